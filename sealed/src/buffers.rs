@@ -1,0 +1,158 @@
+//! What a connection borrows from its loop while bytes are in flight: an inbox for input that the service has not
+//! taken yet, and an outbox for output that the kernel has not taken yet.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes};
+
+use crate::net::Stream;
+
+/// Slices handed to the kernel in one write.
+const SLICES_MAX: usize = 64;
+
+/// Shared bytes up to this length are copied behind what is queued: cheaper than a slice of their own.
+const COPY_MAX: usize = 256;
+
+/// Both boxes of one connection, pooled by the loop.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    pub(crate) inbox: Inbox,
+    pub(crate) outbox: Outbox,
+}
+
+impl Buffers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inbox.is_empty() && self.outbox.is_empty()
+    }
+
+    /// Makes it as new, keeping at most `keep` bytes of capacity in each box.
+    pub(crate) fn reset(&mut self, keep: usize) {
+        self.inbox.bytes.clear();
+        self.inbox.start = 0;
+        self.inbox.bytes.shrink_to(keep);
+        self.outbox.clear(keep);
+    }
+}
+
+/// Input that the service left for later.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) bytes: Vec<u8>,
+    /// How much of `bytes` the service has taken.
+    pub(crate) start: usize,
+}
+
+impl Inbox {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Moves what is left to the front once the taken part is the larger, so that the cost of moving is paid by
+    /// bytes already taken.
+    pub(crate) fn compact(&mut self) {
+        if self.start > self.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+    }
+}
+
+/// Output in order: shared chunks first, then a tail of copied bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    chunks: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    tail_start: usize,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    pub(crate) fn push_copy(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        self.tail.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn push(&mut self, bytes: Bytes) {
+        if bytes.len() <= COPY_MAX {
+            return self.push_copy(&bytes);
+        }
+        self.bytes += bytes.len();
+        if !self.tail.is_empty() {
+            let mut tail = Bytes::from(std::mem::take(&mut self.tail));
+            tail.advance(std::mem::take(&mut self.tail_start));
+            self.chunks.push_back(tail);
+        }
+        self.chunks.push_back(bytes);
+    }
+
+    /// Writes until all is with the kernel (`Ok(true)`) or it takes no more (`Ok(false)`).
+    pub(crate) fn flush(&mut self, stream: &mut Stream, written: &mut u64) -> io::Result<bool> {
+        while self.bytes > 0 {
+            match self.write_once(stream) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    *written += taken as u64;
+                    self.take(taken);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn write_once(&self, stream: &mut Stream) -> io::Result<usize> {
+        let tail = &self.tail[self.tail_start..];
+        if self.chunks.is_empty() {
+            return stream.write(tail);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        let all = self.chunks.iter().map(Bytes::as_ref).chain(std::iter::once(tail));
+        for (slot, slice) in slices.iter_mut().zip(all) {
+            *slot = IoSlice::new(slice);
+            count += 1;
+        }
+        stream.write_vectored(&slices[..count])
+    }
+
+    fn take(&mut self, mut taken: usize) {
+        debug_assert!(taken <= self.bytes);
+        self.bytes -= taken;
+        while let Some(front) = self.chunks.front_mut() {
+            if taken < front.len() {
+                front.advance(taken);
+                return;
+            }
+            taken -= front.len();
+            self.chunks.pop_front();
+        }
+        self.tail_start += taken;
+        if self.tail_start == self.tail.len() {
+            self.tail.clear();
+            self.tail_start = 0;
+        }
+    }
+
+    fn clear(&mut self, keep: usize) {
+        self.chunks.clear();
+        self.chunks.shrink_to(8);
+        self.tail.clear();
+        self.tail.shrink_to(keep);
+        self.tail_start = 0;
+        self.bytes = 0;
+    }
+}

@@ -1,0 +1,590 @@
+//! The loop itself: what happens in one tick, and in which order.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+use std::{io, mem};
+
+use slab::Slab;
+
+use crate::config::Config;
+use crate::context::{Accepting, Context, LISTENERS};
+use crate::error::{CloseReason, Error, Result};
+use crate::id::{ListenerId, TimerId};
+use crate::input::Input;
+use crate::mailbox::{Inlet, Mailbox};
+use crate::net::{Listener, Poller, Readiness};
+use crate::service::Service;
+use crate::signal::Signals;
+use crate::slot::Flags;
+use crate::stopper::Stopper;
+
+pub(crate) const WAKER: usize = usize::MAX;
+const SIGNALS: usize = usize::MAX - 1;
+
+/// How much is read at a time behind input that the service left.
+const INBOX_STEP: usize = 16 * 1024;
+
+/// Runs one service over its connections, on one thread.
+///
+/// A tick is always: wait, accept, read, mail, timers, [`turned`](Service::turned), flush, close, free. What one
+/// call closes stays addressable until the tick's end.
+#[derive(Debug)]
+pub struct EventLoop<S: Service> {
+    service: S,
+    cx: Context<S>,
+    ready: Vec<Readiness>,
+    connecting: Vec<u32>,
+    signals: Option<Signals>,
+    stops_seen: u32,
+    /// Accepting failed for want of descriptors or places; not to be tried before this.
+    accept_after: Option<Duration>,
+}
+
+impl<S: Service> EventLoop<S> {
+    /// Makes a loop that listens nowhere yet.
+    pub fn new(config: Config, service: S) -> Result<Self> {
+        let poller = Poller::new().map_err(Error::Create)?;
+        let waker = poller.waker(WAKER).map_err(Error::Create)?;
+        let inlet = Inlet::new(waker.clone(), config.mailbox_messages_max);
+        Ok(Self::assemble(config, poller, inlet, Stopper::new(vec![waker]), service))
+    }
+
+    pub(crate) fn assemble(
+        config: Config,
+        poller: Poller,
+        inlet: Inlet<S::Message>,
+        stopper: Stopper,
+        service: S,
+    ) -> Self {
+        Self {
+            service,
+            cx: Context::new(config, poller, inlet, stopper),
+            ready: Vec::new(),
+            connecting: Vec::new(),
+            signals: None,
+            stops_seen: 0,
+            accept_after: None,
+        }
+    }
+
+    /// Listens on a TCP address; of several that a name stands for, on the first that can be had.
+    pub fn listen(&mut self, address: impl ToSocketAddrs) -> Result<SocketAddr> {
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut failure = Error::Listen { address: unspecified, source: io::ErrorKind::NotFound.into() };
+        let addresses = address.to_socket_addrs().map_err(|source| Error::Listen { address: unspecified, source })?;
+        for address in addresses {
+            match self.cx.listen(address) {
+                Ok(listener) => return Ok(self.cx.local_addr(listener).unwrap_or(address)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    pub(crate) fn add_listener(&mut self, listener: Listener) -> io::Result<ListenerId> {
+        self.cx.add_listener(listener)
+    }
+
+    /// Lets SIGINT and SIGTERM stop the loop: it drains within its limit, and a second signal ends that limit.
+    pub fn stop_on_signals(&mut self) -> Result<()> {
+        self.signals = Some(Signals::catch(self.cx.poller.registry(), SIGNALS).map_err(Error::Signal)?);
+        Ok(())
+    }
+
+    /// A way for others to post to this loop.
+    pub fn mailbox(&self) -> Mailbox<S::Message> {
+        self.cx.mailbox()
+    }
+
+    /// A way for others to stop this loop.
+    pub fn stopper(&self) -> Stopper {
+        self.cx.stopper()
+    }
+
+    /// The service, to be looked at between ticks.
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// The service and its context, to start connections or timers from outside a tick.
+    pub fn parts(&mut self) -> (&mut S, &mut Context<S>) {
+        (&mut self.service, &mut self.cx)
+    }
+
+    /// Runs until the loop has been stopped and has drained.
+    pub fn run(&mut self) -> Result<()> {
+        while self.turn(None)? {}
+        Ok(())
+    }
+
+    /// One tick, which waits at most `wait` for something to happen. Returns whether there is to be another.
+    pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
+        self.wait(wait)?;
+        self.heed_stops();
+        self.accept();
+        self.establish();
+        self.read();
+        self.mail();
+        self.expire();
+        self.service.turned(&mut self.cx);
+        self.flush();
+        self.close();
+        self.cx.stats.ticks += 1;
+        Ok(!(self.cx.is_draining() && self.cx.slots.0.is_empty()))
+    }
+
+    fn wait(&mut self, wait: Option<Duration>) -> Result<()> {
+        let timeout = if self.has_work() { Some(Duration::ZERO) } else { earliest(wait, self.next_time()) };
+        self.cx.poller.wait(timeout, &mut self.ready).map_err(Error::Wait)?;
+        self.cx.now = self.cx.clock.now();
+        let mut ready_list = mem::take(&mut self.ready);
+        for ready in ready_list.drain(..) {
+            match ready.token {
+                WAKER => {}
+                SIGNALS => {
+                    let count = self.signals.as_mut().map_or(0, Signals::take);
+                    for _ in 0..count {
+                        self.cx.stopper.stop();
+                    }
+                }
+                LISTENERS.. => self.cx.listeners[ready.token - LISTENERS].ready = true,
+                slot => self.note(slot as u32, &ready),
+            }
+        }
+        self.ready = ready_list;
+        Ok(())
+    }
+
+    /// Whether something was left over that no event will announce.
+    fn has_work(&self) -> bool {
+        let accepting = self.accept_after.is_none() && self.cx.listeners.iter().any(|held| held.ready);
+        let cx = &self.cx;
+        accepting
+            || !cx.to_read.is_empty()
+            || !cx.to_flush.is_empty()
+            || !cx.closing.is_empty()
+            || !cx.inlet.is_empty()
+            || cx.stopper.calls() != self.stops_seen
+    }
+
+    /// The wait until something falls due.
+    fn next_time(&self) -> Option<Duration> {
+        let cx = &self.cx;
+        let until = |time: Duration| time.saturating_sub(cx.now);
+        let wheels = earliest(cx.deadlines.next_wait(cx.now), cx.alarms.next_wait(cx.now));
+        earliest(earliest(wheels, self.accept_after.map(until)), cx.draining_until.map(until))
+    }
+
+    /// Notes what the kernel reported of a connection.
+    fn note(&mut self, index: u32, ready: &Readiness) {
+        let Some(slot) = self.cx.slots.0.get_mut(index as usize) else { return };
+        if slot.is(Flags::CONNECTING) {
+            if ready.writable || ready.failed || ready.ended {
+                self.connecting.push(index);
+            }
+            return;
+        }
+        if ready.failed {
+            let kind = slot.stream.take_error().err().map_or(io::ErrorKind::ConnectionReset, |error| error.kind());
+            return self.cx.end_now(index, CloseReason::Failed(kind));
+        }
+        if ready.ended {
+            slot.set(Flags::END_SEEN);
+        }
+        if ready.readable || ready.ended {
+            slot.set(Flags::READABLE);
+            if slot.raise(Flags::TO_READ) {
+                self.cx.to_read.push(index);
+            }
+        }
+        if ready.writable {
+            slot.set(Flags::WRITABLE);
+            if (slot.output_len() > 0 || slot.is(Flags::FINISHING)) && slot.raise(Flags::TO_FLUSH) {
+                self.cx.to_flush.push(index);
+            }
+        }
+    }
+
+    fn heed_stops(&mut self) {
+        let calls = self.cx.stopper.calls();
+        if calls == self.stops_seen {
+            return self.end_drain();
+        }
+        let first = self.stops_seen == 0;
+        self.stops_seen = calls;
+        let limit = if first && calls == 1 { self.cx.config.drain_limit } else { Duration::ZERO };
+        self.cx.draining_until = Some(self.cx.now + limit);
+        for Accepting { listener, .. } in &mut self.cx.listeners {
+            // It is dropped next; an error here changes nothing.
+            let _ = self.cx.poller.remove_listener(listener);
+        }
+        self.cx.listeners.clear();
+        if first {
+            self.service.draining(&mut self.cx, limit);
+        }
+        self.end_drain();
+    }
+
+    fn end_drain(&mut self) {
+        if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) {
+            let left: Vec<u32> = self.cx.slots.0.iter().map(|(index, _)| index as u32).collect();
+            for index in left {
+                self.cx.end_now(index, CloseReason::Shutdown);
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        if self.accept_after.is_some_and(|after| self.cx.now < after) {
+            return;
+        }
+        self.accept_after = None;
+        for index in 0..self.cx.listeners.len() {
+            let mut budget = self.cx.config.accepts_per_tick;
+            while budget > 0 && self.accept_after.is_none() && self.cx.listeners[index].ready {
+                self.accept_one(index);
+                budget -= 1;
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize) {
+        if self.cx.slots.0.len() >= self.cx.config.connections_max.min(LISTENERS).min(u32::MAX as usize) {
+            return self.pause_accepting();
+        }
+        let held = &mut self.cx.listeners[index];
+        let (stream, peer) = match held.listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    held.ready = false;
+                    return;
+                }
+                // The peer gave up while it waited; others may be behind it.
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => return,
+                _ => return self.pause_accepting(),
+            },
+        };
+        match self.cx.adopt(stream, Flags::READABLE | Flags::WRITABLE, S::Connection::default()) {
+            Ok(id) => {
+                self.cx.stats.accepted += 1;
+                // What came with the connection is read in this tick.
+                if self.cx.slots.0[id.slot as usize].raise(Flags::TO_READ) {
+                    self.cx.to_read.push(id.slot);
+                }
+                self.service.accepted(&mut self.cx, id, ListenerId(index as u32), peer);
+            }
+            Err(_) => self.pause_accepting(),
+        }
+    }
+
+    /// Lets the backlog hold who comes until a connection is freed, or a while has passed: the kernel would report
+    /// the same failure at once, for ever.
+    fn pause_accepting(&mut self) {
+        self.cx.stats.accept_pauses += 1;
+        self.accept_after = Some(self.cx.now + self.cx.config.accept_retry);
+    }
+
+    /// Settles outgoing connections of which something was heard.
+    fn establish(&mut self) {
+        for index in mem::take(&mut self.connecting) {
+            let Some(slot) = self.cx.slots.0.get_mut(index as usize) else { continue };
+            if !slot.is(Flags::CONNECTING) || slot.is(Flags::CLOSING) {
+                continue;
+            }
+            let outcome = slot.stream.take_error().and_then(|()| slot.stream.peer_addr());
+            match outcome {
+                Ok(_) => {
+                    slot.clear(Flags::CONNECTING);
+                    slot.set(Flags::READABLE | Flags::WRITABLE);
+                    if slot.raise(Flags::TO_READ) {
+                        self.cx.to_read.push(index);
+                    }
+                    if slot.raise(Flags::TO_FLUSH) {
+                        self.cx.to_flush.push(index);
+                    }
+                    let id = self.cx.slots.id_at(index);
+                    if self.cx.is_open(id) {
+                        self.service.connected(&mut self.cx, id);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                Err(error) => self.cx.end_now(index, CloseReason::NotConnected(error.kind())),
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        for index in mem::take(&mut self.cx.to_read) {
+            self.cx.slots.0[index as usize].clear(Flags::TO_READ);
+            let mut budget = self.cx.config.read_bytes_per_tick;
+            while self.read_once(index, &mut budget) {
+                if budget == 0 {
+                    if self.cx.slots.0[index as usize].raise(Flags::TO_READ) {
+                        self.cx.to_read.push(index);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Reads once from a connection and shows the service what there is. Returns whether there may be more.
+    fn read_once(&mut self, index: u32, budget: &mut usize) -> bool {
+        let cx = &mut self.cx;
+        let slot = &mut cx.slots.0[index as usize];
+        if slot.is(Flags::CLOSING | Flags::CONNECTING) {
+            return false;
+        }
+        if slot.is(Flags::FINISHING) {
+            return self.discard(index, budget);
+        }
+        if slot.is(Flags::PAUSED) {
+            return false;
+        }
+        let again = slot.is(Flags::AGAIN);
+        slot.clear(Flags::AGAIN);
+
+        // Behind leftovers there is a buffer already; otherwise the loop lends its own.
+        let left = slot.buffers.as_mut().map_or(0, |buffers| buffers.inbox.len());
+        let (mut bytes, start) = match &mut slot.buffers {
+            Some(buffers) if left > 0 => (mem::take(&mut buffers.inbox.bytes), buffers.inbox.start),
+            _ => (mem::take(&mut cx.read_buffer), 0),
+        };
+        let mut end = start + left;
+        if left > 0 {
+            let room = cx.config.input_bytes_max.saturating_sub(left).min(INBOX_STEP);
+            bytes.resize(end + room, 0);
+        }
+        let room = bytes.len() - end;
+        let may_read = slot.is(Flags::READABLE) && !slot.is(Flags::ENDED) && room > 0;
+        let outcome =
+            if may_read { slot.stream.read(&mut bytes[end..]) } else { Err(io::ErrorKind::WouldBlock.into()) };
+
+        let mut more = false;
+        let mut ended = false;
+        match outcome {
+            Ok(0) => {
+                slot.clear(Flags::READABLE);
+                slot.set(Flags::ENDED);
+                ended = true;
+            }
+            Ok(count) => {
+                end += count;
+                cx.stats.bytes_received += count as u64;
+                *budget = budget.saturating_sub(count);
+                // A short read of a stream has emptied it, and what comes later is announced.
+                more = count == room || slot.is(Flags::END_SEEN);
+                if !more {
+                    slot.clear(Flags::READABLE);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if may_read {
+                    slot.clear(Flags::READABLE);
+                }
+            }
+            Err(error) => cx.end_now(index, CloseReason::Failed(error.kind())),
+        }
+
+        let id = cx.slots.id_at(index);
+        let mut input = Input::new(&bytes[start..end]);
+        if end > start + left || (again && left > 0) {
+            self.service.received(cx, id, &mut input);
+        }
+        let taken = input.taken();
+        self.keep(index, bytes, left > 0, start + taken, end);
+        if ended && self.cx.is_open(id) {
+            self.service.ended(&mut self.cx, id);
+        }
+        more
+    }
+
+    /// Stores what the service left of `bytes[start..end]`, and gives the buffer back to whom it belongs.
+    fn keep(&mut self, index: u32, mut bytes: Vec<u8>, from_inbox: bool, start: usize, end: usize) {
+        let cx = &mut self.cx;
+        if from_inbox {
+            bytes.truncate(end);
+            if let Some(buffers) = &mut cx.slots.0[index as usize].buffers {
+                buffers.inbox.bytes = bytes;
+                buffers.inbox.start = start;
+                buffers.inbox.compact();
+            }
+            return cx.recycle(index);
+        }
+        if start < end {
+            let fresh = if cx.slots.0[index as usize].buffers.is_none() { Some(cx.take_buffers()) } else { None };
+            let slot = &mut cx.slots.0[index as usize];
+            if fresh.is_some() {
+                slot.buffers = fresh;
+            }
+            if let Some(buffers) = &mut slot.buffers {
+                buffers.inbox.bytes.clear();
+                buffers.inbox.bytes.extend_from_slice(&bytes[start..end]);
+                buffers.inbox.start = 0;
+            }
+        }
+        cx.read_buffer = bytes;
+    }
+
+    /// Throws away what comes for a connection that this side has closed, until the peer's end.
+    fn discard(&mut self, index: u32, budget: &mut usize) -> bool {
+        let cx = &mut self.cx;
+        let slot = &mut cx.slots.0[index as usize];
+        match slot.stream.read(&mut cx.read_buffer) {
+            Ok(0) => {
+                slot.set(Flags::ENDED);
+                if slot.is(Flags::LINGERING) {
+                    cx.end_now(index, CloseReason::Ended);
+                }
+                false
+            }
+            Ok(count) => {
+                *budget = budget.saturating_sub(count);
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                cx.end_now(index, CloseReason::Failed(error.kind()));
+                false
+            }
+        }
+    }
+
+    fn mail(&mut self) {
+        if self.cx.inlet.is_empty() {
+            return;
+        }
+        self.cx.inlet.rearm();
+        for _ in 0..self.cx.config.messages_per_tick {
+            let Some(message) = self.cx.inlet.take() else { break };
+            self.cx.stats.messages += 1;
+            self.service.message(&mut self.cx, message);
+        }
+    }
+
+    fn expire(&mut self) {
+        while let Some(index) = self.cx.deadlines.expire(&mut self.cx.slots, self.cx.now) {
+            let id = self.cx.slots.id_at(index);
+            if self.cx.is_open(id) {
+                self.service.timed_out(&mut self.cx, id);
+            } else {
+                // It was closed and had its time to send the rest.
+                self.cx.end_now(index, CloseReason::TimedOut);
+            }
+        }
+        while let Some(slot) = self.cx.alarms.expire(&mut self.cx.timers, self.cx.now) {
+            let timer = self.cx.timers.0.remove(slot as usize);
+            self.service.expired(&mut self.cx, TimerId { slot, serial: timer.serial });
+        }
+    }
+
+    fn flush(&mut self) {
+        for index in mem::take(&mut self.cx.to_flush) {
+            let cx = &mut self.cx;
+            let slot = &mut cx.slots.0[index as usize];
+            slot.clear(Flags::TO_FLUSH);
+            if slot.is(Flags::CLOSING | Flags::CONNECTING) || !slot.is(Flags::WRITABLE) {
+                continue;
+            }
+            let mut drained = false;
+            if let Some(buffers) = slot.buffers.as_mut().filter(|buffers| !buffers.outbox.is_empty()) {
+                match buffers.outbox.flush(&mut slot.stream, &mut cx.stats.bytes_sent) {
+                    Ok(true) => drained = true,
+                    Ok(false) => {
+                        slot.clear(Flags::WRITABLE);
+                        continue;
+                    }
+                    Err(error) => {
+                        cx.end_now(index, CloseReason::Failed(error.kind()));
+                        continue;
+                    }
+                }
+            }
+            if slot.is(Flags::FINISHING) {
+                self.linger(index);
+            } else if drained {
+                cx.recycle(index);
+                let id = cx.slots.id_at(index);
+                self.service.drained(cx, id);
+            }
+        }
+    }
+
+    /// Tells the peer that no more will come, and waits for its end: closing with input unread would make the
+    /// kernel reset the connection, and the peer might lose the last bytes.
+    fn linger(&mut self, index: u32) {
+        let cx = &mut self.cx;
+        let slot = &mut cx.slots.0[index as usize];
+        let over = slot.is(Flags::ENDED) || slot.stream.shut_down_writing().is_err();
+        slot.set(Flags::LINGERING);
+        if over {
+            return cx.end_now(index, CloseReason::Closed);
+        }
+        if slot.raise(Flags::TO_READ) {
+            cx.to_read.push(index);
+        }
+    }
+
+    /// Tells the service of each connection that ended in this tick, then frees their slots.
+    fn close(&mut self) {
+        let mut told = 0;
+        while told < self.cx.closing.len() {
+            let index = self.cx.closing[told];
+            told += 1;
+            let id = self.cx.slots.id_at(index);
+            let slot = &mut self.cx.slots.0[index as usize];
+            assert!(slot.raise(Flags::CLOSED), "closed is told once");
+            let (state, reason) = (mem::take(&mut slot.state), slot.reason);
+            self.service.closed(&mut self.cx, id, state, reason);
+        }
+        if told == 0 {
+            return;
+        }
+        let cx = &mut self.cx;
+        let mut closing = mem::take(&mut cx.closing);
+        for index in &closing {
+            let slot = cx.slots.0.remove(*index as usize);
+            cx.pool_buffers(slot.buffers);
+        }
+        // Lists may name slots that are gone; they are short, and nothing ended in most ticks.
+        let gone = |index: &u32| cx.slots.0.contains(*index as usize);
+        cx.to_read.retain(gone);
+        cx.to_flush.retain(gone);
+        cx.stats.closed += closing.len() as u64;
+        cx.freed_since_shrink += closing.len();
+        closing.clear();
+        closing.shrink_to(64);
+        cx.closing = closing;
+        self.accept_after = None;
+        self.shrink();
+    }
+
+    /// Gives memory back once most of it has fallen idle; the cost is spread over the connections that ended.
+    fn shrink(&mut self) {
+        let cx = &mut self.cx;
+        let (held, used) = (cx.slots.0.capacity(), cx.slots.0.len());
+        if held < 64 || used * 4 > held || cx.freed_since_shrink * 2 < held {
+            return;
+        }
+        cx.freed_since_shrink = 0;
+        if used == 0 {
+            cx.slots.0 = Slab::new();
+            cx.pool.truncate(16);
+        } else {
+            cx.slots.0.shrink_to_fit();
+        }
+        for list in [&mut cx.to_read, &mut cx.to_flush] {
+            list.shrink_to_fit();
+        }
+        self.ready.shrink_to_fit();
+    }
+}
+
+fn earliest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, None) => one,
+        (None, other) => other,
+    }
+}

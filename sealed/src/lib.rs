@@ -1,0 +1,74 @@
+//! An event loop on [mio](https://docs.rs/mio): connections, buffers, timers, mailboxes and signals behind one small
+//! trait, [`Service`].
+//!
+//! # An echo server
+//!
+//! ```no_run
+//! use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service};
+//!
+//! struct Echo;
+//!
+//! impl Service for Echo {
+//!     type Connection = ();
+//!     type Message = ();
+//!
+//!     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+//!         cx.write(id, input.take_all());
+//!     }
+//! }
+//!
+//! fn main() -> sealed::Result<()> {
+//!     let mut event_loop = EventLoop::new(Config::default(), Echo)?;
+//!     event_loop.listen("127.0.0.1:7777")?;
+//!     event_loop.run()
+//! }
+//! ```
+//!
+//! # How it works
+//!
+//! A loop is one thread, and a service is one object on it. The [`Context`] beside it owns all connections, so that any
+//! call may write to any of them: that is what publishing to many is. Output is gathered and sent at the end of the tick,
+//! in one vectored write a connection; a partial write goes on when the socket takes more, in the same order.
+//! Loops share nothing: they, and other threads, reach one another by [`Mailbox`]. A [`Pool`] is several loops, one a core.
+//!
+//! An idle connection costs its slot, 40 bytes and the service's own state: buffers belong to the loop, and are lent for
+//! as long as bytes are in flight. Every bound has a name in [`Config`].
+//!
+//! # What it is not for
+//!
+//! Files, blocking work, and code that wants to be written as `async` functions. Sockets are TCP.
+//!
+//! # Reading it
+//!
+//! [`EventLoop::turn`] in `event_loop.rs` is the tick, in its order. `slot.rs` is a connection, `buffers.rs` what it
+//! borrows, `wheel.rs` the timers, `net/` the seam below: all that touches the operating system.
+
+mod buffers;
+mod config;
+mod context;
+mod error;
+mod event_loop;
+mod id;
+mod input;
+mod mailbox;
+mod net;
+mod pool;
+mod service;
+mod signal;
+mod slot;
+mod stats;
+mod stopper;
+mod wheel;
+
+pub use config::Config;
+pub use context::Context;
+pub use error::{CloseReason, Error, Result};
+pub use event_loop::EventLoop;
+pub use id::{ConnectionId, ListenerId, TimerId};
+pub use input::Input;
+pub use mailbox::{Mailbox, PostError};
+pub use pool::{Place, Pool};
+pub use service::Service;
+pub use slot::slot_bytes;
+pub use stats::Stats;
+pub use stopper::Stopper;

@@ -1,0 +1,97 @@
+//! How others reach a loop: a bounded queue into it, with a wake-up that is sent once however many post.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use crate::net::Waker;
+
+/// Posts messages to one loop, from any thread. Clones post to the same loop.
+///
+/// Messages of one thread arrive in the order in which it posted them.
+#[derive(Debug)]
+pub struct Mailbox<M> {
+    sender: mpsc::Sender<M>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    waker: Waker,
+    /// A wake-up is on its way; no other is needed.
+    woken: AtomicBool,
+    waiting: AtomicUsize,
+    waiting_max: usize,
+}
+
+/// A message that was not taken; it is handed back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PostError<M> {
+    /// [`Config::mailbox_messages_max`](crate::Config::mailbox_messages_max) messages are waiting. Try again later.
+    #[error("the mailbox is full")]
+    Full(M),
+    /// The loop is gone and will not come back.
+    #[error("the event loop is gone")]
+    Gone(M),
+}
+
+impl<M> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<M> Mailbox<M> {
+    /// Queues a message and wakes the loop, unless it has been woken already. Never blocks.
+    pub fn post(&self, message: M) -> Result<(), PostError<M>> {
+        // Counted before it is sent: the loop must never count down what was not counted up.
+        if self.shared.waiting.fetch_add(1, Ordering::AcqRel) >= self.shared.waiting_max {
+            self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(PostError::Full(message));
+        }
+        if let Err(mpsc::SendError(message)) = self.sender.send(message) {
+            self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(PostError::Gone(message));
+        }
+        if !self.shared.woken.swap(true, Ordering::AcqRel) {
+            self.shared.waker.wake();
+        }
+        Ok(())
+    }
+}
+
+/// The loop's end of its mailbox.
+#[derive(Debug)]
+pub(crate) struct Inlet<M> {
+    receiver: mpsc::Receiver<M>,
+    mailbox: Mailbox<M>,
+}
+
+impl<M> Inlet<M> {
+    pub(crate) fn new(waker: Waker, waiting_max: usize) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let shared =
+            Arc::new(Shared { waker, woken: AtomicBool::new(false), waiting: AtomicUsize::new(0), waiting_max });
+        Self { receiver, mailbox: Mailbox { sender, shared } }
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox<M> {
+        &self.mailbox
+    }
+
+    /// Lets posts wake the loop again. To be called before the queue is looked at: whoever posts after the look
+    /// then sends a wake-up.
+    pub(crate) fn rearm(&self) {
+        self.mailbox.shared.woken.swap(false, Ordering::AcqRel);
+    }
+
+    pub(crate) fn take(&self) -> Option<M> {
+        let message = self.receiver.try_recv().ok()?;
+        self.mailbox.shared.waiting.fetch_sub(1, Ordering::AcqRel);
+        Some(message)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mailbox.shared.waiting.load(Ordering::Acquire) == 0
+    }
+}

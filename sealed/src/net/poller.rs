@@ -1,0 +1,85 @@
+//! Readiness: what the kernel says can be read, written or accepted.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Listener, Stream};
+
+/// Events taken from the kernel in one wait. What does not fit comes with the next.
+const EVENTS_MAX: usize = 1024;
+
+/// One source's readiness, as of one wait.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, any of which may hold
+pub(crate) struct Readiness {
+    pub(crate) token: usize,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer will send no more: a read ends with zero bytes or an error.
+    pub(crate) ended: bool,
+    /// The socket holds an error; the next read or write returns it.
+    pub(crate) failed: bool,
+}
+
+/// The kernel's readiness queue. Everything is registered once, edge-triggered, for reading and writing.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    poll: mio::Poll,
+    events: mio::Events,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { poll: mio::Poll::new()?, events: mio::Events::with_capacity(EVENTS_MAX) })
+    }
+
+    /// Waits at most `timeout` (for ever, if `None`) and appends what became ready.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        ready.extend(self.events.iter().map(|event| Readiness {
+            token: event.token().0,
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            ended: event.is_read_closed(),
+            failed: event.is_error(),
+        }));
+        Ok(())
+    }
+
+    pub(crate) fn waker(&self, token: usize) -> io::Result<Waker> {
+        let waker = mio::Waker::new(self.poll.registry(), mio::Token(token))?;
+        Ok(Waker(Arc::new(waker)))
+    }
+
+    pub(crate) fn add_listener(&self, listener: &mut Listener, token: usize) -> io::Result<()> {
+        self.poll.registry().register(&mut listener.0, mio::Token(token), mio::Interest::READABLE)
+    }
+
+    pub(crate) fn remove_listener(&self, listener: &mut Listener) -> io::Result<()> {
+        self.poll.registry().deregister(&mut listener.0)
+    }
+
+    pub(crate) fn add_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
+        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        self.poll.registry().register(&mut stream.0, mio::Token(token), interest)
+    }
+
+    pub(crate) fn registry(&self) -> &mio::Registry {
+        self.poll.registry()
+    }
+}
+
+/// Wakes a poller from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Waker(Arc<mio::Waker>);
+
+impl Waker {
+    pub(crate) fn wake(&self) {
+        // It fails only where the loop's descriptors are gone, and then nobody is left to be woken.
+        let _ = self.0.wake();
+    }
+}

@@ -1,0 +1,178 @@
+//! Several loops, one a core, that share nothing but their mailboxes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::event_loop::{EventLoop, WAKER};
+use crate::mailbox::{Inlet, Mailbox};
+use crate::net::{Listener, Poller, Waker, reserve_port};
+use crate::service::Service;
+use crate::stopper::Stopper;
+
+/// A loop's place in its pool, given to the service that is made for it.
+#[derive(Debug, Clone)]
+pub struct Place<M> {
+    /// Which of the loops it is, from 0.
+    pub index: usize,
+    /// The mailboxes of all loops of the pool, its own among them, in order.
+    pub mailboxes: Vec<Mailbox<M>>,
+    /// Stops the whole pool.
+    pub stopper: Stopper,
+}
+
+/// Several event loops, each on its own thread with a service of its own.
+///
+/// Every loop listens on every address; the kernel spreads the connections over them (`SO_REUSEPORT`).
+#[derive(Debug)]
+pub struct Pool<M> {
+    config: Config,
+    seats: Vec<Seat<M>>,
+    stopper: Stopper,
+    addresses: Vec<SocketAddr>,
+    signals: bool,
+}
+
+/// What a loop needs before its thread exists.
+#[derive(Debug)]
+struct Seat<M> {
+    poller: Poller,
+    inlet: Inlet<M>,
+    listeners: Vec<Listener>,
+}
+
+impl<M: Send + 'static> Pool<M> {
+    /// A pool of so many loops. `None`: one for each core.
+    pub fn new(config: Config, loops: Option<NonZeroUsize>) -> Result<Self> {
+        let loops = loops.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let mut wakers: Vec<Waker> = Vec::new();
+        let mut seats = Vec::new();
+        for _ in 0..loops {
+            let poller = Poller::new().map_err(Error::Create)?;
+            let waker = poller.waker(WAKER).map_err(Error::Create)?;
+            wakers.push(waker.clone());
+            let inlet = Inlet::new(waker, config.mailbox_messages_max);
+            seats.push(Seat { poller, inlet, listeners: Vec::new() });
+        }
+        Ok(Self { config, seats, stopper: Stopper::new(wakers), addresses: Vec::new(), signals: false })
+    }
+
+    /// The limits of each loop, to be changed before it listens.
+    pub fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    /// Listens on a TCP address with every loop. Port 0 lets the system choose one. Returns the address.
+    pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr> {
+        let failed = |source| Error::Listen { address, source };
+        let shared = self.seats.len() > 1;
+        let mut bound = if shared { reserve_port(address).map_err(failed)? } else { address };
+        for seat in &mut self.seats {
+            let listener = Listener::bind(bound, shared, self.config.backlog, self.config.silence_max);
+            let listener = listener.map_err(failed)?;
+            bound = listener.local_addr().map_err(failed)?;
+            seat.listeners.push(listener);
+        }
+        self.addresses.push(bound);
+        Ok(bound)
+    }
+
+    /// The addresses listened on, in the order of their [`ListenerId`](crate::ListenerId)s.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How many loops there are.
+    pub fn loops(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Lets SIGINT and SIGTERM stop the pool: all loops drain within the limit, and a second signal ends that limit.
+    pub fn stop_on_signals(&mut self) {
+        self.signals = true;
+    }
+
+    /// Stops the whole pool, from any thread.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// The loops' mailboxes, in order.
+    pub fn mailboxes(&self) -> Vec<Mailbox<M>> {
+        self.seats.iter().map(|seat| seat.inlet.mailbox().clone()).collect()
+    }
+
+    /// Runs all loops until they have been stopped and have drained; the first of them on this thread. `service`
+    /// is called once for each, on the loop's own thread, so that what it makes need not be `Send`.
+    pub fn run<S, F>(self, service: F) -> Result<()>
+    where
+        S: Service<Message = M>,
+        F: Fn(Place<M>) -> S + Send + Sync + 'static,
+    {
+        let service = Arc::new(service);
+        let mailboxes = self.mailboxes();
+        let mut seats = self.seats.into_iter().enumerate();
+        let first = seats.next();
+        let mut threads = Vec::new();
+        for (index, seat) in seats {
+            let place = Place { index, mailboxes: mailboxes.clone(), stopper: self.stopper.clone() };
+            let (service, config) = (service.clone(), self.config.clone());
+            let started = thread::Builder::new().name(format!("loop {index}")).spawn(move || {
+                let _guard = StopAll(place.stopper.clone());
+                run_seat(config, seat, place, false, &*service)
+            });
+            match started {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    self.stopper.stop();
+                    return Err(Error::Thread(error));
+                }
+            }
+        }
+        let mut outcome = Ok(());
+        if let Some((index, seat)) = first {
+            let place = Place { index, mailboxes, stopper: self.stopper.clone() };
+            let _guard = StopAll(place.stopper.clone());
+            outcome = run_seat(self.config, seat, place, self.signals, &*service);
+        }
+        for thread in threads {
+            outcome = outcome.and(thread.join().unwrap_or(Err(Error::Panicked)));
+        }
+        outcome
+    }
+}
+
+fn run_seat<S: Service>(
+    config: Config,
+    seat: Seat<S::Message>,
+    place: Place<S::Message>,
+    signals: bool,
+    service: &impl Fn(Place<S::Message>) -> S,
+) -> Result<()> {
+    let stopper = place.stopper.clone();
+    let mut event_loop = EventLoop::assemble(config, seat.poller, seat.inlet, stopper, service(place));
+    for listener in seat.listeners {
+        let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let failed = |source: io::Error| Error::Listen { address, source };
+        event_loop.add_listener(listener).map_err(failed)?;
+    }
+    if signals {
+        event_loop.stop_on_signals()?;
+    }
+    event_loop.run()
+}
+
+/// Stops the other loops when one ends, though it be by a panic: half a pool would answer half of the clients.
+struct StopAll(Stopper);
+
+impl Drop for StopAll {
+    fn drop(&mut self) {
+        if self.0.calls() == 0 {
+            self.0.stop();
+        }
+    }
+}

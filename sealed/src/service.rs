@@ -1,0 +1,70 @@
+//! What an application is to a loop: one object, told of everything that happens to its connections.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::error::CloseReason;
+use crate::id::{ConnectionId, ListenerId, TimerId};
+use crate::input::Input;
+
+/// The application's code on one loop.
+///
+/// There is one service for each loop, not one for each connection; what belongs to a connection is its
+/// [`Connection`](Service::Connection) state, which lies inline in the loop's slab. Every call comes on the loop's thread, none is made
+/// from within another, and each is given the [`Context`], through which it may do anything to any connection.
+///
+/// Only [`received`](Service::received) has to be written; the others do what a simple server wants.
+#[allow(unused_variables)]
+pub trait Service: Sized + 'static {
+    /// State kept with each connection. It starts as its default.
+    type Connection: Default;
+    /// What others may post to this loop through its [`Mailbox`](crate::Mailbox).
+    type Message: Send + 'static;
+
+    /// A listener accepted a connection.
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {}
+
+    /// A connection made with [`Context::connect`] is there. One that could not be made is told by
+    /// [`closed`](Service::closed) alone, with [`CloseReason::NotConnected`].
+    fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
+
+    /// Bytes came. `input` holds all that has come and was not taken yet: take what can be used and leave the rest,
+    /// which is there again, with more behind it, at the next call. A service that leaves
+    /// [`Config::input_bytes_max`](crate::Config::input_bytes_max) bytes untaken gets no more until it takes some, in
+    /// a call that it asks for with [`Context::resume`].
+    fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>);
+
+    /// The peer will send no more, though it may still read. By default the connection is closed, after what
+    /// is queued for it has been sent.
+    fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        cx.finish(id, CloseReason::Ended);
+    }
+
+    /// Everything queued for the connection is with the kernel: more can be given.
+    fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
+
+    /// The deadline set with [`Context::set_deadline`] passed. By default the connection is aborted.
+    fn timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        cx.abort_because(id, CloseReason::TimedOut);
+    }
+
+    /// The connection is gone. Called exactly once for each, and as the last call for it; the id still finds the
+    /// slot until the tick's end, but nothing can be sent any more.
+    fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}
+
+    /// A message from the mailbox.
+    fn message(&mut self, cx: &mut Context<Self>, message: Self::Message) {}
+
+    /// A timer set with [`Context::set_timer`] ran out.
+    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId) {}
+
+    /// The end of a tick, before output is flushed: the place to write in batches. Called in every tick.
+    fn turned(&mut self, cx: &mut Context<Self>) {}
+
+    /// The loop is going down: listeners are closed, and connections have `limit` to end. By default all are closed
+    /// after what is queued for them has been sent. The loop stops as soon as the last one is gone.
+    fn draining(&mut self, cx: &mut Context<Self>, limit: Duration) {
+        cx.close_all();
+    }
+}

@@ -1,0 +1,120 @@
+//! A connection's place in the slab.
+
+use std::ops::{BitOr, BitOrAssign};
+
+use crate::buffers::Buffers;
+use crate::error::CloseReason;
+use crate::net::Stream;
+use crate::service::Service;
+use crate::wheel;
+
+/// Everything the loop keeps for one connection, besides the buffers it lends while bytes are in flight.
+#[derive(Debug)]
+pub(crate) struct Slot<C> {
+    pub(crate) stream: Stream,
+    pub(crate) serial: u32,
+    pub(crate) deadline: wheel::Node,
+    pub(crate) flags: Flags,
+    pub(crate) reason: CloseReason,
+    pub(crate) buffers: Option<Box<Buffers>>,
+    pub(crate) state: C,
+}
+
+// The price of an idle connection. In debug builds mio keeps a selector's number in each socket besides.
+#[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
+const _: () = assert!(size_of::<Slot<()>>() <= 40 && size_of::<Slot<u64>>() <= 48);
+
+/// Bytes that a loop keeps for each connection of a service, its state included: a constant, to be held to a budget.
+pub const fn slot_bytes<S: Service>() -> usize {
+    // As the slab has it: occupied, or vacant.
+    size_of::<Option<Slot<S::Connection>>>()
+}
+
+impl<C> Slot<C> {
+    pub(crate) fn new(stream: Stream, serial: u32, flags: Flags, state: C) -> Self {
+        Self {
+            stream,
+            serial,
+            deadline: wheel::Node::default(),
+            flags,
+            reason: CloseReason::Closed,
+            buffers: None,
+            state,
+        }
+    }
+
+    pub(crate) fn is(&self, flags: Flags) -> bool {
+        self.flags.0 & flags.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, flags: Flags) {
+        self.flags |= flags;
+    }
+
+    pub(crate) fn clear(&mut self, flags: Flags) {
+        self.flags.0 &= !flags.0;
+    }
+
+    /// Sets a flag and tells whether it was clear before.
+    pub(crate) fn raise(&mut self, flag: Flags) -> bool {
+        let was_clear = !self.is(flag);
+        self.set(flag);
+        was_clear
+    }
+
+    pub(crate) fn output_len(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
+    }
+
+    /// The service may still send and be called.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is(Flags::FINISHING | Flags::CLOSING)
+    }
+}
+
+/// What is going on with a connection, a bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flags(u16);
+
+impl Flags {
+    /// The kernel may have bytes for us.
+    pub(crate) const READABLE: Self = Self(1);
+    /// The kernel takes bytes, as far as we know.
+    pub(crate) const WRITABLE: Self = Self(1 << 1);
+    /// In the list of those to be read.
+    pub(crate) const TO_READ: Self = Self(1 << 2);
+    /// In the list of those to be flushed.
+    pub(crate) const TO_FLUSH: Self = Self(1 << 3);
+    /// The service wants no input for now.
+    pub(crate) const PAUSED: Self = Self(1 << 4);
+    /// The service is to see its leftover input again, though no more may have come.
+    pub(crate) const AGAIN: Self = Self(1 << 5);
+    /// The kernel reported the end of the peer's bytes; a short read is not the last one.
+    pub(crate) const END_SEEN: Self = Self(1 << 6);
+    /// The end of the peer's bytes has been read.
+    pub(crate) const ENDED: Self = Self(1 << 7);
+    /// Not connected yet.
+    pub(crate) const CONNECTING: Self = Self(1 << 8);
+    /// The service closed it: send what is queued, then wait for the peer's end.
+    pub(crate) const FINISHING: Self = Self(1 << 9);
+    /// Our end has been sent; only the peer's is waited for.
+    pub(crate) const LINGERING: Self = Self(1 << 10);
+    /// In the list of those that end with this tick.
+    pub(crate) const CLOSING: Self = Self(1 << 11);
+    /// `closed` has been called.
+    pub(crate) const CLOSED: Self = Self(1 << 12);
+}
+
+impl BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Flags {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
