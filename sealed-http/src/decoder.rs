@@ -1,0 +1,186 @@
+//! Requests out of bytes, however the bytes are split.
+
+use crate::chunked::{Chunk, ChunkedDecoder};
+use crate::error::DecodeError;
+use crate::head::{BodyFraming, RequestHead};
+use crate::limits::Limits;
+
+/// Decodes the requests of one connection, one after the other. It holds no bytes and allocates nothing.
+///
+/// # Example
+/// ```
+/// use sealed_http::{Event, Limits, RequestDecoder};
+///
+/// let mut input: &[u8] = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi";
+/// let mut decoder = RequestDecoder::new();
+/// let mut body = Vec::new();
+/// loop {
+///     let (used, event) = decoder.decode(input, &Limits::default())?;
+///     input = &input[used..];
+///     match event {
+///         Event::Head(head) => assert_eq!(head.path(), "/a"),
+///         Event::Data(data) => body.extend_from_slice(data),
+///         Event::End => break,
+///         Event::Incomplete => unreachable!("all of it is there"),
+///     }
+/// }
+/// assert_eq!(body, b"hi");
+/// # Ok::<(), sealed_http::DecodeError>(())
+/// ```
+#[derive(Debug)]
+pub struct RequestDecoder {
+    state: State,
+}
+
+const _: () = assert!(size_of::<RequestDecoder>() <= 32, "one lies in every connection");
+
+#[derive(Debug)]
+enum State {
+    /// In a head, or before one.
+    Head {
+        /// Bytes searched for the head's end.
+        searched: u32,
+        /// Where the request line ends, once that is known.
+        line_end: u32,
+        /// An empty line in front was skipped.
+        skipped: bool,
+    },
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    Poisoned,
+}
+
+const IDLE: State = State::Head { searched: 0, line_end: 0, skipped: false };
+
+/// What was decoded. Data and head borrow from the input.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a head is looked at where it is decoded, and not kept
+pub enum Event<'a> {
+    /// More bytes are needed.
+    Incomplete,
+    /// The head of a request.
+    Head(RequestHead<'a>),
+    /// A piece of its body. Where a body of known length is in the input whole, it is one piece.
+    Data(&'a [u8]),
+    /// The request ends; what follows is the next one.
+    End,
+}
+
+impl RequestDecoder {
+    /// A decoder before the first request of a connection.
+    pub const fn new() -> Self {
+        Self { state: IDLE }
+    }
+
+    /// Decodes what the input starts with, and returns how many bytes that took. The next call wants the bytes behind
+    /// them, and after [`Event::Incomplete`] more than there were. Work is linear in the bytes, however they are split.
+    ///
+    /// After an error the connection can only be closed: all later calls fail.
+    pub fn decode<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<(usize, Event<'a>), DecodeError> {
+        let decoded = self.next_event(input, limits);
+        if decoded.is_err() {
+            self.state = State::Poisoned;
+        }
+        decoded
+    }
+
+    /// Whether nothing of the next request has been seen.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Head { searched: 0, skipped: false, .. })
+    }
+
+    fn next_event<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<(usize, Event<'a>), DecodeError> {
+        match &mut self.state {
+            State::Head { .. } => self.head(input, limits),
+            State::Length(0) => {
+                self.state = IDLE;
+                Ok((0, Event::End))
+            }
+            State::Length(_) if input.is_empty() => Ok((0, Event::Incomplete)),
+            State::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= length as u64;
+                Ok((length, Event::Data(&input[..length])))
+            }
+            State::Chunked(chunked) => {
+                let (used, chunk) = chunked.decode(input, limits)?;
+                Ok(match chunk {
+                    Chunk::Incomplete => (used, Event::Incomplete),
+                    Chunk::Data(data) => (used, Event::Data(data)),
+                    Chunk::End => {
+                        self.state = IDLE;
+                        (used, Event::End)
+                    }
+                })
+            }
+            State::Poisoned => Err(DecodeError::Poisoned),
+        }
+    }
+
+    fn head<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<(usize, Event<'a>), DecodeError> {
+        let State::Head { searched, line_end, skipped } = &mut self.state else { return Err(DecodeError::Poisoned) };
+        // RFC 9112, 2.2: one empty line in front is forgiven, for old clients send one behind a body.
+        if !*skipped && input.starts_with(b"\r\n") {
+            (*skipped, *searched) = (true, 0);
+            return match self.head(&input[2..], limits)? {
+                (used, event) => Ok((used + 2, event)),
+            };
+        }
+        let end = find_head_end(input, searched, line_end, limits)?;
+        let Some(end) = end else { return Ok((0, Event::Incomplete)) };
+        let head = RequestHead::parse(&input[..end], limits)?;
+        self.state = match head.body() {
+            BodyFraming::Length(length) if length > limits.body_bytes_max => return Err(DecodeError::BodyTooLarge),
+            BodyFraming::Length(length) => State::Length(length),
+            BodyFraming::Chunked => State::Chunked(ChunkedDecoder::new()),
+        };
+        Ok((end, Event::Head(head)))
+    }
+}
+
+impl Default for RequestDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Looks for the empty line from where the last search ended, and enforces what can be known on the way.
+fn find_head_end(
+    input: &[u8],
+    searched: &mut u32,
+    line_end: &mut u32,
+    limits: &Limits,
+) -> Result<Option<usize>, DecodeError> {
+    let mut from = *searched as usize;
+    while let Some(offset) = input.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
+        let at = from + offset;
+        if at == 0 || input[at - 1] != b'\r' {
+            return Err(DecodeError::LineEnd);
+        }
+        if *line_end == 0 {
+            if at - 1 > limits.request_line_bytes_max {
+                return Err(DecodeError::RequestLineTooLong);
+            }
+            // An empty request line: a second empty line in front.
+            if at == 1 {
+                return Err(DecodeError::RequestLine);
+            }
+            *line_end = at as u32;
+        } else if input[..at - 1].ends_with(b"\n") {
+            if at + 1 > limits.head_bytes_max {
+                return Err(DecodeError::HeadTooLarge);
+            }
+            return Ok(Some(at + 1));
+        }
+        from = at + 1;
+    }
+    *searched = input.len() as u32;
+    // A carriage return at the end may belong to the line's end.
+    if *line_end == 0 && input.len() > limits.request_line_bytes_max + 1 {
+        return Err(DecodeError::RequestLineTooLong);
+    }
+    if input.len() >= limits.head_bytes_max {
+        return Err(DecodeError::HeadTooLarge);
+    }
+    Ok(None)
+}

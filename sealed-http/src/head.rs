@@ -1,0 +1,295 @@
+//! A request's line and header fields: `httparse` finds them, this file decides what they mean.
+
+use crate::error::DecodeError;
+use crate::limits::{HEADERS_MAX, Limits};
+
+/// The method of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+    /// OPTIONS
+    Options,
+    /// PATCH
+    Patch,
+    /// Any other token; [`RequestHead::method_name`] has it.
+    Other,
+}
+
+/// How the body's end is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFraming {
+    Length(u64),
+    Chunked,
+}
+
+/// A request's line and header fields. It borrows from the bytes it was decoded from.
+#[derive(Debug, Clone)]
+pub struct RequestHead<'a> {
+    method: Method,
+    method_name: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    version_minor: u8,
+    keep_alive: bool,
+    expects_continue: bool,
+    body: BodyFraming,
+    headers: [httparse::Header<'a>; HEADERS_MAX],
+    header_count: usize,
+}
+
+impl<'a> RequestHead<'a> {
+    /// Parses a whole head, from the request line to the empty line.
+    pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
+        check_line_ends(bytes)?;
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut headers[..limits.headers_max.min(HEADERS_MAX)]);
+        match request.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+            Ok(_) => return Err(DecodeError::RequestLine),
+            Err(error) => return Err(what_is_wrong(error, bytes)),
+        }
+        let method_name = request.method.ok_or(DecodeError::RequestLine)?;
+        let target = request.path.ok_or(DecodeError::RequestLine)?;
+        let version_minor = request.version.ok_or(DecodeError::Version)?;
+        let header_count = request.headers.len();
+        let method = method_named(method_name)?;
+        let (path, query) = split_target(method, target)?;
+        let fields = Fields::read(&headers[..header_count], version_minor)?;
+        Ok(Self {
+            method,
+            method_name,
+            path,
+            query,
+            version_minor,
+            keep_alive: fields.keep_alive,
+            expects_continue: fields.expects_continue,
+            body: fields.body,
+            headers,
+            header_count,
+        })
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The method as it was sent.
+    pub fn method_name(&self) -> &'a str {
+        self.method_name
+    }
+
+    /// The path, not decoded. It starts with `/`, or is `*` for OPTIONS.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// What follows the first `?` of the target, not decoded.
+    pub fn query(&self) -> Option<&'a str> {
+        self.query
+    }
+
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub fn version_minor(&self) -> u8 {
+        self.version_minor
+    }
+
+    /// Whether the client will send more requests on the connection.
+    pub fn keep_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub fn expects_continue(&self) -> bool {
+        self.expects_continue
+    }
+
+    /// The first header field of that name, in any case.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers().find(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The first header field of that name, if it is ASCII.
+    pub fn header_str(&self, name: &str) -> Option<&'a str> {
+        self.header(name).filter(|value| value.is_ascii()).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All header fields in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + '_ {
+        self.headers[..self.header_count].iter().map(|header| (header.name, header.value))
+    }
+
+    pub(crate) fn body(&self) -> BodyFraming {
+        self.body
+    }
+}
+
+/// What the header fields say of the message and its connection.
+struct Fields {
+    keep_alive: bool,
+    expects_continue: bool,
+    body: BodyFraming,
+}
+
+impl Fields {
+    fn read(headers: &[httparse::Header<'_>], version_minor: u8) -> Result<Self, DecodeError> {
+        let (mut host, mut length, mut chunked) = (None, None, false);
+        let (mut close, mut keep, mut expects_continue) = (false, false, false);
+        for header in headers {
+            check_value(header.value)?;
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            if is("host") {
+                if host.replace(header.value).is_some() || !is_host(header.value) {
+                    return Err(DecodeError::Host);
+                }
+            } else if is("content-length") {
+                if length.replace(parse_length(header.value)?).is_some() {
+                    return Err(DecodeError::ContentLength);
+                }
+            } else if is("transfer-encoding") {
+                if chunked || version_minor == 0 {
+                    return Err(DecodeError::TransferEncoding);
+                }
+                if !header.value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(DecodeError::TransferCoding);
+                }
+                chunked = true;
+            } else if is("connection") {
+                for token in header.value.split(|byte| *byte == b',') {
+                    close |= token.trim_ascii().eq_ignore_ascii_case(b"close");
+                    keep |= token.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
+                }
+            } else if is("expect") {
+                if !header.value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(DecodeError::Expectation);
+                }
+                expects_continue = version_minor > 0;
+            }
+        }
+        if host.is_none() && version_minor > 0 {
+            return Err(DecodeError::Host);
+        }
+        let body = match (length, chunked) {
+            (Some(_), true) => return Err(DecodeError::TransferEncoding),
+            (_, true) => BodyFraming::Chunked,
+            (length, false) => BodyFraming::Length(length.unwrap_or(0)),
+        };
+        Ok(Self { keep_alive: !close && (version_minor > 0 || keep), expects_continue, body })
+    }
+}
+
+fn method_named(name: &str) -> Result<Method, DecodeError> {
+    Ok(match name {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "DELETE" => Method::Delete,
+        "OPTIONS" => Method::Options,
+        "PATCH" => Method::Patch,
+        "CONNECT" => return Err(DecodeError::Connect),
+        _ => Method::Other,
+    })
+}
+
+/// Path and query of a target in origin, absolute or asterisk form.
+fn split_target(method: Method, target: &str) -> Result<(&str, Option<&str>), DecodeError> {
+    // Neither raw bytes beyond ASCII nor a fragment belong here.
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(DecodeError::Target);
+    }
+    if target == "*" {
+        return if method == Method::Options { Ok((target, None)) } else { Err(DecodeError::Target) };
+    }
+    let local = if target.starts_with('/') { target } else { strip_authority(target)? };
+    let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
+    Ok((if path.is_empty() { "/" } else { path }, query))
+}
+
+/// What follows the authority of an absolute `http` or `https` URI.
+fn strip_authority(target: &str) -> Result<&str, DecodeError> {
+    let (scheme, rest) = target.split_once("://").ok_or(DecodeError::Target)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(DecodeError::Target);
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    if is_host(rest[..end].as_bytes()) { Ok(&rest[end..]) } else { Err(DecodeError::Target) }
+}
+
+/// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
+fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+            let address = std::str::from_utf8(&rest[..end]).ok();
+            if address.and_then(|text| text.parse::<std::net::Ipv6Addr>().ok()).is_none() {
+                return false;
+            }
+            (None, &rest[end + 1..])
+        }
+        None => {
+            let end = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
+            (Some(&value[..end]), &value[end..])
+        }
+    };
+    let port_is_fine = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    // Registered names with what RFC 3986 lets stand in them, but percent-encoding, which no host needs.
+    let name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte);
+    port_is_fine && host.is_none_or(|host| !host.is_empty() && host.iter().all(name_byte))
+}
+
+fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(DecodeError::ContentLength);
+    }
+    // At most 19 digits: it fits.
+    Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
+}
+
+fn check_value(value: &[u8]) -> Result<(), DecodeError> {
+    let allowed = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+    if value.iter().all(allowed) { Ok(()) } else { Err(DecodeError::Header) }
+}
+
+/// Every CR is followed by LF, and every LF comes after CR: what different readers take for the end of a line is
+/// what smuggling is made of.
+fn check_line_ends(bytes: &[u8]) -> Result<(), DecodeError> {
+    let mut previous = 0;
+    for byte in bytes {
+        if (*byte == b'\n') != (previous == b'\r') {
+            return Err(DecodeError::LineEnd);
+        }
+        previous = *byte;
+    }
+    if previous == b'\r' { Err(DecodeError::LineEnd) } else { Ok(()) }
+}
+
+fn what_is_wrong(error: httparse::Error, bytes: &[u8]) -> DecodeError {
+    match error {
+        httparse::Error::TooManyHeaders => DecodeError::HeadTooLarge,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => DecodeError::Header,
+        httparse::Error::NewLine => DecodeError::LineEnd,
+        httparse::Error::Version if has_other_version(bytes) => DecodeError::Version,
+        _ => DecodeError::RequestLine,
+    }
+}
+
+/// Whether the request line ends with a version that is well-formed: one digit, a dot, one digit.
+fn has_other_version(bytes: &[u8]) -> bool {
+    let end = bytes.iter().position(|byte| *byte == b'\r').unwrap_or(bytes.len());
+    let version = bytes[..end].rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+}

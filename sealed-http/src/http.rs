@@ -1,0 +1,177 @@
+//! What a handler acts through: the loop's context, as HTTP sees it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sealed::{ConnectionId, Context, Mailbox, TimerId};
+
+use crate::handler::Handler;
+use crate::response::{Response, encode_chunk, encode_last_chunk};
+use crate::server::{Phase, Server, Shared};
+
+/// A handler's way to its connections. An id that is stale, or has nothing to be answered, is harmless: nothing happens.
+pub struct Http<'a, H: Handler> {
+    pub(crate) cx: &'a mut Context<Server<H>>,
+    pub(crate) shared: &'a mut Shared,
+}
+
+impl<H: Handler> Http<'_, H> {
+    /// Answers the request of a connection, whole.
+    pub fn respond(&mut self, id: ConnectionId, response: &Response) {
+        let draining = self.cx.is_draining();
+        let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
+        connection.keep_alive &= !draining && !response.closes();
+        let (keep_alive, version, head_only) = (connection.keep_alive, connection.version_minor, connection.head_only);
+        let (out, date) = self.shared.encoding(self.cx.unix_time());
+        response.encode(out, version, keep_alive, head_only, date);
+        self.cx.write(id, out);
+        self.conclude(id);
+    }
+
+    /// Starts a response whose body is streamed: in chunks, or until the connection closes for HTTP/1.0. The body of
+    /// `response` is not sent. To a HEAD request the answer is complete with this.
+    ///
+    /// Returns whether the body comes in chunks.
+    pub fn start_stream(&mut self, id: ConnectionId, response: &Response) -> bool {
+        let draining = self.cx.is_draining();
+        let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {
+            return false;
+        };
+        let chunked = connection.version_minor > 0;
+        connection.keep_alive &= !draining && !response.closes() && chunked;
+        let (keep_alive, version, head_only) = (connection.keep_alive, connection.version_minor, connection.head_only);
+        connection.phase = Phase::Streaming;
+        let (out, date) = self.shared.encoding(self.cx.unix_time());
+        response.encode_stream_head(out, version, keep_alive, date);
+        self.cx.write(id, out);
+        if head_only {
+            self.conclude(id);
+        }
+        chunked
+    }
+
+    /// Queues a piece of a stream.
+    pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.cx.state(id).filter(|held| held.phase == Phase::Streaming) else { return };
+        if connection.version_minor == 0 {
+            return self.cx.write(id, bytes);
+        }
+        let out = &mut self.shared.scratch;
+        out.clear();
+        encode_chunk(out, bytes);
+        self.cx.write(id, out);
+    }
+
+    /// Hands pieces of a stream to the kernel at once: [`Context::write_through`]. Where the stream comes in chunks,
+    /// the pieces have to be framed already, as [`encode_chunk`] frames them: so that what many get is framed once.
+    pub fn write_framed(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
+        match self.cx.state(id) {
+            Some(connection) if connection.phase == Phase::Streaming => self.cx.write_through(id, chunks),
+            _ => true,
+        }
+    }
+
+    /// Ends a stream.
+    pub fn end_stream(&mut self, id: ConnectionId) {
+        let Some(connection) = self.cx.state(id).filter(|held| held.phase == Phase::Streaming) else { return };
+        if connection.version_minor > 0 {
+            let out = &mut self.shared.scratch;
+            out.clear();
+            encode_last_chunk(out);
+            self.cx.write(id, out);
+        }
+        self.conclude(id);
+    }
+
+    /// Closes a connection after what is queued for it has been sent.
+    pub fn close(&mut self, id: ConnectionId) {
+        self.cx.close(id);
+    }
+
+    /// Closes a connection at once.
+    pub fn abort(&mut self, id: ConnectionId) {
+        self.cx.abort(id);
+    }
+
+    /// The handler's state of a connection.
+    pub fn state(&self, id: ConnectionId) -> Option<&H::Connection> {
+        self.cx.state(id).map(|connection| &connection.state)
+    }
+
+    /// The handler's state of a connection, to be changed.
+    pub fn state_mut(&mut self, id: ConnectionId) -> Option<&mut H::Connection> {
+        self.cx.state_mut(id).map(|connection| &mut connection.state)
+    }
+
+    /// Sets the deadline of an exchange, for which [`Handler::timed_out`] is called. It ends with the exchange.
+    pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
+        if self.cx.state(id).is_some_and(|connection| connection.phase != Phase::Reading) {
+            self.cx.set_deadline(id, delay);
+        }
+    }
+
+    /// Sets a timer, for which [`Handler::expired`] is called.
+    pub fn set_timer(&mut self, delay: Duration) -> TimerId {
+        self.cx.set_timer(delay)
+    }
+
+    /// Time since 1970 by the calendar clock.
+    pub fn unix_time(&self) -> Duration {
+        self.cx.unix_time()
+    }
+
+    /// Time since the loop's clock was started.
+    pub fn now(&self) -> Duration {
+        self.cx.now()
+    }
+
+    /// 64 random bits, not for secrets.
+    pub fn random(&mut self) -> u64 {
+        self.cx.random()
+    }
+
+    /// A way for others to post to this loop.
+    pub fn mailbox(&self) -> Mailbox<H::Message> {
+        self.cx.mailbox()
+    }
+
+    /// Whether the server is going down.
+    pub fn is_draining(&self) -> bool {
+        self.cx.is_draining()
+    }
+
+    /// Bytes queued for a connection.
+    pub fn queued(&self, id: ConnectionId) -> usize {
+        self.cx.queued(id)
+    }
+
+    /// The ids of all open connections. Costs a walk over all of them.
+    pub fn connection_ids(&self) -> Vec<ConnectionId> {
+        self.cx.connection_ids()
+    }
+
+    /// How many connections there are on this loop.
+    pub fn connections(&self) -> usize {
+        self.cx.connections()
+    }
+
+    /// The exchange is answered: the connection goes on to the next request, or closes.
+    fn conclude(&mut self, id: ConnectionId) {
+        let idle = self.shared.settings.idle_timeout;
+        let Some(connection) = self.cx.state_mut(id) else { return };
+        if !connection.keep_alive {
+            connection.phase = Phase::Over;
+            return self.cx.close(id);
+        }
+        connection.phase = Phase::Reading;
+        self.cx.set_deadline(id, idle);
+        // Another request may be waiting in what came already.
+        self.cx.resume(id);
+    }
+}
+
+impl<H: Handler> std::fmt::Debug for Http<'_, H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").field("cx", self.cx).finish_non_exhaustive()
+    }
+}

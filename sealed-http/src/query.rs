@@ -1,0 +1,49 @@
+//! Percent-encoding, decoded once and strictly.
+
+use std::borrow::Cow;
+
+/// An escape is cut off or not hexadecimal, or what comes out is not UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed percent-encoding")]
+pub struct BadEncoding;
+
+/// The parameters of a query, as forms write them: `name=value` with `&` between, `+` for a space.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a>(&'a str);
+
+impl<'a> Query<'a> {
+    /// Reads what stands behind the `?`; no query has no parameters.
+    pub fn new(raw: Option<&'a str>) -> Self {
+        Self(raw.unwrap_or(""))
+    }
+
+    /// The value of a parameter. Of several with that name, the first counts. Only the values of that name are
+    /// decoded: a malformed one elsewhere does not matter.
+    pub fn get(&self, name: &str) -> Result<Option<Cow<'a, str>>, BadEncoding> {
+        let found = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find(|(key, _)| {
+            *key == name || ((key.contains('%') || key.contains('+')) && decode(key, true).is_ok_and(|key| key == name))
+        });
+        found.map(|(_, value)| decode(value, true)).transpose()
+    }
+}
+
+/// Decodes one segment of a path, in which `+` is itself.
+pub fn decode_segment(segment: &str) -> Result<Cow<'_, str>, BadEncoding> {
+    decode(segment, false)
+}
+
+fn decode(text: &str, plus_is_space: bool) -> Result<Cow<'_, str>, BadEncoding> {
+    if !text.contains('%') && !(plus_is_space && text.contains('+')) {
+        return Ok(Cow::Borrowed(text));
+    }
+    // The crate below leaves malformed escapes as they are; here they are errors.
+    for (index, _) in text.match_indices('%') {
+        let digits = text.as_bytes().get(index + 1..index + 3).ok_or(BadEncoding)?;
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(BadEncoding);
+        }
+    }
+    let spaced = if plus_is_space { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
+    let bytes: Cow<'_, [u8]> = percent_encoding::percent_decode_str(&spaced).into();
+    String::from_utf8(bytes.into_owned()).map(Cow::Owned).map_err(|_| BadEncoding)
+}

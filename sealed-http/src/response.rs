@@ -1,0 +1,212 @@
+//! Responses into bytes.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+/// The interim response that asks for the body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A header field's value would end its line, or has other control bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a header field's value must not have control characters")]
+pub struct BadHeaderValue;
+
+/// A response: status, header fields, and a body that is all there.
+///
+/// The length, `Date` and `Connection` are written by the encoder.
+#[derive(Debug, Clone)]
+pub struct Response {
+    status: u16,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
+    body: Bytes,
+    close: bool,
+}
+
+impl Response {
+    /// A response of that status, from 200 to 599, without a body.
+    ///
+    /// # Panics
+    /// On any other status.
+    pub fn new(status: u16) -> Self {
+        assert!((200..600).contains(&status), "not the status of a final response: {status}");
+        Self { status, headers: Vec::new(), body: Bytes::new(), close: false }
+    }
+
+    /// Adds a header field that is written down in the program.
+    ///
+    /// # Panics
+    /// Where the value has control characters.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        assert!(is_value(value), "control characters in a header field");
+        self.headers.push((name, Cow::Borrowed(value)));
+        self
+    }
+
+    /// Adds a header field whose value comes from elsewhere.
+    pub fn try_header(mut self, name: &'static str, value: impl Into<String>) -> Result<Self, BadHeaderValue> {
+        let value = value.into();
+        if !is_value(&value) {
+            return Err(BadHeaderValue);
+        }
+        self.headers.push((name, Cow::Owned(value)));
+        Ok(self)
+    }
+
+    /// Adds header fields that were checked before.
+    #[must_use]
+    pub fn with(mut self, headers: &[(&'static str, String)]) -> Self {
+        for (name, value) in headers {
+            debug_assert!(is_value(value));
+            self.headers.push((name, Cow::Owned(value.clone())));
+        }
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Lets the connection be closed behind the response.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether the connection is to be closed behind the response.
+    pub fn closes(&self) -> bool {
+        self.close
+    }
+
+    /// Appends the response for a client of HTTP/1.`version_minor`. With `head_only`, as HEAD wants it, the body is left out
+    /// but its length is told.
+    pub fn encode(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, head_only: bool, date: &str) {
+        self.encode_fields(out, version_minor, keep_alive, date);
+        if !matches!(self.status, 204 | 304) {
+            out.extend_from_slice(b"Content-Length: ");
+            write_decimal(out, self.body.len() as u64);
+            out.extend_from_slice(b"\r\n\r\n");
+            if !head_only {
+                out.extend_from_slice(&self.body);
+            }
+        } else {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Appends the head of a response whose body is streamed: in chunks, or, for HTTP/1.0, until the connection closes.
+    pub fn encode_stream_head(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str) {
+        self.encode_fields(out, version_minor, keep_alive, date);
+        out.extend_from_slice(if version_minor > 0 { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" });
+    }
+
+    fn encode_fields(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        write_decimal(out, u64::from(self.status));
+        out.push(b' ');
+        out.extend_from_slice(reason(self.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let mut field = |name: &str, value: &str| {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        };
+        field("Date", date);
+        for (name, value) in &self.headers {
+            field(name, value);
+        }
+        if !keep_alive {
+            field("Connection", "close");
+        } else if version_minor == 0 {
+            field("Connection", "keep-alive");
+        }
+    }
+}
+
+/// Appends a chunk. Nothing, if it is empty: an empty chunk would end the body.
+pub fn encode_chunk(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    let digits = (64 - (bytes.len() as u64).leading_zeros()).div_ceil(4);
+    for digit in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[bytes.len() >> (4 * digit) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what ends a chunked body.
+pub fn encode_last_chunk(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n\r\n");
+}
+
+/// The standard phrase of a status.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+fn is_value(value: &str) -> bool {
+    value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+}
+
+fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[at..]);
+        }
+    }
+}
