@@ -1,0 +1,571 @@
+//! One loop of the server: requests in, calls to hub and broker, answers out.
+//!
+//! A message's way leads through [`App::request`], the broker, and [`App::turned`], where everyone gets what is new.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sealed::{CloseReason, ConnectionId, ListenerId, Place, PostError, TimerId};
+use sealed_http::{Cors, DecodeError, Field, Handler, Http, Origins, Request, RequestHead, Response, reason};
+use slab::Slab;
+
+use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now, Ticket};
+use crate::config::{Config, is_allowed};
+use crate::files;
+use crate::hub::{Hub, HubLimits, Reply, Sink, SubscriberKey, Subscription};
+use crate::log::HistoryLimits;
+use crate::message::Message;
+use crate::position::Spot;
+use crate::wire::problem::{self, Problem};
+use crate::wire::request::{self, Call, Door, Refused, ReplyTo};
+use crate::wire::{classic, native};
+
+/// How often old messages and idle channels are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How soon mail that another loop had no room for is posted again.
+const POST_RETRY: Duration = Duration::from_millis(1);
+
+/// The least time after which streams are told to come back when the server goes down, in milliseconds.
+const RETRY_MIN_MS: u64 = 1_000;
+
+/// What the server keeps with each connection.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    doing: Doing,
+    door: Door,
+    /// Its address is not one that may come in.
+    barred: bool,
+    /// Which of the listed origins its page has, counted from 1; 0: none of them.
+    origin: u8,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Doing {
+    #[default]
+    Nothing,
+    /// Messages.
+    Subscribed(SubscriberKey),
+    /// The broker's answer, by its place among those who wait for one.
+    Asking(u32),
+}
+
+/// Who waits for the broker's answer.
+#[derive(Debug)]
+struct Asker {
+    serial: u32,
+    peer: ConnectionId,
+    reply: ReplyTo,
+}
+
+#[derive(Debug)]
+pub(crate) struct App {
+    config: Arc<Config>,
+    place: Place<Mail>,
+    hub: Hub,
+    broker: MemoryBroker,
+    askers: Slab<Asker>,
+    last_serial: u32,
+    /// What pages of other origins are told, by the number that a connection keeps of its origin: 0 for any other.
+    cross_origin: Vec<Vec<Field>>,
+    preflight: Cors,
+    sweep: Option<TimerId>,
+    repost: Option<TimerId>,
+    /// Over how long the ends of streams are spread, once the server goes down.
+    draining: Option<Duration>,
+}
+
+/// What a connection of the server costs, on either layer, is held to this in release builds.
+#[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
+const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
+
+impl App {
+    pub(crate) fn new(config: Arc<Config>, place: Place<Mail>) -> Self {
+        let loops = place.mailboxes.len();
+        let share = |whole: usize| whole.div_ceil(loops);
+        let history = HistoryLimits {
+            messages_max: config.history.messages_max,
+            bytes_max: config.history.bytes_max,
+            age_max_ms: config.history.age_max_s * 1_000,
+        };
+        let hub = Hub::new(HubLimits {
+            history,
+            subscribers_max: share(config.limits.subscribers_max),
+            subscribers_per_channel_max: config.limits.subscribers_per_channel_max,
+            batch_bytes_max: config.limits.batch_bytes_max,
+            linger_ms: config.times.channel_linger_s * 1_000,
+            heartbeat_ms: config.times.heartbeat_s * 1_000,
+        });
+        let home = HomeLimits {
+            history,
+            channels_max: share(config.limits.channels_max),
+            history_bytes_max: share(config.history.total_bytes_max),
+            idle_max_ms: config.times.channel_idle_s * 1_000,
+        };
+        let any = config.front.origins.iter().any(|origin| origin == "*");
+        let cors = Cors {
+            origins: if any { Origins::Any } else { Origins::Listed(config.front.origins.clone()) },
+            methods: "GET, HEAD, POST, OPTIONS",
+            headers: "Content-Type, Last-Event-ID, Cache-Control",
+            max_age_s: "86400",
+        };
+        let origins = std::iter::once(None).chain(config.front.origins.iter().map(|origin| Some(origin.as_str())));
+        let cross_origin = origins.map(|origin| cors.response_fields(origin)).collect();
+        Self {
+            broker: MemoryBroker::new(place.index, loops, home),
+            config,
+            place,
+            hub,
+            askers: Slab::new(),
+            last_serial: 0,
+            cross_origin,
+            preflight: cors,
+            sweep: None,
+            repost: None,
+            draining: None,
+        }
+    }
+
+    fn call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>, call: Call) {
+        match call {
+            Call::Publish { channel, payload, sender, reply } => {
+                let message = Message { payload, sender, time_ms: unix_ms(http) };
+                let ticket = self.ask(http, id, reply);
+                self.broker.command(now(http), Command::Publish { channel, message, ticket });
+            }
+            Call::Subscribe { subscription, wait_s } => self.subscribe(http, id, subscription, wait_s),
+            Call::Sign { channel, name, callback } => {
+                self.broker.command(now(http), Command::Sign { channel, name });
+                let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
+                http.respond(id, &script_response(script));
+            }
+            Call::Delete { channel } => {
+                let ticket = self.ask(http, id, ReplyTo::Delete);
+                self.broker.command(now(http), Command::Delete { channel, ticket });
+            }
+            Call::File { path } => {
+                let door = http.state(id).map_or(Door::Front, |client| client.door);
+                let response = self.file(&path, door);
+                http.respond(id, &response);
+            }
+            Call::Preflight { allow } => {
+                let response = Response::new(204).header("Allow", allow);
+                // No page of another origin has any business with the admin listener.
+                let is_front = http.state(id).is_some_and(|client| client.door == Door::Front);
+                let origin = head.header_str("origin").filter(|_| is_front);
+                let fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
+                http.respond(id, &response.with(&fields));
+            }
+            Call::Nothing => {
+                let fields = fields_for(&self.cross_origin, http.state(id));
+                http.respond(id, &json_response(Bytes::new()).with(fields));
+            }
+        }
+    }
+
+    fn subscribe(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, subscription: Subscription, wait_s: u64) {
+        let now_ms = unix_ms(http);
+        let callback = subscription.style.callback();
+        if self.draining.is_some() {
+            return respond_problem(http, id, Problem::ShuttingDown, callback.as_deref(), &self.cross_origin);
+        }
+        let is_stream = subscription.style.is_stream();
+        let at_once = subscription.answer_at_once;
+        // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
+        let key = self.hub.next_key();
+        if let Some(client) = http.state_mut(id) {
+            client.doing = Doing::Subscribed(key);
+        }
+        let outcome = self.hub.subscribe(id, subscription, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+        match outcome {
+            Ok(given) => debug_assert_eq!(given, key),
+            Err(problem) => {
+                done(http, id);
+                return respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
+            }
+        }
+        let delay = if is_stream {
+            // Spread, so that streams that came together do not all beat together.
+            let beat_ms = self.config.times.heartbeat_s * 1_000;
+            Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1))
+        } else {
+            Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s })
+        };
+        if http.state(id).is_some_and(|client| client.doing == Doing::Subscribed(key)) {
+            http.set_deadline(id, delay);
+        }
+    }
+
+    /// Notes who waits for the broker's answer.
+    fn ask(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, reply: ReplyTo) -> Ticket {
+        self.last_serial = self.last_serial.wrapping_add(1);
+        let serial = self.last_serial;
+        let key = self.askers.insert(Asker { serial, peer: id, reply }) as u32;
+        if let Some(client) = http.state_mut(id) {
+            client.doing = Doing::Asking(key);
+        }
+        Ticket(u64::from(serial) << 32 | u64::from(key))
+    }
+
+    /// Answers who waited for the broker's answer, if he is still there.
+    fn settle(&mut self, http: &mut Http<'_, Self>, ticket: Ticket, outcome: Result<Settled, Problem>) {
+        let key = ticket.0 as u32 as usize;
+        if self.askers.get(key).is_none_or(|asker| u64::from(asker.serial) != ticket.0 >> 32) {
+            return;
+        }
+        let Asker { peer, reply, .. } = self.askers.remove(key);
+        done(http, peer);
+        let fields = fields_for(&self.cross_origin, http.state(peer));
+        match (outcome, reply) {
+            (Ok(Settled::Published(spot)), ReplyTo::Native { channel, callback }) => {
+                let mut json = Vec::with_capacity(128);
+                native::write_published(&channel, spot, &mut json);
+                let body = native::wrap(callback.as_deref(), json);
+                let response = if callback.is_some() { script_response(body) } else { json_response(body) };
+                let response = response.with(fields);
+                http.respond(peer, &response);
+            }
+            (Ok(_), ReplyTo::Classic { callback }) => {
+                http.respond(peer, &script_response(classic::envelope_fixed(&callback, classic::PUBLISHED)));
+            }
+            (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete) => http.respond(peer, &Response::new(204)),
+            (Err(problem), reply) => {
+                let callback = match &reply {
+                    ReplyTo::Native { callback, .. } => callback.as_deref(),
+                    ReplyTo::Classic { .. } | ReplyTo::Delete => None,
+                };
+                respond_problem(http, peer, problem, callback, &self.cross_origin);
+            }
+        }
+    }
+
+    /// Takes hub's commands to the broker, and its events to hub and askers, until there are no more.
+    fn pump(&mut self, http: &mut Http<'_, Self>) {
+        loop {
+            for command in std::mem::take(&mut self.hub.commands) {
+                self.broker.command(now(http), command);
+            }
+            match self.broker.next_event() {
+                Some(Event::Accepted { ticket, spot }) => self.settle(http, ticket, Ok(Settled::Published(spot))),
+                Some(Event::Refused { ticket, why }) => self.settle(http, ticket, Err(why.into())),
+                Some(Event::Deleted { ticket, existed }) => {
+                    let outcome = if existed { Ok(Settled::Deleted) } else { Err(Problem::UnknownChannel) };
+                    self.settle(http, ticket, outcome);
+                }
+                Some(event) => {
+                    let now_ms = unix_ms(http);
+                    self.hub.event(event, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+                }
+                None if self.hub.commands.is_empty() => break,
+                None => {}
+            }
+        }
+    }
+
+    /// Posts what was gathered for the other loops.
+    fn post(&mut self, http: &mut Http<'_, Self>) {
+        for to in 0..self.place.mailboxes.len() {
+            let Some(mail) = self.broker.take_mail(to) else { continue };
+            match self.place.mailboxes[to].post(mail) {
+                Ok(()) => {}
+                Err(PostError::Full(mail)) => {
+                    self.broker.return_mail(to, mail);
+                    if self.repost.is_none() {
+                        self.repost = Some(http.set_timer(POST_RETRY));
+                    }
+                }
+                // The server goes down, and that loop was the first.
+                Err(PostError::Gone(_)) => {}
+            }
+        }
+    }
+
+    fn file(&self, path: &str, door: Door) -> Response {
+        let demo = self.config.front.demo && door == Door::Front;
+        if demo && path == "/" {
+            return Response::new(302).header("Location", "/chat.html");
+        }
+        match files::find(path).filter(|_| demo) {
+            Some(file) => Response::new(200)
+                .header("Content-Type", file.content_type)
+                .header("Cache-Control", "no-cache")
+                .header("X-Content-Type-Options", "nosniff")
+                .body(Bytes::from_static(file.bytes)),
+            None => problem_response(Problem::NotFound),
+        }
+    }
+}
+
+/// What the broker did for an asker.
+enum Settled {
+    Published(Spot),
+    Deleted,
+}
+
+impl Handler for App {
+    type Connection = Client;
+    type Message = Mail;
+
+    fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {
+        let (door, networks) = match listener.index() {
+            0 => (Door::Front, &self.config.front.allow),
+            _ => (Door::Admin, &self.config.admin.allow),
+        };
+        let barred = !is_allowed(networks, peer.ip());
+        if let Some(client) = http.state_mut(id) {
+            (client.door, client.barred) = (door, barred);
+        }
+        if self.sweep.is_none() {
+            self.sweep = Some(http.set_timer(SWEEP_INTERVAL));
+        }
+    }
+
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        let origin = request.head.header_str("origin").map_or(0, |origin| {
+            let listed = &self.config.front.origins;
+            listed.iter().position(|held| held == origin).map_or(0, |index| index as u8 + 1)
+        });
+        let Some(client) = http.state_mut(id) else { return };
+        client.origin = origin;
+        let (door, barred) = (client.door, client.barred);
+        if barred {
+            return http.respond(id, &problem_response(Problem::Forbidden).closing());
+        }
+        match request::read(door, request, &self.config.limits, &self.config.times) {
+            Ok(call) => self.call(http, id, &request.head, call),
+            Err(Refused::Native { problem, callback, allow }) => {
+                if problem == Problem::MethodNotAllowed {
+                    let fields = fields_for(&self.cross_origin, http.state(id));
+                    let response = problem_response(problem).header("Allow", allow).with(fields);
+                    return http.respond(id, &response);
+                }
+                respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
+            }
+            Err(Refused::Classic { callback: Some(callback) }) => {
+                let script = classic::envelope_fixed(&callback, classic::BAD_PARAMETERS);
+                http.respond(id, &script_response(script));
+            }
+            Err(Refused::Classic { callback: None }) => {
+                let response = Response::new(400).header("Content-Type", JSON).header("Cache-Control", "no-store");
+                http.respond(id, &response.header("X-Content-Type-Options", "nosniff").body(classic::BAD_PARAMETERS));
+            }
+        }
+        self.pump(http);
+    }
+
+    fn refusal(&mut self, error: &DecodeError) -> Response {
+        if *error == DecodeError::BodyTooLarge {
+            return problem_response(Problem::MessageTooLarge).with(&self.cross_origin[0]);
+        }
+        let mut json = Vec::new();
+        problem::write(error.status(), reason(error.status()), error.code(), &error.to_string(), &mut json);
+        Response::new(error.status()).header("Content-Type", PROBLEM_JSON).body(json)
+    }
+
+    fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        // A browser that leaves looks just like this; whoever publishes and hangs up at once still gets his answer.
+        if http.state(id).is_some_and(|client| matches!(client.doing, Doing::Subscribed(_))) {
+            http.abort(id);
+        }
+    }
+
+    fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        if let Some(Doing::Subscribed(key)) = http.state(id).map(|client| client.doing) {
+            self.hub.drained(key, &mut Out { http, cross_origin: &self.cross_origin });
+        }
+    }
+
+    fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        let Some(Doing::Subscribed(key)) = http.state(id).map(|client| client.doing) else { return http.abort(id) };
+        let now_ms = unix_ms(http);
+        if let (Some(spread), true) = (self.draining, self.hub.is_stream(key)) {
+            let spread_ms = (spread.as_millis() as u64).max(4_000);
+            let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
+            self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+        } else if self.hub.is_stream(key) {
+            self.hub.beat(key, &mut Out { http, cross_origin: &self.cross_origin });
+            http.set_deadline(id, Duration::from_secs(self.config.times.heartbeat_s));
+        } else {
+            self.hub.time_out(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+        }
+        self.pump(http);
+    }
+
+    fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: Client, why: CloseReason) {
+        tracing::trace!(?id, ?why, "connection closed");
+        match client.doing {
+            Doing::Subscribed(key) => {
+                self.hub.unsubscribe(key, unix_ms(http));
+                self.pump(http);
+            }
+            Doing::Asking(key) => {
+                self.askers.remove(key as usize);
+            }
+            Doing::Nothing => {}
+        }
+    }
+
+    fn message(&mut self, http: &mut Http<'_, Self>, mail: Mail) {
+        self.broker.receive(now(http), mail);
+        self.pump(http);
+    }
+
+    fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId) {
+        if self.sweep == Some(timer) {
+            self.sweep = Some(http.set_timer(SWEEP_INTERVAL));
+            self.hub.sweep(unix_ms(http));
+            self.broker.sweep(now(http));
+            self.pump(http);
+        } else if self.repost == Some(timer) {
+            // What is left is posted at the end of this tick.
+            self.repost = None;
+        }
+    }
+
+    fn turned(&mut self, http: &mut Http<'_, Self>) {
+        self.broker.flush();
+        self.pump(http);
+        if self.hub.is_dirty() {
+            let now_ms = unix_ms(http);
+            self.hub.flush(now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+            self.pump(http);
+        }
+        self.post(http);
+    }
+
+    fn draining(&mut self, http: &mut Http<'_, Self>, limit: Duration) {
+        tracing::info!(
+            index = self.place.index,
+            connections = http.connections(),
+            subscribers = self.hub.subscribers(),
+            channels = self.hub.channels(),
+            "going down"
+        );
+        // The rest of the limit is for the last of them to get its last bytes.
+        let spread = limit.mul_f32(0.6);
+        self.draining = Some(spread);
+        for id in http.connection_ids() {
+            let Some(Doing::Subscribed(key)) = http.state(id).map(|client| client.doing) else { continue };
+            if self.hub.is_stream(key) {
+                let delay = Duration::from_millis(http.random() % (spread.as_millis() as u64 + 1));
+                http.set_deadline(id, delay);
+            } else {
+                let now_ms = unix_ms(http);
+                self.hub.time_out(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+            }
+        }
+        self.pump(http);
+    }
+}
+
+/// The hub's way to its subscribers.
+struct Out<'a, 'b> {
+    http: &'a mut Http<'b, App>,
+    cross_origin: &'a [Vec<Field>],
+}
+
+impl Sink for Out<'_, '_> {
+    fn open(&mut self, peer: ConnectionId) {
+        let response = Response::new(200)
+            .header("Content-Type", "text/event-stream")
+            .header("Cache-Control", "no-cache, no-transform")
+            .header("X-Accel-Buffering", "no")
+            .with(fields_for(self.cross_origin, self.http.state(peer)));
+        self.http.start_stream(peer, &response);
+    }
+
+    fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool {
+        self.http.write_framed(peer, chunks)
+    }
+
+    fn end(&mut self, peer: ConnectionId) {
+        done(self.http, peer);
+        self.http.end_stream(peer);
+    }
+
+    fn answer(&mut self, peer: ConnectionId, reply: Reply) {
+        done(self.http, peer);
+        let fields = fields_for(self.cross_origin, self.http.state(peer));
+        let response = match reply {
+            Reply::Json(body) => json_response(body).with(fields),
+            Reply::Script(body) => script_response(body),
+            // Whole, but empty: a connection that just closed would make the browser ask again by itself.
+            Reply::Nothing => script_response(Bytes::new()).closing(),
+            Reply::Problem(problem, callback) => {
+                return respond_problem(self.http, peer, problem, callback.as_deref(), self.cross_origin);
+            }
+        };
+        self.http.respond(peer, &response);
+    }
+}
+
+const JSON: &str = "application/json; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const PROBLEM_JSON: &str = "application/problem+json";
+
+fn json_response(body: impl Into<Bytes>) -> Response {
+    answer(JSON, body)
+}
+
+fn script_response(body: impl Into<Bytes>) -> Response {
+    answer(SCRIPT, body)
+}
+
+fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    Response::new(200)
+        .header("Content-Type", content_type)
+        .header("Cache-Control", "no-store")
+        .header("X-Content-Type-Options", "nosniff")
+        .body(body)
+}
+
+fn problem_response(problem: Problem) -> Response {
+    let status = problem.status();
+    let response = Response::new(status)
+        .header("Content-Type", PROBLEM_JSON)
+        .header("Cache-Control", "no-store")
+        .body(problem.to_json(reason(status)));
+    if status == 503 { response.header("Retry-After", "5") } else { response }
+}
+
+/// Tells a client of a problem, within its callback where it has one.
+fn respond_problem(
+    http: &mut Http<'_, App>,
+    id: ConnectionId,
+    problem: Problem,
+    callback: Option<&str>,
+    cross_origin: &[Vec<Field>],
+) {
+    tracing::debug!(?id, code = problem.code(), "refused");
+    let response = match callback {
+        Some(callback) => script_response(native::wrap(Some(callback), problem.to_callback_argument())),
+        None => problem_response(problem).with(fields_for(cross_origin, http.state(id))),
+    };
+    http.respond(id, &response);
+}
+
+/// What a page of another origin is told; one that came by the admin listener, nothing.
+fn fields_for<'a>(cross_origin: &'a [Vec<Field>], client: Option<&Client>) -> &'a [Field] {
+    match client {
+        Some(client) if client.door == Door::Front => &cross_origin[usize::from(client.origin)],
+        _ => &[],
+    }
+}
+
+/// The connection waits for nothing any more.
+fn done(http: &mut Http<'_, App>, id: ConnectionId) {
+    if let Some(client) = http.state_mut(id) {
+        client.doing = Doing::Nothing;
+    }
+}
+
+fn unix_ms(http: &Http<'_, App>) -> u64 {
+    http.unix_time().as_millis() as u64
+}
+
+fn now(http: &mut Http<'_, App>) -> Now {
+    Now { unix_ms: unix_ms(http), random: http.random() }
+}

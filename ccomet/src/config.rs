@@ -1,0 +1,329 @@
+//! What an operator can set. Every limit has a default that is safe on the open internet.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration, as the TOML file has it. What a file leaves out keeps its default; what it has and
+/// we do not know is an error.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Event loops, each with a thread. Default: one for each core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loops: Option<NonZeroUsize>,
+    /// The public listener.
+    pub front: Front,
+    /// The private listener.
+    pub admin: Admin,
+    /// How much of each.
+    pub limits: Limits,
+    /// What channels keep.
+    pub history: History,
+    /// How long for each.
+    pub times: Times,
+}
+
+/// The public listener: publish and subscribe.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Front {
+    /// Where it listens. Default `127.0.0.1:8100`.
+    pub listen: SocketAddr,
+    /// Networks whose clients may come in; empty: all.
+    pub allow: Vec<IpNet>,
+    /// Lets anyone publish and subscribe though the front is not on loopback and has no `allow`.
+    pub open: bool,
+    /// Origins of pages that may read replies, `["*"]` for any.
+    pub origins: Vec<String>,
+    /// Whether the chat demo is served.
+    pub demo: bool,
+}
+
+/// The private listener: everything that front does, and closing channels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Where it listens. Default `127.0.0.1:8000`.
+    pub listen: SocketAddr,
+    /// Networks whose clients may come in. Needed where it listens beyond loopback.
+    pub allow: Vec<IpNet>,
+}
+
+/// How much of each. Limits of the whole server are shared out evenly among its loops.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections to the server. At the limit, who comes waits in the kernel's backlog. Default 1,000,000.
+    pub connections_max: usize,
+    /// Channels of the server. Default 100,000.
+    pub channels_max: usize,
+    /// Subscribers of the server. Default 1,000,000.
+    pub subscribers_max: usize,
+    /// Subscribers of one channel on one loop. Default 1,000,000.
+    pub subscribers_per_channel_max: usize,
+    /// Channels of one subscription. Default 32.
+    pub channels_per_subscription_max: usize,
+    /// Bytes of one message. Default 64 KiB.
+    pub message_bytes_max: usize,
+    /// Bytes of a request's head. Default 16 KiB.
+    pub head_bytes_max: usize,
+    /// Bytes handed to one subscriber at a time, more only for a single message. Default 64 KiB.
+    pub batch_bytes_max: usize,
+}
+
+/// What channels keep of their past.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// Messages of one channel. Default 500.
+    pub messages_max: usize,
+    /// Bytes of one channel. Default 1 MiB.
+    pub bytes_max: usize,
+    /// Seconds that a message is kept. Default 86,400, a day.
+    pub age_max_s: u64,
+    /// Bytes of all channels together. Default 256 MiB.
+    pub total_bytes_max: usize,
+}
+
+/// How long for each, in seconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Times {
+    /// Between heartbeats of a stream on which nothing else is sent. Default 15.
+    pub heartbeat_s: u64,
+    /// The wait of a long poll that names none. Default 30.
+    pub poll_wait_s: u64,
+    /// The longest wait that a long poll may name. Default 60.
+    pub poll_wait_max_s: u64,
+    /// The wait of a classic poll. Default 55: after its clients' own limits, before those of most proxies.
+    pub classic_poll_s: u64,
+    /// For a request to come in whole. Default 20.
+    pub request_s: u64,
+    /// For a kept-alive connection between two requests. Default 75.
+    pub keep_alive_s: u64,
+    /// For a peer to acknowledge what it was sent, before it counts as dead. Default 60.
+    pub silence_max_s: u64,
+    /// For a channel that nobody reads to stay on a loop. Default 60.
+    pub channel_linger_s: u64,
+    /// For a channel without history and subscribers to keep its place in its numbers. Default 3,600.
+    pub channel_idle_s: u64,
+    /// For a shutdown. Default 10.
+    pub drain_s: u64,
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8100)),
+            allow: Vec::new(),
+            open: false,
+            origins: vec!["*".to_owned()],
+            demo: true,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8000)), allow: Vec::new() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            channels_max: 100_000,
+            subscribers_max: 1_000_000,
+            subscribers_per_channel_max: 1_000_000,
+            channels_per_subscription_max: 32,
+            message_bytes_max: 64 * 1024,
+            head_bytes_max: 16 * 1024,
+            batch_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { messages_max: 500, bytes_max: 1024 * 1024, age_max_s: 86_400, total_bytes_max: 256 * 1024 * 1024 }
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            heartbeat_s: 15,
+            poll_wait_s: 30,
+            poll_wait_max_s: 60,
+            classic_poll_s: 55,
+            request_s: 20,
+            keep_alive_s: 75,
+            silence_max_s: 60,
+            channel_linger_s: 60,
+            channel_idle_s: 3_600,
+            drain_s: 10,
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what we understand.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// Where and what.
+        message: String,
+    },
+    /// The front would be open to anyone.
+    #[error(
+        "front.listen = {0} is reachable from other machines, and anyone there could publish and subscribe. Name the \
+         networks that may come in (front.allow), or say that it is meant to be open (front.open = true, or --open-front)"
+    )]
+    OpenFront(SocketAddr),
+    /// The admin listener would be open to anyone.
+    #[error("admin.listen = {0} is reachable from other machines. Name the networks that may come in (admin.allow)")]
+    OpenAdmin(SocketAddr),
+    /// A value is outside of what makes sense.
+    #[error("{name} must be {range}, and is {value}")]
+    Range {
+        /// The setting.
+        name: &'static str,
+        /// What it may be.
+        range: &'static str,
+        /// What it is.
+        value: u64,
+    },
+}
+
+impl Config {
+    /// Reads a TOML file. It is not checked yet: flags may still change it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: error.to_string() })
+    }
+
+    /// Checks that the parts make sense, alone and together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let front = &self.front;
+        if !front.listen.ip().to_canonical().is_loopback() && front.allow.is_empty() && !front.open {
+            return Err(ConfigError::OpenFront(front.listen));
+        }
+        if !self.admin.listen.ip().to_canonical().is_loopback() && self.admin.allow.is_empty() {
+            return Err(ConfigError::OpenAdmin(self.admin.listen));
+        }
+        let day = 86_400;
+        let (limits, history, times) = (&self.limits, &self.history, &self.times);
+        let from_one = "at least 1";
+        let to_a_day = "from 1 to 86400";
+        for (name, value, max, range) in [
+            ("limits.connections_max", limits.connections_max as u64, u64::MAX, from_one),
+            ("limits.channels_max", limits.channels_max as u64, u64::MAX, from_one),
+            ("limits.subscribers_max", limits.subscribers_max as u64, u64::MAX, from_one),
+            ("limits.subscribers_per_channel_max", limits.subscribers_per_channel_max as u64, u64::MAX, from_one),
+            ("limits.channels_per_subscription_max", limits.channels_per_subscription_max as u64, 255, "from 1 to 255"),
+            ("limits.message_bytes_max", limits.message_bytes_max as u64, 8 << 20, "from 1 to 8388608"),
+            ("limits.batch_bytes_max", limits.batch_bytes_max as u64, 1 << 20, "from 1 to 1048576"),
+            ("history.messages_max", history.messages_max as u64, 1 << 20, "from 1 to 1048576"),
+            ("history.bytes_max", history.bytes_max as u64, u64::MAX, from_one),
+            ("history.age_max_s", history.age_max_s, u64::MAX / 1_000, from_one),
+            ("history.total_bytes_max", history.total_bytes_max as u64, u64::MAX, from_one),
+            ("times.heartbeat_s", times.heartbeat_s, day, to_a_day),
+            ("times.poll_wait_max_s", times.poll_wait_max_s, day, to_a_day),
+            ("times.classic_poll_s", times.classic_poll_s, day, to_a_day),
+            ("times.request_s", times.request_s, day, to_a_day),
+            ("times.keep_alive_s", times.keep_alive_s, day, to_a_day),
+            ("times.silence_max_s", times.silence_max_s, day, to_a_day),
+            ("times.channel_linger_s", times.channel_linger_s, day, to_a_day),
+            ("times.channel_idle_s", times.channel_idle_s, u64::MAX / 1_000, from_one),
+            ("times.drain_s", times.drain_s, day, to_a_day),
+        ] {
+            if value < 1 || value > max {
+                return Err(ConfigError::Range { name, range, value });
+            }
+        }
+        if limits.head_bytes_max < 1_024 || limits.head_bytes_max > 1 << 20 {
+            let value = limits.head_bytes_max as u64;
+            return Err(ConfigError::Range { name: "limits.head_bytes_max", range: "from 1024 to 1048576", value });
+        }
+        if times.poll_wait_s > times.poll_wait_max_s {
+            let (name, range) = ("times.poll_wait_s", "at most times.poll_wait_max_s");
+            return Err(ConfigError::Range { name, range, value: times.poll_wait_s });
+        }
+        Ok(())
+    }
+
+    /// The configuration as a TOML file would have it, defaults written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Whether a client's address is in one of the networks; an empty list lets everyone in.
+pub(crate) fn is_allowed(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.is_empty() || networks.iter().any(|network| network.contains(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn a_front_beyond_loopback_needs_rules_or_a_plain_word() {
+        let open = "[front]\nlisten = \"0.0.0.0:8100\"\n";
+        let refused = parse(open).expect("TOML").check();
+        assert!(matches!(refused, Err(ConfigError::OpenFront(_))), "{refused:?}");
+        parse(&format!("{open}open = true")).expect("TOML").check().expect("said so");
+        parse(&format!("{open}allow = [\"10.0.0.0/8\"]")).expect("TOML").check().expect("has rules");
+        let admin = parse("[admin]\nlisten = \"[::]:8000\"\n").expect("TOML").check();
+        assert!(matches!(admin, Err(ConfigError::OpenAdmin(_))), "{admin:?}");
+    }
+
+    #[test]
+    fn defaults_are_fine_and_survive_being_written_out() {
+        let config = Config::default();
+        config.check().expect("defaults");
+        parse(&config.to_toml()).expect("TOML").check().expect("the same");
+    }
+
+    #[test]
+    fn unknown_names_and_values_out_of_range_are_errors() {
+        assert!(parse("[limits]\nmessages = 5").is_err());
+        for bad in ["[limits]\nchannels_max = 0", "[times]\nheartbeat_s = 0", "[times]\npoll_wait_s = 61"] {
+            let checked = parse(bad).expect("TOML").check();
+            assert!(matches!(checked, Err(ConfigError::Range { .. })), "{bad}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn networks_let_in_who_is_in_them() {
+        let networks = ["10.0.0.0/8".parse().expect("net"), "::1/128".parse().expect("net")];
+        let allowed = |text: &str| is_allowed(&networks, text.parse().expect("address"));
+        assert!(allowed("10.1.2.3") && allowed("::ffff:10.1.2.3") && allowed("::1"));
+        assert!(!allowed("11.0.0.1") && !allowed("::2"));
+        assert!(is_allowed(&[], "1.2.3.4".parse().expect("address")));
+    }
+}

@@ -1,0 +1,173 @@
+//! A channel as one loop sees it: a log in step with that of the channel's home, each message rendered once for
+//! each form that somebody here reads.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::log::{HistoryLimits, Kept, Log};
+use crate::message::{ChannelName, Message};
+use crate::position::{Epoch, Spot};
+use crate::wire::{self, Form};
+
+/// Chunks handed to the kernel in one write.
+const CHUNKS_MAX: usize = 60;
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) name: ChannelName,
+    /// `None` until the broker has answered.
+    epoch: Option<Epoch>,
+    pub(super) log: Log<Entry>,
+    /// Keys of subscribers, in no order.
+    pub(super) subscribers: Vec<u32>,
+    /// Who signed in since the last flush.
+    pub(super) signs: Vec<Arc<str>>,
+    /// The head at the last flush: where those who keep up are.
+    pub(super) flushed: u64,
+    /// In the list of those to be flushed.
+    pub(super) dirty: bool,
+    /// When somebody left last.
+    pub(super) left_ms: u64,
+}
+
+/// A kept message and its rendered forms.
+#[derive(Debug)]
+pub(super) struct Entry {
+    message: Arc<Message>,
+    forms: Vec<(Form, Bytes)>,
+}
+
+impl Kept for Entry {
+    fn cost(&self) -> usize {
+        Message::cost(&self.message)
+    }
+
+    fn time_ms(&self) -> u64 {
+        self.message.time_ms
+    }
+}
+
+impl Channel {
+    pub(super) fn attaching(name: ChannelName, now_ms: u64) -> Self {
+        Self {
+            name,
+            epoch: None,
+            log: Log::starting_at(0),
+            subscribers: Vec::new(),
+            signs: Vec::new(),
+            flushed: 0,
+            dirty: false,
+            left_ms: now_ms,
+        }
+    }
+
+    pub(super) fn is_attached(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    pub(super) fn attach(&mut self, epoch: Epoch, first: u64, entries: Vec<Arc<Message>>) {
+        self.epoch = Some(epoch);
+        self.log = Log::starting_at(first);
+        self.push_all(entries);
+        self.flushed = self.log.next();
+    }
+
+    pub(super) fn append(&mut self, first: u64, entries: Vec<Arc<Message>>, limits: &HistoryLimits, now_ms: u64) {
+        debug_assert!(first >= self.log.next(), "the home sends each message once, in order");
+        if first > self.log.next() {
+            // This loop was so slow that messages fell off the home's log before they were sent.
+            self.log.drop_before(u64::MAX.min(first));
+        }
+        self.push_all(entries);
+        self.log.trim(limits, now_ms);
+    }
+
+    /// The spot before message `next`.
+    pub(super) fn spot(&self, next: u64) -> Spot {
+        debug_assert!(self.is_attached());
+        Spot { epoch: self.epoch.unwrap_or(Epoch(0)), next }
+    }
+
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// A message in one form, rendered at most once.
+    pub(super) fn rendered(&mut self, number: u64, form: Form) -> Option<Bytes> {
+        let spot = self.spot(number + 1);
+        let entry = self.log.entry_mut(number)?;
+        if let Some((_, bytes)) = entry.forms.iter().find(|(held, _)| *held == form) {
+            return Some(bytes.clone());
+        }
+        let bytes = wire::render(form, &self.name, spot, &entry.message);
+        entry.forms.reserve_exact(1);
+        entry.forms.push((form, bytes.clone()));
+        Some(bytes)
+    }
+
+    /// Messages from number `from` on in one form, up to `bytes_max` (but at least one), and the number after them.
+    pub(super) fn batch(&mut self, from: u64, form: Form, bytes_max: usize) -> (Vec<Bytes>, u64) {
+        let mut chunks = Vec::new();
+        let mut bytes = 0;
+        let mut number = from.max(self.log.first());
+        while let Some(chunk) = self.rendered(number, form) {
+            if !chunks.is_empty() && (bytes + chunk.len() > bytes_max || chunks.len() == CHUNKS_MAX) {
+                break;
+            }
+            bytes += chunk.len();
+            chunks.push(chunk);
+            number += 1;
+        }
+        (chunks, number)
+    }
+
+    fn push_all(&mut self, entries: Vec<Arc<Message>>) {
+        for message in entries {
+            self.log.push(Entry { message, forms: Vec::new() });
+        }
+    }
+}
+
+/// What a flush has put together for those who read a channel: most are at the same place, and get the same bytes.
+#[derive(Debug, Default)]
+pub(super) struct Batches(Vec<Batch>);
+
+#[derive(Debug)]
+struct Batch {
+    form: Form,
+    from: u64,
+    chunks: Vec<Bytes>,
+    to: u64,
+}
+
+impl Batches {
+    /// Batches kept at a time; who is elsewhere costs a new one.
+    const KEPT_MAX: usize = 8;
+
+    /// The chunks from number `from` on, and the number after them.
+    pub(super) fn find(&mut self, channel: &mut Channel, form: Form, from: u64, bytes_max: usize) -> (&[Bytes], u64) {
+        let found = self.0.iter().position(|batch| batch.from == from && batch.form == form);
+        let index = found.unwrap_or_else(|| {
+            let (mut chunks, to) = channel.batch(from, form, bytes_max);
+            // Many are here: one piece is cheaper for each of them than several.
+            if from == channel.flushed && chunks.len() > 1 {
+                chunks = vec![concat(&chunks)];
+            }
+            if self.0.len() == Self::KEPT_MAX {
+                self.0.pop();
+            }
+            self.0.push(Batch { form, from, chunks, to });
+            self.0.len() - 1
+        });
+        (&self.0[index].chunks, self.0[index].to)
+    }
+}
+
+fn concat(chunks: &[Bytes]) -> Bytes {
+    let mut all = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+    for chunk in chunks {
+        all.extend_from_slice(chunk);
+    }
+    all.freeze()
+}

@@ -1,0 +1,383 @@
+//! How what is in a channel's log gets to its subscribers: from the cursor to the head, when they can take it.
+
+use bytes::Bytes;
+
+use super::channel::{Batches, Channel};
+use super::subscriber::{Extra, Flags, Kind, Part, Start, Subscriber};
+use super::{Hub, HubLimits, Reply, Sink, SubscriberKey};
+use crate::message::ChannelName;
+use crate::position::Spot;
+use crate::wire::problem::Problem;
+use crate::wire::sse::{self, Framing};
+use crate::wire::{Form, classic, native};
+
+/// A gap that a subscriber is to be told of: how many messages it missed, if that is known.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    missed: Option<u64>,
+}
+
+impl Hub {
+    /// Starts a subscriber once all of its channels are here.
+    pub(super) fn start_if_ready(&mut self, key: u32, sink: &mut impl Sink) {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        if subscriber.is(Flags::STARTED) {
+            return;
+        }
+        let channels = &self.channels;
+        if !subscriber.parts().iter().all(|part| channels[part.channel as usize].is_attached()) {
+            return;
+        }
+        subscriber.set(Flags::STARTED);
+        let mut gaps = Vec::new();
+        for (index, part) in subscriber.parts().iter_mut().enumerate() {
+            let channel = &self.channels[part.channel as usize];
+            let (cursor, gap) = resolve(channel, part.start.take().unwrap_or(Start::Latest));
+            part.cursor = cursor;
+            gaps.extend(gap.map(|gap| (index, gap)));
+        }
+        match subscriber.kind.framing() {
+            Some(framing) => self.start_stream(key, framing, &gaps, sink),
+            None => self.start_poll(key, &gaps, sink),
+        }
+    }
+
+    fn start_stream(&mut self, key: u32, framing: Framing, gaps: &[(usize, Gap)], sink: &mut impl Sink) {
+        let subscriber = &mut self.subscribers[key as usize];
+        let peer = subscriber.peer;
+        let spots = spots(&self.channels, subscriber.parts());
+        sink.open(peer);
+        let mut hello = Vec::with_capacity(256);
+        sse::write_hello(framing, self.limits.heartbeat_ms, spots.iter().copied(), &mut hello);
+        for (index, gap) in gaps {
+            let item = gap_item(&self.channels[subscriber.parts()[*index].channel as usize], *gap, spots[*index]);
+            sse::write_event(framing, Some("gap"), spots.iter().copied(), &item, &mut hello);
+        }
+        if !sink.stream(peer, &[Bytes::from(hello)]) {
+            subscriber.set(Flags::BLOCKED);
+        }
+        subscriber.slim();
+        // History may be longer than what goes at once: the head of the response is still queued, and when that
+        // has gone, `drained` fetches the rest.
+        self.feed_stream(key, sink);
+    }
+
+    fn start_poll(&mut self, key: u32, gaps: &[(usize, Gap)], sink: &mut impl Sink) {
+        let subscriber = &mut self.subscribers[key as usize];
+        let items: Vec<Vec<u8>> = if subscriber.kind == Kind::Classic {
+            Vec::new()
+        } else {
+            let spots = spots(&self.channels, subscriber.parts());
+            let channel = |index: usize, parts: &[Part]| parts[index].channel as usize;
+            gaps.iter()
+                .map(|(index, gap)| gap_item(&self.channels[channel(*index, subscriber.parts())], *gap, spots[*index]))
+                .collect()
+        };
+        let has_news =
+            subscriber.parts().iter().any(|part| self.channels[part.channel as usize].log.next() > part.cursor);
+        let at_once = subscriber.extra.as_ref().is_some_and(|extra| extra.answer_at_once);
+        if has_news || at_once || !items.is_empty() {
+            self.answer_poll(key, 0, &items, sink);
+        }
+    }
+
+    /// Gives everyone in a channel what is new.
+    pub(super) fn deliver_channel(&mut self, key: u32, now_ms: u64, sink: &mut impl Sink) {
+        let Some(channel) = self.channels.get_mut(key as usize) else { return };
+        channel.dirty = false;
+        let signs = std::mem::take(&mut channel.signs);
+        let mut members = std::mem::take(&mut channel.subscribers);
+        let mut batches = Batches::default();
+        let mut replies = Vec::new();
+        // From the end, so that whoever moves into the place of one who leaves has had his turn.
+        for place in (0..members.len()).rev() {
+            let member = members[place];
+            let subscriber = &mut self.subscribers[member as usize];
+            let channel = &mut self.channels[key as usize];
+            if !subscriber.is(Flags::STARTED) {
+                continue;
+            }
+            if subscriber.only_channel().is_some() {
+                feed_one(subscriber, channel, &mut batches, &self.limits, sink);
+                continue;
+            }
+            let Some(extra) = subscriber.extra.as_deref_mut() else { continue };
+            if let ([part], Kind::Poll | Kind::Classic) = (extra.parts.as_mut_slice(), subscriber.kind) {
+                let own = extra.name.as_ref();
+                let signs = signs.iter().filter(|name| subscriber.kind == Kind::Classic && own != Some(*name));
+                let signs: Vec<_> = signs.map(|name| classic::sign(&channel.name, channel.flushed, name)).collect();
+                if channel.log.next() == part.cursor && signs.is_empty() {
+                    continue;
+                }
+                let reply = reply_of_one(subscriber, channel, &signs, &mut replies, &self.limits);
+                sink.answer(subscriber.peer, reply);
+                members.swap_remove(place);
+                if let Some(moved) = members.get(place) {
+                    self.subscribers[*moved as usize].set_place(key, place as u32);
+                }
+                self.forget(member);
+            } else if !subscriber.is(Flags::DIRTY | Flags::BLOCKED) {
+                subscriber.set(Flags::DIRTY);
+                self.dirty_many.push(member);
+            }
+        }
+        let channel = &mut self.channels[key as usize];
+        if members.is_empty() {
+            members = Vec::new();
+            channel.left_ms = now_ms;
+        }
+        channel.subscribers = members;
+        channel.flushed = channel.log.next();
+    }
+
+    /// Gives a stream what is new in its channels, as far as its connection takes it.
+    pub(super) fn feed_stream(&mut self, key: u32, sink: &mut impl Sink) {
+        let subscriber = &mut self.subscribers[key as usize];
+        match subscriber.only_channel() {
+            Some(channel) => {
+                let channel = &mut self.channels[channel as usize];
+                feed_one(subscriber, channel, &mut Batches::default(), &self.limits, sink);
+            }
+            None => self.feed_many(key, sink),
+        }
+    }
+
+    fn feed_many(&mut self, key: u32, sink: &mut impl Sink) {
+        let subscriber = &mut self.subscribers[key as usize];
+        let Some(framing) = subscriber.kind.framing() else { return };
+        let peer = subscriber.peer;
+        let mut index = 0;
+        while index < subscriber.parts().len() && !subscriber.is(Flags::BLOCKED) {
+            let part = &mut subscriber.parts()[index];
+            let channel = &mut self.channels[part.channel as usize];
+            if part.cursor == channel.log.next() {
+                index += 1;
+                continue;
+            }
+            let mut chunks = Vec::new();
+            if part.cursor < channel.log.first() {
+                let missed = Gap { missed: Some(channel.log.first() - part.cursor) };
+                part.cursor = channel.log.first();
+                let item = gap_item(channel, missed, channel.spot(part.cursor));
+                let mut event = Vec::new();
+                sse::write_event(framing, Some("gap"), spots(&self.channels, subscriber.parts()), &item, &mut event);
+                chunks.push(Bytes::from(event));
+            } else {
+                let (items, to) = channel.batch(part.cursor, Form::NativeItem, self.limits.batch_bytes_max);
+                let first = part.cursor;
+                part.cursor = to;
+                let mut spots = spots(&self.channels, subscriber.parts());
+                for (number, item) in (first..).zip(&items) {
+                    spots[index].next = number + 1;
+                    chunks.extend(sse::event_around(framing, spots.iter().copied(), item));
+                }
+            }
+            subscriber.set(Flags::SPOKEN);
+            if !sink.stream(peer, &chunks) {
+                subscriber.set(Flags::BLOCKED);
+            }
+        }
+    }
+
+    /// Answers a poll with what there is, behind `items`, and forgets it. One of several channels that has
+    /// nothing to get goes on waiting.
+    pub(super) fn answer_poll(&mut self, key: u32, now_ms: u64, items: &[Vec<u8>], sink: &mut impl Sink) {
+        let reply = self.poll_reply(key, items);
+        self.conclude(key, now_ms, reply, sink);
+    }
+
+    /// What a poll is answered with now.
+    pub(super) fn poll_reply(&mut self, key: u32, items: &[Vec<u8>]) -> Reply {
+        let subscriber = &mut self.subscribers[key as usize];
+        let kind = subscriber.kind;
+        let Some(extra) = subscriber.extra.as_deref_mut() else { return Reply::Nothing };
+        if let [part] = extra.parts.as_slice() {
+            if items.is_empty() {
+                let channel = &mut self.channels[part.channel as usize];
+                return reply_of_one(subscriber, channel, &[], &mut Vec::new(), &self.limits);
+            }
+        }
+        debug_assert_eq!(kind, Kind::Poll, "a classic poll has one channel and no items of its own");
+        let mut chunks = Vec::new();
+        let mut room = self.limits.batch_bytes_max;
+        for part in &mut extra.parts {
+            let channel = &mut self.channels[part.channel as usize];
+            if let Some(gap) = fall_off(channel, part) {
+                chunks.push(Bytes::from(gap_item(channel, gap, channel.spot(part.cursor))));
+            }
+            if room > 0 && part.cursor < channel.log.next() {
+                let (batch, to) = channel.batch(part.cursor, Form::NativeItem, room);
+                part.cursor = to;
+                room = room.saturating_sub(batch.iter().map(Bytes::len).sum());
+                chunks.extend(batch);
+            }
+        }
+        let all = items.iter().map(Vec::as_slice).chain(chunks.iter().map(Bytes::as_ref));
+        let mut json = Vec::new();
+        native::write_reply(spots(&self.channels, &extra.parts), all, &mut json);
+        in_json_or_script(json, extra)
+    }
+
+    /// Answers a poll and forgets it.
+    pub(super) fn conclude(&mut self, key: u32, now_ms: u64, reply: Reply, sink: &mut impl Sink) {
+        let peer = self.subscribers[key as usize].peer;
+        self.unsubscribe(SubscriberKey(key), now_ms);
+        sink.answer(peer, reply);
+    }
+
+    /// Ends a subscriber, of whichever kind, because a channel of his is gone.
+    pub(super) fn conclude_closed(
+        &mut self,
+        key: u32,
+        name: &ChannelName,
+        problem: Option<Problem>,
+        now_ms: u64,
+        sink: &mut impl Sink,
+    ) {
+        let subscriber = &mut self.subscribers[key as usize];
+        let (peer, kind, started) = (subscriber.peer, subscriber.kind, subscriber.is(Flags::STARTED));
+        if let Some(problem) = problem {
+            let callback = self.callback(key);
+            return self.conclude(key, now_ms, Reply::Problem(problem, callback), sink);
+        }
+        let mut item = Vec::new();
+        native::write_close(name, &mut item);
+        match kind.framing() {
+            Some(framing) => {
+                if !started {
+                    sink.open(peer);
+                }
+                let mut event = Vec::new();
+                sse::write_closing(framing, &item, &mut event);
+                sink.stream(peer, &[Bytes::from(event)]);
+                self.unsubscribe(SubscriberKey(key), now_ms);
+                sink.end(peer);
+            }
+            None if kind == Kind::Classic => self.conclude(key, now_ms, Reply::Nothing, sink),
+            None => {
+                let mut json = Vec::new();
+                let extra = subscriber.extra.as_deref();
+                let parts = extra.map_or(&[][..], |extra| &extra.parts);
+                let known = parts.iter().all(|part| self.channels[part.channel as usize].is_attached());
+                let spots = if known { spots(&self.channels, parts) } else { Vec::new() };
+                native::write_reply(spots, [item.as_slice()], &mut json);
+                let reply = extra.map_or(Reply::Nothing, |extra| in_json_or_script(json, extra));
+                self.conclude(key, now_ms, reply, sink);
+            }
+        }
+    }
+}
+
+/// Where a subscription starts in a channel, and what it is told of what it cannot have.
+fn resolve(channel: &Channel, start: Start) -> (u64, Option<Gap>) {
+    let (first, next) = (channel.log.first(), channel.log.next());
+    match start {
+        Start::Latest => (next, None),
+        Start::Oldest => (first, None),
+        Start::Number(number) => (number.clamp(first, next), None),
+        Start::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
+            let missed = first.saturating_sub(spot.next);
+            (spot.next.max(first), (missed > 0).then_some(Gap { missed: Some(missed) }))
+        }
+        Start::After(_) => (first, Some(Gap { missed: None })),
+    }
+}
+
+/// Gives a stream of one channel what is new.
+fn feed_one(
+    subscriber: &mut Subscriber,
+    channel: &mut Channel,
+    batches: &mut Batches,
+    limits: &HubLimits,
+    sink: &mut impl Sink,
+) {
+    let Some(framing) = subscriber.kind.framing() else { return };
+    while subscriber.cursor < channel.log.next() && !subscriber.is(Flags::BLOCKED) {
+        let all_taken = if subscriber.cursor < channel.log.first() {
+            let gap = Gap { missed: Some(channel.log.first() - subscriber.cursor) };
+            subscriber.cursor = channel.log.first();
+            let spot = channel.spot(subscriber.cursor);
+            let mut event = Vec::new();
+            sse::write_event(framing, Some("gap"), [spot], &gap_item(channel, gap, spot), &mut event);
+            sink.stream(subscriber.peer, &[Bytes::from(event)])
+        } else {
+            let (chunks, to) = batches.find(channel, subscriber.kind.form(), subscriber.cursor, limits.batch_bytes_max);
+            subscriber.cursor = to;
+            sink.stream(subscriber.peer, chunks)
+        };
+        subscriber.set(Flags::SPOKEN);
+        if !all_taken {
+            subscriber.set(Flags::BLOCKED);
+        }
+    }
+}
+
+/// A reply for one who polls one channel. `made` holds what others at the same place got in this flush.
+fn reply_of_one(
+    subscriber: &mut Subscriber,
+    channel: &mut Channel,
+    signs: &[Bytes],
+    made: &mut Vec<(u64, Bytes)>,
+    limits: &HubLimits,
+) -> Reply {
+    let kind = subscriber.kind;
+    let Some(extra) = subscriber.extra.as_deref_mut() else { return Reply::Nothing };
+    let Some(part) = extra.parts.first_mut() else { return Reply::Nothing };
+    if kind == Kind::Classic {
+        let (mut items, _) = channel.batch(part.cursor, Form::ClassicItem, limits.batch_bytes_max);
+        // A client takes its count from the last item, unless that is a lone sign-in: so messages come last, and
+        // without one there is one sign-in only.
+        let shown = if items.is_empty() { &signs[..signs.len().min(1)] } else { signs };
+        items.splice(..0, shown.iter().cloned());
+        if items.is_empty() {
+            return Reply::Nothing;
+        }
+        let callback = extra.callback.as_deref().unwrap_or_default();
+        return Reply::Script(classic::envelope(callback, items.iter().map(Bytes::as_ref)).into());
+    }
+    if extra.callback.is_none()
+        && let Some((_, reply)) = made.iter().find(|(from, _)| *from == part.cursor)
+    {
+        return Reply::Json(reply.clone());
+    }
+    let from = part.cursor;
+    let mut items = Vec::new();
+    if let Some(gap) = fall_off(channel, part) {
+        items.push(Bytes::from(gap_item(channel, gap, channel.spot(part.cursor))));
+    }
+    let (batch, to) = channel.batch(part.cursor, Form::NativeItem, limits.batch_bytes_max);
+    items.extend(batch);
+    part.cursor = to;
+    let mut json = Vec::new();
+    native::write_reply([channel.spot(to)], items.iter().map(Bytes::as_ref), &mut json);
+    let reply = in_json_or_script(json, extra);
+    if let Reply::Json(json) = &reply
+        && made.len() < 8
+    {
+        made.push((from, json.clone()));
+    }
+    reply
+}
+
+fn in_json_or_script(json: Vec<u8>, extra: &Extra) -> Reply {
+    let bytes = Bytes::from(native::wrap(extra.callback.as_deref(), json));
+    if extra.callback.is_some() { Reply::Script(bytes) } else { Reply::Json(bytes) }
+}
+
+/// Moves a cursor that has fallen off the log to the oldest message kept.
+fn fall_off(channel: &Channel, part: &mut Part) -> Option<Gap> {
+    let missed = channel.log.first().checked_sub(part.cursor).filter(|missed| *missed > 0)?;
+    part.cursor = channel.log.first();
+    Some(Gap { missed: Some(missed) })
+}
+
+fn gap_item(channel: &Channel, gap: Gap, spot: Spot) -> Vec<u8> {
+    let mut item = Vec::new();
+    native::write_gap(&channel.name, gap.missed, spot, &mut item);
+    item
+}
+
+/// Where a subscriber is in each of its channels.
+fn spots(channels: &slab::Slab<Channel>, parts: &[Part]) -> Vec<Spot> {
+    parts.iter().map(|part| channels[part.channel as usize].spot(part.cursor)).collect()
+}

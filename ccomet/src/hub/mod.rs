@@ -1,0 +1,397 @@
+//! A loop's channels and their subscribers. Pure state: it is told of subscriptions, of the broker's events and of
+//! time, and speaks through a [`Sink`] to subscribers and in [`Command`]s to the broker.
+//!
+//! `channel.rs` is a channel with its log, `subscriber.rs` who reads it, `deliver.rs` how the one gets to the other.
+
+mod channel;
+mod deliver;
+mod subscriber;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sealed::ConnectionId;
+use slab::Slab;
+
+use channel::Channel;
+use subscriber::{Extra, Flags, Part, Subscriber};
+pub(crate) use subscriber::{Start, Style, Subscription};
+
+use crate::broker::{Claim, Command, Event};
+use crate::log::HistoryLimits;
+use crate::message::{ChannelName, Message};
+use crate::position::Epoch;
+use crate::wire::problem::Problem;
+use crate::wire::sse;
+
+/// Channels looked at in one sweep, at least; all of them within about half a minute.
+const SWEEP_MIN: usize = 1024;
+const SWEEP_ROUNDS: usize = 30;
+
+/// What a loop's hub may hold, and how it speaks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HubLimits {
+    pub(crate) history: HistoryLimits,
+    pub(crate) subscribers_max: usize,
+    pub(crate) subscribers_per_channel_max: usize,
+    /// Bytes handed to one subscriber at a time.
+    pub(crate) batch_bytes_max: usize,
+    /// How long a loop stays attached to a channel that nobody on it reads: the pause between two polls, and more.
+    pub(crate) linger_ms: u64,
+    pub(crate) heartbeat_ms: u64,
+}
+
+/// Where what a subscriber gets goes to.
+pub(crate) trait Sink {
+    /// Starts a stream: the response's head.
+    fn open(&mut self, peer: ConnectionId);
+    /// Sends more of a stream. Returns whether the kernel took all of it; if not, [`Hub::drained`] is to be called.
+    fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool;
+    /// Ends a stream.
+    fn end(&mut self, peer: ConnectionId);
+    /// Answers a poll.
+    fn answer(&mut self, peer: ConnectionId, reply: Reply);
+}
+
+/// What a poll is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// The native API's JSON.
+    Json(Bytes),
+    /// A script, of either API.
+    Script(Bytes),
+    /// A classic poll that ended without an item: nothing at all, and the connection closes.
+    Nothing,
+    /// It cannot be met.
+    Problem(Problem, Option<Box<str>>),
+}
+
+/// Names a subscriber to whoever holds its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SubscriberKey(pub(crate) u32);
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    limits: HubLimits,
+    channels: Slab<Channel>,
+    names: HashMap<ChannelName, u32>,
+    subscribers: Slab<Subscriber>,
+    /// Who waits under a name, by the number that the broker knows.
+    claims: HashMap<u64, u32>,
+    last_claim: u64,
+    /// Channels with something to be delivered.
+    dirty: Vec<u32>,
+    /// Subscribers of several channels with something to be delivered.
+    dirty_many: Vec<u32>,
+    sweep_next: usize,
+    /// What the broker is to be told, in order.
+    pub(crate) commands: Vec<Command>,
+}
+
+impl Hub {
+    pub(crate) fn new(limits: HubLimits) -> Self {
+        Self {
+            limits,
+            channels: Slab::new(),
+            names: HashMap::new(),
+            subscribers: Slab::new(),
+            claims: HashMap::new(),
+            last_claim: 0,
+            dirty: Vec::new(),
+            dirty_many: Vec::new(),
+            sweep_next: 0,
+            commands: Vec::new(),
+        }
+    }
+
+    /// The key that the next subscriber will have.
+    pub(crate) fn next_key(&self) -> SubscriberKey {
+        SubscriberKey(self.subscribers.vacant_key() as u32)
+    }
+
+    /// Whether there is something to be flushed.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || !self.dirty_many.is_empty()
+    }
+
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Takes a subscription of at least one channel. It starts, through the sink, as soon as all of its channels are here.
+    pub(crate) fn subscribe(
+        &mut self,
+        peer: ConnectionId,
+        subscription: Subscription,
+        now_ms: u64,
+        sink: &mut impl Sink,
+    ) -> Result<SubscriberKey, Problem> {
+        debug_assert!(!subscription.channels.is_empty());
+        if self.subscribers.len() >= self.limits.subscribers_max {
+            return Err(Problem::SubscriberLimit);
+        }
+        let Subscription { channels, style, answer_at_once } = subscription;
+        let mut parts = Vec::with_capacity(channels.len());
+        for (name, start) in channels {
+            let channel = self.channel(&name, now_ms);
+            parts.push(Part { channel, place: 0, cursor: 0, start: Some(start) });
+        }
+        let per_channel_max = self.limits.subscribers_per_channel_max;
+        if parts.iter().any(|part| self.channels[part.channel as usize].subscribers.len() >= per_channel_max) {
+            return Err(Problem::SubscriberLimit);
+        }
+
+        let key = self.subscribers.vacant_key() as u32;
+        for part in &mut parts {
+            let members = &mut self.channels[part.channel as usize].subscribers;
+            part.place = members.len() as u32;
+            members.push(key);
+        }
+        let mut extra = Extra { parts, answer_at_once, ..Extra::default() };
+        let (kind, name) = extra.set_style(style);
+        self.subscribers.insert(Subscriber::new(peer, kind, extra));
+        if let Some(name) = name {
+            self.claim(key, name);
+        }
+        self.start_if_ready(key, sink);
+        Ok(SubscriberKey(key))
+    }
+
+    /// The connection is gone.
+    pub(crate) fn unsubscribe(&mut self, key: SubscriberKey, now_ms: u64) {
+        self.leave_channels(key.0, now_ms);
+        self.forget(key.0);
+    }
+
+    /// What a subscriber was sent is with the kernel: it can be given more.
+    pub(crate) fn drained(&mut self, key: SubscriberKey, sink: &mut impl Sink) {
+        let subscriber = &mut self.subscribers[key.0 as usize];
+        subscriber.clear(Flags::BLOCKED);
+        if subscriber.is(Flags::STARTED) && subscriber.kind.framing().is_some() {
+            self.feed_stream(key.0, sink);
+        }
+    }
+
+    /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time.
+    pub(crate) fn beat(&mut self, key: SubscriberKey, sink: &mut impl Sink) {
+        let subscriber = &mut self.subscribers[key.0 as usize];
+        let Some(framing) = subscriber.kind.framing().filter(|_| subscriber.is(Flags::STARTED)) else { return };
+        let spoken = subscriber.is(Flags::SPOKEN);
+        subscriber.clear(Flags::SPOKEN);
+        if !spoken && !subscriber.is(Flags::BLOCKED) {
+            let heartbeat = Bytes::from_static(sse::heartbeat(framing));
+            if !sink.stream(subscriber.peer, &[heartbeat]) {
+                subscriber.set(Flags::BLOCKED);
+            }
+        }
+    }
+
+    /// A poll has waited long enough: it is answered without a message.
+    pub(crate) fn time_out(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
+        let subscriber = &self.subscribers[key.0 as usize];
+        if subscriber.kind.framing().is_none() {
+            let reply = if subscriber.is(Flags::STARTED) {
+                self.poll_reply(key.0, &[])
+            } else {
+                // Its channel did not come in time, and there is no position to tell.
+                Reply::Problem(Problem::ShuttingDown, self.callback(key.0))
+            };
+            self.conclude(key.0, now_ms, reply, sink);
+        }
+    }
+
+    /// The server goes down: a stream is told when to come back, a poll is answered without a message.
+    pub(crate) fn dismiss(&mut self, key: SubscriberKey, retry_ms: u64, now_ms: u64, sink: &mut impl Sink) {
+        let subscriber = &self.subscribers[key.0 as usize];
+        let peer = subscriber.peer;
+        let Some(framing) = subscriber.kind.framing() else { return self.time_out(key, now_ms, sink) };
+        if !subscriber.is(Flags::STARTED) {
+            sink.open(peer);
+        }
+        let mut bye = Vec::new();
+        sse::write_bye(framing, retry_ms, &mut bye);
+        sink.stream(peer, &[Bytes::from(bye)]);
+        self.unsubscribe(key, now_ms);
+        sink.end(peer);
+    }
+
+    /// Whether a subscriber is a stream, which needs heartbeats, or a poll, which ends.
+    pub(crate) fn is_stream(&self, key: SubscriberKey) -> bool {
+        self.subscribers[key.0 as usize].kind.framing().is_some()
+    }
+
+    /// Takes an event of the broker.
+    pub(crate) fn event(&mut self, event: Event, now_ms: u64, sink: &mut impl Sink) {
+        match event {
+            Event::Attached { channel, epoch, first, entries } => self.attached(&channel, epoch, first, entries, sink),
+            Event::NotAttached { channel, why } => {
+                self.end_channel(&channel, Some(why.into()), now_ms, sink);
+            }
+            Event::Appended { channel, first, entries, signs } => {
+                self.appended(&channel, first, entries, signs, now_ms);
+            }
+            Event::Displaced { claim } => {
+                if let Some(key) = self.claims.get(&claim.0).copied() {
+                    self.conclude(key, now_ms, Reply::Nothing, sink);
+                }
+            }
+            Event::Closed { channel } => self.end_channel(&channel, None, now_ms, sink),
+            Event::Accepted { .. } | Event::Refused { .. } | Event::Deleted { .. } => {
+                debug_assert!(false, "answers to publishers do not come here");
+            }
+        }
+    }
+
+    /// The end of a tick: everyone gets what is new, from his cursor on.
+    pub(crate) fn flush(&mut self, now_ms: u64, sink: &mut impl Sink) {
+        for key in std::mem::take(&mut self.dirty) {
+            self.deliver_channel(key, now_ms, sink);
+        }
+        for key in std::mem::take(&mut self.dirty_many) {
+            self.subscribers[key as usize].clear(Flags::DIRTY);
+            if self.subscribers[key as usize].kind.framing().is_some() {
+                self.feed_stream(key, sink);
+            } else {
+                self.answer_poll(key, now_ms, &[], sink);
+            }
+        }
+    }
+
+    /// About once a second: messages that are too old go, and so do channels that nobody has read for a while.
+    pub(crate) fn sweep(&mut self, now_ms: u64) {
+        let share = SWEEP_MIN.max(self.channels.len() / SWEEP_ROUNDS);
+        for _ in 0..share.min(self.channels.capacity()) {
+            let key = self.sweep_next;
+            self.sweep_next = (self.sweep_next + 1) % self.channels.capacity().max(1);
+            let Some(channel) = self.channels.get_mut(key) else { continue };
+            channel.log.trim(&self.limits.history, now_ms);
+            let idle = channel.subscribers.is_empty() && channel.is_attached() && !channel.dirty;
+            if idle && now_ms.saturating_sub(channel.left_ms) >= self.limits.linger_ms {
+                let name = channel.name.clone();
+                self.names.remove(&name);
+                self.channels.remove(key);
+                self.commands.push(Command::Detach { channel: name });
+            }
+        }
+        if self.subscribers.is_empty() && self.subscribers.capacity() > 64 {
+            self.subscribers = Slab::new();
+            self.claims.shrink_to_fit();
+        }
+        if self.channels.is_empty() && self.channels.capacity() > 64 {
+            self.channels = Slab::new();
+            self.names.shrink_to_fit();
+            self.dirty.shrink_to_fit();
+        }
+    }
+
+    /// The channel of that name; where this loop is not attached to it, the broker is asked.
+    fn channel(&mut self, name: &ChannelName, now_ms: u64) -> u32 {
+        if let Some(key) = self.names.get(name) {
+            return *key;
+        }
+        let key = self.channels.insert(Channel::attaching(name.clone(), now_ms)) as u32;
+        self.names.insert(name.clone(), key);
+        self.commands.push(Command::Attach { channel: name.clone() });
+        key
+    }
+
+    fn claim(&mut self, key: u32, name: Arc<str>) {
+        self.last_claim += 1;
+        let claim = Claim(self.last_claim);
+        self.claims.insert(claim.0, key);
+        let subscriber = &mut self.subscribers[key as usize];
+        let Some(extra) = &mut subscriber.extra else { return };
+        extra.claim = Some(claim);
+        let channel = self.channels[extra.parts[0].channel as usize].name.clone();
+        self.commands.push(Command::Claim { channel, name, claim });
+    }
+
+    fn attached(
+        &mut self,
+        name: &ChannelName,
+        epoch: Epoch,
+        first: u64,
+        entries: Vec<Arc<Message>>,
+        sink: &mut impl Sink,
+    ) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        self.channels[key as usize].attach(epoch, first, entries);
+        // A poll may be answered at once and leave the list.
+        for subscriber in self.channels[key as usize].subscribers.clone() {
+            self.start_if_ready(subscriber, sink);
+        }
+    }
+
+    fn appended(
+        &mut self,
+        name: &ChannelName,
+        first: u64,
+        entries: Vec<Arc<Message>>,
+        signs: Vec<Arc<str>>,
+        now_ms: u64,
+    ) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        let channel = &mut self.channels[key as usize];
+        // What comes before the answer to `Attach` is in that answer too.
+        if !channel.is_attached() {
+            return;
+        }
+        channel.append(first, entries, &self.limits.history, now_ms);
+        channel.signs.extend(signs);
+        if !channel.dirty {
+            channel.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Ends everyone who reads the channel, and the channel.
+    fn end_channel(&mut self, name: &ChannelName, problem: Option<Problem>, now_ms: u64, sink: &mut impl Sink) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {
+            self.conclude_closed(subscriber, name, problem, now_ms, sink);
+        }
+        self.names.remove(name);
+        self.dirty.retain(|dirty| *dirty != key);
+        self.channels.remove(key as usize);
+    }
+
+    /// Takes a subscriber out of the lists of its channels.
+    fn leave_channels(&mut self, key: u32, now_ms: u64) {
+        for index in 0.. {
+            let Some((channel, place)) = self.subscribers[key as usize].place(index) else { break };
+            let channel_state = &mut self.channels[channel as usize];
+            channel_state.left_ms = now_ms;
+            let members = &mut channel_state.subscribers;
+            debug_assert_eq!(members[place as usize], key);
+            members.swap_remove(place as usize);
+            if members.is_empty() {
+                members.shrink_to_fit();
+            } else if let Some(moved) = members.get(place as usize).copied() {
+                self.subscribers[moved as usize].set_place(channel, place);
+            }
+        }
+    }
+
+    /// Forgets a subscriber that is in no channel's list any more.
+    fn forget(&mut self, key: u32) {
+        let subscriber = self.subscribers.remove(key as usize);
+        if subscriber.is(Flags::DIRTY) {
+            self.dirty_many.retain(|dirty| *dirty != key);
+        }
+        let Some(extra) = subscriber.extra else { return };
+        if let (Some(claim), Some(name)) = (extra.claim, extra.name) {
+            self.claims.remove(&claim.0);
+            let channel = self.channels[extra.parts[0].channel as usize].name.clone();
+            self.commands.push(Command::Release { channel, name, claim });
+        }
+    }
+
+    fn callback(&self, key: u32) -> Option<Box<str>> {
+        self.subscribers[key as usize].extra.as_ref().and_then(|extra| extra.callback.clone())
+    }
+}

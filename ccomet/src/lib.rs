@@ -1,0 +1,34 @@
+//! A comet server: channels over HTTP. Pages, phones and programs subscribe by long poll, JSONP or Server-Sent Events,
+//! and what is published to a channel is pushed to all of them, in one order, to be resumed after any break.
+//!
+//! The crate is the server itself, to be run in a program of one's own; the binary `ccomet` is a thin one around it.
+//!
+//! ```no_run
+//! use ccomet::{Config, Server};
+//!
+//! # fn main() -> Result<(), ccomet::Error> {
+//! let server = Server::bind(Config::default())?;
+//! println!("listening on http://{}", server.front());
+//! server.run_until_signalled()
+//! # }
+//! ```
+//!
+//! # Reading it
+//!
+//! A message's way leads forward only: a request is read in `wire/request.rs`, goes through `app.rs` to the `broker/`, which numbers it
+//! and keeps it, comes back to the `hub/` of every loop with subscribers, and leaves at the end of the tick, rendered by
+//! `wire/`. Only `app.rs` and `server.rs` know of connections; everything else is pure state.
+
+mod app;
+mod broker;
+mod config;
+mod files;
+mod hub;
+mod log;
+mod message;
+mod position;
+mod server;
+mod wire;
+
+pub use config::{Admin, Config, ConfigError, Front, History, Limits, Times};
+pub use server::{Error, Server};

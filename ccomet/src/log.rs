@@ -1,0 +1,170 @@
+//! A channel's bounded log: the newest messages, each with its number.
+
+use std::collections::VecDeque;
+
+/// How much of its past a channel keeps. Whatever bound is met first drops the oldest message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HistoryLimits {
+    /// Messages.
+    pub(crate) messages_max: usize,
+    /// Bytes, counted with what a message takes beside its payload.
+    pub(crate) bytes_max: usize,
+    /// Milliseconds since a message was taken.
+    pub(crate) age_max_ms: u64,
+}
+
+/// What a log keeps.
+pub(crate) trait Kept {
+    /// Its share of [`HistoryLimits::bytes_max`].
+    fn cost(&self) -> usize;
+    /// When it was taken, in milliseconds since 1970.
+    fn time_ms(&self) -> u64;
+}
+
+/// Messages `first .. next`, in order.
+#[derive(Debug)]
+pub(crate) struct Log<T> {
+    entries: VecDeque<T>,
+    first: u64,
+    bytes: usize,
+}
+
+impl<T: Kept> Log<T> {
+    /// An empty log, whose first message will have number `next`.
+    pub(crate) fn starting_at(next: u64) -> Self {
+        Self { entries: VecDeque::new(), first: next, bytes: 0 }
+    }
+
+    /// The number of the oldest message kept, or of the next one where none is.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number that the next message will have.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a message and returns its number.
+    pub(crate) fn push(&mut self, entry: T) -> u64 {
+        let number = self.next();
+        self.bytes += entry.cost();
+        self.entries.push_back(entry);
+        number
+    }
+
+    /// The messages from number `from` on, as far back as the log reaches.
+    pub(crate) fn since(&self, from: u64) -> impl Iterator<Item = (u64, &T)> {
+        let skipped = from.saturating_sub(self.first).min(self.entries.len() as u64) as usize;
+        let first = self.first + skipped as u64;
+        (first..).zip(self.entries.range(skipped..))
+    }
+
+    pub(crate) fn entry_mut(&mut self, number: u64) -> Option<&mut T> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.entries.get_mut(index)
+    }
+
+    /// Drops the oldest message, if there is one.
+    pub(crate) fn drop_oldest(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.first += 1;
+            self.bytes -= entry.cost();
+        }
+    }
+
+    /// Drops what the limits no longer allow. The newest message stays though it alone be over `bytes_max`: who
+    /// waits for it must get it.
+    pub(crate) fn trim(&mut self, limits: &HistoryLimits, now_ms: u64) {
+        let oldest_ms = now_ms.saturating_sub(limits.age_max_ms);
+        while let Some(oldest) = self.entries.front() {
+            let over = self.entries.len() > limits.messages_max.max(1)
+                || (self.bytes > limits.bytes_max && self.entries.len() > 1)
+                || oldest.time_ms() < oldest_ms;
+            if !over {
+                break;
+            }
+            self.drop_oldest();
+        }
+        if self.entries.capacity() > 64 && self.entries.len() * 4 < self.entries.capacity() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
+    /// Drops everything before number `first`.
+    pub(crate) fn drop_before(&mut self, first: u64) {
+        while self.first < first && !self.entries.is_empty() {
+            self.drop_oldest();
+        }
+        self.first = self.first.max(first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thing(usize, u64);
+
+    impl Kept for Thing {
+        fn cost(&self) -> usize {
+            self.0
+        }
+
+        fn time_ms(&self) -> u64 {
+            self.1
+        }
+    }
+
+    const LIMITS: HistoryLimits = HistoryLimits { messages_max: 3, bytes_max: 100, age_max_ms: 1_000 };
+
+    fn numbers(log: &Log<Thing>, from: u64) -> Vec<u64> {
+        log.since(from).map(|(number, _)| number).collect()
+    }
+
+    #[test]
+    fn keeps_the_newest_by_count_bytes_and_age() {
+        let mut log = Log::starting_at(7);
+        for _ in 0..4 {
+            log.push(Thing(10, 5_000));
+            log.trim(&LIMITS, 5_000);
+        }
+        assert_eq!((log.first(), log.next(), log.bytes()), (8, 11, 30));
+        log.push(Thing(90, 5_500));
+        log.trim(&LIMITS, 5_500);
+        assert_eq!(numbers(&log, 0), [10, 11]);
+        log.trim(&LIMITS, 6_000);
+        assert_eq!(numbers(&log, 0), [10, 11], "exactly as old as allowed");
+        log.trim(&LIMITS, 6_001);
+        assert_eq!(numbers(&log, 0), [11]);
+        log.push(Thing(500, 6_001));
+        log.trim(&LIMITS, 6_001);
+        assert_eq!(numbers(&log, 0), [12], "the newest stays though it is too large alone");
+        log.trim(&LIMITS, 60_000);
+        assert_eq!((log.first(), log.next(), log.bytes()), (13, 13, 0));
+    }
+
+    #[test]
+    fn reads_from_any_number() {
+        let mut log = Log::starting_at(5);
+        for _ in 0..3 {
+            log.push(Thing(1, 0));
+        }
+        assert_eq!(numbers(&log, 0), [5, 6, 7]);
+        assert_eq!(numbers(&log, 6), [6, 7]);
+        assert_eq!(numbers(&log, 8), []);
+        assert_eq!(numbers(&log, 99), []);
+        log.drop_before(7);
+        assert_eq!(numbers(&log, 0), [7]);
+        log.drop_before(20);
+        assert_eq!((log.first(), log.next()), (20, 20));
+    }
+}

@@ -1,0 +1,109 @@
+//! The `ccomet` program: reads its settings, says where it listens, and runs.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ccomet::{Config, Server};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a channel
+/// is pushed to them at once.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Settings, as TOML. `ccomet check-config` prints all of them with their defaults.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where the public listener is: publish and subscribe, and the chat demo [default: 127.0.0.1:8100]
+    #[arg(long, value_name = "ADDR", global = true)]
+    front: Option<SocketAddr>,
+    /// Where the private listener is: the same, and closing channels [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDR", global = true)]
+    admin: Option<SocketAddr>,
+    /// Event loops, each with a thread [default: one for each core]
+    #[arg(long, value_name = "N", global = true)]
+    loops: Option<NonZeroUsize>,
+    /// How much to log: error, warn, info, debug, trace, or by module, such as `info,sealed=debug`
+    #[arg(long, value_name = "LEVEL", default_value = "info", global = true)]
+    log: String,
+    /// Lets anyone who can reach the front publish and subscribe, even if it is not on loopback
+    #[arg(long, global = true)]
+    open_front: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks the settings, prints them all, and starts nothing
+    CheckConfig,
+}
+
+const EXAMPLES: &str = "\
+Try it, with the server running in another terminal:
+  curl -N -H 'Accept: text/event-stream' localhost:8100/channels/news    subscribe
+  curl -d 'hello' localhost:8100/channels/news                           publish
+  curl 'localhost:8100/channels/news?after=oldest&wait=0'                read what history holds
+  curl -X DELETE localhost:8000/channels/news                            close the channel
+
+SIGTERM and SIGINT let the server drain: waiting polls are answered, streams are told when to come back.
+A second signal ends it at once.";
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With all that lies behind it: 'cannot listen' alone helps nobody.
+            let mut message = format!("ccomet: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                message.push_str(&format!(": {cause}"));
+                source = cause.source();
+            }
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = settings(&arguments)?;
+    if let Some(Command::CheckConfig) = arguments.command {
+        print!("{}", config.to_toml());
+        return Ok(());
+    }
+    let filter = EnvFilter::try_new(&arguments.log).map_err(|error| format!("--log {}: {error}", arguments.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    let demo = config.front.demo;
+    let server = Server::bind(config)?;
+    println!("front  http://{}", server.front());
+    println!("admin  http://{}", server.admin());
+    if demo {
+        println!("chat   http://{}/chat.html", server.front());
+    }
+    server.run_until_signalled()?;
+    Ok(())
+}
+
+fn settings(arguments: &Arguments) -> Result<Config, ccomet::ConfigError> {
+    let mut config = match &arguments.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    if let Some(front) = arguments.front {
+        config.front.listen = front;
+    }
+    if let Some(admin) = arguments.admin {
+        config.admin.listen = admin;
+    }
+    if arguments.loops.is_some() {
+        config.loops = arguments.loops;
+    }
+    config.front.open |= arguments.open_front;
+    config.check()?;
+    Ok(config)
+}

@@ -1,0 +1,87 @@
+//! What a channel carries, and what it is called.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// The longest channel name, in bytes of UTF-8.
+pub(crate) const CHANNEL_NAME_BYTES_MAX: usize = 128;
+
+/// A channel's name: 1 to 128 bytes of UTF-8 without control characters, `,` or `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ChannelName(Arc<str>);
+
+/// The name is not one a channel may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a channel's name is 1 to {CHANNEL_NAME_BYTES_MAX} bytes of UTF-8 without control characters, ',' or '*'")]
+pub(crate) struct BadChannelName;
+
+impl ChannelName {
+    /// Checks a name.
+    pub(crate) fn new(name: &str) -> Result<Self, BadChannelName> {
+        let allowed = |c: char| !c.is_control() && c != ',' && c != '*';
+        if name.is_empty() || name.len() > CHANNEL_NAME_BYTES_MAX || !name.chars().all(allowed) {
+            return Err(BadChannelName);
+        }
+        Ok(Self(Arc::from(name)))
+    }
+
+    /// The name as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The loop, of so many, that is the home of the channel. The same in every process, for it depends on the
+    /// name alone.
+    pub(crate) fn home(&self, loops: usize) -> usize {
+        // FNV-1a: short names, no need to resist crafted ones beyond an uneven spread.
+        let hash = self
+            .0
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        ((hash >> 32) % loops as u64) as usize
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One message, as it was published. Loops share it; nothing in it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// What was published: any bytes.
+    pub(crate) payload: Bytes,
+    /// Who published it, where the API has such a name (classic `sname`).
+    pub(crate) sender: Option<Box<str>>,
+    /// When the server took it, in milliseconds since 1970.
+    pub(crate) time_ms: u64,
+}
+
+/// Memory that a kept message takes beside its payload and sender, roughly, in bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 96;
+
+impl Message {
+    /// What it counts for against a limit on bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.payload.len() + self.sender.as_ref().map_or(0, |sender| sender.len()) + MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_at_their_edges() {
+        for good in ["a", "news", "a/b", "新闻", "a b", &"x".repeat(128)] {
+            assert!(ChannelName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a,b", "news.*", "a\nb", "\u{7f}", &"x".repeat(129)] {
+            assert_eq!(ChannelName::new(bad), Err(BadChannelName), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The server: loops in a pool, each with an [`App`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealed::{Place, Pool, Stopper};
+use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
+
+use crate::app::App;
+use crate::broker::Mail;
+use crate::config::{Config, ConfigError};
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The event loops cannot be made, listen, or go on.
+    #[error(transparent)]
+    Loop(#[from] sealed::Error),
+}
+
+/// A server that listens already and waits to be run.
+#[derive(Debug)]
+pub struct Server {
+    pool: Pool<Mail>,
+    config: Arc<Config>,
+    front: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Server {
+    /// Checks the configuration and opens both listeners. Port 0 lets the system choose.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let loops = config.loops;
+        let mut pool = Pool::new(loop_config(&config, 1), loops)?;
+        let count = pool.loops();
+        *pool.config_mut() = loop_config(&config, count);
+        // In this order: a listener's number tells which of the two it is.
+        let front = pool.listen(config.front.listen)?;
+        let admin = pool.listen(config.admin.listen)?;
+        Ok(Self { pool, config: Arc::new(config), front, admin })
+    }
+
+    /// Where the public listener is.
+    pub fn front(&self) -> SocketAddr {
+        self.front
+    }
+
+    /// Where the private listener is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Stops the server from any thread: it drains within its limit, and [`run`](Self::run) returns.
+    pub fn stopper(&self) -> Stopper {
+        self.pool.stopper()
+    }
+
+    /// Runs until it is stopped and has drained.
+    pub fn run(self) -> Result<(), Error> {
+        let loops = self.pool.loops();
+        tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
+        let config = self.config;
+        let settings = http_settings(&config);
+        self.pool.run(move |place: Place<Mail>| HttpServer::new(settings.clone(), App::new(config.clone(), place)))?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Runs until it is stopped, or SIGINT or SIGTERM comes, and has drained.
+    pub fn run_until_signalled(mut self) -> Result<(), Error> {
+        self.pool.stop_on_signals();
+        self.run()
+    }
+}
+
+fn loop_config(config: &Config, loops: usize) -> sealed::Config {
+    sealed::Config {
+        connections_max: config.limits.connections_max.div_ceil(loops),
+        silence_max: Some(Duration::from_secs(config.times.silence_max_s)),
+        drain_limit: Duration::from_secs(config.times.drain_s),
+        ..sealed::Config::default()
+    }
+}
+
+fn http_settings(config: &Config) -> Settings {
+    Settings {
+        limits: HttpLimits {
+            // A script tag publishes in the request line.
+            request_line_bytes_max: config.limits.head_bytes_max,
+            head_bytes_max: config.limits.head_bytes_max,
+            body_bytes_max: config.limits.message_bytes_max as u64,
+            ..HttpLimits::default()
+        },
+        request_timeout: Duration::from_secs(config.times.request_s),
+        idle_timeout: Duration::from_secs(config.times.keep_alive_s),
+    }
+}

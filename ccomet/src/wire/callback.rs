@@ -1,0 +1,72 @@
+//! The name of a JSONP callback: the one thing of a request that comes back as script.
+
+/// The longest name, in bytes.
+const BYTES_MAX: usize = 128;
+
+/// Whether this is a JavaScript identifier in ASCII, dotted or indexed: `cb`, `ns.cb`, `cbs[3]`, `jQuery1_2`.
+pub(crate) fn is_callback(text: &str) -> bool {
+    if text.is_empty() || text.len() > BYTES_MAX {
+        return false;
+    }
+    text.split('.').all(|part| {
+        let (name, indexes) = part.find('[').map_or((part, ""), |bracket| part.split_at(bracket));
+        is_identifier(name) && are_indexes(indexes)
+    })
+}
+
+fn is_identifier(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || byte == b'$';
+    bytes.next().is_some_and(letter) && bytes.all(|byte| letter(byte) || byte.is_ascii_digit())
+}
+
+/// Any number of `[123]`.
+fn are_indexes(mut text: &str) -> bool {
+    while !text.is_empty() {
+        let Some((index, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) else { return false };
+        if index.is_empty() || !index.bytes().all(|byte| byte.is_ascii_digit()) {
+            return false;
+        }
+        text = rest;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_identifiers_dotted_or_indexed_pass() {
+        for good in ["cb", "ns.cb", "jQuery123_456", "$", "_a.b.c", "cbs[0]", "a[1][2].b[3]", &"x".repeat(128)] {
+            assert!(is_callback(good), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "1a",
+            "a b",
+            "a-b",
+            "a(",
+            "alert(1)//",
+            "a;b",
+            "a[",
+            "a[]",
+            "a[x]",
+            "a[1",
+            "a]",
+            "[1]",
+            "a['b']",
+            "a\n",
+            "a<b",
+            "é",
+            "a\u{2028}",
+            &"x".repeat(129),
+        ] {
+            assert!(!is_callback(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What goes over the wire: one module for each API, and what they share.
+//!
+//! Everything here is a pure function from what happened to bytes. [`Form`] names the forms in which a message is
+//! rendered, once each, and kept beside it.
+
+pub(crate) mod callback;
+pub(crate) mod classic;
+pub(crate) mod json;
+pub(crate) mod native;
+pub(crate) mod problem;
+pub(crate) mod request;
+pub(crate) mod sse;
+
+use bytes::Bytes;
+
+use crate::message::{ChannelName, Message};
+use crate::position::Spot;
+
+/// A form in which a message is rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A JSON object of the native API, alone.
+    NativeItem,
+    /// An event of a stream that carries one channel, in an HTTP chunk.
+    SseChunk,
+    /// The same without the chunk, for HTTP/1.0.
+    SsePlain,
+    /// An item of the classic API, escaped for its string literal.
+    ClassicItem,
+}
+
+/// Renders a message of a channel. `spot` is the one right after it.
+pub(crate) fn render(form: Form, channel: &ChannelName, spot: Spot, message: &Message) -> Bytes {
+    let mut out = Vec::with_capacity(message.payload.len() + 160);
+    match form {
+        Form::NativeItem => native::write_message(channel, spot, message, &mut out),
+        Form::SseChunk | Form::SsePlain => {
+            let mut item = Vec::with_capacity(message.payload.len() + 160);
+            native::write_message(channel, spot, message, &mut item);
+            let framing = if form == Form::SseChunk { sse::Framing::Chunked } else { sse::Framing::Plain };
+            sse::write_event(framing, None, [spot], &item, &mut out);
+        }
+        Form::ClassicItem => classic::write_message(channel, spot.next - 1, message, &mut out),
+    }
+    // Kept for as long as the message is: no room to spare.
+    out.shrink_to_fit();
+    Bytes::from(out)
+}

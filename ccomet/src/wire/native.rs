@@ -1,0 +1,137 @@
+//! Items and replies of the native API.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::json;
+use crate::message::{ChannelName, Message};
+use crate::position::{Spot, write_position};
+
+/// An item for a message; `spot` is the one right after it.
+pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"type":"message","channel":"#);
+    json::write_string(channel.as_str(), out);
+    out.extend_from_slice(br#","position":""#);
+    spot.write(out);
+    out.extend_from_slice(br#"","time":"#);
+    json::write_number(message.time_ms, out);
+    if let Some(sender) = &message.sender {
+        out.extend_from_slice(br#","sender":"#);
+        json::write_string(sender, out);
+    }
+    match std::str::from_utf8(&message.payload) {
+        Ok(text) => {
+            out.extend_from_slice(br#","data":"#);
+            json::write_string(text, out);
+        }
+        Err(_) => {
+            out.extend_from_slice(br#","data_base64":"#);
+            json::write_string(&BASE64.encode(&message.payload), out);
+        }
+    }
+    out.push(b'}');
+}
+
+/// An item that says that messages may be missing: how many, if that is known. What follows starts after `spot`.
+pub(crate) fn write_gap(channel: &ChannelName, missed: Option<u64>, spot: Spot, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"type":"gap","channel":"#);
+    json::write_string(channel.as_str(), out);
+    out.extend_from_slice(br#","missed":"#);
+    json::write(&missed, out);
+    out.extend_from_slice(br#","position":""#);
+    spot.write(out);
+    out.extend_from_slice(br#""}"#);
+}
+
+/// An item that says that the channel was closed.
+pub(crate) fn write_close(channel: &ChannelName, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"type":"close","channel":"#);
+    json::write_string(channel.as_str(), out);
+    out.push(b'}');
+}
+
+/// The reply of a long poll: the position after its items, and the items, ready made.
+pub(crate) fn write_reply<'a>(
+    spots: impl IntoIterator<Item = Spot>,
+    items: impl IntoIterator<Item = &'a [u8]>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(br#"{"position":""#);
+    write_position(spots, out);
+    out.extend_from_slice(br#"","items":["#);
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// The reply to a publisher.
+pub(crate) fn write_published(channel: &ChannelName, spot: Spot, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"channel":"#);
+    json::write_string(channel.as_str(), out);
+    out.extend_from_slice(br#","position":""#);
+    spot.write(out);
+    out.extend_from_slice(br#""}"#);
+}
+
+/// Wraps JSON into a call, as a script tag wants it. The comment in front keeps a plug-in from reading the reply
+/// as its own format, whose magic a callback's name could spell.
+pub(crate) fn wrap(callback: Option<&str>, json: Vec<u8>) -> Vec<u8> {
+    let Some(callback) = callback else {
+        let mut json = json;
+        json.push(b'\n');
+        return json;
+    };
+    let mut out = Vec::with_capacity(json.len() + callback.len() + 8);
+    out.extend_from_slice(b"/**/");
+    out.extend_from_slice(callback.as_bytes());
+    out.push(b'(');
+    out.extend_from_slice(&json);
+    out.extend_from_slice(b");\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::position::Epoch;
+
+    fn spot(next: u64) -> Spot {
+        Spot { epoch: Epoch(1), next }
+    }
+
+    fn item(payload: &'static [u8], sender: Option<&str>) -> serde_json::Value {
+        let message = Message { payload: Bytes::from_static(payload), sender: sender.map(Into::into), time_ms: 17 };
+        let mut out = Vec::new();
+        write_message(&ChannelName::new("a\"b").expect("a name"), spot(1), &message, &mut out);
+        serde_json::from_slice(&out).expect("JSON")
+    }
+
+    #[test]
+    fn messages_are_items() {
+        let text = item("l1\n'</script>".as_bytes(), Some("ann"));
+        assert_eq!(text["data"], "l1\n'</script>");
+        assert_eq!((&text["channel"], &text["sender"], &text["time"]), (&"a\"b".into(), &"ann".into(), &17.into()));
+        assert_eq!(text["position"], "0000000000001-0000000001");
+        let binary = item(b"\xff\x00", None);
+        assert_eq!(binary["data_base64"], "/wA=");
+        assert!(binary.get("data").is_none() && binary.get("sender").is_none());
+    }
+
+    #[test]
+    fn replies_hold_their_items_and_the_position_after_them() {
+        let mut gap = Vec::new();
+        write_gap(&ChannelName::new("a").expect("a name"), None, spot(3), &mut gap);
+        let mut out = Vec::new();
+        write_reply([spot(3), spot(4)], [gap.as_slice(), gap.as_slice()], &mut out);
+        let reply: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(reply["position"], "0000000000001-0000000003.0000000000001-0000000004");
+        assert_eq!(reply["items"][1]["missed"], serde_json::Value::Null);
+        assert_eq!(wrap(Some("f"), b"{}".to_vec()), b"/**/f({});\n");
+    }
+}

@@ -1,0 +1,110 @@
+//! Errors as problem details (RFC 9457): a status, a code that does not change, and a sentence.
+
+use serde::Serialize;
+
+use super::json;
+use crate::broker::Refusal;
+
+/// What a client is told when its request cannot be met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    BadChannel,
+    TooManyChannels,
+    BadPosition,
+    BadParameter,
+    BadCallback,
+    Forbidden,
+    NotFound,
+    UnknownChannel,
+    MethodNotAllowed,
+    MessageTooLarge,
+    ChannelLimit,
+    SubscriberLimit,
+    ShuttingDown,
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::ChannelLimit => Self::ChannelLimit,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+}
+
+/// Writes problem details that are not one of [`Problem`]s: what the HTTP layer refuses.
+pub(crate) fn write(status: u16, title: &str, code: &str, detail: &str, out: &mut Vec<u8>) {
+    json::write(&Details { r#type: "about:blank", title: Some(title), status, code, detail }, out);
+}
+
+impl Problem {
+    /// The HTTP status.
+    pub(crate) fn status(self) -> u16 {
+        self.parts().0
+    }
+
+    /// The stable code.
+    pub(crate) fn code(self) -> &'static str {
+        self.parts().1
+    }
+
+    /// The body of an `application/problem+json` answer.
+    pub(crate) fn to_json(self, title: &str) -> Vec<u8> {
+        self.write("about:blank", Some(title))
+    }
+
+    /// The argument of a JSONP callback, where no status can be seen.
+    pub(crate) fn to_callback_argument(self) -> Vec<u8> {
+        self.write("error", None)
+    }
+
+    fn write(self, kind: &str, title: Option<&str>) -> Vec<u8> {
+        let (status, code, detail) = self.parts();
+        let mut out = Vec::new();
+        json::write(&Details { r#type: kind, title, status, code, detail }, &mut out);
+        out
+    }
+
+    fn parts(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::BadChannel => (
+                400,
+                "bad_channel",
+                "A channel's name is 1 to 128 bytes of UTF-8 without control characters, ',' or '*'.",
+            ),
+            Self::TooManyChannels => (
+                400,
+                "too_many_channels",
+                "The request names more channels than one request may, or one channel twice.",
+            ),
+            Self::BadPosition => (
+                400,
+                "bad_position",
+                "'after' or Last-Event-ID is not a position that the server gave out for these channels.",
+            ),
+            Self::BadParameter => (400, "bad_parameter", "A parameter of the query is malformed or out of its range."),
+            Self::BadCallback => (
+                400,
+                "bad_callback",
+                "'callback' must be a JavaScript identifier, dotted or indexed, of at most 128 bytes.",
+            ),
+            Self::Forbidden => (403, "forbidden", "Clients of this address may not come in."),
+            Self::NotFound => (404, "not_found", "There is nothing at this path."),
+            Self::UnknownChannel => (404, "unknown_channel", "There is no such channel."),
+            Self::MethodNotAllowed => (405, "method_not_allowed", "The path has no such method; see the Allow header."),
+            Self::MessageTooLarge => (413, "message_too_large", "The message is larger than message_bytes_max."),
+            Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
+            Self::SubscriberLimit => (503, "subscriber_limit", "The server has as many subscribers as it may."),
+            Self::ShuttingDown => (503, "shutting_down", "The server is going down; come back later."),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What a client said: from a request to a [`Call`]. Pure: nothing is done here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sealed_http::{Method, Query, Request, RequestHead, decode_segment};
+
+use super::callback::is_callback;
+use super::problem::Problem;
+use super::sse::Framing;
+use crate::config::{Limits, Times};
+use crate::hub::{Start, Style, Subscription};
+use crate::message::ChannelName;
+use crate::position::parse_position;
+
+/// The longest name of a classic client, in bytes.
+const SNAME_BYTES_MAX: usize = 128;
+
+/// Which listener a client came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Door {
+    #[default]
+    Front,
+    Admin,
+}
+
+/// What a client wants.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Publish {
+        channel: ChannelName,
+        payload: Bytes,
+        sender: Option<Box<str>>,
+        reply: ReplyTo,
+    },
+    Subscribe {
+        subscription: Subscription,
+        wait_s: u64,
+    },
+    /// A classic client signs in.
+    Sign {
+        channel: ChannelName,
+        name: Arc<str>,
+        callback: Box<str>,
+    },
+    Delete {
+        channel: ChannelName,
+    },
+    /// Something else than channels: `/` and the demo.
+    File {
+        path: String,
+    },
+    /// A question by OPTIONS or HEAD, to which the answer is what may be done here.
+    Preflight {
+        allow: &'static str,
+    },
+    /// HEAD of a channel.
+    Nothing,
+}
+
+/// How a publisher is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReplyTo {
+    Native { channel: ChannelName, callback: Option<Box<str>> },
+    Classic { callback: Box<str> },
+    Delete,
+}
+
+/// Why a request is not a call, and how that is to be said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Native { problem: Problem, callback: Option<Box<str>>, allow: &'static str },
+    Classic { callback: Option<Box<str>> },
+}
+
+impl Refused {
+    fn native(problem: Problem) -> Self {
+        Self::Native { problem, callback: None, allow: "" }
+    }
+
+    fn method(allow: &'static str) -> Self {
+        Self::Native { problem: Problem::MethodNotAllowed, callback: None, allow }
+    }
+}
+
+const FRONT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const ADMIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+const CLASSIC_METHODS: &str = "GET, OPTIONS";
+
+/// Reads a request.
+pub(crate) fn read(door: Door, request: &Request<'_>, limits: &Limits, times: &Times) -> Result<Call, Refused> {
+    let head = &request.head;
+    let path = head.path();
+    if let Some(names) = path.strip_prefix("/channels/") {
+        return Native { door, head, body: request.body, limits, times }.read(names);
+    }
+    if door == Door::Front && matches!(path, "/sign" | "/publish" | "/subscribe") {
+        return match head.method() {
+            Method::Get => read_classic(path, Query::new(head.query()), limits, times),
+            Method::Options => Ok(Call::Preflight { allow: CLASSIC_METHODS }),
+            _ => Err(Refused::method(CLASSIC_METHODS)),
+        };
+    }
+    match head.method() {
+        Method::Get | Method::Head => Ok(Call::File { path: path.to_owned() }),
+        Method::Options => Ok(Call::Preflight { allow: READ_METHODS }),
+        _ => Err(Refused::method(READ_METHODS)),
+    }
+}
+
+/// A request to `/channels/…`.
+struct Native<'a> {
+    door: Door,
+    head: &'a RequestHead<'a>,
+    body: &'a [u8],
+    limits: &'a Limits,
+    times: &'a Times,
+}
+
+impl Native<'_> {
+    fn read(&self, names: &str) -> Result<Call, Refused> {
+        let allow = if self.door == Door::Admin { ADMIN_METHODS } else { FRONT_METHODS };
+        match self.head.method() {
+            Method::Post => self.publish(names),
+            Method::Get => self.get(names),
+            Method::Delete if self.door == Door::Admin => {
+                Ok(Call::Delete { channel: one_channel(names).map_err(Refused::native)? })
+            }
+            Method::Head => channels(names, self.limits).map(|_| Call::Nothing).map_err(Refused::native),
+            Method::Options => Ok(Call::Preflight { allow }),
+            _ => Err(Refused::method(allow)),
+        }
+    }
+
+    fn publish(&self, names: &str) -> Result<Call, Refused> {
+        let channel = one_channel(names).map_err(Refused::native)?;
+        if self.body.len() > self.limits.message_bytes_max {
+            return Err(Refused::native(Problem::MessageTooLarge));
+        }
+        let payload = Bytes::copy_from_slice(self.body);
+        Ok(Call::Publish {
+            channel: channel.clone(),
+            payload,
+            sender: None,
+            reply: ReplyTo::Native { channel, callback: None },
+        })
+    }
+
+    fn get(&self, names: &str) -> Result<Call, Refused> {
+        let query = Query::new(self.head.query());
+        let callback: Option<Box<str>> = match query.get("callback") {
+            Ok(None) => None,
+            Ok(Some(name)) if is_callback(&name) => Some(name.into()),
+            _ => return Err(Refused::native(Problem::BadCallback)),
+        };
+        let refused = |problem| Refused::Native { problem, callback: callback.clone(), allow: "" };
+        if let Some(text) = query.get("publish").map_err(|_| refused(Problem::BadParameter))? {
+            // Without a callback it would be a GET that changes something, and no script tag's.
+            if callback.is_none() {
+                return Err(refused(Problem::BadParameter));
+            }
+            let channel = one_channel(names).map_err(refused)?;
+            if text.len() > self.limits.message_bytes_max {
+                return Err(refused(Problem::MessageTooLarge));
+            }
+            let payload = Bytes::copy_from_slice(text.as_bytes());
+            let reply = ReplyTo::Native { channel: channel.clone(), callback };
+            return Ok(Call::Publish { channel, payload, sender: None, reply });
+        }
+        self.subscribe(names, query, callback.clone()).map_err(refused)
+    }
+
+    fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
+        let channels = channels(names, self.limits)?;
+        let streams = callback.is_none() && accepts_events(self.head);
+        let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter)? {
+            None => self.times.poll_wait_s,
+            Some(text) => parse_number(&text).ok_or(Problem::BadParameter)?,
+        };
+        if wait_s > self.times.poll_wait_max_s {
+            return Err(Problem::BadParameter);
+        }
+        let after = query.get("after").map_err(|_| Problem::BadPosition)?;
+        let last_id = if streams { self.head.header("last-event-id") } else { None };
+        let starts = match (last_id, after.as_deref()) {
+            (Some(id), _) if !id.is_empty() => {
+                let id = std::str::from_utf8(id).map_err(|_| Problem::BadPosition)?;
+                starts_after(id, channels.len())?
+            }
+            (_, None | Some("latest")) => vec![Start::Latest; channels.len()],
+            (_, Some("oldest")) => vec![Start::Oldest; channels.len()],
+            (_, Some(position)) => starts_after(position, channels.len())?,
+        };
+        let style = match (streams, self.head.version_minor()) {
+            (false, _) => Style::Poll { callback },
+            (true, 0) => Style::Stream(Framing::Plain),
+            (true, _) => Style::Stream(Framing::Chunked),
+        };
+        let channels = channels.into_iter().zip(starts).collect();
+        let subscription = Subscription { channels, style, answer_at_once: wait_s == 0 };
+        Ok(Call::Subscribe { subscription, wait_s })
+    }
+}
+
+fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> {
+    let spots = parse_position(position, channels).map_err(|_| Problem::BadPosition)?;
+    Ok(spots.into_iter().map(Start::After).collect())
+}
+
+/// The channels of a path, sorted: so that a position means the same in whatever order they are asked for.
+fn channels(names: &str, limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
+    let mut channels = Vec::new();
+    for name in names.split(',') {
+        if channels.len() == limits.channels_per_subscription_max {
+            return Err(Problem::TooManyChannels);
+        }
+        // A name may hold an escaped '/', but a path has no more segments.
+        let decoded = if name.contains('/') { None } else { decode_segment(name).ok() };
+        let name = decoded.and_then(|name| ChannelName::new(&name).ok()).ok_or(Problem::BadChannel)?;
+        channels.push(name);
+    }
+    channels.sort();
+    let count = channels.len();
+    channels.dedup();
+    if channels.len() < count { Err(Problem::TooManyChannels) } else { Ok(channels) }
+}
+
+fn one_channel(names: &str) -> Result<ChannelName, Problem> {
+    let name = if names.contains('/') { None } else { decode_segment(names).ok() };
+    name.and_then(|name| ChannelName::new(&name).ok()).ok_or(Problem::BadChannel)
+}
+
+/// Whether `Accept` names event streams. Weights are not looked at: who names them wants them.
+fn accepts_events(head: &RequestHead<'_>) -> bool {
+    head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("accept")).any(|(_, value)| {
+        value.split(|byte| *byte == b',').any(|range| {
+            let kind = range.split(|byte| *byte == b';').next().unwrap_or_default();
+            kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+        })
+    })
+}
+
+fn parse_number(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+fn read_classic(path: &str, query: Query<'_>, limits: &Limits, times: &Times) -> Result<Call, Refused> {
+    let callback: Box<str> = match query.get("callback") {
+        Ok(Some(name)) if is_callback(&name) => name.into(),
+        _ => return Err(Refused::Classic { callback: None }),
+    };
+    let call = read_classic_call(path, query, limits, times, callback.clone());
+    call.ok_or(Refused::Classic { callback: Some(callback) })
+}
+
+fn read_classic_call(path: &str, query: Query<'_>, limits: &Limits, times: &Times, callback: Box<str>) -> Option<Call> {
+    let get = |name: &str| query.get(name).ok().flatten();
+    let channel = ChannelName::new(&get("channel")?).ok()?;
+    let sname = get("sname").filter(|sname| !sname.is_empty() && sname.len() <= SNAME_BYTES_MAX)?;
+    match path {
+        "/sign" => Some(Call::Sign { channel, name: sname.into(), callback }),
+        "/publish" => {
+            let text = get("msg").filter(|text| text.len() <= limits.message_bytes_max)?;
+            let payload = Bytes::copy_from_slice(text.as_bytes());
+            let reply = ReplyTo::Classic { callback };
+            Some(Call::Publish { channel, payload, sender: Some(sname.into()), reply })
+        }
+        _ => {
+            let start = Start::Number(parse_number(&get("seqid")?)?);
+            let style = Style::Classic { callback, name: sname.into() };
+            let subscription = Subscription { channels: vec![(channel, start)], style, answer_at_once: false };
+            Some(Call::Subscribe { subscription, wait_s: times.classic_poll_s })
+        }
+    }
+}

@@ -1,0 +1,466 @@
+/*
+ * ccomet.js: subscribe and publish to a CComet server from a web page.
+ *
+ *     const comet = new CComet('http://127.0.0.1:8100');
+ *     const sub = comet.subscribe('news', { after: 'oldest', onmessage: (item) => console.log(item.data) });
+ *     await comet.publish('news', 'hello');
+ *     sub.close();
+ *
+ * What a subscription promises: every message after its starting point comes exactly once and in order, whatever
+ * happens to the network, the server or the page in between; where the server no longer has a message, `ongap` says
+ * so before anything later is delivered. It rests on one rule: the position moves on in the same step as the item is
+ * handed over, and every new request asks for what comes after the position.
+ *
+ * Transports: Server-Sent Events, long polls by fetch, and JSONP (script tags) for pages that CORS keeps out. Note
+ * that browsers open six HTTP/1.1 connections to a host and no more: a page with many subscriptions should make them
+ * one, `subscribe(['a', 'b'])`, and a site whose visitors keep many tabs open should put HTTP/2 in front.
+ */
+(function () {
+  'use strict';
+
+  // A page may load this file both as a script and through ccomet.mjs. The JSONP replies of either go through the
+  // global name, so that the first one stays.
+  if (globalThis.CComet) return;
+
+  const HELLO_TIMEOUT_MS = 10_000; // a stream without its first event by then sits in some proxy's buffer
+  const HEARTBEATS_MISSED_MAX = 2.5;
+  const HEARTBEAT_DEFAULT_MS = 15_000;
+
+  const POLL_WAIT_S = 25; // below the 30 seconds after which many proxies give up
+  const POLL_GRACE_MS = 10_000; // how long a reply may be late before the connection counts as dead
+  const POLL_EMPTY_MS = 1_000; // an empty reply earlier than this is followed by a pause as long
+
+  const PUBLISH_TIMEOUT_MS = 15_000;
+  const JSONP_URL_CHARS_MAX = 8_000; // what servers and proxies take as a request line
+
+  const BACKOFF_FIRST_MS = 500;
+  const BACKOFF_CAP_MS = 15_000;
+  const RETRY_AFTER_CAP_MS = 300_000;
+  const STABLE_MS = 5_000; // a connection that lasted this long starts the backoff anew
+
+  const SSE_AGAIN_FIRST_MS = 15_000; // on polls because streams do not get through: when to try a stream again
+  const SSE_AGAIN_CAP_MS = 3_600_000;
+
+  /**
+   * What a publish is rejected with, and the `detail` of a subscription's last state when an error ended it.
+   *
+   * `code` is the server's own (`message_too_large`), or one of `network`, `timeout`, `bad_reply`, `http_error`,
+   * and for streams `silent` and `refused`. `status` is the HTTP status, 0 where there was no reply.
+   */
+  class CometError extends Error {
+    constructor(code, status, message, retryMs) {
+      super(message);
+      this.name = 'CometError';
+      this.code = code;
+      this.status = status;
+      this.retryMs = retryMs;
+    }
+
+    /** The server itself said no, and would again. A bare 404 from a proxy in the middle of a deployment is not that. */
+    get final() {
+      const refused = this.status >= 400 && this.status < 500 && ![408, 425, 429].includes(this.status);
+      return refused && this.code !== 'http_error';
+    }
+  }
+
+  class CComet {
+    #base;
+    #mode;
+
+    /**
+     * @param {string} [serverUrl] where the server is, relative to the page; by default the page's own origin
+     * @param {object} [options]
+     * @param {'auto'|'sse'|'poll'|'jsonp'} [options.transport] `auto` takes the best that the browser has, and
+     *     goes from streams to polls where streams do not get through
+     */
+    constructor(serverUrl = '/', { transport = 'auto' } = {}) {
+      if (!['auto', 'sse', 'poll', 'jsonp'].includes(transport)) {
+        throw new TypeError(`CComet: no such transport: ${transport}`);
+      }
+      this.#base = new URL(serverUrl, globalThis.document?.baseURI).href.replace(/[?#].*$/, '').replace(/\/+$/, '');
+      this.#mode = transport === 'auto' && !globalThis.fetch ? 'jsonp' : transport;
+    }
+
+    /**
+     * Subscribes to a channel, or to several over one connection.
+     *
+     * Callbacks are `onmessage(item)`, `ongap(item)`, `onclose(item)` with the server's items, and
+     * `onstate(state, detail)`:
+     *
+     *     'connecting'
+     *     'open'        messages arrive
+     *     'waiting'     the connection broke; the next attempt is in `detail` milliseconds
+     *     'closed'      for good: by `close()`, because the server closed a channel (`onclose` was called), or
+     *                   because it refuses the subscription (`detail` is the error)
+     *
+     * A closed channel ends the whole subscription, for its response ends with it. To go on, subscribe again.
+     * None of them is called before `subscribe` has returned. What they throw is reported, and stops nothing.
+     *
+     * @param {string|string[]} channels
+     * @param {object} [options] the callbacks, and `after`: 'latest', 'oldest', or the `position` of an earlier
+     *     subscription to the same channels
+     */
+    subscribe(channels, options = {}) {
+      const names = [channels].flat();
+      if (names.length === 0 || !names.every((name) => typeof name === 'string' && name !== '')) {
+        throw new TypeError('CComet: subscribe takes the name of a channel, or an array of names');
+      }
+      return new Subscription(this.#channelUrl(names), this.#mode, names.length, options);
+    }
+
+    /**
+     * Publishes a text. Resolves to `{channel, position}` once the message is in the channel's history; rejects with
+     * an error that has `code`, `status` and `final`. After a `timeout` or `network` error nobody knows whether the
+     * message got there: give messages an id of your own where a retry must not show twice.
+     *
+     * @param {object} [options] `keepalive`: the page is about to go away; send it all the same
+     */
+    async publish(channel, text, { keepalive = false } = {}) {
+      // Half of a surrogate pair has no UTF-8: fetch would replace it silently, encodeURIComponent would throw.
+      const body = String(text).replace(/\p{Surrogate}/gu, '\uFFFD');
+      const url = this.#channelUrl([channel]);
+      // The browser drops the script tags of a page that goes away, but not its keepalive requests.
+      if (this.#mode !== 'jsonp' || (keepalive && globalThis.fetch)) {
+        return askByFetch(url, PUBLISH_TIMEOUT_MS, null, { method: 'POST', body, keepalive });
+      }
+      const question = `${url}?publish=${encodeURIComponent(body)}`;
+      if (question.length > JSONP_URL_CHARS_MAX) {
+        throw new CometError('message_too_large', 413, 'The text is too long to be published by JSONP');
+      }
+      return askByScript(question, PUBLISH_TIMEOUT_MS, null);
+    }
+
+    #channelUrl(names) {
+      return `${this.#base}/channels/${names.map(encodeURIComponent).join(',')}`;
+    }
+  }
+
+  class Subscription {
+    #url;
+    #mode;
+    #single;
+    #options;
+
+    #state = 'connecting';
+    #transport;
+    #position = null;
+
+    // Aborting the attempt breaks off its connection, or the pause after it. The loop then looks what to do next.
+    #attempt = new AbortController();
+    #life = new AbortController();
+    #parked = null;
+
+    #failures = 0;
+    #openedAt = Infinity;
+    #sseMisses = 0;
+    #sseAgainAt = 0;
+
+    constructor(url, mode, channelCount, options) {
+      this.#url = url;
+      this.#mode = mode;
+      this.#single = channelCount === 1;
+      this.#options = { ...options, after: options.after ?? 'latest' };
+      if (!['latest', 'oldest'].includes(this.#options.after)) this.#position = this.#options.after;
+      this.#transport = this.#pick();
+      this.#watchPage();
+      this.#run();
+    }
+
+    get state() {
+      return this.#state;
+    }
+
+    /** 'sse', 'poll' or 'jsonp': what is used now. */
+    get transport() {
+      return this.#transport;
+    }
+
+    /**
+     * Everything up to here was delivered: pass it as `after` to go on later. `null` as long as it is not known. After
+     * a `close()` from within a callback, with several channels, some of what was delivered may come again.
+     */
+    get position() {
+      return this.#position;
+    }
+
+    close() {
+      this.#end();
+    }
+
+    async #run() {
+      for (;;) {
+        await this.#parked;
+        if (this.#state === 'closed') return;
+
+        const { signal } = (this.#attempt = new AbortController());
+        this.#transport = this.#pick();
+        this.#openedAt = Infinity;
+        this.#tell('connecting');
+        try {
+          if (!signal.aborted) await this.#connect(signal);
+        } catch (failure) {
+          if (signal.aborted) continue;
+          if (failure.final) return this.#end(failure);
+          const ms = this.#backoff(failure);
+          this.#tell('waiting', ms);
+          await sleep(ms, signal);
+        }
+      }
+    }
+
+    /** Runs one connection: throws when it breaks, returns when another should follow at once. */
+    #connect(signal) {
+      if (this.#transport === 'sse') return this.#stream(signal);
+      return this.#poll(signal, this.#transport === 'jsonp' ? askByScript : askByFetch);
+    }
+
+    #pick() {
+      if (this.#mode !== 'auto') return this.#mode;
+      return globalThis.EventSource && Date.now() >= this.#sseAgainAt ? 'sse' : 'poll';
+    }
+
+    async #stream(signal) {
+      try {
+        await this.#listen(signal);
+      } catch (failure) {
+        if (!['silent', 'refused'].includes(failure.code) || this.#state === 'open') throw failure;
+        // EventSource does not tell why it got nothing; the same question by fetch does. If that fails as well, it is
+        // the server or the network, and streams are not to blame.
+        await askByFetch(this.#ask({ wait: 0 }), POLL_GRACE_MS, signal);
+        this.#sseAgainAt = Date.now() + Math.min(SSE_AGAIN_CAP_MS, SSE_AGAIN_FIRST_MS * 4 ** this.#sseMisses);
+        this.#sseMisses += 1;
+        throw failure;
+      }
+    }
+
+    #listen(signal) {
+      const source = new EventSource(this.#ask());
+      let silenceMaxMs = HELLO_TIMEOUT_MS;
+      let watchdog;
+
+      const broken = new Promise((_, reject) => {
+        const heard = () => {
+          clearTimeout(watchdog);
+          watchdog = setTimeout(() => reject(new CometError('silent', 0, 'The stream fell silent')), silenceMaxMs);
+        };
+        const on = (type, handle) =>
+          source.addEventListener(type, (event) => {
+            if (signal.aborted) return;
+            heard();
+            try {
+              handle(event.data && JSON.parse(event.data), event.lastEventId);
+            } catch {
+              // An item that cannot be read must not be passed over: ask for it again.
+              reject(new CometError('bad_reply', 0, 'The stream holds something that is not an item'));
+            }
+          });
+        const deliver = (item, position) => this.#deliver([item], position);
+
+        on('hello', (hello, position) => {
+          silenceMaxMs = HEARTBEATS_MISSED_MAX * (hello.heartbeat_ms || HEARTBEAT_DEFAULT_MS);
+          heard();
+          this.#position ??= position || null;
+          this.#sseMisses = 0;
+          this.#opened();
+        });
+        on('message', deliver);
+        on('gap', deliver);
+        on('close', deliver);
+        on('heartbeat', () => {});
+        on('bye', (bye) => reject(new CometError('shutting_down', 503, 'The server is going down', bye.retry_ms)));
+        source.onerror = () => {
+          const refused = source.readyState === EventSource.CLOSED;
+          reject(new CometError(refused ? 'refused' : 'network', 0, 'The stream broke'));
+        };
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+        heard();
+      });
+
+      return broken.finally(() => {
+        clearTimeout(watchdog);
+        source.close(); // EventSource would reconnect by itself, without backoff
+      });
+    }
+
+    /** Long polls, by whichever of the two ways to ask. */
+    async #poll(signal, ask) {
+      // The first question does not wait. It tells a subscriber from 'latest' its position before anything can
+      // break, and any subscriber that it is connected.
+      for (let wait = 0; !signal.aborted; wait = POLL_WAIT_S) {
+        const askedAt = Date.now();
+        if (wait > 0 && ask === askByScript) await pageLoaded();
+        const reply = await ask(this.#ask({ wait }), wait * 1_000 + POLL_GRACE_MS, signal);
+        if (signal.aborted) return;
+        if (typeof reply?.position !== 'string' || !Array.isArray(reply.items)) {
+          throw new CometError('bad_reply', 200, 'The reply to a poll is not one');
+        }
+        this.#opened();
+        this.#deliver(reply.items, reply.position);
+        if (this.#pick() !== this.#transport) return;
+        if (wait > 0 && reply.items.length === 0 && Date.now() - askedAt < POLL_EMPTY_MS) {
+          await sleep(POLL_EMPTY_MS, signal);
+        }
+      }
+    }
+
+    #ask(parameters = {}) {
+      const all = { after: this.#position ?? this.#options.after, ...parameters };
+      const pairs = Object.entries(all).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+      return `${this.#url}?${pairs.join('&')}`;
+    }
+
+    #deliver(items, position) {
+      let ended = false;
+      for (const item of items) {
+        if (this.#state === 'closed') return; // by a callback
+        // An item's position is in its own channel alone: with several, only that of the whole reply will do.
+        if (this.#single && item.position) this.#position = item.position;
+        if (item.type === 'message') this.#call('onmessage', item);
+        if (item.type === 'gap') this.#call('ongap', item);
+        if (item.type === 'close') {
+          ended = true;
+          this.#call('onclose', item);
+        }
+      }
+      if (position) this.#position = position;
+      if (ended) this.#end();
+    }
+
+    #opened() {
+      if (this.#state === 'open') return;
+      this.#openedAt = Date.now();
+      this.#tell('open');
+    }
+
+    #backoff(failure) {
+      if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
+      const jitter = Math.random() * Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** this.#failures);
+      this.#failures += 1;
+      // A server that names a time for each client has done the spreading already.
+      return Math.round(failure.retryMs > 0 ? Math.min(failure.retryMs, RETRY_AFTER_CAP_MS) : jitter);
+    }
+
+    #watchPage() {
+      const on = (target, type, listener, options) =>
+        target?.addEventListener?.(type, listener, { signal: this.#life.signal, ...options });
+
+      // Another network: what was open most likely hangs, and whatever made us wait may be over.
+      on(globalThis, 'online', () => this.#attempt.abort());
+      on(globalThis.document, 'visibilitychange', () => {
+        if (document.visibilityState === 'visible' && this.#state === 'waiting') this.#attempt.abort();
+      });
+      // A page with an open connection is kept out of the back/forward cache. Without, it comes back as it was, and
+      // goes on from its position.
+      on(globalThis, 'pagehide', () => {
+        this.#parked = new Promise((resolve) => on(globalThis, 'pageshow', resolve, { once: true }));
+        this.#attempt.abort();
+      });
+    }
+
+    #end(reason) {
+      if (this.#state === 'closed') return;
+      this.#life.abort();
+      this.#tell('closed', reason);
+      this.#attempt.abort();
+    }
+
+    #tell(state, detail) {
+      this.#state = state;
+      this.#call('onstate', state, detail);
+    }
+
+    #call(name, ...values) {
+      try {
+        this.#options[name]?.(...values);
+      } catch (error) {
+        setTimeout(() => {
+          throw error;
+        });
+      }
+    }
+  }
+
+  async function askByFetch(url, timeoutMs, signal, options = { headers: { Accept: 'application/json' } }) {
+    const abort = new AbortController();
+    const stop = () => abort.abort();
+    const timer = setTimeout(stop, timeoutMs);
+    if (signal?.aborted) stop();
+    signal?.addEventListener('abort', stop);
+    try {
+      const response = await fetch(url, { ...options, cache: 'no-store', signal: abort.signal });
+      if (!response.ok) throw await refusal(response);
+      return await response.json();
+    } catch (error) {
+      if (error instanceof CometError) throw error;
+      if (abort.signal.aborted) throw new CometError('timeout', 0, 'The server did not answer in time');
+      if (error instanceof SyntaxError) throw new CometError('bad_reply', 200, 'The reply is not JSON');
+      throw new CometError('network', 0, 'The server cannot be reached');
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', stop);
+    }
+  }
+
+  async function refusal(response) {
+    const problem = await response.json().catch(() => null);
+    const retryMs = Number(response.headers.get('Retry-After')) * 1_000; // not a number, and unused, where it is a date
+    const message = problem?.detail ?? problem?.title ?? `The server answered ${response.status}`;
+    return new CometError(problem?.code ?? 'http_error', response.status, message, retryMs);
+  }
+
+  // JSONP. A script that was given up may still arrive and run: its callback must exist, and do nothing. Looking any
+  // name up in this object gives a function, so that nothing is left behind for scripts that never come.
+  const waitingReplies = new Map();
+  const replies = new Proxy({}, { get: (_, name) => waitingReplies.get(name) ?? (() => {}) });
+  let scripts = 0;
+
+  function askByScript(url, timeoutMs, signal) {
+    scripts += 1;
+    const name = `r${scripts}`;
+    const script = document.createElement('script');
+    let timer;
+    let stop;
+    const answer = new Promise((resolve, reject) => {
+      stop = () => reject(new CometError('timeout', 0, 'The server did not answer in time'));
+      timer = setTimeout(stop, timeoutMs);
+      if (signal?.aborted) stop();
+      signal?.addEventListener('abort', stop);
+      waitingReplies.set(name, (reply) => {
+        if (reply?.type !== 'error') resolve(reply);
+        else reject(new CometError(reply.code, reply.status, reply.detail, reply.retry_ms));
+      });
+      script.onerror = () => reject(new CometError('network', 0, 'The server cannot be reached'));
+      // Comes after the script has run. If that made no call, it was not the server's.
+      script.onload = () => reject(new CometError('bad_reply', 200, 'The reply is not JSONP'));
+      script.charset = 'utf-8';
+      script.src = `${url}&callback=CComet.replies.${name}&_=${Date.now()}`;
+      document.head.append(script);
+    });
+    return answer.finally(() => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', stop);
+      waitingReplies.delete(name);
+      script.onload = script.onerror = null;
+      script.remove();
+    });
+  }
+
+  /** A script tag on its way holds up the page's load event, and the browser shows it as still loading. */
+  function pageLoaded() {
+    if (document.readyState === 'complete') return null;
+    const loaded = new Promise((resolve) => addEventListener('load', () => setTimeout(resolve), { once: true }));
+    return Promise.race([loaded, sleep(5_000)]);
+  }
+
+  /** Ends early, and well, when the signal is aborted. */
+  function sleep(ms, signal) {
+    return new Promise((resolve) => {
+      if (signal?.aborted) return resolve();
+      const timer = setTimeout(resolve, ms);
+      signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
+    });
+  }
+
+  CComet.replies = replies;
+  globalThis.CComet = CComet;
+})();
