@@ -78,8 +78,8 @@ pub(crate) struct App {
     draining: Option<Duration>,
 }
 
-/// What a connection of the server costs, on either layer, is held to this in release builds.
-#[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
+/// What a connection of the server costs while it waits, on all layers.
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
 
 impl App {
@@ -356,8 +356,8 @@ impl Handler for App {
         self.pump(http);
     }
 
-    fn refusal(&mut self, error: &DecodeError) -> Response {
-        if *error == DecodeError::BodyTooLarge {
+    fn refusal(&mut self, error: DecodeError) -> Response {
+        if error == DecodeError::BodyTooLarge {
             return problem_response(Problem::MessageTooLarge).with(&self.cross_origin[0]);
         }
         let mut json = Vec::new();
@@ -528,7 +528,7 @@ fn problem_response(problem: Problem) -> Response {
         .header("Content-Type", PROBLEM_JSON)
         .header("Cache-Control", "no-store")
         .body(problem.to_json(reason(status)));
-    if status == 503 { response.header("Retry-After", "5") } else { response }
+    if status == 503 { response.with(&[("Retry-After", problem::RETRY_S.to_string())]) } else { response }
 }
 
 /// Tells a client of a problem, within its callback where it has one.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 /// The longest channel name, in bytes of UTF-8.
 pub(crate) const CHANNEL_NAME_BYTES_MAX: usize = 128;
 
-/// A channel's name: 1 to 128 bytes of UTF-8 without control characters, `,` or `*`.
+/// A channel's name: 1 to 128 bytes of UTF-8 without control characters, `,` or `*`, and not `.` or `..`, which no
+/// URL can hold as a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ChannelName(Arc<str>);
 
@@ -21,7 +22,8 @@ impl ChannelName {
     /// Checks a name.
     pub(crate) fn new(name: &str) -> Result<Self, BadChannelName> {
         let allowed = |c: char| !c.is_control() && c != ',' && c != '*';
-        if name.is_empty() || name.len() > CHANNEL_NAME_BYTES_MAX || !name.chars().all(allowed) {
+        let sized = (1..=CHANNEL_NAME_BYTES_MAX).contains(&name.len());
+        if !sized || matches!(name, "." | "..") || !name.chars().all(allowed) {
             return Err(BadChannelName);
         }
         Ok(Self(Arc::from(name)))
@@ -80,7 +82,7 @@ mod tests {
         for good in ["a", "news", "a/b", "新闻", "a b", &"x".repeat(128)] {
             assert!(ChannelName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "a,b", "news.*", "a\nb", "\u{7f}", &"x".repeat(129)] {
+        for bad in ["", ".", "..", "a,b", "news.*", "a\nb", "\u{7f}", &"x".repeat(129)] {
             assert_eq!(ChannelName::new(bad), Err(BadChannelName), "{bad:?}");
         }
     }

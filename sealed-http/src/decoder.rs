@@ -32,7 +32,7 @@ pub struct RequestDecoder {
     state: State,
 }
 
-const _: () = assert!(size_of::<RequestDecoder>() <= 32, "one lies in every connection");
+const _: () = assert!(size_of::<RequestDecoder>() <= 32, "it is kept with each request that is coming in");
 
 #[derive(Debug)]
 enum State {
@@ -122,9 +122,8 @@ impl RequestDecoder {
         // RFC 9112, 2.2: one empty line in front is forgiven, for old clients send one behind a body.
         if !*skipped && input.starts_with(b"\r\n") {
             (*skipped, *searched) = (true, 0);
-            return match self.head(&input[2..], limits)? {
-                (used, event) => Ok((used + 2, event)),
-            };
+            let (used, event) = self.head(&input[2..], limits)?;
+            return Ok((used + 2, event));
         }
         let end = find_head_end(input, searched, line_end, limits)?;
         let Some(end) = end else { return Ok((0, Event::Incomplete)) };

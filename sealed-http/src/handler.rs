@@ -38,7 +38,7 @@ pub trait Handler: Sized + 'static {
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>);
 
     /// What cannot be decoded is answered with this, and the connection closed.
-    fn refusal(&mut self, error: &DecodeError) -> Response {
+    fn refusal(&mut self, error: DecodeError) -> Response {
         Response::new(error.status()).body(error.to_string() + "\n")
     }
 

@@ -222,24 +222,21 @@ fn strip_authority(target: &str) -> Result<&str, DecodeError> {
         return Err(DecodeError::Target);
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    if is_host(rest[..end].as_bytes()) { Ok(&rest[end..]) } else { Err(DecodeError::Target) }
+    if is_host(&rest.as_bytes()[..end]) { Ok(&rest[end..]) } else { Err(DecodeError::Target) }
 }
 
 /// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 fn is_host(value: &[u8]) -> bool {
-    let (host, port) = match value.strip_prefix(b"[") {
-        Some(rest) => {
-            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
-            let address = std::str::from_utf8(&rest[..end]).ok();
-            if address.and_then(|text| text.parse::<std::net::Ipv6Addr>().ok()).is_none() {
-                return false;
-            }
-            (None, &rest[end + 1..])
+    let (host, port) = if let Some(rest) = value.strip_prefix(b"[") {
+        let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+        let address = std::str::from_utf8(&rest[..end]).ok();
+        if address.and_then(|text| text.parse::<std::net::Ipv6Addr>().ok()).is_none() {
+            return false;
         }
-        None => {
-            let end = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
-            (Some(&value[..end]), &value[end..])
-        }
+        (None, &rest[end + 1..])
+    } else {
+        let end = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
+        (Some(&value[..end]), &value[end..])
     };
     let port_is_fine = match port {
         [] => true,

@@ -33,7 +33,8 @@ pub fn decode_segment(segment: &str) -> Result<Cow<'_, str>, BadEncoding> {
 }
 
 fn decode(text: &str, plus_is_space: bool) -> Result<Cow<'_, str>, BadEncoding> {
-    if !text.contains('%') && !(plus_is_space && text.contains('+')) {
+    let plain = !text.contains('%') && (!plus_is_space || !text.contains('+'));
+    if plain {
         return Ok(Cow::Borrowed(text));
     }
     // The crate below leaves malformed escapes as they are; here they are errors.

@@ -92,15 +92,14 @@ impl Response {
     /// but its length is told.
     pub fn encode(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, head_only: bool, date: &str) {
         self.encode_fields(out, version_minor, keep_alive, date);
-        if !matches!(self.status, 204 | 304) {
-            out.extend_from_slice(b"Content-Length: ");
-            write_decimal(out, self.body.len() as u64);
-            out.extend_from_slice(b"\r\n\r\n");
-            if !head_only {
-                out.extend_from_slice(&self.body);
-            }
-        } else {
-            out.extend_from_slice(b"\r\n");
+        if matches!(self.status, 204 | 304) {
+            return out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"Content-Length: ");
+        write_decimal(out, self.body.len() as u64);
+        out.extend_from_slice(b"\r\n\r\n");
+        if !head_only {
+            out.extend_from_slice(&self.body);
         }
     }
 

@@ -65,7 +65,7 @@ impl Shared {
 /// What a server keeps for each connection.
 #[derive(Debug)]
 pub struct Connection<C> {
-    decoder: RequestDecoder,
+    /// A request of which a part has come. Most come whole, and need nothing kept.
     partial: Option<Box<Partial>>,
     pub(crate) phase: Phase,
     pub(crate) version_minor: u8,
@@ -77,7 +77,6 @@ pub struct Connection<C> {
 impl<C: Default> Default for Connection<C> {
     fn default() -> Self {
         Self {
-            decoder: RequestDecoder::new(),
             partial: None,
             phase: Phase::Reading,
             version_minor: 1,
@@ -101,19 +100,25 @@ pub(crate) enum Phase {
     Over,
 }
 
-/// A request whose body is still coming.
+/// A request that is still coming.
 #[derive(Debug, Default)]
 struct Partial {
+    decoder: RequestDecoder,
+    /// Its head, once that is whole.
     head: Vec<u8>,
     body: Vec<u8>,
 }
 
 /// What became of looking for the next request.
 enum Outcome<'a> {
-    Request(RequestHead<'a>, &'a [u8]),
-    /// The whole of it is in the connection's `partial`.
-    Collected,
+    /// It was in the input whole.
+    Whole(RequestHead<'a>, &'a [u8]),
+    /// It is whole now, collected over several reads.
+    Collected(Box<Partial>),
+    /// More of it is to come.
     Incomplete,
+    /// There is nothing of it yet.
+    Idle,
 }
 
 impl<H: Handler> Server<H> {
@@ -140,50 +145,78 @@ impl<H: Handler> Server<H> {
         input: &mut Input<'a>,
     ) -> Result<Outcome<'a>, DecodeError> {
         let limits = &self.shared.settings.limits;
-        let Some(connection) = cx.state_mut(id) else { return Ok(Outcome::Incomplete) };
-        let mut head: Option<(RequestHead<'a>, &'a [u8])> = None;
+        let partial = cx.state_mut(id).and_then(|connection| connection.partial.take());
+        if let Some(partial) = partial {
+            return Self::collect(cx, id, input, partial, limits);
+        }
+        let mut decoder = RequestDecoder::new();
+        let (mut head, mut head_bytes): (Option<RequestHead<'a>>, &'a [u8]) = (None, &[]);
         let mut body: &'a [u8] = &[];
-        let mut expects_continue = false;
         loop {
-            let (taken, event) = connection.decoder.decode(input.bytes(), limits)?;
+            let (taken, event) = decoder.decode(input.bytes(), limits)?;
             let bytes = input.take(taken);
             match event {
-                Event::Head(found) => {
-                    expects_continue = found.expects_continue();
-                    head = Some((found, bytes));
+                Event::Head(found) => (head, head_bytes) = (Some(found), bytes),
+                // The common case: all of the body lies behind its head.
+                Event::Data(data) if body.is_empty() => body = data,
+                Event::Data(data) => {
+                    let partial = Partial { decoder, head: head_bytes.to_vec(), body: [body, data].concat() };
+                    return Self::collect(cx, id, input, Box::new(partial), limits);
                 }
-                Event::Data(data) => match &mut connection.partial {
-                    Some(partial) => partial.body.extend_from_slice(data),
-                    // The common case: all of the body lies behind its head.
-                    None if body.is_empty() => body = data,
-                    None => {
-                        let bytes = head.as_ref().map_or(&[][..], |(_, bytes)| bytes);
-                        let body = [std::mem::take(&mut body), data].concat();
-                        connection.partial = Some(Box::new(Partial { head: bytes.to_vec(), body }));
-                    }
-                },
                 Event::End => {
-                    return Ok(match head {
-                        Some((head, _)) if connection.partial.is_none() => Outcome::Request(head, body),
-                        _ => Outcome::Collected,
-                    });
+                    // A request does not end before its head.
+                    return head.map_or(Err(DecodeError::Poisoned), |head| Ok(Outcome::Whole(head, body)));
                 }
+                Event::Incomplete if decoder.is_idle() => return Ok(Outcome::Idle),
                 Event::Incomplete => {
-                    if let (Some((_, bytes)), None) = (&head, &connection.partial) {
-                        let partial = Partial { head: bytes.to_vec(), body: body.to_vec() };
-                        connection.partial = Some(Box::new(partial));
-                    }
-                    if expects_continue && body.is_empty() {
+                    if body.is_empty() && head.is_some_and(|head| head.expects_continue()) {
                         cx.write(id, CONTINUE);
                     }
-                    return Ok(Outcome::Incomplete);
+                    let partial = Partial { decoder, head: head_bytes.to_vec(), body: body.to_vec() };
+                    return Ok(Self::keep(cx, id, Box::new(partial)));
                 }
             }
         }
     }
 
-    /// Notes what of a request its answer depends on.
-    fn begin(cx: &mut Context<Self>, id: ConnectionId, head: &RequestHead<'_>) {
+    /// Goes on with a request of which a part was kept.
+    fn collect<'a>(
+        cx: &mut Context<Self>,
+        id: ConnectionId,
+        input: &mut Input<'a>,
+        mut partial: Box<Partial>,
+        limits: &Limits,
+    ) -> Result<Outcome<'a>, DecodeError> {
+        let mut expects_continue = false;
+        loop {
+            let (taken, event) = partial.decoder.decode(input.bytes(), limits)?;
+            let bytes = input.take(taken);
+            match event {
+                Event::Head(head) => {
+                    expects_continue = head.expects_continue();
+                    partial.head.extend_from_slice(bytes);
+                }
+                Event::Data(data) => partial.body.extend_from_slice(data),
+                Event::End => return Ok(Outcome::Collected(partial)),
+                Event::Incomplete => {
+                    if expects_continue && partial.body.is_empty() {
+                        cx.write(id, CONTINUE);
+                    }
+                    return Ok(Self::keep(cx, id, partial));
+                }
+            }
+        }
+    }
+
+    fn keep<'a>(cx: &mut Context<Self>, id: ConnectionId, partial: Box<Partial>) -> Outcome<'a> {
+        if let Some(connection) = cx.state_mut(id) {
+            connection.partial = Some(partial);
+        }
+        Outcome::Incomplete
+    }
+
+    /// Gives a request to the handler, and notes what its answer depends on.
+    fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, head: RequestHead<'_>, body: &[u8]) {
         cx.clear_deadline(id);
         if let Some(connection) = cx.state_mut(id) {
             connection.phase = Phase::Answering;
@@ -191,10 +224,12 @@ impl<H: Handler> Server<H> {
             connection.keep_alive = head.keep_alive();
             connection.head_only = head.method() == Method::Head;
         }
+        let request = Request { head, body };
+        self.with(cx, |handler, http| handler.request(http, id, &request));
     }
 
     /// Answers what cannot be decoded, and lets nothing behind it be read.
-    fn refuse(&mut self, cx: &mut Context<Self>, id: ConnectionId, error: &DecodeError) {
+    fn refuse(&mut self, cx: &mut Context<Self>, id: ConnectionId, error: DecodeError) {
         let response = self.handler.refusal(error).closing();
         if let Some(connection) = cx.state_mut(id) {
             connection.phase = Phase::Answering;
@@ -216,34 +251,23 @@ impl<H: Handler> Service for Server<H> {
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         while cx.is_open(id) && cx.state(id).is_some_and(|connection| connection.phase == Phase::Reading) {
-            let was_idle = cx.state(id).is_some_and(|connection| connection.decoder.is_idle());
+            let was_idle = cx.state(id).is_some_and(|connection| connection.partial.is_none());
             match self.decode(cx, id, input) {
-                Ok(Outcome::Request(head, body)) => {
-                    Self::begin(cx, id, &head);
-                    let request = Request { head, body };
-                    self.with(cx, |handler, http| handler.request(http, id, &request));
-                }
-                Ok(Outcome::Collected) => {
-                    let Some(partial) = cx.state_mut(id).and_then(|connection| connection.partial.take()) else {
-                        return;
-                    };
+                Ok(Outcome::Whole(head, body)) => self.hand_over(cx, id, head, body),
+                Ok(Outcome::Collected(partial)) => {
                     match RequestHead::parse(&partial.head, &self.shared.settings.limits) {
-                        Ok(head) => {
-                            Self::begin(cx, id, &head);
-                            let request = Request { head, body: &partial.body };
-                            self.with(cx, |handler, http| handler.request(http, id, &request));
-                        }
-                        Err(error) => self.refuse(cx, id, &error),
+                        Ok(head) => self.hand_over(cx, id, head, &partial.body),
+                        Err(error) => return self.refuse(cx, id, error),
                     }
                 }
                 Ok(Outcome::Incomplete) => {
-                    let is_idle = cx.state(id).is_none_or(|connection| connection.decoder.is_idle());
-                    if was_idle && !is_idle {
+                    if was_idle {
                         cx.set_deadline(id, self.shared.settings.request_timeout);
                     }
                     return;
                 }
-                Err(error) => return self.refuse(cx, id, &error),
+                Ok(Outcome::Idle) => return,
+                Err(error) => return self.refuse(cx, id, error),
             }
         }
     }
@@ -269,7 +293,7 @@ impl<H: Handler> Service for Server<H> {
         let Some(connection) = cx.state(id) else { return };
         match connection.phase {
             Phase::Answering | Phase::Streaming => self.with(cx, |handler, http| handler.timed_out(http, id)),
-            Phase::Reading if !connection.decoder.is_idle() => self.refuse(cx, id, &DecodeError::TimedOut),
+            Phase::Reading if connection.partial.is_some() => self.refuse(cx, id, DecodeError::TimedOut),
             Phase::Reading | Phase::Over => cx.close(id),
         }
     }
@@ -292,9 +316,8 @@ impl<H: Handler> Service for Server<H> {
 
     fn draining(&mut self, cx: &mut Context<Self>, limit: Duration) {
         for id in cx.connection_ids() {
-            let idle = |connection: &Self::Connection| {
-                connection.phase == Phase::Reading && connection.decoder.is_idle() && connection.partial.is_none()
-            };
+            let idle =
+                |connection: &Self::Connection| connection.phase == Phase::Reading && connection.partial.is_none();
             if cx.state(id).is_some_and(idle) {
                 cx.close(id);
             }

@@ -5,6 +5,9 @@ use serde::Serialize;
 use super::json;
 use crate::broker::Refusal;
 
+/// When a client is to come back that cannot be served now, in seconds.
+pub(crate) const RETRY_S: u64 = 5;
+
 /// What a client is told when its request cannot be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
@@ -39,11 +42,15 @@ struct Details<'a> {
     status: u16,
     code: &'a str,
     detail: &'a str,
+    /// When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_ms: Option<u64>,
 }
 
 /// Writes problem details that are not one of [`Problem`]s: what the HTTP layer refuses.
 pub(crate) fn write(status: u16, title: &str, code: &str, detail: &str, out: &mut Vec<u8>) {
-    json::write(&Details { r#type: "about:blank", title: Some(title), status, code, detail }, out);
+    let retry_ms = None;
+    json::write(&Details { r#type: "about:blank", title: Some(title), status, code, detail, retry_ms }, out);
 }
 
 impl Problem {
@@ -70,7 +77,8 @@ impl Problem {
     fn write(self, kind: &str, title: Option<&str>) -> Vec<u8> {
         let (status, code, detail) = self.parts();
         let mut out = Vec::new();
-        json::write(&Details { r#type: kind, title, status, code, detail }, &mut out);
+        let retry_ms = (status == 503).then_some(RETRY_S * 1_000);
+        json::write(&Details { r#type: kind, title, status, code, detail, retry_ms }, &mut out);
         out
     }
 

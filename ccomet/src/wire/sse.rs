@@ -93,7 +93,7 @@ pub(crate) fn write_bye(framing: Framing, retry_ms: u64, out: &mut Vec<u8>) {
 /// A sign of life that a script can hear, if it listens for it, and a proxy must pass on.
 pub(crate) fn heartbeat(framing: Framing) -> &'static [u8] {
     match framing {
-        Framing::Chunked => b"18\r\nevent: heartbeat\ndata: \n\n\r\n",
+        Framing::Chunked => b"19\r\nevent: heartbeat\ndata: \n\n\r\n",
         Framing::Plain => b"event: heartbeat\ndata: \n\n",
     }
 }
@@ -144,7 +144,7 @@ mod tests {
         let expected = [format!("{:x}\r\n", plain.len()).as_bytes(), &plain, b"\r\n"].concat();
         assert_eq!(chunked, expected);
         let beat = heartbeat(Framing::Chunked);
-        assert_eq!(beat, [b"18\r\n", heartbeat(Framing::Plain), b"\r\n"].concat());
-        assert_eq!(heartbeat(Framing::Plain).len(), 0x18);
+        assert_eq!(beat, [b"19\r\n", heartbeat(Framing::Plain), b"\r\n"].concat());
+        assert_eq!(heartbeat(Framing::Plain).len(), 0x19);
     }
 }

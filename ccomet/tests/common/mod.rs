@@ -1,0 +1,342 @@
+//! What the tests share: a server to talk to, and a client that says exactly what it wants on the wire.
+
+#![allow(dead_code, unreachable_pub, missing_debug_implementations)] // each test uses a part
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ccomet::{Config, Server};
+use sealed::Stopper;
+use serde_json::Value;
+
+/// How long anything may take before a test gives up. Generous: machines are slow at times.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A configuration on ports of the system's choice.
+pub fn config(loops: usize) -> Config {
+    let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+    config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.admin.listen = config.front.listen;
+    config
+}
+
+/// A server in this process. It is stopped, and must end well, when it is dropped.
+pub struct Local {
+    pub front: SocketAddr,
+    pub admin: SocketAddr,
+    pub stopper: Stopper,
+    thread: Option<JoinHandle<Result<(), ccomet::Error>>>,
+}
+
+impl Local {
+    pub fn start(config: Config) -> Self {
+        let server = Server::bind(config).expect("the server starts");
+        let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
+        Self { front, admin, stopper, thread: Some(std::thread::spawn(move || server.run())) }
+    }
+
+    /// Waits for the server to end by itself.
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("no panic").expect("a good end");
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        // Twice: what a test left open need not drain.
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            if !std::thread::panicking() {
+                ended.expect("no panic").expect("a good end");
+            }
+        }
+    }
+}
+
+/// A server in a process of its own, killed when it is dropped.
+pub struct Process {
+    pub front: SocketAddr,
+    pub admin: SocketAddr,
+    pub child: Child,
+}
+
+impl Process {
+    /// Starts the program, with these lines in its configuration besides.
+    pub fn start(settings: &str, arguments: &[&str]) -> Self {
+        let path = std::env::temp_dir().join(format!("ccomet-{}-{:?}.toml", std::process::id(), Instant::now()));
+        let path = path.with_file_name(
+            path.file_name().expect("a name").to_string_lossy().replace([' ', '{', '}', ':', ','], "-"),
+        );
+        std::fs::write(&path, settings).expect("a file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ccomet"))
+            .args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn", "--config"])
+            .arg(&path)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut address = |what: &str| -> SocketAddr {
+            let line = lines.next().expect("a line").expect("text");
+            let rest = line.strip_prefix(what).unwrap_or_else(|| panic!("{what} is announced: {line}"));
+            rest.trim().strip_prefix("http://").expect("a URL").parse().expect("an address")
+        };
+        let (front, admin) = (address("front"), address("admin"));
+        // Read by now: the addresses came after it.
+        let _ = std::fs::remove_file(&path);
+        Self { front, admin, child }
+    }
+
+    /// Resident memory, in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("a figure");
+        line.split_whitespace().nth(1).expect("a figure").parse().expect("a number")
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a process").count()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A response.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("UTF-8")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (held, value) = line.split_once(':')?;
+            held.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// The data of the messages in a poll's reply.
+    pub fn messages(&self) -> Vec<String> {
+        let reply = self.json();
+        let items = reply["items"].as_array().expect("items").clone();
+        items.iter().map(|item| item["data"].as_str().unwrap_or(&item.to_string()).to_owned()).collect()
+    }
+
+    pub fn position(&self) -> String {
+        self.json()["position"].as_str().expect("a position").to_owned()
+    }
+}
+
+/// One connection.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        stream.set_nodelay(true).expect("no delay");
+        Self { stream: BufReader::new(stream) }
+    }
+
+    pub fn socket(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.get_mut().write_all(bytes.as_ref()).expect("sent");
+    }
+
+    /// Sends a request without a body and does not wait for the answer.
+    pub fn ask(&mut self, method: &str, target: &str, headers: &str) {
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n"));
+    }
+
+    pub fn get(&mut self, target: &str) -> Reply {
+        self.ask("GET", target, "");
+        self.reply()
+    }
+
+    pub fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Reply {
+        let body = body.as_ref();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.send([head.as_bytes(), body].concat());
+        self.reply()
+    }
+
+    /// Publishes, and returns the position.
+    pub fn publish(&mut self, channel: &str, body: impl AsRef<[u8]>) -> String {
+        let reply = self.post(&format!("/channels/{channel}"), body);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.position()
+    }
+
+    /// Reads a response that is whole.
+    pub fn reply(&mut self) -> Reply {
+        let (status, head) = self.head();
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().expect("a length"))
+        });
+        let mut body = vec![0; length.unwrap_or(0)];
+        self.stream.read_exact(&mut body).expect("a body");
+        Reply { status, head, body }
+    }
+
+    /// Reads a response's head.
+    pub fn head(&mut self) -> (u16, String) {
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.stream.read_line(&mut line).expect("a line");
+            assert!(read > 0, "closed in the middle of a head: {head:?}");
+            if line == "\r\n" {
+                break;
+            }
+            head.push_str(&line);
+        }
+        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+        (status, head)
+    }
+
+    /// Whether the server has closed the connection, and sent nothing before.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+
+    /// Whether nothing has come, for a little while.
+    pub fn is_silent(&mut self) -> bool {
+        self.socket().set_read_timeout(Some(Duration::from_millis(50))).expect("a limit");
+        let waits = matches!(self.stream.fill_buf(), Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut));
+        self.socket().set_read_timeout(Some(PATIENCE)).expect("a limit");
+        waits
+    }
+
+    /// Subscribes by Server-Sent Events; returns when the stream has started.
+    pub fn events(mut self, target: &str, headers: &str) -> Events {
+        self.ask("GET", target, &format!("Accept: text/event-stream\r\n{headers}"));
+        let (status, head) = self.head();
+        assert_eq!(status, 200, "{head}");
+        assert!(head.contains("text/event-stream") && head.contains("chunked"), "{head}");
+        let mut events = Events { client: self, text: String::new() };
+        let hello = events.next();
+        assert_eq!(hello.kind, "hello", "{hello:?}");
+        events.client.socket().set_read_timeout(Some(PATIENCE)).expect("a limit");
+        events
+    }
+
+    /// Reads exactly so many bytes.
+    pub fn read_exact(&mut self, bytes: &mut [u8]) {
+        self.stream.read_exact(bytes).expect("bytes");
+    }
+
+    fn chunk(&mut self) -> Option<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line).expect("a chunk") == 0 {
+            return None;
+        }
+        let length = usize::from_str_radix(line.trim_end(), 16).unwrap_or_else(|_| panic!("a size: {line:?}"));
+        let mut data = vec![0; length + 2];
+        self.stream.read_exact(&mut data).expect("a chunk");
+        assert!(data.ends_with(b"\r\n"));
+        data.truncate(length);
+        (length > 0).then(|| String::from_utf8(data).expect("UTF-8"))
+    }
+}
+
+/// An event of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    pub kind: String,
+    pub id: String,
+    pub data: String,
+    pub retry: Option<u64>,
+}
+
+impl Event {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// What was published.
+    pub fn message(&self) -> String {
+        assert_eq!(self.kind, "message", "{self:?}");
+        self.json()["data"].as_str().expect("text").to_owned()
+    }
+}
+
+/// A stream of events.
+pub struct Events {
+    pub client: Client,
+    text: String,
+}
+
+impl Events {
+    /// The next event; panics at the stream's end.
+    pub fn next(&mut self) -> Event {
+        self.try_next().expect("the stream goes on")
+    }
+
+    /// The next event that is not a heartbeat, or nothing at the stream's end.
+    pub fn try_next(&mut self) -> Option<Event> {
+        loop {
+            while let Some((block, rest)) = self.text.split_once("\n\n") {
+                let event = parse_event(block);
+                self.text = rest.to_owned();
+                if event.kind != "heartbeat" {
+                    return Some(event);
+                }
+            }
+            let chunk = self.client.chunk()?;
+            self.text.push_str(&chunk);
+        }
+    }
+}
+
+fn parse_event(block: &str) -> Event {
+    let mut event = Event { kind: "message".to_owned(), ..Event::default() };
+    for line in block.lines() {
+        let (field, value) = line.split_once(": ").unwrap_or((line, ""));
+        match field {
+            "event" => value.clone_into(&mut event.kind),
+            "id" => value.clone_into(&mut event.id),
+            "data" => event.data.push_str(value),
+            "retry" => event.retry = value.parse().ok(),
+            _ => {}
+        }
+    }
+    event
+}
+
+/// Waits until a condition holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
