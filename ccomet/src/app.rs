@@ -270,15 +270,14 @@ impl App {
         for to in 0..self.place.mailboxes.len() {
             let Some(mail) = self.broker.take_mail(to) else { continue };
             match self.place.mailboxes[to].post(mail) {
-                Ok(()) => {}
+                // Gone: the server goes down, and that loop was the first.
+                Ok(()) | Err(PostError::Gone(_)) => {}
                 Err(PostError::Full(mail)) => {
                     self.broker.return_mail(to, mail);
                     if self.repost.is_none() {
                         self.repost = Some(http.set_timer(POST_RETRY));
                     }
                 }
-                // The server goes down, and that loop was the first.
-                Err(PostError::Gone(_)) => {}
             }
         }
     }

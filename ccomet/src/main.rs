@@ -53,14 +53,14 @@ SIGTERM and SIGINT let the server drain: waiting polls are answered, streams are
 A second signal ends it at once.";
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // With all that lies behind it: 'cannot listen' alone helps nobody.
             let mut message = format!("ccomet: {error}");
             let mut source = error.source();
             while let Some(cause) = source {
-                message.push_str(&format!(": {cause}"));
+                message = format!("{message}: {cause}");
                 source = cause.source();
             }
             eprintln!("{message}");
@@ -69,8 +69,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let config = settings(&arguments)?;
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = settings(arguments)?;
     if let Some(Command::CheckConfig) = arguments.command {
         print!("{}", config.to_toml());
         return Ok(());

@@ -110,6 +110,7 @@ struct Partial {
 }
 
 /// What became of looking for the next request.
+#[allow(clippy::large_enum_variant)] // matched where it is made
 enum Outcome<'a> {
     /// It was in the input whole.
     Whole(RequestHead<'a>, &'a [u8]),

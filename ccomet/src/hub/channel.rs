@@ -77,7 +77,7 @@ impl Channel {
         debug_assert!(first >= self.log.next(), "the home sends each message once, in order");
         if first > self.log.next() {
             // This loop was so slow that messages fell off the home's log before they were sent.
-            self.log.drop_before(u64::MAX.min(first));
+            self.log.drop_before(first);
         }
         self.push_all(entries);
         self.log.trim(limits, now_ms);

@@ -191,11 +191,9 @@ impl Hub {
         let subscriber = &mut self.subscribers[key as usize];
         let kind = subscriber.kind;
         let Some(extra) = subscriber.extra.as_deref_mut() else { return Reply::Nothing };
-        if let [part] = extra.parts.as_slice() {
-            if items.is_empty() {
-                let channel = &mut self.channels[part.channel as usize];
-                return reply_of_one(subscriber, channel, &[], &mut Vec::new(), &self.limits);
-            }
+        if let ([part], []) = (extra.parts.as_slice(), items) {
+            let channel = &mut self.channels[part.channel as usize];
+            return reply_of_one(subscriber, channel, &[], &mut Vec::new(), &self.limits);
         }
         debug_assert_eq!(kind, Kind::Poll, "a classic poll has one channel and no items of its own");
         let mut chunks = Vec::new();

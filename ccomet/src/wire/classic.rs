@@ -1,4 +1,4 @@
-//! The API of CComet 1.0: JSONP calls whose argument is a string literal that holds a JSON array.
+//! The API of version 1.0: JSONP calls whose argument is a string literal that holds a JSON array.
 
 use bytes::Bytes;
 

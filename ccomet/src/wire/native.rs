@@ -19,15 +19,12 @@ pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message
         out.extend_from_slice(br#","sender":"#);
         json::write_string(sender, out);
     }
-    match std::str::from_utf8(&message.payload) {
-        Ok(text) => {
-            out.extend_from_slice(br#","data":"#);
-            json::write_string(text, out);
-        }
-        Err(_) => {
-            out.extend_from_slice(br#","data_base64":"#);
-            json::write_string(&BASE64.encode(&message.payload), out);
-        }
+    if let Ok(text) = std::str::from_utf8(&message.payload) {
+        out.extend_from_slice(br#","data":"#);
+        json::write_string(text, out);
+    } else {
+        out.extend_from_slice(br#","data_base64":"#);
+        json::write_string(&BASE64.encode(&message.payload), out);
     }
     out.push(b'}');
 }

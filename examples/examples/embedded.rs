@@ -1,0 +1,17 @@
+//! The whole comet server inside a program of one's own, on an address of its choice.
+//!
+//! Try it: `cargo run -p examples --example embedded`, then `curl -d hello 127.0.0.1:7777/channels/news`.
+
+use ccomet::{Config, Server};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
+    let mut config = Config::default();
+    config.front.listen = address.parse()?;
+    config.admin.listen = "127.0.0.1:0".parse()?;
+    config.front.demo = false;
+    let server = Server::bind(config)?;
+    println!("listening on {}", server.front());
+    server.run_until_signalled()?;
+    Ok(())
+}
