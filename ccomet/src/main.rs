@@ -1,5 +1,6 @@
 //! The `ccomet` program: reads its settings, says where it listens, and runs.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = settings(arguments)?;
     if let Some(Command::CheckConfig) = arguments.command {
-        print!("{}", config.to_toml());
+        std::io::stdout().write_all(config.to_toml().as_bytes())?;
         return Ok(());
     }
     let filter = EnvFilter::try_new(&arguments.log).map_err(|error| format!("--log {}: {error}", arguments.log))?;
@@ -80,11 +81,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
     let demo = config.front.demo;
     let server = Server::bind(config)?;
-    println!("front  http://{}", server.front());
-    println!("admin  http://{}", server.admin());
+    let mut announcement = format!("front  http://{}\nadmin  http://{}\n", server.front(), server.admin());
     if demo {
-        println!("chat   http://{}/chat.html", server.front());
+        announcement += &format!("chat   http://{}/chat.html\n", server.front());
     }
+    // Nobody may be listening to standard output; that is no reason not to serve.
+    let _ = std::io::stdout().write_all(announcement.as_bytes());
     server.run_until_signalled()?;
     Ok(())
 }

@@ -26,17 +26,14 @@ impl Service for Chat {
         while let Some(line) = input.take_until(b'\n') {
             let line = String::from_utf8_lossy(line.trim_ascii()).into_owned();
             let Some(state) = cx.state_mut(id) else { return };
-            match state {
-                Some(name) => {
-                    let said = format!("{name}: {line}\n");
-                    Self::tell_all(cx, &said);
-                }
-                None => {
-                    let joined = format!("{line} joined\n");
-                    *state = Some(line);
-                    Self::tell_all(cx, &joined);
-                }
-            }
+            let said = if let Some(name) = state {
+                format!("{name}: {line}\n")
+            } else {
+                let joined = format!("{line} joined\n");
+                *state = Some(line);
+                joined
+            };
+            Self::tell_all(cx, &said);
         }
         // A line has an end, or the connection has one.
         if input.len() > 1_000 {

@@ -66,6 +66,7 @@ pub trait Handler: Sized + 'static {
     /// The end of a tick, before output is flushed.
     fn turned(&mut self, http: &mut Http<'_, Self>) {}
 
-    /// The server goes down: what is not answered within `limit` is cut off. Connections without a request are closed already.
+    /// The server goes down: what is not answered within `limit` is cut off. Connections between two
+    /// requests are closed shortly.
     fn draining(&mut self, http: &mut Http<'_, Self>, limit: Duration) {}
 }

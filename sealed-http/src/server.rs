@@ -13,6 +13,9 @@ use crate::http::Http;
 use crate::limits::Limits;
 use crate::response::CONTINUE;
 
+/// How long connections between two requests are kept when the server goes down.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
 /// How a server behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -316,11 +319,13 @@ impl<H: Handler> Service for Server<H> {
     }
 
     fn draining(&mut self, cx: &mut Context<Self>, limit: Duration) {
+        // A client may just be sending its next request: a moment's grace spares it the doubt whether that was served.
+        let grace = (limit / 4).min(DRAIN_GRACE);
         for id in cx.connection_ids() {
             let idle =
                 |connection: &Self::Connection| connection.phase == Phase::Reading && connection.partial.is_none();
             if cx.state(id).is_some_and(idle) {
-                cx.close(id);
+                cx.set_deadline(id, grace);
             }
         }
         self.with(cx, |handler, http| handler.draining(http, limit));

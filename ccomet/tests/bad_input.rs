@@ -1,0 +1,100 @@
+//! Bad input to every endpoint: a clear answer, and the server goes on.
+
+mod common;
+
+use common::{Client, Local, config};
+
+#[test]
+fn malformed_calls_are_answered_with_a_code() {
+    let server = Local::start(config(2));
+    let mut client = Client::connect(server.front);
+    let long = "x".repeat(129);
+    let many = (0..33).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    for (method, target, status, code) in [
+        ("GET", "/channels/", 400, "bad_channel"),
+        ("GET", "/channels/a,", 400, "bad_channel"),
+        ("GET", "/channels/a%2Cb", 400, "bad_channel"),
+        ("GET", "/channels/%ff", 400, "bad_channel"),
+        ("GET", "/channels/%zz", 400, "bad_channel"),
+        ("GET", "/channels/a%0d%0ab", 400, "bad_channel"),
+        ("GET", "/channels/..", 400, "bad_channel"),
+        ("GET", "/channels/a/b", 400, "bad_channel"),
+        ("GET", "/channels/news.*", 400, "bad_channel"),
+        ("GET", &format!("/channels/{long}"), 400, "bad_channel"),
+        ("GET", &format!("/channels/{many}"), 400, "too_many_channels"),
+        ("GET", "/channels/a,a", 400, "too_many_channels"),
+        ("GET", "/channels/a?after=", 400, "bad_position"),
+        ("GET", "/channels/a?after=7", 400, "bad_position"),
+        ("GET", "/channels/a?after=%ff", 400, "bad_position"),
+        ("GET", "/channels/a,b?after=0000000000001-0000000001", 400, "bad_position"),
+        ("GET", "/channels/a?wait=x", 400, "bad_parameter"),
+        ("GET", "/channels/a?wait=-1", 400, "bad_parameter"),
+        ("GET", "/channels/a?wait=%ff", 400, "bad_parameter"),
+        ("GET", "/channels/a?callback=alert(document.cookie)", 400, "bad_callback"),
+        ("GET", "/channels/a?callback=%3Cscript%3E", 400, "bad_callback"),
+        ("GET", "/channels/a?callback=", 400, "bad_callback"),
+        ("POST", "/channels/a,b", 400, "bad_channel"),
+        ("POST", "/channels/%ff", 400, "bad_channel"),
+        ("PUT", "/channels/a", 405, "method_not_allowed"),
+        ("DELETE", "/channels/a", 405, "method_not_allowed"),
+        ("POST", "/chat.html", 405, "method_not_allowed"),
+        ("GET", "/channels", 404, "not_found"),
+        ("GET", "/etc/passwd", 404, "not_found"),
+        ("GET", "/../Cargo.toml", 404, "not_found"),
+    ] {
+        let length = if method == "POST" || method == "PUT" { "Content-Length: 0\r\n" } else { "" };
+        client.ask(method, target, length);
+        let reply = client.reply();
+        assert_eq!(reply.status, status, "{method} {target}: {reply:?}");
+        assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{method} {target}");
+        let json = reply.json();
+        assert_eq!((&json["code"], &json["status"]), (&code.into(), &status.into()), "{method} {target}");
+        assert!(json["detail"].as_str().is_some_and(|detail| detail.ends_with('.')), "a sentence: {json}");
+        assert_eq!(reply.header("allow").is_some(), status == 405, "{method} {target}");
+    }
+    client.ask("GET", "/channels/a", "Accept: text/event-stream\r\nLast-Event-ID: \u{e9}\r\n");
+    assert_eq!(client.reply().json()["code"], "bad_position");
+    client.publish("a", "still here, and on the same connection");
+}
+
+#[test]
+fn what_is_not_http_is_refused_and_nothing_behind_it_is_answered() {
+    let server = Local::start(config(1));
+    let valid = "GET /channels/a?wait=0 HTTP/1.1\r\nHost: h\r\n\r\n";
+    let body = "Content-Length: 5\r\n";
+    for (request, status) in [
+        ("hello\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\nHost: h\n\n".to_owned(), 400),
+        ("GET /\u{e9} HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/2.0\r\nHost: h\r\n\r\n".to_owned(), 505),
+        (format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(20_000)), 414),
+        (format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(20_000)), 431),
+        (format!("POST /channels/a HTTP/1.1\r\nHost: h\r\n{body}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
+        (format!("POST /channels/a HTTP/1.1\r\nHost: h\r\n{body}{body}\r\nhello"), 400),
+        ("POST /channels/a HTTP/1.1\r\nHost: h\r\nContent-Length: -5\r\n\r\n".to_owned(), 400),
+        ("POST /channels/a HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n".to_owned(), 413),
+        ("POST /channels/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\n".to_owned(), 400),
+        ("POST /channels/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n".to_owned(), 413),
+    ] {
+        let mut client = Client::connect(server.front);
+        client.send(format!("{request}{valid}"));
+        let reply = client.reply();
+        assert_eq!(reply.status, status, "{request}");
+        assert_eq!(reply.json()["status"], status, "{request}");
+        assert!(client.is_closed(), "{request}");
+    }
+    assert_eq!(Client::connect(server.front).get("/channels/a?wait=0").messages(), Vec::<String>::new());
+}
+
+#[test]
+fn a_request_that_does_not_come_to_its_end_is_given_up() {
+    let mut settings = config(1);
+    settings.times.request_s = 1;
+    let server = Local::start(settings);
+    let mut client = Client::connect(server.front);
+    client.send("POST /channels/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel");
+    assert_eq!(client.reply().status, 408);
+    assert!(client.is_closed());
+    assert!(Client::connect(server.front).is_closed(), "nor may one connect and say nothing");
+}
