@@ -55,7 +55,10 @@ impl Inbox {
     /// Moves what is left to the front once the taken part is the larger, so that the cost of moving is paid by
     /// bytes already taken.
     pub(crate) fn compact(&mut self) {
-        if self.start > self.len() {
+        if self.is_empty() {
+            self.bytes.clear();
+            self.start = 0;
+        } else if self.start > self.len() {
             self.bytes.drain(..self.start);
             self.start = 0;
         }

@@ -9,7 +9,7 @@ use slab::Slab;
 use crate::config::Config;
 use crate::context::{Accepting, Context, LISTENERS};
 use crate::error::{CloseReason, Error, Result};
-use crate::id::{ListenerId, TimerId};
+use crate::id::{ConnectionId, ListenerId, TimerId};
 use crate::input::Input;
 use crate::mailbox::{Inlet, Mailbox};
 use crate::net::{Listener, Poller, Readiness};
@@ -20,9 +20,6 @@ use crate::stopper::Stopper;
 
 pub(crate) const WAKER: usize = usize::MAX;
 const SIGNALS: usize = usize::MAX - 1;
-
-/// How much is read at a time behind input that the service left.
-const INBOX_STEP: usize = 16 * 1024;
 
 /// Runs one service over its connections, on one thread.
 ///
@@ -345,86 +342,90 @@ impl<S: Service> EventLoop<S> {
         let again = slot.is(Flags::AGAIN);
         slot.clear(Flags::AGAIN);
 
-        // Behind leftovers there is a buffer already; otherwise the loop lends its own.
-        let left = slot.buffers.as_mut().map_or(0, |buffers| buffers.inbox.len());
-        let (mut bytes, start) = match &mut slot.buffers {
-            Some(buffers) if left > 0 => (mem::take(&mut buffers.inbox.bytes), buffers.inbox.start),
-            _ => (mem::take(&mut cx.read_buffer), 0),
-        };
-        let mut end = start + left;
-        if left > 0 {
-            let room = cx.config.input_bytes_max.saturating_sub(left).min(INBOX_STEP);
-            bytes.resize(end + room, 0);
+        let left = slot.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len());
+        let got = self.fetch(index, self.cx.config.input_bytes_max.saturating_sub(left));
+        *budget = budget.saturating_sub(got.count);
+        let id = self.cx.slots.id_at(index);
+        if self.cx.is_open(id) && (got.count > 0 || (again && left > 0)) {
+            if left > 0 {
+                self.show_inbox(id, got.count);
+            } else {
+                self.show_fresh(id, got.count);
+            }
         }
-        let room = bytes.len() - end;
-        let may_read = slot.is(Flags::READABLE) && !slot.is(Flags::ENDED) && room > 0;
-        let outcome =
-            if may_read { slot.stream.read(&mut bytes[end..]) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        if got.ended && self.cx.is_open(id) {
+            self.service.ended(&mut self.cx, id);
+        }
+        got.more
+    }
 
-        let mut more = false;
-        let mut ended = false;
-        match outcome {
+    /// Reads into the loop's buffer, at most `room` bytes.
+    fn fetch(&mut self, index: u32, room: usize) -> Fetched {
+        let nothing = Fetched { count: 0, more: false, ended: false };
+        let cx = &mut self.cx;
+        let slot = &mut cx.slots.0[index as usize];
+        let room = room.min(cx.read_buffer.len());
+        if room == 0 || !slot.is(Flags::READABLE) || slot.is(Flags::ENDED) {
+            return nothing;
+        }
+        match slot.stream.read(&mut cx.read_buffer[..room]) {
             Ok(0) => {
                 slot.clear(Flags::READABLE);
                 slot.set(Flags::ENDED);
-                ended = true;
+                Fetched { ended: true, ..nothing }
             }
             Ok(count) => {
-                end += count;
                 cx.stats.bytes_received += count as u64;
-                *budget = budget.saturating_sub(count);
                 // A short read of a stream has emptied it, and what comes later is announced.
-                more = count == room || slot.is(Flags::END_SEEN);
+                let more = count == room || slot.is(Flags::END_SEEN);
                 if !more {
                     slot.clear(Flags::READABLE);
                 }
+                Fetched { count, more, ended: false }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if may_read {
-                    slot.clear(Flags::READABLE);
-                }
+                slot.clear(Flags::READABLE);
+                nothing
             }
-            Err(error) => cx.end_now(index, CloseReason::Failed(error.kind())),
+            Err(error) => {
+                cx.end_now(index, CloseReason::Failed(error.kind()));
+                nothing
+            }
         }
-
-        let id = cx.slots.id_at(index);
-        let mut input = Input::new(&bytes[start..end]);
-        if end > start + left || (again && left > 0) {
-            self.service.received(cx, id, &mut input);
-        }
-        let taken = input.taken();
-        self.keep(index, bytes, left > 0, start + taken, end);
-        if ended && self.cx.is_open(id) {
-            self.service.ended(&mut self.cx, id);
-        }
-        more
     }
 
-    /// Stores what the service left of `bytes[start..end]`, and gives the buffer back to whom it belongs.
-    fn keep(&mut self, index: u32, mut bytes: Vec<u8>, from_inbox: bool, start: usize, end: usize) {
+    /// Shows the service `count` bytes of the loop's buffer, and copies what it leaves to an inbox.
+    fn show_fresh(&mut self, id: ConnectionId, count: usize) {
+        let buffer = mem::take(&mut self.cx.read_buffer);
+        let mut input = Input::new(&buffer[..count]);
+        self.service.received(&mut self.cx, id, &mut input);
         let cx = &mut self.cx;
-        if from_inbox {
-            bytes.truncate(end);
-            if let Some(buffers) = &mut cx.slots.0[index as usize].buffers {
-                buffers.inbox.bytes = bytes;
-                buffers.inbox.start = start;
-                buffers.inbox.compact();
-            }
-            return cx.recycle(index);
+        if !input.is_empty() {
+            let slot = &mut cx.slots.0[id.slot as usize];
+            let mut buffers = match slot.buffers.take() {
+                Some(buffers) => buffers,
+                None => cx.take_buffers(),
+            };
+            buffers.inbox.bytes.extend_from_slice(input.bytes());
+            cx.slots.0[id.slot as usize].buffers = Some(buffers);
         }
-        if start < end {
-            let fresh = if cx.slots.0[index as usize].buffers.is_none() { Some(cx.take_buffers()) } else { None };
-            let slot = &mut cx.slots.0[index as usize];
-            if fresh.is_some() {
-                slot.buffers = fresh;
-            }
-            if let Some(buffers) = &mut slot.buffers {
-                buffers.inbox.bytes.clear();
-                buffers.inbox.bytes.extend_from_slice(&bytes[start..end]);
-                buffers.inbox.start = 0;
-            }
+        cx.read_buffer = buffer;
+    }
+
+    /// Appends `count` bytes of the loop's buffer to the inbox, and shows the service all that is in it.
+    fn show_inbox(&mut self, id: ConnectionId, count: usize) {
+        let cx = &mut self.cx;
+        let Some(buffers) = &mut cx.slots.0[id.slot as usize].buffers else { return };
+        let mut inbox = mem::take(&mut buffers.inbox);
+        inbox.bytes.extend_from_slice(&cx.read_buffer[..count]);
+        let mut input = Input::new(&inbox.bytes[inbox.start..]);
+        self.service.received(cx, id, &mut input);
+        inbox.start += input.taken();
+        inbox.compact();
+        if let Some(buffers) = &mut self.cx.slots.0[id.slot as usize].buffers {
+            buffers.inbox = inbox;
         }
-        cx.read_buffer = bytes;
+        self.cx.recycle(id.slot);
     }
 
     /// Throws away what comes for a connection that this side has closed, until the peer's end.
@@ -579,6 +580,15 @@ impl<S: Service> EventLoop<S> {
         }
         self.ready.shrink_to_fit();
     }
+}
+
+/// What a read brought.
+struct Fetched {
+    count: usize,
+    /// There may be more at once.
+    more: bool,
+    /// The peer will send no more.
+    ended: bool,
 }
 
 fn earliest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
