@@ -81,10 +81,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
     let demo = config.front.demo;
     let server = Server::bind(config)?;
-    let mut announcement = format!("front  http://{}\nadmin  http://{}\n", server.front(), server.admin());
-    if demo {
-        announcement += &format!("chat   http://{}/chat.html\n", server.front());
-    }
+    let chat = if demo { format!("chat   http://{}/chat.html\n", server.front()) } else { String::new() };
+    let announcement = format!("front  http://{}\nadmin  http://{}\n{chat}", server.front(), server.admin());
     // Nobody may be listening to standard output; that is no reason not to serve.
     let _ = std::io::stdout().write_all(announcement.as_bytes());
     server.run_until_signalled()?;

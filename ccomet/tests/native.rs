@@ -131,6 +131,13 @@ fn who_was_away_too_long_is_told_what_is_missing() {
         let event = stream.next();
         assert_eq!((event.kind.as_str(), &event.json()["missed"], &event.id), ("gap", &6.into(), &rest[5]));
         assert_eq!(stream.next().message(), "7");
+        // A stream lost before the gap was read must not count as resumed behind it.
+        let mut lost = Client::connect(server.front);
+        lost.ask("GET", &format!("/channels/news?after={first}"), "Accept: text/event-stream\r\n");
+        let (_, head) = lost.head();
+        assert!(head.contains("event-stream"));
+        let hello = common::Events::of(lost).next();
+        assert_eq!((hello.kind.as_str(), hello.id.as_str()), ("hello", ""));
     }
 }
 

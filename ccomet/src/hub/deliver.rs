@@ -48,7 +48,9 @@ impl Hub {
         let spots = spots(&self.channels, subscriber.parts());
         sink.open(peer);
         let mut hello = Vec::with_capacity(256);
-        sse::write_hello(framing, self.limits.heartbeat_ms, spots.iter().copied(), &mut hello);
+        // Not with the position behind a gap: a client that lost the stream between the two would never hear of it.
+        let start = if gaps.is_empty() { Some(spots.iter().copied()) } else { None };
+        sse::write_hello(framing, self.limits.heartbeat_ms, start, &mut hello);
         for (index, gap) in gaps {
             let item = gap_item(&self.channels[subscriber.parts()[*index].channel as usize], *gap, spots[*index]);
             sse::write_event(framing, Some("gap"), spots.iter().copied(), &item, &mut hello);

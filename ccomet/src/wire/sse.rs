@@ -63,7 +63,7 @@ pub(crate) fn write_closing(framing: Framing, item: &[u8], out: &mut Vec<u8>) {
 pub(crate) fn write_hello(
     framing: Framing,
     heartbeat_ms: u64,
-    spots: impl IntoIterator<Item = Spot>,
+    spots: Option<impl IntoIterator<Item = Spot>>,
     out: &mut Vec<u8>,
 ) {
     let mut data = br#"{"type":"hello","heartbeat_ms":"#.to_vec();
@@ -71,9 +71,14 @@ pub(crate) fn write_hello(
     data.push(b'}');
     framed(framing, out, |out| {
         write_retry(RETRY_MS, out);
-        out.extend_from_slice(b"id: ");
-        write_position(spots, out);
-        write_rest(Some("hello"), &data, out);
+        if let Some(spots) = spots {
+            out.extend_from_slice(b"id: ");
+            write_position(spots, out);
+            out.push(b'\n');
+        }
+        out.extend_from_slice(b"event: hello\ndata: ");
+        out.extend_from_slice(&data);
+        out.extend_from_slice(b"\n\n");
     });
 }
 

@@ -65,20 +65,35 @@ pub struct Process {
     pub front: SocketAddr,
     pub admin: SocketAddr,
     pub child: Child,
+    settings: String,
+    arguments: Vec<String>,
 }
 
 impl Process {
     /// Starts the program, with these lines in its configuration besides.
     pub fn start(settings: &str, arguments: &[&str]) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(any, any, settings, arguments.iter().map(|argument| (*argument).to_owned()).collect())
+    }
+
+    /// Kills it, without a warning, and starts it again where it was.
+    pub fn restart(&mut self) {
+        self.child.kill().expect("it ran");
+        self.child.wait().expect("its end");
+        let again = Self::start_at(self.front, self.admin, &self.settings, self.arguments.clone());
+        *self = again;
+    }
+
+    fn start_at(front: SocketAddr, admin: SocketAddr, settings: &str, arguments: Vec<String>) -> Self {
         let path = std::env::temp_dir().join(format!("ccomet-{}-{:?}.toml", std::process::id(), Instant::now()));
         let path = path.with_file_name(
             path.file_name().expect("a name").to_string_lossy().replace([' ', '{', '}', ':', ','], "-"),
         );
         std::fs::write(&path, settings).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_ccomet"))
-            .args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn", "--config"])
+            .args(["--front", &front.to_string(), "--admin", &admin.to_string(), "--log", "warn", "--config"])
             .arg(&path)
-            .args(arguments)
+            .args(&arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
@@ -91,7 +106,7 @@ impl Process {
         let (front, admin) = (address("front"), address("admin"));
         // Read by now: the addresses came after it.
         let _ = std::fs::remove_file(&path);
-        Self { front, admin, child }
+        Self { front, admin, child, settings: settings.to_owned(), arguments }
     }
 
     /// Resident memory, in KiB.
@@ -250,7 +265,7 @@ impl Client {
         let (status, head) = self.head();
         assert_eq!(status, 200, "{head}");
         assert!(head.contains("text/event-stream") && head.contains("chunked"), "{head}");
-        let mut events = Events { client: self, text: String::new() };
+        let mut events = Events::of(self);
         let hello = events.next();
         assert_eq!(hello.kind, "hello", "{hello:?}");
         events.client.socket().set_read_timeout(Some(PATIENCE)).expect("a limit");
@@ -304,6 +319,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// Of a connection on which the head of the response was read.
+    pub fn of(client: Client) -> Self {
+        Self { client, text: String::new() }
+    }
+
     /// The next event; panics at the stream's end.
     pub fn next(&mut self) -> Event {
         self.try_next().expect("the stream goes on")

@@ -1,0 +1,141 @@
+//! A real browser, driven over its DevTools protocol.
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket, client};
+
+use crate::common::PATIENCE;
+
+/// A browser of our own, ended when it is dropped.
+pub(crate) struct Chromium {
+    child: Child,
+    profile: PathBuf,
+    socket: WebSocket<TcpStream>,
+    last_id: u64,
+}
+
+/// A page, by the session in which it is driven.
+#[derive(Debug, Clone)]
+pub(crate) struct Page(String);
+
+impl Chromium {
+    /// Starts one; `None`, with a word about it, where the machine has none and that is allowed.
+    pub(crate) fn start() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("ccomet-browser-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let profile = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&profile);
+        let started = Command::new("chromium")
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+            .args(["--remote-debugging-port=0", "--window-size=900,700", "about:blank"])
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = match started {
+            Ok(child) => child,
+            Err(error) => {
+                assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "no Chromium: {error}");
+                eprintln!("SKIPPED: this test needs Chromium ({error})");
+                return None;
+            }
+        };
+        let start = Instant::now();
+        let (port, path) = loop {
+            let text = std::fs::read_to_string(profile.join("DevToolsActivePort")).unwrap_or_default();
+            if let Some((port, path)) = text.split_once('\n').filter(|(_, path)| path.contains("/browser/")) {
+                break (port.parse::<u16>().expect("a port"), path.trim().to_owned());
+            }
+            assert!(start.elapsed() < PATIENCE, "Chromium does not come up");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("DevTools");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        let (socket, _) = client(format!("ws://127.0.0.1:{port}{path}"), stream).expect("a WebSocket");
+        Some(Self { child, profile, socket, last_id: 0 })
+    }
+
+    /// Opens a page in a window of its own, with nothing shared with others.
+    pub(crate) fn open(&mut self, url: &str) -> Page {
+        let context = self.call(None, "Target.createBrowserContext", json!({}))["browserContextId"].clone();
+        let target = self.call(
+            None,
+            "Target.createTarget",
+            json!({"url": "about:blank", "browserContextId": context, "newWindow": true}),
+        );
+        let attached =
+            self.call(None, "Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}));
+        let page = Page(attached["sessionId"].as_str().expect("a session").to_owned());
+        self.call(Some(&page), "Page.enable", json!({}));
+        self.call(Some(&page), "Network.enable", json!({}));
+        self.call(Some(&page), "Page.navigate", json!({"url": url}));
+        page
+    }
+
+    /// What an expression is, as JSON.
+    pub(crate) fn eval(&mut self, page: &Page, expression: &str) -> Value {
+        let arguments = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let reply = self.call(Some(page), "Runtime.evaluate", arguments);
+        assert!(reply.get("exceptionDetails").is_none(), "{expression}: {reply}");
+        reply["result"]["value"].clone()
+    }
+
+    /// Waits until an expression is true.
+    pub(crate) fn wait(&mut self, page: &Page, expression: &str) {
+        let start = Instant::now();
+        // A page that is still loading may not have what is asked for.
+        let guarded =
+            format!("(() => {{ try {{ return Boolean({expression}); }} catch (error) {{ return false; }} }})()");
+        while self.eval(page, &guarded) != Value::Bool(true) {
+            if start.elapsed() > PATIENCE {
+                let text = self.eval(page, "document.documentElement.outerHTML.slice(-6000)");
+                panic!("waited in vain for {expression}: {}", text.as_str().unwrap_or(""));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Cuts a page off from the network, or lets it back.
+    pub(crate) fn set_offline(&mut self, page: &Page, offline: bool) {
+        let arguments = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+        self.call(Some(page), "Network.emulateNetworkConditions", arguments);
+    }
+
+    /// A picture of a page, as PNG in base64.
+    pub(crate) fn screenshot(&mut self, page: &Page) -> String {
+        let reply = self.call(Some(page), "Page.captureScreenshot", json!({"format": "png"}));
+        reply["data"].as_str().expect("a picture").to_owned()
+    }
+
+    fn call(&mut self, page: Option<&Page>, method: &str, arguments: Value) -> Value {
+        self.last_id += 1;
+        let mut request = json!({"id": self.last_id, "method": method, "params": arguments});
+        if let Some(Page(session)) = page {
+            request["sessionId"] = session.as_str().into();
+        }
+        self.socket.send(Message::text(request.to_string())).expect("DevTools listens");
+        loop {
+            let message = self.socket.read().expect("DevTools answers");
+            let Message::Text(text) = message else { continue };
+            let reply: Value = serde_json::from_str(&text).expect("JSON");
+            if reply["id"] == self.last_id {
+                assert!(reply.get("error").is_none(), "{method}: {reply}");
+                return reply["result"].clone();
+            }
+        }
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.profile);
+    }
+}

@@ -1,0 +1,233 @@
+//! Real pages in a real browser: the chat over each transport, the classic page, a plain `EventSource`.
+
+mod chromium;
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::net::SocketAddr;
+
+use base64::Engine;
+use chromium::{Chromium, Page};
+use common::{Client, Process};
+use serde_json::{Value, json};
+
+/// All that has ever broken a chat.
+const HOSTILE: &[&str] = &[
+    "it's \"quoted\" and 'quoted'",
+    "back\\slash \\n \\u0041 \\",
+    "</script><script>window.broken = 1</script>",
+    "<img src=x onerror='window.broken = 1'> &amp; &lt;",
+    "line\nend, and\ttab",
+    "U+2028 \u{2028} and U+2029 \u{2029} here",
+    "😀👩‍👩‍👧‍👦 and 中文, العربية",
+    "100 % + 1 # ? & =",
+    "{\"json\": [null]} ${x} `y`",
+];
+
+fn chat(server: SocketAddr, name: &str, transport: &str) -> String {
+    format!("http://{server}/chat.html?name={name}&transport={transport}")
+}
+
+fn classic(server: SocketAddr, name: &str) -> String {
+    format!("http://{server}/classic.html?name={name}")
+}
+
+/// Waits until a page is connected by that transport.
+fn wait_open(browser: &mut Chromium, page: &Page, transport: &str) {
+    browser.wait(page, &format!("document.querySelector('#state').dataset.transport === '{transport}'"));
+    browser.wait(page, "document.querySelector('#state').dataset.state === 'open'");
+}
+
+/// Types a text and sends it.
+fn say(browser: &mut Chromium, page: &Page, text: &str) {
+    let text = json!(text);
+    browser.eval(
+        page,
+        &format!(
+            "(() => {{ const box = document.querySelector('#text'); box.value = {text};
+             box.dispatchEvent(new Event('input', {{bubbles: true}})); document.querySelector('#send').click(); }})()"
+        ),
+    );
+}
+
+/// What was said, as a page shows it. Line ends of a text box are the browser's.
+const SAID: &str = "[...document.querySelectorAll('#log .message')]
+    .filter((entry) => !['join', 'leave', 'sign', 'gap', 'note'].includes(entry.dataset.kind)).map((entry) => entry.dataset.text)";
+
+fn wait_said(browser: &mut Chromium, page: &Page, expected: &[String]) {
+    browser.wait(page, &format!("({SAID}).length >= {}", expected.len()));
+    assert_eq!(browser.eval(page, SAID), json!(expected), "each once, in order, unchanged");
+    assert_eq!(browser.eval(page, "typeof window.broken"), "undefined", "nothing was run");
+    assert_eq!(browser.eval(page, "document.querySelectorAll('#log img, #log script').length"), 0);
+}
+
+/// Two pages chat both ways; the server is killed and comes back; one page sleeps through ten messages.
+fn chat_through_everything(
+    urls: impl Fn(SocketAddr, &str) -> String,
+    wait_ready: impl Fn(&mut Chromium, &Page, SocketAddr),
+) {
+    let Some(mut browser) = Chromium::start() else { return };
+    let mut server = Process::start("", &["--loops", "2"]);
+    let (ann, bob) = (browser.open(&urls(server.front, "ann")), browser.open(&urls(server.front, "bob")));
+    for page in [&ann, &bob] {
+        wait_ready(&mut browser, page, server.front);
+    }
+    let mut said = Vec::new();
+    for (index, text) in HOSTILE.iter().enumerate() {
+        let speaker = if index % 2 == 0 { &ann } else { &bob };
+        say(&mut browser, speaker, text);
+        said.push((*text).to_owned());
+        for page in [&ann, &bob] {
+            wait_said(&mut browser, page, &said);
+        }
+    }
+
+    // A page sleeps, and misses nothing.
+    browser.set_offline(&bob, true);
+    for n in 0..10 {
+        let text = format!("while you slept {n}");
+        say(&mut browser, &ann, &text);
+        said.push(text);
+        wait_said(&mut browser, &ann, &said);
+    }
+    browser.set_offline(&bob, false);
+    wait_said(&mut browser, &bob, &said);
+
+    // Killed, and started again on the same ports.
+    server.restart();
+    for page in [&ann, &bob] {
+        wait_ready(&mut browser, page, server.front);
+    }
+    for (speaker, text) in [(&ann, "back again"), (&bob, "so am I")] {
+        say(&mut browser, speaker, text);
+        said.push(text.to_owned());
+        for page in [&ann, &bob] {
+            wait_said(&mut browser, page, &said);
+        }
+    }
+}
+
+#[test]
+fn the_chat_over_server_sent_events() {
+    chat_through_everything(
+        |server, name| chat(server, name, "sse"),
+        |browser, page, _| wait_open(browser, page, "sse"),
+    );
+}
+
+#[test]
+fn the_chat_over_jsonp() {
+    chat_through_everything(
+        |server, name| chat(server, name, "jsonp"),
+        |browser, page, _| wait_open(browser, page, "jsonp"),
+    );
+}
+
+#[test]
+fn the_chat_over_long_polling() {
+    chat_through_everything(
+        |server, name| chat(server, name, "poll"),
+        |browser, page, _| wait_open(browser, page, "poll"),
+    );
+}
+
+#[test]
+fn the_chat_dropped_into_a_browser_from_disk() {
+    for transport in ["sse", "jsonp"] {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../demos/web/chat.html");
+        chat_through_everything(
+            |server, name| format!("file://{page}?server=http://{server}&name={name}&transport={transport}"),
+            |browser, page, _| wait_open(browser, page, transport),
+        );
+    }
+}
+
+#[test]
+fn the_classic_page() {
+    chat_through_everything(classic, |browser, page, server| {
+        // The classic API has no way to resume over a restart: a page is ready when its poll waits, and then it sees
+        // who signs in.
+        let mut visitor = Client::connect(server);
+        let mut count = browser.eval(page, JOINED).as_u64().unwrap_or(0);
+        let before = count;
+        let start = std::time::Instant::now();
+        while count == before {
+            assert!(start.elapsed() < common::PATIENCE, "the page does not wait");
+            visitor.get("/sign?channel=classic&sname=visitor&callback=cb");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            count = browser.eval(page, JOINED).as_u64().unwrap_or(0);
+        }
+    });
+}
+
+/// How often a visitor was seen to sign in.
+const JOINED: &str = "[...document.querySelectorAll('#log .message[data-kind=join]')]
+    .filter((entry) => entry.textContent.includes('visitor')).length";
+
+#[test]
+fn a_plain_event_source_sees_the_gap() {
+    let Some(mut browser) = Chromium::start() else { return };
+    let server = Process::start("[history]\nmessages_max = 2\n", &["--loops", "2"]);
+    let mut client = Client::connect(server.front);
+    let first = client.publish("news", "0");
+    for n in 1..6 {
+        client.publish("news", n.to_string());
+    }
+    let page = browser.open(&format!("http://{}/chat.html?room=other", server.front));
+    browser.wait(&page, "document.querySelector('#enter')");
+    browser.eval(
+        &page,
+        &format!(
+            "(() => {{ window.caught = []; const source = new EventSource('/channels/news?after={first}');
+             source.addEventListener('gap', (event) => caught.push(['gap', JSON.parse(event.data).missed]));
+             source.onmessage = (event) => caught.push(['message', JSON.parse(event.data).data]); }})()"
+        ),
+    );
+    browser.wait(&page, "caught.length >= 3");
+    assert_eq!(browser.eval(&page, "caught"), json!([["gap", 3], ["message", "4"], ["message", "5"]]));
+}
+
+#[test]
+fn the_client_library_is_an_es_module_too() {
+    let Some(mut browser) = Chromium::start() else { return };
+    let server = Process::start("", &["--loops", "1"]);
+    let page = browser.open(&format!("http://{}/chat.html?room=other", server.front));
+    browser.wait(&page, "document.querySelector('#enter')");
+    let seen = browser.eval(
+        &page,
+        "import('/ccomet.mjs').then(({ CComet }) => new Promise((done) => {
+             const comet = new CComet(location.origin);
+             comet.subscribe('news', { after: 'oldest', onmessage: (item) => done(item.data) });
+             comet.publish('news', 'from a module');
+         }))",
+    );
+    assert_eq!(seen, "from a module");
+}
+
+/// Not a test of its own: writes the picture for the README where `CCOMET_SCREENSHOT` says.
+#[test]
+fn a_picture_of_the_chat() {
+    let Some(path) = std::env::var_os("CCOMET_SCREENSHOT") else { return };
+    let mut browser = Chromium::start().expect("Chromium");
+    let server = Process::start("", &["--loops", "2"]);
+    let ann = browser.open(&chat(server.front, "Ann", "sse"));
+    wait_open(&mut browser, &ann, "sse");
+    let bob = browser.open(&chat(server.front, "Bob", "jsonp"));
+    wait_open(&mut browser, &bob, "jsonp");
+    let lines = [
+        (&ann, "Is this the server that was rewritten in Rust?"),
+        (&bob, "It is. You come by Server-Sent Events, I by JSONP :)"),
+        (&ann, "And \"quotes\", back\\slashes and </script> survive?"),
+        (&bob, "They do. So does the connection: kill the server and see ;)"),
+    ];
+    let mut said = Vec::new();
+    for (speaker, text) in lines {
+        say(&mut browser, speaker, text);
+        said.push(text.to_owned());
+        wait_said(&mut browser, &ann, &said);
+    }
+    browser.wait(&ann, "document.getAnimations().every((one) => one.playState === 'finished')");
+    let picture: Value = browser.screenshot(&ann).into();
+    let png = base64::engine::general_purpose::STANDARD.decode(picture.as_str().unwrap_or("")).expect("base64");
+    std::fs::write(path, png).expect("a file");
+}
