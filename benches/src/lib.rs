@@ -1,1 +1,7 @@
-//! Placeholder.
+//! What the benchmarks share: servers in processes of their own, on one core, and a client that drains many sockets on another.
+
+#![allow(clippy::missing_panics_doc)] // a benchmark that cannot go on says so, and ends
+
+pub mod bare;
+pub mod client;
+pub mod server;

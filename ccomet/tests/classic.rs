@@ -144,7 +144,7 @@ fn text_of_any_kind_survives_both_escapes() {
     let server = Local::start(config(2));
     let mut client = Client::connect(server.front);
     let text = "'\"\\ </script>\r\n\u{2028}\u{2029}\0 😀 中文 %";
-    let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let encoded = text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02x}"));
     publish(&mut client, "abc", &encoded, &encoded);
     subscribe(&mut client, "bob", 0);
     let reply = client.reply();

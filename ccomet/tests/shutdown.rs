@@ -77,7 +77,8 @@ fn sigterm_under_load_answers_polls_and_spreads_the_ends_of_streams() {
     let retries: BTreeSet<u64> = ends.iter().map(|(_, retry)| *retry).collect();
     assert!(retries.len() > ends.len() / 2, "each its own: {retries:?}");
     // In which third of the spread a stream ended: all three, with a hundred of them, but for one time in 10^17.
-    let thirds: BTreeSet<u128> = ends.iter().map(|(after, _)| after.as_millis() / (LIMIT_S as u128 * 200)).collect();
+    let thirds: BTreeSet<u128> =
+        ends.iter().map(|(after, _)| after.as_millis() / (u128::from(LIMIT_S) * 200)).collect();
     assert!(thirds.len() >= 3, "not all at once: {thirds:?}");
 }
 

@@ -1,4 +1,4 @@
-//! A real browser, driven over its DevTools protocol.
+//! A real browser, driven over the protocol of its developer tools.
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -113,6 +113,7 @@ impl Chromium {
         reply["data"].as_str().expect("a picture").to_owned()
     }
 
+    #[allow(clippy::needless_pass_by_value)] // arguments are made where they are passed
     fn call(&mut self, page: Option<&Page>, method: &str, arguments: Value) -> Value {
         self.last_id += 1;
         let mut request = json!({"id": self.last_id, "method": method, "params": arguments});

@@ -1,0 +1,92 @@
+//! One message to many: this server beside a bare loop that writes the same ready-made bytes to as many sockets.
+//!
+//! `cargo bench -p benches --bench fan_out` prints criterion's figures for each, and then a table of ratios from rounds
+//! in turn. Server and client are processes of their own, each on a processor of its own where there are two.
+
+#![allow(clippy::cast_precision_loss)] // counts far below 2^52
+
+use benches::client::Client;
+use benches::server::{Kind, Process, become_server_if_asked, pin_client};
+use criterion::{Criterion, Throughput};
+
+/// A case: who publishes to how many, and what ratio to the floor is wanted.
+struct Case {
+    name: &'static str,
+    subscribers: usize,
+    publishers: usize,
+    wanted: f64,
+}
+
+const CASES: [Case; 3] = [
+    Case { name: "1,000 subscribers, one message at a time", subscribers: 1_000, publishers: 1, wanted: 0.9 },
+    Case { name: "10,000 subscribers, one message at a time", subscribers: 10_000, publishers: 1, wanted: 0.9 },
+    Case { name: "10,000 subscribers, eight publishers at once", subscribers: 10_000, publishers: 8, wanted: 3.0 },
+];
+
+fn main() {
+    become_server_if_asked();
+    pin_client();
+    let short = std::env::args().any(|argument| argument == "--test");
+    let mut criterion = Criterion::default().sample_size(10).configure_from_args();
+    let mut table = Vec::new();
+    for case in &CASES {
+        let subscribers = if short { 50 } else { case.subscribers };
+        let mut group = criterion.benchmark_group(case.name);
+        group.throughput(Throughput::Elements((subscribers * case.publishers) as u64));
+        let servers = [Kind::Ccomet, Kind::Bare].map(|kind| (kind, Process::start(kind)));
+        let mut clients =
+            servers.each_ref().map(|(_, server)| Client::connect(server.address, subscribers, case.publishers));
+        for ((kind, _), client) in servers.iter().zip(&mut clients) {
+            group.bench_function(format!("{kind:?}"), |bencher| {
+                bencher.iter_custom(|rounds| client.round(rounds as usize));
+            });
+        }
+        group.finish();
+        table.push(in_turn(case, subscribers, &servers, &mut clients, short));
+    }
+    criterion.final_summary();
+    println!("\n| deliveries a second | ccomet | bare loop | ratio | wanted | CPU s per million: ccomet | bare loop |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for row in table {
+        println!("{row}");
+    }
+}
+
+/// Rounds in turn, so that both meet the same weather; medians, and a row of the table.
+fn in_turn(
+    case: &Case,
+    subscribers: usize,
+    servers: &[(Kind, Process); 2],
+    clients: &mut [Client; 2],
+    short: bool,
+) -> String {
+    let rounds = if short { 1 } else { 9 };
+    let messages = if short { 2 } else { (400_000 / (subscribers * case.publishers)).max(4) };
+    let deliveries = (messages * subscribers * case.publishers) as f64;
+    let mut rates = [Vec::new(), Vec::new()];
+    let cpu_before = servers.each_ref().map(|(_, server)| server.cpu());
+    for _ in 0..rounds {
+        for (client, rates) in clients.iter_mut().zip(&mut rates) {
+            rates.push(deliveries / client.round(messages).as_secs_f64());
+        }
+    }
+    let cpu: Vec<f64> = servers
+        .iter()
+        .zip(cpu_before)
+        .map(|((_, server), before)| {
+            server.cpu().saturating_sub(before).as_secs_f64() / (deliveries * f64::from(rounds)) * 1_000_000.0
+        })
+        .collect();
+    let [ours, bare] = rates.map(|mut rates| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    });
+    format!(
+        "| {} | {ours:.0} | {bare:.0} | {:.2} | {:.1} | {:.2} | {:.2} |",
+        case.name,
+        ours / bare,
+        case.wanted,
+        cpu[0],
+        cpu[1]
+    )
+}

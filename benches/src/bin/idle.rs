@@ -1,0 +1,44 @@
+//! What a server's memory grows by for each idle subscriber, read from outside.
+//!
+//! `cargo run --release -p benches --bin idle -- [SUBSCRIBERS] [channels]` starts a server in a process of its own, lets so
+//! many (10,000) subscribe by Server-Sent Events to one channel, or with `channels` each to its own, and prints `VmRSS` before and after.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use benches::client::subscribe;
+use benches::server::{Kind, Process, become_server_if_asked, rss_kib};
+
+fn main() {
+    become_server_if_asked();
+    let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    let own_channels = std::env::args().nth(2).is_some_and(|text| text == "channels");
+    let server = Process::start(Kind::Ccomet);
+    // What is there once, whoever comes: pages of the program, the channel.
+    let empty = rss_kib(server.id());
+    drop((0..100).map(|_| subscribe(server.address, "news")).collect::<Vec<_>>());
+    let warm = settled(&server);
+    let streams: Vec<TcpStream> = (0..count)
+        .map(|n| subscribe(server.address, if own_channels { format!("c{n}") } else { "news".to_owned() }.as_str()))
+        .collect();
+    let full = settled(&server);
+    println!("empty server           {empty:>8} KiB");
+    println!("after a first hundred  {warm:>8} KiB");
+    println!("{count} subscribers      {full:>8} KiB");
+    println!("for each               {:>8} bytes", (full - warm) * 1_024 / count);
+    drop(streams);
+    println!("after they left        {:>8} KiB", settled(&server));
+}
+
+/// Its memory, once that has not changed for a while: longer than its own sweeps take.
+fn settled(server: &Process) -> u64 {
+    let mut last = rss_kib(server.id());
+    let mut same = 0;
+    while same < 8 {
+        std::thread::sleep(Duration::from_millis(250));
+        let now = rss_kib(server.id());
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    last
+}

@@ -1,0 +1,98 @@
+//! Servers to be measured, each in a process of its own: the benchmark's program, started again in another role.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ccomet::{Config, Server};
+
+/// The variable that tells a program started again which server to be.
+const ROLE: &str = "CCOMET_BENCH_ROLE";
+
+/// A server to be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// This project's, on one loop.
+    Ccomet,
+    /// The least possible one: [`crate::bare`].
+    Bare,
+}
+
+/// A server in a process of its own, killed when it is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// To be called first in `main`: runs the server instead, and does not come back, where this process was started as one.
+pub fn become_server_if_asked() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    if role == "bare" {
+        crate::bare::serve();
+    } else {
+        let mut config = Config { loops: 1.try_into().ok(), ..Config::default() };
+        config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.admin.listen = config.front.listen;
+        config.times.heartbeat_s = 3_600;
+        let server = Server::bind(config).expect("a server");
+        println!("{}", server.front());
+        server.run().expect("a good end");
+    }
+    std::process::exit(0);
+}
+
+impl Process {
+    /// Starts one on processor 0, where `taskset` can be had.
+    pub fn start(kind: Kind) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        let role = if kind == Kind::Bare { "bare" } else { "ccomet" };
+        let pinned = Command::new("taskset").args(["-c", "0", "true"]).output().is_ok_and(|run| run.status.success());
+        let mut command = if pinned { Command::new("taskset") } else { Command::new(&program) };
+        if pinned {
+            command.args(["-c", "0"]).arg(&program);
+        }
+        let mut child = command.env(ROLE, role).stdout(Stdio::piped()).spawn().expect("a process");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("an address");
+        Self { child, address: line.trim().parse().expect("an address") }
+    }
+
+    /// Processor time it has used.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a process");
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Resident memory of a process, in KiB.
+pub fn rss_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("a figure");
+    line.split_whitespace().nth(1).and_then(|figure| figure.parse().ok()).expect("a number")
+}
+
+/// Puts this process on processor 1, where that can be done: beside the server, not in its way.
+pub fn pin_client() {
+    let pid = std::process::id().to_string();
+    let pinned = Command::new("taskset").args(["-a", "-c", "-p", "1", &pid]).output();
+    if !pinned.is_ok_and(|run| run.status.success()) {
+        eprintln!("not pinned: no `taskset`, or one processor");
+    }
+}
