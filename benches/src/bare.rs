@@ -30,7 +30,7 @@ pub fn serve() {
     println!("{}", listener.local_addr().expect("an address"));
     poll.registry().register(&mut listener, Token(0), Interest::READABLE).expect("registered");
     let mut events = Events::with_capacity(1024);
-    let mut streams: Vec<TcpStream> = Vec::new();
+    let mut streams: Vec<Option<TcpStream>> = Vec::new();
     let mut subscribers: Vec<usize> = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -41,26 +41,32 @@ pub fn serve() {
                     stream.set_nodelay(true).expect("no delay");
                     let token = Token(streams.len() + 1);
                     poll.registry().register(&mut stream, token, Interest::READABLE).expect("registered");
-                    streams.push(stream);
+                    streams.push(Some(stream));
                 }
                 continue;
             }
             let index = event.token().0 - 1;
-            loop {
-                match streams[index].read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(_) if buffer[0] == b'G' => {
+            while let Some(stream) = &mut streams[index] {
+                match stream.read(&mut buffer) {
+                    Ok(1..) if buffer[0] == b'G' => {
                         subscribers.push(index);
-                        let _ = streams[index].write(HEAD);
+                        let _ = stream.write(HEAD);
                     }
-                    Ok(_) => {
+                    Ok(1..) => {
                         for subscriber in &subscribers {
-                            let _ = streams[*subscriber].write(MESSAGE);
+                            if let Some(stream) = &mut streams[*subscriber] {
+                                let _ = stream.write(MESSAGE);
+                            }
                         }
-                        let _ = streams[index].write(ANSWER);
+                        if let Some(publisher) = &mut streams[index] {
+                            let _ = publisher.write(ANSWER);
+                        }
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(_) => break,
+                    Ok(0) | Err(_) => {
+                        streams[index] = None;
+                        subscribers.retain(|subscriber| *subscriber != index);
+                    }
                 }
             }
         }

@@ -3,6 +3,8 @@
 use crate::error::DecodeError;
 use crate::limits::Limits;
 
+use crate::head::is_token_byte;
+
 /// Hexadecimal digits of a chunk's size: more could not be a length that is allowed anywhere.
 const SIZE_DIGITS_MAX: u8 = 15;
 
@@ -13,8 +15,10 @@ pub(crate) struct ChunkedDecoder {
     left: u64,
     /// Bytes of all chunks so far.
     total: u64,
-    /// Bytes of the line, or of the trailer, so far.
-    line: u16,
+    /// Bytes of extensions in all chunk lines so far.
+    extensions: u32,
+    /// Bytes of the chunk line, or of the trailer, so far. The limits are `u16`, so that it passes them first.
+    line: u32,
     digits: u8,
     at: At,
 }
@@ -45,7 +49,7 @@ pub(crate) enum Chunk<'a> {
 
 impl ChunkedDecoder {
     pub(crate) const fn new() -> Self {
-        Self { left: 0, total: 0, line: 0, digits: 0, at: At::Size }
+        Self { left: 0, total: 0, extensions: 0, line: 0, digits: 0, at: At::Size }
     }
 
     /// Goes on with what comes next. Returns how many bytes were used up, and what they were.
@@ -72,10 +76,10 @@ impl ChunkedDecoder {
     fn step(&mut self, byte: u8, limits: &Limits) -> Result<bool, DecodeError> {
         self.at = match (self.at, byte) {
             (At::Size, b'\r') if self.digits > 0 => At::SizeEnd,
-            (At::Size, b';') if self.digits > 0 => self.count_line(limits, At::Extension)?,
+            (At::Size, b';') if self.digits > 0 => self.count_extension(limits)?,
             (At::Size, _) => self.digit(byte, limits)?,
             (At::Extension, b'\r') => At::SizeEnd,
-            (At::Extension, _) if is_text(byte) => self.count_line(limits, At::Extension)?,
+            (At::Extension, _) if is_text(byte) => self.count_extension(limits)?,
             (At::SizeEnd, b'\n') => {
                 (self.line, self.digits) = (0, 0);
                 if self.left == 0 { At::Trailer } else { At::Data }
@@ -84,8 +88,8 @@ impl ChunkedDecoder {
             (At::DataLf, b'\n') => At::Size,
             (At::Trailer, b'\r') => At::End,
             (At::TrailerName, b':') => self.count_trailer(limits, At::TrailerValue)?,
-            (At::Trailer | At::TrailerName, _) if is_name(byte) => self.count_trailer(limits, At::TrailerName)?,
-            (At::TrailerValue, b'\r') => At::TrailerEnd,
+            (At::Trailer | At::TrailerName, _) if is_token_byte(byte) => self.count_trailer(limits, At::TrailerName)?,
+            (At::TrailerValue, b'\r') => self.count_trailer(limits, At::TrailerEnd)?,
             (At::TrailerValue, _) if is_text(byte) => self.count_trailer(limits, At::TrailerValue)?,
             (At::TrailerEnd, b'\n') => self.count_trailer(limits, At::Trailer)?,
             (At::End, b'\n') => return Ok(true),
@@ -112,19 +116,24 @@ impl ChunkedDecoder {
 
     fn count_line(&mut self, limits: &Limits, next: At) -> Result<At, DecodeError> {
         self.line += 1;
-        if self.line > limits.chunk_line_bytes_max { Err(DecodeError::Chunk) } else { Ok(next) }
+        if self.line > u32::from(limits.chunk_line_bytes_max) { Err(DecodeError::Chunk) } else { Ok(next) }
+    }
+
+    /// Extensions carry nothing: all chunks together must not make them more than their limit.
+    fn count_extension(&mut self, limits: &Limits) -> Result<At, DecodeError> {
+        self.extensions += 1;
+        if self.extensions > u32::from(limits.chunk_extension_bytes_max) {
+            return Err(DecodeError::Chunk);
+        }
+        self.count_line(limits, At::Extension)
     }
 
     fn count_trailer(&mut self, limits: &Limits, next: At) -> Result<At, DecodeError> {
-        self.line = self.line.saturating_add(1);
-        if self.line > limits.trailer_bytes_max { Err(DecodeError::HeadTooLarge) } else { Ok(next) }
+        self.line += 1;
+        if self.line > u32::from(limits.trailer_bytes_max) { Err(DecodeError::HeadTooLarge) } else { Ok(next) }
     }
 }
 
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
-}
-
-fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

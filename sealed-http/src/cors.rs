@@ -5,11 +5,26 @@
 pub enum Origins {
     /// Any, `null` among them: pages from a disk.
     Any,
-    /// These, compared letter for letter: `https://example.org`.
+    /// These, compared letter for letter: `https://example.org`. `null` is never one of them: any page can make that
+    /// its origin, by sandboxing itself.
     Listed(Vec<String>),
 }
 
 /// What a server lets pages of other origins do. Credentials are never allowed.
+///
+/// # Example
+/// ```
+/// use sealed_http::{Cors, Origins, Response};
+///
+/// let cors = Cors {
+///     origins: Origins::Listed(vec!["https://example.org".to_owned()]),
+///     methods: "GET, POST",
+///     headers: "Content-Type",
+///     max_age_s: "600",
+/// };
+/// let preflight = Response::new(204).with(&cors.preflight_fields(Some("https://example.org")));
+/// # assert_eq!(preflight.status(), 204);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Cors {
     /// Who.
@@ -29,11 +44,14 @@ impl Cors {
     /// Header fields for any response to a request with that `Origin`.
     pub fn response_fields(&self, origin: Option<&str>) -> Vec<Field> {
         match &self.origins {
+            // The same for all: nothing that a cache could hand to the wrong one.
             Origins::Any => vec![("Access-Control-Allow-Origin", "*".to_owned())],
             Origins::Listed(listed) => {
                 // A cache must not hand one origin's reply to another.
                 let mut fields = vec![("Vary", "Origin".to_owned())];
-                if let Some(origin) = origin.filter(|origin| listed.iter().any(|held| held == origin)) {
+                if let Some(origin) =
+                    origin.filter(|origin| *origin != "null" && listed.iter().any(|held| held == origin))
+                {
                     fields.push(("Access-Control-Allow-Origin", origin.to_owned()));
                 }
                 fields
@@ -41,7 +59,7 @@ impl Cors {
         }
     }
 
-    /// Header fields for the answer to a preflight, which is 204.
+    /// Header fields for the answer to a preflight, which is 204. To an origin that is not allowed, nothing is.
     pub fn preflight_fields(&self, origin: Option<&str>) -> Vec<Field> {
         let mut fields = self.response_fields(origin);
         if fields.iter().any(|(name, _)| *name == "Access-Control-Allow-Origin") {

@@ -153,33 +153,36 @@ fn find_head_end(
     let mut from = *searched as usize;
     while let Some(offset) = input.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
         let at = from + offset;
+        // Before the line's end is looked at: the answer must not depend on how the bytes were split.
+        check_size(at, *line_end > 0, limits)?;
         if at == 0 || input[at - 1] != b'\r' {
             return Err(DecodeError::LineEnd);
         }
         if *line_end == 0 {
-            if at - 1 > limits.request_line_bytes_max {
-                return Err(DecodeError::RequestLineTooLong);
-            }
             // An empty request line: a second empty line in front.
             if at == 1 {
                 return Err(DecodeError::RequestLine);
             }
             *line_end = at as u32;
         } else if input[..at - 1].ends_with(b"\n") {
-            if at + 1 > limits.head_bytes_max {
-                return Err(DecodeError::HeadTooLarge);
-            }
             return Ok(Some(at + 1));
         }
         from = at + 1;
     }
+    check_size(input.len(), *line_end > 0, limits)?;
     *searched = input.len() as u32;
-    // A carriage return at the end may belong to the line's end.
-    if *line_end == 0 && input.len() > limits.request_line_bytes_max + 1 {
-        return Err(DecodeError::RequestLineTooLong);
-    }
-    if input.len() >= limits.head_bytes_max {
-        return Err(DecodeError::HeadTooLarge);
-    }
     Ok(None)
+}
+
+/// Refuses a head of which that many bytes have been seen, if an end behind them would come too late.
+fn check_size(seen: usize, line_ended: bool, limits: &Limits) -> Result<(), DecodeError> {
+    // Offsets in a head are kept in 32 bits.
+    let head_bytes_max = limits.head_bytes_max.min(u32::MAX as usize);
+    if line_ended {
+        return if seen >= head_bytes_max { Err(DecodeError::HeadTooLarge) } else { Ok(()) };
+    }
+    // A carriage return at the end may belong to the line's end.
+    let line_bytes_max = limits.request_line_bytes_max.saturating_add(1);
+    // A line that fills the head is too long whatever its own limit, and is always told so.
+    if seen > line_bytes_max || seen >= head_bytes_max { Err(DecodeError::RequestLineTooLong) } else { Ok(()) }
 }

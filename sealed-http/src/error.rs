@@ -28,13 +28,13 @@ pub enum DecodeError {
     /// Content-Length is repeated, a list, or not a plain number.
     #[error("the Content-Length header field is malformed")]
     ContentLength,
-    /// There is a transfer coding in HTTP/1.0, or it is repeated, or together with a length.
+    /// `chunked` is not the last transfer coding, is repeated or together with a length, or the version is 1.0.
     #[error("the Transfer-Encoding header field is not allowed here")]
     TransferEncoding,
-    /// The transfer coding is not exactly `chunked`.
+    /// There is another transfer coding before `chunked`.
     #[error("the only transfer coding understood is chunked")]
     TransferCoding,
-    /// A chunk's size, extension or end is malformed.
+    /// A chunk's size, extension or end is malformed or too long, or a trailer field is malformed.
     #[error("the chunked body is malformed")]
     Chunk,
     /// Expect has another value than 100-continue.

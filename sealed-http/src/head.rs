@@ -47,9 +47,14 @@ pub struct RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Parses a whole head, from the request line to the empty line.
+    /// Parses a whole head, from the request line to the empty line, one empty line in front forgiven. Of the limits,
+    /// only the number of header fields is looked at: the decoder has enforced the others when it calls this.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
         check_line_ends(bytes)?;
+        let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+        if bytes.starts_with(b"\r\n") {
+            return Err(DecodeError::RequestLine);
+        }
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers[..limits.headers_max.min(HEADERS_MAX)]);
         match request.parse(bytes) {
@@ -159,9 +164,7 @@ impl Fields {
                 if chunked || version_minor == 0 {
                     return Err(DecodeError::TransferEncoding);
                 }
-                if !header.value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(DecodeError::TransferCoding);
-                }
+                check_transfer_coding(header.value)?;
                 chunked = true;
             } else if is("connection") {
                 for token in header.value.split(|byte| *byte == b',') {
@@ -212,7 +215,18 @@ fn split_target(method: Method, target: &str) -> Result<(&str, Option<&str>), De
     }
     let local = if target.starts_with('/') { target } else { strip_authority(target)? };
     let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
-    Ok((if path.is_empty() { "/" } else { path }, query))
+    // RFC 9110, 7.1: no path at all is the root's, and with OPTIONS the server's.
+    let whole_server = method == Method::Options && query.is_none();
+    Ok((
+        if !path.is_empty() {
+            path
+        } else if whole_server {
+            "*"
+        } else {
+            "/"
+        },
+        query,
+    ))
 }
 
 /// What follows the authority of an absolute `http` or `https` URI.
@@ -240,12 +254,32 @@ fn is_host(value: &[u8]) -> bool {
     };
     let port_is_fine = match port {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => is_port(digits),
         _ => false,
     };
-    // Registered names with what RFC 3986 lets stand in them, but percent-encoding, which no host needs.
-    let name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte);
+    // Registered names with what RFC 3986 lets stand in them, but percent-encoding, which no host needs, and the
+    // comma, which is what becomes of two Host fields when somebody on the way joins them.
+    let name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte);
     port_is_fine && host.is_none_or(|host| !host.is_empty() && host.iter().all(name_byte))
+}
+
+/// RFC 3986 lets a port be empty.
+fn is_port(digits: &[u8]) -> bool {
+    digits.len() <= 5
+        && digits.iter().all(u8::is_ascii_digit)
+        && u16::try_from(digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0'))).is_ok()
+}
+
+/// RFC 9112, 6.3: where `chunked` is not last, nobody knows where the body ends. Before it, only once, there might be
+/// another coding, which is not understood here.
+fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
+    let mut codings =
+        value.rsplit(|byte| *byte == b',').map(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    match (codings.next(), codings.next()) {
+        (Some(true), None) => Ok(()),
+        (Some(true), Some(false)) if codings.all(|is_chunked| !is_chunked) => Err(DecodeError::TransferCoding),
+        _ => Err(DecodeError::TransferEncoding),
+    }
 }
 
 fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
@@ -254,6 +288,11 @@ fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
     }
     // At most 19 digits: it fits.
     Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
+}
+
+/// Whether a byte can stand in a token: a method, or a field's name.
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn check_value(value: &[u8]) -> Result<(), DecodeError> {

@@ -6,9 +6,10 @@ pub const HEADERS_MAX: usize = 64;
 /// What a request may be. What passes a limit is refused as soon as that can be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the request line, its end not counted. Beyond: 414. Default 8 KiB.
+    /// Bytes of the request line, its end not counted. Beyond, or where it alone fills the head: 414. Default 8 KiB.
     pub request_line_bytes_max: usize,
-    /// Bytes of the head, request line and ends of lines included. Beyond: 431. Default 16 KiB.
+    /// Bytes of the head, request line and ends of lines included. Beyond: 431. More than 4 GiB counts as 4 GiB.
+    /// Default 16 KiB.
     pub head_bytes_max: usize,
     /// Header fields, at most [`HEADERS_MAX`]. Beyond: 431. Default 64.
     pub headers_max: usize,
@@ -16,7 +17,9 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Bytes of one chunk's line, its size and extensions. Beyond: 400. Default 256.
     pub chunk_line_bytes_max: u16,
-    /// Bytes of the trailer fields behind the last chunk. Beyond: 431. Default 4 KiB.
+    /// Bytes of the extensions of all chunks of a body together, which nobody reads. Beyond: 400. Default 4 KiB.
+    pub chunk_extension_bytes_max: u16,
+    /// Bytes of the trailer fields behind the last chunk, ends of lines included. Beyond: 431. Default 4 KiB.
     pub trailer_bytes_max: u16,
 }
 
@@ -28,6 +31,7 @@ impl Default for Limits {
             headers_max: HEADERS_MAX,
             body_bytes_max: 1024 * 1024,
             chunk_line_bytes_max: 256,
+            chunk_extension_bytes_max: 4 * 1024,
             trailer_bytes_max: 4 * 1024,
         }
     }

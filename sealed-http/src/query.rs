@@ -8,6 +8,17 @@ use std::borrow::Cow;
 pub struct BadEncoding;
 
 /// The parameters of a query, as forms write them: `name=value` with `&` between, `+` for a space.
+///
+/// # Example
+/// ```
+/// use sealed_http::Query;
+///
+/// let query = Query::new(Some("name=J%C3%BCrgen+K.&wait"));
+/// assert_eq!(query.get("name")?.as_deref(), Some("Jürgen K."));
+/// assert_eq!(query.get("wait")?.as_deref(), Some(""));
+/// assert_eq!(query.get("after")?, None);
+/// # Ok::<(), sealed_http::BadEncoding>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a>(&'a str);
 
@@ -17,17 +28,27 @@ impl<'a> Query<'a> {
         Self(raw.unwrap_or(""))
     }
 
-    /// The value of a parameter. Of several with that name, the first counts. Only the values of that name are
-    /// decoded: a malformed one elsewhere does not matter.
+    /// The value of a parameter; of one without `=`, empty. Of several with that name, the first counts. Only the values
+    /// of that name are decoded: a malformed one elsewhere does not matter.
     pub fn get(&self, name: &str) -> Result<Option<Cow<'a, str>>, BadEncoding> {
-        let found = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find(|(key, _)| {
+        let found = self.raw_pairs().find(|(key, _)| {
             *key == name || ((key.contains('%') || key.contains('+')) && decode(key, true).is_ok_and(|key| key == name))
         });
         found.map(|(_, value)| decode(value, true)).transpose()
     }
+
+    /// Names and values in order, each name as often as it was sent.
+    pub fn pairs(&self) -> impl Iterator<Item = Result<(Cow<'a, str>, Cow<'a, str>), BadEncoding>> + 'a {
+        self.raw_pairs().map(|(name, value)| Ok((decode(name, true)?, decode(value, true)?)))
+    }
+
+    fn raw_pairs(self) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+        let pairs = self.0.split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    }
 }
 
-/// Decodes one segment of a path, in which `+` is itself.
+/// Decodes one segment of a path, in which `+` is itself. An escaped `/` becomes one: split the path first.
 pub fn decode_segment(segment: &str) -> Result<Cow<'_, str>, BadEncoding> {
     decode(segment, false)
 }

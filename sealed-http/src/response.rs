@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use crate::head::is_token_byte;
+
 /// The interim response that asks for the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -14,7 +16,15 @@ pub struct BadHeaderValue;
 
 /// A response: status, header fields, and a body that is all there.
 ///
-/// The length, `Date` and `Connection` are written by the encoder.
+/// The encoder writes the length or the transfer coding, `Date` and `Connection`: they cannot be set here.
+///
+/// # Example
+/// ```
+/// let mut out = Vec::new();
+/// let response = sealed_http::Response::new(200).header("Content-Type", "text/plain").body("hello");
+/// response.encode(&mut out, 1, true, false, "Sun, 06 Nov 1994 08:49:37 GMT");
+/// assert!(out.starts_with(b"HTTP/1.1 200 OK\r\n") && out.ends_with(b"Content-Length: 5\r\n\r\nhello"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
@@ -36,16 +46,21 @@ impl Response {
     /// Adds a header field that is written down in the program.
     ///
     /// # Panics
-    /// Where the value has control characters.
+    /// Where the value has control characters, or the name is not a token or one that the encoder writes.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
-        assert!(is_value(value), "control characters in a header field");
+        assert_name(name);
+        assert!(is_value(value), "control characters in the header field {name}");
         self.headers.push((name, Cow::Borrowed(value)));
         self
     }
 
     /// Adds a header field whose value comes from elsewhere.
+    ///
+    /// # Panics
+    /// Where the name is not a token, or one that the encoder writes.
     pub fn try_header(mut self, name: &'static str, value: impl Into<String>) -> Result<Self, BadHeaderValue> {
+        assert_name(name);
         let value = value.into();
         if !is_value(&value) {
             return Err(BadHeaderValue);
@@ -54,11 +69,15 @@ impl Response {
         Ok(self)
     }
 
-    /// Adds header fields that were checked before.
+    /// Adds header fields that were made by the program or checked before.
+    ///
+    /// # Panics
+    /// As [`Response::header`] does.
     #[must_use]
     pub fn with(mut self, headers: &[(&'static str, String)]) -> Self {
         for (name, value) in headers {
-            debug_assert!(is_value(value));
+            assert_name(name);
+            assert!(is_value(value), "control characters in the header field {name}");
             self.headers.push((name, Cow::Owned(value.clone())));
         }
         self
@@ -92,7 +111,7 @@ impl Response {
     /// but its length is told.
     pub fn encode(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, head_only: bool, date: &str) {
         self.encode_fields(out, version_minor, keep_alive, date);
-        if matches!(self.status, 204 | 304) {
+        if !self.may_have_body() {
             return out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"Content-Length: ");
@@ -103,10 +122,20 @@ impl Response {
         }
     }
 
-    /// Appends the head of a response whose body is streamed: in chunks, or, for HTTP/1.0, until the connection closes.
+    /// Appends the head of a response whose body is streamed: in chunks, or, for HTTP/1.0, until the connection closes,
+    /// which `keep_alive` does not change then.
+    ///
+    /// # Panics
+    /// Where the status cannot have a body: 204 and 304.
     pub fn encode_stream_head(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str) {
-        self.encode_fields(out, version_minor, keep_alive, date);
-        out.extend_from_slice(if version_minor > 0 { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" });
+        assert!(self.may_have_body(), "a response of status {} cannot be streamed", self.status);
+        let chunked = version_minor > 0;
+        self.encode_fields(out, version_minor, keep_alive && chunked, date);
+        out.extend_from_slice(if chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" });
+    }
+
+    fn may_have_body(&self) -> bool {
+        !matches!(self.status, 204 | 304)
     }
 
     fn encode_fields(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str) {
@@ -152,13 +181,19 @@ pub fn encode_last_chunk(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
 }
 
-/// The standard phrase of a status.
+/// The standard phrase of a status of HTTP itself; `Unknown` for others.
 pub fn reason(status: u16) -> &'static str {
     match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
+        203 => "Non-Authoritative Information",
         204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        300 => "Multiple Choices",
         301 => "Moved Permanently",
         302 => "Found",
         303 => "See Other",
@@ -167,9 +202,12 @@ pub fn reason(status: u16) -> &'static str {
         308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         409 => "Conflict",
         410 => "Gone",
@@ -178,11 +216,15 @@ pub fn reason(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         422 => "Unprocessable Content",
         426 => "Upgrade Required",
+        428 => "Precondition Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -191,6 +233,12 @@ pub fn reason(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         _ => "Unknown",
     }
+}
+
+fn assert_name(name: &str) {
+    assert!(!name.is_empty() && name.bytes().all(is_token_byte), "not the name of a header field: {name:?}");
+    let framing = ["Content-Length", "Transfer-Encoding", "Connection", "Date"];
+    assert!(!framing.iter().any(|written| name.eq_ignore_ascii_case(written)), "the encoder writes {name} itself");
 }
 
 fn is_value(value: &str) -> bool {

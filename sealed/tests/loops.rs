@@ -1,0 +1,256 @@
+//! What a loop promises of time, mail, descriptors and its order, and a pool of its loops.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use sealed::{
+    CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Place, Pool, PostError, Service, TimerId,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Notes what it is called for.
+#[derive(Default)]
+struct Notes {
+    calls: Vec<String>,
+    timers: Vec<TimerId>,
+    expired: Vec<(TimerId, Duration)>,
+}
+
+impl Service for Notes {
+    type Connection = ();
+    type Message = u32;
+
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: SocketAddr) {
+        self.calls.push("accepted".into());
+        cx.write(id, b"hello");
+    }
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
+        self.calls.push("received".into());
+        input.take_all();
+    }
+
+    fn drained(&mut self, _: &mut Context<Self>, _: ConnectionId) {
+        self.calls.push("drained".into());
+    }
+
+    fn closed(&mut self, _: &mut Context<Self>, _: ConnectionId, (): (), _: CloseReason) {
+        self.calls.push("closed".into());
+    }
+
+    fn message(&mut self, _: &mut Context<Self>, message: u32) {
+        self.calls.push(format!("message {message}"));
+    }
+
+    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId) {
+        self.calls.push("expired".into());
+        self.expired.push((timer, cx.now()));
+    }
+
+    fn turned(&mut self, _: &mut Context<Self>) {
+        self.calls.push("turned".into());
+    }
+}
+
+fn notes() -> EventLoop<Notes> {
+    EventLoop::new(Config::default(), Notes::default()).expect("a loop")
+}
+
+#[test]
+fn a_tick_has_one_order() {
+    let mut event_loop = notes();
+    let address = event_loop.listen("127.0.0.1:0").expect("a port");
+    let (_, cx) = event_loop.parts();
+    cx.set_timer(Duration::ZERO);
+    event_loop.mailbox().post(1).expect("room");
+    let mut stream = TcpStream::connect(address).expect("connected");
+    std::io::Write::write_all(&mut stream, b"x").expect("sent");
+    // All of it is there before the tick: the connection in the backlog, its byte, the message, the timer.
+    let due = Instant::now() + Duration::from_millis(2);
+    while Instant::now() < due {
+        std::hint::spin_loop();
+    }
+    event_loop.turn(Some(Duration::ZERO)).expect("a tick");
+    let expected = ["accepted", "received", "message 1", "expired", "turned", "drained"];
+    assert_eq!(event_loop.service().calls, expected);
+}
+
+#[test]
+fn timers_fire_in_order_never_early_and_not_when_cancelled() {
+    let mut event_loop = notes();
+    let (service, cx) = event_loop.parts();
+    let start = cx.now();
+    let delays: Vec<u64> = (0..50).map(|n| (n * 37) % 101).collect();
+    service.timers = delays.iter().map(|delay| cx.set_timer(Duration::from_millis(*delay))).collect();
+    for timer in service.timers.iter().step_by(5) {
+        cx.cancel_timer(*timer);
+    }
+    let limit = Instant::now() + PATIENCE;
+    while event_loop.service().expired.len() < 40 && Instant::now() < limit {
+        event_loop.turn(None).expect("a tick");
+    }
+    let Notes { timers, expired, .. } = event_loop.service();
+    let delay = |timer: &TimerId| delays[timers.iter().position(|held| held == timer).expect("one of ours")];
+    assert_eq!(expired.len(), 40);
+    assert!(expired.iter().all(|(timer, at)| *at >= start + Duration::from_millis(delay(timer))), "never early");
+    assert!(expired.is_sorted_by_key(|(timer, _)| delay(timer)), "in order");
+}
+
+#[test]
+fn mail_keeps_its_order_is_bounded_and_wakes_the_loop_once() {
+    let config = Config { mailbox_messages_max: 1_000, ..Config::default() };
+    let mut event_loop = EventLoop::new(config, Notes::default()).expect("a loop");
+    let mailbox = event_loop.mailbox();
+    let posting = std::thread::spawn(move || {
+        for n in 0..1_000 {
+            mailbox.post(n).expect("room");
+        }
+        assert_eq!(mailbox.post(1_000), Err(PostError::Full(1_000)), "and it is handed back");
+    });
+    posting.join().expect("the thread");
+    event_loop.turn(Some(PATIENCE)).expect("a tick");
+    let calls = &event_loop.service().calls;
+    let expected: Vec<String> = (0..1_000).map(|n| format!("message {n}")).chain(["turned".into()]).collect();
+    assert_eq!(calls, &expected, "all in one tick");
+    // A wake-up for each would make the next tick return at once.
+    let start = Instant::now();
+    event_loop.turn(Some(Duration::from_millis(50))).expect("a tick");
+    assert!(start.elapsed() >= Duration::from_millis(50), "no wake-up is left over");
+    event_loop.mailbox().post(1).expect("there is room again");
+}
+
+#[test]
+fn where_descriptors_run_out_accepting_waits_and_does_not_spin() {
+    if std::env::var_os("SEALED_TEST_FEW_DESCRIPTORS").is_some() {
+        return with_few_descriptors();
+    }
+    // In a process of its own, for the limit is the process's.
+    let script = "ulimit -n 40 && exec \"$0\" --exact where_descriptors_run_out_accepting_waits_and_does_not_spin";
+    let program = std::env::current_exe().expect("this program");
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(program)
+        .env("SEALED_TEST_FEW_DESCRIPTORS", "1")
+        .output()
+        .expect("a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+fn with_few_descriptors() {
+    let mut event_loop = notes();
+    let address = event_loop.listen("127.0.0.1:0").expect("a port");
+    let mut streams = Vec::new();
+    while let Ok(stream) = TcpStream::connect(address) {
+        streams.push(stream);
+    }
+    // Some are given back, so that the loop can take a few of those who wait, and not all.
+    streams.truncate(streams.len() - 4);
+    while event_loop.parts().1.stats().accept_pauses == 0 {
+        event_loop.turn(Some(PATIENCE)).expect("a tick");
+    }
+    let start = Instant::now();
+    let mut ticks = 0;
+    while start.elapsed() < Duration::from_millis(500) {
+        event_loop.turn(Some(Duration::from_millis(500))).expect("a tick");
+        ticks += 1;
+    }
+    assert!(ticks < 50, "{ticks} ticks in half a second of waiting");
+    // Who leaves makes room for the others.
+    let accepted = event_loop.parts().1.stats().accepted;
+    let half = streams.len() / 2;
+    streams.truncate(half);
+    let limit = Instant::now() + PATIENCE;
+    while event_loop.parts().1.stats().accepted <= accepted {
+        assert!(Instant::now() < limit, "accepting does not go on");
+        event_loop.turn(Some(Duration::from_millis(10))).expect("a tick");
+    }
+}
+
+#[test]
+fn at_the_limit_of_connections_accepting_waits() {
+    let config = Config { connections_max: 2, ..Config::default() };
+    let mut event_loop = EventLoop::new(config, Notes::default()).expect("a loop");
+    let address = event_loop.listen("127.0.0.1:0").expect("a port");
+    let mut streams: Vec<_> = (0..3).map(|_| TcpStream::connect(address).expect("the backlog has room")).collect();
+    while event_loop.parts().1.stats().accept_pauses == 0 {
+        event_loop.turn(Some(PATIENCE)).expect("a tick");
+    }
+    assert_eq!(event_loop.parts().1.connections(), 2);
+    streams.remove(0);
+    let limit = Instant::now() + PATIENCE;
+    while event_loop.parts().1.stats().accepted < 3 {
+        assert!(Instant::now() < limit, "accepting does not go on");
+        event_loop.turn(Some(Duration::from_millis(10))).expect("a tick");
+    }
+    assert_eq!(event_loop.parts().1.connections(), 2);
+}
+
+/// Says in which loop it was accepted, and panics where it is told to.
+struct Greeter(usize);
+
+impl Service for Greeter {
+    type Connection = ();
+    type Message = ();
+
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: SocketAddr) {
+        cx.write(id, &[self.0 as u8]);
+    }
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
+        input.take_all();
+    }
+
+    fn message(&mut self, _: &mut Context<Self>, (): ()) {
+        panic!("told to");
+    }
+}
+
+fn pool(loops: usize) -> (Pool<()>, SocketAddr) {
+    let mut pool = Pool::new(Config::default(), loops.try_into().ok()).expect("a pool");
+    let address = pool.listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    (pool, address)
+}
+
+#[test]
+fn every_loop_of_a_pool_gets_connections_and_all_stop_together() {
+    let (pool, address) = pool(3);
+    let stopper = pool.stopper();
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(pool.run(|place: Place<()>| Greeter(place.index))));
+    let mut seen = [false; 3];
+    let mut streams = Vec::new();
+    let limit = Instant::now() + PATIENCE;
+    while seen.contains(&false) {
+        assert!(Instant::now() < limit, "{seen:?}");
+        let mut stream = TcpStream::connect(address).expect("connected");
+        let mut index = [0];
+        std::io::Read::read_exact(&mut stream, &mut index).expect("a greeting");
+        seen[usize::from(index[0])] = true;
+        streams.push(stream);
+    }
+    stopper.stop();
+    drop(streams);
+    ended.recv_timeout(PATIENCE).expect("it ends").expect("a good end");
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn a_loop_that_panics_takes_the_pool_with_it() {
+    let (pool, _) = pool(3);
+    let mailbox = pool.mailboxes()[1].clone();
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(pool.run(|place: Place<()>| Greeter(place.index))));
+    mailbox.post(()).expect("room");
+    let outcome = ended.recv_timeout(PATIENCE).expect("it ends");
+    assert!(matches!(outcome, Err(sealed::Error::Panicked)), "{outcome:?}");
+}
+
+#[test]
+fn a_port_that_another_pool_has_cannot_be_shared_with_it() {
+    let (_pool, address) = pool(2);
+    let mut other = Pool::<()>::new(Config::default(), 2.try_into().ok()).expect("a pool");
+    assert!(matches!(other.listen(address), Err(sealed::Error::Listen { .. })));
+}
