@@ -7,6 +7,9 @@ use std::path::Path;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+/// A connection keeps the number of its origin in a byte.
+const ORIGINS_MAX: usize = 250;
+
 /// The whole configuration, as the TOML file has it. What a file leaves out keeps its default; what it has and
 /// we do not know is an error.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -201,6 +204,9 @@ pub enum ConfigError {
     /// The admin listener would be open to anyone.
     #[error("admin.listen = {0} is reachable from other machines. Name the networks that may come in (admin.allow)")]
     OpenAdmin(SocketAddr),
+    /// An origin is not one that a browser sends.
+    #[error("front.origins has {0:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
+    Origin(String),
     /// A value is outside of what makes sense.
     #[error("{name} must be {range}, and is {value}")]
     Range {
@@ -229,6 +235,19 @@ impl Config {
         }
         if !self.admin.listen.ip().to_canonical().is_loopback() && self.admin.allow.is_empty() {
             return Err(ConfigError::OpenAdmin(self.admin.listen));
+        }
+        if front.origins.len() > ORIGINS_MAX {
+            let (name, range, value) = ("front.origins", "a list of at most 250", front.origins.len() as u64);
+            return Err(ConfigError::Range { name, range, value });
+        }
+        let any = ["*".to_owned()];
+        let is_origin = |origin: &String| {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            let named = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+            named && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*')
+        };
+        if let Some(origin) = front.origins.iter().find(|origin| front.origins != any && !is_origin(origin)) {
+            return Err(ConfigError::Origin(origin.clone()));
         }
         let day = 86_400;
         let (limits, history, times) = (&self.limits, &self.history, &self.times);
@@ -300,6 +319,22 @@ mod tests {
         parse(&format!("{open}allow = [\"10.0.0.0/8\"]")).expect("TOML").check().expect("has rules");
         let admin = parse("[admin]\nlisten = \"[::]:8000\"\n").expect("TOML").check();
         assert!(matches!(admin, Err(ConfigError::OpenAdmin(_))), "{admin:?}");
+    }
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        for (origins, fine) in [
+            (r#"["*"]"#, true),
+            (r#"["https://a.example", "http://b.example:8080"]"#, true),
+            ("[]", true),
+            (r#"["*", "https://a.example"]"#, false),
+            (r#"["https://a.example/"]"#, false),
+            (r#"["a.example"]"#, false),
+            ("[\"https://a.example\\r\\nX: y\"]", false),
+        ] {
+            let checked = parse(&format!("[front]\norigins = {origins}")).expect("TOML").check();
+            assert_eq!(checked.is_ok(), fine, "{origins}: {checked:?}");
+        }
     }
 
     #[test]

@@ -323,9 +323,12 @@ fn what_is_wrong(error: httparse::Error, bytes: &[u8]) -> DecodeError {
     }
 }
 
-/// Whether the request line ends with a version that is well-formed: one digit, a dot, one digit.
+/// Whether the request line is one but for its version, which is well-formed: one digit, a dot, one digit.
 fn has_other_version(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| *byte == b'\r').unwrap_or(bytes.len());
-    let version = bytes[..end].rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut words = bytes[..end].split(|byte| *byte == b' ');
+    let (_method, _target, version) = (words.next(), words.next(), words.next());
+    let well_formed = matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+        if major.is_ascii_digit() && minor.is_ascii_digit());
+    well_formed && words.next().is_none()
 }

@@ -212,7 +212,7 @@ fn header_fields() {
         ("space before the first name", "9112 2.2", "GET / HTTP/1.1\r\n Host: h\r\n\r\n", Err(E::Header)),
         ("folded", "9112 5.2: must be refused", get!("X: a", " b"), Err(E::Header)),
         ("folded with a tab", "9112 5.2", get!("X: a", "\tb"), Err(E::Header)),
-        ("folded coding", "9112 5.2, as an attack", get!("Transfer-Encoding:", " chunked"), Err(E::TransferEncoding)),
+        ("folded coding", "9112 5.2, as an attack", get!("Transfer-Encoding:", " chunked"), Err(E::Header)),
         ("folded, empty", "9112 5.2", get!("X: a", " "), Err(E::Header)),
         ("empty name", "9110 5.1", get!(": a"), Err(E::Header)),
         ("no colon", "9112 5", get!("X"), Err(E::Header)),

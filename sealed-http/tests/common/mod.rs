@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test program uses a part
 
+use std::fmt::Write;
+
 use sealed_http::{DecodeError, Event, Limits, RequestDecoder};
 
 /// What became of some bytes: requests in words, and the error that ended them.
@@ -107,7 +109,7 @@ impl Words {
                 let keep = if head.keep_alive() { "keep" } else { "close" };
                 let goes_on = if head.expects_continue() { " continue" } else { "" };
                 let (method, path, minor) = (head.method_name(), head.path(), head.version_minor());
-                self.text += &format!("{separator}{method} {path}{query} 1.{minor} {keep}{goes_on}");
+                let _ = write!(self.text, "{separator}{method} {path}{query} 1.{minor} {keep}{goes_on}");
             }
             Event::Data(data) => {
                 assert!(self.in_request && !data.is_empty());
@@ -123,7 +125,8 @@ impl Words {
 
     fn note_body(&mut self) {
         if !self.body.is_empty() {
-            self.text += &format!(" [{}]", String::from_utf8_lossy(&std::mem::take(&mut self.body)).escape_debug());
+            let body = std::mem::take(&mut self.body);
+            let _ = write!(self.text, " [{}]", String::from_utf8_lossy(&body).escape_debug());
         }
     }
 
