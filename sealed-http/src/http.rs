@@ -32,6 +32,9 @@ impl<H: Handler> Http<'_, H> {
     /// `response` is not sent. To a HEAD request the answer is complete with this.
     ///
     /// Returns whether the body comes in chunks.
+    ///
+    /// # Panics
+    /// Where the status of `response` cannot have a body: 204 and 304.
     pub fn start_stream(&mut self, id: ConnectionId, response: &Response) -> bool {
         let draining = self.cx.is_draining();
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {

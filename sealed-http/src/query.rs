@@ -32,7 +32,8 @@ impl<'a> Query<'a> {
     /// of that name are decoded: a malformed one elsewhere does not matter.
     pub fn get(&self, name: &str) -> Result<Option<Cow<'a, str>>, BadEncoding> {
         let found = self.raw_pairs().find(|(key, _)| {
-            *key == name || ((key.contains('%') || key.contains('+')) && decode(key, true).is_ok_and(|key| key == name))
+            // A name is never compared as it was sent: `a+b` is not the parameter `a+b`, but `a b`.
+            decode(key, true).is_ok_and(|key| key == name)
         });
         found.map(|(_, value)| decode(value, true)).transpose()
     }

@@ -1,6 +1,6 @@
 //! Heads and bodies of known length, one case a row: what is understood, and what is refused and why.
 //!
-//! Each case is sent whole, a byte at a time, and split in two at every position. RFC numbers are 9110 and 9112.
+//! Each case is fed whole, a byte at a time, and split in two at every position. RFC numbers are 9110 and 9112.
 
 mod common;
 
@@ -39,7 +39,7 @@ const OK: Result<&str, E> = Ok("GET / 1.1 keep");
 fn request_lines() {
     let cases: &[Case] = &[
         ("simplest", "9112 3", get!(), OK),
-        ("every known method", "9110 9.1", "DELETE /a HTTP/1.1\r\nHost: h\r\n\r\n", Ok("DELETE /a 1.1 keep")),
+        ("known method", "9110 9.1", "DELETE /a HTTP/1.1\r\nHost: h\r\n\r\n", Ok("DELETE /a 1.1 keep")),
         (
             "unknown method",
             "the server answers 501 or 405",
@@ -99,6 +99,7 @@ fn versions() {
         ("1.2", "spoken by nobody", "GET / HTTP/1.2\r\nHost: h\r\n\r\n", Err(E::Version)),
         ("2.0", "does not look like this", "GET / HTTP/2.0\r\nHost: h\r\n\r\n", Err(E::Version)),
         ("the preface of HTTP/2", "9113 3.4", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Err(E::Version)),
+        ("2.0 and more", "not a request line at all", "GET / HTTP/2.0 x\r\nHost: h\r\n\r\n", Err(E::RequestLine)),
         ("0.9", "well-formed, not spoken", "GET / HTTP/0.9\r\nHost: h\r\n\r\n", Err(E::Version)),
         ("9.9", "well-formed, not spoken", "GET / HTTP/9.9\r\nHost: h\r\n\r\n", Err(E::Version)),
         ("2", "9112 2.3: two numbers", "GET / HTTP/2\r\nHost: h\r\n\r\n", Err(E::RequestLine)),
@@ -462,11 +463,10 @@ fn pipelines() {
         ),
         (
             "more than the length",
-            "the rest is the next request",
-            concat!(post!("Content-Length: 2"; "hi"), "x\r\n"),
-            Err(E::LineEnd).or(Ok("POST /p 1.1 keep [hi]")),
+            "the rest begins the next request",
+            post!("Content-Length: 2"; "hi!"),
+            Ok("POST /p 1.1 keep [hi]"),
         ),
-        ("error behind a request", "the first one stands", concat!(get!(), "BAD\r\n\r\n", get!()), Err(E::RequestLine)),
     ];
     check(cases);
 }

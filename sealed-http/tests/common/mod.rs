@@ -2,8 +2,6 @@
 
 #![allow(dead_code, unreachable_pub)] // each test program uses a part
 
-use std::fmt::Write;
-
 use sealed_http::{DecodeError, Event, Limits, RequestDecoder};
 
 /// What became of some bytes: requests in words, and the error that ended them.
@@ -109,7 +107,7 @@ impl Words {
                 let keep = if head.keep_alive() { "keep" } else { "close" };
                 let goes_on = if head.expects_continue() { " continue" } else { "" };
                 let (method, path, minor) = (head.method_name(), head.path(), head.version_minor());
-                let _ = write!(self.text, "{separator}{method} {path}{query} 1.{minor} {keep}{goes_on}");
+                self.text.extend([separator, &format!("{method} {path}{query} 1.{minor} {keep}{goes_on}")]);
             }
             Event::Data(data) => {
                 assert!(self.in_request && !data.is_empty());
@@ -126,7 +124,7 @@ impl Words {
     fn note_body(&mut self) {
         if !self.body.is_empty() {
             let body = std::mem::take(&mut self.body);
-            let _ = write!(self.text, " [{}]", String::from_utf8_lossy(&body).escape_debug());
+            self.text.extend([" [", &String::from_utf8_lossy(&body).escape_debug().to_string(), "]"]);
         }
     }
 

@@ -1,0 +1,95 @@
+//! Cross-origin answers: who may read, and that nobody else is told so.
+
+use sealed_http::{Cors, Field, Origins, Response};
+
+const ALLOW: &str = "Access-Control-Allow-Origin";
+
+fn cors(origins: Origins) -> Cors {
+    Cors { origins, methods: "GET, POST", headers: "Content-Type", max_age_s: "600" }
+}
+
+fn listed(origins: &[&str]) -> Cors {
+    cors(Origins::Listed(origins.iter().map(|origin| (*origin).to_owned()).collect()))
+}
+
+fn field(name: &'static str, value: &str) -> Field {
+    (name, value.to_owned())
+}
+
+#[test]
+fn any_origin_is_told_the_same() {
+    for origin in [None, Some("https://a.example"), Some("null"), Some("")] {
+        // What is the same for all needs no `Vary`.
+        assert_eq!(cors(Origins::Any).response_fields(origin), [field(ALLOW, "*")], "{origin:?}");
+    }
+}
+
+#[test]
+fn a_listed_origin_is_echoed_and_caches_are_told() {
+    let cors = listed(&["https://a.example", "http://localhost:3000"]);
+    for origin in ["https://a.example", "http://localhost:3000"] {
+        assert_eq!(cors.response_fields(Some(origin)), [field("Vary", "Origin"), field(ALLOW, origin)]);
+    }
+}
+
+#[test]
+fn no_other_origin_is_ever_echoed() {
+    let others = [
+        None,
+        Some(""),
+        Some("null"),
+        Some("*"),
+        Some("https://b.example"),
+        Some("http://a.example"),
+        Some("https://a.example:443"),
+        Some("https://a.example:8443"),
+        Some("https://a.example/"),
+        Some("https://a.example.evil.example"),
+        Some("https://evil.example/https://a.example"),
+        Some("https://A.example"),
+        Some("https://a.exampl"),
+        Some("https://a.example, https://b.example"),
+        Some(" https://a.example"),
+    ];
+    // `null` is what a sandboxed page of anybody's sends, so that listing it would let anybody in.
+    for cors in [listed(&["https://a.example"]), listed(&["https://a.example", "null"]), listed(&[])] {
+        for origin in others {
+            assert_eq!(cors.response_fields(origin), [field("Vary", "Origin")], "{origin:?}");
+            assert_eq!(cors.preflight_fields(origin), [field("Vary", "Origin")], "{origin:?}");
+        }
+    }
+}
+
+#[test]
+fn a_preflight_is_answered_with_what_is_allowed() {
+    let allowed = [
+        field("Access-Control-Allow-Methods", "GET, POST"),
+        field("Access-Control-Allow-Headers", "Content-Type"),
+        field("Access-Control-Max-Age", "600"),
+    ];
+    let any = cors(Origins::Any).preflight_fields(Some("https://a.example"));
+    assert_eq!(any[..1], [field(ALLOW, "*")]);
+    assert_eq!(any[1..], allowed);
+    let one = listed(&["https://a.example"]).preflight_fields(Some("https://a.example"));
+    assert_eq!(one[..2], [field("Vary", "Origin"), field(ALLOW, "https://a.example")]);
+    assert_eq!(one[2..], allowed);
+}
+
+#[test]
+fn credentials_are_never_allowed() {
+    for cors in [cors(Origins::Any), listed(&["https://a.example"])] {
+        let fields = cors.preflight_fields(Some("https://a.example"));
+        assert!(fields.iter().all(|(name, _)| !name.eq_ignore_ascii_case("Access-Control-Allow-Credentials")));
+    }
+}
+
+#[test]
+fn the_fields_fit_a_response() {
+    let fields = listed(&["https://a.example"]).preflight_fields(Some("https://a.example"));
+    let mut out = Vec::new();
+    Response::new(204).with(&fields).encode(&mut out, 1, true, false, "now");
+    let text = String::from_utf8(out).expect("text");
+    for (name, value) in fields {
+        assert!(text.contains(&format!("\r\n{name}: {value}\r\n")), "{name} in {text}");
+    }
+}
