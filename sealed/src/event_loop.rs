@@ -453,9 +453,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn mail(&mut self) {
-        if self.cx.inlet.is_empty() {
-            return;
-        }
+        // In every tick, mail or none: whoever posts takes effect in steps, so a wake-up may come after its message was taken.
         self.cx.inlet.rearm();
         for _ in 0..self.cx.config.messages_per_tick {
             let Some(message) = self.cx.inlet.take() else { break };

@@ -82,7 +82,9 @@ impl<M> Inlet<M> {
     /// Lets posts wake the loop again. To be called before the queue is looked at: whoever posts after the look
     /// then sends a wake-up.
     pub(crate) fn rearm(&self) {
-        self.mailbox.shared.woken.swap(false, Ordering::AcqRel);
+        if self.mailbox.shared.woken.load(Ordering::Acquire) {
+            self.mailbox.shared.woken.swap(false, Ordering::AcqRel);
+        }
     }
 
     pub(crate) fn take(&self) -> Option<M> {
