@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{CloseReason, Error, Result};
 use crate::id::{ConnectionId, ListenerId, TimerId};
 use crate::mailbox::{Inlet, Mailbox};
-use crate::net::{self, Clock, Listener, Poller, Stream};
+use crate::net::{Clock, Listener, Network, Poller, Stream};
 use crate::service::Service;
 use crate::slot::{Flags, Slot};
 use crate::stats::Stats;
@@ -28,6 +28,7 @@ const SLICES_MAX: usize = 64;
 /// harmless everywhere: nothing is found, nothing is done.
 pub struct Context<S: Service> {
     pub(crate) config: Config,
+    network: Network,
     pub(crate) poller: Poller,
     pub(crate) clock: Clock,
     pub(crate) now: Duration,
@@ -52,8 +53,14 @@ pub struct Context<S: Service> {
 }
 
 impl<S: Service> Context<S> {
-    pub(crate) fn new(config: Config, poller: Poller, inlet: Inlet<S::Message>, stopper: Stopper) -> Self {
-        let clock = Clock::start();
+    pub(crate) fn new(
+        config: Config,
+        network: Network,
+        poller: Poller,
+        inlet: Inlet<S::Message>,
+        stopper: Stopper,
+    ) -> Self {
+        let clock = network.clock();
         let now = clock.now();
         Self {
             read_buffer: vec![0; config.read_buffer_bytes.max(1)],
@@ -76,7 +83,8 @@ impl<S: Service> Context<S> {
             stats: Stats::default(),
             freed_since_shrink: 0,
             serial: 0,
-            random: net::entropy(),
+            random: network.entropy(),
+            network,
         }
     }
 
@@ -92,11 +100,7 @@ impl<S: Service> Context<S> {
 
     /// 64 random bits, good for jitter and for names that need not be secret.
     pub fn random(&mut self) -> u64 {
-        // SplitMix64.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        split_mix(&mut self.random)
     }
 
     /// The loop's limits.
@@ -127,7 +131,8 @@ impl<S: Service> Context<S> {
     /// Listens on a TCP address. Port 0 lets the system choose one, which [`local_addr`](Self::local_addr) tells.
     pub fn listen(&mut self, address: SocketAddr) -> Result<ListenerId> {
         let failed = |source| Error::Listen { address, source };
-        let listener = Listener::bind(address, false, self.config.backlog, self.config.silence_max).map_err(failed)?;
+        let Config { backlog, silence_max, .. } = self.config;
+        let listener = self.network.bind(address, false, backlog, silence_max).map_err(failed)?;
         self.add_listener(listener).map_err(failed)
     }
 
@@ -143,7 +148,7 @@ impl<S: Service> Context<S> {
         if self.slots.0.len() >= self.config.connections_max {
             return Err(failed(io::Error::other("the loop has all the connections it may have")));
         }
-        let stream = Stream::connect(address).map_err(failed)?;
+        let stream = self.network.connect(address).map_err(failed)?;
         self.adopt(stream, Flags::CONNECTING, state).map_err(failed)
     }
 
@@ -400,6 +405,14 @@ impl<S: Service> std::fmt::Debug for Context<S> {
             .field("stats", &self.stats)
             .finish_non_exhaustive()
     }
+}
+
+/// The next number of a `SplitMix64` generator.
+pub(crate) fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 fn write_once(stream: &mut Stream, chunks: &[Bytes]) -> io::Result<usize> {

@@ -12,7 +12,7 @@ use crate::error::{CloseReason, Error, Result};
 use crate::id::{ConnectionId, ListenerId, TimerId};
 use crate::input::Input;
 use crate::mailbox::{Inlet, Mailbox};
-use crate::net::{Listener, Poller, Readiness};
+use crate::net::{Listener, Network, Poller, Readiness};
 use crate::service::Service;
 use crate::signal::Signals;
 use crate::slot::Flags;
@@ -40,14 +40,19 @@ pub struct EventLoop<S: Service> {
 impl<S: Service> EventLoop<S> {
     /// Makes a loop that listens nowhere yet.
     pub fn new(config: Config, service: S) -> Result<Self> {
-        let poller = Poller::new().map_err(Error::Create)?;
+        Self::on(Network::System, config, service)
+    }
+
+    pub(crate) fn on(network: Network, config: Config, service: S) -> Result<Self> {
+        let poller = network.poller().map_err(Error::Create)?;
         let waker = poller.waker(WAKER).map_err(Error::Create)?;
         let inlet = Inlet::new(waker.clone(), config.mailbox_messages_max);
-        Ok(Self::assemble(config, poller, inlet, Stopper::new(vec![waker]), service))
+        Ok(Self::assemble(config, network, poller, inlet, Stopper::new(vec![waker]), service))
     }
 
     pub(crate) fn assemble(
         config: Config,
+        network: Network,
         poller: Poller,
         inlet: Inlet<S::Message>,
         stopper: Stopper,
@@ -55,7 +60,7 @@ impl<S: Service> EventLoop<S> {
     ) -> Self {
         Self {
             service,
-            cx: Context::new(config, poller, inlet, stopper),
+            cx: Context::new(config, network, poller, inlet, stopper),
             ready: Vec::new(),
             connecting: Vec::new(),
             signals: None,
@@ -84,7 +89,8 @@ impl<S: Service> EventLoop<S> {
 
     /// Lets SIGINT and SIGTERM stop the loop: it drains within its limit, and a second signal ends that limit.
     pub fn stop_on_signals(&mut self) -> Result<()> {
-        self.signals = Some(Signals::catch(self.cx.poller.registry(), SIGNALS).map_err(Error::Signal)?);
+        let registry = self.cx.poller.registry();
+        self.signals = Some(registry.and_then(|registry| Signals::catch(registry, SIGNALS)).map_err(Error::Signal)?);
         Ok(())
     }
 
@@ -101,6 +107,11 @@ impl<S: Service> EventLoop<S> {
     /// The service, to be looked at between ticks.
     pub fn service(&self) -> &S {
         &self.service
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn poller(&self) -> &Poller {
+        &self.cx.poller
     }
 
     /// The service and its context, to start connections or timers from outside a tick.
@@ -131,7 +142,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn wait(&mut self, wait: Option<Duration>) -> Result<()> {
-        let timeout = if self.has_work() { Some(Duration::ZERO) } else { earliest(wait, self.next_time()) };
+        let timeout = earliest(wait, self.next_wait());
         self.cx.poller.wait(timeout, &mut self.ready).map_err(Error::Wait)?;
         self.cx.now = self.cx.clock.now();
         let mut ready_list = mem::take(&mut self.ready);
@@ -150,6 +161,17 @@ impl<S: Service> EventLoop<S> {
         }
         self.ready = ready_list;
         Ok(())
+    }
+
+    /// When the loop goes on though nothing happen.
+    #[cfg(feature = "sim")]
+    pub(crate) fn wake_time(&self) -> Option<Duration> {
+        self.next_wait().map(|wait| self.cx.now + wait)
+    }
+
+    /// How long there is nothing to do unless something happens; for ever, if `None`.
+    fn next_wait(&self) -> Option<Duration> {
+        if self.has_work() { Some(Duration::ZERO) } else { self.next_time() }
     }
 
     /// Whether something was left over that no event will announce.

@@ -42,6 +42,10 @@
 //!
 //! [`EventLoop::turn`] in `event_loop.rs` is the tick, in its order. `slot.rs` is a connection, `buffers.rs` what it
 //! borrows, `wheel.rs` the timers, `net/` the seam below: all that touches the operating system.
+//!
+//! # Features
+//!
+//! `sim`, off by default: a simulated network with virtual time, to test a service with every fault that a network has.
 
 mod buffers;
 mod config;
@@ -55,6 +59,8 @@ mod net;
 mod pool;
 mod service;
 mod signal;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod slot;
 mod stats;
 mod stopper;

@@ -49,11 +49,14 @@ impl<M> Mailbox<M> {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
             return Err(PostError::Full(message));
         }
+        self.shared.waker.interleave();
         if let Err(mpsc::SendError(message)) = self.sender.send(message) {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
             return Err(PostError::Gone(message));
         }
+        self.shared.waker.interleave();
         if !self.shared.woken.swap(true, Ordering::AcqRel) {
+            self.shared.waker.interleave();
             self.shared.waker.wake();
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::mailbox::{Inlet, Mailbox};
-use crate::net::{Listener, Poller, Waker, reserve_port};
+use crate::net::{Listener, Network, Poller, Waker};
 use crate::service::Service;
 use crate::stopper::Stopper;
 
@@ -31,6 +31,7 @@ pub struct Place<M> {
 #[derive(Debug)]
 pub struct Pool<M> {
     config: Config,
+    network: Network,
     seats: Vec<Seat<M>>,
     stopper: Stopper,
     addresses: Vec<SocketAddr>,
@@ -49,16 +50,20 @@ impl<M: Send + 'static> Pool<M> {
     /// A pool of so many loops. `None`: one for each core.
     pub fn new(config: Config, loops: Option<NonZeroUsize>) -> Result<Self> {
         let loops = loops.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        Self::on(Network::System, config, loops)
+    }
+
+    pub(crate) fn on(network: Network, config: Config, loops: usize) -> Result<Self> {
         let mut wakers: Vec<Waker> = Vec::new();
         let mut seats = Vec::new();
         for _ in 0..loops {
-            let poller = Poller::new().map_err(Error::Create)?;
+            let poller = network.poller().map_err(Error::Create)?;
             let waker = poller.waker(WAKER).map_err(Error::Create)?;
             wakers.push(waker.clone());
             let inlet = Inlet::new(waker, config.mailbox_messages_max);
             seats.push(Seat { poller, inlet, listeners: Vec::new() });
         }
-        Ok(Self { config, seats, stopper: Stopper::new(wakers), addresses: Vec::new(), signals: false })
+        Ok(Self { config, network, seats, stopper: Stopper::new(wakers), addresses: Vec::new(), signals: false })
     }
 
     /// The limits of each loop, to be changed before it listens.
@@ -70,9 +75,10 @@ impl<M: Send + 'static> Pool<M> {
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr> {
         let failed = |source| Error::Listen { address, source };
         let shared = self.seats.len() > 1;
-        let mut bound = if shared { reserve_port(address).map_err(failed)? } else { address };
+        let mut bound = if shared { self.network.reserve_port(address).map_err(failed)? } else { address };
         for seat in &mut self.seats {
-            let listener = Listener::bind(bound, shared, self.config.backlog, self.config.silence_max);
+            let Config { backlog, silence_max, .. } = self.config;
+            let listener = self.network.bind(bound, shared, backlog, silence_max);
             let listener = listener.map_err(failed)?;
             bound = listener.local_addr().map_err(failed)?;
             seat.listeners.push(listener);
@@ -120,10 +126,10 @@ impl<M: Send + 'static> Pool<M> {
         let mut threads = Vec::new();
         for (index, seat) in seats {
             let place = Place { index, mailboxes: mailboxes.clone(), stopper: self.stopper.clone() };
-            let (service, config) = (service.clone(), self.config.clone());
+            let (service, config, network) = (service.clone(), self.config.clone(), self.network.clone());
             let started = thread::Builder::new().name(format!("loop {index}")).spawn(move || {
                 let _guard = StopAll(place.stopper.clone());
-                run_seat(config, seat, place, false, &*service)
+                run_seat(config, network, seat, place, false, &*service)
             });
             match started {
                 Ok(thread) => threads.push(thread),
@@ -137,7 +143,7 @@ impl<M: Send + 'static> Pool<M> {
         if let Some((index, seat)) = first {
             let place = Place { index, mailboxes, stopper: self.stopper.clone() };
             let _guard = StopAll(place.stopper.clone());
-            outcome = run_seat(self.config, seat, place, self.signals, &*service);
+            outcome = run_seat(self.config, self.network, seat, place, self.signals, &*service);
         }
         for thread in threads {
             outcome = outcome.and(thread.join().unwrap_or(Err(Error::Panicked)));
@@ -146,24 +152,53 @@ impl<M: Send + 'static> Pool<M> {
     }
 }
 
+#[cfg(feature = "sim")]
+impl<M: Send + 'static> Pool<M> {
+    /// The loops themselves, for whoever turns them on one thread.
+    pub(crate) fn into_loops<S: Service<Message = M>>(
+        self,
+        service: &impl Fn(Place<M>) -> S,
+    ) -> Result<Vec<EventLoop<S>>> {
+        let mailboxes = self.mailboxes();
+        let seats = self.seats.into_iter().enumerate();
+        let make = |(index, seat)| {
+            let place = Place { index, mailboxes: mailboxes.clone(), stopper: self.stopper.clone() };
+            make_loop(self.config.clone(), self.network.clone(), seat, place, service)
+        };
+        seats.map(make).collect()
+    }
+}
+
 fn run_seat<S: Service>(
     config: Config,
+    network: Network,
     seat: Seat<S::Message>,
     place: Place<S::Message>,
     signals: bool,
     service: &impl Fn(Place<S::Message>) -> S,
 ) -> Result<()> {
+    let mut event_loop = make_loop(config, network, seat, place, service)?;
+    if signals {
+        event_loop.stop_on_signals()?;
+    }
+    event_loop.run()
+}
+
+fn make_loop<S: Service>(
+    config: Config,
+    network: Network,
+    seat: Seat<S::Message>,
+    place: Place<S::Message>,
+    service: &impl Fn(Place<S::Message>) -> S,
+) -> Result<EventLoop<S>> {
     let stopper = place.stopper.clone();
-    let mut event_loop = EventLoop::assemble(config, seat.poller, seat.inlet, stopper, service(place));
+    let mut event_loop = EventLoop::assemble(config, network, seat.poller, seat.inlet, stopper, service(place));
     for listener in seat.listeners {
         let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let failed = |source: io::Error| Error::Listen { address, source };
         event_loop.add_listener(listener).map_err(failed)?;
     }
-    if signals {
-        event_loop.stop_on_signals()?;
-    }
-    event_loop.run()
+    Ok(event_loop)
 }
 
 /// Stops the other loops when one ends, though it be by a panic: half a pool would answer half of the clients.

@@ -5,22 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Listener, Stream};
+use crate::net::Readiness;
 
 /// Events taken from the kernel in one wait. What does not fit comes with the next.
 const EVENTS_MAX: usize = 1024;
-
-/// One source's readiness, as of one wait.
-#[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools)] // independent facts, any of which may hold
-pub(crate) struct Readiness {
-    pub(crate) token: usize,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// The peer will send no more: a read ends with zero bytes or an error.
-    pub(crate) ended: bool,
-    /// The socket holds an error; the next read or write returns it.
-    pub(crate) failed: bool,
-}
 
 /// The kernel's readiness queue. Everything is registered once, edge-triggered, for reading and writing.
 #[derive(Debug)]

@@ -1,0 +1,180 @@
+//! What a loop holds of the network: a poller, its wakers, sockets. They are what `net/` knows.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::network::Net;
+use super::schedule;
+use super::trace::End;
+use crate::net::Readiness;
+
+/// The network, shared by all that is on it. Simulations run on one thread; the lock is there because mailboxes and
+/// stoppers may be sent to others.
+#[derive(Clone)]
+pub(crate) struct Handle(Arc<Mutex<Net>>);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+impl Handle {
+    pub(super) fn new(net: Net) -> Self {
+        Self(Arc::new(Mutex::new(net)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Net> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.lock().now
+    }
+
+    pub(crate) fn unix_time(&self) -> Duration {
+        let net = self.lock();
+        net.calendar_start + net.now
+    }
+
+    pub(crate) fn entropy(&self) -> u64 {
+        self.lock().random.bits()
+    }
+
+    pub(crate) fn poller(&self) -> Poller {
+        let index = self.lock().add_poller();
+        Poller { handle: self.clone(), index }
+    }
+
+    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
+        let end = self.lock().connect(address)?;
+        Ok(Stream { handle: self.clone(), end })
+    }
+
+    pub(crate) fn reserve_port(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+        self.lock().reserve_port(address)
+    }
+
+    pub(crate) fn bind(
+        &self,
+        address: SocketAddr,
+        shared: bool,
+        backlog: i32,
+        silence_max: Option<Duration>,
+    ) -> io::Result<Listener> {
+        let (key, address) = self.lock().bind(address, shared, backlog, silence_max)?;
+        Ok(Listener { handle: self.clone(), key, address })
+    }
+
+    pub(super) fn peer(&self, address: SocketAddr, from: IpAddr, link: Option<super::Link>) -> End {
+        self.lock().connect_for_peer(address, from, link)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Poller {
+    handle: Handle,
+    index: u32,
+}
+
+impl Poller {
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(crate) fn take(&self, ready: &mut Vec<Readiness>) {
+        self.handle.lock().take_ready(self.index, ready);
+    }
+
+    pub(crate) fn waker(&self, token: usize) -> Waker {
+        Waker { handle: self.handle.clone(), poller: self.index, token }
+    }
+
+    pub(crate) fn add_listener(&self, listener: &Listener, token: usize) {
+        self.handle.lock().listen(listener.key, self.index, token);
+    }
+
+    pub(crate) fn add_stream(&self, stream: &Stream, token: usize) {
+        self.handle.lock().register(stream.end, self.index, token);
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Waker {
+    handle: Handle,
+    poller: u32,
+    token: usize,
+}
+
+impl Waker {
+    pub(crate) fn wake(&self) {
+        self.handle.lock().wake(self.poller, self.token);
+    }
+
+    pub(crate) fn interleave(&self) {
+        schedule::interleave(&self.handle);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    handle: Handle,
+    end: End,
+}
+
+impl Stream {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.handle.lock().read(self.end, buffer)
+    }
+
+    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.handle.lock().write(self.end, slices)
+    }
+
+    pub(crate) fn shut_down_writing(&self) {
+        self.handle.lock().shut_down_writing(self.end);
+    }
+
+    pub(crate) fn take_error(&self) -> io::Result<()> {
+        match self.handle.lock().take_error(self.end) {
+            Some(kind) => Err(kind.into()),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.handle.lock().remote(self.end)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.handle.lock().close(self.end);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    handle: Handle,
+    key: u32,
+    address: SocketAddr,
+}
+
+impl Listener {
+    pub(crate) fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (end, peer) = self.handle.lock().accept(self.key)?;
+        Ok((Stream { handle: self.handle.clone(), end }, peer))
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.handle.lock().close_listener(self.key);
+    }
+}

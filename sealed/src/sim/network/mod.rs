@@ -1,0 +1,402 @@
+//! The network itself: sockets, what is on the wires between them, and the clock. It knows nothing of loops.
+//!
+//! Here is what travels and arrives; `listening.rs` is how connections come about, `sockets.rs` what loops do with
+//! theirs, `peers.rs` what tests do with theirs.
+
+mod listening;
+mod peers;
+mod sockets;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+pub(in crate::sim) use peers::PeerState;
+
+use super::trace::{End, Entry, Trace, digest_of};
+use super::{Faults, Link, Random};
+
+/// When a simulation starts by the calendar, in seconds since 1970.
+const START_S: u64 = 1_800_000_000;
+
+pub(in crate::sim) struct Net {
+    pub(in crate::sim) now: Duration,
+    pub(in crate::sim) calendar_start: Duration,
+    pub(in crate::sim) random: Random,
+    pub(in crate::sim) faults: Faults,
+    pub(in crate::sim) link: Arc<Link>,
+    pub(in crate::sim) descriptors_max: usize,
+    pub(in crate::sim) trace: Trace,
+    /// Accepting fails so many times more, whatever chance says.
+    pub(in crate::sim) accepts_to_fail: u32,
+    endpoints: Slab<Endpoint>,
+    listeners: Slab<Listening>,
+    pollers: Vec<Polling>,
+    events: BinaryHeap<Reverse<Scheduled>>,
+    /// Of the events above, those that are on their way; the others are time limits.
+    in_flight: usize,
+    serial: u64,
+    next_port: u16,
+    descriptors: usize,
+    /// What peers asked to be sent before they were connected.
+    unsent: HashMap<u32, Unsent>,
+}
+
+#[derive(Default)]
+struct Unsent {
+    bytes: Vec<u8>,
+    finish: bool,
+}
+
+/// One end of a connection.
+#[allow(clippy::struct_excessive_bools)] // independent facts, any of which may hold
+struct Endpoint {
+    serial: u32,
+    /// The other end; `None` while connecting, and once it is gone.
+    other: Option<End>,
+    owner: Owner,
+    remote: SocketAddr,
+    link: Arc<Link>,
+    received: VecDeque<u8>,
+    /// Bytes of `received` that have not been acknowledged.
+    owed: usize,
+    /// Bytes sent and not acknowledged.
+    unacknowledged: usize,
+    /// When the last segment sent arrives: the next may not overtake it.
+    last_arrival: Duration,
+    error: Option<io::ErrorKind>,
+    silence_max: Option<Duration>,
+    connected: bool,
+    fin_sent: bool,
+    fin_received: bool,
+    vanished: bool,
+    /// Known to be ready by its poller.
+    listed: bool,
+    /// A peer that reads nothing for now.
+    stalled: bool,
+    /// A peer that throws away what it gets, counting only.
+    discards: bool,
+    count_received: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// In a listener's queue.
+    Nobody,
+    Poller {
+        poller: u32,
+        token: usize,
+    },
+    /// A test's own.
+    Peer,
+}
+
+struct Listening {
+    address: SocketAddr,
+    shared: bool,
+    poller: Option<(u32, usize)>,
+    queue: VecDeque<End>,
+    backlog: usize,
+    silence_max: Option<Duration>,
+    listed: bool,
+}
+
+#[derive(Default)]
+struct Polling {
+    ready: Vec<Source>,
+    woken: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Endpoint(End),
+    Listener(u32),
+}
+
+struct Scheduled {
+    at: Duration,
+    serial: u64,
+    event: Event,
+}
+
+enum Event {
+    Data {
+        from: End,
+        to: End,
+        bytes: Box<[u8]>,
+    },
+    Fin {
+        to: End,
+    },
+    Reset {
+        to: End,
+        kind: io::ErrorKind,
+    },
+    Acknowledge {
+        to: End,
+        count: usize,
+    },
+    Connect {
+        from: End,
+        source: SocketAddr,
+        address: SocketAddr,
+        tries: u8,
+    },
+    Connected {
+        to: End,
+    },
+    /// Readiness is told once more: what a fault held back is there now.
+    Announce {
+        to: End,
+    },
+    Wake {
+        poller: u32,
+        token: usize,
+    },
+    /// The kernel gives up on a peer that fell silent. A time limit, not on its way.
+    GiveUp {
+        to: End,
+    },
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.serial == other.serial
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.serial).cmp(&(other.at, other.serial))
+    }
+}
+
+impl Net {
+    pub(in crate::sim) fn new(seed: u64) -> Self {
+        Self {
+            now: Duration::ZERO,
+            calendar_start: Duration::from_secs(START_S),
+            random: Random::new(seed),
+            faults: Faults::default(),
+            link: Arc::new(Link::default()),
+            descriptors_max: usize::MAX,
+            trace: Trace::default(),
+            accepts_to_fail: 0,
+            endpoints: Slab::new(),
+            listeners: Slab::new(),
+            pollers: Vec::new(),
+            events: BinaryHeap::new(),
+            in_flight: 0,
+            serial: 0,
+            next_port: 40_000,
+            descriptors: 0,
+            unsent: HashMap::new(),
+        }
+    }
+
+    pub(in crate::sim) fn note(&mut self, entry: Entry) {
+        self.trace.note(self.now, entry);
+    }
+
+    /// When the next thing happens by itself.
+    pub(in crate::sim) fn next_event(&self) -> Option<Duration> {
+        self.events.peek().map(|Reverse(scheduled)| scheduled.at)
+    }
+
+    /// Whether nothing is on its way.
+    pub(in crate::sim) fn is_quiet(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// Lets the next thing happen, if its time has come.
+    pub(in crate::sim) fn happen(&mut self) -> bool {
+        if self.next_event().is_none_or(|at| at > self.now) {
+            return false;
+        }
+        let Some(Reverse(Scheduled { event, .. })) = self.events.pop() else { return false };
+        if !matches!(event, Event::GiveUp { .. }) {
+            self.in_flight -= 1;
+        }
+        match event {
+            Event::Data { from, to, bytes } => self.data(from, to, &bytes),
+            Event::Fin { to } => self.fin(to),
+            Event::Reset { to, kind } => self.fail(to, kind),
+            Event::Acknowledge { to, count } => self.acknowledge(to, count),
+            Event::Connect { from, source, address, tries } => self.connect_arrives(from, source, address, tries),
+            Event::Connected { to } => self.connected(to),
+            Event::Announce { to } => self.announce(to),
+            Event::Wake { poller, token } => self.wake_now(poller, token),
+            Event::GiveUp { to } => self.fail(to, io::ErrorKind::TimedOut),
+        }
+        true
+    }
+
+    fn schedule(&mut self, delay: Duration, event: Event) {
+        self.schedule_at(self.now + delay, event);
+    }
+
+    fn schedule_at(&mut self, at: Duration, event: Event) {
+        if !matches!(event, Event::GiveUp { .. }) {
+            self.in_flight += 1;
+        }
+        self.serial += 1;
+        self.events.push(Reverse(Scheduled { at, serial: self.serial, event }));
+    }
+
+    fn fault_delay(&mut self) -> Duration {
+        let longest = self.faults.delay_max;
+        self.random.time(longest)
+    }
+
+    fn find(&mut self, end: End) -> Option<&mut Endpoint> {
+        self.endpoints.get_mut(end.index as usize).filter(|endpoint| endpoint.serial == end.serial)
+    }
+
+    fn open(&mut self, owner: Owner, remote: SocketAddr, link: Arc<Link>, silence_max: Option<Duration>) -> End {
+        self.serial += 1;
+        let serial = self.serial as u32;
+        let index = self.endpoints.insert(Endpoint {
+            serial,
+            other: None,
+            owner,
+            remote,
+            link,
+            received: VecDeque::new(),
+            owed: 0,
+            unacknowledged: 0,
+            last_arrival: Duration::ZERO,
+            error: None,
+            silence_max,
+            connected: false,
+            fin_sent: false,
+            fin_received: false,
+            vanished: false,
+            listed: false,
+            stalled: false,
+            discards: false,
+            count_received: 0,
+        });
+        End { index: index as u32, serial }
+    }
+
+    /// How long something sent from an end takes, behind what was sent before.
+    fn arrival(&mut self, from: End, bytes: usize) -> Option<Duration> {
+        let now = self.now;
+        let endpoint = self.find(from)?;
+        let link = endpoint.link.clone();
+        let earliest = endpoint.last_arrival;
+        let (shortest, longest) = (link.latency_min.as_nanos() as u64, link.latency_max.as_nanos() as u64);
+        let latency = Duration::from_nanos(self.random.within(shortest..=longest.max(shortest)));
+        let nanos = link.bandwidth.map_or(0, |bandwidth| bytes as u64 * 1_000_000_000 / bandwidth.max(1));
+        let at = (now + latency).max(earliest) + Duration::from_nanos(nanos);
+        self.find(from)?.last_arrival = at;
+        Some(at)
+    }
+
+    /// Sends something from an end to the other, in order, unless one of the two is cut off.
+    fn transmit(&mut self, from: End, bytes: usize, event: impl FnOnce(End) -> Event) {
+        let Some(endpoint) = self.find(from) else { return };
+        let Some(other) = endpoint.other else { return };
+        if endpoint.vanished {
+            return;
+        }
+        if let Some(at) = self.arrival(from, bytes) {
+            self.schedule_at(at, event(other));
+        }
+    }
+
+    fn data(&mut self, from: End, to: End, bytes: &[u8]) {
+        let Faults { reset, vanish, .. } = self.faults;
+        let Some(endpoint) = self.find(to) else {
+            // Nobody is there any more; a kernel answers for him.
+            return self
+                .schedule(Duration::from_micros(20), Event::Reset { to: from, kind: io::ErrorKind::ConnectionReset });
+        };
+        if endpoint.vanished || endpoint.error.is_some() {
+            return;
+        }
+        let is_peer = endpoint.owner == Owner::Peer;
+        if self.random.chance(reset) {
+            self.fail(to, io::ErrorKind::ConnectionReset);
+            return self.fail(from, io::ErrorKind::ConnectionReset);
+        }
+        if is_peer && self.random.chance(vanish) {
+            return self.vanish(to);
+        }
+        self.note(Entry::Receives { end: to, count: bytes.len(), digest: digest_of(bytes) });
+        let Some(endpoint) = self.find(to) else { return };
+        endpoint.count_received += bytes.len() as u64;
+        endpoint.owed += bytes.len();
+        if !endpoint.discards {
+            endpoint.received.extend(bytes);
+        }
+        if is_peer && !endpoint.stalled {
+            self.pay(to);
+        }
+        self.announce(to);
+    }
+
+    /// Acknowledges what an end has read.
+    fn pay(&mut self, end: End) {
+        let Some(endpoint) = self.find(end) else { return };
+        let count = std::mem::take(&mut endpoint.owed);
+        if count > 0 {
+            self.transmit(end, 0, |other| Event::Acknowledge { to: other, count });
+        }
+    }
+
+    fn acknowledge(&mut self, to: End, count: usize) {
+        let Some(endpoint) = self.find(to).filter(|endpoint| !endpoint.vanished) else { return };
+        endpoint.unacknowledged = endpoint.unacknowledged.saturating_sub(count);
+        self.announce(to);
+    }
+
+    fn fin(&mut self, to: End) {
+        let there = |endpoint: &&mut Endpoint| !endpoint.vanished && endpoint.error.is_none();
+        let Some(endpoint) = self.find(to).filter(there) else { return };
+        endpoint.fin_received = true;
+        self.note(Entry::Ends { end: to });
+        self.announce(to);
+    }
+
+    fn fail(&mut self, to: End, kind: io::ErrorKind) {
+        let Some(endpoint) = self.find(to).filter(|endpoint| !endpoint.vanished) else { return };
+        if endpoint.error.is_some() {
+            return;
+        }
+        endpoint.error = Some(kind);
+        // Whether bytes that came before a reset can still be read differs between systems.
+        let of_loop = matches!(endpoint.owner, Owner::Poller { .. });
+        if of_loop
+            && self.random.chance(0.5)
+            && let Some(endpoint) = self.find(to)
+        {
+            endpoint.received.clear();
+        }
+        self.note(Entry::Fails { end: to, kind });
+        self.announce(to);
+    }
+
+    /// Puts an end on its poller's list.
+    fn announce(&mut self, end: End) {
+        let Some(endpoint) = self.find(end) else { return };
+        let Owner::Poller { poller, .. } = endpoint.owner else { return };
+        if !endpoint.listed {
+            endpoint.listed = true;
+            self.pollers[poller as usize].ready.push(Source::Endpoint(end));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What loops do with their sockets, and what their pollers tell them.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use super::{Event, Net, Owner, Polling, Source};
+use crate::net::Readiness;
+use crate::sim::Faults;
+use crate::sim::trace::{End, Entry};
+
+/// Readiness reported in one wait, at most.
+const EVENTS_MAX: usize = 1024;
+
+impl Net {
+    pub(in crate::sim) fn register(&mut self, end: End, poller: u32, token: usize) {
+        if let Some(endpoint) = self.find(end) {
+            endpoint.owner = Owner::Poller { poller, token };
+            self.announce(end);
+        }
+    }
+
+    pub(in crate::sim) fn read(&mut self, end: End, buffer: &mut [u8]) -> io::Result<usize> {
+        let Faults { short_read, would_block, .. } = self.faults;
+        let room = buffer.len();
+        let blocks = self.random.chance(would_block);
+        let Some(endpoint) = self.find(end) else { return Err(io::ErrorKind::NotConnected.into()) };
+        if endpoint.received.is_empty() {
+            if let Some(kind) = endpoint.error {
+                return Err(kind.into());
+            }
+            if endpoint.fin_received && !blocks {
+                self.note(Entry::Reads { end, room, count: 0 });
+                return Ok(0);
+            }
+            if !endpoint.fin_received {
+                self.note(Entry::WouldBlock { end, reading: true });
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        if blocks {
+            return self.hold_back(end, true);
+        }
+        let available = endpoint.received.len().min(room);
+        let count = if self.random.chance(short_read) { 1 + self.random.below(available) } else { available };
+        let Some(endpoint) = self.find(end) else { return Ok(0) };
+        let (front, back) = endpoint.received.as_slices();
+        let from_front = front.len().min(count);
+        buffer[..from_front].copy_from_slice(&front[..from_front]);
+        buffer[from_front..count].copy_from_slice(&back[..count - from_front]);
+        endpoint.received.drain(..count);
+        if endpoint.received.is_empty() {
+            endpoint.received = VecDeque::new();
+        }
+        let more = !endpoint.received.is_empty();
+        self.note(Entry::Reads { end, room, count });
+        self.pay(end);
+        if more && count < room {
+            // As though the rest came a moment later.
+            let delay = self.fault_delay();
+            self.schedule(delay, Event::Announce { to: end });
+        }
+        Ok(count)
+    }
+
+    pub(in crate::sim) fn write(&mut self, end: End, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Faults { short_write, would_block, .. } = self.faults;
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        let Some(endpoint) = self.find(end) else { return Err(io::ErrorKind::NotConnected.into()) };
+        if let Some(kind) = endpoint.error {
+            return Err(kind.into());
+        }
+        if endpoint.fin_sent {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if !endpoint.connected {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let room = endpoint.link.buffer_bytes.saturating_sub(endpoint.unacknowledged);
+        if room == 0 {
+            self.note(Entry::WouldBlock { end, reading: false });
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if self.random.chance(would_block) {
+            return self.hold_back(end, false);
+        }
+        let mut count = offered.min(room);
+        if count > 0 && self.random.chance(short_write) {
+            count = 1 + self.random.below(count);
+            let delay = self.fault_delay();
+            self.schedule(delay, Event::Announce { to: end });
+        }
+        let mut bytes = Vec::with_capacity(count);
+        for slice in slices {
+            let part = slice.len().min(count - bytes.len());
+            bytes.extend_from_slice(&slice[..part]);
+        }
+        self.note(Entry::Writes { end, offered, count });
+        self.send(end, &bytes);
+        Ok(count)
+    }
+
+    fn hold_back(&mut self, end: End, reading: bool) -> io::Result<usize> {
+        self.note(Entry::WouldBlock { end, reading });
+        let delay = self.fault_delay();
+        self.schedule(delay, Event::Announce { to: end });
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Sends bytes, whatever room there is.
+    pub(super) fn send(&mut self, end: End, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(endpoint) = self.find(end) {
+            endpoint.unacknowledged += bytes.len();
+        }
+        self.transmit(end, bytes.len(), |other| Event::Data { from: end, to: other, bytes: bytes.into() });
+    }
+
+    pub(in crate::sim) fn shut_down_writing(&mut self, end: End) {
+        let Some(endpoint) = self.find(end) else { return };
+        if !std::mem::replace(&mut endpoint.fin_sent, true) {
+            self.transmit(end, 0, |other| Event::Fin { to: other });
+        }
+    }
+
+    pub(in crate::sim) fn take_error(&mut self, end: End) -> Option<io::ErrorKind> {
+        self.find(end).and_then(|endpoint| endpoint.error)
+    }
+
+    pub(in crate::sim) fn remote(&mut self, end: End) -> io::Result<SocketAddr> {
+        match self.find(end) {
+            Some(endpoint) if endpoint.connected => Ok(endpoint.remote),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// A loop's socket is closed.
+    pub(in crate::sim) fn close(&mut self, end: End) {
+        self.descriptors -= 1;
+        self.close_unowned(end, false);
+    }
+
+    /// An end goes: with a word of farewell, or, where bytes were left unread, with a reset.
+    pub(in crate::sim) fn close_unowned(&mut self, end: End, reset: bool) {
+        let Some(endpoint) = self.find(end) else { return };
+        let reset = reset || !endpoint.received.is_empty();
+        let (failed, fin_sent) = (endpoint.error.is_some(), endpoint.fin_sent);
+        self.note(Entry::Closes { end, reset });
+        if reset && !failed {
+            self.transmit(end, 0, |other| Event::Reset { to: other, kind: io::ErrorKind::ConnectionReset });
+        } else if !failed && !fin_sent {
+            self.transmit(end, 0, |other| Event::Fin { to: other });
+        }
+        self.unsent.remove(&end.index);
+        self.endpoints.remove(end.index as usize);
+        if self.endpoints.is_empty() {
+            self.endpoints.shrink_to_fit();
+        }
+    }
+
+    pub(in crate::sim) fn add_poller(&mut self) -> u32 {
+        self.pollers.push(Polling::default());
+        self.pollers.len() as u32 - 1
+    }
+
+    pub(in crate::sim) fn is_ready(&self, poller: u32) -> bool {
+        let poller = &self.pollers[poller as usize];
+        poller.woken.is_some() || !poller.ready.is_empty()
+    }
+
+    pub(in crate::sim) fn take_ready(&mut self, poller: u32, out: &mut Vec<Readiness>) {
+        let polling = &mut self.pollers[poller as usize];
+        if let Some(token) = polling.woken.take() {
+            out.push(Readiness { token, readable: true, writable: false, ended: false, failed: false });
+        }
+        let mut ready = std::mem::take(&mut polling.ready);
+        let rest = ready.split_off(ready.len().min(EVENTS_MAX));
+        self.pollers[poller as usize].ready = rest;
+        self.random.shuffle(&mut ready);
+        for source in ready {
+            let readiness = match source {
+                Source::Endpoint(end) => self.readiness(end),
+                Source::Listener(key) => self.listener_readiness(key, poller),
+            };
+            out.extend(readiness);
+        }
+    }
+
+    fn readiness(&mut self, end: End) -> Option<Readiness> {
+        let endpoint = self.find(end)?;
+        endpoint.listed = false;
+        let Owner::Poller { token, .. } = endpoint.owner else { return None };
+        let failed = endpoint.error.is_some();
+        let ended = endpoint.fin_received || failed;
+        let room = endpoint.unacknowledged < endpoint.link.buffer_bytes;
+        Some(Readiness {
+            token,
+            readable: !endpoint.received.is_empty() || ended,
+            writable: failed || endpoint.connected && room,
+            ended,
+            failed,
+        })
+    }
+
+    fn listener_readiness(&mut self, key: u32, poller: u32) -> Option<Readiness> {
+        // A number is given anew once its listener is gone.
+        let listener = self.listeners.get_mut(key as usize)?;
+        let (_, token) = listener.poller.filter(|(held_by, _)| *held_by == poller)?;
+        listener.listed = false;
+        Some(Readiness { token, readable: !listener.queue.is_empty(), writable: false, ended: false, failed: false })
+    }
+
+    pub(in crate::sim) fn wake(&mut self, poller: u32, token: usize) {
+        let Faults { late_wake, double_wake, .. } = self.faults;
+        if self.random.chance(double_wake) {
+            let delay = self.fault_delay();
+            self.schedule(delay, Event::Wake { poller, token });
+        }
+        if self.random.chance(late_wake) {
+            let delay = self.fault_delay();
+            self.schedule(delay, Event::Wake { poller, token });
+        } else {
+            self.wake_now(poller, token);
+        }
+    }
+
+    pub(super) fn wake_now(&mut self, poller: u32, token: usize) {
+        self.note(Entry::Wakes { poller: poller as usize });
+        self.pollers[poller as usize].woken = Some(token);
+    }
+}

@@ -1,0 +1,58 @@
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::context::split_mix;
+
+/// A stream of random numbers that is the same for the same seed, on every machine.
+///
+/// It is what a simulation draws from, and what a test's own choices should come from, so that the seed tells all.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// Starts a stream.
+    pub fn new(seed: u64) -> Self {
+        // Neighbouring seeds must not be neighbouring states.
+        let mut state = seed ^ 0x5ea1_ed00_0000_0000;
+        split_mix(&mut state);
+        Self(split_mix(&mut state))
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        split_mix(&mut self.0)
+    }
+
+    /// A number below `bound`; 0 where that is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        if bound == 0 { 0 } else { (self.bits() % bound as u64) as usize }
+    }
+
+    /// A number in a range.
+    pub fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
+        let (first, last) = (*range.start(), *range.end());
+        first + self.bits() % (last - first).saturating_add(1).max(1)
+    }
+
+    /// True with this probability. No number is drawn where it is 0.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        probability > 0.0 && f64::from((self.bits() >> 32) as u32) < probability * 4_294_967_296.0
+    }
+
+    /// A time of at most `longest`.
+    pub fn time(&mut self, longest: Duration) -> Duration {
+        Duration::from_nanos(self.within(0..=longest.as_nanos() as u64))
+    }
+
+    /// One of several; none of none.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        from.get(self.below(from.len()))
+    }
+
+    /// Puts a list into random order.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        for index in (1..list.len()).rev() {
+            list.swap(index, self.below(index + 1));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Which loop has its turn, and when: any order that threads could take.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::handles::Handle;
+use super::trace::Entry;
+use crate::error::Result;
+use crate::event_loop::EventLoop;
+use crate::service::Service;
+
+/// The longest that a tick takes. Short ones and long ones mixed let what comes meanwhile pile up as it falls.
+const TICK_MAX: Duration = Duration::from_micros(50);
+/// Turns of other loops in one interruption.
+const INTERLEAVED_MAX: usize = 4;
+/// How deep interruptions are nested.
+const DEPTH_MAX: u32 = 3;
+
+/// A loop, whatever its service.
+pub(super) trait Turns: Any {
+    /// One tick. Returns whether there is to be another.
+    fn turn(&mut self) -> Result<bool>;
+    /// When it would go on by itself.
+    fn next_time(&self) -> Option<Duration>;
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+impl<S: Service> Turns for EventLoop<S> {
+    fn turn(&mut self) -> Result<bool> {
+        EventLoop::turn(self, Some(Duration::ZERO))
+    }
+
+    fn next_time(&self) -> Option<Duration> {
+        self.wake_time()
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+pub(super) struct Node {
+    /// Taken out while it has its turn, and for good once it has ended.
+    event_loop: Option<Box<dyn Turns>>,
+    poller: u32,
+    next_time: Option<Duration>,
+    /// Its thread does something else until then.
+    busy_until: Duration,
+    turns: u64,
+}
+
+pub(super) struct Schedule {
+    pub(super) handle: Handle,
+    nodes: RefCell<Vec<Node>>,
+    depth: Cell<u32>,
+    failure: RefCell<Option<crate::error::Error>>,
+}
+
+thread_local! {
+    /// The schedule whose loop has its turn on this thread.
+    static RUNNING: RefCell<Option<Rc<Schedule>>> = const { RefCell::new(None) };
+}
+
+/// May let other loops have some turns, in the middle of this one's.
+pub(super) fn interleave(handle: &Handle) {
+    let Some(schedule) = RUNNING.with_borrow(Clone::clone) else { return };
+    if schedule.depth.get() >= DEPTH_MAX {
+        return;
+    }
+    let times = {
+        let mut net = handle.lock();
+        let chance = net.faults.interleave;
+        if !net.random.chance(chance) {
+            return;
+        }
+        net.note(Entry::Interleaves);
+        1 + net.random.below(INTERLEAVED_MAX)
+    };
+    for _ in 0..times {
+        let runnable = schedule.runnable();
+        let Some(index) = handle.lock().random.pick(&runnable).copied() else { return };
+        schedule.turn(index);
+    }
+}
+
+impl Schedule {
+    pub(super) fn new(handle: Handle) -> Self {
+        Self { handle, nodes: RefCell::new(Vec::new()), depth: Cell::new(0), failure: RefCell::new(None) }
+    }
+
+    pub(super) fn add(&self, event_loop: Box<dyn Turns>, poller: u32) -> usize {
+        let now = self.handle.now();
+        let mut nodes = self.nodes.borrow_mut();
+        let event_loop = Some(event_loop);
+        nodes.push(Node { event_loop, poller, next_time: Some(now), busy_until: now, turns: 0 });
+        nodes.len() - 1
+    }
+
+    /// Takes a loop out, as it is.
+    pub(super) fn remove(&self, index: usize) -> Option<Box<dyn Turns>> {
+        self.nodes.borrow_mut().get_mut(index)?.event_loop.take()
+    }
+
+    pub(super) fn is_running(&self, index: usize) -> bool {
+        self.nodes.borrow().get(index).is_some_and(|node| node.event_loop.is_some())
+    }
+
+    pub(super) fn turns(&self) -> u64 {
+        self.nodes.borrow().iter().map(|node| node.turns).sum()
+    }
+
+    pub(super) fn with<R>(&self, index: usize, look: impl FnOnce(&mut dyn Any) -> R) -> Option<R> {
+        let mut event_loop = self.remove(index)?;
+        let result = look(event_loop.as_any());
+        self.put_back(index, event_loop);
+        Some(result)
+    }
+
+    /// Lets one thing happen, at the latest at `limit`. Returns false when that has come and nothing is left to do.
+    pub(super) fn step(self: &Rc<Self>, limit: Duration) -> bool {
+        let runnable = self.runnable();
+        let mut net = self.handle.lock();
+        let due = net.next_event().is_some_and(|at| at <= net.now);
+        if !runnable.is_empty() || due {
+            let choice = net.random.below(runnable.len() + usize::from(due));
+            match runnable.get(choice).copied() {
+                None => {
+                    net.happen();
+                }
+                Some(index) => {
+                    let stall = net.faults.stall;
+                    if net.random.chance(stall) {
+                        net.note(Entry::Stalls { node: index });
+                        let longest = net.faults.delay_max;
+                        let until = net.now + net.random.time(longest);
+                        self.nodes.borrow_mut()[index].busy_until = until;
+                    } else {
+                        drop(net);
+                        self.turn(index);
+                    }
+                }
+            }
+            return true;
+        }
+        let Some(then) = self.next_time(net.now, net.next_event()).filter(|then| *then < limit) else {
+            net.now = net.now.max(limit);
+            return false;
+        };
+        net.now = net.now.max(then);
+        let jump = net.faults.jump;
+        if net.random.chance(jump) {
+            let longest = net.faults.jump_max;
+            let by = net.random.time(longest);
+            net.note(Entry::Jumps { by });
+            net.now += by;
+        }
+        true
+    }
+
+    /// Whether no loop has anything to do now.
+    pub(super) fn is_idle(&self) -> bool {
+        let net = self.handle.lock();
+        let soon = net.now + Duration::from_millis(1);
+        self.nodes.borrow().iter().all(|node| {
+            node.event_loop.is_none() || !net.is_ready(node.poller) && node.next_time.is_none_or(|time| time > soon)
+        })
+    }
+
+    /// The loops whose threads would go on now.
+    fn runnable(&self) -> Vec<usize> {
+        let net = self.handle.lock();
+        let can = |node: &Node| {
+            node.event_loop.is_some()
+                && node.busy_until <= net.now
+                && (net.is_ready(node.poller) || node.next_time.is_some_and(|time| time <= net.now))
+        };
+        let nodes = self.nodes.borrow();
+        nodes.iter().enumerate().filter(|(_, node)| can(node)).map(|(index, _)| index).collect()
+    }
+
+    /// When something happens next: an event, or a loop that goes on by itself or is not busy any more.
+    fn next_time(&self, now: Duration, event: Option<Duration>) -> Option<Duration> {
+        let nodes = self.nodes.borrow();
+        let of_node = |node: &Node| {
+            node.event_loop.as_ref()?;
+            if node.busy_until > now { Some(node.busy_until) } else { node.next_time }
+        };
+        nodes.iter().filter_map(of_node).chain(event).min()
+    }
+
+    fn turn(self: &Rc<Self>, index: usize) {
+        let Some(mut event_loop) = self.remove(index) else { return };
+        self.handle.lock().note(Entry::Turn { node: index });
+        let before = RUNNING.replace(Some(self.clone()));
+        self.depth.set(self.depth.get() + 1);
+        let outcome = event_loop.turn();
+        self.depth.set(self.depth.get() - 1);
+        RUNNING.set(before);
+        match outcome {
+            Ok(true) => {
+                self.put_back(index, event_loop);
+                let mut net = self.handle.lock();
+                let until = net.now + net.random.time(TICK_MAX);
+                let node = &mut self.nodes.borrow_mut()[index];
+                node.busy_until = until;
+                node.turns += 1;
+            }
+            Ok(false) => self.handle.lock().note(Entry::Ended { node: index }),
+            Err(error) => *self.failure.borrow_mut() = Some(error),
+        }
+    }
+
+    /// The error that a loop ended with, if one did.
+    pub(super) fn take_failure(&self) -> Option<crate::error::Error> {
+        self.failure.borrow_mut().take()
+    }
+
+    fn put_back(&self, index: usize, event_loop: Box<dyn Turns>) {
+        let node = &mut self.nodes.borrow_mut()[index];
+        node.next_time = event_loop.next_time();
+        node.event_loop = Some(event_loop);
+    }
+}

@@ -1,0 +1,118 @@
+use std::collections::VecDeque;
+use std::fmt::{self, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::time::Duration;
+
+/// Entries kept, the newest ones.
+const KEPT_MAX: usize = 4_096;
+
+/// Everything that happened in a simulation: a digest of all of it, and the newest entries.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    digest: u64,
+    count: u64,
+    kept: VecDeque<(Duration, Entry)>,
+}
+
+/// An end of a connection, as the trace names it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct End {
+    pub(super) index: u32,
+    pub(super) serial: u32,
+}
+
+#[derive(Debug, Hash)]
+pub(super) enum Entry {
+    Turn { node: usize },
+    Ended { node: usize },
+    Connects { end: End },
+    Refused { end: End },
+    Arrives { listener: u32, end: End },
+    Accepts { listener: u32, end: End },
+    AcceptFails { listener: u32 },
+    Reads { end: End, room: usize, count: usize },
+    Writes { end: End, offered: usize, count: usize },
+    WouldBlock { end: End, reading: bool },
+    Receives { end: End, count: usize, digest: u64 },
+    Ends { end: End },
+    Fails { end: End, kind: io::ErrorKind },
+    Closes { end: End, reset: bool },
+    Vanishes { end: End },
+    Wakes { poller: usize },
+    Interleaves,
+    Stalls { node: usize },
+    Jumps { by: Duration },
+    Says { text: String },
+}
+
+impl Trace {
+    pub(super) fn note(&mut self, now: Duration, entry: Entry) {
+        let mut hasher = DefaultHasher::new();
+        (self.digest, now, &entry).hash(&mut hasher);
+        self.digest = hasher.finish();
+        self.count += 1;
+        if self.kept.len() == KEPT_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back((now, entry));
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The newest entries, a line each.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let earlier = self.count - self.kept.len() as u64;
+        if earlier > 0 {
+            text = format!("({earlier} earlier entries)\n");
+        }
+        for (now, entry) in &self.kept {
+            let _ = writeln!(text, "{:>14.6} s  {entry}", now.as_secs_f64());
+        }
+        text
+    }
+}
+
+pub(super) fn digest_of(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "end {}#{}", self.index, self.serial)
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Turn { node } => write!(f, "loop {node} turns"),
+            Self::Ended { node } => write!(f, "loop {node} has ended"),
+            Self::Connects { end } => write!(f, "{end:?} connects"),
+            Self::Refused { end } => write!(f, "{end:?} is refused"),
+            Self::Arrives { listener, end } => write!(f, "{end:?} waits at listener {listener}"),
+            Self::Accepts { listener, end } => write!(f, "listener {listener} accepts {end:?}"),
+            Self::AcceptFails { listener } => write!(f, "listener {listener} fails to accept"),
+            Self::Reads { end, room, count } => write!(f, "{end:?} reads {count}, with room for {room}"),
+            Self::Writes { end, offered, count } => write!(f, "{end:?} writes {count} of {offered}"),
+            Self::WouldBlock { end, reading: true } => write!(f, "{end:?} has nothing to read"),
+            Self::WouldBlock { end, reading: false } => write!(f, "{end:?} cannot write"),
+            Self::Receives { end, count, .. } => write!(f, "{end:?} receives {count}"),
+            Self::Ends { end } => write!(f, "{end:?} hears the end"),
+            Self::Fails { end, kind } => write!(f, "{end:?} fails: {kind}"),
+            Self::Closes { end, reset: false } => write!(f, "{end:?} closes"),
+            Self::Closes { end, reset: true } => write!(f, "{end:?} closes, with a reset"),
+            Self::Vanishes { end } => write!(f, "{end:?} falls silent"),
+            Self::Wakes { poller } => write!(f, "loop {poller} is woken"),
+            Self::Interleaves => write!(f, "  others run in between"),
+            Self::Stalls { node } => write!(f, "loop {node} stalls"),
+            Self::Jumps { by } => write!(f, "the clock jumps {by:?} ahead"),
+            Self::Says { text } => write!(f, "-- {text}"),
+        }
+    }
+}
