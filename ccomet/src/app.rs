@@ -270,7 +270,7 @@ impl App {
         for to in 0..self.place.mailboxes.len() {
             let Some(mail) = self.broker.take_mail(to) else { continue };
             match self.place.mailboxes[to].post(mail) {
-                // Gone: the server goes down, and that loop was the first.
+                // Gone: that loop broke down, and the server with it.
                 Ok(()) | Err(PostError::Gone(_)) => {}
                 Err(PostError::Full(mail)) => {
                     self.broker.return_mail(to, mail);

@@ -16,7 +16,7 @@ use crate::net::{Listener, Network, Poller, Readiness};
 use crate::service::Service;
 use crate::signal::Signals;
 use crate::slot::Flags;
-use crate::stopper::Stopper;
+use crate::stopper::{Attendance, Stopper};
 
 pub(crate) const WAKER: usize = usize::MAX;
 const SIGNALS: usize = usize::MAX - 1;
@@ -33,6 +33,7 @@ pub struct EventLoop<S: Service> {
     connecting: Vec<u32>,
     signals: Option<Signals>,
     stops_seen: u32,
+    attendance: Attendance,
     /// Accepting failed for want of descriptors or places; not to be tried before this.
     accept_after: Option<Duration>,
 }
@@ -47,7 +48,9 @@ impl<S: Service> EventLoop<S> {
         let poller = network.poller().map_err(Error::Create)?;
         let waker = poller.waker(WAKER).map_err(Error::Create)?;
         let inlet = Inlet::new(waker.clone(), config.mailbox_messages_max);
-        Ok(Self::assemble(config, network, poller, inlet, Stopper::new(vec![waker]), service))
+        let stopper = Stopper::new(vec![waker]);
+        let attendance = Attendance::new(stopper.clone());
+        Ok(Self::assemble(config, network, poller, inlet, stopper, attendance, service))
     }
 
     pub(crate) fn assemble(
@@ -56,6 +59,7 @@ impl<S: Service> EventLoop<S> {
         poller: Poller,
         inlet: Inlet<S::Message>,
         stopper: Stopper,
+        attendance: Attendance,
         service: S,
     ) -> Self {
         Self {
@@ -65,6 +69,7 @@ impl<S: Service> EventLoop<S> {
             connecting: Vec::new(),
             signals: None,
             stops_seen: 0,
+            attendance,
             accept_after: None,
         }
     }
@@ -119,7 +124,7 @@ impl<S: Service> EventLoop<S> {
         (&mut self.service, &mut self.cx)
     }
 
-    /// Runs until the loop has been stopped and has drained.
+    /// Runs until the loop, and with it the pool that it may be of, has been stopped and has drained.
     pub fn run(&mut self) -> Result<()> {
         while self.turn(None)? {}
         Ok(())
@@ -138,7 +143,11 @@ impl<S: Service> EventLoop<S> {
         self.flush();
         self.close();
         self.cx.stats.ticks += 1;
-        Ok(!(self.cx.is_draining() && self.cx.slots.0.is_empty()))
+        if !self.cx.is_draining() {
+            return Ok(true);
+        }
+        let busy = !self.cx.slots.0.is_empty();
+        Ok(self.attendance.anyone_busy(busy))
     }
 
     fn wait(&mut self, wait: Option<Duration>) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::event_loop::{EventLoop, WAKER};
 use crate::mailbox::{Inlet, Mailbox};
 use crate::net::{Listener, Network, Poller, Waker};
 use crate::service::Service;
-use crate::stopper::Stopper;
+use crate::stopper::{Attendance, Stopper};
 
 /// A loop's place in its pool, given to the service that is made for it.
 #[derive(Debug, Clone)]
@@ -44,6 +44,7 @@ struct Seat<M> {
     poller: Poller,
     inlet: Inlet<M>,
     listeners: Vec<Listener>,
+    attendance: Attendance,
 }
 
 impl<M: Send + 'static> Pool<M> {
@@ -55,15 +56,20 @@ impl<M: Send + 'static> Pool<M> {
 
     pub(crate) fn on(network: Network, config: Config, loops: usize) -> Result<Self> {
         let mut wakers: Vec<Waker> = Vec::new();
-        let mut seats = Vec::new();
+        let mut halves = Vec::new();
         for _ in 0..loops {
             let poller = network.poller().map_err(Error::Create)?;
             let waker = poller.waker(WAKER).map_err(Error::Create)?;
             wakers.push(waker.clone());
-            let inlet = Inlet::new(waker, config.mailbox_messages_max);
-            seats.push(Seat { poller, inlet, listeners: Vec::new() });
+            halves.push((poller, Inlet::new(waker, config.mailbox_messages_max)));
         }
-        Ok(Self { config, network, seats, stopper: Stopper::new(wakers), addresses: Vec::new(), signals: false })
+        let stopper = Stopper::new(wakers);
+        let seat = |(poller, inlet)| {
+            let attendance = Attendance::new(stopper.clone());
+            Seat { poller, inlet, listeners: Vec::new(), attendance }
+        };
+        let seats = halves.into_iter().map(seat).collect();
+        Ok(Self { config, network, seats, stopper, addresses: Vec::new(), signals: false })
     }
 
     /// The limits of each loop, to be changed before it listens.
@@ -192,8 +198,9 @@ fn make_loop<S: Service>(
     service: &impl Fn(Place<S::Message>) -> S,
 ) -> Result<EventLoop<S>> {
     let stopper = place.stopper.clone();
-    let mut event_loop = EventLoop::assemble(config, network, seat.poller, seat.inlet, stopper, service(place));
-    for listener in seat.listeners {
+    let Seat { poller, inlet, listeners, attendance } = seat;
+    let mut event_loop = EventLoop::assemble(config, network, poller, inlet, stopper, attendance, service(place));
+    for listener in listeners {
         let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let failed = |source: io::Error| Error::Listen { address, source };
         event_loop.add_listener(listener).map_err(failed)?;

@@ -366,3 +366,36 @@ fn loops_connect_to_one_another() {
     stage.sim.set_faults(Faults { slow_connect: 1.0, ..Faults::default() });
     assert_eq!(call("10.0.0.1:7777"), ["NotConnected(TimedOut)"]);
 }
+
+/// Lets nobody go.
+struct Host;
+
+impl Service for Host {
+    type Connection = ();
+    type Message = ();
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
+        input.take_all();
+    }
+
+    fn draining(&mut self, _: &mut Context<Self>, _: Duration) {}
+}
+
+#[test]
+fn loops_of_a_pool_go_together_and_a_second_stop_ends_them_all() {
+    let sim = Simulation::new(1);
+    let mut pool = sim.pool(Config { drain_limit: SECOND * 3_600, ..Config::default() }, 3).expect("a pool");
+    pool.listen(address()).expect("an address");
+    let stopper = pool.stopper();
+    let loops = sim.start_pool(pool, |_| Host).expect("loops");
+    let running = || loops.iter().filter(|id| sim.is_running(**id)).count();
+    let mut guest = sim.connect(address());
+    sim.settle();
+    stopper.stop();
+    sim.run_for(SECOND * 60);
+    assert_eq!(running(), 3, "two have nobody, and wait for the third");
+    stopper.stop();
+    sim.settle();
+    assert_eq!(running(), 0);
+    guest.expect_end();
+}
