@@ -129,6 +129,14 @@ impl App {
         }
     }
 
+    /// Adds what this loop holds to what others do.
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
+        all.asking += self.askers.len();
+        self.hub.add_to(all);
+        self.broker.add_to(all);
+    }
+
     fn call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>, call: Call) {
         match call {
             Call::Publish { channel, payload, sender, reply } => {
@@ -317,9 +325,6 @@ impl Handler for App {
         if let Some(client) = http.state_mut(id) {
             (client.door, client.barred) = (door, barred);
         }
-        if self.sweep.is_none() {
-            self.sweep = Some(http.set_timer(SWEEP_INTERVAL));
-        }
     }
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
@@ -425,6 +430,10 @@ impl Handler for App {
     }
 
     fn turned(&mut self, http: &mut Http<'_, Self>) {
+        // A loop to which nobody ever connects may be the home of channels all the same.
+        if self.sweep.is_none() {
+            self.sweep = Some(http.set_timer(SWEEP_INTERVAL));
+        }
         self.broker.flush();
         self.pump(http);
         if self.hub.is_dirty() {

@@ -7,9 +7,10 @@
 //! use ccomet::{Config, Server};
 //!
 //! # fn main() -> Result<(), ccomet::Error> {
-//! let server = Server::bind(Config::default())?;
+//! let mut server = Server::bind(Config::default())?;
+//! server.stop_on_signals()?;
 //! println!("listening on http://{}", server.front());
-//! server.run_until_signalled()
+//! server.run()
 //! # }
 //! ```
 //!
@@ -28,7 +29,11 @@ mod log;
 mod message;
 mod position;
 mod server;
+#[cfg(feature = "sim")]
+mod simulated;
 mod wire;
 
 pub use config::{Admin, Config, ConfigError, Front, History, Limits, Times};
 pub use server::{Error, Server};
+#[cfg(feature = "sim")]
+pub use simulated::{Holdings, Simulated};

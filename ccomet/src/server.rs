@@ -35,9 +35,17 @@ pub struct Server {
 impl Server {
     /// Checks the configuration and opens both listeners. Port 0 lets the system choose.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        config.check()?;
         let loops = config.loops;
-        let mut pool = Pool::new(loop_config(&config, 1), loops)?;
+        Self::bind_to(config, |loop_config| Pool::new(loop_config, loops))
+    }
+
+    /// The same on a pool that is made here.
+    pub(crate) fn bind_to(
+        config: Config,
+        make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<Mail>>,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        let mut pool = make_pool(loop_config(&config, 1))?;
         let count = pool.loops();
         *pool.config_mut() = loop_config(&config, count);
         // In this order: a listener's number tells which of the two it is.
@@ -65,17 +73,22 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
         tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
-        let config = self.config;
-        let settings = http_settings(&config);
-        self.pool.run(move |place: Place<Mail>| HttpServer::new(settings.clone(), App::new(config.clone(), place)))?;
+        let (pool, service) = self.into_parts();
+        pool.run(service)?;
         tracing::info!("stopped");
         Ok(())
     }
 
-    /// Runs until it is stopped, or SIGINT or SIGTERM comes, and has drained.
-    pub fn run_until_signalled(mut self) -> Result<(), Error> {
-        self.pool.stop_on_signals();
-        self.run()
+    /// The pool, and what makes the service of each of its loops.
+    pub(crate) fn into_parts(self) -> (Pool<Mail>, impl Fn(Place<Mail>) -> HttpServer<App> + Send + Sync + 'static) {
+        let Self { pool, config, .. } = self;
+        let settings = http_settings(&config);
+        (pool, move |place| HttpServer::new(settings.clone(), App::new(config.clone(), place)))
+    }
+
+    /// Lets SIGINT and SIGTERM stop the server, from now on; a second one ends its limit.
+    pub fn stop_on_signals(&mut self) -> Result<(), Error> {
+        Ok(self.pool.stop_on_signals()?)
     }
 }
 

@@ -10,8 +10,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.front.listen = address.parse()?;
     config.admin.listen = "127.0.0.1:0".parse()?;
     config.front.demo = false;
-    let server = Server::bind(config)?;
+    let mut server = Server::bind(config)?;
+    server.stop_on_signals()?;
     println!("listening on {}", server.front());
-    server.run_until_signalled()?;
+    server.run()?;
     Ok(())
 }

@@ -162,6 +162,11 @@ impl<S: Service> Context<S> {
         self.slots.0.len()
     }
 
+    /// How many timers are set.
+    pub fn timers(&self) -> usize {
+        self.timers.0.len()
+    }
+
     /// The ids of all open connections. Costs a walk over the slab.
     pub fn connection_ids(&self) -> Vec<ConnectionId> {
         let open = self.slots.0.iter().filter(|(_, slot)| slot.is_open());

@@ -19,7 +19,7 @@ use crate::slot::Flags;
 use crate::stopper::{Attendance, Stopper};
 
 pub(crate) const WAKER: usize = usize::MAX;
-const SIGNALS: usize = usize::MAX - 1;
+pub(crate) const SIGNALS: usize = usize::MAX - 1;
 
 /// Runs one service over its connections, on one thread.
 ///
@@ -31,7 +31,7 @@ pub struct EventLoop<S: Service> {
     cx: Context<S>,
     ready: Vec<Readiness>,
     connecting: Vec<u32>,
-    signals: Option<Signals>,
+    pub(crate) signals: Option<Signals>,
     stops_seen: u32,
     attendance: Attendance,
     /// Accepting failed for want of descriptors or places; not to be tried before this.
@@ -200,7 +200,9 @@ impl<S: Service> EventLoop<S> {
         let cx = &self.cx;
         let until = |time: Duration| time.saturating_sub(cx.now);
         let wheels = earliest(cx.deadlines.next_wait(cx.now), cx.alarms.next_wait(cx.now));
-        earliest(earliest(wheels, self.accept_after.map(until)), cx.draining_until.map(until))
+        // When it has passed, all are gone, and only other loops are waited for.
+        let limit = cx.draining_until.filter(|limit| *limit > cx.now);
+        earliest(earliest(wheels, self.accept_after.map(until)), limit.map(until))
     }
 
     /// Notes what the kernel reported of a connection.

@@ -8,10 +8,11 @@ use std::thread;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::event_loop::{EventLoop, WAKER};
+use crate::event_loop::{EventLoop, SIGNALS, WAKER};
 use crate::mailbox::{Inlet, Mailbox};
 use crate::net::{Listener, Network, Poller, Waker};
 use crate::service::Service;
+use crate::signal::Signals;
 use crate::stopper::{Attendance, Stopper};
 
 /// A loop's place in its pool, given to the service that is made for it.
@@ -35,7 +36,7 @@ pub struct Pool<M> {
     seats: Vec<Seat<M>>,
     stopper: Stopper,
     addresses: Vec<SocketAddr>,
-    signals: bool,
+    signals: Option<Signals>,
 }
 
 /// What a loop needs before its thread exists.
@@ -69,7 +70,7 @@ impl<M: Send + 'static> Pool<M> {
             Seat { poller, inlet, listeners: Vec::new(), attendance }
         };
         let seats = halves.into_iter().map(seat).collect();
-        Ok(Self { config, network, seats, stopper, addresses: Vec::new(), signals: false })
+        Ok(Self { config, network, seats, stopper, addresses: Vec::new(), signals: None })
     }
 
     /// The limits of each loop, to be changed before it listens.
@@ -103,9 +104,12 @@ impl<M: Send + 'static> Pool<M> {
         self.seats.len()
     }
 
-    /// Lets SIGINT and SIGTERM stop the pool: all loops drain within the limit, and a second signal ends that limit.
-    pub fn stop_on_signals(&mut self) {
-        self.signals = true;
+    /// Lets SIGINT and SIGTERM stop the pool, from now on: all loops drain within the limit, and a second signal ends
+    /// that limit.
+    pub fn stop_on_signals(&mut self) -> Result<()> {
+        let registry = self.seats[0].poller.registry();
+        self.signals = Some(registry.and_then(|registry| Signals::catch(registry, SIGNALS)).map_err(Error::Signal)?);
+        Ok(())
     }
 
     /// Stops the whole pool, from any thread.
@@ -135,7 +139,7 @@ impl<M: Send + 'static> Pool<M> {
             let (service, config, network) = (service.clone(), self.config.clone(), self.network.clone());
             let started = thread::Builder::new().name(format!("loop {index}")).spawn(move || {
                 let _guard = StopAll(place.stopper.clone());
-                run_seat(config, network, seat, place, false, &*service)
+                run_seat(config, network, seat, place, None, &*service)
             });
             match started {
                 Ok(thread) => threads.push(thread),
@@ -180,13 +184,11 @@ fn run_seat<S: Service>(
     network: Network,
     seat: Seat<S::Message>,
     place: Place<S::Message>,
-    signals: bool,
+    signals: Option<Signals>,
     service: &impl Fn(Place<S::Message>) -> S,
 ) -> Result<()> {
     let mut event_loop = make_loop(config, network, seat, place, service)?;
-    if signals {
-        event_loop.stop_on_signals()?;
-    }
+    event_loop.signals = signals;
     event_loop.run()
 }
 

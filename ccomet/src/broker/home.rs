@@ -109,6 +109,13 @@ impl Home {
         }
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
+        all.channels += self.channels.len();
+        all.names += self.channels.iter().map(|(_, channel)| channel.waiting.len()).sum::<usize>();
+        all.history_bytes += self.bytes;
+    }
+
     /// Takes a command from a loop.
     pub(crate) fn command(&mut self, from: usize, now: Now, command: Command) {
         match command {
@@ -146,6 +153,8 @@ impl Home {
                 self.said.push((attachment.to, delivery));
             }
         }
+        // What was too much and had to stay until now.
+        self.evict();
     }
 
     /// Drops what has become too old, a share of the channels at a time.
@@ -154,10 +163,11 @@ impl Home {
         for _ in 0..share.min(self.channels.capacity()) {
             let key = self.sweep_next;
             self.sweep_next = (self.sweep_next + 1) % self.channels.capacity().max(1);
-            let Some(channel) = self.channels.get_mut(key) else { continue };
-            self.bytes -= channel.log.bytes();
-            channel.log.trim(&self.limits.history, now.unix_ms);
-            self.bytes += channel.log.bytes();
+            if !self.channels.contains(key) {
+                continue;
+            }
+            self.trim(key, now);
+            let channel = &self.channels[key];
             let idle = channel.attached.is_empty() && channel.log.is_empty() && !channel.dirty;
             if idle && now.unix_ms.saturating_sub(channel.touched_ms) >= self.limits.idle_max_ms {
                 self.remove(key);
@@ -175,12 +185,11 @@ impl Home {
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };
         let channel = &mut self.channels[key];
-        let kept = channel.log.bytes();
+        self.bytes += message.cost();
         let number = channel.log.push(Arc::new(message));
-        channel.log.trim(&self.limits.history, now.unix_ms);
         channel.touched_ms = now.unix_ms;
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
-        self.bytes = self.bytes - kept + channel.log.bytes();
+        self.trim(key, now);
         self.mark(key);
         self.evict();
         self.say(from, Event::Accepted { ticket, spot });
@@ -202,8 +211,8 @@ impl Home {
             Ok(key) => key,
             Err(why) => return self.say(from, Event::NotAttached { channel: name, why }),
         };
+        self.trim(key, now);
         let channel = &mut self.channels[key];
-        channel.log.trim(&self.limits.history, now.unix_ms);
         let cursor = channel.log.next();
         match channel.attached.iter_mut().find(|attachment| attachment.to == from) {
             Some(attachment) => attachment.cursor = cursor,
@@ -296,6 +305,14 @@ impl Home {
         for link in &mut self.links {
             link.queue.retain(|queued| *queued != key);
         }
+    }
+
+    /// Drops what a channel may not keep any more.
+    fn trim(&mut self, key: usize, now: Now) {
+        let log = &mut self.channels[key].log;
+        self.bytes -= log.bytes();
+        log.trim(&self.limits.history, now.unix_ms);
+        self.bytes += log.bytes();
     }
 
     fn mark(&mut self, key: usize) {

@@ -41,6 +41,11 @@ impl MemoryBroker {
         }
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
+        self.home.add_to(all);
+    }
+
     /// Takes what another loop sent.
     pub(crate) fn receive(&mut self, now: Now, mail: Mail) {
         for parcel in mail.parcels {

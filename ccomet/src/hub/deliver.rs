@@ -11,10 +11,18 @@ use crate::wire::problem::Problem;
 use crate::wire::sse::{self, Framing};
 use crate::wire::{Form, classic, native};
 
-/// A gap that a subscriber is to be told of: how many messages it missed, if that is known.
+/// How many messages a subscriber missed, if that is known.
+#[derive(Debug, Clone, Copy)]
+struct Missed(Option<u64>);
+
+/// A gap that a subscriber is to be told of when it starts.
 #[derive(Debug, Clone, Copy)]
 struct Gap {
-    missed: Option<u64>,
+    /// Which of its channels.
+    index: usize,
+    /// Where it was there.
+    from: Spot,
+    missed: Missed,
 }
 
 impl Hub {
@@ -32,9 +40,12 @@ impl Hub {
         let mut gaps = Vec::new();
         for (index, part) in subscriber.parts().iter_mut().enumerate() {
             let channel = &self.channels[part.channel as usize];
-            let (cursor, gap) = resolve(channel, part.start.take().unwrap_or(Start::Latest));
+            let start = part.start.take().unwrap_or(Start::Latest);
+            let (cursor, missed) = resolve(channel, start);
             part.cursor = cursor;
-            gaps.extend(gap.map(|gap| (index, gap)));
+            if let (Start::After(from), Some(missed)) = (start, missed) {
+                gaps.push(Gap { index, from, missed });
+            }
         }
         match subscriber.kind.framing() {
             Some(framing) => self.start_stream(key, framing, &gaps, sink),
@@ -42,7 +53,7 @@ impl Hub {
         }
     }
 
-    fn start_stream(&mut self, key: u32, framing: Framing, gaps: &[(usize, Gap)], sink: &mut impl Sink) {
+    fn start_stream(&mut self, key: u32, framing: Framing, gaps: &[Gap], sink: &mut impl Sink) {
         let subscriber = &mut self.subscribers[key as usize];
         let peer = subscriber.peer;
         let spots = spots(&self.channels, subscriber.parts());
@@ -51,9 +62,15 @@ impl Hub {
         // Not with the position behind a gap: a client that lost the stream between the two would never hear of it.
         let start = if gaps.is_empty() { Some(spots.iter().copied()) } else { None };
         sse::write_hello(framing, self.limits.heartbeat_ms, start, &mut hello);
-        for (index, gap) in gaps {
-            let item = gap_item(&self.channels[subscriber.parts()[*index].channel as usize], *gap, spots[*index]);
-            sse::write_event(framing, Some("gap"), spots.iter().copied(), &item, &mut hello);
+        // Likewise, each gap's id covers the gaps that have been told, and those behind it not yet.
+        let mut told = spots.clone();
+        for gap in gaps {
+            told[gap.index] = gap.from;
+        }
+        for Gap { index, missed, .. } in gaps.iter().copied() {
+            told[index] = spots[index];
+            let item = gap_item(&self.channels[subscriber.parts()[index].channel as usize], missed, spots[index]);
+            sse::write_event(framing, Some("gap"), told.iter().copied(), &item, &mut hello);
         }
         if !sink.stream(peer, &[Bytes::from(hello)]) {
             subscriber.set(Flags::BLOCKED);
@@ -64,16 +81,18 @@ impl Hub {
         self.feed_stream(key, sink);
     }
 
-    fn start_poll(&mut self, key: u32, gaps: &[(usize, Gap)], sink: &mut impl Sink) {
+    fn start_poll(&mut self, key: u32, gaps: &[Gap], sink: &mut impl Sink) {
         let subscriber = &mut self.subscribers[key as usize];
         let items: Vec<Vec<u8>> = if subscriber.kind == Kind::Classic {
             Vec::new()
         } else {
             let spots = spots(&self.channels, subscriber.parts());
-            let channel = |index: usize, parts: &[Part]| parts[index].channel as usize;
-            gaps.iter()
-                .map(|(index, gap)| gap_item(&self.channels[channel(*index, subscriber.parts())], *gap, spots[*index]))
-                .collect()
+            let parts = subscriber.parts();
+            let item = |gap: &Gap| {
+                let channel = &self.channels[parts[gap.index].channel as usize];
+                gap_item(channel, gap.missed, spots[gap.index])
+            };
+            gaps.iter().map(item).collect()
         };
         let has_news =
             subscriber.parts().iter().any(|part| self.channels[part.channel as usize].log.next() > part.cursor);
@@ -158,7 +177,7 @@ impl Hub {
             }
             let mut chunks = Vec::new();
             if part.cursor < channel.log.first() {
-                let missed = Gap { missed: Some(channel.log.first() - part.cursor) };
+                let missed = Missed(Some(channel.log.first() - part.cursor));
                 part.cursor = channel.log.first();
                 let item = gap_item(channel, missed, channel.spot(part.cursor));
                 let mut event = Vec::new();
@@ -269,7 +288,7 @@ impl Hub {
 }
 
 /// Where a subscription starts in a channel, and what it is told of what it cannot have.
-fn resolve(channel: &Channel, start: Start) -> (u64, Option<Gap>) {
+fn resolve(channel: &Channel, start: Start) -> (u64, Option<Missed>) {
     let (first, next) = (channel.log.first(), channel.log.next());
     match start {
         Start::Latest => (next, None),
@@ -277,9 +296,9 @@ fn resolve(channel: &Channel, start: Start) -> (u64, Option<Gap>) {
         Start::Number(number) => (number.clamp(first, next), None),
         Start::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
             let missed = first.saturating_sub(spot.next);
-            (spot.next.max(first), (missed > 0).then_some(Gap { missed: Some(missed) }))
+            (spot.next.max(first), (missed > 0).then_some(Missed(Some(missed))))
         }
-        Start::After(_) => (first, Some(Gap { missed: None })),
+        Start::After(_) => (first, Some(Missed(None))),
     }
 }
 
@@ -294,11 +313,11 @@ fn feed_one(
     let Some(framing) = subscriber.kind.framing() else { return };
     while subscriber.cursor < channel.log.next() && !subscriber.is(Flags::BLOCKED) {
         let all_taken = if subscriber.cursor < channel.log.first() {
-            let gap = Gap { missed: Some(channel.log.first() - subscriber.cursor) };
+            let missed = Missed(Some(channel.log.first() - subscriber.cursor));
             subscriber.cursor = channel.log.first();
             let spot = channel.spot(subscriber.cursor);
             let mut event = Vec::new();
-            sse::write_event(framing, Some("gap"), [spot], &gap_item(channel, gap, spot), &mut event);
+            sse::write_event(framing, Some("gap"), [spot], &gap_item(channel, missed, spot), &mut event);
             sink.stream(subscriber.peer, &[Bytes::from(event)])
         } else {
             let (chunks, to) = batches.find(channel, subscriber.kind.form(), subscriber.cursor, limits.batch_bytes_max);
@@ -342,8 +361,8 @@ fn reply_of_one(
     }
     let from = part.cursor;
     let mut items = Vec::new();
-    if let Some(gap) = fall_off(channel, part) {
-        items.push(Bytes::from(gap_item(channel, gap, channel.spot(part.cursor))));
+    if let Some(missed) = fall_off(channel, part) {
+        items.push(Bytes::from(gap_item(channel, missed, channel.spot(part.cursor))));
     }
     let (batch, to) = channel.batch(part.cursor, Form::NativeItem, limits.batch_bytes_max);
     items.extend(batch);
@@ -365,15 +384,15 @@ fn in_json_or_script(json: Vec<u8>, extra: &Extra) -> Reply {
 }
 
 /// Moves a cursor that has fallen off the log to the oldest message kept.
-fn fall_off(channel: &Channel, part: &mut Part) -> Option<Gap> {
+fn fall_off(channel: &Channel, part: &mut Part) -> Option<Missed> {
     let missed = channel.log.first().checked_sub(part.cursor).filter(|missed| *missed > 0)?;
     part.cursor = channel.log.first();
-    Some(Gap { missed: Some(missed) })
+    Some(Missed(Some(missed)))
 }
 
-fn gap_item(channel: &Channel, gap: Gap, spot: Spot) -> Vec<u8> {
+fn gap_item(channel: &Channel, missed: Missed, spot: Spot) -> Vec<u8> {
     let mut item = Vec::new();
-    native::write_gap(&channel.name, gap.missed, spot, &mut item);
+    native::write_gap(&channel.name, missed.0, spot, &mut item);
     item
 }
 

@@ -123,6 +123,13 @@ impl Hub {
         self.channels.len()
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
+        all.subscribers += self.subscribers.len();
+        all.claims += self.claims.len();
+        all.attached_channels += self.channels.len();
+    }
+
     /// Takes a subscription of at least one channel. It starts, through the sink, as soon as all of its channels are here.
     pub(crate) fn subscribe(
         &mut self,
@@ -240,6 +247,8 @@ impl Hub {
                     self.conclude(key, now_ms, Reply::Nothing, sink);
                 }
             }
+            // One that waits for the answer to `Attach` is a later channel of that name than the one that was closed.
+            Event::Closed { channel } if self.is_attaching(&channel) => {}
             Event::Closed { channel } => self.end_channel(&channel, None, now_ms, sink),
             Event::Accepted { .. } | Event::Refused { .. } | Event::Deleted { .. } => {
                 debug_assert!(false, "answers to publishers do not come here");
@@ -298,6 +307,10 @@ impl Hub {
         self.names.insert(name.clone(), key);
         self.commands.push(Command::Attach { channel: name.clone() });
         key
+    }
+
+    fn is_attaching(&self, name: &ChannelName) -> bool {
+        self.names.get(name).is_some_and(|key| !self.channels[*key as usize].is_attached())
     }
 
     fn claim(&mut self, key: u32, name: Arc<str>) {

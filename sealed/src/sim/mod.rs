@@ -187,6 +187,11 @@ impl Simulation {
         self.schedule.turns()
     }
 
+    /// The most reads, writes and accepts of one tick so far, those of ticks that interrupted it included.
+    pub fn busiest_tick(&self) -> u64 {
+        self.schedule.busiest()
+    }
+
     // Time.
 
     /// Time since the simulation was started.

@@ -55,6 +55,7 @@ pub(super) struct Schedule {
     pub(super) handle: Handle,
     nodes: RefCell<Vec<Node>>,
     depth: Cell<u32>,
+    busiest: Cell<u64>,
     failure: RefCell<Option<crate::error::Error>>,
 }
 
@@ -87,7 +88,13 @@ pub(super) fn interleave(handle: &Handle) {
 
 impl Schedule {
     pub(super) fn new(handle: Handle) -> Self {
-        Self { handle, nodes: RefCell::new(Vec::new()), depth: Cell::new(0), failure: RefCell::new(None) }
+        Self {
+            handle,
+            nodes: RefCell::new(Vec::new()),
+            depth: Cell::new(0),
+            busiest: Cell::new(0),
+            failure: RefCell::new(None),
+        }
     }
 
     pub(super) fn add(&self, event_loop: Box<dyn Turns>, poller: u32) -> usize {
@@ -109,6 +116,10 @@ impl Schedule {
 
     pub(super) fn turns(&self) -> u64 {
         self.nodes.borrow().iter().map(|node| node.turns).sum()
+    }
+
+    pub(super) fn busiest(&self) -> u64 {
+        self.busiest.get()
     }
 
     pub(super) fn with<R>(&self, index: usize, look: impl FnOnce(&mut dyn Any) -> R) -> Option<R> {
@@ -192,12 +203,18 @@ impl Schedule {
 
     fn turn(self: &Rc<Self>, index: usize) {
         let Some(mut event_loop) = self.remove(index) else { return };
-        self.handle.lock().note(Entry::Turn { node: index });
+        let calls = {
+            let mut net = self.handle.lock();
+            net.note(Entry::Turn { node: index });
+            net.calls
+        };
         let before = RUNNING.replace(Some(self.clone()));
         self.depth.set(self.depth.get() + 1);
         let outcome = event_loop.turn();
         self.depth.set(self.depth.get() - 1);
         RUNNING.set(before);
+        let calls = self.handle.lock().calls - calls;
+        self.busiest.set(self.busiest.get().max(calls));
         match outcome {
             Ok(true) => {
                 self.put_back(index, event_loop);

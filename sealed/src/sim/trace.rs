@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 /// Entries kept, the newest ones.
-const KEPT_MAX: usize = 4_096;
+const KEPT_MAX: usize = 20_000;
 
 /// Everything that happened in a simulation: a digest of all of it, and the newest entries.
 #[derive(Debug, Default)]

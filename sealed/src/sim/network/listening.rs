@@ -148,6 +148,7 @@ impl Net {
 
     pub(in crate::sim) fn accept(&mut self, key: u32) -> io::Result<(End, SocketAddr)> {
         let listener = key;
+        self.calls += 1;
         let accept_fails = self.faults.accept;
         if self.listeners[key as usize].queue.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -23,6 +23,7 @@ impl Net {
     pub(in crate::sim) fn read(&mut self, end: End, buffer: &mut [u8]) -> io::Result<usize> {
         let Faults { short_read, would_block, .. } = self.faults;
         let room = buffer.len();
+        self.calls += 1;
         let blocks = self.random.chance(would_block);
         let Some(endpoint) = self.find(end) else { return Err(io::ErrorKind::NotConnected.into()) };
         if endpoint.received.is_empty() {
@@ -65,6 +66,7 @@ impl Net {
 
     pub(in crate::sim) fn write(&mut self, end: End, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let Faults { short_write, would_block, .. } = self.faults;
+        self.calls += 1;
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         let Some(endpoint) = self.find(end) else { return Err(io::ErrorKind::NotConnected.into()) };
         if let Some(kind) = endpoint.error {

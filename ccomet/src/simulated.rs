@@ -1,0 +1,97 @@
+//! The server on a simulated network: the feature `sim`, for tests.
+
+use std::net::SocketAddr;
+
+use sealed::sim::{LoopId, Simulation};
+use sealed::{EventLoop, Stopper};
+use sealed_http::Server as HttpServer;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::server::{Error, Server};
+
+/// A server whose loops run in a simulation.
+#[derive(Debug)]
+pub struct Simulated {
+    sim: Simulation,
+    loops: Vec<LoopId>,
+    stopper: Stopper,
+    front: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// What a server holds, over all its loops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Connections, of any kind.
+    pub connections: usize,
+    /// Timers of the loops, those for sweeping included: one for each loop that was ever connected to.
+    pub timers: usize,
+    /// Subscribers of the loops' hubs.
+    pub subscribers: usize,
+    /// Names under which subscribers wait.
+    pub claims: usize,
+    /// Channels that loops are attached to, each counted on every such loop.
+    pub attached_channels: usize,
+    /// Channels at their homes.
+    pub channels: usize,
+    /// Names that are held at the channels' homes.
+    pub names: usize,
+    /// Bytes of history at the channels' homes.
+    pub history_bytes: usize,
+    /// Requests that wait for a broker's answer.
+    pub asking: usize,
+}
+
+impl Simulated {
+    /// Starts a server in a simulation. `config.loops` is 1 where nothing is said.
+    pub fn start(sim: &Simulation, config: Config) -> Result<Self, Error> {
+        let loops = config.loops.map_or(1, std::num::NonZeroUsize::get);
+        let server = Server::bind_to(config, |loop_config| sim.pool(loop_config, loops))?;
+        let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
+        let (pool, service) = server.into_parts();
+        let loops = sim.start_pool(pool, service)?;
+        Ok(Self { sim: sim.clone(), loops, stopper, front, admin })
+    }
+
+    /// Where the public listener is.
+    pub fn front(&self) -> SocketAddr {
+        self.front
+    }
+
+    /// Where the private listener is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Asks the server to go down, as SIGTERM does.
+    pub fn stop(&self) {
+        self.stopper.stop();
+    }
+
+    /// Whether any loop is still running.
+    pub fn is_running(&self) -> bool {
+        self.loops.iter().any(|id| self.sim.is_running(*id))
+    }
+
+    /// Ends the server where it stands.
+    pub fn kill(self) {
+        for id in self.loops {
+            self.sim.kill(id);
+        }
+    }
+
+    /// What the server holds now.
+    pub fn holdings(&self) -> Holdings {
+        let mut all = Holdings::default();
+        for id in &self.loops {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+                let (server, cx) = event_loop.parts();
+                all.connections += cx.connections();
+                all.timers += cx.timers();
+                server.handler().add_to(&mut all);
+            });
+        }
+        all
+    }
+}

@@ -1,0 +1,134 @@
+//! What is known of the channels from what clients were told, and what must never be told.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// A place in a channel: the epoch, and the number of the next message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Spot {
+    pub epoch: u64,
+    pub next: u64,
+}
+
+/// Reads a position of so many channels. To clients it is opaque; a test may look.
+pub fn spots(position: &str) -> Vec<Spot> {
+    let number = |text: &str| u64::from_str_radix(text, 32).unwrap_or_else(|_| panic!("a position: {position:?}"));
+    let spot = |text: &str| {
+        let (epoch, next) = text.split_once('-').unwrap_or_else(|| panic!("a position: {position:?}"));
+        Spot { epoch: number(epoch), next: number(next) }
+    };
+    position.split('.').map(spot).collect()
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    /// Messages by channel, epoch and number.
+    messages: HashMap<(String, u64, u64), String>,
+    places: HashMap<String, (String, u64, u64)>,
+    /// What publishers were told is accepted, by channel and epoch: number and payload.
+    accepted: BTreeMap<(String, u64), Vec<(u64, String)>>,
+    /// The same where no position is told, with what the channel had gone through then.
+    accepted_somewhere: Vec<(String, u32, String)>,
+    /// How often a channel may have begun anew.
+    upheavals: HashMap<String, u32>,
+    restarts: u32,
+}
+
+impl Oracle {
+    /// Somebody was given a message; `spot` is the one after it.
+    pub fn saw(&mut self, channel: &str, spot: Spot, payload: &str) {
+        let place = (channel.to_owned(), spot.epoch, spot.next - 1);
+        let held = self.messages.entry(place.clone()).or_insert_with(|| payload.to_owned());
+        assert_eq!(held, payload, "two messages at one place: {place:?}");
+        let held = self.places.entry(payload.to_owned()).or_insert_with(|| place.clone());
+        assert_eq!(*held, place, "one message at two places: {payload}");
+        assert!(payload.starts_with(channel), "a message of another channel: {payload} in {channel}");
+    }
+
+    /// A publisher was told that its message is at a place.
+    pub fn accepted(&mut self, channel: &str, spot: Spot, payload: &str) {
+        self.saw(channel, spot, payload);
+        self.accepted.entry((channel.to_owned(), spot.epoch)).or_default().push((spot.next - 1, payload.to_owned()));
+    }
+
+    /// A publisher was told that its message is accepted, wherever. `upheaval` is what it was when it was sent.
+    pub fn accepted_somewhere(&mut self, channel: &str, upheaval: u32, payload: &str) {
+        self.accepted_somewhere.push((channel.to_owned(), upheaval, payload.to_owned()));
+    }
+
+    /// The channel is asked to be deleted, or was.
+    pub fn upheaval_of(&mut self, channel: &str) {
+        *self.upheavals.entry(channel.to_owned()).or_default() += 1;
+    }
+
+    pub fn restarted(&mut self) {
+        self.restarts += 1;
+    }
+
+    pub fn upheaval(&self, channel: &str) -> u32 {
+        self.restarts + self.upheavals.get(channel).copied().unwrap_or(0)
+    }
+
+    /// A channel's history was read, from the oldest message kept to `head`.
+    pub fn history(&mut self, channel: &str, head: Spot, items: &[(Spot, String)], forgets: bool) {
+        for pair in items.windows(2) {
+            let next = Spot { next: pair[0].0.next + 1, ..pair[0].0 };
+            assert_eq!(pair[1].0, next, "history has no holes: {channel}");
+        }
+        if let Some((last, _)) = items.last() {
+            assert_eq!(*last, head, "history reaches to the head: {channel}");
+        }
+        let first = items.first().map_or(head.next, |(spot, _)| spot.next - 1);
+        assert!(forgets || first == 0, "history keeps what its limits allow: {channel} starts at {first}");
+        for (spot, payload) in items {
+            self.saw(channel, *spot, payload);
+        }
+        for (number, payload) in self.accepted.get(&(channel.to_owned(), head.epoch)).into_iter().flatten() {
+            assert!(*number < head.next, "accepted and gone: {payload} of {channel}, head {head:?}");
+            let kept = items.iter().any(|(_, held)| held == payload);
+            assert!(*number < first || kept, "accepted and not in the history: {payload} of {channel}");
+        }
+        let now = self.upheaval(channel);
+        for (held, upheaval, payload) in &self.accepted_somewhere {
+            if held == channel && *upheaval == now && !forgets {
+                let kept = items.iter().any(|(_, held)| held == payload);
+                assert!(kept, "accepted and not in the history: {payload} of {channel}");
+            }
+        }
+    }
+}
+
+/// What a reader of one channel has been told, in order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cursor(pub Option<Spot>);
+
+impl Cursor {
+    /// A message came; `spot` is the one after it.
+    pub fn message(&mut self, what: &str, spot: Spot) {
+        if let Some(held) = self.0 {
+            let next = Spot { next: held.next + 1, ..held };
+            assert_eq!(spot, next, "{what}: in order, without a gap that is not told, and none twice");
+        }
+        self.0 = Some(spot);
+    }
+
+    /// A gap was told.
+    pub fn gap(&mut self, what: &str, missed: Option<u64>, spot: Spot) {
+        match (self.0, missed) {
+            (Some(held), Some(missed)) => {
+                assert!(missed > 0, "{what}: a gap of nothing");
+                let next = Spot { next: held.next + missed, ..held };
+                assert_eq!(spot, next, "{what}: a gap says how much is missing");
+            }
+            (Some(held), None) => {
+                assert_ne!(spot.epoch, held.epoch, "{what}: within an epoch it is known how much is missing");
+            }
+            (None, _) => {}
+        }
+        self.0 = Some(spot);
+    }
+
+    /// The server says that the reader is here.
+    pub fn check(&mut self, what: &str, spot: Spot) {
+        assert_eq!(*self.0.get_or_insert(spot), spot, "{what}: a position covers what was delivered, and no more");
+    }
+}

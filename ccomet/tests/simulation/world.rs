@@ -1,0 +1,310 @@
+//! One run: a server, its clients, all faults; and what must hold at the end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ccomet::{Config, Holdings, Simulated};
+use sealed::sim::{Faults, Link, Peer, Random, Simulation};
+use serde_json::Value;
+
+use crate::http::{Answer, Http};
+use crate::oracle::{Oracle, Spot, spots};
+use crate::readers::{Page, Reader};
+use crate::writers::{Admin, Nuisance, Publisher};
+
+const ROUNDS: usize = 120;
+
+/// Longer than any time that the server grants, so that all is over by then.
+const LONG: Duration = Duration::from_secs(200);
+
+/// Where everything is.
+pub struct Place {
+    pub sim: Simulation,
+    pub front: SocketAddr,
+    pub admin: SocketAddr,
+    pub channels: Vec<String>,
+    /// How likely the next step of the admin is to delete a channel.
+    pub deletes: f64,
+}
+
+pub struct World {
+    place: Place,
+    config: Config,
+    random: Random,
+    server: Option<Simulated>,
+    oracle: Oracle,
+    readers: Vec<Reader>,
+    pages: Vec<Page>,
+    publishers: Vec<Publisher>,
+    admin: Admin,
+    nuisances: Vec<Nuisance>,
+    restarts: f64,
+    jumps: bool,
+}
+
+/// One run from the seed; what breaks a promise panics.
+pub fn run(sim: &Simulation) {
+    let mut world = World::new(sim);
+    for _ in 0..ROUNDS {
+        world.round();
+    }
+    world.calm_down();
+    world.check_channels();
+    world.leave();
+    world.check_nothing_left();
+    world.go_down();
+}
+
+impl World {
+    fn new(sim: &Simulation) -> Self {
+        let mut random = sim.random(1);
+        let config = any_config(&mut random);
+        sim.set_link(Link {
+            latency_max: Duration::from_millis(*random.pick(&[1, 30]).expect("one")),
+            bandwidth: if random.chance(0.2) { Some(50_000) } else { None },
+            buffer_bytes: *random.pick(&[600, 5_000, 200_000]).expect("one"),
+            ..Link::default()
+        });
+        let server = Simulated::start(sim, config.clone()).expect("it starts");
+        let channels: Vec<String> =
+            ["a", "b", "c", "d", "e"][..1 + random.below(5)].iter().map(|&name| name.into()).collect();
+        let some = |random: &mut Random| -> Vec<String> {
+            let count = 1 + random.below(channels.len().min(3));
+            (0..count).map(|_| random.pick(&channels).expect("one").clone()).collect()
+        };
+        let readers = (0..1 + random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
+        let pages = (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
+        let publishers = (0..1 + random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
+        let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
+        let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
+        let restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
+        let faults = Faults::any(&mut random);
+        let jumps = faults.jump > 0.0;
+        sim.set_faults(faults);
+        let place = Place { sim: sim.clone(), front: server.front(), admin: server.admin(), channels, deletes };
+        sim.note(format!("{config:?}"));
+        Self {
+            place,
+            config,
+            random,
+            server: Some(server),
+            oracle: Oracle::default(),
+            readers,
+            pages,
+            publishers,
+            admin: Admin::default(),
+            nuisances,
+            restarts,
+            jumps,
+        }
+    }
+
+    fn round(&mut self) {
+        let Self { place, random, oracle, .. } = self;
+        let longest = *random.pick(&[1, 50, 2_000]).expect("one");
+        place.sim.run_for(random.time(Duration::from_millis(longest)));
+        for reader in &mut self.readers {
+            reader.act(place, random, oracle);
+        }
+        for page in &mut self.pages {
+            page.act(place, random);
+        }
+        for publisher in &mut self.publishers {
+            publisher.act(place, random, oracle);
+        }
+        for nuisance in &mut self.nuisances {
+            nuisance.act(place, random);
+        }
+        self.admin.act(place, random, oracle);
+        if random.chance(self.restarts) {
+            self.restart();
+        }
+        self.check_bounds();
+    }
+
+    fn restart(&mut self) {
+        let server = self.server.take().expect("a server");
+        self.oracle.restarted();
+        if self.random.chance(0.5) {
+            self.place.sim.note("the server is killed");
+            server.kill();
+        } else {
+            self.place.sim.note("the server is asked to stop");
+            self.stop(&server);
+        }
+        self.hear();
+        self.oracle.restarted();
+        self.server = Some(Simulated::start(&self.place.sim, self.config.clone()).expect("its ports are free"));
+    }
+
+    /// Stops a server and sees that it keeps to its limit.
+    fn stop(&mut self, server: &Simulated) {
+        server.stop();
+        // A clock that jumps may do so before every loop has heard of the stop.
+        let times = if self.jumps { 3 } else { 1 };
+        let limit = Duration::from_secs(self.config.times.drain_s + 1) * times;
+        let ended = self.place.sim.run_until(limit, || !server.is_running());
+        assert!(ended, "it goes down within its limit");
+    }
+
+    fn hear(&mut self) {
+        let oracle = &mut self.oracle;
+        self.readers.iter_mut().for_each(|reader| reader.hear(oracle));
+        self.pages.iter_mut().for_each(Page::hear);
+        self.publishers.iter_mut().for_each(|publisher| publisher.hear(oracle));
+        self.admin.hear(oracle);
+    }
+
+    fn holdings(&self) -> Holdings {
+        self.server.as_ref().expect("a server").holdings()
+    }
+
+    fn check_bounds(&self) {
+        let Config { limits, history, .. } = &self.config;
+        let loops = self.config.loops.map_or(1, std::num::NonZeroUsize::get);
+        let held = self.holdings();
+        let share = |whole: usize| whole.div_ceil(loops) * loops;
+        assert!(held.connections <= share(limits.connections_max), "{held:?}");
+        assert!(held.subscribers <= share(limits.subscribers_max), "{held:?}");
+        assert!(held.channels <= share(limits.channels_max), "{held:?}");
+        // What was published in a tick is kept until its readers have it, and of each channel the newest message.
+        let slack = (limits.message_bytes_max + 200) * (self.publishers.len() + self.place.channels.len());
+        assert!(held.history_bytes <= share(history.total_bytes_max) + slack, "{held:?}");
+        let busiest = self.place.sim.busiest_tick();
+        assert!(busiest < 5_000, "a tick of {busiest} calls to the network");
+    }
+
+    /// No more faults, and nobody begins anything new: in the end all is answered.
+    fn calm_down(&mut self) {
+        self.place.sim.note("calm from here");
+        self.place.sim.set_faults(Faults::default());
+        self.readers.iter_mut().for_each(Reader::calm_down);
+        for _ in 0..40 {
+            self.place.sim.run_for(LONG / 40);
+            self.hear();
+        }
+        let idle = self.place.sim.turns();
+        self.place.sim.run_for(Duration::from_secs(10));
+        self.hear();
+        let loops = self.config.loops.map_or(1, std::num::NonZeroUsize::get) as u64;
+        let turns = self.place.sim.turns() - idle;
+        // A sweep each second, a heartbeat for each reader at most as often, and the end of some connections.
+        assert!(turns <= 10 * (loops + 4 * self.readers.len() as u64) + 200, "{turns} ticks in ten idle seconds");
+    }
+
+    /// Every channel's history is what it must be, on every loop, and readers have all of it.
+    fn check_channels(&mut self) {
+        let history = &self.config.history;
+        let forgets = history.messages_max < 500
+            || history.bytes_max < 1_000_000
+            || history.age_max_s < 3_600
+            || history.total_bytes_max < 10_000_000;
+        let forgets = forgets || self.config.limits.channels_max < 100;
+        let mut heads = Vec::new();
+        for channel in self.place.channels.clone() {
+            let mut agreed = None;
+            for _ in 0..3 {
+                let Some((head, items)) = self.read_history(&channel) else { continue };
+                self.oracle.history(&channel, head, &items, forgets);
+                assert_eq!(*agreed.get_or_insert(head), head, "all loops agree on {channel}");
+            }
+            heads.extend(agreed.map(|head| (channel, head)));
+        }
+        self.hear();
+        assert!(!self.admin.is_deleting(), "a deletion is answered");
+        for reader in &self.readers {
+            reader.check_head(&heads);
+        }
+    }
+
+    /// Reads a channel from the oldest message kept; `None` where the server is at a limit.
+    fn read_history(&mut self, channel: &str) -> Option<(Spot, Vec<(Spot, String)>)> {
+        let mut http = Http::connect(&self.place.sim, self.place.front);
+        let mut after = "oldest".to_owned();
+        let mut items = Vec::new();
+        loop {
+            http.get(&format!("/channels/{channel}?wait=0&after={after}"), "");
+            let mut answer = None;
+            self.place.sim.run_until(LONG, || {
+                answer = http.next();
+                answer.is_some()
+            });
+            if answer.is_none() && self.config.limits.connections_max < 100 {
+                // It came to a loop that has all the connections it may have.
+                return None;
+            }
+            let (status, body) = match answer {
+                Some(Answer::Whole { status, body }) => (status, body),
+                other => panic!("a poll in a calm network is answered: {other:?}"),
+            };
+            if status == 503 {
+                return None;
+            }
+            let reply: Value = serde_json::from_slice(&body).expect("JSON");
+            let position = reply["position"].as_str().expect("a position").to_owned();
+            let batch = reply["items"].as_array().expect("items");
+            for item in batch {
+                assert_eq!(item["type"], "message", "history is messages: {item}");
+                let spot = spots(item["position"].as_str().expect("a position"))[0];
+                items.push((spot, item["data"].as_str().expect("text").to_owned()));
+            }
+            if batch.is_empty() {
+                return Some((spots(&position)[0], items));
+            }
+            after = position;
+        }
+    }
+
+    /// Everyone goes, some without a word.
+    fn leave(&mut self) {
+        let peers = (self.readers.drain(..).map(Reader::into_peer))
+            .chain(self.pages.drain(..).map(Page::into_peer))
+            .chain(self.publishers.drain(..).map(Publisher::into_peer))
+            .chain(self.nuisances.drain(..).map(Nuisance::into_peer))
+            .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));
+        for mut peer in peers.flatten().collect::<Vec<Peer>>() {
+            if self.random.chance(0.3) {
+                peer.vanish();
+            }
+        }
+        self.place.sim.run_for(LONG);
+    }
+
+    fn check_nothing_left(&self) {
+        let times = &self.config.times;
+        let longest = times.channel_linger_s + times.channel_idle_s + self.config.history.age_max_s;
+        self.place.sim.run_for(Duration::from_secs(longest) + LONG * 2);
+        let held = self.holdings();
+        let loops = self.config.loops.map_or(1, std::num::NonZeroUsize::get);
+        assert!(held.timers <= loops, "{held:?}");
+        assert_eq!(held, Holdings { timers: held.timers, ..Holdings::default() }, "nothing is left");
+        assert_eq!(self.place.sim.descriptors(), 2 * loops, "the listeners alone");
+    }
+
+    fn go_down(mut self) {
+        let server = self.server.take().expect("a server");
+        self.stop(&server);
+        assert_eq!(self.place.sim.descriptors(), 0);
+    }
+}
+
+fn any_config(random: &mut Random) -> Config {
+    let mut pick = |from: &[usize]| *random.pick(from).expect("one");
+    let mut config = Config { loops: pick(&[1, 2, 3, 4]).try_into().ok(), ..Config::default() };
+    config.history.messages_max = pick(&[500, 500, 20, 3, 1]);
+    config.history.bytes_max = pick(&[1 << 20, 1 << 20, 3_000]);
+    config.history.total_bytes_max = pick(&[256 << 20, 256 << 20, 20_000]);
+    config.history.age_max_s = pick(&[3_600, 3_600, 5]) as u64;
+    config.limits.batch_bytes_max = pick(&[65_536, 4_096]);
+    config.limits.message_bytes_max = pick(&[65_536, 4_096]);
+    config.limits.channels_max = pick(&[100_000, 100_000, 4]);
+    config.limits.subscribers_max = pick(&[1_000, 1_000, 4]);
+    config.limits.connections_max = pick(&[1_000, 1_000, 16]);
+    config.times.heartbeat_s = pick(&[15, 2]) as u64;
+    config.times.classic_poll_s = pick(&[55, 3]) as u64;
+    config.times.channel_linger_s = pick(&[60, 1]) as u64;
+    config.times.channel_idle_s = pick(&[600, 5]) as u64;
+    config.times.keep_alive_s = pick(&[75, 2]) as u64;
+    config.times.silence_max_s = pick(&[60, 20]) as u64;
+    config
+}

@@ -1,0 +1,233 @@
+//! Those who publish, delete, and send what makes no sense.
+
+use sealed::sim::Random;
+use serde_json::Value;
+
+use crate::http::{Answer, Http};
+use crate::oracle::{Oracle, spots};
+use crate::world::Place;
+
+/// A publisher: one message after the other, and each only once.
+pub struct Publisher {
+    number: usize,
+    http: Option<Http>,
+    sent: u64,
+    pending: Option<Pending>,
+    bulk: usize,
+}
+
+struct Pending {
+    channel: String,
+    payload: String,
+    kind: Kind,
+    upheaval: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Post,
+    ChunkedPost,
+    Jsonp,
+    Classic,
+}
+
+impl Publisher {
+    pub fn new(number: usize, random: &mut Random) -> Self {
+        let bulk = [0, 50, 3_000][random.below(3)];
+        Self { number, http: None, sent: 0, pending: None, bulk }
+    }
+
+    pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
+        self.hear(oracle);
+        match &mut self.http {
+            None => {
+                self.http = Some(Http::connect(&place.sim, if random.chance(0.5) { place.front } else { place.admin }))
+            }
+            Some(http) if !http.waits() => {
+                if random.chance(0.6) {
+                    self.publish(place, random, oracle);
+                }
+            }
+            // Some hang up right after asking.
+            Some(_) if random.chance(0.02) => {
+                self.http = None;
+                self.pending = None;
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn publish(&mut self, place: &Place, random: &mut Random, oracle: &Oracle) {
+        let Some(http) = &mut self.http else { return };
+        let channel = random.pick(&place.channels).expect("a channel").clone();
+        self.sent += 1;
+        let filler = "z".repeat(random.below(self.bulk + 1));
+        let payload = format!("{channel}-{}-{}-{filler}", self.number, self.sent);
+        let kind = *random.pick(&[Kind::Post, Kind::Post, Kind::ChunkedPost, Kind::Jsonp, Kind::Classic]).expect("one");
+        match kind {
+            Kind::Post => {
+                let length = payload.len();
+                http.ask(format!(
+                    "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{payload}"
+                ));
+            }
+            Kind::ChunkedPost => {
+                let (one, other) = payload.split_at(random.below(payload.len() - 1) + 1);
+                let chunks: String = [one, other]
+                    .iter()
+                    .filter(|part| !part.is_empty())
+                    .map(|part| format!("{:x}\r\n{part}\r\n", part.len()))
+                    .collect();
+                http.ask(format!(
+                    "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+                ));
+            }
+            Kind::Jsonp => http.get(&format!("/channels/{channel}?publish={payload}&callback=cb"), ""),
+            // The private listener has no classic calls.
+            Kind::Classic => {
+                http.get(&format!("/publish?channel={channel}&sname=p{}&msg={payload}&callback=cb", self.number), "");
+            }
+        }
+        let upheaval = oracle.upheaval(&channel);
+        self.pending = Some(Pending { channel, payload, kind, upheaval });
+    }
+
+    pub fn hear(&mut self, oracle: &mut Oracle) {
+        while let Some(answer) = self.http.as_mut().and_then(Http::next) {
+            match answer {
+                Answer::Over => {
+                    self.http = None;
+                    self.pending = None;
+                }
+                Answer::Whole { status, body } => {
+                    let text = String::from_utf8_lossy(&body).into_owned();
+                    let Some(Pending { channel, payload, kind, upheaval }) = self.pending.take() else {
+                        assert_eq!(status, 408, "{text}");
+                        continue;
+                    };
+                    match (status, kind) {
+                        (200, Kind::Classic) if text.contains("publish") => {
+                            oracle.accepted_somewhere(&channel, upheaval, &payload);
+                        }
+                        (200, Kind::Classic | Kind::Jsonp) if text.contains("\"status\":503") => {}
+                        (200, Kind::Post | Kind::ChunkedPost | Kind::Jsonp) => {
+                            let json = text.trim_start_matches("/**/cb(").trim_end().trim_end_matches(");");
+                            let reply: Value =
+                                serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {text}"));
+                            let spot = spots(reply["position"].as_str().expect("a position"))[0];
+                            oracle.accepted(&channel, spot, &payload);
+                            oracle.accepted_somewhere(&channel, upheaval, &payload);
+                        }
+                        (404, Kind::Classic) | (503 | 408, _) => {}
+                        _ => panic!("{kind:?} is answered {status} {text}"),
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub fn into_peer(self) -> Option<sealed::sim::Peer> {
+        self.http.map(|http| http.peer)
+    }
+}
+
+/// Deletes a channel now and then.
+#[derive(Default)]
+pub struct Admin {
+    http: Option<Http>,
+    pending: Option<String>,
+}
+
+impl Admin {
+    pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
+        self.hear(oracle);
+        match &mut self.http {
+            None => self.http = Some(Http::connect(&place.sim, place.admin)),
+            Some(http) if !http.waits() && random.chance(place.deletes) => {
+                let channel = random.pick(&place.channels).expect("a channel");
+                http.ask(format!("DELETE /channels/{channel} HTTP/1.1\r\nHost: sim\r\n\r\n"));
+                oracle.upheaval_of(channel);
+                self.pending = Some(channel.clone());
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub fn hear(&mut self, oracle: &mut Oracle) {
+        while let Some(answer) = self.http.as_mut().and_then(Http::next) {
+            if let Some(channel) = self.pending.take() {
+                oracle.upheaval_of(&channel);
+            }
+            match answer {
+                Answer::Over => self.http = None,
+                Answer::Whole { status, .. } => assert!(matches!(status, 204 | 404 | 408 | 503), "{status}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Whether a channel may be gone at any moment.
+    pub fn is_deleting(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    pub fn into_peer(self) -> Option<sealed::sim::Peer> {
+        self.http.map(|http| http.peer)
+    }
+}
+
+/// Sends what makes no sense, or half of what does.
+#[derive(Default)]
+pub struct Nuisance {
+    http: Option<Http>,
+}
+
+impl Nuisance {
+    pub fn act(&mut self, place: &Place, random: &mut Random) {
+        match &mut self.http {
+            None => {
+                if random.chance(0.2) {
+                    self.http = Some(Http::connect(&place.sim, place.front));
+                }
+            }
+            Some(http) if !http.waits() => {
+                let channel = random.pick(&place.channels).expect("a channel");
+                let requests = [
+                    "GET / HTTP/9.9\r\n\r\n".to_owned(),
+                    "\0\u{1}\u{2}".to_owned(),
+                    format!("GET /channels/{channel}?after=nonsense HTTP/1.1\r\nHost: sim\r\n\r\n"),
+                    format!("GET /channels/{channel}?after=0000000000001-0000000009 HTTP/1.1\r\nHost: sim\r\n\r\n"),
+                    format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: 50\r\n\r\nhalf"),
+                    format!("GET /channels/{channel},{channel} HTTP/1.1\r\nHost: sim\r\n\r\n"),
+                    format!("HEAD /channels/{channel} HTTP/1.1\r\nHost: sim\r\n\r\n"),
+                    "GET /chat.html HTTP/1.1\r\nHost: sim\r\n\r\n".to_owned(),
+                    format!("OPTIONS /channels/{channel} HTTP/1.1\r\nHost: sim\r\nOrigin: null\r\n\r\n"),
+                ];
+                let request = random.pick(&requests).expect("one");
+                // The reply to a HEAD looks as though it had a body.
+                let closes = request.starts_with("HEAD");
+                http.ask(request);
+                if closes {
+                    http.peer.finish();
+                    self.http = None;
+                }
+            }
+            Some(http) => {
+                while let Some(answer) = http.next() {
+                    if matches!(answer, Answer::Over) {
+                        self.http = None;
+                        return;
+                    }
+                }
+                if random.chance(0.05) {
+                    self.http = None;
+                }
+            }
+        }
+    }
+
+    pub fn into_peer(self) -> Option<sealed::sim::Peer> {
+        self.http.map(|http| http.peer)
+    }
+}
