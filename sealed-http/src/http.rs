@@ -160,14 +160,15 @@ impl<H: Handler> Http<'_, H> {
 
     /// The exchange is answered: the connection goes on to the next request, or closes.
     fn conclude(&mut self, id: ConnectionId) {
-        let idle = self.shared.settings.idle_timeout;
+        // For the answer to be taken; when it has been, the time between two requests begins.
+        let taken = self.shared.settings.idle_timeout.max(self.shared.settings.request_timeout);
         let Some(connection) = self.cx.state_mut(id) else { return };
         if !connection.keep_alive {
             connection.phase = Phase::Over;
             return self.cx.close(id);
         }
         connection.phase = Phase::Reading;
-        self.cx.set_deadline(id, idle);
+        self.cx.set_deadline(id, taken);
         // Another request may be waiting in what came already.
         self.cx.resume(id);
     }

@@ -23,7 +23,8 @@ pub struct Settings {
     pub limits: Limits,
     /// For a request to come in whole, from its first byte, or from the connection for the first one. Default 20 s.
     pub request_timeout: Duration,
-    /// For a kept-alive connection between two requests. Default 75 s.
+    /// For a kept-alive connection between two requests, from when the answer to the first has been taken. For
+    /// that to happen, this or `request_timeout`, whichever is longer. Default 75 s.
     pub idle_timeout: Duration,
 }
 
@@ -288,8 +289,13 @@ impl<H: Handler> Service for Server<H> {
     }
 
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        if cx.state(id).is_some_and(|connection| connection.phase == Phase::Streaming) {
-            self.with(cx, |handler, http| handler.drained(http, id));
+        let Some(connection) = cx.state(id) else { return };
+        match connection.phase {
+            Phase::Streaming => self.with(cx, |handler, http| handler.drained(http, id)),
+            Phase::Reading if connection.partial.is_none() && !cx.is_draining() => {
+                cx.set_deadline(id, self.shared.settings.idle_timeout);
+            }
+            Phase::Reading | Phase::Answering | Phase::Over => {}
         }
     }
 

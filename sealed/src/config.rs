@@ -28,7 +28,8 @@ pub struct Config {
     pub pooled_buffers_max: usize,
     /// Capacity that a pooled buffer may keep. Default 16 KiB.
     pub pooled_buffer_bytes_max: usize,
-    /// How long a closed connection may take to send what is queued, and then to hear the peer close. Default 2 s.
+    /// How long the peer of a closed connection may take nothing of what is queued for it, and how long, when all has
+    /// been sent, it may take to close its side. Default 5 s.
     pub linger: Duration,
     /// How long a peer may leave sent bytes, or keep-alive probes, unacknowledged before the kernel declares it
     /// dead. `None` leaves that to the system, which may take hours. Default 60 s.
@@ -53,7 +54,7 @@ impl Default for Config {
             output_bytes_max: 16 * 1024 * 1024,
             pooled_buffers_max: 256,
             pooled_buffer_bytes_max: 16 * 1024,
-            linger: Duration::from_secs(2),
+            linger: Duration::from_secs(5),
             silence_max: Some(Duration::from_secs(60)),
             accept_retry: Duration::from_millis(100),
             drain_limit: Duration::from_secs(10),

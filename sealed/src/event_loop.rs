@@ -521,10 +521,16 @@ impl<S: Service> EventLoop<S> {
             }
             let mut drained = false;
             if let Some(buffers) = slot.buffers.as_mut().filter(|buffers| !buffers.outbox.is_empty()) {
+                let queued = buffers.outbox.len();
                 match buffers.outbox.flush(&mut slot.stream, &mut cx.stats.bytes_sent) {
                     Ok(true) => drained = true,
                     Ok(false) => {
+                        let moved = buffers.outbox.len() < queued;
                         slot.clear(Flags::WRITABLE);
+                        if moved && slot.is(Flags::FINISHING) {
+                            // It is slow, not dead.
+                            cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+                        }
                         continue;
                     }
                     Err(error) => {
@@ -553,6 +559,8 @@ impl<S: Service> EventLoop<S> {
         if over {
             return cx.end_now(index, CloseReason::Closed);
         }
+        cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+        let slot = &mut cx.slots.0[index as usize];
         if slot.raise(Flags::TO_READ) {
             cx.to_read.push(index);
         }

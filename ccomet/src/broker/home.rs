@@ -122,6 +122,7 @@ impl Home {
             Command::Publish { channel, message, ticket } => self.publish(from, now, channel, message, ticket),
             Command::Sign { channel, name } => self.sign(now, channel, name),
             Command::Attach { channel } => self.attach(from, now, channel),
+            Command::Sync { channel } => self.sync(from, channel),
             Command::Detach { channel } => self.detach(from, now, &channel),
             Command::Claim { channel, name, claim } => self.claim(from, &channel, name, claim),
             Command::Release { channel, name, claim } => self.release(from, &channel, &name, claim),
@@ -221,6 +222,15 @@ impl Home {
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
         let (epoch, first) = (channel.epoch, channel.log.first());
         self.say(from, Event::Attached { channel: name, epoch, first, entries });
+    }
+
+    fn sync(&mut self, from: usize, name: ChannelName) {
+        // Where it is gone, the loop has been told so, and with it all who wait for this.
+        let Some(key) = self.names.get(&name) else { return };
+        let channel = &mut self.channels[*key];
+        let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
+        let (first, entries) = catch_up(&channel.log, attachment);
+        self.say(from, Event::Synced { channel: name, first, entries });
     }
 
     fn detach(&mut self, from: usize, now: Now, name: &ChannelName) {
@@ -354,10 +364,14 @@ impl Home {
     }
 }
 
-/// Everything from the attachment's cursor on.
 fn deliver(name: &ChannelName, log: &Log<Arc<Message>>, attachment: &mut Attachment, signs: Vec<Arc<str>>) -> Event {
-    let first = attachment.cursor.max(log.first());
-    let entries = log.since(first).map(|(_, entry)| entry.clone()).collect();
-    attachment.cursor = log.next();
+    let (first, entries) = catch_up(log, attachment);
     Event::Appended { channel: name.clone(), first, entries, signs }
+}
+
+/// Everything from the attachment's cursor on, and the number of the first.
+fn catch_up(log: &Log<Arc<Message>>, attachment: &mut Attachment) -> (u64, Vec<Arc<Message>>) {
+    let first = attachment.cursor.max(log.first());
+    attachment.cursor = log.next();
+    (first, log.since(first).map(|(_, entry)| entry.clone()).collect())
 }

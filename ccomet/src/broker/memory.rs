@@ -96,6 +96,7 @@ impl MemoryBroker {
             Command::Publish { channel, .. }
             | Command::Sign { channel, .. }
             | Command::Attach { channel }
+            | Command::Sync { channel }
             | Command::Detach { channel }
             | Command::Claim { channel, .. }
             | Command::Release { channel, .. }

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Sign { channel: ChannelName, name: Arc<str> },
     /// Send this loop the channel's history and from then on what is published; answered by `Attached` or `NotAttached`.
     Attach { channel: ChannelName },
+    /// Send this attached loop what it does not have yet, now; answered by `Synced`.
+    Sync { channel: ChannelName },
     /// No more of that channel.
     Detach { channel: ChannelName },
     /// A subscriber of this loop waits under a name. One that waits under it already is displaced.
@@ -48,6 +50,8 @@ pub(crate) enum Event {
     NotAttached { channel: ChannelName, why: Refusal },
     /// Messages from number `first` on. Where this loop was slow, `first` may be beyond what it has.
     Appended { channel: ChannelName, first: u64, entries: Vec<Arc<Message>>, signs: Vec<Arc<str>> },
+    /// The answer to `Sync`: the same, up to how the channel was when it was asked.
+    Synced { channel: ChannelName, first: u64, entries: Vec<Arc<Message>> },
     /// Another subscriber waits under that name now, or its owner signed in anew.
     Displaced { claim: Claim },
     /// The channel was deleted.

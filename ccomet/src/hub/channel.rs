@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::subscriber::{Part, Start};
 use crate::log::{HistoryLimits, Kept, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
@@ -21,6 +22,8 @@ pub(super) struct Channel {
     pub(super) log: Log<Entry>,
     /// Keys of subscribers, in no order.
     pub(super) subscribers: Vec<u32>,
+    /// Keys of those who wait for this channel to start; some may have left since.
+    pub(super) starting: Vec<u32>,
     /// Who signed in since the last flush.
     pub(super) signs: Vec<Arc<str>>,
     /// The head at the last flush: where those who keep up are.
@@ -29,6 +32,9 @@ pub(super) struct Channel {
     pub(super) dirty: bool,
     /// When somebody left last.
     pub(super) left_ms: u64,
+    /// How often the broker was asked to bring it up to date, and how often it has.
+    pub(super) syncs_asked: u32,
+    pub(super) syncs: u32,
 }
 
 /// A kept message and its rendered forms.
@@ -55,10 +61,13 @@ impl Channel {
             epoch: None,
             log: Log::starting_at(0),
             subscribers: Vec::new(),
+            starting: Vec::new(),
             signs: Vec::new(),
             flushed: 0,
             dirty: false,
             left_ms: now_ms,
+            syncs_asked: 0,
+            syncs: 0,
         }
     }
 
@@ -87,6 +96,22 @@ impl Channel {
     pub(super) fn spot(&self, next: u64) -> Spot {
         debug_assert!(self.is_attached());
         Spot { epoch: self.epoch.unwrap_or(Epoch(0)), next }
+    }
+
+    /// Whether a start is somewhere that this loop has not heard of. The channel's home may have: another loop may be
+    /// ahead of this one by what is in its mailbox.
+    pub(super) fn is_behind(&self, start: Start) -> bool {
+        self.is_attached()
+            && match start {
+                Start::Latest | Start::Oldest => false,
+                Start::After(spot) => Some(spot.epoch) != self.epoch || spot.next > self.log.next(),
+                Start::Number(number) => number > self.log.next(),
+            }
+    }
+
+    /// Whether this channel has all that a subscriber waits for here.
+    pub(super) fn is_ready_for(&self, part: &Part) -> bool {
+        self.is_attached() && self.syncs >= part.syncs
     }
 
     pub(super) fn epoch(&self) -> Option<Epoch> {

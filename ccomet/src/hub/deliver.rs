@@ -33,7 +33,7 @@ impl Hub {
             return;
         }
         let channels = &self.channels;
-        if !subscriber.parts().iter().all(|part| channels[part.channel as usize].is_attached()) {
+        if !subscriber.parts().iter().all(|part| channels[part.channel as usize].is_ready_for(part)) {
             return;
         }
         subscriber.set(Flags::STARTED);
@@ -277,8 +277,8 @@ impl Hub {
                 let mut json = Vec::new();
                 let extra = subscriber.extra.as_deref();
                 let parts = extra.map_or(&[][..], |extra| &extra.parts);
-                let known = parts.iter().all(|part| self.channels[part.channel as usize].is_attached());
-                let spots = if known { spots(&self.channels, parts) } else { Vec::new() };
+                // One that had not started yet comes back with the position that it came with.
+                let spots = if started { spots(&self.channels, parts) } else { Vec::new() };
                 native::write_reply(spots, [item.as_slice()], &mut json);
                 let reply = extra.map_or(Reply::Nothing, |extra| in_json_or_script(json, extra));
                 self.conclude(key, now_ms, reply, sink);

@@ -146,7 +146,7 @@ impl Hub {
         let mut parts = Vec::with_capacity(channels.len());
         for (name, start) in channels {
             let channel = self.channel(&name, now_ms);
-            parts.push(Part { channel, place: 0, cursor: 0, start: Some(start) });
+            parts.push(Part { channel, place: 0, cursor: 0, start: Some(start), syncs: 0 });
         }
         let per_channel_max = self.limits.subscribers_per_channel_max;
         if parts.iter().any(|part| self.channels[part.channel as usize].subscribers.len() >= per_channel_max) {
@@ -155,9 +155,17 @@ impl Hub {
 
         let key = self.subscribers.vacant_key() as u32;
         for part in &mut parts {
-            let members = &mut self.channels[part.channel as usize].subscribers;
-            part.place = members.len() as u32;
-            members.push(key);
+            let channel = &mut self.channels[part.channel as usize];
+            part.place = channel.subscribers.len() as u32;
+            channel.subscribers.push(key);
+            if part.start.is_some_and(|start| channel.is_behind(start)) {
+                channel.syncs_asked += 1;
+                part.syncs = channel.syncs_asked;
+                self.commands.push(Command::Sync { channel: channel.name.clone() });
+            }
+            if !channel.is_ready_for(part) {
+                channel.starting.push(key);
+            }
         }
         let mut extra = Extra { parts, answer_at_once, ..Extra::default() };
         let (kind, name) = extra.set_style(style);
@@ -241,6 +249,10 @@ impl Hub {
             }
             Event::Appended { channel, first, entries, signs } => {
                 self.appended(&channel, first, entries, signs, now_ms);
+            }
+            Event::Synced { channel, first, entries } => {
+                self.appended(&channel, first, entries, Vec::new(), now_ms);
+                self.synced(&channel, sink);
             }
             Event::Displaced { claim } => {
                 if let Some(key) = self.claims.get(&claim.0).copied() {
@@ -334,9 +346,27 @@ impl Hub {
     ) {
         let Some(key) = self.names.get(name).copied() else { return };
         self.channels[key as usize].attach(epoch, first, entries);
-        // A poll may be answered at once and leave the list.
-        for subscriber in self.channels[key as usize].subscribers.clone() {
-            self.start_if_ready(subscriber, sink);
+        self.start_all(key, sink);
+    }
+
+    fn synced(&mut self, name: &ChannelName, sink: &mut impl Sink) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        if !self.is_attaching(name) {
+            self.channels[key as usize].syncs += 1;
+            self.start_all(key, sink);
+        }
+    }
+
+    /// Starts those of a channel who waited for it, and for nothing else.
+    fn start_all(&mut self, key: u32, sink: &mut impl Sink) {
+        for waiting in std::mem::take(&mut self.channels[key as usize].starting) {
+            let Some(subscriber) = self.subscribers.get_mut(waiting as usize) else { continue };
+            let channel = &mut self.channels[key as usize];
+            let part = subscriber.parts().iter().find(|part| part.channel == key && part.start.is_some());
+            match part {
+                Some(part) if !channel.is_ready_for(part) => channel.starting.push(waiting),
+                _ => self.start_if_ready(waiting, sink),
+            }
         }
     }
 

@@ -97,6 +97,8 @@ pub(super) struct Part {
     pub(super) cursor: u64,
     /// Until it has started there.
     pub(super) start: Option<Start>,
+    /// How many times the channel must have been brought up to date before it can.
+    pub(super) syncs: u32,
 }
 
 /// How a subscriber is told.

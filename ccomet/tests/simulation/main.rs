@@ -122,6 +122,7 @@ fn replay(seed: u64) -> ExitCode {
         println!("seed {seed} passed, digest {:016x}", sim.digest());
         return ExitCode::SUCCESS;
     }
+    println!("{:?}", world::config_of(&sim));
     println!("seed {seed} failed: {}", LAST_PANIC.take());
     ExitCode::FAILURE
 }
