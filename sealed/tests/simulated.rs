@@ -399,3 +399,39 @@ fn loops_of_a_pool_go_together_and_a_second_stop_ends_them_all() {
     assert_eq!(running(), 0);
     guest.expect_end();
 }
+
+/// Says much at once, and goodbye.
+struct Orator;
+
+const SPEECH: usize = 100_000;
+
+impl Service for Orator {
+    type Connection = ();
+    type Message = ();
+
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: SocketAddr) {
+        cx.write(id, &vec![b'x'; SPEECH]);
+        cx.close(id);
+    }
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
+        input.take_all();
+    }
+}
+
+#[test]
+fn a_closed_connection_sends_all_to_a_slow_reader_and_gives_up_on_one_that_stalls() {
+    let sim = Simulation::new(1);
+    let config = Config { linger: SECOND * 2, ..Config::default() };
+    let mut event_loop = sim.event_loop(config, Orator).expect("a loop");
+    event_loop.listen(address()).expect("an address");
+    sim.start(event_loop);
+    let slow = Link { bandwidth: Some(5_000), buffer_bytes: 4_000, ..Link::default() };
+    let mut peer = sim.connect_over(slow.clone(), address());
+    assert_eq!(peer.expect_end().len(), SPEECH, "in about 20 s");
+    assert!(sim.now() > SECOND * 15, "{:?}", sim.now());
+    let mut stalled = sim.connect_over(slow, address());
+    stalled.stall();
+    sim.run_for(SECOND * 5);
+    assert_eq!(sim.descriptors(), 1, "the listener alone");
+}

@@ -72,14 +72,14 @@ impl World {
         });
         let server = Simulated::start(sim, config.clone()).expect("it starts");
         let channels: Vec<String> =
-            ["a", "b", "c", "d", "e"][..1 + random.below(5)].iter().map(|&name| name.into()).collect();
+            ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
         let some = |random: &mut Random| -> Vec<String> {
             let count = 1 + random.below(channels.len().min(3));
             (0..count).map(|_| random.pick(&channels).expect("one").clone()).collect()
         };
-        let readers = (0..1 + random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
+        let readers = (0..=random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
         let pages = (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
-        let publishers = (0..1 + random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
+        let publishers = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
         let restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");

@@ -41,7 +41,8 @@ impl Publisher {
         self.hear(oracle);
         match &mut self.http {
             None => {
-                self.http = Some(Http::connect(&place.sim, if random.chance(0.5) { place.front } else { place.admin }))
+                let address = if random.chance(0.5) { place.front } else { place.admin };
+                self.http = Some(Http::connect(&place.sim, address));
             }
             Some(http) if !http.waits() => {
                 if random.chance(0.6) {
@@ -73,11 +74,8 @@ impl Publisher {
             }
             Kind::ChunkedPost => {
                 let (one, other) = payload.split_at(random.below(payload.len() - 1) + 1);
-                let chunks: String = [one, other]
-                    .iter()
-                    .filter(|part| !part.is_empty())
-                    .map(|part| format!("{:x}\r\n{part}\r\n", part.len()))
-                    .collect();
+                let chunk = |part: &str| format!("{:x}\r\n{part}\r\n", part.len());
+                let chunks = if other.is_empty() { chunk(one) } else { chunk(one) + &chunk(other) };
                 http.ask(format!(
                     "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
                 ));

@@ -1,0 +1,222 @@
+//! Stories on the simulated network: what depends on who comes first, or on time, told step by step.
+
+use std::time::Duration;
+
+use ccomet::{Config, Simulated};
+use sealed::sim::{Peer, Simulation};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Seeds: in each, clients come to other loops, and loops run in another order.
+const SEEDS: std::ops::Range<u64> = 0..40;
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+}
+
+impl Stage {
+    fn new(seed: u64) -> Self {
+        Self::with(seed, Config::default())
+    }
+
+    fn with(seed: u64, config: Config) -> Self {
+        let sim = Simulation::new(seed);
+        let config = Config { loops: 3.try_into().ok(), ..config };
+        let server = Simulated::start(&sim, config).expect("it starts");
+        Self { sim, server }
+    }
+
+    /// Sends a request on a connection of its own; when this returns, all that follows from it has happened.
+    fn ask(&self, request: &str) -> Peer {
+        let mut peer = self.sim.connect(self.server.front());
+        self.ask_again(&mut peer, request);
+        peer
+    }
+
+    fn ask_again(&self, peer: &mut Peer, request: &str) {
+        peer.send(format!("GET {request} HTTP/1.1\r\nHost: sim\r\n\r\n"));
+        self.sim.settle();
+    }
+
+    fn answer(&self, request: &str) -> String {
+        body(&mut self.ask(request))
+    }
+
+    fn publish(&self, channel: &str, text: &str) -> String {
+        let mut peer = self.sim.connect(self.server.front());
+        peer.send(format!(
+            "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        ));
+        self.sim.settle();
+        let reply: serde_json::Value = serde_json::from_str(&body(&mut peer)).expect("JSON");
+        reply["position"].as_str().expect("a position").to_owned()
+    }
+
+    fn delete(&self, channel: &str) {
+        let mut admin = self.sim.connect(self.server.admin());
+        admin.send(format!("DELETE /channels/{channel} HTTP/1.1\r\nHost: sim\r\n\r\n"));
+        self.sim.settle();
+        admin.expect("HTTP/1.1 204");
+    }
+}
+
+/// What came behind the head of a response.
+fn body(peer: &mut Peer) -> String {
+    let text = String::from_utf8(peer.take()).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer: {text:?}"));
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    body.to_owned()
+}
+
+fn is_waiting(peer: &mut Peer) -> bool {
+    peer.take().is_empty() && !peer.is_over()
+}
+
+fn subscribe(name: &str, seqid: u64) -> String {
+    format!("/subscribe?channel=abc&sname={name}&seqid={seqid}&callback=cb")
+}
+
+#[test]
+fn a_newer_poll_of_a_name_takes_the_place_of_the_older_on_whatever_loop() {
+    for seed in SEEDS {
+        let stage = Stage::new(seed);
+        let mut polls = vec![stage.ask(&subscribe("ann", 0))];
+        for _ in 0..5 {
+            let newer = stage.ask(&subscribe("ann", 0));
+            let mut older = polls.pop().expect("one waits");
+            assert_eq!(body(&mut older), "");
+            assert!(older.is_ended());
+            polls.push(newer);
+        }
+        // The same name in another channel is somebody else.
+        let mut other = stage.ask("/subscribe?channel=other&sname=ann&seqid=0&callback=cb");
+        stage.publish("abc", "hi");
+        assert!(body(&mut polls[0]).contains("\"hi\""));
+        assert!(is_waiting(&mut other));
+    }
+}
+
+#[test]
+fn signing_in_is_heard_by_who_waits_then_and_by_nobody_later() {
+    for seed in SEEDS {
+        let stage = Stage::new(seed);
+        stage.publish("abc", "0");
+        let (mut bob, mut cid) = (stage.ask(&subscribe("bob", 1)), stage.ask(&subscribe("cid", 1)));
+        let mut ann = stage.ask(&subscribe("ann", 1));
+        assert_eq!(stage.answer("/sign?channel=abc&sname=ann&callback=cb"), r#"cb('[{"type" : "sign in"}]')"#);
+        for other in [&mut bob, &mut cid] {
+            assert_eq!(
+                body(other),
+                r#"cb('[{"type":"SIGN","msg":"SIGN","sname":"ann","seqid":"1","channel":"abc"}]')"#
+            );
+        }
+        assert_eq!(body(&mut ann), "", "a wait of that name ends without an item");
+        assert!(ann.is_ended());
+        stage.ask_again(&mut bob, &subscribe("bob", 1));
+        assert!(is_waiting(&mut bob), "a sign-in is not kept");
+        stage.publish("abc", "1");
+        assert!(body(&mut bob).contains(r#""msg":"1","sname":"","seqid":"1""#));
+    }
+}
+
+#[test]
+fn a_number_beyond_the_head_waits_for_the_next_message_whatever_its_number() {
+    for seed in SEEDS {
+        let stage = Stage::new(seed);
+        stage.publish("abc", "0");
+        let (mut at_head, mut beyond) = (stage.ask(&subscribe("bob", 1)), stage.ask(&subscribe("cid", 77)));
+        assert!(is_waiting(&mut at_head) && is_waiting(&mut beyond));
+        stage.publish("abc", "1");
+        assert_eq!(body(&mut at_head), body(&mut beyond));
+    }
+}
+
+#[test]
+fn a_position_holds_on_every_loop_though_it_has_not_heard_of_the_message() {
+    for seed in SEEDS {
+        let stage = Stage::new(seed);
+        // Every loop reads the channel, some with delay.
+        let readers: Vec<Peer> = (0..6).map(|_| stage.ask("/channels/news?after=latest&wait=60")).collect();
+        drop(readers);
+        let mut position = stage.publish("news", "0");
+        for n in 1..20 {
+            let mut publisher = stage.sim.connect(stage.server.front());
+            let text = n.to_string();
+            let length = text.len();
+            publisher
+                .send(format!("POST /channels/news HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{text}"));
+            let reply = publisher.expect("\"}\n");
+            let reply = String::from_utf8(reply).expect("text");
+            let (_, json) = reply.split_once("\r\n\r\n").expect("a body");
+            let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+            // At once, before anything has settled, from where the message before ended.
+            let reply = stage.answer(&format!("/channels/news?wait=0&after={position}"));
+            let reply: serde_json::Value = serde_json::from_str(&reply).expect("JSON");
+            assert_eq!((&reply["items"][0]["type"], &reply["items"][0]["data"]), (&"message".into(), &text.into()));
+            json["position"].as_str().expect("a position").clone_into(&mut position);
+            // And from where this one ends there is nothing, neither a gap nor a message.
+            let reply = stage.answer(&format!("/channels/news?wait=0&after={position}"));
+            assert!(reply.contains("\"items\":[]"), "{reply}");
+        }
+    }
+}
+
+#[test]
+fn deleting_a_channel_ends_everyone_who_reads_it_on_every_loop() {
+    for seed in SEEDS {
+        let stage = Stage::new(seed);
+        let position = stage.publish("news", "0");
+        let mut polls: Vec<Peer> = (0..6).map(|_| stage.ask(&format!("/channels/news?after={position}"))).collect();
+        let mut scripts: Vec<Peer> =
+            (0..3).map(|_| stage.ask(&format!("/channels/news?after={position}&callback=f"))).collect();
+        stage.delete("news");
+        for poll in &mut polls {
+            assert!(body(poll).contains(r#""items":[{"type":"close","channel":"news"}]"#));
+        }
+        for script in &mut scripts {
+            assert!(body(script).contains(r#"{"type":"close","channel":"news"}"#));
+        }
+        // The old position is of a run of numbers that is over, though nothing has been published since.
+        for _ in 0..3 {
+            let reply = stage.answer(&format!("/channels/news?after={position}"));
+            assert!(reply.contains(r#"{"type":"gap","channel":"news","missed":null"#), "{reply}");
+        }
+    }
+}
+
+#[test]
+fn polls_wait_as_long_as_they_say_and_streams_beat() {
+    let stage = Stage::new(1);
+    let start = stage.sim.now();
+    let mut poll = stage.ask("/channels/news?wait=20");
+    poll.expect("\"items\":[]}");
+    let took = stage.sim.now().saturating_sub(start);
+    assert!(took >= SECOND * 20 && took < SECOND * 21, "{took:?}");
+
+    let mut stream = stage.sim.connect(stage.server.front());
+    stream.send("GET /channels/news HTTP/1.1\r\nHost: sim\r\nAccept: text/event-stream\r\n\r\n");
+    stream.expect("event: hello");
+    for _ in 0..3 {
+        let start = stage.sim.now();
+        stream.expect("event: heartbeat");
+        assert!(stage.sim.now().saturating_sub(start) <= SECOND * 30, "within two intervals");
+    }
+}
+
+#[test]
+fn history_is_forgotten_in_time_and_a_reader_is_told() {
+    let mut config = Config::default();
+    config.history.age_max_s = 60;
+    let stage = Stage::with(1, config);
+    let position = stage.publish("news", "0");
+    for n in 1..5 {
+        stage.publish("news", &n.to_string());
+    }
+    stage.sim.run_for(SECOND * 61);
+    let last = stage.publish("news", "5");
+    let reply = stage.answer(&format!("/channels/news?after={position}"));
+    assert!(reply.contains(r#"{"type":"gap","channel":"news","missed":4,"#), "{reply}");
+    assert!(reply.contains(r#""data":"5"}"#) && reply.contains(&last), "{reply}");
+}
