@@ -83,8 +83,26 @@ impl Drop for Process {
 
 /// Resident memory of a process, in KiB.
 pub fn rss_kib(process: u32) -> u64 {
+    vm_kib(process, "VmRSS")
+}
+
+/// A server's resident memory in KiB, once that has not changed for a while: longer than its own sweeps take.
+pub fn settled(server: &Process) -> u64 {
+    let mut last = rss_kib(server.id());
+    let mut same = 0;
+    while same < 8 {
+        std::thread::sleep(Duration::from_millis(250));
+        let now = rss_kib(server.id());
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    last
+}
+
+/// A figure that the system gives of a process's memory, in KiB: `VmRSS`, `VmSize`.
+pub fn vm_kib(process: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("a figure");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("a figure");
     line.split_whitespace().nth(1).and_then(|figure| figure.parse().ok()).expect("a number")
 }
 

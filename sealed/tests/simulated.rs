@@ -363,6 +363,18 @@ fn loops_connect_to_one_another() {
     };
     assert_eq!(call("10.0.0.1:7777"), ["connected", "hello\n", "Closed"]);
     assert_eq!(call("10.0.0.1:1"), ["NotConnected(ConnectionRefused)"]);
+    // And to a test itself.
+    let host = stage.sim.listen("10.0.0.2:80".parse().expect("an address")).expect("it is free");
+    stage.sim.with(caller, |event_loop: &mut EventLoop<Caller>| {
+        event_loop.parts().1.connect(host.address(), ()).expect("started");
+    });
+    stage.sim.settle();
+    let mut called = host.accept().expect("a call");
+    called.expect("hello\n");
+    called.send("bye\n");
+    assert_eq!(called.expect_end(), b"");
+    drop(called);
+    assert_eq!(call("10.0.0.1:1")[..3], ["connected", "bye\n", "Closed"]);
     stage.sim.set_faults(Faults { slow_connect: 1.0, ..Faults::default() });
     assert_eq!(call("10.0.0.1:7777"), ["NotConnected(TimedOut)"]);
 }

@@ -4,10 +4,9 @@
 //! many (10,000) subscribe by Server-Sent Events to one channel, or with `channels` each to its own, and prints `VmRSS` before and after.
 
 use std::net::TcpStream;
-use std::time::Duration;
 
 use benches::client::subscribe;
-use benches::server::{Kind, Process, become_server_if_asked, rss_kib};
+use benches::server::{Kind, Process, become_server_if_asked, rss_kib, settled};
 
 fn main() {
     become_server_if_asked();
@@ -28,17 +27,4 @@ fn main() {
     println!("for each               {:>8} bytes", (full - warm) * 1_024 / count);
     drop(streams);
     println!("after they left        {:>8} KiB", settled(&server));
-}
-
-/// Its memory, once that has not changed for a while: longer than its own sweeps take.
-fn settled(server: &Process) -> u64 {
-    let mut last = rss_kib(server.id());
-    let mut same = 0;
-    while same < 8 {
-        std::thread::sleep(Duration::from_millis(250));
-        let now = rss_kib(server.id());
-        same = if now == last { same + 1 } else { 0 };
-        last = now;
-    }
-    last
 }

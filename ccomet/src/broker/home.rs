@@ -217,7 +217,11 @@ impl Home {
         let cursor = channel.log.next();
         match channel.attached.iter_mut().find(|attachment| attachment.to == from) {
             Some(attachment) => attachment.cursor = cursor,
-            None => channel.attached.push(Attachment { to: from, cursor, queued: false }),
+            None => {
+                // Most channels are read on few loops.
+                channel.attached.reserve_exact(1);
+                channel.attached.push(Attachment { to: from, cursor, queued: false });
+            }
         }
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
         let (epoch, first) = (channel.epoch, channel.log.first());

@@ -64,11 +64,11 @@ use std::time::Duration;
 
 pub use faults::{Faults, Link};
 pub(crate) use handles::{Handle, Listener, Poller, Stream, Waker};
-pub use peer::Peer;
+pub use peer::{Host, Peer};
 pub use random::Random;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::net::{self, Network};
 use crate::pool::{Place, Pool};
@@ -270,6 +270,13 @@ impl Simulation {
     /// Connects a peer over a way of its own.
     pub fn connect_over(&self, link: Link, address: SocketAddr) -> Peer {
         Peer::new(self.clone(), self.schedule.handle.peer(address, IpAddr::from([127, 0, 0, 1]), Some(link)))
+    }
+
+    /// Listens for connections that loops make, with a test at the other end. Port 0 lets the network choose.
+    pub fn listen(&self, address: SocketAddr) -> Result<Host> {
+        let bound = self.net(|net| net.listen_for_peers(address));
+        let (key, bound) = bound.map_err(|source| Error::Listen { address, source })?;
+        Ok(Host::new(self.clone(), key, bound))
     }
 
     // What happened.

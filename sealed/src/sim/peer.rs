@@ -1,4 +1,5 @@
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::network::PeerState;
@@ -142,6 +143,37 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.sim.net(|net| net.close_unowned(self.end, false));
+    }
+}
+
+/// A test's own listener, for loops to connect to.
+#[derive(Debug)]
+pub struct Host {
+    sim: Simulation,
+    key: u32,
+    address: SocketAddr,
+}
+
+impl Host {
+    pub(super) fn new(sim: Simulation, key: u32, address: SocketAddr) -> Self {
+        Self { sim, key, address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes a connection that has arrived, if one has. Does not wait.
+    pub fn accept(&self) -> Option<Peer> {
+        let end = self.sim.net(|net| net.accept_for_peer(self.key))?;
+        Some(Peer::new(self.sim.clone(), end))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.sim.net(|net| net.close_peer_listener(self.key));
     }
 }
 

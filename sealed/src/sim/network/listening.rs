@@ -178,6 +178,28 @@ impl Net {
         }
     }
 
+    /// Listens for a test's own peers.
+    pub(in crate::sim) fn listen_for_peers(&mut self, address: SocketAddr) -> io::Result<(u32, SocketAddr)> {
+        let bound = self.bind(address, false, i32::MAX, None)?;
+        self.descriptors -= 1;
+        Ok(bound)
+    }
+
+    /// Takes over a connection that waits at a test's own listener.
+    pub(in crate::sim) fn accept_for_peer(&mut self, key: u32) -> Option<End> {
+        let end = self.listeners[key as usize].queue.pop_front()?;
+        self.note(Entry::Accepts { listener: key, end });
+        let endpoint = self.find(end)?;
+        endpoint.owner = Owner::Peer;
+        self.pay(end);
+        Some(end)
+    }
+
+    pub(in crate::sim) fn close_peer_listener(&mut self, key: u32) {
+        self.descriptors += 1;
+        self.close_listener(key);
+    }
+
     fn take_descriptor(&mut self) -> io::Result<()> {
         if self.descriptors >= self.descriptors_max {
             return Err(io::Error::from_raw_os_error(EMFILE));

@@ -8,7 +8,7 @@ mod peers;
 mod sockets;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ pub(in crate::sim) struct Net {
     serial: u64,
     next_port: u16,
     descriptors: usize,
-    /// What peers asked to be sent before they were connected.
-    unsent: HashMap<u32, Unsent>,
+    /// What peers asked to be sent before they were connected. Not a hash map: its size would differ from run to run.
+    unsent: BTreeMap<u32, Unsent>,
 }
 
 #[derive(Default)]
@@ -206,7 +206,7 @@ impl Net {
             serial: 0,
             next_port: 40_000,
             descriptors: 0,
-            unsent: HashMap::new(),
+            unsent: BTreeMap::new(),
         }
     }
 
@@ -353,7 +353,7 @@ impl Net {
     }
 
     /// Acknowledges what an end has read.
-    fn pay(&mut self, end: End) {
+    pub(super) fn pay(&mut self, end: End) {
         let Some(endpoint) = self.find(end) else { return };
         let count = std::mem::take(&mut endpoint.owed);
         if count > 0 {
