@@ -215,13 +215,12 @@ impl Home {
         self.trim(key, now);
         let channel = &mut self.channels[key];
         let cursor = channel.log.next();
-        match channel.attached.iter_mut().find(|attachment| attachment.to == from) {
-            Some(attachment) => attachment.cursor = cursor,
-            None => {
-                // Most channels are read on few loops.
-                channel.attached.reserve_exact(1);
-                channel.attached.push(Attachment { to: from, cursor, queued: false });
-            }
+        if let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) {
+            attachment.cursor = cursor;
+        } else {
+            // Most channels are read on few loops.
+            channel.attached.reserve_exact(1);
+            channel.attached.push(Attachment { to: from, cursor, queued: false });
         }
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
         let (epoch, first) = (channel.epoch, channel.log.first());

@@ -68,8 +68,9 @@ impl Oracle {
         self.restarts + self.upheavals.get(channel).copied().unwrap_or(0)
     }
 
-    /// A channel's history was read, from the oldest message kept to `head`.
-    pub fn history(&mut self, channel: &str, head: Spot, items: &[(Spot, String)], forgets: bool) {
+    /// A channel's history was read, from the oldest message kept to `head`. `messages_max` is given where it is the
+    /// only limit that can have been met.
+    pub fn history(&mut self, channel: &str, head: Spot, items: &[(Spot, String)], messages_max: Option<usize>) {
         for pair in items.windows(2) {
             let next = Spot { next: pair[0].0.next + 1, ..pair[0].0 };
             assert_eq!(pair[1].0, next, "history has no holes: {channel}");
@@ -78,7 +79,10 @@ impl Oracle {
             assert_eq!(*last, head, "history reaches to the head: {channel}");
         }
         let first = items.first().map_or(head.next, |(spot, _)| spot.next - 1);
-        assert!(forgets || first == 0, "history keeps what its limits allow: {channel} starts at {first}");
+        if let Some(messages_max) = messages_max {
+            let count = head.next.min(messages_max as u64);
+            assert_eq!(items.len() as u64, count, "history keeps what its limits allow, and no more: {channel}");
+        }
         for (spot, payload) in items {
             self.saw(channel, *spot, payload);
         }
@@ -89,7 +93,7 @@ impl Oracle {
         }
         let now = self.upheaval(channel);
         for (held, upheaval, payload) in &self.accepted_somewhere {
-            if held == channel && *upheaval == now && !forgets {
+            if held == channel && *upheaval == now && messages_max.is_some() && first == 0 {
                 let kept = items.iter().any(|(_, held)| held == payload);
                 assert!(kept, "accepted and not in the history: {payload} of {channel}");
             }

@@ -199,17 +199,17 @@ impl World {
     /// Every channel's history is what it must be, on every loop, and readers have all of it.
     fn check_channels(&mut self) {
         let history = &self.config.history;
-        let forgets = history.messages_max < 500
-            || history.bytes_max < 1_000_000
+        let limited = history.bytes_max < 1_000_000
+            || history.total_bytes_max < 10_000_000
             || history.age_max_s < 3_600
-            || history.total_bytes_max < 10_000_000;
-        let forgets = forgets || self.config.limits.channels_max < 100;
+            || self.config.limits.channels_max < 100;
+        let messages_max = Some(history.messages_max).filter(|_| !limited);
         let mut heads = Vec::new();
         for channel in self.place.channels.clone() {
             let mut agreed = None;
             for _ in 0..3 {
                 let Some((head, items)) = self.read_history(&channel) else { continue };
-                self.oracle.history(&channel, head, &items, forgets);
+                self.oracle.history(&channel, head, &items, messages_max);
                 assert_eq!(*agreed.get_or_insert(head), head, "all loops agree on {channel}");
             }
             heads.extend(agreed.map(|head| (channel, head)));

@@ -1,0 +1,135 @@
+//! Whether the simulation catches anything: plants faults into a copy of the workspace, one after the other, and runs seeds
+//! until one fails.
+//!
+//! `cargo faults` plants all that `ccomet/tests/simulation/faults.toml` lists; `cargo faults -- WORD` those whose name has
+//! that word; `--seeds N` gives each so many seeds (5,000). It exits with 1 where one is not caught.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use serde::Deserialize;
+
+const SEEDS: u64 = 5_000;
+
+/// What is copied: everything the simulation is built from.
+const COPIED: [&str; 9] =
+    ["Cargo.toml", "Cargo.lock", ".cargo", "sealed", "sealed-http", "ccomet", "benches", "examples", "demos"];
+
+#[derive(Deserialize)]
+struct Faults {
+    fault: Vec<Fault>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fault {
+    name: String,
+    file: PathBuf,
+    old: String,
+    new: String,
+    /// It was in the code once.
+    #[serde(default)]
+    found: bool,
+}
+
+fn main() -> ExitCode {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned();
+    let mut words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--").collect();
+    let seeds = match words.iter().position(|word| word == "--seeds") {
+        Some(at) => words.drain(at..).nth(1).and_then(|word| word.parse().ok()).expect("a number of seeds"),
+        None => SEEDS,
+    };
+    let list = std::fs::read_to_string(root.join("ccomet/tests/simulation/faults.toml")).expect("the list of faults");
+    let Faults { fault: faults } = toml::from_str(&list).expect("a list of faults");
+    let tree = root.join("target/faults/tree");
+    copy(&root, &tree);
+    println!("without a fault");
+    let clean = run(&tree, seeds.min(500));
+    assert!(clean.failed_after.is_none() && clean.built, "the code as it is must pass:\n{}", clean.output);
+    let mut missed = Vec::new();
+    let chosen: Vec<&Fault> =
+        faults.iter().filter(|fault| words.iter().all(|word| fault.name.contains(word.as_str()))).collect();
+    for fault in &chosen {
+        let start = Instant::now();
+        let file = tree.join(&fault.file);
+        let text = std::fs::read_to_string(&file).expect("the file of a fault");
+        assert_eq!(
+            text.matches(&fault.old).count(),
+            1,
+            "{}: `old` stands exactly once in {:?}",
+            fault.name,
+            fault.file
+        );
+        std::fs::write(&file, text.replace(&fault.old, &fault.new)).expect("written");
+        let outcome = run(&tree, seeds);
+        std::fs::write(&file, &text).expect("written");
+        assert!(outcome.built, "{} does not compile:\n{}", fault.name, outcome.output);
+        let once = if fault.found { " (once in the code)" } else { "" };
+        match outcome.failed_after {
+            Some(after) => {
+                println!("caught after {after:>5} seeds, {:>3} s  {}{once}", start.elapsed().as_secs(), fault.name)
+            }
+            None => {
+                println!("NOT caught by {seeds} seeds       {}{once}", fault.name);
+                missed.push(&fault.name);
+            }
+        }
+    }
+    println!("{} of {} faults caught", chosen.len() - missed.len(), chosen.len());
+    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Outcome {
+    built: bool,
+    /// How many seeds had been run when one failed.
+    failed_after: Option<u64>,
+    output: String,
+}
+
+fn run(tree: &Path, seeds: u64) -> Outcome {
+    let cargo = |arguments: &[&str]| {
+        let target = tree.with_file_name("target");
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["test", "-q", "--locked", "-p", "ccomet", "--test", "simulation"]).args(arguments);
+        let output = command.current_dir(tree).env("CARGO_TARGET_DIR", target).output().expect("cargo");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), text)
+    };
+    let (built, output) = cargo(&["--no-run"]);
+    if !built {
+        return Outcome { built, failed_after: None, output };
+    }
+    let (passed, output) = cargo(&["--", "--seeds", &seeds.to_string(), "--until-failure"]);
+    // "N of M seeds passed": M have been run.
+    let ran = output.lines().rev().find_map(|line| {
+        let (before, _) = line.split_once(" seeds passed")?;
+        before.rsplit(' ').next()?.parse().ok()
+    });
+    // A process that went down altogether has no last word.
+    let failed_after = if passed { None } else { Some(ran.unwrap_or(1)) };
+    Outcome { built, failed_after, output }
+}
+
+/// Copies what is needed, and leaves files alone that are the same, so that little is compiled.
+fn copy(root: &Path, tree: &Path) {
+    std::fs::create_dir_all(tree).expect("a folder");
+    for name in COPIED {
+        copy_path(&root.join(name), &tree.join(name));
+    }
+}
+
+fn copy_path(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).expect("a folder");
+        for entry in std::fs::read_dir(from).expect("a folder") {
+            let entry = entry.expect("an entry");
+            copy_path(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        let bytes = std::fs::read(from).expect("a file");
+        if std::fs::read(to).ok().as_deref() != Some(&bytes) {
+            std::fs::write(to, bytes).expect("written");
+        }
+    }
+}
