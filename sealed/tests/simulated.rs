@@ -369,11 +369,11 @@ fn loops_connect_to_one_another() {
         event_loop.parts().1.connect(host.address(), ()).expect("started");
     });
     stage.sim.settle();
-    let mut callee = host.accept().expect("a call");
-    callee.expect("hello\n");
-    callee.send("bye\n");
-    assert_eq!(callee.expect_end(), b"");
-    drop(callee);
+    let mut other_end = host.accept().expect("a call");
+    other_end.expect("hello\n");
+    other_end.send("bye\n");
+    assert_eq!(other_end.expect_end(), b"");
+    drop(other_end);
     assert_eq!(call("10.0.0.1:1")[..3], ["connected", "bye\n", "Closed"]);
     stage.sim.set_faults(Faults { slow_connect: 1.0, ..Faults::default() });
     assert_eq!(call("10.0.0.1:7777"), ["NotConnected(TimedOut)"]);

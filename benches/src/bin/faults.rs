@@ -57,23 +57,21 @@ fn main() -> ExitCode {
         assert_eq!(
             text.matches(&fault.old).count(),
             1,
-            "{}: `old` stands exactly once in {:?}",
+            "{}: `old` stands exactly once in {}",
             fault.name,
-            fault.file
+            fault.file.display()
         );
         std::fs::write(&file, text.replace(&fault.old, &fault.new)).expect("written");
         let outcome = run(&tree, seeds);
         std::fs::write(&file, &text).expect("written");
         assert!(outcome.built, "{} does not compile:\n{}", fault.name, outcome.output);
         let once = if fault.found { " (once in the code)" } else { "" };
-        match outcome.failed_after {
-            Some(after) => {
-                println!("caught after {after:>5} seeds, {:>3} s  {}{once}", start.elapsed().as_secs(), fault.name)
-            }
-            None => {
-                println!("NOT caught by {seeds} seeds       {}{once}", fault.name);
-                missed.push(&fault.name);
-            }
+        if let Some(after) = outcome.failed_after {
+            let seconds = start.elapsed().as_secs();
+            println!("caught after {after:>5} seeds, {seconds:>3} s  {}{once}", fault.name);
+        } else {
+            println!("NOT caught by {seeds} seeds       {}{once}", fault.name);
+            missed.push(&fault.name);
         }
     }
     println!("{} of {} faults caught", chosen.len() - missed.len(), chosen.len());

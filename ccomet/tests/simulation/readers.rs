@@ -31,6 +31,7 @@ pub struct Reader {
     from_oldest: bool,
     /// Started, and told of its position since.
     live: bool,
+    last_event: String,
 }
 
 impl Reader {
@@ -49,6 +50,7 @@ impl Reader {
             position: None,
             from_oldest: random.chance(0.5),
             live: false,
+            last_event: String::new(),
         }
     }
 
@@ -139,6 +141,7 @@ impl Reader {
                     self.events.push(&bytes);
                     while let Some(event) = self.events.next() {
                         let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
+                        self.last_event.clone_from(&event.kind);
                         match event.kind.as_str() {
                             "heartbeat" | "bye" | "close" => {}
                             "hello" => self.live = true,
@@ -149,7 +152,12 @@ impl Reader {
                         }
                     }
                 }
-                Answer::StreamEnd | Answer::Over => self.lost(),
+                Answer::StreamEnd => {
+                    let last = self.last_event.as_str();
+                    assert!(matches!(last, "bye" | "close"), "{}: a stream says why it ends: {last:?}", self.label);
+                    self.lost();
+                }
+                Answer::Over => self.lost(),
                 Answer::Whole { status: 200, body } => self.reply(&body, oracle),
                 Answer::Whole { status, body } => {
                     let text = String::from_utf8_lossy(&body);
@@ -208,6 +216,14 @@ impl Reader {
         }
     }
 
+    /// Who reads a stream has this message.
+    pub fn check_has(&self, channel: &str, spot: Spot) {
+        let index = self.channels.iter().position(|held| held == channel);
+        if let Some(index) = index.filter(|_| self.live) {
+            assert!(self.cursors[index].0 >= Some(spot), "{}: {channel} is delivered at once", self.label);
+        }
+    }
+
     /// All is quiet: who reads a stream has everything.
     pub fn check_head(&self, heads: &[(String, Spot)]) {
         if !self.live {
@@ -218,6 +234,11 @@ impl Reader {
             let Some((_, head)) = heads.iter().find(|(held, _)| held == channel) else { continue };
             assert_eq!(cursor.0, Some(*head), "{}: a stream that is there has everything of {channel}", self.label);
         }
+    }
+
+    /// Whether it reads a stream now.
+    pub fn is_live(&self) -> bool {
+        self.live
     }
 
     pub fn into_peer(self) -> Option<sealed::sim::Peer> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ccomet::{Config, Holdings, Simulated};
+use ccomet::{Config, Holdings, Limits, Simulated};
 use sealed::sim::{Faults, Link, Peer, Random, Simulation};
 use serde_json::Value;
 
@@ -16,6 +16,9 @@ const ROUNDS: usize = 120;
 
 /// Longer than any time that the server grants, so that all is over by then.
 const LONG: Duration = Duration::from_secs(200);
+
+/// A message is everywhere by then, on the slowest of the ways.
+const PROMPT: Duration = Duration::from_millis(400);
 
 /// Where everything is.
 pub struct Place {
@@ -49,6 +52,7 @@ pub fn run(sim: &Simulation) {
         world.round();
     }
     world.calm_down();
+    world.check_promptness();
     world.check_channels();
     world.leave();
     world.check_nothing_left();
@@ -187,6 +191,10 @@ impl World {
             self.place.sim.run_for(LONG / 40);
             self.hear();
         }
+        let live = self.readers.iter().filter(|reader| reader.is_live()).count();
+        let held = self.holdings();
+        let there = held.connections >= held.subscribers && held.attached_channels >= usize::from(live > 0);
+        assert!(held.subscribers >= live && there, "{live} read streams: {held:?}");
         let idle = self.place.sim.turns();
         self.place.sim.run_for(Duration::from_secs(10));
         self.hear();
@@ -194,6 +202,46 @@ impl World {
         let turns = self.place.sim.turns() - idle;
         // A sweep each second, a heartbeat for each reader at most as often, and the end of some connections.
         assert!(turns <= 10 * (loops + 4 * self.readers.len() as u64) + 200, "{turns} ticks in ten idle seconds");
+    }
+
+    /// Loops are still interrupted, but nothing is slow: what is published is with its readers well before a sweep or
+    /// a heartbeat would wake anybody.
+    fn check_promptness(&mut self) {
+        let Limits { connections_max, channels_max, .. } = self.config.limits;
+        if connections_max < 100 || channels_max < 100 {
+            return;
+        }
+        self.place.sim.note("nothing is slow from here");
+        self.place.sim.set_faults(Faults { interleave: 0.5, double_wake: 0.2, ..Faults::default() });
+        for round in 0..10 {
+            let ask = |n: usize| {
+                let channel = self.place.channels[n % self.place.channels.len()].clone();
+                let payload = format!("{channel}-prompt-{round}-{n}");
+                let mut http = Http::connect(&self.place.sim, self.place.front);
+                let head =
+                    format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}", payload.len());
+                http.ask(format!("{head}\r\n\r\n{payload}"));
+                (http, channel, payload)
+            };
+            let asked: Vec<_> = (0..8).map(ask).collect();
+            self.place.sim.run_for(PROMPT);
+            let mut accepted = Vec::new();
+            for (mut http, channel, payload) in asked {
+                let Some(Answer::Whole { status: 200, body }) = http.next() else {
+                    panic!("a publisher is answered within {PROMPT:?}");
+                };
+                let reply: Value = serde_json::from_slice(&body).expect("JSON");
+                let spot = spots(reply["position"].as_str().expect("a position"))[0];
+                self.oracle.accepted(&channel, spot, &payload);
+                accepted.push((channel, spot));
+            }
+            self.hear();
+            for (channel, spot) in accepted {
+                self.readers.iter().for_each(|reader| reader.check_has(&channel, spot));
+            }
+        }
+        self.place.sim.set_faults(Faults::default());
+        self.place.sim.settle();
     }
 
     /// Every channel's history is what it must be, on every loop, and readers have all of it.

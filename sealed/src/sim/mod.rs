@@ -46,7 +46,7 @@
 //! [`Mailbox::post`](crate::Mailbox::post), a clock that jumps.
 //!
 //! What a [`Peer`] sends is taken from it at once, however much it is; buffers fill up on the way from a loop only. A
-//! tick takes at most 50 µs, whatever it does. Signals are not simulated: stop a loop with its
+//! tick takes at most 50 µs, whatever it does, and what interrupts it. Signals are not simulated: stop a loop with its
 //! [`Stopper`](crate::Stopper). A simulation belongs to one thread; run several at once on several.
 
 mod faults;

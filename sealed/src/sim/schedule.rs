@@ -13,8 +13,8 @@ use crate::service::Service;
 
 /// The longest that a tick takes. Short ones and long ones mixed let what comes meanwhile pile up as it falls.
 const TICK_MAX: Duration = Duration::from_micros(50);
-/// Turns of other loops in one interruption.
-const INTERLEAVED_MAX: usize = 4;
+/// Things that happen in one interruption.
+const INTERLEAVED_MAX: usize = 20;
 /// How deep interruptions are nested.
 const DEPTH_MAX: u32 = 3;
 
@@ -64,25 +64,26 @@ thread_local! {
     static RUNNING: RefCell<Option<Rc<Schedule>>> = const { RefCell::new(None) };
 }
 
-/// May let other loops have some turns, in the middle of this one's.
+/// May let time pass, and other loops have some turns, in the middle of this one's.
 pub(super) fn interleave(handle: &Handle) {
     let Some(schedule) = RUNNING.with_borrow(Clone::clone) else { return };
     if schedule.depth.get() >= DEPTH_MAX {
         return;
     }
-    let times = {
+    let (steps, until) = {
         let mut net = handle.lock();
         let chance = net.faults.interleave;
         if !net.random.chance(chance) {
             return;
         }
         net.note(Entry::Interleaves);
-        1 + net.random.below(INTERLEAVED_MAX)
+        let until = net.now + net.random.time(TICK_MAX);
+        (1 + net.random.below(INTERLEAVED_MAX), until)
     };
-    for _ in 0..times {
-        let runnable = schedule.runnable();
-        let Some(index) = handle.lock().random.pick(&runnable).copied() else { return };
-        schedule.turn(index);
+    for _ in 0..steps {
+        if !schedule.step(until) {
+            return;
+        }
     }
 }
 
