@@ -99,14 +99,13 @@ impl Channel {
     }
 
     /// Whether a start is somewhere that this loop has not heard of. The channel's home may have: another loop may be
-    /// ahead of this one by what is in its mailbox.
+    /// ahead of this one by what is in its mailbox, the answer to `Attach` included.
     pub(super) fn is_behind(&self, start: Start) -> bool {
-        self.is_attached()
-            && match start {
-                Start::Latest | Start::Oldest => false,
-                Start::After(spot) => Some(spot.epoch) != self.epoch || spot.next > self.log.next(),
-                Start::Number(number) => number > self.log.next(),
-            }
+        match start {
+            Start::Latest | Start::Oldest => false,
+            Start::After(spot) => Some(spot.epoch) != self.epoch || spot.next > self.log.next(),
+            Start::Number(number) => !self.is_attached() || number > self.log.next(),
+        }
     }
 
     /// Whether this channel has all that a subscriber waits for here.

@@ -252,20 +252,23 @@ impl World {
             || history.age_max_s < 3_600
             || self.config.limits.channels_max < 100;
         let messages_max = Some(history.messages_max).filter(|_| !limited);
+        // Who waits in the backlog of a full loop may have his turn at any moment, and change what was just read.
+        let crowded = self.config.limits.connections_max < 100;
         let mut heads = Vec::new();
         for channel in self.place.channels.clone() {
             let mut agreed = None;
             for _ in 0..3 {
                 let Some((head, items)) = self.read_history(&channel) else { continue };
                 self.oracle.history(&channel, head, &items, messages_max);
+                if crowded {
+                    continue;
+                }
                 assert_eq!(*agreed.get_or_insert(head), head, "all loops agree on {channel}");
             }
             heads.extend(agreed.map(|head| (channel, head)));
         }
         self.hear();
-        if self.config.limits.connections_max > 100 {
-            assert!(!self.admin.is_deleting(), "a deletion is answered");
-        }
+        assert!(crowded || !self.admin.is_deleting(), "a deletion is answered");
         for reader in &self.readers {
             reader.check_head(&heads);
         }
