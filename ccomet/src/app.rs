@@ -102,6 +102,7 @@ impl App {
         let home = HomeLimits {
             history,
             channels_max: share(config.limits.channels_max),
+            deliveries_max: config.limits.deliveries_under_way_max,
             history_bytes_max: share(config.history.total_bytes_max),
             idle_max_ms: config.times.channel_idle_s * 1_000,
         };

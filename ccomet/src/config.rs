@@ -76,6 +76,9 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Bytes handed to one subscriber at a time, more only for a single message. Default 64 KiB.
     pub batch_bytes_max: usize,
+    /// Deliveries on their way from one loop to another; what comes after them waits in the channels' history.
+    /// Default 1,024.
+    pub deliveries_under_way_max: usize,
 }
 
 /// What channels keep of their past.
@@ -147,6 +150,7 @@ impl Default for Limits {
             message_bytes_max: 64 * 1024,
             head_bytes_max: 16 * 1024,
             batch_bytes_max: 64 * 1024,
+            deliveries_under_way_max: 1_024,
         }
     }
 }
@@ -261,6 +265,7 @@ impl Config {
             ("limits.channels_per_subscription_max", limits.channels_per_subscription_max as u64, 255, "from 1 to 255"),
             ("limits.message_bytes_max", limits.message_bytes_max as u64, 8 << 20, "from 1 to 8388608"),
             ("limits.batch_bytes_max", limits.batch_bytes_max as u64, 1 << 20, "from 1 to 1048576"),
+            ("limits.deliveries_under_way_max", limits.deliveries_under_way_max as u64, 1 << 20, "from 1 to 1048576"),
             ("history.messages_max", history.messages_max as u64, 1 << 20, "from 1 to 1048576"),
             ("history.bytes_max", history.bytes_max as u64, u64::MAX, from_one),
             ("history.age_max_s", history.age_max_s, u64::MAX / 1_000, from_one),

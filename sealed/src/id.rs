@@ -5,8 +5,8 @@ use std::fmt;
 /// Names a connection of one loop.
 ///
 /// An id whose connection is gone finds nothing, even where its slot has been given to another: serial numbers of
-/// a loop repeat only after 4,294,967,296 connections. Ids of one loop mean nothing to another.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// a loop repeat only after 4,294,967,296 connections. Ids of one loop mean nothing to another. The default names none.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     pub(crate) slot: u32,
     pub(crate) serial: u32,

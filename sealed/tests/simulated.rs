@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sealed::sim::{Faults, Link, LoopId, Peer, Simulation};
-use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Mailbox, Place, Service};
+use sealed::{
+    CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Mailbox, Place, Service, TimerId,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -16,10 +18,12 @@ fn address() -> SocketAddr {
     "10.0.0.1:7777".parse().expect("an address")
 }
 
-/// Sends back what it gets, a line at a time, and keeps book of who is there.
+/// Sends back what it gets, a line at a time, and keeps book of who is there. Some lines it answers late, whoever has
+/// the connection's slot by then.
 #[derive(Default)]
 struct Echo {
     book: Rc<RefCell<Book>>,
+    late: HashMap<TimerId, (ConnectionId, Vec<u8>)>,
 }
 
 #[derive(Default)]
@@ -42,8 +46,19 @@ impl Service for Echo {
         assert!(self.book.borrow().open.contains_key(&id), "none is called after its end");
         while let Some(end) = input.bytes().iter().position(|byte| *byte == b'\n') {
             let line = input.take(end + 1).to_vec();
-            cx.write(id, &line);
+            if line.starts_with(b"late") {
+                self.late.insert(cx.set_timer(SECOND), (id, line));
+            } else {
+                cx.write(id, &line);
+            }
         }
+    }
+
+    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId) {
+        let (id, line) = self.late.remove(&timer).expect("one of its timers");
+        cx.write(id, &line);
+        let known = self.book.borrow().open.contains_key(&id);
+        assert!(known || !cx.is_open(id) && cx.state(id).is_none(), "an id is of one connection");
     }
 
     fn drained(&mut self, _: &mut Context<Self>, _: ConnectionId) {
@@ -70,7 +85,7 @@ struct Stage {
 impl Stage {
     fn new(sim: Simulation, config: Config) -> Self {
         let book = Rc::new(RefCell::new(Book::default()));
-        let mut event_loop = sim.event_loop(config, Echo { book: book.clone() }).expect("a loop");
+        let mut event_loop = sim.event_loop(config, Echo { book: book.clone(), late: HashMap::new() }).expect("a loop");
         event_loop.listen(address()).expect("an address");
         let id = sim.start(event_loop);
         Self { sim, book, id }
@@ -93,7 +108,8 @@ fn echo_in_a_storm(seed: u64) -> u64 {
     let mut random = sim.random(0);
     sim.set_faults(Faults { jump: 0.0, ..Faults::any(&mut random) });
     sim.set_link(Link { buffer_bytes: 1 + random.below(5_000), ..Link::default() });
-    let stage = Stage::new(sim.clone(), Config { read_bytes_per_tick: 1 + random.below(3_000), ..Config::default() });
+    let (read_bytes_per_tick, read_buffer_bytes) = (1 + random.below(3_000), 1 + random.below(1_000));
+    let stage = Stage::new(sim.clone(), Config { read_bytes_per_tick, read_buffer_bytes, ..Config::default() });
     let mut peers: Vec<(Peer, Vec<u8>, Vec<u8>)> = Vec::new();
     for round in 0..60 {
         match random.below(10) {
@@ -108,6 +124,13 @@ fn echo_in_a_storm(seed: u64) -> u64 {
                 let line = format!("{round} {}\n", "x".repeat(random.below(2_000)));
                 peer.send(&line);
                 sent.extend(line.bytes());
+                if random.chance(0.1) {
+                    // Its answer comes when it comes; nothing else is asked on this connection.
+                    let (mut hasty, ..) = peers.swap_remove(index);
+                    hasty.send("late\n");
+                    sim.run_for(random.time(SECOND));
+                    continue;
+                }
                 got.extend(peer.take());
                 sim.run_for(random.time(Duration::from_millis(50)));
             }

@@ -2,7 +2,7 @@
 //! until one fails.
 //!
 //! `cargo faults` plants all that `ccomet/tests/simulation/faults.toml` lists; `cargo faults -- WORD` those whose name has
-//! that word; `--seeds N` gives each so many seeds (5,000). It exits with 1 where one is not caught.
+//! that word; `--seeds N` gives each so many seeds (20,000). It exits with 1 where one is not caught.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-const SEEDS: u64 = 5_000;
+const SEEDS: u64 = 20_000;
 
 /// What is copied: everything the simulation is built from.
 const COPIED: [&str; 9] =
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     copy(&root, &tree);
     println!("without a fault");
     let clean = run(&tree, seeds.min(500));
-    assert!(clean.failed_after.is_none() && clean.built, "the code as it is must pass:\n{}", clean.output);
+    assert!(clean.caught.is_none() && clean.built, "the code as it is must pass:\n{}", clean.output);
     let mut missed = Vec::new();
     let chosen: Vec<&Fault> =
         faults.iter().filter(|fault| words.iter().all(|word| fault.name.contains(word.as_str()))).collect();
@@ -66,11 +66,10 @@ fn main() -> ExitCode {
         std::fs::write(&file, &text).expect("written");
         assert!(outcome.built, "{} does not compile:\n{}", fault.name, outcome.output);
         let once = if fault.found { " (once in the code)" } else { "" };
-        if let Some(after) = outcome.failed_after {
-            let seconds = start.elapsed().as_secs();
-            println!("caught after {after:>5} seeds, {seconds:>3} s  {}{once}", fault.name);
+        if let Some(caught) = outcome.caught {
+            println!("caught by {caught:<24} {:>3} s  {}{once}", start.elapsed().as_secs(), fault.name);
         } else {
-            println!("NOT caught by {seeds} seeds       {}{once}", fault.name);
+            println!("NOT caught by {seeds} seeds  {}{once}", fault.name);
             missed.push(&fault.name);
         }
     }
@@ -80,8 +79,8 @@ fn main() -> ExitCode {
 
 struct Outcome {
     built: bool,
-    /// How many seeds had been run when one failed.
-    failed_after: Option<u64>,
+    /// What caught it, and after how many seeds.
+    caught: Option<String>,
     output: String,
 }
 
@@ -89,24 +88,32 @@ fn run(tree: &Path, seeds: u64) -> Outcome {
     let cargo = |arguments: &[&str]| {
         let target = tree.with_file_name("target");
         let mut command = Command::new(env!("CARGO"));
-        command.args(["test", "-q", "--locked", "-p", "ccomet", "--test", "simulation"]).args(arguments);
+        command.args(["test", "-q", "--locked"]).args(arguments);
         let output = command.current_dir(tree).env("CARGO_TARGET_DIR", target).output().expect("cargo");
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         (output.status.success(), text)
     };
-    let (built, output) = cargo(&["--no-run"]);
-    if !built {
-        return Outcome { built, failed_after: None, output };
+    let sealed = ["-p", "sealed", "--test", "simulated"];
+    let server = ["-p", "ccomet", "--test", "simulation"];
+    for tests in [sealed, server] {
+        let (built, output) = cargo(&[&tests[..], &["--no-run"]].concat());
+        if !built {
+            return Outcome { built, caught: None, output };
+        }
     }
-    let (passed, output) = cargo(&["--", "--seeds", &seeds.to_string(), "--until-failure"]);
-    // "N of M seeds passed": M have been run.
-    let ran = output.lines().rev().find_map(|line| {
-        let (before, _) = line.split_once(" seeds passed")?;
-        before.rsplit(' ').next()?.parse().ok()
-    });
-    // A process that went down altogether has no last word.
-    let failed_after = if passed { None } else { Some(ran.unwrap_or(1)) };
-    Outcome { built, failed_after, output }
+    // The loop alone, with seeds of its own in each of its tests.
+    let (passed, output) = cargo(&[&sealed[..], &["--", "in_a_storm", "wake_up"]].concat());
+    if !passed {
+        let seed = output.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or("0");
+        return Outcome { built: true, caught: Some(format!("sealed alone, seed {seed}")), output };
+    }
+    let count = seeds.to_string();
+    let (passed, output) = cargo(&[&server[..], &["--", "--seeds", &count, "--until-failure"]].concat());
+    // "N of M seeds passed": M have been run. A process that went down altogether has no last word.
+    let ran = output.lines().rev().find_map(|line| line.split_once(" seeds passed")?.0.rsplit(' ').next());
+    let seed = output.lines().find_map(|line| line.strip_prefix("seed ")?.split(' ').next());
+    let caught = format!("{:>5} seeds, seed {}", ran.unwrap_or("1"), seed.unwrap_or("unknown"));
+    Outcome { built: true, caught: Some(caught).filter(|_| !passed), output }
 }
 
 /// Copies what is needed, and leaves files alone that are the same, so that little is compiled.

@@ -2,7 +2,7 @@
 //! attached. Pure state; what it has to say is left in `said`.
 //!
 //! An attached loop is a cursor on the channel's log, as a subscriber is: nothing queues up for one that is slow.
-//! It may have [`WINDOW`] deliveries on their way; what comes after waits in the log, and is sent in one
+//! It may have `deliveries_max` deliveries on their way; what comes after waits in the log, and is sent in one
 //! delivery when it has acknowledged some.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,9 +14,6 @@ use super::{Claim, Command, Event, Now, Refusal, Ticket};
 use crate::log::{HistoryLimits, Kept, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
-
-/// Deliveries that may be on their way to one loop.
-const WINDOW: u32 = 1024;
 
 /// Sign-ins passed on with one delivery; more in one tick are noise.
 const SIGNS_MAX: usize = 256;
@@ -30,6 +27,8 @@ const SWEEP_ROUNDS: usize = 60;
 pub(crate) struct HomeLimits {
     pub(crate) history: HistoryLimits,
     pub(crate) channels_max: usize,
+    /// On their way to one loop.
+    pub(crate) deliveries_max: usize,
     /// Over all channels together.
     pub(crate) history_bytes_max: usize,
     /// How long a channel without history and subscribers keeps its epoch.
@@ -143,7 +142,7 @@ impl Home {
                     continue;
                 }
                 if attachment.to != self.own {
-                    if link.unacknowledged >= WINDOW {
+                    if link.unacknowledged as usize >= self.limits.deliveries_max {
                         attachment.queued = true;
                         link.queue.push_back(key);
                         continue;
@@ -274,7 +273,7 @@ impl Home {
     fn acknowledge(&mut self, from: usize, count: u32) {
         let link = &mut self.links[from];
         link.unacknowledged = link.unacknowledged.saturating_sub(count);
-        while link.unacknowledged < WINDOW {
+        while (link.unacknowledged as usize) < self.limits.deliveries_max {
             let Some(key) = link.queue.pop_front() else { break };
             let channel = &mut self.channels[key];
             let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else {

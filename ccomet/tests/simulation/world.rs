@@ -242,6 +242,8 @@ impl World {
         }
         self.place.sim.set_faults(Faults::default());
         self.place.sim.settle();
+        let held = self.holdings();
+        assert!(held.names <= held.claims, "a name is held for who waits under it: {held:?}");
     }
 
     /// Every channel's history is what it must be, on every loop, and readers have all of it.
@@ -357,6 +359,7 @@ fn any_config(random: &mut Random) -> Config {
     config.limits.channels_max = pick(&[100_000, 100_000, 4]);
     config.limits.subscribers_max = pick(&[1_000, 1_000, 4]);
     config.limits.connections_max = pick(&[1_000, 1_000, 16]);
+    config.limits.deliveries_under_way_max = pick(&[1_024, 1, 2]);
     config.times.heartbeat_s = pick(&[15, 2]) as u64;
     config.times.classic_poll_s = pick(&[55, 3]) as u64;
     config.times.channel_linger_s = pick(&[60, 1]) as u64;
