@@ -139,6 +139,7 @@ impl Home {
             for attachment in &mut channel.attached {
                 let link = &mut self.links[attachment.to];
                 if attachment.queued {
+                    // Sign-ins are for who waits at this moment: a loop that is so far behind does without.
                     continue;
                 }
                 if attachment.to != self.own {
