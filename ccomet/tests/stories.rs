@@ -43,14 +43,21 @@ impl Stage {
         body(&mut self.ask(request))
     }
 
+    /// Publishes, and returns the position; when this returns, everybody has the message.
     fn publish(&self, channel: &str, text: &str) -> String {
-        let mut peer = self.sim.connect(self.server.front());
-        peer.send(format!(
-            "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}\r\n\r\n{text}",
-            text.len()
-        ));
+        let position = self.publish_and_hurry_on(channel, text);
         self.sim.settle();
-        let reply: serde_json::Value = serde_json::from_str(&body(&mut peer)).expect("JSON");
+        position
+    }
+
+    /// The same, and returns as soon as the publisher has its answer.
+    fn publish_and_hurry_on(&self, channel: &str, text: &str) -> String {
+        let mut peer = self.sim.connect(self.server.front());
+        let head = format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}", text.len());
+        peer.send(format!("{head}\r\n\r\n{text}"));
+        let answer = String::from_utf8(peer.expect("\"}\n")).expect("text");
+        let (_, json) = answer.split_once("\r\n\r\n").expect("a body");
+        let reply: serde_json::Value = serde_json::from_str(json).expect("JSON");
         reply["position"].as_str().expect("a position").to_owned()
     }
 
@@ -142,20 +149,13 @@ fn a_position_holds_on_every_loop_though_it_has_not_heard_of_the_message() {
         drop(readers);
         let mut position = stage.publish("news", "0");
         for n in 1..20 {
-            let mut publisher = stage.sim.connect(stage.server.front());
             let text = n.to_string();
-            let length = text.len();
-            publisher
-                .send(format!("POST /channels/news HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{text}"));
-            let reply = publisher.expect("\"}\n");
-            let reply = String::from_utf8(reply).expect("text");
-            let (_, json) = reply.split_once("\r\n\r\n").expect("a body");
-            let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+            let after = stage.publish_and_hurry_on("news", &text);
             // At once, before anything has settled, from where the message before ended.
             let reply = stage.answer(&format!("/channels/news?wait=0&after={position}"));
             let reply: serde_json::Value = serde_json::from_str(&reply).expect("JSON");
             assert_eq!((&reply["items"][0]["type"], &reply["items"][0]["data"]), (&"message".into(), &text.into()));
-            json["position"].as_str().expect("a position").clone_into(&mut position);
+            position = after;
             // And from where this one ends there is nothing, neither a gap nor a message.
             let reply = stage.answer(&format!("/channels/news?wait=0&after={position}"));
             assert!(reply.contains("\"items\":[]"), "{reply}");

@@ -1,4 +1,6 @@
-//! The loop itself: what happens in one tick, and in which order.
+//! The loop itself: what happens in one tick, and in which order. `reading.rs` is how input gets to the service.
+
+mod reading;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -9,8 +11,7 @@ use slab::Slab;
 use crate::config::Config;
 use crate::context::{Accepting, Context, LISTENERS};
 use crate::error::{CloseReason, Error, Result};
-use crate::id::{ConnectionId, ListenerId, TimerId};
-use crate::input::Input;
+use crate::id::{ListenerId, TimerId};
 use crate::mailbox::{Inlet, Mailbox};
 use crate::net::{Listener, Network, Poller, Readiness};
 use crate::service::Service;
@@ -344,147 +345,6 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    fn read(&mut self) {
-        for index in mem::take(&mut self.cx.to_read) {
-            self.cx.slots.0[index as usize].clear(Flags::TO_READ);
-            let mut budget = self.cx.config.read_bytes_per_tick;
-            while self.read_once(index, &mut budget) {
-                if budget == 0 {
-                    if self.cx.slots.0[index as usize].raise(Flags::TO_READ) {
-                        self.cx.to_read.push(index);
-                    }
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Reads once from a connection and shows the service what there is. Returns whether there may be more.
-    fn read_once(&mut self, index: u32, budget: &mut usize) -> bool {
-        let cx = &mut self.cx;
-        let slot = &mut cx.slots.0[index as usize];
-        if slot.is(Flags::CLOSING | Flags::CONNECTING) {
-            return false;
-        }
-        if slot.is(Flags::FINISHING) {
-            return self.discard(index, budget);
-        }
-        if slot.is(Flags::PAUSED) {
-            return false;
-        }
-        let again = slot.is(Flags::AGAIN);
-        slot.clear(Flags::AGAIN);
-
-        let left = slot.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len());
-        let got = self.fetch(index, self.cx.config.input_bytes_max.saturating_sub(left));
-        *budget = budget.saturating_sub(got.count);
-        let id = self.cx.slots.id_at(index);
-        if self.cx.is_open(id) && (got.count > 0 || (again && left > 0)) {
-            if left > 0 {
-                self.show_inbox(id, got.count);
-            } else {
-                self.show_fresh(id, got.count);
-            }
-        }
-        if got.ended && self.cx.is_open(id) {
-            self.service.ended(&mut self.cx, id);
-        }
-        got.more
-    }
-
-    /// Reads into the loop's buffer, at most `room` bytes.
-    fn fetch(&mut self, index: u32, room: usize) -> Fetched {
-        let nothing = Fetched { count: 0, more: false, ended: false };
-        let cx = &mut self.cx;
-        let slot = &mut cx.slots.0[index as usize];
-        let room = room.min(cx.read_buffer.len());
-        if room == 0 || !slot.is(Flags::READABLE) || slot.is(Flags::ENDED) {
-            return nothing;
-        }
-        match slot.stream.read(&mut cx.read_buffer[..room]) {
-            Ok(0) => {
-                slot.clear(Flags::READABLE);
-                slot.set(Flags::ENDED);
-                Fetched { ended: true, ..nothing }
-            }
-            Ok(count) => {
-                cx.stats.bytes_received += count as u64;
-                // A short read of a stream has emptied it, and what comes later is announced.
-                let more = count == room || slot.is(Flags::END_SEEN);
-                if !more {
-                    slot.clear(Flags::READABLE);
-                }
-                Fetched { count, more, ended: false }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                slot.clear(Flags::READABLE);
-                nothing
-            }
-            Err(error) => {
-                cx.end_now(index, CloseReason::Failed(error.kind()));
-                nothing
-            }
-        }
-    }
-
-    /// Shows the service `count` bytes of the loop's buffer, and copies what it leaves to an inbox.
-    fn show_fresh(&mut self, id: ConnectionId, count: usize) {
-        let buffer = mem::take(&mut self.cx.read_buffer);
-        let mut input = Input::new(&buffer[..count]);
-        self.service.received(&mut self.cx, id, &mut input);
-        let cx = &mut self.cx;
-        if !input.is_empty() {
-            let slot = &mut cx.slots.0[id.slot as usize];
-            let mut buffers = match slot.buffers.take() {
-                Some(buffers) => buffers,
-                None => cx.take_buffers(),
-            };
-            buffers.inbox.bytes.extend_from_slice(input.bytes());
-            cx.slots.0[id.slot as usize].buffers = Some(buffers);
-        }
-        cx.read_buffer = buffer;
-    }
-
-    /// Appends `count` bytes of the loop's buffer to the inbox, and shows the service all that is in it.
-    fn show_inbox(&mut self, id: ConnectionId, count: usize) {
-        let cx = &mut self.cx;
-        let Some(buffers) = &mut cx.slots.0[id.slot as usize].buffers else { return };
-        let mut inbox = mem::take(&mut buffers.inbox);
-        inbox.bytes.extend_from_slice(&cx.read_buffer[..count]);
-        let mut input = Input::new(&inbox.bytes[inbox.start..]);
-        self.service.received(cx, id, &mut input);
-        inbox.start += input.taken();
-        inbox.compact();
-        if let Some(buffers) = &mut self.cx.slots.0[id.slot as usize].buffers {
-            buffers.inbox = inbox;
-        }
-        self.cx.recycle(id.slot);
-    }
-
-    /// Throws away what comes for a connection that this side has closed, until the peer's end.
-    fn discard(&mut self, index: u32, budget: &mut usize) -> bool {
-        let cx = &mut self.cx;
-        let slot = &mut cx.slots.0[index as usize];
-        match slot.stream.read(&mut cx.read_buffer) {
-            Ok(0) => {
-                slot.set(Flags::ENDED);
-                if slot.is(Flags::LINGERING) {
-                    cx.end_now(index, CloseReason::Ended);
-                }
-                false
-            }
-            Ok(count) => {
-                *budget = budget.saturating_sub(count);
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(error) => {
-                cx.end_now(index, CloseReason::Failed(error.kind()));
-                false
-            }
-        }
-    }
-
     fn mail(&mut self) {
         // In every tick, mail or none: whoever posts takes effect in steps, so a wake-up may come after its message was taken.
         self.cx.inlet.rearm();
@@ -619,15 +479,6 @@ impl<S: Service> EventLoop<S> {
         }
         self.ready.shrink_to_fit();
     }
-}
-
-/// What a read brought.
-struct Fetched {
-    count: usize,
-    /// There may be more at once.
-    more: bool,
-    /// The peer will send no more.
-    ended: bool,
 }
 
 fn earliest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

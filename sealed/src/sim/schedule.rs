@@ -64,6 +64,24 @@ thread_local! {
     static RUNNING: RefCell<Option<Rc<Schedule>>> = const { RefCell::new(None) };
 }
 
+/// Notes whose turn it is, until it is over, though it be by a panic that a test catches.
+struct Turn(Option<Rc<Schedule>>);
+
+impl Turn {
+    fn begin(schedule: &Rc<Schedule>) -> Self {
+        schedule.depth.set(schedule.depth.get() + 1);
+        Self(RUNNING.replace(Some(schedule.clone())))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(schedule) = RUNNING.replace(self.0.take()) {
+            schedule.depth.set(schedule.depth.get() - 1);
+        }
+    }
+}
+
 /// May let time pass, and other loops have some turns, in the middle of this one's.
 pub(super) fn interleave(handle: &Handle) {
     let Some(schedule) = RUNNING.with_borrow(Clone::clone) else { return };
@@ -209,11 +227,10 @@ impl Schedule {
             net.note(Entry::Turn { node: index });
             net.calls
         };
-        let before = RUNNING.replace(Some(self.clone()));
-        self.depth.set(self.depth.get() + 1);
-        let outcome = event_loop.turn();
-        self.depth.set(self.depth.get() - 1);
-        RUNNING.set(before);
+        let outcome = {
+            let _turn = Turn::begin(self);
+            event_loop.turn()
+        };
         let calls = self.handle.lock().calls - calls;
         self.busiest.set(self.busiest.get().max(calls));
         match outcome {
