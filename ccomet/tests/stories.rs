@@ -220,3 +220,17 @@ fn history_is_forgotten_in_time_and_a_reader_is_told() {
     assert!(reply.contains(r#"{"type":"gap","channel":"news","missed":4,"#), "{reply}");
     assert!(reply.contains(r#""data":"5"}"#) && reply.contains(&last), "{reply}");
 }
+
+#[test]
+fn a_sign_in_does_not_end_polls_of_the_native_api() {
+    for seed in SEEDS {
+        let stage = Stage::new(seed);
+        let mut polls = [stage.ask("/channels/abc,other"), stage.ask("/channels/abc")];
+        stage.answer("/sign?channel=abc&sname=ann&callback=cb");
+        assert!(polls.iter_mut().all(is_waiting));
+        stage.publish("abc", "hi");
+        for poll in &mut polls {
+            assert!(body(poll).contains(r#""data":"hi"}]"#));
+        }
+    }
+}

@@ -138,6 +138,9 @@ impl Home {
             let signs = std::mem::take(&mut channel.signs);
             for attachment in &mut channel.attached {
                 let link = &mut self.links[attachment.to];
+                if attachment.cursor == channel.log.next() && signs.is_empty() {
+                    continue;
+                }
                 if attachment.queued {
                     // Sign-ins are for who waits at this moment: a loop that is so far behind does without.
                     continue;

@@ -94,12 +94,16 @@ impl Hub {
             };
             gaps.iter().map(item).collect()
         };
-        let has_news =
-            subscriber.parts().iter().any(|part| self.channels[part.channel as usize].log.next() > part.cursor);
         let at_once = subscriber.extra.as_ref().is_some_and(|extra| extra.answer_at_once);
-        if has_news || at_once || !items.is_empty() {
+        if at_once || !items.is_empty() || self.has_news(key) {
             self.answer_poll(key, 0, &items, sink);
         }
+    }
+
+    /// Whether a poll has something to get in any of its channels.
+    pub(super) fn has_news(&mut self, key: u32) -> bool {
+        let parts = self.subscribers[key as usize].parts().iter();
+        parts.into_iter().any(|part| self.channels[part.channel as usize].log.next() > part.cursor)
     }
 
     /// Gives everyone in a channel what is new.
@@ -200,8 +204,7 @@ impl Hub {
         }
     }
 
-    /// Answers a poll with what there is, behind `items`, and forgets it. One of several channels that has
-    /// nothing to get goes on waiting.
+    /// Answers a poll with what there is, behind `items`, and forgets it.
     pub(super) fn answer_poll(&mut self, key: u32, now_ms: u64, items: &[Vec<u8>], sink: &mut impl Sink) {
         let reply = self.poll_reply(key, items);
         self.conclude(key, now_ms, reply, sink);

@@ -277,7 +277,7 @@ impl Hub {
             self.subscribers[key as usize].clear(Flags::DIRTY);
             if self.subscribers[key as usize].kind.framing().is_some() {
                 self.feed_stream(key, sink);
-            } else {
+            } else if self.has_news(key) {
                 self.answer_poll(key, now_ms, &[], sink);
             }
         }
