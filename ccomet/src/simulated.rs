@@ -25,7 +25,7 @@ pub struct Simulated {
 pub struct Holdings {
     /// Connections, of any kind.
     pub connections: usize,
-    /// Timers of the loops, those for sweeping included: one for each loop that was ever connected to.
+    /// Timers of the loops, those for sweeping included: one for each loop that has had a tick.
     pub timers: usize,
     /// Subscribers of the loops' hubs.
     pub subscribers: usize,

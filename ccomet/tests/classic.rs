@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Local, Reply, config, the_one_that_stays};
+use common::{Client, Local, Reply, config, the_one_that_stays, wait_until};
 
 const LOOPS: [usize; 2] = [1, 4];
 
@@ -82,10 +82,11 @@ fn signing_in_tells_who_waits_takes_no_number_and_is_not_kept() {
         subscribe(&mut bob, "bob", 1);
         let mut ann = Client::connect(server.front);
         // It is not kept: only when Bob waits does he hear of it.
-        while bob.is_silent() {
+        wait_until("Bob hears of it", || {
             let reply = ann.get("/sign?channel=abc&sname=ann&callback=cb");
             assert_eq!(script(&reply), r#"cb('[{"type" : "sign in"}]')"#);
-        }
+            !bob.is_silent()
+        });
         assert_eq!(
             script(&bob.reply()),
             r#"ns.cb_1('[{"type":"SIGN","msg":"SIGN","sname":"ann","seqid":"1","channel":"abc"}]')"#
@@ -110,10 +111,11 @@ fn signing_in_ends_a_wait_of_the_same_name() {
         let server = Local::start(config(loops));
         let mut waiting = Client::connect(server.front);
         subscribe(&mut waiting, "ann", 0);
-        while waiting.is_silent() {
+        wait_until("the wait ends", || {
             let reply = Client::connect(server.front).get("/sign?channel=abc&sname=ann&callback=cb");
             assert_eq!(reply.status, 200);
-        }
+            !waiting.is_silent()
+        });
         let reply = waiting.reply();
         assert_eq!((reply.status, reply.text()), (200, ""), "closed without a body");
         assert!(waiting.is_closed());

@@ -102,8 +102,8 @@ impl Hub {
 
     /// Whether a poll has something to get in any of its channels.
     pub(super) fn has_news(&mut self, key: u32) -> bool {
-        let parts = self.subscribers[key as usize].parts().iter();
-        parts.into_iter().any(|part| self.channels[part.channel as usize].log.next() > part.cursor)
+        let mut parts = self.subscribers[key as usize].parts().iter();
+        parts.any(|part| self.channels[part.channel as usize].log.next() > part.cursor)
     }
 
     /// Gives everyone in a channel what is new.

@@ -372,9 +372,10 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 /// Of two that poll under one name, one is answered with nothing and closed. Returns the other.
 pub fn the_one_that_stays(one: Client, other: Client) -> Client {
     let (mut ended, mut stays) = (one, other);
-    while ended.is_silent() {
+    wait_until("one of the two makes way", || {
         std::mem::swap(&mut ended, &mut stays);
-    }
+        !ended.is_silent()
+    });
     let reply = ended.reply();
     assert_eq!((reply.status, reply.text()), (200, ""));
     assert!(ended.is_closed());

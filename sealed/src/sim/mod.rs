@@ -286,6 +286,11 @@ impl Simulation {
         self.net(|net| net.trace.digest())
     }
 
+    /// Keeps so many entries of what happens, the newest ones. At first 4,096.
+    pub fn keep_trace(&self, entries_max: usize) {
+        self.net(|net| net.trace.kept_max = entries_max);
+    }
+
     /// The newest of what happened, a line each.
     pub fn trace(&self) -> String {
         self.net(|net| net.trace.text())

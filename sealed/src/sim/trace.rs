@@ -4,14 +4,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Duration;
 
-/// Entries kept, the newest ones.
-const KEPT_MAX: usize = 20_000;
+/// Entries kept, the newest ones, where nothing else is asked for.
+const KEPT_MAX: usize = 4_096;
 
 /// Everything that happened in a simulation: a digest of all of it, and the newest entries.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trace {
     digest: u64,
     count: u64,
+    pub(super) kept_max: usize,
     kept: VecDeque<(Duration, Entry)>,
 }
 
@@ -46,13 +47,19 @@ pub(super) enum Entry {
     Says { text: String },
 }
 
+impl Default for Trace {
+    fn default() -> Self {
+        Self { digest: 0, count: 0, kept_max: KEPT_MAX, kept: VecDeque::new() }
+    }
+}
+
 impl Trace {
     pub(super) fn note(&mut self, now: Duration, entry: Entry) {
         let mut hasher = DefaultHasher::new();
         (self.digest, now, &entry).hash(&mut hasher);
         self.digest = hasher.finish();
         self.count += 1;
-        if self.kept.len() == KEPT_MAX {
+        if self.kept.len() >= self.kept_max {
             self.kept.pop_front();
         }
         self.kept.push_back((now, entry));
