@@ -34,7 +34,7 @@ const REGRESSIONS: [(u64, &str); 8] = [
     (242, "a loop to which nobody had connected never swept"),
     (1_018, "the time between two requests began before the answer was taken"),
     (1_431, "who came while a loop attached was not synchronised"),
-    (3_145, "a loop span once the limit of a shutdown had passed"),
+    (297, "a loop span once the limit of a shutdown had passed"),
 ];
 
 /// Lines of the trace shown for a seed that failed among many.
