@@ -2,12 +2,11 @@
 //!
 //! A message's way leads through [`App::request`], the broker, and [`App::turned`], where everyone gets what is new.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::{CloseReason, ConnectionId, ListenerId, Place, PostError, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, ListenerId, Place, PostError, TimerId};
 use sealed_http::{Cors, DecodeError, Field, Handler, Http, Origins, Request, RequestHead, Response, reason};
 use slab::Slab;
 
@@ -72,8 +71,8 @@ pub(crate) struct App {
     /// What pages of other origins are told, by the number that a connection keeps of its origin: 0 for any other.
     cross_origin: Vec<Vec<Field>>,
     preflight: Cors,
-    sweep: Option<TimerId>,
-    repost: Option<TimerId>,
+    is_sweeping: bool,
+    will_repost: bool,
     /// Over how long the ends of streams are spread, once the server goes down.
     draining: Option<Duration>,
 }
@@ -124,8 +123,8 @@ impl App {
             last_serial: 0,
             cross_origin,
             preflight: cors,
-            sweep: None,
-            repost: None,
+            is_sweeping: false,
+            will_repost: false,
             draining: None,
         }
     }
@@ -283,8 +282,8 @@ impl App {
                 Ok(()) | Err(PostError::Gone(_)) => {}
                 Err(PostError::Full(mail)) => {
                     self.broker.return_mail(to, mail);
-                    if self.repost.is_none() {
-                        self.repost = Some(http.set_timer(POST_RETRY));
+                    if !std::mem::replace(&mut self.will_repost, true) {
+                        http.set_timer(POST_RETRY, Chore::Repost);
                     }
                 }
             }
@@ -313,16 +312,26 @@ enum Settled {
     Deleted,
 }
 
+/// What a timer is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Chore {
+    /// To look for old messages and idle channels.
+    Sweep,
+    /// To try again what a full mailbox did not take.
+    Repost,
+}
+
 impl Handler for App {
     type Connection = Client;
     type Message = Mail;
+    type Timer = Chore;
 
-    fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {
+    fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
         let (door, networks) = match listener.index() {
             0 => (Door::Front, &self.config.front.allow),
             _ => (Door::Admin, &self.config.admin.allow),
         };
-        let barred = !is_allowed(networks, peer.ip());
+        let barred = !peer.ip().is_some_and(|ip| is_allowed(networks, ip));
         if let Some(client) = http.state_mut(id) {
             (client.door, client.barred) = (door, barred);
         }
@@ -418,22 +427,22 @@ impl Handler for App {
         self.pump(http);
     }
 
-    fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId) {
-        if self.sweep == Some(timer) {
-            self.sweep = Some(http.set_timer(SWEEP_INTERVAL));
-            self.hub.sweep(unix_ms(http));
-            self.broker.sweep(now(http));
-            self.pump(http);
-        } else if self.repost == Some(timer) {
+    fn expired(&mut self, http: &mut Http<'_, Self>, _: TimerId, chore: Chore) {
+        match chore {
+            Chore::Sweep => {
+                self.hub.sweep(unix_ms(http));
+                self.broker.sweep(now(http));
+                self.pump(http);
+            }
             // What is left is posted at the end of this tick.
-            self.repost = None;
+            Chore::Repost => self.will_repost = false,
         }
     }
 
     fn turned(&mut self, http: &mut Http<'_, Self>) {
         // A loop to which nobody ever connects may be the home of channels all the same.
-        if self.sweep.is_none() {
-            self.sweep = Some(http.set_timer(SWEEP_INTERVAL));
+        if !std::mem::replace(&mut self.is_sweeping, true) {
+            http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
         }
         self.broker.flush();
         self.pump(http);

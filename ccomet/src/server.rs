@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealed::{Place, Pool, Stopper};
+use sealed::{Place, Pool, SocketOptions, Stopper};
 use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 
 use crate::app::App;
@@ -49,8 +49,8 @@ impl Server {
         let count = pool.loops();
         *pool.config_mut() = loop_config(&config, count);
         // In this order: a listener's number tells which of the two it is.
-        let front = pool.listen(config.front.listen)?;
-        let admin = pool.listen(config.admin.listen)?;
+        let front = pool.listen(config.front.listen)?.tcp().unwrap_or(config.front.listen);
+        let admin = pool.listen(config.admin.listen)?.tcp().unwrap_or(config.admin.listen);
         Ok(Self { pool, config: Arc::new(config), front, admin })
     }
 
@@ -95,7 +95,10 @@ impl Server {
 fn loop_config(config: &Config, loops: usize) -> sealed::Config {
     sealed::Config {
         connections_max: config.limits.connections_max.div_ceil(loops),
-        silence_max: Some(Duration::from_secs(config.times.silence_max_s)),
+        socket: SocketOptions {
+            silence_max: Some(Duration::from_secs(config.times.silence_max_s)),
+            ..SocketOptions::default()
+        },
         drain_limit: Duration::from_secs(config.times.drain_s),
         ..sealed::Config::default()
     }

@@ -9,6 +9,7 @@ struct Echo;
 impl Service for Echo {
     type Connection = ();
     type Message = ();
+    type Timer = ();
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         cx.write(id, input.take_all());

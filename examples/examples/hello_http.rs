@@ -10,6 +10,7 @@ struct Hello;
 impl Handler for Hello {
     type Connection = ();
     type Message = ();
+    type Timer = ();
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         let text = format!("{} {}\n", request.head.method_name(), request.head.path());

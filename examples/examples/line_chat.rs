@@ -21,6 +21,7 @@ impl Service for Chat {
     /// The name, once it is known.
     type Connection = Option<String>;
     type Message = ();
+    type Timer = ();
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         while let Some(line) = input.take_until(b'\n') {

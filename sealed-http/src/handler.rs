@@ -1,9 +1,8 @@
 //! What an application is to a server: one object for each loop, given whole requests.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use sealed::{CloseReason, ConnectionId, ListenerId, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, ListenerId, TimerId};
 
 use crate::error::DecodeError;
 use crate::head::RequestHead;
@@ -30,9 +29,11 @@ pub trait Handler: Sized + 'static {
     type Connection: Default;
     /// What others may post to this loop.
     type Message: Send + 'static;
+    /// What a timer carries.
+    type Timer;
 
     /// A client connected.
-    fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {}
+    fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
 
     /// A request came. Answer it now, or keep the id and answer later.
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>);
@@ -61,7 +62,7 @@ pub trait Handler: Sized + 'static {
     fn message(&mut self, http: &mut Http<'_, Self>, message: Self::Message) {}
 
     /// A timer ran out.
-    fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId) {}
+    fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId, value: Self::Timer) {}
 
     /// The end of a tick, before output is flushed.
     fn turned(&mut self, http: &mut Http<'_, Self>) {}

@@ -53,16 +53,16 @@ impl<H: Handler> Http<'_, H> {
         chunked
     }
 
-    /// Queues a piece of a stream.
-    pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let Some(connection) = self.cx.state(id).filter(|held| held.phase == Phase::Streaming) else { return };
+    /// Queues a piece of a stream. Returns whether there is room for more, as [`Context::write`] does.
+    pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
+        let Some(connection) = self.cx.state(id).filter(|held| held.phase == Phase::Streaming) else { return false };
         if connection.version_minor == 0 {
             return self.cx.write(id, bytes);
         }
         let out = &mut self.shared.scratch;
         out.clear();
         encode_chunk(out, bytes);
-        self.cx.write(id, out);
+        self.cx.write(id, out)
     }
 
     /// Hands pieces of a stream to the kernel at once: [`Context::write_through`]. Where the stream comes in chunks,
@@ -113,9 +113,17 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// Sets a timer, for which [`Handler::expired`] is called.
-    pub fn set_timer(&mut self, delay: Duration) -> TimerId {
-        self.cx.set_timer(delay)
+    /// Sets a timer, for which [`Handler::expired`] is called once, with this value.
+    pub fn set_timer(&mut self, delay: Duration, value: H::Timer) -> TimerId {
+        self.cx.set_timer(delay, value)
+    }
+
+    /// Sets a timer, for which [`Handler::expired`] is called after every `period`, each time with this value.
+    pub fn set_interval(&mut self, period: Duration, value: H::Timer) -> TimerId
+    where
+        H::Timer: Clone,
+    {
+        self.cx.set_interval(period, value)
     }
 
     /// Time since 1970 by the calendar clock.

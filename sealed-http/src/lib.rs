@@ -15,6 +15,7 @@
 //! impl Handler for Hello {
 //!     type Connection = ();
 //!     type Message = ();
+//!     type Timer = ();
 //!
 //!     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
 //!         let text = format!("You asked for {}\n", request.head.path());

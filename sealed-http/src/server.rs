@@ -1,9 +1,8 @@
 //! The server: the codec on a loop's connections, one exchange at a time on each.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use sealed::{CloseReason, ConnectionId, Context, Input, ListenerId, Service, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Service, TimerId};
 
 use crate::decoder::{Event, RequestDecoder};
 use crate::error::DecodeError;
@@ -248,8 +247,9 @@ impl<H: Handler> Server<H> {
 impl<H: Handler> Service for Server<H> {
     type Connection = Connection<H::Connection>;
     type Message = H::Message;
+    type Timer = H::Timer;
 
-    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
         cx.set_deadline(id, self.shared.settings.request_timeout);
         self.with(cx, |handler, http| handler.accepted(http, id, listener, peer));
     }
@@ -316,8 +316,8 @@ impl<H: Handler> Service for Server<H> {
         self.with(cx, |handler, http| handler.message(http, message));
     }
 
-    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId) {
-        self.with(cx, |handler, http| handler.expired(http, timer));
+    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId, value: H::Timer) {
+        self.with(cx, |handler, http| handler.expired(http, timer, value));
     }
 
     fn turned(&mut self, cx: &mut Context<Self>) {

@@ -1,26 +1,24 @@
 //! The server on the simulated network: exchanges in order, in time, and whole, however slow or broken a client is.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use sealed::sim::{Faults, Link, LoopId, Peer, Simulation};
-use sealed::{Config, ConnectionId, Stopper, TimerId};
+use sealed::{Address, Config, ConnectionId, Stopper, TimerId};
 use sealed_http::{Handler, Http, Request, Response, Server, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Answers `/now` at once, `/later` a second later, `/stream` in three pieces, a second apart, `/big` at once with a long body, and
 /// `/never` never. The answer has the path, the query and the body of the request.
-#[derive(Default)]
-struct Stage {
-    later: Vec<(TimerId, ConnectionId, String, u32)>,
-}
+struct Stage;
 
 const BIG: usize = 200_000;
 
 impl Handler for Stage {
     type Connection = ();
     type Message = ();
+    /// Who is answered later, with what, and in how many more pieces.
+    type Timer = (ConnectionId, String, u32);
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         let (path, query) = (request.head.path(), request.head.query().unwrap_or_default());
@@ -28,18 +26,18 @@ impl Handler for Stage {
         match path {
             "/now" => http.respond(id, &Response::new(200).body(text)),
             "/big" => http.respond(id, &Response::new(200).body("b".repeat(BIG))),
-            "/later" => self.later.push((http.set_timer(SECOND), id, text, 0)),
+            "/later" => {
+                http.set_timer(SECOND, (id, text, 0));
+            }
             "/stream" => {
                 http.start_stream(id, &Response::new(200));
-                self.later.push((http.set_timer(SECOND), id, text, 3));
+                http.set_timer(SECOND, (id, text, 3));
             }
             _ => http.set_deadline(id, SECOND * 30),
         }
     }
 
-    fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId) {
-        let at = self.later.iter().position(|(held, ..)| *held == timer).expect("one of its timers");
-        let (_, id, text, pieces) = self.later.remove(at);
+    fn expired(&mut self, http: &mut Http<'_, Self>, _: TimerId, (id, text, pieces): Self::Timer) {
         match pieces {
             0 => http.respond(id, &Response::new(200).body(text)),
             1 => {
@@ -48,7 +46,7 @@ impl Handler for Stage {
             }
             _ => {
                 http.write(id, b"piece,");
-                self.later.push((http.set_timer(SECOND), id, text, pieces - 1));
+                http.set_timer(SECOND, (id, text, pieces - 1));
             }
         }
     }
@@ -56,7 +54,7 @@ impl Handler for Stage {
 
 struct Site {
     sim: Simulation,
-    address: SocketAddr,
+    address: Address,
     stopper: Stopper,
     id: LoopId,
 }
@@ -64,7 +62,7 @@ struct Site {
 impl Site {
     fn new(seed: u64) -> Self {
         let sim = Simulation::new(seed);
-        let server = Server::new(Settings::default(), Stage::default());
+        let server = Server::new(Settings::default(), Stage);
         let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
         let address = event_loop.listen("10.0.0.1:80").expect("an address");
         let stopper = event_loop.stopper();
@@ -73,7 +71,7 @@ impl Site {
     }
 
     fn connect(&self) -> Peer {
-        self.sim.connect(self.address)
+        self.sim.connect(&self.address)
     }
 
     /// How long something takes, in whole seconds.
@@ -210,7 +208,7 @@ fn a_long_answer_reaches_a_slow_client_whole() {
     let site = Site::new(1);
     let slow = Link { bandwidth: Some(5_000), buffer_bytes: 4_000, ..Link::default() };
     for closing in ["", "Connection: close\r\n"] {
-        let mut client = site.sim.connect_over(slow.clone(), site.address);
+        let mut client = site.sim.connect_over(slow.clone(), &site.address);
         client.send(format!("GET /big HTTP/1.1\r\nHost: sim\r\n{closing}\r\n"));
         let took = site.seconds(|| {
             assert!(site.sim.run_until(SECOND * 100, || client.count_received() > BIG as u64));

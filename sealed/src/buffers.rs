@@ -7,6 +7,9 @@ use std::io::{self, IoSlice};
 use bytes::{Buf, Bytes};
 
 use crate::net::Stream;
+use crate::rate::Pace;
+#[cfg(feature = "tls")]
+use crate::tls;
 
 /// Slices handed to the kernel in one write.
 const SLICES_MAX: usize = 64;
@@ -19,11 +22,42 @@ const COPY_MAX: usize = 256;
 pub(crate) struct Buffers {
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// What only some connections have. They keep their buffers as long as they have it; all others pay nothing for it.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    pub(crate) pace: Option<Pace>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<tls::Session>,
+}
+
+impl Extras {
+    fn is_empty(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return false;
+        }
+        self.pace.is_none()
+    }
 }
 
 impl Buffers {
+    /// Whether the connection can do without.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inbox.is_empty() && self.outbox.is_empty()
+        self.inbox.is_empty() && self.outbox.is_empty() && self.extras.is_none()
+    }
+
+    pub(crate) fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Gives the box of extras back once nothing is in it.
+    pub(crate) fn trim(&mut self) {
+        if self.extras.as_ref().is_some_and(|extras| extras.is_empty()) {
+            self.extras = None;
+        }
     }
 
     /// Makes it as new, keeping at most `keep` bytes of capacity in each box.
@@ -32,6 +66,7 @@ impl Buffers {
         self.inbox.start = 0;
         self.inbox.bytes.shrink_to(keep);
         self.outbox.clear(keep);
+        self.extras = None;
     }
 }
 
@@ -62,6 +97,22 @@ impl Inbox {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
+    }
+}
+
+/// Where an outbox is emptied into.
+pub(crate) trait Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+impl Sink for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Stream::write(self, bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Stream::write_vectored(self, slices)
     }
 }
 
@@ -101,15 +152,13 @@ impl Outbox {
         self.chunks.push_back(bytes);
     }
 
-    /// Writes until all is with the kernel (`Ok(true)`) or it takes no more (`Ok(false)`).
-    pub(crate) fn flush(&mut self, stream: &mut Stream, written: &mut u64) -> io::Result<bool> {
-        while self.bytes > 0 {
-            match self.write_once(stream) {
+    /// Writes until all is with the kernel, or `limit` bytes are, or it takes no more: then returns false.
+    pub(crate) fn flush(&mut self, stream: &mut impl Sink, limit: usize) -> io::Result<bool> {
+        let end = self.bytes.saturating_sub(limit);
+        while self.bytes > end {
+            match self.write_once(stream, self.bytes - end) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => {
-                    *written += taken as u64;
-                    self.take(taken);
-                }
+                Ok(taken) => self.take(taken),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -117,16 +166,21 @@ impl Outbox {
         Ok(true)
     }
 
-    fn write_once(&self, stream: &mut Stream) -> io::Result<usize> {
+    fn write_once(&self, stream: &mut impl Sink, limit: usize) -> io::Result<usize> {
         let tail = &self.tail[self.tail_start..];
         if self.chunks.is_empty() {
-            return stream.write(tail);
+            return stream.write(&tail[..tail.len().min(limit)]);
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let mut count = 0;
+        let (mut count, mut left) = (0, limit);
         let all = self.chunks.iter().map(Bytes::as_ref).chain(std::iter::once(tail));
         for (slot, slice) in slices.iter_mut().zip(all) {
+            let slice = &slice[..slice.len().min(left)];
+            if slice.is_empty() {
+                break;
+            }
             *slot = IoSlice::new(slice);
+            left -= slice.len();
             count += 1;
         }
         stream.write_vectored(&slices[..count])

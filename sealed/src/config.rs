@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::socket::SocketOptions;
+
 /// What one event loop may use. Every field has a default that is safe on the open internet.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -24,6 +26,12 @@ pub struct Config {
     /// Bytes queued for one connection. One that passes it is aborted with
     /// [`CloseReason::OutputFull`](crate::CloseReason::OutputFull). Default 16 MiB.
     pub output_bytes_max: usize,
+    /// Bytes queued for one connection from which on writing returns false: it should wait for
+    /// [`drained`](crate::Service::drained). Default 256 KiB.
+    pub output_high_bytes: usize,
+    /// Bytes queued for one connection down to which it has to be sent before
+    /// [`drained`](crate::Service::drained) is called. Default 0: all of it.
+    pub output_low_bytes: usize,
     /// Sets of buffers kept for reuse. Default 256.
     pub pooled_buffers_max: usize,
     /// Capacity that a pooled buffer may keep. Default 16 KiB.
@@ -31,9 +39,10 @@ pub struct Config {
     /// How long the peer of a closed connection may take nothing of what is queued for it, and how long, when all has
     /// been sent, it may take to close its side. Default 5 s.
     pub linger: Duration,
-    /// How long a peer may leave sent bytes, or keep-alive probes, unacknowledged before the kernel declares it
-    /// dead. `None` leaves that to the system, which may take hours. Default 60 s.
-    pub silence_max: Option<Duration>,
+    /// Options of all stream sockets for which no others are given.
+    pub socket: SocketOptions,
+    /// How long a TLS handshake with who connected may take; it is aborted then. Default 10 s.
+    pub handshake_limit: Duration,
     /// How long to wait before accepting again where descriptors ran out and none was freed here. Default 100 ms.
     pub accept_retry: Duration,
     /// How long a shutdown may take; what is left then is aborted. Default 10 s.
@@ -52,10 +61,13 @@ impl Default for Config {
             mailbox_messages_max: 65_536,
             input_bytes_max: 64 * 1024,
             output_bytes_max: 16 * 1024 * 1024,
+            output_high_bytes: 256 * 1024,
+            output_low_bytes: 0,
             pooled_buffers_max: 256,
             pooled_buffer_bytes_max: 16 * 1024,
             linger: Duration::from_secs(5),
-            silence_max: Some(Duration::from_secs(60)),
+            socket: SocketOptions::default(),
+            handshake_limit: Duration::from_secs(10),
             accept_retry: Duration::from_millis(100),
             drain_limit: Duration::from_secs(10),
         }

@@ -1,7 +1,8 @@
 //! What can go wrong, by what was tried.
 
 use std::io;
-use std::net::SocketAddr;
+
+use crate::address::Address;
 
 /// An error of the loop itself. What befalls one connection comes as a [`CloseReason`] instead.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub enum Error {
     #[error("cannot listen on {address}")]
     Listen {
         /// The address that was asked for.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -23,11 +24,14 @@ pub enum Error {
     #[error("cannot connect to {address}")]
     Connect {
         /// The address that was asked for.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// A socket made elsewhere cannot be taken over.
+    #[error("cannot take over a socket")]
+    Adopt(#[source] io::Error),
     /// The readiness queue broke; the loop cannot go on.
     #[error("cannot wait for events")]
     Wait(#[source] io::Error),

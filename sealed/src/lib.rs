@@ -11,6 +11,7 @@
 //! impl Service for Echo {
 //!     type Connection = ();
 //!     type Message = ();
+//!     type Timer = ();
 //!
 //!     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
 //!         cx.write(id, input.take_all());
@@ -47,9 +48,11 @@
 //!
 //! `sim`, off by default: a simulated network with virtual time, to test a service with every fault that a network has.
 
+mod address;
 mod buffers;
 mod config;
 mod context;
+mod dial;
 mod error;
 mod event_loop;
 mod id;
@@ -57,15 +60,20 @@ mod input;
 mod mailbox;
 mod net;
 mod pool;
+mod rate;
 mod service;
 mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slot;
+mod socket;
 mod stats;
 mod stopper;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod wheel;
 
+pub use address::{Address, ToAddresses};
 pub use config::Config;
 pub use context::Context;
 pub use error::{CloseReason, Error, Result};
@@ -73,8 +81,10 @@ pub use event_loop::EventLoop;
 pub use id::{ConnectionId, ListenerId, TimerId};
 pub use input::Input;
 pub use mailbox::{Mailbox, PostError};
-pub use pool::{Place, Pool};
+pub use pool::{Place, Pool, Spread};
+pub use rate::{GroupId, Rate, Rates};
 pub use service::Service;
 pub use slot::slot_bytes;
-pub use stats::Stats;
+pub use socket::{Connect, Listen, ListeningSocket, Socket, SocketOptions};
+pub use stats::{Histogram, Stats, Watch};
 pub use stopper::Stopper;

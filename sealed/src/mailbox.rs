@@ -4,15 +4,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use crate::net::Waker;
+use crate::address::Address;
+use crate::id::ListenerId;
+use crate::net::{Stream, Waker};
 
 /// Posts messages to one loop, from any thread. Clones post to the same loop.
 ///
 /// Messages of one thread arrive in the order in which it posted them.
 #[derive(Debug)]
 pub struct Mailbox<M> {
-    sender: mpsc::Sender<M>,
+    sender: mpsc::Sender<Mail<M>>,
     shared: Arc<Shared>,
+}
+
+/// What comes into a loop from others.
+#[derive(Debug)]
+pub(crate) enum Mail<M> {
+    /// For the service.
+    Message(M),
+    /// A connection that another loop of the pool accepted for this one.
+    Connection { stream: Stream, listener: ListenerId, peer: Address },
 }
 
 #[derive(Debug)]
@@ -44,15 +55,23 @@ impl<M> Clone for Mailbox<M> {
 impl<M> Mailbox<M> {
     /// Queues a message and wakes the loop, unless it has been woken already. Never blocks.
     pub fn post(&self, message: M) -> Result<(), PostError<M>> {
+        self.send(Mail::Message(message)).map_err(|refused| match refused {
+            PostError::Full(Mail::Message(message)) => PostError::Full(message),
+            PostError::Gone(Mail::Message(message)) => PostError::Gone(message),
+            _ => unreachable!("what was sent comes back"),
+        })
+    }
+
+    pub(crate) fn send(&self, mail: Mail<M>) -> Result<(), PostError<Mail<M>>> {
         // Counted before it is sent: the loop must never count down what was not counted up.
         if self.shared.waiting.fetch_add(1, Ordering::AcqRel) >= self.shared.waiting_max {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
-            return Err(PostError::Full(message));
+            return Err(PostError::Full(mail));
         }
         self.shared.waker.interleave();
-        if let Err(mpsc::SendError(message)) = self.sender.send(message) {
+        if let Err(mpsc::SendError(mail)) = self.sender.send(mail) {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
-            return Err(PostError::Gone(message));
+            return Err(PostError::Gone(mail));
         }
         self.shared.waker.interleave();
         if !self.shared.woken.swap(true, Ordering::AcqRel) {
@@ -66,7 +85,7 @@ impl<M> Mailbox<M> {
 /// The loop's end of its mailbox.
 #[derive(Debug)]
 pub(crate) struct Inlet<M> {
-    receiver: mpsc::Receiver<M>,
+    receiver: mpsc::Receiver<Mail<M>>,
     mailbox: Mailbox<M>,
 }
 
@@ -90,10 +109,10 @@ impl<M> Inlet<M> {
         }
     }
 
-    pub(crate) fn take(&self) -> Option<M> {
-        let message = self.receiver.try_recv().ok()?;
+    pub(crate) fn take(&self) -> Option<Mail<M>> {
+        let mail = self.receiver.try_recv().ok()?;
         self.mailbox.shared.waiting.fetch_sub(1, Ordering::AcqRel);
-        Some(message)
+        Some(mail)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

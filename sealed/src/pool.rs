@@ -1,18 +1,22 @@
 //! Several loops, one a core, that share nothing but their mailboxes.
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 
+use crate::address::Address;
 use crate::config::Config;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event_loop::{EventLoop, SIGNALS, WAKER};
-use crate::mailbox::{Inlet, Mailbox};
-use crate::net::{Listener, Network, Poller, Waker};
+use crate::id::ListenerId;
+use crate::mailbox::{Inlet, Mail, Mailbox, PostError};
+use crate::net::{Listener, Network, Poller, Stream, Waker};
 use crate::service::Service;
 use crate::signal::Signals;
+use crate::socket::Listen;
+use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
 
 /// A loop's place in its pool, given to the service that is made for it.
@@ -26,16 +30,36 @@ pub struct Place<M> {
     pub stopper: Stopper,
 }
 
+/// How the connections of a pool's listeners get to its loops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// Every loop listens on the same port, and the kernel spreads the connections over them (`SO_REUSEPORT`, on Linux).
+    /// No loop waits for another, but one may have more than its share.
+    SharedPort,
+    /// The first loop accepts, and hands each connection to the loop that has fewest.
+    LeastLoaded,
+}
+
+impl Default for Spread {
+    /// A shared port on Linux. Elsewhere the kernel would not spread connections evenly, or not at all.
+    fn default() -> Self {
+        if cfg!(target_os = "linux") { Self::SharedPort } else { Self::LeastLoaded }
+    }
+}
+
 /// Several event loops, each on its own thread with a service of its own.
 ///
-/// Every loop listens on every address; the kernel spreads the connections over them (`SO_REUSEPORT`).
+/// Every loop has the same listeners, however their connections are [spread](Spread).
 #[derive(Debug)]
 pub struct Pool<M> {
     config: Config,
     network: Network,
     seats: Vec<Seat<M>>,
     stopper: Stopper,
-    addresses: Vec<SocketAddr>,
+    listens: Vec<(Listen, Spread)>,
+    spread: Spread,
+    #[cfg(feature = "pin")]
+    pinned: bool,
     signals: Option<Signals>,
 }
 
@@ -44,8 +68,22 @@ pub struct Pool<M> {
 struct Seat<M> {
     poller: Poller,
     inlet: Inlet<M>,
-    listeners: Vec<Listener>,
+    listeners: Vec<Option<Listener>>,
     attendance: Attendance,
+    counters: Arc<Counters>,
+}
+
+/// What all loops of a pool are made with.
+#[derive(Debug)]
+struct Plan<M> {
+    config: Config,
+    network: Network,
+    listens: Vec<(Listen, Spread)>,
+    mailboxes: Vec<Mailbox<M>>,
+    counters: Vec<Arc<Counters>>,
+    stopper: Stopper,
+    #[cfg(feature = "pin")]
+    pinned: bool,
 }
 
 impl<M: Send + 'static> Pool<M> {
@@ -67,10 +105,20 @@ impl<M: Send + 'static> Pool<M> {
         let stopper = Stopper::new(wakers);
         let seat = |(poller, inlet)| {
             let attendance = Attendance::new(stopper.clone());
-            Seat { poller, inlet, listeners: Vec::new(), attendance }
+            Seat { poller, inlet, listeners: Vec::new(), attendance, counters: Arc::default() }
         };
         let seats = halves.into_iter().map(seat).collect();
-        Ok(Self { config, network, seats, stopper, addresses: Vec::new(), signals: None })
+        Ok(Self {
+            config,
+            network,
+            seats,
+            stopper,
+            listens: Vec::new(),
+            spread: Spread::default(),
+            #[cfg(feature = "pin")]
+            pinned: false,
+            signals: None,
+        })
     }
 
     /// The limits of each loop, to be changed before it listens.
@@ -78,25 +126,58 @@ impl<M: Send + 'static> Pool<M> {
         &mut self.config
     }
 
-    /// Listens on a TCP address with every loop. Port 0 lets the system choose one. Returns the address.
-    pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr> {
-        let failed = |source| Error::Listen { address, source };
-        let shared = self.seats.len() > 1;
-        let mut bound = if shared { self.network.reserve_port(address).map_err(failed)? } else { address };
-        for seat in &mut self.seats {
-            let Config { backlog, silence_max, .. } = self.config;
-            let listener = self.network.bind(bound, shared, backlog, silence_max);
-            let listener = listener.map_err(failed)?;
-            bound = listener.local_addr().map_err(failed)?;
-            seat.listeners.push(listener);
-        }
-        self.addresses.push(bound);
-        Ok(bound)
+    /// How connections of listeners added from now on get to the loops. Those of Unix sockets always go to the loop that
+    /// has fewest: they cannot be shared.
+    pub fn spread(&mut self, spread: Spread) {
+        self.spread = spread;
     }
 
-    /// The addresses listened on, in the order of their [`ListenerId`](crate::ListenerId)s.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Keeps each loop's thread on a processor of its own, as far as there are so many. On Linux; elsewhere it is
+    /// left to the system.
+    #[cfg(feature = "pin")]
+    pub fn pin(&mut self, pinned: bool) {
+        self.pinned = pinned;
+    }
+
+    /// Listens on an address with every loop. Port 0 lets the system choose one. Returns the address.
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Address> {
+        let mut listen = listen.into();
+        let asked_for = listen.address.clone();
+        self.bind(&mut listen).map_err(|source| Error::Listen { address: asked_for, source })?;
+        Ok(listen.address)
+    }
+
+    fn bind(&mut self, listen: &mut Listen) -> io::Result<()> {
+        let mut spread = self.spread;
+        match listen.address {
+            Address::Tcp(address) if self.seats.len() > 1 && spread == Spread::SharedPort => {
+                listen.address = self.network.reserve_port(address)?.into();
+                listen.reuse_port = true;
+            }
+            _ => spread = Spread::LeastLoaded,
+        }
+        let options = listen.socket.clone().unwrap_or_else(|| self.config.socket.clone());
+        let backlog = listen.backlog.unwrap_or(self.config.backlog);
+        let mut bound = Vec::new();
+        for index in 0..self.seats.len() {
+            if index > 0 && spread == Spread::LeastLoaded {
+                bound.push(None);
+                continue;
+            }
+            let listener = self.network.bind(listen, backlog, &options)?;
+            listen.address = listener.local_addr()?;
+            bound.push(Some(listener));
+        }
+        for (seat, listener) in self.seats.iter_mut().zip(bound) {
+            seat.listeners.push(listener);
+        }
+        self.listens.push((listen.clone(), spread));
+        Ok(())
+    }
+
+    /// The addresses listened on, in the order of their [`ListenerId`]s.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listens.iter().map(|(listen, _)| &listen.address)
     }
 
     /// How many loops there are.
@@ -122,6 +203,24 @@ impl<M: Send + 'static> Pool<M> {
         self.seats.iter().map(|seat| seat.inlet.mailbox().clone()).collect()
     }
 
+    /// What each loop does, in order, to be looked at from any thread.
+    pub fn watches(&self) -> Vec<Watch> {
+        self.seats.iter().map(|seat| Watch { counters: seat.counters.clone() }).collect()
+    }
+
+    fn plan(&self) -> Plan<M> {
+        Plan {
+            config: self.config.clone(),
+            network: self.network.clone(),
+            listens: self.listens.clone(),
+            mailboxes: self.mailboxes(),
+            counters: self.seats.iter().map(|seat| seat.counters.clone()).collect(),
+            stopper: self.stopper.clone(),
+            #[cfg(feature = "pin")]
+            pinned: self.pinned,
+        }
+    }
+
     /// Runs all loops until they have been stopped and have drained; the first of them on this thread. `service`
     /// is called once for each, on the loop's own thread, so that what it makes need not be `Send`.
     pub fn run<S, F>(self, service: F) -> Result<()>
@@ -130,16 +229,15 @@ impl<M: Send + 'static> Pool<M> {
         F: Fn(Place<M>) -> S + Send + Sync + 'static,
     {
         let service = Arc::new(service);
-        let mailboxes = self.mailboxes();
+        let plan = Arc::new(self.plan());
         let mut seats = self.seats.into_iter().enumerate();
         let first = seats.next();
         let mut threads = Vec::new();
         for (index, seat) in seats {
-            let place = Place { index, mailboxes: mailboxes.clone(), stopper: self.stopper.clone() };
-            let (service, config, network) = (service.clone(), self.config.clone(), self.network.clone());
+            let (service, plan) = (service.clone(), plan.clone());
             let started = thread::Builder::new().name(format!("loop {index}")).spawn(move || {
-                let _guard = StopAll(place.stopper.clone());
-                run_seat(config, network, seat, place, None, &*service)
+                let _guard = StopAll(plan.stopper.clone());
+                plan.run(index, seat, None, &*service)
             });
             match started {
                 Ok(thread) => threads.push(thread),
@@ -151,9 +249,8 @@ impl<M: Send + 'static> Pool<M> {
         }
         let mut outcome = Ok(());
         if let Some((index, seat)) = first {
-            let place = Place { index, mailboxes, stopper: self.stopper.clone() };
-            let _guard = StopAll(place.stopper.clone());
-            outcome = run_seat(self.config, self.network, seat, place, self.signals, &*service);
+            let _guard = StopAll(plan.stopper.clone());
+            outcome = plan.run(index, seat, self.signals, &*service);
         }
         for thread in threads {
             outcome = outcome.and(thread.join().unwrap_or(Err(Error::Panicked)));
@@ -169,45 +266,86 @@ impl<M: Send + 'static> Pool<M> {
         self,
         service: &impl Fn(Place<M>) -> S,
     ) -> Result<Vec<EventLoop<S>>> {
-        let mailboxes = self.mailboxes();
+        let plan = self.plan();
         let seats = self.seats.into_iter().enumerate();
-        let make = |(index, seat)| {
-            let place = Place { index, mailboxes: mailboxes.clone(), stopper: self.stopper.clone() };
-            make_loop(self.config.clone(), self.network.clone(), seat, place, service)
+        seats.map(|(index, seat)| plan.make_loop(index, seat, service)).collect()
+    }
+}
+
+impl<M: Send + 'static> Plan<M> {
+    fn run<S: Service<Message = M>>(
+        &self,
+        index: usize,
+        seat: Seat<M>,
+        signals: Option<Signals>,
+        service: &impl Fn(Place<M>) -> S,
+    ) -> Result<()> {
+        #[cfg(feature = "pin")]
+        if self.pinned {
+            crate::net::system::pin_to_processor(index).map_err(Error::Thread)?;
+        }
+        let mut event_loop = self.make_loop(index, seat, service)?;
+        event_loop.signals = signals;
+        event_loop.run()
+    }
+
+    fn make_loop<S: Service<Message = M>>(
+        &self,
+        index: usize,
+        seat: Seat<M>,
+        service: &impl Fn(Place<M>) -> S,
+    ) -> Result<EventLoop<S>> {
+        let Seat { poller, inlet, listeners, attendance, counters } = seat;
+        let place = Place { index, mailboxes: self.mailboxes.clone(), stopper: self.stopper.clone() };
+        let (config, network, stopper) = (self.config.clone(), self.network.clone(), self.stopper.clone());
+        let mut cx = Context::new(config, network, poller, inlet, stopper, counters);
+        for (listener, (listen, spread)) in listeners.into_iter().zip(&self.listens) {
+            let for_all = listener.is_some() && *spread == Spread::LeastLoaded && self.mailboxes.len() > 1;
+            let added = cx.add_listener(listener, listen);
+            let added = added.map_err(|source| Error::Listen { address: listen.address.clone(), source })?;
+            cx.listeners[added.index()].for_all = for_all;
+        }
+        cx.hand_over = Some(HandOver::new(index, self.mailboxes.clone(), self.counters.clone()));
+        Ok(EventLoop::assemble(cx, attendance, service(place)))
+    }
+}
+
+/// How a loop that accepts for all gives each connection to the one that has fewest.
+#[derive(Debug)]
+pub(crate) struct HandOver<M> {
+    own: usize,
+    mailboxes: Vec<Mailbox<M>>,
+    counters: Vec<Arc<Counters>>,
+    /// Connections sent to each loop so far.
+    sent: Vec<u64>,
+}
+
+impl<M> HandOver<M> {
+    fn new(own: usize, mailboxes: Vec<Mailbox<M>>, counters: Vec<Arc<Counters>>) -> Self {
+        let sent = vec![0; mailboxes.len()];
+        Self { own, mailboxes, counters, sent }
+    }
+
+    /// Hands a connection to the loop that has fewest. Gives it back where that is this one, or where the other has no
+    /// place in its mailbox.
+    pub(crate) fn offer(&mut self, stream: Stream, listener: ListenerId, peer: Address) -> Option<(Stream, Address)> {
+        let load = |index: &usize| {
+            let counters = &self.counters[*index];
+            let under_way = self.sent[*index].wrapping_sub(counters.taken_over.get());
+            (counters.connections.get() + under_way, *index != self.own)
         };
-        seats.map(make).collect()
+        let least = (0..self.mailboxes.len()).min_by_key(load).filter(|index| *index != self.own);
+        let Some(least) = least else { return Some((stream, peer)) };
+        match self.mailboxes[least].send(Mail::Connection { stream, listener, peer }) {
+            Ok(()) => self.sent[least] += 1,
+            Err(
+                PostError::Full(Mail::Connection { stream, peer, .. })
+                | PostError::Gone(Mail::Connection { stream, peer, .. }),
+            ) => return Some((stream, peer)),
+            Err(_) => {}
+        }
+        None
     }
-}
-
-fn run_seat<S: Service>(
-    config: Config,
-    network: Network,
-    seat: Seat<S::Message>,
-    place: Place<S::Message>,
-    signals: Option<Signals>,
-    service: &impl Fn(Place<S::Message>) -> S,
-) -> Result<()> {
-    let mut event_loop = make_loop(config, network, seat, place, service)?;
-    event_loop.signals = signals;
-    event_loop.run()
-}
-
-fn make_loop<S: Service>(
-    config: Config,
-    network: Network,
-    seat: Seat<S::Message>,
-    place: Place<S::Message>,
-    service: &impl Fn(Place<S::Message>) -> S,
-) -> Result<EventLoop<S>> {
-    let stopper = place.stopper.clone();
-    let Seat { poller, inlet, listeners, attendance } = seat;
-    let mut event_loop = EventLoop::assemble(config, network, poller, inlet, stopper, attendance, service(place));
-    for listener in listeners {
-        let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let failed = |source: io::Error| Error::Listen { address, source };
-        event_loop.add_listener(listener).map_err(failed)?;
-    }
-    Ok(event_loop)
 }
 
 /// Stops the other loops when one ends, though it be by a panic: half a pool would answer half of the clients.

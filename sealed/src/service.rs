@@ -1,8 +1,8 @@
 //! What an application is to a loop: one object, told of everything that happens to its connections.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::context::Context;
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, ListenerId, TimerId};
@@ -21,11 +21,13 @@ pub trait Service: Sized + 'static {
     type Connection: Default;
     /// What others may post to this loop through its [`Mailbox`](crate::Mailbox).
     type Message: Send + 'static;
+    /// What a timer carries, so that [`expired`](Service::expired) knows what it was for.
+    type Timer;
 
     /// A listener accepted a connection.
-    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {}
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
 
-    /// A connection made with [`Context::connect`] is there. One that could not be made is told by
+    /// A connection made with [`Context::connect`] is there, TLS agreed on where it was asked for. One that could not be made is told by
     /// [`closed`](Service::closed) alone, with [`CloseReason::NotConnected`].
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
@@ -35,13 +37,15 @@ pub trait Service: Sized + 'static {
     /// a call that it asks for with [`Context::resume`].
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>);
 
-    /// The peer will send no more, though it may still read. By default the connection is closed, after what
+    /// The peer will send no more, though it may still read. Once this side has ended too
+    /// ([`Context::half_close`]), the connection is closed. By default the connection is closed, after what
     /// is queued for it has been sent.
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         cx.finish(id, CloseReason::Ended);
     }
 
-    /// Everything queued for the connection is with the kernel: more can be given.
+    /// What was queued for the connection is with the kernel, but for
+    /// [`Config::output_low_bytes`](crate::Config::output_low_bytes) at most: more can be given.
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
     /// The deadline set with [`Context::set_deadline`] passed. By default the connection is aborted.
@@ -56,8 +60,11 @@ pub trait Service: Sized + 'static {
     /// A message from the mailbox.
     fn message(&mut self, cx: &mut Context<Self>, message: Self::Message) {}
 
-    /// A timer set with [`Context::set_timer`] ran out.
-    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId) {}
+    /// A timer set with [`Context::set_timer`] or [`Context::set_interval`] ran out.
+    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId, value: Self::Timer) {}
+
+    /// A signal came that was asked for with [`EventLoop::deliver_signals`](crate::EventLoop::deliver_signals).
+    fn signalled(&mut self, cx: &mut Context<Self>, signal: i32) {}
 
     /// The end of a tick, before output is flushed: the place to write in batches. Called in every tick.
     fn turned(&mut self, cx: &mut Context<Self>) {}

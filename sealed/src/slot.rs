@@ -2,7 +2,7 @@
 
 use std::ops::{BitOr, BitOrAssign};
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Extras};
 use crate::error::CloseReason;
 use crate::net::Stream;
 use crate::service::Service;
@@ -15,10 +15,14 @@ pub(crate) struct Slot<C> {
     pub(crate) serial: u32,
     pub(crate) deadline: wheel::Node,
     pub(crate) flags: Flags,
-    pub(crate) reason: CloseReason,
+    /// The listener that accepted it, or [`NO_LISTENER`].
+    pub(crate) listener: u16,
     pub(crate) buffers: Option<Box<Buffers>>,
     pub(crate) state: C,
 }
+
+/// The listener of a connection that none accepted.
+pub(crate) const NO_LISTENER: u16 = u16::MAX;
 
 // The price of an idle connection. In debug builds mio keeps a selector's number in each socket besides, and one
 // that may be simulated holds its network.
@@ -33,15 +37,7 @@ pub const fn slot_bytes<S: Service>() -> usize {
 
 impl<C> Slot<C> {
     pub(crate) fn new(stream: Stream, serial: u32, flags: Flags, state: C) -> Self {
-        Self {
-            stream,
-            serial,
-            deadline: wheel::Node::default(),
-            flags,
-            reason: CloseReason::Closed,
-            buffers: None,
-            state,
-        }
+        Self { stream, serial, deadline: wheel::Node::default(), flags, listener: NO_LISTENER, buffers: None, state }
     }
 
     pub(crate) fn is(&self, flags: Flags) -> bool {
@@ -67,9 +63,28 @@ impl<C> Slot<C> {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
     }
 
-    /// The service may still send and be called.
+    /// The service may still be called.
     pub(crate) fn is_open(&self) -> bool {
         !self.is(Flags::FINISHING | Flags::CLOSING)
+    }
+
+    /// The service may still send.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.is(Flags::FINISHING | Flags::CLOSING | Flags::SHUT)
+    }
+
+    /// What holds for it beyond the ordinary.
+    pub(crate) fn extras(&mut self) -> Option<&mut Extras> {
+        self.buffers.as_mut().and_then(|buffers| buffers.extras.as_deref_mut())
+    }
+
+    pub(crate) fn has_extras(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| buffers.extras.is_some())
+    }
+
+    /// Why it ends, once the service has closed it.
+    pub(crate) fn finish_reason(&self) -> CloseReason {
+        if self.is(Flags::ENDING) { CloseReason::Ended } else { CloseReason::Closed }
     }
 }
 
@@ -104,6 +119,13 @@ impl Flags {
     pub(crate) const CLOSING: Self = Self(1 << 11);
     /// `closed` has been called.
     pub(crate) const CLOSED: Self = Self(1 << 12);
+    /// The service sends no more: our end is sent behind what is queued.
+    pub(crate) const SHUT: Self = Self(1 << 13);
+    /// The end of the peer's bytes has been told, by TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) const TLS_ENDED: Self = Self(1 << 15);
+    /// It was the peer's end that made the service close it.
+    pub(crate) const ENDING: Self = Self(1 << 14);
 }
 
 impl BitOr for Flags {

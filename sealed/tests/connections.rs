@@ -1,13 +1,13 @@
 //! What a loop promises of its connections, on real sockets.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service, Stopper};
+use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service, Stopper};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,8 +42,9 @@ impl Puppet {
 impl Service for Puppet {
     type Connection = u8;
     type Message = Order;
+    type Timer = ();
 
-    fn accepted(&mut self, _: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: SocketAddr) {
+    fn accepted(&mut self, _: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
         self.tell(Told::Accepted(id));
     }
 
@@ -75,7 +76,7 @@ impl Service for Puppet {
 }
 
 struct Stage {
-    address: SocketAddr,
+    address: Address,
     mailbox: sealed::Mailbox<Order>,
     told: Receiver<Told>,
     stopper: Stopper,
@@ -97,7 +98,7 @@ impl Stage {
     }
 
     fn connect(&self) -> (TcpStream, ConnectionId) {
-        let stream = TcpStream::connect(self.address).expect("connected");
+        let stream = TcpStream::connect(&self.address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         loop {
             if let Told::Accepted(id) = self.next() {
@@ -167,8 +168,8 @@ fn what_a_slow_reader_cannot_take_comes_later_in_order() {
             match size % 3 {
                 0 => cx.write(id, &pieces[at..end]),
                 1 => cx.write_bytes(id, Bytes::copy_from_slice(&pieces[at..end])),
-                _ => drop(cx.write_through(id, &[Bytes::copy_from_slice(&pieces[at..end])])),
-            }
+                _ => cx.write_through(id, &[Bytes::copy_from_slice(&pieces[at..end])]),
+            };
             (at, size) = (end, (size * 7) % 50_021 + 1);
         }
         assert!(cx.queued(id) > 0, "the kernel cannot have taken all of it");
@@ -234,12 +235,12 @@ fn closed_comes_once_and_last_with_its_reason() {
     assert_eq!(stage.next_closed(), (late, CloseReason::TimedOut));
 
     let (_stream, full) = stage.connect();
-    stage.order(move |cx| cx.write(full, &vec![0; 1_000_001]));
+    stage.order(move |cx| assert!(!cx.write(full, &vec![0; 1_000_001])));
     assert_eq!(stage.next_closed(), (full, CloseReason::OutputFull));
 
     let (stream, reset) = stage.connect();
     // Unread bytes make the kernel reset the connection.
-    stage.order(move |cx| cx.write(reset, b"unread"));
+    stage.order(move |cx| assert!(cx.write(reset, b"unread")));
     stream.peek(&mut [0]).expect("it has come");
     drop(stream);
     let (id, reason) = stage.next_closed();

@@ -6,7 +6,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use sealed::{
-    CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Place, Pool, PostError, Service, TimerId,
+    Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Place, Pool, PostError, Service,
+    TimerId,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,8 +23,9 @@ struct Notes {
 impl Service for Notes {
     type Connection = ();
     type Message = u32;
+    type Timer = ();
 
-    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: SocketAddr) {
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
         self.calls.push("accepted".into());
         cx.write(id, b"hello");
     }
@@ -45,7 +47,7 @@ impl Service for Notes {
         self.calls.push(format!("message {message}"));
     }
 
-    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId) {
+    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId, (): ()) {
         self.calls.push("expired".into());
         self.expired.push((timer, cx.now()));
     }
@@ -64,9 +66,9 @@ fn a_tick_has_one_order() {
     let mut event_loop = notes();
     let address = event_loop.listen("127.0.0.1:0").expect("a port");
     let (_, cx) = event_loop.parts();
-    cx.set_timer(Duration::ZERO);
+    cx.set_timer(Duration::ZERO, ());
     event_loop.mailbox().post(1).expect("room");
-    let mut stream = TcpStream::connect(address).expect("connected");
+    let mut stream = TcpStream::connect(&address).expect("connected");
     std::io::Write::write_all(&mut stream, b"x").expect("sent");
     // All of it is there before the tick: the connection in the backlog, its byte, the message, the timer.
     let due = Instant::now() + Duration::from_millis(2);
@@ -84,7 +86,7 @@ fn timers_fire_in_order_never_early_and_not_when_cancelled() {
     let (service, cx) = event_loop.parts();
     let start = cx.now();
     let delays: Vec<u64> = (0..50).map(|n| (n * 37) % 101).collect();
-    service.timers = delays.iter().map(|delay| cx.set_timer(Duration::from_millis(*delay))).collect();
+    service.timers = delays.iter().map(|delay| cx.set_timer(Duration::from_millis(*delay), ())).collect();
     for timer in service.timers.iter().step_by(5) {
         cx.cancel_timer(*timer);
     }
@@ -143,7 +145,7 @@ fn with_few_descriptors() {
     let mut event_loop = notes();
     let address = event_loop.listen("127.0.0.1:0").expect("a port");
     let mut streams = Vec::new();
-    while let Ok(stream) = TcpStream::connect(address) {
+    while let Ok(stream) = TcpStream::connect(&address) {
         streams.push(stream);
     }
     // Some are given back, so that the loop can take a few of those who wait, and not all.
@@ -174,7 +176,7 @@ fn at_the_limit_of_connections_accepting_waits() {
     let config = Config { connections_max: 2, ..Config::default() };
     let mut event_loop = EventLoop::new(config, Notes::default()).expect("a loop");
     let address = event_loop.listen("127.0.0.1:0").expect("a port");
-    let mut streams: Vec<_> = (0..3).map(|_| TcpStream::connect(address).expect("the backlog has room")).collect();
+    let mut streams: Vec<_> = (0..3).map(|_| TcpStream::connect(&address).expect("the backlog has room")).collect();
     while event_loop.parts().1.stats().accept_pauses == 0 {
         event_loop.turn(Some(PATIENCE)).expect("a tick");
     }
@@ -194,8 +196,9 @@ struct Greeter(usize);
 impl Service for Greeter {
     type Connection = ();
     type Message = ();
+    type Timer = ();
 
-    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: SocketAddr) {
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
         cx.write(id, &[self.0 as u8]);
     }
 
@@ -208,7 +211,7 @@ impl Service for Greeter {
     }
 }
 
-fn pool(loops: usize) -> (Pool<()>, SocketAddr) {
+fn pool(loops: usize) -> (Pool<()>, Address) {
     let mut pool = Pool::new(Config::default(), loops.try_into().ok()).expect("a pool");
     let address = pool.listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     (pool, address)
@@ -225,7 +228,7 @@ fn every_loop_of_a_pool_gets_connections_and_all_stop_together() {
     let limit = Instant::now() + PATIENCE;
     while seen.contains(&false) {
         assert!(Instant::now() < limit, "{seen:?}");
-        let mut stream = TcpStream::connect(address).expect("connected");
+        let mut stream = TcpStream::connect(&address).expect("connected");
         let mut index = [0];
         std::io::Read::read_exact(&mut stream, &mut index).expect("a greeting");
         seen[usize::from(index[0])] = true;
@@ -234,7 +237,7 @@ fn every_loop_of_a_pool_gets_connections_and_all_stop_together() {
     stopper.stop();
     drop(streams);
     ended.recv_timeout(PATIENCE).expect("it ends").expect("a good end");
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
 }
 
 #[test]

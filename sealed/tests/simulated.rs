@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use sealed::sim::{Faults, Link, LoopId, Peer, Simulation};
 use sealed::{
-    CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Mailbox, Place, Service, TimerId,
+    Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Mailbox, Place, Service,
+    SocketOptions, TimerId,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,7 +24,6 @@ fn address() -> SocketAddr {
 #[derive(Default)]
 struct Echo {
     book: Rc<RefCell<Book>>,
-    late: HashMap<TimerId, (ConnectionId, Vec<u8>)>,
 }
 
 #[derive(Default)]
@@ -36,8 +36,10 @@ struct Book {
 impl Service for Echo {
     type Connection = u32;
     type Message = ();
+    /// A late answer, and for whom.
+    type Timer = (ConnectionId, Vec<u8>);
 
-    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: SocketAddr) {
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
         assert_eq!(self.book.borrow_mut().open.insert(id, 0), None, "an id is new");
         *cx.state_mut(id).expect("it is there") = id_number(id);
     }
@@ -47,15 +49,14 @@ impl Service for Echo {
         while let Some(end) = input.bytes().iter().position(|byte| *byte == b'\n') {
             let line = input.take(end + 1).to_vec();
             if line.starts_with(b"late") {
-                self.late.insert(cx.set_timer(SECOND), (id, line));
+                cx.set_timer(SECOND, (id, line));
             } else {
                 cx.write(id, &line);
             }
         }
     }
 
-    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId) {
-        let (id, line) = self.late.remove(&timer).expect("one of its timers");
+    fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, (id, line): Self::Timer) {
         cx.write(id, &line);
         let known = self.book.borrow().open.contains_key(&id);
         assert!(known || !cx.is_open(id) && cx.state(id).is_none(), "an id is of one connection");
@@ -85,7 +86,7 @@ struct Stage {
 impl Stage {
     fn new(sim: Simulation, config: Config) -> Self {
         let book = Rc::new(RefCell::new(Book::default()));
-        let mut event_loop = sim.event_loop(config, Echo { book: book.clone(), late: HashMap::new() }).expect("a loop");
+        let mut event_loop = sim.event_loop(config, Echo { book: book.clone() }).expect("a loop");
         event_loop.listen(address()).expect("an address");
         let id = sim.start(event_loop);
         Self { sim, book, id }
@@ -186,6 +187,7 @@ struct Relay {
 impl Service for Relay {
     type Connection = ();
     type Message = u32;
+    type Timer = ();
 
     fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
         input.take_all();
@@ -268,7 +270,10 @@ fn at_the_limit_of_connections_the_backlog_holds_who_comes() {
 
 #[test]
 fn a_peer_that_falls_silent_is_found_within_the_stated_time() {
-    let config = Config { silence_max: Some(SECOND * 60), ..Config::default() };
+    let config = Config {
+        socket: SocketOptions { silence_max: Some(SECOND * 60), ..SocketOptions::default() },
+        ..Config::default()
+    };
     let stage = Stage::new(Simulation::new(1), config);
     let mut peer = stage.connected();
     peer.vanish();
@@ -308,7 +313,7 @@ fn half_closed_reset_and_refused_connections_are_told_apart() {
     stage.connected().reset();
     stage.sim.settle();
     assert_eq!(stage.book.borrow().reasons, [CloseReason::Ended, CloseReason::Failed(ErrorKind::ConnectionReset)]);
-    let mut nobody = stage.sim.connect("10.0.0.1:9".parse().expect("an address"));
+    let mut nobody = stage.sim.connect("10.0.0.1:9".parse::<Address>().expect("an address"));
     nobody.expect_end();
     assert_eq!(nobody.failure(), Some(ErrorKind::ConnectionRefused));
 }
@@ -353,6 +358,7 @@ struct Caller {
 impl Service for Caller {
     type Connection = ();
     type Message = ();
+    type Timer = ();
 
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         self.told.push("connected".into());
@@ -375,7 +381,7 @@ fn loops_connect_to_one_another() {
     let caller = stage.sim.event_loop(Config::default(), Caller::default()).expect("a loop");
     let caller = stage.sim.start(caller);
     let call = |address: &str| {
-        let address = address.parse().expect("an address");
+        let address: Address = address.parse().expect("an address");
         stage.sim.with(caller, |event_loop: &mut EventLoop<Caller>| {
             event_loop.parts().1.connect(address, ()).expect("started");
         });
@@ -387,7 +393,7 @@ fn loops_connect_to_one_another() {
     assert_eq!(call("10.0.0.1:7777"), ["connected", "hello\n", "Closed"]);
     assert_eq!(call("10.0.0.1:1"), ["NotConnected(ConnectionRefused)"]);
     // And to a test itself.
-    let host = stage.sim.listen("10.0.0.2:80".parse().expect("an address")).expect("it is free");
+    let host = stage.sim.listen("10.0.0.2:80".parse::<Address>().expect("an address")).expect("it is free");
     stage.sim.with(caller, |event_loop: &mut EventLoop<Caller>| {
         event_loop.parts().1.connect(host.address(), ()).expect("started");
     });
@@ -408,6 +414,7 @@ struct Host;
 impl Service for Host {
     type Connection = ();
     type Message = ();
+    type Timer = ();
 
     fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
         input.take_all();
@@ -443,8 +450,9 @@ const SPEECH: usize = 100_000;
 impl Service for Orator {
     type Connection = ();
     type Message = ();
+    type Timer = ();
 
-    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: SocketAddr) {
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
         cx.write(id, &vec![b'x'; SPEECH]);
         cx.close(id);
     }

@@ -3,9 +3,11 @@
 use std::{io, mem};
 
 use super::EventLoop;
+use crate::context::{Context, Due};
 use crate::error::CloseReason;
 use crate::id::ConnectionId;
 use crate::input::Input;
+use crate::rate::Way;
 use crate::service::Service;
 use crate::slot::Flags;
 
@@ -14,11 +16,15 @@ impl<S: Service> EventLoop<S> {
         for index in mem::take(&mut self.cx.to_read) {
             self.cx.slots.0[index as usize].clear(Flags::TO_READ);
             let mut budget = self.cx.config.read_bytes_per_tick;
+            if self.cx.slots.0[index as usize].has_extras() {
+                budget = budget.min(self.cx.may_read(index));
+                if budget == 0 {
+                    continue;
+                }
+            }
             while self.read_once(index, &mut budget) {
                 if budget == 0 {
-                    if self.cx.slots.0[index as usize].raise(Flags::TO_READ) {
-                        self.cx.to_read.push(index);
-                    }
+                    self.cx.will_read(index);
                     break;
                 }
             }
@@ -42,19 +48,62 @@ impl<S: Service> EventLoop<S> {
         slot.clear(Flags::AGAIN);
 
         let left = slot.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len());
-        let got = self.fetch(index, self.cx.config.input_bytes_max.saturating_sub(left));
+        let room = self.cx.config.input_bytes_max.saturating_sub(left);
+        let got = self.fetch(index, room.min(*budget));
         *budget = budget.saturating_sub(got.count);
         let id = self.cx.slots.id_at(index);
-        if self.cx.is_open(id) && (got.count > 0 || (again && left > 0)) {
+        if self.cx.slots.0[index as usize].has_extras() {
+            return self.unwrap(id, &got, again, left);
+        }
+        self.show(id, got.count, again, left);
+        self.tell_end(id, got.ended);
+        got.more
+    }
+
+    /// Shows the service what there is, where that is anything new.
+    fn show(&mut self, id: ConnectionId, count: usize, again: bool, left: usize) {
+        if self.cx.is_open(id) && (count > 0 || (again && left > 0)) {
             if left > 0 {
-                self.show_inbox(id, got.count);
+                self.show_inbox(id, count);
             } else {
-                self.show_fresh(id, got.count);
+                self.show_fresh(id, count);
             }
         }
-        if got.ended && self.cx.is_open(id) {
-            self.service.ended(&mut self.cx, id);
+    }
+
+    fn tell_end(&mut self, id: ConnectionId, ended: bool) {
+        if !ended || !self.cx.is_open(id) {
+            return;
         }
+        self.service.ended(&mut self.cx, id);
+        if self.cx.slots.find(id).is_some_and(|slot| slot.is_open() && slot.is(Flags::SHUT)) {
+            self.cx.finish(id, CloseReason::Ended);
+        }
+    }
+
+    /// What was read from a connection that has more to it than bytes: it is counted against its rates, and deciphered.
+    fn unwrap(&mut self, id: ConnectionId, got: &Fetched, again: bool, left: usize) -> bool {
+        self.cx.has_read(id.slot, got.count);
+        #[cfg(feature = "tls")]
+        if self.cx.slots.0[id.slot as usize].extras().is_some_and(|extras| extras.tls.is_some()) {
+            return self.decipher(id, got, again, left);
+        }
+        self.show(id, got.count, again, left);
+        self.tell_end(id, got.ended);
+        got.more
+    }
+
+    #[cfg(feature = "tls")]
+    fn decipher(&mut self, id: ConnectionId, got: &Fetched, again: bool, left: usize) -> bool {
+        let deciphered = self.cx.decipher(id.slot, got.count, got.ended);
+        if deciphered.is_new {
+            self.made(id);
+        }
+        // The service is shown the loop's buffer: what was deciphered takes its place for a while.
+        mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
+        self.show(id, deciphered.count, again, left);
+        mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
+        self.tell_end(id, deciphered.ended);
         got.more
     }
 
@@ -74,7 +123,7 @@ impl<S: Service> EventLoop<S> {
                 Fetched { ended: true, ..nothing }
             }
             Ok(count) => {
-                cx.stats.bytes_received += count as u64;
+                cx.counters.bytes_received.add(count as u64);
                 // A short read of a stream has emptied it, and what comes later is announced.
                 let more = count == room || slot.is(Flags::END_SEEN);
                 if !more {
@@ -141,6 +190,8 @@ impl<S: Service> EventLoop<S> {
             }
             Ok(count) => {
                 *budget = budget.saturating_sub(count);
+                #[cfg(feature = "tls")]
+                cx.decipher(index, count, false);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
@@ -148,6 +199,30 @@ impl<S: Service> EventLoop<S> {
                 cx.end_now(index, CloseReason::Failed(error.kind()));
                 false
             }
+        }
+    }
+}
+
+impl<S: Service> Context<S> {
+    /// How many bytes may be read from a connection now. Where none may, it is read from when some may.
+    fn may_read(&mut self, index: u32) -> usize {
+        let slot = &mut self.slots.0[index as usize];
+        if slot.is(Flags::FINISHING) {
+            // What comes is thrown away.
+            return usize::MAX;
+        }
+        let Some(pace) = slot.extras().and_then(|extras| extras.pace.as_mut()) else { return usize::MAX };
+        let (allowed, wait) = self.groups.allowance(pace, Way::In, self.now);
+        if allowed == 0 && !pace.set_waits(Way::In, true) {
+            let id = self.slots.id_at(index);
+            self.set_due(wait, Due::Pace(id, Way::In));
+        }
+        allowed
+    }
+
+    fn has_read(&mut self, index: u32, count: usize) {
+        if let Some(pace) = self.slots.0[index as usize].extras().and_then(|extras| extras.pace.as_mut()) {
+            self.groups.take(pace, Way::In, count);
         }
     }
 }

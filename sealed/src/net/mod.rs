@@ -10,8 +10,10 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::Address;
 #[cfg(feature = "sim")]
 use crate::sim;
+use crate::socket::{Listen, ListeningSocket, Socket, SocketOptions};
 
 /// One source's readiness, as of one wait.
 #[derive(Debug, Clone, Copy)]
@@ -62,27 +64,38 @@ impl Network {
     }
 
     /// Starts to connect; the outcome shows when the socket becomes writable.
-    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
+    pub(crate) fn connect(&self, address: &Address, options: &SocketOptions) -> io::Result<Stream> {
         match self {
-            Self::System => system::Stream::connect(address).map(Stream::System),
+            Self::System => system::Stream::connect(address, options).map(Stream::System),
             #[cfg(feature = "sim")]
             Self::Simulated(handle) => handle.connect(address).map(Stream::Simulated),
         }
     }
 
-    /// Binds and listens. With `shared`, other listeners of this process may bind to the same port, and connections
-    /// are spread over them.
-    pub(crate) fn bind(
-        &self,
-        address: SocketAddr,
-        shared: bool,
-        backlog: i32,
-        silence_max: Option<Duration>,
-    ) -> io::Result<Listener> {
+    /// Binds and listens.
+    pub(crate) fn bind(&self, listen: &Listen, backlog: i32, options: &SocketOptions) -> io::Result<Listener> {
         match self {
-            Self::System => system::Listener::bind(address, shared, backlog, silence_max).map(Listener::System),
+            Self::System => system::Listener::bind(listen, backlog, options).map(Listener::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => handle.bind(address, shared, backlog, silence_max).map(Listener::Simulated),
+            Self::Simulated(handle) => handle.bind(listen, backlog, options).map(Listener::Simulated),
+        }
+    }
+
+    /// Takes over a connection of the operating system's.
+    pub(crate) fn adopt(&self, socket: Socket, options: &SocketOptions) -> io::Result<Stream> {
+        match self {
+            Self::System => system::Stream::adopt(socket, options).map(Stream::System),
+            #[cfg(feature = "sim")]
+            Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Takes over a listener of the operating system's.
+    pub(crate) fn adopt_listener(&self, socket: ListeningSocket, options: &SocketOptions) -> io::Result<Listener> {
+        match self {
+            Self::System => system::Listener::adopt(socket, options).map(Listener::System),
+            #[cfg(feature = "sim")]
+            Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -184,7 +197,19 @@ impl Poller {
                 poller.add_stream(stream, token);
                 Ok(())
             }
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Lets a stream that is registered be known by another token; what it is ready for is told anew.
+    pub(crate) fn move_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
+        match (self, stream) {
+            (Self::System(poller), Stream::System(stream)) => poller.move_stream(stream, token),
             #[cfg(feature = "sim")]
+            (Self::Simulated(poller), Stream::Simulated(stream)) => {
+                poller.add_stream(stream, token);
+                Ok(())
+            }
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
@@ -228,8 +253,11 @@ impl Waker {
 }
 
 /// A connection that never blocks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Stream {
+    /// There is none yet: one that is still being connected.
+    #[default]
+    Unconnected,
     System(system::Stream),
     #[cfg(feature = "sim")]
     Simulated(sim::Stream),
@@ -238,6 +266,7 @@ pub(crate) enum Stream {
 impl Stream {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
+            Self::Unconnected => Err(io::ErrorKind::NotConnected.into()),
             Self::System(stream) => stream.read(buffer),
             #[cfg(feature = "sim")]
             Self::Simulated(stream) => stream.read(buffer),
@@ -246,6 +275,7 @@ impl Stream {
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
+            Self::Unconnected => Err(io::ErrorKind::NotConnected.into()),
             Self::System(stream) => stream.write(bytes),
             #[cfg(feature = "sim")]
             Self::Simulated(stream) => stream.write_vectored(&[IoSlice::new(bytes)]),
@@ -254,6 +284,7 @@ impl Stream {
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
+            Self::Unconnected => Err(io::ErrorKind::NotConnected.into()),
             Self::System(stream) => stream.write_vectored(slices),
             #[cfg(feature = "sim")]
             Self::Simulated(stream) => stream.write_vectored(slices),
@@ -262,6 +293,7 @@ impl Stream {
 
     pub(crate) fn shut_down_writing(&mut self) -> io::Result<()> {
         match self {
+            Self::Unconnected => Err(io::ErrorKind::NotConnected.into()),
             Self::System(stream) => stream.shut_down_writing(),
             #[cfg(feature = "sim")]
             Self::Simulated(stream) => {
@@ -274,17 +306,28 @@ impl Stream {
     /// The error the socket holds, if any; asking clears it.
     pub(crate) fn take_error(&mut self) -> io::Result<()> {
         match self {
+            Self::Unconnected => Ok(()),
             Self::System(stream) => stream.take_error(),
             #[cfg(feature = "sim")]
             Self::Simulated(stream) => stream.take_error(),
         }
     }
 
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
         match self {
+            Self::Unconnected => Err(io::ErrorKind::NotConnected.into()),
             Self::System(stream) => stream.peer_addr(),
             #[cfg(feature = "sim")]
             Self::Simulated(stream) => stream.peer_addr(),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Unconnected => Err(io::ErrorKind::NotConnected.into()),
+            Self::System(stream) => stream.local_addr(),
+            #[cfg(feature = "sim")]
+            Self::Simulated(stream) => stream.local_addr(),
         }
     }
 }
@@ -298,15 +341,16 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    pub(crate) fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+    /// `options` are set where the system does not let an accepted socket inherit them.
+    pub(crate) fn accept(&self, options: &SocketOptions) -> io::Result<(Stream, Address)> {
         match self {
-            Self::System(listener) => listener.accept().map(|(stream, peer)| (Stream::System(stream), peer)),
+            Self::System(listener) => listener.accept(options).map(|(stream, peer)| (Stream::System(stream), peer)),
             #[cfg(feature = "sim")]
             Self::Simulated(listener) => listener.accept().map(|(stream, peer)| (Stream::Simulated(stream), peer)),
         }
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
         match self {
             Self::System(listener) => listener.local_addr(),
             #[cfg(feature = "sim")]

@@ -1,14 +1,16 @@
 //! What a loop holds of the network: a poller, its wakers, sockets. They are what `net/` knows.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::network::Net;
 use super::schedule;
 use super::trace::End;
+use crate::address::Address;
 use crate::net::Readiness;
+use crate::socket::{Listen, SocketOptions};
 
 /// The network, shared by all that is on it. Simulations run on one thread; the lock is there because mailboxes and
 /// stoppers may be sent to others.
@@ -48,7 +50,7 @@ impl Handle {
         Poller { handle: self.clone(), index }
     }
 
-    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
+    pub(crate) fn connect(&self, address: &Address) -> io::Result<Stream> {
         let end = self.lock().connect(address)?;
         Ok(Stream { handle: self.clone(), end })
     }
@@ -57,18 +59,12 @@ impl Handle {
         self.lock().reserve_port(address)
     }
 
-    pub(crate) fn bind(
-        &self,
-        address: SocketAddr,
-        shared: bool,
-        backlog: i32,
-        silence_max: Option<Duration>,
-    ) -> io::Result<Listener> {
-        let (key, address) = self.lock().bind(address, shared, backlog, silence_max)?;
+    pub(crate) fn bind(&self, listen: &Listen, backlog: i32, options: &SocketOptions) -> io::Result<Listener> {
+        let (key, address) = self.lock().bind(&listen.address, listen.reuse_port, backlog, options.silence_max)?;
         Ok(Listener { handle: self.clone(), key, address })
     }
 
-    pub(super) fn peer(&self, address: SocketAddr, from: IpAddr, link: Option<super::Link>) -> End {
+    pub(super) fn peer(&self, address: &Address, from: &Address, link: Option<super::Link>) -> End {
         self.lock().connect_for_peer(address, from, link)
     }
 }
@@ -144,8 +140,12 @@ impl Stream {
         }
     }
 
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
         self.handle.lock().remote(self.end)
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        self.handle.lock().local(self.end)
     }
 }
 
@@ -159,17 +159,17 @@ impl Drop for Stream {
 pub(crate) struct Listener {
     handle: Handle,
     key: u32,
-    address: SocketAddr,
+    address: Address,
 }
 
 impl Listener {
-    pub(crate) fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+    pub(crate) fn accept(&self) -> io::Result<(Stream, Address)> {
         let (end, peer) = self.handle.lock().accept(self.key)?;
         Ok((Stream { handle: self.handle.clone(), end }, peer))
     }
 
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn local_addr(&self) -> Address {
+        self.address.clone()
     }
 }
 

@@ -14,6 +14,7 @@
 //! impl Service for Echo {
 //!     type Connection = ();
 //!     type Message = ();
+//!     type Timer = ();
 //!
 //!     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
 //!         cx.write(id, input.take_all());
@@ -67,6 +68,7 @@ pub(crate) use handles::{Handle, Listener, Poller, Stream, Waker};
 pub use peer::{Host, Peer};
 pub use random::Random;
 
+use crate::address::Address;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
@@ -145,7 +147,7 @@ impl Simulation {
     ///
     /// Where the loop is one of the operating system's.
     pub fn start<S: Service>(&self, event_loop: EventLoop<S>) -> LoopId {
-        let poller = match event_loop.poller() {
+        let poller = match &event_loop.cx.poller {
             net::Poller::Simulated(poller) => poller.index(),
             net::Poller::System(_) => panic!("the loop was not made by a simulation"),
         };
@@ -258,23 +260,32 @@ impl Simulation {
     // Peers.
 
     /// Connects a peer, from 127.0.0.1.
-    pub fn connect(&self, address: SocketAddr) -> Peer {
+    pub fn connect(&self, address: impl Into<Address>) -> Peer {
         self.connect_from(IpAddr::from([127, 0, 0, 1]), address)
     }
 
     /// Connects a peer that has this address.
-    pub fn connect_from(&self, from: IpAddr, address: SocketAddr) -> Peer {
-        Peer::new(self.clone(), self.schedule.handle.peer(address, from, None))
+    pub fn connect_from(&self, from: IpAddr, address: impl Into<Address>) -> Peer {
+        Peer::new(self.clone(), self.peer(from, &address.into(), None))
     }
 
     /// Connects a peer over a way of its own.
-    pub fn connect_over(&self, link: Link, address: SocketAddr) -> Peer {
-        Peer::new(self.clone(), self.schedule.handle.peer(address, IpAddr::from([127, 0, 0, 1]), Some(link)))
+    pub fn connect_over(&self, link: Link, address: impl Into<Address>) -> Peer {
+        Peer::new(self.clone(), self.peer(IpAddr::from([127, 0, 0, 1]), &address.into(), Some(link)))
+    }
+
+    fn peer(&self, from: IpAddr, address: &Address, link: Option<Link>) -> trace::End {
+        let from = match address {
+            Address::Tcp(_) => Address::Tcp(SocketAddr::new(from, 0)),
+            Address::Unix(_) => Address::unix(""),
+        };
+        self.schedule.handle.peer(address, &from, link)
     }
 
     /// Listens for connections that loops make, with a test at the other end. Port 0 lets the network choose.
-    pub fn listen(&self, address: SocketAddr) -> Result<Host> {
-        let bound = self.net(|net| net.listen_for_peers(address));
+    pub fn listen(&self, address: impl Into<Address>) -> Result<Host> {
+        let address = address.into();
+        let bound = self.net(|net| net.listen_for_peers(&address));
         let (key, bound) = bound.map_err(|source| Error::Listen { address, source })?;
         Ok(Host::new(self.clone(), key, bound))
     }

@@ -1,10 +1,10 @@
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::network::PeerState;
 use super::trace::End;
 use super::{PATIENCE, Simulation};
+use crate::address::Address;
 
 /// A test's own end of a connection to a loop: it says what it wants on the wire, and time passes while it waits.
 ///
@@ -151,17 +151,17 @@ impl Drop for Peer {
 pub struct Host {
     sim: Simulation,
     key: u32,
-    address: SocketAddr,
+    address: Address,
 }
 
 impl Host {
-    pub(super) fn new(sim: Simulation, key: u32, address: SocketAddr) -> Self {
+    pub(super) fn new(sim: Simulation, key: u32, address: Address) -> Self {
         Self { sim, key, address }
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> Address {
+        self.address.clone()
     }
 
     /// Takes a connection that has arrived, if one has. Does not wait.

@@ -17,3 +17,22 @@ pub(crate) fn entropy() -> u64 {
         since_epoch.as_nanos() as u64
     })
 }
+
+/// Keeps this thread on one of the processors that it may use: the first for 0, and so on round.
+#[cfg(all(feature = "pin", target_os = "linux"))]
+pub(crate) fn pin_to_processor(index: usize) -> std::io::Result<()> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    let allowed = sched_getaffinity(None)?;
+    let processors: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect();
+    let mut only = CpuSet::new();
+    only.set(processors[index % processors.len().max(1)]);
+    Ok(sched_setaffinity(None, &only)?)
+}
+
+/// Elsewhere threads stay where the system puts them.
+#[cfg(all(feature = "pin", not(target_os = "linux")))]
+#[allow(clippy::unnecessary_wraps)] // as on Linux
+pub(crate) fn pin_to_processor(_: usize) -> std::io::Result<()> {
+    Ok(())
+}

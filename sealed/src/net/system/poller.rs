@@ -44,16 +44,21 @@ impl Poller {
     }
 
     pub(crate) fn add_listener(&self, listener: &mut Listener, token: usize) -> io::Result<()> {
-        self.poll.registry().register(&mut listener.0, mio::Token(token), mio::Interest::READABLE)
+        self.poll.registry().register(listener.source(), mio::Token(token), mio::Interest::READABLE)
     }
 
     pub(crate) fn remove_listener(&self, listener: &mut Listener) -> io::Result<()> {
-        self.poll.registry().deregister(&mut listener.0)
+        self.poll.registry().deregister(listener.source())
     }
 
     pub(crate) fn add_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
-        self.poll.registry().register(&mut stream.0, mio::Token(token), interest)
+        self.poll.registry().register(stream.source(), mio::Token(token), interest)
+    }
+
+    pub(crate) fn move_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
+        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        self.poll.registry().reregister(stream.source(), mio::Token(token), interest)
     }
 
     pub(crate) fn registry(&self) -> &mio::Registry {

@@ -2,48 +2,117 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-/// A TCP connection that never blocks.
+use crate::address::Address;
+#[cfg(unix)]
+use crate::socket::unix_address;
+use crate::socket::{self, Listen, ListeningSocket, SocketOptions};
+
+/// A connection that never blocks.
 #[derive(Debug)]
-pub(crate) struct Stream(pub(super) mio::net::TcpStream);
+pub(crate) enum Stream {
+    Tcp(mio::net::TcpStream),
+    #[cfg(unix)]
+    Unix(mio::net::UnixStream),
+}
+
+/// Does the same with whichever kind of socket it is.
+macro_rules! each {
+    ($socket:expr, $name:ident => $call:expr) => {
+        match $socket {
+            Self::Tcp($name) => $call,
+            #[cfg(unix)]
+            Self::Unix($name) => $call,
+        }
+    };
+}
 
 impl Stream {
     /// Starts to connect; the outcome shows when the socket becomes writable.
-    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = mio::net::TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        Ok(Self(stream))
+    pub(crate) fn connect(address: &Address, options: &SocketOptions) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+                // Some of them count from the handshake on.
+                set_options(&socket, options)?;
+                connect(&socket, &(*address).into())?;
+                Ok(Self::Tcp(mio::net::TcpStream::from_std(socket.into())))
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                set_buffers(&socket, options)?;
+                connect(&socket, &SockAddr::unix(path)?)?;
+                Ok(Self::Unix(mio::net::UnixStream::from_std(socket.into())))
+            }
+            #[cfg(not(unix))]
+            Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Takes over a connection made elsewhere.
+    pub(crate) fn adopt(socket: socket::Socket, options: &SocketOptions) -> io::Result<Self> {
+        match socket {
+            socket::Socket::Tcp(stream) => {
+                stream.set_nonblocking(true)?;
+                set_options(&SockRef::from(&stream), options)?;
+                Ok(Self::Tcp(mio::net::TcpStream::from_std(stream)))
+            }
+            #[cfg(unix)]
+            socket::Socket::Unix(stream) => {
+                stream.set_nonblocking(true)?;
+                set_buffers(&SockRef::from(&stream), options)?;
+                Ok(Self::Unix(mio::net::UnixStream::from_std(stream)))
+            }
+        }
     }
 
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| self.0.read(buffer))
+        each!(self, stream => retry(|| stream.read(buffer)))
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        retry(|| self.0.write(bytes))
+        each!(self, stream => retry(|| stream.write(bytes)))
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        retry(|| self.0.write_vectored(slices))
+        each!(self, stream => retry(|| stream.write_vectored(slices)))
     }
 
     pub(crate) fn shut_down_writing(&mut self) -> io::Result<()> {
-        self.0.shutdown(Shutdown::Write)
+        each!(self, stream => stream.shutdown(Shutdown::Write))
     }
 
     /// The error the socket holds, if any; asking clears it.
     pub(crate) fn take_error(&mut self) -> io::Result<()> {
-        match self.0.take_error()? {
+        match each!(self, stream => stream.take_error())? {
             Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.peer_addr()
+    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.peer_addr().map(|address| unix_address(&address)),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().map(Address::Tcp),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.local_addr().map(|address| unix_address(&address)),
+        }
+    }
+
+    pub(super) fn source(&mut self) -> &mut dyn mio::event::Source {
+        each!(self, stream => stream)
     }
 }
 
@@ -56,40 +125,87 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// A listening TCP socket that never blocks.
+/// A listening socket that never blocks.
 #[derive(Debug)]
-pub(crate) struct Listener(pub(super) mio::net::TcpListener);
+pub(crate) enum Listener {
+    Tcp(mio::net::TcpListener),
+    #[cfg(unix)]
+    Unix(mio::net::UnixListener),
+}
 
 impl Listener {
-    /// Binds and listens. With `shared`, other listeners of this process may bind to the same port, and the kernel
-    /// spreads the connections over them.
-    pub(crate) fn bind(
-        address: SocketAddr,
-        shared: bool,
-        backlog: i32,
-        silence_max: Option<Duration>,
-    ) -> io::Result<Self> {
-        let socket = tcp_socket(address)?;
-        share_port(&socket, shared)?;
-        // An accepted socket inherits these on Linux, which saves a call for each.
-        socket.set_tcp_nodelay(true)?;
-        limit_silence(&socket, silence_max)?;
-        socket.bind(&address.into())?;
-        socket.listen(backlog)?;
-        socket.set_nonblocking(true)?;
-        Ok(Self(mio::net::TcpListener::from_std(socket.into())))
-    }
-
-    pub(crate) fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let (stream, peer) = retry(|| self.0.accept())?;
-        if cfg!(not(any(target_os = "linux", target_os = "android"))) {
-            stream.set_nodelay(true)?;
+    /// Binds and listens, as it is asked for.
+    pub(crate) fn bind(listen: &Listen, backlog: i32, options: &SocketOptions) -> io::Result<Self> {
+        match &listen.address {
+            Address::Tcp(address) => {
+                let socket = tcp_socket(*address)?;
+                share_port(&socket, listen.reuse_port)?;
+                // An accepted socket inherits these on Linux, which saves a call for each.
+                set_options(&socket, options)?;
+                socket.bind(&(*address).into())?;
+                socket.listen(backlog)?;
+                socket.set_nonblocking(true)?;
+                Ok(Self::Tcp(mio::net::TcpListener::from_std(socket.into())))
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                set_buffers(&socket, options)?;
+                bind_path(&socket, path)?;
+                socket.listen(backlog)?;
+                socket.set_nonblocking(true)?;
+                Ok(Self::Unix(mio::net::UnixListener::from_std(socket.into())))
+            }
+            #[cfg(not(unix))]
+            Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
-        Ok((Stream(stream), peer))
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+    /// Takes over a socket that listens already.
+    pub(crate) fn adopt(socket: ListeningSocket, options: &SocketOptions) -> io::Result<Self> {
+        match socket {
+            ListeningSocket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                set_options(&SockRef::from(&listener), options)?;
+                Ok(Self::Tcp(mio::net::TcpListener::from_std(listener)))
+            }
+            #[cfg(unix)]
+            ListeningSocket::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                set_buffers(&SockRef::from(&listener), options)?;
+                Ok(Self::Unix(mio::net::UnixListener::from_std(listener)))
+            }
+        }
+    }
+
+    /// `options` are set where the system does not let an accepted socket inherit them.
+    pub(crate) fn accept(&self, options: &SocketOptions) -> io::Result<(Stream, Address)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = retry(|| listener.accept())?;
+                if cfg!(not(any(target_os = "linux", target_os = "android"))) {
+                    set_options(&SockRef::from(&stream), options)?;
+                }
+                Ok((Stream::Tcp(stream), Address::Tcp(peer)))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let (stream, peer) = retry(|| listener.accept())?;
+                Ok((Stream::Unix(stream), unix_address(&peer)))
+            }
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            #[cfg(unix)]
+            Self::Unix(listener) => listener.local_addr().map(|address| unix_address(&address)),
+        }
+    }
+
+    pub(super) fn source(&mut self) -> &mut dyn mio::event::Source {
+        each!(self, listener => listener)
     }
 }
 
@@ -110,6 +226,42 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Starts to connect without waiting for it.
+fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    match socket.connect(address) {
+        Err(error) if !is_under_way(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether connecting was started, and is not done yet.
+fn is_under_way(error: &io::Error) -> bool {
+    /// `EINPROGRESS`, as systems number it.
+    const IN_PROGRESS: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 115 } else { 36 };
+    // A Unix socket whose listener's queue is full says `WouldBlock` too, but is not under way.
+    error.raw_os_error() == Some(IN_PROGRESS) || cfg!(windows) && error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Binds a Unix socket to a path. A file that a dead server left there is replaced; one that somebody listens on is not.
+#[cfg(unix)]
+fn bind_path(socket: &Socket, path: &Path) -> io::Result<()> {
+    let address = SockAddr::unix(path)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+        other => return other,
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?;
+            socket.bind(&address)
+        }
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
 #[cfg(unix)]
 fn share_port(socket: &Socket, shared: bool) -> io::Result<()> {
     if shared { socket.set_reuse_port(true) } else { Ok(()) }
@@ -120,10 +272,27 @@ fn share_port(_: &Socket, shared: bool) -> io::Result<()> {
     if shared { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
 }
 
+fn set_options(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+    if options.no_delay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    limit_silence(socket, options.silence_max)?;
+    set_buffers(socket, options)
+}
+
+fn set_buffers(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    Ok(())
+}
+
 /// Lets the kernel give up on a peer that acknowledges nothing for so long.
 fn limit_silence(socket: &Socket, silence_max: Option<Duration>) -> io::Result<()> {
     let Some(silence_max) = silence_max else { return Ok(()) };
-    let socket = SockRef::from(socket);
     let probe = (silence_max / 4).max(Duration::from_secs(1));
     socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(probe).with_interval(probe))?;
     #[cfg(any(target_os = "linux", target_os = "android"))]

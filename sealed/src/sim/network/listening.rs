@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Event, Listening, Net, Owner, Source, Unsent};
+use crate::address::Address;
 use crate::sim::trace::{End, Entry};
 use crate::sim::{Faults, Link};
 
@@ -18,31 +19,39 @@ const CONNECT_TRIES: u8 = 6;
 const EMFILE: i32 = 24;
 
 impl Net {
-    pub(in crate::sim) fn connect_for_peer(&mut self, address: SocketAddr, from: IpAddr, link: Option<Link>) -> End {
+    pub(in crate::sim) fn connect_for_peer(&mut self, address: &Address, from: &Address, link: Option<Link>) -> End {
         let link = link.map_or_else(|| self.link.clone(), Arc::new);
-        let end = self.open(Owner::Peer, address, link, None);
+        let end = self.open(Owner::Peer, address.clone(), link, None);
         self.connect_from(end, address, from);
         end
     }
 
-    pub(in crate::sim) fn connect(&mut self, address: SocketAddr) -> io::Result<End> {
+    pub(in crate::sim) fn connect(&mut self, address: &Address) -> io::Result<End> {
         self.take_descriptor()?;
         let link = self.link.clone();
-        let end = self.open(Owner::Nobody, address, link, None);
-        self.connect_from(end, address, IpAddr::from([127, 0, 0, 1]));
+        let end = self.open(Owner::Nobody, address.clone(), link, None);
+        let from = match address {
+            Address::Tcp(_) => Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            Address::Unix(_) => Address::unix(""),
+        };
+        self.connect_from(end, address, &from);
         Ok(end)
     }
 
-    fn connect_from(&mut self, end: End, address: SocketAddr, from: IpAddr) {
+    fn connect_from(&mut self, end: End, address: &Address, from: &Address) {
         self.note(Entry::Connects { end });
-        self.next_port = self.next_port.checked_add(1).unwrap_or(20_000);
-        let source = SocketAddr::new(from, self.next_port);
+        let mut source = from.clone();
+        if let Address::Tcp(source) = &mut source {
+            self.next_port = self.next_port.checked_add(1).unwrap_or(20_000);
+            source.set_port(self.next_port);
+        }
         if let Some(at) = self.arrival(end, 0) {
+            let address = address.clone();
             self.schedule_at(at, Event::Connect { from: end, source, address, tries: CONNECT_TRIES });
         }
     }
 
-    pub(super) fn connect_arrives(&mut self, from: End, source: SocketAddr, address: SocketAddr, tries: u8) {
+    pub(super) fn connect_arrives(&mut self, from: End, source: Address, address: Address, tries: u8) {
         let Faults { refuse, slow_connect, .. } = self.faults;
         if self.find(from).is_none_or(|endpoint| endpoint.vanished) {
             return;
@@ -97,12 +106,15 @@ impl Net {
     }
 
     pub(in crate::sim) fn reserve_port(&mut self, mut address: SocketAddr) -> io::Result<SocketAddr> {
+        let taken = |net: &Self, address: SocketAddr| {
+            net.listeners.iter().any(|(_, listener)| listener.address == Address::Tcp(address))
+        };
         if address.port() == 0 {
-            while address.port() == 0 || self.listeners.iter().any(|(_, listener)| listener.address == address) {
+            while address.port() == 0 || taken(self, address) {
                 self.next_port = self.next_port.checked_add(1).unwrap_or(20_000);
                 address.set_port(self.next_port);
             }
-        } else if self.listeners.iter().any(|(_, listener)| listener.address == address) {
+        } else if taken(self, address) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         Ok(address)
@@ -110,19 +122,22 @@ impl Net {
 
     pub(in crate::sim) fn bind(
         &mut self,
-        address: SocketAddr,
+        address: &Address,
         shared: bool,
         backlog: i32,
         silence_max: Option<Duration>,
-    ) -> io::Result<(u32, SocketAddr)> {
-        let taken = self.listeners.iter().any(|(_, held)| held.address == address && !(held.shared && shared));
+    ) -> io::Result<(u32, Address)> {
+        let taken = self.listeners.iter().any(|(_, held)| held.address == *address && !(held.shared && shared));
         if taken {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        let address = if address.port() == 0 { self.reserve_port(address)? } else { address };
+        let address = match address {
+            Address::Tcp(address) if address.port() == 0 => Address::Tcp(self.reserve_port(*address)?),
+            address => address.clone(),
+        };
         self.take_descriptor()?;
         let key = self.listeners.insert(Listening {
-            address,
+            address: address.clone(),
             shared,
             poller: None,
             queue: VecDeque::new(),
@@ -146,7 +161,7 @@ impl Net {
         }
     }
 
-    pub(in crate::sim) fn accept(&mut self, key: u32) -> io::Result<(End, SocketAddr)> {
+    pub(in crate::sim) fn accept(&mut self, key: u32) -> io::Result<(End, Address)> {
         let listener = key;
         self.calls += 1;
         let accept_fails = self.faults.accept;
@@ -166,7 +181,7 @@ impl Net {
             return Err(io::ErrorKind::WouldBlock.into());
         };
         self.note(Entry::Accepts { listener, end });
-        let remote = self.find(end).map(|endpoint| endpoint.remote);
+        let remote = self.find(end).map(|endpoint| endpoint.remote.clone());
         remote.map(|remote| (end, remote)).ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
@@ -179,7 +194,7 @@ impl Net {
     }
 
     /// Listens for a test's own peers.
-    pub(in crate::sim) fn listen_for_peers(&mut self, address: SocketAddr) -> io::Result<(u32, SocketAddr)> {
+    pub(in crate::sim) fn listen_for_peers(&mut self, address: &Address) -> io::Result<(u32, Address)> {
         let bound = self.bind(address, false, i32::MAX, None)?;
         self.descriptors -= 1;
         Ok(bound)

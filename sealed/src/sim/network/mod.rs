@@ -10,7 +10,6 @@ mod sockets;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ pub(in crate::sim) use peers::PeerState;
 
 use super::trace::{End, Entry, Trace, digest_of};
 use super::{Faults, Link, Random};
+use crate::address::Address;
 
 /// When a simulation starts by the calendar, in seconds since 1970.
 const START_S: u64 = 1_800_000_000;
@@ -62,7 +62,7 @@ struct Endpoint {
     /// The other end; `None` while connecting, and once it is gone.
     other: Option<End>,
     owner: Owner,
-    remote: SocketAddr,
+    remote: Address,
     link: Arc<Link>,
     received: VecDeque<u8>,
     /// Bytes of `received` that have not been acknowledged.
@@ -99,7 +99,7 @@ enum Owner {
 }
 
 struct Listening {
-    address: SocketAddr,
+    address: Address,
     shared: bool,
     poller: Option<(u32, usize)>,
     queue: VecDeque<End>,
@@ -145,8 +145,8 @@ enum Event {
     },
     Connect {
         from: End,
-        source: SocketAddr,
-        address: SocketAddr,
+        source: Address,
+        address: Address,
         tries: u8,
     },
     Connected {
@@ -268,7 +268,7 @@ impl Net {
         self.endpoints.get_mut(end.index as usize).filter(|endpoint| endpoint.serial == end.serial)
     }
 
-    fn open(&mut self, owner: Owner, remote: SocketAddr, link: Arc<Link>, silence_max: Option<Duration>) -> End {
+    fn open(&mut self, owner: Owner, remote: Address, link: Arc<Link>, silence_max: Option<Duration>) -> End {
         self.serial += 1;
         let serial = self.serial as u32;
         let index = self.endpoints.insert(Endpoint {

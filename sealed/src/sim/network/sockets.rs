@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 
 use super::{Event, Net, Owner, Polling, Source};
+use crate::address::Address;
 use crate::net::Readiness;
 use crate::sim::Faults;
 use crate::sim::trace::{End, Entry};
@@ -131,11 +131,16 @@ impl Net {
         self.find(end).and_then(|endpoint| endpoint.error)
     }
 
-    pub(in crate::sim) fn remote(&mut self, end: End) -> io::Result<SocketAddr> {
+    pub(in crate::sim) fn remote(&mut self, end: End) -> io::Result<Address> {
         match self.find(end) {
-            Some(endpoint) if endpoint.connected => Ok(endpoint.remote),
+            Some(endpoint) if endpoint.connected => Ok(endpoint.remote.clone()),
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    pub(in crate::sim) fn local(&mut self, end: End) -> io::Result<Address> {
+        let other = self.find(end).and_then(|endpoint| endpoint.other);
+        other.ok_or_else(|| io::ErrorKind::NotConnected.into()).and_then(|other| self.remote(other))
     }
 
     /// A loop's socket is closed.

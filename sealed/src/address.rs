@@ -1,0 +1,152 @@
+//! Where sockets are.
+
+use std::fmt;
+use std::io;
+use std::net::{AddrParseError, IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What stands before the path of a Unix socket in text.
+const UNIX_PREFIX: &str = "unix:";
+
+/// Where a socket is: a TCP address, or the path of a Unix socket.
+///
+/// As text, a Unix socket is its path behind `unix:`.
+///
+/// ```
+/// use sealed::Address;
+///
+/// let address: Address = "127.0.0.1:80".parse()?;
+/// assert_eq!(address.tcp(), Some(([127, 0, 0, 1], 80).into()));
+/// let address: Address = "unix:/run/app.sock".parse()?;
+/// assert_eq!(address.path(), Some("/run/app.sock".as_ref()));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address and a TCP port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket. Empty for one that has none, as most of those have that connect.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// That of a Unix socket.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self::Unix(path.into())
+    }
+
+    /// The TCP address, if it is one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The IP address, if it has one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.tcp().map(|address| address.ip())
+    }
+
+    /// The path of a Unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddrParseError;
+
+    /// Reads a path behind `unix:`, or an IP address with a port; names are not looked up.
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text.strip_prefix(UNIX_PREFIX) {
+            Some(path) => Ok(Self::unix(path)),
+            None => text.parse().map(Self::Tcp),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl From<&Address> for Address {
+    fn from(address: &Address) -> Self {
+        address.clone()
+    }
+}
+
+/// What stands for one or more addresses: an [`Address`], a socket address, or text as `localhost:80` or
+/// `unix:/run/app.sock`. A name is looked up by the system, which may block: do so before the loop runs.
+pub trait ToAddresses {
+    /// The addresses, in the order in which they are to be tried.
+    fn to_addresses(&self) -> io::Result<Vec<Address>>;
+}
+
+fn look_up(name: impl ToSocketAddrs) -> io::Result<Vec<Address>> {
+    Ok(name.to_socket_addrs()?.map(Address::Tcp).collect())
+}
+
+impl ToAddresses for str {
+    fn to_addresses(&self) -> io::Result<Vec<Address>> {
+        match self.strip_prefix(UNIX_PREFIX) {
+            Some(path) => Ok(vec![Address::unix(path)]),
+            None => look_up(self),
+        }
+    }
+}
+
+impl ToAddresses for String {
+    fn to_addresses(&self) -> io::Result<Vec<Address>> {
+        self.as_str().to_addresses()
+    }
+}
+
+impl ToAddresses for (&str, u16) {
+    fn to_addresses(&self) -> io::Result<Vec<Address>> {
+        look_up(self)
+    }
+}
+
+impl ToAddresses for SocketAddr {
+    fn to_addresses(&self) -> io::Result<Vec<Address>> {
+        Ok(vec![Address::Tcp(*self)])
+    }
+}
+
+impl ToAddresses for Address {
+    fn to_addresses(&self) -> io::Result<Vec<Address>> {
+        Ok(vec![self.clone()])
+    }
+}
+
+impl<T: ToAddresses + ?Sized> ToAddresses for &T {
+    fn to_addresses(&self) -> io::Result<Vec<Address>> {
+        (**self).to_addresses()
+    }
+}
+
+/// A TCP address can be given wherever the standard library wants one; a Unix socket's is refused there.
+impl ToSocketAddrs for Address {
+    type Iter = std::option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        let address = self.tcp().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Some(address).into_iter())
+    }
+}

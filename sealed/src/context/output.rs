@@ -1,0 +1,235 @@
+//! What a service does with a connection: write, close, pause, hold back.
+
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes};
+
+use super::Context;
+use crate::buffers::Buffers;
+use crate::error::CloseReason;
+use crate::id::ConnectionId;
+use crate::net::Stream;
+use crate::rate::{GroupId, Pace, Rates};
+use crate::service::Service;
+use crate::slot::{Flags, Slot};
+
+/// Slices handed to the kernel in one write-through.
+const SLICES_MAX: usize = 64;
+
+impl<S: Service> Context<S> {
+    /// Queues a copy of `bytes`, to be sent at the end of the tick together with all else that is queued.
+    ///
+    /// Returns whether there is room for more: false where [`Config::output_high_bytes`](crate::Config::output_high_bytes)
+    /// or more are queued, or the connection takes nothing any more. What was given is queued all the same; wait for
+    /// [`drained`](Service::drained) before giving more.
+    #[inline]
+    pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
+        let high = self.config.output_high_bytes;
+        if bytes.is_empty() {
+            return self.has_room(id);
+        }
+        let Some(buffers) = self.output(id, bytes.len()) else { return false };
+        buffers.outbox.push_copy(bytes);
+        buffers.outbox.len() < high
+    }
+
+    /// Whether a connection takes more, as [`write`](Self::write) would tell.
+    pub fn has_room(&self, id: ConnectionId) -> bool {
+        let high = self.config.output_high_bytes;
+        self.slots.find(id).is_some_and(|slot| slot.is_writable() && slot.output_len() < high)
+    }
+
+    /// Queues shared bytes without copying them, to be sent at the end of the tick. Returns what
+    /// [`write`](Self::write) does.
+    pub fn write_bytes(&mut self, id: ConnectionId, bytes: Bytes) -> bool {
+        let high = self.config.output_high_bytes;
+        if bytes.is_empty() {
+            return self.has_room(id);
+        }
+        let Some(buffers) = self.output(id, bytes.len()) else { return false };
+        buffers.outbox.push(bytes);
+        buffers.outbox.len() < high
+    }
+
+    /// Hands shared bytes to the kernel at once, in one vectored write, and queues what it does not take. Meant for
+    /// [`turned`](Service::turned), where a batch is complete and goes to many: nothing is allocated for a peer that keeps up.
+    ///
+    /// Returns whether all of it is with the kernel. If not, [`drained`](Service::drained) will be called when it is, or
+    /// when little enough is left. Where TLS or a rate stands between, all is queued.
+    pub fn write_through(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
+        let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_writable()) else { return true };
+        let mut taken = 0;
+        if slot.is(Flags::WRITABLE) && slot.output_len() == 0 && !slot.has_extras() {
+            match write_once(&mut slot.stream, chunks) {
+                Ok(count) => taken = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.clear(Flags::WRITABLE),
+                Err(error) => {
+                    self.end_now(id.slot, CloseReason::Failed(error.kind()));
+                    return true;
+                }
+            }
+            self.counters.bytes_sent.add(taken as u64);
+        }
+        for chunk in chunks {
+            if taken >= chunk.len() {
+                taken -= chunk.len();
+                continue;
+            }
+            let mut rest = chunk.clone();
+            rest.advance(taken);
+            taken = 0;
+            self.write_bytes(id, rest);
+        }
+        self.slots.find(id).is_none_or(|slot| slot.output_len() == 0)
+    }
+
+    /// Bytes queued for a connection, which the kernel has not taken yet.
+    pub fn queued(&self, id: ConnectionId) -> usize {
+        self.slots.find(id).map_or(0, Slot::output_len)
+    }
+
+    /// Stops reading from a connection; its peer is slowed down by TCP. The end of its bytes is not seen meanwhile.
+    pub fn pause(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.find_mut(id) {
+            slot.set(Flags::PAUSED);
+        }
+    }
+
+    /// Goes on reading, and shows the service input that it left untaken, even if nothing more has come.
+    pub fn resume(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.find_mut(id) else { return };
+        let has_leftovers = slot.buffers.as_ref().is_some_and(|buffers| !buffers.inbox.is_empty());
+        if !has_leftovers && !slot.is(Flags::PAUSED) {
+            return;
+        }
+        slot.clear(Flags::PAUSED);
+        slot.set(Flags::AGAIN);
+        self.will_read(id.slot);
+    }
+
+    /// Tells the peer, behind what is queued for it, that no more will come, and goes on reading. What is written after
+    /// that is thrown away. Once both sides have ended, the connection is closed.
+    pub fn half_close(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_writable()) else { return };
+        slot.set(Flags::SHUT);
+        self.will_flush(id.slot);
+    }
+
+    /// Closes a connection after what is queued for it has been sent. What still comes from the peer is
+    /// thrown away, so that it can read the last bytes before it hears of the end.
+    pub fn close(&mut self, id: ConnectionId) {
+        self.finish(id, CloseReason::Closed);
+    }
+
+    /// Closes a connection at once; what is queued for it is lost.
+    pub fn abort(&mut self, id: ConnectionId) {
+        self.abort_because(id, CloseReason::Aborted);
+    }
+
+    /// Closes all connections, each after what is queued for it has been sent.
+    pub fn close_all(&mut self) {
+        for id in self.connection_ids() {
+            self.close(id);
+        }
+    }
+
+    /// Holds a connection to these rates, in place of earlier ones. It is read from, and sent to, as bytes may pass.
+    pub fn set_rates(&mut self, id: ConnectionId, rates: Rates) {
+        let now = self.now;
+        if let Some(pace) = self.pace(id) {
+            pace.set_rates(rates, now);
+        }
+        self.settle_pace(id);
+    }
+
+    /// Makes a group whose connections share these rates. Groups stay as long as the loop.
+    pub fn add_group(&mut self, rates: Rates) -> GroupId {
+        self.groups.add(rates, self.now)
+    }
+
+    /// Holds a group to other rates.
+    pub fn set_group_rates(&mut self, group: GroupId, rates: Rates) {
+        self.groups.set_rates(group, rates, self.now);
+    }
+
+    /// Puts a connection into a group, or takes it out of the one it is in. Its own rates hold besides.
+    pub fn set_group(&mut self, id: ConnectionId, group: Option<GroupId>) {
+        let group = group.filter(|group| self.groups.get(*group).is_some());
+        let Some(pace) = self.pace(id) else { return };
+        let before = std::mem::replace(&mut pace.group, group);
+        if let Some(left) = before.and_then(|group| self.groups.get(group)) {
+            left.members -= 1;
+        }
+        if let Some(entered) = group.and_then(|group| self.groups.get(group)) {
+            entered.members += 1;
+        }
+        self.settle_pace(id);
+    }
+
+    fn pace(&mut self, id: ConnectionId) -> Option<&mut Pace> {
+        let now = self.now;
+        self.slots.find(id).filter(|slot| slot.is_open())?;
+        Some(self.extras(id)?.pace.get_or_insert_with(|| Pace::new(now)))
+    }
+
+    /// Forgets a pace that holds nothing back, and lets the connection go on as far as it may.
+    pub(crate) fn settle_pace(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.find_mut(id) else { return };
+        let Some(extras) = slot.extras() else { return };
+        if extras.pace.as_ref().is_some_and(Pace::is_free) {
+            extras.pace = None;
+        }
+        if let Some(buffers) = &mut slot.buffers {
+            buffers.trim();
+        }
+        self.recycle(id.slot);
+        self.will_read(id.slot);
+        self.will_flush(id.slot);
+    }
+
+    pub(crate) fn finish(&mut self, id: ConnectionId, reason: CloseReason) {
+        let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_open()) else { return };
+        slot.set(Flags::FINISHING);
+        if reason == CloseReason::Ended {
+            slot.set(Flags::ENDING);
+        }
+        self.will_flush(id.slot);
+        self.deadlines.arm(&mut self.slots, id.slot, self.now, self.config.linger);
+    }
+
+    pub(crate) fn abort_because(&mut self, id: ConnectionId, reason: CloseReason) {
+        if self.slots.find(id).is_some() {
+            self.end_now(id.slot, reason);
+        }
+    }
+
+    /// The buffers of an open connection that is about to be given `more` bytes to send.
+    fn output(&mut self, id: ConnectionId, more: usize) -> Option<&mut Buffers> {
+        let slot = self.slots.find(id).filter(|slot| slot.is_writable())?;
+        if slot.output_len() + more > self.config.output_bytes_max {
+            self.end_now(id.slot, CloseReason::OutputFull);
+            return None;
+        }
+        let fresh = if slot.buffers.is_none() { Some(self.take_buffers()) } else { None };
+        let slot = self.slots.find_mut(id)?;
+        if slot.raise(Flags::TO_FLUSH) {
+            self.to_flush.push(id.slot);
+        }
+        if fresh.is_some() {
+            slot.buffers = fresh;
+        }
+        slot.buffers.as_deref_mut()
+    }
+}
+
+fn write_once(stream: &mut Stream, chunks: &[Bytes]) -> io::Result<usize> {
+    if let [only] = chunks {
+        return stream.write(only);
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let count = chunks.len().min(SLICES_MAX);
+    for (slice, chunk) in slices.iter_mut().zip(chunks) {
+        *slice = IoSlice::new(chunk);
+    }
+    stream.write_vectored(&slices[..count])
+}

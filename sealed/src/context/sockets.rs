@@ -1,0 +1,149 @@
+//! How connections come about: by listening, by connecting, by taking over sockets that are there already.
+
+use std::io;
+
+use super::{ATTEMPTS, Accepting, Context, LISTENERS};
+use crate::address::Address;
+use crate::context::Due;
+use crate::error::{Error, Result};
+use crate::id::{ConnectionId, ListenerId};
+use crate::net::{Listener, Stream};
+use crate::service::Service;
+use crate::slot::{Flags, NO_LISTENER};
+use crate::socket::{Connect, Listen, ListeningSocket, Socket};
+
+impl<S: Service> Context<S> {
+    /// Listens on an address. Port 0 lets the system choose one, which [`listen_addr`](Self::listen_addr) tells.
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<ListenerId> {
+        let listen = listen.into();
+        let options = listen.socket.clone().unwrap_or_else(|| self.config.socket.clone());
+        let bound = self.network.bind(&listen, listen.backlog.unwrap_or(self.config.backlog), &options);
+        let added = bound.and_then(|listener| self.add_listener(Some(listener), &listen));
+        added.map_err(|source| Error::Listen { address: listen.address, source })
+    }
+
+    /// Listens on a socket that listens already, as socket activation hands it over. Of the options given with `how`,
+    /// those hold that are not about binding.
+    pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<ListenerId> {
+        let options = how.socket.clone().unwrap_or_else(|| self.config.socket.clone());
+        let adopted = self.network.adopt_listener(socket.into(), &options);
+        let added = adopted.and_then(|listener| self.add_listener(Some(listener), &how));
+        added.map_err(|source| Error::Listen { address: how.address, source })
+    }
+
+    /// The address of a listener; `None` once the loop is going down.
+    pub fn listen_addr(&self, listener: ListenerId) -> Option<Address> {
+        self.listeners.get(listener.index())?.listener.as_ref()?.local_addr().ok()
+    }
+
+    /// How many connections of a listener there are.
+    pub fn connections_of(&self, listener: ListenerId) -> usize {
+        self.listeners.get(listener.index()).map_or(0, |held| held.connections)
+    }
+
+    /// Starts a connection, with state of its own. The outcome comes later, once, as
+    /// [`connected`](Service::connected) or [`closed`](Service::closed). What is written before is sent then.
+    ///
+    /// An error tells that no attempt could even be started; nothing else is heard of it then.
+    pub fn connect(&mut self, connect: impl Into<Connect>, state: S::Connection) -> Result<ConnectionId> {
+        let connect = connect.into();
+        let first = connect.addresses.first().cloned().unwrap_or_else(|| Address::unix(""));
+        if self.slots.0.len() >= self.config.connections_max {
+            return Err(Error::Connect { address: first, source: io::Error::other("the loop is at connections_max") });
+        }
+        let limit = connect.limit;
+        let id = self.insert(Stream::Unconnected, Flags::CONNECTING, state);
+        self.dials.begin(id, connect);
+        if let Err(source) = self.dial_next(id.slot) {
+            self.dials.end(id.slot);
+            self.slots.0.remove(id.slot as usize);
+            self.counters.connections.set(self.slots.0.len() as u64);
+            return Err(Error::Connect { address: first, source });
+        }
+        let timer = self.set_due(limit, Due::Limit(id));
+        if let Some(dial) = self.dials.find(id.slot) {
+            dial.limit = Some(timer);
+        }
+        Ok(id)
+    }
+
+    /// Takes over a connected socket that was made elsewhere, with state of its own: one of a pair, or one that another
+    /// program handed over. Its options are set as those of others are.
+    pub fn adopt(&mut self, socket: impl Into<Socket>, state: S::Connection) -> Result<ConnectionId> {
+        if self.slots.0.len() >= self.config.connections_max {
+            return Err(Error::Adopt(io::Error::other("the loop is at connections_max")));
+        }
+        let adopted = self.network.adopt(socket.into(), &self.config.socket);
+        adopted.and_then(|stream| self.insert_connected(stream, state)).map_err(Error::Adopt)
+    }
+
+    /// Tries the next address that can be tried, and sets the timer for the one after it. Returns an error where there
+    /// is none, and no other attempt is under way.
+    pub(crate) fn dial_next(&mut self, slot: u32) -> io::Result<()> {
+        loop {
+            let Some(dial) = self.dials.find(slot) else { return Ok(()) };
+            if let Some(timer) = dial.next.take() {
+                self.timers.cancel(timer);
+            }
+            let Some(dial) = self.dials.find(slot) else { return Ok(()) };
+            let Some(address) = dial.next_address() else {
+                return if dial.is_under_way() { Ok(()) } else { Err(dial.failure.into()) };
+            };
+            let options = dial.connect.socket.as_ref().unwrap_or(&self.config.socket);
+            let (id, stagger, has_more) = (dial.id, dial.connect.stagger, dial.has_more());
+            let started = self.network.connect(&address, options);
+            let token = ATTEMPTS + self.dials.next_attempt();
+            let started = started.and_then(|mut stream| {
+                self.poller.add_stream(&mut stream, token)?;
+                Ok(stream)
+            });
+            match started {
+                Ok(stream) => {
+                    self.dials.add(slot, stream);
+                    if has_more {
+                        let timer = self.set_due(stagger, Due::Dial(id));
+                        if let Some(dial) = self.dials.find(slot) {
+                            dial.next = Some(timer);
+                        }
+                    }
+                    return Ok(());
+                }
+                Err(error) => {
+                    if let Some(dial) = self.dials.find(slot) {
+                        dial.failure = error.kind();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives up on a connection that has not been made.
+    pub(crate) fn end_dial(&mut self, slot: u32) {
+        let Some(dial) = self.dials.end(slot) else { return };
+        for timer in dial.limit.into_iter().chain(dial.next) {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// Adds a listener, or a place for one where another loop accepts for this one too.
+    pub(crate) fn add_listener(&mut self, mut listener: Option<Listener>, listen: &Listen) -> io::Result<ListenerId> {
+        let index = self.listeners.len();
+        if index >= usize::from(NO_LISTENER) {
+            return Err(io::Error::other("a loop has at most 65,535 listeners"));
+        }
+        if let Some(listener) = &mut listener {
+            self.poller.add_listener(listener, LISTENERS + index)?;
+        }
+        self.listeners.push(Accepting {
+            ready: listener.is_some(),
+            listener,
+            connections: 0,
+            connections_max: listen.connections_max,
+            for_all: false,
+            socket: listen.socket.clone().unwrap_or_else(|| self.config.socket.clone()),
+            #[cfg(feature = "tls")]
+            tls: listen.tls.clone(),
+        });
+        Ok(ListenerId(index as u32))
+    }
+}

@@ -1,0 +1,122 @@
+//! Connections that are being made: attempts side by side, the first of which to answer is taken (RFC 8305).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::vec::IntoIter;
+
+use slab::Slab;
+
+use crate::address::Address;
+use crate::id::{ConnectionId, TimerId};
+use crate::net::Stream;
+use crate::socket::Connect;
+
+/// All connections of one loop that are being made.
+#[derive(Debug, Default)]
+pub(crate) struct Dials {
+    /// By the connection's slot.
+    dials: BTreeMap<u32, Dial>,
+    attempts: Slab<Attempt>,
+}
+
+/// One connection that is being made.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub(crate) id: ConnectionId,
+    pub(crate) connect: Connect,
+    untried: IntoIter<Address>,
+    attempts: Vec<usize>,
+    /// For when it has to be there.
+    pub(crate) limit: Option<TimerId>,
+    /// For when the next address is tried.
+    pub(crate) next: Option<TimerId>,
+    /// Why the last attempt failed.
+    pub(crate) failure: io::ErrorKind,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    stream: Stream,
+    slot: u32,
+}
+
+impl Dials {
+    pub(crate) fn begin(&mut self, id: ConnectionId, mut connect: Connect) {
+        let untried = std::mem::take(&mut connect.addresses).into_iter();
+        let failure = io::ErrorKind::AddrNotAvailable;
+        let dial = Dial { id, connect, untried, attempts: Vec::new(), limit: None, next: None, failure };
+        self.dials.insert(id.slot, dial);
+    }
+
+    pub(crate) fn find(&mut self, slot: u32) -> Option<&mut Dial> {
+        self.dials.get_mut(&slot)
+    }
+
+    /// The number that the next attempt will have.
+    pub(crate) fn next_attempt(&self) -> usize {
+        self.attempts.vacant_key()
+    }
+
+    /// Notes an attempt that has been started.
+    pub(crate) fn add(&mut self, slot: u32, stream: Stream) {
+        if let Some(dial) = self.dials.get_mut(&slot) {
+            dial.attempts.push(self.attempts.insert(Attempt { stream, slot }));
+        }
+    }
+
+    /// Whose attempt it is, and its socket.
+    pub(crate) fn attempt(&mut self, attempt: usize) -> Option<(u32, &mut Stream)> {
+        self.attempts.get_mut(attempt).map(|attempt| (attempt.slot, &mut attempt.stream))
+    }
+
+    /// An attempt has failed. Returns whose it was.
+    pub(crate) fn fail(&mut self, attempt: usize, failure: io::ErrorKind) -> Option<u32> {
+        let slot = self.attempts.try_remove(attempt)?.slot;
+        let dial = self.dials.get_mut(&slot)?;
+        dial.attempts.retain(|held| *held != attempt);
+        dial.failure = failure;
+        Some(slot)
+    }
+
+    /// An attempt has succeeded: the others are given up.
+    pub(crate) fn succeed(&mut self, attempt: usize) -> Option<(Stream, Dial)> {
+        let Attempt { stream, slot } = self.attempts.try_remove(attempt)?;
+        let mut dial = self.dials.remove(&slot)?;
+        dial.attempts.retain(|held| *held != attempt);
+        self.give_up(&dial);
+        Some((stream, dial))
+    }
+
+    /// Gives a connection up that has not been made.
+    pub(crate) fn end(&mut self, slot: u32) -> Option<Dial> {
+        let dial = self.dials.remove(&slot)?;
+        self.give_up(&dial);
+        Some(dial)
+    }
+
+    fn give_up(&mut self, dial: &Dial) {
+        for attempt in &dial.attempts {
+            self.attempts.try_remove(*attempt);
+        }
+        if self.attempts.is_empty() && self.attempts.capacity() > 16 {
+            self.attempts = Slab::new();
+        }
+    }
+}
+
+impl Dial {
+    /// The next address that is to be tried.
+    pub(crate) fn next_address(&mut self) -> Option<Address> {
+        self.untried.next()
+    }
+
+    /// Whether there are addresses left.
+    pub(crate) fn has_more(&self) -> bool {
+        self.untried.len() > 0
+    }
+
+    /// Whether an attempt is under way.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.attempts.is_empty()
+    }
+}

@@ -1,0 +1,226 @@
+//! Output: what is queued goes to the kernel. And the end of connections: told, and freed.
+
+use std::mem;
+
+use slab::Slab;
+
+use super::EventLoop;
+use crate::buffers::Buffers;
+use crate::context::{Context, Due};
+use crate::error::CloseReason;
+use crate::id::ConnectionId;
+use crate::rate::Way;
+use crate::service::Service;
+use crate::slot::{Flags, NO_LISTENER};
+
+/// How far a flush got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Everything is with the kernel.
+    All,
+    /// The kernel takes no more for now.
+    Blocked,
+    /// Something else has to come first: a handshake, or the time to send more.
+    Waiting,
+}
+
+impl<S: Service> EventLoop<S> {
+    pub(super) fn flush(&mut self) {
+        for index in mem::take(&mut self.cx.to_flush) {
+            let cx = &mut self.cx;
+            let slot = &mut cx.slots.0[index as usize];
+            slot.clear(Flags::TO_FLUSH);
+            if slot.is(Flags::CLOSING | Flags::CONNECTING) || !slot.is(Flags::WRITABLE) {
+                continue;
+            }
+            let before = slot.output_len();
+            let flushed = match cx.flush_one(index) {
+                Ok(flushed) => flushed,
+                Err(error) => {
+                    cx.end_now(index, CloseReason::Failed(error.kind()));
+                    continue;
+                }
+            };
+            let slot = &mut cx.slots.0[index as usize];
+            let after = slot.output_len();
+            if flushed == Flushed::Blocked {
+                slot.clear(Flags::WRITABLE);
+            }
+            let (low, is_finishing) = (cx.config.output_low_bytes, slot.is(Flags::FINISHING));
+            if flushed != Flushed::All && after < before && is_finishing {
+                // It is slow, not dead.
+                cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+            } else if flushed == Flushed::All && is_finishing {
+                self.linger(index);
+                continue;
+            } else if flushed == Flushed::All && slot.is(Flags::SHUT) {
+                self.shut(index);
+            }
+            if before > low && after <= low && !is_finishing {
+                let cx = &mut self.cx;
+                cx.recycle(index);
+                let id = cx.slots.id_at(index);
+                if cx.is_open(id) {
+                    self.service.drained(cx, id);
+                }
+            } else if before > 0 && after == 0 {
+                self.cx.recycle(index);
+            }
+        }
+    }
+
+    /// This side has said that no more will come.
+    fn shut(&mut self, index: u32) {
+        let slot = &mut self.cx.slots.0[index as usize];
+        let gone = slot.stream.shut_down_writing().is_err();
+        let id = self.cx.slots.id_at(index);
+        if gone || self.cx.slots.0[index as usize].is(Flags::ENDED) {
+            self.cx.finish(id, CloseReason::Ended);
+        }
+    }
+
+    /// Tells the peer that no more will come, and waits for its end: closing with input unread would make the
+    /// kernel reset the connection, and the peer might lose the last bytes.
+    fn linger(&mut self, index: u32) {
+        let cx = &mut self.cx;
+        let slot = &mut cx.slots.0[index as usize];
+        let over = slot.is(Flags::ENDED) || slot.stream.shut_down_writing().is_err();
+        slot.set(Flags::LINGERING);
+        if over {
+            return cx.end_now(index, CloseReason::Closed);
+        }
+        cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+        cx.will_read(index);
+    }
+
+    /// Tells the service of each connection that ended in this tick, then frees their slots.
+    pub(super) fn close(&mut self) {
+        let mut told = 0;
+        while told < self.cx.closing.len() {
+            let (index, reason) = self.cx.closing[told];
+            told += 1;
+            let id = self.cx.slots.id_at(index);
+            let slot = &mut self.cx.slots.0[index as usize];
+            assert!(slot.raise(Flags::CLOSED), "closed is told once");
+            if slot.is(Flags::CONNECTING) {
+                self.cx.end_dial(index);
+            }
+            let state = mem::take(&mut self.cx.slots.0[index as usize].state);
+            self.service.closed(&mut self.cx, id, state, reason);
+        }
+        if told == 0 {
+            return;
+        }
+        let cx = &mut self.cx;
+        let mut closing = mem::take(&mut cx.closing);
+        for (index, _) in &closing {
+            cx.free(*index);
+        }
+        // Lists may name slots that are gone; they are short, and nothing ended in most ticks.
+        let gone = |index: &u32| cx.slots.0.contains(*index as usize);
+        cx.to_read.retain(gone);
+        cx.to_flush.retain(gone);
+        cx.counters.closed.add(closing.len() as u64);
+        cx.counters.connections.set(cx.slots.0.len() as u64);
+        cx.freed_since_shrink += closing.len();
+        closing.clear();
+        closing.shrink_to(64);
+        cx.closing = closing;
+        self.accept_after = None;
+        self.shrink();
+    }
+
+    /// Gives memory back once most of it has fallen idle; the cost is spread over the connections that ended.
+    fn shrink(&mut self) {
+        let cx = &mut self.cx;
+        let (held, used) = (cx.slots.0.capacity(), cx.slots.0.len());
+        if held < 64 || used * 4 > held || cx.freed_since_shrink * 2 < held {
+            return;
+        }
+        cx.freed_since_shrink = 0;
+        if used == 0 {
+            cx.slots.0 = Slab::new();
+            cx.pool.truncate(16);
+        } else {
+            cx.slots.0.shrink_to_fit();
+        }
+        for list in [&mut cx.to_read, &mut cx.to_flush] {
+            list.shrink_to_fit();
+        }
+        self.ready.shrink_to_fit();
+    }
+}
+
+impl<S: Service> Context<S> {
+    /// Sends what is queued for a connection, as far as it can be.
+    fn flush_one(&mut self, index: u32) -> std::io::Result<Flushed> {
+        let slot = &mut self.slots.0[index as usize];
+        let is_last = slot.is(Flags::FINISHING | Flags::SHUT);
+        let Some(buffers) = &mut slot.buffers else { return Ok(Flushed::All) };
+        let Buffers { outbox, extras, .. } = &mut **buffers;
+        let queued = outbox.len();
+        let Some(extras) = extras else {
+            let all = outbox.flush(&mut slot.stream, usize::MAX);
+            self.counters.bytes_sent.add((queued - outbox.len()) as u64);
+            return all.map(|all| if all { Flushed::All } else { Flushed::Blocked });
+        };
+        let (limit, wait) = match &mut extras.pace {
+            Some(pace) => self.groups.allowance(pace, Way::Out, self.now),
+            None => (usize::MAX, std::time::Duration::ZERO),
+        };
+        #[cfg(feature = "tls")]
+        let flushed = match &mut extras.tls {
+            Some(tls) => tls.flush(outbox, &mut slot.stream, limit, is_last),
+            None => outbox.flush(&mut slot.stream, limit).map(Flushed::from_all),
+        };
+        #[cfg(not(feature = "tls"))]
+        let (flushed, _) = (outbox.flush(&mut slot.stream, limit).map(Flushed::from_all), is_last);
+        let sent = queued - outbox.len();
+        self.counters.bytes_sent.add(sent as u64);
+        let is_held_back = sent == limit && !outbox.is_empty();
+        if let Some(pace) = &mut extras.pace {
+            self.groups.take(pace, Way::Out, sent);
+            if is_held_back && !pace.set_waits(Way::Out, true) {
+                let id = self.slots.id_at(index);
+                self.set_due(wait, Due::Pace(id, Way::Out));
+            }
+        }
+        flushed.map(|flushed| if is_held_back { Flushed::Waiting } else { flushed })
+    }
+
+    /// There are bytes to go on with.
+    pub(super) fn go_on(&mut self, id: ConnectionId, way: Way) {
+        let Some(slot) = self.slots.find_mut(id) else { return };
+        let Some(pace) = slot.extras().and_then(|extras| extras.pace.as_mut()) else { return };
+        pace.set_waits(way, false);
+        if pace.is_free() {
+            self.settle_pace(id);
+        }
+        match way {
+            Way::In => self.will_read(id.slot),
+            Way::Out => self.will_flush(id.slot),
+        }
+    }
+
+    fn free(&mut self, index: u32) {
+        let mut slot = self.slots.0.remove(index as usize);
+        if slot.listener != NO_LISTENER {
+            self.listeners[usize::from(slot.listener)].connections -= 1;
+        }
+        #[cfg(feature = "tls")]
+        if let Some(limit) = slot.extras().and_then(|extras| extras.tls.as_mut()?.limit.take()) {
+            self.timers.cancel(limit);
+        }
+        let group = slot.extras().and_then(|extras| extras.pace.as_ref()?.group);
+        if let Some(group) = group.and_then(|group| self.groups.get(group)) {
+            group.members -= 1;
+        }
+        self.pool_buffers(slot.buffers);
+    }
+}
+
+impl Flushed {
+    fn from_all(all: bool) -> Self {
+        if all { Self::All } else { Self::Blocked }
+    }
+}

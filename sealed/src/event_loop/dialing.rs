@@ -1,0 +1,97 @@
+//! Outgoing connections: what becomes of attempts.
+
+use std::{io, mem};
+
+use super::EventLoop;
+use crate::error::CloseReason;
+use crate::id::ConnectionId;
+use crate::service::Service;
+use crate::slot::Flags;
+
+impl<S: Service> EventLoop<S> {
+    /// Settles attempts to connect of which something was heard.
+    pub(super) fn establish(&mut self) {
+        for attempt in mem::take(&mut self.answered) {
+            let Some((slot, stream)) = self.cx.dials.attempt(attempt) else { continue };
+            if self.cx.slots.0[slot as usize].is(Flags::CLOSING) {
+                continue;
+            }
+            match stream.take_error().and_then(|()| stream.peer_addr()) {
+                Ok(_) => self.attempt_succeeded(attempt),
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                Err(error) => {
+                    self.cx.dials.fail(attempt, error.kind());
+                    self.try_next(slot);
+                }
+            }
+        }
+    }
+
+    /// The time has come to try another address.
+    pub(super) fn dial_on(&mut self, id: ConnectionId) {
+        if let Some(dial) = self.cx.dials.find(id.slot).filter(|dial| dial.id == id) {
+            dial.next = None;
+            self.try_next(id.slot);
+        }
+    }
+
+    fn try_next(&mut self, slot: u32) {
+        if let Err(error) = self.cx.dial_next(slot) {
+            self.cx.end_now(slot, CloseReason::NotConnected(error.kind()));
+        }
+    }
+
+    fn attempt_succeeded(&mut self, attempt: usize) {
+        let Some((mut stream, dial)) = self.cx.dials.succeed(attempt) else { return };
+        if let Some(timer) = dial.next {
+            self.cx.timers.cancel(timer);
+        }
+        let id = dial.id;
+        if let Err(error) = self.cx.poller.move_stream(&mut stream, id.slot as usize) {
+            return self.cx.end_now(id.slot, CloseReason::NotConnected(error.kind()));
+        }
+        let slot = &mut self.cx.slots.0[id.slot as usize];
+        slot.stream = stream;
+        slot.clear(Flags::CONNECTING);
+        slot.set(Flags::READABLE | Flags::WRITABLE);
+        self.cx.will_read(id.slot);
+        self.cx.will_flush(id.slot);
+        #[cfg(feature = "tls")]
+        if let Some((connector, name)) = dial.connect.tls {
+            // The limit holds for the handshake too.
+            return match connector.session(name, dial.limit) {
+                Ok(session) => self.cx.begin_tls(id, session),
+                Err(_) => self.cx.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::InvalidInput)),
+            };
+        }
+        if let Some(timer) = dial.limit {
+            self.cx.timers.cancel(timer);
+        }
+        self.made(id);
+    }
+
+    /// A connection is there, and the service is told of it.
+    pub(super) fn made(&mut self, id: ConnectionId) {
+        self.cx.counters.connected.add(1);
+        if self.cx.is_open(id) {
+            self.service.connected(&mut self.cx, id);
+        }
+    }
+
+    /// A connection, or a handshake, has had its time.
+    pub(super) fn limit_passed(&mut self, id: ConnectionId) {
+        let Some(slot) = self.cx.slots.find_mut(id) else { return };
+        if slot.is(Flags::CONNECTING) {
+            if let Some(dial) = self.cx.dials.find(id.slot) {
+                dial.limit = None;
+            }
+            return self.cx.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::TimedOut));
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = slot.extras().and_then(|extras| extras.tls.as_mut()) {
+            tls.limit = None;
+            let reason = tls.failure(io::ErrorKind::TimedOut);
+            self.cx.end_now(id.slot, reason);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Token buckets: how many bytes a second a connection, or a group of them, may read and write.
+
+use std::time::Duration;
+
+/// A token bucket: so many bytes a second on the average, and so many at once after a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Bytes a second, at least 1.
+    pub bytes_per_second: u64,
+    /// Bytes that may pass at once after a pause, at least 1.
+    pub burst_bytes: u64,
+}
+
+impl Rate {
+    /// So many bytes a second, and a tenth of a second's at once.
+    pub fn per_second(bytes: u64) -> Self {
+        Self { bytes_per_second: bytes, burst_bytes: (bytes / 10).max(1) }
+    }
+}
+
+/// What may be read from, and written to, a connection or a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// Bytes read; `None`: as many as come.
+    pub read: Option<Rate>,
+    /// Bytes written; `None`: as many as the peer takes.
+    pub write: Option<Rate>,
+}
+
+/// Names a group of connections of one loop that share their rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GroupId(pub(crate) u32);
+
+/// Who waits for a bucket is served again once it holds this part of a second's bytes, not for single ones.
+const SHARE_OF_A_SECOND: u64 = 50;
+
+#[derive(Debug)]
+struct Bucket {
+    rate: Rate,
+    /// In billionths of a byte, so that no part of one is lost between two looks.
+    nano_bytes: u128,
+    filled: Duration,
+}
+
+const NANO: u128 = 1_000_000_000;
+
+impl Bucket {
+    fn new(rate: Rate, now: Duration) -> Self {
+        let rate = Rate { bytes_per_second: rate.bytes_per_second.max(1), burst_bytes: rate.burst_bytes.max(1) };
+        Self { rate, nano_bytes: u128::from(rate.burst_bytes) * NANO, filled: now }
+    }
+
+    fn available(&mut self, now: Duration) -> u64 {
+        let passed = now.saturating_sub(self.filled).as_nanos();
+        self.filled = now;
+        let full = u128::from(self.rate.burst_bytes) * NANO;
+        let filled = passed.saturating_mul(u128::from(self.rate.bytes_per_second));
+        self.nano_bytes = self.nano_bytes.saturating_add(filled).min(full);
+        (self.nano_bytes / NANO) as u64
+    }
+
+    fn take(&mut self, bytes: u64) {
+        self.nano_bytes = self.nano_bytes.saturating_sub(u128::from(bytes) * NANO);
+    }
+
+    /// How long until it is worth while to look again.
+    fn wait(&self) -> Duration {
+        let wanted = (self.rate.bytes_per_second / SHARE_OF_A_SECOND).clamp(1, self.rate.burst_bytes);
+        let missing = (u128::from(wanted) * NANO).saturating_sub(self.nano_bytes);
+        let nanos = missing.div_ceil(u128::from(self.rate.bytes_per_second));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    In,
+    Out,
+}
+
+/// Both buckets of a connection or a group.
+#[derive(Debug)]
+struct Buckets {
+    read: Option<Bucket>,
+    write: Option<Bucket>,
+}
+
+impl Buckets {
+    fn new(rates: Rates, now: Duration) -> Self {
+        let bucket = |rate| Bucket::new(rate, now);
+        Self { read: rates.read.map(bucket), write: rates.write.map(bucket) }
+    }
+
+    fn of(&mut self, way: Way) -> Option<&mut Bucket> {
+        match way {
+            Way::In => self.read.as_mut(),
+            Way::Out => self.write.as_mut(),
+        }
+    }
+}
+
+/// What holds a connection back.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    own: Buckets,
+    pub(crate) group: Option<GroupId>,
+    /// A timer is set for when there is something to read, or to write, with.
+    waits: [bool; 2],
+}
+
+impl Pace {
+    pub(crate) fn new(now: Duration) -> Self {
+        Self { own: Buckets::new(Rates::default(), now), group: None, waits: [false; 2] }
+    }
+
+    pub(crate) fn set_rates(&mut self, rates: Rates, now: Duration) {
+        self.own = Buckets::new(rates, now);
+    }
+
+    /// Whether nothing holds it back any more, and no timer is out for it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.group.is_none() && self.own.read.is_none() && self.own.write.is_none() && self.waits == [false; 2]
+    }
+
+    /// Sets whether a timer is out, and tells whether one was.
+    pub(crate) fn set_waits(&mut self, way: Way, waits: bool) -> bool {
+        std::mem::replace(&mut self.waits[way as usize], waits)
+    }
+}
+
+/// A group's buckets, and how many share them.
+#[derive(Debug)]
+pub(crate) struct Group {
+    shared: Buckets,
+    pub(crate) members: usize,
+}
+
+/// The groups of one loop, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Groups(Vec<Group>);
+
+impl Groups {
+    pub(crate) fn add(&mut self, rates: Rates, now: Duration) -> GroupId {
+        self.0.push(Group { shared: Buckets::new(rates, now), members: 0 });
+        GroupId(self.0.len() as u32 - 1)
+    }
+
+    pub(crate) fn set_rates(&mut self, group: GroupId, rates: Rates, now: Duration) {
+        if let Some(group) = self.get(group) {
+            group.shared = Buckets::new(rates, now);
+        }
+    }
+
+    pub(crate) fn get(&mut self, group: GroupId) -> Option<&mut Group> {
+        self.0.get_mut(group.0 as usize)
+    }
+
+    /// How many bytes may pass now, and, if none, after how long it is worth while to ask again.
+    pub(crate) fn allowance(&mut self, pace: &mut Pace, way: Way, now: Duration) -> (usize, Duration) {
+        let mut allowed = u64::MAX;
+        let mut wait = Duration::ZERO;
+        if let Some(own) = pace.own.of(way) {
+            allowed = own.available(now);
+            wait = own.wait();
+        }
+        if let Some(group) = pace.group.and_then(|group| self.get(group))
+            && let Some(bucket) = group.shared.of(way)
+        {
+            // Each has his share, so that who comes first does not take all.
+            let available = bucket.available(now);
+            let share = available.div_ceil(group.members.max(1) as u64).min(available);
+            if share < allowed {
+                allowed = share;
+                wait = wait.max(bucket.wait());
+            }
+        }
+        (usize::try_from(allowed).unwrap_or(usize::MAX), wait)
+    }
+
+    /// Notes what has passed.
+    pub(crate) fn take(&mut self, pace: &mut Pace, way: Way, bytes: usize) {
+        if let Some(own) = pace.own.of(way) {
+            own.take(bytes as u64);
+        }
+        if let Some(bucket) = pace.group.and_then(|group| self.get(group)).and_then(|group| group.shared.of(way)) {
+            bucket.take(bytes as u64);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! TLS, by [rustls](https://docs.rs/rustls): the feature `tls`.
+//!
+//! A service is the same with TLS and without: it is given to a [`Listen`](crate::Listen) or a
+//! [`Connect`](crate::Connect), and bytes are deciphered before the service sees them.
+//!
+//! An accepted connection is told of at once, and has [`Config::handshake_limit`](crate::Config::handshake_limit) for its
+//! handshake; what is written before is sent after it. An outgoing one is told of when its handshake is done. A peer that goes
+//! without saying that it is the end is told as a failure, [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): somebody
+//! between may have cut the rest off. What was agreed on tells [`Context::tls`](crate::Context::tls).
+//!
+//! Certificates, versions and protocols (ALPN) are set in [`rustls`]'s own configurations. Those of a server can be
+//! exchanged while it runs, from any thread: [`Acceptor::replace`].
+//!
+//! ```no_run
+//! use sealed::{Config, EventLoop, Listen, Service, tls};
+//! # struct Echo;
+//! # impl Service for Echo {
+//! #     type Connection = ();
+//! #     type Message = ();
+//! #     type Timer = ();
+//! #     fn received(&mut self, _: &mut sealed::Context<Self>, _: sealed::ConnectionId, _: &mut sealed::Input<'_>) {}
+//! # }
+//!
+//! let certificate = std::fs::read("certificate.pem")?;
+//! let key = std::fs::read("key.pem")?;
+//! let acceptor = tls::Acceptor::from_pem(&certificate, &key)?;
+//! let mut event_loop = EventLoop::new(Config::default(), Echo)?;
+//! let (_, cx) = event_loop.parts();
+//! cx.listen(Listen::on(std::net::SocketAddr::from(([0, 0, 0, 0], 443))).tls(acceptor.clone()))?;
+//! // Later, on any thread, when the certificate has been renewed:
+//! acceptor.replace(tls::server_config(&std::fs::read("certificate.pem")?, &std::fs::read("key.pem")?)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use rustls;
+pub use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, Connection, RootCertStore, ServerConfig};
+
+use crate::buffers::{Outbox, Sink};
+use crate::context::Context;
+use crate::error::CloseReason;
+use crate::event_loop::closing::Flushed;
+use crate::id::{ConnectionId, TimerId};
+use crate::net::Stream;
+use crate::service::Service;
+
+/// Ciphered output that one connection may hold before its socket takes it.
+const CIPHERED_BYTES_MAX: usize = 64 * 1024;
+
+/// What can be wrong with a certificate or a key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text holds no certificate, or no key, or one that cannot be read.
+    #[error("cannot read the certificate or the key")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    /// They do not go together, or TLS cannot use them.
+    #[error("cannot use the certificate or the key")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// A server's side of TLS. Clones share the configuration, and what replaces it.
+#[derive(Debug, Clone)]
+pub struct Acceptor {
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+}
+
+impl Acceptor {
+    /// Accepts as it is configured: certificates by name (SNI), protocols (ALPN), certificates of clients.
+    pub fn new(config: impl Into<Arc<ServerConfig>>) -> Self {
+        Self { config: Arc::new(RwLock::new(config.into())) }
+    }
+
+    /// Accepts with one certificate, given with those that vouch for it, and its key, both as PEM text.
+    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, Error> {
+        server_config(certificates, key).map(Self::new)
+    }
+
+    /// Connections from now on are accepted with this configuration; those that are there keep theirs. From any thread.
+    pub fn replace(&self, config: impl Into<Arc<ServerConfig>>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config.into();
+    }
+
+    pub(crate) fn session(&self, limit: TimerId) -> Result<Session, rustls::Error> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Session::new(rustls::ServerConnection::new(config)?.into(), Some(limit)))
+    }
+}
+
+/// The configuration of a server with one certificate, given with those that vouch for it, and its key, both as PEM text.
+pub fn server_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, Error> {
+    let certificates =
+        CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>().map_err(Error::Pem)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(Error::Pem)?;
+    Ok(ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?)
+}
+
+/// A client's side of TLS. Clones share the configuration, and with it sessions that can be taken up again.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    config: Arc<ClientConfig>,
+}
+
+impl Connector {
+    /// Connects as it is configured.
+    pub fn new(config: impl Into<Arc<ClientConfig>>) -> Self {
+        Self { config: config.into() }
+    }
+
+    /// Trusts servers for which one of these certificates vouches, given as PEM text.
+    pub fn trusting_pem(roots: &[u8]) -> Result<Self, Error> {
+        let mut store = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(roots) {
+            store.add(root.map_err(Error::Pem)?)?;
+        }
+        Ok(Self::new(ClientConfig::builder().with_root_certificates(store).with_no_client_auth()))
+    }
+
+    pub(crate) fn session(&self, name: ServerName<'static>, limit: Option<TimerId>) -> Result<Session, rustls::Error> {
+        Ok(Session::new(rustls::ClientConnection::new(self.config.clone(), name)?.into(), limit))
+    }
+}
+
+/// What both sides agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreed {
+    /// The protocol (ALPN), if they offered any.
+    pub protocol: Option<Vec<u8>>,
+    /// The name that the client asked for (SNI), on the server's side.
+    pub server_name: Option<String>,
+    /// The version of TLS.
+    pub version: rustls::ProtocolVersion,
+}
+
+/// One connection's TLS.
+#[derive(Debug)]
+pub(crate) struct Session {
+    connection: Connection,
+    /// When the handshake has to be done.
+    pub(crate) limit: Option<TimerId>,
+    /// The handshake is done, and it has been noted.
+    established: bool,
+    /// The peer said that it is the end.
+    ended: bool,
+    /// We said so.
+    finished: bool,
+}
+
+/// What came out of deciphering.
+#[derive(Debug, Default)]
+pub(crate) struct Deciphered {
+    /// Bytes in the loop's second buffer.
+    pub(crate) count: usize,
+    /// The peer will send no more.
+    pub(crate) ended: bool,
+    /// An outgoing connection has been agreed on just now.
+    pub(crate) is_new: bool,
+}
+
+impl Session {
+    fn new(mut connection: Connection, limit: Option<TimerId>) -> Self {
+        connection.set_buffer_limit(Some(CIPHERED_BYTES_MAX));
+        Self { connection, limit, established: false, ended: false, finished: false }
+    }
+
+    pub(crate) fn agreed(&self) -> Option<Agreed> {
+        if !self.established {
+            return None;
+        }
+        let server_name = match &self.connection {
+            Connection::Server(server) => server.server_name().map(str::to_owned),
+            Connection::Client(_) => None,
+        };
+        let protocol = self.connection.alpn_protocol().map(<[u8]>::to_vec);
+        Some(Agreed { protocol, server_name, version: self.connection.protocol_version()? })
+    }
+
+    /// How a failure of this kind is told.
+    pub(crate) fn failure(&self, kind: io::ErrorKind) -> CloseReason {
+        match (&self.connection, kind) {
+            (Connection::Client(_), kind) if !self.established => CloseReason::NotConnected(kind),
+            (_, io::ErrorKind::TimedOut) => CloseReason::TimedOut,
+            (_, kind) => CloseReason::Failed(kind),
+        }
+    }
+
+    /// Deciphers what came, and puts it behind what is in `plain`.
+    fn feed(&mut self, mut ciphered: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+        while !ciphered.is_empty() && !self.ended {
+            self.connection.read_tls(&mut ciphered)?;
+            let state = self.connection.process_new_packets();
+            let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            self.ended |= state.peer_has_closed();
+            let start = plain.len();
+            plain.resize(start + state.plaintext_bytes_to_read(), 0);
+            self.connection.reader().read_exact(&mut plain[start..])?;
+        }
+        Ok(())
+    }
+
+    /// Ciphers and sends what is queued, at most `limit` bytes of it; and says that it is the end, where it is.
+    pub(crate) fn flush(
+        &mut self,
+        outbox: &mut Outbox,
+        stream: &mut Stream,
+        limit: usize,
+        is_last: bool,
+    ) -> io::Result<Flushed> {
+        let end = outbox.len().saturating_sub(limit);
+        loop {
+            while self.connection.wants_write() {
+                match self.connection.write_tls(&mut Plain(stream)) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                    Err(error) => return Err(error),
+                }
+            }
+            if self.connection.is_handshaking() {
+                return Ok(if outbox.is_empty() && !is_last { Flushed::All } else { Flushed::Waiting });
+            }
+            if outbox.len() > end {
+                let room = CIPHERED_BYTES_MAX / 2;
+                outbox.flush(&mut Ciphering(&mut self.connection), room.min(outbox.len() - end))?;
+            } else if is_last && outbox.is_empty() && !std::mem::replace(&mut self.finished, true) {
+                self.connection.send_close_notify();
+            } else {
+                return Ok(if outbox.is_empty() { Flushed::All } else { Flushed::Waiting });
+            }
+        }
+    }
+}
+
+/// A socket, as rustls wants it.
+struct Plain<'a>(&'a mut Stream);
+
+impl Write for Plain<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An outbox is emptied into a session's buffer, until that is full.
+struct Ciphering<'a>(&'a mut Connection);
+
+impl Sink for Ciphering<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        full_is_would_block(self.0.writer().write(bytes))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        full_is_would_block(self.0.writer().write_vectored(slices))
+    }
+}
+
+fn full_is_would_block(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+        other => other,
+    }
+}
+
+impl<S: Service> Context<S> {
+    /// Lets a connection speak TLS from now on.
+    pub(crate) fn begin_tls(&mut self, id: ConnectionId, session: Session) {
+        if let Some(extras) = self.extras(id) {
+            extras.tls = Some(session);
+            self.will_flush(id.slot);
+        }
+    }
+
+    /// Deciphers the first `count` bytes of the loop's buffer into its second one.
+    pub(crate) fn decipher(&mut self, index: u32, count: usize, ended: bool) -> Deciphered {
+        self.plain_buffer.clear();
+        let slot = &mut self.slots.0[index as usize];
+        let is_closing = !slot.is_open();
+        let Some(buffers) = &mut slot.buffers else { return Deciphered::default() };
+        let Some(tls) = buffers.extras.as_mut().and_then(|extras| extras.tls.as_mut()) else {
+            return Deciphered::default();
+        };
+        let mut failure = tls.feed(&self.read_buffer[..count], &mut self.plain_buffer).err();
+        if failure.is_some() {
+            // The peer is told what is wrong, if its socket takes it.
+            let _ = tls.connection.write_tls(&mut Plain(&mut slot.stream));
+        } else if ended && !tls.ended {
+            failure = Some(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut is_new = false;
+        if failure.is_none() && !tls.established && !tls.connection.is_handshaking() {
+            tls.established = true;
+            is_new = matches!(tls.connection, Connection::Client(_));
+            if let Some(limit) = tls.limit.take() {
+                self.timers.cancel(limit);
+            }
+            // What was written before can be sent now.
+            self.will_flush(index);
+        } else if tls.connection.wants_write() {
+            self.will_flush(index);
+        }
+        if let Some(error) = failure {
+            if !is_closing {
+                self.fail_tls(index, error.kind());
+            }
+            return Deciphered::default();
+        }
+        let tls_ended = self.tls_ended(index);
+        Deciphered { count: self.plain_buffer.len(), ended: tls_ended, is_new }
+    }
+
+    fn fail_tls(&mut self, index: u32, kind: io::ErrorKind) {
+        let tls = self.slots.0[index as usize].extras().and_then(|extras| extras.tls.as_ref());
+        let reason = tls.map_or(CloseReason::Failed(kind), |tls| tls.failure(kind));
+        self.end_now(index, reason);
+    }
+
+    /// Whether the peer has just said that it is the end.
+    fn tls_ended(&mut self, index: u32) -> bool {
+        let slot = &mut self.slots.0[index as usize];
+        let said = slot.extras().is_some_and(|extras| extras.tls.as_ref().is_some_and(|tls| tls.ended));
+        said && slot.raise(crate::slot::Flags::TLS_ENDED)
+    }
+}
