@@ -36,7 +36,9 @@ pub struct EventLoop<S: Service> {
     ready: Vec<Readiness>,
     /// Attempts to connect of which something was heard.
     answered: Vec<usize>,
-    pub(crate) signals: Option<Signals>,
+    pub(crate) signals: Signals,
+    /// Signals that the service is to hear of in this tick.
+    pub(crate) signalled: Vec<i32>,
     stops_seen: u32,
     attendance: Attendance,
     /// Accepting failed for want of descriptors or places; not to be tried before this.
@@ -65,7 +67,8 @@ impl<S: Service> EventLoop<S> {
             cx,
             ready: Vec::new(),
             answered: Vec::new(),
-            signals: None,
+            signals: Signals::default(),
+            signalled: Vec::new(),
             stops_seen: 0,
             attendance,
             accept_after: None,
@@ -89,9 +92,15 @@ impl<S: Service> EventLoop<S> {
 
     /// Lets SIGINT and SIGTERM stop the loop: it drains within its limit, and a second signal ends that limit.
     pub fn stop_on_signals(&mut self) -> Result<()> {
-        let registry = self.cx.poller.registry();
-        self.signals = Some(registry.and_then(|registry| Signals::catch(registry, SIGNALS)).map_err(Error::Signal)?);
-        Ok(())
+        let registry = self.cx.poller.registry().map_err(Error::Signal)?;
+        self.signals.catch_stops(registry, SIGNALS).map_err(Error::Signal)
+    }
+
+    /// Lets the service hear of these signals, as [`signalled`](Service::signalled), instead of what they would do to
+    /// the process. On Unix; of several that come at once one may be told.
+    pub fn deliver_signals(&mut self, signals: &[i32]) -> Result<()> {
+        let registry = self.cx.poller.registry().map_err(Error::Signal)?;
+        signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, SIGNALS)).map_err(Error::Signal)
     }
 
     /// A way for others to post to this loop.
@@ -116,6 +125,8 @@ impl<S: Service> EventLoop<S> {
 
     /// The service and its context, to start connections or timers from outside a tick.
     pub fn parts(&mut self) -> (&mut S, &mut Context<S>) {
+        // Time has passed since the last tick.
+        self.cx.now = self.cx.clock.now();
         (&mut self.service, &mut self.cx)
     }
 
@@ -129,6 +140,9 @@ impl<S: Service> EventLoop<S> {
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
         self.wait(wait)?;
         self.heed_stops();
+        for signal in mem::take(&mut self.signalled) {
+            self.service.signalled(&mut self.cx, signal);
+        }
         self.accept();
         self.establish();
         self.read();
@@ -168,9 +182,10 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn take_signals(&mut self) {
-        for _ in 0..self.signals.as_mut().map_or(0, Signals::take) {
+        for _ in 0..self.signals.take_stops() {
             self.cx.stopper.stop();
         }
+        self.signals.take(&mut self.signalled);
     }
 
     /// When the loop goes on though nothing happen.
@@ -194,6 +209,7 @@ impl<S: Service> EventLoop<S> {
             || !cx.closing.is_empty()
             || !cx.inlet.is_empty()
             || !cx.deferred.is_empty()
+            || !self.signalled.is_empty()
             || cx.stopper.calls() != self.stops_seen
     }
 

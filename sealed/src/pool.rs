@@ -60,7 +60,7 @@ pub struct Pool<M> {
     spread: Spread,
     #[cfg(feature = "pin")]
     pinned: bool,
-    signals: Option<Signals>,
+    signals: Signals,
 }
 
 /// What a loop needs before its thread exists.
@@ -117,7 +117,7 @@ impl<M: Send + 'static> Pool<M> {
             spread: Spread::default(),
             #[cfg(feature = "pin")]
             pinned: false,
-            signals: None,
+            signals: Signals::default(),
         })
     }
 
@@ -188,9 +188,14 @@ impl<M: Send + 'static> Pool<M> {
     /// Lets SIGINT and SIGTERM stop the pool, from now on: all loops drain within the limit, and a second signal ends
     /// that limit.
     pub fn stop_on_signals(&mut self) -> Result<()> {
-        let registry = self.seats[0].poller.registry();
-        self.signals = Some(registry.and_then(|registry| Signals::catch(registry, SIGNALS)).map_err(Error::Signal)?);
-        Ok(())
+        let registry = self.seats[0].poller.registry().map_err(Error::Signal)?;
+        self.signals.catch_stops(registry, SIGNALS).map_err(Error::Signal)
+    }
+
+    /// Lets the first loop's service hear of these signals: [`EventLoop::deliver_signals`].
+    pub fn deliver_signals(&mut self, signals: &[i32]) -> Result<()> {
+        let registry = self.seats[0].poller.registry().map_err(Error::Signal)?;
+        signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, SIGNALS)).map_err(Error::Signal)
     }
 
     /// Stops the whole pool, from any thread.
@@ -237,7 +242,7 @@ impl<M: Send + 'static> Pool<M> {
             let (service, plan) = (service.clone(), plan.clone());
             let started = thread::Builder::new().name(format!("loop {index}")).spawn(move || {
                 let _guard = StopAll(plan.stopper.clone());
-                plan.run(index, seat, None, &*service)
+                plan.run(index, seat, Signals::default(), &*service)
             });
             match started {
                 Ok(thread) => threads.push(thread),
@@ -277,7 +282,7 @@ impl<M: Send + 'static> Plan<M> {
         &self,
         index: usize,
         seat: Seat<M>,
-        signals: Option<Signals>,
+        signals: Signals,
         service: &impl Fn(Place<M>) -> S,
     ) -> Result<()> {
         #[cfg(feature = "pin")]
@@ -331,6 +336,7 @@ impl<M> HandOver<M> {
     pub(crate) fn offer(&mut self, stream: Stream, listener: ListenerId, peer: Address) -> Option<(Stream, Address)> {
         let load = |index: &usize| {
             let counters = &self.counters[*index];
+            // In this order: see where it is counted.
             let under_way = self.sent[*index].wrapping_sub(counters.taken_over.get());
             (counters.connections.get() + under_way, *index != self.own)
         };

@@ -63,10 +63,14 @@ impl Bucket {
         self.nano_bytes = self.nano_bytes.saturating_sub(u128::from(bytes) * NANO);
     }
 
+    /// What is worth while to wait for.
+    fn helping(&self) -> u64 {
+        (self.rate.bytes_per_second / SHARE_OF_A_SECOND).clamp(1, self.rate.burst_bytes)
+    }
+
     /// How long until it is worth while to look again.
     fn wait(&self) -> Duration {
-        let wanted = (self.rate.bytes_per_second / SHARE_OF_A_SECOND).clamp(1, self.rate.burst_bytes);
-        let missing = (u128::from(wanted) * NANO).saturating_sub(self.nano_bytes);
+        let missing = (u128::from(self.helping()) * NANO).saturating_sub(self.nano_bytes);
         let nanos = missing.div_ceil(u128::from(self.rate.bytes_per_second));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
@@ -167,9 +171,10 @@ impl Groups {
         if let Some(group) = pace.group.and_then(|group| self.get(group))
             && let Some(bucket) = group.shared.of(way)
         {
-            // Each has his share, so that who comes first does not take all.
+            // Each takes a part of his share and then stands behind the others: who comes first does not take all.
             let available = bucket.available(now);
-            let share = available.div_ceil(group.members.max(1) as u64).min(available);
+            let shared = bucket.helping().max(available / 2);
+            let share = shared.div_ceil(group.members.max(1) as u64).min(available);
             if share < allowed {
                 allowed = share;
                 wait = wait.max(bucket.wait());

@@ -1,36 +1,67 @@
-//! SIGINT and SIGTERM, as readiness of a pipe.
+//! Signals of the process, as readiness of pipes.
 
 #[cfg(unix)]
 mod imp {
     use std::io::{self, Read};
+    use std::os::unix::net::UnixStream;
 
     use signal_hook::consts::{SIGINT, SIGTERM};
 
-    /// Becomes readable when the process is asked to stop.
-    #[derive(Debug)]
-    pub(crate) struct Signals(mio::net::UnixStream);
+    /// Becomes readable when a signal comes that was asked for.
+    #[derive(Debug, Default)]
+    pub(crate) struct Signals {
+        stops: Option<mio::net::UnixStream>,
+        delivered: Vec<(i32, mio::net::UnixStream)>,
+    }
 
     impl Signals {
-        pub(crate) fn catch(registry: &mio::Registry, token: usize) -> io::Result<Self> {
-            let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
-            reader.set_nonblocking(true)?;
-            for signal in [SIGINT, SIGTERM] {
-                signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
-            }
-            let mut reader = mio::net::UnixStream::from_std(reader);
-            registry.register(&mut reader, mio::Token(token), mio::Interest::READABLE)?;
-            Ok(Self(reader))
+        /// Catches those that ask the process to stop.
+        pub(crate) fn catch_stops(&mut self, registry: &mio::Registry, token: usize) -> io::Result<()> {
+            self.stops = Some(catch(&[SIGINT, SIGTERM], registry, token)?);
+            Ok(())
         }
 
-        /// How many signals came since the last call.
-        pub(crate) fn take(&mut self) -> usize {
-            let mut bytes = [0; 64];
-            let mut count = 0;
-            while let Ok(read @ 1..) = self.0.read(&mut bytes) {
-                count += read;
+        /// Catches one that the service wants to hear of.
+        pub(crate) fn catch(&mut self, signal: i32, registry: &mio::Registry, token: usize) -> io::Result<()> {
+            if self.delivered.iter().all(|(held, _)| *held != signal) {
+                self.delivered.push((signal, catch(&[signal], registry, token)?));
             }
-            count
+            Ok(())
         }
+
+        /// How often a stop was asked for since the last call.
+        pub(crate) fn take_stops(&mut self) -> usize {
+            self.stops.as_mut().map_or(0, count)
+        }
+
+        /// Which others came since the last call, each once.
+        pub(crate) fn take(&mut self, into: &mut Vec<i32>) {
+            for (signal, pipe) in &mut self.delivered {
+                if count(pipe) > 0 {
+                    into.push(*signal);
+                }
+            }
+        }
+    }
+
+    fn catch(signals: &[i32], registry: &mio::Registry, token: usize) -> io::Result<mio::net::UnixStream> {
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        for signal in signals {
+            signal_hook::low_level::pipe::register(*signal, writer.try_clone()?)?;
+        }
+        let mut reader = mio::net::UnixStream::from_std(reader);
+        registry.register(&mut reader, mio::Token(token), mio::Interest::READABLE)?;
+        Ok(reader)
+    }
+
+    fn count(pipe: &mut mio::net::UnixStream) -> usize {
+        let mut bytes = [0; 64];
+        let mut count = 0;
+        while let Ok(read @ 1..) = pipe.read(&mut bytes) {
+            count += read;
+        }
+        count
     }
 }
 
@@ -39,17 +70,24 @@ mod imp {
     use std::io;
 
     /// Signals are caught on Unix only.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub(crate) struct Signals;
 
+    #[allow(clippy::unused_self)] // as on Unix
     impl Signals {
-        pub(crate) fn catch(_: &mio::Registry, _: usize) -> io::Result<Self> {
+        pub(crate) fn catch_stops(&mut self, _: &mio::Registry, _: usize) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        pub(crate) fn take(&mut self) -> usize {
+        pub(crate) fn catch(&mut self, _: i32, _: &mio::Registry, _: usize) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(crate) fn take_stops(&mut self) -> usize {
             0
         }
+
+        pub(crate) fn take(&mut self, _: &mut Vec<i32>) {}
     }
 }
 

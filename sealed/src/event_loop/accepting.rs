@@ -67,23 +67,29 @@ impl<S: Service> EventLoop<S> {
 
     /// Takes over a connection that another loop has accepted. Where there is no room for it, it is closed.
     pub(super) fn take_over(&mut self, stream: Stream, listener: ListenerId, peer: &Address) {
-        self.cx.counters.taken_over.add(1);
         let held = &self.cx.listeners[listener.index()];
-        if self.cx.is_draining() || self.is_full() || held.connections >= held.connections_max {
-            return;
-        }
+        let has_room = !self.cx.is_draining() && !self.is_full() && held.connections < held.connections_max;
         // What cannot be registered is closed, and its peer hears of it.
-        let _ = self.take_in(stream, listener, peer);
+        let id = has_room.then(|| self.cx.insert_connected(stream, S::Connection::default()).ok()).flatten();
+        // Counted when it is among the connections: who accepts may count it twice for a moment, but never leave it out.
+        self.cx.counters.taken_over.add(1);
+        if let Some(id) = id {
+            self.welcome(id, listener, peer);
+        }
     }
 
     fn take_in(&mut self, stream: Stream, listener: ListenerId, peer: &Address) -> io::Result<()> {
         let id = self.cx.insert_connected(stream, S::Connection::default())?;
+        self.welcome(id, listener, peer);
+        Ok(())
+    }
+
+    fn welcome(&mut self, id: ConnectionId, listener: ListenerId, peer: &Address) {
         self.cx.slots.0[id.slot as usize].listener = listener.index() as u16;
         self.cx.listeners[listener.index()].connections += 1;
         self.cx.counters.accepted.add(1);
         self.begin_handshake(id, listener);
         self.service.accepted(&mut self.cx, id, listener, peer);
-        Ok(())
     }
 
     #[cfg(not(feature = "tls"))]

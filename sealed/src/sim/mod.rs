@@ -47,8 +47,8 @@
 //! [`Mailbox::post`](crate::Mailbox::post), a clock that jumps.
 //!
 //! What a [`Peer`] sends is taken from it at once, however much it is; buffers fill up on the way from a loop only. A
-//! tick takes at most 50 µs, whatever it does, and what interrupts it. Signals are not simulated: stop a loop with its
-//! [`Stopper`](crate::Stopper). A simulation belongs to one thread; run several at once on several.
+//! tick takes at most 50 µs, whatever it does, and what interrupts it. Sockets made elsewhere cannot be adopted. Loops are
+//! stopped with their [`Stopper`](crate::Stopper). A simulation belongs to one thread; run several at once on several.
 
 mod faults;
 mod handles;
@@ -124,6 +124,12 @@ impl Simulation {
         self.net(|net| net.descriptors())
     }
 
+    /// Lets attempts to connect to an address be lost, as behind a firewall: no answer comes. For good.
+    pub fn set_unreachable(&self, address: impl Into<Address>) {
+        let address = address.into();
+        self.net(|net| net.unreachable.push(address));
+    }
+
     /// Lets the next so many attempts to accept fail for want of descriptors.
     pub fn fail_accepts(&self, count: u32) {
         self.net(|net| net.accepts_to_fail = count);
@@ -162,6 +168,11 @@ impl Simulation {
     ) -> Result<Vec<LoopId>> {
         let loops = pool.into_loops(&service)?;
         Ok(loops.into_iter().map(|event_loop| self.start(event_loop)).collect())
+    }
+
+    /// Lets a loop's service hear of a signal, as though it had asked for it.
+    pub fn signal(&self, id: LoopId, signal: i32) {
+        self.schedule.signal(id.0, signal);
     }
 
     /// Ends a loop where it stands, as when its process is killed: its sockets are closed by the kernel, and nothing

@@ -24,6 +24,7 @@ pub(super) trait Turns: Any {
     fn turn(&mut self) -> Result<bool>;
     /// When it would go on by itself.
     fn next_time(&self) -> Option<Duration>;
+    fn signal(&mut self, signal: i32);
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
@@ -34,6 +35,10 @@ impl<S: Service> Turns for EventLoop<S> {
 
     fn next_time(&self) -> Option<Duration> {
         self.wake_time()
+    }
+
+    fn signal(&mut self, signal: i32) {
+        self.signalled.push(signal);
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
@@ -146,6 +151,13 @@ impl Schedule {
         let result = look(event_loop.as_any());
         self.put_back(index, event_loop);
         Some(result)
+    }
+
+    pub(super) fn signal(&self, index: usize, signal: i32) {
+        if let Some(mut event_loop) = self.remove(index) {
+            event_loop.signal(signal);
+            self.put_back(index, event_loop);
+        }
     }
 
     /// Lets one thing happen, at the latest at `limit`. Returns false when that has come and nothing is left to do.

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+#[cfg(unix)]
 use std::path::Path;
 use std::time::Duration;
 
@@ -254,12 +255,20 @@ fn bind_path(socket: &Socket, path: &Path) -> io::Result<()> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&address) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        // Connecting to a plain file is refused too.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
             std::fs::remove_file(path)?;
             socket.bind(&address)
         }
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
+}
+
+#[cfg(unix)]
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 #[cfg(unix)]

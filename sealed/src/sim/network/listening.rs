@@ -56,6 +56,9 @@ impl Net {
         if self.find(from).is_none_or(|endpoint| endpoint.vanished) {
             return;
         }
+        if self.unreachable.contains(&address) {
+            return self.repeat_connect(from, source, address, tries);
+        }
         let listening: Vec<usize> =
             self.listeners.iter().filter(|(_, listener)| listener.address == address).map(|(key, _)| key).collect();
         let Some(&key) = self.random.pick(&listening) else {
@@ -66,10 +69,7 @@ impl Net {
         }
         let full = self.listeners[key].queue.len() >= self.listeners[key].backlog;
         if full || self.random.chance(slow_connect) {
-            return match tries.checked_sub(1) {
-                Some(tries) => self.schedule(CONNECT_RETRY, Event::Connect { from, source, address, tries }),
-                None => self.fail(from, io::ErrorKind::TimedOut),
-            };
+            return self.repeat_connect(from, source, address, tries);
         }
         let silence_max = self.listeners[key].silence_max;
         let Some(endpoint) = self.find(from) else { return };
@@ -86,6 +86,14 @@ impl Net {
         self.transmit(end, 0, |other| Event::Connected { to: other });
         self.listeners[key].queue.push_back(end);
         self.announce_listener(key);
+    }
+
+    /// An attempt to connect was lost: it is repeated, or given up.
+    fn repeat_connect(&mut self, from: End, source: Address, address: Address, tries: u8) {
+        match tries.checked_sub(1) {
+            Some(tries) => self.schedule(CONNECT_RETRY, Event::Connect { from, source, address, tries }),
+            None => self.fail(from, io::ErrorKind::TimedOut),
+        }
     }
 
     fn refuse(&mut self, from: End) {

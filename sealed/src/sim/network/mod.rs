@@ -34,6 +34,8 @@ pub(in crate::sim) struct Net {
     pub(in crate::sim) trace: Trace,
     /// Accepting fails so many times more, whatever chance says.
     pub(in crate::sim) accepts_to_fail: u32,
+    /// Where nobody answers, whoever listens.
+    pub(in crate::sim) unreachable: Vec<Address>,
     /// What loops asked of the network so far.
     pub(in crate::sim) calls: u64,
     endpoints: Slab<Endpoint>,
@@ -197,6 +199,7 @@ impl Net {
             descriptors_max: usize::MAX,
             trace: Trace::default(),
             accepts_to_fail: 0,
+            unreachable: Vec::new(),
             calls: 0,
             endpoints: Slab::new(),
             listeners: Slab::new(),

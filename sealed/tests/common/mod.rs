@@ -1,0 +1,155 @@
+//! A service that keeps book of what it is told, on the simulated network; tests act through its context.
+
+#![allow(dead_code)] // each test file uses its part
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sealed::sim::{LoopId, Simulation};
+use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service, TimerId};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) fn address(text: &str) -> Address {
+    Address::Tcp(text.parse::<SocketAddr>().expect("an address"))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    Accepted(ConnectionId, Address),
+    Connected(ConnectionId),
+    Ended(ConnectionId),
+    Drained(ConnectionId),
+    Closed(ConnectionId, CloseReason),
+    Message(u32),
+    Expired(u32),
+    Signal(i32),
+}
+
+/// Sends back what it gets, where it is to, and notes everything with the time at which it is told.
+#[derive(Default)]
+pub(crate) struct Book {
+    pub(crate) echoes: bool,
+    /// Closes with the peer, as services do by default.
+    pub(crate) ends: bool,
+    pub(crate) told: Vec<(Duration, Told)>,
+    pub(crate) received: Vec<u8>,
+}
+
+impl Book {
+    fn note(&mut self, cx: &Context<Self>, told: Told) {
+        self.told.push((cx.now(), told));
+    }
+}
+
+impl Service for Book {
+    type Connection = ();
+    type Message = u32;
+    type Timer = u32;
+
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, peer: &Address) {
+        self.note(cx, Told::Accepted(id, peer.clone()));
+    }
+
+    fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        self.note(cx, Told::Connected(id));
+    }
+
+    fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        let bytes = input.take_all();
+        self.received.extend_from_slice(bytes);
+        if self.echoes {
+            cx.write(id, bytes);
+        }
+    }
+
+    fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        self.note(cx, Told::Ended(id));
+        if self.ends {
+            cx.close(id);
+        }
+    }
+
+    fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        self.note(cx, Told::Drained(id));
+    }
+
+    fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, (): (), reason: CloseReason) {
+        self.note(cx, Told::Closed(id, reason));
+    }
+
+    fn message(&mut self, cx: &mut Context<Self>, message: u32) {
+        self.note(cx, Told::Message(message));
+    }
+
+    fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, value: u32) {
+        self.note(cx, Told::Expired(value));
+    }
+
+    fn signalled(&mut self, cx: &mut Context<Self>, signal: i32) {
+        self.note(cx, Told::Signal(signal));
+    }
+}
+
+/// A loop with a [`Book`] in a simulation.
+pub(crate) struct Node {
+    pub(crate) sim: Simulation,
+    pub(crate) id: LoopId,
+}
+
+impl Node {
+    pub(crate) fn start(sim: &Simulation, config: Config, book: Book) -> Self {
+        let event_loop = sim.event_loop(config, book).expect("a loop");
+        Self { sim: sim.clone(), id: sim.start(event_loop) }
+    }
+
+    /// An echo server on an address.
+    pub(crate) fn echo(sim: &Simulation, at: &Address) -> Self {
+        let node = Self::start(sim, Config::default(), Book { echoes: true, ends: true, ..Book::default() });
+        node.act(|cx| cx.listen(at).expect("it is free"));
+        node
+    }
+
+    /// Does something between two ticks.
+    pub(crate) fn act<R>(&self, act: impl FnOnce(&mut Context<Book>) -> R) -> R {
+        self.look(|_, cx| act(cx))
+    }
+
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&mut Book, &mut Context<Book>) -> R) -> R {
+        let looked = self.sim.with(self.id, |event_loop: &mut EventLoop<Book>| {
+            let (book, cx) = event_loop.parts();
+            look(book, cx)
+        });
+        looked.expect("it runs")
+    }
+
+    /// Everything told since the last call.
+    pub(crate) fn told(&self) -> Vec<Told> {
+        self.look(|book, _| std::mem::take(&mut book.told)).into_iter().map(|(_, told)| told).collect()
+    }
+
+    /// The same, with the times.
+    pub(crate) fn told_at(&self) -> Vec<(Duration, Told)> {
+        self.look(|book, _| std::mem::take(&mut book.told))
+    }
+
+    pub(crate) fn received(&self) -> Vec<u8> {
+        self.look(|book, _| std::mem::take(&mut book.received))
+    }
+
+    /// The only connection there is.
+    pub(crate) fn only(&self) -> ConnectionId {
+        let ids = self.act(|cx| cx.connection_ids());
+        assert_eq!(ids.len(), 1, "one connection");
+        ids[0]
+    }
+
+    /// Whether nothing is left over of any connection or timer.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.act(|cx| cx.connections() == 0 && cx.timers() == 0)
+    }
+}

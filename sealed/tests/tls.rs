@@ -1,0 +1,191 @@
+//! TLS between loops: the same services with it and without.
+
+mod common;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use common::{Book, Node, SECOND, Told, address, ms};
+use rcgen::{CertifiedKey, KeyPair};
+use sealed::sim::{Faults, Simulation};
+use sealed::tls::{Acceptor, Connector, ServerName, rustls, server_config};
+use sealed::{Address, CloseReason, Config, Connect, Listen};
+
+/// A certificate that vouches for itself, and its key.
+fn certificate(name: &str) -> (String, String) {
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    (cert.pem(), KeyPair::serialize_pem(&signing_key))
+}
+
+struct Stage {
+    sim: Simulation,
+    server: Node,
+    client: Node,
+    acceptor: Acceptor,
+    connector: Connector,
+}
+
+fn at() -> Address {
+    address("10.0.0.1:443")
+}
+
+fn stage(seed: u64, config: Config) -> Stage {
+    let (cert, key) = certificate("server.test");
+    let acceptor = Acceptor::from_pem(cert.as_bytes(), key.as_bytes()).expect("it is good");
+    let connector = Connector::trusting_pem(cert.as_bytes()).expect("it is good");
+    let sim = Simulation::new(seed);
+    let server = Node::start(&sim, config, Book { echoes: true, ends: true, ..Book::default() });
+    server.act(|cx| cx.listen(Listen::on(at()).tls(acceptor.clone())).expect("it is free"));
+    let client = Node::start(&sim, Config::default(), Book { ends: true, ..Book::default() });
+    Stage { sim, server, client, acceptor, connector }
+}
+
+impl Stage {
+    fn call(&self, connector: &Connector, name: &'static str) -> sealed::ConnectionId {
+        let name = ServerName::try_from(name).expect("a name");
+        self.client.act(|cx| cx.connect(Connect::to(at()).tls(connector.clone(), name), ()).expect("started"))
+    }
+}
+
+#[test]
+fn what_is_sent_arrives_whatever_the_network_does() {
+    for seed in 0..30 {
+        let stage = stage(seed, Config::default());
+        stage.sim.set_faults(Faults {
+            short_read: 0.3,
+            short_write: 0.3,
+            would_block: 0.2,
+            late_wake: 0.2,
+            delay_max: ms(3),
+            ..Faults::default()
+        });
+        let id = stage.call(&stage.connector, "server.test");
+        let text: Vec<u8> = (0..200_000_u32).map(|n| (n % 256 * (n % 251) % 253) as u8).collect();
+        stage.client.act(|cx| cx.write(id, &text[..1_000]));
+        let wrote = || stage.client.told().contains(&Told::Connected(id));
+        assert!(stage.sim.run_until(SECOND * 10, wrote), "seed {seed}");
+        stage.client.act(|cx| {
+            cx.write(id, &text[1_000..90_000]);
+            cx.write_through(id, &[text[90_000..].to_vec().into()]);
+            // The end is said behind it.
+            cx.half_close(id);
+        });
+        stage.sim.run_for(SECOND * 60);
+        assert!(stage.client.received() == text, "seed {seed}");
+        let (server, client) = (stage.server.told(), stage.client.told());
+        assert!(matches!(server.last(), Some(Told::Closed(_, CloseReason::Closed))), "seed {seed}: {server:?}");
+        assert!(client.contains(&Told::Ended(id)), "seed {seed}: {client:?}");
+        let is_closed = |told: &&Told| matches!(told, Told::Closed(..));
+        assert_eq!(client.iter().filter(is_closed).count(), 1, "seed {seed}: {client:?}");
+        assert!(stage.server.is_empty() && stage.client.is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_server_whose_name_or_issuer_is_wrong_is_refused() {
+    let stage = stage(1, Config::default());
+    let id = stage.call(&stage.connector, "other.test");
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.client.told(), [Told::Closed(id, CloseReason::NotConnected(ErrorKind::InvalidData))]);
+    let (stranger, _) = certificate("server.test");
+    let id = stage.call(&Connector::trusting_pem(stranger.as_bytes()).expect("it is good"), "server.test");
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.client.told(), [Told::Closed(id, CloseReason::NotConnected(ErrorKind::InvalidData))]);
+    let server = stage.server.told();
+    assert!(server.iter().all(|told| !matches!(told, Told::Closed(_, CloseReason::Closed))), "{server:?}");
+    assert!(stage.server.is_empty());
+}
+
+#[test]
+fn a_certificate_is_exchanged_while_the_server_runs() {
+    let stage = stage(2, Config::default());
+    let before = stage.call(&stage.connector, "server.test");
+    stage.sim.run_for(SECOND);
+    let (cert, key) = certificate("renewed.test");
+    stage.acceptor.replace(server_config(cert.as_bytes(), key.as_bytes()).expect("it is good"));
+    let renewed = Connector::trusting_pem(cert.as_bytes()).expect("it is good");
+    let after = stage.call(&renewed, "renewed.test");
+    stage.sim.run_for(SECOND);
+    stage.client.act(|cx| {
+        assert!(cx.write(before, b"old ") && cx.is_open(before));
+        assert!(cx.is_open(after));
+    });
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.client.received(), b"old ", "connections that are there keep theirs");
+}
+
+#[test]
+fn name_and_protocol_are_agreed_on() {
+    let stage = stage(3, Config::default());
+    let (cert, key) = certificate("server.test");
+    let mut config = server_config(cert.as_bytes(), key.as_bytes()).expect("it is good");
+    config.alpn_protocols = vec![b"chat/2".to_vec(), b"chat/1".to_vec()];
+    stage.acceptor.replace(config);
+    let mut roots = rustls::RootCertStore::empty();
+    let der = rustls::pki_types::CertificateDer::from(pem_bytes(&cert));
+    roots.add(der).expect("it is good");
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"chat/1".to_vec()];
+    let id = stage.call(&Connector::new(Arc::new(config)), "server.test");
+    assert_eq!(stage.client.act(|cx| cx.tls(id)), None);
+    stage.sim.run_for(SECOND);
+    let agreed = stage.client.act(|cx| cx.tls(id)).expect("it is agreed on");
+    assert_eq!((agreed.protocol.as_deref(), agreed.server_name), (Some(&b"chat/1"[..]), None));
+    let agreed = stage.server.act(|cx| cx.tls(cx.connection_ids()[0])).expect("it is agreed on");
+    assert_eq!(agreed.protocol.as_deref(), Some(&b"chat/1"[..]));
+    assert_eq!(agreed.server_name.as_deref(), Some("server.test"));
+}
+
+fn pem_bytes(pem: &str) -> Vec<u8> {
+    use rustls::pki_types::pem::PemObject;
+    rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate").to_vec()
+}
+
+#[test]
+fn who_does_not_shake_hands_in_time_is_cut_off_and_so_is_who_sends_nonsense() {
+    let config = Config { handshake_limit: SECOND * 3, ..Config::default() };
+    let stage = stage(4, config);
+    let mut silent = stage.sim.connect(at());
+    let start = stage.sim.now();
+    silent.expect_end();
+    let took = stage.sim.now().saturating_sub(start);
+    assert!(took >= SECOND * 3 && took < SECOND * 4, "{took:?}");
+    let mut noisy = stage.sim.connect(at());
+    noisy.send("GET / HTTP/1.1\r\nHost: server.test\r\n\r\n");
+    noisy.expect_end();
+    let told = stage.server.told();
+    let reasons: Vec<_> =
+        told.iter().filter_map(|told| if let Told::Closed(_, why) = told { Some(*why) } else { None }).collect();
+    assert_eq!(reasons, [CloseReason::TimedOut, CloseReason::Failed(ErrorKind::InvalidData)]);
+    assert!(stage.server.is_empty());
+    stage.sim.run_for(SECOND * 60);
+    assert_eq!(stage.server.told(), [], "no limit is left behind");
+}
+
+#[test]
+fn an_end_that_nobody_announced_is_a_failure() {
+    let stage = stage(5, Config::default());
+    let id = stage.call(&stage.connector, "server.test");
+    stage.sim.run_for(SECOND);
+    stage.server.told();
+    // The process is gone, and its kernel ends the connection without a word of TLS.
+    stage.sim.kill(stage.server.id);
+    stage.sim.run_for(SECOND);
+    let told = stage.client.told();
+    let end = Told::Closed(id, CloseReason::Failed(ErrorKind::UnexpectedEof));
+    assert_eq!(told, [Told::Connected(id), end]);
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_is_told_as_not_connected_in_time() {
+    let stage = stage(6, Config::default());
+    let mute = stage.sim.listen(address("10.0.0.9:443")).expect("it is free");
+    let name = ServerName::try_from("server.test").expect("a name");
+    let connect = Connect::to(mute.address()).tls(stage.connector.clone(), name).limit(SECOND * 2);
+    let id = stage.client.act(|cx| cx.connect(connect, ()).expect("started"));
+    stage.sim.run_for(SECOND);
+    let _other = mute.accept().expect("a call");
+    stage.sim.run_for(SECOND * 2);
+    assert_eq!(stage.client.told(), [Told::Closed(id, CloseReason::NotConnected(ErrorKind::TimedOut))]);
+}
