@@ -126,11 +126,11 @@ fn none_to_try_and_no_room_are_errors_at_once() {
     let sim = Simulation::new(1);
     let config = Config { connections_max: 0, ..Config::default() };
     let full = Node::start(&sim, config, Book::default());
-    assert!(full.act(|cx| cx.connect(&address("10.0.0.1:80"), ()).is_err()));
+    assert!(full.act(|cx| cx.connect(address("10.0.0.1:80"), ()).is_err()));
     let caller = Node::start(&sim, Config::default(), Book::default());
     assert!(caller.act(|cx| cx.connect(Connect::to_any(Vec::<Address>::new()), ()).is_err()));
     sim.set_descriptors_max(0);
-    assert!(caller.act(|cx| cx.connect(&address("10.0.0.1:80"), ()).is_err()));
+    assert!(caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).is_err()));
     sim.run_for(SECOND * 20);
     assert!(caller.is_empty());
     assert_eq!(caller.told(), []);

@@ -9,7 +9,7 @@ use sealed::{CloseReason, Config, Listen};
 fn stage(config: Config, book: Book) -> (Simulation, Node) {
     let sim = Simulation::new(4);
     let node = Node::start(&sim, config, book);
-    node.act(|cx| cx.listen(&address("10.0.0.1:80")).expect("it is free"));
+    node.act(|cx| cx.listen(address("10.0.0.1:80")).expect("it is free"));
     (sim, node)
 }
 
