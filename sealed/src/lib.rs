@@ -25,6 +25,8 @@
 //! }
 //! ```
 //!
+//! The [`guide`] builds a protocol from nothing, and ends with its test.
+//!
 //! # How it works
 //!
 //! A loop is one thread, and a service is one object on it. The [`Context`] beside it owns all connections, so that any
@@ -35,9 +37,28 @@
 //! An idle connection costs its slot, 40 bytes and the service's own state: buffers belong to the loop, and are lent for
 //! as long as bytes are in flight. Every bound has a name in [`Config`].
 //!
+//! # What there is
+//!
+//! | | |
+//! | --- | --- |
+//! | Sockets | TCP and Unix, served ([`Listen`]) and connected to, several addresses side by side ([`Connect`]); made elsewhere ([`Context::adopt`]) |
+//! | Output | [`write`](Context::write), [shared](Context::write_bytes), [at once](Context::write_through); high and low marks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort) |
+//! | Input | lent, the rest kept ([`Input`]); [pausing](Context::pause); a budget for each tick |
+//! | Time | a [deadline](Context::set_deadline) for each connection; timers [once](Context::set_timer) and [again](Context::set_interval), [moved](Context::move_timer) and [cancelled](Context::cancel_timer) at no more than the cost of setting them |
+//! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
+//! | Limits | connections for each loop and listener, bytes queued, bytes a second ([`Rate`]) for a connection or a group |
+//! | The process | [signals](EventLoop::deliver_signals), [draining](Service::draining), [`Stopper`] |
+//! | Seeing inside | counts and tick lengths, from any thread ([`Watch`]) |
+//!
 //! # What it is not for
 //!
-//! Files, blocking work, and code that wants to be written as `async` functions. Sockets are TCP.
+//! Files, blocking work, and code that wants to be written as `async` functions. Datagrams. Looking names up: the system
+//! does that, and may block, so it is for before the loop runs, or for another thread.
+//!
+//! # Where it runs
+//!
+//! Linux first. macOS, the BSDs and Windows as far as mio carries; there a [`Pool`] has one loop accept for all. Signals and Unix sockets
+//! need Unix.
 //!
 //! # Reading it
 //!
@@ -46,7 +67,11 @@
 //!
 //! # Features
 //!
-//! `sim`, off by default: a simulated network with virtual time, to test a service with every fault that a network has.
+//! None is on by default.
+//!
+//! - `sim`: a simulated network with virtual time, to test a service with every fault that a network has.
+//! - `tls`: TLS by rustls, for servers and clients.
+//! - `pin`: the loops of a pool each kept on a processor of its own, on Linux.
 
 mod address;
 mod buffers;
@@ -55,6 +80,7 @@ mod context;
 mod dial;
 mod error;
 mod event_loop;
+pub mod guide;
 mod id;
 mod input;
 mod mailbox;

@@ -1,0 +1,94 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sealed::{Address, ConnectionId, Context, Input, ListenerId, Service, TimerId};
+
+/// Bytes of the longest line.
+const LINE_BYTES_MAX: usize = 200;
+/// How long somebody may say nothing.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+/// How often watchers are told.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Counts votes, and tells those who watch how they stand.
+#[derive(Default)]
+pub struct Tally {
+    votes: BTreeMap<String, u64>,
+    watchers: Vec<ConnectionId>,
+    /// Votes came since the watchers were told.
+    changed: bool,
+    ticking: bool,
+}
+
+impl Tally {
+    fn standings(&self) -> String {
+        let lines = self.votes.iter().map(|(name, votes)| format!("{name} {votes}\n"));
+        lines.chain(["\n".to_owned()]).collect()
+    }
+
+    fn obey(&mut self, cx: &mut Context<Self>, id: ConnectionId, line: &[u8]) {
+        let line = String::from_utf8_lossy(line.trim_ascii());
+        match line.split_once(' ').unwrap_or((&line, "")) {
+            ("vote", name) if !name.is_empty() => {
+                *self.votes.entry(name.to_owned()).or_default() += 1;
+                self.changed = true;
+                cx.write(id, b"counted\n");
+            }
+            ("watch", "") => {
+                if !self.watchers.contains(&id) {
+                    self.watchers.push(id);
+                }
+                cx.write(id, self.standings().as_bytes());
+            }
+            ("quit", "") => cx.close(id),
+            _ => {
+                cx.write(id, b"vote NAME, watch or quit\n");
+            }
+        }
+    }
+}
+
+impl Service for Tally {
+    type Connection = ();
+    /// Votes that were given elsewhere, for a name.
+    type Message = (String, u64);
+    type Timer = ();
+
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
+        cx.set_deadline(id, IDLE_MAX);
+        if !std::mem::replace(&mut self.ticking, true) {
+            cx.set_interval(EVERY, ());
+        }
+    }
+
+    fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        while let Some(line) = input.take_until(b'\n') {
+            cx.set_deadline(id, IDLE_MAX);
+            self.obey(cx, id, line);
+        }
+        if input.len() > LINE_BYTES_MAX {
+            cx.write(id, b"that line is too long\n");
+            cx.close(id);
+        }
+    }
+
+    fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, (): ()) {
+        self.watchers.retain(|id| cx.is_open(*id));
+        if std::mem::take(&mut self.changed) {
+            let standings = bytes::Bytes::from(self.standings());
+            for id in &self.watchers {
+                // Who has not read the last standings yet is left out: there will be newer ones.
+                if cx.queued(*id) == 0 {
+                    cx.write_bytes(*id, standings.clone());
+                } else {
+                    self.changed = true;
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, _: &mut Context<Self>, (name, votes): (String, u64)) {
+        *self.votes.entry(name).or_default() += votes;
+        self.changed = true;
+    }
+}
