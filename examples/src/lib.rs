@@ -1,1 +1,3 @@
-//! Programs to start from, one a file, in `examples/`. Each begins with what it teaches and how to try it.
+//! What examples have in common.
+
+pub mod resp;

@@ -215,6 +215,7 @@ impl Poller {
     }
 
     /// Where other sources of the operating system's can be registered.
+    #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))] // a simulated one has none
     pub(crate) fn registry(&self) -> io::Result<&mio::Registry> {
         match self {
             Self::System(poller) => Ok(poller.registry()),

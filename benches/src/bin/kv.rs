@@ -1,0 +1,85 @@
+//! The example `kv` beside `redis-server`: the same load from `redis-benchmark`, in turns, in one run.
+//!
+//! `cargo build --release -p examples --example kv && cargo run --release -p benches --bin kv`. Needs Debian's `redis-server` and
+//! `redis-tools`. The servers share processor 0 and the load is on processor 1, where `taskset` can be had. Takes a minute.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 5;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Server {
+    name: &'static str,
+    port: u16,
+    child: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(name: &'static str, arguments: impl Fn(u16) -> Vec<String>) -> Server {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a port").port();
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).args(arguments(port)).stdout(Stdio::null());
+    let server = Server { name, port, child: command.spawn().expect("taskset and the server are there") };
+    let limit = Instant::now() + PATIENCE;
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < limit, "{name} does not answer");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    server
+}
+
+fn main() {
+    let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let kv = std::env::current_exe().expect("this program").with_file_name("examples").join("kv");
+    let servers = [
+        start("kv", |port| text(&[&kv.display().to_string(), &format!("127.0.0.1:{port}")])),
+        start("redis-server", |port| {
+            text(&["redis-server", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
+        }),
+    ];
+    let mut rates: BTreeMap<(usize, String, &str), Vec<f64>> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        for (depth, requests) in [(1, "200000"), (16, "2000000")] {
+            for server in &servers {
+                for (command, rate) in load(server.port, depth, requests) {
+                    rates.entry((depth, command, server.name)).or_default().push(rate);
+                }
+            }
+        }
+    }
+    println!("| pipelined | command | kv, a second | redis-server | ratio |\n| ---: | --- | ---: | ---: | ---: |");
+    for ((depth, command, _), ours) in rates.iter().filter(|((.., name), _)| *name == "kv") {
+        let theirs = &rates[&(*depth, command.clone(), "redis-server")];
+        let (ours, theirs) = (median(ours), median(theirs));
+        println!("| {depth} | {command} | {ours:.0} | {theirs:.0} | {:.2} |", ours / theirs);
+    }
+}
+
+/// What `redis-benchmark` tells of each command.
+fn load(port: u16, depth: usize, requests: &str) -> Vec<(String, f64)> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "1", "redis-benchmark", "-p", &port.to_string(), "-t", "set,get,incr", "-n", requests]);
+    let output = command.args(["-c", "50", "-P", &depth.to_string(), "--csv"]).output().expect("redis-benchmark");
+    let text = String::from_utf8_lossy(&output.stdout).replace('"', "");
+    let lines = text.lines().filter_map(|line| {
+        let mut fields = line.split(',');
+        Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+    });
+    lines.collect()
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}

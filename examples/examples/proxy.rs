@@ -1,0 +1,65 @@
+//! A TCP proxy: connections of one's own, and back-pressure passed on from each side to the other.
+//!
+//! Try it: `cargo run -p examples --example proxy -- 127.0.0.1:7777 127.0.0.1:8000`, then talk to 7777 as you would to 8000.
+
+use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service};
+
+struct Proxy {
+    target: Address,
+}
+
+impl Service for Proxy {
+    /// The connection on the other side. The default names none.
+    type Connection = ConnectionId;
+    type Message = ();
+    type Timer = ();
+
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
+        match cx.connect(&self.target, id) {
+            Ok(other) => {
+                if let Some(state) = cx.state_mut(id) {
+                    *state = other;
+                }
+            }
+            Err(_) => cx.abort(id),
+        }
+    }
+
+    fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        let Some(other) = cx.state(id).copied() else { return };
+        // What is written before the connection is made waits for it.
+        if !cx.write(other, input.take_all()) {
+            cx.pause(id);
+        }
+    }
+
+    fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        if let Some(other) = cx.state(id).copied() {
+            cx.resume(other);
+        }
+    }
+
+    fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        // The other way may go on for long.
+        if let Some(other) = cx.state(id).copied() {
+            cx.half_close(other);
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Context<Self>, _: ConnectionId, other: ConnectionId, reason: CloseReason) {
+        match reason {
+            CloseReason::Closed | CloseReason::Ended => cx.close(other),
+            _ => cx.abort(other),
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7777".to_owned());
+    let target = arguments.next().unwrap_or_else(|| "127.0.0.1:8000".to_owned()).parse()?;
+    let mut event_loop = EventLoop::new(Config::default(), Proxy { target })?;
+    println!("listening on {}", event_loop.listen(address)?);
+    event_loop.stop_on_signals()?;
+    Ok(event_loop.run()?)
+}
