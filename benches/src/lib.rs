@@ -1,7 +1,12 @@
-//! What the benchmarks share: servers in processes of their own, on one core, and a client that drains many sockets on another.
+//! What the benchmarks share: servers in processes of their own, on one core, and a client that drains many sockets on
+//! another; loops and timers of others beside this project's; tables of ratios.
 
 #![allow(clippy::missing_panics_doc)] // a benchmark that cannot go on says so, and ends
 
 pub mod bare;
 pub mod client;
+pub mod libevent;
+pub mod limits;
+pub mod pairs;
 pub mod server;
+pub mod table;
