@@ -8,5 +8,7 @@ pub mod client;
 pub mod libevent;
 pub mod limits;
 pub mod pairs;
+pub mod posts;
 pub mod server;
 pub mod table;
+pub mod timers;

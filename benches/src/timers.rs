@@ -1,0 +1,219 @@
+//! Very many timers: this project's wheel beside others, each told to do the same.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+
+use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, TimerId};
+use tokio::runtime::Runtime;
+use tokio_util::time::DelayQueue;
+use tokio_util::time::delay_queue::Key;
+
+/// How far ahead timers are set that are not to run out.
+const FAR: u64 = 60_000;
+/// Within how many milliseconds those run out that are to.
+const NEAR: u64 = 64;
+
+/// What is measured of so many timers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The times for setting all, for moving all, and for cancelling all.
+    Changing,
+    /// The time for taking out all when the time of every one has come. Each was set, and moved once.
+    Firing,
+}
+
+/// A way to keep timers, numbered from 0.
+trait Timers {
+    fn set(&mut self, number: usize, delay: Duration);
+    fn shift(&mut self, number: usize, delay: Duration);
+    fn cancel(&mut self, number: usize);
+    /// Takes out those that are due, until there are none or `wanted` of them, and tells how many.
+    fn fire(&mut self, wanted: usize) -> usize;
+}
+
+/// Makes timers, and measures so many of them; in milliseconds.
+pub type Measure = fn(usize, Part) -> Vec<f64>;
+
+/// The ways to keep timers, this project's first.
+pub const WAYS: [(&str, Measure); 3] = [
+    ("sealed", |count, part| measure(&mut Sealed::new(), count, part)),
+    ("tokio `DelayQueue`", |count, part| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let _entered = runtime.enter();
+        measure(&mut Queue { runtime: &runtime, timers: DelayQueue::new(), keys: Vec::new() }, count, part)
+    }),
+    ("binary heap", |count, part| measure(&mut Heap::new(), count, part)),
+];
+
+fn measure(timers: &mut impl Timers, count: usize, part: Part) -> Vec<f64> {
+    if part == Part::Changing {
+        let set = each(count, |n| timers.set(n, delay(n, FAR)));
+        let moved = each(count, |n| timers.shift(scattered(n, count), delay(n + 1, FAR)));
+        let cancelled = each(count, |n| timers.cancel(scattered(n, count)));
+        return vec![set, moved, cancelled];
+    }
+    // None is to run out while others are still being set.
+    let ahead = Duration::from_nanos(1_500) * count as u32;
+    each(count, |n| timers.set(n, ahead + delay(n, NEAR)));
+    each(count, |n| timers.shift(scattered(n, count), ahead + delay(n + 1, NEAR)));
+    std::thread::sleep(ahead + Duration::from_millis(NEAR + 2));
+    let start = Instant::now();
+    let mut left = count;
+    while left > 0 {
+        left -= timers.fire(left);
+    }
+    vec![milliseconds(start)]
+}
+
+fn each(count: usize, call: impl FnMut(usize)) -> f64 {
+    let start = Instant::now();
+    (0..count).for_each(call);
+    milliseconds(start)
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1_000.0
+}
+
+/// Delays as if by chance, the same in each run.
+fn delay(number: usize, most: u64) -> Duration {
+    let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    Duration::from_millis(1 + mixed % most)
+}
+
+/// All numbers below `count`, each once, in an order in which neighbours are far apart. `count` has no factor but 2 and 5.
+fn scattered(number: usize, count: usize) -> usize {
+    number * 7_368_787 % count
+}
+
+struct Sealed {
+    event_loop: EventLoop<Counting>,
+    ids: Vec<TimerId>,
+}
+
+#[derive(Default)]
+struct Counting(usize);
+
+impl Service for Counting {
+    type Connection = ();
+    type Message = ();
+    type Timer = usize;
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, _: &mut Input<'_>) {}
+
+    fn expired(&mut self, _: &mut Context<Self>, _: TimerId, _: usize) {
+        self.0 += 1;
+    }
+}
+
+impl Sealed {
+    fn new() -> Self {
+        let event_loop = EventLoop::new(Config::default(), Counting::default()).expect("a loop");
+        Self { event_loop, ids: Vec::new() }
+    }
+
+    fn context(&mut self) -> &mut Context<Counting> {
+        self.event_loop.parts().1
+    }
+}
+
+impl Timers for Sealed {
+    fn set(&mut self, number: usize, delay: Duration) {
+        if number == 0 {
+            // The loop's time stands still between ticks.
+            self.event_loop.turn(Some(Duration::ZERO)).expect("a tick");
+        }
+        let id = self.context().set_timer(delay, number);
+        self.ids.push(id);
+    }
+
+    fn shift(&mut self, number: usize, delay: Duration) {
+        let id = self.ids[number];
+        self.context().move_timer(id, delay);
+    }
+
+    fn cancel(&mut self, number: usize) {
+        let id = self.ids[number];
+        self.context().cancel_timer(id);
+    }
+
+    fn fire(&mut self, _: usize) -> usize {
+        self.event_loop.turn(Some(Duration::ZERO)).expect("a tick");
+        std::mem::take(&mut self.event_loop.parts().0.0)
+    }
+}
+
+struct Queue<'a> {
+    runtime: &'a Runtime,
+    timers: DelayQueue<usize>,
+    keys: Vec<Key>,
+}
+
+impl Timers for Queue<'_> {
+    fn set(&mut self, number: usize, delay: Duration) {
+        self.keys.push(self.timers.insert(number, delay));
+    }
+
+    fn shift(&mut self, number: usize, delay: Duration) {
+        self.timers.reset(&self.keys[number], delay);
+    }
+
+    fn cancel(&mut self, number: usize) {
+        self.timers.remove(&self.keys[number]);
+    }
+
+    fn fire(&mut self, wanted: usize) -> usize {
+        self.runtime.block_on(async {
+            for _ in 0..wanted {
+                poll_fn(|cx| self.timers.poll_expired(cx)).await.expect("one more");
+            }
+        });
+        wanted
+    }
+}
+
+/// Deletes lazily: what was moved or cancelled stays in the heap until its time, and is passed over then.
+struct Heap {
+    origin: Instant,
+    entries: BinaryHeap<Reverse<(Duration, u32, u32)>>,
+    /// The number of changes to each timer, of which the last alone holds, and its value.
+    serials: Vec<(u32, usize)>,
+}
+
+impl Heap {
+    fn new() -> Self {
+        Self { origin: Instant::now(), entries: BinaryHeap::new(), serials: Vec::new() }
+    }
+}
+
+impl Timers for Heap {
+    fn set(&mut self, number: usize, delay: Duration) {
+        self.serials.push((0, number));
+        self.entries.push(Reverse((self.origin.elapsed() + delay, number as u32, 0)));
+    }
+
+    fn shift(&mut self, number: usize, delay: Duration) {
+        self.serials[number].0 += 1;
+        let serial = self.serials[number].0;
+        self.entries.push(Reverse((self.origin.elapsed() + delay, number as u32, serial)));
+    }
+
+    fn cancel(&mut self, number: usize) {
+        self.serials[number].0 += 1;
+    }
+
+    fn fire(&mut self, _: usize) -> usize {
+        let now = self.origin.elapsed();
+        let mut count = 0;
+        while let Some(Reverse((due, number, serial))) = self.entries.peek() {
+            if *due > now {
+                break;
+            }
+            count += usize::from(self.serials[*number as usize].0 == *serial);
+            self.entries.pop();
+        }
+        count
+    }
+}
