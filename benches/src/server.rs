@@ -32,6 +32,8 @@ pub fn become_server_if_asked() {
     let Ok(role) = std::env::var(ROLE) else { return };
     if role == "bare" {
         crate::bare::serve();
+    } else if let Some((server, part)) = role.split_once('/') {
+        crate::echo::serve(server, part);
     } else {
         let mut config = Config { loops: 1.try_into().ok(), ..Config::default() };
         config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -47,8 +49,16 @@ pub fn become_server_if_asked() {
 impl Process {
     /// Starts one on processor 0, where `taskset` can be had.
     pub fn start(kind: Kind) -> Self {
+        Self::start_as(if kind == Kind::Bare { "bare" } else { "ccomet" })
+    }
+
+    /// Starts one of those in [`crate::echo`].
+    pub fn start_echo(server: &str, part: crate::echo::Part) -> Self {
+        Self::start_as(&format!("{server}/{part:?}"))
+    }
+
+    fn start_as(role: &str) -> Self {
         let program = std::env::current_exe().expect("this program");
-        let role = if kind == Kind::Bare { "bare" } else { "ccomet" };
         let pinned = Command::new("taskset").args(["-c", "0", "true"]).output().is_ok_and(|run| run.status.success());
         let mut command = if pinned { Command::new("taskset") } else { Command::new(&program) };
         if pinned {
