@@ -22,6 +22,9 @@ use crate::slot::Flags;
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
 
+/// Connections for which a list is kept when it is empty.
+const SPARE_MAX: usize = 1024;
+
 pub(crate) const WAKER: usize = usize::MAX;
 pub(crate) const SIGNALS: usize = usize::MAX - 1;
 
@@ -34,6 +37,8 @@ pub struct EventLoop<S: Service> {
     service: S,
     pub(crate) cx: Context<S>,
     ready: Vec<Readiness>,
+    /// An empty list, for whoever works one off while others are put on it.
+    spare: Vec<u32>,
     /// Attempts to connect of which something was heard.
     answered: Vec<usize>,
     pub(crate) signals: Signals,
@@ -66,6 +71,7 @@ impl<S: Service> EventLoop<S> {
             service,
             cx,
             ready: Vec::new(),
+            spare: Vec::new(),
             answered: Vec::new(),
             signals: Signals::default(),
             signalled: Vec::new(),
@@ -179,6 +185,13 @@ impl<S: Service> EventLoop<S> {
         }
         self.ready = ready_list;
         Ok(())
+    }
+
+    /// Keeps an empty list for the next time, so that no tick allocates one; but not one that a rush has made long.
+    fn keep_spare(&mut self, list: Vec<u32>) {
+        if list.capacity() <= SPARE_MAX {
+            self.spare = list;
+        }
     }
 
     fn take_signals(&mut self) {

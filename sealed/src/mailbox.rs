@@ -110,6 +110,10 @@ impl<M> Inlet<M> {
     }
 
     pub(crate) fn take(&self) -> Option<Mail<M>> {
+        // Who posts counts first, and wakes last.
+        if self.is_empty() {
+            return None;
+        }
         let mail = self.receiver.try_recv().ok()?;
         self.mailbox.shared.waiting.fetch_sub(1, Ordering::AcqRel);
         Some(mail)

@@ -60,6 +60,10 @@ impl Wheel {
     /// millisecond and the loop's own delay.
     pub(crate) fn arm(&mut self, nodes: &mut impl Nodes, key: u32, now: Duration, delay: Duration) {
         self.cancel(nodes, key);
+        if self.armed == 0 {
+            // Nothing was handed out meanwhile: see `expire`.
+            self.elapsed = self.elapsed.max(now.as_millis() as u64);
+        }
         let due = now.saturating_add(delay).as_nanos().div_ceil(1_000_000);
         let soonest = self.elapsed.max(now.as_millis() as u64) + 1;
         let due = u64::try_from(due).unwrap_or(u64::MAX).clamp(soonest, soonest + DELAY_MAX_MS - 1);
@@ -77,6 +81,9 @@ impl Wheel {
 
     /// Takes out one timer that is due at `now`. Call again until it gives none.
     pub(crate) fn expire(&mut self, nodes: &mut impl Nodes, now: Duration) -> Option<u32> {
+        if self.armed == 0 {
+            return None;
+        }
         let now = now.as_millis() as u64;
         while let Some((level, bucket, start)) = self.next_bucket() {
             if start > now {
@@ -96,6 +103,9 @@ impl Wheel {
 
     /// How long after `now` the wheel has to be asked again; `None` when nothing is armed.
     pub(crate) fn next_wait(&self, now: Duration) -> Option<Duration> {
+        if self.armed == 0 {
+            return None;
+        }
         let (_, _, start) = self.next_bucket()?;
         Some(Duration::from_millis(start).saturating_sub(now))
     }

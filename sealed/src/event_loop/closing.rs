@@ -26,7 +26,9 @@ pub(crate) enum Flushed {
 
 impl<S: Service> EventLoop<S> {
     pub(super) fn flush(&mut self) {
-        for index in mem::take(&mut self.cx.to_flush) {
+        let spare = mem::take(&mut self.spare);
+        let mut list = mem::replace(&mut self.cx.to_flush, spare);
+        for index in list.drain(..) {
             let cx = &mut self.cx;
             let slot = &mut cx.slots.0[index as usize];
             slot.clear(Flags::TO_FLUSH);
@@ -67,6 +69,7 @@ impl<S: Service> EventLoop<S> {
                 self.cx.recycle(index);
             }
         }
+        self.keep_spare(list);
     }
 
     /// This side has said that no more will come.

@@ -11,6 +11,9 @@ use crate::slot::Flags;
 impl<S: Service> EventLoop<S> {
     /// Settles attempts to connect of which something was heard.
     pub(super) fn establish(&mut self) {
+        if self.answered.is_empty() {
+            return;
+        }
         for attempt in mem::take(&mut self.answered) {
             let Some((slot, stream)) = self.cx.dials.attempt(attempt) else { continue };
             if self.cx.slots.0[slot as usize].is(Flags::CLOSING) {

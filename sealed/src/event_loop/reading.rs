@@ -13,7 +13,9 @@ use crate::slot::Flags;
 
 impl<S: Service> EventLoop<S> {
     pub(super) fn read(&mut self) {
-        for index in mem::take(&mut self.cx.to_read) {
+        let spare = mem::take(&mut self.spare);
+        let mut list = mem::replace(&mut self.cx.to_read, spare);
+        for index in list.drain(..) {
             self.cx.slots.0[index as usize].clear(Flags::TO_READ);
             let mut budget = self.cx.config.read_bytes_per_tick;
             if self.cx.slots.0[index as usize].has_extras() {
@@ -29,6 +31,7 @@ impl<S: Service> EventLoop<S> {
                 }
             }
         }
+        self.keep_spare(list);
     }
 
     /// Reads once from a connection and shows the service what there is. Returns whether there may be more.
