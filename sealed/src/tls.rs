@@ -156,8 +156,6 @@ pub(crate) struct Session {
 pub(crate) struct Deciphered {
     /// Bytes in the loop's second buffer.
     pub(crate) count: usize,
-    /// The peer will send no more.
-    pub(crate) ended: bool,
     /// An outgoing connection has been agreed on just now.
     pub(crate) is_new: bool,
 }
@@ -316,8 +314,7 @@ impl<S: Service> Context<S> {
             }
             return Deciphered::default();
         }
-        let tls_ended = self.tls_ended(index);
-        Deciphered { count: self.plain_buffer.len(), ended: tls_ended, is_new }
+        Deciphered { count: self.plain_buffer.len(), is_new }
     }
 
     fn fail_tls(&mut self, index: u32, kind: io::ErrorKind) {
@@ -326,9 +323,13 @@ impl<S: Service> Context<S> {
         self.end_now(index, reason);
     }
 
-    /// Whether the peer has just said that it is the end.
-    fn tls_ended(&mut self, index: u32) -> bool {
+    /// Whether the peer has said that it is the end, and the service is to hear of it now: once, and not while it wants no
+    /// input.
+    pub(crate) fn tls_ended(&mut self, index: u32) -> bool {
         let slot = &mut self.slots.0[index as usize];
+        if slot.is(crate::slot::Flags::PAUSED) {
+            return false;
+        }
         let said = slot.extras().is_some_and(|extras| extras.tls.as_ref().is_some_and(|tls| tls.ended));
         said && slot.raise(crate::slot::Flags::TLS_ENDED)
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Book, Node, SECOND, Told, address, ms};
 use sealed::sim::{Link, Simulation};
-use sealed::{CloseReason, Config, Listen};
+use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Listen, Rates, Service};
 
 fn stage(config: Config, book: Book) -> (Simulation, Node) {
     let sim = Simulation::new(4);
@@ -123,4 +123,119 @@ fn a_listener_has_a_limit_of_its_own_and_the_others_go_on() {
     peers[0].finish();
     peers[2].expect("hello");
     assert_eq!(node.act(|cx| cx.connections_of(few)), 2);
+}
+
+#[test]
+fn who_never_ends_is_cut_off_after_the_linger_and_the_loop_sleeps_meanwhile() {
+    let (sim, node) = stage(Config { linger: SECOND * 3, ..Config::default() }, Book::default());
+    let mut peer = sim.connect(address("10.0.0.1:80"));
+    sim.settle();
+    let (id, turns) = (node.only(), sim.turns());
+    node.act(|cx| {
+        cx.write(id, b"bye");
+        cx.close(id);
+    });
+    assert_eq!(peer.expect_end(), b"bye");
+    sim.run_for(SECOND * 4);
+    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Closed)));
+    assert!(sim.turns() - turns < 20, "{} ticks", sim.turns() - turns);
+}
+
+#[test]
+fn a_half_closed_connection_to_a_silent_peer_lets_its_loop_sleep_and_loses_nothing_in_the_end() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    let mut peer = sim.connect(address("10.0.0.1:80"));
+    sim.settle();
+    let (id, turns) = (node.only(), sim.turns());
+    node.act(|cx| cx.half_close(id));
+    sim.run_for(SECOND * 60);
+    assert!(sim.turns() - turns < 20, "{} ticks", sim.turns() - turns);
+    node.act(|cx| cx.pause(id));
+    peer.send(vec![7; 1_000_000]);
+    peer.finish();
+    sim.run_for(SECOND);
+    assert_eq!(node.received().len(), 0);
+    node.act(|cx| cx.resume(id));
+    sim.settle();
+    assert_eq!(node.received().len(), 1_000_000);
+    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Ended)));
+    assert!(node.is_empty());
+}
+
+/// Takes a byte at a call, and does what it is told between.
+struct Sipper {
+    act: fn(&mut Context<Self>, ConnectionId),
+    sipped: Vec<u8>,
+    ended: bool,
+}
+
+impl Service for Sipper {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        assert!(!self.ended, "the end comes last");
+        self.sipped.extend_from_slice(input.take(1));
+        (self.act)(cx, id);
+    }
+
+    fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        self.ended = true;
+        cx.close(id);
+    }
+}
+
+#[test]
+fn what_is_left_stays_whatever_a_service_does_between() {
+    let acts: [fn(&mut Context<Sipper>, ConnectionId); 3] = [
+        // Asks for the rest at once.
+        |cx, id| cx.resume(id),
+        // Pauses, and goes on in the next tick.
+        |cx, id| {
+            cx.pause(id);
+            cx.resume(id);
+        },
+        // Gives up what made it keep its buffers.
+        |cx, id| {
+            cx.set_rates(id, Rates::default());
+            cx.resume(id);
+        },
+    ];
+    for act in acts {
+        let sim = Simulation::new(8);
+        let sipper = Sipper { act, sipped: Vec::new(), ended: false };
+        let mut event_loop = sim.event_loop(Config::default(), sipper).expect("a loop");
+        let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+        let id = sim.start(event_loop);
+        let mut peer = sim.connect(&at);
+        peer.send("abcdefgh");
+        sim.settle();
+        let sipped = |event_loop: &mut EventLoop<Sipper>| event_loop.parts().0.sipped.clone();
+        assert_eq!(sim.with(id, sipped).expect("it runs"), b"abcdefgh");
+    }
+}
+
+#[test]
+fn the_end_is_not_told_to_who_has_paused() {
+    let sim = Simulation::new(8);
+    let sipper = Sipper { act: |cx, id| cx.pause(id), sipped: Vec::new(), ended: false };
+    let mut event_loop = sim.event_loop(Config::default(), sipper).expect("a loop");
+    let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+    let id = sim.start(event_loop);
+    let mut peer = sim.connect(&at);
+    peer.send("abcd");
+    peer.finish();
+    for _ in 0..4 {
+        sim.settle();
+        let ended = sim.with(id, |event_loop: &mut EventLoop<Sipper>| {
+            let (sipper, cx) = event_loop.parts();
+            let ended = sipper.ended;
+            cx.connection_ids().into_iter().for_each(|id| cx.resume(id));
+            ended
+        });
+        assert_eq!(ended, Some(false));
+    }
+    sim.settle();
+    assert!(peer.is_over());
 }

@@ -403,6 +403,7 @@ fn loops_connect_to_one_another() {
     other_end.send("bye\n");
     assert_eq!(other_end.expect_end(), b"");
     drop(other_end);
+    stage.sim.settle();
     assert_eq!(call("10.0.0.1:1")[..3], ["connected", "bye\n", "Closed"]);
     stage.sim.set_faults(Faults { slow_connect: 1.0, ..Faults::default() });
     assert_eq!(call("10.0.0.1:7777"), ["NotConnected(TimedOut)"]);

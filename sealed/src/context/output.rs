@@ -98,10 +98,6 @@ impl<S: Service> Context<S> {
     /// Goes on reading, and shows the service input that it left untaken, even if nothing more has come.
     pub fn resume(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find_mut(id) else { return };
-        let has_leftovers = slot.buffers.as_ref().is_some_and(|buffers| !buffers.inbox.is_empty());
-        if !has_leftovers && !slot.is(Flags::PAUSED) {
-            return;
-        }
         slot.clear(Flags::PAUSED);
         slot.set(Flags::AGAIN);
         self.will_read(id.slot);

@@ -75,9 +75,12 @@ impl<S: Service> EventLoop<S> {
     /// This side has said that no more will come.
     fn shut(&mut self, index: u32) {
         let slot = &mut self.cx.slots.0[index as usize];
-        let gone = slot.stream.shut_down_writing().is_err();
-        let id = self.cx.slots.id_at(index);
-        if gone || self.cx.slots.0[index as usize].is(Flags::ENDED) {
+        if slot.raise(Flags::LINGERING) {
+            // Where it fails the connection has, and reading tells how, behind what can still be read.
+            let _ = slot.stream.shut_down_writing();
+        }
+        if slot.is(Flags::ENDED) {
+            let id = self.cx.slots.id_at(index);
             self.cx.finish(id, CloseReason::Ended);
         }
     }
@@ -87,12 +90,15 @@ impl<S: Service> EventLoop<S> {
     fn linger(&mut self, index: u32) {
         let cx = &mut self.cx;
         let slot = &mut cx.slots.0[index as usize];
-        let over = slot.is(Flags::ENDED) || slot.stream.shut_down_writing().is_err();
-        slot.set(Flags::LINGERING);
+        // Once only: the kernel announces each time that the socket can be written to, and the limit must not be moved.
+        let is_first = slot.raise(Flags::LINGERING);
+        let over = slot.is(Flags::ENDED) || is_first && slot.stream.shut_down_writing().is_err();
         if over {
             return cx.end_now(index, CloseReason::Closed);
         }
-        cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+        if is_first {
+            cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+        }
         cx.will_read(index);
     }
 

@@ -84,17 +84,18 @@ impl<S: Service> EventLoop<S> {
     /// A connection, or a handshake, has had its time.
     pub(super) fn limit_passed(&mut self, id: ConnectionId) {
         let Some(slot) = self.cx.slots.find_mut(id) else { return };
-        if slot.is(Flags::CONNECTING) {
-            if let Some(dial) = self.cx.dials.find(id.slot) {
-                dial.limit = None;
-            }
-            return self.cx.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::TimedOut));
-        }
+        let is_connecting = slot.is(Flags::CONNECTING);
         #[cfg(feature = "tls")]
         if let Some(tls) = slot.extras().and_then(|extras| extras.tls.as_mut()) {
             tls.limit = None;
             let reason = tls.failure(io::ErrorKind::TimedOut);
             self.cx.end_now(id.slot, reason);
+        }
+        if is_connecting {
+            if let Some(dial) = self.cx.dials.find(id.slot) {
+                dial.limit = None;
+            }
+            self.cx.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::TimedOut));
         }
     }
 }

@@ -51,6 +51,12 @@ impl<S: Service> EventLoop<S> {
         slot.clear(Flags::AGAIN);
 
         let left = slot.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len());
+        if again && left > 0 {
+            // Before anything else is read: the end must not be told ahead of what came before it.
+            let id = self.cx.slots.id_at(index);
+            self.show(id, 0, true, left);
+            return true;
+        }
         let room = self.cx.config.input_bytes_max.saturating_sub(left);
         let got = self.fetch(index, room.min(*budget));
         *budget = budget.saturating_sub(got.count);
@@ -106,7 +112,8 @@ impl<S: Service> EventLoop<S> {
         mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
         self.show(id, deciphered.count, again, left);
         mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
-        self.tell_end(id, deciphered.ended);
+        let ended = self.cx.tls_ended(id.slot);
+        self.tell_end(id, ended);
         got.more
     }
 
@@ -173,10 +180,15 @@ impl<S: Service> EventLoop<S> {
         self.service.received(cx, id, &mut input);
         inbox.start += input.taken();
         inbox.compact();
-        if let Some(buffers) = &mut self.cx.slots.0[id.slot as usize].buffers {
+        let cx = &mut self.cx;
+        // The service may have made the connection give up its buffers, which looked empty.
+        let buffers = cx.slots.0[id.slot as usize].buffers.take();
+        let mut buffers = if inbox.is_empty() { buffers } else { Some(buffers.unwrap_or_else(|| cx.take_buffers())) };
+        if let Some(buffers) = &mut buffers {
             buffers.inbox = inbox;
         }
-        self.cx.recycle(id.slot);
+        cx.slots.0[id.slot as usize].buffers = buffers;
+        cx.recycle(id.slot);
     }
 
     /// Throws away what comes for a connection that this side has closed, until the peer's end.

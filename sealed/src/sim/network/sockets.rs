@@ -125,6 +125,8 @@ impl Net {
         if !std::mem::replace(&mut endpoint.fin_sent, true) {
             self.transmit(end, 0, |other| Event::Fin { to: other });
         }
+        // As Linux does, each time.
+        self.announce(end);
     }
 
     pub(in crate::sim) fn take_error(&mut self, end: End) -> Option<io::ErrorKind> {
