@@ -5,6 +5,8 @@ mod calloop;
 mod sealed;
 mod tokio;
 
+use std::os::fd::AsFd;
+
 /// The servers, this project's first.
 pub const SERVERS: [&str; 4] = ["sealed", "bare mio", "calloop", "tokio"];
 
@@ -39,6 +41,13 @@ pub(crate) fn serve(server: &str, part: &str) {
         "tokio" => tokio::serve(part),
         _ => unreachable!("one of those"),
     }
+}
+
+/// Lets the kernel hold as many connections for a server as it does for `sealed`: one that it drops comes back a second
+/// later, and that second would be measured.
+fn hold_as_many(listener: impl AsFd) {
+    let backlog = ::sealed::Config::default().backlog;
+    rustix::net::listen(listener, backlog).expect("listening");
 }
 
 /// Counts what is thrown away of one connection.

@@ -174,7 +174,8 @@ impl Timers for Queue<'_> {
     }
 }
 
-/// Deletes lazily: what was moved or cancelled stays in the heap until its time, and is passed over then.
+/// Deletes lazily: what was moved or cancelled stays in the heap until its time, and is passed over then. To cancel costs
+/// next to nothing, and is paid for by whoever takes out what has run out.
 struct Heap {
     origin: Instant,
     entries: BinaryHeap<Reverse<(Duration, u32, u32)>>,

@@ -7,7 +7,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::{BUFFER_BYTES, Discarded, MESSAGE, MESSAGES, Part};
+use super::{BUFFER_BYTES, Discarded, MESSAGE, MESSAGES, Part, hold_as_many};
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -83,6 +83,7 @@ fn take(stream: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
 pub(super) fn serve(part: Part) {
     let mut poll = Poll::new().expect("a poll");
     let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    hold_as_many(&listener);
     println!("{}", listener.local_addr().expect("an address"));
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE).expect("registered");
     let mut events = Events::with_capacity(1024);

@@ -6,7 +6,7 @@ use calloop::generic::{Generic, NoIoDrop};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction};
 
 use super::bare::Connection;
-use super::{BUFFER_BYTES, Part};
+use super::{BUFFER_BYTES, Part, hold_as_many};
 
 /// The buffer that all connections read into.
 type Shared = Vec<u8>;
@@ -15,6 +15,7 @@ pub(super) fn serve(part: Part) {
     let mut event_loop: EventLoop<'static, Shared> = EventLoop::try_new().expect("a loop");
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     listener.set_nonblocking(true).expect("no waiting");
+    hold_as_many(&listener);
     println!("{}", listener.local_addr().expect("an address"));
     let handle = event_loop.handle();
     let accept = move |_, listener: &mut NoIoDrop<TcpListener>, _: &mut Shared| {

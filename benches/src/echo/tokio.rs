@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{BUFFER_BYTES, Discarded, MESSAGE, MESSAGES, Part};
+use super::{BUFFER_BYTES, Discarded, MESSAGE, MESSAGES, Part, hold_as_many};
 
 pub(super) fn serve(part: Part) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        hold_as_many(&listener);
         println!("{}", listener.local_addr().expect("an address"));
         loop {
             let (stream, _) = listener.accept().await.expect("a connection");
