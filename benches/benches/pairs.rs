@@ -34,7 +34,7 @@ fn main() {
     let what = format!("ms a round of {WRITES} writes");
     let mut table = Table::new("pairs", &what, Better::Less, &peers);
     for (pairs, active) in CASES {
-        let rounds = if short { 1 } else { 7 };
+        let rounds = if short { 1 } else { 5 };
         let (shown, shrunk) = (format!("{pairs} pairs, {active} active"), if short { 100 } else { 1 });
         let (pairs, active) = ((pairs / shrunk).max(2), (active / shrunk).max(1));
         table.compare(&[&shown], rounds, |peer| one(peer, libevent.as_deref(), pairs, active, WRITES / shrunk));

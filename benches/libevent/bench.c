@@ -80,7 +80,9 @@ int main(int count, char **arguments)
 		evutil_make_socket_nonblocking(ends[0]);
 		evutil_make_socket_nonblocking(ends[1]);
 		writers[pair] = ends[1];
-		struct event *event = event_new(base, ends[0], EV_READ | EV_PERSIST, pass, (void *)pair);
+		/* Told of changes alone, as the others are. */
+		short what = EV_READ | EV_PERSIST | EV_ET;
+		struct event *event = event_new(base, ends[0], what, pass, (void *)pair);
 		if (event == NULL || event_add(event, NULL) != 0)
 			fail("event_add");
 	}

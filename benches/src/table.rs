@@ -103,3 +103,23 @@ pub fn is_short() -> bool {
     let given = |wanted: &str| std::env::args().any(|argument| argument == wanted);
     given("--test") || !given("--bench")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_medians_of_rounds_in_turn_and_ratios_of_speeds() {
+        let mut asked = Vec::new();
+        for (better, row) in [(Better::Less, "2.00 | 4.00 | 2.00"), (Better::More, "2 | 4 | 0.50")] {
+            let mut table = Table::new("test", "figures", better, &["ours", "theirs", "missing"]);
+            let mut figures = [[9.0, 2.0, 1.0].into_iter(), [4.0, 4.0, 4.0].into_iter()];
+            table.compare(&["case"], 3, |peer| {
+                asked.push(peer);
+                Some(vec![figures.get_mut(peer)?.next()?])
+            });
+            assert_eq!(table.text.lines().last(), Some(&*format!("| case | {row} | - | - |")));
+        }
+        assert_eq!(asked[..9], [0, 1, 2, 1, 2, 0, 2, 0, 1]);
+    }
+}
