@@ -211,8 +211,8 @@ fn what_is_left_stays_whatever_a_service_does_between() {
         let mut peer = sim.connect(&at);
         peer.send("abcdefgh");
         sim.settle();
-        let sipped = |event_loop: &mut EventLoop<Sipper>| event_loop.parts().0.sipped.clone();
-        assert_eq!(sim.with(id, sipped).expect("it runs"), b"abcdefgh");
+        let heard = |event_loop: &mut EventLoop<Sipper>| event_loop.parts().0.sipped.clone();
+        assert_eq!(sim.with(id, heard).expect("it runs"), b"abcdefgh");
     }
 }
 
