@@ -239,3 +239,43 @@ fn the_end_is_not_told_to_who_has_paused() {
     sim.settle();
     assert!(peer.is_over());
 }
+
+/// Takes nothing, and asks to see it once more.
+#[derive(Default)]
+struct Insisting {
+    looks: u32,
+    other: u32,
+}
+
+impl Service for Insisting {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        if input.bytes() == b"other" {
+            input.take_all();
+            self.other += 1;
+            return;
+        }
+        self.looks += 1;
+        assert!(self.looks < 100_000, "no tick goes on without end");
+        cx.resume(id);
+    }
+}
+
+#[test]
+fn who_asks_again_and_again_starves_nobody() {
+    let sim = Simulation::new(8);
+    let mut event_loop = sim.event_loop(Config::default(), Insisting::default()).expect("a loop");
+    let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+    let id = sim.start(event_loop);
+    let mut insisted_on = sim.connect(&at);
+    insisted_on.send("abcd");
+    sim.run_for(ms(1));
+    let mut other = sim.connect(&at);
+    other.send("other");
+    let look = |event_loop: &mut EventLoop<Insisting>| (event_loop.service().looks, event_loop.service().other);
+    assert!(sim.run_until(SECOND, || sim.with(id, look).expect("it runs").1 == 1));
+    assert!(sim.with(id, look).expect("it runs").0 > 1, "and it is shown again");
+}

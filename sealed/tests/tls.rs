@@ -189,3 +189,30 @@ fn a_server_that_speaks_no_tls_is_told_as_not_connected_in_time() {
     stage.sim.run_for(SECOND * 2);
     assert_eq!(stage.client.told(), [Told::Closed(id, CloseReason::NotConnected(ErrorKind::TimedOut))]);
 }
+
+#[test]
+fn the_end_is_not_told_to_who_has_paused_though_it_came_with_the_last_bytes() {
+    let stage = stage(7, Config::default());
+    let id = stage.call(&stage.connector, "server.test");
+    stage.sim.run_for(SECOND);
+    stage.client.told();
+    stage.client.act(|cx| cx.pause(id));
+    // Its last bytes and its end are sent together, and wait together.
+    stage.server.act(|cx| {
+        let other = cx.connection_ids()[0];
+        cx.write(other, b"last words");
+        cx.close(other);
+    });
+    stage.sim.run_for(SECOND);
+    assert_eq!((stage.client.told(), stage.client.received()), (vec![], vec![]));
+    stage.client.look(|book, cx| {
+        book.pauses = true;
+        cx.resume(id);
+    });
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.client.received(), b"last words");
+    assert_eq!(stage.client.told(), [], "it has paused again");
+    stage.client.act(|cx| cx.resume(id));
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.client.told()[..1], [Told::Ended(id)]);
+}

@@ -55,6 +55,8 @@ pub struct Context<S: Service> {
     pub(crate) read_buffer: Vec<u8>,
     #[cfg(feature = "tls")]
     pub(crate) plain_buffer: Vec<u8>,
+    /// The connection whose input the service is looking at. What it leaves is not in its inbox yet.
+    pub(crate) receiving: Option<u32>,
     pub(crate) to_read: Vec<u32>,
     pub(crate) to_flush: Vec<u32>,
     pub(crate) closing: Vec<(u32, CloseReason)>,
@@ -96,6 +98,7 @@ impl<S: Service> Context<S> {
             deferred: VecDeque::new(),
             stopper,
             draining_until: None,
+            receiving: None,
             to_read: Vec::new(),
             to_flush: Vec::new(),
             closing: Vec::new(),
@@ -144,8 +147,8 @@ impl<S: Service> Context<S> {
         self.inlet.mailbox().clone()
     }
 
-    /// Lets the service have a message from itself, in the next tick, ahead of the mailbox's. Unlike a post it
-    /// always succeeds.
+    /// Lets the service have a message from itself, ahead of the mailbox's: in this tick, or, where its mail has been
+    /// handled already, in the next. Unlike a post it always succeeds.
     pub fn defer(&mut self, message: S::Message) {
         self.deferred.push_back(message);
     }

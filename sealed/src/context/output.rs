@@ -98,9 +98,17 @@ impl<S: Service> Context<S> {
     /// Goes on reading, and shows the service input that it left untaken, even if nothing more has come.
     pub fn resume(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find_mut(id) else { return };
+        let has_leftovers = slot.buffers.as_ref().is_some_and(|buffers| !buffers.inbox.is_empty());
+        let is_receiving = self.receiving == Some(id.slot);
+        if !has_leftovers && !is_receiving && !slot.is(Flags::PAUSED) {
+            return;
+        }
         slot.clear(Flags::PAUSED);
         slot.set(Flags::AGAIN);
-        self.will_read(id.slot);
+        // Whether anything is left to be shown again is known when the service has looked.
+        if !is_receiving {
+            self.will_read(id.slot);
+        }
     }
 
     /// Tells the peer, behind what is queued for it, that no more will come, and goes on reading. What is written after

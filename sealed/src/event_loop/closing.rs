@@ -171,7 +171,7 @@ impl<S: Service> Context<S> {
         let Some(extras) = extras else {
             let all = outbox.flush(&mut slot.stream, usize::MAX);
             self.counters.bytes_sent.add((queued - outbox.len()) as u64);
-            return all.map(|all| if all { Flushed::All } else { Flushed::Blocked });
+            return all.map(Flushed::from_all);
         };
         let (limit, wait) = match &mut extras.pace {
             Some(pace) => self.groups.allowance(pace, Way::Out, self.now),

@@ -54,29 +54,29 @@ impl<S: Service> EventLoop<S> {
         if again && left > 0 {
             // Before anything else is read: the end must not be told ahead of what came before it.
             let id = self.cx.slots.id_at(index);
-            self.show(id, 0, true, left);
-            return true;
+            self.show_inbox(id, 0);
+            // Who asks to see it once more does so in the next tick: none may go on without end.
+            return !self.cx.slots.0[index as usize].is(Flags::AGAIN);
         }
         let room = self.cx.config.input_bytes_max.saturating_sub(left);
         let got = self.fetch(index, room.min(*budget));
         *budget = budget.saturating_sub(got.count);
         let id = self.cx.slots.id_at(index);
         if self.cx.slots.0[index as usize].has_extras() {
-            return self.unwrap(id, &got, again, left);
+            return self.unwrap(id, &got, left);
         }
-        self.show(id, got.count, again, left);
+        self.show(id, got.count, left);
         self.tell_end(id, got.ended);
         got.more
     }
 
-    /// Shows the service what there is, where that is anything new.
-    fn show(&mut self, id: ConnectionId, count: usize, again: bool, left: usize) {
-        if self.cx.is_open(id) && (count > 0 || (again && left > 0)) {
-            if left > 0 {
-                self.show_inbox(id, count);
-            } else {
-                self.show_fresh(id, count);
-            }
+    /// Shows the service `count` bytes of the loop's buffer, behind what it left before.
+    fn show(&mut self, id: ConnectionId, count: usize, left: usize) {
+        if count == 0 || !self.cx.is_open(id) {
+        } else if left > 0 {
+            self.show_inbox(id, count);
+        } else {
+            self.show_fresh(id, count);
         }
     }
 
@@ -91,26 +91,26 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// What was read from a connection that has more to it than bytes: it is counted against its rates, and deciphered.
-    fn unwrap(&mut self, id: ConnectionId, got: &Fetched, again: bool, left: usize) -> bool {
+    fn unwrap(&mut self, id: ConnectionId, got: &Fetched, left: usize) -> bool {
         self.cx.has_read(id.slot, got.count);
         #[cfg(feature = "tls")]
         if self.cx.slots.0[id.slot as usize].extras().is_some_and(|extras| extras.tls.is_some()) {
-            return self.decipher(id, got, again, left);
+            return self.decipher(id, got, left);
         }
-        self.show(id, got.count, again, left);
+        self.show(id, got.count, left);
         self.tell_end(id, got.ended);
         got.more
     }
 
     #[cfg(feature = "tls")]
-    fn decipher(&mut self, id: ConnectionId, got: &Fetched, again: bool, left: usize) -> bool {
+    fn decipher(&mut self, id: ConnectionId, got: &Fetched, left: usize) -> bool {
         let deciphered = self.cx.decipher(id.slot, got.count, got.ended);
         if deciphered.is_new {
             self.made(id);
         }
         // The service is shown the loop's buffer: what was deciphered takes its place for a while.
         mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
-        self.show(id, deciphered.count, again, left);
+        self.show(id, deciphered.count, left);
         mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
         let ended = self.cx.tls_ended(id.slot);
         self.tell_end(id, ended);
@@ -156,7 +156,7 @@ impl<S: Service> EventLoop<S> {
     fn show_fresh(&mut self, id: ConnectionId, count: usize) {
         let buffer = mem::take(&mut self.cx.read_buffer);
         let mut input = Input::new(&buffer[..count]);
-        self.service.received(&mut self.cx, id, &mut input);
+        self.receive(id, &mut input);
         let cx = &mut self.cx;
         if !input.is_empty() {
             let slot = &mut cx.slots.0[id.slot as usize];
@@ -170,6 +170,20 @@ impl<S: Service> EventLoop<S> {
         cx.read_buffer = buffer;
     }
 
+    fn receive(&mut self, id: ConnectionId, input: &mut Input<'_>) {
+        self.cx.receiving = Some(id.slot);
+        self.service.received(&mut self.cx, id, input);
+        self.cx.receiving = None;
+        let slot = &mut self.cx.slots.0[id.slot as usize];
+        if slot.is(Flags::AGAIN) {
+            if input.is_empty() {
+                slot.clear(Flags::AGAIN);
+            } else {
+                self.cx.will_read(id.slot);
+            }
+        }
+    }
+
     /// Appends `count` bytes of the loop's buffer to the inbox, and shows the service all that is in it.
     fn show_inbox(&mut self, id: ConnectionId, count: usize) {
         let cx = &mut self.cx;
@@ -177,7 +191,7 @@ impl<S: Service> EventLoop<S> {
         let mut inbox = mem::take(&mut buffers.inbox);
         inbox.bytes.extend_from_slice(&cx.read_buffer[..count]);
         let mut input = Input::new(&inbox.bytes[inbox.start..]);
-        self.service.received(cx, id, &mut input);
+        self.receive(id, &mut input);
         inbox.start += input.taken();
         inbox.compact();
         let cx = &mut self.cx;

@@ -36,6 +36,8 @@ pub(crate) struct Book {
     pub(crate) echoes: bool,
     /// Closes with the peer, as services do by default.
     pub(crate) ends: bool,
+    /// Pauses whenever something has come.
+    pub(crate) pauses: bool,
     pub(crate) told: Vec<(Duration, Told)>,
     pub(crate) received: Vec<u8>,
 }
@@ -62,6 +64,9 @@ impl Service for Book {
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         let bytes = input.take_all();
         self.received.extend_from_slice(bytes);
+        if self.pauses {
+            cx.pause(id);
+        }
         if self.echoes {
             cx.write(id, bytes);
         }
