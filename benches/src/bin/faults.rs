@@ -116,7 +116,8 @@ fn run(tree: &Path, seeds: u64) -> Outcome {
     Outcome { built: true, caught: Some(caught).filter(|_| !passed), output }
 }
 
-/// Copies what is needed, and leaves files alone that are the same, so that little is compiled.
+/// Copies what is needed, removes what is not there any more, and leaves files alone that are the same, so that little is
+/// compiled.
 fn copy(root: &Path, tree: &Path) {
     std::fs::create_dir_all(tree).expect("a folder");
     for name in COPIED {
@@ -130,6 +131,17 @@ fn copy_path(from: &Path, to: &Path) {
         for entry in std::fs::read_dir(from).expect("a folder") {
             let entry = entry.expect("an entry");
             copy_path(&entry.path(), &to.join(entry.file_name()));
+        }
+        for entry in std::fs::read_dir(to).expect("a folder") {
+            let entry = entry.expect("an entry");
+            if !from.join(entry.file_name()).exists() {
+                let removed = if entry.path().is_dir() {
+                    std::fs::remove_dir_all(entry.path())
+                } else {
+                    std::fs::remove_file(entry.path())
+                };
+                removed.expect("removed");
+            }
         }
     } else {
         let bytes = std::fs::read(from).expect("a file");

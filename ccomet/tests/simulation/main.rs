@@ -29,12 +29,12 @@ const TWICE: u64 = 10;
 const REGRESSIONS: [(u64, &str); 8] = [
     (1, "the first of several gaps had an id that covered the others"),
     (3, "dropped history stayed in the account"),
-    (77, "one channel alone never kept to the limit of all together"),
-    (200, "a loop that had not heard of a position took it for a gap"),
-    (242, "a loop to which nobody had connected never swept"),
-    (1_018, "the time between two requests began before the answer was taken"),
+    (70, "one channel alone never kept to the limit of all together"),
+    (86, "a loop that had not heard of a position took it for a gap"),
+    (841, "a loop to which nobody had connected never swept"),
+    (1_362, "the time between two requests began before the answer was taken"),
     (1_431, "who came while a loop attached was not synchronised"),
-    (297, "a loop span once the limit of a shutdown had passed"),
+    (442, "a loop span once the limit of a shutdown had passed"),
 ];
 
 /// Lines of the trace shown for a seed that failed among many.
