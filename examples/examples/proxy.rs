@@ -49,7 +49,8 @@ impl Service for Proxy {
     fn closed(&mut self, cx: &mut Context<Self>, _: ConnectionId, other: ConnectionId, reason: CloseReason) {
         match reason {
             CloseReason::Closed | CloseReason::Ended => cx.close(other),
-            _ => cx.abort(other),
+            // The other side is to see that not all has come.
+            _ => cx.reset(other),
         }
     }
 }

@@ -53,12 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (certificate, key) = read(files.as_ref())?;
     let acceptor = Acceptor::from_pem(&certificate, &key)?;
     let mut event_loop = EventLoop::new(Config::default(), Echo { acceptor: acceptor.clone(), files })?;
-    let (_, cx) = event_loop.parts();
-    let address: sealed::Address = address.parse()?;
-    let listener = cx.listen(Listen::on(address).tls(acceptor))?;
-    if let Some(address) = cx.listen_addr(listener) {
-        println!("listening on {address}");
-    }
+    println!("listening on {}", event_loop.listen(Listen::on(address).tls(acceptor))?);
     event_loop.deliver_signals(&[HANG_UP])?;
     event_loop.stop_on_signals()?;
     Ok(event_loop.run()?)

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{AddrParseError, IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// What stands before the path of a Unix socket in text.
 const UNIX_PREFIX: &str = "unix:";
@@ -96,6 +97,9 @@ impl From<&Address> for Address {
 pub trait ToAddresses {
     /// The addresses, in the order in which they are to be tried.
     fn to_addresses(&self) -> io::Result<Vec<Address>>;
+
+    /// What errors call them.
+    fn name(&self) -> String;
 }
 
 fn look_up(name: impl ToSocketAddrs) -> io::Result<Vec<Address>> {
@@ -109,11 +113,19 @@ impl ToAddresses for str {
             None => look_up(self),
         }
     }
+
+    fn name(&self) -> String {
+        self.to_owned()
+    }
 }
 
 impl ToAddresses for String {
     fn to_addresses(&self) -> io::Result<Vec<Address>> {
         self.as_str().to_addresses()
+    }
+
+    fn name(&self) -> String {
+        self.clone()
     }
 }
 
@@ -121,11 +133,19 @@ impl ToAddresses for (&str, u16) {
     fn to_addresses(&self) -> io::Result<Vec<Address>> {
         look_up(self)
     }
+
+    fn name(&self) -> String {
+        format!("{}:{}", self.0, self.1)
+    }
 }
 
 impl ToAddresses for SocketAddr {
     fn to_addresses(&self) -> io::Result<Vec<Address>> {
         Ok(vec![Address::Tcp(*self)])
+    }
+
+    fn name(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -133,11 +153,70 @@ impl ToAddresses for Address {
     fn to_addresses(&self) -> io::Result<Vec<Address>> {
         Ok(vec![self.clone()])
     }
+
+    fn name(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl<T: ToAddresses + ?Sized> ToAddresses for &T {
     fn to_addresses(&self) -> io::Result<Vec<Address>> {
         (**self).to_addresses()
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+}
+
+/// Addresses that were asked for by name, looked up.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    /// Shared, for an error of the system's cannot be copied.
+    addresses: Result<Vec<Address>, Arc<io::Error>>,
+}
+
+impl Named {
+    pub(crate) fn look_up(what: &impl ToAddresses) -> Self {
+        Self { name: what.name(), addresses: what.to_addresses().map_err(Arc::new) }
+    }
+
+    /// All addresses of all of them. Of what is not found the error is told where there is no address at all.
+    pub(crate) fn look_up_all(all: impl IntoIterator<Item = impl ToAddresses>) -> Self {
+        let mut together = Self { name: String::new(), addresses: Ok(Vec::new()) };
+        for what in all {
+            let Self { name, addresses } = Self::look_up(&what);
+            together.name += if together.name.is_empty() { "" } else { ", " };
+            together.name += &name;
+            together.addresses = match (together.addresses, addresses) {
+                (Ok(before), Ok(more)) => Ok([before, more].concat()),
+                (Ok(before), Err(error)) if before.is_empty() => Err(error),
+                (Ok(before), Err(_)) => Ok(before),
+                (Err(_), found) => found,
+            };
+        }
+        together
+    }
+
+    /// Takes the addresses, or tells why there are none.
+    pub(crate) fn take(&mut self) -> io::Result<Vec<Address>> {
+        match &mut self.addresses {
+            Ok(addresses) => Ok(std::mem::take(addresses)),
+            Err(error) => Err(io::Error::new(error.kind(), error.clone())),
+        }
+    }
+
+    /// Does something with the first address for which it can be done.
+    pub(crate) fn find<T>(mut self, mut attempt: impl FnMut(Address) -> io::Result<T>) -> io::Result<T> {
+        let mut outcome = Err(io::ErrorKind::NotFound.into());
+        for address in self.take()? {
+            outcome = attempt(address);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 }
 

@@ -46,7 +46,12 @@ impl Extras {
 impl Buffers {
     /// Whether the connection can do without.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inbox.is_empty() && self.outbox.is_empty() && self.extras.is_none()
+        self.inbox.is_empty() && self.outbox.is_done() && self.extras.is_none()
+    }
+
+    /// Whether nothing stands between what is written and the kernel.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outbox.is_done() && self.extras.is_none()
     }
 
     pub(crate) fn extras_mut(&mut self) -> &mut Extras {
@@ -123,6 +128,8 @@ pub(crate) struct Outbox {
     tail: Vec<u8>,
     tail_start: usize,
     bytes: usize,
+    /// Bytes that went to the kernel without having been queued, of which the next flush is to tell.
+    pub(crate) sent_ahead: usize,
 }
 
 impl Outbox {
@@ -132,6 +139,11 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
+    }
+
+    /// Whether there is nothing to send, and nothing to tell.
+    fn is_done(&self) -> bool {
+        self.is_empty() && self.sent_ahead == 0
     }
 
     pub(crate) fn push_copy(&mut self, bytes: &[u8]) {
@@ -211,5 +223,6 @@ impl Outbox {
         self.tail.shrink_to(keep);
         self.tail_start = 0;
         self.bytes = 0;
+        self.sent_ahead = 0;
     }
 }

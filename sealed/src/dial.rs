@@ -41,8 +41,9 @@ struct Attempt {
 }
 
 impl Dials {
-    pub(crate) fn begin(&mut self, id: ConnectionId, mut connect: Connect) {
-        let untried = std::mem::take(&mut connect.addresses).into_iter();
+    /// Begins a connection to these addresses. Nothing is tried yet.
+    pub(crate) fn begin(&mut self, id: ConnectionId, addresses: Vec<Address>, connect: Connect) {
+        let untried = take_turns(addresses).into_iter();
         let failure = io::ErrorKind::AddrNotAvailable;
         let dial = Dial { id, connect, untried, attempts: Vec::new(), limit: None, next: None, failure };
         self.dials.insert(id.slot, dial);
@@ -118,5 +119,40 @@ impl Dial {
     /// Whether an attempt is under way.
     pub(crate) fn is_under_way(&self) -> bool {
         !self.attempts.is_empty()
+    }
+}
+
+/// Lets address families take turns, beginning with that of the first address, and keeps the order within each.
+fn take_turns(addresses: Vec<Address>) -> Vec<Address> {
+    let first = addresses.first().cloned();
+    let same = |address: &Address| match (&first, address) {
+        (Some(Address::Tcp(first)), Address::Tcp(address)) => first.is_ipv4() == address.is_ipv4(),
+        _ => true,
+    };
+    let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(same);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut turns = Vec::new();
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return turns,
+            (first, second) => turns.extend(first.into_iter().chain(second)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_keep_their_order() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let given = ["[::1]:1", "[::1]:2", "[::1]:3", "1.1.1.1:4", "1.1.1.1:5"].map(address);
+        let turns = take_turns(given.map(Address::Tcp).to_vec());
+        let wanted =
+            ["[::1]:1", "1.1.1.1:4", "[::1]:2", "1.1.1.1:5", "[::1]:3"].map(|text| Address::Tcp(address(text)));
+        assert_eq!(turns, wanted);
     }
 }

@@ -2,8 +2,6 @@
 
 use std::io;
 
-use crate::address::Address;
-
 /// An error of the loop itself. What befalls one connection comes as a [`CloseReason`] instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,8 +12,8 @@ pub enum Error {
     /// The address cannot be listened on: taken, not ours, or not allowed.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address that was asked for.
-        address: Address,
+        /// The address, as it was asked for.
+        address: String,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -23,8 +21,8 @@ pub enum Error {
     /// A connection could not even be started.
     #[error("cannot connect to {address}")]
     Connect {
-        /// The address that was asked for.
-        address: Address,
+        /// The address, or addresses, as they were asked for.
+        address: String,
         /// What the system said.
         #[source]
         source: io::Error,

@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{io, mem};
 
-use crate::address::{Address, ToAddresses};
+use crate::address::Address;
 use crate::config::Config;
 use crate::context::{ATTEMPTS, Accepting, Context, Due, LISTENERS};
 use crate::error::{CloseReason, Error, Result};
-use crate::mailbox::{Inlet, Mail, Mailbox};
+use crate::mailbox::{BATCH, Inlet, Mail, Mailbox};
 use crate::net::{Network, Readiness};
 use crate::service::Service;
 use crate::signal::Signals;
 use crate::slot::Flags;
+use crate::socket::Listen;
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
 
@@ -39,6 +40,8 @@ pub struct EventLoop<S: Service> {
     ready: Vec<Readiness>,
     /// An empty list, for whoever works one off while others are put on it.
     spare: Vec<u32>,
+    /// Messages on their way from the mailbox to the service. Empty between.
+    mail: Vec<Mail<S::Message>>,
     /// Attempts to connect of which something was heard.
     answered: Vec<usize>,
     pub(crate) signals: Signals,
@@ -72,6 +75,7 @@ impl<S: Service> EventLoop<S> {
             cx,
             ready: Vec::new(),
             spare: Vec::new(),
+            mail: Vec::new(),
             answered: Vec::new(),
             signals: Signals::default(),
             signalled: Vec::new(),
@@ -81,19 +85,13 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Listens on an address; of several that a name stands for, on the first that can be had. What can be said of a
-    /// listener besides is said to [`Context::listen`].
-    pub fn listen(&mut self, address: impl ToAddresses) -> Result<Address> {
-        let nowhere = || Address::unix("");
-        let mut failure = Error::Listen { address: nowhere(), source: io::ErrorKind::NotFound.into() };
-        let addresses = address.to_addresses().map_err(|source| Error::Listen { address: nowhere(), source })?;
-        for address in addresses {
-            match self.cx.listen(&address) {
-                Ok(listener) => return Ok(self.cx.listen_addr(listener).unwrap_or(address)),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+    /// Listens on an address, as [`Context::listen`] does, and returns it: with the port that the system chose where 0 was
+    /// asked for.
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Address> {
+        let listen = listen.into();
+        let name = listen.at.name.clone();
+        let listener = self.cx.listen(listen)?;
+        self.cx.listeners[listener.index()].local_addr().map_err(|source| Error::Listen { address: name, source })
     }
 
     /// Lets SIGINT and SIGTERM stop the loop: it drains within its limit, and a second signal ends that limit.
@@ -299,16 +297,25 @@ impl<S: Service> EventLoop<S> {
         }
         // In every tick, mail or none: whoever posts takes effect in steps, so a wake-up may come after its message was taken.
         self.cx.inlet.rearm();
-        for _ in 0..self.cx.config.messages_per_tick {
-            match self.cx.inlet.take() {
-                None => break,
-                Some(Mail::Message(message)) => {
-                    self.cx.counters.messages.add(1);
-                    self.service.message(&mut self.cx, message);
+        let mut batch = mem::take(&mut self.mail);
+        let mut budget = self.cx.config.messages_per_tick;
+        while budget > 0 {
+            let taken = self.cx.inlet.take(&mut batch, budget.min(BATCH));
+            if taken == 0 {
+                break;
+            }
+            budget -= taken;
+            for mail in batch.drain(..) {
+                match mail {
+                    Mail::Message(message) => {
+                        self.cx.counters.messages.add(1);
+                        self.service.message(&mut self.cx, message);
+                    }
+                    Mail::Connection(handed) => self.take_over(*handed),
                 }
-                Some(Mail::Connection { stream, listener, peer }) => self.take_over(stream, listener, &peer),
             }
         }
+        self.mail = batch;
     }
 
     fn expire(&mut self) {

@@ -8,11 +8,12 @@
 pub struct Input<'a> {
     bytes: &'a [u8],
     taken: usize,
+    bytes_max: usize,
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, taken: 0 }
+    pub(crate) fn new(bytes: &'a [u8], bytes_max: usize) -> Self {
+        Self { bytes, taken: 0, bytes_max }
     }
 
     /// All bytes not taken yet.
@@ -28,6 +29,12 @@ impl<'a> Input<'a> {
     /// Whether everything has been taken.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether nothing more comes unless some of this is taken: [`Config::input_bytes_max`](crate::Config::input_bytes_max)
+    /// is reached. A service that cannot use what is there yet will never be able to, and had better close.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.bytes_max
     }
 
     /// Takes the first `count` bytes.

@@ -100,6 +100,8 @@ pub mod tls;
 mod wheel;
 
 pub use address::{Address, ToAddresses};
+/// Shared bytes, as [`Context::write_bytes`] wants them.
+pub use bytes::Bytes;
 pub use config::Config;
 pub use context::Context;
 pub use error::{CloseReason, Error, Result};

@@ -8,6 +8,9 @@ use crate::address::Address;
 use crate::id::ListenerId;
 use crate::net::{Stream, Waker};
 
+/// Messages that are taken at a time: whoever posts is held up once for all of them.
+pub(crate) const BATCH: usize = 64;
+
 /// Posts messages to one loop, from any thread. Clones post to the same loop.
 ///
 /// Messages of one thread arrive in the order in which it posted them.
@@ -22,8 +25,16 @@ pub struct Mailbox<M> {
 pub(crate) enum Mail<M> {
     /// For the service.
     Message(M),
-    /// A connection that another loop of the pool accepted for this one.
-    Connection { stream: Stream, listener: ListenerId, peer: Address },
+    /// A connection that another loop of the pool accepted for this one. Boxed, for most mail is smaller.
+    Connection(Box<Handed>),
+}
+
+/// A connection on its way from the loop that accepted it.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) stream: Stream,
+    pub(crate) listener: ListenerId,
+    pub(crate) peer: Address,
 }
 
 #[derive(Debug)]
@@ -58,13 +69,16 @@ impl<M> Mailbox<M> {
         self.send(Mail::Message(message)).map_err(|refused| match refused {
             PostError::Full(Mail::Message(message)) => PostError::Full(message),
             PostError::Gone(Mail::Message(message)) => PostError::Gone(message),
-            _ => unreachable!("what was sent comes back"),
+            PostError::Full(Mail::Connection(_)) | PostError::Gone(Mail::Connection(_)) => {
+                unreachable!("what was sent comes back")
+            }
         })
     }
 
     pub(crate) fn send(&self, mail: Mail<M>) -> Result<(), PostError<Mail<M>>> {
         // Counted before it is sent: the loop must never count down what was not counted up.
-        if self.shared.waiting.fetch_add(1, Ordering::AcqRel) >= self.shared.waiting_max {
+        let before = self.shared.waiting.fetch_add(1, Ordering::AcqRel);
+        if before >= self.shared.waiting_max {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
             return Err(PostError::Full(mail));
         }
@@ -74,7 +88,8 @@ impl<M> Mailbox<M> {
             return Err(PostError::Gone(mail));
         }
         self.shared.waker.interleave();
-        if !self.shared.woken.swap(true, Ordering::AcqRel) {
+        // A loop sleeps only when it has seen that none is waiting: whoever posts the first after that wakes it.
+        if before == 0 && !self.shared.woken.swap(true, Ordering::AcqRel) {
             self.shared.waker.interleave();
             self.shared.waker.wake();
         }
@@ -109,14 +124,17 @@ impl<M> Inlet<M> {
         }
     }
 
-    pub(crate) fn take(&self) -> Option<Mail<M>> {
+    /// Appends what has come, at most so many, and returns how many that are.
+    pub(crate) fn take(&self, batch: &mut Vec<Mail<M>>, most: usize) -> usize {
         // Who posts counts first, and wakes last.
         if self.is_empty() {
-            return None;
+            return 0;
         }
-        let mail = self.receiver.try_recv().ok()?;
-        self.mailbox.shared.waiting.fetch_sub(1, Ordering::AcqRel);
-        Some(mail)
+        let before = batch.len();
+        batch.extend(self.receiver.try_iter().take(most));
+        let taken = batch.len() - before;
+        self.mailbox.shared.waiting.fetch_sub(taken, Ordering::AcqRel);
+        taken
     }
 
     pub(crate) fn is_empty(&self) -> bool {

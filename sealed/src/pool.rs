@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event_loop::{EventLoop, SIGNALS, WAKER};
 use crate::id::ListenerId;
-use crate::mailbox::{Inlet, Mail, Mailbox, PostError};
+use crate::mailbox::{Handed, Inlet, Mail, Mailbox, PostError};
 use crate::net::{Listener, Network, Poller, Stream, Waker};
 use crate::service::Service;
 use crate::signal::Signals;
@@ -56,11 +56,19 @@ pub struct Pool<M> {
     network: Network,
     seats: Vec<Seat<M>>,
     stopper: Stopper,
-    listens: Vec<(Listen, Spread)>,
+    listens: Vec<Listens>,
     spread: Spread,
     #[cfg(feature = "pin")]
     pinned: bool,
     signals: Signals,
+}
+
+/// What a pool listens on, and how that is shared out.
+#[derive(Debug, Clone)]
+struct Listens {
+    listen: Listen,
+    spread: Spread,
+    address: Address,
 }
 
 /// What a loop needs before its thread exists.
@@ -78,7 +86,7 @@ struct Seat<M> {
 struct Plan<M> {
     config: Config,
     network: Network,
-    listens: Vec<(Listen, Spread)>,
+    listens: Vec<Listens>,
     mailboxes: Vec<Mailbox<M>>,
     counters: Vec<Arc<Counters>>,
     stopper: Stopper,
@@ -141,18 +149,17 @@ impl<M: Send + 'static> Pool<M> {
 
     /// Listens on an address with every loop. Port 0 lets the system choose one. Returns the address.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Address> {
-        let mut listen = listen.into();
-        let asked_for = listen.address.clone();
-        self.bind(&mut listen).map_err(|source| Error::Listen { address: asked_for, source })?;
-        Ok(listen.address)
+        let listen = listen.into();
+        let bound = listen.at.clone().find(|address| self.bind(address, &listen));
+        bound.map_err(|source| Error::Listen { address: listen.at.name, source })
     }
 
-    fn bind(&mut self, listen: &mut Listen) -> io::Result<()> {
-        let mut spread = self.spread;
-        match listen.address {
-            Address::Tcp(address) if self.seats.len() > 1 && spread == Spread::SharedPort => {
-                listen.address = self.network.reserve_port(address)?.into();
-                listen.reuse_port = true;
+    fn bind(&mut self, mut address: Address, listen: &Listen) -> io::Result<Address> {
+        let (mut spread, mut reuse_port) = (self.spread, listen.reuse_port);
+        match address {
+            Address::Tcp(asked_for) if self.seats.len() > 1 && spread == Spread::SharedPort => {
+                address = self.network.reserve_port(asked_for)?.into();
+                reuse_port = true;
             }
             _ => spread = Spread::LeastLoaded,
         }
@@ -164,20 +171,20 @@ impl<M: Send + 'static> Pool<M> {
                 bound.push(None);
                 continue;
             }
-            let listener = self.network.bind(listen, backlog, &options)?;
-            listen.address = listener.local_addr()?;
+            let listener = self.network.bind(&address, reuse_port, backlog, &options)?;
+            address = listener.local_addr()?;
             bound.push(Some(listener));
         }
         for (seat, listener) in self.seats.iter_mut().zip(bound) {
             seat.listeners.push(listener);
         }
-        self.listens.push((listen.clone(), spread));
-        Ok(())
+        self.listens.push(Listens { listen: listen.clone(), spread, address: address.clone() });
+        Ok(address)
     }
 
     /// The addresses listened on, in the order of their [`ListenerId`]s.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.listens.iter().map(|(listen, _)| &listen.address)
+        self.listens.iter().map(|held| &held.address)
     }
 
     /// How many loops there are.
@@ -304,10 +311,10 @@ impl<M: Send + 'static> Plan<M> {
         let place = Place { index, mailboxes: self.mailboxes.clone(), stopper: self.stopper.clone() };
         let (config, network, stopper) = (self.config.clone(), self.network.clone(), self.stopper.clone());
         let mut cx = Context::new(config, network, poller, inlet, stopper, counters);
-        for (listener, (listen, spread)) in listeners.into_iter().zip(&self.listens) {
+        for (listener, Listens { listen, spread, address }) in listeners.into_iter().zip(&self.listens) {
             let for_all = listener.is_some() && *spread == Spread::LeastLoaded && self.mailboxes.len() > 1;
             let added = cx.add_listener(listener, listen);
-            let added = added.map_err(|source| Error::Listen { address: listen.address.clone(), source })?;
+            let added = added.map_err(|source| Error::Listen { address: address.to_string(), source })?;
             cx.listeners[added.index()].for_all = for_all;
         }
         cx.hand_over = Some(HandOver::new(index, self.mailboxes.clone(), self.counters.clone()));
@@ -342,12 +349,11 @@ impl<M> HandOver<M> {
         };
         let least = (0..self.mailboxes.len()).min_by_key(load).filter(|index| *index != self.own);
         let Some(least) = least else { return Some((stream, peer)) };
-        match self.mailboxes[least].send(Mail::Connection { stream, listener, peer }) {
+        match self.mailboxes[least].send(Mail::Connection(Box::new(Handed { stream, listener, peer }))) {
             Ok(()) => self.sent[least] += 1,
-            Err(
-                PostError::Full(Mail::Connection { stream, peer, .. })
-                | PostError::Gone(Mail::Connection { stream, peer, .. }),
-            ) => return Some((stream, peer)),
+            Err(PostError::Full(Mail::Connection(back)) | PostError::Gone(Mail::Connection(back))) => {
+                return Some((back.stream, back.peer));
+            }
             Err(_) => {}
         }
         None

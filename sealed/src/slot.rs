@@ -63,6 +63,10 @@ impl<C> Slot<C> {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
     }
 
+    pub(crate) fn sent_ahead(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.sent_ahead)
+    }
+
     /// The service may still be called.
     pub(crate) fn is_open(&self) -> bool {
         !self.is(Flags::FINISHING | Flags::CLOSING)

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use crate::address::Address;
+use crate::address::{Address, Named, ToAddresses};
 #[cfg(feature = "tls")]
 use crate::tls;
 
@@ -41,17 +41,17 @@ impl Default for SocketOptions {
     }
 }
 
-/// Where and how to listen. An [`Address`] alone will do.
+/// Where and how to listen. An address alone will do.
 ///
 /// ```
-/// use sealed::{Address, Listen};
+/// use sealed::Listen;
 ///
-/// let listen = Listen::on(Address::unix("/run/app.sock")).backlog(128).connections_max(1_000);
+/// let listen = Listen::on("unix:/run/app.sock").backlog(128).connections_max(1_000);
 /// # let _ = listen;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Listen {
-    pub(crate) address: Address,
+    pub(crate) at: Named,
     pub(crate) backlog: Option<i32>,
     pub(crate) connections_max: usize,
     pub(crate) reuse_port: bool,
@@ -61,10 +61,11 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Listens there. A Unix socket that a dead server left behind is replaced; one that answers is not.
-    pub fn on(address: impl Into<Address>) -> Self {
+    /// Listens there; of several addresses that a name stands for, on the first that can be had. A Unix socket that a dead
+    /// server left behind is replaced; one that answers is not. Its file is removed when the loop stops.
+    pub fn on(address: impl ToAddresses) -> Self {
         Self {
-            address: address.into(),
+            at: Named::look_up(&address),
             backlog: None,
             connections_max: usize::MAX,
             reuse_port: false,
@@ -113,19 +114,20 @@ impl Listen {
     }
 }
 
-impl<A: Into<Address>> From<A> for Listen {
+impl<A: ToAddresses> From<A> for Listen {
     fn from(address: A) -> Self {
         Self::on(address)
     }
 }
 
-/// Whom to connect to, and how. An [`Address`] alone will do.
+/// Whom to connect to, and how. An address alone will do.
 ///
 /// Of several addresses the first to answer is taken: each has 250 ms before the next is tried beside it, or less where
-/// it fails earlier, and families take turns (RFC 8305, "happy eyeballs").
+/// it fails earlier, and families take turns (RFC 8305, "happy eyeballs"). A name is looked up by the system when it is
+/// given here, which may block: do so before the loop runs, or on another thread.
 #[derive(Debug, Clone)]
 pub struct Connect {
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) to: Named,
     pub(crate) limit: Duration,
     pub(crate) stagger: Duration,
     pub(crate) socket: Option<SocketOptions>,
@@ -134,15 +136,16 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Connects to an address.
-    pub fn to(address: impl Into<Address>) -> Self {
+    /// Connects to an address, or to whichever answers first of those that a name stands for.
+    pub fn to(address: impl ToAddresses) -> Self {
         Self::to_any([address])
     }
 
-    /// Connects to whichever of these answers first, tried in this order but that families take turns.
-    pub fn to_any(addresses: impl IntoIterator<Item = impl Into<Address>>) -> Self {
+    /// Connects to whichever of these answers first, tried in this order but that families take turns. A name that is not
+    /// found counts where there is no other address.
+    pub fn to_any(addresses: impl IntoIterator<Item = impl ToAddresses>) -> Self {
         Self {
-            addresses: take_turns(addresses.into_iter().map(Into::into).collect()),
+            to: Named::look_up_all(addresses),
             limit: CONNECT_LIMIT,
             stagger: STAGGER,
             socket: None,
@@ -181,27 +184,9 @@ impl Connect {
     }
 }
 
-impl<A: Into<Address>> From<A> for Connect {
+impl<A: ToAddresses> From<A> for Connect {
     fn from(address: A) -> Self {
         Self::to(address)
-    }
-}
-
-/// Lets address families take turns, beginning with that of the first address, and keeps the order within each.
-fn take_turns(addresses: Vec<Address>) -> Vec<Address> {
-    let first = addresses.first().cloned();
-    let same = |address: &Address| match (&first, address) {
-        (Some(Address::Tcp(first)), Address::Tcp(address)) => first.is_ipv4() == address.is_ipv4(),
-        _ => true,
-    };
-    let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(same);
-    let (mut one, mut other) = (one.into_iter(), other.into_iter());
-    let mut turns = Vec::new();
-    loop {
-        match (one.next(), other.next()) {
-            (None, None) => return turns,
-            (first, second) => turns.extend(first.into_iter().chain(second)),
-        }
     }
 }
 
@@ -267,21 +252,4 @@ impl ListeningSocket {
 #[cfg(unix)]
 pub(crate) fn unix_address(address: &std::os::unix::net::SocketAddr) -> Address {
     Address::Unix(address.as_pathname().map(Into::into).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use super::*;
-
-    #[test]
-    fn families_take_turns_and_keep_their_order() {
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let given = ["[::1]:1", "[::1]:2", "[::1]:3", "1.1.1.1:4", "1.1.1.1:5"].map(address);
-        let turns = Connect::to_any(given).addresses;
-        let wanted =
-            ["[::1]:1", "1.1.1.1:4", "[::1]:2", "1.1.1.1:5", "[::1]:3"].map(|text| Address::Tcp(address(text)));
-        assert_eq!(turns, wanted);
-    }
 }

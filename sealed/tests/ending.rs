@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::ErrorKind;
+
 use common::{Book, Node, SECOND, Told, address, ms};
 use sealed::sim::{Link, Simulation};
 use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Listen, Rates, Service};
@@ -52,6 +54,59 @@ fn half_closing_after_the_peer_has_ended_closes() {
     assert_eq!(peer.expect_end(), b"answer");
     sim.settle();
     assert_eq!(node.told(), [Told::Closed(id, CloseReason::Ended)]);
+}
+
+#[test]
+fn a_reset_is_seen_as_a_failure_and_what_was_queued_is_lost() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    let connect = || {
+        let peer = sim.connect(address("10.0.0.1:80"));
+        sim.settle();
+        let Some(Told::Accepted(id, _)) = node.told().pop() else { panic!("accepted") };
+        (peer, id)
+    };
+    let ((first, id), (second, other)) = (connect(), connect());
+    let (peers, ids) = ([first, second], [id, other]);
+    node.act(|cx| {
+        cx.write(ids[0], b"half of it");
+        cx.reset(ids[0]);
+        cx.reset(ids[0]);
+        cx.abort(ids[1]);
+    });
+    sim.settle();
+    let aborted = CloseReason::Aborted;
+    assert_eq!(node.told(), [Told::Closed(ids[0], aborted), Told::Closed(ids[1], aborted)]);
+    let failures = peers.map(|mut peer| (peer.take(), peer.failure()));
+    assert_eq!(failures, [(vec![], Some(ErrorKind::ConnectionReset)), (vec![], None)]);
+    assert!(node.is_empty());
+}
+
+#[test]
+fn much_is_sent_without_waiting_in_order_and_drained_is_told() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    let mut peer = sim.connect_over(Link { buffer_bytes: 50_000, ..Link::default() }, &address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    node.told();
+    let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+    node.act(|cx| {
+        assert!(cx.write(id, &bytes[..40_000]));
+        assert_eq!(cx.queued(id), 0, "it is with the kernel");
+        assert!(cx.write(id, &bytes[40_000..100_000]));
+        assert!(cx.queued(id) > 0, "more than it takes");
+        assert!(cx.write(id, &bytes[100_000..]));
+    });
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        sim.settle();
+        got.extend(peer.take());
+    }
+    assert!(got == bytes, "in order");
+    assert_eq!(node.told(), [Told::Drained(id)]);
+    node.act(|cx| cx.write(id, &bytes[..40_000]));
+    sim.settle();
+    assert_eq!(node.told(), [Told::Drained(id)], "what was sent at once is told of too");
+    assert_eq!(node.act(|cx| cx.stats().bytes_sent), 240_000);
 }
 
 #[test]

@@ -140,6 +140,38 @@ fn a_path_that_a_dead_server_left_is_taken_and_one_in_use_is_not() {
 }
 
 #[test]
+fn the_file_of_a_unix_socket_goes_with_its_loop_unless_it_is_anothers() {
+    let path = Path::new();
+    let server = Running::start(|event_loop| {
+        event_loop.listen(Address::unix(&path.0)).expect("it is free");
+    });
+    assert!(path.0.exists());
+    drop(server);
+    assert!(!path.0.exists(), "removed");
+    let server = Running::start(|event_loop| {
+        event_loop.listen(Address::unix(&path.0)).expect("it is free");
+    });
+    std::fs::remove_file(&path.0).expect("it was there");
+    let _successor = UnixListener::bind(&path.0).expect("bound");
+    drop(server);
+    assert!(path.0.exists(), "that of another server stays");
+}
+
+#[test]
+fn errors_name_what_was_asked_for() {
+    let (sender, _told) = mpsc::channel();
+    let mut event_loop = EventLoop::new(Config::default(), Echo(sender)).expect("a loop");
+    let (_, cx) = event_loop.parts();
+    let error = cx.listen("127.0.0.1:eighty").expect_err("not a port").to_string();
+    assert_eq!(error, "cannot listen on 127.0.0.1:eighty");
+    let error = cx.connect("nowhere", ()).expect_err("no port").to_string();
+    assert_eq!(error, "cannot connect to nowhere");
+    let error = cx.connect(Connect::to_any(["nowhere", "unix:/nowhere.sock"]), ()).expect_err("no socket").to_string();
+    assert_eq!(error, "cannot connect to nowhere, unix:/nowhere.sock");
+    assert_eq!(cx.connections(), 0);
+}
+
+#[test]
 fn sockets_made_elsewhere_are_adopted() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -334,6 +334,13 @@ pub(crate) struct Accepting {
     pub(crate) tls: Option<tls::Acceptor>,
 }
 
+impl Accepting {
+    /// Where it listens.
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Slots<C>(pub(crate) Slab<Slot<C>>);
 

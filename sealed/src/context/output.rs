@@ -5,7 +5,6 @@ use std::io::{self, IoSlice};
 use bytes::{Buf, Bytes};
 
 use super::Context;
-use crate::buffers::Buffers;
 use crate::error::CloseReason;
 use crate::id::ConnectionId;
 use crate::net::Stream;
@@ -16,8 +15,13 @@ use crate::slot::{Flags, Slot};
 /// Slices handed to the kernel in one write-through.
 const SLICES_MAX: usize = 64;
 
+/// From so many bytes on, a call to the kernel is cheaper than a copy: what else comes in the tick gains nothing by going
+/// with them.
+const AT_ONCE_MIN: usize = 32 * 1024;
+
 impl<S: Service> Context<S> {
-    /// Queues a copy of `bytes`, to be sent at the end of the tick together with all else that is queued.
+    /// Queues a copy of `bytes`, to be sent at the end of the tick together with all else that is queued. Of much, with
+    /// nothing queued before it, a copy is made of that only which the kernel does not take at once.
     ///
     /// Returns whether there is room for more: false where [`Config::output_high_bytes`](crate::Config::output_high_bytes)
     /// or more are queued, or the connection takes nothing any more. What was given is queued all the same; wait for
@@ -28,8 +32,10 @@ impl<S: Service> Context<S> {
         if bytes.is_empty() {
             return self.has_room(id);
         }
-        let Some(buffers) = self.output(id, bytes.len()) else { return false };
-        buffers.outbox.push_copy(bytes);
+        let Some(slot) = self.output(id, bytes.len()) else { return false };
+        let at_once = if bytes.len() >= AT_ONCE_MIN { slot.send_at_once(bytes) } else { 0 };
+        let Some(buffers) = &mut slot.buffers else { return false };
+        buffers.outbox.push_copy(&bytes[at_once..]);
         buffers.outbox.len() < high
     }
 
@@ -46,7 +52,7 @@ impl<S: Service> Context<S> {
         if bytes.is_empty() {
             return self.has_room(id);
         }
-        let Some(buffers) = self.output(id, bytes.len()) else { return false };
+        let Some(buffers) = self.output(id, bytes.len()).and_then(|slot| slot.buffers.as_mut()) else { return false };
         buffers.outbox.push(bytes);
         buffers.outbox.len() < high
     }
@@ -125,9 +131,20 @@ impl<S: Service> Context<S> {
         self.finish(id, CloseReason::Closed);
     }
 
-    /// Closes a connection at once; what is queued for it is lost.
+    /// Closes a connection at once; what is queued for it is lost. Its peer sees an ordinary end, unless bytes of its own
+    /// were left unread.
     pub fn abort(&mut self, id: ConnectionId) {
         self.abort_because(id, CloseReason::Aborted);
+    }
+
+    /// Closes a connection at once, and lets its peer see that it failed, as it would if this side had broken down (a TCP
+    /// reset): so does a proxy pass a failure on. What is queued for it is lost, and so is what is still on its way.
+    /// Unix sockets know no resets, and end as they do with [`abort`](Self::abort).
+    pub fn reset(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.find_mut(id).filter(|slot| !slot.is(Flags::CLOSING)) {
+            slot.stream.reset_on_close();
+            self.end_now(id.slot, CloseReason::Aborted);
+        }
     }
 
     /// Closes all connections, each after what is queued for it has been sent.
@@ -207,8 +224,8 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// The buffers of an open connection that is about to be given `more` bytes to send.
-    fn output(&mut self, id: ConnectionId, more: usize) -> Option<&mut Buffers> {
+    /// An open connection that is about to be given `more` bytes to send, with buffers to queue them in.
+    fn output(&mut self, id: ConnectionId, more: usize) -> Option<&mut Slot<S::Connection>> {
         let slot = self.slots.find(id).filter(|slot| slot.is_writable())?;
         if slot.output_len() + more > self.config.output_bytes_max {
             self.end_now(id.slot, CloseReason::OutputFull);
@@ -222,7 +239,21 @@ impl<S: Service> Context<S> {
         if fresh.is_some() {
             slot.buffers = fresh;
         }
-        slot.buffers.as_deref_mut()
+        Some(slot)
+    }
+}
+
+impl<C> Slot<C> {
+    /// Hands the kernel bytes that would be the first in the queue, and tells how many it took. Where that fails none are
+    /// taken, and the flush at the tick's end meets the same error.
+    fn send_at_once(&mut self, bytes: &[u8]) -> usize {
+        if !self.is(Flags::WRITABLE) || self.is(Flags::CONNECTING) {
+            return 0;
+        }
+        let Some(buffers) = self.buffers.as_mut().filter(|buffers| buffers.is_idle()) else { return 0 };
+        let taken = self.stream.write(bytes).unwrap_or(0);
+        buffers.outbox.sent_ahead = taken;
+        taken
     }
 }
 

@@ -17,9 +17,10 @@ impl<S: Service> Context<S> {
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<ListenerId> {
         let listen = listen.into();
         let options = listen.socket.clone().unwrap_or_else(|| self.config.socket.clone());
-        let bound = self.network.bind(&listen, listen.backlog.unwrap_or(self.config.backlog), &options);
+        let backlog = listen.backlog.unwrap_or(self.config.backlog);
+        let bound = listen.at.clone().find(|address| self.network.bind(&address, listen.reuse_port, backlog, &options));
         let added = bound.and_then(|listener| self.add_listener(Some(listener), &listen));
-        added.map_err(|source| Error::Listen { address: listen.address, source })
+        added.map_err(|source| Error::Listen { address: listen.at.name, source })
     }
 
     /// Listens on a socket that listens already, as socket activation hands it over. Of the options given with `how`,
@@ -28,12 +29,12 @@ impl<S: Service> Context<S> {
         let options = how.socket.clone().unwrap_or_else(|| self.config.socket.clone());
         let adopted = self.network.adopt_listener(socket.into(), &options);
         let added = adopted.and_then(|listener| self.add_listener(Some(listener), &how));
-        added.map_err(|source| Error::Listen { address: how.address, source })
+        added.map_err(|source| Error::Listen { address: how.at.name, source })
     }
 
     /// The address of a listener; `None` once the loop is going down.
     pub fn listen_addr(&self, listener: ListenerId) -> Option<Address> {
-        self.listeners.get(listener.index())?.listener.as_ref()?.local_addr().ok()
+        self.listeners.get(listener.index())?.local_addr().ok()
     }
 
     /// How many connections of a listener there are.
@@ -46,19 +47,29 @@ impl<S: Service> Context<S> {
     ///
     /// An error tells that no attempt could even be started; nothing else is heard of it then.
     pub fn connect(&mut self, connect: impl Into<Connect>, state: S::Connection) -> Result<ConnectionId> {
-        let connect = connect.into();
-        let first = connect.addresses.first().cloned().unwrap_or_else(|| Address::unix(""));
+        let mut connect = connect.into();
+        let address = connect.to.name.clone();
+        let started = connect.to.take().and_then(|addresses| self.start_dial(addresses, connect, state));
+        started.map_err(|source| Error::Connect { address, source })
+    }
+
+    fn start_dial(
+        &mut self,
+        addresses: Vec<Address>,
+        connect: Connect,
+        state: S::Connection,
+    ) -> io::Result<ConnectionId> {
         if self.slots.0.len() >= self.config.connections_max {
-            return Err(Error::Connect { address: first, source: io::Error::other("the loop is at connections_max") });
+            return Err(io::Error::other("the loop is at connections_max"));
         }
         let limit = connect.limit;
         let id = self.insert(Stream::Unconnected, Flags::CONNECTING, state);
-        self.dials.begin(id, connect);
-        if let Err(source) = self.dial_next(id.slot) {
+        self.dials.begin(id, addresses, connect);
+        if let Err(error) = self.dial_next(id.slot) {
             self.dials.end(id.slot);
             self.slots.0.remove(id.slot as usize);
             self.counters.connections.set(self.slots.0.len() as u64);
-            return Err(Error::Connect { address: first, source });
+            return Err(error);
         }
         let timer = self.set_due(limit, Due::Limit(id));
         if let Some(dial) = self.dials.find(id.slot) {

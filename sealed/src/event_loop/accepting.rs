@@ -10,6 +10,7 @@ use crate::context::{ATTEMPTS, Accepting};
 #[cfg(feature = "tls")]
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, ListenerId};
+use crate::mailbox::Handed;
 use crate::net::Stream;
 use crate::service::Service;
 
@@ -66,7 +67,8 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Takes over a connection that another loop has accepted. Where there is no room for it, it is closed.
-    pub(super) fn take_over(&mut self, stream: Stream, listener: ListenerId, peer: &Address) {
+    pub(super) fn take_over(&mut self, handed: Handed) {
+        let Handed { stream, listener, peer } = handed;
         let held = &self.cx.listeners[listener.index()];
         let has_room = !self.cx.is_draining() && !self.is_full() && held.connections < held.connections_max;
         // What cannot be registered is closed, and its peer hears of it.
@@ -74,7 +76,7 @@ impl<S: Service> EventLoop<S> {
         // Counted when it is among the connections: who accepts may count it twice for a moment, but never leave it out.
         self.cx.counters.taken_over.add(1);
         if let Some(id) = id {
-            self.welcome(id, listener, peer);
+            self.welcome(id, listener, &peer);
         }
     }
 

@@ -35,7 +35,7 @@ impl<S: Service> EventLoop<S> {
             if slot.is(Flags::CLOSING | Flags::CONNECTING) || !slot.is(Flags::WRITABLE) {
                 continue;
             }
-            let before = slot.output_len();
+            let before = slot.output_len() + slot.sent_ahead();
             let flushed = match cx.flush_one(index) {
                 Ok(flushed) => flushed,
                 Err(error) => {
@@ -167,7 +167,7 @@ impl<S: Service> Context<S> {
         let is_last = slot.is(Flags::FINISHING | Flags::SHUT);
         let Some(buffers) = &mut slot.buffers else { return Ok(Flushed::All) };
         let Buffers { outbox, extras, .. } = &mut **buffers;
-        let queued = outbox.len();
+        let queued = outbox.len() + mem::take(&mut outbox.sent_ahead);
         let Some(extras) = extras else {
             let all = outbox.flush(&mut slot.stream, usize::MAX);
             self.counters.bytes_sent.add((queued - outbox.len()) as u64);

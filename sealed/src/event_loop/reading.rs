@@ -155,7 +155,7 @@ impl<S: Service> EventLoop<S> {
     /// Shows the service `count` bytes of the loop's buffer, and copies what it leaves to an inbox.
     fn show_fresh(&mut self, id: ConnectionId, count: usize) {
         let buffer = mem::take(&mut self.cx.read_buffer);
-        let mut input = Input::new(&buffer[..count]);
+        let mut input = Input::new(&buffer[..count], self.cx.config.input_bytes_max);
         self.receive(id, &mut input);
         let cx = &mut self.cx;
         if !input.is_empty() {
@@ -190,7 +190,7 @@ impl<S: Service> EventLoop<S> {
         let Some(buffers) = &mut cx.slots.0[id.slot as usize].buffers else { return };
         let mut inbox = mem::take(&mut buffers.inbox);
         inbox.bytes.extend_from_slice(&cx.read_buffer[..count]);
-        let mut input = Input::new(&inbox.bytes[inbox.start..]);
+        let mut input = Input::new(&inbox.bytes[inbox.start..], cx.config.input_bytes_max);
         self.receive(id, &mut input);
         inbox.start += input.taken();
         inbox.compact();

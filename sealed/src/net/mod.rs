@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::address::Address;
 #[cfg(feature = "sim")]
 use crate::sim;
-use crate::socket::{Listen, ListeningSocket, Socket, SocketOptions};
+use crate::socket::{ListeningSocket, Socket, SocketOptions};
 
 /// One source's readiness, as of one wait.
 #[derive(Debug, Clone, Copy)]
@@ -73,11 +73,17 @@ impl Network {
     }
 
     /// Binds and listens.
-    pub(crate) fn bind(&self, listen: &Listen, backlog: i32, options: &SocketOptions) -> io::Result<Listener> {
+    pub(crate) fn bind(
+        &self,
+        address: &Address,
+        reuse_port: bool,
+        backlog: i32,
+        options: &SocketOptions,
+    ) -> io::Result<Listener> {
         match self {
-            Self::System => system::Listener::bind(listen, backlog, options).map(Listener::System),
+            Self::System => system::Listener::bind(address, reuse_port, backlog, options).map(Listener::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => handle.bind(listen, backlog, options).map(Listener::Simulated),
+            Self::Simulated(handle) => handle.bind(address, reuse_port, backlog, options).map(Listener::Simulated),
         }
     }
 
@@ -301,6 +307,16 @@ impl Stream {
                 stream.shut_down_writing();
                 Ok(())
             }
+        }
+    }
+
+    /// Lets the peer see a reset when the socket is closed, and nothing that is still on its way to it.
+    pub(crate) fn reset_on_close(&mut self) {
+        match self {
+            Self::Unconnected => {}
+            Self::System(stream) => stream.reset_on_close(),
+            #[cfg(feature = "sim")]
+            Self::Simulated(stream) => stream.reset_on_close(),
         }
     }
 

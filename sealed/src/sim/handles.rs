@@ -10,7 +10,7 @@ use super::schedule;
 use super::trace::End;
 use crate::address::Address;
 use crate::net::Readiness;
-use crate::socket::{Listen, SocketOptions};
+use crate::socket::SocketOptions;
 
 /// The network, shared by all that is on it. Simulations run on one thread; the lock is there because mailboxes and
 /// stoppers may be sent to others.
@@ -59,8 +59,14 @@ impl Handle {
         self.lock().reserve_port(address)
     }
 
-    pub(crate) fn bind(&self, listen: &Listen, backlog: i32, options: &SocketOptions) -> io::Result<Listener> {
-        let (key, address) = self.lock().bind(&listen.address, listen.reuse_port, backlog, options.silence_max)?;
+    pub(crate) fn bind(
+        &self,
+        address: &Address,
+        reuse_port: bool,
+        backlog: i32,
+        options: &SocketOptions,
+    ) -> io::Result<Listener> {
+        let (key, address) = self.lock().bind(address, reuse_port, backlog, options.silence_max)?;
         Ok(Listener { handle: self.clone(), key, address })
     }
 
@@ -131,6 +137,10 @@ impl Stream {
 
     pub(crate) fn shut_down_writing(&self) {
         self.handle.lock().shut_down_writing(self.end);
+    }
+
+    pub(crate) fn reset_on_close(&self) {
+        self.handle.lock().reset_on_close(self.end);
     }
 
     pub(crate) fn take_error(&self) -> io::Result<()> {

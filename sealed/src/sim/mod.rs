@@ -297,7 +297,7 @@ impl Simulation {
     pub fn listen(&self, address: impl Into<Address>) -> Result<Host> {
         let address = address.into();
         let bound = self.net(|net| net.listen_for_peers(&address));
-        let (key, bound) = bound.map_err(|source| Error::Listen { address, source })?;
+        let (key, bound) = bound.map_err(|source| Error::Listen { address: address.to_string(), source })?;
         Ok(Host::new(self.clone(), key, bound))
     }
 

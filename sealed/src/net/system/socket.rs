@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 #[cfg(unix)]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use crate::address::Address;
 #[cfg(unix)]
 use crate::socket::unix_address;
-use crate::socket::{self, Listen, ListeningSocket, SocketOptions};
+use crate::socket::{self, ListeningSocket, SocketOptions};
 
 /// A connection that never blocks.
 #[derive(Debug)]
@@ -88,6 +88,12 @@ impl Stream {
         each!(self, stream => stream.shutdown(Shutdown::Write))
     }
 
+    /// Lets the peer see a reset when the socket is closed, where the system can do that.
+    pub(crate) fn reset_on_close(&mut self) {
+        // Where it fails the peer sees an ordinary end.
+        let _ = each!(self, stream => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)));
+    }
+
     /// The error the socket holds, if any; asking clears it.
     pub(crate) fn take_error(&mut self) -> io::Result<()> {
         match each!(self, stream => stream.take_error())? {
@@ -131,16 +137,16 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
     #[cfg(unix)]
-    Unix(mio::net::UnixListener),
+    Unix(mio::net::UnixListener, #[allow(dead_code)] Option<SocketFile>), // its file goes with it
 }
 
 impl Listener {
     /// Binds and listens, as it is asked for.
-    pub(crate) fn bind(listen: &Listen, backlog: i32, options: &SocketOptions) -> io::Result<Self> {
-        match &listen.address {
+    pub(crate) fn bind(address: &Address, reuse_port: bool, backlog: i32, options: &SocketOptions) -> io::Result<Self> {
+        match address {
             Address::Tcp(address) => {
                 let socket = tcp_socket(*address)?;
-                share_port(&socket, listen.reuse_port)?;
+                share_port(&socket, reuse_port)?;
                 // An accepted socket inherits these on Linux, which saves a call for each.
                 set_options(&socket, options)?;
                 socket.bind(&(*address).into())?;
@@ -153,9 +159,10 @@ impl Listener {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 set_buffers(&socket, options)?;
                 bind_path(&socket, path)?;
+                let file = SocketFile::at(path);
                 socket.listen(backlog)?;
                 socket.set_nonblocking(true)?;
-                Ok(Self::Unix(mio::net::UnixListener::from_std(socket.into())))
+                Ok(Self::Unix(mio::net::UnixListener::from_std(socket.into()), file))
             }
             #[cfg(not(unix))]
             Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -174,7 +181,7 @@ impl Listener {
             ListeningSocket::Unix(listener) => {
                 listener.set_nonblocking(true)?;
                 set_buffers(&SockRef::from(&listener), options)?;
-                Ok(Self::Unix(mio::net::UnixListener::from_std(listener)))
+                Ok(Self::Unix(mio::net::UnixListener::from_std(listener), None))
             }
         }
     }
@@ -190,7 +197,7 @@ impl Listener {
                 Ok((Stream::Tcp(stream), Address::Tcp(peer)))
             }
             #[cfg(unix)]
-            Self::Unix(listener) => {
+            Self::Unix(listener, _) => {
                 let (stream, peer) = retry(|| listener.accept())?;
                 Ok((Stream::Unix(stream), unix_address(&peer)))
             }
@@ -201,13 +208,51 @@ impl Listener {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
             #[cfg(unix)]
-            Self::Unix(listener) => listener.local_addr().map(|address| unix_address(&address)),
+            Self::Unix(listener, _) => listener.local_addr().map(|address| unix_address(&address)),
         }
     }
 
     pub(super) fn source(&mut self) -> &mut dyn mio::event::Source {
-        each!(self, listener => listener)
+        match self {
+            Self::Tcp(listener) => listener,
+            #[cfg(unix)]
+            Self::Unix(listener, _) => listener,
+        }
     }
+}
+
+/// The file of a Unix socket that this process has made, removed with it unless another has taken its place.
+#[cfg(unix)]
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+#[cfg(unix)]
+impl SocketFile {
+    fn at(path: &Path) -> Option<Self> {
+        Some(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+#[cfg(unix)]
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path) == Some(self.identity) {
+            // Where it cannot be removed, the next server replaces it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device and number of a file: no other has them while it exists.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Finds out, before a port is shared, that nobody else has it: a shared port would let a second server start on it

@@ -77,6 +77,8 @@ struct Endpoint {
     silence_max: Option<Duration>,
     connected: bool,
     fin_sent: bool,
+    /// To be closed with a reset.
+    resets: bool,
     fin_received: bool,
     vanished: bool,
     /// Known to be ready by its poller.
@@ -288,6 +290,7 @@ impl Net {
             silence_max,
             connected: false,
             fin_sent: false,
+            resets: false,
             fin_received: false,
             vanished: false,
             listed: false,

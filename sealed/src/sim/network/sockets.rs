@@ -129,6 +129,13 @@ impl Net {
         self.announce(end);
     }
 
+    /// The end is to go with a reset.
+    pub(in crate::sim) fn reset_on_close(&mut self, end: End) {
+        if let Some(endpoint) = self.find(end) {
+            endpoint.resets = true;
+        }
+    }
+
     pub(in crate::sim) fn take_error(&mut self, end: End) -> Option<io::ErrorKind> {
         self.find(end).and_then(|endpoint| endpoint.error)
     }
@@ -154,7 +161,7 @@ impl Net {
     /// An end goes: with a word of farewell, or, where bytes were left unread, with a reset.
     pub(in crate::sim) fn close_unowned(&mut self, end: End, reset: bool) {
         let Some(endpoint) = self.find(end) else { return };
-        let reset = reset || !endpoint.received.is_empty();
+        let reset = reset || endpoint.resets || !endpoint.received.is_empty();
         let (failed, fin_sent) = (endpoint.error.is_some(), endpoint.fin_sent);
         self.note(Entry::Closes { end, reset });
         if reset && !failed {
