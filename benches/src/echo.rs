@@ -2,13 +2,14 @@
 
 mod bare;
 mod calloop;
+mod polling;
 mod sealed;
 mod tokio;
 
 use std::os::fd::AsFd;
 
 /// The servers, this project's first.
-pub const SERVERS: [&str; 4] = ["sealed", "bare mio", "calloop", "tokio"];
+pub const SERVERS: [&str; 5] = ["sealed", "bare mio", "polling", "calloop", "tokio"];
 
 /// What a server does with what it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub(crate) fn serve(server: &str, part: &str) {
     match server {
         "sealed" => sealed::serve(part),
         "bare mio" => bare::serve(part),
+        "polling" => polling::serve(part),
         "calloop" => calloop::serve(part),
         "tokio" => tokio::serve(part),
         _ => unreachable!("one of those"),

@@ -10,6 +10,7 @@ pub mod echo_client;
 pub mod libevent;
 pub mod limits;
 pub mod pairs;
+mod polling;
 pub mod posts;
 pub mod server;
 pub mod table;

@@ -84,7 +84,7 @@ fn a_reset_is_seen_as_a_failure_and_what_was_queued_is_lost() {
 #[test]
 fn much_is_sent_without_waiting_in_order_and_drained_is_told() {
     let (sim, node) = stage(Config::default(), Book::default());
-    let mut peer = sim.connect_over(Link { buffer_bytes: 50_000, ..Link::default() }, &address("10.0.0.1:80"));
+    let mut peer = sim.connect_over(Link { buffer_bytes: 50_000, ..Link::default() }, address("10.0.0.1:80"));
     sim.settle();
     let id = node.only();
     node.told();
