@@ -24,11 +24,11 @@ pub enum Part {
     Firing,
 }
 
-/// A way to keep timers, numbered from 0.
+/// A way to keep timers, numbered from 0. Each is given many at a time, as a service does within a tick.
 trait Timers {
-    fn set(&mut self, number: usize, delay: Duration);
-    fn shift(&mut self, number: usize, delay: Duration);
-    fn cancel(&mut self, number: usize);
+    fn set(&mut self, timers: impl Iterator<Item = (usize, Duration)>);
+    fn shift(&mut self, timers: impl Iterator<Item = (usize, Duration)>);
+    fn cancel(&mut self, timers: impl Iterator<Item = usize>);
     /// Takes out those that are due, until there are none or `wanted` of them, and tells how many.
     fn fire(&mut self, wanted: usize) -> usize;
 }
@@ -49,31 +49,28 @@ pub const WAYS: [(&str, Measure); 3] = [
 
 fn measure(timers: &mut impl Timers, count: usize, part: Part) -> Vec<f64> {
     if part == Part::Changing {
-        let set = each(count, |n| timers.set(n, delay(n, FAR)));
-        let moved = each(count, |n| timers.shift(scattered(n, count), delay(n + 1, FAR)));
-        let cancelled = each(count, |n| timers.cancel(scattered(n, count)));
+        let set = timed(|| timers.set((0..count).map(|n| (n, delay(n, FAR)))));
+        let moved = timed(|| timers.shift((0..count).map(|n| (scattered(n, count), delay(n + 1, FAR)))));
+        let cancelled = timed(|| timers.cancel((0..count).map(|n| scattered(n, count))));
         return vec![set, moved, cancelled];
     }
     // None is to run out while others are still being set.
     let ahead = Duration::from_nanos(1_500) * count as u32;
-    each(count, |n| timers.set(n, ahead + delay(n, NEAR)));
-    each(count, |n| timers.shift(scattered(n, count), ahead + delay(n + 1, NEAR)));
+    timers.set((0..count).map(|n| (n, ahead + delay(n, NEAR))));
+    timers.shift((0..count).map(|n| (scattered(n, count), ahead + delay(n + 1, NEAR))));
     std::thread::sleep(ahead + Duration::from_millis(NEAR + 2));
-    let start = Instant::now();
-    let mut left = count;
-    while left > 0 {
-        left -= timers.fire(left);
-    }
-    vec![milliseconds(start)]
+    let fired = timed(|| {
+        let mut left = count;
+        while left > 0 {
+            left -= timers.fire(left);
+        }
+    });
+    vec![fired]
 }
 
-fn each(count: usize, call: impl FnMut(usize)) -> f64 {
+fn timed(work: impl FnOnce()) -> f64 {
     let start = Instant::now();
-    (0..count).for_each(call);
-    milliseconds(start)
-}
-
-fn milliseconds(start: Instant) -> f64 {
+    work();
     start.elapsed().as_secs_f64() * 1_000.0
 }
 
@@ -113,30 +110,22 @@ impl Sealed {
         let event_loop = EventLoop::new(Config::default(), Counting::default()).expect("a loop");
         Self { event_loop, ids: Vec::new() }
     }
-
-    fn context(&mut self) -> &mut Context<Counting> {
-        self.event_loop.parts().1
-    }
 }
 
 impl Timers for Sealed {
-    fn set(&mut self, number: usize, delay: Duration) {
-        if number == 0 {
-            // The loop's time stands still between ticks.
-            self.event_loop.turn(Some(Duration::ZERO)).expect("a tick");
-        }
-        let id = self.context().set_timer(delay, number);
-        self.ids.push(id);
+    fn set(&mut self, timers: impl Iterator<Item = (usize, Duration)>) {
+        let (_, cx) = self.event_loop.parts();
+        self.ids.extend(timers.map(|(number, delay)| cx.set_timer(delay, number)));
     }
 
-    fn shift(&mut self, number: usize, delay: Duration) {
-        let id = self.ids[number];
-        self.context().move_timer(id, delay);
+    fn shift(&mut self, timers: impl Iterator<Item = (usize, Duration)>) {
+        let (_, cx) = self.event_loop.parts();
+        timers.for_each(|(number, delay)| assert!(cx.move_timer(self.ids[number], delay)));
     }
 
-    fn cancel(&mut self, number: usize) {
-        let id = self.ids[number];
-        self.context().cancel_timer(id);
+    fn cancel(&mut self, timers: impl Iterator<Item = usize>) {
+        let (_, cx) = self.event_loop.parts();
+        timers.for_each(|number| assert!(cx.cancel_timer(self.ids[number]).is_some()));
     }
 
     fn fire(&mut self, _: usize) -> usize {
@@ -152,16 +141,16 @@ struct Queue<'a> {
 }
 
 impl Timers for Queue<'_> {
-    fn set(&mut self, number: usize, delay: Duration) {
-        self.keys.push(self.timers.insert(number, delay));
+    fn set(&mut self, timers: impl Iterator<Item = (usize, Duration)>) {
+        self.keys.extend(timers.map(|(number, delay)| self.timers.insert(number, delay)));
     }
 
-    fn shift(&mut self, number: usize, delay: Duration) {
-        self.timers.reset(&self.keys[number], delay);
+    fn shift(&mut self, timers: impl Iterator<Item = (usize, Duration)>) {
+        timers.for_each(|(number, delay)| self.timers.reset(&self.keys[number], delay));
     }
 
-    fn cancel(&mut self, number: usize) {
-        self.timers.remove(&self.keys[number]);
+    fn cancel(&mut self, timers: impl Iterator<Item = usize>) {
+        timers.for_each(|number| drop(self.timers.remove(&self.keys[number])));
     }
 
     fn fire(&mut self, wanted: usize) -> usize {
@@ -190,19 +179,24 @@ impl Heap {
 }
 
 impl Timers for Heap {
-    fn set(&mut self, number: usize, delay: Duration) {
-        self.serials.push((0, number));
-        self.entries.push(Reverse((self.origin.elapsed() + delay, number as u32, 0)));
+    fn set(&mut self, timers: impl Iterator<Item = (usize, Duration)>) {
+        let now = self.origin.elapsed();
+        for (number, delay) in timers {
+            self.serials.push((0, number));
+            self.entries.push(Reverse((now + delay, number as u32, 0)));
+        }
     }
 
-    fn shift(&mut self, number: usize, delay: Duration) {
-        self.serials[number].0 += 1;
-        let serial = self.serials[number].0;
-        self.entries.push(Reverse((self.origin.elapsed() + delay, number as u32, serial)));
+    fn shift(&mut self, timers: impl Iterator<Item = (usize, Duration)>) {
+        let now = self.origin.elapsed();
+        for (number, delay) in timers {
+            self.serials[number].0 += 1;
+            self.entries.push(Reverse((now + delay, number as u32, self.serials[number].0)));
+        }
     }
 
-    fn cancel(&mut self, number: usize) {
-        self.serials[number].0 += 1;
+    fn cancel(&mut self, timers: impl Iterator<Item = usize>) {
+        timers.for_each(|number| self.serials[number].0 += 1);
     }
 
     fn fire(&mut self, _: usize) -> usize {
