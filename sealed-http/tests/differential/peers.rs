@@ -32,7 +32,7 @@ pub(crate) fn sealed(mut input: &[u8], limits: &Limits) -> (Vec<Seen>, Option<De
     let (mut whole, mut coming, mut keep_alive) = (Vec::new(), None, true);
     while keep_alive || coming.is_some() {
         let (taken, event) = match decoder.decode(input, limits) {
-            Ok(decoded) => decoded,
+            Ok(found) => found,
             Err(error) => return (whole, Some(error)),
         };
         input = &input[taken..];
