@@ -1,4 +1,5 @@
-//! The readers that are compared: this crate's decoder, hyper's server, and a plain one that httparse finds tokens for.
+//! The readers that are compared: this crate's decoder, hyper's server, and a plain one that httparse finds tokens for. A fuzz
+//! target has this file too.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -13,6 +14,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use sealed_http::{DecodeError, Event, Limits, RequestDecoder, RequestHead};
+
+use crate::chunks;
 
 /// A whole request, as a reader understood it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +183,7 @@ fn parse_request(input: &[u8]) -> Option<(Seen, bool, usize)> {
     };
     let behind = &input[head_length..];
     let (body, body_length) = if field("Transfer-Encoding").next().is_some() {
-        parse_chunks(behind)?
+        chunks::parse(behind)?
     } else if let Some(length) = field("Content-Length").next() {
         let length = std::str::from_utf8(length).ok()?.parse().ok()?;
         (behind.get(..length)?.to_vec(), length)
@@ -199,24 +202,4 @@ fn parse_request(input: &[u8]) -> Option<(Seen, bool, usize)> {
         body,
     };
     Some((seen, !has(b"close") && (version_minor > 0 || has(b"keep-alive")), head_length + body_length))
-}
-
-/// A chunked body, and the length of all of its framing.
-fn parse_chunks(input: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let (mut body, mut at) = (Vec::new(), 0);
-    loop {
-        let httparse::Status::Complete((line, size)) = httparse::parse_chunk_size(&input[at..]).ok()? else {
-            return None;
-        };
-        at += line;
-        if size == 0 {
-            let mut trailer = [httparse::EMPTY_HEADER; 100];
-            let parsed = httparse::parse_headers(&input[at..], &mut trailer).ok()?;
-            let httparse::Status::Complete((length, _)) = parsed else { return None };
-            return Some((body, at + length));
-        }
-        let end = at.checked_add(usize::try_from(size).ok()?)?;
-        body.extend_from_slice(input.get(at..end)?);
-        at = end + input.get(end..)?.starts_with(b"\r\n").then_some(2)?;
-    }
 }
