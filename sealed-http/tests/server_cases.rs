@@ -2,6 +2,8 @@
 //! closed, and nothing behind it reaches the handler.
 
 mod common;
+#[path = "differential/generate.rs"]
+mod generate;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,13 +12,16 @@ use common::cases::{Table, tables};
 use common::{decode_pieces, latin1};
 use sealed::sim::{Peer, Simulation};
 use sealed::{Address, Config, ConnectionId};
-use sealed_http::{DecodeError, Handler, Http, Request, Response, Server, Settings};
+use sealed_http::{DecodeError, Handler, Http, Limits, Request, Response, Server, Settings};
 
 /// A request that nobody would refuse.
 const BEHIND: &str = "GET /behind HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// How many refused cases there are at least.
 const CASES_MIN: usize = 150;
+
+/// How many spoilt requests are sent.
+const SEEDS: u64 = 3_000;
 
 /// Answers every request, and notes what it was handed.
 struct Note {
@@ -132,4 +137,22 @@ fn every_refused_case_is_answered_and_closed_and_nothing_behind_it_is_handed_ove
     }
     assert!(cases >= CASES_MIN, "{cases} cases, not {CASES_MIN}");
     println!("{cases} refused cases, whole and a byte at a time");
+}
+
+#[test]
+fn spoilt_requests_are_handed_over_and_answered_the_same_however_they_come() {
+    let table = Table { name: "spoilt", cases: &[], limits: Limits::default() };
+    let site = Site::new(&table);
+    for seed in 0..SEEDS {
+        let input = generate::input(seed);
+        let mut ways = [vec![&input[..]], input.chunks(1).collect(), input.chunks(7).collect()].map(|pieces| {
+            let answer = site.send(&pieces).take();
+            let answer = String::from_utf8(answer).expect("text").replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+            let undated: Vec<_> =
+                answer.lines().filter(|line| !line.starts_with("Date: ")).map(str::to_owned).collect();
+            (site.requests.borrow().clone(), undated)
+        });
+        ways.sort();
+        assert_eq!(ways[0], ways[2], "seed {seed}: {}", input.escape_ascii());
+    }
 }
