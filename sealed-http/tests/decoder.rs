@@ -116,7 +116,10 @@ fn a_body_of_known_length_is_one_piece_and_is_not_copied() {
 fn what_came_before_an_error_stands_and_nothing_behind_it_does() {
     let input = "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhiBAD\r\n\r\n".to_owned() + GET + GET;
     let outcome = decode_every_way(input.as_bytes(), &Limits::default(), "error between");
-    assert_eq!(outcome, Outcome { requests: "POST /p 1.1 keep [hi]".to_owned(), error: Some(E::RequestLine) });
+    assert_eq!(
+        outcome,
+        Outcome { requests: "POST /p 1.1 keep [hi]".to_owned(), whole: 1, error: Some(E::RequestLine) }
+    );
 }
 
 /// Pairs of a request that is understood and one of any kind: the second means what it means alone.

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub)] // each test program uses a part
 
+pub mod cases;
+
+use cases::Table;
 use sealed_http::{DecodeError, Event, Limits, RequestDecoder};
 
 /// What became of some bytes: requests in words, and the error that ended them.
@@ -10,6 +13,8 @@ use sealed_http::{DecodeError, Event, Limits, RequestDecoder};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub requests: String,
+    /// How many of them are whole.
+    pub whole: usize,
     pub error: Option<DecodeError>,
 }
 
@@ -17,13 +22,14 @@ pub struct Outcome {
 pub type Case = (&'static str, &'static str, &'static str, Result<&'static str, DecodeError>);
 
 /// Feeds every case whole, a byte at a time, and split in two everywhere.
-pub fn check(cases: &[Case]) {
-    let mut names: Vec<_> = cases.iter().map(|case| case.0).collect();
+pub fn check(table: &Table) {
+    let mut names: Vec<_> = table.cases.iter().map(|case| case.0).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), cases.len(), "two cases have the same name");
-    for (name, why, input, expected) in cases {
-        let outcome = decode_every_way(&latin1(input), &Limits::default(), name);
+    assert_eq!(names.len(), table.cases.len(), "{}: two cases have the same name", table.name);
+    for (name, why, input, expected) in table.cases {
+        let name = &format!("{}: {name}", table.name);
+        let outcome = decode_every_way(&latin1(input), &table.limits, name);
         match expected {
             Ok(requests) => assert_eq!((outcome.requests.as_str(), outcome.error), (*requests, None), "{name}: {why}"),
             Err(error) => assert_eq!(outcome.error, Some(*error), "{name}: {why}; decoded: {}", outcome.requests),
@@ -55,7 +61,7 @@ pub fn decode_pieces(pieces: &[&[u8]], limits: &Limits) -> Outcome {
                 Ok((used, event)) => (used, words.note(&event)),
                 Err(error) => {
                     assert_poisoned(&mut decoder, &kept);
-                    return Outcome { requests: words.finish(), error: Some(error) };
+                    return words.finish(Some(error));
                 }
             };
             kept.drain(..used);
@@ -65,7 +71,7 @@ pub fn decode_pieces(pieces: &[&[u8]], limits: &Limits) -> Outcome {
         }
     }
     assert!(!decoder.is_idle() || kept.is_empty(), "bytes were left while nothing was seen");
-    Outcome { requests: words.finish(), error: None }
+    words.finish(None)
 }
 
 /// Bytes written as characters below 256.
@@ -92,6 +98,7 @@ struct Words {
     text: String,
     body: Vec<u8>,
     in_request: bool,
+    whole: usize,
 }
 
 impl Words {
@@ -116,6 +123,7 @@ impl Words {
             Event::End => {
                 assert!(std::mem::take(&mut self.in_request), "an end without a head");
                 self.note_body();
+                self.whole += 1;
             }
         }
         true
@@ -128,8 +136,9 @@ impl Words {
         }
     }
 
-    fn finish(mut self) -> String {
+    fn finish(mut self, error: Option<DecodeError>) -> Outcome {
         self.note_body();
-        self.text + if self.in_request { " ..." } else { "" }
+        let requests = self.text + if self.in_request { " ..." } else { "" };
+        Outcome { requests, whole: self.whole, error }
     }
 }

@@ -1,0 +1,19 @@
+//! The bytes of a connection, as this crate, hyper and httparse understand them: the differential test's table holds.
+#![no_main]
+#![allow(dead_code)] // what only the test uses
+
+#[path = "../../sealed-http/tests/differential/chunks.rs"]
+mod chunks;
+#[path = "../../sealed-http/tests/differential/compare.rs"]
+mod compare;
+#[path = "../../sealed-http/tests/differential/peers.rs"]
+mod peers;
+
+use std::collections::HashSet;
+
+use libfuzzer_sys::fuzz_target;
+use sealed_http::Limits;
+
+fuzz_target!(|bytes: &[u8]| {
+    compare::compare("input", bytes, &Limits::default(), &mut HashSet::new());
+});

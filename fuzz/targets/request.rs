@@ -1,0 +1,16 @@
+//! The bytes of a connection, however they are split, and requests written anew from what was understood.
+#![no_main]
+
+use fuzz::{TIGHT, decode, decode_every_way, encode};
+use libfuzzer_sys::fuzz_target;
+use sealed_http::Limits;
+
+fuzz_target!(|bytes: &[u8]| {
+    decode_every_way(bytes, &TIGHT);
+    let decoded = decode_every_way(bytes, &Limits::default());
+    for request in &decoded.whole {
+        // A head may be longer than it was, by a space behind each colon.
+        let again = decode([&encode(request)[..]], &Limits { head_bytes_max: 1 << 20, ..Limits::default() });
+        assert_eq!(again.whole, std::slice::from_ref(request));
+    }
+});

@@ -1,0 +1,52 @@
+//! Request targets, queries and segments: what is malformed does no harm, and what is encoded is decoded.
+#![no_main]
+
+use fuzz::decode_every_way;
+use libfuzzer_sys::fuzz_target;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use sealed_http::{Limits, Query, decode_segment};
+
+fuzz_target!(|bytes: &[u8]| {
+    for method in ["GET", "OPTIONS"] {
+        let request = [method.as_bytes(), b" ", bytes, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+        for request in decode_every_way(&request, &Limits::default()).whole {
+            take_apart(&request.path, request.query.as_deref());
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        take_apart(text, Some(text));
+        round(text);
+    }
+});
+
+/// Decodes all that can be decoded, and what comes out again from its encoding.
+fn take_apart(path: &str, query: Option<&str>) {
+    for segment in path.split('/') {
+        if let Ok(decoded) = decode_segment(segment) {
+            assert_eq!(decoded == segment, !segment.contains('%'));
+            round(&decoded);
+        }
+    }
+    let query = Query::new(query);
+    for (name, value) in query.pairs().flatten() {
+        round(&name);
+        round(&value);
+        // The first of that name is found, be it this one or another.
+        assert_ne!(query.get(&name), Ok(None));
+    }
+}
+
+/// Encodes text as a segment and as a form does, and decodes it.
+fn round(text: &str) {
+    let escaped = percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string();
+    assert_eq!(decode_segment(&escaped).as_deref(), Ok(text));
+    assert_eq!(decode_segment(&escaped.to_lowercase()).as_deref(), Ok(&*text.to_ascii_lowercase()));
+    let spaced = escaped.replace("%20", "+");
+    let form = format!("a=b&{spaced}={spaced}");
+    let (name, pairs) = (text, Query::new(Some(&form)).pairs().collect::<Vec<_>>());
+    let Some(Ok(last)) = pairs.last() else { panic!("a pair of {form}") };
+    assert_eq!((&*last.0, &*last.1), (name, text));
+    if name != "a" {
+        assert_eq!(Query::new(Some(&form)).get(name).as_ref().map(|value| value.as_deref()), Ok(Some(text)));
+    }
+}

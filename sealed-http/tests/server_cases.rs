@@ -1,0 +1,158 @@
+//! Every case through a whole server: what is handed over is the same however it comes; what is refused is answered,
+//! closed, and nothing behind it reaches the handler.
+
+mod common;
+#[path = "differential/generate.rs"]
+mod generate;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use common::cases::{Table, tables};
+use common::{decode_pieces, latin1};
+use sealed::sim::{Peer, Simulation};
+use sealed::{Address, Config, ConnectionId};
+use sealed_http::{DecodeError, Handler, Http, Limits, Request, Response, Server, Settings};
+
+/// A request that nobody would refuse.
+const BEHIND: &str = "GET /behind HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// How many refused cases there are at least.
+const CASES_MIN: usize = 150;
+
+/// How many spoilt requests are sent.
+const SEEDS: u64 = 3_000;
+
+/// Answers every request, and notes what it was handed.
+struct Note {
+    requests: Rc<RefCell<Vec<String>>>,
+}
+
+impl Handler for Note {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        let (head, body) = (&request.head, request.body.escape_ascii());
+        let fields: Vec<_> = head.headers().map(|(name, value)| format!("{name}: {}", value.escape_ascii())).collect();
+        let note = format!("{} {} {:?} {fields:?} {body}", head.method_name(), head.path(), head.query());
+        self.requests.borrow_mut().push(note);
+        http.respond(id, &Response::new(200));
+    }
+}
+
+struct Site {
+    sim: Simulation,
+    address: Address,
+    requests: Rc<RefCell<Vec<String>>>,
+}
+
+impl Site {
+    fn new(table: &Table) -> Self {
+        let sim = Simulation::new(1);
+        let requests = Rc::default();
+        let settings = Settings { limits: table.limits, ..Settings::default() };
+        let server = Server::new(settings, Note { requests: Rc::clone(&requests) });
+        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
+        let address = event_loop.listen("10.0.0.1:80").expect("an address");
+        sim.start(event_loop);
+        Self { sim, address, requests }
+    }
+
+    /// Sends the pieces, each of which arrives alone.
+    fn send(&self, pieces: &[&[u8]]) -> Peer {
+        self.requests.borrow_mut().clear();
+        let mut client = self.sim.connect(&self.address);
+        for piece in pieces {
+            client.send(piece);
+            self.sim.settle();
+        }
+        client
+    }
+
+    /// Sends the pieces, and returns what was answered until the connection's end.
+    fn send_to_the_end(&self, pieces: &[&[u8]]) -> String {
+        let mut client = self.send(pieces);
+        let start = self.sim.now();
+        let answer = String::from_utf8(client.expect_end()).expect("text");
+        assert!(self.sim.now().saturating_sub(start).as_secs() < 1, "it was a deadline that closed it");
+        answer
+    }
+}
+
+/// The cases of a table that are refused: name and reason, bytes, error.
+fn refused(table: &Table) -> impl Iterator<Item = (String, Vec<u8>, DecodeError)> {
+    table.cases.iter().filter_map(|(name, why, input, expected)| {
+        let error = expected.err()?;
+        Some((format!("{}: {name}: {why}", table.name), latin1(input), error))
+    })
+}
+
+#[test]
+fn every_accepted_case_is_handed_over_the_same_however_it_comes() {
+    for table in tables() {
+        let site = Site::new(&table);
+        for (name, why, input, _) in table.cases.iter().filter(|case| case.3.is_ok()) {
+            let (name, input) = (format!("{}: {name}: {why}", table.name), latin1(input));
+            let outcome = decode_pieces(&[&input], &table.limits);
+            // Behind a request that closes the connection none is handed over.
+            let closing = outcome.requests.split(" + ").position(|request| request.contains(" close"));
+            let expected = closing.map_or(outcome.whole, |at| outcome.whole.min(at + 1));
+            site.send(&[&input]);
+            let whole = site.requests.borrow().clone();
+            assert_eq!(whole.len(), expected, "{name}: {whole:?}");
+            site.send(&input.chunks(1).collect::<Vec<_>>());
+            assert_eq!(*site.requests.borrow(), whole, "{name}: a byte at a time");
+        }
+    }
+}
+
+#[test]
+fn every_refused_case_is_answered_and_closed_and_nothing_behind_it_is_handed_over() {
+    let mut cases = 0;
+    for table in tables() {
+        let site = Site::new(&table);
+        for (name, input, error) in refused(&table) {
+            cases += 1;
+            // Requests in front of the malformed one are answered.
+            let before = decode_pieces(&[&input], &table.limits).whole;
+            let input = [&input, BEHIND.as_bytes()].concat();
+            let whole: Vec<&[u8]> = vec![&input];
+            let bytes: Vec<&[u8]> = input.chunks(1).collect();
+            for (way, pieces) in [("whole", whole), ("a byte at a time", bytes)] {
+                let answer = site.send_to_the_end(&pieces);
+                let at = format!("{name}, {way}: {answer:?}");
+                assert_eq!(answer.matches("HTTP/1.1 200 ").count(), before, "answers to {at}");
+                assert!(!answer.contains("HTTP/1.1 100 "), "leave to send what is refused: {at}");
+                let refusal = answer.find(&format!("HTTP/1.1 {} ", error.status()));
+                let refusal = &answer[refusal.unwrap_or_else(|| panic!("status of {at}"))..];
+                let (head, body) = refusal.split_once("\r\n\r\n").expect("a head");
+                assert!(head.contains("\r\nConnection: close\r\n"), "head of {at}");
+                assert_eq!(body, format!("{error}\n"), "body, and nothing behind it, of {at}");
+                assert_eq!(site.requests.borrow().len(), before, "handed over by {at}");
+                assert!(!site.requests.borrow().concat().contains("/behind"), "handed over by {at}");
+            }
+        }
+    }
+    assert!(cases >= CASES_MIN, "{cases} cases, not {CASES_MIN}");
+    println!("{cases} refused cases, whole and a byte at a time");
+}
+
+#[test]
+fn spoilt_requests_are_handed_over_and_answered_the_same_however_they_come() {
+    let table = Table { name: "spoilt", cases: &[], limits: Limits::default() };
+    let site = Site::new(&table);
+    for seed in 0..SEEDS {
+        let input = generate::input(seed);
+        let mut ways = [vec![&input[..]], input.chunks(1).collect(), input.chunks(7).collect()].map(|pieces| {
+            let answer = site.send(&pieces).take();
+            let answer = String::from_utf8(answer).expect("text").replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+            let undated: Vec<_> =
+                answer.lines().filter(|line| !line.starts_with("Date: ")).map(str::to_owned).collect();
+            (site.requests.borrow().clone(), undated)
+        });
+        ways.sort();
+        assert_eq!(ways[0], ways[2], "seed {seed}: {}", input.escape_ascii());
+    }
+}
