@@ -55,6 +55,41 @@ fn half_closing_after_the_peer_has_ended_closes() {
 }
 
 #[test]
+fn half_closing_tells_the_end_behind_all_that_is_queued() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    sim.set_link(Link { buffer_bytes: 1_000, ..Link::default() });
+    let mut peer = sim.connect(address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    node.act(|cx| {
+        cx.write(id, &[1; 12_000]);
+        cx.half_close(id);
+    });
+    assert_eq!(peer.expect_end().len(), 12_000);
+}
+
+#[test]
+fn a_closed_connection_is_gone_as_soon_as_its_peer_has_ended_too() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    let link = Link { buffer_bytes: 1_000, ..Link::default() };
+    let mut peer = sim.connect_over(link.clone(), address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    // The last bytes fill the way to a peer that does not read them, so that nothing more can be written.
+    peer.stall();
+    node.act(|cx| {
+        cx.write(id, &vec![7; link.buffer_bytes]);
+        cx.close(id);
+    });
+    sim.settle();
+    assert!(!node.is_empty(), "the peer may still be sending");
+    peer.finish();
+    sim.settle();
+    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Closed)));
+    assert!(node.is_empty());
+}
+
+#[test]
 fn writing_tells_of_the_high_mark_and_drained_of_the_low_one() {
     let config = Config { output_high_bytes: 10_000, output_low_bytes: 4_000, ..Config::default() };
     let (sim, node) = stage(config, Book::default());
