@@ -180,3 +180,20 @@ fn one_that_is_closed_while_it_is_made_still_sends_what_it_was_given() {
     assert_eq!(caller.told(), [Told::Closed(id, CloseReason::Closed)], "and nothing else is told");
     assert!(caller.is_empty());
 }
+
+#[test]
+fn a_unix_socket_is_found_by_its_path() {
+    let (sim, caller, _) = stage(&[]);
+    let mut server = sim.event_loop(Config::default(), Book { echoes: true, ..Book::default() }).expect("a loop");
+    server.listen("unix:/run/app.sock").expect("it is free");
+    sim.start(server);
+    let at = Address::unix("/run/app.sock");
+    let id = caller.act(|cx| {
+        let id = cx.connect(&at, ()).expect("started");
+        cx.write(id, b"hello");
+        id
+    });
+    sim.settle();
+    assert_eq!(caller.received(), b"hello");
+    assert_eq!(caller.act(|cx| cx.peer_addr(id)), Some(at));
+}

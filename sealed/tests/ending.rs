@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::io::ErrorKind;
+
 use common::{Book, Node, SECOND, Told, address, ms};
 use sealed::sim::{Link, Simulation};
-use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Listen, Rates, Service};
+use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Listen, Rates, Service, SocketOptions};
 
 fn stage(config: Config, book: Book) -> (Simulation, Node) {
     let sim = Simulation::new(4);
@@ -158,6 +160,20 @@ fn a_listener_has_a_limit_of_its_own_and_the_others_go_on() {
     peers[0].finish();
     peers[2].expect("hello");
     assert_eq!(node.act(|cx| cx.connections_of(few)), 2);
+}
+
+#[test]
+fn a_listener_has_socket_options_of_its_own() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    let impatient = SocketOptions { silence_max: Some(SECOND * 5), ..SocketOptions::default() };
+    node.act(|cx| cx.listen(Listen::on(address("10.0.0.1:81")).socket(impatient)).expect("it is free"));
+    let mut silent = [80, 81].map(|port| sim.connect(address(&format!("10.0.0.1:{port}"))));
+    sim.settle();
+    silent.iter_mut().for_each(sealed::sim::Peer::vanish);
+    node.told();
+    sim.run_for(SECOND * 10);
+    assert!(matches!(node.told()[..], [Told::Closed(_, CloseReason::Failed(ErrorKind::TimedOut))]));
+    node.only();
 }
 
 #[test]

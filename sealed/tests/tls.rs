@@ -247,7 +247,7 @@ fn the_end_is_told_behind_what_a_rate_holds_back() {
     let id = stage.call(&stage.connector, "server.test");
     stage.client.act(|cx| {
         cx.set_rates(id, Rates { read: None, write: Some(SLOW) });
-        cx.write(id, &[7; 50_000]);
+        cx.write(id, &vec![7; 50_000]);
         cx.half_close(id);
     });
     stage.sim.run_for(SECOND * 20);
