@@ -124,3 +124,25 @@ fn a_loop_that_goes_down_takes_nobody_over() {
         assert!(peers.iter().all(sealed::sim::Peer::is_over), "seed {seed}");
     }
 }
+
+#[test]
+fn an_acceptor_that_is_full_goes_on_for_those_that_are_not() {
+    let at = address("10.0.0.1:80");
+    let of_each_loop = (Config { connections_max: 2, ..Config::default() }, Listen::on(&at));
+    let of_the_listener = (Config::default(), Listen::on(&at).connections_max(2));
+    for (config, listen) in [of_each_loop, of_the_listener] {
+        let sim = Simulation::new(1);
+        let loops = pair(&sim, config, listen);
+        let mut peers: Vec<_> = (0..4).map(|_| sim.connect(&at)).collect();
+        sim.settle();
+        assert_eq!(connections(&sim, &loops), [2, 2]);
+        let mut late = sim.connect(&at);
+        late.send("hello");
+        assert!(late.is_silent_for(SECOND), "the backlog holds it");
+        sim.with(loops[1], |event_loop: &mut EventLoop<Book>| event_loop.parts().1.close_all()).expect("it runs");
+        sim.settle();
+        peers.retain(|peer| !peer.is_over());
+        late.expect("hello");
+        assert_eq!((peers.len(), connections(&sim, &loops)), (2, vec![2, 1]));
+    }
+}
