@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     let list = std::fs::read_to_string(root.join("ccomet/tests/simulation/faults.toml")).expect("the list of faults");
     let Faults { fault: mut faults } = toml::from_str(&list).expect("a list of faults");
     faults.retain(|fault| words.iter().all(|word| fault.has(word)));
+    assert!(!faults.is_empty(), "no fault has these words");
     let tree = root.join("target/faults/tree");
     copy(&root, &tree);
     println!("without a fault");
