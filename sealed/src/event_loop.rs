@@ -49,8 +49,6 @@ pub struct EventLoop<S: Service> {
     pub(crate) signalled: Vec<i32>,
     stops_seen: u32,
     attendance: Attendance,
-    /// Accepting failed for want of descriptors or places; not to be tried before this.
-    accept_after: Option<Duration>,
 }
 
 impl<S: Service> EventLoop<S> {
@@ -81,7 +79,6 @@ impl<S: Service> EventLoop<S> {
             signalled: Vec::new(),
             stops_seen: 0,
             attendance,
-            accept_after: None,
         }
     }
 
@@ -212,9 +209,8 @@ impl<S: Service> EventLoop<S> {
 
     /// Whether something was left over that no event will announce.
     fn has_work(&self) -> bool {
-        let accepting = self.accept_after.is_none() && self.cx.listeners.iter().any(Accepting::can_accept);
         let cx = &self.cx;
-        accepting
+        cx.listeners.iter().any(Accepting::can_accept)
             || !cx.to_read.is_empty()
             || !cx.to_flush.is_empty()
             || !cx.closing.is_empty()
@@ -231,7 +227,8 @@ impl<S: Service> EventLoop<S> {
         let wheels = earliest(cx.deadlines.next_wait(cx.now), cx.timers.wheel.next_wait(cx.now));
         // When it has passed, all are gone, and only other loops are waited for.
         let limit = cx.draining_until.filter(|limit| *limit > cx.now);
-        earliest(earliest(wheels, self.accept_after.map(until)), limit.map(until))
+        let after = cx.listeners.iter().filter_map(|held| held.after).min();
+        earliest(earliest(wheels, after.map(until)), limit.map(until))
     }
 
     /// Notes what the kernel reported of a connection.

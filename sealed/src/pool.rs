@@ -338,15 +338,23 @@ impl<M> HandOver<M> {
         Self { own, mailboxes, counters, sent }
     }
 
+    /// The connections that a loop has, and those on their way to it.
+    fn load(&self, index: usize) -> u64 {
+        let counters = &self.counters[index];
+        // In this order: see where it is counted.
+        let under_way = self.sent[index].wrapping_sub(counters.taken_over.get());
+        counters.connections.get() + under_way
+    }
+
+    pub(crate) fn another_has_fewer_than(&self, connections: usize) -> bool {
+        let mut others = (0..self.mailboxes.len()).filter(|index| *index != self.own);
+        others.any(|index| self.load(index) < connections as u64)
+    }
+
     /// Hands a connection to the loop that has fewest. Gives it back where that is this one, or where the other has no
     /// place in its mailbox.
     pub(crate) fn offer(&mut self, stream: Stream, listener: ListenerId, peer: Address) -> Option<(Stream, Address)> {
-        let load = |index: &usize| {
-            let counters = &self.counters[*index];
-            // In this order: see where it is counted.
-            let under_way = self.sent[*index].wrapping_sub(counters.taken_over.get());
-            (counters.connections.get() + under_way, *index != self.own)
-        };
+        let load = |index: &usize| (self.load(*index), *index != self.own);
         let least = (0..self.mailboxes.len()).min_by_key(load).filter(|index| *index != self.own);
         let Some(least) = least else { return Some((stream, peer)) };
         match self.mailboxes[least].send(Mail::Connection(Box::new(Handed { stream, listener, peer }))) {

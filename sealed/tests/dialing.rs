@@ -133,5 +133,67 @@ fn none_to_try_and_no_room_are_errors_at_once() {
     assert!(caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).is_err()));
     sim.run_for(SECOND * 20);
     assert!(caller.is_empty());
+    assert_eq!(caller.act(|cx| cx.stats().connections), 0, "nor are they counted");
     assert_eq!(caller.told(), []);
+}
+
+#[test]
+fn families_take_turns_so_that_one_that_is_cut_off_costs_a_single_wait() {
+    let (sim, caller, _servers) = stage(&["10.0.0.1:80"]);
+    let all = addresses(&["[2001:db8::1]:80", "[2001:db8::2]:80", "[2001:db8::3]:80", "10.0.0.1:80"]);
+    for at in &all[..3] {
+        sim.set_unreachable(at.clone());
+    }
+    let start = sim.now();
+    let id = caller.act(|cx| cx.connect(Connect::to_any(all), ()).expect("started"));
+    sim.run_for(SECOND);
+    let told = caller.told_at();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1, Told::Connected(id));
+    let took = told[0].0.saturating_sub(start);
+    assert!(took >= ms(250) && took < ms(260), "{took:?}");
+}
+
+#[test]
+fn a_connection_that_was_made_leaves_no_timer_behind() {
+    let (sim, caller, _servers) = stage(&["10.0.0.1:80"]);
+    let all = addresses(&["10.0.0.1:80", "10.0.0.2:80"]);
+    let id = caller.act(|cx| cx.connect(Connect::to_any(all), ()).expect("started"));
+    sim.settle();
+    assert_eq!(caller.told(), [Told::Connected(id)]);
+    let turns = sim.turns();
+    sim.run_for(SECOND * 60);
+    assert_eq!(sim.turns(), turns, "all loops sleep");
+}
+
+#[test]
+fn one_that_is_closed_while_it_is_made_still_sends_what_it_was_given() {
+    let (sim, caller, servers) = stage(&["10.0.0.1:80"]);
+    let id = caller.act(|cx| {
+        let id = cx.connect(address("10.0.0.1:80"), ()).expect("started");
+        cx.write(id, b"last words");
+        cx.close(id);
+        id
+    });
+    sim.run_for(SECOND);
+    assert_eq!(servers[0].received(), b"last words");
+    assert_eq!(caller.told(), [Told::Closed(id, CloseReason::Closed)], "and nothing else is told");
+    assert!(caller.is_empty());
+}
+
+#[test]
+fn a_unix_socket_is_found_by_its_path() {
+    let (sim, caller, _) = stage(&[]);
+    let mut server = sim.event_loop(Config::default(), Book { echoes: true, ..Book::default() }).expect("a loop");
+    server.listen("unix:/run/app.sock").expect("it is free");
+    sim.start(server);
+    let at = Address::unix("/run/app.sock");
+    let id = caller.act(|cx| {
+        let id = cx.connect(&at, ()).expect("started");
+        cx.write(id, b"hello");
+        id
+    });
+    sim.settle();
+    assert_eq!(caller.received(), b"hello");
+    assert_eq!(caller.act(|cx| cx.peer_addr(id)), Some(at));
 }

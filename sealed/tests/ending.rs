@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 
 use common::{Book, Node, SECOND, Told, address, ms};
 use sealed::sim::{Link, Simulation};
-use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Listen, Rates, Service};
+use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Listen, Rates, Service, SocketOptions};
 
 fn stage(config: Config, book: Book) -> (Simulation, Node) {
     let sim = Simulation::new(4);
@@ -78,6 +78,41 @@ fn a_reset_is_seen_as_a_failure_and_what_was_queued_is_lost() {
     assert_eq!(node.told(), [Told::Closed(ids[0], aborted), Told::Closed(ids[1], aborted)]);
     let failures = peers.map(|mut peer| (peer.take(), peer.failure()));
     assert_eq!(failures, [(vec![], Some(ErrorKind::ConnectionReset)), (vec![], None)]);
+    assert!(node.is_empty());
+}
+
+#[test]
+fn half_closing_tells_the_end_behind_all_that_is_queued() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    sim.set_link(Link { buffer_bytes: 1_000, ..Link::default() });
+    let mut peer = sim.connect(address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    node.act(|cx| {
+        cx.write(id, &[1; 12_000]);
+        cx.half_close(id);
+    });
+    assert_eq!(peer.expect_end().len(), 12_000);
+}
+
+#[test]
+fn a_closed_connection_is_gone_as_soon_as_its_peer_has_ended_too() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    let link = Link { buffer_bytes: 1_000, ..Link::default() };
+    let mut peer = sim.connect_over(link.clone(), address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    // The last bytes fill the way to a peer that does not read them, so that nothing more can be written.
+    peer.stall();
+    node.act(|cx| {
+        cx.write(id, &vec![7; link.buffer_bytes]);
+        cx.close(id);
+    });
+    sim.settle();
+    assert!(!node.is_empty(), "the peer may still be sending");
+    peer.finish();
+    sim.settle();
+    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Closed)));
     assert!(node.is_empty());
 }
 
@@ -178,6 +213,20 @@ fn a_listener_has_a_limit_of_its_own_and_the_others_go_on() {
     peers[0].finish();
     peers[2].expect("hello");
     assert_eq!(node.act(|cx| cx.connections_of(few)), 2);
+}
+
+#[test]
+fn a_listener_has_socket_options_of_its_own() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    let impatient = SocketOptions { silence_max: Some(SECOND * 5), ..SocketOptions::default() };
+    node.act(|cx| cx.listen(Listen::on(address("10.0.0.1:81")).socket(impatient)).expect("it is free"));
+    let mut silent = [80, 81].map(|port| sim.connect(address(&format!("10.0.0.1:{port}"))));
+    sim.settle();
+    silent.iter_mut().for_each(sealed::sim::Peer::vanish);
+    node.told();
+    sim.run_for(SECOND * 10);
+    assert!(matches!(node.told()[..], [Told::Closed(_, CloseReason::Failed(ErrorKind::TimedOut))]));
+    node.only();
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn connected(sim: &Simulation) -> Peer {
 }
 
 const SLOW: Rate = Rate { bytes_per_second: 10_000, burst_bytes: 1_000 };
+const DROP_BY_DROP: Rate = Rate { bytes_per_second: 1, burst_bytes: 1 };
 
 #[test]
 fn reading_keeps_to_its_rate_and_loses_nothing() {
@@ -93,15 +94,85 @@ fn a_rate_can_be_changed_and_taken_away_while_a_connection_waits() {
     let (sim, node) = stage(false);
     let mut peer = connected(&sim);
     let id = node.only();
-    let drop_by_drop = Rate { bytes_per_second: 1, burst_bytes: 1 };
-    node.act(|cx| cx.set_rates(id, Rates { read: Some(drop_by_drop), write: None }));
+    node.act(|cx| cx.set_rates(id, Rates { read: Some(DROP_BY_DROP), write: None }));
     peer.send(vec![7; 10_000]);
-    sim.run_for(SECOND * 5);
+    // To the middle between two bytes.
+    sim.run_for(SECOND * 5 + ms(500));
     assert!(node.received().len() <= 6);
     node.act(|cx| cx.set_rates(id, Rates::default()));
     sim.run_for(ms(10));
     assert!(node.received().len() >= 9_990);
     peer.finish();
     sim.run_for(SECOND * 10);
+    assert!(node.is_empty());
+}
+
+#[test]
+fn who_sends_a_little_and_often_has_the_whole_of_its_rate() {
+    let (sim, node) = stage(false);
+    let mut peer = connected(&sim);
+    // The bucket is looked at ten times for each byte that it gets.
+    let rate = Rate { bytes_per_second: 100, burst_bytes: 10 };
+    node.act(|cx| cx.set_rates(cx.connection_ids()[0], Rates { read: Some(rate), write: None }));
+    for _ in 0..2_000 {
+        peer.send([7]);
+        sim.run_for(ms(1));
+    }
+    let received = node.received().len();
+    assert!((200..=210).contains(&received), "{received} bytes in 2 s");
+}
+
+#[test]
+fn after_a_pause_a_burst_passes_and_no_more() {
+    let (sim, node) = stage(false);
+    let mut peer = connected(&sim);
+    node.act(|cx| cx.set_rates(cx.connection_ids()[0], Rates { read: Some(SLOW), write: None }));
+    sim.run_for(SECOND * 10);
+    peer.send(vec![7; 50_000]);
+    sim.run_for(ms(10));
+    let received = node.received().len();
+    assert!((1_000..=1_100).contains(&received), "{received} bytes at once");
+}
+
+#[test]
+fn what_is_written_through_keeps_to_its_rate() {
+    let (sim, node) = stage(false);
+    let mut peer = connected(&sim);
+    let id = node.only();
+    let is_sent = node.act(|cx| {
+        cx.set_rates(id, Rates { read: None, write: Some(SLOW) });
+        cx.write_through(id, &[vec![7; 15_000].into(), vec![8; 15_000].into()])
+    });
+    assert!(!is_sent, "most of it is queued");
+    sim.run_for(SECOND);
+    let got = peer.take().len();
+    assert!((10_500..=11_000).contains(&got), "{got} bytes in the first second");
+}
+
+#[test]
+fn closing_takes_as_long_as_the_rate_makes_it() {
+    let (sim, node) = stage(false);
+    let mut peer = connected(&sim);
+    let longer_than_a_peer_may_be_silent = Config::default().linger.as_secs() * 2;
+    let bytes = vec![7; (SLOW.bytes_per_second * longer_than_a_peer_may_be_silent) as usize];
+    node.act(|cx| {
+        let id = cx.connection_ids()[0];
+        cx.set_rates(id, Rates { read: None, write: Some(SLOW) });
+        cx.write(id, &bytes);
+        cx.close(id);
+    });
+    assert_eq!(peer.expect_end().len(), bytes.len());
+}
+
+#[test]
+fn what_a_closed_connection_throws_away_is_not_held_to_its_rate() {
+    let (sim, node) = stage(false);
+    let mut peer = connected(&sim);
+    node.act(|cx| cx.set_rates(cx.connection_ids()[0], Rates { read: Some(DROP_BY_DROP), write: None }));
+    peer.send(vec![7; 50_000]);
+    sim.run_for(ms(1_500));
+    node.act(|cx| cx.close(cx.connection_ids()[0]));
+    peer.finish();
+    sim.settle();
     assert!(node.is_empty());
 }

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Book, Told, address};
-use sealed::sim::{Faults, Simulation};
+use common::{Book, SECOND, Told, address, ms};
+use sealed::sim::{Faults, LoopId, Simulation};
 use sealed::{Config, EventLoop, Listen, Spread};
 
 #[test]
@@ -53,5 +53,96 @@ fn a_unix_listener_of_a_pool_serves_all_its_loops() {
     for id in loops {
         let look = |event_loop: &mut EventLoop<Book>| event_loop.parts().1.stats().connections;
         assert_eq!(sim.with(id, look), Some(3));
+    }
+}
+
+fn book() -> Book {
+    Book { echoes: true, ends: true, ..Book::default() }
+}
+
+/// A pool whose first loop accepts for both, on 10.0.0.1:80.
+fn pair(sim: &Simulation, config: Config, listen: Listen) -> Vec<LoopId> {
+    let mut pool = sim.pool(config, 2).expect("a pool");
+    pool.spread(Spread::LeastLoaded);
+    pool.listen(listen).expect("it is free");
+    sim.start_pool(pool, |_| book()).expect("loops")
+}
+
+fn connections(sim: &Simulation, loops: &[LoopId]) -> Vec<usize> {
+    let count = |event_loop: &mut EventLoop<Book>| event_loop.parts().1.connections();
+    loops.iter().map(|id| sim.with(*id, count).expect("it runs")).collect()
+}
+
+#[test]
+fn where_a_mailbox_is_full_the_acceptor_keeps_who_comes() {
+    let sim = Simulation::new(1);
+    let at = address("10.0.0.1:80");
+    let loops = pair(&sim, Config { mailbox_messages_max: 0, ..Config::default() }, Listen::on(&at));
+    let mut peers: Vec<_> = (0..4).map(|_| sim.connect(&at)).collect();
+    for peer in &mut peers {
+        peer.send("hello");
+        peer.expect("hello");
+    }
+    assert_eq!(connections(&sim, &loops), [4, 0]);
+}
+
+#[test]
+fn who_is_handed_over_where_there_is_no_room_hears_of_it_and_is_not_counted() {
+    let sim = Simulation::new(1);
+    let (shared, own) = (address("10.0.0.1:80"), address("10.0.0.1:81"));
+    let loops = pair(&sim, Config::default(), Listen::on(&shared).connections_max(2));
+    // The first loop has so many of its own that all others are handed over.
+    let listen = |event_loop: &mut EventLoop<Book>| event_loop.listen(&own).expect("it is free");
+    sim.with(loops[0], listen).expect("it runs");
+    let busy: Vec<_> = (0..10).map(|_| sim.connect(&own)).collect();
+    sim.settle();
+    let peers: Vec<_> = (0..5).map(|_| sim.connect(&shared)).collect();
+    sim.settle();
+    assert_eq!(connections(&sim, &loops), [10, 2]);
+    assert_eq!(peers.iter().filter(|peer| peer.is_over()).count(), 3);
+    drop((busy, peers));
+    sim.settle();
+    let _next = [sim.connect(&shared), sim.connect(&shared)];
+    sim.settle();
+    assert_eq!(connections(&sim, &loops), [1, 1]);
+}
+
+#[test]
+fn a_loop_that_goes_down_takes_nobody_over() {
+    for seed in 0..20 {
+        let sim = Simulation::new(seed);
+        let at = address("10.0.0.1:80");
+        let loops = pair(&sim, Config { linger: ms(100), ..Config::default() }, Listen::on(&at));
+        sim.settle();
+        // It is stopped before it has heard of them.
+        sim.set_faults(Faults { late_wake: 1.0, delay_max: ms(100), ..Faults::default() });
+        let peers: Vec<_> = (0..4).map(|_| sim.connect(&at)).collect();
+        sim.run_for(ms(1));
+        sim.with(loops[0], |event_loop: &mut EventLoop<Book>| event_loop.parts().1.stop()).expect("it runs");
+        sim.run_for(SECOND);
+        assert!(loops.iter().all(|id| !sim.is_running(*id)), "seed {seed}: nobody is left to wait for");
+        assert!(peers.iter().all(sealed::sim::Peer::is_over), "seed {seed}");
+    }
+}
+
+#[test]
+fn an_acceptor_that_is_full_goes_on_for_those_that_are_not() {
+    let at = address("10.0.0.1:80");
+    let of_each_loop = (Config { connections_max: 2, ..Config::default() }, Listen::on(&at));
+    let of_the_listener = (Config::default(), Listen::on(&at).connections_max(2));
+    for (config, listen) in [of_each_loop, of_the_listener] {
+        let sim = Simulation::new(1);
+        let loops = pair(&sim, config, listen);
+        let mut peers: Vec<_> = (0..4).map(|_| sim.connect(&at)).collect();
+        sim.settle();
+        assert_eq!(connections(&sim, &loops), [2, 2]);
+        let mut late = sim.connect(&at);
+        late.send("hello");
+        assert!(late.is_silent_for(SECOND), "the backlog holds it");
+        sim.with(loops[1], |event_loop: &mut EventLoop<Book>| event_loop.parts().1.close_all()).expect("it runs");
+        sim.settle();
+        peers.retain(|peer| !peer.is_over());
+        late.expect("hello");
+        assert_eq!((peers.len(), connections(&sim, &loops)), (2, vec![2, 1]));
     }
 }

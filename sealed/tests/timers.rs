@@ -2,14 +2,17 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Book, Node, SECOND, Told, ms};
-use sealed::Config;
 use sealed::sim::{Faults, Simulation};
+use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service};
 
 fn node() -> (Simulation, Node) {
     let sim = Simulation::new(9);
     let node = Node::start(&sim, Config::default(), Book::default());
-    sim.settle();
+    // Between two milliseconds, as it is mostly.
+    sim.run_for(Duration::from_micros(700));
     (sim, node)
 }
 
@@ -44,6 +47,36 @@ fn a_moved_timer_runs_out_once_at_its_new_time() {
 }
 
 #[test]
+fn of_timers_that_are_due_together_those_run_out_that_are_not_cancelled() {
+    let (sim, node) = node();
+    let timers: Vec<_> = node.act(|cx| (0..8).map(|value| cx.set_timer(SECOND, value)).collect());
+    for timer in timers.iter().step_by(2) {
+        node.act(|cx| cx.cancel_timer(*timer));
+    }
+    sim.run_for(SECOND * 2);
+    let told = node.told();
+    assert_eq!(told.len(), 4);
+    for value in [1, 3, 5, 7] {
+        assert!(told.contains(&Told::Expired(value)), "{value} of {told:?}");
+    }
+}
+
+#[test]
+fn a_periodic_timer_that_is_moved_goes_on_from_there() {
+    let (sim, node) = node();
+    let (start, timer) = node.act(|cx| (cx.now(), cx.set_interval(SECOND, 7)));
+    sim.run_for(ms(300));
+    assert!(node.act(|cx| cx.move_timer(timer, SECOND)));
+    sim.run_for(SECOND * 3 + ms(500));
+    let told = node.told_at();
+    assert_eq!(told.len(), 3);
+    for ((at, _), due) in told.into_iter().zip([1_300, 2_300, 3_300].map(ms)) {
+        let at = at.saturating_sub(start);
+        assert!(at >= due && at < due + ms(5), "due at {due:?}, told at {at:?}");
+    }
+}
+
+#[test]
 fn a_periodic_timer_does_not_drift_however_late_its_loop_is() {
     let (sim, node) = node();
     // A tick may come some milliseconds late.
@@ -74,7 +107,7 @@ fn periods_that_a_loop_slept_through_are_left_out() {
     sim.run_for(SECOND * 2);
     let times: Vec<_> = node.told_at().into_iter().map(|(at, _)| at.saturating_sub(start)).collect();
     assert_eq!(times.len(), 4, "{times:?}");
-    assert_eq!(times.iter().map(std::time::Duration::as_secs).collect::<Vec<_>>(), [1, 61, 62, 63]);
+    assert_eq!(times.iter().map(Duration::as_secs).collect::<Vec<_>>(), [1, 61, 62, 63]);
     assert!(times[2].subsec_millis() < 5, "back in its rhythm: {times:?}");
 }
 
@@ -89,4 +122,51 @@ fn deferred_work_and_signals_come_in_the_next_tick_in_order() {
     sim.signal(node.id, 10);
     sim.settle();
     assert_eq!(node.told(), [Told::Signal(10), Told::Message(1), Told::Message(2), Told::Message(3)]);
+}
+
+#[test]
+fn deferred_work_waits_for_nothing_else_to_happen() {
+    let (sim, node) = node();
+    node.act(|cx| cx.defer(1));
+    sim.settle();
+    assert_eq!(node.told(), [Told::Message(1)]);
+}
+
+/// Does its work in steps, each of which defers the next.
+#[derive(Default)]
+struct Stepper {
+    steps: u32,
+    steps_of_tick: u32,
+}
+
+const STEPS: u32 = 100;
+
+impl Service for Stepper {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, _: &mut Input<'_>) {}
+
+    fn message(&mut self, cx: &mut Context<Self>, (): ()) {
+        self.steps += 1;
+        self.steps_of_tick += 1;
+        if self.steps < STEPS {
+            cx.defer(());
+        }
+    }
+
+    fn turned(&mut self, _: &mut Context<Self>) {
+        assert!(self.steps_of_tick <= 1, "others have their turn between two steps");
+        self.steps_of_tick = 0;
+    }
+}
+
+#[test]
+fn work_that_defers_itself_is_done_a_step_a_tick() {
+    let sim = Simulation::new(9);
+    let id = sim.start(sim.event_loop(Config::default(), Stepper::default()).expect("a loop"));
+    sim.with(id, |event_loop: &mut EventLoop<Stepper>| event_loop.parts().1.defer(())).expect("it runs");
+    sim.settle();
+    assert_eq!(sim.with(id, |event_loop: &mut EventLoop<Stepper>| event_loop.service().steps), Some(STEPS));
 }

@@ -9,7 +9,7 @@ use common::{Book, Node, SECOND, Told, address, ms};
 use rcgen::{CertifiedKey, KeyPair};
 use sealed::sim::{Faults, Simulation};
 use sealed::tls::{Acceptor, Connector, ServerName, rustls, server_config};
-use sealed::{Address, CloseReason, Config, Connect, Listen};
+use sealed::{Address, CloseReason, Config, Connect, Listen, Rate, Rates};
 
 /// A certificate that vouches for itself, and its key.
 fn certificate(name: &str) -> (String, String) {
@@ -215,4 +215,42 @@ fn the_end_is_not_told_to_who_has_paused_though_it_came_with_the_last_bytes() {
     stage.client.act(|cx| cx.resume(id));
     stage.sim.run_for(SECOND);
     assert_eq!(stage.client.told()[..1], [Told::Ended(id)]);
+}
+
+const SLOW: Rate = Rate { bytes_per_second: 10_000, burst_bytes: 1_000 };
+
+#[test]
+fn a_connection_outlives_the_limits_of_its_making() {
+    let stage = stage(8, Config::default());
+    let id = stage.call(&stage.connector, "server.test");
+    stage.sim.run_for(SECOND * 60);
+    stage.client.act(|cx| cx.write(id, b"still there?"));
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.client.received(), b"still there?");
+}
+
+#[test]
+fn what_is_written_before_the_handshake_is_sent_though_a_rate_holds_that_up() {
+    let stage = stage(9, Config::default());
+    let id = stage.call(&stage.connector, "server.test");
+    stage.client.act(|cx| {
+        cx.set_rates(id, Rates { read: Some(Rate { burst_bytes: 10, ..SLOW }), write: None });
+        cx.write(id, b"hello");
+    });
+    stage.sim.run_for(SECOND * 5);
+    assert_eq!(stage.client.received(), b"hello", "and comes back");
+}
+
+#[test]
+fn the_end_is_told_behind_what_a_rate_holds_back() {
+    let stage = stage(10, Config::default());
+    let id = stage.call(&stage.connector, "server.test");
+    stage.client.act(|cx| {
+        cx.set_rates(id, Rates { read: None, write: Some(SLOW) });
+        cx.write(id, &vec![7; 50_000]);
+        cx.half_close(id);
+    });
+    stage.sim.run_for(SECOND * 20);
+    assert_eq!(stage.client.received().len(), 50_000, "all of it arrives, and comes back");
+    assert!(stage.client.is_empty() && stage.server.is_empty());
 }

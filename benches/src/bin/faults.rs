@@ -1,9 +1,10 @@
-//! Whether the simulation catches anything: plants faults into a copy of the workspace, one after the other, and runs seeds
-//! until one fails.
+//! Whether the simulation catches anything: plants faults into a copy of the workspace, one after the other, and runs what is
+//! to catch each: seeds of the server until one fails, or, where a fault names it, one of the loop's own tests.
 //!
-//! `cargo faults` plants all that `ccomet/tests/simulation/faults.toml` lists; `cargo faults -- WORD` those whose name has
-//! that word; `--seeds N` gives each so many seeds (20,000). It exits with 1 where one is not caught.
+//! `cargo faults` plants all that `ccomet/tests/simulation/faults.toml` lists; `cargo faults -- WORD` those whose name or
+//! test has that word; `--seeds N` gives each so many seeds (20,000). It exits with 1 where one is not caught.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -11,6 +12,8 @@ use std::time::Instant;
 use serde::Deserialize;
 
 const SEEDS: u64 = 20_000;
+/// So many the code has to pass as it is.
+const SEEDS_WITHOUT: u64 = 500;
 
 /// What is copied: everything the simulation is built from.
 const COPIED: [&str; 9] =
@@ -31,6 +34,8 @@ struct Fault {
     /// It was in the code once.
     #[serde(default)]
     found: bool,
+    /// The file of `sealed/tests` that is to catch it. The server is not asked then.
+    test: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -41,40 +46,47 @@ fn main() -> ExitCode {
         None => SEEDS,
     };
     let list = std::fs::read_to_string(root.join("ccomet/tests/simulation/faults.toml")).expect("the list of faults");
-    let Faults { fault: faults } = toml::from_str(&list).expect("a list of faults");
+    let Faults { fault: mut faults } = toml::from_str(&list).expect("a list of faults");
+    faults.retain(|fault| words.iter().all(|word| fault.has(word)));
+    assert!(!faults.is_empty(), "no fault has these words");
     let tree = root.join("target/faults/tree");
     copy(&root, &tree);
     println!("without a fault");
-    let clean = run(&tree, seeds.min(500));
-    assert!(clean.caught.is_none() && clean.built, "the code as it is must pass:\n{}", clean.output);
-    let mut missed = Vec::new();
-    let chosen: Vec<&Fault> =
-        faults.iter().filter(|fault| words.iter().all(|word| fault.name.contains(word.as_str()))).collect();
-    for fault in &chosen {
-        let start = Instant::now();
-        let file = tree.join(&fault.file);
-        let text = std::fs::read_to_string(&file).expect("the file of a fault");
-        assert_eq!(
-            text.matches(&fault.old).count(),
-            1,
-            "{}: `old` stands exactly once in {}",
-            fault.name,
-            fault.file.display()
-        );
-        std::fs::write(&file, text.replace(&fault.old, &fault.new)).expect("written");
-        let outcome = run(&tree, seeds);
-        std::fs::write(&file, &text).expect("written");
-        assert!(outcome.built, "{} does not compile:\n{}", fault.name, outcome.output);
-        let once = if fault.found { " (once in the code)" } else { "" };
-        if let Some(caught) = outcome.caught {
-            println!("caught by {caught:<24} {:>3} s  {}{once}", start.elapsed().as_secs(), fault.name);
-        } else {
-            println!("NOT caught by {seeds} seeds  {}{once}", fault.name);
-            missed.push(&fault.name);
-        }
+    for test in faults.iter().map(|fault| &fault.test).collect::<BTreeSet<_>>() {
+        let clean = run(&tree, test.as_deref(), seeds.min(SEEDS_WITHOUT));
+        assert!(clean.caught.is_none() && clean.built, "the code as it is must pass:\n{}", clean.output);
     }
-    println!("{} of {} faults caught", chosen.len() - missed.len(), chosen.len());
-    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let caught = faults.iter().filter(|fault| is_caught(&tree, fault, seeds)).count();
+    println!("{caught} of {} faults caught", faults.len());
+    if caught == faults.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Fault {
+    fn has(&self, word: &str) -> bool {
+        self.name.contains(word) || self.test.as_ref().is_some_and(|test| test.contains(word))
+    }
+
+    /// The text of its file with the fault in it.
+    fn plant(&self, text: &str) -> String {
+        let count = text.matches(&self.old).count();
+        assert_eq!(count, 1, "{}: `old` stands exactly once in {}", self.name, self.file.display());
+        text.replace(&self.old, &self.new)
+    }
+}
+
+/// Plants a fault, runs what is to catch it, takes it out again, and says what came of it.
+fn is_caught(tree: &Path, fault: &Fault, seeds: u64) -> bool {
+    let start = Instant::now();
+    let file = tree.join(&fault.file);
+    let text = std::fs::read_to_string(&file).expect("the file of a fault");
+    std::fs::write(&file, fault.plant(&text)).expect("written");
+    let outcome = run(tree, fault.test.as_deref(), seeds);
+    std::fs::write(&file, &text).expect("written");
+    assert!(outcome.built, "{} does not compile:\n{}", fault.name, outcome.output);
+    let once = if fault.found { " (once in the code)" } else { "" };
+    let by = outcome.caught.as_ref().map_or("NOT caught".to_owned(), |by| format!("caught by {by}"));
+    println!("{by:<34} {:>3} s  {}{once}", start.elapsed().as_secs(), fault.name);
+    outcome.caught.is_some()
 }
 
 struct Outcome {
@@ -84,36 +96,47 @@ struct Outcome {
     output: String,
 }
 
-fn run(tree: &Path, seeds: u64) -> Outcome {
-    let cargo = |arguments: &[&str]| {
-        let target = tree.with_file_name("target");
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["test", "-q", "--locked"]).args(arguments);
-        let output = command.current_dir(tree).env("CARGO_TARGET_DIR", target).output().expect("cargo");
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.success(), text)
-    };
-    let sealed = ["-p", "sealed", "--test", "simulated"];
+fn run(tree: &Path, test: Option<&str>, seeds: u64) -> Outcome {
+    let sealed = ["-p", "sealed", "--test", test.unwrap_or("simulated")];
     let server = ["-p", "ccomet", "--test", "simulation"];
-    for tests in [sealed, server] {
-        let (built, output) = cargo(&[&tests[..], &["--no-run"]].concat());
+    let asked = if test.is_some() { &[sealed][..] } else { &[sealed, server] };
+    for tests in asked {
+        let (built, output) = cargo(tree, &[&tests[..], &["--no-run"]].concat());
         if !built {
             return Outcome { built, caught: None, output };
         }
     }
+    if let Some(test) = test {
+        let (passed, output) = cargo(tree, &sealed);
+        let caught = Some(format!("sealed/tests/{test}.rs")).filter(|_| !passed);
+        return Outcome { built: true, caught, output };
+    }
     // The loop alone, with seeds of its own in each of its tests.
-    let (passed, output) = cargo(&[&sealed[..], &["--", "in_a_storm", "wake_up"]].concat());
+    let (passed, output) = cargo(tree, &[&sealed[..], &["--", "in_a_storm", "wake_up"]].concat());
     if !passed {
         let seed = output.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or("0");
         return Outcome { built: true, caught: Some(format!("sealed alone, seed {seed}")), output };
     }
+    run_server(tree, &server, seeds)
+}
+
+fn run_server(tree: &Path, tests: &[&str], seeds: u64) -> Outcome {
     let count = seeds.to_string();
-    let (passed, output) = cargo(&[&server[..], &["--", "--seeds", &count, "--until-failure"]].concat());
+    let (passed, output) = cargo(tree, &[tests, &["--", "--seeds", &count, "--until-failure"]].concat());
     // "N of M seeds passed": M have been run. A process that went down altogether has no last word.
     let ran = output.lines().rev().find_map(|line| line.split_once(" seeds passed")?.0.rsplit(' ').next());
     let seed = output.lines().find_map(|line| line.strip_prefix("seed ")?.split(' ').next());
     let caught = format!("{:>5} seeds, seed {}", ran.unwrap_or("1"), seed.unwrap_or("unknown"));
     Outcome { built: true, caught: Some(caught).filter(|_| !passed), output }
+}
+
+fn cargo(tree: &Path, arguments: &[&str]) -> (bool, String) {
+    let target = tree.with_file_name("target");
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["test", "-q", "--locked"]).args(arguments);
+    let output = command.current_dir(tree).env("CARGO_TARGET_DIR", target).output().expect("cargo");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.success(), text)
 }
 
 /// Copies what is needed, removes what is not there any more, and leaves files alone that are the same, so that little is

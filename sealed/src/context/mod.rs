@@ -325,6 +325,8 @@ pub(crate) struct Accepting {
     pub(crate) listener: Option<Listener>,
     /// Connections may be waiting. Edge-triggered: the kernel says so once.
     pub(crate) ready: bool,
+    /// Accepting failed for want of descriptors or places; not to be tried before this.
+    pub(crate) after: Option<Duration>,
     pub(crate) connections: usize,
     pub(crate) connections_max: usize,
     /// Accepts for all loops of the pool, not for this one alone.

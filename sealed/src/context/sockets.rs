@@ -147,6 +147,7 @@ impl<S: Service> Context<S> {
         }
         self.listeners.push(Accepting {
             ready: listener.is_some(),
+            after: None,
             listener,
             connections: 0,
             connections_max: listen.connections_max,

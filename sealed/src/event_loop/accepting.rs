@@ -17,19 +17,22 @@ use crate::service::Service;
 impl Accepting {
     /// Whether there may be somebody who can be accepted.
     pub(super) fn can_accept(&self) -> bool {
-        self.ready && self.connections < self.connections_max
+        // Who accepts for all may be full itself.
+        self.ready && self.after.is_none() && (self.for_all || self.has_room())
+    }
+
+    fn has_room(&self) -> bool {
+        self.connections < self.connections_max
     }
 }
 
 impl<S: Service> EventLoop<S> {
     pub(super) fn accept(&mut self) {
-        if self.accept_after.is_some_and(|after| self.cx.now < after) {
-            return;
-        }
-        self.accept_after = None;
         for index in 0..self.cx.listeners.len() {
+            let held = &mut self.cx.listeners[index];
+            held.after = held.after.filter(|after| self.cx.now < *after);
             let mut budget = self.cx.config.accepts_per_tick;
-            while budget > 0 && self.accept_after.is_none() && self.cx.listeners[index].can_accept() {
+            while budget > 0 && self.cx.listeners[index].can_accept() {
                 self.accept_one(index);
                 budget -= 1;
             }
@@ -37,8 +40,9 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn accept_one(&mut self, index: usize) {
-        if self.is_full() {
-            return self.pause_accepting();
+        let has_room = !self.is_full() && self.cx.listeners[index].has_room();
+        if !has_room && !self.another_has_room(index) {
+            return self.pause_accepting(index);
         }
         let held = &mut self.cx.listeners[index];
         let Some(listener) = &held.listener else { return };
@@ -51,7 +55,7 @@ impl<S: Service> EventLoop<S> {
                 }
                 // The peer gave up while it waited; others may be behind it.
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => return,
-                _ => return self.pause_accepting(),
+                _ => return self.pause_accepting(index),
             },
         };
         let listener = ListenerId(index as u32);
@@ -59,11 +63,20 @@ impl<S: Service> EventLoop<S> {
             Some(hand_over) if held.for_all => hand_over.offer(stream, listener, peer),
             _ => Some((stream, peer)),
         };
+        // What another was to have, and could not be given, is closed where there is no room for it here.
         if let Some((stream, peer)) = kept
-            && self.take_in(stream, listener, &peer).is_err()
+            && (!has_room || self.take_in(stream, listener, &peer).is_err())
         {
-            self.pause_accepting();
+            self.pause_accepting(index);
         }
+    }
+
+    /// Whether this loop accepts for others, one of which is sure to have room.
+    fn another_has_room(&self, index: usize) -> bool {
+        let held = &self.cx.listeners[index];
+        let connections_max = held.connections_max.min(self.cx.config.connections_max);
+        let hand_over = self.cx.hand_over.as_ref().filter(|_| held.for_all);
+        hand_over.is_some_and(|hand_over| hand_over.another_has_fewer_than(connections_max))
     }
 
     /// Takes over a connection that another loop has accepted. Where there is no room for it, it is closed.
@@ -114,8 +127,8 @@ impl<S: Service> EventLoop<S> {
 
     /// Lets the backlog hold who comes until a connection is freed, or a while has passed: the kernel would report
     /// the same failure at once, for ever.
-    fn pause_accepting(&mut self) {
+    fn pause_accepting(&mut self, index: usize) {
         self.cx.counters.accept_pauses.add(1);
-        self.accept_after = Some(self.cx.now + self.cx.config.accept_retry);
+        self.cx.listeners[index].after = Some(self.cx.now + self.cx.config.accept_retry);
     }
 }

@@ -135,7 +135,7 @@ impl<S: Service> EventLoop<S> {
         closing.clear();
         closing.shrink_to(64);
         cx.closing = closing;
-        self.accept_after = None;
+        self.cx.listeners.iter_mut().for_each(|held| held.after = None);
         self.shrink();
     }
 
