@@ -144,7 +144,7 @@ impl Default for RequestDecoder {
 }
 
 /// Looks for the empty line from where the last search ended, and enforces what can be known on the way.
-fn find_head_end(
+pub(crate) fn find_head_end(
     input: &[u8],
     searched: &mut u32,
     line_end: &mut u32,

@@ -240,7 +240,7 @@ fn strip_authority(target: &str) -> Result<&str, DecodeError> {
 }
 
 /// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
-fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = if let Some(rest) = value.strip_prefix(b"[") {
         let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
         let address = std::str::from_utf8(&rest[..end]).ok();
@@ -272,7 +272,7 @@ fn is_port(digits: &[u8]) -> bool {
 
 /// RFC 9112, 6.3: where `chunked` is not last, nobody knows where the body ends. Before it, only once, there might be
 /// another coding, which is not understood here.
-fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
     let mut codings =
         value.rsplit(|byte| *byte == b',').map(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
     match (codings.next(), codings.next()) {
@@ -282,7 +282,7 @@ fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
     }
 }
 
-fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
+pub(crate) fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(DecodeError::ContentLength);
     }
@@ -295,14 +295,14 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-fn check_value(value: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn check_value(value: &[u8]) -> Result<(), DecodeError> {
     let allowed = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
     if value.iter().all(allowed) { Ok(()) } else { Err(DecodeError::Header) }
 }
 
 /// Every CR is followed by LF, and every LF comes after CR: what different readers take for the end of a line is
 /// what smuggling is made of.
-fn check_line_ends(bytes: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn check_line_ends(bytes: &[u8]) -> Result<(), DecodeError> {
     let mut previous = 0;
     for byte in bytes {
         if (*byte == b'\n') != (previous == b'\r') {

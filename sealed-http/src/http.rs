@@ -7,7 +7,7 @@ use sealed::{ConnectionId, Context, Mailbox, TimerId};
 
 use crate::handler::Handler;
 use crate::response::{Response, encode_chunk, encode_last_chunk};
-use crate::server::{Phase, Server, Shared};
+use crate::server::{Due, Phase, Server, ServerTimer, Shared};
 
 /// A handler's way to its connections. An id that is stale, or has nothing to be answered, is harmless: nothing happens.
 pub struct Http<'a, H: Handler> {
@@ -115,7 +115,7 @@ impl<H: Handler> Http<'_, H> {
 
     /// Sets a timer, for which [`Handler::expired`] is called once, with this value.
     pub fn set_timer(&mut self, delay: Duration, value: H::Timer) -> TimerId {
-        self.cx.set_timer(delay, value)
+        self.cx.set_timer(delay, ServerTimer(Due::Handler(value)))
     }
 
     /// Sets a timer, for which [`Handler::expired`] is called after every `period`, each time with this value.
@@ -123,7 +123,7 @@ impl<H: Handler> Http<'_, H> {
     where
         H::Timer: Clone,
     {
-        self.cx.set_interval(period, value)
+        self.cx.set_interval(period, ServerTimer(Due::Handler(value)))
     }
 
     /// Time since 1970 by the calendar clock.

@@ -40,24 +40,31 @@
 //! HTTP/2, TLS, compression, files: put a proxy in front. Bodies are collected before the handler sees them.
 
 mod chunked;
+mod client;
 mod cors;
 mod decoder;
 mod error;
+mod fetch;
 mod handler;
 mod head;
 mod http;
 mod limits;
 mod query;
 mod response;
+mod response_decoder;
+mod response_head;
 mod server;
 
 pub use cors::{Cors, Field, Origins};
 pub use decoder::{Event, RequestDecoder};
 pub use error::DecodeError;
+pub use fetch::{BadTarget, Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
 pub use handler::{Handler, Request};
 pub use head::{Method, RequestHead};
 pub use http::Http;
 pub use limits::{HEADERS_MAX, Limits};
 pub use query::{BadEncoding, Query, decode_segment};
 pub use response::{BadHeaderValue, CONTINUE, Response, encode_chunk, encode_last_chunk, reason};
-pub use server::{Connection, Server, Settings};
+pub use response_decoder::{ResponseDecoder, ResponseEvent};
+pub use response_head::{Asked, ResponseHead};
+pub use server::{Connection, Server, ServerTimer, Settings};

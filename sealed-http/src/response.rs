@@ -241,11 +241,11 @@ fn assert_name(name: &str) {
     assert!(!framing.iter().any(|written| name.eq_ignore_ascii_case(written)), "the encoder writes {name} itself");
 }
 
-fn is_value(value: &str) -> bool {
+pub(crate) fn is_value(value: &str) -> bool {
     value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
-fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
