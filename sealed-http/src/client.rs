@@ -22,7 +22,7 @@ const UNSENT_MAX: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     pools: Vec<Pool>,
-    fetches: HashMap<FetchId, Held>,
+    fetches: HashMap<FetchId, Exchange>,
     lines: HashMap<ConnectionId, Line>,
     last_fetch: u64,
 }
@@ -54,7 +54,7 @@ struct Line {
 
 /// A request whose outcome has not been told.
 #[derive(Debug)]
-struct Held {
+struct Exchange {
     upstream: usize,
     connection: Option<ConnectionId>,
     request: Bytes,
@@ -62,9 +62,7 @@ struct Held {
     unsent: Vec<u8>,
     body_is_open: bool,
     answer_is_streamed: bool,
-    may_be_retried: bool,
-    /// A kept connection was closed under it: only a new one will do.
-    wants_new: bool,
+    retry: Retry,
     asked: Asked,
     limits: Limits,
     silence_max: std::time::Duration,
@@ -72,7 +70,16 @@ struct Held {
     limit: Option<TimerId>,
 }
 
-impl Held {
+/// Whether a request may be sent again where a kept connection was closed under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    Never,
+    Once,
+    /// It is: only a new connection will do.
+    Begun,
+}
+
+impl Exchange {
     fn new(upstream: usize, host: &str, fetch: &Fetch) -> Self {
         let mut limits = fetch.limits;
         if fetch.answer_is_streamed {
@@ -85,8 +92,7 @@ impl Held {
             unsent: Vec::new(),
             body_is_open: fetch.body_is_streamed,
             answer_is_streamed: fetch.answer_is_streamed,
-            may_be_retried: fetch.is_idempotent() && !fetch.body_is_streamed,
-            wants_new: false,
+            retry: if fetch.is_idempotent() && !fetch.body_is_streamed { Retry::Once } else { Retry::Never },
             asked: fetch.asked(),
             limits,
             silence_max: fetch.silence_max,
@@ -117,16 +123,16 @@ impl<H: Handler> Http<'_, H> {
             self.fail_later(id, FetchError::Unknown);
             return id;
         };
-        let mut held = Held::new(upstream.0, &pool.upstream.host, fetch);
+        let mut exchange = Exchange::new(upstream.0, &pool.upstream.host, fetch);
         let is_busy = pool.connections >= pool.upstream.connections_max
             && pool.idle.is_empty()
             && pool.waiting.len() >= pool.upstream.waiting_max;
         if !is_busy {
             pool.waiting.push_back(id);
-            held.limit =
+            exchange.limit =
                 fetch.limit.map(|limit| self.cx.set_timer(limit, ServerTimer(Due::Fetch(id, FetchError::TimedOut))));
         }
-        client.fetches.insert(id, held);
+        client.fetches.insert(id, exchange);
         if is_busy {
             self.fail_later(id, FetchError::Busy);
         } else {
@@ -153,21 +159,19 @@ impl<H: Handler> Http<'_, H> {
         let mut out = Vec::new();
         encode_last_chunk(&mut out);
         self.write_encoded(id, &out);
-        if let Some(held) = self.shared.client.fetches.get_mut(&id) {
-            held.body_is_open = false;
+        if let Some(exchange) = self.shared.client.fetches.get_mut(&id) {
+            exchange.body_is_open = false;
         }
     }
 
     fn write_encoded(&mut self, id: FetchId, bytes: &[u8]) -> bool {
-        let held = self.shared.client.fetches.get_mut(&id).filter(|held| held.body_is_open);
-        let Some(held) = held else { return false };
-        match held.connection {
-            Some(connection) => self.cx.write(connection, bytes),
-            None => {
-                held.unsent.extend_from_slice(bytes);
-                held.unsent.len() < UNSENT_MAX
-            }
+        let exchange = self.shared.client.fetches.get_mut(&id).filter(|exchange| exchange.body_is_open);
+        let Some(exchange) = exchange else { return false };
+        if let Some(connection) = exchange.connection {
+            return self.cx.write(connection, bytes);
         }
+        exchange.unsent.extend_from_slice(bytes);
+        exchange.unsent.len() < UNSENT_MAX
     }
 
     /// Tells of a failure that is known before the call returns which the caller is in.
@@ -179,7 +183,8 @@ impl<H: Handler> Http<'_, H> {
     fn send_waiting(&mut self, upstream: usize) {
         loop {
             let Some(fetch) = self.shared.client.pools[upstream].waiting.front().copied() else { return };
-            let wants_new = self.shared.client.fetches.get(&fetch).is_some_and(|held| held.wants_new);
+            let wants_new =
+                self.shared.client.fetches.get(&fetch).is_some_and(|exchange| exchange.retry == Retry::Begun);
             let pool = &mut self.shared.client.pools[upstream];
             let kept = if wants_new { None } else { pool.idle.pop() };
             let connection = if let Some(kept) = kept {
@@ -210,31 +215,33 @@ impl<H: Handler> Http<'_, H> {
 
     fn send(&mut self, id: FetchId, connection: ConnectionId) {
         let client = &mut self.shared.client;
-        let (Some(held), Some(line)) = (client.fetches.get_mut(&id), client.lines.get_mut(&connection)) else { return };
-        held.connection = Some(connection);
+        let (Some(exchange), Some(line)) = (client.fetches.get_mut(&id), client.lines.get_mut(&connection)) else {
+            return;
+        };
+        exchange.connection = Some(connection);
         (line.fetch, line.is_answered) = (Some(id), false);
-        self.cx.set_deadline(connection, held.silence_max);
-        self.cx.write_bytes(connection, held.request.clone());
-        self.cx.write(connection, &std::mem::take(&mut held.unsent));
+        self.cx.set_deadline(connection, exchange.silence_max);
+        self.cx.write_bytes(connection, exchange.request.clone());
+        self.cx.write(connection, &std::mem::take(&mut exchange.unsent));
     }
 
     /// Takes a request out, and closes the connection that is busy with it.
-    fn give_up(&mut self, id: FetchId) -> Option<Held> {
+    fn give_up(&mut self, id: FetchId) -> Option<Exchange> {
         let client = &mut self.shared.client;
-        let held = client.fetches.remove(&id)?;
-        if let Some(limit) = held.limit {
+        let exchange = client.fetches.remove(&id)?;
+        if let Some(limit) = exchange.limit {
             self.cx.cancel_timer(limit);
         }
-        match held.connection {
+        match exchange.connection {
             Some(connection) => {
                 if let Some(line) = client.lines.get_mut(&connection) {
                     line.fetch = None;
                 }
                 self.cx.abort(connection);
             }
-            None => client.pools[held.upstream].waiting.retain(|waiting| *waiting != id),
+            None => client.pools[exchange.upstream].waiting.retain(|waiting| *waiting != id),
         }
-        Some(held)
+        Some(exchange)
     }
 
     /// Closes connections that nobody needs, for the loop is going down.
@@ -248,16 +255,16 @@ impl<H: Handler> Http<'_, H> {
 
     /// A response is complete: its connection is kept for the next request, or closed. Returns the request, and the
     /// response's head where that was collected.
-    fn complete(&mut self, connection: ConnectionId, is_clean: bool) -> Option<(FetchId, Held, Vec<u8>)> {
+    fn complete(&mut self, connection: ConnectionId, is_clean: bool) -> Option<(FetchId, Exchange, Vec<u8>)> {
         let client = &mut self.shared.client;
         let line = client.lines.get_mut(&connection)?;
         let id = line.fetch.take()?;
         let head = std::mem::take(&mut line.head);
-        let held = client.fetches.remove(&id)?;
-        if let Some(limit) = held.limit {
+        let exchange = client.fetches.remove(&id)?;
+        if let Some(limit) = exchange.limit {
             self.cx.cancel_timer(limit);
         }
-        let is_sent = !held.body_is_open && self.cx.queued(connection) == 0;
+        let is_sent = !exchange.body_is_open && self.cx.queued(connection) == 0;
         if line.keep_alive && is_clean && is_sent && !self.cx.is_draining() {
             line.is_reused = true;
             let pool = &mut client.pools[line.upstream];
@@ -266,7 +273,7 @@ impl<H: Handler> Http<'_, H> {
         } else {
             self.cx.close(connection);
         }
-        Some((id, held, head))
+        Some((id, exchange, head))
     }
 }
 
@@ -292,9 +299,9 @@ impl<H: Handler> Server<H> {
 
     /// A request has failed.
     pub(crate) fn fail(&mut self, cx: &mut Context<Self>, id: FetchId, error: FetchError) {
-        let held = self.with(cx, |_, http| http.give_up(id));
-        // One that never was of any upstream is not held.
-        if held.is_some() || error == FetchError::Unknown {
+        let exchange = self.with(cx, |_, http| http.give_up(id));
+        // One that never was of any upstream is not exchange.
+        if exchange.is_some() || error == FetchError::Unknown {
             self.tell(cx, id, Fetched::Failed(error));
         }
     }
@@ -311,29 +318,29 @@ impl<H: Handler> Server<H> {
                 }
                 return;
             };
-            let Some(held) = client.fetches.get_mut(&fetch) else { return cx.abort(id) };
+            let Some(exchange) = client.fetches.get_mut(&fetch) else { return cx.abort(id) };
             line.is_answered |= !input.is_empty();
-            let (used, event) = match line.decoder.decode(input.bytes(), held.asked, &held.limits) {
+            let (used, event) = match line.decoder.decode(input.bytes(), exchange.asked, &exchange.limits) {
                 Ok(decoded) => decoded,
                 Err(error) => return self.fail(cx, fetch, FetchError::Malformed(error)),
             };
             let bytes = input.take(used);
             if used > 0 {
-                cx.set_deadline(id, held.silence_max);
+                cx.set_deadline(id, exchange.silence_max);
             }
             match event {
                 ResponseEvent::Incomplete => return,
                 ResponseEvent::Interim(_) => {}
                 ResponseEvent::Head(head) => {
                     line.keep_alive = head.keep_alive();
-                    if held.answer_is_streamed {
+                    if exchange.answer_is_streamed {
                         self.tell(cx, fetch, Fetched::Head(head));
                     } else {
                         line.head.extend_from_slice(bytes);
                     }
                 }
-                ResponseEvent::Data(data) if held.answer_is_streamed => self.tell(cx, fetch, Fetched::Data(data)),
-                ResponseEvent::Data(data) => held.body.extend_from_slice(data),
+                ResponseEvent::Data(data) if exchange.answer_is_streamed => self.tell(cx, fetch, Fetched::Data(data)),
+                ResponseEvent::Data(data) => exchange.body.extend_from_slice(data),
                 ResponseEvent::End => self.finish(cx, id, input.is_empty()),
                 ResponseEvent::Switched => return self.fail(cx, fetch, FetchError::Switched),
             }
@@ -342,17 +349,17 @@ impl<H: Handler> Server<H> {
 
     /// A response has ended. The connection is given back before that is told, so that the next request can have it.
     fn finish(&mut self, cx: &mut Context<Self>, connection: ConnectionId, is_clean: bool) {
-        let Some((id, held, head)) = self.with(cx, |_, http| http.complete(connection, is_clean)) else { return };
-        if held.answer_is_streamed {
+        let Some((id, exchange, head)) = self.with(cx, |_, http| http.complete(connection, is_clean)) else { return };
+        if exchange.answer_is_streamed {
             self.tell(cx, id, Fetched::End);
         } else {
-            let fetched = match ResponseHead::parse(&head, held.asked, &held.limits) {
-                Ok(head) => Fetched::Whole(head, &held.body),
+            let fetched = match ResponseHead::parse(&head, exchange.asked, &exchange.limits) {
+                Ok(head) => Fetched::Whole(head, &exchange.body),
                 Err(error) => Fetched::Failed(FetchError::Malformed(error)),
             };
             self.tell(cx, id, fetched);
         }
-        self.with(cx, |_, http| http.send_waiting(held.upstream));
+        self.with(cx, |_, http| http.send_waiting(exchange.upstream));
     }
 
     /// A server will send no more.
@@ -373,11 +380,11 @@ impl<H: Handler> Server<H> {
         pool.connections -= 1;
         pool.idle.retain(|idle| *idle != id);
         if let Some(fetch) = line.fetch
-            && let Some(held) = client.fetches.get_mut(&fetch)
+            && let Some(exchange) = client.fetches.get_mut(&fetch)
         {
-            held.connection = None;
-            if held.may_be_retried && line.is_reused && !line.is_answered {
-                (held.may_be_retried, held.wants_new) = (false, true);
+            exchange.connection = None;
+            if exchange.retry == Retry::Once && line.is_reused && !line.is_answered {
+                exchange.retry = Retry::Begun;
                 pool.waiting.push_front(fetch);
             } else {
                 self.fail(cx, fetch, FetchError::from_close(reason));
@@ -398,7 +405,7 @@ impl<H: Handler> Server<H> {
     pub(crate) fn outgoing_drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let fetch = self.shared.client.lines.get(&id).and_then(|line| line.fetch);
         if let Some(fetch) = fetch
-            && self.shared.client.fetches.get(&fetch).is_some_and(|held| held.body_is_open)
+            && self.shared.client.fetches.get(&fetch).is_some_and(|exchange| exchange.body_is_open)
         {
             self.tell(cx, fetch, Fetched::Drained);
         }

@@ -59,7 +59,7 @@ impl Upstream {
     #[must_use]
     pub fn host(mut self, host: &str) -> Self {
         assert!(is_host(host.as_bytes()), "not a host: {host:?}");
-        self.host = host.to_owned();
+        host.clone_into(&mut self.host);
         self
     }
 

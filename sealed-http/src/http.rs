@@ -146,6 +146,11 @@ impl<H: Handler> Http<'_, H> {
         self.cx.mailbox()
     }
 
+    /// Starts to go down, as a signal would make it.
+    pub fn stop(&mut self) {
+        self.cx.stop();
+    }
+
     /// Whether the server is going down.
     pub fn is_draining(&self) -> bool {
         self.cx.is_draining()

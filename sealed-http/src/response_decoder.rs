@@ -136,11 +136,14 @@ impl ResponseDecoder {
                 Ok((length, ResponseEvent::Data(&input[..length])))
             }
             State::ToTheEnd(total) => {
-                *total += input.len() as u64;
-                if *total > limits.body_bytes_max {
+                // However it is split, as much is told before the error.
+                let room = usize::try_from(limits.body_bytes_max.saturating_sub(*total)).unwrap_or(usize::MAX);
+                if room == 0 {
                     return Err(DecodeError::BodyTooLarge);
                 }
-                Ok((input.len(), ResponseEvent::Data(input)))
+                let length = room.min(input.len());
+                *total += length as u64;
+                Ok((length, ResponseEvent::Data(&input[..length])))
             }
             State::Chunked(chunked) => {
                 let (used, chunk) = chunked.decode(input, limits)?;

@@ -53,7 +53,7 @@ impl<'a> ResponseHead<'a> {
         match response.parse(bytes) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(DecodeError::StatusLine),
-            Err(error) => return Err(what_is_wrong(error)),
+            Err(error) => return Err(what_is_wrong(error, bytes)),
         }
         let status = response.code.filter(|status| *status >= 100).ok_or(DecodeError::StatusLine)?;
         let version_minor = response.version.ok_or(DecodeError::Version)?;
@@ -164,11 +164,11 @@ impl Fields {
     }
 }
 
-fn what_is_wrong(error: httparse::Error) -> DecodeError {
+fn what_is_wrong(error: httparse::Error, bytes: &[u8]) -> DecodeError {
     match error {
         httparse::Error::TooManyHeaders => DecodeError::HeadTooLarge,
         httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::NewLine => DecodeError::Header,
-        httparse::Error::Version => DecodeError::Version,
+        httparse::Error::Version if bytes.starts_with(b"HTTP/") => DecodeError::Version,
         _ => DecodeError::StatusLine,
     }
 }

@@ -3,6 +3,8 @@
 //! Each case is fed whole, a byte at a time, and split in two at every position; then the connection ends. RFC numbers are
 //! 9110 and 9112.
 
+use std::fmt::Write as _;
+
 use sealed_http::{Asked, DecodeError as E, Limits, ResponseDecoder, ResponseEvent};
 
 /// What is fed, why, and what is told of all responses in it: status, whether the connection is kept, body. `end` stands where one
@@ -16,20 +18,20 @@ macro_rules! ok {
 
 fn decode(pieces: &[&[u8]], asked: Asked, limits: &Limits) -> Result<String, E> {
     let mut decoder = ResponseDecoder::new();
-    let (mut held, mut told) = (Vec::new(), String::new());
+    let (mut input, mut told) = (Vec::new(), String::new());
     for piece in pieces {
-        held.extend_from_slice(piece);
+        input.extend_from_slice(piece);
         loop {
-            let (used, event) = decoder.decode(&held, asked, limits)?;
+            let (used, event) = decoder.decode(&input, asked, limits)?;
             let more = match event {
-                ResponseEvent::Incomplete => false,
+                ResponseEvent::Incomplete | ResponseEvent::Switched => false,
                 ResponseEvent::Interim(head) => {
-                    told += &format!("({})", head.status());
+                    let _ = write!(told, "({})", head.status());
                     true
                 }
                 ResponseEvent::Head(head) => {
                     let kept = if head.keep_alive() { "keep" } else { "close" };
-                    told += &format!("{} {kept} ", head.status());
+                    let _ = write!(told, "{} {kept} ", head.status());
                     true
                 }
                 ResponseEvent::Data(data) => {
@@ -38,17 +40,16 @@ fn decode(pieces: &[&[u8]], asked: Asked, limits: &Limits) -> Result<String, E> 
                 }
                 ResponseEvent::End => {
                     told += ".";
-                    !held[used..].is_empty()
+                    !input[used..].is_empty()
                 }
-                ResponseEvent::Switched => false,
             };
-            held.drain(..used);
+            input.drain(..used);
             if !more {
                 break;
             }
         }
     }
-    let (_, last) = decoder.decode(&held, asked, limits)?;
+    let (_, last) = decoder.decode(&input, asked, limits)?;
     if matches!(last, ResponseEvent::Switched) {
         told += "switched";
     }
@@ -160,7 +161,8 @@ fn what_is_refused() {
 
 #[test]
 fn a_204_with_a_body_ends_the_connection() {
-    let cases: &[Case] = &[("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", "9112 6.1", Ok("204 close ."))];
+    let cases: &[Case] =
+        &[("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", "9112 6.1", Ok("204 close ."))];
     check(cases, Asked::Other, &Limits::default());
 }
 
