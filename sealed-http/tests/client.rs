@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use sealed::sim::{Faults, Host, LoopId, Peer, Random, Simulation};
-use sealed::{Address, Config, ConnectionId, EventLoop, Stopper};
+use sealed::tls::{Acceptor, Connector, ServerName};
+use sealed::{Address, Config, ConnectionId, EventLoop, Listen, Stopper};
 use sealed_http::{
     DecodeError, Fetch, FetchError, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream,
     UpstreamId,
@@ -444,6 +445,38 @@ impl Handler for Echo {
     fn expired(&mut self, http: &mut Http<'_, Self>, _: sealed::TimerId, (id, text): Self::Timer) {
         http.respond(id, &Response::new(200).body(text).closing());
     }
+}
+
+#[test]
+fn what_is_asked_by_tls_is_answered_and_only_by_whom_it_was_meant_for() {
+    let sim = Simulation::new(9);
+    let made = rcgen::generate_simple_self_signed(["api.test".to_owned()]).expect("a certificate");
+    let certificate = made.cert.pem();
+    let key = rcgen::KeyPair::serialize_pem(&made.signing_key);
+    let acceptor = Acceptor::from_pem(certificate.as_bytes(), key.as_bytes()).expect("it is good");
+    let connector = Connector::trusting_pem(certificate.as_bytes()).expect("it is good");
+    let mut server = sim.event_loop(Config::default(), Server::new(Settings::default(), Echo)).expect("a loop");
+    let address = server.listen(Listen::on("10.0.0.1:443").tls(acceptor)).expect("it is free");
+    sim.start(server);
+    let mut asker =
+        sim.event_loop(Config::default(), Server::new(Settings::default(), Asker::default())).expect("a loop");
+    let ids = ["api.test", "other.test"].map(|name| {
+        let name = ServerName::try_from(name).expect("a name");
+        let (server, cx) = asker.parts();
+        let (_, mut http) = server.parts(cx);
+        let upstream = http.add_upstream(Upstream::to(&address).host("api.test").tls(connector.clone(), name));
+        http.fetch(upstream, &get("/secret"))
+    });
+    let id = sim.start(asker);
+    sim.run_for(SECOND * 5);
+    let told = sim.with(id, |event_loop: &mut EventLoop<Server<Asker>>| {
+        let (server, cx) = event_loop.parts();
+        std::mem::take(&mut server.parts(cx).0.told)
+    });
+    let mut told = told.expect("it runs");
+    told.sort_by_key(|(held, _)| *held != ids[0]);
+    assert_eq!(told[0], (ids[0], whole(200, "/secret ")));
+    assert!(matches!(told[1..], [(id, Told::Failed(FetchError::NotConnected(_)))] if id == ids[1]), "{told:?}");
 }
 
 #[test]
