@@ -51,14 +51,19 @@ pub(crate) struct Shared {
     pub(crate) scratch: Vec<u8>,
     date: String,
     date_s: u64,
+    /// The tick in which the clock was last looked at, by its time.
+    looked: Option<Duration>,
 }
 
 impl Shared {
     /// An empty buffer to encode into, and the `Date` of now, rendered once a second.
-    pub(crate) fn encoding(&mut self, unix_time: Duration) -> (&mut Vec<u8>, &str) {
-        if self.date_s != unix_time.as_secs() || self.date.is_empty() {
-            self.date_s = unix_time.as_secs();
-            self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(self.date_s));
+    pub(crate) fn encoding<H: Handler>(&mut self, cx: &Context<Server<H>>) -> (&mut Vec<u8>, &str) {
+        if self.looked.replace(cx.now()) != Some(cx.now()) {
+            let date_s = cx.unix_time().as_secs();
+            if self.date_s != date_s || self.date.is_empty() {
+                self.date_s = date_s;
+                self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(date_s));
+            }
         }
         self.scratch.clear();
         (&mut self.scratch, &self.date)
@@ -128,7 +133,8 @@ enum Outcome<'a> {
 impl<H: Handler> Server<H> {
     /// A server for one loop.
     pub fn new(settings: Settings, handler: H) -> Self {
-        Self { handler, shared: Shared { settings, scratch: Vec::new(), date: String::new(), date_s: 0 } }
+        let shared = Shared { settings, scratch: Vec::new(), date: String::new(), date_s: 0, looked: None };
+        Self { handler, shared }
     }
 
     /// The handler, to be looked at between ticks.
