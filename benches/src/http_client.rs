@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustix::net::{RecvFlags, recv};
 
 use crate::http::TARGET;
 
 /// Bytes read at a time at most.
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 128 * 1024;
+/// A longer body is thrown away by the kernel, as Linux can: to copy it would cost the client more than the server.
+const COPIED_MAX: usize = 4 * 1024;
 /// How long nothing may happen before the benchmark gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -107,14 +110,23 @@ impl Connection {
     /// Reads what there is, and tells whether the last answer is complete by it.
     fn receive(&mut self, answer: &Answer, buffer: &mut [u8]) -> bool {
         while self.unread > 0 {
-            match self.stream.read(buffer) {
+            let (wanted, is_body) = answer.next(self.unread);
+            let wanted = wanted.min(buffer.len());
+            let read = if is_body {
+                recv(&self.stream, &mut buffer[..wanted], RecvFlags::TRUNC).map(|(_, count)| count).map_err(Into::into)
+            } else {
+                self.stream.read(&mut buffer[..wanted])
+            };
+            match read {
                 Ok(0) => panic!("closed by the server"),
                 Ok(count) => {
                     assert!(count <= self.unread, "more than was asked for");
-                    answer.check(&buffer[..count], self.unread);
+                    if !is_body {
+                        answer.check(&buffer[..count], self.unread);
+                    }
                     self.unread -= count;
                     // A short read has emptied the socket, and what comes later is announced.
-                    if count < buffer.len() {
+                    if self.unread == 0 || count < wanted {
                         return self.unread == 0;
                     }
                 }
@@ -148,11 +160,26 @@ impl Answer {
         Self { length: head.len() + body_bytes, head, date }
     }
 
+    /// How many bytes are to be read next when so many are to come, and whether they are of a body that nobody looks at.
+    fn next(&self, unread: usize) -> (usize, bool) {
+        if self.length - self.head.len() <= COPIED_MAX {
+            // More than there should be, to see if there is more.
+            return (unread + 1, false);
+        }
+        let at = self.at(unread);
+        if at < self.head.len() { (self.head.len() - at, false) } else { (self.length - at, true) }
+    }
+
+    /// Where in an answer one is when so many bytes of answers are to come.
+    fn at(&self, unread: usize) -> usize {
+        (self.length - unread % self.length) % self.length
+    }
+
     /// Looks at what was read when so many bytes of answers were to come. That heads are where they should be tells that the
     /// bodies in between have their length.
     fn check(&self, mut bytes: &[u8], mut unread: usize) {
         while !bytes.is_empty() {
-            let from = (self.length - unread % self.length) % self.length;
+            let from = self.at(unread);
             let count = bytes.len().min(self.length - from);
             for part in [0..self.date.start, self.date.end..self.head.len()] {
                 let part = part.start.max(from)..part.end.min(from + count);
