@@ -22,9 +22,13 @@ impl<H: Handler> Http<'_, H> {
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
         connection.keep_alive &= !draining && !response.closes();
         let (keep_alive, version, head_only) = (connection.keep_alive, connection.version_minor, connection.head_only);
-        let (out, date) = self.shared.encoding(self.cx.unix_time());
-        response.encode(out, version, keep_alive, head_only, date);
+        let (out, date) = self.shared.encoding(self.cx);
+        let apart = if head_only { None } else { response.body_to_share() };
+        response.encode(out, version, keep_alive, head_only || apart.is_some(), date);
         self.cx.write(id, out);
+        if let Some(body) = apart {
+            self.cx.write_bytes(id, body);
+        }
         self.conclude(id);
     }
 
@@ -44,7 +48,7 @@ impl<H: Handler> Http<'_, H> {
         connection.keep_alive &= !draining && !response.closes() && chunked;
         let (keep_alive, version, head_only) = (connection.keep_alive, connection.version_minor, connection.head_only);
         connection.phase = Phase::Streaming;
-        let (out, date) = self.shared.encoding(self.cx.unix_time());
+        let (out, date) = self.shared.encoding(self.cx);
         response.encode_stream_head(out, version, keep_alive, date);
         self.cx.write(id, out);
         if head_only {

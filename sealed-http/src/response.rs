@@ -9,6 +9,9 @@ use crate::head::is_token_byte;
 /// The interim response that asks for the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// Bytes of a body from which on it is handed to the loop as it is: shorter ones are copied behind their head sooner.
+const SHARED_MIN: usize = 8 * 1024;
+
 /// A header field's value would end its line, or has other control bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a header field's value must not have control characters")]
@@ -132,6 +135,11 @@ impl Response {
         let chunked = version_minor > 0;
         self.encode_fields(out, version_minor, keep_alive && chunked, date);
         out.extend_from_slice(if chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" });
+    }
+
+    /// The body, if it is so long that it had better not be copied.
+    pub(crate) fn body_to_share(&self) -> Option<Bytes> {
+        (self.may_have_body() && self.body.len() >= SHARED_MIN).then(|| self.body.clone())
     }
 
     fn may_have_body(&self) -> bool {

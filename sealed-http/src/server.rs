@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     date: String,
     date_s: u64,
+    /// The tick in which the clock was last looked at, by its time.
+    looked: Option<Duration>,
 }
 
 /// What a timer of a server's loop is for: the handler's own, or a limit of the client's.
@@ -68,10 +70,13 @@ pub(crate) enum Due<T> {
 
 impl Shared {
     /// An empty buffer to encode into, and the `Date` of now, rendered once a second.
-    pub(crate) fn encoding(&mut self, unix_time: Duration) -> (&mut Vec<u8>, &str) {
-        if self.date_s != unix_time.as_secs() || self.date.is_empty() {
-            self.date_s = unix_time.as_secs();
-            self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(self.date_s));
+    pub(crate) fn encoding<H: Handler>(&mut self, cx: &Context<Server<H>>) -> (&mut Vec<u8>, &str) {
+        if self.looked.replace(cx.now()) != Some(cx.now()) {
+            let date_s = cx.unix_time().as_secs();
+            if self.date_s != date_s || self.date.is_empty() {
+                self.date_s = date_s;
+                self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(date_s));
+            }
         }
         self.scratch.clear();
         (&mut self.scratch, &self.date)
@@ -138,7 +143,7 @@ struct Partial {
 #[allow(clippy::large_enum_variant)] // matched where it is made
 enum Outcome<'a> {
     /// It was in the input whole.
-    Whole(RequestHead<'a>, &'a [u8]),
+    Whole(Request<'a>),
     /// It is whole now, collected over several reads.
     Collected(Box<Partial>),
     /// More of it is to come.
@@ -151,7 +156,7 @@ impl<H: Handler> Server<H> {
     /// A server for one loop.
     pub fn new(settings: Settings, handler: H) -> Self {
         let (scratch, client, date) = (Vec::new(), Client::default(), String::new());
-        Self { handler, shared: Shared { settings, scratch, client, date, date_s: 0 } }
+        Self { handler, shared: Shared { settings, scratch, client, date, date_s: 0, looked: None } }
     }
 
     /// The handler, to be looked at between ticks.
@@ -198,7 +203,7 @@ impl<H: Handler> Server<H> {
                 }
                 Event::End => {
                     // A request does not end before its head.
-                    return head.map_or(Err(DecodeError::Poisoned), |head| Ok(Outcome::Whole(head, body)));
+                    return head.map_or(Err(DecodeError::Poisoned), |head| Ok(Outcome::Whole(Request { head, body })));
                 }
                 Event::Incomplete if decoder.is_idle() => return Ok(Outcome::Idle),
                 Event::Incomplete => {
@@ -249,16 +254,15 @@ impl<H: Handler> Server<H> {
     }
 
     /// Gives a request to the handler, and notes what its answer depends on.
-    fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, head: RequestHead<'_>, body: &[u8]) {
+    fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, request: &Request<'_>) {
         cx.clear_deadline(id);
         if let Some(connection) = cx.state_mut(id) {
             connection.phase = Phase::Answering;
-            connection.version_minor = head.version_minor();
-            connection.keep_alive = head.keep_alive();
-            connection.head_only = head.method() == Method::Head;
+            connection.version_minor = request.head.version_minor();
+            connection.keep_alive = request.head.keep_alive();
+            connection.head_only = request.head.method() == Method::Head;
         }
-        let request = Request { head, body };
-        self.with(cx, |handler, http| handler.request(http, id, &request));
+        self.with(cx, |handler, http| handler.request(http, id, request));
     }
 
     /// Answers what cannot be decoded, and lets nothing behind it be read.
@@ -290,10 +294,10 @@ impl<H: Handler> Service for Server<H> {
         while cx.is_open(id) && cx.state(id).is_some_and(|connection| connection.phase == Phase::Reading) {
             let was_idle = cx.state(id).is_some_and(|connection| connection.partial.is_none());
             match self.decode(cx, id, input) {
-                Ok(Outcome::Whole(head, body)) => self.hand_over(cx, id, head, body),
+                Ok(Outcome::Whole(request)) => self.hand_over(cx, id, &request),
                 Ok(Outcome::Collected(partial)) => {
                     match RequestHead::parse(&partial.head, &self.shared.settings.limits) {
-                        Ok(head) => self.hand_over(cx, id, head, &partial.body),
+                        Ok(head) => self.hand_over(cx, id, &Request { head, body: &partial.body }),
                         Err(error) => return self.refuse(cx, id, error),
                     }
                 }
