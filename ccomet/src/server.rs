@@ -114,6 +114,8 @@ fn http_settings(config: &Config) -> Settings {
             ..HttpLimits::default()
         },
         request_timeout: Duration::from_secs(config.times.request_s),
+        body_timeout: Duration::from_secs(config.times.request_s),
         idle_timeout: Duration::from_secs(config.times.keep_alive_s),
+        ..Settings::default()
     }
 }

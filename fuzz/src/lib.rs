@@ -11,6 +11,7 @@ pub const TIGHT: Limits = Limits {
     chunk_line_bytes_max: 8,
     chunk_extension_bytes_max: 8,
     trailer_bytes_max: 16,
+    connect_allowed: false,
 };
 
 /// What became of the bytes of a connection.

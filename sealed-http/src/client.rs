@@ -293,7 +293,7 @@ impl Line {
 }
 
 impl<H: Handler> Server<H> {
-    fn tell(&mut self, cx: &mut Context<Self>, id: FetchId, fetched: Fetched<'_>) {
+    fn tell_fetched(&mut self, cx: &mut Context<Self>, id: FetchId, fetched: Fetched<'_>) {
         self.with(cx, |handler, http| handler.fetched(http, id, fetched));
     }
 
@@ -302,7 +302,7 @@ impl<H: Handler> Server<H> {
         let exchange = self.with(cx, |_, http| http.give_up(id));
         // One that never was of any upstream is not exchange.
         if exchange.is_some() || error == FetchError::Unknown {
-            self.tell(cx, id, Fetched::Failed(error));
+            self.tell_fetched(cx, id, Fetched::Failed(error));
         }
     }
 
@@ -334,12 +334,14 @@ impl<H: Handler> Server<H> {
                 ResponseEvent::Head(head) => {
                     line.keep_alive = head.keep_alive();
                     if exchange.answer_is_streamed {
-                        self.tell(cx, fetch, Fetched::Head(head));
+                        self.tell_fetched(cx, fetch, Fetched::Head(head));
                     } else {
                         line.head.extend_from_slice(bytes);
                     }
                 }
-                ResponseEvent::Data(data) if exchange.answer_is_streamed => self.tell(cx, fetch, Fetched::Data(data)),
+                ResponseEvent::Data(data) if exchange.answer_is_streamed => {
+                    self.tell_fetched(cx, fetch, Fetched::Data(data));
+                }
                 ResponseEvent::Data(data) => exchange.body.extend_from_slice(data),
                 ResponseEvent::End => self.finish(cx, id, input.is_empty()),
                 ResponseEvent::Switched => return self.fail(cx, fetch, FetchError::Switched),
@@ -351,13 +353,13 @@ impl<H: Handler> Server<H> {
     fn finish(&mut self, cx: &mut Context<Self>, connection: ConnectionId, is_clean: bool) {
         let Some((id, exchange, head)) = self.with(cx, |_, http| http.complete(connection, is_clean)) else { return };
         if exchange.answer_is_streamed {
-            self.tell(cx, id, Fetched::End);
+            self.tell_fetched(cx, id, Fetched::End);
         } else {
             let fetched = match ResponseHead::parse(&head, exchange.asked, &exchange.limits) {
                 Ok(head) => Fetched::Whole(head, &exchange.body),
                 Err(error) => Fetched::Failed(FetchError::Malformed(error)),
             };
-            self.tell(cx, id, fetched);
+            self.tell_fetched(cx, id, fetched);
         }
         self.with(cx, |_, http| http.send_waiting(exchange.upstream));
     }
@@ -407,7 +409,7 @@ impl<H: Handler> Server<H> {
         if let Some(fetch) = fetch
             && self.shared.client.fetches.get(&fetch).is_some_and(|exchange| exchange.body_is_open)
         {
-            self.tell(cx, fetch, Fetched::Drained);
+            self.tell_fetched(cx, fetch, Fetched::Drained);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealed::{Address, CloseReason, ConnectionId, ListenerId, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, TimerId};
 
 use crate::error::DecodeError;
 use crate::fetch::{FetchId, Fetched};
@@ -17,6 +17,28 @@ pub struct Request<'a> {
     pub head: RequestHead<'a>,
     /// Its body; empty where it has none.
     pub body: &'a [u8],
+}
+
+/// What is to become of a request's body.
+#[derive(Debug)]
+pub enum Intake {
+    /// It is collected, up to [`Limits::body_bytes_max`](crate::Limits::body_bytes_max), and handed over with the request.
+    Collect,
+    /// It is collected, up to so many bytes, and handed over with the request. A longer one is refused with 413.
+    CollectUpTo(u64),
+    /// It is told piece by piece to [`Handler::body`], without a limit, and [`Handler::request`] is not called.
+    Stream,
+    /// It is not read. This is the answer, and the connection is closed behind it.
+    Refuse(Response),
+}
+
+/// What comes of a body that is streamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Bytes of it, never none.
+    Data(&'a [u8]),
+    /// All of it has come.
+    End,
 }
 
 /// The application's code on one loop.
@@ -39,14 +61,32 @@ pub trait Handler: Sized + 'static {
     /// A request came. Answer it now, or keep the id and answer later.
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>);
 
+    /// The head of a request that has a body has come, and none of the body has been looked at. A client that expects it is
+    /// told `100 Continue` if the body is to be read, and only then.
+    fn intake(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
+        Intake::Collect
+    }
+
+    /// A piece of a body that is streamed. The request can be answered at any time from [`intake`](Self::intake) on; if that
+    /// is over before the body is, the rest is not read, and the connection is closed. [`Http::pause`] slows the client
+    /// down. A body that breaks off is told by [`closed`](Self::closed) alone.
+    fn body(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, piece: Piece<'_>) {}
+
+    /// Bytes of another protocol, to which the connection was switched with [`Http::upgrade`]. Take what can be used and
+    /// leave the rest, as in [`sealed::Service::received`].
+    fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {}
+
     /// What cannot be decoded is answered with this, and the connection closed.
     fn refusal(&mut self, error: DecodeError) -> Response {
         Response::new(error.status()).body(error.to_string() + "\n")
     }
 
-    /// The client will send no more while its request is not answered yet. It may still be reading, or gone: TCP
-    /// cannot tell. By default the exchange goes on.
-    fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
+    /// The client will send no more while its request is not answered yet, or another protocol is spoken. It may still be
+    /// reading, or gone: TCP cannot tell. By default the exchange goes on, and a connection that speaks another protocol is
+    /// closed.
+    fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        http.close_raw(id);
+    }
 
     /// All of a stream that was queued is with the kernel: more can be given.
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}

@@ -20,6 +20,8 @@ pub enum Method {
     Delete,
     /// OPTIONS
     Options,
+    /// CONNECT, where it is let through.
+    Connect,
     /// PATCH
     Patch,
     /// Any other token; [`RequestHead::method_name`] has it.
@@ -38,11 +40,14 @@ pub(crate) enum BodyFraming {
 pub struct RequestHead<'a> {
     method: Method,
     method_name: &'a str,
+    /// That of the target, where it has one.
+    authority: Option<&'a str>,
     path: &'a str,
     query: Option<&'a str>,
     version_minor: u8,
     keep_alive: bool,
     expects_continue: bool,
+    asks_upgrade: bool,
     body: BodyFraming,
     /// All lines with their ends, the empty one left out.
     lines: &'a [u8],
@@ -81,8 +86,11 @@ impl<'a> RequestHead<'a> {
         let method_name = request.method.ok_or(DecodeError::RequestLine)?;
         let target = request.path.ok_or(DecodeError::RequestLine)?;
         let version_minor = request.version.ok_or(DecodeError::Version)?;
-        let method = method_named(method_name)?;
-        let (path, query) = split_target(method, target)?;
+        let method = method_named(method_name);
+        if method == Method::Connect && !limits.connect_allowed {
+            return Err(DecodeError::Connect);
+        }
+        let Target { authority, path, query } = Target::split(method, target)?;
         let meaning = Meaning::read(request.headers, version_minor)?;
         let mut fields = [FieldSpot::default(); HEADERS_MAX];
         for (spot, header) in fields.iter_mut().zip(request.headers.iter()) {
@@ -92,11 +100,13 @@ impl<'a> RequestHead<'a> {
         Ok(Self {
             method,
             method_name,
+            authority,
             path,
             query,
             version_minor,
             keep_alive: meaning.keep_alive,
             expects_continue: meaning.expects_continue,
+            asks_upgrade: meaning.asks_upgrade,
             body: meaning.body,
             lines: &bytes[..bytes.len() - 2],
             fields,
@@ -114,7 +124,13 @@ impl<'a> RequestHead<'a> {
         self.method_name
     }
 
-    /// The path, not decoded. It starts with `/`, or is `*` for OPTIONS.
+    /// Whom the request is for: a host, with or without a port. Where the target has one it counts, and otherwise that of
+    /// the Host field (RFC 9112, 3.2.2); only a request of HTTP/1.0 may have neither.
+    pub fn authority(&self) -> Option<&'a str> {
+        self.authority.or_else(|| self.header_str("Host"))
+    }
+
+    /// The path, not decoded. It starts with `/`, or is `*` for OPTIONS, or empty for CONNECT.
     pub fn path(&self) -> &'a str {
         self.path
     }
@@ -137,6 +153,24 @@ impl<'a> RequestHead<'a> {
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub fn expects_continue(&self) -> bool {
         self.expects_continue
+    }
+
+    /// The protocols that the client would rather speak, as it lists them, where it asks for that (RFC 9110, 7.8).
+    pub fn upgrade(&self) -> Option<&'a str> {
+        self.header_str("Upgrade").filter(|_| self.asks_upgrade)
+    }
+
+    /// Whether a body follows, be it an empty one in chunks.
+    pub fn has_body(&self) -> bool {
+        self.body != BodyFraming::Length(0)
+    }
+
+    /// The length of the body, where it is known before.
+    pub fn content_length(&self) -> Option<u64> {
+        match self.body {
+            BodyFraming::Length(length) => Some(length),
+            BodyFraming::Chunked => None,
+        }
     }
 
     /// The first header field of that name, in any case.
@@ -174,13 +208,14 @@ impl<'a> RequestHead<'a> {
 struct Meaning {
     keep_alive: bool,
     expects_continue: bool,
+    asks_upgrade: bool,
     body: BodyFraming,
 }
 
 impl Meaning {
     fn read(headers: &[httparse::Header<'_>], version_minor: u8) -> Result<Self, DecodeError> {
         let (mut host, mut length, mut chunked) = (None, None, false);
-        let (mut close, mut keep, mut expects_continue) = (false, false, false);
+        let (mut close, mut keep, mut upgrade, mut expects_continue) = (false, false, false, false);
         for header in headers {
             check_value(header.value)?;
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -202,6 +237,7 @@ impl Meaning {
                 for token in header.value.split(|byte| *byte == b',') {
                     close |= token.trim_ascii().eq_ignore_ascii_case(b"close");
                     keep |= token.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
+                    upgrade |= token.trim_ascii().eq_ignore_ascii_case(b"upgrade");
                 }
             } else if is("expect") {
                 if !header.value.eq_ignore_ascii_case(b"100-continue") {
@@ -218,12 +254,15 @@ impl Meaning {
             (_, true) => BodyFraming::Chunked,
             (length, false) => BodyFraming::Length(length.unwrap_or(0)),
         };
-        Ok(Self { keep_alive: !close && (version_minor > 0 || keep), expects_continue, body })
+        let keep_alive = !close && (version_minor > 0 || keep);
+        // RFC 9110, 7.8: from a client of HTTP/1.0 it is to be ignored.
+        let asks_upgrade = upgrade && version_minor > 0;
+        Ok(Self { keep_alive, expects_continue, asks_upgrade, body })
     }
 }
 
-fn method_named(name: &str) -> Result<Method, DecodeError> {
-    Ok(match name {
+fn method_named(name: &str) -> Method {
+    match name {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
         "POST" => Method::Post,
@@ -231,44 +270,57 @@ fn method_named(name: &str) -> Result<Method, DecodeError> {
         "DELETE" => Method::Delete,
         "OPTIONS" => Method::Options,
         "PATCH" => Method::Patch,
-        "CONNECT" => return Err(DecodeError::Connect),
+        "CONNECT" => Method::Connect,
         _ => Method::Other,
-    })
+    }
 }
 
-/// Path and query of a target in origin, absolute or asterisk form.
-fn split_target(method: Method, target: &str) -> Result<(&str, Option<&str>), DecodeError> {
-    // Neither raw bytes beyond ASCII nor a fragment belong here.
-    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err(DecodeError::Target);
-    }
-    if target == "*" {
-        return if method == Method::Options { Ok((target, None)) } else { Err(DecodeError::Target) };
-    }
-    let local = if target.starts_with('/') { target } else { strip_authority(target)? };
-    let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
-    // RFC 9110, 7.1: no path at all is the root's, and with OPTIONS the server's.
-    let whole_server = method == Method::Options && query.is_none();
-    Ok((
-        if !path.is_empty() {
-            path
-        } else if whole_server {
-            "*"
-        } else {
-            "/"
-        },
-        query,
-    ))
+/// A request's target, taken apart.
+struct Target<'a> {
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: Option<&'a str>,
 }
 
-/// What follows the authority of an absolute `http` or `https` URI.
-fn strip_authority(target: &str) -> Result<&str, DecodeError> {
+impl<'a> Target<'a> {
+    /// In origin, absolute or asterisk form; for CONNECT in authority form.
+    fn split(method: Method, target: &'a str) -> Result<Self, DecodeError> {
+        // Neither raw bytes beyond ASCII nor a fragment belong here.
+        if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            return Err(DecodeError::Target);
+        }
+        if method == Method::Connect {
+            let has_port =
+                target.rsplit_once(':').is_some_and(|(_, port)| is_port(port.as_bytes()) && !port.is_empty());
+            let is_authority = has_port && is_host(target.as_bytes());
+            let authority = is_authority.then_some(target).ok_or(DecodeError::Target)?;
+            return Ok(Self { authority: Some(authority), path: "", query: None });
+        }
+        if target == "*" {
+            let path = if method == Method::Options { Ok(target) } else { Err(DecodeError::Target) };
+            return Ok(Self { authority: None, path: path?, query: None });
+        }
+        let (authority, local) = if target.starts_with('/') { (None, target) } else { split_authority(target)? };
+        let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
+        // RFC 9110, 7.1: no path at all is the root's, and with OPTIONS the server's.
+        let whole_server = method == Method::Options && query.is_none();
+        let path = match path {
+            "" if whole_server => "*",
+            "" => "/",
+            path => path,
+        };
+        Ok(Self { authority, path, query })
+    }
+}
+
+/// The authority of an absolute `http` or `https` URI, and what follows it.
+fn split_authority(target: &str) -> Result<(Option<&str>, &str), DecodeError> {
     let (scheme, rest) = target.split_once("://").ok_or(DecodeError::Target)?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Err(DecodeError::Target);
     }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    if is_host(&rest.as_bytes()[..end]) { Ok(&rest[end..]) } else { Err(DecodeError::Target) }
+    let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if is_host(authority.as_bytes()) { Ok((Some(authority), local)) } else { Err(DecodeError::Target) }
 }
 
 /// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.

@@ -7,7 +7,7 @@ use sealed::{ConnectionId, Context, Mailbox, TimerId};
 
 use crate::handler::Handler;
 use crate::response::{Response, encode_chunk, encode_last_chunk};
-use crate::server::{Due, Phase, Server, ServerTimer, Shared};
+use crate::server::{Connection, Due, Marks, Phase, Server, ServerTimer, Shared, in_kib};
 
 /// A handler's way to its connections. An id that is stale, or has nothing to be answered, is harmless: nothing happens.
 pub struct Http<'a, H: Handler> {
@@ -20,8 +20,10 @@ impl<H: Handler> Http<'_, H> {
     pub fn respond(&mut self, id: ConnectionId, response: &Response) {
         let draining = self.cx.is_draining();
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
-        connection.keep_alive &= !draining && !response.closes();
-        let (keep_alive, version, head_only) = (connection.keep_alive, connection.version_minor, connection.head_only);
+        let marks = &mut connection.marks;
+        marks.keep_if(!draining && !response.closes() && !marks.has(Marks::BODY_IS_COMING));
+        let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
+        let version = marks.version_minor();
         let (out, date) = self.shared.encoding(self.cx);
         let apart = if head_only { None } else { response.body_to_share() };
         response.encode(out, version, keep_alive, head_only || apart.is_some(), date);
@@ -44,9 +46,11 @@ impl<H: Handler> Http<'_, H> {
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {
             return false;
         };
-        let chunked = connection.version_minor > 0;
-        connection.keep_alive &= !draining && !response.closes() && chunked;
-        let (keep_alive, version, head_only) = (connection.keep_alive, connection.version_minor, connection.head_only);
+        let marks = &mut connection.marks;
+        let chunked = !marks.has(Marks::OLD);
+        marks.keep_if(!draining && !response.closes() && chunked);
+        let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
+        let version = marks.version_minor();
         connection.phase = Phase::Streaming;
         let (out, date) = self.shared.encoding(self.cx);
         response.encode_stream_head(out, version, keep_alive, date);
@@ -57,10 +61,71 @@ impl<H: Handler> Http<'_, H> {
         chunked
     }
 
-    /// Queues a piece of a stream. Returns whether there is room for more, as [`Context::write`] does.
+    /// Lets the connection speak another protocol: answers with 101 and the header field `Upgrade` that `response` has to
+    /// have, or with a status of success to a CONNECT. From then on what comes is told to [`Handler::raw`], beginning with
+    /// what has come already; [`write`](Self::write) sends bytes as they are; and neither the server's time limits nor
+    /// anything else of HTTP holds.
+    ///
+    /// Returns false, and does nothing, where the request did not ask for that.
+    pub fn upgrade(&mut self, id: ConnectionId, response: &Response) -> bool {
+        let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {
+            return false;
+        };
+        if !connection.marks.has(Marks::MAY_SWITCH) || connection.partial.is_some() {
+            return false;
+        }
+        connection.phase = Phase::Raw;
+        let (out, date) = self.shared.encoding(self.cx);
+        response.encode_switch(out, date);
+        self.cx.write(id, out);
+        // What has come behind the request is shown again.
+        self.cx.resume(id);
+        true
+    }
+
+    /// Reads no more of a body that is streamed, or of another protocol, until [`resume`](Self::resume): the client is slowed
+    /// down. Its time limits do not run meanwhile.
+    pub fn pause(&mut self, id: ConnectionId) {
+        let Some(connection) = self.cx.state_mut(id) else { return };
+        if let Some(partial) = &mut connection.partial {
+            partial.is_paused = true;
+            self.cx.clear_deadline(id);
+        }
+        self.cx.pause(id);
+    }
+
+    /// Goes on reading.
+    pub fn resume(&mut self, id: ConnectionId) {
+        let (now, limit) = (self.cx.now(), self.shared.settings.body_timeout);
+        let Some(connection) = self.cx.state_mut(id) else { return };
+        if let Some(partial) = connection.partial.as_mut().filter(|partial| partial.is_paused) {
+            partial.begin(now);
+            self.cx.set_deadline(id, limit);
+        }
+        self.cx.resume(id);
+    }
+
+    /// Closes a connection that speaks another protocol.
+    pub(crate) fn close_raw(&mut self, id: ConnectionId) {
+        if self.cx.state(id).is_some_and(|connection| connection.phase == Phase::Raw) {
+            self.cx.close(id);
+        }
+    }
+
+    /// Tells the other end, behind what is queued for it, that no more will come, and goes on reading: for connections that
+    /// speak another protocol.
+    pub fn half_close(&mut self, id: ConnectionId) {
+        if self.cx.state(id).is_some_and(|connection| connection.phase == Phase::Raw) {
+            self.cx.half_close(id);
+        }
+    }
+
+    /// Queues a piece of a stream, or bytes of another protocol. Returns whether there is room for more, as
+    /// [`Context::write`] does.
     pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
-        let Some(connection) = self.cx.state(id).filter(|held| held.phase == Phase::Streaming) else { return false };
-        if connection.version_minor == 0 {
+        let flows = |phase| matches!(phase, Phase::Streaming | Phase::Raw);
+        let Some(connection) = self.cx.state(id).filter(|held| flows(held.phase)) else { return false };
+        if connection.marks.has(Marks::OLD) || connection.phase == Phase::Raw {
             return self.cx.write(id, bytes);
         }
         let out = &mut self.shared.scratch;
@@ -73,7 +138,9 @@ impl<H: Handler> Http<'_, H> {
     /// the pieces have to be framed already, as [`encode_chunk`] frames them: so that what many get is framed once.
     pub fn write_framed(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
         match self.cx.state(id) {
-            Some(connection) if connection.phase == Phase::Streaming => self.cx.write_through(id, chunks),
+            Some(connection) if matches!(connection.phase, Phase::Streaming | Phase::Raw) => {
+                self.cx.write_through(id, chunks)
+            }
             _ => true,
         }
     }
@@ -81,7 +148,7 @@ impl<H: Handler> Http<'_, H> {
     /// Ends a stream.
     pub fn end_stream(&mut self, id: ConnectionId) {
         let Some(connection) = self.cx.state(id).filter(|held| held.phase == Phase::Streaming) else { return };
-        if connection.version_minor > 0 {
+        if !connection.marks.has(Marks::OLD) {
             let out = &mut self.shared.scratch;
             out.clear();
             encode_last_chunk(out);
@@ -110,9 +177,11 @@ impl<H: Handler> Http<'_, H> {
         self.cx.state_mut(id).map(|connection| &mut connection.state)
     }
 
-    /// Sets the deadline of an exchange, for which [`Handler::timed_out`] is called. It ends with the exchange.
+    /// Sets the deadline of an exchange, for which [`Handler::timed_out`] is called. It ends with the exchange. While a
+    /// body is being streamed the server's own limits hold, and nothing is set.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
-        if self.cx.state(id).is_some_and(|connection| connection.phase != Phase::Reading) {
+        let is_free = |connection: &Connection<_>| connection.phase != Phase::Reading && connection.partial.is_none();
+        if self.cx.state(id).is_some_and(is_free) {
             self.cx.set_deadline(id, delay);
         }
     }
@@ -177,10 +246,16 @@ impl<H: Handler> Http<'_, H> {
 
     /// The exchange is answered: the connection goes on to the next request, or closes.
     fn conclude(&mut self, id: ConnectionId) {
-        // For the answer to be taken; when it has been, the time between two requests begins.
-        let taken = self.shared.settings.idle_timeout.max(self.shared.settings.request_timeout);
+        // When the answer has been taken, the time between two requests begins.
+        let taken = self.shared.settings.write_timeout;
+        let queued_kib = in_kib(self.cx.queued(id));
         let Some(connection) = self.cx.state_mut(id) else { return };
-        if !connection.keep_alive {
+        connection.queued_kib = queued_kib;
+        // The rest of a body that nobody wants is not read.
+        connection.marks.keep_if(!connection.marks.has(Marks::BODY_IS_COMING));
+        connection.marks.set(Marks::BODY_IS_COMING, false);
+        connection.partial = None;
+        if !connection.marks.has(Marks::KEEP_ALIVE) {
             connection.phase = Phase::Over;
             return self.cx.close(id);
         }

@@ -103,7 +103,7 @@ pub use decoder::{Event, RequestDecoder};
 pub use error::DecodeError;
 pub use event_stream::{EventStream, EventTooLong, StreamEvent};
 pub use fetch::{BadTarget, Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
-pub use handler::{Handler, Request};
+pub use handler::{Handler, Intake, Piece, Request};
 pub use head::{Method, RequestHead};
 pub use http::Http;
 pub use limits::{HEADERS_MAX, Limits};

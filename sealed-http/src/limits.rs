@@ -21,6 +21,8 @@ pub struct Limits {
     pub chunk_extension_bytes_max: u16,
     /// Bytes of the trailer fields behind the last chunk, ends of lines included. Beyond: 431. Default 4 KiB.
     pub trailer_bytes_max: u16,
+    /// Whether CONNECT is let through, for whoever makes a tunnel of the connection. Otherwise: 501. Default false.
+    pub connect_allowed: bool,
 }
 
 impl Default for Limits {
@@ -33,6 +35,7 @@ impl Default for Limits {
             chunk_line_bytes_max: 256,
             chunk_extension_bytes_max: 4 * 1024,
             trailer_bytes_max: 4 * 1024,
+            connect_allowed: false,
         }
     }
 }

@@ -37,12 +37,12 @@ pub struct Response {
 }
 
 impl Response {
-    /// A response of that status, from 200 to 599, without a body.
+    /// A response of that status, from 200 to 599, without a body; or 101, for [`Http::upgrade`](crate::Http::upgrade).
     ///
     /// # Panics
     /// On any other status.
     pub fn new(status: u16) -> Self {
-        assert!((200..600).contains(&status), "not the status of a final response: {status}");
+        assert!((200..600).contains(&status) || status == 101, "not the status of a final response: {status}");
         Self { status, headers: Vec::new(), body: Bytes::new(), close: false }
     }
 
@@ -137,13 +137,19 @@ impl Response {
         out.extend_from_slice(if chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" });
     }
 
+    /// Appends the head behind which another protocol is spoken: 101, or 200 to a CONNECT.
+    pub(crate) fn encode_switch(&self, out: &mut Vec<u8>, date: &str) {
+        self.encode_fields(out, 1, true, date);
+        out.extend_from_slice(if self.status == 101 { b"Connection: Upgrade\r\n\r\n" } else { b"\r\n" });
+    }
+
     /// The body, if it is so long that it had better not be copied.
     pub(crate) fn body_to_share(&self) -> Option<Bytes> {
         (self.may_have_body() && self.body.len() >= SHARED_MIN).then(|| self.body.clone())
     }
 
     fn may_have_body(&self) -> bool {
-        !matches!(self.status, 204 | 304)
+        !matches!(self.status, 101 | 204 | 304)
     }
 
     fn encode_fields(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str) {

@@ -8,7 +8,7 @@ use crate::client::{Client, is_outgoing};
 use crate::decoder::{Event, RequestDecoder};
 use crate::error::DecodeError;
 use crate::fetch::{FetchError, FetchId};
-use crate::handler::{Handler, Request};
+use crate::handler::{Handler, Intake, Piece, Request};
 use crate::head::{Method, RequestHead};
 use crate::http::Http;
 use crate::limits::Limits;
@@ -22,10 +22,17 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub struct Settings {
     /// What a request may be.
     pub limits: Limits,
-    /// For a request to come in whole, from its first byte, or from the connection for the first one. Default 20 s.
+    /// For the head of a request to come in, from its first byte, or from the connection for the first one. Default 20 s.
     pub request_timeout: Duration,
-    /// For a kept-alive connection between two requests, from when the answer to the first has been taken. For
-    /// that to happen, this or `request_timeout`, whichever is longer. Default 75 s.
+    /// For the body of a request to come in, and as much longer as it takes at `body_rate_min`. Default 20 s.
+    pub body_timeout: Duration,
+    /// Bytes a second at which a body has to come at least, once `body_timeout` is over. Default 1,000.
+    pub body_rate_min: u32,
+    /// How long a client may take nothing, or less than 1 KiB, of an answer that is whole. One that takes more of it has that
+    /// long again.
+    /// What is streamed is the handler's to watch. Default 30 s.
+    pub write_timeout: Duration,
+    /// For a kept-alive connection between two requests, from when the answer to the first has been taken. Default 75 s.
     pub idle_timeout: Duration,
 }
 
@@ -34,6 +41,9 @@ impl Default for Settings {
         Self {
             limits: Limits::default(),
             request_timeout: Duration::from_secs(20),
+            body_timeout: Duration::from_secs(20),
+            body_rate_min: 1_000,
+            write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
         }
     }
@@ -87,11 +97,11 @@ impl Shared {
 #[derive(Debug)]
 pub struct Connection<C> {
     /// A request of which a part has come. Most come whole, and need nothing kept.
-    partial: Option<Box<Partial>>,
+    pub(crate) partial: Option<Box<Partial>>,
+    /// KiB of an answer that the client had not taken when that was looked at last.
+    pub(crate) queued_kib: u16,
     pub(crate) phase: Phase,
-    pub(crate) version_minor: u8,
-    pub(crate) keep_alive: bool,
-    pub(crate) head_only: bool,
+    pub(crate) marks: Marks,
     pub(crate) state: C,
 }
 
@@ -104,14 +114,42 @@ impl<C: Default> Connection<C> {
 
 impl<C: Default> Default for Connection<C> {
     fn default() -> Self {
-        Self {
-            partial: None,
-            phase: Phase::Reading,
-            version_minor: 1,
-            keep_alive: true,
-            head_only: false,
-            state: C::default(),
-        }
+        Self { partial: None, queued_kib: 0, phase: Phase::Reading, marks: Marks::KEEP_ALIVE, state: C::default() }
+    }
+}
+
+/// What an answer depends on, a bit each: there is one of these for each idle connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    /// The client will send more requests, and may.
+    pub(crate) const KEEP_ALIVE: Self = Self(1);
+    /// Its request is of HTTP/1.0.
+    pub(crate) const OLD: Self = Self(1 << 1);
+    /// It wants a head, and no body.
+    pub(crate) const HEAD_ONLY: Self = Self(1 << 2);
+    /// It asked for another protocol.
+    pub(crate) const MAY_SWITCH: Self = Self(1 << 3);
+    /// The end of its request's body has not been found.
+    pub(crate) const BODY_IS_COMING: Self = Self(1 << 4);
+
+    pub(crate) fn has(self, mark: Self) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, mark: Self, holds: bool) {
+        if holds { self.0 |= mark.0 } else { self.0 &= !mark.0 }
+    }
+
+    /// Where this does not hold, the connection is closed behind the answer.
+    pub(crate) fn keep_if(&mut self, holds: bool) {
+        self.set(Self::KEEP_ALIVE, self.has(Self::KEEP_ALIVE) && holds);
+    }
+
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub(crate) fn version_minor(self) -> u8 {
+        u8::from(!self.has(Self::OLD))
     }
 }
 
@@ -126,17 +164,57 @@ pub(crate) enum Phase {
     Streaming,
     /// Nothing more will be answered.
     Over,
+    /// Another protocol is spoken.
+    Raw,
     /// It is this side that asks.
     Outgoing,
 }
 
+/// KiB that are queued, as far as they can be counted.
+pub(crate) fn in_kib(bytes: usize) -> u16 {
+    u16::try_from(bytes / 1024).unwrap_or(u16::MAX)
+}
+
 /// A request that is still coming.
-#[derive(Debug, Default)]
-struct Partial {
+#[derive(Debug)]
+pub(crate) struct Partial {
     decoder: RequestDecoder,
-    /// Its head, once that is whole.
+    /// Its head, once that is whole, unless the body is streamed.
     head: Vec<u8>,
     body: Vec<u8>,
+    body_bytes_max: u64,
+    /// Since when the body comes, and how much of it has.
+    since: Duration,
+    received: u64,
+    is_streamed: bool,
+    pub(crate) is_paused: bool,
+}
+
+impl Partial {
+    #[allow(clippy::unnecessary_box_returns)] // it is kept in a box
+    fn new(now: Duration, decoder: RequestDecoder, head: &[u8], body: &[u8], body_bytes_max: u64) -> Box<Self> {
+        Box::new(Self {
+            decoder,
+            head: head.to_vec(),
+            body: body.to_vec(),
+            body_bytes_max,
+            since: now,
+            received: body.len() as u64,
+            is_streamed: false,
+            is_paused: false,
+        })
+    }
+
+    /// The time for the body runs from now on.
+    pub(crate) fn begin(&mut self, now: Duration) {
+        (self.since, self.received, self.is_paused) = (now, 0, false);
+    }
+
+    /// When as much of the body has to have come.
+    fn due(&self, settings: &Settings) -> Duration {
+        let earned = Duration::from_secs(self.received) / settings.body_rate_min.max(1);
+        self.since.saturating_add(settings.body_timeout).saturating_add(earned)
+    }
 }
 
 /// What became of looking for the next request.
@@ -146,10 +224,14 @@ enum Outcome<'a> {
     Whole(Request<'a>),
     /// It is whole now, collected over several reads.
     Collected(Box<Partial>),
-    /// More of it is to come.
-    Incomplete,
+    /// More of its head is to come.
+    HeadIncomplete,
+    /// More of its body is to come.
+    BodyIncomplete,
     /// There is nothing of it yet.
     Idle,
+    /// Its head was told to the handler, which has answered, or wants the body as it comes.
+    Told,
 }
 
 impl<H: Handler> Server<H> {
@@ -182,24 +264,33 @@ impl<H: Handler> Server<H> {
         id: ConnectionId,
         input: &mut Input<'a>,
     ) -> Result<Outcome<'a>, DecodeError> {
-        let limits = &self.shared.settings.limits;
-        let partial = cx.state_mut(id).and_then(|connection| connection.partial.take());
-        if let Some(partial) = partial {
-            return Self::collect(cx, id, input, partial, limits);
+        if let Some(partial) = cx.state_mut(id).and_then(|connection| connection.partial.take()) {
+            return self.collect(cx, id, input, partial);
         }
+        // How long a body may be is known when the handler has seen its head.
+        let mut limits = Limits { body_bytes_max: u64::MAX, ..self.shared.settings.limits };
         let mut decoder = RequestDecoder::new();
         let (mut head, mut head_bytes): (Option<RequestHead<'a>>, &'a [u8]) = (None, &[]);
         let mut body: &'a [u8] = &[];
         loop {
-            let (taken, event) = decoder.decode(input.bytes(), limits)?;
+            let (taken, event) = decoder.decode(input.bytes(), &limits)?;
             let bytes = input.take(taken);
             match event {
-                Event::Head(found) => (head, head_bytes) = (Some(found), bytes),
+                Event::Head(found) => {
+                    if found.has_body() {
+                        match self.admit(cx, id, &found, input)? {
+                            Some(most) => limits.body_bytes_max = most,
+                            None => return Ok(self.tell(cx, id, decoder)),
+                        }
+                    }
+                    (head, head_bytes) = (Some(found), bytes);
+                }
                 // The common case: all of the body lies behind its head.
                 Event::Data(data) if body.is_empty() => body = data,
                 Event::Data(data) => {
-                    let partial = Partial { decoder, head: head_bytes.to_vec(), body: [body, data].concat() };
-                    return Self::collect(cx, id, input, Box::new(partial), limits);
+                    let mut partial = Partial::new(cx.now(), decoder, head_bytes, body, limits.body_bytes_max);
+                    partial.body.extend_from_slice(data);
+                    return self.collect(cx, id, input, partial);
                 }
                 Event::End => {
                     // A request does not end before its head.
@@ -207,11 +298,8 @@ impl<H: Handler> Server<H> {
                 }
                 Event::Incomplete if decoder.is_idle() => return Ok(Outcome::Idle),
                 Event::Incomplete => {
-                    if body.is_empty() && head.is_some_and(|head| head.expects_continue()) {
-                        cx.write(id, CONTINUE);
-                    }
-                    let partial = Partial { decoder, head: head_bytes.to_vec(), body: body.to_vec() };
-                    return Ok(Self::keep(cx, id, Box::new(partial)));
+                    let partial = Partial::new(cx.now(), decoder, head_bytes, body, limits.body_bytes_max);
+                    return Ok(Self::keep(cx, id, partial));
                 }
             }
         }
@@ -219,27 +307,31 @@ impl<H: Handler> Server<H> {
 
     /// Goes on with a request of which a part was kept.
     fn collect<'a>(
+        &mut self,
         cx: &mut Context<Self>,
         id: ConnectionId,
         input: &mut Input<'a>,
         mut partial: Box<Partial>,
-        limits: &Limits,
     ) -> Result<Outcome<'a>, DecodeError> {
-        let mut expects_continue = false;
         loop {
-            let (taken, event) = partial.decoder.decode(input.bytes(), limits)?;
+            let limits = Limits { body_bytes_max: partial.body_bytes_max, ..self.shared.settings.limits };
+            let (taken, event) = partial.decoder.decode(input.bytes(), &limits)?;
             let bytes = input.take(taken);
             match event {
                 Event::Head(head) => {
-                    expects_continue = head.expects_continue();
+                    if head.has_body() {
+                        match self.admit(cx, id, &head, input)? {
+                            Some(most) => partial.body_bytes_max = most,
+                            None => return Ok(self.tell(cx, id, partial.decoder)),
+                        }
+                    }
                     partial.head.extend_from_slice(bytes);
+                    partial.begin(cx.now());
                 }
                 Event::Data(data) => partial.body.extend_from_slice(data),
                 Event::End => return Ok(Outcome::Collected(partial)),
                 Event::Incomplete => {
-                    if expects_continue && partial.body.is_empty() {
-                        cx.write(id, CONTINUE);
-                    }
+                    partial.received = partial.body.len() as u64;
                     return Ok(Self::keep(cx, id, partial));
                 }
             }
@@ -247,31 +339,134 @@ impl<H: Handler> Server<H> {
     }
 
     fn keep<'a>(cx: &mut Context<Self>, id: ConnectionId, partial: Box<Partial>) -> Outcome<'a> {
+        let is_in_head = partial.head.is_empty() && !partial.is_streamed;
         if let Some(connection) = cx.state_mut(id) {
             connection.partial = Some(partial);
         }
-        Outcome::Incomplete
+        if is_in_head { Outcome::HeadIncomplete } else { Outcome::BodyIncomplete }
+    }
+
+    /// Asks the handler what is to become of a body. Returns how long it may be, if it is to be collected.
+    fn admit(
+        &mut self,
+        cx: &mut Context<Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        input: &Input<'_>,
+    ) -> Result<Option<u64>, DecodeError> {
+        self.note(cx, id, head);
+        if let Some(connection) = cx.state_mut(id) {
+            connection.marks.set(Marks::BODY_IS_COMING, true);
+        }
+        let intake = self.with(cx, |handler, http| handler.intake(http, id, head));
+        let most = match intake {
+            Intake::Collect => Some(self.shared.settings.limits.body_bytes_max),
+            Intake::CollectUpTo(most) => Some(most),
+            Intake::Stream => None,
+            Intake::Refuse(response) => {
+                self.with(cx, |_, http| http.respond(id, &response.closing()));
+                return Ok(None);
+            }
+        };
+        if most.is_some_and(|most| head.content_length().is_some_and(|length| length > most)) {
+            return Err(DecodeError::BodyTooLarge);
+        }
+        // One that was answered already is not read.
+        let Some(connection) = cx.state_mut(id).filter(|connection| connection.marks.has(Marks::BODY_IS_COMING)) else {
+            return Ok(None);
+        };
+        if most.is_some() {
+            connection.phase = Phase::Reading;
+        }
+        // Whoever sends it already does not wait to be asked.
+        if head.expects_continue() && input.is_empty() {
+            cx.write(id, CONTINUE);
+        }
+        Ok(most)
+    }
+
+    /// The handler has been told of a head: its body is streamed, unless it has been answered.
+    fn tell<'a>(&mut self, cx: &mut Context<Self>, id: ConnectionId, decoder: RequestDecoder) -> Outcome<'a> {
+        let now = cx.now();
+        if let Some(connection) = cx.state_mut(id).filter(|connection| connection.marks.has(Marks::BODY_IS_COMING)) {
+            let mut partial = Partial::new(now, decoder, &[], &[], u64::MAX);
+            partial.is_streamed = true;
+            connection.partial = Some(partial);
+            cx.set_deadline(id, self.shared.settings.body_timeout);
+        }
+        Outcome::Told
+    }
+
+    /// Tells the handler what comes of a body that is streamed.
+    fn stream(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) -> Result<(), DecodeError> {
+        let limits = Limits { body_bytes_max: u64::MAX, ..self.shared.settings.limits };
+        while cx.is_open(id) {
+            let Some(partial) = cx.state_mut(id).and_then(|connection| connection.partial.as_mut()) else { break };
+            if partial.is_paused {
+                break;
+            }
+            let (taken, event) = partial.decoder.decode(input.bytes(), &limits)?;
+            input.take(taken);
+            partial.received += taken as u64;
+            match event {
+                Event::Data(data) => self.with(cx, |handler, http| handler.body(http, id, Piece::Data(data))),
+                Event::End => {
+                    cx.clear_deadline(id);
+                    if let Some(connection) = cx.state_mut(id) {
+                        connection.partial = None;
+                        connection.marks.set(Marks::BODY_IS_COMING, false);
+                    }
+                    self.with(cx, |handler, http| handler.body(http, id, Piece::End));
+                }
+                Event::Head(_) | Event::Incomplete => {
+                    self.expect_body(cx, id);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the time by which more of a body has to have come.
+    fn expect_body(&self, cx: &mut Context<Self>, id: ConnectionId) {
+        let partial = cx.state(id).and_then(|connection| connection.partial.as_ref());
+        if let Some(due) = partial.map(|partial| partial.due(&self.shared.settings)) {
+            cx.set_deadline(id, due.saturating_sub(cx.now()));
+        }
     }
 
     /// Gives a request to the handler, and notes what its answer depends on.
     fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, request: &Request<'_>) {
         cx.clear_deadline(id);
+        self.note(cx, id, &request.head);
+        self.with(cx, |handler, http| handler.request(http, id, request));
+    }
+
+    /// Notes what the answer to a request depends on.
+    #[allow(clippy::unused_self)] // it is the server's connection
+    fn note(&mut self, cx: &mut Context<Self>, id: ConnectionId, head: &RequestHead<'_>) {
         if let Some(connection) = cx.state_mut(id) {
             connection.phase = Phase::Answering;
-            connection.version_minor = request.head.version_minor();
-            connection.keep_alive = request.head.keep_alive();
-            connection.head_only = request.head.method() == Method::Head;
+            let may_switch = head.upgrade().is_some() || head.method() == Method::Connect;
+            connection.marks = Marks(0);
+            connection.marks.set(Marks::KEEP_ALIVE, head.keep_alive());
+            connection.marks.set(Marks::OLD, head.version_minor() == 0);
+            connection.marks.set(Marks::HEAD_ONLY, head.method() == Method::Head);
+            connection.marks.set(Marks::MAY_SWITCH, may_switch);
         }
-        self.with(cx, |handler, http| handler.request(http, id, request));
     }
 
     /// Answers what cannot be decoded, and lets nothing behind it be read.
     fn refuse(&mut self, cx: &mut Context<Self>, id: ConnectionId, error: DecodeError) {
         let response = self.handler.refusal(error).closing();
         if let Some(connection) = cx.state_mut(id) {
+            if connection.phase == Phase::Streaming {
+                // An answer that has been begun cannot be taken back.
+                return cx.abort(id);
+            }
             connection.phase = Phase::Answering;
             connection.partial = None;
-            (connection.version_minor, connection.head_only) = (1, false);
+            connection.marks = Marks(0);
         }
         self.with(cx, |_, http| http.respond(id, &response));
     }
@@ -291,8 +486,22 @@ impl<H: Handler> Service for Server<H> {
         if is_outgoing(cx.state(id)) {
             return self.response_received(cx, id, input);
         }
-        while cx.is_open(id) && cx.state(id).is_some_and(|connection| connection.phase == Phase::Reading) {
-            let was_idle = cx.state(id).is_some_and(|connection| connection.partial.is_none());
+        while cx.is_open(id) {
+            let Some(connection) = cx.state(id) else { return };
+            match connection.phase {
+                Phase::Reading => {}
+                Phase::Raw if input.is_empty() => return,
+                Phase::Raw => return self.with(cx, |handler, http| handler.raw(http, id, input)),
+                Phase::Answering | Phase::Streaming if connection.partial.is_some() => {
+                    match self.stream(cx, id, input) {
+                        Ok(()) if cx.state(id).is_some_and(|connection| connection.phase == Phase::Reading) => continue,
+                        Ok(()) => return,
+                        Err(error) => return self.refuse(cx, id, error),
+                    }
+                }
+                _ => return,
+            }
+            let was_idle = connection.partial.is_none();
             match self.decode(cx, id, input) {
                 Ok(Outcome::Whole(request)) => self.hand_over(cx, id, &request),
                 Ok(Outcome::Collected(partial)) => {
@@ -301,13 +510,15 @@ impl<H: Handler> Service for Server<H> {
                         Err(error) => return self.refuse(cx, id, error),
                     }
                 }
-                Ok(Outcome::Incomplete) => {
+                Ok(Outcome::HeadIncomplete) => {
                     if was_idle {
                         cx.set_deadline(id, self.shared.settings.request_timeout);
                     }
                     return;
                 }
+                Ok(Outcome::BodyIncomplete) => return self.expect_body(cx, id),
                 Ok(Outcome::Idle) => return,
+                Ok(Outcome::Told) => {}
                 Err(error) => return self.refuse(cx, id, error),
             }
         }
@@ -317,8 +528,10 @@ impl<H: Handler> Service for Server<H> {
         let Some(connection) = cx.state_mut(id) else { return };
         match connection.phase {
             Phase::Reading | Phase::Over => cx.close(id),
-            Phase::Answering | Phase::Streaming => {
-                connection.keep_alive = false;
+            // The rest of a body will not come.
+            Phase::Answering | Phase::Streaming if connection.partial.is_some() => cx.close(id),
+            Phase::Answering | Phase::Streaming | Phase::Raw => {
+                connection.marks.keep_if(false);
                 self.with(cx, |handler, http| handler.ended(http, id));
             }
             Phase::Outgoing => self.response_ended(cx, id),
@@ -328,7 +541,7 @@ impl<H: Handler> Service for Server<H> {
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(connection) = cx.state(id) else { return };
         match connection.phase {
-            Phase::Streaming => self.with(cx, |handler, http| handler.drained(http, id)),
+            Phase::Streaming | Phase::Raw => self.with(cx, |handler, http| handler.drained(http, id)),
             Phase::Reading if connection.partial.is_none() && !cx.is_draining() => {
                 cx.set_deadline(id, self.shared.settings.idle_timeout);
             }
@@ -338,10 +551,24 @@ impl<H: Handler> Service for Server<H> {
     }
 
     fn timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        let Some(connection) = cx.state(id) else { return };
+        let queued = cx.queued(id);
+        let Some(connection) = cx.state_mut(id) else { return };
         match connection.phase {
-            Phase::Answering | Phase::Streaming => self.with(cx, |handler, http| handler.timed_out(http, id)),
-            Phase::Reading if connection.partial.is_some() => self.refuse(cx, id, DecodeError::TimedOut),
+            Phase::Answering | Phase::Streaming | Phase::Reading if connection.partial.is_some() => {
+                self.refuse(cx, id, DecodeError::TimedOut);
+            }
+            Phase::Answering | Phase::Streaming | Phase::Raw => {
+                self.with(cx, |handler, http| handler.timed_out(http, id));
+            }
+            Phase::Reading if queued > 0 => {
+                // It is slow, not dead, where it has taken some of it.
+                let now = in_kib(queued);
+                if now < std::mem::replace(&mut connection.queued_kib, now) {
+                    cx.set_deadline(id, self.shared.settings.write_timeout);
+                } else {
+                    cx.abort(id);
+                }
+            }
             Phase::Reading | Phase::Over => cx.close(id),
             Phase::Outgoing => self.outgoing_timed_out(cx, id),
         }

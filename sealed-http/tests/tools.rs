@@ -125,7 +125,7 @@ fn load_generators_find_no_request_that_failed() {
 #[test]
 fn slow_attackers_are_cut_off() {
     let limit = Duration::from_secs(1);
-    let settings = Settings { request_timeout: limit, idle_timeout: limit, ..Settings::default() };
+    let settings = Settings { request_timeout: limit, body_timeout: limit, idle_timeout: limit, ..Settings::default() };
     let server = Running::start(settings);
     let url = server.url("/");
     // A head that never ends; a body that never ends.

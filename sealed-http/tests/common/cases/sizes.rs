@@ -12,6 +12,7 @@ pub const LIMITS: Limits = Limits {
     chunk_line_bytes_max: 8,
     chunk_extension_bytes_max: 8,
     trailer_bytes_max: 8,
+    connect_allowed: false,
 };
 
 /// A POST with this chunked body.
