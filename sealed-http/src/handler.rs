@@ -7,6 +7,7 @@ use sealed::{Address, CloseReason, ConnectionId, ListenerId, TimerId};
 use crate::error::DecodeError;
 use crate::head::RequestHead;
 use crate::http::Http;
+use crate::problem::Problem;
 use crate::response::Response;
 
 /// A request, whole, lent for one call.
@@ -38,9 +39,9 @@ pub trait Handler: Sized + 'static {
     /// A request came. Answer it now, or keep the id and answer later.
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>);
 
-    /// What cannot be decoded is answered with this, and the connection closed.
+    /// What cannot be decoded is answered with this, and the connection closed. By default with a [`Problem`].
     fn refusal(&mut self, error: DecodeError) -> Response {
-        Response::new(error.status()).body(error.to_string() + "\n")
+        Problem::from(error).into()
     }
 
     /// The client will send no more while its request is not answered yet. It may still be reading, or gone: TCP
