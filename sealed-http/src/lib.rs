@@ -43,6 +43,7 @@ mod chunked;
 mod cors;
 mod decoder;
 mod error;
+mod form;
 mod handler;
 mod head;
 mod http;
