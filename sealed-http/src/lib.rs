@@ -54,6 +54,7 @@ mod query;
 mod response;
 mod routes;
 mod server;
+mod static_file;
 
 pub use cors::{Cors, Field, Origins};
 pub use decoder::{Event, RequestDecoder};
@@ -68,3 +69,4 @@ pub use query::{BadEncoding, Query, decode_segment};
 pub use response::{BadHeaderValue, CONTINUE, Response, encode_chunk, encode_last_chunk, reason};
 pub use routes::{Methods, NoRoute, Routes};
 pub use server::{Connection, Server, Settings};
+pub use static_file::StaticFile;
