@@ -4,13 +4,13 @@
 //!
 //!     curl -i -d 'text=milk' 127.0.0.1:7777/notes
 //!     curl 127.0.0.1:7777/notes/0
-//!     curl -i -X DELETE 127.0.0.1:7777/notes
-//!     curl 127.0.0.1:7777/wait/2
+//!     curl -i -X PUT 127.0.0.1:7777/notes
+//!     curl 127.0.0.1:7777/wait/5
 
 use std::time::Duration;
 
 use sealed::{Config, EventLoop};
-use sealed_http::{Method, Params, Problem, Request, Response, Server, Settings, Site, StaticFile, Task};
+use sealed_http::{Method, Params, Problem, Request, Response, Server, Settings, Site, StaticFile};
 
 /// Bytes of the longest note.
 const NOTE_BYTES_MAX: usize = 1_000;
@@ -23,7 +23,7 @@ const HOME: &[u8] =
 
 type Notes = Vec<String>;
 
-fn list(notes: &mut Notes, _: &Request<'_>, _: &Params<'_>) -> String {
+fn list(notes: &Notes) -> String {
     let lines: Vec<_> = notes.iter().enumerate().map(|(number, note)| format!("{number}: {note}\n")).collect();
     lines.concat()
 }
@@ -49,15 +49,13 @@ fn main() -> sealed::Result<()> {
     let site = Site::new(Notes::new())
         .file("/", StaticFile::new("home.html", HOME))
         .file("/source", StaticFile::new("site.txt", include_bytes!("site.rs")))
-        .get("/notes", list)
+        .get("/notes", |notes, _, _| list(notes))
         .post("/notes", add)
         .get("/notes/{number}", show)
         .hold(Method::Get, "/wait/{seconds}", |_, http, id, _, params| {
             let seconds = params["seconds"].parse().unwrap_or(1).min(10);
-            let count: Task<Notes> = Box::new(move |notes, http| {
-                http.respond(id, &Response::from(format!("{} notes\n", notes.len())));
-            });
-            http.set_timer(Duration::from_secs(seconds), count);
+            let wait = Duration::from_secs(seconds);
+            http.set_timer(wait, Box::new(move |notes, http| http.respond(id, &list(notes).into())));
         });
     // `site.run("127.0.0.1:7777")` is the same, but does not tell where it listens.
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), site))?;

@@ -39,6 +39,37 @@ use crate::response::Response;
 /// assert_eq!(allowed.to_string(), "GET, HEAD, POST, OPTIONS");
 /// # Ok::<(), NoRoute>(())
 /// ```
+///
+/// In a handler of one's own, with a function for each route:
+/// ```
+/// use sealed::ConnectionId;
+/// use sealed_http::{Handler, Http, Params, Request, Response, Routes};
+///
+/// type Page = fn(&mut App, &mut Http<'_, App>, ConnectionId, &Request<'_>, &Params<'_>);
+///
+/// struct App { routes: Routes<Page>, hellos: u64 }
+///
+/// impl Handler for App {
+///     type Connection = ();
+///     type Message = ();
+///     type Timer = ();
+///
+///     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+///         match self.routes.find_for(&request.head) {
+///             Ok((&page, params)) => page(self, http, id, request, &params),
+///             Err(why) => http.respond(id, &why.into()),
+///         }
+///     }
+/// }
+///
+/// fn hello(app: &mut App, http: &mut Http<'_, App>, id: ConnectionId, _: &Request<'_>, params: &Params<'_>) {
+///     app.hellos += 1;
+///     http.respond(id, &Response::from(format!("Hello, {}\n", &params["name"])));
+/// }
+///
+/// let app = App { routes: Routes::<Page>::new().get("/hello/{name}", hello), hellos: 0 };
+/// # drop(app);
+/// ```
 pub struct Routes<T> {
     root: Node<T>,
     methods: Methods,

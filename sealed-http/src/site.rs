@@ -25,6 +25,8 @@ type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request
 /// [`Problem`](crate::Problem), or a `Result` of those. One that answers later, or streams, is added with
 /// [`Site::hold`].
 ///
+/// It belongs to one loop. With a [`sealed::Pool`], each loop makes one of its own, and has a state of its own.
+///
 /// # Example
 /// ```no_run
 /// use sealed_http::Site;
@@ -109,11 +111,10 @@ impl<S: 'static> Site<S> {
     /// # Example
     /// ```
     /// use std::time::Duration;
-    /// use sealed_http::{Method, Response, Site};
+    /// use sealed_http::{Method, Site};
     ///
-    /// let site = Site::new(()).hold(Method::Get, "/later", |(), http, id, _, _| {
-    ///     let answer = move |(): &mut _, http: &mut sealed_http::Http<'_, _>| http.respond(id, &Response::from("Now.\n"));
-    ///     http.set_timer(Duration::from_secs(1), Box::new(answer));
+    /// let site = Site::new(()).hold(Method::Get, "/later", |_, http, id, _, _| {
+    ///     http.set_timer(Duration::from_secs(1), Box::new(move |_, http| http.respond(id, &"Now.\n".into())));
     /// });
     /// # drop(site);
     /// ```

@@ -161,17 +161,13 @@ fn debugging_shows_the_table() {
 
 /// All patterns of up to three segments out of few, and all paths that could be for them.
 fn all(segments: &[&str]) -> Vec<String> {
-    let mut all = vec![String::new()];
-    let mut start = 0;
+    let (mut all, mut longest) = (Vec::new(), vec![String::new()]);
     for _ in 0..3 {
-        for index in start..all.len() {
-            start += 1;
-            if !all[index].ends_with("...}") {
-                all.extend(segments.iter().map(|segment| format!("{}/{segment}", all[index])).collect::<Vec<_>>());
-            }
-        }
+        let open = longest.iter().filter(|path| !path.ends_with("...}"));
+        longest = open.flat_map(|path| segments.iter().map(move |segment| format!("{path}/{segment}"))).collect();
+        all.extend_from_slice(&longest);
     }
-    all.split_off(1)
+    all
 }
 
 /// How well a pattern fits, by the rules as they are told: for each segment 0 where it is literal, 1 for a parameter, 2 for

@@ -38,11 +38,8 @@ fn site() -> Site<Notes> {
         })
         .hold(Method::Get, "/later/{what}", |_, http, id, _, params| {
             let what = params["what"].to_owned();
-            let task: Task<Notes> = Box::new(move |notes, http| {
-                let count = notes.0.len();
-                http.respond(id, &Response::from(format!("{what}, {count} notes")));
-            });
-            http.set_timer(SECOND, task);
+            let answer = move |notes: &Notes| format!("{what}, {} notes", notes.0.len());
+            http.set_timer(SECOND, Box::new(move |notes, http| http.respond(id, &answer(notes).into())));
         })
         .hold(Method::Get, "/stream", |_, http, id, _, _| {
             http.start_stream(id, &Response::new(200));
