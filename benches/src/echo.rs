@@ -47,7 +47,7 @@ pub(crate) fn serve(server: &str, part: &str) {
 
 /// Lets the kernel hold as many connections for a server as it does for `sealed`: one that it drops comes back a second
 /// later, and that second would be measured.
-fn hold_as_many(listener: impl AsFd) {
+pub(crate) fn hold_as_many(listener: impl AsFd) {
     let backlog = ::sealed::Config::default().backlog;
     rustix::net::listen(listener, backlog).expect("listening");
 }

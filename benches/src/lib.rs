@@ -7,6 +7,8 @@ pub mod bare;
 pub mod client;
 pub mod echo;
 pub mod echo_client;
+pub mod http;
+pub mod http_client;
 pub mod libevent;
 pub mod limits;
 pub mod pairs;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct Process {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
+    /// What goes with it.
+    folder: Option<PathBuf>,
 }
 
 /// To be called first in `main`: runs the server instead, and does not come back, where this process was started as one.
@@ -32,6 +35,8 @@ pub fn become_server_if_asked() {
     let Ok(role) = std::env::var(ROLE) else { return };
     if role == "bare" {
         crate::bare::serve();
+    } else if let Some((server, body_bytes)) = role.split_once(" with ") {
+        crate::http::serve(server, body_bytes);
     } else if let Some((server, part)) = role.split_once('/') {
         crate::echo::serve(server, part);
     } else {
@@ -57,17 +62,28 @@ impl Process {
         Self::start_as(&format!("{server}/{part:?}"))
     }
 
+    /// Starts one of those in [`crate::http`], if it can be had, to answer with so many bytes.
+    pub fn start_http(server: &str, body_bytes: usize) -> Option<Self> {
+        if !crate::http::can_be_had(server) {
+            return None;
+        }
+        Some(match server {
+            "nginx" => crate::http::nginx::start(body_bytes),
+            _ => Self::start_as(&format!("{server} with {body_bytes}")),
+        })
+    }
+
+    /// Starts another program, which listens there. The folder is removed behind it.
+    pub(crate) fn start_program(command: &mut Command, address: SocketAddr, folder: PathBuf) -> Self {
+        Self { child: command.spawn().expect("a process"), address, folder: Some(folder) }
+    }
+
     fn start_as(role: &str) -> Self {
         let program = std::env::current_exe().expect("this program");
-        let pinned = Command::new("taskset").args(["-c", "0", "true"]).output().is_ok_and(|run| run.status.success());
-        let mut command = if pinned { Command::new("taskset") } else { Command::new(&program) };
-        if pinned {
-            command.args(["-c", "0"]).arg(&program);
-        }
-        let mut child = command.env(ROLE, role).stdout(Stdio::piped()).spawn().expect("a process");
+        let mut child = pinned(&program).env(ROLE, role).stdout(Stdio::piped()).spawn().expect("a process");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("an address");
-        Self { child, address: line.trim().parse().expect("an address") }
+        Self { child, address: line.trim().parse().expect("an address"), folder: None }
     }
 
     /// Processor time it has used.
@@ -88,7 +104,20 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
     }
+}
+
+/// A program on processor 0, where `taskset` can be had.
+pub(crate) fn pinned(program: &Path) -> Command {
+    if !Command::new("taskset").args(["-c", "0", "true"]).output().is_ok_and(|run| run.status.success()) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(program);
+    command
 }
 
 /// Resident memory of a process, in KiB.

@@ -19,6 +19,7 @@ pub struct Table {
     better: Better,
     peers: Vec<&'static str>,
     text: String,
+    notes: String,
 }
 
 impl Table {
@@ -31,32 +32,23 @@ impl Table {
         text += "\n| --- | ---: |";
         text += &" ---: | ---: |".repeat(peers.len() - 1);
         text.push('\n');
-        Self { name, better, peers: peers.to_vec(), text }
+        Self { name, better, peers: peers.to_vec(), text, notes: String::new() }
     }
 
-    /// Measures each peer in turn, so many times, each time another one first, and adds a row for each case.
-    /// `measure` is given the peer's number, and gives one figure for each case; `None` where there is no such peer.
-    pub fn compare(&mut self, cases: &[&str], rounds: usize, mut measure: impl FnMut(usize) -> Option<Vec<f64>>) {
-        let peers = self.peers.len();
-        let mut figures = vec![vec![Vec::new(); cases.len()]; peers];
-        for round in 0..rounds {
-            for turn in 0..peers {
-                let peer = (round + turn) % peers;
-                for (list, figure) in figures[peer].iter_mut().zip(measure(peer).unwrap_or_default()) {
-                    list.push(figure);
-                }
-            }
-        }
+    /// Measures each peer [`in_turn`], and adds a row for each case: `measure` gives one figure for each.
+    pub fn compare(&mut self, cases: &[&str], rounds: usize, measure: impl FnMut(usize) -> Option<Vec<f64>>) {
+        let medians = in_turn(self.peers.len(), rounds, measure);
         for (row, case) in cases.iter().enumerate() {
-            let medians: Vec<_> = figures.iter().map(|lists| median(&lists[row])).collect();
-            self.add(case, &medians);
+            let medians: Vec<_> = medians.iter().map(|medians| medians.get(row).copied()).collect();
+            self.row(case, &medians);
         }
     }
 
-    fn add(&mut self, case: &str, medians: &[Option<f64>]) {
-        let ours = medians[0].unwrap_or(f64::NAN);
+    /// Adds a row: a figure for each peer, or `None` where there is no such peer.
+    pub fn row(&mut self, case: &str, figures: &[Option<f64>]) {
+        let ours = figures[0].unwrap_or(f64::NAN);
         let _ = write!(self.text, "| {case} | {} |", self.figure(ours));
-        for theirs in &medians[1..] {
+        for theirs in &figures[1..] {
             let _ = match theirs {
                 None => write!(self.text, " - | - |"),
                 Some(theirs) => {
@@ -68,13 +60,21 @@ impl Table {
         self.text.push('\n');
     }
 
+    /// Adds a sentence to be told below the table.
+    pub fn note(&mut self, sentence: &str) {
+        let _ = writeln!(self.notes, "- {sentence}");
+    }
+
     fn figure(&self, figure: f64) -> String {
         if self.better == Better::More { format!("{figure:.0}") } else { format!("{figure:.2}") }
     }
 
     /// Prints the table, and writes it to `target/ratios-<name>.md`, unless all was only tried.
     pub fn finish(self) {
-        let text = format!("{}\nA ratio above 1: `{}` is the faster of the two.\n", self.text, self.peers[0]);
+        let mut text = format!("{}\nA ratio above 1: `{}` is the faster of the two.\n", self.text, self.peers[0]);
+        if !self.notes.is_empty() {
+            let _ = write!(text, "\n{}", self.notes);
+        }
         println!("\n{text}");
         if is_short() {
             return;
@@ -86,10 +86,27 @@ impl Table {
     }
 }
 
-fn median(figures: &[f64]) -> Option<f64> {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
+/// Measures each peer in turn, so many times, each time another one first, and gives the medians for each. `measure` is given
+/// the peer's number, and gives its figures; `None` where there is no such peer.
+pub fn in_turn(peers: usize, rounds: usize, mut measure: impl FnMut(usize) -> Option<Vec<f64>>) -> Vec<Vec<f64>> {
+    let mut measured: Vec<Vec<Vec<f64>>> = vec![Vec::new(); peers];
+    for round in 0..rounds {
+        for turn in 0..peers {
+            let peer = (round + turn) % peers;
+            measured[peer].extend(measure(peer));
+        }
+    }
+    measured.iter().map(|rounds| medians(rounds)).collect()
+}
+
+fn medians(rounds: &[Vec<f64>]) -> Vec<f64> {
+    let figures = rounds.first().map_or(0, Vec::len);
+    let median = |figure: usize| {
+        let mut sorted: Vec<_> = rounds.iter().map(|round| round[figure]).collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    };
+    (0..figures).map(median).collect()
 }
 
 /// Where the build's results are: this program is in `release/deps` below it.

@@ -150,7 +150,9 @@ impl Timers for Queue<'_> {
     }
 
     fn cancel(&mut self, timers: impl Iterator<Item = usize>) {
-        timers.for_each(|number| drop(self.timers.remove(&self.keys[number])));
+        for number in timers {
+            self.timers.remove(&self.keys[number]);
+        }
     }
 
     fn fire(&mut self, wanted: usize) -> usize {

@@ -144,14 +144,14 @@ impl Default for RequestDecoder {
 }
 
 /// Looks for the empty line from where the last search ended, and enforces what can be known on the way.
-fn find_head_end(
+pub(crate) fn find_head_end(
     input: &[u8],
     searched: &mut u32,
     line_end: &mut u32,
     limits: &Limits,
 ) -> Result<Option<usize>, DecodeError> {
     let mut from = *searched as usize;
-    while let Some(offset) = input.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
+    while let Some(offset) = input.get(from..).and_then(find_line_feed) {
         let at = from + offset;
         // Before the line's end is looked at: the answer must not depend on how the bytes were split.
         check_size(at, *line_end > 0, limits)?;
@@ -172,6 +172,15 @@ fn find_head_end(
     check_size(input.len(), *line_end > 0, limits)?;
     *searched = input.len() as u32;
     Ok(None)
+}
+
+/// Looks at several bytes at a time: heads of browsers have long lines.
+fn find_line_feed(bytes: &[u8]) -> Option<usize> {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let (chunks, _) = bytes.as_chunks::<16>();
+    let passed =
+        chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |any, byte| any | is_end(byte))).count() * 16;
+    bytes[passed..].iter().position(is_end).map(|offset| passed + offset)
 }
 
 /// Refuses a head of which that many bytes have been seen, if an end behind them would come too late.

@@ -1,12 +1,15 @@
-//! Why a request is refused.
+//! Why a message is refused.
 
-/// Why a request cannot be decoded. The connection is to be closed: nothing behind the error can be trusted.
+/// Why a request, or a response, cannot be decoded. The connection is to be closed: nothing behind the error can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// The request line is not method, target and version with one space between.
     #[error("the request line is malformed")]
     RequestLine,
+    /// The status line of a response is not version, status and reason.
+    #[error("the status line is malformed")]
+    StatusLine,
     /// The target is not in origin, absolute or asterisk form, or has bytes that a target cannot have.
     #[error("the request target is malformed")]
     Target,
@@ -49,6 +52,9 @@ pub enum DecodeError {
     /// The body is longer than the limit.
     #[error("the body is too large")]
     BodyTooLarge,
+    /// The connection ended within a message.
+    #[error("the message was cut off")]
+    Truncated,
     /// The request did not come in whole in time. The decoder never says this; servers do.
     #[error("the request took too long to arrive")]
     TimedOut,
@@ -58,10 +64,12 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The status to answer with.
+    /// The status to answer with, for a server. A gateway answers 502 to what is wrong with a response.
     pub fn status(self) -> u16 {
         match self {
             Self::RequestLine
+            | Self::StatusLine
+            | Self::Truncated
             | Self::Target
             | Self::LineEnd
             | Self::Header
@@ -84,6 +92,8 @@ impl DecodeError {
     pub fn code(self) -> &'static str {
         match self {
             Self::RequestLine => "bad_request_line",
+            Self::StatusLine => "bad_status_line",
+            Self::Truncated => "truncated",
             Self::Target => "bad_target",
             Self::LineEnd => "bad_line_end",
             Self::Header => "bad_header",

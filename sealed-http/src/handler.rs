@@ -5,6 +5,7 @@ use std::time::Duration;
 use sealed::{Address, CloseReason, ConnectionId, ListenerId, TimerId};
 
 use crate::error::DecodeError;
+use crate::fetch::{FetchId, Fetched};
 use crate::head::RequestHead;
 use crate::http::Http;
 use crate::problem::Problem;
@@ -58,6 +59,9 @@ pub trait Handler: Sized + 'static {
 
     /// The connection is gone, answered or not. Called once for each, and last.
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}
+
+    /// Something came of a request that was sent with [`Http::fetch`].
+    fn fetched(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {}
 
     /// A message from the mailbox.
     fn message(&mut self, http: &mut Http<'_, Self>, message: Self::Message) {}

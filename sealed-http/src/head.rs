@@ -1,5 +1,7 @@
 //! A request's line and header fields: `httparse` finds them, this file decides what they mean.
 
+use std::mem::MaybeUninit;
+
 use crate::error::DecodeError;
 use crate::limits::{HEADERS_MAX, Limits};
 
@@ -42,22 +44,36 @@ pub struct RequestHead<'a> {
     keep_alive: bool,
     expects_continue: bool,
     body: BodyFraming,
-    headers: [httparse::Header<'a>; HEADERS_MAX],
-    header_count: usize,
+    /// All lines with their ends, the empty one left out.
+    lines: &'a [u8],
+    fields: [FieldSpot; HEADERS_MAX],
+    field_count: usize,
+}
+
+const _: () = assert!(size_of::<RequestHead<'_>>() <= 640, "it is moved on its way to the handler");
+
+/// Where in the head a header field is. Its line ends where the next one starts.
+#[derive(Debug, Clone, Copy, Default)]
+struct FieldSpot {
+    start: u32,
+    colon: u32,
 }
 
 impl<'a> RequestHead<'a> {
     /// Parses a whole head, from the request line to the empty line, one empty line in front forgiven. Of the limits,
     /// only the number of header fields is looked at: the decoder has enforced the others when it calls this.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
+        if bytes.len() > u32::MAX as usize {
+            return Err(DecodeError::HeadTooLarge);
+        }
         check_line_ends(bytes)?;
         let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
         if bytes.starts_with(b"\r\n") {
             return Err(DecodeError::RequestLine);
         }
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut headers[..limits.headers_max.min(HEADERS_MAX)]);
-        match request.parse(bytes) {
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, &mut headers[..limits.headers_max.min(HEADERS_MAX)]) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(DecodeError::RequestLine),
             Err(error) => return Err(what_is_wrong(error, bytes)),
@@ -65,21 +81,26 @@ impl<'a> RequestHead<'a> {
         let method_name = request.method.ok_or(DecodeError::RequestLine)?;
         let target = request.path.ok_or(DecodeError::RequestLine)?;
         let version_minor = request.version.ok_or(DecodeError::Version)?;
-        let header_count = request.headers.len();
         let method = method_named(method_name)?;
         let (path, query) = split_target(method, target)?;
-        let fields = Fields::read(&headers[..header_count], version_minor)?;
+        let meaning = Meaning::read(request.headers, version_minor)?;
+        let mut fields = [FieldSpot::default(); HEADERS_MAX];
+        for (spot, header) in fields.iter_mut().zip(request.headers.iter()) {
+            let start = header.name.as_ptr().addr() - bytes.as_ptr().addr();
+            *spot = FieldSpot { start: start as u32, colon: (start + header.name.len()) as u32 };
+        }
         Ok(Self {
             method,
             method_name,
             path,
             query,
             version_minor,
-            keep_alive: fields.keep_alive,
-            expects_continue: fields.expects_continue,
-            body: fields.body,
-            headers,
-            header_count,
+            keep_alive: meaning.keep_alive,
+            expects_continue: meaning.expects_continue,
+            body: meaning.body,
+            lines: &bytes[..bytes.len() - 2],
+            fields,
+            field_count: request.headers.len(),
         })
     }
 
@@ -120,7 +141,7 @@ impl<'a> RequestHead<'a> {
 
     /// The first header field of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers().find(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.spots().find(|(held, _)| held.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
     /// The first header field of that name, if it is ASCII.
@@ -130,7 +151,18 @@ impl<'a> RequestHead<'a> {
 
     /// All header fields in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + '_ {
-        self.headers[..self.header_count].iter().map(|header| (header.name, header.value))
+        // A name is a token, which is ASCII.
+        self.spots().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
+    }
+
+    /// Names and values, as they are in the lines.
+    fn spots(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + '_ {
+        let fields = &self.fields[..self.field_count];
+        let ends = fields.iter().skip(1).map(|next| next.start as usize).chain(std::iter::once(self.lines.len()));
+        fields.iter().zip(ends).map(|(field, end)| {
+            let (start, colon) = (field.start as usize, field.colon as usize);
+            (&self.lines[start..colon], self.lines[colon + 1..end].trim_ascii())
+        })
     }
 
     pub(crate) fn body(&self) -> BodyFraming {
@@ -139,13 +171,13 @@ impl<'a> RequestHead<'a> {
 }
 
 /// What the header fields say of the message and its connection.
-struct Fields {
+struct Meaning {
     keep_alive: bool,
     expects_continue: bool,
     body: BodyFraming,
 }
 
-impl Fields {
+impl Meaning {
     fn read(headers: &[httparse::Header<'_>], version_minor: u8) -> Result<Self, DecodeError> {
         let (mut host, mut length, mut chunked) = (None, None, false);
         let (mut close, mut keep, mut expects_continue) = (false, false, false);
@@ -240,7 +272,7 @@ fn strip_authority(target: &str) -> Result<&str, DecodeError> {
 }
 
 /// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
-fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = if let Some(rest) = value.strip_prefix(b"[") {
         let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
         let address = std::str::from_utf8(&rest[..end]).ok();
@@ -272,7 +304,7 @@ fn is_port(digits: &[u8]) -> bool {
 
 /// RFC 9112, 6.3: where `chunked` is not last, nobody knows where the body ends. Before it, only once, there might be
 /// another coding, which is not understood here.
-fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
     let mut codings =
         value.rsplit(|byte| *byte == b',').map(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
     match (codings.next(), codings.next()) {
@@ -282,7 +314,7 @@ fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
     }
 }
 
-fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
+pub(crate) fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(DecodeError::ContentLength);
     }
@@ -295,22 +327,23 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-fn check_value(value: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn check_value(value: &[u8]) -> Result<(), DecodeError> {
     let allowed = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-    if value.iter().all(allowed) { Ok(()) } else { Err(DecodeError::Header) }
+    // To the end without a branch, as in `check_line_ends`.
+    let fine = value.iter().fold(true, |fine, byte| fine & allowed(byte));
+    if fine { Ok(()) } else { Err(DecodeError::Header) }
 }
 
 /// Every CR is followed by LF, and every LF comes after CR: what different readers take for the end of a line is
 /// what smuggling is made of.
-fn check_line_ends(bytes: &[u8]) -> Result<(), DecodeError> {
-    let mut previous = 0;
-    for byte in bytes {
-        if (*byte == b'\n') != (previous == b'\r') {
-            return Err(DecodeError::LineEnd);
-        }
-        previous = *byte;
+pub(crate) fn check_line_ends(bytes: &[u8]) -> Result<(), DecodeError> {
+    // To the end without a branch: several bytes at a time.
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    let odd = pairs.fold(0, |odd, (byte, next)| odd | u8::from((*byte == b'\r') != (*next == b'\n')));
+    if odd != 0 || bytes.first() == Some(&b'\n') || bytes.last() == Some(&b'\r') {
+        return Err(DecodeError::LineEnd);
     }
-    if previous == b'\r' { Err(DecodeError::LineEnd) } else { Ok(()) }
+    Ok(())
 }
 
 fn what_is_wrong(error: httparse::Error, bytes: &[u8]) -> DecodeError {

@@ -7,7 +7,7 @@ use sealed::{ConnectionId, Context, Mailbox, TimerId};
 
 use crate::handler::Handler;
 use crate::response::{Response, encode_chunk, encode_last_chunk};
-use crate::server::{Phase, Server, Shared};
+use crate::server::{Due, Phase, Server, ServerTimer, Shared};
 
 /// A handler's way to its connections. An id that is stale, or has nothing to be answered, is harmless: nothing happens.
 pub struct Http<'a, H: Handler> {
@@ -22,9 +22,13 @@ impl<H: Handler> Http<'_, H> {
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
         connection.keep_alive &= !draining && !response.closes();
         let (keep_alive, version, head_only) = (connection.keep_alive, connection.version_minor, connection.head_only);
-        let (out, date) = self.shared.encoding(self.cx.unix_time());
-        response.encode(out, version, keep_alive, head_only, date);
+        let (out, date) = self.shared.encoding(self.cx);
+        let apart = if head_only { None } else { response.body_to_share() };
+        response.encode(out, version, keep_alive, head_only || apart.is_some(), date);
         self.cx.write(id, out);
+        if let Some(body) = apart {
+            self.cx.write_bytes(id, body);
+        }
         self.conclude(id);
     }
 
@@ -44,7 +48,7 @@ impl<H: Handler> Http<'_, H> {
         connection.keep_alive &= !draining && !response.closes() && chunked;
         let (keep_alive, version, head_only) = (connection.keep_alive, connection.version_minor, connection.head_only);
         connection.phase = Phase::Streaming;
-        let (out, date) = self.shared.encoding(self.cx.unix_time());
+        let (out, date) = self.shared.encoding(self.cx);
         response.encode_stream_head(out, version, keep_alive, date);
         self.cx.write(id, out);
         if head_only {
@@ -115,7 +119,7 @@ impl<H: Handler> Http<'_, H> {
 
     /// Sets a timer, for which [`Handler::expired`] is called once, with this value.
     pub fn set_timer(&mut self, delay: Duration, value: H::Timer) -> TimerId {
-        self.cx.set_timer(delay, value)
+        self.cx.set_timer(delay, ServerTimer(Due::Handler(value)))
     }
 
     /// Sets a timer, for which [`Handler::expired`] is called after every `period`, each time with this value.
@@ -123,7 +127,7 @@ impl<H: Handler> Http<'_, H> {
     where
         H::Timer: Clone,
     {
-        self.cx.set_interval(period, value)
+        self.cx.set_interval(period, ServerTimer(Due::Handler(value)))
     }
 
     /// Time since 1970 by the calendar clock.
@@ -144,6 +148,11 @@ impl<H: Handler> Http<'_, H> {
     /// A way for others to post to this loop.
     pub fn mailbox(&self) -> Mailbox<H::Message> {
         self.cx.mailbox()
+    }
+
+    /// Starts to go down, as a signal would make it.
+    pub fn stop(&mut self) {
+        self.cx.stop();
     }
 
     /// Whether the server is going down.

@@ -57,6 +57,48 @@
 //! }
 //! ```
 //!
+//! # A client
+//!
+//! The same [`Http`] sends requests to other servers: [`Http::add_upstream`] names one and how many connections to it may
+//! be kept, [`Http::fetch`] sends, and what comes of it is told to [`Handler::fetched`], once, whatever happens. Answers are
+//! collected, or streamed; [`EventStream`] reads those that are Server-Sent Events. A loop that only asks is a server
+//! that listens nowhere:
+//!
+//! ```no_run
+//! use sealed::{Config, ConnectionId, EventLoop};
+//! use sealed_http::{Fetch, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream};
+//!
+//! struct Asker;
+//!
+//! impl Handler for Asker {
+//!     type Connection = ();
+//!     type Message = ();
+//!     type Timer = ();
+//!
+//!     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, _: &Request<'_>) {
+//!         http.respond(id, &Response::new(404));
+//!     }
+//!
+//!     fn fetched(&mut self, http: &mut Http<'_, Self>, _: FetchId, fetched: Fetched<'_>) {
+//!         match fetched {
+//!             Fetched::Whole(head, body) => println!("{} {}", head.status(), String::from_utf8_lossy(body)),
+//!             Fetched::Failed(error) => eprintln!("{error}"),
+//!             _ => {} // Only of requests that are streamed.
+//!         }
+//!         http.stop();
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), Asker))?;
+//!     let (server, cx) = event_loop.parts();
+//!     let (_, mut http) = server.parts(cx);
+//!     let upstream = http.add_upstream(Upstream::to("127.0.0.1:8080"));
+//!     http.fetch(upstream, &Fetch::get("/world")?);
+//!     Ok(event_loop.run()?)
+//! }
+//! ```
+//!
 //! # What it refuses
 //!
 //! Everything that two readers might read differently: see [`DecodeError`]. A request that is refused is answered with
@@ -67,9 +109,12 @@
 //! HTTP/2, TLS, compression, files from a disk: put a proxy in front. Bodies are collected before the handler sees them.
 
 mod chunked;
+mod client;
 mod cors;
 mod decoder;
 mod error;
+mod event_stream;
+mod fetch;
 mod form;
 mod handler;
 mod head;
@@ -80,6 +125,8 @@ mod problem;
 mod query;
 mod reply;
 mod response;
+mod response_decoder;
+mod response_head;
 mod routes;
 mod server;
 mod site;
@@ -88,6 +135,8 @@ mod static_file;
 pub use cors::{Cors, Field, Origins};
 pub use decoder::{Event, RequestDecoder};
 pub use error::DecodeError;
+pub use event_stream::{EventStream, EventTooLong, StreamEvent};
+pub use fetch::{BadTarget, Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
 pub use handler::{Handler, Request};
 pub use head::{Method, RequestHead};
 pub use http::Http;
@@ -96,7 +145,9 @@ pub use params::Params;
 pub use problem::{Member, Problem};
 pub use query::{BadEncoding, Query, decode_segment};
 pub use response::{BadHeaderValue, CONTINUE, Response, encode_chunk, encode_last_chunk, reason};
+pub use response_decoder::{ResponseDecoder, ResponseEvent};
+pub use response_head::{Asked, ResponseHead};
 pub use routes::{Methods, NoRoute, Routes};
-pub use server::{Connection, Server, Settings};
+pub use server::{Connection, Server, ServerTimer, Settings};
 pub use site::{Site, Task};
 pub use static_file::StaticFile;

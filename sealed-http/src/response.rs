@@ -9,6 +9,9 @@ use crate::head::is_token_byte;
 /// The interim response that asks for the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// Bytes of a body from which on it is handed to the loop as it is: shorter ones are copied behind their head sooner.
+const SHARED_MIN: usize = 8 * 1024;
+
 /// A header field's value would end its line, or has other control bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a header field's value must not have control characters")]
@@ -134,6 +137,11 @@ impl Response {
         out.extend_from_slice(if chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" });
     }
 
+    /// The body, if it is so long that it had better not be copied.
+    pub(crate) fn body_to_share(&self) -> Option<Bytes> {
+        (self.may_have_body() && self.body.len() >= SHARED_MIN).then(|| self.body.clone())
+    }
+
     fn may_have_body(&self) -> bool {
         !matches!(self.status, 204 | 304)
     }
@@ -241,11 +249,11 @@ fn assert_name(name: &str) {
     assert!(!framing.iter().any(|written| name.eq_ignore_ascii_case(written)), "the encoder writes {name} itself");
 }
 
-fn is_value(value: &str) -> bool {
+pub(crate) fn is_value(value: &str) -> bool {
     value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
-fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Service, TimerId};
 
+use crate::client::{Client, is_outgoing};
 use crate::decoder::{Event, RequestDecoder};
 use crate::error::DecodeError;
+use crate::fetch::{FetchError, FetchId};
 use crate::handler::{Handler, Request};
 use crate::head::{Method, RequestHead};
 use crate::http::Http;
@@ -41,7 +43,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Server<H> {
     handler: H,
-    shared: Shared,
+    pub(crate) shared: Shared,
 }
 
 /// What all connections of a loop share.
@@ -49,16 +51,32 @@ pub struct Server<H> {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) scratch: Vec<u8>,
+    pub(crate) client: Client,
     date: String,
     date_s: u64,
+    /// The tick in which the clock was last looked at, by its time.
+    looked: Option<Duration>,
+}
+
+/// What a timer of a server's loop is for: the handler's own, or a limit of the client's.
+#[derive(Debug, Clone)]
+pub struct ServerTimer<T>(pub(crate) Due<T>);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Due<T> {
+    Handler(T),
+    Fetch(FetchId, FetchError),
 }
 
 impl Shared {
     /// An empty buffer to encode into, and the `Date` of now, rendered once a second.
-    pub(crate) fn encoding(&mut self, unix_time: Duration) -> (&mut Vec<u8>, &str) {
-        if self.date_s != unix_time.as_secs() || self.date.is_empty() {
-            self.date_s = unix_time.as_secs();
-            self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(self.date_s));
+    pub(crate) fn encoding<H: Handler>(&mut self, cx: &Context<Server<H>>) -> (&mut Vec<u8>, &str) {
+        if self.looked.replace(cx.now()) != Some(cx.now()) {
+            let date_s = cx.unix_time().as_secs();
+            if self.date_s != date_s || self.date.is_empty() {
+                self.date_s = date_s;
+                self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(date_s));
+            }
         }
         self.scratch.clear();
         (&mut self.scratch, &self.date)
@@ -75,6 +93,13 @@ pub struct Connection<C> {
     pub(crate) keep_alive: bool,
     pub(crate) head_only: bool,
     pub(crate) state: C,
+}
+
+impl<C: Default> Connection<C> {
+    /// One that this side makes, to ask something of a server.
+    pub(crate) fn outgoing() -> Self {
+        Self { phase: Phase::Outgoing, ..Self::default() }
+    }
 }
 
 impl<C: Default> Default for Connection<C> {
@@ -101,6 +126,8 @@ pub(crate) enum Phase {
     Streaming,
     /// Nothing more will be answered.
     Over,
+    /// It is this side that asks.
+    Outgoing,
 }
 
 /// A request that is still coming.
@@ -116,7 +143,7 @@ struct Partial {
 #[allow(clippy::large_enum_variant)] // matched where it is made
 enum Outcome<'a> {
     /// It was in the input whole.
-    Whole(RequestHead<'a>, &'a [u8]),
+    Whole(Request<'a>),
     /// It is whole now, collected over several reads.
     Collected(Box<Partial>),
     /// More of it is to come.
@@ -128,7 +155,8 @@ enum Outcome<'a> {
 impl<H: Handler> Server<H> {
     /// A server for one loop.
     pub fn new(settings: Settings, handler: H) -> Self {
-        Self { handler, shared: Shared { settings, scratch: Vec::new(), date: String::new(), date_s: 0 } }
+        let (scratch, client, date) = (Vec::new(), Client::default(), String::new());
+        Self { handler, shared: Shared { settings, scratch, client, date, date_s: 0, looked: None } }
     }
 
     /// The handler, to be looked at between ticks.
@@ -136,7 +164,13 @@ impl<H: Handler> Server<H> {
         &self.handler
     }
 
-    fn with<R>(&mut self, cx: &mut Context<Self>, call: impl FnOnce(&mut H, &mut Http<'_, H>) -> R) -> R {
+    /// The handler, and its way to connections, to start something from outside a tick: a loop's parts are a server and
+    /// its context.
+    pub fn parts<'a>(&'a mut self, cx: &'a mut Context<Self>) -> (&'a mut H, Http<'a, H>) {
+        (&mut self.handler, Http { cx, shared: &mut self.shared })
+    }
+
+    pub(crate) fn with<R>(&mut self, cx: &mut Context<Self>, call: impl FnOnce(&mut H, &mut Http<'_, H>) -> R) -> R {
         let mut http = Http { cx, shared: &mut self.shared };
         call(&mut self.handler, &mut http)
     }
@@ -169,7 +203,7 @@ impl<H: Handler> Server<H> {
                 }
                 Event::End => {
                     // A request does not end before its head.
-                    return head.map_or(Err(DecodeError::Poisoned), |head| Ok(Outcome::Whole(head, body)));
+                    return head.map_or(Err(DecodeError::Poisoned), |head| Ok(Outcome::Whole(Request { head, body })));
                 }
                 Event::Incomplete if decoder.is_idle() => return Ok(Outcome::Idle),
                 Event::Incomplete => {
@@ -220,16 +254,15 @@ impl<H: Handler> Server<H> {
     }
 
     /// Gives a request to the handler, and notes what its answer depends on.
-    fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, head: RequestHead<'_>, body: &[u8]) {
+    fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, request: &Request<'_>) {
         cx.clear_deadline(id);
         if let Some(connection) = cx.state_mut(id) {
             connection.phase = Phase::Answering;
-            connection.version_minor = head.version_minor();
-            connection.keep_alive = head.keep_alive();
-            connection.head_only = head.method() == Method::Head;
+            connection.version_minor = request.head.version_minor();
+            connection.keep_alive = request.head.keep_alive();
+            connection.head_only = request.head.method() == Method::Head;
         }
-        let request = Request { head, body };
-        self.with(cx, |handler, http| handler.request(http, id, &request));
+        self.with(cx, |handler, http| handler.request(http, id, request));
     }
 
     /// Answers what cannot be decoded, and lets nothing behind it be read.
@@ -247,7 +280,7 @@ impl<H: Handler> Server<H> {
 impl<H: Handler> Service for Server<H> {
     type Connection = Connection<H::Connection>;
     type Message = H::Message;
-    type Timer = H::Timer;
+    type Timer = ServerTimer<H::Timer>;
 
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
         cx.set_deadline(id, self.shared.settings.request_timeout);
@@ -255,13 +288,16 @@ impl<H: Handler> Service for Server<H> {
     }
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        if is_outgoing(cx.state(id)) {
+            return self.response_received(cx, id, input);
+        }
         while cx.is_open(id) && cx.state(id).is_some_and(|connection| connection.phase == Phase::Reading) {
             let was_idle = cx.state(id).is_some_and(|connection| connection.partial.is_none());
             match self.decode(cx, id, input) {
-                Ok(Outcome::Whole(head, body)) => self.hand_over(cx, id, head, body),
+                Ok(Outcome::Whole(request)) => self.hand_over(cx, id, &request),
                 Ok(Outcome::Collected(partial)) => {
                     match RequestHead::parse(&partial.head, &self.shared.settings.limits) {
-                        Ok(head) => self.hand_over(cx, id, head, &partial.body),
+                        Ok(head) => self.hand_over(cx, id, &Request { head, body: &partial.body }),
                         Err(error) => return self.refuse(cx, id, error),
                     }
                 }
@@ -285,6 +321,7 @@ impl<H: Handler> Service for Server<H> {
                 connection.keep_alive = false;
                 self.with(cx, |handler, http| handler.ended(http, id));
             }
+            Phase::Outgoing => self.response_ended(cx, id),
         }
     }
 
@@ -296,6 +333,7 @@ impl<H: Handler> Service for Server<H> {
                 cx.set_deadline(id, self.shared.settings.idle_timeout);
             }
             Phase::Reading | Phase::Answering | Phase::Over => {}
+            Phase::Outgoing => self.outgoing_drained(cx, id),
         }
     }
 
@@ -305,10 +343,14 @@ impl<H: Handler> Service for Server<H> {
             Phase::Answering | Phase::Streaming => self.with(cx, |handler, http| handler.timed_out(http, id)),
             Phase::Reading if connection.partial.is_some() => self.refuse(cx, id, DecodeError::TimedOut),
             Phase::Reading | Phase::Over => cx.close(id),
+            Phase::Outgoing => self.outgoing_timed_out(cx, id),
         }
     }
 
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, connection: Self::Connection, reason: CloseReason) {
+        if is_outgoing(Some(&connection)) {
+            return self.outgoing_closed(cx, id, reason);
+        }
         self.with(cx, |handler, http| handler.closed(http, id, connection.state, reason));
     }
 
@@ -316,8 +358,11 @@ impl<H: Handler> Service for Server<H> {
         self.with(cx, |handler, http| handler.message(http, message));
     }
 
-    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId, value: H::Timer) {
-        self.with(cx, |handler, http| handler.expired(http, timer, value));
+    fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId, value: Self::Timer) {
+        match value.0 {
+            Due::Handler(value) => self.with(cx, |handler, http| handler.expired(http, timer, value)),
+            Due::Fetch(id, error) => self.fail(cx, id, error),
+        }
     }
 
     fn turned(&mut self, cx: &mut Context<Self>) {
@@ -334,6 +379,9 @@ impl<H: Handler> Service for Server<H> {
                 cx.set_deadline(id, grace);
             }
         }
-        self.with(cx, |handler, http| handler.draining(http, limit));
+        self.with(cx, |handler, http| {
+            http.close_idle();
+            handler.draining(http, limit);
+        });
     }
 }

@@ -1,0 +1,60 @@
+//! HTTP servers of several kinds that answer every request with the same body, each on one thread or as near to that as it
+//! comes. Each prints its address, and serves until it is killed; nginx is a program of its own.
+//!
+//! `may_minihttp` is there with the feature `may`. Its last release builds and serves, but little has been done to it for some
+//! time, and it does not set `TCP_NODELAY`.
+
+mod actix;
+mod bare;
+mod hyper;
+#[cfg(feature = "may")]
+mod may;
+pub(crate) mod nginx;
+mod sealed;
+
+use std::net::TcpListener;
+
+/// The servers, this project's first. Not all of them can be had everywhere.
+pub const SERVERS: [&str; 6] = ["sealed-http", "bare mio", "hyper", "actix-http", "may_minihttp", "nginx"];
+
+/// What every answer says of its body.
+const CONTENT_TYPE: &str = "text/plain";
+
+/// The requests' target.
+pub(crate) const TARGET: &str = "/body";
+
+pub(crate) fn serve(server: &str, body_bytes: &str) {
+    let body = body(body_bytes.parse().expect("a length"));
+    match server {
+        "sealed-http" => sealed::serve(body),
+        "bare mio" => bare::serve(&body),
+        "hyper" => hyper::serve(body),
+        "actix-http" => actix::serve(body),
+        #[cfg(feature = "may")]
+        "may_minihttp" => may::serve(body),
+        _ => unreachable!("one of those"),
+    }
+}
+
+/// Whether there is such a server here.
+pub(crate) fn can_be_had(server: &str) -> bool {
+    match server {
+        "may_minihttp" => cfg!(feature = "may"),
+        "nginx" => nginx::is_installed(),
+        _ => true,
+    }
+}
+
+/// A body of so many bytes.
+fn body(length: usize) -> String {
+    "0123456789abcdef".chars().cycle().take(length).collect()
+}
+
+/// A listener whose address is printed, with as long a queue as `sealed` has.
+fn listen() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    crate::echo::hold_as_many(&listener);
+    println!("{}", listener.local_addr().expect("an address"));
+    listener.set_nonblocking(true).expect("no waiting");
+    listener
+}

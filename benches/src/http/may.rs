@@ -1,0 +1,26 @@
+//! `may_minihttp`: a coroutine for each connection, on one worker.
+
+use std::io;
+use std::net::TcpListener;
+
+use may_minihttp::{HttpServer, HttpService, Request, Response};
+
+#[derive(Clone)]
+struct Same(&'static str);
+
+impl HttpService for Same {
+    fn call(&mut self, _: Request<'_, '_, '_>, response: &mut Response<'_>) -> io::Result<()> {
+        response.header("Content-Type: text/plain");
+        response.body(self.0);
+        Ok(())
+    }
+}
+
+pub(super) fn serve(body: String) {
+    may::config().set_workers(1);
+    // It binds its port itself, and does not tell which.
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let server = HttpServer(Same(body.leak())).start(address).expect("a server");
+    println!("{address}");
+    server.join().expect("a good end");
+}

@@ -1,0 +1,62 @@
+//! nginx, where it is installed: one process, and as little of what it can do as this needs.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use super::{CONTENT_TYPE, TARGET, body};
+use crate::server::{Process, pinned};
+
+/// The longest body that is written into the configuration; a longer one is a file.
+const TEXT_BYTES_MAX: usize = 1024;
+
+pub(super) fn is_installed() -> bool {
+    Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Starts it with its configuration, and the file that it serves, in a folder that goes with it.
+pub(crate) fn start(body_bytes: usize) -> Process {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = free.expect("a port");
+    let folder = std::env::temp_dir().join(format!("ccomet-bench-nginx-{}-{}", std::process::id(), address.port()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let body = body(body_bytes);
+    fs::write(folder.join(TARGET.trim_start_matches('/')), &body).expect("a file");
+    let file = folder.join("nginx.conf");
+    fs::write(&file, configuration(&folder, address, &body)).expect("a configuration");
+    let mut command = pinned(Path::new("nginx"));
+    command.arg("-p").arg(&folder).arg("-c").arg(&file).args(["-e", "stderr"]);
+    let process = Process::start_program(&mut command, address, folder);
+    wait_for(address);
+    process
+}
+
+fn configuration(folder: &Path, address: SocketAddr, body: &str) -> String {
+    let folder = folder.display();
+    let answer = if body.len() > TEXT_BYTES_MAX { format!("root {folder};") } else { format!("return 200 {body};") };
+    let backlog = sealed::Config::default().backlog;
+    format!(
+        "daemon off; master_process off; pid {folder}/pid; error_log stderr crit;
+        events {{ worker_connections 20000; }}
+        http {{
+            access_log off; sendfile on; open_file_cache max=16; default_type {CONTENT_TYPE};
+            keepalive_timeout 75s; keepalive_requests 1000000000;
+            client_body_temp_path {folder}/client; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+            uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+            server {{ listen {address} backlog={backlog}; location / {{ {answer} }} }}
+        }}
+        "
+    )
+}
+
+fn wait_for(address: SocketAddr) {
+    for _ in 0..200 {
+        if TcpStream::connect(address).is_ok() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("nginx does not listen on {address}");
+}

@@ -1,0 +1,436 @@
+//! The client: requests on connections that are kept, one exchange at a time on each, beside a server's own.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+
+use bytes::Bytes;
+use sealed::{CloseReason, ConnectionId, Context, Input, TimerId};
+
+use crate::fetch::{Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
+use crate::handler::Handler;
+use crate::http::Http;
+use crate::limits::Limits;
+use crate::response::{encode_chunk, encode_last_chunk};
+use crate::response_decoder::{ResponseDecoder, ResponseEvent};
+use crate::response_head::{Asked, ResponseHead};
+use crate::server::{Connection, Due, Phase, Server, ServerTimer};
+
+/// Bytes of a body that are held while its request waits for a connection, before writing returns false.
+const UNSENT_MAX: usize = 64 * 1024;
+
+/// All requests and connections of one loop.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    pools: Vec<Pool>,
+    fetches: HashMap<FetchId, Exchange>,
+    lines: HashMap<ConnectionId, Line>,
+    last_fetch: u64,
+}
+
+/// The connections to one upstream.
+#[derive(Debug)]
+struct Pool {
+    upstream: Upstream,
+    connections: usize,
+    /// Those on which nothing is asked; the last was used last.
+    idle: Vec<ConnectionId>,
+    waiting: VecDeque<FetchId>,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Line {
+    upstream: usize,
+    decoder: ResponseDecoder,
+    fetch: Option<FetchId>,
+    /// Something was asked on it before: it may have been closed meanwhile, and nobody has heard of it yet.
+    is_reused: bool,
+    /// Something has come since the last request was sent.
+    is_answered: bool,
+    keep_alive: bool,
+    /// The head of a response that is being collected.
+    head: Vec<u8>,
+}
+
+/// A request whose outcome has not been told.
+#[derive(Debug)]
+struct Exchange {
+    upstream: usize,
+    connection: Option<ConnectionId>,
+    request: Bytes,
+    /// What was written of its body while it waited.
+    unsent: Vec<u8>,
+    body_is_open: bool,
+    answer_is_streamed: bool,
+    retry: Retry,
+    asked: Asked,
+    limits: Limits,
+    silence_max: std::time::Duration,
+    body: Vec<u8>,
+    limit: Option<TimerId>,
+}
+
+/// Whether a request may be sent again where a kept connection was closed under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    Never,
+    Once,
+    /// It is: only a new connection will do.
+    Begun,
+}
+
+impl Exchange {
+    fn new(upstream: usize, host: &str, fetch: &Fetch) -> Self {
+        let mut limits = fetch.limits;
+        if fetch.answer_is_streamed {
+            limits.body_bytes_max = u64::MAX;
+        }
+        Self {
+            upstream,
+            connection: None,
+            request: fetch.encode(host).into(),
+            unsent: Vec::new(),
+            body_is_open: fetch.body_is_streamed,
+            answer_is_streamed: fetch.answer_is_streamed,
+            retry: if fetch.is_idempotent() && !fetch.body_is_streamed { Retry::Once } else { Retry::Never },
+            asked: fetch.asked(),
+            limits,
+            silence_max: fetch.silence_max,
+            body: Vec::new(),
+            limit: None,
+        }
+    }
+}
+
+impl<H: Handler> Http<'_, H> {
+    /// Adds a server that requests can be sent to. Upstreams stay as long as the loop.
+    pub fn add_upstream(&mut self, upstream: Upstream) -> UpstreamId {
+        let pools = &mut self.shared.client.pools;
+        pools.push(Pool { upstream, connections: 0, idle: Vec::new(), waiting: VecDeque::new() });
+        UpstreamId(pools.len() - 1)
+    }
+
+    /// Sends a request, on a connection that is kept or a new one, or as soon as one may be had. What comes of it is told
+    /// later by [`Handler::fetched`], failures too.
+    ///
+    /// A request of an idempotent method is sent once more, on a new connection, where a kept one turns out to have been
+    /// closed before anything was answered. No other is, and redirects are not followed.
+    pub fn fetch(&mut self, upstream: UpstreamId, fetch: &Fetch) -> FetchId {
+        let client = &mut self.shared.client;
+        client.last_fetch += 1;
+        let id = FetchId(client.last_fetch);
+        let Some(pool) = client.pools.get_mut(upstream.0) else {
+            self.fail_later(id, FetchError::Unknown);
+            return id;
+        };
+        let mut exchange = Exchange::new(upstream.0, &pool.upstream.host, fetch);
+        let is_busy = pool.connections >= pool.upstream.connections_max
+            && pool.idle.is_empty()
+            && pool.waiting.len() >= pool.upstream.waiting_max;
+        if !is_busy {
+            pool.waiting.push_back(id);
+            exchange.limit =
+                fetch.limit.map(|limit| self.cx.set_timer(limit, ServerTimer(Due::Fetch(id, FetchError::TimedOut))));
+        }
+        client.fetches.insert(id, exchange);
+        if is_busy {
+            self.fail_later(id, FetchError::Busy);
+        } else {
+            self.send_waiting(upstream.0);
+        }
+        id
+    }
+
+    /// Forgets a request; nothing more is told of it. A connection on which it was sent is closed.
+    pub fn cancel_fetch(&mut self, id: FetchId) {
+        self.give_up(id);
+    }
+
+    /// Writes a piece of a request's body, for which [`Fetch::streamed_body`] was said. Returns whether there is room for
+    /// more; where not, [`Fetched::Drained`] tells when there is.
+    pub fn write_body(&mut self, id: FetchId, bytes: &[u8]) -> bool {
+        let mut out = Vec::with_capacity(bytes.len() + 20);
+        encode_chunk(&mut out, bytes);
+        self.write_encoded(id, &out)
+    }
+
+    /// Ends a request's body.
+    pub fn end_body(&mut self, id: FetchId) {
+        let mut out = Vec::new();
+        encode_last_chunk(&mut out);
+        self.write_encoded(id, &out);
+        if let Some(exchange) = self.shared.client.fetches.get_mut(&id) {
+            exchange.body_is_open = false;
+        }
+    }
+
+    fn write_encoded(&mut self, id: FetchId, bytes: &[u8]) -> bool {
+        let exchange = self.shared.client.fetches.get_mut(&id).filter(|exchange| exchange.body_is_open);
+        let Some(exchange) = exchange else { return false };
+        if let Some(connection) = exchange.connection {
+            return self.cx.write(connection, bytes);
+        }
+        exchange.unsent.extend_from_slice(bytes);
+        exchange.unsent.len() < UNSENT_MAX
+    }
+
+    /// Tells of a failure that is known before the call returns which the caller is in.
+    fn fail_later(&mut self, id: FetchId, error: FetchError) {
+        self.cx.set_timer(std::time::Duration::ZERO, ServerTimer(Due::Fetch(id, error)));
+    }
+
+    /// Sends what waits for connections, as far as there are or may be any.
+    fn send_waiting(&mut self, upstream: usize) {
+        loop {
+            let Some(fetch) = self.shared.client.pools[upstream].waiting.front().copied() else { return };
+            let wants_new =
+                self.shared.client.fetches.get(&fetch).is_some_and(|exchange| exchange.retry == Retry::Begun);
+            let pool = &mut self.shared.client.pools[upstream];
+            let kept = if wants_new { None } else { pool.idle.pop() };
+            let connection = if let Some(kept) = kept {
+                if !self.cx.is_open(kept) {
+                    continue;
+                }
+                kept
+            } else if pool.connections >= pool.upstream.connections_max {
+                return;
+            } else {
+                match self.cx.connect(pool.upstream.connect.clone(), Connection::outgoing()) {
+                    Ok(id) => {
+                        pool.connections += 1;
+                        self.shared.client.lines.insert(id, Line::new(upstream));
+                        id
+                    }
+                    Err(error) => {
+                        pool.waiting.pop_front();
+                        self.fail_later(fetch, FetchError::NotConnected(kind_of(&error)));
+                        continue;
+                    }
+                }
+            };
+            self.shared.client.pools[upstream].waiting.pop_front();
+            self.send(fetch, connection);
+        }
+    }
+
+    fn send(&mut self, id: FetchId, connection: ConnectionId) {
+        let client = &mut self.shared.client;
+        let (Some(exchange), Some(line)) = (client.fetches.get_mut(&id), client.lines.get_mut(&connection)) else {
+            return;
+        };
+        exchange.connection = Some(connection);
+        (line.fetch, line.is_answered) = (Some(id), false);
+        self.cx.set_deadline(connection, exchange.silence_max);
+        self.cx.write_bytes(connection, exchange.request.clone());
+        self.cx.write(connection, &std::mem::take(&mut exchange.unsent));
+    }
+
+    /// Takes a request out, and closes the connection that is busy with it.
+    fn give_up(&mut self, id: FetchId) -> Option<Exchange> {
+        let client = &mut self.shared.client;
+        let exchange = client.fetches.remove(&id)?;
+        if let Some(limit) = exchange.limit {
+            self.cx.cancel_timer(limit);
+        }
+        match exchange.connection {
+            Some(connection) => {
+                if let Some(line) = client.lines.get_mut(&connection) {
+                    line.fetch = None;
+                }
+                self.cx.abort(connection);
+            }
+            None => client.pools[exchange.upstream].waiting.retain(|waiting| *waiting != id),
+        }
+        Some(exchange)
+    }
+
+    /// Closes connections that nobody needs, for the loop is going down.
+    pub(crate) fn close_idle(&mut self) {
+        for pool in &mut self.shared.client.pools {
+            for id in pool.idle.drain(..) {
+                self.cx.close(id);
+            }
+        }
+    }
+
+    /// A response is complete: its connection is kept for the next request, or closed. Returns the request, and the
+    /// response's head where that was collected.
+    fn complete(&mut self, connection: ConnectionId, is_clean: bool) -> Option<(FetchId, Exchange, Vec<u8>)> {
+        let client = &mut self.shared.client;
+        let line = client.lines.get_mut(&connection)?;
+        let id = line.fetch.take()?;
+        let head = std::mem::take(&mut line.head);
+        let exchange = client.fetches.remove(&id)?;
+        if let Some(limit) = exchange.limit {
+            self.cx.cancel_timer(limit);
+        }
+        let is_sent = !exchange.body_is_open && self.cx.queued(connection) == 0;
+        if line.keep_alive && is_clean && is_sent && !self.cx.is_draining() {
+            line.is_reused = true;
+            let pool = &mut client.pools[line.upstream];
+            pool.idle.push(connection);
+            self.cx.set_deadline(connection, pool.upstream.idle_timeout);
+        } else {
+            self.cx.close(connection);
+        }
+        Some((id, exchange, head))
+    }
+}
+
+impl Line {
+    fn new(upstream: usize) -> Self {
+        let decoder = ResponseDecoder::new();
+        Self {
+            upstream,
+            decoder,
+            fetch: None,
+            is_reused: false,
+            is_answered: false,
+            keep_alive: false,
+            head: Vec::new(),
+        }
+    }
+}
+
+impl<H: Handler> Server<H> {
+    fn tell(&mut self, cx: &mut Context<Self>, id: FetchId, fetched: Fetched<'_>) {
+        self.with(cx, |handler, http| handler.fetched(http, id, fetched));
+    }
+
+    /// A request has failed.
+    pub(crate) fn fail(&mut self, cx: &mut Context<Self>, id: FetchId, error: FetchError) {
+        let exchange = self.with(cx, |_, http| http.give_up(id));
+        // One that never was of any upstream is not exchange.
+        if exchange.is_some() || error == FetchError::Unknown {
+            self.tell(cx, id, Fetched::Failed(error));
+        }
+    }
+
+    /// Bytes of a response came.
+    pub(crate) fn response_received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        while cx.is_open(id) {
+            let client = &mut self.shared.client;
+            let Some(line) = client.lines.get_mut(&id) else { return cx.abort(id) };
+            let Some(fetch) = line.fetch else {
+                // Nothing was asked: whatever it is, it is not an answer.
+                if !input.is_empty() {
+                    cx.abort(id);
+                }
+                return;
+            };
+            let Some(exchange) = client.fetches.get_mut(&fetch) else { return cx.abort(id) };
+            line.is_answered |= !input.is_empty();
+            let (used, event) = match line.decoder.decode(input.bytes(), exchange.asked, &exchange.limits) {
+                Ok(decoded) => decoded,
+                Err(error) => return self.fail(cx, fetch, FetchError::Malformed(error)),
+            };
+            let bytes = input.take(used);
+            if used > 0 {
+                cx.set_deadline(id, exchange.silence_max);
+            }
+            match event {
+                ResponseEvent::Incomplete => return,
+                ResponseEvent::Interim(_) => {}
+                ResponseEvent::Head(head) => {
+                    line.keep_alive = head.keep_alive();
+                    if exchange.answer_is_streamed {
+                        self.tell(cx, fetch, Fetched::Head(head));
+                    } else {
+                        line.head.extend_from_slice(bytes);
+                    }
+                }
+                ResponseEvent::Data(data) if exchange.answer_is_streamed => self.tell(cx, fetch, Fetched::Data(data)),
+                ResponseEvent::Data(data) => exchange.body.extend_from_slice(data),
+                ResponseEvent::End => self.finish(cx, id, input.is_empty()),
+                ResponseEvent::Switched => return self.fail(cx, fetch, FetchError::Switched),
+            }
+        }
+    }
+
+    /// A response has ended. The connection is given back before that is told, so that the next request can have it.
+    fn finish(&mut self, cx: &mut Context<Self>, connection: ConnectionId, is_clean: bool) {
+        let Some((id, exchange, head)) = self.with(cx, |_, http| http.complete(connection, is_clean)) else { return };
+        if exchange.answer_is_streamed {
+            self.tell(cx, id, Fetched::End);
+        } else {
+            let fetched = match ResponseHead::parse(&head, exchange.asked, &exchange.limits) {
+                Ok(head) => Fetched::Whole(head, &exchange.body),
+                Err(error) => Fetched::Failed(FetchError::Malformed(error)),
+            };
+            self.tell(cx, id, fetched);
+        }
+        self.with(cx, |_, http| http.send_waiting(exchange.upstream));
+    }
+
+    /// A server will send no more.
+    pub(crate) fn response_ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        let Some(line) = self.shared.client.lines.get_mut(&id) else { return cx.close(id) };
+        match line.decoder.end() {
+            Ok(true) => self.finish(cx, id, false),
+            // `outgoing_closed` sees what becomes of a request that was under way.
+            _ => cx.close(id),
+        }
+    }
+
+    /// A connection to a server is gone, or could not be made.
+    pub(crate) fn outgoing_closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, reason: CloseReason) {
+        let client = &mut self.shared.client;
+        let Some(line) = client.lines.remove(&id) else { return };
+        let pool = &mut client.pools[line.upstream];
+        pool.connections -= 1;
+        pool.idle.retain(|idle| *idle != id);
+        if let Some(fetch) = line.fetch
+            && let Some(exchange) = client.fetches.get_mut(&fetch)
+        {
+            exchange.connection = None;
+            if exchange.retry == Retry::Once && line.is_reused && !line.is_answered {
+                exchange.retry = Retry::Begun;
+                pool.waiting.push_front(fetch);
+            } else {
+                self.fail(cx, fetch, FetchError::from_close(reason));
+            }
+        }
+        self.with(cx, |_, http| http.send_waiting(line.upstream));
+    }
+
+    /// The server was silent for too long, or nothing was asked of it.
+    pub(crate) fn outgoing_timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        match self.shared.client.lines.get(&id).and_then(|line| line.fetch) {
+            Some(fetch) => self.fail(cx, fetch, FetchError::TimedOut),
+            None => cx.close(id),
+        }
+    }
+
+    /// What was written to a server is with the kernel.
+    pub(crate) fn outgoing_drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        let fetch = self.shared.client.lines.get(&id).and_then(|line| line.fetch);
+        if let Some(fetch) = fetch
+            && self.shared.client.fetches.get(&fetch).is_some_and(|exchange| exchange.body_is_open)
+        {
+            self.tell(cx, fetch, Fetched::Drained);
+        }
+    }
+}
+
+impl FetchError {
+    fn from_close(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::NotConnected(kind) => Self::NotConnected(kind),
+            CloseReason::Failed(kind) => Self::Lost(kind),
+            CloseReason::TimedOut => Self::TimedOut,
+            _ => Self::Lost(io::ErrorKind::UnexpectedEof),
+        }
+    }
+}
+
+fn kind_of(error: &sealed::Error) -> io::ErrorKind {
+    match error {
+        sealed::Error::Connect { source, .. } => source.kind(),
+        _ => io::ErrorKind::Other,
+    }
+}
+
+/// Whether the phase is that of a connection to a server.
+pub(crate) fn is_outgoing<C>(connection: Option<&Connection<C>>) -> bool {
+    connection.is_some_and(|connection| connection.phase == Phase::Outgoing)
+}

@@ -1,0 +1,174 @@
+//! A response's status line and header fields: `httparse` finds them, this file decides what they mean.
+
+use crate::error::DecodeError;
+use crate::head::{check_line_ends, check_transfer_coding, check_value, parse_length};
+use crate::limits::{HEADERS_MAX, Limits};
+
+/// What the request was, as far as the response's end depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// HEAD: no body follows, whatever the header fields say.
+    Head,
+    /// CONNECT: behind a head with a status of success there is no HTTP any more.
+    Connect,
+    /// Anything else.
+    Other,
+}
+
+/// How the body's end is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResponseFraming {
+    /// There is none.
+    None,
+    Length(u64),
+    Chunked,
+    /// It ends with the connection.
+    ToTheEnd,
+    /// What follows is not HTTP.
+    Switched,
+}
+
+/// A response's status line and header fields. It borrows from the bytes it was decoded from.
+#[derive(Debug, Clone)]
+pub struct ResponseHead<'a> {
+    status: u16,
+    reason: &'a str,
+    version_minor: u8,
+    keep_alive: bool,
+    framing: ResponseFraming,
+    headers: [httparse::Header<'a>; HEADERS_MAX],
+    header_count: usize,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// Parses a whole head, from the status line to the empty line, of the response to such a request. Of the limits, only
+    /// the number of header fields is looked at.
+    pub fn parse(bytes: &'a [u8], asked: Asked, limits: &Limits) -> Result<Self, DecodeError> {
+        check_line_ends(bytes)?;
+        if bytes.starts_with(b"\r\n") {
+            return Err(DecodeError::StatusLine);
+        }
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut headers[..limits.headers_max.min(HEADERS_MAX)]);
+        match response.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+            Ok(_) => return Err(DecodeError::StatusLine),
+            Err(error) => return Err(what_is_wrong(error, bytes)),
+        }
+        let status = response.code.filter(|status| *status >= 100).ok_or(DecodeError::StatusLine)?;
+        let version_minor = response.version.ok_or(DecodeError::Version)?;
+        let (reason, header_count) = (response.reason.unwrap_or(""), response.headers.len());
+        let fields = Fields::read(&headers[..header_count], version_minor)?;
+        let framing = fields.framing(status, asked);
+        // A body where there cannot be one is left unread, and so is the rest of the connection.
+        let is_left_unread = status == 204 && fields.has_body();
+        let ends = matches!(framing, ResponseFraming::ToTheEnd | ResponseFraming::Switched);
+        let keep_alive = fields.keep_alive && !is_left_unread && !ends;
+        Ok(Self { status, reason, version_minor, keep_alive, framing, headers, header_count })
+    }
+
+    /// The status, from 100 to 999.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether the status is one of success: from 200 to 299.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The words behind the status, which mean nothing; often there are none.
+    pub fn reason(&self) -> &'a str {
+        self.reason
+    }
+
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub fn version_minor(&self) -> u8 {
+        self.version_minor
+    }
+
+    /// Whether the server will answer more requests on the connection.
+    pub fn keep_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// The first header field of that name, in any case.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers().find(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The first header field of that name, if it is ASCII.
+    pub fn header_str(&self, name: &str) -> Option<&'a str> {
+        self.header(name).filter(|value| value.is_ascii()).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All header fields in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + '_ {
+        self.headers[..self.header_count].iter().map(|header| (header.name, header.value))
+    }
+
+    pub(crate) fn framing(&self) -> ResponseFraming {
+        self.framing
+    }
+}
+
+/// What the header fields say of the message and its connection.
+struct Fields {
+    keep_alive: bool,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Fields {
+    fn read(headers: &[httparse::Header<'_>], version_minor: u8) -> Result<Self, DecodeError> {
+        let (mut length, mut chunked, mut close, mut keep) = (None, false, false, false);
+        for header in headers {
+            check_value(header.value)?;
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            if is("content-length") {
+                if length.replace(parse_length(header.value)?).is_some() {
+                    return Err(DecodeError::ContentLength);
+                }
+            } else if is("transfer-encoding") {
+                if chunked || version_minor == 0 {
+                    return Err(DecodeError::TransferEncoding);
+                }
+                check_transfer_coding(header.value)?;
+                chunked = true;
+            } else if is("connection") {
+                for token in header.value.split(|byte| *byte == b',') {
+                    close |= token.trim_ascii().eq_ignore_ascii_case(b"close");
+                    keep |= token.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+        }
+        // RFC 9112, 6.3: whoever sends both may be smuggling.
+        if length.is_some() && chunked {
+            return Err(DecodeError::TransferEncoding);
+        }
+        Ok(Self { keep_alive: !close && (version_minor > 0 || keep), length, chunked })
+    }
+
+    fn has_body(&self) -> bool {
+        self.chunked || self.length.is_some_and(|length| length > 0)
+    }
+
+    /// RFC 9112, 6.3, in its order.
+    fn framing(&self, status: u16, asked: Asked) -> ResponseFraming {
+        match (status, asked) {
+            (101, _) | (200..300, Asked::Connect) => ResponseFraming::Switched,
+            (100..200 | 204 | 304, _) | (_, Asked::Head) => ResponseFraming::None,
+            _ if self.chunked => ResponseFraming::Chunked,
+            _ => self.length.map_or(ResponseFraming::ToTheEnd, ResponseFraming::Length),
+        }
+    }
+}
+
+fn what_is_wrong(error: httparse::Error, bytes: &[u8]) -> DecodeError {
+    match error {
+        httparse::Error::TooManyHeaders => DecodeError::HeadTooLarge,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::NewLine => DecodeError::Header,
+        httparse::Error::Version if bytes.starts_with(b"HTTP/") => DecodeError::Version,
+        _ => DecodeError::StatusLine,
+    }
+}

@@ -1,0 +1,528 @@
+//! The client on the simulated network: every request has one outcome, in time, on connections that are kept within limits.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use sealed::sim::{Faults, Host, LoopId, Peer, Random, Simulation};
+use sealed::tls::{Acceptor, Connector, ServerName};
+use sealed::{Address, Config, ConnectionId, EventLoop, Listen, Stopper};
+use sealed_http::{
+    DecodeError, Fetch, FetchError, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream,
+    UpstreamId,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What was told of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Whole(u16, String),
+    Head(u16),
+    Data(String),
+    End,
+    Drained,
+    Failed(FetchError),
+}
+
+/// Notes what is told, and asks `next` as soon as an outcome is there.
+#[derive(Default)]
+struct Asker {
+    told: Vec<(FetchId, Told)>,
+    next: Vec<(UpstreamId, Fetch)>,
+}
+
+impl Handler for Asker {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, _: &Request<'_>) {
+        http.respond(id, &Response::new(404));
+    }
+
+    fn fetched(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let told = match fetched {
+            Fetched::Whole(head, body) => Told::Whole(head.status(), text(body)),
+            Fetched::Head(head) => Told::Head(head.status()),
+            Fetched::Data(data) => Told::Data(text(data)),
+            Fetched::End => Told::End,
+            Fetched::Drained => Told::Drained,
+            Fetched::Failed(error) => Told::Failed(error),
+        };
+        if matches!(told, Told::Whole(..) | Told::End | Told::Failed(_))
+            && let Some((upstream, fetch)) = self.next.pop()
+        {
+            http.fetch(upstream, &fetch);
+        }
+        self.told.push((id, told));
+    }
+}
+
+/// A loop that asks, and a host whose part the test plays.
+struct Stage {
+    sim: Simulation,
+    host: Host,
+    id: LoopId,
+    stopper: Stopper,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let sim = Simulation::new(5);
+        let host = sim.listen("10.0.0.2:80".parse::<Address>().expect("an address")).expect("it is free");
+        let server = Server::new(Settings::default(), Asker::default());
+        let event_loop = sim.event_loop(Config::default(), server).expect("a loop");
+        let stopper = event_loop.stopper();
+        let id = sim.start(event_loop);
+        Self { sim, host, id, stopper }
+    }
+
+    fn act<R>(&self, act: impl FnOnce(&mut Asker, &mut Http<'_, Asker>) -> R) -> R {
+        let acted = self.sim.with(self.id, |event_loop: &mut EventLoop<Server<Asker>>| {
+            let (server, cx) = event_loop.parts();
+            let (asker, mut http) = server.parts(cx);
+            act(asker, &mut http)
+        });
+        acted.expect("it runs")
+    }
+
+    fn upstream(&self) -> UpstreamId {
+        self.add(Upstream::to(self.host.address()))
+    }
+
+    fn add(&self, upstream: Upstream) -> UpstreamId {
+        self.act(|_, http| http.add_upstream(upstream))
+    }
+
+    fn fetch(&self, upstream: UpstreamId, fetch: &Fetch) -> FetchId {
+        self.act(|_, http| http.fetch(upstream, fetch))
+    }
+
+    /// The connection that the loop has made.
+    fn accept(&self) -> Peer {
+        let mut accepted = None;
+        self.sim.run_until(SECOND, || {
+            accepted = accepted.take().or_else(|| self.host.accept());
+            accepted.is_some()
+        });
+        accepted.expect("the loop connects")
+    }
+
+    fn told(&self) -> Vec<(FetchId, Told)> {
+        self.sim.settle();
+        self.act(|asker, _| std::mem::take(&mut asker.told))
+    }
+
+    fn connections(&self) -> usize {
+        self.act(|_, http| http.connections())
+    }
+}
+
+fn get(target: &str) -> Fetch {
+    Fetch::get(target).expect("a path")
+}
+
+fn whole(status: u16, body: &str) -> Told {
+    Told::Whole(status, body.to_owned())
+}
+
+fn answer(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn a_request_is_sent_as_it_should_be() {
+    let stage = Stage::new();
+    let upstream = stage.add(Upstream::to(stage.host.address()).host("api.internal:81"));
+    let fetch = Fetch::post("/a?b=%20").expect("a path").header("Accept", "text/plain").body("hello");
+    let id = stage.fetch(upstream, &fetch);
+    let mut peer = stage.accept();
+    let sent = peer.expect("hello");
+    let wanted =
+        "POST /a?b=%20 HTTP/1.1\r\nHost: api.internal:81\r\nAccept: text/plain\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(String::from_utf8_lossy(&sent), wanted);
+    peer.send(answer("thanks"));
+    assert_eq!(stage.told(), [(id, whole(200, "thanks"))]);
+}
+
+#[test]
+fn what_is_no_request_is_refused_before_it_is_sent() {
+    for (method, target) in [
+        ("GET", "a"),
+        ("GET", ""),
+        ("GET", "http://h/"),
+        ("GET", "/a b"),
+        ("GET", "/a\r\nX: y"),
+        ("GET", "/ü"),
+        ("GET", "/#"),
+        ("GET", "*"),
+        ("CONNECT", "/"),
+        ("G T", "/"),
+        ("", "/"),
+    ] {
+        assert!(Fetch::new(method, target).is_err(), "{method} {target}");
+    }
+    assert!(get("/").try_header("A", "b\r\nc: d").is_err());
+    assert!(Fetch::new("OPTIONS", "*").is_ok());
+}
+
+#[test]
+fn a_connection_is_kept_for_the_next_request_and_closed_when_nobody_asks() {
+    let stage = Stage::new();
+    let upstream = stage.add(Upstream::to(stage.host.address()).idle_timeout(SECOND * 7));
+    // The second is sent from within the call that tells of the first.
+    stage.act(|asker, _| asker.next.push((upstream, get("/2"))));
+    stage.fetch(upstream, &get("/1"));
+    let mut peer = stage.accept();
+    peer.expect("GET /1");
+    peer.send(answer("one"));
+    peer.expect("GET /2");
+    peer.send(answer("two"));
+    let told: Vec<_> = stage.told().into_iter().map(|(_, told)| told).collect();
+    assert_eq!(told, [whole(200, "one"), whole(200, "two")]);
+    stage.sim.run_for(SECOND * 6);
+    assert_eq!(stage.connections(), 1);
+    stage.sim.run_for(SECOND * 2);
+    assert!(peer.is_ended());
+    peer.finish();
+    stage.sim.settle();
+    assert_eq!(stage.connections(), 0);
+}
+
+#[test]
+fn requests_beyond_the_connections_wait_and_those_beyond_the_queue_fail() {
+    let stage = Stage::new();
+    let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1).waiting_max(1));
+    let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
+    let mut peer = stage.accept();
+    peer.expect("GET /1");
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.told(), [(ids[2], Told::Failed(FetchError::Busy))]);
+    peer.send(answer("one"));
+    peer.expect("GET /2");
+    peer.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\ntwo");
+    assert_eq!(stage.told(), [(ids[0], whole(200, "one")), (ids[1], whole(200, "two"))]);
+    assert!(peer.is_ended(), "it was said that it would be closed");
+}
+
+#[test]
+fn answers_are_streamed_as_they_come() {
+    let stage = Stage::new();
+    let fetch = get("/events").streamed().limit(None).silence_max(SECOND * 10);
+    let id = stage.fetch(stage.upstream(), &fetch);
+    let mut peer = stage.accept();
+    peer.expect("\r\n\r\n");
+    peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+    assert_eq!(stage.told(), [(id, Told::Head(200)), (id, Told::Data("one".into()))]);
+    for _ in 0..9 {
+        stage.sim.run_for(SECOND * 9);
+        peer.send("1\r\n.\r\n");
+        assert_eq!(stage.told(), [(id, Told::Data(".".into()))], "as long as something comes in time");
+    }
+    peer.send("0\r\n\r\n");
+    assert_eq!(stage.told(), [(id, Told::End)]);
+}
+
+#[test]
+fn a_body_may_end_with_the_connection() {
+    let stage = Stage::new();
+    let id = stage.fetch(stage.upstream(), &get("/"));
+    let mut peer = stage.accept();
+    peer.expect("\r\n\r\n");
+    peer.send("HTTP/1.0 200 OK\r\n\r\nall of it");
+    assert_eq!(stage.told(), []);
+    peer.finish();
+    assert_eq!(stage.told(), [(id, whole(200, "all of it"))]);
+    assert_eq!(stage.connections(), 0);
+}
+
+#[test]
+fn a_body_is_streamed_to_the_server() {
+    let stage = Stage::new();
+    let upstream = stage.upstream();
+    let fetch = Fetch::post("/").expect("a path").streamed_body();
+    let id = stage.act(|_, http| {
+        let id = http.fetch(upstream, &fetch);
+        assert!(http.write_body(id, b"before it is connected "));
+        id
+    });
+    let mut peer = stage.accept();
+    peer.expect("17\r\nbefore it is connected \r\n");
+    stage.told();
+    stage.act(|_, http| {
+        assert!(http.write_body(id, b"and after"));
+        assert!(http.write_body(id, b""), "an empty chunk would be the last");
+    });
+    peer.expect("9\r\nand after\r\n");
+    assert_eq!(stage.told(), [(id, Told::Drained)]);
+    stage.act(|_, http| {
+        http.end_body(id);
+        assert!(!http.write_body(id, b"too late"));
+    });
+    assert_eq!(peer.expect("0\r\n\r\n"), b"0\r\n\r\n");
+    peer.send(answer("thanks"));
+    assert_eq!(stage.told(), [(id, whole(200, "thanks"))]);
+}
+
+#[test]
+fn time_limits_are_kept() {
+    let stage = Stage::new();
+    let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1));
+    let slow = stage.fetch(upstream, &get("/slow").silence_max(SECOND * 5));
+    let queued = stage.fetch(upstream, &get("/queued").limit(Some(SECOND * 2)));
+    let mut peer = stage.accept();
+    peer.expect("GET /slow");
+    stage.sim.run_for(SECOND * 3);
+    assert_eq!(stage.told(), [(queued, Told::Failed(FetchError::TimedOut))], "while it waits");
+    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+    stage.sim.run_for(SECOND * 4);
+    assert_eq!(stage.told(), [], "something came");
+    stage.sim.run_for(SECOND * 2);
+    assert_eq!(stage.told(), [(slow, Told::Failed(FetchError::TimedOut))], "silence");
+    let endless = stage.fetch(upstream, &get("/endless").limit(Some(SECOND * 10)));
+    let mut peer = stage.accept();
+    peer.expect("GET /endless");
+    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+    for _ in 0..12 {
+        assert_eq!(stage.told(), []);
+        stage.sim.run_for(Duration::from_millis(900));
+        peer.send(".");
+        if stage.sim.run_until(Duration::from_millis(1), || peer.is_over()) {
+            break;
+        }
+    }
+    assert_eq!(stage.told(), [(endless, Told::Failed(FetchError::TimedOut))], "all of it together");
+}
+
+#[test]
+fn what_is_idempotent_is_sent_again_where_a_kept_connection_was_closed() {
+    for (method, again) in [("GET", true), ("PUT", true), ("DELETE", true), ("POST", false), ("PATCH", false)] {
+        let stage = Stage::new();
+        let upstream = stage.upstream();
+        let fetch = Fetch::new(method, "/").expect("a path");
+        stage.fetch(upstream, &get("/first"));
+        let mut peer = stage.accept();
+        peer.expect("\r\n\r\n");
+        peer.send(answer("first"));
+        stage.told();
+        let id = stage.fetch(upstream, &fetch);
+        peer.expect(method);
+        peer.finish();
+        if again {
+            let mut fresh = stage.accept();
+            fresh.expect(method);
+            fresh.send(answer("second"));
+            assert_eq!(stage.told(), [(id, whole(200, "second"))], "{method}");
+            let id = stage.fetch(upstream, &fetch);
+            fresh.expect(method);
+            fresh.send("HTTP/1.1 2");
+            stage.sim.settle();
+            fresh.reset();
+            let lost = FetchError::Lost(ErrorKind::ConnectionReset);
+            assert_eq!(stage.told(), [(id, Told::Failed(lost))], "{method}: an answer had begun");
+        } else {
+            let lost = FetchError::Lost(ErrorKind::UnexpectedEof);
+            assert_eq!(stage.told(), [(id, Told::Failed(lost))], "{method}");
+        }
+        assert!(stage.host.accept().is_none());
+    }
+}
+
+#[test]
+fn failures_say_what_is_wrong() {
+    let stage = Stage::new();
+    let upstream = stage.upstream();
+    let answers: [(&str, FetchError); 5] = [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", {
+            FetchError::Malformed(DecodeError::ContentLength)
+        }),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n", FetchError::Malformed(DecodeError::BodyTooLarge)),
+        ("SSH-2.0-OpenSSH\r\n\r\n", FetchError::Malformed(DecodeError::StatusLine)),
+        ("HTTP/1.1 101 Switching Protocols\r\n\r\n", FetchError::Switched),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", FetchError::Lost(ErrorKind::UnexpectedEof)),
+    ];
+    for (bytes, error) in answers {
+        let id = stage.fetch(upstream, &get("/"));
+        let mut peer = stage.accept();
+        peer.expect("\r\n\r\n");
+        peer.send(bytes);
+        peer.finish();
+        assert_eq!(stage.told(), [(id, Told::Failed(error))], "{bytes}");
+        assert_eq!(stage.connections(), 0);
+    }
+    let nobody: Address = "10.0.0.9:80".parse().expect("an address");
+    let id = stage.fetch(stage.add(Upstream::to(nobody)), &get("/"));
+    stage.sim.run_for(SECOND * 20);
+    let refused = FetchError::NotConnected(ErrorKind::ConnectionRefused);
+    assert_eq!(stage.told(), [(id, Told::Failed(refused))]);
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_never_taken_for_the_next() {
+    let stage = Stage::new();
+    let upstream = stage.upstream();
+    let first = stage.fetch(upstream, &get("/1"));
+    let mut peer = stage.accept();
+    peer.expect("GET /1");
+    peer.send(answer("one") + &answer("planted"));
+    assert_eq!(stage.told(), [(first, whole(200, "one"))]);
+    assert!(peer.is_over());
+    let second = stage.fetch(upstream, &get("/2"));
+    let mut peer = stage.accept();
+    peer.expect("GET /2");
+    peer.send(answer("two"));
+    assert_eq!(stage.told(), [(second, whole(200, "two"))]);
+    // And when it comes later.
+    peer.send(answer("planted"));
+    stage.sim.settle();
+    assert!(peer.is_over());
+}
+
+#[test]
+fn a_cancelled_request_is_not_heard_of_again() {
+    let stage = Stage::new();
+    let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1));
+    let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
+    let mut peer = stage.accept();
+    peer.expect("GET /1");
+    stage.act(|_, http| {
+        http.cancel_fetch(ids[1]);
+        http.cancel_fetch(ids[0]);
+        http.cancel_fetch(ids[0]);
+    });
+    let mut peer = stage.accept();
+    peer.expect("GET /3");
+    peer.send(answer("three"));
+    assert_eq!(stage.told(), [(ids[2], whole(200, "three"))]);
+}
+
+#[test]
+fn going_down_closes_what_is_idle_and_lets_the_rest_finish() {
+    let stage = Stage::new();
+    let upstream = stage.upstream();
+    let ids = ["/1", "/2"].map(|target| stage.fetch(upstream, &get(target)));
+    let mut peers = [stage.accept(), stage.accept()];
+    peers[0].expect("\r\n\r\n");
+    peers[1].expect("\r\n\r\n");
+    peers[0].send(answer("one"));
+    assert_eq!(stage.told().len(), 1);
+    stage.stopper.stop();
+    stage.sim.settle();
+    assert!(peers[0].is_ended() && !peers[1].is_over());
+    peers[1].send(answer("two"));
+    let told = stage.told();
+    assert_eq!(told.len(), 1);
+    assert!(ids.contains(&told[0].0));
+    assert!(peers[1].is_ended());
+}
+
+/// Answers with what it was asked for, at once or a second later, in one of several forms.
+struct Echo;
+
+impl Handler for Echo {
+    type Connection = ();
+    type Message = ();
+    type Timer = (ConnectionId, String);
+
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        let text = format!("{} {}", request.head.path(), String::from_utf8_lossy(request.body));
+        match request.body.len() % 3 {
+            0 => http.respond(id, &Response::new(200).body(text)),
+            1 => {
+                http.set_timer(SECOND, (id, text));
+            }
+            _ => {
+                http.start_stream(id, &Response::new(200));
+                text.as_bytes().chunks(3).for_each(|piece| {
+                    http.write(id, piece);
+                });
+                http.end_stream(id);
+            }
+        }
+    }
+
+    fn expired(&mut self, http: &mut Http<'_, Self>, _: sealed::TimerId, (id, text): Self::Timer) {
+        http.respond(id, &Response::new(200).body(text).closing());
+    }
+}
+
+#[test]
+fn what_is_asked_by_tls_is_answered_and_only_by_whom_it_was_meant_for() {
+    let sim = Simulation::new(9);
+    let made = rcgen::generate_simple_self_signed(["api.test".to_owned()]).expect("a certificate");
+    let certificate = made.cert.pem();
+    let key = rcgen::KeyPair::serialize_pem(&made.signing_key);
+    let acceptor = Acceptor::from_pem(certificate.as_bytes(), key.as_bytes()).expect("it is good");
+    let connector = Connector::trusting_pem(certificate.as_bytes()).expect("it is good");
+    let mut server = sim.event_loop(Config::default(), Server::new(Settings::default(), Echo)).expect("a loop");
+    let address = server.listen(Listen::on("10.0.0.1:443").tls(acceptor)).expect("it is free");
+    sim.start(server);
+    let mut asker =
+        sim.event_loop(Config::default(), Server::new(Settings::default(), Asker::default())).expect("a loop");
+    let ids = ["api.test", "other.test"].map(|name| {
+        let name = ServerName::try_from(name).expect("a name");
+        let (server, cx) = asker.parts();
+        let (_, mut http) = server.parts(cx);
+        let upstream = http.add_upstream(Upstream::to(&address).host("api.test").tls(connector.clone(), name));
+        http.fetch(upstream, &get("/secret"))
+    });
+    let id = sim.start(asker);
+    sim.run_for(SECOND * 5);
+    let told = sim.with(id, |event_loop: &mut EventLoop<Server<Asker>>| {
+        let (server, cx) = event_loop.parts();
+        std::mem::take(&mut server.parts(cx).0.told)
+    });
+    let mut told = told.expect("it runs");
+    told.sort_by_key(|(held, _)| *held != ids[0]);
+    assert_eq!(told[0], (ids[0], whole(200, "/secret ")));
+    assert!(matches!(told[1..], [(id, Told::Failed(FetchError::NotConnected(_)))] if id == ids[1]), "{told:?}");
+}
+
+#[test]
+fn in_a_storm_every_request_has_one_outcome_and_no_other_ones_answer() {
+    let (mut answered, mut failed) = (0, 0);
+    for seed in 0..200 {
+        let sim = Simulation::new(seed);
+        let mut random = Random::new(seed);
+        let mut server = sim.event_loop(Config::default(), Server::new(Settings::default(), Echo)).expect("a loop");
+        let address = server.listen("10.0.0.1:80").expect("it is free");
+        sim.start(server);
+        let asker = Server::new(Settings::default(), Asker::default());
+        let id = sim.start(sim.event_loop(Config::default(), asker).expect("a loop"));
+        let act = |act: &mut dyn FnMut(&mut Asker, &mut Http<'_, Asker>)| {
+            let acted = sim.with(id, |event_loop: &mut EventLoop<Server<Asker>>| {
+                let (server, cx) = event_loop.parts();
+                let (asker, mut http) = server.parts(cx);
+                act(asker, &mut http);
+            });
+            acted.expect("it runs");
+        };
+        let mut upstream = None;
+        act(&mut |_, http| upstream = Some(http.add_upstream(Upstream::to(&address).connections_max(3))));
+        sim.set_faults(Faults::any(&mut random));
+        let mut sent = Vec::new();
+        for n in 0..40 {
+            let body = "x".repeat(n % 50 * 37 % 113);
+            let fetch = Fetch::new("PUT", format!("/{n}")).expect("a path").body(body.clone());
+            act(&mut |_, http| sent.push((http.fetch(upstream.expect("added"), &fetch), format!("/{n} {body}"))));
+            sim.run_for(random.time(Duration::from_millis(400)));
+        }
+        sim.run_for(SECOND * 120);
+        let mut told = Vec::new();
+        act(&mut |asker, _| told = std::mem::take(&mut asker.told));
+        assert_eq!(told.len(), sent.len(), "seed {seed}");
+        for (id, text) in sent {
+            let outcomes: Vec<_> = told.iter().filter(|(held, _)| *held == id).map(|(_, told)| told).collect();
+            match outcomes[..] {
+                [Told::Whole(200, body)] => {
+                    assert_eq!(*body, text, "seed {seed}");
+                    answered += 1;
+                }
+                [Told::Failed(_)] => failed += 1,
+                _ => panic!("seed {seed}: {outcomes:?} for {text}"),
+            }
+        }
+    }
+    assert!(answered > failed && failed > 0, "{answered} were answered, and {failed} failed");
+}

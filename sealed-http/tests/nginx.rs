@@ -1,0 +1,192 @@
+//! Beside nginx: the client with it as origin, and client and server with it as proxy between them.
+#![cfg(unix)]
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sealed::{Address, Config, ConnectionId, EventLoop, ListenerId};
+use sealed_http::{Fetch, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream, UpstreamId};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const BIG: usize = 300_000;
+
+/// A process of its own, with one folder.
+struct Nginx {
+    process: Child,
+    folder: PathBuf,
+    address: String,
+}
+
+impl Nginx {
+    /// `None`, and a word about it, where it is not installed.
+    fn start(app: &Address) -> Option<Self> {
+        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
+            assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "nginx is not installed");
+            eprintln!("skipped: nginx is not installed");
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a port");
+        let folder = std::env::temp_dir().join(format!("sealed-http-nginx-{}-{}", std::process::id(), port.port()));
+        std::fs::create_dir(&folder).expect("a folder");
+        std::fs::write(folder.join("big"), "b".repeat(BIG)).expect("written");
+        let configuration = format!(
+            "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/log; events {{}}
+             http {{
+               access_log off; keepalive_requests 100000; proxy_temp_path {0}/p; client_body_temp_path {0}/c;
+               fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;
+               upstream app {{ server {app}; keepalive 4; }}
+               server {{
+                 listen {port}; root {0}; add_header X-Connection $connection;
+                 location /app/ {{
+                   proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection '';
+                   proxy_request_buffering off; client_max_body_size 10m;
+                 }}
+               }}
+             }}",
+            folder.display()
+        );
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, configuration).expect("written");
+        let mut command = Command::new("nginx");
+        command.arg("-e").arg(folder.join("log")).arg("-c").arg(&file).arg("-p").arg(&folder);
+        let process = command.stderr(Stdio::null()).spawn().expect("started");
+        Some(Self { process, folder, address: port.to_string() })
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers end with it only when it is asked to.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What came of a request: status, the connection that nginx gave it, and the body.
+type Answer = Result<(u16, String, Vec<u8>), String>;
+
+/// Sends back what it is sent, in chunks, and notes what it is answered.
+#[derive(Default)]
+struct Both {
+    accepted: usize,
+    answers: Vec<(FetchId, Answer)>,
+}
+
+impl Handler for Both {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn accepted(&mut self, _: &mut Http<'_, Self>, _: ConnectionId, _: ListenerId, _: &Address) {
+        self.accepted += 1;
+    }
+
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        http.start_stream(id, &Response::new(200));
+        request.body.chunks(10_000).for_each(|piece| {
+            http.write(id, piece);
+        });
+        http.end_stream(id);
+    }
+
+    fn fetched(&mut self, _: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {
+        let answer = match fetched {
+            Fetched::Whole(head, body) => {
+                let connection = head.header_str("X-Connection").unwrap_or_default().to_owned();
+                Ok((head.status(), connection, body.to_vec()))
+            }
+            Fetched::Failed(error) => Err(error.to_string()),
+            Fetched::Head(_) | Fetched::Data(_) | Fetched::End | Fetched::Drained => return,
+        };
+        self.answers.push((id, answer));
+    }
+}
+
+struct Stage {
+    event_loop: EventLoop<Server<Both>>,
+    nginx: Nginx,
+    upstream: UpstreamId,
+}
+
+impl Stage {
+    fn new() -> Option<Self> {
+        let server = Server::new(Settings::default(), Both::default());
+        let mut event_loop = EventLoop::new(Config::default(), server).expect("a loop");
+        let app = event_loop.listen("127.0.0.1:0").expect("a port");
+        let nginx = Nginx::start(&app)?;
+        let (server, cx) = event_loop.parts();
+        let upstream = server.parts(cx).1.add_upstream(Upstream::to(&nginx.address));
+        let mut stage = Self { event_loop, nginx, upstream };
+        let start = Instant::now();
+        while stage.fetch(&Fetch::get("/big").expect("a path")).is_err() {
+            assert!(start.elapsed() < PATIENCE, "nginx starts");
+        }
+        Some(stage)
+    }
+
+    fn start(&mut self, fetch: &Fetch) -> FetchId {
+        let (server, cx) = self.event_loop.parts();
+        server.parts(cx).1.fetch(self.upstream, fetch)
+    }
+
+    /// Turns the loop until there is an outcome.
+    fn outcome(&mut self, id: FetchId) -> Answer {
+        let start = Instant::now();
+        loop {
+            let (server, cx) = self.event_loop.parts();
+            let (both, _) = server.parts(cx);
+            if let Some(at) = both.answers.iter().position(|(held, _)| *held == id) {
+                return both.answers.remove(at).1;
+            }
+            assert!(start.elapsed() < PATIENCE, "an outcome");
+            self.event_loop.turn(Some(Duration::from_secs(1))).expect("a tick");
+        }
+    }
+
+    fn fetch(&mut self, fetch: &Fetch) -> Answer {
+        let id = self.start(fetch);
+        self.outcome(id)
+    }
+}
+
+#[test]
+fn nginx_is_asked_again_on_the_same_connection() {
+    let Some(mut stage) = Stage::new() else { return };
+    let mut connections = Vec::new();
+    for (method, target, status, length) in
+        [("GET", "/big", 200, BIG), ("HEAD", "/big", 200, 0), ("GET", "/none", 404, 0), ("GET", "/big", 200, BIG)]
+    {
+        let fetch = Fetch::new(method, target).expect("a path");
+        let (answered, connection, body) = stage.fetch(&fetch).expect("answered");
+        assert_eq!(answered, status, "{method} {target}");
+        if status == 200 {
+            assert_eq!(body.len(), length, "{method} {target}");
+            connections.push(connection);
+        }
+    }
+    connections.dedup();
+    assert_eq!(connections.len(), 1, "kept: {connections:?}");
+    assert!(stage.nginx.folder.exists());
+}
+
+#[test]
+fn bodies_go_through_a_proxy_whole_and_its_connections_are_kept() {
+    let Some(mut stage) = Stage::new() else { return };
+    let body: Vec<u8> = (0..BIG).map(|n| (n % 251) as u8).collect();
+    for _ in 0..3 {
+        let plain = Fetch::post("/app/echo").expect("a path").body(body.clone());
+        assert_eq!(stage.fetch(&plain).expect("answered").2, body, "with a length");
+        let id = stage.start(&Fetch::post("/app/echo").expect("a path").streamed_body());
+        let (server, cx) = stage.event_loop.parts();
+        let (_, mut http) = server.parts(cx);
+        body.chunks(7_000).for_each(|piece| {
+            http.write_body(id, piece);
+        });
+        http.end_body(id);
+        assert_eq!(stage.outcome(id).expect("answered").2, body, "in chunks");
+    }
+    assert_eq!(stage.event_loop.service().handler().accepted, 1, "the proxy keeps its connection");
+}

@@ -1,0 +1,148 @@
+//! The server on real sockets, driven by what others use to drive servers: curl, and the load generators `ab`, `wrk` and
+//! `h2load`; and by `slowhttptest`, which tries to hold it up.
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use sealed::{Config, ConnectionId, EventLoop, Stopper};
+use sealed_http::{Handler, Http, Method, Request, Response, Server, Settings};
+
+/// Sends back what it is sent, in chunks, or says hello.
+struct Echo;
+
+impl Handler for Echo {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        if request.head.method() != Method::Post {
+            return http.respond(id, &Response::new(200).header("Content-Type", "text/plain").body("hello\n"));
+        }
+        http.start_stream(id, &Response::new(200));
+        http.write(id, request.body);
+        http.end_stream(id);
+    }
+}
+
+/// A server on a thread of its own.
+struct Running {
+    origin: String,
+    stopper: Stopper,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(settings: Settings) -> Self {
+        let mut event_loop = EventLoop::new(Config::default(), Server::new(settings, Echo)).expect("a loop");
+        let origin = format!("http://{}", event_loop.listen("127.0.0.1:0").expect("a port"));
+        let stopper = event_loop.stopper();
+        let thread = Some(thread::spawn(move || event_loop.run().expect("a good end")));
+        Self { origin, stopper, thread }
+    }
+
+    fn url(&self, target: &str) -> String {
+        format!("{}{target}", self.origin)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            assert!(thread.join().is_ok() || thread::panicking());
+        }
+    }
+}
+
+/// What a program prints on both outputs; `None`, and a word about it, where it is not installed.
+fn run(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
+        Ok(output) => output,
+        Err(error) => {
+            assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "{program}: {error}");
+            eprintln!("skipped: {program} is not installed");
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{text}", output.status);
+    Some(text)
+}
+
+/// The number behind a word in what a program prints.
+fn number_behind(text: &str, word: &str) -> u64 {
+    let rest = text.split(word).nth(1).unwrap_or_else(|| panic!("{word} in {text}")).trim_start();
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().unwrap_or_else(|_| panic!("a number behind {word} in {text}"))
+}
+
+#[test]
+fn curl_is_served_in_every_way_it_asks() {
+    let server = Running::start(Settings::default());
+    let body = "x".repeat(300_000);
+    let file = std::env::temp_dir().join(format!("sealed-http-tools-{}", std::process::id()));
+    std::fs::write(&file, &body).expect("written");
+    let data = format!("@{}", file.display());
+    let url = server.url("/");
+    let curl = |arguments: &[&str]| run("curl", &[&["-sS", "--max-time", "60"], arguments].concat());
+    let Some(plain) = curl(&["-i", &url]) else { return };
+    assert!(plain.starts_with("HTTP/1.1 200 OK\r\n") && plain.ends_with("\r\n\r\nhello\n"), "{plain}");
+    let head = curl(&["-I", &url]).expect("installed");
+    assert!(head.contains("Content-Length: 6\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    let old = curl(&["-0", "-i", &url]).expect("installed");
+    assert!(old.contains("Connection: close\r\n"), "{old}");
+    let twice = curl(&["-v", &url, &url]).expect("installed");
+    assert!(twice.contains("Re-using existing connection"), "{twice}");
+    for extra in ["X-Plain: 1", "Transfer-Encoding: chunked", "Expect: 100-continue"] {
+        let sent = curl(&["-H", extra, "--data-binary", &data, &url]).expect("installed");
+        assert!(sent == body, "{extra}: {} bytes", sent.len());
+    }
+    let asked = curl(&["-v", "-H", "Expect: 100-continue", "--data-binary", &data, &url]).expect("installed");
+    assert!(asked.contains("< HTTP/1.1 100 Continue"), "it waits for that");
+    std::fs::remove_file(&file).expect("it was there");
+}
+
+#[test]
+fn load_generators_find_no_request_that_failed() {
+    let server = Running::start(Settings::default());
+    let url = server.url("/");
+    if let Some(told) = run("ab", &["-q", "-k", "-n", "5000", "-c", "20", &url]) {
+        assert_eq!(number_behind(&told, "Complete requests:"), 5_000, "{told}");
+        assert_eq!(number_behind(&told, "Failed requests:"), 0, "{told}");
+        assert_eq!(number_behind(&told, "Keep-Alive requests:"), 5_000, "{told}");
+    }
+    if let Some(told) = run("h2load", &["--h1", "-n", "5000", "-c", "20", "-m", "16", &url]) {
+        assert!(told.contains("5000 succeeded, 0 failed, 0 errored, 0 timeout"), "{told}");
+    }
+    if let Some(told) = run("wrk", &["-t", "1", "-c", "20", "-d", "1s", &url]) {
+        assert!(!told.contains("Socket errors") && !told.contains("Non-2xx"), "{told}");
+        assert!(number_behind(&told, "Requests/sec:") > 0, "{told}");
+    }
+}
+
+#[test]
+fn slow_attackers_are_cut_off() {
+    let limit = Duration::from_secs(1);
+    let settings = Settings { request_timeout: limit, idle_timeout: limit, ..Settings::default() };
+    let server = Running::start(settings);
+    let url = server.url("/");
+    // A head that never ends; a body that never ends.
+    for attack in ["-H", "-B"] {
+        let connections = "50";
+        let arguments =
+            [attack, "-c", connections, "-r", connections, "-i", "1", "-l", "8", "-p", "3", "-x", "10", "-u", &url];
+        let Some(told) = run("slowhttptest", &arguments) else { return };
+        let plain = strip_colours(&told);
+        assert!(plain.contains("No open connections left"), "{attack}: {plain}");
+        assert!(plain.contains("service available:   YES") && !plain.contains("service available:   NO"), "{plain}");
+    }
+}
+
+/// Without the escapes that colour a terminal.
+fn strip_colours(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').map_or("", |(_, rest)| rest))
+}
