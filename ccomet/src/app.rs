@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealed::{Address, CloseReason, ConnectionId, ListenerId, Place, PostError, TimerId};
-use sealed_http::{Cors, DecodeError, Field, Handler, Http, Origins, Request, RequestHead, Response, reason};
+use sealed_http::{
+    Cors, DecodeError, Field, Handler, Http, Origins, Problem as Details, Request, RequestHead, Response,
+};
 use slab::Slab;
 
 use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now, Ticket};
 use crate::config::{Config, is_allowed};
-use crate::files;
+use crate::files::Files;
 use crate::hub::{Hub, HubLimits, Reply, Sink, SubscriberKey, Subscription};
 use crate::log::HistoryLimits;
 use crate::message::Message;
@@ -71,6 +73,7 @@ pub(crate) struct App {
     /// What pages of other origins are told, by the number that a connection keeps of its origin: 0 for any other.
     cross_origin: Vec<Vec<Field>>,
     preflight: Cors,
+    files: Files,
     is_sweeping: bool,
     will_repost: bool,
     /// Over how long the ends of streams are spread, once the server goes down.
@@ -123,6 +126,7 @@ impl App {
             last_serial: 0,
             cross_origin,
             preflight: cors,
+            files: Files::new(),
             is_sweeping: false,
             will_repost: false,
             draining: None,
@@ -156,7 +160,7 @@ impl App {
             }
             Call::File { path } => {
                 let door = http.state(id).map_or(Door::Front, |client| client.door);
-                let response = self.file(&path, door);
+                let response = self.file(&path, head, door);
                 http.respond(id, &response);
             }
             Call::Preflight { allow } => {
@@ -290,19 +294,13 @@ impl App {
         }
     }
 
-    fn file(&self, path: &str, door: Door) -> Response {
+    fn file(&self, path: &str, head: &RequestHead<'_>, door: Door) -> Response {
         let demo = self.config.front.demo && door == Door::Front;
         if demo && path == "/" {
             return Response::new(302).header("Location", "/chat.html");
         }
-        match files::find(path).filter(|_| demo) {
-            Some(file) => Response::new(200)
-                .header("Content-Type", file.content_type)
-                .header("Cache-Control", "no-cache")
-                .header("X-Content-Type-Options", "nosniff")
-                .body(Bytes::from_static(file.bytes)),
-            None => problem_response(Problem::NotFound),
-        }
+        let file = self.files.find(path).filter(|_| demo);
+        file.map_or_else(|| problem_response(Problem::NotFound), |file| file.answer(head))
     }
 }
 
@@ -374,9 +372,7 @@ impl Handler for App {
         if error == DecodeError::BodyTooLarge {
             return problem_response(Problem::MessageTooLarge).with(&self.cross_origin[0]);
         }
-        let mut json = Vec::new();
-        problem::write(error.status(), reason(error.status()), error.code(), &error.to_string(), &mut json);
-        Response::new(error.status()).header("Content-Type", PROBLEM_JSON).body(json)
+        Details::from(error).into()
     }
 
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
@@ -522,7 +518,6 @@ impl Sink for Out<'_, '_> {
 
 const JSON: &str = "application/json; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-const PROBLEM_JSON: &str = "application/problem+json";
 
 fn json_response(body: impl Into<Bytes>) -> Response {
     answer(JSON, body)
@@ -541,12 +536,8 @@ fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
 }
 
 fn problem_response(problem: Problem) -> Response {
-    let status = problem.status();
-    let response = Response::new(status)
-        .header("Content-Type", PROBLEM_JSON)
-        .header("Cache-Control", "no-store")
-        .body(problem.to_json(reason(status)));
-    if status == 503 { response.with(&[("Retry-After", problem::RETRY_S.to_string())]) } else { response }
+    let response = Response::from(problem.details());
+    if response.status() == 503 { response.with(&[("Retry-After", problem::RETRY_S.to_string())]) } else { response }
 }
 
 /// Tells a client of a problem, within its callback where it has one.

@@ -1,22 +1,24 @@
 //! The files that the front serves: the chat demo and the client library, embedded in the program.
 
-/// A file and its type.
-pub(crate) struct File {
-    pub(crate) content_type: &'static str,
-    pub(crate) bytes: &'static [u8],
-}
+use sealed_http::StaticFile;
 
-const HTML: &str = "text/html; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
+/// All of them, by their paths.
+#[derive(Debug)]
+pub(crate) struct Files([(&'static str, StaticFile); 4]);
 
-/// The file at a path.
-pub(crate) fn find(path: &str) -> Option<File> {
-    let (content_type, bytes): (_, &[u8]) = match path {
-        "/chat.html" => (HTML, include_bytes!("../../demos/web/chat.html")),
-        "/classic.html" => (HTML, include_bytes!("../../demos/web/classic.html")),
-        "/ccomet.js" => (SCRIPT, include_bytes!("../../demos/web/ccomet.js")),
-        "/ccomet.mjs" => (SCRIPT, include_bytes!("../../demos/web/ccomet.mjs")),
-        _ => return None,
-    };
-    Some(File { content_type, bytes })
+impl Files {
+    pub(crate) fn new() -> Self {
+        let file = |path, bytes| (path, StaticFile::new(path, bytes));
+        Self([
+            file("/chat.html", include_bytes!("../../demos/web/chat.html")),
+            file("/classic.html", include_bytes!("../../demos/web/classic.html")),
+            file("/ccomet.js", include_bytes!("../../demos/web/ccomet.js")),
+            file("/ccomet.mjs", include_bytes!("../../demos/web/ccomet.mjs")),
+        ])
+    }
+
+    /// The file at a path.
+    pub(crate) fn find(&self, path: &str) -> Option<&StaticFile> {
+        self.0.iter().find(|(held, _)| *held == path).map(|(_, file)| file)
+    }
 }

@@ -1,10 +1,10 @@
-//! Request targets, queries and segments: what is malformed does no harm, and what is encoded is decoded.
+//! Request targets, queries, segments and routes: what is malformed does no harm, and what is encoded is decoded.
 #![no_main]
 
 use fuzz::decode_every_way;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use sealed_http::{Limits, Query, decode_segment};
+use sealed_http::{Limits, Method, NoRoute, Query, Routes, decode_segment};
 
 fuzz_target!(|bytes: &[u8]| {
     for method in ["GET", "OPTIONS"] {
@@ -27,12 +27,28 @@ fn take_apart(path: &str, query: Option<&str>) {
             round(&decoded);
         }
     }
+    route(path);
     let query = Query::new(query);
     for (name, value) in query.pairs().flatten() {
         round(&name);
         round(&value);
         // The first of that name is found, be it this one or another.
         assert_ne!(query.get(&name), Ok(None));
+    }
+}
+
+/// A path is told apart as it was sent, and its parameters are its segments, decoded.
+fn route(path: &str) {
+    let routes = Routes::new().get("/{a}/{b}", 2).get("/{rest...}", 1);
+    match routes.find(Method::Get, path) {
+        Ok((2, params)) => {
+            let sent: Vec<_> =
+                path.split('/').skip(1).map(|segment| decode_segment(segment).expect("decoded")).collect();
+            assert_eq!([&params["a"], &params["b"]], sent[..]);
+        }
+        Ok((_, params)) => assert_eq!(decode_segment(&path[1..]).as_deref(), Ok(&params["rest"])),
+        Err(NoRoute::BadEncoding) => assert!(path.split('/').any(|segment| decode_segment(segment).is_err())),
+        Err(_) => assert!(!path.starts_with('/')),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::DecodeError;
 use crate::fetch::{FetchId, Fetched};
 use crate::head::RequestHead;
 use crate::http::Http;
+use crate::problem::Problem;
 use crate::response::Response;
 
 /// A request, whole, lent for one call.
@@ -76,9 +77,9 @@ pub trait Handler: Sized + 'static {
     /// leave the rest, as in [`sealed::Service::received`].
     fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {}
 
-    /// What cannot be decoded is answered with this, and the connection closed.
+    /// What cannot be decoded is answered with this, and the connection closed. By default with a [`Problem`].
     fn refusal(&mut self, error: DecodeError) -> Response {
-        Response::new(error.status()).body(error.to_string() + "\n")
+        Problem::from(error).into()
     }
 
     /// The client will send no more while its request is not answered yet, or another protocol is spoken. It may still be

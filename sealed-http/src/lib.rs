@@ -4,7 +4,34 @@
 //! [`sealed::Service`] that puts them on connections and hands whole requests to a [`Handler`], which answers at once,
 //! holds the request and answers later, or streams.
 //!
+//! # A site
+//!
+//! A [`Site`] is a handler made of pages: functions by method and pattern, over one state of the user's.
+//!
+//! ```no_run
+//! use sealed_http::{Problem, Site};
+//!
+//! fn main() -> sealed::Result<()> {
+//!     Site::new(Vec::<String>::new())
+//!         .get("/notes/{number}", |notes, _, params| {
+//!             let note = params["number"].parse().ok().and_then(|number: usize| notes.get(number).cloned());
+//!             note.ok_or(Problem::new(404).detail("There is no such note."))
+//!         })
+//!         .post("/notes", |notes, request, _| -> Result<&str, Problem> {
+//!             notes.push(request.form()?.get("text")?.unwrap_or_default().into_owned());
+//!             Ok("Noted.\n")
+//!         })
+//!         .run("127.0.0.1:8080")
+//! }
+//! ```
+//!
+//! Its parts can be had alone: [`Routes`] from methods and patterns to any value, [`Query`] for queries and forms,
+//! [`Problem`] for errors that a client can read (RFC 9457), [`StaticFile`] for files that are part of the program.
+//!
 //! # A server
+//!
+//! Who needs more implements [`Handler`]: state for each connection, deadlines, streams that are fed as they drain.
+//!
 //!
 //! ```no_run
 //! use sealed::{Config, ConnectionId, EventLoop};
@@ -79,7 +106,7 @@
 //!
 //! # What it is not for
 //!
-//! HTTP/2, TLS, compression, files: put a proxy in front. Bodies are collected before the handler sees them.
+//! HTTP/2, TLS, compression, files from a disk: put a proxy in front. Bodies are collected before the handler sees them.
 
 mod chunked;
 mod client;
@@ -88,15 +115,22 @@ mod decoder;
 mod error;
 mod event_stream;
 mod fetch;
+mod form;
 mod handler;
 mod head;
 mod http;
 mod limits;
+mod params;
+mod problem;
 mod query;
+mod reply;
 mod response;
 mod response_decoder;
 mod response_head;
+mod routes;
 mod server;
+mod site;
+mod static_file;
 
 pub use cors::{Cors, Field, Origins};
 pub use decoder::{Event, RequestDecoder};
@@ -107,8 +141,13 @@ pub use handler::{Handler, Intake, Piece, Request};
 pub use head::{Method, RequestHead};
 pub use http::Http;
 pub use limits::{HEADERS_MAX, Limits};
+pub use params::Params;
+pub use problem::{Member, Problem};
 pub use query::{BadEncoding, Query, decode_segment};
 pub use response::{BadHeaderValue, CONTINUE, Response, encode_chunk, encode_last_chunk, reason};
 pub use response_decoder::{ResponseDecoder, ResponseEvent};
 pub use response_head::{Asked, ResponseHead};
+pub use routes::{Methods, NoRoute, Routes};
 pub use server::{Connection, Server, ServerTimer, Settings};
+pub use site::{Site, Task};
+pub use static_file::StaticFile;

@@ -1,4 +1,4 @@
-//! Percent-encoding, decoded once and strictly.
+//! Percent-encoding, decoded once and strictly, in paths, queries and forms.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 #[error("malformed percent-encoding")]
 pub struct BadEncoding;
 
-/// The parameters of a query, as forms write them: `name=value` with `&` between, `+` for a space.
+/// The parameters of a query or, from [`Request::form`](crate::Request::form), of a form's body: `name=value` with `&` between, `+` for a space.
 ///
 /// # Example
 /// ```

@@ -12,7 +12,7 @@ use common::cases::{Table, tables};
 use common::{decode_pieces, latin1};
 use sealed::sim::{Peer, Simulation};
 use sealed::{Address, Config, ConnectionId};
-use sealed_http::{DecodeError, Handler, Http, Limits, Request, Response, Server, Settings};
+use sealed_http::{DecodeError, Handler, Http, Limits, Problem, Request, Response, Server, Settings};
 
 /// A request that nobody would refuse.
 const BEHIND: &str = "GET /behind HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -129,7 +129,7 @@ fn every_refused_case_is_answered_and_closed_and_nothing_behind_it_is_handed_ove
                 let refusal = &answer[refusal.unwrap_or_else(|| panic!("status of {at}"))..];
                 let (head, body) = refusal.split_once("\r\n\r\n").expect("a head");
                 assert!(head.contains("\r\nConnection: close\r\n"), "head of {at}");
-                assert_eq!(body, format!("{error}\n"), "body, and nothing behind it, of {at}");
+                assert_eq!(body.as_bytes(), Problem::from(error).to_json(), "body, and nothing behind it, of {at}");
                 assert_eq!(site.requests.borrow().len(), before, "handed over by {at}");
                 assert!(!site.requests.borrow().concat().contains("/behind"), "handed over by {at}");
             }

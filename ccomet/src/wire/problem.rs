@@ -1,12 +1,11 @@
 //! Errors as problem details (RFC 9457): a status, a code that does not change, and a sentence.
 
-use serde::Serialize;
+use sealed_http::Problem as Details;
 
-use super::json;
 use crate::broker::Refusal;
 
 /// When a client is to come back that cannot be served now, in seconds.
-pub(crate) const RETRY_S: u64 = 5;
+pub(crate) const RETRY_S: u32 = 5;
 
 /// What a client is told when its request cannot be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,52 +33,23 @@ impl From<Refusal> for Problem {
     }
 }
 
-#[derive(Serialize)]
-struct Details<'a> {
-    r#type: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    title: Option<&'a str>,
-    status: u16,
-    code: &'a str,
-    detail: &'a str,
-    /// When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_ms: Option<u64>,
-}
-
-/// Writes problem details that are not one of [`Problem`]s: what the HTTP layer refuses.
-pub(crate) fn write(status: u16, title: &str, code: &str, detail: &str, out: &mut Vec<u8>) {
-    let retry_ms = None;
-    json::write(&Details { r#type: "about:blank", title: Some(title), status, code, detail, retry_ms }, out);
-}
-
 impl Problem {
-    /// The HTTP status.
-    pub(crate) fn status(self) -> u16 {
-        self.parts().0
-    }
-
     /// The stable code.
     pub(crate) fn code(self) -> &'static str {
         self.parts().1
     }
 
-    /// The body of an `application/problem+json` answer.
-    pub(crate) fn to_json(self, title: &str) -> Vec<u8> {
-        self.write("about:blank", Some(title))
+    /// What is told.
+    pub(crate) fn details(self) -> Details {
+        let (status, code, detail) = self.parts();
+        let details = Details::new(status).code(code).detail(detail);
+        // When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
+        if status == 503 { details.member("retry_ms", RETRY_S * 1_000) } else { details }
     }
 
     /// The argument of a JSONP callback, where no status can be seen.
     pub(crate) fn to_callback_argument(self) -> Vec<u8> {
-        self.write("error", None)
-    }
-
-    fn write(self, kind: &str, title: Option<&str>) -> Vec<u8> {
-        let (status, code, detail) = self.parts();
-        let mut out = Vec::new();
-        let retry_ms = (status == 503).then_some(RETRY_S * 1_000);
-        json::write(&Details { r#type: kind, title, status, code, detail, retry_ms }, &mut out);
-        out
+        self.details().kind("error").title(None).to_json()
     }
 
     fn parts(self) -> (u16, &'static str, &'static str) {

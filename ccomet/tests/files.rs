@@ -1,0 +1,44 @@
+//! The files of the front: asked for once, and then only whether they have changed.
+
+mod common;
+
+use common::{Client, Local, config};
+
+#[test]
+fn files_are_sent_once_and_known_afterwards() {
+    let server = Local::start(config(2));
+    let mut client = Client::connect(server.front);
+    for (path, kind) in [
+        ("/chat.html", "text/html; charset=utf-8"),
+        ("/classic.html", "text/html; charset=utf-8"),
+        ("/ccomet.js", "text/javascript; charset=utf-8"),
+        ("/ccomet.mjs", "text/javascript; charset=utf-8"),
+    ] {
+        let reply = client.get(path);
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{path}");
+        assert_eq!(reply.header("cache-control"), Some("no-cache"), "{path}");
+        let tag = reply.header("etag").expect("a tag").to_owned();
+        // The other loop has made the same one.
+        for _ in 0..4 {
+            let mut client = Client::connect(server.front);
+            client.ask("GET", path, &format!("If-None-Match: \"other\", {tag}\r\n"));
+            let (status, head) = client.head();
+            assert_eq!(status, 304, "{path}");
+            assert!(head.contains(&tag), "{head}");
+        }
+        client.ask("GET", path, "If-None-Match: \"other\"\r\n");
+        assert_eq!(client.reply().body, reply.body, "{path}");
+    }
+}
+
+#[test]
+fn there_are_none_where_the_demo_is_off_or_at_the_admin_listener() {
+    let mut settings = config(1);
+    settings.front.demo = false;
+    let server = Local::start(settings);
+    for address in [server.front, server.admin, Local::start(config(1)).admin] {
+        let mut client = Client::connect(address);
+        client.ask("GET", "/chat.html", "If-None-Match: *\r\n");
+        assert_eq!(client.reply().status, 404);
+    }
+}

@@ -1,0 +1,234 @@
+//! Errors that a client can read: problem details (RFC 9457).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::error::DecodeError;
+use crate::query::BadEncoding;
+use crate::response::{Response, reason};
+
+/// The members that the problem writes itself.
+const OWN: [&str; 6] = ["type", "title", "status", "code", "detail", "instance"];
+
+/// What a client is told when its request cannot be met: a status, a code that does not change, a sentence. As a
+/// [`Response`] it is `application/problem+json`, and not to be kept by caches.
+///
+/// Its JSON can stand in a script, too: `</`, U+2028 and U+2029 are escaped.
+///
+/// # Example
+/// ```
+/// use sealed_http::{Problem, Response};
+///
+/// let problem = Problem::new(409).code("name_taken").detail("\"Ann\" is here already.").member("free", "Ann2");
+/// assert_eq!(
+///     String::from_utf8_lossy(&problem.to_json()),
+///     r#"{"type":"about:blank","title":"Conflict","status":409,"code":"name_taken","detail":"\"Ann\" is here already.","free":"Ann2"}"#
+/// );
+/// assert_eq!(Response::from(problem).status(), 409);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    status: u16,
+    kind: &'static str,
+    title: Option<&'static str>,
+    code: Option<&'static str>,
+    detail: Cow<'static, str>,
+    members: Vec<(&'static str, Member)>,
+}
+
+/// The value of a member of one's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Member {
+    /// A string.
+    Text(Cow<'static, str>),
+    /// A number.
+    Integer(i64),
+    /// `true` or `false`.
+    Flag(bool),
+}
+
+impl Problem {
+    /// A problem of that status, with its standard phrase as title and `about:blank` as type.
+    ///
+    /// # Panics
+    /// Where the status is not one of an error, 400 to 599.
+    pub fn new(status: u16) -> Self {
+        assert!((400..600).contains(&status), "not the status of an error: {status}");
+        let (kind, title) = ("about:blank", Some(reason(status)));
+        Self { status, kind, title, code: None, detail: Cow::Borrowed(""), members: Vec::new() }
+    }
+
+    /// Sets the type: a URI, best of a page that explains it.
+    #[must_use]
+    pub fn kind(mut self, uri: &'static str) -> Self {
+        self.kind = uri;
+        self
+    }
+
+    /// Sets the title, which is the same for all problems of a type; `None` leaves it out.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<Option<&'static str>>) -> Self {
+        self.title = title.into();
+        self
+    }
+
+    /// Sets the member `code`: a name that does not change, for programs.
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// Sets the detail: a sentence about what happened, for people. An empty one is left out.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// Adds a member of one's own.
+    ///
+    /// # Panics
+    /// Where the name is one of RFC 9457's or `code`, or was given before.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: impl Into<Member>) -> Self {
+        let taken = OWN.contains(&name) || self.members.iter().any(|(held, _)| *held == name);
+        assert!(!taken, "a problem's member has a second value: {name}");
+        self.members.push((name, value.into()));
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The JSON object.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128 + self.detail.len());
+        out.extend_from_slice(b"{\"type\":");
+        write_string(self.kind, &mut out);
+        if let Some(title) = self.title {
+            write_text_member("title", title, &mut out);
+        }
+        write_member("status", &Member::Integer(self.status.into()), &mut out);
+        if let Some(code) = self.code {
+            write_text_member("code", code, &mut out);
+        }
+        if !self.detail.is_empty() {
+            write_text_member("detail", &self.detail, &mut out);
+        }
+        for (name, value) in &self.members {
+            write_member(name, value, &mut out);
+        }
+        out.push(b'}');
+        out
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status, self.title.unwrap_or_else(|| reason(self.status)))?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem.status)
+            .header("Content-Type", "application/problem+json")
+            .header("Cache-Control", "no-store")
+            .body(problem.to_json())
+    }
+}
+
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        Self::new(error.status()).code(error.code()).detail(error.to_string())
+    }
+}
+
+impl From<BadEncoding> for Problem {
+    fn from(_: BadEncoding) -> Self {
+        Self::new(400).code("bad_encoding").detail("A parameter's percent-encoding is malformed.")
+    }
+}
+
+impl From<&'static str> for Member {
+    fn from(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Member {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl From<i32> for Member {
+    fn from(number: i32) -> Self {
+        Self::Integer(number.into())
+    }
+}
+
+impl From<i64> for Member {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<u32> for Member {
+    fn from(number: u32) -> Self {
+        Self::Integer(number.into())
+    }
+}
+
+impl From<bool> for Member {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+fn write_member(name: &str, value: &Member, out: &mut Vec<u8>) {
+    out.push(b',');
+    write_string(name, out);
+    out.push(b':');
+    match value {
+        Member::Text(text) => write_string(text, out),
+        Member::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Member::Flag(flag) => out.extend_from_slice(if *flag { b"true" } else { b"false" }),
+    }
+}
+
+fn write_text_member(name: &str, text: &str, out: &mut Vec<u8>) {
+    out.push(b',');
+    write_string(name, out);
+    out.push(b':');
+    write_string(text, out);
+}
+
+/// A JSON string. Beyond what RFC 8259 wants escaped, it holds nothing that ends a script or a line of one.
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut previous = '"';
+    for letter in text.chars() {
+        match letter {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            '/' if previous == '<' => out.extend_from_slice(b"\\/"),
+            '\0'..=' ' | '\u{2028}' | '\u{2029}' if letter != ' ' => {
+                out.extend_from_slice(format!("\\u{:04x}", u32::from(letter)).as_bytes());
+            }
+            _ => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+        previous = letter;
+    }
+    out.push(b'"');
+}

@@ -1,0 +1,177 @@
+//! A handler made of pages: the short way to a server.
+
+use std::fmt;
+
+use sealed::{Config, ConnectionId, EventLoop, Listen, TimerId};
+
+use crate::handler::{Handler, Request};
+use crate::head::Method;
+use crate::http::Http;
+use crate::params::Params;
+use crate::response::Response;
+use crate::routes::Routes;
+use crate::server::{Server, Settings};
+use crate::static_file::StaticFile;
+
+/// Something to be done later on a site's loop, with its state: what its timers carry, and what its mailbox takes.
+pub type Task<S> = Box<dyn FnOnce(&mut S, &mut Http<'_, Site<S>>) + Send>;
+
+type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request<'_>, &Params<'_>)>;
+
+/// A [`Handler`] made of pages, which share a state of the user's: functions by method and pattern, as in [`Routes`],
+/// which also answers what has no page. Whoever needs more of [`Handler`] implements that, with [`Routes`] in it.
+///
+/// A page gets the state, the request and its parameters, and returns what becomes a [`Response`]: one, a text, a
+/// [`Problem`](crate::Problem), or a `Result` of those. One that answers later, or streams, is added with
+/// [`Site::hold`].
+///
+/// It belongs to one loop. With a [`sealed::Pool`], each loop makes one of its own, and has a state of its own.
+///
+/// # Example
+/// ```no_run
+/// use sealed_http::Site;
+///
+/// fn main() -> sealed::Result<()> {
+///     Site::new(0_u64)
+///         .get("/", |visits, _, _| {
+///             *visits += 1;
+///             format!("visit {visits}\n")
+///         })
+///         .get("/hello/{name}", |_, _, params| format!("Hello, {}\n", &params["name"]))
+///         .run("127.0.0.1:8080")
+/// }
+/// ```
+pub struct Site<S: 'static> {
+    state: S,
+    routes: Routes<Page<S>>,
+}
+
+impl<S: 'static> Site<S> {
+    /// A site without pages.
+    pub fn new(state: S) -> Self {
+        Self { state, routes: Routes::new() }
+    }
+
+    /// Adds a page for GET, and for HEAD, which gets its head alone. Panics as [`Routes::on`] does.
+    #[must_use]
+    pub fn get<R: Into<Response>>(
+        self,
+        pattern: &'static str,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+    ) -> Self {
+        self.on(Method::Get, pattern, page)
+    }
+
+    /// Adds a page for POST. Panics as [`Routes::on`] does.
+    #[must_use]
+    pub fn post<R: Into<Response>>(
+        self,
+        pattern: &'static str,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+    ) -> Self {
+        self.on(Method::Post, pattern, page)
+    }
+
+    /// Adds a page for PUT. Panics as [`Routes::on`] does.
+    #[must_use]
+    pub fn put<R: Into<Response>>(
+        self,
+        pattern: &'static str,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+    ) -> Self {
+        self.on(Method::Put, pattern, page)
+    }
+
+    /// Adds a page for DELETE. Panics as [`Routes::on`] does.
+    #[must_use]
+    pub fn delete<R: Into<Response>>(
+        self,
+        pattern: &'static str,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+    ) -> Self {
+        self.on(Method::Delete, pattern, page)
+    }
+
+    /// Adds a page for any method that has a name here. Panics as [`Routes::on`] does.
+    #[must_use]
+    pub fn on<R: Into<Response>>(
+        self,
+        method: Method,
+        pattern: &'static str,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+    ) -> Self {
+        self.hold(method, pattern, move |state, http, id, request, params| {
+            let response = page(state, request, params).into();
+            http.respond(id, &response);
+        })
+    }
+
+    /// Adds a page that answers by itself, now or at any later time: see [`Http`]. Panics as [`Routes::on`] does.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use sealed_http::{Method, Site};
+    ///
+    /// let site = Site::new(()).hold(Method::Get, "/later", |_, http, id, _, _| {
+    ///     http.set_timer(Duration::from_secs(1), Box::new(move |_, http| http.respond(id, &"Now.\n".into())));
+    /// });
+    /// # drop(site);
+    /// ```
+    #[must_use]
+    pub fn hold(
+        mut self,
+        method: Method,
+        pattern: &'static str,
+        page: impl Fn(&mut S, &mut Http<'_, Self>, ConnectionId, &Request<'_>, &Params<'_>) + 'static,
+    ) -> Self {
+        self.routes = self.routes.on(method, pattern, Box::new(page));
+        self
+    }
+
+    /// Adds a file. Panics as [`Routes::on`] does.
+    #[must_use]
+    pub fn file(self, path: &'static str, file: StaticFile) -> Self {
+        self.get(path, move |_, request, _| file.answer(&request.head))
+    }
+
+    /// Its state, to be looked at between ticks.
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// Serves it at an address, on one loop and with the settings' defaults, until SIGINT or SIGTERM.
+    pub fn run(self, listen: impl Into<Listen>) -> sealed::Result<()> {
+        let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), self))?;
+        event_loop.listen(listen)?;
+        event_loop.stop_on_signals()?;
+        event_loop.run()
+    }
+}
+
+impl<S: 'static> Handler for Site<S> {
+    type Connection = ();
+    type Message = Task<S>;
+    type Timer = Task<S>;
+
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        match self.routes.find_for(&request.head) {
+            Ok((page, params)) => page(&mut self.state, http, id, request, &params),
+            Err(why) => http.respond(id, &why.into()),
+        }
+    }
+
+    fn message(&mut self, http: &mut Http<'_, Self>, task: Task<S>) {
+        task(&mut self.state, http);
+    }
+
+    fn expired(&mut self, http: &mut Http<'_, Self>, _: TimerId, task: Task<S>) {
+        task(&mut self.state, http);
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Site<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("state", &self.state).field("routes", &self.routes).finish()
+    }
+}

@@ -1,0 +1,223 @@
+//! Routes: which pattern a path is for, what its parts are, and what is answered where there is none.
+
+use std::panic::catch_unwind;
+
+use sealed::sim::Random;
+use sealed_http::{Limits, Method, NoRoute, RequestHead, Response, Routes};
+
+/// How many tables are made up and compared with a simple reading of the rules.
+const SEEDS: u64 = 2_000;
+
+fn table() -> Routes<&'static str> {
+    Routes::new()
+        .get("/", "home")
+        .get("/channels", "list")
+        .get("/channels/", "slash")
+        .get("/channels/{name}", "read")
+        .post("/channels/{name}", "publish")
+        .get("/channels/news", "news")
+        .delete("/channels/{channel}/users/{user}", "kick")
+        .get("/channels/{name}/users", "users")
+        .on(Method::Head, "/channels/news/users", "count")
+        .get("/files/{path...}", "file")
+        .on(Method::Options, "/open", "ask")
+        .put("/%7Eann", "escaped")
+}
+
+#[test]
+fn paths_and_what_they_are_for() {
+    let routes = table();
+    for (method, path, value, params) in [
+        (Method::Get, "/", "home", ""),
+        (Method::Head, "/", "home", ""),
+        (Method::Get, "/channels", "list", ""),
+        (Method::Get, "/channels/", "slash", ""),
+        (Method::Get, "/channels/a", "read", "name=a"),
+        (Method::Post, "/channels/a", "publish", "name=a"),
+        (Method::Get, "/channels/news", "news", ""),
+        // The more general pattern alone has the method.
+        (Method::Post, "/channels/news", "publish", "name=news"),
+        (Method::Get, "/channels/newspaper", "read", "name=newspaper"),
+        (Method::Get, "/channels/a%2Fb", "read", "name=a/b"),
+        (Method::Get, "/channels/a%252Fb", "read", "name=a%2Fb"),
+        (Method::Get, "/channels/a+b", "read", "name=a+b"),
+        (Method::Get, "/channels/%E4%B8%AD", "read", "name=中"),
+        (Method::Get, "/channels/..", "read", "name=.."),
+        // An escaped letter is not the letter: what a proxy takes for another path is another path.
+        (Method::Get, "/channels/new%73", "read", "name=news"),
+        (Method::Put, "/%7Eann", "escaped", ""),
+        // Back from a literal segment that led nowhere.
+        (Method::Get, "/channels/news/users", "users", "name=news"),
+        (Method::Head, "/channels/news/users", "count", ""),
+        (Method::Delete, "/channels/news/users/%C3%A4", "kick", "channel=news user=ä"),
+        (Method::Get, "/files/", "file", "path="),
+        (Method::Get, "/files/a", "file", "path=a"),
+        (Method::Get, "/files/a/b//c.js", "file", "path=a/b//c.js"),
+        (Method::Get, "/files/%2e%2e/b", "file", "path=../b"),
+        (Method::Options, "/open", "ask", ""),
+    ] {
+        let (found, given) = routes.find(method, path).unwrap_or_else(|why| panic!("{method:?} {path}: {why}"));
+        let given: Vec<_> = given.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!((*found, given.join(" ").as_str()), (value, params), "{method:?} {path}");
+    }
+}
+
+#[test]
+fn what_has_no_route_is_answered() {
+    let routes = table();
+    for (method, path, status, allow) in [
+        ("GET", "/nothing", 404, None),
+        ("OPTIONS", "/nothing", 404, None),
+        ("PROPFIND", "/nothing", 404, None),
+        ("GET", "//", 404, None),
+        ("GET", "/channels/a/", 404, None),
+        ("GET", "/channels//users", 404, None),
+        ("GET", "/files", 404, None),
+        ("GET", "/Channels", 404, None),
+        ("GET", "/~ann", 404, None),
+        ("GET", "/channels/%zz", 400, None),
+        ("GET", "/channels/%ff", 400, None),
+        ("GET", "/files/a/%4", 400, None),
+        ("POST", "/", 405, Some("GET, HEAD, OPTIONS")),
+        ("PATCH", "/channels/%zz", 405, Some("GET, HEAD, POST, OPTIONS")),
+        ("PUT", "/channels/news", 405, Some("GET, HEAD, POST, OPTIONS")),
+        ("GET", "/channels/a/users/b", 405, Some("DELETE, OPTIONS")),
+        ("GET", "/open", 405, Some("OPTIONS")),
+        ("HEAD", "/%7Eann", 405, Some("PUT, OPTIONS")),
+        ("PROPFIND", "/channels/a", 501, Some("GET, HEAD, POST, OPTIONS")),
+        ("get", "/", 501, Some("GET, HEAD, OPTIONS")),
+        ("OPTIONS", "/channels/news", 204, Some("GET, HEAD, POST, OPTIONS")),
+        ("OPTIONS", "*", 204, Some("GET, HEAD, POST, PUT, DELETE, OPTIONS")),
+    ] {
+        let text = format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let head = RequestHead::parse(text.as_bytes(), &Limits::default()).expect("a request");
+        let Err(why) = routes.find_for(&head) else { panic!("{method} {path} has a route") };
+        let response = Response::from(why);
+        let mut out = Vec::new();
+        response.encode(&mut out, 1, true, false, "now");
+        let answer = String::from_utf8(out).expect("text");
+        assert_eq!(response.status(), status, "{method} {path}");
+        let given = answer.lines().find_map(|line| line.strip_prefix("Allow: "));
+        assert_eq!(given, allow, "{method} {path}");
+        assert_eq!(answer.contains("application/problem+json"), status >= 400, "{answer}");
+    }
+}
+
+#[test]
+fn a_table_without_routes_has_nothing() {
+    let routes = Routes::<()>::new();
+    for (method, path) in [(Method::Get, "/"), (Method::Options, "/"), (Method::Get, ""), (Method::Get, "a")] {
+        assert_eq!(routes.find(method, path).err(), Some(NoRoute::NotFound), "{path}");
+    }
+    let Err(NoRoute::Options(none)) = routes.find(Method::Options, "*") else { panic!("the server's options") };
+    assert_eq!(none.to_string(), "OPTIONS");
+}
+
+#[test]
+fn patterns_that_are_mistakes_are_found_at_once() {
+    for pattern in [
+        "",
+        "a",
+        "*",
+        "/a b",
+        "/ä",
+        "/a?b",
+        "/a#b",
+        "/{}",
+        "/{...}",
+        "/{a b}",
+        "/{a",
+        "/a}",
+        "/x{a}",
+        "/{a}x",
+        "/{a}/{a}",
+        "/{a}/{a...}",
+        "/{a...}/b",
+    ] {
+        let made = catch_unwind(|| drop(Routes::new().get(pattern, ())));
+        assert!(made.is_err(), "{pattern:?}");
+    }
+    for (one, other) in [("/a", "/a"), ("/{a}", "/{b}"), ("/a/{b...}", "/a/{c...}")] {
+        assert!(catch_unwind(|| drop(Routes::new().get(one, ()).get(other, ()))).is_err(), "{one} and {other}");
+        drop(Routes::new().get(one, ()).post(other, ()));
+    }
+    assert!(catch_unwind(|| drop(Routes::new().on(Method::Other, "/", ()))).is_err());
+}
+
+#[test]
+fn parameters_by_name() {
+    let routes = table();
+    let (_, params) = routes.find(Method::Delete, "/channels/a/users/b").expect("a route");
+    assert_eq!((params.get("channel"), params.get("user"), params.get("name")), (Some("a"), Some("b"), None));
+    assert_eq!(&params["user"], "b");
+    assert!(catch_unwind(move || params["name"].len()).is_err());
+}
+
+#[test]
+fn debugging_shows_the_table() {
+    let routes = Routes::new().get("/a/{b}", ()).post("/{c...}", ());
+    assert_eq!(format!("{routes:?}"), "[Post /{c...}, Get /a/{b}]");
+}
+
+/// All patterns of up to three segments out of few, and all paths that could be for them.
+fn all(segments: &[&str]) -> Vec<String> {
+    let (mut all, mut longest) = (Vec::new(), vec![String::new()]);
+    for _ in 0..3 {
+        let open = longest.iter().filter(|path| !path.ends_with("...}"));
+        longest = open.flat_map(|path| segments.iter().map(move |segment| format!("{path}/{segment}"))).collect();
+        all.extend_from_slice(&longest);
+    }
+    all
+}
+
+/// How well a pattern fits, by the rules as they are told: for each segment 0 where it is literal, 1 for a parameter, 2 for
+/// all that is left.
+fn fit(pattern: &str, path: &str) -> Option<Vec<u8>> {
+    let (mut parts, mut fit) = (path[1..].split('/'), Vec::new());
+    for segment in pattern[1..].split('/') {
+        let part = parts.next()?;
+        fit.push(match segment {
+            "{r...}" => {
+                parts.by_ref().for_each(drop);
+                2
+            }
+            _ if segment.starts_with('{') && !part.is_empty() => 1,
+            _ if segment == part => 0,
+            _ => return None,
+        });
+    }
+    if parts.next().is_some() { None } else { Some(fit) }
+}
+
+#[test]
+fn any_table_follows_the_rules() {
+    let patterns: Vec<&'static str> =
+        all(&["a", "b", "", "{}", "{r...}"]).into_iter().map(named).map(|pattern| &*pattern.leak()).collect();
+    let paths = all(&["a", "b", "c", ""]);
+    for seed in 0..SEEDS {
+        let mut random = Random::new(seed);
+        let mut routes = Routes::new();
+        let mut held = Vec::new();
+        for pattern in &patterns {
+            if random.below(12) == 0 {
+                let method = if random.below(2) == 0 { Method::Get } else { Method::Post };
+                routes = routes.on(method, pattern, *pattern);
+                held.push((method, *pattern));
+            }
+        }
+        for path in &paths {
+            for method in [Method::Get, Method::Post] {
+                let fits = held.iter().filter(|(of, _)| *of == method);
+                let best = fits.filter_map(|(_, pattern)| Some((fit(pattern, path)?, *pattern))).min();
+                let found = routes.find(method, path);
+                let found = found.as_ref().map(|(pattern, _)| **pattern).ok();
+                assert_eq!(found, best.map(|(_, pattern)| pattern), "seed {seed}: {method:?} {path} in {held:?}");
+            }
+        }
+    }
+}
+
+/// Gives each parameter a name of its own.
+fn named(pattern: String) -> String {
+    (0..3).fold(pattern, |pattern, n| pattern.replacen("{}", &format!("{{p{n}}}"), 1))
+}

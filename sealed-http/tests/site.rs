@@ -1,0 +1,133 @@
+//! A site on the simulated network: what its pages return, now and later, and what is answered without one.
+
+use std::time::Duration;
+
+use sealed::sim::{Peer, Simulation};
+use sealed::{Address, Config, Mailbox};
+use sealed_http::{Method, Problem, Request, Response, Server, Settings, Site, StaticFile, Task};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What is kept: notes by name.
+#[derive(Debug, Default)]
+struct Notes(Vec<(String, String)>);
+
+fn add(notes: &mut Notes, request: &Request<'_>) -> Result<Response, Problem> {
+    let form = request.form()?;
+    let name = form.get("name")?.ok_or_else(|| Problem::new(422).code("no_name"))?.into_owned();
+    let text = form.get("text")?.unwrap_or_default().into_owned();
+    let location = format!("/notes/{}", notes.0.len());
+    notes.0.push((name, text));
+    Ok(Response::new(303).with(&[("Location", location)]))
+}
+
+fn site() -> Site<Notes> {
+    Site::new(Notes::default())
+        .get("/", |_, _, _| "home")
+        .get("/notes/{number}", |notes, _, params| {
+            let note = params["number"].parse().ok().and_then(|number: usize| notes.0.get(number));
+            note.map(|(name, text)| format!("{name}: {text}")).ok_or(Problem::new(404).code("no_note"))
+        })
+        .post("/notes", |notes, request, _| add(notes, request))
+        .delete("/notes", |notes, _, _| {
+            notes.0.clear();
+            Response::new(204)
+        })
+        .put("/echo/{rest...}", |_, request, params| {
+            format!("{} {}", &params["rest"], String::from_utf8_lossy(request.body))
+        })
+        .hold(Method::Get, "/later/{what}", |_, http, id, _, params| {
+            let what = params["what"].to_owned();
+            let answer = move |notes: &Notes| format!("{what}, {} notes", notes.0.len());
+            http.set_timer(SECOND, Box::new(move |notes, http| http.respond(id, &answer(notes).into())));
+        })
+        .hold(Method::Get, "/stream", |_, http, id, _, _| {
+            http.start_stream(id, &Response::new(200));
+            http.write(id, b"piece");
+            http.end_stream(id);
+        })
+        .file("/style.css", StaticFile::new("style.css", b"b {}"))
+}
+
+struct Run {
+    sim: Simulation,
+    address: Address,
+    mailbox: Mailbox<Task<Notes>>,
+}
+
+impl Run {
+    fn start() -> Self {
+        let sim = Simulation::new(1);
+        let server = Server::new(Settings::default(), site());
+        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
+        let address = event_loop.listen("10.0.0.1:80").expect("an address");
+        let mailbox = event_loop.mailbox();
+        sim.start(event_loop);
+        Self { sim, address, mailbox }
+    }
+
+    fn connect(&self) -> Peer {
+        self.sim.connect(&self.address)
+    }
+
+    /// The whole answer to a request that is the last on its connection.
+    fn ask(&self, line: &str, fields: &str, body: &str) -> String {
+        let mut client = self.connect();
+        let length = body.len();
+        client.send(format!(
+            "{line} HTTP/1.1\r\nHost: sim\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+        ));
+        String::from_utf8(client.expect_end()).expect("text")
+    }
+}
+
+#[test]
+fn pages() {
+    let run = Run::start();
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    for (line, fields, body, status, wanted) in [
+        ("GET /", "", "", 200, "\r\n\r\nhome"),
+        ("HEAD /", "", "", 200, "Content-Length: 4\r\n\r\n"),
+        ("GET /notes/0", "", "", 404, "\"no_note\""),
+        ("POST /notes", form, "name=ann&text=hello+you", 303, "Location: /notes/0\r\n"),
+        ("GET /notes/0", "", "", 200, "\r\n\r\nann: hello you"),
+        ("GET /notes/%30", "", "", 200, "\r\n\r\nann: hello you"),
+        ("GET /notes/%zz", "", "", 400, "\"bad_encoding\""),
+        ("POST /notes", form, "text=hello", 422, "\"no_name\""),
+        ("POST /notes", form, "name=%zz", 400, "\"bad_encoding\""),
+        ("POST /notes", "", "name=ann", 415, "\"not_a_form\""),
+        ("GET /notes", "", "", 405, "Allow: POST, DELETE, OPTIONS\r\n"),
+        ("OPTIONS /notes", "", "", 204, "Allow: POST, DELETE, OPTIONS\r\n"),
+        ("PUT /echo/a/b", "", "body", 200, "\r\n\r\na/b body"),
+        ("GET /stream", "", "", 200, "5\r\npiece\r\n0\r\n\r\n"),
+        ("GET /later/this", "", "", 200, "\r\n\r\nthis, 1 notes"),
+        ("DELETE /notes", "", "", 204, "\r\n\r\n"),
+        ("GET /later/that", "", "", 200, "\r\n\r\nthat, 0 notes"),
+        ("GET /style.css", "", "", 200, "\r\n\r\nb {}"),
+        ("GET /style.css", "If-None-Match: *\r\n", "", 304, "ETag: "),
+        ("GET /none", "", "", 404, "\"not_found\""),
+    ] {
+        let answer = run.ask(line, fields, body);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        assert!(answer.contains(wanted), "{line}: {answer}");
+        assert!(!line.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "{line}: {answer}");
+    }
+}
+
+#[test]
+fn others_may_post_tasks() {
+    let run = Run::start();
+    let post = run.mailbox.post(Box::new(|notes: &mut Notes, _: &mut _| notes.0.push(("ben".into(), "hi".into()))));
+    assert!(post.is_ok());
+    run.sim.settle();
+    assert!(run.ask("GET /notes/0", "", "").ends_with("ben: hi"));
+}
+
+#[test]
+fn what_is_malformed_is_refused_with_a_problem() {
+    let run = Run::start();
+    let mut client = run.connect();
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    let answer = String::from_utf8(client.expect_end()).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"code\":\"bad_host\""), "{answer}");
+}
