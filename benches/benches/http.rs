@@ -1,5 +1,5 @@
 //! HTTP servers on loopback: `sealed-http` beside a bare mio loop, hyper, actix-http and nginx, in processes of their own on
-//! one processor, and the client on another. With `--features may`, may_minihttp is one of the peers.
+//! one processor, and the client on another. With `--features may`, `may_minihttp` is one of the peers.
 //!
 //! `cargo bench -p benches --bench http` prints criterion's figures for one case, and then two tables of all of them from rounds
 //! in turn: requests a second, and what one costs of the server's processor.

@@ -334,6 +334,7 @@ fn check_value(value: &[u8]) -> Result<(), DecodeError> {
 
 /// Every CR is followed by LF, and every LF comes after CR: what different readers take for the end of a line is
 /// what smuggling is made of.
+#[allow(clippy::needless_bitwise_bool)] // a branch for each byte is what is to be spared
 fn check_line_ends(bytes: &[u8]) -> Result<(), DecodeError> {
     // To the end without a branch: several bytes at a time.
     let pairs = bytes.iter().zip(bytes.iter().skip(1));

@@ -1,4 +1,4 @@
-//! may_minihttp: a coroutine for each connection, on one worker.
+//! `may_minihttp`: a coroutine for each connection, on one worker.
 
 use std::io;
 use std::net::TcpListener;
