@@ -72,7 +72,9 @@ fn main() {
         let column = |figure: usize| medians.iter().map(|medians| medians.get(figure).copied()).collect::<Vec<_>>();
         rates.row(&case, &column(0));
         costs.row(&case, &column(1));
-        note_waiting(&mut rates, &case, &names, &column(2));
+        if !short {
+            note_waiting(&mut rates, &case, &names, &column(2));
+        }
     }
     rates.finish();
     costs.finish();

@@ -381,9 +381,7 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 
 pub(crate) fn check_value(value: &[u8]) -> Result<(), DecodeError> {
     let allowed = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-    // To the end without a branch, as in `check_line_ends`.
-    let fine = value.iter().fold(true, |fine, byte| fine & allowed(byte));
-    if fine { Ok(()) } else { Err(DecodeError::Header) }
+    if value.iter().all(allowed) { Ok(()) } else { Err(DecodeError::Header) }
 }
 
 /// Every CR is followed by LF, and every LF comes after CR: what different readers take for the end of a line is

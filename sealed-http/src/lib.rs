@@ -2,7 +2,8 @@
 //!
 //! [`RequestDecoder`] and [`Response`] are plain state machines, usable with no event loop at all. [`Server`] is a
 //! [`sealed::Service`] that puts them on connections and hands whole requests to a [`Handler`], which answers at once,
-//! holds the request and answers later, or streams.
+//! holds the request and answers later, or streams. A body is collected under a limit, told as it comes, or refused unread, as
+//! [`Handler::intake`] decides; a connection can be handed over to another protocol ([`Http::upgrade`]).
 //!
 //! # A site
 //!
@@ -106,7 +107,7 @@
 //!
 //! # What it is not for
 //!
-//! HTTP/2, TLS, compression, files from a disk: put a proxy in front. Bodies are collected before the handler sees them.
+//! HTTP/2, compression, files from a disk: put a proxy in front. TLS is [`sealed`]'s: listen with it, and nothing changes here.
 
 mod chunked;
 mod client;
