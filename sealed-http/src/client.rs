@@ -6,6 +6,7 @@ use std::io;
 use bytes::Bytes;
 use sealed::{CloseReason, ConnectionId, Context, Input, TimerId};
 
+use crate::connection::{Connection, Phase};
 use crate::fetch::{Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
 use crate::handler::Handler;
 use crate::http::Http;
@@ -13,7 +14,7 @@ use crate::limits::Limits;
 use crate::response::{encode_chunk, encode_last_chunk};
 use crate::response_decoder::{ResponseDecoder, ResponseEvent};
 use crate::response_head::{Asked, ResponseHead};
-use crate::server::{Connection, Due, Phase, Server, ServerTimer};
+use crate::server::{Due, Server, ServerTimer};
 
 /// Bytes of a body that are held while its request waits for a connection, before writing returns false.
 const UNSENT_MAX: usize = 64 * 1024;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use sealed::{ConnectionId, Context, Mailbox, TimerId};
 
+use crate::connection::{Connection, Marks, Phase, in_kib};
 use crate::handler::Handler;
 use crate::response::{Response, encode_chunk, encode_last_chunk};
-use crate::server::{Connection, Due, Marks, Phase, Server, ServerTimer, Shared, in_kib};
+use crate::server::{Due, Server, ServerTimer, Shared};
 
 /// A handler's way to its connections. An id that is stale, or has nothing to be answered, is harmless: nothing happens.
 pub struct Http<'a, H: Handler> {

@@ -111,6 +111,7 @@
 
 mod chunked;
 mod client;
+mod connection;
 mod cors;
 mod decoder;
 mod error;
@@ -120,6 +121,7 @@ mod form;
 mod handler;
 mod head;
 mod http;
+mod intake;
 mod limits;
 mod params;
 mod problem;
@@ -133,6 +135,7 @@ mod server;
 mod site;
 mod static_file;
 
+pub use connection::Connection;
 pub use cors::{Cors, Field, Origins};
 pub use decoder::{Event, RequestDecoder};
 pub use error::DecodeError;
@@ -149,6 +152,6 @@ pub use response::{BadHeaderValue, CONTINUE, Response, encode_chunk, encode_last
 pub use response_decoder::{ResponseDecoder, ResponseEvent};
 pub use response_head::{Asked, ResponseHead};
 pub use routes::{Methods, NoRoute, Routes};
-pub use server::{Connection, Server, ServerTimer, Settings};
+pub use server::{Server, ServerTimer, Settings};
 pub use site::{Site, Task};
 pub use static_file::StaticFile;

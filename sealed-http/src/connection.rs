@@ -1,0 +1,85 @@
+//! What a server keeps for each connection.
+
+use crate::intake::Partial;
+
+/// What a server keeps for each connection.
+#[derive(Debug)]
+pub struct Connection<C> {
+    /// A request of which a part has come. Most come whole, and need nothing kept.
+    pub(crate) partial: Option<Box<Partial>>,
+    /// KiB of an answer that the client had not taken when that was looked at last.
+    pub(crate) queued_kib: u16,
+    pub(crate) phase: Phase,
+    pub(crate) marks: Marks,
+    pub(crate) state: C,
+}
+
+impl<C: Default> Connection<C> {
+    /// One that this side makes, to ask something of a server.
+    pub(crate) fn outgoing() -> Self {
+        Self { phase: Phase::Outgoing, ..Self::default() }
+    }
+}
+
+impl<C: Default> Default for Connection<C> {
+    fn default() -> Self {
+        Self { partial: None, queued_kib: 0, phase: Phase::Reading, marks: Marks::KEEP_ALIVE, state: C::default() }
+    }
+}
+
+/// What an answer depends on, a bit each: there is one of these for each idle connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    /// The client will send more requests, and may.
+    pub(crate) const KEEP_ALIVE: Self = Self(1);
+    /// Its request is of HTTP/1.0.
+    pub(crate) const OLD: Self = Self(1 << 1);
+    /// It wants a head, and no body.
+    pub(crate) const HEAD_ONLY: Self = Self(1 << 2);
+    /// It asked for another protocol.
+    pub(crate) const MAY_SWITCH: Self = Self(1 << 3);
+    /// The end of its request's body has not been found.
+    pub(crate) const BODY_IS_COMING: Self = Self(1 << 4);
+
+    pub(crate) fn has(self, mark: Self) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, mark: Self, holds: bool) {
+        if holds { self.0 |= mark.0 } else { self.0 &= !mark.0 }
+    }
+
+    /// Where this does not hold, the connection is closed behind the answer.
+    pub(crate) fn keep_if(&mut self, holds: bool) {
+        self.set(Self::KEEP_ALIVE, self.has(Self::KEEP_ALIVE) && holds);
+    }
+
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub(crate) fn version_minor(self) -> u8 {
+        u8::from(!self.has(Self::OLD))
+    }
+}
+
+/// Where a connection is in its exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Between requests, or within one.
+    Reading,
+    /// The handler has the request.
+    Answering,
+    /// The handler has started a stream.
+    Streaming,
+    /// Nothing more will be answered.
+    Over,
+    /// Another protocol is spoken.
+    Raw,
+    /// It is this side that asks.
+    Outgoing,
+}
+
+/// KiB that are queued, as far as they can be counted.
+pub(crate) fn in_kib(bytes: usize) -> u16 {
+    u16::try_from(bytes / 1024).unwrap_or(u16::MAX)
+}
