@@ -377,6 +377,17 @@ fn an_answer_that_nobody_asked_for_is_never_taken_for_the_next() {
     peer.send(answer("planted"));
     stage.sim.settle();
     assert!(peer.is_over());
+    // Nor where the next is asked as soon as the one before is answered.
+    stage.act(|asker, _| asker.next.push((upstream, get("/4"))));
+    let third = stage.fetch(upstream, &get("/3"));
+    let mut peer = stage.accept();
+    peer.expect("GET /3");
+    peer.send(answer("three") + &answer("planted"));
+    assert_eq!(stage.told(), [(third, whole(200, "three"))]);
+    let mut peer = stage.accept();
+    peer.expect("GET /4");
+    peer.send(answer("four"));
+    assert_eq!(stage.told().pop().map(|(_, told)| told), Some(whole(200, "four")));
 }
 
 #[test]

@@ -34,7 +34,7 @@ struct Fault {
     /// It was in the code once.
     #[serde(default)]
     found: bool,
-    /// The file of `sealed/tests` that is to catch it. The server is not asked then.
+    /// The file among the tests of its crate that is to catch it. The simulated server is not asked then.
     test: Option<String>,
 }
 
@@ -52,8 +52,8 @@ fn main() -> ExitCode {
     let tree = root.join("target/faults/tree");
     copy(&root, &tree);
     println!("without a fault");
-    for test in faults.iter().map(|fault| &fault.test).collect::<BTreeSet<_>>() {
-        let clean = run(&tree, test.as_deref(), seeds.min(SEEDS_WITHOUT));
+    for test in faults.iter().map(Fault::test).collect::<BTreeSet<_>>() {
+        let clean = run(&tree, test, seeds.min(SEEDS_WITHOUT));
         assert!(clean.caught.is_none() && clean.built, "the code as it is must pass:\n{}", clean.output);
     }
     let caught = faults.iter().filter(|fault| is_caught(&tree, fault, seeds)).count();
@@ -64,6 +64,12 @@ fn main() -> ExitCode {
 impl Fault {
     fn has(&self, word: &str) -> bool {
         self.name.contains(word) || self.test.as_ref().is_some_and(|test| test.contains(word))
+    }
+
+    /// The crate and the file of its tests that are to catch it alone.
+    fn test(&self) -> Option<(&str, &str)> {
+        let package = self.file.iter().next().and_then(|name| name.to_str());
+        package.zip(self.test.as_deref())
     }
 
     /// The text of its file with the fault in it.
@@ -80,7 +86,7 @@ fn is_caught(tree: &Path, fault: &Fault, seeds: u64) -> bool {
     let file = tree.join(&fault.file);
     let text = std::fs::read_to_string(&file).expect("the file of a fault");
     std::fs::write(&file, fault.plant(&text)).expect("written");
-    let outcome = run(tree, fault.test.as_deref(), seeds);
+    let outcome = run(tree, fault.test(), seeds);
     std::fs::write(&file, &text).expect("written");
     assert!(outcome.built, "{} does not compile:\n{}", fault.name, outcome.output);
     let once = if fault.found { " (once in the code)" } else { "" };
@@ -96,23 +102,24 @@ struct Outcome {
     output: String,
 }
 
-fn run(tree: &Path, test: Option<&str>, seeds: u64) -> Outcome {
-    let sealed = ["-p", "sealed", "--test", test.unwrap_or("simulated")];
+fn run(tree: &Path, test: Option<(&str, &str)>, seeds: u64) -> Outcome {
+    let (package, file) = test.unwrap_or(("sealed", "simulated"));
+    let alone = ["-p", package, "--test", file];
     let server = ["-p", "ccomet", "--test", "simulation"];
-    let asked = if test.is_some() { &[sealed][..] } else { &[sealed, server] };
+    let asked = if test.is_some() { &[alone][..] } else { &[alone, server] };
     for tests in asked {
         let (built, output) = cargo(tree, &[&tests[..], &["--no-run"]].concat());
         if !built {
             return Outcome { built, caught: None, output };
         }
     }
-    if let Some(test) = test {
-        let (passed, output) = cargo(tree, &sealed);
-        let caught = Some(format!("sealed/tests/{test}.rs")).filter(|_| !passed);
+    if test.is_some() {
+        let (passed, output) = cargo(tree, &alone);
+        let caught = Some(format!("{package}/tests/{file}.rs")).filter(|_| !passed);
         return Outcome { built: true, caught, output };
     }
     // The loop alone, with seeds of its own in each of its tests.
-    let (passed, output) = cargo(tree, &[&sealed[..], &["--", "in_a_storm", "wake_up"]].concat());
+    let (passed, output) = cargo(tree, &[&alone[..], &["--", "in_a_storm", "wake_up"]].concat());
     if !passed {
         let seed = output.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or("0");
         return Outcome { built: true, caught: Some(format!("sealed alone, seed {seed}")), output };
