@@ -42,7 +42,7 @@
 //! | | |
 //! | --- | --- |
 //! | Sockets | TCP and Unix, served ([`Listen`]) and connected to, several addresses side by side ([`Connect`]); made elsewhere ([`Context::adopt`]) |
-//! | Output | [`write`](Context::write), [shared](Context::write_bytes), [at once](Context::write_through); high and low marks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort) |
+//! | Output | [`write`](Context::write), [shared](Context::write_bytes), [at once](Context::write_through); high and low marks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort), [reset](Context::reset) |
 //! | Input | lent, the rest kept ([`Input`]); [pausing](Context::pause); a budget for each tick |
 //! | Time | a [deadline](Context::set_deadline) for each connection; timers [once](Context::set_timer) and [again](Context::set_interval), [moved](Context::move_timer) and [cancelled](Context::cancel_timer) at no more than the cost of setting them |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
