@@ -234,11 +234,9 @@ impl Meaning {
                 check_transfer_coding(header.value)?;
                 chunked = true;
             } else if is("connection") {
-                for token in header.value.split(|byte| *byte == b',') {
-                    close |= token.trim_ascii().eq_ignore_ascii_case(b"close");
-                    keep |= token.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
-                    upgrade |= token.trim_ascii().eq_ignore_ascii_case(b"upgrade");
-                }
+                close |= has_token(header.value, "close");
+                keep |= has_token(header.value, "keep-alive");
+                upgrade |= has_token(header.value, "upgrade");
             } else if is("expect") {
                 if !header.value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(DecodeError::Expectation);
@@ -352,6 +350,11 @@ fn is_port(digits: &[u8]) -> bool {
     digits.len() <= 5
         && digits.iter().all(u8::is_ascii_digit)
         && u16::try_from(digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0'))).is_ok()
+}
+
+/// Whether a list has this token, in any case.
+pub(crate) fn has_token(list: &[u8], wanted: &str) -> bool {
+    list.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 /// RFC 9112, 6.3: where `chunked` is not last, nobody knows where the body ends. Before it, only once, there might be

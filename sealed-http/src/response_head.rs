@@ -1,7 +1,7 @@
 //! A response's status line and header fields: `httparse` finds them, this file decides what they mean.
 
 use crate::error::DecodeError;
-use crate::head::{check_line_ends, check_transfer_coding, check_value, parse_length};
+use crate::head::{check_line_ends, check_transfer_coding, check_value, has_token, parse_length};
 use crate::limits::{HEADERS_MAX, Limits};
 
 /// What the request was, as far as the response's end depends on it.
@@ -136,10 +136,8 @@ impl Fields {
                 check_transfer_coding(header.value)?;
                 chunked = true;
             } else if is("connection") {
-                for token in header.value.split(|byte| *byte == b',') {
-                    close |= token.trim_ascii().eq_ignore_ascii_case(b"close");
-                    keep |= token.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
-                }
+                close |= has_token(header.value, "close");
+                keep |= has_token(header.value, "keep-alive");
             }
         }
         // RFC 9112, 6.3: whoever sends both may be smuggling.
