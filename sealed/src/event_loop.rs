@@ -318,6 +318,9 @@ impl<S: Service> EventLoop<S> {
     fn expire(&mut self) {
         while let Some(index) = self.cx.deadlines.expire(&mut self.cx.slots, self.cx.now) {
             let id = self.cx.slots.id_at(index);
+            if self.ask_again(index) {
+                continue;
+            }
             if self.cx.is_open(id) {
                 self.service.timed_out(&mut self.cx, id);
             } else {

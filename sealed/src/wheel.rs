@@ -33,6 +33,13 @@ impl Default for Node {
     }
 }
 
+impl Node {
+    /// Whether it is to expire.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.bucket != UNARMED
+    }
+}
+
 /// Where nodes are kept. Numbers that the wheel was given stay valid until they are cancelled or expired.
 pub(crate) trait Nodes {
     fn node(&mut self, key: u32) -> &mut Node;
@@ -73,7 +80,7 @@ impl Wheel {
 
     /// Does nothing where `key` is not armed.
     pub(crate) fn cancel(&mut self, nodes: &mut impl Nodes, key: u32) {
-        if nodes.node(key).bucket != UNARMED {
+        if nodes.node(key).is_armed() {
             self.unlink(nodes, key);
             self.armed -= 1;
         }

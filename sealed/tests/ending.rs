@@ -117,6 +117,52 @@ fn a_closed_connection_is_gone_as_soon_as_its_peer_has_ended_too() {
 }
 
 #[test]
+fn a_slow_peer_gets_all_of_a_closed_connection_though_the_kernel_is_late_to_tell_of_room() {
+    let (sim, node) = stage(Config { linger: SECOND * 5, ..Config::default() }, Book::default());
+    let link = Link { bandwidth: Some(1_000), buffer_bytes: 9_000, room_told_bytes: 6_000, ..Link::default() };
+    let mut peer = sim.connect_over(link, address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    // Three segments, three seconds each: there is some room after each of them, and word of it after two.
+    for _ in 0..3 {
+        node.act(|cx| cx.write(id, &[7; 3_000]));
+        sim.run_for(ms(1));
+    }
+    node.act(|cx| {
+        cx.write(id, &vec![7; 40_000]);
+        cx.close(id);
+    });
+    assert_eq!(peer.expect_end().len(), 49_000);
+    peer.finish();
+    sim.settle();
+    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Closed)));
+}
+
+#[test]
+fn a_deadline_that_a_service_moves_as_the_last_bytes_go_is_not_told_before_its_time() {
+    let (sim, node) = stage(Config::default(), Book::default());
+    let link = Link { bandwidth: Some(1_000), buffer_bytes: 9_000, room_told_bytes: 9_000, ..Link::default() };
+    let _peer = sim.connect_over(link, address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    for _ in 0..3 {
+        node.act(|cx| cx.write(id, &[7; 3_000]));
+        sim.run_for(ms(1));
+    }
+    // What is left fits when the first segment has gone, and nobody tells.
+    node.act(|cx| {
+        cx.write(id, &[7; 2_000]);
+        cx.set_deadline(id, SECOND * 5);
+    });
+    node.told();
+    node.look(|book, _| book.deadline_when_drained = Some(SECOND * 60));
+    sim.run_for(SECOND * 10);
+    assert_eq!(node.told(), [Told::Drained(id)], "all is with the kernel, and its time has not come");
+    sim.run_for(SECOND * 60);
+    assert_eq!(node.told(), [Told::Closed(id, CloseReason::TimedOut)]);
+}
+
+#[test]
 fn much_is_sent_without_waiting_in_order_and_drained_is_told() {
     let (sim, node) = stage(Config::default(), Book::default());
     let mut peer = sim.connect_over(Link { buffer_bytes: 50_000, ..Link::default() }, address("10.0.0.1:80"));

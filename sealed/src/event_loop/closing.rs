@@ -29,47 +29,61 @@ impl<S: Service> EventLoop<S> {
         let spare = mem::take(&mut self.spare);
         let mut list = mem::replace(&mut self.cx.to_flush, spare);
         for index in list.drain(..) {
-            let cx = &mut self.cx;
-            let slot = &mut cx.slots.0[index as usize];
-            slot.clear(Flags::TO_FLUSH);
-            if slot.is(Flags::CLOSING | Flags::CONNECTING) || !slot.is(Flags::WRITABLE) {
-                continue;
-            }
-            let before = slot.output_len() + slot.sent_ahead();
-            let flushed = match cx.flush_one(index) {
-                Ok(flushed) => flushed,
-                Err(error) => {
-                    cx.end_now(index, CloseReason::Failed(error.kind()));
-                    continue;
-                }
-            };
-            let slot = &mut cx.slots.0[index as usize];
-            let after = slot.output_len();
-            if flushed == Flushed::Blocked {
-                slot.clear(Flags::WRITABLE);
-            }
-            let (low, is_finishing) = (cx.config.output_low_bytes, slot.is(Flags::FINISHING));
-            if flushed != Flushed::All && after < before && is_finishing {
-                // It is slow, not dead.
-                cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
-            } else if flushed == Flushed::All && is_finishing {
-                self.linger(index);
-                continue;
-            } else if flushed == Flushed::All && slot.is(Flags::SHUT) {
-                self.shut(index);
-            }
-            if before > low && after <= low && !is_finishing {
-                let cx = &mut self.cx;
-                cx.recycle(index);
-                let id = cx.slots.id_at(index);
-                if cx.is_open(id) {
-                    self.service.drained(cx, id);
-                }
-            } else if before > 0 && after == 0 {
-                self.cx.recycle(index);
-            }
+            self.flush_slot(index);
         }
         self.keep_spare(list);
+    }
+
+    /// Sends what is queued for one connection, and sees to what follows from that.
+    fn flush_slot(&mut self, index: u32) {
+        let cx = &mut self.cx;
+        let slot = &mut cx.slots.0[index as usize];
+        slot.clear(Flags::TO_FLUSH);
+        if slot.is(Flags::CLOSING | Flags::CONNECTING) || !slot.is(Flags::WRITABLE) {
+            return;
+        }
+        let before = slot.output_len() + slot.sent_ahead();
+        let flushed = match cx.flush_one(index) {
+            Ok(flushed) => flushed,
+            Err(error) => return cx.end_now(index, CloseReason::Failed(error.kind())),
+        };
+        let slot = &mut cx.slots.0[index as usize];
+        let after = slot.output_len();
+        if flushed == Flushed::Blocked {
+            slot.clear(Flags::WRITABLE);
+        }
+        let (low, is_finishing) = (cx.config.output_low_bytes, slot.is(Flags::FINISHING));
+        if flushed != Flushed::All && after < before && is_finishing {
+            // It is slow, not dead.
+            cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+        } else if flushed == Flushed::All && is_finishing {
+            return self.linger(index);
+        } else if flushed == Flushed::All && slot.is(Flags::SHUT) {
+            self.shut(index);
+        }
+        if before > low && after <= low && !is_finishing {
+            let cx = &mut self.cx;
+            cx.recycle(index);
+            let id = cx.slots.id_at(index);
+            if cx.is_open(id) {
+                self.service.drained(cx, id);
+            }
+        } else if before > 0 && after == 0 {
+            self.cx.recycle(index);
+        }
+    }
+
+    /// Offers the kernel what is queued for a connection whose time has run out, and returns whether it has time again.
+    /// The kernel tells of room only when there is much of it: whoever takes little at a time must not count as dead.
+    pub(super) fn ask_again(&mut self, index: u32) -> bool {
+        let slot = &mut self.cx.slots.0[index as usize];
+        if slot.output_len() == 0 || slot.is(Flags::CONNECTING) {
+            return false;
+        }
+        slot.set(Flags::WRITABLE);
+        self.flush_slot(index);
+        let slot = &self.cx.slots.0[index as usize];
+        slot.deadline.is_armed() || slot.is(Flags::CLOSING)
     }
 
     /// This side has said that no more will come.

@@ -13,6 +13,9 @@ pub struct Link {
     pub bandwidth: Option<u64>,
     /// Bytes that a loop may have on their way to a peer that has not read them: the kernels' buffers at both ends.
     pub buffer_bytes: usize,
+    /// Bytes of room in them from which on a loop is told that it can write again, at least one. Linux waits for a third of
+    /// the buffer, though it takes bytes before.
+    pub room_told_bytes: usize,
 }
 
 impl Default for Link {
@@ -22,6 +25,7 @@ impl Default for Link {
             latency_max: Duration::from_micros(200),
             bandwidth: None,
             buffer_bytes: 256 * 1024,
+            room_told_bytes: 1,
         }
     }
 }

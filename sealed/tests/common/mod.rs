@@ -38,6 +38,8 @@ pub(crate) struct Book {
     pub(crate) ends: bool,
     /// Pauses whenever something has come.
     pub(crate) pauses: bool,
+    /// Gives a connection that long whenever it has drained.
+    pub(crate) deadline_when_drained: Option<Duration>,
     pub(crate) told: Vec<(Duration, Told)>,
     pub(crate) received: Vec<u8>,
 }
@@ -81,6 +83,9 @@ impl Service for Book {
 
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         self.note(cx, Told::Drained(id));
+        if let Some(delay) = self.deadline_when_drained {
+            cx.set_deadline(id, delay);
+        }
     }
 
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, (): (), reason: CloseReason) {

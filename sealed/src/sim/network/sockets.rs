@@ -210,11 +210,12 @@ impl Net {
         let Owner::Poller { token, .. } = endpoint.owner else { return None };
         let failed = endpoint.error.is_some();
         let ended = endpoint.fin_received || failed;
-        let room = endpoint.unacknowledged < endpoint.link.buffer_bytes;
+        let room = endpoint.link.buffer_bytes.saturating_sub(endpoint.unacknowledged);
+        let has_room = room >= endpoint.link.room_told_bytes.max(1);
         Some(Readiness {
             token,
             readable: !endpoint.received.is_empty() || ended,
-            writable: failed || endpoint.connected && room,
+            writable: failed || endpoint.connected && has_room,
             ended,
             failed,
         })
