@@ -107,8 +107,8 @@ pub struct Times {
     pub poll_wait_max_s: u64,
     /// The wait of a classic poll. Default 55: after its clients' own limits, before those of most proxies.
     pub classic_poll_s: u64,
-    /// For the head of a request to come in, and as long again for its body, and a second more for each 1,000 bytes of it.
-    /// Default 20.
+    /// For the head of a request to come in, and for nothing of its body to come, which has to come at 1,000 bytes a second
+    /// in the long run. Default 20.
     pub request_s: u64,
     /// For a kept-alive connection between two requests. Default 75.
     pub keep_alive_s: u64,

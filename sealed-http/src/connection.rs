@@ -43,6 +43,23 @@ impl Marks {
     /// The end of its request's body has not been found.
     pub(crate) const BODY_IS_COMING: Self = Self(1 << 4);
 
+    /// A request has come on it: time for the first one's head runs from the connection.
+    pub(crate) const ASKED: Self = Self(1 << 5);
+    /// The client has sent its end.
+    pub(crate) const ENDED: Self = Self(1 << 6);
+    /// There is, or may be, input that was not taken.
+    pub(crate) const INPUT_LEFT: Self = Self(1 << 7);
+
+    /// Those that belong to the connection, as a new request begins on it.
+    pub(crate) fn of_next_request(self) -> Self {
+        Self(self.0 & (Self::ENDED.0 | Self::INPUT_LEFT.0) | Self::ASKED.0)
+    }
+
+    /// Whether nothing can come any more that has not been taken.
+    pub(crate) fn is_last(self) -> bool {
+        self.has(Self::ENDED) && !self.has(Self::INPUT_LEFT)
+    }
+
     pub(crate) fn has(self, mark: Self) -> bool {
         self.0 & mark.0 != 0
     }

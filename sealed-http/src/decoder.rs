@@ -89,6 +89,11 @@ impl RequestDecoder {
         matches!(self.state, State::Head { searched: 0, skipped: false, .. })
     }
 
+    /// Whether the body has come, and only its end is to be told.
+    pub(crate) fn is_at_end(&self) -> bool {
+        matches!(self.state, State::Length(0))
+    }
+
     fn next_event<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<(usize, Event<'a>), DecodeError> {
         match &mut self.state {
             State::Head { .. } => self.head(input, limits),

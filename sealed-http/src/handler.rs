@@ -70,7 +70,7 @@ pub trait Handler: Sized + 'static {
 
     /// A piece of a body that is streamed. The request can be answered at any time from [`intake`](Self::intake) on; if that
     /// is over before the body is, the rest is not read, and the connection is closed. [`Http::pause`] slows the client
-    /// down. A body that breaks off is told by [`closed`](Self::closed) alone.
+    /// down; the end may be told all the same. A body that breaks off is told by [`closed`](Self::closed) alone.
     fn body(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, piece: Piece<'_>) {}
 
     /// Bytes of another protocol, to which the connection was switched with [`Http::upgrade`]. Take what can be used and

@@ -10,6 +10,10 @@ use crate::handler::Handler;
 use crate::response::{Response, encode_chunk, encode_last_chunk};
 use crate::server::{Due, Server, ServerTimer, Shared};
 
+/// What is left of an answer when the connection is to be closed behind it: so many bytes the kernel mostly takes at once,
+/// and the loop sends them as it closes. More is sent first, at the client's pace.
+const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
+
 /// A handler's way to its connections. An id that is stale, or has nothing to be answered, is harmless: nothing happens.
 pub struct Http<'a, H: Handler> {
     pub(crate) cx: &'a mut Context<Server<H>>,
@@ -22,7 +26,7 @@ impl<H: Handler> Http<'_, H> {
         let draining = self.cx.is_draining();
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
         let marks = &mut connection.marks;
-        marks.keep_if(!draining && !response.closes() && !marks.has(Marks::BODY_IS_COMING));
+        marks.keep_if(!draining && !response.closes() && !marks.has(Marks::BODY_IS_COMING) && !marks.is_last());
         let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
         let version = marks.version_minor();
         let (out, date) = self.shared.encoding(self.cx);
@@ -49,7 +53,7 @@ impl<H: Handler> Http<'_, H> {
         };
         let marks = &mut connection.marks;
         let chunked = !marks.has(Marks::OLD);
-        marks.keep_if(!draining && !response.closes() && chunked);
+        marks.keep_if(!draining && !response.closes() && chunked && !marks.is_last());
         let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
         let version = marks.version_minor();
         connection.phase = Phase::Streaming;
@@ -87,9 +91,7 @@ impl<H: Handler> Http<'_, H> {
     /// Reads no more of a body that is streamed, or of another protocol, until [`resume`](Self::resume): the client is slowed
     /// down. Its time limits do not run meanwhile.
     pub fn pause(&mut self, id: ConnectionId) {
-        let Some(connection) = self.cx.state_mut(id) else { return };
-        if let Some(partial) = &mut connection.partial {
-            partial.is_paused = true;
+        if self.cx.state(id).is_some_and(|connection| connection.partial.is_some()) {
             self.cx.clear_deadline(id);
         }
         self.cx.pause(id);
@@ -97,11 +99,11 @@ impl<H: Handler> Http<'_, H> {
 
     /// Goes on reading.
     pub fn resume(&mut self, id: ConnectionId) {
-        let (now, limit) = (self.cx.now(), self.shared.settings.body_timeout);
+        let (now, settings, is_paused) = (self.cx.now(), &self.shared.settings, self.cx.is_paused(id));
         let Some(connection) = self.cx.state_mut(id) else { return };
-        if let Some(partial) = connection.partial.as_mut().filter(|partial| partial.is_paused) {
-            partial.begin(now);
-            self.cx.set_deadline(id, limit);
+        if let Some(partial) = connection.partial.as_mut().filter(|_| is_paused) {
+            partial.begin(now, settings);
+            self.cx.set_deadline(id, settings.body_timeout);
         }
         self.cx.resume(id);
     }
@@ -253,12 +255,18 @@ impl<H: Handler> Http<'_, H> {
         let Some(connection) = self.cx.state_mut(id) else { return };
         connection.queued_kib = queued_kib;
         // The rest of a body that nobody wants is not read.
-        connection.marks.keep_if(!connection.marks.has(Marks::BODY_IS_COMING));
+        let marks = connection.marks;
+        connection.marks.keep_if(!marks.has(Marks::BODY_IS_COMING) && !marks.is_last());
         connection.marks.set(Marks::BODY_IS_COMING, false);
         connection.partial = None;
         if !connection.marks.has(Marks::KEEP_ALIVE) {
             connection.phase = Phase::Over;
-            return self.cx.close(id);
+            if self.cx.queued(id) <= CLOSE_AT_ONCE_MAX {
+                return self.cx.close(id);
+            }
+            // What still comes is thrown away: the client may not read before it has sent everything.
+            self.cx.set_deadline(id, taken);
+            return self.cx.resume(id);
         }
         connection.phase = Phase::Reading;
         self.cx.set_deadline(id, taken);

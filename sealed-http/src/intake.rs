@@ -22,37 +22,34 @@ pub(crate) struct Partial {
     pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,
     body_bytes_max: u64,
-    /// Since when the body comes, and how much of it has.
-    since: Duration,
-    received: u64,
+    /// When more of the body has to have come.
+    due: Duration,
     is_streamed: bool,
-    pub(crate) is_paused: bool,
 }
 
 impl Partial {
     #[allow(clippy::unnecessary_box_returns)] // it is kept in a box
-    fn new(now: Duration, decoder: RequestDecoder, head: &[u8], body: &[u8], body_bytes_max: u64) -> Box<Self> {
+    fn new(decoder: RequestDecoder, head: &[u8], body: &[u8], body_bytes_max: u64) -> Box<Self> {
         Box::new(Self {
             decoder,
             head: head.to_vec(),
             body: body.to_vec(),
             body_bytes_max,
-            since: now,
-            received: body.len() as u64,
+            due: Duration::ZERO,
             is_streamed: false,
-            is_paused: false,
         })
     }
 
     /// The time for the body runs from now on.
-    pub(crate) fn begin(&mut self, now: Duration) {
-        (self.since, self.received, self.is_paused) = (now, 0, false);
+    pub(crate) fn begin(&mut self, now: Duration, settings: &Settings) {
+        self.due = now.saturating_add(settings.body_timeout);
     }
 
-    /// When as much of the body has to have come.
-    fn due(&self, settings: &Settings) -> Duration {
-        let earned = Duration::from_secs(self.received) / settings.body_rate_min.max(1);
-        self.since.saturating_add(settings.body_timeout).saturating_add(earned)
+    /// Bytes came: that earns time, but never more than `body_timeout` from now on, or who sends much at first could
+    /// be silent for as long as they like.
+    fn earn(&mut self, bytes: usize, now: Duration, settings: &Settings) {
+        let earned = Duration::from_secs(bytes as u64) / settings.body_rate_min.max(1);
+        self.due = self.due.saturating_add(earned).min(now.saturating_add(settings.body_timeout));
     }
 }
 
@@ -105,8 +102,9 @@ impl<H: Handler> Server<H> {
                 // The common case: all of the body lies behind its head.
                 Event::Data(data) if body.is_empty() => body = data,
                 Event::Data(data) => {
-                    let mut partial = Partial::new(cx.now(), decoder, head_bytes, body, limits.body_bytes_max);
+                    let mut partial = Partial::new(decoder, head_bytes, body, limits.body_bytes_max);
                     partial.body.extend_from_slice(data);
+                    partial.begin(cx.now(), &self.shared.settings);
                     return self.collect(cx, id, input, partial);
                 }
                 Event::End => {
@@ -115,7 +113,8 @@ impl<H: Handler> Server<H> {
                 }
                 Event::Incomplete if decoder.is_idle() => return Ok(Outcome::Idle),
                 Event::Incomplete => {
-                    let partial = Partial::new(cx.now(), decoder, head_bytes, body, limits.body_bytes_max);
+                    let mut partial = Partial::new(decoder, head_bytes, body, limits.body_bytes_max);
+                    partial.begin(cx.now(), &self.shared.settings);
                     return Ok(Self::keep(cx, id, partial));
                 }
             }
@@ -143,14 +142,14 @@ impl<H: Handler> Server<H> {
                         }
                     }
                     partial.head.extend_from_slice(bytes);
-                    partial.begin(cx.now());
+                    partial.begin(cx.now(), &self.shared.settings);
                 }
-                Event::Data(data) => partial.body.extend_from_slice(data),
+                Event::Data(data) => {
+                    partial.body.extend_from_slice(data);
+                    partial.earn(data.len(), cx.now(), &self.shared.settings);
+                }
                 Event::End => return Ok(Outcome::Collected(partial)),
-                Event::Incomplete => {
-                    partial.received = partial.body.len() as u64;
-                    return Ok(Self::keep(cx, id, partial));
-                }
+                Event::Incomplete => return Ok(Self::keep(cx, id, partial)),
             }
         }
     }
@@ -171,7 +170,7 @@ impl<H: Handler> Server<H> {
         head: &RequestHead<'_>,
         input: &Input<'_>,
     ) -> Result<Option<u64>, DecodeError> {
-        self.note(cx, id, head);
+        Self::note(cx, id, head);
         if let Some(connection) = cx.state_mut(id) {
             connection.marks.set(Marks::BODY_IS_COMING, true);
         }
@@ -206,10 +205,15 @@ impl<H: Handler> Server<H> {
     fn tell<'a>(&mut self, cx: &mut Context<Self>, id: ConnectionId, decoder: RequestDecoder) -> Outcome<'a> {
         let now = cx.now();
         if let Some(connection) = cx.state_mut(id).filter(|connection| connection.marks.has(Marks::BODY_IS_COMING)) {
-            let mut partial = Partial::new(now, decoder, &[], &[], u64::MAX);
+            let mut partial = Partial::new(decoder, &[], &[], u64::MAX);
             partial.is_streamed = true;
+            partial.begin(now, &self.shared.settings);
             connection.partial = Some(partial);
-            cx.set_deadline(id, self.shared.settings.body_timeout);
+            if cx.is_paused(id) {
+                cx.clear_deadline(id);
+            } else {
+                cx.set_deadline(id, self.shared.settings.body_timeout);
+            }
         }
         Outcome::Told
     }
@@ -222,18 +226,26 @@ impl<H: Handler> Server<H> {
         input: &mut Input<'_>,
     ) -> Result<(), DecodeError> {
         let limits = Limits { body_bytes_max: u64::MAX, ..self.shared.settings.limits };
+        let now = cx.now();
         while cx.is_open(id) {
+            let is_paused = cx.is_paused(id);
             let Some(partial) = cx.state_mut(id).and_then(|connection| connection.partial.as_mut()) else { break };
-            if partial.is_paused {
+            // The end needs no more input, and none may ever come to tell it with.
+            if is_paused && !partial.decoder.is_at_end() {
                 break;
             }
             let (taken, event) = partial.decoder.decode(input.bytes(), &limits)?;
             input.take(taken);
-            partial.received += taken as u64;
             match event {
-                Event::Data(data) => self.with(cx, |handler, http| handler.body(http, id, Piece::Data(data))),
+                Event::Data(data) => {
+                    partial.earn(data.len(), now, &self.shared.settings);
+                    self.with(cx, |handler, http| handler.body(http, id, Piece::Data(data)));
+                }
                 Event::End => {
                     cx.clear_deadline(id);
+                    if is_paused {
+                        cx.resume(id);
+                    }
                     if let Some(connection) = cx.state_mut(id) {
                         connection.partial = None;
                         connection.marks.set(Marks::BODY_IS_COMING, false);
@@ -241,7 +253,7 @@ impl<H: Handler> Server<H> {
                     self.with(cx, |handler, http| handler.body(http, id, Piece::End));
                 }
                 Event::Head(_) | Event::Incomplete => {
-                    self.expect_body(cx, id);
+                    Self::expect_body(cx, id);
                     break;
                 }
             }
@@ -250,21 +262,21 @@ impl<H: Handler> Server<H> {
     }
 
     /// Sets the time by which more of a body has to have come.
-    pub(crate) fn expect_body(&self, cx: &mut Context<Self>, id: ConnectionId) {
+    pub(crate) fn expect_body(cx: &mut Context<Self>, id: ConnectionId) {
         let partial = cx.state(id).and_then(|connection| connection.partial.as_ref());
-        if let Some(due) = partial.map(|partial| partial.due(&self.shared.settings)) {
+        if let Some(due) = partial.map(|partial| partial.due) {
             cx.set_deadline(id, due.saturating_sub(cx.now()));
         }
     }
 
     /// Notes what the answer to a request depends on.
-    #[allow(clippy::unused_self)] // it is the server's connection
-    pub(crate) fn note(&mut self, cx: &mut Context<Self>, id: ConnectionId, head: &RequestHead<'_>) {
+    pub(crate) fn note(cx: &mut Context<Self>, id: ConnectionId, head: &RequestHead<'_>) {
         if let Some(connection) = cx.state_mut(id) {
             connection.phase = Phase::Answering;
             let may_switch = head.upgrade().is_some() || head.method() == Method::Connect;
-            connection.marks = Marks::default();
-            connection.marks.set(Marks::KEEP_ALIVE, head.keep_alive());
+            connection.marks = connection.marks.of_next_request();
+            // Behind a CONNECT that is refused may come what the client took for the tunnel's.
+            connection.marks.set(Marks::KEEP_ALIVE, head.keep_alive() && head.method() != Method::Connect);
             connection.marks.set(Marks::OLD, head.version_minor() == 0);
             connection.marks.set(Marks::HEAD_ONLY, head.method() == Method::Head);
             connection.marks.set(Marks::MAY_SWITCH, may_switch);

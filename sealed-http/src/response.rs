@@ -114,14 +114,17 @@ impl Response {
     /// but its length is told.
     pub fn encode(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, head_only: bool, date: &str) {
         self.encode_fields(out, version_minor, keep_alive, date);
-        if !self.may_have_body() {
-            return out.extend_from_slice(b"\r\n");
-        }
+        let body = match self.status {
+            101 | 204 | 304 => return out.extend_from_slice(b"\r\n"),
+            // RFC 9110, 15.3.6: it has no content, but only its length says so.
+            205 => &[][..],
+            _ => &self.body,
+        };
         out.extend_from_slice(b"Content-Length: ");
-        write_decimal(out, self.body.len() as u64);
+        write_decimal(out, body.len() as u64);
         out.extend_from_slice(b"\r\n\r\n");
         if !head_only {
-            out.extend_from_slice(&self.body);
+            out.extend_from_slice(body);
         }
     }
 
@@ -129,7 +132,7 @@ impl Response {
     /// which `keep_alive` does not change then.
     ///
     /// # Panics
-    /// Where the status cannot have a body: 204 and 304.
+    /// Where the status cannot have a body: 204, 205 and 304.
     pub fn encode_stream_head(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str) {
         assert!(self.may_have_body(), "a response of status {} cannot be streamed", self.status);
         let chunked = version_minor > 0;
@@ -149,7 +152,7 @@ impl Response {
     }
 
     fn may_have_body(&self) -> bool {
-        !matches!(self.status, 101 | 204 | 304)
+        !matches!(self.status, 101 | 204 | 205 | 304)
     }
 
     fn encode_fields(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str) {

@@ -24,9 +24,9 @@ pub struct Settings {
     pub limits: Limits,
     /// For the head of a request to come in, from its first byte, or from the connection for the first one. Default 20 s.
     pub request_timeout: Duration,
-    /// For the body of a request to come in, and as much longer as it takes at `body_rate_min`. Default 20 s.
+    /// For nothing of a body to come. Each `body_rate_min` bytes that come earn a second more, up to this again. Default 20 s.
     pub body_timeout: Duration,
-    /// Bytes a second at which a body has to come at least, once `body_timeout` is over. Default 1,000.
+    /// Bytes a second at which a body has to come at least in the long run. Default 1,000.
     pub body_rate_min: u32,
     /// How long a client may take nothing, or less than 1 KiB, of an answer that is whole. One that takes more of it has that
     /// long again.
@@ -119,7 +119,7 @@ impl<H: Handler> Server<H> {
     /// Gives a request to the handler, and notes what its answer depends on.
     fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, request: &Request<'_>) {
         cx.clear_deadline(id);
-        self.note(cx, id, &request.head);
+        Self::note(cx, id, &request.head);
         self.with(cx, |handler, http| handler.request(http, id, request));
     }
 
@@ -133,9 +133,55 @@ impl<H: Handler> Server<H> {
             }
             connection.phase = Phase::Answering;
             connection.partial = None;
-            connection.marks = Marks::default();
+            connection.marks = connection.marks.of_next_request();
         }
         self.with(cx, |_, http| http.respond(id, &response));
+    }
+
+    /// Takes what can be used of the input.
+    fn take(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        while cx.is_open(id) {
+            let Some(connection) = cx.state(id) else { return };
+            match connection.phase {
+                // Who takes none of the answers gets no more of them.
+                Phase::Reading if connection.partial.is_none() && !cx.has_room(id) => return,
+                Phase::Reading => {}
+                Phase::Raw if input.is_empty() => return,
+                Phase::Raw => return self.with(cx, |handler, http| handler.raw(http, id, input)),
+                Phase::Answering | Phase::Streaming if connection.partial.is_some() => {
+                    match self.stream(cx, id, input) {
+                        Ok(()) if cx.state(id).is_some_and(|connection| connection.phase == Phase::Reading) => continue,
+                        Ok(()) => return,
+                        Err(error) => return self.refuse(cx, id, error),
+                    }
+                }
+                Phase::Over => {
+                    input.take_all();
+                    return;
+                }
+                _ => return,
+            }
+            let was_idle = connection.partial.is_none() && connection.marks.has(Marks::ASKED);
+            match self.decode(cx, id, input) {
+                Ok(Outcome::Whole(request)) => self.hand_over(cx, id, &request),
+                Ok(Outcome::Collected(partial)) => {
+                    match RequestHead::parse(&partial.head, &self.shared.settings.limits) {
+                        Ok(head) => self.hand_over(cx, id, &Request { head, body: &partial.body }),
+                        Err(error) => return self.refuse(cx, id, error),
+                    }
+                }
+                Ok(Outcome::HeadIncomplete) => {
+                    if was_idle {
+                        cx.set_deadline(id, self.shared.settings.request_timeout);
+                    }
+                    return;
+                }
+                Ok(Outcome::BodyIncomplete) => return Self::expect_body(cx, id),
+                Ok(Outcome::Idle) => return,
+                Ok(Outcome::Told) => {}
+                Err(error) => return self.refuse(cx, id, error),
+            }
+        }
     }
 }
 
@@ -153,52 +199,31 @@ impl<H: Handler> Service for Server<H> {
         if is_outgoing(cx.state(id)) {
             return self.response_received(cx, id, input);
         }
-        while cx.is_open(id) {
-            let Some(connection) = cx.state(id) else { return };
-            match connection.phase {
-                Phase::Reading => {}
-                Phase::Raw if input.is_empty() => return,
-                Phase::Raw => return self.with(cx, |handler, http| handler.raw(http, id, input)),
-                Phase::Answering | Phase::Streaming if connection.partial.is_some() => {
-                    match self.stream(cx, id, input) {
-                        Ok(()) if cx.state(id).is_some_and(|connection| connection.phase == Phase::Reading) => continue,
-                        Ok(()) => return,
-                        Err(error) => return self.refuse(cx, id, error),
-                    }
-                }
-                _ => return,
-            }
-            let was_idle = connection.partial.is_none();
-            match self.decode(cx, id, input) {
-                Ok(Outcome::Whole(request)) => self.hand_over(cx, id, &request),
-                Ok(Outcome::Collected(partial)) => {
-                    match RequestHead::parse(&partial.head, &self.shared.settings.limits) {
-                        Ok(head) => self.hand_over(cx, id, &Request { head, body: &partial.body }),
-                        Err(error) => return self.refuse(cx, id, error),
-                    }
-                }
-                Ok(Outcome::HeadIncomplete) => {
-                    if was_idle {
-                        cx.set_deadline(id, self.shared.settings.request_timeout);
-                    }
-                    return;
-                }
-                Ok(Outcome::BodyIncomplete) => return self.expect_body(cx, id),
-                Ok(Outcome::Idle) => return,
-                Ok(Outcome::Told) => {}
-                Err(error) => return self.refuse(cx, id, error),
-            }
+        if let Some(connection) = cx.state_mut(id) {
+            connection.marks.set(Marks::INPUT_LEFT, true);
+        }
+        self.take(cx, id, input);
+        let Some(connection) = cx.state_mut(id) else { return };
+        connection.marks.set(Marks::INPUT_LEFT, !input.is_empty());
+        // Of a request that has begun no more will come; one that waits to be looked at is answered yet.
+        let is_last = connection.partial.is_some() || input.is_empty();
+        if connection.phase == Phase::Reading && connection.marks.has(Marks::ENDED) && is_last {
+            cx.close(id);
         }
     }
 
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(connection) = cx.state_mut(id) else { return };
+        connection.marks.set(Marks::ENDED, true);
         match connection.phase {
-            Phase::Reading | Phase::Over => cx.close(id),
+            // What was asked before is answered yet, when there is room.
+            Phase::Reading if connection.partial.is_none() && connection.marks.has(Marks::INPUT_LEFT) => {}
+            // It is closed when it has taken its answer.
+            Phase::Over => {}
+            Phase::Reading => cx.close(id),
             // The rest of a body will not come.
             Phase::Answering | Phase::Streaming if connection.partial.is_some() => cx.close(id),
             Phase::Answering | Phase::Streaming | Phase::Raw => {
-                connection.marks.keep_if(false);
                 self.with(cx, |handler, http| handler.ended(http, id));
             }
             Phase::Outgoing => self.response_ended(cx, id),
@@ -209,16 +234,23 @@ impl<H: Handler> Service for Server<H> {
         let Some(connection) = cx.state(id) else { return };
         match connection.phase {
             Phase::Streaming | Phase::Raw => self.with(cx, |handler, http| handler.drained(http, id)),
-            Phase::Reading if connection.partial.is_none() && !cx.is_draining() => {
-                cx.set_deadline(id, self.shared.settings.idle_timeout);
+            Phase::Reading if connection.partial.is_none() => {
+                let has_asked_more = connection.marks.has(Marks::INPUT_LEFT);
+                if !cx.is_draining() {
+                    cx.set_deadline(id, self.shared.settings.idle_timeout);
+                }
+                if has_asked_more {
+                    cx.resume(id);
+                }
             }
-            Phase::Reading | Phase::Answering | Phase::Over => {}
+            Phase::Reading | Phase::Answering => {}
+            Phase::Over => cx.close(id),
             Phase::Outgoing => self.outgoing_drained(cx, id),
         }
     }
 
     fn timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        let queued = cx.queued(id);
+        let (queued, is_draining) = (cx.queued(id), cx.is_draining());
         let Some(connection) = cx.state_mut(id) else { return };
         match connection.phase {
             Phase::Answering | Phase::Streaming | Phase::Reading if connection.partial.is_some() => {
@@ -227,7 +259,8 @@ impl<H: Handler> Service for Server<H> {
             Phase::Answering | Phase::Streaming | Phase::Raw => {
                 self.with(cx, |handler, http| handler.timed_out(http, id));
             }
-            Phase::Reading if queued > 0 => {
+            Phase::Over if is_draining => cx.close(id),
+            Phase::Reading | Phase::Over if queued > 0 => {
                 // It is slow, not dead, where it has taken some of it.
                 let now = in_kib(queued);
                 if now < std::mem::replace(&mut connection.queued_kib, now) {

@@ -41,6 +41,10 @@ impl Handler for Stage {
                 http.start_stream(id, &Response::new(200));
                 Intake::Stream
             }
+            "/wait" => {
+                http.pause(id);
+                Intake::Stream
+            }
             "/refuse" => Intake::Refuse(Response::new(403).body("no")),
             _ => Intake::Collect,
         }
@@ -242,6 +246,20 @@ fn a_handler_that_pauses_slows_the_client_down_and_no_time_runs() {
     });
     peer.expect("\r\n\r\n");
     assert!(site.told().contains(&"end 2000000".to_owned()));
+}
+
+#[test]
+fn a_handler_may_pause_before_the_first_piece() {
+    let site = Site::new(Settings::default());
+    let mut peer = site.connect();
+    peer.send(post("/wait", "Content-Length: 5\r\n", "hello"));
+    assert!(peer.is_silent_for(SECOND * 600), "nothing is told, and nobody cut off");
+    assert_eq!(site.told(), ["intake /wait"]);
+    site.act(|_, http| {
+        let id = http.connection_ids()[0];
+        http.resume(id);
+    });
+    peer.expect("\r\n\r\nhello");
 }
 
 #[test]

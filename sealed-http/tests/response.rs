@@ -136,3 +136,15 @@ fn statuses() {
     assert_eq!((reason(431), reason(505)), ("Request Header Fields Too Large", "HTTP Version Not Supported"));
     assert_eq!(CONTINUE, b"HTTP/1.1 100 Continue\r\n\r\n");
 }
+
+#[test]
+fn content_is_reset_without_any() {
+    for (body, head_only) in [("", false), ("x", false), ("x", true)] {
+        let text = encode(&Response::new(205).body(body), 1, true, head_only);
+        assert!(text.ends_with("\r\nContent-Length: 0\r\n\r\n"), "{text}");
+    }
+    assert!(panics(|| Response::new(205).encode_stream_head(&mut Vec::new(), 1, true, DATE)));
+    for interim in (100..200).filter(|status| *status != 101) {
+        assert!(panics(|| drop(Response::new(interim))), "{interim}: not for handlers");
+    }
+}

@@ -101,6 +101,11 @@ impl<S: Service> Context<S> {
         }
     }
 
+    /// Whether a connection is paused.
+    pub fn is_paused(&self, id: ConnectionId) -> bool {
+        self.slots.find(id).is_some_and(|slot| slot.is(Flags::PAUSED))
+    }
+
     /// Goes on reading, and shows the service input that it left untaken, even if nothing more has come.
     pub fn resume(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find_mut(id) else { return };
