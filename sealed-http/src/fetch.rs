@@ -8,10 +8,14 @@ use bytes::Bytes;
 use sealed::{Connect, ToAddresses};
 
 use crate::error::DecodeError;
+use crate::fields::{BadHeaderValue, Fields, encode_field};
 use crate::head::{is_host, is_token_byte};
 use crate::limits::Limits;
-use crate::response::{BadHeaderValue, is_value, write_decimal};
+use crate::response::write_decimal;
 use crate::response_head::{Asked, ResponseHead};
+
+/// What is written for a request, or never sent.
+const WRITTEN: [&str; 6] = ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade"];
 
 /// A server that requests are sent to, and the connections to it that a loop keeps.
 ///
@@ -113,7 +117,7 @@ impl Upstream {
 pub struct Fetch {
     method: Cow<'static, str>,
     target: String,
-    headers: Vec<(&'static str, Cow<'static, str>)>,
+    fields: Fields,
     pub(crate) body: Bytes,
     pub(crate) body_is_streamed: bool,
     pub(crate) answer_is_streamed: bool,
@@ -144,7 +148,7 @@ impl Fetch {
         Ok(Self {
             method,
             target,
-            headers: Vec::new(),
+            fields: Fields::default(),
             body: Bytes::new(),
             body_is_streamed: false,
             answer_is_streamed: false,
@@ -171,9 +175,7 @@ impl Fetch {
     /// Where the value has control characters, or the name is not a token or one that is written for it.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
-        assert_name(name);
-        assert!(is_value(value), "control characters in the header field {name}");
-        self.headers.push((name, Cow::Borrowed(value)));
+        self.fields.add(name, value, &WRITTEN);
         self
     }
 
@@ -182,12 +184,7 @@ impl Fetch {
     /// # Panics
     /// Where the name is not a token, or one that is written for it.
     pub fn try_header(mut self, name: &'static str, value: impl Into<String>) -> Result<Self, BadHeaderValue> {
-        assert_name(name);
-        let value = value.into();
-        if !is_value(&value) {
-            return Err(BadHeaderValue);
-        }
-        self.headers.push((name, Cow::Owned(value)));
+        self.fields.try_add(name, Cow::Owned(value.into()), &WRITTEN)?;
         Ok(self)
     }
 
@@ -246,14 +243,11 @@ impl Fetch {
     /// The request as it is sent, its body included where that is there.
     pub(crate) fn encode(&self, host: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + self.body.len());
-        for part in [&*self.method, " ", &self.target, " HTTP/1.1\r\nHost: ", host, "\r\n"] {
+        for part in [&*self.method, " ", &self.target, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
-        for (name, value) in &self.headers {
-            for part in [name, ": ", value, "\r\n"] {
-                out.extend_from_slice(part.as_bytes());
-            }
-        }
+        encode_field(&mut out, "Host", host);
+        self.fields.encode(&mut out);
         if self.body_is_streamed {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         } else if !self.body.is_empty() || matches!(&*self.method, "POST" | "PUT" | "PATCH") {
@@ -267,15 +261,6 @@ impl Fetch {
         }
         out
     }
-}
-
-fn assert_name(name: &str) {
-    assert!(!name.is_empty() && name.bytes().all(is_token_byte), "not the name of a header field: {name:?}");
-    let written = ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade"];
-    assert!(
-        !written.iter().any(|held| name.eq_ignore_ascii_case(held)),
-        "the client writes {name} itself, or does not"
-    );
 }
 
 /// What is told of a request that was sent. The last of these is [`Whole`](Fetched::Whole), [`End`](Fetched::End) or

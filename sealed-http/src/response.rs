@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::head::is_token_byte;
+use crate::fields::{BadHeaderValue, Fields, encode_field};
 
 /// The interim response that asks for the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -12,10 +12,8 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Bytes of a body from which on it is handed to the loop as it is: shorter ones are copied behind their head sooner.
 const SHARED_MIN: usize = 8 * 1024;
 
-/// A header field's value would end its line, or has other control bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a header field's value must not have control characters")]
-pub struct BadHeaderValue;
+/// What the encoder writes itself.
+const WRITTEN: [&str; 4] = ["Content-Length", "Transfer-Encoding", "Connection", "Date"];
 
 /// A response: status, header fields, and a body that is all there.
 ///
@@ -31,7 +29,7 @@ pub struct BadHeaderValue;
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
-    headers: Vec<(&'static str, Cow<'static, str>)>,
+    fields: Fields,
     body: Bytes,
     close: bool,
 }
@@ -43,7 +41,7 @@ impl Response {
     /// On any other status.
     pub fn new(status: u16) -> Self {
         assert!((200..600).contains(&status) || status == 101, "not the status of a final response: {status}");
-        Self { status, headers: Vec::new(), body: Bytes::new(), close: false }
+        Self { status, fields: Fields::default(), body: Bytes::new(), close: false }
     }
 
     /// Adds a header field that is written down in the program.
@@ -52,9 +50,7 @@ impl Response {
     /// Where the value has control characters, or the name is not a token or one that the encoder writes.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
-        assert_name(name);
-        assert!(is_value(value), "control characters in the header field {name}");
-        self.headers.push((name, Cow::Borrowed(value)));
+        self.fields.add(name, value, &WRITTEN);
         self
     }
 
@@ -63,12 +59,7 @@ impl Response {
     /// # Panics
     /// Where the name is not a token, or one that the encoder writes.
     pub fn try_header(mut self, name: &'static str, value: impl Into<String>) -> Result<Self, BadHeaderValue> {
-        assert_name(name);
-        let value = value.into();
-        if !is_value(&value) {
-            return Err(BadHeaderValue);
-        }
-        self.headers.push((name, Cow::Owned(value)));
+        self.fields.try_add(name, Cow::Owned(value.into()), &WRITTEN)?;
         Ok(self)
     }
 
@@ -79,9 +70,7 @@ impl Response {
     #[must_use]
     pub fn with(mut self, headers: &[(&'static str, String)]) -> Self {
         for (name, value) in headers {
-            assert_name(name);
-            assert!(is_value(value), "control characters in the header field {name}");
-            self.headers.push((name, Cow::Owned(value.clone())));
+            self.fields.add(name, value.clone(), &WRITTEN);
         }
         self
     }
@@ -161,20 +150,12 @@ impl Response {
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        let mut field = |name: &str, value: &str| {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        };
-        field("Date", date);
-        for (name, value) in &self.headers {
-            field(name, value);
-        }
+        encode_field(out, "Date", date);
+        self.fields.encode(out);
         if !keep_alive {
-            field("Connection", "close");
+            encode_field(out, "Connection", "close");
         } else if version_minor == 0 {
-            field("Connection", "keep-alive");
+            encode_field(out, "Connection", "keep-alive");
         }
     }
 }
@@ -250,16 +231,6 @@ pub fn reason(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         _ => "Unknown",
     }
-}
-
-fn assert_name(name: &str) {
-    assert!(!name.is_empty() && name.bytes().all(is_token_byte), "not the name of a header field: {name:?}");
-    let framing = ["Content-Length", "Transfer-Encoding", "Connection", "Date"];
-    assert!(!framing.iter().any(|written| name.eq_ignore_ascii_case(written)), "the encoder writes {name} itself");
-}
-
-pub(crate) fn is_value(value: &str) -> bool {
-    value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
 pub(crate) fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
