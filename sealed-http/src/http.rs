@@ -72,7 +72,12 @@ impl<H: Handler> Http<'_, H> {
     /// anything else of HTTP holds.
     ///
     /// Returns false, and does nothing, where the request did not ask for that.
+    ///
+    /// # Panics
+    /// Where the status is neither 101 nor one of success.
     pub fn upgrade(&mut self, id: ConnectionId, response: &Response) -> bool {
+        let status = response.status();
+        assert!(matches!(status, 101 | 200..300), "no other protocol follows a status of {status}");
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {
             return false;
         };

@@ -101,10 +101,14 @@ impl Response {
 
     /// Appends the response for a client of HTTP/1.`version_minor`. With `head_only`, as HEAD wants it, the body is left out
     /// but its length is told.
+    ///
+    /// # Panics
+    /// Where the status is 101: behind that no HTTP follows.
     pub fn encode(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, head_only: bool, date: &str) {
+        assert!(self.status != 101, "101 is an answer for Http::upgrade alone");
         self.encode_fields(out, version_minor, keep_alive, date);
         let body = match self.status {
-            101 | 204 | 304 => return out.extend_from_slice(b"\r\n"),
+            204 | 304 => return out.extend_from_slice(b"\r\n"),
             // RFC 9110, 15.3.6: it has no content, but only its length says so.
             205 => &[][..],
             _ => &self.body,

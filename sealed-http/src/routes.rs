@@ -128,10 +128,11 @@ impl<T> Routes<T> {
     ///
     /// # Panics
     /// Where the pattern is malformed, has a name twice, or fits the very paths of another one with that method; and for
-    /// [`Method::Other`].
+    /// [`Method::Connect`] and [`Method::Other`].
     #[must_use]
     pub fn on(mut self, method: Method, pattern: &'static str, value: T) -> Self {
         assert!(method != Method::Other, "a route for a method without a name: {pattern}");
+        assert!(method != Method::Connect, "CONNECT has no path: {pattern}");
         let Some(path) = pattern.strip_prefix('/') else { panic!("a pattern starts with '/': {pattern:?}") };
         let mut node = &mut self.root;
         let (mut names, mut segments, mut is_open) = (Vec::new(), path.split('/').peekable(), false);
@@ -310,7 +311,7 @@ impl From<NoRoute> for Response {
 
 /// A set of methods. It is written as `Allow` wants it, with HEAD where there is GET, and always with OPTIONS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Methods(u8);
+pub struct Methods(u16);
 
 const NAMES: [(Method, &str); 7] = [
     (Method::Get, "GET"),
@@ -325,12 +326,12 @@ const NAMES: [(Method, &str); 7] = [
 impl Methods {
     /// Whether a method is in the set. OPTIONS always is, and HEAD where GET is.
     pub fn contains(self, method: Method) -> bool {
-        let has = |method| self.0 & 1 << method as u8 != 0;
+        let has = |method| self.0 & 1 << method as u16 != 0;
         has(method) || method == Method::Options || method == Method::Head && has(Method::Get)
     }
 
     fn insert(&mut self, method: Method) {
-        self.0 |= 1 << method as u8;
+        self.0 |= 1 << method as u16;
     }
 }
 

@@ -144,6 +144,7 @@ fn content_is_reset_without_any() {
         assert!(text.ends_with("\r\nContent-Length: 0\r\n\r\n"), "{text}");
     }
     assert!(panics(|| Response::new(205).encode_stream_head(&mut Vec::new(), 1, true, DATE)));
+    assert!(panics(|| Response::new(101).encode(&mut Vec::new(), 1, true, false, DATE)));
     for interim in (100..200).filter(|status| *status != 101) {
         assert!(panics(|| drop(Response::new(interim))), "{interim}: not for handlers");
     }

@@ -221,3 +221,18 @@ fn any_table_follows_the_rules() {
 fn named(pattern: String) -> String {
     (0..3).fold(pattern, |pattern, n| pattern.replacen("{}", &format!("{{p{n}}}"), 1))
 }
+
+#[test]
+fn a_set_of_methods_has_those_that_were_added_and_no_others() {
+    let Err(NoRoute::Options(methods)) = Routes::new().get("/", ()).find(Method::Options, "/") else { panic!("a set") };
+    let known = [Method::Get, Method::Head, Method::Post, Method::Put, Method::Delete, Method::Options, Method::Patch];
+    let held: Vec<_> =
+        known.into_iter().chain([Method::Connect, Method::Other]).filter(|method| methods.contains(*method)).collect();
+    assert_eq!(held, [Method::Get, Method::Head, Method::Options]);
+}
+
+#[test]
+#[should_panic(expected = "no path")]
+fn connect_has_no_path_to_be_routed_by() {
+    let _ = Routes::new().on(Method::Connect, "/", ());
+}
