@@ -2,6 +2,8 @@
 //!
 //! A message's way leads through [`App::request`], the broker, and [`App::turned`], where everyone gets what is new.
 
+mod icomet;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +21,10 @@ use crate::hub::{Hub, HubLimits, Reply, Sink, SubscriberKey, Subscription};
 use crate::log::HistoryLimits;
 use crate::message::Message;
 use crate::position::Spot;
+use crate::tally::Tally;
 use crate::wire::problem::{self, Problem};
 use crate::wire::request::{self, Call, Door, Refused, ReplyTo};
+use crate::wire::voice::{Tongue, Voice};
 use crate::wire::{classic, native};
 
 /// How often old messages and idle channels are looked for.
@@ -52,6 +56,8 @@ enum Doing {
     Subscribed(SubscriberKey),
     /// The broker's answer, by its place among those who wait for one.
     Asking(u32),
+    /// Channels that come into use, or go out of it.
+    Watching,
 }
 
 /// Who waits for the broker's answer.
@@ -74,6 +80,9 @@ pub(crate) struct App {
     cross_origin: Vec<Vec<Field>>,
     preflight: Cors,
     files: Files,
+    tallies: Arc<[Tally]>,
+    /// Who hears of channels in use.
+    watchers: Vec<ConnectionId>,
     is_sweeping: bool,
     will_repost: bool,
     /// Over how long the ends of streams are spread, once the server goes down.
@@ -85,7 +94,7 @@ pub(crate) struct App {
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
 
 impl App {
-    pub(crate) fn new(config: Arc<Config>, place: Place<Mail>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, tallies: Arc<[Tally]>, place: Place<Mail>) -> Self {
         let loops = place.mailboxes.len();
         let share = |whole: usize| whole.div_ceil(loops);
         let history = HistoryLimits {
@@ -100,6 +109,7 @@ impl App {
             batch_bytes_max: config.limits.batch_bytes_max,
             linger_ms: config.times.channel_linger_s * 1_000,
             heartbeat_ms: config.times.heartbeat_s * 1_000,
+            noop_ms: config.icomet.polling_timeout_s * 1_000,
         });
         let home = HomeLimits {
             history,
@@ -107,6 +117,7 @@ impl App {
             deliveries_max: config.limits.deliveries_under_way_max,
             history_bytes_max: share(config.history.total_bytes_max),
             idle_max_ms: config.times.channel_idle_s * 1_000,
+            use_max_ms: config.icomet.channel_timeout_s * 1_000,
         };
         let any = config.front.origins.iter().any(|origin| origin == "*");
         let cors = Cors {
@@ -127,6 +138,8 @@ impl App {
             cross_origin,
             preflight: cors,
             files: Files::new(),
+            tallies,
+            watchers: Vec::new(),
             is_sweeping: false,
             will_repost: false,
             draining: None,
@@ -144,7 +157,7 @@ impl App {
     fn call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>, call: Call) {
         match call {
             Call::Publish { channel, payload, sender, reply } => {
-                let message = Message { payload, sender, time_ms: unix_ms(http) };
+                let message = Message { payload, sender, time_ms: unix_ms(http), is_broadcast: false };
                 let ticket = self.ask(http, id, reply);
                 self.broker.command(now(http), Command::Publish { channel, message, ticket });
             }
@@ -175,15 +188,16 @@ impl App {
                 let fields = fields_for(&self.cross_origin, http.state(id));
                 http.respond(id, &json_response(Bytes::new()).with(fields));
             }
+            Call::Icomet(call) => self.icomet(http, id, call),
         }
     }
 
     fn subscribe(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, subscription: Subscription, wait_s: u64) {
         let now_ms = unix_ms(http);
-        let callback = subscription.style.callback();
         if self.draining.is_some() {
-            return respond_problem(http, id, Problem::ShuttingDown, callback.as_deref(), &self.cross_origin);
+            return self.refuse(http, id, subscription, Problem::ShuttingDown);
         }
+        let is_icomet = subscription.style.is_icomet();
         let is_stream = subscription.style.is_stream();
         let at_once = subscription.answer_at_once;
         // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
@@ -194,12 +208,9 @@ impl App {
         let outcome = self.hub.subscribe(id, subscription, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         match outcome {
             Ok(given) => debug_assert_eq!(given, key),
-            Err(problem) => {
-                done(http, id);
-                return respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
-            }
+            Err(reply) => return Out { http, cross_origin: &self.cross_origin }.answer(id, reply),
         }
-        let delay = if is_stream {
+        let delay = if is_stream && !is_icomet {
             // Spread, so that streams that came together do not all beat together.
             let beat_ms = self.config.times.heartbeat_s * 1_000;
             Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1))
@@ -209,6 +220,12 @@ impl App {
         if http.state(id).is_some_and(|client| client.doing == Doing::Subscribed(key)) {
             http.set_deadline(id, delay);
         }
+    }
+
+    /// Answers who cannot have what he wants to subscribe to.
+    fn refuse(&self, http: &mut Http<'_, Self>, id: ConnectionId, subscription: Subscription, problem: Problem) {
+        let reply = Hub::refuse(subscription, problem);
+        Out { http, cross_origin: &self.cross_origin }.answer(id, reply);
     }
 
     /// Notes who waits for the broker's answer.
@@ -243,11 +260,21 @@ impl App {
             (Ok(_), ReplyTo::Classic { callback }) => {
                 http.respond(peer, &script_response(classic::envelope_fixed(&callback, classic::PUBLISHED)));
             }
+            (outcome, ReplyTo::Icomet(reply)) => {
+                let outcome = outcome.map(|settled| match settled {
+                    Settled::Published(_) => icomet::Outcome::Published,
+                    Settled::Icomet(outcome) => outcome,
+                });
+                self.icomet_settled(http, peer, reply, outcome);
+            }
+            (Ok(Settled::Icomet(icomet::Outcome::Ended(None))), _) => {
+                respond_problem(http, peer, Problem::UnknownChannel, None, &self.cross_origin);
+            }
             (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete) => http.respond(peer, &Response::new(204)),
             (Err(problem), reply) => {
                 let callback = match &reply {
                     ReplyTo::Native { callback, .. } => callback.as_deref(),
-                    ReplyTo::Classic { .. } | ReplyTo::Delete => None,
+                    ReplyTo::Classic { .. } | ReplyTo::Delete | ReplyTo::Icomet(_) => None,
                 };
                 respond_problem(http, peer, problem, callback, &self.cross_origin);
             }
@@ -263,10 +290,19 @@ impl App {
             match self.broker.next_event() {
                 Some(Event::Accepted { ticket, spot }) => self.settle(http, ticket, Ok(Settled::Published(spot))),
                 Some(Event::Refused { ticket, why }) => self.settle(http, ticket, Err(why.into())),
-                Some(Event::Deleted { ticket, existed }) => {
-                    let outcome = if existed { Ok(Settled::Deleted) } else { Err(Problem::UnknownChannel) };
-                    self.settle(http, ticket, outcome);
+                Some(Event::Ended { ticket, next }) => {
+                    self.settle(http, ticket, Ok(Settled::Icomet(icomet::Outcome::Ended(next))));
                 }
+                Some(Event::Signed { ticket, first, token }) => {
+                    self.settle(http, ticket, Ok(Settled::Icomet(icomet::Outcome::Signed(first, token))));
+                }
+                Some(Event::Admitted { ticket, is_right }) => {
+                    self.settle(http, ticket, Ok(Settled::Icomet(icomet::Outcome::Admitted(is_right))));
+                }
+                Some(Event::Inspected { ticket, info }) => {
+                    self.settle(http, ticket, Ok(Settled::Icomet(icomet::Outcome::Inspected(info))));
+                }
+                Some(Event::Use { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
                 Some(event) => {
                     let now_ms = unix_ms(http);
                     self.hub.event(event, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
@@ -307,7 +343,7 @@ impl App {
 /// What the broker did for an asker.
 enum Settled {
     Published(Spot),
-    Deleted,
+    Icomet(icomet::Outcome),
 }
 
 /// What a timer is for.
@@ -346,7 +382,7 @@ impl Handler for App {
         if barred {
             return http.respond(id, &problem_response(Problem::Forbidden).closing());
         }
-        match request::read(door, request, &self.config.limits, &self.config.times) {
+        match request::read(door, request, &self.config) {
             Ok(call) => self.call(http, id, &request.head, call),
             Err(Refused::Native { problem, callback, allow }) => {
                 if problem == Problem::MethodNotAllowed {
@@ -356,6 +392,7 @@ impl Handler for App {
                 }
                 respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
             }
+            Err(Refused::Icomet(refused)) => Self::icomet_refused(http, id, refused),
             Err(Refused::Classic { callback: Some(callback) }) => {
                 let script = classic::envelope_fixed(&callback, classic::BAD_PARAMETERS);
                 http.respond(id, &script_response(script));
@@ -377,7 +414,7 @@ impl Handler for App {
 
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         // A browser that leaves looks just like this; whoever publishes and hangs up at once still gets his answer.
-        if http.state(id).is_some_and(|client| matches!(client.doing, Doing::Subscribed(_))) {
+        if http.state(id).is_some_and(|client| matches!(client.doing, Doing::Subscribed(_) | Doing::Watching)) {
             http.abort(id);
         }
     }
@@ -396,8 +433,8 @@ impl Handler for App {
             let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
             self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         } else if self.hub.is_stream(key) {
-            self.hub.beat(key, &mut Out { http, cross_origin: &self.cross_origin });
-            http.set_deadline(id, Duration::from_secs(self.config.times.heartbeat_s));
+            let next_ms = self.hub.beat(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+            http.set_deadline(id, Duration::from_millis(next_ms));
         } else {
             self.hub.time_out(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         }
@@ -413,6 +450,10 @@ impl Handler for App {
             }
             Doing::Asking(key) => {
                 self.askers.remove(key as usize);
+            }
+            Doing::Watching => {
+                self.unwatch(http, id);
+                self.pump(http);
             }
             Doing::Nothing => {}
         }
@@ -448,6 +489,7 @@ impl Handler for App {
             self.pump(http);
         }
         self.post(http);
+        self.tallies[self.place.index].set(self.broker.channels(), self.hub.subscribers());
     }
 
     fn draining(&mut self, http: &mut Http<'_, Self>, limit: Duration) {
@@ -462,7 +504,16 @@ impl Handler for App {
         let spread = limit.mul_f32(0.6);
         self.draining = Some(spread);
         for id in http.connection_ids() {
-            let Some(Doing::Subscribed(key)) = http.state(id).map(|client| client.doing) else { continue };
+            let key = match http.state(id).map(|client| client.doing) {
+                Some(Doing::Subscribed(key)) => key,
+                Some(Doing::Watching) => {
+                    done(http, id);
+                    self.unwatch(http, id);
+                    http.end_stream(id);
+                    continue;
+                }
+                _ => continue,
+            };
             if self.hub.is_stream(key) {
                 let delay = Duration::from_millis(http.random() % (spread.as_millis() as u64 + 1));
                 http.set_deadline(id, delay);
@@ -482,11 +533,16 @@ struct Out<'a, 'b> {
 }
 
 impl Sink for Out<'_, '_> {
-    fn open(&mut self, peer: ConnectionId) {
+    fn open(&mut self, peer: ConnectionId, voice: Voice) {
+        if voice.tongue == Tongue::Icomet {
+            self.http.start_stream(peer, &icomet::head(Some(voice)));
+            return;
+        }
         let response = Response::new(200)
-            .header("Content-Type", "text/event-stream")
+            .header("Content-Type", voice.content_type())
             .header("Cache-Control", "no-cache, no-transform")
             .header("X-Accel-Buffering", "no")
+            .header("X-Content-Type-Options", "nosniff")
             .with(fields_for(self.cross_origin, self.http.state(peer)));
         self.http.start_stream(peer, &response);
     }
@@ -508,6 +564,11 @@ impl Sink for Out<'_, '_> {
             Reply::Script(body) => script_response(body),
             // Whole, but empty: a connection that just closed would make the browser ask again by itself.
             Reply::Nothing => script_response(Bytes::new()).closing(),
+            Reply::Icomet(voice, body) => {
+                self.http.start_stream(peer, &icomet::head(voice));
+                self.http.write(peer, &body);
+                return self.http.end_stream(peer);
+            }
             Reply::Problem(problem, callback) => {
                 return respond_problem(self.http, peer, problem, callback.as_deref(), self.cross_origin);
             }

@@ -28,6 +28,8 @@ pub struct Config {
     pub history: History,
     /// How long for each.
     pub times: Times,
+    /// What clients of icomet's are served.
+    pub icomet: Icomet,
 }
 
 /// The public listener: publish and subscribe.
@@ -93,6 +95,34 @@ pub struct History {
     pub age_max_s: u64,
     /// Bytes of all channels together. Default 256 MiB.
     pub total_bytes_max: usize,
+}
+
+/// What clients of icomet's are served.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Icomet {
+    /// Whether they need the token of a channel that was signed for. Default `none`.
+    pub auth: IcometAuth,
+    /// Silence after which they hear a `noop`, in seconds. Default 60.
+    pub polling_timeout_s: u64,
+    /// For a channel to count as in use without subscribers, in seconds. Default 60.
+    pub channel_timeout_s: u64,
+}
+
+/// Who may subscribe with icomet's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IcometAuth {
+    /// Anyone.
+    None,
+    /// Whoever has the token of the channel.
+    Token,
+}
+
+impl Default for Icomet {
+    fn default() -> Self {
+        Self { auth: IcometAuth::None, polling_timeout_s: 60, channel_timeout_s: 60 }
+    }
 }
 
 /// How long for each, in seconds.
@@ -246,12 +276,7 @@ impl Config {
             return Err(ConfigError::Range { name, range, value });
         }
         let any = ["*".to_owned()];
-        let is_origin = |origin: &String| {
-            let host = origin.split_once("://").map(|(_, host)| host);
-            let named = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
-            named && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*')
-        };
-        if let Some(origin) = front.origins.iter().find(|origin| front.origins != any && !is_origin(origin)) {
+        if let Some(origin) = front.origins.iter().find(|origin| front.origins != any && !is_origin(origin.as_str())) {
             return Err(ConfigError::Origin(origin.clone()));
         }
         let day = 86_400;
@@ -280,6 +305,8 @@ impl Config {
             ("times.channel_linger_s", times.channel_linger_s, day, to_a_day),
             ("times.channel_idle_s", times.channel_idle_s, u64::MAX / 1_000, from_one),
             ("times.drain_s", times.drain_s, day, to_a_day),
+            ("icomet.polling_timeout_s", self.icomet.polling_timeout_s, day, to_a_day),
+            ("icomet.channel_timeout_s", self.icomet.channel_timeout_s, day, to_a_day),
         ] {
             if value < 1 || value > max {
                 return Err(ConfigError::Range { name, range, value });
@@ -299,6 +326,20 @@ impl Config {
     /// The configuration as a TOML file would have it, defaults written out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Whether it looks like an origin as browsers send it.
+pub(crate) fn is_origin(origin: &str) -> bool {
+    let host = origin.split_once("://").map(|(_, host)| host);
+    let named = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+    named && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*')
+}
+
+impl Front {
+    /// Whether pages of an origin may read replies.
+    pub(crate) fn allows_origin(&self, origin: &str) -> bool {
+        self.origins.iter().any(|listed| listed == "*" || listed == origin)
     }
 }
 

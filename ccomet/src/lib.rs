@@ -31,9 +31,10 @@ mod position;
 mod server;
 #[cfg(feature = "sim")]
 mod simulated;
+mod tally;
 mod wire;
 
-pub use config::{Admin, Config, ConfigError, Front, History, Limits, Times};
+pub use config::{Admin, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Times};
 pub use server::{Error, Server};
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated};

@@ -61,6 +61,8 @@ pub(crate) struct Message {
     pub(crate) sender: Option<Box<str>>,
     /// When the server took it, in milliseconds since 1970.
     pub(crate) time_ms: u64,
+    /// Whether it went to all channels at once.
+    pub(crate) is_broadcast: bool,
 }
 
 /// Memory that a kept message takes beside its payload and sender, roughly, in bytes.

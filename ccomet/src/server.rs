@@ -10,6 +10,7 @@ use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 use crate::app::App;
 use crate::broker::Mail;
 use crate::config::{Config, ConfigError};
+use crate::tally::Tally;
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +84,8 @@ impl Server {
     pub(crate) fn into_parts(self) -> (Pool<Mail>, impl Fn(Place<Mail>) -> HttpServer<App> + Send + Sync + 'static) {
         let Self { pool, config, .. } = self;
         let settings = http_settings(&config);
-        (pool, move |place| HttpServer::new(settings.clone(), App::new(config.clone(), place)))
+        let tallies = Tally::for_loops(pool.loops());
+        (pool, move |place| HttpServer::new(settings.clone(), App::new(config.clone(), tallies.clone(), place)))
     }
 
     /// Lets SIGINT and SIGTERM stop the server, from now on; a second one ends its limit.

@@ -222,6 +222,11 @@ impl<H: Handler> Http<'_, H> {
         self.cx.random()
     }
 
+    /// 128 random bits for secrets: [`Context::secret`].
+    pub fn secret(&self) -> Option<[u8; 16]> {
+        self.cx.secret()
+    }
+
     /// A way for others to post to this loop.
     pub fn mailbox(&self) -> Mailbox<H::Message> {
         self.cx.mailbox()

@@ -32,6 +32,7 @@ pub struct Response {
     fields: Fields,
     body: Bytes,
     close: bool,
+    says_keep_alive: bool,
 }
 
 impl Response {
@@ -41,7 +42,7 @@ impl Response {
     /// On any other status.
     pub fn new(status: u16) -> Self {
         assert!((200..600).contains(&status) || status == 101, "not the status of a final response: {status}");
-        Self { status, fields: Fields::default(), body: Bytes::new(), close: false }
+        Self { status, fields: Fields::default(), body: Bytes::new(), close: false, says_keep_alive: false }
     }
 
     /// Adds a header field that is written down in the program.
@@ -86,6 +87,14 @@ impl Response {
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
+        self
+    }
+
+    /// Lets it say `Connection: keep-alive` where the connection is kept, though HTTP/1.1 needs no such word: for clients
+    /// that look for it.
+    #[must_use]
+    pub fn saying_keep_alive(mut self) -> Self {
+        self.says_keep_alive = true;
         self
     }
 
@@ -158,7 +167,7 @@ impl Response {
         self.fields.encode(out);
         if !keep_alive {
             encode_field(out, "Connection", "close");
-        } else if version_minor == 0 {
+        } else if version_minor == 0 || self.says_keep_alive {
             encode_field(out, "Connection", "keep-alive");
         }
     }

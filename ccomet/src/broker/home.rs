@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::{Claim, Command, Event, Now, Refusal, Ticket};
+use super::watch::Watch;
+use super::{ChannelInfo, Claim, Command, Event, Now, Refusal, Ticket, Token};
 use crate::log::{HistoryLimits, Kept, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
@@ -33,6 +34,8 @@ pub(crate) struct HomeLimits {
     pub(crate) history_bytes_max: usize,
     /// How long a channel without history and subscribers keeps its epoch.
     pub(crate) idle_max_ms: u64,
+    /// How long one without subscribers counts as in use.
+    pub(crate) use_max_ms: u64,
 }
 
 impl Kept for Arc<Message> {
@@ -51,10 +54,43 @@ struct HomeChannel {
     epoch: Epoch,
     log: Log<Arc<Message>>,
     attached: Vec<Attachment>,
-    waiting: HashMap<Arc<str>, (usize, Claim)>,
-    signs: Vec<Arc<str>>,
+    /// What only clients of the classic API need.
+    classic: Option<Box<Classic>>,
     touched_ms: u64,
+    signed: Option<Box<Signed>>,
     dirty: bool,
+}
+
+/// Clients of the classic API in a channel.
+#[derive(Debug, Default)]
+struct Classic {
+    /// Who waits under which name, on which loop.
+    waiting: HashMap<Arc<str>, (usize, Claim)>,
+    /// Who signed in since the last flush.
+    signs: Vec<Arc<str>>,
+}
+
+/// What was signed for a channel.
+#[derive(Debug)]
+struct Signed {
+    token: Token,
+    /// It is in use until then at least.
+    held_until_ms: u64,
+}
+
+impl HomeChannel {
+    fn subscribers(&self) -> u64 {
+        self.attached.iter().map(|attachment| u64::from(attachment.subscribers)).sum()
+    }
+
+    /// Until when it is in use: for ever, where it has subscribers.
+    fn used_until_ms(&self, limits: &HomeLimits) -> u64 {
+        if self.subscribers() > 0 {
+            return u64::MAX;
+        }
+        let held = self.signed.as_ref().map_or(0, |signed| signed.held_until_ms);
+        held.max(self.touched_ms.saturating_add(limits.use_max_ms))
+    }
 }
 
 /// A loop that gets the channel's messages.
@@ -63,6 +99,8 @@ struct Attachment {
     to: usize,
     /// The number of the next message it needs.
     cursor: u64,
+    /// Its subscribers, as it told last.
+    subscribers: u32,
     /// In its link's queue, because its window was full.
     queued: bool,
 }
@@ -87,6 +125,8 @@ pub(crate) struct Home {
     bytes: usize,
     sweep_next: usize,
     evict_next: usize,
+    /// Who wants to hear of channels in use.
+    watch: Watch,
     /// Events, each with the loop it is for.
     pub(crate) said: Vec<(usize, Event)>,
 }
@@ -104,6 +144,7 @@ impl Home {
             bytes: 0,
             sweep_next: 0,
             evict_next: 0,
+            watch: Watch::new(limits.use_max_ms),
             said: Vec::new(),
         }
     }
@@ -111,11 +152,19 @@ impl Home {
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
         all.channels += self.channels.len();
-        all.names += self.channels.iter().map(|(_, channel)| channel.waiting.len()).sum::<usize>();
+        all.names += self
+            .channels
+            .iter()
+            .map(|(_, channel)| channel.classic.as_ref().map_or(0, |classic| classic.waiting.len()))
+            .sum::<usize>();
         all.history_bytes += self.bytes;
     }
 
     /// Takes a command from a loop.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
     pub(crate) fn command(&mut self, from: usize, now: Now, command: Command) {
         match command {
             Command::Publish { channel, message, ticket } => self.publish(from, now, channel, message, ticket),
@@ -126,6 +175,15 @@ impl Home {
             Command::Claim { channel, name, claim } => self.claim(from, &channel, name, claim),
             Command::Release { channel, name, claim } => self.release(from, &channel, &name, claim),
             Command::Delete { channel, ticket } => self.delete(from, &channel, ticket),
+            Command::Clear { channel, ticket } => self.clear(from, &channel, ticket),
+            Command::Broadcast { message } => self.broadcast(now, &message),
+            Command::SignFor { channel, hold_ms, token, ticket } => {
+                self.sign_for(from, now, channel, hold_ms, token, ticket);
+            }
+            Command::Admit { channel, token, ticket } => self.admit(from, &channel, token, ticket),
+            Command::Inspect { channel, ticket } => self.inspect(from, now, &channel, ticket),
+            Command::Count { channel, subscribers } => self.count(from, now, &channel, subscribers),
+            Command::Watch { wanted } => self.set_watch(from, now, wanted),
             Command::Acknowledge { count } => self.acknowledge(from, count),
         }
     }
@@ -135,30 +193,36 @@ impl Home {
         for key in std::mem::take(&mut self.dirty) {
             let channel = &mut self.channels[key];
             channel.dirty = false;
-            let signs = std::mem::take(&mut channel.signs);
-            for attachment in &mut channel.attached {
-                let link = &mut self.links[attachment.to];
-                if attachment.cursor == channel.log.next() && signs.is_empty() {
-                    continue;
-                }
-                if attachment.queued {
-                    // Sign-ins are for who waits at this moment: a loop that is so far behind does without.
-                    continue;
-                }
-                if attachment.to != self.own {
-                    if link.unacknowledged as usize >= self.limits.deliveries_max {
-                        attachment.queued = true;
-                        link.queue.push_back(key);
-                        continue;
-                    }
-                    link.unacknowledged += 1;
-                }
-                let delivery = deliver(&channel.name, &channel.log, attachment, signs.clone());
-                self.said.push((attachment.to, delivery));
-            }
+            self.deliver_to_all(key);
         }
         // What was too much and had to stay until now.
         self.evict();
+    }
+
+    /// Sends each attached loop what it has not got yet.
+    fn deliver_to_all(&mut self, key: usize) {
+        let channel = &mut self.channels[key];
+        let signs = channel.classic.as_mut().map_or(Vec::new(), |classic| std::mem::take(&mut classic.signs));
+        for attachment in &mut channel.attached {
+            let link = &mut self.links[attachment.to];
+            if attachment.cursor == channel.log.next() && signs.is_empty() {
+                continue;
+            }
+            if attachment.queued {
+                // Sign-ins are for who waits at this moment: a loop that is so far behind does without.
+                continue;
+            }
+            if attachment.to != self.own {
+                if link.unacknowledged as usize >= self.limits.deliveries_max {
+                    attachment.queued = true;
+                    link.queue.push_back(key);
+                    continue;
+                }
+                link.unacknowledged += 1;
+            }
+            let delivery = deliver(&channel.name, &channel.log, attachment, signs.clone());
+            self.said.push((attachment.to, delivery));
+        }
     }
 
     /// Drops what has become too old, a share of the channels at a time.
@@ -172,11 +236,15 @@ impl Home {
             }
             self.trim(key, now);
             let channel = &self.channels[key];
-            let idle = channel.attached.is_empty() && channel.log.is_empty() && !channel.dirty;
+            let is_held = channel.signed.as_ref().is_some_and(|signed| signed.held_until_ms > now.unix_ms);
+            let idle = channel.attached.is_empty() && channel.log.is_empty() && !channel.dirty && !is_held;
             if idle && now.unix_ms.saturating_sub(channel.touched_ms) >= self.limits.idle_max_ms {
                 self.remove(key);
             }
         }
+        let (names, channels, limits) = (&self.names, &self.channels, &self.limits);
+        let used_until_ms = |name: &ChannelName| names.get(name).map_or(0, |key| channels[*key].used_until_ms(limits));
+        self.watch.sweep(now.unix_ms, used_until_ms, &mut self.said);
         if self.channels.is_empty() {
             self.channels.shrink_to_fit();
             self.names.shrink_to_fit();
@@ -188,15 +256,92 @@ impl Home {
             Ok(key) => key,
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };
+        let spot = self.append(key, now, Arc::new(message));
+        self.evict();
+        self.say(from, Event::Accepted { ticket, spot });
+    }
+
+    /// Numbers and keeps a message. Returns the spot behind it.
+    fn append(&mut self, key: usize, now: Now, message: Arc<Message>) -> Spot {
         let channel = &mut self.channels[key];
-        self.bytes += message.cost();
-        let number = channel.log.push(Arc::new(message));
+        self.bytes += Message::cost(&message);
+        let number = channel.log.push(message);
         channel.touched_ms = now.unix_ms;
+        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
         self.trim(key, now);
         self.mark(key);
+        spot
+    }
+
+    fn broadcast(&mut self, now: Now, message: &Message) {
+        let message = Arc::new(message.clone());
+        let keys: Vec<usize> = self.channels.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.append(key, now, message.clone());
+        }
         self.evict();
-        self.say(from, Event::Accepted { ticket, spot });
+    }
+
+    fn sign_for(&mut self, from: usize, now: Now, name: ChannelName, hold_ms: u64, token: Token, ticket: Ticket) {
+        let key = match self.open(now, name) {
+            Ok(key) => key,
+            Err(why) => return self.say(from, Event::Refused { ticket, why }),
+        };
+        let channel = &mut self.channels[key];
+        let held_until_ms = now.unix_ms.saturating_add(hold_ms);
+        let signed = channel.signed.get_or_insert_with(|| Box::new(Signed { token, held_until_ms }));
+        signed.held_until_ms = signed.held_until_ms.max(held_until_ms);
+        channel.touched_ms = now.unix_ms;
+        let (first, token) = (channel.log.first(), signed.token);
+        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
+        self.say(from, Event::Signed { ticket, first, token });
+    }
+
+    fn admit(&mut self, from: usize, name: &ChannelName, token: Option<Token>, ticket: Ticket) {
+        let signed = self.names.get(name).and_then(|key| self.channels[*key].signed.as_ref());
+        let is_right = signed.zip(token).is_some_and(|(signed, token)| signed.token.is(&token));
+        self.say(from, Event::Admitted { ticket, is_right });
+    }
+
+    fn inspect(&mut self, from: usize, now: Now, name: &ChannelName, ticket: Ticket) {
+        let info = self.names.get(name).map(|key| {
+            let channel = &self.channels[*key];
+            let in_use = channel.used_until_ms(&self.limits) > now.unix_ms;
+            ChannelInfo { subscribers: channel.subscribers(), in_use }
+        });
+        self.say(from, Event::Inspected { ticket, info });
+    }
+
+    fn count(&mut self, from: usize, now: Now, name: &ChannelName, subscribers: u32) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        let channel = &mut self.channels[key];
+        let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
+        attachment.subscribers = subscribers;
+        self.touch(key, now);
+    }
+
+    /// Something happened in a channel that has a part in whether it is in use.
+    fn touch(&mut self, key: usize, now: Now) {
+        let channel = &mut self.channels[key];
+        channel.touched_ms = now.unix_ms;
+        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
+        self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
+    }
+
+    fn set_watch(&mut self, from: usize, now: Now, wanted: bool) {
+        let was_on = self.watch.is_on();
+        self.watch.set(from, wanted);
+        if !wanted {
+            return;
+        }
+        // Who comes later hears of the others when they are told again.
+        for (_, channel) in self.channels.iter().filter(|_| !was_on) {
+            if channel.used_until_ms(&self.limits) > now.unix_ms {
+                self.watch.note(&channel.name, now.unix_ms, &mut self.said);
+                self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
+            }
+        }
     }
 
     fn sign(&mut self, now: Now, name: ChannelName, who: Arc<str>) {
@@ -204,8 +349,9 @@ impl Home {
         let Ok(key) = self.open(now, name) else { return };
         self.displace(key, &who);
         let channel = &mut self.channels[key];
-        if channel.signs.len() < SIGNS_MAX && !channel.attached.is_empty() {
-            channel.signs.push(who);
+        let classic = channel.classic.get_or_insert_default();
+        if classic.signs.len() < SIGNS_MAX && !channel.attached.is_empty() {
+            classic.signs.push(who);
             self.mark(key);
         }
     }
@@ -223,7 +369,7 @@ impl Home {
         } else {
             // Most channels are read on few loops.
             channel.attached.reserve_exact(1);
-            channel.attached.push(Attachment { to: from, cursor, queued: false });
+            channel.attached.push(Attachment { to: from, cursor, subscribers: 0, queued: false });
         }
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
         let (epoch, first) = (channel.epoch, channel.log.first());
@@ -244,26 +390,30 @@ impl Home {
         let channel = &mut self.channels[*key];
         channel.touched_ms = now.unix_ms;
         channel.attached.retain(|attachment| attachment.to != from);
-        channel.waiting.retain(|_, (held_by, _)| *held_by != from);
+        self.watch.look_at(name, channel.used_until_ms(&self.limits));
+        if let Some(classic) = &mut channel.classic {
+            classic.waiting.retain(|_, (held_by, _)| *held_by != from);
+        }
         self.links[from].queue.retain(|queued| queued != key);
     }
 
     fn claim(&mut self, from: usize, name: &ChannelName, who: Arc<str>, claim: Claim) {
         let Some(key) = self.names.get(name).copied() else { return };
         self.displace(key, &who);
-        self.channels[key].waiting.insert(who, (from, claim));
+        self.channels[key].classic.get_or_insert_default().waiting.insert(who, (from, claim));
     }
 
     fn release(&mut self, from: usize, name: &ChannelName, who: &Arc<str>, claim: Claim) {
         let Some(key) = self.names.get(name).copied() else { return };
-        let waiting = &mut self.channels[key].waiting;
-        if waiting.get(who) == Some(&(from, claim)) {
-            waiting.remove(who);
+        let Some(classic) = &mut self.channels[key].classic else { return };
+        if classic.waiting.get(who) == Some(&(from, claim)) {
+            classic.waiting.remove(who);
         }
     }
 
     fn delete(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
         let key = self.names.get(name).copied();
+        let next = key.map(|key| self.channels[key].log.next());
         if let Some(key) = key {
             let attached = std::mem::take(&mut self.channels[key].attached);
             for attachment in attached {
@@ -271,7 +421,24 @@ impl Home {
             }
             self.remove(key);
         }
-        self.say(from, Event::Deleted { ticket, existed: key.is_some() });
+        self.say(from, Event::Ended { ticket, next });
+    }
+
+    fn clear(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
+        let key = self.names.get(name).copied();
+        let next = key.map(|key| {
+            // What was published before this is with its readers before they hear of it.
+            self.deliver_to_all(key);
+            let channel = &mut self.channels[key];
+            let next = channel.log.next();
+            self.bytes -= channel.log.bytes();
+            channel.log.drop_before(next);
+            for attachment in &channel.attached {
+                self.said.push((attachment.to, Event::Cleared { channel: name.clone(), first: next }));
+            }
+            next
+        });
+        self.say(from, Event::Ended { ticket, next });
     }
 
     fn acknowledge(&mut self, from: usize, count: u32) {
@@ -304,9 +471,9 @@ impl Home {
             epoch: self.last_epoch,
             log: Log::starting_at(0),
             attached: Vec::new(),
-            waiting: HashMap::new(),
-            signs: Vec::new(),
+            classic: None,
             touched_ms: now.unix_ms,
+            signed: None,
             dirty: false,
         });
         self.names.insert(name, key);
@@ -316,6 +483,7 @@ impl Home {
     fn remove(&mut self, key: usize) {
         let channel = self.channels.remove(key);
         self.names.remove(&channel.name);
+        self.watch.remove(&channel.name, &mut self.said);
         self.bytes -= channel.log.bytes();
         self.dirty.retain(|dirty| *dirty != key);
         for link in &mut self.links {
@@ -342,7 +510,7 @@ impl Home {
     /// Ends the wait of whoever waits under that name.
     fn displace(&mut self, key: usize, who: &Arc<str>) {
         let channel = &mut self.channels[key];
-        if let Some((to, claim)) = channel.waiting.remove(who) {
+        if let Some((to, claim)) = channel.classic.as_mut().and_then(|classic| classic.waiting.remove(who)) {
             self.say(to, Event::Displaced { claim });
         }
     }

@@ -46,6 +46,11 @@ impl MemoryBroker {
         self.home.add_to(all);
     }
 
+    /// How many channels have their home here.
+    pub(crate) fn channels(&self) -> usize {
+        self.home.channels()
+    }
+
     /// Takes what another loop sent.
     pub(crate) fn receive(&mut self, now: Now, mail: Mail) {
         for parcel in mail.parcels {
@@ -91,7 +96,8 @@ impl MemoryBroker {
         }
     }
 
-    fn home_of(&self, command: &Command) -> usize {
+    /// The home of what a command is about; `None` for one to all of them.
+    fn home_of(&self, command: &Command) -> Option<usize> {
         let channel: &ChannelName = match command {
             Command::Publish { channel, .. }
             | Command::Sign { channel, .. }
@@ -100,20 +106,32 @@ impl MemoryBroker {
             | Command::Detach { channel }
             | Command::Claim { channel, .. }
             | Command::Release { channel, .. }
-            | Command::Delete { channel, .. } => channel,
-            Command::Acknowledge { .. } => return self.index,
+            | Command::Delete { channel, .. }
+            | Command::Clear { channel, .. }
+            | Command::SignFor { channel, .. }
+            | Command::Admit { channel, .. }
+            | Command::Inspect { channel, .. }
+            | Command::Count { channel, .. } => channel,
+            Command::Acknowledge { .. } => return Some(self.index),
+            Command::Broadcast { .. } | Command::Watch { .. } => return None,
         };
-        channel.home(self.outgoing.len())
+        Some(channel.home(self.outgoing.len()))
     }
 }
 
 impl Broker for MemoryBroker {
     fn command(&mut self, now: Now, command: Command) {
-        let home = self.home_of(&command);
-        if home == self.index {
-            self.at_home(self.index, now, command);
-        } else {
-            self.outgoing[home].push(Parcel::Command(command));
+        match self.home_of(&command) {
+            Some(home) if home == self.index => self.at_home(self.index, now, command),
+            Some(home) => self.outgoing[home].push(Parcel::Command(command)),
+            None => {
+                for (to, outgoing) in self.outgoing.iter_mut().enumerate() {
+                    if to != self.index {
+                        outgoing.push(Parcel::Command(command.clone()));
+                    }
+                }
+                self.at_home(self.index, now, command);
+            }
         }
     }
 

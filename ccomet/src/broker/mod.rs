@@ -5,6 +5,7 @@
 
 mod home;
 mod memory;
+mod watch;
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
 
 /// What a loop asks of whoever numbers a channel.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Command {
     /// Number and keep a message; answered by `Accepted` or `Refused`.
     Publish { channel: ChannelName, message: Message, ticket: Ticket },
@@ -31,8 +32,23 @@ pub(crate) enum Command {
     Claim { channel: ChannelName, name: Arc<str>, claim: Claim },
     /// It does not wait any more.
     Release { channel: ChannelName, name: Arc<str>, claim: Claim },
-    /// End the channel: its history is gone, its numbers start anew. Answered by `Deleted`.
+    /// End the channel: its history is gone, its numbers start anew. Answered by `Ended`.
     Delete { channel: ChannelName, ticket: Ticket },
+    /// Drop the channel's history; its numbers go on. Answered by `Ended`.
+    Clear { channel: ChannelName, ticket: Ticket },
+    /// Number and keep a message in every channel that there is.
+    Broadcast { message: Message },
+    /// Make the channel if need be, keep it in use for so long, and give it that token if it has none. Answered by
+    /// `Signed` or `Refused`.
+    SignFor { channel: ChannelName, hold_ms: u64, token: Token, ticket: Ticket },
+    /// Tell whether the channel has that token; answered by `Admitted`.
+    Admit { channel: ChannelName, token: Option<Token>, ticket: Ticket },
+    /// Tell what is known of the channel; answered by `Inspected`.
+    Inspect { channel: ChannelName, ticket: Ticket },
+    /// So many subscribers of this loop are in the channel now.
+    Count { channel: ChannelName, subscribers: u32 },
+    /// Tell this loop of every channel that comes into use or goes out of it, or no more.
+    Watch { wanted: bool },
     /// This many `Appended` events have been worked off.
     Acknowledge { count: u32 },
 }
@@ -56,8 +72,63 @@ pub(crate) enum Event {
     Displaced { claim: Claim },
     /// The channel was deleted.
     Closed { channel: ChannelName },
-    /// The answer to `Delete`.
-    Deleted { ticket: Ticket, existed: bool },
+    /// The channel's history up to that number is gone.
+    Cleared { channel: ChannelName, first: u64 },
+    /// The answer to `Delete` and `Clear`: the number that the channel's next message would have had, if there was one.
+    Ended { ticket: Ticket, next: Option<u64> },
+    /// The answer to `SignFor`: the number of the oldest message kept, or of the next one, and the channel's token.
+    Signed { ticket: Ticket, first: u64, token: Token },
+    /// The answer to `Admit`.
+    Admitted { ticket: Ticket, is_right: bool },
+    /// The answer to `Inspect`, where there is such a channel.
+    Inspected { ticket: Ticket, info: Option<ChannelInfo> },
+    /// A channel is in use, or not any more.
+    Use { channel: ChannelName, in_use: bool },
+}
+
+/// What is known of a channel at its home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChannelInfo {
+    /// Its subscribers on all loops.
+    pub(crate) subscribers: u64,
+    /// Whether it has subscribers, was signed for, or had something to do lately.
+    pub(crate) in_use: bool,
+}
+
+/// What opens a channel to who knows it: 128 random bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Token([u8; 16]);
+
+impl Token {
+    pub(crate) fn new(bits: [u8; 16]) -> Self {
+        Self(bits)
+    }
+
+    /// Reads 32 hexadecimal digits.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let bits = u128::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
+        Some(Self(bits.to_be_bytes()))
+    }
+
+    /// Whether they are the same, told in the same time whichever bits differ.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let differing = self.0.iter().zip(other.0).fold(0, |differing, (mine, theirs)| differing | (mine ^ theirs));
+        std::hint::black_box(differing) == 0
+    }
+}
+
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// A secret: not for logs.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// Finds the caller again when the answer comes: the loop's own number for it.

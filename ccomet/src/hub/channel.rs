@@ -9,7 +9,7 @@ use super::subscriber::{Part, Start};
 use crate::log::{HistoryLimits, Kept, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
-use crate::wire::{self, Form};
+use crate::wire::{self, Form, icomet};
 
 /// Chunks handed to the kernel in one write.
 const CHUNKS_MAX: usize = 60;
@@ -28,8 +28,13 @@ pub(super) struct Channel {
     pub(super) signs: Vec<Arc<str>>,
     /// The head at the last flush: where those who keep up are.
     pub(super) flushed: u64,
+    /// When something was given to its subscribers last.
+    pub(super) spoken_ms: u64,
     /// In the list of those to be flushed.
     pub(super) dirty: bool,
+    /// How many subscribers its home was told of; `recounting` where that is to change.
+    pub(super) told: u32,
+    pub(super) recounting: bool,
     /// When somebody left last.
     pub(super) left_ms: u64,
     /// How often the broker was asked to bring it up to date, and how often it has.
@@ -64,10 +69,20 @@ impl Channel {
             starting: Vec::new(),
             signs: Vec::new(),
             flushed: 0,
+            spoken_ms: 0,
             dirty: false,
+            told: 0,
+            recounting: false,
             left_ms: now_ms,
             syncs_asked: 0,
             syncs: 0,
+        }
+    }
+
+    /// Somebody came or left: its home is told at the end of the tick.
+    pub(super) fn mark_for_recount(&mut self, key: u32, recount: &mut Vec<u32>) {
+        if !std::mem::replace(&mut self.recounting, true) {
+            recount.push(key);
         }
     }
 
@@ -105,6 +120,7 @@ impl Channel {
             Start::Latest | Start::Oldest => false,
             Start::After(spot) => Some(spot.epoch) != self.epoch || spot.next > self.log.next(),
             Start::Number(number) => !self.is_attached() || number > self.log.next(),
+            Start::Seq(seq) => seq != 0 && (!self.is_attached() || icomet::number_of(seq, self.log.next()).is_none()),
         }
     }
 

@@ -7,13 +7,24 @@ use super::subscriber::{Extra, Flags, Kind, Part, Start, Subscriber};
 use super::{Hub, HubLimits, Reply, Sink, SubscriberKey};
 use crate::message::ChannelName;
 use crate::position::Spot;
+use crate::wire::framing::Framing;
+use crate::wire::icomet::{Kind as Happening, number_of, seq_of};
 use crate::wire::problem::Problem;
-use crate::wire::sse::{self, Framing};
-use crate::wire::{Form, classic, native};
+use crate::wire::voice::{Saying, Tongue, Voice};
+use crate::wire::{Form, classic, icomet, native, sse};
 
 /// How many messages a subscriber missed, if that is known.
 #[derive(Debug, Clone, Copy)]
 struct Missed(Option<u64>);
+
+/// What a subscriber is to be told of where it starts in a channel.
+#[derive(Debug, Clone, Copy)]
+enum Notice {
+    /// It may have missed something.
+    Gap(Missed),
+    /// It does not know the channel's number.
+    Number,
+}
 
 /// A gap that a subscriber is to be told of when it starts.
 #[derive(Debug, Clone, Copy)]
@@ -37,42 +48,45 @@ impl Hub {
             return;
         }
         subscriber.set(Flags::STARTED);
-        let mut gaps = Vec::new();
+        let (mut gaps, mut announce) = (Vec::new(), false);
         for (index, part) in subscriber.parts().iter_mut().enumerate() {
             let channel = &self.channels[part.channel as usize];
             let start = part.start.take().unwrap_or(Start::Latest);
-            let (cursor, missed) = resolve(channel, start);
+            let (cursor, notice) = resolve(channel, start);
             part.cursor = cursor;
-            if let (Start::After(from), Some(missed)) = (start, missed) {
-                gaps.push(Gap { index, from, missed });
+            match (start, notice) {
+                (Start::After(from), Some(Notice::Gap(missed))) => gaps.push(Gap { index, from, missed }),
+                (_, Some(Notice::Number)) => announce = true,
+                _ => {}
             }
         }
-        match subscriber.kind.framing() {
-            Some(framing) => self.start_stream(key, framing, &gaps, sink),
+        match subscriber.kind.voice() {
+            Some(voice) => self.start_stream(key, voice, &gaps, announce, sink),
+            None if announce => {
+                let reply = self.icomet_reply(key, Happening::NextSeq);
+                self.conclude(key, 0, reply, sink);
+            }
             None => self.start_poll(key, &gaps, sink),
         }
     }
 
-    fn start_stream(&mut self, key: u32, framing: Framing, gaps: &[Gap], sink: &mut impl Sink) {
+    fn start_stream(&mut self, key: u32, voice: Voice, gaps: &[Gap], announce: bool, sink: &mut impl Sink) {
         let subscriber = &mut self.subscribers[key as usize];
         let peer = subscriber.peer;
-        let spots = spots(&self.channels, subscriber.parts());
-        sink.open(peer);
+        sink.open(peer, voice);
         let mut hello = Vec::with_capacity(256);
-        // Not with the position behind a gap: a client that lost the stream between the two would never hear of it.
-        let start = if gaps.is_empty() { Some(spots.iter().copied()) } else { None };
-        sse::write_hello(framing, self.limits.heartbeat_ms, start, &mut hello);
-        // Likewise, each gap's id covers the gaps that have been told, and those behind it not yet.
-        let mut told = spots.clone();
-        for gap in gaps {
-            told[gap.index] = gap.from;
+        let listener = subscriber.extra.as_mut().and_then(|extra| extra.callback.take()).unwrap_or_default();
+        voice.write_opening(&listener, &mut hello);
+        if voice.tongue == Tongue::Native {
+            let spots = spots(&self.channels, subscriber.parts());
+            let channel = |index: usize| &self.channels[subscriber.parts_ref()[index].channel as usize];
+            write_hello(voice, self.limits.heartbeat_ms, &spots, gaps, channel, &mut hello);
+        } else if let (true, [part]) = (announce, subscriber.parts()) {
+            let channel = &self.channels[part.channel as usize];
+            let event = icomet::event(Happening::NextSeq, &channel.name, seq_of(channel.log.next()), "");
+            voice.write_icomet(&event, &mut hello);
         }
-        for Gap { index, missed, .. } in gaps.iter().copied() {
-            told[index] = spots[index];
-            let item = gap_item(&self.channels[subscriber.parts()[index].channel as usize], missed, spots[index]);
-            sse::write_event(framing, Some("gap"), told.iter().copied(), &item, &mut hello);
-        }
-        if !sink.stream(peer, &[Bytes::from(hello)]) {
+        if !hello.is_empty() && !sink.stream(peer, &[Bytes::from(hello)]) {
             subscriber.set(Flags::BLOCKED);
         }
         subscriber.slim();
@@ -83,7 +97,7 @@ impl Hub {
 
     fn start_poll(&mut self, key: u32, gaps: &[Gap], sink: &mut impl Sink) {
         let subscriber = &mut self.subscribers[key as usize];
-        let items: Vec<Vec<u8>> = if subscriber.kind == Kind::Classic {
+        let items: Vec<Vec<u8>> = if subscriber.kind.is_poll_of_one() {
             Vec::new()
         } else {
             let spots = spots(&self.channels, subscriber.parts());
@@ -112,6 +126,7 @@ impl Hub {
         channel.dirty = false;
         let signs = std::mem::take(&mut channel.signs);
         let mut members = std::mem::take(&mut channel.subscribers);
+        let count = members.len();
         let mut batches = Batches::default();
         let mut replies = Vec::new();
         // From the end, so that whoever moves into the place of one who leaves has had his turn.
@@ -127,7 +142,7 @@ impl Hub {
                 continue;
             }
             let Some(extra) = subscriber.extra.as_deref_mut() else { continue };
-            if let ([part], Kind::Poll | Kind::Classic) = (extra.parts.as_mut_slice(), subscriber.kind) {
+            if let ([part], None) = (extra.parts.as_mut_slice(), subscriber.kind.voice()) {
                 let own = extra.name.as_ref();
                 let signs = signs.iter().filter(|name| subscriber.kind == Kind::Classic && own != Some(*name));
                 let signs: Vec<_> = signs.map(|name| classic::sign(&channel.name, channel.flushed, name)).collect();
@@ -151,8 +166,12 @@ impl Hub {
             members = Vec::new();
             channel.left_ms = now_ms;
         }
+        if members.len() != count {
+            channel.mark_for_recount(key, &mut self.recount);
+        }
         channel.subscribers = members;
         channel.flushed = channel.log.next();
+        channel.spoken_ms = now_ms;
     }
 
     /// Gives a stream what is new in its channels, as far as its connection takes it.
@@ -169,7 +188,7 @@ impl Hub {
 
     fn feed_many(&mut self, key: u32, sink: &mut impl Sink) {
         let subscriber = &mut self.subscribers[key as usize];
-        let Some(framing) = subscriber.kind.framing() else { return };
+        let Some(voice) = subscriber.kind.voice() else { return };
         let peer = subscriber.peer;
         let mut index = 0;
         while index < subscriber.parts().len() && !subscriber.is(Flags::BLOCKED) {
@@ -184,9 +203,8 @@ impl Hub {
                 let missed = Missed(Some(channel.log.first() - part.cursor));
                 part.cursor = channel.log.first();
                 let item = gap_item(channel, missed, channel.spot(part.cursor));
-                let mut event = Vec::new();
-                sse::write_event(framing, Some("gap"), spots(&self.channels, subscriber.parts()), &item, &mut event);
-                chunks.push(Bytes::from(event));
+                let position = spots(&self.channels, subscriber.parts());
+                chunks.push(gap_event(voice, &position, &item));
             } else {
                 let (items, to) = channel.batch(part.cursor, Form::NativeItem, self.limits.batch_bytes_max);
                 let first = part.cursor;
@@ -194,7 +212,7 @@ impl Hub {
                 let mut spots = spots(&self.channels, subscriber.parts());
                 for (number, item) in (first..).zip(&items) {
                     spots[index].next = number + 1;
-                    chunks.extend(sse::event_around(framing, spots.iter().copied(), item));
+                    chunks.extend(voice.say_around(&spots, item));
                 }
             }
             subscriber.set(Flags::SPOKEN);
@@ -219,7 +237,7 @@ impl Hub {
             let channel = &mut self.channels[part.channel as usize];
             return reply_of_one(subscriber, channel, &[], &mut Vec::new(), &self.limits);
         }
-        debug_assert_eq!(kind, Kind::Poll, "a classic poll has one channel and no items of its own");
+        debug_assert_eq!(kind, Kind::Poll, "others have one channel and no items of their own");
         let mut chunks = Vec::new();
         let mut room = self.limits.batch_bytes_max;
         for part in &mut extra.parts {
@@ -256,27 +274,37 @@ impl Hub {
         now_ms: u64,
         sink: &mut impl Sink,
     ) {
+        if let Some(problem) = problem {
+            let reply = self.refusal_for(key, name, problem);
+            return self.conclude(key, now_ms, reply, sink);
+        }
         let subscriber = &mut self.subscribers[key as usize];
         let (peer, kind, started) = (subscriber.peer, subscriber.kind, subscriber.is(Flags::STARTED));
-        if let Some(problem) = problem {
-            let callback = self.callback(key);
-            return self.conclude(key, now_ms, Reply::Problem(problem, callback), sink);
-        }
         let mut item = Vec::new();
-        native::write_close(name, &mut item);
-        match kind.framing() {
-            Some(framing) => {
+        match kind {
+            Kind::Stream(voice) => {
                 if !started {
-                    sink.open(peer);
+                    sink.open(peer, voice);
                 }
                 let mut event = Vec::new();
-                sse::write_closing(framing, &item, &mut event);
+                if voice.tongue == Tongue::Icomet {
+                    let next = self.channel_named(name).map_or(0, |channel| channel.log.next());
+                    voice.write_icomet(&icomet::event(Happening::Close, name, seq_of(next), ""), &mut event);
+                } else {
+                    native::write_close(name, &mut item);
+                    voice.say(&Saying { kind: Some("close"), item: &item, ..Saying::default() }, &mut event);
+                }
                 sink.stream(peer, &[Bytes::from(event)]);
                 self.unsubscribe(SubscriberKey(key), now_ms);
                 sink.end(peer);
             }
-            None if kind == Kind::Classic => self.conclude(key, now_ms, Reply::Nothing, sink),
-            None => {
+            Kind::Classic => self.conclude(key, now_ms, Reply::Nothing, sink),
+            Kind::IcometPoll => {
+                let reply = self.icomet_reply(key, Happening::Close);
+                self.conclude(key, now_ms, reply, sink);
+            }
+            Kind::Poll => {
+                native::write_close(name, &mut item);
                 let mut json = Vec::new();
                 let extra = subscriber.extra.as_deref();
                 let parts = extra.map_or(&[][..], |extra| &extra.parts);
@@ -288,20 +316,94 @@ impl Hub {
             }
         }
     }
+
+    /// Answers one of icomet's polls with something else than a message.
+    pub(super) fn icomet_reply(&self, key: u32, happening: Happening) -> Reply {
+        let subscriber = &self.subscribers[key as usize];
+        let extra = subscriber.extra.as_deref();
+        let Some((extra, part)) = extra.and_then(|extra| Some((extra, extra.parts.first()?))) else {
+            return Reply::Nothing;
+        };
+        let channel = &self.channels[part.channel as usize];
+        let seq = if happening == Happening::Noop { subscriber.beats } else { seq_of(channel.log.next()) };
+        let event = icomet::event(happening, &channel.name, seq, "");
+        Reply::Icomet(None, icomet::reply(extra.callback.as_deref(), &event).into())
+    }
+
+    fn refusal_for(&self, key: u32, channel: &ChannelName, problem: Problem) -> Reply {
+        let subscriber = &self.subscribers[key as usize];
+        let callback = subscriber.extra.as_ref().and_then(|extra| extra.callback.clone());
+        refusal(problem, channel, subscriber.kind, callback)
+    }
+}
+
+/// How a subscriber is told, that has not been told anything yet, that it cannot have what it wants.
+pub(super) fn refusal(problem: Problem, channel: &ChannelName, kind: Kind, callback: Option<Box<str>>) -> Reply {
+    let voice = match kind {
+        Kind::Stream(voice) if voice.tongue == Tongue::Icomet => Some(voice),
+        Kind::IcometPoll => None,
+        Kind::Poll => return Reply::Problem(problem, callback),
+        Kind::Stream(_) | Kind::Classic => return Reply::Problem(problem, None),
+    };
+    match icomet::refusal(problem, channel) {
+        Some(event) => icomet_answer(voice, callback.as_deref(), &event),
+        None => Reply::Problem(problem, None),
+    }
+}
+
+/// A whole answer of icomet's: to a poll, or to one who wanted a stream.
+fn icomet_answer(voice: Option<Voice>, callback: Option<&str>, event: &[u8]) -> Reply {
+    let Some(voice) = voice else { return Reply::Icomet(None, icomet::reply(callback, event).into()) };
+    let mut body = Vec::new();
+    // What is answered whole is framed when it is sent.
+    let plain = Voice { framing: Framing::Plain, ..voice };
+    plain.write_opening("", &mut body);
+    plain.write_icomet(event, &mut body);
+    Reply::Icomet(Some(voice), body.into())
+}
+
+/// The first words of a stream: where it starts, so that a client that loses it at once can resume all the same, and
+/// what it has missed.
+fn write_hello<'a>(
+    voice: Voice,
+    heartbeat_ms: u64,
+    spots: &[Spot],
+    gaps: &[Gap],
+    channel: impl Fn(usize) -> &'a Channel,
+    out: &mut Vec<u8>,
+) {
+    // Not with the position behind a gap: a client that lost the stream between the two would never hear of it.
+    let position = gaps.is_empty().then_some(spots);
+    let item = native::hello(heartbeat_ms);
+    voice.say(&Saying { retry_ms: Some(sse::RETRY_MS), position, kind: Some("hello"), item: &item }, out);
+    // Likewise, each gap's id covers the gaps that have been told, and those behind it not yet.
+    let mut told = spots.to_vec();
+    for gap in gaps {
+        told[gap.index] = gap.from;
+    }
+    for Gap { index, missed, .. } in gaps.iter().copied() {
+        told[index] = spots[index];
+        let item = gap_item(channel(index), missed, spots[index]);
+        voice.say(&Saying { position: Some(&told), kind: Some("gap"), item: &item, ..Saying::default() }, out);
+    }
 }
 
 /// Where a subscription starts in a channel, and what it is told of what it cannot have.
-fn resolve(channel: &Channel, start: Start) -> (u64, Option<Missed>) {
+fn resolve(channel: &Channel, start: Start) -> (u64, Option<Notice>) {
     let (first, next) = (channel.log.first(), channel.log.next());
     match start {
         Start::Latest => (next, None),
         Start::Oldest => (first, None),
         Start::Number(number) => (number.clamp(first, next), None),
+        Start::Seq(seq) => match number_of(seq, next) {
+            Some(number) => (number.max(first), None),
+            None => (next, Some(Notice::Number)),
+        },
         Start::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
             let missed = first.saturating_sub(spot.next);
-            (spot.next.max(first), (missed > 0).then_some(Missed(Some(missed))))
+            (spot.next.max(first), (missed > 0).then_some(Notice::Gap(Missed(Some(missed)))))
         }
-        Start::After(_) => (first, Some(Missed(None))),
+        Start::After(_) => (first, Some(Notice::Gap(Missed(None)))),
     }
 }
 
@@ -313,17 +415,20 @@ fn feed_one(
     limits: &HubLimits,
     sink: &mut impl Sink,
 ) {
-    let Some(framing) = subscriber.kind.framing() else { return };
+    let Some(voice) = subscriber.kind.voice() else { return };
     while subscriber.cursor < channel.log.next() && !subscriber.is(Flags::BLOCKED) {
         let all_taken = if subscriber.cursor < channel.log.first() {
             let missed = Missed(Some(channel.log.first() - subscriber.cursor));
             subscriber.cursor = channel.log.first();
+            if voice.tongue == Tongue::Icomet {
+                // It has no word for that.
+                continue;
+            }
             let spot = channel.spot(subscriber.cursor);
-            let mut event = Vec::new();
-            sse::write_event(framing, Some("gap"), [spot], &gap_item(channel, missed, spot), &mut event);
-            sink.stream(subscriber.peer, &[Bytes::from(event)])
+            sink.stream(subscriber.peer, &[gap_event(voice, &[spot], &gap_item(channel, missed, spot))])
         } else {
-            let (chunks, to) = batches.find(channel, subscriber.kind.form(), subscriber.cursor, limits.batch_bytes_max);
+            let form = Form::Said(voice);
+            let (chunks, to) = batches.find(channel, form, subscriber.cursor, limits.batch_bytes_max);
             subscriber.cursor = to;
             sink.stream(subscriber.peer, chunks)
         };
@@ -356,6 +461,12 @@ fn reply_of_one(
         }
         let callback = extra.callback.as_deref().unwrap_or_default();
         return Reply::Script(classic::envelope(callback, items.iter().map(Bytes::as_ref)).into());
+    }
+    if kind == Kind::IcometPoll {
+        // One at a time: its clients stop at an array.
+        let (events, _) = channel.batch(part.cursor, Form::IcometEvent, 1);
+        let Some(event) = events.first() else { return Reply::Nothing };
+        return Reply::Icomet(None, icomet::reply(extra.callback.as_deref(), event).into());
     }
     if extra.callback.is_none()
         && let Some((_, reply)) = made.iter().find(|(from, _)| *from == part.cursor)
@@ -397,6 +508,12 @@ fn gap_item(channel: &Channel, missed: Missed, spot: Spot) -> Vec<u8> {
     let mut item = Vec::new();
     native::write_gap(&channel.name, missed.0, spot, &mut item);
     item
+}
+
+fn gap_event(voice: Voice, position: &[Spot], item: &[u8]) -> Bytes {
+    let mut event = Vec::new();
+    voice.say(&Saying { position: Some(position), kind: Some("gap"), item, ..Saying::default() }, &mut event);
+    event.into()
 }
 
 /// Where a subscriber is in each of its channels.

@@ -15,15 +15,17 @@ use sealed::ConnectionId;
 use slab::Slab;
 
 use channel::Channel;
-use subscriber::{Extra, Flags, Part, Subscriber};
+use subscriber::{Extra, Flags, Kind, Part, Subscriber};
 pub(crate) use subscriber::{Start, Style, Subscription};
 
 use crate::broker::{Claim, Command, Event};
 use crate::log::HistoryLimits;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
+use crate::wire::icomet::{self, Kind as Happening};
+use crate::wire::native;
 use crate::wire::problem::Problem;
-use crate::wire::sse;
+use crate::wire::voice::{Saying, Tongue, Voice};
 
 /// Channels looked at in one sweep, at least; all of them within about half a minute.
 const SWEEP_MIN: usize = 1024;
@@ -40,12 +42,14 @@ pub(crate) struct HubLimits {
     /// How long a loop stays attached to a channel that nobody on it reads: the pause between two polls, and more.
     pub(crate) linger_ms: u64,
     pub(crate) heartbeat_ms: u64,
+    /// The silence after which a client of icomet's hears a `noop`.
+    pub(crate) noop_ms: u64,
 }
 
 /// Where what a subscriber gets goes to.
 pub(crate) trait Sink {
     /// Starts a stream: the response's head.
-    fn open(&mut self, peer: ConnectionId);
+    fn open(&mut self, peer: ConnectionId, voice: Voice);
     /// Sends more of a stream. Returns whether the kernel took all of it; if not, [`Hub::drained`] is to be called.
     fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool;
     /// Ends a stream.
@@ -63,6 +67,8 @@ pub(crate) enum Reply {
     Script(Bytes),
     /// A classic poll that ended without an item: nothing at all, and the connection closes.
     Nothing,
+    /// icomet's, to a poll, or to one who wanted a stream.
+    Icomet(Option<Voice>, Bytes),
     /// It cannot be met.
     Problem(Problem, Option<Box<str>>),
 }
@@ -84,6 +90,8 @@ pub(crate) struct Hub {
     dirty: Vec<u32>,
     /// Subscribers of several channels with something to be delivered.
     dirty_many: Vec<u32>,
+    /// Channels whose number of subscribers has changed.
+    recount: Vec<u32>,
     sweep_next: usize,
     /// What the broker is to be told, in order.
     pub(crate) commands: Vec<Command>,
@@ -100,6 +108,7 @@ impl Hub {
             last_claim: 0,
             dirty: Vec::new(),
             dirty_many: Vec::new(),
+            recount: Vec::new(),
             sweep_next: 0,
             commands: Vec::new(),
         }
@@ -112,7 +121,7 @@ impl Hub {
 
     /// Whether there is something to be flushed.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || !self.dirty_many.is_empty()
+        !self.dirty.is_empty() || !self.dirty_many.is_empty() || !self.recount.is_empty()
     }
 
     pub(crate) fn subscribers(&self) -> usize {
@@ -137,20 +146,23 @@ impl Hub {
         subscription: Subscription,
         now_ms: u64,
         sink: &mut impl Sink,
-    ) -> Result<SubscriberKey, Problem> {
+    ) -> Result<SubscriberKey, Reply> {
         debug_assert!(!subscription.channels.is_empty());
         if self.subscribers.len() >= self.limits.subscribers_max {
-            return Err(Problem::SubscriberLimit);
+            return Err(Self::refuse(subscription, Problem::SubscriberLimit));
         }
         let Subscription { channels, style, answer_at_once } = subscription;
+        let mut extra = Extra { answer_at_once, ..Extra::default() };
+        let (kind, beats, name) = extra.set_style(style);
         let mut parts = Vec::with_capacity(channels.len());
         for (name, start) in channels {
             let channel = self.channel(&name, now_ms);
             parts.push(Part { channel, place: 0, cursor: 0, start: Some(start), syncs: 0 });
         }
         let per_channel_max = self.limits.subscribers_per_channel_max;
-        if parts.iter().any(|part| self.channels[part.channel as usize].subscribers.len() >= per_channel_max) {
-            return Err(Problem::SubscriberLimit);
+        if let Some(part) = parts.iter().find(|part| self.channel_of(part).subscribers.len() >= per_channel_max) {
+            let channel = &self.channel_of(part).name;
+            return Err(deliver::refusal(Problem::SubscriberLimit, channel, kind, extra.callback));
         }
 
         let key = self.subscribers.vacant_key() as u32;
@@ -158,6 +170,7 @@ impl Hub {
             let channel = &mut self.channels[part.channel as usize];
             part.place = channel.subscribers.len() as u32;
             channel.subscribers.push(key);
+            channel.mark_for_recount(part.channel, &mut self.recount);
             if part.start.is_some_and(|start| channel.is_behind(start)) {
                 channel.syncs_asked += 1;
                 part.syncs = channel.syncs_asked;
@@ -167,14 +180,23 @@ impl Hub {
                 channel.starting.push(key);
             }
         }
-        let mut extra = Extra { parts, answer_at_once, ..Extra::default() };
-        let (kind, name) = extra.set_style(style);
-        self.subscribers.insert(Subscriber::new(peer, kind, extra));
+        extra.parts = parts;
+        self.subscribers.insert(Subscriber::new(peer, kind, beats, extra));
         if let Some(name) = name {
             self.claim(key, name);
         }
         self.start_if_ready(key, sink);
         Ok(SubscriberKey(key))
+    }
+
+    /// How a subscription is answered that cannot be met.
+    pub(crate) fn refuse(subscription: Subscription, problem: Problem) -> Reply {
+        let mut extra = Extra::default();
+        let (kind, ..) = extra.set_style(subscription.style);
+        match subscription.channels.first() {
+            Some((channel, _)) => deliver::refusal(problem, channel, kind, extra.callback),
+            None => Reply::Problem(problem, None),
+        }
     }
 
     /// The connection is gone.
@@ -187,57 +209,82 @@ impl Hub {
     pub(crate) fn drained(&mut self, key: SubscriberKey, sink: &mut impl Sink) {
         let subscriber = &mut self.subscribers[key.0 as usize];
         subscriber.clear(Flags::BLOCKED);
-        if subscriber.is(Flags::STARTED) && subscriber.kind.framing().is_some() {
+        if subscriber.is(Flags::STARTED) && subscriber.kind.voice().is_some() {
             self.feed_stream(key.0, sink);
         }
     }
 
-    /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time.
-    pub(crate) fn beat(&mut self, key: SubscriberKey, sink: &mut impl Sink) {
+    /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time. Returns in how
+    /// many milliseconds the next one is due.
+    pub(crate) fn beat(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) -> u64 {
         let subscriber = &mut self.subscribers[key.0 as usize];
-        let Some(framing) = subscriber.kind.framing().filter(|_| subscriber.is(Flags::STARTED)) else { return };
-        let spoken = subscriber.is(Flags::SPOKEN);
-        subscriber.clear(Flags::SPOKEN);
-        if !spoken && !subscriber.is(Flags::BLOCKED) {
-            let heartbeat = Bytes::from_static(sse::heartbeat(framing));
-            if !sink.stream(subscriber.peer, &[heartbeat]) {
+        let is_icomet = subscriber.kind.voice().is_some_and(|voice| voice.tongue == Tongue::Icomet);
+        let period_ms = if is_icomet { self.limits.noop_ms } else { self.limits.heartbeat_ms };
+        let Some(voice) = subscriber.kind.voice().filter(|_| subscriber.is(Flags::STARTED)) else { return period_ms };
+        let mut out = Vec::new();
+        if is_icomet {
+            // Its clients count from the last word, so that is looked for with its channel.
+            let Some(channel) = subscriber.only_channel().and_then(|key| self.channels.get(key as usize)) else {
+                return period_ms;
+            };
+            let silence_ms = now_ms.saturating_sub(channel.spoken_ms);
+            if silence_ms < period_ms {
+                return period_ms - silence_ms;
+            }
+            voice.write_icomet(&icomet::event(Happening::Noop, &channel.name, subscriber.beats, ""), &mut out);
+        } else {
+            let spoken = subscriber.is(Flags::SPOKEN);
+            subscriber.clear(Flags::SPOKEN);
+            if spoken {
+                return period_ms;
+            }
+            voice.write_heartbeat(&mut out);
+        }
+        if !subscriber.is(Flags::BLOCKED) {
+            subscriber.beats = subscriber.beats.wrapping_add(1);
+            if !sink.stream(subscriber.peer, &[out.into()]) {
                 subscriber.set(Flags::BLOCKED);
             }
         }
+        period_ms
     }
 
     /// A poll has waited long enough: it is answered without a message.
     pub(crate) fn time_out(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
         let subscriber = &self.subscribers[key.0 as usize];
-        if subscriber.kind.framing().is_none() {
-            let reply = if subscriber.is(Flags::STARTED) {
-                self.poll_reply(key.0, &[])
-            } else {
-                // Its channel did not come in time, and there is no position to tell.
-                Reply::Problem(Problem::ShuttingDown, self.callback(key.0))
-            };
-            self.conclude(key.0, now_ms, reply, sink);
-        }
+        let reply = match subscriber.kind {
+            Kind::Stream(_) => return,
+            Kind::IcometPoll => self.icomet_reply(key.0, Happening::Noop),
+            _ if subscriber.is(Flags::STARTED) => self.poll_reply(key.0, &[]),
+            // Its channel did not come in time, and there is no position to tell.
+            _ => Reply::Problem(Problem::ShuttingDown, self.callback(key.0)),
+        };
+        self.conclude(key.0, now_ms, reply, sink);
     }
 
     /// The server goes down: a stream is told when to come back, a poll is answered without a message.
     pub(crate) fn dismiss(&mut self, key: SubscriberKey, retry_ms: u64, now_ms: u64, sink: &mut impl Sink) {
         let subscriber = &self.subscribers[key.0 as usize];
         let peer = subscriber.peer;
-        let Some(framing) = subscriber.kind.framing() else { return self.time_out(key, now_ms, sink) };
+        let Some(voice) = subscriber.kind.voice() else { return self.time_out(key, now_ms, sink) };
         if !subscriber.is(Flags::STARTED) {
-            sink.open(peer);
+            sink.open(peer, voice);
         }
-        let mut bye = Vec::new();
-        sse::write_bye(framing, retry_ms, &mut bye);
-        sink.stream(peer, &[Bytes::from(bye)]);
+        // icomet's clients know no such word: they see the end.
+        if voice.tongue == Tongue::Native {
+            let mut bye = Vec::new();
+            let item = native::bye(retry_ms);
+            let saying = Saying { retry_ms: Some(retry_ms), kind: Some("bye"), item: &item, ..Saying::default() };
+            voice.say(&saying, &mut bye);
+            sink.stream(peer, &[Bytes::from(bye)]);
+        }
         self.unsubscribe(key, now_ms);
         sink.end(peer);
     }
 
     /// Whether a subscriber is a stream, which needs heartbeats, or a poll, which ends.
     pub(crate) fn is_stream(&self, key: SubscriberKey) -> bool {
-        self.subscribers[key.0 as usize].kind.framing().is_some()
+        self.subscribers[key.0 as usize].kind.voice().is_some()
     }
 
     /// Takes an event of the broker.
@@ -262,8 +309,15 @@ impl Hub {
             // One that waits for the answer to `Attach` is a later channel of that name than the one that was closed.
             Event::Closed { channel } if self.is_attaching(&channel) => {}
             Event::Closed { channel } => self.end_channel(&channel, None, now_ms, sink),
-            Event::Accepted { .. } | Event::Refused { .. } | Event::Deleted { .. } => {
-                debug_assert!(false, "answers to publishers do not come here");
+            Event::Cleared { channel, first } => self.cleared(&channel, first, now_ms, sink),
+            Event::Accepted { .. }
+            | Event::Refused { .. }
+            | Event::Ended { .. }
+            | Event::Signed { .. }
+            | Event::Admitted { .. }
+            | Event::Inspected { .. }
+            | Event::Use { .. } => {
+                debug_assert!(false, "answers to who asked do not come here");
             }
         }
     }
@@ -274,11 +328,29 @@ impl Hub {
             self.deliver_channel(key, now_ms, sink);
         }
         for key in std::mem::take(&mut self.dirty_many) {
-            self.subscribers[key as usize].clear(Flags::DIRTY);
-            if self.subscribers[key as usize].kind.framing().is_some() {
-                self.feed_stream(key, sink);
-            } else if self.has_news(key) {
-                self.answer_poll(key, now_ms, &[], sink);
+            self.deliver_many(key, now_ms, sink);
+        }
+        self.tell_counts();
+    }
+
+    /// Gives a subscriber of several channels what is new in them.
+    fn deliver_many(&mut self, key: u32, now_ms: u64, sink: &mut impl Sink) {
+        self.subscribers[key as usize].clear(Flags::DIRTY);
+        if self.subscribers[key as usize].kind.voice().is_some() {
+            self.feed_stream(key, sink);
+        } else if self.has_news(key) {
+            self.answer_poll(key, now_ms, &[], sink);
+        }
+    }
+
+    /// Tells the channels' homes how many subscribers there are here now.
+    fn tell_counts(&mut self) {
+        for key in std::mem::take(&mut self.recount) {
+            let Some(channel) = self.channels.get_mut(key as usize) else { continue };
+            let subscribers = channel.subscribers.len() as u32;
+            if std::mem::take(&mut channel.recounting) && channel.told != subscribers {
+                channel.told = subscribers;
+                self.commands.push(Command::Count { channel: channel.name.clone(), subscribers });
             }
         }
     }
@@ -392,6 +464,19 @@ impl Hub {
         }
     }
 
+    /// Forgets a channel's messages up to a number, when those who keep up have got them.
+    fn cleared(&mut self, name: &ChannelName, first: u64, now_ms: u64, sink: &mut impl Sink) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        if !self.channels[key as usize].is_attached() {
+            return;
+        }
+        self.deliver_channel(key, now_ms, sink);
+        for many in std::mem::take(&mut self.dirty_many) {
+            self.deliver_many(many, now_ms, sink);
+        }
+        self.channels[key as usize].log.drop_before(first);
+    }
+
     /// Ends everyone who reads the channel, and the channel.
     fn end_channel(&mut self, name: &ChannelName, problem: Option<Problem>, now_ms: u64, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
@@ -409,6 +494,7 @@ impl Hub {
             let Some((channel, place)) = self.subscribers[key as usize].place(index) else { break };
             let channel_state = &mut self.channels[channel as usize];
             channel_state.left_ms = now_ms;
+            channel_state.mark_for_recount(channel, &mut self.recount);
             let members = &mut channel_state.subscribers;
             debug_assert_eq!(members[place as usize], key);
             members.swap_remove(place as usize);
@@ -434,6 +520,14 @@ impl Hub {
         }
     }
 
+    fn channel_of(&self, part: &Part) -> &Channel {
+        &self.channels[part.channel as usize]
+    }
+
+    fn channel_named(&self, name: &ChannelName) -> Option<&Channel> {
+        self.names.get(name).map(|key| &self.channels[*key as usize])
+    }
+
     fn callback(&self, key: u32) -> Option<Box<str>> {
         self.subscribers[key as usize].extra.as_ref().and_then(|extra| extra.callback.clone())
     }
@@ -442,6 +536,8 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::framing::Framing;
+    use crate::wire::voice::Transport;
 
     /// Counts what is said to subscribers.
     #[derive(Default)]
@@ -451,7 +547,7 @@ mod tests {
     }
 
     impl Sink for Ears {
-        fn open(&mut self, _: ConnectionId) {
+        fn open(&mut self, _: ConnectionId, _: Voice) {
             self.opened += 1;
         }
 
@@ -477,6 +573,7 @@ mod tests {
             batch_bytes_max: 1_000,
             linger_ms: 1_000,
             heartbeat_ms: 1_000,
+            noop_ms: 1_000,
         })
     }
 
@@ -484,13 +581,17 @@ mod tests {
     fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
         let (mut hub, mut ears) = (hub(), Ears::default());
         let channel = ChannelName::new("news").expect("a name");
-        let style = Style::Stream(sse::Framing::Chunked);
+        let voice = Voice { tongue: Tongue::Native, transport: Transport::EventStream, framing: Framing::Chunked };
+        let style = Style::Stream { voice, listener: Box::default() };
         let subscription =
             Subscription { channels: vec![(channel.clone(), Start::Latest)], style, answer_at_once: false };
         hub.subscribe(ConnectionId::default(), subscription, 0, &mut ears).expect("room");
         assert!(matches!(hub.commands[..], [Command::Attach { .. }]));
+        hub.flush(0, &mut ears);
+        assert!(matches!(hub.commands[..], [_, Command::Count { subscribers: 1, .. }]));
         // Both were on their way when this loop let go of the channel and entered it again.
-        let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time_ms: 0 });
+        let message =
+            Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time_ms: 0, is_broadcast: false });
         let entries = vec![message];
         hub.event(Event::Appended { channel: channel.clone(), first: 7, entries, signs: Vec::new() }, 0, &mut ears);
         hub.event(Event::Closed { channel: channel.clone() }, 0, &mut ears);

@@ -8,8 +8,7 @@ use sealed::ConnectionId;
 use crate::broker::Claim;
 use crate::message::ChannelName;
 use crate::position::Spot;
-use crate::wire::Form;
-use crate::wire::sse::Framing;
+use crate::wire::voice::Voice;
 
 /// What a client asked for.
 #[derive(Debug)]
@@ -22,28 +21,29 @@ pub(crate) struct Subscription {
 }
 
 /// How a client wants to be told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Style {
-    /// Server-Sent Events.
-    Stream(Framing),
+    /// A stream of the native API. A page in a frame tells the pages of one origin, which is in `listener`.
+    Stream { voice: Voice, listener: Box<str> },
     /// One reply of the native API, as JSON or as a call.
     Poll { callback: Option<Box<str>> },
     /// One reply of the classic API, to one who waits under a name.
     Classic { callback: Box<str>, name: Arc<str> },
+    /// A stream of icomet's. `noop` is the number of its first sign of life.
+    IcometStream { voice: Voice, noop: i32 },
+    /// One reply of icomet's.
+    IcometPoll { callback: Option<Box<str>>, noop: i32 },
 }
 
 impl Style {
     /// Whether it goes on after the first message.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Stream(_))
+        matches!(self, Self::Stream { .. } | Self::IcometStream { .. })
     }
 
-    /// The callback that a native reply is wrapped in.
-    pub(crate) fn callback(&self) -> Option<Box<str>> {
-        match self {
-            Self::Poll { callback } => callback.clone(),
-            Self::Stream(_) | Self::Classic { .. } => None,
-        }
+    /// Whether silence is broken as icomet does it.
+    pub(crate) fn is_icomet(&self) -> bool {
+        matches!(self, Self::IcometStream { .. } | Self::IcometPoll { .. })
     }
 }
 
@@ -58,6 +58,8 @@ pub(crate) enum Start {
     After(Spot),
     /// With that number, whatever epoch it is from: the classic API knows none.
     Number(u64),
+    /// With that number of icomet's.
+    Seq(i32),
 }
 
 /// A subscriber. Of one channel, all it needs is here; what only few need is in a box.
@@ -71,6 +73,8 @@ pub(super) struct Subscriber {
     /// Where it is in the channel's list.
     place: u32,
     pub(super) extra: Option<Box<Extra>>,
+    /// How many signs of life it was sent, where they are counted.
+    pub(super) beats: i32,
     pub(super) kind: Kind,
     flags: Flags,
 }
@@ -84,6 +88,7 @@ const MANY: u32 = u32::MAX;
 pub(super) struct Extra {
     pub(super) parts: Vec<Part>,
     pub(super) answer_at_once: bool,
+    /// The function that a poll's reply calls, or the origin that a page in a frame tells.
     pub(super) callback: Option<Box<str>>,
     pub(super) name: Option<Arc<str>>,
     pub(super) claim: Option<Claim>,
@@ -104,61 +109,63 @@ pub(super) struct Part {
 /// How a subscriber is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    ChunkedStream,
-    PlainStream,
+    Stream(Voice),
     Poll,
     Classic,
+    IcometPoll,
 }
 
 impl Kind {
-    /// How its events are framed, if it is a stream.
-    pub(super) fn framing(self) -> Option<Framing> {
+    /// How it speaks, if it is a stream.
+    pub(super) fn voice(self) -> Option<Voice> {
         match self {
-            Self::ChunkedStream => Some(Framing::Chunked),
-            Self::PlainStream => Some(Framing::Plain),
-            Self::Poll | Self::Classic => None,
+            Self::Stream(voice) => Some(voice),
+            Self::Poll | Self::Classic | Self::IcometPoll => None,
         }
     }
 
-    /// The form of its messages, where it has one channel.
-    pub(super) fn form(self) -> Form {
-        match self {
-            Self::ChunkedStream => Form::SseChunk,
-            Self::PlainStream => Form::SsePlain,
-            Self::Poll => Form::NativeItem,
-            Self::Classic => Form::ClassicItem,
-        }
+    /// Whether it is a poll of an API whose polls have one channel and words of their own.
+    pub(super) fn is_poll_of_one(self) -> bool {
+        matches!(self, Self::Classic | Self::IcometPoll)
     }
 }
 
 impl Extra {
-    /// Takes over what a style brings with it.
-    pub(super) fn set_style(&mut self, style: Style) -> (Kind, Option<Arc<str>>) {
+    /// Takes over what a style brings with it. Returns the kind, the number of its first sign of life, and the name that
+    /// it waits under.
+    pub(super) fn set_style(&mut self, style: Style) -> (Kind, i32, Option<Arc<str>>) {
         match style {
-            Style::Stream(Framing::Chunked) => (Kind::ChunkedStream, None),
-            Style::Stream(Framing::Plain) => (Kind::PlainStream, None),
+            Style::Stream { voice, listener } => {
+                self.callback = Some(listener).filter(|listener| !listener.is_empty());
+                (Kind::Stream(voice), 0, None)
+            }
             Style::Poll { callback } => {
                 self.callback = callback;
-                (Kind::Poll, None)
+                (Kind::Poll, 0, None)
             }
             Style::Classic { callback, name } => {
                 self.callback = Some(callback);
                 self.name = Some(name.clone());
-                (Kind::Classic, Some(name))
+                (Kind::Classic, 0, Some(name))
+            }
+            Style::IcometStream { voice, noop } => (Kind::Stream(voice), noop, None),
+            Style::IcometPoll { callback, noop } => {
+                self.callback = callback;
+                (Kind::IcometPoll, noop, None)
             }
         }
     }
 }
 
 impl Subscriber {
-    pub(super) fn new(peer: ConnectionId, kind: Kind, extra: Extra) -> Self {
-        Self { peer, cursor: 0, channel: MANY, place: 0, extra: Some(Box::new(extra)), kind, flags: Flags(0) }
+    pub(super) fn new(peer: ConnectionId, kind: Kind, beats: i32, extra: Extra) -> Self {
+        Self { peer, cursor: 0, channel: MANY, place: 0, extra: Some(Box::new(extra)), beats, kind, flags: Flags(0) }
     }
 
     /// Drops the box where nothing in it is needed any more: one channel, and a stream.
     pub(super) fn slim(&mut self) {
         let Some(extra) = &mut self.extra else { return };
-        if let ([part], true) = (extra.parts.as_slice(), self.kind.framing().is_some()) {
+        if let ([part], true) = (extra.parts.as_slice(), self.kind.voice().is_some()) {
             (self.channel, self.place, self.cursor) = (part.channel, part.place, part.cursor);
             self.extra = None;
         }
@@ -166,6 +173,10 @@ impl Subscriber {
 
     pub(super) fn parts(&mut self) -> &mut [Part] {
         self.extra.as_mut().map_or(&mut [], |extra| &mut extra.parts)
+    }
+
+    pub(super) fn parts_ref(&self) -> &[Part] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.parts)
     }
 
     /// Its one channel, if it has one and has started.

@@ -5,13 +5,17 @@
 
 pub(crate) mod callback;
 pub(crate) mod classic;
+pub(crate) mod framing;
+pub(crate) mod icomet;
 pub(crate) mod json;
 pub(crate) mod native;
 pub(crate) mod problem;
 pub(crate) mod request;
 pub(crate) mod sse;
+pub(crate) mod voice;
 
 use bytes::Bytes;
+use voice::Voice;
 
 use crate::message::{ChannelName, Message};
 use crate::position::Spot;
@@ -21,12 +25,12 @@ use crate::position::Spot;
 pub(crate) enum Form {
     /// A JSON object of the native API, alone.
     NativeItem,
-    /// An event of a stream that carries one channel, in an HTTP chunk.
-    SseChunk,
-    /// The same without the chunk, for HTTP/1.0.
-    SsePlain,
+    /// What a stream that carries one channel says.
+    Said(Voice),
     /// An item of the classic API, escaped for its string literal.
     ClassicItem,
+    /// An event of icomet's, alone.
+    IcometEvent,
 }
 
 /// Renders a message of a channel. `spot` is the one right after it.
@@ -34,13 +38,9 @@ pub(crate) fn render(form: Form, channel: &ChannelName, spot: Spot, message: &Me
     let mut out = Vec::with_capacity(message.payload.len() + 160);
     match form {
         Form::NativeItem => native::write_message(channel, spot, message, &mut out),
-        Form::SseChunk | Form::SsePlain => {
-            let mut item = Vec::with_capacity(message.payload.len() + 160);
-            native::write_message(channel, spot, message, &mut item);
-            let framing = if form == Form::SseChunk { sse::Framing::Chunked } else { sse::Framing::Plain };
-            sse::write_event(framing, None, [spot], &item, &mut out);
-        }
+        Form::Said(voice) => voice.write_message(channel, spot, message, &mut out),
         Form::ClassicItem => classic::write_message(channel, spot.next - 1, message, &mut out),
+        Form::IcometEvent => icomet::write_message(channel, spot.next - 1, message, &mut out),
     }
     // Kept for as long as the message is: no room to spare.
     out.shrink_to_fit();

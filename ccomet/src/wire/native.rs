@@ -47,6 +47,22 @@ pub(crate) fn write_close(channel: &ChannelName, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// An item that says how often a stream shows that it lives.
+pub(crate) fn hello(heartbeat_ms: u64) -> Vec<u8> {
+    let mut out = br#"{"type":"hello","heartbeat_ms":"#.to_vec();
+    json::write_number(heartbeat_ms, &mut out);
+    out.push(b'}');
+    out
+}
+
+/// An item that says when to come back to a server that goes down.
+pub(crate) fn bye(retry_ms: u64) -> Vec<u8> {
+    let mut out = br#"{"type":"bye","retry_ms":"#.to_vec();
+    json::write_number(retry_ms, &mut out);
+    out.push(b'}');
+    out
+}
+
 /// The reply of a long poll: the position after its items, and the items, ready made.
 pub(crate) fn write_reply<'a>(
     spots: impl IntoIterator<Item = Spot>,
@@ -103,7 +119,12 @@ mod tests {
     }
 
     fn item(payload: &'static [u8], sender: Option<&str>) -> serde_json::Value {
-        let message = Message { payload: Bytes::from_static(payload), sender: sender.map(Into::into), time_ms: 17 };
+        let message = Message {
+            payload: Bytes::from_static(payload),
+            sender: sender.map(Into::into),
+            time_ms: 17,
+            is_broadcast: false,
+        };
         let mut out = Vec::new();
         write_message(&ChannelName::new("a\"b").expect("a name"), spot(1), &message, &mut out);
         serde_json::from_slice(&out).expect("JSON")

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use sealed_http::{Method, Query, Request, RequestHead, decode_segment};
 
 use super::callback::is_callback;
+use super::framing::Framing;
+use super::icomet::request as icomet;
 use super::problem::Problem;
-use super::sse::Framing;
-use crate::config::{Limits, Times};
+use super::voice::{Tongue, Transport, Voice};
+use crate::config::{Config, Front, Limits, Times, is_origin};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
 use crate::position::parse_position;
@@ -56,14 +58,41 @@ pub(crate) enum Call {
     },
     /// HEAD of a channel.
     Nothing,
+    /// What a client of icomet's wants.
+    Icomet(icomet::Call),
 }
 
 /// How a publisher is answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum ReplyTo {
     Native { channel: ChannelName, callback: Option<Box<str>> },
     Classic { callback: Box<str> },
     Delete,
+    Icomet(IcometReply),
+}
+
+/// How a client of icomet's is answered.
+#[derive(Debug)]
+pub(crate) enum IcometReply {
+    Published {
+        callback: Option<Box<str>>,
+    },
+    Ended {
+        channel: ChannelName,
+    },
+    Signed {
+        channel: ChannelName,
+        expires_s: u32,
+        callback: Option<Box<str>>,
+    },
+    Info {
+        channel: ChannelName,
+    },
+    Check {
+        channel: ChannelName,
+    },
+    /// With messages, if its token is right.
+    Subscribe(Box<Subscription>),
 }
 
 /// Why a request is not a call, and how that is to be said.
@@ -71,6 +100,7 @@ pub(crate) enum ReplyTo {
 pub(crate) enum Refused {
     Native { problem: Problem, callback: Option<Box<str>>, allow: &'static str },
     Classic { callback: Option<Box<str>> },
+    Icomet(icomet::Refused),
 }
 
 impl Refused {
@@ -89,11 +119,14 @@ const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 const CLASSIC_METHODS: &str = "GET, OPTIONS";
 
 /// Reads a request.
-pub(crate) fn read(door: Door, request: &Request<'_>, limits: &Limits, times: &Times) -> Result<Call, Refused> {
-    let head = &request.head;
+pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, Refused> {
+    let (head, limits, times) = (&request.head, &config.limits, &config.times);
     let path = head.path();
+    if let Some(read) = icomet::read(door, head, limits.message_bytes_max) {
+        return read.map(Call::Icomet).map_err(Refused::Icomet);
+    }
     if let Some(names) = path.strip_prefix("/channels/") {
-        return Native { door, head, body: request.body, limits, times }.read(names);
+        return Native { door, head, body: request.body, front: &config.front, limits, times }.read(names);
     }
     if door == Door::Front && matches!(path, "/sign" | "/publish" | "/subscribe") {
         return match head.method() {
@@ -114,6 +147,7 @@ struct Native<'a> {
     door: Door,
     head: &'a RequestHead<'a>,
     body: &'a [u8],
+    front: &'a Front,
     limits: &'a Limits,
     times: &'a Times,
 }
@@ -173,14 +207,15 @@ impl Native<'_> {
 
     fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
         let channels = channels(names, self.limits)?;
-        let streams = callback.is_none() && accepts_events(self.head);
+        let transport = if callback.is_some() { None } else { self.transport(query)? };
+        let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { Box::default() };
         let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter)? {
             None => self.times.poll_wait_s,
             // A longer wait than the server grants is cut, not refused: the reply is the same, only sooner.
             Some(text) => parse_number(&text).ok_or(Problem::BadParameter)?.min(self.times.poll_wait_max_s),
         };
         let after = query.get("after").map_err(|_| Problem::BadPosition)?;
-        let last_id = if streams { self.head.header("last-event-id") } else { None };
+        let last_id = if transport == Some(Transport::EventStream) { self.head.header("last-event-id") } else { None };
         let starts = match (last_id, after.as_deref()) {
             (Some(id), _) if !id.is_empty() => {
                 let id = std::str::from_utf8(id).map_err(|_| Problem::BadPosition)?;
@@ -190,14 +225,40 @@ impl Native<'_> {
             (_, Some("oldest")) => vec![Start::Oldest; channels.len()],
             (_, Some(position)) => starts_after(position, channels.len())?,
         };
-        let style = match (streams, self.head.version_minor()) {
-            (false, _) => Style::Poll { callback },
-            (true, 0) => Style::Stream(Framing::Plain),
-            (true, _) => Style::Stream(Framing::Chunked),
+        let style = match transport {
+            None => Style::Poll { callback },
+            Some(transport) => {
+                let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
+                let voice = Voice { tongue: Tongue::Native, transport, framing };
+                Style::Stream { voice, listener }
+            }
         };
         let channels = channels.into_iter().zip(starts).collect();
         let subscription = Subscription { channels, style, answer_at_once: wait_s == 0 };
         Ok(Call::Subscribe { subscription, wait_s })
+    }
+}
+
+impl Native<'_> {
+    /// What is to carry the answer: a stream, or, where it is none, one reply.
+    fn transport(&self, query: Query<'_>) -> Result<Option<Transport>, Problem> {
+        match query.get("transport").map_err(|_| Problem::BadParameter)?.as_deref() {
+            Some("poll") => Ok(None),
+            Some("sse") => Ok(Some(Transport::EventStream)),
+            Some("lines") => Ok(Some(Transport::Lines)),
+            Some("iframe") => Ok(Some(Transport::Iframe)),
+            Some(_) => Err(Problem::BadParameter),
+            None if accepts(self.head, b"text/event-stream") => Ok(Some(Transport::EventStream)),
+            None if accepts(self.head, b"application/x-ndjson") => Ok(Some(Transport::Lines)),
+            None => Ok(None),
+        }
+    }
+
+    /// The origin of the page that has this in a frame: one that may read replies. Empty: this server's own.
+    fn listener(&self, query: Query<'_>) -> Result<Box<str>, Problem> {
+        let origin = query.get("origin").map_err(|_| Problem::BadParameter)?.unwrap_or_default();
+        let allowed = origin.is_empty() || is_origin(&origin) && self.front.allows_origin(&origin);
+        if allowed { Ok(origin.into()) } else { Err(Problem::BadOrigin) }
     }
 }
 
@@ -229,12 +290,12 @@ fn one_channel(names: &str) -> Result<ChannelName, Problem> {
     name.and_then(|name| ChannelName::new(&name).ok()).ok_or(Problem::BadChannel)
 }
 
-/// Whether `Accept` names event streams. Weights are not looked at: who names them wants them.
-fn accepts_events(head: &RequestHead<'_>) -> bool {
+/// Whether `Accept` names a kind of stream. Weights are not looked at: who names one wants it.
+fn accepts(head: &RequestHead<'_>, wanted: &[u8]) -> bool {
     head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("accept")).any(|(_, value)| {
         value.split(|byte| *byte == b',').any(|range| {
             let kind = range.split(|byte| *byte == b';').next().unwrap_or_default();
-            kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+            kind.trim_ascii().eq_ignore_ascii_case(wanted)
         })
     })
 }

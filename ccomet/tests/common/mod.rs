@@ -227,6 +227,11 @@ impl Client {
         });
         let mut body = vec![0; length.unwrap_or(0)];
         self.stream.read_exact(&mut body).expect("a body");
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+            while let Some(chunk) = self.chunk() {
+                body.extend_from_slice(chunk.as_bytes());
+            }
+        }
         Reply { status, head, body }
     }
 
@@ -277,7 +282,8 @@ impl Client {
         self.stream.read_exact(bytes).expect("bytes");
     }
 
-    fn chunk(&mut self) -> Option<String> {
+    /// Reads a chunk; `None` where the body ends.
+    pub fn chunk(&mut self) -> Option<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line).expect("a chunk") == 0 {
             return None;

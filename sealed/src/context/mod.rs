@@ -127,6 +127,11 @@ impl<S: Service> Context<S> {
         split_mix(&mut self.random)
     }
 
+    /// 128 random bits of the operating system's, good for secrets. `None` where it has none to give.
+    pub fn secret(&self) -> Option<[u8; 16]> {
+        self.network.secret()
+    }
+
     /// The loop's limits.
     pub fn config(&self) -> &Config {
         &self.config

@@ -63,6 +63,17 @@ impl Network {
         }
     }
 
+    /// 128 random bits that nobody can guess, if there are any to be had.
+    pub(crate) fn secret(&self) -> Option<[u8; 16]> {
+        match self {
+            Self::System => system::secret(),
+            #[cfg(feature = "sim")]
+            Self::Simulated(handle) => {
+                Some((u128::from(handle.entropy()) << 64 | u128::from(handle.entropy())).to_be_bytes())
+            }
+        }
+    }
+
     /// Starts to connect; the outcome shows when the socket becomes writable.
     pub(crate) fn connect(&self, address: &Address, options: &SocketOptions) -> io::Result<Stream> {
         match self {

@@ -18,6 +18,12 @@ pub(crate) fn entropy() -> u64 {
     })
 }
 
+/// 128 random bits from the operating system, or none: what is to be secret has no second best.
+pub(crate) fn secret() -> Option<[u8; 16]> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).is_ok().then_some(bits)
+}
+
 /// Keeps this thread on one of the processors that it may use: the first for 0, and so on round.
 #[cfg(all(feature = "pin", target_os = "linux"))]
 pub(crate) fn pin_to_processor(index: usize) -> std::io::Result<()> {

@@ -1,0 +1,202 @@
+//! Clients of icomet's: what they want is done by the same hub and broker.
+
+use bytes::Bytes;
+use sealed::ConnectionId;
+use sealed_http::{Http, Response};
+
+use super::{App, Doing, now, unix_ms};
+use crate::broker::{Broker, ChannelInfo, Command, Token};
+use crate::config::IcometAuth;
+use crate::message::{ChannelName, Message};
+use crate::tally;
+use crate::wire::icomet::{self, request};
+use crate::wire::problem::Problem;
+use crate::wire::request::{IcometReply, ReplyTo};
+use crate::wire::voice::Voice;
+
+/// What a watcher may leave untaken before it is given up, in bytes.
+const WATCHER_BYTES_MAX: usize = 1 << 20;
+
+const JSON: &str = "application/json; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+impl App {
+    pub(super) fn icomet(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: request::Call) {
+        match call {
+            request::Call::Subscribe { subscription, token } => {
+                if self.config.icomet.auth == IcometAuth::None {
+                    return self.subscribe(http, id, subscription, self.config.icomet.polling_timeout_s);
+                }
+                let Some((channel, _)) = subscription.channels.first().cloned() else { return };
+                let reply = IcometReply::Subscribe(Box::new(subscription));
+                let ticket = self.ask(http, id, ReplyTo::Icomet(reply));
+                self.broker.command(now(http), Command::Admit { channel, token, ticket });
+            }
+            request::Call::Ping { callback } => {
+                let timeout_s = self.config.icomet.polling_timeout_s;
+                let event = format!(r#"{{"type":"ping","sub_timeout":{timeout_s}}}"#);
+                http.respond(id, &answer(SCRIPT, icomet::reply(Some(&callback), event.as_bytes())));
+            }
+            request::Call::Publish { channel, payload, callback } => {
+                let message = Message { payload, sender: None, time_ms: unix_ms(http), is_broadcast: false };
+                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Published { callback }));
+                self.broker.command(now(http), Command::Publish { channel, message, ticket });
+            }
+            request::Call::Broadcast { payload } => {
+                let message = Message { payload, sender: None, time_ms: unix_ms(http), is_broadcast: true };
+                self.broker.command(now(http), Command::Broadcast { message });
+                http.respond(id, &answer(TEXT, "ok"));
+            }
+            request::Call::Sign { channel, expires_s, callback } => {
+                let timeout_s = u32::try_from(self.config.icomet.channel_timeout_s).unwrap_or(u32::MAX);
+                let expires_s = expires_s.unwrap_or(timeout_s);
+                let Some(bits) = http.secret() else {
+                    tracing::error!("the system has no random bits for a token");
+                    return http.respond(id, &Response::new(503).header("Content-Type", TEXT).body("no random bits"));
+                };
+                let token = Token::new(bits);
+                let reply = IcometReply::Signed { channel: channel.clone(), expires_s, callback };
+                let ticket = self.ask(http, id, ReplyTo::Icomet(reply));
+                let hold_ms = u64::from(expires_s) * 1_000;
+                self.broker.command(now(http), Command::SignFor { channel, hold_ms, token, ticket });
+            }
+            request::Call::Close { channel } => {
+                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() }));
+                self.broker.command(now(http), Command::Delete { channel, ticket });
+            }
+            request::Call::Clear { channel } => {
+                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() }));
+                self.broker.command(now(http), Command::Clear { channel, ticket });
+            }
+            request::Call::Info { channel: None } => {
+                let (channels, subscribers) = tally::sum(&self.tallies);
+                http.respond(id, &answer(TEXT, icomet::server_info(channels, subscribers)));
+            }
+            request::Call::Info { channel: Some(channel) } => {
+                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Info { channel: channel.clone() }));
+                self.broker.command(now(http), Command::Inspect { channel, ticket });
+            }
+            request::Call::Check { channel } => {
+                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Check { channel: channel.clone() }));
+                self.broker.command(now(http), Command::Inspect { channel, ticket });
+            }
+            request::Call::Watch => self.watch(http, id),
+        }
+    }
+
+    /// Answers what could not be read.
+    pub(super) fn icomet_refused(http: &mut Http<'_, Self>, id: ConnectionId, refused: request::Refused) {
+        let (status, text) = match refused {
+            request::Refused::Method(allow) => {
+                return http.respond(id, &Response::new(405).header("Allow", allow).header("Content-Type", TEXT));
+            }
+            request::Refused::BadName => (400, "cname is missing or no channel's name"),
+            request::Refused::BadCallback => (400, "cb is not a JavaScript identifier"),
+            request::Refused::TooLarge => (413, "content is too long"),
+        };
+        let response = Response::new(status).header("Content-Type", TEXT).header("X-Content-Type-Options", "nosniff");
+        http.respond(id, &response.body(text));
+    }
+
+    /// Tells one who asked what the broker did.
+    pub(super) fn icomet_settled(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        reply: IcometReply,
+        outcome: Result<Outcome, Problem>,
+    ) {
+        let response = match (reply, outcome) {
+            (IcometReply::Published { callback }, Ok(_)) => {
+                answer(SCRIPT, icomet::admin_reply(callback.as_deref(), br#"{"type":"ok"}"#))
+            }
+            (IcometReply::Ended { .. }, Ok(Outcome::Ended(Some(next)))) => {
+                answer(HTML, format!("ok {}", icomet::seq_of(next)))
+            }
+            (IcometReply::Ended { channel }, Ok(_)) => {
+                let text = format!("channel[{channel}] not connected");
+                let response = Response::new(404).header("Content-Type", TEXT);
+                response.header("X-Content-Type-Options", "nosniff").body(text)
+            }
+            (IcometReply::Signed { channel, expires_s, callback }, Ok(Outcome::Signed(first, token))) => {
+                let sub_timeout_s = self.config.icomet.polling_timeout_s;
+                let json = icomet::signed(&channel, first, &token, expires_s, sub_timeout_s);
+                answer(SCRIPT, icomet::admin_reply(callback.as_deref(), &json))
+            }
+            (IcometReply::Info { channel }, Ok(Outcome::Inspected(info))) => {
+                answer(JSON, icomet::channel_info(&channel, info))
+            }
+            (IcometReply::Check { channel }, Ok(Outcome::Inspected(info))) => {
+                answer(JSON, icomet::check(&channel, info))
+            }
+            (IcometReply::Subscribe(subscription), Ok(Outcome::Admitted(true))) => {
+                return self.subscribe(http, id, *subscription, self.config.icomet.polling_timeout_s);
+            }
+            (IcometReply::Subscribe(subscription), Ok(_)) => {
+                return self.refuse(http, id, *subscription, Problem::WrongToken);
+            }
+            // Too many channels, to a back end.
+            (_, Err(_)) => Response::new(429).header("Content-Type", TEXT).body("Too many channels"),
+            (_, Ok(_)) => Response::new(500),
+        };
+        http.respond(id, &response);
+    }
+
+    /// Starts to tell one of the channels in use.
+    fn watch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        http.start_stream(id, &head(None));
+        if let Some(client) = http.state_mut(id) {
+            client.doing = Doing::Watching;
+        }
+        self.watchers.push(id);
+        // Asked for each, so that each is told at once of what is in use already.
+        self.broker.command(now(http), Command::Watch { wanted: true });
+    }
+
+    pub(super) fn unwatch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        self.watchers.retain(|held| *held != id);
+        if self.watchers.is_empty() {
+            self.broker.command(now(http), Command::Watch { wanted: false });
+        }
+    }
+
+    pub(super) fn tell_watchers(&mut self, http: &mut Http<'_, Self>, channel: &ChannelName, in_use: bool) {
+        let line = icomet::presence(channel, in_use);
+        for id in &self.watchers {
+            if http.queued(*id) > WATCHER_BYTES_MAX {
+                tracing::warn!(?id, "a watcher takes too little, and is given up");
+                http.abort(*id);
+            } else {
+                http.write(*id, &line);
+            }
+        }
+    }
+}
+
+/// What the broker did for one who asked with icomet's API.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Published,
+    Ended(Option<u64>),
+    Signed(u64, Token),
+    Admitted(bool),
+    Inspected(Option<ChannelInfo>),
+}
+
+/// The head of what a subscriber gets.
+pub(super) fn head(voice: Option<Voice>) -> Response {
+    let response = Response::new(200)
+        .header("Content-Type", voice.map_or(JSON, Voice::content_type))
+        .header("Expires", "0")
+        .header("Cache-Control", "no-cache")
+        .header("X-Accel-Buffering", "no")
+        .saying_keep_alive();
+    let is_sse = voice.is_some_and(|voice| voice.content_type().starts_with("text/event-stream"));
+    if is_sse { response.header("Access-Control-Allow-Origin", "*") } else { response }
+}
+
+fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    Response::new(200).header("Content-Type", content_type).header("Cache-Control", "no-cache").body(body)
+}

@@ -1,0 +1,35 @@
+//! What each loop holds, for any other to read: counters that one loop alone writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What one loop holds.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    channels: AtomicUsize,
+    subscribers: AtomicUsize,
+}
+
+impl Tally {
+    /// One for each of so many loops.
+    pub(crate) fn for_loops(loops: usize) -> Arc<[Self]> {
+        (0..loops).map(|_| Self::default()).collect()
+    }
+
+    /// Only by the loop whose tally it is. Channels are those that have their home there.
+    pub(crate) fn set(&self, channels: usize, subscribers: usize) {
+        for (held, now) in [(&self.channels, channels), (&self.subscribers, subscribers)] {
+            if held.load(Ordering::Relaxed) != now {
+                held.store(now, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Channels and subscribers of all loops together, as of their last ticks.
+pub(crate) fn sum(tallies: &[Tally]) -> (usize, usize) {
+    tallies.iter().fold((0, 0), |(channels, subscribers), tally| {
+        let of = |held: &AtomicUsize| held.load(Ordering::Relaxed);
+        (channels + of(&tally.channels), subscribers + of(&tally.subscribers))
+    })
+}

@@ -1,0 +1,43 @@
+//! How what is said on a stream lies in its body.
+
+use std::io::Write;
+
+/// How the events of a stream lie in its HTTP body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// In chunks, as HTTP/1.1 has it.
+    Chunked,
+    /// As they are, until the connection closes: HTTP/1.0.
+    Plain,
+}
+
+impl Framing {
+    /// Lets `write` append an event, and puts its length around it where the framing wants it.
+    pub(crate) fn around(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        if self == Self::Plain {
+            return write(out);
+        }
+        let mut event = Vec::with_capacity(256);
+        write(&mut event);
+        // A chunk without bytes would end the body.
+        if event.is_empty() {
+            return;
+        }
+        // Writing to memory does not fail.
+        let _ = write!(out, "{:x}\r\n", event.len());
+        out.append(&mut event);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// What stands before and after an event that consists of `before`, so many bytes of another piece, and `after`.
+    pub(crate) fn split(self, mut before: Vec<u8>, length: usize, after: &'static [u8]) -> (Vec<u8>, Vec<u8>) {
+        match self {
+            Self::Plain => (before, after.to_vec()),
+            Self::Chunked => {
+                let mut chunk = format!("{:x}\r\n", before.len() + length + after.len()).into_bytes();
+                chunk.append(&mut before);
+                (chunk, [after, b"\r\n"].concat())
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The API of icomet 0.2.5: events to its subscribers, and replies to its back ends.
+
+pub(crate) mod request;
+
+use super::json;
+use super::problem::Problem;
+use crate::broker::{ChannelInfo, Token};
+use crate::message::{ChannelName, Message};
+
+/// A number of icomet's: 32 bits with a sign, from 1 on, and on from the least behind the greatest.
+pub(crate) fn seq_of(number: u64) -> i32 {
+    (number as u32).wrapping_add(1).cast_signed()
+}
+
+/// The message that a client wants next who says `seq`, in a channel whose next one is `next`. `None` where it is to be
+/// told of the channel's number instead: it says 0, or what the channel has not given out.
+pub(crate) fn number_of(seq: i32, next: u64) -> Option<u64> {
+    let back = seq_of(next).wrapping_sub(seq);
+    if seq == 0 { None } else { next.checked_sub(u64::try_from(back).ok()?) }
+}
+
+/// A type of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Data,
+    Broadcast,
+    NextSeq,
+    Noop,
+    Close,
+    TokenError,
+    TooMany,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Broadcast => "broadcast",
+            Self::NextSeq => "next_seq",
+            Self::Noop => "noop",
+            Self::Close => "close",
+            Self::TokenError => "401",
+            Self::TooMany => "429",
+        }
+    }
+}
+
+/// An event, as JSON.
+pub(crate) fn event(kind: Kind, channel: &ChannelName, seq: i32, content: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + 64);
+    write_event(kind, channel, seq, content, &mut out);
+    out
+}
+
+/// The event that says that a subscription cannot be had, if there is one for that.
+pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>> {
+    let (kind, content) = match problem {
+        Problem::ChannelLimit => (Kind::TooMany, "Too many channels"),
+        Problem::SubscriberLimit => (Kind::TooMany, "Too many subscribers"),
+        Problem::WrongToken => (Kind::TokenError, "Token error"),
+        _ => return None,
+    };
+    Some(event(kind, channel, 0, content))
+}
+
+/// The event of message `number`.
+pub(crate) fn write_message(channel: &ChannelName, number: u64, message: &Message, out: &mut Vec<u8>) {
+    let kind = if message.is_broadcast { Kind::Broadcast } else { Kind::Data };
+    write_event(kind, channel, seq_of(number), &String::from_utf8_lossy(&message.payload), out);
+}
+
+fn write_event(kind: Kind, channel: &ChannelName, seq: i32, content: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"type":""#);
+    out.extend_from_slice(kind.name().as_bytes());
+    out.extend_from_slice(br#"","cname":"#);
+    json::write_string(channel.as_str(), out);
+    out.extend_from_slice(br#","seq":"#);
+    json::write(&seq, out);
+    out.extend_from_slice(br#","content":"#);
+    json::write_string(content, out);
+    out.push(b'}');
+}
+
+/// What a poll is answered with: an event and a line end, in a call where there is a callback.
+pub(crate) fn reply(callback: Option<&str>, event: &[u8]) -> Vec<u8> {
+    match callback {
+        Some(callback) => [callback.as_bytes(), b"(", event, b");\n"].concat(),
+        None => [event, b"\n"].concat(),
+    }
+}
+
+/// The same to a back end, where no line end stands behind a call.
+pub(crate) fn admin_reply(callback: Option<&str>, json: &[u8]) -> Vec<u8> {
+    match callback {
+        Some(callback) => [callback.as_bytes(), b"(", json, b");"].concat(),
+        None => [json, b"\n"].concat(),
+    }
+}
+
+/// The reply to `/sign`.
+pub(crate) fn signed(channel: &ChannelName, first: u64, token: &Token, expires_s: u32, sub_timeout_s: u64) -> Vec<u8> {
+    let mut out = br#"{"type":"sign","cname":"#.to_vec();
+    json::write_string(channel.as_str(), &mut out);
+    let rest =
+        format!(r#","seq":{},"token":"{token}","expires":{expires_s},"sub_timeout":{sub_timeout_s}}}"#, seq_of(first));
+    out.extend_from_slice(rest.as_bytes());
+    out
+}
+
+/// The reply to `/info` of the server.
+pub(crate) fn server_info(channels: usize, subscribers: usize) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(r#"{{"version": "{version}", "channels": {channels}, "subscribers": {subscribers}}}"#)
+}
+
+/// The reply to `/info` of a channel.
+pub(crate) fn channel_info(channel: &ChannelName, info: Option<ChannelInfo>) -> Vec<u8> {
+    let mut out = br#"{"cname": "#.to_vec();
+    json::write_string(channel.as_str(), &mut out);
+    out.extend_from_slice(format!(r#", "subscribers": {}}}"#, info.map_or(0, |info| info.subscribers)).as_bytes());
+    out
+}
+
+/// The reply to `/check`.
+pub(crate) fn check(channel: &ChannelName, info: Option<ChannelInfo>) -> Vec<u8> {
+    let mut out = b"{".to_vec();
+    if info.is_some_and(|info| info.in_use) {
+        json::write_string(channel.as_str(), &mut out);
+        out.extend_from_slice(b": 1");
+    }
+    out.push(b'}');
+    out
+}
+
+/// A line of `/psub`.
+pub(crate) fn presence(channel: &ChannelName, in_use: bool) -> Vec<u8> {
+    format!("{} {channel}\n", u8::from(in_use)).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_start_at_one_and_wrap() {
+        let wrap = u64::from(i32::MAX.cast_unsigned());
+        assert_eq!((seq_of(0), seq_of(1), seq_of(wrap - 1), seq_of(wrap)), (1, 2, i32::MAX, i32::MIN));
+        for next in [0, 1, 5, wrap - 2, wrap, wrap + 1, wrap * 2 + 1, wrap * 2 + 9] {
+            for back in 0..next.min(4) {
+                let seq = seq_of(next - back);
+                let found = if seq == 0 { None } else { Some(next - back) };
+                assert_eq!(number_of(seq, next), found, "{next} {back}");
+            }
+            assert_eq!(number_of(0, next), None);
+            assert_eq!(number_of(seq_of(next + 1), next), None, "ahead");
+        }
+        assert_eq!(number_of(-5, 3), None, "nothing was ever so far behind");
+    }
+
+    #[test]
+    fn events_are_escaped() {
+        let channel = ChannelName::new("a\"</script>").expect("a name");
+        let event = String::from_utf8(event(Kind::Data, &channel, 5, "</script>\u{2028}")).expect("UTF-8");
+        assert_eq!(
+            event,
+            "{\"type\":\"data\",\"cname\":\"a\\\"<\\/script>\",\"seq\":5,\"content\":\"<\\/script>\\u2028\"}"
+        );
+    }
+}

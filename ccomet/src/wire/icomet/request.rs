@@ -1,0 +1,178 @@
+//! What a client of icomet's said, or a back end.
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use sealed_http::{Method, RequestHead};
+
+use crate::broker::Token;
+use crate::hub::{Start, Style, Subscription};
+use crate::message::ChannelName;
+use crate::wire::callback::is_callback;
+use crate::wire::framing::Framing;
+use crate::wire::request::Door;
+use crate::wire::voice::{Tongue, Transport, Voice};
+
+/// What is wanted.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Subscribe { subscription: Subscription, token: Option<Token> },
+    Ping { callback: Box<str> },
+    Publish { channel: ChannelName, payload: Bytes, callback: Option<Box<str>> },
+    Broadcast { payload: Bytes },
+    Sign { channel: ChannelName, expires_s: Option<u32>, callback: Option<Box<str>> },
+    Close { channel: ChannelName },
+    Clear { channel: ChannelName },
+    Info { channel: Option<ChannelName> },
+    Check { channel: ChannelName },
+    Watch,
+}
+
+/// Why it is nothing of the kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Which methods there are.
+    Method(&'static str),
+    BadName,
+    BadCallback,
+    TooLarge,
+}
+
+/// Reads a request, if its path is one of icomet's at that door.
+pub(crate) fn read(door: Door, head: &RequestHead<'_>, message_bytes_max: usize) -> Option<Result<Call, Refused>> {
+    let path = head.path();
+    let post_too = matches!((door, path), (Door::Admin, "/push" | "/pub"));
+    let parameters = Parameters(head.query().unwrap_or(""));
+    let reader = Reader { head, parameters, message_bytes_max };
+    let read: &dyn Fn() -> Result<Call, Refused> = match (door, path) {
+        (Door::Front, "/sub" | "/poll") => &|| reader.subscribe(None),
+        (Door::Front, "/stream") => &|| reader.subscribe(Some(Transport::Lines)),
+        (Door::Front, "/sse") => &|| reader.subscribe(Some(Transport::EventStream)),
+        (Door::Front, "/iframe") => &|| reader.subscribe(Some(Transport::Iframe)),
+        (Door::Front, "/ping") => &|| reader.ping(),
+        (Door::Admin, "/push") => &|| reader.publish(|content| content),
+        (Door::Admin, "/pub") => &|| reader.publish(unquoted),
+        (Door::Admin, "/broadcast") => &|| Ok(Call::Broadcast { payload: reader.content(|content| content)? }),
+        (Door::Admin, "/sign") => &|| reader.sign(),
+        (Door::Admin, "/close") => &|| Ok(Call::Close { channel: reader.channel()? }),
+        (Door::Admin, "/clear") => &|| Ok(Call::Clear { channel: reader.channel()? }),
+        (Door::Admin, "/info") => &|| reader.info(),
+        (Door::Admin, "/check") => &|| Ok(Call::Check { channel: reader.channel()? }),
+        (Door::Admin, "/psub") => &|| Ok(Call::Watch),
+        _ => return None,
+    };
+    Some(match head.method() {
+        Method::Get => read(),
+        Method::Post if post_too => read(),
+        _ => Err(Refused::Method(if post_too { "GET, POST" } else { "GET" })),
+    })
+}
+
+struct Reader<'a> {
+    head: &'a RequestHead<'a>,
+    parameters: Parameters<'a>,
+    message_bytes_max: usize,
+}
+
+impl Reader<'_> {
+    fn subscribe(&self, transport: Option<Transport>) -> Result<Call, Refused> {
+        let channel = self.channel()?;
+        let callback = self.callback()?;
+        let number = |name: &str| self.parameters.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let noop = number("noop");
+        let style = match transport {
+            None => Style::IcometPoll { callback, noop },
+            Some(transport) => {
+                let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
+                Style::IcometStream { voice: Voice { tongue: Tongue::Icomet, transport, framing }, noop }
+            }
+        };
+        let channels = vec![(channel, Start::Seq(number("seq")))];
+        let token = self.parameters.get("token").and_then(|text| Token::parse(&text));
+        Ok(Call::Subscribe { subscription: Subscription { channels, style, answer_at_once: false }, token })
+    }
+
+    fn ping(&self) -> Result<Call, Refused> {
+        Ok(Call::Ping { callback: self.callback()?.unwrap_or_else(|| "icomet_cb".into()) })
+    }
+
+    fn publish(&self, read: fn(String) -> String) -> Result<Call, Refused> {
+        let channel = self.channel()?;
+        Ok(Call::Publish { channel, payload: self.content(read)?, callback: self.callback()? })
+    }
+
+    fn sign(&self) -> Result<Call, Refused> {
+        let expires_s =
+            self.parameters.get("expires").and_then(|text| text.parse().ok()).filter(|expires| *expires > 0);
+        Ok(Call::Sign { channel: self.channel()?, expires_s, callback: self.callback()? })
+    }
+
+    fn info(&self) -> Result<Call, Refused> {
+        let channel = match self.parameters.get("cname") {
+            Some(name) if !name.is_empty() => Some(self.channel()?),
+            _ => None,
+        };
+        Ok(Call::Info { channel })
+    }
+
+    fn channel(&self) -> Result<ChannelName, Refused> {
+        let name = self.parameters.get("cname").unwrap_or_default();
+        ChannelName::new(&name).map_err(|_| Refused::BadName)
+    }
+
+    fn callback(&self) -> Result<Option<Box<str>>, Refused> {
+        match self.parameters.get("cb").filter(|callback| !callback.is_empty()) {
+            None => Ok(None),
+            Some(callback) if is_callback(&callback) => Ok(Some(callback.into())),
+            Some(_) => Err(Refused::BadCallback),
+        }
+    }
+
+    fn content(&self, read: fn(String) -> String) -> Result<Bytes, Refused> {
+        let content = read(self.parameters.get("content").unwrap_or_default());
+        if content.len() > self.message_bytes_max { Err(Refused::TooLarge) } else { Ok(content.into()) }
+    }
+}
+
+/// A query as icomet reads it: an escape that is none is text, and so is a `%` alone, which its chat page sends.
+struct Parameters<'a>(&'a str);
+
+impl Parameters<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        let mut pairs = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let (_, value) = pairs.find(|(key, _)| *key == name)?;
+        let spaced = value.replace('+', " ");
+        Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+    }
+}
+
+/// What stands between the quotes of a JSON string. What could not stand there is the text itself.
+fn unquoted(content: String) -> String {
+    serde_json::from_str(&format!("\"{content}\"")).unwrap_or(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_json_already_is_read_as_such() {
+        for (content, text) in [
+            (r#"a\"b\n\u00e9"#, "a\"b\n\u{e9}"),
+            ("plain", "plain"),
+            ("", ""),
+            (r#"not "json""#, r#"not "json""#),
+            (r"half \", r"half \"),
+            (r#"","seq":9,"x":""#, r#"","seq":9,"x":""#),
+        ] {
+            assert_eq!(unquoted(content.to_owned()), text, "{content}");
+        }
+    }
+
+    #[test]
+    fn queries_are_read_leniently() {
+        let parameters = Parameters("cname=a%20b&content=100%+sure%2&cb&cname=c");
+        assert_eq!(parameters.get("cname").as_deref(), Some("a b"));
+        assert_eq!(parameters.get("content").as_deref(), Some("100% sure%2"));
+        assert_eq!((parameters.get("cb").as_deref(), parameters.get("token")), (Some(""), None));
+    }
+}

@@ -1,0 +1,239 @@
+//! The API of icomet, as its clients see it: byte by byte.
+
+mod common;
+
+use std::net::SocketAddr;
+
+use ccomet::{Config, IcometAuth};
+use common::{Client, Local, Reply, config};
+
+fn icomet() -> Config {
+    let mut config = config(2);
+    config.icomet.polling_timeout_s = 1;
+    config
+}
+
+fn get(address: SocketAddr, target: &str) -> Reply {
+    Client::connect(address).get(target)
+}
+
+/// The next words of a stream; none, where it has ended.
+fn said(stream: &mut Client) -> String {
+    stream.chunk().unwrap_or_default()
+}
+
+fn text(address: SocketAddr, target: &str) -> String {
+    get(address, target).text().to_owned()
+}
+
+#[test]
+fn a_poll_gets_one_event_a_reply_and_keeps_its_connection() {
+    let server = Local::start(icomet());
+    assert_eq!(text(server.admin, "/push?cname=abc&content=one"), "{\"type\":\"ok\"}\n");
+    assert_eq!(text(server.admin, "/pub?cname=abc&content=t%5Cu0077o&cb=f"), "f({\"type\":\"ok\"});");
+    let mut client = Client::connect(server.front);
+    let reply = client.get("/sub?cname=abc&seq=1&cb=cb");
+    assert_eq!(reply.text(), "cb({\"type\":\"data\",\"cname\":\"abc\",\"seq\":1,\"content\":\"one\"});\n");
+    for (name, value) in [
+        ("Expires", "0"),
+        ("Cache-Control", "no-cache"),
+        ("Connection", "keep-alive"),
+        ("Content-Type", "application/json; charset=utf-8"),
+        ("Transfer-Encoding", "chunked"),
+    ] {
+        assert_eq!(reply.header(name), Some(value), "{reply:?}");
+    }
+    let next = client.get("/poll?cname=abc&seq=2");
+    assert_eq!(next.text(), "{\"type\":\"data\",\"cname\":\"abc\",\"seq\":2,\"content\":\"two\"}\n");
+}
+
+#[test]
+fn a_poll_that_does_not_know_the_number_is_told_it() {
+    let server = Local::start(icomet());
+    text(server.admin, "/push?cname=abc&content=one");
+    let next = "{\"type\":\"next_seq\",\"cname\":\"abc\",\"seq\":2,\"content\":\"\"}\n";
+    for seq in ["", "&seq=0", "&seq=3", "&seq=-7", "&seq=x"] {
+        assert_eq!(text(server.front, &format!("/sub?cname=abc{seq}")), next, "{seq}");
+    }
+}
+
+#[test]
+fn silence_is_broken_by_a_count() {
+    let server = Local::start(icomet());
+    text(server.admin, "/push?cname=abc&content=one");
+    let noop = "{\"type\":\"noop\",\"cname\":\"abc\",\"seq\":7,\"content\":\"\"}\n";
+    assert_eq!(text(server.front, "/sub?cname=abc&seq=2&noop=7"), noop);
+    let mut stream = Client::connect(server.front);
+    stream.ask("GET", "/stream?cname=abc&seq=2&noop=7", "");
+    stream.head();
+    assert_eq!(said(&mut stream), noop);
+    assert_eq!(said(&mut stream), noop.replace('7', "8"));
+    text(server.admin, "/push?cname=abc&content=two");
+    assert!(said(&mut stream).contains("two"));
+    assert_eq!(said(&mut stream), noop.replace('7', "9"));
+}
+
+#[test]
+fn streams_say_the_same_in_their_own_ways() {
+    let server = Local::start(icomet());
+    for content in ["a", "b%3C/script%3E"] {
+        text(server.admin, &format!("/push?cname=abc&content={content}"));
+    }
+    let events = [
+        r#"{"type":"data","cname":"abc","seq":1,"content":"a"}"#,
+        r#"{"type":"data","cname":"abc","seq":2,"content":"b<\/script>"}"#,
+        r#"{"type":"close","cname":"abc","seq":3,"content":""}"#,
+    ];
+    let mut streams: Vec<(Client, &str, &str)> = Vec::new();
+    for (path, before, after) in
+        [("stream", "", "\n"), ("sse", "data: ", "\n\n"), ("iframe", "<script>parent.icomet_cb(", ");</script>\n")]
+    {
+        let mut stream = Client::connect(server.front);
+        stream.ask("GET", &format!("/{path}?cname=abc&seq=1"), "");
+        let (_, head) = stream.head();
+        let kind = match path {
+            "sse" => "text/event-stream; charset=utf-8",
+            "iframe" => "text/html; charset=utf-8",
+            _ => "application/json; charset=utf-8",
+        };
+        assert!(head.contains(&format!("Content-Type: {kind}\r\n")), "{head}");
+        assert_eq!(head.contains("Access-Control-Allow-Origin: *"), path == "sse", "{head}");
+        if path == "iframe" {
+            assert!(said(&mut stream).starts_with("<!DOCTYPE html>"));
+        }
+        streams.push((stream, before, after));
+    }
+    for (stream, before, after) in &mut streams {
+        let said_of = |event: &&str| [*before, *event, *after].concat();
+        let expected = events[..2].iter().map(said_of).collect::<Vec<_>>().concat();
+        let mut got = String::new();
+        while got.len() < expected.len() {
+            got += &said(stream);
+        }
+        assert_eq!(got, expected);
+    }
+    assert_eq!(text(server.admin, "/close?cname=abc"), "ok 3");
+    for (mut stream, before, after) in streams {
+        assert_eq!(said(&mut stream), format!("{before}{}{after}", events[2]));
+        assert_eq!(said(&mut stream), "", "the response ends");
+    }
+    let gone = get(server.admin, "/close?cname=abc");
+    assert_eq!((gone.status, gone.text()), (404, "channel[abc] not connected"));
+}
+
+#[test]
+fn a_broadcast_takes_a_number_in_every_channel() {
+    let server = Local::start(icomet());
+    for name in ["a", "b"] {
+        text(server.admin, &format!("/push?cname={name}&content=first"));
+    }
+    assert_eq!(text(server.admin, "/broadcast?content=all"), "ok");
+    for name in ["a", "b"] {
+        let event = format!("{{\"type\":\"broadcast\",\"cname\":\"{name}\",\"seq\":2,\"content\":\"all\"}}\n");
+        assert_eq!(text(server.front, &format!("/sub?cname={name}&seq=2")), event);
+    }
+}
+
+#[test]
+fn clearing_drops_history_and_keeps_the_number() {
+    let server = Local::start(icomet());
+    let mut reader = Client::connect(server.front);
+    reader.ask("GET", "/stream?cname=abc&seq=0", "");
+    reader.head();
+    assert!(said(&mut reader).contains("next_seq"));
+    for content in ["one", "two"] {
+        text(server.admin, &format!("/push?cname=abc&content={content}"));
+    }
+    assert_eq!(text(server.admin, "/clear?cname=abc"), "ok 3");
+    assert!(said(&mut reader).contains("one") && said(&mut reader).contains("two"), "it kept up");
+    text(server.admin, "/push?cname=abc&content=three");
+    assert!(said(&mut reader).contains("three"));
+    assert!(text(server.front, "/sub?cname=abc&seq=1").contains("three"), "nothing before is kept");
+    assert_eq!(get(server.admin, "/clear?cname=other").status, 404);
+}
+
+#[test]
+fn a_channel_that_was_signed_for_opens_to_its_token_alone() {
+    let mut config = icomet();
+    config.icomet.auth = IcometAuth::Token;
+    let server = Local::start(config);
+    let refused = "{\"type\":\"401\",\"cname\":\"abc\",\"seq\":0,\"content\":\"Token error\"}\n";
+    assert_eq!(text(server.front, "/sub?cname=abc&seq=0"), refused, "unsigned");
+    let sign = get(server.admin, "/sign?cname=abc&expires=60");
+    let json = sign.json();
+    let token = json["token"].as_str().expect("a token").to_owned();
+    let expected = format!(
+        "{{\"type\":\"sign\",\"cname\":\"abc\",\"seq\":1,\"token\":\"{token}\",\"expires\":60,\"sub_timeout\":1}}"
+    );
+    assert_eq!(sign.text().trim_end(), expected);
+    assert_eq!(token.len(), 32);
+    let other = get(server.admin, "/sign?cname=other").json()["token"].as_str().expect("a token").to_owned();
+    assert_ne!(token, other);
+    for wrong in ["", "&token=", &format!("&token={other}"), &format!("&token={}", &token[1..]), "&token=+"] {
+        assert_eq!(text(server.front, &format!("/sub?cname=abc&seq=0{wrong}")), refused, "{wrong}");
+    }
+    let right = text(server.front, &format!("/sub?cname=abc&seq=0&token={token}"));
+    assert_eq!(right, "{\"type\":\"next_seq\",\"cname\":\"abc\",\"seq\":1,\"content\":\"\"}\n");
+    let again = get(server.admin, "/sign?cname=abc").json();
+    assert_eq!(again["token"], token, "it stays while the channel does");
+}
+
+#[test]
+fn back_ends_are_told_of_channels_and_who_is_in_them() {
+    let server = Local::start(icomet());
+    assert_eq!(text(server.admin, "/check?cname=abc"), "{}");
+    let mut watch = Client::connect(server.admin);
+    watch.ask("GET", "/psub", "");
+    watch.head();
+    let mut reader = Client::connect(server.front);
+    reader.ask("GET", "/stream?cname=abc&seq=0", "");
+    reader.head();
+    assert_eq!(said(&mut watch), "1 abc\n");
+    assert_eq!(text(server.admin, "/check?cname=abc"), "{\"abc\": 1}");
+    assert_eq!(text(server.admin, "/info?cname=abc"), "{\"cname\": \"abc\", \"subscribers\": 1}");
+    let info = get(server.admin, "/info").json();
+    assert_eq!((&info["channels"], &info["subscribers"]), (&1.into(), &1.into()), "{info}");
+    assert_eq!(text(server.admin, "/info?cname=none"), "{\"cname\": \"none\", \"subscribers\": 0}");
+    text(server.admin, "/close?cname=abc");
+    assert_eq!(said(&mut watch), "0 abc\n");
+    assert_eq!(text(server.admin, "/check?cname=abc"), "{}");
+}
+
+#[test]
+fn methods_and_parameters_that_there_are_not_are_refused() {
+    let server = Local::start(icomet());
+    for target in ["/sub?cname=a", "/stream?cname=a", "/sse?cname=a", "/iframe?cname=a", "/ping"] {
+        let mut client = Client::connect(server.front);
+        assert_eq!(client.post(target, "x").status, 405, "{target}");
+    }
+    assert_eq!(Client::connect(server.admin).post("/push?cname=a&content=b", "").text(), "{\"type\":\"ok\"}\n");
+    assert_eq!(Client::connect(server.admin).post("/broadcast?content=b", "").status, 405);
+    for target in ["/sub", "/sub?cname=a&cb=alert(1)", "/sub?cname=a,b", "/sub?cname=a%0d%0aX:y"] {
+        assert_eq!(get(server.front, target).status, 400, "{target}");
+    }
+    for target in ["/push?cname=a&content=b", "/pub?cname=a&content=b", "/close?cname=a", "/psub", "/info"] {
+        assert_eq!(get(server.front, target).status, 404, "{target} is not for the front");
+    }
+    assert_eq!(text(server.front, "/ping"), "icomet_cb({\"type\":\"ping\",\"sub_timeout\":1});\n");
+    assert_eq!(text(server.front, "/ping?cb=f"), "f({\"type\":\"ping\",\"sub_timeout\":1});\n");
+}
+
+#[test]
+fn limits_are_told_in_its_words() {
+    let mut config = icomet();
+    config.loops = 1.try_into().ok();
+    config.limits.channels_max = 1;
+    config.limits.subscribers_per_channel_max = 1;
+    let server = Local::start(config);
+    let mut reader = Client::connect(server.front);
+    reader.ask("GET", "/stream?cname=abc&seq=0", "");
+    reader.head();
+    said(&mut reader);
+    let too_many = |name: &str, what: &str| {
+        format!("{{\"type\":\"429\",\"cname\":\"{name}\",\"seq\":0,\"content\":\"Too many {what}\"}}")
+    };
+    assert_eq!(text(server.front, "/sub?cname=abc"), too_many("abc", "subscribers") + "\n");
+    assert_eq!(text(server.front, "/sub?cname=b&cb=f"), format!("f({});\n", too_many("b", "channels")));
+    assert_eq!(text(server.front, "/sse?cname=b"), format!("data: {}\n\n", too_many("b", "channels")));
+    assert_eq!(get(server.admin, "/push?cname=b&content=x").status, 429);
+}
