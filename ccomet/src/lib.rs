@@ -27,6 +27,7 @@ mod files;
 mod hub;
 mod log;
 mod message;
+mod pattern;
 mod position;
 mod server;
 #[cfg(feature = "sim")]
