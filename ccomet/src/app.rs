@@ -117,6 +117,7 @@ impl App {
             deliveries_max: config.limits.deliveries_under_way_max,
             history_bytes_max: share(config.history.total_bytes_max),
             idle_max_ms: config.times.channel_idle_s * 1_000,
+            patterns_max: share(config.limits.patterns_max),
             use_max_ms: config.icomet.channel_timeout_s * 1_000,
         };
         let any = config.front.origins.iter().any(|origin| origin == "*");
@@ -157,7 +158,7 @@ impl App {
     fn call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>, call: Call) {
         match call {
             Call::Publish { channel, payload, sender, reply } => {
-                let message = Message { payload, sender, time_ms: unix_ms(http), is_broadcast: false };
+                let message = Message { payload, sender, time_ms: unix_ms(http), extra: None };
                 let ticket = self.ask(http, id, reply);
                 self.broker.command(now(http), Command::Publish { channel, message, ticket });
             }
@@ -481,7 +482,7 @@ impl Handler for App {
         if !std::mem::replace(&mut self.is_sweeping, true) {
             http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
         }
-        self.broker.flush();
+        self.broker.flush(now(http));
         self.pump(http);
         if self.hub.is_dirty() {
             let now_ms = unix_ms(http);

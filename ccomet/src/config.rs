@@ -42,6 +42,8 @@ pub struct Front {
     pub allow: Vec<IpNet>,
     /// Lets anyone publish and subscribe though the front is not on loopback and has no `allow`.
     pub open: bool,
+    /// Whether it may be subscribed to patterns of channels, such as `news.*`: who may learns the names of all that match.
+    pub patterns: bool,
     /// Origins of pages that may read replies, `["*"]` for any.
     pub origins: Vec<String>,
     /// Whether the chat demo is served.
@@ -66,6 +68,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Channels of the server. Default 100,000.
     pub channels_max: usize,
+    /// Patterns that are subscribed to at a time. What is published is held against each of them. Default 100.
+    pub patterns_max: usize,
     /// Subscribers of the server. Default 1,000,000.
     pub subscribers_max: usize,
     /// Subscribers of one channel on one loop. Default 1,000,000.
@@ -158,6 +162,7 @@ impl Default for Front {
             listen: SocketAddr::from(([127, 0, 0, 1], 8100)),
             allow: Vec::new(),
             open: false,
+            patterns: false,
             origins: vec!["*".to_owned()],
             demo: true,
         }
@@ -175,6 +180,7 @@ impl Default for Limits {
         Self {
             connections_max: 1_000_000,
             channels_max: 100_000,
+            patterns_max: 100,
             subscribers_max: 1_000_000,
             subscribers_per_channel_max: 1_000_000,
             channels_per_subscription_max: 32,
@@ -286,6 +292,7 @@ impl Config {
         for (name, value, max, range) in [
             ("limits.connections_max", limits.connections_max as u64, u64::MAX, from_one),
             ("limits.channels_max", limits.channels_max as u64, u64::MAX, from_one),
+            ("limits.patterns_max", limits.patterns_max as u64, 10_000, "from 1 to 10000"),
             ("limits.subscribers_max", limits.subscribers_max as u64, u64::MAX, from_one),
             ("limits.subscribers_per_channel_max", limits.subscribers_per_channel_max as u64, u64::MAX, from_one),
             ("limits.channels_per_subscription_max", limits.channels_per_subscription_max as u64, 255, "from 1 to 255"),

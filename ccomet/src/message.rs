@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::pattern::Pattern;
+use crate::position::Spot;
+
 /// The longest channel name, in bytes of UTF-8.
 pub(crate) const CHANNEL_NAME_BYTES_MAX: usize = 128;
 
@@ -27,6 +30,16 @@ impl ChannelName {
             return Err(BadChannelName);
         }
         Ok(Self(Arc::from(name)))
+    }
+
+    /// The channel that gathers what is published in those of a pattern. No other has a name with a `*`.
+    pub(crate) fn of_pattern(pattern: &Pattern) -> Self {
+        Self(Arc::from(pattern.as_str()))
+    }
+
+    /// Whether it is the channel of a pattern.
+    pub(crate) fn is_pattern(&self) -> bool {
+        self.0.contains('*')
     }
 
     /// The name as text.
@@ -61,17 +74,43 @@ pub(crate) struct Message {
     pub(crate) sender: Option<Box<str>>,
     /// When the server took it, in milliseconds since 1970.
     pub(crate) time_ms: u64,
+    /// What few messages have.
+    pub(crate) extra: Option<Box<MessageExtra>>,
+}
+
+/// What few messages have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct MessageExtra {
     /// Whether it went to all channels at once.
     pub(crate) is_broadcast: bool,
+    /// In the channel of a pattern: the channel that it was published in, and the spot behind it there.
+    pub(crate) origin: Option<(ChannelName, Spot)>,
 }
 
 /// Memory that a kept message takes beside its payload and sender, roughly, in bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
 impl Message {
+    pub(crate) fn is_broadcast(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.is_broadcast)
+    }
+
+    /// Where it was published, if that is not the channel that it is read in.
+    pub(crate) fn origin(&self) -> Option<(&ChannelName, Spot)> {
+        let (channel, spot) = self.extra.as_ref()?.origin.as_ref()?;
+        Some((channel, *spot))
+    }
+
+    pub(crate) fn extra_mut(&mut self) -> &mut MessageExtra {
+        self.extra.get_or_insert_default()
+    }
+
     /// What it counts for against a limit on bytes.
     pub(crate) fn cost(&self) -> usize {
-        self.payload.len() + self.sender.as_ref().map_or(0, |sender| sender.len()) + MESSAGE_OVERHEAD_BYTES
+        self.payload.len()
+            + self.sender.as_ref().map_or(0, |sender| sender.len())
+            + self.extra.as_ref().map_or(0, |_| size_of::<MessageExtra>())
+            + MESSAGE_OVERHEAD_BYTES
     }
 }
 

@@ -47,6 +47,7 @@ impl Pattern {
         pattern[at..].iter().all(|byte| *byte == b'*')
     }
 
+    #[allow(dead_code)] // for what a token may
     /// Whether all that the other one has is in this one too. No name has a `*`, so that one in the other pattern is like
     /// a character that nothing but a `*` stands for.
     pub(crate) fn covers(&self, other: &Self) -> bool {

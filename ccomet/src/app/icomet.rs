@@ -40,12 +40,13 @@ impl App {
                 http.respond(id, &answer(SCRIPT, icomet::reply(Some(&callback), event.as_bytes())));
             }
             request::Call::Publish { channel, payload, callback } => {
-                let message = Message { payload, sender: None, time_ms: unix_ms(http), is_broadcast: false };
+                let message = Message { payload, sender: None, time_ms: unix_ms(http), extra: None };
                 let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Published { callback }));
                 self.broker.command(now(http), Command::Publish { channel, message, ticket });
             }
             request::Call::Broadcast { payload } => {
-                let message = Message { payload, sender: None, time_ms: unix_ms(http), is_broadcast: true };
+                let mut message = Message { payload, sender: None, time_ms: unix_ms(http), extra: None };
+                message.extra_mut().is_broadcast = true;
                 self.broker.command(now(http), Command::Broadcast { message });
                 http.respond(id, &answer(TEXT, "ok"));
             }

@@ -5,10 +5,14 @@
 //! It may have `deliveries_max` deliveries on their way; what comes after waits in the log, and is sent in one
 //! delivery when it has acknowledged some.
 
+mod gather;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
+
+use gather::{Followed, Gathering};
 
 use super::watch::Watch;
 use super::{ChannelInfo, Claim, Command, Event, Now, Refusal, Ticket, Token};
@@ -28,6 +32,7 @@ const SWEEP_ROUNDS: usize = 60;
 pub(crate) struct HomeLimits {
     pub(crate) history: HistoryLimits,
     pub(crate) channels_max: usize,
+    pub(crate) patterns_max: usize,
     /// On their way to one loop.
     pub(crate) deliveries_max: usize,
     /// Over all channels together.
@@ -58,6 +63,8 @@ struct HomeChannel {
     classic: Option<Box<Classic>>,
     touched_ms: u64,
     signed: Option<Box<Signed>>,
+    /// The channel of a pattern.
+    gathering: Option<Box<Gathering>>,
     dirty: bool,
 }
 
@@ -127,8 +134,14 @@ pub(crate) struct Home {
     evict_next: usize,
     /// Who wants to hear of channels in use.
     watch: Watch,
+    /// Patterns that messages are passed on to, and how many have their home here.
+    followed: Vec<Followed>,
+    gatherings: usize,
+    last_run: u64,
     /// Events, each with the loop it is for.
     pub(crate) said: Vec<(usize, Event)>,
+    /// Commands to the homes of these loops.
+    pub(crate) sent: Vec<(usize, Command)>,
 }
 
 impl Home {
@@ -145,7 +158,11 @@ impl Home {
             sweep_next: 0,
             evict_next: 0,
             watch: Watch::new(limits.use_max_ms),
+            followed: Vec::new(),
+            gatherings: 0,
+            last_run: 0,
             said: Vec::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -162,7 +179,7 @@ impl Home {
 
     /// Takes a command from a loop.
     pub(crate) fn channels(&self) -> usize {
-        self.channels.len()
+        self.channels.len() - self.gatherings
     }
 
     pub(crate) fn command(&mut self, from: usize, now: Now, command: Command) {
@@ -176,6 +193,11 @@ impl Home {
             Command::Release { channel, name, claim } => self.release(from, &channel, &name, claim),
             Command::Delete { channel, ticket } => self.delete(from, &channel, ticket),
             Command::Clear { channel, ticket } => self.clear(from, &channel, ticket),
+            Command::Follow { pattern, run } => self.follow(from, pattern, run),
+            Command::Unfollow { pattern } => self.unfollow(from, &pattern),
+            Command::Fill { pattern, run, entries } => self.fill(now, &pattern, run, entries),
+            Command::Feed { pattern, run, entries } => self.feed(now, &pattern, run, entries),
+            Command::Forget { pattern } => self.forget(&pattern),
             Command::Broadcast { message } => self.broadcast(now, &message),
             Command::SignFor { channel, hold_ms, token, ticket } => {
                 self.sign_for(from, now, channel, hold_ms, token, ticket);
@@ -237,7 +259,10 @@ impl Home {
             self.trim(key, now);
             let channel = &self.channels[key];
             let is_held = channel.signed.as_ref().is_some_and(|signed| signed.held_until_ms > now.unix_ms);
-            let idle = channel.attached.is_empty() && channel.log.is_empty() && !channel.dirty && !is_held;
+            // The channel of a pattern is fed though nobody reads it.
+            let is_empty = channel.log.is_empty() || channel.gathering.is_some();
+            let is_awaited = channel.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
+            let idle = channel.attached.is_empty() && !is_awaited && is_empty && !channel.dirty && !is_held;
             if idle && now.unix_ms.saturating_sub(channel.touched_ms) >= self.limits.idle_max_ms {
                 self.remove(key);
             }
@@ -256,19 +281,23 @@ impl Home {
             Ok(key) => key,
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };
-        let spot = self.append(key, now, Arc::new(message));
+        let spot = self.append(key, now, &Arc::new(message));
         self.evict();
         self.say(from, Event::Accepted { ticket, spot });
     }
 
     /// Numbers and keeps a message. Returns the spot behind it.
-    fn append(&mut self, key: usize, now: Now, message: Arc<Message>) -> Spot {
+    fn append(&mut self, key: usize, now: Now, message: &Arc<Message>) -> Spot {
         let channel = &mut self.channels[key];
-        self.bytes += Message::cost(&message);
-        let number = channel.log.push(message);
+        self.bytes += Message::cost(message);
+        let number = channel.log.push(message.clone());
         channel.touched_ms = now.unix_ms;
         self.watch.note(&channel.name, now.unix_ms, &mut self.said);
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
+        if !self.followed.is_empty() {
+            let name = channel.name.clone();
+            self.pass_to_patterns(&name, spot, message);
+        }
         self.trim(key, now);
         self.mark(key);
         spot
@@ -276,9 +305,10 @@ impl Home {
 
     fn broadcast(&mut self, now: Now, message: &Message) {
         let message = Arc::new(message.clone());
-        let keys: Vec<usize> = self.channels.iter().map(|(key, _)| key).collect();
+        let sources = self.channels.iter().filter(|(_, channel)| channel.gathering.is_none());
+        let keys: Vec<usize> = sources.map(|(key, _)| key).collect();
         for key in keys {
-            self.append(key, now, message.clone());
+            self.append(key, now, &message);
         }
         self.evict();
     }
@@ -325,6 +355,9 @@ impl Home {
     fn touch(&mut self, key: usize, now: Now) {
         let channel = &mut self.channels[key];
         channel.touched_ms = now.unix_ms;
+        if channel.gathering.is_some() {
+            return;
+        }
         self.watch.note(&channel.name, now.unix_ms, &mut self.said);
         self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
     }
@@ -336,7 +369,7 @@ impl Home {
             return;
         }
         // Who comes later hears of the others when they are told again.
-        for (_, channel) in self.channels.iter().filter(|_| !was_on) {
+        for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && channel.gathering.is_none()) {
             if channel.used_until_ms(&self.limits) > now.unix_ms {
                 self.watch.note(&channel.name, now.unix_ms, &mut self.said);
                 self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
@@ -362,6 +395,12 @@ impl Home {
             Err(why) => return self.say(from, Event::NotAttached { channel: name, why }),
         };
         self.trim(key, now);
+        if !self.defers_attaching(key, from) {
+            self.attach_to(key, from);
+        }
+    }
+
+    fn attach_to(&mut self, key: usize, from: usize) {
         let channel = &mut self.channels[key];
         let cursor = channel.log.next();
         if let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) {
@@ -372,29 +411,33 @@ impl Home {
             channel.attached.push(Attachment { to: from, cursor, subscribers: 0, queued: false });
         }
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
-        let (epoch, first) = (channel.epoch, channel.log.first());
-        self.say(from, Event::Attached { channel: name, epoch, first, entries });
+        let (channel, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
+        self.say(from, Event::Attached { channel, epoch, first, entries });
     }
 
     fn sync(&mut self, from: usize, name: ChannelName) {
         // Where it is gone, the loop has been told so, and with it all who wait for this.
-        let Some(key) = self.names.get(&name) else { return };
-        let channel = &mut self.channels[*key];
+        let Some(key) = self.names.get(&name).copied() else { return };
+        if self.defers_sync(key, from) {
+            return;
+        }
+        let channel = &mut self.channels[key];
         let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
         let (first, entries) = catch_up(&channel.log, attachment);
         self.say(from, Event::Synced { channel: name, first, entries });
     }
 
     fn detach(&mut self, from: usize, now: Now, name: &ChannelName) {
-        let Some(key) = self.names.get(name) else { return };
-        let channel = &mut self.channels[*key];
+        let Some(key) = self.names.get(name).copied() else { return };
+        self.stop_deferring(key, from);
+        let channel = &mut self.channels[key];
         channel.touched_ms = now.unix_ms;
         channel.attached.retain(|attachment| attachment.to != from);
         self.watch.look_at(name, channel.used_until_ms(&self.limits));
         if let Some(classic) = &mut channel.classic {
             classic.waiting.retain(|_, (held_by, _)| *held_by != from);
         }
-        self.links[from].queue.retain(|queued| queued != key);
+        self.links[from].queue.retain(|queued| *queued != key);
     }
 
     fn claim(&mut self, from: usize, name: &ChannelName, who: Arc<str>, claim: Claim) {
@@ -419,6 +462,7 @@ impl Home {
             for attachment in attached {
                 self.say(attachment.to, Event::Closed { channel: name.clone() });
             }
+            self.forget_in_patterns(name);
             self.remove(key);
         }
         self.say(from, Event::Ended { ticket, next });
@@ -426,19 +470,49 @@ impl Home {
 
     fn clear(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
         let key = self.names.get(name).copied();
-        let next = key.map(|key| {
-            // What was published before this is with its readers before they hear of it.
-            self.deliver_to_all(key);
-            let channel = &mut self.channels[key];
-            let next = channel.log.next();
-            self.bytes -= channel.log.bytes();
-            channel.log.drop_before(next);
-            for attachment in &channel.attached {
-                self.said.push((attachment.to, Event::Cleared { channel: name.clone(), first: next }));
-            }
-            next
-        });
+        let next = key.map(|key| self.drop_history(key));
+        self.forget_in_patterns(name);
         self.say(from, Event::Ended { ticket, next });
+    }
+
+    /// Drops what a channel has kept. Returns the number of its next message.
+    fn drop_history(&mut self, key: usize) -> u64 {
+        // What was published before this is with its readers before they hear of it.
+        self.deliver_to_all(key);
+        let channel = &mut self.channels[key];
+        let next = channel.log.next();
+        self.bytes -= channel.log.bytes();
+        channel.log.drop_before(next);
+        for attachment in &channel.attached {
+            self.said.push((attachment.to, Event::Cleared { channel: channel.name.clone(), first: next }));
+        }
+        next
+    }
+
+    fn homes(&self) -> usize {
+        self.links.len()
+    }
+
+    fn key_of(&self, name: &ChannelName) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
+    fn gathering_mut(&mut self, key: usize) -> Option<&mut Gathering> {
+        self.channels[key].gathering.as_deref_mut()
+    }
+
+    /// Channels that are published in.
+    fn sources(&self) -> impl Iterator<Item = &HomeChannel> {
+        self.channels.iter().map(|(_, channel)| channel).filter(|channel| channel.gathering.is_none())
+    }
+
+    /// Numbers and keeps a message in the channel of a pattern. That it is fed does not keep it from being idle.
+    fn append_gathered(&mut self, key: usize, now: Now, message: Arc<Message>) {
+        let channel = &mut self.channels[key];
+        self.bytes += Message::cost(&message);
+        channel.log.push(message);
+        self.trim(key, now);
+        self.mark(key);
     }
 
     fn acknowledge(&mut self, from: usize, count: u32) {
@@ -465,6 +539,7 @@ impl Home {
         if self.channels.len() >= self.limits.channels_max {
             return Err(Refusal::ChannelLimit);
         }
+        let gathering = if name.is_pattern() { Some(self.gather(&name)?) } else { None };
         self.last_epoch = Epoch::new(now.unix_ms, now.random, self.last_epoch);
         let key = self.channels.insert(HomeChannel {
             name: name.clone(),
@@ -474,6 +549,7 @@ impl Home {
             classic: None,
             touched_ms: now.unix_ms,
             signed: None,
+            gathering,
             dirty: false,
         });
         self.names.insert(name, key);
@@ -482,6 +558,9 @@ impl Home {
 
     fn remove(&mut self, key: usize) {
         let channel = self.channels.remove(key);
+        if channel.gathering.is_some() {
+            self.disperse(&channel.name);
+        }
         self.names.remove(&channel.name);
         self.watch.remove(&channel.name, &mut self.said);
         self.bytes -= channel.log.bytes();

@@ -83,15 +83,28 @@ impl MemoryBroker {
 
     fn at_home(&mut self, from: usize, now: Now, command: Command) {
         self.home.command(from, now, command);
-        self.pass_on();
+        self.pass_on(now);
     }
 
-    fn pass_on(&mut self) {
-        for (to, event) in self.home.said.drain(..) {
-            if to == self.index {
-                self.events.push_back(event);
-            } else {
-                self.outgoing[to].push(Parcel::Event(event));
+    fn pass_on(&mut self, now: Now) {
+        loop {
+            for (to, event) in self.home.said.drain(..) {
+                if to == self.index {
+                    self.events.push_back(event);
+                } else {
+                    self.outgoing[to].push(Parcel::Event(event));
+                }
+            }
+            let sent = std::mem::take(&mut self.home.sent);
+            if sent.is_empty() {
+                break;
+            }
+            for (to, command) in sent {
+                if to == self.index {
+                    self.home.command(self.index, now, command);
+                } else {
+                    self.outgoing[to].push(Parcel::Command(command));
+                }
             }
         }
     }
@@ -111,9 +124,14 @@ impl MemoryBroker {
             | Command::SignFor { channel, .. }
             | Command::Admit { channel, .. }
             | Command::Inspect { channel, .. }
-            | Command::Count { channel, .. } => channel,
+            | Command::Count { channel, .. }
+            | Command::Fill { pattern: channel, .. }
+            | Command::Feed { pattern: channel, .. }
+            | Command::Forget { pattern: channel } => channel,
             Command::Acknowledge { .. } => return Some(self.index),
-            Command::Broadcast { .. } | Command::Watch { .. } => return None,
+            Command::Broadcast { .. } | Command::Watch { .. } | Command::Follow { .. } | Command::Unfollow { .. } => {
+                return None;
+            }
         };
         Some(channel.home(self.outgoing.len()))
     }
@@ -139,9 +157,9 @@ impl Broker for MemoryBroker {
         self.events.pop_front()
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Now) {
         self.home.flush();
-        self.pass_on();
+        self.pass_on(now);
         for (to, count) in self.to_acknowledge.iter_mut().enumerate() {
             if *count > 0 {
                 self.outgoing[to].push(Parcel::Command(Command::Acknowledge { count: std::mem::take(count) }));
@@ -151,6 +169,6 @@ impl Broker for MemoryBroker {
 
     fn sweep(&mut self, now: Now) {
         self.home.sweep(now);
-        self.pass_on();
+        self.pass_on(now);
     }
 }

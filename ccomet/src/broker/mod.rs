@@ -36,6 +36,17 @@ pub(crate) enum Command {
     Delete { channel: ChannelName, ticket: Ticket },
     /// Drop the channel's history; its numbers go on. Answered by `Ended`.
     Clear { channel: ChannelName, ticket: Ticket },
+    /// From the home of a pattern: tell what there is of it, and from now on what is published. Answered by `Fill`. What is
+    /// told comes with the same `run`: a pattern that went and came again is not told what was for the one before.
+    Follow { pattern: ChannelName, run: u64 },
+    /// Not any more.
+    Unfollow { pattern: ChannelName },
+    /// To the home of a pattern: what there was when it began to follow, each with the time that puts it in order.
+    Fill { pattern: ChannelName, run: u64, entries: Vec<(u64, Arc<Message>)> },
+    /// What was published since.
+    Feed { pattern: ChannelName, run: u64, entries: Vec<Arc<Message>> },
+    /// A channel of the pattern was cleared or closed: keep nothing that was in it.
+    Forget { pattern: ChannelName },
     /// Number and keep a message in every channel that there is.
     Broadcast { message: Message },
     /// Make the channel if need be, keep it in use for so long, and give it that token if it has none. Answered by
@@ -144,6 +155,8 @@ pub(crate) struct Claim(pub(crate) u64);
 pub(crate) enum Refusal {
     /// There are as many channels as there may be.
     ChannelLimit,
+    /// There are as many patterns as there may be.
+    PatternLimit,
 }
 
 /// The calendar and a random number, told to whoever may not look for himself.
@@ -160,7 +173,7 @@ pub(crate) trait Broker {
     /// What happened, in order.
     fn next_event(&mut self) -> Option<Event>;
     /// The end of a tick: what was gathered is passed on.
-    fn flush(&mut self);
+    fn flush(&mut self, now: Now);
     /// About once a second: what has become old goes.
     fn sweep(&mut self, now: Now);
 }

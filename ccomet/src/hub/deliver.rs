@@ -146,6 +146,10 @@ impl Hub {
                 let own = extra.name.as_ref();
                 let signs = signs.iter().filter(|name| subscriber.kind == Kind::Classic && own != Some(*name));
                 let signs: Vec<_> = signs.map(|name| classic::sign(&channel.name, channel.flushed, name)).collect();
+                if channel.log.is_empty() && subscriber.kind == Kind::IcometPoll {
+                    // What came was too old to be kept, and icomet has no word for that.
+                    part.cursor = channel.log.next();
+                }
                 if channel.log.next() == part.cursor && signs.is_empty() {
                     continue;
                 }

@@ -590,8 +590,7 @@ mod tests {
         hub.flush(0, &mut ears);
         assert!(matches!(hub.commands[..], [_, Command::Count { subscribers: 1, .. }]));
         // Both were on their way when this loop let go of the channel and entered it again.
-        let message =
-            Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time_ms: 0, is_broadcast: false });
+        let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time_ms: 0, extra: None });
         let entries = vec![message];
         hub.event(Event::Appended { channel: channel.clone(), first: 7, entries, signs: Vec::new() }, 0, &mut ears);
         hub.event(Event::Closed { channel: channel.clone() }, 0, &mut ears);

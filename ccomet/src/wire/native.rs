@@ -9,6 +9,7 @@ use crate::position::{Spot, write_position};
 
 /// An item for a message; `spot` is the one right after it.
 pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {
+    let (channel, spot) = message.origin().unwrap_or((channel, spot));
     out.extend_from_slice(br#"{"type":"message","channel":"#);
     json::write_string(channel.as_str(), out);
     out.extend_from_slice(br#","position":""#);
@@ -119,12 +120,8 @@ mod tests {
     }
 
     fn item(payload: &'static [u8], sender: Option<&str>) -> serde_json::Value {
-        let message = Message {
-            payload: Bytes::from_static(payload),
-            sender: sender.map(Into::into),
-            time_ms: 17,
-            is_broadcast: false,
-        };
+        let message =
+            Message { payload: Bytes::from_static(payload), sender: sender.map(Into::into), time_ms: 17, extra: None };
         let mut out = Vec::new();
         write_message(&ChannelName::new("a\"b").expect("a name"), spot(1), &message, &mut out);
         serde_json::from_slice(&out).expect("JSON")

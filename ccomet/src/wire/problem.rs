@@ -23,6 +23,8 @@ pub(crate) enum Problem {
     MethodNotAllowed,
     MessageTooLarge,
     ChannelLimit,
+    PatternLimit,
+    PatternForbidden,
     SubscriberLimit,
     ShuttingDown,
 }
@@ -31,6 +33,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::ChannelLimit => Self::ChannelLimit,
+            Refusal::PatternLimit => Self::PatternLimit,
         }
     }
 }
@@ -85,6 +88,8 @@ impl Problem {
             Self::MethodNotAllowed => (405, "method_not_allowed", "The path has no such method; see the Allow header."),
             Self::MessageTooLarge => (413, "message_too_large", "The message is larger than message_bytes_max."),
             Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
+            Self::PatternLimit => (503, "pattern_limit", "As many patterns are subscribed to as may be."),
+            Self::PatternForbidden => (403, "pattern_forbidden", "Patterns may not be subscribed to here."),
             Self::SubscriberLimit => (503, "subscriber_limit", "The server has as many subscribers as it may."),
             Self::ShuttingDown => (503, "shutting_down", "The server is going down; come back later."),
         }

@@ -13,6 +13,7 @@ use super::voice::{Tongue, Transport, Voice};
 use crate::config::{Config, Front, Limits, Times, is_origin};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
+use crate::pattern::Pattern;
 use crate::position::parse_position;
 
 /// The longest name of a classic client, in bytes.
@@ -161,7 +162,7 @@ impl Native<'_> {
             Method::Delete if self.door == Door::Admin => {
                 Ok(Call::Delete { channel: one_channel(names).map_err(Refused::native)? })
             }
-            Method::Head => channels(names, self.limits).map(|_| Call::Nothing).map_err(Refused::native),
+            Method::Head => channels(names, self.limits, true).map(|_| Call::Nothing).map_err(Refused::native),
             Method::Options => Ok(Call::Preflight { allow }),
             _ => Err(Refused::method(allow)),
         }
@@ -206,7 +207,10 @@ impl Native<'_> {
     }
 
     fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
-        let channels = channels(names, self.limits)?;
+        let channels = channels(names, self.limits, true)?;
+        if self.door == Door::Front && !self.front.patterns && channels.iter().any(ChannelName::is_pattern) {
+            return Err(Problem::PatternForbidden);
+        }
         let transport = if callback.is_some() { None } else { self.transport(query)? };
         let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { Box::default() };
         let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter)? {
@@ -268,7 +272,7 @@ fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> 
 }
 
 /// The channels of a path, sorted: so that a position means the same in whatever order they are asked for.
-fn channels(names: &str, limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
+fn channels(names: &str, limits: &Limits, and_patterns: bool) -> Result<Vec<ChannelName>, Problem> {
     let mut channels = Vec::new();
     for name in names.split(',') {
         if channels.len() == limits.channels_per_subscription_max {
@@ -276,8 +280,11 @@ fn channels(names: &str, limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
         }
         // A name may hold an escaped '/', but a path has no more segments.
         let decoded = if name.contains('/') { None } else { decode_segment(name).ok() };
-        let name = decoded.and_then(|name| ChannelName::new(&name).ok()).ok_or(Problem::BadChannel)?;
-        channels.push(name);
+        let name = decoded.and_then(|name| {
+            let pattern = || Pattern::new(&name).ok().filter(|_| and_patterns && name.contains('*'));
+            ChannelName::new(&name).ok().or_else(|| Some(ChannelName::of_pattern(&pattern()?)))
+        });
+        channels.push(name.ok_or(Problem::BadChannel)?);
     }
     channels.sort();
     let count = channels.len();

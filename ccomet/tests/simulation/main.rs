@@ -7,6 +7,7 @@
 
 mod http;
 mod oracle;
+mod others;
 mod readers;
 mod world;
 mod writers;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, Spot, spots};
+use crate::others::{Counter, Gatherer};
 use crate::readers::{Page, Reader};
 use crate::writers::{Admin, Nuisance, Publisher};
 
@@ -38,6 +39,8 @@ pub struct World {
     oracle: Oracle,
     readers: Vec<Reader>,
     pages: Vec<Page>,
+    gatherers: Vec<Gatherer>,
+    counters: Vec<Counter>,
     publishers: Vec<Publisher>,
     admin: Admin,
     nuisances: Vec<Nuisance>,
@@ -83,6 +86,9 @@ impl World {
         };
         let readers = (0..=random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
         let pages = (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
+        let gatherers = (0..random.below(3)).map(|n| Gatherer::new(n, &mut random)).collect();
+        let counters =
+            (0..random.below(4)).map(|n| Counter::new(n, some(&mut random).remove(0), &mut random)).collect();
         let publishers = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
@@ -98,6 +104,8 @@ impl World {
             oracle: Oracle::default(),
             readers,
             pages,
+            gatherers,
+            counters,
             publishers,
             admin: Admin::default(),
             nuisances,
@@ -115,6 +123,12 @@ impl World {
         }
         for page in &mut self.pages {
             page.act(place, random);
+        }
+        for gatherer in &mut self.gatherers {
+            gatherer.act(place, random, oracle);
+        }
+        for counter in &mut self.counters {
+            counter.act(place, random);
         }
         for publisher in &mut self.publishers {
             publisher.act(place, random, oracle);
@@ -163,6 +177,8 @@ impl World {
         let oracle = &mut self.oracle;
         self.readers.iter_mut().for_each(|reader| reader.hear(oracle));
         self.pages.iter_mut().for_each(Page::hear);
+        self.gatherers.iter_mut().for_each(|gatherer| gatherer.hear(oracle));
+        self.counters.iter_mut().for_each(Counter::hear);
         self.publishers.iter_mut().for_each(|publisher| publisher.hear(oracle));
         self.admin.hear(oracle);
     }
@@ -192,6 +208,7 @@ impl World {
         self.faults = Faults::default();
         self.place.sim.set_faults(self.faults.clone());
         self.readers.iter_mut().for_each(Reader::calm_down);
+        self.gatherers.iter_mut().for_each(Gatherer::calm_down);
         for _ in 0..40 {
             self.place.sim.run_for(LONG / 40);
             self.hear();
@@ -216,6 +233,9 @@ impl World {
         if connections_max < 100 || channels_max < 100 {
             return;
         }
+        // Behind a gap, who reads a pattern does not know where it is in each channel.
+        let history = &self.config.history;
+        let is_short = history.messages_max < 100 || history.bytes_max < 1 << 20 || history.total_bytes_max < 1 << 20;
         self.place.sim.note("nothing is slow from here");
         self.place.sim.set_faults(Faults { interleave: 0.5, double_wake: 0.2, ..Faults::default() });
         for round in 0..10 {
@@ -243,6 +263,9 @@ impl World {
             self.hear();
             for (channel, spot) in accepted {
                 self.readers.iter().for_each(|reader| reader.check_has(&channel, spot));
+                if !is_short {
+                    self.gatherers.iter().for_each(|gatherer| gatherer.check_has(&channel, spot));
+                }
             }
         }
         self.place.sim.set_faults(Faults::default());
@@ -323,6 +346,8 @@ impl World {
     fn leave(&mut self) {
         let peers = (self.readers.drain(..).map(Reader::into_peer))
             .chain(self.pages.drain(..).map(Page::into_peer))
+            .chain(self.gatherers.drain(..).map(Gatherer::into_peer))
+            .chain(self.counters.drain(..).map(Counter::into_peer))
             .chain(self.publishers.drain(..).map(Publisher::into_peer))
             .chain(self.nuisances.drain(..).map(Nuisance::into_peer))
             .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));
@@ -355,6 +380,9 @@ impl World {
 fn any_config(random: &mut Random) -> Config {
     let mut pick = |from: &[usize]| *random.pick(from).expect("one");
     let mut config = Config { loops: pick(&[1, 2, 3, 4]).try_into().ok(), ..Config::default() };
+    config.front.patterns = true;
+    config.limits.patterns_max = pick(&[100, 4]);
+    config.icomet.polling_timeout_s = pick(&[60, 3]) as u64;
     config.history.messages_max = pick(&[500, 500, 20, 3, 1]);
     config.history.bytes_max = pick(&[1 << 20, 1 << 20, 3_000]);
     config.history.total_bytes_max = pick(&[256 << 20, 256 << 20, 20_000]);

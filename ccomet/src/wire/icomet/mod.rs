@@ -65,7 +65,7 @@ pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>
 
 /// The event of message `number`.
 pub(crate) fn write_message(channel: &ChannelName, number: u64, message: &Message, out: &mut Vec<u8>) {
-    let kind = if message.is_broadcast { Kind::Broadcast } else { Kind::Data };
+    let kind = if message.is_broadcast() { Kind::Broadcast } else { Kind::Data };
     write_event(kind, channel, seq_of(number), &String::from_utf8_lossy(&message.payload), out);
 }
 

@@ -1,0 +1,275 @@
+//! Those who read patterns of channels, and clients of icomet's.
+
+use std::collections::{HashMap, HashSet};
+
+use sealed::sim::{Peer, Random};
+use serde_json::Value;
+
+use crate::http::{Answer, Events, Http};
+use crate::oracle::{Cursor, Oracle, Spot, spots};
+use crate::world::Place;
+
+/// A reader of all channels at once, by a pattern.
+pub struct Gatherer {
+    label: String,
+    is_stream: bool,
+    http: Option<Http>,
+    events: Events,
+    cursor: Cursor,
+    position: Option<String>,
+    /// Where it is in each channel, since the last gap.
+    channels: HashMap<String, Spot>,
+    live: bool,
+    last_event: String,
+}
+
+impl Gatherer {
+    pub fn new(number: usize, random: &mut Random) -> Self {
+        let is_stream = random.chance(0.5);
+        Self {
+            label: format!("gatherer {number} ({})", if is_stream { "stream" } else { "poll" }),
+            is_stream,
+            http: None,
+            events: Events::default(),
+            cursor: Cursor::default(),
+            position: None,
+            channels: HashMap::new(),
+            live: false,
+            last_event: String::new(),
+        }
+    }
+
+    pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
+        self.hear(oracle);
+        let Some(http) = &mut self.http else {
+            if random.chance(0.5) {
+                self.http = Some(Http::connect(&place.sim, place.front));
+                self.subscribe();
+            }
+            return;
+        };
+        if http.waits() {
+            match random.below(60) {
+                0 => self.leave(random),
+                1 => http.peer.stall(),
+                2..=6 => http.peer.unstall(),
+                _ => {}
+            }
+        } else {
+            if random.chance(0.3) {
+                self.http = Some(Http::connect(&place.sim, place.front));
+            }
+            self.subscribe();
+        }
+    }
+
+    pub fn calm_down(&mut self) {
+        if let Some(http) = &mut self.http {
+            http.peer.unstall();
+        }
+    }
+
+    fn leave(&mut self, random: &mut Random) {
+        if let Some(mut http) = self.http.take()
+            && random.chance(0.5)
+        {
+            http.peer.vanish();
+        }
+        self.lost();
+    }
+
+    /// What it knows for sure is its position; in which channels that is where, it has forgotten.
+    fn lost(&mut self) {
+        self.http = None;
+        self.live = false;
+        self.events = Events::default();
+        self.cursor = Cursor(self.position.as_deref().map(|position| spots(position)[0]));
+        self.channels.clear();
+    }
+
+    fn subscribe(&mut self) {
+        let Some(http) = &mut self.http else { return };
+        let start = self.position.as_ref().map_or("oldest", |position| position);
+        let accept = if self.is_stream { "Accept: text/event-stream\r\n" } else { "" };
+        http.get(&format!("/channels/*?after={start}&wait=20"), accept);
+    }
+
+    pub fn hear(&mut self, oracle: &mut Oracle) {
+        while let Some(answer) = self.http.as_mut().and_then(Http::next) {
+            match answer {
+                Answer::Stream => {}
+                Answer::Data(bytes) => {
+                    self.events.push(&bytes);
+                    while let Some(event) = self.events.next() {
+                        self.last_event.clone_from(&event.kind);
+                        let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
+                        match event.kind.as_str() {
+                            "heartbeat" | "bye" => {}
+                            "hello" => self.live = true,
+                            _ => self.item(&data, oracle),
+                        }
+                        if let Some(id) = event.id {
+                            self.told(&id);
+                        }
+                    }
+                }
+                Answer::StreamEnd => {
+                    assert_eq!(self.last_event, "bye", "{}: a pattern is never closed", self.label);
+                    self.lost();
+                }
+                Answer::Over => self.lost(),
+                Answer::Whole { status: 200, body } => {
+                    let reply: Value = serde_json::from_slice(&body).expect("JSON");
+                    for item in reply["items"].as_array().expect("items") {
+                        self.item(item, oracle);
+                    }
+                    self.told(reply["position"].as_str().expect("a position"));
+                }
+                Answer::Whole { status, body } => {
+                    let text = String::from_utf8_lossy(&body);
+                    assert!(status == 503 || status == 408, "{}: {status} {text}", self.label);
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, position: &str) {
+        self.cursor.check(&self.label, spots(position)[0]);
+        self.position = Some(position.to_owned());
+    }
+
+    fn item(&mut self, item: &Value, oracle: &mut Oracle) {
+        let channel = item["channel"].as_str().unwrap_or_else(|| panic!("{}: {item}", self.label));
+        let spot = spots(item["position"].as_str().expect("a position"))[0];
+        if item["type"] == "gap" {
+            assert_eq!(channel, "*", "{}: a gap is the pattern's: {item}", self.label);
+            self.cursor.gap(&self.label, item["missed"].as_u64(), spot);
+            self.channels.clear();
+            return;
+        }
+        assert_eq!(item["type"], "message", "{}: {item}", self.label);
+        if let Some(held) = &mut self.cursor.0 {
+            held.next += 1;
+        }
+        oracle.saw(channel, spot, item["data"].as_str().expect("text"));
+        if let Some(before) = self.channels.insert(channel.to_owned(), spot) {
+            let next = Spot { next: before.next + 1, ..before };
+            let begins_anew = spot.epoch > before.epoch && spot.next == 1;
+            assert!(spot == next || begins_anew, "{}: {before:?} and then {spot:?} of {channel}", self.label);
+        }
+    }
+
+    /// Who reads a stream has this message, where it is certain that it has no other epoch's instead.
+    pub fn check_has(&self, channel: &str, spot: Spot) {
+        if self.live {
+            assert!(self.channels.get(channel) >= Some(&spot), "{}: {channel} is delivered at once", self.label);
+        }
+    }
+
+    pub fn into_peer(self) -> Option<Peer> {
+        self.http.map(|http| http.peer)
+    }
+}
+
+/// A page of icomet's: it counts, and has no word for a gap.
+pub struct Counter {
+    label: String,
+    channel: String,
+    is_stream: bool,
+    http: Option<Http>,
+    text: Vec<u8>,
+    seq: i64,
+    noop: i64,
+    seen: HashSet<String>,
+}
+
+impl Counter {
+    pub fn new(number: usize, channel: String, random: &mut Random) -> Self {
+        let is_stream = random.chance(0.5);
+        Self {
+            label: format!("counter {number} ({}) of {channel}", if is_stream { "stream" } else { "poll" }),
+            channel,
+            is_stream,
+            http: None,
+            text: Vec::new(),
+            seq: i64::from(random.chance(0.5)),
+            noop: 0,
+            seen: HashSet::new(),
+        }
+    }
+
+    pub fn act(&mut self, place: &Place, random: &mut Random) {
+        self.hear();
+        let Some(http) = &mut self.http else {
+            if random.chance(0.4) {
+                self.http = Some(Http::connect(&place.sim, place.front));
+                self.ask();
+            }
+            return;
+        };
+        if !http.waits() {
+            self.ask();
+        } else if random.chance(0.02) {
+            if random.chance(0.5) {
+                http.peer.vanish();
+            }
+            self.lost();
+        }
+    }
+
+    fn ask(&mut self) {
+        let Some(http) = &mut self.http else { return };
+        let path = if self.is_stream { "stream" } else { "sub" };
+        http.get(&format!("/{path}?cname={}&seq={}&noop={}", self.channel, self.seq, self.noop), "");
+    }
+
+    fn lost(&mut self) {
+        self.http = None;
+        self.text.clear();
+    }
+
+    pub fn hear(&mut self) {
+        while let Some(answer) = self.http.as_mut().and_then(Http::next) {
+            match answer {
+                Answer::Data(bytes) => {
+                    self.text.extend_from_slice(&bytes);
+                    while let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                        let line: Vec<u8> = self.text.drain(..=end).collect();
+                        self.event(&serde_json::from_slice(&line).expect("an object a line"));
+                    }
+                }
+                Answer::StreamEnd if self.is_stream => self.lost(),
+                Answer::Stream | Answer::StreamEnd => {}
+                Answer::Over => self.lost(),
+                Answer::Whole { status, body } => {
+                    let text = String::from_utf8_lossy(&body);
+                    assert!(matches!(status, 503 | 408), "{}: {status} {text}", self.label);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Value) {
+        assert_eq!(event["cname"], self.channel.as_str(), "{}: {event}", self.label);
+        let seq = event["seq"].as_i64().expect("a number");
+        match event["type"].as_str() {
+            Some("data") => {
+                assert!(seq >= self.seq, "{}: in order, from {} on: {event}", self.label, self.seq);
+                let content = event["content"].as_str().expect("text");
+                assert!(self.seen.insert(content.to_owned()), "{}: none twice: {event}", self.label);
+                self.seq = seq + 1;
+            }
+            Some("next_seq") => self.seq = seq,
+            Some("noop") => {
+                assert_eq!(seq, self.noop, "{}: it counts: {event}", self.label);
+                self.noop += 1;
+            }
+            Some("close" | "429") => {}
+            _ => panic!("{}: {event}", self.label),
+        }
+    }
+
+    pub fn into_peer(self) -> Option<Peer> {
+        self.http.map(|http| http.peer)
+    }
+}
