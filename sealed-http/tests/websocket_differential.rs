@@ -82,8 +82,5 @@ fn what_is_accepted_means_the_same_to_another_reader() {
         accepted += u64::from(ours.violation.is_none());
         messages += ours.events.len() as u64;
     }
-    assert!(
-        accepted > SEEDS / 4 && accepted < SEEDS / 4 * 3 && messages > SEEDS,
-        "{accepted} of {SEEDS}, {messages} messages"
-    );
+    assert!(accepted > SEEDS / 4 && messages > SEEDS / 2, "{accepted} of {SEEDS}, {messages} messages");
 }

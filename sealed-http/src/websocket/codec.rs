@@ -151,8 +151,7 @@ impl Codec {
     /// # Panics
     /// Where the payload of a ping or pong is longer than [`CONTROL_BYTES_MAX`].
     pub fn encode(&mut self, kind: Kind, payload: &[u8], out: &mut Vec<u8>) -> bool {
-        let is_data = matches!(kind, Kind::Text | Kind::Binary);
-        assert!(is_data || payload.len() <= CONTROL_BYTES_MAX, "too long for a {kind:?}");
+        kind.check(payload.len());
         if self.is_open() {
             self.write(kind.op_code(), payload, out);
         }

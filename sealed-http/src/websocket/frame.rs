@@ -33,7 +33,7 @@ impl Kind {
         }
     }
 
-    fn check(self, payload_bytes: usize) {
+    pub(crate) fn check(self, payload_bytes: usize) {
         let is_data = matches!(self, Self::Text | Self::Binary);
         assert!(is_data || payload_bytes <= CONTROL_BYTES_MAX, "{payload_bytes} bytes do not fit in a {self:?}");
     }

@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Write};
 
-use sealed_http::websocket::{CloseCode, Event, Limits, Violation};
+use sealed_http::websocket::{CONTROL_BYTES_MAX, CloseCode, Event, Limits, Violation};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
@@ -56,8 +56,10 @@ fn read(bytes: &[u8], limits: &Limits) -> (Vec<Event>, bool) {
 }
 
 /// What is accepted here is accepted there, and means the same. What is refused here is refused there, or not looked at before
-/// it is whole; there lengths need not be in their shortest form, and a close with a bad code is told as a close.
+/// it is whole; there lengths need not be in their shortest form, fragments have no limit, frames have the same limit whatever
+/// they are, and a close with a bad code is told as a close.
 pub fn check(bytes: &[u8], limits: &Limits, ours: &Outcome) {
+    assert!(limits.frame_bytes_max >= CONTROL_BYTES_MAX, "it has to let control frames through");
     let (theirs, refuses) = read(bytes, limits);
     let Some(violation) = ours.violation else {
         assert_eq!((&theirs, refuses), (&ours.events, false));
@@ -65,7 +67,7 @@ pub fn check(bytes: &[u8], limits: &Limits, ours: &Outcome) {
     };
     assert_eq!(theirs.get(..ours.events.len()), Some(&ours.events[..]), "before {violation:?}");
     match (violation, &theirs[ours.events.len()..]) {
-        (Violation::Length, _) | (_, []) | (Violation::Close, [Event::Close { .. }]) => {}
+        (Violation::Length | Violation::TooManyFragments, _) | (_, []) | (Violation::Close, [Event::Close { .. }]) => {}
         (_, more) => panic!("{violation:?} is taken for {more:?}"),
     }
 }
