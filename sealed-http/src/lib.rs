@@ -3,7 +3,8 @@
 //! [`RequestDecoder`] and [`Response`] are plain state machines, usable with no event loop at all. [`Server`] is a
 //! [`sealed::Service`] that puts them on connections and hands whole requests to a [`Handler`], which answers at once,
 //! holds the request and answers later, or streams. A body is collected under a limit, told as it comes, or refused unread, as
-//! [`Handler::intake`] decides; a connection can be handed over to another protocol ([`Http::upgrade`]).
+//! [`Handler::intake`] decides; a connection can be handed over to another protocol ([`Http::upgrade`]), of which
+//! WebSocket is one (`websocket`, with the feature of that name).
 //!
 //! # A site
 //!
@@ -135,6 +136,8 @@ mod routes;
 mod server;
 mod site;
 mod static_file;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use connection::Connection;
 pub use cors::{Cors, Field, Origins};

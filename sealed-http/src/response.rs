@@ -165,7 +165,10 @@ impl Response {
         out.extend_from_slice(b"\r\n");
         encode_field(out, "Date", date);
         self.fields.encode(out);
-        if !keep_alive {
+        if self.status == 426 {
+            // RFC 9110, 7.8: Upgrade, which it has to have, is for the next on the way alone.
+            encode_field(out, "Connection", if keep_alive { "Upgrade" } else { "close, Upgrade" });
+        } else if !keep_alive {
             encode_field(out, "Connection", "close");
         } else if version_minor == 0 || self.says_keep_alive {
             encode_field(out, "Connection", "keep-alive");

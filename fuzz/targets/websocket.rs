@@ -1,0 +1,58 @@
+//! A client's frames, however they are split, and as another reader understands them; and messages that are sent.
+#![no_main]
+
+#[path = "../../sealed-http/tests/websocket/peer.rs"]
+mod peer;
+#[path = "../../sealed-http/tests/websocket/shared.rs"]
+mod shared;
+
+use libfuzzer_sys::fuzz_target;
+use sealed_http::websocket::{Codec, Event, Kind, Limits};
+use shared::decode_pieces;
+
+const TIGHT: Limits = Limits { message_bytes_max: 150, frame_bytes_max: 125, fragments_max: 3 };
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let size = usize::from(*first) % 7 + 2;
+    // Masks that change nothing, so that payloads are what they seem to be.
+    let bare = unmasked(bytes);
+    for bytes in [bytes, &bare] {
+        for limits in [TIGHT, Limits::default()] {
+            for codec in [Codec::server, || Codec::client(|| [1, 2, 3, 4])] {
+                let whole = decode_pieces(codec(), [bytes], &limits);
+                assert_eq!(decode_pieces(codec(), bytes.chunks(1), &limits), whole, "a byte at a time");
+                assert_eq!(decode_pieces(codec(), bytes.chunks(size), &limits), whole, "in pieces");
+                for event in &whole.events {
+                    let length = match event {
+                        Event::Text(text) => text.len(),
+                        Event::Binary(bytes) => bytes.len(),
+                        _ => 0,
+                    };
+                    assert!(length <= limits.message_bytes_max);
+                }
+                // Each ping and the close are answered at most as long as they are, masks not counted.
+                assert!(whole.answers.len() <= bytes.len() + 131);
+            }
+            let whole = decode_pieces(Codec::server(), [bytes], &limits);
+            peer::check(bytes, &limits, &whole);
+        }
+    }
+    // As data: what is sent is read.
+    let (mut sent, mask) = (Vec::new(), [*first, 7, 0, 255]);
+    Codec::client(move || mask).encode(Kind::Binary, bytes, &mut sent);
+    let read = decode_pieces(Codec::server(), sent.chunks(size), &Limits::default());
+    assert_eq!(read.events, [Event::Binary(bytes.to_vec())]);
+});
+
+/// The same frames with masks of zeros, as far as they are frames.
+fn unmasked(bytes: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), bytes);
+    while let [first, second, behind @ ..] = rest {
+        let length = usize::from(second & 0x7f).min(125).min(behind.len());
+        out.extend([*first, 0x80 | length as u8, 0, 0, 0, 0]);
+        out.extend(&behind[..length]);
+        rest = &behind[length..];
+    }
+    out
+}

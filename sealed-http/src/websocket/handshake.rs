@@ -1,0 +1,222 @@
+//! The opening handshake, as the server sees it and as the client does (RFC 6455, 4).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use sha1::{Digest, Sha1};
+
+use crate::head::{Method, RequestHead, has_token};
+use crate::problem::Problem;
+use crate::response::Response;
+use crate::response_head::ResponseHead;
+
+/// What a server appends to a client's key before it hashes it.
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+const VERSION: &str = "13";
+
+/// A request for a WebSocket that can be granted.
+#[derive(Debug)]
+pub struct Accepted<'a> {
+    /// The answer, 101, for [`Http::upgrade`](crate::Http::upgrade). Fields can be added to it.
+    pub response: Response,
+    /// The subprotocol that was chosen; `None` where none of the server's was asked for.
+    pub protocol: Option<&'static str>,
+    /// The page's origin, as browsers always send it. `None` means that no browser asks.
+    ///
+    /// It has to be looked at. Any page on the web can open a WebSocket to any server that its visitor can reach, with the
+    /// visitor's cookies, and read what comes: CORS does not hold here, and no preflight asks before.
+    pub origin: Option<&'a str>,
+}
+
+/// Why a request for a WebSocket is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The method is not GET.
+    #[error("a WebSocket is opened with GET")]
+    Method,
+    /// It is not asked for at all: with `Upgrade: websocket` and `Connection: Upgrade`, in HTTP/1.1.
+    #[error("this is spoken over WebSocket")]
+    NotAsked,
+    /// Another version is asked for, or none.
+    #[error("the version of WebSocket has to be 13")]
+    Version,
+    /// The key is missing, repeated, or not 16 bytes in Base64.
+    #[error("the Sec-WebSocket-Key header field is missing or malformed")]
+    Key,
+    /// The subprotocols are not a list of tokens.
+    #[error("the Sec-WebSocket-Protocol header field is malformed")]
+    Protocol,
+    /// There is more than one origin, or it is not ASCII.
+    #[error("the Origin header field is malformed")]
+    Origin,
+    /// A body follows, which nobody would tell from frames.
+    #[error("a request for a WebSocket has no body")]
+    Body,
+}
+
+impl Refusal {
+    /// The status to answer with: 400, 405 or 426.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Method => 405,
+            Self::NotAsked | Self::Version => 426,
+            Self::Key | Self::Protocol | Self::Origin | Self::Body => 400,
+        }
+    }
+
+    /// A name that does not change, for whoever reads errors by program.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Method => "method_not_allowed",
+            Self::NotAsked => "websocket_required",
+            Self::Version => "bad_websocket_version",
+            Self::Key => "bad_websocket_key",
+            Self::Protocol => "bad_websocket_protocol",
+            Self::Origin => "bad_origin",
+            Self::Body => "unexpected_body",
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.status()).code(refusal.code()).detail(refusal.to_string())
+    }
+}
+
+/// With the header fields that say what would have been granted.
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        let response = Self::from(Problem::from(refusal));
+        match refusal {
+            Refusal::Method => response.header("Allow", "GET"),
+            Refusal::NotAsked | Refusal::Version => {
+                response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", VERSION)
+            }
+            _ => response,
+        }
+    }
+}
+
+/// Whether a request asks for a WebSocket, be it well or badly: for whoever serves something else at the same path.
+pub fn is_asked(head: &RequestHead<'_>) -> bool {
+    // Some list more than one protocol, in more than one field.
+    let is_listed =
+        |(name, value): (&str, &[u8])| name.eq_ignore_ascii_case("upgrade") && has_token(value, "websocket");
+    head.upgrade().is_some() && head.headers().any(is_listed)
+}
+
+/// Looks at a request for a WebSocket. Of the subprotocols that the server speaks, by preference, the first that the client
+/// asks for is chosen; where it asks for none of them the answer names none, and the client decides.
+///
+/// Extensions, and compression among them, are never agreed to.
+///
+/// # Panics
+/// Where one of the server's subprotocols is not a token.
+///
+/// # Example
+/// ```
+/// use sealed_http::{Limits, RequestHead, Response, websocket};
+///
+/// let head = b"GET /chat HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://h\r\n\
+///     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// let head = RequestHead::parse(head, &Limits::default()).unwrap();
+/// let answer: Response = match websocket::accept(&head, &[]) {
+///     Ok(accepted) if accepted.origin.is_some_and(|origin| origin != "https://h") => Response::new(403),
+///     Ok(accepted) => accepted.response, // for `Http::upgrade`
+///     Err(refusal) => refusal.into(),
+/// };
+/// assert_eq!(answer.status(), 101);
+/// ```
+pub fn accept<'a>(head: &RequestHead<'a>, protocols: &[&'static str]) -> Result<Accepted<'a>, Refusal> {
+    let is_token = |text: &str| !text.is_empty() && text.bytes().all(crate::head::is_token_byte);
+    assert!(protocols.iter().all(|protocol| is_token(protocol)), "not all tokens: {protocols:?}");
+    if head.method() != Method::Get {
+        return Err(Refusal::Method);
+    }
+    if !is_asked(head) {
+        return Err(Refusal::NotAsked);
+    }
+    if only(head, "Sec-WebSocket-Version", Refusal::Version)? != Some(VERSION) {
+        return Err(Refusal::Version);
+    }
+    let key = only(head, "Sec-WebSocket-Key", Refusal::Key)?.ok_or(Refusal::Key)?;
+    if BASE64.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
+        return Err(Refusal::Key);
+    }
+    let origin = only(head, "Origin", Refusal::Origin)?;
+    if head.has_body() {
+        return Err(Refusal::Body);
+    }
+    let mut asked = Vec::new();
+    for (_, value) in head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("Sec-WebSocket-Protocol")) {
+        let list = std::str::from_utf8(value).map_err(|_| Refusal::Protocol)?;
+        asked.extend(list.split(',').map(str::trim_ascii));
+    }
+    if !asked.iter().all(|protocol| is_token(protocol)) {
+        return Err(Refusal::Protocol);
+    }
+    let protocol = protocols.iter().find(|protocol| asked.contains(*protocol)).copied();
+    let mut response =
+        Response::new(101).header("Upgrade", "websocket").with(&[("Sec-WebSocket-Accept", answer_to(key))]);
+    if let Some(protocol) = protocol {
+        response = response.header("Sec-WebSocket-Protocol", protocol);
+    }
+    Ok(Accepted { response, protocol, origin })
+}
+
+/// What a client asks a server to answer, so that it knows that it speaks with one that means it.
+///
+/// A request for a WebSocket is a GET with the fields `Upgrade: websocket`, `Connection: Upgrade`,
+/// `Sec-WebSocket-Version: 13`, and `Sec-WebSocket-Key` with this [`key`](Self::key).
+#[derive(Debug, Clone)]
+pub struct Challenge {
+    key: String,
+}
+
+impl Challenge {
+    /// One of 16 random bytes, new for each connection.
+    pub fn new(nonce: [u8; 16]) -> Self {
+        Self { key: BASE64.encode(nonce) }
+    }
+
+    /// The value of `Sec-WebSocket-Key`.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Whether this is the answer: then frames follow it. It must name no extension, and no subprotocol but one of those that
+    /// were asked for; the one that it names is returned.
+    pub fn check<'a>(&self, head: &ResponseHead<'a>, protocols: &[&str]) -> Result<Option<&'a str>, BadAnswer> {
+        let has = |name: &str, token: &str| {
+            head.headers().any(|(held, value)| held.eq_ignore_ascii_case(name) && has_token(value, token))
+        };
+        let protocol = head.header_str("Sec-WebSocket-Protocol");
+        let is_met = head.status() == 101
+            && has("Upgrade", "websocket")
+            && has("Connection", "upgrade")
+            && head.header_str("Sec-WebSocket-Accept") == Some(&answer_to(&self.key))
+            && head.header("Sec-WebSocket-Extensions").is_none()
+            && protocol.is_none_or(|protocol| protocols.contains(&protocol));
+        is_met.then_some(protocol).ok_or(BadAnswer)
+    }
+}
+
+/// A server does not open the WebSocket that it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server does not open a WebSocket")]
+pub struct BadAnswer;
+
+fn answer_to(key: &str) -> String {
+    BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
+}
+
+/// The value of a header field that may be there once. It is refused where it is there more often, or is not ASCII.
+fn only<'a>(head: &RequestHead<'a>, name: &str, refusal: Refusal) -> Result<Option<&'a str>, Refusal> {
+    let mut values = head.headers().filter(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) if value.is_ascii() => std::str::from_utf8(value).map(Some).map_err(|_| refusal),
+        _ => Err(refusal),
+    }
+}

@@ -1,0 +1,58 @@
+//! WebSocket on real sockets: the Autobahn test suite's cases, and an independent client.
+
+mod websocket {
+    pub(crate) mod echo;
+}
+
+use std::process::{Command, Stdio};
+use std::thread;
+
+use sealed::{Config, EventLoop};
+use sealed_http::websocket::Limits;
+use sealed_http::{Server, Settings};
+use websocket::echo::Echo;
+
+/// Runs a script against a server of its own. `None`, and a word about it, where what it needs is not installed.
+fn run(script: &str) -> Option<String> {
+    // The suite sends 16 MiB at once, and 65,536 fragments.
+    let limits = Limits { message_bytes_max: 1 << 24, frame_bytes_max: 1 << 24, fragments_max: 1 << 16 };
+    let config = Config { output_bytes_max: 1 << 26, ..Config::default() };
+    let server = Server::new(Settings::default(), Echo::new(limits));
+    let mut event_loop = EventLoop::new(config, server).expect("a loop");
+    let address = event_loop.listen("127.0.0.1:0").expect("a port").to_string();
+    let stopper = event_loop.stopper();
+    let running = thread::spawn(move || event_loop.run().expect("a good end"));
+    let (host, port) = address.rsplit_once(':').expect("a port");
+    let path = format!("{}/tests/websocket/{script}", env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3").args([&path, host, port]).stdin(Stdio::null()).output();
+    stopper.stop();
+    assert!(running.join().is_ok());
+    let output = output.ok().filter(|output| output.status.code() != Some(3));
+    let Some(output) = output else {
+        assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "{script}: what it needs is not installed");
+        eprintln!("skipped: what {script} needs is not installed");
+        return None;
+    };
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{script}: {}\n{text}", output.status);
+    Some(text)
+}
+
+#[test]
+fn the_autobahn_suite_finds_nothing() {
+    let Some(told) = run("autobahn.py") else { return };
+    let mut passed = 0;
+    for line in told.lines() {
+        // Where the RFC leaves open what is right, the suite only informs.
+        let (count, what) = line.split_once(" cases: ").unwrap_or_else(|| panic!("{told}"));
+        assert!(["OK OK", "INFORMATIONAL INFORMATIONAL"].contains(&what), "{told}");
+        passed += count.parse::<u32>().expect("a count");
+    }
+    assert!(passed > 250, "hardly any case was run: {told}");
+}
+
+#[test]
+fn an_independent_client_gets_along_with_the_server() {
+    let Some(told) = run("client.py") else { return };
+    assert_eq!(told, "all is well\n");
+}
