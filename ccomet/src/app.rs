@@ -3,16 +3,19 @@
 //! A message's way leads through [`App::request`], the broker, and [`App::turned`], where everyone gets what is new.
 
 mod icomet;
+mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::{Address, CloseReason, ConnectionId, ListenerId, Place, PostError, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
+use sealed_http::websocket::CloseCode;
 use sealed_http::{
     Cors, DecodeError, Field, Handler, Http, Origins, Problem as Details, Request, RequestHead, Response,
 };
 use slab::Slab;
+use socket::Socket;
 
 use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now, Ticket};
 use crate::config::{Config, is_allowed};
@@ -24,8 +27,8 @@ use crate::position::Spot;
 use crate::tally::Tally;
 use crate::wire::problem::{self, Problem};
 use crate::wire::request::{self, Call, Door, Refused, ReplyTo};
-use crate::wire::voice::{Tongue, Voice};
-use crate::wire::{classic, native};
+use crate::wire::voice::{Tongue, Transport, Voice};
+use crate::wire::{self, classic, native};
 
 /// How often old messages and idle channels are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,6 +61,10 @@ enum Doing {
     Asking(u32),
     /// Channels that come into use, or go out of it.
     Watching,
+    /// Messages, on a WebSocket: its place among them.
+    Socket(u32),
+    /// The end of one that is over.
+    SocketOver(u32),
 }
 
 /// Who waits for the broker's answer.
@@ -83,6 +90,7 @@ pub(crate) struct App {
     tallies: Arc<[Tally]>,
     /// Who hears of channels in use.
     watchers: Vec<ConnectionId>,
+    sockets: Slab<Socket>,
     is_sweeping: bool,
     will_repost: bool,
     /// Over how long the ends of streams are spread, once the server goes down.
@@ -141,6 +149,7 @@ impl App {
             files: Files::new(),
             tallies,
             watchers: Vec::new(),
+            sockets: Slab::new(),
             is_sweeping: false,
             will_repost: false,
             draining: None,
@@ -163,6 +172,7 @@ impl App {
                 self.broker.command(now(http), Command::Publish { channel, message, ticket });
             }
             Call::Subscribe { subscription, wait_s } => self.subscribe(http, id, subscription, wait_s),
+            Call::Socket { subscription, response } => self.open_socket(http, id, subscription, &response),
             Call::Sign { channel, name, callback } => {
                 self.broker.command(now(http), Command::Sign { channel, name });
                 let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
@@ -203,7 +213,7 @@ impl App {
         let at_once = subscription.answer_at_once;
         // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
         let key = self.hub.next_key();
-        if let Some(client) = http.state_mut(id) {
+        if let Some(client) = http.state_mut(id).filter(|client| client.doing == Doing::Nothing) {
             client.doing = Doing::Subscribed(key);
         }
         let outcome = self.hub.subscribe(id, subscription, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
@@ -218,7 +228,7 @@ impl App {
         } else {
             Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s })
         };
-        if http.state(id).is_some_and(|client| client.doing == Doing::Subscribed(key)) {
+        if self.subscriber_of(http.state(id)) == Some(key) {
             http.set_deadline(id, delay);
         }
     }
@@ -231,13 +241,27 @@ impl App {
 
     /// Notes who waits for the broker's answer.
     fn ask(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, reply: ReplyTo) -> Ticket {
+        let ticket = self.note_asker(id, reply);
+        if let Some(client) = http.state_mut(id) {
+            client.doing = Doing::Asking(ticket.0 as u32);
+        }
+        ticket
+    }
+
+    /// The same of one that does not only wait for that.
+    fn note_asker(&mut self, id: ConnectionId, reply: ReplyTo) -> Ticket {
         self.last_serial = self.last_serial.wrapping_add(1);
         let serial = self.last_serial;
         let key = self.askers.insert(Asker { serial, peer: id, reply }) as u32;
-        if let Some(client) = http.state_mut(id) {
-            client.doing = Doing::Asking(key);
-        }
         Ticket(u64::from(serial) << 32 | u64::from(key))
+    }
+
+    fn subscriber_of(&self, client: Option<&Client>) -> Option<SubscriberKey> {
+        match client?.doing {
+            Doing::Subscribed(key) => Some(key),
+            Doing::Socket(key) => self.sockets.get(key as usize).map(|socket| socket.subscriber),
+            _ => None,
+        }
     }
 
     /// Answers who waited for the broker's answer, if he is still there.
@@ -247,6 +271,13 @@ impl App {
             return;
         }
         let Asker { peer, reply, .. } = self.askers.remove(key);
+        if let ReplyTo::Socket { channel, reference } = reply {
+            let outcome = outcome.map(|settled| match settled {
+                Settled::Published(spot) => Some(spot),
+                Settled::Icomet(_) => None,
+            });
+            return self.settle_socket(http, peer, &channel, reference, outcome);
+        }
         done(http, peer);
         let fields = fields_for(&self.cross_origin, http.state(peer));
         match (outcome, reply) {
@@ -271,11 +302,13 @@ impl App {
             (Ok(Settled::Icomet(icomet::Outcome::Ended(None))), _) => {
                 respond_problem(http, peer, Problem::UnknownChannel, None, &self.cross_origin);
             }
-            (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete) => http.respond(peer, &Response::new(204)),
+            (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete | ReplyTo::Socket { .. }) => {
+                http.respond(peer, &Response::new(204));
+            }
             (Err(problem), reply) => {
                 let callback = match &reply {
                     ReplyTo::Native { callback, .. } => callback.as_deref(),
-                    ReplyTo::Classic { .. } | ReplyTo::Delete | ReplyTo::Icomet(_) => None,
+                    _ => None,
                 };
                 respond_problem(http, peer, problem, callback, &self.cross_origin);
             }
@@ -393,6 +426,7 @@ impl Handler for App {
                 }
                 respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
             }
+            Err(Refused::Socket(refusal)) => http.respond(id, &refusal.into()),
             Err(Refused::Icomet(refused)) => Self::icomet_refused(http, id, refused),
             Err(Refused::Classic { callback: Some(callback) }) => {
                 let script = classic::envelope_fixed(&callback, classic::BAD_PARAMETERS);
@@ -415,25 +449,35 @@ impl Handler for App {
 
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         // A browser that leaves looks just like this; whoever publishes and hangs up at once still gets his answer.
-        if http.state(id).is_some_and(|client| matches!(client.doing, Doing::Subscribed(_) | Doing::Watching)) {
+        if http.state(id).is_some_and(|client| !matches!(client.doing, Doing::Nothing | Doing::Asking(_))) {
             http.abort(id);
         }
     }
 
+    fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
+        self.hear_socket(http, id, input);
+        self.pump(http);
+    }
+
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        if let Some(Doing::Subscribed(key)) = http.state(id).map(|client| client.doing) {
+        if let Some(key) = self.subscriber_of(http.state(id)) {
             self.hub.drained(key, &mut Out { http, cross_origin: &self.cross_origin });
         }
     }
 
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        let Some(Doing::Subscribed(key)) = http.state(id).map(|client| client.doing) else { return http.abort(id) };
+        let Some(key) = self.subscriber_of(http.state(id)) else { return http.abort(id) };
         let now_ms = unix_ms(http);
         if let (Some(spread), true) = (self.draining, self.hub.is_stream(key)) {
             let spread_ms = (spread.as_millis() as u64).max(4_000);
             let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
             self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         } else if self.hub.is_stream(key) {
+            if let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing)
+                && !self.ping_socket(http, id, key)
+            {
+                return;
+            }
             let next_ms = self.hub.beat(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
             http.set_deadline(id, Duration::from_millis(next_ms));
         } else {
@@ -455,6 +499,14 @@ impl Handler for App {
             Doing::Watching => {
                 self.unwatch(http, id);
                 self.pump(http);
+            }
+            Doing::Socket(key) => {
+                let socket = self.sockets.remove(key as usize);
+                self.hub.unsubscribe(socket.subscriber, unix_ms(http));
+                self.pump(http);
+            }
+            Doing::SocketOver(key) => {
+                self.sockets.remove(key as usize);
             }
             Doing::Nothing => {}
         }
@@ -506,7 +558,10 @@ impl Handler for App {
         self.draining = Some(spread);
         for id in http.connection_ids() {
             let key = match http.state(id).map(|client| client.doing) {
-                Some(Doing::Subscribed(key)) => key,
+                Some(Doing::Subscribed(_) | Doing::Socket(_)) => match self.subscriber_of(http.state(id)) {
+                    Some(key) => key,
+                    None => continue,
+                },
                 Some(Doing::Watching) => {
                     done(http, id);
                     self.unwatch(http, id);
@@ -535,6 +590,10 @@ struct Out<'a, 'b> {
 
 impl Sink for Out<'_, '_> {
     fn open(&mut self, peer: ConnectionId, voice: Voice) {
+        // It was opened as it was handed over.
+        if voice.transport == Transport::Socket {
+            return;
+        }
         if voice.tongue == Tongue::Icomet {
             self.http.start_stream(peer, &icomet::head(Some(voice)));
             return;
@@ -553,11 +612,22 @@ impl Sink for Out<'_, '_> {
     }
 
     fn end(&mut self, peer: ConnectionId) {
+        if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
+            let code = if self.http.is_draining() { CloseCode::GOING_AWAY } else { CloseCode::NORMAL };
+            return socket::end(self.http, peer, key, code);
+        }
         done(self.http, peer);
         self.http.end_stream(peer);
     }
 
     fn answer(&mut self, peer: ConnectionId, reply: Reply) {
+        if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
+            // It cannot have what it wants: nothing else is answered to one who reads a stream.
+            let problem = if let Reply::Problem(problem, _) = reply { problem } else { Problem::ShuttingDown };
+            socket::write_text(self.http, peer, &wire::socket::refused(problem, None));
+            let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
+            return socket::end(self.http, peer, key, code);
+        }
         done(self.http, peer);
         let fields = fields_for(self.cross_origin, self.http.state(peer));
         let response = match reply {

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use sealed_http::websocket::{Kind, encode_header};
+
 /// How the events of a stream lie in its HTTP body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -9,6 +11,8 @@ pub(crate) enum Framing {
     Chunked,
     /// As they are, until the connection closes: HTTP/1.0.
     Plain,
+    /// In messages of a WebSocket.
+    Message,
 }
 
 impl Framing {
@@ -19,9 +23,13 @@ impl Framing {
         }
         let mut event = Vec::with_capacity(256);
         write(&mut event);
-        // A chunk without bytes would end the body.
+        // A chunk without bytes would end the body, and a message without any says nothing.
         if event.is_empty() {
             return;
+        }
+        if self == Self::Message {
+            encode_header(out, Kind::Text, event.len());
+            return out.append(&mut event);
         }
         // Writing to memory does not fail.
         let _ = write!(out, "{:x}\r\n", event.len());
@@ -33,6 +41,12 @@ impl Framing {
     pub(crate) fn split(self, mut before: Vec<u8>, length: usize, after: &'static [u8]) -> (Vec<u8>, Vec<u8>) {
         match self {
             Self::Plain => (before, after.to_vec()),
+            Self::Message => {
+                let mut frame = Vec::with_capacity(before.len() + 10);
+                encode_header(&mut frame, Kind::Text, before.len() + length + after.len());
+                frame.append(&mut before);
+                (frame, after.to_vec())
+            }
             Self::Chunked => {
                 let mut chunk = format!("{:x}\r\n", before.len() + length + after.len()).into_bytes();
                 chunk.append(&mut before);

@@ -11,6 +11,7 @@ pub(crate) mod json;
 pub(crate) mod native;
 pub(crate) mod problem;
 pub(crate) mod request;
+pub(crate) mod socket;
 pub(crate) mod sse;
 pub(crate) mod voice;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sealed_http::{Method, Query, Request, RequestHead, decode_segment};
+use sealed_http::websocket::{self, Accepted, Refusal};
+use sealed_http::{Method, Query, Request, RequestHead, Response, decode_segment};
 
 use super::callback::is_callback;
 use super::framing::Framing;
@@ -18,6 +19,9 @@ use crate::position::parse_position;
 
 /// The longest name of a classic client, in bytes.
 const SNAME_BYTES_MAX: usize = 128;
+
+/// What a WebSocket speaks here, for who wants it said.
+const SUBPROTOCOL: &str = "ccomet";
 
 /// Which listener a client came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +43,11 @@ pub(crate) enum Call {
     Subscribe {
         subscription: Subscription,
         wait_s: u64,
+    },
+    /// The same on a WebSocket.
+    Socket {
+        subscription: Subscription,
+        response: Response,
     },
     /// A classic client signs in.
     Sign {
@@ -70,6 +79,7 @@ pub(crate) enum ReplyTo {
     Classic { callback: Box<str> },
     Delete,
     Icomet(IcometReply),
+    Socket { channel: ChannelName, reference: Option<i64> },
 }
 
 /// How a client of icomet's is answered.
@@ -102,6 +112,7 @@ pub(crate) enum Refused {
     Native { problem: Problem, callback: Option<Box<str>>, allow: &'static str },
     Classic { callback: Option<Box<str>> },
     Icomet(icomet::Refused),
+    Socket(Refusal),
 }
 
 impl Refused {
@@ -203,14 +214,35 @@ impl Native<'_> {
             let reply = ReplyTo::Native { channel: channel.clone(), callback };
             return Ok(Call::Publish { channel, payload, sender: None, reply });
         }
+        if websocket::is_asked(self.head) {
+            return self.open_socket(names, query);
+        }
         self.subscribe(names, query, callback.clone()).map_err(refused)
     }
 
-    fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
-        let channels = channels(names, self.limits, true)?;
-        if self.door == Door::Front && !self.front.patterns && channels.iter().any(ChannelName::is_pattern) {
-            return Err(Problem::PatternForbidden);
+    fn open_socket(&self, names: &str, query: Query<'_>) -> Result<Call, Refused> {
+        let Accepted { response, origin, .. } =
+            websocket::accept(self.head, &[SUBPROTOCOL]).map_err(Refused::Socket)?;
+        if origin.is_some_and(|origin| !self.may_open_socket(origin)) {
+            return Err(Refused::native(Problem::OriginForbidden));
         }
+        let channels = self.channels_and_starts(names, query, None).map_err(Refused::native)?;
+        let voice = Voice { tongue: Tongue::Native, transport: Transport::Socket, framing: Framing::Message };
+        let style = Style::Stream { voice, listener: Box::default() };
+        Ok(Call::Socket { subscription: Subscription { channels, style, answer_at_once: false }, response })
+    }
+
+    /// Whether pages of an origin may: no browser asks a server that before, or heeds what it says after. Pages of the
+    /// server itself may everywhere, those of others not with the admin listener.
+    fn may_open_socket(&self, origin: &str) -> bool {
+        let is_own = self
+            .head
+            .header_str("host")
+            .is_some_and(|host| origin.split_once("://").is_some_and(|(_, held)| held.eq_ignore_ascii_case(host)));
+        is_own || self.door == Door::Front && self.front.allows_origin(origin)
+    }
+
+    fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
         let transport = if callback.is_some() { None } else { self.transport(query)? };
         let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { Box::default() };
         let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter)? {
@@ -218,8 +250,34 @@ impl Native<'_> {
             // A longer wait than the server grants is cut, not refused: the reply is the same, only sooner.
             Some(text) => parse_number(&text).ok_or(Problem::BadParameter)?.min(self.times.poll_wait_max_s),
         };
-        let after = query.get("after").map_err(|_| Problem::BadPosition)?;
         let last_id = if transport == Some(Transport::EventStream) { self.head.header("last-event-id") } else { None };
+        let channels = self.channels_and_starts(names, query, last_id)?;
+        let style = match transport {
+            None => Style::Poll { callback },
+            Some(transport) => {
+                let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
+                let voice = Voice { tongue: Tongue::Native, transport, framing };
+                Style::Stream { voice, listener }
+            }
+        };
+        let subscription = Subscription { channels, style, answer_at_once: wait_s == 0 };
+        Ok(Call::Subscribe { subscription, wait_s })
+    }
+}
+
+impl Native<'_> {
+    /// The channels, and where to start in each.
+    fn channels_and_starts(
+        &self,
+        names: &str,
+        query: Query<'_>,
+        last_id: Option<&[u8]>,
+    ) -> Result<Vec<(ChannelName, Start)>, Problem> {
+        let channels = channels(names, self.limits, true)?;
+        if self.door == Door::Front && !self.front.patterns && channels.iter().any(ChannelName::is_pattern) {
+            return Err(Problem::PatternForbidden);
+        }
+        let after = query.get("after").map_err(|_| Problem::BadPosition)?;
         let starts = match (last_id, after.as_deref()) {
             (Some(id), _) if !id.is_empty() => {
                 let id = std::str::from_utf8(id).map_err(|_| Problem::BadPosition)?;
@@ -229,21 +287,9 @@ impl Native<'_> {
             (_, Some("oldest")) => vec![Start::Oldest; channels.len()],
             (_, Some(position)) => starts_after(position, channels.len())?,
         };
-        let style = match transport {
-            None => Style::Poll { callback },
-            Some(transport) => {
-                let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
-                let voice = Voice { tongue: Tongue::Native, transport, framing };
-                Style::Stream { voice, listener }
-            }
-        };
-        let channels = channels.into_iter().zip(starts).collect();
-        let subscription = Subscription { channels, style, answer_at_once: wait_s == 0 };
-        Ok(Call::Subscribe { subscription, wait_s })
+        Ok(channels.into_iter().zip(starts).collect())
     }
-}
 
-impl Native<'_> {
     /// What is to carry the answer: a stream, or, where it is none, one reply.
     fn transport(&self, query: Query<'_>) -> Result<Option<Transport>, Problem> {
         match query.get("transport").map_err(|_| Problem::BadParameter)?.as_deref() {

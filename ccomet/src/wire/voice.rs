@@ -31,6 +31,8 @@ pub(crate) enum Transport {
     Lines,
     /// A page that never ends, each event a script for the page around it.
     Iframe,
+    /// A WebSocket, a JSON object a message.
+    Socket,
 }
 
 /// What a stream says in the native API's words.
@@ -57,6 +59,7 @@ impl Voice {
             (Transport::Lines, Tongue::Native) => "application/x-ndjson; charset=utf-8",
             (Transport::Lines, Tongue::Icomet) => "application/json; charset=utf-8",
             (Transport::Iframe, _) => "text/html; charset=utf-8",
+            (Transport::Socket, _) => "",
         }
     }
 
@@ -94,11 +97,12 @@ impl Voice {
             Transport::EventStream => (b"id: ".to_vec(), b"\n\n"),
             Transport::Lines => (br#"{"position":""#.to_vec(), b"]}\n"),
             Transport::Iframe => (br#"<script>m({"position":""#.to_vec(), b"]});</script>\n"),
+            Transport::Socket => (br#"{"position":""#.to_vec(), b"]}"),
         };
         write_position(spots.iter().copied(), &mut head);
         head.extend_from_slice(match self.transport {
             Transport::EventStream => b"\ndata: ".as_slice(),
-            Transport::Lines | Transport::Iframe => br#"","items":["#,
+            Transport::Lines | Transport::Iframe | Transport::Socket => br#"","items":["#,
         });
         let (before, after) = self.framing.split(head, item.len(), after);
         [before.into(), item.clone(), after.into()]
@@ -110,6 +114,7 @@ impl Voice {
             Transport::EventStream => (b"data: ", b"\n\n"),
             Transport::Lines => (b"", b"\n"),
             Transport::Iframe => (b"<script>parent.icomet_cb(", b");</script>\n"),
+            Transport::Socket => (b"", b""),
         };
         self.framing.around(out, |out| {
             for piece in [before, event, after] {
@@ -160,6 +165,7 @@ impl Voice {
         match self.transport {
             Transport::Iframe => (b"<script>m(", b");</script>\n"),
             Transport::EventStream | Transport::Lines => (b"", b"\n"),
+            Transport::Socket => (b"", b""),
         }
     }
 }
@@ -170,7 +176,7 @@ mod tests {
     use crate::position::Epoch;
 
     const SPOT: Spot = Spot { epoch: Epoch(1), next: 2 };
-    const TRANSPORTS: [Transport; 3] = [Transport::EventStream, Transport::Lines, Transport::Iframe];
+    const TRANSPORTS: [Transport; 4] = [Transport::EventStream, Transport::Lines, Transport::Iframe, Transport::Socket];
 
     fn voice(transport: Transport, framing: Framing) -> Voice {
         Voice { tongue: Tongue::Native, transport, framing }
@@ -197,7 +203,7 @@ mod tests {
     fn an_item_of_others_is_said_like_one_of_its_own() {
         let item = Bytes::from_static(b"{\"type\":\"message\"}");
         for transport in TRANSPORTS {
-            for framing in [Framing::Plain, Framing::Chunked] {
+            for framing in [Framing::Plain, Framing::Chunked, Framing::Message] {
                 let voice = voice(transport, framing);
                 let mut said = Vec::new();
                 voice.say(&Saying { position: Some(&[SPOT]), item: &item, ..Saying::default() }, &mut said);

@@ -1,0 +1,177 @@
+//! A WebSocket: the same subscriptions, and what its client says.
+
+use bytes::Bytes;
+use sealed::{ConnectionId, Input};
+use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
+use sealed_http::{Http, Response};
+
+use super::{App, Doing, now, unix_ms};
+use crate::broker::{Broker, Command};
+use crate::hub::{SubscriberKey, Subscription};
+use crate::message::{ChannelName, Message};
+use crate::position::Spot;
+use crate::wire::problem::Problem;
+use crate::wire::request::ReplyTo;
+use crate::wire::socket::{self, Said};
+
+/// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.
+const PENDING_MAX: u32 = 16;
+
+/// Pings without a sign of life in between, after which a client is gone: what is between may keep up its end.
+const PINGS_MAX: u8 = 2;
+
+/// A WebSocket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    codec: Codec,
+    pub(super) subscriber: SubscriberKey,
+    /// Where what it sends as bytes is published: the one channel that it reads.
+    channel: Option<ChannelName>,
+    pending: u32,
+    pings: u8,
+}
+
+impl App {
+    /// Hands the connection over, and subscribes.
+    pub(super) fn open_socket(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        subscription: Subscription,
+        response: &Response,
+    ) {
+        if self.draining.is_some() {
+            return self.refuse(http, id, subscription, Problem::ShuttingDown);
+        }
+        if !http.upgrade(id, response) {
+            return http.respond(id, &Response::new(400).closing());
+        }
+        let channel = match subscription.channels.as_slice() {
+            [(channel, _)] if !channel.is_pattern() => Some(channel.clone()),
+            _ => None,
+        };
+        let socket = Socket { codec: Codec::server(), subscriber: self.hub.next_key(), channel, pending: 0, pings: 0 };
+        let key = self.sockets.insert(socket) as u32;
+        if let Some(client) = http.state_mut(id) {
+            client.doing = Doing::Socket(key);
+        }
+        self.subscribe(http, id, subscription, 0);
+    }
+
+    /// Takes what a client says.
+    pub(super) fn hear_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
+        let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else {
+            input.take_all();
+            return;
+        };
+        let limits = websocket::Limits {
+            // A message as JSON is longer than it is.
+            message_bytes_max: self.config.limits.message_bytes_max.saturating_mul(6).saturating_add(1_024),
+            ..websocket::Limits::default()
+        };
+        let mut out = Vec::new();
+        loop {
+            let Some(socket) = self.sockets.get_mut(key as usize) else { return };
+            if socket.pending >= PENDING_MAX {
+                http.pause(id);
+                break;
+            }
+            socket.pings = 0;
+            match socket.codec.read(input, &limits, &mut out) {
+                Ok(Some(Event::Text(text))) => match socket::read(&text, self.config.limits.message_bytes_max) {
+                    Ok(Said::Publish { channel, payload, reference }) => {
+                        self.publish_from_socket(http, id, key, channel, payload, reference);
+                    }
+                    Err((problem, reference)) => Self::tell(http, id, &socket::refused(problem, reference)),
+                },
+                Ok(Some(Event::Binary(bytes))) => match socket.channel.clone() {
+                    Some(channel) => self.publish_from_socket(http, id, key, channel, bytes.into(), None),
+                    None => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
+                },
+                Ok(Some(Event::Close { .. })) | Err(_) => {
+                    http.write(id, &out);
+                    return http.close(id);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+            }
+        }
+        if !out.is_empty() {
+            http.write(id, &out);
+        }
+    }
+
+    fn publish_from_socket(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        key: u32,
+        channel: ChannelName,
+        payload: Bytes,
+        reference: Option<i64>,
+    ) {
+        if payload.len() > self.config.limits.message_bytes_max {
+            return Self::tell(http, id, &socket::refused(Problem::MessageTooLarge, reference));
+        }
+        let message = Message { payload, sender: None, time_ms: unix_ms(http), extra: None };
+        let ticket = self.note_asker(id, ReplyTo::Socket { channel: channel.clone(), reference });
+        self.sockets[key as usize].pending += 1;
+        self.broker.command(now(http), Command::Publish { channel, message, ticket });
+    }
+
+    /// Tells a client what became of what it published.
+    pub(super) fn settle_socket(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        channel: &ChannelName,
+        reference: Option<i64>,
+        outcome: Result<Option<Spot>, Problem>,
+    ) {
+        let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else { return };
+        match outcome {
+            Ok(Some(spot)) => Self::tell(http, id, &socket::published(channel, spot, reference)),
+            Ok(None) => {}
+            Err(problem) => Self::tell(http, id, &socket::refused(problem, reference)),
+        }
+        let Some(socket) = self.sockets.get_mut(key as usize) else { return };
+        if socket.pending == PENDING_MAX {
+            http.resume(id);
+        }
+        socket.pending -= 1;
+    }
+
+    /// It is time for a sign of life: the client is asked for one too. Returns whether it is there, as far as is known.
+    pub(super) fn ping_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) -> bool {
+        let Some(socket) = self.sockets.get_mut(key as usize) else { return true };
+        if socket.pings >= PINGS_MAX {
+            http.abort(id);
+            return false;
+        }
+        socket.pings += 1;
+        http.write(id, &websocket::ping_frame(b""));
+        true
+    }
+
+    fn tell(http: &mut Http<'_, Self>, id: ConnectionId, reply: &[u8]) {
+        write_text(http, id, reply);
+    }
+}
+
+/// Sends a message of text.
+pub(super) fn write_text(http: &mut Http<'_, App>, id: ConnectionId, text: &[u8]) {
+    let mut frame = Vec::with_capacity(text.len() + 10);
+    websocket::encode_header(&mut frame, Kind::Text, text.len());
+    frame.extend_from_slice(text);
+    http.write(id, &frame);
+}
+
+/// Says that nothing more will come, and why.
+pub(super) fn end(http: &mut Http<'_, App>, id: ConnectionId, key: u32, code: CloseCode) {
+    // What the client still says means nothing any more.
+    if let Some(client) = http.state_mut(id) {
+        client.doing = Doing::SocketOver(key);
+    }
+    http.write(id, &websocket::close_frame(code, ""));
+    http.close(id);
+}

@@ -1,0 +1,96 @@
+//! What a client says on its WebSocket, and what it is answered there: everything the server says has the form of a poll's reply.
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::json;
+use super::native;
+use super::problem::Problem;
+use crate::message::ChannelName;
+use crate::position::Spot;
+
+/// What a client says in a message of text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// To publish; the answer has the same `reference`.
+    Publish { channel: ChannelName, payload: Bytes, reference: Option<i64> },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(rename = "type")]
+    kind: String,
+    channel: Option<String>,
+    data: Option<String>,
+    #[serde(rename = "ref")]
+    reference: Option<i64>,
+}
+
+/// Reads a message; what is wrong with it is told with its reference, if it has one that can be read.
+pub(crate) fn read(text: &str, message_bytes_max: usize) -> Result<Said, (Problem, Option<i64>)> {
+    let raw: Raw = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, None))?;
+    let refused = |problem| (problem, raw.reference);
+    match (raw.kind.as_str(), raw.channel, raw.data) {
+        ("publish", Some(channel), Some(data)) => {
+            let channel = ChannelName::new(&channel).map_err(|_| refused(Problem::BadChannel))?;
+            if data.len() > message_bytes_max {
+                return Err(refused(Problem::MessageTooLarge));
+            }
+            Ok(Said::Publish { channel, payload: data.into(), reference: raw.reference })
+        }
+        _ => Err(refused(Problem::BadCommand)),
+    }
+}
+
+/// The answer to a publisher.
+pub(crate) fn published(channel: &ChannelName, spot: Spot, reference: Option<i64>) -> Vec<u8> {
+    let mut item = br#"{"type":"published","ref":"#.to_vec();
+    json::write(&reference, &mut item);
+    item.extend_from_slice(br#","channel":"#);
+    json::write_string(channel.as_str(), &mut item);
+    item.extend_from_slice(br#","position":""#);
+    spot.write(&mut item);
+    item.extend_from_slice(br#""}"#);
+    reply(&item)
+}
+
+/// What went wrong.
+pub(crate) fn refused(problem: Problem, reference: Option<i64>) -> Vec<u8> {
+    let details = problem.details().kind("error").title(None);
+    let details = match reference {
+        Some(reference) => details.member("ref", reference),
+        None => details,
+    };
+    reply(&details.to_json())
+}
+
+fn reply(item: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(item.len() + 32);
+    native::write_reply([], [item], &mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_read_and_refused_by_name() {
+        let said = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, 10).expect("fine");
+        let channel = ChannelName::new("a").expect("a name");
+        assert_eq!(said, Said::Publish { channel, payload: Bytes::from_static(b"hi"), reference: Some(7) });
+        for (text, problem, reference) in [
+            ("", Problem::BadCommand, None),
+            ("[]", Problem::BadCommand, None),
+            (r#"{"type":"publish","channel":"a","ref":1}"#, Problem::BadCommand, Some(1)),
+            (r#"{"type":"dance","ref":2}"#, Problem::BadCommand, Some(2)),
+            (r#"{"type":"publish","channel":"a,b","data":"","ref":3}"#, Problem::BadChannel, Some(3)),
+            (r#"{"type":"publish","channel":"a*","data":""}"#, Problem::BadChannel, None),
+            (r#"{"type":"publish","channel":"a","data":"12345678901"}"#, Problem::MessageTooLarge, None),
+            (r#"{"type":"publish","channel":"a","data":"","color":"red"}"#, Problem::BadCommand, None),
+        ] {
+            assert_eq!(read(text, 10), Err((problem, reference)), "{text}");
+        }
+    }
+}
