@@ -1,7 +1,7 @@
 //! A WebSocket echo: the opening handshake, whose page may ask, messages, pings to find who is gone, and both ways to close.
 //!
-//! Try it: `cargo run -p examples --example websocket_echo`, then `python3 -m websockets ws://127.0.0.1:7777`, or the console of a page
-//! that is not of the web, `about:blank` say, whose origin is `null`:
+//! Try it: `cargo run -p examples --example websocket_echo`, then `python3 -m websockets ws://127.0.0.1:7777` (after
+//! `pip install websockets`), or the console of a page that is not of the web, `about:blank` say, whose origin is `null`:
 //! `s = new WebSocket("ws://127.0.0.1:7777"); s.onmessage = e => console.log(e.data); s.onopen = () => s.send("hello")`
 
 use std::time::Duration;

@@ -24,7 +24,7 @@ fn run(script: &str) -> Option<String> {
     let running = thread::spawn(move || event_loop.run().expect("a good end"));
     let (host, port) = address.rsplit_once(':').expect("a port");
     let path = format!("{}/tests/websocket/{script}", env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new("python3").args([&path, host, port]).stdin(Stdio::null()).output();
+    let output = Command::new("python3").args(["-W", "ignore", &path, host, port]).stdin(Stdio::null()).output();
     stopper.stop();
     assert!(running.join().is_ok());
     let output = output.ok().filter(|output| output.status.code() != Some(3));

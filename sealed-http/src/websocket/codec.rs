@@ -106,8 +106,8 @@ impl Codec {
         Self { partial: None, client: None, state: State::Open }
     }
 
-    /// A client's side. Each call of `masks` gives the mask of a frame: it should not be possible to guess it, lest what is sent is
-    /// taken for something else by what is between (RFC 6455, 10.3).
+    /// A client's side. Each call of `masks` gives the mask of a frame: it should not be possible to guess it, lest what is
+    /// sent is taken for something else by what is between (RFC 6455, 10.3).
     pub fn client(masks: impl FnMut() -> [u8; 4] + Send + 'static) -> Self {
         Self { partial: None, client: Some(Box::new(Client { masks: Box::new(masks) })), state: State::Open }
     }
@@ -118,7 +118,7 @@ impl Codec {
     /// What has to be answered, pings and closes, is appended to `out`, which is to be sent, after an error too: it tells the
     /// other side why. Behind a close and behind an error everything is used up and means nothing.
     ///
-    /// Less than a frame's header, or than a whole control frame, is left in the input: at most 138 bytes.
+    /// Less than a frame's header, or than a whole control frame, is left in the input: at most 130 bytes.
     pub fn decode(&mut self, input: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Result<(usize, Event), Violation> {
         if self.state == State::Closed {
             return Ok((input.len(), Event::Incomplete));

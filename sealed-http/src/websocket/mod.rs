@@ -1,12 +1,16 @@
 //! WebSocket (RFC 6455): the opening handshake, and a codec for what follows it. With the feature `websocket`.
 //!
-//! [`accept`] looks at a request and makes the answer, with which [`Http::upgrade`](crate::Http::upgrade) hands the connection
-//! over. From then on what comes is told to [`Handler::raw`](crate::Handler::raw), where the connection's [`Codec`] makes
-//! messages of it, answers pings, and keeps to the rules of closing. A server's frames depend on nothing but what they
-//! carry: [`text_frame`] makes one, and [`Http::write_framed`](crate::Http::write_framed) sends the same bytes to as many as want it.
+//! [`accept`] looks at a request and makes the answer, with which [`Http::upgrade`](crate::Http::upgrade) hands the
+//! connection over. From then on what comes is told to [`Handler::raw`](crate::Handler::raw), where the connection's
+//! [`Codec`] makes messages of it, answers pings, and keeps to the rules of closing. A server's frames depend on nothing but
+//! what they carry: [`text_frame`] makes one, and [`Http::write_framed`](crate::Http::write_framed) sends the same bytes to
+//! as many as want it.
 //!
-//! **Whose page asks has to be looked at** ([`Accepted::origin`]): any page on the web can open a WebSocket to any server that its visitor
-//! can reach. CORS does not hold here.
+//! **Whose page asks has to be looked at** ([`Accepted::origin`]): any page on the web can open a WebSocket to any server
+//! that its visitor can reach. CORS does not hold here.
+//!
+//! [`Limits`] bound what a message may cost. A message, or a close, that never becomes whole is nobody's to notice but the
+//! application's: [`Codec::is_receiving`] and [`Codec::is_open`] tell.
 //!
 //! Nobody watches the time: [`Http::set_deadline`](crate::Http::set_deadline), with a ping, finds the peers that are gone.
 //!

@@ -1,4 +1,7 @@
-"""An independent client, `websockets` of PyPI, against an echo server: client.py HOST PORT. Exits with 3 where it is not installed."""
+"""An independent client, `websockets` of PyPI, against an echo server: client.py HOST PORT.
+
+Exits with 3 where it is not installed.
+"""
 
 import asyncio
 import sys

@@ -79,7 +79,7 @@ pub fn decode_pieces<'a>(mut codec: Codec, pieces: impl IntoIterator<Item = &'a 
                 }
             }
         }
-        assert!(kept.len() <= 138, "{} bytes are held back", kept.len());
+        assert!(kept.len() <= 130, "{} bytes are held back", kept.len());
     }
     outcome
 }
