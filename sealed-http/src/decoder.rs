@@ -180,7 +180,7 @@ pub(crate) fn find_head_end(
 }
 
 /// Looks at several bytes at a time: heads of browsers have long lines.
-fn find_line_feed(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn find_line_feed(bytes: &[u8]) -> Option<usize> {
     let is_end = |byte: &u8| *byte == b'\n';
     let (chunks, _) = bytes.as_chunks::<16>();
     let passed =
@@ -190,7 +190,7 @@ fn find_line_feed(bytes: &[u8]) -> Option<usize> {
 
 /// Refuses a head of which that many bytes have been seen, if an end behind them would come too late.
 fn check_size(seen: usize, line_ended: bool, limits: &Limits) -> Result<(), DecodeError> {
-    // Offsets in a head are kept in 32 bits.
+    // How far it was searched is kept in 32 bits.
     let head_bytes_max = limits.head_bytes_max.min(u32::MAX as usize);
     if line_ended {
         return if seen >= head_bytes_max { Err(DecodeError::HeadTooLarge) } else { Ok(()) };

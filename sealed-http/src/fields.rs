@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::head::is_token_byte;
+use crate::head::{is_token_byte, is_value};
 
 /// A header field's value would end its line, or has other control bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +26,7 @@ impl Fields {
     ) -> Result<(), BadHeaderValue> {
         assert!(!name.is_empty() && name.bytes().all(is_token_byte), "not the name of a header field: {name:?}");
         assert!(!written.iter().any(|held| name.eq_ignore_ascii_case(held)), "{name} cannot be set here");
-        if !is_value(&value) {
+        if !is_value(value.as_bytes()) {
             return Err(BadHeaderValue);
         }
         self.0.push((name, value));
@@ -53,8 +53,4 @@ pub(crate) fn encode_field(out: &mut Vec<u8>, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-}
-
-fn is_value(value: &str) -> bool {
-    value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }

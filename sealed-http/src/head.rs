@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use crate::decoder::find_line_feed;
 use crate::error::DecodeError;
 use crate::limits::{HEADERS_MAX, Limits};
 
@@ -49,28 +50,16 @@ pub struct RequestHead<'a> {
     expects_continue: bool,
     asks_upgrade: bool,
     body: BodyFraming,
-    /// All lines with their ends, the empty one left out.
+    /// The lines of the header fields, with their ends.
     lines: &'a [u8],
-    fields: [FieldSpot; HEADERS_MAX],
-    field_count: usize,
 }
 
-const _: () = assert!(size_of::<RequestHead<'_>>() <= 640, "it is moved on its way to the handler");
-
-/// Where in the head a header field is. Its line ends where the next one starts.
-#[derive(Debug, Clone, Copy, Default)]
-struct FieldSpot {
-    start: u32,
-    colon: u32,
-}
+const _: () = assert!(size_of::<RequestHead<'_>>() <= 112, "it is moved on its way to the handler");
 
 impl<'a> RequestHead<'a> {
     /// Parses a whole head, from the request line to the empty line, one empty line in front forgiven. Of the limits,
     /// only the number of header fields is looked at: the decoder has enforced the others when it calls this.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
-        if bytes.len() > u32::MAX as usize {
-            return Err(DecodeError::HeadTooLarge);
-        }
         check_line_ends(bytes)?;
         let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
         if bytes.starts_with(b"\r\n") {
@@ -92,11 +81,8 @@ impl<'a> RequestHead<'a> {
         }
         let Target { authority, path, query } = Target::split(method, target)?;
         let meaning = Meaning::read(request.headers, version_minor)?;
-        let mut fields = [FieldSpot::default(); HEADERS_MAX];
-        for (spot, header) in fields.iter_mut().zip(request.headers.iter()) {
-            let start = header.name.as_ptr().addr() - bytes.as_ptr().addr();
-            *spot = FieldSpot { start: start as u32, colon: (start + header.name.len()) as u32 };
-        }
+        // Behind the request line, without the empty one at the end.
+        let lines = find_line_feed(bytes).and_then(|end| bytes.get(end + 1..bytes.len() - 2)).unwrap_or_default();
         Ok(Self {
             method,
             method_name,
@@ -108,9 +94,7 @@ impl<'a> RequestHead<'a> {
             expects_continue: meaning.expects_continue,
             asks_upgrade: meaning.asks_upgrade,
             body: meaning.body,
-            lines: &bytes[..bytes.len() - 2],
-            fields,
-            field_count: request.headers.len(),
+            lines,
         })
     }
 
@@ -175,7 +159,10 @@ impl<'a> RequestHead<'a> {
 
     /// The first header field of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.spots().find(|(held, _)| held.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        let is_it = |line: &&[u8]| {
+            line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+        };
+        lines(self.lines).find(is_it).map(|line| line[name.len() + 1..].trim_ascii())
     }
 
     /// The first header field of that name, if it is ASCII.
@@ -185,23 +172,27 @@ impl<'a> RequestHead<'a> {
 
     /// All header fields in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + '_ {
-        // A name is a token, which is ASCII.
-        self.spots().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
-    }
-
-    /// Names and values, as they are in the lines.
-    fn spots(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + '_ {
-        let fields = &self.fields[..self.field_count];
-        let ends = fields.iter().skip(1).map(|next| next.start as usize).chain(std::iter::once(self.lines.len()));
-        fields.iter().zip(ends).map(|(field, end)| {
-            let (start, colon) = (field.start as usize, field.colon as usize);
-            (&self.lines[start..colon], self.lines[colon + 1..end].trim_ascii())
+        lines(self.lines).map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+            // A name is a token, which is ASCII.
+            let name = std::str::from_utf8(&line[..colon]).unwrap_or_default();
+            (name, line.get(colon + 1..).unwrap_or_default().trim_ascii())
         })
     }
 
     pub(crate) fn body(&self) -> BodyFraming {
         self.body
     }
+}
+
+/// The lines of a head that has been checked, with their ends.
+fn lines(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let end = find_line_feed(rest)?;
+        let (line, behind) = rest.split_at(end + 1);
+        rest = behind;
+        Some(line)
+    })
 }
 
 /// What the header fields say of the message and its connection.
@@ -284,7 +275,7 @@ impl<'a> Target<'a> {
     /// In origin, absolute or asterisk form; for CONNECT in authority form.
     fn split(method: Method, target: &'a str) -> Result<Self, DecodeError> {
         // Neither raw bytes beyond ASCII nor a fragment belong here.
-        if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        if target.bytes().fold(false, |any, byte| any | !byte.is_ascii_graphic() | (byte == b'#')) {
             return Err(DecodeError::Target);
         }
         if method == Method::Connect {
@@ -341,8 +332,27 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     };
     // Registered names with what RFC 3986 lets stand in them, but percent-encoding, which no host needs, and the
     // comma, which is what becomes of two Host fields when somebody on the way joins them.
-    let name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte);
-    port_is_fine && host.is_none_or(|host| !host.is_empty() && host.iter().all(name_byte))
+    let is_name = |host: &[u8]| !host.is_empty() && host.iter().all(|byte| NAME_BYTES[usize::from(*byte)]);
+    port_is_fine && host.is_none_or(is_name)
+}
+
+const NAME_BYTES: [bool; 256] = letters_digits_and(b"-._~!$&'()*+;=");
+const TOKEN_BYTES: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
+
+/// For each byte, whether it is a letter, a digit, or one of those.
+const fn letters_digits_and(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
 }
 
 /// RFC 3986 lets a port be empty.
@@ -379,12 +389,18 @@ pub(crate) fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
 
 /// Whether a byte can stand in a token: a method, or a field's name.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN_BYTES[usize::from(byte)]
+}
+
+/// Whether a header field's value has no control characters.
+pub(crate) fn is_value(value: &[u8]) -> bool {
+    // To the end without a branch: several bytes at a time.
+    let odd = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
+    !value.iter().fold(false, |any, byte| any | odd(*byte))
 }
 
 pub(crate) fn check_value(value: &[u8]) -> Result<(), DecodeError> {
-    let allowed = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-    if value.iter().all(allowed) { Ok(()) } else { Err(DecodeError::Header) }
+    if is_value(value) { Ok(()) } else { Err(DecodeError::Header) }
 }
 
 /// Every CR is followed by LF, and every LF comes after CR: what different readers take for the end of a line is
