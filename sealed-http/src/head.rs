@@ -275,7 +275,8 @@ impl<'a> Target<'a> {
     /// In origin, absolute or asterisk form; for CONNECT in authority form.
     fn split(method: Method, target: &'a str) -> Result<Self, DecodeError> {
         // Neither raw bytes beyond ASCII nor a fragment belong here.
-        if target.bytes().fold(false, |any, byte| any | !byte.is_ascii_graphic() | (byte == b'#')) {
+        let odd = |byte: u8| !byte.is_ascii_graphic() || byte == b'#';
+        if target.bytes().fold(false, |any, byte| any | odd(byte)) {
             return Err(DecodeError::Target);
         }
         if method == Method::Connect {
