@@ -27,6 +27,7 @@ mod files;
 mod hub;
 mod log;
 mod message;
+mod pattern;
 mod position;
 mod server;
 #[cfg(feature = "sim")]
@@ -34,6 +35,7 @@ mod simulated;
 mod wire;
 
 pub use config::{Admin, Config, ConfigError, Front, History, Limits, Times};
+pub use pattern::{BadPattern, Pattern};
 pub use server::{Error, Server};
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated};
