@@ -12,10 +12,12 @@ use sealed_http::{
 };
 use slab::Slab;
 
+use crate::auth::{Gate, Verifier, callback_of};
 use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now, Ticket};
 use crate::config::{Config, is_allowed};
 use crate::files::Files;
-use crate::hub::{Hub, HubLimits, Reply, Sink, SubscriberKey, Subscription};
+use crate::hub::{Hub, HubLimits, Reply, Sink, Style, SubscriberKey, Subscription};
+use crate::lease::{Leases, Notice};
 use crate::log::HistoryLimits;
 use crate::message::Message;
 use crate::position::Spot;
@@ -73,6 +75,8 @@ pub(crate) struct App {
     /// What pages of other origins are told, by the number that a connection keeps of its origin: 0 for any other.
     cross_origin: Vec<Vec<Field>>,
     preflight: Cors,
+    gate: Gate,
+    leases: Leases,
     files: Files,
     is_sweeping: bool,
     will_repost: bool,
@@ -85,7 +89,7 @@ pub(crate) struct App {
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
 
 impl App {
-    pub(crate) fn new(config: Arc<Config>, place: Place<Mail>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, verifier: Arc<Verifier>, place: Place<Mail>) -> Self {
         let loops = place.mailboxes.len();
         let share = |whole: usize| whole.div_ceil(loops);
         let history = HistoryLimits {
@@ -112,20 +116,30 @@ impl App {
         let cors = Cors {
             origins: if any { Origins::Any } else { Origins::Listed(config.front.origins.clone()) },
             methods: "GET, HEAD, POST, OPTIONS",
-            headers: "Content-Type, Last-Event-ID, Cache-Control",
+            headers: "Authorization, Content-Type, Last-Event-ID, Cache-Control",
             max_age_s: "86400",
         };
         let origins = std::iter::once(None).chain(config.front.origins.iter().map(|origin| Some(origin.as_str())));
-        let cross_origin = origins.map(|origin| cors.response_fields(origin)).collect();
+        // Only those who are listed by name may have their users' cookies sent along.
+        let with_credentials = |origin: Option<&str>| {
+            let mut fields = cors.response_fields(origin);
+            if origin.is_some() && !any {
+                fields.push(allow_credentials());
+            }
+            fields
+        };
+        let cross_origin = origins.map(with_credentials).collect();
         Self {
             broker: MemoryBroker::new(place.index, loops, home),
-            config,
             place,
             hub,
             askers: Slab::new(),
             last_serial: 0,
             cross_origin,
             preflight: cors,
+            leases: Leases::new(config.auth.warning_s),
+            gate: Gate::new(verifier, &config.auth, &config.front.origins),
+            config,
             files: Files::new(),
             is_sweeping: false,
             will_repost: false,
@@ -137,18 +151,40 @@ impl App {
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
         all.asking += self.askers.len();
+        all.leases += self.leases.count();
         self.hub.add_to(all);
         self.broker.add_to(all);
     }
 
-    fn call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>, call: Call) {
+    /// Whether the call is allowed, and until when, in seconds since 1970. Who comes by the admin listener may do anything.
+    fn admit(
+        &self,
+        http: &Http<'_, Self>,
+        door: Door,
+        head: &RequestHead<'_>,
+        call: &Call,
+    ) -> Result<Option<u64>, Problem> {
+        match door {
+            Door::Admin => Ok(None),
+            Door::Front => self.gate.admit(head, call, http.unix_time().as_secs()).map(|admission| admission.expires_s),
+        }
+    }
+
+    fn call(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        call: Call,
+        expires_s: Option<u64>,
+    ) {
         match call {
             Call::Publish { channel, payload, sender, reply } => {
                 let message = Message { payload, sender, time_ms: unix_ms(http) };
                 let ticket = self.ask(http, id, reply);
                 self.broker.command(now(http), Command::Publish { channel, message, ticket });
             }
-            Call::Subscribe { subscription, wait_s } => self.subscribe(http, id, subscription, wait_s),
+            Call::Subscribe { subscription, wait_s } => self.subscribe(http, id, subscription, wait_s, expires_s),
             Call::Sign { channel, name, callback } => {
                 self.broker.command(now(http), Command::Sign { channel, name });
                 let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
@@ -168,7 +204,12 @@ impl App {
                 // No page of another origin has any business with the admin listener.
                 let is_front = http.state(id).is_some_and(|client| client.door == Door::Front);
                 let origin = head.header_str("origin").filter(|_| is_front);
-                let fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
+                let mut fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
+                let is_listed =
+                    self.preflight.origins != Origins::Any && http.state(id).is_some_and(|client| client.origin > 0);
+                if is_front && is_listed {
+                    fields.push(allow_credentials());
+                }
                 http.respond(id, &response.with(&fields));
             }
             Call::Nothing => {
@@ -178,7 +219,14 @@ impl App {
         }
     }
 
-    fn subscribe(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, subscription: Subscription, wait_s: u64) {
+    fn subscribe(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        subscription: Subscription,
+        wait_s: u64,
+        expires_s: Option<u64>,
+    ) {
         let now_ms = unix_ms(http);
         let callback = subscription.style.callback();
         if self.draining.is_some() {
@@ -186,6 +234,9 @@ impl App {
         }
         let is_stream = subscription.style.is_stream();
         let at_once = subscription.answer_at_once;
+        if let Style::Stream(framing) = &subscription.style {
+            self.leases.begin(id, *framing, expires_s);
+        }
         // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
         let key = self.hub.next_key();
         if let Some(client) = http.state_mut(id) {
@@ -202,13 +253,39 @@ impl App {
         let delay = if is_stream {
             // Spread, so that streams that came together do not all beat together.
             let beat_ms = self.config.times.heartbeat_s * 1_000;
-            Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1))
+            let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
+            self.leases.next_look(id, now_ms, beat)
         } else {
-            Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s })
+            let wait = Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s });
+            // A poll does not outlast its token: the next one is told.
+            let left_ms = expires_s.map(|expires_s| expires_s.saturating_mul(1_000).saturating_sub(now_ms));
+            left_ms.map_or(wait, |left_ms| wait.min(Duration::from_millis(left_ms)))
         };
         if http.state(id).is_some_and(|client| client.doing == Doing::Subscribed(key)) {
             http.set_deadline(id, delay);
         }
+    }
+
+    /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
+    fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
+        let now_ms = unix_ms(http);
+        let mut out = Out { http, cross_origin: &self.cross_origin };
+        match self.leases.notice(id, now_ms) {
+            Some(Notice::End(event)) => {
+                // It may have waited for its channel until now.
+                out.open(id);
+                out.stream(id, &[event]);
+                self.hub.unsubscribe(key, now_ms);
+                self.leases.end(id);
+                return out.end(id);
+            }
+            Some(Notice::Warning(event)) => {
+                out.stream(id, &[event]);
+            }
+            None => self.hub.beat(key, &mut out),
+        }
+        let beat = Duration::from_secs(self.config.times.heartbeat_s);
+        http.set_deadline(id, self.leases.next_look(id, now_ms, beat));
     }
 
     /// Notes who waits for the broker's answer.
@@ -347,7 +424,13 @@ impl Handler for App {
             return http.respond(id, &problem_response(Problem::Forbidden).closing());
         }
         match request::read(door, request, &self.config.limits, &self.config.times) {
-            Ok(call) => self.call(http, id, &request.head, call),
+            Ok(call) => match self.admit(http, door, &request.head, &call) {
+                Ok(expires_s) => self.call(http, id, &request.head, call, expires_s),
+                Err(problem) => {
+                    let callback = callback_of(&call);
+                    respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
+                }
+            },
             Err(Refused::Native { problem, callback, allow }) => {
                 if problem == Problem::MethodNotAllowed {
                     let fields = fields_for(&self.cross_origin, http.state(id));
@@ -396,8 +479,7 @@ impl Handler for App {
             let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
             self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         } else if self.hub.is_stream(key) {
-            self.hub.beat(key, &mut Out { http, cross_origin: &self.cross_origin });
-            http.set_deadline(id, Duration::from_secs(self.config.times.heartbeat_s));
+            self.look_after(http, id, key);
         } else {
             self.hub.time_out(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         }
@@ -409,6 +491,7 @@ impl Handler for App {
         match client.doing {
             Doing::Subscribed(key) => {
                 self.hub.unsubscribe(key, unix_ms(http));
+                self.leases.end(id);
                 self.pump(http);
             }
             Doing::Asking(key) => {
@@ -537,7 +620,11 @@ fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
 
 fn problem_response(problem: Problem) -> Response {
     let response = Response::from(problem.details());
-    if response.status() == 503 { response.with(&[("Retry-After", problem::RETRY_S.to_string())]) } else { response }
+    match response.status() {
+        401 => response.header("WWW-Authenticate", "Bearer"),
+        503 => response.with(&[("Retry-After", problem::RETRY_S.to_string())]),
+        _ => response,
+    }
 }
 
 /// Tells a client of a problem, within its callback where it has one.
@@ -554,6 +641,11 @@ fn respond_problem(
         None => problem_response(problem).with(fields_for(cross_origin, http.state(id))),
     };
     http.respond(id, &response);
+}
+
+/// Leave for a page of another origin to read what its user's cookie opened.
+fn allow_credentials() -> Field {
+    ("Access-Control-Allow-Credentials", "true".to_owned())
 }
 
 /// What a page of another origin is told; one that came by the admin listener, nothing.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use crate::auth::{Auth, AuthError, Verifier};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub front: Front,
     /// The private listener.
     pub admin: Admin,
+    /// Who may do what on the front.
+    pub auth: Auth,
     /// How much of each.
     pub limits: Limits,
     /// What channels keep.
@@ -203,9 +206,12 @@ pub enum ConfigError {
     /// The front would be open to anyone.
     #[error(
         "front.listen = {0} is reachable from other machines, and anyone there could publish and subscribe. Name the \
-         networks that may come in (front.allow), or say that it is meant to be open (front.open = true, or --open-front)"
+         networks that may come in (front.allow), let in only who brings a token (auth.keys), or say that it is meant to be open (front.open = true, or --open-front)"
     )]
     OpenFront(SocketAddr),
+    /// Keys make no sense, or cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The admin listener would be open to anyone.
     #[error("admin.listen = {0} is reachable from other machines. Name the networks that may come in (admin.allow)")]
     OpenAdmin(SocketAddr),
@@ -229,13 +235,14 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: error.to_string() })
+        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: parse_message(&text, &error) })
     }
 
     /// Checks that the parts make sense, alone and together.
     pub fn check(&self) -> Result<(), ConfigError> {
         let front = &self.front;
-        if !front.listen.ip().to_canonical().is_loopback() && front.allow.is_empty() && !front.open {
+        let is_guarded = !front.allow.is_empty() || self.auth.is_closed();
+        if !front.listen.ip().to_canonical().is_loopback() && !is_guarded && !front.open {
             return Err(ConfigError::OpenFront(front.listen));
         }
         if !self.admin.listen.ip().to_canonical().is_loopback() && self.admin.allow.is_empty() {
@@ -245,6 +252,7 @@ impl Config {
             let (name, range, value) = ("front.origins", "a list of at most 250", front.origins.len() as u64);
             return Err(ConfigError::Range { name, range, value });
         }
+        Verifier::new(&self.auth)?;
         let any = ["*".to_owned()];
         let is_origin = |origin: &String| {
             let host = origin.split_once("://").map(|(_, host)| host);
@@ -300,6 +308,15 @@ impl Config {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
     }
+}
+
+/// What is wrong with a file, and where. A file with a secret is not quoted.
+fn parse_message(text: &str, error: &toml::de::Error) -> String {
+    if !text.contains("secret") {
+        return error.to_string();
+    }
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 /// Whether a client's address is in one of the networks; an empty list lets everyone in.

@@ -21,10 +21,12 @@
 //! `wire/`. Only `app.rs` and `server.rs` know of connections; everything else is pure state.
 
 mod app;
+mod auth;
 mod broker;
 mod config;
 mod files;
 mod hub;
+mod lease;
 mod log;
 mod message;
 mod pattern;
@@ -34,6 +36,7 @@ mod server;
 mod simulated;
 mod wire;
 
+pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};
 pub use config::{Admin, Config, ConfigError, Front, History, Limits, Times};
 pub use pattern::{BadPattern, Pattern};
 pub use server::{Error, Server};

@@ -38,6 +38,11 @@ impl Style {
         matches!(self, Self::Stream(_))
     }
 
+    /// Whether the reply is a script, which any page can load.
+    pub(crate) fn is_script(&self) -> bool {
+        matches!(self, Self::Classic { .. } | Self::Poll { callback: Some(_) })
+    }
+
     /// The callback that a native reply is wrapped in.
     pub(crate) fn callback(&self) -> Option<Box<str>> {
         match self {

@@ -59,6 +59,18 @@ pub(crate) fn write_closing(framing: Framing, item: &[u8], out: &mut Vec<u8>) {
     });
 }
 
+/// The event that says that the reader's token ends soon.
+pub(crate) fn write_token_warning(framing: Framing, expires_in_s: u64, out: &mut Vec<u8>) {
+    let mut data = br#"{"type":"token","expires_in_s":"#.to_vec();
+    json::write_number(expires_in_s, &mut data);
+    data.push(b'}');
+    framed(framing, out, |out| {
+        out.extend_from_slice(b"event: token\ndata: ");
+        out.extend_from_slice(&data);
+        out.extend_from_slice(b"\n\n");
+    });
+}
+
 /// The first event of a stream: where it starts, so that a client that loses it at once can resume all the same.
 pub(crate) fn write_hello(
     framing: Framing,
