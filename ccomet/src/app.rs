@@ -14,14 +14,15 @@ use slab::Slab;
 
 use crate::auth::{Gate, Verifier, callback_of};
 use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now, Ticket};
-use crate::config::{Config, is_allowed};
+use crate::config::Config;
+use crate::doorkeeper::{Asking, Doorkeeper, Entrance};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, Reply, Sink, Style, SubscriberKey, Subscription};
 use crate::lease::{Leases, Notice};
 use crate::log::HistoryLimits;
 use crate::message::Message;
 use crate::position::Spot;
-use crate::wire::problem::{self, Problem};
+use crate::wire::problem::Problem;
 use crate::wire::request::{self, Call, Door, Refused, ReplyTo};
 use crate::wire::{classic, native};
 
@@ -76,6 +77,7 @@ pub(crate) struct App {
     cross_origin: Vec<Vec<Field>>,
     preflight: Cors,
     gate: Gate,
+    doorkeeper: Doorkeeper,
     leases: Leases,
     files: Files,
     is_sweeping: bool,
@@ -138,6 +140,7 @@ impl App {
             cross_origin,
             preflight: cors,
             leases: Leases::new(config.auth.warning_s),
+            doorkeeper: Doorkeeper::new(&config, loops),
             gate: Gate::new(verifier, &config.auth, &config.front.origins),
             config,
             files: Files::new(),
@@ -158,15 +161,20 @@ impl App {
 
     /// Whether the call is allowed, and until when, in seconds since 1970. Who comes by the admin listener may do anything.
     fn admit(
-        &self,
+        &mut self,
         http: &Http<'_, Self>,
         door: Door,
+        asking: Asking,
         head: &RequestHead<'_>,
         call: &Call,
     ) -> Result<Option<u64>, Problem> {
         match door {
             Door::Admin => Ok(None),
-            Door::Front => self.gate.admit(head, call, http.unix_time().as_secs()).map(|admission| admission.expires_s),
+            Door::Front => {
+                // First: to look at a token costs more.
+                self.doorkeeper.charge(asking, call, now_ms(http))?;
+                self.gate.admit(head, call, http.unix_time().as_secs()).map(|admission| admission.expires_s)
+            }
         }
     }
 
@@ -402,13 +410,13 @@ impl Handler for App {
     type Timer = Chore;
 
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
-        let (door, networks) = match listener.index() {
-            0 => (Door::Front, &self.config.front.allow),
-            _ => (Door::Admin, &self.config.admin.allow),
-        };
-        let barred = !peer.ip().is_some_and(|ip| is_allowed(networks, ip));
+        let door = if listener.index() == 0 { Door::Front } else { Door::Admin };
+        let entrance = self.doorkeeper.accepted(id, door, peer.ip(), now_ms(http));
+        if entrance == Entrance::Shut {
+            return http.abort(id);
+        }
         if let Some(client) = http.state_mut(id) {
-            (client.door, client.barred) = (door, barred);
+            (client.door, client.barred) = (door, entrance == Entrance::Barred);
         }
     }
 
@@ -423,8 +431,15 @@ impl Handler for App {
         if barred {
             return http.respond(id, &problem_response(Problem::Forbidden).closing());
         }
+        let asking = match self.doorkeeper.asks(id, &request.head, now_ms(http)) {
+            Ok(asking) => asking,
+            Err((problem, closes)) => {
+                let response = problem_response(problem).with(fields_for(&self.cross_origin, http.state(id)));
+                return http.respond(id, &if closes { response.closing() } else { response });
+            }
+        };
         match request::read(door, request, &self.config.limits, &self.config.times) {
-            Ok(call) => match self.admit(http, door, &request.head, &call) {
+            Ok(call) => match self.admit(http, door, asking, &request.head, &call) {
                 Ok(expires_s) => self.call(http, id, &request.head, call, expires_s),
                 Err(problem) => {
                     let callback = callback_of(&call);
@@ -488,6 +503,7 @@ impl Handler for App {
 
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: Client, why: CloseReason) {
         tracing::trace!(?id, ?why, "connection closed");
+        self.doorkeeper.closed(id);
         match client.doing {
             Doing::Subscribed(key) => {
                 self.hub.unsubscribe(key, unix_ms(http));
@@ -510,6 +526,7 @@ impl Handler for App {
         match chore {
             Chore::Sweep => {
                 self.hub.sweep(unix_ms(http));
+                self.doorkeeper.sweep(now_ms(http));
                 self.broker.sweep(now(http));
                 self.pump(http);
             }
@@ -620,10 +637,10 @@ fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
 
 fn problem_response(problem: Problem) -> Response {
     let response = Response::from(problem.details());
-    match response.status() {
-        401 => response.header("WWW-Authenticate", "Bearer"),
-        503 => response.with(&[("Retry-After", problem::RETRY_S.to_string())]),
-        _ => response,
+    match problem.retry_s() {
+        Some(retry_s) => response.with(&[("Retry-After", retry_s.to_string())]),
+        None if response.status() == 401 => response.header("WWW-Authenticate", "Bearer"),
+        None => response,
     }
 }
 
@@ -665,6 +682,11 @@ fn done(http: &mut Http<'_, App>, id: ConnectionId) {
 
 fn unix_ms(http: &Http<'_, App>) -> u64 {
     http.unix_time().as_millis() as u64
+}
+
+/// The loop's own clock, which nobody sets.
+fn now_ms(http: &Http<'_, App>) -> u64 {
+    http.now().as_millis() as u64
 }
 
 fn now(http: &mut Http<'_, App>) -> Now {

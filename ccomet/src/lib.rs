@@ -24,6 +24,7 @@ mod app;
 mod auth;
 mod broker;
 mod config;
+mod doorkeeper;
 mod files;
 mod hub;
 mod lease;
@@ -38,6 +39,7 @@ mod wire;
 
 pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};
 pub use config::{Admin, Config, ConfigError, Front, History, Limits, Times};
+pub use doorkeeper::ForwardedBy;
 pub use pattern::{BadPattern, Pattern};
 pub use server::{Error, Server};
 #[cfg(feature = "sim")]

@@ -5,7 +5,7 @@ use sealed_http::Problem as Details;
 use crate::broker::Refusal;
 
 /// When a client is to come back that cannot be served now, in seconds.
-pub(crate) const RETRY_S: u32 = 5;
+const RETRY_S: u32 = 5;
 
 /// What a client is told when its request cannot be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(crate) enum Problem {
     MethodNotAllowed,
     MessageTooLarge,
     ChannelLimit,
+    /// In so many seconds there may be room.
+    TooManyRequests(u32),
     SubscriberLimit,
     ShuttingDown,
 }
@@ -49,7 +51,18 @@ impl Problem {
         let (status, code, detail) = self.parts();
         let details = Details::new(status).code(code).detail(detail);
         // When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
-        if status == 503 { details.member("retry_ms", RETRY_S * 1_000) } else { details }
+        match self.retry_s() {
+            Some(retry_s) => details.member("retry_ms", i64::from(retry_s) * 1_000),
+            None => details,
+        }
+    }
+
+    /// In how many seconds it is worth another try, where it is.
+    pub(crate) fn retry_s(self) -> Option<u32> {
+        match self {
+            Self::TooManyRequests(retry_s) => Some(retry_s),
+            _ => (self.parts().0 == 503).then_some(RETRY_S),
+        }
     }
 
     /// The argument of a JSONP callback, where no status can be seen.
@@ -90,6 +103,7 @@ impl Problem {
             Self::UnknownChannel => (404, "unknown_channel", "There is no such channel."),
             Self::MethodNotAllowed => (405, "method_not_allowed", "The path has no such method; see the Allow header."),
             Self::MessageTooLarge => (413, "message_too_large", "The message is larger than message_bytes_max."),
+            Self::TooManyRequests(_) => (429, "too_many_requests", "More comes from this address than may."),
             Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
             Self::SubscriberLimit => (503, "subscriber_limit", "The server has as many subscribers as it may."),
             Self::ShuttingDown => (503, "shutting_down", "The server is going down; come back later."),
