@@ -17,15 +17,18 @@ use sealed_http::{
 use slab::Slab;
 use socket::Socket;
 
+use crate::auth::{Gate, Grant, Verifier, callback_of};
 use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now, Ticket};
-use crate::config::{Config, is_allowed};
+use crate::config::Config;
+use crate::doorkeeper::{Asking, Doorkeeper, Entrance};
 use crate::files::Files;
-use crate::hub::{Hub, HubLimits, Reply, Sink, SubscriberKey, Subscription};
+use crate::hub::{Hub, HubLimits, Reply, Sink, Style, SubscriberKey, Subscription};
+use crate::lease::{Leases, Notice};
 use crate::log::HistoryLimits;
 use crate::message::Message;
 use crate::position::Spot;
 use crate::tally::Tally;
-use crate::wire::problem::{self, Problem};
+use crate::wire::problem::Problem;
 use crate::wire::request::{self, Call, Door, Refused, ReplyTo};
 use crate::wire::voice::{Tongue, Transport, Voice};
 use crate::wire::{self, classic, native};
@@ -67,6 +70,20 @@ enum Doing {
     SocketOver(u32),
 }
 
+/// Who asks for something: what he may do, if that is not everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    grant: Option<Arc<Grant>>,
+    asking: Asking,
+}
+
+impl Caller {
+    /// When that ends, in seconds since 1970.
+    fn expires_s(&self) -> Option<u64> {
+        self.grant.as_ref().and_then(|grant| grant.expires_s)
+    }
+}
+
 /// Who waits for the broker's answer.
 #[derive(Debug)]
 struct Asker {
@@ -86,6 +103,9 @@ pub(crate) struct App {
     /// What pages of other origins are told, by the number that a connection keeps of its origin: 0 for any other.
     cross_origin: Vec<Vec<Field>>,
     preflight: Cors,
+    gate: Gate,
+    doorkeeper: Doorkeeper,
+    leases: Leases,
     files: Files,
     tallies: Arc<[Tally]>,
     /// Who hears of channels in use.
@@ -102,7 +122,7 @@ pub(crate) struct App {
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
 
 impl App {
-    pub(crate) fn new(config: Arc<Config>, tallies: Arc<[Tally]>, place: Place<Mail>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, verifier: Arc<Verifier>, tallies: Arc<[Tally]>, place: Place<Mail>) -> Self {
         let loops = place.mailboxes.len();
         let share = |whole: usize| whole.div_ceil(loops);
         let history = HistoryLimits {
@@ -132,20 +152,31 @@ impl App {
         let cors = Cors {
             origins: if any { Origins::Any } else { Origins::Listed(config.front.origins.clone()) },
             methods: "GET, HEAD, POST, OPTIONS",
-            headers: "Content-Type, Last-Event-ID, Cache-Control",
+            headers: "Authorization, Content-Type, Last-Event-ID, Cache-Control",
             max_age_s: "86400",
         };
         let origins = std::iter::once(None).chain(config.front.origins.iter().map(|origin| Some(origin.as_str())));
-        let cross_origin = origins.map(|origin| cors.response_fields(origin)).collect();
+        // Only those who are listed by name may have their users' cookies sent along.
+        let with_credentials = |origin: Option<&str>| {
+            let mut fields = cors.response_fields(origin);
+            if origin.is_some() && !any {
+                fields.push(allow_credentials());
+            }
+            fields
+        };
+        let cross_origin = origins.map(with_credentials).collect();
         Self {
             broker: MemoryBroker::new(place.index, loops, home),
-            config,
             place,
             hub,
             askers: Slab::new(),
             last_serial: 0,
             cross_origin,
             preflight: cors,
+            leases: Leases::new(config.auth.warning_s),
+            doorkeeper: Doorkeeper::new(&config, loops),
+            gate: Gate::new(verifier, &config),
+            config,
             files: Files::new(),
             tallies,
             watchers: Vec::new(),
@@ -160,19 +191,49 @@ impl App {
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
         all.asking += self.askers.len();
+        all.leases += self.leases.count();
         self.hub.add_to(all);
         self.broker.add_to(all);
     }
 
-    fn call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>, call: Call) {
+    /// Whether the call is allowed, and what else is. Who comes by the admin listener may do anything.
+    fn admit(
+        &mut self,
+        http: &Http<'_, Self>,
+        door: Door,
+        asking: Asking,
+        head: &RequestHead<'_>,
+        call: &Call,
+    ) -> Result<Caller, Problem> {
+        let grant = match door {
+            Door::Admin => None,
+            Door::Front => {
+                // First: to look at a token costs more.
+                self.doorkeeper.charge(asking, call, now_ms(http))?;
+                Some(self.gate.admit(head, call, http.unix_time().as_secs())?)
+            }
+        };
+        Ok(Caller { grant, asking })
+    }
+
+    fn call(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        call: Call,
+        caller: &Caller,
+    ) {
         match call {
             Call::Publish { channel, payload, sender, reply } => {
                 let message = Message { payload, sender, time_ms: unix_ms(http), extra: None };
                 let ticket = self.ask(http, id, reply);
                 self.broker.command(now(http), Command::Publish { channel, message, ticket });
             }
-            Call::Subscribe { subscription, wait_s } => self.subscribe(http, id, subscription, wait_s),
-            Call::Socket { subscription, response } => self.open_socket(http, id, subscription, &response),
+            Call::Subscribe { subscription, wait_s } => {
+                self.subscribe(http, id, subscription, wait_s, caller.expires_s())
+            }
+            Call::Socket { subscription, response } => self.open_socket(http, id, subscription, &response, caller),
             Call::Sign { channel, name, callback } => {
                 self.broker.command(now(http), Command::Sign { channel, name });
                 let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
@@ -192,7 +253,12 @@ impl App {
                 // No page of another origin has any business with the admin listener.
                 let is_front = http.state(id).is_some_and(|client| client.door == Door::Front);
                 let origin = head.header_str("origin").filter(|_| is_front);
-                let fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
+                let mut fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
+                let is_listed =
+                    self.preflight.origins != Origins::Any && http.state(id).is_some_and(|client| client.origin > 0);
+                if is_front && is_listed {
+                    fields.push(allow_credentials());
+                }
                 http.respond(id, &response.with(&fields));
             }
             Call::Nothing => {
@@ -203,7 +269,14 @@ impl App {
         }
     }
 
-    fn subscribe(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, subscription: Subscription, wait_s: u64) {
+    fn subscribe(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        subscription: Subscription,
+        wait_s: u64,
+        expires_s: Option<u64>,
+    ) {
         let now_ms = unix_ms(http);
         if self.draining.is_some() {
             return self.refuse(http, id, subscription, Problem::ShuttingDown);
@@ -211,6 +284,9 @@ impl App {
         let is_icomet = subscription.style.is_icomet();
         let is_stream = subscription.style.is_stream();
         let at_once = subscription.answer_at_once;
+        if let Style::Stream { voice, .. } = &subscription.style {
+            self.leases.begin(id, *voice, expires_s);
+        }
         // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
         let key = self.hub.next_key();
         if let Some(client) = http.state_mut(id).filter(|client| client.doing == Doing::Nothing) {
@@ -224,9 +300,13 @@ impl App {
         let delay = if is_stream && !is_icomet {
             // Spread, so that streams that came together do not all beat together.
             let beat_ms = self.config.times.heartbeat_s * 1_000;
-            Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1))
+            let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
+            self.leases.next_look(id, now_ms, beat)
         } else {
-            Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s })
+            let wait = Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s });
+            // A poll does not outlast its token: the next one is told.
+            let left_ms = expires_s.map(|expires_s| expires_s.saturating_mul(1_000).saturating_sub(now_ms));
+            left_ms.map_or(wait, |left_ms| wait.min(Duration::from_millis(left_ms)))
         };
         if self.subscriber_of(http.state(id)) == Some(key) {
             http.set_deadline(id, delay);
@@ -237,6 +317,35 @@ impl App {
     fn refuse(&self, http: &mut Http<'_, Self>, id: ConnectionId, subscription: Subscription, problem: Problem) {
         let reply = Hub::refuse(subscription, problem);
         Out { http, cross_origin: &self.cross_origin }.answer(id, reply);
+    }
+
+    /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
+    fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
+        let now_ms = unix_ms(http);
+        match self.leases.notice(id, now_ms) {
+            Some(Notice::End(event, voice)) => {
+                let mut out = Out { http, cross_origin: &self.cross_origin };
+                // It may have waited for its channel until now.
+                out.open(id, voice);
+                out.stream(id, &[event]);
+                self.hub.unsubscribe(key, now_ms);
+                self.leases.end(id);
+                return out.end(id);
+            }
+            Some(Notice::Warning(event)) => {
+                Out { http, cross_origin: &self.cross_origin }.stream(id, &[event]);
+            }
+            None => {
+                if let Some(Doing::Socket(socket)) = http.state(id).map(|client| client.doing)
+                    && !self.ping_socket(http, id, socket)
+                {
+                    return;
+                }
+            }
+        }
+        let beat = self.hub.beat(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+        let beat = Duration::from_millis(beat);
+        http.set_deadline(id, self.leases.next_look(id, now_ms, beat));
     }
 
     /// Notes who waits for the broker's answer.
@@ -395,13 +504,13 @@ impl Handler for App {
     type Timer = Chore;
 
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
-        let (door, networks) = match listener.index() {
-            0 => (Door::Front, &self.config.front.allow),
-            _ => (Door::Admin, &self.config.admin.allow),
-        };
-        let barred = !peer.ip().is_some_and(|ip| is_allowed(networks, ip));
+        let door = if listener.index() == 0 { Door::Front } else { Door::Admin };
+        let entrance = self.doorkeeper.accepted(id, door, peer.ip(), now_ms(http));
+        if entrance == Entrance::Shut {
+            return http.abort(id);
+        }
         if let Some(client) = http.state_mut(id) {
-            (client.door, client.barred) = (door, barred);
+            (client.door, client.barred) = (door, entrance == Entrance::Barred);
         }
     }
 
@@ -416,8 +525,21 @@ impl Handler for App {
         if barred {
             return http.respond(id, &problem_response(Problem::Forbidden).closing());
         }
+        let asking = match self.doorkeeper.asks(id, &request.head, now_ms(http)) {
+            Ok(asking) => asking,
+            Err((problem, closes)) => {
+                let response = problem_response(problem).with(fields_for(&self.cross_origin, http.state(id)));
+                return http.respond(id, &if closes { response.closing() } else { response });
+            }
+        };
         match request::read(door, request, &self.config) {
-            Ok(call) => self.call(http, id, &request.head, call),
+            Ok(call) => match self.admit(http, door, asking, &request.head, &call) {
+                Ok(caller) => self.call(http, id, &request.head, call, &caller),
+                Err(problem) => {
+                    let callback = callback_of(&call);
+                    respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
+                }
+            },
             Err(Refused::Native { problem, callback, allow }) => {
                 if problem == Problem::MethodNotAllowed {
                     let fields = fields_for(&self.cross_origin, http.state(id));
@@ -473,13 +595,7 @@ impl Handler for App {
             let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
             self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         } else if self.hub.is_stream(key) {
-            if let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing)
-                && !self.ping_socket(http, id, key)
-            {
-                return;
-            }
-            let next_ms = self.hub.beat(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
-            http.set_deadline(id, Duration::from_millis(next_ms));
+            self.look_after(http, id, key);
         } else {
             self.hub.time_out(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         }
@@ -488,9 +604,11 @@ impl Handler for App {
 
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: Client, why: CloseReason) {
         tracing::trace!(?id, ?why, "connection closed");
+        self.doorkeeper.closed(id);
         match client.doing {
             Doing::Subscribed(key) => {
                 self.hub.unsubscribe(key, unix_ms(http));
+                self.leases.end(id);
                 self.pump(http);
             }
             Doing::Asking(key) => {
@@ -503,9 +621,11 @@ impl Handler for App {
             Doing::Socket(key) => {
                 let socket = self.sockets.remove(key as usize);
                 self.hub.unsubscribe(socket.subscriber, unix_ms(http));
+                self.leases.end(id);
                 self.pump(http);
             }
             Doing::SocketOver(key) => {
+                self.leases.end(id);
                 self.sockets.remove(key as usize);
             }
             Doing::Nothing => {}
@@ -521,6 +641,7 @@ impl Handler for App {
         match chore {
             Chore::Sweep => {
                 self.hub.sweep(unix_ms(http));
+                self.doorkeeper.sweep(now_ms(http));
                 self.broker.sweep(now(http));
                 self.pump(http);
             }
@@ -669,7 +790,11 @@ fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
 
 fn problem_response(problem: Problem) -> Response {
     let response = Response::from(problem.details());
-    if response.status() == 503 { response.with(&[("Retry-After", problem::RETRY_S.to_string())]) } else { response }
+    match problem.retry_s() {
+        Some(retry_s) => response.with(&[("Retry-After", retry_s.to_string())]),
+        None if response.status() == 401 => response.header("WWW-Authenticate", "Bearer"),
+        None => response,
+    }
 }
 
 /// Tells a client of a problem, within its callback where it has one.
@@ -686,6 +811,11 @@ fn respond_problem(
         None => problem_response(problem).with(fields_for(cross_origin, http.state(id))),
     };
     http.respond(id, &response);
+}
+
+/// Leave for a page of another origin to read what its user's cookie opened.
+fn allow_credentials() -> Field {
+    ("Access-Control-Allow-Credentials", "true".to_owned())
 }
 
 /// What a page of another origin is told; one that came by the admin listener, nothing.
@@ -705,6 +835,11 @@ fn done(http: &mut Http<'_, App>, id: ConnectionId) {
 
 fn unix_ms(http: &Http<'_, App>) -> u64 {
     http.unix_time().as_millis() as u64
+}
+
+/// The loop's own clock, which nobody sets.
+fn now_ms(http: &Http<'_, App>) -> u64 {
+    http.now().as_millis() as u64
 }
 
 fn now(http: &mut Http<'_, App>) -> Now {

@@ -1,14 +1,19 @@
 //! What an operator can set. Every limit has a default that is safe on the open internet.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use crate::auth::{Auth, AuthError, Verifier};
+use crate::doorkeeper::ForwardedBy;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A connection keeps the number of its origin in a byte.
 const ORIGINS_MAX: usize = 250;
+
+/// What is counted by the minute is counted in microseconds.
+const MINUTE_MAX: u64 = 60_000_000;
 
 /// The whole configuration, as the TOML file has it. What a file leaves out keeps its default; what it has and
 /// we do not know is an error.
@@ -22,6 +27,8 @@ pub struct Config {
     pub front: Front,
     /// The private listener.
     pub admin: Admin,
+    /// Who may do what on the front.
+    pub auth: Auth,
     /// How much of each.
     pub limits: Limits,
     /// What channels keep.
@@ -40,6 +47,12 @@ pub struct Front {
     pub listen: SocketAddr,
     /// Networks whose clients may come in; empty: all.
     pub allow: Vec<IpNet>,
+    /// Networks whose clients may not come in, though they be allowed.
+    pub deny: Vec<IpNet>,
+    /// Networks of proxies who may say for whom they ask. Of them the address that they name counts, for rules and limits.
+    pub trusted_proxies: Vec<IpNet>,
+    /// In which header field they say it: `X-Forwarded-For` or `Forwarded`. Default `X-Forwarded-For`.
+    pub forwarded_by: ForwardedBy,
     /// Lets anyone publish and subscribe though the front is not on loopback and has no `allow`.
     pub open: bool,
     /// Whether it may be subscribed to patterns of channels, such as `news.*`: who may learns the names of all that match.
@@ -58,6 +71,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Networks whose clients may come in. Needed where it listens beyond loopback.
     pub allow: Vec<IpNet>,
+    /// Networks whose clients may not come in, though they be allowed.
+    pub deny: Vec<IpNet>,
 }
 
 /// How much of each. Limits of the whole server are shared out evenly among its loops.
@@ -66,6 +81,15 @@ pub struct Admin {
 pub struct Limits {
     /// Connections to the server. At the limit, who comes waits in the kernel's backlog. Default 1,000,000.
     pub connections_max: usize,
+    /// Connections to the front from one address, of IPv6 from one /64, on each loop. Beyond, they are answered 429 and closed; from
+    /// twice as many on, only closed. Loopback and trusted proxies have as many as they want. Default 2,000.
+    pub connections_per_address_max: u32,
+    /// Subscribes, which each poll is, from one address a minute on each loop: all at once, or spread. Default 12,000.
+    pub subscribes_per_address_minute: u32,
+    /// Publishes from one address a minute on each loop. Default 6,000.
+    pub publishes_per_address_minute: u32,
+    /// Addresses of which is known how much they asked for; for more, these limits do not hold. Default 100,000.
+    pub addresses_max: usize,
     /// Channels of the server. Default 100,000.
     pub channels_max: usize,
     /// Patterns that are subscribed to at a time. What is published is held against each of them. Default 100.
@@ -161,6 +185,9 @@ impl Default for Front {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8100)),
             allow: Vec::new(),
+            deny: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_by: ForwardedBy::default(),
             open: false,
             patterns: false,
             origins: vec!["*".to_owned()],
@@ -171,7 +198,7 @@ impl Default for Front {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8000)), allow: Vec::new() }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8000)), allow: Vec::new(), deny: Vec::new() }
     }
 }
 
@@ -179,6 +206,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1_000_000,
+            connections_per_address_max: 2_000,
+            subscribes_per_address_minute: 12_000,
+            publishes_per_address_minute: 6_000,
+            addresses_max: 100_000,
             channels_max: 100_000,
             patterns_max: 100,
             subscribers_max: 1_000_000,
@@ -239,9 +270,12 @@ pub enum ConfigError {
     /// The front would be open to anyone.
     #[error(
         "front.listen = {0} is reachable from other machines, and anyone there could publish and subscribe. Name the \
-         networks that may come in (front.allow), or say that it is meant to be open (front.open = true, or --open-front)"
+         networks that may come in (front.allow), let in only who brings a token (auth.keys), or say that it is meant to be open (front.open = true, or --open-front)"
     )]
     OpenFront(SocketAddr),
+    /// Keys make no sense, or cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The admin listener would be open to anyone.
     #[error("admin.listen = {0} is reachable from other machines. Name the networks that may come in (admin.allow)")]
     OpenAdmin(SocketAddr),
@@ -265,13 +299,14 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: error.to_string() })
+        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: parse_message(&text, &error) })
     }
 
     /// Checks that the parts make sense, alone and together.
     pub fn check(&self) -> Result<(), ConfigError> {
         let front = &self.front;
-        if !front.listen.ip().to_canonical().is_loopback() && front.allow.is_empty() && !front.open {
+        let is_guarded = !front.allow.is_empty() || self.auth.is_closed();
+        if !front.listen.ip().to_canonical().is_loopback() && !is_guarded && !front.open {
             return Err(ConfigError::OpenFront(front.listen));
         }
         if !self.admin.listen.ip().to_canonical().is_loopback() && self.admin.allow.is_empty() {
@@ -281,6 +316,7 @@ impl Config {
             let (name, range, value) = ("front.origins", "a list of at most 250", front.origins.len() as u64);
             return Err(ConfigError::Range { name, range, value });
         }
+        Verifier::new(&self.auth)?;
         let any = ["*".to_owned()];
         if let Some(origin) = front.origins.iter().find(|origin| front.origins != any && !is_origin(origin.as_str())) {
             return Err(ConfigError::Origin(origin.clone()));
@@ -288,9 +324,25 @@ impl Config {
         let day = 86_400;
         let (limits, history, times) = (&self.limits, &self.history, &self.times);
         let from_one = "at least 1";
+        let to_a_minute = "from 1 to 60000000";
         let to_a_day = "from 1 to 86400";
         for (name, value, max, range) in [
             ("limits.connections_max", limits.connections_max as u64, u64::MAX, from_one),
+            ("limits.connections_per_address_max", limits.connections_per_address_max.into(), u64::MAX, from_one),
+            (
+                "limits.subscribes_per_address_minute",
+                limits.subscribes_per_address_minute.into(),
+                MINUTE_MAX,
+                to_a_minute,
+            ),
+            (
+                "limits.publishes_per_address_minute",
+                limits.publishes_per_address_minute.into(),
+                MINUTE_MAX,
+                to_a_minute,
+            ),
+            ("limits.addresses_max", limits.addresses_max as u64, u64::MAX, from_one),
+            ("auth.warning_s", self.auth.warning_s, day, to_a_day),
             ("limits.channels_max", limits.channels_max as u64, u64::MAX, from_one),
             ("limits.patterns_max", limits.patterns_max as u64, 10_000, "from 1 to 10000"),
             ("limits.subscribers_max", limits.subscribers_max as u64, u64::MAX, from_one),
@@ -350,10 +402,13 @@ impl Front {
     }
 }
 
-/// Whether a client's address is in one of the networks; an empty list lets everyone in.
-pub(crate) fn is_allowed(networks: &[IpNet], address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    networks.is_empty() || networks.iter().any(|network| network.contains(&address))
+/// What is wrong with a file, and where. A file with a secret is not quoted.
+fn parse_message(text: &str, error: &toml::de::Error) -> String {
+    if !text.contains("secret") {
+        return error.to_string();
+    }
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 #[cfg(test)]
@@ -405,14 +460,5 @@ mod tests {
             let checked = parse(bad).expect("TOML").check();
             assert!(matches!(checked, Err(ConfigError::Range { .. })), "{bad}: {checked:?}");
         }
-    }
-
-    #[test]
-    fn networks_let_in_who_is_in_them() {
-        let networks = ["10.0.0.0/8".parse().expect("net"), "::1/128".parse().expect("net")];
-        let allowed = |text: &str| is_allowed(&networks, text.parse().expect("address"));
-        assert!(allowed("10.1.2.3") && allowed("::ffff:10.1.2.3") && allowed("::1"));
-        assert!(!allowed("11.0.0.1") && !allowed("::2"));
-        assert!(is_allowed(&[], "1.2.3.4".parse().expect("address")));
     }
 }

@@ -21,10 +21,13 @@
 //! `wire/`. Only `app.rs` and `server.rs` know of connections; everything else is pure state.
 
 mod app;
+mod auth;
 mod broker;
 mod config;
+mod doorkeeper;
 mod files;
 mod hub;
+mod lease;
 mod log;
 mod message;
 mod pattern;
@@ -35,7 +38,10 @@ mod simulated;
 mod tally;
 mod wire;
 
+pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};
 pub use config::{Admin, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Times};
+pub use doorkeeper::ForwardedBy;
+pub use pattern::{BadPattern, Pattern};
 pub use server::{Error, Server};
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated};

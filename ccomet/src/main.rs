@@ -1,5 +1,7 @@
 //! The `ccomet` program: reads its settings, says where it listens, and runs.
 
+mod command_token;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -9,6 +11,8 @@ use std::process::ExitCode;
 use ccomet::{Config, Server};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use crate::command_token::Token;
 
 /// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a channel
 /// is pushed to them at once.
@@ -41,6 +45,8 @@ struct Arguments {
 enum Command {
     /// Checks the settings, prints them all, and starts nothing
     CheckConfig,
+    /// Makes a token with a key of the settings, and prints it
+    Token(Token),
 }
 
 const EXAMPLES: &str = "\
@@ -49,6 +55,9 @@ Try it, with the server running in another terminal:
   curl -d 'hello' localhost:8100/channels/news                           publish
   curl 'localhost:8100/channels/news?after=oldest&wait=0'                read what history holds
   curl -X DELETE localhost:8000/channels/news                            close the channel
+
+A token, with a key in the settings:
+  ccomet --config ccomet.toml token --sub ann --subscribe 'news.*' --publish chat --ttl 3600
 
 SIGTERM and SIGINT let the server drain: waiting polls are answered, streams are told when to come back.
 A second signal ends it at once.";
@@ -72,9 +81,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = settings(arguments)?;
-    if let Some(Command::CheckConfig) = arguments.command {
-        std::io::stdout().write_all(config.to_toml().as_bytes())?;
-        return Ok(());
+    match &arguments.command {
+        Some(Command::CheckConfig) => return Ok(std::io::stdout().write_all(config.to_toml().as_bytes())?),
+        Some(Command::Token(token)) => return Ok(writeln!(std::io::stdout(), "{}", token.make(&config)?)?),
+        None => {}
     }
     let filter = EnvFilter::try_new(&arguments.log).map_err(|error| format!("--log {}: {error}", arguments.log))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

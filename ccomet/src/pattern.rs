@@ -1,58 +1,71 @@
-//! Patterns of channel names: `*` stands for any run of characters, none included.
+//! Patterns of channel names, in which `*` stands for any run of characters.
 
 use std::fmt;
-use std::sync::Arc;
 
-use crate::message::{BadChannelName, CHANNEL_NAME_BYTES_MAX};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A pattern of channel names; a name is a pattern of itself. `news.*` has `news.`, `news.a` and `news.a.b`, but not `news`.
+use crate::message::{CHANNEL_NAME_BYTES_MAX, ChannelName};
+
+/// A pattern of channel names: each `*` stands for any run of characters, also for none, and also for those in which there
+/// are dots. Everything else stands for itself. One without `*` is a name.
+///
+/// A name is matched in at most pattern length times name length steps, for what a pattern holds between two `*` is
+/// looked for once, from the left: where it is found first leaves the most for what follows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Pattern(Arc<str>);
+pub struct Pattern(Box<str>);
+
+/// The text is not a pattern of channel names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a pattern is 1 to {CHANNEL_NAME_BYTES_MAX} bytes: a channel's name, in which '*' may stand for any characters"
+)]
+pub struct BadPattern;
 
 impl Pattern {
-    /// Checks a pattern: the characters of a name, and `*`.
-    pub(crate) fn new(text: &str) -> Result<Self, BadChannelName> {
+    /// Checks a pattern. Several `*` in a row become one.
+    pub fn new(text: &str) -> Result<Self, BadPattern> {
         let allowed = |c: char| !c.is_control() && c != ',';
         let sized = (1..=CHANNEL_NAME_BYTES_MAX).contains(&text.len());
         if !sized || matches!(text, "." | "..") || !text.chars().all(allowed) {
-            return Err(BadChannelName);
+            return Err(BadPattern);
         }
-        Ok(Self(Arc::from(text)))
+        let mut pattern = String::with_capacity(text.len());
+        for letter in text.chars() {
+            if letter != '*' || !pattern.ends_with('*') {
+                pattern.push(letter);
+            }
+        }
+        Ok(Self(pattern.into()))
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// The pattern of all names.
+    pub fn all() -> Self {
+        Self("*".into())
+    }
+
+    /// The pattern as text.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a name is one of these. Costs at most the product of the two lengths, and mostly their sum.
-    pub(crate) fn matches(&self, name: &str) -> bool {
-        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        let (mut at, mut next) = (0, 0);
-        // The last star, and where the name goes on behind what it stands for.
-        let mut retry: Option<(usize, usize)> = None;
-        while next < name.len() {
-            if pattern.get(at) == Some(&b'*') {
-                retry = Some((at, next));
-                at += 1;
-            } else if pattern.get(at) == Some(&name[next]) {
-                (at, next) = (at + 1, next + 1);
-            } else if let Some((star, from)) = retry {
-                // That star stands for one more. Those before it need not be tried again.
-                retry = Some((star, from + 1));
-                (at, next) = (star + 1, from + 1);
-            } else {
-                return false;
-            }
+    /// Whether a channel's name is one of those it stands for.
+    pub fn matches(&self, name: &str) -> bool {
+        let Some((first, rest)) = self.0.split_once('*') else { return *self.0 == *name };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let Some(name) = name.strip_prefix(first) else { return false };
+        // Begin and end may not overlap, so that the end is looked for in what the begin has left.
+        let Some(mut name) = name.strip_suffix(last) else { return false };
+        for part in middle.split('*') {
+            let Some(at) = name.find(part) else { return false };
+            name = &name[at + part.len()..];
         }
-        pattern[at..].iter().all(|byte| *byte == b'*')
+        true
     }
+}
 
-    #[allow(dead_code)] // for what a token may
-    /// Whether all that the other one has is in this one too. No name has a `*`, so that one in the other pattern is like
-    /// a character that nothing but a `*` stands for.
-    pub(crate) fn covers(&self, other: &Self) -> bool {
-        self.matches(other.as_str())
-    }
+/// Whether one of the patterns stands for the channel.
+pub(crate) fn any_matches(patterns: &[Pattern], channel: &ChannelName) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(channel.as_str()))
 }
 
 impl fmt::Display for Pattern {
@@ -61,62 +74,101 @@ impl fmt::Display for Pattern {
     }
 }
 
+impl std::str::FromStr for Pattern {
+    type Err = BadPattern;
+
+    fn from_str(text: &str) -> Result<Self, BadPattern> {
+        Self::new(text)
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pattern(text: &str) -> Pattern {
-        Pattern::new(text).expect("a pattern")
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern::new(pattern).expect("a pattern").matches(name)
     }
 
-    #[test]
-    fn stars_stand_for_any_run() {
-        for (text, has, has_not) in [
-            ("news", &["news"][..], &["new", "newss", ""][..]),
-            ("news.*", &["news.", "news.a", "news.a.b"], &["news", "anews.a"]),
-            ("*", &["", "a", "a.b/c"], &[]),
-            ("*.a", &[".a", "b.a", "a.a.a"], &["a", "a.b"]),
-            ("a*b*c", &["abc", "aXbYc", "abbcc", "abcbc"], &["ab", "acb", "abcd"]),
-            ("**a", &["a", "ba"], &["ab"]),
-            ("é*ü", &["éü", "é😀ü"], &["e😀ü"]),
-        ] {
-            for name in has {
-                assert!(pattern(text).matches(name), "{text} has {name}");
-            }
-            for name in has_not {
-                assert!(!pattern(text).matches(name), "{text} has not {name}");
+    /// The definition, letter by letter: slow where there are many stars, and obviously right.
+    fn matches_slowly(pattern: &[char], name: &[char]) -> bool {
+        match pattern.split_first() {
+            None => name.is_empty(),
+            Some(('*', rest)) => (0..=name.len()).any(|skipped| matches_slowly(rest, &name[skipped..])),
+            Some((letter, rest)) => {
+                name.split_first().is_some_and(|(c, more)| c == letter && matches_slowly(rest, more))
             }
         }
     }
 
     #[test]
-    fn a_pattern_covers_what_is_in_it_whole() {
-        for (one, covered, other) in [
-            ("*", true, "news.*"),
-            ("news.*", true, "news.*"),
-            ("news.*", true, "news.a*"),
-            ("news.*", true, "news.a"),
-            ("news.*", false, "*"),
-            ("news.*", false, "new*"),
-            ("*.a", true, "b*.a"),
-            ("a*", false, "*a"),
-            ("a", false, "*"),
+    fn a_star_stands_for_any_run_and_everything_else_for_itself() {
+        for (pattern, name, is_one) in [
+            ("news", "news", true),
+            ("news", "news.", false),
+            ("news.*", "news.", true),
+            ("news.*", "news.uk.london", true),
+            ("news.*", "news", false),
+            ("*", "anything", true),
+            ("*.uk", "news.uk", true),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("ab*ba", "aba", false),
+            ("*a*b*", "xbxaxb", true),
+            ("*a*b*", "xbxa", false),
+            ("n?ws", "news", false),
+            ("[n]ews", "news", false),
+            ("ä*ß", "ä中ß", true),
+            ("News", "news", false),
         ] {
-            assert_eq!(pattern(one).covers(&pattern(other)), covered, "{one} {other}");
+            assert_eq!(matches(pattern, name), is_one, "{pattern} {name}");
         }
     }
 
     #[test]
-    fn what_would_take_long_does_not() {
-        // Without bound on what is tried again, this would not end.
-        let pattern = pattern(&"a*".repeat(64));
-        assert!(!pattern.matches(&format!("{}b", "a".repeat(63))));
+    fn every_short_pattern_matches_as_the_definition_says() {
+        let texts = |letters: &[char], length: u32| -> Vec<String> {
+            let count = letters.len().pow(length);
+            let letter = |n: usize, at: u32| letters[n / letters.len().pow(at) % letters.len()];
+            (0..count).map(|n| (0..length).map(|at| letter(n, at)).collect()).collect()
+        };
+        let names: Vec<String> = (1..=5).flat_map(|length| texts(&['a', 'b'], length)).collect();
+        for pattern in (1..=5).flat_map(|length| texts(&['a', 'b', '*'], length)) {
+            let letters: Vec<char> = pattern.chars().collect();
+            for name in &names {
+                let expected = matches_slowly(&letters, &name.chars().collect::<Vec<_>>());
+                assert_eq!(matches(&pattern, name), expected, "{pattern} {name}");
+            }
+        }
     }
 
     #[test]
-    fn patterns_are_checked() {
-        for bad in ["", "a,b", "a\nb", ".", &"*".repeat(129)] {
-            assert!(Pattern::new(bad).is_err(), "{bad:?}");
+    fn a_pattern_is_bounded_and_holds_what_a_name_may() {
+        let long = "x".repeat(CHANNEL_NAME_BYTES_MAX);
+        assert!(Pattern::new(&long).is_ok());
+        for bad in ["", ".", "..", "a,b", "a\nb", &format!("{long}*")] {
+            assert_eq!(Pattern::new(bad), Err(BadPattern), "{bad:?}");
         }
+        assert_eq!(Pattern::new("a***b**").expect("a pattern").as_str(), "a*b*");
+    }
+
+    #[test]
+    fn many_stars_cost_no_more_than_their_number() {
+        // With a way back at each star, this would take longer than anybody waits.
+        let pattern = "a*".repeat(CHANNEL_NAME_BYTES_MAX / 2 - 1) + "b";
+        assert!(!matches(&pattern, &"a".repeat(CHANNEL_NAME_BYTES_MAX)));
     }
 }

@@ -8,6 +8,7 @@ use sealed::{Place, Pool, SocketOptions, Stopper};
 use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 
 use crate::app::App;
+use crate::auth::Verifier;
 use crate::broker::Mail;
 use crate::config::{Config, ConfigError};
 use crate::tally::Tally;
@@ -29,6 +30,7 @@ pub enum Error {
 pub struct Server {
     pool: Pool<Mail>,
     config: Arc<Config>,
+    verifier: Arc<Verifier>,
     front: SocketAddr,
     admin: SocketAddr,
 }
@@ -46,13 +48,14 @@ impl Server {
         make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<Mail>>,
     ) -> Result<Self, Error> {
         config.check()?;
+        let verifier = Arc::new(Verifier::new(&config.auth).map_err(ConfigError::from)?);
         let mut pool = make_pool(loop_config(&config, 1))?;
         let count = pool.loops();
         *pool.config_mut() = loop_config(&config, count);
         // In this order: a listener's number tells which of the two it is.
         let front = pool.listen(config.front.listen)?.tcp().unwrap_or(config.front.listen);
         let admin = pool.listen(config.admin.listen)?.tcp().unwrap_or(config.admin.listen);
-        Ok(Self { pool, config: Arc::new(config), front, admin })
+        Ok(Self { pool, config: Arc::new(config), verifier, front, admin })
     }
 
     /// Where the public listener is.
@@ -82,10 +85,12 @@ impl Server {
 
     /// The pool, and what makes the service of each of its loops.
     pub(crate) fn into_parts(self) -> (Pool<Mail>, impl Fn(Place<Mail>) -> HttpServer<App> + Send + Sync + 'static) {
-        let Self { pool, config, .. } = self;
+        let Self { pool, config, verifier, .. } = self;
         let settings = http_settings(&config);
         let tallies = Tally::for_loops(pool.loops());
-        (pool, move |place| HttpServer::new(settings.clone(), App::new(config.clone(), tallies.clone(), place)))
+        (pool, move |place| {
+            HttpServer::new(settings.clone(), App::new(config.clone(), verifier.clone(), tallies.clone(), place))
+        })
     }
 
     /// Lets SIGINT and SIGTERM stop the server, from now on; a second one ends its limit.

@@ -39,6 +39,8 @@ pub struct Holdings {
     pub names: usize,
     /// Bytes of history at the channels' homes.
     pub history_bytes: usize,
+    /// Streams that end with a token.
+    pub leases: usize,
     /// Requests that wait for a broker's answer.
     pub asking: usize,
 }

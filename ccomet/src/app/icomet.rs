@@ -27,7 +27,7 @@ impl App {
         match call {
             request::Call::Subscribe { subscription, token } => {
                 if self.config.icomet.auth == IcometAuth::None {
-                    return self.subscribe(http, id, subscription, self.config.icomet.polling_timeout_s);
+                    return self.subscribe(http, id, subscription, self.config.icomet.polling_timeout_s, None);
                 }
                 let Some((channel, _)) = subscription.channels.first().cloned() else { return };
                 let reply = IcometReply::Subscribe(Box::new(subscription));
@@ -133,7 +133,7 @@ impl App {
                 answer(JSON, icomet::check(&channel, info))
             }
             (IcometReply::Subscribe(subscription), Ok(Outcome::Admitted(true))) => {
-                return self.subscribe(http, id, *subscription, self.config.icomet.polling_timeout_s);
+                return self.subscribe(http, id, *subscription, self.config.icomet.polling_timeout_s, None);
             }
             (IcometReply::Subscribe(subscription), Ok(_)) => {
                 return self.refuse(http, id, *subscription, Problem::WrongToken);

@@ -1,18 +1,21 @@
 //! A WebSocket: the same subscriptions, and what its client says.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sealed::{ConnectionId, Input};
 use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
 use sealed_http::{Http, Response};
 
-use super::{App, Doing, now, unix_ms};
+use super::{App, Caller, Doing, now, now_ms, unix_ms};
 use crate::broker::{Broker, Command};
-use crate::hub::{SubscriberKey, Subscription};
+use crate::hub::{Style, SubscriberKey, Subscription};
 use crate::message::{ChannelName, Message};
 use crate::position::Spot;
 use crate::wire::problem::Problem;
 use crate::wire::request::ReplyTo;
 use crate::wire::socket::{self, Said};
+use crate::wire::voice::Voice;
 
 /// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.
 const PENDING_MAX: u32 = 16;
@@ -25,8 +28,10 @@ const PINGS_MAX: u8 = 2;
 pub(super) struct Socket {
     codec: Codec,
     pub(super) subscriber: SubscriberKey,
-    /// Where what it sends as bytes is published: the one channel that it reads.
-    channel: Option<ChannelName>,
+    caller: Caller,
+    voice: Voice,
+    /// What it reads. Where that is one channel, what it sends as bytes is published there.
+    channels: Vec<ChannelName>,
     pending: u32,
     pings: u8,
 }
@@ -39,6 +44,7 @@ impl App {
         id: ConnectionId,
         subscription: Subscription,
         response: &Response,
+        caller: &Caller,
     ) {
         if self.draining.is_some() {
             return self.refuse(http, id, subscription, Problem::ShuttingDown);
@@ -46,16 +52,15 @@ impl App {
         if !http.upgrade(id, response) {
             return http.respond(id, &Response::new(400).closing());
         }
-        let channel = match subscription.channels.as_slice() {
-            [(channel, _)] if !channel.is_pattern() => Some(channel.clone()),
-            _ => None,
-        };
-        let socket = Socket { codec: Codec::server(), subscriber: self.hub.next_key(), channel, pending: 0, pings: 0 };
+        let Style::Stream { voice, .. } = subscription.style else { return http.abort(id) };
+        let channels = subscription.channels.iter().map(|(channel, _)| channel.clone()).collect();
+        let (codec, subscriber) = (Codec::server(), self.hub.next_key());
+        let socket = Socket { codec, subscriber, caller: caller.clone(), voice, channels, pending: 0, pings: 0 };
         let key = self.sockets.insert(socket) as u32;
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Socket(key);
         }
-        self.subscribe(http, id, subscription, 0);
+        self.subscribe(http, id, subscription, 0, caller.expires_s());
     }
 
     /// Takes what a client says.
@@ -82,11 +87,15 @@ impl App {
                     Ok(Said::Publish { channel, payload, reference }) => {
                         self.publish_from_socket(http, id, key, channel, payload, reference);
                     }
+                    Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
                     Err((problem, reference)) => Self::tell(http, id, &socket::refused(problem, reference)),
                 },
-                Ok(Some(Event::Binary(bytes))) => match socket.channel.clone() {
-                    Some(channel) => self.publish_from_socket(http, id, key, channel, bytes.into(), None),
-                    None => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
+                Ok(Some(Event::Binary(bytes))) => match socket.channels.as_slice() {
+                    [channel] if !channel.is_pattern() => {
+                        let channel = channel.clone();
+                        self.publish_from_socket(http, id, key, channel, bytes.into(), None);
+                    }
+                    _ => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
                 },
                 Ok(Some(Event::Close { .. })) | Err(_) => {
                     http.write(id, &out);
@@ -110,13 +119,43 @@ impl App {
         payload: Bytes,
         reference: Option<i64>,
     ) {
-        if payload.len() > self.config.limits.message_bytes_max {
-            return Self::tell(http, id, &socket::refused(Problem::MessageTooLarge, reference));
+        if let Err(problem) = self.may_publish(key, &channel, payload.len(), now_ms(http)) {
+            return Self::tell(http, id, &socket::refused(problem, reference));
         }
         let message = Message { payload, sender: None, time_ms: unix_ms(http), extra: None };
         let ticket = self.note_asker(id, ReplyTo::Socket { channel: channel.clone(), reference });
         self.sockets[key as usize].pending += 1;
         self.broker.command(now(http), Command::Publish { channel, message, ticket });
+    }
+
+    fn may_publish(&mut self, key: u32, channel: &ChannelName, bytes: usize, now_ms: u64) -> Result<(), Problem> {
+        let Caller { grant, asking } = &self.sockets[key as usize].caller;
+        if grant.as_ref().is_some_and(|grant| !grant.may_publish(channel)) {
+            return Err(Problem::NotAllowed);
+        }
+        if bytes > self.config.limits.message_bytes_max {
+            return Err(Problem::MessageTooLarge);
+        }
+        self.doorkeeper.charge_publish(*asking, now_ms)
+    }
+
+    /// Another token counts from now on, if it lets the client read what it reads.
+    fn renew(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, token: &str, reference: Option<i64>) {
+        let socket = &mut self.sockets[key as usize];
+        let renewed = self.gate.renew(token, http.unix_time().as_secs());
+        let grant = match renewed {
+            Ok(grant) if socket.channels.iter().all(|channel| grant.may_subscribe(channel)) => grant,
+            Ok(_) => return Self::tell(http, id, &socket::refused(Problem::NotAllowed, reference)),
+            Err(problem) => return Self::tell(http, id, &socket::refused(problem, reference)),
+        };
+        self.leases.begin(id, socket.voice, grant.expires_s);
+        // Who came by the admin listener may do anything as it is.
+        if socket.caller.grant.is_some() {
+            socket.caller.grant = Some(grant);
+        }
+        let beat = Duration::from_secs(self.config.times.heartbeat_s);
+        http.set_deadline(id, self.leases.next_look(id, unix_ms(http), beat));
+        Self::tell(http, id, &socket::renewed(reference));
     }
 
     /// Tells a client what became of what it published.

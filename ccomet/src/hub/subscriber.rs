@@ -45,6 +45,19 @@ impl Style {
     pub(crate) fn is_icomet(&self) -> bool {
         matches!(self, Self::IcometStream { .. } | Self::IcometPoll { .. })
     }
+
+    /// Whether the reply is a script, which any page can load.
+    pub(crate) fn is_script(&self) -> bool {
+        matches!(self, Self::Classic { .. } | Self::Poll { callback: Some(_) } | Self::IcometPoll { .. })
+    }
+
+    /// The callback that a native reply is wrapped in.
+    pub(crate) fn callback(&self) -> Option<Box<str>> {
+        match self {
+            Self::Poll { callback } => callback.clone(),
+            _ => None,
+        }
+    }
 }
 
 /// Where to start in a channel.

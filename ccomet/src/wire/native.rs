@@ -64,6 +64,14 @@ pub(crate) fn bye(retry_ms: u64) -> Vec<u8> {
     out
 }
 
+/// An item that says in how many seconds the reader's token ends.
+pub(crate) fn token_ends(expires_in_s: u64) -> Vec<u8> {
+    let mut out = br#"{"type":"token","expires_in_s":"#.to_vec();
+    json::write_number(expires_in_s, &mut out);
+    out.push(b'}');
+    out
+}
+
 /// The reply of a long poll: the position after its items, and the items, ready made.
 pub(crate) fn write_reply<'a>(
     spots: impl IntoIterator<Item = Spot>,

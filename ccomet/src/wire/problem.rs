@@ -5,7 +5,7 @@ use sealed_http::Problem as Details;
 use crate::broker::Refusal;
 
 /// When a client is to come back that cannot be served now, in seconds.
-pub(crate) const RETRY_S: u32 = 5;
+const RETRY_S: u32 = 5;
 
 /// What a client is told when its request cannot be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,11 @@ pub(crate) enum Problem {
     BadOrigin,
     BadCommand,
     OriginForbidden,
+    TokenMissing,
+    TokenInvalid,
+    TokenExpired,
+    TokenNotYet,
+    NotAllowed,
     Forbidden,
     NotFound,
     UnknownChannel,
@@ -27,6 +32,8 @@ pub(crate) enum Problem {
     ChannelLimit,
     PatternLimit,
     PatternForbidden,
+    /// In so many seconds there may be room.
+    TooManyRequests(u32),
     SubscriberLimit,
     ShuttingDown,
 }
@@ -51,7 +58,18 @@ impl Problem {
         let (status, code, detail) = self.parts();
         let details = Details::new(status).code(code).detail(detail);
         // When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
-        if status == 503 { details.member("retry_ms", RETRY_S * 1_000) } else { details }
+        match self.retry_s() {
+            Some(retry_s) => details.member("retry_ms", i64::from(retry_s) * 1_000),
+            None => details,
+        }
+    }
+
+    /// In how many seconds it is worth another try, where it is.
+    pub(crate) fn retry_s(self) -> Option<u32> {
+        match self {
+            Self::TooManyRequests(retry_s) => Some(retry_s),
+            _ => (self.parts().0 == 503).then_some(RETRY_S),
+        }
     }
 
     /// The argument of a JSONP callback, where no status can be seen.
@@ -85,12 +103,18 @@ impl Problem {
             Self::BadOrigin => (400, "bad_origin", "'origin' is not an origin whose pages may read here."),
             Self::BadCommand => (400, "bad_command", "That is nothing that can be said on a WebSocket."),
             Self::OriginForbidden => (403, "origin_forbidden", "Pages of this origin may not open a WebSocket here."),
+            Self::TokenMissing => (401, "token_missing", "This needs a token, and the request has none."),
+            Self::TokenInvalid => (401, "token_invalid", "The token is not one that this server accepts."),
+            Self::TokenExpired => (401, "token_expired", "The token's time is over."),
+            Self::TokenNotYet => (401, "token_not_yet", "The token's time has not begun."),
+            Self::NotAllowed => (403, "not_allowed", "Who asks may not do this to the channel, or not from this page."),
             Self::Forbidden => (403, "forbidden", "Clients of this address may not come in."),
             Self::WrongToken => (401, "wrong_token", "The channel was not signed for, or not with this token."),
             Self::NotFound => (404, "not_found", "There is nothing at this path."),
             Self::UnknownChannel => (404, "unknown_channel", "There is no such channel."),
             Self::MethodNotAllowed => (405, "method_not_allowed", "The path has no such method; see the Allow header."),
             Self::MessageTooLarge => (413, "message_too_large", "The message is larger than message_bytes_max."),
+            Self::TooManyRequests(_) => (429, "too_many_requests", "More comes from this address than may."),
             Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
             Self::PatternLimit => (503, "pattern_limit", "As many patterns are subscribed to as may be."),
             Self::PatternForbidden => (403, "pattern_forbidden", "Patterns may not be subscribed to here."),

@@ -274,9 +274,6 @@ impl Native<'_> {
         last_id: Option<&[u8]>,
     ) -> Result<Vec<(ChannelName, Start)>, Problem> {
         let channels = channels(names, self.limits, true)?;
-        if self.door == Door::Front && !self.front.patterns && channels.iter().any(ChannelName::is_pattern) {
-            return Err(Problem::PatternForbidden);
-        }
         let after = query.get("after").map_err(|_| Problem::BadPosition)?;
         let starts = match (last_id, after.as_deref()) {
             (Some(id), _) if !id.is_empty() => {

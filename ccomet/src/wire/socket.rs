@@ -14,6 +14,8 @@ use crate::position::Spot;
 pub(crate) enum Said {
     /// To publish; the answer has the same `reference`.
     Publish { channel: ChannelName, payload: Bytes, reference: Option<i64> },
+    /// That this token counts from now on.
+    Token { token: String, reference: Option<i64> },
 }
 
 #[derive(Deserialize)]
@@ -23,6 +25,7 @@ struct Raw {
     kind: String,
     channel: Option<String>,
     data: Option<String>,
+    token: Option<String>,
     #[serde(rename = "ref")]
     reference: Option<i64>,
 }
@@ -31,8 +34,9 @@ struct Raw {
 pub(crate) fn read(text: &str, message_bytes_max: usize) -> Result<Said, (Problem, Option<i64>)> {
     let raw: Raw = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, None))?;
     let refused = |problem| (problem, raw.reference);
-    match (raw.kind.as_str(), raw.channel, raw.data) {
-        ("publish", Some(channel), Some(data)) => {
+    match (raw.kind.as_str(), raw.channel, raw.data, raw.token) {
+        ("token", None, None, Some(token)) => Ok(Said::Token { token, reference: raw.reference }),
+        ("publish", Some(channel), Some(data), None) => {
             let channel = ChannelName::new(&channel).map_err(|_| refused(Problem::BadChannel))?;
             if data.len() > message_bytes_max {
                 return Err(refused(Problem::MessageTooLarge));
@@ -52,6 +56,14 @@ pub(crate) fn published(channel: &ChannelName, spot: Spot, reference: Option<i64
     item.extend_from_slice(br#","position":""#);
     spot.write(&mut item);
     item.extend_from_slice(br#""}"#);
+    reply(&item)
+}
+
+/// The answer to a token.
+pub(crate) fn renewed(reference: Option<i64>) -> Vec<u8> {
+    let mut item = br#"{"type":"renewed","ref":"#.to_vec();
+    json::write(&reference, &mut item);
+    item.push(b'}');
     reply(&item)
 }
 

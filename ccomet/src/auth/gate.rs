@@ -1,0 +1,139 @@
+//! Whether a client of the front may do what it asks for.
+
+use std::sync::Arc;
+
+use sealed_http::RequestHead;
+
+use super::bearer::{self, Source};
+use super::settings::Anonymous;
+use super::verifier::Verifier;
+use super::{Grant, Refused};
+use crate::config::{Config, IcometAuth};
+use crate::hub::Subscription;
+use crate::pattern::any_matches;
+use crate::wire::icomet::request as icomet;
+use crate::wire::problem::Problem;
+use crate::wire::request::{Call, ReplyTo};
+
+/// Holds what tokens grant against what is asked. One for each loop.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    verifier: Arc<Verifier>,
+    anonymous: Arc<Grant>,
+    /// Whether who brings no token may subscribe to patterns.
+    patterns: bool,
+    /// Whether icomet's tokens open its channels, and nothing else.
+    icomet_has_tokens: bool,
+    cookie: String,
+    /// Origins of which pages may act with their user's cookie, beside the server's own.
+    origins: Vec<String>,
+}
+
+impl Gate {
+    /// Of the front's origins, `*` is none here.
+    pub(crate) fn new(verifier: Arc<Verifier>, config: &Config) -> Self {
+        let Config { auth, front, icomet, .. } = config;
+        let Anonymous { subscribe, publish, presence } = auth.of_anonymous();
+        let anonymous = Arc::new(Grant { subject: None, subscribe, publish, presence, expires_s: None });
+        let origins = front.origins.iter().filter(|origin| *origin != "*").cloned().collect();
+        let icomet_has_tokens = icomet.auth == IcometAuth::Token;
+        let (patterns, cookie) = (front.patterns, auth.cookie.clone());
+        Self { verifier, anonymous, patterns, icomet_has_tokens, cookie, origins }
+    }
+
+    /// What who calls at the front may do, at that time in seconds since 1970; an error where this call is not among it.
+    pub(crate) fn admit(&self, head: &RequestHead<'_>, call: &Call, now_s: u64) -> Result<Arc<Grant>, Problem> {
+        let is_open = matches!(call, Call::File { .. } | Call::Preflight { .. } | Call::Nothing);
+        // Whether that token is right is looked at when the channel's home is asked.
+        if is_open || self.icomet_has_tokens && matches!(call, Call::Icomet(_)) {
+            return Ok(self.anonymous.clone());
+        }
+        // A client of icomet's has its own kind of token.
+        let has_own = matches!(call, Call::Icomet(_));
+        let found = if self.verifier.has_keys() && !has_own { bearer::find(head, &self.cookie)? } else { None };
+        let Some((token, source)) = found else {
+            if !may(&self.anonymous, call) {
+                // Where there are no keys, no token would help.
+                return Err(if self.verifier.has_keys() { Problem::TokenMissing } else { Problem::NotAllowed });
+            }
+            if !self.patterns && wants_pattern(call) {
+                return Err(Problem::PatternForbidden);
+            }
+            return Ok(self.anonymous.clone());
+        };
+        let grant = self.verifier.verify(&token, now_s)?;
+        if !may(&grant, call) || source == Source::Cookie && can_be_forged(call) && !self.is_of_own_page(head) {
+            return Err(Problem::NotAllowed);
+        }
+        Ok(Arc::new(grant))
+    }
+
+    /// What another token grants.
+    pub(crate) fn renew(&self, token: &str, now_s: u64) -> Result<Arc<Grant>, Problem> {
+        Ok(Arc::new(self.verifier.verify(token, now_s)?))
+    }
+
+    /// Whether the page that asks is the server's own, or of an origin that is listed by name. A request that does not say is
+    /// of none: browsers say it of every POST.
+    fn is_of_own_page(&self, head: &RequestHead<'_>) -> bool {
+        let mut origins = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("origin"));
+        let (Some((_, origin)), None) = (origins.next(), origins.next()) else { return false };
+        let Ok(origin) = std::str::from_utf8(origin) else { return false };
+        let own = head.header_str("host");
+        let host = origin.split_once("://").map(|(_, host)| host);
+        self.origins.iter().any(|held| held == origin)
+            || host.zip(own).is_some_and(|(host, own)| !host.is_empty() && host.eq_ignore_ascii_case(own))
+    }
+}
+
+/// Whether a page of anybody's could make a browser do that, with its user's cookie, and win by it: publish, or read by script.
+/// Other replies the browser shows to nobody else.
+fn can_be_forged(call: &Call) -> bool {
+    match call {
+        // No browser keeps a page from reading what a WebSocket says.
+        Call::Publish { .. } | Call::Sign { .. } | Call::Delete { .. } | Call::Socket { .. } => true,
+        Call::Subscribe { subscription, .. } => subscription.style.is_script(),
+        Call::File { .. } | Call::Preflight { .. } | Call::Nothing | Call::Icomet(_) => false,
+    }
+}
+
+fn may(grant: &Grant, call: &Call) -> bool {
+    match call {
+        // Closing a channel is for the admin listener; were it to come here, who publishes may.
+        Call::Publish { channel, .. } | Call::Delete { channel } => any_matches(&grant.publish, channel),
+        // A sign-in of the classic API is told to all who read the channel.
+        Call::Sign { channel, .. } => any_matches(&grant.subscribe, channel),
+        Call::Subscribe { subscription, .. } | Call::Socket { subscription, .. } => may_subscribe(grant, subscription),
+        Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => may_subscribe(grant, subscription),
+        Call::File { .. } | Call::Preflight { .. } | Call::Nothing | Call::Icomet(_) => true,
+    }
+}
+
+/// Whether all that is to be read may be. Where a pattern is to be read, one that stands for all of its channels is needed.
+fn may_subscribe(grant: &Grant, subscription: &Subscription) -> bool {
+    subscription.channels.iter().all(|(channel, _)| grant.may_subscribe(channel))
+}
+
+fn wants_pattern(call: &Call) -> bool {
+    let (Call::Subscribe { subscription, .. } | Call::Socket { subscription, .. }) = call else { return false };
+    subscription.channels.iter().any(|(channel, _)| channel.is_pattern())
+}
+
+/// The callback in which a refusal is told, where the call has one.
+pub(crate) fn callback_of(call: &Call) -> Option<Box<str>> {
+    match call {
+        Call::Publish { reply: ReplyTo::Native { callback, .. }, .. } => callback.clone(),
+        Call::Subscribe { subscription, .. } => subscription.style.callback(),
+        _ => None,
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid => Self::TokenInvalid,
+            Refused::Expired => Self::TokenExpired,
+            Refused::NotYet => Self::TokenNotYet,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `ccomet token`: makes a token with a key of the configuration.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use ccomet::{AuthError, Claims, Config, Pattern, make_token};
+use clap::Args;
+
+/// What the token is to say.
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// The key of the configuration that signs it; may be left out where there is but one
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    /// Whose it is
+    #[arg(long, value_name = "NAME")]
+    sub: Option<String>,
+    /// A channel that may be read, or a pattern such as 'news.*'; may be given several times
+    #[arg(long, value_name = "CHANNEL")]
+    subscribe: Vec<Pattern>,
+    /// A channel that may be published to, or a pattern
+    #[arg(long, value_name = "CHANNEL")]
+    publish: Vec<Pattern>,
+    /// A channel of which it may be known who is there, or a pattern
+    #[arg(long, value_name = "CHANNEL")]
+    presence: Vec<Pattern>,
+    /// For how long it counts, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    ttl: u64,
+    /// For whom it is [default: the configuration's audience]
+    #[arg(long, value_name = "NAME")]
+    aud: Option<String>,
+    /// The private key of an EdDSA key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<PathBuf>,
+}
+
+impl Token {
+    /// The token.
+    pub(crate) fn make(&self, config: &Config) -> Result<String, AuthError> {
+        let iat = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let claims = Claims {
+            sub: self.sub.clone(),
+            aud: self.aud.clone().or_else(|| config.auth.audience.clone()),
+            iat,
+            exp: iat.saturating_add(self.ttl),
+            subscribe: self.subscribe.clone(),
+            publish: self.publish.clone(),
+            presence: self.presence.clone(),
+        };
+        let key = match (&self.key, &config.auth.keys[..]) {
+            (Some(key), _) => key,
+            (None, [only]) => &only.id,
+            (None, _) => return Err(AuthError::Unknown(String::new())),
+        };
+        make_token(&config.auth, key, self.private_key.as_deref(), &claims)
+    }
+}

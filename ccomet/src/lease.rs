@@ -1,0 +1,93 @@
+//! How long streams may go on whose reader had to bring a token.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sealed::ConnectionId;
+
+use crate::wire::native;
+use crate::wire::voice::{Saying, Voice};
+
+/// The ends of streams, for the few or many that have one. Times are those of the calendar, in milliseconds since 1970: a clock that is
+/// set is noticed at the next heartbeat.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    warning_ms: u64,
+    held: HashMap<ConnectionId, Lease>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    expires_ms: u64,
+    voice: Voice,
+    is_warned: bool,
+}
+
+/// What a stream is to be told of its token now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// That it ends soon.
+    Warning(Bytes),
+    /// That this is the end.
+    End(Bytes, Voice),
+}
+
+impl Leases {
+    /// None yet; each will be warned so long before its end.
+    pub(crate) fn new(warning_s: u64) -> Self {
+        Self { warning_ms: warning_s * 1_000, held: HashMap::new() }
+    }
+
+    /// A connection has a stream, which may go on until then, or for ever.
+    pub(crate) fn begin(&mut self, id: ConnectionId, voice: Voice, expires_s: Option<u64>) {
+        match expires_s {
+            Some(expires_s) => {
+                let expires_ms = expires_s.saturating_mul(1_000);
+                self.held.insert(id, Lease { expires_ms, voice, is_warned: false });
+            }
+            None => self.end(id),
+        }
+    }
+
+    /// A connection's stream is over.
+    pub(crate) fn end(&mut self, id: ConnectionId) {
+        self.held.remove(&id);
+        if self.held.is_empty() {
+            self.held = HashMap::new();
+        }
+    }
+
+    /// What a stream is to be told now, if anything. A warning is told once.
+    pub(crate) fn notice(&mut self, id: ConnectionId, now_ms: u64) -> Option<Notice> {
+        let lease = self.held.get_mut(&id)?;
+        let left_ms = lease.expires_ms.saturating_sub(now_ms);
+        let mut event = Vec::new();
+        if left_ms == 0 {
+            let item = br#"{"type":"close","reason":"token_expired"}"#;
+            lease.voice.say(&Saying { kind: Some("close"), item, ..Saying::default() }, &mut event);
+            return Some(Notice::End(event.into(), lease.voice));
+        }
+        if lease.is_warned || left_ms > self.warning_ms {
+            return None;
+        }
+        lease.is_warned = true;
+        let item = native::token_ends(left_ms.div_ceil(1_000));
+        lease.voice.say(&Saying { kind: Some("token"), item: &item, ..Saying::default() }, &mut event);
+        Some(Notice::Warning(event.into()))
+    }
+
+    /// When a stream is to be looked at again, at the latest after `longest`.
+    pub(crate) fn next_look(&self, id: ConnectionId, now_ms: u64, longest: Duration) -> Duration {
+        let Some(lease) = self.held.get(&id) else { return longest };
+        let left_ms = lease.expires_ms.saturating_sub(now_ms);
+        let until_warning = if lease.is_warned { left_ms } else { left_ms.saturating_sub(self.warning_ms) };
+        longest.min(Duration::from_millis(until_warning.max(1)))
+    }
+
+    /// How many there are.
+    #[cfg(feature = "sim")]
+    pub(crate) fn count(&self) -> usize {
+        self.held.len()
+    }
+}

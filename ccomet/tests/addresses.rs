@@ -1,0 +1,194 @@
+//! Rules and limits by address, and what must not get by them. On the simulated network, where a client may have any address.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ccomet::{Config, ForwardedBy, Simulated};
+use sealed::sim::{Peer, Simulation};
+
+const ANN: &str = "192.0.2.1";
+const BOB: &str = "192.0.2.2";
+const PROXY: &str = "10.0.0.1";
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+}
+
+impl Stage {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config::default();
+        change(&mut config);
+        let server = Simulated::start(&sim, config).expect("it starts");
+        Self { sim, server }
+    }
+
+    fn connect(&self, from: &str) -> Peer {
+        self.sim.connect_from(from.parse::<IpAddr>().expect("an address"), self.server.front())
+    }
+
+    /// What a client of that address is answered on a connection of its own.
+    fn ask(&self, from: &str, method: &str, headers: &str) -> String {
+        self.ask_on(&mut self.connect(from), method, headers)
+    }
+
+    fn ask_on(&self, peer: &mut Peer, method: &str, headers: &str) -> String {
+        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        peer.send(format!("{method} /channels/a?wait=0 HTTP/1.1\r\nHost: x\r\n{length}{headers}\r\n"));
+        self.sim.run_for(Duration::from_millis(100));
+        String::from_utf8(peer.take()).expect("text")
+    }
+
+    fn assert_over(&self, answer: &str) {
+        assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("too_many_requests"), "{answer}");
+        let (_, after) = answer.split_once("Retry-After: ").expect("when to come back");
+        let retry_s: u64 = after.lines().next().expect("a line").parse().expect("seconds");
+        assert!((1..=60).contains(&retry_s), "{answer}");
+    }
+}
+
+fn networks(texts: &[&str]) -> Vec<ipnet::IpNet> {
+    texts.iter().map(|text| text.parse().expect("a network")).collect()
+}
+
+fn is_fine(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200 ")
+}
+
+fn is_barred(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 403 ") && answer.contains("\"forbidden\"")
+}
+
+#[test]
+fn who_is_denied_does_not_come_in_though_he_be_allowed() {
+    let stage = Stage::new(|config| {
+        config.front.allow = networks(&["192.0.2.0/24"]);
+        config.front.deny = networks(&["192.0.2.2/32"]);
+        config.admin.deny = networks(&["192.0.2.0/24"]);
+    });
+    assert!(is_fine(&stage.ask(ANN, "POST", "")));
+    assert!(is_barred(&stage.ask(BOB, "POST", "")));
+    assert!(is_barred(&stage.ask("198.51.100.1", "POST", "")));
+    let mut admin = stage.sim.connect_from(ANN.parse::<IpAddr>().expect("an address"), stage.server.admin());
+    assert!(is_barred(&stage.ask_on(&mut admin, "POST", "")));
+}
+
+#[test]
+fn a_trusted_proxy_says_for_whom_it_asks_with_each_request() {
+    for (by, name) in [(ForwardedBy::XForwardedFor, "X-Forwarded-For: "), (ForwardedBy::Forwarded, "Forwarded: for=")] {
+        let stage = Stage::new(|config| {
+            config.front.deny = networks(&["192.0.2.2/32"]);
+            config.front.trusted_proxies = networks(&["10.0.0.0/8"]);
+            config.front.forwarded_by = by;
+        });
+        let mut proxy = stage.connect(PROXY);
+        for _ in 0..2 {
+            assert!(is_fine(&stage.ask_on(&mut proxy, "POST", &format!("{name}{ANN}\r\n"))), "{name}");
+            // The connection goes on: others come by it, too.
+            assert!(is_barred(&stage.ask_on(&mut proxy, "POST", &format!("{name}{BOB}\r\n"))), "{name}");
+        }
+    }
+}
+
+#[test]
+fn who_is_no_trusted_proxy_speaks_for_nobody() {
+    let stage = Stage::new(|config| {
+        config.front.allow = networks(&["192.0.2.1/32", "10.0.0.0/8"]);
+        config.front.trusted_proxies = networks(&["10.0.0.0/8"]);
+        config.limits.publishes_per_address_minute = 2;
+    });
+    // From outside, in the name of one who is allowed.
+    for headers in ["X-Forwarded-For: 192.0.2.1\r\n", "Forwarded: for=192.0.2.1\r\n"] {
+        assert!(is_barred(&stage.ask(BOB, "POST", headers)), "{headers}");
+        // Through the proxy, which adds who it really was.
+        let added = format!("{headers}X-Forwarded-For: {BOB}\r\n");
+        assert!(is_barred(&stage.ask(PROXY, "POST", &added)), "{headers}");
+    }
+    // From inside, a new name each time does not make a new one of anybody.
+    let answers: Vec<String> =
+        (1..=3).map(|n| stage.ask(ANN, "POST", &format!("X-Forwarded-For: 192.0.2.1, 10.0.0.{n}\r\n"))).collect();
+    assert!(is_fine(&answers[0]) && is_fine(&answers[1]));
+    stage.assert_over(&answers[2]);
+}
+
+#[test]
+fn a_flood_of_publishes_from_one_address_is_stopped_and_others_are_served() {
+    let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 10);
+    let mut peer = stage.connect(ANN);
+    let answers: Vec<String> = (0..30).map(|_| stage.ask_on(&mut peer, "POST", "")).collect();
+    assert_eq!(answers.iter().filter(|answer| is_fine(answer)).count(), 10);
+    stage.assert_over(&answers[29]);
+    stage.assert_over(&stage.ask(ANN, "POST", ""));
+    assert!(is_fine(&stage.ask(BOB, "POST", "")) && is_fine(&stage.ask("127.0.0.1", "POST", "")));
+    assert!(is_fine(&stage.ask(ANN, "GET", "")), "reading is counted apart");
+    stage.sim.run_for(Duration::from_secs(60));
+    assert!(is_fine(&stage.ask(ANN, "POST", "")), "a minute later all is forgotten");
+}
+
+#[test]
+fn a_flood_of_subscribes_from_one_network_is_stopped_and_others_are_served() {
+    let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 10);
+    // Each from another address of one /64.
+    let answers: Vec<String> = (1..=30).map(|n| stage.ask(&format!("2001:db8::{n}"), "GET", "")).collect();
+    assert_eq!(answers.iter().filter(|answer| is_fine(answer)).count(), 10);
+    stage.assert_over(&answers[29]);
+    assert!(is_fine(&stage.ask("2001:db8:0:1::1", "GET", "")) && is_fine(&stage.ask(ANN, "GET", "")));
+    // Through a script tag, too, with which no status can be seen.
+    let mut peer = stage.connect("2001:db8::1");
+    peer.send("GET /channels/a?callback=f HTTP/1.1\r\nHost: x\r\n\r\n");
+    stage.sim.run_for(Duration::from_millis(100));
+    let answer = String::from_utf8(peer.take()).expect("text");
+    assert!(answer.contains("f({\"type\":\"error\",\"status\":429,") && answer.contains("\"retry_ms\":"), "{answer}");
+}
+
+#[test]
+fn a_flood_of_connections_from_one_address_is_stopped_and_others_are_served() {
+    const MAX: usize = 10;
+    let stage = Stage::new(|config| config.limits.connections_per_address_max = MAX as u32);
+    let mut peers: Vec<Peer> = (0..3 * MAX).map(|_| stage.connect(ANN)).collect();
+    stage.sim.run_for(Duration::from_secs(1));
+    // Twice as many as there may be are held, and wait to be told; the rest is gone already.
+    assert_eq!(stage.server.holdings().connections, 2 * MAX - 1);
+    assert!(is_fine(&stage.ask(BOB, "GET", "")));
+    let (mut served, mut told) = (0, 0);
+    for peer in &mut peers {
+        if peer.is_over() {
+            continue;
+        }
+        let answer = stage.ask_on(peer, "GET", "");
+        if is_fine(&answer) {
+            served += 1;
+        } else {
+            stage.assert_over(&answer);
+            assert!(answer.contains("Connection: close\r\n"), "{answer}");
+            told += 1;
+        }
+    }
+    assert_eq!((served, told), (MAX, MAX - 1));
+    // Those who were told are gone, at the latest when they have not hung up for a while.
+    stage.sim.run_for(Duration::from_secs(10));
+    // There is room as soon as one has gone.
+    stage.assert_over(&stage.ask(ANN, "GET", ""));
+    drop(peers);
+    stage.sim.run_for(Duration::from_secs(1));
+    assert!(is_fine(&stage.ask(ANN, "GET", "")));
+}
+
+#[test]
+fn clients_of_a_proxy_are_counted_one_by_one_and_the_proxy_is_not() {
+    let stage = Stage::new(|config| {
+        config.front.trusted_proxies = networks(&["10.0.0.0/8"]);
+        config.limits.publishes_per_address_minute = 2;
+        config.limits.connections_per_address_max = 1;
+    });
+    let mut proxy = stage.connect(PROXY);
+    for _ in 0..5 {
+        assert!(is_fine(&stage.ask_on(&mut proxy, "POST", "")));
+        assert!(is_fine(&stage.ask(PROXY, "POST", "")));
+    }
+    let mut ask = |client: &str| stage.ask_on(&mut proxy, "POST", &format!("X-Forwarded-For: {client}\r\n"));
+    assert!(is_fine(&ask(ANN)) && is_fine(&ask(ANN)));
+    stage.assert_over(&ask(ANN));
+    assert!(is_fine(&ask(BOB)));
+}

@@ -1,0 +1,97 @@
+//! The subcommand `token`, and what `check-config` shows of keys.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+mod common;
+
+use common::{Client, Process};
+
+const SECRET: &str = "a secret that is long enough for it";
+
+/// A directory of a test's own, gone with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ccomet-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn ccomet(config: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("--config").arg(config).args(arguments).output().expect("it runs")
+}
+
+fn shared_key() -> String {
+    format!("[auth]\naudience = \"us\"\nkeys = [{{ id = \"main\", algorithm = \"HS256\", secret = \"{SECRET}\" }}]\n")
+}
+
+#[test]
+fn a_token_that_was_made_opens_its_channels_and_no_others() {
+    let directory = Directory::new("made");
+    let config = directory.write("ccomet.toml", &shared_key());
+    let made = ccomet(&config, &["token", "--key", "main", "--sub", "ann", "--publish", "chat.*", "--ttl", "600"]);
+    assert!(made.status.success(), "{made:?}");
+    let token = String::from_utf8(made.stdout).expect("text");
+    let token = token.strip_suffix('\n').expect("one line");
+    assert!(!token.contains(char::is_whitespace), "the token alone: {token}");
+
+    let server = Process::start(&shared_key(), &[]);
+    let mut client = Client::connect(server.front);
+    for (channel, status) in [("chat.1", 200), ("news", 403)] {
+        let authorization = format!("Authorization: Bearer {token}\r\nContent-Length: 0\r\n");
+        client.ask("POST", &format!("/channels/{channel}"), &authorization);
+        assert_eq!(client.reply().status, status, "{channel}");
+    }
+    let other = ccomet(&config, &["token", "--key", "other"]);
+    assert!(!other.status.success() && other.stdout.is_empty(), "{other:?}");
+}
+
+#[test]
+fn a_private_key_signs_what_the_public_one_verifies() {
+    // A pair made by OpenSSL for this test alone.
+    let (private, public) = (include_str!("keys/private.pem"), include_str!("keys/public.pem"));
+    let directory = Directory::new("pair");
+    let public = directory.write("public.pem", public);
+    let private = directory.write("private.pem", private);
+    let settings = format!("[auth]\nkeys = [{{ id = \"e\", algorithm = \"EdDSA\", public_key_file = {public:?} }}]\n");
+    let config = directory.write("ccomet.toml", &settings);
+    let private = private.to_str().expect("a path");
+    let made = ccomet(&config, &["token", "--subscribe", "*", "--private-key", private]);
+    assert!(made.status.success(), "{made:?}");
+    let token = String::from_utf8(made.stdout).expect("text");
+
+    let server = Process::start(&settings, &[]);
+    let mut client = Client::connect(server.front);
+    assert_eq!(client.get(&format!("/channels/news?wait=0&token={}", token.trim_end())).status, 200);
+    assert_eq!(client.get("/channels/news?wait=0").status, 401);
+    assert!(!ccomet(&config, &["token", "--subscribe", "*"]).status.success(), "there is nothing to sign with");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let directory = Directory::new("shown");
+    let config = directory.write("ccomet.toml", &shared_key());
+    let shown = ccomet(&config, &["check-config"]);
+    let text = String::from_utf8(shown.stdout).expect("text");
+    assert!(shown.status.success() && text.contains("id = \"main\"") && !text.contains(SECRET), "{text}");
+    // Nor where the line is quoted in which the mistake is.
+    let bad = shared_key().replace("HS256", "HS257");
+    let refused = ccomet(&directory.write("bad.toml", &bad), &["check-config"]);
+    let text = String::from_utf8(refused.stderr).expect("text");
+    assert!(!refused.status.success() && text.contains("HS257") && !text.contains(SECRET), "{text}");
+}

@@ -1,0 +1,181 @@
+//! Tokens on WebSocket: what they let a client do there, how they end, and how they are renewed. On the simulated network.
+
+use std::time::Duration;
+
+use ccomet::{Claims, Config, Key, Pattern, Secret, Simulated, make_token};
+use sealed::sim::{Peer, Simulation};
+use sealed_http::websocket::{Codec, Event, Kind, Limits};
+use serde_json::{Value, json};
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+    config: Config,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config::default();
+        let secret = Some(Secret::new("a secret that is long enough for it".to_owned()));
+        config.auth.keys = vec![Key { id: "main".to_owned(), secret, ..Key::default() }];
+        let server = Simulated::start(&sim, config.clone()).expect("it starts");
+        Self { sim, server, config }
+    }
+
+    fn token(&self, subscribe: &str, publish: &str, seconds: u64) -> String {
+        let patterns = |text: &str| vec![Pattern::new(text).expect("a pattern")];
+        let iat = self.sim.unix_time().as_secs();
+        let (subscribe, publish) = (patterns(subscribe), patterns(publish));
+        let claims = Claims { iat, exp: iat + seconds, subscribe, publish, ..Claims::default() };
+        make_token(&self.config.auth, "main", None, &claims).expect("a token")
+    }
+
+    /// Asks for a WebSocket; the socket, or the status of what there is instead.
+    fn open(&self, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
+        let mut peer = self.sim.connect(self.server.front());
+        peer.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+        ));
+        self.sim.run_for(Duration::from_millis(500));
+        let answer = peer.take();
+        let head = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+        let status = std::str::from_utf8(&answer[9..12]).expect("text").parse().expect("a status");
+        if status != 101 {
+            return Err(status);
+        }
+        let codec = Codec::client(|| [7, 1, 2, 3]);
+        let mut socket = Socket { sim: &self.sim, peer, codec, bytes: answer[head..].to_vec(), closed: None };
+        assert_eq!(socket.hear()[0]["type"], "hello");
+        Ok(socket)
+    }
+
+    fn open_with(&self, target: &str, token: &str) -> Result<Socket<'_>, u16> {
+        self.open(target, &format!("Authorization: Bearer {token}\r\n"))
+    }
+}
+
+struct Socket<'a> {
+    sim: &'a Simulation,
+    peer: Peer,
+    codec: Codec,
+    bytes: Vec<u8>,
+    closed: Option<u16>,
+}
+
+impl Socket<'_> {
+    fn say(&mut self, what: &Value) -> Vec<Value> {
+        let mut frame = Vec::new();
+        self.codec.encode(Kind::Text, what.to_string().as_bytes(), &mut frame);
+        self.peer.send(frame);
+        self.wait(Duration::from_millis(500))
+    }
+
+    /// What comes in that time; pings are answered meanwhile.
+    fn wait(&mut self, mut time: Duration) -> Vec<Value> {
+        let mut items = Vec::new();
+        while !time.is_zero() {
+            let step = time.min(Duration::from_secs(5));
+            self.sim.run_for(step);
+            self.bytes.append(&mut self.peer.take());
+            items.extend(self.hear());
+            time -= step;
+        }
+        items
+    }
+
+    /// The items that have come.
+    fn hear(&mut self) -> Vec<Value> {
+        let (mut items, mut answers) = (Vec::new(), Vec::new());
+        loop {
+            let (used, event) = self.codec.decode(&self.bytes, &Limits::default(), &mut answers).expect("frames");
+            self.bytes.drain(..used);
+            match event {
+                Event::Text(text) => {
+                    let reply: Value = serde_json::from_str(&text).expect("JSON");
+                    items.extend(reply["items"].as_array().expect("items").clone());
+                }
+                Event::Close { code, .. } => self.closed = code.map(sealed_http::websocket::CloseCode::number),
+                Event::Incomplete => break,
+                _ => {}
+            }
+        }
+        if !answers.is_empty() {
+            self.peer.send(answers);
+        }
+        items
+    }
+}
+
+fn publish(channel: &str) -> Value {
+    json!({"type": "publish", "channel": channel, "data": "x", "ref": 1})
+}
+
+#[test]
+fn a_token_says_what_may_be_read_and_published() {
+    let stage = Stage::new();
+    assert_eq!(stage.open("/channels/a", "").map(drop).expect_err("no token"), 401);
+    let token = stage.token("a*", "b", 600);
+    assert_eq!(stage.open_with("/channels/b", &token).map(drop).expect_err("not that"), 403);
+    assert_eq!(stage.open_with("/channels/a1,b", &token).map(drop).expect_err("not both"), 403);
+    let mut socket = stage.open_with("/channels/a1", &token).expect("that");
+    assert_eq!(socket.say(&publish("b"))[0]["type"], "published");
+    let refused = &socket.say(&publish("a1"))[0];
+    assert_eq!(
+        (&refused["type"], &refused["code"], &refused["ref"]),
+        (&json!("error"), &json!("not_allowed"), &json!(1))
+    );
+    // Patterns are for those whose token has all that is in them.
+    assert!(stage.open_with("/channels/a*", &token).is_ok());
+    assert_eq!(stage.open_with("/channels/*", &token).map(drop).expect_err("not all"), 403);
+}
+
+#[test]
+fn a_socket_ends_with_its_token_is_told_before_and_can_be_renewed() {
+    let stage = Stage::new();
+    let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 100)).expect("it opens");
+    assert_eq!(socket.wait(Duration::from_secs(65)), Vec::<Value>::new());
+    let warned = socket.wait(Duration::from_secs(10));
+    assert_eq!(warned[0]["type"], "token", "{warned:?}");
+    for (token, code) in [
+        (stage.token("b", "a", 100), "not_allowed"),
+        (stage.token("a", "a", 100) + "x", "token_invalid"),
+        (String::new(), "token_invalid"),
+    ] {
+        let refused = socket.say(&json!({"type": "token", "token": token}));
+        assert_eq!(refused[0]["code"], code);
+    }
+    let renewed = socket.say(&json!({"type": "token", "token": stage.token("a", "c", 100), "ref": 2}));
+    assert_eq!(renewed, [json!({"type": "renewed", "ref": 2})]);
+    assert_eq!(socket.say(&publish("a"))[0]["code"], "not_allowed", "the new one counts for everything");
+    assert_eq!(socket.say(&publish("c"))[0]["type"], "published");
+    let warned = socket.wait(Duration::from_secs(80));
+    assert_eq!((warned.len(), &warned[0]["type"]), (1, &json!("token")));
+    let ended = socket.wait(Duration::from_secs(30));
+    assert_eq!(ended, [json!({"type": "close", "reason": "token_expired"})]);
+    assert_eq!(socket.closed, Some(1000));
+}
+
+#[test]
+fn a_cookie_opens_a_socket_for_pages_of_listed_origins_alone() {
+    let stage = Stage::new();
+    let token = stage.token("a", "a", 100);
+    let cookie = |origin: &str| format!("Cookie: ccomet_token={token}\r\n{origin}");
+    assert_eq!(
+        stage.open("/channels/a", &cookie("Origin: https://evil.example\r\n")).map(drop).expect_err("not theirs"),
+        403
+    );
+    assert_eq!(stage.open("/channels/a", &cookie("")).map(drop).expect_err("nobody knows whose"), 403);
+    assert!(stage.open("/channels/a", &cookie("Origin: http://x\r\n")).is_ok(), "the server's own");
+}
+
+#[test]
+fn who_does_not_answer_pings_is_let_go() {
+    let stage = Stage::new();
+    let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 10_000)).expect("it opens");
+    socket.wait(Duration::from_secs(150));
+    assert!(!socket.peer.is_over(), "it answers");
+    stage.sim.run_for(Duration::from_secs(60));
+    assert!(socket.peer.is_over(), "it does not");
+}

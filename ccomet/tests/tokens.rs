@@ -1,0 +1,320 @@
+//! Tokens on the wire, and what must not get by them. On the simulated network, so that hours take no time.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ccomet::{Anonymous, Claims, Config, Key, Pattern, Secret, Simulated, make_token};
+use sealed::sim::{Peer, Simulation};
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+    config: Config,
+}
+
+fn key(id: &str) -> Key {
+    Key {
+        id: id.to_owned(),
+        secret: Some(Secret::new(format!("a secret long enough, for key {id}"))),
+        ..Key::default()
+    }
+}
+
+fn patterns(texts: &[&str]) -> Vec<Pattern> {
+    texts.iter().map(|text| Pattern::new(text).expect("a pattern")).collect()
+}
+
+impl Stage {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config::default();
+        config.auth.keys = vec![key("main")];
+        change(&mut config);
+        let server = Simulated::start(&sim, config.clone()).expect("it starts");
+        Self { sim, server, config }
+    }
+
+    fn now_s(&self) -> u64 {
+        self.sim.unix_time().as_secs()
+    }
+
+    /// A token to read and publish to channels that begin with `a`, for a minute.
+    fn token(&self) -> String {
+        self.signed("main", self.claims())
+    }
+
+    fn claims(&self) -> Claims {
+        let (iat, mine) = (self.now_s(), patterns(&["a*"]));
+        Claims { iat, exp: iat + 60, subscribe: mine.clone(), publish: mine, ..Claims::default() }
+    }
+
+    fn signed(&self, id: &str, claims: Claims) -> String {
+        let mut auth = self.config.auth.clone();
+        auth.keys = vec![key(id)];
+        make_token(&auth, id, None, &claims).expect("a token")
+    }
+
+    /// The head and body of the answer, and whatever follows in the same moment.
+    fn ask(&self, method: &str, target: &str, headers: &str) -> String {
+        let mut peer = self.sim.connect(self.server.front());
+        peer.send(request(method, target, headers));
+        self.sim.run_for(Duration::from_millis(500));
+        String::from_utf8(peer.take()).expect("text")
+    }
+
+    fn assert_refused(&self, token: &str, status: u16, code: &str) {
+        for (method, target) in [("POST", "/channels/a"), ("GET", "/channels/a?wait=0")] {
+            let answer = self.ask(method, target, &bearer(token));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(code), "{method}: {answer}");
+            assert_eq!(answer.contains("WWW-Authenticate: Bearer\r\n"), status == 401, "{answer}");
+        }
+    }
+}
+
+fn request(method: &str, target: &str, headers: &str) -> String {
+    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+    format!("{method} {target} HTTP/1.1\r\nHost: comet.example\r\n{length}{headers}\r\n")
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+fn is_fine(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200 ")
+}
+
+#[test]
+fn a_token_opens_its_channels_wherever_it_is_brought() {
+    let stage = Stage::new(|_| {});
+    let token = stage.token();
+    let cookie = format!("Cookie: x=1; ccomet_token={token}\r\n");
+    assert!(is_fine(&stage.ask("POST", "/channels/a", &bearer(&token))));
+    assert!(is_fine(&stage.ask("GET", "/channels/a,ab?wait=0", &bearer(&token))));
+    assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &cookie)));
+    assert!(is_fine(&stage.ask("GET", &format!("/channels/a?wait=0&token={token}"), "")));
+    assert!(is_fine(&stage.ask("GET", &format!("/channels/a?publish=x&callback=f&token={token}"), "")));
+    // The same in two places is one.
+    assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &format!("{cookie}{}", bearer(&token)))));
+    // Others' schemes are others' business.
+    assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &format!("Authorization: Basic eDp5\r\n{cookie}"))));
+    // Admin needs none.
+    let mut admin = stage.sim.connect(stage.server.admin());
+    admin.send(request("POST", "/channels/z", ""));
+    admin.expect("HTTP/1.1 200");
+}
+
+#[test]
+fn without_a_token_nothing_is_allowed_and_a_poll_by_script_is_told_so_too() {
+    let stage = Stage::new(|_| {});
+    for (method, target) in [("POST", "/channels/a"), ("GET", "/channels/a?wait=0")] {
+        let answer = stage.ask(method, target, "");
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("token_missing"), "{answer}");
+        assert!(answer.contains("WWW-Authenticate: Bearer\r\n"), "{answer}");
+    }
+    let script = stage.ask("GET", "/channels/a?callback=f", "");
+    assert!(is_fine(&script) && script.contains("token_missing"), "{script}");
+    // The classic API is no way around it.
+    for target in ["/sign?channel=a&sname=x&callback=f", "/publish?channel=a&sname=x&msg=x&callback=f"] {
+        assert!(stage.ask("GET", target, "").starts_with("HTTP/1.1 401 "), "{target}");
+        assert!(is_fine(&stage.ask("GET", &format!("{target}&token={}", stage.token()), "")), "{target}");
+    }
+    assert!(stage.ask("GET", "/subscribe?channel=a&sname=x&seqid=0&callback=f", "").starts_with("HTTP/1.1 401 "));
+}
+
+#[test]
+fn who_brings_no_token_may_do_what_the_settings_say() {
+    let anonymous = Anonymous { subscribe: patterns(&["public.*"]), ..Anonymous::default() };
+    let stage = Stage::new(|config| config.auth.anonymous = Some(anonymous));
+    assert!(is_fine(&stage.ask("GET", "/channels/public.x?wait=0", "")));
+    assert!(stage.ask("GET", "/channels/public.x,a?wait=0", "").starts_with("HTTP/1.1 401 "));
+    assert!(stage.ask("POST", "/channels/public.x", "").starts_with("HTTP/1.1 401 "));
+}
+
+#[test]
+fn a_token_for_one_channel_does_not_open_another() {
+    let stage = Stage::new(|_| {});
+    let token = stage.token();
+    for (method, target) in [("POST", "/channels/b"), ("GET", "/channels/b?wait=0"), ("GET", "/channels/a,b?wait=0")] {
+        let answer = stage.ask(method, target, &bearer(&token));
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("not_allowed"), "{target}: {answer}");
+    }
+    let reader = stage.signed("main", Claims { publish: Vec::new(), ..stage.claims() });
+    assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &bearer(&reader))));
+    assert!(stage.ask("POST", "/channels/a", &bearer(&reader)).starts_with("HTTP/1.1 403 "));
+}
+
+#[test]
+fn an_expired_token_opens_nothing() {
+    let stage = Stage::new(|_| {});
+    let token = stage.token();
+    stage.sim.run_for(Duration::from_secs(61));
+    stage.assert_refused(&token, 401, "token_expired");
+}
+
+#[test]
+fn a_token_of_tomorrow_opens_nothing_today() {
+    let stage = Stage::new(|_| {});
+    let day = stage.now_s() + 86_400;
+    let body = format!(r#"{{"exp":{},"nbf":{day},"publish":["*"],"subscribe":["*"]}}"#, day + 60);
+    let token = by_hand(r#"{"alg":"HS256"}"#, &body, "main");
+    stage.assert_refused(&token, 401, "token_not_yet");
+}
+
+#[test]
+fn an_unsigned_token_opens_nothing() {
+    let stage = Stage::new(|_| {});
+    let good = stage.token();
+    let body = good.split('.').nth(1).expect("a body");
+    for alg in ["none", "None", "NONE", ""] {
+        let header = BASE64.encode(format!(r#"{{"alg":"{alg}","kid":"main"}}"#));
+        stage.assert_refused(&format!("{header}.{body}."), 401, "token_invalid");
+    }
+}
+
+#[test]
+fn a_token_of_a_wrong_or_unknown_key_opens_nothing() {
+    let stage = Stage::new(|config| config.auth.keys.push(key("second")));
+    let token = stage.token();
+    let parts: Vec<&str> = token.split('.').collect();
+    for kid in [r#","kid":"second""#, r#","kid":"third""#, r#","kid":"""#, ""] {
+        let header = BASE64.encode(format!(r#"{{"typ":"JWT","alg":"HS256"{kid}}}"#));
+        stage.assert_refused(&format!("{header}.{}.{}", parts[1], parts[2]), 401, "token_invalid");
+    }
+    stage.assert_refused(&stage.signed("third", stage.claims()), 401, "token_invalid");
+    let body = format!(r#"{{"exp":{},"publish":["*"],"subscribe":["*"]}}"#, stage.now_s() + 60);
+    let unnamed = by_hand(r#"{"alg":"HS256"}"#, &body, "main");
+    stage.assert_refused(&unnamed, 401, "token_invalid");
+}
+
+#[test]
+fn the_public_key_is_not_taken_for_a_secret() {
+    // Any 32 bytes; nobody needs to know the private key to try this.
+    let public = BASE64.encode([9; 32]);
+    let stage = Stage::new(|config| {
+        let algorithm = ccomet::Algorithm::EdDSA;
+        config.auth.keys = vec![Key { id: "e".to_owned(), algorithm, public_key: Some(public), ..Key::default() }];
+    });
+    let body = format!(r#"{{"exp":{},"publish":["*"],"subscribe":["*"]}}"#, stage.now_s() + 60);
+    for header in [r#"{"alg":"HS256","kid":"e"}"#, r#"{"alg":"EdDSA","kid":"e"}"#] {
+        stage.assert_refused(&hmac(header, &body, &[9; 32]), 401, "token_invalid");
+    }
+}
+
+#[test]
+fn a_token_that_was_tampered_with_opens_nothing() {
+    let stage = Stage::new(|_| {});
+    let token = stage.token();
+    let parts: Vec<&str> = token.split('.').collect();
+    let body = String::from_utf8(BASE64.decode(parts[1]).expect("Base64")).expect("text");
+    let wider = BASE64.encode(body.replace("a*", "*"));
+    stage.assert_refused(&format!("{}.{wider}.{}", parts[0], parts[2]), 401, "token_invalid");
+    stage.assert_refused(&format!("{token}x"), 401, "token_invalid");
+}
+
+#[test]
+fn two_tokens_that_differ_are_none() {
+    let stage = Stage::new(|_| {});
+    let (one, other) = (stage.token(), stage.signed("main", Claims { sub: Some("ann".to_owned()), ..stage.claims() }));
+    let both = format!("{}Cookie: ccomet_token={other}\r\n", bearer(&one));
+    assert!(stage.ask("GET", "/channels/a?wait=0", &both).contains("token_invalid"));
+    assert!(stage.ask("GET", &format!("/channels/a?wait=0&token={other}"), &bearer(&one)).contains("token_invalid"));
+    let cookies = format!("Cookie: ccomet_token={one}; ccomet_token={other}\r\n");
+    assert!(stage.ask("GET", "/channels/a?wait=0", &cookies).contains("token_invalid"));
+}
+
+#[test]
+fn a_cookie_publishes_for_no_page_of_another_origin() {
+    let listed = "https://listed.example";
+    let stage = Stage::new(|config| config.front.origins = vec![listed.to_owned()]);
+    let cookie = format!("Cookie: ccomet_token={}\r\n", stage.token());
+    for (origin, allowed) in [
+        ("Origin: https://comet.example\r\n", true),
+        ("Origin: https://listed.example\r\n", true),
+        ("Origin: https://evil.example\r\n", false),
+        ("Origin: https://comet.example.evil.example\r\n", false),
+        ("Origin: https://comet.example\r\nOrigin: https://evil.example\r\n", false),
+        ("Origin: null\r\n", false),
+        ("", false),
+    ] {
+        let answer = stage.ask("POST", "/channels/a", &format!("{cookie}{origin}"));
+        assert_eq!(is_fine(&answer), allowed, "{origin}: {answer}");
+    }
+    // A script tag sends the cookie, and no origin: it neither publishes nor reads.
+    for target in ["/channels/a?publish=x&callback=f", "/channels/a?wait=0&callback=f"] {
+        let answer = stage.ask("GET", target, &cookie);
+        assert!(answer.contains("not_allowed"), "{target}: {answer}");
+    }
+    // `*` lists nobody by name.
+    let open = Stage::new(|config| config.front.origins = vec!["*".to_owned()]);
+    let cookie = format!("Cookie: ccomet_token={}\r\n", open.token());
+    let answer = open.ask("POST", "/channels/a", &format!("{cookie}Origin: https://evil.example\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
+
+#[test]
+fn credentials_are_shared_with_origins_that_are_listed_and_no_others() {
+    const LEAVE: &str = "Access-Control-Allow-Credentials: true\r\n";
+    let stage = Stage::new(|config| config.front.origins = vec!["https://listed.example".to_owned()]);
+    for method in ["GET", "OPTIONS"] {
+        let ask = |origin: &str| stage.ask(method, "/channels/a?wait=0", &format!("Origin: {origin}\r\n"));
+        assert!(ask("https://listed.example").contains(LEAVE), "{method}");
+        assert!(!ask("https://evil.example").contains(LEAVE), "{method}");
+    }
+    let open = Stage::new(|config| config.front.origins = vec!["*".to_owned()]);
+    for origin in ["https://evil.example", "*"] {
+        for method in ["GET", "OPTIONS"] {
+            let answer = open.ask(method, "/channels/a?wait=0", &format!("Origin: {origin}\r\n"));
+            assert!(!answer.contains(LEAVE), "{method} {origin}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_warned_and_ends_with_its_token() {
+    let stage = Stage::new(|_| {});
+    let mut peer = stage.sim.connect(stage.server.front());
+    peer.send(request("GET", "/channels/a", &format!("Accept: text/event-stream\r\n{}", bearer(&stage.token()))));
+    peer.expect("event: hello");
+    stage.sim.run_for(Duration::from_secs(29));
+    assert!(!text(&mut peer).contains("event: token"), "too early");
+    assert_eq!(stage.server.holdings().leases, 1);
+    stage.sim.run_for(Duration::from_secs(2));
+    let told = text(&mut peer);
+    assert_eq!(told.matches("event: token\ndata: {\"type\":\"token\",\"expires_in_s\":30}\n").count(), 1, "{told}");
+    stage.sim.run_for(Duration::from_secs(28));
+    let told = text(&mut peer);
+    assert!(!told.contains("event: token") && !told.contains("event: close"), "{told}");
+    stage.sim.run_for(Duration::from_secs(2));
+    let told = text(&mut peer);
+    let end = "event: close\ndata: {\"type\":\"close\",\"reason\":\"token_expired\"}\n\n\r\n0\r\n\r\n";
+    assert!(told.ends_with(end), "{told}");
+    let holdings = stage.server.holdings();
+    assert_eq!((holdings.leases, holdings.subscribers), (0, 0));
+}
+
+#[test]
+fn a_poll_does_not_outlast_its_token() {
+    let stage = Stage::new(|_| {});
+    let mut peer = stage.sim.connect(stage.server.front());
+    let short = stage.signed("main", Claims { exp: stage.now_s() + 5, ..stage.claims() });
+    peer.send(request("GET", "/channels/a?wait=30", &bearer(&short)));
+    stage.sim.run_for(Duration::from_secs(6));
+    assert!(text(&mut peer).starts_with("HTTP/1.1 200 "));
+}
+
+fn text(peer: &mut Peer) -> String {
+    String::from_utf8(peer.take()).expect("text")
+}
+
+/// A token with these parts, signed as the key of that id would.
+fn by_hand(header: &str, body: &str, id: &str) -> String {
+    hmac(header, body, format!("a secret long enough, for key {id}").as_bytes())
+}
+
+fn hmac(header: &str, body: &str, secret: &[u8]) -> String {
+    let message = format!("{}.{}", BASE64.encode(header), BASE64.encode(body));
+    let signature = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret), message.as_bytes());
+    format!("{message}.{}", BASE64.encode(signature))
+}
