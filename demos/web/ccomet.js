@@ -11,9 +11,9 @@
  * so before anything later is delivered. It rests on one rule: the position moves on in the same step as the item is
  * handed over, and every new request asks for what comes after the position.
  *
- * Transports: Server-Sent Events, long polls by fetch, and JSONP (script tags) for pages that CORS keeps out. Note
- * that browsers open six HTTP/1.1 connections to a host and no more: a page with many subscriptions should make them
- * one, `subscribe(['a', 'b'])`, and a site whose visitors keep many tabs open should put HTTP/2 in front.
+ * Transports: WebSocket, Server-Sent Events, endless lines by fetch, long polls by fetch, JSONP (script tags) for pages
+ * that CORS keeps out, and a page in a hidden frame. `subscription.transport` says which is used. But for a WebSocket, browsers open
+ * six HTTP/1.1 connections to a host and no more: a page with many subscriptions should make them one, `subscribe(['a', 'b'])`.
  */
 (function () {
   'use strict';
@@ -38,8 +38,9 @@
   const RETRY_AFTER_CAP_MS = 300_000;
   const STABLE_MS = 5_000; // a connection that lasted this long starts the backoff anew
 
-  const SSE_AGAIN_FIRST_MS = 15_000; // on polls because streams do not get through: when to try a stream again
-  const SSE_AGAIN_CAP_MS = 3_600_000;
+  const TRANSPORTS = ['websocket', 'sse', 'lines', 'poll', 'jsonp', 'iframe'];
+  const AGAIN_FIRST_MS = 15_000; // a transport that does not get through is passed over: when to try it again
+  const AGAIN_CAP_MS = 3_600_000;
 
   /**
    * What a publish is rejected with, and the `detail` of a subscription's last state when an error ended it.
@@ -70,11 +71,11 @@
     /**
      * @param {string} [serverUrl] where the server is, relative to the page; by default the page's own origin
      * @param {object} [options]
-     * @param {'auto'|'sse'|'poll'|'jsonp'} [options.transport] `auto` takes the best that the browser has, and
-     *     goes from streams to polls where streams do not get through
+     * @param {'auto'|'websocket'|'sse'|'lines'|'poll'|'jsonp'|'iframe'} [options.transport] `auto` takes the first of
+     *     WebSocket, Server-Sent Events and polls that the browser has and that gets through
      */
     constructor(serverUrl = '/', { transport = 'auto' } = {}) {
-      if (!['auto', 'sse', 'poll', 'jsonp'].includes(transport)) {
+      if (transport !== 'auto' && !TRANSPORTS.includes(transport)) {
         throw new TypeError(`CComet: no such transport: ${transport}`);
       }
       this.#base = new URL(serverUrl, globalThis.document?.baseURI).href.replace(/[?#].*$/, '').replace(/\/+$/, '');
@@ -84,8 +85,8 @@
     /**
      * Subscribes to a channel, or to several over one connection.
      *
-     * Callbacks are `onmessage(item)`, `ongap(item)`, `onclose(item)` with the server's items, and
-     * `onstate(state, detail)`:
+     * Callbacks are `onmessage(item)`, `ongap(item)`, `onclose(item)` with the server's items, `onitem(item)` with those of any
+     * other type, and `onstate(state, detail)`:
      *
      *     'connecting'
      *     'open'        messages arrive
@@ -152,8 +153,8 @@
 
     #failures = 0;
     #openedAt = Infinity;
-    #sseMisses = 0;
-    #sseAgainAt = 0;
+    #misses = {};
+    #againAt = {};
 
     constructor(url, mode, channelCount, options) {
       this.#url = url;
@@ -170,7 +171,7 @@
       return this.#state;
     }
 
-    /** 'sse', 'poll' or 'jsonp': what is used now. */
+    /** 'websocket', 'sse', 'lines', 'poll', 'jsonp' or 'iframe': what is used now. */
     get transport() {
       return this.#transport;
     }
@@ -210,76 +211,141 @@
 
     /** Runs one connection: throws when it breaks, returns when another should follow at once. */
     #connect(signal) {
-      if (this.#transport === 'sse') return this.#stream(signal);
+      const streams = { websocket: this.#socket, sse: this.#events, lines: this.#lines, iframe: this.#frame };
+      const open = streams[this.#transport];
+      if (open) return this.#stream(signal, open);
       return this.#poll(signal, this.#transport === 'jsonp' ? askByScript : askByFetch);
     }
 
     #pick() {
       if (this.#mode !== 'auto') return this.#mode;
-      return globalThis.EventSource && Date.now() >= this.#sseAgainAt ? 'sse' : 'poll';
+      const has = { websocket: globalThis.WebSocket, sse: globalThis.EventSource };
+      const works = (transport) => has[transport] && Date.now() >= (this.#againAt[transport] ?? 0);
+      return ['websocket', 'sse'].find(works) ?? 'poll';
     }
 
-    async #stream(signal) {
+    async #stream(signal, open) {
+      const transport = this.#transport;
       try {
-        await this.#listen(signal);
+        await this.#flow(signal, open);
       } catch (failure) {
         if (!['silent', 'refused'].includes(failure.code) || this.#state === 'open') throw failure;
-        // EventSource does not tell why it got nothing; the same question by fetch does. If that fails as well, it is
-        // the server or the network, and streams are not to blame.
+        // Nothing tells why it got nothing; the same question by fetch does. If that fails as well, it is the server or
+        // the network, and the transport is not to blame.
         await askByFetch(this.#ask({ wait: 0 }), POLL_GRACE_MS, signal);
-        this.#sseAgainAt = Date.now() + Math.min(SSE_AGAIN_CAP_MS, SSE_AGAIN_FIRST_MS * 4 ** this.#sseMisses);
-        this.#sseMisses += 1;
+        const misses = this.#misses[transport] ?? 0;
+        this.#againAt[transport] = Date.now() + Math.min(AGAIN_CAP_MS, AGAIN_FIRST_MS * 4 ** misses);
+        this.#misses[transport] = misses + 1;
         throw failure;
       }
     }
 
-    #listen(signal) {
-      const source = new EventSource(this.#ask());
+    /** Replies as they come, by whatever `open` opens. It gets two functions, and returns one that closes. */
+    #flow(signal, open) {
       let silenceMaxMs = HELLO_TIMEOUT_MS;
       let watchdog;
+      let close = () => {};
 
       const broken = new Promise((_, reject) => {
+        const fail = (code, message) => reject(new CometError(code, 0, message));
         const heard = () => {
           clearTimeout(watchdog);
-          watchdog = setTimeout(() => reject(new CometError('silent', 0, 'The stream fell silent')), silenceMaxMs);
+          watchdog = setTimeout(() => fail('silent', 'The stream fell silent'), silenceMaxMs);
         };
-        const on = (type, handle) =>
-          source.addEventListener(type, (event) => {
-            if (signal.aborted) return;
-            heard();
-            try {
-              handle(event.data && JSON.parse(event.data), event.lastEventId);
-            } catch {
-              // An item that cannot be read must not be passed over: ask for it again.
-              reject(new CometError('bad_reply', 0, 'The stream holds something that is not an item'));
-            }
-          });
-        const deliver = (item, position) => this.#deliver([item], position);
-
-        on('hello', (hello, position) => {
-          silenceMaxMs = HEARTBEATS_MISSED_MAX * (hello.heartbeat_ms || HEARTBEAT_DEFAULT_MS);
+        const hear = (reply) => {
+          if (signal.aborted) return;
           heard();
-          this.#position ??= position || null;
-          this.#sseMisses = 0;
-          this.#opened();
-        });
-        on('message', deliver);
-        on('gap', deliver);
-        on('close', deliver);
-        on('heartbeat', () => {});
-        on('bye', (bye) => reject(new CometError('shutting_down', 503, 'The server is going down', bye.retry_ms)));
-        source.onerror = () => {
-          const refused = source.readyState === EventSource.CLOSED;
-          reject(new CometError(refused ? 'refused' : 'network', 0, 'The stream broke'));
+          // An item that cannot be read must not be passed over: ask for it again.
+          if (!Array.isArray(reply?.items)) return fail('bad_reply', 'The stream holds something that is not a reply');
+          const items = [];
+          for (const item of reply.items) {
+            if (item.type === 'hello') {
+              silenceMaxMs = HEARTBEATS_MISSED_MAX * (item.heartbeat_ms || HEARTBEAT_DEFAULT_MS);
+              heard();
+              this.#position ??= reply.position || null;
+              this.#misses[this.#transport] = 0;
+              this.#opened();
+            } else if (item.type === 'bye') {
+              reject(new CometError('shutting_down', 503, 'The server is going down', item.retry_ms));
+            } else if (item.type === 'error') {
+              reject(new CometError(item.code, item.status, item.detail, item.retry_ms));
+            } else {
+              items.push(item);
+            }
+          }
+          if (items.length > 0) this.#deliver(items, reply.position);
         };
         signal.addEventListener('abort', () => reject(signal.reason), { once: true });
         heard();
+        close = open.call(this, hear, fail, reject);
       });
 
       return broken.finally(() => {
         clearTimeout(watchdog);
-        source.close(); // EventSource would reconnect by itself, without backoff
+        close();
       });
+    }
+
+    #socket(hear, fail) {
+      const socket = new WebSocket(this.#ask().replace(/^http/, 'ws'));
+      let isOpen = false;
+      socket.onopen = () => (isOpen = true);
+      socket.onmessage = (event) => hear(parsed(event.data));
+      socket.onclose = () => fail(isOpen ? 'network' : 'refused', 'The stream broke');
+      return () => socket.close();
+    }
+
+    #events(hear, fail) {
+      const source = new EventSource(this.#ask());
+      const types = ['hello', 'message', 'gap', 'close', 'token', 'join', 'leave', 'presence', 'heartbeat', 'bye'];
+      for (const type of types) {
+        source.addEventListener(type, (event) => {
+          const items = event.data ? [parsed(event.data)] : [];
+          hear(items.includes(undefined) ? undefined : { position: event.lastEventId, items });
+        });
+      }
+      source.onerror = () => {
+        const refused = source.readyState === EventSource.CLOSED;
+        fail(refused ? 'refused' : 'network', 'The stream broke');
+      };
+      // EventSource would reconnect by itself, without backoff.
+      return () => source.close();
+    }
+
+    #lines(hear, fail, reject) {
+      const abort = new AbortController();
+      const read = async () => {
+        const url = this.#ask({ transport: 'lines' });
+        const response = await fetch(url, { cache: 'no-store', signal: abort.signal });
+        if (!response.ok) throw await refusal(response);
+        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let rest = ''; ; ) {
+          const { value, done } = await reader.read();
+          if (done) return fail('network', 'The stream ended');
+          const lines = (rest + value).split('\n');
+          rest = lines.pop();
+          for (const line of lines) hear(parsed(line));
+        }
+      };
+      read().catch((error) => (error instanceof CometError ? reject(error) : fail('network', 'The stream broke')));
+      return () => abort.abort();
+    }
+
+    #frame(hear, fail) {
+      const frame = document.createElement('iframe');
+      const url = this.#ask({ transport: 'iframe', origin: location.origin });
+      const onMessage = (event) => {
+        if (event.source === frame.contentWindow && event.origin === new URL(url).origin) hear(event.data);
+      };
+      addEventListener('message', onMessage);
+      frame.hidden = true;
+      frame.onload = () => fail('network', 'The stream ended'); // as long as it goes on, it is loading
+      frame.src = url;
+      document.body.append(frame);
+      return () => {
+        removeEventListener('message', onMessage);
+        frame.remove();
+      };
     }
 
     /** Long polls, by whichever of the two ways to ask. */
@@ -316,11 +382,11 @@
         // An item's position is in its own channel alone: with several, only that of the whole reply will do.
         if (this.#single && item.position) this.#position = item.position;
         if (item.type === 'message') this.#call('onmessage', item);
-        if (item.type === 'gap') this.#call('ongap', item);
-        if (item.type === 'close') {
+        else if (item.type === 'gap') this.#call('ongap', item);
+        else if (item.type === 'close') {
           ended = true;
           this.#call('onclose', item);
-        }
+        } else this.#call('onitem', item);
       }
       if (position) this.#position = position;
       if (ended) this.#end();
@@ -377,6 +443,15 @@
           throw error;
         });
       }
+    }
+  }
+
+  /** What JSON says; undefined where it is none. */
+  function parsed(text) {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return undefined;
     }
   }
 

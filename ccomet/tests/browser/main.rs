@@ -132,8 +132,52 @@ fn the_chat_over_long_polling() {
 }
 
 #[test]
+fn the_chat_over_websocket() {
+    chat_through_everything(
+        |server, name| chat(server, name, "websocket"),
+        |browser, page, _| wait_open(browser, page, "websocket"),
+    );
+}
+
+#[test]
+fn the_chat_over_endless_lines() {
+    chat_through_everything(
+        |server, name| chat(server, name, "lines"),
+        |browser, page, _| wait_open(browser, page, "lines"),
+    );
+}
+
+#[test]
+fn the_chat_over_a_page_in_a_frame() {
+    chat_through_everything(
+        |server, name| chat(server, name, "iframe"),
+        |browser, page, _| wait_open(browser, page, "iframe"),
+    );
+}
+
+/// A WebSocket where it gets through, and where it does not, the next best; it is said which.
+#[test]
+fn the_best_that_works_is_taken() {
+    let Some(mut browser) = Chromium::start() else { return };
+    let server = Process::start("", &["--loops", "1"]);
+    let page = browser.open(&chat(server.front, "ann", "auto"));
+    wait_open(&mut browser, &page, "websocket");
+    let closed = browser.open(&chat(server.front, "bob", "auto"));
+    browser.wait(&closed, "document.querySelector('#enter')");
+    let seen = browser.eval(
+        &closed,
+        "new Promise((done) => {
+             globalThis.WebSocket = class { constructor() { setTimeout(() => this.onclose()); } close() {} };
+             const sub = new CComet(location.origin).subscribe('news', {
+                 onstate: (state) => state === 'open' && done(sub.transport) });
+         })",
+    );
+    assert_eq!(seen, "sse");
+}
+
+#[test]
 fn the_chat_dropped_into_a_browser_from_disk() {
-    for transport in ["sse", "jsonp"] {
+    for transport in ["websocket", "sse", "jsonp"] {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../demos/web/chat.html");
         chat_through_everything(
             |server, name| format!("file://{page}?server=http://{server}&name={name}&transport={transport}"),
