@@ -231,7 +231,7 @@ impl App {
                 self.broker.command(now(http), Command::Publish { channel, message, ticket });
             }
             Call::Subscribe { subscription, wait_s } => {
-                self.subscribe(http, id, subscription, wait_s, caller.expires_s())
+                self.subscribe(http, id, subscription, wait_s, caller.expires_s());
             }
             Call::Socket { subscription, response } => self.open_socket(http, id, subscription, &response, caller),
             Call::Sign { channel, name, callback } => {

@@ -30,6 +30,7 @@ pub(crate) struct Token {
     /// For whom it is [default: the configuration's audience]
     #[arg(long, value_name = "NAME")]
     aud: Option<String>,
+    #[allow(clippy::doc_markdown)] // it is shown as it is
     /// The private key of an EdDSA key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,

@@ -43,8 +43,8 @@ impl Leases {
     pub(crate) fn begin(&mut self, id: ConnectionId, voice: Voice, expires_s: Option<u64>) {
         match expires_s {
             Some(expires_s) => {
-                let expires_ms = expires_s.saturating_mul(1_000);
-                self.held.insert(id, Lease { expires_ms, voice, is_warned: false });
+                let lease = Lease { expires_ms: expires_s.saturating_mul(1_000), voice, is_warned: false };
+                self.held.insert(id, lease);
             }
             None => self.end(id),
         }

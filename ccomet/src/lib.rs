@@ -1,4 +1,4 @@
-//! A comet server: channels over HTTP. Pages, phones and programs subscribe by long poll, JSONP or Server-Sent Events,
+//! A comet server: channels over HTTP. Pages, phones and programs subscribe by WebSocket, Server-Sent Events or long poll,
 //! and what is published to a channel is pushed to all of them, in one order, to be resumed after any break.
 //!
 //! The crate is the server itself, to be run in a program of one's own; the binary `ccomet` is a thin one around it.

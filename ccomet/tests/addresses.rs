@@ -40,7 +40,7 @@ impl Stage {
         String::from_utf8(peer.take()).expect("text")
     }
 
-    fn assert_over(&self, answer: &str) {
+    fn assert_over(answer: &str) {
         assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("too_many_requests"), "{answer}");
         let (_, after) = answer.split_once("Retry-After: ").expect("when to come back");
         let retry_s: u64 = after.lines().next().expect("a line").parse().expect("seconds");
@@ -109,7 +109,7 @@ fn who_is_no_trusted_proxy_speaks_for_nobody() {
     let answers: Vec<String> =
         (1..=3).map(|n| stage.ask(ANN, "POST", &format!("X-Forwarded-For: 192.0.2.1, 10.0.0.{n}\r\n"))).collect();
     assert!(is_fine(&answers[0]) && is_fine(&answers[1]));
-    stage.assert_over(&answers[2]);
+    Stage::assert_over(&answers[2]);
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn a_flood_of_publishes_from_one_address_is_stopped_and_others_are_served() {
     let mut peer = stage.connect(ANN);
     let answers: Vec<String> = (0..30).map(|_| stage.ask_on(&mut peer, "POST", "")).collect();
     assert_eq!(answers.iter().filter(|answer| is_fine(answer)).count(), 10);
-    stage.assert_over(&answers[29]);
-    stage.assert_over(&stage.ask(ANN, "POST", ""));
+    Stage::assert_over(&answers[29]);
+    Stage::assert_over(&stage.ask(ANN, "POST", ""));
     assert!(is_fine(&stage.ask(BOB, "POST", "")) && is_fine(&stage.ask("127.0.0.1", "POST", "")));
     assert!(is_fine(&stage.ask(ANN, "GET", "")), "reading is counted apart");
     stage.sim.run_for(Duration::from_secs(60));
@@ -132,7 +132,7 @@ fn a_flood_of_subscribes_from_one_network_is_stopped_and_others_are_served() {
     // Each from another address of one /64.
     let answers: Vec<String> = (1..=30).map(|n| stage.ask(&format!("2001:db8::{n}"), "GET", "")).collect();
     assert_eq!(answers.iter().filter(|answer| is_fine(answer)).count(), 10);
-    stage.assert_over(&answers[29]);
+    Stage::assert_over(&answers[29]);
     assert!(is_fine(&stage.ask("2001:db8:0:1::1", "GET", "")) && is_fine(&stage.ask(ANN, "GET", "")));
     // Through a script tag, too, with which no status can be seen.
     let mut peer = stage.connect("2001:db8::1");
@@ -160,7 +160,7 @@ fn a_flood_of_connections_from_one_address_is_stopped_and_others_are_served() {
         if is_fine(&answer) {
             served += 1;
         } else {
-            stage.assert_over(&answer);
+            Stage::assert_over(&answer);
             assert!(answer.contains("Connection: close\r\n"), "{answer}");
             told += 1;
         }
@@ -169,7 +169,7 @@ fn a_flood_of_connections_from_one_address_is_stopped_and_others_are_served() {
     // Those who were told are gone, at the latest when they have not hung up for a while.
     stage.sim.run_for(Duration::from_secs(10));
     // There is room as soon as one has gone.
-    stage.assert_over(&stage.ask(ANN, "GET", ""));
+    Stage::assert_over(&stage.ask(ANN, "GET", ""));
     drop(peers);
     stage.sim.run_for(Duration::from_secs(1));
     assert!(is_fine(&stage.ask(ANN, "GET", "")));
@@ -189,6 +189,6 @@ fn clients_of_a_proxy_are_counted_one_by_one_and_the_proxy_is_not() {
     }
     let mut ask = |client: &str| stage.ask_on(&mut proxy, "POST", &format!("X-Forwarded-For: {client}\r\n"));
     assert!(is_fine(&ask(ANN)) && is_fine(&ask(ANN)));
-    stage.assert_over(&ask(ANN));
+    Stage::assert_over(&ask(ANN));
     assert!(is_fine(&ask(BOB)));
 }

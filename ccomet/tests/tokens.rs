@@ -41,7 +41,7 @@ impl Stage {
 
     /// A token to read and publish to channels that begin with `a`, for a minute.
     fn token(&self) -> String {
-        self.signed("main", self.claims())
+        self.signed("main", &self.claims())
     }
 
     fn claims(&self) -> Claims {
@@ -49,10 +49,10 @@ impl Stage {
         Claims { iat, exp: iat + 60, subscribe: mine.clone(), publish: mine, ..Claims::default() }
     }
 
-    fn signed(&self, id: &str, claims: Claims) -> String {
+    fn signed(&self, id: &str, claims: &Claims) -> String {
         let mut auth = self.config.auth.clone();
         auth.keys = vec![key(id)];
-        make_token(&auth, id, None, &claims).expect("a token")
+        make_token(&auth, id, None, claims).expect("a token")
     }
 
     /// The head and body of the answer, and whatever follows in the same moment.
@@ -140,7 +140,7 @@ fn a_token_for_one_channel_does_not_open_another() {
         let answer = stage.ask(method, target, &bearer(&token));
         assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("not_allowed"), "{target}: {answer}");
     }
-    let reader = stage.signed("main", Claims { publish: Vec::new(), ..stage.claims() });
+    let reader = stage.signed("main", &Claims { publish: Vec::new(), ..stage.claims() });
     assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &bearer(&reader))));
     assert!(stage.ask("POST", "/channels/a", &bearer(&reader)).starts_with("HTTP/1.1 403 "));
 }
@@ -182,7 +182,7 @@ fn a_token_of_a_wrong_or_unknown_key_opens_nothing() {
         let header = BASE64.encode(format!(r#"{{"typ":"JWT","alg":"HS256"{kid}}}"#));
         stage.assert_refused(&format!("{header}.{}.{}", parts[1], parts[2]), 401, "token_invalid");
     }
-    stage.assert_refused(&stage.signed("third", stage.claims()), 401, "token_invalid");
+    stage.assert_refused(&stage.signed("third", &stage.claims()), 401, "token_invalid");
     let body = format!(r#"{{"exp":{},"publish":["*"],"subscribe":["*"]}}"#, stage.now_s() + 60);
     let unnamed = by_hand(r#"{"alg":"HS256"}"#, &body, "main");
     stage.assert_refused(&unnamed, 401, "token_invalid");
@@ -216,7 +216,7 @@ fn a_token_that_was_tampered_with_opens_nothing() {
 #[test]
 fn two_tokens_that_differ_are_none() {
     let stage = Stage::new(|_| {});
-    let (one, other) = (stage.token(), stage.signed("main", Claims { sub: Some("ann".to_owned()), ..stage.claims() }));
+    let (one, other) = (stage.token(), stage.signed("main", &Claims { sub: Some("ann".to_owned()), ..stage.claims() }));
     let both = format!("{}Cookie: ccomet_token={other}\r\n", bearer(&one));
     assert!(stage.ask("GET", "/channels/a?wait=0", &both).contains("token_invalid"));
     assert!(stage.ask("GET", &format!("/channels/a?wait=0&token={other}"), &bearer(&one)).contains("token_invalid"));
@@ -298,7 +298,7 @@ fn a_stream_is_warned_and_ends_with_its_token() {
 fn a_poll_does_not_outlast_its_token() {
     let stage = Stage::new(|_| {});
     let mut peer = stage.sim.connect(stage.server.front());
-    let short = stage.signed("main", Claims { exp: stage.now_s() + 5, ..stage.claims() });
+    let short = stage.signed("main", &Claims { exp: stage.now_s() + 5, ..stage.claims() });
     peer.send(request("GET", "/channels/a?wait=30", &bearer(&short)));
     stage.sim.run_for(Duration::from_secs(6));
     assert!(text(&mut peer).starts_with("HTTP/1.1 200 "));

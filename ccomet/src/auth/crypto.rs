@@ -1,5 +1,5 @@
 //! The two algorithms, by ring, for the crate that reads and writes tokens. That crate's own choices bring either RSA and four
-//! curves in plain Rust, or a library in C that wants CMake; neither is needed for an HMAC and one curve.
+//! curves in plain Rust, or a library in C that wants `CMake`; neither is needed for an HMAC and one curve.
 
 use std::sync::Once;
 
@@ -20,6 +20,7 @@ pub(super) fn install() {
     });
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // it is given to the library as it is
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     match (algorithm, key.family()) {
         (Algorithm::HS256, AlgorithmFamily::Hmac) => {
@@ -34,6 +35,7 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // likewise
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     let bytes = key.try_get_as_bytes()?;
     match (algorithm, key.family()) {

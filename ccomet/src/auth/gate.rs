@@ -103,8 +103,9 @@ fn may(grant: &Grant, call: &Call) -> bool {
         Call::Publish { channel, .. } | Call::Delete { channel } => any_matches(&grant.publish, channel),
         // A sign-in of the classic API is told to all who read the channel.
         Call::Sign { channel, .. } => any_matches(&grant.subscribe, channel),
-        Call::Subscribe { subscription, .. } | Call::Socket { subscription, .. } => may_subscribe(grant, subscription),
-        Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => may_subscribe(grant, subscription),
+        Call::Subscribe { subscription, .. }
+        | Call::Socket { subscription, .. }
+        | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => may_subscribe(grant, subscription),
         Call::File { .. } | Call::Preflight { .. } | Call::Nothing | Call::Icomet(_) => true,
     }
 }

@@ -31,7 +31,7 @@ pub struct Claims {
     pub presence: Vec<Pattern>,
 }
 
-/// Makes a token, signed with the key of that id: with the secret of the configuration, or, for EdDSA, with a private key from a
+/// Makes a token, signed with the key of that id: with the secret of the configuration, or, for `EdDSA`, with a private key from a
 /// file, in PEM.
 pub fn make_token(auth: &Auth, key: &str, private: Option<&Path>, claims: &Claims) -> Result<String, AuthError> {
     crypto::install();

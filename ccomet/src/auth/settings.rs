@@ -77,10 +77,10 @@ pub struct Key {
     /// HS256: a file that holds the secret; an end of line behind it is not part of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<PathBuf>,
-    /// EdDSA: the public key, as PEM, or its 32 bytes in Base64.
+    /// `EdDSA`: the public key, as PEM, or its 32 bytes in Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
-    /// EdDSA: a file that holds the public key.
+    /// `EdDSA`: a file that holds the public key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key_file: Option<PathBuf>,
 }

@@ -29,12 +29,19 @@ pub(super) struct Named {
     pub(super) is_named: bool,
 }
 
+/// What somebody on the way was named by, if that is an address.
+type Hop = Option<IpAddr>;
+
 /// The client of a request that came from a trusted proxy: of the addresses named, the last that is not a trusted proxy itself,
 /// for what stands before it could be anybody's. What is no address ends the search where it stands.
 pub(super) fn client(head: &RequestHead<'_>, proxy: IpAddr, trusted: &[IpNet], by: ForwardedBy) -> Named {
-    let (name, separate): (&str, fn(&str) -> Option<Vec<Option<IpAddr>>>) = match by {
-        ForwardedBy::XForwardedFor => ("x-forwarded-for", |value| Some(value.split(',').map(address).collect())),
-        ForwardedBy::Forwarded => ("forwarded", forwarded_for),
+    let name = match by {
+        ForwardedBy::XForwardedFor => "x-forwarded-for",
+        ForwardedBy::Forwarded => "forwarded",
+    };
+    let separate = |value| match by {
+        ForwardedBy::XForwardedFor => Some(str::split(value, ',').map(address).collect::<Vec<Hop>>()),
+        ForwardedBy::Forwarded => forwarded_for(value),
     };
     let mut hops = Vec::new();
     for (_, value) in head.headers().filter(|(held, _)| held.eq_ignore_ascii_case(name)) {
@@ -54,12 +61,12 @@ pub(super) fn client(head: &RequestHead<'_>, proxy: IpAddr, trusted: &[IpNet], b
 }
 
 /// The addresses in the elements of a `Forwarded`, or nothing where it is malformed.
-fn forwarded_for(value: &str) -> Option<Vec<Option<IpAddr>>> {
+fn forwarded_for(value: &str) -> Option<Vec<Hop>> {
     let elements = split_unquoted(value, b',')?;
-    elements.into_iter().map(|element| Some(element_address(element)?)).collect()
+    elements.into_iter().map(element_address).collect()
 }
 
-fn element_address(element: &str) -> Option<Option<IpAddr>> {
+fn element_address(element: &str) -> Option<Hop> {
     let mut named = split_unquoted(element, b';')?.into_iter().filter_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
         name.eq_ignore_ascii_case("for").then_some(value)

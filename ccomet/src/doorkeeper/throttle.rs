@@ -74,13 +74,13 @@ impl Bucket {
     /// Takes one out, of a bucket that would be full at `full_us`. Otherwise: in how many seconds there is one.
     fn take(self, full_us: &mut u64, now_ms: u64) -> Result<(), u32> {
         // What is missing from the bucket is the time in which it comes.
-        let (now_us, one_us) = (now_ms * 1_000, MINUTE_US / self.per_minute);
-        let owed_us = full_us.saturating_sub(now_us) + one_us;
+        let (now, one_us) = (now_ms * 1_000, MINUTE_US / self.per_minute);
+        let owed_us = full_us.saturating_sub(now) + one_us;
         let wait_us = owed_us.saturating_sub(one_us * self.per_minute);
         if wait_us > 0 {
             return Err(wait_us.div_ceil(1_000_000) as u32);
         }
-        *full_us = now_us + owed_us;
+        *full_us = now + owed_us;
         Ok(())
     }
 }
