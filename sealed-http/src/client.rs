@@ -48,6 +48,8 @@ struct Line {
     is_reused: bool,
     /// Something has come since the last request was sent.
     is_answered: bool,
+    /// The head of the final response has come.
+    has_head: bool,
     keep_alive: bool,
     /// The head of a response that is being collected.
     head: Vec<u8>,
@@ -147,6 +149,33 @@ impl<H: Handler> Http<'_, H> {
         self.give_up(id);
     }
 
+    /// Reads no more of an answer that is streamed, from its head on, until [`resume_fetch`](Self::resume_fetch): the server is
+    /// slowed down. [`Fetch::silence_max`] does not run meanwhile, [`Fetch::limit`] does. The end may be told all the same.
+    pub fn pause_fetch(&mut self, id: FetchId) {
+        if let Some((connection, _)) = self.streamed_answer(id) {
+            self.cx.clear_deadline(connection);
+            self.cx.pause(connection);
+        }
+    }
+
+    /// Goes on reading an answer.
+    pub fn resume_fetch(&mut self, id: FetchId) {
+        if let Some((connection, silence_max)) = self.streamed_answer(id)
+            && self.cx.is_paused(connection)
+        {
+            self.cx.set_deadline(connection, silence_max);
+            self.cx.resume(connection);
+        }
+    }
+
+    /// The connection on which an answer that is streamed has begun, and how long it may be silent.
+    fn streamed_answer(&self, id: FetchId) -> Option<(ConnectionId, std::time::Duration)> {
+        let client = &self.shared.client;
+        let exchange = client.fetches.get(&id).filter(|exchange| exchange.answer_is_streamed)?;
+        let connection = exchange.connection.filter(|held| client.lines.get(held).is_some_and(|line| line.has_head))?;
+        Some((connection, exchange.silence_max))
+    }
+
     /// Writes a piece of a request's body, for which [`Fetch::streamed_body`] was said. Returns whether there is room for
     /// more; where not, [`Fetched::Drained`] tells when there is.
     pub fn write_body(&mut self, id: FetchId, bytes: &[u8]) -> bool {
@@ -220,7 +249,7 @@ impl<H: Handler> Http<'_, H> {
             return;
         };
         exchange.connection = Some(connection);
-        (line.fetch, line.is_answered) = (Some(id), false);
+        (line.fetch, line.is_answered, line.has_head) = (Some(id), false, false);
         self.cx.set_deadline(connection, exchange.silence_max);
         self.cx.write_bytes(connection, exchange.request.clone());
         self.cx.write(connection, &std::mem::take(&mut exchange.unsent));
@@ -265,6 +294,9 @@ impl<H: Handler> Http<'_, H> {
         if let Some(limit) = exchange.limit {
             self.cx.cancel_timer(limit);
         }
+        if self.cx.is_paused(connection) {
+            self.cx.resume(connection);
+        }
         let is_sent = !exchange.body_is_open && self.cx.queued(connection) == 0;
         if line.keep_alive && is_clean && is_sent && !self.cx.is_draining() {
             line.is_reused = true;
@@ -287,6 +319,7 @@ impl Line {
             fetch: None,
             is_reused: false,
             is_answered: false,
+            has_head: false,
             keep_alive: false,
             head: Vec::new(),
         }
@@ -320,6 +353,10 @@ impl<H: Handler> Server<H> {
                 return;
             };
             let Some(exchange) = client.fetches.get_mut(&fetch) else { return cx.abort(id) };
+            // The end needs no more input, and none may ever come to tell it with.
+            if cx.is_paused(id) && !line.decoder.is_at_end() {
+                return;
+            }
             line.is_answered |= !input.is_empty();
             let (used, event) = match line.decoder.decode(input.bytes(), exchange.asked, &exchange.limits) {
                 Ok(decoded) => decoded,
@@ -333,7 +370,7 @@ impl<H: Handler> Server<H> {
                 ResponseEvent::Incomplete => return,
                 ResponseEvent::Interim(_) => {}
                 ResponseEvent::Head(head) => {
-                    line.keep_alive = head.keep_alive();
+                    (line.keep_alive, line.has_head) = (head.keep_alive(), true);
                     if exchange.answer_is_streamed {
                         self.tell_fetched(cx, fetch, Fetched::Head(head));
                     } else {

@@ -204,6 +204,7 @@ impl Fetch {
     }
 
     /// Lets the response's body be told piece by piece, as it comes, without a limit. By default it is collected.
+    /// [`Http::pause_fetch`](crate::Http::pause_fetch) slows the server down.
     #[must_use]
     pub fn streamed(mut self) -> Self {
         self.answer_is_streamed = true;

@@ -108,6 +108,11 @@ impl ResponseDecoder {
         matches!(self.state, State::Head { searched: 0, .. })
     }
 
+    /// Whether the body has come, and only its end is to be told.
+    pub(crate) fn is_at_end(&self) -> bool {
+        matches!(self.state, State::Length(0))
+    }
+
     fn next_event<'a>(
         &mut self,
         input: &'a [u8],

@@ -29,6 +29,8 @@ enum Told {
 struct Asker {
     told: Vec<(FetchId, Told)>,
     next: Vec<(UpstreamId, Fetch)>,
+    /// It wants no more of an answer for each piece of it.
+    pauses: bool,
 }
 
 impl Handler for Asker {
@@ -42,6 +44,9 @@ impl Handler for Asker {
 
     fn fetched(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if self.pauses && matches!(fetched, Fetched::Data(_)) {
+            http.pause_fetch(id);
+        }
         let told = match fetched {
             Fetched::Whole(head, body) => Told::Whole(head.status(), text(body)),
             Fetched::Head(head) => Told::Head(head.status()),
@@ -222,6 +227,57 @@ fn answers_are_streamed_as_they_come() {
     }
     peer.send("0\r\n\r\n");
     assert_eq!(stage.told(), [(id, Told::End)]);
+}
+
+#[test]
+fn a_server_is_slowed_down_while_its_answer_is_not_wanted() {
+    let long = "x".repeat(300_000);
+    let heads =
+        [format!("Content-Length: {}\r\n", long.len()), "Transfer-Encoding: chunked\r\n".to_owned(), String::new()];
+    for head in heads {
+        let stage = Stage::new();
+        let fetch = get("/long").streamed().limit(None).silence_max(SECOND * 10);
+        let upstream = stage.upstream();
+        let id = stage.fetch(upstream, &fetch);
+        let mut peer = stage.accept();
+        peer.expect("\r\n\r\n");
+        peer.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n"));
+        assert_eq!(stage.told(), [(id, Told::Head(200))]);
+        stage.act(|_, http| http.pause_fetch(id));
+        let is_chunked = head.contains("chunked");
+        peer.send(if is_chunked { format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len()) } else { long.clone() });
+        if head.is_empty() {
+            peer.finish();
+        }
+        stage.sim.run_for(SECOND * 60);
+        assert_eq!(stage.told(), [], "{head}: it is not read, and its silence is nobody's fault");
+        stage.act(|_, http| http.resume_fetch(id));
+        stage.sim.run_for(SECOND * 5);
+        let told = stage.told();
+        assert_eq!(told.last(), Some(&(id, Told::End)), "{head}");
+        let data = told.iter().map(|(_, told)| if let Told::Data(data) = told { data.len() } else { 0 });
+        assert_eq!(data.sum::<usize>(), long.len(), "{head}");
+        // The connection is as good as any other.
+        let next = stage.fetch(upstream, &get("/next"));
+        let mut peer = if head.is_empty() { stage.accept() } else { peer };
+        peer.expect("GET /next");
+        peer.send(answer("next"));
+        assert_eq!(stage.told(), [(next, whole(200, "next"))], "{head}");
+        assert!(stage.connections() <= 1);
+    }
+}
+
+#[test]
+fn a_pause_at_the_last_piece_delays_no_end() {
+    let stage = Stage::new();
+    let id = stage.fetch(stage.upstream(), &get("/").streamed());
+    let mut peer = stage.accept();
+    peer.expect("\r\n\r\n");
+    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
+    assert_eq!(stage.told(), [(id, Told::Head(200))]);
+    stage.act(|asker, _| asker.pauses = true);
+    peer.send("one");
+    assert_eq!(stage.told(), [(id, Told::Data("one".into())), (id, Told::End)]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Requests as clients send them, then spoilt: every input comes from its seed.
 
+#![allow(dead_code)] // responses are spoilt with a part of it
+
 use sealed::sim::Random;
 
 use crate::common::latin1;
@@ -23,13 +25,13 @@ const FIELDS: &[&str] = &[
     "Expect: 100-continue",
     "Content-Type: text/plain",
 ];
-const BODIES: &[&str] =
+pub(crate) const BODIES: &[&str] =
     &["", "x", "hello", "\r\n", "0\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "0123456789abcdef"];
 const EXTENSIONS: &[&str] = &["", "", "", ";a", ";a=b", "; a=\"b;c\""];
 const TRAILERS: &[&str] = &["", "", "", "X: y\r\n", "X:\r\nY: z\r\n", "Content-Length: 3\r\n"];
 
 /// What requests are spoilt with: all that readers are known to disagree about.
-const TOKENS: &[&str] = &[
+pub(crate) const TOKENS: &[&str] = &[
     "\r\n",
     "\r\n\r\n",
     "\r",
@@ -89,12 +91,12 @@ pub(crate) fn input(seed: u64) -> Vec<u8> {
         bytes.extend(request(&mut random));
     }
     for _ in 0..random.below(4) {
-        spoil(&mut random, &mut bytes);
+        spoil(&mut random, &mut bytes, TOKENS);
     }
     bytes
 }
 
-fn pick(random: &mut Random, from: &[&'static str]) -> &'static str {
+pub(crate) fn pick(random: &mut Random, from: &[&'static str]) -> &'static str {
     random.pick(from).expect("there are some")
 }
 
@@ -125,7 +127,7 @@ fn request(random: &mut Random) -> Vec<u8> {
     latin1(&(text + "\r\n" + &body))
 }
 
-fn chunks(random: &mut Random) -> String {
+pub(crate) fn chunks(random: &mut Random) -> String {
     let mut text = String::new();
     for _ in 0..random.below(3) {
         let (data, extension) = (pick(random, &BODIES[1..]), pick(random, EXTENSIONS));
@@ -134,7 +136,7 @@ fn chunks(random: &mut Random) -> String {
     text + "0" + pick(random, EXTENSIONS) + "\r\n" + pick(random, TRAILERS) + "\r\n"
 }
 
-fn spoil(random: &mut Random, bytes: &mut Vec<u8>) {
+pub(crate) fn spoil(random: &mut Random, bytes: &mut Vec<u8>, tokens: &[&'static str]) {
     // Most readers disagree near the ends of lines.
     let ends: Vec<usize> = (0..bytes.len()).filter(|at| b"\r\n:".contains(&bytes[*at])).collect();
     let at = match random.pick(&ends) {
@@ -142,7 +144,7 @@ fn spoil(random: &mut Random, bytes: &mut Vec<u8>) {
         _ => random.below(bytes.len() + 1),
     };
     let end = (at + 1 + random.below(4)).min(bytes.len());
-    let token = latin1(pick(random, TOKENS));
+    let token = latin1(pick(random, tokens));
     match random.below(7) {
         0 | 1 => drop(bytes.splice(at..at, token)),
         2 => drop(bytes.splice(at..end, token)),

@@ -1,0 +1,101 @@
+//! Responses as servers send them, then spoilt, and what they answer: all of it comes from its seed.
+
+use sealed::sim::Random;
+use sealed_http::Asked;
+
+use crate::common::latin1;
+use crate::requests::{BODIES, TOKENS, chunks, pick, spoil};
+
+const STATUSES: &[&str] = &[
+    "200 OK",
+    "200 OK",
+    "200",
+    "200 ",
+    "206 Partial",
+    "204 No Content",
+    "304 Not Modified",
+    "404 N\u{f6}",
+    "500 a\tb",
+    "999 x",
+    "301 a b",
+];
+const INTERIM: &[&str] = &["100 Continue", "103 Early Hints", "102", "199 x"];
+const FIELDS: &[&str] = &[
+    "Server: x",
+    "X:",
+    "X: a\tb ",
+    "X:\u{e9}\u{ff}",
+    "Date: now",
+    "Set-Cookie: a=b",
+    "Connection: keep-alive",
+    "Connection: close",
+    "Connection: x, Close",
+    "Upgrade: h2c",
+    "Trailer: X",
+];
+
+/// What responses alone are spoilt with, beside what requests are.
+const MORE_TOKENS: &[&str] = &[
+    "HTTP/1.1 200 OK\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\n",
+    "HTTP/1.1 101 x\r\nUpgrade: y\r\n\r\n",
+    "HTTP/1.1 ",
+    "HTTP/2.0",
+    "HTTP/1.1",
+    "204",
+    "304",
+    "101",
+    "099",
+    "1000",
+    "20",
+    "Content-Length: 5\r\n",
+];
+
+/// The bytes of a connection on which so many things were asked.
+pub(crate) fn input(seed: u64) -> (Vec<Asked>, Vec<u8>) {
+    let mut random = Random::new(seed);
+    let (mut all, mut bytes) = (Vec::new(), Vec::new());
+    for _ in 0..random.within(1..=3) {
+        let asked = if random.chance(0.2) { Asked::Head } else { Asked::Other };
+        all.push(asked);
+        bytes.extend(response(&mut random, asked));
+    }
+    // For what stands behind all inputs, and one more than is there.
+    all.extend([Asked::Other; 2]);
+    let tokens = [TOKENS, MORE_TOKENS].concat();
+    for _ in 0..random.below(4) {
+        spoil(&mut random, &mut bytes, &tokens);
+    }
+    (all, bytes)
+}
+
+fn response(random: &mut Random, asked: Asked) -> Vec<u8> {
+    let mut text = String::new();
+    while random.chance(0.1) {
+        text.extend(["HTTP/1.1 ", pick(random, INTERIM), "\r\n", pick(random, &["", "Link: x\r\n"]), "\r\n"]);
+    }
+    let (minor, status) = (u8::from(random.chance(0.85)), pick(random, STATUSES));
+    text += &format!("HTTP/1.{minor} {status}\r\n");
+    let has_none = asked == Asked::Head || status.starts_with("204") || status.starts_with("304");
+    let mut fields = Vec::new();
+    for _ in 0..random.below(3) {
+        fields.push(pick(random, FIELDS).to_owned());
+    }
+    let body = match random.below(8) {
+        0 if !has_none => pick(random, BODIES).to_owned(),
+        0..4 => {
+            let body = pick(random, BODIES);
+            fields.push(format!("Content-Length: {}", body.len()));
+            body.to_owned()
+        }
+        _ => {
+            fields.push("Transfer-Encoding: chunked".to_owned());
+            chunks(random)
+        }
+    };
+    random.shuffle(&mut fields);
+    for field in fields {
+        text.extend([field.as_str(), "\r\n"]);
+    }
+    latin1(&(text + "\r\n" + if has_none { "" } else { &body }))
+}
