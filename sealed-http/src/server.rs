@@ -266,7 +266,8 @@ impl<H: Handler> Service for Server<H> {
                 if now < std::mem::replace(&mut connection.queued_kib, now) {
                     cx.set_deadline(id, self.shared.settings.write_timeout);
                 } else {
-                    cx.abort(id);
+                    // What the kernel holds would go on being offered, and take memory for as long as this client likes.
+                    cx.reset(id);
                 }
             }
             Phase::Reading | Phase::Over => cx.close(id),

@@ -1,15 +1,25 @@
 //! The server on real sockets, driven by what others use to drive servers: curl, and the load generators `ab`, `wrk` and
 //! `h2load`; and by `slowhttptest`, which tries to hold it up.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use sealed::{Config, ConnectionId, EventLoop, Stopper};
+use sealed::{CloseReason, Config, ConnectionId, EventLoop, Stopper};
 use sealed_http::{Handler, Http, Method, Request, Response, Server, Settings};
 
-/// Sends back what it is sent, in chunks, or says hello.
-struct Echo;
+/// Of an answer that no kernel takes for a client that reads nothing.
+const LARGE: usize = 12 * 1024 * 1024;
+
+/// Sends back what it is sent, in chunks, or says hello, or much more at `/large`.
+struct Echo {
+    /// Connections that this side has cut off.
+    cut_off: Arc<AtomicUsize>,
+}
 
 impl Handler for Echo {
     type Connection = ();
@@ -17,6 +27,9 @@ impl Handler for Echo {
     type Timer = ();
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        if request.head.path() == "/large" {
+            return http.respond(id, &Response::new(200).body(vec![b'x'; LARGE]));
+        }
         if request.head.method() != Method::Post {
             return http.respond(id, &Response::new(200).header("Content-Type", "text/plain").body("hello\n"));
         }
@@ -24,22 +37,31 @@ impl Handler for Echo {
         http.write(id, request.body);
         http.end_stream(id);
     }
+
+    fn closed(&mut self, _: &mut Http<'_, Self>, _: ConnectionId, (): (), reason: CloseReason) {
+        if reason == CloseReason::Aborted {
+            self.cut_off.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A server on a thread of its own.
 struct Running {
     origin: String,
+    cut_off: Arc<AtomicUsize>,
     stopper: Stopper,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Running {
     fn start(settings: Settings) -> Self {
-        let mut event_loop = EventLoop::new(Config::default(), Server::new(settings, Echo)).expect("a loop");
+        let cut_off = Arc::default();
+        let echo = Echo { cut_off: Arc::clone(&cut_off) };
+        let mut event_loop = EventLoop::new(Config::default(), Server::new(settings, echo)).expect("a loop");
         let origin = format!("http://{}", event_loop.listen("127.0.0.1:0").expect("a port"));
         let stopper = event_loop.stopper();
         let thread = Some(thread::spawn(move || event_loop.run().expect("a good end")));
-        Self { origin, stopper, thread }
+        Self { origin, cut_off, stopper, thread }
     }
 
     fn url(&self, target: &str) -> String {
@@ -138,6 +160,44 @@ fn slow_attackers_are_cut_off() {
         assert!(plain.contains("No open connections left"), "{attack}: {plain}");
         assert!(plain.contains("service available:   YES") && !plain.contains("service available:   NO"), "{plain}");
     }
+}
+
+#[test]
+fn who_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
+    let settings = Settings { write_timeout: Duration::from_secs(1), ..Settings::default() };
+    let server = Running::start(settings);
+    let (url, connections) = (server.url("/large"), 50);
+    let attack = thread::spawn(move || {
+        let connections = &connections.to_string();
+        let reading = ["-w", "8", "-y", "16", "-n", "1", "-z", "512", "-k", "1"];
+        let arguments = ["-X", "-c", connections, "-r", connections, "-l", "20", "-p", "3", "-u", &url];
+        run("slowhttptest", &[&arguments[..], &reading].concat())
+    });
+    let mut served = 0;
+    while !attack.is_finished() {
+        assert!(ask(&server).ends_with("\r\n\r\nhello\n"));
+        served += 1;
+    }
+    let Some(told) = attack.join().expect("no panic") else { return };
+    let plain = strip_colours(&told);
+    assert!(plain.contains("No open connections left"), "{plain}");
+    assert!(served > 0, "it took no time");
+    // The tool's own probes may be among them, for they read no more than the beginning.
+    assert!(
+        server.cut_off.load(Ordering::Relaxed) >= connections,
+        "{}: {plain}",
+        server.cut_off.load(Ordering::Relaxed)
+    );
+}
+
+/// Asks for the short answer, on a connection for that alone.
+fn ask(server: &Running) -> String {
+    let mut stream = TcpStream::connect(server.origin.trim_start_matches("http://")).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
 }
 
 /// Without the escapes that colour a terminal.
