@@ -40,6 +40,7 @@ struct Pool {
 
 /// A connection.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is looked at alone
 struct Line {
     upstream: usize,
     decoder: ResponseDecoder,
