@@ -173,15 +173,15 @@ fn who_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
         let arguments = ["-X", "-c", connections, "-r", connections, "-l", "20", "-p", "3", "-u", &url];
         run("slowhttptest", &[&arguments[..], &reading].concat())
     });
-    let mut served = 0;
+    let mut answered = 0;
     while !attack.is_finished() {
         assert!(ask(&server).ends_with("\r\n\r\nhello\n"));
-        served += 1;
+        answered += 1;
     }
     let Some(told) = attack.join().expect("no panic") else { return };
     let plain = strip_colours(&told);
     assert!(plain.contains("No open connections left"), "{plain}");
-    assert!(served > 0, "it took no time");
+    assert!(answered > 0, "it took no time");
     // The tool's own probes may be among them, for they read no more than the beginning.
     assert!(
         server.cut_off.load(Ordering::Relaxed) >= connections,

@@ -75,7 +75,7 @@ fn response(random: &mut Random, asked: Asked) -> Vec<u8> {
         text.extend(["HTTP/1.1 ", pick(random, INTERIM), "\r\n", pick(random, &["", "Link: x\r\n"]), "\r\n"]);
     }
     let (minor, status) = (u8::from(random.chance(0.85)), pick(random, STATUSES));
-    text += &format!("HTTP/1.{minor} {status}\r\n");
+    text.extend(["HTTP/1.", &minor.to_string(), " ", status, "\r\n"]);
     let has_none = asked == Asked::Head || status.starts_with("204") || status.starts_with("304");
     let mut fields = Vec::new();
     for _ in 0..random.below(3) {
