@@ -2,15 +2,21 @@
 //!
 //! A message's way leads through [`App::request`], the broker, and [`App::turned`], where everyone gets what is new.
 
+mod answers;
+mod asking;
 mod icomet;
 mod socket;
+mod subscribing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use answers::{
+    JSON, Out, allow_credentials, fields_for, json_response, problem_response, respond_problem, script_response,
+};
+use asking::{Asker, Settled};
 use bytes::Bytes;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
-use sealed_http::websocket::CloseCode;
 use sealed_http::{
     Cors, DecodeError, Field, Handler, Http, Origins, Problem as Details, Request, RequestHead, Response,
 };
@@ -18,20 +24,18 @@ use slab::Slab;
 use socket::Socket;
 
 use crate::auth::{Gate, Grant, Verifier, callback_of};
-use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now, Ticket};
+use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now};
 use crate::config::Config;
 use crate::doorkeeper::{Asking, Doorkeeper, Entrance};
 use crate::files::Files;
-use crate::hub::{Hub, HubLimits, Reply, Sink, Style, SubscriberKey, Subscription};
-use crate::lease::{Leases, Notice};
+use crate::hub::{Hub, HubLimits, SubscriberKey};
+use crate::lease::Leases;
 use crate::log::HistoryLimits;
 use crate::message::Message;
-use crate::position::Spot;
 use crate::tally::Tally;
+use crate::wire::classic;
 use crate::wire::problem::Problem;
 use crate::wire::request::{self, Call, Door, Refused, ReplyTo};
-use crate::wire::voice::{Tongue, Transport, Voice};
-use crate::wire::{self, classic, native};
 
 /// How often old messages and idle channels are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,14 +86,6 @@ impl Caller {
     fn expires_s(&self) -> Option<u64> {
         self.grant.as_ref().and_then(|grant| grant.expires_s)
     }
-}
-
-/// Who waits for the broker's answer.
-#[derive(Debug)]
-struct Asker {
-    serial: u32,
-    peer: ConnectionId,
-    reply: ReplyTo,
 }
 
 #[derive(Debug)]
@@ -269,161 +265,6 @@ impl App {
         }
     }
 
-    fn subscribe(
-        &mut self,
-        http: &mut Http<'_, Self>,
-        id: ConnectionId,
-        subscription: Subscription,
-        wait_s: u64,
-        expires_s: Option<u64>,
-    ) {
-        let now_ms = unix_ms(http);
-        if self.draining.is_some() {
-            return self.refuse(http, id, subscription, Problem::ShuttingDown);
-        }
-        let is_icomet = subscription.style.is_icomet();
-        let is_stream = subscription.style.is_stream();
-        let at_once = subscription.answer_at_once;
-        if let Style::Stream { voice, .. } = &subscription.style {
-            self.leases.begin(id, *voice, expires_s);
-        }
-        // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
-        let key = self.hub.next_key();
-        if let Some(client) = http.state_mut(id).filter(|client| client.doing == Doing::Nothing) {
-            client.doing = Doing::Subscribed(key);
-        }
-        let outcome = self.hub.subscribe(id, subscription, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
-        match outcome {
-            Ok(given) => debug_assert_eq!(given, key),
-            Err(reply) => return Out { http, cross_origin: &self.cross_origin }.answer(id, reply),
-        }
-        let delay = if is_stream && !is_icomet {
-            // Spread, so that streams that came together do not all beat together.
-            let beat_ms = self.config.times.heartbeat_s * 1_000;
-            let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
-            self.leases.next_look(id, now_ms, beat)
-        } else {
-            let wait = Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s });
-            // A poll does not outlast its token: the next one is told.
-            let left_ms = expires_s.map(|expires_s| expires_s.saturating_mul(1_000).saturating_sub(now_ms));
-            left_ms.map_or(wait, |left_ms| wait.min(Duration::from_millis(left_ms)))
-        };
-        if self.subscriber_of(http.state(id)) == Some(key) {
-            http.set_deadline(id, delay);
-        }
-    }
-
-    /// Answers who cannot have what he wants to subscribe to.
-    fn refuse(&self, http: &mut Http<'_, Self>, id: ConnectionId, subscription: Subscription, problem: Problem) {
-        let reply = Hub::refuse(subscription, problem);
-        Out { http, cross_origin: &self.cross_origin }.answer(id, reply);
-    }
-
-    /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
-    fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
-        let now_ms = unix_ms(http);
-        match self.leases.notice(id, now_ms) {
-            Some(Notice::End(event, voice)) => {
-                let mut out = Out { http, cross_origin: &self.cross_origin };
-                // It may have waited for its channel until now.
-                out.open(id, voice);
-                out.stream(id, &[event]);
-                self.hub.unsubscribe(key, now_ms);
-                self.leases.end(id);
-                return out.end(id);
-            }
-            Some(Notice::Warning(event)) => {
-                Out { http, cross_origin: &self.cross_origin }.stream(id, &[event]);
-            }
-            None => {
-                if let Some(Doing::Socket(socket)) = http.state(id).map(|client| client.doing)
-                    && !self.ping_socket(http, id, socket)
-                {
-                    return;
-                }
-            }
-        }
-        let beat = self.hub.beat(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
-        let beat = Duration::from_millis(beat);
-        http.set_deadline(id, self.leases.next_look(id, now_ms, beat));
-    }
-
-    /// Notes who waits for the broker's answer.
-    fn ask(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, reply: ReplyTo) -> Ticket {
-        let ticket = self.note_asker(id, reply);
-        if let Some(client) = http.state_mut(id) {
-            client.doing = Doing::Asking(ticket.0 as u32);
-        }
-        ticket
-    }
-
-    /// The same of one that does not only wait for that.
-    fn note_asker(&mut self, id: ConnectionId, reply: ReplyTo) -> Ticket {
-        self.last_serial = self.last_serial.wrapping_add(1);
-        let serial = self.last_serial;
-        let key = self.askers.insert(Asker { serial, peer: id, reply }) as u32;
-        Ticket(u64::from(serial) << 32 | u64::from(key))
-    }
-
-    fn subscriber_of(&self, client: Option<&Client>) -> Option<SubscriberKey> {
-        match client?.doing {
-            Doing::Subscribed(key) => Some(key),
-            Doing::Socket(key) => self.sockets.get(key as usize).map(|socket| socket.subscriber),
-            _ => None,
-        }
-    }
-
-    /// Answers who waited for the broker's answer, if he is still there.
-    fn settle(&mut self, http: &mut Http<'_, Self>, ticket: Ticket, outcome: Result<Settled, Problem>) {
-        let key = ticket.0 as u32 as usize;
-        if self.askers.get(key).is_none_or(|asker| u64::from(asker.serial) != ticket.0 >> 32) {
-            return;
-        }
-        let Asker { peer, reply, .. } = self.askers.remove(key);
-        if let ReplyTo::Socket { channel, reference } = reply {
-            let outcome = outcome.map(|settled| match settled {
-                Settled::Published(spot) => Some(spot),
-                Settled::Icomet(_) => None,
-            });
-            return self.settle_socket(http, peer, &channel, reference, outcome);
-        }
-        done(http, peer);
-        let fields = fields_for(&self.cross_origin, http.state(peer));
-        match (outcome, reply) {
-            (Ok(Settled::Published(spot)), ReplyTo::Native { channel, callback }) => {
-                let mut json = Vec::with_capacity(128);
-                native::write_published(&channel, spot, &mut json);
-                let body = native::wrap(callback.as_deref(), json);
-                let response = if callback.is_some() { script_response(body) } else { json_response(body) };
-                let response = response.with(fields);
-                http.respond(peer, &response);
-            }
-            (Ok(_), ReplyTo::Classic { callback }) => {
-                http.respond(peer, &script_response(classic::envelope_fixed(&callback, classic::PUBLISHED)));
-            }
-            (outcome, ReplyTo::Icomet(reply)) => {
-                let outcome = outcome.map(|settled| match settled {
-                    Settled::Published(_) => icomet::Outcome::Published,
-                    Settled::Icomet(outcome) => outcome,
-                });
-                self.icomet_settled(http, peer, reply, outcome);
-            }
-            (Ok(Settled::Icomet(icomet::Outcome::Ended(None))), _) => {
-                respond_problem(http, peer, Problem::UnknownChannel, None, &self.cross_origin);
-            }
-            (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete | ReplyTo::Socket { .. }) => {
-                http.respond(peer, &Response::new(204));
-            }
-            (Err(problem), reply) => {
-                let callback = match &reply {
-                    ReplyTo::Native { callback, .. } => callback.as_deref(),
-                    _ => None,
-                };
-                respond_problem(http, peer, problem, callback, &self.cross_origin);
-            }
-        }
-    }
-
     /// Takes hub's commands to the broker, and its events to hub and askers, until there are no more.
     fn pump(&mut self, http: &mut Http<'_, Self>) {
         loop {
@@ -434,16 +275,16 @@ impl App {
                 Some(Event::Accepted { ticket, spot }) => self.settle(http, ticket, Ok(Settled::Published(spot))),
                 Some(Event::Refused { ticket, why }) => self.settle(http, ticket, Err(why.into())),
                 Some(Event::Ended { ticket, next }) => {
-                    self.settle(http, ticket, Ok(Settled::Icomet(icomet::Outcome::Ended(next))));
+                    self.settle(http, ticket, Ok(Settled::Ended(next)));
                 }
                 Some(Event::Signed { ticket, first, token }) => {
-                    self.settle(http, ticket, Ok(Settled::Icomet(icomet::Outcome::Signed(first, token))));
+                    self.settle(http, ticket, Ok(Settled::Signed(first, token)));
                 }
                 Some(Event::Admitted { ticket, is_right }) => {
-                    self.settle(http, ticket, Ok(Settled::Icomet(icomet::Outcome::Admitted(is_right))));
+                    self.settle(http, ticket, Ok(Settled::Admitted(is_right)));
                 }
                 Some(Event::Inspected { ticket, info }) => {
-                    self.settle(http, ticket, Ok(Settled::Icomet(icomet::Outcome::Inspected(info))));
+                    self.settle(http, ticket, Ok(Settled::Inspected(info)));
                 }
                 Some(Event::Use { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
                 Some(event) => {
@@ -481,12 +322,6 @@ impl App {
         let file = self.files.find(path).filter(|_| demo);
         file.map_or_else(|| problem_response(Problem::NotFound), |file| file.answer(head))
     }
-}
-
-/// What the broker did for an asker.
-enum Settled {
-    Published(Spot),
-    Icomet(icomet::Outcome),
 }
 
 /// What a timer is for.
@@ -700,129 +535,6 @@ impl Handler for App {
             }
         }
         self.pump(http);
-    }
-}
-
-/// The hub's way to its subscribers.
-struct Out<'a, 'b> {
-    http: &'a mut Http<'b, App>,
-    cross_origin: &'a [Vec<Field>],
-}
-
-impl Sink for Out<'_, '_> {
-    fn open(&mut self, peer: ConnectionId, voice: Voice) {
-        // It was opened as it was handed over.
-        if voice.transport == Transport::Socket {
-            return;
-        }
-        if voice.tongue == Tongue::Icomet {
-            self.http.start_stream(peer, &icomet::head(Some(voice)));
-            return;
-        }
-        let response = Response::new(200)
-            .header("Content-Type", voice.content_type())
-            .header("Cache-Control", "no-cache, no-transform")
-            .header("X-Accel-Buffering", "no")
-            .header("X-Content-Type-Options", "nosniff")
-            .with(fields_for(self.cross_origin, self.http.state(peer)));
-        self.http.start_stream(peer, &response);
-    }
-
-    fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool {
-        self.http.write_framed(peer, chunks)
-    }
-
-    fn end(&mut self, peer: ConnectionId) {
-        if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
-            let code = if self.http.is_draining() { CloseCode::GOING_AWAY } else { CloseCode::NORMAL };
-            return socket::end(self.http, peer, key, code);
-        }
-        done(self.http, peer);
-        self.http.end_stream(peer);
-    }
-
-    fn answer(&mut self, peer: ConnectionId, reply: Reply) {
-        if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
-            // It cannot have what it wants: nothing else is answered to one who reads a stream.
-            let problem = if let Reply::Problem(problem, _) = reply { problem } else { Problem::ShuttingDown };
-            socket::write_text(self.http, peer, &wire::socket::refused(problem, None));
-            let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
-            return socket::end(self.http, peer, key, code);
-        }
-        done(self.http, peer);
-        let fields = fields_for(self.cross_origin, self.http.state(peer));
-        let response = match reply {
-            Reply::Json(body) => json_response(body).with(fields),
-            Reply::Script(body) => script_response(body),
-            // Whole, but empty: a connection that just closed would make the browser ask again by itself.
-            Reply::Nothing => script_response(Bytes::new()).closing(),
-            Reply::Icomet(voice, body) => {
-                self.http.start_stream(peer, &icomet::head(voice));
-                self.http.write(peer, &body);
-                return self.http.end_stream(peer);
-            }
-            Reply::Problem(problem, callback) => {
-                return respond_problem(self.http, peer, problem, callback.as_deref(), self.cross_origin);
-            }
-        };
-        self.http.respond(peer, &response);
-    }
-}
-
-const JSON: &str = "application/json; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-
-fn json_response(body: impl Into<Bytes>) -> Response {
-    answer(JSON, body)
-}
-
-fn script_response(body: impl Into<Bytes>) -> Response {
-    answer(SCRIPT, body)
-}
-
-fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    Response::new(200)
-        .header("Content-Type", content_type)
-        .header("Cache-Control", "no-store")
-        .header("X-Content-Type-Options", "nosniff")
-        .body(body)
-}
-
-fn problem_response(problem: Problem) -> Response {
-    let response = Response::from(problem.details());
-    match problem.retry_s() {
-        Some(retry_s) => response.with(&[("Retry-After", retry_s.to_string())]),
-        None if response.status() == 401 => response.header("WWW-Authenticate", "Bearer"),
-        None => response,
-    }
-}
-
-/// Tells a client of a problem, within its callback where it has one.
-fn respond_problem(
-    http: &mut Http<'_, App>,
-    id: ConnectionId,
-    problem: Problem,
-    callback: Option<&str>,
-    cross_origin: &[Vec<Field>],
-) {
-    tracing::debug!(?id, code = problem.code(), "refused");
-    let response = match callback {
-        Some(callback) => script_response(native::wrap(Some(callback), problem.to_callback_argument())),
-        None => problem_response(problem).with(fields_for(cross_origin, http.state(id))),
-    };
-    http.respond(id, &response);
-}
-
-/// Leave for a page of another origin to read what its user's cookie opened.
-fn allow_credentials() -> Field {
-    ("Access-Control-Allow-Credentials", "true".to_owned())
-}
-
-/// What a page of another origin is told; one that came by the admin listener, nothing.
-fn fields_for<'a>(cross_origin: &'a [Vec<Field>], client: Option<&Client>) -> &'a [Field] {
-    match client {
-        Some(client) if client.door == Door::Front => &cross_origin[usize::from(client.origin)],
-        _ => &[],
     }
 }
 

@@ -18,7 +18,8 @@
 //!
 //! A message's way leads forward only: a request is read in `wire/request.rs`, goes through `app.rs` to the `broker/`, which numbers it
 //! and keeps it, comes back to the `hub/` of every loop with subscribers, and leaves at the end of the tick, rendered by
-//! `wire/`. Only `app.rs` and `server.rs` know of connections; everything else is pure state.
+//! `wire/`. On the way in, `doorkeeper/` and `auth/` say who may. Only `app.rs`, its folder and
+//! `server.rs` know of connections; everything else is pure state.
 
 mod app;
 mod auth;

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use sealed::ConnectionId;
 use sealed_http::{Http, Response};
 
+use super::asking::Settled;
 use super::{App, Doing, now, unix_ms};
-use crate::broker::{Broker, ChannelInfo, Command, Token};
+use crate::broker::{Broker, Command, Token};
 use crate::config::IcometAuth;
 use crate::message::{ChannelName, Message};
 use crate::tally;
@@ -107,13 +108,13 @@ impl App {
         http: &mut Http<'_, Self>,
         id: ConnectionId,
         reply: IcometReply,
-        outcome: Result<Outcome, Problem>,
+        outcome: Result<Settled, Problem>,
     ) {
         let response = match (reply, outcome) {
             (IcometReply::Published { callback }, Ok(_)) => {
                 answer(SCRIPT, icomet::admin_reply(callback.as_deref(), br#"{"type":"ok"}"#))
             }
-            (IcometReply::Ended { .. }, Ok(Outcome::Ended(Some(next)))) => {
+            (IcometReply::Ended { .. }, Ok(Settled::Ended(Some(next)))) => {
                 answer(HTML, format!("ok {}", icomet::seq_of(next)))
             }
             (IcometReply::Ended { channel }, Ok(_)) => {
@@ -121,18 +122,18 @@ impl App {
                 let response = Response::new(404).header("Content-Type", TEXT);
                 response.header("X-Content-Type-Options", "nosniff").body(text)
             }
-            (IcometReply::Signed { channel, expires_s, callback }, Ok(Outcome::Signed(first, token))) => {
+            (IcometReply::Signed { channel, expires_s, callback }, Ok(Settled::Signed(first, token))) => {
                 let sub_timeout_s = self.config.icomet.polling_timeout_s;
                 let json = icomet::signed(&channel, first, &token, expires_s, sub_timeout_s);
                 answer(SCRIPT, icomet::admin_reply(callback.as_deref(), &json))
             }
-            (IcometReply::Info { channel }, Ok(Outcome::Inspected(info))) => {
+            (IcometReply::Info { channel }, Ok(Settled::Inspected(info))) => {
                 answer(JSON, icomet::channel_info(&channel, info))
             }
-            (IcometReply::Check { channel }, Ok(Outcome::Inspected(info))) => {
+            (IcometReply::Check { channel }, Ok(Settled::Inspected(info))) => {
                 answer(JSON, icomet::check(&channel, info))
             }
-            (IcometReply::Subscribe(subscription), Ok(Outcome::Admitted(true))) => {
+            (IcometReply::Subscribe(subscription), Ok(Settled::Admitted(true))) => {
                 return self.subscribe(http, id, *subscription, self.config.icomet.polling_timeout_s, None);
             }
             (IcometReply::Subscribe(subscription), Ok(_)) => {
@@ -174,16 +175,6 @@ impl App {
             }
         }
     }
-}
-
-/// What the broker did for one who asked with icomet's API.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Published,
-    Ended(Option<u64>),
-    Signed(u64, Token),
-    Admitted(bool),
-    Inspected(Option<ChannelInfo>),
 }
 
 /// The head of what a subscriber gets.

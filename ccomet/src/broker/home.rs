@@ -5,23 +5,24 @@
 //! It may have `deliveries_max` deliveries on their way; what comes after waits in the log, and is sent in one
 //! delivery when it has acknowledged some.
 
+mod classic;
 mod gather;
+mod uses;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
 
+use classic::Classic;
 use gather::{Followed, Gathering};
+use uses::Signed;
 
 use super::watch::Watch;
-use super::{ChannelInfo, Claim, Command, Event, Now, Refusal, Ticket, Token};
+use super::{Command, Event, Now, Refusal, Ticket};
 use crate::log::{HistoryLimits, Kept, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
-
-/// Sign-ins passed on with one delivery; more in one tick are noise.
-const SIGNS_MAX: usize = 256;
 
 /// Channels looked at in one sweep, at least; all of them within about a minute.
 const SWEEP_MIN: usize = 1024;
@@ -66,38 +67,6 @@ struct HomeChannel {
     /// The channel of a pattern.
     gathering: Option<Box<Gathering>>,
     dirty: bool,
-}
-
-/// Clients of the classic API in a channel.
-#[derive(Debug, Default)]
-struct Classic {
-    /// Who waits under which name, on which loop.
-    waiting: HashMap<Arc<str>, (usize, Claim)>,
-    /// Who signed in since the last flush.
-    signs: Vec<Arc<str>>,
-}
-
-/// What was signed for a channel.
-#[derive(Debug)]
-struct Signed {
-    token: Token,
-    /// It is in use until then at least.
-    held_until_ms: u64,
-}
-
-impl HomeChannel {
-    fn subscribers(&self) -> u64 {
-        self.attached.iter().map(|attachment| u64::from(attachment.subscribers)).sum()
-    }
-
-    /// Until when it is in use: for ever, where it has subscribers.
-    fn used_until_ms(&self, limits: &HomeLimits) -> u64 {
-        if self.subscribers() > 0 {
-            return u64::MAX;
-        }
-        let held = self.signed.as_ref().map_or(0, |signed| signed.held_until_ms);
-        held.max(self.touched_ms.saturating_add(limits.use_max_ms))
-    }
 }
 
 /// A loop that gets the channel's messages.
@@ -313,82 +282,6 @@ impl Home {
         self.evict();
     }
 
-    fn sign_for(&mut self, from: usize, now: Now, name: ChannelName, hold_ms: u64, token: Token, ticket: Ticket) {
-        let key = match self.open(now, name) {
-            Ok(key) => key,
-            Err(why) => return self.say(from, Event::Refused { ticket, why }),
-        };
-        let channel = &mut self.channels[key];
-        let held_until_ms = now.unix_ms.saturating_add(hold_ms);
-        let signed = channel.signed.get_or_insert_with(|| Box::new(Signed { token, held_until_ms }));
-        signed.held_until_ms = signed.held_until_ms.max(held_until_ms);
-        channel.touched_ms = now.unix_ms;
-        let (first, token) = (channel.log.first(), signed.token);
-        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
-        self.say(from, Event::Signed { ticket, first, token });
-    }
-
-    fn admit(&mut self, from: usize, name: &ChannelName, token: Option<Token>, ticket: Ticket) {
-        let signed = self.names.get(name).and_then(|key| self.channels[*key].signed.as_ref());
-        let is_right = signed.zip(token).is_some_and(|(signed, token)| signed.token.is(&token));
-        self.say(from, Event::Admitted { ticket, is_right });
-    }
-
-    fn inspect(&mut self, from: usize, now: Now, name: &ChannelName, ticket: Ticket) {
-        let info = self.names.get(name).map(|key| {
-            let channel = &self.channels[*key];
-            let in_use = channel.used_until_ms(&self.limits) > now.unix_ms;
-            ChannelInfo { subscribers: channel.subscribers(), in_use }
-        });
-        self.say(from, Event::Inspected { ticket, info });
-    }
-
-    fn count(&mut self, from: usize, now: Now, name: &ChannelName, subscribers: u32) {
-        let Some(key) = self.names.get(name).copied() else { return };
-        let channel = &mut self.channels[key];
-        let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
-        attachment.subscribers = subscribers;
-        self.touch(key, now);
-    }
-
-    /// Something happened in a channel that has a part in whether it is in use.
-    fn touch(&mut self, key: usize, now: Now) {
-        let channel = &mut self.channels[key];
-        channel.touched_ms = now.unix_ms;
-        if channel.gathering.is_some() {
-            return;
-        }
-        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
-        self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
-    }
-
-    fn set_watch(&mut self, from: usize, now: Now, wanted: bool) {
-        let was_on = self.watch.is_on();
-        self.watch.set(from, wanted);
-        if !wanted {
-            return;
-        }
-        // Who comes later hears of the others when they are told again.
-        for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && channel.gathering.is_none()) {
-            if channel.used_until_ms(&self.limits) > now.unix_ms {
-                self.watch.note(&channel.name, now.unix_ms, &mut self.said);
-                self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
-            }
-        }
-    }
-
-    fn sign(&mut self, now: Now, name: ChannelName, who: Arc<str>) {
-        // At the limit nobody waits in a channel that is not there: there is nobody to be told.
-        let Ok(key) = self.open(now, name) else { return };
-        self.displace(key, &who);
-        let channel = &mut self.channels[key];
-        let classic = channel.classic.get_or_insert_default();
-        if classic.signs.len() < SIGNS_MAX && !channel.attached.is_empty() {
-            classic.signs.push(who);
-            self.mark(key);
-        }
-    }
-
     fn attach(&mut self, from: usize, now: Now, name: ChannelName) {
         let key = match self.open(now, name.clone()) {
             Ok(key) => key,
@@ -438,20 +331,6 @@ impl Home {
             classic.waiting.retain(|_, (held_by, _)| *held_by != from);
         }
         self.links[from].queue.retain(|queued| *queued != key);
-    }
-
-    fn claim(&mut self, from: usize, name: &ChannelName, who: Arc<str>, claim: Claim) {
-        let Some(key) = self.names.get(name).copied() else { return };
-        self.displace(key, &who);
-        self.channels[key].classic.get_or_insert_default().waiting.insert(who, (from, claim));
-    }
-
-    fn release(&mut self, from: usize, name: &ChannelName, who: &Arc<str>, claim: Claim) {
-        let Some(key) = self.names.get(name).copied() else { return };
-        let Some(classic) = &mut self.channels[key].classic else { return };
-        if classic.waiting.get(who) == Some(&(from, claim)) {
-            classic.waiting.remove(who);
-        }
     }
 
     fn delete(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
@@ -583,14 +462,6 @@ impl Home {
         if !channel.dirty {
             channel.dirty = true;
             self.dirty.push(key);
-        }
-    }
-
-    /// Ends the wait of whoever waits under that name.
-    fn displace(&mut self, key: usize, who: &Arc<str>) {
-        let channel = &mut self.channels[key];
-        if let Some((to, claim)) = channel.classic.as_mut().and_then(|classic| classic.waiting.remove(who)) {
-            self.say(to, Event::Displaced { claim });
         }
     }
 

@@ -1,10 +1,12 @@
 //! A loop's channels and their subscribers. Pure state: it is told of subscriptions, of the broker's events and of
 //! time, and speaks through a [`Sink`] to subscribers and in [`Command`]s to the broker.
 //!
-//! `channel.rs` is a channel with its log, `subscriber.rs` who reads it, `deliver.rs` how the one gets to the other.
+//! `channel.rs` is a channel with its log, `subscriber.rs` who reads it, `deliver.rs` how the one gets to the other, `quiet.rs`
+//! what is said where there is nothing to be told.
 
 mod channel;
 mod deliver;
+mod quiet;
 mod subscriber;
 
 use std::collections::HashMap;
@@ -15,17 +17,15 @@ use sealed::ConnectionId;
 use slab::Slab;
 
 use channel::Channel;
-use subscriber::{Extra, Flags, Kind, Part, Subscriber};
+use subscriber::{Extra, Flags, Part, Subscriber};
 pub(crate) use subscriber::{Start, Style, Subscription};
 
 use crate::broker::{Claim, Command, Event};
 use crate::log::HistoryLimits;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
-use crate::wire::icomet::{self, Kind as Happening};
-use crate::wire::native;
 use crate::wire::problem::Problem;
-use crate::wire::voice::{Saying, Tongue, Voice};
+use crate::wire::voice::Voice;
 
 /// Channels looked at in one sweep, at least; all of them within about half a minute.
 const SWEEP_MIN: usize = 1024;
@@ -212,74 +212,6 @@ impl Hub {
         if subscriber.is(Flags::STARTED) && subscriber.kind.voice().is_some() {
             self.feed_stream(key.0, sink);
         }
-    }
-
-    /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time. Returns in how
-    /// many milliseconds the next one is due.
-    pub(crate) fn beat(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) -> u64 {
-        let subscriber = &mut self.subscribers[key.0 as usize];
-        let is_icomet = subscriber.kind.voice().is_some_and(|voice| voice.tongue == Tongue::Icomet);
-        let period_ms = if is_icomet { self.limits.noop_ms } else { self.limits.heartbeat_ms };
-        let Some(voice) = subscriber.kind.voice().filter(|_| subscriber.is(Flags::STARTED)) else { return period_ms };
-        let mut out = Vec::new();
-        if is_icomet {
-            // Its clients count from the last word, so that is looked for with its channel.
-            let Some(channel) = subscriber.only_channel().and_then(|key| self.channels.get(key as usize)) else {
-                return period_ms;
-            };
-            let silence_ms = now_ms.saturating_sub(channel.spoken_ms);
-            if silence_ms < period_ms {
-                return period_ms - silence_ms;
-            }
-            voice.write_icomet(&icomet::event(Happening::Noop, &channel.name, subscriber.beats, ""), &mut out);
-        } else {
-            let spoken = subscriber.is(Flags::SPOKEN);
-            subscriber.clear(Flags::SPOKEN);
-            if spoken {
-                return period_ms;
-            }
-            voice.write_heartbeat(&mut out);
-        }
-        if !subscriber.is(Flags::BLOCKED) {
-            subscriber.beats = subscriber.beats.wrapping_add(1);
-            if !sink.stream(subscriber.peer, &[out.into()]) {
-                subscriber.set(Flags::BLOCKED);
-            }
-        }
-        period_ms
-    }
-
-    /// A poll has waited long enough: it is answered without a message.
-    pub(crate) fn time_out(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
-        let subscriber = &self.subscribers[key.0 as usize];
-        let reply = match subscriber.kind {
-            Kind::Stream(_) => return,
-            Kind::IcometPoll => self.icomet_reply(key.0, Happening::Noop),
-            _ if subscriber.is(Flags::STARTED) => self.poll_reply(key.0, &[]),
-            // Its channel did not come in time, and there is no position to tell.
-            _ => Reply::Problem(Problem::ShuttingDown, self.callback(key.0)),
-        };
-        self.conclude(key.0, now_ms, reply, sink);
-    }
-
-    /// The server goes down: a stream is told when to come back, a poll is answered without a message.
-    pub(crate) fn dismiss(&mut self, key: SubscriberKey, retry_ms: u64, now_ms: u64, sink: &mut impl Sink) {
-        let subscriber = &self.subscribers[key.0 as usize];
-        let peer = subscriber.peer;
-        let Some(voice) = subscriber.kind.voice() else { return self.time_out(key, now_ms, sink) };
-        if !subscriber.is(Flags::STARTED) {
-            sink.open(peer, voice);
-        }
-        // icomet's clients know no such word: they see the end.
-        if voice.tongue == Tongue::Native {
-            let mut bye = Vec::new();
-            let item = native::bye(retry_ms);
-            let saying = Saying { retry_ms: Some(retry_ms), kind: Some("bye"), item: &item, ..Saying::default() };
-            voice.say(&saying, &mut bye);
-            sink.stream(peer, &[Bytes::from(bye)]);
-        }
-        self.unsubscribe(key, now_ms);
-        sink.end(peer);
     }
 
     /// Whether a subscriber is a stream, which needs heartbeats, or a poll, which ends.
@@ -534,71 +466,4 @@ impl Hub {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::framing::Framing;
-    use crate::wire::voice::Transport;
-
-    /// Counts what is said to subscribers.
-    #[derive(Default)]
-    struct Ears {
-        opened: u32,
-        ended: u32,
-    }
-
-    impl Sink for Ears {
-        fn open(&mut self, _: ConnectionId, _: Voice) {
-            self.opened += 1;
-        }
-
-        fn stream(&mut self, _: ConnectionId, _: &[Bytes]) -> bool {
-            true
-        }
-
-        fn end(&mut self, _: ConnectionId) {
-            self.ended += 1;
-        }
-
-        fn answer(&mut self, _: ConnectionId, _: Reply) {
-            self.ended += 1;
-        }
-    }
-
-    fn hub() -> Hub {
-        let history = HistoryLimits { messages_max: 10, bytes_max: 1_000, age_max_ms: 1_000 };
-        Hub::new(HubLimits {
-            history,
-            subscribers_max: 10,
-            subscribers_per_channel_max: 10,
-            batch_bytes_max: 1_000,
-            linger_ms: 1_000,
-            heartbeat_ms: 1_000,
-            noop_ms: 1_000,
-        })
-    }
-
-    #[test]
-    fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
-        let (mut hub, mut ears) = (hub(), Ears::default());
-        let channel = ChannelName::new("news").expect("a name");
-        let voice = Voice { tongue: Tongue::Native, transport: Transport::EventStream, framing: Framing::Chunked };
-        let style = Style::Stream { voice, listener: Box::default() };
-        let subscription =
-            Subscription { channels: vec![(channel.clone(), Start::Latest)], style, answer_at_once: false };
-        hub.subscribe(ConnectionId::default(), subscription, 0, &mut ears).expect("room");
-        assert!(matches!(hub.commands[..], [Command::Attach { .. }]));
-        hub.flush(0, &mut ears);
-        assert!(matches!(hub.commands[..], [_, Command::Count { subscribers: 1, .. }]));
-        // Both were on their way when this loop let go of the channel and entered it again.
-        let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time_ms: 0, extra: None });
-        let entries = vec![message];
-        hub.event(Event::Appended { channel: channel.clone(), first: 7, entries, signs: Vec::new() }, 0, &mut ears);
-        hub.event(Event::Closed { channel: channel.clone() }, 0, &mut ears);
-        assert_eq!((ears.opened, ears.ended, hub.is_dirty()), (0, 0, false));
-        let attached = Event::Attached { channel: channel.clone(), epoch: Epoch(9), first: 0, entries: Vec::new() };
-        hub.event(attached, 0, &mut ears);
-        assert_eq!((ears.opened, ears.ended), (1, 0));
-        hub.event(Event::Closed { channel }, 0, &mut ears);
-        assert_eq!((ears.ended, hub.channels(), hub.subscribers()), (1, 0, 0));
-    }
-}
+mod tests;

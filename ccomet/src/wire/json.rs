@@ -1,4 +1,4 @@
-//! JSON that is safe in a script, too: `</`, U+2028 and U+2029 are escaped in every string.
+//! JSON that is safe in a script, too: `</`, `<!`, `<s`, U+2028 and U+2029 are escaped in every string.
 
 use std::io;
 
@@ -33,6 +33,8 @@ impl Formatter for ScriptSafe {
             let (length, escape): (usize, &[u8]) = match byte {
                 // The one that closes a script tag comes behind '<'.
                 b'/' if index > 0 && bytes[index - 1] == b'<' => (1, b"\\/"),
+                // `<!--` and `<script` in a script make what follows no end of it.
+                b'<' if matches!(bytes.get(index + 1), Some(b'!' | b's' | b'S')) => (1, b"\\u003c"),
                 0xe2 if bytes[index..].starts_with("\u{2028}".as_bytes()) => (3, b"\\u2028"),
                 0xe2 if bytes[index..].starts_with("\u{2029}".as_bytes()) => (3, b"\\u2029"),
                 _ => continue,
@@ -55,12 +57,12 @@ mod tests {
 
     #[test]
     fn strings_come_back_unchanged_and_hold_nothing_that_a_script_would_read() {
-        let text = "'\"\\ </script><!-- \r\n\t\u{0} \u{2028}\u{2029} 😀 中文 / <//";
+        let text = "'\"\\ </script><!--<script <SCRIPT <b> < \r\n\t\u{0} \u{2028}\u{2029} 😀 中文 / <//";
         let mut out = Vec::new();
         write_string(text, &mut out);
         assert_eq!(serde_json::from_slice::<String>(&out).expect("JSON"), text);
         let written = String::from_utf8(out).expect("UTF-8");
-        for forbidden in ["</", "\u{2028}", "\u{2029}", "\n", "\r"] {
+        for forbidden in ["</", "<!", "<s", "<S", "\u{2028}", "\u{2029}", "\n", "\r"] {
             assert!(!written.contains(forbidden), "{forbidden:?} in {written}");
         }
     }

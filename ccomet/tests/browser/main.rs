@@ -16,6 +16,7 @@ const HOSTILE: &[&str] = &[
     "it's \"quoted\" and 'quoted'",
     "back\\slash \\n \\u0041 \\",
     "</script><script>window.broken = 1</script>",
+    "<!--<script>",
     "<img src=x onerror='window.broken = 1'> &amp; &lt;",
     "line\nend, and\ttab",
     "U+2028 \u{2028} and U+2029 \u{2029} here",

@@ -1,0 +1,136 @@
+//! How answers look, and the hub's way to its subscribers.
+
+use bytes::Bytes;
+use sealed::ConnectionId;
+use sealed_http::websocket::CloseCode;
+use sealed_http::{Field, Http, Response};
+
+use super::{App, Client, Doing, done, icomet, socket};
+use crate::hub::{Reply, Sink};
+use crate::wire::problem::Problem;
+use crate::wire::request::Door;
+use crate::wire::voice::{Tongue, Transport, Voice};
+use crate::wire::{self, native};
+
+/// The hub's way to its subscribers.
+pub(super) struct Out<'a, 'b> {
+    pub(super) http: &'a mut Http<'b, App>,
+    pub(super) cross_origin: &'a [Vec<Field>],
+}
+
+impl Sink for Out<'_, '_> {
+    fn open(&mut self, peer: ConnectionId, voice: Voice) {
+        // It was opened as it was handed over.
+        if voice.transport == Transport::Socket {
+            return;
+        }
+        if voice.tongue == Tongue::Icomet {
+            self.http.start_stream(peer, &icomet::head(Some(voice)));
+            return;
+        }
+        let response = Response::new(200)
+            .header("Content-Type", voice.content_type())
+            .header("Cache-Control", "no-cache, no-transform")
+            .header("X-Accel-Buffering", "no")
+            .header("X-Content-Type-Options", "nosniff")
+            .with(fields_for(self.cross_origin, self.http.state(peer)));
+        self.http.start_stream(peer, &response);
+    }
+
+    fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool {
+        self.http.write_framed(peer, chunks)
+    }
+
+    fn end(&mut self, peer: ConnectionId) {
+        if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
+            let code = if self.http.is_draining() { CloseCode::GOING_AWAY } else { CloseCode::NORMAL };
+            return socket::end(self.http, peer, key, code);
+        }
+        done(self.http, peer);
+        self.http.end_stream(peer);
+    }
+
+    fn answer(&mut self, peer: ConnectionId, reply: Reply) {
+        if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
+            // It cannot have what it wants: nothing else is answered to one who reads a stream.
+            let problem = if let Reply::Problem(problem, _) = reply { problem } else { Problem::ShuttingDown };
+            socket::write_text(self.http, peer, &wire::socket::refused(problem, None));
+            let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
+            return socket::end(self.http, peer, key, code);
+        }
+        done(self.http, peer);
+        let fields = fields_for(self.cross_origin, self.http.state(peer));
+        let response = match reply {
+            Reply::Json(body) => json_response(body).with(fields),
+            Reply::Script(body) => script_response(body),
+            // Whole, but empty: a connection that just closed would make the browser ask again by itself.
+            Reply::Nothing => script_response(Bytes::new()).closing(),
+            Reply::Icomet(voice, body) => {
+                self.http.start_stream(peer, &icomet::head(voice));
+                self.http.write(peer, &body);
+                return self.http.end_stream(peer);
+            }
+            Reply::Problem(problem, callback) => {
+                return respond_problem(self.http, peer, problem, callback.as_deref(), self.cross_origin);
+            }
+        };
+        self.http.respond(peer, &response);
+    }
+}
+
+pub(super) const JSON: &str = "application/json; charset=utf-8";
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+pub(super) fn json_response(body: impl Into<Bytes>) -> Response {
+    answer(JSON, body)
+}
+
+pub(super) fn script_response(body: impl Into<Bytes>) -> Response {
+    answer(SCRIPT, body)
+}
+
+pub(super) fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    Response::new(200)
+        .header("Content-Type", content_type)
+        .header("Cache-Control", "no-store")
+        .header("X-Content-Type-Options", "nosniff")
+        .body(body)
+}
+
+pub(super) fn problem_response(problem: Problem) -> Response {
+    let response = Response::from(problem.details());
+    match problem.retry_s() {
+        Some(retry_s) => response.with(&[("Retry-After", retry_s.to_string())]),
+        None if response.status() == 401 => response.header("WWW-Authenticate", "Bearer"),
+        None => response,
+    }
+}
+
+/// Tells a client of a problem, within its callback where it has one.
+pub(super) fn respond_problem(
+    http: &mut Http<'_, App>,
+    id: ConnectionId,
+    problem: Problem,
+    callback: Option<&str>,
+    cross_origin: &[Vec<Field>],
+) {
+    tracing::debug!(?id, code = problem.code(), "refused");
+    let response = match callback {
+        Some(callback) => script_response(native::wrap(Some(callback), problem.to_callback_argument())),
+        None => problem_response(problem).with(fields_for(cross_origin, http.state(id))),
+    };
+    http.respond(id, &response);
+}
+
+/// Leave for a page of another origin to read what its user's cookie opened.
+pub(super) fn allow_credentials() -> Field {
+    ("Access-Control-Allow-Credentials", "true".to_owned())
+}
+
+/// What a page of another origin is told; one that came by the admin listener, nothing.
+pub(super) fn fields_for<'a>(cross_origin: &'a [Vec<Field>], client: Option<&Client>) -> &'a [Field] {
+    match client {
+        Some(client) if client.door == Door::Front => &cross_origin[usize::from(client.origin)],
+        _ => &[],
+    }
+}

@@ -1,0 +1,98 @@
+//! Those who wait for the broker's answer.
+
+use sealed::ConnectionId;
+use sealed_http::{Http, Response};
+
+use super::answers::{fields_for, json_response, respond_problem, script_response};
+use super::{App, Doing, done};
+use crate::broker::{ChannelInfo, Ticket, Token};
+use crate::position::Spot;
+use crate::wire::problem::Problem;
+use crate::wire::request::ReplyTo;
+use crate::wire::{classic, native};
+
+/// Who waits for the broker's answer.
+#[derive(Debug)]
+pub(super) struct Asker {
+    serial: u32,
+    peer: ConnectionId,
+    reply: ReplyTo,
+}
+
+/// What the broker did for an asker.
+pub(super) enum Settled {
+    /// The message has its number: the spot behind it.
+    Published(Spot),
+    /// The channel was closed or cleared; the number of its next message, if it was there.
+    Ended(Option<u64>),
+    /// The number of the oldest message kept, and the channel's token.
+    Signed(u64, Token),
+    /// Whether the token is right.
+    Admitted(bool),
+    /// What is known of the channel, if it is there.
+    Inspected(Option<ChannelInfo>),
+}
+
+impl App {
+    /// Notes who waits for the broker's answer.
+    pub(super) fn ask(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, reply: ReplyTo) -> Ticket {
+        let ticket = self.note_asker(id, reply);
+        if let Some(client) = http.state_mut(id) {
+            client.doing = Doing::Asking(ticket.0 as u32);
+        }
+        ticket
+    }
+
+    /// The same of one that does not only wait for that.
+    pub(super) fn note_asker(&mut self, id: ConnectionId, reply: ReplyTo) -> Ticket {
+        self.last_serial = self.last_serial.wrapping_add(1);
+        let serial = self.last_serial;
+        let key = self.askers.insert(Asker { serial, peer: id, reply }) as u32;
+        Ticket(u64::from(serial) << 32 | u64::from(key))
+    }
+
+    /// Answers who waited for the broker's answer, if he is still there.
+    pub(super) fn settle(&mut self, http: &mut Http<'_, Self>, ticket: Ticket, outcome: Result<Settled, Problem>) {
+        let key = ticket.0 as u32 as usize;
+        if self.askers.get(key).is_none_or(|asker| u64::from(asker.serial) != ticket.0 >> 32) {
+            return;
+        }
+        let Asker { peer, reply, .. } = self.askers.remove(key);
+        if let ReplyTo::Socket { channel, reference } = reply {
+            let outcome = outcome.map(|settled| match settled {
+                Settled::Published(spot) => Some(spot),
+                _ => None,
+            });
+            return self.settle_socket(http, peer, &channel, reference, outcome);
+        }
+        done(http, peer);
+        let fields = fields_for(&self.cross_origin, http.state(peer));
+        match (outcome, reply) {
+            (Ok(Settled::Published(spot)), ReplyTo::Native { channel, callback }) => {
+                let mut json = Vec::with_capacity(128);
+                native::write_published(&channel, spot, &mut json);
+                let body = native::wrap(callback.as_deref(), json);
+                let response = if callback.is_some() { script_response(body) } else { json_response(body) };
+                let response = response.with(fields);
+                http.respond(peer, &response);
+            }
+            (Ok(_), ReplyTo::Classic { callback }) => {
+                http.respond(peer, &script_response(classic::envelope_fixed(&callback, classic::PUBLISHED)));
+            }
+            (outcome, ReplyTo::Icomet(reply)) => self.icomet_settled(http, peer, reply, outcome),
+            (Ok(Settled::Ended(None)), _) => {
+                respond_problem(http, peer, Problem::UnknownChannel, None, &self.cross_origin);
+            }
+            (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete | ReplyTo::Socket { .. }) => {
+                http.respond(peer, &Response::new(204));
+            }
+            (Err(problem), reply) => {
+                let callback = match &reply {
+                    ReplyTo::Native { callback, .. } => callback.as_deref(),
+                    _ => None,
+                };
+                respond_problem(http, peer, problem, callback, &self.cross_origin);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! How a subscription begins, and what keeps it going.
+
+use std::time::Duration;
+
+use sealed::ConnectionId;
+use sealed_http::Http;
+
+use super::answers::Out;
+use super::{App, Client, Doing, unix_ms};
+use crate::hub::{Hub, Sink, Style, SubscriberKey, Subscription};
+use crate::lease::Notice;
+use crate::wire::problem::Problem;
+
+impl App {
+    pub(super) fn subscribe(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        subscription: Subscription,
+        wait_s: u64,
+        expires_s: Option<u64>,
+    ) {
+        let now_ms = unix_ms(http);
+        if self.draining.is_some() {
+            return self.refuse(http, id, subscription, Problem::ShuttingDown);
+        }
+        let is_icomet = subscription.style.is_icomet();
+        let is_stream = subscription.style.is_stream();
+        let at_once = subscription.answer_at_once;
+        if let Style::Stream { voice, .. } = &subscription.style {
+            self.leases.begin(id, *voice, expires_s);
+        }
+        // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
+        let key = self.hub.next_key();
+        if let Some(client) = http.state_mut(id).filter(|client| client.doing == Doing::Nothing) {
+            client.doing = Doing::Subscribed(key);
+        }
+        let outcome = self.hub.subscribe(id, subscription, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+        match outcome {
+            Ok(given) => debug_assert_eq!(given, key),
+            Err(reply) => return Out { http, cross_origin: &self.cross_origin }.answer(id, reply),
+        }
+        let delay = if is_stream && !is_icomet {
+            // Spread, so that streams that came together do not all beat together.
+            let beat_ms = self.config.times.heartbeat_s * 1_000;
+            let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
+            self.leases.next_look(id, now_ms, beat)
+        } else {
+            let wait = Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s });
+            // A poll does not outlast its token: the next one is told.
+            let left_ms = expires_s.map(|expires_s| expires_s.saturating_mul(1_000).saturating_sub(now_ms));
+            left_ms.map_or(wait, |left_ms| wait.min(Duration::from_millis(left_ms)))
+        };
+        if self.subscriber_of(http.state(id)) == Some(key) {
+            http.set_deadline(id, delay);
+        }
+    }
+
+    /// Answers who cannot have what he wants to subscribe to.
+    pub(super) fn refuse(
+        &self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        subscription: Subscription,
+        problem: Problem,
+    ) {
+        let reply = Hub::refuse(subscription, problem);
+        Out { http, cross_origin: &self.cross_origin }.answer(id, reply);
+    }
+
+    /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
+    pub(super) fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
+        let now_ms = unix_ms(http);
+        match self.leases.notice(id, now_ms) {
+            Some(Notice::End(event, voice)) => {
+                let mut out = Out { http, cross_origin: &self.cross_origin };
+                // It may have waited for its channel until now.
+                out.open(id, voice);
+                out.stream(id, &[event]);
+                self.hub.unsubscribe(key, now_ms);
+                self.leases.end(id);
+                return out.end(id);
+            }
+            Some(Notice::Warning(event)) => {
+                Out { http, cross_origin: &self.cross_origin }.stream(id, &[event]);
+            }
+            None => {
+                if let Some(Doing::Socket(socket)) = http.state(id).map(|client| client.doing)
+                    && !self.ping_socket(http, id, socket)
+                {
+                    return;
+                }
+            }
+        }
+        let beat = self.hub.beat(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+        let beat = Duration::from_millis(beat);
+        http.set_deadline(id, self.leases.next_look(id, now_ms, beat));
+    }
+
+    pub(super) fn subscriber_of(&self, client: Option<&Client>) -> Option<SubscriberKey> {
+        match client?.doing {
+            Doing::Subscribed(key) => Some(key),
+            Doing::Socket(key) => self.sockets.get(key as usize).map(|socket| socket.subscriber),
+            _ => None,
+        }
+    }
+}

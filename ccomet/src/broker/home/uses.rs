@@ -1,0 +1,102 @@
+//! Which channels are in use, and what was signed for them.
+
+use super::{Home, HomeChannel, HomeLimits};
+use crate::broker::{ChannelInfo, Event, Now, Ticket, Token};
+use crate::message::ChannelName;
+
+/// What was signed for a channel.
+#[derive(Debug)]
+pub(super) struct Signed {
+    token: Token,
+    /// It is in use until then at least.
+    pub(super) held_until_ms: u64,
+}
+
+impl HomeChannel {
+    pub(super) fn subscribers(&self) -> u64 {
+        self.attached.iter().map(|attachment| u64::from(attachment.subscribers)).sum()
+    }
+
+    /// Until when it is in use: for ever, where it has subscribers.
+    pub(super) fn used_until_ms(&self, limits: &HomeLimits) -> u64 {
+        if self.subscribers() > 0 {
+            return u64::MAX;
+        }
+        let held = self.signed.as_ref().map_or(0, |signed| signed.held_until_ms);
+        held.max(self.touched_ms.saturating_add(limits.use_max_ms))
+    }
+}
+
+impl Home {
+    pub(super) fn sign_for(
+        &mut self,
+        from: usize,
+        now: Now,
+        name: ChannelName,
+        hold_ms: u64,
+        token: Token,
+        ticket: Ticket,
+    ) {
+        let key = match self.open(now, name) {
+            Ok(key) => key,
+            Err(why) => return self.say(from, Event::Refused { ticket, why }),
+        };
+        let channel = &mut self.channels[key];
+        let held_until_ms = now.unix_ms.saturating_add(hold_ms);
+        let signed = channel.signed.get_or_insert_with(|| Box::new(Signed { token, held_until_ms }));
+        signed.held_until_ms = signed.held_until_ms.max(held_until_ms);
+        channel.touched_ms = now.unix_ms;
+        let (first, token) = (channel.log.first(), signed.token);
+        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
+        self.say(from, Event::Signed { ticket, first, token });
+    }
+
+    pub(super) fn admit(&mut self, from: usize, name: &ChannelName, token: Option<Token>, ticket: Ticket) {
+        let signed = self.names.get(name).and_then(|key| self.channels[*key].signed.as_ref());
+        let is_right = signed.zip(token).is_some_and(|(signed, token)| signed.token.is(&token));
+        self.say(from, Event::Admitted { ticket, is_right });
+    }
+
+    pub(super) fn inspect(&mut self, from: usize, now: Now, name: &ChannelName, ticket: Ticket) {
+        let info = self.names.get(name).map(|key| {
+            let channel = &self.channels[*key];
+            let in_use = channel.used_until_ms(&self.limits) > now.unix_ms;
+            ChannelInfo { subscribers: channel.subscribers(), in_use }
+        });
+        self.say(from, Event::Inspected { ticket, info });
+    }
+
+    pub(super) fn count(&mut self, from: usize, now: Now, name: &ChannelName, subscribers: u32) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        let channel = &mut self.channels[key];
+        let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
+        attachment.subscribers = subscribers;
+        self.touch(key, now);
+    }
+
+    /// Something happened in a channel that has a part in whether it is in use.
+    pub(super) fn touch(&mut self, key: usize, now: Now) {
+        let channel = &mut self.channels[key];
+        channel.touched_ms = now.unix_ms;
+        if channel.gathering.is_some() {
+            return;
+        }
+        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
+        self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
+    }
+
+    pub(super) fn set_watch(&mut self, from: usize, now: Now, wanted: bool) {
+        let was_on = self.watch.is_on();
+        self.watch.set(from, wanted);
+        if !wanted {
+            return;
+        }
+        // Who comes later hears of the others when they are told again.
+        for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && channel.gathering.is_none()) {
+            if channel.used_until_ms(&self.limits) > now.unix_ms {
+                self.watch.note(&channel.name, now.unix_ms, &mut self.said);
+                self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What subscribers are told though there is nothing new: that the server lives, that a poll has waited long enough, that the
+//! server goes down.
+
+use bytes::Bytes;
+
+use super::subscriber::{Flags, Kind};
+use super::{Hub, Reply, Sink, SubscriberKey};
+use crate::wire::icomet::{self, Kind as Happening};
+use crate::wire::native;
+use crate::wire::problem::Problem;
+use crate::wire::voice::{Saying, Tongue};
+
+impl Hub {
+    /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time. Returns in how
+    /// many milliseconds the next one is due.
+    pub(crate) fn beat(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) -> u64 {
+        let subscriber = &mut self.subscribers[key.0 as usize];
+        let is_icomet = subscriber.kind.voice().is_some_and(|voice| voice.tongue == Tongue::Icomet);
+        let period_ms = if is_icomet { self.limits.noop_ms } else { self.limits.heartbeat_ms };
+        let Some(voice) = subscriber.kind.voice().filter(|_| subscriber.is(Flags::STARTED)) else { return period_ms };
+        let mut out = Vec::new();
+        if is_icomet {
+            // Its clients count from the last word, so that is looked for with its channel.
+            let Some(channel) = subscriber.only_channel().and_then(|key| self.channels.get(key as usize)) else {
+                return period_ms;
+            };
+            let silence_ms = now_ms.saturating_sub(channel.spoken_ms);
+            if silence_ms < period_ms {
+                return period_ms - silence_ms;
+            }
+            voice.write_icomet(&icomet::event(Happening::Noop, &channel.name, subscriber.beats, ""), &mut out);
+        } else {
+            let spoken = subscriber.is(Flags::SPOKEN);
+            subscriber.clear(Flags::SPOKEN);
+            if spoken {
+                return period_ms;
+            }
+            voice.write_heartbeat(&mut out);
+        }
+        if !subscriber.is(Flags::BLOCKED) {
+            subscriber.beats = subscriber.beats.wrapping_add(1);
+            if !sink.stream(subscriber.peer, &[out.into()]) {
+                subscriber.set(Flags::BLOCKED);
+            }
+        }
+        period_ms
+    }
+
+    /// A poll has waited long enough: it is answered without a message.
+    pub(crate) fn time_out(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
+        let subscriber = &self.subscribers[key.0 as usize];
+        let reply = match subscriber.kind {
+            Kind::Stream(_) => return,
+            Kind::IcometPoll => self.icomet_reply(key.0, Happening::Noop),
+            _ if subscriber.is(Flags::STARTED) => self.poll_reply(key.0, &[]),
+            // Its channel did not come in time, and there is no position to tell.
+            _ => Reply::Problem(Problem::ShuttingDown, self.callback(key.0)),
+        };
+        self.conclude(key.0, now_ms, reply, sink);
+    }
+
+    /// The server goes down: a stream is told when to come back, a poll is answered without a message.
+    pub(crate) fn dismiss(&mut self, key: SubscriberKey, retry_ms: u64, now_ms: u64, sink: &mut impl Sink) {
+        let subscriber = &self.subscribers[key.0 as usize];
+        let peer = subscriber.peer;
+        let Some(voice) = subscriber.kind.voice() else { return self.time_out(key, now_ms, sink) };
+        if !subscriber.is(Flags::STARTED) {
+            sink.open(peer, voice);
+        }
+        // icomet's clients know no such word: they see the end.
+        if voice.tongue == Tongue::Native {
+            let mut bye = Vec::new();
+            let item = native::bye(retry_ms);
+            let saying = Saying { retry_ms: Some(retry_ms), kind: Some("bye"), item: &item, ..Saying::default() };
+            voice.say(&saying, &mut bye);
+            sink.stream(peer, &[Bytes::from(bye)]);
+        }
+        self.unsubscribe(key, now_ms);
+        sink.end(peer);
+    }
+}

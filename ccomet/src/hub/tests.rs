@@ -1,0 +1,66 @@
+use super::*;
+use crate::wire::framing::Framing;
+use crate::wire::voice::Tongue;
+use crate::wire::voice::Transport;
+
+/// Counts what is said to subscribers.
+#[derive(Default)]
+struct Ears {
+    opened: u32,
+    ended: u32,
+}
+
+impl Sink for Ears {
+    fn open(&mut self, _: ConnectionId, _: Voice) {
+        self.opened += 1;
+    }
+
+    fn stream(&mut self, _: ConnectionId, _: &[Bytes]) -> bool {
+        true
+    }
+
+    fn end(&mut self, _: ConnectionId) {
+        self.ended += 1;
+    }
+
+    fn answer(&mut self, _: ConnectionId, _: Reply) {
+        self.ended += 1;
+    }
+}
+
+fn hub() -> Hub {
+    let history = HistoryLimits { messages_max: 10, bytes_max: 1_000, age_max_ms: 1_000 };
+    Hub::new(HubLimits {
+        history,
+        subscribers_max: 10,
+        subscribers_per_channel_max: 10,
+        batch_bytes_max: 1_000,
+        linger_ms: 1_000,
+        heartbeat_ms: 1_000,
+        noop_ms: 1_000,
+    })
+}
+
+#[test]
+fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
+    let (mut hub, mut ears) = (hub(), Ears::default());
+    let channel = ChannelName::new("news").expect("a name");
+    let voice = Voice { tongue: Tongue::Native, transport: Transport::EventStream, framing: Framing::Chunked };
+    let style = Style::Stream { voice, listener: Box::default() };
+    let subscription = Subscription { channels: vec![(channel.clone(), Start::Latest)], style, answer_at_once: false };
+    hub.subscribe(ConnectionId::default(), subscription, 0, &mut ears).expect("room");
+    assert!(matches!(hub.commands[..], [Command::Attach { .. }]));
+    hub.flush(0, &mut ears);
+    assert!(matches!(hub.commands[..], [_, Command::Count { subscribers: 1, .. }]));
+    // Both were on their way when this loop let go of the channel and entered it again.
+    let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time_ms: 0, extra: None });
+    let entries = vec![message];
+    hub.event(Event::Appended { channel: channel.clone(), first: 7, entries, signs: Vec::new() }, 0, &mut ears);
+    hub.event(Event::Closed { channel: channel.clone() }, 0, &mut ears);
+    assert_eq!((ears.opened, ears.ended, hub.is_dirty()), (0, 0, false));
+    let attached = Event::Attached { channel: channel.clone(), epoch: Epoch(9), first: 0, entries: Vec::new() };
+    hub.event(attached, 0, &mut ears);
+    assert_eq!((ears.opened, ears.ended), (1, 0));
+    hub.event(Event::Closed { channel }, 0, &mut ears);
+    assert_eq!((ears.ended, hub.channels(), hub.subscribers()), (1, 0, 0));
+}
