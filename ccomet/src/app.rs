@@ -420,6 +420,9 @@ impl Handler for App {
         if let Some(key) = self.subscriber_of(http.state(id)) {
             self.hub.drained(key, &mut Out { http, cross_origin: &self.cross_origin });
         }
+        if let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) {
+            self.socket_drained(http, id, key);
+        }
     }
 
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {

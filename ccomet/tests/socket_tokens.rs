@@ -179,3 +179,39 @@ fn who_does_not_answer_pings_is_let_go() {
     stage.sim.run_for(Duration::from_secs(60));
     assert!(socket.peer.is_over(), "it does not");
 }
+
+#[test]
+fn who_takes_no_answers_is_heard_no_further_and_costs_no_more() {
+    let stage = Stage::new();
+    let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 10_000)).expect("it opens");
+    let mut ping = Vec::new();
+    socket.codec.encode(Kind::Ping, &[b'p'; 125], &mut ping);
+    let pings = ping.repeat(8_000);
+    socket.peer.stall();
+    // More than twice of what may be queued for one connection before it is cut off.
+    for _ in 0..40 {
+        socket.peer.send(&pings);
+        stage.sim.settle();
+    }
+    assert!(!socket.peer.is_over(), "what was not read needs no answer");
+    // When it takes them, it is heard again: each ping has its pong.
+    socket.peer.unstall();
+    let mut answered = 0;
+    while answered < 40 * 8_000 {
+        stage.sim.run_for(Duration::from_millis(100));
+        assert!(!socket.peer.is_over(), "after {answered}");
+        socket.bytes.append(&mut socket.peer.take());
+        let mut at = 0;
+        loop {
+            let (used, event) =
+                socket.codec.decode(&socket.bytes[at..], &Limits::default(), &mut Vec::new()).expect("frames");
+            at += used;
+            match event {
+                Event::Pong(_) => answered += 1,
+                Event::Incomplete => break,
+                _ => {}
+            }
+        }
+        socket.bytes.drain(..at);
+    }
+}

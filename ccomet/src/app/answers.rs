@@ -54,7 +54,7 @@ impl Sink for Out<'_, '_> {
         if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
             // It cannot have what it wants: nothing else is answered to one who reads a stream.
             let problem = if let Reply::Problem(problem, _) = reply { problem } else { Problem::ShuttingDown };
-            socket::write_text(self.http, peer, &wire::socket::refused(problem, None));
+            App::tell(self.http, peer, &wire::socket::refused(problem, None));
             let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
             return socket::end(self.http, peer, key, code);
         }

@@ -20,6 +20,9 @@ use crate::wire::voice::Voice;
 /// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.
 const PENDING_MAX: u32 = 16;
 
+/// Bytes queued for a client, beyond which it is not listened to until it has taken them: each ping would have its pong.
+const QUEUED_MAX: usize = 64 * 1024;
+
 /// Pings without a sign of life in between, after which a client is gone: what is between may keep up its end.
 const PINGS_MAX: u8 = 2;
 
@@ -77,7 +80,7 @@ impl App {
         let mut out = Vec::new();
         loop {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
-            if socket.pending >= PENDING_MAX {
+            if socket.pending >= PENDING_MAX || http.queued(id) + out.len() > QUEUED_MAX {
                 http.pause(id);
                 break;
             }
@@ -98,8 +101,10 @@ impl App {
                     _ => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
                 },
                 Ok(Some(Event::Close { .. })) | Err(_) => {
+                    let subscriber = socket.subscriber;
+                    self.hub.unsubscribe(subscriber, unix_ms(http));
                     http.write(id, &out);
-                    return http.close(id);
+                    return close(http, id, key);
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => break,
@@ -142,17 +147,21 @@ impl App {
     /// Another token counts from now on, if it lets the client read what it reads.
     fn renew(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, token: &str, reference: Option<i64>) {
         let socket = &mut self.sockets[key as usize];
-        let renewed = self.gate.renew(token, http.unix_time().as_secs());
-        let grant = match renewed {
+        // Who came by the admin listener may do anything as it is.
+        if socket.caller.grant.is_none() {
+            return Self::tell(http, id, &socket::renewed(reference));
+        }
+        // First: to look at a token costs more.
+        if let Err(problem) = self.doorkeeper.charge_publish(socket.caller.asking, now_ms(http)) {
+            return Self::tell(http, id, &socket::refused(problem, reference));
+        }
+        let grant = match self.gate.renew(token, http.unix_time().as_secs()) {
             Ok(grant) if socket.channels.iter().all(|channel| grant.may_subscribe(channel)) => grant,
             Ok(_) => return Self::tell(http, id, &socket::refused(Problem::NotAllowed, reference)),
             Err(problem) => return Self::tell(http, id, &socket::refused(problem, reference)),
         };
         self.leases.begin(id, socket.voice, grant.expires_s);
-        // Who came by the admin listener may do anything as it is.
-        if socket.caller.grant.is_some() {
-            socket.caller.grant = Some(grant);
-        }
+        socket.caller.grant = Some(grant);
         let beat = Duration::from_secs(self.config.times.heartbeat_s);
         http.set_deadline(id, self.leases.next_look(id, unix_ms(http), beat));
         Self::tell(http, id, &socket::renewed(reference));
@@ -170,14 +179,20 @@ impl App {
         let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else { return };
         match outcome {
             Ok(Some(spot)) => Self::tell(http, id, &socket::published(channel, spot, reference)),
-            Ok(None) => {}
+            Ok(None) => debug_assert!(false, "a publisher is told where its message is"),
             Err(problem) => Self::tell(http, id, &socket::refused(problem, reference)),
         }
-        let Some(socket) = self.sockets.get_mut(key as usize) else { return };
-        if socket.pending == PENDING_MAX {
+        // The answer, when it is with the kernel, lets it be heard again.
+        if let Some(socket) = self.sockets.get_mut(key as usize) {
+            socket.pending -= 1;
+        }
+    }
+
+    /// What was queued for a client is with the kernel: it is listened to again.
+    pub(super) fn socket_drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) {
+        if self.sockets.get(key as usize).is_some_and(|socket| socket.pending < PENDING_MAX) {
             http.resume(id);
         }
-        socket.pending -= 1;
     }
 
     /// It is time for a sign of life: the client is asked for one too. Returns whether it is there, as far as is known.
@@ -192,25 +207,25 @@ impl App {
         true
     }
 
-    fn tell(http: &mut Http<'_, Self>, id: ConnectionId, reply: &[u8]) {
-        write_text(http, id, reply);
+    /// Sends a message of text.
+    pub(super) fn tell(http: &mut Http<'_, Self>, id: ConnectionId, text: &[u8]) {
+        let mut frame = Vec::with_capacity(text.len() + 10);
+        websocket::encode_header(&mut frame, Kind::Text, text.len());
+        frame.extend_from_slice(text);
+        http.write(id, &frame);
     }
-}
-
-/// Sends a message of text.
-pub(super) fn write_text(http: &mut Http<'_, App>, id: ConnectionId, text: &[u8]) {
-    let mut frame = Vec::with_capacity(text.len() + 10);
-    websocket::encode_header(&mut frame, Kind::Text, text.len());
-    frame.extend_from_slice(text);
-    http.write(id, &frame);
 }
 
 /// Says that nothing more will come, and why.
 pub(super) fn end(http: &mut Http<'_, App>, id: ConnectionId, key: u32, code: CloseCode) {
-    // What the client still says means nothing any more.
+    http.write(id, &websocket::close_frame(code, ""));
+    close(http, id, key);
+}
+
+/// Closes a connection that is nobody's subscriber any more. What its client still says means nothing.
+fn close(http: &mut Http<'_, App>, id: ConnectionId, key: u32) {
     if let Some(client) = http.state_mut(id) {
         client.doing = Doing::SocketOver(key);
     }
-    http.write(id, &websocket::close_frame(code, ""));
     http.close(id);
 }

@@ -24,7 +24,8 @@ impl Hub {
             let Some(channel) = subscriber.only_channel().and_then(|key| self.channels.get(key as usize)) else {
                 return period_ms;
             };
-            let silence_ms = now_ms.saturating_sub(channel.spoken_ms);
+            // Where the calendar was set back, nobody knows how long it was: better too soon than never.
+            let silence_ms = now_ms.checked_sub(channel.spoken_ms).unwrap_or(period_ms);
             if silence_ms < period_ms {
                 return period_ms - silence_ms;
             }

@@ -38,7 +38,7 @@ impl Framing {
     }
 
     /// What stands before and after an event that consists of `before`, so many bytes of another piece, and `after`.
-    pub(crate) fn split(self, mut before: Vec<u8>, length: usize, after: &'static [u8]) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn split(self, mut before: Vec<u8>, length: usize, after: &[u8]) -> (Vec<u8>, Vec<u8>) {
         match self {
             Self::Plain => (before, after.to_vec()),
             Self::Message => {

@@ -93,18 +93,15 @@ impl Voice {
 
     /// The same around an item that others get too: what stands before it, the item itself, and what stands after.
     pub(crate) fn say_around(self, spots: &[Spot], item: &Bytes) -> [Bytes; 3] {
-        let (mut head, after): (Vec<u8>, &'static [u8]) = match self.transport {
-            Transport::EventStream => (b"id: ".to_vec(), b"\n\n"),
-            Transport::Lines => (br#"{"position":""#.to_vec(), b"]}\n"),
-            Transport::Iframe => (br#"<script>m({"position":""#.to_vec(), b"]});</script>\n"),
-            Transport::Socket => (br#"{"position":""#.to_vec(), b"]}"),
+        let (begin, middle, end): (&[u8], &[u8], &[u8]) = match self.transport {
+            Transport::EventStream => (b"id: ", b"\ndata: ", b"\n\n"),
+            Transport::Lines | Transport::Iframe | Transport::Socket => (br#"{"position":""#, br#"","items":["#, b"]}"),
         };
+        let (before, after) = self.marks();
+        let mut head = [before, begin].concat();
         write_position(spots.iter().copied(), &mut head);
-        head.extend_from_slice(match self.transport {
-            Transport::EventStream => b"\ndata: ".as_slice(),
-            Transport::Lines | Transport::Iframe | Transport::Socket => br#"","items":["#,
-        });
-        let (before, after) = self.framing.split(head, item.len(), after);
+        head.extend_from_slice(middle);
+        let (before, after) = self.framing.split(head, item.len(), &[end, after].concat());
         [before.into(), item.clone(), after.into()]
     }
 
@@ -164,8 +161,8 @@ impl Voice {
     fn marks(self) -> (&'static [u8], &'static [u8]) {
         match self.transport {
             Transport::Iframe => (b"<script>m(", b");</script>\n"),
-            Transport::EventStream | Transport::Lines => (b"", b"\n"),
-            Transport::Socket => (b"", b""),
+            Transport::Lines => (b"", b"\n"),
+            Transport::EventStream | Transport::Socket => (b"", b""),
         }
     }
 }
