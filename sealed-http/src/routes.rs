@@ -14,6 +14,9 @@ use crate::response::Response;
 /// what they stand for is decoded afterwards, once: an escaped `/` separates nothing. A literal segment is compared
 /// letter for letter, escapes included; `.` and `..` mean nothing, and a path that ends with `/` is another one.
 ///
+/// In what `{name...}` stands for, an escaped `/` looks like the others once decoded, and `%2e%2e` becomes `..`: who maps
+/// it to files has to refuse such segments first ([`StaticFile`](crate::StaticFile) looks names up and cannot be misled).
+///
 /// Where several patterns fit, a literal segment goes before `{name}` and that before `{name...}`, from the left. Only
 /// patterns that have the request's method count. HEAD goes to GET where it has no value of its own.
 ///

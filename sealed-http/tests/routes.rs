@@ -54,6 +54,7 @@ fn paths_and_what_they_are_for() {
         (Method::Get, "/files/a", "file", "path=a"),
         (Method::Get, "/files/a/b//c.js", "file", "path=a/b//c.js"),
         (Method::Get, "/files/%2e%2e/b", "file", "path=../b"),
+        (Method::Get, "/files/a%2Fb/c", "file", "path=a/b/c"),
         (Method::Options, "/open", "ask", ""),
     ] {
         let (found, given) = routes.find(method, path).unwrap_or_else(|why| panic!("{method:?} {path}: {why}"));
