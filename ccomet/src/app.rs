@@ -5,6 +5,7 @@
 mod answers;
 mod asking;
 mod icomet;
+mod publishing;
 mod socket;
 mod subscribing;
 
@@ -16,22 +17,23 @@ use answers::{
 };
 use asking::{Asker, Settled};
 use bytes::Bytes;
+use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
 use sealed_http::{
-    Cors, DecodeError, Field, Handler, Http, Origins, Problem as Details, Request, RequestHead, Response,
+    Cors, DecodeError, Field, Handler, Http, Intake, Origins, Problem as Details, Request, RequestHead, Response,
 };
 use slab::Slab;
 use socket::Socket;
 
 use crate::auth::{Gate, Grant, Verifier, callback_of};
-use crate::broker::{Broker, Command, Event, HomeLimits, Mail, MemoryBroker, Now};
+use crate::broker::{Broker, Command, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now};
 use crate::config::Config;
 use crate::doorkeeper::{Asking, Doorkeeper, Entrance};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
 use crate::lease::Leases;
 use crate::log::HistoryLimits;
-use crate::message::Message;
+use crate::one_or_more::OneOrMore;
 use crate::tally::Tally;
 use crate::wire::classic;
 use crate::wire::problem::Problem;
@@ -66,6 +68,8 @@ enum Doing {
     Subscribed(SubscriberKey),
     /// The broker's answer, by its place among those who wait for one.
     Asking(u32),
+    /// Its answers about several messages: the place among those.
+    Publishing(u32),
     /// Channels that come into use, or go out of it.
     Watching,
     /// Messages, on a WebSocket: its place among them.
@@ -95,6 +99,7 @@ pub(crate) struct App {
     hub: Hub,
     broker: MemoryBroker,
     askers: Slab<Asker>,
+    batches: Slab<Batch>,
     last_serial: u32,
     /// What pages of other origins are told, by the number that a connection keeps of its origin: 0 for any other.
     cross_origin: Vec<Vec<Field>>,
@@ -140,6 +145,10 @@ impl App {
             channels_max: share(config.limits.channels_max),
             deliveries_max: config.limits.deliveries_under_way_max,
             history_bytes_max: share(config.history.total_bytes_max),
+            keys: KeyLimits {
+                keys_max: share(config.history.keys_max),
+                age_max_ms: config.history.keys_age_max_s * 1_000,
+            },
             idle_max_ms: config.times.channel_idle_s * 1_000,
             patterns_max: share(config.limits.patterns_max),
             use_max_ms: config.icomet.channel_timeout_s * 1_000,
@@ -148,7 +157,7 @@ impl App {
         let cors = Cors {
             origins: if any { Origins::Any } else { Origins::Listed(config.front.origins.clone()) },
             methods: "GET, HEAD, POST, OPTIONS",
-            headers: "Authorization, Content-Type, Last-Event-ID, Cache-Control",
+            headers: "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control",
             max_age_s: "86400",
         };
         let origins = std::iter::once(None).chain(config.front.origins.iter().map(|origin| Some(origin.as_str())));
@@ -166,6 +175,7 @@ impl App {
             place,
             hub,
             askers: Slab::new(),
+            batches: Slab::new(),
             last_serial: 0,
             cross_origin,
             preflight: cors,
@@ -186,7 +196,7 @@ impl App {
     /// Adds what this loop holds to what others do.
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
-        all.asking += self.askers.len();
+        all.asking += self.askers.len() + self.batches.len();
         all.leases += self.leases.count();
         self.hub.add_to(all);
         self.broker.add_to(all);
@@ -221,11 +231,12 @@ impl App {
         caller: &Caller,
     ) {
         match call {
-            Call::Publish { channel, payload, sender, reply } => {
-                let message = Message { payload, sender, time_ms: unix_ms(http), extra: None };
+            Call::Publish { channel, draft, reply } => {
+                let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
                 let ticket = self.ask(http, id, reply);
-                self.broker.command(now(http), Command::Publish { channel, message, ticket });
+                self.broker.command(now(http), Command::Publish { channel, messages, ticket });
             }
+            Call::PublishAll { publications } => self.publish_all(http, id, publications),
             Call::Subscribe { subscription, wait_s } => {
                 self.subscribe(http, id, subscription, wait_s, caller.expires_s());
             }
@@ -272,7 +283,10 @@ impl App {
                 self.broker.command(now(http), command);
             }
             match self.broker.next_event() {
-                Some(Event::Accepted { ticket, spot }) => self.settle(http, ticket, Ok(Settled::Published(spot))),
+                Some(Event::Accepted { ticket, spots }) => self.settle(http, ticket, Ok(Settled::Published(spots))),
+                Some(Event::Broadcasted { ticket, channels }) => {
+                    self.settle(http, ticket, Ok(Settled::Broadcast(channels)));
+                }
                 Some(Event::Refused { ticket, why }) => self.settle(http, ticket, Err(why.into())),
                 Some(Event::Ended { ticket, next }) => {
                     self.settle(http, ticket, Ok(Settled::Ended(next)));
@@ -349,6 +363,13 @@ impl Handler for App {
         }
     }
 
+    fn intake(&mut self, _: &mut Http<'_, Self>, _: ConnectionId, head: &RequestHead<'_>) -> Intake {
+        if head.path() == request::MESSAGES_PATH {
+            return Intake::CollectUpTo(self.config.limits.request_bytes_max as u64);
+        }
+        Intake::Collect
+    }
+
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         let origin = request.head.header_str("origin").map_or(0, |origin| {
             let listed = &self.config.front.origins;
@@ -406,7 +427,10 @@ impl Handler for App {
 
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         // A browser that leaves looks just like this; whoever publishes and hangs up at once still gets his answer.
-        if http.state(id).is_some_and(|client| !matches!(client.doing, Doing::Nothing | Doing::Asking(_))) {
+        if http
+            .state(id)
+            .is_some_and(|client| !matches!(client.doing, Doing::Nothing | Doing::Asking(_) | Doing::Publishing(_)))
+        {
             http.abort(id);
         }
     }
@@ -418,7 +442,8 @@ impl Handler for App {
 
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         if let Some(key) = self.subscriber_of(http.state(id)) {
-            self.hub.drained(key, &mut Out { http, cross_origin: &self.cross_origin });
+            let now_ms = unix_ms(http);
+            self.hub.drained(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
         }
         if let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) {
             self.socket_drained(http, id, key);
@@ -451,6 +476,9 @@ impl Handler for App {
             }
             Doing::Asking(key) => {
                 self.askers.remove(key as usize);
+            }
+            Doing::Publishing(key) => {
+                self.batches.remove(key as usize);
             }
             Doing::Watching => {
                 self.unwatch(http, id);

@@ -102,6 +102,10 @@ pub struct Limits {
     pub channels_per_subscription_max: usize,
     /// Bytes of one message. Default 64 KiB.
     pub message_bytes_max: usize,
+    /// Messages that one request publishes, counted in each of their channels. Default 100.
+    pub publications_per_request_max: usize,
+    /// Bytes of a request that publishes several messages. Default 1 MiB.
+    pub request_bytes_max: usize,
     /// Bytes of a request's head. Default 16 KiB.
     pub head_bytes_max: usize,
     /// Bytes handed to one subscriber at a time, more only for a single message. Default 64 KiB.
@@ -123,6 +127,10 @@ pub struct History {
     pub age_max_s: u64,
     /// Bytes of all channels together. Default 256 MiB.
     pub total_bytes_max: usize,
+    /// Idempotency keys that are known, of all channels together; the oldest go first. Default 65,536.
+    pub keys_max: usize,
+    /// Seconds that an idempotency key is known. Default 300.
+    pub keys_age_max_s: u64,
 }
 
 /// What clients of icomet's are served.
@@ -216,6 +224,8 @@ impl Default for Limits {
             subscribers_per_channel_max: 1_000_000,
             channels_per_subscription_max: 32,
             message_bytes_max: 64 * 1024,
+            publications_per_request_max: 100,
+            request_bytes_max: 1024 * 1024,
             head_bytes_max: 16 * 1024,
             batch_bytes_max: 64 * 1024,
             deliveries_under_way_max: 1_024,
@@ -225,7 +235,14 @@ impl Default for Limits {
 
 impl Default for History {
     fn default() -> Self {
-        Self { messages_max: 500, bytes_max: 1024 * 1024, age_max_s: 86_400, total_bytes_max: 256 * 1024 * 1024 }
+        Self {
+            messages_max: 500,
+            bytes_max: 1024 * 1024,
+            age_max_s: 86_400,
+            total_bytes_max: 256 * 1024 * 1024,
+            keys_max: 65_536,
+            keys_age_max_s: 300,
+        }
     }
 }
 
@@ -349,11 +366,20 @@ impl Config {
             ("limits.subscribers_per_channel_max", limits.subscribers_per_channel_max as u64, u64::MAX, from_one),
             ("limits.channels_per_subscription_max", limits.channels_per_subscription_max as u64, 255, "from 1 to 255"),
             ("limits.message_bytes_max", limits.message_bytes_max as u64, 8 << 20, "from 1 to 8388608"),
+            (
+                "limits.publications_per_request_max",
+                limits.publications_per_request_max as u64,
+                10_000,
+                "from 1 to 10000",
+            ),
+            ("limits.request_bytes_max", limits.request_bytes_max as u64, 64 << 20, "from 1 to 67108864"),
             ("limits.batch_bytes_max", limits.batch_bytes_max as u64, 1 << 20, "from 1 to 1048576"),
             ("limits.deliveries_under_way_max", limits.deliveries_under_way_max as u64, 1 << 20, "from 1 to 1048576"),
             ("history.messages_max", history.messages_max as u64, 1 << 20, "from 1 to 1048576"),
             ("history.bytes_max", history.bytes_max as u64, u64::MAX, from_one),
             ("history.age_max_s", history.age_max_s, u64::MAX / 1_000, from_one),
+            ("history.keys_max", history.keys_max as u64, u64::MAX, from_one),
+            ("history.keys_age_max_s", history.keys_age_max_s, day, to_a_day),
             ("history.total_bytes_max", history.total_bytes_max as u64, u64::MAX, from_one),
             ("times.heartbeat_s", times.heartbeat_s, day, to_a_day),
             ("times.poll_wait_max_s", times.poll_wait_max_s, day, to_a_day),

@@ -31,6 +31,7 @@ mod hub;
 mod lease;
 mod log;
 mod message;
+mod one_or_more;
 mod pattern;
 mod position;
 mod server;

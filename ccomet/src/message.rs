@@ -42,6 +42,11 @@ impl ChannelName {
         self.0.contains('*')
     }
 
+    /// The pattern, if it is the channel of one.
+    pub(crate) fn to_pattern(&self) -> Option<Pattern> {
+        Pattern::new(&self.0).ok().filter(|_| self.is_pattern())
+    }
+
     /// The name as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -78,13 +83,50 @@ pub(crate) struct Message {
     pub(crate) extra: Option<Box<MessageExtra>>,
 }
 
+/// A message that somebody wants to publish.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Draft {
+    pub(crate) payload: Bytes,
+    pub(crate) sender: Option<Box<str>>,
+    /// What kind of message it is, in the publisher's own words.
+    pub(crate) event: Option<Box<str>>,
+    /// For how long it is delivered, in seconds.
+    pub(crate) ttl_s: Option<u32>,
+    /// Under which the same message is taken once in its channel.
+    pub(crate) key: Option<Box<str>>,
+}
+
+impl Draft {
+    /// The message, as the server takes it at that time.
+    pub(crate) fn taken_at(self, time_ms: u64) -> Message {
+        let Self { payload, sender, event, ttl_s, key } = self;
+        let expires_ms = ttl_s.map(|ttl_s| time_ms.saturating_add(u64::from(ttl_s) * 1_000));
+        let extra = MessageExtra { event, expires_ms, key, ..MessageExtra::default() };
+        let extra = (extra != MessageExtra::default()).then(|| Box::new(extra));
+        Message { payload, sender, time_ms, extra }
+    }
+}
+
 /// What few messages have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MessageExtra {
+    /// What kind of message it is, in the publisher's own words.
+    pub(crate) event: Option<Box<str>>,
+    /// From when on it is delivered to nobody, in milliseconds since 1970.
+    pub(crate) expires_ms: Option<u64>,
+    /// Under which it was published.
+    pub(crate) key: Option<Box<str>>,
     /// Whether it went to all channels at once.
     pub(crate) is_broadcast: bool,
     /// In the channel of a pattern: the channel that it was published in, and the spot behind it there.
     pub(crate) origin: Option<(ChannelName, Spot)>,
+}
+
+impl MessageExtra {
+    fn cost(&self) -> usize {
+        let length = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        size_of::<Self>() + length(&self.event) + length(&self.key)
+    }
 }
 
 /// Memory that a kept message takes beside its payload and sender, roughly, in bytes.
@@ -93,6 +135,20 @@ const MESSAGE_OVERHEAD_BYTES: usize = 96;
 impl Message {
     pub(crate) fn is_broadcast(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.is_broadcast)
+    }
+
+    pub(crate) fn event(&self) -> Option<&str> {
+        self.extra.as_ref()?.event.as_deref()
+    }
+
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.extra.as_ref()?.key.as_deref()
+    }
+
+    /// Whether its time is over.
+    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
+        let expires_ms = self.extra.as_ref().and_then(|extra| extra.expires_ms);
+        expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms)
     }
 
     /// Where it was published, if that is not the channel that it is read in.
@@ -109,7 +165,7 @@ impl Message {
     pub(crate) fn cost(&self) -> usize {
         self.payload.len()
             + self.sender.as_ref().map_or(0, |sender| sender.len())
-            + self.extra.as_ref().map_or(0, |_| size_of::<MessageExtra>())
+            + self.extra.as_ref().map_or(0, |extra| extra.cost())
             + MESSAGE_OVERHEAD_BYTES
     }
 }

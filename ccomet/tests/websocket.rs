@@ -220,3 +220,19 @@ fn who_leaves_is_forgotten() {
     while socket.0.read().is_ok() {}
     wait_until("it is gone", || admin.get("/info?cname=a").text().contains("\"subscribers\": 0"));
 }
+
+#[test]
+fn what_is_published_may_have_a_type_and_a_key() {
+    let server = Local::start(config(1));
+    let mut socket = Socket::open(server.front, "/channels/news");
+    for reference in [1, 2] {
+        socket.say(&format!(
+            r#"{{"type":"publish","channel":"news","data":{{"n":1}},"event":"T","ttl":60,"key":"k","ref":{reference}}}"#
+        ));
+    }
+    let mut items = [socket.item(), socket.item(), socket.item()];
+    items.sort_by_key(|item| item["ref"].as_i64());
+    let [message, first, again] = items;
+    assert_eq!((&message["data"], &message["event"]), (&r#"{"n":1}"#.into(), &"T".into()));
+    assert_eq!((&first["position"], &again["position"]), (&message["position"], &message["position"]));
+}

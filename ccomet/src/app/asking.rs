@@ -6,6 +6,7 @@ use sealed_http::{Http, Response};
 use super::answers::{fields_for, json_response, respond_problem, script_response};
 use super::{App, Doing, done};
 use crate::broker::{ChannelInfo, Ticket, Token};
+use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
 use crate::wire::problem::Problem;
 use crate::wire::request::ReplyTo;
@@ -17,12 +18,16 @@ pub(super) struct Asker {
     serial: u32,
     peer: ConnectionId,
     reply: ReplyTo,
+    /// Answers that are still to come.
+    answers: usize,
 }
 
 /// What the broker did for an asker.
 pub(super) enum Settled {
-    /// The message has its number: the spot behind it.
-    Published(Spot),
+    /// The messages have their numbers: the spot behind each.
+    Published(OneOrMore<Spot>),
+    /// The message is in so many channels of one home.
+    Broadcast(u64),
     /// The channel was closed or cleared; the number of its next message, if it was there.
     Ended(Option<u64>),
     /// The number of the oldest message kept, and the channel's token.
@@ -45,22 +50,35 @@ impl App {
 
     /// The same of one that does not only wait for that.
     pub(super) fn note_asker(&mut self, id: ConnectionId, reply: ReplyTo) -> Ticket {
+        self.note_asker_of(id, reply, 1)
+    }
+
+    /// The same of one who waits for several answers.
+    pub(super) fn note_asker_of(&mut self, id: ConnectionId, reply: ReplyTo, answers: usize) -> Ticket {
         self.last_serial = self.last_serial.wrapping_add(1);
         let serial = self.last_serial;
-        let key = self.askers.insert(Asker { serial, peer: id, reply }) as u32;
+        let key = self.askers.insert(Asker { serial, peer: id, reply, answers }) as u32;
         Ticket(u64::from(serial) << 32 | u64::from(key))
     }
 
     /// Answers who waited for the broker's answer, if he is still there.
     pub(super) fn settle(&mut self, http: &mut Http<'_, Self>, ticket: Ticket, outcome: Result<Settled, Problem>) {
         let key = ticket.0 as u32 as usize;
-        if self.askers.get(key).is_none_or(|asker| u64::from(asker.serial) != ticket.0 >> 32) {
+        let Some(asker) = self.askers.get_mut(key).filter(|asker| u64::from(asker.serial) == ticket.0 >> 32) else {
             return;
+        };
+        if let ReplyTo::Part(part) = &asker.reply {
+            let part = part.clone();
+            asker.answers -= 1;
+            if asker.answers == 0 {
+                self.askers.remove(key);
+            }
+            return self.settle_part(http, &part, outcome.as_ref().map_err(|problem| *problem));
         }
         let Asker { peer, reply, .. } = self.askers.remove(key);
         if let ReplyTo::Socket { channel, reference } = reply {
             let outcome = outcome.map(|settled| match settled {
-                Settled::Published(spot) => Some(spot),
+                Settled::Published(spots) => Some(spots.first),
                 _ => None,
             });
             return self.settle_socket(http, peer, &channel, reference, outcome);
@@ -68,9 +86,9 @@ impl App {
         done(http, peer);
         let fields = fields_for(&self.cross_origin, http.state(peer));
         match (outcome, reply) {
-            (Ok(Settled::Published(spot)), ReplyTo::Native { channel, callback }) => {
+            (Ok(Settled::Published(spots)), ReplyTo::Native { channel, callback }) => {
                 let mut json = Vec::with_capacity(128);
-                native::write_published(&channel, spot, &mut json);
+                native::write_published(&channel, spots.first, &mut json);
                 let body = native::wrap(callback.as_deref(), json);
                 let response = if callback.is_some() { script_response(body) } else { json_response(body) };
                 let response = response.with(fields);
@@ -83,7 +101,7 @@ impl App {
             (Ok(Settled::Ended(None)), _) => {
                 respond_problem(http, peer, Problem::UnknownChannel, None, &self.cross_origin);
             }
-            (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete | ReplyTo::Socket { .. }) => {
+            (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete | ReplyTo::Socket { .. } | ReplyTo::Part(_)) => {
                 http.respond(peer, &Response::new(204));
             }
             (Err(problem), reply) => {

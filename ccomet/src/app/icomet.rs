@@ -8,7 +8,9 @@ use super::asking::Settled;
 use super::{App, Doing, now, unix_ms};
 use crate::broker::{Broker, Command, Token};
 use crate::config::IcometAuth;
-use crate::message::{ChannelName, Message};
+use crate::message::{ChannelName, Draft};
+use crate::one_or_more::OneOrMore;
+use crate::pattern::Pattern;
 use crate::tally;
 use crate::wire::icomet::{self, request};
 use crate::wire::problem::Problem;
@@ -41,14 +43,14 @@ impl App {
                 http.respond(id, &answer(SCRIPT, icomet::reply(Some(&callback), event.as_bytes())));
             }
             request::Call::Publish { channel, payload, callback } => {
-                let message = Message { payload, sender: None, time_ms: unix_ms(http), extra: None };
+                let messages = OneOrMore::one(Draft { payload, ..Draft::default() }.taken_at(unix_ms(http)));
                 let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Published { callback }));
-                self.broker.command(now(http), Command::Publish { channel, message, ticket });
+                self.broker.command(now(http), Command::Publish { channel, messages, ticket });
             }
             request::Call::Broadcast { payload } => {
-                let mut message = Message { payload, sender: None, time_ms: unix_ms(http), extra: None };
+                let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_ms(http));
                 message.extra_mut().is_broadcast = true;
-                self.broker.command(now(http), Command::Broadcast { message });
+                self.broker.command(now(http), Command::Broadcast { pattern: Pattern::all(), message, ticket: None });
                 http.respond(id, &answer(TEXT, "ok"));
             }
             request::Call::Sign { channel, expires_s, callback } => {

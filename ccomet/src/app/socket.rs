@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use sealed::{ConnectionId, Input};
 use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
 use sealed_http::{Http, Response};
@@ -10,7 +9,8 @@ use sealed_http::{Http, Response};
 use super::{App, Caller, Doing, now, now_ms, unix_ms};
 use crate::broker::{Broker, Command};
 use crate::hub::{Style, SubscriberKey, Subscription};
-use crate::message::{ChannelName, Message};
+use crate::message::{ChannelName, Draft};
+use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
 use crate::wire::problem::Problem;
 use crate::wire::request::ReplyTo;
@@ -87,8 +87,8 @@ impl App {
             socket.pings = 0;
             match socket.codec.read(input, &limits, &mut out) {
                 Ok(Some(Event::Text(text))) => match socket::read(&text, self.config.limits.message_bytes_max) {
-                    Ok(Said::Publish { channel, payload, reference }) => {
-                        self.publish_from_socket(http, id, key, channel, payload, reference);
+                    Ok(Said::Publish { channel, draft, reference }) => {
+                        self.publish_from_socket(http, id, key, channel, draft, reference);
                     }
                     Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
                     Err((problem, reference)) => Self::tell(http, id, &socket::refused(problem, reference)),
@@ -96,7 +96,8 @@ impl App {
                 Ok(Some(Event::Binary(bytes))) => match socket.channels.as_slice() {
                     [channel] if !channel.is_pattern() => {
                         let channel = channel.clone();
-                        self.publish_from_socket(http, id, key, channel, bytes.into(), None);
+                        let draft = Draft { payload: bytes.into(), ..Draft::default() };
+                        self.publish_from_socket(http, id, key, channel, draft, None);
                     }
                     _ => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
                 },
@@ -121,16 +122,16 @@ impl App {
         id: ConnectionId,
         key: u32,
         channel: ChannelName,
-        payload: Bytes,
+        draft: Draft,
         reference: Option<i64>,
     ) {
-        if let Err(problem) = self.may_publish(key, &channel, payload.len(), now_ms(http)) {
+        if let Err(problem) = self.may_publish(key, &channel, draft.payload.len(), now_ms(http)) {
             return Self::tell(http, id, &socket::refused(problem, reference));
         }
-        let message = Message { payload, sender: None, time_ms: unix_ms(http), extra: None };
+        let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
         let ticket = self.note_asker(id, ReplyTo::Socket { channel: channel.clone(), reference });
         self.sockets[key as usize].pending += 1;
-        self.broker.command(now(http), Command::Publish { channel, message, ticket });
+        self.broker.command(now(http), Command::Publish { channel, messages, ticket });
     }
 
     fn may_publish(&mut self, key: u32, channel: &ChannelName, bytes: usize, now_ms: u64) -> Result<(), Problem> {

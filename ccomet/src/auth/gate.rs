@@ -91,7 +91,11 @@ impl Gate {
 fn can_be_forged(call: &Call) -> bool {
     match call {
         // No browser keeps a page from reading what a WebSocket says.
-        Call::Publish { .. } | Call::Sign { .. } | Call::Delete { .. } | Call::Socket { .. } => true,
+        Call::Publish { .. }
+        | Call::PublishAll { .. }
+        | Call::Sign { .. }
+        | Call::Delete { .. }
+        | Call::Socket { .. } => true,
         Call::Subscribe { subscription, .. } => subscription.style.is_script(),
         Call::File { .. } | Call::Preflight { .. } | Call::Nothing | Call::Icomet(_) => false,
     }
@@ -101,6 +105,9 @@ fn may(grant: &Grant, call: &Call) -> bool {
     match call {
         // Closing a channel is for the admin listener; were it to come here, who publishes may.
         Call::Publish { channel, .. } | Call::Delete { channel } => any_matches(&grant.publish, channel),
+        Call::PublishAll { publications } => {
+            publications.iter().all(|publication| any_matches(&grant.publish, &publication.channel))
+        }
         // A sign-in of the classic API is told to all who read the channel.
         Call::Sign { channel, .. } => any_matches(&grant.subscribe, channel),
         Call::Subscribe { subscription, .. }
@@ -116,8 +123,13 @@ fn may_subscribe(grant: &Grant, subscription: &Subscription) -> bool {
 }
 
 fn wants_pattern(call: &Call) -> bool {
-    let (Call::Subscribe { subscription, .. } | Call::Socket { subscription, .. }) = call else { return false };
-    subscription.channels.iter().any(|(channel, _)| channel.is_pattern())
+    match call {
+        Call::Subscribe { subscription, .. } | Call::Socket { subscription, .. } => {
+            subscription.channels.iter().any(|(channel, _)| channel.is_pattern())
+        }
+        Call::PublishAll { publications } => publications.iter().any(|publication| publication.channel.is_pattern()),
+        _ => false,
+    }
 }
 
 /// The callback in which a refusal is told, where the call has one.

@@ -7,6 +7,7 @@
 
 mod classic;
 mod gather;
+mod keys;
 mod uses;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,12 +17,16 @@ use slab::Slab;
 
 use classic::Classic;
 use gather::{Followed, Gathering};
+pub(crate) use keys::KeyLimits;
+use keys::Keys;
 use uses::Signed;
 
 use super::watch::Watch;
 use super::{Command, Event, Now, Refusal, Ticket};
 use crate::log::{HistoryLimits, Kept, Log};
 use crate::message::{ChannelName, Message};
+use crate::one_or_more::OneOrMore;
+use crate::pattern::Pattern;
 use crate::position::{Epoch, Spot};
 
 /// Channels looked at in one sweep, at least; all of them within about a minute.
@@ -38,6 +43,7 @@ pub(crate) struct HomeLimits {
     pub(crate) deliveries_max: usize,
     /// Over all channels together.
     pub(crate) history_bytes_max: usize,
+    pub(crate) keys: KeyLimits,
     /// How long a channel without history and subscribers keeps its epoch.
     pub(crate) idle_max_ms: u64,
     /// How long one without subscribers counts as in use.
@@ -107,6 +113,7 @@ pub(crate) struct Home {
     followed: Vec<Followed>,
     gatherings: usize,
     last_run: u64,
+    keys: Keys,
     /// Events, each with the loop it is for.
     pub(crate) said: Vec<(usize, Event)>,
     /// Commands to the homes of these loops.
@@ -130,6 +137,7 @@ impl Home {
             followed: Vec::new(),
             gatherings: 0,
             last_run: 0,
+            keys: Keys::new(limits.keys),
             said: Vec::new(),
             sent: Vec::new(),
         }
@@ -153,7 +161,7 @@ impl Home {
 
     pub(crate) fn command(&mut self, from: usize, now: Now, command: Command) {
         match command {
-            Command::Publish { channel, message, ticket } => self.publish(from, now, channel, message, ticket),
+            Command::Publish { channel, messages, ticket } => self.publish(from, now, channel, messages, ticket),
             Command::Sign { channel, name } => self.sign(now, channel, name),
             Command::Attach { channel } => self.attach(from, now, channel),
             Command::Sync { channel } => self.sync(from, channel),
@@ -167,7 +175,7 @@ impl Home {
             Command::Fill { pattern, run, entries } => self.fill(now, &pattern, run, entries),
             Command::Feed { pattern, run, entries } => self.feed(now, &pattern, run, entries),
             Command::Forget { pattern } => self.forget(&pattern),
-            Command::Broadcast { message } => self.broadcast(now, &message),
+            Command::Broadcast { pattern, message, ticket } => self.broadcast(from, now, &pattern, message, ticket),
             Command::SignFor { channel, hold_ms, token, ticket } => {
                 self.sign_for(from, now, channel, hold_ms, token, ticket);
             }
@@ -239,20 +247,36 @@ impl Home {
         let (names, channels, limits) = (&self.names, &self.channels, &self.limits);
         let used_until_ms = |name: &ChannelName| names.get(name).map_or(0, |key| channels[*key].used_until_ms(limits));
         self.watch.sweep(now.unix_ms, used_until_ms, &mut self.said);
+        self.keys.sweep(now.unix_ms);
         if self.channels.is_empty() {
             self.channels.shrink_to_fit();
             self.names.shrink_to_fit();
         }
     }
 
-    fn publish(&mut self, from: usize, now: Now, name: ChannelName, message: Message, ticket: Ticket) {
+    fn publish(&mut self, from: usize, now: Now, name: ChannelName, messages: OneOrMore<Message>, ticket: Ticket) {
         let key = match self.open(now, name) {
             Ok(key) => key,
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };
-        let spot = self.append(key, now, &Arc::new(message));
+        let channel = &self.channels[key];
+        if self.keys.is_misused(&channel.name, channel.epoch, &messages) {
+            return self.say(from, Event::Refused { ticket, why: Refusal::KeyReused });
+        }
+        let spots = messages.map(|message| self.take(key, now, &Arc::new(message)));
         self.evict();
-        self.say(from, Event::Accepted { ticket, spot });
+        self.say(from, Event::Accepted { ticket, spots });
+    }
+
+    /// Numbers and keeps a message, if that was not done before. Returns the spot behind it.
+    fn take(&mut self, key: usize, now: Now, message: &Arc<Message>) -> Spot {
+        let channel = &self.channels[key];
+        if let Some(spot) = self.keys.published(&channel.name, channel.epoch, message) {
+            return spot;
+        }
+        let spot = self.append(key, now, message);
+        self.keys.note(&self.channels[key].name, message, spot);
+        spot
     }
 
     /// Numbers and keeps a message. Returns the spot behind it.
@@ -272,14 +296,23 @@ impl Home {
         spot
     }
 
-    fn broadcast(&mut self, now: Now, message: &Message) {
-        let message = Arc::new(message.clone());
-        let sources = self.channels.iter().filter(|(_, channel)| channel.gathering.is_none());
-        let keys: Vec<usize> = sources.map(|(key, _)| key).collect();
-        for key in keys {
-            self.append(key, now, &message);
+    fn broadcast(&mut self, from: usize, now: Now, pattern: &Pattern, message: Message, ticket: Option<Ticket>) {
+        let messages = OneOrMore::one(message);
+        let is_meant = |channel: &HomeChannel| {
+            channel.gathering.is_none()
+                && pattern.matches(channel.name.as_str())
+                && !self.keys.is_misused(&channel.name, channel.epoch, &messages)
+        };
+        let meant: Vec<usize> =
+            self.channels.iter().filter(|(_, channel)| is_meant(channel)).map(|(key, _)| key).collect();
+        let message = Arc::new(messages.first);
+        for key in &meant {
+            self.take(*key, now, &message);
         }
         self.evict();
+        if let Some(ticket) = ticket {
+            self.say(from, Event::Broadcasted { ticket, channels: meant.len() as u64 });
+        }
     }
 
     fn attach(&mut self, from: usize, now: Now, name: ChannelName) {

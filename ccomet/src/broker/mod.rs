@@ -9,17 +9,20 @@ mod watch;
 
 use std::sync::Arc;
 
-pub(crate) use home::{Home, HomeLimits};
+pub(crate) use home::{Home, HomeLimits, KeyLimits};
 pub(crate) use memory::{Mail, MemoryBroker};
 
 use crate::message::{ChannelName, Message};
+use crate::one_or_more::OneOrMore;
+use crate::pattern::Pattern;
 use crate::position::{Epoch, Spot};
 
 /// What a loop asks of whoever numbers a channel.
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
-    /// Number and keep a message; answered by `Accepted` or `Refused`.
-    Publish { channel: ChannelName, message: Message, ticket: Ticket },
+    /// Number and keep messages, all of them or none; answered by `Accepted` or `Refused`. One that was published before, under
+    /// its key, is not kept again.
+    Publish { channel: ChannelName, messages: OneOrMore<Message>, ticket: Ticket },
     /// Tell all who wait in the channel that somebody signed in: no number, not kept. Ends a wait of that name.
     Sign { channel: ChannelName, name: Arc<str> },
     /// Send this loop the channel's history and from then on what is published; answered by `Attached` or `NotAttached`.
@@ -47,8 +50,9 @@ pub(crate) enum Command {
     Feed { pattern: ChannelName, run: u64, entries: Vec<Arc<Message>> },
     /// A channel of the pattern was cleared or closed: keep nothing that was in it.
     Forget { pattern: ChannelName },
-    /// Number and keep a message in every channel that there is.
-    Broadcast { message: Message },
+    /// Number and keep a message in every channel that there is of a pattern. Answered by `Broadcasted` from every home, where
+    /// somebody asks.
+    Broadcast { pattern: Pattern, message: Message, ticket: Option<Ticket> },
     /// Make the channel if need be, keep it in use for so long, and give it that token if it has none. Answered by
     /// `Signed` or `Refused`.
     SignFor { channel: ChannelName, hold_ms: u64, token: Token, ticket: Ticket },
@@ -67,8 +71,10 @@ pub(crate) enum Command {
 /// What a loop is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The message has its number and is in the history.
-    Accepted { ticket: Ticket, spot: Spot },
+    /// The messages have their numbers and are in the history: the spot behind each.
+    Accepted { ticket: Ticket, spots: OneOrMore<Spot> },
+    /// In so many channels of that home.
+    Broadcasted { ticket: Ticket, channels: u64 },
     /// The message was not taken.
     Refused { ticket: Ticket, why: Refusal },
     /// The channel as it is now. What is published from here on comes as `Appended`, without a gap.
@@ -157,6 +163,8 @@ pub(crate) enum Refusal {
     ChannelLimit,
     /// There are as many patterns as there may be.
     PatternLimit,
+    /// Something else was published under the same key.
+    KeyReused,
 }
 
 /// The calendar and a random number, told to whoever may not look for himself.

@@ -135,6 +135,9 @@ impl Doorkeeper {
     pub(crate) fn charge(&mut self, asking: Asking, call: &Call, now_ms: u64) -> Result<(), Problem> {
         let charge = match call {
             Call::Publish { .. } => Charge::Publish,
+            Call::PublishAll { publications } => {
+                return publications.iter().try_for_each(|_| self.charge_publish(asking, now_ms));
+            }
             // A sign-in of the classic API is told to others, too.
             Call::Subscribe { .. }
             | Call::Socket { .. }

@@ -42,6 +42,13 @@ pub(super) struct Channel {
     pub(super) syncs: u32,
 }
 
+/// How much of a channel a subscriber is given at a time, and at which time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ration {
+    pub(super) bytes_max: usize,
+    pub(super) now_ms: u64,
+}
+
 /// A kept message and its rendered forms.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -146,20 +153,34 @@ impl Channel {
         Some(bytes)
     }
 
-    /// Messages from number `from` on in one form, up to `bytes_max` (but at least one), and the number after them.
-    pub(super) fn batch(&mut self, from: u64, form: Form, bytes_max: usize) -> (Vec<Bytes>, u64) {
-        let mut chunks = Vec::new();
+    /// Messages from number `from` on in one form, up to the ration's bytes (but at least one). Those whose time is over are
+    /// passed by.
+    pub(super) fn batch(&mut self, from: u64, form: Form, ration: Ration) -> Batch {
+        let from = from.max(self.log.first());
+        let mut batch = Batch { form, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
         let mut bytes = 0;
-        let mut number = from.max(self.log.first());
-        while let Some(chunk) = self.rendered(number, form) {
-            if !chunks.is_empty() && (bytes + chunk.len() > bytes_max || chunks.len() == CHUNKS_MAX) {
+        loop {
+            batch.to = self.skip_expired(batch.to, ration.now_ms);
+            let Some(chunk) = self.rendered(batch.to, form) else { break };
+            let is_full = bytes + chunk.len() > ration.bytes_max || batch.chunks.len() == CHUNKS_MAX;
+            if !batch.chunks.is_empty() && is_full {
                 break;
             }
             bytes += chunk.len();
-            chunks.push(chunk);
+            batch.chunks.push(chunk);
+            batch.numbers.push(batch.to);
+            batch.to += 1;
+        }
+        batch
+    }
+
+    /// The first number from `from` on that is no message whose time is over.
+    pub(super) fn skip_expired(&mut self, from: u64, now_ms: u64) -> u64 {
+        let mut number = from;
+        while self.log.entry_mut(number).is_some_and(|entry| entry.message.is_expired(now_ms)) {
             number += 1;
         }
-        (chunks, number)
+        number
     }
 
     fn push_all(&mut self, entries: Vec<Arc<Message>>) {
@@ -173,12 +194,16 @@ impl Channel {
 #[derive(Debug, Default)]
 pub(super) struct Batches(Vec<Batch>);
 
+/// Messages in one form.
 #[derive(Debug)]
-struct Batch {
+pub(super) struct Batch {
     form: Form,
     from: u64,
-    chunks: Vec<Bytes>,
-    to: u64,
+    pub(super) chunks: Vec<Bytes>,
+    /// The number of each.
+    pub(super) numbers: Vec<u64>,
+    /// The number after them.
+    pub(super) to: u64,
 }
 
 impl Batches {
@@ -186,18 +211,18 @@ impl Batches {
     const KEPT_MAX: usize = 8;
 
     /// The chunks from number `from` on, and the number after them.
-    pub(super) fn find(&mut self, channel: &mut Channel, form: Form, from: u64, bytes_max: usize) -> (&[Bytes], u64) {
+    pub(super) fn find(&mut self, channel: &mut Channel, form: Form, from: u64, ration: Ration) -> (&[Bytes], u64) {
         let found = self.0.iter().position(|batch| batch.from == from && batch.form == form);
         let index = found.unwrap_or_else(|| {
-            let (mut chunks, to) = channel.batch(from, form, bytes_max);
+            let mut batch = channel.batch(from, form, ration);
             // Many are here: one piece is cheaper for each of them than several.
-            if from == channel.flushed && chunks.len() > 1 {
-                chunks = vec![concat(&chunks)];
+            if from == channel.flushed && batch.chunks.len() > 1 {
+                batch.chunks = vec![concat(&batch.chunks)];
             }
             if self.0.len() == Self::KEPT_MAX {
                 self.0.pop();
             }
-            self.0.push(Batch { form, from, chunks, to });
+            self.0.push(batch);
             self.0.len() - 1
         });
         (&self.0[index].chunks, self.0[index].to)

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::channel::{Batches, Channel};
+use super::channel::{Batch, Batches, Channel, Ration};
 use super::subscriber::{Extra, Flags, Kind, Part, Start, Subscriber};
-use super::{Hub, HubLimits, Reply, Sink, SubscriberKey};
+use super::{Hub, Reply, Sink, SubscriberKey};
 use crate::message::ChannelName;
 use crate::position::Spot;
 use crate::wire::framing::Framing;
@@ -116,8 +116,13 @@ impl Hub {
 
     /// Whether a poll has something to get in any of its channels.
     pub(super) fn has_news(&mut self, key: u32) -> bool {
-        let mut parts = self.subscribers[key as usize].parts().iter();
-        parts.any(|part| self.channels[part.channel as usize].log.next() > part.cursor)
+        let now_ms = self.now_ms;
+        let mut parts = self.subscribers[key as usize].parts().iter_mut();
+        parts.any(|part| {
+            let channel = &mut self.channels[part.channel as usize];
+            part.cursor = channel.skip_expired(part.cursor, now_ms);
+            channel.log.next() > part.cursor
+        })
     }
 
     /// Gives everyone in a channel what is new.
@@ -129,6 +134,7 @@ impl Hub {
         let count = members.len();
         let mut batches = Batches::default();
         let mut replies = Vec::new();
+        let ration = self.ration();
         // From the end, so that whoever moves into the place of one who leaves has had his turn.
         for place in (0..members.len()).rev() {
             let member = members[place];
@@ -138,7 +144,7 @@ impl Hub {
                 continue;
             }
             if subscriber.only_channel().is_some() {
-                feed_one(subscriber, channel, &mut batches, &self.limits, sink);
+                feed_one(subscriber, channel, &mut batches, ration, sink);
                 continue;
             }
             let Some(extra) = subscriber.extra.as_deref_mut() else { continue };
@@ -150,10 +156,11 @@ impl Hub {
                     // What came was too old to be kept, and icomet has no word for that.
                     part.cursor = channel.log.next();
                 }
+                part.cursor = channel.skip_expired(part.cursor, now_ms);
                 if channel.log.next() == part.cursor && signs.is_empty() {
                     continue;
                 }
-                let reply = reply_of_one(subscriber, channel, &signs, &mut replies, &self.limits);
+                let reply = reply_of_one(subscriber, channel, &signs, &mut replies, ration);
                 sink.answer(subscriber.peer, reply);
                 members.swap_remove(place);
                 if let Some(moved) = members.get(place) {
@@ -180,17 +187,19 @@ impl Hub {
 
     /// Gives a stream what is new in its channels, as far as its connection takes it.
     pub(super) fn feed_stream(&mut self, key: u32, sink: &mut impl Sink) {
+        let ration = self.ration();
         let subscriber = &mut self.subscribers[key as usize];
         match subscriber.only_channel() {
             Some(channel) => {
                 let channel = &mut self.channels[channel as usize];
-                feed_one(subscriber, channel, &mut Batches::default(), &self.limits, sink);
+                feed_one(subscriber, channel, &mut Batches::default(), ration, sink);
             }
             None => self.feed_many(key, sink),
         }
     }
 
     fn feed_many(&mut self, key: u32, sink: &mut impl Sink) {
+        let ration = self.ration();
         let subscriber = &mut self.subscribers[key as usize];
         let Some(voice) = subscriber.kind.voice() else { return };
         let peer = subscriber.peer;
@@ -210,14 +219,16 @@ impl Hub {
                 let position = spots(&self.channels, subscriber.parts());
                 chunks.push(gap_event(voice, &position, &item));
             } else {
-                let (items, to) = channel.batch(part.cursor, Form::NativeItem, self.limits.batch_bytes_max);
-                let first = part.cursor;
+                let Batch { chunks: items, numbers, to, .. } = channel.batch(part.cursor, Form::NativeItem, ration);
                 part.cursor = to;
                 let mut spots = spots(&self.channels, subscriber.parts());
-                for (number, item) in (first..).zip(&items) {
+                for (number, item) in numbers.into_iter().zip(&items) {
                     spots[index].next = number + 1;
                     chunks.extend(voice.say_around(&spots, item));
                 }
+            }
+            if chunks.is_empty() {
+                continue;
             }
             subscriber.set(Flags::SPOKEN);
             if !sink.stream(peer, &chunks) {
@@ -234,26 +245,27 @@ impl Hub {
 
     /// What a poll is answered with now.
     pub(super) fn poll_reply(&mut self, key: u32, items: &[Vec<u8>]) -> Reply {
+        let ration = self.ration();
         let subscriber = &mut self.subscribers[key as usize];
         let kind = subscriber.kind;
         let Some(extra) = subscriber.extra.as_deref_mut() else { return Reply::Nothing };
         if let ([part], []) = (extra.parts.as_slice(), items) {
             let channel = &mut self.channels[part.channel as usize];
-            return reply_of_one(subscriber, channel, &[], &mut Vec::new(), &self.limits);
+            return reply_of_one(subscriber, channel, &[], &mut Vec::new(), ration);
         }
         debug_assert_eq!(kind, Kind::Poll, "others have one channel and no items of their own");
         let mut chunks = Vec::new();
-        let mut room = self.limits.batch_bytes_max;
+        let mut room = ration.bytes_max;
         for part in &mut extra.parts {
             let channel = &mut self.channels[part.channel as usize];
             if let Some(gap) = fall_off(channel, part) {
                 chunks.push(Bytes::from(gap_item(channel, gap, channel.spot(part.cursor))));
             }
             if room > 0 && part.cursor < channel.log.next() {
-                let (batch, to) = channel.batch(part.cursor, Form::NativeItem, room);
-                part.cursor = to;
-                room = room.saturating_sub(batch.iter().map(Bytes::len).sum());
-                chunks.extend(batch);
+                let batch = channel.batch(part.cursor, Form::NativeItem, Ration { bytes_max: room, ..ration });
+                part.cursor = batch.to;
+                room = room.saturating_sub(batch.chunks.iter().map(Bytes::len).sum());
+                chunks.extend(batch.chunks);
             }
         }
         let all = items.iter().map(Vec::as_slice).chain(chunks.iter().map(Bytes::as_ref));
@@ -416,7 +428,7 @@ fn feed_one(
     subscriber: &mut Subscriber,
     channel: &mut Channel,
     batches: &mut Batches,
-    limits: &HubLimits,
+    ration: Ration,
     sink: &mut impl Sink,
 ) {
     let Some(voice) = subscriber.kind.voice() else { return };
@@ -432,8 +444,11 @@ fn feed_one(
             sink.stream(subscriber.peer, &[gap_event(voice, &[spot], &gap_item(channel, missed, spot))])
         } else {
             let form = Form::Said(voice);
-            let (chunks, to) = batches.find(channel, form, subscriber.cursor, limits.batch_bytes_max);
+            let (chunks, to) = batches.find(channel, form, subscriber.cursor, ration);
             subscriber.cursor = to;
+            if chunks.is_empty() {
+                continue;
+            }
             sink.stream(subscriber.peer, chunks)
         };
         subscriber.set(Flags::SPOKEN);
@@ -449,13 +464,13 @@ fn reply_of_one(
     channel: &mut Channel,
     signs: &[Bytes],
     made: &mut Vec<(u64, Bytes)>,
-    limits: &HubLimits,
+    ration: Ration,
 ) -> Reply {
     let kind = subscriber.kind;
     let Some(extra) = subscriber.extra.as_deref_mut() else { return Reply::Nothing };
     let Some(part) = extra.parts.first_mut() else { return Reply::Nothing };
     if kind == Kind::Classic {
-        let (mut items, _) = channel.batch(part.cursor, Form::ClassicItem, limits.batch_bytes_max);
+        let mut items = channel.batch(part.cursor, Form::ClassicItem, ration).chunks;
         // A client takes its count from the last item, unless that is a lone sign-in: so messages come last, and
         // without one there is one sign-in only.
         let shown = if items.is_empty() { &signs[..signs.len().min(1)] } else { signs };
@@ -468,8 +483,8 @@ fn reply_of_one(
     }
     if kind == Kind::IcometPoll {
         // One at a time: its clients stop at an array.
-        let (events, _) = channel.batch(part.cursor, Form::IcometEvent, 1);
-        let Some(event) = events.first() else { return Reply::Nothing };
+        let batch = channel.batch(part.cursor, Form::IcometEvent, Ration { bytes_max: 1, ..ration });
+        let Some(event) = batch.chunks.first() else { return Reply::Nothing };
         return Reply::Icomet(None, icomet::reply(extra.callback.as_deref(), event).into());
     }
     if extra.callback.is_none()
@@ -482,8 +497,9 @@ fn reply_of_one(
     if let Some(missed) = fall_off(channel, part) {
         items.push(Bytes::from(gap_item(channel, missed, channel.spot(part.cursor))));
     }
-    let (batch, to) = channel.batch(part.cursor, Form::NativeItem, limits.batch_bytes_max);
-    items.extend(batch);
+    let batch = channel.batch(part.cursor, Form::NativeItem, ration);
+    let to = batch.to;
+    items.extend(batch.chunks);
     part.cursor = to;
     let mut json = Vec::new();
     native::write_reply([channel.spot(to)], items.iter().map(Bytes::as_ref), &mut json);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use sealed::ConnectionId;
 use slab::Slab;
 
-use channel::Channel;
+use channel::{Channel, Ration};
 use subscriber::{Extra, Flags, Part, Subscriber};
 pub(crate) use subscriber::{Start, Style, Subscription};
 
@@ -93,6 +93,8 @@ pub(crate) struct Hub {
     /// Channels whose number of subscribers has changed.
     recount: Vec<u32>,
     sweep_next: usize,
+    /// The time, as it was told last, in milliseconds since 1970.
+    now_ms: u64,
     /// What the broker is to be told, in order.
     pub(crate) commands: Vec<Command>,
 }
@@ -110,6 +112,7 @@ impl Hub {
             dirty_many: Vec::new(),
             recount: Vec::new(),
             sweep_next: 0,
+            now_ms: 0,
             commands: Vec::new(),
         }
     }
@@ -147,6 +150,7 @@ impl Hub {
         now_ms: u64,
         sink: &mut impl Sink,
     ) -> Result<SubscriberKey, Reply> {
+        self.now_ms = now_ms;
         debug_assert!(!subscription.channels.is_empty());
         if self.subscribers.len() >= self.limits.subscribers_max {
             return Err(Self::refuse(subscription, Problem::SubscriberLimit));
@@ -206,7 +210,8 @@ impl Hub {
     }
 
     /// What a subscriber was sent is with the kernel: it can be given more.
-    pub(crate) fn drained(&mut self, key: SubscriberKey, sink: &mut impl Sink) {
+    pub(crate) fn drained(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
+        self.now_ms = now_ms;
         let subscriber = &mut self.subscribers[key.0 as usize];
         subscriber.clear(Flags::BLOCKED);
         if subscriber.is(Flags::STARTED) && subscriber.kind.voice().is_some() {
@@ -221,6 +226,7 @@ impl Hub {
 
     /// Takes an event of the broker.
     pub(crate) fn event(&mut self, event: Event, now_ms: u64, sink: &mut impl Sink) {
+        self.now_ms = now_ms;
         match event {
             Event::Attached { channel, epoch, first, entries } => self.attached(&channel, epoch, first, entries, sink),
             Event::NotAttached { channel, why } => {
@@ -243,6 +249,7 @@ impl Hub {
             Event::Closed { channel } => self.end_channel(&channel, None, now_ms, sink),
             Event::Cleared { channel, first } => self.cleared(&channel, first, now_ms, sink),
             Event::Accepted { .. }
+            | Event::Broadcasted { .. }
             | Event::Refused { .. }
             | Event::Ended { .. }
             | Event::Signed { .. }
@@ -256,6 +263,7 @@ impl Hub {
 
     /// The end of a tick: everyone gets what is new, from his cursor on.
     pub(crate) fn flush(&mut self, now_ms: u64, sink: &mut impl Sink) {
+        self.now_ms = now_ms;
         for key in std::mem::take(&mut self.dirty) {
             self.deliver_channel(key, now_ms, sink);
         }
@@ -450,6 +458,11 @@ impl Hub {
             let channel = self.channels[extra.parts[0].channel as usize].name.clone();
             self.commands.push(Command::Release { channel, name, claim });
         }
+    }
+
+    /// How much a subscriber is given now.
+    fn ration(&self) -> Ration {
+        Ration { bytes_max: self.limits.batch_bytes_max, now_ms: self.now_ms }
     }
 
     fn channel_of(&self, part: &Part) -> &Channel {

@@ -49,6 +49,7 @@ impl Hub {
 
     /// A poll has waited long enough: it is answered without a message.
     pub(crate) fn time_out(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
+        self.now_ms = now_ms;
         let subscriber = &self.subscribers[key.0 as usize];
         let reply = match subscriber.kind {
             Kind::Stream(_) => return,

@@ -10,6 +10,7 @@ pub(crate) mod icomet;
 pub(crate) mod json;
 pub(crate) mod native;
 pub(crate) mod problem;
+pub(crate) mod publication;
 pub(crate) mod request;
 pub(crate) mod socket;
 pub(crate) mod sse;

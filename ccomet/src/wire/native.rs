@@ -20,6 +20,10 @@ pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message
         out.extend_from_slice(br#","sender":"#);
         json::write_string(sender, out);
     }
+    if let Some(event) = message.event() {
+        out.extend_from_slice(br#","event":"#);
+        json::write_string(event, out);
+    }
     if let Ok(text) = std::str::from_utf8(&message.payload) {
         out.extend_from_slice(br#","data":"#);
         json::write_string(text, out);

@@ -17,6 +17,9 @@ pub(crate) enum Problem {
     BadCallback,
     BadOrigin,
     BadCommand,
+    BadBody,
+    TooManyMessages,
+    KeyReused,
     OriginForbidden,
     TokenMissing,
     TokenInvalid,
@@ -43,6 +46,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::ChannelLimit => Self::ChannelLimit,
             Refusal::PatternLimit => Self::PatternLimit,
+            Refusal::KeyReused => Self::KeyReused,
         }
     }
 }
@@ -102,6 +106,13 @@ impl Problem {
             ),
             Self::BadOrigin => (400, "bad_origin", "'origin' is not an origin whose pages may read here."),
             Self::BadCommand => (400, "bad_command", "That is nothing that can be said on a WebSocket."),
+            Self::BadBody => {
+                (400, "bad_body", "The body must be JSON: {\"messages\":[{\"channel\":\"…\",\"data\":\"…\"}, …]}.")
+            }
+            Self::TooManyMessages => {
+                (400, "too_many_messages", "The request publishes more than publications_per_request_max.")
+            }
+            Self::KeyReused => (422, "key_reused", "Something else was published under this idempotency key."),
             Self::OriginForbidden => (403, "origin_forbidden", "Pages of this origin may not open a WebSocket here."),
             Self::TokenMissing => (401, "token_missing", "This needs a token, and the request has none."),
             Self::TokenInvalid => (401, "token_invalid", "The token is not one that this server accepts."),

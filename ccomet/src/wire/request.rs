@@ -10,11 +10,11 @@ use super::callback::is_callback;
 use super::framing::Framing;
 use super::icomet::request as icomet;
 use super::problem::Problem;
+use super::publication::{Publication, header_key, read_draft, read_messages, read_target};
 use super::voice::{Tongue, Transport, Voice};
 use crate::config::{Config, Front, Limits, Times, is_origin};
 use crate::hub::{Start, Style, Subscription};
-use crate::message::ChannelName;
-use crate::pattern::Pattern;
+use crate::message::{ChannelName, Draft};
 use crate::position::parse_position;
 
 /// The longest name of a classic client, in bytes.
@@ -22,6 +22,9 @@ const SNAME_BYTES_MAX: usize = 128;
 
 /// What a WebSocket speaks here, for who wants it said.
 const SUBPROTOCOL: &str = "ccomet";
+
+/// Where several messages are published at once.
+pub(crate) const MESSAGES_PATH: &str = "/messages";
 
 /// Which listener a client came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,9 +39,12 @@ pub(crate) enum Door {
 pub(crate) enum Call {
     Publish {
         channel: ChannelName,
-        payload: Bytes,
-        sender: Option<Box<str>>,
+        draft: Draft,
         reply: ReplyTo,
+    },
+    /// Several messages, or in several channels.
+    PublishAll {
+        publications: Vec<Publication>,
     },
     Subscribe {
         subscription: Subscription,
@@ -75,11 +81,30 @@ pub(crate) enum Call {
 /// How a publisher is answered.
 #[derive(Debug)]
 pub(crate) enum ReplyTo {
-    Native { channel: ChannelName, callback: Option<Box<str>> },
-    Classic { callback: Box<str> },
+    Native {
+        channel: ChannelName,
+        callback: Option<Box<str>>,
+    },
+    Classic {
+        callback: Box<str>,
+    },
     Delete,
     Icomet(IcometReply),
-    Socket { channel: ChannelName, reference: Option<i64> },
+    Socket {
+        channel: ChannelName,
+        reference: Option<i64>,
+    },
+    /// One of several.
+    Part(Part),
+}
+
+/// Which of several publications of one request an answer is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    /// Whoever keeps them finds them by these two.
+    pub(crate) batch: u32,
+    pub(crate) serial: u32,
+    pub(crate) places: Vec<usize>,
 }
 
 /// How a client of icomet's is answered.
@@ -127,6 +152,7 @@ impl Refused {
 
 const FRONT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ADMIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+const MESSAGES_METHODS: &str = "POST, OPTIONS";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 const CLASSIC_METHODS: &str = "GET, OPTIONS";
 
@@ -139,6 +165,17 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
     }
     if let Some(names) = path.strip_prefix("/channels/") {
         return Native { door, head, body: request.body, front: &config.front, limits, times }.read(names);
+    }
+    if path == MESSAGES_PATH {
+        return match head.method() {
+            Method::Post => {
+                let key = header_key(head).map_err(Refused::native)?;
+                let publications = read_messages(request.body, key.as_deref(), limits).map_err(Refused::native)?;
+                Ok(Call::PublishAll { publications })
+            }
+            Method::Options => Ok(Call::Preflight { allow: MESSAGES_METHODS }),
+            _ => Err(Refused::method(MESSAGES_METHODS)),
+        };
     }
     if door == Door::Front && matches!(path, "/sign" | "/publish" | "/subscribe") {
         return match head.method() {
@@ -180,17 +217,20 @@ impl Native<'_> {
     }
 
     fn publish(&self, names: &str) -> Result<Call, Refused> {
-        let channel = one_channel(names).map_err(Refused::native)?;
+        let mut channels = channels(names, self.limits, true).map_err(Refused::native)?;
         if self.body.len() > self.limits.message_bytes_max {
             return Err(Refused::native(Problem::MessageTooLarge));
         }
-        let payload = Bytes::copy_from_slice(self.body);
-        Ok(Call::Publish {
-            channel: channel.clone(),
-            payload,
-            sender: None,
-            reply: ReplyTo::Native { channel, callback: None },
-        })
+        let draft = read_draft(self.body, self.head, Query::new(self.head.query())).map_err(Refused::native)?;
+        if let [channel] = channels.as_mut_slice()
+            && !channel.is_pattern()
+        {
+            let channel = channel.clone();
+            let reply = ReplyTo::Native { channel: channel.clone(), callback: None };
+            return Ok(Call::Publish { channel, draft, reply });
+        }
+        let publications = channels.into_iter().map(|channel| Publication { channel, draft: draft.clone() });
+        Ok(Call::PublishAll { publications: publications.collect() })
     }
 
     fn get(&self, names: &str) -> Result<Call, Refused> {
@@ -210,9 +250,9 @@ impl Native<'_> {
             if text.len() > self.limits.message_bytes_max {
                 return Err(refused(Problem::MessageTooLarge));
             }
-            let payload = Bytes::copy_from_slice(text.as_bytes());
+            let draft = read_draft(text.as_bytes(), self.head, query).map_err(refused)?;
             let reply = ReplyTo::Native { channel: channel.clone(), callback };
-            return Ok(Call::Publish { channel, payload, sender: None, reply });
+            return Ok(Call::Publish { channel, draft, reply });
         }
         if websocket::is_asked(self.head) {
             return self.open_socket(names, query);
@@ -323,10 +363,8 @@ fn channels(names: &str, limits: &Limits, and_patterns: bool) -> Result<Vec<Chan
         }
         // A name may hold an escaped '/', but a path has no more segments.
         let decoded = if name.contains('/') { None } else { decode_segment(name).ok() };
-        let name = decoded.and_then(|name| {
-            let pattern = || Pattern::new(&name).ok().filter(|_| and_patterns && name.contains('*'));
-            ChannelName::new(&name).ok().or_else(|| Some(ChannelName::of_pattern(&pattern()?)))
-        });
+        let name =
+            decoded.and_then(|name| read_target(&name).ok().filter(|channel| and_patterns || !channel.is_pattern()));
         channels.push(name.ok_or(Problem::BadChannel)?);
     }
     channels.sort();
@@ -375,8 +413,8 @@ fn read_classic_call(path: &str, query: Query<'_>, limits: &Limits, times: &Time
         "/publish" => {
             let text = get("msg").filter(|text| text.len() <= limits.message_bytes_max)?;
             let payload = Bytes::copy_from_slice(text.as_bytes());
-            let reply = ReplyTo::Classic { callback };
-            Some(Call::Publish { channel, payload, sender: Some(sname.into()), reply })
+            let draft = Draft { payload, sender: Some(sname.into()), ..Draft::default() };
+            Some(Call::Publish { channel, draft, reply: ReplyTo::Classic { callback } })
         }
         _ => {
             let start = Start::Number(parse_number(&get("seqid")?)?);

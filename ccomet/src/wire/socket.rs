@@ -2,29 +2,35 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::json;
 use super::native;
 use super::problem::Problem;
-use crate::message::ChannelName;
+use super::publication::{checked_event, checked_key, checked_ttl, read_data};
+use crate::message::{ChannelName, Draft};
 use crate::position::Spot;
 
 /// What a client says in a message of text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     /// To publish; the answer has the same `reference`.
-    Publish { channel: ChannelName, payload: Bytes, reference: Option<i64> },
+    Publish { channel: ChannelName, draft: Draft, reference: Option<i64> },
     /// That this token counts from now on.
     Token { token: String, reference: Option<i64> },
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct Raw<'a> {
     #[serde(rename = "type")]
     kind: String,
     channel: Option<String>,
-    data: Option<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    event: Option<String>,
+    ttl: Option<u32>,
+    key: Option<String>,
     token: Option<String>,
     #[serde(rename = "ref")]
     reference: Option<i64>,
@@ -32,16 +38,21 @@ struct Raw {
 
 /// Reads a message; what is wrong with it is told with its reference, if it has one that can be read.
 pub(crate) fn read(text: &str, message_bytes_max: usize) -> Result<Said, (Problem, Option<i64>)> {
-    let raw: Raw = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, None))?;
+    let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, None))?;
     let refused = |problem| (problem, raw.reference);
+    let event = raw.event.as_deref().map(checked_event).transpose().map_err(refused)?;
+    let key = raw.key.as_deref().map(checked_key).transpose().map_err(refused)?;
+    let ttl_s = checked_ttl(raw.ttl).map_err(refused)?;
     match (raw.kind.as_str(), raw.channel, raw.data, raw.token) {
         ("token", None, None, Some(token)) => Ok(Said::Token { token, reference: raw.reference }),
         ("publish", Some(channel), Some(data), None) => {
             let channel = ChannelName::new(&channel).map_err(|_| refused(Problem::BadChannel))?;
-            if data.len() > message_bytes_max {
+            let payload = Bytes::from(read_data(data).map_err(refused)?);
+            if payload.len() > message_bytes_max {
                 return Err(refused(Problem::MessageTooLarge));
             }
-            Ok(Said::Publish { channel, payload: data.into(), reference: raw.reference })
+            let draft = Draft { payload, sender: None, event, ttl_s, key };
+            Ok(Said::Publish { channel, draft, reference: raw.reference })
         }
         _ => Err(refused(Problem::BadCommand)),
     }
@@ -91,7 +102,8 @@ mod tests {
     fn messages_are_read_and_refused_by_name() {
         let said = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, 10).expect("fine");
         let channel = ChannelName::new("a").expect("a name");
-        assert_eq!(said, Said::Publish { channel, payload: Bytes::from_static(b"hi"), reference: Some(7) });
+        let draft = Draft { payload: Bytes::from_static(b"hi"), ..Draft::default() };
+        assert_eq!(said, Said::Publish { channel, draft, reference: Some(7) });
         for (text, problem, reference) in [
             ("", Problem::BadCommand, None),
             ("[]", Problem::BadCommand, None),

@@ -96,7 +96,7 @@ impl Home {
 
     /// Tells the home of a pattern what there is here, and from now on what is published.
     pub(super) fn follow(&mut self, from: usize, name: ChannelName, run: u64) {
-        let Ok(pattern) = Pattern::new(name.as_str()) else { return };
+        let Some(pattern) = name.to_pattern() else { return };
         let mut entries: Vec<(u64, Arc<Message>)> = Vec::new();
         for channel in self.sources().filter(|channel| pattern.matches(channel.name.as_str())) {
             // Of one channel they stay in order, though the calendar was set back.

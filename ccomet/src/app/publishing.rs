@@ -1,0 +1,117 @@
+//! Requests that publish more than one message, or in more than one channel: one answer, when all homes have spoken.
+
+use sealed::ConnectionId;
+use sealed_http::{Http, Response};
+
+use super::answers::{fields_for, json_response};
+use super::asking::Settled;
+use super::{App, Doing, done, now, unix_ms};
+use crate::broker::{Broker, Command};
+use crate::message::{ChannelName, Message};
+use crate::one_or_more::OneOrMore;
+use crate::wire::native;
+use crate::wire::problem::Problem;
+use crate::wire::publication::{Outcome, Publication, write_results};
+use crate::wire::request::{Part, ReplyTo};
+
+/// A request whose publications are on their way.
+#[derive(Debug)]
+pub(super) struct Batch {
+    serial: u32,
+    peer: ConnectionId,
+    /// What became of each, where that is known.
+    results: Vec<(ChannelName, Option<Outcome>)>,
+    /// Answers that are still to come.
+    missing: usize,
+}
+
+/// What of a batch is for one channel, or for one pattern.
+struct Group {
+    channel: ChannelName,
+    places: Vec<usize>,
+    messages: OneOrMore<Message>,
+}
+
+impl App {
+    /// Publishes, in the order in which they come, those of one channel together.
+    pub(super) fn publish_all(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, publications: Vec<Publication>) {
+        self.last_serial = self.last_serial.wrapping_add(1);
+        let serial = self.last_serial;
+        let results: Vec<_> = publications.iter().map(|publication| (publication.channel.clone(), None)).collect();
+        let mut groups: Vec<Group> = Vec::new();
+        for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
+            let message = draft.taken_at(unix_ms(http));
+            match groups.iter_mut().find(|group| group.channel == channel && !channel.is_pattern()) {
+                Some(group) => {
+                    group.places.push(place);
+                    group.messages.rest.push(message);
+                }
+                None => groups.push(Group { channel, places: vec![place], messages: OneOrMore::one(message) }),
+            }
+        }
+        let homes = self.place.mailboxes.len();
+        let answers = |channel: &ChannelName| if channel.is_pattern() { homes } else { 1 };
+        let missing = groups.iter().map(|group| answers(&group.channel)).sum();
+        let batch = self.batches.insert(Batch { serial, peer: id, results, missing }) as u32;
+        if let Some(client) = http.state_mut(id) {
+            client.doing = Doing::Publishing(batch);
+        }
+        for Group { channel, places, messages } in groups {
+            let answers = answers(&channel);
+            let ticket = self.note_asker_of(id, ReplyTo::Part(Part { batch, serial, places }), answers);
+            let command = match channel.to_pattern() {
+                Some(pattern) => Command::Broadcast { pattern, message: messages.first, ticket: Some(ticket) },
+                None => Command::Publish { channel, messages, ticket },
+            };
+            self.broker.command(now(http), command);
+        }
+    }
+
+    /// A home has spoken. The last of them answers the publisher.
+    pub(super) fn settle_part(&mut self, http: &mut Http<'_, Self>, part: &Part, outcome: Result<&Settled, Problem>) {
+        // A publisher that is gone needs no answer.
+        let batches = &mut self.batches;
+        let Some(batch) = batches.get_mut(part.batch as usize).filter(|batch| batch.serial == part.serial) else {
+            return;
+        };
+        batch.missing -= 1;
+        let told = |place: usize| match outcome {
+            Ok(Settled::Published(spots)) => spots.iter().nth(place).copied().map(Outcome::At),
+            Ok(Settled::Broadcast(channels)) => Some(Outcome::In(*channels)),
+            Ok(_) => None,
+            Err(problem) => Some(Outcome::Refused(problem)),
+        };
+        for (index, place) in part.places.iter().enumerate() {
+            let result = &mut batch.results[*place].1;
+            *result = match (*result, told(index)) {
+                (Some(Outcome::In(one)), Some(Outcome::In(other))) => Some(Outcome::In(one + other)),
+                (_, told) => told,
+            };
+        }
+        if batch.missing > 0 {
+            return;
+        }
+        let Batch { peer, results, .. } = batches.remove(part.batch as usize);
+        done(http, peer);
+        let response = respond(&results).with(fields_for(&self.cross_origin, http.state(peer)));
+        http.respond(peer, &response);
+    }
+}
+
+/// The answer: where all was taken, the list of what became of each; otherwise the first problem, with that list.
+fn respond(results: &[(ChannelName, Option<Outcome>)]) -> Response {
+    let outcomes = || results.iter().filter_map(|(channel, outcome)| Some((channel, (*outcome)?)));
+    let problem = outcomes().find_map(|(_, outcome)| match outcome {
+        Outcome::Refused(problem) => Some(problem),
+        _ => None,
+    });
+    let mut list = Vec::new();
+    write_results(outcomes(), &mut list);
+    let Some(problem) = problem else {
+        return json_response(native::wrap(None, [b"{".as_slice(), &list, b"}"].concat()));
+    };
+    let response = super::answers::problem_response(problem);
+    let mut body = problem.details().to_json();
+    body.pop();
+    response.body([body.as_slice(), b",", &list, b"}"].concat())
+}

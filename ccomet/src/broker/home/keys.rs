@@ -1,0 +1,164 @@
+//! Idempotency keys: what was published under them, so that a publication that is tried again is kept once.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::message::{ChannelName, Message};
+use crate::one_or_more::OneOrMore;
+use crate::position::{Epoch, Spot};
+
+/// How many keys a home knows, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyLimits {
+    pub(crate) keys_max: usize,
+    pub(crate) age_max_ms: u64,
+}
+
+/// A channel, and a key in it.
+type Name = Arc<(ChannelName, Box<str>)>;
+
+/// What was published under the keys that are known. The oldest goes where there are too many.
+#[derive(Debug)]
+pub(super) struct Keys {
+    limits: KeyLimits,
+    known: HashMap<Name, Known>,
+    /// In the order in which they came, each with its time.
+    order: VecDeque<(u64, Name)>,
+}
+
+#[derive(Debug)]
+struct Known {
+    digest: u64,
+    /// Behind the message.
+    spot: Spot,
+    time_ms: u64,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    New,
+    /// The same was published: where.
+    Same(Spot),
+    Other,
+}
+
+impl Keys {
+    pub(super) fn new(limits: KeyLimits) -> Self {
+        Self { limits, known: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// Whether one of the messages has the key of another one, whether that was published or is to be with it.
+    pub(super) fn is_misused(&self, channel: &ChannelName, epoch: Epoch, messages: &OneOrMore<Message>) -> bool {
+        let keyed: Vec<(&str, u64)> =
+            messages.iter().filter_map(|message| Some((message.key()?, digest(message)))).collect();
+        keyed.iter().enumerate().any(|(index, (key, digest))| {
+            self.find(channel, epoch, key, *digest) == Found::Other
+                || keyed[..index].iter().any(|(held, other)| held == key && other != digest)
+        })
+    }
+
+    /// Where the message is, if it was published under its key before.
+    pub(super) fn published(&self, channel: &ChannelName, epoch: Epoch, message: &Message) -> Option<Spot> {
+        match self.find(channel, epoch, message.key()?, digest(message)) {
+            Found::Same(spot) => Some(spot),
+            Found::New | Found::Other => None,
+        }
+    }
+
+    fn find(&self, channel: &ChannelName, epoch: Epoch, key: &str, digest: u64) -> Found {
+        match self.known.get(&(channel.clone(), key.into())) {
+            // Of a channel that was closed since, nothing is kept.
+            Some(known) if known.spot.epoch != epoch => Found::New,
+            Some(known) if known.digest == digest => Found::Same(known.spot),
+            Some(_) => Found::Other,
+            None => Found::New,
+        }
+    }
+
+    /// The message has its number.
+    pub(super) fn note(&mut self, channel: &ChannelName, message: &Message, spot: Spot) {
+        let Some(key) = message.key() else { return };
+        let name: Name = Arc::new((channel.clone(), key.into()));
+        let time_ms = message.time_ms;
+        self.known.insert(name.clone(), Known { digest: digest(message), spot, time_ms });
+        self.order.push_back((time_ms, name));
+        while self.order.len() > self.limits.keys_max {
+            self.drop_oldest();
+        }
+    }
+
+    /// Forgets what is too old.
+    pub(super) fn sweep(&mut self, now_ms: u64) {
+        let oldest_ms = now_ms.saturating_sub(self.limits.age_max_ms);
+        while self.order.front().is_some_and(|(time_ms, _)| *time_ms < oldest_ms) {
+            self.drop_oldest();
+        }
+        if self.order.is_empty() {
+            self.order.shrink_to_fit();
+            self.known.shrink_to_fit();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((time_ms, name)) = self.order.pop_front() else { return };
+        // It may have been used again, for a later channel of that name.
+        if self.known.get(&name).is_some_and(|known| known.time_ms == time_ms) {
+            self.known.remove(&name);
+        }
+    }
+}
+
+/// What makes a message the same as another.
+fn digest(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.payload.hash(&mut hasher);
+    message.event().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Draft;
+
+    fn message(payload: &'static str, key: &str, time_ms: u64) -> Message {
+        let draft = Draft { payload: payload.into(), key: Some(key.into()), ..Draft::default() };
+        draft.taken_at(time_ms)
+    }
+
+    fn spot(epoch: u64, next: u64) -> Spot {
+        Spot { epoch: Epoch(epoch), next }
+    }
+
+    #[test]
+    fn the_oldest_goes_where_there_are_too_many_or_its_time_is_over() {
+        let channel = ChannelName::new("a").expect("a name");
+        let mut keys = Keys::new(KeyLimits { keys_max: 2, age_max_ms: 1_000 });
+        for (next, key) in [(1, "k1"), (2, "k2"), (3, "k3")] {
+            keys.note(&channel, &message("x", key, 10 * next), spot(1, next));
+        }
+        let mut published = |key: &str, now_ms: u64| {
+            keys.sweep(now_ms);
+            keys.published(&channel, Epoch(1), &message("x", key, 50))
+        };
+        assert_eq!((published("k1", 50), published("k2", 50)), (None, Some(spot(1, 2))));
+        assert_eq!((published("k2", 1_025), published("k3", 1_025)), (None, Some(spot(1, 3))));
+        assert_eq!(published("k3", 1_031), None);
+        assert!(keys.known.is_empty());
+    }
+
+    #[test]
+    fn a_key_is_for_one_message_of_one_channel_and_epoch() {
+        let (channel, other) = (ChannelName::new("a").expect("a name"), ChannelName::new("b").expect("a name"));
+        let mut keys = Keys::new(KeyLimits { keys_max: 9, age_max_ms: 1_000 });
+        keys.note(&channel, &message("x", "k", 1), spot(1, 1));
+        let same = OneOrMore::one(message("x", "k", 2));
+        let different = OneOrMore::one(message("y", "k", 2));
+        assert!(!keys.is_misused(&channel, Epoch(1), &same) && keys.is_misused(&channel, Epoch(1), &different));
+        assert!(!keys.is_misused(&channel, Epoch(2), &different) && !keys.is_misused(&other, Epoch(1), &different));
+        let twice = OneOrMore { first: message("x", "new", 2), rest: vec![message("y", "new", 2)] };
+        assert!(keys.is_misused(&channel, Epoch(1), &twice));
+    }
+}

@@ -1,0 +1,218 @@
+//! What is to be published: read from a request, and the answer where it was more than one message in one channel.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use sealed_http::{Query, RequestHead};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json;
+use super::problem::Problem;
+use crate::config::Limits;
+use crate::message::{ChannelName, Draft};
+use crate::pattern::Pattern;
+use crate::position::Spot;
+
+/// The longest type of a message, in bytes.
+const EVENT_BYTES_MAX: usize = 128;
+
+/// The longest idempotency key, in bytes.
+const KEY_BYTES_MAX: usize = 128;
+
+/// A message for a channel, or for all channels of a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Publication {
+    pub(crate) channel: ChannelName,
+    pub(crate) draft: Draft,
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Right before that spot.
+    At(Spot),
+    /// In so many channels of its pattern.
+    In(u64),
+    Refused(Problem),
+}
+
+/// The draft of a message whose options are in the query and the header.
+pub(crate) fn read_draft(payload: &[u8], head: &RequestHead<'_>, query: Query<'_>) -> Result<Draft, Problem> {
+    let get = |name: &str| query.get(name).map_err(|_| Problem::BadParameter);
+    let event = get("event")?.map(|event| checked_event(&event)).transpose()?;
+    let ttl_s = get("ttl")?.map(|text| text.parse().map_err(|_| Problem::BadParameter)).transpose()?;
+    let key = header_key(head)?;
+    Ok(Draft { payload: Bytes::copy_from_slice(payload), sender: None, event, ttl_s: checked_ttl(ttl_s)?, key })
+}
+
+/// The key in the header, where there is one.
+pub(crate) fn header_key(head: &RequestHead<'_>) -> Result<Option<Box<str>>, Problem> {
+    let mut keys = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("idempotency-key"));
+    match (keys.next(), keys.next()) {
+        (None, _) => Ok(None),
+        (Some((_, key)), None) => {
+            let key = std::str::from_utf8(key).map_err(|_| Problem::BadParameter)?;
+            checked_key(key.trim()).map(Some)
+        }
+        (Some(_), Some(_)) => Err(Problem::BadParameter),
+    }
+}
+
+pub(crate) fn checked_event(event: &str) -> Result<Box<str>, Problem> {
+    let sized = (1..=EVENT_BYTES_MAX).contains(&event.len());
+    if sized && !event.chars().any(char::is_control) { Ok(event.into()) } else { Err(Problem::BadParameter) }
+}
+
+pub(crate) fn checked_ttl(ttl_s: Option<u32>) -> Result<Option<u32>, Problem> {
+    if ttl_s == Some(0) { Err(Problem::BadParameter) } else { Ok(ttl_s) }
+}
+
+pub(crate) fn checked_key(key: &str) -> Result<Box<str>, Problem> {
+    let sized = (1..=KEY_BYTES_MAX).contains(&key.len());
+    if sized && key.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(key.into()) } else { Err(Problem::BadParameter) }
+}
+
+/// The name of a channel, or of a pattern.
+pub(crate) fn read_target(name: &str) -> Result<ChannelName, Problem> {
+    let pattern = || Pattern::new(name).ok().filter(|_| name.contains('*'));
+    ChannelName::new(name).ok().or_else(|| Some(ChannelName::of_pattern(&pattern()?))).ok_or(Problem::BadChannel)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBody<'a> {
+    #[serde(borrow)]
+    messages: Vec<RawMessage<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMessage<'a> {
+    channel: Option<String>,
+    #[serde(default)]
+    channels: Vec<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    data_base64: Option<String>,
+    event: Option<String>,
+    ttl: Option<u32>,
+    key: Option<String>,
+}
+
+/// Reads several messages from JSON. One with no key of its own has that of the request, with its place in it.
+pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> Result<Vec<Publication>, Problem> {
+    let RawBody { messages } = serde_json::from_slice(body).map_err(|_| Problem::BadBody)?;
+    let mut publications = Vec::new();
+    for (place, mut raw) in messages.into_iter().enumerate() {
+        let mut draft = read_raw(&raw, limits)?;
+        // No key of a client's has a space.
+        draft.key = draft.key.or_else(|| key.map(|key| format!("{key} {place}").into()));
+        raw.channels.extend(raw.channel.take());
+        if raw.channels.is_empty() {
+            return Err(Problem::BadBody);
+        }
+        for name in raw.channels {
+            if publications.len() == limits.publications_per_request_max {
+                return Err(Problem::TooManyMessages);
+            }
+            publications.push(Publication { channel: read_target(&name)?, draft: draft.clone() });
+        }
+    }
+    if publications.is_empty() { Err(Problem::BadBody) } else { Ok(publications) }
+}
+
+fn read_raw(raw: &RawMessage<'_>, limits: &Limits) -> Result<Draft, Problem> {
+    let payload: Bytes = match (raw.data, &raw.data_base64) {
+        (Some(data), None) => read_data(data)?.into(),
+        (None, Some(text)) => BASE64.decode(text).map_err(|_| Problem::BadBody)?.into(),
+        _ => return Err(Problem::BadBody),
+    };
+    if payload.len() > limits.message_bytes_max {
+        return Err(Problem::MessageTooLarge);
+    }
+    let event = raw.event.as_deref().map(checked_event).transpose()?;
+    let key = raw.key.as_deref().map(checked_key).transpose()?;
+    Ok(Draft { payload, sender: None, event, ttl_s: checked_ttl(raw.ttl)?, key })
+}
+
+/// What is published of a JSON value: a string as it is, anything else as its JSON.
+pub(crate) fn read_data(data: &RawValue) -> Result<String, Problem> {
+    let text = data.get();
+    if text.starts_with('"') { serde_json::from_str(text).map_err(|_| Problem::BadBody) } else { Ok(text.to_owned()) }
+}
+
+/// The list of what became of each publication.
+pub(crate) fn write_results<'a>(results: impl IntoIterator<Item = (&'a ChannelName, Outcome)>, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#""results":["#);
+    for (index, (channel, outcome)) in results.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(br#"{"channel":"#);
+        json::write_string(channel.as_str(), out);
+        match outcome {
+            Outcome::At(spot) => {
+                out.extend_from_slice(br#","position":""#);
+                spot.write(out);
+                out.push(b'"');
+            }
+            Outcome::In(channels) => {
+                out.extend_from_slice(br#","channels":"#);
+                json::write_number(channels, out);
+            }
+            Outcome::Refused(problem) => {
+                out.extend_from_slice(br#","error":"#);
+                out.extend_from_slice(&problem.to_callback_argument());
+            }
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Vec<Publication>, Problem> {
+        let limits = Limits { message_bytes_max: 10, publications_per_request_max: 3, ..Limits::default() };
+        read_messages(body.as_bytes(), Some("k"), &limits)
+    }
+
+    #[test]
+    fn messages_are_read() {
+        let body = r#"{"messages":[
+            {"channel":"a","data":"héllo","event":"greeting","ttl":5,"key":"own"},
+            {"channels":["b","n.*"],"data":{"x": 1}}]}"#;
+        let read = read(body).expect("fine");
+        let names: Vec<&str> = read.iter().map(|publication| publication.channel.as_str()).collect();
+        assert_eq!(names, ["a", "b", "n.*"]);
+        let first = &read[0].draft;
+        assert_eq!((&first.payload[..], first.ttl_s), ("héllo".as_bytes(), Some(5)));
+        assert_eq!((first.event.as_deref(), first.key.as_deref()), (Some("greeting"), Some("own")));
+        assert_eq!((&read[2].draft.payload[..], read[2].draft.key.as_deref()), (&br#"{"x": 1}"#[..], Some("k 1")));
+    }
+
+    #[test]
+    fn what_is_wrong_with_messages_is_named() {
+        for (body, problem) in [
+            ("", Problem::BadBody),
+            ("[]", Problem::BadBody),
+            (r#"{"messages":[]}"#, Problem::BadBody),
+            (r#"{"messages":[{"channel":"a"}]}"#, Problem::BadBody),
+            (r#"{"messages":[{"data":"x"}]}"#, Problem::BadBody),
+            (r#"{"messages":[{"channel":"a","data":"x","data_base64":"eA=="}]}"#, Problem::BadBody),
+            (r#"{"messages":[{"channel":"a","data_base64":"?"}]}"#, Problem::BadBody),
+            (r#"{"messages":[{"channel":"a","data":"x","color":"red"}]}"#, Problem::BadBody),
+            (r#"{"messages":[{"channel":"a,b","data":"x"}]}"#, Problem::BadChannel),
+            (r#"{"messages":[{"channel":"a","data":"12345678901"}]}"#, Problem::MessageTooLarge),
+            (r#"{"messages":[{"channels":["a","b","c","d"],"data":""}]}"#, Problem::TooManyMessages),
+            (r#"{"messages":[{"channel":"a","data":"","event":"a\nb"}]}"#, Problem::BadParameter),
+            (r#"{"messages":[{"channel":"a","data":"","ttl":0}]}"#, Problem::BadParameter),
+            (r#"{"messages":[{"channel":"a","data":"","key":"a b"}]}"#, Problem::BadParameter),
+        ] {
+            assert_eq!(read(body), Err(problem), "{body}");
+        }
+    }
+}
