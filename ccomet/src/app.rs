@@ -4,6 +4,7 @@
 
 mod answers;
 mod asking;
+mod calling;
 mod icomet;
 mod publishing;
 mod socket;
@@ -12,11 +13,8 @@ mod subscribing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use answers::{
-    JSON, Out, allow_credentials, fields_for, json_response, problem_response, respond_problem, script_response,
-};
+use answers::{JSON, Out, allow_credentials, fields_for, problem_response, respond_problem, script_response};
 use asking::{Asker, Settled};
-use bytes::Bytes;
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
 use sealed_http::{
@@ -26,18 +24,17 @@ use slab::Slab;
 use socket::Socket;
 
 use crate::auth::{Gate, Grant, Verifier, callback_of};
-use crate::broker::{Broker, Command, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now};
+use crate::broker::{Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now};
 use crate::config::Config;
 use crate::doorkeeper::{Asking, Doorkeeper, Entrance};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
 use crate::lease::Leases;
 use crate::log::HistoryLimits;
-use crate::one_or_more::OneOrMore;
 use crate::tally::Tally;
 use crate::wire::classic;
 use crate::wire::problem::Problem;
-use crate::wire::request::{self, Call, Door, Refused, ReplyTo};
+use crate::wire::request::{self, Door, Refused};
 
 /// How often old messages and idle channels are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -202,80 +199,6 @@ impl App {
         self.broker.add_to(all);
     }
 
-    /// Whether the call is allowed, and what else is. Who comes by the admin listener may do anything.
-    fn admit(
-        &mut self,
-        http: &Http<'_, Self>,
-        door: Door,
-        asking: Asking,
-        head: &RequestHead<'_>,
-        call: &Call,
-    ) -> Result<Caller, Problem> {
-        let grant = match door {
-            Door::Admin => None,
-            Door::Front => {
-                // First: to look at a token costs more.
-                self.doorkeeper.charge(asking, call, now_ms(http))?;
-                Some(self.gate.admit(head, call, http.unix_time().as_secs())?)
-            }
-        };
-        Ok(Caller { grant, asking })
-    }
-
-    fn call(
-        &mut self,
-        http: &mut Http<'_, Self>,
-        id: ConnectionId,
-        head: &RequestHead<'_>,
-        call: Call,
-        caller: &Caller,
-    ) {
-        match call {
-            Call::Publish { channel, draft, reply } => {
-                let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
-                let ticket = self.ask(http, id, reply);
-                self.broker.command(now(http), Command::Publish { channel, messages, ticket });
-            }
-            Call::PublishAll { publications } => self.publish_all(http, id, publications),
-            Call::Subscribe { subscription, wait_s } => {
-                self.subscribe(http, id, subscription, wait_s, caller.expires_s());
-            }
-            Call::Socket { subscription, response } => self.open_socket(http, id, subscription, &response, caller),
-            Call::Sign { channel, name, callback } => {
-                self.broker.command(now(http), Command::Sign { channel, name });
-                let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
-                http.respond(id, &script_response(script));
-            }
-            Call::Delete { channel } => {
-                let ticket = self.ask(http, id, ReplyTo::Delete);
-                self.broker.command(now(http), Command::Delete { channel, ticket });
-            }
-            Call::File { path } => {
-                let door = http.state(id).map_or(Door::Front, |client| client.door);
-                let response = self.file(&path, head, door);
-                http.respond(id, &response);
-            }
-            Call::Preflight { allow } => {
-                let response = Response::new(204).header("Allow", allow);
-                // No page of another origin has any business with the admin listener.
-                let is_front = http.state(id).is_some_and(|client| client.door == Door::Front);
-                let origin = head.header_str("origin").filter(|_| is_front);
-                let mut fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
-                let is_listed =
-                    self.preflight.origins != Origins::Any && http.state(id).is_some_and(|client| client.origin > 0);
-                if is_front && is_listed {
-                    fields.push(allow_credentials());
-                }
-                http.respond(id, &response.with(&fields));
-            }
-            Call::Nothing => {
-                let fields = fields_for(&self.cross_origin, http.state(id));
-                http.respond(id, &json_response(Bytes::new()).with(fields));
-            }
-            Call::Icomet(call) => self.icomet(http, id, call),
-        }
-    }
-
     /// Takes hub's commands to the broker, and its events to hub and askers, until there are no more.
     fn pump(&mut self, http: &mut Http<'_, Self>) {
         loop {
@@ -299,6 +222,10 @@ impl App {
                 }
                 Some(Event::Inspected { ticket, info }) => {
                     self.settle(http, ticket, Ok(Settled::Inspected(info)));
+                }
+                Some(Event::Read { ticket, page }) => self.settle(http, ticket, Ok(Settled::Read(page))),
+                Some(Event::Listed { ticket, channels }) => {
+                    self.settle(http, ticket, Ok(Settled::Listed(channels)));
                 }
                 Some(Event::Use { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
                 Some(event) => {
@@ -326,15 +253,6 @@ impl App {
                 }
             }
         }
-    }
-
-    fn file(&self, path: &str, head: &RequestHead<'_>, door: Door) -> Response {
-        let demo = self.config.front.demo && door == Door::Front;
-        if demo && path == "/" {
-            return Response::new(302).header("Location", "/chat.html");
-        }
-        let file = self.files.find(path).filter(|_| demo);
-        file.map_or_else(|| problem_response(Problem::NotFound), |file| file.answer(head))
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Messages that one request publishes, counted in each of their channels. Default 100.
     pub publications_per_request_max: usize,
+    /// Messages or channels that one reply lists. Default 1,000.
+    pub page_items_max: usize,
     /// Bytes of a request that publishes several messages. Default 1 MiB.
     pub request_bytes_max: usize,
     /// Bytes of a request's head. Default 16 KiB.
@@ -225,6 +227,7 @@ impl Default for Limits {
             channels_per_subscription_max: 32,
             message_bytes_max: 64 * 1024,
             publications_per_request_max: 100,
+            page_items_max: 1_000,
             request_bytes_max: 1024 * 1024,
             head_bytes_max: 16 * 1024,
             batch_bytes_max: 64 * 1024,
@@ -372,6 +375,7 @@ impl Config {
                 10_000,
                 "from 1 to 10000",
             ),
+            ("limits.page_items_max", limits.page_items_max as u64, 100_000, "from 1 to 100000"),
             ("limits.request_bytes_max", limits.request_bytes_max as u64, 64 << 20, "from 1 to 67108864"),
             ("limits.batch_bytes_max", limits.batch_bytes_max as u64, 1 << 20, "from 1 to 1048576"),
             ("limits.deliveries_under_way_max", limits.deliveries_under_way_max as u64, 1 << 20, "from 1 to 1048576"),

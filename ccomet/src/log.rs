@@ -68,6 +68,11 @@ impl<T: Kept> Log<T> {
         (first..).zip(self.entries.range(skipped..))
     }
 
+    /// The messages from the newest on backwards.
+    pub(crate) fn back(&self) -> impl Iterator<Item = (u64, &T)> {
+        (self.first..self.next()).rev().zip(self.entries.iter().rev())
+    }
+
     pub(crate) fn entry_mut(&mut self, number: u64) -> Option<&mut T> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.entries.get_mut(index)

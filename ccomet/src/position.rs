@@ -59,6 +59,10 @@ impl fmt::Display for Spot {
     }
 }
 
+/// How many messages somebody missed, if that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Missed(pub(crate) Option<u64>);
+
 /// The text is not a position for so many channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a position that the server gave out for these channels")]

@@ -5,7 +5,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, json_response, respond_problem, script_response};
 use super::{App, Doing, done};
-use crate::broker::{ChannelInfo, Ticket, Token};
+use crate::broker::{ChannelInfo, Listed, Page, Ticket, Token};
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
 use crate::wire::problem::Problem;
@@ -36,12 +36,27 @@ pub(super) enum Settled {
     Admitted(bool),
     /// What is known of the channel, if it is there.
     Inspected(Option<ChannelInfo>),
+    /// What there is of a part of the channel's history, if it is there.
+    Read(Option<Page>),
+    /// Channels of one home.
+    Listed(Vec<Listed>),
 }
 
 impl App {
     /// Notes who waits for the broker's answer.
     pub(super) fn ask(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, reply: ReplyTo) -> Ticket {
-        let ticket = self.note_asker(id, reply);
+        self.ask_all(http, id, reply, 1)
+    }
+
+    /// The same of one who waits for several answers.
+    pub(super) fn ask_all(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        reply: ReplyTo,
+        answers: usize,
+    ) -> Ticket {
+        let ticket = self.note_asker_of(id, reply, answers);
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Asking(ticket.0 as u32);
         }
@@ -62,7 +77,7 @@ impl App {
     }
 
     /// Answers who waited for the broker's answer, if he is still there.
-    pub(super) fn settle(&mut self, http: &mut Http<'_, Self>, ticket: Ticket, outcome: Result<Settled, Problem>) {
+    pub(super) fn settle(&mut self, http: &mut Http<'_, Self>, ticket: Ticket, mut outcome: Result<Settled, Problem>) {
         let key = ticket.0 as u32 as usize;
         let Some(asker) = self.askers.get_mut(key).filter(|asker| u64::from(asker.serial) == ticket.0 >> 32) else {
             return;
@@ -74,6 +89,13 @@ impl App {
                 self.askers.remove(key);
             }
             return self.settle_part(http, &part, outcome.as_ref().map_err(|problem| *problem));
+        }
+        if let (ReplyTo::List { channels, .. }, Ok(Settled::Listed(more))) = (&mut asker.reply, &mut outcome) {
+            channels.append(more);
+            asker.answers -= 1;
+            if asker.answers > 0 {
+                return;
+            }
         }
         let Asker { peer, reply, .. } = self.askers.remove(key);
         if let ReplyTo::Socket { channel, reference } = reply {
@@ -98,10 +120,22 @@ impl App {
                 http.respond(peer, &script_response(classic::envelope_fixed(&callback, classic::PUBLISHED)));
             }
             (outcome, ReplyTo::Icomet(reply)) => self.icomet_settled(http, peer, reply, outcome),
-            (Ok(Settled::Ended(None)), _) => {
+            (Ok(Settled::Read(Some(page))), ReplyTo::History { channel }) => {
+                http.respond(peer, &json_response(native::history(&channel, &page)).with(fields));
+            }
+            (Ok(Settled::Inspected(Some(info))), ReplyTo::Info { channel }) => {
+                http.respond(peer, &json_response(native::info(&Listed { channel, info })).with(fields));
+            }
+            (Ok(Settled::Listed(_)), ReplyTo::List { mut channels, limit }) => {
+                channels.sort_unstable_by(|one, other| one.channel.cmp(&other.channel));
+                let more = channels.len() > limit;
+                channels.truncate(limit);
+                http.respond(peer, &json_response(native::list(&channels, more)).with(fields));
+            }
+            (Ok(Settled::Ended(None) | Settled::Read(None) | Settled::Inspected(None)), _) => {
                 respond_problem(http, peer, Problem::UnknownChannel, None, &self.cross_origin);
             }
-            (Ok(_), ReplyTo::Native { .. } | ReplyTo::Delete | ReplyTo::Socket { .. } | ReplyTo::Part(_)) => {
+            (Ok(_), _) => {
                 http.respond(peer, &Response::new(204));
             }
             (Err(problem), reply) => {

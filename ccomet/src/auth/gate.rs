@@ -95,24 +95,35 @@ fn can_be_forged(call: &Call) -> bool {
         | Call::PublishAll { .. }
         | Call::Sign { .. }
         | Call::Delete { .. }
+        | Call::Clear { .. }
         | Call::Socket { .. } => true,
         Call::Subscribe { subscription, .. } => subscription.style.is_script(),
-        Call::File { .. } | Call::Preflight { .. } | Call::Nothing | Call::Icomet(_) => false,
+        Call::Read { .. }
+        | Call::Inspect { .. }
+        | Call::List { .. }
+        | Call::File { .. }
+        | Call::Preflight { .. }
+        | Call::Nothing
+        | Call::Icomet(_) => false,
     }
 }
 
 fn may(grant: &Grant, call: &Call) -> bool {
     match call {
         // Closing a channel is for the admin listener; were it to come here, who publishes may.
-        Call::Publish { channel, .. } | Call::Delete { channel } => any_matches(&grant.publish, channel),
+        Call::Publish { channel, .. } | Call::Delete { channel } | Call::Clear { channel } => {
+            any_matches(&grant.publish, channel)
+        }
         Call::PublishAll { publications } => {
             publications.iter().all(|publication| any_matches(&grant.publish, &publication.channel))
         }
         // A sign-in of the classic API is told to all who read the channel.
-        Call::Sign { channel, .. } => any_matches(&grant.subscribe, channel),
+        Call::Sign { channel, .. } | Call::Read { channel, .. } => any_matches(&grant.subscribe, channel),
         Call::Subscribe { subscription, .. }
         | Call::Socket { subscription, .. }
         | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => may_subscribe(grant, subscription),
+        // For the admin listener alone.
+        Call::Inspect { .. } | Call::List { .. } => false,
         Call::File { .. } | Call::Preflight { .. } | Call::Nothing | Call::Icomet(_) => true,
     }
 }

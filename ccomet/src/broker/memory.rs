@@ -123,13 +123,18 @@ impl MemoryBroker {
             | Command::Clear { channel, .. }
             | Command::SignFor { channel, .. }
             | Command::Admit { channel, .. }
+            | Command::Read { channel, .. }
             | Command::Inspect { channel, .. }
             | Command::Count { channel, .. }
             | Command::Fill { pattern: channel, .. }
             | Command::Feed { pattern: channel, .. }
             | Command::Forget { pattern: channel } => channel,
             Command::Acknowledge { .. } => return Some(self.index),
-            Command::Broadcast { .. } | Command::Watch { .. } | Command::Follow { .. } | Command::Unfollow { .. } => {
+            Command::Broadcast { .. }
+            | Command::List { .. }
+            | Command::Watch { .. }
+            | Command::Follow { .. }
+            | Command::Unfollow { .. } => {
                 return None;
             }
         };

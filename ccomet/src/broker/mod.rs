@@ -4,12 +4,14 @@
 //! the numbers are given. In memory ([`MemoryBroker`]) each channel has its home on one loop of the process.
 
 mod home;
+mod lookup;
 mod memory;
 mod watch;
 
 use std::sync::Arc;
 
 pub(crate) use home::{Home, HomeLimits, KeyLimits};
+pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Page, Range};
 pub(crate) use memory::{Mail, MemoryBroker};
 
 use crate::message::{ChannelName, Message};
@@ -58,6 +60,10 @@ pub(crate) enum Command {
     SignFor { channel: ChannelName, hold_ms: u64, token: Token, ticket: Ticket },
     /// Tell whether the channel has that token; answered by `Admitted`.
     Admit { channel: ChannelName, token: Option<Token>, ticket: Ticket },
+    /// Tell a part of what the channel has kept; answered by `Read`.
+    Read { channel: ChannelName, range: Range, ticket: Ticket },
+    /// Tell of the channels of this home; answered by `Listed`, from every home.
+    List { listing: Listing, ticket: Ticket },
     /// Tell what is known of the channel; answered by `Inspected`.
     Inspect { channel: ChannelName, ticket: Ticket },
     /// So many subscribers of this loop are in the channel now.
@@ -97,19 +103,14 @@ pub(crate) enum Event {
     Signed { ticket: Ticket, first: u64, token: Token },
     /// The answer to `Admit`.
     Admitted { ticket: Ticket, is_right: bool },
+    /// The answer to `Read`, where there is such a channel.
+    Read { ticket: Ticket, page: Option<Page> },
+    /// The answer to `List`, sorted by name.
+    Listed { ticket: Ticket, channels: Vec<Listed> },
     /// The answer to `Inspect`, where there is such a channel.
     Inspected { ticket: Ticket, info: Option<ChannelInfo> },
     /// A channel is in use, or not any more.
     Use { channel: ChannelName, in_use: bool },
-}
-
-/// What is known of a channel at its home.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ChannelInfo {
-    /// Its subscribers on all loops.
-    pub(crate) subscribers: u64,
-    /// Whether it has subscribers, was signed for, or had something to do lately.
-    pub(crate) in_use: bool,
 }
 
 /// What opens a channel to who knows it: 128 random bits.

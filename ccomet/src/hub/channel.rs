@@ -124,7 +124,7 @@ impl Channel {
     /// ahead of this one by what is in its mailbox, the answer to `Attach` included.
     pub(super) fn is_behind(&self, start: Start) -> bool {
         match start {
-            Start::Latest | Start::Oldest => false,
+            Start::Latest | Start::Oldest | Start::Last(_) => false,
             Start::After(spot) => Some(spot.epoch) != self.epoch || spot.next > self.log.next(),
             Start::Number(number) => !self.is_attached() || number > self.log.next(),
             Start::Seq(seq) => seq != 0 && (!self.is_attached() || icomet::number_of(seq, self.log.next()).is_none()),
@@ -172,6 +172,13 @@ impl Channel {
             batch.to += 1;
         }
         batch
+    }
+
+    /// The number of the oldest of the last `count` messages whose time is not over.
+    pub(super) fn last(&self, count: u64, now_ms: u64) -> u64 {
+        let living = self.log.back().filter(|(_, entry)| !entry.message.is_expired(now_ms));
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        living.take(count).last().map_or(self.log.next(), |(number, _)| number)
     }
 
     /// The first number from `from` on that is no message whose time is over.

@@ -6,16 +6,12 @@ use super::channel::{Batch, Batches, Channel, Ration};
 use super::subscriber::{Extra, Flags, Kind, Part, Start, Subscriber};
 use super::{Hub, Reply, Sink, SubscriberKey};
 use crate::message::ChannelName;
-use crate::position::Spot;
+use crate::position::{Missed, Spot};
 use crate::wire::framing::Framing;
 use crate::wire::icomet::{Kind as Happening, number_of, seq_of};
 use crate::wire::problem::Problem;
 use crate::wire::voice::{Saying, Tongue, Voice};
 use crate::wire::{Form, classic, icomet, native, sse};
-
-/// How many messages a subscriber missed, if that is known.
-#[derive(Debug, Clone, Copy)]
-struct Missed(Option<u64>);
 
 /// What a subscriber is to be told of where it starts in a channel.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +48,7 @@ impl Hub {
         for (index, part) in subscriber.parts().iter_mut().enumerate() {
             let channel = &self.channels[part.channel as usize];
             let start = part.start.take().unwrap_or(Start::Latest);
-            let (cursor, notice) = resolve(channel, start);
+            let (cursor, notice) = resolve(channel, start, self.now_ms);
             part.cursor = cursor;
             match (start, notice) {
                 (Start::After(from), Some(Notice::Gap(missed))) => gaps.push(Gap { index, from, missed }),
@@ -405,11 +401,12 @@ fn write_hello<'a>(
 }
 
 /// Where a subscription starts in a channel, and what it is told of what it cannot have.
-fn resolve(channel: &Channel, start: Start) -> (u64, Option<Notice>) {
+fn resolve(channel: &Channel, start: Start, now_ms: u64) -> (u64, Option<Notice>) {
     let (first, next) = (channel.log.first(), channel.log.next());
     match start {
         Start::Latest => (next, None),
         Start::Oldest => (first, None),
+        Start::Last(count) => (channel.last(count, now_ms), None),
         Start::Number(number) => (number.clamp(first, next), None),
         Start::Seq(seq) => match number_of(seq, next) {
             Some(number) => (number.max(first), None),

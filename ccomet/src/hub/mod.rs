@@ -250,6 +250,8 @@ impl Hub {
             Event::Cleared { channel, first } => self.cleared(&channel, first, now_ms, sink),
             Event::Accepted { .. }
             | Event::Broadcasted { .. }
+            | Event::Read { .. }
+            | Event::Listed { .. }
             | Event::Refused { .. }
             | Event::Ended { .. }
             | Event::Signed { .. }

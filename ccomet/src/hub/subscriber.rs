@@ -67,6 +67,8 @@ pub(crate) enum Start {
     Latest,
     /// With the oldest message kept.
     Oldest,
+    /// So many messages back.
+    Last(u64),
     /// Where an earlier subscription ended.
     After(Spot),
     /// With that number, whatever epoch it is from: the classic API knows none.

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::json;
+use crate::broker::{Listed, Page};
 use crate::message::{ChannelName, Message};
 use crate::position::{Spot, write_position};
 
@@ -92,6 +93,67 @@ pub(crate) fn write_reply<'a>(
         out.extend_from_slice(item);
     }
     out.extend_from_slice(b"]}");
+}
+
+/// A page of a channel's history. Messages are told as in the channel, behind a gap where there is one.
+pub(crate) fn history(channel: &ChannelName, page: &Page) -> Vec<u8> {
+    let mut items = Vec::with_capacity(page.entries.len() + 1);
+    if let Some(missed) = page.gap {
+        let mut item = Vec::new();
+        write_gap(channel, missed.0, page.begin, &mut item);
+        items.push(item);
+    }
+    for (number, message) in &page.entries {
+        let mut item = Vec::with_capacity(message.payload.len() + 160);
+        write_message(channel, Spot { next: number + 1, ..page.end }, message, &mut item);
+        items.push(item);
+    }
+    let mut out = Vec::new();
+    write_reply([page.end], items.iter().map(Vec::as_slice), &mut out);
+    out.pop();
+    out.extend_from_slice(br#","more":"#);
+    json::write(&page.more, &mut out);
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+/// What is known of a channel.
+pub(crate) fn info(listed: &Listed) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write_info(listed, &mut out);
+    out.push(b'\n');
+    out
+}
+
+fn write_info(Listed { channel, info }: &Listed, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"channel":"#);
+    json::write_string(channel.as_str(), out);
+    out.extend_from_slice(br#","position":""#);
+    info.spot.write(out);
+    out.push(b'"');
+    for (name, value) in [("subscribers", info.subscribers), ("messages", info.messages), ("bytes", info.bytes)] {
+        out.push(b',');
+        json::write_string(name, out);
+        out.push(b':');
+        json::write_number(value, out);
+    }
+    out.push(b'}');
+}
+
+/// A page of the list of channels: where there are more, `next` says behind which name.
+pub(crate) fn list(channels: &[Listed], more: bool) -> Vec<u8> {
+    let mut out = br#"{"channels":["#.to_vec();
+    for (index, listed) in channels.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_info(listed, &mut out);
+    }
+    out.extend_from_slice(br#"],"next":"#);
+    let next = channels.last().map(|listed| listed.channel.as_str()).filter(|_| more);
+    json::write(&next, &mut out);
+    out.extend_from_slice(b"}\n");
+    out
 }
 
 /// The reply to a publisher.

@@ -128,7 +128,7 @@ impl Problem {
             Self::TooManyRequests(_) => (429, "too_many_requests", "More comes from this address than may."),
             Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
             Self::PatternLimit => (503, "pattern_limit", "As many patterns are subscribed to as may be."),
-            Self::PatternForbidden => (403, "pattern_forbidden", "Patterns may not be subscribed to here."),
+            Self::PatternForbidden => (403, "pattern_forbidden", "Patterns of channels may not be used here."),
             Self::SubscriberLimit => (503, "subscriber_limit", "The server has as many subscribers as it may."),
             Self::ShuttingDown => (503, "shutting_down", "The server is going down; come back later."),
         }

@@ -3,6 +3,7 @@
 use super::{Home, HomeChannel, HomeLimits};
 use crate::broker::{ChannelInfo, Event, Now, Ticket, Token};
 use crate::message::ChannelName;
+use crate::position::Spot;
 
 /// What was signed for a channel.
 #[derive(Debug)]
@@ -58,12 +59,18 @@ impl Home {
     }
 
     pub(super) fn inspect(&mut self, from: usize, now: Now, name: &ChannelName, ticket: Ticket) {
-        let info = self.names.get(name).map(|key| {
-            let channel = &self.channels[*key];
-            let in_use = channel.used_until_ms(&self.limits) > now.unix_ms;
-            ChannelInfo { subscribers: channel.subscribers(), in_use }
-        });
+        let info = self.names.get(name).map(|key| self.info(&self.channels[*key], now));
         self.say(from, Event::Inspected { ticket, info });
+    }
+
+    pub(super) fn info(&self, channel: &HomeChannel, now: Now) -> ChannelInfo {
+        ChannelInfo {
+            subscribers: channel.subscribers(),
+            in_use: channel.used_until_ms(&self.limits) > now.unix_ms,
+            messages: channel.log.next() - channel.log.first(),
+            bytes: channel.log.bytes() as u64,
+            spot: Spot { epoch: channel.epoch, next: channel.log.next() },
+        }
     }
 
     pub(super) fn count(&mut self, from: usize, now: Now, name: &ChannelName, subscribers: u32) {

@@ -1,0 +1,117 @@
+//! From what a client wants to what hub and broker are told.
+
+use bytes::Bytes;
+use sealed::ConnectionId;
+use sealed_http::{Http, Origins, RequestHead, Response};
+
+use super::answers::{allow_credentials, fields_for, json_response, problem_response, script_response};
+use super::{App, Caller, now, now_ms, unix_ms};
+use crate::broker::{Broker, Command};
+use crate::doorkeeper::Asking;
+use crate::one_or_more::OneOrMore;
+use crate::wire::classic;
+use crate::wire::problem::Problem;
+use crate::wire::request::{Call, Door, ReplyTo};
+
+impl App {
+    /// Whether the call is allowed, and what else is. Who comes by the admin listener may do anything.
+    pub(super) fn admit(
+        &mut self,
+        http: &Http<'_, Self>,
+        door: Door,
+        asking: Asking,
+        head: &RequestHead<'_>,
+        call: &Call,
+    ) -> Result<Caller, Problem> {
+        let grant = match door {
+            Door::Admin => None,
+            Door::Front => {
+                // First: to look at a token costs more.
+                self.doorkeeper.charge(asking, call, now_ms(http))?;
+                Some(self.gate.admit(head, call, http.unix_time().as_secs())?)
+            }
+        };
+        Ok(Caller { grant, asking })
+    }
+
+    pub(super) fn call(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        call: Call,
+        caller: &Caller,
+    ) {
+        match call {
+            Call::Publish { channel, draft, reply } => {
+                let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
+                let ticket = self.ask(http, id, reply);
+                self.broker.command(now(http), Command::Publish { channel, messages, ticket });
+            }
+            Call::PublishAll { publications } => self.publish_all(http, id, publications),
+            Call::Subscribe { subscription, wait_s } => {
+                self.subscribe(http, id, subscription, wait_s, caller.expires_s());
+            }
+            Call::Socket { subscription, response } => self.open_socket(http, id, subscription, &response, caller),
+            Call::Sign { channel, name, callback } => {
+                self.broker.command(now(http), Command::Sign { channel, name });
+                let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
+                http.respond(id, &script_response(script));
+            }
+            Call::Delete { channel } => {
+                let ticket = self.ask(http, id, ReplyTo::Delete);
+                self.broker.command(now(http), Command::Delete { channel, ticket });
+            }
+            Call::Clear { channel } => {
+                let ticket = self.ask(http, id, ReplyTo::Delete);
+                self.broker.command(now(http), Command::Clear { channel, ticket });
+            }
+            Call::Read { channel, range } => {
+                let ticket = self.ask(http, id, ReplyTo::History { channel: channel.clone() });
+                self.broker.command(now(http), Command::Read { channel, range, ticket });
+            }
+            Call::Inspect { channel } => {
+                let ticket = self.ask(http, id, ReplyTo::Info { channel: channel.clone() });
+                self.broker.command(now(http), Command::Inspect { channel, ticket });
+            }
+            Call::List { listing } => {
+                let homes = self.place.mailboxes.len();
+                let reply = ReplyTo::List { channels: Vec::new(), limit: listing.limit };
+                let ticket = self.ask_all(http, id, reply, homes);
+                self.broker.command(now(http), Command::List { listing, ticket });
+            }
+            Call::File { path } => {
+                let door = http.state(id).map_or(Door::Front, |client| client.door);
+                let response = self.file(&path, head, door);
+                http.respond(id, &response);
+            }
+            Call::Preflight { allow } => {
+                let response = Response::new(204).header("Allow", allow);
+                // No page of another origin has any business with the admin listener.
+                let is_front = http.state(id).is_some_and(|client| client.door == Door::Front);
+                let origin = head.header_str("origin").filter(|_| is_front);
+                let mut fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
+                let is_listed =
+                    self.preflight.origins != Origins::Any && http.state(id).is_some_and(|client| client.origin > 0);
+                if is_front && is_listed {
+                    fields.push(allow_credentials());
+                }
+                http.respond(id, &response.with(&fields));
+            }
+            Call::Nothing => {
+                let fields = fields_for(&self.cross_origin, http.state(id));
+                http.respond(id, &json_response(Bytes::new()).with(fields));
+            }
+            Call::Icomet(call) => self.icomet(http, id, call),
+        }
+    }
+
+    fn file(&self, path: &str, head: &RequestHead<'_>, door: Door) -> Response {
+        let demo = self.config.front.demo && door == Door::Front;
+        if demo && path == "/" {
+            return Response::new(302).header("Location", "/chat.html");
+        }
+        let file = self.files.find(path).filter(|_| demo);
+        file.map_or_else(|| problem_response(Problem::NotFound), |file| file.answer(head))
+    }
+}

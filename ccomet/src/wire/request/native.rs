@@ -1,0 +1,294 @@
+//! Requests to `/channels`: the native API.
+
+use sealed_http::websocket::{self, Accepted};
+use sealed_http::{Method, Query, RequestHead, decode_segment};
+
+use super::{Call, Door, Refused, ReplyTo, parse_number};
+use crate::broker::{Edge, Listing, Range};
+use crate::config::{Front, Limits, Times, is_origin};
+use crate::hub::{Start, Style, Subscription};
+use crate::message::ChannelName;
+use crate::pattern::Pattern;
+use crate::position::parse_position;
+use crate::wire::callback::is_callback;
+use crate::wire::framing::Framing;
+use crate::wire::problem::Problem;
+use crate::wire::publication::{Publication, read_draft, read_target};
+use crate::wire::voice::{Tongue, Transport, Voice};
+
+/// What a WebSocket speaks here, for who wants it said.
+const SUBPROTOCOL: &str = "ccomet";
+
+const FRONT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const ADMIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+const PART_METHODS: &str = "GET, OPTIONS";
+
+/// Messages or channels on a page, where nothing is said.
+const PAGE_DEFAULT: usize = 100;
+
+/// A request to `/channels/…`.
+pub(super) struct Native<'a> {
+    pub(super) door: Door,
+    pub(super) head: &'a RequestHead<'a>,
+    pub(super) body: &'a [u8],
+    pub(super) front: &'a Front,
+    pub(super) limits: &'a Limits,
+    pub(super) times: &'a Times,
+}
+
+impl Native<'_> {
+    /// Reads a request to what is behind `/channels/`.
+    pub(super) fn read(&self, names: &str) -> Result<Call, Refused> {
+        if let Some((name, part)) = names.split_once('/') {
+            return self.read_part(name, part);
+        }
+        let allow = if self.door == Door::Admin { ADMIN_METHODS } else { FRONT_METHODS };
+        match self.head.method() {
+            Method::Post => self.publish(names),
+            Method::Get => self.get(names),
+            Method::Delete if self.door == Door::Admin => {
+                Ok(Call::Delete { channel: one_channel(names).map_err(Refused::native)? })
+            }
+            Method::Head => channels(names, self.limits, true).map(|_| Call::Nothing).map_err(Refused::native),
+            Method::Options => Ok(Call::Preflight { allow }),
+            _ => Err(Refused::method(allow)),
+        }
+    }
+
+    /// Reads a request to a part of one channel.
+    fn read_part(&self, name: &str, part: &str) -> Result<Call, Refused> {
+        let channel = one_channel(name).map_err(Refused::native)?;
+        let is_admin = self.door == Door::Admin;
+        match (part, self.head.method()) {
+            ("history", Method::Get) => {
+                let range = self.range(Query::new(self.head.query())).map_err(Refused::native)?;
+                Ok(Call::Read { channel, range })
+            }
+            ("history", Method::Delete) if is_admin => Ok(Call::Clear { channel }),
+            ("info", Method::Get) if is_admin => Ok(Call::Inspect { channel }),
+            ("history", method) => {
+                let allow = if is_admin { "GET, DELETE, OPTIONS" } else { PART_METHODS };
+                if method == Method::Options { Ok(Call::Preflight { allow }) } else { Err(Refused::method(allow)) }
+            }
+            ("info", Method::Options) if is_admin => Ok(Call::Preflight { allow: PART_METHODS }),
+            ("info", _) if is_admin => Err(Refused::method(PART_METHODS)),
+            // A name may hold an escaped '/', but a path has no more segments.
+            _ => Err(Refused::native(Problem::BadChannel)),
+        }
+    }
+
+    /// Which part of a channel's history is asked for: the newest messages, where nothing is said.
+    fn range(&self, query: Query<'_>) -> Result<Range, Problem> {
+        let get = |name: &str| query.get(name).map_err(|_| Problem::BadPosition);
+        let spot = |text: &str| parse_position(text, 1).map(|spots| spots[0]).map_err(|_| Problem::BadPosition);
+        let (edge, is_backward) = match (get("after")?.as_deref(), get("before")?.as_deref()) {
+            (None, None | Some("latest")) => (Edge::End, true),
+            (None, Some(before)) => (Edge::At(spot(before)?), true),
+            (Some("oldest"), None) => (Edge::Begin, false),
+            (Some(after), None) => (Edge::At(spot(after)?), false),
+            (Some(_), Some(_)) => return Err(Problem::BadParameter),
+        };
+        Ok(Range { edge, is_backward, limit: self.limit(query)?, bytes_max: self.limits.batch_bytes_max })
+    }
+
+    /// How many of something are asked for.
+    fn limit(&self, query: Query<'_>) -> Result<usize, Problem> {
+        let Some(text) = query.get("limit").map_err(|_| Problem::BadParameter)? else {
+            return Ok(PAGE_DEFAULT.min(self.limits.page_items_max));
+        };
+        let limit = parse_number(&text).filter(|limit| *limit > 0).ok_or(Problem::BadParameter)?;
+        Ok(usize::try_from(limit).unwrap_or(usize::MAX).min(self.limits.page_items_max))
+    }
+
+    /// Reads a request to `/channels` itself.
+    pub(super) fn read_list(&self) -> Result<Call, Refused> {
+        match self.head.method() {
+            Method::Get => self.listing().map(|listing| Call::List { listing }).map_err(Refused::native),
+            Method::Options => Ok(Call::Preflight { allow: PART_METHODS }),
+            _ => Err(Refused::method(PART_METHODS)),
+        }
+    }
+
+    fn listing(&self) -> Result<Listing, Problem> {
+        let query = Query::new(self.head.query());
+        let get = |name: &str| query.get(name).map_err(|_| Problem::BadParameter);
+        let pattern = get("pattern")?.map_or(Ok(Pattern::all()), |text| Pattern::new(&text));
+        let pattern = pattern.map_err(|_| Problem::BadChannel)?;
+        let after = get("after")?.unwrap_or_default().into();
+        Ok(Listing { pattern, after, limit: self.limit(query)? })
+    }
+
+    fn publish(&self, names: &str) -> Result<Call, Refused> {
+        let mut channels = channels(names, self.limits, true).map_err(Refused::native)?;
+        if self.body.len() > self.limits.message_bytes_max {
+            return Err(Refused::native(Problem::MessageTooLarge));
+        }
+        let draft = read_draft(self.body, self.head, Query::new(self.head.query())).map_err(Refused::native)?;
+        if let [channel] = channels.as_mut_slice()
+            && !channel.is_pattern()
+        {
+            let channel = channel.clone();
+            let reply = ReplyTo::Native { channel: channel.clone(), callback: None };
+            return Ok(Call::Publish { channel, draft, reply });
+        }
+        let publications = channels.into_iter().map(|channel| Publication { channel, draft: draft.clone() });
+        Ok(Call::PublishAll { publications: publications.collect() })
+    }
+
+    fn get(&self, names: &str) -> Result<Call, Refused> {
+        let query = Query::new(self.head.query());
+        let callback: Option<Box<str>> = match query.get("callback") {
+            Ok(None) => None,
+            Ok(Some(name)) if is_callback(&name) => Some(name.into()),
+            _ => return Err(Refused::native(Problem::BadCallback)),
+        };
+        let refused = |problem| Refused::Native { problem, callback: callback.clone(), allow: "" };
+        if let Some(text) = query.get("publish").map_err(|_| refused(Problem::BadParameter))? {
+            // Without a callback it would be a GET that changes something, and no script tag's.
+            if callback.is_none() {
+                return Err(refused(Problem::BadParameter));
+            }
+            let channel = one_channel(names).map_err(refused)?;
+            if text.len() > self.limits.message_bytes_max {
+                return Err(refused(Problem::MessageTooLarge));
+            }
+            let draft = read_draft(text.as_bytes(), self.head, query).map_err(refused)?;
+            let reply = ReplyTo::Native { channel: channel.clone(), callback };
+            return Ok(Call::Publish { channel, draft, reply });
+        }
+        if websocket::is_asked(self.head) {
+            return self.open_socket(names, query);
+        }
+        self.subscribe(names, query, callback.clone()).map_err(refused)
+    }
+
+    fn open_socket(&self, names: &str, query: Query<'_>) -> Result<Call, Refused> {
+        let Accepted { response, origin, .. } =
+            websocket::accept(self.head, &[SUBPROTOCOL]).map_err(Refused::Socket)?;
+        if origin.is_some_and(|origin| !self.may_open_socket(origin)) {
+            return Err(Refused::native(Problem::OriginForbidden));
+        }
+        let channels = self.channels_and_starts(names, query, None).map_err(Refused::native)?;
+        let voice = Voice { tongue: Tongue::Native, transport: Transport::Socket, framing: Framing::Message };
+        let style = Style::Stream { voice, listener: Box::default() };
+        Ok(Call::Socket { subscription: Subscription { channels, style, answer_at_once: false }, response })
+    }
+
+    /// Whether pages of an origin may: no browser asks a server that before, or heeds what it says after. Pages of the
+    /// server itself may everywhere, those of others not with the admin listener.
+    fn may_open_socket(&self, origin: &str) -> bool {
+        let is_own = self
+            .head
+            .header_str("host")
+            .is_some_and(|host| origin.split_once("://").is_some_and(|(_, held)| held.eq_ignore_ascii_case(host)));
+        is_own || self.door == Door::Front && self.front.allows_origin(origin)
+    }
+
+    fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
+        let transport = if callback.is_some() { None } else { self.transport(query)? };
+        let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { Box::default() };
+        let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter)? {
+            None => self.times.poll_wait_s,
+            // A longer wait than the server grants is cut, not refused: the reply is the same, only sooner.
+            Some(text) => parse_number(&text).ok_or(Problem::BadParameter)?.min(self.times.poll_wait_max_s),
+        };
+        let last_id = if transport == Some(Transport::EventStream) { self.head.header("last-event-id") } else { None };
+        let channels = self.channels_and_starts(names, query, last_id)?;
+        let style = match transport {
+            None => Style::Poll { callback },
+            Some(transport) => {
+                let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
+                let voice = Voice { tongue: Tongue::Native, transport, framing };
+                Style::Stream { voice, listener }
+            }
+        };
+        let subscription = Subscription { channels, style, answer_at_once: wait_s == 0 };
+        Ok(Call::Subscribe { subscription, wait_s })
+    }
+
+    /// The channels, and where to start in each.
+    fn channels_and_starts(
+        &self,
+        names: &str,
+        query: Query<'_>,
+        last_id: Option<&[u8]>,
+    ) -> Result<Vec<(ChannelName, Start)>, Problem> {
+        let channels = channels(names, self.limits, true)?;
+        let after = query.get("after").map_err(|_| Problem::BadPosition)?;
+        let last = query.get("last").map_err(|_| Problem::BadParameter)?;
+        let starts = match (last_id, after.as_deref(), last) {
+            (Some(id), ..) if !id.is_empty() => {
+                let id = std::str::from_utf8(id).map_err(|_| Problem::BadPosition)?;
+                starts_after(id, channels.len())?
+            }
+            (_, None, Some(count)) => {
+                vec![Start::Last(parse_number(&count).ok_or(Problem::BadParameter)?); channels.len()]
+            }
+            (_, Some(_), Some(_)) => return Err(Problem::BadParameter),
+            (_, None | Some("latest"), None) => vec![Start::Latest; channels.len()],
+            (_, Some("oldest"), None) => vec![Start::Oldest; channels.len()],
+            (_, Some(position), None) => starts_after(position, channels.len())?,
+        };
+        Ok(channels.into_iter().zip(starts).collect())
+    }
+
+    /// What is to carry the answer: a stream, or, where it is none, one reply.
+    fn transport(&self, query: Query<'_>) -> Result<Option<Transport>, Problem> {
+        match query.get("transport").map_err(|_| Problem::BadParameter)?.as_deref() {
+            Some("poll") => Ok(None),
+            Some("sse") => Ok(Some(Transport::EventStream)),
+            Some("lines") => Ok(Some(Transport::Lines)),
+            Some("iframe") => Ok(Some(Transport::Iframe)),
+            Some(_) => Err(Problem::BadParameter),
+            None if accepts(self.head, b"text/event-stream") => Ok(Some(Transport::EventStream)),
+            None if accepts(self.head, b"application/x-ndjson") => Ok(Some(Transport::Lines)),
+            None => Ok(None),
+        }
+    }
+
+    /// The origin of the page that has this in a frame: one that may read replies. Empty: this server's own.
+    fn listener(&self, query: Query<'_>) -> Result<Box<str>, Problem> {
+        let origin = query.get("origin").map_err(|_| Problem::BadParameter)?.unwrap_or_default();
+        let allowed = origin.is_empty() || is_origin(&origin) && self.front.allows_origin(&origin);
+        if allowed { Ok(origin.into()) } else { Err(Problem::BadOrigin) }
+    }
+}
+
+fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> {
+    let spots = parse_position(position, channels).map_err(|_| Problem::BadPosition)?;
+    Ok(spots.into_iter().map(Start::After).collect())
+}
+
+/// The channels of a path, sorted: so that a position means the same in whatever order they are asked for.
+fn channels(names: &str, limits: &Limits, and_patterns: bool) -> Result<Vec<ChannelName>, Problem> {
+    let mut channels = Vec::new();
+    for name in names.split(',') {
+        if channels.len() == limits.channels_per_subscription_max {
+            return Err(Problem::TooManyChannels);
+        }
+        // A name may hold an escaped '/', but a path has no more segments.
+        let decoded = if name.contains('/') { None } else { decode_segment(name).ok() };
+        let name =
+            decoded.and_then(|name| read_target(&name).ok().filter(|channel| and_patterns || !channel.is_pattern()));
+        channels.push(name.ok_or(Problem::BadChannel)?);
+    }
+    channels.sort();
+    let count = channels.len();
+    channels.dedup();
+    if channels.len() < count { Err(Problem::TooManyChannels) } else { Ok(channels) }
+}
+
+fn one_channel(names: &str) -> Result<ChannelName, Problem> {
+    let name = if names.contains('/') { None } else { decode_segment(names).ok() };
+    name.and_then(|name| ChannelName::new(&name).ok()).ok_or(Problem::BadChannel)
+}
+
+/// Whether `Accept` names a kind of stream. Weights are not looked at: who names one wants it.
+fn accepts(head: &RequestHead<'_>, wanted: &[u8]) -> bool {
+    head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("accept")).any(|(_, value)| {
+        value.split(|byte| *byte == b',').any(|range| {
+            let kind = range.split(|byte| *byte == b';').next().unwrap_or_default();
+            kind.trim_ascii().eq_ignore_ascii_case(wanted)
+        })
+    })
+}
