@@ -24,7 +24,7 @@ use slab::Slab;
 use socket::Socket;
 
 use crate::auth::{Gate, Grant, Verifier, callback_of};
-use crate::broker::{Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now};
+use crate::broker::{Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now, PresenceLimits};
 use crate::config::Config;
 use crate::doorkeeper::{Asking, Doorkeeper, Entrance};
 use crate::files::Files;
@@ -83,6 +83,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// Who he is, where his token says so.
+    fn member(&self) -> Option<Arc<str>> {
+        self.grant.as_ref()?.subject.as_deref().map(Arc::from)
+    }
+
     /// When that ends, in seconds since 1970.
     fn expires_s(&self) -> Option<u64> {
         self.grant.as_ref().and_then(|grant| grant.expires_s)
@@ -147,6 +152,10 @@ impl App {
                 age_max_ms: config.history.keys_age_max_s * 1_000,
             },
             idle_max_ms: config.times.channel_idle_s * 1_000,
+            presence: PresenceLimits {
+                members_max: config.limits.members_per_channel_max,
+                grace_ms: config.times.presence_grace_s * 1_000,
+            },
             patterns_max: share(config.limits.patterns_max),
             use_max_ms: config.icomet.channel_timeout_s * 1_000,
         };
@@ -227,6 +236,7 @@ impl App {
                 Some(Event::Listed { ticket, channels }) => {
                     self.settle(http, ticket, Ok(Settled::Listed(channels)));
                 }
+                Some(Event::Present { ticket, who }) => self.settle(http, ticket, Ok(Settled::Present(who))),
                 Some(Event::Use { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
                 Some(event) => {
                     let now_ms = unix_ms(http);

@@ -96,6 +96,8 @@ pub struct Limits {
     pub patterns_max: usize,
     /// Subscribers of the server. Default 1,000,000.
     pub subscribers_max: usize,
+    /// Members of one channel of whom it is known that they are there. Default 1,000.
+    pub members_per_channel_max: usize,
     /// Subscribers of one channel on one loop. Default 1,000,000.
     pub subscribers_per_channel_max: usize,
     /// Channels of one subscription. Default 32.
@@ -182,6 +184,8 @@ pub struct Times {
     pub keep_alive_s: u64,
     /// For a peer to acknowledge what it was sent, before it counts as dead. Default 60.
     pub silence_max_s: u64,
+    /// For a member of a channel who has no connection any more to come back, before it is told that he left. Default 5.
+    pub presence_grace_s: u64,
     /// For a channel that nobody reads to stay on a loop. Default 60.
     pub channel_linger_s: u64,
     /// For a channel without history and subscribers to keep its place in its numbers. Default 3,600.
@@ -223,6 +227,7 @@ impl Default for Limits {
             channels_max: 100_000,
             patterns_max: 100,
             subscribers_max: 1_000_000,
+            members_per_channel_max: 1_000,
             subscribers_per_channel_max: 1_000_000,
             channels_per_subscription_max: 32,
             message_bytes_max: 64 * 1024,
@@ -259,6 +264,7 @@ impl Default for Times {
             request_s: 20,
             keep_alive_s: 75,
             silence_max_s: 60,
+            presence_grace_s: 5,
             channel_linger_s: 60,
             channel_idle_s: 3_600,
             drain_s: 10,
@@ -366,6 +372,7 @@ impl Config {
             ("limits.channels_max", limits.channels_max as u64, u64::MAX, from_one),
             ("limits.patterns_max", limits.patterns_max as u64, 10_000, "from 1 to 10000"),
             ("limits.subscribers_max", limits.subscribers_max as u64, u64::MAX, from_one),
+            ("limits.members_per_channel_max", limits.members_per_channel_max as u64, 1_000_000, "from 1 to 1000000"),
             ("limits.subscribers_per_channel_max", limits.subscribers_per_channel_max as u64, u64::MAX, from_one),
             ("limits.channels_per_subscription_max", limits.channels_per_subscription_max as u64, 255, "from 1 to 255"),
             ("limits.message_bytes_max", limits.message_bytes_max as u64, 8 << 20, "from 1 to 8388608"),
@@ -391,6 +398,7 @@ impl Config {
             ("times.request_s", times.request_s, day, to_a_day),
             ("times.keep_alive_s", times.keep_alive_s, day, to_a_day),
             ("times.silence_max_s", times.silence_max_s, day, to_a_day),
+            ("times.presence_grace_s", times.presence_grace_s, day, to_a_day),
             ("times.channel_linger_s", times.channel_linger_s, day, to_a_day),
             ("times.channel_idle_s", times.channel_idle_s, u64::MAX / 1_000, from_one),
             ("times.drain_s", times.drain_s, day, to_a_day),

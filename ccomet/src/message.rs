@@ -11,6 +11,9 @@ use crate::position::Spot;
 /// The longest channel name, in bytes of UTF-8.
 pub(crate) const CHANNEL_NAME_BYTES_MAX: usize = 128;
 
+/// What the name ends with of a channel in which it is told who comes and goes in another.
+const PRESENCE: &str = ",presence";
+
 /// A channel's name: 1 to 128 bytes of UTF-8 without control characters, `,` or `*`, and not `.` or `..`, which no
 /// URL can hold as a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +45,21 @@ impl ChannelName {
         self.0.contains('*')
     }
 
+    /// The channel beside another one, in which it is told who comes and goes there. No other has a name with a `,`.
+    pub(crate) fn of_presence(channel: &Self) -> Self {
+        Self(format!("{channel}{PRESENCE}").into())
+    }
+
+    /// The channel of which it is told here who comes and goes, if it is such a channel.
+    pub(crate) fn watched(&self) -> Option<Self> {
+        self.0.strip_suffix(PRESENCE).map(|name| Self(name.into()))
+    }
+
+    /// Whether who comes and goes in another channel is told here.
+    pub(crate) fn is_presence(&self) -> bool {
+        self.0.ends_with(PRESENCE)
+    }
+
     /// The pattern, if it is the channel of one.
     pub(crate) fn to_pattern(&self) -> Option<Pattern> {
         Pattern::new(&self.0).ok().filter(|_| self.is_pattern())
@@ -52,12 +70,17 @@ impl ChannelName {
         &self.0
     }
 
+    /// What its home depends on: a channel and the one beside it have the same.
+    fn home_name(&self) -> &str {
+        self.0.strip_suffix(PRESENCE).unwrap_or(&self.0)
+    }
+
     /// The loop, of so many, that is the home of the channel. The same in every process, for it depends on the
     /// name alone.
     pub(crate) fn home(&self, loops: usize) -> usize {
         // FNV-1a: short names, no need to resist crafted ones beyond an uneven spread.
         let hash = self
-            .0
+            .home_name()
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         ((hash >> 32) % loops as u64) as usize
@@ -107,6 +130,13 @@ impl Draft {
     }
 }
 
+/// That somebody came into a channel, or went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Movement {
+    Join,
+    Leave,
+}
+
 /// What few messages have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MessageExtra {
@@ -114,6 +144,8 @@ pub(crate) struct MessageExtra {
     pub(crate) event: Option<Box<str>>,
     /// From when on it is delivered to nobody, in milliseconds since 1970.
     pub(crate) expires_ms: Option<u64>,
+    /// That it is told with this message that somebody came or went.
+    pub(crate) movement: Option<Movement>,
     /// Under which it was published.
     pub(crate) key: Option<Box<str>>,
     /// Whether it went to all channels at once.
@@ -139,6 +171,10 @@ impl Message {
 
     pub(crate) fn event(&self) -> Option<&str> {
         self.extra.as_ref()?.event.as_deref()
+    }
+
+    pub(crate) fn movement(&self) -> Option<Movement> {
+        self.extra.as_ref()?.movement
     }
 
     pub(crate) fn key(&self) -> Option<&str> {

@@ -67,19 +67,23 @@
   class CComet {
     #base;
     #mode;
+    #token;
 
     /**
      * @param {string} [serverUrl] where the server is, relative to the page; by default the page's own origin
      * @param {object} [options]
      * @param {'auto'|'websocket'|'sse'|'lines'|'poll'|'jsonp'|'iframe'} [options.transport] `auto` takes the first of
      *     WebSocket, Server-Sent Events and polls that the browser has and that gets through
+     * @param {string|function(): string} [options.token] who asks, and what he may do; a function is called for each request, so that
+     *     it can give a new one
      */
-    constructor(serverUrl = '/', { transport = 'auto' } = {}) {
+    constructor(serverUrl = '/', { transport = 'auto', token } = {}) {
       if (transport !== 'auto' && !TRANSPORTS.includes(transport)) {
         throw new TypeError(`CComet: no such transport: ${transport}`);
       }
       this.#base = new URL(serverUrl, globalThis.document?.baseURI).href.replace(/[?#].*$/, '').replace(/\/+$/, '');
       this.#mode = transport === 'auto' && !globalThis.fetch ? 'jsonp' : transport;
+      this.#token = typeof token === 'function' ? token : () => token;
     }
 
     /**
@@ -98,37 +102,62 @@
      * None of them is called before `subscribe` has returned. What they throw is reported, and stops nothing.
      *
      * @param {string|string[]} channels
-     * @param {object} [options] the callbacks, and `after`: 'latest', 'oldest', or the `position` of an earlier
-     *     subscription to the same channels
+     * @param {object} [options] the callbacks; `after`: 'latest', 'oldest', or the `position` of an earlier subscription to the same
+     *     channels; `last`: begin with so many messages instead; `presence`: true where `onitem` is to be told who comes and goes, with
+     *     items of the types 'join' and 'leave'. Who is there already is told by `presence()`, whose `position` is the `after` to go with
      */
     subscribe(channels, options = {}) {
       const names = [channels].flat();
       if (names.length === 0 || !names.every((name) => typeof name === 'string' && name !== '')) {
         throw new TypeError('CComet: subscribe takes the name of a channel, or an array of names');
       }
-      return new Subscription(this.#channelUrl(names), this.#mode, names.length, options);
+      return new Subscription(this.#channelUrl(names), this.#mode, names.length, { ...options, token: this.#token });
     }
 
     /**
      * Publishes a text. Resolves to `{channel, position}` once the message is in the channel's history; rejects with
      * an error that has `code`, `status` and `final`. After a `timeout` or `network` error nobody knows whether the
-     * message got there: give messages an id of your own where a retry must not show twice.
+     * message got there: with a `key`, it can be published again, and is kept once.
      *
-     * @param {object} [options] `keepalive`: the page is about to go away; send it all the same
+     * @param {object} [options] `event`: the type of the message; `ttl`: seconds that it is delivered; `key`: under which a retry is the
+     *     same message (not with JSONP); `keepalive`: the page is about to go away; send it all the same
      */
-    async publish(channel, text, { keepalive = false } = {}) {
+    async publish(channel, text, { event, ttl, key, keepalive = false } = {}) {
       // Half of a surrogate pair has no UTF-8: fetch would replace it silently, encodeURIComponent would throw.
       const body = String(text).replace(/\p{Surrogate}/gu, '\uFFFD');
       const url = this.#channelUrl([channel]);
+      const token = this.#token();
       // The browser drops the script tags of a page that goes away, but not its keepalive requests.
       if (this.#mode !== 'jsonp' || (keepalive && globalThis.fetch)) {
-        return askByFetch(url, PUBLISH_TIMEOUT_MS, null, { method: 'POST', body, keepalive });
+        const headers = {};
+        if (token) headers.Authorization = `Bearer ${token}`;
+        if (key) headers['Idempotency-Key'] = key;
+        return askByFetch(withQuery(url, { event, ttl }), PUBLISH_TIMEOUT_MS, null, { method: 'POST', body, headers, keepalive });
       }
-      const question = `${url}?publish=${encodeURIComponent(body)}`;
+      const question = withQuery(url, { publish: body, event, ttl, token });
       if (question.length > JSONP_URL_CHARS_MAX) {
         throw new CometError('message_too_large', 413, 'The text is too long to be published by JSONP');
       }
       return askByScript(question, PUBLISH_TIMEOUT_MS, null);
+    }
+
+    /** Resolves to who is in a channel: `{channel, subscribers, members: [{id, connections}], position}`. */
+    presence(channel) {
+      return this.#look(`${this.#channelUrl([channel])}/presence`, {});
+    }
+
+    /**
+     * Resolves to a page of a channel's history: `{items, position, more}`.
+     *
+     * @param {object} [options] `before` (newest first) or `after` (oldest first): the `position` of the page before it, or of a
+     *     subscription; `limit`: items at most
+     */
+    history(channel, { before, after, limit } = {}) {
+      return this.#look(`${this.#channelUrl([channel])}/history`, { before, after, limit });
+    }
+
+    #look(url, parameters) {
+      return askByFetch(withQuery(url, { ...parameters, token: this.#token() }), PUBLISH_TIMEOUT_MS, null);
     }
 
     #channelUrl(names) {
@@ -159,7 +188,8 @@
     constructor(url, mode, channelCount, options) {
       this.#url = url;
       this.#mode = mode;
-      this.#single = channelCount === 1;
+      // With who comes and goes, there is a second channel to each.
+      this.#single = channelCount === 1 && !options.presence;
       this.#options = { ...options, after: options.after ?? 'latest' };
       if (!['latest', 'oldest'].includes(this.#options.after)) this.#position = this.#options.after;
       this.#transport = this.#pick();
@@ -370,9 +400,9 @@
     }
 
     #ask(parameters = {}) {
-      const all = { after: this.#position ?? this.#options.after, ...parameters };
-      const pairs = Object.entries(all).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
-      return `${this.#url}?${pairs.join('&')}`;
+      const { last, presence, token } = this.#options;
+      const start = last && !this.#position ? { last } : { after: this.#position ?? this.#options.after };
+      return withQuery(this.#url, { ...start, presence: presence ? 1 : undefined, token: token?.(), ...parameters });
     }
 
     #deliver(items, position) {
@@ -444,6 +474,13 @@
         });
       }
     }
+  }
+
+  /** A URL with those of the parameters that have a value. */
+  function withQuery(url, parameters) {
+    const pairs = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null);
+    const query = pairs.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join('&');
+    return query ? `${url}?${query}` : url;
   }
 
   /** What JSON says; undefined where it is none. */

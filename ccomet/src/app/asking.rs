@@ -5,7 +5,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, json_response, respond_problem, script_response};
 use super::{App, Doing, done};
-use crate::broker::{ChannelInfo, Listed, Page, Ticket, Token};
+use crate::broker::{ChannelInfo, Listed, Page, Ticket, Token, Who};
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
 use crate::wire::problem::Problem;
@@ -38,6 +38,8 @@ pub(super) enum Settled {
     Inspected(Option<ChannelInfo>),
     /// What there is of a part of the channel's history, if it is there.
     Read(Option<Page>),
+    /// Who is in the channel.
+    Present(Who),
     /// Channels of one home.
     Listed(Vec<Listed>),
 }
@@ -125,6 +127,9 @@ impl App {
             }
             (Ok(Settled::Inspected(Some(info))), ReplyTo::Info { channel }) => {
                 http.respond(peer, &json_response(native::info(&Listed { channel, info })).with(fields));
+            }
+            (Ok(Settled::Present(who)), ReplyTo::Who { channel, with_members }) => {
+                http.respond(peer, &json_response(native::presence(&channel, &who, with_members)).with(fields));
             }
             (Ok(Settled::Listed(_)), ReplyTo::List { mut channels, limit }) => {
                 channels.sort_unstable_by(|one, other| one.channel.cmp(&other.channel));

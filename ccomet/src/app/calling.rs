@@ -49,10 +49,14 @@ impl App {
                 self.broker.command(now(http), Command::Publish { channel, messages, ticket });
             }
             Call::PublishAll { publications } => self.publish_all(http, id, publications),
-            Call::Subscribe { subscription, wait_s } => {
+            Call::Subscribe { mut subscription, wait_s } => {
+                subscription.member = caller.member();
                 self.subscribe(http, id, subscription, wait_s, caller.expires_s());
             }
-            Call::Socket { subscription, response } => self.open_socket(http, id, subscription, &response, caller),
+            Call::Socket { mut subscription, response } => {
+                subscription.member = caller.member();
+                self.open_socket(http, id, subscription, &response, caller);
+            }
             Call::Sign { channel, name, callback } => {
                 self.broker.command(now(http), Command::Sign { channel, name });
                 let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
@@ -73,6 +77,11 @@ impl App {
             Call::Inspect { channel } => {
                 let ticket = self.ask(http, id, ReplyTo::Info { channel: channel.clone() });
                 self.broker.command(now(http), Command::Inspect { channel, ticket });
+            }
+            Call::Who { channel } => {
+                let with_members = caller.grant.as_ref().is_none_or(|grant| grant.may_see(&channel));
+                let ticket = self.ask(http, id, ReplyTo::Who { channel: channel.clone(), with_members });
+                self.broker.command(now(http), Command::Who { channel, ticket });
             }
             Call::List { listing } => {
                 let homes = self.place.mailboxes.len();

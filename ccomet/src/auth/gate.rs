@@ -99,6 +99,7 @@ fn can_be_forged(call: &Call) -> bool {
         | Call::Socket { .. } => true,
         Call::Subscribe { subscription, .. } => subscription.style.is_script(),
         Call::Read { .. }
+        | Call::Who { .. }
         | Call::Inspect { .. }
         | Call::List { .. }
         | Call::File { .. }
@@ -122,6 +123,7 @@ fn may(grant: &Grant, call: &Call) -> bool {
         Call::Subscribe { subscription, .. }
         | Call::Socket { subscription, .. }
         | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => may_subscribe(grant, subscription),
+        Call::Who { channel } => grant.may_subscribe(channel) || grant.may_see(channel),
         // For the admin listener alone.
         Call::Inspect { .. } | Call::List { .. } => false,
         Call::File { .. } | Call::Preflight { .. } | Call::Nothing | Call::Icomet(_) => true,

@@ -36,9 +36,17 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether a channel may be read, or all those of a pattern.
+    /// Whether a channel may be read, or all those of a pattern; or who comes and goes in one.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> bool {
-        any_matches(&self.subscribe, channel)
+        match channel.watched() {
+            Some(watched) => self.may_see(&watched),
+            None => any_matches(&self.subscribe, channel),
+        }
+    }
+
+    /// Whether it may be known who is in a channel.
+    pub(crate) fn may_see(&self, channel: &ChannelName) -> bool {
+        any_matches(&self.presence, channel)
     }
 
     /// Whether it may be published to a channel.

@@ -9,6 +9,7 @@ mod classic;
 mod gather;
 mod keys;
 mod lookup;
+mod presence;
 mod publishing;
 mod uses;
 
@@ -21,6 +22,8 @@ use classic::Classic;
 use gather::{Followed, Gathering};
 pub(crate) use keys::KeyLimits;
 use keys::Keys;
+pub(crate) use presence::PresenceLimits;
+use presence::{Leaving, Presence};
 use uses::Signed;
 
 use super::watch::Watch;
@@ -44,6 +47,7 @@ pub(crate) struct HomeLimits {
     /// Over all channels together.
     pub(crate) history_bytes_max: usize,
     pub(crate) keys: KeyLimits,
+    pub(crate) presence: PresenceLimits,
     /// How long a channel without history and subscribers keeps its epoch.
     pub(crate) idle_max_ms: u64,
     /// How long one without subscribers counts as in use.
@@ -72,7 +76,16 @@ struct HomeChannel {
     signed: Option<Box<Signed>>,
     /// The channel of a pattern.
     gathering: Option<Box<Gathering>>,
+    /// Who is in it under a name.
+    presence: Option<Box<Presence>>,
     dirty: bool,
+}
+
+impl HomeChannel {
+    /// Whether it is made of others, and not published in.
+    fn is_derived(&self) -> bool {
+        self.gathering.is_some() || self.name.is_presence()
+    }
 }
 
 /// A loop that gets the channel's messages.
@@ -112,6 +125,9 @@ pub(crate) struct Home {
     /// Patterns that messages are passed on to, and how many have their home here.
     followed: Vec<Followed>,
     gatherings: usize,
+    /// Channels that tell who comes and goes in another.
+    presences: usize,
+    leaving: Leaving,
     last_run: u64,
     keys: Keys,
     /// Events, each with the loop it is for.
@@ -136,6 +152,8 @@ impl Home {
             watch: Watch::new(limits.use_max_ms),
             followed: Vec::new(),
             gatherings: 0,
+            presences: 0,
+            leaving: Leaving::new(),
             last_run: 0,
             keys: Keys::new(limits.keys),
             said: Vec::new(),
@@ -156,7 +174,7 @@ impl Home {
 
     /// Takes a command from a loop.
     pub(crate) fn channels(&self) -> usize {
-        self.channels.len() - self.gatherings
+        self.channels.len() - self.gatherings - self.presences
     }
 
     pub(crate) fn command(&mut self, from: usize, now: Now, command: Command) {
@@ -184,6 +202,8 @@ impl Home {
             Command::List { listing, ticket } => self.list(from, now, &listing, ticket),
             Command::Inspect { channel, ticket } => self.inspect(from, now, &channel, ticket),
             Command::Count { channel, subscribers } => self.count(from, now, &channel, subscribers),
+            Command::Present { channel, id, connections } => self.present(from, now, &channel, &id, connections),
+            Command::Who { channel, ticket } => self.who(from, now, channel, ticket),
             Command::Watch { wanted } => self.set_watch(from, now, wanted),
             Command::Acknowledge { count } => self.acknowledge(from, count),
         }
@@ -239,8 +259,9 @@ impl Home {
             let channel = &self.channels[key];
             let is_held = channel.signed.as_ref().is_some_and(|signed| signed.held_until_ms > now.unix_ms);
             // The channel of a pattern is fed though nobody reads it.
-            let is_empty = channel.log.is_empty() || channel.gathering.is_some();
+            let is_empty = channel.log.is_empty() || channel.is_derived();
             let is_awaited = channel.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
+            let is_empty = is_empty && channel.presence.is_none();
             let idle = channel.attached.is_empty() && !is_awaited && is_empty && !channel.dirty && !is_held;
             if idle && now.unix_ms.saturating_sub(channel.touched_ms) >= self.limits.idle_max_ms {
                 self.remove(key);
@@ -250,6 +271,7 @@ impl Home {
         let used_until_ms = |name: &ChannelName| names.get(name).map_or(0, |key| channels[*key].used_until_ms(limits));
         self.watch.sweep(now.unix_ms, used_until_ms, &mut self.said);
         self.keys.sweep(now.unix_ms);
+        self.sweep_presence(now);
         if self.channels.is_empty() {
             self.channels.shrink_to_fit();
             self.names.shrink_to_fit();
@@ -297,6 +319,7 @@ impl Home {
     fn detach(&mut self, from: usize, now: Now, name: &ChannelName) {
         let Some(key) = self.names.get(name).copied() else { return };
         self.stop_deferring(key, from);
+        self.all_gone(from, now, name);
         let channel = &mut self.channels[key];
         channel.touched_ms = now.unix_ms;
         channel.attached.retain(|attachment| attachment.to != from);
@@ -311,14 +334,22 @@ impl Home {
         let key = self.names.get(name).copied();
         let next = key.map(|key| self.channels[key].log.next());
         if let Some(key) = key {
-            let attached = std::mem::take(&mut self.channels[key].attached);
-            for attachment in attached {
-                self.say(attachment.to, Event::Closed { channel: name.clone() });
-            }
             self.forget_in_patterns(name);
-            self.remove(key);
+            self.end(key);
+        }
+        if let Some(key) = self.names.get(&ChannelName::of_presence(name)).copied() {
+            self.end(key);
         }
         self.say(from, Event::Ended { ticket, next });
+    }
+
+    /// Tells all loops that a channel is gone.
+    fn end(&mut self, key: usize) {
+        let channel = &mut self.channels[key];
+        for attachment in std::mem::take(&mut channel.attached) {
+            self.said.push((attachment.to, Event::Closed { channel: channel.name.clone() }));
+        }
+        self.remove(key);
     }
 
     fn clear(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
@@ -356,11 +387,11 @@ impl Home {
 
     /// Channels that are published in.
     fn sources(&self) -> impl Iterator<Item = &HomeChannel> {
-        self.channels.iter().map(|(_, channel)| channel).filter(|channel| channel.gathering.is_none())
+        self.channels.iter().map(|(_, channel)| channel).filter(|channel| !channel.is_derived())
     }
 
-    /// Numbers and keeps a message in the channel of a pattern. That it is fed does not keep it from being idle.
-    fn append_gathered(&mut self, key: usize, now: Now, message: Arc<Message>) {
+    /// Numbers and keeps a message in a channel that nobody publishes in. That it is fed does not keep it from being idle.
+    fn append_derived(&mut self, key: usize, now: Now, message: Arc<Message>) {
         let channel = &mut self.channels[key];
         self.bytes += Message::cost(&message);
         channel.log.push(message);
@@ -403,8 +434,10 @@ impl Home {
             touched_ms: now.unix_ms,
             signed: None,
             gathering,
+            presence: None,
             dirty: false,
         });
+        self.presences += usize::from(name.is_presence());
         self.names.insert(name, key);
         Ok(key)
     }
@@ -414,6 +447,7 @@ impl Home {
         if channel.gathering.is_some() {
             self.disperse(&channel.name);
         }
+        self.presences -= usize::from(channel.name.is_presence());
         self.names.remove(&channel.name);
         self.watch.remove(&channel.name, &mut self.said);
         self.bytes -= channel.log.bytes();

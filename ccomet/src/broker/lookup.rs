@@ -70,3 +70,24 @@ pub(crate) struct Listed {
     pub(crate) channel: ChannelName,
     pub(crate) info: ChannelInfo,
 }
+
+/// Who is in a channel.
+#[derive(Debug)]
+pub(crate) struct Who {
+    /// In the channel, and in the one beside it in which it is told who comes and goes.
+    pub(crate) position: [Spot; 2],
+    /// Connections that read the channel, of members and others.
+    pub(crate) subscribers: u64,
+    /// Sorted.
+    pub(crate) members: Vec<Member>,
+    /// There were more members than are kept.
+    pub(crate) is_incomplete: bool,
+}
+
+/// Who is in a channel under a name of his own.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) id: Arc<str>,
+    /// None where he may come back at any moment.
+    pub(crate) connections: u32,
+}

@@ -126,6 +126,8 @@ impl MemoryBroker {
             | Command::Read { channel, .. }
             | Command::Inspect { channel, .. }
             | Command::Count { channel, .. }
+            | Command::Present { channel, .. }
+            | Command::Who { channel, .. }
             | Command::Fill { pattern: channel, .. }
             | Command::Feed { pattern: channel, .. }
             | Command::Forget { pattern: channel } => channel,

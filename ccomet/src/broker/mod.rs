@@ -10,8 +10,8 @@ mod watch;
 
 use std::sync::Arc;
 
-pub(crate) use home::{Home, HomeLimits, KeyLimits};
-pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Page, Range};
+pub(crate) use home::{Home, HomeLimits, KeyLimits, PresenceLimits};
+pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Member, Page, Range, Who};
 pub(crate) use memory::{Mail, MemoryBroker};
 
 use crate::message::{ChannelName, Message};
@@ -68,6 +68,10 @@ pub(crate) enum Command {
     Inspect { channel: ChannelName, ticket: Ticket },
     /// So many subscribers of this loop are in the channel now.
     Count { channel: ChannelName, subscribers: u32 },
+    /// So many connections of a member are in the channel on this loop now.
+    Present { channel: ChannelName, id: Arc<str>, connections: u32 },
+    /// Tell who is in the channel; answered by `Present` or `Refused`.
+    Who { channel: ChannelName, ticket: Ticket },
     /// Tell this loop of every channel that comes into use or goes out of it, or no more.
     Watch { wanted: bool },
     /// This many `Appended` events have been worked off.
@@ -109,6 +113,8 @@ pub(crate) enum Event {
     Listed { ticket: Ticket, channels: Vec<Listed> },
     /// The answer to `Inspect`, where there is such a channel.
     Inspected { ticket: Ticket, info: Option<ChannelInfo> },
+    /// The answer to `Who`.
+    Present { ticket: Ticket, who: Who },
     /// A channel is in use, or not any more.
     Use { channel: ChannelName, in_use: bool },
 }

@@ -141,6 +141,7 @@ impl Doorkeeper {
             // A sign-in of the classic API is told to others, too.
             Call::Subscribe { .. }
             | Call::Read { .. }
+            | Call::Who { .. }
             | Call::Socket { .. }
             | Call::Sign { .. }
             | Call::Icomet(icomet::Call::Subscribe { .. }) => Charge::Subscribe,

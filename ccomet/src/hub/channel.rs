@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::presence::Members;
 use super::subscriber::{Part, Start};
 use crate::log::{HistoryLimits, Kept, Log};
 use crate::message::{ChannelName, Message};
@@ -37,6 +38,8 @@ pub(super) struct Channel {
     pub(super) recounting: bool,
     /// When somebody left last.
     pub(super) left_ms: u64,
+    /// Who reads it here under a name, each with how many connections.
+    pub(super) members: Option<Box<Members>>,
     /// How often the broker was asked to bring it up to date, and how often it has.
     pub(super) syncs_asked: u32,
     pub(super) syncs: u32,
@@ -81,6 +84,7 @@ impl Channel {
             told: 0,
             recounting: false,
             left_ms: now_ms,
+            members: None,
             syncs_asked: 0,
             syncs: 0,
         }

@@ -6,6 +6,7 @@
 
 mod channel;
 mod deliver;
+mod presence;
 mod quiet;
 mod subscriber;
 
@@ -17,6 +18,7 @@ use sealed::ConnectionId;
 use slab::Slab;
 
 use channel::{Channel, Ration};
+use presence::Moved;
 use subscriber::{Extra, Flags, Part, Subscriber};
 pub(crate) use subscriber::{Start, Style, Subscription};
 
@@ -92,6 +94,8 @@ pub(crate) struct Hub {
     dirty_many: Vec<u32>,
     /// Channels whose number of subscribers has changed.
     recount: Vec<u32>,
+    /// Members who came or went.
+    moved: Moved,
     sweep_next: usize,
     /// The time, as it was told last, in milliseconds since 1970.
     now_ms: u64,
@@ -111,6 +115,7 @@ impl Hub {
             dirty: Vec::new(),
             dirty_many: Vec::new(),
             recount: Vec::new(),
+            moved: Moved::new(),
             sweep_next: 0,
             now_ms: 0,
             commands: Vec::new(),
@@ -124,7 +129,7 @@ impl Hub {
 
     /// Whether there is something to be flushed.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || !self.dirty_many.is_empty() || !self.recount.is_empty()
+        !self.dirty.is_empty() || !self.dirty_many.is_empty() || !self.recount.is_empty() || !self.moved.is_empty()
     }
 
     pub(crate) fn subscribers(&self) -> usize {
@@ -155,8 +160,8 @@ impl Hub {
         if self.subscribers.len() >= self.limits.subscribers_max {
             return Err(Self::refuse(subscription, Problem::SubscriberLimit));
         }
-        let Subscription { channels, style, answer_at_once } = subscription;
-        let mut extra = Extra { answer_at_once, ..Extra::default() };
+        let Subscription { channels, style, answer_at_once, member } = subscription;
+        let mut extra = Extra { answer_at_once, member: member.clone(), ..Extra::default() };
         let (kind, beats, name) = extra.set_style(style);
         let mut parts = Vec::with_capacity(channels.len());
         for (name, start) in channels {
@@ -182,6 +187,11 @@ impl Hub {
             }
             if !channel.is_ready_for(part) {
                 channel.starting.push(key);
+            }
+        }
+        for part in &parts {
+            if let Some(member) = &member {
+                self.come(part.channel, member);
             }
         }
         extra.parts = parts;
@@ -252,6 +262,7 @@ impl Hub {
             | Event::Broadcasted { .. }
             | Event::Read { .. }
             | Event::Listed { .. }
+            | Event::Present { .. }
             | Event::Refused { .. }
             | Event::Ended { .. }
             | Event::Signed { .. }
@@ -273,6 +284,7 @@ impl Hub {
             self.deliver_many(key, now_ms, sink);
         }
         self.tell_counts();
+        self.tell_moved();
     }
 
     /// Gives a subscriber of several channels what is new in them.
@@ -454,7 +466,13 @@ impl Hub {
         if subscriber.is(Flags::DIRTY) {
             self.dirty_many.retain(|dirty| *dirty != key);
         }
+        let only = subscriber.only_channel();
         let Some(extra) = subscriber.extra else { return };
+        if let Some(member) = &extra.member {
+            for channel in only.into_iter().chain(extra.parts.iter().map(|part| part.channel)) {
+                self.go(channel, member);
+            }
+        }
         if let (Some(claim), Some(name)) = (extra.claim, extra.name) {
             self.claims.remove(&claim.0);
             let channel = self.channels[extra.parts[0].channel as usize].name.clone();

@@ -18,6 +18,8 @@ pub(crate) struct Subscription {
     pub(crate) style: Style,
     /// A poll that does not wait: it is answered though there be nothing.
     pub(crate) answer_at_once: bool,
+    /// Who reads, where that is known: he is present in the channels meanwhile.
+    pub(crate) member: Option<Arc<str>>,
 }
 
 /// How a client wants to be told.
@@ -107,6 +109,7 @@ pub(super) struct Extra {
     pub(super) callback: Option<Box<str>>,
     pub(super) name: Option<Arc<str>>,
     pub(super) claim: Option<Claim>,
+    pub(super) member: Option<Arc<str>>,
 }
 
 /// One of a subscriber's channels.
@@ -182,7 +185,10 @@ impl Subscriber {
         let Some(extra) = &mut self.extra else { return };
         if let ([part], true) = (extra.parts.as_slice(), self.kind.voice().is_some()) {
             (self.channel, self.place, self.cursor) = (part.channel, part.place, part.cursor);
-            self.extra = None;
+            extra.parts = Vec::new();
+            if extra.member.is_none() {
+                self.extra = None;
+            }
         }
     }
 

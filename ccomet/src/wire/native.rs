@@ -4,12 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::json;
-use crate::broker::{Listed, Page};
-use crate::message::{ChannelName, Message};
+use crate::broker::{Listed, Page, Who};
+use crate::message::{ChannelName, Message, Movement};
 use crate::position::{Spot, write_position};
 
 /// An item for a message; `spot` is the one right after it.
 pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {
+    if let Some(movement) = message.movement() {
+        return write_movement(channel, spot, movement, message, out);
+    }
     let (channel, spot) = message.origin().unwrap_or((channel, spot));
     out.extend_from_slice(br#"{"type":"message","channel":"#);
     json::write_string(channel.as_str(), out);
@@ -35,10 +38,64 @@ pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message
     out.push(b'}');
 }
 
+/// An item for somebody who came or went.
+fn write_movement(channel: &ChannelName, spot: Spot, movement: Movement, message: &Message, out: &mut Vec<u8>) {
+    let kind = match movement {
+        Movement::Join => "join",
+        Movement::Leave => "leave",
+    };
+    out.extend_from_slice(br#"{"type":"#);
+    json::write_string(kind, out);
+    write_channel(channel, out);
+    out.extend_from_slice(br#","position":""#);
+    spot.write(out);
+    out.extend_from_slice(br#"","time":"#);
+    json::write_number(message.time_ms, out);
+    out.extend_from_slice(br#","id":"#);
+    json::write_string(&String::from_utf8_lossy(&message.payload), out);
+    out.push(b'}');
+}
+
+/// The channel that an item is about. One about who comes and goes there says so.
+fn write_channel(channel: &ChannelName, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#","channel":"#);
+    match channel.watched() {
+        Some(watched) => {
+            json::write_string(watched.as_str(), out);
+            out.extend_from_slice(br#","of":"presence""#);
+        }
+        None => json::write_string(channel.as_str(), out),
+    }
+}
+
+/// Who is in a channel; `members` only for those who may know.
+pub(crate) fn presence(channel: &ChannelName, who: &Who, with_members: bool) -> Vec<u8> {
+    let mut out = br#"{"channel":"#.to_vec();
+    json::write_string(channel.as_str(), &mut out);
+    out.extend_from_slice(br#","subscribers":"#);
+    json::write_number(who.subscribers, &mut out);
+    if with_members {
+        out.extend_from_slice(br#","position":""#);
+        write_position(who.position, &mut out);
+        out.extend_from_slice(br#"","members":["#);
+        for (index, member) in who.members.iter().enumerate() {
+            out.extend_from_slice(if index > 0 { br#",{"id":"#.as_slice() } else { br#"{"id":"# });
+            json::write_string(&member.id, &mut out);
+            out.extend_from_slice(br#","connections":"#);
+            json::write_number(member.connections.into(), &mut out);
+            out.push(b'}');
+        }
+        out.extend_from_slice(br#"],"incomplete":"#);
+        json::write(&who.is_incomplete, &mut out);
+    }
+    out.extend_from_slice(b"}\n");
+    out
+}
+
 /// An item that says that messages may be missing: how many, if that is known. What follows starts after `spot`.
 pub(crate) fn write_gap(channel: &ChannelName, missed: Option<u64>, spot: Spot, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"type":"gap","channel":"#);
-    json::write_string(channel.as_str(), out);
+    out.extend_from_slice(br#"{"type":"gap""#);
+    write_channel(channel, out);
     out.extend_from_slice(br#","missed":"#);
     json::write(&missed, out);
     out.extend_from_slice(br#","position":""#);
@@ -48,8 +105,8 @@ pub(crate) fn write_gap(channel: &ChannelName, missed: Option<u64>, spot: Spot, 
 
 /// An item that says that the channel was closed.
 pub(crate) fn write_close(channel: &ChannelName, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"type":"close","channel":"#);
-    json::write_string(channel.as_str(), out);
+    out.extend_from_slice(br#"{"type":"close""#);
+    write_channel(channel, out);
     out.push(b'}');
 }
 

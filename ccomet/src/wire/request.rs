@@ -76,6 +76,10 @@ pub(crate) enum Call {
     Inspect {
         channel: ChannelName,
     },
+    /// Who is in a channel.
+    Who {
+        channel: ChannelName,
+    },
     /// A page of the list of channels.
     List {
         listing: Listing,
@@ -110,6 +114,10 @@ pub(crate) enum ReplyTo {
     },
     Info {
         channel: ChannelName,
+    },
+    Who {
+        channel: ChannelName,
+        with_members: bool,
     },
     List {
         channels: Vec<Listed>,
@@ -250,7 +258,8 @@ fn read_classic_call(path: &str, query: Query<'_>, limits: &Limits, times: &Time
         _ => {
             let start = Start::Number(parse_number(&get("seqid")?)?);
             let style = Style::Classic { callback, name: sname.into() };
-            let subscription = Subscription { channels: vec![(channel, start)], style, answer_at_once: false };
+            let subscription =
+                Subscription { channels: vec![(channel, start)], style, answer_at_once: false, member: None };
             Some(Call::Subscribe { subscription, wait_s: times.classic_poll_s })
         }
     }

@@ -177,6 +177,80 @@ fn the_best_that_works_is_taken() {
     assert_eq!(seen, "sse");
 }
 
+/// A page with a token sees who is there, reads history, and publishes once what it says twice.
+#[test]
+fn a_page_with_a_token_sees_who_comes_and_goes() {
+    let Some(mut browser) = Chromium::start() else { return };
+    let secret = "a secret that is long enough for it";
+    let settings = format!(
+        "[auth]\nkeys = [{{ id = \"main\", algorithm = \"HS256\", secret = \"{secret}\" }}]\n[times]\npresence_grace_s = 1\n"
+    );
+    let server = Process::start(&settings, &[]);
+    let auth: ccomet::Auth = ccomet::Auth {
+        keys: vec![ccomet::Key {
+            id: "main".to_owned(),
+            secret: Some(ccomet::Secret::new(secret.to_owned())),
+            ..ccomet::Key::default()
+        }],
+        ..ccomet::Auth::default()
+    };
+    let token = |sub: &str| {
+        let room = vec![ccomet::Pattern::new("room").expect("a pattern")];
+        let iat = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+        let claims = ccomet::Claims {
+            sub: Some(sub.to_owned()),
+            iat,
+            exp: iat + 600,
+            subscribe: room.clone(),
+            publish: room.clone(),
+            presence: room,
+            ..ccomet::Claims::default()
+        };
+        ccomet::make_token(&auth, "main", None, &claims).expect("a token")
+    };
+    for transport in ["websocket", "sse", "poll"] {
+        let page = browser.open(&chat(server.front, "nobody", transport));
+        browser.wait(&page, "typeof CComet === 'function'");
+        let comet = |sub: &str| {
+            let token = json!(token(sub));
+            format!("new CComet(location.origin, {{ transport: '{transport}', token: () => {token} }})")
+        };
+        let seen = browser.eval(
+            &page,
+            &format!(
+                "(async () => {{
+                     const seen = [];
+                     const ann = {};
+                     const {{ members, position }} = await ann.presence('room');
+                     const told = (sub, on) => new Promise((done) => {{ sub[on] = done; }});
+                     const hooks = {{}};
+                     const sub = ann.subscribe('room', {{ presence: true, after: position,
+                         onmessage: (item) => {{ seen.push(item.event + ' ' + item.data); hooks.message?.(); }},
+                         onitem: (item) => {{ seen.push(item.type + ' ' + item.id); hooks[item.type + item.id]?.(); }} }});
+                     await told(hooks, 'joinann');
+                     const bob = {}.subscribe('room', {{}});
+                     await told(hooks, 'joinbob');
+                     for (const again of [1, 2]) await ann.publish('room', 'once', {{ event: 'greeting', key: '{transport}' }});
+                     bob.close();
+                     await told(hooks, 'leavebob');
+                     const page = await ann.history('room', {{ limit: 1 }});
+                     sub.close();
+                     return {{ before: members.length, seen, last: page.items[0].data }};
+                 }})()",
+                comet("ann"),
+                comet("bob")
+            ),
+        );
+        let expected = ["join ann", "join bob", "greeting once", "leave bob"];
+        assert_eq!(seen, json!({"before": 0, "seen": expected, "last": "once"}), "{transport}");
+        // The next one starts with an empty room.
+        let mut admin = Client::connect(server.admin);
+        common::wait_until("the room is empty", || {
+            admin.get("/channels/room/presence").json()["members"].as_array().is_some_and(Vec::is_empty)
+        });
+    }
+}
+
 #[test]
 fn the_chat_dropped_into_a_browser_from_disk() {
     for transport in ["websocket", "sse", "jsonp"] {

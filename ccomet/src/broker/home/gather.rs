@@ -157,7 +157,7 @@ impl Home {
         let (fed, attaching) = (std::mem::take(&mut gathering.fed), std::mem::take(&mut gathering.attaching));
         filled.sort_by_key(|(time_ms, _)| *time_ms);
         for message in filled.into_iter().map(|(_, message)| message).chain(fed) {
-            self.append_gathered(key, now, message);
+            self.append_derived(key, now, message);
         }
         for (to, syncs) in attaching {
             self.attach_to(key, to);
@@ -175,7 +175,7 @@ impl Home {
             return gathering.fed.extend(entries);
         }
         for message in entries {
-            self.append_gathered(key, now, message);
+            self.append_derived(key, now, message);
         }
         self.evict();
     }

@@ -69,7 +69,7 @@ impl Home {
     ) {
         let messages = OneOrMore::one(message);
         let is_meant = |channel: &HomeChannel| {
-            channel.gathering.is_none()
+            !channel.is_derived()
                 && pattern.matches(channel.name.as_str())
                 && !self.keys.is_misused(&channel.name, channel.epoch, &messages)
         };

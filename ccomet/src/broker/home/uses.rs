@@ -85,7 +85,7 @@ impl Home {
     pub(super) fn touch(&mut self, key: usize, now: Now) {
         let channel = &mut self.channels[key];
         channel.touched_ms = now.unix_ms;
-        if channel.gathering.is_some() {
+        if channel.is_derived() {
             return;
         }
         self.watch.note(&channel.name, now.unix_ms, &mut self.said);
@@ -99,7 +99,7 @@ impl Home {
             return;
         }
         // Who comes later hears of the others when they are told again.
-        for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && channel.gathering.is_none()) {
+        for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && !channel.is_derived()) {
             if channel.used_until_ms(&self.limits) > now.unix_ms {
                 self.watch.note(&channel.name, now.unix_ms, &mut self.said);
                 self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));

@@ -88,7 +88,10 @@ impl Reader<'_> {
         };
         let channels = vec![(channel, Start::Seq(number("seq")))];
         let token = self.parameters.get("token").and_then(|text| Token::parse(&text));
-        Ok(Call::Subscribe { subscription: Subscription { channels, style, answer_at_once: false }, token })
+        Ok(Call::Subscribe {
+            subscription: Subscription { channels, style, answer_at_once: false, member: None },
+            token,
+        })
     }
 
     fn ping(&self) -> Result<Call, Refused> {

@@ -65,6 +65,9 @@ impl Native<'_> {
                 Ok(Call::Read { channel, range })
             }
             ("history", Method::Delete) if is_admin => Ok(Call::Clear { channel }),
+            ("presence", Method::Get) => Ok(Call::Who { channel }),
+            ("presence", Method::Options) => Ok(Call::Preflight { allow: PART_METHODS }),
+            ("presence", _) => Err(Refused::method(PART_METHODS)),
             ("info", Method::Get) if is_admin => Ok(Call::Inspect { channel }),
             ("history", method) => {
                 let allow = if is_admin { "GET, DELETE, OPTIONS" } else { PART_METHODS };
@@ -171,7 +174,10 @@ impl Native<'_> {
         let channels = self.channels_and_starts(names, query, None).map_err(Refused::native)?;
         let voice = Voice { tongue: Tongue::Native, transport: Transport::Socket, framing: Framing::Message };
         let style = Style::Stream { voice, listener: Box::default() };
-        Ok(Call::Socket { subscription: Subscription { channels, style, answer_at_once: false }, response })
+        Ok(Call::Socket {
+            subscription: Subscription { channels, style, answer_at_once: false, member: None },
+            response,
+        })
     }
 
     /// Whether pages of an origin may: no browser asks a server that before, or heeds what it says after. Pages of the
@@ -202,7 +208,7 @@ impl Native<'_> {
                 Style::Stream { voice, listener }
             }
         };
-        let subscription = Subscription { channels, style, answer_at_once: wait_s == 0 };
+        let subscription = Subscription { channels, style, answer_at_once: wait_s == 0, member: None };
         Ok(Call::Subscribe { subscription, wait_s })
     }
 
@@ -213,7 +219,16 @@ impl Native<'_> {
         query: Query<'_>,
         last_id: Option<&[u8]>,
     ) -> Result<Vec<(ChannelName, Start)>, Problem> {
-        let channels = channels(names, self.limits, true)?;
+        let mut channels = channels(names, self.limits, true)?;
+        if with_presence(query)? {
+            // No pattern has members.
+            if channels.iter().any(ChannelName::is_pattern) {
+                return Err(Problem::BadParameter);
+            }
+            let beside: Vec<_> = channels.iter().map(ChannelName::of_presence).collect();
+            channels.extend(beside);
+            channels.sort();
+        }
         let after = query.get("after").map_err(|_| Problem::BadPosition)?;
         let last = query.get("last").map_err(|_| Problem::BadParameter)?;
         let starts = match (last_id, after.as_deref(), last) {
@@ -251,6 +266,15 @@ impl Native<'_> {
         let origin = query.get("origin").map_err(|_| Problem::BadParameter)?.unwrap_or_default();
         let allowed = origin.is_empty() || is_origin(&origin) && self.front.allows_origin(&origin);
         if allowed { Ok(origin.into()) } else { Err(Problem::BadOrigin) }
+    }
+}
+
+/// Whether joins and leaves are to be told, too.
+fn with_presence(query: Query<'_>) -> Result<bool, Problem> {
+    match query.get("presence").map_err(|_| Problem::BadParameter)?.as_deref() {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(Problem::BadParameter),
     }
 }
 

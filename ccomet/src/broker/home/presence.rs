@@ -1,0 +1,147 @@
+//! Who is in a channel, and who came and went.
+//!
+//! A member is who reads with a token that says who he is, on as many connections as he likes. Loops tell how many of his they
+//! have; where there are none any more, he has left when that has been so for a while: a poll that comes again in time is no
+//! coming and going. Joins and leaves are numbered and kept in a channel of their own beside the channel, while somebody
+//! wants to know of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::Home;
+use crate::broker::{Event, Member, Now, Refusal, Ticket, Who};
+use crate::message::{ChannelName, Draft, Movement};
+use crate::position::Spot;
+
+/// How many members are known, and how long one counts who has no connection any more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PresenceLimits {
+    pub(crate) members_max: usize,
+    pub(crate) grace_ms: u64,
+}
+
+/// Who is in a channel.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    members: HashMap<Arc<str>, Connections>,
+    /// Somebody was left out, for there were as many members as may be.
+    is_incomplete: bool,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    /// By the loops that they are on.
+    on_loops: Vec<(usize, u32)>,
+    /// When who has none any more counts as gone.
+    gone_ms: Option<u64>,
+}
+
+impl Connections {
+    fn count(&self) -> u32 {
+        self.on_loops.iter().map(|(_, count)| count).sum()
+    }
+
+    fn set(&mut self, from: usize, count: u32) {
+        self.on_loops.retain(|(held, _)| *held != from);
+        if count > 0 {
+            self.on_loops.push((from, count));
+        }
+    }
+}
+
+/// Members without a connection, in the order in which they will have left.
+pub(super) type Leaving = VecDeque<(u64, ChannelName, Arc<str>)>;
+
+impl Home {
+    /// A loop has so many connections of a member in a channel now.
+    pub(super) fn present(&mut self, from: usize, now: Now, name: &ChannelName, id: &Arc<str>, connections: u32) {
+        let Some(key) = self.key_of(name) else { return };
+        let PresenceLimits { members_max, grace_ms } = self.limits.presence;
+        let presence = self.channels[key].presence.get_or_insert_default();
+        let is_new = !presence.members.contains_key(id);
+        if is_new && connections == 0 {
+            return;
+        }
+        if is_new && presence.members.len() >= members_max {
+            presence.is_incomplete = true;
+            return;
+        }
+        let member = presence.members.entry(id.clone()).or_default();
+        member.set(from, connections);
+        if member.count() > 0 {
+            member.gone_ms = None;
+        } else if member.gone_ms.is_none() {
+            let gone_ms = now.unix_ms.saturating_add(grace_ms);
+            member.gone_ms = Some(gone_ms);
+            self.leaving.push_back((gone_ms, name.clone(), id.clone()));
+        }
+        if is_new {
+            self.tell_movement(now, name, id, Movement::Join);
+        }
+    }
+
+    /// Lets those go who have had no connection for long enough.
+    pub(super) fn sweep_presence(&mut self, now: Now) {
+        while self.leaving.front().is_some_and(|(gone_ms, ..)| *gone_ms <= now.unix_ms) {
+            let Some((gone_ms, name, id)) = self.leaving.pop_front() else { return };
+            let Some(key) = self.key_of(&name) else { continue };
+            let presence = &mut self.channels[key].presence;
+            let Some(all) = presence.as_deref_mut() else { continue };
+            // He may have come back, and gone again.
+            if all.members.get(&id).is_none_or(|member| member.gone_ms != Some(gone_ms)) {
+                continue;
+            }
+            all.members.remove(&id);
+            if all.members.is_empty() {
+                *presence = None;
+            }
+            self.tell_movement(now, &name, &id, Movement::Leave);
+        }
+        if self.leaving.is_empty() {
+            self.leaving.shrink_to_fit();
+        }
+    }
+
+    /// A loop reads the channel no more: nobody on it does.
+    pub(super) fn all_gone(&mut self, from: usize, now: Now, name: &ChannelName) {
+        let Some(presence) = self.key_of(name).and_then(|key| self.channels[key].presence.as_ref()) else { return };
+        let on_it = presence.members.iter().filter(|(_, member)| member.on_loops.iter().any(|(held, _)| *held == from));
+        for id in on_it.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.present(from, now, name, &id, 0);
+        }
+    }
+
+    pub(super) fn who(&mut self, from: usize, now: Now, name: ChannelName, ticket: Ticket) {
+        match self.who_is_in(now, name) {
+            Ok(who) => self.say(from, Event::Present { ticket, who }),
+            Err(why) => self.say(from, Event::Refused { ticket, why }),
+        }
+    }
+
+    /// Who is in a channel, and the position from which on both channels are to be read to hear of all that follows.
+    fn who_is_in(&mut self, now: Now, name: ChannelName) -> Result<Who, Refusal> {
+        let movements = self.open(now, ChannelName::of_presence(&name))?;
+        let key = self.open(now, name)?;
+        let now_ms = now.unix_ms;
+        (self.channels[movements].touched_ms, self.channels[key].touched_ms) = (now_ms, now_ms);
+        let spot = |key: usize| Spot { epoch: self.channels[key].epoch, next: self.channels[key].log.next() };
+        let presence = self.channels[key].presence.as_deref();
+        let members = presence.iter().flat_map(|presence| &presence.members);
+        let mut members: Vec<Member> =
+            members.map(|(id, member)| Member { id: id.clone(), connections: member.count() }).collect();
+        members.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        Ok(Who {
+            position: [spot(key), spot(movements)],
+            subscribers: self.channels[key].subscribers(),
+            members,
+            is_incomplete: presence.is_some_and(|presence| presence.is_incomplete),
+        })
+    }
+
+    fn tell_movement(&mut self, now: Now, name: &ChannelName, id: &Arc<str>, movement: Movement) {
+        let Some(key) = self.key_of(&ChannelName::of_presence(name)) else { return };
+        let mut message = Draft { payload: id.as_bytes().to_vec().into(), ..Draft::default() }.taken_at(now.unix_ms);
+        message.extra_mut().movement = Some(movement);
+        self.append_derived(key, now, Arc::new(message));
+    }
+}

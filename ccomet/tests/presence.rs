@@ -1,0 +1,253 @@
+//! Who is in a channel: by the tokens that clients bring. On the simulated network, where silence takes no time.
+
+use std::time::Duration;
+
+use ccomet::{Claims, Config, Key, Pattern, Secret, Simulated, make_token};
+use sealed::sim::{Peer, Simulation};
+use serde_json::Value;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+    config: Config,
+}
+
+impl Stage {
+    fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+        let secret = Secret::new("a secret that is long enough for it".to_owned());
+        config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
+        change(&mut config);
+        let server = Simulated::start(&sim, config.clone()).expect("it starts");
+        Self { sim, server, config }
+    }
+
+    /// A token for the room, and whether it lets its bearer see who is there.
+    fn token(&self, sub: &str, sees: bool) -> String {
+        let room = vec![Pattern::new("room").expect("a pattern")];
+        let iat = self.sim.unix_time().as_secs();
+        let presence = if sees { room.clone() } else { Vec::new() };
+        let claims =
+            Claims { sub: Some(sub.to_owned()), iat, exp: iat + 3_600, subscribe: room, presence, ..Claims::default() };
+        make_token(&self.config.auth, "main", None, &claims).expect("a token")
+    }
+
+    fn ask(&self, token: &str, target: &str, headers: &str) -> Peer {
+        let mut peer = self.sim.connect(self.server.front());
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        peer.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n{bearer}{headers}\r\n"));
+        peer
+    }
+
+    /// A stream of the room for a member.
+    fn join(&self, sub: &str) -> Peer {
+        let mut peer = self.ask(&self.token(sub, false), "/channels/room?transport=lines", "");
+        peer.expect("hello");
+        peer
+    }
+
+    /// Who is there, as one sees it who may: their names, and with how many connections.
+    fn members(&self) -> Vec<(String, u64)> {
+        let who = self.who();
+        let member = |member: &Value| {
+            (member["id"].as_str().expect("a name").to_owned(), member["connections"].as_u64().expect("a number"))
+        };
+        who["members"].as_array().expect("members").iter().map(member).collect()
+    }
+
+    fn who(&self) -> Value {
+        let mut peer = self.ask(&self.token("watcher", true), "/channels/room/presence", "");
+        self.sim.run_for(SECOND / 10);
+        body(&peer.take())
+    }
+
+    /// A stream of who comes and goes, from now on.
+    fn watch(&self) -> Watch {
+        let position = self.who()["position"].as_str().expect("a position").to_owned();
+        let target = format!("/channels/room?presence=1&transport=lines&after={position}");
+        let mut peer = self.ask(&self.token("watcher", true), &target, "");
+        peer.expect("hello");
+        Watch { peer, text: String::new() }
+    }
+
+    fn wait(&self, seconds: u32) {
+        self.sim.run_for(SECOND * seconds);
+    }
+}
+
+fn body(answer: &[u8]) -> Value {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{text}");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// Who comes and goes, as it is told.
+struct Watch {
+    peer: Peer,
+    text: String,
+}
+
+impl Watch {
+    /// What was told since the last call, but for the watcher's own coming.
+    fn told(&mut self) -> Vec<String> {
+        self.text.push_str(&String::from_utf8(self.peer.take()).expect("text"));
+        let (whole, rest) = self.text.rsplit_once('\n').unwrap_or(("", &self.text));
+        let items: Vec<Value> = whole
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .flat_map(|line| {
+                serde_json::from_str::<Value>(line).expect("JSON")["items"].as_array().expect("items").clone()
+            })
+            .collect();
+        self.text = rest.to_owned();
+        let is_other = |item: &&Value| item["id"] != "watcher" && item["type"] != "hello";
+        let told = |item: &Value| {
+            if item["type"] == "message" {
+                return format!("message {}", item["data"].as_str().expect("text"));
+            }
+            assert_eq!((&item["channel"], &item["of"]), (&"room".into(), &"presence".into()), "{item}");
+            format!("{} {}", item["type"].as_str().expect("a type"), item["id"].as_str().expect("a name"))
+        };
+        items.iter().filter(is_other).map(told).collect()
+    }
+}
+
+#[test]
+fn who_comes_and_goes_is_told_to_those_who_ask() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |_| {});
+        let mut ann = stage.join("ann");
+        let mut watch = stage.watch();
+        assert!(stage.members().contains(&("ann".to_owned(), 1)), "{:?}", stage.members());
+        let mut bob = stage.join("bob");
+        stage.wait(1);
+        assert_eq!(watch.told(), ["join bob"]);
+        let again = stage.join("bob");
+        stage.wait(1);
+        assert!(stage.members().contains(&("bob".to_owned(), 2)), "{:?}", stage.members());
+        let mut admin = stage.sim.connect(stage.server.admin());
+        admin.send("POST /channels/room HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi");
+        ann.finish();
+        bob.finish();
+        stage.wait(8);
+        assert_eq!(watch.told(), ["message hi", "leave ann"], "who has another connection has not left");
+        again.reset();
+        stage.wait(8);
+        assert_eq!(watch.told(), ["leave bob"]);
+        assert_eq!(stage.members(), [("watcher".to_owned(), 1)]);
+        assert_eq!(stage.who()["subscribers"], 1);
+    }
+}
+
+#[test]
+fn who_polls_is_there_between_the_polls() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |_| {});
+        let mut watch = stage.watch();
+        let token = stage.token("ann", false);
+        for round in 0..6 {
+            let mut poll = stage.ask(&token, "/channels/room?wait=2", "");
+            stage.wait(2);
+            poll.expect("\"items\":[]");
+            poll.finish();
+            // She takes her time, but comes back.
+            stage.wait(round % 4 + 1);
+        }
+        assert_eq!(watch.told(), ["join ann"]);
+        stage.wait(8);
+        assert_eq!(watch.told(), ["leave ann"]);
+    }
+}
+
+#[test]
+fn who_vanishes_without_a_word_has_left_within_seconds() {
+    let stage = Stage::new(3, |config| {
+        config.times.heartbeat_s = 2;
+        config.times.silence_max_s = 4;
+    });
+    let mut watch = stage.watch();
+    let mut stream = stage.join("stream");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut socket = stage.ask(&stage.token("socket", false), "/channels/room", upgrade);
+    socket.expect("hello");
+    let mut poll = stage.ask(&stage.token("poll", false), "/channels/room?wait=5", "");
+    stage.wait(1);
+    let mut told = watch.told();
+    told.sort();
+    assert_eq!(told, ["join poll", "join socket", "join stream"]);
+    for peer in [&mut stream, &mut socket, &mut poll] {
+        peer.vanish();
+    }
+    // The longest of: what a poll waits, three heartbeats, and one with the time to be acknowledged; and the grace.
+    stage.wait(8 + 6);
+    let mut told = watch.told();
+    told.sort();
+    assert_eq!(told, ["leave poll", "leave socket", "leave stream"]);
+}
+
+#[test]
+fn who_may_not_see_it_is_told_how_many_there_are() {
+    let stage = Stage::new(1, |_| {});
+    let _ann = stage.join("ann");
+    let token = stage.token("bob", false);
+    let mut peer = stage.ask(&token, "/channels/room/presence", "");
+    stage.wait(1);
+    let who = body(&peer.take());
+    assert_eq!((&who["subscribers"], who.get("members")), (&1.into(), None));
+    for target in ["/channels/room?presence=1", "/channels/other/presence"] {
+        let mut peer = stage.ask(&token, target, "");
+        peer.expect("HTTP/1.1 403 ");
+    }
+    let mut bad = stage.ask(&token, "/channels/room%2Cpresence", "");
+    bad.expect("bad_channel");
+}
+
+#[test]
+fn what_is_told_of_presence_resumes_like_any_message() {
+    let stage = Stage::new(3, |_| {});
+    let before = stage.who()["position"].as_str().expect("a position").to_owned();
+    let ann = stage.join("ann");
+    stage.wait(1);
+    ann.reset();
+    stage.wait(8);
+    let token = stage.token("watcher", true);
+    let mut late = stage.ask(&token, &format!("/channels/room?presence=1&after={before}&wait=0"), "");
+    stage.wait(1);
+    let items = body(&late.take())["items"].clone();
+    let seen: Vec<&Value> = items.as_array().expect("items").iter().filter(|item| item["id"] == "ann").collect();
+    assert_eq!((seen.len(), &seen[0]["type"], &seen[1]["type"]), (2, &"join".into(), &"leave".into()));
+}
+
+#[test]
+fn members_are_limited_and_end_with_their_channel() {
+    let stage = Stage::new(1, |config| config.limits.members_per_channel_max = 2);
+    let mut watch = stage.watch();
+    let _streams = ["ann", "bob", "eve"].map(|sub| stage.join(sub));
+    stage.wait(1);
+    let who = stage.who();
+    assert_eq!((&who["incomplete"], &who["subscribers"]), (&true.into(), &4.into()));
+    assert_eq!(stage.members().len(), 2);
+    let mut admin = stage.sim.connect(stage.server.admin());
+    admin.send("DELETE /channels/room HTTP/1.1\r\nHost: x\r\n\r\n");
+    admin.expect("HTTP/1.1 204 ");
+    watch.peer.expect("\"type\":\"close\"");
+    stage.wait(8);
+    assert_eq!(stage.members(), [], "and nobody is left behind");
+}
+
+#[test]
+fn nothing_is_kept_of_those_who_are_gone() {
+    let stage = Stage::new(3, |config| {
+        config.times.channel_idle_s = 60;
+        config.history.age_max_s = 60;
+    });
+    drop((stage.watch(), ["ann", "bob", "eve"].map(|sub| stage.join(sub))));
+    stage.wait(400);
+    let held = stage.server.holdings();
+    assert_eq!((held.channels, held.attached_channels, held.subscribers), (0, 0, 0), "{held:?}");
+}
