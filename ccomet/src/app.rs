@@ -30,7 +30,7 @@ use crate::doorkeeper::{Asking, Doorkeeper, Entrance};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
 use crate::lease::Leases;
-use crate::log::HistoryLimits;
+use crate::rules::Rules;
 use crate::tally::Tally;
 use crate::wire::classic;
 use crate::wire::problem::Problem;
@@ -107,6 +107,7 @@ pub(crate) struct App {
     cross_origin: Vec<Vec<Field>>,
     preflight: Cors,
     gate: Gate,
+    rules: Arc<Rules>,
     doorkeeper: Doorkeeper,
     leases: Leases,
     files: Files,
@@ -128,22 +129,17 @@ impl App {
     pub(crate) fn new(config: Arc<Config>, verifier: Arc<Verifier>, tallies: Arc<[Tally]>, place: Place<Mail>) -> Self {
         let loops = place.mailboxes.len();
         let share = |whole: usize| whole.div_ceil(loops);
-        let history = HistoryLimits {
-            messages_max: config.history.messages_max,
-            bytes_max: config.history.bytes_max,
-            age_max_ms: config.history.age_max_s * 1_000,
-        };
+        let rules = Arc::new(Rules::new(&config));
         let hub = Hub::new(HubLimits {
-            history,
+            rules: rules.clone(),
             subscribers_max: share(config.limits.subscribers_max),
-            subscribers_per_channel_max: config.limits.subscribers_per_channel_max,
             batch_bytes_max: config.limits.batch_bytes_max,
             linger_ms: config.times.channel_linger_s * 1_000,
             heartbeat_ms: config.times.heartbeat_s * 1_000,
             noop_ms: config.icomet.polling_timeout_s * 1_000,
         });
         let home = HomeLimits {
-            history,
+            rules: rules.clone(),
             channels_max: share(config.limits.channels_max),
             deliveries_max: config.limits.deliveries_under_way_max,
             history_bytes_max: share(config.history.total_bytes_max),
@@ -187,7 +183,8 @@ impl App {
             preflight: cors,
             leases: Leases::new(config.auth.warning_s),
             doorkeeper: Doorkeeper::new(&config, loops),
-            gate: Gate::new(verifier, &config),
+            gate: Gate::new(verifier, &config, rules.clone()),
+            rules,
             config,
             files: Files::new(),
             tallies,

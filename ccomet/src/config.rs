@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::auth::{Auth, AuthError, Verifier};
 use crate::doorkeeper::ForwardedBy;
+use crate::rules::{Rule, Rules};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,9 @@ pub struct Config {
     pub times: Times,
     /// What clients of icomet's are served.
     pub icomet: Icomet,
+    /// What is different for channels of some names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
 }
 
 /// The public listener: publish and subscribe.
@@ -408,6 +412,15 @@ impl Config {
             if value < 1 || value > max {
                 return Err(ConfigError::Range { name, range, value });
             }
+        }
+        for (name, value) in self.rules.iter().flat_map(Rule::numbers) {
+            if value < 1 {
+                return Err(ConfigError::Range { name, range: from_one, value });
+            }
+        }
+        if self.rules.len() > Rules::MAX {
+            let value = self.rules.len() as u64;
+            return Err(ConfigError::Range { name: "rules", range: "at most 1000", value });
         }
         if limits.head_bytes_max < 1_024 || limits.head_bytes_max > 1 << 20 {
             let value = limits.head_bytes_max as u64;

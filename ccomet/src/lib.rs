@@ -34,6 +34,7 @@ mod message;
 mod one_or_more;
 mod pattern;
 mod position;
+mod rules;
 mod server;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -44,6 +45,7 @@ pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refuse
 pub use config::{Admin, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Times};
 pub use doorkeeper::ForwardedBy;
 pub use pattern::{BadPattern, Pattern};
+pub use rules::{Rule, Who};
 pub use server::{Error, Server};
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated};

@@ -63,6 +63,30 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether there is a name that both patterns stand for, as far as their letters go.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (mine, theirs): (Vec<char>, Vec<char>) = (self.0.chars().collect(), other.0.chars().collect());
+        // Whether what is left of mine from here on, and of theirs from each place on, overlap.
+        let mut rest: Vec<bool> = Vec::new();
+        for letter in std::iter::once(None).chain(mine.iter().rev().map(Some)) {
+            let mut here = vec![false; theirs.len() + 1];
+            for place in (0..=theirs.len()).rev() {
+                let behind = |row: &[bool], at: usize| row.get(at).copied().unwrap_or(false);
+                here[place] = match (letter, theirs.get(place)) {
+                    (None, None) => true,
+                    // A star stands for nothing, or for one letter more of the other.
+                    (Some('*'), other) => behind(&rest, place) || other.is_some() && here[place + 1],
+                    (letter, Some('*')) => here[place + 1] || letter.is_some() && behind(&rest, place),
+                    (letter, other) => letter == other && behind(&rest, place + 1),
+                };
+            }
+            rest = here;
+        }
+        rest[0]
+    }
+}
+
 /// Whether one of the patterns stands for the channel.
 pub(crate) fn any_matches(patterns: &[Pattern], channel: &ChannelName) -> bool {
     patterns.iter().any(|pattern| pattern.matches(channel.as_str()))
@@ -135,6 +159,27 @@ mod tests {
             ("News", "news", false),
         ] {
             assert_eq!(matches(pattern, name), is_one, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_where_some_name_is_of_both() {
+        for (one, other, overlap) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("a*", "*b", true),
+            ("a*", "b*", false),
+            ("*", "a", true),
+            ("a*c", "ab*", true),
+            ("a*c", "b*c", false),
+            ("news.*.uk", "*.members", false),
+            ("news.*", "*.members", true),
+            ("a", "a*", true),
+            ("a", "aa*", false),
+            ("*x*", "y*z", true),
+        ] {
+            let [one, other] = [one, other].map(|text| Pattern::new(text).expect("a pattern"));
+            assert_eq!((one.overlaps(&other), other.overlaps(&one)), (overlap, overlap), "{one} {other}");
         }
     }
 

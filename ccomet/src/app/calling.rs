@@ -8,6 +8,7 @@ use super::answers::{allow_credentials, fields_for, json_response, problem_respo
 use super::{App, Caller, now, now_ms, unix_ms};
 use crate::broker::{Broker, Command};
 use crate::doorkeeper::Asking;
+use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::wire::classic;
 use crate::wire::problem::Problem;
@@ -23,6 +24,7 @@ impl App {
         head: &RequestHead<'_>,
         call: &Call,
     ) -> Result<Caller, Problem> {
+        self.measure(call)?;
         let grant = match door {
             Door::Admin => None,
             Door::Front => {
@@ -32,6 +34,24 @@ impl App {
             }
         };
         Ok(Caller { grant, asking })
+    }
+
+    /// Whether what is published is as short as the rules want it.
+    fn measure(&self, call: &Call) -> Result<(), Problem> {
+        let fits = |channel: &ChannelName, draft: &Draft| draft.payload.len() <= self.message_bytes_max(channel);
+        let all_fit = match call {
+            Call::Publish { channel, draft, .. } => fits(channel, draft),
+            Call::PublishAll { publications } => {
+                publications.iter().all(|publication| fits(&publication.channel, &publication.draft))
+            }
+            _ => true,
+        };
+        if all_fit { Ok(()) } else { Err(Problem::MessageTooLarge) }
+    }
+
+    /// The longest message of a channel.
+    pub(super) fn message_bytes_max(&self, channel: &ChannelName) -> usize {
+        self.rules.bounds(self.rules.find(channel)).message_bytes_max
     }
 
     pub(super) fn call(

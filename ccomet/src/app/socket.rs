@@ -136,10 +136,10 @@ impl App {
 
     fn may_publish(&mut self, key: u32, channel: &ChannelName, bytes: usize, now_ms: u64) -> Result<(), Problem> {
         let Caller { grant, asking } = &self.sockets[key as usize].caller;
-        if grant.as_ref().is_some_and(|grant| !grant.may_publish(channel)) {
+        if grant.as_ref().is_some_and(|grant| !self.gate.may_publish(grant, channel)) {
             return Err(Problem::NotAllowed);
         }
-        if bytes > self.config.limits.message_bytes_max {
+        if bytes > self.message_bytes_max(channel) {
             return Err(Problem::MessageTooLarge);
         }
         self.doorkeeper.charge_publish(*asking, now_ms)
@@ -157,7 +157,7 @@ impl App {
             return Self::tell(http, id, &socket::refused(problem, reference));
         }
         let grant = match self.gate.renew(token, http.unix_time().as_secs()) {
-            Ok(grant) if socket.channels.iter().all(|channel| grant.may_subscribe(channel)) => grant,
+            Ok(grant) if socket.channels.iter().all(|channel| self.gate.may_subscribe(&grant, channel)) => grant,
             Ok(_) => return Self::tell(http, id, &socket::refused(Problem::NotAllowed, reference)),
             Err(problem) => return Self::tell(http, id, &socket::refused(problem, reference)),
         };

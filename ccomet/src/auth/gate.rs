@@ -10,7 +10,9 @@ use super::verifier::Verifier;
 use super::{Grant, Refused};
 use crate::config::{Config, IcometAuth};
 use crate::hub::Subscription;
+use crate::message::ChannelName;
 use crate::pattern::any_matches;
+use crate::rules::{Deed, Rules};
 use crate::wire::icomet::request as icomet;
 use crate::wire::problem::Problem;
 use crate::wire::request::{Call, ReplyTo};
@@ -25,28 +27,33 @@ pub(crate) struct Gate {
     /// Whether icomet's tokens open its channels, and nothing else.
     icomet_has_tokens: bool,
     cookie: String,
+    rules: Arc<Rules>,
     /// Origins of which pages may act with their user's cookie, beside the server's own.
     origins: Vec<String>,
 }
 
 impl Gate {
     /// Of the front's origins, `*` is none here.
-    pub(crate) fn new(verifier: Arc<Verifier>, config: &Config) -> Self {
+    pub(crate) fn new(verifier: Arc<Verifier>, config: &Config, rules: Arc<Rules>) -> Self {
         let Config { auth, front, icomet, .. } = config;
         let Anonymous { subscribe, publish, presence } = auth.of_anonymous();
         let anonymous = Arc::new(Grant { subject: None, subscribe, publish, presence, expires_s: None });
         let origins = front.origins.iter().filter(|origin| *origin != "*").cloned().collect();
         let icomet_has_tokens = icomet.auth == IcometAuth::Token;
         let (patterns, cookie) = (front.patterns, auth.cookie.clone());
-        Self { verifier, anonymous, patterns, icomet_has_tokens, cookie, origins }
+        Self { verifier, anonymous, patterns, icomet_has_tokens, cookie, rules, origins }
     }
 
     /// What who calls at the front may do, at that time in seconds since 1970; an error where this call is not among it.
     pub(crate) fn admit(&self, head: &RequestHead<'_>, call: &Call, now_s: u64) -> Result<Arc<Grant>, Problem> {
         let is_open = matches!(call, Call::File { .. } | Call::Preflight { .. } | Call::Nothing);
-        // Whether that token is right is looked at when the channel's home is asked.
-        if is_open || self.icomet_has_tokens && matches!(call, Call::Icomet(_)) {
+        if is_open {
             return Ok(self.anonymous.clone());
+        }
+        // Whether that token is right is looked at when the channel's home is asked.
+        if self.icomet_has_tokens && matches!(call, Call::Icomet(_)) {
+            let grant = || self.anonymous.clone();
+            return self.rules_allow(call, true).then(grant).ok_or(Problem::NotAllowed);
         }
         // A client of icomet's has its own kind of token.
         let has_own = matches!(call, Call::Icomet(_));
@@ -59,10 +66,14 @@ impl Gate {
             if !self.patterns && wants_pattern(call) {
                 return Err(Problem::PatternForbidden);
             }
+            if !self.rules_allow(call, false) {
+                return Err(Problem::NotAllowed);
+            }
             return Ok(self.anonymous.clone());
         };
         let grant = self.verifier.verify(&token, now_s)?;
-        if !may(&grant, call) || source == Source::Cookie && can_be_forged(call) && !self.is_of_own_page(head) {
+        let is_granted = may(&grant, call) && self.rules_allow(call, true);
+        if !is_granted || source == Source::Cookie && can_be_forged(call) && !self.is_of_own_page(head) {
             return Err(Problem::NotAllowed);
         }
         Ok(Arc::new(grant))
@@ -71,6 +82,34 @@ impl Gate {
     /// What another token grants.
     pub(crate) fn renew(&self, token: &str, now_s: u64) -> Result<Arc<Grant>, Problem> {
         Ok(Arc::new(self.verifier.verify(token, now_s)?))
+    }
+
+    /// Whether the rules let who comes by the front do that.
+    fn rules_allow(&self, call: &Call, has_token: bool) -> bool {
+        let may_read = |channel: &ChannelName| self.rules.allow(Deed::Subscribe, channel, has_token);
+        match call {
+            Call::Publish { channel, .. } => self.rules.allow(Deed::Publish, channel, has_token),
+            Call::PublishAll { publications } => {
+                publications.iter().all(|publication| self.rules.allow(Deed::Publish, &publication.channel, has_token))
+            }
+            Call::Subscribe { subscription, .. }
+            | Call::Socket { subscription, .. }
+            | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
+                subscription.channels.iter().all(|(channel, _)| may_read(channel))
+            }
+            Call::Sign { channel, .. } | Call::Read { channel, .. } | Call::Who { channel } => may_read(channel),
+            _ => true,
+        }
+    }
+
+    /// Whether who has a grant may publish to a channel, too, and so much.
+    pub(crate) fn may_publish(&self, grant: &Grant, channel: &ChannelName) -> bool {
+        grant.may_publish(channel) && self.rules.allow(Deed::Publish, channel, grant.expires_s.is_some())
+    }
+
+    /// Whether who has a grant may read a channel.
+    pub(crate) fn may_subscribe(&self, grant: &Grant, channel: &ChannelName) -> bool {
+        grant.may_subscribe(channel) && self.rules.allow(Deed::Subscribe, channel, grant.expires_s.is_some())
     }
 
     /// Whether the page that asks is the server's own, or of an origin that is listed by name. A request that does not say is

@@ -28,18 +28,19 @@ use uses::Signed;
 
 use super::watch::Watch;
 use super::{Command, Event, Now, Refusal, Ticket};
-use crate::log::{HistoryLimits, Kept, Log};
+use crate::log::{Kept, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
+use crate::rules::{RuleId, Rules};
 
 /// Channels looked at in one sweep, at least; all of them within about a minute.
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 60;
 
 /// What one home may keep.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct HomeLimits {
-    pub(crate) history: HistoryLimits,
+    pub(crate) rules: Arc<Rules>,
     pub(crate) channels_max: usize,
     pub(crate) patterns_max: usize,
     /// On their way to one loop.
@@ -68,6 +69,7 @@ impl Kept for Arc<Message> {
 struct HomeChannel {
     name: ChannelName,
     epoch: Epoch,
+    rule: RuleId,
     log: Log<Arc<Message>>,
     attached: Vec<Attachment>,
     /// What only clients of the classic API need.
@@ -139,7 +141,6 @@ pub(crate) struct Home {
 impl Home {
     pub(crate) fn new(limits: HomeLimits, own: usize, loops: usize) -> Self {
         Self {
-            limits,
             own,
             channels: Slab::new(),
             names: HashMap::new(),
@@ -158,6 +159,7 @@ impl Home {
             keys: Keys::new(limits.keys),
             said: Vec::new(),
             sent: Vec::new(),
+            limits,
         }
     }
 
@@ -426,6 +428,7 @@ impl Home {
         let gathering = if name.is_pattern() { Some(self.gather(&name)?) } else { None };
         self.last_epoch = Epoch::new(now.unix_ms, now.random, self.last_epoch);
         let key = self.channels.insert(HomeChannel {
+            rule: self.limits.rules.find(&name),
             name: name.clone(),
             epoch: self.last_epoch,
             log: Log::starting_at(0),
@@ -459,9 +462,9 @@ impl Home {
 
     /// Drops what a channel may not keep any more.
     fn trim(&mut self, key: usize, now: Now) {
-        let log = &mut self.channels[key].log;
+        let HomeChannel { log, rule, .. } = &mut self.channels[key];
         self.bytes -= log.bytes();
-        log.trim(&self.limits.history, now.unix_ms);
+        log.trim(&self.limits.rules.bounds(*rule).history, now.unix_ms);
         self.bytes += log.bytes();
     }
 

@@ -10,6 +10,7 @@ use super::subscriber::{Part, Start};
 use crate::log::{HistoryLimits, Kept, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
+use crate::rules::RuleId;
 use crate::wire::{self, Form, icomet};
 
 /// Chunks handed to the kernel in one write.
@@ -18,6 +19,7 @@ const CHUNKS_MAX: usize = 60;
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: ChannelName,
+    pub(super) rule: RuleId,
     /// `None` until the broker has answered.
     epoch: Option<Epoch>,
     pub(super) log: Log<Entry>,
@@ -70,9 +72,10 @@ impl Kept for Entry {
 }
 
 impl Channel {
-    pub(super) fn attaching(name: ChannelName, now_ms: u64) -> Self {
+    pub(super) fn attaching(name: ChannelName, rule: RuleId, now_ms: u64) -> Self {
         Self {
             name,
+            rule,
             epoch: None,
             log: Log::starting_at(0),
             subscribers: Vec::new(),

@@ -23,9 +23,9 @@ use subscriber::{Extra, Flags, Part, Subscriber};
 pub(crate) use subscriber::{Start, Style, Subscription};
 
 use crate::broker::{Claim, Command, Event};
-use crate::log::HistoryLimits;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
+use crate::rules::Rules;
 use crate::wire::problem::Problem;
 use crate::wire::voice::Voice;
 
@@ -34,11 +34,10 @@ const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 30;
 
 /// What a loop's hub may hold, and how it speaks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct HubLimits {
-    pub(crate) history: HistoryLimits,
+    pub(crate) rules: Arc<Rules>,
     pub(crate) subscribers_max: usize,
-    pub(crate) subscribers_per_channel_max: usize,
     /// Bytes handed to one subscriber at a time.
     pub(crate) batch_bytes_max: usize,
     /// How long a loop stays attached to a channel that nobody on it reads: the pause between two polls, and more.
@@ -168,8 +167,11 @@ impl Hub {
             let channel = self.channel(&name, now_ms);
             parts.push(Part { channel, place: 0, cursor: 0, start: Some(start), syncs: 0 });
         }
-        let per_channel_max = self.limits.subscribers_per_channel_max;
-        if let Some(part) = parts.iter().find(|part| self.channel_of(part).subscribers.len() >= per_channel_max) {
+        let is_full = |part: &&Part| {
+            let channel = self.channel_of(part);
+            channel.subscribers.len() >= self.limits.rules.bounds(channel.rule).subscribers_max
+        };
+        if let Some(part) = parts.iter().find(is_full) {
             let channel = &self.channel_of(part).name;
             return Err(deliver::refusal(Problem::SubscriberLimit, channel, kind, extra.callback));
         }
@@ -316,7 +318,7 @@ impl Hub {
             let key = self.sweep_next;
             self.sweep_next = (self.sweep_next + 1) % self.channels.capacity().max(1);
             let Some(channel) = self.channels.get_mut(key) else { continue };
-            channel.log.trim(&self.limits.history, now_ms);
+            channel.log.trim(&self.limits.rules.bounds(channel.rule).history, now_ms);
             let idle = channel.subscribers.is_empty() && channel.is_attached() && !channel.dirty;
             if idle && now_ms.saturating_sub(channel.left_ms) >= self.limits.linger_ms {
                 let name = channel.name.clone();
@@ -341,7 +343,7 @@ impl Hub {
         if let Some(key) = self.names.get(name) {
             return *key;
         }
-        let key = self.channels.insert(Channel::attaching(name.clone(), now_ms)) as u32;
+        let key = self.channels.insert(Channel::attaching(name.clone(), self.limits.rules.find(name), now_ms)) as u32;
         self.names.insert(name.clone(), key);
         self.commands.push(Command::Attach { channel: name.clone() });
         key
@@ -410,7 +412,7 @@ impl Hub {
         if !channel.is_attached() {
             return;
         }
-        channel.append(first, entries, &self.limits.history, now_ms);
+        channel.append(first, entries, &self.limits.rules.bounds(channel.rule).history, now_ms);
         channel.signs.extend(signs);
         if !channel.dirty {
             channel.dirty = true;

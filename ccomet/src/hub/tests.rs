@@ -29,11 +29,10 @@ impl Sink for Ears {
 }
 
 fn hub() -> Hub {
-    let history = HistoryLimits { messages_max: 10, bytes_max: 1_000, age_max_ms: 1_000 };
+    let rules = Arc::new(Rules::new(&crate::config::Config::default()));
     Hub::new(HubLimits {
-        history,
+        rules,
         subscribers_max: 10,
-        subscribers_per_channel_max: 10,
         batch_bytes_max: 1_000,
         linger_ms: 1_000,
         heartbeat_ms: 1_000,

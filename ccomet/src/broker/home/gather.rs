@@ -109,7 +109,9 @@ impl Home {
         }
         entries.sort_by_key(|(time_ms, _)| *time_ms);
         // More than that is not kept there.
-        entries.drain(..entries.len().saturating_sub(self.limits.history.messages_max));
+        let rules = &self.limits.rules;
+        let kept_max = rules.bounds(rules.find(&name)).history.messages_max;
+        entries.drain(..entries.len().saturating_sub(kept_max));
         self.sent.push((from, Command::Fill { pattern: name.clone(), run, entries }));
         self.followed.push(Followed { name, pattern, to: from, run });
     }

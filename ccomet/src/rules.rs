@@ -1,0 +1,191 @@
+//! Rules by the names of channels: what those of a pattern keep, how many may read them, and who may do what.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::log::HistoryLimits;
+use crate::message::ChannelName;
+use crate::pattern::Pattern;
+
+/// What holds for the channels of a pattern, in place of what holds for all. Of several rules for a channel, the first counts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The channels that it is for.
+    pub channels: Pattern,
+    /// Messages that each keeps. Default `history.messages_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_max: Option<usize>,
+    /// Bytes that each keeps. Default `history.bytes_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<usize>,
+    /// Seconds that a message is kept. Default `history.age_max_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_max_s: Option<u64>,
+    /// Subscribers of each on one loop. Default `limits.subscribers_per_channel_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribers_max: Option<usize>,
+    /// Bytes of one message, at most `limits.message_bytes_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_bytes_max: Option<usize>,
+    /// Who may subscribe.
+    #[serde(default)]
+    pub subscribe: Who,
+    /// Who may publish.
+    #[serde(default)]
+    pub publish: Who,
+}
+
+impl Rule {
+    /// Its numbers, none of which may be 0, by name.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let count = |number: Option<usize>| number.map(|number| number as u64);
+        let all = [
+            ("rules.messages_max", count(self.messages_max)),
+            ("rules.bytes_max", count(self.bytes_max)),
+            ("rules.age_max_s", self.age_max_s),
+            ("rules.subscribers_max", count(self.subscribers_max)),
+            ("rules.message_bytes_max", count(self.message_bytes_max)),
+        ];
+        all.into_iter().filter_map(|(name, number)| Some((name, number?)))
+    }
+}
+
+/// Who may do something, of those who may otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Who {
+    /// All of them.
+    #[default]
+    Anyone,
+    /// Who brings a token that allows it.
+    Token,
+    /// Who comes by the admin listener.
+    Admin,
+}
+
+/// What may be done to a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Subscribe,
+    Publish,
+}
+
+/// The rules as loops look them up.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    rules: Vec<Rule>,
+    /// What each channel has by its rule; behind them, what it has without one.
+    bounds: Vec<Bounds>,
+}
+
+/// What a channel may keep and have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) history: HistoryLimits,
+    pub(crate) subscribers_max: usize,
+    pub(crate) message_bytes_max: usize,
+}
+
+/// Which rule is for a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RuleId(u16);
+
+impl Rules {
+    /// As many as can be.
+    pub(crate) const MAX: usize = 1_000;
+
+    pub(crate) fn new(config: &Config) -> Self {
+        let (history, limits) = (&config.history, &config.limits);
+        let bounds = |rule: Option<&Rule>| Bounds {
+            history: HistoryLimits {
+                messages_max: rule.and_then(|rule| rule.messages_max).unwrap_or(history.messages_max),
+                bytes_max: rule.and_then(|rule| rule.bytes_max).unwrap_or(history.bytes_max),
+                age_max_ms: rule.and_then(|rule| rule.age_max_s).unwrap_or(history.age_max_s).saturating_mul(1_000),
+            },
+            subscribers_max: rule.and_then(|rule| rule.subscribers_max).unwrap_or(limits.subscribers_per_channel_max),
+            message_bytes_max: rule
+                .and_then(|rule| rule.message_bytes_max)
+                .map_or(limits.message_bytes_max, |bytes| bytes.min(limits.message_bytes_max)),
+        };
+        let all = config.rules.iter().map(|rule| bounds(Some(rule))).chain([bounds(None)]);
+        Self { rules: config.rules.clone(), bounds: all.collect() }
+    }
+
+    /// The rule for a channel. Who comes and goes is told for as long as the channel keeps its messages.
+    pub(crate) fn find(&self, channel: &ChannelName) -> RuleId {
+        let watched = channel.watched();
+        let name = watched.as_ref().unwrap_or(channel).as_str();
+        let found = self.rules.iter().position(|rule| !channel.is_pattern() && rule.channels.matches(name));
+        RuleId(found.unwrap_or(self.rules.len()) as u16)
+    }
+
+    pub(crate) fn bounds(&self, id: RuleId) -> &Bounds {
+        &self.bounds[usize::from(id.0)]
+    }
+
+    /// Whether who comes by the front may do that to a channel, or to all channels of a pattern: then none of them may have a rule
+    /// against it.
+    pub(crate) fn allow(&self, deed: Deed, channel: &ChannelName, has_token: bool) -> bool {
+        let most = if has_token { Who::Token } else { Who::Anyone };
+        let allows = |rule: &Rule| {
+            let needed = if deed == Deed::Publish { rule.publish } else { rule.subscribe };
+            needed <= most
+        };
+        match channel.to_pattern() {
+            Some(pattern) => self.rules.iter().all(|rule| allows(rule) || !rule.channels.overlaps(&pattern)),
+            None => self.rules.get(usize::from(self.find(channel).0)).is_none_or(allows),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(toml: &str) -> Rules {
+        Rules::new(&toml::from_str::<Config>(toml).expect("TOML"))
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        let pattern = Pattern::new(name).expect("a pattern");
+        if name.contains('*') { ChannelName::of_pattern(&pattern) } else { ChannelName::new(name).expect("a name") }
+    }
+
+    #[test]
+    fn the_first_rule_for_a_channel_counts() {
+        let rules = rules(
+            "[[rules]]\nchannels = \"news.uk\"\nmessages_max = 7\n\
+             [[rules]]\nchannels = \"news.*\"\nmessages_max = 9\nmessage_bytes_max = 100\nage_max_s = 60\n",
+        );
+        let bounds = |name: &str| rules.bounds(rules.find(&channel(name)));
+        assert_eq!((bounds("news.uk").history.messages_max, bounds("news.fr").history.messages_max), (7, 9));
+        assert_eq!((bounds("news.uk").message_bytes_max, bounds("news.fr").message_bytes_max), (65_536, 100));
+        assert_eq!((bounds("news.fr").history.age_max_ms, bounds("sport").history.messages_max), (60_000, 500));
+        let beside = ChannelName::of_presence(&channel("news.uk"));
+        assert_eq!(rules.bounds(rules.find(&beside)).history.messages_max, 7);
+    }
+
+    #[test]
+    fn a_pattern_may_be_used_where_each_of_its_channels_may() {
+        let rules = rules(
+            "[[rules]]\nchannels = \"secret.*\"\nsubscribe = \"admin\"\n\
+             [[rules]]\nchannels = \"*.members\"\nsubscribe = \"token\"\npublish = \"token\"\n",
+        );
+        for (name, without, with) in [
+            ("secret.plan", false, false),
+            ("club.members", false, true),
+            ("secret.members", false, false),
+            ("news", true, true),
+            ("news.*", false, true),
+            ("*", false, false),
+            ("se*", false, false),
+            ("news.*.uk", true, true),
+        ] {
+            let name = channel(name);
+            let allowed = [false, true].map(|token| rules.allow(Deed::Subscribe, &name, token));
+            assert_eq!(allowed, [without, with], "{name}");
+        }
+        assert!(rules.allow(Deed::Publish, &channel("secret.plan"), false));
+    }
+}
