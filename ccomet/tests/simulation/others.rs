@@ -101,15 +101,15 @@ impl Gatherer {
                 Answer::Data(bytes) => {
                     self.events.push(&bytes);
                     while let Some(event) = self.events.next() {
-                        self.last_event.clone_from(&event.kind);
+                        self.last_event.clone_from(&event.event);
                         let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
-                        match event.kind.as_str() {
+                        match event.event.as_str() {
                             "heartbeat" | "bye" => {}
                             "hello" => self.live = true,
                             _ => self.item(&data, oracle),
                         }
-                        if let Some(id) = event.id {
-                            self.told(&id);
+                        if !event.last_event_id.is_empty() {
+                            self.told(&event.last_event_id);
                         }
                     }
                 }

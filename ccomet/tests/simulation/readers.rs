@@ -141,14 +141,14 @@ impl Reader {
                     self.events.push(&bytes);
                     while let Some(event) = self.events.next() {
                         let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
-                        self.last_event.clone_from(&event.kind);
-                        match event.kind.as_str() {
+                        self.last_event.clone_from(&event.event);
+                        match event.event.as_str() {
                             "heartbeat" | "bye" | "close" => {}
                             "hello" => self.live = true,
                             _ => self.item(&data, oracle),
                         }
-                        if let Some(id) = event.id {
-                            self.told(&id);
+                        if !event.last_event_id.is_empty() {
+                            self.told(&event.last_event_id);
                         }
                     }
                 }
