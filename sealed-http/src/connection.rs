@@ -82,6 +82,8 @@ impl Marks {
 /// Where a connection is in its exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// In front of the first request, in what is no request.
+    Preface,
     /// Between requests, or within one.
     Reading,
     /// The handler has the request.

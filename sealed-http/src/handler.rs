@@ -42,6 +42,17 @@ pub enum Piece<'a> {
     End,
 }
 
+/// What comes of bytes in front of the first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preface {
+    /// More of them are to come.
+    Incomplete,
+    /// They have been taken: what follows is a request.
+    Over,
+    /// They are not what they have to be: the connection is closed, without a word.
+    Wrong,
+}
+
 /// The application's code on one loop.
 ///
 /// A connection carries one exchange at a time: a request is handed over, and the next one on the same connection
@@ -58,6 +69,73 @@ pub trait Handler: Sized + 'static {
 
     /// A client connected.
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
+
+    /// Bytes of a connection for which [`Http::await_preface`] was called, in front of its first request. Take what belongs to
+    /// the preface and leave the rest. As long as it is incomplete, this is called again, with what was left and more behind it; the
+    /// time for the first request's head runs meanwhile. A connection whose preface is longer than what is kept for it
+    /// ([`sealed::Config::input_bytes_max`]), or breaks off, is closed.
+    ///
+    /// # Example
+    /// Behind a proxy that says for whom it connects. Where clients could reach the server themselves, `accepted` would have to look
+    /// at the peer's address first.
+    ///
+    /// ```
+    /// use sealed::{Address, Config, ConnectionId, EventLoop, Input, ListenerId};
+    /// use sealed_http::{Handler, Http, Preface, ProxyHeader, Request, Response, Server, Settings};
+    /// # use std::io::{Read, Write};
+    ///
+    /// struct WhoAmI;
+    ///
+    /// impl Handler for WhoAmI {
+    ///     type Connection = String;
+    ///     type Message = ();
+    ///     type Timer = ();
+    ///
+    ///     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, _: ListenerId, peer: &Address) {
+    ///         *http.state_mut(id).unwrap() = peer.to_string();
+    ///         http.await_preface(id);
+    ///     }
+    ///
+    ///     fn preface(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) -> Preface {
+    ///         match ProxyHeader::decode(input.bytes(), 1_024) {
+    ///             Ok(Some((length, header))) => {
+    ///                 input.take(length);
+    ///                 if let ProxyHeader::Proxied { source, .. } = header {
+    ///                     *http.state_mut(id).unwrap() = source.to_string();
+    ///                 }
+    ///                 Preface::Over
+    ///             }
+    ///             Ok(None) => Preface::Incomplete,
+    ///             Err(_) => Preface::Wrong,
+    ///         }
+    ///     }
+    ///
+    ///     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, _: &Request<'_>) {
+    ///         let client = http.state(id).unwrap().clone();
+    ///         http.respond(id, &Response::new(200).body(client));
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), WhoAmI))?;
+    /// let address = event_loop.listen("127.0.0.1:0")?;
+    /// # let stopper = event_loop.stopper();
+    /// # let running = std::thread::spawn(move || event_loop.run());
+    /// # let mut proxy = std::net::TcpStream::connect(address.tcp().ok_or("an address")?)?;
+    /// # proxy.write_all(b"PROXY TCP4 192.0.2.1 198.51.100.1 4711 80\r\n")?;
+    /// # proxy.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")?;
+    /// # let mut answer = String::new();
+    /// # proxy.read_to_string(&mut answer)?;
+    /// # assert!(answer.ends_with("\r\n192.0.2.1:4711"), "{answer}");
+    /// # drop(proxy);
+    /// # stopper.stop();
+    /// # running.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn preface(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) -> Preface {
+        Preface::Over
+    }
 
     /// A request came. Answer it now, or keep the id and answer later.
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>);

@@ -21,6 +21,17 @@ pub struct Http<'a, H: Handler> {
 }
 
 impl<H: Handler> Http<'_, H> {
+    /// Lets what comes first on a new connection be told to [`Handler::preface`], before the first request is looked for. To
+    /// be called in [`Handler::accepted`]: later, nothing happens.
+    pub fn await_preface(&mut self, id: ConnectionId) {
+        let is_new = |held: &&mut Connection<_>| {
+            held.phase == Phase::Reading && held.partial.is_none() && !held.marks.has(Marks::ASKED)
+        };
+        if let Some(connection) = self.cx.state_mut(id).filter(is_new) {
+            connection.phase = Phase::Preface;
+        }
+    }
+
     /// Answers the request of a connection, whole.
     pub fn respond(&mut self, id: ConnectionId, response: &Response) {
         let draining = self.cx.is_draining();
@@ -188,7 +199,9 @@ impl<H: Handler> Http<'_, H> {
     /// Sets the deadline of an exchange, for which [`Handler::timed_out`] is called. It ends with the exchange. While a
     /// body is being streamed the server's own limits hold, and nothing is set.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
-        let is_free = |connection: &Connection<_>| connection.phase != Phase::Reading && connection.partial.is_none();
+        let is_free = |connection: &Connection<_>| {
+            !matches!(connection.phase, Phase::Preface | Phase::Reading) && connection.partial.is_none()
+        };
         if self.cx.state(id).is_some_and(is_free) {
             self.cx.set_deadline(id, delay);
         }

@@ -4,7 +4,8 @@
 //! [`sealed::Service`] that puts them on connections and hands whole requests to a [`Handler`], which answers at once,
 //! holds the request and answers later, or streams. A body is collected under a limit, told as it comes, or refused unread, as
 //! [`Handler::intake`] decides; a connection can be handed over to another protocol ([`Http::upgrade`]), of which
-//! WebSocket is one (`websocket`, with the feature of that name).
+//! WebSocket is one (`websocket`, with the feature of that name). What a proxy says in front of the first request is for
+//! [`Handler::preface`] to read, with [`ProxyHeader`].
 //!
 //! # A site
 //!
@@ -127,6 +128,7 @@ mod intake;
 mod limits;
 mod params;
 mod problem;
+mod proxy_header;
 mod query;
 mod reply;
 mod response;
@@ -146,12 +148,13 @@ pub use error::DecodeError;
 pub use event_stream::{EventStream, EventTooLong, StreamEvent};
 pub use fetch::{BadTarget, Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
 pub use fields::BadHeaderValue;
-pub use handler::{Handler, Intake, Piece, Request};
+pub use handler::{Handler, Intake, Piece, Preface, Request};
 pub use head::{Method, RequestHead};
 pub use http::Http;
 pub use limits::{HEADERS_MAX, Limits};
 pub use params::Params;
 pub use problem::{Member, Problem};
+pub use proxy_header::{BadProxyHeader, ProxyHeader};
 pub use query::{BadEncoding, Query, decode_segment};
 pub use response::{CONTINUE, Response, encode_chunk, encode_last_chunk, reason};
 pub use response_decoder::{ResponseDecoder, ResponseEvent};

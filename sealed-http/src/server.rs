@@ -8,7 +8,7 @@ use crate::client::{Client, is_outgoing};
 use crate::connection::{Connection, Marks, Phase, in_kib};
 use crate::error::DecodeError;
 use crate::fetch::{FetchError, FetchId};
-use crate::handler::{Handler, Request};
+use crate::handler::{Handler, Preface, Request};
 use crate::head::RequestHead;
 use crate::http::Http;
 use crate::intake::Outcome;
@@ -143,6 +143,16 @@ impl<H: Handler> Server<H> {
         while cx.is_open(id) {
             let Some(connection) = cx.state(id) else { return };
             match connection.phase {
+                Phase::Preface => match self.with(cx, |handler, http| handler.preface(http, id, input)) {
+                    Preface::Over => {
+                        if let Some(connection) = cx.state_mut(id) {
+                            connection.phase = Phase::Reading;
+                        }
+                        continue;
+                    }
+                    Preface::Incomplete if !input.is_full() => return,
+                    Preface::Incomplete | Preface::Wrong => return cx.abort(id),
+                },
                 // Who takes none of the answers gets no more of them.
                 Phase::Reading if connection.partial.is_none() && !cx.has_room(id) => return,
                 Phase::Reading => {}
@@ -207,7 +217,12 @@ impl<H: Handler> Service for Server<H> {
         connection.marks.set(Marks::INPUT_LEFT, !input.is_empty());
         // Of a request that has begun no more will come; one that waits to be looked at is answered yet.
         let is_last = connection.partial.is_some() || input.is_empty();
-        if connection.phase == Phase::Reading && connection.marks.has(Marks::ENDED) && is_last {
+        let is_over = match connection.phase {
+            Phase::Preface => true,
+            Phase::Reading => is_last,
+            _ => false,
+        };
+        if is_over && connection.marks.has(Marks::ENDED) {
             cx.close(id);
         }
     }
@@ -220,7 +235,7 @@ impl<H: Handler> Service for Server<H> {
             Phase::Reading if connection.partial.is_none() && connection.marks.has(Marks::INPUT_LEFT) => {}
             // It is closed when it has taken its answer.
             Phase::Over => {}
-            Phase::Reading => cx.close(id),
+            Phase::Preface | Phase::Reading => cx.close(id),
             // The rest of a body will not come.
             Phase::Answering | Phase::Streaming if connection.partial.is_some() => cx.close(id),
             Phase::Answering | Phase::Streaming | Phase::Raw => {
@@ -243,7 +258,7 @@ impl<H: Handler> Service for Server<H> {
                     cx.resume(id);
                 }
             }
-            Phase::Reading | Phase::Answering => {}
+            Phase::Preface | Phase::Reading | Phase::Answering => {}
             Phase::Over => cx.close(id),
             Phase::Outgoing => self.outgoing_drained(cx, id),
         }
@@ -270,7 +285,7 @@ impl<H: Handler> Service for Server<H> {
                     cx.reset(id);
                 }
             }
-            Phase::Reading | Phase::Over => cx.close(id),
+            Phase::Preface | Phase::Reading | Phase::Over => cx.close(id),
             Phase::Outgoing => self.outgoing_timed_out(cx, id),
         }
     }
@@ -301,8 +316,9 @@ impl<H: Handler> Service for Server<H> {
         // A client may just be sending its next request: a moment's grace spares it the doubt whether that was served.
         let grace = (limit / 4).min(DRAIN_GRACE);
         for id in cx.connection_ids() {
-            let idle =
-                |connection: &Self::Connection| connection.phase == Phase::Reading && connection.partial.is_none();
+            let idle = |connection: &Self::Connection| {
+                matches!(connection.phase, Phase::Preface | Phase::Reading) && connection.partial.is_none()
+            };
             if cx.state(id).is_some_and(idle) {
                 cx.set_deadline(id, grace);
             }
