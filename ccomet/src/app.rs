@@ -5,6 +5,7 @@
 mod answers;
 mod asking;
 mod calling;
+mod entering;
 mod icomet;
 mod publishing;
 mod socket;
@@ -18,7 +19,7 @@ use asking::{Asker, Settled};
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
 use sealed_http::{
-    Cors, DecodeError, Field, Handler, Http, Intake, Origins, Problem as Details, Request, RequestHead, Response,
+    Cors, DecodeError, Field, Handler, Http, Intake, Origins, Preface, Problem as Details, Request, RequestHead, Response,
 };
 use slab::Slab;
 use socket::Socket;
@@ -26,7 +27,7 @@ use socket::Socket;
 use crate::auth::{Gate, Grant, Verifier, callback_of};
 use crate::broker::{Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now, PresenceLimits};
 use crate::config::Config;
-use crate::doorkeeper::{Asking, Doorkeeper, Entrance};
+use crate::doorkeeper::{Asking, Doorkeeper};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
 use crate::lease::Leases;
@@ -278,14 +279,11 @@ impl Handler for App {
     type Timer = Chore;
 
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
-        let door = if listener.index() == 0 { Door::Front } else { Door::Admin };
-        let entrance = self.doorkeeper.accepted(id, door, peer.ip(), now_ms(http));
-        if entrance == Entrance::Shut {
-            return http.abort(id);
-        }
-        if let Some(client) = http.state_mut(id) {
-            (client.door, client.barred) = (door, entrance == Entrance::Barred);
-        }
+        self.come(http, id, listener, peer);
+    }
+
+    fn preface(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) -> Preface {
+        self.read_preface(http, id, input)
     }
 
     fn intake(&mut self, _: &mut Http<'_, Self>, _: ConnectionId, head: &RequestHead<'_>) -> Intake {

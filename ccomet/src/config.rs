@@ -55,6 +55,8 @@ pub struct Front {
     pub deny: Vec<IpNet>,
     /// Networks of proxies who may say for whom they ask. Of them the address that they name counts, for rules and limits.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether they say so by the PROXY protocol, in front of the first request. Nobody else can connect then. Default false.
+    pub proxy_protocol: bool,
     /// In which header field they say it: `X-Forwarded-For` or `Forwarded`. Default `X-Forwarded-For`.
     pub forwarded_by: ForwardedBy,
     /// Lets anyone publish and subscribe though the front is not on loopback and has no `allow`.
@@ -77,6 +79,9 @@ pub struct Admin {
     pub allow: Vec<IpNet>,
     /// Networks whose clients may not come in, though they be allowed.
     pub deny: Vec<IpNet>,
+    /// Whether the front's trusted proxies say by the PROXY protocol for whom they connect. Nobody else can connect then, and `allow`
+    /// is needed. Default false.
+    pub proxy_protocol: bool,
 }
 
 /// How much of each. Limits of the whole server are shared out evenly among its loops.
@@ -205,6 +210,7 @@ impl Default for Front {
             allow: Vec::new(),
             deny: Vec::new(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             forwarded_by: ForwardedBy::default(),
             open: false,
             patterns: false,
@@ -216,7 +222,12 @@ impl Default for Front {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8000)), allow: Vec::new(), deny: Vec::new() }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            proxy_protocol: false,
+        }
     }
 }
 
@@ -309,6 +320,12 @@ pub enum ConfigError {
     /// The admin listener would be open to anyone.
     #[error("admin.listen = {0} is reachable from other machines. Name the networks that may come in (admin.allow)")]
     OpenAdmin(SocketAddr),
+    /// Proxies say for whom they connect, and none is trusted.
+    #[error("{0} is set, and front.trusted_proxies names no proxy that could connect")]
+    NoProxy(&'static str),
+    /// The admin listener would be open to whomever a proxy lets through.
+    #[error("admin.proxy_protocol is set: name the networks whose clients may come in by a proxy (admin.allow)")]
+    ProxiedAdmin,
     /// An origin is not one that a browser sends.
     #[error("front.origins has {0:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
     Origin(String),
@@ -341,6 +358,16 @@ impl Config {
         }
         if !self.admin.listen.ip().to_canonical().is_loopback() && self.admin.allow.is_empty() {
             return Err(ConfigError::OpenAdmin(self.admin.listen));
+        }
+        for (name, is_set) in
+            [("front.proxy_protocol", front.proxy_protocol), ("admin.proxy_protocol", self.admin.proxy_protocol)]
+        {
+            if is_set && front.trusted_proxies.is_empty() {
+                return Err(ConfigError::NoProxy(name));
+            }
+        }
+        if self.admin.proxy_protocol && self.admin.allow.is_empty() {
+            return Err(ConfigError::ProxiedAdmin);
         }
         if front.origins.len() > ORIGINS_MAX {
             let (name, range, value) = ("front.origins", "a list of at most 250", front.origins.len() as u64);
@@ -479,6 +506,22 @@ mod tests {
         parse(&format!("{open}allow = [\"10.0.0.0/8\"]")).expect("TOML").check().expect("has rules");
         let admin = parse("[admin]\nlisten = \"[::]:8000\"\n").expect("TOML").check();
         assert!(matches!(admin, Err(ConfigError::OpenAdmin(_))), "{admin:?}");
+    }
+
+    #[test]
+    fn the_proxy_protocol_needs_somebody_to_speak_it() {
+        let trusted = "[front]\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
+        let admin = "[admin]\nproxy_protocol = true\n";
+        for (text, fine) in [
+            ("[front]\nproxy_protocol = true".to_owned(), false),
+            (format!("{trusted}proxy_protocol = true"), true),
+            (format!("{admin}allow = [\"192.0.2.0/24\"]"), false),
+            (format!("{trusted}{admin}"), false),
+            (format!("{trusted}{admin}allow = [\"192.0.2.0/24\"]"), true),
+        ] {
+            let checked = parse(&text).expect("TOML").check();
+            assert_eq!(checked.is_ok(), fine, "{text}: {checked:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Who may come in, by address, and how much of each he may ask for.
 //!
-//! A client's address is its connection's; where that is a trusted proxy's, it is the one that the proxy names (`forwarded.rs`), for
-//! each request anew.
+//! A client's address is its connection's, or, where the listener has the PROXY protocol, the one that a trusted proxy says in front
+//! of the first request. Where that is a trusted proxy's in turn, it is the one that this names (`forwarded.rs`), for each
+//! request anew.
 
 mod forwarded;
 mod rules;
@@ -36,13 +37,24 @@ pub(crate) struct Doorkeeper {
     admin: Rules,
     trusted: Vec<IpNet>,
     by: ForwardedBy,
+    /// Where only trusted proxies connect, and say first for whom.
+    proxied: Proxied,
     throttle: Throttle,
     /// Those of whom something has to be known with each request: nobody from loopback, unless it is a proxy.
     visitors: HashMap<ConnectionId, Visitor>,
 }
 
+/// The listeners that have the PROXY protocol.
+#[derive(Debug, Clone, Copy)]
+struct Proxied {
+    front: bool,
+    admin: bool,
+}
+
 #[derive(Debug)]
 enum Visitor {
+    /// A proxy that has yet to say for whom it connects.
+    Announcing(IpAddr),
     /// A proxy that may say for whom it asks.
     Proxy(IpAddr),
     /// Somebody who is counted. One connection too many is answered, once.
@@ -56,8 +68,12 @@ pub(crate) enum Entrance {
     Open,
     /// It is told that it may not.
     Barred,
+    /// A trusted proxy says first whose it is.
+    ByProxy,
     /// It is cut off: one of a flood, which would cost more to answer.
     Shut,
+    /// It is cut off: nobody else connects to where proxies say for whom they do.
+    Unannounced,
 }
 
 /// Who asks, for as long as one request is looked at.
@@ -72,6 +88,7 @@ impl Doorkeeper {
             admin: Rules::new(&admin.allow, &admin.deny),
             trusted: front.trusted_proxies.clone(),
             by: front.forwarded_by,
+            proxied: Proxied { front: front.proxy_protocol, admin: admin.proxy_protocol },
             throttle: Throttle::new(&config.limits, loops),
             visitors: HashMap::new(),
         }
@@ -79,7 +96,27 @@ impl Doorkeeper {
 
     /// A connection was made.
     pub(crate) fn accepted(&mut self, id: ConnectionId, door: Door, ip: Option<IpAddr>, now_ms: u64) -> Entrance {
-        let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Entrance::Barred };
+        let Some(ip) = ip else { return Entrance::Barred };
+        let is_proxied = if door == Door::Admin { self.proxied.admin } else { self.proxied.front };
+        if !is_proxied {
+            return self.enter(id, door, ip, now_ms);
+        }
+        if !rules::has(&self.trusted, ip) {
+            return Entrance::Unannounced;
+        }
+        self.visitors.insert(id, Visitor::Announcing(ip));
+        Entrance::ByProxy
+    }
+
+    /// A proxy said for whom it connects, or that it does so for itself.
+    pub(crate) fn announced(&mut self, id: ConnectionId, door: Door, source: Option<IpAddr>, now_ms: u64) -> Entrance {
+        let Some(Visitor::Announcing(proxy)) = self.visitors.remove(&id) else { return Entrance::Barred };
+        self.enter(id, door, source.unwrap_or(proxy), now_ms)
+    }
+
+    /// Somebody comes, from an address that is known.
+    fn enter(&mut self, id: ConnectionId, door: Door, ip: IpAddr, now_ms: u64) -> Entrance {
+        let ip = ip.to_canonical();
         if door == Door::Admin {
             return if self.admin.admit(ip) { Entrance::Open } else { Entrance::Barred };
         }
@@ -118,7 +155,7 @@ impl Doorkeeper {
         now_ms: u64,
     ) -> Result<Asking, (Problem, bool)> {
         match self.visitors.get(&id) {
-            None => Ok(Asking(None)),
+            None | Some(Visitor::Announcing(_)) => Ok(Asking(None)),
             Some(Visitor::Counted { is_over: true, .. }) => Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), true)),
             Some(Visitor::Counted { place, .. }) => Ok(Asking(Some(*place))),
             Some(Visitor::Proxy(proxy)) => {

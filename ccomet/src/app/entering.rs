@@ -1,0 +1,65 @@
+//! A new connection: from where it comes, by its own address or by what a proxy says in front of its first request.
+
+use std::net::IpAddr;
+
+use sealed::{Address, ConnectionId, Input, ListenerId};
+use sealed_http::{Http, Preface, ProxyHeader};
+
+use super::{App, now_ms};
+use crate::doorkeeper::Entrance;
+use crate::wire::request::Door;
+
+impl App {
+    /// A connection was made.
+    pub(super) fn come(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
+        let door = if listener.index() == 0 { Door::Front } else { Door::Admin };
+        if let Some(client) = http.state_mut(id) {
+            client.door = door;
+        }
+        let entrance = self.doorkeeper.accepted(id, door, peer.ip(), now_ms(http));
+        if entrance == Entrance::Unannounced {
+            tracing::debug!(%peer, ?door, "cut off: only trusted proxies may connect here");
+        }
+        enter(http, id, entrance);
+    }
+
+    /// Bytes came in front of the first request, where a proxy has to say for whom it connects.
+    pub(super) fn read_preface(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        input: &mut Input<'_>,
+    ) -> Preface {
+        let source: Option<IpAddr> = match ProxyHeader::decode(input.bytes(), self.config.limits.head_bytes_max) {
+            Ok(None) => return Preface::Incomplete,
+            Ok(Some((length, header))) => {
+                input.take(length);
+                match header {
+                    ProxyHeader::Proxied { source, .. } => Some(source.ip()),
+                    ProxyHeader::Local => None,
+                }
+            }
+            Err(error) => {
+                tracing::debug!(?id, %error, "cut off: a trusted proxy did not say for whom it connects");
+                return Preface::Wrong;
+            }
+        };
+        let door = http.state(id).map_or(Door::Front, |client| client.door);
+        let entrance = self.doorkeeper.announced(id, door, source, now_ms(http));
+        enter(http, id, entrance);
+        Preface::Over
+    }
+}
+
+fn enter(http: &mut Http<'_, App>, id: ConnectionId, entrance: Entrance) {
+    match entrance {
+        Entrance::Open => {}
+        Entrance::Barred => {
+            if let Some(client) = http.state_mut(id) {
+                client.barred = true;
+            }
+        }
+        Entrance::ByProxy => http.await_preface(id),
+        Entrance::Shut | Entrance::Unannounced => http.abort(id),
+    }
+}
