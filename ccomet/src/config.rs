@@ -46,6 +46,7 @@ pub struct Config {
 /// The public listener: publish and subscribe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // each is a setting of its own
 pub struct Front {
     /// Where it listens. Default `127.0.0.1:8100`.
     pub listen: SocketAddr,

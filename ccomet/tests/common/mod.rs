@@ -165,9 +165,9 @@ impl Reply {
     }
 }
 
-/// One connection.
-pub struct Client {
-    stream: BufReader<TcpStream>,
+/// One connection, of TCP or of whatever is in its place.
+pub struct Client<S = TcpStream> {
+    stream: BufReader<S>,
 }
 
 impl Client {
@@ -175,11 +175,25 @@ impl Client {
         let stream = TcpStream::connect(address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream: BufReader::new(stream) }
+        Self::over(stream)
     }
 
     pub fn socket(&self) -> &TcpStream {
         self.stream.get_ref()
+    }
+
+    /// Whether nothing has come, for a little while.
+    pub fn is_silent(&mut self) -> bool {
+        self.socket().set_read_timeout(Some(Duration::from_millis(50))).expect("a limit");
+        let waits = matches!(self.stream.fill_buf(), Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut));
+        self.socket().set_read_timeout(Some(PATIENCE)).expect("a limit");
+        waits
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub fn over(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -256,16 +270,8 @@ impl Client {
         matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
-    /// Whether nothing has come, for a little while.
-    pub fn is_silent(&mut self) -> bool {
-        self.socket().set_read_timeout(Some(Duration::from_millis(50))).expect("a limit");
-        let waits = matches!(self.stream.fill_buf(), Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut));
-        self.socket().set_read_timeout(Some(PATIENCE)).expect("a limit");
-        waits
-    }
-
     /// Subscribes by Server-Sent Events; returns when the stream has started.
-    pub fn events(mut self, target: &str, headers: &str) -> Events {
+    pub fn events(mut self, target: &str, headers: &str) -> Events<S> {
         self.ask("GET", target, &format!("Accept: text/event-stream\r\n{headers}"));
         let (status, head) = self.head();
         assert_eq!(status, 200, "{head}");
@@ -273,7 +279,6 @@ impl Client {
         let mut events = Events::of(self);
         let hello = events.next();
         assert_eq!(hello.kind, "hello", "{hello:?}");
-        events.client.socket().set_read_timeout(Some(PATIENCE)).expect("a limit");
         events
     }
 
@@ -319,14 +324,14 @@ impl Event {
 }
 
 /// A stream of events.
-pub struct Events {
-    pub client: Client,
+pub struct Events<S = TcpStream> {
+    pub client: Client<S>,
     text: String,
 }
 
-impl Events {
+impl<S: Read + Write> Events<S> {
     /// Of a connection on which the head of the response was read.
-    pub fn of(client: Client) -> Self {
+    pub fn of(client: Client<S>) -> Self {
         Self { client, text: String::new() }
     }
 

@@ -1,0 +1,293 @@
+//! Behind nginx, with the configurations of `nginx/`, which OPERATING.md shows: what a client must not notice of it.
+#![cfg(target_os = "linux")] // all of 127.0.0.0/8 is loopback
+
+mod common;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use ccomet::Config;
+use common::{Client, Local, PATIENCE, config, wait_until};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use tungstenite::{Message, WebSocket};
+
+const HTTP: &str = include_str!("../nginx/ccomet.conf");
+const STREAM: &str = include_str!("../nginx/stream.conf");
+const OPERATING: &str = include_str!("../OPERATING.md");
+
+/// Which of the two nginx is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A proxy of HTTP, which names clients by `X-Forwarded-For`.
+    Http,
+    /// A proxy of TCP, which names them by the PROXY protocol.
+    Stream,
+}
+
+type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+/// A process of its own, with one folder, in front of a server.
+struct Nginx {
+    process: Child,
+    folder: PathBuf,
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+    server: Local,
+}
+
+impl Nginx {
+    /// `None`, and a word about it, where it is not installed.
+    fn start(kind: Kind, change: impl FnOnce(&mut Config)) -> Option<Self> {
+        let Some(load) = found(kind) else {
+            assert!(
+                std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(),
+                "nginx, or a module of it, is not installed"
+            );
+            eprintln!("skipped: nginx, or a module of it, is not installed");
+            return None;
+        };
+        let mut config = config(2);
+        config.front.trusted_proxies = vec!["127.0.0.1/32".parse().expect("a network")];
+        config.front.proxy_protocol = kind == Kind::Stream;
+        // Nothing but messages: what comes is not pushed on by something else.
+        config.times.heartbeat_s = 3_600;
+        change(&mut config);
+        let server = Local::start(config);
+        // Where no other test listens.
+        let address = TcpListener::bind("127.0.0.77:0").and_then(|held| held.local_addr()).expect("a port");
+        let folder = std::env::temp_dir().join(format!("ccomet-nginx-{}-{}", std::process::id(), address.port()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let tls = make_certificate(&folder);
+        std::fs::write(folder.join("nginx.conf"), whole(kind, &load, &folder, address, server.front)).expect("written");
+        let mut command = Command::new("nginx");
+        command.arg("-e").arg(folder.join("log")).arg("-c").arg(folder.join("nginx.conf")).arg("-p").arg(&folder);
+        let process = command.stderr(Stdio::null()).spawn().expect("started");
+        let mut nginx = Self { process, folder, address, tls, server };
+        wait_until("nginx listens", || {
+            let ended = nginx.process.try_wait().expect("a process").is_some();
+            assert!(!ended, "{}", std::fs::read_to_string(nginx.folder.join("log")).unwrap_or_default());
+            TcpStream::connect(address).is_ok()
+        });
+        Some(nginx)
+    }
+
+    /// A connection with TLS, from an address of loopback.
+    fn tls(&self, from: [u8; 4]) -> Tls {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("a port");
+        socket.connect(&self.address.into()).expect("connected");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        stream.set_nodelay(true).expect("no delay");
+        let name = ServerName::try_from("localhost").expect("a name");
+        StreamOwned::new(ClientConnection::new(Arc::clone(&self.tls), name).expect("a client"), stream)
+    }
+
+    fn client(&self) -> Client<Tls> {
+        Client::over(self.tls([127, 0, 0, 1]))
+    }
+
+    fn socket(&self, target: &str) -> WebSocket<Tls> {
+        let url = format!("wss://localhost:{}{target}", self.address.port());
+        let (mut socket, _) = tungstenite::client(url, self.tls([127, 0, 0, 1])).expect("it opens");
+        assert_eq!(item(&mut socket)["type"], "hello");
+        socket
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers end with it only when it is asked to.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What nginx has to load, if it is there and can do that.
+fn found(kind: Kind) -> Option<String> {
+    let output = Command::new("nginx").arg("-V").output().ok()?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    if kind == Kind::Http {
+        return Some(String::new());
+    }
+    if told.split_whitespace().any(|option| option == "--with-stream") {
+        return Some(String::new());
+    }
+    let modules = told.split_whitespace().find_map(|option| option.strip_prefix("--modules-path="))?;
+    let module = Path::new(modules).join("ngx_stream_module.so");
+    module.exists().then(|| format!("load_module {};", module.display()))
+}
+
+fn make_certificate(folder: &Path) -> Arc<ClientConfig> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let pem = made.cert.pem();
+    std::fs::write(folder.join("fullchain.pem"), &pem).expect("written");
+    std::fs::write(folder.join("privkey.pem"), made.signing_key.serialize_pem()).expect("written");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a certificate");
+    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A configuration as it is shown, with ports and paths of the test, in what stands around it.
+fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: SocketAddr) -> String {
+    let mut shown = if kind == Kind::Http { HTTP } else { STREAM }.to_owned();
+    let place = folder.display();
+    for (held, other) in [
+        ("listen 443 ssl;", format!("listen {listen} ssl;")),
+        ("127.0.0.1:8100", front.to_string()),
+        ("/etc/ssl/comet/fullchain.pem", format!("{place}/fullchain.pem")),
+        ("/etc/ssl/comet/privkey.pem", format!("{place}/privkey.pem")),
+    ] {
+        assert_eq!(shown.matches(held).count(), 1, "{held}");
+        shown = shown.replace(held, &other);
+    }
+    if kind == Kind::Http {
+        shown = format!(
+            "http {{ access_log off; proxy_temp_path {place}/p; client_body_temp_path {place}/c;
+             fastcgi_temp_path {place}/f; uwsgi_temp_path {place}/u; scgi_temp_path {place}/s; {shown} }}"
+        );
+    }
+    format!("{load} daemon off; worker_processes 1; pid {place}/pid; error_log {place}/log; events {{}} {shown}")
+}
+
+/// The one item of the next reply that has any.
+fn item(socket: &mut WebSocket<Tls>) -> Value {
+    loop {
+        let Message::Text(text) = socket.read().expect("a message") else { continue };
+        let reply: Value = serde_json::from_str(&text).expect("JSON");
+        if let [item] = reply["items"].as_array().expect("items").as_slice() {
+            return item.clone();
+        }
+    }
+}
+
+/// A setting of nginx, in seconds.
+fn seconds(configuration: &str, name: &str) -> u64 {
+    let value = configuration.split_once(&format!("{name} ")).expect("the setting").1;
+    value.split_once("s;").expect("seconds").0.parse().expect("a number")
+}
+
+#[test]
+fn the_configurations_are_those_that_are_shown_and_outlast_any_silence() {
+    for configuration in [HTTP, STREAM] {
+        assert!(OPERATING.contains(configuration), "OPERATING.md shows this:\n{configuration}");
+    }
+    let Config { times, icomet, limits, .. } = Config::default();
+    let silences = [2 * times.heartbeat_s, times.poll_wait_max_s, times.classic_poll_s, icomet.polling_timeout_s];
+    for limit in [seconds(HTTP, "proxy_read_timeout"), seconds(STREAM, "proxy_timeout")] {
+        assert!(silences.into_iter().all(|silence| silence + 20 <= limit), "{silences:?} in {limit}");
+    }
+    assert!(seconds(STREAM, "proxy_timeout") > times.keep_alive_s);
+    assert!(seconds(HTTP, "keepalive_timeout") < times.keep_alive_s, "nginx gives connections up first");
+    assert!(HTTP.contains("client_max_body_size 128k;") && limits.message_bytes_max * 2 <= 128 * 1024);
+}
+
+#[test]
+fn each_message_comes_at_once_by_every_transport() {
+    for kind in [Kind::Http, Kind::Stream] {
+        let Some(nginx) = Nginx::start(kind, |_| {}) else { return };
+        let mut publisher = nginx.client();
+        let mut events = nginx.client().events("/channels/news", "");
+        let mut lines = nginx.client();
+        lines.ask("GET", "/channels/news", "Accept: application/x-ndjson\r\n");
+        assert_eq!(lines.head().0, 200);
+        assert!(lines.chunk().expect("a line").contains("hello"));
+        let mut page = nginx.client();
+        page.ask("GET", "/channels/news?transport=iframe", "");
+        assert_eq!(page.head().0, 200);
+        let mut socket = nginx.socket("/channels/news");
+        let mut poll = nginx.client();
+        let mut after = publisher.publish("other", "");
+        for n in 0..5 {
+            // Nothing follows it: what waited for more would wait for ever.
+            after.clone_from(&publisher.publish("news", format!("message {n}")));
+            assert_eq!(events.next().message(), format!("message {n}"), "{kind:?}");
+            for client in [&mut lines, &mut page] {
+                while !client.chunk().expect("the stream goes on").contains(&format!("message {n}")) {}
+            }
+            assert_eq!(item(&mut socket)["data"], format!("message {n}"));
+        }
+        // A poll waits for the next one, and is then answered.
+        poll.ask("GET", &format!("/channels/news?after={after}"), "");
+        wait_until("the poll waits", || nginx.subscribers("news") == 5);
+        publisher.publish("news", "the last");
+        assert_eq!(poll.reply().messages(), ["the last"]);
+        // By the socket, too.
+        socket.send(Message::text(r#"{"type":"publish","channel":"news","data":"back","ref":1}"#)).expect("sent");
+        let items = [item(&mut socket), item(&mut socket), item(&mut socket)];
+        assert!(items.iter().any(|item| item["type"] == "published"), "{items:?}");
+        assert_eq!(poll.get(&format!("/channels/news?after={after}")).messages(), ["the last", "back"]);
+        // Who leaves is not waited upon.
+        drop((events, lines, page, socket));
+        wait_until("nobody is left", || nginx.subscribers("news") == 0);
+    }
+}
+
+impl Nginx {
+    fn subscribers(&self, channel: &str) -> u64 {
+        let info = Client::connect(self.server.admin).get(&format!("/info?cname={channel}")).json();
+        info["subscribers"].as_u64().expect("a number")
+    }
+}
+
+#[test]
+fn heartbeats_come_through() {
+    for kind in [Kind::Http, Kind::Stream] {
+        let Some(nginx) = Nginx::start(kind, |config| config.times.heartbeat_s = 1) else { return };
+        let mut events = nginx.client().events("/channels/news", "");
+        let beats = (0..3).map(|_| events.client.chunk().expect("a heartbeat"));
+        assert!(beats.into_iter().all(|beat| beat.contains("event: heartbeat")), "{kind:?}");
+        let mut socket = nginx.socket("/channels/news");
+        while !matches!(socket.read().expect("a sign of life"), Message::Ping(_)) {}
+    }
+}
+
+#[test]
+fn who_was_cut_off_resumes() {
+    for kind in [Kind::Http, Kind::Stream] {
+        let Some(nginx) = Nginx::start(kind, |_| {}) else { return };
+        let mut publisher = nginx.client();
+        let mut events = nginx.client().events("/channels/news", "");
+        publisher.publish("news", "one");
+        let one = events.next();
+        drop(events);
+        publisher.publish("news", "two");
+        let mut events = nginx.client().events("/channels/news", &format!("Last-Event-ID: {}\r\n", one.id));
+        publisher.publish("news", "three");
+        assert_eq!([one.message(), events.next().message(), events.next().message()], ["one", "two", "three"]);
+    }
+}
+
+#[test]
+fn the_clients_address_is_the_one_that_counts() {
+    let ask = |nginx: &Nginx, from: [u8; 4], headers: &str| {
+        let mut client = Client::over(nginx.tls(from));
+        client.ask("GET", "/channels/news?wait=0", headers);
+        client.reply().status
+    };
+    let (ann, bob, eve) = ([127, 0, 0, 3], [127, 0, 0, 4], [127, 0, 0, 5]);
+    for kind in [Kind::Http, Kind::Stream] {
+        let Some(nginx) = Nginx::start(kind, |config| {
+            config.front.deny = vec!["127.0.0.5/32".parse().expect("a network")];
+            config.loops = 1.try_into().ok();
+            config.limits.subscribes_per_address_minute = 2;
+        }) else {
+            return;
+        };
+        assert_eq!(ask(&nginx, ann, ""), 200);
+        assert_eq!(ask(&nginx, eve, ""), 403, "{kind:?}");
+        assert_eq!(ask(&nginx, eve, "X-Forwarded-For: 127.0.0.3\r\n"), 403, "whatever it says itself");
+        assert_eq!(ask(&nginx, ann, "X-Forwarded-For: 127.0.0.5\r\n"), 200);
+        // Loopback is limited only where a proxy names it in a header field.
+        assert_eq!(ask(&nginx, ann, ""), if kind == Kind::Http { 429 } else { 200 });
+        assert_eq!(ask(&nginx, ann, "X-Forwarded-For: 192.0.2.1\r\n"), if kind == Kind::Http { 429 } else { 200 });
+        assert_eq!(ask(&nginx, bob, ""), 200);
+    }
+}
