@@ -1,0 +1,196 @@
+//! Clients of Server-Sent Events as others wrote them, cut off again and again: they come back by themselves, with what they got
+//! last, and nothing is lost or told twice.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use common::{Client, PATIENCE, Process, wait_until};
+use serde_json::Value;
+
+/// A way to the server that can be cut.
+struct Wire {
+    address: SocketAddr,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+    /// Bytes to the client after which it is cut.
+    left: Arc<AtomicUsize>,
+}
+
+impl Wire {
+    fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let wire = Self {
+            address: listener.local_addr().expect("an address"),
+            streams: Arc::default(),
+            left: Arc::new(AtomicUsize::new(usize::MAX)),
+        };
+        let (streams, left) = (Arc::clone(&wire.streams), Arc::clone(&wire.left));
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let client = client.expect("a connection");
+                // While the server is away, who comes is turned away.
+                let Ok(server) = TcpStream::connect(server) else { continue };
+                let clone = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
+                streams.lock().expect("no panic").extend([clone(&client), clone(&server)]);
+                let (up, down, left) = ((clone(&client), clone(&server)), (server, client), Arc::clone(&left));
+                thread::spawn(move || pass(up.0, up.1, &AtomicUsize::new(usize::MAX)));
+                thread::spawn(move || pass(down.0, down.1, &left));
+            }
+        });
+        wire
+    }
+
+    fn cut(&self) {
+        for stream in self.streams.lock().expect("no panic").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Passes on what comes, up to so many bytes. At the end, nothing goes either way.
+fn pass(mut from: TcpStream, mut to: TcpStream, left: &AtomicUsize) {
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        let may = left.load(Ordering::SeqCst);
+        if to.write_all(&bytes[..count.min(may)]).is_err() {
+            break;
+        }
+        if count >= may {
+            left.store(usize::MAX, Ordering::SeqCst);
+            break;
+        }
+        if may != usize::MAX {
+            left.fetch_sub(count, Ordering::SeqCst);
+        }
+    }
+    for stream in [from, to] {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// A client that tells its events.
+struct Reader {
+    process: Child,
+    lines: Receiver<(String, String)>,
+}
+
+impl Reader {
+    /// `None`, and a word about it, where the client is not installed.
+    fn start(client: &str, url: &str) -> Option<Self> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/sse.py");
+        let mut command = Command::new("python3");
+        command.args(["-W", "ignore", script, client, url]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let started = command.spawn().ok().map(|mut process| {
+            let (told, lines) = channel();
+            let output = BufReader::new(process.stdout.take().expect("its output"));
+            thread::spawn(move || {
+                for line in output.lines().map_while(Result::ok) {
+                    let (kind, data) = line.split_once(' ').expect("type and data");
+                    if kind != "heartbeat" && told.send((kind.to_owned(), data.to_owned())).is_err() {
+                        break;
+                    }
+                }
+            });
+            Self { process, lines }
+        });
+        let mut reader = started?;
+        match reader.lines.recv_timeout(PATIENCE) {
+            Ok((kind, _)) => assert_eq!(kind, "hello"),
+            Err(RecvTimeoutError::Timeout) => panic!("{client}: nothing came"),
+            Err(RecvTimeoutError::Disconnected) => {
+                assert_eq!(reader.process.wait().expect("an end").code(), Some(3), "{client} failed");
+                return None;
+            }
+        }
+        Some(reader)
+    }
+
+    fn next(&self) -> (String, Value) {
+        let (kind, data) = self.lines.recv_timeout(PATIENCE).expect("an event");
+        let data = serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {data}"));
+        (kind, data)
+    }
+
+    /// The next message, or gap, however often the client came back before.
+    fn item(&self) -> Value {
+        loop {
+            let (kind, data) = self.next();
+            match kind.as_str() {
+                "hello" | "bye" => {}
+                "message" | "gap" => return data,
+                _ => panic!("{kind}: {data}"),
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn check(client: &str) {
+    let mut server = Process::start("[times]\nheartbeat_s = 1\n", &[]);
+    let wire = Wire::to(server.front);
+    let url = format!("http://{}/channels/news", wire.address);
+    let Some(reader) = Reader::start(client, &url) else {
+        assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "{client} is not installed");
+        eprintln!("skipped: {client} is not installed");
+        return;
+    };
+    let mut publisher = Client::connect(server.front);
+    let mut published = 0;
+    let mut publish = |publisher: &mut Client, count: usize| {
+        for n in published..published + count {
+            publisher.publish("news", n.to_string());
+        }
+        published += count;
+    };
+    let mut got = 0;
+    let mut expect = |count: usize| {
+        for n in got..got + count {
+            assert_eq!(reader.item()["data"], n.to_string(), "{client}");
+        }
+        got += count;
+    };
+    publish(&mut publisher, 3);
+    expect(3);
+    // Cut between two messages, and while it is away there are more.
+    wire.cut();
+    publish(&mut publisher, 3);
+    expect(3);
+    // Cut in the middle of an event.
+    wire.left.store(60, Ordering::SeqCst);
+    publish(&mut publisher, 3);
+    expect(3);
+    assert_eq!(wire.left.load(Ordering::SeqCst), usize::MAX, "it was cut");
+    // The server starts anew, and has kept nothing: that is told, before what follows.
+    drop(publisher);
+    server.restart();
+    let mut publisher = Client::connect(server.front);
+    let mut admin = Client::connect(server.admin);
+    wait_until("it is back", || admin.get("/info?cname=news").text().contains("\"subscribers\": 1"));
+    publisher.publish("news", "end");
+    let items = [reader.item(), reader.item()];
+    assert_eq!((&items[0]["type"], &items[0]["missed"]), (&"gap".into(), &Value::Null), "{items:?}");
+    assert_eq!(items[1]["data"], "end", "{items:?}");
+    assert_eq!(reader.lines.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected), "nothing follows");
+}
+
+#[test]
+fn requests_sse_resumes() {
+    check("requests_sse");
+}
+
+#[test]
+fn launchdarkly_eventsource_resumes() {
+    check("launchdarkly");
+}
