@@ -19,7 +19,8 @@ use asking::{Asker, Settled};
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
 use sealed_http::{
-    Cors, DecodeError, Field, Handler, Http, Intake, Origins, Preface, Problem as Details, Request, RequestHead, Response,
+    Cors, DecodeError, Field, Handler, Http, Intake, Origins, Preface, Problem as Details, Request, RequestHead,
+    Response,
 };
 use slab::Slab;
 use socket::Socket;

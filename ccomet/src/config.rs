@@ -1,14 +1,18 @@
 //! What an operator can set. Every limit has a default that is safe on the open internet.
 
+mod check;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use crate::auth::{Auth, AuthError, Verifier};
+use crate::auth::Auth;
 use crate::doorkeeper::ForwardedBy;
-use crate::rules::{Rule, Rules};
+use crate::rules::Rule;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use check::ConfigError;
 
 /// A connection keeps the number of its origin in a byte.
 const ORIGINS_MAX: usize = 250;
@@ -288,177 +292,12 @@ impl Default for Times {
     }
 }
 
-/// What is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not what we understand.
-    #[error("{path}: {message}")]
-    Parse {
-        /// The file.
-        path: String,
-        /// Where and what.
-        message: String,
-    },
-    /// The front would be open to anyone.
-    #[error(
-        "front.listen = {0} is reachable from other machines, and anyone there could publish and subscribe. Name the \
-         networks that may come in (front.allow), let in only who brings a token (auth.keys), or say that it is meant to be open (front.open = true, or --open-front)"
-    )]
-    OpenFront(SocketAddr),
-    /// Keys make no sense, or cannot be read.
-    #[error(transparent)]
-    Auth(#[from] AuthError),
-    /// The admin listener would be open to anyone.
-    #[error("admin.listen = {0} is reachable from other machines. Name the networks that may come in (admin.allow)")]
-    OpenAdmin(SocketAddr),
-    /// Proxies say for whom they connect, and none is trusted.
-    #[error("{0} is set, and front.trusted_proxies names no proxy that could connect")]
-    NoProxy(&'static str),
-    /// The admin listener would be open to whomever a proxy lets through.
-    #[error("admin.proxy_protocol is set: name the networks whose clients may come in by a proxy (admin.allow)")]
-    ProxiedAdmin,
-    /// An origin is not one that a browser sends.
-    #[error("front.origins has {0:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
-    Origin(String),
-    /// A value is outside of what makes sense.
-    #[error("{name} must be {range}, and is {value}")]
-    Range {
-        /// The setting.
-        name: &'static str,
-        /// What it may be.
-        range: &'static str,
-        /// What it is.
-        value: u64,
-    },
-}
-
 impl Config {
     /// Reads a TOML file. It is not checked yet: flags may still change it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
         toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: parse_message(&text, &error) })
-    }
-
-    /// Checks that the parts make sense, alone and together.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let front = &self.front;
-        let is_guarded = !front.allow.is_empty() || self.auth.is_closed();
-        if !front.listen.ip().to_canonical().is_loopback() && !is_guarded && !front.open {
-            return Err(ConfigError::OpenFront(front.listen));
-        }
-        if !self.admin.listen.ip().to_canonical().is_loopback() && self.admin.allow.is_empty() {
-            return Err(ConfigError::OpenAdmin(self.admin.listen));
-        }
-        for (name, is_set) in
-            [("front.proxy_protocol", front.proxy_protocol), ("admin.proxy_protocol", self.admin.proxy_protocol)]
-        {
-            if is_set && front.trusted_proxies.is_empty() {
-                return Err(ConfigError::NoProxy(name));
-            }
-        }
-        if self.admin.proxy_protocol && self.admin.allow.is_empty() {
-            return Err(ConfigError::ProxiedAdmin);
-        }
-        if front.origins.len() > ORIGINS_MAX {
-            let (name, range, value) = ("front.origins", "a list of at most 250", front.origins.len() as u64);
-            return Err(ConfigError::Range { name, range, value });
-        }
-        Verifier::new(&self.auth)?;
-        let any = ["*".to_owned()];
-        if let Some(origin) = front.origins.iter().find(|origin| front.origins != any && !is_origin(origin.as_str())) {
-            return Err(ConfigError::Origin(origin.clone()));
-        }
-        let day = 86_400;
-        let (limits, history, times) = (&self.limits, &self.history, &self.times);
-        let from_one = "at least 1";
-        let to_a_minute = "from 1 to 60000000";
-        let to_a_day = "from 1 to 86400";
-        for (name, value, max, range) in [
-            ("limits.connections_max", limits.connections_max as u64, u64::MAX, from_one),
-            ("limits.connections_per_address_max", limits.connections_per_address_max.into(), u64::MAX, from_one),
-            (
-                "limits.subscribes_per_address_minute",
-                limits.subscribes_per_address_minute.into(),
-                MINUTE_MAX,
-                to_a_minute,
-            ),
-            (
-                "limits.publishes_per_address_minute",
-                limits.publishes_per_address_minute.into(),
-                MINUTE_MAX,
-                to_a_minute,
-            ),
-            ("limits.addresses_max", limits.addresses_max as u64, u64::MAX, from_one),
-            ("auth.warning_s", self.auth.warning_s, day, to_a_day),
-            ("limits.channels_max", limits.channels_max as u64, u64::MAX, from_one),
-            ("limits.patterns_max", limits.patterns_max as u64, 10_000, "from 1 to 10000"),
-            ("limits.subscribers_max", limits.subscribers_max as u64, u64::MAX, from_one),
-            ("limits.members_per_channel_max", limits.members_per_channel_max as u64, 1_000_000, "from 1 to 1000000"),
-            ("limits.subscribers_per_channel_max", limits.subscribers_per_channel_max as u64, u64::MAX, from_one),
-            ("limits.channels_per_subscription_max", limits.channels_per_subscription_max as u64, 255, "from 1 to 255"),
-            ("limits.message_bytes_max", limits.message_bytes_max as u64, 8 << 20, "from 1 to 8388608"),
-            (
-                "limits.publications_per_request_max",
-                limits.publications_per_request_max as u64,
-                10_000,
-                "from 1 to 10000",
-            ),
-            ("limits.page_items_max", limits.page_items_max as u64, 100_000, "from 1 to 100000"),
-            ("limits.request_bytes_max", limits.request_bytes_max as u64, 64 << 20, "from 1 to 67108864"),
-            ("limits.batch_bytes_max", limits.batch_bytes_max as u64, 1 << 20, "from 1 to 1048576"),
-            ("limits.deliveries_under_way_max", limits.deliveries_under_way_max as u64, 1 << 20, "from 1 to 1048576"),
-            ("history.messages_max", history.messages_max as u64, 1 << 20, "from 1 to 1048576"),
-            ("history.bytes_max", history.bytes_max as u64, u64::MAX, from_one),
-            ("history.age_max_s", history.age_max_s, u64::MAX / 1_000, from_one),
-            ("history.keys_max", history.keys_max as u64, u64::MAX, from_one),
-            ("history.keys_age_max_s", history.keys_age_max_s, day, to_a_day),
-            ("history.total_bytes_max", history.total_bytes_max as u64, u64::MAX, from_one),
-            ("times.heartbeat_s", times.heartbeat_s, day, to_a_day),
-            ("times.poll_wait_max_s", times.poll_wait_max_s, day, to_a_day),
-            ("times.classic_poll_s", times.classic_poll_s, day, to_a_day),
-            ("times.request_s", times.request_s, day, to_a_day),
-            ("times.keep_alive_s", times.keep_alive_s, day, to_a_day),
-            ("times.silence_max_s", times.silence_max_s, day, to_a_day),
-            ("times.presence_grace_s", times.presence_grace_s, day, to_a_day),
-            ("times.channel_linger_s", times.channel_linger_s, day, to_a_day),
-            ("times.channel_idle_s", times.channel_idle_s, u64::MAX / 1_000, from_one),
-            ("times.drain_s", times.drain_s, day, to_a_day),
-            ("icomet.polling_timeout_s", self.icomet.polling_timeout_s, day, to_a_day),
-            ("icomet.channel_timeout_s", self.icomet.channel_timeout_s, day, to_a_day),
-        ] {
-            if value < 1 || value > max {
-                return Err(ConfigError::Range { name, range, value });
-            }
-        }
-        for (name, value) in self.rules.iter().flat_map(Rule::numbers) {
-            if value < 1 {
-                return Err(ConfigError::Range { name, range: from_one, value });
-            }
-        }
-        if self.rules.len() > Rules::MAX {
-            let value = self.rules.len() as u64;
-            return Err(ConfigError::Range { name: "rules", range: "at most 1000", value });
-        }
-        if limits.head_bytes_max < 1_024 || limits.head_bytes_max > 1 << 20 {
-            let value = limits.head_bytes_max as u64;
-            return Err(ConfigError::Range { name: "limits.head_bytes_max", range: "from 1024 to 1048576", value });
-        }
-        if times.poll_wait_s > times.poll_wait_max_s {
-            let (name, range) = ("times.poll_wait_s", "at most times.poll_wait_max_s");
-            return Err(ConfigError::Range { name, range, value: times.poll_wait_s });
-        }
-        Ok(())
     }
 
     /// The configuration as a TOML file would have it, defaults written out.

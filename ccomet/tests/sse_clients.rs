@@ -147,12 +147,12 @@ fn check(client: &str) {
         return;
     };
     let mut publisher = Client::connect(server.front);
-    let mut published = 0;
+    let mut count_published = 0;
     let mut publish = |publisher: &mut Client, count: usize| {
-        for n in published..published + count {
+        for n in count_published..count_published + count {
             publisher.publish("news", n.to_string());
         }
-        published += count;
+        count_published += count;
     };
     let mut got = 0;
     let mut expect = |count: usize| {

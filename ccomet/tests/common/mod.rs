@@ -2,7 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)] // each test uses a part
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ccomet::{Config, Server};
 use sealed::Stopper;
+use sealed_http::{Asked, EventStream, Limits, ResponseDecoder, ResponseEvent, StreamEvent};
 use serde_json::Value;
 
 /// How long anything may take before a test gives up. Generous: machines are slow at times.
@@ -167,7 +169,18 @@ impl Reply {
 
 /// One connection, of TCP or of whatever is in its place.
 pub struct Client<S = TcpStream> {
-    stream: BufReader<S>,
+    stream: S,
+    /// What has come and was not looked at yet.
+    buffer: Vec<u8>,
+    decoder: ResponseDecoder,
+    asked: Asked,
+}
+
+/// What comes of a response.
+enum Part {
+    Head(u16, String),
+    Data(Vec<u8>),
+    End,
 }
 
 impl Client {
@@ -179,13 +192,14 @@ impl Client {
     }
 
     pub fn socket(&self) -> &TcpStream {
-        self.stream.get_ref()
+        &self.stream
     }
 
     /// Whether nothing has come, for a little while.
     pub fn is_silent(&mut self) -> bool {
         self.socket().set_read_timeout(Some(Duration::from_millis(50))).expect("a limit");
-        let waits = matches!(self.stream.fill_buf(), Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut));
+        let waits = self.buffer.is_empty()
+            && matches!(self.fill(), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
         self.socket().set_read_timeout(Some(PATIENCE)).expect("a limit");
         waits
     }
@@ -193,15 +207,16 @@ impl Client {
 
 impl<S: Read + Write> Client<S> {
     pub fn over(stream: S) -> Self {
-        Self { stream: BufReader::new(stream) }
+        Self { stream, buffer: Vec::new(), decoder: ResponseDecoder::new(), asked: Asked::Other }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.get_mut().write_all(bytes.as_ref()).expect("sent");
+        self.stream.write_all(bytes.as_ref()).expect("sent");
     }
 
     /// Sends a request without a body and does not wait for the answer.
     pub fn ask(&mut self, method: &str, target: &str, headers: &str) {
+        self.asked = if method == "HEAD" { Asked::Head } else { Asked::Other };
         self.send(format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n"));
     }
 
@@ -220,8 +235,8 @@ impl<S: Read + Write> Client<S> {
     /// The same, where the server may close the connection instead of answering.
     pub fn try_post(&mut self, target: &str, body: &str) -> Option<Reply> {
         let request = format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        self.stream.get_mut().write_all(request.as_bytes()).ok()?;
-        let begins = self.stream.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        self.stream.write_all(request.as_bytes()).ok()?;
+        let begins = !self.buffer.is_empty() || self.fill().is_ok_and(|count| count > 0);
         begins.then(|| self.reply())
     }
 
@@ -235,39 +250,28 @@ impl<S: Read + Write> Client<S> {
     /// Reads a response that is whole.
     pub fn reply(&mut self) -> Reply {
         let (status, head) = self.head();
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().expect("a length"))
-        });
-        let mut body = vec![0; length.unwrap_or(0)];
-        self.stream.read_exact(&mut body).expect("a body");
-        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-            while let Some(chunk) = self.chunk() {
-                body.extend_from_slice(chunk.as_bytes());
+        let mut body = Vec::new();
+        loop {
+            match self.part() {
+                Part::Data(data) => body.extend_from_slice(&data),
+                Part::End => return Reply { status, head, body },
+                Part::Head(..) => panic!("a head in a body"),
             }
         }
-        Reply { status, head, body }
     }
 
     /// Reads a response's head.
     pub fn head(&mut self) -> (u16, String) {
-        let mut head = String::new();
-        loop {
-            let mut line = String::new();
-            let read = self.stream.read_line(&mut line).expect("a line");
-            assert!(read > 0, "closed in the middle of a head: {head:?}");
-            if line == "\r\n" {
-                break;
-            }
-            head.push_str(&line);
+        match self.part() {
+            Part::Head(status, head) => (status, head),
+            Part::Data(data) => panic!("no head, but {:?}", String::from_utf8_lossy(&data)),
+            Part::End => panic!("no head, but the end of a body"),
         }
-        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-        (status, head)
     }
 
     /// Whether the server has closed the connection, and sent nothing before.
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.stream.read(&mut [0]), Ok(0))
+        self.buffer.is_empty() && matches!(self.fill(), Ok(0))
     }
 
     /// Subscribes by Server-Sent Events; returns when the stream has started.
@@ -282,23 +286,67 @@ impl<S: Read + Write> Client<S> {
         events
     }
 
-    /// Reads exactly so many bytes.
+    /// Reads exactly so many bytes, whatever they are.
     pub fn read_exact(&mut self, bytes: &mut [u8]) {
-        self.stream.read_exact(bytes).expect("bytes");
+        while self.buffer.len() < bytes.len() {
+            assert!(self.fill().expect("bytes") > 0, "closed too early");
+        }
+        let rest = self.buffer.split_off(bytes.len());
+        bytes.copy_from_slice(&std::mem::replace(&mut self.buffer, rest));
     }
 
-    /// Reads a chunk; `None` where the body ends.
+    /// Reads a piece of a body; `None` where the body ends, or the connection does.
     pub fn chunk(&mut self) -> Option<String> {
-        let mut line = String::new();
-        if self.stream.read_line(&mut line).expect("a chunk") == 0 {
-            return None;
+        let mut text = Vec::new();
+        loop {
+            match self.try_part()? {
+                Part::Data(data) => text.extend_from_slice(&data),
+                Part::Head(..) | Part::End => return None,
+            }
+            // It may have been cut in the middle of a letter.
+            if let Ok(text) = std::str::from_utf8(&text) {
+                return Some(text.to_owned());
+            }
         }
-        let length = usize::from_str_radix(line.trim_end(), 16).unwrap_or_else(|_| panic!("a size: {line:?}"));
-        let mut data = vec![0; length + 2];
-        self.stream.read_exact(&mut data).expect("a chunk");
-        assert!(data.ends_with(b"\r\n"));
-        data.truncate(length);
-        (length > 0).then(|| String::from_utf8(data).expect("UTF-8"))
+    }
+
+    fn fill(&mut self) -> std::io::Result<usize> {
+        let mut bytes = [0; 16 * 1024];
+        let count = self.stream.read(&mut bytes)?;
+        self.buffer.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn part(&mut self) -> Part {
+        let text = |client: &Self| String::from_utf8_lossy(&client.buffer).into_owned();
+        self.try_part().unwrap_or_else(|| panic!("closed in the middle of a response: {:?}", text(self)))
+    }
+
+    /// What comes next of a response; `None` where the connection ends.
+    fn try_part(&mut self) -> Option<Part> {
+        // Some are longer than a stranger's would be taken.
+        let limits = Limits { body_bytes_max: u64::MAX, ..Limits::default() };
+        loop {
+            let (used, event) = self.decoder.decode(&self.buffer, self.asked, &limits).expect("a response");
+            let part = match event {
+                ResponseEvent::Incomplete => None,
+                ResponseEvent::Interim(head) => panic!("nobody asked for that: {head:?}"),
+                ResponseEvent::Head(head) => {
+                    let text = String::from_utf8(self.buffer[..used - 2].to_vec()).expect("text");
+                    Some(Part::Head(head.status(), text))
+                }
+                ResponseEvent::Data(data) => Some(Part::Data(data.to_vec())),
+                ResponseEvent::End => Some(Part::End),
+                ResponseEvent::Switched => return None,
+            };
+            self.buffer.drain(..used);
+            if part.is_some() {
+                return part;
+            }
+            if self.fill().expect("a response") == 0 {
+                return self.decoder.end().is_ok_and(|is_end| is_end).then_some(Part::End);
+            }
+        }
     }
 }
 
@@ -308,6 +356,7 @@ pub struct Event {
     pub kind: String,
     pub id: String,
     pub data: String,
+    /// What the stream said last of when to come back, in milliseconds.
     pub retry: Option<u64>,
 }
 
@@ -326,13 +375,14 @@ impl Event {
 /// A stream of events.
 pub struct Events<S = TcpStream> {
     pub client: Client<S>,
-    text: String,
+    stream: EventStream,
+    told: VecDeque<StreamEvent>,
 }
 
 impl<S: Read + Write> Events<S> {
     /// Of a connection on which the head of the response was read.
     pub fn of(client: Client<S>) -> Self {
-        Self { client, text: String::new() }
+        Self { client, stream: EventStream::new(16 << 20), told: VecDeque::new() }
     }
 
     /// The next event; panics at the stream's end.
@@ -343,32 +393,17 @@ impl<S: Read + Write> Events<S> {
     /// The next event that is not a heartbeat, or nothing at the stream's end.
     pub fn try_next(&mut self) -> Option<Event> {
         loop {
-            while let Some((block, rest)) = self.text.split_once("\n\n") {
-                let event = parse_event(block);
-                self.text = rest.to_owned();
-                if event.kind != "heartbeat" {
-                    return Some(event);
-                }
+            let Some(StreamEvent { event: kind, data, last_event_id: id }) = self.told.pop_front() else {
+                let chunk = self.client.chunk()?;
+                self.stream.read(chunk.as_bytes(), |event| self.told.push_back(event)).expect("events are short");
+                continue;
+            };
+            let retry = self.stream.retry().map(|retry| retry.as_millis() as u64);
+            if kind != "heartbeat" {
+                return Some(Event { kind, id, data, retry });
             }
-            let chunk = self.client.chunk()?;
-            self.text.push_str(&chunk);
         }
     }
-}
-
-fn parse_event(block: &str) -> Event {
-    let mut event = Event { kind: "message".to_owned(), ..Event::default() };
-    for line in block.lines() {
-        let (field, value) = line.split_once(": ").unwrap_or((line, ""));
-        match field {
-            "event" => value.clone_into(&mut event.kind),
-            "id" => value.clone_into(&mut event.id),
-            "data" => event.data.push_str(value),
-            "retry" => event.retry = value.parse().ok(),
-            _ => {}
-        }
-    }
-    event
 }
 
 /// Waits until a condition holds.
