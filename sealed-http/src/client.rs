@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 use sealed::{CloseReason, ConnectionId, Context, Input, TimerId};
 
-use crate::connection::{Connection, Phase};
+use crate::connection::{Connection, Phase, how_much};
 use crate::fetch::{Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
 use crate::handler::Handler;
 use crate::http::Http;
@@ -254,6 +254,10 @@ impl<H: Handler> Http<'_, H> {
         self.cx.set_deadline(connection, exchange.silence_max);
         self.cx.write_bytes(connection, exchange.request.clone());
         self.cx.write(connection, &std::mem::take(&mut exchange.unsent));
+        let queued = how_much(self.cx.queued(connection));
+        if let Some(held) = self.cx.state_mut(connection) {
+            held.queued = queued;
+        }
     }
 
     /// Takes a request out, and closes the connection that is busy with it.
@@ -436,18 +440,28 @@ impl<H: Handler> Server<H> {
 
     /// The server was silent for too long, or nothing was asked of it.
     pub(crate) fn outgoing_timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        match self.shared.client.lines.get(&id).and_then(|line| line.fetch) {
-            Some(fetch) => self.fail(cx, fetch, FetchError::TimedOut),
-            None => cx.close(id),
+        let Some(fetch) = self.shared.client.lines.get(&id).and_then(|line| line.fetch) else { return cx.close(id) };
+        let now = how_much(cx.queued(id));
+        let takes_some = cx.state_mut(id).is_some_and(|held| now < std::mem::replace(&mut held.queued, now));
+        match self.shared.client.fetches.get(&fetch) {
+            Some(exchange) if takes_some => cx.set_deadline(id, exchange.silence_max),
+            _ => self.fail(cx, fetch, FetchError::TimedOut),
         }
     }
 
     /// What was written to a server is with the kernel.
     pub(crate) fn outgoing_drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        let fetch = self.shared.client.lines.get(&id).and_then(|line| line.fetch);
-        if let Some(fetch) = fetch
-            && self.shared.client.fetches.get(&fetch).is_some_and(|exchange| exchange.body_is_open)
-        {
+        let Some(line) = self.shared.client.lines.get(&id) else { return };
+        let Some((fetch, exchange)) =
+            line.fetch.and_then(|fetch| Some((fetch, self.shared.client.fetches.get(&fetch)?)))
+        else {
+            return;
+        };
+        // Of an answer that is not to be read now, no more is awaited.
+        if !cx.is_paused(id) {
+            cx.set_deadline(id, exchange.silence_max);
+        }
+        if exchange.body_is_open {
             self.tell_fetched(cx, fetch, Fetched::Drained);
         }
     }

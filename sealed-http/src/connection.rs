@@ -8,7 +8,7 @@ pub struct Connection<C> {
     /// A request of which a part has come. Most come whole, and need nothing kept.
     pub(crate) partial: Option<Box<Partial>>,
     /// KiB of an answer that the client had not taken when that was looked at last.
-    pub(crate) queued_kib: u16,
+    pub(crate) queued: u16,
     pub(crate) phase: Phase,
     pub(crate) marks: Marks,
     pub(crate) state: C,
@@ -23,7 +23,7 @@ impl<C: Default> Connection<C> {
 
 impl<C: Default> Default for Connection<C> {
     fn default() -> Self {
-        Self { partial: None, queued_kib: 0, phase: Phase::Reading, marks: Marks::KEEP_ALIVE, state: C::default() }
+        Self { partial: None, queued: 0, phase: Phase::Reading, marks: Marks::KEEP_ALIVE, state: C::default() }
     }
 }
 
@@ -98,7 +98,24 @@ pub(crate) enum Phase {
     Outgoing,
 }
 
-/// KiB that are queued, as far as they can be counted.
-pub(crate) fn in_kib(bytes: usize) -> u16 {
-    u16::try_from(bytes / 1024).unwrap_or(u16::MAX)
+/// How much is queued, so that it can be seen whether that is less than it was: in steps of 1 KiB, and from 32 MiB on of 64 KiB.
+pub(crate) fn how_much(bytes: usize) -> u16 {
+    const FINE_MAX: u16 = 1 << 15;
+    match u16::try_from(bytes / 1024) {
+        Ok(kib) if kib < FINE_MAX => kib,
+        _ => u16::try_from(bytes / (64 * 1024)).map_or(u16::MAX, |steps| steps.saturating_add(FINE_MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_is_less_at_every_size() {
+        let sizes =
+            [0, 1 << 10, 5 << 10, (32 << 20) - 1024, 32 << 20, 40 << 20, 65 << 20, 1 << 30, (2 << 30) - (1 << 17)];
+        assert!(sizes.windows(2).all(|pair| how_much(pair[0]) < how_much(pair[1])), "{:?}", sizes.map(how_much));
+        assert_eq!(how_much(usize::MAX), u16::MAX);
+    }
 }

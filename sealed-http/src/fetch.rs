@@ -225,7 +225,7 @@ impl Fetch {
         self
     }
 
-    /// How long the server may send nothing. Default 30 s.
+    /// How long the server may neither send anything nor take anything of the request. Default 30 s.
     #[must_use]
     pub fn silence_max(mut self, silence_max: Duration) -> Self {
         self.silence_max = silence_max;

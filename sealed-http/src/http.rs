@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sealed::{ConnectionId, Context, Mailbox, TimerId};
 
-use crate::connection::{Connection, Marks, Phase, in_kib};
+use crate::connection::{Connection, Marks, Phase, how_much};
 use crate::handler::Handler;
 use crate::response::{Response, encode_chunk, encode_last_chunk};
 use crate::server::{Due, Server, ServerTimer, Shared};
@@ -51,7 +51,8 @@ impl<H: Handler> Http<'_, H> {
     }
 
     /// Starts a response whose body is streamed: in chunks, or until the connection closes for HTTP/1.0. The body of
-    /// `response` is not sent. To a HEAD request the answer is complete with this.
+    /// `response` is not sent. To a HEAD request the answer is complete with this. What is written from then on is the handler's to
+    /// watch: see [`write`](Self::write).
     ///
     /// Returns whether the body comes in chunks.
     ///
@@ -80,7 +81,7 @@ impl<H: Handler> Http<'_, H> {
     /// Lets the connection speak another protocol: answers with 101 and the header field `Upgrade` that `response` has to
     /// have, or with a status of success to a CONNECT. From then on what comes is told to [`Handler::raw`], beginning with
     /// what has come already; [`write`](Self::write) sends bytes as they are; and neither the server's time limits nor
-    /// anything else of HTTP holds.
+    /// anything else of HTTP holds: a peer that takes nothing is the handler's to watch.
     ///
     /// Returns false, and does nothing, where the request did not ask for that.
     ///
@@ -140,7 +141,8 @@ impl<H: Handler> Http<'_, H> {
     }
 
     /// Queues a piece of a stream, or bytes of another protocol. Returns whether there is room for more, as
-    /// [`Context::write`] does.
+    /// [`Context::write`] does. A peer that takes nothing is not closed by the server, for a stream may well be silent: set a
+    /// deadline, and look at [`queued`](Self::queued), or rely on [`sealed::SocketOptions::silence_max`] for those who do not even acknowledge.
     pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
         let flows = |phase| matches!(phase, Phase::Streaming | Phase::Raw);
         let Some(connection) = self.cx.state(id).filter(|held| flows(held.phase)) else { return false };
@@ -274,9 +276,9 @@ impl<H: Handler> Http<'_, H> {
     fn conclude(&mut self, id: ConnectionId) {
         // When the answer has been taken, the time between two requests begins.
         let taken = self.shared.settings.write_timeout;
-        let queued_kib = in_kib(self.cx.queued(id));
+        let queued = how_much(self.cx.queued(id));
         let Some(connection) = self.cx.state_mut(id) else { return };
-        connection.queued_kib = queued_kib;
+        connection.queued = queued;
         // The rest of a body that nobody wants is not read.
         let marks = connection.marks;
         connection.marks.keep_if(!marks.has(Marks::BODY_IS_COMING) && !marks.is_last());

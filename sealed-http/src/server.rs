@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Service, TimerId};
 
 use crate::client::{Client, is_outgoing};
-use crate::connection::{Connection, Marks, Phase, in_kib};
+use crate::connection::{Connection, Marks, Phase, how_much};
 use crate::error::DecodeError;
 use crate::fetch::{FetchError, FetchId};
 use crate::handler::{Handler, Preface, Request};
@@ -277,8 +277,8 @@ impl<H: Handler> Service for Server<H> {
             Phase::Over if is_draining => cx.close(id),
             Phase::Reading | Phase::Over if queued > 0 => {
                 // It is slow, not dead, where it has taken some of it.
-                let now = in_kib(queued);
-                if now < std::mem::replace(&mut connection.queued_kib, now) {
+                let now = how_much(queued);
+                if now < std::mem::replace(&mut connection.queued, now) {
                     cx.set_deadline(id, self.shared.settings.write_timeout);
                 } else {
                     // What the kernel holds would go on being offered, and take memory for as long as this client likes.

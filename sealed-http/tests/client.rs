@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use sealed::sim::{Faults, Host, LoopId, Peer, Random, Simulation};
+use sealed::sim::{Faults, Host, Link, LoopId, Peer, Random, Simulation};
 use sealed::tls::{Acceptor, Connector, ServerName};
 use sealed::{Address, Config, ConnectionId, EventLoop, Listen, Stopper};
 use sealed_http::{
@@ -319,6 +319,46 @@ fn a_body_is_streamed_to_the_server() {
     assert_eq!(peer.expect("0\r\n\r\n"), b"0\r\n\r\n");
     peer.send(answer("thanks"));
     assert_eq!(stage.told(), [(id, whole(200, "thanks"))]);
+}
+
+#[test]
+fn a_server_that_takes_a_body_slowly_is_not_silent() {
+    // By a slow link, all that there is to send queued at once.
+    let stage = Stage::new();
+    stage.sim.set_link(Link { bandwidth: Some(30_000), buffer_bytes: 8_192, ..Link::default() });
+    let upstream = stage.upstream();
+    let long = Fetch::post("/").expect("a path").body("x".repeat(600_000)).limit(None).silence_max(SECOND * 5);
+    let sent = stage.fetch(upstream, &long);
+    let mut server = stage.accept();
+    let before = stage.sim.now();
+    assert!(stage.sim.run_until(SECOND * 60, || server.count_received() > 600_000), "all of it comes");
+    assert!(stage.sim.now() - before > SECOND * 10, "and takes its time: {:?}", stage.sim.now());
+    server.send(answer("got it"));
+    assert_eq!(stage.told(), [(sent, whole(200, "got it"))]);
+
+    // By one who asks, a piece at a time.
+    let stage = Stage::new();
+    let upstream = stage.upstream();
+    let pieces = Fetch::post("/").expect("a path").streamed_body().limit(None).silence_max(SECOND * 5);
+    let sent = stage.fetch(upstream, &pieces);
+    let mut server = stage.accept();
+    for _ in 0..4 {
+        stage.sim.run_for(SECOND * 4);
+        stage.act(|_, http| http.write_body(sent, b"piece"));
+    }
+    stage.act(|_, http| http.end_body(sent));
+    server.expect("0\r\n\r\n");
+    server.send(answer("got it"));
+    assert_eq!(stage.told().last(), Some(&(sent, whole(200, "got it"))));
+
+    // One who takes nothing is given up all the same.
+    let stage = Stage::new();
+    let upstream = stage.upstream();
+    let sent = stage.fetch(upstream, &long);
+    let mut server = stage.accept();
+    server.stall();
+    stage.sim.run_for(SECOND * 11);
+    assert_eq!(stage.told(), [(sent, Told::Failed(FetchError::TimedOut))]);
 }
 
 #[test]

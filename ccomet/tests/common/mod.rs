@@ -174,6 +174,8 @@ pub struct Client<S = TcpStream> {
     buffer: Vec<u8>,
     decoder: ResponseDecoder,
     asked: Asked,
+    /// What has been decoded, and not been asked for yet.
+    ahead: Option<Part>,
 }
 
 /// What comes of a response.
@@ -198,7 +200,8 @@ impl Client {
     /// Whether nothing has come, for a little while.
     pub fn is_silent(&mut self) -> bool {
         self.socket().set_read_timeout(Some(Duration::from_millis(50))).expect("a limit");
-        let waits = self.buffer.is_empty()
+        self.look_ahead();
+        let waits = self.ahead.is_none()
             && matches!(self.fill(), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
         self.socket().set_read_timeout(Some(PATIENCE)).expect("a limit");
         waits
@@ -207,7 +210,7 @@ impl Client {
 
 impl<S: Read + Write> Client<S> {
     pub fn over(stream: S) -> Self {
-        Self { stream, buffer: Vec::new(), decoder: ResponseDecoder::new(), asked: Asked::Other }
+        Self { stream, buffer: Vec::new(), decoder: ResponseDecoder::new(), asked: Asked::Other, ahead: None }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -236,7 +239,7 @@ impl<S: Read + Write> Client<S> {
     pub fn try_post(&mut self, target: &str, body: &str) -> Option<Reply> {
         let request = format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         self.stream.write_all(request.as_bytes()).ok()?;
-        let begins = !self.buffer.is_empty() || self.fill().is_ok_and(|count| count > 0);
+        let begins = self.fill().is_ok_and(|count| count > 0);
         begins.then(|| self.reply())
     }
 
@@ -271,7 +274,8 @@ impl<S: Read + Write> Client<S> {
 
     /// Whether the server has closed the connection, and sent nothing before.
     pub fn is_closed(&mut self) -> bool {
-        self.buffer.is_empty() && matches!(self.fill(), Ok(0))
+        self.look_ahead();
+        self.ahead.is_none() && matches!(self.fill(), Ok(0))
     }
 
     /// Subscribes by Server-Sent Events; returns when the stream has started.
@@ -324,29 +328,36 @@ impl<S: Read + Write> Client<S> {
 
     /// What comes next of a response; `None` where the connection ends.
     fn try_part(&mut self) -> Option<Part> {
-        // Some are longer than a stranger's would be taken.
-        let limits = Limits { body_bytes_max: u64::MAX, ..Limits::default() };
         loop {
-            let (used, event) = self.decoder.decode(&self.buffer, self.asked, &limits).expect("a response");
-            let part = match event {
-                ResponseEvent::Incomplete => None,
-                ResponseEvent::Interim(head) => panic!("nobody asked for that: {head:?}"),
-                ResponseEvent::Head(head) => {
-                    let text = String::from_utf8(self.buffer[..used - 2].to_vec()).expect("text");
-                    Some(Part::Head(head.status(), text))
-                }
-                ResponseEvent::Data(data) => Some(Part::Data(data.to_vec())),
-                ResponseEvent::End => Some(Part::End),
-                ResponseEvent::Switched => return None,
-            };
-            self.buffer.drain(..used);
-            if part.is_some() {
-                return part;
+            self.look_ahead();
+            if let Some(part) = self.ahead.take() {
+                return Some(part);
             }
             if self.fill().expect("a response") == 0 {
                 return self.decoder.end().is_ok_and(|is_end| is_end).then_some(Part::End);
             }
         }
+    }
+
+    /// Decodes what there is of what comes next.
+    fn look_ahead(&mut self) {
+        if self.ahead.is_some() {
+            return;
+        }
+        // Some are longer than a stranger's would be taken.
+        let limits = Limits { body_bytes_max: u64::MAX, ..Limits::default() };
+        let (used, event) = self.decoder.decode(&self.buffer, self.asked, &limits).expect("a response");
+        self.ahead = match event {
+            ResponseEvent::Incomplete | ResponseEvent::Switched => None,
+            ResponseEvent::Interim(head) => panic!("nobody asked for that: {head:?}"),
+            ResponseEvent::Head(head) => {
+                let text = String::from_utf8(self.buffer[..used - 2].to_vec()).expect("text");
+                Some(Part::Head(head.status(), text))
+            }
+            ResponseEvent::Data(data) => Some(Part::Data(data.to_vec())),
+            ResponseEvent::End => Some(Part::End),
+        };
+        self.buffer.drain(..used);
     }
 }
 
