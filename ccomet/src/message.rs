@@ -83,6 +83,9 @@ impl ChannelName {
             .home_name()
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        // The last bytes of a name have hardly reached the bits that are looked at: they are mixed, as `SplitMix64` does.
+        let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((hash >> 32) % loops as u64) as usize
     }
 }
@@ -209,6 +212,17 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_differ_in_their_ends_have_homes_on_all_loops() {
+        for loops in [2, 3, 4, 8, 64] {
+            let mut counts = vec![0; loops];
+            for n in 0..100 * loops {
+                counts[ChannelName::new(&format!("room-{n}")).expect("a name").home(loops)] += 1;
+            }
+            assert!(counts.iter().all(|count| (60..=140).contains(count)), "{loops} loops: {counts:?}");
+        }
+    }
 
     #[test]
     fn names_are_checked_at_their_edges() {
