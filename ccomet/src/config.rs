@@ -314,6 +314,11 @@ pub(crate) fn is_origin(origin: &str) -> bool {
 }
 
 impl Front {
+    /// Whether pages of all origins may read replies.
+    pub(crate) fn allows_any_origin(&self) -> bool {
+        self.origins.iter().any(|listed| listed == "*")
+    }
+
     /// Whether pages of an origin may read replies.
     pub(crate) fn allows_origin(&self, origin: &str) -> bool {
         self.origins.iter().any(|listed| listed == "*" || listed == origin)

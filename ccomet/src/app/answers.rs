@@ -25,7 +25,8 @@ impl Sink for Out<'_, '_> {
             return;
         }
         if voice.tongue == Tongue::Icomet {
-            self.http.start_stream(peer, &icomet::head(Some(voice)));
+            let fields = fields_for(self.cross_origin, self.http.state(peer));
+            self.http.start_stream(peer, &icomet::head(Some(voice), fields));
             return;
         }
         let response = Response::new(200)
@@ -66,7 +67,7 @@ impl Sink for Out<'_, '_> {
             // Whole, but empty: a connection that just closed would make the browser ask again by itself.
             Reply::Nothing => script_response(Bytes::new()).closing(),
             Reply::Icomet(voice, body) => {
-                self.http.start_stream(peer, &icomet::head(voice));
+                self.http.start_stream(peer, &icomet::head(voice, fields));
                 self.http.write(peer, &body);
                 return self.http.end_stream(peer);
             }

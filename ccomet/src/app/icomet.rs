@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sealed::ConnectionId;
-use sealed_http::{Http, Response};
+use sealed_http::{Field, Http, Response};
 
 use super::asking::Settled;
 use super::{App, Doing, now, unix_ms};
@@ -15,7 +15,7 @@ use crate::tally;
 use crate::wire::icomet::{self, request};
 use crate::wire::problem::Problem;
 use crate::wire::request::{IcometReply, ReplyTo};
-use crate::wire::voice::Voice;
+use crate::wire::voice::{Transport, Voice};
 
 /// What a watcher may leave untaken before it is given up, in bytes.
 const WATCHER_BYTES_MAX: usize = 1 << 20;
@@ -142,7 +142,11 @@ impl App {
                 return self.refuse(http, id, *subscription, Problem::WrongToken);
             }
             // Too many channels, to a back end.
-            (_, Err(_)) => Response::new(429).header("Content-Type", TEXT).body("Too many channels"),
+            (_, Err(problem)) => {
+                let retry_s = problem.retry_s().unwrap_or(1).to_string();
+                let response = Response::new(429).header("Content-Type", TEXT).with(&[("Retry-After", retry_s)]);
+                response.body("Too many channels")
+            }
             (_, Ok(_)) => Response::new(500),
         };
         http.respond(id, &response);
@@ -150,7 +154,7 @@ impl App {
 
     /// Starts to tell one of the channels in use.
     fn watch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        http.start_stream(id, &head(None));
+        http.start_stream(id, &head(None, &[]));
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Watching;
         }
@@ -180,17 +184,23 @@ impl App {
 }
 
 /// The head of what a subscriber gets.
-pub(super) fn head(voice: Option<Voice>) -> Response {
+pub(super) fn head(voice: Option<Voice>, cross_origin: &[Field]) -> Response {
     let response = Response::new(200)
         .header("Content-Type", voice.map_or(JSON, Voice::content_type))
         .header("Expires", "0")
         .header("Cache-Control", "no-cache")
         .header("X-Accel-Buffering", "no")
+        .header("X-Content-Type-Options", "nosniff")
         .saying_keep_alive();
-    let is_sse = voice.is_some_and(|voice| voice.content_type().starts_with("text/event-stream"));
-    if is_sse { response.header("Access-Control-Allow-Origin", "*") } else { response }
+    // Only of event streams, as with icomet, may a page of another origin read.
+    let is_sse = voice.is_some_and(|voice| voice.transport == Transport::EventStream);
+    if is_sse { response.with(cross_origin) } else { response }
 }
 
 fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    Response::new(200).header("Content-Type", content_type).header("Cache-Control", "no-cache").body(body)
+    Response::new(200)
+        .header("Content-Type", content_type)
+        .header("Cache-Control", "no-cache")
+        .header("X-Content-Type-Options", "nosniff")
+        .body(body)
 }

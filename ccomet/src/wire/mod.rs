@@ -9,6 +9,7 @@ pub(crate) mod framing;
 pub(crate) mod icomet;
 pub(crate) mod json;
 pub(crate) mod native;
+pub(crate) mod page;
 pub(crate) mod problem;
 pub(crate) mod publication;
 pub(crate) mod request;

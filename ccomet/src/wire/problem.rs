@@ -113,7 +113,7 @@ impl Problem {
                 (400, "too_many_messages", "The request publishes more than publications_per_request_max.")
             }
             Self::KeyReused => (422, "key_reused", "Something else was published under this idempotency key."),
-            Self::OriginForbidden => (403, "origin_forbidden", "Pages of this origin may not open a WebSocket here."),
+            Self::OriginForbidden => (403, "origin_forbidden", "Pages of this origin may not do that here."),
             Self::TokenMissing => (401, "token_missing", "This needs a token, and the request has none."),
             Self::TokenInvalid => (401, "token_invalid", "The token is not one that this server accepts."),
             Self::TokenExpired => (401, "token_expired", "The token's time is over."),

@@ -10,14 +10,14 @@ use sealed_http::{Method, Query, Request, Response};
 
 use super::callback::is_callback;
 use super::icomet::request as icomet;
-use native::Native;
-
+use super::page;
 use super::problem::Problem;
 use super::publication::{Publication, header_key, read_messages};
 use crate::broker::{Listed, Listing, Range};
 use crate::config::{Config, Limits, Times};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::{ChannelName, Draft};
+use native::Native;
 
 /// The longest name of a classic client, in bytes.
 const SNAME_BYTES_MAX: usize = 128;
@@ -192,6 +192,9 @@ const CLASSIC_METHODS: &str = "GET, OPTIONS";
 pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, Refused> {
     let (head, limits, times) = (&request.head, &config.limits, &config.times);
     let path = head.path();
+    if !page::may_ask(door, head, &config.front) {
+        return Err(Refused::native(Problem::OriginForbidden));
+    }
     if let Some(read) = icomet::read(door, head, limits.message_bytes_max) {
         return read.map(Call::Icomet).map_err(Refused::Icomet);
     }

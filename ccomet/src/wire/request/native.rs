@@ -12,6 +12,7 @@ use crate::pattern::Pattern;
 use crate::position::parse_position;
 use crate::wire::callback::is_callback;
 use crate::wire::framing::Framing;
+use crate::wire::page;
 use crate::wire::problem::Problem;
 use crate::wire::publication::{Publication, read_draft, read_target};
 use crate::wire::voice::{Tongue, Transport, Voice};
@@ -183,11 +184,7 @@ impl Native<'_> {
     /// Whether pages of an origin may: no browser asks a server that before, or heeds what it says after. Pages of the
     /// server itself may everywhere, those of others not with the admin listener.
     fn may_open_socket(&self, origin: &str) -> bool {
-        let is_own = self
-            .head
-            .header_str("host")
-            .is_some_and(|host| origin.split_once("://").is_some_and(|(_, held)| held.eq_ignore_ascii_case(host)));
-        is_own || self.door == Door::Front && self.front.allows_origin(origin)
+        page::is_own(self.head, origin) || self.door == Door::Front && self.front.allows_origin(origin)
     }
 
     fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {

@@ -1,0 +1,516 @@
+//! What must not get by: pages of others, text that would be taken for more than text, calls at the wrong door, and floods. Tokens,
+//! addresses and malformed requests have tests of their own.
+
+mod common;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ccomet::{Config, Simulated};
+use common::{Client, Local, Process, Reply, config, wait_until};
+use sealed::sim::{Peer, Simulation};
+use serde_json::Value;
+
+const EVIL: &str = "https://evil.example";
+const FRIEND: &str = "https://friend.example";
+
+/// What every API of the front has to be read: a target, and what belongs to it.
+const READS: [(&str, &str); 16] = [
+    ("/channels/news?wait=0", ""),
+    ("/channels/news?after=oldest", "Accept: text/event-stream\r\n"),
+    ("/channels/news?after=oldest", "Accept: application/x-ndjson\r\n"),
+    ("/channels/news?after=oldest&transport=iframe", ""),
+    ("/channels/news?wait=0&callback=f", ""),
+    ("/channels/news?publish=x&callback=f", ""),
+    ("/channels/news?after=7", ""),
+    ("/channels/%ff", ""),
+    ("/subscribe?channel=news&sname=ann&seqid=0&callback=f", ""),
+    ("/subscribe?channel=news", ""),
+    ("/poll?cname=news&seq=1", ""),
+    ("/sub?cname=news&seq=1&cb=f", ""),
+    ("/stream?cname=news&seq=1", ""),
+    ("/sse?cname=news&seq=1", ""),
+    ("/iframe?cname=news&seq=1", ""),
+    ("/ping", ""),
+];
+
+fn with_friend() -> Config {
+    let mut config = config(2);
+    config.front.origins = vec![FRIEND.to_owned()];
+    config
+}
+
+/// Asks on a connection of its own, and reads the head alone.
+fn head_of(address: SocketAddr, method: &str, target: &str, fields: &str) -> (u16, String) {
+    let mut client = Client::connect(address);
+    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+    client.ask(method, target, &format!("{length}{fields}"));
+    let (status, head) = client.head();
+    (status, head.to_ascii_lowercase())
+}
+
+fn ask(address: SocketAddr, method: &str, target: &str, fields: &str) -> Reply {
+    let mut client = Client::connect(address);
+    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+    client.ask(method, target, &format!("{length}{fields}"));
+    client.reply()
+}
+
+fn history(address: SocketAddr, channel: &str) -> Vec<String> {
+    Client::connect(address).get(&format!("/channels/{channel}?after=oldest&wait=0")).messages()
+}
+
+#[test]
+fn a_page_without_leave_reads_nothing() {
+    let server = Local::start(with_friend());
+    Client::connect(server.front).publish("news", "secret");
+    for (target, fields) in READS {
+        for origin in
+            [EVIL, "null", "https://friend.example.evil.example", "http://friend.example", "https://FRIEND.example"]
+        {
+            let fields = format!("{fields}Origin: {origin}\r\n");
+            let (_, head) = head_of(server.front, "GET", target, &fields);
+            assert!(!head.contains("access-control-allow"), "{origin} {target}: {head}");
+        }
+    }
+    for (method, target) in
+        [("POST", "/channels/news"), ("HEAD", "/channels/news"), ("PUT", "/channels/news"), ("GET", "/chat.html")]
+    {
+        let (_, head) = head_of(server.front, method, target, &format!("Origin: {EVIL}\r\n"));
+        assert!(!head.contains("access-control-allow"), "{method} {target}: {head}");
+    }
+    for wanted in ["GET", "POST", "DELETE"] {
+        let fields = format!("Origin: {EVIL}\r\nAccess-Control-Request-Method: {wanted}\r\n");
+        let (_, head) = head_of(server.front, "OPTIONS", "/channels/news", &fields);
+        assert!(!head.contains("access-control-allow"), "{wanted}: {head}");
+    }
+    // Who has leave has it, and nobody is told that of another.
+    for target in ["/channels/news?wait=0", "/sse?cname=news&seq=1"] {
+        let (_, head) = head_of(server.front, "GET", target, &format!("Origin: {FRIEND}\r\n"));
+        assert!(
+            head.contains(&format!("access-control-allow-origin: {FRIEND}\r\n")) && head.contains("vary: origin"),
+            "{head}"
+        );
+    }
+    // A frame hands what it hears to the page that it was made for, and not to the one around it.
+    assert_eq!(head_of(server.front, "GET", &format!("/channels/news?transport=iframe&origin={EVIL}"), "").0, 400);
+}
+
+#[test]
+fn a_page_without_leave_opens_no_socket() {
+    let server = Local::start(with_friend());
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (address, origin, status) in [
+        (server.front, FRIEND, 101),
+        (server.front, EVIL, 403),
+        (server.front, "null", 403),
+        (server.front, "https://test.evil.example", 403),
+        (server.admin, FRIEND, 403),
+        (server.admin, EVIL, 403),
+        (server.admin, "http://test", 101),
+    ] {
+        let fields = format!("{upgrade}Origin: {origin}\r\n");
+        assert_eq!(head_of(address, "GET", "/channels/news", &fields).0, status, "{origin}");
+    }
+}
+
+#[test]
+fn a_page_without_leave_gets_no_script() {
+    let server = Local::start(with_friend());
+    let scripts = [
+        "/channels/news?wait=0&callback=f",
+        "/channels/news?publish=x&callback=f",
+        "/publish?channel=news&sname=ann&msg=x&callback=f",
+        "/sign?channel=news&sname=ann&callback=f",
+        "/ping?cb=f",
+    ];
+    let from =
+        |site: &str, page: &str| format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Dest: script\r\nReferer: {page}\r\n");
+    for target in scripts {
+        for fields in [
+            from("cross-site", &format!("{EVIL}/page")),
+            from("same-site", &format!("{EVIL}/page")),
+            // It forbids its browser to say where it is; an older browser says nothing else.
+            "Sec-Fetch-Site: cross-site\r\n".to_owned(),
+            format!("Referer: {EVIL}/?{FRIEND}/\r\n"),
+            format!("Origin: {EVIL}\r\n"),
+        ] {
+            let reply = ask(server.front, "GET", target, &fields);
+            assert_eq!(
+                (reply.status, reply.json()["code"].as_str()),
+                (403, Some("origin_forbidden")),
+                "{target} {fields}"
+            );
+        }
+    }
+    assert!(history(server.front, "news").is_empty(), "and nothing was published for it");
+    for target in scripts {
+        for fields in
+            [from("cross-site", &format!("{FRIEND}/page")), from("same-origin", "http://test/chat.html"), String::new()]
+        {
+            assert_eq!(head_of(server.front, "GET", target, &fields).0, 200, "{target} {fields}");
+        }
+    }
+}
+
+/// Whatever the admin listener does, in every API.
+const ADMIN_CALLS: [(&str, &str); 15] = [
+    ("DELETE", "/channels/news"),
+    ("GET", "/push?cname=news&content=bad"),
+    ("POST", "/push?cname=news&content=bad"),
+    ("GET", "/pub?cname=news&content=bad"),
+    ("POST", "/pub?cname=news&content=bad"),
+    ("GET", "/broadcast?content=bad"),
+    ("GET", "/sign?cname=news"),
+    ("GET", "/sign?cname=news&cb=f"),
+    ("GET", "/close?cname=news"),
+    ("GET", "/clear?cname=news"),
+    ("GET", "/info"),
+    ("GET", "/info?cname=news"),
+    ("GET", "/check?cname=news"),
+    ("GET", "/psub"),
+    ("POST", "/channels/news"),
+];
+
+#[test]
+fn no_page_makes_a_browser_call_the_admin_listener() {
+    for config in [config(2), with_friend()] {
+        let server = Local::start(config);
+        Client::connect(server.front).publish("news", "kept");
+        let calls = ADMIN_CALLS.into_iter().chain([
+            ("GET", "/channels/news?publish=bad&callback=f"),
+            ("GET", "/channels/news?after=oldest&wait=0&callback=f"),
+            ("GET", "/channels/news?after=oldest&wait=0"),
+        ]);
+        for (method, target) in calls {
+            for fields in [
+                format!("Origin: {EVIL}\r\n"),
+                format!("Origin: {FRIEND}\r\n"),
+                "Origin: null\r\n".to_owned(),
+                // An image, a script, a link, a form: no Origin is said of the first three.
+                "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n".to_owned(),
+                "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors\r\n".to_owned(),
+                format!("Referer: {EVIL}/page\r\n"),
+            ] {
+                let reply = ask(server.admin, method, target, &fields);
+                assert_eq!(reply.status, 403, "{method} {target} {fields}: {reply:?}");
+                assert!(!reply.head.to_ascii_lowercase().contains("access-control-allow"), "{reply:?}");
+            }
+        }
+        assert_eq!(history(server.front, "news"), ["kept"]);
+        // A back end says nothing of the kind, a person who types the address is from nowhere, and its own pages are its own.
+        for fields in [
+            "",
+            "Sec-Fetch-Site: none\r\n",
+            "Sec-Fetch-Site: same-origin\r\nReferer: http://test/\r\n",
+            "Origin: http://test\r\n",
+        ] {
+            assert_eq!(head_of(server.admin, "GET", "/info", fields).0, 200, "{fields}");
+        }
+    }
+}
+
+#[test]
+fn no_admin_call_is_answered_at_the_front() {
+    let server = Local::start(config(2));
+    Client::connect(server.front).publish("news", "kept");
+    let mut reader = Client::connect(server.front).events("/channels/news", "");
+    let admin = server.admin;
+    for (method, target) in ADMIN_CALLS.into_iter().filter(|call| *call != ("POST", "/channels/news")) {
+        let paths = [
+            target.to_owned(),
+            format!("/{target}"),
+            format!("/.{target}"),
+            format!("/x/..{target}"),
+            target.replacen('/', "/%2F", 1),
+            target.replace('?', "/?"),
+            format!("http://{admin}{target}"),
+        ];
+        for path in paths {
+            for fields in [
+                String::new(),
+                format!("X-Forwarded-Host: {admin}\r\nX-Original-URL: {target}\r\nX-HTTP-Method-Override: DELETE\r\n"),
+            ] {
+                let reply = ask(server.front, method, &path, &fields);
+                // `/sign` is another call of another API here, and lacks its parameters.
+                let is_refused = matches!(reply.status, 404 | 405) || reply.status == 400 && path.contains("sign");
+                assert!(is_refused || method == "DELETE" && reply.status == 400, "{method} {path}: {reply:?}");
+                assert!(!String::from_utf8_lossy(&reply.body).contains("token"), "{reply:?}");
+            }
+        }
+    }
+    assert_eq!(history(server.front, "news"), ["kept"]);
+    Client::connect(server.front).publish("news", "next");
+    assert_eq!(reader.next().message(), "next", "nobody was cut off");
+}
+
+#[test]
+fn no_line_end_of_a_client_ends_a_line() {
+    let server = Local::start(config(1));
+    let bad = "%0d%0aX-Evil:%201%0d%0a%0d%0adata:%20evil%0a%0a";
+    // Wherever a parameter could reach a header field, or the field of an event.
+    let targets = [
+        format!("/channels/{bad}"),
+        format!("/channels/a?wait=0&callback={bad}"),
+        format!("/channels/a?wait={bad}"),
+        format!("/channels/a?after={bad}&transport=sse"),
+        format!("/channels/a?transport={bad}"),
+        format!("/channels/a?transport=iframe&origin=https://x{bad}"),
+        format!("/channels/a?wait=0&token={bad}"),
+        format!("/sign?channel={bad}&sname=x&callback=f"),
+        format!("/sign?channel=a&sname=x&callback={bad}"),
+        format!("/publish?channel=a&sname=x&msg=x&callback={bad}"),
+        format!("/subscribe?channel=a&sname=x&seqid={bad}&callback=f"),
+        format!("/sub?cname={bad}"),
+        format!("/sub?cname=a&cb={bad}"),
+        format!("/ping?cb={bad}"),
+        format!("/{bad}"),
+        format!("/chat.html?{bad}"),
+        format!("/?{bad}"),
+    ];
+    for target in &targets {
+        let (_, head) = head_of(server.front, "GET", target, "");
+        assert!(!head.contains("x-evil"), "{target}: {head}");
+    }
+    for target in ["/push?cname=a&content=x&cb=", "/sign?cname=a&cb=", "/close?cname=", "/info?cname="] {
+        let (_, head) = head_of(server.admin, "GET", &format!("{target}{bad}"), "");
+        assert!(!head.contains("x-evil"), "{target}: {head}");
+    }
+    // A line end within a header field is none: the request is refused, or has another field.
+    for field in ["Last-Event-ID", "Authorization", "Cookie", "Origin", "Sec-WebSocket-Protocol", "Referer"] {
+        for end in ["\r", "\n", "\0"] {
+            let fields = format!("Accept: text/event-stream\r\n{field}: x{end}X-Evil: 1\r\n");
+            let reply = ask(server.front, "GET", "/channels/a", &fields);
+            assert!(reply.status == 400 && !reply.head.contains("Evil"), "{field} {end:?}: {reply:?}");
+        }
+    }
+    // What is text stays text, of one event and one line.
+    let text = "one\r\n\r\nevent: gap\r\ndata: evil\n\nid: evil\u{2028}\0";
+    let mut events = Client::connect(server.front).events("/channels/a", "");
+    let mut lines = Client::connect(server.front);
+    lines.ask("GET", "/channels/a?transport=lines", "");
+    lines.head();
+    lines.chunk();
+    let mut icomet = Client::connect(server.front);
+    icomet.ask("GET", "/sse?cname=a&seq=0", "");
+    icomet.head();
+    let sname = "x%0d%0a%0d%0adata:%20evil%0a%0a";
+    Client::connect(server.front).publish("a", text);
+    let classic = format!("/publish?channel=a&sname={sname}&msg={sname}&callback=f");
+    assert_eq!(head_of(server.front, "GET", &classic, "").0, 200);
+    assert_eq!(events.next().message(), text);
+    let event = events.next();
+    assert_eq!((event.kind.as_str(), event.json()["sender"].as_str()), ("message", Some("x\r\n\r\ndata: evil\n\n")));
+    for _ in 0..2 {
+        let line = lines.chunk().expect("a line");
+        assert!(line.ends_with('\n') && line.matches('\n').count() == 1 && !line.contains('\r'), "{line:?}");
+    }
+    loop {
+        let said = icomet.chunk().expect("an event");
+        assert!(
+            said.split("\n\n")
+                .all(|event| event.is_empty() || event.starts_with("data: {") && !event.contains(['\n', '\r'])),
+            "{said:?}"
+        );
+        if said.contains("evil") && said.contains("x\\r") {
+            break;
+        }
+    }
+}
+
+#[test]
+fn no_text_of_a_client_becomes_script() {
+    let server = Local::start(config(1));
+    let evil = "</script><script>alert(1)</script><!--<script>\u{2028}');alert(2)//\\');//\"));//";
+    let encoded: String = evil.bytes().flat_map(|byte| format!("%{byte:02x}").into_bytes()).map(char::from).collect();
+    for (target, status) in [
+        (format!("/channels/a?wait=0&callback={encoded}"), 400),
+        (format!("/channels/a?wait=0&callback=f{encoded}"), 400),
+        (format!("/channels/a?publish=x&callback=alert(1)//{encoded}"), 400),
+        (format!("/channels/a?transport=iframe&origin={encoded}"), 400),
+        ("/channels/a?transport=iframe&origin=https://x%22);alert(1)//".to_owned(), 400),
+        (format!("/sign?channel=a&sname=x&callback={encoded}"), 400),
+        (format!("/publish?channel=a&sname=x&msg=x&callback={encoded}"), 400),
+        (format!("/subscribe?channel=a&sname=x&seqid=0&callback={encoded}"), 400),
+        (format!("/poll?cname=a&cb={encoded}"), 400),
+        (format!("/ping?cb={encoded}"), 400),
+        (format!("/{encoded}"), 404),
+    ] {
+        let reply = ask(server.front, "GET", &target, "");
+        assert_eq!(reply.status, status, "{target}: {reply:?}");
+        assert!(!reply.text().contains("alert") && !reply.text().contains("<script"), "{target}: {reply:?}");
+        assert!(!reply.header("content-type").is_some_and(|kind| kind.contains("html")), "{target}: {reply:?}");
+    }
+    // As a channel's name, a sender's and a message, wherever these are shown.
+    let page = |target: String| {
+        let mut client = Client::connect(server.front);
+        client.ask("GET", &target, "");
+        let (status, head) = client.head();
+        assert_eq!(status, 200, "{head}");
+        (client, head)
+    };
+    let (mut native, _) = page(format!("/channels/{encoded}?transport=iframe"));
+    let (mut icomet, _) = page(format!("/iframe?cname={encoded}&seq=0"));
+    let (mut jsonp, jsonp_head) = {
+        let mut client = Client::connect(server.front);
+        client.ask("GET", &format!("/channels/{encoded}?callback=f"), "");
+        wait_until("all wait", || {
+            Client::connect(server.admin).get(&format!("/info?cname={encoded}")).json()["subscribers"] == 3
+        });
+        let publish = format!("/publish?channel={encoded}&sname={encoded}&msg={encoded}&callback=f");
+        assert_eq!(ask(server.front, "GET", &publish, "").status, 200);
+        let reply = client.reply();
+        (reply.text().to_owned(), reply.head)
+    };
+    assert!(jsonp_head.contains("nosniff") && jsonp_head.contains("text/javascript"), "{jsonp_head}");
+    let argument = jsonp.split_off("/**/f(".len());
+    let json: Value = serde_json::from_str(argument.trim_end().strip_suffix(");").expect("a call")).expect("JSON");
+    let item = &json["items"][0];
+    assert_eq!((&item["data"], &item["sender"], &item["channel"]), (&evil.into(), &evil.into(), &evil.into()));
+    assert_is_no_script(&argument);
+    let classic = ask(server.front, "GET", &format!("/subscribe?channel={encoded}&sname=b&seqid=0&callback=f"), "");
+    assert!(classic.text().contains("alert"), "{classic:?}");
+    assert_is_no_script(classic.text());
+    for client in [&mut native, &mut icomet] {
+        loop {
+            let said = client.chunk().expect("it goes on");
+            let Some((_, said)) = said.split_once("alert") else { continue };
+            // Of the tags there is the one that the server puts behind it.
+            let inner = said.trim_end().strip_suffix("</script>").unwrap_or_else(|| panic!("{said}"));
+            assert_is_no_script(inner);
+            break;
+        }
+    }
+    // What is told of a channel that is not there is not a page.
+    for target in
+        [format!("/close?cname={encoded}x"), format!("/check?cname={encoded}"), format!("/info?cname={encoded}")]
+    {
+        let reply = ask(server.admin, "GET", &target, "");
+        assert!(!reply.header("content-type").is_some_and(|kind| kind.contains("html")), "{target}: {reply:?}");
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{target}: {reply:?}");
+    }
+}
+
+/// Nothing in it ends a script, hides the end of one, or ends a line in it.
+fn assert_is_no_script(text: &str) {
+    for sign in ["</", "<!", "<s", "<S", "\u{2028}", "\u{2029}"] {
+        assert!(!text.contains(sign), "{sign}: {text}");
+    }
+}
+
+/// A client of an address of its own, on the simulated network.
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+}
+
+impl Stage {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config { loops: 1.try_into().ok(), ..Config::default() };
+        change(&mut config);
+        let server = Simulated::start(&sim, config).expect("it starts");
+        Self { sim, server }
+    }
+
+    fn ask_on(&self, peer: &mut Peer, target: &str) -> String {
+        peer.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        self.sim.run_for(Duration::from_millis(20));
+        String::from_utf8(peer.take()).expect("text")
+    }
+
+    fn connect(&self, from: &str) -> Peer {
+        self.sim.connect_from(from.parse::<IpAddr>().expect("an address"), self.server.front())
+    }
+}
+
+fn is_told_to_wait(answer: &str) -> bool {
+    (answer.starts_with("HTTP/1.1 429 ") || answer.starts_with("HTTP/1.1 503 ")) && answer.contains("Retry-After: ")
+}
+
+#[test]
+fn a_flood_of_sign_ins_is_stopped_and_others_are_served() {
+    const MAX: usize = 30;
+    let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = MAX as u32);
+    let mut peer = stage.connect("192.0.2.1");
+    let sign = |n: usize| format!("/sign?channel=c{n}&sname=s{n}&callback=f");
+    let answers: Vec<String> = (0..10 * MAX).map(|n| stage.ask_on(&mut peer, &sign(n))).collect();
+    let fine = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 200 ")).count();
+    // A few more were earned by the time it took.
+    assert!((MAX..2 * MAX).contains(&fine), "{fine}");
+    assert!(is_told_to_wait(&answers[10 * MAX - 1]), "{}", answers[10 * MAX - 1]);
+    assert!(stage.server.holdings().channels <= fine);
+    assert!(stage.ask_on(&mut stage.connect("192.0.2.2"), &sign(0)).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_flood_of_channels_takes_no_more_than_its_limit() {
+    let server = Process::start("loops = 2\n[limits]\nchannels_max = 200\n", &[]);
+    let mut reader = Client::connect(server.front).events("/channels/kept", "");
+    let mut client = Client::connect(server.front);
+    let mut flood = |from: usize, count: usize| {
+        let mut refused = 0;
+        for n in from..from + count {
+            // Made by who publishes, reads, signs in, or uses another API.
+            let reply = match n % 4 {
+                0 => client.post(&format!("/channels/c{n}"), "x"),
+                1 => client.get(&format!("/channels/c{n}?wait=0")),
+                2 => client.get(&format!("/publish?channel=c{n}&sname=a&msg=x&callback=f")),
+                _ => client.get(&format!("/sign?channel=c{n}&sname=a&callback=f")),
+            };
+            assert!(matches!(reply.status, 200 | 503), "{reply:?}");
+            assert_eq!(reply.status == 503, reply.header("retry-after").is_some(), "{reply:?}");
+            refused += usize::from(reply.status == 503);
+        }
+        refused
+    };
+    let refused = flood(0, 2_000);
+    assert!(refused > 1_000, "{refused}");
+    let before_kib = server.rss_kib();
+    assert_eq!(flood(2_000, 10_000), 7_500, "all but sign-ins, which nobody hears, are refused");
+    let grown_kib = server.rss_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 1_024, "{grown_kib} KiB more");
+    let reply = Client::connect(server.admin).get("/push?cname=one-more&content=x");
+    assert!(reply.status == 429 && reply.header("retry-after").is_some(), "{reply:?}");
+    let reply = Client::connect(server.admin).get("/sign?cname=one-more");
+    assert!(reply.status == 429 && reply.header("retry-after").is_some(), "{reply:?}");
+    Client::connect(server.front).publish("kept", "still served");
+    assert_eq!(reader.next().message(), "still served");
+}
+
+#[test]
+fn a_flood_of_subscribers_takes_no_more_than_its_limit() {
+    let server = Process::start("loops = 1\n[limits]\nsubscribers_max = 50\n", &[]);
+    let mut reader = Client::connect(server.front).events("/channels/kept", "");
+    let held: Vec<_> = (1..50).map(|_| Client::connect(server.front).events("/channels/kept", "")).collect();
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(server.front)).collect();
+    let mut flood = || {
+        for n in 0..2_000 {
+            let client = &mut clients[n % 20];
+            let accept = if n % 2 == 0 { "Accept: text/event-stream\r\n" } else { "" };
+            client.ask("GET", &format!("/channels/c{}", n % 10), accept);
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.json()["code"].as_str()), (503, Some("subscriber_limit")));
+            assert!(reply.header("retry-after").is_some(), "{reply:?}");
+        }
+    };
+    flood();
+    let before_kib = server.rss_kib();
+    (0..5).for_each(|_| flood());
+    let grown_kib = server.rss_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 1_024, "{grown_kib} KiB more");
+    // A socket is told so, too, and closed.
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut socket = Client::connect(server.front);
+    socket.ask("GET", "/channels/kept", upgrade);
+    assert_eq!(socket.head().0, 101);
+    let mut frame = [0; 2];
+    socket.read_exact(&mut frame);
+    assert_eq!(frame[0], 0x81, "an error, before the close");
+    Client::connect(server.front).publish("kept", "still served");
+    assert_eq!(reader.next().message(), "still served");
+    drop(held);
+    wait_until("the places are free again", || {
+        Client::connect(server.front).get("/channels/kept?wait=0").status == 200
+    });
+}
