@@ -42,6 +42,8 @@ pub struct Config {
     pub times: Times,
     /// What clients of icomet's are served.
     pub icomet: Icomet,
+    /// What is logged.
+    pub log: Log,
     /// What is different for channels of some names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -70,6 +72,8 @@ pub struct Front {
     pub patterns: bool,
     /// Origins of pages that may read replies, `["*"]` for any.
     pub origins: Vec<String>,
+    /// Which APIs are spoken. Default all.
+    pub apis: Vec<Api>,
     /// Whether the chat demo is served.
     pub demo: bool,
 }
@@ -87,6 +91,40 @@ pub struct Admin {
     /// Whether the front's trusted proxies say by the PROXY protocol for whom they connect. Nobody else can connect then, and `allow`
     /// is needed. Default false.
     pub proxy_protocol: bool,
+    /// Which APIs are spoken. Default all.
+    pub apis: Vec<Api>,
+}
+
+/// An API that a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// `/channels` and `/messages`.
+    Native,
+    /// That of `CComet` 1.0. The admin listener has none of it.
+    Classic,
+    /// icomet's.
+    Icomet,
+}
+
+impl Api {
+    fn all() -> Vec<Self> {
+        vec![Self::Native, Self::Classic, Self::Icomet]
+    }
+}
+
+/// What is logged, on standard error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`; by module too, as in `info,sealed=debug`. Default `info`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
 }
 
 /// How much of each. Limits of the whole server are shared out evenly among its loops.
@@ -220,6 +258,7 @@ impl Default for Front {
             open: false,
             patterns: false,
             origins: vec!["*".to_owned()],
+            apis: Api::all(),
             demo: true,
         }
     }
@@ -232,6 +271,7 @@ impl Default for Admin {
             allow: Vec::new(),
             deny: Vec::new(),
             proxy_protocol: false,
+            apis: Api::all(),
         }
     }
 }

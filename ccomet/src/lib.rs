@@ -28,6 +28,7 @@ mod config;
 mod doorkeeper;
 mod files;
 mod hub;
+mod import_icomet;
 mod lease;
 mod log;
 mod message;
@@ -42,8 +43,9 @@ mod tally;
 mod wire;
 
 pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};
-pub use config::{Admin, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Times};
+pub use config::{Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times};
 pub use doorkeeper::ForwardedBy;
+pub use import_icomet::{NotIcomet, Warning, import_icomet};
 pub use pattern::{BadPattern, Pattern};
 pub use rules::{Rule, Who};
 pub use server::{Error, Server};

@@ -1,5 +1,6 @@
 //! The `ccomet` program: reads its settings, says where it listens, and runs.
 
+mod command_import_icomet;
 mod command_token;
 
 use std::io::Write;
@@ -12,6 +13,7 @@ use ccomet::{Config, Server};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::command_import_icomet::ImportIcomet;
 use crate::command_token::Token;
 
 /// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a channel
@@ -33,9 +35,9 @@ struct Arguments {
     /// Event loops, each with a thread [default: one for each core]
     #[arg(long, value_name = "N", global = true)]
     loops: Option<NonZeroUsize>,
-    /// How much to log: error, warn, info, debug, trace, or by module, such as `info,sealed=debug`
-    #[arg(long, value_name = "LEVEL", default_value = "info", global = true)]
-    log: String,
+    /// How much to log: error, warn, info, debug, trace, or by module, such as `info,sealed=debug` [default: info]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    log: Option<String>,
     /// Lets anyone who can reach the front publish and subscribe, even if it is not on loopback
     #[arg(long, global = true)]
     open_front: bool,
@@ -47,6 +49,8 @@ enum Command {
     CheckConfig,
     /// Makes a token with a key of the settings, and prints it
     Token(Token),
+    /// Prints what an icomet.conf says, as settings of this server, and warns of what has no equal
+    ImportIcomet(ImportIcomet),
 }
 
 const EXAMPLES: &str = "\
@@ -80,13 +84,17 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(Command::ImportIcomet(import)) = &arguments.command {
+        return Ok(std::io::stdout().write_all(import.toml()?.as_bytes())?);
+    }
     let config = settings(arguments)?;
     match &arguments.command {
         Some(Command::CheckConfig) => return Ok(std::io::stdout().write_all(config.to_toml().as_bytes())?),
         Some(Command::Token(token)) => return Ok(writeln!(std::io::stdout(), "{}", token.make(&config)?)?),
-        None => {}
+        Some(Command::ImportIcomet(_)) | None => {}
     }
-    let filter = EnvFilter::try_new(&arguments.log).map_err(|error| format!("--log {}: {error}", arguments.log))?;
+    let level = arguments.log.as_ref().unwrap_or(&config.log.level);
+    let filter = EnvFilter::try_new(level).map_err(|error| format!("the log's level '{level}': {error}"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let demo = config.front.demo;

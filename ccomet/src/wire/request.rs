@@ -14,7 +14,7 @@ use super::page;
 use super::problem::Problem;
 use super::publication::{Publication, header_key, read_messages};
 use crate::broker::{Listed, Listing, Range};
-use crate::config::{Config, Limits, Times};
+use crate::config::{Api, Config, Limits, Times};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::{ChannelName, Draft};
 use native::Native;
@@ -195,17 +195,21 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
     if !page::may_ask(door, head, &config.front) {
         return Err(Refused::native(Problem::OriginForbidden));
     }
-    if let Some(read) = icomet::read(door, head, limits.message_bytes_max) {
+    let apis = if door == Door::Front { &config.front.apis } else { &config.admin.apis };
+    let speaks = |api| apis.contains(&api);
+    if speaks(Api::Icomet)
+        && let Some(read) = icomet::read(door, head, limits.message_bytes_max)
+    {
         return read.map(Call::Icomet).map_err(Refused::Icomet);
     }
     let native = Native { door, head, body: request.body, front: &config.front, limits, times };
-    if let Some(names) = path.strip_prefix("/channels/") {
+    if let Some(names) = path.strip_prefix("/channels/").filter(|_| speaks(Api::Native)) {
         return native.read(names);
     }
-    if door == Door::Admin && path == "/channels" {
+    if door == Door::Admin && path == "/channels" && speaks(Api::Native) {
         return native.read_list();
     }
-    if path == MESSAGES_PATH {
+    if path == MESSAGES_PATH && speaks(Api::Native) {
         return match head.method() {
             Method::Post => {
                 let key = header_key(head).map_err(Refused::native)?;
@@ -216,7 +220,7 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
             _ => Err(Refused::method(MESSAGES_METHODS)),
         };
     }
-    if door == Door::Front && matches!(path, "/sign" | "/publish" | "/subscribe") {
+    if door == Door::Front && speaks(Api::Classic) && matches!(path, "/sign" | "/publish" | "/subscribe") {
         return match head.method() {
             Method::Get => read_classic(path, Query::new(head.query()), limits, times),
             Method::Options => Ok(Call::Preflight { allow: CLASSIC_METHODS }),

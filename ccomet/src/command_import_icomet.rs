@@ -1,0 +1,28 @@
+//! `ccomet import-icomet`: prints what a configuration of icomet's says, as settings of this server.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub(crate) struct ImportIcomet {
+    /// icomet's configuration
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl ImportIcomet {
+    /// The settings, as TOML. What has no equal is told on standard error.
+    pub(crate) fn toml(&self) -> Result<String, Box<dyn std::error::Error>> {
+        let path = self.file.display();
+        let text = std::fs::read(&self.file).map_err(|error| format!("cannot read {path}: {error}"))?;
+        let text = String::from_utf8_lossy(&text);
+        let (config, warnings) = ccomet::import_icomet(&text).map_err(|error| format!("{path}: {error}"))?;
+        for warning in warnings {
+            eprintln!("{path}: {warning}");
+        }
+        config.check()?;
+        Ok(config.to_toml())
+    }
+}
