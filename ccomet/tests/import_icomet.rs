@@ -54,7 +54,7 @@ fn every_setting_goes_over_or_is_warned_of() {
     let allowed: Vec<String> = config.admin.allow.iter().map(ToString::to_string).collect();
     assert_eq!(allowed, ["127.0.0.1/32", "192.168.0.0/16"]);
     let warnings = String::from_utf8(output.stderr).expect("text");
-    for (line, word) in [(2, "pid file"), (6, "standard error"), (8, "log"), (19, "loop")] {
+    for (line, word) in [(2, "pid file"), (6, "standard error"), (8, "log"), (20, "loop")] {
         let told = warnings.lines().find(|told| told.contains(&format!("line {line}: ")));
         assert!(told.is_some_and(|told| told.contains(word)), "line {line}: {warnings}");
     }
@@ -71,9 +71,9 @@ fn a_server_with_them_speaks_icomets_api_and_no_other() {
     assert_eq!(admin.get("/push?cname=news&content=hello").status, 200);
     let token = sign["token"].as_str().expect("a token");
     let mut front = Client::connect(server.front);
-    let poll = front.get(&format!("/poll?cname=news&seq=0&token={token}"));
+    let poll = front.get(&format!("/poll?cname=news&seq=1&token={token}"));
     assert!(poll.text().contains("hello"), "{poll:?}");
-    assert!(front.get("/poll?cname=news&seq=0").text().contains("401"), "a token is needed");
+    assert!(front.get("/poll?cname=news&seq=1").text().contains("401"), "a token is needed");
     let classic = "/subscribe?channel=news&sname=x&seqid=0&callback=f";
     for target in ["/channels/news?after=oldest&wait=0", classic, "/"] {
         assert_eq!(front.get(target).status, 404, "{target} was not there before");
