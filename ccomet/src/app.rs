@@ -32,6 +32,7 @@ use crate::doorkeeper::{Asking, Doorkeeper};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
 use crate::lease::Leases;
+use crate::pulse::{Life, Listener, Pulse};
 use crate::rules::Rules;
 use crate::tally::Tally;
 use crate::wire::classic;
@@ -114,6 +115,8 @@ pub(crate) struct App {
     leases: Leases,
     files: Files,
     tallies: Arc<[Tally]>,
+    /// Who wants to know whether the loops go on: on the first of them.
+    life: Option<(Listener, Pulse)>,
     /// Who hears of channels in use.
     watchers: Vec<ConnectionId>,
     sockets: Slab<Socket>,
@@ -128,8 +131,14 @@ pub(crate) struct App {
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
 
 impl App {
-    pub(crate) fn new(config: Arc<Config>, verifier: Arc<Verifier>, tallies: Arc<[Tally]>, place: Place<Mail>) -> Self {
-        let loops = place.mailboxes.len();
+    pub(crate) fn new(
+        config: Arc<Config>,
+        verifier: Arc<Verifier>,
+        tallies: Arc<[Tally]>,
+        life: Option<Listener>,
+        place: Place<Mail>,
+    ) -> Self {
+        let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
         let hub = Hub::new(HubLimits {
@@ -190,6 +199,7 @@ impl App {
             config,
             files: Files::new(),
             tallies,
+            life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
             watchers: Vec::new(),
             sockets: Slab::new(),
             is_sweeping: false,
@@ -244,6 +254,16 @@ impl App {
                 None if self.hub.commands.is_empty() => break,
                 None => {}
             }
+        }
+    }
+
+    /// This loop goes on; the first one tells where all of them do.
+    fn show_life(&mut self) {
+        self.tallies[self.place.index].beat();
+        if let Some((Listener(tell), pulse)) = &mut self.life
+            && pulse.is_felt(&self.tallies)
+        {
+            tell(Life::Alive);
         }
     }
 
@@ -433,6 +453,7 @@ impl Handler for App {
                 self.hub.sweep(unix_ms(http));
                 self.doorkeeper.sweep(now_ms(http));
                 self.broker.sweep(now(http));
+                self.show_life();
                 self.pump(http);
             }
             // What is left is posted at the end of this tick.
@@ -464,6 +485,9 @@ impl Handler for App {
             channels = self.hub.channels(),
             "going down"
         );
+        if let Some((Listener(tell), _)) = &self.life {
+            tell(Life::Stopping);
+        }
         // The rest of the limit is for the last of them to get its last bytes.
         let spread = limit.mul_f32(0.6);
         self.draining = Some(spread);

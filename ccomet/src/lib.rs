@@ -35,6 +35,7 @@ mod message;
 mod one_or_more;
 mod pattern;
 mod position;
+mod pulse;
 mod rules;
 mod server;
 #[cfg(feature = "sim")]
@@ -47,7 +48,8 @@ pub use config::{Admin, Api, Config, ConfigError, Front, History, Icomet, Icomet
 pub use doorkeeper::ForwardedBy;
 pub use import_icomet::{NotIcomet, Warning, import_icomet};
 pub use pattern::{BadPattern, Pattern};
+pub use pulse::Life;
 pub use rules::{Rule, Who};
-pub use server::{Error, Server};
+pub use server::{Error, Server, Sockets};
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated};

@@ -2,6 +2,7 @@
 
 mod command_import_icomet;
 mod command_token;
+mod service_manager;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -98,13 +99,14 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let demo = config.front.demo;
-    let mut server = Server::bind(config)?;
+    let mut server = Server::bind_with(config, service_manager::sockets()?)?;
     // Before anybody is told where it is: who knows may also stop it.
     server.stop_on_signals()?;
     let chat = if demo { format!("chat   http://{}/chat.html\n", server.front()) } else { String::new() };
     let announcement = format!("front  http://{}\nadmin  http://{}\n{chat}", server.front(), server.admin());
     // Nobody may be listening to standard output; that is no reason not to serve.
     let _ = std::io::stdout().write_all(announcement.as_bytes());
+    service_manager::keep_informed(&mut server);
     server.run()?;
     Ok(())
 }

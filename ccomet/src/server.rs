@@ -1,16 +1,17 @@
 //! The server: loops in a pool, each with an [`App`].
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealed::{Place, Pool, SocketOptions, Stopper};
+use sealed::{Listen, Place, Pool, SocketOptions, Stopper};
 use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 
 use crate::app::App;
 use crate::auth::Verifier;
 use crate::broker::Mail;
 use crate::config::{Config, ConfigError};
+use crate::pulse::{Life, Listener};
 use crate::tally::Tally;
 
 /// Why a server does not run.
@@ -25,6 +26,15 @@ pub enum Error {
     Loop(#[from] sealed::Error),
 }
 
+/// Sockets that listen already, for a server to take over, as socket activation hands them over. They are accepted from by one loop, for all.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// The public listener, in place of `front.listen`.
+    pub front: Option<TcpListener>,
+    /// The private listener, in place of `admin.listen`.
+    pub admin: Option<TcpListener>,
+}
+
 /// A server that listens already and waits to be run.
 #[derive(Debug)]
 pub struct Server {
@@ -33,29 +43,50 @@ pub struct Server {
     verifier: Arc<Verifier>,
     front: SocketAddr,
     admin: SocketAddr,
+    life: Option<Listener>,
 }
 
 impl Server {
     /// Checks the configuration and opens both listeners. Port 0 lets the system choose.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        Self::bind_with(config, Sockets::default())
+    }
+
+    /// The same with listeners that are open already.
+    pub fn bind_with(config: Config, sockets: Sockets) -> Result<Self, Error> {
         let loops = config.loops;
-        Self::bind_to(config, |loop_config| Pool::new(loop_config, loops))
+        Self::bind_to(config, sockets, |loop_config| Pool::new(loop_config, loops))
     }
 
     /// The same on a pool that is made here.
     pub(crate) fn bind_to(
-        config: Config,
+        mut config: Config,
+        sockets: Sockets,
         make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<Mail>>,
     ) -> Result<Self, Error> {
+        // What is checked is where they are.
+        for (socket, listen) in [(&sockets.front, &mut config.front.listen), (&sockets.admin, &mut config.admin.listen)]
+        {
+            if let Some(address) = socket.as_ref().and_then(|socket| socket.local_addr().ok()) {
+                *listen = address;
+            }
+        }
         config.check()?;
         let verifier = Arc::new(Verifier::new(&config.auth).map_err(ConfigError::from)?);
         let mut pool = make_pool(loop_config(&config, 1))?;
         let count = pool.loops();
         *pool.config_mut() = loop_config(&config, count);
         // In this order: a listener's number tells which of the two it is.
-        let front = pool.listen(config.front.listen)?.tcp().unwrap_or(config.front.listen);
-        let admin = pool.listen(config.admin.listen)?.tcp().unwrap_or(config.admin.listen);
-        Ok(Self { pool, config: Arc::new(config), verifier, front, admin })
+        let mut listen = |address: SocketAddr, socket: Option<TcpListener>| {
+            let listens = match socket {
+                Some(socket) => pool.adopt_listener(socket, Listen::on(address)),
+                None => pool.listen(address),
+            };
+            listens.map(|listens| listens.tcp().unwrap_or(address))
+        };
+        let front = listen(config.front.listen, sockets.front)?;
+        let admin = listen(config.admin.listen, sockets.admin)?;
+        Ok(Self { pool, config: Arc::new(config), verifier, front, admin, life: None })
     }
 
     /// Where the public listener is.
@@ -73,6 +104,11 @@ impl Server {
         self.pool.stopper()
     }
 
+    /// Lets something be told how the server does while it runs, on the thread of its first loop: it may not wait there.
+    pub fn on_life(&mut self, tell: impl Fn(Life) + Send + Sync + 'static) {
+        self.life = Some(Listener(Arc::new(tell)));
+    }
+
     /// Runs until it is stopped and has drained.
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
@@ -85,11 +121,14 @@ impl Server {
 
     /// The pool, and what makes the service of each of its loops.
     pub(crate) fn into_parts(self) -> (Pool<Mail>, impl Fn(Place<Mail>) -> HttpServer<App> + Send + Sync + 'static) {
-        let Self { pool, config, verifier, .. } = self;
+        let Self { pool, config, verifier, life, .. } = self;
         let settings = http_settings(&config);
         let tallies = Tally::for_loops(pool.loops());
         (pool, move |place| {
-            HttpServer::new(settings.clone(), App::new(config.clone(), verifier.clone(), tallies.clone(), place))
+            HttpServer::new(
+                settings.clone(),
+                App::new(config.clone(), verifier.clone(), tallies.clone(), life.clone(), place),
+            )
         })
     }
 

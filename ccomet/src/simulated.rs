@@ -8,7 +8,7 @@ use sealed_http::Server as HttpServer;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::server::{Error, Server};
+use crate::server::{Error, Server, Sockets};
 
 /// A server whose loops run in a simulation.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Simulated {
     /// Starts a server in a simulation. `config.loops` is 1 where nothing is said.
     pub fn start(sim: &Simulation, config: Config) -> Result<Self, Error> {
         let loops = config.loops.map_or(1, std::num::NonZeroUsize::get);
-        let server = Server::bind_to(config, |loop_config| sim.pool(loop_config, loops))?;
+        let server = Server::bind_to(config, Sockets::default(), |loop_config| sim.pool(loop_config, loops))?;
         let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
         let (pool, service) = server.into_parts();
         let loops = sim.start_pool(pool, service)?;

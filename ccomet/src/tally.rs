@@ -1,19 +1,30 @@
 //! What each loop holds, for any other to read: counters that one loop alone writes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What one loop holds.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     channels: AtomicUsize,
     subscribers: AtomicUsize,
+    /// How often it has been seen to go on.
+    beats: AtomicU64,
 }
 
 impl Tally {
     /// One for each of so many loops.
     pub(crate) fn for_loops(loops: usize) -> Arc<[Self]> {
         (0..loops).map(|_| Self::default()).collect()
+    }
+
+    /// The loop goes on. Only by the loop itself.
+    pub(crate) fn beat(&self) {
+        self.beats.store(self.beats() + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     /// Only by the loop whose tally it is. Channels are those that have their home there.

@@ -15,7 +15,7 @@ use crate::mailbox::{Handed, Inlet, Mail, Mailbox, PostError};
 use crate::net::{Listener, Network, Poller, Stream, Waker};
 use crate::service::Service;
 use crate::signal::Signals;
-use crate::socket::Listen;
+use crate::socket::{Listen, ListeningSocket};
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
 
@@ -152,6 +152,25 @@ impl<M: Send + 'static> Pool<M> {
         let listen = listen.into();
         let bound = listen.at.clone().find(|address| self.bind(address, &listen));
         bound.map_err(|source| Error::Listen { address: listen.at.name, source })
+    }
+
+    /// Listens with a socket that listens already, as socket activation hands it over: the first loop accepts for all. `how` is for
+    /// the connections; its address is the socket's name in errors. Returns the socket's address.
+    pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<Address> {
+        let socket = socket.into();
+        let options = how.socket.clone().unwrap_or_else(|| self.config.socket.clone());
+        let adopted =
+            socket.local_addr().and_then(|address| Ok((address, self.network.adopt_listener(socket, &options)?)));
+        let (address, listener) = match adopted {
+            Ok(adopted) => adopted,
+            Err(source) => return Err(Error::Listen { address: how.at.name, source }),
+        };
+        let mut listener = Some(listener);
+        for seat in &mut self.seats {
+            seat.listeners.push(listener.take());
+        }
+        self.listens.push(Listens { listen: how, spread: Spread::LeastLoaded, address: address.clone() });
+        Ok(address)
     }
 
     fn bind(&mut self, mut address: Address, listen: &Listen) -> io::Result<Address> {

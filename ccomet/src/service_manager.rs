@@ -1,0 +1,50 @@
+//! Under systemd: sockets that it hands over, and what it is told of how the server does. Elsewhere, nothing of it happens.
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use ccomet::{Life, Server, Sockets};
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+/// A watchdog shorter than that would bite before a loop counts as hanging.
+const WATCHDOG_MIN: Duration = Duration::from_secs(2);
+
+/// The sockets that were handed over: by their names `front` and `admin`; without names, in this order.
+pub(crate) fn sockets() -> io::Result<Sockets> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names: Vec<&str> = names.split(':').collect();
+    let mut given = ListenFd::from_env();
+    let mut sockets = Sockets::default();
+    for index in 0..given.len() {
+        let name = match names.get(index) {
+            Some(name @ (&"front" | &"admin")) => name,
+            _ if index == 0 => "front",
+            _ => "admin",
+        };
+        let socket: Option<TcpListener> = given.take_tcp_listener(index)?;
+        if name == "front" { sockets.front = socket } else { sockets.admin = socket }
+    }
+    Ok(sockets)
+}
+
+/// Tells, from now on, that the server is ready, that it lives, and that it goes down.
+pub(crate) fn keep_informed(server: &mut Server) {
+    let watchdog = sd_notify::watchdog_enabled();
+    if watchdog.is_some_and(|watchdog| watchdog < WATCHDOG_MIN) {
+        tracing::warn!("the watchdog's time is shorter than the two seconds that a sign of life may take");
+    }
+    server.on_life(move |life| match life {
+        Life::Alive if watchdog.is_some() => tell(NotifyState::Watchdog),
+        Life::Alive => {}
+        Life::Stopping => tell(NotifyState::Stopping),
+    });
+    tell(NotifyState::Ready);
+}
+
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}

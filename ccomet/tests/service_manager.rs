@@ -1,0 +1,123 @@
+//! Under a service manager: it is told how the server does, and hands over sockets. What systemd does, done by hand.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use common::{Client, PATIENCE, wait_until};
+
+/// A process, killed when it is dropped.
+struct Running {
+    child: Child,
+    front: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut address = || -> SocketAddr {
+            let line = lines.next().expect("a line").expect("text");
+            line.rsplit("http://").next().expect("an address").trim().parse().expect("an address")
+        };
+        let (front, admin) = (address(), address());
+        Self { child, front, admin }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where a service manager listens; gone with it.
+struct Manager(UnixDatagram, PathBuf);
+
+impl Manager {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("ccomet-notify-{}", std::process::id()));
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        Self(socket, path)
+    }
+
+    fn told(&self) -> String {
+        let mut bytes = [0; 256];
+        let length = self.0.recv(&mut bytes).expect("something is told");
+        String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.1);
+    }
+}
+
+#[test]
+fn it_is_told_that_the_server_is_ready_lives_and_goes_down() {
+    let manager = Manager::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "3"]);
+    command.env("NOTIFY_SOCKET", &manager.1).env("WATCHDOG_USEC", "30000000");
+    let server = Running::start(&mut command);
+    assert_eq!(manager.told(), "READY=1");
+    assert_eq!(Client::connect(server.front).post("/channels/news", "hello").status, 200);
+    for _ in 0..3 {
+        assert_eq!(manager.told(), "WATCHDOG=1");
+    }
+    let killed = Command::new("kill").arg(server.child.id().to_string()).status().expect("kill runs");
+    assert!(killed.success());
+    wait_until("it tells that it goes down", || manager.told() == "STOPPING=1");
+}
+
+/// Opens two sockets and becomes the server, as a service manager does: descriptors from 3 on, and what they are in the environment.
+const LAUNCHER: &str = "
+import os, socket, sys
+held = []
+for name in ('admin', 'front'):
+    one = socket.socket()
+    one.bind(('127.0.0.1', 0))
+    one.listen(16)
+    held.append(one)
+for fd, one in zip((13, 14), held):
+    os.dup2(one.fileno(), fd)
+for fd, copy in ((3, 13), (4, 14)):
+    os.dup2(copy, fd, inheritable=True)
+names = {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '2', 'LISTEN_FDNAMES': 'admin:front'}
+os.environ.update(names)
+print(*(one.getsockname()[1] for one in held), file=sys.stderr, flush=True)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn sockets_are_taken_over_by_their_names() {
+    let mut command = Command::new("python3");
+    command.args(["-c", LAUNCHER, env!("CARGO_BIN_EXE_ccomet"), "--log", "off", "--loops", "2"]);
+    if Command::new("python3").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "python3 is not installed");
+        eprintln!("skipped: python3 is not installed");
+        return;
+    }
+    let mut server = Running::start(command.stderr(Stdio::piped()));
+    let mut ports = String::new();
+    BufReader::new(server.child.stderr.take().expect("its errors")).read_line(&mut ports).expect("a line");
+    let ports: Vec<u16> = ports.split_whitespace().map(|port| port.parse().expect("a port")).collect();
+    assert_eq!([server.admin.port(), server.front.port()], ports[..]);
+    Client::connect(server.front).publish("news", "hello");
+    assert_eq!(Client::connect(server.admin).get("/channels").json()["channels"][0]["channel"], "news");
+    assert_eq!(Client::connect(server.front).get("/channels").status, 404, "each is what its name says");
+    // Every loop is handed its share.
+    let clients: Vec<Client> = (0..8).map(|_| Client::connect(server.front)).collect();
+    for mut client in clients {
+        assert_eq!(client.get("/channels/news?after=oldest").messages(), ["hello"]);
+    }
+}
