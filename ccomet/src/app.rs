@@ -6,6 +6,7 @@ mod answers;
 mod asking;
 mod calling;
 mod entering;
+mod hooks;
 mod icomet;
 mod publishing;
 mod socket;
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use answers::{JSON, Out, allow_credentials, fields_for, problem_response, respond_problem, script_response};
 use asking::{Asker, Settled};
+use hooks::Site;
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
 use sealed_http::{
-    Cors, DecodeError, Field, Handler, Http, Intake, Origins, Preface, Problem as Details, Request, RequestHead,
-    Response,
+    Cors, DecodeError, FetchId, Fetched, Field, Handler, Http, Intake, Origins, Preface, Problem as Details, Request,
+    RequestHead, Response,
 };
 use slab::Slab;
 use socket::Socket;
@@ -70,6 +72,8 @@ enum Doing {
     Asking(u32),
     /// Its answers about several messages: the place among those.
     Publishing(u32),
+    /// The back end's leave: the place of its question.
+    Hooked(u32),
     /// Channels that come into use, or go out of it.
     Watching,
     /// Messages, on a WebSocket: its place among them.
@@ -105,6 +109,7 @@ pub(crate) struct App {
     broker: MemoryBroker,
     askers: Slab<Asker>,
     batches: Slab<Batch>,
+    site: Site,
     last_serial: u32,
     /// What pages of other origins are told, by the number that a connection keeps of its origin: 0 for any other.
     cross_origin: Vec<Vec<Field>>,
@@ -162,6 +167,7 @@ impl App {
             presence: PresenceLimits {
                 members_max: config.limits.members_per_channel_max,
                 grace_ms: config.times.presence_grace_s * 1_000,
+                are_told: config.hooks.presence,
             },
             patterns_max: share(config.limits.patterns_max),
             use_max_ms: config.icomet.channel_timeout_s * 1_000,
@@ -189,6 +195,7 @@ impl App {
             hub,
             askers: Slab::new(),
             batches: Slab::new(),
+            site: Site::new(&config.hooks),
             last_serial: 0,
             cross_origin,
             preflight: cors,
@@ -211,7 +218,7 @@ impl App {
     /// Adds what this loop holds to what others do.
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
-        all.asking += self.askers.len() + self.batches.len();
+        all.asking += self.askers.len() + self.batches.len() + self.site.asking();
         all.leases += self.leases.count();
         self.hub.add_to(all);
         self.broker.add_to(all);
@@ -246,6 +253,7 @@ impl App {
                     self.settle(http, ticket, Ok(Settled::Listed(channels)));
                 }
                 Some(Event::Present { ticket, who }) => self.settle(http, ticket, Ok(Settled::Present(who))),
+                Some(Event::Moved { channel, id, movement }) => self.note_movement(http, channel, id, movement),
                 Some(Event::Use { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
                 Some(event) => {
                     let now_ms = unix_ms(http);
@@ -292,6 +300,8 @@ pub(crate) enum Chore {
     Sweep,
     /// To try again what a full mailbox did not take.
     Repost,
+    /// To tell the back end again what it did not hear.
+    TellSite,
 }
 
 impl Handler for App {
@@ -334,7 +344,7 @@ impl Handler for App {
         };
         match request::read(door, request, &self.config) {
             Ok(call) => match self.admit(http, door, asking, &request.head, &call) {
-                Ok(caller) => self.call(http, id, &request.head, call, &caller),
+                Ok(caller) => self.call_if_allowed(http, id, &request.head, call, caller),
                 Err(problem) => {
                     let callback = callback_of(&call);
                     respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
@@ -371,10 +381,9 @@ impl Handler for App {
 
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         // A browser that leaves looks just like this; whoever publishes and hangs up at once still gets his answer.
-        if http
-            .state(id)
-            .is_some_and(|client| !matches!(client.doing, Doing::Nothing | Doing::Asking(_) | Doing::Publishing(_)))
-        {
+        if http.state(id).is_some_and(|client| {
+            !matches!(client.doing, Doing::Nothing | Doing::Asking(_) | Doing::Publishing(_) | Doing::Hooked(_))
+        }) {
             http.abort(id);
         }
     }
@@ -424,22 +433,33 @@ impl Handler for App {
             Doing::Publishing(key) => {
                 self.batches.remove(key as usize);
             }
+            Doing::Hooked(question) => self.forget_question(http, question),
             Doing::Watching => {
                 self.unwatch(http, id);
                 self.pump(http);
             }
             Doing::Socket(key) => {
                 let socket = self.sockets.remove(key as usize);
+                if let Some(question) = socket.question {
+                    self.forget_question(http, question);
+                }
                 self.hub.unsubscribe(socket.subscriber, unix_ms(http));
                 self.leases.end(id);
                 self.pump(http);
             }
             Doing::SocketOver(key) => {
                 self.leases.end(id);
-                self.sockets.remove(key as usize);
+                if let Some(question) = self.sockets.remove(key as usize).question {
+                    self.forget_question(http, question);
+                }
             }
             Doing::Nothing => {}
         }
+    }
+
+    fn fetched(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {
+        self.site_answered(http, id, &fetched);
+        self.pump(http);
     }
 
     fn message(&mut self, http: &mut Http<'_, Self>, mail: Mail) {
@@ -453,11 +473,14 @@ impl Handler for App {
                 self.hub.sweep(unix_ms(http));
                 self.doorkeeper.sweep(now_ms(http));
                 self.broker.sweep(now(http));
+                self.site.sweep(now_ms(http));
                 self.show_life();
                 self.pump(http);
             }
             // What is left is posted at the end of this tick.
             Chore::Repost => self.will_repost = false,
+            // Told at the end of this tick.
+            Chore::TellSite => self.site_has_rested(),
         }
     }
 
@@ -474,6 +497,7 @@ impl Handler for App {
             self.pump(http);
         }
         self.post(http);
+        self.tell_site(http);
         self.tallies[self.place.index].set(self.broker.channels(), self.hub.subscribers());
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::auth::Auth;
 use crate::doorkeeper::ForwardedBy;
+use crate::hooks::Hooks;
 use crate::rules::Rule;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub struct Config {
     pub icomet: Icomet,
     /// What is logged.
     pub log: Log,
+    /// What the site's back end is asked and told.
+    pub hooks: Hooks,
     /// What is different for channels of some names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,

@@ -63,6 +63,32 @@ impl App {
         caller: &Caller,
     ) {
         match call {
+            Call::File { path } => {
+                let door = http.state(id).map_or(Door::Front, |client| client.door);
+                let response = self.file(&path, head, door);
+                http.respond(id, &response);
+            }
+            Call::Preflight { allow } => {
+                let response = Response::new(204).header("Allow", allow);
+                // No page of another origin has any business with the admin listener.
+                let is_front = http.state(id).is_some_and(|client| client.door == Door::Front);
+                let origin = head.header_str("origin").filter(|_| is_front);
+                let mut fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
+                let is_listed =
+                    self.preflight.origins != Origins::Any && http.state(id).is_some_and(|client| client.origin > 0);
+                if is_front && is_listed {
+                    fields.push(allow_credentials());
+                }
+                http.respond(id, &response.with(&fields));
+            }
+            call => self.act(http, id, call, caller),
+        }
+    }
+
+    /// Does what needs no look at the request any more.
+    pub(super) fn act(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, caller: &Caller) {
+        match call {
+            Call::File { .. } | Call::Preflight { .. } => {}
             Call::Publish { channel, draft, reply } => {
                 let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
                 let ticket = self.ask(http, id, reply);
@@ -108,24 +134,6 @@ impl App {
                 let reply = ReplyTo::List { channels: Vec::new(), limit: listing.limit };
                 let ticket = self.ask_all(http, id, reply, homes);
                 self.broker.command(now(http), Command::List { listing, ticket });
-            }
-            Call::File { path } => {
-                let door = http.state(id).map_or(Door::Front, |client| client.door);
-                let response = self.file(&path, head, door);
-                http.respond(id, &response);
-            }
-            Call::Preflight { allow } => {
-                let response = Response::new(204).header("Allow", allow);
-                // No page of another origin has any business with the admin listener.
-                let is_front = http.state(id).is_some_and(|client| client.door == Door::Front);
-                let origin = head.header_str("origin").filter(|_| is_front);
-                let mut fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
-                let is_listed =
-                    self.preflight.origins != Origins::Any && http.state(id).is_some_and(|client| client.origin > 0);
-                if is_front && is_listed {
-                    fields.push(allow_credentials());
-                }
-                http.respond(id, &response.with(&fields));
             }
             Call::Nothing => {
                 let fields = fields_for(&self.cross_origin, http.state(id));

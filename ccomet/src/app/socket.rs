@@ -31,11 +31,13 @@ const PINGS_MAX: u8 = 2;
 pub(super) struct Socket {
     codec: Codec,
     pub(super) subscriber: SubscriberKey,
-    caller: Caller,
+    pub(super) caller: Caller,
     voice: Voice,
     /// What it reads. Where that is one channel, what it sends as bytes is published there.
     channels: Vec<ChannelName>,
     pending: u32,
+    /// What the back end is asked about something that it said: it is not listened to meanwhile.
+    pub(super) question: Option<u32>,
     pings: u8,
 }
 
@@ -58,7 +60,8 @@ impl App {
         let Style::Stream { voice, .. } = subscription.style else { return http.abort(id) };
         let channels = subscription.channels.iter().map(|(channel, _)| channel.clone()).collect();
         let (codec, subscriber) = (Codec::server(), self.hub.next_key());
-        let socket = Socket { codec, subscriber, caller: caller.clone(), voice, channels, pending: 0, pings: 0 };
+        let socket =
+            Socket { codec, subscriber, caller: caller.clone(), voice, channels, pending: 0, question: None, pings: 0 };
         let key = self.sockets.insert(socket) as u32;
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Socket(key);
@@ -80,7 +83,7 @@ impl App {
         let mut out = Vec::new();
         loop {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
-            if socket.pending >= PENDING_MAX || http.queued(id) + out.len() > QUEUED_MAX {
+            if socket.question.is_some() || socket.pending >= PENDING_MAX || http.queued(id) + out.len() > QUEUED_MAX {
                 http.pause(id);
                 break;
             }
@@ -128,6 +131,21 @@ impl App {
         if let Err(problem) = self.may_publish(key, &channel, draft.payload.len(), now_ms(http)) {
             return Self::tell(http, id, &socket::refused(problem, reference));
         }
+        if let Some((channel, draft)) = self.ask_about_publishing(http, id, key, channel, draft, reference) {
+            self.publish_said(http, id, key, channel, draft, reference);
+        }
+    }
+
+    /// Publishes what a client said.
+    pub(super) fn publish_said(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        key: u32,
+        channel: ChannelName,
+        draft: Draft,
+        reference: Option<i64>,
+    ) {
         let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
         let ticket = self.note_asker(id, ReplyTo::Socket { channel: channel.clone(), reference });
         self.sockets[key as usize].pending += 1;
@@ -191,7 +209,11 @@ impl App {
 
     /// What was queued for a client is with the kernel: it is listened to again.
     pub(super) fn socket_drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) {
-        if self.sockets.get(key as usize).is_some_and(|socket| socket.pending < PENDING_MAX) {
+        if self
+            .sockets
+            .get(key as usize)
+            .is_some_and(|socket| socket.pending < PENDING_MAX && socket.question.is_none())
+        {
             http.resume(id);
         }
     }

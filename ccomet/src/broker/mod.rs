@@ -14,7 +14,7 @@ pub(crate) use home::{Home, HomeLimits, KeyLimits, PresenceLimits};
 pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Member, Page, Range, Who};
 pub(crate) use memory::{Mail, MemoryBroker};
 
-use crate::message::{ChannelName, Message};
+use crate::message::{ChannelName, Message, Movement};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
 use crate::position::{Epoch, Spot};
@@ -115,6 +115,8 @@ pub(crate) enum Event {
     Inspected { ticket: Ticket, info: Option<ChannelInfo> },
     /// The answer to `Who`.
     Present { ticket: Ticket, who: Who },
+    /// A member came into a channel of this home, or went.
+    Moved { channel: ChannelName, id: Arc<str>, movement: Movement },
     /// A channel is in use, or not any more.
     Use { channel: ChannelName, in_use: bool },
 }

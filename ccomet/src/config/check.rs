@@ -33,6 +33,11 @@ pub enum ConfigError {
          networks that may come in (front.allow), let in only who brings a token (auth.keys), or say that it is meant to be open (front.open = true, or --open-front)"
     )]
     OpenFront(SocketAddr),
+    /// The back end's address is none that can be asked.
+    #[error(
+        "hooks.url = {0:?} is not 'http://HOST[:PORT]/PATH', which is needed where something is to be asked or told"
+    )]
+    Hooks(String),
     /// Keys make no sense, or cannot be read.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -95,6 +100,11 @@ impl Config {
             if value < 1 || value > max {
                 return Err(ConfigError::Range { name, range, value });
             }
+        }
+        let hooks = &self.hooks;
+        let is_wanted = hooks.subscribe || hooks.publish || hooks.presence || !hooks.url.is_empty();
+        if is_wanted && hooks.place().is_none() {
+            return Err(ConfigError::Hooks(hooks.url.clone()));
         }
         for (name, value) in self.rules.iter().flat_map(Rule::numbers) {
             if value < 1 {
@@ -173,6 +183,11 @@ impl Config {
             ("times.channel_linger_s", times.channel_linger_s, day, to_a_day),
             ("times.channel_idle_s", times.channel_idle_s, u64::MAX / 1_000, from_one),
             ("times.drain_s", times.drain_s, day, to_a_day),
+            ("hooks.timeout_ms", self.hooks.timeout_ms, 60_000, "from 1 to 60000"),
+            ("hooks.connections_max", self.hooks.connections_max as u64, 1_000, "from 1 to 1000"),
+            ("hooks.waiting_max", self.hooks.waiting_max as u64, 1_000_000, "from 1 to 1000000"),
+            ("hooks.answers_max", self.hooks.answers_max as u64, 1_000_000, "from 1 to 1000000"),
+            ("hooks.movements_max", self.hooks.movements_max as u64, 1_000_000, "from 1 to 1000000"),
             ("icomet.polling_timeout_s", self.icomet.polling_timeout_s, day, to_a_day),
             ("icomet.channel_timeout_s", self.icomet.channel_timeout_s, day, to_a_day),
         ]

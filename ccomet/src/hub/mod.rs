@@ -265,6 +265,7 @@ impl Hub {
             | Event::Read { .. }
             | Event::Listed { .. }
             | Event::Present { .. }
+            | Event::Moved { .. }
             | Event::Refused { .. }
             | Event::Ended { .. }
             | Event::Signed { .. }

@@ -20,6 +20,8 @@ pub(crate) enum Problem {
     BadBody,
     TooManyMessages,
     KeyReused,
+    HookRefused,
+    HookUnavailable,
     OriginForbidden,
     TokenMissing,
     TokenInvalid,
@@ -113,6 +115,8 @@ impl Problem {
                 (400, "too_many_messages", "The request publishes more than publications_per_request_max.")
             }
             Self::KeyReused => (422, "key_reused", "Something else was published under this idempotency key."),
+            Self::HookRefused => (403, "hook_refused", "The site does not allow this."),
+            Self::HookUnavailable => (503, "hook_unavailable", "The site cannot be asked whether this is allowed."),
             Self::OriginForbidden => (403, "origin_forbidden", "Pages of this origin may not do that here."),
             Self::TokenMissing => (401, "token_missing", "This needs a token, and the request has none."),
             Self::TokenInvalid => (401, "token_invalid", "The token is not one that this server accepts."),

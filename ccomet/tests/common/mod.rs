@@ -403,7 +403,9 @@ impl<S: Read + Write> Events<S> {
 
     /// The next event that is not a heartbeat, or nothing at the stream's end.
     pub fn try_next(&mut self) -> Option<Event> {
+        let start = Instant::now();
         loop {
+            assert!(start.elapsed() < PATIENCE, "nothing but heartbeats");
             let Some(StreamEvent { event: kind, data, last_event_id: id }) = self.told.pop_front() else {
                 let chunk = self.client.chunk()?;
                 self.stream.read(chunk.as_bytes(), |event| self.told.push_back(event)).expect("events are short");

@@ -18,6 +18,8 @@ use crate::position::Spot;
 pub(crate) struct PresenceLimits {
     pub(crate) members_max: usize,
     pub(crate) grace_ms: u64,
+    /// Whether this loop is told of all who come and go.
+    pub(crate) are_told: bool,
 }
 
 /// Who is in a channel.
@@ -56,7 +58,7 @@ impl Home {
     /// A loop has so many connections of a member in a channel now.
     pub(super) fn present(&mut self, from: usize, now: Now, name: &ChannelName, id: &Arc<str>, connections: u32) {
         let Some(key) = self.key_of(name) else { return };
-        let PresenceLimits { members_max, grace_ms } = self.limits.presence;
+        let PresenceLimits { members_max, grace_ms, .. } = self.limits.presence;
         let presence = self.channels[key].presence.get_or_insert_default();
         let is_new = !presence.members.contains_key(id);
         if is_new && connections == 0 {
@@ -139,6 +141,10 @@ impl Home {
     }
 
     fn tell_movement(&mut self, now: Now, name: &ChannelName, id: &Arc<str>, movement: Movement) {
+        if self.limits.presence.are_told {
+            let moved = Event::Moved { channel: name.clone(), id: id.clone(), movement };
+            self.say(self.own, moved);
+        }
         let Some(key) = self.key_of(&ChannelName::of_presence(name)) else { return };
         let mut message = Draft { payload: id.as_bytes().to_vec().into(), ..Draft::default() }.taken_at(now.unix_ms);
         message.extra_mut().movement = Some(movement);

@@ -1,0 +1,119 @@
+//! Hooks: what the site's back end is asked before something is done, and told of what happened.
+//!
+//! `question.rs` is what goes over the wire, `cache.rs` what answers are kept, `queue.rs` what waits to be told. All of it is pure: the
+//! requests are made in `app/hooks.rs`.
+
+mod cache;
+mod question;
+mod queue;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use cache::{Answers, Key};
+pub(crate) use question::{Answer, Deed, Question, Verdict};
+pub(crate) use queue::{Movements, Told};
+
+use crate::auth::Secret;
+use crate::message::ChannelName;
+use crate::pattern::{Pattern, any_matches};
+
+/// What the site's back end is asked and told, by requests of HTTP.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hooks {
+    /// Where it is: `http://HOST[:PORT]/PATH`. None is asked where this is empty.
+    pub url: String,
+    /// Whether it is asked before a client of the front subscribes.
+    pub subscribe: bool,
+    /// Whether it is asked before a client of the front publishes.
+    pub publish: bool,
+    /// Whether it is told of members who come into channels, and go.
+    pub presence: bool,
+    /// The channels that all this is for. Default all.
+    pub channels: Vec<Pattern>,
+    /// Fields of a client's request that are passed on in `headers` of a question, such as `Cookie`. Not of what comes on a WebSocket.
+    pub headers: Vec<String>,
+    /// What it is shown as `Authorization: Bearer`, so that it knows who asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// What is done while it cannot be asked: `refuse` (the default) or `allow`.
+    pub when_down: WhenDown,
+    /// Milliseconds for an answer. Default 2,000.
+    pub timeout_ms: u64,
+    /// Connections to it, on each loop. Default 16.
+    pub connections_max: usize,
+    /// Questions that wait for a connection, on each loop; beyond, it counts as down. Default 1,000.
+    pub waiting_max: usize,
+    /// Answers that are kept for as long as they say, on each loop. Default 10,000.
+    pub answers_max: usize,
+    /// Comings and goings that wait to be told, on each loop; beyond, they are dropped, and the log says so. Default 10,000.
+    pub movements_max: usize,
+}
+
+/// What is done while the back end cannot be asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenDown {
+    /// Nothing: clients are told to come back.
+    #[default]
+    Refuse,
+    /// What was asked for, as if it were allowed.
+    Allow,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            subscribe: false,
+            publish: false,
+            presence: false,
+            channels: vec![Pattern::all()],
+            headers: Vec::new(),
+            secret: None,
+            when_down: WhenDown::default(),
+            timeout_ms: 2_000,
+            connections_max: 16,
+            waiting_max: 1_000,
+            answers_max: 10_000,
+            movements_max: 10_000,
+        }
+    }
+}
+
+impl Hooks {
+    /// Where it is: an address, and a path. `None` where the URL is none of HTTP.
+    pub(crate) fn place(&self) -> Option<(String, String)> {
+        let rest = self.url.strip_prefix("http://")?;
+        let (host, path) =
+            rest.split_once('/').map_or((rest, "/".to_owned()), |(host, path)| (host, format!("/{path}")));
+        let is_fine = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'@');
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let host = if has_port { host.to_owned() } else { format!("{host}:80") };
+        (!rest.is_empty() && !host.starts_with(':') && is_fine(&host) && is_fine(&path)).then_some((host, path))
+    }
+
+    /// Whether it has a say in a channel, or in one that a pattern stands for.
+    pub(crate) fn concern(&self, channel: &ChannelName) -> bool {
+        if let Some(pattern) = channel.to_pattern() {
+            return self.channels.iter().any(|mine| mine.overlaps(&pattern));
+        }
+        any_matches(&self.channels, &channel.watched().unwrap_or_else(|| channel.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_an_address_and_a_path() {
+        let place = |url: &str| Hooks { url: url.to_owned(), ..Hooks::default() }.place();
+        let found = |host: &str, path: &str| Some((host.to_owned(), path.to_owned()));
+        assert_eq!(place("http://127.0.0.1:9000/comet?x=1"), found("127.0.0.1:9000", "/comet?x=1"));
+        assert_eq!(place("http://backend"), found("backend:80", "/"));
+        for bad in ["", "http://", "https://a/", "ftp://a/", "http:///x", "http://a b/", "http://a/ b", "http://u@a/"] {
+            assert_eq!(place(bad), None, "{bad}");
+        }
+    }
+}
