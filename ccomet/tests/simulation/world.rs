@@ -27,6 +27,8 @@ pub struct Place {
     pub front: SocketAddr,
     pub admin: SocketAddr,
     pub channels: Vec<String>,
+    /// Whether channels are there for as long as the server runs, and its keys with them.
+    pub lasting: bool,
     /// How likely the next step of the admin is to delete a channel.
     pub deletes: f64,
 }
@@ -95,7 +97,9 @@ impl World {
         let restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
         let faults = Faults::any(&mut random);
         sim.set_faults(faults.clone());
-        let place = Place { sim: sim.clone(), front: server.front(), admin: server.admin(), channels, deletes };
+        let lasting = deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
+        let (front, admin) = (server.front(), server.admin());
+        let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes };
         Self {
             place,
             config,

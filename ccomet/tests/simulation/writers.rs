@@ -1,5 +1,7 @@
 //! Those who publish, delete, and send what makes no sense.
 
+use std::time::Duration;
+
 use sealed::sim::Random;
 use serde_json::Value;
 
@@ -13,6 +15,8 @@ pub struct Publisher {
     http: Option<Http>,
     sent: u64,
     pending: Option<Pending>,
+    /// What was sent under a key, and nobody knows what became of it: it is sent again.
+    unsure: Option<Pending>,
     bulk: usize,
 }
 
@@ -21,6 +25,7 @@ struct Pending {
     payload: String,
     kind: Kind,
     upheaval: u32,
+    since: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +34,14 @@ enum Kind {
     ChunkedPost,
     Jsonp,
     Classic,
+    /// With a key, and again until it is answered.
+    Keyed,
 }
 
 impl Publisher {
     pub fn new(number: usize, random: &mut Random) -> Self {
         let bulk = [0, 50, 3_000][random.below(3)];
-        Self { number, http: None, sent: 0, pending: None, bulk }
+        Self { number, http: None, sent: 0, pending: None, unsure: None, bulk }
     }
 
     pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
@@ -50,10 +57,7 @@ impl Publisher {
                 }
             }
             // Some hang up right after asking.
-            Some(_) if random.chance(0.02) => {
-                self.http = None;
-                self.pending = None;
-            }
+            Some(_) if random.chance(0.02) => self.lost(),
             Some(_) => {}
         }
     }
@@ -64,12 +68,28 @@ impl Publisher {
         self.sent += 1;
         let filler = "z".repeat(random.below(self.bulk + 1));
         let payload = format!("{channel}-{}-{}-{filler}", self.number, self.sent);
-        let kind = *random.pick(&[Kind::Post, Kind::Post, Kind::ChunkedPost, Kind::Jsonp, Kind::Classic]).expect("one");
+        let kinds = [Kind::Post, Kind::Post, Kind::ChunkedPost, Kind::Jsonp, Kind::Classic, Kind::Keyed];
+        let kind = *random.pick(&kinds).expect("one");
+        let kind = if kind == Kind::Keyed && !place.lasting { Kind::Post } else { kind };
+        let fresh = Pending { upheaval: oracle.upheaval(&channel), since: place.sim.now(), channel, payload, kind };
+        // What was not answered may be there: only under its key, it is not there twice. A key is known for five minutes.
+        let again = self.unsure.take().filter(|unsure| {
+            unsure.upheaval == oracle.upheaval(&unsure.channel)
+                && place.sim.now() - unsure.since < Duration::from_secs(200)
+        });
+        let pending = again.unwrap_or(fresh);
+        let Pending { channel, payload, kind, .. } = &pending;
         match kind {
             Kind::Post => {
                 let length = payload.len();
                 http.ask(format!(
                     "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{payload}"
+                ));
+            }
+            Kind::Keyed => {
+                let (length, key) = (payload.len(), &payload[..payload.len().min(40)]);
+                http.ask(format!(
+                    "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nIdempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{payload}"
                 ));
             }
             Kind::ChunkedPost => {
@@ -86,20 +106,22 @@ impl Publisher {
                 http.get(&format!("/publish?channel={channel}&sname=p{}&msg={payload}&callback=cb", self.number), "");
             }
         }
-        let upheaval = oracle.upheaval(&channel);
-        self.pending = Some(Pending { channel, payload, kind, upheaval });
+        self.pending = Some(pending);
+    }
+
+    /// The connection is gone, and nobody knows what became of what was asked.
+    fn lost(&mut self) {
+        self.http = None;
+        self.unsure = self.pending.take().filter(|pending| pending.kind == Kind::Keyed);
     }
 
     pub fn hear(&mut self, oracle: &mut Oracle) {
         while let Some(answer) = self.http.as_mut().and_then(Http::next) {
             match answer {
-                Answer::Over => {
-                    self.http = None;
-                    self.pending = None;
-                }
+                Answer::Over => self.lost(),
                 Answer::Whole { status, body } => {
                     let text = String::from_utf8_lossy(&body).into_owned();
-                    let Some(Pending { channel, payload, kind, upheaval }) = self.pending.take() else {
+                    let Some(Pending { channel, payload, kind, upheaval, .. }) = self.pending.take() else {
                         assert_eq!(status, 408, "{text}");
                         continue;
                     };
@@ -108,7 +130,7 @@ impl Publisher {
                             oracle.accepted_somewhere(&channel, upheaval, &payload);
                         }
                         (200, Kind::Classic | Kind::Jsonp) if text.contains("\"status\":503") => {}
-                        (200, Kind::Post | Kind::ChunkedPost | Kind::Jsonp) => {
+                        (200, Kind::Post | Kind::ChunkedPost | Kind::Jsonp | Kind::Keyed) => {
                             let json = text.trim_start_matches("/**/cb(").trim_end().trim_end_matches(");");
                             let reply: Value =
                                 serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {text}"));
