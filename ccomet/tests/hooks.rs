@@ -21,7 +21,7 @@ impl Stage {
         let sim = Simulation::new(1);
         let backend = sim.listen("10.0.0.9:80".parse::<Address>().expect("an address")).expect("it is free");
         let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
-        config.hooks.url = "http://10.0.0.9/comet?x=1".to_owned();
+        "http://10.0.0.9/comet?x=1".clone_into(&mut config.hooks.url);
         (config.hooks.subscribe, config.hooks.publish) = (true, true);
         config.hooks.secret = Some(Secret::new("shared"));
         change(&mut config);
@@ -175,7 +175,7 @@ fn a_back_end_that_does_not_answer_well_is_down() {
         }
     }
     // Nobody there at all.
-    let stage = Stage::new(1, |config| config.hooks.url = "http://10.0.0.10/".to_owned());
+    let stage = Stage::new(1, |config| "http://10.0.0.10/".clone_into(&mut config.hooks.url));
     let mut client = stage.client(&get("/channels/news?transport=sse"));
     stage.wait(3);
     client.expect("hook_unavailable");

@@ -101,6 +101,9 @@ impl Http {
                     self.asked -= 1;
                     Some(whole.take().map_or(Answer::StreamEnd, |(status, body)| Answer::Whole { status, body }))
                 }
+                // It is another protocol from here on.
+                (ResponseEvent::Switched, _) if self.buffer.is_empty() => return None,
+                (ResponseEvent::Switched, _) => return Some(Answer::Data(std::mem::take(&mut self.buffer))),
                 (event, _) => panic!("nobody asked for that: {event:?}"),
             };
             self.buffer.drain(..used);

@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
 mod http;
+mod members;
 mod oracle;
 mod others;
 mod readers;

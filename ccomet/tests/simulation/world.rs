@@ -1,13 +1,15 @@
 //! One run: a server, its clients, all faults; and what must hold at the end.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ccomet::{Config, Holdings, Limits, Simulated};
+use ccomet::{Anonymous, Config, Holdings, Key, Limits, Pattern, Secret, Simulated};
 use sealed::sim::{Faults, Link, Peer, Random, Simulation};
 use serde_json::Value;
 
 use crate::http::{Answer, Http};
+use crate::members::{Member, ROOM};
 use crate::oracle::{Oracle, Spot, spots};
 use crate::others::{Counter, Gatherer};
 use crate::readers::{Page, Reader};
@@ -43,6 +45,7 @@ pub struct World {
     pages: Vec<Page>,
     gatherers: Vec<Gatherer>,
     counters: Vec<Counter>,
+    members: Vec<Member>,
     publishers: Vec<Publisher>,
     admin: Admin,
     nuisances: Vec<Nuisance>,
@@ -100,6 +103,7 @@ impl World {
         let lasting = deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
         let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes };
+        let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
         Self {
             place,
             config,
@@ -110,6 +114,7 @@ impl World {
             pages,
             gatherers,
             counters,
+            members,
             publishers,
             admin: Admin::default(),
             nuisances,
@@ -133,6 +138,9 @@ impl World {
         }
         for counter in &mut self.counters {
             counter.act(place, random);
+        }
+        for member in &mut self.members {
+            member.act(place, random, oracle);
         }
         for publisher in &mut self.publishers {
             publisher.act(place, random, oracle);
@@ -183,6 +191,7 @@ impl World {
         self.pages.iter_mut().for_each(Page::hear);
         self.gatherers.iter_mut().for_each(|gatherer| gatherer.hear(oracle));
         self.counters.iter_mut().for_each(Counter::hear);
+        self.members.iter_mut().for_each(|member| member.hear(oracle));
         self.publishers.iter_mut().for_each(|publisher| publisher.hear(oracle));
         self.admin.hear(oracle);
     }
@@ -213,6 +222,7 @@ impl World {
         self.place.sim.set_faults(self.faults.clone());
         self.readers.iter_mut().for_each(Reader::calm_down);
         self.gatherers.iter_mut().for_each(Gatherer::calm_down);
+        self.members.iter_mut().for_each(Member::calm_down);
         for _ in 0..40 {
             self.place.sim.run_for(LONG / 40);
             self.hear();
@@ -306,6 +316,24 @@ impl World {
         for reader in &self.readers {
             reader.check_head(&heads);
         }
+        if !crowded {
+            self.check_presence();
+        }
+    }
+
+    /// Who is in the room is known to the server, and to everyone there.
+    fn check_presence(&mut self) {
+        let mut http = Http::connect(&self.place.sim, self.place.admin);
+        http.get(&format!("/channels/{ROOM}/presence"), "");
+        self.place.sim.run_for(LONG / 40);
+        self.hear();
+        let Some(Answer::Whole { status: 200, body }) = http.next() else { return };
+        let who: Value = serde_json::from_slice(&body).expect("JSON");
+        let members = who["members"].as_array().expect("members");
+        let told = members.iter().map(|member| member["id"].as_str().expect("a name").to_owned()).collect();
+        let here: BTreeSet<String> = self.members.iter().filter_map(Member::here).map(str::to_owned).collect();
+        assert_eq!(here, told, "who is there is known");
+        self.members.iter().for_each(|member| member.check_knows(&told));
     }
 
     /// Reads a channel from the oldest message kept; `None` where the server is at a limit.
@@ -352,6 +380,7 @@ impl World {
             .chain(self.pages.drain(..).map(Page::into_peer))
             .chain(self.gatherers.drain(..).map(Gatherer::into_peer))
             .chain(self.counters.drain(..).map(Counter::into_peer))
+            .chain(self.members.drain(..).map(Member::into_peer))
             .chain(self.publishers.drain(..).map(Publisher::into_peer))
             .chain(self.nuisances.drain(..).map(Nuisance::into_peer))
             .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));
@@ -385,6 +414,11 @@ fn any_config(random: &mut Random) -> Config {
     let mut pick = |from: &[usize]| *random.pick(from).expect("one");
     let mut config = Config { loops: pick(&[1, 2, 3, 4]).try_into().ok(), ..Config::default() };
     config.front.patterns = true;
+    // Who brings no token may do everything, too.
+    let secret = Secret::new("a secret that is long enough for it");
+    config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
+    let all = || vec![Pattern::all()];
+    config.auth.anonymous = Some(Anonymous { subscribe: all(), publish: all(), presence: all() });
     config.limits.patterns_max = pick(&[100, 4]);
     config.icomet.polling_timeout_s = pick(&[60, 3]) as u64;
     config.history.messages_max = pick(&[500, 500, 20, 3, 1]);

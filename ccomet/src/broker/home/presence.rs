@@ -59,11 +59,13 @@ impl Home {
     pub(super) fn present(&mut self, from: usize, now: Now, name: &ChannelName, id: &Arc<str>, connections: u32) {
         let Some(key) = self.key_of(name) else { return };
         let PresenceLimits { members_max, grace_ms, .. } = self.limits.presence;
-        let presence = self.channels[key].presence.get_or_insert_default();
-        let is_new = !presence.members.contains_key(id);
+        let held = &mut self.channels[key].presence;
+        let is_new = held.as_ref().is_none_or(|presence| !presence.members.contains_key(id));
+        // Who came and went within a tick was never told of.
         if is_new && connections == 0 {
             return;
         }
+        let presence = held.get_or_insert_default();
         if is_new && presence.members.len() >= members_max {
             presence.is_incomplete = true;
             return;
