@@ -40,6 +40,19 @@ fn one_message_goes_to_several_channels() {
 }
 
 #[test]
+fn any_json_is_a_message_and_null_too() {
+    let server = Local::start(config(1));
+    let mut client = Client::connect(server.front);
+    for data in [json!(null), json!(false), json!(0), json!([null]), json!({})] {
+        let reply = publish(&mut client, &json!([{"channel": "a", "data": data}]));
+        assert_eq!(reply.status, 200, "{data}: {reply:?}");
+        let both = json!([{"channel": "a", "data": data, "data_base64": "eA=="}]);
+        assert_eq!(publish(&mut client, &both).json()["code"], "bad_body", "{data}");
+    }
+    assert_eq!(held(&mut client, "a"), ["null", "false", "0", "[null]", "{}"]);
+}
+
+#[test]
 fn several_messages_go_in_one_request_in_their_order() {
     for loops in LOOPS {
         let server = Local::start(config(loops));

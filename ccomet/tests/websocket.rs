@@ -84,6 +84,9 @@ fn messages_are_pushed_and_published_on_one_socket() {
     let reply = reader.reply();
     assert_eq!(reply["items"][0]["data"], "hi");
     assert_eq!(reply["position"], answer["position"], "of one channel, an item's position is the reader's");
+    writer.say(r#"{"type":"publish","channel":"news","data":null}"#);
+    assert_eq!(writer.item()["type"], "published");
+    assert_eq!(reader.item()["data"], "null", "any JSON is a message");
     reader.0.send(Message::binary(vec![0xff, 0])).expect("sent");
     let items = [reader.item(), reader.item()];
     assert!(items.iter().any(|item| item["type"] == "published"), "{items:?}");

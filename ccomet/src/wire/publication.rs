@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use sealed_http::{Query, RequestHead};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::json;
@@ -92,7 +92,7 @@ struct RawMessage<'a> {
     channel: Option<String>,
     #[serde(default)]
     channels: Vec<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "read_given")]
     data: Option<&'a RawValue>,
     data_base64: Option<String>,
     event: Option<String>,
@@ -134,6 +134,11 @@ fn read_raw(raw: &RawMessage<'_>, limits: &Limits) -> Result<Draft, Problem> {
     let event = raw.event.as_deref().map(checked_event).transpose()?;
     let key = raw.key.as_deref().map(checked_key).transpose()?;
     Ok(Draft { payload, sender: None, event, ttl_s: checked_ttl(raw.ttl)?, key })
+}
+
+/// A JSON value that is there. `null` is one, which serde by itself takes for none.
+pub(crate) fn read_given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
 }
 
 /// What is published of a JSON value: a string as it is, anything else as its JSON.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::json;
 use super::native;
 use super::problem::Problem;
-use super::publication::{checked_event, checked_key, checked_ttl, read_data};
+use super::publication::{checked_event, checked_key, checked_ttl, read_data, read_given};
 use crate::message::{ChannelName, Draft};
 use crate::position::Spot;
 
@@ -26,7 +26,7 @@ struct Raw<'a> {
     #[serde(rename = "type")]
     kind: String,
     channel: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "read_given")]
     data: Option<&'a RawValue>,
     event: Option<String>,
     ttl: Option<u32>,
