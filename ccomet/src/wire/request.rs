@@ -84,7 +84,7 @@ pub(crate) enum Call {
     List {
         listing: Listing,
     },
-    /// Something else than channels: `/` and the demo.
+    /// Something else than channels: `/`, the demo, the description of the API.
     File {
         path: String,
     },
