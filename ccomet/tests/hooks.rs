@@ -133,11 +133,12 @@ fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
             "/channels/news/history",
             "/channels/news?transport=sse",
             "/subscribe?channel=news&sname=a&seqid=0&callback=f",
+            "/sign?channel=news&sname=a&callback=f",
         ] {
             let mut client = stage.client(&get(target));
             // Each loop has connections of its own.
             backend = stage.accept().map_or(backend, Backend);
-            if target.starts_with("/subscribe") {
+            if target.starts_with("/s") {
                 // The classic API has no tokens, and no way around this either.
                 backend.say(200, r#"{"allow":false}"#);
             } else {

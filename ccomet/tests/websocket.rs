@@ -225,6 +225,15 @@ fn who_leaves_is_forgotten() {
 }
 
 #[test]
+fn bytes_are_published_to_the_one_channel_though_its_presence_is_read_too() {
+    let server = Local::start(config(2));
+    let mut socket = Socket::open(server.front, "/channels/news?presence=1");
+    socket.0.send(Message::binary(b"plain".to_vec())).expect("sent");
+    let types = [socket.item(), socket.item()].map(|item| item["type"].clone());
+    assert!(types.contains(&"message".into()) && types.contains(&"published".into()), "{types:?}");
+}
+
+#[test]
 fn what_is_published_may_have_a_type_and_a_key() {
     let server = Local::start(config(1));
     let mut socket = Socket::open(server.front, "/channels/news");

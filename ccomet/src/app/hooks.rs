@@ -321,8 +321,8 @@ fn question_of<'a>(hooks: &Hooks, call: &'a Call, member: Option<&'a str>) -> Op
             let named = subscription.channels.iter().map(|(channel, _)| channel);
             channels.extend(named.filter(|channel| !channel.is_presence()));
         }
-        // What is in a channel is no other matter than what comes.
-        Call::Read { channel, .. } | Call::Who { channel } => channels.push(channel),
+        // What is in a channel is no other matter than what comes; and who signs in, all who read it hear of.
+        Call::Read { channel, .. } | Call::Who { channel } | Call::Sign { channel, .. } => channels.push(channel),
         _ => return None,
     }
     channels.retain(|channel| hooks.concern(channel));

@@ -96,13 +96,12 @@ impl App {
                     Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
                     Err((problem, reference)) => Self::tell(http, id, &socket::refused(problem, reference)),
                 },
-                Ok(Some(Event::Binary(bytes))) => match socket.channels.as_slice() {
-                    [channel] if !channel.is_pattern() => {
-                        let channel = channel.clone();
+                Ok(Some(Event::Binary(bytes))) => match only_channel(&socket.channels) {
+                    Some(channel) => {
                         let draft = Draft { payload: bytes.into(), ..Draft::default() };
                         self.publish_from_socket(http, id, key, channel, draft, None);
                     }
-                    _ => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
+                    None => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
                 },
                 Ok(Some(Event::Close { .. })) | Err(_) => {
                     let subscriber = socket.subscriber;
@@ -237,6 +236,12 @@ impl App {
         frame.extend_from_slice(text);
         http.write(id, &frame);
     }
+}
+
+/// The channel to which what comes as bytes is published: the one that is read, if it is one.
+fn only_channel(channels: &[ChannelName]) -> Option<ChannelName> {
+    let mut named = channels.iter().filter(|channel| !channel.is_presence());
+    named.next().filter(|channel| named.next().is_none() && !channel.is_pattern()).cloned()
 }
 
 /// Says that nothing more will come, and why.
