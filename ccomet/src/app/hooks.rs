@@ -31,6 +31,8 @@ pub(super) struct Site {
     movements: Movements,
     /// It is not told anything before a timer runs out.
     is_resting: bool,
+    /// What it said last was no answer.
+    is_down: bool,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl Site {
             answers: Answers::new(hooks.answers_max),
             movements: Movements::new(hooks.movements_max),
             is_resting: false,
+            is_down: false,
         }
     }
 
@@ -195,24 +198,28 @@ impl App {
     pub(super) fn site_answered(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: &Fetched<'_>) {
         let answer = match fetched {
             Fetched::Whole(head, body) => Answer::read(head, body),
-            Fetched::Failed(error) => {
-                tracing::warn!(%error, "the back end cannot be asked");
-                Answer::DOWN
-            }
+            Fetched::Failed(_) => Answer::DOWN,
             _ => return,
         };
-        match self.site.fetches.remove(&id) {
+        let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+        let is_down = match self.site.fetches.remove(&id) {
             Some(Sent::Question(question)) => {
                 let asked = self.site.questions.remove(question as usize);
                 self.go_on(http, asked, answer);
+                answer.verdict == Verdict::Down
             }
+            // Whatever it says to that.
             Some(Sent::Movements) => {
-                // Whatever it says, it has heard it.
-                let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
                 self.movements_told(http, heard);
+                !heard
             }
-            None => {}
+            None => return,
+        };
+        // Once, and not for each client that comes meanwhile.
+        if is_down && !self.site.is_down {
+            tracing::warn!(?fetched, "the back end does not answer as it should");
         }
+        self.site.is_down = is_down;
     }
 
     fn go_on(&mut self, http: &mut Http<'_, Self>, asked: Asked, answer: Answer) {
