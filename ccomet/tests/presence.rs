@@ -238,6 +238,14 @@ fn members_are_limited_and_end_with_their_channel() {
     watch.peer.expect("\"type\":\"close\"");
     stage.wait(8);
     assert_eq!(stage.members(), [], "and nobody is left behind");
+    // Who knew them learns that he knows nothing any more.
+    let before = who["position"].as_str().expect("a position");
+    let target = format!("/channels/room?presence=1&after={before}&wait=0");
+    let mut late = stage.ask(&stage.token("watcher", true), &target, "");
+    stage.wait(1);
+    let items = body(&late.take())["items"].clone();
+    let gaps: Vec<&Value> = items.as_array().expect("items").iter().map(|item| &item["of"]).collect();
+    assert!(gaps.contains(&&"presence".into()) && items[0]["type"] == "gap", "{items}");
 }
 
 #[test]
