@@ -231,6 +231,39 @@ fn who_goes_away_is_asked_about_no_more_and_nothing_is_left() {
 }
 
 #[test]
+fn who_hangs_up_while_the_back_end_is_asked_does_not_come_in_and_what_he_published_is_kept() {
+    let stage = Stage::new(1, |_| {});
+    let mut reader = stage.client(&get("/channels/news?transport=sse"));
+    let mut backend = stage.backend();
+    backend.asked();
+    // A browser that leaves.
+    reader.finish();
+    stage.wait(1);
+    assert_eq!(stage.server.holdings().asking, 0);
+    let mut publisher = stage.client(&post("/channels/news", "hello"));
+    publisher.finish();
+    let mut backend = stage.backend();
+    backend.say(204, "");
+    publisher.expect("\"position\"");
+    assert_eq!(stage.server.holdings().subscribers, 0);
+}
+
+#[test]
+fn a_websocket_that_waits_for_the_back_end_is_not_taken_for_dead() {
+    let stage = Stage::new(1, |config| {
+        (config.hooks.subscribe, config.hooks.timeout_ms, config.times.heartbeat_s) = (false, 60_000, 2);
+    });
+    let mut client = stage.client(&get("/channels/news").replace("\r\n\r\n", &format!("\r\n{UPGRADE}")));
+    client.expect("hello");
+    client.send(frame(r#"{"type":"publish","channel":"news","data":"late","ref":1}"#));
+    let mut backend = stage.backend();
+    backend.asked();
+    stage.wait(20);
+    backend.answer(204, "", "");
+    client.expect("\"published\"");
+}
+
+#[test]
 fn too_many_questions_are_not_queued_for_ever() {
     let stage = Stage::new(1, |config| {
         (config.hooks.connections_max, config.hooks.waiting_max) = (2, 3);

@@ -36,6 +36,8 @@ fn channels_of_a_rule_keep_what_it_says_and_take_whom_it_says() {
         assert_eq!(client.post("/channels/small.a", "12345").status, 200);
         assert_eq!(client.post("/channels/small.a", "123456").status, 413);
         assert_eq!(client.post("/channels/long,small.a", "123456").status, 413);
+        assert_eq!(admin.post("/channels/small.a", "123456").status, 413, "whoever publishes");
+        assert_eq!(admin.get("/push?cname=small.a&content=123456").status, 413, "and by whichever API");
 
         // Of one loop, and who comes may be on another.
         let streams: Vec<_> = (0..=loops)

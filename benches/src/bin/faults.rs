@@ -1,7 +1,7 @@
 //! Whether the simulation catches anything: plants faults into a copy of the workspace, one after the other, and runs what is
 //! to catch each: seeds of the server until one fails, or, where a fault names it, one of the loop's own tests.
 //!
-//! `cargo faults` plants all that `ccomet/tests/simulation/faults.toml` lists; `cargo faults -- WORD` those whose name or
+//! `cargo faults` plants all that the files in `ccomet/tests/simulation/faults` list; `cargo faults -- WORD` those whose name or
 //! test has that word; `--seeds N` gives each so many seeds (20,000). It exits with 1 where one is not caught.
 
 use std::collections::BTreeSet;
@@ -45,8 +45,7 @@ fn main() -> ExitCode {
         Some(at) => words.drain(at..).nth(1).and_then(|word| word.parse().ok()).expect("a number of seeds"),
         None => SEEDS,
     };
-    let list = std::fs::read_to_string(root.join("ccomet/tests/simulation/faults.toml")).expect("the list of faults");
-    let Faults { fault: mut faults } = toml::from_str(&list).expect("a list of faults");
+    let mut faults = read_faults(&root.join("ccomet/tests/simulation/faults"));
     faults.retain(|fault| words.iter().all(|word| fault.has(word)));
     assert!(!faults.is_empty(), "no fault has these words");
     let tree = root.join("target/faults/tree");
@@ -59,6 +58,20 @@ fn main() -> ExitCode {
     let caught = faults.iter().filter(|fault| is_caught(&tree, fault, seeds)).count();
     println!("{caught} of {} faults caught", faults.len());
     if caught == faults.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Reads the faults that the TOML files of a folder list, in the order of the files' names.
+fn read_faults(folder: &Path) -> Vec<Fault> {
+    let entries = std::fs::read_dir(folder).expect("the folder of faults");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    let list = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).expect("a list of faults");
+        let Faults { fault } = toml::from_str(&text).expect("a list of faults");
+        fault
+    };
+    files.iter().flat_map(list).collect()
 }
 
 impl Fault {
