@@ -37,7 +37,11 @@ pub struct Http {
 
 impl Http {
     pub fn connect(sim: &Simulation, address: SocketAddr) -> Self {
-        let (peer, decoder) = (sim.connect(address), ResponseDecoder::new());
+        Self::over(sim.connect(address))
+    }
+
+    pub fn over(peer: Peer) -> Self {
+        let decoder = ResponseDecoder::new();
         Self { peer, buffer: Vec::new(), decoder, whole: None, asked: 0, what: String::new(), over: false }
     }
 

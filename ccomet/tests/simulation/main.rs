@@ -5,11 +5,14 @@
 
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
+mod frames;
 mod http;
 mod members;
 mod oracle;
 mod others;
+mod proxies;
 mod readers;
+mod scenery;
 mod world;
 mod writers;
 
@@ -136,7 +139,7 @@ fn replay(seed: u64) -> ExitCode {
         println!("seed {seed} passed, digest {:016x}", sim.digest());
         return ExitCode::SUCCESS;
     }
-    println!("{:?}", world::config_of(&sim));
+    println!("{:?}", scenery::draw(&sim, &mut sim.random(1)));
     println!("seed {seed} failed: {}", LAST_PANIC.take());
     ExitCode::FAILURE
 }

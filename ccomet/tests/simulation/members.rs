@@ -6,6 +6,7 @@ use ccomet::{Claims, Config, Pattern, make_token};
 use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 
+use crate::frames::{Frame, Frames, UPGRADE, pong, text};
 use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
@@ -19,8 +20,7 @@ pub struct Member {
     id: String,
     token: String,
     http: Option<Http>,
-    /// What has come of a frame.
-    bytes: Vec<u8>,
+    frames: Frames,
     is_open: bool,
     live: bool,
     position: Option<String>,
@@ -52,7 +52,7 @@ impl Member {
             id,
             token,
             http: None,
-            bytes: Vec::new(),
+            frames: Frames::default(),
             is_open: false,
             live: false,
             position: None,
@@ -66,7 +66,7 @@ impl Member {
         self.hear(oracle);
         let Some(http) = &mut self.http else {
             if random.chance(0.5) {
-                self.http = Some(Http::connect(&place.sim, place.front));
+                self.http = Some(place.visit());
                 self.ask();
             }
             return;
@@ -99,7 +99,7 @@ impl Member {
     fn lost(&mut self) {
         self.http = None;
         (self.is_open, self.live) = (false, false);
-        self.bytes.clear();
+        self.frames.clear();
     }
 
     /// Asks who is there, or, when that is known, to be told from there on.
@@ -107,11 +107,9 @@ impl Member {
         let Some(http) = &mut self.http else { return };
         let token = &self.token;
         match (&self.known, &self.position) {
-            (Some(_), Some(position)) => http.get(
-                &format!("/channels/{ROOM}?presence=1&after={position}&token={token}"),
-                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
-            ),
+            (Some(_), Some(position)) => {
+                http.get(&format!("/channels/{ROOM}?presence=1&after={position}&token={token}"), UPGRADE)
+            }
             _ => http.get(&format!("/channels/{ROOM}/presence?token={token}"), ""),
         }
     }
@@ -120,14 +118,12 @@ impl Member {
         self.sent += 1;
         let data = format!("{ROOM}-{}-{}", self.label, self.sent);
         let said = json!({"type": "publish", "channel": ROOM, "data": data}).to_string();
-        self.send(0x81, said.as_bytes());
+        self.send(text(&said));
     }
 
-    /// A frame, masked by zeros.
-    fn send(&mut self, kind: u8, bytes: &[u8]) {
-        assert!(bytes.len() < 126);
+    fn send(&mut self, frame: Vec<u8>) {
         if let Some(http) = &mut self.http {
-            http.peer.send([&[kind, 0x80 | bytes.len() as u8, 0, 0, 0, 0], bytes].concat());
+            http.peer.send(frame);
         }
     }
 
@@ -137,8 +133,10 @@ impl Member {
                 Answer::Over => self.lost(),
                 Answer::Stream => self.is_open = true,
                 Answer::Data(bytes) => {
-                    self.bytes.extend_from_slice(&bytes);
-                    while self.frame(oracle) {}
+                    self.frames.push(&bytes);
+                    while let Some(frame) = self.frames.next() {
+                        self.frame(frame, oracle);
+                    }
                 }
                 Answer::Whole { status: 200, body } => {
                     let who: Value = serde_json::from_slice(&body).expect("JSON");
@@ -158,26 +156,12 @@ impl Member {
         }
     }
 
-    /// Takes a frame, if one is there whole.
-    fn frame(&mut self, oracle: &mut Oracle) -> bool {
-        let (&[kind, short, ..], true) = (self.bytes.as_slice(), self.bytes.len() >= 2) else { return false };
-        let (from, length) = match short {
-            126 if self.bytes.len() >= 4 => (4, usize::from(u16::from_be_bytes([self.bytes[2], self.bytes[3]]))),
-            126 | 127 => {
-                assert_eq!(short, 126, "{}: a frame of more than 64 KiB", self.label);
-                return false;
-            }
-            _ => (2, usize::from(short)),
-        };
-        let Some(payload) = self.bytes.get(from..from + length).map(<[u8]>::to_vec) else { return false };
-        self.bytes.drain(..from + length);
-        match kind {
-            0x81 => self.reply(&payload, oracle),
-            0x89 => self.send(0x8a, &payload),
-            0x88 => self.live = false,
-            _ => panic!("{}: a frame that nobody sends: {kind:x}", self.label),
+    fn frame(&mut self, frame: Frame, oracle: &mut Oracle) {
+        match frame {
+            Frame::Text(payload) => self.reply(&payload, oracle),
+            Frame::Ping(payload) => self.send(pong(&payload)),
+            Frame::Close => self.live = false,
         }
-        true
     }
 
     fn reply(&mut self, text: &[u8], oracle: &mut Oracle) {

@@ -1,6 +1,6 @@
 //! What is known of the channels from what clients were told, and what must never be told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A place in a channel: the epoch, and the number of the next message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +31,8 @@ pub struct Oracle {
     /// How often a channel may have begun anew.
     upheavals: HashMap<String, u32>,
     restarts: u32,
+    /// What nobody may read, since who published it may not.
+    forbidden: HashSet<String>,
 }
 
 impl Oracle {
@@ -41,7 +43,13 @@ impl Oracle {
         assert_eq!(held, payload, "two messages at one place: {place:?}");
         let held = self.places.entry(payload.to_owned()).or_insert_with(|| place.clone());
         assert_eq!(*held, place, "one message at two places: {payload}");
+        assert!(!self.forbidden.contains(payload), "a message of a client that may not publish it: {payload}");
         assert!(payload.starts_with(channel), "a message of another channel: {payload} in {channel}");
+    }
+
+    /// Notes a message of a client that may not publish it.
+    pub fn forbid(&mut self, payload: &str) {
+        self.forbidden.insert(payload.to_owned());
     }
 
     /// A publisher was told that its message is at a place.

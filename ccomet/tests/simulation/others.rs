@@ -43,7 +43,7 @@ impl Gatherer {
         self.hear(oracle);
         let Some(http) = &mut self.http else {
             if random.chance(0.5) {
-                self.http = Some(Http::connect(&place.sim, place.front));
+                self.http = Some(place.visit());
                 self.subscribe();
             }
             return;
@@ -57,7 +57,7 @@ impl Gatherer {
             }
         } else {
             if random.chance(0.3) {
-                self.http = Some(Http::connect(&place.sim, place.front));
+                self.http = Some(place.visit());
             }
             self.subscribe();
         }
@@ -202,7 +202,7 @@ impl Counter {
         self.hear();
         let Some(http) = &mut self.http else {
             if random.chance(0.4) {
-                self.http = Some(Http::connect(&place.sim, place.front));
+                self.http = Some(place.visit());
                 self.ask();
             }
             return;

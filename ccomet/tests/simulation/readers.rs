@@ -59,14 +59,14 @@ impl Reader {
         match &mut self.http {
             None => {
                 if random.chance(0.5) {
-                    self.http = Some(Http::connect(&place.sim, place.front));
+                    self.http = Some(place.visit());
                     self.subscribe(random);
                 }
             }
             Some(http) if !http.waits() => {
                 if random.chance(0.3) {
                     // To another loop, maybe: that must know as much as the first.
-                    self.http = Some(Http::connect(&place.sim, place.front));
+                    self.http = Some(place.visit());
                 }
                 if random.chance(0.7) {
                     self.subscribe(random);
@@ -267,12 +267,12 @@ impl Page {
         match &mut self.http {
             None => {
                 if random.chance(0.3) {
-                    self.http = Some(Http::connect(&place.sim, place.front));
+                    self.http = Some(place.visit());
                 }
             }
             Some(http) if !http.waits() => {
                 if random.chance(0.3) {
-                    *http = Http::connect(&place.sim, place.front);
+                    *http = place.visit();
                 }
                 let (channel, name, seqid) = (&self.channel, &self.name, self.seqid);
                 if random.chance(0.1) {

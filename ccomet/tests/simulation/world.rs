@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ccomet::{Anonymous, Config, Holdings, Key, Limits, Pattern, Secret, Simulated};
+use ccomet::{Config, Holdings, Limits, Simulated};
 use sealed::sim::{Faults, Link, Peer, Random, Simulation};
 use serde_json::Value;
 
@@ -12,7 +12,9 @@ use crate::http::{Answer, Http};
 use crate::members::{Member, ROOM};
 use crate::oracle::{Oracle, Spot, spots};
 use crate::others::{Counter, Gatherer};
+use crate::proxies::{self, Accounts, Proxying, Visitor};
 use crate::readers::{Page, Reader};
+use crate::scenery;
 use crate::writers::{Admin, Nuisance, Publisher};
 
 const ROUNDS: usize = 120;
@@ -33,6 +35,20 @@ pub struct Place {
     pub lasting: bool,
     /// How likely the next step of the admin is to delete a channel.
     pub deletes: f64,
+    /// What goes in front of the first request to the front.
+    pub preface: &'static str,
+}
+
+impl Place {
+    /// Connects somebody to the front whose address does not count.
+    pub fn visit(&self) -> Http {
+        if self.preface.is_empty() {
+            return Http::connect(&self.sim, self.front);
+        }
+        let mut peer = self.sim.connect_from(proxies::PROXIES[0], self.front);
+        peer.send(self.preface);
+        Http::over(peer)
+    }
 }
 
 pub struct World {
@@ -49,6 +65,10 @@ pub struct World {
     publishers: Vec<Publisher>,
     admin: Admin,
     nuisances: Vec<Nuisance>,
+    visitors: Vec<Visitor>,
+    accounts: Accounts,
+    /// What those who are not in each world draw from.
+    extra: Random,
     restarts: f64,
     faults: Faults,
 }
@@ -67,15 +87,10 @@ pub fn run(sim: &Simulation) {
     world.go_down();
 }
 
-/// The configuration that a seed stands for.
-pub fn config_of(sim: &Simulation) -> Config {
-    any_config(&mut sim.random(1))
-}
-
 impl World {
     fn new(sim: &Simulation) -> Self {
         let mut random = sim.random(1);
-        let config = any_config(&mut random);
+        let (config, scenery) = scenery::draw(sim, &mut random);
         sim.set_link(Link {
             latency_max: Duration::from_millis(*random.pick(&[1, 30]).expect("one")),
             bandwidth: if random.chance(0.2) { Some(50_000) } else { None },
@@ -102,8 +117,12 @@ impl World {
         sim.set_faults(faults.clone());
         let lasting = deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
-        let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes };
+        let preface = scenery.proxying.as_ref().map_or("", Proxying::preface);
+        let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface };
         let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
+        let mut extra = sim.random(3);
+        let visitors = scenery.proxying.map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
+        let accounts = Accounts::new(&config, sim.now());
         Self {
             place,
             config,
@@ -118,6 +137,9 @@ impl World {
             publishers,
             admin: Admin::default(),
             nuisances,
+            visitors,
+            accounts,
+            extra,
             restarts,
             faults,
         }
@@ -149,6 +171,9 @@ impl World {
             nuisance.act(place, random);
         }
         self.admin.act(place, random, oracle);
+        for visitor in &mut self.visitors {
+            visitor.act(place, &mut self.extra, oracle, &mut self.accounts);
+        }
         if random.chance(self.restarts) {
             self.restart();
         }
@@ -167,6 +192,7 @@ impl World {
         }
         self.hear();
         self.oracle.restarted();
+        self.accounts = Accounts::new(&self.config, self.place.sim.now());
         self.server = Some(Simulated::start(&self.place.sim, self.config.clone()).expect("its ports are free"));
     }
 
@@ -194,6 +220,7 @@ impl World {
         self.members.iter_mut().for_each(|member| member.hear(oracle));
         self.publishers.iter_mut().for_each(|publisher| publisher.hear(oracle));
         self.admin.hear(oracle);
+        self.visitors.iter_mut().for_each(|visitor| visitor.hear(oracle, &mut self.accounts));
     }
 
     fn holdings(&self) -> Holdings {
@@ -237,7 +264,8 @@ impl World {
         let loops = self.config.loops.map_or(1, std::num::NonZeroUsize::get) as u64;
         let turns = self.place.sim.turns() - idle;
         // A sweep each second, a heartbeat for each reader at most as often, and the end of some connections.
-        assert!(turns <= 10 * (loops + 4 * self.readers.len() as u64) + 200, "{turns} ticks in ten idle seconds");
+        let listeners = (self.readers.len() + self.visitors.len()) as u64;
+        assert!(turns <= 10 * (loops + 4 * listeners) + 200, "{turns} ticks in ten idle seconds");
     }
 
     /// Loops are still interrupted, but nothing is slow: what is published is with its readers well before a sweep or
@@ -256,7 +284,7 @@ impl World {
             let ask = |n: usize| {
                 let channel = self.place.channels[n % self.place.channels.len()].clone();
                 let payload = format!("{channel}-prompt-{round}-{n}");
-                let mut http = Http::connect(&self.place.sim, self.place.front);
+                let mut http = self.place.visit();
                 let head =
                     format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}", payload.len());
                 http.ask(format!("{head}\r\n\r\n{payload}"));
@@ -338,7 +366,7 @@ impl World {
 
     /// Reads a channel from the oldest message kept; `None` where the server is at a limit.
     fn read_history(&mut self, channel: &str) -> Option<(Spot, Vec<(Spot, String)>)> {
-        let mut http = Http::connect(&self.place.sim, self.place.front);
+        let mut http = self.place.visit();
         let mut after = "oldest".to_owned();
         let mut items = Vec::new();
         loop {
@@ -383,6 +411,7 @@ impl World {
             .chain(self.members.drain(..).map(Member::into_peer))
             .chain(self.publishers.drain(..).map(Publisher::into_peer))
             .chain(self.nuisances.drain(..).map(Nuisance::into_peer))
+            .chain(self.visitors.drain(..).map(Visitor::into_peer))
             .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));
         for mut peer in peers.flatten().collect::<Vec<Peer>>() {
             if self.random.chance(0.3) {
@@ -408,34 +437,4 @@ impl World {
         self.stop(&server);
         assert_eq!(self.place.sim.descriptors(), 0);
     }
-}
-
-fn any_config(random: &mut Random) -> Config {
-    let mut pick = |from: &[usize]| *random.pick(from).expect("one");
-    let mut config = Config { loops: pick(&[1, 2, 3, 4]).try_into().ok(), ..Config::default() };
-    config.front.patterns = true;
-    // Who brings no token may do everything, too.
-    let secret = Secret::new("a secret that is long enough for it");
-    config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
-    let all = || vec![Pattern::all()];
-    config.auth.anonymous = Some(Anonymous { subscribe: all(), publish: all(), presence: all() });
-    config.limits.patterns_max = pick(&[100, 4]);
-    config.icomet.polling_timeout_s = pick(&[60, 3]) as u64;
-    config.history.messages_max = pick(&[500, 500, 20, 3, 1]);
-    config.history.bytes_max = pick(&[1 << 20, 1 << 20, 3_000]);
-    config.history.total_bytes_max = pick(&[256 << 20, 256 << 20, 20_000]);
-    config.history.age_max_s = pick(&[3_600, 3_600, 5]) as u64;
-    config.limits.batch_bytes_max = pick(&[65_536, 4_096]);
-    config.limits.message_bytes_max = pick(&[65_536, 4_096]);
-    config.limits.channels_max = pick(&[100_000, 100_000, 4]);
-    config.limits.subscribers_max = pick(&[1_000, 1_000, 4]);
-    config.limits.connections_max = pick(&[1_000, 1_000, 16]);
-    config.limits.deliveries_under_way_max = pick(&[1_024, 1, 2]);
-    config.times.heartbeat_s = pick(&[15, 2]) as u64;
-    config.times.classic_poll_s = pick(&[55, 3]) as u64;
-    config.times.channel_linger_s = pick(&[60, 1]) as u64;
-    config.times.channel_idle_s = pick(&[600, 5]) as u64;
-    config.times.keep_alive_s = pick(&[75, 2]) as u64;
-    config.times.silence_max_s = pick(&[60, 20]) as u64;
-    config
 }

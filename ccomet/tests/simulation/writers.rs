@@ -48,8 +48,8 @@ impl Publisher {
         self.hear(oracle);
         match &mut self.http {
             None => {
-                let address = if random.chance(0.5) { place.front } else { place.admin };
-                self.http = Some(Http::connect(&place.sim, address));
+                let by_front = random.chance(0.5);
+                self.http = Some(if by_front { place.visit() } else { Http::connect(&place.sim, place.admin) });
             }
             Some(http) if !http.waits() => {
                 if random.chance(0.6) {
@@ -213,7 +213,7 @@ impl Nuisance {
         match &mut self.http {
             None => {
                 if random.chance(0.2) {
-                    self.http = Some(Http::connect(&place.sim, place.front));
+                    self.http = Some(place.visit());
                 }
             }
             Some(http) if !http.waits() => {

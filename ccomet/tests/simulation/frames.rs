@@ -1,0 +1,69 @@
+//! Frames of WebSockets, as a client reads and writes them.
+
+/// The header fields that ask for a WebSocket.
+pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A frame that the server sent.
+#[derive(Debug)]
+pub enum Frame {
+    Text(Vec<u8>),
+    Ping(Vec<u8>),
+    Close,
+}
+
+/// Frames of the server, as they come out of its bytes.
+#[derive(Debug, Default)]
+pub struct Frames(Vec<u8>);
+
+impl Frames {
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Takes a frame, if one is there whole.
+    pub fn next(&mut self) -> Option<Frame> {
+        let (kind, short) = (*self.0.first()?, *self.0.get(1)?);
+        let (from, length) = match short {
+            126 => (4, usize::from(u16::from_be_bytes([*self.0.get(2)?, *self.0.get(3)?]))),
+            127 => panic!("a frame of more than 64 KiB"),
+            _ => (2, usize::from(short)),
+        };
+        let payload = self.0.get(from..from + length)?.to_vec();
+        self.0.drain(..from + length);
+        match kind {
+            0x81 => Some(Frame::Text(payload)),
+            0x89 => Some(Frame::Ping(payload)),
+            0x88 => Some(Frame::Close),
+            _ => panic!("a frame that nobody sends: {kind:x}"),
+        }
+    }
+}
+
+/// A message of text of the client, masked by zeros.
+pub fn text(text: &str) -> Vec<u8> {
+    frame(0x81, text.as_bytes())
+}
+
+/// The answer to a ping.
+pub fn pong(payload: &[u8]) -> Vec<u8> {
+    frame(0x8a, payload)
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![kind];
+    match payload.len() {
+        length @ ..126 => frame.push(0x80 | length as u8),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(length).expect("a short message").to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}

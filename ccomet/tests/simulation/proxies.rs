@@ -1,0 +1,474 @@
+//! Clients whose addresses count: each asks for itself, or through a proxy that says for whom it asks. What an address may ask for,
+//! what it has asked for, and what it was given.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ccomet::{Config, ForwardedBy};
+use sealed::sim::{Peer, Random};
+use serde_json::{Value, json};
+
+use crate::frames::{Frame, Frames, UPGRADE, pong, text};
+use crate::http::{Answer, Http};
+use crate::oracle::{Oracle, spots};
+use crate::world::Place;
+
+/// Whether clients send what cannot be read to the proxies that pass it on.
+const HOSTILE_HOPS: bool = false; // until what stands beside an address is read byte by byte
+
+/// Whether WebSockets come through a proxy that names its clients with each request.
+const SHARED_SOCKETS: bool = false; // until their clients are kept for as long as they last
+
+pub const PROXIES: [IpAddr; 2] =
+    [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2))];
+
+/// Addresses of clients; those of one IPv6 network are one.
+const CLIENTS: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::1", "2001:db8:0:1::1"];
+
+/// Addresses that may not come in.
+const BARRED: [&str; 2] = ["192.0.2.66", "2001:db8:66::1"];
+
+/// A time after which nothing is under way any more, and a minute besides.
+const WINDOW: Duration = Duration::from_secs(240);
+
+/// How proxies name clients.
+#[derive(Debug, Clone)]
+pub struct Proxying {
+    by: ForwardedBy,
+    /// Only proxies connect, and say by the PROXY protocol for whom.
+    by_protocol: bool,
+}
+
+impl Proxying {
+    /// Draws one, and sets what goes with it.
+    pub fn draw(config: &mut Config, random: &mut Random) -> Self {
+        let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a network")).collect();
+        let by = *random.pick(&[ForwardedBy::XForwardedFor, ForwardedBy::Forwarded]).expect("one");
+        let by_protocol = random.chance(0.3);
+        let (front, limits) = (&mut config.front, &mut config.limits);
+        front.trusted_proxies = networks(&["10.0.0.0/8"]);
+        (front.forwarded_by, front.proxy_protocol) = (by, by_protocol);
+        front.deny = networks(&["192.0.2.66/32", "2001:db8:66::/48"]);
+        if random.chance(0.3) {
+            front.allow = networks(&["127.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]);
+        }
+        limits.subscribes_per_address_minute = *random.pick(&[3, 12, 12_000]).expect("one");
+        limits.publishes_per_address_minute = *random.pick(&[2, 10, 6_000]).expect("one");
+        limits.connections_per_address_max = *random.pick(&[2, 8, 2_000]).expect("one");
+        limits.addresses_max = *random.pick(&[100_000, 100_000, 4]).expect("one");
+        Self { by, by_protocol }
+    }
+
+    /// What stands in front of the first request of a client whose address does not count.
+    pub fn preface(&self) -> &'static str {
+        if self.by_protocol { "PROXY TCP4 127.0.0.1 10.0.0.1 4711 80\r\n" } else { "" }
+    }
+
+    pub fn visitors(&self, random: &mut Random) -> Vec<Visitor> {
+        (0..2 + random.below(5)).map(|number| Visitor::new(number, self, random)).collect()
+    }
+}
+
+/// What is counted of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Charge {
+    Subscribe,
+    Publish,
+}
+
+/// What addresses have asked of one server, and what they were given.
+#[derive(Debug)]
+pub struct Accounts {
+    since: Duration,
+    loops: u64,
+    subscribes: u64,
+    publishes: u64,
+    connections: u32,
+    /// Whether all addresses are known.
+    is_complete: bool,
+    asked: HashMap<(IpAddr, Charge), Vec<Duration>>,
+    given: HashMap<(IpAddr, Charge), u64>,
+    /// Connections, and what may go on for a while on those of others.
+    opened: HashMap<IpAddr, u32>,
+}
+
+impl Accounts {
+    pub fn new(config: &Config, now: Duration) -> Self {
+        let limits = &config.limits;
+        Self {
+            since: now,
+            loops: config.loops.map_or(1, std::num::NonZeroUsize::get) as u64,
+            subscribes: limits.subscribes_per_address_minute.into(),
+            publishes: limits.publishes_per_address_minute.into(),
+            connections: limits.connections_per_address_max,
+            is_complete: limits.addresses_max > 100,
+            asked: HashMap::new(),
+            given: HashMap::new(),
+            opened: HashMap::new(),
+        }
+    }
+
+    fn asks(&mut self, client: IpAddr, charge: Charge, now: Duration) {
+        self.asked.entry((client, charge)).or_default().push(now);
+    }
+
+    fn opens(&mut self, client: IpAddr) {
+        *self.opened.entry(client).or_default() += 1;
+    }
+
+    fn limit(&self, charge: Charge) -> u64 {
+        if charge == Charge::Subscribe { self.subscribes } else { self.publishes }
+    }
+
+    /// It was refused. Whatever others do, that happens only to one that asked for more than it may.
+    fn refused(&self, what: &str, client: IpAddr, charge: Charge, now: Duration) {
+        let asked = self.asked.get(&(client, charge)).map_or(&[][..], Vec::as_slice);
+        let count = asked.iter().filter(|at| **at + WINDOW > now).count() as u64;
+        let opened = self.opened.get(&client).copied().unwrap_or(0);
+        let is_due = count > self.limit(charge) || opened > self.connections;
+        assert!(is_due, "{what}: {client} is refused its {charge:?}, and asked but {count} times: {self:?}");
+    }
+
+    /// It was not refused.
+    fn given(&mut self, what: &str, client: IpAddr, charge: Charge, now: Duration) {
+        let given = self.given.entry((client, charge)).or_default();
+        *given += 1;
+        let given = *given;
+        let limit = self.limit(charge);
+        let time = (now - self.since).as_secs() + 1;
+        let most = self.loops * (limit + limit * time / 60 + 1);
+        assert!(!self.is_complete || given <= most, "{what}: {client} has {given} {charge:?} in {time} s: {self:?}");
+    }
+}
+
+/// How a client comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through a proxy that keeps one connection for all its clients.
+    Shared,
+    /// Through a proxy that makes a connection for each, and says so first.
+    Announced,
+    /// By itself, though it claims to come for another.
+    Direct,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Poll,
+    Publish,
+    Socket,
+    Said,
+}
+
+#[derive(Debug)]
+struct Pending {
+    kind: Kind,
+    channel: String,
+    payload: String,
+    since: Duration,
+}
+
+/// A client, or all those of a proxy.
+pub struct Visitor {
+    label: String,
+    way: Way,
+    by: ForwardedBy,
+    by_protocol: bool,
+    http: Option<Http>,
+    client: IpAddr,
+    is_barred: bool,
+    pending: Option<Pending>,
+    /// The connection is a WebSocket, over which nothing is said before that time.
+    silent_until: Option<Duration>,
+    frames: Frames,
+    sent: u64,
+}
+
+impl Visitor {
+    fn new(number: usize, proxying: &Proxying, random: &mut Random) -> Self {
+        let way = match *random.pick(&[Way::Shared, Way::Shared, Way::Direct]).expect("one") {
+            Way::Direct if proxying.by_protocol => Way::Announced,
+            way => way,
+        };
+        Self {
+            label: format!("visitor {number} ({way:?})"),
+            way,
+            by: proxying.by,
+            by_protocol: proxying.by_protocol,
+            http: None,
+            client: PROXIES[0],
+            is_barred: false,
+            pending: None,
+            silent_until: None,
+            frames: Frames::default(),
+            sent: 0,
+        }
+    }
+
+    pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle, accounts: &mut Accounts) {
+        self.hear(oracle, accounts);
+        let now = place.sim.now();
+        let Some(http) = &mut self.http else {
+            if random.chance(0.5) {
+                self.connect(place, random, accounts);
+            }
+            return;
+        };
+        match self.silent_until {
+            _ if random.chance(0.01) => {
+                if random.chance(0.5) {
+                    http.peer.vanish();
+                }
+                self.lost();
+            }
+            Some(time) if self.pending.is_none() && time <= now => self.say(place, random, oracle, accounts),
+            None if self.pending.is_none() && !http.waits() && random.chance(0.6) => {
+                self.ask(place, random, oracle, accounts);
+            }
+            _ => {}
+        }
+    }
+
+    fn pick_client(&mut self, random: &mut Random) {
+        self.is_barred = random.chance(0.2);
+        let texts = if self.is_barred { &BARRED[..] } else { &CLIENTS[..] };
+        self.client = random.pick(texts).expect("one").parse().expect("an address");
+    }
+
+    fn connect(&mut self, place: &Place, random: &mut Random, accounts: &mut Accounts) {
+        self.pick_client(random);
+        let proxy = *random.pick(&PROXIES).expect("one");
+        let mut peer = place.sim.connect_from(if self.way == Way::Direct { self.client } else { proxy }, place.front);
+        match self.way {
+            Way::Announced => {
+                let family = if self.client.is_ipv4() { "TCP4" } else { "TCP6" };
+                let own = if self.client.is_ipv4() { "10.0.0.1" } else { "fd00::1" };
+                peer.send(format!("PROXY {family} {} {own} 4711 80\r\n", self.client));
+            }
+            Way::Shared if self.by_protocol => peer.send("PROXY UNKNOWN\r\n"),
+            _ => {}
+        }
+        if self.way != Way::Shared {
+            accounts.opens(self.client);
+        }
+        self.http = Some(Http::over(peer));
+    }
+
+    fn ask(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle, accounts: &mut Accounts) {
+        if self.way == Way::Shared {
+            self.pick_client(random);
+        }
+        let channel = random.pick(&place.channels).expect("a channel").clone();
+        let kind =
+            match *random.pick(&[Kind::Poll, Kind::Poll, Kind::Publish, Kind::Publish, Kind::Socket]).expect("one") {
+                Kind::Socket if self.way == Way::Shared && !SHARED_SOCKETS => Kind::Poll,
+                kind => kind,
+            };
+        let payload = self.payload(&channel, oracle);
+        let mut request = match kind {
+            Kind::Publish => {
+                format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}\r\n", payload.len())
+            }
+            Kind::Socket => format!("GET /channels/{channel} HTTP/1.1\r\nHost: sim\r\n{UPGRADE}"),
+            _ => format!("GET /channels/{channel}?wait={} HTTP/1.1\r\nHost: sim\r\n", random.below(3)),
+        }
+        .into_bytes();
+        request.extend(self.named(random));
+        request.extend(b"\r\n");
+        if kind == Kind::Publish {
+            request.extend(payload.as_bytes());
+        }
+        let since = place.sim.now();
+        accounts.asks(self.client, charge(kind), since);
+        if self.way == Way::Shared && kind != Kind::Publish {
+            accounts.opens(self.client);
+        }
+        self.pending = Some(Pending { kind, channel, payload, since });
+        if let Some(http) = &mut self.http {
+            http.ask(request);
+        }
+    }
+
+    /// A message of its own. One of a client that may not come in is never to be read.
+    fn payload(&mut self, channel: &str, oracle: &mut Oracle) -> String {
+        self.sent += 1;
+        let payload = format!("{channel}-{}-{}", self.label.replace(' ', "-"), self.sent);
+        if self.is_barred {
+            oracle.forbid(&payload);
+        }
+        payload
+    }
+
+    /// The header field that says for whom the request is. What its client claimed stands before what the proxy knows.
+    fn named(&self, random: &mut Random) -> Vec<u8> {
+        let claims: [&[u8]; 4] = [b"", b"127.0.0.1", b"192.0.2.1, 10.0.0.2", b"nonsense"];
+        let hostile: [&[u8]; 5] = [b"\xff", b"\"", b"unknown", b",", b"10.0.0.1, \xff\xff"];
+        let mut hops = random.pick(&claims).expect("one").to_vec();
+        if HOSTILE_HOPS && random.chance(0.5) {
+            hops = random.pick(&hostile).expect("one").to_vec();
+        }
+        if self.by == ForwardedBy::Forwarded && !hops.is_empty() {
+            hops = [b"for=", &hops[..]]
+                .concat()
+                .iter()
+                .flat_map(|byte| match byte {
+                    b' ' => b" for=".to_vec(),
+                    _ => vec![*byte],
+                })
+                .collect();
+        }
+        if !hops.is_empty() {
+            hops.extend(b", ");
+        }
+        let real = if self.way == Way::Shared { self.client.to_string() } else { CLIENTS[0].to_owned() };
+        let with_port = if real.contains(':') { format!("[{real}]:4711") } else { format!("{real}:4711") };
+        let real = if random.chance(0.3) { with_port } else { real };
+        let field = match self.by {
+            ForwardedBy::XForwardedFor => format!("X-Forwarded-For: {real}"),
+            ForwardedBy::Forwarded if real.contains(':') => format!("Forwarded: for=\"{real}\";proto=https"),
+            ForwardedBy::Forwarded => format!("Forwarded: for={real}"),
+        };
+        let (name, real) = field.split_once(": ").expect("a field");
+        [name.as_bytes(), b": ", &hops, real.as_bytes(), b"\r\n"].concat()
+    }
+
+    /// Publishes over a WebSocket.
+    fn say(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle, accounts: &mut Accounts) {
+        let channel = random.pick(&place.channels).expect("a channel").clone();
+        let payload = self.payload(&channel, oracle);
+        let said = json!({"type": "publish", "channel": channel, "data": payload}).to_string();
+        let since = place.sim.now();
+        accounts.asks(self.client, Charge::Publish, since);
+        self.pending = Some(Pending { kind: Kind::Said, channel, payload, since });
+        // Longer than it takes to forget an address that nobody uses, mostly.
+        let longest = *random.pick(&[1, 5, 20]).expect("one");
+        self.silent_until = Some(since + random.time(Duration::from_secs(longest)));
+        if let Some(http) = &mut self.http {
+            http.peer.send(text(&said));
+        }
+    }
+
+    fn lost(&mut self) {
+        self.http = None;
+        self.pending = None;
+        self.silent_until = None;
+        self.frames.clear();
+    }
+
+    pub fn hear(&mut self, oracle: &mut Oracle, accounts: &mut Accounts) {
+        while let Some(answer) = self.http.as_mut().and_then(Http::next) {
+            match answer {
+                Answer::Over => self.lost(),
+                Answer::Stream => {
+                    self.is_let_in();
+                    self.silent_until = Some(Duration::ZERO);
+                    self.settle(accounts, true);
+                }
+                Answer::Data(bytes) => {
+                    self.frames.push(&bytes);
+                    while let Some(frame) = self.frames.next() {
+                        self.frame(frame, oracle, accounts);
+                    }
+                }
+                Answer::Whole { status, body } => self.whole(status, &body, oracle, accounts),
+                Answer::StreamEnd => panic!("{}: there is no such end", self.label),
+            }
+        }
+    }
+
+    fn is_let_in(&self) {
+        assert!(!self.is_barred, "{}: {} may not come in, and does", self.label, self.client);
+    }
+
+    fn whole(&mut self, status: u16, body: &[u8], oracle: &mut Oracle, accounts: &mut Accounts) {
+        let text = String::from_utf8_lossy(body);
+        match status {
+            200 => {
+                self.is_let_in();
+                let reply: Value = serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {text}"));
+                let items = reply["items"].as_array();
+                items.into_iter().flatten().for_each(|item| message(item, oracle));
+                if let Some(Pending { kind: Kind::Publish, channel, payload, .. }) = &self.pending {
+                    let spot = spots(reply["position"].as_str().expect("a position"))[0];
+                    oracle.accepted(channel, spot, payload);
+                }
+                self.settle(accounts, true);
+            }
+            429 => self.settle(accounts, false),
+            403 => {
+                assert!(self.is_barred, "{}: {} is refused, and may come in: {text}", self.label, self.client);
+                self.pending = None;
+            }
+            503 | 408 => self.pending = None,
+            _ => panic!("{}: {status} {text}", self.label),
+        }
+    }
+
+    /// What was asked for is answered.
+    fn settle(&mut self, accounts: &mut Accounts, is_given: bool) {
+        let Some(Pending { kind, since, .. }) = self.pending.take() else { return };
+        // A server that has gone meanwhile has taken its accounts along.
+        if since < accounts.since {
+            return;
+        }
+        if is_given {
+            accounts.given(&self.label, self.client, charge(kind), since);
+        } else {
+            accounts.refused(&self.label, self.client, charge(kind), since);
+        }
+    }
+
+    fn frame(&mut self, frame: Frame, oracle: &mut Oracle, accounts: &mut Accounts) {
+        match frame {
+            Frame::Text(text) => {
+                let reply: Value = serde_json::from_slice(&text).expect("JSON");
+                for item in reply["items"].as_array().expect("items") {
+                    self.item(item, oracle, accounts);
+                }
+            }
+            Frame::Ping(payload) => {
+                if let Some(http) = &mut self.http {
+                    http.peer.send(pong(&payload));
+                }
+            }
+            Frame::Close => {}
+        }
+    }
+
+    fn item(&mut self, item: &Value, oracle: &mut Oracle, accounts: &mut Accounts) {
+        match item["type"].as_str() {
+            Some("message") => message(item, oracle),
+            Some("published") => {
+                let Some(Pending { channel, payload, .. }) = &self.pending else { panic!("{}: {item}", self.label) };
+                oracle.accepted(channel, spots(item["position"].as_str().expect("a position"))[0], payload);
+                self.settle(accounts, true);
+            }
+            Some("error") if item["status"] == 429 => self.settle(accounts, false),
+            Some("error") => {
+                assert_eq!(item["status"], 503, "{}: {item}", self.label);
+                self.pending = None;
+            }
+            Some("hello" | "gap" | "close" | "bye") => {}
+            _ => panic!("{}: {item}", self.label),
+        }
+    }
+
+    pub fn into_peer(self) -> Option<Peer> {
+        self.http.map(|http| http.peer)
+    }
+}
+
+fn charge(kind: Kind) -> Charge {
+    match kind {
+        Kind::Poll | Kind::Socket => Charge::Subscribe,
+        Kind::Publish | Kind::Said => Charge::Publish,
+    }
+}
+
+fn message(item: &Value, oracle: &mut Oracle) {
+    if item["type"] == "message" {
+        let spot = spots(item["position"].as_str().expect("a position"))[0];
+        oracle.saw(item["channel"].as_str().expect("a channel"), spot, item["data"].as_str().expect("text"));
+    }
+}

@@ -1,0 +1,51 @@
+//! What a world is like: the server's configuration, and which of the rarer things there are.
+
+use ccomet::{Anonymous, Config, Key, Pattern, Secret};
+use sealed::sim::{Random, Simulation};
+
+use crate::proxies::Proxying;
+
+/// What a world has beside what each has.
+#[derive(Debug, Clone, Default)]
+pub struct Scenery {
+    /// Proxies stand in front, and addresses count.
+    pub proxying: Option<Proxying>,
+}
+
+/// Draws the scenery of a seed, and the configuration that goes with it.
+pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
+    let mut config = any_config(random);
+    let mut random = sim.random(2);
+    let proxying = random.chance(0.3).then(|| Proxying::draw(&mut config, &mut random));
+    (config, Scenery { proxying })
+}
+
+fn any_config(random: &mut Random) -> Config {
+    let mut pick = |from: &[usize]| *random.pick(from).expect("one");
+    let mut config = Config { loops: pick(&[1, 2, 3, 4]).try_into().ok(), ..Config::default() };
+    config.front.patterns = true;
+    // Who brings no token may do everything, too.
+    let secret = Secret::new("a secret that is long enough for it");
+    config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
+    let all = || vec![Pattern::all()];
+    config.auth.anonymous = Some(Anonymous { subscribe: all(), publish: all(), presence: all() });
+    config.limits.patterns_max = pick(&[100, 4]);
+    config.icomet.polling_timeout_s = pick(&[60, 3]) as u64;
+    config.history.messages_max = pick(&[500, 500, 20, 3, 1]);
+    config.history.bytes_max = pick(&[1 << 20, 1 << 20, 3_000]);
+    config.history.total_bytes_max = pick(&[256 << 20, 256 << 20, 20_000]);
+    config.history.age_max_s = pick(&[3_600, 3_600, 5]) as u64;
+    config.limits.batch_bytes_max = pick(&[65_536, 4_096]);
+    config.limits.message_bytes_max = pick(&[65_536, 4_096]);
+    config.limits.channels_max = pick(&[100_000, 100_000, 4]);
+    config.limits.subscribers_max = pick(&[1_000, 1_000, 4]);
+    config.limits.connections_max = pick(&[1_000, 1_000, 16]);
+    config.limits.deliveries_under_way_max = pick(&[1_024, 1, 2]);
+    config.times.heartbeat_s = pick(&[15, 2]) as u64;
+    config.times.classic_poll_s = pick(&[55, 3]) as u64;
+    config.times.channel_linger_s = pick(&[60, 1]) as u64;
+    config.times.channel_idle_s = pick(&[600, 5]) as u64;
+    config.times.keep_alive_s = pick(&[75, 2]) as u64;
+    config.times.silence_max_s = pick(&[60, 20]) as u64;
+    config
+}
