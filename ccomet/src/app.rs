@@ -127,6 +127,7 @@ pub(crate) struct App {
     sockets: Slab<Socket>,
     is_sweeping: bool,
     will_repost: bool,
+    will_go_on: bool,
     /// Over how long the ends of streams are spread, once the server goes down.
     draining: Option<Duration>,
 }
@@ -170,6 +171,7 @@ impl App {
                 are_told: config.hooks.presence,
             },
             patterns_max: share(config.limits.patterns_max),
+            broadcasts_max: config.limits.broadcasts_under_way_max,
             use_max_ms: config.icomet.channel_timeout_s * 1_000,
         };
         let any = config.front.origins.iter().any(|origin| origin == "*");
@@ -211,6 +213,7 @@ impl App {
             sockets: Slab::new(),
             is_sweeping: false,
             will_repost: false,
+            will_go_on: false,
             draining: None,
         }
     }
@@ -222,6 +225,12 @@ impl App {
         all.leases += self.leases.count();
         self.hub.add_to(all);
         self.broker.add_to(all);
+    }
+
+    /// The most units of work that this loop's home has used in one tick.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_work(&self) -> usize {
+        self.broker.most_work()
     }
 
     /// Takes hub's commands to the broker, and its events to hub and askers, until there are no more.
@@ -300,6 +309,8 @@ pub(crate) enum Chore {
     Sweep,
     /// To try again what a full mailbox did not take.
     Repost,
+    /// To go on with what was too much for one tick.
+    GoOn,
     /// To tell the back end again what it did not hear.
     TellSite,
 }
@@ -479,6 +490,8 @@ impl Handler for App {
             }
             // What is left is posted at the end of this tick.
             Chore::Repost => self.will_repost = false,
+            // At the end of this tick.
+            Chore::GoOn => self.will_go_on = false,
             // Told at the end of this tick.
             Chore::TellSite => self.site_has_rested(),
         }
@@ -495,6 +508,9 @@ impl Handler for App {
             let now_ms = unix_ms(http);
             self.hub.flush(now_ms, &mut Out { http, cross_origin: &self.cross_origin });
             self.pump(http);
+        }
+        if self.broker.has_work() && !std::mem::replace(&mut self.will_go_on, true) {
+            http.set_timer(Duration::ZERO, Chore::GoOn);
         }
         self.post(http);
         self.tell_site(http);

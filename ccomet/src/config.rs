@@ -147,6 +147,11 @@ pub struct Limits {
     pub addresses_max: usize,
     /// Channels of the server. Default 100,000.
     pub channels_max: usize,
+    /// Channels on each loop that one message from the front to a pattern may go to; for more, it goes to none. It counts as a
+    /// publish in each of them. Default 10,000.
+    pub channels_per_broadcast_max: usize,
+    /// Messages that are on their way to the channels of a pattern at a time. Default 100.
+    pub broadcasts_under_way_max: usize,
     /// Patterns that are subscribed to at a time. What is published is held against each of them. Default 100.
     pub patterns_max: usize,
     /// Subscribers of the server. Default 1,000,000.
@@ -288,6 +293,8 @@ impl Default for Limits {
             publishes_per_address_minute: 6_000,
             addresses_max: 100_000,
             channels_max: 100_000,
+            channels_per_broadcast_max: 10_000,
+            broadcasts_under_way_max: 100,
             patterns_max: 100,
             subscribers_max: 1_000_000,
             members_per_channel_max: 1_000,

@@ -73,6 +73,13 @@ impl<T: Kept> Log<T> {
         (self.first..self.next()).rev().zip(self.entries.iter().rev())
     }
 
+    /// The newest message before number `number`.
+    pub(crate) fn before(&self, number: u64) -> Option<(u64, &T)> {
+        let number = number.min(self.next()).checked_sub(1)?;
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        Some((number, self.entries.get(index)?))
+    }
+
     pub(crate) fn entry_mut(&mut self, number: u64) -> Option<&mut T> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.entries.get_mut(index)
@@ -167,6 +174,8 @@ mod tests {
         assert_eq!(numbers(&log, 6), [6, 7]);
         assert!(numbers(&log, 8).is_empty());
         assert!(numbers(&log, 99).is_empty());
+        let before = |number| log.before(number).map(|(number, _)| number);
+        assert_eq!([before(99), before(8), before(6), before(5), before(0)], [Some(7), Some(7), Some(5), None, None]);
         log.drop_before(7);
         assert_eq!(numbers(&log, 0), [7]);
         log.drop_before(20);

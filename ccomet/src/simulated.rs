@@ -83,6 +83,15 @@ impl Simulated {
         }
     }
 
+    /// The most units of work that any loop has used in one tick for messages to patterns and for the history that new
+    /// patterns begin with.
+    pub fn most_work(&self) -> usize {
+        let most = self.loops.iter().map(|id| {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| event_loop.parts().0.handler().most_work())
+        });
+        most.flatten().max().unwrap_or(0)
+    }
+
     /// What the server holds now.
     pub fn holdings(&self) -> Holdings {
         let mut all = Holdings::default();

@@ -4,8 +4,9 @@ use sealed::ConnectionId;
 use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, json_response, respond_problem, script_response};
-use super::{App, Doing, done};
+use super::{App, Doing, done, now_ms};
 use crate::broker::{ChannelInfo, Listed, Page, Ticket, Token, Who};
+use crate::doorkeeper::Asking;
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
 use crate::wire::problem::Problem;
@@ -20,6 +21,16 @@ pub(super) struct Asker {
     reply: ReplyTo,
     /// Answers that are still to come.
     answers: usize,
+    /// The publisher of a message to a pattern, which pays for each channel that it reaches.
+    payer: Option<Payer>,
+}
+
+/// A client that is charged when it is known how much it has asked for.
+#[derive(Debug)]
+struct Payer {
+    asking: Asking,
+    /// What it has paid beforehand.
+    paid: u64,
 }
 
 /// What the broker did for an asker.
@@ -74,8 +85,16 @@ impl App {
     pub(super) fn note_asker_of(&mut self, id: ConnectionId, reply: ReplyTo, answers: usize) -> Ticket {
         self.last_serial = self.last_serial.wrapping_add(1);
         let serial = self.last_serial;
-        let key = self.askers.insert(Asker { serial, peer: id, reply, answers }) as u32;
+        let key = self.askers.insert(Asker { serial, peer: id, reply, answers, payer: None }) as u32;
         Ticket(u64::from(serial) << 32 | u64::from(key))
+    }
+
+    /// Notes that a client has paid for one publication, and pays for those that its message comes to, also when it is gone
+    /// by then.
+    pub(super) fn let_pay(&mut self, ticket: Ticket, asking: Asking) {
+        if let Some(asker) = self.askers.get_mut(ticket.0 as u32 as usize) {
+            asker.payer = Some(Payer { asking, paid: 1 });
+        }
     }
 
     /// Answers who waited for the broker's answer, if he is still there.
@@ -84,6 +103,11 @@ impl App {
         let Some(asker) = self.askers.get_mut(key).filter(|asker| u64::from(asker.serial) == ticket.0 >> 32) else {
             return;
         };
+        if let (Some(payer), Ok(Settled::Broadcast(channels))) = (&mut asker.payer, &outcome) {
+            let covered = payer.paid.min(*channels);
+            payer.paid -= covered;
+            self.doorkeeper.charge_reached(payer.asking, channels - covered, now_ms(http));
+        }
         if let ReplyTo::Part(part) = &asker.reply {
             let part = part.clone();
             asker.answers -= 1;

@@ -94,7 +94,7 @@ impl App {
                 let ticket = self.ask(http, id, reply);
                 self.broker.command(now(http), Command::Publish { channel, messages, ticket });
             }
-            Call::PublishAll { publications } => self.publish_all(http, id, publications),
+            Call::PublishAll { publications } => self.publish_all(http, id, publications, caller),
             Call::Subscribe { mut subscription, wait_s } => {
                 subscription.member = caller.member();
                 self.subscribe(http, id, subscription, wait_s, caller.expires_s());

@@ -50,7 +50,8 @@ impl App {
             request::Call::Broadcast { payload } => {
                 let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_ms(http));
                 message.extra_mut().is_broadcast = true;
-                self.broker.command(now(http), Command::Broadcast { pattern: Pattern::all(), message, ticket: None });
+                let (pattern, reach_max) = (Pattern::all(), usize::MAX);
+                self.broker.command(now(http), Command::Broadcast { pattern, message, reach_max, ticket: None });
                 http.respond(id, &answer(TEXT, "ok"));
             }
             request::Call::Sign { channel, expires_s, callback } => {

@@ -5,7 +5,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, json_response};
 use super::asking::Settled;
-use super::{App, Doing, done, now, unix_ms};
+use super::{App, Caller, Doing, done, now, unix_ms};
 use crate::broker::{Broker, Command};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
@@ -34,7 +34,13 @@ struct Group {
 
 impl App {
     /// Publishes, in the order in which they come, those of one channel together.
-    pub(super) fn publish_all(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, publications: Vec<Publication>) {
+    pub(super) fn publish_all(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        publications: Vec<Publication>,
+        caller: &Caller,
+    ) {
         self.last_serial = self.last_serial.wrapping_add(1);
         let serial = self.last_serial;
         let results: Vec<_> = publications.iter().map(|publication| (publication.channel.clone(), None)).collect();
@@ -56,11 +62,18 @@ impl App {
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Publishing(batch);
         }
+        let reach_max = match caller.grant {
+            None => usize::MAX,
+            Some(_) => self.config.limits.channels_per_broadcast_max,
+        };
         for Group { channel, places, messages } in groups {
             let answers = answers(&channel);
             let ticket = self.note_asker_of(id, ReplyTo::Part(Part { batch, serial, places }), answers);
             let command = match channel.to_pattern() {
-                Some(pattern) => Command::Broadcast { pattern, message: messages.first, ticket: Some(ticket) },
+                Some(pattern) => {
+                    self.let_pay(ticket, caller.asking);
+                    Command::Broadcast { pattern, message: messages.first, reach_max, ticket: Some(ticket) }
+                }
                 None => Command::Publish { channel, messages, ticket },
             };
             self.broker.command(now(http), command);
@@ -85,6 +98,8 @@ impl App {
             let result = &mut batch.results[*place].1;
             *result = match (*result, told(index)) {
                 (Some(Outcome::In(one)), Some(Outcome::In(other))) => Some(Outcome::In(one + other)),
+                // One home's refusal is the answer, whatever the others did.
+                (Some(Outcome::Refused(problem)), _) => Some(Outcome::Refused(problem)),
                 (_, told) => told,
             };
         }

@@ -12,6 +12,7 @@ mod lookup;
 mod presence;
 mod publishing;
 mod uses;
+mod work;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use keys::Keys;
 pub(crate) use presence::PresenceLimits;
 use presence::{Leaving, Presence};
 use uses::Signed;
+use work::Work;
 
 use super::watch::Watch;
 use super::{Command, Event, Now, Refusal, Ticket};
@@ -43,6 +45,8 @@ pub(crate) struct HomeLimits {
     pub(crate) rules: Arc<Rules>,
     pub(crate) channels_max: usize,
     pub(crate) patterns_max: usize,
+    /// Messages on their way to all channels of a pattern.
+    pub(crate) broadcasts_max: usize,
     /// On their way to one loop.
     pub(crate) deliveries_max: usize,
     /// Over all channels together.
@@ -132,6 +136,7 @@ pub(crate) struct Home {
     leaving: Leaving,
     last_run: u64,
     keys: Keys,
+    work: Work,
     /// Events, each with the loop it is for.
     pub(crate) said: Vec<(usize, Event)>,
     /// Commands to the homes of these loops.
@@ -157,6 +162,7 @@ impl Home {
             leaving: Leaving::new(),
             last_run: 0,
             keys: Keys::new(limits.keys),
+            work: Work::new(),
             said: Vec::new(),
             sent: Vec::new(),
             limits,
@@ -172,6 +178,12 @@ impl Home {
             .map(|(_, channel)| channel.classic.as_ref().map_or(0, |classic| classic.waiting.len()))
             .sum::<usize>();
         all.history_bytes += self.bytes;
+    }
+
+    /// The most units of work that one tick has used.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_work(&self) -> usize {
+        self.work.most
     }
 
     /// Takes a command from a loop.
@@ -190,12 +202,14 @@ impl Home {
             Command::Release { channel, name, claim } => self.release(from, &channel, &name, claim),
             Command::Delete { channel, ticket } => self.delete(from, &channel, ticket),
             Command::Clear { channel, ticket } => self.clear(from, &channel, ticket),
-            Command::Follow { pattern, run } => self.follow(from, pattern, run),
+            Command::Follow { pattern, run } => self.follow(from, now, pattern, run),
             Command::Unfollow { pattern } => self.unfollow(from, &pattern),
             Command::Fill { pattern, run, entries } => self.fill(now, &pattern, run, entries),
             Command::Feed { pattern, run, entries } => self.feed(now, &pattern, run, entries),
             Command::Forget { pattern } => self.forget(&pattern),
-            Command::Broadcast { pattern, message, ticket } => self.broadcast(from, now, &pattern, message, ticket),
+            Command::Broadcast { pattern, message, reach_max, ticket } => {
+                self.broadcast(from, now, pattern, message, reach_max, ticket);
+            }
             Command::SignFor { channel, hold_ms, token, ticket } => {
                 self.sign_for(from, now, channel, hold_ms, token, ticket);
             }
@@ -451,6 +465,7 @@ impl Home {
             self.disperse(&channel.name);
         }
         self.presences -= usize::from(channel.name.is_presence());
+        self.skip_in_patterns(key);
         self.names.remove(&channel.name);
         self.watch.remove(&channel.name, &mut self.said);
         self.bytes -= channel.log.bytes();

@@ -46,6 +46,11 @@ impl MemoryBroker {
         self.home.add_to(all);
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_work(&self) -> usize {
+        self.home.most_work()
+    }
+
     /// How many channels have their home here.
     pub(crate) fn channels(&self) -> usize {
         self.home.channels()
@@ -165,6 +170,8 @@ impl Broker for MemoryBroker {
     }
 
     fn flush(&mut self, now: Now) {
+        self.home.work(now);
+        self.pass_on(now);
         self.home.flush();
         self.pass_on(now);
         for (to, count) in self.to_acknowledge.iter_mut().enumerate() {
@@ -172,6 +179,10 @@ impl Broker for MemoryBroker {
                 self.outgoing[to].push(Parcel::Command(Command::Acknowledge { count: std::mem::take(count) }));
             }
         }
+    }
+
+    fn has_work(&self) -> bool {
+        self.home.has_work()
     }
 
     fn sweep(&mut self, now: Now) {

@@ -52,9 +52,9 @@ pub(crate) enum Command {
     Feed { pattern: ChannelName, run: u64, entries: Vec<Arc<Message>> },
     /// A channel of the pattern was cleared or closed: keep nothing that was in it.
     Forget { pattern: ChannelName },
-    /// Number and keep a message in every channel that there is of a pattern. Answered by `Broadcasted` from every home, where
-    /// somebody asks.
-    Broadcast { pattern: Pattern, message: Message, ticket: Option<Ticket> },
+    /// Number and keep a message in every channel that there is of a pattern; where a home has more than `reach_max` of them, in
+    /// none of its. Answered by `Broadcasted` or `Refused` from every home when it is done, where somebody asks.
+    Broadcast { pattern: Pattern, message: Message, reach_max: usize, ticket: Option<Ticket> },
     /// Make the channel if need be, keep it in use for so long, and give it that token if it has none. Answered by
     /// `Signed` or `Refused`.
     SignFor { channel: ChannelName, hold_ms: u64, token: Token, ticket: Ticket },
@@ -172,6 +172,10 @@ pub(crate) enum Refusal {
     ChannelLimit,
     /// There are as many patterns as there may be.
     PatternLimit,
+    /// There are as many messages on their way to all channels of a pattern as there may be.
+    BroadcastLimit,
+    /// The pattern stands for more channels than one message may go to.
+    BroadcastTooWide,
     /// Something else was published under the same key.
     KeyReused,
 }
@@ -191,6 +195,8 @@ pub(crate) trait Broker {
     fn next_event(&mut self) -> Option<Event>;
     /// The end of a tick: what was gathered is passed on.
     fn flush(&mut self, now: Now);
+    /// Whether there is work that was left for the next tick.
+    fn has_work(&self) -> bool;
     /// About once a second: what has become old goes.
     fn sweep(&mut self, now: Now);
 }

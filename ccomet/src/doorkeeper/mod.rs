@@ -192,6 +192,14 @@ impl Doorkeeper {
         self.take(asking, Charge::Publish, now_ms)
     }
 
+    /// Counts as many publications as a message to a pattern has come to beyond what was counted before. They are owed where
+    /// there is no room for them: the client publishes again when they are paid.
+    pub(crate) fn charge_reached(&mut self, asking: Asking, count: u64, now_ms: u64) {
+        if let Asking(Some(place)) = asking {
+            self.throttle.owe(place, Charge::Publish, count, now_ms);
+        }
+    }
+
     fn take(&mut self, asking: Asking, charge: Charge, now_ms: u64) -> Result<(), Problem> {
         let Asking(Some(place)) = asking else { return Ok(()) };
         self.throttle.take(place, charge, now_ms).map_err(Problem::TooManyRequests)

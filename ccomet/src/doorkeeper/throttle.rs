@@ -83,6 +83,12 @@ impl Bucket {
         *full_us = now + owed_us;
         Ok(())
     }
+
+    /// Takes so many out, though there be fewer: what is missing is owed.
+    fn owe(self, full_us: &mut u64, count: u64, now_ms: u64) {
+        let cost_us = (MINUTE_US / self.per_minute).saturating_mul(count);
+        *full_us = (*full_us).max(now_ms * 1_000).saturating_add(cost_us);
+    }
 }
 
 impl Throttle {
@@ -140,6 +146,15 @@ impl Throttle {
         match charge {
             Charge::Subscribe => self.subscribes.take(&mut entry.subscribes_full_us, now_ms),
             Charge::Publish => self.publishes.take(&mut entry.publishes_full_us, now_ms),
+        }
+    }
+
+    /// Counts something that was done already, as often as it was.
+    pub(super) fn owe(&mut self, place: Place, charge: Charge, count: u64, now_ms: u64) {
+        let Some(entry) = self.entries.get_mut(place.0 as usize) else { return };
+        match charge {
+            Charge::Subscribe => self.subscribes.owe(&mut entry.subscribes_full_us, count, now_ms),
+            Charge::Publish => self.publishes.owe(&mut entry.publishes_full_us, count, now_ms),
         }
     }
 

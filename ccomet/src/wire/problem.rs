@@ -37,6 +37,8 @@ pub(crate) enum Problem {
     ChannelLimit,
     PatternLimit,
     PatternForbidden,
+    BroadcastLimit,
+    BroadcastTooWide,
     /// In so many seconds there may be room.
     TooManyRequests(u32),
     SubscriberLimit,
@@ -48,6 +50,8 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::ChannelLimit => Self::ChannelLimit,
             Refusal::PatternLimit => Self::PatternLimit,
+            Refusal::BroadcastLimit => Self::BroadcastLimit,
+            Refusal::BroadcastTooWide => Self::BroadcastTooWide,
             Refusal::KeyReused => Self::KeyReused,
         }
     }
@@ -133,6 +137,12 @@ impl Problem {
             Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
             Self::PatternLimit => (503, "pattern_limit", "As many patterns are subscribed to as may be."),
             Self::PatternForbidden => (403, "pattern_forbidden", "Patterns of channels may not be used here."),
+            Self::BroadcastLimit => {
+                (503, "broadcast_limit", "As many messages are on their way to patterns as broadcasts_under_way_max.")
+            }
+            Self::BroadcastTooWide => {
+                (403, "broadcast_too_wide", "The pattern stands for more channels than channels_per_broadcast_max.")
+            }
             Self::SubscriberLimit => (503, "subscriber_limit", "The server has as many subscribers as it may."),
             Self::ShuttingDown => (503, "shutting_down", "The server is going down; come back later."),
         }

@@ -4,11 +4,19 @@
 //! So a pattern has numbers, a history and an epoch as any channel has, and who reads one has one cursor and resumes
 //! without gap or repeat, however many channels it stands for and whenever they were made. It is filled from the homes'
 //! histories when the first subscriber comes, and goes when nobody has read it for as long as an idle channel is kept.
+//!
+//! A home looks for what there is in several ticks (`work.rs`), in the order of its channels' places. What is published
+//! meanwhile in a channel that was looked at is passed on as it is published; in any other, it is found when that one is
+//! looked at. So nothing is told twice, and nothing is left out. At most as much is held as the pattern's channel keeps.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use super::Home;
+use super::work::Task;
+use super::{Home, HomeChannel};
 use crate::broker::{Command, Now, Refusal};
+use crate::log::HistoryLimits;
 use crate::message::{ChannelName, Message};
 use crate::pattern::Pattern;
 use crate::position::Spot;
@@ -23,7 +31,8 @@ pub(super) struct Gathering {
     /// What those have told that have, each message with the time by which it is put in order.
     filled: Vec<(u64, Arc<Message>)>,
     /// What was published since.
-    fed: Vec<Arc<Message>>,
+    fed: VecDeque<Arc<Message>>,
+    fed_bytes: usize,
     /// Loops that wait to be attached, and how often each has asked to be brought up to date since.
     attaching: Vec<(usize, u32)>,
 }
@@ -36,6 +45,122 @@ pub(super) struct Followed {
     /// The home of the pattern, and which it is there.
     to: usize,
     run: u64,
+    /// What was published and is to be passed on.
+    feed: Vec<Arc<Message>>,
+    /// While it is looked for what there is.
+    filling: Option<Box<Filling>>,
+}
+
+impl Followed {
+    /// Notes a message that is to be passed on. Where the search comes by, it is found.
+    fn note(&mut self, key: usize, message: impl FnOnce() -> Arc<Message>) {
+        if self.filling.as_ref().is_none_or(|filling| !filling.will_look_at(key)) {
+            self.feed.push(message());
+        }
+    }
+}
+
+/// The search for what there is of a pattern in this home.
+#[derive(Debug)]
+struct Filling {
+    limits: HistoryLimits,
+    /// The first place that was not looked at yet, of those that there were when it began.
+    looked_at: usize,
+    end: usize,
+    /// Where in the channel at that place it stopped.
+    within: Option<Within>,
+    /// The newest messages, the oldest of them on top.
+    found: BinaryHeap<Reverse<Found>>,
+}
+
+/// How far back a channel was looked at.
+#[derive(Debug, Clone, Copy)]
+struct Within {
+    /// The oldest message that was.
+    number: u64,
+    /// The time by which that is put in order.
+    time_ms: u64,
+}
+
+/// A message that a pattern begins with.
+#[derive(Debug)]
+struct Found {
+    /// The time by which it is put in order, the place of its channel, and its number there.
+    order: (u64, usize, u64),
+    channel: ChannelName,
+    spot: Spot,
+    message: Arc<Message>,
+}
+
+impl PartialEq for Found {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Found {}
+
+impl PartialOrd for Found {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Found {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order.cmp(&other.order)
+    }
+}
+
+impl Filling {
+    /// Whether the channel at that place has yet to be looked at.
+    fn will_look_at(&self, key: usize) -> bool {
+        key < self.end && (key > self.looked_at || key == self.looked_at && self.within.is_none())
+    }
+
+    /// The next place.
+    fn go_on(&mut self) {
+        self.looked_at += 1;
+        self.within = None;
+    }
+
+    /// Looks at the next older message of a channel. Returns whether there may be more that count.
+    fn look(&mut self, channel: &HomeChannel, now_ms: u64) -> bool {
+        let before = self.within.map_or(channel.log.next(), |within| within.number);
+        let Some((number, message)) = channel.log.before(before) else { return false };
+        // Of one channel they stay in order, though the calendar was set back.
+        let newer_ms = self.within.map_or(u64::MAX, |within| within.time_ms);
+        let time_ms = message.time_ms.min(newer_ms);
+        self.within = Some(Within { number, time_ms });
+        let order = (time_ms, self.looked_at, number);
+        let is_full = self.found.len() >= self.limits.messages_max;
+        let is_older = is_full && self.found.peek().is_some_and(|Reverse(oldest)| order < oldest.order);
+        if is_older || message.time_ms < now_ms.saturating_sub(self.limits.age_max_ms) {
+            return false;
+        }
+        if is_full {
+            self.found.pop();
+        }
+        let spot = Spot { epoch: channel.epoch, next: number + 1 };
+        let found = Found { order, channel: channel.name.clone(), spot, message: message.clone() };
+        self.found.push(Reverse(found));
+        true
+    }
+
+    /// The newest of what was found, as much as may be kept, in order.
+    fn into_entries(self) -> Vec<(u64, Arc<Message>)> {
+        let mut bytes = 0;
+        // In the order of `Reverse`: the newest come first.
+        let sorted = self.found.into_sorted_vec().into_iter().map(|Reverse(found)| found);
+        let kept = sorted.take_while(|found| {
+            bytes += found.message.cost();
+            bytes <= self.limits.bytes_max
+        });
+        let mut entries: Vec<_> =
+            kept.map(|found| (found.order.0, gathered(&found.message, &found.channel, found.spot))).collect();
+        entries.reverse();
+        entries
+    }
 }
 
 impl Gathering {
@@ -58,7 +183,14 @@ impl Home {
         for to in 0..homes {
             self.sent.push((to, Command::Follow { pattern: name.clone(), run }));
         }
-        Ok(Box::new(Gathering { run, missing: homes, filled: Vec::new(), fed: Vec::new(), attaching: Vec::new() }))
+        Ok(Box::new(Gathering {
+            run,
+            missing: homes,
+            filled: Vec::new(),
+            fed: VecDeque::new(),
+            fed_bytes: 0,
+            attaching: Vec::new(),
+        }))
     }
 
     /// Whether a loop that wants to be attached has to wait until all homes have told what they have.
@@ -94,54 +226,81 @@ impl Home {
         }
     }
 
-    /// Tells the home of a pattern what there is here, and from now on what is published.
-    pub(super) fn follow(&mut self, from: usize, name: ChannelName, run: u64) {
+    /// Begins to tell the home of a pattern what there is here, and from now on what is published.
+    pub(super) fn follow(&mut self, from: usize, now: Now, name: ChannelName, run: u64) {
         let Some(pattern) = name.to_pattern() else { return };
-        let mut entries: Vec<(u64, Arc<Message>)> = Vec::new();
-        for channel in self.sources().filter(|channel| pattern.matches(channel.name.as_str())) {
-            // Of one channel they stay in order, though the calendar was set back.
-            let mut time_ms = 0;
-            for (number, message) in channel.log.since(0) {
-                time_ms = message.time_ms.max(time_ms);
-                let spot = Spot { epoch: channel.epoch, next: number + 1 };
-                entries.push((time_ms, gathered(message, &channel.name, spot)));
+        let filling = Filling {
+            limits: self.limits.rules.bounds(self.limits.rules.find(&name)).history,
+            looked_at: 0,
+            end: self.channels.capacity(),
+            within: None,
+            found: BinaryHeap::new(),
+        };
+        let filling = Some(Box::new(filling));
+        self.followed.push(Followed { name, pattern, to: from, run, feed: Vec::new(), filling });
+        self.begin(now, Task::Fill { to: from, run });
+    }
+
+    /// Goes on with the search for as long as this tick allows. Returns whether it is over.
+    pub(super) fn fill_on(&mut self, now: Now, to: usize, run: u64) -> bool {
+        let mut all = self.followed.iter_mut();
+        let Some(followed) = all.find(|followed| followed.to == to && followed.run == run) else { return true };
+        let Some(mut filling) = followed.filling.take() else { return true };
+        while filling.looked_at < filling.end {
+            if !self.work.may_go_on() {
+                followed.filling = Some(filling);
+                return false;
+            }
+            self.work.spend(1);
+            let pattern = &followed.pattern;
+            let is_meant = |channel: &&HomeChannel| !channel.is_derived() && pattern.matches(channel.name.as_str());
+            match self.channels.get(filling.looked_at).filter(is_meant) {
+                Some(channel) if filling.look(channel, now.unix_ms) => {}
+                _ => filling.go_on(),
             }
         }
-        entries.sort_by_key(|(time_ms, _)| *time_ms);
-        // More than that is not kept there.
-        let rules = &self.limits.rules;
-        let kept_max = rules.bounds(rules.find(&name)).history.messages_max;
-        entries.drain(..entries.len().saturating_sub(kept_max));
-        self.sent.push((from, Command::Fill { pattern: name.clone(), run, entries }));
-        self.followed.push(Followed { name, pattern, to: from, run });
+        let fill = Command::Fill { pattern: followed.name.clone(), run, entries: filling.into_entries() };
+        self.sent.push((to, fill));
+        true
     }
 
     pub(super) fn unfollow(&mut self, from: usize, name: &ChannelName) {
         self.followed.retain(|followed| followed.to != from || followed.name != *name);
     }
 
-    /// Passes on a message that was just published.
-    pub(super) fn pass_to_patterns(&mut self, name: &ChannelName, spot: Spot, message: &Arc<Message>) {
-        for followed in self.followed.iter().filter(|followed| followed.pattern.matches(name.as_str())) {
-            let message = gathered(message, name, spot);
-            match self.sent.last_mut() {
-                Some((to, Command::Feed { pattern, entries, .. }))
-                    if *to == followed.to && *pattern == followed.name =>
-                {
-                    entries.push(message);
-                }
-                _ => {
-                    let (pattern, run) = (followed.name.clone(), followed.run);
-                    let feed = Command::Feed { pattern, run, entries: vec![message] };
-                    self.sent.push((followed.to, feed));
-                }
+    /// A channel is gone, and its place may be another's: what is published there is still to be found.
+    pub(super) fn skip_in_patterns(&mut self, key: usize) {
+        for filling in self.followed.iter_mut().filter_map(|followed| followed.filling.as_deref_mut()) {
+            if filling.looked_at == key && filling.within.is_some() {
+                filling.go_on();
             }
+        }
+    }
+
+    /// Notes a message that was just published for the patterns that it is to be passed on to: one copy for all of them.
+    pub(super) fn pass_to_patterns(&mut self, key: usize, spot: Spot, message: &Arc<Message>) {
+        let name = &self.channels[key].name;
+        let mut copy = None;
+        for followed in self.followed.iter_mut().filter(|followed| followed.pattern.matches(name.as_str())) {
+            followed.note(key, || copy.get_or_insert_with(|| gathered(message, name, spot)).clone());
+        }
+    }
+
+    /// Passes on what was noted for patterns.
+    pub(super) fn send_feeds(&mut self) {
+        for followed in self.followed.iter_mut().filter(|followed| !followed.feed.is_empty()) {
+            let (pattern, run) = (followed.name.clone(), followed.run);
+            let feed = Command::Feed { pattern, run, entries: std::mem::take(&mut followed.feed) };
+            self.sent.push((followed.to, feed));
         }
     }
 
     /// A channel's history is gone: what its patterns have kept of it goes too.
     pub(super) fn forget_in_patterns(&mut self, name: &ChannelName) {
-        for followed in self.followed.iter().filter(|followed| followed.pattern.matches(name.as_str())) {
+        for followed in self.followed.iter_mut().filter(|followed| followed.pattern.matches(name.as_str())) {
+            if let Some(filling) = &mut followed.filling {
+                filling.found.clear();
+            }
             self.sent.push((followed.to, Command::Forget { pattern: followed.name.clone() }));
         }
     }
@@ -158,7 +317,9 @@ impl Home {
         let mut filled = std::mem::take(&mut gathering.filled);
         let (fed, attaching) = (std::mem::take(&mut gathering.fed), std::mem::take(&mut gathering.attaching));
         filled.sort_by_key(|(time_ms, _)| *time_ms);
-        for message in filled.into_iter().map(|(_, message)| message).chain(fed) {
+        let kept_max = self.history_limits(key).messages_max;
+        let over = (filled.len() + fed.len()).saturating_sub(kept_max);
+        for message in filled.into_iter().skip(over).map(|(_, message)| message).chain(fed) {
             self.append_derived(key, now, message);
         }
         for (to, syncs) in attaching {
@@ -174,12 +335,33 @@ impl Home {
         let Some(key) = self.key_of(name) else { return };
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.run == run) else { return };
         if gathering.missing > 0 {
-            return gathering.fed.extend(entries);
+            return self.keep_fed(key, entries);
         }
         for message in entries {
             self.append_derived(key, now, message);
         }
         self.evict();
+    }
+
+    /// Keeps what is fed for when all homes have told what they have, no more of it than the pattern's channel keeps.
+    fn keep_fed(&mut self, key: usize, entries: Vec<Arc<Message>>) {
+        let limits = self.history_limits(key);
+        let Some(gathering) = self.gathering_mut(key) else { return };
+        for message in entries {
+            gathering.fed_bytes += message.cost();
+            gathering.fed.push_back(message);
+            let is_over = |gathering: &Gathering| {
+                let (count, bytes) = (gathering.fed.len(), gathering.fed_bytes);
+                count > 1 && (count > limits.messages_max || bytes > limits.bytes_max)
+            };
+            while is_over(gathering) {
+                gathering.fed_bytes -= gathering.fed.pop_front().map_or(0, |message| message.cost());
+            }
+        }
+    }
+
+    fn history_limits(&self, key: usize) -> HistoryLimits {
+        self.limits.rules.bounds(self.channels[key].rule).history
     }
 
     pub(super) fn forget(&mut self, name: &ChannelName) {
@@ -189,6 +371,7 @@ impl Home {
         {
             // Who attaches gets what is left, as if it had always been so.
             gathering.filled.clear();
+            gathering.fed_bytes = 0;
             return gathering.fed.clear();
         }
         self.drop_history(key);

@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::message::{ChannelName, Message};
-use crate::one_or_more::OneOrMore;
 use crate::position::{Epoch, Spot};
 
 /// How many keys a home knows, and for how long.
@@ -50,9 +49,13 @@ impl Keys {
     }
 
     /// Whether one of the messages has the key of another one, whether that was published or is to be with it.
-    pub(super) fn is_misused(&self, channel: &ChannelName, epoch: Epoch, messages: &OneOrMore<Message>) -> bool {
-        let keyed: Vec<(&str, u64)> =
-            messages.iter().filter_map(|message| Some((message.key()?, digest(message)))).collect();
+    pub(super) fn is_misused<'a>(
+        &self,
+        channel: &ChannelName,
+        epoch: Epoch,
+        messages: impl Iterator<Item = &'a Message>,
+    ) -> bool {
+        let keyed: Vec<(&str, u64)> = messages.filter_map(|message| Some((message.key()?, digest(message)))).collect();
         keyed.iter().enumerate().any(|(index, (key, digest))| {
             self.find(channel, epoch, key, *digest) == Found::Other
                 || keyed[..index].iter().any(|(held, other)| held == key && other != digest)
@@ -122,6 +125,7 @@ fn digest(message: &Message) -> u64 {
 mod tests {
     use super::*;
     use crate::message::Draft;
+    use crate::one_or_more::OneOrMore;
 
     fn message(payload: &'static str, key: &str, time_ms: u64) -> Message {
         let draft = Draft { payload: payload.into(), key: Some(key.into()), ..Draft::default() };
@@ -156,9 +160,14 @@ mod tests {
         keys.note(&channel, &message("x", "k", 1), spot(1, 1));
         let same = OneOrMore::one(message("x", "k", 2));
         let different = OneOrMore::one(message("y", "k", 2));
-        assert!(!keys.is_misused(&channel, Epoch(1), &same) && keys.is_misused(&channel, Epoch(1), &different));
-        assert!(!keys.is_misused(&channel, Epoch(2), &different) && !keys.is_misused(&other, Epoch(1), &different));
+        assert!(
+            !keys.is_misused(&channel, Epoch(1), same.iter()) && keys.is_misused(&channel, Epoch(1), different.iter())
+        );
+        assert!(
+            !keys.is_misused(&channel, Epoch(2), different.iter())
+                && !keys.is_misused(&other, Epoch(1), different.iter())
+        );
         let twice = OneOrMore { first: message("x", "new", 2), rest: vec![message("y", "new", 2)] };
-        assert!(keys.is_misused(&channel, Epoch(1), &twice));
+        assert!(keys.is_misused(&channel, Epoch(1), twice.iter()));
     }
 }

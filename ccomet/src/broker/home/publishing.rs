@@ -2,12 +2,45 @@
 
 use std::sync::Arc;
 
+use super::work::Task;
 use super::{Home, HomeChannel};
 use crate::broker::{Event, Now, Refusal, Ticket};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
 use crate::position::Spot;
+
+/// What it is to publish in one channel, in units of a tick's work, beside one for each pattern that is followed. A message
+/// with a key is compared with what was published under it.
+const PUBLISH_UNITS: usize = 4;
+const COMPARED_BYTES_PER_UNIT: usize = 256;
+
+/// A message on its way to all channels of a pattern: first they are found, then it is published in each.
+#[derive(Debug)]
+pub(super) struct Broadcasting {
+    from: usize,
+    pattern: Pattern,
+    message: Arc<Message>,
+    /// Of more channels, none has it.
+    reach_max: usize,
+    ticket: Option<Ticket>,
+    /// The first place that was not looked at yet, of those that there were when it began.
+    looked_at: usize,
+    end: usize,
+    /// The places of those that are meant. What is made meanwhile is not among them.
+    found: Vec<u32>,
+    published: usize,
+    reached: u64,
+    /// What it is to publish it once, in units of a tick's work.
+    units: usize,
+}
+
+impl Broadcasting {
+    /// Whether the channel gets it.
+    fn is_for(&self, channel: &HomeChannel) -> bool {
+        !channel.is_derived() && self.pattern.matches(channel.name.as_str())
+    }
+}
 
 impl Home {
     pub(super) fn publish(
@@ -23,10 +56,11 @@ impl Home {
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };
         let channel = &self.channels[key];
-        if self.keys.is_misused(&channel.name, channel.epoch, &messages) {
+        if self.keys.is_misused(&channel.name, channel.epoch, messages.iter()) {
             return self.say(from, Event::Refused { ticket, why: Refusal::KeyReused });
         }
         let spots = messages.map(|message| self.take(key, now, &Arc::new(message)));
+        self.send_feeds();
         self.evict();
         self.say(from, Event::Accepted { ticket, spots });
     }
@@ -51,37 +85,95 @@ impl Home {
         self.watch.note(&channel.name, now.unix_ms, &mut self.said);
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
         if !self.followed.is_empty() {
-            let name = channel.name.clone();
-            self.pass_to_patterns(&name, spot, message);
+            self.pass_to_patterns(key, spot, message);
         }
         self.trim(key, now);
         self.mark(key);
         spot
     }
 
+    /// Begins to publish a message in all channels of a pattern.
     pub(super) fn broadcast(
         &mut self,
         from: usize,
         now: Now,
-        pattern: &Pattern,
+        pattern: Pattern,
         message: Message,
+        reach_max: usize,
         ticket: Option<Ticket>,
     ) {
-        let messages = OneOrMore::one(message);
-        let is_meant = |channel: &HomeChannel| {
-            !channel.is_derived()
-                && pattern.matches(channel.name.as_str())
-                && !self.keys.is_misused(&channel.name, channel.epoch, &messages)
+        let under_way = self.work.tasks().filter(|task| matches!(task, Task::Broadcast(_))).count();
+        if under_way >= self.limits.broadcasts_max {
+            if let Some(ticket) = ticket {
+                self.say(from, Event::Refused { ticket, why: Refusal::BroadcastLimit });
+            }
+            return;
+        }
+        let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
+        let broadcasting = Broadcasting {
+            units: PUBLISH_UNITS + compared_bytes / COMPARED_BYTES_PER_UNIT,
+            from,
+            pattern,
+            message: Arc::new(message),
+            reach_max,
+            ticket,
+            looked_at: 0,
+            end: self.channels.capacity(),
+            found: Vec::new(),
+            published: 0,
+            reached: 0,
         };
-        let meant: Vec<usize> =
-            self.channels.iter().filter(|(_, channel)| is_meant(channel)).map(|(key, _)| key).collect();
-        let message = Arc::new(messages.first);
-        for key in &meant {
-            self.take(*key, now, &message);
+        self.begin(now, Task::Broadcast(broadcasting));
+    }
+
+    /// Goes on with a broadcast for as long as this tick allows. Returns what is left of it.
+    pub(super) fn broadcast_on(&mut self, now: Now, mut this: Broadcasting) -> Option<Broadcasting> {
+        while this.looked_at < this.end {
+            if !self.work.may_go_on() {
+                return Some(this);
+            }
+            self.work.spend(1);
+            if self.channels.get(this.looked_at).is_some_and(|channel| this.is_for(channel)) {
+                this.found.push(this.looked_at as u32);
+            }
+            this.looked_at += 1;
+            if this.found.len() > this.reach_max {
+                // Nothing is published yet.
+                self.conclude_broadcast(&this, Some(Refusal::BroadcastTooWide));
+                return None;
+            }
         }
+        while let Some(key) = this.found.get(this.published).map(|key| *key as usize) {
+            if !self.work.may_go_on() {
+                self.send_feeds();
+                self.evict();
+                return Some(this);
+            }
+            this.published += 1;
+            self.work.spend(this.units + self.followed.len());
+            // It may have gone since, and its place may be another's.
+            if self.channels.get(key).is_some_and(|channel| this.is_for(channel) && !self.knows_other(&this, channel)) {
+                self.take(key, now, &this.message);
+                this.reached += 1;
+            }
+        }
+        self.send_feeds();
         self.evict();
-        if let Some(ticket) = ticket {
-            self.say(from, Event::Broadcasted { ticket, channels: meant.len() as u64 });
-        }
+        self.conclude_broadcast(&this, None);
+        None
+    }
+
+    /// Whether something else was published in the channel under the message's key.
+    fn knows_other(&self, broadcasting: &Broadcasting, channel: &HomeChannel) -> bool {
+        self.keys.is_misused(&channel.name, channel.epoch, std::iter::once(&*broadcasting.message))
+    }
+
+    fn conclude_broadcast(&mut self, broadcasting: &Broadcasting, why: Option<Refusal>) {
+        let Broadcasting { from, ticket: Some(ticket), reached, .. } = *broadcasting else { return };
+        let event = match why {
+            Some(why) => Event::Refused { ticket, why },
+            None => Event::Broadcasted { ticket, channels: reached },
+        };
+        self.say(from, event);
     }
 }

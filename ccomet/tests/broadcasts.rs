@@ -1,0 +1,288 @@
+//! What many channels are concerned by at once: messages to all channels of a pattern, and patterns that are subscribed to. On the
+//! simulated network, where the work of each tick is counted.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ccomet::{Config, Simulated};
+use sealed::sim::{Peer, Simulation};
+use serde_json::{Value, json};
+
+const ANN: &str = "192.0.2.1";
+const BOB: &str = "192.0.2.2";
+
+/// Units of work that a loop may use in a tick, and what the last step may use beyond.
+const WORK_MAX: usize = 8_192 + 200;
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+}
+
+impl Stage {
+    fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+        config.front.patterns = true;
+        config.limits.publications_per_request_max = 10_000;
+        config.limits.page_items_max = 100_000;
+        config.limits.batch_bytes_max = 1 << 20;
+        config.history.bytes_max = 1 << 28;
+        change(&mut config);
+        let server = Simulated::start(&sim, config).expect("it starts");
+        Self { sim, server }
+    }
+
+    fn admin(&self) -> Peer {
+        self.sim.connect(self.server.admin())
+    }
+
+    fn from(&self, address: &str) -> Peer {
+        self.sim.connect_from(address.parse::<IpAddr>().expect("an address"), self.server.front())
+    }
+
+    fn ask(&self, peer: &mut Peer, method: &str, target: &str, body: &str) -> Reply {
+        peer.send(request(method, target, body));
+        self.sim.settle();
+        Reply::parse(&peer.take())
+    }
+
+    /// Publishes so many messages in each of so many channels, `PREFIX0` and so on. Each says where it is and which it is.
+    fn fill(&self, prefix: &str, channels: usize, messages: usize) {
+        let mut admin = self.admin();
+        let names: Vec<usize> = (0..channels).collect();
+        for number in 0..messages {
+            self.sim.run_for(Duration::from_millis(2));
+            for some in names.chunks(1_000) {
+                let message = |n: &usize| json!({"channel": format!("{prefix}{n}"), "data": format!("{n} {number}")});
+                let messages: Vec<Value> = some.iter().map(message).collect();
+                let reply = self.ask(&mut admin, "POST", "/messages", &json!({ "messages": messages }).to_string());
+                assert_eq!(reply.status, 200, "{}", reply.body);
+            }
+        }
+    }
+
+    /// What a channel or a pattern keeps.
+    fn held(&self, channel: &str) -> Vec<String> {
+        if channel.contains('*') {
+            return self.held_in_pattern(channel);
+        }
+        let target = format!("/channels/{channel}/history?after=oldest&limit=100000");
+        let reply = self.ask(&mut self.admin(), "GET", &target, "");
+        if reply.status == 404 { Vec::new() } else { reply.messages() }
+    }
+
+    fn held_in_pattern(&self, pattern: &str) -> Vec<String> {
+        let (mut reader, mut all, mut position) = (self.admin(), Vec::new(), "oldest".to_owned());
+        loop {
+            let target = format!("/channels/{pattern}?wait=0&after={position}");
+            let reply = self.ask(&mut reader, "GET", &target, "");
+            let messages = reply.messages();
+            if messages.is_empty() {
+                return all;
+            }
+            all.extend(messages);
+            reply.json()["position"].as_str().expect("a position").clone_into(&mut position);
+        }
+    }
+}
+
+fn request(method: &str, target: &str, body: &str) -> String {
+    let length = body.len();
+    format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer: {text:?}"));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        Self { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn messages(&self) -> Vec<String> {
+        let json = self.json();
+        let items = json["items"].as_array().unwrap_or_else(|| panic!("items: {json}"));
+        items.iter().map(|item| item["data"].as_str().expect("text").to_owned()).collect()
+    }
+
+    fn code(&self) -> (u16, String) {
+        (self.status, self.json()["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    fn retry_s(&self) -> u64 {
+        let (_, after) = self.head.split_once("Retry-After: ").expect("when to come back");
+        after.lines().next().expect("a line").parse().expect("seconds")
+    }
+}
+
+#[test]
+fn a_message_to_many_channels_reaches_each_once_and_no_tick_does_all_of_it() {
+    const CHANNELS: usize = 6_000;
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |config| config.history.messages_max = 10 * CHANNELS);
+        stage.fill("c", CHANNELS, 1);
+        // Forty patterns are followed, which all of it is passed on to.
+        let mut readers = Vec::new();
+        for n in 0..40 {
+            let mut reader = stage.from(ANN);
+            reader.discard();
+            let target = format!("/channels/{}c*?transport=sse", "*".repeat(n % 2) + &"c*".repeat(n / 2)[..n / 2]);
+            reader.send(request("GET", &target, ""));
+            readers.push(reader);
+        }
+        stage.sim.settle();
+        let turns = stage.sim.turns();
+        let reply = stage.ask(&mut stage.admin(), "POST", "/channels/c*", "all");
+        assert_eq!(reply.json()["results"][0]["channels"], CHANNELS, "{}", reply.body);
+        assert!(stage.sim.turns() - turns > 10, "in several ticks");
+        assert!(stage.server.most_work() <= WORK_MAX, "{}", stage.server.most_work());
+        for n in [0, 1, CHANNELS / 2, CHANNELS - 1] {
+            assert_eq!(stage.held(&format!("c{n}")), [format!("{n} 0"), "all".to_owned()]);
+        }
+        let all = stage.held("c*").into_iter().filter(|message| message == "all").count();
+        assert_eq!(all, CHANNELS);
+    }
+}
+
+#[test]
+fn messages_to_patterns_keep_their_order_and_what_is_deleted_meanwhile_is_passed_by() {
+    const CHANNELS: usize = 4_000;
+    let stage = Stage::new(1, |_| {});
+    stage.fill("c", CHANNELS, 1);
+    let mut admins: Vec<Peer> = (0..4).map(|_| stage.admin()).collect();
+    for (n, admin) in admins.iter_mut().enumerate() {
+        admin.send(request("POST", "/channels/c*", &n.to_string()));
+        stage.sim.run_for(Duration::from_micros(300));
+    }
+    // Its place is taken by another one while they are under way.
+    let mut other = stage.admin();
+    for request in [request("DELETE", "/channels/c3999", ""), request("POST", "/channels/other", "first")] {
+        other.send(request);
+        stage.sim.run_for(Duration::from_micros(300));
+    }
+    stage.sim.settle();
+    let reached: Vec<Value> = admins.iter_mut().map(|admin| Reply::parse(&admin.take()).json()).collect();
+    assert!(reached.iter().all(|reply| reply["results"][0]["channels"].as_u64() >= Some(CHANNELS as u64 - 1)));
+    let order = stage.held("c7")[1..].to_vec();
+    assert_eq!(order.len(), 4);
+    for n in [0, 1_000, 2_500, 3_998] {
+        assert_eq!(stage.held(&format!("c{n}"))[1..], order);
+    }
+    assert_eq!(stage.held("other"), ["first"]);
+}
+
+#[test]
+fn a_message_to_a_pattern_costs_as_many_publications_as_it_reaches() {
+    let stage = Stage::new(1, |config| config.limits.publishes_per_address_minute = 100);
+    stage.fill("c", 150, 1);
+    stage.fill("else", 9_000, 1);
+    let publish = |address: &str| stage.ask(&mut stage.from(address), "POST", "/channels/c0", "x");
+    assert_eq!(stage.ask(&mut stage.from(ANN), "POST", "/channels/c*", "all").status, 200);
+    let refused = publish(ANN);
+    assert_eq!(refused.code(), (429, "too_many_requests".to_owned()));
+    // It owes 50, and has to have room for one more.
+    assert!((29..=31).contains(&refused.retry_s()), "{}", refused.head);
+    assert_eq!(publish(BOB).status, 200, "others pay nothing");
+    stage.sim.run_for(Duration::from_secs(32));
+    assert_eq!(publish(ANN).status, 200);
+    // A client that does not wait for the answer pays as well.
+    let mut hasty = stage.from("192.0.2.3");
+    hasty.send(request("POST", "/channels/c*", "all"));
+    let holds = || stage.server.holdings().asking > 0;
+    assert!(stage.sim.run_until(Duration::from_secs(1), holds), "it is under way");
+    drop(hasty);
+    stage.sim.settle();
+    assert_eq!(publish("192.0.2.3").status, 429);
+    // One that reaches nobody is a publication still.
+    let mut asker = stage.from("192.0.2.4");
+    let fine = (0..300).take_while(|_| stage.ask(&mut asker, "POST", "/channels/none*", "").status == 200).count();
+    assert!((100..200).contains(&fine), "{fine}");
+}
+
+#[test]
+fn a_pattern_of_too_many_channels_is_refused_before_any_of_them_has_the_message() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |config| config.limits.channels_per_broadcast_max = 10);
+        stage.fill("few", 10, 1);
+        stage.fill("many", 31, 1);
+        let few = stage.ask(&mut stage.from(ANN), "POST", "/channels/few*", "all");
+        assert_eq!(few.json()["results"][0]["channels"], 10, "{}", few.body);
+        let many = stage.ask(&mut stage.from(ANN), "POST", "/channels/many*", "all");
+        assert_eq!(many.code(), (403, "broadcast_too_wide".to_owned()));
+        if loops == 1 {
+            assert_eq!(stage.held("many0"), ["0 0"]);
+        }
+        // The operator may.
+        let all = stage.ask(&mut stage.admin(), "POST", "/channels/many*", "all");
+        assert_eq!(all.json()["results"][0]["channels"], 31, "{}", all.body);
+    }
+}
+
+#[test]
+fn messages_that_are_under_way_to_patterns_are_limited() {
+    let stage = Stage::new(1, |config| config.limits.broadcasts_under_way_max = 2);
+    stage.fill("c", 3_000, 1);
+    let messages = [0; 5].map(|_| json!({"channel": "c*", "data": "all"}));
+    let body = json!({ "messages": messages }).to_string();
+    let reply = stage.ask(&mut stage.admin(), "POST", "/messages", &body);
+    assert_eq!(reply.code(), (503, "broadcast_limit".to_owned()));
+    assert!(reply.retry_s() > 0);
+    let results = reply.json()["results"].clone();
+    let reached = results.as_array().expect("results").iter().filter(|result| result["channels"] == 3_000).count();
+    assert_eq!(reached, 2, "{results}");
+    assert_eq!(stage.held("c0"), ["0 0", "all", "all"]);
+}
+
+#[test]
+fn a_new_pattern_begins_with_the_newest_messages_and_no_tick_looks_at_all_of_them() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |config| config.history.messages_max = 100);
+        stage.fill("c", 500, 80);
+        assert_eq!(stage.ask(&mut stage.from(ANN), "GET", "/channels/c*?wait=0", "").status, 200);
+        let messages = stage.held("c*");
+        assert_eq!(messages.len(), 100, "as much as one channel keeps");
+        assert!(messages.iter().all(|message| message.ends_with(" 79")), "{messages:?}");
+        let most = stage.server.most_work();
+        assert!(most <= WORK_MAX, "{most}");
+    }
+}
+
+#[test]
+fn what_is_published_while_a_pattern_is_filled_is_in_it_once() {
+    const CHANNELS: usize = 500;
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |config| config.history.messages_max = 1_000_000);
+        stage.fill("c", CHANNELS, 80);
+        let mut reader = stage.from(ANN);
+        reader.send(request("GET", "/channels/c*?last=1&wait=0", ""));
+        let mut publishers: Vec<Peer> = (0..40).map(|_| stage.admin()).collect();
+        for (n, publisher) in publishers.iter_mut().enumerate() {
+            let channel = n * 37 % CHANNELS;
+            publisher.send(request("POST", &format!("/channels/c{channel}"), &format!("{channel} {}", 1_000 + n)));
+            stage.sim.run_for(Duration::from_micros(50));
+        }
+        stage.sim.settle();
+        assert_eq!(Reply::parse(&reader.take()).status, 200);
+        let mut in_pattern: HashMap<String, Vec<String>> = HashMap::new();
+        for message in stage.held("c*") {
+            let channel = message.split(' ').next().expect("a channel").to_owned();
+            in_pattern.entry(channel).or_default().push(message);
+        }
+        assert_eq!(in_pattern.values().map(Vec::len).sum::<usize>(), CHANNELS * 80 + 40);
+        for n in 0..CHANNELS {
+            assert_eq!(in_pattern[&n.to_string()], stage.held(&format!("c{n}")), "in order, each once");
+        }
+    }
+}
