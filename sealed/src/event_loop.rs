@@ -146,9 +146,12 @@ impl<S: Service> EventLoop<S> {
         }
         self.accept();
         self.establish();
+        self.cx.clock.pass();
         self.read();
+        self.cx.clock.pass();
         self.mail();
         self.expire();
+        self.cx.clock.pass();
         self.service.turned(&mut self.cx);
         self.flush();
         self.close();
@@ -162,7 +165,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn wait(&mut self, wait: Option<Duration>) -> Result<()> {
-        let timeout = earliest(wait, self.next_wait());
+        let timeout = earliest(wait, self.sleep());
         self.cx.poller.wait(timeout, &mut self.ready).map_err(Error::Wait)?;
         self.cx.now = self.cx.clock.now();
         let mut ready_list = mem::take(&mut self.ready);
@@ -199,12 +202,16 @@ impl<S: Service> EventLoop<S> {
     /// When the loop goes on though nothing happen.
     #[cfg(feature = "sim")]
     pub(crate) fn wake_time(&self) -> Option<Duration> {
-        self.next_wait().map(|wait| self.cx.now + wait)
+        self.sleep().map(|wait| self.cx.clock.now() + wait)
     }
 
-    /// How long there is nothing to do unless something happens; for ever, if `None`.
-    fn next_wait(&self) -> Option<Duration> {
-        if self.has_work() { Some(Duration::ZERO) } else { self.next_time() }
+    /// How long, from this moment on, there is nothing to do unless something happens; for ever, if `None`.
+    fn sleep(&self) -> Option<Duration> {
+        if self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        // What falls due is told from the start of the last tick, and that tick has taken its time.
+        self.next_time().map(|wait| (self.cx.now + wait).saturating_sub(self.cx.clock.now()))
     }
 
     /// Whether something was left over that no event will announce.
@@ -220,7 +227,7 @@ impl<S: Service> EventLoop<S> {
             || cx.stopper.calls() != self.stops_seen
     }
 
-    /// The wait until something falls due.
+    /// The time from the start of the last tick until something falls due.
     fn next_time(&self) -> Option<Duration> {
         let cx = &self.cx;
         let until = |time: Duration| time.saturating_sub(cx.now);

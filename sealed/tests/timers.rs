@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Book, Node, SECOND, Told, ms};
 use sealed::sim::{Faults, Simulation};
-use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service};
+use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, TimerId};
 
 fn node() -> (Simulation, Node) {
     let sim = Simulation::new(9);
@@ -169,4 +169,94 @@ fn work_that_defers_itself_is_done_a_step_a_tick() {
     sim.with(id, |event_loop: &mut EventLoop<Stepper>| event_loop.parts().1.defer(())).expect("it runs");
     sim.settle();
     assert_eq!(sim.with(id, |event_loop: &mut EventLoop<Stepper>| event_loop.service().steps), Some(STEPS));
+}
+
+/// Works for a while whenever one of its timers runs out, and notes when each of them comes.
+struct Worker {
+    sim: Simulation,
+    work: Duration,
+    late: Vec<Duration>,
+}
+
+impl Service for Worker {
+    type Connection = ();
+    type Message = ();
+    /// When it is due: counted on by this where it is periodic.
+    type Timer = (Duration, Duration);
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, _: &mut Input<'_>) {}
+
+    fn message(&mut self, _: &mut Context<Self>, (): ()) {
+        self.sim.spend(SECOND * 2);
+    }
+
+    fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, (due, period): Self::Timer) {
+        let due = if period.is_zero() { due } else { due + period * self.late.len() as u32 };
+        self.late.push(cx.now().checked_sub(due).expect("no timer is early"));
+        self.sim.spend(self.work);
+    }
+}
+
+fn worker(work: Duration) -> (Simulation, impl Fn(&dyn Fn(&mut Context<Worker>)) -> Vec<Duration>) {
+    let sim = Simulation::new(9);
+    let worker = Worker { sim: sim.clone(), work, late: Vec::new() };
+    let id = sim.start(sim.event_loop(Config::default(), worker).expect("a loop"));
+    let inner = sim.clone();
+    let act = move |act: &dyn Fn(&mut Context<Worker>)| {
+        let looked = inner.with(id, |event_loop: &mut EventLoop<Worker>| {
+            let (worker, cx) = event_loop.parts();
+            act(cx);
+            worker.late.clone()
+        });
+        looked.expect("it runs")
+    };
+    (sim, act)
+}
+
+#[test]
+fn a_timer_is_not_late_by_the_length_of_the_tick_before() {
+    for work in [0, 10, 15].map(ms) {
+        let (sim, act) = worker(work);
+        act(&|cx| {
+            cx.set_interval(ms(20), (cx.now() + ms(20), ms(20)));
+        });
+        sim.run_for(SECOND * 2);
+        let late = act(&|_| {});
+        assert!(late.len() >= 99, "{} periods", late.len());
+        assert!(late.iter().all(|late| *late < ms(2)), "with {work:?} of work: {late:?}");
+    }
+}
+
+#[test]
+fn a_loop_that_was_held_up_sleeps_no_longer_than_until_its_next_timer() {
+    let (sim, act) = worker(Duration::ZERO);
+    act(&|cx| {
+        cx.set_timer(ms(2_500), (cx.now() + ms(2_500), Duration::ZERO));
+        // Takes two seconds.
+        cx.defer(());
+    });
+    sim.run_for(SECOND * 5);
+    let late = act(&|_| {});
+    assert!(late.len() == 1 && late[0] < ms(2), "{late:?}");
+}
+
+#[test]
+fn the_deadline_of_a_connection_is_not_late_by_the_length_of_the_tick_before() {
+    let (sim, node) = node();
+    node.act(|cx| cx.listen(common::address("10.0.0.1:80")).expect("it is free"));
+    let _peer = sim.connect(common::address("10.0.0.1:80"));
+    sim.settle();
+    let (id, start) = node.act(|cx| (cx.connection_ids()[0], cx.now()));
+    node.told();
+    sim.set_faults(Faults { slow_tick: 1.0, delay_max: ms(200), ..Faults::default() });
+    node.act(|cx| {
+        cx.set_deadline(id, SECOND * 3);
+        cx.defer(1);
+    });
+    sim.run_for(SECOND);
+    sim.set_faults(Faults::default());
+    sim.run_for(SECOND * 4);
+    let told = node.told_at();
+    let (at, _) = told.iter().find(|(_, told)| matches!(told, Told::Closed(..))).expect("its time is up");
+    assert!(at.saturating_sub(start) < SECOND * 3 + ms(2), "{told:?}");
 }

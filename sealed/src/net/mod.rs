@@ -145,6 +145,16 @@ impl Clock {
         }
     }
 
+    /// Between two steps of a tick: a simulated network may let time pass here, as though the step before had taken it.
+    #[inline]
+    #[allow(clippy::unused_self)] // with the operating system it passes by itself
+    pub(crate) fn pass(&self) {
+        #[cfg(feature = "sim")]
+        if let Self::Simulated(handle) = self {
+            handle.pass();
+        }
+    }
+
     /// Time since 1970, by the calendar clock, which may be set back.
     pub(crate) fn unix_time(&self) -> Duration {
         match self {

@@ -41,6 +41,10 @@ impl Handle {
         net.calendar_start + net.now
     }
 
+    pub(crate) fn pass(&self) {
+        schedule::pass(self);
+    }
+
     pub(crate) fn entropy(&self) -> u64 {
         self.lock().random.bits()
     }

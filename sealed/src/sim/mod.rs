@@ -43,11 +43,12 @@
 //! Stream sockets with edge-triggered readiness as Linux has it, listeners that share a port, backlogs, buffers that
 //! fill up, latency and bandwidth ([`Link`]), resets, half-closed connections, peers that fall silent, kernels that give
 //! up on them. By chance ([`Faults`]) or on demand ([`Peer`]): reads and writes of any length, would-block at any point,
-//! accepting that fails, wake-ups that come late or twice, loops that stall or are interrupted in the middle of
-//! [`Mailbox::post`](crate::Mailbox::post), a clock that jumps.
+//! accepting that fails, wake-ups that come late or twice, loops that stall, take long for a tick or are interrupted in the
+//! middle of [`Mailbox::post`](crate::Mailbox::post), a clock that jumps.
 //!
 //! What a [`Peer`] sends is taken from it at once, however much it is; buffers fill up on the way from a loop only. A
-//! tick takes at most 50 µs, whatever it does, and what interrupts it. Sockets made elsewhere cannot be adopted. Loops are
+//! tick takes at most 50 µs and what interrupts it, whatever it does, unless [`Faults::slow_tick`] or a service's own
+//! [`Simulation::spend`] makes it longer. Sockets made elsewhere cannot be adopted. Loops are
 //! stopped with their [`Stopper`](crate::Stopper). A simulation belongs to one thread; run several at once on several.
 
 mod faults;
@@ -228,6 +229,12 @@ impl Simulation {
             net.note(Entry::Jumps { by });
             net.now += by;
         });
+    }
+
+    /// Lets this time pass within a callback of a service, as though the callback took that long: other loops and peers go on
+    /// meanwhile, and [`Context::now`](crate::Context::now) stands still. Outside a callback it is [`run_for`](Self::run_for).
+    pub fn spend(&self, time: Duration) {
+        self.schedule.spend(time);
     }
 
     /// Lets this time pass.

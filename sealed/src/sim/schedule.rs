@@ -5,13 +5,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Faults;
 use super::handles::Handle;
 use super::trace::Entry;
 use crate::error::Result;
 use crate::event_loop::EventLoop;
 use crate::service::Service;
 
-/// The longest that a tick takes. Short ones and long ones mixed let what comes meanwhile pile up as it falls.
+/// The longest that a tick takes, unless a fault or the service makes it longer. Short ones and long ones mixed let what comes meanwhile pile up as it falls.
 const TICK_MAX: Duration = Duration::from_micros(50);
 /// Things that happen in one interruption.
 const INTERLEAVED_MAX: usize = 20;
@@ -110,6 +111,21 @@ pub(super) fn interleave(handle: &Handle) {
     }
 }
 
+/// May let a loop's tick take long, with others running meanwhile.
+pub(super) fn pass(handle: &Handle) {
+    let time = {
+        let mut net = handle.lock();
+        let Faults { slow_tick, delay_max, .. } = net.faults;
+        if !net.random.chance(slow_tick) {
+            return;
+        }
+        net.random.time(delay_max)
+    };
+    if let Some(schedule) = RUNNING.with_borrow(Clone::clone) {
+        schedule.spend(time);
+    }
+}
+
 impl Schedule {
     pub(super) fn new(handle: Handle) -> Self {
         Self {
@@ -199,6 +215,18 @@ impl Schedule {
             net.now += by;
         }
         true
+    }
+
+    /// Lets time pass within a tick. Other loops run meanwhile, unless too many are interrupted already.
+    pub(super) fn spend(self: &Rc<Self>, time: Duration) {
+        let until = {
+            let mut net = self.handle.lock();
+            net.note(Entry::Spends { time });
+            net.now.saturating_add(time)
+        };
+        while self.depth.get() < DEPTH_MAX && self.step(until) {}
+        let mut net = self.handle.lock();
+        net.now = net.now.max(until);
     }
 
     /// Whether no loop has anything to do now.

@@ -44,6 +44,7 @@ pub(super) enum Entry {
     Interleaves,
     Stalls { node: usize },
     Jumps { by: Duration },
+    Spends { time: Duration },
     Says { text: String },
 }
 
@@ -119,6 +120,7 @@ impl fmt::Display for Entry {
             Self::Interleaves => write!(f, "  others run in between"),
             Self::Stalls { node } => write!(f, "loop {node} stalls"),
             Self::Jumps { by } => write!(f, "the clock jumps {by:?} ahead"),
+            Self::Spends { time } => write!(f, "  its tick takes {time:?} more"),
             Self::Says { text } => write!(f, "-- {text}"),
         }
     }
