@@ -148,7 +148,8 @@ impl Default for RequestDecoder {
     }
 }
 
-/// Looks for the empty line from where the last search ended, and enforces what can be known on the way.
+/// Looks for the empty line from where the last search ended, and enforces what can be known on the way: a size that is
+/// passed, and the end of a line that is half of one. What is wrong first is told, however the bytes are split.
 pub(crate) fn find_head_end(
     input: &[u8],
     searched: &mut u32,
@@ -156,8 +157,22 @@ pub(crate) fn find_head_end(
     limits: &Limits,
 ) -> Result<Option<usize>, DecodeError> {
     let mut from = *searched as usize;
-    while let Some(offset) = input.get(from..).and_then(find_line_feed) {
-        let at = from + offset;
+    // The last search may have ended between the two bytes of a line's end.
+    let was_cr = from.checked_sub(1).and_then(|last| input.get(last)) == Some(&b'\r');
+    if was_cr && input.get(from).is_some_and(|next| *next != b'\n') {
+        return Err(DecodeError::LineEnd);
+    }
+    while let Some(offset) = input.get(from..).and_then(find_line_end) {
+        let mut at = from + offset;
+        if input[at] == b'\r' {
+            // The line feed may still be on its way.
+            let Some(next) = input.get(at + 1) else { break };
+            at += 1;
+            if *next != b'\n' {
+                check_size(at, *line_end > 0, limits)?;
+                return Err(DecodeError::LineEnd);
+            }
+        }
         // Before the line's end is looked at: the answer must not depend on how the bytes were split.
         check_size(at, *line_end > 0, limits)?;
         if at == 0 || input[at - 1] != b'\r' {
@@ -179,9 +194,18 @@ pub(crate) fn find_head_end(
     Ok(None)
 }
 
-/// Looks at several bytes at a time: heads of browsers have long lines.
+/// The first carriage return or line feed.
+fn find_line_end(bytes: &[u8]) -> Option<usize> {
+    find(bytes, |byte| byte == b'\n' || byte == b'\r')
+}
+
 pub(crate) fn find_line_feed(bytes: &[u8]) -> Option<usize> {
-    let is_end = |byte: &u8| *byte == b'\n';
+    find(bytes, |byte| byte == b'\n')
+}
+
+/// Looks at several bytes at a time: heads of browsers have long lines.
+fn find(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    let is_end = |byte: &u8| is_wanted(*byte);
     let (chunks, _) = bytes.as_chunks::<16>();
     let passed =
         chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |any, byte| any | is_end(byte))).count() * 16;

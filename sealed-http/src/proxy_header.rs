@@ -68,13 +68,18 @@ impl ProxyHeader {
 /// Version 1.
 fn decode_line(input: &[u8], bytes_max: usize) -> Result<Option<(usize, ProxyHeader)>, BadProxyHeader> {
     let within = &input[..input.len().min(bytes_max)];
-    let Some(end) = within.iter().position(|byte| *byte == b'\n') else {
-        return if input.len() < bytes_max { Ok(None) } else { Err(BadProxyHeader::TooLong) };
-    };
-    let line = within[..end].strip_prefix(LINE_START).and_then(|line| line.strip_suffix(b"\r"));
+    let is_end = |byte: &u8| *byte == b'\r' || *byte == b'\n';
+    let line = within.split(is_end).next().unwrap_or_default();
+    match within.get(line.len()..).unwrap_or_default() {
+        [] | [b'\r'] if input.len() < bytes_max => return Ok(None),
+        [] | [b'\r'] => return Err(BadProxyHeader::TooLong),
+        [b'\r', b'\n', ..] => {}
+        // Half an end: none is waited for behind it.
+        _ => return Err(BadProxyHeader::Line),
+    }
     // What is not UTF-8 can stand only where everything is ignored.
-    let header = line.and_then(|line| parse_line(&String::from_utf8_lossy(line)));
-    header.map(|header| Some((end + 1, header))).ok_or(BadProxyHeader::Line)
+    let header = line.strip_prefix(LINE_START).and_then(|line| parse_line(&String::from_utf8_lossy(line)));
+    header.map(|header| Some((line.len() + 2, header))).ok_or(BadProxyHeader::Line)
 }
 
 fn parse_line(line: &str) -> Option<ProxyHeader> {

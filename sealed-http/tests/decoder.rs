@@ -261,3 +261,33 @@ fn errors_have_a_status_a_code_and_a_sentence() {
         assert!(error.to_string().len() > 10, "{error}");
     }
 }
+
+#[test]
+fn a_carriage_return_alone_is_refused_as_soon_as_something_else_follows_it() {
+    // Nothing is waited for: neither the end of the line nor that of the head.
+    for (input, is_refused) in [
+        ("GET / HTTP/1.1\r", false),
+        ("GET / HTTP/1.1\rH", true),
+        ("GET / HTTP/1.1\r\r", true),
+        ("GET / HTTP/1.1\rHost: h\r\r", true),
+        ("GET / HTTP/1.1\r\nHost: h\r", false),
+        ("GET / HTTP/1.1\r\nHost: h\rX", true),
+        ("GET / HTTP/1.1\r\nHost: h\r\n\r", false),
+        ("GET / HTTP/1.1\r\nHost: h\r\n\rX", true),
+        ("\r", false),
+        ("\r\r", true),
+        ("\r\n\rG", true),
+    ] {
+        let outcome = decode_every_way(input.as_bytes(), &Limits::default(), input);
+        assert_eq!(outcome.error, is_refused.then_some(E::LineEnd), "{input:?}");
+    }
+    let chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in ["2\rh", "2;a\rb", "2\r\nhi\r0", "0\r\n\rX", "0\r\nT: v\rX", "0\r\nT\rX"] {
+        let outcome = decode_every_way((chunked.to_owned() + body).as_bytes(), &Limits::default(), body);
+        assert_eq!(outcome.error, Some(E::Chunk), "{body:?}");
+    }
+    // Where the limit comes first, that is what is told.
+    let limits = Limits { request_line_bytes_max: 20, ..Limits::default() };
+    assert_eq!(decode(&("x".repeat(21) + "\ry"), &limits), Err(E::RequestLineTooLong));
+    assert_eq!(decode(&("x".repeat(20) + "\ry"), &limits), Err(E::LineEnd));
+}
