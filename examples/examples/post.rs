@@ -71,7 +71,7 @@ fn main() -> sealed::Result<()> {
     let (worker, questions) = mpsc::sync_channel(WAITING_MAX);
     let mut event_loop = EventLoop::new(Config::default(), Primes { worker })?;
     let mailbox = event_loop.mailbox();
-    thread::spawn(move || {
+    let worker = thread::spawn(move || {
         for (id, number) in questions {
             let answer = format!("{} primes up to {number}\n", count_primes(number));
             if post(&mailbox, (id, answer)).is_err() {
@@ -82,5 +82,9 @@ fn main() -> sealed::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
     println!("listening on {}", event_loop.listen(address)?);
     event_loop.stop_on_signals()?;
-    event_loop.run()
+    let outcome = event_loop.run();
+    // With the loop goes the service, and with that the worker's questions; an answer that is still made is refused.
+    drop(event_loop);
+    let _ = worker.join();
+    outcome
 }

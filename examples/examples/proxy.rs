@@ -2,10 +2,15 @@
 //!
 //! Try it: `cargo run -p examples --example proxy -- 127.0.0.1:7777 127.0.0.1:8000`, then talk to 7777 as you would to 8000.
 
+use std::time::Duration;
+
 use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service};
 
-struct Proxy {
-    target: Address,
+/// How long a side may take nothing of what the other has left for it as it went.
+const LINGER: Duration = Duration::from_secs(60);
+
+pub(crate) struct Proxy {
+    pub(crate) target: Address,
 }
 
 impl Service for Proxy {
@@ -17,6 +22,8 @@ impl Service for Proxy {
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
         match cx.connect(&self.target, id) {
             Ok(other) => {
+                cx.set_linger(id, LINGER);
+                cx.set_linger(other, LINGER);
                 if let Some(state) = cx.state_mut(id) {
                     *state = other;
                 }

@@ -49,6 +49,15 @@ impl Buffers {
         self.inbox.is_empty() && self.outbox.is_done() && self.extras.is_none()
     }
 
+    /// Whether output is queued, or ciphered and not with the kernel yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.extras.as_ref().and_then(|extras| extras.tls.as_ref()) {
+            return tls.has_unsent(!self.outbox.is_empty());
+        }
+        !self.outbox.is_empty()
+    }
+
     /// Whether nothing stands between what is written and the kernel.
     pub(crate) fn is_idle(&self) -> bool {
         self.outbox.is_done() && self.extras.is_none()

@@ -23,7 +23,7 @@ pub struct Config {
     pub mailbox_messages_max: usize,
     /// Bytes a service may leave untaken in one connection's input; reading pauses there. Default 64 KiB.
     pub input_bytes_max: usize,
-    /// Bytes queued for one connection. One that passes it is aborted with
+    /// Bytes queued for one connection. One that passes it is reset, with
     /// [`CloseReason::OutputFull`](crate::CloseReason::OutputFull). Default 16 MiB.
     pub output_bytes_max: usize,
     /// Bytes queued for one connection from which on writing returns false: it should wait for
@@ -36,8 +36,9 @@ pub struct Config {
     pub pooled_buffers_max: usize,
     /// Capacity that a pooled buffer may keep. Default 16 KiB.
     pub pooled_buffer_bytes_max: usize,
-    /// How long the peer of a closed connection may take nothing of what is queued for it, and how long, when all has
-    /// been sent, it may take to close its side. Default 5 s.
+    /// How long the peer of a closed connection may take nothing of what is queued for it, before it is reset with
+    /// [`CloseReason::TimedOut`](crate::CloseReason::TimedOut); and how long, when all has been sent, it may take to close its
+    /// side. One connection may have [another](crate::Context::set_linger). Default 5 s.
     pub linger: Duration,
     /// Options of all stream sockets for which no others are given.
     pub socket: SocketOptions,
@@ -45,7 +46,7 @@ pub struct Config {
     pub handshake_limit: Duration,
     /// How long to wait before accepting again where descriptors ran out and none was freed here. Default 100 ms.
     pub accept_retry: Duration,
-    /// How long a shutdown may take; what is left then is aborted. Default 10 s.
+    /// How long a shutdown may take; what is left then is aborted, and reset where output is left. Default 10 s.
     pub drain_limit: Duration,
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod closing;
 mod dialing;
 mod reading;
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, mem};
@@ -14,14 +15,18 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::context::{ATTEMPTS, Accepting, Context, Due, LISTENERS};
 use crate::error::{CloseReason, Error, Result};
+use crate::id::ConnectionId;
 use crate::mailbox::{BATCH, Inlet, Mail, Mailbox};
 use crate::net::{Network, Readiness};
-use crate::service::Service;
+use crate::service::{Panic, Service};
 use crate::signal::Signals;
 use crate::slot::Flags;
 use crate::socket::Listen;
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
+
+/// The longest that is waited at a time.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Connections for which a list is kept when it is empty.
 const SPARE_MAX: usize = 1024;
@@ -49,6 +54,18 @@ pub struct EventLoop<S: Service> {
     pub(crate) signalled: Vec<i32>,
     stops_seen: u32,
     attendance: Attendance,
+    state: State,
+}
+
+/// Whether a loop can go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Between two ticks.
+    Sound,
+    /// In a tick; or an unwinding panic has left one, and nobody knows where.
+    Turning,
+    /// A call of the service panicked, with this message.
+    Panicked(String),
 }
 
 impl<S: Service> EventLoop<S> {
@@ -79,6 +96,7 @@ impl<S: Service> EventLoop<S> {
             signalled: Vec::new(),
             stops_seen: 0,
             attendance,
+            state: State::Sound,
         }
     }
 
@@ -131,30 +149,52 @@ impl<S: Service> EventLoop<S> {
         (&mut self.service, &mut self.cx)
     }
 
-    /// Runs until the loop, and with it the pool that it may be of, has been stopped and has drained.
+    /// Runs until the loop, and with it the pool that it may be of, has been stopped and has drained; or a call of the service
+    /// has panicked, for which there is [`Service::panicked`]. Whoever posts to its mailbox after that is told that it is gone.
     pub fn run(&mut self) -> Result<()> {
         while self.turn(None)? {}
         Ok(())
     }
 
     /// One tick, which waits at most `wait` for something to happen. Returns whether there is to be another.
+    ///
+    /// A loop that a panic has broken off returns [`Error::Panicked`] from then on.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
+        match &self.state {
+            State::Sound => self.state = State::Turning,
+            State::Turning => return Err(Error::Panicked("an earlier tick was broken off".to_owned())),
+            State::Panicked(message) => return Err(Error::Panicked(message.clone())),
+        }
+        let outcome = self.tick(wait);
+        if self.state == State::Turning {
+            self.state = State::Sound;
+        }
+        if !matches!(outcome, Ok(true)) {
+            self.cx.inlet.close();
+        }
+        outcome
+    }
+
+    fn tick(&mut self, wait: Option<Duration>) -> Result<bool> {
         self.wait(wait)?;
         self.heed_stops();
         for signal in mem::take(&mut self.signalled) {
-            self.service.signalled(&mut self.cx, signal);
+            self.call(None, |service, cx| service.signalled(cx, signal));
         }
         self.accept();
         self.establish();
-        self.cx.clock.pass();
+        self.go_on()?;
         self.read();
-        self.cx.clock.pass();
+        self.go_on()?;
         self.mail();
         self.expire();
-        self.cx.clock.pass();
-        self.service.turned(&mut self.cx);
+        self.go_on()?;
+        self.call(None, Service::turned);
         self.flush();
         self.close();
+        if let State::Panicked(message) = &self.state {
+            return Err(Error::Panicked(message.clone()));
+        }
         let length = self.cx.clock.now().saturating_sub(self.cx.now);
         self.cx.counters.tick(length);
         if !self.cx.is_draining() {
@@ -164,8 +204,48 @@ impl<S: Service> EventLoop<S> {
         Ok(self.attendance.anyone_busy(busy))
     }
 
+    /// Between two steps of a tick: a panic ends it here.
+    fn go_on(&mut self) -> Result<()> {
+        self.cx.clock.pass();
+        match &self.state {
+            State::Panicked(message) => Err(Error::Panicked(message.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Calls the service, unless it has panicked; a panic is its to judge, and loses the connection at least.
+    #[inline]
+    fn call(&mut self, id: Option<ConnectionId>, call: impl FnOnce(&mut S, &mut Context<S>)) {
+        if self.state != State::Turning {
+            return;
+        }
+        let (service, cx) = (&mut self.service, &mut self.cx);
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| call(service, cx))) {
+            self.panicked(id, payload);
+        }
+    }
+
+    #[cold]
+    fn panicked(&mut self, id: Option<ConnectionId>, payload: Panic) {
+        let (service, cx) = (&mut self.service, &mut self.cx);
+        let judged = panic::catch_unwind(AssertUnwindSafe(|| service.panicked(cx, id, payload)));
+        match judged.and_then(|judged| judged) {
+            Ok(()) => {
+                if let Some(id) = id {
+                    self.cx.reset_because(id, CloseReason::Panicked);
+                }
+            }
+            Err(payload) => {
+                if let Error::Panicked(message) = Error::of_panic(&*payload) {
+                    self.state = State::Panicked(message);
+                }
+            }
+        }
+    }
+
     fn wait(&mut self, wait: Option<Duration>) -> Result<()> {
-        let timeout = earliest(wait, self.sleep());
+        // Systems count in few bits: a longer wait is one with empty ticks in between.
+        let timeout = earliest(wait, self.sleep()).map(|timeout| timeout.min(WAIT_MAX));
         self.cx.poller.wait(timeout, &mut self.ready).map_err(Error::Wait)?;
         self.cx.now = self.cx.clock.now();
         let mut ready_list = mem::take(&mut self.ready);
@@ -202,7 +282,7 @@ impl<S: Service> EventLoop<S> {
     /// When the loop goes on though nothing happen.
     #[cfg(feature = "sim")]
     pub(crate) fn wake_time(&self) -> Option<Duration> {
-        self.sleep().map(|wait| self.cx.clock.now() + wait)
+        self.sleep().map(|wait| self.cx.clock.now().saturating_add(wait))
     }
 
     /// How long, from this moment on, there is nothing to do unless something happens; for ever, if `None`.
@@ -211,7 +291,7 @@ impl<S: Service> EventLoop<S> {
             return Some(Duration::ZERO);
         }
         // What falls due is told from the start of the last tick, and that tick has taken its time.
-        self.next_time().map(|wait| (self.cx.now + wait).saturating_sub(self.cx.clock.now()))
+        self.next_time().map(|wait| self.cx.now.saturating_add(wait).saturating_sub(self.cx.clock.now()))
     }
 
     /// Whether something was left over that no event will announce.
@@ -270,7 +350,7 @@ impl<S: Service> EventLoop<S> {
         let first = self.stops_seen == 0;
         self.stops_seen = calls;
         let limit = if first && calls == 1 { self.cx.config.drain_limit } else { Duration::ZERO };
-        self.cx.draining_until = Some(self.cx.now + limit);
+        self.cx.draining_until = Some(self.cx.now.saturating_add(limit));
         for held in &mut self.cx.listeners {
             held.ready = false;
             if let Some(mut listener) = held.listener.take() {
@@ -279,7 +359,7 @@ impl<S: Service> EventLoop<S> {
             }
         }
         if first {
-            self.service.draining(&mut self.cx, limit);
+            self.call(None, |service, cx| service.draining(cx, limit));
         }
         self.end_drain();
     }
@@ -288,6 +368,8 @@ impl<S: Service> EventLoop<S> {
         if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) {
             let left: Vec<u32> = self.cx.slots.0.iter().map(|(index, _)| index as u32).collect();
             for index in left {
+                // What the kernel takes at once is sent yet.
+                self.ask_again(index);
                 self.cx.end_now(index, CloseReason::Shutdown);
             }
         }
@@ -296,7 +378,7 @@ impl<S: Service> EventLoop<S> {
     fn mail(&mut self) {
         for _ in 0..self.cx.deferred.len() {
             if let Some(message) = self.cx.deferred.pop_front() {
-                self.service.message(&mut self.cx, message);
+                self.call(None, |service, cx| service.message(cx, message));
             }
         }
         // In every tick, mail or none: whoever posts takes effect in steps, so a wake-up may come after its message was taken.
@@ -313,7 +395,7 @@ impl<S: Service> EventLoop<S> {
                 match mail {
                     Mail::Message(message) => {
                         self.cx.counters.messages.add(1);
-                        self.service.message(&mut self.cx, message);
+                        self.call(None, |service, cx| service.message(cx, message));
                     }
                     Mail::Connection(handed) => self.take_over(*handed),
                 }
@@ -329,7 +411,7 @@ impl<S: Service> EventLoop<S> {
                 continue;
             }
             if self.cx.is_open(id) {
-                self.service.timed_out(&mut self.cx, id);
+                self.call(Some(id), |service, cx| service.timed_out(cx, id));
             } else {
                 // It was closed and had its time to send the rest.
                 self.cx.end_now(index, CloseReason::TimedOut);
@@ -339,7 +421,7 @@ impl<S: Service> EventLoop<S> {
             match due {
                 Due::Once(value) | Due::Repeated(value, _) => {
                     self.cx.counters.timers_expired.add(1);
-                    self.service.expired(&mut self.cx, timer, value);
+                    self.call(None, |service, cx| service.expired(cx, timer, value));
                 }
                 Due::Dial(id) => self.dial_on(id),
                 Due::Limit(id) => self.limit_passed(id),

@@ -111,7 +111,7 @@ pub use input::Input;
 pub use mailbox::{Mailbox, PostError};
 pub use pool::{Place, Pool, Spread};
 pub use rate::{GroupId, Rate, Rates};
-pub use service::Service;
+pub use service::{Panic, Service};
 pub use slot::slot_bytes;
 pub use socket::{Connect, Listen, ListeningSocket, Socket, SocketOptions};
 pub use stats::{Histogram, Stats, Watch};

@@ -44,6 +44,8 @@ struct Shared {
     woken: AtomicBool,
     waiting: AtomicUsize,
     waiting_max: usize,
+    /// The loop has ended, or been dropped.
+    gone: AtomicBool,
 }
 
 /// A message that was not taken; it is handed back.
@@ -52,7 +54,8 @@ pub enum PostError<M> {
     /// [`Config::mailbox_messages_max`](crate::Config::mailbox_messages_max) messages are waiting. Try again later.
     #[error("the mailbox is full")]
     Full(M),
-    /// The loop is gone and will not come back.
+    /// The loop has ended or been dropped, and will not come back. Of a loop that is going, a message that was taken may
+    /// still be lost: nothing is delivered once [`EventLoop::run`](crate::EventLoop::run) has returned.
     #[error("the event loop is gone")]
     Gone(M),
 }
@@ -76,6 +79,9 @@ impl<M> Mailbox<M> {
     }
 
     pub(crate) fn send(&self, mail: Mail<M>) -> Result<(), PostError<Mail<M>>> {
+        if self.shared.gone.load(Ordering::Acquire) {
+            return Err(PostError::Gone(mail));
+        }
         // Counted before it is sent: the loop must never count down what was not counted up.
         let before = self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         if before >= self.shared.waiting_max {
@@ -107,13 +113,23 @@ pub(crate) struct Inlet<M> {
 impl<M> Inlet<M> {
     pub(crate) fn new(waker: Waker, waiting_max: usize) -> Self {
         let (sender, receiver) = mpsc::channel();
-        let shared =
-            Arc::new(Shared { waker, woken: AtomicBool::new(false), waiting: AtomicUsize::new(0), waiting_max });
+        let shared = Arc::new(Shared {
+            waker,
+            woken: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            waiting_max,
+            gone: AtomicBool::new(false),
+        });
         Self { receiver, mailbox: Mailbox { sender, shared } }
     }
 
     pub(crate) fn mailbox(&self) -> &Mailbox<M> {
         &self.mailbox
+    }
+
+    /// Nothing is taken any more: whoever posts from now on is told so.
+    pub(crate) fn close(&self) {
+        self.mailbox.shared.gone.store(true, Ordering::Release);
     }
 
     /// Lets posts wake the loop again. To be called before the queue is looked at: whoever posts after the look
@@ -139,5 +155,11 @@ impl<M> Inlet<M> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.mailbox.shared.waiting.load(Ordering::Acquire) == 0
+    }
+}
+
+impl<M> Drop for Inlet<M> {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -253,7 +253,8 @@ impl<M: Send + 'static> Pool<M> {
     }
 
     /// Runs all loops until they have been stopped and have drained; the first of them on this thread. `service`
-    /// is called once for each, on the loop's own thread, so that what it makes need not be `Send`.
+    /// is called once for each, on the loop's own thread, so that what it makes need not be `Send`. Where one ends with an
+    /// error, a panic among them, the others are stopped, and the first error is returned.
     pub fn run<S, F>(self, service: F) -> Result<()>
     where
         S: Service<Message = M>,
@@ -284,7 +285,7 @@ impl<M: Send + 'static> Pool<M> {
             outcome = plan.run(index, seat, self.signals, &*service);
         }
         for thread in threads {
-            outcome = outcome.and(thread.join().unwrap_or(Err(Error::Panicked)));
+            outcome = outcome.and(thread.join().unwrap_or_else(|payload| Err(Error::of_panic(&*payload))));
         }
         outcome
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use slab::Slab;
+
 /// A token bucket: so many bytes a second on the average, and so many at once after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -27,9 +29,12 @@ pub struct Rates {
     pub write: Option<Rate>,
 }
 
-/// Names a group of connections of one loop that share their rates.
+/// Names a group of connections of one loop that share their rates. An id whose group has been removed finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct GroupId(pub(crate) u32);
+pub struct GroupId {
+    slot: u32,
+    serial: u32,
+}
 
 /// Who waits for a bucket is served again once it holds this part of a second's bytes, not for single ones.
 const SHARE_OF_A_SECOND: u64 = 50;
@@ -127,6 +132,11 @@ impl Pace {
         self.group.is_none() && self.own.read.is_none() && self.own.write.is_none() && self.waits == [false; 2]
     }
 
+    /// Whether a timer is out.
+    pub(crate) fn waits(&self, way: Way) -> bool {
+        self.waits[way as usize]
+    }
+
     /// Sets whether a timer is out, and tells whether one was.
     pub(crate) fn set_waits(&mut self, way: Way, waits: bool) -> bool {
         std::mem::replace(&mut self.waits[way as usize], waits)
@@ -136,18 +146,35 @@ impl Pace {
 /// A group's buckets, and how many share them.
 #[derive(Debug)]
 pub(crate) struct Group {
+    serial: u32,
     shared: Buckets,
     pub(crate) members: usize,
 }
 
-/// The groups of one loop, by number.
+/// The groups of one loop.
 #[derive(Debug, Default)]
-pub(crate) struct Groups(Vec<Group>);
+pub(crate) struct Groups {
+    held: Slab<Group>,
+    serial: u32,
+}
 
 impl Groups {
     pub(crate) fn add(&mut self, rates: Rates, now: Duration) -> GroupId {
-        self.0.push(Group { shared: Buckets::new(rates, now), members: 0 });
-        GroupId(self.0.len() as u32 - 1)
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let slot = self.held.insert(Group { serial, shared: Buckets::new(rates, now), members: 0 }) as u32;
+        GroupId { slot, serial }
+    }
+
+    pub(crate) fn remove(&mut self, group: GroupId) -> bool {
+        if self.get(group).is_none() {
+            return false;
+        }
+        self.held.remove(group.slot as usize);
+        if self.held.is_empty() {
+            self.held.shrink_to_fit();
+        }
+        true
     }
 
     pub(crate) fn set_rates(&mut self, group: GroupId, rates: Rates, now: Duration) {
@@ -157,7 +184,7 @@ impl Groups {
     }
 
     pub(crate) fn get(&mut self, group: GroupId) -> Option<&mut Group> {
-        self.0.get_mut(group.0 as usize)
+        self.held.get_mut(group.slot as usize).filter(|held| held.serial == group.serial)
     }
 
     /// How many bytes may pass now, and, if none, after how long it is worth while to ask again.

@@ -1,5 +1,6 @@
 //! What an application is to a loop: one object, told of everything that happens to its connections.
 
+use std::any::Any;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -7,6 +8,9 @@ use crate::context::Context;
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, ListenerId, TimerId};
 use crate::input::Input;
+
+/// What a panic was given, as [`catch_unwind`](std::panic::catch_unwind) has it.
+pub type Panic = Box<dyn Any + Send>;
 
 /// The application's code on one loop.
 ///
@@ -34,12 +38,19 @@ pub trait Service: Sized + 'static {
     /// Bytes came. `input` holds all that has come and was not taken yet: take what can be used and leave the rest,
     /// which is there again, with more behind it, at the next call. A service that leaves
     /// [`Config::input_bytes_max`](crate::Config::input_bytes_max) bytes untaken gets no more until it takes some, in
-    /// a call that it asks for with [`Context::resume`].
+    /// a call that it asks for with [`Context::resume`]. What is left when the connection is closed, by this side or because
+    /// both sides have ended, is thrown away; [`Context::input_len`] tells how much that would be.
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>);
 
     /// The peer will send no more, though it may still read. Once this side has ended too
     /// ([`Context::half_close`]), the connection is closed. By default the connection is closed, after what
     /// is queued for it has been sent.
+    ///
+    /// Input that [`received`](Service::received) left untaken is still there: the end is told behind all that has come, not
+    /// behind all that was taken. A service that still wants it, as a proxy does whose other side is not there yet, must take
+    /// it first, in a call that it asks for with [`Context::resume`], and only then pass the end on.
+    /// [`Context::input_len`] tells whether there is any. A connection that is [paused](Context::pause) is not told of
+    /// its end, nor shown anything.
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         cx.finish(id, CloseReason::Ended);
     }
@@ -65,6 +76,22 @@ pub trait Service: Sized + 'static {
 
     /// A signal came that was asked for with [`EventLoop::deliver_signals`](crate::EventLoop::deliver_signals).
     fn signalled(&mut self, cx: &mut Context<Self>, signal: i32) {}
+
+    /// A call for this connection panicked; `None`: a call that is for none, as those for messages and timers are.
+    ///
+    /// By default the panic ends the loop: nothing more is called, [`EventLoop::run`](crate::EventLoop::run) and
+    /// [`turn`](crate::EventLoop::turn) return [`Error::Panicked`](crate::Error::Panicked), and so does each turn after that.
+    /// Connections with output left are reset as the loop is dropped.
+    ///
+    /// A service that can be sure of its own state returns `Ok`, and keeps the loop: the connection alone is reset, and told
+    /// as [`closed`](Service::closed) with [`CloseReason::Panicked`]. What the call had done until then stays done. This is for
+    /// code of others that sees one peer's bytes only, a parser for example.
+    ///
+    /// Only panics that unwind come here, and none from outside the calls of this trait, such as one in a `Drop`: those go
+    /// up through `turn`, and each turn after them returns the error.
+    fn panicked(&mut self, cx: &mut Context<Self>, id: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
+        Err(payload)
+    }
 
     /// The end of a tick, before output is flushed: the place to write in batches. Called in every tick.
     fn turned(&mut self, cx: &mut Context<Self>) {}

@@ -5,6 +5,7 @@ use std::ops::{BitOr, BitOrAssign};
 use crate::buffers::{Buffers, Extras};
 use crate::error::CloseReason;
 use crate::net::Stream;
+use crate::rate::Way;
 use crate::service::Service;
 use crate::wheel;
 
@@ -63,6 +64,20 @@ impl<C> Slot<C> {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
     }
 
+    /// Whether output would be lost if the connection ended now.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| buffers.has_unsent())
+    }
+
+    /// Ciphered bytes that the kernel has taken; 0 without TLS.
+    pub(crate) fn ciphered_sent(&self) -> u64 {
+        #[cfg(feature = "tls")]
+        if let Some(extras) = self.buffers.as_ref().and_then(|buffers| buffers.extras.as_ref()) {
+            return extras.tls.as_ref().map_or(0, |tls| tls.sent);
+        }
+        0
+    }
+
     pub(crate) fn sent_ahead(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.sent_ahead)
     }
@@ -84,6 +99,12 @@ impl<C> Slot<C> {
 
     pub(crate) fn has_extras(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| buffers.extras.is_some())
+    }
+
+    /// Whether it is its rate that holds its output back.
+    pub(crate) fn is_held_back(&self) -> bool {
+        let extras = self.buffers.as_ref().and_then(|buffers| buffers.extras.as_ref());
+        extras.and_then(|extras| extras.pace.as_ref()).is_some_and(|pace| pace.waits(Way::Out))
     }
 
     /// Why it ends, once the service has closed it.

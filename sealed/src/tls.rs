@@ -139,6 +139,7 @@ pub struct Agreed {
 
 /// One connection's TLS.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, any of which may hold
 pub(crate) struct Session {
     connection: Connection,
     /// When the handshake has to be done.
@@ -149,6 +150,10 @@ pub(crate) struct Session {
     ended: bool,
     /// We said so.
     finished: bool,
+    /// We said that it failed, and the kernel has taken that.
+    alerted: bool,
+    /// Ciphered bytes that the kernel has taken.
+    pub(crate) sent: u64,
 }
 
 /// What came out of deciphering.
@@ -163,7 +168,7 @@ pub(crate) struct Deciphered {
 impl Session {
     fn new(mut connection: Connection, limit: Option<TimerId>) -> Self {
         connection.set_buffer_limit(Some(CIPHERED_BYTES_MAX));
-        Self { connection, limit, established: false, ended: false, finished: false }
+        Self { connection, limit, established: false, ended: false, finished: false, alerted: false, sent: 0 }
     }
 
     pub(crate) fn agreed(&self) -> Option<Agreed> {
@@ -185,6 +190,13 @@ impl Session {
             (_, io::ErrorKind::TimedOut) => CloseReason::TimedOut,
             (_, kind) => CloseReason::Failed(kind),
         }
+    }
+
+    /// Whether output would be lost if the connection ended now, and the peer would not know. `is_queued`: plain output is
+    /// left too.
+    pub(crate) fn has_unsent(&self, is_queued: bool) -> bool {
+        // A peer that has been told of an error takes nothing for whole.
+        !self.alerted && (is_queued || self.established && self.connection.wants_write())
     }
 
     /// Deciphers what came, and puts it behind what is in `plain`.
@@ -214,7 +226,7 @@ impl Session {
             while self.connection.wants_write() {
                 match self.connection.write_tls(&mut Plain(stream)) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(_) => {}
+                    Ok(count) => self.sent = self.sent.wrapping_add(count as u64),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
                     Err(error) => return Err(error),
                 }
@@ -292,7 +304,8 @@ impl<S: Service> Context<S> {
         let mut failure = tls.feed(&self.read_buffer[..count], &mut self.plain_buffer).err();
         if failure.is_some() {
             // The peer is told what is wrong, if its socket takes it.
-            let _ = tls.connection.write_tls(&mut Plain(&mut slot.stream));
+            let told = tls.connection.wants_write() && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
+            tls.alerted = told && !tls.connection.wants_write();
         } else if ended && !tls.ended {
             failure = Some(io::ErrorKind::UnexpectedEof.into());
         }

@@ -429,3 +429,47 @@ fn who_asks_again_and_again_starves_nobody() {
     assert!(sim.run_until(SECOND, || sim.with(id, look).expect("it runs").1 == 1));
     assert!(sim.with(id, look).expect("it runs").0 > 1, "and it is shown again");
 }
+
+/// Takes nothing before the peer's end, and all of it then.
+#[derive(Default)]
+struct Keeper {
+    left_at_the_end: Option<usize>,
+    taken: Vec<u8>,
+}
+
+impl Service for Keeper {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        if self.left_at_the_end.is_some() {
+            self.taken.extend_from_slice(input.take_all());
+            cx.close(id);
+        }
+    }
+
+    fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        self.left_at_the_end = Some(cx.input_len(id));
+        cx.resume(id);
+    }
+}
+
+#[test]
+fn the_end_is_told_with_input_left_which_can_still_be_had() {
+    let sim = Simulation::new(8);
+    let mut event_loop = sim.event_loop(Config::default(), Keeper::default()).expect("a loop");
+    let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+    let id = sim.start(event_loop);
+    let mut peer = sim.connect(&at);
+    peer.send("abc");
+    sim.settle();
+    peer.send("defgh");
+    peer.finish();
+    sim.settle();
+    let heard = |event_loop: &mut EventLoop<Keeper>| {
+        let (keeper, cx) = event_loop.parts();
+        (keeper.left_at_the_end, keeper.taken.clone(), cx.connections())
+    };
+    assert_eq!(sim.with(id, heard).expect("it runs"), (Some(8), b"abcdefgh".to_vec(), 0));
+}

@@ -125,6 +125,32 @@ fn mail_keeps_its_order_is_bounded_and_wakes_the_loop_once() {
 }
 
 #[test]
+fn a_mailbox_whose_loop_has_ended_or_been_dropped_says_so_though_it_is_full() {
+    let config = Config { mailbox_messages_max: 2, ..Config::default() };
+    for (ends, posted) in [(false, 0), (false, 2), (true, 0), (true, 2)] {
+        let mut event_loop = EventLoop::new(config.clone(), Notes::default()).expect("a loop");
+        let mailbox = event_loop.mailbox();
+        let fill = |count| (0..count).for_each(|n| mailbox.post(n).expect("room"));
+        if ends {
+            event_loop.stopper().stop();
+            // The last tick takes some of it, and nobody the rest.
+            fill(posted);
+            event_loop.run().expect("a good end");
+            for _ in 0..5 {
+                assert_eq!(mailbox.post(7), Err(PostError::Gone(7)), "{posted} were posted before");
+            }
+        }
+        if !ends {
+            fill(posted);
+        }
+        drop(event_loop);
+        for _ in 0..5 {
+            assert_eq!(mailbox.clone().post(7), Err(PostError::Gone(7)), "{posted} were posted before");
+        }
+    }
+}
+
+#[test]
 fn where_descriptors_run_out_accepting_waits_and_does_not_spin() {
     if std::env::var_os("SEALED_TEST_FEW_DESCRIPTORS").is_some() {
         return with_few_descriptors();
@@ -248,7 +274,8 @@ fn a_loop_that_panics_takes_the_pool_with_it() {
     std::thread::spawn(move || done.send(pool.run(|place: Place<()>| Greeter(place.index))));
     mailbox.post(()).expect("room");
     let outcome = ended.recv_timeout(PATIENCE).expect("it ends");
-    assert!(matches!(outcome, Err(sealed::Error::Panicked)), "{outcome:?}");
+    assert!(matches!(&outcome, Err(sealed::Error::Panicked(said)) if said == "told to"), "{outcome:?}");
+    assert_eq!(mailbox.post(()), Err(PostError::Gone(())));
 }
 
 #[test]

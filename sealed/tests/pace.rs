@@ -176,3 +176,36 @@ fn what_a_closed_connection_throws_away_is_not_held_to_its_rate() {
     sim.settle();
     assert!(node.is_empty());
 }
+
+#[test]
+fn a_group_that_is_removed_holds_nobody_back_and_its_id_finds_nothing() {
+    let (sim, node) = stage(false);
+    let rates = Rates { read: Some(DROP_BY_DROP), write: None };
+    let group = node.act(|cx| cx.add_group(rates));
+    let mut peer = connected(&sim);
+    let id = node.only();
+    node.act(|cx| cx.set_group(id, Some(group)));
+    assert_eq!(node.act(|cx| cx.members(group)), 1);
+    peer.send(vec![7; 1_000]);
+    sim.run_for(SECOND * 3);
+    assert!(node.received().len() < 10);
+    assert!(node.act(|cx| cx.remove_group(group)));
+    sim.run_for(SECOND * 3);
+    assert!(node.received().len() > 990);
+    // The place is given to another group, of which the stale id does not speak.
+    let next = node.act(|cx| cx.add_group(rates));
+    node.act(|cx| {
+        assert!(!cx.remove_group(group));
+        cx.set_group_rates(group, Rates::default());
+        cx.set_group(id, Some(group));
+        assert_eq!((cx.members(group), cx.members(next)), (0, 0));
+    });
+    peer.send(vec![7; 1_000]);
+    sim.run_for(SECOND);
+    assert_eq!(node.received().len(), 1_000);
+    node.act(|cx| cx.set_group(id, Some(next)));
+    assert_eq!(node.act(|cx| cx.members(next)), 1);
+    drop(peer);
+    sim.settle();
+    assert_eq!(node.act(|cx| cx.members(next)), 0);
+}

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Book, Node, SECOND, Told, ms};
-use sealed::sim::{Faults, Simulation};
+use sealed::sim::{Faults, LoopId, Simulation};
 use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, TimerId};
 
 fn node() -> (Simulation, Node) {
@@ -197,31 +197,40 @@ impl Service for Worker {
     }
 }
 
-fn worker(work: Duration) -> (Simulation, impl Fn(&dyn Fn(&mut Context<Worker>)) -> Vec<Duration>) {
-    let sim = Simulation::new(9);
-    let worker = Worker { sim: sim.clone(), work, late: Vec::new() };
-    let id = sim.start(sim.event_loop(Config::default(), worker).expect("a loop"));
-    let inner = sim.clone();
-    let act = move |act: &dyn Fn(&mut Context<Worker>)| {
-        let looked = inner.with(id, |event_loop: &mut EventLoop<Worker>| {
+/// A loop with a [`Worker`].
+struct Workplace {
+    sim: Simulation,
+    id: LoopId,
+}
+
+impl Workplace {
+    fn new(work: Duration) -> Self {
+        let sim = Simulation::new(9);
+        let worker = Worker { sim: sim.clone(), work, late: Vec::new() };
+        let id = sim.start(sim.event_loop(Config::default(), worker).expect("a loop"));
+        Self { sim, id }
+    }
+
+    fn act<R>(&self, act: impl FnOnce(&mut Worker, &mut Context<Worker>) -> R) -> R {
+        let acted = self.sim.with(self.id, |event_loop: &mut EventLoop<Worker>| {
             let (worker, cx) = event_loop.parts();
-            act(cx);
-            worker.late.clone()
+            act(worker, cx)
         });
-        looked.expect("it runs")
-    };
-    (sim, act)
+        acted.expect("it runs")
+    }
+
+    fn late(&self) -> Vec<Duration> {
+        self.act(|worker, _| worker.late.clone())
+    }
 }
 
 #[test]
 fn a_timer_is_not_late_by_the_length_of_the_tick_before() {
     for work in [0, 10, 15].map(ms) {
-        let (sim, act) = worker(work);
-        act(&|cx| {
-            cx.set_interval(ms(20), (cx.now() + ms(20), ms(20)));
-        });
-        sim.run_for(SECOND * 2);
-        let late = act(&|_| {});
+        let place = Workplace::new(work);
+        place.act(|_, cx| cx.set_interval(ms(20), (cx.now() + ms(20), ms(20))));
+        place.sim.run_for(SECOND * 2);
+        let late = place.late();
         assert!(late.len() >= 99, "{} periods", late.len());
         assert!(late.iter().all(|late| *late < ms(2)), "with {work:?} of work: {late:?}");
     }
@@ -229,14 +238,14 @@ fn a_timer_is_not_late_by_the_length_of_the_tick_before() {
 
 #[test]
 fn a_loop_that_was_held_up_sleeps_no_longer_than_until_its_next_timer() {
-    let (sim, act) = worker(Duration::ZERO);
-    act(&|cx| {
+    let place = Workplace::new(Duration::ZERO);
+    place.act(|_, cx| {
         cx.set_timer(ms(2_500), (cx.now() + ms(2_500), Duration::ZERO));
         // Takes two seconds.
         cx.defer(());
     });
-    sim.run_for(SECOND * 5);
-    let late = act(&|_| {});
+    place.sim.run_for(SECOND * 5);
+    let late = place.late();
     assert!(late.len() == 1 && late[0] < ms(2), "{late:?}");
 }
 
@@ -259,4 +268,26 @@ fn the_deadline_of_a_connection_is_not_late_by_the_length_of_the_tick_before() {
     let told = node.told_at();
     let (at, _) = told.iter().find(|(_, told)| matches!(told, Told::Closed(..))).expect("its time is up");
     assert!(at.saturating_sub(start) < SECOND * 3 + ms(2), "{told:?}");
+}
+
+#[test]
+fn times_of_any_length_are_as_good_as_for_ever() {
+    let sim = Simulation::new(9);
+    let config = Config { drain_limit: Duration::MAX, accept_retry: Duration::MAX, ..Config::default() };
+    let node = Node::start(&sim, config, Book::default());
+    node.act(|cx| cx.listen(common::address("10.0.0.1:80")).expect("it is free"));
+    let peer = sim.connect(common::address("10.0.0.1:80"));
+    sim.fail_accepts(1);
+    sim.settle();
+    let timer = node.act(|cx| {
+        cx.set_timer(Duration::MAX, 1);
+        cx.set_interval(Duration::MAX, 2);
+        cx.set_interval(SECOND, 3)
+    });
+    assert!(node.act(|cx| cx.move_timer(timer, Duration::MAX)));
+    sim.run_for(SECOND * 3_600);
+    node.act(Context::stop);
+    sim.run_for(SECOND * 3_600);
+    drop(peer);
+    assert!(!sim.is_running(node.id));
 }

@@ -5,7 +5,7 @@ mod output;
 mod sockets;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub struct Context<S: Service> {
     pub(crate) to_read: Vec<u32>,
     pub(crate) to_flush: Vec<u32>,
     pub(crate) closing: Vec<(u32, CloseReason)>,
+    /// Of connections that have one of their own.
+    pub(crate) lingers: BTreeMap<ConnectionId, Duration>,
     #[allow(clippy::vec_box)] // the boxes themselves move between here and the slots
     pub(crate) pool: Vec<Box<Buffers>>,
     pub(crate) counters: Arc<Counters>,
@@ -102,6 +104,7 @@ impl<S: Service> Context<S> {
             to_read: Vec::new(),
             to_flush: Vec::new(),
             closing: Vec::new(),
+            lingers: BTreeMap::new(),
             pool: Vec::new(),
             counters,
             hand_over: None,
@@ -222,13 +225,18 @@ impl<S: Service> Context<S> {
         extras.tls.as_ref()?.agreed()
     }
 
-    /// Ends a connection with this tick. The first reason given is the one that is told.
+    /// Ends a connection with this tick. The first reason given is the one that is told, unless output is lost: then its
+    /// peer sees a reset, and the service is told what cut the output off.
     pub(crate) fn end_now(&mut self, index: u32, reason: CloseReason) {
         let slot = &mut self.slots.0[index as usize];
         if slot.is(Flags::CLOSING) {
             return;
         }
-        let reason = if slot.is(Flags::FINISHING) { slot.finish_reason() } else { reason };
+        let loses_output = slot.has_unsent() || reason == CloseReason::OutputFull;
+        if loses_output {
+            slot.stream.reset_on_close();
+        }
+        let reason = if slot.is(Flags::FINISHING) && !loses_output { slot.finish_reason() } else { reason };
         slot.set(Flags::CLOSING);
         self.closing.push((index, reason));
         self.deadlines.cancel(&mut self.slots, index);
@@ -362,6 +370,17 @@ impl<C> Slots<C> {
 
     pub(crate) fn id_at(&self, index: u32) -> ConnectionId {
         ConnectionId { slot: index, serial: self.0[index as usize].serial }
+    }
+}
+
+/// A loop that is dropped before it has drained loses what is queued, and the peers are to see that.
+impl<C> Drop for Slots<C> {
+    fn drop(&mut self) {
+        for (_, slot) in &mut self.0 {
+            if slot.has_unsent() {
+                slot.stream.reset_on_close();
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a service does with a connection: write, close, pause, hold back.
 
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
@@ -25,7 +26,9 @@ impl<S: Service> Context<S> {
     ///
     /// Returns whether there is room for more: false where [`Config::output_high_bytes`](crate::Config::output_high_bytes)
     /// or more are queued, or the connection takes nothing any more. What was given is queued all the same; wait for
-    /// [`drained`](Service::drained) before giving more.
+    /// [`drained`](Service::drained) before giving more. A write that would make the queue pass
+    /// [`Config::output_bytes_max`](crate::Config::output_bytes_max) is not queued: it resets the connection, which ends with
+    /// [`CloseReason::OutputFull`].
     #[inline]
     pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
         let high = self.config.output_high_bytes;
@@ -94,6 +97,12 @@ impl<S: Service> Context<S> {
         self.slots.find(id).map_or(0, Slot::output_len)
     }
 
+    /// Bytes received from a connection and not taken yet. While [`received`](Service::received) is called for it, its
+    /// [`Input`](crate::Input) tells how many those are.
+    pub fn input_len(&self, id: ConnectionId) -> usize {
+        self.slots.find(id).and_then(|slot| slot.buffers.as_ref()).map_or(0, |buffers| buffers.inbox.len())
+    }
+
     /// Stops reading from a connection; its peer is slowed down by TCP. The end of its bytes is not seen meanwhile.
     pub fn pause(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slots.find_mut(id) {
@@ -123,7 +132,11 @@ impl<S: Service> Context<S> {
     }
 
     /// Tells the peer, behind what is queued for it, that no more will come, and goes on reading. What is written after
-    /// that is thrown away. Once both sides have ended, the connection is closed.
+    /// that is thrown away. Once both sides have ended, the connection is closed, with
+    /// [`CloseReason::Ended`]; from then on its peer has the [linger](Self::set_linger) for what is still queued, as after
+    /// [`close`](Self::close). Before that, no limit holds but one that is set with [`set_deadline`](Self::set_deadline).
+    ///
+    /// A connection that is still being made may be half-closed too: it is made, and what was written before is sent.
     pub fn half_close(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_writable()) else { return };
         slot.set(Flags::SHUT);
@@ -132,23 +145,44 @@ impl<S: Service> Context<S> {
 
     /// Closes a connection after what is queued for it has been sent. What still comes from the peer is
     /// thrown away, so that it can read the last bytes before it hears of the end.
+    ///
+    /// A peer that takes nothing of what is queued for as long as the [linger](Self::set_linger), 5 s by default, loses the
+    /// rest: it sees a reset, and the service is told [`CloseReason::TimedOut`]. Where the system has taken all of it, the
+    /// peer has that long again to end its side; the reason is then [`CloseReason::Closed`] in any case.
     pub fn close(&mut self, id: ConnectionId) {
         self.finish(id, CloseReason::Closed);
     }
 
-    /// Closes a connection at once; what is queued for it is lost. Its peer sees an ordinary end, unless bytes of its own
-    /// were left unread.
+    /// Sets how long the peer of this connection may take nothing once it is closed, in place of
+    /// [`Config::linger`](crate::Config::linger). For a connection that is closed already it counts from now on.
+    pub fn set_linger(&mut self, id: ConnectionId, linger: Duration) {
+        let Some(slot) = self.slots.find(id).filter(|slot| !slot.is(Flags::CLOSING)) else { return };
+        let is_finishing = slot.is(Flags::FINISHING);
+        self.lingers.insert(id, linger);
+        if is_finishing {
+            self.arm_linger(id.slot);
+        }
+    }
+
+    /// Closes a connection at once. Where something is queued for it, that is lost, and its peer sees a reset; otherwise, an
+    /// ordinary end, unless bytes of its own were left unread.
     pub fn abort(&mut self, id: ConnectionId) {
         self.abort_because(id, CloseReason::Aborted);
     }
 
     /// Closes a connection at once, and lets its peer see that it failed, as it would if this side had broken down (a TCP
     /// reset): so does a proxy pass a failure on. What is queued for it is lost, and so is what is still on its way.
-    /// Unix sockets know no resets, and end as they do with [`abort`](Self::abort).
+    /// Unix sockets know no resets: their peers see an ordinary end.
     pub fn reset(&mut self, id: ConnectionId) {
+        self.reset_because(id, CloseReason::Aborted);
+    }
+
+    pub(crate) fn reset_because(&mut self, id: ConnectionId, reason: CloseReason) {
         if let Some(slot) = self.slots.find_mut(id).filter(|slot| !slot.is(Flags::CLOSING)) {
             slot.stream.reset_on_close();
-            self.end_now(id.slot, CloseReason::Aborted);
+            // Even if it was closed before: what is on its way is lost.
+            slot.clear(Flags::FINISHING);
+            self.end_now(id.slot, reason);
         }
     }
 
@@ -168,9 +202,21 @@ impl<S: Service> Context<S> {
         self.settle_pace(id);
     }
 
-    /// Makes a group whose connections share these rates. Groups stay as long as the loop.
+    /// Makes a group whose connections share these rates. It stays until it is [removed](Self::remove_group), with connections
+    /// in it or without.
     pub fn add_group(&mut self, rates: Rates) -> GroupId {
         self.groups.add(rates, self.now)
+    }
+
+    /// Frees a group. Connections that are in it are held to their own rates alone from then on, as are those that are put
+    /// into it later by the stale id. Returns false where it is not there any more.
+    pub fn remove_group(&mut self, group: GroupId) -> bool {
+        self.groups.remove(group)
+    }
+
+    /// How many connections a group has; 0 where it is not there any more.
+    pub fn members(&mut self, group: GroupId) -> usize {
+        self.groups.get(group).map_or(0, |group| group.members)
     }
 
     /// Holds a group to other rates.
@@ -220,7 +266,13 @@ impl<S: Service> Context<S> {
             slot.set(Flags::ENDING);
         }
         self.will_flush(id.slot);
-        self.deadlines.arm(&mut self.slots, id.slot, self.now, self.config.linger);
+        self.arm_linger(id.slot);
+    }
+
+    /// Lets a closed connection end when its peer has taken nothing for so long.
+    pub(crate) fn arm_linger(&mut self, index: u32) {
+        let own = if self.lingers.is_empty() { None } else { self.lingers.get(&self.slots.id_at(index)).copied() };
+        self.deadlines.arm(&mut self.slots, index, self.now, own.unwrap_or(self.config.linger));
     }
 
     pub(crate) fn abort_because(&mut self, id: ConnectionId, reason: CloseReason) {

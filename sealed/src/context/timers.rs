@@ -138,7 +138,7 @@ impl<S: Service> Context<S> {
         S::Timer: Clone,
     {
         let period = period.max(Duration::from_millis(1));
-        let rhythm = Box::new(Rhythm { next: self.now + period, period, clone: S::Timer::clone });
+        let rhythm = Box::new(Rhythm { next: self.now.saturating_add(period), period, clone: S::Timer::clone });
         let serial = self.next_serial();
         self.timers.set(self.now, period, serial, Due::Repeated(value, rhythm))
     }
@@ -149,7 +149,7 @@ impl<S: Service> Context<S> {
         let now = self.now;
         let Some(held) = self.timers.find(timer) else { return false };
         if let Due::Repeated(_, rhythm) = &mut held.due {
-            rhythm.next = now + delay;
+            rhythm.next = now.saturating_add(delay);
         }
         let Timers { held, wheel, .. } = &mut self.timers;
         wheel.arm(held, timer.slot, now, delay);

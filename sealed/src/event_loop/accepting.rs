@@ -104,7 +104,7 @@ impl<S: Service> EventLoop<S> {
         self.cx.listeners[listener.index()].connections += 1;
         self.cx.counters.accepted.add(1);
         self.begin_handshake(id, listener);
-        self.service.accepted(&mut self.cx, id, listener, peer);
+        self.call(Some(id), |service, cx| service.accepted(cx, id, listener, peer));
     }
 
     #[cfg(not(feature = "tls"))]
@@ -129,6 +129,6 @@ impl<S: Service> EventLoop<S> {
     /// the same failure at once, for ever.
     fn pause_accepting(&mut self, index: usize) {
         self.cx.counters.accept_pauses.add(1);
-        self.cx.listeners[index].after = Some(self.cx.now + self.cx.config.accept_retry);
+        self.cx.listeners[index].after = Some(self.cx.now.saturating_add(self.cx.config.accept_retry));
     }
 }

@@ -43,6 +43,7 @@ impl<S: Service> EventLoop<S> {
             return;
         }
         let before = slot.output_len() + slot.sent_ahead();
+        let ciphered = slot.ciphered_sent();
         let flushed = match cx.flush_one(index) {
             Ok(flushed) => flushed,
             Err(error) => return cx.end_now(index, CloseReason::Failed(error.kind())),
@@ -53,9 +54,10 @@ impl<S: Service> EventLoop<S> {
             slot.clear(Flags::WRITABLE);
         }
         let (low, is_finishing) = (cx.config.output_low_bytes, slot.is(Flags::FINISHING));
-        if flushed != Flushed::All && after < before && is_finishing {
+        let goes_on = after < before || slot.ciphered_sent() != ciphered || slot.is_held_back();
+        if flushed != Flushed::All && goes_on && is_finishing {
             // It is slow, not dead.
-            cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+            cx.arm_linger(index);
         } else if flushed == Flushed::All && is_finishing {
             return self.linger(index);
         } else if flushed == Flushed::All && slot.is(Flags::SHUT) {
@@ -66,7 +68,7 @@ impl<S: Service> EventLoop<S> {
             cx.recycle(index);
             let id = cx.slots.id_at(index);
             if cx.is_open(id) {
-                self.service.drained(cx, id);
+                self.call(Some(id), |service, cx| service.drained(cx, id));
             }
         } else if before > 0 && after == 0 {
             self.cx.recycle(index);
@@ -77,7 +79,7 @@ impl<S: Service> EventLoop<S> {
     /// The kernel tells of room only when there is much of it: whoever takes little at a time must not count as dead.
     pub(super) fn ask_again(&mut self, index: u32) -> bool {
         let slot = &mut self.cx.slots.0[index as usize];
-        if slot.output_len() == 0 || slot.is(Flags::CONNECTING) {
+        if !slot.has_unsent() || slot.is(Flags::CONNECTING) {
             return false;
         }
         slot.set(Flags::WRITABLE);
@@ -111,7 +113,7 @@ impl<S: Service> EventLoop<S> {
             return cx.end_now(index, CloseReason::Closed);
         }
         if is_first {
-            cx.deadlines.arm(&mut cx.slots, index, cx.now, cx.config.linger);
+            cx.arm_linger(index);
         }
         cx.will_read(index);
     }
@@ -129,7 +131,7 @@ impl<S: Service> EventLoop<S> {
                 self.cx.end_dial(index);
             }
             let state = mem::take(&mut self.cx.slots.0[index as usize].state);
-            self.service.closed(&mut self.cx, id, state, reason);
+            self.call(Some(id), |service, cx| service.closed(cx, id, state, reason));
         }
         if told == 0 {
             return;
@@ -237,6 +239,9 @@ impl<S: Service> Context<S> {
         let group = slot.extras().and_then(|extras| extras.pace.as_ref()?.group);
         if let Some(group) = group.and_then(|group| self.groups.get(group)) {
             group.members -= 1;
+        }
+        if !self.lingers.is_empty() {
+            self.lingers.remove(&ConnectionId { slot: index, serial: slot.serial });
         }
         self.pool_buffers(slot.buffers);
     }

@@ -77,7 +77,7 @@ impl<S: Service> EventLoop<S> {
     pub(super) fn made(&mut self, id: ConnectionId) {
         self.cx.counters.connected.add(1);
         if self.cx.is_open(id) {
-            self.service.connected(&mut self.cx, id);
+            self.call(Some(id), |service, cx| service.connected(cx, id));
         }
     }
 

@@ -84,7 +84,7 @@ impl<S: Service> EventLoop<S> {
         if !ended || !self.cx.is_open(id) {
             return;
         }
-        self.service.ended(&mut self.cx, id);
+        self.call(Some(id), |service, cx| service.ended(cx, id));
         if self.cx.slots.find(id).is_some_and(|slot| slot.is_open() && slot.is(Flags::SHUT)) {
             self.cx.finish(id, CloseReason::Ended);
         }
@@ -172,7 +172,7 @@ impl<S: Service> EventLoop<S> {
 
     fn receive(&mut self, id: ConnectionId, input: &mut Input<'_>) {
         self.cx.receiving = Some(id.slot);
-        self.service.received(&mut self.cx, id, input);
+        self.call(Some(id), |service, cx| service.received(cx, id, input));
         self.cx.receiving = None;
         let slot = &mut self.cx.slots.0[id.slot as usize];
         if slot.is(Flags::AGAIN) {

@@ -179,7 +179,11 @@ impl Simulation {
     /// Ends a loop where it stands, as when its process is killed: its sockets are closed by the kernel, and nothing
     /// else is done. To be called between two things that happen, not from within a loop.
     pub fn kill(&self, id: LoopId) {
-        drop(self.schedule.remove(id.0));
+        let killed = self.schedule.remove(id.0);
+        // A kernel that closes a dead process's sockets knows nothing of what it had queued.
+        self.net(|net| net.is_killing = true);
+        drop(killed);
+        self.net(|net| net.is_killing = false);
     }
 
     /// Whether a loop has neither ended nor been killed.

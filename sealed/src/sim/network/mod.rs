@@ -36,6 +36,8 @@ pub(in crate::sim) struct Net {
     pub(in crate::sim) accepts_to_fail: u32,
     /// Where nobody answers, whoever listens.
     pub(in crate::sim) unreachable: Vec<Address>,
+    /// Sockets are being closed by the kernel, in place of a loop that was killed.
+    pub(in crate::sim) is_killing: bool,
     /// What loops asked of the network so far.
     pub(in crate::sim) calls: u64,
     endpoints: Slab<Endpoint>,
@@ -202,6 +204,7 @@ impl Net {
             trace: Trace::default(),
             accepts_to_fail: 0,
             unreachable: Vec::new(),
+            is_killing: false,
             calls: 0,
             endpoints: Slab::new(),
             listeners: Slab::new(),

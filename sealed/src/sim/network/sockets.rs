@@ -131,7 +131,8 @@ impl Net {
 
     /// The end is to go with a reset.
     pub(in crate::sim) fn reset_on_close(&mut self, end: End) {
-        if let Some(endpoint) = self.find(end) {
+        let is_killing = self.is_killing;
+        if let Some(endpoint) = self.find(end).filter(|_| !is_killing) {
             endpoint.resets = true;
         }
     }
