@@ -15,6 +15,16 @@ pub struct Connection<C> {
 }
 
 impl<C: Default> Connection<C> {
+    /// One that speaks another protocol from the start.
+    pub(crate) fn raw(state: C) -> Self {
+        Self { phase: Phase::Raw, ..Self::with(state) }
+    }
+
+    /// One on which the first request is awaited.
+    pub(crate) fn with(state: C) -> Self {
+        Self { state, ..Self::default() }
+    }
+
     /// One that this side makes, to ask something of a server.
     pub(crate) fn outgoing() -> Self {
         Self { phase: Phase::Outgoing, ..Self::default() }

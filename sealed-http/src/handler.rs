@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Panic, TimerId};
 
 use crate::error::DecodeError;
 use crate::fetch::{FetchId, Fetched};
@@ -69,6 +69,10 @@ pub trait Handler: Sized + 'static {
 
     /// A client connected.
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
+
+    /// A connection made with [`Http::connect`] is there. One that could not be made is told by [`closed`](Handler::closed)
+    /// alone.
+    fn connected(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
     /// Bytes of a connection for which [`Http::await_preface`] was called, in front of its first request. Take what belongs to
     /// the preface and leave the rest. As long as it is incomplete, this is called again, with what was left and more behind it; the
@@ -186,6 +190,12 @@ pub trait Handler: Sized + 'static {
 
     /// A timer ran out.
     fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId, value: Self::Timer) {}
+
+    /// A call panicked: [`sealed::Service::panicked`]. By default that ends the loop. Of a handler that keeps it the connection
+    /// alone is lost; an answer that was due on another one, from a call that was for none, does not come by itself.
+    fn panicked(&mut self, http: &mut Http<'_, Self>, id: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
+        Err(payload)
+    }
 
     /// The end of a tick, before output is flushed.
     fn turned(&mut self, http: &mut Http<'_, Self>) {}

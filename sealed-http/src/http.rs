@@ -178,12 +178,12 @@ impl<H: Handler> Http<'_, H> {
         self.conclude(id);
     }
 
-    /// Closes a connection after what is queued for it has been sent.
+    /// Closes a connection after what is queued for it has been sent: [`Context::close`].
     pub fn close(&mut self, id: ConnectionId) {
         self.cx.close(id);
     }
 
-    /// Closes a connection at once.
+    /// Closes a connection at once. Where output is queued for it, that is lost, and the peer sees a reset.
     pub fn abort(&mut self, id: ConnectionId) {
         self.cx.abort(id);
     }
@@ -201,12 +201,17 @@ impl<H: Handler> Http<'_, H> {
     /// Sets the deadline of an exchange, for which [`Handler::timed_out`] is called. It ends with the exchange. While a
     /// body is being streamed the server's own limits hold, and nothing is set.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
+        if self.has_own_deadline(id) {
+            self.cx.set_deadline(id, delay);
+        }
+    }
+
+    /// Whether a connection's deadline is the handler's and not the server's.
+    pub(crate) fn has_own_deadline(&self, id: ConnectionId) -> bool {
         let is_free = |connection: &Connection<_>| {
             !matches!(connection.phase, Phase::Preface | Phase::Reading) && connection.partial.is_none()
         };
-        if self.cx.state(id).is_some_and(is_free) {
-            self.cx.set_deadline(id, delay);
-        }
+        self.cx.state(id).is_some_and(is_free)
     }
 
     /// Sets a timer, for which [`Handler::expired`] is called once, with this value.

@@ -126,6 +126,7 @@ mod head;
 mod http;
 mod intake;
 mod limits;
+mod loop_context;
 mod params;
 mod problem;
 mod proxy_header;

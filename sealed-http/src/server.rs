@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Service, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Panic, Service, TimerId};
 
 use crate::client::{Client, is_outgoing};
 use crate::connection::{Connection, Marks, Phase, how_much};
@@ -128,8 +128,9 @@ impl<H: Handler> Server<H> {
         let response = self.handler.refusal(error).closing();
         if let Some(connection) = cx.state_mut(id) {
             if connection.phase == Phase::Streaming {
-                // An answer that has been begun cannot be taken back.
-                return cx.abort(id);
+                // An answer that has been begun cannot be taken back; nor may it seem to be whole, as one that ends with its
+                // connection would.
+                return cx.reset(id);
             }
             connection.phase = Phase::Answering;
             connection.partial = None;
@@ -203,6 +204,13 @@ impl<H: Handler> Service for Server<H> {
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
         cx.set_deadline(id, self.shared.settings.request_timeout);
         self.with(cx, |handler, http| handler.accepted(http, id, listener, peer));
+    }
+
+    fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        // Those of the client have their request queued already.
+        if !is_outgoing(cx.state(id)) {
+            self.with(cx, |handler, http| handler.connected(http, id));
+        }
     }
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
@@ -306,6 +314,10 @@ impl<H: Handler> Service for Server<H> {
             Due::Handler(value) => self.with(cx, |handler, http| handler.expired(http, timer, value)),
             Due::Fetch(id, error) => self.fail(cx, id, error),
         }
+    }
+
+    fn panicked(&mut self, cx: &mut Context<Self>, id: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
+        self.with(cx, |handler, http| handler.panicked(http, id, payload))
     }
 
     fn turned(&mut self, cx: &mut Context<Self>) {

@@ -1,0 +1,182 @@
+//! What a handler has of its loop: timers, connections of other protocols, rates; and what a panic costs.
+
+use std::time::Duration;
+
+use sealed::sim::{LoopId, Peer, Simulation};
+use sealed::{Address, Bytes, CloseReason, Config, ConnectionId, EventLoop, Input, Panic, Rate, Rates, TimerId};
+use sealed_http::{Handler, Http, Request, Response, Server, Settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn address(text: &str) -> Address {
+    text.parse().expect("an address")
+}
+
+#[derive(Default)]
+struct App {
+    told: Vec<String>,
+    keeps: bool,
+}
+
+impl Handler for App {
+    type Connection = u32;
+    type Message = u32;
+    type Timer = u32;
+
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        match request.head.path() {
+            "/stream" => {
+                http.start_stream(id, &Response::new(200));
+                http.write(id, b"copied ");
+                assert!(http.write_bytes(id, Bytes::from_static(b"shared")));
+                assert!(http.write_bytes(id, Bytes::new()), "nothing is no end");
+                http.end_stream(id);
+            }
+            "/panic" => panic!("a malformed request"),
+            "/reset" => http.reset(id),
+            _ => http.respond(id, &Response::new(200).body("fine")),
+        }
+    }
+
+    fn connected(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        self.told.push(format!("connected {:?}", http.state(id)));
+        http.write_bytes(id, Bytes::from_static(b"raw question"));
+    }
+
+    fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
+        self.told.push(String::from_utf8_lossy(input.take_all()).into_owned());
+        http.close(id);
+    }
+
+    fn closed(&mut self, _: &mut Http<'_, Self>, _: ConnectionId, state: u32, reason: CloseReason) {
+        self.told.push(format!("closed {state} {reason:?}"));
+    }
+
+    fn message(&mut self, _: &mut Http<'_, Self>, message: u32) {
+        self.told.push(format!("message {message}"));
+    }
+
+    fn expired(&mut self, _: &mut Http<'_, Self>, _: TimerId, value: u32) {
+        self.told.push(format!("expired {value}"));
+    }
+
+    fn panicked(&mut self, _: &mut Http<'_, Self>, _: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
+        if self.keeps { Ok(()) } else { Err(payload) }
+    }
+}
+
+struct Stage {
+    sim: Simulation,
+    id: LoopId,
+}
+
+impl Stage {
+    fn start(keeps: bool) -> Self {
+        let sim = Simulation::new(6);
+        let server = Server::new(Settings::default(), App { keeps, ..App::default() });
+        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
+        event_loop.listen("10.0.0.1:80").expect("it is free");
+        let id = sim.start(event_loop);
+        Self { sim, id }
+    }
+
+    fn act<R>(&self, act: impl FnOnce(&mut App, &mut Http<'_, App>) -> R) -> R {
+        let acted = self.sim.with(self.id, |event_loop: &mut EventLoop<Server<App>>| {
+            let (server, cx) = event_loop.parts();
+            let (app, mut http) = server.parts(cx);
+            act(app, &mut http)
+        });
+        acted.expect("it runs")
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.act(|app, _| std::mem::take(&mut app.told))
+    }
+
+    fn ask(&self, path: &str) -> Peer {
+        let mut peer = self.sim.connect(address("10.0.0.1:80"));
+        peer.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        peer
+    }
+}
+
+#[test]
+fn timers_are_moved_and_cancelled_and_work_is_deferred() {
+    let stage = Stage::start(false);
+    let timers = stage.act(|_, http| [1, 2, 3].map(|value| http.set_timer(SECOND, value)));
+    stage.act(|_, http| {
+        assert_eq!(http.timers(), 3);
+        assert_eq!(http.cancel_timer(timers[0]), Some(1));
+        assert_eq!(http.cancel_timer(timers[0]), None);
+        assert!(http.move_timer(timers[1], SECOND * 5));
+        http.defer(9);
+    });
+    stage.sim.run_for(SECOND * 2);
+    assert_eq!(stage.told(), ["message 9", "expired 3"]);
+    stage.sim.run_for(SECOND * 4);
+    assert_eq!(stage.told(), ["expired 2"]);
+}
+
+#[test]
+fn a_connection_of_another_protocol_is_made_and_served_beside_http() {
+    let stage = Stage::start(false);
+    let host = stage.sim.listen(address("10.0.0.2:7")).expect("it is free");
+    stage.act(|_, http| http.connect(address("10.0.0.2:7"), 42).expect("started"));
+    stage.sim.settle();
+    let mut other = host.accept().expect("a call");
+    other.expect("raw question");
+    other.send("raw answer");
+    other.expect_end();
+    other.finish();
+    stage.sim.settle();
+    assert_eq!(stage.told(), ["connected Some(42)", "raw answer", "closed 42 Closed"]);
+    stage.act(|_, http| http.connect(address("10.0.0.2:8"), 43).expect("started"));
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.told(), ["closed 43 NotConnected(ConnectionRefused)"]);
+    stage.ask("/").expect("fine");
+}
+
+#[test]
+fn shared_bytes_of_a_stream_are_framed_as_copied_ones_are() {
+    let stage = Stage::start(false);
+    let answer = stage.ask("/stream").expect("0\r\n\r\n");
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.ends_with("\r\n\r\n7\r\ncopied \r\n6\r\nshared\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[test]
+fn connections_are_asked_about_reset_and_held_to_rates() {
+    let stage = Stage::start(false);
+    let mut peer = stage.ask("/");
+    peer.expect("fine");
+    let id = stage.act(|_, http| http.connection_ids()[0]);
+    let slow = Rate { bytes_per_second: 10, burst_bytes: 1 };
+    stage.act(|_, http| {
+        assert!(http.is_open(id) && http.has_room(id) && !http.is_paused(id) && http.input_len(id) == 0);
+        let listener = http.listener(id).expect("it was accepted");
+        assert_eq!((http.connections_of(listener), http.listen_addr(listener)), (1, http.local_addr(id)));
+        let group = http.add_group(Rates { write: Some(slow), ..Rates::default() });
+        http.set_group(id, Some(group));
+        assert_eq!(http.members(group), 1);
+    });
+    let before = peer.count_received();
+    peer.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    stage.sim.run_for(SECOND * 2);
+    assert!(peer.count_received() - before < 30);
+    let mut other = stage.ask("/reset");
+    other.expect_end();
+    assert!(other.failure().is_some());
+    assert_eq!(stage.told(), ["closed 0 Aborted"]);
+}
+
+#[test]
+fn a_handler_may_keep_its_server_where_a_request_makes_it_panic() {
+    let stage = Stage::start(true);
+    let mut bystander = stage.ask("/");
+    bystander.expect("fine");
+    let mut peer = stage.ask("/panic");
+    peer.expect_end();
+    assert_eq!(stage.told(), ["closed 0 Panicked"]);
+    bystander.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    bystander.expect("fine");
+}
