@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::channel::{Batch, Batches, Channel, Ration};
 use super::subscriber::{Extra, Flags, Kind, Part, Start, Subscriber};
-use super::{Hub, Reply, Sink, SubscriberKey};
+use super::{Hub, Reply, Sink};
 use crate::message::ChannelName;
 use crate::position::{Missed, Spot};
 use crate::wire::framing::Framing;
@@ -60,7 +60,7 @@ impl Hub {
             Some(voice) => self.start_stream(key, voice, &gaps, announce, sink),
             None if announce => {
                 let reply = self.icomet_reply(key, Happening::NextSeq);
-                self.conclude(key, 0, reply, sink);
+                self.conclude(key, reply, sink);
             }
             None => self.start_poll(key, &gaps, sink),
         }
@@ -106,7 +106,7 @@ impl Hub {
         };
         let at_once = subscriber.extra.as_ref().is_some_and(|extra| extra.answer_at_once);
         if at_once || !items.is_empty() || self.has_news(key) {
-            self.answer_poll(key, 0, &items, sink);
+            self.answer_poll(key, &items, sink);
         }
     }
 
@@ -122,7 +122,7 @@ impl Hub {
     }
 
     /// Gives everyone in a channel what is new.
-    pub(super) fn deliver_channel(&mut self, key: u32, now_ms: u64, sink: &mut impl Sink) {
+    pub(super) fn deliver_channel(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(channel) = self.channels.get_mut(key as usize) else { return };
         channel.dirty = false;
         let signs = std::mem::take(&mut channel.signs);
@@ -152,7 +152,7 @@ impl Hub {
                     // What came was too old to be kept, and icomet has no word for that.
                     part.cursor = channel.log.next();
                 }
-                part.cursor = channel.skip_expired(part.cursor, now_ms);
+                part.cursor = channel.skip_expired(part.cursor, self.now_ms);
                 if channel.log.next() == part.cursor && signs.is_empty() {
                     continue;
                 }
@@ -171,14 +171,14 @@ impl Hub {
         let channel = &mut self.channels[key as usize];
         if members.is_empty() {
             members = Vec::new();
-            channel.left_ms = now_ms;
+            channel.left_ms = self.now_ms;
         }
         if members.len() != count {
             channel.mark_for_recount(key, &mut self.recount);
         }
         channel.subscribers = members;
         channel.flushed = channel.log.next();
-        channel.spoken_ms = now_ms;
+        channel.spoken_ms = self.now_ms;
     }
 
     /// Gives a stream what is new in its channels, as far as its connection takes it.
@@ -234,9 +234,9 @@ impl Hub {
     }
 
     /// Answers a poll with what there is, behind `items`, and forgets it.
-    pub(super) fn answer_poll(&mut self, key: u32, now_ms: u64, items: &[Vec<u8>], sink: &mut impl Sink) {
+    pub(super) fn answer_poll(&mut self, key: u32, items: &[Vec<u8>], sink: &mut impl Sink) {
         let reply = self.poll_reply(key, items);
-        self.conclude(key, now_ms, reply, sink);
+        self.conclude(key, reply, sink);
     }
 
     /// What a poll is answered with now.
@@ -271,9 +271,9 @@ impl Hub {
     }
 
     /// Answers a poll and forgets it.
-    pub(super) fn conclude(&mut self, key: u32, now_ms: u64, reply: Reply, sink: &mut impl Sink) {
+    pub(super) fn conclude(&mut self, key: u32, reply: Reply, sink: &mut impl Sink) {
         let peer = self.subscribers[key as usize].peer;
-        self.unsubscribe(SubscriberKey(key), now_ms);
+        self.leave(key);
         sink.answer(peer, reply);
     }
 
@@ -283,12 +283,11 @@ impl Hub {
         key: u32,
         name: &ChannelName,
         problem: Option<Problem>,
-        now_ms: u64,
         sink: &mut impl Sink,
     ) {
         if let Some(problem) = problem {
             let reply = self.refusal_for(key, name, problem);
-            return self.conclude(key, now_ms, reply, sink);
+            return self.conclude(key, reply, sink);
         }
         let subscriber = &mut self.subscribers[key as usize];
         let (peer, kind, started) = (subscriber.peer, subscriber.kind, subscriber.is(Flags::STARTED));
@@ -307,13 +306,13 @@ impl Hub {
                     voice.say(&Saying { kind: Some("close"), item: &item, ..Saying::default() }, &mut event);
                 }
                 sink.stream(peer, &[Bytes::from(event)]);
-                self.unsubscribe(SubscriberKey(key), now_ms);
+                self.leave(key);
                 sink.end(peer);
             }
-            Kind::Classic => self.conclude(key, now_ms, Reply::Nothing, sink),
+            Kind::Classic => self.conclude(key, Reply::Nothing, sink),
             Kind::IcometPoll => {
                 let reply = self.icomet_reply(key, Happening::Close);
-                self.conclude(key, now_ms, reply, sink);
+                self.conclude(key, reply, sink);
             }
             Kind::Poll => {
                 native::write_close(name, &mut item);
@@ -324,7 +323,7 @@ impl Hub {
                 let spots = if started { spots(&self.channels, parts) } else { Vec::new() };
                 native::write_reply(spots, [item.as_slice()], &mut json);
                 let reply = extra.map_or(Reply::Nothing, |extra| in_json_or_script(json, extra));
-                self.conclude(key, now_ms, reply, sink);
+                self.conclude(key, reply, sink);
             }
         }
     }

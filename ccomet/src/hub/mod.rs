@@ -96,7 +96,7 @@ pub(crate) struct Hub {
     /// Members who came or went.
     moved: Moved,
     sweep_next: usize,
-    /// The time, as it was told last, in milliseconds since 1970.
+    /// The time in milliseconds since 1970. Each entrance that is given the time sets it, and nothing else keeps one.
     now_ms: u64,
     /// What the broker is to be told, in order.
     pub(crate) commands: Vec<Command>,
@@ -164,7 +164,7 @@ impl Hub {
         let (kind, beats, name) = extra.set_style(style);
         let mut parts = Vec::with_capacity(channels.len());
         for (name, start) in channels {
-            let channel = self.channel(&name, now_ms);
+            let channel = self.channel(&name);
             parts.push(Part { channel, place: 0, cursor: 0, start: Some(start), syncs: 0 });
         }
         let is_full = |part: &&Part| {
@@ -217,8 +217,14 @@ impl Hub {
 
     /// The connection is gone.
     pub(crate) fn unsubscribe(&mut self, key: SubscriberKey, now_ms: u64) {
-        self.leave_channels(key.0, now_ms);
-        self.forget(key.0);
+        self.now_ms = now_ms;
+        self.leave(key.0);
+    }
+
+    /// Takes a subscriber out of its channels, and forgets it.
+    fn leave(&mut self, key: u32) {
+        self.leave_channels(key);
+        self.forget(key);
     }
 
     /// What a subscriber was sent is with the kernel: it can be given more.
@@ -242,24 +248,24 @@ impl Hub {
         match event {
             Event::Attached { channel, epoch, first, entries } => self.attached(&channel, epoch, first, entries, sink),
             Event::NotAttached { channel, why } => {
-                self.end_channel(&channel, Some(why.into()), now_ms, sink);
+                self.end_channel(&channel, Some(why.into()), sink);
             }
             Event::Appended { channel, first, entries, signs } => {
-                self.appended(&channel, first, entries, signs, now_ms);
+                self.appended(&channel, first, entries, signs);
             }
             Event::Synced { channel, first, entries } => {
-                self.appended(&channel, first, entries, Vec::new(), now_ms);
+                self.appended(&channel, first, entries, Vec::new());
                 self.synced(&channel, sink);
             }
             Event::Displaced { claim } => {
                 if let Some(key) = self.claims.get(&claim.0).copied() {
-                    self.conclude(key, now_ms, Reply::Nothing, sink);
+                    self.conclude(key, Reply::Nothing, sink);
                 }
             }
             // One that waits for the answer to `Attach` is a later channel of that name than the one that was closed.
             Event::Closed { channel } if self.is_attaching(&channel) => {}
-            Event::Closed { channel } => self.end_channel(&channel, None, now_ms, sink),
-            Event::Cleared { channel, first } => self.cleared(&channel, first, now_ms, sink),
+            Event::Closed { channel } => self.end_channel(&channel, None, sink),
+            Event::Cleared { channel, first } => self.cleared(&channel, first, sink),
             Event::Accepted { .. }
             | Event::Broadcasted { .. }
             | Event::Read { .. }
@@ -281,22 +287,22 @@ impl Hub {
     pub(crate) fn flush(&mut self, now_ms: u64, sink: &mut impl Sink) {
         self.now_ms = now_ms;
         for key in std::mem::take(&mut self.dirty) {
-            self.deliver_channel(key, now_ms, sink);
+            self.deliver_channel(key, sink);
         }
         for key in std::mem::take(&mut self.dirty_many) {
-            self.deliver_many(key, now_ms, sink);
+            self.deliver_many(key, sink);
         }
         self.tell_counts();
         self.tell_moved();
     }
 
     /// Gives a subscriber of several channels what is new in them.
-    fn deliver_many(&mut self, key: u32, now_ms: u64, sink: &mut impl Sink) {
+    fn deliver_many(&mut self, key: u32, sink: &mut impl Sink) {
         self.subscribers[key as usize].clear(Flags::DIRTY);
         if self.subscribers[key as usize].kind.voice().is_some() {
             self.feed_stream(key, sink);
         } else if self.has_news(key) {
-            self.answer_poll(key, now_ms, &[], sink);
+            self.answer_poll(key, &[], sink);
         }
     }
 
@@ -314,6 +320,7 @@ impl Hub {
 
     /// About once a second: messages that are too old go, and so do channels that nobody has read for a while.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
         let share = SWEEP_MIN.max(self.channels.len() / SWEEP_ROUNDS);
         for _ in 0..share.min(self.channels.capacity()) {
             let key = self.sweep_next;
@@ -340,11 +347,12 @@ impl Hub {
     }
 
     /// The channel of that name; where this loop is not attached to it, the broker is asked.
-    fn channel(&mut self, name: &ChannelName, now_ms: u64) -> u32 {
+    fn channel(&mut self, name: &ChannelName) -> u32 {
         if let Some(key) = self.names.get(name) {
             return *key;
         }
-        let key = self.channels.insert(Channel::attaching(name.clone(), self.limits.rules.find(name), now_ms)) as u32;
+        let rule = self.limits.rules.find(name);
+        let key = self.channels.insert(Channel::attaching(name.clone(), rule, self.now_ms)) as u32;
         self.names.insert(name.clone(), key);
         self.commands.push(Command::Attach { channel: name.clone() });
         key
@@ -399,21 +407,14 @@ impl Hub {
         }
     }
 
-    fn appended(
-        &mut self,
-        name: &ChannelName,
-        first: u64,
-        entries: Vec<Arc<Message>>,
-        signs: Vec<Arc<str>>,
-        now_ms: u64,
-    ) {
+    fn appended(&mut self, name: &ChannelName, first: u64, entries: Vec<Arc<Message>>, signs: Vec<Arc<str>>) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &mut self.channels[key as usize];
         // What comes before the answer to `Attach` is in that answer too.
         if !channel.is_attached() {
             return;
         }
-        channel.append(first, entries, &self.limits.rules.bounds(channel.rule).history, now_ms);
+        channel.append(first, entries, &self.limits.rules.bounds(channel.rule).history, self.now_ms);
         channel.signs.extend(signs);
         if !channel.dirty {
             channel.dirty = true;
@@ -422,23 +423,23 @@ impl Hub {
     }
 
     /// Forgets a channel's messages up to a number, when those who keep up have got them.
-    fn cleared(&mut self, name: &ChannelName, first: u64, now_ms: u64, sink: &mut impl Sink) {
+    fn cleared(&mut self, name: &ChannelName, first: u64, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         if !self.channels[key as usize].is_attached() {
             return;
         }
-        self.deliver_channel(key, now_ms, sink);
+        self.deliver_channel(key, sink);
         for many in std::mem::take(&mut self.dirty_many) {
-            self.deliver_many(many, now_ms, sink);
+            self.deliver_many(many, sink);
         }
         self.channels[key as usize].log.drop_before(first);
     }
 
     /// Ends everyone who reads the channel, and the channel.
-    fn end_channel(&mut self, name: &ChannelName, problem: Option<Problem>, now_ms: u64, sink: &mut impl Sink) {
+    fn end_channel(&mut self, name: &ChannelName, problem: Option<Problem>, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {
-            self.conclude_closed(subscriber, name, problem, now_ms, sink);
+            self.conclude_closed(subscriber, name, problem, sink);
         }
         self.names.remove(name);
         self.dirty.retain(|dirty| *dirty != key);
@@ -446,11 +447,11 @@ impl Hub {
     }
 
     /// Takes a subscriber out of the lists of its channels.
-    fn leave_channels(&mut self, key: u32, now_ms: u64) {
+    fn leave_channels(&mut self, key: u32) {
         for index in 0.. {
             let Some((channel, place)) = self.subscribers[key as usize].place(index) else { break };
             let channel_state = &mut self.channels[channel as usize];
-            channel_state.left_ms = now_ms;
+            channel_state.left_ms = self.now_ms;
             channel_state.mark_for_recount(channel, &mut self.recount);
             let members = &mut channel_state.subscribers;
             debug_assert_eq!(members[place as usize], key);

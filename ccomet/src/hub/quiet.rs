@@ -14,6 +14,7 @@ impl Hub {
     /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time. Returns in how
     /// many milliseconds the next one is due.
     pub(crate) fn beat(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) -> u64 {
+        self.now_ms = now_ms;
         let subscriber = &mut self.subscribers[key.0 as usize];
         let is_icomet = subscriber.kind.voice().is_some_and(|voice| voice.tongue == Tongue::Icomet);
         let period_ms = if is_icomet { self.limits.noop_ms } else { self.limits.heartbeat_ms };
@@ -25,7 +26,7 @@ impl Hub {
                 return period_ms;
             };
             // Where the calendar was set back, nobody knows how long it was: better too soon than never.
-            let silence_ms = now_ms.checked_sub(channel.spoken_ms).unwrap_or(period_ms);
+            let silence_ms = self.now_ms.checked_sub(channel.spoken_ms).unwrap_or(period_ms);
             if silence_ms < period_ms {
                 return period_ms - silence_ms;
             }
@@ -58,11 +59,12 @@ impl Hub {
             // Its channel did not come in time, and there is no position to tell.
             _ => Reply::Problem(Problem::ShuttingDown, self.callback(key.0)),
         };
-        self.conclude(key.0, now_ms, reply, sink);
+        self.conclude(key.0, reply, sink);
     }
 
     /// The server goes down: a stream is told when to come back, a poll is answered without a message.
     pub(crate) fn dismiss(&mut self, key: SubscriberKey, retry_ms: u64, now_ms: u64, sink: &mut impl Sink) {
+        self.now_ms = now_ms;
         let subscriber = &self.subscribers[key.0 as usize];
         let peer = subscriber.peer;
         let Some(voice) = subscriber.kind.voice() else { return self.time_out(key, now_ms, sink) };
@@ -77,7 +79,7 @@ impl Hub {
             voice.say(&saying, &mut bye);
             sink.stream(peer, &[Bytes::from(bye)]);
         }
-        self.unsubscribe(key, now_ms);
+        self.leave(key.0);
         sink.end(peer);
     }
 }
