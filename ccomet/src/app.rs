@@ -151,6 +151,7 @@ impl App {
             rules: rules.clone(),
             subscribers_max: share(config.limits.subscribers_max),
             batch_bytes_max: config.limits.batch_bytes_max,
+            encoded_bytes_max: share(config.limits.encoded_bytes_max),
             linger_ms: config.times.channel_linger_s * 1_000,
             heartbeat_ms: config.times.heartbeat_s * 1_000,
             noop_ms: config.icomet.polling_timeout_s * 1_000,
@@ -159,6 +160,8 @@ impl App {
             rules: rules.clone(),
             channels_max: share(config.limits.channels_max),
             deliveries_max: config.limits.deliveries_under_way_max,
+            // To all other loops together, a quarter of what is kept.
+            delivery_bytes_max: (share(config.history.total_bytes_max) / 4 / loops.saturating_sub(1).max(1)).max(1),
             history_bytes_max: share(config.history.total_bytes_max),
             keys: KeyLimits {
                 keys_max: share(config.history.keys_max),
@@ -220,11 +223,11 @@ impl App {
 
     /// Adds what this loop holds to what others do.
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
         all.asking += self.askers.len() + self.batches.len() + self.site.asking();
         all.leases += self.leases.count();
-        self.hub.add_to(all);
-        self.broker.add_to(all);
+        self.hub.add_to(all, seen);
+        self.broker.add_to(all, seen);
     }
 
     /// The most units of work that this loop's home has used in one tick.
@@ -439,10 +442,10 @@ impl Handler for App {
                 self.pump(http);
             }
             Doing::Asking(key) => {
-                self.askers.remove(key as usize);
+                self.askers.try_remove(key as usize);
             }
             Doing::Publishing(key) => {
-                self.batches.remove(key as usize);
+                self.batches.try_remove(key as usize);
             }
             Doing::Hooked(question) => self.forget_question(http, question),
             Doing::Watching => {

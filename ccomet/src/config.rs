@@ -174,6 +174,9 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Bytes handed to one subscriber at a time, more only for a single message. Default 64 KiB.
     pub batch_bytes_max: usize,
+    /// Bytes of messages as they were encoded last, each for the others that read it in the same form; a loop may have more only
+    /// for a single message. They are kept for a second at most. Default 16 MiB.
+    pub encoded_bytes_max: usize,
     /// Deliveries on their way from one loop to another; what comes after them waits in the channels' history.
     /// Default 1,024.
     pub deliveries_under_way_max: usize,
@@ -189,7 +192,10 @@ pub struct History {
     pub bytes_max: usize,
     /// Seconds that a message is kept. Default 86,400, a day.
     pub age_max_s: u64,
-    /// Bytes of all channels together. Default 256 MiB.
+    /// Bytes of all channels together, for the whole process. A message counts once, with its sender, its idempotency key and 96
+    /// bytes, however many loops have subscribers for it, and 16 bytes more for each of those loops. Each loop has an equal share
+    /// for the channels that are at home there; beyond, the oldest messages go, on all loops. What loops have not heard of yet
+    /// comes on top: a quarter of the limit may be on its way to them. Default 256 MiB.
     pub total_bytes_max: usize,
     /// Idempotency keys that are known, of all channels together; the oldest go first. Default 65,536.
     pub keys_max: usize,
@@ -306,6 +312,7 @@ impl Default for Limits {
             request_bytes_max: 1024 * 1024,
             head_bytes_max: 16 * 1024,
             batch_bytes_max: 64 * 1024,
+            encoded_bytes_max: 16 * 1024 * 1024,
             deliveries_under_way_max: 1_024,
         }
     }

@@ -49,6 +49,10 @@ impl<T: Kept> Log<T> {
         self.entries.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -80,9 +84,9 @@ impl<T: Kept> Log<T> {
         Some((number, self.entries.get(index)?))
     }
 
-    pub(crate) fn entry_mut(&mut self, number: u64) -> Option<&mut T> {
+    pub(crate) fn entry(&self, number: u64) -> Option<&T> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.entries.get_mut(index)
+        self.entries.get(index)
     }
 
     /// Drops the oldest message, if there is one.
@@ -90,6 +94,15 @@ impl<T: Kept> Log<T> {
         if let Some(entry) = self.entries.pop_front() {
             self.first += 1;
             self.bytes -= entry.cost();
+            self.shrink();
+        }
+    }
+
+    /// Gives back room that was needed once.
+    fn shrink(&mut self) {
+        if self.entries.is_empty() || (self.entries.capacity() > 8 && self.entries.len() * 4 < self.entries.capacity())
+        {
+            self.entries.shrink_to(self.entries.len() * 2);
         }
     }
 
@@ -105,9 +118,6 @@ impl<T: Kept> Log<T> {
                 break;
             }
             self.drop_oldest();
-        }
-        if self.entries.capacity() > 64 && self.entries.len() * 4 < self.entries.capacity() {
-            self.entries.shrink_to(self.entries.len() * 2);
         }
     }
 

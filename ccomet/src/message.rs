@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::log::Kept;
 use crate::pattern::Pattern;
 use crate::position::Spot;
 
@@ -206,6 +207,16 @@ impl Message {
             + self.sender.as_ref().map_or(0, |sender| sender.len())
             + self.extra.as_ref().map_or(0, |extra| extra.cost())
             + MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+impl Kept for Arc<Message> {
+    fn cost(&self) -> usize {
+        Message::cost(self)
+    }
+
+    fn time_ms(&self) -> u64 {
+        self.time_ms
     }
 }
 

@@ -24,7 +24,7 @@ impl Epoch {
 }
 
 /// Everything of one channel before message `next` of this epoch was delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Spot {
     /// The run of numbers.
     pub(crate) epoch: Epoch,

@@ -1,6 +1,8 @@
 //! The server on a simulated network: the feature `sim`, for tests.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use sealed::sim::{LoopId, Simulation};
 use sealed::{EventLoop, Stopper};
@@ -8,6 +10,7 @@ use sealed_http::Server as HttpServer;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::message::Message;
 use crate::server::{Error, Server, Sockets};
 
 /// A server whose loops run in a simulation.
@@ -37,12 +40,32 @@ pub struct Holdings {
     pub channels: usize,
     /// Names that are held at the channels' homes.
     pub names: usize,
-    /// Bytes of history at the channels' homes.
+    /// Bytes of history as the channels' homes count them: messages, and their places on the loops that are attached.
     pub history_bytes: usize,
+    /// Bytes of the messages that are held by homes and loops, each message once. Where all loops have heard of all that was
+    /// dropped, it is `history_bytes` without the places.
+    pub message_bytes: usize,
+    /// Places of messages on the loops that are attached.
+    pub copied_messages: usize,
+    /// Bytes of messages that are on their way from homes to loops, counted for each loop.
+    pub delivery_bytes: usize,
+    /// Bytes of encoded messages that loops keep for others that read them.
+    pub encoded_bytes: usize,
     /// Streams that end with a token.
     pub leases: usize,
     /// Requests that wait for a broker's answer.
     pub asking: usize,
+}
+
+/// Messages that were counted, so that each is counted once.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(HashSet<*const Message>);
+
+impl Seen {
+    /// What a message counts for, if it was not counted before.
+    pub(crate) fn count(&mut self, message: &Arc<Message>) -> usize {
+        if self.0.insert(Arc::as_ptr(message)) { message.cost() } else { 0 }
+    }
 }
 
 impl Simulated {
@@ -94,13 +117,13 @@ impl Simulated {
 
     /// What the server holds now.
     pub fn holdings(&self) -> Holdings {
-        let mut all = Holdings::default();
+        let (mut all, mut seen) = (Holdings::default(), Seen::default());
         for id in &self.loops {
             self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
                 let (server, cx) = event_loop.parts();
                 all.connections += cx.connections();
                 all.timers += cx.timers();
-                server.handler().add_to(&mut all);
+                server.handler().add_to(&mut all, &mut seen);
             });
         }
         all

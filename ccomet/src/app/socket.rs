@@ -98,7 +98,7 @@ impl App {
                 },
                 Ok(Some(Event::Binary(bytes))) => match only_channel(&socket.channels) {
                     Some(channel) => {
-                        let draft = Draft { payload: bytes.into(), ..Draft::default() };
+                        let draft = Draft { payload: bytes.into_boxed_slice().into(), ..Draft::default() };
                         self.publish_from_socket(http, id, key, channel, draft, None);
                     }
                     None => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),

@@ -3,7 +3,7 @@
 //!
 //! An attached loop is a cursor on the channel's log, as a subscriber is: nothing queues up for one that is slow.
 //! It may have `deliveries_max` deliveries on their way; what comes after waits in the log, and is sent in one
-//! delivery when it has acknowledged some.
+//! delivery when it has acknowledged some. It keeps what the home keeps: what is dropped here, it is told to drop.
 
 mod classic;
 mod gather;
@@ -12,9 +12,10 @@ mod lookup;
 mod presence;
 mod publishing;
 mod uses;
+mod window;
 mod work;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -26,11 +27,12 @@ use keys::Keys;
 pub(crate) use presence::PresenceLimits;
 use presence::{Leaving, Presence};
 use uses::Signed;
+use window::Link;
 use work::Work;
 
 use super::watch::Watch;
 use super::{Command, Event, Now, Refusal, Ticket};
-use crate::log::{Kept, Log};
+use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
 use crate::rules::{RuleId, Rules};
@@ -47,9 +49,10 @@ pub(crate) struct HomeLimits {
     pub(crate) patterns_max: usize,
     /// Messages on their way to all channels of a pattern.
     pub(crate) broadcasts_max: usize,
-    /// On their way to one loop.
+    /// On their way to one loop, and the bytes of their messages; a single one may have more.
     pub(crate) deliveries_max: usize,
-    /// Over all channels together.
+    pub(crate) delivery_bytes_max: usize,
+    /// Over all channels together, with what they take on the loops that are attached.
     pub(crate) history_bytes_max: usize,
     pub(crate) keys: KeyLimits,
     pub(crate) presence: PresenceLimits,
@@ -59,15 +62,8 @@ pub(crate) struct HomeLimits {
     pub(crate) use_max_ms: u64,
 }
 
-impl Kept for Arc<Message> {
-    fn cost(&self) -> usize {
-        Message::cost(self)
-    }
-
-    fn time_ms(&self) -> u64 {
-        self.time_ms
-    }
-}
+/// What a message takes on each loop that is attached, roughly, in bytes: the place in its log. The message is shared.
+const COPY_BYTES: usize = 16;
 
 #[derive(Debug)]
 struct HomeChannel {
@@ -85,12 +81,19 @@ struct HomeChannel {
     /// Who is in it under a name.
     presence: Option<Box<Presence>>,
     dirty: bool,
+    /// In the list of those whose loops are to hear what is kept no more.
+    truncated: bool,
 }
 
 impl HomeChannel {
     /// Whether it is made of others, and not published in.
     fn is_derived(&self) -> bool {
         self.gathering.is_some() || self.name.is_presence()
+    }
+
+    /// What its history counts for.
+    fn held_bytes(&self) -> usize {
+        self.log.bytes() + self.log.len() * self.attached.len() * COPY_BYTES
     }
 }
 
@@ -106,13 +109,6 @@ struct Attachment {
     queued: bool,
 }
 
-/// What is on its way to one loop.
-#[derive(Debug, Default)]
-struct Link {
-    unacknowledged: u32,
-    queue: VecDeque<usize>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Home {
     limits: HomeLimits,
@@ -122,6 +118,7 @@ pub(crate) struct Home {
     names: HashMap<ChannelName, usize>,
     links: Vec<Link>,
     dirty: Vec<usize>,
+    truncated: Vec<usize>,
     last_epoch: Epoch,
     bytes: usize,
     sweep_next: usize,
@@ -151,6 +148,7 @@ impl Home {
             names: HashMap::new(),
             links: (0..loops).map(|_| Link::default()).collect(),
             dirty: Vec::new(),
+            truncated: Vec::new(),
             last_epoch: Epoch(0),
             bytes: 0,
             sweep_next: 0,
@@ -170,7 +168,7 @@ impl Home {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
         all.channels += self.channels.len();
         all.names += self
             .channels
@@ -178,6 +176,10 @@ impl Home {
             .map(|(_, channel)| channel.classic.as_ref().map_or(0, |classic| classic.waiting.len()))
             .sum::<usize>();
         all.history_bytes += self.bytes;
+        all.delivery_bytes += self.links.iter().map(Link::bytes).sum::<usize>();
+        for (_, channel) in &self.channels {
+            all.message_bytes += channel.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();
+        }
     }
 
     /// The most units of work that one tick has used.
@@ -234,30 +236,36 @@ impl Home {
         }
         // What was too much and had to stay until now.
         self.evict();
+        for key in std::mem::take(&mut self.truncated) {
+            if self.channels[key].truncated {
+                self.deliver_to_all(key);
+            }
+        }
     }
 
-    /// Sends each attached loop what it has not got yet.
+    /// Sends each attached loop what it has not got yet, and tells it what is kept no more.
     fn deliver_to_all(&mut self, key: usize) {
         let channel = &mut self.channels[key];
         let signs = channel.classic.as_mut().map_or(Vec::new(), |classic| std::mem::take(&mut classic.signs));
+        let is_truncated = std::mem::take(&mut channel.truncated);
         for attachment in &mut channel.attached {
-            let link = &mut self.links[attachment.to];
-            if attachment.cursor == channel.log.next() && signs.is_empty() {
+            if attachment.cursor == channel.log.next() && signs.is_empty() && !is_truncated {
                 continue;
             }
             if attachment.queued {
                 // Sign-ins are for who waits at this moment: a loop that is so far behind does without.
                 continue;
             }
-            if attachment.to != self.own {
-                if link.unacknowledged as usize >= self.limits.deliveries_max {
-                    attachment.queued = true;
-                    link.queue.push_back(key);
-                    continue;
-                }
-                link.unacknowledged += 1;
+            let link = &mut self.links[attachment.to];
+            if attachment.to != self.own && !link.has_room(&self.limits) {
+                attachment.queued = true;
+                link.queue.push_back(key);
+                continue;
             }
-            let delivery = deliver(&channel.name, &channel.log, attachment, signs.clone());
+            let (delivery, bytes) = deliver(&channel.name, &channel.log, attachment, signs.clone());
+            if attachment.to != self.own {
+                link.sent(bytes);
+            }
             self.said.push((attachment.to, delivery));
         }
     }
@@ -306,15 +314,17 @@ impl Home {
     }
 
     fn attach_to(&mut self, key: usize, from: usize) {
-        let channel = &mut self.channels[key];
-        let cursor = channel.log.next();
-        if let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) {
-            attachment.cursor = cursor;
-        } else {
-            // Most channels are read on few loops.
-            channel.attached.reserve_exact(1);
-            channel.attached.push(Attachment { to: from, cursor, subscribers: 0, queued: false });
-        }
+        let cursor = self.channels[key].log.next();
+        self.change(key, |channel| {
+            if let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) {
+                attachment.cursor = cursor;
+            } else {
+                // Most channels are read on few loops.
+                channel.attached.reserve_exact(1);
+                channel.attached.push(Attachment { to: from, cursor, subscribers: 0, queued: false });
+            }
+        });
+        let channel = &self.channels[key];
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
         let (channel, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
         self.say(from, Event::Attached { channel, epoch, first, entries });
@@ -338,7 +348,8 @@ impl Home {
         self.all_gone(from, now, name);
         let channel = &mut self.channels[key];
         channel.touched_ms = now.unix_ms;
-        channel.attached.retain(|attachment| attachment.to != from);
+        self.change(key, |channel| channel.attached.retain(|attachment| attachment.to != from));
+        let channel = &mut self.channels[key];
         self.watch.look_at(name, channel.used_until_ms(&self.limits));
         if let Some(classic) = &mut channel.classic {
             classic.waiting.retain(|_, (held_by, _)| *held_by != from);
@@ -361,10 +372,10 @@ impl Home {
 
     /// Tells all loops that a channel is gone.
     fn end(&mut self, key: usize) {
-        let channel = &mut self.channels[key];
-        for attachment in std::mem::take(&mut channel.attached) {
-            self.said.push((attachment.to, Event::Closed { channel: channel.name.clone() }));
-        }
+        let attached = self.change(key, |channel| std::mem::take(&mut channel.attached));
+        let name = &self.channels[key].name;
+        let closed = |attachment: Attachment| (attachment.to, Event::Closed { channel: name.clone() });
+        self.said.extend(attached.into_iter().map(closed));
         self.remove(key);
     }
 
@@ -379,10 +390,11 @@ impl Home {
     fn drop_history(&mut self, key: usize) -> u64 {
         // What was published before this is with its readers before they hear of it.
         self.deliver_to_all(key);
+        let next = self.channels[key].log.next();
+        self.change(key, |channel| channel.log.drop_before(next));
         let channel = &mut self.channels[key];
-        let next = channel.log.next();
-        self.bytes -= channel.log.bytes();
-        channel.log.drop_before(next);
+        // They hear of it from this.
+        channel.truncated = false;
         for attachment in &channel.attached {
             self.said.push((attachment.to, Event::Cleared { channel: channel.name.clone(), first: next }));
         }
@@ -408,25 +420,23 @@ impl Home {
 
     /// Numbers and keeps a message in a channel that nobody publishes in. That it is fed does not keep it from being idle.
     fn append_derived(&mut self, key: usize, now: Now, message: Arc<Message>) {
-        let channel = &mut self.channels[key];
-        self.bytes += Message::cost(&message);
-        channel.log.push(message);
+        self.change(key, |channel| channel.log.push(message));
         self.trim(key, now);
         self.mark(key);
     }
 
     fn acknowledge(&mut self, from: usize, count: u32) {
         let link = &mut self.links[from];
-        link.unacknowledged = link.unacknowledged.saturating_sub(count);
-        while (link.unacknowledged as usize) < self.limits.deliveries_max {
+        link.acknowledged(count);
+        while link.has_room(&self.limits) {
             let Some(key) = link.queue.pop_front() else { break };
             let channel = &mut self.channels[key];
             let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else {
                 continue;
             };
             attachment.queued = false;
-            link.unacknowledged += 1;
-            let delivery = deliver(&channel.name, &channel.log, attachment, Vec::new());
+            let (delivery, bytes) = deliver(&channel.name, &channel.log, attachment, Vec::new());
+            link.sent(bytes);
             self.said.push((from, delivery));
         }
     }
@@ -453,6 +463,7 @@ impl Home {
             gathering,
             presence: None,
             dirty: false,
+            truncated: false,
         });
         self.presences += usize::from(name.is_presence());
         self.names.insert(name, key);
@@ -468,8 +479,9 @@ impl Home {
         self.skip_in_patterns(key);
         self.names.remove(&channel.name);
         self.watch.remove(&channel.name, &mut self.said);
-        self.bytes -= channel.log.bytes();
+        self.bytes -= channel.held_bytes();
         self.dirty.retain(|dirty| *dirty != key);
+        self.truncated.retain(|truncated| *truncated != key);
         for link in &mut self.links {
             link.queue.retain(|queued| *queued != key);
         }
@@ -477,10 +489,21 @@ impl Home {
 
     /// Drops what a channel may not keep any more.
     fn trim(&mut self, key: usize, now: Now) {
-        let HomeChannel { log, rule, .. } = &mut self.channels[key];
-        self.bytes -= log.bytes();
-        log.trim(&self.limits.rules.bounds(*rule).history, now.unix_ms);
-        self.bytes += log.bytes();
+        let limits = self.limits.rules.bounds(self.channels[key].rule).history;
+        self.change(key, |channel| channel.log.trim(&limits, now.unix_ms));
+    }
+
+    /// Changes what a channel keeps, or on how many loops, and with it what that counts for.
+    fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut HomeChannel) -> R) -> R {
+        let channel = &mut self.channels[key];
+        let (bytes, first) = (channel.held_bytes(), channel.log.first());
+        let result = change(channel);
+        self.bytes = self.bytes - bytes + channel.held_bytes();
+        let is_shorter = channel.log.first() > first && !channel.attached.is_empty();
+        if is_shorter && !std::mem::replace(&mut channel.truncated, true) {
+            self.truncated.push(key);
+        }
+        result
     }
 
     fn mark(&mut self, key: usize) {
@@ -498,12 +521,10 @@ impl Home {
             looked_at += 1;
             let key = self.evict_next;
             self.evict_next = (self.evict_next + 1) % self.channels.capacity().max(1);
-            let Some(channel) = self.channels.get_mut(key) else { continue };
+            let Some(channel) = self.channels.get(key) else { continue };
             // What was published in this tick is not with its readers yet.
             if !channel.dirty && !channel.log.is_empty() {
-                self.bytes -= channel.log.bytes();
-                channel.log.drop_oldest();
-                self.bytes += channel.log.bytes();
+                self.change(key, |channel| channel.log.drop_oldest());
                 looked_at = 0;
             }
         }
@@ -514,9 +535,20 @@ impl Home {
     }
 }
 
-fn deliver(name: &ChannelName, log: &Log<Arc<Message>>, attachment: &mut Attachment, signs: Vec<Arc<str>>) -> Event {
+/// What a loop is sent, and the bytes of its messages.
+fn deliver(
+    name: &ChannelName,
+    log: &Log<Arc<Message>>,
+    attachment: &mut Attachment,
+    signs: Vec<Arc<str>>,
+) -> (Event, usize) {
+    let (channel, kept_from) = (name.clone(), log.first());
     let (first, entries) = catch_up(log, attachment);
-    Event::Appended { channel: name.clone(), first, entries, signs }
+    if entries.is_empty() && signs.is_empty() {
+        return (Event::Truncated { channel, kept_from }, 0);
+    }
+    let bytes = entries.iter().map(|message| message.cost()).sum();
+    (Event::Appended { channel, first, entries, signs, kept_from }, bytes)
 }
 
 /// Everything from the attachment's cursor on, and the number of the first.

@@ -42,8 +42,8 @@ impl MemoryBroker {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
-        self.home.add_to(all);
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+        self.home.add_to(all, seen);
     }
 
     #[cfg(feature = "sim")]
@@ -62,7 +62,7 @@ impl MemoryBroker {
             match parcel {
                 Parcel::Command(command) => self.at_home(mail.from, now, command),
                 Parcel::Event(event) => {
-                    if matches!(event, Event::Appended { .. }) {
+                    if matches!(event, Event::Appended { .. } | Event::Truncated { .. }) {
                         self.to_acknowledge[mail.from] += 1;
                     }
                     self.events.push_back(event);

@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Who { channel: ChannelName, ticket: Ticket },
     /// Tell this loop of every channel that comes into use or goes out of it, or no more.
     Watch { wanted: bool },
-    /// This many `Appended` events have been worked off.
+    /// This many `Appended` and `Truncated` events have been worked off.
     Acknowledge { count: u32 },
 }
 
@@ -92,7 +92,10 @@ pub(crate) enum Event {
     /// The channel cannot be had.
     NotAttached { channel: ChannelName, why: Refusal },
     /// Messages from number `first` on. Where this loop was slow, `first` may be beyond what it has.
-    Appended { channel: ChannelName, first: u64, entries: Vec<Arc<Message>>, signs: Vec<Arc<str>> },
+    /// The channel keeps nothing before number `kept_from`.
+    Appended { channel: ChannelName, first: u64, entries: Vec<Arc<Message>>, signs: Vec<Arc<str>>, kept_from: u64 },
+    /// The channel keeps nothing any more before that number.
+    Truncated { channel: ChannelName, kept_from: u64 },
     /// The answer to `Sync`: the same, up to how the channel was when it was asked.
     Synced { channel: ChannelName, first: u64, entries: Vec<Arc<Message>> },
     /// Another subscriber waits under that name now, or its owner signed in anew.

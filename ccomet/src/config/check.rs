@@ -168,6 +168,7 @@ impl Config {
             ("limits.page_items_max", limits.page_items_max as u64, 100_000, "from 1 to 100000"),
             ("limits.request_bytes_max", limits.request_bytes_max as u64, 64 << 20, "from 1 to 67108864"),
             ("limits.batch_bytes_max", limits.batch_bytes_max as u64, 1 << 20, "from 1 to 1048576"),
+            ("limits.encoded_bytes_max", limits.encoded_bytes_max as u64, u64::MAX, from_one),
             ("limits.deliveries_under_way_max", limits.deliveries_under_way_max as u64, 1 << 20, "from 1 to 1048576"),
             ("history.messages_max", history.messages_max as u64, 1 << 20, "from 1 to 1048576"),
             ("history.bytes_max", history.bytes_max as u64, u64::MAX, from_one),

@@ -1,17 +1,17 @@
-//! A channel as one loop sees it: a log in step with that of the channel's home, each message rendered once for
-//! each form that somebody here reads.
+//! A channel as one loop sees it: a log in step with that of the channel's home, with which it shares the messages.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::encoded::Encoded;
 use super::presence::Members;
 use super::subscriber::{Part, Start};
-use crate::log::{HistoryLimits, Kept, Log};
+use crate::log::{HistoryLimits, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
 use crate::rules::RuleId;
-use crate::wire::{self, Form, icomet};
+use crate::wire::{Form, icomet};
 
 /// Chunks handed to the kernel in one write.
 const CHUNKS_MAX: usize = 60;
@@ -22,7 +22,7 @@ pub(super) struct Channel {
     pub(super) rule: RuleId,
     /// `None` until the broker has answered.
     epoch: Option<Epoch>,
-    pub(super) log: Log<Entry>,
+    pub(super) log: Log<Arc<Message>>,
     /// Keys of subscribers, in no order.
     pub(super) subscribers: Vec<u32>,
     /// Keys of those who wait for this channel to start; some may have left since.
@@ -52,23 +52,6 @@ pub(super) struct Channel {
 pub(super) struct Ration {
     pub(super) bytes_max: usize,
     pub(super) now_ms: u64,
-}
-
-/// A kept message and its rendered forms.
-#[derive(Debug)]
-pub(super) struct Entry {
-    message: Arc<Message>,
-    forms: Vec<(Form, Bytes)>,
-}
-
-impl Kept for Entry {
-    fn cost(&self) -> usize {
-        Message::cost(&self.message)
-    }
-
-    fn time_ms(&self) -> u64 {
-        self.message.time_ms
-    }
 }
 
 impl Channel {
@@ -147,28 +130,21 @@ impl Channel {
         self.epoch
     }
 
-    /// A message in one form, rendered at most once.
-    pub(super) fn rendered(&mut self, number: u64, form: Form) -> Option<Bytes> {
-        let spot = self.spot(number + 1);
-        let entry = self.log.entry_mut(number)?;
-        if let Some((_, bytes)) = entry.forms.iter().find(|(held, _)| *held == form) {
-            return Some(bytes.clone());
-        }
-        let bytes = wire::render(form, &self.name, spot, &entry.message);
-        entry.forms.reserve_exact(1);
-        entry.forms.push((form, bytes.clone()));
-        Some(bytes)
+    /// A message in one form.
+    fn encoded(&self, encoded: &mut Encoded, number: u64, form: Form) -> Option<Bytes> {
+        let message = self.log.entry(number)?;
+        Some(encoded.encode(form, &self.name, self.spot(number + 1), message))
     }
 
     /// Messages from number `from` on in one form, up to the ration's bytes (but at least one). Those whose time is over are
     /// passed by.
-    pub(super) fn batch(&mut self, from: u64, form: Form, ration: Ration) -> Batch {
+    pub(super) fn batch(&self, encoded: &mut Encoded, from: u64, form: Form, ration: Ration) -> Batch {
         let from = from.max(self.log.first());
         let mut batch = Batch { form, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
         let mut bytes = 0;
         loop {
             batch.to = self.skip_expired(batch.to, ration.now_ms);
-            let Some(chunk) = self.rendered(batch.to, form) else { break };
+            let Some(chunk) = self.encoded(encoded, batch.to, form) else { break };
             let is_full = bytes + chunk.len() > ration.bytes_max || batch.chunks.len() == CHUNKS_MAX;
             if !batch.chunks.is_empty() && is_full {
                 break;
@@ -183,15 +159,15 @@ impl Channel {
 
     /// The number of the oldest of the last `count` messages whose time is not over.
     pub(super) fn last(&self, count: u64, now_ms: u64) -> u64 {
-        let living = self.log.back().filter(|(_, entry)| !entry.message.is_expired(now_ms));
+        let living = self.log.back().filter(|(_, message)| !message.is_expired(now_ms));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         living.take(count).last().map_or(self.log.next(), |(number, _)| number)
     }
 
     /// The first number from `from` on that is no message whose time is over.
-    pub(super) fn skip_expired(&mut self, from: u64, now_ms: u64) -> u64 {
+    pub(super) fn skip_expired(&self, from: u64, now_ms: u64) -> u64 {
         let mut number = from;
-        while self.log.entry_mut(number).is_some_and(|entry| entry.message.is_expired(now_ms)) {
+        while self.log.entry(number).is_some_and(|message| message.is_expired(now_ms)) {
             number += 1;
         }
         number
@@ -199,7 +175,7 @@ impl Channel {
 
     fn push_all(&mut self, entries: Vec<Arc<Message>>) {
         for message in entries {
-            self.log.push(Entry { message, forms: Vec::new() });
+            self.log.push(message);
         }
     }
 }
@@ -225,10 +201,17 @@ impl Batches {
     const KEPT_MAX: usize = 8;
 
     /// The chunks from number `from` on, and the number after them.
-    pub(super) fn find(&mut self, channel: &mut Channel, form: Form, from: u64, ration: Ration) -> (&[Bytes], u64) {
+    pub(super) fn find(
+        &mut self,
+        channel: &Channel,
+        encoded: &mut Encoded,
+        form: Form,
+        from: u64,
+        ration: Ration,
+    ) -> (&[Bytes], u64) {
         let found = self.0.iter().position(|batch| batch.from == from && batch.form == form);
         let index = found.unwrap_or_else(|| {
-            let mut batch = channel.batch(from, form, ration);
+            let mut batch = channel.batch(encoded, from, form, ration);
             // Many are here: one piece is cheaper for each of them than several.
             if from == channel.flushed && batch.chunks.len() > 1 {
                 batch.chunks = vec![concat(&batch.chunks)];

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::channel::{Batch, Batches, Channel, Ration};
+use super::encoded::Encoded;
 use super::subscriber::{Extra, Flags, Kind, Part, Start, Subscriber};
 use super::{Hub, Reply, Sink};
 use crate::message::ChannelName;
@@ -115,7 +116,7 @@ impl Hub {
         let now_ms = self.now_ms;
         let mut parts = self.subscribers[key as usize].parts().iter_mut();
         parts.any(|part| {
-            let channel = &mut self.channels[part.channel as usize];
+            let channel = &self.channels[part.channel as usize];
             part.cursor = channel.skip_expired(part.cursor, now_ms);
             channel.log.next() > part.cursor
         })
@@ -135,12 +136,12 @@ impl Hub {
         for place in (0..members.len()).rev() {
             let member = members[place];
             let subscriber = &mut self.subscribers[member as usize];
-            let channel = &mut self.channels[key as usize];
+            let channel = &self.channels[key as usize];
             if !subscriber.is(Flags::STARTED) {
                 continue;
             }
             if subscriber.only_channel().is_some() {
-                feed_one(subscriber, channel, &mut batches, ration, sink);
+                feed_one(subscriber, channel, &mut self.encoded, &mut batches, ration, sink);
                 continue;
             }
             let Some(extra) = subscriber.extra.as_deref_mut() else { continue };
@@ -156,7 +157,7 @@ impl Hub {
                 if channel.log.next() == part.cursor && signs.is_empty() {
                     continue;
                 }
-                let reply = reply_of_one(subscriber, channel, &signs, &mut replies, ration);
+                let reply = reply_of_one(subscriber, channel, &mut self.encoded, &signs, &mut replies, ration);
                 sink.answer(subscriber.peer, reply);
                 members.swap_remove(place);
                 if let Some(moved) = members.get(place) {
@@ -187,8 +188,8 @@ impl Hub {
         let subscriber = &mut self.subscribers[key as usize];
         match subscriber.only_channel() {
             Some(channel) => {
-                let channel = &mut self.channels[channel as usize];
-                feed_one(subscriber, channel, &mut Batches::default(), ration, sink);
+                let channel = &self.channels[channel as usize];
+                feed_one(subscriber, channel, &mut self.encoded, &mut Batches::default(), ration, sink);
             }
             None => self.feed_many(key, sink),
         }
@@ -202,8 +203,8 @@ impl Hub {
         let mut index = 0;
         while index < subscriber.parts().len() && !subscriber.is(Flags::BLOCKED) {
             let part = &mut subscriber.parts()[index];
-            let channel = &mut self.channels[part.channel as usize];
-            if part.cursor == channel.log.next() {
+            let channel = &self.channels[part.channel as usize];
+            if part.cursor >= channel.log.next() {
                 index += 1;
                 continue;
             }
@@ -215,7 +216,8 @@ impl Hub {
                 let position = spots(&self.channels, subscriber.parts());
                 chunks.push(gap_event(voice, &position, &item));
             } else {
-                let Batch { chunks: items, numbers, to, .. } = channel.batch(part.cursor, Form::NativeItem, ration);
+                let batch = channel.batch(&mut self.encoded, part.cursor, Form::NativeItem, ration);
+                let Batch { chunks: items, numbers, to, .. } = batch;
                 part.cursor = to;
                 let mut spots = spots(&self.channels, subscriber.parts());
                 for (number, item) in numbers.into_iter().zip(&items) {
@@ -246,19 +248,20 @@ impl Hub {
         let kind = subscriber.kind;
         let Some(extra) = subscriber.extra.as_deref_mut() else { return Reply::Nothing };
         if let ([part], []) = (extra.parts.as_slice(), items) {
-            let channel = &mut self.channels[part.channel as usize];
-            return reply_of_one(subscriber, channel, &[], &mut Vec::new(), ration);
+            let channel = &self.channels[part.channel as usize];
+            return reply_of_one(subscriber, channel, &mut self.encoded, &[], &mut Vec::new(), ration);
         }
         debug_assert_eq!(kind, Kind::Poll, "others have one channel and no items of their own");
         let mut chunks = Vec::new();
         let mut room = ration.bytes_max;
         for part in &mut extra.parts {
-            let channel = &mut self.channels[part.channel as usize];
+            let channel = &self.channels[part.channel as usize];
             if let Some(gap) = fall_off(channel, part) {
                 chunks.push(Bytes::from(gap_item(channel, gap, channel.spot(part.cursor))));
             }
             if room > 0 && part.cursor < channel.log.next() {
-                let batch = channel.batch(part.cursor, Form::NativeItem, Ration { bytes_max: room, ..ration });
+                let ration = Ration { bytes_max: room, ..ration };
+                let batch = channel.batch(&mut self.encoded, part.cursor, Form::NativeItem, ration);
                 part.cursor = batch.to;
                 room = room.saturating_sub(batch.chunks.iter().map(Bytes::len).sum());
                 chunks.extend(batch.chunks);
@@ -422,7 +425,8 @@ fn resolve(channel: &Channel, start: Start, now_ms: u64) -> (u64, Option<Notice>
 /// Gives a stream of one channel what is new.
 fn feed_one(
     subscriber: &mut Subscriber,
-    channel: &mut Channel,
+    channel: &Channel,
+    encoded: &mut Encoded,
     batches: &mut Batches,
     ration: Ration,
     sink: &mut impl Sink,
@@ -440,7 +444,7 @@ fn feed_one(
             sink.stream(subscriber.peer, &[gap_event(voice, &[spot], &gap_item(channel, missed, spot))])
         } else {
             let form = Form::Said(voice);
-            let (chunks, to) = batches.find(channel, form, subscriber.cursor, ration);
+            let (chunks, to) = batches.find(channel, encoded, form, subscriber.cursor, ration);
             subscriber.cursor = to;
             if chunks.is_empty() {
                 continue;
@@ -457,7 +461,8 @@ fn feed_one(
 /// A reply for one who polls one channel. `made` holds what others at the same place got in this flush.
 fn reply_of_one(
     subscriber: &mut Subscriber,
-    channel: &mut Channel,
+    channel: &Channel,
+    encoded: &mut Encoded,
     signs: &[Bytes],
     made: &mut Vec<(u64, Bytes)>,
     ration: Ration,
@@ -466,7 +471,7 @@ fn reply_of_one(
     let Some(extra) = subscriber.extra.as_deref_mut() else { return Reply::Nothing };
     let Some(part) = extra.parts.first_mut() else { return Reply::Nothing };
     if kind == Kind::Classic {
-        let mut items = channel.batch(part.cursor, Form::ClassicItem, ration).chunks;
+        let mut items = channel.batch(encoded, part.cursor, Form::ClassicItem, ration).chunks;
         // A client takes its count from the last item, unless that is a lone sign-in: so messages come last, and
         // without one there is one sign-in only.
         let shown = if items.is_empty() { &signs[..signs.len().min(1)] } else { signs };
@@ -479,7 +484,7 @@ fn reply_of_one(
     }
     if kind == Kind::IcometPoll {
         // One at a time: its clients stop at an array.
-        let batch = channel.batch(part.cursor, Form::IcometEvent, Ration { bytes_max: 1, ..ration });
+        let batch = channel.batch(encoded, part.cursor, Form::IcometEvent, Ration { bytes_max: 1, ..ration });
         let Some(event) = batch.chunks.first() else { return Reply::Nothing };
         return Reply::Icomet(None, icomet::reply(extra.callback.as_deref(), event).into());
     }
@@ -493,7 +498,7 @@ fn reply_of_one(
     if let Some(missed) = fall_off(channel, part) {
         items.push(Bytes::from(gap_item(channel, missed, channel.spot(part.cursor))));
     }
-    let batch = channel.batch(part.cursor, Form::NativeItem, ration);
+    let batch = channel.batch(encoded, part.cursor, Form::NativeItem, ration);
     let to = batch.to;
     items.extend(batch.chunks);
     part.cursor = to;

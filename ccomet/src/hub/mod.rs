@@ -1,11 +1,12 @@
 //! A loop's channels and their subscribers. Pure state: it is told of subscriptions, of the broker's events and of
 //! time, and speaks through a [`Sink`] to subscribers and in [`Command`]s to the broker.
 //!
-//! `channel.rs` is a channel with its log, `subscriber.rs` who reads it, `deliver.rs` how the one gets to the other, `quiet.rs`
-//! what is said where there is nothing to be told.
+//! `channel.rs` is a channel with its log, `subscriber.rs` who reads it, `deliver.rs` how the one gets to the other, `encoded.rs`
+//! in which form, `quiet.rs` what is said where there is nothing to be told.
 
 mod channel;
 mod deliver;
+mod encoded;
 mod presence;
 mod quiet;
 mod subscriber;
@@ -18,6 +19,7 @@ use sealed::ConnectionId;
 use slab::Slab;
 
 use channel::{Channel, Ration};
+use encoded::Encoded;
 use presence::Moved;
 use subscriber::{Extra, Flags, Part, Subscriber};
 pub(crate) use subscriber::{Start, Style, Subscription};
@@ -40,6 +42,8 @@ pub(crate) struct HubLimits {
     pub(crate) subscribers_max: usize,
     /// Bytes handed to one subscriber at a time.
     pub(crate) batch_bytes_max: usize,
+    /// Bytes of encoded messages that are kept for others.
+    pub(crate) encoded_bytes_max: usize,
     /// How long a loop stays attached to a channel that nobody on it reads: the pause between two polls, and more.
     pub(crate) linger_ms: u64,
     pub(crate) heartbeat_ms: u64,
@@ -91,6 +95,10 @@ pub(crate) struct Hub {
     dirty: Vec<u32>,
     /// Subscribers of several channels with something to be delivered.
     dirty_many: Vec<u32>,
+    /// Channels of which their homes keep nothing any more before a number.
+    truncated: Vec<(u32, u64)>,
+    /// What was encoded last.
+    encoded: Encoded,
     /// Channels whose number of subscribers has changed.
     recount: Vec<u32>,
     /// Members who came or went.
@@ -105,6 +113,8 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(limits: HubLimits) -> Self {
         Self {
+            encoded: Encoded::new(limits.encoded_bytes_max),
+            truncated: Vec::new(),
             limits,
             channels: Slab::new(),
             names: HashMap::new(),
@@ -128,7 +138,11 @@ impl Hub {
 
     /// Whether there is something to be flushed.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || !self.dirty_many.is_empty() || !self.recount.is_empty() || !self.moved.is_empty()
+        !self.dirty.is_empty()
+            || !self.dirty_many.is_empty()
+            || !self.truncated.is_empty()
+            || !self.recount.is_empty()
+            || !self.moved.is_empty()
     }
 
     pub(crate) fn subscribers(&self) -> usize {
@@ -140,10 +154,15 @@ impl Hub {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings) {
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
         all.subscribers += self.subscribers.len();
         all.claims += self.claims.len();
         all.attached_channels += self.channels.len();
+        all.encoded_bytes += self.encoded.bytes();
+        for (_, channel) in &self.channels {
+            all.copied_messages += channel.log.len();
+            all.message_bytes += channel.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();
+        }
     }
 
     /// Takes a subscription of at least one channel. It starts, through the sink, as soon as all of its channels are here.
@@ -223,6 +242,9 @@ impl Hub {
 
     /// Takes a subscriber out of its channels, and forgets it.
     fn leave(&mut self, key: u32) {
+        if !self.subscribers.contains(key as usize) {
+            return;
+        }
         self.leave_channels(key);
         self.forget(key);
     }
@@ -230,7 +252,7 @@ impl Hub {
     /// What a subscriber was sent is with the kernel: it can be given more.
     pub(crate) fn drained(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
         self.now_ms = now_ms;
-        let subscriber = &mut self.subscribers[key.0 as usize];
+        let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
         subscriber.clear(Flags::BLOCKED);
         if subscriber.is(Flags::STARTED) && subscriber.kind.voice().is_some() {
             self.feed_stream(key.0, sink);
@@ -239,7 +261,7 @@ impl Hub {
 
     /// Whether a subscriber is a stream, which needs heartbeats, or a poll, which ends.
     pub(crate) fn is_stream(&self, key: SubscriberKey) -> bool {
-        self.subscribers[key.0 as usize].kind.voice().is_some()
+        self.subscribers.get(key.0 as usize).is_some_and(|subscriber| subscriber.kind.voice().is_some())
     }
 
     /// Takes an event of the broker.
@@ -250,9 +272,11 @@ impl Hub {
             Event::NotAttached { channel, why } => {
                 self.end_channel(&channel, Some(why.into()), sink);
             }
-            Event::Appended { channel, first, entries, signs } => {
+            Event::Appended { channel, first, entries, signs, kept_from } => {
                 self.appended(&channel, first, entries, signs);
+                self.truncate(&channel, kept_from);
             }
+            Event::Truncated { channel, kept_from } => self.truncate(&channel, kept_from),
             Event::Synced { channel, first, entries } => {
                 self.appended(&channel, first, entries, Vec::new());
                 self.synced(&channel, sink);
@@ -292,14 +316,20 @@ impl Hub {
         for key in std::mem::take(&mut self.dirty_many) {
             self.deliver_many(key, sink);
         }
+        for (key, kept_from) in std::mem::take(&mut self.truncated) {
+            let Some(channel) = self.channels.get_mut(key as usize) else { continue };
+            // What was skipped, where this loop was so slow, its readers hear of with what comes next.
+            channel.log.drop_before(kept_from.min(channel.log.next()));
+        }
         self.tell_counts();
         self.tell_moved();
     }
 
     /// Gives a subscriber of several channels what is new in them.
     fn deliver_many(&mut self, key: u32, sink: &mut impl Sink) {
-        self.subscribers[key as usize].clear(Flags::DIRTY);
-        if self.subscribers[key as usize].kind.voice().is_some() {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        subscriber.clear(Flags::DIRTY);
+        if subscriber.kind.voice().is_some() {
             self.feed_stream(key, sink);
         } else if self.has_news(key) {
             self.answer_poll(key, &[], sink);
@@ -321,6 +351,7 @@ impl Hub {
     /// About once a second: messages that are too old go, and so do channels that nobody has read for a while.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.encoded.clear();
         let share = SWEEP_MIN.max(self.channels.len() / SWEEP_ROUNDS);
         for _ in 0..share.min(self.channels.capacity()) {
             let key = self.sweep_next;
@@ -330,8 +361,7 @@ impl Hub {
             let idle = channel.subscribers.is_empty() && channel.is_attached() && !channel.dirty;
             if idle && now_ms.saturating_sub(channel.left_ms) >= self.limits.linger_ms {
                 let name = channel.name.clone();
-                self.names.remove(&name);
-                self.channels.remove(key);
+                self.remove(key as u32, &name);
                 self.commands.push(Command::Detach { channel: name });
             }
         }
@@ -369,7 +399,8 @@ impl Hub {
         let subscriber = &mut self.subscribers[key as usize];
         let Some(extra) = &mut subscriber.extra else { return };
         extra.claim = Some(claim);
-        let channel = self.channels[extra.parts[0].channel as usize].name.clone();
+        let Some(part) = extra.parts.first() else { return };
+        let channel = self.channels[part.channel as usize].name.clone();
         self.commands.push(Command::Claim { channel, name, claim });
     }
 
@@ -422,6 +453,16 @@ impl Hub {
         }
     }
 
+    /// The channel's home keeps nothing before that number: this loop does not either, from the end of this tick on, when those
+    /// who keep up have got what is new.
+    fn truncate(&mut self, name: &ChannelName, kept_from: u64) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        let channel = &self.channels[key as usize];
+        if channel.is_attached() && channel.log.first() < kept_from {
+            self.truncated.push((key, kept_from));
+        }
+    }
+
     /// Forgets a channel's messages up to a number, when those who keep up have got them.
     fn cleared(&mut self, name: &ChannelName, first: u64, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
@@ -441,8 +482,14 @@ impl Hub {
         while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {
             self.conclude_closed(subscriber, name, problem, sink);
         }
+        self.remove(key, name);
+    }
+
+    /// Forgets a channel that nobody reads any more.
+    fn remove(&mut self, key: u32, name: &ChannelName) {
         self.names.remove(name);
         self.dirty.retain(|dirty| *dirty != key);
+        self.truncated.retain(|(truncated, _)| *truncated != key);
         self.channels.remove(key as usize);
     }
 
@@ -477,9 +524,9 @@ impl Hub {
                 self.go(channel, member);
             }
         }
-        if let (Some(claim), Some(name)) = (extra.claim, extra.name) {
+        if let (Some(claim), Some(name), Some(part)) = (extra.claim, extra.name, extra.parts.first()) {
             self.claims.remove(&claim.0);
-            let channel = self.channels[extra.parts[0].channel as usize].name.clone();
+            let channel = self.channels[part.channel as usize].name.clone();
             self.commands.push(Command::Release { channel, name, claim });
         }
     }

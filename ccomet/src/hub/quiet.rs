@@ -15,7 +15,7 @@ impl Hub {
     /// many milliseconds the next one is due.
     pub(crate) fn beat(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) -> u64 {
         self.now_ms = now_ms;
-        let subscriber = &mut self.subscribers[key.0 as usize];
+        let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return self.limits.heartbeat_ms };
         let is_icomet = subscriber.kind.voice().is_some_and(|voice| voice.tongue == Tongue::Icomet);
         let period_ms = if is_icomet { self.limits.noop_ms } else { self.limits.heartbeat_ms };
         let Some(voice) = subscriber.kind.voice().filter(|_| subscriber.is(Flags::STARTED)) else { return period_ms };
@@ -51,7 +51,7 @@ impl Hub {
     /// A poll has waited long enough: it is answered without a message.
     pub(crate) fn time_out(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
         self.now_ms = now_ms;
-        let subscriber = &self.subscribers[key.0 as usize];
+        let Some(subscriber) = self.subscribers.get(key.0 as usize) else { return };
         let reply = match subscriber.kind {
             Kind::Stream(_) => return,
             Kind::IcometPoll => self.icomet_reply(key.0, Happening::Noop),
@@ -65,7 +65,7 @@ impl Hub {
     /// The server goes down: a stream is told when to come back, a poll is answered without a message.
     pub(crate) fn dismiss(&mut self, key: SubscriberKey, retry_ms: u64, now_ms: u64, sink: &mut impl Sink) {
         self.now_ms = now_ms;
-        let subscriber = &self.subscribers[key.0 as usize];
+        let Some(subscriber) = self.subscribers.get(key.0 as usize) else { return };
         let peer = subscriber.peer;
         let Some(voice) = subscriber.kind.voice() else { return self.time_out(key, now_ms, sink) };
         if !subscriber.is(Flags::STARTED) {

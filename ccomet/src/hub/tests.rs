@@ -34,6 +34,7 @@ fn hub() -> Hub {
         rules,
         subscribers_max: 10,
         batch_bytes_max: 1_000,
+        encoded_bytes_max: 1_000,
         linger_ms: 1_000,
         heartbeat_ms: 1_000,
         noop_ms: 1_000,
@@ -55,7 +56,8 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     // Both were on their way when this loop let go of the channel and entered it again.
     let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time_ms: 0, extra: None });
     let entries = vec![message];
-    hub.event(Event::Appended { channel: channel.clone(), first: 7, entries, signs: Vec::new() }, 0, &mut ears);
+    let appended = Event::Appended { channel: channel.clone(), first: 7, entries, signs: Vec::new(), kept_from: 7 };
+    hub.event(appended, 0, &mut ears);
     hub.event(Event::Closed { channel: channel.clone() }, 0, &mut ears);
     assert_eq!((ears.opened, ears.ended, hub.is_dirty()), (0, 0, false));
     let attached = Event::Attached { channel: channel.clone(), epoch: Epoch(9), first: 0, entries: Vec::new() };

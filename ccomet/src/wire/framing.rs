@@ -5,7 +5,7 @@ use std::io::Write;
 use sealed_http::websocket::{Kind, encode_header};
 
 /// How the events of a stream lie in its HTTP body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Framing {
     /// In chunks, as HTTP/1.1 has it.
     Chunked,

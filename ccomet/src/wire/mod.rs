@@ -1,7 +1,7 @@
 //! What goes over the wire: one module for each API, and what they share.
 //!
 //! Everything here is a pure function from what happened to bytes. [`Form`] names the forms in which a message is
-//! rendered, once each, and kept beside it.
+//! encoded.
 
 pub(crate) mod callback;
 pub(crate) mod classic;
@@ -23,8 +23,8 @@ use voice::Voice;
 use crate::message::{ChannelName, Message};
 use crate::position::Spot;
 
-/// A form in which a message is rendered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A form in which a message is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
     /// A JSON object of the native API, alone.
     NativeItem,
@@ -45,7 +45,7 @@ pub(crate) fn render(form: Form, channel: &ChannelName, spot: Spot, message: &Me
         Form::ClassicItem => classic::write_message(channel, spot.next - 1, message, &mut out),
         Form::IcometEvent => icomet::write_message(channel, spot.next - 1, message, &mut out),
     }
-    // Kept for as long as the message is: no room to spare.
+    // It is kept for others, or waits for its reader: no room to spare.
     out.shrink_to_fit();
     Bytes::from(out)
 }

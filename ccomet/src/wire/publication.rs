@@ -124,8 +124,8 @@ pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> 
 
 fn read_raw(raw: &RawMessage<'_>, limits: &Limits) -> Result<Draft, Problem> {
     let payload: Bytes = match (raw.data, &raw.data_base64) {
-        (Some(data), None) => read_data(data)?.into(),
-        (None, Some(text)) => BASE64.decode(text).map_err(|_| Problem::BadBody)?.into(),
+        (Some(data), None) => exact(read_data(data)?.into_bytes()),
+        (None, Some(text)) => exact(BASE64.decode(text).map_err(|_| Problem::BadBody)?),
         _ => return Err(Problem::BadBody),
     };
     if payload.len() > limits.message_bytes_max {
@@ -145,6 +145,11 @@ pub(crate) fn read_given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'
 pub(crate) fn read_data(data: &RawValue) -> Result<String, Problem> {
     let text = data.get();
     if text.starts_with('"') { serde_json::from_str(text).map_err(|_| Problem::BadBody) } else { Ok(text.to_owned()) }
+}
+
+/// What is published, without room to spare: it is kept for as long as the message is, and not counted.
+pub(crate) fn exact(payload: Vec<u8>) -> Bytes {
+    payload.into_boxed_slice().into()
 }
 
 /// The list of what became of each publication.

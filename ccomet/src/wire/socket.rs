@@ -1,13 +1,12 @@
 //! What a client says on its WebSocket, and what it is answered there: everything the server says has the form of a poll's reply.
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
 use super::native;
 use super::problem::Problem;
-use super::publication::{checked_event, checked_key, checked_ttl, read_data, read_given};
+use super::publication::{checked_event, checked_key, checked_ttl, exact, read_data, read_given};
 use crate::message::{ChannelName, Draft};
 use crate::position::Spot;
 
@@ -47,7 +46,7 @@ pub(crate) fn read(text: &str, message_bytes_max: usize) -> Result<Said, (Proble
         ("token", None, None, Some(token)) => Ok(Said::Token { token, reference: raw.reference }),
         ("publish", Some(channel), Some(data), None) => {
             let channel = ChannelName::new(&channel).map_err(|_| refused(Problem::BadChannel))?;
-            let payload = Bytes::from(read_data(data).map_err(refused)?);
+            let payload = exact(read_data(data).map_err(refused)?.into_bytes());
             if payload.len() > message_bytes_max {
                 return Err(refused(Problem::MessageTooLarge));
             }
@@ -97,6 +96,7 @@ fn reply(item: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     #[test]
     fn messages_are_read_and_refused_by_name() {

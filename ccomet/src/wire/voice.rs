@@ -8,7 +8,7 @@ use crate::message::{ChannelName, Message};
 use crate::position::{Spot, write_position};
 
 /// How a stream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Voice {
     pub(crate) tongue: Tongue,
     pub(crate) transport: Transport,
@@ -16,14 +16,14 @@ pub(crate) struct Voice {
 }
 
 /// Whose words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Tongue {
     Native,
     Icomet,
 }
 
 /// What carries them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Transport {
     /// Server-Sent Events.
     EventStream,

@@ -78,9 +78,8 @@ impl Home {
 
     /// Numbers and keeps a message. Returns the spot behind it.
     fn append(&mut self, key: usize, now: Now, message: &Arc<Message>) -> Spot {
+        let number = self.change(key, |channel| channel.log.push(message.clone()));
         let channel = &mut self.channels[key];
-        self.bytes += Message::cost(message);
-        let number = channel.log.push(message.clone());
         channel.touched_ms = now.unix_ms;
         self.watch.note(&channel.name, now.unix_ms, &mut self.said);
         let spot = Spot { epoch: channel.epoch, next: number + 1 };

@@ -1,0 +1,115 @@
+//! Messages as they were encoded last, for the others that read at the same place.
+//!
+//! Whoever reads at the head of a channel reads what was published in this tick: each message is encoded once for each form
+//! that somebody on this loop reads. Nothing is kept for longer than until the next sweep, nor beyond a number of bytes.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::message::{ChannelName, Message};
+use crate::position::Spot;
+use crate::wire::{self, Form};
+
+/// Memory that an encoded message takes beside its bytes, roughly.
+const OVERHEAD_BYTES: usize = 192;
+
+/// All that the bytes of an encoded message depend on: a spot has one message for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    channel: ChannelName,
+    spot: Spot,
+    form: Form,
+}
+
+/// Encoded messages, of which the oldest go where there are too many.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    bytes_max: usize,
+    bytes: usize,
+    held: HashMap<Key, Bytes>,
+    /// In the order in which they were encoded.
+    order: VecDeque<Key>,
+}
+
+impl Encoded {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, bytes: 0, held: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// A channel's message in one form. `spot` is the one right after it.
+    pub(super) fn encode(&mut self, form: Form, channel: &ChannelName, spot: Spot, message: &Message) -> Bytes {
+        let key = Key { channel: channel.clone(), spot, form };
+        if let Some(bytes) = self.held.get(&key) {
+            return bytes.clone();
+        }
+        let bytes = wire::render(form, channel, spot, message);
+        self.bytes += cost(&bytes);
+        // The newest stays though it alone be over the limit: the others that read here are about to get it.
+        while self.bytes > self.bytes_max && self.drop_oldest() {}
+        self.order.push_back(key.clone());
+        self.held.insert(key, bytes.clone());
+        bytes
+    }
+
+    /// Drops all of them, and their memory.
+    pub(super) fn clear(&mut self) {
+        if !self.order.is_empty() {
+            *self = Self::new(self.bytes_max);
+        }
+    }
+
+    /// What they count for.
+    #[cfg(any(feature = "sim", test))]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let oldest = self.order.pop_front().and_then(|key| self.held.remove(&key));
+        self.bytes -= oldest.as_ref().map_or(0, cost);
+        oldest.is_some()
+    }
+}
+
+fn cost(bytes: &Bytes) -> usize {
+    bytes.len() + OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Draft;
+    use crate::position::Epoch;
+
+    fn encode(encoded: &mut Encoded, form: Form, next: u64, length: usize) -> Bytes {
+        let channel = ChannelName::new("news").expect("a name");
+        let message = Draft { payload: vec![b'x'; length].into(), ..Draft::default() }.taken_at(0);
+        encoded.encode(form, &channel, Spot { epoch: Epoch(1), next }, &message)
+    }
+
+    #[test]
+    fn a_message_is_encoded_once_for_each_form() {
+        let mut encoded = Encoded::new(1 << 20);
+        let first = encode(&mut encoded, Form::NativeItem, 1, 10);
+        assert_eq!(encode(&mut encoded, Form::NativeItem, 1, 10).as_ptr(), first.as_ptr());
+        assert_ne!(encode(&mut encoded, Form::IcometEvent, 1, 10), first);
+        assert_ne!(encode(&mut encoded, Form::NativeItem, 2, 10), first);
+    }
+
+    #[test]
+    fn the_oldest_go_beyond_a_number_of_bytes_and_all_at_a_sweep() {
+        let mut encoded = Encoded::new(10_000);
+        for next in 1..100 {
+            encode(&mut encoded, Form::NativeItem, next, 500);
+            assert!(encoded.bytes() <= 10_000 && encoded.order.len() == encoded.held.len());
+        }
+        assert!(encoded.order.len() > 5, "not all of them");
+        encode(&mut encoded, Form::NativeItem, 100, 50_000);
+        assert_eq!(encoded.order.len(), 1, "one alone may be larger");
+        encode(&mut encoded, Form::NativeItem, 101, 500);
+        assert!(encoded.bytes() <= 10_000);
+        encoded.clear();
+        assert_eq!((encoded.bytes(), encoded.held.len(), encoded.order.len()), (0, 0, 0));
+    }
+}

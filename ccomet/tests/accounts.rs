@@ -1,0 +1,233 @@
+//! What the server says that it holds, against what it was given by the allocator: the bounds of history hold for the whole
+//! process, and nothing is held that is not counted.
+//!
+//! The network is simulated, so that memory is the same in every run. Its own share is part of what is measured, and of the
+//! allowances.
+
+use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ccomet::{Config, Holdings, Simulated};
+use peak_alloc::PeakAlloc;
+use sealed::sim::{Peer, Simulation};
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// Only one test measures at a time.
+static MEASURING: Mutex<()> = Mutex::new(());
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const LOOPS: usize = 4;
+const TOTAL: usize = 8 * MIB;
+const ENCODED: usize = MIB;
+/// The network's own share, connections, and channels.
+const ALLOWANCE: usize = 3 * MIB / 2;
+/// What a message takes in a loop's log, by the server's account.
+const COPY: usize = 16;
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+    base: usize,
+    _measuring: MutexGuard<'static, ()>,
+}
+
+impl Stage {
+    fn new(loops: usize) -> Self {
+        let measuring = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
+        let sim = Simulation::new(1);
+        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+        config.history.total_bytes_max = TOTAL;
+        config.limits.encoded_bytes_max = ENCODED;
+        let server = Simulated::start(&sim, config).expect("it starts");
+        sim.settle();
+        Self { sim, server, base: HEAP.current_usage(), _measuring: measuring }
+    }
+
+    fn held(&self) -> usize {
+        HEAP.current_usage().saturating_sub(self.base)
+    }
+
+    fn client(&self) -> Peer {
+        self.sim.connect(self.server.front())
+    }
+
+    fn publish(&self, client: &mut Peer, channel: &str, body: &str) {
+        let length = body.len();
+        client
+            .send(format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{body}"));
+        client.expect("\"position\"");
+        client.expect("}\n");
+    }
+
+    /// Lets a client on every loop poll each of these channels once, so that the loops keep what is published there.
+    fn attach_all(&self, channels: &[String]) -> Vec<Peer> {
+        let mut peers = Vec::new();
+        while self.server.holdings().attached_channels < LOOPS * channels.len() {
+            let mut peer = self.client();
+            for some in channels.chunks(32) {
+                peer.send(format!("GET /channels/{}?wait=0 HTTP/1.1\r\nHost: sim\r\n\r\n", some.join(",")));
+                peer.expect("\"items\":[]}\n");
+            }
+            peers.push(peer);
+            assert!(peers.len() < 100, "connections are spread over the loops");
+        }
+        peers
+    }
+
+    /// Checks that the accounts are right now, where nothing is on its way.
+    fn check_accounts(&self) -> Holdings {
+        self.sim.settle();
+        let holdings = self.server.holdings();
+        assert_eq!(holdings.message_bytes + COPY * holdings.copied_messages, holdings.history_bytes, "{holdings:?}");
+        assert_eq!(holdings.delivery_bytes, 0, "{holdings:?}");
+        let (held, counted) = (self.held(), holdings.history_bytes + holdings.encoded_bytes);
+        assert!(held <= counted + counted / 8 + ALLOWANCE, "{held} bytes are held, and counted are {holdings:?}");
+        assert!(counted <= held + held / 8, "{held} bytes are held, and counted are {holdings:?}");
+        holdings
+    }
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("channel{n}")).collect()
+}
+
+#[test]
+fn history_keeps_to_its_limit_on_all_loops_together() {
+    let stage = Stage::new(LOOPS);
+    let channels = names(64);
+    let mut readers = stage.attach_all(&channels);
+    let mut publisher = stage.client();
+    let body = "x".repeat(16 * KIB);
+    for n in 0..2_000 {
+        stage.publish(&mut publisher, &channels[n * 7 % channels.len()], &body);
+        if n % 50 == 0 {
+            let held = stage.held();
+            let limit = TOTAL + TOTAL / 4 + ENCODED;
+            assert!(held <= limit + ALLOWANCE, "{held} bytes are held after {n} messages");
+        }
+    }
+    let holdings = stage.check_accounts();
+    assert!(holdings.history_bytes > TOTAL * 3 / 4, "all that may be kept is: {holdings:?}");
+    // What is told on a loop is what its home has.
+    let held = |reader: &mut Peer| {
+        reader.send("GET /channels/channel7?after=oldest&wait=0 HTTP/1.1\r\nHost: sim\r\n\r\n");
+        let reply = reader.expect("\"}]}\n");
+        String::from_utf8_lossy(&reply).matches("\"type\":\"message\"").count()
+    };
+    let counts: Vec<usize> = readers.iter_mut().map(held).collect();
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    drop((readers, publisher));
+    stage.check_accounts();
+}
+
+#[test]
+fn what_is_too_old_goes_on_all_loops() {
+    let mut config = Config { loops: LOOPS.try_into().ok(), ..Config::default() };
+    config.history.age_max_s = 10;
+    config.times.channel_linger_s = 3_600;
+    let sim = Simulation::new(1);
+    let server = Simulated::start(&sim, config).expect("it starts");
+    let measuring = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
+    let stage = Stage { sim, server, base: HEAP.current_usage(), _measuring: measuring };
+    let channels = names(16);
+    let readers = stage.attach_all(&channels);
+    let mut publisher = stage.client();
+    for channel in &channels {
+        stage.publish(&mut publisher, channel, "hello");
+    }
+    assert_eq!(stage.check_accounts().copied_messages, LOOPS * channels.len());
+    stage.sim.run_for(Duration::from_secs(120));
+    let holdings = stage.check_accounts();
+    assert_eq!((holdings.history_bytes, holdings.copied_messages), (0, 0), "{holdings:?}");
+    assert_eq!(holdings.attached_channels, LOOPS * channels.len(), "{holdings:?}");
+    drop(readers);
+}
+
+#[test]
+fn a_loop_is_sent_so_many_bytes_at_a_time_and_no_more() {
+    const MESSAGE: usize = 32 * KIB;
+    let stage = Stage::new(LOOPS);
+    let channels = names(31);
+    let mut readers = stage.attach_all(&channels);
+    let mut publisher = stage.client();
+    let mut body = "{\"messages\":[".to_owned();
+    for channel in &channels {
+        let comma = if body.ends_with('[') { "" } else { "," };
+        write!(body, "{comma}{{\"channel\":\"{channel}\",\"data\":\"{}\"}}", "x".repeat(MESSAGE)).expect("memory");
+    }
+    body.push_str("]}");
+    // To each of the other loops from each home a twelfth of its share, and a delivery.
+    let window = TOTAL / LOOPS / 4 / (LOOPS - 1);
+    let most = LOOPS * (LOOPS - 1) * (window + 2 * MESSAGE);
+    assert!(most < channels.len() * (LOOPS - 1) * MESSAGE, "all of them at once are more than that");
+    let mut peak = 0;
+    for _ in 0..4 {
+        publisher.send(format!("POST /messages HTTP/1.1\r\nHost: sim\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        stage.sim.run_until(Duration::from_secs(1), || {
+            peak = peak.max(stage.server.holdings().delivery_bytes);
+            false
+        });
+    }
+    assert!((window..=most).contains(&peak), "{peak} bytes were on their way");
+    // Nothing of it was lost.
+    for reader in &mut readers {
+        for channel in &channels {
+            reader.send(format!("GET /channels/{channel}?after=oldest&wait=0 HTTP/1.1\r\nHost: sim\r\n\r\n"));
+            let reply = reader.expect("\"}]}\n");
+            assert_eq!(String::from_utf8_lossy(&reply).matches("\"type\":\"message\"").count(), 1, "{channel}");
+        }
+    }
+    stage.check_accounts();
+}
+
+#[test]
+fn the_forms_in_which_messages_are_encoded_are_bounded_and_counted() {
+    let stage = Stage::new(1);
+    let mut publisher = stage.client();
+    // Each byte of it becomes six.
+    let body = "\u{1}".repeat(16 * KIB);
+    for _ in 0..32 {
+        stage.publish(&mut publisher, "news", &body);
+    }
+    let stored = stage.check_accounts();
+    assert_eq!(stored.encoded_bytes, 0, "nobody has read it: {stored:?}");
+    let mut readers = Vec::new();
+    for (target, headers) in [
+        ("/channels/news?after=oldest", "Accept: text/event-stream\r\n"),
+        ("/channels/news?after=oldest&transport=lines", ""),
+        ("/channels/news?after=oldest&transport=iframe", ""),
+        ("/channels/news,other?after=oldest", "Accept: text/event-stream\r\n"),
+        ("/channels/news?after=oldest&wait=0", ""),
+        ("/channels/news?after=oldest&wait=0&callback=f", ""),
+        ("/stream?cname=news&seq=1", ""),
+        ("/iframe?cname=news&seq=1", ""),
+        ("/sub?cname=news&seq=1", ""),
+    ] {
+        let mut reader = stage.client();
+        reader.discard();
+        reader.send(format!("GET {target} HTTP/1.1\r\nHost: sim\r\n{headers}\r\n"));
+        stage.sim.settle();
+        assert!(reader.count_received() > 5 * 16 * KIB as u64, "{target}");
+        let holdings = stage.check_accounts();
+        assert!(holdings.encoded_bytes <= ENCODED, "{target}: {holdings:?}");
+        assert!(stage.held() <= stored.history_bytes + ENCODED + ENCODED / 4 + ALLOWANCE, "{target}: {}", stage.held());
+        readers.push(reader);
+    }
+    // At the head, one encoding is for all that read in that form.
+    stage.sim.run_for(Duration::from_secs(2));
+    assert_eq!(stage.check_accounts().encoded_bytes, 0);
+    for _ in 0..20 {
+        let mut reader = stage.client();
+        reader.discard();
+        reader.send("GET /channels/news HTTP/1.1\r\nHost: sim\r\nAccept: text/event-stream\r\n\r\n");
+        readers.push(reader);
+    }
+    stage.sim.settle();
+    stage.publish(&mut publisher, "news", &"y".repeat(10 * KIB));
+    let encoded = stage.check_accounts().encoded_bytes;
+    assert!((10 * KIB..7 * 11 * KIB).contains(&encoded), "once for each form: {encoded}");
+}
