@@ -5,12 +5,23 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use common::{Client, Local, Process, config};
 use serde_json::{Map, Value, json};
+use testing::programs::{Need, run};
+use testing::tests;
 
-#[test]
+fn main() -> ExitCode {
+    run(tests![
+        needs [];
+        the_document_is_at_the_admin_listener_alone,
+        every_code_is_in_the_document_and_no_other,
+        every_operation_of_the_document_is_there_at_its_listeners;
+        needs [Need::Program("schemathesis")]; a_fuzzer_that_reads_the_document_finds_nothing
+    ])
+}
+
 fn the_document_is_at_the_admin_listener_alone() {
     let server = Local::start(config(1));
     let mut client = Client::connect(server.admin);
@@ -25,7 +36,6 @@ fn the_document_is_at_the_admin_listener_alone() {
     assert_eq!(Client::connect(server.front).get("/openapi.json").json()["code"], "not_found");
 }
 
-#[test]
 fn every_code_is_in_the_document_and_no_other() {
     let schemas = &document()["components"]["schemas"];
     let listed = |schema: &str| -> BTreeSet<String> {
@@ -50,7 +60,6 @@ fn codes_in(source: &str, function: &str) -> BTreeSet<String> {
     body.split('"').skip(1).step_by(2).filter(is_code).map(str::to_owned).collect()
 }
 
-#[test]
 fn every_operation_of_the_document_is_there_at_its_listeners() {
     let server = Local::start(config(1));
     let ask = |address: SocketAddr, method: &str, path: &str| {
@@ -81,7 +90,6 @@ fn every_operation_of_the_document_is_there_at_its_listeners() {
 }
 
 /// Schemathesis makes requests from the document, good and bad, and holds the answers to it.
-#[test]
 fn a_fuzzer_that_reads_the_document_finds_nothing() {
     let settings = "front.patterns = true\n\
                     times = { poll_wait_s = 1, poll_wait_max_s = 1, classic_poll_s = 1 }\n\
@@ -103,11 +111,7 @@ fn a_fuzzer_that_reads_the_document_finds_nothing() {
             .current_dir(&folder.0)
             .stdin(Stdio::null())
             .output();
-        let Ok(output) = output else {
-            assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "schemathesis is not installed");
-            eprintln!("SKIPPED: this test needs schemathesis");
-            return;
-        };
+        let output = output.expect("schemathesis");
         let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{} of {}\n{told}", output.status, listener.name);
         let count =

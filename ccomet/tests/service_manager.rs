@@ -4,38 +4,19 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
-use common::{Client, PATIENCE, wait_until};
+use common::{Client, PATIENCE, Running, wait_until};
+use testing::programs::{Need, run};
+use testing::tests;
 
-/// A process, killed when it is dropped.
-struct Running {
-    child: Child,
-    front: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let mut address = || -> SocketAddr {
-            let line = lines.next().expect("a line").expect("text");
-            line.rsplit("http://").next().expect("an address").trim().parse().expect("an address")
-        };
-        let (front, admin) = (address(), address());
-        Self { child, front, admin }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn main() -> ExitCode {
+    run(tests![
+        needs []; it_is_told_that_the_server_is_ready_lives_and_goes_down;
+        needs [Need::Program("python3")]; sockets_are_taken_over_by_their_names
+    ])
 }
 
 /// Where a service manager listens; gone with it.
@@ -62,7 +43,6 @@ impl Drop for Manager {
     }
 }
 
-#[test]
 fn it_is_told_that_the_server_is_ready_lives_and_goes_down() {
     let manager = Manager::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
@@ -74,8 +54,7 @@ fn it_is_told_that_the_server_is_ready_lives_and_goes_down() {
     for _ in 0..3 {
         assert_eq!(manager.told(), "WATCHDOG=1");
     }
-    let killed = Command::new("kill").arg(server.child.id().to_string()).status().expect("kill runs");
-    assert!(killed.success());
+    server.signal("-TERM");
     wait_until("it tells that it goes down", || manager.told() == "STOPPING=1");
 }
 
@@ -98,15 +77,9 @@ print(*(one.getsockname()[1] for one in held), file=sys.stderr, flush=True)
 os.execv(sys.argv[1], sys.argv[1:])
 ";
 
-#[test]
 fn sockets_are_taken_over_by_their_names() {
     let mut command = Command::new("python3");
     command.args(["-c", LAUNCHER, env!("CARGO_BIN_EXE_ccomet"), "--log", "off", "--loops", "2"]);
-    if Command::new("python3").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "python3 is not installed");
-        eprintln!("skipped: python3 is not installed");
-        return;
-    }
     let mut server = Running::start(command.stderr(Stdio::piped()));
     let mut ports = String::new();
     BufReader::new(server.child.stderr.take().expect("its errors")).read_line(&mut ports).expect("a line");

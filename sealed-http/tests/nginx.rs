@@ -3,11 +3,21 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use sealed::{Address, Config, ConnectionId, EventLoop, ListenerId};
 use sealed_http::{Fetch, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream, UpstreamId};
+use testing::programs::{Need, run};
+use testing::tests;
+
+fn main() -> ExitCode {
+    run(tests![
+        needs [Need::Program("nginx")];
+        nginx_is_asked_again_on_the_same_connection,
+        bodies_go_through_a_proxy_whole_and_its_connections_are_kept
+    ])
+}
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const BIG: usize = 300_000;
@@ -20,13 +30,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// `None`, and a word about it, where it is not installed.
-    fn start(app: &Address) -> Option<Self> {
-        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
-            assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "nginx is not installed");
-            eprintln!("skipped: nginx is not installed");
-            return None;
-        }
+    fn start(app: &Address) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a port");
         let folder = std::env::temp_dir().join(format!("sealed-http-nginx-{}-{}", std::process::id(), port.port()));
         std::fs::create_dir(&folder).expect("a folder");
@@ -52,7 +56,7 @@ impl Nginx {
         let mut command = Command::new("nginx");
         command.arg("-e").arg(folder.join("log")).arg("-c").arg(&file).arg("-p").arg(&folder);
         let process = command.stderr(Stdio::null()).spawn().expect("started");
-        Some(Self { process, folder, address: port.to_string() })
+        Self { process, folder, address: port.to_string() }
     }
 }
 
@@ -112,11 +116,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Option<Self> {
+    fn new() -> Self {
         let server = Server::new(Settings::default(), Both::default());
         let mut event_loop = EventLoop::new(Config::default(), server).expect("a loop");
         let app = event_loop.listen("127.0.0.1:0").expect("a port");
-        let nginx = Nginx::start(&app)?;
+        let nginx = Nginx::start(&app);
         let (server, cx) = event_loop.parts();
         let upstream = server.parts(cx).1.add_upstream(Upstream::to(&nginx.address));
         let mut stage = Self { event_loop, nginx, upstream };
@@ -124,7 +128,7 @@ impl Stage {
         while stage.fetch(&Fetch::get("/big").expect("a path")).is_err() {
             assert!(start.elapsed() < PATIENCE, "nginx starts");
         }
-        Some(stage)
+        stage
     }
 
     fn start(&mut self, fetch: &Fetch) -> FetchId {
@@ -152,9 +156,8 @@ impl Stage {
     }
 }
 
-#[test]
 fn nginx_is_asked_again_on_the_same_connection() {
-    let Some(mut stage) = Stage::new() else { return };
+    let mut stage = Stage::new();
     let mut connections = Vec::new();
     for (method, target, status, length) in
         [("GET", "/big", 200, BIG), ("HEAD", "/big", 200, 0), ("GET", "/none", 404, 0), ("GET", "/big", 200, BIG)]
@@ -172,9 +175,8 @@ fn nginx_is_asked_again_on_the_same_connection() {
     assert!(stage.nginx.folder.exists());
 }
 
-#[test]
 fn bodies_go_through_a_proxy_whole_and_its_connections_are_kept() {
-    let Some(mut stage) = Stage::new() else { return };
+    let mut stage = Stage::new();
     let body: Vec<u8> = (0..BIG).map(|n| (n % 251) as u8).collect();
     for _ in 0..3 {
         let plain = Fetch::post("/app/echo").expect("a path").body(body.clone());

@@ -253,7 +253,9 @@ fn going_down_answers_what_was_asked_and_closes() {
     assert_eq!(took, 0, "soon");
     let answer = text(asking.expect_end());
     assert!(answer.contains("Connection: close") && answer.ends_with("/later? "), "{answer}");
-    assert!(text(streaming.expect_end()).ends_with("4\r\nlast\r\n0\r\n\r\n"));
+    streaming.expect("4\r\nlast\r\n0\r\n\r\n");
+    let took = site.seconds(|| assert!(streaming.expect_end().is_empty()));
+    assert_eq!(took, 0, "nothing more can be asked on it");
     let mut late = site.connect();
     late.expect_end();
     assert_eq!(late.failure(), Some(std::io::ErrorKind::ConnectionRefused));

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,6 +11,18 @@ use std::time::Duration;
 
 use sealed::{CloseReason, Config, ConnectionId, EventLoop, Stopper};
 use sealed_http::{Handler, Http, Method, Request, Response, Server, Settings};
+use testing::programs::{Need, run};
+use testing::tests;
+
+fn main() -> ExitCode {
+    run(tests![
+        needs [Need::Program("curl")]; curl_is_served_in_every_way_it_asks;
+        needs [Need::Program("ab"), Need::Program("h2load"), Need::Program("wrk")];
+        load_generators_find_no_request_that_failed;
+        needs [Need::Program("slowhttptest")];
+        slow_attackers_are_cut_off, a_client_that_reads_slowly_is_cut_off_and_others_are_served_meanwhile
+    ])
+}
 
 /// Of an answer that no kernel takes for a client that reads nothing.
 const LARGE: usize = 12 * 1024 * 1024;
@@ -78,19 +90,13 @@ impl Drop for Running {
     }
 }
 
-/// What a program prints on both outputs; `None`, and a word about it, where it is not installed.
-fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
-        Ok(output) => output,
-        Err(error) => {
-            assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "{program}: {error}");
-            eprintln!("skipped: {program} is not installed");
-            return None;
-        }
-    };
+/// Runs a program, and returns what it prints on both outputs.
+fn drive(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {}\n{text}", output.status);
-    Some(text)
+    text
 }
 
 /// The number behind a word in what a program prints.
@@ -100,7 +106,6 @@ fn number_behind(text: &str, word: &str) -> u64 {
     rest[..end].parse().unwrap_or_else(|_| panic!("a number behind {word} in {text}"))
 }
 
-#[test]
 fn curl_is_served_in_every_way_it_asks() {
     let server = Running::start(Settings::default());
     let body = "x".repeat(300_000);
@@ -108,43 +113,38 @@ fn curl_is_served_in_every_way_it_asks() {
     std::fs::write(&file, &body).expect("written");
     let data = format!("@{}", file.display());
     let url = server.url("/");
-    let curl = |arguments: &[&str]| run("curl", &[&["-sS", "--max-time", "60"], arguments].concat());
-    let Some(plain) = curl(&["-i", &url]) else { return };
+    let curl = |arguments: &[&str]| drive("curl", &[&["-sS", "--max-time", "60"], arguments].concat());
+    let plain = curl(&["-i", &url]);
     assert!(plain.starts_with("HTTP/1.1 200 OK\r\n") && plain.ends_with("\r\n\r\nhello\n"), "{plain}");
-    let head = curl(&["-I", &url]).expect("installed");
+    let head = curl(&["-I", &url]);
     assert!(head.contains("Content-Length: 6\r\n") && head.ends_with("\r\n\r\n"), "{head}");
-    let old = curl(&["-0", "-i", &url]).expect("installed");
+    let old = curl(&["-0", "-i", &url]);
     assert!(old.contains("Connection: close\r\n"), "{old}");
-    let twice = curl(&["-v", &url, &url]).expect("installed");
+    let twice = curl(&["-v", &url, &url]);
     assert!(twice.contains("Re-using existing connection"), "{twice}");
     for extra in ["X-Plain: 1", "Transfer-Encoding: chunked", "Expect: 100-continue"] {
-        let sent = curl(&["-H", extra, "--data-binary", &data, &url]).expect("installed");
+        let sent = curl(&["-H", extra, "--data-binary", &data, &url]);
         assert!(sent == body, "{extra}: {} bytes", sent.len());
     }
-    let asked = curl(&["-v", "-H", "Expect: 100-continue", "--data-binary", &data, &url]).expect("installed");
+    let asked = curl(&["-v", "-H", "Expect: 100-continue", "--data-binary", &data, &url]);
     assert!(asked.contains("< HTTP/1.1 100 Continue"), "it waits for that");
     std::fs::remove_file(&file).expect("it was there");
 }
 
-#[test]
 fn load_generators_find_no_request_that_failed() {
     let server = Running::start(Settings::default());
     let url = server.url("/");
-    if let Some(told) = run("ab", &["-q", "-k", "-n", "5000", "-c", "20", &url]) {
-        assert_eq!(number_behind(&told, "Complete requests:"), 5_000, "{told}");
-        assert_eq!(number_behind(&told, "Failed requests:"), 0, "{told}");
-        assert_eq!(number_behind(&told, "Keep-Alive requests:"), 5_000, "{told}");
-    }
-    if let Some(told) = run("h2load", &["--h1", "-n", "5000", "-c", "20", "-m", "16", &url]) {
-        assert!(told.contains("5000 succeeded, 0 failed, 0 errored, 0 timeout"), "{told}");
-    }
-    if let Some(told) = run("wrk", &["-t", "1", "-c", "20", "-d", "1s", &url]) {
-        assert!(!told.contains("Socket errors") && !told.contains("Non-2xx"), "{told}");
-        assert!(number_behind(&told, "Requests/sec:") > 0, "{told}");
-    }
+    let told = drive("ab", &["-q", "-k", "-n", "5000", "-c", "20", &url]);
+    assert_eq!(number_behind(&told, "Complete requests:"), 5_000, "{told}");
+    assert_eq!(number_behind(&told, "Failed requests:"), 0, "{told}");
+    assert_eq!(number_behind(&told, "Keep-Alive requests:"), 5_000, "{told}");
+    let told = drive("h2load", &["--h1", "-n", "5000", "-c", "20", "-m", "16", &url]);
+    assert!(told.contains("5000 succeeded, 0 failed, 0 errored, 0 timeout"), "{told}");
+    let told = drive("wrk", &["-t", "1", "-c", "20", "-d", "1s", &url]);
+    assert!(!told.contains("Socket errors") && !told.contains("Non-2xx"), "{told}");
+    assert!(number_behind(&told, "Requests/sec:") > 0, "{told}");
 }
 
-#[test]
 fn slow_attackers_are_cut_off() {
     let limit = Duration::from_secs(1);
     let settings = Settings { request_timeout: limit, body_timeout: limit, idle_timeout: limit, ..Settings::default() };
@@ -155,15 +155,14 @@ fn slow_attackers_are_cut_off() {
         let connections = "50";
         let arguments =
             [attack, "-c", connections, "-r", connections, "-i", "1", "-l", "8", "-p", "3", "-x", "10", "-u", &url];
-        let Some(told) = run("slowhttptest", &arguments) else { return };
+        let told = drive("slowhttptest", &arguments);
         let plain = strip_colours(&told);
         assert!(plain.contains("No open connections left"), "{attack}: {plain}");
         assert!(plain.contains("service available:   YES") && !plain.contains("service available:   NO"), "{plain}");
     }
 }
 
-#[test]
-fn who_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
+fn a_client_that_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
     let settings = Settings { write_timeout: Duration::from_secs(1), ..Settings::default() };
     let server = Running::start(settings);
     let (url, connections) = (server.url("/large"), 50);
@@ -171,14 +170,14 @@ fn who_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
         let connections = &connections.to_string();
         let reading = ["-w", "8", "-y", "16", "-n", "1", "-z", "512", "-k", "1"];
         let arguments = ["-X", "-c", connections, "-r", connections, "-l", "20", "-p", "3", "-u", &url];
-        run("slowhttptest", &[&arguments[..], &reading].concat())
+        drive("slowhttptest", &[&arguments[..], &reading].concat())
     });
     let mut answered = 0;
     while !attack.is_finished() {
         assert!(ask(&server).ends_with("\r\n\r\nhello\n"));
         answered += 1;
     }
-    let Some(told) = attack.join().expect("no panic") else { return };
+    let told = attack.join().expect("no panic");
     let plain = strip_colours(&told);
     assert!(plain.contains("No open connections left"), "{plain}");
     assert!(answered > 0, "it took no time");

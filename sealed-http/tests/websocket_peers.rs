@@ -4,16 +4,25 @@ mod websocket {
     pub(crate) mod echo;
 }
 
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use sealed::{Config, EventLoop};
 use sealed_http::websocket::Limits;
 use sealed_http::{Server, Settings};
+use testing::programs::{Need, run};
+use testing::tests;
 use websocket::echo::Echo;
 
-/// Runs a script against a server of its own. `None`, and a word about it, where what it needs is not installed.
-fn run(script: &str) -> Option<String> {
+fn main() -> ExitCode {
+    run(tests![
+        needs [Need::PythonModule("autobahntestsuite")]; the_autobahn_suite_finds_nothing;
+        needs [Need::PythonModule("websockets")]; an_independent_client_gets_along_with_the_server
+    ])
+}
+
+/// Runs a script against a server of its own, and returns what it prints.
+fn drive(script: &str) -> String {
     // The suite sends 16 MiB at once, and 65,536 fragments.
     let limits = Limits { message_bytes_max: 1 << 24, frame_bytes_max: 1 << 24, fragments_max: 1 << 16 };
     let config = Config { output_bytes_max: 1 << 26, ..Config::default() };
@@ -27,20 +36,14 @@ fn run(script: &str) -> Option<String> {
     let output = Command::new("python3").args(["-W", "ignore", &path, host, port]).stdin(Stdio::null()).output();
     stopper.stop();
     assert!(running.join().is_ok());
-    let output = output.ok().filter(|output| output.status.code() != Some(3));
-    let Some(output) = output else {
-        assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "{script}: what it needs is not installed");
-        eprintln!("skipped: what {script} needs is not installed");
-        return None;
-    };
+    let output = output.expect("python3");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{script}: {}\n{text}", output.status);
-    Some(text)
+    text
 }
 
-#[test]
 fn the_autobahn_suite_finds_nothing() {
-    let Some(told) = run("autobahn.py") else { return };
+    let told = drive("autobahn.py");
     let mut passed = 0;
     for line in told.lines() {
         // Where the RFC leaves open what is right, the suite only informs.
@@ -51,8 +54,7 @@ fn the_autobahn_suite_finds_nothing() {
     assert!(passed > 250, "hardly any case was run: {told}");
 }
 
-#[test]
 fn an_independent_client_gets_along_with_the_server() {
-    let Some(told) = run("client.py") else { return };
+    let told = drive("client.py");
     assert_eq!(told, "all is well\n");
 }

@@ -99,13 +99,7 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let mut address = |what: &str| -> SocketAddr {
-            let line = lines.next().expect("a line").expect("text");
-            let rest = line.strip_prefix(what).unwrap_or_else(|| panic!("{what} is announced: {line}"));
-            rest.trim().strip_prefix("http://").expect("a URL").parse().expect("an address")
-        };
-        let (front, admin) = (address("front"), address("admin"));
+        let (front, admin) = announced(&mut child);
         // Read by now: the addresses came after it.
         let _ = std::fs::remove_file(&path);
         Self { front, admin, child, settings: settings.to_owned(), arguments }
@@ -121,6 +115,45 @@ impl Process {
     /// Open descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a process").count()
+    }
+}
+
+/// Reads where a server listens, front and admin, from what it prints at its start.
+pub fn announced(server: &mut Child) -> (SocketAddr, SocketAddr) {
+    let mut lines = BufReader::new(server.stdout.take().expect("its output")).lines();
+    let mut address = |what: &str| -> SocketAddr {
+        let line = lines.next().expect("a line").expect("text");
+        let rest = line.strip_prefix(what).unwrap_or_else(|| panic!("{what} is announced: {line}"));
+        rest.trim().strip_prefix("http://").expect("a URL").parse().expect("an address")
+    };
+    (address("front"), address("admin"))
+}
+
+/// A server in a process that is started as a test says, killed when it is dropped.
+pub struct Running {
+    pub child: Child,
+    pub front: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let (front, admin) = announced(&mut child);
+        Self { child, front, admin }
+    }
+
+    /// Sends a signal, such as `-HUP`.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
