@@ -33,6 +33,9 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
+    /// A spot of no channel: no epoch is 0, so that a reader who comes with it is told of a gap.
+    pub(crate) const UNKNOWN: Self = Self { epoch: Epoch(0), next: 0 };
+
     /// Appends the text of the spot: fixed in length, so that later spots are greater as strings too.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         debug_assert!(self.next <= NUMBER_MAX);

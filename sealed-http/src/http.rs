@@ -281,12 +281,13 @@ impl<H: Handler> Http<'_, H> {
     fn conclude(&mut self, id: ConnectionId) {
         // When the answer has been taken, the time between two requests begins.
         let taken = self.shared.settings.write_timeout;
-        let queued = how_much(self.cx.queued(id));
+        let (queued, draining) = (how_much(self.cx.queued(id)), self.cx.is_draining());
         let Some(connection) = self.cx.state_mut(id) else { return };
         connection.queued = queued;
-        // The rest of a body that nobody wants is not read.
+        // A stream that began before the server went down is the last answer on its connection, too. The rest of a body that
+        // nobody wants is not read.
         let marks = connection.marks;
-        connection.marks.keep_if(!marks.has(Marks::BODY_IS_COMING) && !marks.is_last());
+        connection.marks.keep_if(!draining && !marks.has(Marks::BODY_IS_COMING) && !marks.is_last());
         connection.marks.set(Marks::BODY_IS_COMING, false);
         connection.partial = None;
         if !connection.marks.has(Marks::KEEP_ALIVE) {

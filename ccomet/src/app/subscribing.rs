@@ -22,6 +22,10 @@ impl App {
     ) {
         let now_ms = unix_ms(http);
         if self.draining.is_some() {
+            if subscription.style.is_event_stream() {
+                // An `EventSource` that is refused by a status never comes back; one that loses its connection does.
+                return http.close(id);
+            }
             return self.refuse(http, id, subscription, Problem::ShuttingDown);
         }
         let is_icomet = subscription.style.is_icomet();

@@ -8,7 +8,7 @@ use sealed::ConnectionId;
 use crate::broker::Claim;
 use crate::message::ChannelName;
 use crate::position::Spot;
-use crate::wire::voice::Voice;
+use crate::wire::voice::{Transport, Voice};
 
 /// What a client asked for.
 #[derive(Debug)]
@@ -41,6 +41,12 @@ impl Style {
     /// Whether it goes on after the first message.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self, Self::Stream { .. } | Self::IcometStream { .. })
+    }
+
+    /// Returns whether it is Server-Sent Events, which a browser's `EventSource` reads.
+    pub(crate) fn is_event_stream(&self) -> bool {
+        let (Self::Stream { voice, .. } | Self::IcometStream { voice, .. }) = self else { return false };
+        voice.transport == Transport::EventStream
     }
 
     /// Whether silence is broken as icomet does it.

@@ -63,6 +63,16 @@ impl Problem {
         self.parts().1
     }
 
+    /// Returns the status of HTTP.
+    pub(crate) fn status(self) -> u16 {
+        self.parts().0
+    }
+
+    /// Returns the sentence that clients are sent.
+    pub(crate) fn reason(self) -> &'static str {
+        self.parts().2
+    }
+
     /// What is told.
     pub(crate) fn details(self) -> Details {
         let (status, code, detail) = self.parts();
@@ -99,11 +109,9 @@ impl Problem {
                 "too_many_channels",
                 "The request names more channels than one request may, or one channel twice.",
             ),
-            Self::BadPosition => (
-                400,
-                "bad_position",
-                "'after' or Last-Event-ID is not a position that the server gave out for these channels.",
-            ),
+            Self::BadPosition => {
+                (400, "bad_position", "'after' is not a position that the server gave out for these channels.")
+            }
             Self::BadParameter => (400, "bad_parameter", "A parameter of the query is malformed or out of its range."),
             Self::BadCallback => (
                 400,

@@ -9,7 +9,7 @@ use crate::config::{Front, Limits, Times, is_origin};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
 use crate::pattern::Pattern;
-use crate::position::parse_position;
+use crate::position::{Spot, parse_position};
 use crate::wire::callback::is_callback;
 use crate::wire::framing::Framing;
 use crate::wire::page;
@@ -195,8 +195,8 @@ impl Native<'_> {
             // A longer wait than the server grants is cut, not refused: the reply is the same, only sooner.
             Some(text) => parse_number(&text).ok_or(Problem::BadParameter)?.min(self.times.poll_wait_max_s),
         };
-        let last_id = if transport == Some(Transport::EventStream) { self.head.header("last-event-id") } else { None };
-        let channels = self.channels_and_starts(names, query, last_id)?;
+        let last_id = if transport == Some(Transport::EventStream) { self.last_event_id(query)? } else { None };
+        let channels = self.channels_and_starts(names, query, last_id.as_deref())?;
         let style = match transport {
             None => Style::Poll { callback },
             Some(transport) => {
@@ -209,12 +209,28 @@ impl Native<'_> {
         Ok(Call::Subscribe { subscription, wait_s })
     }
 
-    /// The channels, and where to start in each.
+    /// Returns the id of the last event that a client of an event stream has got: from the header field, or from the query
+    /// if the client cannot set header fields, under the names that polyfills and wrappers of `EventSource` use.
+    fn last_event_id(&self, query: Query<'_>) -> Result<Option<String>, Problem> {
+        if let Some(id) = self.head.header("last-event-id").filter(|id| !id.is_empty()) {
+            return Ok(Some(String::from_utf8_lossy(id).into_owned()));
+        }
+        for name in ["lastEventId", "last_event_id", "Last-Event-ID"] {
+            let id = query.get(name).map_err(|_| Problem::BadParameter)?;
+            if let Some(id) = id.filter(|id| !id.is_empty()) {
+                return Ok(Some(id.into_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the channels, and where to start in each. A last event's id that is no position of these channels is one that
+    /// nothing is known of: a refusal would end an `EventSource` for good.
     fn channels_and_starts(
         &self,
         names: &str,
         query: Query<'_>,
-        last_id: Option<&[u8]>,
+        last_id: Option<&str>,
     ) -> Result<Vec<(ChannelName, Start)>, Problem> {
         let mut channels = channels(names, self.limits, true)?;
         if with_presence(query)? {
@@ -229,9 +245,8 @@ impl Native<'_> {
         let after = query.get("after").map_err(|_| Problem::BadPosition)?;
         let last = query.get("last").map_err(|_| Problem::BadParameter)?;
         let starts = match (last_id, after.as_deref(), last) {
-            (Some(id), ..) if !id.is_empty() => {
-                let id = std::str::from_utf8(id).map_err(|_| Problem::BadPosition)?;
-                starts_after(id, channels.len())?
+            (Some(id), ..) => {
+                starts_after(id, channels.len()).unwrap_or_else(|_| vec![Start::After(Spot::UNKNOWN); channels.len()])
             }
             (_, None, Some(count)) => {
                 vec![Start::Last(parse_number(&count).ok_or(Problem::BadParameter)?); channels.len()]
