@@ -15,13 +15,16 @@ mod subscribing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use answers::{JSON, Out, allow_credentials, fields_for, problem_response, respond_problem, script_response};
+use answers::{
+    CrossOrigin, JSON, Out, allow_credentials, fields_for, note_refusal, problem_response, respond_problem,
+    script_response,
+};
 use asking::{Asker, Settled};
 use hooks::Site;
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
 use sealed_http::{
-    Cors, DecodeError, FetchId, Fetched, Field, Handler, Http, Intake, Origins, Preface, Problem as Details, Request,
+    Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Origins, Preface, Problem as Details, Request,
     RequestHead, Response,
 };
 use slab::Slab;
@@ -35,7 +38,9 @@ use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
 use crate::lease::Leases;
 use crate::pulse::{Life, Listener, Pulse};
+use crate::refusals::{RefusalCounts, RefusalLog};
 use crate::rules::Rules;
+use crate::signals;
 use crate::tally::Tally;
 use crate::wire::classic;
 use crate::wire::problem::Problem;
@@ -111,8 +116,7 @@ pub(crate) struct App {
     batches: Slab<Batch>,
     site: Site,
     last_serial: u32,
-    /// What pages of other origins are told, by the number that a connection keeps of its origin: 0 for any other.
-    cross_origin: Vec<Vec<Field>>,
+    cross_origin: CrossOrigin,
     preflight: Cors,
     gate: Gate,
     rules: Arc<Rules>,
@@ -132,18 +136,23 @@ pub(crate) struct App {
     draining: Option<Duration>,
 }
 
+/// What the loops of a server share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) tallies: Arc<[Tally]>,
+    pub(crate) refusals: Arc<RefusalCounts>,
+    pub(crate) life: Option<Listener>,
+}
+
 /// What a connection of the server costs while it waits, on all layers.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
 
 impl App {
-    pub(crate) fn new(
-        config: Arc<Config>,
-        verifier: Arc<Verifier>,
-        tallies: Arc<[Tally]>,
-        life: Option<Listener>,
-        place: Place<Mail>,
-    ) -> Self {
+    pub(crate) fn new(shared: Shared, place: Place<Mail>) -> Self {
+        let Shared { config, verifier, tallies, refusals, life } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
@@ -193,7 +202,8 @@ impl App {
             }
             fields
         };
-        let cross_origin = origins.map(with_credentials).collect();
+        let cross_origin =
+            CrossOrigin { fields: origins.map(with_credentials).collect(), refusals: RefusalLog::new(refusals) };
         Self {
             broker: MemoryBroker::new(place.index, loops, home),
             place,
@@ -339,6 +349,7 @@ impl Handler for App {
     }
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        self.cross_origin.refusals.begin(id, request.head.path());
         let origin = request.head.header_str("origin").map_or(0, |origin| {
             let listed = &self.config.front.origins;
             listed.iter().position(|held| held == origin).map_or(0, |index| index as u8 + 1)
@@ -347,11 +358,13 @@ impl Handler for App {
         client.origin = origin;
         let (door, barred) = (client.door, client.barred);
         if barred {
+            note_refusal(http, id, Problem::Forbidden, &self.cross_origin);
             return http.respond(id, &problem_response(Problem::Forbidden).closing());
         }
         let asking = match self.doorkeeper.asks(id, &request.head, now_ms(http)) {
             Ok(asking) => asking,
             Err((problem, closes)) => {
+                note_refusal(http, id, problem, &self.cross_origin);
                 let response = problem_response(problem).with(fields_for(&self.cross_origin, http.state(id)));
                 return http.respond(id, &if closes { response.closing() } else { response });
             }
@@ -366,6 +379,7 @@ impl Handler for App {
             },
             Err(Refused::Native { problem, callback, allow }) => {
                 if problem == Problem::MethodNotAllowed {
+                    note_refusal(http, id, problem, &self.cross_origin);
                     let fields = fields_for(&self.cross_origin, http.state(id));
                     let response = problem_response(problem).header("Allow", allow).with(fields);
                     return http.respond(id, &response);
@@ -388,7 +402,7 @@ impl Handler for App {
 
     fn refusal(&mut self, error: DecodeError) -> Response {
         if error == DecodeError::BodyTooLarge {
-            return problem_response(Problem::MessageTooLarge).with(&self.cross_origin[0]);
+            return problem_response(Problem::MessageTooLarge).with(&self.cross_origin.fields[0]);
         }
         Details::from(error).into()
     }
@@ -489,6 +503,7 @@ impl Handler for App {
                 self.broker.sweep(now(http));
                 self.site.sweep(now_ms(http));
                 self.show_life();
+                self.cross_origin.refusals.write_due(unix_ms(http));
                 self.pump(http);
             }
             // What is left is posted at the end of this tick.
@@ -498,6 +513,11 @@ impl Handler for App {
             // Told at the end of this tick.
             Chore::TellSite => self.site_has_rested(),
         }
+    }
+
+    fn signalled(&mut self, _: &mut Http<'_, Self>, signal: i32) {
+        let signal = signals::name(signal);
+        tracing::info!("{signal} received: settings are read at the start only, and nothing was reloaded");
     }
 
     fn turned(&mut self, http: &mut Http<'_, Self>) {

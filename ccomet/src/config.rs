@@ -1,6 +1,7 @@
 //! What an operator can set. Every limit has a default that is safe on the open internet.
 
 mod check;
+mod listen;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use check::ConfigError;
+pub use listen::listen_address;
 
 /// A connection keeps the number of its origin in a byte.
 const ORIGINS_MAX: usize = 250;
@@ -57,7 +59,8 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools)] // each is a setting of its own
 pub struct Front {
-    /// Where it listens. Default `127.0.0.1:8100`.
+    /// Where it listens: an address or a name, with a port. Default `127.0.0.1:8100`.
+    #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
     /// Networks whose clients may come in; empty: all.
     pub allow: Vec<IpNet>,
@@ -85,7 +88,8 @@ pub struct Front {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Where it listens. Default `127.0.0.1:8000`.
+    /// Where it listens: an address or a name, with a port. Default `127.0.0.1:8000`.
+    #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
     /// Networks whose clients may come in. Needed where it listens beyond loopback.
     pub allow: Vec<IpNet>,
@@ -447,6 +451,24 @@ mod tests {
         let config = Config::default();
         config.check().expect("defaults");
         parse(&config.to_toml()).expect("TOML").check().expect("the same");
+    }
+
+    #[test]
+    fn a_log_level_that_does_not_exist_is_an_error() {
+        for (level, fine) in [
+            ("info", true),
+            ("OFF", true),
+            ("info,sealed=debug", true),
+            ("warn, ccomet::hub=trace", true),
+            ("loud", false),
+            ("sealed=loud", false),
+            ("info,", false),
+            ("=info", false),
+            ("", false),
+        ] {
+            let checked = parse(&format!("[log]\nlevel = {level:?}")).expect("TOML").check();
+            assert_eq!(checked.is_ok(), fine, "{level:?}: {checked:?}");
+        }
     }
 
     #[test]

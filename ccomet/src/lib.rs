@@ -37,15 +37,19 @@ mod one_or_more;
 mod pattern;
 mod position;
 mod pulse;
+mod refusals;
 mod rules;
 mod server;
+mod signals;
 #[cfg(feature = "sim")]
 mod simulated;
 mod tally;
 mod wire;
 
 pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};
-pub use config::{Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times};
+pub use config::{
+    Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times, listen_address,
+};
 pub use doorkeeper::ForwardedBy;
 pub use hooks::{Hooks, WhenDown};
 pub use import_icomet::{NotIcomet, Warning, import_icomet};

@@ -2,6 +2,8 @@
 
 mod command_import_icomet;
 mod command_token;
+mod descriptors;
+mod logging;
 mod service_manager;
 
 use std::io::Write;
@@ -12,7 +14,6 @@ use std::process::ExitCode;
 
 use ccomet::{Config, Server};
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::command_import_icomet::ImportIcomet;
 use crate::command_token::Token;
@@ -28,10 +29,10 @@ struct Arguments {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Where the public listener is: publish and subscribe, and the chat demo [default: 127.0.0.1:8100]
-    #[arg(long, value_name = "ADDR", global = true)]
+    #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
     front: Option<SocketAddr>,
     /// Where the private listener is: the same, and closing channels [default: 127.0.0.1:8000]
-    #[arg(long, value_name = "ADDR", global = true)]
+    #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
     admin: Option<SocketAddr>,
     /// Event loops, each with a thread [default: one for each core]
     #[arg(long, value_name = "N", global = true)]
@@ -78,7 +79,8 @@ fn main() -> ExitCode {
                 message = format!("{message}: {cause}");
                 source = cause.source();
             }
-            eprintln!("{message}");
+            // Nobody may be left to read it.
+            let _ = writeln!(std::io::stderr(), "{message}");
             ExitCode::FAILURE
         }
     }
@@ -94,9 +96,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Some(Command::Token(token)) => return Ok(writeln!(std::io::stdout(), "{}", token.make(&config)?)?),
         Some(Command::ImportIcomet(_)) | None => {}
     }
-    let level = arguments.log.as_ref().unwrap_or(&config.log.level);
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("the log's level '{level}': {error}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let _log = logging::start(&config.log.level)?;
+    descriptors::raise_limit(config.limits.connections_max);
 
     let demo = config.front.demo;
     let mut server = Server::bind_with(config, service_manager::sockets()?)?;
@@ -124,6 +125,9 @@ fn settings(arguments: &Arguments) -> Result<Config, ccomet::ConfigError> {
     }
     if arguments.loops.is_some() {
         config.loops = arguments.loops;
+    }
+    if let Some(level) = &arguments.log {
+        config.log.level.clone_from(level);
     }
     config.front.open |= arguments.open_front;
     config.check()?;

@@ -7,11 +7,13 @@ use std::time::Duration;
 use sealed::{Listen, Place, Pool, SocketOptions, Stopper};
 use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 
-use crate::app::App;
+use crate::app::{App, Shared};
 use crate::auth::Verifier;
 use crate::broker::Mail;
 use crate::config::{Config, ConfigError};
 use crate::pulse::{Life, Listener};
+use crate::refusals::RefusalCounts;
+use crate::signals;
 use crate::tally::Tally;
 
 /// Why a server does not run.
@@ -124,17 +126,15 @@ impl Server {
         let Self { pool, config, verifier, life, .. } = self;
         let settings = http_settings(&config);
         let tallies = Tally::for_loops(pool.loops());
-        (pool, move |place| {
-            HttpServer::new(
-                settings.clone(),
-                App::new(config.clone(), verifier.clone(), tallies.clone(), life.clone(), place),
-            )
-        })
+        let shared = Shared { config, verifier, tallies, refusals: RefusalCounts::new(), life };
+        (pool, move |place| HttpServer::new(settings.clone(), App::new(shared.clone(), place)))
     }
 
-    /// Lets SIGINT and SIGTERM stop the server, from now on; a second one ends its limit.
+    /// Lets SIGINT and SIGTERM stop the server, from now on; a second one ends its limit. SIGHUP, SIGUSR1 and SIGUSR2, which
+    /// would end the process otherwise, are logged and change nothing.
     pub fn stop_on_signals(&mut self) -> Result<(), Error> {
-        Ok(self.pool.stop_on_signals()?)
+        self.pool.stop_on_signals()?;
+        Ok(self.pool.deliver_signals(signals::LOGGED)?)
     }
 }
 

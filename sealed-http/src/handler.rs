@@ -197,6 +197,10 @@ pub trait Handler: Sized + 'static {
         Err(payload)
     }
 
+    /// A signal came that was asked for with [`EventLoop::deliver_signals`](sealed::EventLoop::deliver_signals) or
+    /// [`Pool::deliver_signals`](sealed::Pool::deliver_signals).
+    fn signalled(&mut self, http: &mut Http<'_, Self>, signal: i32) {}
+
     /// The end of a tick, before output is flushed.
     fn turned(&mut self, http: &mut Http<'_, Self>) {}
 

@@ -320,6 +320,10 @@ impl<H: Handler> Service for Server<H> {
         self.with(cx, |handler, http| handler.panicked(http, id, payload))
     }
 
+    fn signalled(&mut self, cx: &mut Context<Self>, signal: i32) {
+        self.with(cx, |handler, http| handler.signalled(http, signal));
+    }
+
     fn turned(&mut self, cx: &mut Context<Self>) {
         self.with(cx, Handler::turned);
     }

@@ -7,6 +7,7 @@ use sealed_http::{Field, Http, Response};
 
 use super::{App, Client, Doing, done, icomet, socket};
 use crate::hub::{Reply, Sink};
+use crate::refusals::RefusalLog;
 use crate::wire::problem::Problem;
 use crate::wire::request::Door;
 use crate::wire::voice::{Tongue, Transport, Voice};
@@ -15,7 +16,16 @@ use crate::wire::{self, native};
 /// The hub's way to its subscribers.
 pub(super) struct Out<'a, 'b> {
     pub(super) http: &'a mut Http<'b, App>,
-    pub(super) cross_origin: &'a [Vec<Field>],
+    pub(super) cross_origin: &'a CrossOrigin,
+}
+
+/// What answers need beside their content.
+#[derive(Debug)]
+pub(super) struct CrossOrigin {
+    /// Header fields for pages of other origins, by the number that a connection keeps of its origin: 0 for any that is not
+    /// listed.
+    pub(super) fields: Vec<Vec<Field>>,
+    pub(super) refusals: RefusalLog,
 }
 
 impl Sink for Out<'_, '_> {
@@ -113,14 +123,20 @@ pub(super) fn respond_problem(
     id: ConnectionId,
     problem: Problem,
     callback: Option<&str>,
-    cross_origin: &[Vec<Field>],
+    cross_origin: &CrossOrigin,
 ) {
-    tracing::debug!(?id, code = problem.code(), "refused");
+    note_refusal(http, id, problem, cross_origin);
     let response = match callback {
         Some(callback) => script_response(native::wrap(Some(callback), problem.to_callback_argument())),
         None => problem_response(problem).with(fields_for(cross_origin, http.state(id))),
     };
     http.respond(id, &response);
+}
+
+/// Counts a refusal, for the log.
+pub(super) fn note_refusal(http: &Http<'_, App>, id: ConnectionId, problem: Problem, cross_origin: &CrossOrigin) {
+    tracing::debug!(?id, code = problem.code(), "refused");
+    cross_origin.refusals.note(id, problem, || http.peer_addr(id).map_or_else(String::new, |peer| peer.to_string()));
 }
 
 /// Leave for a page of another origin to read what its user's cookie opened.
@@ -129,9 +145,11 @@ pub(super) fn allow_credentials() -> Field {
 }
 
 /// What a page of another origin is told; one that came by the admin listener, nothing.
-pub(super) fn fields_for<'a>(cross_origin: &'a [Vec<Field>], client: Option<&Client>) -> &'a [Field] {
+pub(super) fn fields_for<'a>(cross_origin: &'a CrossOrigin, client: Option<&Client>) -> &'a [Field] {
     match client {
-        Some(client) if client.door == Door::Front => &cross_origin[usize::from(client.origin)],
+        Some(client) if client.door == Door::Front => {
+            cross_origin.fields.get(usize::from(client.origin)).map_or(&[], Vec::as_slice)
+        }
         _ => &[],
     }
 }

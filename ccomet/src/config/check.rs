@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use tracing::level_filters::LevelFilter;
+
 use super::{Config, MINUTE_MAX, ORIGINS_MAX, is_origin};
 use crate::auth::{AuthError, Verifier};
 use crate::rules::{Rule, Rules};
@@ -53,6 +55,12 @@ pub enum ConfigError {
     /// An origin is not one that a browser sends.
     #[error("front.origins has {0:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
     Origin(String),
+    /// The level of the log is none.
+    #[error(
+        "log.level = {0:?} is not a level (error, warn, info, debug, trace, off) or a list of levels by module, such as \
+         info,sealed=debug"
+    )]
+    LogLevel(String),
     /// A value is outside of what makes sense.
     #[error("{name} must be {range}, and is {value}")]
     Range {
@@ -63,6 +71,15 @@ pub enum ConfigError {
         /// What it is.
         value: u64,
     },
+}
+
+/// Returns whether a text is a level, or a list of levels in which modules are named.
+fn is_log_level(text: &str) -> bool {
+    let is_level = |level: &str| !level.is_empty() && level.parse::<LevelFilter>().is_ok();
+    text.split(',').map(str::trim).all(|part| match part.rsplit_once('=') {
+        Some((module, level)) => !module.is_empty() && is_level(level),
+        None => is_level(part),
+    })
 }
 
 impl Config {
@@ -89,6 +106,9 @@ impl Config {
         if front.origins.len() > ORIGINS_MAX {
             let (name, range, value) = ("front.origins", "a list of at most 250", front.origins.len() as u64);
             return Err(ConfigError::Range { name, range, value });
+        }
+        if !is_log_level(&self.log.level) {
+            return Err(ConfigError::LogLevel(self.log.level.clone()));
         }
         Verifier::new(&self.auth)?;
         let any = ["*".to_owned()];

@@ -1,0 +1,20 @@
+//! The process's limit of open files, which bounds its connections.
+
+/// Raises the soft limit of open files to the hard one, and warns if it is below the connections that the settings allow.
+#[cfg(unix)]
+pub(crate) fn raise_limit(connections_max: usize) {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < connections_max as u64 => tracing::warn!(
+            limit,
+            connections_max,
+            "the limit of open files (ulimit -Hn, LimitNOFILE=) is below limits.connections_max: connections beyond it \
+             wait in the kernel until others close"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+/// Does nothing: this system has no such limit.
+#[cfg(not(unix))]
+pub(crate) fn raise_limit(_: usize) {}

@@ -1,0 +1,182 @@
+//! What the server refuses, for the operator: one line a minute in the log for each kind of refusal.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use sealed::ConnectionId;
+
+use crate::wire::problem::Problem;
+
+/// Milliseconds between two lines about one kind of refusal.
+const LINE_INTERVAL_MS: u64 = 60_000;
+/// Kinds that are counted: more than there are codes.
+const KINDS_MAX: usize = 96;
+/// Characters of a request's path that an example shows.
+const PATH_CHARS_MAX: usize = 160;
+
+/// Counts of refusals, shared by the loops of a server.
+#[derive(Debug)]
+pub(crate) struct RefusalCounts {
+    kinds: [Kind; KINDS_MAX],
+}
+
+/// One kind of refusal, named by its code when it first happens.
+#[derive(Debug, Default)]
+struct Kind {
+    code: OnceLock<&'static str>,
+    /// Since the last line.
+    count: AtomicU64,
+    /// When a line was last written, in milliseconds since 1970.
+    written_ms: AtomicU64,
+}
+
+impl RefusalCounts {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { kinds: std::array::from_fn(|_| Kind::default()) })
+    }
+
+    fn kind(&self, code: &'static str) -> Option<&Kind> {
+        self.kinds.iter().find(|kind| *kind.code.get_or_init(|| code) == code)
+    }
+}
+
+impl Kind {
+    /// Returns how many refusals the next line is about, if it is time for one: none if another loop has written it.
+    fn take_due(&self, now_ms: u64) -> Option<u64> {
+        let written_ms = self.written_ms.load(Ordering::Relaxed);
+        // A calendar that was set back does not silence the log.
+        if written_ms <= now_ms && now_ms - written_ms < LINE_INTERVAL_MS {
+            return None;
+        }
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return Some(0);
+        }
+        let turn = self.written_ms.compare_exchange(written_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        Some(if turn.is_ok() { self.count.swap(0, Ordering::Relaxed) } else { 0 })
+    }
+}
+
+/// The refusals of one loop: an example of each kind, until a line shows it.
+#[derive(Debug)]
+pub(crate) struct RefusalLog {
+    counts: Arc<RefusalCounts>,
+    examples: RefCell<Vec<Example>>,
+    /// The request that came last: its connection, and the beginning of its path.
+    request: RefCell<(Option<ConnectionId>, String)>,
+}
+
+#[derive(Debug)]
+struct Example {
+    code: &'static str,
+    reason: &'static str,
+    /// The server is at a limit, or the client.
+    is_limit: bool,
+    client: String,
+    /// The path that was asked for, if a request was refused.
+    path: String,
+}
+
+impl Example {
+    fn write(&self, count: u64) {
+        let Self { code, reason, is_limit, client, path } = self;
+        if *is_limit {
+            tracing::warn!(code, count, client, path, reason, "refused");
+        } else {
+            tracing::info!(code, count, client, path, reason, "refused");
+        }
+    }
+}
+
+impl RefusalLog {
+    pub(crate) fn new(counts: Arc<RefusalCounts>) -> Self {
+        Self { counts, examples: RefCell::default(), request: RefCell::default() }
+    }
+
+    /// Notes the request that is read now, for an example of its refusal.
+    pub(crate) fn begin(&self, id: ConnectionId, path: &str) {
+        let mut request = self.request.borrow_mut();
+        request.0 = Some(id);
+        request.1.clear();
+        request.1.extend(path.chars().take(PATH_CHARS_MAX));
+    }
+
+    /// Counts a refusal to a client. The first of its kind since the last line becomes the example.
+    pub(crate) fn note(&self, id: ConnectionId, problem: Problem, client: impl FnOnce() -> String) {
+        let is_limit = matches!(problem.status(), 429 | 500..);
+        let request = self.request.borrow();
+        let path = if request.0 == Some(id) { request.1.as_str() } else { "" };
+        self.note_as(problem.code(), problem.reason(), is_limit, || (client(), path.to_owned()));
+    }
+
+    /// Counts what is refused without a word to the client.
+    pub(crate) fn note_as(
+        &self,
+        code: &'static str,
+        reason: &'static str,
+        is_limit: bool,
+        client_and_path: impl FnOnce() -> (String, String),
+    ) {
+        if let Some(kind) = self.counts.kind(code) {
+            kind.count.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut examples = self.examples.borrow_mut();
+        if examples.iter().all(|example| example.code != code) {
+            let (client, path) = client_and_path();
+            examples.push(Example { code, reason, is_limit, client, path });
+        }
+    }
+
+    /// Writes the lines that are due. Called about once a second.
+    pub(crate) fn write_due(&self, now_ms: u64) {
+        self.examples.borrow_mut().retain(|example| {
+            let Some(count) = self.counts.kind(example.code).map_or(Some(1), |kind| kind.take_due(now_ms)) else {
+                return true;
+            };
+            if count > 0 {
+                example.write(count);
+            }
+            false
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_refusal_is_due_once_a_minute_whichever_loop_refuses() {
+        let counts = RefusalCounts::new();
+        let kind = |code| counts.kind(code).expect("there is room");
+        let refuse = |code| kind(code).count.fetch_add(1, Ordering::Relaxed);
+        let day = 86_400_000;
+        refuse("too_many_requests");
+        refuse("forbidden");
+        assert_eq!(kind("too_many_requests").take_due(day), Some(1), "the first at once");
+        assert_eq!(kind("forbidden").take_due(day + 1), Some(1), "and of each kind");
+        for _ in 0..5 {
+            refuse("too_many_requests");
+        }
+        assert_eq!(kind("too_many_requests").take_due(day + 59_999), None);
+        assert_eq!(kind("too_many_requests").take_due(day + 60_000), Some(5));
+        refuse("too_many_requests");
+        assert_eq!(kind("too_many_requests").take_due(5), Some(1), "though the calendar was set back");
+    }
+
+    #[test]
+    fn an_example_is_kept_until_a_line_shows_it() {
+        let (log, id) = (RefusalLog::new(RefusalCounts::new()), ConnectionId::default());
+        log.begin(id, "/channels/news");
+        let examples = || log.examples.borrow().len();
+        log.note(id, Problem::Forbidden, || "192.0.2.1".to_owned());
+        log.note(id, Problem::Forbidden, || unreachable!("there is an example"));
+        assert_eq!(examples(), 1);
+        assert_eq!(log.examples.borrow()[0].path, "/channels/news");
+        log.write_due(86_400_000);
+        assert_eq!(examples(), 0);
+        log.note(id, Problem::Forbidden, || "192.0.2.1".to_owned());
+        log.write_due(86_400_001);
+        assert_eq!(examples(), 1, "not so soon");
+    }
+}

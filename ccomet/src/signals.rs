@@ -1,0 +1,27 @@
+//! Signals that the server catches beside those that stop it.
+
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+
+/// Signals that would end the process by default, and that operators send to have settings reloaded or logs reopened.
+#[cfg(unix)]
+pub(crate) const LOGGED: &[i32] = &[SIGHUP, SIGUSR1, SIGUSR2];
+#[cfg(not(unix))]
+pub(crate) const LOGGED: &[i32] = &[];
+
+/// Returns the name of a signal.
+#[cfg(unix)]
+pub(crate) fn name(signal: i32) -> &'static str {
+    match signal {
+        SIGHUP => "SIGHUP",
+        SIGUSR1 => "SIGUSR1",
+        SIGUSR2 => "SIGUSR2",
+        _ => "a signal",
+    }
+}
+
+/// Returns the name of a signal. No signal is delivered on this system.
+#[cfg(not(unix))]
+pub(crate) fn name(_: i32) -> &'static str {
+    "a signal"
+}
