@@ -96,7 +96,7 @@ impl Exchange {
             unsent: Vec::new(),
             body_is_open: fetch.body_is_streamed,
             answer_is_streamed: fetch.answer_is_streamed,
-            retry: if fetch.is_idempotent() && !fetch.body_is_streamed { Retry::Once } else { Retry::Never },
+            retry: if fetch.may_be_repeated() && !fetch.body_is_streamed { Retry::Once } else { Retry::Never },
             asked: fetch.asked(),
             limits,
             silence_max: fetch.silence_max,
@@ -117,8 +117,9 @@ impl<H: Handler> Http<'_, H> {
     /// Sends a request, on a connection that is kept or a new one, or as soon as one may be had. What comes of it is told
     /// later by [`Handler::fetched`], failures too.
     ///
-    /// A request of an idempotent method is sent once more, on a new connection, where a kept one turns out to have been
-    /// closed before anything was answered. No other is, and redirects are not followed.
+    /// A request of an idempotent method, or one that is said to be [`repeatable`](Fetch::repeatable), is sent once more, on a new
+    /// connection, where a kept one turns out to have been closed before anything was answered. No other is, and redirects are
+    /// not followed.
     pub fn fetch(&mut self, upstream: UpstreamId, fetch: &Fetch) -> FetchId {
         let client = &mut self.shared.client;
         client.last_fetch += 1;

@@ -121,6 +121,7 @@ pub struct Fetch {
     pub(crate) body: Bytes,
     pub(crate) body_is_streamed: bool,
     pub(crate) answer_is_streamed: bool,
+    is_repeatable: bool,
     pub(crate) limit: Option<Duration>,
     pub(crate) silence_max: Duration,
     pub(crate) limits: Limits,
@@ -152,6 +153,7 @@ impl Fetch {
             body: Bytes::new(),
             body_is_streamed: false,
             answer_is_streamed: false,
+            is_repeatable: false,
             limit: Some(Duration::from_secs(30)),
             silence_max: Duration::from_secs(30),
             limits: Limits::default(),
@@ -203,6 +205,15 @@ impl Fetch {
         self
     }
 
+    /// Says that the server may get this request twice without harm, though its method (POST, say) does not promise it: it is sent
+    /// once more where a kept connection turns out to have been closed before anything was answered. A server that closes idle
+    /// connections does so at any time, also while a request is on its way.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.is_repeatable = true;
+        self
+    }
+
     /// Lets the response's body be told piece by piece, as it comes, without a limit. By default it is collected.
     /// [`Http::pause_fetch`](crate::Http::pause_fetch) slows the server down.
     #[must_use]
@@ -236,9 +247,9 @@ impl Fetch {
         if self.method == "HEAD" { Asked::Head } else { Asked::Other }
     }
 
-    /// RFC 9110, 9.2.2: to do it twice is to do it once.
-    pub(crate) fn is_idempotent(&self) -> bool {
-        matches!(&*self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+    /// Whether it does no harm to send it twice: by RFC 9110, 9.2.2, or by the program's word.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        self.is_repeatable || matches!(&*self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
     }
 
     /// The request as it is sent, its body included where that is there.

@@ -426,6 +426,36 @@ fn what_is_idempotent_is_sent_again_where_a_kept_connection_was_closed() {
 }
 
 #[test]
+fn a_post_that_is_said_to_be_repeatable_is_sent_again_on_a_fresh_connection() {
+    let close: fn(Peer) = |mut peer| peer.finish();
+    for end in [close, Peer::reset] {
+        let stage = Stage::new();
+        let upstream = stage.upstream();
+        let post = || Fetch::post("/").expect("a path").body("question").repeatable();
+        stage.fetch(upstream, &post());
+        let mut peer = stage.accept();
+        peer.expect("question");
+        peer.send(answer("first"));
+        stage.told();
+        let id = stage.fetch(upstream, &post());
+        peer.expect("question");
+        end(peer);
+        let mut fresh = stage.accept();
+        fresh.expect("question");
+        fresh.send(answer("second"));
+        assert_eq!(stage.told(), [(id, whole(200, "second"))]);
+        // A fresh connection that is lost says more than that it was kept for too long.
+        let id = stage.fetch(upstream, &post());
+        fresh.expect("question");
+        end(fresh);
+        let last = stage.accept();
+        last.reset();
+        assert!(matches!(stage.told()[..], [(failed, Told::Failed(FetchError::Lost(_)))] if failed == id));
+        assert!(stage.host.accept().is_none());
+    }
+}
+
+#[test]
 fn failures_say_what_is_wrong() {
     let stage = Stage::new();
     let upstream = stage.upstream();
