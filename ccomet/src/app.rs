@@ -11,6 +11,7 @@ mod icomet;
 mod publishing;
 mod socket;
 mod subscribing;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,12 +93,19 @@ enum Doing {
 pub(crate) struct Caller {
     grant: Option<Arc<Grant>>,
     asking: Asking,
+    /// The origin of the page that opened a WebSocket, where the back end is to know.
+    origin: Option<Arc<str>>,
 }
 
 impl Caller {
     /// Who he is, where his token says so.
     fn member(&self) -> Option<Arc<str>> {
         self.grant.as_ref()?.subject.as_deref().map(Arc::from)
+    }
+
+    /// Whether its time is over.
+    fn has_expired(&self, now_s: u64) -> bool {
+        self.expires_s().is_some_and(|expires_s| expires_s <= now_s)
     }
 
     /// When that ends, in seconds since 1970.
@@ -326,6 +334,8 @@ pub(crate) enum Chore {
     GoOn,
     /// To tell the back end again what it did not hear.
     TellSite,
+    /// To look for questions to the back end that have waited for too long.
+    LookAtQuestions,
 }
 
 impl Handler for App {
@@ -408,10 +418,13 @@ impl Handler for App {
     }
 
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        // A browser that leaves looks just like this; whoever publishes and hangs up at once still gets his answer.
-        if http.state(id).is_some_and(|client| {
-            !matches!(client.doing, Doing::Nothing | Doing::Asking(_) | Doing::Publishing(_) | Doing::Hooked(_))
-        }) {
+        // A browser that leaves looks just like this; a client that publishes and hangs up at once still gets its answer.
+        let is_left = match http.state(id).map(|client| client.doing) {
+            None | Some(Doing::Nothing | Doing::Asking(_) | Doing::Publishing(_)) => false,
+            Some(Doing::Hooked(question)) => self.site.is_about_subscribing(question),
+            Some(_) => true,
+        };
+        if is_left {
             http.abort(id);
         }
     }
@@ -512,6 +525,10 @@ impl Handler for App {
             Chore::GoOn => self.will_go_on = false,
             // Told at the end of this tick.
             Chore::TellSite => self.site_has_rested(),
+            Chore::LookAtQuestions => {
+                self.look_at_questions(http);
+                self.pump(http);
+            }
         }
     }
 

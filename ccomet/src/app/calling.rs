@@ -33,7 +33,7 @@ impl App {
                 Some(self.gate.admit(head, call, http.unix_time().as_secs())?)
             }
         };
-        Ok(Caller { grant, asking })
+        Ok(Caller { grant, asking, origin: None })
     }
 
     /// Whether what is published is as short as the rules want it.

@@ -1,7 +1,6 @@
 //! The site's back end is asked before something is done, and told of what happened.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,29 +9,53 @@ use sealed_http::{Fetch, FetchId, Fetched, Http, RequestHead, Upstream, Upstream
 use slab::Slab;
 
 use super::answers::respond_problem;
-use super::{App, Caller, Chore, Doing, done, now_ms, unix_ms};
+use super::{App, Caller, Chore, Doing, done, now_ms};
 use crate::auth::callback_of;
-use crate::hooks::{Answer, Answers, Deed, Hooks, Key, Movements, Question, Told, Verdict, WhenDown};
-use crate::message::{ChannelName, Draft, Movement};
+use crate::doorkeeper::Asking;
+use crate::hooks::{
+    Answer, Answers, Deed, Full, Hooks, Key, Movements, Question, Turns, Verdict, WhenDown, is_ambient,
+};
+use crate::hub::Subscription;
+use crate::message::{ChannelName, Draft};
 use crate::wire::icomet::request as icomet;
+use crate::wire::page;
 use crate::wire::problem::Problem;
 use crate::wire::request::Call;
+use crate::wire::socket::refused as socket_refusal;
 
 /// Bytes of an answer; a longer one is none.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
+
+/// The least time until it is looked again for questions that have waited for too long.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+
+/// The least time between two lines in the log that say that the back end is down.
+const WARNING_INTERVAL_MS: u64 = 60_000;
+
+/// In how many seconds a client may ask again that has too many questions outstanding.
+const CLIENT_RETRY_S: u32 = 1;
 
 /// The way to the back end, and what is under way.
 #[derive(Debug)]
 pub(super) struct Site {
     way: Option<Way>,
     questions: Slab<Asked>,
-    fetches: HashMap<FetchId, Sent>,
+    turns: Turns<Asking>,
+    pub(super) fetches: HashMap<FetchId, Sent>,
     answers: Answers,
-    movements: Movements,
+    pub(super) movements: Movements,
+    /// It is being told who comes and goes.
+    pub(super) is_telling: bool,
     /// It is not told anything before a timer runs out.
-    is_resting: bool,
+    pub(super) is_resting: bool,
+    /// A timer is set for questions that wait for too long.
+    is_looking: bool,
     /// What it said last was no answer.
     is_down: bool,
+    /// When the log may say that again.
+    warns_again_ms: u64,
+    /// When it answered anything last, but that it has failed.
+    answered_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -46,7 +69,7 @@ struct Way {
 
 /// What a request to the back end is about.
 #[derive(Debug, Clone, Copy)]
-enum Sent {
+pub(super) enum Sent {
     /// A question, by its place among them.
     Question(u32),
     Movements,
@@ -55,11 +78,22 @@ enum Sent {
 /// A question that is not answered yet.
 #[derive(Debug)]
 struct Asked {
-    fetch: FetchId,
     peer: ConnectionId,
+    client: Asking,
+    progress: Progress,
+    bytes: usize,
+    /// When it was put.
+    since_ms: u64,
     /// Under which its answer may be kept.
     key: Option<Key>,
     then: Then,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// It waits for its turn.
+    Waiting(Bytes),
+    Sent(FetchId),
 }
 
 /// What is done where it is allowed.
@@ -81,9 +115,9 @@ impl Site {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
         let limit = Duration::from_millis(hooks.timeout_ms);
         let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
-            let upstream = Upstream::to(host.as_str()).connections_max(hooks.connections_max);
-            let upstream = upstream.waiting_max(hooks.waiting_max).connect_limit(limit);
-            let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");
+            let upstream = Upstream::to(host.as_str()).connections_max(hooks.connections_max).connect_limit(limit);
+            // To be asked or told the same twice does it no harm.
+            let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json").repeatable();
             let mut fetch = fetch.limit(Some(limit)).silence_max(limit).body_bytes_max(ANSWER_BYTES_MAX);
             if let Some(secret) = &hooks.secret {
                 fetch = fetch.try_header("Authorization", format!("Bearer {}", secret.as_str())).ok()?;
@@ -93,16 +127,39 @@ impl Site {
         Self {
             way,
             questions: Slab::new(),
+            turns: Turns::new(hooks),
             fetches: HashMap::new(),
-            answers: Answers::new(hooks.answers_max),
+            answers: Answers::new(hooks.answers_bytes_max),
             movements: Movements::new(hooks.movements_max),
+            is_telling: false,
             is_resting: false,
+            is_looking: false,
             is_down: false,
+            warns_again_ms: 0,
+            answered_ms: None,
         }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.way.is_some()
     }
 
     pub(super) fn sweep(&mut self, now_ms: u64) {
         self.answers.sweep(now_ms);
+    }
+
+    /// Whether a question is about a subscription, which means nothing once its client is gone.
+    pub(super) fn is_about_subscribing(&self, question: u32) -> bool {
+        let then = self.questions.get(question as usize).map(|asked| &asked.then);
+        matches!(then, Some(Then::Call(call, _)) if subscription_of(call).is_some())
+    }
+
+    /// Takes out a question that is over.
+    fn take(&mut self, question: u32) -> Option<Asked> {
+        let asked = self.questions.try_remove(question as usize)?;
+        let was_sent = matches!(asked.progress, Progress::Sent(_));
+        self.turns.over(asked.client, asked.client.is_limited(), question, was_sent, asked.bytes);
+        Some(asked)
     }
 
     /// Questions that are not answered yet.
@@ -120,30 +177,45 @@ impl App {
         id: ConnectionId,
         head: &RequestHead<'_>,
         call: Call,
-        caller: Caller,
+        mut caller: Caller,
     ) {
         let hooks = &self.config.hooks;
-        let question = question_of(hooks, &call, caller.grant.as_ref().and_then(|grant| grant.subject.as_deref()));
-        // Who comes by the admin listener may do anything.
-        let Some(mut question) = question.filter(|_| caller.grant.is_some() && self.site.way.is_some()) else {
+        // A client of the admin listener may do anything.
+        if caller.grant.is_none() || !self.site.is_there() {
+            return self.call(http, id, head, call, &caller);
+        }
+        let origin = page::origin(head);
+        if hooks.publish && matches!(call, Call::Socket { .. }) {
+            caller.origin = origin.map(Into::into);
+        }
+        let member = caller.grant.as_ref().and_then(|grant| grant.subject.as_deref());
+        let Some(mut question) = question_of(hooks, &call, member) else {
             return self.call(http, id, head, call, &caller);
         };
         let passed_on = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
-        question.headers = hooks.headers.iter().filter_map(passed_on).collect();
-        let key = (question.deed == Deed::Subscribe).then(|| Key {
-            member: question.member.map(Into::into),
-            channels: question.channels.iter().map(|channel| (*channel).clone()).collect(),
-            headers: question.headers.clone(),
-        });
-        let known = key.as_ref().and_then(|key| self.site.answers.find(key, now_ms(http)));
-        let body = question.to_json();
-        match known {
+        (question.origin, question.headers) = (origin, hooks.headers.iter().filter_map(passed_on).collect());
+        let has_ambient = question.headers.iter().any(|(name, value)| is_ambient(name, value));
+        if has_ambient && self.gate.may_be_forged(head, &call) {
+            return self.refuse_call(http, id, call, Problem::NotAllowed);
+        }
+        let Some(body) = question.to_json(hooks.question_bytes_max) else {
+            return self.refuse_call(http, id, call, Problem::HookTooLarge);
+        };
+        let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
+        match key.as_ref().and_then(|key| self.site.answers.find(key, now_ms(http))) {
             Some(true) => self.call(http, id, head, call, &caller),
             Some(false) => self.refuse_call(http, id, call, Problem::HookRefused),
             None => {
-                let question = self.ask_site(http, id, body, key, Then::Call(Box::new(call), caller));
-                if let (Some(question), Some(client)) = (question, http.state_mut(id)) {
-                    client.doing = Doing::Hooked(question);
+                let client = caller.asking;
+                match self.put_question(http, id, client, body, key, Then::Call(Box::new(call), caller)) {
+                    Ok(question) => {
+                        if let Some(client) = http.state_mut(id) {
+                            client.doing = Doing::Hooked(question);
+                        }
+                        self.send_questions(http);
+                    }
+                    Err((Then::Call(call, _), problem)) => self.refuse_call(http, id, *call, problem),
+                    Err((Then::Publish { .. }, _)) => {}
                 }
             }
         }
@@ -161,63 +233,132 @@ impl App {
         reference: Option<i64>,
     ) -> Option<(ChannelName, Draft)> {
         let hooks = &self.config.hooks;
-        let grant = self.sockets[socket as usize].caller.grant.clone();
-        if !hooks.publish || self.site.way.is_none() || grant.is_none() || !hooks.concern(&channel) {
-            return Some((channel, draft));
-        }
-        let member = grant.as_ref().and_then(|grant| grant.subject.as_deref());
-        let question = Question { member, drafts: vec![(&channel, &draft)], ..Question::about(Deed::Publish) };
-        let body = question.to_json();
+        let caller = self.sockets[socket as usize].caller.clone();
+        let grant = caller.grant.as_ref().filter(|_| hooks.publish && self.site.is_there() && hooks.concern(&channel));
+        let Some(grant) = grant else { return Some((channel, draft)) };
+        let (member, origin) = (grant.subject.as_deref(), caller.origin.as_deref());
+        let drafts = vec![(&channel, &draft)];
+        let question = Question { member, origin, drafts, ..Question::about(Deed::Publish) };
+        let Some(body) = question.to_json(hooks.question_bytes_max) else {
+            Self::tell(http, id, &socket_refusal(Problem::HookTooLarge, reference));
+            return None;
+        };
         let then = Then::Publish { socket, channel, draft, reference };
-        self.sockets[socket as usize].question = self.ask_site(http, id, body, None, then);
-        http.pause(id);
+        match self.put_question(http, id, caller.asking, body, None, then) {
+            Ok(question) => {
+                self.sockets[socket as usize].question = Some(question);
+                http.pause(id);
+                self.send_questions(http);
+            }
+            Err((_, problem)) => Self::tell(http, id, &socket_refusal(problem, reference)),
+        }
         None
     }
 
-    fn ask_site(
+    /// Notes a question, if there is room for it; otherwise gives back what it was about.
+    fn put_question(
         &mut self,
-        http: &mut Http<'_, Self>,
+        http: &Http<'_, Self>,
         peer: ConnectionId,
+        client: Asking,
         body: Bytes,
         key: Option<Key>,
         then: Then,
-    ) -> Option<u32> {
-        let fetch = self.send_to_site(http, body)?;
-        let question = self.site.questions.insert(Asked { fetch, peer, key, then }) as u32;
-        self.site.fetches.insert(fetch, Sent::Question(question));
-        Some(question)
+    ) -> Result<u32, (Then, Problem)> {
+        let (bytes, since_ms) = (body.len(), now_ms(http));
+        let entry = self.site.questions.vacant_entry();
+        let question = entry.key() as u32;
+        match self.site.turns.add(client, client.is_limited(), question, bytes) {
+            Ok(()) => {}
+            Err(Full::Client) => return Err((then, Problem::TooManyRequests(CLIENT_RETRY_S))),
+            Err(Full::All) => return Err((then, Problem::HookUnavailable)),
+        }
+        entry.insert(Asked { peer, client, progress: Progress::Waiting(body), bytes, since_ms, key, then });
+        Ok(question)
     }
 
-    fn send_to_site(&mut self, http: &mut Http<'_, Self>, body: Bytes) -> Option<FetchId> {
+    /// Sends the questions whose turn it is, as far as there are connections for them.
+    fn send_questions(&mut self, http: &mut Http<'_, Self>) {
+        while let Some(question) = self.site.turns.next(self.site.is_telling.into(), Asking::is_limited) {
+            let Some(asked) = self.site.questions.get(question as usize) else { continue };
+            let Progress::Waiting(body) = &asked.progress else { continue };
+            let body = body.clone();
+            let Some(fetch) = self.send_to_site(http, body) else { return };
+            self.site.fetches.insert(fetch, Sent::Question(question));
+            if let Some(asked) = self.site.questions.get_mut(question as usize) {
+                asked.progress = Progress::Sent(fetch);
+            }
+        }
+        self.look_later(http);
+    }
+
+    pub(super) fn send_to_site(&mut self, http: &mut Http<'_, Self>, body: Bytes) -> Option<FetchId> {
         let way = self.site.way.as_mut()?;
         let upstream = *way.id.get_or_insert_with(|| http.add_upstream(way.upstream.clone()));
         Some(http.fetch(upstream, &way.fetch.clone().body(body)))
     }
 
+    /// Sets a timer for the question that will have waited for too long first, if any waits and none is set.
+    fn look_later(&mut self, http: &mut Http<'_, Self>) {
+        if self.site.is_looking {
+            return;
+        }
+        let waiting = self.site.questions.iter().map(|(_, asked)| asked);
+        let first_ms = waiting.filter(|asked| asked.is_waiting()).map(|asked| asked.since_ms).min();
+        if let Some(since_ms) = first_ms {
+            let left_ms = (since_ms + self.config.hooks.timeout_ms).saturating_sub(now_ms(http));
+            http.set_timer(Duration::from_millis(left_ms).max(LOOK_MIN), Chore::LookAtQuestions);
+            self.site.is_looking = true;
+        }
+    }
+
+    /// Gives up the questions that have waited for their turn for too long. The back end is down where it has not answered anything
+    /// meanwhile; otherwise there were only too many questions, which clients can bring about.
+    pub(super) fn look_at_questions(&mut self, http: &mut Http<'_, Self>) {
+        self.site.is_looking = false;
+        let (now_ms, timeout_ms) = (now_ms(http), self.config.hooks.timeout_ms);
+        let is_late = |asked: &Asked| asked.is_waiting() && asked.since_ms + timeout_ms <= now_ms;
+        let late = self.site.questions.iter().filter(|(_, asked)| is_late(asked)).map(|(key, _)| key as u32);
+        for question in late.collect::<Vec<u32>>() {
+            let Some(asked) = self.site.take(question) else { continue };
+            let has_answered = self.site.answered_ms.is_some_and(|answered_ms| answered_ms >= asked.since_ms);
+            let verdict = if has_answered { Verdict::Unclear } else { Verdict::Down };
+            self.go_on(http, asked, Answer { verdict, kept_s: 0 });
+        }
+        self.look_later(http);
+    }
+
     /// Something came of a request to the back end.
     pub(super) fn site_answered(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: &Fetched<'_>) {
-        let answer = match fetched {
-            Fetched::Whole(head, body) => Answer::read(head, body),
-            Fetched::Failed(_) => Answer::DOWN,
-            _ => return,
-        };
-        let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
-        let is_down = match self.site.fetches.remove(&id) {
+        let Some(answer) = Answer::of(fetched) else { return };
+        match self.site.fetches.remove(&id) {
             Some(Sent::Question(question)) => {
-                let asked = self.site.questions.remove(question as usize);
-                self.go_on(http, asked, answer);
-                answer.verdict == Verdict::Down
+                let is_answer = matches!(answer.verdict, Verdict::Allowed | Verdict::Refused);
+                self.note_whether_down(http, !is_answer, fetched);
+                if let Some(asked) = self.site.take(question) {
+                    self.go_on(http, asked, answer);
+                }
             }
-            // Whatever it says to that.
             Some(Sent::Movements) => {
-                self.movements_told(http, heard);
-                !heard
+                let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+                self.note_whether_down(http, !heard, fetched);
+                self.movements_told(http, fetched);
             }
             None => return,
-        };
-        // Once, and not for each client that comes meanwhile.
-        if is_down && !self.site.is_down {
-            tracing::warn!(?fetched, "the back end does not answer as it should");
+        }
+        self.send_questions(http);
+    }
+
+    /// Logs that the back end does not answer as it should: once, not for each client that comes meanwhile.
+    fn note_whether_down(&mut self, http: &Http<'_, Self>, is_down: bool, fetched: &Fetched<'_>) {
+        let now_ms = now_ms(http);
+        if matches!(fetched, Fetched::Whole(head, _) if head.status() < 500) {
+            self.site.answered_ms = Some(now_ms);
+        }
+        if is_down && !self.site.is_down && now_ms >= self.site.warns_again_ms {
+            let (url, reason) = (self.config.hooks.shown_url(), reason_of(fetched));
+            tracing::warn!(url, reason, "the back end does not answer as it should");
+            self.site.warns_again_ms = now_ms + WARNING_INTERVAL_MS;
         }
         self.site.is_down = is_down;
     }
@@ -230,23 +371,25 @@ impl App {
         let outcome = match (answer.verdict, self.config.hooks.when_down) {
             (Verdict::Allowed, _) | (Verdict::Down, WhenDown::Allow) => Ok(()),
             (Verdict::Refused, _) => Err(Problem::HookRefused),
-            (Verdict::Down, WhenDown::Refuse) => Err(Problem::HookUnavailable),
+            (Verdict::Down, WhenDown::Refuse) | (Verdict::Unclear, _) => Err(Problem::HookUnavailable),
         };
-        match (then, outcome) {
-            (Then::Call(call, caller), outcome) => {
+        let now_s = http.unix_time().as_secs();
+        // While the back end was asked, a token's time may have passed.
+        let in_time = |caller: &Caller| if caller.has_expired(now_s) { Err(Problem::TokenExpired) } else { Ok(()) };
+        match then {
+            Then::Call(call, caller) => {
                 done(http, peer);
-                match outcome {
+                match outcome.and_then(|()| in_time(&caller)) {
                     Ok(()) => self.act(http, peer, *call, &caller),
                     Err(problem) => self.refuse_call(http, peer, *call, problem),
                 }
             }
-            (Then::Publish { socket, channel, draft, reference }, outcome) => {
-                if let Some(held) = self.sockets.get_mut(socket as usize) {
-                    held.question = None;
-                }
-                match outcome {
+            Then::Publish { socket, channel, draft, reference } => {
+                let Some(held) = self.sockets.get_mut(socket as usize) else { return };
+                held.question = None;
+                match outcome.and_then(|()| in_time(&held.caller)) {
                     Ok(()) => self.publish_said(http, peer, socket, channel, draft, reference),
-                    Err(problem) => Self::tell(http, peer, &crate::wire::socket::refused(problem, reference)),
+                    Err(problem) => Self::tell(http, peer, &socket_refusal(problem, reference)),
                 }
                 http.resume(peer);
             }
@@ -263,54 +406,41 @@ impl App {
         }
     }
 
-    /// Whoever asked is gone.
+    /// The client for which a question was put is gone.
     pub(super) fn forget_question(&mut self, http: &mut Http<'_, Self>, question: u32) {
-        let asked = self.site.questions.remove(question as usize);
-        self.site.fetches.remove(&asked.fetch);
-        http.cancel_fetch(asked.fetch);
-    }
-
-    /// Somebody came into a channel that has its home here, or went.
-    pub(super) fn note_movement(
-        &mut self,
-        http: &Http<'_, Self>,
-        channel: ChannelName,
-        id: Arc<str>,
-        movement: Movement,
-    ) {
-        if self.site.way.is_some()
-            && self.config.hooks.concern(&channel)
-            && !self.site.movements.push(channel, id, movement, unix_ms(http))
-        {
-            tracing::warn!("the back end is not told of all who come and go: too many wait to be told");
+        let Some(asked) = self.site.take(question) else { return };
+        if let Progress::Sent(fetch) = asked.progress {
+            self.site.fetches.remove(&fetch);
+            http.cancel_fetch(fetch);
+            self.send_questions(http);
         }
     }
+}
 
-    /// Tells the back end what there is to be told, if it is not being told something already.
-    pub(super) fn tell_site(&mut self, http: &mut Http<'_, Self>) {
-        if self.site.is_resting {
-            return;
-        }
-        if let Some(body) = self.site.movements.next()
-            && let Some(fetch) = self.send_to_site(http, body)
-        {
-            self.site.fetches.insert(fetch, Sent::Movements);
-        }
+impl Asked {
+    fn is_waiting(&self) -> bool {
+        matches!(self.progress, Progress::Waiting(_))
     }
+}
 
-    fn movements_told(&mut self, http: &mut Http<'_, Self>, heard: bool) {
-        match self.site.movements.told(heard) {
-            Told::Heard => {}
-            Told::Again(seconds) => {
-                self.site.is_resting = true;
-                http.set_timer(Duration::from_secs(seconds), Chore::TellSite);
-            }
-            Told::GivenUp(count) => tracing::warn!(count, "the back end could not be told of who came and went"),
+/// Why what came of a request is no answer, in words.
+fn reason_of(fetched: &Fetched<'_>) -> String {
+    match fetched {
+        Fetched::Whole(head, _) if head.is_success() => {
+            format!("status {}, and nothing that can be read", head.status())
         }
+        Fetched::Whole(head, _) => format!("status {}", head.status()),
+        Fetched::Failed(error) => error.to_string(),
+        _ => String::new(),
     }
+}
 
-    pub(super) fn site_has_rested(&mut self) {
-        self.site.is_resting = false;
+fn subscription_of(call: &Call) -> Option<&Subscription> {
+    match call {
+        Call::Subscribe { subscription, .. }
+        | Call::Socket { subscription, .. }
+        | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => Some(subscription),
+        _ => None,
     }
 }
 
@@ -322,15 +452,12 @@ fn question_of<'a>(hooks: &Hooks, call: &'a Call, member: Option<&'a str>) -> Op
         Call::PublishAll { publications } => {
             drafts.extend(publications.iter().map(|publication| (&publication.channel, &publication.draft)));
         }
-        Call::Subscribe { subscription, .. }
-        | Call::Socket { subscription, .. }
-        | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
-            let named = subscription.channels.iter().map(|(channel, _)| channel);
-            channels.extend(named.filter(|channel| !channel.is_presence()));
-        }
         // What is in a channel is no other matter than what comes; and who signs in, all who read it hear of.
         Call::Read { channel, .. } | Call::Who { channel } | Call::Sign { channel, .. } => channels.push(channel),
-        _ => return None,
+        call => {
+            let named = subscription_of(call)?.channels.iter().map(|(channel, _)| channel);
+            channels.extend(named.filter(|channel| !channel.is_presence()));
+        }
     }
     channels.retain(|channel| hooks.concern(channel));
     drafts.retain(|(channel, _)| hooks.concern(channel));

@@ -152,7 +152,7 @@ impl App {
     }
 
     fn may_publish(&mut self, key: u32, channel: &ChannelName, bytes: usize, now_ms: u64) -> Result<(), Problem> {
-        let Caller { grant, asking } = &self.sockets[key as usize].caller;
+        let Caller { grant, asking, .. } = &self.sockets[key as usize].caller;
         if grant.as_ref().is_some_and(|grant| !self.gate.may_publish(grant, channel)) {
             return Err(Problem::NotAllowed);
         }
@@ -224,7 +224,10 @@ impl App {
             http.abort(id);
             return false;
         }
-        socket.pings += 1;
+        // While the back end is asked about what it said, it is not listened to, and its signs of life are not seen.
+        if socket.question.is_none() {
+            socket.pings += 1;
+        }
         http.write(id, &websocket::ping_frame(b""));
         true
     }

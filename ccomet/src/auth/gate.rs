@@ -14,6 +14,7 @@ use crate::message::ChannelName;
 use crate::pattern::any_matches;
 use crate::rules::{Deed, Rules};
 use crate::wire::icomet::request as icomet;
+use crate::wire::page;
 use crate::wire::problem::Problem;
 use crate::wire::request::{Call, ReplyTo};
 
@@ -73,7 +74,7 @@ impl Gate {
         };
         let grant = self.verifier.verify(&token, now_s)?;
         let is_granted = may(&grant, call) && self.rules_allow(call, true);
-        if !is_granted || source == Source::Cookie && can_be_forged(call) && !self.is_of_own_page(head) {
+        if !is_granted || source == Source::Cookie && self.may_be_forged(head, call) {
             return Err(Problem::NotAllowed);
         }
         Ok(Arc::new(grant))
@@ -112,16 +113,10 @@ impl Gate {
         grant.may_subscribe(channel) && self.rules.allow(Deed::Subscribe, channel, grant.expires_s.is_some())
     }
 
-    /// Whether the page that asks is the server's own, or of an origin that is listed by name. A request that does not say is
-    /// of none: browsers say it of every POST.
-    fn is_of_own_page(&self, head: &RequestHead<'_>) -> bool {
-        let mut origins = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("origin"));
-        let (Some((_, origin)), None) = (origins.next(), origins.next()) else { return false };
-        let Ok(origin) = std::str::from_utf8(origin) else { return false };
-        let own = head.header_str("host");
-        let host = origin.split_once("://").map(|(_, host)| host);
-        self.origins.iter().any(|held| held == origin)
-            || host.zip(own).is_some_and(|(host, own)| !host.is_empty() && host.eq_ignore_ascii_case(own))
+    /// Whether the call may be forged: a page of anybody's could make its visitor's browser do it, with what the browser adds by itself
+    /// (cookies, a password that it knows), and it is not sure that a page of the site does.
+    pub(crate) fn may_be_forged(&self, head: &RequestHead<'_>, call: &Call) -> bool {
+        can_be_forged(call) && !page::is_of_site(head, &self.origins)
     }
 }
 
@@ -136,7 +131,9 @@ fn can_be_forged(call: &Call) -> bool {
         | Call::Delete { .. }
         | Call::Clear { .. }
         | Call::Socket { .. } => true,
-        Call::Subscribe { subscription, .. } => subscription.style.is_script(),
+        Call::Subscribe { subscription, .. } | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
+            subscription.style.is_script()
+        }
         Call::Read { .. }
         | Call::Who { .. }
         | Call::Inspect { .. }

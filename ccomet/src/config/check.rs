@@ -40,6 +40,12 @@ pub enum ConfigError {
         "hooks.url = {0:?} is not 'http://HOST[:PORT]/PATH', which is needed where something is to be asked or told"
     )]
     Hooks(String),
+    /// Pages of any origin would act with what their visitors' browsers know of the site.
+    #[error(
+        "hooks.headers passes on Cookie or Authorization, which browsers send whichever page asks, and front.origins = [\"*\"]: name the \
+         origins of the site's pages, or none (front.origins = [])"
+    )]
+    AnyOrigin,
     /// Keys make no sense, or cannot be read.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -126,6 +132,9 @@ impl Config {
         if is_wanted && hooks.place().is_none() {
             return Err(ConfigError::Hooks(hooks.url.clone()));
         }
+        if hooks.pass_on_credentials() && front.allows_any_origin() {
+            return Err(ConfigError::AnyOrigin);
+        }
         for (name, value) in self.rules.iter().flat_map(Rule::numbers) {
             if value < 1 {
                 return Err(ConfigError::Range { name, range: "at least 1", value });
@@ -208,8 +217,22 @@ impl Config {
             ("times.drain_s", times.drain_s, day, to_a_day),
             ("hooks.timeout_ms", self.hooks.timeout_ms, 60_000, "from 1 to 60000"),
             ("hooks.connections_max", self.hooks.connections_max as u64, 1_000, "from 1 to 1000"),
-            ("hooks.waiting_max", self.hooks.waiting_max as u64, 1_000_000, "from 1 to 1000000"),
-            ("hooks.answers_max", self.hooks.answers_max as u64, 1_000_000, "from 1 to 1000000"),
+            (
+                "hooks.connections_per_address_max",
+                self.hooks.connections_per_address_max as u64,
+                1_000,
+                "from 1 to 1000",
+            ),
+            ("hooks.questions_max", self.hooks.questions_max as u64, 1_000_000, "from 1 to 1000000"),
+            (
+                "hooks.questions_per_address_max",
+                self.hooks.questions_per_address_max as u64,
+                1_000_000,
+                "from 1 to 1000000",
+            ),
+            ("hooks.questions_bytes_max", self.hooks.questions_bytes_max as u64, u64::MAX, from_one),
+            ("hooks.question_bytes_max", self.hooks.question_bytes_max as u64, 8 << 20, "from 1 to 8388608"),
+            ("hooks.answers_bytes_max", self.hooks.answers_bytes_max as u64, 1 << 30, "from 1 to 1073741824"),
             ("hooks.movements_max", self.hooks.movements_max as u64, 1_000_000, "from 1 to 1000000"),
             ("icomet.polling_timeout_s", self.icomet.polling_timeout_s, day, to_a_day),
             ("icomet.channel_timeout_s", self.icomet.channel_timeout_s, day, to_a_day),

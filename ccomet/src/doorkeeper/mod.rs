@@ -77,8 +77,15 @@ pub(crate) enum Entrance {
 }
 
 /// Who asks, for as long as one request is looked at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Asking(Option<Place>);
+
+impl Asking {
+    /// Whether the limits by address hold for it.
+    pub(crate) fn is_limited(self) -> bool {
+        self.0.is_some()
+    }
+}
 
 impl Doorkeeper {
     pub(crate) fn new(config: &Config, loops: usize) -> Self {

@@ -15,7 +15,7 @@ const SWEEP_MIN: usize = 64;
 const SWEEP_ROUNDS: usize = 60;
 
 /// Where an address is in the table. It counts as long as the address has connections, and otherwise until the next call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Place(u32);
 
 /// What is counted by the minute.

@@ -1,52 +1,93 @@
-//! Answers that hold for a while. Only of who may subscribe: what is published is another thing each time.
+//! Answers that hold for a while. Only about subscriptions: what is published is something else each time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use ring::digest;
 
 use super::question::Verdict;
-use crate::message::ChannelName;
 
-/// What was asked: by whom, of what, and what came along.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) member: Option<Box<str>>,
-    pub(crate) channels: Vec<ChannelName>,
-    pub(crate) headers: Vec<(Box<str>, Box<str>)>,
+/// What an answer takes in memory, its places in both tables included.
+const ANSWER_BYTES: usize = 160;
+
+/// Answers that a sweep looks at.
+const SWEPT: usize = 1_000;
+
+/// Which question was asked: a digest of all of it, so that an answer takes as little memory for a long question as for a short one,
+/// and no cookie is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key([u8; 32]);
+
+impl Key {
+    pub(crate) fn of(question: &[u8]) -> Self {
+        let mut key = [0; 32];
+        key.copy_from_slice(digest::digest(&digest::SHA256, question).as_ref());
+        Self(key)
+    }
 }
 
-/// The answers that still hold.
+/// The answers that still hold, up to so many bytes. The one that was used least recently goes first.
 #[derive(Debug)]
 pub(crate) struct Answers {
     max: usize,
-    held: HashMap<Key, (bool, u64)>,
+    held: HashMap<Key, Held>,
+    /// By their last use.
+    order: BTreeMap<u64, Key>,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    is_allowed: bool,
+    until_ms: u64,
+    used: u64,
 }
 
 impl Answers {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { max, held: HashMap::new() }
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { max: bytes_max / ANSWER_BYTES, held: HashMap::new(), order: BTreeMap::new(), uses: 0 }
     }
 
     /// Whether it is allowed, where that is known.
-    pub(crate) fn find(&self, key: &Key, now_ms: u64) -> Option<bool> {
-        self.held.get(key).filter(|(_, until_ms)| *until_ms > now_ms).map(|(allowed, _)| *allowed)
+    pub(crate) fn find(&mut self, key: &Key, now_ms: u64) -> Option<bool> {
+        let held = self.held.get_mut(key).filter(|held| held.until_ms > now_ms)?;
+        self.uses += 1;
+        self.order.remove(&held.used);
+        self.order.insert(self.uses, *key);
+        held.used = self.uses;
+        Some(held.is_allowed)
     }
 
-    /// Keeps an answer for so long. Where there are too many, those that are over go, and if that does not help, all.
+    /// Keeps an answer for so long.
     pub(crate) fn keep(&mut self, key: Key, verdict: Verdict, kept_s: u64, now_ms: u64) {
-        if kept_s == 0 || verdict == Verdict::Down {
+        let is_answer = matches!(verdict, Verdict::Allowed | Verdict::Refused);
+        if kept_s == 0 || !is_answer || self.max == 0 {
             return;
         }
-        if self.held.len() >= self.max {
-            self.sweep(now_ms);
+        self.forget(&key);
+        while self.held.len() >= self.max
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.held.remove(&oldest);
         }
-        if self.held.len() >= self.max {
-            self.held.clear();
-        }
-        self.held.insert(key, (verdict == Verdict::Allowed, now_ms.saturating_add(kept_s * 1_000)));
+        self.uses += 1;
+        let until_ms = now_ms.saturating_add(kept_s * 1_000);
+        self.order.insert(self.uses, key);
+        self.held.insert(key, Held { is_allowed: verdict == Verdict::Allowed, until_ms, used: self.uses });
     }
 
-    /// Forgets what does not hold any more.
+    fn forget(&mut self, key: &Key) {
+        if let Some(held) = self.held.remove(key) {
+            self.order.remove(&held.used);
+        }
+    }
+
+    /// Forgets what does not hold any more, among those that were used least recently.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
-        self.held.retain(|_, (_, until_ms)| *until_ms > now_ms);
+        let is_over = |key: &&Key| self.held.get(*key).is_none_or(|held| held.until_ms <= now_ms);
+        let over: Vec<Key> = self.order.values().take(SWEPT).filter(is_over).copied().collect();
+        for key in over {
+            self.forget(&key);
+        }
         if self.held.is_empty() {
             self.held.shrink_to_fit();
         }
@@ -57,19 +98,41 @@ impl Answers {
 mod tests {
     use super::*;
 
+    fn answers(max: usize) -> Answers {
+        Answers::new(max * ANSWER_BYTES)
+    }
+
+    fn key(member: &str) -> Key {
+        Key::of(member.as_bytes())
+    }
+
     #[test]
     fn an_answer_holds_for_its_time_and_its_question() {
-        let key = |member: &str| Key { member: Some(member.into()), channels: Vec::new(), headers: Vec::new() };
-        let mut answers = Answers::new(2);
+        let mut answers = answers(3);
         answers.keep(key("ann"), Verdict::Allowed, 5, 1_000);
         answers.keep(key("bob"), Verdict::Refused, 9, 1_000);
         answers.keep(key("eve"), Verdict::Allowed, 0, 1_000);
         answers.keep(key("eve"), Verdict::Down, 5, 1_000);
+        answers.keep(key("eve"), Verdict::Unclear, 5, 1_000);
         assert_eq!((answers.find(&key("ann"), 5_999), answers.find(&key("ann"), 6_000)), (Some(true), None));
         assert_eq!((answers.find(&key("bob"), 6_000), answers.find(&key("eve"), 1_000)), (Some(false), None));
-        answers.keep(key("eve"), Verdict::Allowed, 5, 6_000);
-        assert_eq!((answers.held.len(), answers.find(&key("bob"), 6_000)), (2, Some(false)), "one was over");
-        answers.keep(key("kim"), Verdict::Allowed, 5, 6_000);
-        assert_eq!(answers.held.len(), 1, "none was");
+        answers.sweep(6_000);
+        assert_eq!((answers.held.len(), answers.order.len()), (1, 1));
+        answers.sweep(60_000);
+        assert_eq!((answers.held.len(), answers.order.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_answer_that_was_used_least_recently_goes_first() {
+        let mut answers = answers(3);
+        for member in ["ann", "bob", "eve"] {
+            answers.keep(key(member), Verdict::Allowed, 60, 0);
+        }
+        assert_eq!(answers.find(&key("ann"), 1), Some(true));
+        answers.keep(key("kim"), Verdict::Allowed, 60, 2);
+        answers.keep(key("eve"), Verdict::Refused, 60, 3);
+        let found = ["ann", "bob", "eve", "kim"].map(|member| answers.find(&key(member), 4));
+        assert_eq!(found, [Some(true), None, Some(false), Some(true)]);
+        assert_eq!((answers.held.len(), answers.order.len()), (3, 3));
     }
 }

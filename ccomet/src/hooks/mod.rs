@@ -1,21 +1,34 @@
 //! Hooks: what the site's back end is asked before something is done, and told of what happened.
 //!
-//! `question.rs` is what goes over the wire, `cache.rs` what answers are kept, `queue.rs` what waits to be told. All of it is pure: the
-//! requests are made in `app/hooks.rs`.
+//! `question.rs` is what goes over the wire, `turns.rs` which question is sent next, `cache.rs` what answers are kept, `queue.rs` what
+//! waits to be told. All of it is pure: the requests are made in `app/hooks.rs` and `app/telling.rs`.
 
 mod cache;
 mod question;
 mod queue;
+mod turns;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cache::{Answers, Key};
 pub(crate) use question::{Answer, Deed, Question, Verdict};
 pub(crate) use queue::{Movements, Told};
+pub(crate) use turns::{Full, Turns};
 
 use crate::auth::Secret;
 use crate::message::ChannelName;
 use crate::pattern::{Pattern, any_matches};
+
+/// The fields in which a browser sends by itself what tells one user from another. Of `Authorization` only what is no bearer's
+/// token: a script has to set that.
+const AMBIENT: [&str; 2] = ["cookie", "authorization"];
+
+/// Whether a field of a request is one that a browser may have added by itself, whichever page asked for it.
+pub(crate) fn is_ambient(name: &str, value: &str) -> bool {
+    let is_bearers = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    let is_named = AMBIENT.iter().any(|ambient| name.eq_ignore_ascii_case(ambient));
+    is_named && !(name.eq_ignore_ascii_case("authorization") && is_bearers)
+}
 
 /// What the site's back end is asked and told, by requests of HTTP.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,25 +45,36 @@ pub struct Hooks {
     /// The channels that all this is for. Default all.
     pub channels: Vec<Pattern>,
     /// Fields of a client's request that are passed on in `headers` of a question, such as `Cookie`. Not of what comes on a WebSocket.
+    /// With `Cookie` or `Authorization`, `front.origins` has to name the origins of the site's pages.
     pub headers: Vec<String>,
     /// What it is shown as `Authorization: Bearer`, so that it knows who asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
     /// What is done while it cannot be asked: `refuse` (the default) or `allow`.
     pub when_down: WhenDown,
-    /// Milliseconds for an answer. Default 2,000.
+    /// Milliseconds for an answer, and for a question to wait for its turn. Default 2,000.
     pub timeout_ms: u64,
     /// Connections to it, on each loop. Default 16.
     pub connections_max: usize,
-    /// Questions that wait for a connection, on each loop; beyond, it counts as down. Default 1,000.
-    pub waiting_max: usize,
-    /// Answers that are kept for as long as they say, on each loop. Default 10,000.
-    pub answers_max: usize,
+    /// Connections to it that are busy with questions of one client address, on each loop. Default 4.
+    pub connections_per_address_max: usize,
+    /// Questions that wait or are not answered yet, on each loop; beyond, clients are told to come back. Default 1,000.
+    pub questions_max: usize,
+    /// The same of one client address; beyond, it is answered 429. Default 200. Loopback is not limited.
+    pub questions_per_address_max: usize,
+    /// Bytes of all these questions; of one client address, a quarter. Default 16 MiB.
+    pub questions_bytes_max: usize,
+    /// Bytes of a question; a longer one is refused, and the back end is not asked. Default 1 MiB.
+    pub question_bytes_max: usize,
+    /// Bytes of answers that are kept for as long as they say, on each loop; each takes 160. Those that were used least recently go
+    /// first. Default 2 MiB.
+    pub answers_bytes_max: usize,
     /// Comings and goings that wait to be told, on each loop; beyond, they are dropped, and the log says so. Default 10,000.
     pub movements_max: usize,
 }
 
-/// What is done while the back end cannot be asked.
+/// What is done while the back end cannot be asked: there is no connection to it, it does not answer in time, or it answers with a
+/// failure of its own (5xx). What a client can bring about is refused in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDown {
@@ -74,8 +98,12 @@ impl Default for Hooks {
             when_down: WhenDown::default(),
             timeout_ms: 2_000,
             connections_max: 16,
-            waiting_max: 1_000,
-            answers_max: 10_000,
+            connections_per_address_max: 4,
+            questions_max: 1_000,
+            questions_per_address_max: 200,
+            questions_bytes_max: 16 << 20,
+            question_bytes_max: 1 << 20,
+            answers_bytes_max: 2 << 20,
             movements_max: 10_000,
         }
     }
@@ -91,6 +119,17 @@ impl Hooks {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let host = if has_port { host.to_owned() } else { format!("{host}:80") };
         (!rest.is_empty() && !host.starts_with(':') && is_fine(&host) && is_fine(&path)).then_some((host, path))
+    }
+
+    /// The URL as logs have it: without its query, which may be secret.
+    pub(crate) fn shown_url(&self) -> &str {
+        self.url.split_once('?').map_or(&self.url, |(url, _)| url)
+    }
+
+    /// Whether it is asked, and shown what a browser sends by itself, whichever page asks.
+    pub(crate) fn pass_on_credentials(&self) -> bool {
+        let is_sent_alone = |name: &String| AMBIENT.iter().any(|ambient| name.eq_ignore_ascii_case(ambient));
+        (self.subscribe || self.publish) && self.headers.iter().any(is_sent_alone)
     }
 
     /// Whether it has a say in a channel, or in one that a pattern stands for.
@@ -115,5 +154,12 @@ mod tests {
         for bad in ["", "http://", "https://a/", "ftp://a/", "http:///x", "http://a b/", "http://a/ b", "http://u@a/"] {
             assert_eq!(place(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn logs_do_not_show_what_a_url_has_in_its_query() {
+        let shown = |url: &str| Hooks { url: url.to_owned(), ..Hooks::default() }.shown_url().to_owned();
+        assert_eq!(shown("http://backend/comet?key=secret"), "http://backend/comet");
+        assert_eq!(shown("http://backend/"), "http://backend/");
     }
 }

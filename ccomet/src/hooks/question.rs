@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use sealed_http::ResponseHead;
+use sealed_http::{FetchError, Fetched, ResponseHead};
 use serde::Deserialize;
 
 use crate::message::{ChannelName, Draft};
@@ -29,6 +29,8 @@ pub(crate) struct Question<'a> {
     pub(crate) channels: Vec<&'a ChannelName>,
     /// What is to be published, each in its channel.
     pub(crate) drafts: Vec<(&'a ChannelName, &'a Draft)>,
+    /// The origin of the page that asks, as far as its browser names it.
+    pub(crate) origin: Option<&'a str>,
     /// Fields of the client's request that are passed on.
     pub(crate) headers: Vec<(Box<str>, Box<str>)>,
 }
@@ -36,28 +38,34 @@ pub(crate) struct Question<'a> {
 impl Question<'_> {
     /// One about nothing yet, by nobody.
     pub(crate) fn about(deed: Deed) -> Self {
-        Self { deed, member: None, channels: Vec::new(), drafts: Vec::new(), headers: Vec::new() }
+        Self { deed, member: None, channels: Vec::new(), drafts: Vec::new(), origin: None, headers: Vec::new() }
     }
 
-    /// The question as JSON.
-    pub(crate) fn to_json(&self) -> Bytes {
+    /// Writes the question as JSON, unless that takes more than so many bytes.
+    pub(crate) fn to_json(&self, bytes_max: usize) -> Option<Bytes> {
         let mut out = Vec::with_capacity(256);
         let kind = if self.deed == Deed::Publish { "publish" } else { "subscribe" };
         out.extend_from_slice(br#"{"type":"#);
         json::write_string(kind, &mut out);
         out.extend_from_slice(br#","id":"#);
         json::write(&self.member, &mut out);
+        out.extend_from_slice(br#","origin":"#);
+        json::write(&self.origin, &mut out);
         if self.deed == Deed::Subscribe {
             out.extend_from_slice(br#","channels":"#);
-            let names: Vec<&str> = self.channels.iter().map(|channel| channel.as_str()).collect();
-            json::write(&names, &mut out);
+            write_names(self.channels.iter().copied(), &mut out);
         } else {
             out.extend_from_slice(br#","messages":["#);
-            for (index, (channel, draft)) in self.drafts.iter().enumerate() {
+            for (index, copies) in self.drafts.chunk_by(|one, other| is_same(one.1, other.1)).enumerate() {
                 if index > 0 {
                     out.push(b',');
                 }
-                write_draft(channel, draft, &mut out);
+                // Before it is written: an escaped message is up to six times as long.
+                let length = copies.first().map_or(0, |(_, draft)| draft.payload.len());
+                if out.len().saturating_add(length) > bytes_max {
+                    return None;
+                }
+                write_message(copies, &mut out);
             }
             out.push(b']');
         }
@@ -67,13 +75,26 @@ impl Question<'_> {
             json::write(&headers, &mut out);
         }
         out.push(b'}');
-        out.into()
+        (out.len() <= bytes_max).then(|| out.into())
     }
 }
 
-fn write_draft(channel: &ChannelName, draft: &Draft, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"channel":"#);
-    json::write_string(channel.as_str(), out);
+/// Whether two drafts are of one message for several channels. They share its bytes.
+fn is_same(one: &Draft, other: &Draft) -> bool {
+    let bytes = |draft: &Draft| (draft.payload.as_ptr(), draft.payload.len());
+    bytes(one) == bytes(other) && one.event == other.event
+}
+
+fn write_names<'a>(channels: impl Iterator<Item = &'a ChannelName>, out: &mut Vec<u8>) {
+    let names: Vec<&str> = channels.map(ChannelName::as_str).collect();
+    json::write(&names, out);
+}
+
+/// Writes a message once, with all its channels.
+fn write_message(copies: &[(&ChannelName, &Draft)], out: &mut Vec<u8>) {
+    let Some((_, draft)) = copies.first() else { return };
+    out.extend_from_slice(br#"{"channels":"#);
+    write_names(copies.iter().map(|(channel, _)| *channel), out);
     if let Some(event) = &draft.event {
         out.extend_from_slice(br#","event":"#);
         json::write_string(event, out);
@@ -88,13 +109,16 @@ fn write_draft(channel: &ChannelName, draft: &Draft, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// What the back end says.
+/// What came of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Allowed,
     Refused,
-    /// Nothing that can be understood, or nothing at all.
+    /// The back end cannot be asked: no connection, no answer in time, or a failure of its own (5xx).
     Down,
+    /// No answer that can be understood, or no room for the question. A client can bring that about, so that it never allows
+    /// anything.
+    Unclear,
 }
 
 /// A verdict, and for how many seconds it holds.
@@ -110,21 +134,36 @@ struct Body {
 }
 
 impl Answer {
-    pub(crate) const DOWN: Self = Self { verdict: Verdict::Down, kept_s: 0 };
+    /// Reads what came of a request. `None` where more is to come.
+    pub(crate) fn of(fetched: &Fetched<'_>) -> Option<Self> {
+        let verdict = match fetched {
+            Fetched::Whole(head, body) => return Some(Self::read(head, body)),
+            Fetched::Failed(FetchError::NotConnected(_) | FetchError::TimedOut) => Verdict::Down,
+            // A question can make a server hang up, for instance if it is too long for it.
+            Fetched::Failed(_) => Verdict::Unclear,
+            _ => return None,
+        };
+        Some(Self { verdict, kept_s: 0 })
+    }
 
-    pub(crate) fn read(head: &ResponseHead<'_>, body: &[u8]) -> Self {
+    fn read(head: &ResponseHead<'_>, body: &[u8]) -> Self {
         let verdict = match head.status() {
             204 => Verdict::Allowed,
-            403 => Verdict::Refused,
             200 => match serde_json::from_slice(body) {
                 Ok(Body { allow: true }) => Verdict::Allowed,
                 Ok(Body { allow: false }) => Verdict::Refused,
-                Err(_) => Verdict::Down,
+                Err(_) => Verdict::Unclear,
             },
-            _ => Verdict::Down,
+            // Another try may be answered.
+            408 | 425 | 429 => Verdict::Unclear,
+            400..500 => Verdict::Refused,
+            500..600 => Verdict::Down,
+            _ => Verdict::Unclear,
         };
+        // What holds for a while is what the back end says about the question, not that it could not read it.
+        let is_answer = matches!(head.status(), 200 | 204 | 403) && verdict != Verdict::Unclear;
         let kept_s = head.header_str("cache-control").map_or(0, max_age_s);
-        Self { verdict, kept_s: if verdict == Verdict::Down { 0 } else { kept_s } }
+        Self { verdict, kept_s: if is_answer { kept_s } else { 0 } }
     }
 }
 
@@ -146,7 +185,9 @@ fn max_age_s(field: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use sealed_http::{Asked, Limits};
+    use std::io;
+
+    use sealed_http::{Asked, DecodeError, Limits};
 
     use super::*;
 
@@ -158,15 +199,32 @@ mod tests {
     }
 
     #[test]
-    fn answers_mean_what_they_say_and_anything_else_means_down() {
+    fn only_what_the_back_end_does_itself_counts_as_down() {
         let age = "Cache-Control: private, max-age=60\r\n";
         assert_eq!(answer(204, "", ""), (Verdict::Allowed, 0));
         assert_eq!(answer(200, age, r#"{"allow":true,"more":1}"#), (Verdict::Allowed, 60));
         assert_eq!(answer(200, age, r#"{"allow":false}"#), (Verdict::Refused, 60));
         assert_eq!(answer(403, "", "whatever"), (Verdict::Refused, 0));
-        for (status, body) in [(200, ""), (200, "{}"), (200, r#"{"allow":"yes"}"#), (404, ""), (500, ""), (302, "")] {
-            assert_eq!(answer(status, age, body), (Verdict::Down, 0), "{status} {body}");
+        assert_eq!(answer(403, age, "whatever"), (Verdict::Refused, 60));
+        for status in [400, 401, 404, 413, 422, 431, 499] {
+            assert_eq!(answer(status, age, ""), (Verdict::Refused, 0), "{status}");
         }
+        for (status, body) in [(200, ""), (200, "{}"), (200, r#"{"allow":"yes"}"#), (201, ""), (302, ""), (429, "")] {
+            assert_eq!(answer(status, age, body), (Verdict::Unclear, 0), "{status} {body}");
+        }
+        for status in [500, 502, 503, 599] {
+            assert_eq!(answer(status, age, ""), (Verdict::Down, 0), "{status}");
+        }
+        let failed = |error| Answer::of(&Fetched::Failed(error)).map(|answer| answer.verdict);
+        assert_eq!(failed(FetchError::TimedOut), Some(Verdict::Down));
+        assert_eq!(failed(FetchError::NotConnected(io::ErrorKind::ConnectionRefused)), Some(Verdict::Down));
+        assert_eq!(failed(FetchError::Busy), Some(Verdict::Unclear));
+        assert_eq!(failed(FetchError::Lost(io::ErrorKind::ConnectionReset)), Some(Verdict::Unclear));
+        assert_eq!(failed(FetchError::Malformed(DecodeError::BodyTooLarge)), Some(Verdict::Unclear));
+    }
+
+    #[test]
+    fn an_answer_holds_as_long_as_its_cache_control_says_at_most_an_hour() {
         for (field, kept_s) in
             [("max-age=99999", 3_600), ("max-age=x", 0), ("max-age=5, no-store", 0), ("MAX-AGE=\"7\"", 7)]
         {
@@ -175,21 +233,29 @@ mod tests {
     }
 
     #[test]
-    fn questions_name_who_and_what() {
-        let channel = ChannelName::new("a\"b").expect("a name");
+    fn a_question_names_the_client_and_what_it_wants() {
+        let name = |name: &str| ChannelName::new(name).expect("a name");
+        let (channel, other) = (name("a\"b"), name("c"));
         let text = Draft { payload: "hi".into(), event: Some("T".into()), ..Draft::default() };
         let binary = Draft { payload: Bytes::from_static(b"\xff\x00"), ..Draft::default() };
-        let drafts = vec![(&channel, &text), (&channel, &binary)];
+        let drafts = vec![(&channel, &text), (&other, &text), (&channel, &binary)];
         let question = Question { member: Some("ann"), drafts, ..Question::about(Deed::Publish) };
-        let json: serde_json::Value = serde_json::from_slice(&question.to_json()).expect("JSON");
+        let json: serde_json::Value =
+            serde_json::from_slice(&question.to_json(usize::MAX).expect("room")).expect("JSON");
         assert_eq!((&json["type"], &json["id"]), (&"publish".into(), &"ann".into()));
         assert_eq!((&json["messages"][0]["data"], &json["messages"][0]["event"]), (&"hi".into(), &"T".into()));
         assert_eq!(
-            (&json["messages"][1]["data_base64"], &json["messages"][1]["channel"]),
-            (&"/wA=".into(), &"a\"b".into())
+            (&json["messages"][1]["data_base64"], &json["messages"][1]["channels"]),
+            (&"/wA=".into(), &serde_json::json!(["a\"b"]))
         );
-        let question = Question { channels: vec![&channel], ..Question::about(Deed::Subscribe) };
-        let json: serde_json::Value = serde_json::from_slice(&question.to_json()).expect("JSON");
-        assert_eq!(json, serde_json::json!({"type": "subscribe", "id": null, "channels": ["a\"b"]}));
+        assert_eq!(json["messages"][0]["channels"], serde_json::json!(["a\"b", "c"]), "each message once");
+        assert_eq!(json["messages"].as_array().map(Vec::len), Some(2));
+        let origin = Some("https://a.example");
+        let question = Question { channels: vec![&channel], origin, ..Question::about(Deed::Subscribe) };
+        let json: serde_json::Value =
+            serde_json::from_slice(&question.to_json(usize::MAX).expect("room")).expect("JSON");
+        assert_eq!(json, serde_json::json!({"type": "subscribe", "id": null, "origin": origin, "channels": ["a\"b"]}));
+        let length = question.to_json(usize::MAX).map_or(0, |json| json.len());
+        assert!(question.to_json(length).is_some() && question.to_json(length - 1).is_none());
     }
 }

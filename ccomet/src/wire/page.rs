@@ -24,6 +24,25 @@ pub(crate) fn is_own(head: &RequestHead<'_>, origin: &str) -> bool {
     host.zip(head.header_str("host")).is_some_and(|(host, own)| !host.is_empty() && host.eq_ignore_ascii_case(own))
 }
 
+/// Whether it is sure that a page of the site asks: one of the server's own, or of an origin that is listed by name. A request that
+/// does not say is of none.
+pub(crate) fn is_of_site(head: &RequestHead<'_>, listed: &[String]) -> bool {
+    match page(head) {
+        Page::Own => true,
+        Page::Of(origin) => listed.iter().any(|held| held == origin),
+        Page::Nobodys | Page::Unnamed => false,
+    }
+}
+
+/// The origin of the page that asks, as far as the browser names it.
+pub(crate) fn origin<'a>(head: &RequestHead<'a>) -> Option<&'a str> {
+    match page(head) {
+        Page::Of(origin) => Some(origin),
+        Page::Own => head.header_str("origin").or_else(|| head.header_str("referer").and_then(origin_of)),
+        Page::Nobodys | Page::Unnamed => None,
+    }
+}
+
 /// Whether a request may come from where it does. The admin listener does what a plain link can ask for, and reads nothing from
 /// pages but from its own; what is answered as script can be read by every page, so that it is for those that may read.
 pub(crate) fn may_ask(door: Door, head: &RequestHead<'_>, front: &Front) -> bool {
@@ -52,8 +71,11 @@ fn wants_script(head: &RequestHead<'_>) -> bool {
 fn page<'a>(head: &RequestHead<'a>) -> Page<'a> {
     let named = |origin: &'a str| if is_own(head, origin) { Page::Own } else { Page::Of(origin) };
     let referrer = head.header_str("referer").and_then(origin_of);
-    if head.header("origin").is_some() {
-        return head.header_str("origin").map_or(Page::Unnamed, named);
+    let mut origins = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("origin"));
+    if origins.next().is_some() {
+        // Of two, somebody else might count the other one.
+        let origin = head.header_str("origin").filter(|_| origins.next().is_none());
+        return origin.map_or(Page::Unnamed, named);
     }
     match head.header("sec-fetch-site") {
         Some(b"same-origin") => Page::Own,
@@ -84,6 +106,7 @@ mod tests {
             ("Origin: http://h:8000", Page::Own),
             ("Origin: null", Page::Of("null")),
             ("Origin: \u{fc}", Page::Unnamed),
+            ("Origin: http://h:8000\r\nOrigin: https://a.example", Page::Unnamed),
             ("Origin: https://a.example\r\nSec-Fetch-Site: same-origin", Page::Of("https://a.example")),
             ("Sec-Fetch-Site: none", Page::Nobodys),
             ("Sec-Fetch-Site: same-origin\r\nReferer: http://h:8000/a", Page::Own),

@@ -1,103 +1,13 @@
 //! Hooks: the site's back end is asked and told. On the simulated network, where the test is the back end.
 
-use std::time::Duration;
+mod limits;
+mod pages;
+mod stage;
 
-use ccomet::{Anonymous, Claims, Config, Key, Pattern, Secret, Simulated, WhenDown, make_token};
-use sealed::Address;
-use sealed::sim::{Host, Peer, Simulation};
+use ccomet::{Pattern, WhenDown};
+use sealed::sim::Peer;
 use serde_json::{Value, json};
-
-const SECOND: Duration = Duration::from_secs(1);
-
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-    config: Config,
-    backend: Host,
-}
-
-impl Stage {
-    fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let backend = sim.listen("10.0.0.9:80".parse::<Address>().expect("an address")).expect("it is free");
-        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
-        "http://10.0.0.9/comet?x=1".clone_into(&mut config.hooks.url);
-        (config.hooks.subscribe, config.hooks.publish) = (true, true);
-        config.hooks.secret = Some(Secret::new("shared"));
-        change(&mut config);
-        let server = Simulated::start(&sim, config.clone()).expect("it starts");
-        Self { sim, server, config, backend }
-    }
-
-    fn client(&self, request: &str) -> Peer {
-        let mut peer = self.sim.connect(self.server.front());
-        peer.send(request);
-        peer
-    }
-
-    /// A connection of the server to the back end, if it makes one.
-    fn accept(&self) -> Option<Peer> {
-        let mut accepted = None;
-        self.sim.run_until(SECOND, || {
-            accepted = accepted.take().or_else(|| self.backend.accept());
-            accepted.is_some()
-        });
-        accepted
-    }
-
-    fn backend(&self) -> Backend {
-        Backend(self.accept().expect("the back end is asked"))
-    }
-
-    fn wait(&self, seconds: u32) {
-        self.sim.run_for(SECOND * seconds);
-    }
-}
-
-/// The back end's side of a connection.
-struct Backend(Peer);
-
-impl Backend {
-    /// The next question, head and body.
-    fn asked(&mut self) -> (String, Value) {
-        let head = String::from_utf8(self.0.expect("\r\n\r\n")).expect("text");
-        let body = self.0.expect("}");
-        let mut text = String::from_utf8(body).expect("text");
-        while serde_json::from_str::<Value>(&text).is_err() {
-            text.push_str(&String::from_utf8(self.0.expect("}")).expect("text"));
-        }
-        (head, serde_json::from_str(&text).expect("JSON"))
-    }
-
-    fn answer(&mut self, status: u16, fields: &str, body: &str) {
-        let length = body.len();
-        self.0.send(format!("HTTP/1.1 {status} X\r\n{fields}Content-Length: {length}\r\n\r\n{body}"));
-    }
-
-    /// Answers the next question, and returns it.
-    fn say(&mut self, status: u16, body: &str) -> Value {
-        let (_, question) = self.asked();
-        self.answer(status, "", body);
-        question
-    }
-}
-
-fn get(target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: x\r\nCookie: session=7\r\n\r\n")
-}
-
-fn post(target: &str, body: &str) -> String {
-    format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-}
-
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-/// A message of text, as a client sends it: masked by nothing but zeros.
-fn frame(text: &str) -> Vec<u8> {
-    assert!(text.len() < 126);
-    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
-}
+use stage::{Backend, Stage, frame, get, post, upgrade};
 
 #[test]
 fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
@@ -108,8 +18,8 @@ fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
         let (head, question) = backend.asked();
         assert!(head.starts_with("POST /comet?x=1 HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("Authorization: Bearer shared\r\n") && head.contains("Host: 10.0.0.9"), "{head}");
-        let messages = json!([{"channel": "news", "data": "hello"}]);
-        assert_eq!(question, json!({"type": "publish", "id": null, "messages": messages}));
+        let messages = json!([{"channels": ["news"], "data": "hello"}]);
+        assert_eq!(question, json!({"type": "publish", "id": null, "origin": null, "messages": messages}));
         backend.answer(200, "", r#"{"allow":true}"#);
         client.expect("\"position\"");
 
@@ -122,8 +32,8 @@ fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
 
         client.send(get("/channels/news,sport?after=oldest&wait=0"));
         let question = backend.say(204, "");
-        let expected =
-            json!({"type": "subscribe", "id": null, "channels": ["news", "sport"], "headers": {"Cookie": "session=7"}});
+        let expected = json!({"type": "subscribe", "id": null, "origin": "http://x", "channels": ["news", "sport"],
+            "headers": {"Cookie": "session=7"}});
         assert_eq!(question, expected);
         let reply = client.expect("]}");
         let reply = String::from_utf8_lossy(&reply).into_owned();
@@ -154,32 +64,109 @@ fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
     }
 }
 
+type Act = fn(&mut Backend);
+
+/// What a publisher is told where the back end does that with its question.
+fn told_after(act: Act, when_down: WhenDown) -> String {
+    let stage = Stage::new(1, |config| config.hooks.when_down = when_down);
+    let mut client = stage.client(&post("/channels/news", "hello"));
+    let mut backend = stage.backend();
+    backend.asked();
+    act(&mut backend);
+    stage.wait(3);
+    String::from_utf8(client.take()).expect("text")
+}
+
 #[test]
-fn a_back_end_that_does_not_answer_well_is_down() {
-    type Act = fn(&mut Backend);
+fn a_back_end_that_fails_by_itself_is_down() {
     let silent: Act = |_| {};
-    let wrong: Act = |backend| backend.answer(500, "", "");
-    let malformed: Act = |backend| backend.0.send("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n");
-    let long: Act = |backend| backend.answer(200, "", &"x".repeat(20_000));
-    let other: Act = |backend| backend.answer(200, "", "{}");
-    for act in [silent, wrong, malformed, long, other] {
-        for (when_down, expected) in [(WhenDown::Refuse, "hook_unavailable"), (WhenDown::Allow, "\"position\"")] {
-            let stage = Stage::new(1, |config| config.hooks.when_down = when_down);
-            let mut client = stage.client(&post("/channels/news", "hello"));
-            let mut backend = stage.backend();
-            backend.asked();
-            act(&mut backend);
-            stage.wait(3);
-            let answer = String::from_utf8(client.take()).expect("text");
-            assert!(answer.contains(expected), "{answer}");
-            assert_eq!(answer.contains("Retry-After"), when_down == WhenDown::Refuse, "{answer}");
+    let failing: Act = |backend| backend.answer(500, "", "");
+    let overloaded: Act = |backend| backend.answer(503, "", "");
+    for act in [silent, failing, overloaded] {
+        let refused = told_after(act, WhenDown::Refuse);
+        assert!(refused.contains("hook_unavailable") && refused.contains("Retry-After"), "{refused}");
+        let allowed = told_after(act, WhenDown::Allow);
+        assert!(allowed.contains("\"position\""), "{allowed}");
+    }
+    for (when_down, expected) in [(WhenDown::Refuse, "hook_unavailable"), (WhenDown::Allow, "event: ")] {
+        let stage = Stage::new(1, |config| {
+            "http://10.0.0.10/".clone_into(&mut config.hooks.url);
+            config.hooks.when_down = when_down;
+        });
+        let mut client = stage.client(&get("/channels/news?transport=sse"));
+        stage.wait(3);
+        client.expect(expected);
+    }
+}
+
+#[test]
+fn what_a_client_can_bring_about_is_refused_though_the_server_allows_when_down() {
+    let unclear: [Act; 6] = [
+        |backend| backend.0.send("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
+        |backend| backend.answer(200, "", &"x".repeat(20_000)),
+        |backend| backend.answer(200, "", "{}"),
+        |backend| backend.answer(302, "Location: /sign-in\r\n", ""),
+        |backend| backend.answer(429, "", ""),
+        |backend| backend.0.finish(),
+    ];
+    let bad: [Act; 4] = [
+        |backend| backend.answer(400, "", ""),
+        |backend| backend.answer(404, "", ""),
+        |backend| backend.answer(413, "", ""),
+        |backend| backend.answer(431, "", ""),
+    ];
+    for when_down in [WhenDown::Refuse, WhenDown::Allow] {
+        for act in unclear {
+            let answer = told_after(act, when_down);
+            assert!(answer.contains("hook_unavailable") && answer.contains("Retry-After"), "{answer}");
+        }
+        for act in bad {
+            let answer = told_after(act, when_down);
+            assert!(answer.contains("hook_refused"), "{answer}");
         }
     }
-    // Nobody there at all.
-    let stage = Stage::new(1, |config| "http://10.0.0.10/".clone_into(&mut config.hooks.url));
-    let mut client = stage.client(&get("/channels/news?transport=sse"));
-    stage.wait(3);
-    client.expect("hook_unavailable");
+}
+
+#[test]
+fn a_message_for_many_channels_is_in_its_question_once() {
+    let stage = Stage::new(1, |_| {});
+    let channels: Vec<String> = (0..50).map(|n| format!("c{n}")).collect();
+    let data = "x".repeat(60_000);
+    let body = json!({"messages": [{"channels": channels, "data": data}, {"channel": "c0", "data": "more"}]});
+    let mut client = stage.client(&post("/messages", &body.to_string()));
+    let mut backend = stage.backend();
+    let question = backend.say(204, "");
+    let expected = json!([{"channels": channels, "data": data}, {"channels": ["c0"], "data": "more"}]);
+    assert_eq!(question["messages"], expected);
+    client.expect("]}");
+}
+
+#[test]
+fn a_question_that_is_too_long_is_refused_and_not_sent() {
+    let stage = Stage::new(1, |config| {
+        (config.hooks.question_bytes_max, config.hooks.when_down) = (1_000, WhenDown::Allow);
+        config.hooks.subscribe = false;
+    });
+    let mut client = stage.client(&post("/channels/news", &"x".repeat(1_000)));
+    client.expect("hook_too_large");
+    // Each of these bytes takes six in JSON.
+    client.send(post("/channels/news", &"\u{1}".repeat(200)));
+    client.expect("hook_too_large");
+    assert!(stage.accept().is_none());
+    let stage = Stage::new(1, |config| {
+        (config.hooks.question_bytes_max, config.hooks.subscribe) = (100, false);
+    });
+    let mut socket = stage.client(&upgrade("/channels/news"));
+    socket.expect("hello");
+    let long = json!({"type": "publish", "channel": "news", "data": "\u{1}".repeat(12), "ref": 7});
+    socket.send(frame(&long.to_string()));
+    let told = socket.expect("\"ref\":7");
+    assert!(String::from_utf8_lossy(&told).contains("hook_too_large"));
+    assert!(stage.accept().is_none());
+    // It is heard all the same.
+    socket.send(frame(r#"{"type":"publish","channel":"news","data":"x"}"#));
+    stage.backend().say(204, "");
+    socket.expect("published");
 }
 
 #[test]
@@ -216,7 +203,7 @@ fn an_answer_is_kept_for_as_long_as_it_says() {
 }
 
 #[test]
-fn who_goes_away_is_asked_about_no_more_and_nothing_is_left() {
+fn a_client_that_is_gone_is_asked_about_no_more_and_nothing_is_left() {
     let stage = Stage::new(3, |config| config.hooks.timeout_ms = 60_000);
     let clients: Vec<Peer> = (0..20).map(|_| stage.client(&get("/channels/news?transport=sse"))).collect();
     let held: Vec<Peer> = std::iter::from_fn(|| stage.accept()).collect();
@@ -231,7 +218,7 @@ fn who_goes_away_is_asked_about_no_more_and_nothing_is_left() {
 }
 
 #[test]
-fn who_hangs_up_while_the_back_end_is_asked_does_not_come_in_and_what_he_published_is_kept() {
+fn a_subscriber_that_hangs_up_during_a_check_is_forgotten_and_its_publication_is_kept() {
     let stage = Stage::new(1, |_| {});
     let mut reader = stage.client(&get("/channels/news?transport=sse"));
     let mut backend = stage.backend();
@@ -253,7 +240,7 @@ fn a_websocket_that_waits_for_the_back_end_is_not_taken_for_dead() {
     let stage = Stage::new(1, |config| {
         (config.hooks.subscribe, config.hooks.timeout_ms, config.times.heartbeat_s) = (false, 60_000, 2);
     });
-    let mut client = stage.client(&get("/channels/news").replace("\r\n\r\n", &format!("\r\n{UPGRADE}")));
+    let mut client = stage.client(&upgrade("/channels/news"));
     client.expect("hello");
     client.send(frame(r#"{"type":"publish","channel":"news","data":"late","ref":1}"#));
     let mut backend = stage.backend();
@@ -264,20 +251,9 @@ fn a_websocket_that_waits_for_the_back_end_is_not_taken_for_dead() {
 }
 
 #[test]
-fn too_many_questions_are_not_queued_for_ever() {
-    let stage = Stage::new(1, |config| {
-        (config.hooks.connections_max, config.hooks.waiting_max) = (2, 3);
-    });
-    let mut clients: Vec<Peer> = (0..8).map(|_| stage.client(&get("/channels/news?wait=0"))).collect();
-    stage.wait(1);
-    let answers = clients.iter_mut().map(|client| String::from_utf8_lossy(&client.take()).into_owned());
-    assert_eq!(answers.filter(|answer| answer.contains("hook_unavailable")).count(), 3);
-}
-
-#[test]
 fn what_is_said_on_a_websocket_keeps_its_order_while_the_back_end_is_asked() {
     let stage = Stage::new(3, |config| config.hooks.subscribe = false);
-    let mut client = stage.client(&get("/channels/news").replace("\r\n\r\n", &format!("\r\n{UPGRADE}")));
+    let mut client = stage.client(&upgrade("/channels/news"));
     client.expect("hello");
     for (data, reference) in [("one", 1), ("two", 2), ("three", 3)] {
         let said = json!({"type": "publish", "channel": "news", "data": data, "ref": reference});
@@ -303,7 +279,7 @@ fn what_is_said_on_a_websocket_keeps_its_order_while_the_back_end_is_asked() {
 #[test]
 fn a_websocket_opens_when_it_is_allowed() {
     let stage = Stage::new(1, |_| {});
-    let request = get("/channels/news").replace("\r\n\r\n", &format!("\r\n{UPGRADE}"));
+    let request = upgrade("/channels/news");
     let mut client = stage.client(&request);
     let mut backend = stage.backend();
     backend.say(204, "");
@@ -315,7 +291,7 @@ fn a_websocket_opens_when_it_is_allowed() {
 }
 
 #[test]
-fn other_channels_are_no_business_of_the_back_ends() {
+fn the_back_end_is_asked_only_about_its_channels() {
     let stage = Stage::new(1, |config| {
         config.hooks.channels = vec![Pattern::new("private.*").expect("a pattern")];
         config.front.patterns = true;
@@ -336,14 +312,9 @@ fn the_back_end_is_told_who_comes_and_goes() {
     for loops in [1, 3] {
         let stage = Stage::new(loops, |config| {
             (config.hooks.subscribe, config.hooks.publish, config.hooks.presence) = (false, false, true);
-            let secret = Secret::new("a secret that is long enough for it");
-            config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
-            config.auth.anonymous = Some(Anonymous::default());
+            stage::need_tokens(config);
         });
-        let iat = stage.sim.unix_time().as_secs();
-        let room = vec![Pattern::new("room").expect("a pattern")];
-        let claims = Claims { sub: Some("ann".to_owned()), iat, exp: iat + 600, subscribe: room, ..Claims::default() };
-        let token = make_token(&stage.config.auth, "main", None, &claims).expect("a token");
+        let token = stage.token("room", 600);
         let request = get(&format!("/channels/room?transport=sse&token={token}"));
         let client = stage.client(&request);
         let mut backend = stage.backend();

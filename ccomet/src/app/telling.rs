@@ -1,0 +1,60 @@
+//! The site's back end is told which members come and go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealed_http::{Fetched, Http};
+
+use super::hooks::Sent;
+use super::{App, Chore, unix_ms};
+use crate::hooks::Told;
+use crate::message::{ChannelName, Movement};
+
+impl App {
+    /// Somebody came into a channel that has its home here, or went.
+    pub(super) fn note_movement(
+        &mut self,
+        http: &Http<'_, Self>,
+        channel: ChannelName,
+        id: Arc<str>,
+        movement: Movement,
+    ) {
+        if self.site.is_there()
+            && self.config.hooks.concern(&channel)
+            && !self.site.movements.push(channel, id, movement, unix_ms(http))
+        {
+            tracing::warn!("the back end is not told of all who come and go: too many wait to be told");
+        }
+    }
+
+    /// Tells the back end what there is to be told, if it is not being told something already.
+    pub(super) fn tell_site(&mut self, http: &mut Http<'_, Self>) {
+        if self.site.is_resting {
+            return;
+        }
+        if let Some(body) = self.site.movements.next()
+            && let Some(fetch) = self.send_to_site(http, body)
+        {
+            self.site.is_telling = true;
+            self.site.fetches.insert(fetch, Sent::Movements);
+        }
+    }
+
+    /// Something came of telling it. Any success says that it heard.
+    pub(super) fn movements_told(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
+        self.site.is_telling = false;
+        let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+        match self.site.movements.told(heard) {
+            Told::Heard => {}
+            Told::Again(seconds) => {
+                self.site.is_resting = true;
+                http.set_timer(Duration::from_secs(seconds), Chore::TellSite);
+            }
+            Told::GivenUp(count) => tracing::warn!(count, "the back end could not be told of who came and went"),
+        }
+    }
+
+    pub(super) fn site_has_rested(&mut self) {
+        self.site.is_resting = false;
+    }
+}

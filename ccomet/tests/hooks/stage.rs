@@ -1,0 +1,131 @@
+//! A server, its clients, and the back end that it asks.
+
+use std::time::Duration;
+
+use ccomet::{Anonymous, Claims, Config, Key, Pattern, Secret, Simulated, make_token};
+use sealed::Address;
+use sealed::sim::{Host, Peer, Simulation};
+use serde_json::Value;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) struct Stage {
+    pub(crate) sim: Simulation,
+    pub(crate) server: Simulated,
+    config: Config,
+    pub(crate) backend: Host,
+}
+
+impl Stage {
+    pub(crate) fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let backend = sim.listen("10.0.0.9:80".parse::<Address>().expect("an address")).expect("it is free");
+        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+        "http://10.0.0.9/comet?x=1".clone_into(&mut config.hooks.url);
+        (config.hooks.subscribe, config.hooks.publish) = (true, true);
+        config.hooks.secret = Some(Secret::new("shared"));
+        config.front.origins = vec!["https://listed.example".to_owned()];
+        change(&mut config);
+        let server = Simulated::start(&sim, config.clone()).expect("it starts");
+        Self { sim, server, config, backend }
+    }
+
+    pub(crate) fn client(&self, request: &str) -> Peer {
+        let mut peer = self.sim.connect(self.server.front());
+        peer.send(request);
+        peer
+    }
+
+    /// A client that is not of loopback, so that limits by address hold for it.
+    pub(crate) fn client_from(&self, from: [u8; 4], request: &str) -> Peer {
+        let mut peer = self.sim.connect_from(from.into(), self.server.front());
+        peer.send(request);
+        peer
+    }
+
+    /// A token for a channel, of `ann`, for so many seconds.
+    pub(crate) fn token(&self, channel: &str, seconds: u64) -> String {
+        let iat = self.sim.unix_time().as_secs();
+        let channels = vec![Pattern::new(channel).expect("a pattern")];
+        let (subscribe, publish) = (channels.clone(), channels);
+        let sub = Some("ann".to_owned());
+        let claims = Claims { sub, iat, exp: iat + seconds, subscribe, publish, ..Claims::default() };
+        make_token(&self.config.auth, "main", None, &claims).expect("a token")
+    }
+
+    /// A connection of the server to the back end, if it makes one.
+    pub(crate) fn accept(&self) -> Option<Peer> {
+        let mut accepted = None;
+        self.sim.run_until(SECOND, || {
+            accepted = accepted.take().or_else(|| self.backend.accept());
+            accepted.is_some()
+        });
+        accepted
+    }
+
+    pub(crate) fn backend(&self) -> Backend {
+        Backend(self.accept().expect("the back end is asked"))
+    }
+
+    pub(crate) fn wait(&self, seconds: u32) {
+        self.sim.run_for(SECOND * seconds);
+    }
+}
+
+/// The back end's side of a connection.
+pub(crate) struct Backend(pub(crate) Peer);
+
+impl Backend {
+    /// The next question, head and body.
+    pub(crate) fn asked(&mut self) -> (String, Value) {
+        let head = String::from_utf8(self.0.expect("\r\n\r\n")).expect("text");
+        let body = self.0.expect("}");
+        let mut text = String::from_utf8(body).expect("text");
+        while serde_json::from_str::<Value>(&text).is_err() {
+            text.push_str(&String::from_utf8(self.0.expect("}")).expect("text"));
+        }
+        (head, serde_json::from_str(&text).expect("JSON"))
+    }
+
+    pub(crate) fn answer(&mut self, status: u16, fields: &str, body: &str) {
+        let length = body.len();
+        self.0.send(format!("HTTP/1.1 {status} X\r\n{fields}Content-Length: {length}\r\n\r\n{body}"));
+    }
+
+    /// Answers the next question, and returns it.
+    pub(crate) fn say(&mut self, status: u16, body: &str) -> Value {
+        let (_, question) = self.asked();
+        self.answer(status, "", body);
+        question
+    }
+}
+
+/// Nothing may be done without a token.
+pub(crate) fn need_tokens(config: &mut Config) {
+    let secret = Secret::new("a secret that is long enough for it");
+    config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
+    config.auth.anonymous = Some(Anonymous::default());
+}
+
+/// A request of a page of the server's own.
+pub(crate) fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: x\r\nReferer: http://x/page\r\nCookie: session=7\r\n\r\n")
+}
+
+pub(crate) fn post(target: &str, body: &str) -> String {
+    format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A WebSocket that a page of the server's own opens.
+pub(crate) fn upgrade(target: &str) -> String {
+    get(target).replace("\r\n\r\n", &format!("\r\n{UPGRADE}"))
+}
+
+/// A message of text, as a client sends it: masked by nothing but zeros.
+pub(crate) fn frame(text: &str) -> Vec<u8> {
+    assert!(text.len() < 126);
+    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
+}
