@@ -31,9 +31,9 @@ use sealed_http::{
 use slab::Slab;
 use socket::Socket;
 
-use crate::auth::{Gate, Grant, Verifier, callback_of};
+use crate::auth::{Gate, Grant, Verifier};
 use crate::broker::{Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now, PresenceLimits};
-use crate::config::Config;
+use crate::config::{Api, Config};
 use crate::doorkeeper::{Asking, Doorkeeper};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
@@ -44,6 +44,7 @@ use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
 use crate::wire::classic;
+use crate::wire::icomet::request as icomet_request;
 use crate::wire::problem::Problem;
 use crate::wire::request::{self, Door, Refused};
 
@@ -351,9 +352,14 @@ impl Handler for App {
         self.read_preface(http, id, input)
     }
 
-    fn intake(&mut self, _: &mut Http<'_, Self>, _: ConnectionId, head: &RequestHead<'_>) -> Intake {
+    fn intake(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
+        let limits = &self.config.limits;
         if head.path() == request::MESSAGES_PATH {
-            return Intake::CollectUpTo(self.config.limits.request_bytes_max as u64);
+            return Intake::CollectUpTo(limits.request_bytes_max as u64);
+        }
+        let door = http.state(id).map_or(Door::Front, |client| client.door);
+        if self.config.admin.apis.contains(&Api::Icomet) && icomet_request::has_form(door, head.path()) {
+            return Intake::CollectUpTo(icomet_request::form_bytes_max(limits.message_bytes_max) as u64);
         }
         Intake::Collect
     }
@@ -382,10 +388,7 @@ impl Handler for App {
         match request::read(door, request, &self.config) {
             Ok(call) => match self.admit(http, door, asking, &request.head, &call) {
                 Ok(caller) => self.call_if_allowed(http, id, &request.head, call, caller),
-                Err(problem) => {
-                    let callback = callback_of(&call);
-                    respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
-                }
+                Err(problem) => self.refuse_call(http, id, call, problem),
             },
             Err(Refused::Native { problem, callback, allow }) => {
                 if problem == Problem::MethodNotAllowed {

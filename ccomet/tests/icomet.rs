@@ -38,13 +38,14 @@ fn a_poll_gets_one_event_a_reply_and_keeps_its_connection() {
         ("Expires", "0"),
         ("Cache-Control", "no-cache"),
         ("Connection", "keep-alive"),
-        ("Content-Type", "application/json; charset=utf-8"),
+        ("Content-Type", "text/javascript; charset=utf-8"),
         ("Transfer-Encoding", "chunked"),
     ] {
         assert_eq!(reply.header(name), Some(value), "{reply:?}");
     }
     let next = client.get("/poll?cname=abc&seq=2");
     assert_eq!(next.text(), "{\"type\":\"data\",\"cname\":\"abc\",\"seq\":2,\"content\":\"two\"}\n");
+    assert_eq!(next.header("Content-Type"), Some("application/json; charset=utf-8"));
 }
 
 #[test]
@@ -244,4 +245,85 @@ fn limits_are_told_in_its_words() {
     assert_eq!(text(server.front, "/sub?cname=b&cb=f"), format!("f({});\n", too_many("b", "channels")));
     assert_eq!(text(server.front, "/sse?cname=b"), format!("data: {}\n\n", too_many("b", "channels")));
     assert_eq!(get(server.admin, "/push?cname=b&content=x").status, 429);
+}
+
+/// Browsers run nothing that is not said to be a script, where they are told not to guess.
+#[test]
+fn a_reply_in_a_call_is_a_script_in_every_api() {
+    let mut config = icomet();
+    config.loops = 1.try_into().ok();
+    config.limits.channels_max = 2;
+    let server = Local::start(config);
+    text(server.admin, "/push?cname=abc&content=one");
+    text(server.admin, "/push?cname=other&content=one");
+    let mut closed = Client::connect(server.front);
+    closed.ask("GET", "/sub?cname=other&seq=2&cb=f", "");
+    common::wait_until("it waits", || text(server.admin, "/info?cname=other").contains("\"subscribers\": 1"));
+    assert_eq!(text(server.admin, "/close?cname=other"), "ok 2");
+    let closed = closed.reply();
+    text(server.admin, "/push?cname=other&content=one");
+    let front = [
+        "/sub?cname=abc&seq=1&cb=f",
+        "/poll?cname=abc&seq=0&cb=f",
+        "/sub?cname=abc&seq=2&cb=f",
+        "/sub?cname=one-too-many&cb=f",
+        "/ping?cb=f",
+        "/channels/abc?after=oldest&wait=0&callback=f",
+        "/channels/abc?after=wrong&callback=f",
+        "/channels/one-too-many?callback=f",
+        "/channels/abc?publish=two&callback=f",
+        "/sign?channel=abc&sname=ann&callback=f",
+        "/publish?channel=abc&sname=ann&msg=x&callback=f",
+        "/publish?channel=abc&callback=f",
+        "/subscribe?channel=abc&sname=ann&seqid=0&callback=f",
+    ];
+    let admin = ["/push?cname=abc&content=x&cb=f", "/pub?cname=abc&content=x&cb=f", "/sign?cname=abc&cb=f"];
+    let front = front.iter().map(|target| (*target, get(server.front, target)));
+    let admin = admin.iter().map(|target| (*target, get(server.admin, target)));
+    for (target, reply) in front.chain(admin).chain([("/close", closed)]) {
+        assert!(reply.text().trim_start_matches("/**/").starts_with("f("), "{target}: {reply:?}");
+        assert_eq!(reply.header("Content-Type"), Some("text/javascript; charset=utf-8"), "{target}: {reply:?}");
+        assert_eq!(reply.header("X-Content-Type-Options"), Some("nosniff"), "{target}: {reply:?}");
+    }
+}
+
+#[test]
+fn a_form_is_read_like_a_query_and_wins_over_it() {
+    let mut config = icomet();
+    config.limits.message_bytes_max = 1_024;
+    let server = Local::start(config);
+    let mut admin = Client::connect(server.admin);
+    let mut read = |seq: i32| get(server.front, &format!("/poll?cname=abc&seq={seq}")).json()["content"].clone();
+    for (index, (target, body, content)) in [
+        ("/push", "cname=abc&content=hello", "hello".to_owned()),
+        ("/push?cname=no&content=no", "cname=abc&content=a%20b+c%26%c3%a9", "a b c&\u{e9}".to_owned()),
+        ("/push?cname=abc", "content=of+both", "of both".to_owned()),
+        ("/push?cname=abc&content=query", "", "query".to_owned()),
+        ("/pub", "content=t%5Cu0077o&cname=abc", "two".to_owned()),
+        // As long as a message may be, though each of its bytes be escaped.
+        ("/push", &format!("cname=abc&content={}", "%78".repeat(1_024)), "x".repeat(1_024)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(admin.post(target, body).text(), "{\"type\":\"ok\"}\n", "{target} {body}");
+        assert_eq!(read(index as i32 + 1), content, "{target} {body}");
+    }
+    let call = admin.post("/push", "cname=abc&content=x&cb=f");
+    assert_eq!(
+        (call.text(), call.header("Content-Type")),
+        ("f({\"type\":\"ok\"});", Some("text/javascript; charset=utf-8"))
+    );
+    for (body, status) in [
+        ("content=x".to_owned(), 400),
+        ("\u{1}&=&&cname".to_owned(), 400),
+        ("cname=abc&cb=alert(1)".to_owned(), 400),
+        (format!("cname=abc&content={}", "x".repeat(1_025)), 413),
+    ] {
+        assert_eq!(admin.post("/push", &body).status, status, "{body}");
+    }
+    let too_long = format!("cname=abc&content={}", "x".repeat(5_000));
+    assert_eq!(Client::connect(server.admin).post("/push", too_long).status, 413);
+    // A reader's parameters are in the query alone.
+    assert_eq!(Client::connect(server.front).post("/sub", "cname=abc").status, 405);
 }

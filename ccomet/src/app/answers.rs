@@ -6,7 +6,7 @@ use sealed_http::websocket::CloseCode;
 use sealed_http::{Field, Http, Response};
 
 use super::{App, Client, Doing, done, icomet, socket};
-use crate::hub::{Reply, Sink};
+use crate::hub::{IcometForm, Reply, Sink};
 use crate::refusals::RefusalLog;
 use crate::wire::problem::Problem;
 use crate::wire::request::Door;
@@ -36,7 +36,7 @@ impl Sink for Out<'_, '_> {
         }
         if voice.tongue == Tongue::Icomet {
             let fields = fields_for(self.cross_origin, self.http.state(peer));
-            self.http.start_stream(peer, &icomet::head(Some(voice), fields));
+            self.http.start_stream(peer, &icomet::head(IcometForm::Stream(voice), fields));
             return;
         }
         let response = Response::new(200)
@@ -76,8 +76,8 @@ impl Sink for Out<'_, '_> {
             Reply::Script(body) => script_response(body),
             // Whole, but empty: a connection that just closed would make the browser ask again by itself.
             Reply::Nothing => script_response(Bytes::new()).closing(),
-            Reply::Icomet(voice, body) => {
-                self.http.start_stream(peer, &icomet::head(voice, fields));
+            Reply::Icomet(form, body) => {
+                self.http.start_stream(peer, &icomet::head(form, fields));
                 self.http.write(peer, &body);
                 return self.http.end_stream(peer);
             }

@@ -396,7 +396,7 @@ impl App {
         }
     }
 
-    fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
+    pub(super) fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
         let callback = callback_of(&call);
         match call {
             Call::Subscribe { subscription, .. } | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {

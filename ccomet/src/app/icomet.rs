@@ -8,6 +8,7 @@ use super::asking::Settled;
 use super::{App, Doing, now, unix_ms};
 use crate::broker::{Broker, Command, Token};
 use crate::config::IcometAuth;
+use crate::hub::IcometForm;
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
@@ -15,7 +16,7 @@ use crate::tally;
 use crate::wire::icomet::{self, request};
 use crate::wire::problem::Problem;
 use crate::wire::request::{IcometReply, ReplyTo};
-use crate::wire::voice::{Transport, Voice};
+use crate::wire::voice::Transport;
 
 /// What a watcher may leave untaken before it is given up, in bytes.
 const WATCHER_BYTES_MAX: usize = 1 << 20;
@@ -155,7 +156,7 @@ impl App {
 
     /// Starts to tell one of the channels in use.
     fn watch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        http.start_stream(id, &head(None, &[]));
+        http.start_stream(id, &head(IcometForm::Json, &[]));
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Watching;
         }
@@ -185,16 +186,21 @@ impl App {
 }
 
 /// The head of what a subscriber gets.
-pub(super) fn head(voice: Option<Voice>, cross_origin: &[Field]) -> Response {
+pub(super) fn head(form: IcometForm, cross_origin: &[Field]) -> Response {
+    let content_type = match form {
+        IcometForm::Json => JSON,
+        IcometForm::Script => SCRIPT,
+        IcometForm::Stream(voice) => voice.content_type(),
+    };
     let response = Response::new(200)
-        .header("Content-Type", voice.map_or(JSON, Voice::content_type))
+        .header("Content-Type", content_type)
         .header("Expires", "0")
         .header("Cache-Control", "no-cache")
         .header("X-Accel-Buffering", "no")
         .header("X-Content-Type-Options", "nosniff")
         .saying_keep_alive();
     // Only of event streams, as with icomet, may a page of another origin read.
-    let is_sse = voice.is_some_and(|voice| voice.transport == Transport::EventStream);
+    let is_sse = matches!(form, IcometForm::Stream(voice) if voice.transport == Transport::EventStream);
     if is_sse { response.with(cross_origin) } else { response }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::channel::{Batch, Batches, Channel, Ration};
 use super::encoded::Encoded;
 use super::subscriber::{Extra, Flags, Kind, Part, Start, Subscriber};
-use super::{Hub, Reply, Sink};
+use super::{Hub, IcometForm, Reply, Sink};
 use crate::message::ChannelName;
 use crate::position::{Missed, Spot};
 use crate::wire::framing::Framing;
@@ -341,7 +341,7 @@ impl Hub {
         let channel = &self.channels[part.channel as usize];
         let seq = if happening == Happening::Noop { subscriber.beats } else { seq_of(channel.log.next()) };
         let event = icomet::event(happening, &channel.name, seq, "");
-        Reply::Icomet(None, icomet::reply(extra.callback.as_deref(), &event).into())
+        icomet_poll_answer(extra.callback.as_deref(), &event)
     }
 
     fn refusal_for(&self, key: u32, channel: &ChannelName, problem: Problem) -> Reply {
@@ -367,13 +367,19 @@ pub(super) fn refusal(problem: Problem, channel: &ChannelName, kind: Kind, callb
 
 /// A whole answer of icomet's: to a poll, or to one who wanted a stream.
 fn icomet_answer(voice: Option<Voice>, callback: Option<&str>, event: &[u8]) -> Reply {
-    let Some(voice) = voice else { return Reply::Icomet(None, icomet::reply(callback, event).into()) };
+    let Some(voice) = voice else { return icomet_poll_answer(callback, event) };
     let mut body = Vec::new();
     // What is answered whole is framed when it is sent.
     let plain = Voice { framing: Framing::Plain, ..voice };
     plain.write_opening("", &mut body);
     plain.write_icomet(event, &mut body);
-    Reply::Icomet(Some(voice), body.into())
+    Reply::Icomet(IcometForm::Stream(voice), body.into())
+}
+
+/// Answers one of icomet's polls. Browsers run a call only where its type says that it is a script.
+fn icomet_poll_answer(callback: Option<&str>, event: &[u8]) -> Reply {
+    let form = if callback.is_some() { IcometForm::Script } else { IcometForm::Json };
+    Reply::Icomet(form, icomet::reply(callback, event).into())
 }
 
 /// The first words of a stream: where it starts, so that a client that loses it at once can resume all the same, and
@@ -486,7 +492,7 @@ fn reply_of_one(
         // One at a time: its clients stop at an array.
         let batch = channel.batch(encoded, part.cursor, Form::IcometEvent, Ration { bytes_max: 1, ..ration });
         let Some(event) = batch.chunks.first() else { return Reply::Nothing };
-        return Reply::Icomet(None, icomet::reply(extra.callback.as_deref(), event).into());
+        return icomet_poll_answer(extra.callback.as_deref(), event);
     }
     if extra.callback.is_none()
         && let Some((_, reply)) = made.iter().find(|(from, _)| *from == part.cursor)

@@ -73,9 +73,20 @@ pub(crate) enum Reply {
     /// A classic poll that ended without an item: nothing at all, and the connection closes.
     Nothing,
     /// icomet's, to a poll, or to one who wanted a stream.
-    Icomet(Option<Voice>, Bytes),
+    Icomet(IcometForm, Bytes),
     /// It cannot be met.
     Problem(Problem, Option<Box<str>>),
+}
+
+/// What a whole reply of icomet's is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IcometForm {
+    /// An event alone.
+    Json,
+    /// An event in a call of the client's function.
+    Script,
+    /// What a stream would have said.
+    Stream(Voice),
 }
 
 /// Names a subscriber to whoever holds its connection.

@@ -198,7 +198,7 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
     let apis = if door == Door::Front { &config.front.apis } else { &config.admin.apis };
     let speaks = |api| apis.contains(&api);
     if speaks(Api::Icomet)
-        && let Some(read) = icomet::read(door, head, limits.message_bytes_max)
+        && let Some(read) = icomet::read(door, head, request.body, limits.message_bytes_max)
     {
         return read.map(Call::Icomet).map_err(Refused::Icomet);
     }

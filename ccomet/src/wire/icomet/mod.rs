@@ -57,6 +57,9 @@ pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>
     let (kind, content) = match problem {
         Problem::ChannelLimit => (Kind::TooMany, "Too many channels"),
         Problem::SubscriberLimit => (Kind::TooMany, "Too many subscribers"),
+        // Its clients come back some seconds after a 429, and after an HTTP error only when they have waited in vain.
+        Problem::TooManyRequests(_) => (Kind::TooMany, "Too many requests"),
+        Problem::ShuttingDown => (Kind::TooMany, "Server is going down"),
         Problem::WrongToken => (Kind::TokenError, "Token error"),
         _ => return None,
     };

@@ -1,5 +1,7 @@
 //! What a client of icomet's said, or a back end.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use sealed_http::{Method, RequestHead};
@@ -37,11 +39,27 @@ pub(crate) enum Refused {
     TooLarge,
 }
 
+/// Whether a request of that path may have its parameters in its body.
+pub(crate) fn has_form(door: Door, path: &str) -> bool {
+    matches!((door, path), (Door::Admin, "/push" | "/pub"))
+}
+
+/// The longest such body, where a message has so many bytes: with every one of them escaped, and a name and a callback besides.
+pub(crate) fn form_bytes_max(message_bytes_max: usize) -> usize {
+    message_bytes_max.saturating_mul(3).saturating_add(1_024)
+}
+
 /// Reads a request, if its path is one of icomet's at that door.
-pub(crate) fn read(door: Door, head: &RequestHead<'_>, message_bytes_max: usize) -> Option<Result<Call, Refused>> {
+pub(crate) fn read(
+    door: Door,
+    head: &RequestHead<'_>,
+    body: &[u8],
+    message_bytes_max: usize,
+) -> Option<Result<Call, Refused>> {
     let path = head.path();
-    let post_too = matches!((door, path), (Door::Admin, "/push" | "/pub"));
-    let parameters = Parameters(head.query().unwrap_or(""));
+    let post_too = has_form(door, path);
+    let form = if post_too { String::from_utf8_lossy(body) } else { Cow::default() };
+    let parameters = Parameters { form: &form, query: head.query().unwrap_or("") };
     let reader = Reader { head, parameters, message_bytes_max };
     let read: &dyn Fn() -> Result<Call, Refused> = match (door, path) {
         (Door::Front, "/sub" | "/poll") => &|| reader.subscribe(None),
@@ -136,12 +154,17 @@ impl Reader<'_> {
     }
 }
 
-/// A query as icomet reads it: an escape that is none is text, and so is a `%` alone, which its chat page sends.
-struct Parameters<'a>(&'a str);
+/// The parameters of a request as icomet reads them: those of a form win over those of the query, whatever the body's type is
+/// said to be. An escape that is none is text, and so is a `%` alone, which icomet's chat page sends.
+struct Parameters<'a> {
+    form: &'a str,
+    query: &'a str,
+}
 
 impl Parameters<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        let mut pairs = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let pairs = [self.form, self.query].into_iter().flat_map(|pairs| pairs.split('&'));
+        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let (_, value) = pairs.find(|(key, _)| *key == name)?;
         let spaced = value.replace('+', " ");
         Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
@@ -173,7 +196,7 @@ mod tests {
 
     #[test]
     fn queries_are_read_leniently() {
-        let parameters = Parameters("cname=a%20b&content=100%+sure%2&cb&cname=c");
+        let parameters = Parameters { form: "", query: "cname=a%20b&content=100%+sure%2&cb&cname=c" };
         assert_eq!(parameters.get("cname").as_deref(), Some("a b"));
         assert_eq!(parameters.get("content").as_deref(), Some("100% sure%2"));
         assert_eq!((parameters.get("cb").as_deref(), parameters.get("token")), (Some(""), None));
