@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use answers::{
-    CrossOrigin, JSON, Out, allow_credentials, fields_for, note_refusal, problem_response, respond_problem,
+    CrossOrigin, JSON, Out, cross_origin, fields_for, note_refusal, origin_number, problem_response, respond_problem,
     script_response,
 };
 use asking::{Asker, Settled};
@@ -25,13 +25,13 @@ use hooks::Site;
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
 use sealed_http::{
-    Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Origins, Preface, Problem as Details, Request,
+    Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Method, Origins, Preface, Problem as Details, Request,
     RequestHead, Response,
 };
 use slab::Slab;
 use socket::Socket;
 
-use crate::auth::{Gate, Grant, Verifier};
+use crate::auth::{AdminKeys, Gate, Grant, Verifier};
 use crate::broker::{Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now, PresenceLimits};
 use crate::config::{Api, Config};
 use crate::doorkeeper::{Asking, Doorkeeper};
@@ -64,8 +64,8 @@ pub(crate) struct Client {
     door: Door,
     /// Its address is not one that may come in.
     barred: bool,
-    /// Which of the listed origins its page has, counted from 1; 0: none of them.
-    origin: u8,
+    /// Which of the listed origins its page has, counted from 1, those of the front first; 0: none of them.
+    origin: u16,
 }
 
 /// What a connection waits for.
@@ -127,6 +127,8 @@ pub(crate) struct App {
     last_serial: u32,
     cross_origin: CrossOrigin,
     preflight: Cors,
+    admin_preflight: Cors,
+    admin_keys: AdminKeys,
     gate: Gate,
     rules: Arc<Rules>,
     doorkeeper: Doorkeeper,
@@ -195,24 +197,22 @@ impl App {
             broadcasts_max: config.limits.broadcasts_under_way_max,
             use_max_ms: config.icomet.channel_timeout_s * 1_000,
         };
-        let any = config.front.origins.iter().any(|origin| origin == "*");
-        let cors = Cors {
-            origins: if any { Origins::Any } else { Origins::Listed(config.front.origins.clone()) },
+        let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };
+        let preflight = Cors {
+            origins: origins(config.front.allows_any_origin(), &config.front.origins),
             methods: "GET, HEAD, POST, OPTIONS",
             headers: "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control",
             max_age_s: "86400",
         };
-        let origins = std::iter::once(None).chain(config.front.origins.iter().map(|origin| Some(origin.as_str())));
-        // Only those who are listed by name may have their users' cookies sent along.
-        let with_credentials = |origin: Option<&str>| {
-            let mut fields = cors.response_fields(origin);
-            if origin.is_some() && !any {
-                fields.push(allow_credentials());
-            }
-            fields
+        let admin_preflight = Cors {
+            origins: origins(config.admin.allows_any_origin(), &config.admin.origins),
+            methods: "GET, HEAD, POST, DELETE, OPTIONS",
+            ..preflight.clone()
         };
-        let cross_origin =
-            CrossOrigin { fields: origins.map(with_credentials).collect(), refusals: RefusalLog::new(refusals) };
+        let cross_origin = CrossOrigin {
+            fields: cross_origin(&preflight, &admin_preflight),
+            refusals: RefusalLog::new(refusals),
+        };
         Self {
             broker: MemoryBroker::new(place.index, loops, home),
             place,
@@ -222,7 +222,9 @@ impl App {
             site: Site::new(&config.hooks),
             last_serial: 0,
             cross_origin,
-            preflight: cors,
+            preflight,
+            admin_preflight,
+            admin_keys: AdminKeys::new(&config.admin.keys),
             leases: Leases::new(config.auth.warning_s),
             doorkeeper: Doorkeeper::new(&config, loops),
             gate: Gate::new(verifier, &config, rules.clone()),
@@ -366,16 +368,18 @@ impl Handler for App {
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         self.cross_origin.refusals.begin(id, request.head.path());
-        let origin = request.head.header_str("origin").map_or(0, |origin| {
-            let listed = &self.config.front.origins;
-            listed.iter().position(|held| held == origin).map_or(0, |index| index as u8 + 1)
-        });
         let Some(client) = http.state_mut(id) else { return };
-        client.origin = origin;
+        let number_of = |origin| origin_number(&self.preflight, &self.admin_preflight, client.door, origin);
+        client.origin = request.head.header_str("origin").map_or(0, number_of);
         let (door, barred) = (client.door, client.barred);
         if barred {
             note_refusal(http, id, Problem::Forbidden, &self.cross_origin);
             return http.respond(id, &problem_response(Problem::Forbidden).closing());
+        }
+        // A preflight cannot bring a key, and does nothing.
+        let needs_key = door == Door::Admin && request.head.method() != Method::Options;
+        if needs_key && !self.admin_keys.admit(&request.head) {
+            return respond_problem(http, id, Problem::AdminKey, None, &self.cross_origin);
         }
         let asking = match self.doorkeeper.asks(id, &request.head, now_ms(http)) {
             Ok(asking) => asking,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Secret};
 use crate::doorkeeper::ForwardedBy;
 use crate::hooks::Hooks;
 use crate::rules::Rule;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use check::ConfigError;
 pub use listen::listen_address;
 
-/// A connection keeps the number of its origin in a byte.
+/// A connection keeps the number of its origin, over both listeners, in 16 bits.
 const ORIGINS_MAX: usize = 250;
 
 /// What is counted by the minute is counted in microseconds.
@@ -78,6 +78,10 @@ pub struct Front {
     pub patterns: bool,
     /// Origins of pages that may read replies, `["*"]` for any.
     pub origins: Vec<String>,
+    /// The names by which it is called, without ports. Where there are any, a request whose `Host` is none of them, no address and not
+    /// `localhost` is refused. Set it where not everybody can reach the front: else a page can lead a name of its own to it (DNS
+    /// rebinding), and reads what its visitor can read. Default none: any name.
+    pub hosts: Vec<String>,
     /// Which APIs are spoken. Default all.
     pub apis: Vec<Api>,
     /// Whether the chat demo is served.
@@ -98,6 +102,18 @@ pub struct Admin {
     /// Whether the front's trusted proxies say by the PROXY protocol for whom they connect. Nobody else can connect then, and `allow`
     /// is needed. Default false.
     pub proxy_protocol: bool,
+    /// The names by which it is called, without ports. A request whose `Host` is none of them, no address and not `localhost` is
+    /// refused. Default none.
+    pub hosts: Vec<String>,
+    /// Origins of pages that may use it, as those of icomet do; `["*"]` lets every page that a person of these machines opens publish,
+    /// close channels and read. Default none: its own pages alone.
+    pub origins: Vec<String>,
+    /// Secrets of at least 16 characters, one of which every request has to bring as `Authorization: Bearer KEY`. Default none: none
+    /// is needed.
+    pub keys: Vec<Secret>,
+    /// Whether a GET may publish, sign, close or be answered as script though a page could have made a browser send it: where the
+    /// listener is called by neither `localhost` nor a loopback address, an image does not say whose page asks. Default false.
+    pub forgeable_gets: bool,
     /// Which APIs are spoken. Default all.
     pub apis: Vec<Api>,
 }
@@ -276,6 +292,7 @@ impl Default for Front {
             open: false,
             patterns: false,
             origins: vec!["*".to_owned()],
+            hosts: Vec::new(),
             apis: Api::all(),
             demo: true,
         }
@@ -289,6 +306,10 @@ impl Default for Admin {
             allow: Vec::new(),
             deny: Vec::new(),
             proxy_protocol: false,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            keys: Vec::new(),
+            forgeable_gets: false,
             apis: Api::all(),
         }
     }
@@ -386,9 +407,21 @@ impl Front {
     }
 }
 
+impl Admin {
+    /// Whether pages of all origins may use it.
+    pub(crate) fn allows_any_origin(&self) -> bool {
+        self.origins.iter().any(|listed| listed == "*")
+    }
+
+    /// Whether pages of an origin may use it.
+    pub(crate) fn allows_origin(&self, origin: &str) -> bool {
+        self.origins.iter().any(|listed| listed == "*" || listed == origin)
+    }
+}
+
 /// What is wrong with a file, and where. A file with a secret is not quoted.
 fn parse_message(text: &str, error: &toml::de::Error) -> String {
-    if !text.contains("secret") {
+    if !text.contains("secret") && !text.contains("keys") {
         return error.to_string();
     }
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");

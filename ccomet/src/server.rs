@@ -10,7 +10,7 @@ use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 use crate::app::{App, Shared};
 use crate::auth::Verifier;
 use crate::broker::Mail;
-use crate::config::{Config, ConfigError};
+use crate::config::{Admin, Config, ConfigError};
 use crate::pulse::{Life, Listener};
 use crate::refusals::RefusalCounts;
 use crate::signals;
@@ -115,6 +115,7 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
         tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
+        warn(&self.config.admin);
         let (pool, service) = self.into_parts();
         pool.run(service)?;
         tracing::info!("stopped");
@@ -135,6 +136,25 @@ impl Server {
     pub fn stop_on_signals(&mut self) -> Result<(), Error> {
         self.pool.stop_on_signals()?;
         Ok(self.pool.deliver_signals(signals::LOGGED)?)
+    }
+}
+
+/// Warns of what the settings of the admin listener open to pages.
+fn warn(admin: &Admin) {
+    if !admin.keys.is_empty() {
+        return;
+    }
+    if admin.forgeable_gets {
+        tracing::warn!(
+            "admin.forgeable_gets is set: any page can make the browser of a person who can reach the admin listener publish, sign \
+             and close channels there"
+        );
+    }
+    if admin.allows_any_origin() {
+        tracing::warn!(
+            "admin.origins is [\"*\"]: any page that a person who can reach the admin listener opens may use it; name the \
+             origins of your own pages"
+        );
     }
 }
 

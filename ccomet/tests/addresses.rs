@@ -19,6 +19,7 @@ impl Stage {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
         let sim = Simulation::new(1);
         let mut config = Config::default();
+        config.admin.hosts = vec!["x".to_owned()];
         change(&mut config);
         let server = Simulated::start(&sim, config).expect("it starts");
         Self { sim, server }

@@ -106,10 +106,10 @@ fn a_page_without_leave_opens_no_socket() {
         (server.front, FRIEND, 101),
         (server.front, EVIL, 403),
         (server.front, "null", 403),
-        (server.front, "https://test.evil.example", 403),
+        (server.front, "https://localhost.evil.example", 403),
         (server.admin, FRIEND, 403),
         (server.admin, EVIL, 403),
-        (server.admin, "http://test", 101),
+        (server.admin, "http://localhost", 101),
     ] {
         let fields = format!("{upgrade}Origin: {origin}\r\n");
         assert_eq!(head_of(address, "GET", "/channels/news", &fields).0, status, "{origin}");
@@ -147,9 +147,11 @@ fn a_page_without_leave_gets_no_script() {
     }
     assert!(history(server.front, "news").is_empty(), "and nothing was published for it");
     for target in scripts {
-        for fields in
-            [from("cross-site", &format!("{FRIEND}/page")), from("same-origin", "http://test/chat.html"), String::new()]
-        {
+        for fields in [
+            from("cross-site", &format!("{FRIEND}/page")),
+            from("same-origin", "http://localhost/chat.html"),
+            String::new(),
+        ] {
             assert_eq!(head_of(server.front, "GET", target, &fields).0, 200, "{target} {fields}");
         }
     }
@@ -208,8 +210,8 @@ fn no_page_makes_a_browser_call_the_admin_listener() {
         for fields in [
             "",
             "Sec-Fetch-Site: none\r\n",
-            "Sec-Fetch-Site: same-origin\r\nReferer: http://test/\r\n",
-            "Origin: http://test\r\n",
+            "Sec-Fetch-Site: same-origin\r\nReferer: http://localhost/\r\n",
+            "Origin: http://localhost\r\n",
         ] {
             assert_eq!(head_of(server.admin, "GET", "/info", fields).0, 200, "{fields}");
         }

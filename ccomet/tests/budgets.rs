@@ -38,6 +38,7 @@ impl Stage {
     fn new() -> Self {
         let sim = Simulation::new(1);
         let mut config = Config { loops: 1.try_into().ok(), ..Config::default() };
+        config.admin.hosts = vec!["sim".to_owned()];
         config.times.heartbeat_s = 3_600;
         config.history.messages_max = 1 << 20;
         config.history.bytes_max = 1 << 28;

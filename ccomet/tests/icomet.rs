@@ -154,7 +154,7 @@ fn clearing_drops_history_and_keeps_the_number() {
     assert!(said(&mut reader).contains("three"));
     assert!(text(server.front, "/sub?cname=abc&seq=1").contains("three"), "nothing before is kept");
     assert_eq!(get(server.admin, "/clear?cname=other").status, 404);
-    let ask = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
+    let ask = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut admin = Client::connect(server.admin);
     admin.send(ask("/push?cname=abc&content=four") + &ask("/clear?cname=abc"));
     assert_eq!([admin.reply().status, admin.reply().status], [200, 200]);
@@ -293,7 +293,7 @@ fn a_form_is_read_like_a_query_and_wins_over_it() {
     config.limits.message_bytes_max = 1_024;
     let server = Local::start(config);
     let mut admin = Client::connect(server.admin);
-    let mut read = |seq: i32| get(server.front, &format!("/poll?cname=abc&seq={seq}")).json()["content"].clone();
+    let read = |seq: usize| get(server.front, &format!("/poll?cname=abc&seq={seq}")).json()["content"].clone();
     for (index, (target, body, content)) in [
         ("/push", "cname=abc&content=hello", "hello".to_owned()),
         ("/push?cname=no&content=no", "cname=abc&content=a%20b+c%26%c3%a9", "a b c&\u{e9}".to_owned()),
@@ -307,7 +307,7 @@ fn a_form_is_read_like_a_query_and_wins_over_it() {
     .enumerate()
     {
         assert_eq!(admin.post(target, body).text(), "{\"type\":\"ok\"}\n", "{target} {body}");
-        assert_eq!(read(index as i32 + 1), content, "{target} {body}");
+        assert_eq!(read(index + 1), content, "{target} {body}");
     }
     let call = admin.post("/push", "cname=abc&content=x&cb=f");
     assert_eq!(

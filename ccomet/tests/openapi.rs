@@ -126,9 +126,6 @@ fn for_fuzzing(mut document: Value) -> Value {
         item.retain(|_, operation| !has_tag(operation, STREAM));
         for operation in item.values_mut().filter(|operation| operation.is_object()) {
             let Some(Value::Array(parameters)) = operation.get_mut("parameters") else { continue };
-            // Where icomet calls a reply JSON that is a script.
-            let is_poll = parameters.iter().any(|parameter| parameter["$ref"] == "#/components/parameters/noop");
-            parameters.retain(|parameter| !is_poll || parameter["$ref"] != "#/components/parameters/cb");
             for parameter in parameters {
                 if parameter["name"] == "transport" {
                     parameter["schema"]["enum"] = json!(["poll"]);

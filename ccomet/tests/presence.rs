@@ -18,6 +18,7 @@ impl Stage {
     fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
         let sim = Simulation::new(1);
         let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+        config.admin.hosts = vec!["x".to_owned()];
         let secret = Secret::new("a secret that is long enough for it".to_owned());
         config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
         change(&mut config);

@@ -22,6 +22,7 @@ impl Stage {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
         let sim = Simulation::new(1);
         let mut config = Config::default();
+        config.admin.hosts = vec!["x".to_owned()];
         config.front.trusted_proxies = networks(&["10.0.0.0/8"]);
         config.front.proxy_protocol = true;
         change(&mut config);

@@ -10,7 +10,7 @@ const LOOPS: [usize; 2] = [1, 3];
 
 fn post(client: &mut Client, target: &str, header: &str, body: &str) -> Reply {
     let length = body.len();
-    client.send(format!("POST {target} HTTP/1.1\r\nHost: test\r\n{header}Content-Length: {length}\r\n\r\n{body}"));
+    client.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: {length}\r\n\r\n{body}"));
     client.reply()
 }
 

@@ -20,7 +20,8 @@ impl Stage {
         Self::with(seed, Config::default())
     }
 
-    fn with(seed: u64, config: Config) -> Self {
+    fn with(seed: u64, mut config: Config) -> Self {
+        config.admin.hosts = vec!["sim".to_owned()];
         let sim = Simulation::new(seed);
         let config = Config { loops: 3.try_into().ok(), ..config };
         let server = Simulated::start(&sim, config).expect("it starts");

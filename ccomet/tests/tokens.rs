@@ -29,6 +29,7 @@ impl Stage {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
         let sim = Simulation::new(1);
         let mut config = Config::default();
+        config.admin.hosts = vec!["comet.example".to_owned()];
         config.auth.keys = vec![key("main")];
         change(&mut config);
         let server = Simulated::start(&sim, config.clone()).expect("it starts");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sealed::ConnectionId;
 use sealed_http::websocket::CloseCode;
-use sealed_http::{Field, Http, Response};
+use sealed_http::{Cors, Field, Http, Origins, Response};
 
 use super::{App, Client, Doing, done, icomet, socket};
 use crate::hub::{IcometForm, Reply, Sink};
@@ -144,12 +144,46 @@ pub(super) fn allow_credentials() -> Field {
     ("Access-Control-Allow-Credentials", "true".to_owned())
 }
 
-/// What a page of another origin is told; one that came by the admin listener, nothing.
+/// What a page of another origin is told. At the admin listener only pages of its listed origins are told anything.
 pub(super) fn fields_for<'a>(cross_origin: &'a CrossOrigin, client: Option<&Client>) -> &'a [Field] {
-    match client {
-        Some(client) if client.door == Door::Front => {
-            cross_origin.fields.get(usize::from(client.origin)).map_or(&[], Vec::as_slice)
+    let number = client.filter(|client| client.door == Door::Front || client.origin > 0).map(|client| client.origin);
+    number.and_then(|number| cross_origin.fields.get(usize::from(number))).map_or(&[], Vec::as_slice)
+}
+
+/// What pages of other origins are told, by the number that a connection keeps: any at the front, those listed there, and those
+/// listed for the admin listener.
+pub(super) fn cross_origin(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
+    // Only those that are listed by name may have their users' cookies sent along, and only to the front.
+    let with_credentials = |origin: &String| {
+        let mut fields = front.response_fields(Some(origin));
+        if front.origins != Origins::Any {
+            fields.push(allow_credentials());
         }
-        _ => &[],
+        fields
+    };
+    let mut told = vec![front.response_fields(None)];
+    told.extend(listed(front).iter().map(with_credentials));
+    told.extend(listed(admin).iter().map(|origin| admin.response_fields(Some(origin))));
+    if admin.origins == Origins::Any {
+        told.push(admin.response_fields(None));
+    }
+    told
+}
+
+/// The number of a page's origin among those that are told something.
+pub(super) fn origin_number(front: &Cors, admin: &Cors, door: Door, origin: &str) -> u16 {
+    let place = |cors| listed(cors).iter().position(|held| held == origin);
+    let number = match door {
+        Door::Front => place(front).map(|place| 1 + place),
+        Door::Admin if admin.origins == Origins::Any => Some(1 + listed(front).len()),
+        Door::Admin => place(admin).map(|place| 1 + listed(front).len() + place),
+    };
+    number.and_then(|number| u16::try_from(number).ok()).unwrap_or(0)
+}
+
+fn listed(cors: &Cors) -> &[String] {
+    match &cors.origins {
+        Origins::Any => &[],
+        Origins::Listed(listed) => listed,
     }
 }

@@ -165,7 +165,7 @@ impl App {
                 respond_problem(http, peer, Problem::UnknownChannel, None, &self.cross_origin);
             }
             (Ok(_), _) => {
-                http.respond(peer, &Response::new(204));
+                http.respond(peer, &Response::new(204).with(fields));
             }
             (Err(problem), reply) => {
                 let callback = match &reply {

@@ -70,13 +70,12 @@ impl App {
             }
             Call::Preflight { allow } => {
                 let response = Response::new(204).header("Allow", allow);
-                // No page of another origin has any business with the admin listener.
-                let is_front = http.state(id).is_some_and(|client| client.door == Door::Front);
-                let origin = head.header_str("origin").filter(|_| is_front);
-                let mut fields = origin.map_or(Vec::new(), |origin| self.preflight.preflight_fields(Some(origin)));
-                let is_listed =
-                    self.preflight.origins != Origins::Any && http.state(id).is_some_and(|client| client.origin > 0);
-                if is_front && is_listed {
+                let (door, number) = http.state(id).map_or((Door::Front, 0), |client| (client.door, client.origin));
+                let cors = if door == Door::Front { &self.preflight } else { &self.admin_preflight };
+                // At the admin listener, pages of no other origins than its own are told anything.
+                let origin = head.header_str("origin").filter(|_| door == Door::Front || number > 0);
+                let mut fields = origin.map_or(Vec::new(), |origin| cors.preflight_fields(Some(origin)));
+                if door == Door::Front && cors.origins != Origins::Any && number > 0 {
                     fields.push(allow_credentials());
                 }
                 http.respond(id, &response.with(&fields));

@@ -62,7 +62,7 @@ fn fields<'a>(head: &RequestHead<'a>, name: &'static str) -> impl Iterator<Item 
 }
 
 /// What follows `Bearer`, in any case of letters. Other schemes are for others, such as a proxy on the way.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }

@@ -3,6 +3,7 @@
 //! [`Verifier`] is what the keys of the configuration make of a token: a [`Grant`] or a reason. `bearer.rs` finds the token in a
 //! request, and `gate.rs` holds what it grants against what is asked.
 
+mod admin_keys;
 mod bearer;
 mod crypto;
 mod gate;
@@ -14,6 +15,7 @@ mod verifier;
 use crate::message::ChannelName;
 use crate::pattern::{Pattern, any_matches};
 
+pub(crate) use admin_keys::{AdminKeys, is_key};
 pub(crate) use gate::{Gate, callback_of};
 pub use key::AuthError;
 pub use mint::{Claims, make_token};

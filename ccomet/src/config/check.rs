@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use tracing::level_filters::LevelFilter;
 
 use super::{Config, MINUTE_MAX, ORIGINS_MAX, is_origin};
-use crate::auth::{AuthError, Verifier};
+use crate::auth::{AuthError, Verifier, is_key};
 use crate::rules::{Rule, Rules};
+use crate::wire::host::is_name;
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +60,26 @@ pub enum ConfigError {
     #[error("admin.proxy_protocol is set: name the networks whose clients may come in by a proxy (admin.allow)")]
     ProxiedAdmin,
     /// An origin is not one that a browser sends.
-    #[error("front.origins has {0:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
-    Origin(String),
+    #[error("{setting} has {origin:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
+    Origin {
+        /// The setting.
+        setting: &'static str,
+        /// What it has.
+        origin: String,
+    },
+    /// A host is not a name.
+    #[error("{setting} has {host:?}: a host is a name alone, like comet.example.org, without a port")]
+    Host {
+        /// The setting.
+        setting: &'static str,
+        /// What it has.
+        host: String,
+    },
+    /// A key of the admin listener can be guessed, or cannot be sent.
+    #[error(
+        "admin.keys has a key that is shorter than 16 characters, or has characters other than visible ones of ASCII"
+    )]
+    AdminKey,
     /// The level of the log is none.
     #[error(
         "log.level = {0:?} is not a level (error, warn, info, debug, trace, off) or a list of levels by module, such as \
@@ -109,18 +128,11 @@ impl Config {
         if self.admin.proxy_protocol && self.admin.allow.is_empty() {
             return Err(ConfigError::ProxiedAdmin);
         }
-        if front.origins.len() > ORIGINS_MAX {
-            let (name, range, value) = ("front.origins", "a list of at most 250", front.origins.len() as u64);
-            return Err(ConfigError::Range { name, range, value });
-        }
         if !is_log_level(&self.log.level) {
             return Err(ConfigError::LogLevel(self.log.level.clone()));
         }
         Verifier::new(&self.auth)?;
-        let any = ["*".to_owned()];
-        if let Some(origin) = front.origins.iter().find(|origin| front.origins != any && !is_origin(origin.as_str())) {
-            return Err(ConfigError::Origin(origin.clone()));
-        }
+        self.check_names()?;
         let (limits, times) = (&self.limits, &self.times);
         for (name, value, max, range) in self.ranges() {
             if value < 1 || value > max {
@@ -153,6 +165,26 @@ impl Config {
             return Err(ConfigError::Range { name, range, value: times.poll_wait_s });
         }
         Ok(())
+    }
+
+    /// Checks whose pages may come, by which names the listeners are called, and the admin listener's keys.
+    fn check_names(&self) -> Result<(), ConfigError> {
+        let any = ["*".to_owned()];
+        for (setting, origins) in [("front.origins", &self.front.origins), ("admin.origins", &self.admin.origins)] {
+            if origins.len() > ORIGINS_MAX {
+                let (range, value) = ("a list of at most 250", origins.len() as u64);
+                return Err(ConfigError::Range { name: setting, range, value });
+            }
+            if let Some(origin) = origins.iter().find(|origin| *origins != any && !is_origin(origin.as_str())) {
+                return Err(ConfigError::Origin { setting, origin: origin.clone() });
+            }
+        }
+        for (setting, hosts) in [("front.hosts", &self.front.hosts), ("admin.hosts", &self.admin.hosts)] {
+            if let Some(host) = hosts.iter().find(|host| !is_name(host)) {
+                return Err(ConfigError::Host { setting, host: host.clone() });
+            }
+        }
+        if self.admin.keys.iter().all(is_key) { Ok(()) } else { Err(ConfigError::AdminKey) }
     }
 
     /// Every number that has bounds, from 1 on: its name, its value, the greatest, and both in words.

@@ -6,6 +6,7 @@
 pub(crate) mod callback;
 pub(crate) mod classic;
 pub(crate) mod framing;
+pub(crate) mod host;
 pub(crate) mod icomet;
 pub(crate) mod json;
 pub(crate) mod native;

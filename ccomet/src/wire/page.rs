@@ -2,8 +2,11 @@
 
 use sealed_http::{Method, Query, RequestHead};
 
+use super::host;
+use super::icomet::request as icomet;
+use super::problem::Problem;
 use super::request::Door;
-use crate::config::Front;
+use crate::config::{Admin, Api, Config};
 
 /// Whose page asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,22 +46,49 @@ pub(crate) fn origin<'a>(head: &RequestHead<'a>) -> Option<&'a str> {
     }
 }
 
-/// Whether a request may come from where it does. The admin listener does what a plain link can ask for, and reads nothing from
-/// pages but from its own; what is answered as script can be read by every page, so that it is for those that may read.
-pub(crate) fn may_ask(door: Door, head: &RequestHead<'_>, front: &Front) -> bool {
-    // A preflight does nothing, and gets no leave where there is none.
-    if head.method() == Method::Options {
-        return true;
-    }
+/// Tells whether a request may come from where it does. The admin listener does what a plain link can ask for, and listens to no
+/// pages but its own and those of listed origins; what is answered as script can be read by every page, so that it is for those
+/// that may read.
+pub(crate) fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<(), Problem> {
+    let Config { front, admin, .. } = config;
     match door {
-        Door::Admin => matches!(page(head), Page::Nobodys | Page::Own),
-        Door::Front if front.allows_any_origin() || !wants_script(head) => true,
-        Door::Front => match page(head) {
-            Page::Nobodys | Page::Own => true,
-            Page::Of(origin) => front.allows_origin(origin),
-            Page::Unnamed => false,
-        },
+        // Where pages of any origin may ask, one that pretends to be the server's own wins nothing.
+        Door::Admin if !admin.allows_any_origin() && !host::is_known(head, &admin.hosts) => {
+            return Err(Problem::HostUnknown);
+        }
+        Door::Front if !front.hosts.is_empty() && !host::is_known(head, &front.hosts) => {
+            return Err(Problem::HostUnknown);
+        }
+        _ => {}
     }
+    // A preflight does nothing, and gets no leave where there is none.
+    if head.method() == Method::Options || door == Door::Front && (front.allows_any_origin() || !wants_script(head)) {
+        return Ok(());
+    }
+    let (any, allowed): (bool, &dyn Fn(&str) -> bool) = match door {
+        Door::Front => (false, &|origin| front.allows_origin(origin)),
+        Door::Admin => (admin.allows_any_origin(), &|origin| admin.allows_origin(origin)),
+    };
+    match page(head) {
+        Page::Nobodys if door == Door::Admin && is_forgeable(head, admin) => Err(Problem::Forgeable),
+        Page::Nobodys | Page::Own => Ok(()),
+        Page::Of(origin) if allowed(origin) => Ok(()),
+        Page::Unnamed if any => Ok(()),
+        Page::Of(_) | Page::Unnamed => Err(Problem::OriginForbidden),
+    }
+}
+
+/// Whether a page could have made a browser send this and kept it from saying so: by an image or a script that leaves out
+/// `Referer`. Browsers say whose page asks (`Sec-Fetch-Site`) to nobody but servers that they reach by `https`, or on their own
+/// machine. What neither changes anything nor is answered as script is of no use to such a page.
+fn is_forgeable(head: &RequestHead<'_>, admin: &Admin) -> bool {
+    let is_of_use = icomet::has_effect(head.path()) && admin.apis.contains(&Api::Icomet) || wants_script(head);
+    // No page can make an image or a script bring these.
+    let is_proven = !admin.keys.is_empty()
+        || head.header("x-requested-with").is_some()
+        || head.header("sec-fetch-site") == Some(b"none")
+        || host::is_loopback(head);
+    head.method() == Method::Get && is_of_use && !is_proven && !admin.forgeable_gets
 }
 
 fn wants_script(head: &RequestHead<'_>) -> bool {
@@ -71,6 +101,8 @@ fn wants_script(head: &RequestHead<'_>) -> bool {
 fn page<'a>(head: &RequestHead<'a>) -> Page<'a> {
     let named = |origin: &'a str| if is_own(head, origin) { Page::Own } else { Page::Of(origin) };
     let referrer = head.header_str("referer").and_then(origin_of);
+    // Whoever says from where it comes is a browser, though it be said in another way.
+    let is_referred = head.header("referer").is_some();
     let mut origins = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("origin"));
     if origins.next().is_some() {
         // Of two, somebody else might count the other one.
@@ -81,7 +113,8 @@ fn page<'a>(head: &RequestHead<'a>) -> Page<'a> {
         Some(b"same-origin") => Page::Own,
         Some(b"none") => Page::Nobodys,
         Some(_) => referrer.filter(|origin| !is_own(head, origin)).map_or(Page::Unnamed, Page::Of),
-        None => referrer.map_or(Page::Nobodys, named),
+        None if is_referred => referrer.map_or(Page::Unnamed, named),
+        None => Page::Nobodys,
     }
 }
 
@@ -118,7 +151,8 @@ mod tests {
             ("Referer: https://a.example", Page::Of("https://a.example")),
             ("Referer: https://a.example?http://h:8000/", Page::Of("https://a.example")),
             ("Referer: http://h:8000/chat.html", Page::Own),
-            ("Referer: about:blank", Page::Nobodys),
+            ("Referer: about:blank", Page::Unnamed),
+            ("Referer: https://\u{fc}.example/", Page::Unnamed),
         ] {
             let end = if fields.is_empty() { "" } else { "\r\n" };
             let text = format!("GET / HTTP/1.1\r\nHost: h:8000\r\n{fields}{end}\r\n");

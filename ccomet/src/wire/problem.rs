@@ -24,6 +24,9 @@ pub(crate) enum Problem {
     HookUnavailable,
     HookTooLarge,
     OriginForbidden,
+    HostUnknown,
+    Forgeable,
+    AdminKey,
     TokenMissing,
     TokenInvalid,
     TokenExpired,
@@ -132,6 +135,20 @@ impl Problem {
             Self::HookUnavailable => (503, "hook_unavailable", "The site cannot be asked whether this is allowed."),
             Self::HookTooLarge => (413, "hook_too_large", "The site cannot be asked about so much in one request."),
             Self::OriginForbidden => (403, "origin_forbidden", "Pages of this origin may not do that here."),
+            Self::HostUnknown => (
+                421,
+                "host_unknown",
+                "The listener is not called by the name in Host. If it is, list the name in admin.hosts, or front.hosts.",
+            ),
+            Self::Forgeable => (
+                403,
+                "forgeable",
+                "A page could make a browser send this GET unseen. Use POST or X-Requested-With, set admin.keys, or set \
+                 admin.forgeable_gets.",
+            ),
+            Self::AdminKey => {
+                (401, "admin_key", "The admin listener wants one of admin.keys, as Authorization: Bearer KEY.")
+            }
             Self::TokenMissing => (401, "token_missing", "This needs a token, and the request has none."),
             Self::TokenInvalid => (401, "token_invalid", "The token is not one that this server accepts."),
             Self::TokenExpired => (401, "token_expired", "The token's time is over."),

@@ -192,9 +192,7 @@ const CLASSIC_METHODS: &str = "GET, OPTIONS";
 pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, Refused> {
     let (head, limits, times) = (&request.head, &config.limits, &config.times);
     let path = head.path();
-    if !page::may_ask(door, head, &config.front) {
-        return Err(Refused::native(Problem::OriginForbidden));
-    }
+    page::look(door, head, config).map_err(Refused::native)?;
     let apis = if door == Door::Front { &config.front.apis } else { &config.admin.apis };
     let speaks = |api| apis.contains(&api);
     if speaks(Api::Icomet)
@@ -202,7 +200,7 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
     {
         return read.map(Call::Icomet).map_err(Refused::Icomet);
     }
-    let native = Native { door, head, body: request.body, front: &config.front, limits, times };
+    let native = Native { door, head, body: request.body, front: &config.front, admin: &config.admin, limits, times };
     if let Some(names) = path.strip_prefix("/channels/").filter(|_| speaks(Api::Native)) {
         return native.read(names);
     }

@@ -253,7 +253,7 @@ impl<S: Read + Write> Client<S> {
     /// Sends a request without a body and does not wait for the answer.
     pub fn ask(&mut self, method: &str, target: &str, headers: &str) {
         self.asked = if method == "HEAD" { Asked::Head } else { Asked::Other };
-        self.send(format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n"));
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
     }
 
     pub fn get(&mut self, target: &str) -> Reply {
@@ -263,14 +263,15 @@ impl<S: Read + Write> Client<S> {
 
     pub fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Reply {
         let body = body.as_ref();
-        let head = format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
         self.send([head.as_bytes(), body].concat());
         self.reply()
     }
 
     /// The same, where the server may close the connection instead of answering.
     pub fn try_post(&mut self, target: &str, body: &str) -> Option<Reply> {
-        let request = format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let request =
+            format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         self.stream.write_all(request.as_bytes()).ok()?;
         let begins = self.fill().is_ok_and(|count| count > 0);
         begins.then(|| self.reply())

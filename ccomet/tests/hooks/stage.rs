@@ -21,6 +21,7 @@ impl Stage {
         let sim = Simulation::new(1);
         let backend = sim.listen("10.0.0.9:80".parse::<Address>().expect("an address")).expect("it is free");
         let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+        config.admin.hosts = vec!["x".to_owned()];
         "http://10.0.0.9/comet?x=1".clone_into(&mut config.hooks.url);
         (config.hooks.subscribe, config.hooks.publish) = (true, true);
         config.hooks.secret = Some(Secret::new("shared"));

@@ -24,6 +24,9 @@ fn any_config(random: &mut Random) -> Config {
     let mut pick = |from: &[usize]| *random.pick(from).expect("one");
     let mut config = Config { loops: pick(&[1, 2, 3, 4]).try_into().ok(), ..Config::default() };
     config.front.patterns = true;
+    // As its clients call it.
+    config.admin.hosts = vec!["sim".to_owned()];
+    config.admin.forgeable_gets = true;
     // Who brings no token may do everything, too.
     let secret = Secret::new("a secret that is long enough for it");
     config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];

@@ -44,6 +44,11 @@ pub(crate) fn has_form(door: Door, path: &str) -> bool {
     matches!((door, path), (Door::Admin, "/push" | "/pub"))
 }
 
+/// Whether a GET of that path changes something, at the admin listener.
+pub(crate) fn has_effect(path: &str) -> bool {
+    matches!(path, "/push" | "/pub" | "/broadcast" | "/sign" | "/close" | "/clear")
+}
+
 /// The longest such body, where a message has so many bytes: with every one of them escaped, and a name and a callback besides.
 pub(crate) fn form_bytes_max(message_bytes_max: usize) -> usize {
     message_bytes_max.saturating_mul(3).saturating_add(1_024)

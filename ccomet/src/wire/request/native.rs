@@ -5,7 +5,7 @@ use sealed_http::{Method, Query, RequestHead, decode_segment};
 
 use super::{Call, Door, Refused, ReplyTo, parse_number};
 use crate::broker::{Edge, Listing, Range};
-use crate::config::{Front, Limits, Times, is_origin};
+use crate::config::{Admin, Front, Limits, Times, is_origin};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
 use crate::pattern::Pattern;
@@ -33,6 +33,7 @@ pub(super) struct Native<'a> {
     pub(super) head: &'a RequestHead<'a>,
     pub(super) body: &'a [u8],
     pub(super) front: &'a Front,
+    pub(super) admin: &'a Admin,
     pub(super) limits: &'a Limits,
     pub(super) times: &'a Times,
 }
@@ -182,9 +183,17 @@ impl Native<'_> {
     }
 
     /// Whether pages of an origin may: no browser asks a server that before, or heeds what it says after. Pages of the
-    /// server itself may everywhere, those of others not with the admin listener.
+    /// server itself may everywhere.
     fn may_open_socket(&self, origin: &str) -> bool {
-        page::is_own(self.head, origin) || self.door == Door::Front && self.front.allows_origin(origin)
+        page::is_own(self.head, origin) || self.allows_origin(origin)
+    }
+
+    /// Whether pages of an origin may read what this listener says.
+    fn allows_origin(&self, origin: &str) -> bool {
+        match self.door {
+            Door::Front => self.front.allows_origin(origin),
+            Door::Admin => self.admin.allows_origin(origin),
+        }
     }
 
     fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
@@ -276,7 +285,7 @@ impl Native<'_> {
     /// The origin of the page that has this in a frame: one that may read replies. Empty: this server's own.
     fn listener(&self, query: Query<'_>) -> Result<Box<str>, Problem> {
         let origin = query.get("origin").map_err(|_| Problem::BadParameter)?.unwrap_or_default();
-        let allowed = origin.is_empty() || is_origin(&origin) && self.front.allows_origin(&origin);
+        let allowed = origin.is_empty() || is_origin(&origin) && self.allows_origin(&origin);
         if allowed { Ok(origin.into()) } else { Err(Problem::BadOrigin) }
     }
 }
