@@ -22,10 +22,24 @@ impl fmt::Display for Warning {
     }
 }
 
-/// The text is not a configuration of icomet's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is not a configuration of icomet's: it has neither 'front' nor 'admin'")]
-pub struct NotIcomet;
+/// Why a text cannot be taken over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// It is not a configuration of icomet's.
+    #[error("this is not a configuration of icomet's: it has neither 'front' nor 'admin'")]
+    NotIcomet,
+    /// A line keeps somebody out, and cannot be read: without it, more would be open than was before.
+    #[error(
+        "line {line}: '{text}' denies what cannot be read. A line is 'deny: all' or 'deny: ' and the beginning of an address, in the section 'admin'"
+    )]
+    Deny {
+        /// The line of the file, from 1 on.
+        line: usize,
+        /// What it says.
+        text: String,
+    },
+}
 
 /// A line of the file that says something: its number, the names of the sections it is in and its own, and its value.
 struct Line<'a> {
@@ -42,26 +56,26 @@ struct Line<'a> {
 /// let (config, warnings) = ccomet::import_icomet("front:\n\tlisten: 127.0.0.1:8100\n\tpolling_timeout: 25\npidfile: ./pid\n")?;
 /// assert_eq!((config.icomet.polling_timeout_s, config.front.demo), (25, false));
 /// assert_eq!(warnings[0].line, 4);
-/// # Ok::<(), ccomet::NotIcomet>(())
+/// # Ok::<(), ccomet::ImportError>(())
 /// ```
-pub fn import_icomet(text: &str) -> Result<(Config, Vec<Warning>), NotIcomet> {
+pub fn import_icomet(text: &str) -> Result<(Config, Vec<Warning>), ImportError> {
     let mut import = Import::default();
-    let lines = read_lines(text, &mut import.warnings);
+    let lines = read_lines(text, &mut import.warnings)?;
     if !lines.iter().any(|line| line.path.starts_with("front") || line.path.starts_with("admin")) {
-        return Err(NotIcomet);
+        return Err(ImportError::NotIcomet);
     }
     import.config.front.apis = vec![Api::Icomet];
     import.config.admin.apis = vec![Api::Icomet];
     import.config.front.demo = false;
     for line in &lines {
-        import.take(line);
+        import.take(line)?;
     }
     import.guard();
     Ok((import.config, import.warnings))
 }
 
 /// Lines are indented by tabs, one for each section around them. A section is a name with nothing behind its `:`.
-fn read_lines<'a>(text: &'a str, warnings: &mut Vec<Warning>) -> Vec<Line<'a>> {
+fn read_lines<'a>(text: &'a str, warnings: &mut Vec<Warning>) -> Result<Vec<Line<'a>>, ImportError> {
     let mut sections: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -71,6 +85,9 @@ fn read_lines<'a>(text: &'a str, warnings: &mut Vec<Warning>) -> Vec<Line<'a>> {
         }
         let depth = line.bytes().take_while(|byte| *byte == b'\t').count();
         let Some((name, value)) = content.split_once([':', '=']) else {
+            if content.split_whitespace().next() == Some("deny") {
+                return Err(ImportError::Deny { line: index + 1, text: content.to_owned() });
+            }
             warnings.push(Warning { line: index + 1, text: format!("'{content}' has no value, and is left out") });
             continue;
         };
@@ -82,17 +99,20 @@ fn read_lines<'a>(text: &'a str, warnings: &mut Vec<Warning>) -> Vec<Line<'a>> {
         sections.push(name.trim());
         lines.push(Line { number: index + 1, path: sections.join("."), value: value.trim() });
     }
-    lines
+    Ok(lines)
 }
 
 #[derive(Default)]
 struct Import {
     config: Config,
     warnings: Vec<Warning>,
-    /// The line that lets everybody in at the admin listener, and that of its address.
-    admin_is_open: bool,
+    /// The lines of the two addresses.
     admin_line: usize,
     front_line: usize,
+    /// Who is let in, and kept out, at the admin listener.
+    allows_all: bool,
+    denies_all: bool,
+    has_rules: bool,
 }
 
 impl Import {
@@ -100,7 +120,7 @@ impl Import {
         self.warnings.push(Warning { line, text: text.into() });
     }
 
-    fn take(&mut self, line: &Line<'_>) {
+    fn take(&mut self, line: &Line<'_>) -> Result<(), ImportError> {
         match line.path.as_str() {
             "front" | "admin" | "logger" | "logger.rotate" => {}
             "front.listen" => {
@@ -134,7 +154,8 @@ impl Import {
             "front.channel_timeout" => self.number(line, |config, n| config.icomet.channel_timeout_s = n),
             "front.polling_timeout" => self.number(line, |config, n| config.icomet.polling_timeout_s = n),
             "admin.allow" => self.allow(line),
-            "admin.deny" => self.deny(line),
+            "admin.deny" => self.deny(line)?,
+            path if path.rsplit('.').next() == Some("deny") => return Err(unreadable(line)),
             "logger.level" => match line.value {
                 level @ ("trace" | "debug" | "info" | "warn" | "error") => level.clone_into(&mut self.config.log.level),
                 "fatal" => "error".clone_into(&mut self.config.log.level),
@@ -149,6 +170,7 @@ impl Import {
             "pidfile" => self.warn(line.number, "there is no pid file: the service manager knows the process"),
             path => self.warn(line.number, format!("'{path}' is not known, and is left out")),
         }
+        Ok(())
     }
 
     fn address(&mut self, line: &Line<'_>) -> Option<SocketAddr> {
@@ -167,45 +189,41 @@ impl Import {
     }
 
     fn allow(&mut self, line: &Line<'_>) {
-        if line.value == "all" {
-            self.admin_is_open = true;
-            return self.config.admin.allow.extend(everybody());
+        self.has_rules = true;
+        if is_all(line) {
+            self.allows_all = true;
+            return;
         }
-        if let Some(network) = self.network(line) {
-            self.config.admin.allow.push(network);
-        }
-    }
-
-    fn deny(&mut self, line: &Line<'_>) {
-        // Who is not allowed is denied where anybody is allowed by name.
-        if line.value != "all"
-            && let Some(network) = self.network(line)
-        {
-            self.config.admin.deny.push(network);
-        }
-    }
-
-    /// icomet compares the beginning of an address as text; here whole parts of it are compared.
-    fn network(&mut self, line: &Line<'_>) -> Option<IpNet> {
-        let text = line.value.trim_end_matches('.');
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Some(IpNet::from(address));
-        }
-        let parts: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
-        let Some(parts) = parts.filter(|parts| (1..=3).contains(&parts.len())) else {
-            self.warn(line.number, format!("'{}' is not the beginning of an address, and is left out", line.value));
-            return None;
+        let Some(prefix) = Prefix::read(line.value) else {
+            let text = format!("'{}' is not the beginning of an address, and is left out", line.value);
+            return self.warn(line.number, text);
         };
-        let mut octets = [0; 4];
-        octets[..parts.len()].copy_from_slice(&parts);
-        let network = IpNet::new(octets.into(), 8 * parts.len() as u8).ok()?;
-        if !line.value.ends_with('.') && parts.last().is_some_and(|last| *last < 26) {
-            self.warn(
-                line.number,
-                format!("'{text}' is read as {network}; icomet takes it for the beginning of other numbers, too"),
-            );
+        if let Some(network) = prefix.networks(false).first() {
+            self.config.admin.allow.push(*network);
+            if prefix.networks(true).len() > 1 {
+                let text = line.value;
+                self.warn(
+                    line.number,
+                    format!("'{text}' is read as {network}; icomet takes it for the beginning of other numbers, too"),
+                );
+            }
         }
-        Some(network)
+    }
+
+    fn deny(&mut self, line: &Line<'_>) -> Result<(), ImportError> {
+        self.has_rules = true;
+        if is_all(line) {
+            self.denies_all = true;
+            return Ok(());
+        }
+        let prefix = Prefix::read(line.value).ok_or_else(|| unreadable(line))?;
+        let networks = prefix.networks(true);
+        let allow = &self.config.admin.allow;
+        if networks.iter().any(|denied| allow.iter().any(|allowed| denied.contains(allowed))) {
+            self.warn(line.number, "what is denied here is denied though it be allowed by name: icomet allows it");
+        }
+        self.config.admin.deny.extend(networks);
+        Ok(())
     }
 
     /// What has to be said in so many words here, of listeners beyond loopback.
@@ -214,23 +232,104 @@ impl Import {
             self.config.front.open = true;
             self.warn(self.front_line, "the front is open to everybody who reaches it, as it was: front.open = true");
         }
-        if !self.config.admin.listen.ip().is_loopback() && self.config.admin.allow.is_empty() {
-            self.config
-                .admin
-                .allow
-                .extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|text| text.parse::<IpNet>().ok()));
+        // A file may leave that section out.
+        let admin_line = self.admin_line.max(1);
+        let is_open = self.allows_all && !self.denies_all;
+        if is_open {
+            self.config.admin.allow.extend(everybody());
+            self.warn(admin_line, "everybody who reaches the admin listener may publish and close channels, as it was");
+        } else if self.has_rules && self.config.admin.allow.is_empty() {
+            self.config.admin.deny = everybody().collect();
+            self.warn(admin_line, "nobody is allowed at the admin listener, as it was: name networks in admin.allow");
+        }
+        let is_local = self.config.admin.listen.ip().is_loopback();
+        if !is_local && self.config.admin.allow.is_empty() {
+            let own = ["127.0.0.0/8", "::1/128"];
+            self.config.admin.allow = own.iter().filter_map(|text| text.parse().ok()).collect();
+            if !self.has_rules {
+                self.warn(
+                    admin_line,
+                    "nobody is allowed at the admin listener but this machine: name others in admin.allow",
+                );
+            }
+        }
+        if !is_local {
+            self.config.admin.forgeable_gets = true;
             self.warn(
-                self.admin_line,
-                "nobody is allowed at the admin listener but this machine: name others in admin.allow",
+                admin_line,
+                "back ends may publish and sign by GET from other machines, as they could, and so any page can make a browser there \
+                 do: admin.forgeable_gets = true. Have them use POST, or set admin.keys, and take it out",
+            );
+            self.warn(
+                admin_line,
+                "back ends that call the admin listener by a name, not by an address, are refused: list the name in admin.hosts",
             );
         }
-        if self.admin_is_open {
+        if is_open && !is_local {
+            self.config.admin.origins = vec!["*".to_owned()];
             self.warn(
-                self.admin_line,
-                "everybody who reaches the admin listener may publish and close channels, as it was",
+                admin_line,
+                "pages may publish and sign at the admin listener, as icomet's chat does, and so may any page of anybody's: \
+                 admin.origins = [\"*\"]. Name the origins of your own pages",
+            );
+        } else {
+            self.warn(
+                admin_line,
+                "pages that publish or sign at the admin listener themselves, as icomet's chat does, are refused: list their origins in \
+                 admin.origins, such as \"https://example.org\"",
             );
         }
     }
+}
+
+fn is_all(line: &Line<'_>) -> bool {
+    matches!(line.value, "all" | "*")
+}
+
+fn unreadable(line: &Line<'_>) -> ImportError {
+    let name = line.path.rsplit('.').next().unwrap_or_default();
+    ImportError::Deny { line: line.number, text: format!("{name}: {}", line.value) }
+}
+
+/// The beginning of an address. icomet compares it as text; here whole parts of addresses are compared.
+enum Prefix {
+    Address(IpAddr),
+    /// Some of the four numbers, and whether the last of them is whole.
+    Parts(Vec<u8>, bool),
+}
+
+impl Prefix {
+    fn read(text: &str) -> Option<Self> {
+        let parts = text.trim_end_matches('.');
+        if let Ok(address) = parts.parse() {
+            return Some(Self::Address(address));
+        }
+        let numbers: Option<Vec<u8>> = parts.split('.').map(|part| part.parse().ok()).collect();
+        let numbers = numbers.filter(|numbers| (1..=3).contains(&numbers.len()))?;
+        Some(Self::Parts(numbers, text.ends_with('.')))
+    }
+
+    /// The networks that it stands for: with `all`, those too whose number only begins with the last of its numbers.
+    fn networks(&self, all: bool) -> Vec<IpNet> {
+        let (numbers, is_whole) = match self {
+            Self::Address(address) => return vec![IpNet::from(*address)],
+            Self::Parts(numbers, is_whole) => (numbers, *is_whole),
+        };
+        let Some((last, before)) = numbers.split_last() else { return Vec::new() };
+        let digits = last.to_string();
+        let begins = |number: &u8| number == last || all && !is_whole && number.to_string().starts_with(&digits);
+        // The number itself comes first: others that begin with it are greater.
+        (0..=u8::MAX).filter(begins).filter_map(|number| network(before, number)).collect()
+    }
+}
+
+/// The network of all addresses that begin with these numbers.
+fn network(before: &[u8], last: u8) -> Option<IpNet> {
+    let mut octets = [0; 4];
+    for (octet, number) in octets.iter_mut().zip(before.iter().chain([&last])) {
+        *octet = *number;
+    }
+    IpNet::new(octets.into(), 8 * (before.len() as u8 + 1)).ok()
 }
 
 /// All addresses.

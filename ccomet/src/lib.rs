@@ -52,7 +52,7 @@ pub use config::{
 };
 pub use doorkeeper::ForwardedBy;
 pub use hooks::{Hooks, WhenDown};
-pub use import_icomet::{NotIcomet, Warning, import_icomet};
+pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use pattern::{BadPattern, Pattern};
 pub use pulse::Life;
 pub use rules::{Rule, Who};

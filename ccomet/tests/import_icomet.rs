@@ -4,7 +4,7 @@ mod common;
 
 use std::process::{Command, Output};
 
-use ccomet::{Config, import_icomet};
+use ccomet::{Config, ImportError, import_icomet};
 use common::{Client, Process};
 
 /// All that such a file can say.
@@ -54,11 +54,12 @@ fn every_setting_goes_over_or_is_warned_of() {
     let allowed: Vec<String> = config.admin.allow.iter().map(ToString::to_string).collect();
     assert_eq!(allowed, ["127.0.0.1/32", "192.168.0.0/16"]);
     let warnings = String::from_utf8(output.stderr).expect("text");
-    for (line, word) in [(2, "pid file"), (6, "standard error"), (8, "log"), (20, "loop")] {
+    for (line, word) in [(2, "pid file"), (6, "standard error"), (8, "log"), (20, "loop"), (11, "admin.origins")] {
         let told = warnings.lines().find(|told| told.contains(&format!("line {line}: ")));
         assert!(told.is_some_and(|told| told.contains(word)), "line {line}: {warnings}");
     }
-    assert_eq!(warnings.lines().count(), 4, "{warnings}");
+    assert_eq!(warnings.lines().count(), 5, "{warnings}");
+    assert!(config.admin.origins.is_empty() && !config.admin.forgeable_gets, "nothing is opened that need not be");
 }
 
 #[test]
@@ -98,6 +99,77 @@ fn what_is_malformed_is_named_by_its_line() {
     config.check().expect("fine");
     assert!(config.front.open && !config.admin.allow.is_empty());
     assert!(warnings.iter().any(|warning| warning.line == 2 && warning.text.contains("open")), "{warnings:?}");
+}
+
+/// icomet's own configuration, as it is handed out, and one that lets everybody in.
+#[test]
+fn what_keeps_a_site_going_is_set_and_warned_of() {
+    let section = "front:\n\tlisten: 0.0.0.0:8100\nadmin:\n\tlisten: 0.0.0.0:8000\n";
+    let own = format!("{section}\tallow: 127.0.0.1\n\tallow: 192.168\n\tdeny: all\n");
+    let open = format!("{section}\tallow: all\n");
+    for (text, origins, told) in [
+        (own, &[][..], ["admin.forgeable_gets = true", "admin.hosts", "list their origins in admin.origins"]),
+        (open, &["*"][..], ["admin.forgeable_gets = true", "admin.hosts", "admin.origins = [\"*\"]"]),
+    ] {
+        let (config, warnings) = import_icomet(&text).expect("it is icomet's");
+        config.check().expect("fine");
+        assert!(config.admin.forgeable_gets, "back ends on other machines publish by GET");
+        assert_eq!(config.admin.origins, origins, "{text}");
+        for word in told {
+            let found = warnings.iter().any(|warning| warning.line == 4 && warning.text.contains(word));
+            assert!(found, "{word}: {warnings:?}");
+        }
+    }
+}
+
+#[test]
+fn who_was_kept_out_stays_out() {
+    let admin = |rules: &str| format!("admin:\n\tlisten: 0.0.0.0:8000\n{rules}");
+    let let_in = |rules: &str, address: &str| {
+        let (config, _) = import_icomet(&admin(rules)).expect("it is icomet's");
+        config.check().expect("fine");
+        let address: std::net::IpAddr = address.parse().expect("an address");
+        let has = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&address));
+        has(&config.admin.allow) && !has(&config.admin.deny)
+    };
+    for (rules, inside, outside) in [
+        ("\tallow: all\n\tdeny: 10.1\n", "10.2.0.1", "10.1.0.1"),
+        // Its beginnings of addresses are text.
+        ("\tallow: *\n\tdeny: 10.1\n", "10.20.0.1", "10.17.0.1"),
+        ("\tallow: *\n\tdeny: 10.1\n", "10.20.0.1", "10.100.0.1"),
+        ("\tallow: all\n\tdeny: 10.1.\n", "10.17.0.1", "10.1.0.1"),
+        ("\tallow: all\n\tallow: 10.1\n\tdeny: all\n", "10.1.0.1", "192.0.2.1"),
+        ("\tallow: all\n\tallow: 10.1\n\tdeny: *\n", "10.1.0.1", "192.0.2.1"),
+        ("\tallow: 10.1\n", "10.1.0.1", "10.17.0.1"),
+    ] {
+        assert!(let_in(rules, inside) && !let_in(rules, outside), "{rules}");
+    }
+    for rules in ["\tdeny: 10.1\n", "\tdeny: all\n", "\tallow: nobody\n"] {
+        assert!(!let_in(rules, "192.0.2.1") && !let_in(rules, "127.0.0.1"), "{rules}");
+    }
+}
+
+#[test]
+fn a_line_that_denies_and_cannot_be_read_ends_it() {
+    for (line, what) in [
+        ("\tdeny: 10.0.0.0/8", "deny: 10.0.0.0/8"),
+        ("\tdeny: intruder.example", "deny: intruder.example"),
+        ("\tdeny: 10.300", "deny: 10.300"),
+        ("\tdeny: 10..1", "deny: 10..1"),
+        ("\tdeny:", "deny: "),
+        ("\tdeny 10.1", "deny 10.1"),
+        // It would belong to no section.
+        ("  deny: 10.1", "deny: 10.1"),
+        ("front:\n\tdeny: 10.1", "deny: 10.1"),
+    ] {
+        let text = format!("front:\n\tlisten: 127.0.0.1:8100\nadmin:\n\tallow: 10\n{line}\n");
+        let error = import_icomet(&text).expect_err(line);
+        let number = 5 + line.matches('\n').count();
+        assert_eq!(error, ImportError::Deny { line: number, text: what.to_owned() }, "{line}");
+        let output = import("denied", &text);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("line {number}: ")), "{output:?}");
+    }
 }
 
 #[test]
