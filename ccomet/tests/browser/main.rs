@@ -3,6 +3,7 @@
 mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
+mod icomet;
 
 use std::net::SocketAddr;
 
