@@ -425,7 +425,15 @@ fn parse_message(text: &str, error: &toml::de::Error) -> String {
         return error.to_string();
     }
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
-    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
+    format!("line {}: {}", before.matches('\n').count() + 1, without_quotes(error.message()))
+}
+
+/// The message without the value that it quotes: a secret of another type than it has to be is one, too.
+fn without_quotes(message: &str) -> String {
+    match (message.split_once('"'), message.rsplit_once('"')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}\"…\"{after}"),
+        _ => message.to_owned(),
+    }
 }
 
 #[cfg(test)]
