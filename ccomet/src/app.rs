@@ -209,10 +209,8 @@ impl App {
             methods: "GET, HEAD, POST, DELETE, OPTIONS",
             ..preflight.clone()
         };
-        let cross_origin = CrossOrigin {
-            fields: cross_origin(&preflight, &admin_preflight),
-            refusals: RefusalLog::new(refusals),
-        };
+        let cross_origin =
+            CrossOrigin { fields: cross_origin(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
         Self {
             broker: MemoryBroker::new(place.index, loops, home),
             place,
