@@ -9,6 +9,7 @@ use sealed_http::{Fetch, FetchId, Fetched, Http, RequestHead, Upstream, Upstream
 use slab::Slab;
 
 use super::answers::respond_problem;
+use super::telling::Telling;
 use super::{App, Caller, Chore, Doing, done, now_ms};
 use crate::auth::callback_of;
 use crate::doorkeeper::Asking;
@@ -44,10 +45,7 @@ pub(super) struct Site {
     pub(super) fetches: HashMap<FetchId, Sent>,
     answers: Answers,
     pub(super) movements: Movements,
-    /// It is being told who comes and goes.
-    pub(super) is_telling: bool,
-    /// It is not told anything before a timer runs out.
-    pub(super) is_resting: bool,
+    pub(super) telling: Telling,
     /// A timer is set for questions that wait for too long.
     is_looking: bool,
     /// What it said last was no answer.
@@ -131,8 +129,7 @@ impl Site {
             fetches: HashMap::new(),
             answers: Answers::new(hooks.answers_bytes_max),
             movements: Movements::new(hooks.movements_max),
-            is_telling: false,
-            is_resting: false,
+            telling: Telling::default(),
             is_looking: false,
             is_down: false,
             warns_again_ms: 0,
@@ -207,16 +204,14 @@ impl App {
             Some(false) => self.refuse_call(http, id, call, Problem::HookRefused),
             None => {
                 let client = caller.asking;
-                match self.put_question(http, id, client, body, key, Then::Call(Box::new(call), caller)) {
-                    Ok(question) => {
-                        if let Some(client) = http.state_mut(id) {
-                            client.doing = Doing::Hooked(question);
-                        }
-                        self.send_questions(http);
-                    }
-                    Err((Then::Call(call, _), problem)) => self.refuse_call(http, id, *call, problem),
-                    Err((Then::Publish { .. }, _)) => {}
+                if let Err(problem) = self.make_room(client, body.len()) {
+                    return self.refuse_call(http, id, call, problem);
                 }
+                let question = self.put_question(http, id, client, body, key, Then::Call(Box::new(call), caller));
+                if let Some(client) = http.state_mut(id) {
+                    client.doing = Doing::Hooked(question);
+                }
+                self.send_questions(http);
             }
         }
     }
@@ -238,24 +233,33 @@ impl App {
         let Some(grant) = grant else { return Some((channel, draft)) };
         let (member, origin) = (grant.subject.as_deref(), caller.origin.as_deref());
         let drafts = vec![(&channel, &draft)];
-        let question = Question { member, origin, drafts, ..Question::about(Deed::Publish) };
+        let question = Question { member, drafts, origin, ..Question::about(Deed::Publish) };
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
             Self::tell(http, id, &socket_refusal(Problem::HookTooLarge, reference));
             return None;
         };
-        let then = Then::Publish { socket, channel, draft, reference };
-        match self.put_question(http, id, caller.asking, body, None, then) {
-            Ok(question) => {
-                self.sockets[socket as usize].question = Some(question);
-                http.pause(id);
-                self.send_questions(http);
-            }
-            Err((_, problem)) => Self::tell(http, id, &socket_refusal(problem, reference)),
+        if let Err(problem) = self.make_room(caller.asking, body.len()) {
+            Self::tell(http, id, &socket_refusal(problem, reference));
+            return None;
         }
+        let then = Then::Publish { socket, channel, draft, reference };
+        let question = self.put_question(http, id, caller.asking, body, None, then);
+        self.sockets[socket as usize].question = Some(question);
+        http.pause(id);
+        self.send_questions(http);
         None
     }
 
-    /// Notes a question, if there is room for it; otherwise gives back what it was about.
+    /// Gives a question its place among those of its client, if there is room for it: that of the next one that is put.
+    fn make_room(&mut self, client: Asking, bytes: usize) -> Result<(), Problem> {
+        let question = self.site.questions.vacant_key() as u32;
+        self.site.turns.add(client, client.is_limited(), question, bytes).map_err(|full| match full {
+            Full::Client => Problem::TooManyRequests(CLIENT_RETRY_S),
+            Full::All => Problem::HookUnavailable,
+        })
+    }
+
+    /// Notes a question for which there is room.
     fn put_question(
         &mut self,
         http: &Http<'_, Self>,
@@ -264,22 +268,16 @@ impl App {
         body: Bytes,
         key: Option<Key>,
         then: Then,
-    ) -> Result<u32, (Then, Problem)> {
+    ) -> u32 {
         let (bytes, since_ms) = (body.len(), now_ms(http));
-        let entry = self.site.questions.vacant_entry();
-        let question = entry.key() as u32;
-        match self.site.turns.add(client, client.is_limited(), question, bytes) {
-            Ok(()) => {}
-            Err(Full::Client) => return Err((then, Problem::TooManyRequests(CLIENT_RETRY_S))),
-            Err(Full::All) => return Err((then, Problem::HookUnavailable)),
-        }
-        entry.insert(Asked { peer, client, progress: Progress::Waiting(body), bytes, since_ms, key, then });
-        Ok(question)
+        let progress = Progress::Waiting(body);
+        self.site.questions.insert(Asked { peer, client, progress, bytes, since_ms, key, then }) as u32
     }
 
     /// Sends the questions whose turn it is, as far as there are connections for them.
     fn send_questions(&mut self, http: &mut Http<'_, Self>) {
-        while let Some(question) = self.site.turns.next(self.site.is_telling.into(), Asking::is_limited) {
+        let others = usize::from(self.site.telling == Telling::UnderWay);
+        while let Some(question) = self.site.turns.next(others, Asking::is_limited) {
             let Some(asked) = self.site.questions.get(question as usize) else { continue };
             let Progress::Waiting(body) = &asked.progress else { continue };
             let body = body.clone();

@@ -10,6 +10,17 @@ use super::{App, Chore, unix_ms};
 use crate::hooks::Told;
 use crate::message::{ChannelName, Movement};
 
+/// Whether the back end is being told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Telling {
+    #[default]
+    Idle,
+    /// A request is on its way.
+    UnderWay,
+    /// It did not hear: nothing is told before a timer runs out.
+    Resting,
+}
+
 impl App {
     /// Somebody came into a channel that has its home here, or went.
     pub(super) fn note_movement(
@@ -29,25 +40,25 @@ impl App {
 
     /// Tells the back end what there is to be told, if it is not being told something already.
     pub(super) fn tell_site(&mut self, http: &mut Http<'_, Self>) {
-        if self.site.is_resting {
+        if self.site.telling == Telling::Resting {
             return;
         }
         if let Some(body) = self.site.movements.next()
             && let Some(fetch) = self.send_to_site(http, body)
         {
-            self.site.is_telling = true;
+            self.site.telling = Telling::UnderWay;
             self.site.fetches.insert(fetch, Sent::Movements);
         }
     }
 
     /// Something came of telling it. Any success says that it heard.
     pub(super) fn movements_told(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
-        self.site.is_telling = false;
+        self.site.telling = Telling::Idle;
         let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
         match self.site.movements.told(heard) {
             Told::Heard => {}
             Told::Again(seconds) => {
-                self.site.is_resting = true;
+                self.site.telling = Telling::Resting;
                 http.set_timer(Duration::from_secs(seconds), Chore::TellSite);
             }
             Told::GivenUp(count) => tracing::warn!(count, "the back end could not be told of who came and went"),
@@ -55,6 +66,6 @@ impl App {
     }
 
     pub(super) fn site_has_rested(&mut self) {
-        self.site.is_resting = false;
+        self.site.telling = Telling::Idle;
     }
 }

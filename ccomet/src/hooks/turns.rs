@@ -11,13 +11,13 @@ const CLIENT_PART: usize = 4;
 /// Bounds of what is outstanding: questions that wait, and those that were sent and are not answered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    questions_max: usize,
-    bytes_max: usize,
-    sent_max: usize,
+    questions: usize,
+    bytes: usize,
+    sent: usize,
 }
 
 impl Bounds {
-    const NONE: Self = Self { questions_max: usize::MAX, bytes_max: usize::MAX, sent_max: usize::MAX };
+    const NONE: Self = Self { questions: usize::MAX, bytes: usize::MAX, sent: usize::MAX };
 }
 
 /// There is no room for a question.
@@ -52,13 +52,13 @@ pub(crate) struct Turns<C> {
 
 impl<C: Copy + Eq + Hash> Turns<C> {
     pub(crate) fn new(hooks: &Hooks) -> Self {
-        let bytes_max = hooks.questions_bytes_max;
-        let all = Bounds { questions_max: hooks.questions_max, bytes_max, sent_max: hooks.connections_max };
+        let bytes = hooks.questions_bytes_max;
+        let all = Bounds { questions: hooks.questions_max, bytes, sent: hooks.connections_max };
         let each = Bounds {
-            questions_max: hooks.questions_per_address_max,
+            questions: hooks.questions_per_address_max,
             // The longest question always has room.
-            bytes_max: (bytes_max / CLIENT_PART).max(hooks.question_bytes_max),
-            sent_max: hooks.connections_per_address_max,
+            bytes: (bytes / CLIENT_PART).max(hooks.question_bytes_max),
+            sent: hooks.connections_per_address_max,
         };
         Self { all, each, shares: HashMap::new(), ready: VecDeque::new(), count: 0, bytes: 0, sent: 0 }
     }
@@ -72,18 +72,18 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         let each = self.bounds(is_limited);
         let (held, held_bytes) =
             self.shares.get(&client).map_or((0, 0), |share| (share.waiting.len() + share.sent, share.bytes));
-        if held >= each.questions_max || held_bytes.saturating_add(bytes) > each.bytes_max {
+        if held >= each.questions || held_bytes.saturating_add(bytes) > each.bytes {
             return Err(Full::Client);
         }
         let all_bytes = self.bytes.saturating_add(bytes);
         // A question alone always has room, however long.
-        if self.count >= self.all.questions_max || self.count > 0 && all_bytes > self.all.bytes_max {
+        if self.count >= self.all.questions || self.count > 0 && all_bytes > self.all.bytes {
             return Err(Full::All);
         }
         let share = self.shares.entry(client).or_default();
         share.waiting.push_back(question);
         share.bytes += bytes;
-        if share.waiting.len() == 1 && share.sent < each.sent_max {
+        if share.waiting.len() == 1 && share.sent < each.sent {
             self.ready.push_back(client);
         }
         (self.count, self.bytes) = (self.count + 1, all_bytes);
@@ -92,7 +92,7 @@ impl<C: Copy + Eq + Hash> Turns<C> {
 
     /// The next question to send, if a connection may be had for it while so many others are in use.
     pub(crate) fn next(&mut self, others: usize, is_limited: impl Fn(C) -> bool) -> Option<u32> {
-        if self.sent + others >= self.all.sent_max {
+        if self.sent + others >= self.all.sent {
             return None;
         }
         let client = self.ready.pop_front()?;
@@ -100,7 +100,7 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         let share = self.shares.get_mut(&client)?;
         let question = share.waiting.pop_front()?;
         share.sent += 1;
-        if !share.waiting.is_empty() && share.sent < each.sent_max {
+        if !share.waiting.is_empty() && share.sent < each.sent {
             self.ready.push_back(client);
         }
         self.sent += 1;
@@ -111,7 +111,7 @@ impl<C: Copy + Eq + Hash> Turns<C> {
     pub(crate) fn over(&mut self, client: C, is_limited: bool, question: u32, was_sent: bool, bytes: usize) {
         let each = self.bounds(is_limited);
         let Some(share) = self.shares.get_mut(&client) else { return };
-        let was_ready = !share.waiting.is_empty() && share.sent < each.sent_max;
+        let was_ready = !share.waiting.is_empty() && share.sent < each.sent;
         if was_sent {
             share.sent = share.sent.saturating_sub(1);
             self.sent = self.sent.saturating_sub(1);
@@ -119,7 +119,7 @@ impl<C: Copy + Eq + Hash> Turns<C> {
             share.waiting.retain(|waiting| *waiting != question);
         }
         share.bytes = share.bytes.saturating_sub(bytes);
-        let is_ready = !share.waiting.is_empty() && share.sent < each.sent_max;
+        let is_ready = !share.waiting.is_empty() && share.sent < each.sent;
         if share.waiting.is_empty() && share.sent == 0 {
             self.shares.remove(&client);
         }
