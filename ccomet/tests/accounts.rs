@@ -220,10 +220,11 @@ fn the_forms_in_which_messages_are_encoded_are_bounded_and_counted() {
     // At the head, one encoding is for all that read in that form.
     stage.sim.run_for(Duration::from_secs(2));
     assert_eq!(stage.check_accounts().encoded_bytes, 0);
-    for _ in 0..20 {
+    for n in 0..20 {
+        let channels = ["news", "news,other"][n % 2];
         let mut reader = stage.client();
         reader.discard();
-        reader.send("GET /channels/news HTTP/1.1\r\nHost: sim\r\nAccept: text/event-stream\r\n\r\n");
+        reader.send(format!("GET /channels/{channels} HTTP/1.1\r\nHost: sim\r\nAccept: text/event-stream\r\n\r\n"));
         readers.push(reader);
     }
     stage.sim.settle();

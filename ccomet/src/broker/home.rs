@@ -15,7 +15,7 @@ mod uses;
 mod window;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -122,7 +122,11 @@ pub(crate) struct Home {
     last_epoch: Epoch,
     bytes: usize,
     sweep_next: usize,
+    /// Channels that keep something, and the first of them that is to give something up.
+    with_history: BTreeSet<usize>,
     evict_next: usize,
+    /// All that is kept was published in this tick.
+    is_all_new: bool,
     /// Who wants to hear of channels in use.
     watch: Watch,
     /// Patterns that messages are passed on to, and how many have their home here.
@@ -152,7 +156,9 @@ impl Home {
             last_epoch: Epoch(0),
             bytes: 0,
             sweep_next: 0,
+            with_history: BTreeSet::new(),
             evict_next: 0,
+            is_all_new: false,
             watch: Watch::new(limits.use_max_ms),
             followed: Vec::new(),
             gatherings: 0,
@@ -235,6 +241,7 @@ impl Home {
             self.deliver_to_all(key);
         }
         // What was too much and had to stay until now.
+        self.is_all_new = false;
         self.evict();
         for key in std::mem::take(&mut self.truncated) {
             if self.channels[key].truncated {
@@ -480,6 +487,7 @@ impl Home {
         self.names.remove(&channel.name);
         self.watch.remove(&channel.name, &mut self.said);
         self.bytes -= channel.held_bytes();
+        self.with_history.remove(&key);
         self.dirty.retain(|dirty| *dirty != key);
         self.truncated.retain(|truncated| *truncated != key);
         for link in &mut self.links {
@@ -496,9 +504,14 @@ impl Home {
     /// Changes what a channel keeps, or on how many loops, and with it what that counts for.
     fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut HomeChannel) -> R) -> R {
         let channel = &mut self.channels[key];
-        let (bytes, first) = (channel.held_bytes(), channel.log.first());
+        let (bytes, first, was_empty) = (channel.held_bytes(), channel.log.first(), channel.log.is_empty());
         let result = change(channel);
         self.bytes = self.bytes - bytes + channel.held_bytes();
+        if channel.log.is_empty() {
+            self.with_history.remove(&key);
+        } else if was_empty {
+            self.with_history.insert(key);
+        }
         let is_shorter = channel.log.first() > first && !channel.attached.is_empty();
         if is_shorter && !std::mem::replace(&mut channel.truncated, true) {
             self.truncated.push(key);
@@ -516,16 +529,18 @@ impl Home {
 
     /// Drops the oldest message of one channel after the other until all together keep to their limit.
     fn evict(&mut self) {
-        let mut looked_at = 0;
-        while self.bytes > self.limits.history_bytes_max && looked_at <= self.channels.capacity() {
-            looked_at += 1;
-            let key = self.evict_next;
-            self.evict_next = (self.evict_next + 1) % self.channels.capacity().max(1);
-            let Some(channel) = self.channels.get(key) else { continue };
+        let mut in_vain = 0;
+        while self.bytes > self.limits.history_bytes_max && !self.is_all_new {
+            let mut behind = self.with_history.range(self.evict_next..);
+            let Some(key) = behind.next().or_else(|| self.with_history.first()).copied() else { break };
+            self.evict_next = key + 1;
             // What was published in this tick is not with its readers yet.
-            if !channel.dirty && !channel.log.is_empty() {
+            if self.channels[key].dirty {
+                in_vain += 1;
+                self.is_all_new = in_vain > self.with_history.len();
+            } else {
                 self.change(key, |channel| channel.log.drop_oldest());
-                looked_at = 0;
+                in_vain = 0;
             }
         }
     }
