@@ -7,6 +7,7 @@
 
 mod classic;
 mod gather;
+mod history;
 mod keys;
 mod lookup;
 mod presence;
@@ -62,9 +63,6 @@ pub(crate) struct HomeLimits {
     pub(crate) use_max_ms: u64,
 }
 
-/// What a message takes on each loop that is attached, roughly, in bytes: the place in its log. The message is shared.
-const COPY_BYTES: usize = 16;
-
 #[derive(Debug)]
 struct HomeChannel {
     name: ChannelName,
@@ -89,11 +87,6 @@ impl HomeChannel {
     /// Whether it is made of others, and not published in.
     fn is_derived(&self) -> bool {
         self.gathering.is_some() || self.name.is_presence()
-    }
-
-    /// What its history counts for.
-    fn held_bytes(&self) -> usize {
-        self.log.bytes() + self.log.len() * self.attached.len() * COPY_BYTES
     }
 }
 
@@ -393,21 +386,6 @@ impl Home {
         self.say(from, Event::Ended { ticket, next });
     }
 
-    /// Drops what a channel has kept. Returns the number of its next message.
-    fn drop_history(&mut self, key: usize) -> u64 {
-        // What was published before this is with its readers before they hear of it.
-        self.deliver_to_all(key);
-        let next = self.channels[key].log.next();
-        self.change(key, |channel| channel.log.drop_before(next));
-        let channel = &mut self.channels[key];
-        // They hear of it from this.
-        channel.truncated = false;
-        for attachment in &channel.attached {
-            self.said.push((attachment.to, Event::Cleared { channel: channel.name.clone(), first: next }));
-        }
-        next
-    }
-
     fn homes(&self) -> usize {
         self.links.len()
     }
@@ -423,13 +401,6 @@ impl Home {
     /// Channels that are published in.
     fn sources(&self) -> impl Iterator<Item = &HomeChannel> {
         self.channels.iter().map(|(_, channel)| channel).filter(|channel| !channel.is_derived())
-    }
-
-    /// Numbers and keeps a message in a channel that nobody publishes in. That it is fed does not keep it from being idle.
-    fn append_derived(&mut self, key: usize, now: Now, message: Arc<Message>) {
-        self.change(key, |channel| channel.log.push(message));
-        self.trim(key, now);
-        self.mark(key);
     }
 
     fn acknowledge(&mut self, from: usize, count: u32) {
@@ -495,53 +466,11 @@ impl Home {
         }
     }
 
-    /// Drops what a channel may not keep any more.
-    fn trim(&mut self, key: usize, now: Now) {
-        let limits = self.limits.rules.bounds(self.channels[key].rule).history;
-        self.change(key, |channel| channel.log.trim(&limits, now.unix_ms));
-    }
-
-    /// Changes what a channel keeps, or on how many loops, and with it what that counts for.
-    fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut HomeChannel) -> R) -> R {
-        let channel = &mut self.channels[key];
-        let (bytes, first, was_empty) = (channel.held_bytes(), channel.log.first(), channel.log.is_empty());
-        let result = change(channel);
-        self.bytes = self.bytes - bytes + channel.held_bytes();
-        if channel.log.is_empty() {
-            self.with_history.remove(&key);
-        } else if was_empty {
-            self.with_history.insert(key);
-        }
-        let is_shorter = channel.log.first() > first && !channel.attached.is_empty();
-        if is_shorter && !std::mem::replace(&mut channel.truncated, true) {
-            self.truncated.push(key);
-        }
-        result
-    }
-
     fn mark(&mut self, key: usize) {
         let channel = &mut self.channels[key];
         if !channel.dirty {
             channel.dirty = true;
             self.dirty.push(key);
-        }
-    }
-
-    /// Drops the oldest message of one channel after the other until all together keep to their limit.
-    fn evict(&mut self) {
-        let mut in_vain = 0;
-        while self.bytes > self.limits.history_bytes_max && !self.is_all_new {
-            let mut behind = self.with_history.range(self.evict_next..);
-            let Some(key) = behind.next().or_else(|| self.with_history.first()).copied() else { break };
-            self.evict_next = key + 1;
-            // What was published in this tick is not with its readers yet.
-            if self.channels[key].dirty {
-                in_vain += 1;
-                self.is_all_new = in_vain > self.with_history.len();
-            } else {
-                self.change(key, |channel| channel.log.drop_oldest());
-                in_vain = 0;
-            }
         }
     }
 
