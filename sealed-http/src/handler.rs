@@ -31,6 +31,9 @@ pub enum Intake {
     Stream,
     /// It is not read. This is the answer, and the connection is closed behind it.
     Refuse(Response),
+    /// This is the answer. A body of a known length that came along with its head, whole, is thrown away, and the connection
+    /// goes on; any other is not read, and the connection is closed behind the answer.
+    Answer(Response),
 }
 
 /// What comes of a body that is streamed.
@@ -178,6 +181,11 @@ pub trait Handler: Sized + 'static {
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         http.abort(id);
     }
+
+    /// The answer to a connection's request is complete: [`Http::respond`] had it, or its stream was ended, by this handler or
+    /// by the server. Called once for each answer, before the connection's next request is looked at, when the call in
+    /// which the handler completed it has returned. Not called where the connection closes before that.
+    fn answered(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
     /// The connection is gone, answered or not. Called once for each, and last.
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}

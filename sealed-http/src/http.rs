@@ -283,6 +283,7 @@ impl<H: Handler> Http<'_, H> {
         let taken = self.shared.settings.write_timeout;
         let (queued, draining) = (how_much(self.cx.queued(id)), self.cx.is_draining());
         let Some(connection) = self.cx.state_mut(id) else { return };
+        self.shared.answered.push(id);
         connection.queued = queued;
         // A stream that began before the server went down is the last answer on its connection, too. The rest of a body that
         // nobody wants is not read.

@@ -168,7 +168,7 @@ impl<H: Handler> Server<H> {
         cx: &mut Context<Self>,
         id: ConnectionId,
         head: &RequestHead<'_>,
-        input: &Input<'_>,
+        input: &mut Input<'_>,
     ) -> Result<Option<u64>, DecodeError> {
         Self::note(cx, id, head);
         if let Some(connection) = cx.state_mut(id) {
@@ -181,6 +181,18 @@ impl<H: Handler> Server<H> {
             Intake::Stream => None,
             Intake::Refuse(response) => {
                 self.with(cx, |_, http| http.respond(id, &response.closing()));
+                return Ok(None);
+            }
+            Intake::Answer(response) => {
+                let at_hand = input.bytes().len();
+                let length = head.content_length().and_then(|length| usize::try_from(length).ok());
+                if let Some(length) = length.filter(|length| *length <= at_hand) {
+                    input.take(length);
+                    if let Some(connection) = cx.state_mut(id) {
+                        connection.marks.set(Marks::BODY_IS_COMING, false);
+                    }
+                }
+                self.with(cx, |_, http| http.respond(id, &response));
                 return Ok(None);
             }
         };

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) scratch: Vec<u8>,
     pub(crate) client: Client,
+    /// Connections whose answer is complete, of which the handler was not told yet.
+    pub(crate) answered: Vec<ConnectionId>,
     date: String,
     date_s: u64,
     /// The tick in which the clock was last looked at, by its time.
@@ -96,8 +98,8 @@ impl Shared {
 impl<H: Handler> Server<H> {
     /// A server for one loop.
     pub fn new(settings: Settings, handler: H) -> Self {
-        let (scratch, client, date) = (Vec::new(), Client::default(), String::new());
-        Self { handler, shared: Shared { settings, scratch, client, date, date_s: 0, looked: None } }
+        let (scratch, client, answered, date) = (Vec::new(), Client::default(), Vec::new(), String::new());
+        Self { handler, shared: Shared { settings, scratch, client, answered, date, date_s: 0, looked: None } }
     }
 
     /// The handler, to be looked at between ticks.
@@ -113,7 +115,11 @@ impl<H: Handler> Server<H> {
 
     pub(crate) fn with<R>(&mut self, cx: &mut Context<Self>, call: impl FnOnce(&mut H, &mut Http<'_, H>) -> R) -> R {
         let mut http = Http { cx, shared: &mut self.shared };
-        call(&mut self.handler, &mut http)
+        let outcome = call(&mut self.handler, &mut http);
+        while let Some(id) = http.shared.answered.pop() {
+            self.handler.answered(&mut http, id);
+        }
+        outcome
     }
 
     /// Gives a request to the handler, and notes what its answer depends on.

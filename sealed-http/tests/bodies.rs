@@ -14,6 +14,7 @@ const BIG: usize = 500_000;
 #[derive(Default)]
 struct Stage {
     told: Vec<String>,
+    answered: usize,
     pauses: bool,
 }
 
@@ -46,6 +47,7 @@ impl Handler for Stage {
                 Intake::Stream
             }
             "/refuse" => Intake::Refuse(Response::new(403).body("no")),
+            "/answer" => Intake::Answer(Response::new(403).body("no")),
             _ => Intake::Collect,
         }
     }
@@ -82,6 +84,10 @@ impl Handler for Stage {
         }
         let body = if request.head.path() == "/big" { vec![b'x'; BIG] } else { request.body.to_vec() };
         http.respond(id, &Response::new(200).body(body));
+    }
+
+    fn answered(&mut self, _: &mut Http<'_, Self>, _: ConnectionId) {
+        self.answered += 1;
     }
 
     fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
@@ -225,6 +231,54 @@ fn what_is_answered_before_its_body_has_come_is_the_last() {
         site.sim.settle();
         assert_eq!(site.told(), [format!("intake {path}"), "closed Closed".to_owned()]);
     }
+}
+
+#[test]
+fn what_is_answered_at_its_head_is_the_last_unless_its_body_is_there() {
+    let site = Site::new(Settings::default());
+    let mut peer = site.connect();
+    // What looks like a request is thrown away with the body that it is.
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n";
+    let length = format!("Content-Length: {}\r\n", hidden.len());
+    for _ in 0..2 {
+        peer.send(post("/answer", &length, hidden) + &post("/any", "Content-Length: 2\r\n", "hi"));
+        let heard = String::from_utf8(peer.expect("\r\n\r\nhi")).expect("text");
+        assert_eq!(heard.matches("HTTP/1.1 ").count(), 2, "{heard}");
+        assert!(heard.starts_with("HTTP/1.1 403 ") && !heard.contains("Connection: close"), "{heard}");
+        assert_eq!(site.told(), ["intake /answer", "intake /any", "request /any 2"]);
+    }
+    for request in [
+        post("/answer", &length, &hidden[1..]),
+        post("/answer", &length, ""),
+        post("/answer", "Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\n\r\n"),
+    ] {
+        let mut peer = site.connect();
+        peer.send(request);
+        ends_with_status(&mut peer, 403);
+        assert!(site.told().iter().all(|told| !told.contains("hidden")));
+    }
+}
+
+#[test]
+fn a_handler_is_told_once_of_each_answer_that_is_complete() {
+    let site = Site::new(Settings::default());
+    let answered = |request: String| {
+        let mut peer = site.connect();
+        peer.send(request);
+        site.sim.settle();
+        drop(peer);
+        site.sim.settle();
+        site.act(|stage, _| std::mem::take(&mut stage.answered))
+    };
+    let length = "Content-Length: 2\r\n";
+    for path in ["/any", "/stream", "/early", "/refuse", "/answer"] {
+        assert_eq!(answered(post(path, length, "hi")), 1, "{path}");
+    }
+    assert_eq!(answered(post("/any", length, "hi").repeat(3)), 3);
+    assert_eq!(answered(post("/small", "Content-Length: 11\r\n", "")), 1, "what the server says itself");
+    assert_eq!(answered("nonsense\r\n\r\n".to_owned()), 1);
+    assert_eq!(answered(post("/any", length, "h")), 0, "what is never answered");
+    assert_eq!(answered("GET /switch HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: shout\r\n\r\n".into()), 0);
 }
 
 #[test]
