@@ -2,6 +2,7 @@
 
 mod check;
 mod listen;
+mod networks;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -62,11 +63,14 @@ pub struct Front {
     /// Where it listens: an address or a name, with a port. Default `127.0.0.1:8100`.
     #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
-    /// Networks whose clients may come in; empty: all.
+    /// Networks whose clients may come in; empty: all. A bare address, here and in the other lists, is a network of one.
+    #[serde(deserialize_with = "networks::read")]
     pub allow: Vec<IpNet>,
     /// Networks whose clients may not come in, though they be allowed.
+    #[serde(deserialize_with = "networks::read")]
     pub deny: Vec<IpNet>,
     /// Networks of proxies who may say for whom they ask. Of them the address that they name counts, for rules and limits.
+    #[serde(deserialize_with = "networks::read")]
     pub trusted_proxies: Vec<IpNet>,
     /// Whether they say so by the PROXY protocol, in front of the first request. Nobody else can connect then. Default false.
     pub proxy_protocol: bool,
@@ -96,8 +100,10 @@ pub struct Admin {
     #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
     /// Networks whose clients may come in. Needed where it listens beyond loopback.
+    #[serde(deserialize_with = "networks::read")]
     pub allow: Vec<IpNet>,
     /// Networks whose clients may not come in, though they be allowed.
+    #[serde(deserialize_with = "networks::read")]
     pub deny: Vec<IpNet>,
     /// Whether the front's trusted proxies say by the PROXY protocol for whom they connect. Nobody else can connect then, and `allow`
     /// is needed. Default false.
@@ -157,7 +163,9 @@ pub struct Limits {
     /// Connections to the server. At the limit, who comes waits in the kernel's backlog. Default 1,000,000.
     pub connections_max: usize,
     /// Connections to the front from one address, of IPv6 from one /64, on each loop. Beyond, they are answered 429 and closed; from
-    /// twice as many on, only closed. Loopback and trusted proxies have as many as they want. Default 2,000.
+    /// twice as many on, only closed. Loopback and trusted proxies have as many as they want: of what they ask for others,
+    /// each request, poll, stream and WebSocket counts as a connection of the address that they name, for as long as it
+    /// lasts. Default 2,000.
     pub connections_per_address_max: u32,
     /// Subscribes, which each poll is, from one address a minute on each loop: all at once, or spread. Default 12,000.
     pub subscribes_per_address_minute: u32,
@@ -266,6 +274,8 @@ pub struct Times {
     /// For the head of a request to come in, and for nothing of its body to come, which has to come at 1,000 bytes a second
     /// in the long run. Default 20.
     pub request_s: u64,
+    /// For a message on a WebSocket to come in whole, from its first byte. Default 20.
+    pub message_s: u64,
     /// For a kept-alive connection between two requests. Default 75.
     pub keep_alive_s: u64,
     /// For a peer to acknowledge what it was sent, before it counts as dead. Default 60.
@@ -364,6 +374,7 @@ impl Default for Times {
             poll_wait_max_s: 60,
             classic_poll_s: 55,
             request_s: 20,
+            message_s: 20,
             keep_alive_s: 75,
             silence_max_s: 60,
             presence_grace_s: 5,

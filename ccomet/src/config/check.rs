@@ -241,6 +241,7 @@ impl Config {
             ("times.poll_wait_max_s", times.poll_wait_max_s, day, to_a_day),
             ("times.classic_poll_s", times.classic_poll_s, day, to_a_day),
             ("times.request_s", times.request_s, day, to_a_day),
+            ("times.message_s", times.message_s, day, to_a_day),
             ("times.keep_alive_s", times.keep_alive_s, day, to_a_day),
             ("times.silence_max_s", times.silence_max_s, day, to_a_day),
             ("times.presence_grace_s", times.presence_grace_s, day, to_a_day),
