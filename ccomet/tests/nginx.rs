@@ -1,21 +1,19 @@
 //! Behind nginx, with the configurations of `nginx/`, which OPERATING.md shows: what a client must not notice of it.
 #![cfg(target_os = "linux")] // all of 127.0.0.0/8 is loopback
 
+#[path = "common/behind.rs"]
+mod behind;
 mod common;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
+use behind::{Behind, make_certificate, seconds};
 use ccomet::Config;
-use common::{Client, Local, PATIENCE, config, wait_until};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use serde_json::Value;
-use socket2::{Domain, Socket, Type};
-use tungstenite::{Message, WebSocket};
+use common::{Local, config, wait_until};
+use tungstenite::Message;
 
 const HTTP: &str = include_str!("../nginx/ccomet.conf");
 const STREAM: &str = include_str!("../nginx/stream.conf");
@@ -30,15 +28,11 @@ enum Kind {
     Stream,
 }
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
-
 /// A process of its own, with one folder, in front of a server.
 struct Nginx {
     process: Child,
     folder: PathBuf,
-    address: SocketAddr,
-    tls: Arc<ClientConfig>,
-    server: Local,
+    behind: Behind,
 }
 
 impl Nginx {
@@ -68,7 +62,7 @@ impl Nginx {
         let mut command = Command::new("nginx");
         command.arg("-e").arg(folder.join("log")).arg("-c").arg(folder.join("nginx.conf")).arg("-p").arg(&folder);
         let process = command.stderr(Stdio::null()).spawn().expect("started");
-        let mut nginx = Self { process, folder, address, tls, server };
+        let mut nginx = Self { process, folder, behind: Behind { address, tls, server } };
         wait_until("nginx listens", || {
             let ended = nginx.process.try_wait().expect("a process").is_some();
             assert!(!ended, "{}", std::fs::read_to_string(nginx.folder.join("log")).unwrap_or_default());
@@ -76,28 +70,13 @@ impl Nginx {
         });
         Some(nginx)
     }
+}
 
-    /// A connection with TLS, from an address of loopback.
-    fn tls(&self, from: [u8; 4]) -> Tls {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from((from, 0)).into()).expect("a port");
-        socket.connect(&self.address.into()).expect("connected");
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
-        stream.set_nodelay(true).expect("no delay");
-        let name = ServerName::try_from("localhost").expect("a name");
-        StreamOwned::new(ClientConnection::new(Arc::clone(&self.tls), name).expect("a client"), stream)
-    }
+impl Deref for Nginx {
+    type Target = Behind;
 
-    fn client(&self) -> Client<Tls> {
-        Client::over(self.tls([127, 0, 0, 1]))
-    }
-
-    fn socket(&self, target: &str) -> WebSocket<Tls> {
-        let url = format!("wss://localhost:{}{target}", self.address.port());
-        let (mut socket, _) = tungstenite::client(url, self.tls([127, 0, 0, 1])).expect("it opens");
-        assert_eq!(item(&mut socket)["type"], "hello");
-        socket
+    fn deref(&self) -> &Behind {
+        &self.behind
     }
 }
 
@@ -125,16 +104,6 @@ fn found(kind: Kind) -> Option<String> {
     module.exists().then(|| format!("load_module {};", module.display()))
 }
 
-fn make_certificate(folder: &Path) -> Arc<ClientConfig> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let pem = made.cert.pem();
-    std::fs::write(folder.join("fullchain.pem"), &pem).expect("written");
-    std::fs::write(folder.join("privkey.pem"), made.signing_key.serialize_pem()).expect("written");
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a certificate");
-    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
-}
-
 /// A configuration as it is shown, with ports and paths of the test, in what stands around it.
 fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: SocketAddr) -> String {
     let mut shown = if kind == Kind::Http { HTTP } else { STREAM }.to_owned();
@@ -157,23 +126,6 @@ fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: Socke
     format!("{load} daemon off; worker_processes 1; pid {place}/pid; error_log {place}/log; events {{}} {shown}")
 }
 
-/// The one item of the next reply that has any.
-fn item(socket: &mut WebSocket<Tls>) -> Value {
-    loop {
-        let Message::Text(text) = socket.read().expect("a message") else { continue };
-        let reply: Value = serde_json::from_str(&text).expect("JSON");
-        if let [item] = reply["items"].as_array().expect("items").as_slice() {
-            return item.clone();
-        }
-    }
-}
-
-/// A setting of nginx, in seconds.
-fn seconds(configuration: &str, name: &str) -> u64 {
-    let value = configuration.split_once(&format!("{name} ")).expect("the setting").1;
-    value.split_once("s;").expect("seconds").0.parse().expect("a number")
-}
-
 #[test]
 fn the_configurations_are_those_that_are_shown_and_outlast_any_silence() {
     for configuration in [HTTP, STREAM] {
@@ -193,47 +145,15 @@ fn the_configurations_are_those_that_are_shown_and_outlast_any_silence() {
 fn each_message_comes_at_once_by_every_transport() {
     for kind in [Kind::Http, Kind::Stream] {
         let Some(nginx) = Nginx::start(kind, |_| {}) else { return };
-        let mut publisher = nginx.client();
-        let mut events = nginx.client().events("/channels/news", "");
-        let mut lines = nginx.client();
-        lines.ask("GET", "/channels/news", "Accept: application/x-ndjson\r\n");
-        assert_eq!(lines.head().0, 200);
-        assert!(lines.chunk().expect("a line").contains("hello"));
-        let mut page = nginx.client();
-        page.ask("GET", "/channels/news?transport=iframe", "");
-        assert_eq!(page.head().0, 200);
-        let mut socket = nginx.socket("/channels/news");
-        let mut poll = nginx.client();
-        let mut after = publisher.publish("other", "");
-        for n in 0..5 {
-            // Nothing follows it: what waited for more would wait for ever.
-            after.clone_from(&publisher.publish("news", format!("message {n}")));
-            assert_eq!(events.next().message(), format!("message {n}"), "{kind:?}");
-            for client in [&mut lines, &mut page] {
-                while !client.chunk().expect("the stream goes on").contains(&format!("message {n}")) {}
-            }
-            assert_eq!(item(&mut socket)["data"], format!("message {n}"));
-        }
-        // A poll waits for the next one, and is then answered.
-        poll.ask("GET", &format!("/channels/news?after={after}"), "");
-        wait_until("the poll waits", || nginx.subscribers("news") == 5);
-        publisher.publish("news", "the last");
-        assert_eq!(poll.reply().messages(), ["the last"]);
-        // By the socket, too.
-        socket.send(Message::text(r#"{"type":"publish","channel":"news","data":"back","ref":1}"#)).expect("sent");
-        let items = [item(&mut socket), item(&mut socket), item(&mut socket)];
-        assert!(items.iter().any(|item| item["type"] == "published"), "{items:?}");
-        assert_eq!(poll.get(&format!("/channels/news?after={after}")).messages(), ["the last", "back"]);
-        // Who leaves is not waited upon.
-        drop((events, lines, page, socket));
-        wait_until("nobody is left", || nginx.subscribers("news") == 0);
+        nginx.assert_prompt(&format!("{kind:?}"));
     }
 }
 
-impl Nginx {
-    fn subscribers(&self, channel: &str) -> u64 {
-        let info = Client::connect(self.server.admin).get(&format!("/info?cname={channel}")).json();
-        info["subscribers"].as_u64().expect("a number")
+#[test]
+fn a_socket_that_was_silent_for_long_still_publishes() {
+    for kind in [Kind::Http, Kind::Stream] {
+        let Some(nginx) = Nginx::start(kind, |_| {}) else { return };
+        nginx.assert_sockets_outlast_silence(&format!("{kind:?}"));
     }
 }
 
@@ -267,11 +187,6 @@ fn who_was_cut_off_resumes() {
 
 #[test]
 fn the_clients_address_is_the_one_that_counts() {
-    let ask = |nginx: &Nginx, from: [u8; 4], headers: &str| {
-        let mut client = Client::over(nginx.tls(from));
-        client.ask("GET", "/channels/news?wait=0", headers);
-        client.reply().status
-    };
     let (ann, bob, eve) = ([127, 0, 0, 3], [127, 0, 0, 4], [127, 0, 0, 5]);
     for kind in [Kind::Http, Kind::Stream] {
         let Some(nginx) = Nginx::start(kind, |config| {
@@ -281,13 +196,13 @@ fn the_clients_address_is_the_one_that_counts() {
         }) else {
             return;
         };
-        assert_eq!(ask(&nginx, ann, ""), 200);
-        assert_eq!(ask(&nginx, eve, ""), 403, "{kind:?}");
-        assert_eq!(ask(&nginx, eve, "X-Forwarded-For: 127.0.0.3\r\n"), 403, "whatever it says itself");
-        assert_eq!(ask(&nginx, ann, "X-Forwarded-For: 127.0.0.5\r\n"), 200);
+        assert_eq!(nginx.status(ann, ""), 200);
+        assert_eq!(nginx.status(eve, ""), 403, "{kind:?}");
+        assert_eq!(nginx.status(eve, "X-Forwarded-For: 127.0.0.3\r\n"), 403, "whatever it says itself");
+        assert_eq!(nginx.status(ann, "X-Forwarded-For: 127.0.0.5\r\n"), 200);
         // Loopback is limited only where a proxy names it in a header field.
-        assert_eq!(ask(&nginx, ann, ""), if kind == Kind::Http { 429 } else { 200 });
-        assert_eq!(ask(&nginx, ann, "X-Forwarded-For: 192.0.2.1\r\n"), if kind == Kind::Http { 429 } else { 200 });
-        assert_eq!(ask(&nginx, bob, ""), 200);
+        assert_eq!(nginx.status(ann, ""), if kind == Kind::Http { 429 } else { 200 });
+        assert_eq!(nginx.status(ann, "X-Forwarded-For: 192.0.2.1\r\n"), if kind == Kind::Http { 429 } else { 200 });
+        assert_eq!(nginx.status(bob, ""), 200);
     }
 }

@@ -1,0 +1,126 @@
+//! Behind HAProxy, with the configuration of `haproxy/`, which OPERATING.md shows: what a client must not notice of it.
+#![cfg(target_os = "linux")] // all of 127.0.0.0/8 is loopback
+
+#[path = "common/behind.rs"]
+mod behind;
+mod common;
+
+use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use behind::{Behind, make_certificate, seconds};
+use ccomet::Config;
+use common::{Local, config, wait_until};
+
+const SHOWN: &str = include_str!("../haproxy/ccomet.cfg");
+const OPERATING: &str = include_str!("../OPERATING.md");
+
+/// A process of its own, with one folder, in front of a server.
+struct Haproxy {
+    process: Child,
+    folder: PathBuf,
+    behind: Behind,
+}
+
+impl Deref for Haproxy {
+    type Target = Behind;
+
+    fn deref(&self) -> &Behind {
+        &self.behind
+    }
+}
+
+impl Haproxy {
+    /// `None`, and a word about it, where it is not installed.
+    fn start(change: impl FnOnce(&mut Config)) -> Option<Self> {
+        if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_err() {
+            assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "haproxy is not installed");
+            eprintln!("skipped: haproxy is not installed");
+            return None;
+        }
+        let mut config = config(2);
+        config.front.trusted_proxies = vec!["127.0.0.1/32".parse().expect("a network")];
+        // Nothing but messages: what comes is not pushed on by something else.
+        config.times.heartbeat_s = 3_600;
+        change(&mut config);
+        let server = Local::start(config);
+        // Where no other test listens.
+        let address = TcpListener::bind("127.0.0.78:0").and_then(|held| held.local_addr()).expect("a port");
+        let folder = std::env::temp_dir().join(format!("ccomet-haproxy-{}-{}", std::process::id(), address.port()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let tls = make_certificate(&folder);
+        let mut shown = SHOWN.to_owned();
+        for (held, other) in [
+            ("bind :443 ssl", format!("bind {address} ssl")),
+            ("127.0.0.1:8100", server.front.to_string()),
+            ("/etc/ssl/comet/comet.pem", folder.join("comet.pem").display().to_string()),
+        ] {
+            assert_eq!(shown.matches(held).count(), 1, "{held}");
+            shown = shown.replace(held, &other);
+        }
+        std::fs::write(folder.join("haproxy.cfg"), shown).expect("written");
+        let log = std::fs::File::create(folder.join("log")).expect("a file");
+        let mut command = Command::new("haproxy");
+        // In the foreground.
+        command.arg("-db").arg("-f").arg(folder.join("haproxy.cfg")).stdout(Stdio::null()).stderr(log);
+        let process = command.spawn().expect("started");
+        let mut haproxy = Self { process, folder, behind: Behind { address, tls, server } };
+        wait_until("HAProxy listens", || {
+            let ended = haproxy.process.try_wait().expect("a process").is_some();
+            assert!(!ended, "{}", std::fs::read_to_string(haproxy.folder.join("log")).unwrap_or_default());
+            TcpStream::connect(address).is_ok()
+        });
+        Some(haproxy)
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn the_configuration_is_the_one_that_is_shown_and_outlasts_any_silence() {
+    assert!(OPERATING.contains(SHOWN), "OPERATING.md shows this:\n{SHOWN}");
+    let Config { times, icomet, .. } = Config::default();
+    let silences = [2 * times.heartbeat_s, times.poll_wait_max_s, times.classic_poll_s, icomet.polling_timeout_s];
+    for limit in ["timeout client", "timeout server", "timeout tunnel"].map(|name| seconds(SHOWN, name)) {
+        assert!(silences.into_iter().all(|silence| silence + 20 <= limit), "{silences:?} in {limit}");
+    }
+    assert!(SHOWN.contains("\n    option http-no-delay\n"), "or events wait for each other");
+}
+
+#[test]
+fn each_message_comes_at_once_by_every_transport() {
+    let Some(haproxy) = Haproxy::start(|_| {}) else { return };
+    haproxy.assert_prompt("HAProxy");
+}
+
+#[test]
+fn a_socket_that_was_silent_for_long_still_publishes() {
+    let Some(haproxy) = Haproxy::start(|_| {}) else { return };
+    haproxy.assert_sockets_outlast_silence("HAProxy");
+}
+
+#[test]
+fn the_clients_address_is_the_one_that_counts() {
+    let (ann, bob, eve) = ([127, 0, 0, 3], [127, 0, 0, 4], [127, 0, 0, 5]);
+    let Some(haproxy) = Haproxy::start(|config| {
+        config.front.deny = vec!["127.0.0.5/32".parse().expect("a network")];
+        config.loops = 1.try_into().ok();
+        config.limits.subscribes_per_address_minute = 2;
+    }) else {
+        return;
+    };
+    assert_eq!(haproxy.status(ann, ""), 200);
+    assert_eq!(haproxy.status(eve, ""), 403);
+    assert_eq!(haproxy.status(eve, "X-Forwarded-For: 127.0.0.3\r\n"), 403, "whatever it says itself");
+    assert_eq!(haproxy.status(ann, "X-Forwarded-For: 127.0.0.5\r\n"), 200);
+    assert_eq!([haproxy.status(ann, ""), haproxy.status(ann, "X-Forwarded-For: 192.0.2.1\r\n")], [429, 429]);
+    assert_eq!(haproxy.status(bob, ""), 200);
+}
