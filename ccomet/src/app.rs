@@ -3,6 +3,7 @@
 //! A message's way leads through [`App::request`], the broker, and [`App::turned`], where everyone gets what is new.
 
 mod answers;
+mod arriving;
 mod asking;
 mod calling;
 mod entering;
@@ -13,19 +14,18 @@ mod socket;
 mod subscribing;
 mod telling;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use answers::{
-    CrossOrigin, JSON, Out, cross_origin, fields_for, note_refusal, origin_number, problem_response, respond_problem,
-    script_response,
-};
+use answers::{CrossOrigin, Out, cross_origin, problem_response};
+use arriving::Arrival;
 use asking::{Asker, Settled};
 use hooks::Site;
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
 use sealed_http::{
-    Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Method, Origins, Preface, Problem as Details, Request,
+    Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Origins, Preface, Problem as Details, Request,
     RequestHead, Response,
 };
 use slab::Slab;
@@ -33,7 +33,7 @@ use socket::Socket;
 
 use crate::auth::{AdminKeys, Gate, Grant, Verifier};
 use crate::broker::{Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now, PresenceLimits};
-use crate::config::{Api, Config};
+use crate::config::Config;
 use crate::doorkeeper::{Asking, Doorkeeper};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
@@ -43,10 +43,8 @@ use crate::refusals::{RefusalCounts, RefusalLog};
 use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
-use crate::wire::classic;
-use crate::wire::icomet::request as icomet_request;
 use crate::wire::problem::Problem;
-use crate::wire::request::{self, Door, Refused};
+use crate::wire::request::Door;
 
 /// How often old messages and idle channels are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -132,6 +130,8 @@ pub(crate) struct App {
     gate: Gate,
     rules: Arc<Rules>,
     doorkeeper: Doorkeeper,
+    /// Requests whose bodies are still coming.
+    arrivals: HashMap<ConnectionId, Arrival>,
     leases: Leases,
     files: Files,
     tallies: Arc<[Tally]>,
@@ -140,6 +140,8 @@ pub(crate) struct App {
     /// Who hears of channels in use.
     watchers: Vec<ConnectionId>,
     sockets: Slab<Socket>,
+    /// WebSockets of which a message has begun, and when it has to be whole, by the loop's clock.
+    unfinished: HashMap<ConnectionId, u64>,
     is_sweeping: bool,
     will_repost: bool,
     will_go_on: bool,
@@ -225,6 +227,7 @@ impl App {
             admin_keys: AdminKeys::new(&config.admin.keys),
             leases: Leases::new(config.auth.warning_s),
             doorkeeper: Doorkeeper::new(&config, loops),
+            arrivals: HashMap::new(),
             gate: Gate::new(verifier, &config, rules.clone()),
             rules,
             config,
@@ -233,6 +236,7 @@ impl App {
             life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
             watchers: Vec::new(),
             sockets: Slab::new(),
+            unfinished: HashMap::new(),
             is_sweeping: false,
             will_repost: false,
             will_go_on: false,
@@ -353,66 +357,17 @@ impl Handler for App {
     }
 
     fn intake(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
-        let limits = &self.config.limits;
-        if head.path() == request::MESSAGES_PATH {
-            return Intake::CollectUpTo(limits.request_bytes_max as u64);
-        }
-        let door = http.state(id).map_or(Door::Front, |client| client.door);
-        if self.config.admin.apis.contains(&Api::Icomet) && icomet_request::has_form(door, head.path()) {
-            return Intake::CollectUpTo(icomet_request::form_bytes_max(limits.message_bytes_max) as u64);
-        }
-        Intake::Collect
+        self.look_ahead(http, id, head)
     }
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
-        self.cross_origin.refusals.begin(id, request.head.path());
-        let Some(client) = http.state_mut(id) else { return };
-        let number_of = |origin| origin_number(&self.preflight, &self.admin_preflight, client.door, origin);
-        client.origin = request.head.header_str("origin").map_or(0, number_of);
-        let (door, barred) = (client.door, client.barred);
-        if barred {
-            note_refusal(http, id, Problem::Forbidden, &self.cross_origin);
-            return http.respond(id, &problem_response(Problem::Forbidden).closing());
-        }
-        // A preflight cannot bring a key, and does nothing.
-        let needs_key = door == Door::Admin && request.head.method() != Method::Options;
-        if needs_key && !self.admin_keys.admit(&request.head) {
-            return respond_problem(http, id, Problem::AdminKey, None, &self.cross_origin);
-        }
-        let asking = match self.doorkeeper.asks(id, &request.head, now_ms(http)) {
-            Ok(asking) => asking,
-            Err((problem, closes)) => {
-                note_refusal(http, id, problem, &self.cross_origin);
-                let response = problem_response(problem).with(fields_for(&self.cross_origin, http.state(id)));
-                return http.respond(id, &if closes { response.closing() } else { response });
-            }
-        };
-        match request::read(door, request, &self.config) {
-            Ok(call) => match self.admit(http, door, asking, &request.head, &call) {
-                Ok(caller) => self.call_if_allowed(http, id, &request.head, call, caller),
-                Err(problem) => self.refuse_call(http, id, call, problem),
-            },
-            Err(Refused::Native { problem, callback, allow }) => {
-                if problem == Problem::MethodNotAllowed {
-                    note_refusal(http, id, problem, &self.cross_origin);
-                    let fields = fields_for(&self.cross_origin, http.state(id));
-                    let response = problem_response(problem).header("Allow", allow).with(fields);
-                    return http.respond(id, &response);
-                }
-                respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin);
-            }
-            Err(Refused::Socket(refusal)) => http.respond(id, &refusal.into()),
-            Err(Refused::Icomet(refused)) => Self::icomet_refused(http, id, refused),
-            Err(Refused::Classic { callback: Some(callback) }) => {
-                let script = classic::envelope_fixed(&callback, classic::BAD_PARAMETERS);
-                http.respond(id, &script_response(script));
-            }
-            Err(Refused::Classic { callback: None }) => {
-                let response = Response::new(400).header("Content-Type", JSON).header("Cache-Control", "no-store");
-                http.respond(id, &response.header("X-Content-Type-Options", "nosniff").body(classic::BAD_PARAMETERS));
-            }
-        }
+        self.take_request(http, id, request);
         self.pump(http);
+    }
+
+    fn answered(&mut self, _: &mut Http<'_, Self>, id: ConnectionId) {
+        self.arrivals.remove(&id);
+        self.doorkeeper.answered(id);
     }
 
     fn refusal(&mut self, error: DecodeError) -> Response {
@@ -467,6 +422,8 @@ impl Handler for App {
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: Client, why: CloseReason) {
         tracing::trace!(?id, ?why, "connection closed");
         self.doorkeeper.closed(id);
+        self.arrivals.remove(&id);
+        self.unfinished.remove(&id);
         match client.doing {
             Doing::Subscribed(key) => {
                 self.hub.unsubscribe(key, unix_ms(http));
@@ -518,6 +475,7 @@ impl Handler for App {
             Chore::Sweep => {
                 self.hub.sweep(unix_ms(http));
                 self.doorkeeper.sweep(now_ms(http));
+                self.end_unfinished(http);
                 self.broker.sweep(now(http));
                 self.site.sweep(now_ms(http));
                 self.show_life();

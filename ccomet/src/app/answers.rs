@@ -125,12 +125,23 @@ pub(super) fn respond_problem(
     callback: Option<&str>,
     cross_origin: &CrossOrigin,
 ) {
+    let response = refusal(http, id, problem, callback, cross_origin);
+    http.respond(id, &response);
+}
+
+/// The answer that tells a client of a problem.
+pub(super) fn refusal(
+    http: &Http<'_, App>,
+    id: ConnectionId,
+    problem: Problem,
+    callback: Option<&str>,
+    cross_origin: &CrossOrigin,
+) -> Response {
     note_refusal(http, id, problem, cross_origin);
-    let response = match callback {
+    match callback {
         Some(callback) => script_response(native::wrap(Some(callback), problem.to_callback_argument())),
         None => problem_response(problem).with(fields_for(cross_origin, http.state(id))),
-    };
-    http.respond(id, &response);
+    }
 }
 
 /// Counts a refusal, for the log.

@@ -5,48 +5,41 @@ use sealed::ConnectionId;
 use sealed_http::{Http, Origins, RequestHead, Response};
 
 use super::answers::{allow_credentials, fields_for, json_response, problem_response, script_response};
-use super::{App, Caller, now, now_ms, unix_ms};
+use super::{App, Caller, now, unix_ms};
 use crate::broker::{Broker, Command};
-use crate::doorkeeper::Asking;
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::wire::classic;
+use crate::wire::icomet::request as icomet;
 use crate::wire::problem::Problem;
 use crate::wire::request::{Call, Door, ReplyTo};
 
 impl App {
-    /// Whether the call is allowed, and what else is. Who comes by the admin listener may do anything.
-    pub(super) fn admit(
-        &mut self,
-        http: &Http<'_, Self>,
-        door: Door,
-        asking: Asking,
-        head: &RequestHead<'_>,
-        call: &Call,
-    ) -> Result<Caller, Problem> {
-        self.measure(call)?;
-        let grant = match door {
-            Door::Admin => None,
-            Door::Front => {
-                // First: to look at a token costs more.
-                self.doorkeeper.charge(asking, call, now_ms(http))?;
-                Some(self.gate.admit(head, call, http.unix_time().as_secs())?)
-            }
-        };
-        Ok(Caller { grant, asking, origin: None })
-    }
-
     /// Whether what is published is as short as the rules want it.
-    fn measure(&self, call: &Call) -> Result<(), Problem> {
+    pub(super) fn measure(&self, call: &Call) -> Result<(), Problem> {
         let fits = |channel: &ChannelName, draft: &Draft| draft.payload.len() <= self.message_bytes_max(channel);
         let all_fit = match call {
             Call::Publish { channel, draft, .. } => fits(channel, draft),
             Call::PublishAll { publications } => {
                 publications.iter().all(|publication| fits(&publication.channel, &publication.draft))
             }
+            Call::Icomet(icomet::Call::Publish { channel, payload, .. }) => {
+                payload.len() <= self.message_bytes_max(channel)
+            }
             _ => true,
         };
         if all_fit { Ok(()) } else { Err(Problem::MessageTooLarge) }
+    }
+
+    /// The longest message of all channels to which a call publishes.
+    pub(super) fn bytes_max(&self, call: &Call) -> usize {
+        let longest = |channel: &ChannelName| self.message_bytes_max(channel);
+        let all = match call {
+            Call::Publish { channel, .. } => Some(longest(channel)),
+            Call::PublishAll { publications } => publications.iter().map(|one| longest(&one.channel)).min(),
+            _ => None,
+        };
+        all.unwrap_or(self.config.limits.message_bytes_max)
     }
 
     /// The longest message of a channel.

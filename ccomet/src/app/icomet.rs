@@ -92,18 +92,18 @@ impl App {
         }
     }
 
-    /// Answers what could not be read.
-    pub(super) fn icomet_refused(http: &mut Http<'_, Self>, id: ConnectionId, refused: request::Refused) {
+    /// The answer to what could not be read.
+    pub(super) fn icomet_refusal(refused: request::Refused) -> Response {
         let (status, text) = match refused {
             request::Refused::Method(allow) => {
-                return http.respond(id, &Response::new(405).header("Allow", allow).header("Content-Type", TEXT));
+                return Response::new(405).header("Allow", allow).header("Content-Type", TEXT);
             }
             request::Refused::BadName => (400, "cname is missing or no channel's name"),
             request::Refused::BadCallback => (400, "cb is not a JavaScript identifier"),
             request::Refused::TooLarge => (413, "content is too long"),
         };
         let response = Response::new(status).header("Content-Type", TEXT).header("X-Content-Type-Options", "nosniff");
-        http.respond(id, &response.body(text));
+        response.body(text)
     }
 
     /// Tells one who asked what the broker did.

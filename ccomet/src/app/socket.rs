@@ -1,5 +1,6 @@
 //! A WebSocket: the same subscriptions, and what its client says.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sealed::{ConnectionId, Input};
@@ -81,6 +82,7 @@ impl App {
             ..websocket::Limits::default()
         };
         let mut out = Vec::new();
+        let (mut has_more, mut is_new) = (false, false);
         loop {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
             if socket.question.is_some() || socket.pending >= PENDING_MAX || http.queued(id) + out.len() > QUEUED_MAX {
@@ -89,20 +91,14 @@ impl App {
             }
             socket.pings = 0;
             match socket.codec.read(input, &limits, &mut out) {
-                Ok(Some(Event::Text(text))) => match socket::read(&text, self.config.limits.message_bytes_max) {
-                    Ok(Said::Publish { channel, draft, reference }) => {
-                        self.publish_from_socket(http, id, key, channel, draft, reference);
-                    }
-                    Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
-                    Err((problem, reference)) => Self::tell(http, id, &socket::refused(problem, reference)),
-                },
-                Ok(Some(Event::Binary(bytes))) => match only_channel(&socket.channels) {
-                    Some(channel) => {
-                        let draft = Draft { payload: bytes.into_boxed_slice().into(), ..Draft::default() };
-                        self.publish_from_socket(http, id, key, channel, draft, None);
-                    }
-                    None => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
-                },
+                Ok(Some(Event::Text(text))) => {
+                    is_new = true;
+                    self.hear_text(http, id, key, &text);
+                }
+                Ok(Some(Event::Binary(bytes))) => {
+                    is_new = true;
+                    self.hear_bytes(http, id, key, bytes);
+                }
                 Ok(Some(Event::Close { .. })) | Err(_) => {
                     let subscriber = socket.subscriber;
                     self.hub.unsubscribe(subscriber, unix_ms(http));
@@ -110,12 +106,74 @@ impl App {
                     return close(http, id, key);
                 }
                 Ok(Some(_)) => {}
-                Ok(None) => break,
+                Ok(None) => {
+                    has_more = socket.codec.is_receiving() || !input.is_empty();
+                    break;
+                }
             }
         }
+        self.note_unfinished(http, id, has_more, is_new);
         if !out.is_empty() {
             http.write(id, &out);
         }
+    }
+
+    /// Notes whether the rest of a message is still to come. No time runs while its client is not listened to.
+    fn note_unfinished(&mut self, http: &Http<'_, Self>, id: ConnectionId, has_more: bool, is_new: bool) {
+        if is_new || !has_more {
+            self.unfinished.remove(&id);
+        }
+        if has_more {
+            let due_ms = now_ms(http).saturating_add(self.config.times.message_s * 1_000);
+            self.unfinished.entry(id).or_insert(due_ms);
+        } else if self.unfinished.is_empty() {
+            self.unfinished = HashMap::new();
+        }
+    }
+
+    /// About once a second: ends WebSockets whose message takes too long to come.
+    pub(super) fn end_unfinished(&mut self, http: &mut Http<'_, Self>) {
+        let now_ms = now_ms(http);
+        let due: Vec<_> = self.unfinished.extract_if(|_, due_ms| *due_ms <= now_ms).map(|(id, _)| id).collect();
+        for id in due {
+            let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else { continue };
+            let Some(socket) = self.sockets.get(key as usize) else { continue };
+            self.hub.unsubscribe(socket.subscriber, unix_ms(http));
+            http.write(id, &websocket::close_frame(CloseCode::POLICY, "a message took too long to come"));
+            close(http, id, key);
+        }
+    }
+
+    fn hear_text(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, text: &str) {
+        // First: to read it costs more.
+        if let Err(problem) = self.charge_message(key, now_ms(http)) {
+            return Self::tell(http, id, &socket::refused(problem, socket::reference(text)));
+        }
+        match socket::read(text, self.config.limits.message_bytes_max) {
+            Ok(Said::Publish { channel, draft, reference }) => {
+                self.publish_from_socket(http, id, key, channel, draft, reference);
+            }
+            Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
+            Err((problem, reference)) => Self::tell(http, id, &socket::refused(problem, reference)),
+        }
+    }
+
+    fn hear_bytes(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, bytes: Vec<u8>) {
+        if let Err(problem) = self.charge_message(key, now_ms(http)) {
+            return Self::tell(http, id, &socket::refused(problem, None));
+        }
+        match only_channel(&self.sockets[key as usize].channels) {
+            Some(channel) => {
+                let draft = Draft { payload: bytes.into_boxed_slice().into(), ..Draft::default() };
+                self.publish_from_socket(http, id, key, channel, draft, None);
+            }
+            None => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
+        }
+    }
+
+    /// Counts a message against its client's limits, whatever it says.
+    fn charge_message(&mut self, key: u32, now_ms: u64) -> Result<(), Problem> {
+        self.doorkeeper.charge_publish(self.sockets[key as usize].caller.asking, now_ms)
     }
 
     fn publish_from_socket(
@@ -127,7 +185,7 @@ impl App {
         draft: Draft,
         reference: Option<i64>,
     ) {
-        if let Err(problem) = self.may_publish(key, &channel, draft.payload.len(), now_ms(http)) {
+        if let Err(problem) = self.may_publish(key, &channel, draft.payload.len()) {
             return Self::tell(http, id, &socket::refused(problem, reference));
         }
         if let Some((channel, draft)) = self.ask_about_publishing(http, id, key, channel, draft, reference) {
@@ -151,15 +209,15 @@ impl App {
         self.broker.command(now(http), Command::Publish { channel, messages, ticket });
     }
 
-    fn may_publish(&mut self, key: u32, channel: &ChannelName, bytes: usize, now_ms: u64) -> Result<(), Problem> {
-        let Caller { grant, asking, .. } = &self.sockets[key as usize].caller;
+    fn may_publish(&self, key: u32, channel: &ChannelName, bytes: usize) -> Result<(), Problem> {
+        let Caller { grant, .. } = &self.sockets[key as usize].caller;
         if grant.as_ref().is_some_and(|grant| !self.gate.may_publish(grant, channel)) {
             return Err(Problem::NotAllowed);
         }
         if bytes > self.message_bytes_max(channel) {
             return Err(Problem::MessageTooLarge);
         }
-        self.doorkeeper.charge_publish(*asking, now_ms)
+        Ok(())
     }
 
     /// Another token counts from now on, if it lets the client read what it reads.
@@ -168,10 +226,6 @@ impl App {
         // Who came by the admin listener may do anything as it is.
         if socket.caller.grant.is_none() {
             return Self::tell(http, id, &socket::renewed(reference));
-        }
-        // First: to look at a token costs more.
-        if let Err(problem) = self.doorkeeper.charge_publish(socket.caller.asking, now_ms(http)) {
-            return Self::tell(http, id, &socket::refused(problem, reference));
         }
         let grant = match self.gate.renew(token, http.unix_time().as_secs()) {
             Ok(grant) if socket.channels.iter().all(|channel| self.gate.may_subscribe(&grant, channel)) => grant,

@@ -33,6 +33,14 @@ pub(crate) struct Gate {
     origins: Vec<String>,
 }
 
+/// A client of the front, as its request's head says.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    grant: Arc<Grant>,
+    /// How its token came, if it has one.
+    source: Option<Source>,
+}
+
 impl Gate {
     /// Of the front's origins, `*` is none here.
     pub(crate) fn new(verifier: Arc<Verifier>, config: &Config, rules: Arc<Rules>) -> Self {
@@ -58,11 +66,32 @@ impl Gate {
         }
         // A client of icomet's has its own kind of token.
         let has_own = matches!(call, Call::Icomet(_));
-        let found = if self.verifier.has_keys() && !has_own { bearer::find(head, &self.cookie)? } else { None };
-        let Some((token, source)) = found else {
-            if !may(&self.anonymous, call) {
-                // Where there are no keys, no token would help.
-                return Err(if self.verifier.has_keys() { Problem::TokenMissing } else { Problem::NotAllowed });
+        let identity = if has_own { self.nobody() } else { self.identify(head, now_s)? };
+        self.allow(&identity, head, call)
+    }
+
+    /// Who calls at the front, as far as the head of the request says it, at that time in seconds since 1970.
+    pub(crate) fn identify(&self, head: &RequestHead<'_>, now_s: u64) -> Result<Identity, Problem> {
+        let found = if self.verifier.has_keys() { bearer::find(head, &self.cookie)? } else { None };
+        let Some((token, source)) = found else { return Ok(self.nobody()) };
+        Ok(Identity { grant: Arc::new(self.verifier.verify(&token, now_s)?), source: Some(source) })
+    }
+
+    fn nobody(&self) -> Identity {
+        Identity { grant: self.anonymous.clone(), source: None }
+    }
+
+    /// What a client may do that is known already; an error where this call is not among it.
+    pub(crate) fn allow(
+        &self,
+        identity: &Identity,
+        head: &RequestHead<'_>,
+        call: &Call,
+    ) -> Result<Arc<Grant>, Problem> {
+        let grant = &identity.grant;
+        if identity.source.is_none() {
+            if !may(grant, call) {
+                return Err(self.why_nobody_may());
             }
             if !self.patterns && wants_pattern(call) {
                 return Err(Problem::PatternForbidden);
@@ -70,14 +99,27 @@ impl Gate {
             if !self.rules_allow(call, false) {
                 return Err(Problem::NotAllowed);
             }
-            return Ok(self.anonymous.clone());
-        };
-        let grant = self.verifier.verify(&token, now_s)?;
-        let is_granted = may(&grant, call) && self.rules_allow(call, true);
-        if !is_granted || source == Source::Cookie && self.may_be_forged(head, call) {
+            return Ok(grant.clone());
+        }
+        let is_granted = may(grant, call) && self.rules_allow(call, true);
+        if !is_granted || identity.source == Some(Source::Cookie) && self.may_be_forged(head, call) {
             return Err(Problem::NotAllowed);
         }
-        Ok(Arc::new(grant))
+        Ok(grant.clone())
+    }
+
+    /// Whether a client may publish anything at all: an error where it may not, whatever its request turns out to publish.
+    pub(crate) fn allow_some_publication(&self, identity: &Identity, head: &RequestHead<'_>) -> Result<(), Problem> {
+        if identity.source.is_none() && identity.grant.publish.is_empty() {
+            return Err(self.why_nobody_may());
+        }
+        let is_forged = identity.source == Some(Source::Cookie) && !page::is_of_site(head, &self.origins);
+        if identity.grant.publish.is_empty() || is_forged { Err(Problem::NotAllowed) } else { Ok(()) }
+    }
+
+    /// Why one without a token may not do something: where there are no keys, no token would help.
+    fn why_nobody_may(&self) -> Problem {
+        if self.verifier.has_keys() { Problem::TokenMissing } else { Problem::NotAllowed }
     }
 
     /// What another token grants.

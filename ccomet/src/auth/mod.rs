@@ -16,7 +16,7 @@ use crate::message::ChannelName;
 use crate::pattern::{Pattern, any_matches};
 
 pub(crate) use admin_keys::{AdminKeys, is_key};
-pub(crate) use gate::{Gate, callback_of};
+pub(crate) use gate::{Gate, Identity, callback_of};
 pub use key::AuthError;
 pub use mint::{Claims, make_token};
 pub use settings::{Algorithm, Anonymous, Auth, Key, Secret};

@@ -1,4 +1,7 @@
 //! For whom a proxy asks, by `X-Forwarded-For` or `Forwarded` (RFC 7239).
+//!
+//! Each proxy adds what it saw at the right end. So the field is read from there, byte by byte, and no further than to the
+//! first address that is not a trusted proxy's: what stands before it could be anybody's, and changes nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,152 +23,119 @@ pub enum ForwardedBy {
     Forwarded,
 }
 
-/// Whom a proxy named.
+/// The client that a proxy names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Named {
-    /// The client; the proxy itself where it named none.
-    pub(super) client: IpAddr,
-    /// Whether it named anyone, or tried to.
-    pub(super) is_named: bool,
+pub(super) enum Named {
+    /// None: the field is not there, and the proxy asks for itself.
+    Itself,
+    /// This one.
+    Client(IpAddr),
+    /// One whose address cannot be read. It came to this trusted proxy, or through it.
+    Unreadable(IpAddr),
 }
 
-/// What somebody on the way was named by, if that is an address.
-type Hop = Option<IpAddr>;
-
-/// The client of a request that came from a trusted proxy: of the addresses named, the last that is not a trusted proxy itself,
-/// for what stands before it could be anybody's. What is no address ends the search where it stands.
+/// Finds the client of a request that came from a trusted proxy: the last address named that is not a trusted proxy's
+/// itself, or the first of all if each is.
 pub(super) fn client(head: &RequestHead<'_>, proxy: IpAddr, trusted: &[IpNet], by: ForwardedBy) -> Named {
     let name = match by {
         ForwardedBy::XForwardedFor => "x-forwarded-for",
         ForwardedBy::Forwarded => "forwarded",
     };
-    let separate = |value| match by {
-        ForwardedBy::XForwardedFor => Some(str::split(value, ',').map(address).collect::<Vec<Hop>>()),
-        ForwardedBy::Forwarded => forwarded_for(value),
-    };
-    let mut hops = Vec::new();
-    for (_, value) in head.headers().filter(|(held, _)| held.eq_ignore_ascii_case(name)) {
-        // A line that cannot be read is one hop without an address.
-        let line = std::str::from_utf8(value).ok().and_then(separate);
-        hops.extend(line.unwrap_or_else(|| vec![None]));
-    }
-    let mut client = proxy;
-    for hop in hops.iter().rev() {
-        let Some(hop) = hop else { break };
-        client = *hop;
-        if !rules::has(trusted, client) {
-            break;
-        }
-    }
-    Named { client, is_named: !hops.is_empty() }
-}
-
-/// The addresses in the elements of a `Forwarded`, or nothing where it is malformed.
-fn forwarded_for(value: &str) -> Option<Vec<Hop>> {
-    let elements = split_unquoted(value, b',')?;
-    elements.into_iter().map(element_address).collect()
-}
-
-fn element_address(element: &str) -> Option<Hop> {
-    let mut named = split_unquoted(element, b';')?.into_iter().filter_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("for").then_some(value)
-    });
-    let (value, None) = (named.next(), named.next()) else { return Some(None) };
-    let plain = |value: &str| value.strip_prefix('"')?.strip_suffix('"').map(str::to_owned);
-    Some(value.and_then(|value| address(&plain(value).unwrap_or_else(|| value.to_owned()))))
-}
-
-/// Splits where the separator is not in quotes; nothing where quotes do not end.
-fn split_unquoted(text: &str, separator: u8) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (index, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            _ if byte == separator && !quoted => {
-                parts.push(&text[start..index]);
-                start = index + 1;
+    // Several lines are one list (RFC 9110, 5.3), of which the last line is the right end.
+    let held = head.headers().filter(|(held, _)| held.eq_ignore_ascii_case(name));
+    let lines: Vec<&[u8]> = held.map(|(_, value)| value).collect();
+    let mut named = Named::Itself;
+    for line in lines.into_iter().rev() {
+        let mut rest = Some(line);
+        while let Some(list) = rest {
+            let (left, hop) = match by {
+                ForwardedBy::XForwardedFor => {
+                    let (left, hop) = split_last(list);
+                    (left, address(hop))
+                }
+                ForwardedBy::Forwarded => match split_last_unquoted(list, b',') {
+                    Some((left, hop)) => (left, forwarded_for(hop)),
+                    None => (None, None),
+                },
+            };
+            let last = if let Named::Client(last) = named { last } else { proxy };
+            let Some(hop) = hop else { return Named::Unreadable(last) };
+            named = Named::Client(hop);
+            if !rules::has(trusted, hop) {
+                return named;
             }
-            _ => {}
+            rest = left;
         }
     }
-    parts.push(&text[start..]);
-    (!quoted).then_some(parts)
+    named
 }
 
-/// An address, with or without a port, one of IPv6 also in brackets.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse().ok().or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip()));
-    address.map(|address: IpAddr| address.to_canonical())
+/// Splits off what is behind the last comma. Nothing is left where there is none.
+fn split_last(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    match list.iter().rposition(|byte| *byte == b',') {
+        Some(comma) => (Some(&list[..comma]), &list[comma + 1..]),
+        None => (None, list),
+    }
+}
+
+/// Splits off what is behind the last separator that is not in quotes. Nothing where a quoted string does not begin.
+fn split_last_unquoted(list: &[u8], separator: u8) -> Option<(Option<&[u8]>, &[u8])> {
+    let mut is_quoted = false;
+    for (index, byte) in list.iter().enumerate().rev() {
+        if *byte == b'"' {
+            // Of a quoted string, the end is seen first; a quote with a backslash in front is a part of one.
+            let before = &list[..index];
+            let backslashes = before.len() - before.iter().rposition(|byte| *byte != b'\\').map_or(0, |last| last + 1);
+            match (is_quoted, backslashes % 2 == 1) {
+                (false, true) => return None,
+                (true, true) => {}
+                (_, false) => is_quoted = !is_quoted,
+            }
+        } else if *byte == separator && !is_quoted {
+            return Some((Some(&list[..index]), &list[index + 1..]));
+        }
+    }
+    (!is_quoted).then_some((None, list))
+}
+
+/// The address in an element of a `Forwarded`, which has to be said exactly once.
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+    let (mut rest, mut found) = (Some(element), None);
+    while let Some(pairs) = rest {
+        let (left, pair) = split_last_unquoted(pairs, b';')?;
+        let (name, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len()))?;
+        if trim(name).eq_ignore_ascii_case(b"for") && found.replace(trim(value.get(1..)?)).is_some() {
+            return None;
+        }
+        rest = left;
+    }
+    let value = found?;
+    match value.strip_prefix(b"\"") {
+        Some(quoted) => address(quoted.strip_suffix(b"\"")?),
+        None => address(value),
+    }
+}
+
+/// An address: of IPv4 with or without a port, of IPv6 bare, or in brackets with or without a port. Neither `unknown` nor
+/// `_obfuscated` is one, nor is anything with a port that is no number.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(trim(text)).ok()?;
+    let bare = || match text.strip_prefix('[') {
+        Some(text) => text.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    };
+    let with_port = || text.parse().ok().map(|socket: SocketAddr| socket.ip());
+    bare().or_else(with_port).map(|address| address.to_canonical())
+}
+
+/// Without white space around, as a header field may have it.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 #[cfg(test)]
-mod tests {
-    use sealed_http::Limits;
-
-    use super::*;
-
-    fn named(by: ForwardedBy, lines: &str) -> (String, bool) {
-        let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
-        let head = RequestHead::parse(head.as_bytes(), &Limits::default()).expect("a head");
-        let trusted = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
-        let Named { client, is_named } = client(&head, "10.0.0.1".parse().expect("an address"), &trusted, by);
-        (client.to_string(), is_named)
-    }
-
-    #[test]
-    fn the_client_is_the_last_who_is_no_trusted_proxy() {
-        for (value, client) in [
-            ("192.0.2.1", "192.0.2.1"),
-            ("6.6.6.6, 192.0.2.1", "192.0.2.1"),
-            ("6.6.6.6,192.0.2.1 , 10.0.0.2", "192.0.2.1"),
-            ("192.0.2.1:5000", "192.0.2.1"),
-            ("2001:db8::1", "2001:db8::1"),
-            ("[2001:db8::1]:443", "2001:db8::1"),
-            ("::ffff:192.0.2.1, fd00::1", "192.0.2.1"),
-            ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
-            ("192.0.2.1, nonsense, 10.0.0.2", "10.0.0.2"),
-            ("192.0.2.1, ", "10.0.0.1"),
-            ("nonsense", "10.0.0.1"),
-        ] {
-            let expected = (client.to_owned(), true);
-            assert_eq!(
-                named(ForwardedBy::XForwardedFor, &format!("X-Forwarded-For: {value}\r\n")),
-                expected,
-                "{value}"
-            );
-        }
-        let lines = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.1, 10.0.0.2\r\n";
-        assert_eq!(named(ForwardedBy::XForwardedFor, lines).0, "192.0.2.1");
-    }
-
-    #[test]
-    fn the_standard_field_is_read_with_its_quotes() {
-        for (value, client) in [
-            ("for=192.0.2.1", "192.0.2.1"),
-            ("for=6.6.6.6, For=192.0.2.1;proto=https;by=10.0.0.2", "192.0.2.1"),
-            ("for=\"[2001:db8::1]:443\"", "2001:db8::1"),
-            ("for=\"192.0.2.1:80\", for=10.0.0.2", "192.0.2.1"),
-            ("proto=https;host=\"a,for=6.6.6.6;b\";for=192.0.2.1", "192.0.2.1"),
-            ("for=6.6.6.6;for=192.0.2.1", "10.0.0.1"),
-            ("for=6.6.6.6, for=_hidden", "10.0.0.1"),
-            ("for=6.6.6.6, for=unknown, for=10.0.0.2", "10.0.0.2"),
-            ("for=6.6.6.6, proto=https", "10.0.0.1"),
-            ("for=192.0.2.1, for=\"10.0.0.2", "10.0.0.1"),
-        ] {
-            let expected = (client.to_owned(), true);
-            assert_eq!(named(ForwardedBy::Forwarded, &format!("Forwarded: {value}\r\n")), expected, "{value}");
-        }
-    }
-
-    #[test]
-    fn the_field_that_the_proxy_does_not_write_says_nothing() {
-        let alone = ("10.0.0.1".to_owned(), false);
-        assert_eq!(named(ForwardedBy::XForwardedFor, "Forwarded: for=6.6.6.6\r\n"), alone);
-        assert_eq!(named(ForwardedBy::Forwarded, "X-Forwarded-For: 6.6.6.6\r\n"), alone);
-    }
-}
+#[path = "forwarded_tests.rs"]
+mod tests;

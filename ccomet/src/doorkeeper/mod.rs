@@ -23,7 +23,7 @@ use crate::wire::request::{Call, Door};
 use forwarded::Named;
 pub(crate) use rules::Rules;
 pub(crate) use throttle::Charge;
-use throttle::{Place, Throttle};
+use throttle::{Crowd, Key, Throttle};
 
 pub use forwarded::ForwardedBy;
 
@@ -55,10 +55,11 @@ struct Proxied {
 enum Visitor {
     /// A proxy that has yet to say for whom it connects.
     Announcing(IpAddr),
-    /// A proxy that may say for whom it asks.
-    Proxy(IpAddr),
-    /// Somebody who is counted. One connection too many is answered, once.
-    Counted { place: Place, is_over: bool },
+    /// A proxy that may say for whom it asks, and the client that it asks for now, if that is counted.
+    Proxy { ip: IpAddr, held: Option<Key> },
+    /// A client that is limited. Its connection is counted if there was room for its address; one too many is
+    /// answered, once.
+    Counted { key: Key, crowd: Option<Crowd> },
 }
 
 /// What becomes of a new connection.
@@ -76,9 +77,9 @@ pub(crate) enum Entrance {
     Unannounced,
 }
 
-/// Who asks, for as long as one request is looked at.
+/// The client that asks, if it is limited. May be kept for as long as the client is there, and longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Asking(Option<Place>);
+pub(crate) struct Asking(Option<Key>);
 
 impl Asking {
     /// Whether the limits by address hold for it.
@@ -128,7 +129,7 @@ impl Doorkeeper {
             return if self.admin.admit(ip) { Entrance::Open } else { Entrance::Barred };
         }
         if rules::has(&self.trusted, ip) {
-            self.visitors.insert(id, Visitor::Proxy(ip));
+            self.visitors.insert(id, Visitor::Proxy { ip, held: None });
             return Entrance::Open;
         }
         if !self.front.admit(ip) {
@@ -137,61 +138,90 @@ impl Doorkeeper {
         if ip.is_loopback() {
             return Entrance::Open;
         }
-        let Some(place) = self.throttle.find(ip, now_ms) else { return Entrance::Open };
-        let crowd = self.throttle.connected(place);
-        self.visitors.insert(id, Visitor::Counted { place, is_over: crowd != throttle::Crowd::Fine });
-        if crowd == throttle::Crowd::Flood { Entrance::Shut } else { Entrance::Open }
+        let key = Key::of(ip);
+        let crowd = self.throttle.hold(key, now_ms);
+        self.visitors.insert(id, Visitor::Counted { key, crowd });
+        if crowd == Some(Crowd::Flood) { Entrance::Shut } else { Entrance::Open }
     }
 
     /// A connection is gone.
     pub(crate) fn closed(&mut self, id: ConnectionId) {
-        if let Some(Visitor::Counted { place, .. }) = self.visitors.remove(&id) {
-            self.throttle.disconnected(place);
+        if let Some(Visitor::Counted { key, crowd: Some(_) } | Visitor::Proxy { held: Some(key), .. }) =
+            self.visitors.remove(&id)
+        {
+            self.throttle.release(key);
         }
         if self.visitors.is_empty() && self.visitors.capacity() > 64 {
             self.visitors = HashMap::new();
         }
     }
 
-    /// Whether a connection may ask, and for whom it does. Where the problem is the connection's own, it is to be closed: the
-    /// second value.
+    /// Whether a connection may ask, and for whom it does. What a proxy asks for a client counts as one of the client's
+    /// connections, until it is [`answered`](Self::answered). Where the problem is the connection's own, it is to be closed:
+    /// the second value.
     pub(crate) fn asks(
         &mut self,
         id: ConnectionId,
         head: &RequestHead<'_>,
         now_ms: u64,
     ) -> Result<Asking, (Problem, bool)> {
-        match self.visitors.get(&id) {
-            None | Some(Visitor::Announcing(_)) => Ok(Asking(None)),
-            Some(Visitor::Counted { is_over: true, .. }) => Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), true)),
-            Some(Visitor::Counted { place, .. }) => Ok(Asking(Some(*place))),
-            Some(Visitor::Proxy(proxy)) => {
-                let Named { client, is_named } = forwarded::client(head, *proxy, &self.trusted, self.by);
-                if !self.front.admit(client) {
-                    return Err((Problem::Forbidden, false));
-                }
-                Ok(Asking(if is_named { self.throttle.find(client, now_ms) } else { None }))
+        self.answered(id);
+        let Some(visitor) = self.visitors.get_mut(&id) else { return Ok(Asking(None)) };
+        let (proxy, held) = match visitor {
+            Visitor::Announcing(_) => return Ok(Asking(None)),
+            Visitor::Counted { key, crowd: None | Some(Crowd::Fine) } => return Ok(Asking(Some(*key))),
+            Visitor::Counted { .. } => return Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), true)),
+            Visitor::Proxy { ip, held } => (*ip, held),
+        };
+        let (is_admitted, key) = match forwarded::client(head, proxy, &self.trusted, self.by) {
+            Named::Itself => (self.front.admit(proxy), None),
+            Named::Client(client) => (self.front.admit(client), Some(Key::of(client))),
+            // It could be one that is denied.
+            Named::Unreadable(proxy) => (self.front.is_empty(), Some(Key::unreadable_of(proxy))),
+        };
+        if !is_admitted {
+            return Err((Problem::Forbidden, false));
+        }
+        let Some(key) = key else { return Ok(Asking(None)) };
+        match self.throttle.hold(key, now_ms) {
+            None => {}
+            Some(Crowd::Fine) => *held = Some(key),
+            Some(Crowd::Over | Crowd::Flood) => {
+                self.throttle.release(key);
+                return Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), false));
             }
+        }
+        Ok(Asking(Some(key)))
+    }
+
+    /// The request of a connection is answered: it is no client's any more, if it is a proxy's.
+    pub(crate) fn answered(&mut self, id: ConnectionId) {
+        if let Some(Visitor::Proxy { held, .. }) = self.visitors.get_mut(&id)
+            && let Some(key) = held.take()
+        {
+            self.throttle.release(key);
         }
     }
 
-    /// Counts a call against its client's limits.
-    pub(crate) fn charge(&mut self, asking: Asking, call: &Call, now_ms: u64) -> Result<(), Problem> {
-        let charge = match call {
-            Call::Publish { .. } => Charge::Publish,
-            Call::PublishAll { publications } => {
-                return publications.iter().try_for_each(|_| self.charge_publish(asking, now_ms));
-            }
+    /// Counts a call against its client's limits. `paid` publications of it were counted before. Returns how many are now.
+    pub(crate) fn charge(&mut self, asking: Asking, call: &Call, paid: usize, now_ms: u64) -> Result<usize, Problem> {
+        let publications = match call {
+            Call::Publish { .. } => 1,
+            Call::PublishAll { publications } => publications.len(),
             // A sign-in of the classic API is told to others, too.
             Call::Subscribe { .. }
             | Call::Read { .. }
             | Call::Who { .. }
             | Call::Socket { .. }
             | Call::Sign { .. }
-            | Call::Icomet(icomet::Call::Subscribe { .. }) => Charge::Subscribe,
-            _ => return Ok(()),
+            | Call::Icomet(icomet::Call::Subscribe { .. }) => {
+                self.take(asking, Charge::Subscribe, now_ms)?;
+                0
+            }
+            _ => 0,
         };
-        self.take(asking, charge, now_ms)
+        (paid..publications).try_for_each(|_| self.charge_publish(asking, now_ms))?;
+        Ok(publications.max(paid))
     }
 
     /// Counts a publication that is no call of its own.
@@ -202,14 +232,14 @@ impl Doorkeeper {
     /// Counts as many publications as a message to a pattern has come to beyond what was counted before. They are owed where
     /// there is no room for them: the client publishes again when they are paid.
     pub(crate) fn charge_reached(&mut self, asking: Asking, count: u64, now_ms: u64) {
-        if let Asking(Some(place)) = asking {
-            self.throttle.owe(place, Charge::Publish, count, now_ms);
+        if let Asking(Some(key)) = asking {
+            self.throttle.owe(key, Charge::Publish, count, now_ms);
         }
     }
 
     fn take(&mut self, asking: Asking, charge: Charge, now_ms: u64) -> Result<(), Problem> {
-        let Asking(Some(place)) = asking else { return Ok(()) };
-        self.throttle.take(place, charge, now_ms).map_err(Problem::TooManyRequests)
+        let Asking(Some(key)) = asking else { return Ok(()) };
+        self.throttle.take(key, charge, now_ms).map_err(Problem::TooManyRequests)
     }
 
     /// About once a second: forgets some of those who have not been here for a while.

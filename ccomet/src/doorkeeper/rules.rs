@@ -17,6 +17,11 @@ impl Rules {
         Self { allow: allow.to_vec(), deny: deny.to_vec() }
     }
 
+    /// Whether there are none: any address may come in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
     /// Whether a client may come in. What is denied stays so, whatever is allowed.
     pub(crate) fn admit(&self, address: IpAddr) -> bool {
         (self.allow.is_empty() || has(&self.allow, address)) && !has(&self.deny, address)

@@ -1,7 +1,7 @@
 //! How much an address may ask for: connections at a time, and subscribes and publishes a minute.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use slab::Slab;
 
@@ -14,9 +14,29 @@ const TRIES: usize = 8;
 const SWEEP_MIN: usize = 64;
 const SWEEP_ROUNDS: usize = 60;
 
-/// Where an address is in the table. It counts as long as the address has connections, and otherwise until the next call.
+/// What is counted together: an address of IPv4, a /64 of IPv6, for that is what one subscriber is given, or all clients
+/// of one proxy whose addresses cannot be read. Whoever keeps a key may use it at any time: the table is asked anew each
+/// time, and may have forgotten the address meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place(u32);
+pub(super) struct Key {
+    network: Ipv6Addr,
+    is_unreadable: bool,
+}
+
+impl Key {
+    pub(super) fn of(ip: IpAddr) -> Self {
+        let network = match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64),
+        };
+        Self { network, is_unreadable: false }
+    }
+
+    /// The clients of which this proxy does not say the address so that it can be read.
+    pub(super) fn unreadable_of(proxy: IpAddr) -> Self {
+        Self { is_unreadable: true, ..Self::of(proxy) }
+    }
+}
 
 /// What is counted by the minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +65,14 @@ pub(super) struct Throttle {
     publishes: Bucket,
     addresses_max: usize,
     entries: Slab<Entry>,
-    places: HashMap<u128, u32>,
+    /// Where each address is among the entries. No place leaves this module: its entry may be gone at the next call.
+    places: HashMap<Key, u32>,
     hand: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    key: u128,
+    key: Key,
     connections: u32,
     /// When the bucket is full again, in microseconds of the loop's clock: a bucket is that one number.
     subscribes_full_us: u64,
@@ -106,11 +127,10 @@ impl Throttle {
         }
     }
 
-    /// The place of an address, made where there is none and there is room.
-    pub(super) fn find(&mut self, ip: IpAddr, now_ms: u64) -> Option<Place> {
-        let key = key(ip);
+    /// The entry of an address, made where there is none and there is room.
+    fn entry(&mut self, key: Key, now_ms: u64) -> Option<&mut Entry> {
         if let Some(place) = self.places.get(&key) {
-            return Some(Place(*place));
+            return self.entries.get_mut(*place as usize);
         }
         if self.entries.len() >= self.addresses_max {
             self.forget_some(TRIES, 1, now_ms);
@@ -119,42 +139,50 @@ impl Throttle {
             }
         }
         let entry = Entry { key, connections: 0, subscribes_full_us: 0, publishes_full_us: 0 };
-        let place = self.entries.insert(entry) as u32;
-        self.places.insert(key, place);
-        Some(Place(place))
+        let place = self.entries.insert(entry);
+        self.places.insert(key, place as u32);
+        self.entries.get_mut(place)
     }
 
-    /// The address has one connection more.
-    pub(super) fn connected(&mut self, place: Place) -> Crowd {
-        let connections = &mut self.entries[place.0 as usize].connections;
-        *connections += 1;
-        match *connections {
-            count if count <= self.connections_max => Crowd::Fine,
-            count if count < self.connections_max.saturating_mul(2) => Crowd::Over,
+    /// The address has one connection more, and is remembered until that is released. Nothing where there is no room for
+    /// the address: then nothing is to be released either.
+    pub(super) fn hold(&mut self, key: Key, now_ms: u64) -> Option<Crowd> {
+        let connections_max = self.connections_max;
+        let entry = self.entry(key, now_ms)?;
+        entry.connections += 1;
+        Some(match entry.connections {
+            count if count <= connections_max => Crowd::Fine,
+            count if count < connections_max.saturating_mul(2) => Crowd::Over,
             _ => Crowd::Flood,
-        }
+        })
     }
 
     /// The address has one connection less.
-    pub(super) fn disconnected(&mut self, place: Place) {
-        self.entries[place.0 as usize].connections -= 1;
+    pub(super) fn release(&mut self, key: Key) {
+        let entry = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize));
+        debug_assert!(entry.as_ref().is_some_and(|entry| entry.connections > 0), "what is held is not forgotten");
+        if let Some(entry) = entry {
+            entry.connections = entry.connections.saturating_sub(1);
+        }
     }
 
     /// Counts something, or says in how many seconds there is room for it.
-    pub(super) fn take(&mut self, place: Place, charge: Charge, now_ms: u64) -> Result<(), u32> {
-        let entry = &mut self.entries[place.0 as usize];
+    pub(super) fn take(&mut self, key: Key, charge: Charge, now_ms: u64) -> Result<(), u32> {
+        let (subscribes, publishes) = (self.subscribes, self.publishes);
+        let Some(entry) = self.entry(key, now_ms) else { return Ok(()) };
         match charge {
-            Charge::Subscribe => self.subscribes.take(&mut entry.subscribes_full_us, now_ms),
-            Charge::Publish => self.publishes.take(&mut entry.publishes_full_us, now_ms),
+            Charge::Subscribe => subscribes.take(&mut entry.subscribes_full_us, now_ms),
+            Charge::Publish => publishes.take(&mut entry.publishes_full_us, now_ms),
         }
     }
 
     /// Counts something that was done already, as often as it was.
-    pub(super) fn owe(&mut self, place: Place, charge: Charge, count: u64, now_ms: u64) {
-        let Some(entry) = self.entries.get_mut(place.0 as usize) else { return };
+    pub(super) fn owe(&mut self, key: Key, charge: Charge, count: u64, now_ms: u64) {
+        let (subscribes, publishes) = (self.subscribes, self.publishes);
+        let Some(entry) = self.entry(key, now_ms) else { return };
         match charge {
-            Charge::Subscribe => self.subscribes.owe(&mut entry.subscribes_full_us, count, now_ms),
-            Charge::Publish => self.publishes.owe(&mut entry.publishes_full_us, count, now_ms),
+            Charge::Subscribe => subscribes.owe(&mut entry.subscribes_full_us, count, now_ms),
+            Charge::Publish => publishes.owe(&mut entry.publishes_full_us, count, now_ms),
         }
     }
 
@@ -182,14 +210,6 @@ impl Throttle {
     }
 }
 
-/// Whom an address stands for: of IPv6, everyone in its /64, for that is what one subscriber is given.
-fn key(ip: IpAddr) -> u128 {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => u128::from(ip.to_ipv6_mapped()),
-        IpAddr::V6(ip) => u128::from(ip) >> 64 << 64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,64 +225,79 @@ mod tests {
         Throttle::new(&limits, 1)
     }
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn key(text: &str) -> Key {
+        Key::of(text.parse().expect("an address"))
     }
 
     #[test]
     fn a_minutes_worth_may_come_at_once_and_then_as_time_passes() {
         let mut throttle = throttle(10);
-        let place = throttle.find(ip("192.0.2.1"), 0).expect("room");
-        let mut publish = |now_ms| throttle.take(place, Charge::Publish, now_ms);
+        let one = key("192.0.2.1");
+        let mut publish = |now_ms| throttle.take(one, Charge::Publish, now_ms);
         assert_eq!([publish(5), publish(5), publish(5), publish(5)], [Ok(()), Ok(()), Ok(()), Err(20)]);
         // What was refused does not count.
         assert_eq!([publish(20_004), publish(20_005), publish(20_005)], [Err(1), Ok(()), Err(20)]);
         assert_eq!([publish(200_000), publish(200_000), publish(200_000)], [Ok(()); 3]);
         // The other bucket is another, whose share of a minute is not whole.
-        let taken = (0..9).filter(|_| throttle.take(place, Charge::Subscribe, 200_000).is_ok()).count();
+        let taken = (0..9).filter(|_| throttle.take(one, Charge::Subscribe, 200_000).is_ok()).count();
         assert_eq!(taken, 7);
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_and_an_address_of_ipv4_is_one_however_it_is_written() {
-        let mut throttle = throttle(10);
-        let mut find = |text: &str| throttle.find(ip(text), 0).expect("room");
-        assert_eq!(find("2001:db8::1"), find("2001:db8::ffff:1"));
-        assert_ne!(find("2001:db8::1"), find("2001:db8:0:1::1"));
-        assert_eq!(find("192.0.2.1"), find("::ffff:192.0.2.1"));
-        assert_ne!(find("192.0.2.1"), find("192.0.2.2"));
-        assert_ne!(find("192.0.2.1"), find("::1"));
+        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1"));
+        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+        assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+        assert_ne!(key("192.0.2.1"), key("::1"));
     }
 
     #[test]
-    fn the_table_is_bounded_and_forgets_only_who_owes_nothing() {
+    fn the_table_is_bounded_and_forgets_only_addresses_that_owe_nothing_and_hold_nothing() {
         let mut throttle = throttle(3);
-        let [one, two, _] =
-            ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| throttle.find(ip(text), 0).expect("room"));
-        assert_eq!(throttle.connected(one), Crowd::Fine);
+        let [one, two, three, four, five] = [1, 2, 3, 4, 5].map(|n| key(&format!("192.0.2.{n}")));
+        assert_eq!(throttle.hold(one, 0), Some(Crowd::Fine));
+        assert_eq!(throttle.hold(three, 0), Some(Crowd::Fine));
+        throttle.release(three);
         throttle.take(two, Charge::Publish, 0).expect("the first");
         // The third has nothing to be remembered for.
-        let four = throttle.find(ip("192.0.2.4"), 0).expect("its place");
-        assert_eq!(throttle.connected(four), Crowd::Fine);
-        assert_eq!(throttle.find(ip("192.0.2.5"), 0), None);
-        assert_eq!(throttle.find(ip("192.0.2.2"), 0), Some(two));
+        assert_eq!(throttle.hold(four, 0), Some(Crowd::Fine));
+        assert_eq!(throttle.hold(five, 0), None);
+        assert_eq!(throttle.take(five, Charge::Publish, 0), Ok(()), "those for whom there is no room are not limited");
+        assert!(!throttle.places.contains_key(&five) && throttle.places.contains_key(&two));
         // The second has paid.
-        assert!(throttle.find(ip("192.0.2.5"), 20_000).is_some());
-        throttle.disconnected(one);
-        throttle.disconnected(four);
+        assert!(throttle.hold(five, 20_000).is_some());
+        for key in [one, four, five] {
+            throttle.release(key);
+        }
         throttle.sweep(100_000);
         assert_eq!((throttle.entries.len(), throttle.places.len()), (0, 0));
     }
 
     #[test]
+    fn a_key_outlasts_its_entry_and_never_stands_for_another_address() {
+        let mut throttle = throttle(1);
+        let (ann, bob) = (key("192.0.2.1"), key("192.0.2.2"));
+        throttle.take(ann, Charge::Publish, 0).expect("the first");
+        throttle.sweep(100_000);
+        assert!(throttle.entries.is_empty());
+        assert_eq!(throttle.take(bob, Charge::Publish, 100_000), Ok(()), "in the same place");
+        for _ in 0..5 {
+            assert_eq!(throttle.take(ann, Charge::Publish, 100_000), Ok(()), "there is no room, so no limit");
+        }
+        let left = [(); 3].map(|()| throttle.take(bob, Charge::Publish, 100_000).is_ok());
+        assert_eq!(left, [true, true, false], "one of three was used");
+    }
+
+    #[test]
     fn connections_are_counted_as_they_come_and_go() {
         let mut throttle = throttle(3);
-        let place = throttle.find(ip("192.0.2.1"), 0).expect("room");
-        let crowds = [(); 5].map(|()| throttle.connected(place));
+        let one = key("192.0.2.1");
+        let crowds = [(); 5].map(|()| throttle.hold(one, 0).expect("room"));
         assert_eq!(crowds, [Crowd::Fine, Crowd::Fine, Crowd::Over, Crowd::Flood, Crowd::Flood]);
         for _ in 0..4 {
-            throttle.disconnected(place);
+            throttle.release(one);
         }
-        assert_eq!(throttle.connected(place), Crowd::Fine);
+        assert_eq!(throttle.hold(one, 0), Some(Crowd::Fine));
     }
 }

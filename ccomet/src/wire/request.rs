@@ -1,5 +1,6 @@
 //! What a client said: from a request to a [`Call`]. Pure: nothing is done here.
 
+mod ahead;
 mod native;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::config::{Api, Config, Limits, Times};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::{ChannelName, Draft};
 use native::Native;
+
+pub(crate) use ahead::{Ahead, read_ahead};
 
 /// The longest name of a classic client, in bytes.
 const SNAME_BYTES_MAX: usize = 128;

@@ -57,6 +57,16 @@ pub(crate) fn read(text: &str, message_bytes_max: usize) -> Result<Said, (Proble
     }
 }
 
+/// The reference of a message that is not read, if it has one that can be found.
+pub(crate) fn reference(text: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Referring {
+        #[serde(rename = "ref")]
+        reference: Option<i64>,
+    }
+    serde_json::from_str(text).ok().and_then(|referring: Referring| referring.reference)
+}
+
 /// The answer to a publisher.
 pub(crate) fn published(channel: &ChannelName, spot: Spot, reference: Option<i64>) -> Vec<u8> {
     let mut item = br#"{"type":"published","ref":"#.to_vec();

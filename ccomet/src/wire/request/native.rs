@@ -123,7 +123,8 @@ impl Native<'_> {
         Ok(Listing { pattern, after, limit: self.limit(query)? })
     }
 
-    fn publish(&self, names: &str) -> Result<Call, Refused> {
+    /// Reads a request that publishes its body.
+    pub(super) fn publish(&self, names: &str) -> Result<Call, Refused> {
         let mut channels = channels(names, self.limits, true).map_err(Refused::native)?;
         if self.body.len() > self.limits.message_bytes_max {
             return Err(Refused::native(Problem::MessageTooLarge));

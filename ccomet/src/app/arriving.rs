@@ -1,0 +1,188 @@
+//! A request arrives. Its head decides whether its client may ask at all, and is charged for it: before a body is read.
+
+use sealed::ConnectionId;
+use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
+
+use super::answers::{JSON, fields_for, note_refusal, origin_number, problem_response, refusal, script_response};
+use super::{App, Caller, now_ms};
+use crate::auth::Identity;
+use crate::config::Api;
+use crate::doorkeeper::Asking;
+use crate::wire::classic;
+use crate::wire::icomet::request as icomet;
+use crate::wire::problem::Problem;
+use crate::wire::request::{self, Ahead, Call, Door, Refused, read_ahead};
+
+/// The longest body of a request at the front that has no use for one, in bytes.
+const OTHER_BODY_BYTES_MAX: u64 = 4 * 1024;
+
+/// A request whose head has been looked at.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    asking: Asking,
+    /// Who asks, if that was needed.
+    identity: Option<Identity>,
+    /// Publications that were charged.
+    paid: usize,
+}
+
+impl App {
+    /// Decides by the head of a request that has a body whether the body is read.
+    pub(super) fn look_ahead(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
+        self.cross_origin.refusals.begin(id, head.path());
+        match self.admit_head(http, id, head) {
+            Ok((arrival, bytes_max)) => {
+                self.arrivals.insert(id, arrival);
+                Intake::CollectUpTo(bytes_max)
+            }
+            Err(response) => Intake::Answer(response),
+        }
+    }
+
+    fn admit_head(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+    ) -> Result<(Arrival, u64), Response> {
+        let (door, asking) = self.enter_request(http, id, head)?;
+        let message_bytes_max = self.config.limits.message_bytes_max as u64;
+        let request_bytes_max = self.config.limits.request_bytes_max as u64;
+        if door == Door::Admin {
+            let has_form = self.config.admin.apis.contains(&Api::Icomet) && icomet::has_form(door, head.path());
+            let bytes_max = match head.path() {
+                request::MESSAGES_PATH => request_bytes_max,
+                _ if has_form => icomet::form_bytes_max(self.config.limits.message_bytes_max) as u64,
+                _ => message_bytes_max,
+            };
+            return Ok((Arrival { asking, identity: None, paid: 0 }, bytes_max));
+        }
+        let refuse = |problem| refusal(http, id, problem, None, &self.cross_origin);
+        let (now_ms, now_s) = (now_ms(http), http.unix_time().as_secs());
+        match read_ahead(door, head, &self.config) {
+            Ok(Ahead::Publish(call)) => {
+                let bytes_max = self.bytes_max(&call) as u64;
+                let paid = self.doorkeeper.charge(asking, &call, 0, now_ms).map_err(refuse)?;
+                // First to charge: to look at a token costs more.
+                let identity = self.gate.identify(head, now_s).map_err(refuse)?;
+                self.gate.allow(&identity, head, &call).map_err(refuse)?;
+                let length = head.content_length().unwrap_or_default();
+                if length > bytes_max {
+                    let response = refuse(Problem::MessageTooLarge);
+                    // What no channel takes is not listened to any longer.
+                    return Err(if length > message_bytes_max { response.closing() } else { response });
+                }
+                Ok((Arrival { asking, identity: Some(identity), paid }, bytes_max))
+            }
+            Ok(Ahead::PublishSome) => {
+                self.doorkeeper.charge_publish(asking, now_ms).map_err(refuse)?;
+                let identity = self.gate.identify(head, now_s).map_err(refuse)?;
+                self.gate.allow_some_publication(&identity, head).map_err(refuse)?;
+                Ok((Arrival { asking, identity: Some(identity), paid: 1 }, request_bytes_max))
+            }
+            Ok(Ahead::Other) => Ok((Arrival { asking, identity: None, paid: 0 }, OTHER_BODY_BYTES_MAX)),
+            Err(refused) => Err(self.refusal_of(http, id, refused)),
+        }
+    }
+
+    /// Notes from where a request comes, and whether it may come from there.
+    fn enter_request(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+    ) -> Result<(Door, Asking), Response> {
+        let Some(client) = http.state_mut(id) else { return Err(problem_response(Problem::Forbidden)) };
+        let number_of = |origin| origin_number(&self.preflight, &self.admin_preflight, client.door, origin);
+        client.origin = head.header_str("origin").map_or(0, number_of);
+        let (door, barred) = (client.door, client.barred);
+        if barred {
+            note_refusal(http, id, Problem::Forbidden, &self.cross_origin);
+            return Err(problem_response(Problem::Forbidden).closing());
+        }
+        // A preflight cannot bring a key, and does nothing.
+        let needs_key = door == Door::Admin && head.method() != Method::Options;
+        if needs_key && !self.admin_keys.admit(head) {
+            return Err(refusal(http, id, Problem::AdminKey, None, &self.cross_origin));
+        }
+        match self.doorkeeper.asks(id, head, now_ms(http)) {
+            Ok(asking) => Ok((door, asking)),
+            Err((problem, closes)) => {
+                note_refusal(http, id, problem, &self.cross_origin);
+                let response = problem_response(problem).with(fields_for(&self.cross_origin, http.state(id)));
+                Err(if closes { response.closing() } else { response })
+            }
+        }
+    }
+
+    /// Does what a request asks for, if it may ask for that.
+    pub(super) fn take_request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        self.cross_origin.refusals.begin(id, request.head.path());
+        let arrival = match self.arrivals.remove(&id) {
+            Some(arrival) => arrival,
+            // Without a body, this is the first look at it.
+            None => match self.enter_request(http, id, &request.head) {
+                Ok((_, asking)) => Arrival { asking, identity: None, paid: 0 },
+                Err(response) => return http.respond(id, &response),
+            },
+        };
+        let Some(door) = http.state(id).map(|client| client.door) else { return };
+        let response = match request::read(door, request, &self.config) {
+            Ok(call) => match self.admit(http, door, &arrival, &request.head, &call) {
+                Ok(caller) => return self.call_if_allowed(http, id, &request.head, call, caller),
+                Err(problem) => return self.refuse_call(http, id, call, problem),
+            },
+            Err(refused) => self.refusal_of(http, id, refused),
+        };
+        http.respond(id, &response);
+    }
+
+    /// Whether the call is allowed, and what else is. Who comes by the admin listener may do anything.
+    fn admit(
+        &mut self,
+        http: &Http<'_, Self>,
+        door: Door,
+        arrival: &Arrival,
+        head: &RequestHead<'_>,
+        call: &Call,
+    ) -> Result<Caller, Problem> {
+        self.measure(call)?;
+        let Arrival { asking, identity, paid } = arrival;
+        let grant = match door {
+            Door::Admin => None,
+            Door::Front => {
+                // First: to look at a token costs more.
+                self.doorkeeper.charge(*asking, call, *paid, now_ms(http))?;
+                Some(match identity {
+                    Some(identity) => self.gate.allow(identity, head, call)?,
+                    None => self.gate.admit(head, call, http.unix_time().as_secs())?,
+                })
+            }
+        };
+        Ok(Caller { grant, asking: *asking, origin: None })
+    }
+
+    /// The answer to what is no call.
+    fn refusal_of(&self, http: &Http<'_, Self>, id: ConnectionId, refused: Refused) -> Response {
+        match refused {
+            Refused::Native { problem: problem @ Problem::MethodNotAllowed, allow, .. } => {
+                note_refusal(http, id, problem, &self.cross_origin);
+                let fields = fields_for(&self.cross_origin, http.state(id));
+                problem_response(problem).header("Allow", allow).with(fields)
+            }
+            Refused::Native { problem, callback, .. } => {
+                refusal(http, id, problem, callback.as_deref(), &self.cross_origin)
+            }
+            Refused::Socket(refusal) => refusal.into(),
+            Refused::Icomet(refused) => Self::icomet_refusal(refused),
+            Refused::Classic { callback: Some(callback) } => {
+                script_response(classic::envelope_fixed(&callback, classic::BAD_PARAMETERS))
+            }
+            Refused::Classic { callback: None } => Response::new(400)
+                .header("Content-Type", JSON)
+                .header("Cache-Control", "no-store")
+                .header("X-Content-Type-Options", "nosniff")
+                .body(classic::BAD_PARAMETERS),
+        }
+    }
+}

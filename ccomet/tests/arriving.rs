@@ -1,0 +1,219 @@
+//! What is decided by a request's head, before its body has come, and how long a message may take to come. On the
+//! simulated network.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ccomet::{Config, Key, Secret, Simulated};
+use sealed::sim::{Peer, Simulation};
+
+const ANN: &str = "192.0.2.1";
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+}
+
+impl Stage {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config::default();
+        change(&mut config);
+        let server = Simulated::start(&sim, config).expect("it starts");
+        Self { sim, server }
+    }
+
+    /// One that only who has a token may publish to.
+    fn with_keys(change: impl FnOnce(&mut Config)) -> Self {
+        Self::new(|config| {
+            let secret = Some(Secret::new("a secret that is long enough for a key".to_owned()));
+            config.auth.keys = vec![Key { id: "main".to_owned(), secret, ..Key::default() }];
+            change(config);
+        })
+    }
+
+    fn connect(&self) -> Peer {
+        self.sim.connect_from(ANN.parse::<IpAddr>().expect("an address"), self.server.front())
+    }
+
+    fn heard(&self, peer: &mut Peer) -> String {
+        self.sim.run_for(Duration::from_millis(100));
+        String::from_utf8_lossy(&peer.take()).into_owned()
+    }
+
+    /// What is said to the head of a request, of whose body nothing has come.
+    fn told_at_the_head(&self, target: &str, fields: &str) -> String {
+        let mut peer = self.connect();
+        peer.send(head(target, 60_000, fields));
+        self.heard(&mut peer)
+    }
+
+    fn socket(&self) -> Peer {
+        let mut peer = self.connect();
+        peer.send(
+            "GET /channels/a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        let heard = self.heard(&mut peer);
+        assert!(heard.starts_with("HTTP/1.1 101 ") && heard.contains("hello"), "{heard}");
+        peer
+    }
+}
+
+fn head(target: &str, length: usize, fields: &str) -> String {
+    format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{fields}\r\n")
+}
+
+/// A frame of a client, masked with zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+const PING: u8 = 0x89;
+
+#[test]
+fn a_body_without_leave_is_refused_by_its_head() {
+    let bad = "Authorization: Bearer x.y.z\r\n";
+    for (target, fields, status) in [
+        ("/messages", "", 401),
+        ("/messages", bad, 401),
+        ("/channels/a", "", 401),
+        ("/channels/a", bad, 401),
+        ("/channels/a,b.*", "", 401),
+        ("/channels/a/history", "", 405),
+        ("/channels/a%00b", "", 400),
+        ("/nothing", "", 405),
+        ("/publish", "", 405),
+        ("/sub?cname=a", "", 413),
+    ] {
+        let told = Stage::with_keys(|_| {}).told_at_the_head(target, fields);
+        assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{target} {fields}: {told}");
+        assert!(told.contains("Connection: close\r\n"), "{target}: {told}");
+    }
+    let stage = Stage::new(|config| {
+        let rules = "[[rules]]\nchannels = \"read.*\"\npublish = \"admin\"\n\
+                     [[rules]]\nchannels = \"small.*\"\nmessage_bytes_max = 5\n";
+        config.rules = toml::from_str::<Config>(rules).expect("TOML").rules;
+    });
+    for (target, status) in [("/channels/read.a", 403), ("/channels/b,read.a", 403), ("/channels/b,small.a", 413)] {
+        let told = stage.told_at_the_head(target, "");
+        assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {told}");
+    }
+    assert_eq!(stage.told_at_the_head("/channels/a", ""), "", "with leave, it is waited for");
+    assert_eq!(stage.told_at_the_head("/messages", ""), "");
+    // An address that may not come in is told so, too.
+    let stage = Stage::new(|config| config.front.deny = vec!["192.0.2.0/24".parse().expect("a network")]);
+    assert!(stage.told_at_the_head("/messages", "").starts_with("HTTP/1.1 403 "));
+}
+
+#[test]
+fn a_refused_body_that_came_with_its_head_does_not_cost_the_connection() {
+    let stage = Stage::with_keys(|_| {});
+    let mut peer = stage.connect();
+    for target in ["/channels/a", "/messages", "/nothing"] {
+        peer.send([head(target, 5, ""), "hello".to_owned()].concat().repeat(2));
+        let told = stage.heard(&mut peer);
+        assert_eq!(told.matches("HTTP/1.1 40").count(), 2, "{target}: {told}");
+        assert!(!told.contains("Connection: close"), "{told}");
+    }
+}
+
+#[test]
+fn a_request_is_charged_before_its_body_is_read() {
+    for (target, body) in [("/messages", "no JSON"), ("/channels/a", "fine")] {
+        let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 2);
+        let told: Vec<String> = (0..2)
+            .map(|_| {
+                let mut peer = stage.connect();
+                peer.send(head(target, body.len(), "") + body);
+                stage.heard(&mut peer)
+            })
+            .collect();
+        let status = if target == "/messages" { "HTTP/1.1 400 " } else { "HTTP/1.1 200 " };
+        assert!(told.iter().all(|told| told.starts_with(status)), "{told:?}");
+        let told = stage.told_at_the_head(target, "");
+        assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("Retry-After: "), "{target}: {told}");
+    }
+    // Each message of a list counts, as before, and none of them twice.
+    let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 5);
+    let list = r#"{"messages":[{"channel":"a","data":"1"},{"channels":["a","b"],"data":"2"}]}"#;
+    let mut peer = stage.connect();
+    let mut post = |target: &str, body: &str| {
+        peer.send(head(target, body.len(), "") + body);
+        stage.heard(&mut peer)[..12].to_owned()
+    };
+    assert_eq!(post("/messages", list), "HTTP/1.1 200");
+    assert_eq!([post("/channels/a,b", "x"), post("/channels/a", "x")], ["HTTP/1.1 200", "HTTP/1.1 429"]);
+    assert_eq!(post("/messages", list), "HTTP/1.1 429");
+}
+
+#[test]
+fn a_message_of_a_socket_is_charged_whatever_it_says() {
+    let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 2);
+    let mut socket = stage.socket();
+    for _ in 0..2 {
+        socket.send(frame(0x81, b"no JSON"));
+        assert!(stage.heard(&mut socket).contains("bad_command"));
+    }
+    socket.send(frame(0x81, br#"{"type":"publish","channel":"a","data":"x","ref":7}"#));
+    let told = stage.heard(&mut socket);
+    assert!(told.contains("too_many_requests") && told.contains("\"ref\":7"), "{told}");
+    for said in [&b"no JSON"[..], br#"{"type":"token","token":"x"}"#] {
+        socket.send(frame(0x81, said));
+        assert!(stage.heard(&mut socket).contains("too_many_requests"));
+    }
+    socket.send(frame(0x82, b"bytes"));
+    assert!(stage.heard(&mut socket).contains("too_many_requests"));
+}
+
+#[test]
+fn a_message_in_pieces_has_a_time_limit() {
+    const LIMIT: u64 = 7;
+    let stage = Stage::new(|config| {
+        config.times.message_s = LIMIT;
+        config.times.heartbeat_s = 3_600;
+    });
+    let whole = frame(0x81, br#"{"type":"publish","channel":"a","data":"x","ref":1}"#);
+    let (begin, end) = whole.split_at(20);
+    let fragments = [frame(0x01, br#"{"type":"publish","channel":"a","#), frame(0x80, br#""data":"x","ref":1}"#)];
+    // In time: whatever its pieces are.
+    for (first, last) in [(begin, end), (&fragments[0][..], &fragments[1][..]), (&whole[..1], &whole[1..])] {
+        let mut socket = stage.socket();
+        for _ in 0..3 {
+            socket.send(first);
+            stage.sim.run_for(Duration::from_secs(LIMIT - 1));
+            socket.send(last);
+            let told = stage.heard(&mut socket);
+            assert!(told.contains("\"published\""), "{told}");
+        }
+        stage.sim.run_for(Duration::from_secs(100));
+        assert!(!socket.is_over(), "silence between messages is not limited by that");
+    }
+    // Too late: though pieces and pings come in between.
+    for (first, between) in [
+        (begin, Vec::new()),
+        (begin, b"x".to_vec()),
+        (&fragments[0][..], Vec::new()),
+        (&fragments[0][..], frame(PING, b"")),
+        (&fragments[0][..], frame(0x00, b" ")),
+        (&whole[..1], Vec::new()),
+    ] {
+        let mut socket = stage.socket();
+        // Behind one that is whole.
+        socket.send([&whole, first].concat());
+        for second in 0..LIMIT + 2 {
+            stage.sim.run_for(Duration::from_secs(1));
+            assert!(second >= LIMIT - 1 || !socket.is_over(), "{between:?} after {second} s");
+            if !socket.is_over() {
+                socket.send(&between);
+            }
+        }
+        let told = socket.take();
+        let shown = told.escape_ascii();
+        assert!(socket.is_over(), "{between:?}: {shown}");
+        // 1008, and why.
+        assert!(told.windows(9).any(|bytes| bytes == b"\x03\xf0a messa"), "{between:?}: {shown}");
+    }
+    stage.sim.run_for(Duration::from_secs(30));
+    assert_eq!(stage.server.holdings().connections, 0, "nothing is left of them");
+}

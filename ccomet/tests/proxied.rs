@@ -1,0 +1,271 @@
+//! Clients behind a trusted HTTP proxy: each is limited by the address that the proxy names, for as long as it is
+//! there. On the simulated network, where a client may have any address.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ccomet::{Config, ForwardedBy, Simulated};
+use sealed::sim::{Peer, Simulation};
+
+const ANN: &str = "192.0.2.1";
+const BOB: &str = "192.0.2.2";
+const PROXY: &str = "10.0.0.1";
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+}
+
+impl Stage {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config::default();
+        config.front.trusted_proxies = vec!["10.0.0.0/8".parse().expect("a network")];
+        change(&mut config);
+        let server = Simulated::start(&sim, config).expect("it starts");
+        Self { sim, server }
+    }
+
+    /// A connection of the proxy.
+    fn connect(&self) -> Peer {
+        self.sim.connect_from(PROXY.parse::<IpAddr>().expect("an address"), self.server.front())
+    }
+
+    fn settle(&self) {
+        self.sim.run_for(Duration::from_millis(100));
+    }
+
+    /// What comes within a moment.
+    fn heard(&self, peer: &mut Peer) -> String {
+        self.settle();
+        String::from_utf8_lossy(&peer.take()).into_owned()
+    }
+
+    /// What a client is answered, on a connection of the proxy.
+    fn ask_on(&self, peer: &mut Peer, client: &str, method: &str, target: &str) -> String {
+        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        peer.send(format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{length}X-Forwarded-For: {client}\r\n\r\n"));
+        self.heard(peer)
+    }
+
+    /// The same on a connection of its own.
+    fn ask(&self, client: &str, method: &str, target: &str) -> String {
+        self.ask_on(&mut self.connect(), client, method, target)
+    }
+
+    /// A WebSocket of this client, which has been greeted.
+    fn socket(&self, client: &str) -> Peer {
+        let mut peer = self.connect();
+        peer.send(format!(
+            "GET /channels/a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             X-Forwarded-For: {client}\r\n\r\n"
+        ));
+        let heard = self.heard(&mut peer);
+        assert!(heard.starts_with("HTTP/1.1 101 ") && heard.contains("hello"), "{heard}");
+        peer
+    }
+
+    /// What becomes of a publication on a WebSocket.
+    fn publish(&self, socket: &mut Peer) -> String {
+        let text = r#"{"type":"publish","channel":"a","data":"hi","ref":1}"#;
+        // Masked with zeros.
+        socket.send([&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat());
+        self.heard(socket)
+    }
+}
+
+fn is_fine(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200 ")
+}
+
+fn is_over(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 429 ") && answer.contains("too_many_requests")
+}
+
+#[test]
+fn a_socket_that_was_silent_for_long_publishes_and_its_own_client_is_charged() {
+    for silence in [2, 10, 600] {
+        let stage = Stage::new(|config| {
+            config.limits.publishes_per_address_minute = 2;
+            config.times.heartbeat_s = 3_600;
+        });
+        let mut socket = stage.socket(ANN);
+        stage.sim.run_for(Duration::from_secs(silence));
+        for _ in 0..2 {
+            let told = stage.publish(&mut socket);
+            assert!(told.contains("\"published\""), "after {silence} s: {told}");
+        }
+        assert!(stage.publish(&mut socket).contains("too_many_requests"));
+        assert!(is_over(&stage.ask(ANN, "POST", "/channels/a")), "both ways count together");
+    }
+}
+
+#[test]
+fn a_silent_socket_does_not_charge_the_client_that_came_meanwhile() {
+    let stage = Stage::new(|config| {
+        config.limits.publishes_per_address_minute = 2;
+        config.times.heartbeat_s = 3_600;
+    });
+    let mut socket = stage.socket(ANN);
+    stage.sim.run_for(Duration::from_secs(10));
+    // Whatever is free in the table is BOB's from now on.
+    assert!(is_fine(&stage.ask(BOB, "POST", "/channels/a")));
+    for _ in 0..5 {
+        stage.publish(&mut socket);
+    }
+    assert!(stage.publish(&mut socket).contains("too_many_requests"), "the socket's client is charged");
+    assert!(is_fine(&stage.ask(BOB, "POST", "/channels/a")), "nobody else is");
+}
+
+/// Header lines in which a proxy's client cannot be read, though it said 192.0.2.1 itself, in both styles.
+const UNREADABLE: [(ForwardedBy, &[u8]); 12] = [
+    (ForwardedBy::XForwardedFor, b"X-Forwarded-For: \xff"),
+    (ForwardedBy::XForwardedFor, b"X-Forwarded-For: 192.0.2.1, \xff"),
+    (ForwardedBy::XForwardedFor, b"X-Forwarded-For: 192.0.2.1, unknown"),
+    (ForwardedBy::XForwardedFor, b"X-Forwarded-For: 192.0.2.1, _hidden"),
+    (ForwardedBy::XForwardedFor, b"X-Forwarded-For: 192.0.2.1,"),
+    (ForwardedBy::XForwardedFor, b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For:"),
+    (ForwardedBy::XForwardedFor, b"X-Forwarded-For: 192.0.2.1:"),
+    (ForwardedBy::Forwarded, b"Forwarded: for=192.0.2.1, for=unknown"),
+    (ForwardedBy::Forwarded, b"Forwarded: for=192.0.2.1, for=\"192.0.2.66"),
+    (ForwardedBy::Forwarded, b"Forwarded: for=192.0.2.1,"),
+    (ForwardedBy::Forwarded, b"Forwarded: for=192.0.2.1, proto=https;host=\xff"),
+    (ForwardedBy::Forwarded, b"Forwarded: for=\"192.0.2.1:\""),
+];
+
+impl Stage {
+    fn publish_as(&self, lines: &[u8]) -> String {
+        let mut peer = self.connect();
+        let begin = b"POST /channels/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n";
+        peer.send([begin, lines, b"\r\n\r\n"].concat());
+        self.heard(&mut peer)
+    }
+}
+
+#[test]
+fn a_client_whose_address_cannot_be_read_does_not_come_in_where_there_are_rules() {
+    let networks = |text: &str| vec![text.parse().expect("a network")];
+    for (by, lines) in UNREADABLE {
+        let shown = lines.escape_ascii();
+        // The proxy itself may come in, and so may the address that stands farther left.
+        let stage = Stage::new(|config| {
+            config.front.forwarded_by = by;
+            config.front.deny = networks("192.0.2.66/32");
+        });
+        let answer = stage.publish_as(lines);
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("\"forbidden\""), "{shown}: {answer}");
+        let stage = Stage::new(|config| {
+            config.front.forwarded_by = by;
+            config.front.allow = [networks("10.0.0.0/8"), networks("192.0.2.1/32")].concat();
+        });
+        assert!(stage.publish_as(lines).starts_with("HTTP/1.1 403 "), "{shown}");
+        assert!(is_fine(&stage.publish_as(b"X-Other: 1")), "the proxy for itself");
+    }
+}
+
+#[test]
+fn clients_whose_addresses_cannot_be_read_are_limited_together() {
+    for (by, lines) in UNREADABLE {
+        let shown = lines.escape_ascii();
+        let stage = Stage::new(|config| {
+            config.front.forwarded_by = by;
+            config.limits.publishes_per_address_minute = 2;
+        });
+        let answers: Vec<String> = (0..3).map(|_| stage.publish_as(lines)).collect();
+        assert!(is_fine(&answers[0]) && is_fine(&answers[1]) && is_over(&answers[2]), "{shown}: {answers:?}");
+        let (_, other) = UNREADABLE.iter().rfind(|(style, _)| *style == by).expect("one");
+        assert!(is_over(&stage.publish_as(other)), "another one of the same proxy");
+        // Neither the proxy is charged, nor the address that stands farther left.
+        assert!((0..5).all(|_| is_fine(&stage.publish_as(b"X-Other: 1"))), "{shown}");
+        let named: &[u8] =
+            if by == ForwardedBy::Forwarded { b"Forwarded: for=192.0.2.1" } else { b"X-Forwarded-For: 192.0.2.1" };
+        assert!(is_fine(&stage.publish_as(named)), "{shown}");
+    }
+}
+
+#[test]
+fn what_a_client_says_in_front_of_its_address_changes_nothing() {
+    for (by, before) in [
+        (ForwardedBy::XForwardedFor, &b"X-Forwarded-For: \xff, "[..]),
+        (ForwardedBy::XForwardedFor, b"X-Forwarded-For: \"\r\nX-Forwarded-For: "),
+        (ForwardedBy::XForwardedFor, b"X-Forwarded-For: unknown, ,"),
+        (ForwardedBy::Forwarded, b"Forwarded: for=\xff, for="),
+        (ForwardedBy::Forwarded, b"Forwarded: for=\"10.0.0.1, for="),
+        (ForwardedBy::Forwarded, b"Forwarded: \\\r\nForwarded: for="),
+    ] {
+        let stage = Stage::new(|config| {
+            config.front.forwarded_by = by;
+            config.front.deny = vec!["192.0.2.66/32".parse().expect("a network")];
+            config.limits.publishes_per_address_minute = 1;
+        });
+        let shown = before.escape_ascii();
+        assert!(stage.publish_as(&[before, b"192.0.2.66"].concat()).starts_with("HTTP/1.1 403 "), "{shown}");
+        assert!(is_fine(&stage.publish_as(&[before, b"192.0.2.1"].concat())), "{shown}");
+        let bare: &[u8] = if by == ForwardedBy::Forwarded { b"Forwarded: for=" } else { b"X-Forwarded-For: " };
+        assert!(is_over(&stage.publish_as(&[bare, b"192.0.2.1"].concat())), "{shown}: that was the same client");
+        assert!(is_fine(&stage.publish_as(&[before, b"192.0.2.2"].concat())), "{shown}");
+    }
+}
+
+#[test]
+fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
+    let stage = Stage::new(|config| config.limits.connections_per_address_max = 4);
+    let stream = "GET /channels/a?transport=sse";
+    let ask = |client: &str, request: &str| {
+        let (mut peer, (method, target)) = (stage.connect(), request.split_once(' ').expect("a method"));
+        let heard = stage.ask_on(&mut peer, client, method, target);
+        (peer, heard)
+    };
+    let (events, heard) = ask(ANN, stream);
+    assert!(is_fine(&heard) && heard.contains("hello"), "{heard}");
+    let (mut poll, heard) = ask(ANN, "GET /channels/a?wait=30");
+    assert_eq!(heard, "", "it waits");
+    let socket = stage.socket(ANN);
+    // A body that is still coming.
+    let mut body = stage.connect();
+    body.send(format!("POST /channels/b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-Forwarded-For: {ANN}\r\n\r\nh"));
+    assert_eq!(stage.heard(&mut body), "");
+    for request in [stream, "GET /channels/a?wait=0", "GET /channels/a?wait=30", "POST /channels/a"] {
+        let (mut peer, heard) = ask(ANN, request);
+        assert!(is_over(&heard) && heard.contains("Retry-After: "), "{request}: {heard}");
+        // The proxy's connection goes on, for whomever it asks next.
+        assert!(is_fine(&stage.ask_on(&mut peer, BOB, "GET", "/channels/a?wait=0")), "{request}");
+    }
+    assert!(is_fine(&stage.ask("", "GET", "/channels/a?wait=0")), "those who cannot be read are another client");
+    // Each makes room as it ends, though the proxy keeps the connection.
+    body.send("i");
+    assert!(is_fine(&stage.heard(&mut body)));
+    assert!(is_fine(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
+    let (held, heard) = ask(ANN, "GET /channels/a?wait=30");
+    assert_eq!(heard, "");
+    assert!(is_over(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
+    drop(socket);
+    stage.settle();
+    assert!(is_fine(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
+    drop((events, held));
+    stage.sim.run_for(Duration::from_secs(40));
+    assert!(is_fine(&String::from_utf8_lossy(&poll.take())));
+    let mut streams: Vec<(Peer, String)> = (0..5).map(|_| ask(ANN, stream)).collect();
+    assert!(streams[..4].iter().all(|(_, heard)| is_fine(heard)) && is_over(&streams[4].1), "all is given back");
+    streams.clear();
+    stage.settle();
+    assert!(is_fine(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
+}
+
+#[test]
+fn connections_that_a_proxy_keeps_between_requests_are_nobodys() {
+    let stage = Stage::new(|config| config.limits.connections_per_address_max = 1);
+    let mut kept: Vec<Peer> = (0..5).map(|_| stage.connect()).collect();
+    for _ in 0..3 {
+        for peer in &mut kept {
+            assert!(is_fine(&stage.ask_on(peer, ANN, "POST", "/channels/a")));
+            let not_found = stage.ask_on(peer, ANN, "GET", "/nothing");
+            assert!(not_found.starts_with("HTTP/1.1 404 "), "{not_found}");
+        }
+    }
+    // One after the other on one connection, sent at once.
+    let request = format!("GET /channels/a?wait=0 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {ANN}\r\n\r\n");
+    kept[0].send(request.repeat(5));
+    assert_eq!(stage.heard(&mut kept[0]).matches("HTTP/1.1 200 ").count(), 5);
+}
