@@ -113,13 +113,16 @@ fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: Socke
         ("127.0.0.1:8100", front.to_string()),
         ("/etc/ssl/comet/fullchain.pem", format!("{place}/fullchain.pem")),
         ("/etc/ssl/comet/privkey.pem", format!("{place}/privkey.pem")),
+        ("/var/log/nginx/comet.log", format!("{place}/access")),
+        ("/var/log/nginx/comet-error.log", format!("{place}/errors")),
     ] {
-        assert_eq!(shown.matches(held).count(), 1, "{held}");
+        let expected = usize::from(kind == Kind::Http || !held.starts_with("/var/log"));
+        assert_eq!(shown.matches(held).count(), expected, "{held}");
         shown = shown.replace(held, &other);
     }
     if kind == Kind::Http {
         shown = format!(
-            "http {{ access_log off; proxy_temp_path {place}/p; client_body_temp_path {place}/c;
+            "http {{ proxy_temp_path {place}/p; client_body_temp_path {place}/c;
              fastcgi_temp_path {place}/f; uwsgi_temp_path {place}/u; scgi_temp_path {place}/s; {shown} }}"
         );
     }
@@ -183,6 +186,31 @@ fn who_was_cut_off_resumes() {
         publisher.publish("news", "three");
         assert_eq!([one.message(), events.next().message(), events.next().message()], ["one", "two", "three"]);
     }
+}
+
+#[test]
+fn no_token_is_logged() {
+    let Some(mut nginx) = Nginx::start(Kind::Http, |_| {}) else { return };
+    let logged = |nginx: &Nginx| {
+        ["access", "errors", "log"]
+            .map(|name| std::fs::read_to_string(nginx.folder.join(name)).unwrap_or_default())
+            .concat()
+    };
+    let fields = "Referer: https://site.example/?token=sesame\r\n";
+    for (target, status) in [("/channels/news?wait=0&token=sesame", 200), ("/nothing?token=sesame", 404)] {
+        let mut client = nginx.client();
+        client.ask("GET", target, fields);
+        assert_eq!(client.reply().status, status);
+    }
+    // nginx quotes requests where it reaches no server.
+    nginx.server = Local::start(config(1));
+    let mut client = nginx.client();
+    client.ask("GET", "/channels/away?token=sesame", fields);
+    assert_eq!(client.reply().status, 502);
+    wait_until("all are logged", || {
+        ["/channels/news", "/nothing", "/channels/away"].iter().all(|path| logged(&nginx).contains(path))
+    });
+    assert!(!logged(&nginx).contains("sesame"), "{}", logged(&nginx));
 }
 
 #[test]
