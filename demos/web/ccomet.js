@@ -1,5 +1,5 @@
 /*
- * ccomet.js: subscribe and publish to a CComet server from a web page.
+ * ccomet.js: subscribe and publish to a CComet server from a web page, a worker, or Node 20 and later.
  *
  *     const comet = new CComet('http://127.0.0.1:8100');
  *     const sub = comet.subscribe('news', { after: 'oldest', onmessage: (item) => console.log(item.data) });
@@ -14,6 +14,9 @@
  * Transports: WebSocket, Server-Sent Events, endless lines by fetch, long polls by fetch, JSONP (script tags) for pages
  * that CORS keeps out, and a page in a hidden frame. `subscription.transport` says which is used. But for a WebSocket, browsers open
  * six HTTP/1.1 connections to a host and no more: a page with many subscriptions should make them one, `subscribe(['a', 'b'])`.
+ *
+ * A token goes into the header `Authorization` wherever the transport has headers: by fetch. A WebSocket, a script tag and a frame have
+ * none, so that it is in their URLs.
  */
 (function () {
   'use strict';
@@ -31,6 +34,8 @@
   const POLL_EMPTY_MS = 1_000; // an empty reply earlier than this is followed by a pause as long
 
   const PUBLISH_TIMEOUT_MS = 15_000;
+  const TOKEN_TIMEOUT_MS = 15_000;
+  const TOKENS_REFUSED_MAX = 5; // so many new tokens in a row, and it is not for their age that they are refused
   const JSONP_URL_CHARS_MAX = 8_000; // what servers and proxies take as a request line
 
   const BACKOFF_FIRST_MS = 500;
@@ -46,7 +51,7 @@
    * What a publish is rejected with, and the `detail` of a subscription's last state when an error ended it.
    *
    * `code` is the server's own (`message_too_large`), or one of `network`, `timeout`, `bad_reply`, `http_error`,
-   * and for streams `silent` and `refused`. `status` is the HTTP status, 0 where there was no reply.
+   * `token` (the function that gives tokens failed), and for streams `silent` and `refused`. `status` is the HTTP status, 0 where there was no reply.
    */
   class CometError extends Error {
     constructor(code, status, message, retryMs) {
@@ -70,20 +75,25 @@
     #token;
 
     /**
-     * @param {string} [serverUrl] where the server is, relative to the page; by default the page's own origin
+     * @param {string} [serverUrl] where the server is, relative to the page or the worker; by default their own origin. Where there is
+     *     neither, as in Node, it has to be whole: `http://127.0.0.1:8100`
      * @param {object} [options]
      * @param {'auto'|'websocket'|'sse'|'lines'|'poll'|'jsonp'|'iframe'} [options.transport] `auto` takes the first of
      *     WebSocket, Server-Sent Events and polls that the browser has and that gets through
-     * @param {string|function(): string} [options.token] who asks, and what he may do; a function is called for each request, so that
-     *     it can give a new one
+     * @param {string|function(): (string|Promise<string>)} [options.token] who asks, and what that one may do. A function is called for
+     *     each request, and again when a stream's token is about to expire: on a WebSocket, the new token takes the old one's place; any
+     *     other stream is opened anew, and goes on from its position. A token as text ends its subscriptions when it expires
      */
     constructor(serverUrl = '/', { transport = 'auto', token } = {}) {
       if (transport !== 'auto' && !TRANSPORTS.includes(transport)) {
         throw new TypeError(`CComet: no such transport: ${transport}`);
       }
-      this.#base = new URL(serverUrl, globalThis.document?.baseURI).href.replace(/[?#].*$/, '').replace(/\/+$/, '');
+      if (transport !== 'auto' && !has(transport)) {
+        throw new TypeError(`CComet: the transport '${transport}' needs something that is missing here`);
+      }
+      this.#base = absolute(serverUrl).href.replace(/[?#].*$/, '').replace(/\/+$/, '');
       this.#mode = transport === 'auto' && !globalThis.fetch ? 'jsonp' : transport;
-      this.#token = typeof token === 'function' ? token : () => token;
+      this.#token = new Token(token);
     }
 
     /**
@@ -126,19 +136,19 @@
       // Half of a surrogate pair has no UTF-8: fetch would replace it silently, encodeURIComponent would throw.
       const body = String(text).replace(/\p{Surrogate}/gu, '\uFFFD');
       const url = this.#channelUrl([channel]);
-      const token = this.#token();
       // The browser drops the script tags of a page that goes away, but not its keepalive requests.
       if (this.#mode !== 'jsonp' || (keepalive && globalThis.fetch)) {
-        const headers = {};
-        if (token) headers.Authorization = `Bearer ${token}`;
-        if (key) headers['Idempotency-Key'] = key;
-        return askByFetch(withQuery(url, { event, ttl }), PUBLISH_TIMEOUT_MS, null, { method: 'POST', body, headers, keepalive });
+        const headers = key ? { 'Idempotency-Key': key } : {};
+        const options = { method: 'POST', body, headers, keepalive };
+        return this.#once((token) => askByFetch(withQuery(url, { event, ttl }), PUBLISH_TIMEOUT_MS, null, token, options));
       }
-      const question = withQuery(url, { publish: body, event, ttl, token });
-      if (question.length > JSONP_URL_CHARS_MAX) {
-        throw new CometError('message_too_large', 413, 'The text is too long to be published by JSONP');
-      }
-      return askByScript(question, PUBLISH_TIMEOUT_MS, null);
+      const question = withQuery(url, { publish: body, event, ttl });
+      return this.#once((token) => {
+        if (withToken(question, token).length > JSONP_URL_CHARS_MAX) {
+          throw new CometError('message_too_large', 413, 'The text is too long to be published by JSONP');
+        }
+        return askByScript(question, PUBLISH_TIMEOUT_MS, null, token);
+      });
     }
 
     /** Resolves to who is in a channel: `{channel, subscribers, members: [{id, connections}], position}`. */
@@ -157,11 +167,54 @@
     }
 
     #look(url, parameters) {
-      return askByFetch(withQuery(url, { ...parameters, token: this.#token() }), PUBLISH_TIMEOUT_MS, null);
+      return this.#once((token) => askByFetch(withQuery(url, parameters), PUBLISH_TIMEOUT_MS, null, token));
+    }
+
+    /** Asks with a token, and once more with another where that one has just expired: then nothing was done. */
+    async #once(ask) {
+      const token = await this.#token.ask();
+      try {
+        return await ask(token);
+      } catch (failure) {
+        if (failure.code !== 'token_expired' || !this.#token.isRenewable) throw failure;
+        const next = await this.#token.ask();
+        if (next === token) throw failure;
+        return ask(next);
+      }
     }
 
     #channelUrl(names) {
       return `${this.#base}/channels/${names.map(encodeURIComponent).join(',')}`;
+    }
+  }
+
+  /** Where tokens come from. */
+  class Token {
+    #give;
+
+    constructor(token) {
+      this.isRenewable = typeof token === 'function';
+      this.#give = this.isRenewable ? token : () => token;
+    }
+
+    /** Resolves to a token, or to undefined where there is none. */
+    async ask(signal) {
+      if (!this.isRenewable) return this.#give() || undefined;
+      let timer;
+      const late = new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new CometError('timeout', 0, 'The token did not come in time')), TOKEN_TIMEOUT_MS);
+        if (signal?.aborted) reject(signal.reason);
+        signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+      });
+      try {
+        const token = await Promise.race([new Promise((resolve) => resolve(this.#give())), late]);
+        return token ? String(token) : undefined;
+      } catch (error) {
+        if (error instanceof CometError || signal?.aborted) throw error;
+        throw new CometError('token', 0, `There is no token: ${error?.message ?? error}`);
+      } finally {
+        clearTimeout(timer);
+      }
     }
   }
 
@@ -181,6 +234,7 @@
     #parked = null;
 
     #failures = 0;
+    #tokensRefused = 0;
     #openedAt = Infinity;
     #misses = {};
     #againAt = {};
@@ -231,7 +285,9 @@
           if (!signal.aborted) await this.#connect(signal);
         } catch (failure) {
           if (signal.aborted) continue;
-          if (failure.final) return this.#end(failure);
+          if (this.#isFinal(failure)) return this.#end(failure);
+          // Its token has had its time, and there is a new one.
+          if (failure.code === 'token_expired' && this.#state === 'open') continue;
           const ms = this.#backoff(failure);
           this.#tell('waiting', ms);
           await sleep(ms, signal);
@@ -249,20 +305,27 @@
 
     #pick() {
       if (this.#mode !== 'auto') return this.#mode;
-      const has = { websocket: globalThis.WebSocket, sse: globalThis.EventSource };
-      const works = (transport) => has[transport] && Date.now() >= (this.#againAt[transport] ?? 0);
+      const works = (transport) => has(transport) && Date.now() >= (this.#againAt[transport] ?? 0);
       return ['websocket', 'sse'].find(works) ?? 'poll';
+    }
+
+    /** Whether there is no use in trying again. A refused token may have been on its way for too long, or of a key that is gone. */
+    #isFinal(failure) {
+      if (!failure.final || failure.status !== 401 || !this.#options.token.isRenewable) return Boolean(failure.final);
+      this.#tokensRefused += 1;
+      return this.#tokensRefused >= TOKENS_REFUSED_MAX;
     }
 
     async #stream(signal, open) {
       const transport = this.#transport;
+      const token = await this.#options.token.ask(signal);
       try {
-        await this.#flow(signal, open);
+        await this.#flow(signal, open, token);
       } catch (failure) {
         if (!['silent', 'refused'].includes(failure.code) || this.#state === 'open') throw failure;
         // Nothing tells why it got nothing; the same question by fetch does. If that fails as well, it is the server or
         // the network, and the transport is not to blame.
-        await askByFetch(this.#ask({ wait: 0 }), POLL_GRACE_MS, signal);
+        await askByFetch(this.#ask({ wait: 0 }), POLL_GRACE_MS, signal, token);
         const misses = this.#misses[transport] ?? 0;
         this.#againAt[transport] = Date.now() + Math.min(AGAIN_CAP_MS, AGAIN_FIRST_MS * 4 ** misses);
         this.#misses[transport] = misses + 1;
@@ -270,11 +333,34 @@
       }
     }
 
-    /** Replies as they come, by whatever `open` opens. It gets two functions, and returns one that closes. */
-    #flow(signal, open) {
+    /**
+     * Replies as they come, by whatever `open` opens. It gets three functions and the token, and returns what can be done with the
+     * stream: `close()`, and `say(text)` where the server listens.
+     */
+    #flow(signal, open, token) {
+      const over = new AbortController();
       let silenceMaxMs = HELLO_TIMEOUT_MS;
       let watchdog;
-      let close = () => {};
+      let stream;
+      let isRenewed = false;
+
+      // Where the token was renewed before, or is still the same, half of what is left is waited for: a token of a few seconds, or one that
+      // is kept somewhere until its end, shall not be asked for again and again.
+      const renew = async (leftMs) => {
+        let waitMs = isRenewed ? leftMs / 2 : 0;
+        for (;;) {
+          if (waitMs > 0) await sleep(waitMs, over.signal);
+          leftMs -= waitMs;
+          const next = await this.#options.token.ask(over.signal).catch(() => undefined);
+          if (over.signal.aborted) return;
+          if (next && next !== token) {
+            [token, isRenewed] = [next, true];
+            return stream.say(JSON.stringify({ type: 'token', token }));
+          }
+          if (leftMs < 1_000) return; // the stream ends with its token, and is opened anew
+          waitMs = leftMs / 2;
+        }
+      };
 
       const broken = new Promise((_, reject) => {
         const fail = (code, message) => reject(new CometError(code, 0, message));
@@ -283,7 +369,7 @@
           watchdog = setTimeout(() => fail('silent', 'The stream fell silent'), silenceMaxMs);
         };
         const hear = (reply) => {
-          if (signal.aborted) return;
+          if (over.signal.aborted || signal.aborted) return;
           heard();
           // An item that cannot be read must not be passed over: ask for it again.
           if (!Array.isArray(reply?.items)) return fail('bad_reply', 'The stream holds something that is not a reply');
@@ -299,34 +385,46 @@
               reject(new CometError('shutting_down', 503, 'The server is going down', item.retry_ms));
             } else if (item.type === 'error') {
               reject(new CometError(item.code, item.status, item.detail, item.retry_ms));
-            } else {
+            } else if (item.type === 'close' && item.reason === 'token_expired' && this.#options.token.isRenewable) {
+              reject(new CometError('token_expired', 401, "The token's time is over"));
+            } else if (item.type !== 'renewed') {
+              if (item.type === 'token' && stream?.say && this.#options.token.isRenewable) renew(item.expires_in_s * 1_000);
               items.push(item);
             }
           }
           if (items.length > 0) this.#deliver(items, reply.position);
         };
-        signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: over.signal });
         heard();
-        close = open.call(this, hear, fail, reject);
+        stream = open.call(this, { hear, fail, reject, token });
       });
 
       return broken.finally(() => {
         clearTimeout(watchdog);
-        close();
+        over.abort();
+        stream?.close();
       });
     }
 
-    #socket(hear, fail) {
-      const socket = new WebSocket(this.#ask().replace(/^http/, 'ws'));
+    #socket({ hear, fail, token }) {
+      const socket = new WebSocket(withToken(this.#ask(), token).replace(/^http/, 'ws'));
       let isOpen = false;
       socket.onopen = () => (isOpen = true);
       socket.onmessage = (event) => hear(parsed(event.data));
       socket.onclose = () => fail(isOpen ? 'network' : 'refused', 'The stream broke');
-      return () => socket.close();
+      return { close: () => socket.close(), say: (text) => socket.readyState === WebSocket.OPEN && socket.send(text) };
     }
 
-    #events(hear, fail) {
-      const source = new EventSource(this.#ask());
+    /** Server-Sent Events: by EventSource, or by fetch where that is missing, and where a token is to be in a header. */
+    #events({ hear, fail, reject, token }) {
+      if (CAN_STREAM && (token || !globalThis.EventSource)) {
+        const read = eventReader(({ id, data }) => {
+          const item = parsed(data);
+          hear(item && { position: id, items: [item] });
+        }, () => hear({ position: '', items: [] }));
+        return this.#lineByLine(this.#ask(), 'text/event-stream', read, { fail, reject, token });
+      }
+      const source = new EventSource(withToken(this.#ask(), token));
       const types = ['hello', 'message', 'gap', 'close', 'token', 'join', 'leave', 'presence', 'heartbeat', 'bye'];
       for (const type of types) {
         source.addEventListener(type, (event) => {
@@ -339,14 +437,20 @@
         fail(refused ? 'refused' : 'network', 'The stream broke');
       };
       // EventSource would reconnect by itself, without backoff.
-      return () => source.close();
+      return { close: () => source.close() };
     }
 
-    #lines(hear, fail, reject) {
+    #lines({ hear, fail, reject, token }) {
+      const read = (line) => hear(parsed(line));
+      return this.#lineByLine(this.#ask({ transport: 'lines' }), 'application/x-ndjson', read, { fail, reject, token });
+    }
+
+    /** A response by fetch, each of its lines told as it comes. */
+    #lineByLine(url, type, tell, { fail, reject, token }) {
       const abort = new AbortController();
       const read = async () => {
-        const url = this.#ask({ transport: 'lines' });
-        const response = await fetch(url, { cache: 'no-store', signal: abort.signal });
+        const headers = withBearer({ Accept: type }, token);
+        const response = await fetch(url, { headers, cache: 'no-store', signal: abort.signal });
         if (!response.ok) throw await refusal(response);
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         for (let rest = ''; ; ) {
@@ -354,16 +458,16 @@
           if (done) return fail('network', 'The stream ended');
           const lines = (rest + value).split('\n');
           rest = lines.pop();
-          for (const line of lines) hear(parsed(line));
+          for (const line of lines) tell(line);
         }
       };
       read().catch((error) => (error instanceof CometError ? reject(error) : fail('network', 'The stream broke')));
-      return () => abort.abort();
+      return { close: () => abort.abort() };
     }
 
-    #frame(hear, fail) {
+    #frame({ hear, fail, token }) {
       const frame = document.createElement('iframe');
-      const url = this.#ask({ transport: 'iframe', origin: location.origin });
+      const url = withToken(this.#ask({ transport: 'iframe', origin: location.origin }), token);
       const onMessage = (event) => {
         if (event.source === frame.contentWindow && event.origin === new URL(url).origin) hear(event.data);
       };
@@ -372,10 +476,11 @@
       frame.onload = () => fail('network', 'The stream ended'); // as long as it goes on, it is loading
       frame.src = url;
       document.body.append(frame);
-      return () => {
+      const close = () => {
         removeEventListener('message', onMessage);
         frame.remove();
       };
+      return { close };
     }
 
     /** Long polls, by whichever of the two ways to ask. */
@@ -385,7 +490,8 @@
       for (let wait = 0; !signal.aborted; wait = POLL_WAIT_S) {
         const askedAt = Date.now();
         if (wait > 0 && ask === askByScript) await pageLoaded();
-        const reply = await ask(this.#ask({ wait }), wait * 1_000 + POLL_GRACE_MS, signal);
+        const token = await this.#options.token.ask(signal);
+        const reply = await ask(this.#ask({ wait }), wait * 1_000 + POLL_GRACE_MS, signal, token);
         if (signal.aborted) return;
         if (typeof reply?.position !== 'string' || !Array.isArray(reply.items)) {
           throw new CometError('bad_reply', 200, 'The reply to a poll is not one');
@@ -399,10 +505,11 @@
       }
     }
 
+    /** The question for what comes next, without a token. */
     #ask(parameters = {}) {
-      const { last, presence, token } = this.#options;
+      const { last, presence } = this.#options;
       const start = last && !this.#position ? { last } : { after: this.#position ?? this.#options.after };
-      return withQuery(this.#url, { ...start, presence: presence ? 1 : undefined, token: token?.(), ...parameters });
+      return withQuery(this.#url, { ...start, presence: presence ? 1 : undefined, ...parameters });
     }
 
     #deliver(items, position) {
@@ -414,17 +521,18 @@
         if (item.type === 'message') this.#call('onmessage', item);
         else if (item.type === 'gap') this.#call('ongap', item);
         else if (item.type === 'close') {
-          ended = true;
+          ended = item.reason === 'token_expired' ? new CometError(item.reason, 401, "The token's time is over") : true;
           this.#call('onclose', item);
         } else this.#call('onitem', item);
       }
       if (position) this.#position = position;
-      if (ended) this.#end();
+      if (ended) this.#end(ended === true ? undefined : ended);
     }
 
     #opened() {
       if (this.#state === 'open') return;
       this.#openedAt = Date.now();
+      this.#tokensRefused = 0;
       this.#tell('open');
     }
 
@@ -483,6 +591,64 @@
     return query ? `${url}?${query}` : url;
   }
 
+  /** The same with a token in it, for what can set no header. */
+  function withToken(url, token) {
+    return token ? `${url}${url.includes('?') ? '&' : '?'}token=${encodeURIComponent(token)}` : url;
+  }
+
+  function withBearer(headers, token) {
+    return token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
+  }
+
+  /** A URL as a whole: what is relative is so to the page, or to the worker's script. */
+  function absolute(url) {
+    // A worker made of a blob has no directory, but the origin of the page that made it.
+    const { href = '', origin } = globalThis.location ?? {};
+    const base = globalThis.document?.baseURI ?? (/^(blob|data):/.test(href) ? origin : href);
+    try {
+      return new URL(url, base && base !== 'null' ? base : undefined);
+    } catch {
+      throw new TypeError(`CComet: there is no page that ${JSON.stringify(url)} could be relative to. Give the whole URL of the server, `
+        + "as in new CComet('http://127.0.0.1:8100')");
+    }
+  }
+
+  // fetch hands out what has come so far.
+  const CAN_STREAM = Boolean(globalThis.fetch && globalThis.TextDecoderStream && globalThis.Response?.prototype && 'body' in Response.prototype);
+
+  /** Whether a transport can be had here. */
+  function has(transport) {
+    const needs = {
+      websocket: globalThis.WebSocket,
+      sse: globalThis.EventSource || CAN_STREAM,
+      lines: CAN_STREAM,
+      poll: globalThis.fetch,
+      jsonp: globalThis.document,
+      iframe: globalThis.document,
+    };
+    return Boolean(needs[transport]);
+  }
+
+  /**
+   * Reads lines of Server-Sent Events as this server writes them. Calls `tell({id, data})` for each event that has data, and
+   * `beat()` for one that has none.
+   */
+  function eventReader(tell, beat) {
+    let id = '';
+    let data = '';
+    let isEvent = false;
+    return (line) => {
+      const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line.replace(/\r$/, ''));
+      if (field === 'id') id = value;
+      else if (field === 'data') data += (data && '\n') + value;
+      if (field !== '') isEvent = true;
+      if (line !== '' && line !== '\r') return;
+      if (data) tell({ id, data });
+      else if (isEvent) beat();
+      [data, isEvent] = ['', false];
+    };
+  }
+
   /** What JSON says; undefined where it is none. */
   function parsed(text) {
     try {
@@ -492,14 +658,15 @@
     }
   }
 
-  async function askByFetch(url, timeoutMs, signal, options = { headers: { Accept: 'application/json' } }) {
+  async function askByFetch(url, timeoutMs, signal, token, options = { headers: { Accept: 'application/json' } }) {
     const abort = new AbortController();
     const stop = () => abort.abort();
     const timer = setTimeout(stop, timeoutMs);
     if (signal?.aborted) stop();
     signal?.addEventListener('abort', stop);
     try {
-      const response = await fetch(url, { ...options, cache: 'no-store', signal: abort.signal });
+      const headers = withBearer(options.headers, token);
+      const response = await fetch(url, { ...options, headers, cache: 'no-store', signal: abort.signal });
       if (!response.ok) throw await refusal(response);
       return await response.json();
     } catch (error) {
@@ -515,7 +682,8 @@
 
   async function refusal(response) {
     const problem = await response.json().catch(() => null);
-    const retryMs = Number(response.headers.get('Retry-After')) * 1_000; // not a number, and unused, where it is a date
+    // A date is not a number, and unused.
+    const retryMs = problem?.retry_ms ?? Number(response.headers.get('Retry-After')) * 1_000;
     const message = problem?.detail ?? problem?.title ?? `The server answered ${response.status}`;
     return new CometError(problem?.code ?? 'http_error', response.status, message, retryMs);
   }
@@ -526,7 +694,7 @@
   const replies = new Proxy({}, { get: (_, name) => waitingReplies.get(name) ?? (() => {}) });
   let scripts = 0;
 
-  function askByScript(url, timeoutMs, signal) {
+  function askByScript(url, timeoutMs, signal, token) {
     scripts += 1;
     const name = `r${scripts}`;
     const script = document.createElement('script');
@@ -545,7 +713,7 @@
       // Comes after the script has run. If that made no call, it was not the server's.
       script.onload = () => reject(new CometError('bad_reply', 200, 'The reply is not JSONP'));
       script.charset = 'utf-8';
-      script.src = `${url}&callback=CComet.replies.${name}&_=${Date.now()}`;
+      script.src = `${withToken(url, token)}&callback=CComet.replies.${name}&_=${Date.now()}`;
       document.head.append(script);
     });
     return answer.finally(() => {

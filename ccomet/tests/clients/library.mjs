@@ -1,0 +1,243 @@
+// ccomet.js in Node: what a program may rely on. Run by node.rs, with the server's address and the secret of its key:
+//
+//     node library.mjs http://127.0.0.1:8100 SECRET
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { createServer } from 'node:http';
+import { describe, test } from 'node:test';
+
+import CComet from '../../../demos/web/ccomet.mjs';
+
+const [server, secret] = process.argv.slice(2);
+const PATIENCE_MS = 60_000;
+
+const base64 = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
+const nowS = () => Math.floor(Date.now() / 1_000);
+
+/** A token for the channels of a prefix. */
+function mint(ttlS, claims = {}) {
+  const body = { iat: nowS(), exp: nowS() + ttlS, subscribe: ['*'], publish: ['*'], presence: ['*'], ...claims };
+  const text = `${base64({ alg: 'HS256', typ: 'JWT', kid: 'main' })}.${base64(body)}`;
+  return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function until(what, condition) {
+  const start = Date.now();
+  while (!condition()) {
+    assert.ok(Date.now() - start < PATIENCE_MS, `waited in vain: ${what}`);
+    await pause(20);
+  }
+}
+
+/** A subscription that notes what it is told. */
+function follow(comet, channel, options = {}) {
+  const notes = { messages: [], states: [], details: [], gaps: 0, closes: [] };
+  notes.sub = comet.subscribe(channel, {
+    after: 'oldest',
+    onmessage: (item) => notes.messages.push(item.data),
+    ongap: () => (notes.gaps += 1),
+    onclose: (item) => notes.closes.push(item),
+    onstate: (state, detail) => {
+      notes.states.push(state);
+      notes.details.push(detail);
+    },
+    ...options,
+  });
+  return notes;
+}
+
+/** A server of our own, that notes what it is asked. */
+async function listen(answer) {
+  const asked = [];
+  const http = createServer((request, response) => {
+    asked.push({ method: request.method, url: request.url, headers: request.headers });
+    answer(request, response, asked.length);
+  });
+  await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
+  const close = () => {
+    http.closeAllConnections();
+    http.close();
+  };
+  return { url: `http://127.0.0.1:${http.address().port}`, asked, close };
+}
+
+function reply(response, status, body, headers = {}) {
+  response.writeHead(status, { 'Content-Type': 'application/json', ...headers });
+  response.end(JSON.stringify(body));
+}
+
+describe('ccomet.js', { concurrency: true }, () => {
+  for (const transport of ['sse', 'lines', 'poll']) {
+    test(`a token function keeps a subscription going by ${transport}: with a new token from its position`, async () => {
+      const given = [];
+      const token = async () => {
+        await pause(5);
+        given.push(mint(2));
+        return given.at(-1);
+      };
+      const publisher = new CComet(server, { token: () => mint(600) });
+      const channel = `expiring-${transport}`;
+      const notes = follow(new CComet(server, { transport, token }), channel);
+      const published = [];
+      const end = Date.now() + 5_000; // more than two tokens' time
+      while (Date.now() < end || given.length < 3) {
+        published.push(`message ${published.length}`);
+        await publisher.publish(channel, published.at(-1));
+        await pause(100);
+      }
+      await until('all arrive', () => notes.messages.length >= published.length);
+      assert.deepEqual(notes.messages, published, 'each once and in order');
+      assert.equal(notes.gaps, 0);
+      assert.ok(!notes.states.includes('closed'), notes.states.join());
+      assert.deepEqual(notes.closes, []);
+      notes.sub.close();
+    });
+  }
+
+  test('a token function renews a WebSocket in place', async () => {
+    const given = [];
+    // The server warns ten seconds before the end.
+    const token = async () => {
+      given.push(mint(12));
+      return given.at(-1);
+    };
+    const notes = follow(new CComet(server, { transport: 'websocket', token }), 'renewed');
+    const publisher = new CComet(server, { token: () => mint(600) });
+    const end = Date.now() + 14_000; // more than the first token's time
+    let count = 0;
+    for (; Date.now() < end || given.length < 3; count += 1) {
+      await publisher.publish('renewed', String(count));
+      await pause(200);
+    }
+    await until('all arrive', () => notes.messages.length >= count);
+    assert.deepEqual(notes.messages, Array.from({ length: count }, (_, n) => String(n)));
+    assert.deepEqual(notes.states, ['connecting', 'open'], 'it is the first connection still');
+    assert.ok(given.length <= 6, `${given.length} tokens were asked for`);
+    notes.sub.close();
+  });
+
+  test('a token that is kept until its end is not asked for without a pause', async () => {
+    let held;
+    let calls = 0;
+    const token = () => {
+      calls += 1;
+      if (!held || held.end <= Date.now()) held = { token: mint(4), end: (nowS() + 4) * 1_000 };
+      return held.token;
+    };
+    const notes = follow(new CComet(server, { transport: 'websocket', token }), 'kept');
+    await until('it is opened anew', () => notes.states.filter((state) => state === 'open').length >= 2);
+    assert.ok(calls < 25, `${calls} calls`);
+    assert.ok(!notes.states.includes('closed'), notes.states.join());
+    notes.sub.close();
+  });
+
+  test('a token as text ends its subscription with a reason', async () => {
+    for (const transport of ['websocket', 'sse', 'lines', 'poll']) {
+      const notes = follow(new CComet(server, { transport, token: mint(2) }), 'fixed');
+      await until('it ends', () => notes.states.includes('closed'));
+      assert.equal(notes.details.at(-1)?.code, 'token_expired', transport);
+    }
+  });
+
+  test('a token function that fails is asked again', async () => {
+    let calls = 0;
+    const token = async () => {
+      calls += 1;
+      if (calls === 1) throw new Error('the site is away');
+      return mint(600);
+    };
+    const comet = new CComet(server, { transport: 'poll', token });
+    const notes = follow(comet, 'failing');
+    await until('it opens', () => notes.states.includes('open'));
+    notes.sub.close();
+    const refusing = new CComet(server, { token: () => Promise.reject(new Error('the site is away')) });
+    await assert.rejects(refusing.publish('failing', 'x'), { code: 'token', message: /the site is away/ });
+  });
+
+  test('an expired token is replaced once when something is published or looked up', async () => {
+    for (const ask of [
+      (comet) => comet.publish('late', 'x'),
+      (comet) => comet.history('late'),
+      (comet) => comet.presence('late'),
+    ]) {
+      const tokens = [mint(-300), mint(600)];
+      let calls = 0;
+      await ask(new CComet(server, { token: () => tokens[calls++] }));
+      assert.equal(calls, 2);
+      await assert.rejects(ask(new CComet(server, { token: () => mint(-300) })), { code: 'token_expired', status: 401 });
+    }
+  });
+
+  test('a token function whose tokens are always refused ends the subscription', async () => {
+    const own = await listen((_, response) => reply(response, 401, { code: 'token_invalid', status: 401, detail: 'No.' }));
+    let calls = 0;
+    const notes = follow(new CComet(own.url, { transport: 'poll', token: () => `token ${(calls += 1)}` }), 'a');
+    await until('it ends', () => notes.states.includes('closed'));
+    assert.equal(notes.details.at(-1).code, 'token_invalid');
+    assert.equal(calls, 5);
+    own.close();
+  });
+
+  test('a token is in a header and in no URL', async () => {
+    const line = JSON.stringify({ position: 'P', items: [{ type: 'hello', heartbeat_ms: 15_000 }] });
+    const own = await listen((request, response) => {
+      if (request.headers.accept === 'application/json' || request.method === 'POST') {
+        return reply(response, 200, { position: 'P', items: [], members: [] });
+      }
+      response.writeHead(200, { 'Content-Type': request.headers.accept });
+      const isLines = request.url.includes('transport=lines');
+      response.write(isLines ? `${line}\n` : 'id: P\nevent: hello\ndata: {"type":"hello","heartbeat_ms":15000}\n\n');
+    });
+    for (const transport of ['sse', 'lines', 'poll']) {
+      const comet = new CComet(own.url, { transport, token: async () => 'secret' });
+      const notes = follow(comet, 'a');
+      await until(`${transport} opens`, () => notes.states.includes('open'));
+      notes.sub.close();
+    }
+    const comet = new CComet(own.url, { token: 'secret' });
+    await comet.publish('a', 'x', { key: 'k' });
+    await comet.history('a', { limit: 1 });
+    await comet.presence('a');
+    assert.ok(own.asked.length >= 6);
+    for (const { url, headers } of own.asked) {
+      assert.equal(headers.authorization, 'Bearer secret', url);
+      assert.ok(!url.includes('secret'), url);
+    }
+    own.close();
+  });
+
+  test('a server that says when to come back is heeded', async () => {
+    for (const [body, headers] of [
+      [{ code: 'too_many_requests', status: 429, retry_ms: 1_250 }, {}],
+      [{ code: 'too_many_requests', status: 429, retry_ms: 1_250 }, { 'Retry-After': '60' }],
+      [{}, { 'Retry-After': '2' }],
+    ]) {
+      const own = await listen((_, response, count) => {
+        if (count === 1) reply(response, 429, body, headers);
+        else if (count === 2) reply(response, 200, { position: 'P', items: [] });
+        // Further ones wait.
+      });
+      const notes = follow(new CComet(own.url, { transport: 'poll' }), 'a');
+      await until('it opens', () => notes.states.includes('open'));
+      assert.equal(notes.details[notes.states.indexOf('waiting')], body.retry_ms ?? 2_000);
+      notes.sub.close();
+      own.close();
+    }
+  });
+
+  test('the best transport that there is opens', async () => {
+    const notes = follow(new CComet(server, { token: mint(600) }), 'auto');
+    await until('it opens', () => notes.states.includes('open'));
+    assert.equal(notes.sub.transport, globalThis.WebSocket ? 'websocket' : 'sse');
+    notes.sub.close();
+  });
+
+  test('without a page a whole URL is asked for', () => {
+    for (const url of [undefined, '/', 'comet/']) assert.throws(() => new CComet(url), /whole URL/);
+    for (const transport of ['jsonp', 'iframe']) {
+      assert.throws(() => new CComet(server, { transport }), /missing here/);
+    }
+  });
+});
