@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use answers::{CrossOrigin, Out, cross_origin, problem_response};
+use answers::{CrossOrigin, Out, allowed_headers, cross_origin, problem_response};
 use arriving::Arrival;
 use asking::{Asker, Settled};
 use hooks::Site;
@@ -203,7 +203,8 @@ impl App {
         let preflight = Cors {
             origins: origins(config.front.allows_any_origin(), &config.front.origins),
             methods: "GET, HEAD, POST, OPTIONS",
-            headers: "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control",
+            headers: allowed_headers(&config.front.headers).into(),
+            exposed: "Retry-After, WWW-Authenticate",
             max_age_s: "86400",
         };
         let admin_preflight = Cors {
@@ -213,6 +214,7 @@ impl App {
         };
         let cross_origin =
             CrossOrigin { fields: cross_origin(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
+        let with_demo = config.front.demo;
         Self {
             broker: MemoryBroker::new(place.index, loops, home),
             place,
@@ -231,7 +233,7 @@ impl App {
             gate: Gate::new(verifier, &config, rules.clone()),
             rules,
             config,
-            files: Files::new(),
+            files: Files::new(with_demo),
             tallies,
             life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
             watchers: Vec::new(),

@@ -21,6 +21,9 @@ pub use listen::listen_address;
 /// A connection keeps the number of its origin, over both listeners, in 16 bits.
 const ORIGINS_MAX: usize = 250;
 
+/// Names of header fields are sent with each answer to a preflight.
+const HEADERS_MAX: usize = 100;
+
 /// What is counted by the minute is counted in microseconds.
 const MINUTE_MAX: u64 = 60_000_000;
 
@@ -86,9 +89,13 @@ pub struct Front {
     /// `localhost` is refused. Set it where not everybody can reach the front: else a page can lead a name of its own to it (DNS
     /// rebinding), and reads what its visitor can read. Default none: any name.
     pub hosts: Vec<String>,
+    /// Names of further header fields that requests of pages of these origins may have, at most 100. Default none beside those that are
+    /// always allowed: what the API knows, `X-Requested-With`, `X-CSRF-Token`, and what tracing adds (`traceparent`, `tracestate`,
+    /// `baggage`, `sentry-trace`).
+    pub headers: Vec<String>,
     /// Which APIs are spoken. Default all.
     pub apis: Vec<Api>,
-    /// Whether the chat demo is served.
+    /// Whether the pages of the chat demo are served, and `/` leads there. The client library is served in any case.
     pub demo: bool,
 }
 
@@ -303,6 +310,7 @@ impl Default for Front {
             patterns: false,
             origins: vec!["*".to_owned()],
             hosts: Vec::new(),
+            headers: Vec::new(),
             apis: Api::all(),
             demo: true,
         }
@@ -401,9 +409,17 @@ impl Config {
 
 /// Whether it looks like an origin as browsers send it.
 pub(crate) fn is_origin(origin: &str) -> bool {
-    let host = origin.split_once("://").map(|(_, host)| host);
-    let named = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
-    named && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*')
+    let Some((scheme, host)) = origin.split_once("://") else { return false };
+    let consists_of = |text: &str, others: &[u8]| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+    };
+    // It goes into header fields, where other characters would say more than an origin. Browsers encode the rest of a host's name.
+    consists_of(scheme, b"+-.") && consists_of(host, b"-._:[]")
+}
+
+/// Whether a text is the name of a header field.
+pub(crate) fn is_field_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte))
 }
 
 impl Front {
@@ -492,10 +508,32 @@ mod tests {
             (r#"["https://a.example/"]"#, false),
             (r#"["a.example"]"#, false),
             ("[\"https://a.example\\r\\nX: y\"]", false),
+            (r#"["https://a.example;script-src"]"#, false),
+            (r#"["https://a.example,b"]"#, false),
+            (r#"["https://[2001:db8::1]:8443", "chrome-extension://abc", "https://xn--bcher-kva.example"]"#, true),
         ] {
             let checked = parse(&format!("[front]\norigins = {origins}")).expect("TOML").check();
             assert_eq!(checked.is_ok(), fine, "{origins}: {checked:?}");
         }
+    }
+
+    #[test]
+    fn header_names_are_names() {
+        for (headers, fine) in [
+            (r#"["X-Site", "x-other_1"]"#, true),
+            ("[]", true),
+            (r#"["X Site"]"#, false),
+            (r#"["X-Site, X-Other"]"#, false),
+            (r#"[""]"#, false),
+            (r#"["*"]"#, false),
+            ("[\"X\\r\\nY: z\"]", false),
+        ] {
+            let checked = parse(&format!("[front]\nheaders = {headers}")).expect("TOML").check();
+            assert_eq!(checked.is_ok(), fine, "{headers}: {checked:?}");
+        }
+        let many =
+            Config { front: Front { headers: vec!["X".to_owned(); 101], ..Front::default() }, ..Config::default() };
+        assert!(matches!(many.check(), Err(ConfigError::Range { .. })));
     }
 
     #[test]

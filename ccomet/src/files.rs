@@ -1,37 +1,88 @@
-//! The files that are served, embedded in the program: at the front the chat demo and the client library, at the admin
+//! The files that are served, embedded in the program: at the front the client library and the chat demo, at the admin
 //! listener the description of the API.
 
-use sealed_http::StaticFile;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::digest::{SHA256, digest};
+use sealed_http::{Field, RequestHead, Response, StaticFile};
 
 use crate::wire::request::Door;
 
 /// All of them, by their paths.
 #[derive(Debug)]
 pub(crate) struct Files {
-    demo: [(&'static str, StaticFile); 4],
-    document: (&'static str, StaticFile),
+    /// For pages of any origin.
+    library: [File; 2],
+    demo: Vec<File>,
+    document: [File; 1],
+}
+
+/// A file, and what its answers say beside it.
+#[derive(Debug)]
+struct File {
+    path: &'static str,
+    file: StaticFile,
+    fields: Vec<Field>,
 }
 
 impl Files {
-    pub(crate) fn new() -> Self {
-        let file = |path, bytes| (path, StaticFile::new(path, bytes));
+    /// Makes them, the demo where it is wanted.
+    pub(crate) fn new(with_demo: bool) -> Self {
+        let file = |path, bytes, fields| File { path, file: StaticFile::new(path, bytes), fields };
+        // There is nothing in it that is anybody's: any page may import it, one that is isolated from other origins too.
+        let public = || {
+            vec![
+                ("Access-Control-Allow-Origin", "*".to_owned()),
+                ("Cross-Origin-Resource-Policy", "cross-origin".to_owned()),
+            ]
+        };
+        let page = |path, html: &'static str| {
+            let fields = vec![("Content-Security-Policy", policy(html))];
+            file(path, html.as_bytes(), fields)
+        };
+        let demo = || {
+            vec![
+                page("/chat.html", include_str!("../../demos/web/chat.html")),
+                page("/classic.html", include_str!("../../demos/web/classic.html")),
+            ]
+        };
         Self {
-            demo: [
-                file("/chat.html", include_bytes!("../../demos/web/chat.html")),
-                file("/classic.html", include_bytes!("../../demos/web/classic.html")),
-                file("/ccomet.js", include_bytes!("../../demos/web/ccomet.js")),
-                file("/ccomet.mjs", include_bytes!("../../demos/web/ccomet.mjs")),
+            library: [
+                file("/ccomet.js", include_bytes!("../../demos/web/ccomet.js"), public()),
+                file("/ccomet.mjs", include_bytes!("../../demos/web/ccomet.mjs"), public()),
             ],
-            document: file("/openapi.json", include_bytes!("../openapi.json")),
+            demo: if with_demo { demo() } else { Vec::new() },
+            document: [file("/openapi.json", include_bytes!("../openapi.json"), Vec::new())],
         }
     }
 
-    /// The file at a path of a listener.
-    pub(crate) fn find(&self, door: Door, path: &str) -> Option<&StaticFile> {
-        let held = match door {
-            Door::Front => self.demo.as_slice(),
-            Door::Admin => std::slice::from_ref(&self.document),
+    /// Returns the answer to GET or HEAD of a path of a listener; `None` where there is no such file.
+    pub(crate) fn answer(&self, door: Door, path: &str, head: &RequestHead<'_>) -> Option<Response> {
+        if door == Door::Front && path == "/" && !self.demo.is_empty() {
+            return Some(Response::new(302).header("Location", "/chat.html"));
+        }
+        let [first, second]: [&[File]; 2] = match door {
+            Door::Front => [&self.library, &self.demo],
+            Door::Admin => [&self.document, &[]],
         };
-        held.iter().find(|(held, _)| *held == path).map(|(_, file)| file)
+        let found = first.iter().chain(second).find(|held| held.path == path)?;
+        Some(found.file.answer(head).with(&found.fields))
     }
+}
+
+/// Returns what a page may do: run the scripts and styles that are written in it, by their hashes, run scripts of the server (the
+/// library, and JSONP), talk to the server, and have its pages in frames. What somebody smuggles into the page is not run.
+fn policy(html: &str) -> String {
+    let (scripts, styles) = (hashes(html, "script"), hashes(html, "style"));
+    format!(
+        "default-src 'none'; script-src 'self'{scripts}; style-src{styles}; img-src data:; connect-src 'self'; \
+         frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+    )
+}
+
+/// Returns the hashes of what stands in elements without attributes, each with a space in front.
+fn hashes(html: &str, element: &str) -> String {
+    let (opening, closing) = (format!("<{element}>"), format!("</{element}>"));
+    let inside = html.split(&opening).skip(1).filter_map(|rest| rest.split_once(&closing));
+    inside.map(|(text, _)| format!(" 'sha256-{}'", BASE64.encode(digest(&SHA256, text.as_bytes())))).collect()
 }

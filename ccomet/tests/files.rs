@@ -32,13 +32,22 @@ fn files_are_sent_once_and_known_afterwards() {
 }
 
 #[test]
-fn there_are_none_where_the_demo_is_off_or_at_the_admin_listener() {
+fn the_library_is_served_without_the_demo_and_no_page_is() {
     let mut settings = config(1);
     settings.front.demo = false;
     let server = Local::start(settings);
-    for address in [server.front, server.admin, Local::start(config(1)).admin] {
+    let with_demo = Local::start(config(1));
+    for (address, pages, library) in [(with_demo.front, 200, 200), (server.front, 404, 200), (server.admin, 404, 404)] {
         let mut client = Client::connect(address);
-        client.ask("GET", "/chat.html", "If-None-Match: *\r\n");
-        assert_eq!(client.reply().status, 404);
+        for (path, status) in [
+            ("/chat.html", pages),
+            ("/classic.html", pages),
+            ("/", if pages == 200 { 302 } else { pages }),
+            ("/ccomet.js", library),
+            ("/ccomet.mjs", library),
+        ] {
+            assert_eq!(client.get(path).status, status, "{address} {path}");
+        }
     }
+    assert_eq!(Client::connect(with_demo.admin).get("/chat.html").status, 404);
 }

@@ -1,5 +1,7 @@
 //! Cross-origin resource sharing: which pages may read replies.
 
+use std::borrow::Cow;
+
 /// Origins of pages that may read replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
@@ -19,7 +21,8 @@ pub enum Origins {
 /// let cors = Cors {
 ///     origins: Origins::Listed(vec!["https://example.org".to_owned()]),
 ///     methods: "GET, POST",
-///     headers: "Content-Type",
+///     headers: "Content-Type".into(),
+///     exposed: "Retry-After",
 ///     max_age_s: "600",
 /// };
 /// let preflight = Response::new(204).with(&cors.preflight_fields(Some("https://example.org")));
@@ -32,7 +35,10 @@ pub struct Cors {
     /// The methods, as in the header field: `GET, POST`.
     pub methods: &'static str,
     /// Header fields of requests, as in the header field.
-    pub headers: &'static str,
+    pub headers: Cow<'static, str>,
+    /// Header fields of responses that pages may read beside those that they may always read, as in the header field:
+    /// `Retry-After`. Empty: none.
+    pub exposed: &'static str,
     /// How long a browser may remember a preflight's answer, in seconds, as in the header field.
     pub max_age_s: &'static str,
 }
@@ -41,32 +47,48 @@ pub struct Cors {
 pub type Field = (&'static str, String);
 
 impl Cors {
-    /// Header fields for any response to a request with that `Origin`.
+    /// Returns the header fields for any response to a request with that `Origin`.
     pub fn response_fields(&self, origin: Option<&str>) -> Vec<Field> {
+        let mut fields = self.origin_fields(origin);
+        if !self.exposed.is_empty() && allows(&fields) {
+            fields.push(("Access-Control-Expose-Headers", self.exposed.to_owned()));
+        }
+        fields
+    }
+
+    /// Returns the header fields that say whose pages may read.
+    fn origin_fields(&self, origin: Option<&str>) -> Vec<Field> {
         match &self.origins {
             // The same for all: nothing that a cache could hand to the wrong one.
-            Origins::Any => vec![("Access-Control-Allow-Origin", "*".to_owned())],
+            Origins::Any => vec![(ALLOW_ORIGIN, "*".to_owned())],
             Origins::Listed(listed) => {
                 // A cache must not hand one origin's reply to another.
                 let mut fields = vec![("Vary", "Origin".to_owned())];
                 if let Some(origin) =
                     origin.filter(|origin| *origin != "null" && listed.iter().any(|held| held == origin))
                 {
-                    fields.push(("Access-Control-Allow-Origin", origin.to_owned()));
+                    fields.push((ALLOW_ORIGIN, origin.to_owned()));
                 }
                 fields
             }
         }
     }
 
-    /// Header fields for the answer to a preflight, which is 204. To an origin that is not allowed, nothing is.
+    /// Returns the header fields for the answer to a preflight, which is 204. To an origin that is not allowed, nothing is.
     pub fn preflight_fields(&self, origin: Option<&str>) -> Vec<Field> {
-        let mut fields = self.response_fields(origin);
-        if fields.iter().any(|(name, _)| *name == "Access-Control-Allow-Origin") {
+        let mut fields = self.origin_fields(origin);
+        if allows(&fields) {
             fields.push(("Access-Control-Allow-Methods", self.methods.to_owned()));
-            fields.push(("Access-Control-Allow-Headers", self.headers.to_owned()));
+            fields.push(("Access-Control-Allow-Headers", self.headers.clone().into_owned()));
             fields.push(("Access-Control-Max-Age", self.max_age_s.to_owned()));
         }
         fields
     }
+}
+
+const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+
+/// Whether fields let an origin read.
+fn allows(fields: &[Field]) -> bool {
+    fields.iter().any(|(name, _)| *name == ALLOW_ORIGIN)
 }

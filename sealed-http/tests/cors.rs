@@ -5,7 +5,7 @@ use sealed_http::{Cors, Field, Origins, Response};
 const ALLOW: &str = "Access-Control-Allow-Origin";
 
 fn cors(origins: Origins) -> Cors {
-    Cors { origins, methods: "GET, POST", headers: "Content-Type", max_age_s: "600" }
+    Cors { origins, methods: "GET, POST", headers: "Content-Type".into(), exposed: "", max_age_s: "600" }
 }
 
 fn listed(origins: &[&str]) -> Cors {
@@ -73,6 +73,19 @@ fn a_preflight_is_answered_with_what_is_allowed() {
     let one = listed(&["https://a.example"]).preflight_fields(Some("https://a.example"));
     assert_eq!(one[..2], [field("Vary", "Origin"), field(ALLOW, "https://a.example")]);
     assert_eq!(one[2..], allowed);
+}
+
+#[test]
+fn what_is_exposed_is_said_to_those_who_may_read_and_in_no_preflight() {
+    let exposing = |cors: Cors| Cors { exposed: "Retry-After", ..cors };
+    let exposed = field("Access-Control-Expose-Headers", "Retry-After");
+    let friend = Some("https://a.example");
+    for cors in [exposing(cors(Origins::Any)), exposing(listed(&["https://a.example"]))] {
+        assert!(cors.response_fields(friend).contains(&exposed));
+        assert!(!cors.preflight_fields(friend).contains(&exposed));
+    }
+    let other = exposing(listed(&["https://a.example"])).response_fields(Some("https://b.example"));
+    assert_eq!(other, [field("Vary", "Origin")]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) struct CrossOrigin {
 }
 
 impl Sink for Out<'_, '_> {
-    fn open(&mut self, peer: ConnectionId, voice: Voice) {
+    fn open(&mut self, peer: ConnectionId, voice: Voice, listener: &str) {
         // It was opened as it was handed over.
         if voice.transport == Transport::Socket {
             return;
@@ -44,6 +44,7 @@ impl Sink for Out<'_, '_> {
             .header("Cache-Control", "no-cache, no-transform")
             .header("X-Accel-Buffering", "no")
             .header("X-Content-Type-Options", "nosniff")
+            .with(frame_policy(voice, listener).as_slice())
             .with(fields_for(self.cross_origin, self.http.state(peer)));
         self.http.start_stream(peer, &response);
     }
@@ -89,6 +90,7 @@ impl Sink for Out<'_, '_> {
     }
 }
 
+pub(super) const CONTENT_SECURITY_POLICY: &str = "Content-Security-Policy";
 pub(super) const JSON: &str = "application/json; charset=utf-8";
 pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -148,6 +150,36 @@ pub(super) fn refusal(
 pub(super) fn note_refusal(http: &Http<'_, App>, id: ConnectionId, problem: Problem, cross_origin: &CrossOrigin) {
     tracing::debug!(?id, code = problem.code(), "refused");
     cross_origin.refusals.note(id, problem, || http.peer_addr(id).map_or_else(String::new, |peer| peer.to_string()));
+}
+
+/// Returns what a browser may do with a page in a frame, where the voice is one: it runs the scripts in the page, loads nothing,
+/// and shows the page in frames of one origin alone. An origin has no character that would end the directive.
+pub(super) fn frame_policy(voice: Voice, listener: &str) -> Option<Field> {
+    let ancestor = if listener.is_empty() { "'self'" } else { listener };
+    let policy = || format!("default-src 'none'; script-src 'unsafe-inline'; frame-ancestors {ancestor}");
+    (voice.transport == Transport::Iframe).then(|| (CONTENT_SECURITY_POLICY, policy()))
+}
+
+/// Header fields of requests that pages of other origins may send: what the API knows, and what libraries add by themselves, for
+/// tracing and against forgery. The server makes nothing of the latter.
+const HEADERS_ALLOWED: [&str; 11] = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Cache-Control",
+    "X-Requested-With",
+    "X-CSRF-Token",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+];
+
+/// Returns the names of these fields and of further ones, as in a header field.
+pub(super) fn allowed_headers(further: &[String]) -> String {
+    let further = further.iter().map(String::as_str);
+    HEADERS_ALLOWED.into_iter().chain(further).collect::<Vec<_>>().join(", ")
 }
 
 /// Leave for a page of another origin to read what its user's cookie opened.

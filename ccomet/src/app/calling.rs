@@ -136,13 +136,6 @@ impl App {
     }
 
     fn file(&self, path: &str, head: &RequestHead<'_>, door: Door) -> Response {
-        if door == Door::Front && !self.config.front.demo {
-            return problem_response(Problem::NotFound);
-        }
-        if door == Door::Front && path == "/" {
-            return Response::new(302).header("Location", "/chat.html");
-        }
-        let file = self.files.find(door, path);
-        file.map_or_else(|| problem_response(Problem::NotFound), |file| file.answer(head))
+        self.files.answer(door, path, head).unwrap_or_else(|| problem_response(Problem::NotFound))
     }
 }

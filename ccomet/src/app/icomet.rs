@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sealed::ConnectionId;
 use sealed_http::{Field, Http, Response};
 
+use super::answers::frame_policy;
 use super::asking::Settled;
 use super::{App, Doing, now, unix_ms};
 use crate::broker::{Broker, Command, Token};
@@ -201,7 +202,9 @@ pub(super) fn head(form: IcometForm, cross_origin: &[Field]) -> Response {
         .saying_keep_alive();
     // Only of event streams, as with icomet, may a page of another origin read.
     let is_sse = matches!(form, IcometForm::Stream(voice) if voice.transport == Transport::EventStream);
-    if is_sse { response.with(cross_origin) } else { response }
+    let response = if is_sse { response.with(cross_origin) } else { response };
+    let policy = if let IcometForm::Stream(voice) = form { frame_policy(voice, "") } else { None };
+    response.with(policy.as_slice())
 }
 
 fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {

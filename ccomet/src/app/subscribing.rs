@@ -79,7 +79,7 @@ impl App {
             Some(Notice::End(event, voice)) => {
                 let mut out = Out { http, cross_origin: &self.cross_origin };
                 // It may have waited for its channel until now.
-                out.open(id, voice);
+                out.open(id, voice, "");
                 out.stream(id, &[event]);
                 self.hub.unsubscribe(key, now_ms);
                 self.leases.end(id);

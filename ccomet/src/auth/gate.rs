@@ -156,9 +156,15 @@ impl Gate {
     }
 
     /// Whether the call may be forged: a page of anybody's could make its visitor's browser do it, with what the browser adds by itself
-    /// (cookies, a password that it knows), and it is not sure that a page of the site does.
+    /// (cookies, a password that it knows), and it is not sure that a page of the site does. What a page in a frame hears, it hands to
+    /// pages of one origin: that has to be the server's own or one that is listed by name.
     pub(crate) fn may_be_forged(&self, head: &RequestHead<'_>, call: &Call) -> bool {
-        can_be_forged(call) && !page::is_of_site(head, &self.origins)
+        let listener = match call {
+            Call::Subscribe { subscription, .. } => subscription.style.listener(),
+            _ => None,
+        };
+        listener.is_some_and(|listener| !self.origins.iter().any(|held| *held == *listener))
+            || can_be_forged(call) && !page::is_of_site(head, &self.origins)
     }
 }
 

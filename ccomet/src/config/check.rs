@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, MINUTE_MAX, ORIGINS_MAX, is_origin};
+use super::{Config, HEADERS_MAX, MINUTE_MAX, ORIGINS_MAX, is_field_name, is_origin};
 use crate::auth::{AuthError, Verifier, is_key};
 use crate::rules::{Rule, Rules};
 use crate::wire::host::is_name;
@@ -86,6 +86,9 @@ pub enum ConfigError {
          info,sealed=debug"
     )]
     LogLevel(String),
+    /// A name is not one of a header field.
+    #[error("front.headers has {0:?}, which is not the name of a header field")]
+    HeaderName(String),
     /// A value is outside of what makes sense.
     #[error("{name} must be {range}, and is {value}")]
     Range {
@@ -130,6 +133,13 @@ impl Config {
         }
         if !is_log_level(&self.log.level) {
             return Err(ConfigError::LogLevel(self.log.level.clone()));
+        }
+        if front.headers.len() > HEADERS_MAX {
+            let (name, range, value) = ("front.headers", "a list of at most 100", front.headers.len() as u64);
+            return Err(ConfigError::Range { name, range, value });
+        }
+        if let Some(name) = front.headers.iter().find(|name| !is_field_name(name.as_str())) {
+            return Err(ConfigError::HeaderName(name.clone()));
         }
         Verifier::new(&self.auth)?;
         self.check_names()?;

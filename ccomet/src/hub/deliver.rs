@@ -70,9 +70,9 @@ impl Hub {
     fn start_stream(&mut self, key: u32, voice: Voice, gaps: &[Gap], announce: bool, sink: &mut impl Sink) {
         let subscriber = &mut self.subscribers[key as usize];
         let peer = subscriber.peer;
-        sink.open(peer, voice);
-        let mut hello = Vec::with_capacity(256);
         let listener = subscriber.extra.as_mut().and_then(|extra| extra.callback.take()).unwrap_or_default();
+        sink.open(peer, voice, &listener);
+        let mut hello = Vec::with_capacity(256);
         voice.write_opening(&listener, &mut hello);
         if voice.tongue == Tongue::Native {
             let spots = spots(&self.channels, subscriber.parts());
@@ -298,7 +298,7 @@ impl Hub {
         match kind {
             Kind::Stream(voice) => {
                 if !started {
-                    sink.open(peer, voice);
+                    sink.open(peer, voice, "");
                 }
                 let mut event = Vec::new();
                 if voice.tongue == Tongue::Icomet {

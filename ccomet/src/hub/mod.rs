@@ -53,8 +53,8 @@ pub(crate) struct HubLimits {
 
 /// Where what a subscriber gets goes to.
 pub(crate) trait Sink {
-    /// Starts a stream: the response's head.
-    fn open(&mut self, peer: ConnectionId, voice: Voice);
+    /// Starts a stream: the response's head. A page in a frame talks to pages of the origin `listener`; empty: the server's own.
+    fn open(&mut self, peer: ConnectionId, voice: Voice, listener: &str);
     /// Sends more of a stream. Returns whether the kernel took all of it; if not, [`Hub::drained`] is to be called.
     fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool;
     /// Ends a stream.

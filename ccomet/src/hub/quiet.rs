@@ -69,7 +69,7 @@ impl Hub {
         let peer = subscriber.peer;
         let Some(voice) = subscriber.kind.voice() else { return self.time_out(key, now_ms, sink) };
         if !subscriber.is(Flags::STARTED) {
-            sink.open(peer, voice);
+            sink.open(peer, voice, "");
         }
         // icomet's clients know no such word: they see the end.
         if voice.tongue == Tongue::Native {

@@ -59,6 +59,14 @@ impl Style {
         matches!(self, Self::Classic { .. } | Self::Poll { callback: Some(_) } | Self::IcometPoll { .. })
     }
 
+    /// Returns the origin that a page in a frame tells, where that is not the server's own.
+    pub(crate) fn listener(&self) -> Option<&str> {
+        match self {
+            Self::Stream { listener, .. } if !listener.is_empty() => Some(listener),
+            _ => None,
+        }
+    }
+
     /// The callback that a native reply is wrapped in.
     pub(crate) fn callback(&self) -> Option<Box<str>> {
         match self {

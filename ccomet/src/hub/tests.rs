@@ -11,7 +11,7 @@ struct Ears {
 }
 
 impl Sink for Ears {
-    fn open(&mut self, _: ConnectionId, _: Voice) {
+    fn open(&mut self, _: ConnectionId, _: Voice, _: &str) {
         self.opened += 1;
     }
 

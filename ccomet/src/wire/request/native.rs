@@ -283,10 +283,14 @@ impl Native<'_> {
         }
     }
 
-    /// The origin of the page that has this in a frame: one that may read replies. Empty: this server's own.
+    /// Returns the origin of the page that has this in a frame: one that may read replies. Empty: this server's own, with the
+    /// scheme that the browser knows.
     fn listener(&self, query: Query<'_>) -> Result<Box<str>, Problem> {
         let origin = query.get("origin").map_err(|_| Problem::BadParameter)?.unwrap_or_default();
-        let allowed = origin.is_empty() || is_origin(&origin) && self.allows_origin(&origin);
+        if origin.is_empty() || is_origin(&origin) && page::is_own(self.head, &origin) {
+            return Ok(Box::default());
+        }
+        let allowed = is_origin(&origin) && self.allows_origin(&origin);
         if allowed { Ok(origin.into()) } else { Err(Problem::BadOrigin) }
     }
 }
