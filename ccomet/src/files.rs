@@ -21,14 +21,14 @@ pub(crate) struct Files {
 #[derive(Debug)]
 struct File {
     path: &'static str,
-    file: StaticFile,
+    content: StaticFile,
     fields: Vec<Field>,
 }
 
 impl Files {
     /// Makes them, the demo where it is wanted.
     pub(crate) fn new(with_demo: bool) -> Self {
-        let file = |path, bytes, fields| File { path, file: StaticFile::new(path, bytes), fields };
+        let file = |path, bytes, fields| File { path, content: StaticFile::new(path, bytes), fields };
         // There is nothing in it that is anybody's: any page may import it, one that is isolated from other origins too.
         let public = || {
             vec![
@@ -66,7 +66,7 @@ impl Files {
             Door::Admin => [&self.document, &[]],
         };
         let found = first.iter().chain(second).find(|held| held.path == path)?;
-        Some(found.file.answer(head).with(&found.fields))
+        Some(found.content.answer(head).with(&found.fields))
     }
 }
 
@@ -84,5 +84,6 @@ fn policy(html: &str) -> String {
 fn hashes(html: &str, element: &str) -> String {
     let (opening, closing) = (format!("<{element}>"), format!("</{element}>"));
     let inside = html.split(&opening).skip(1).filter_map(|rest| rest.split_once(&closing));
-    inside.map(|(text, _)| format!(" 'sha256-{}'", BASE64.encode(digest(&SHA256, text.as_bytes())))).collect()
+    let hash = |text: &str| format!(" 'sha256-{}'", BASE64.encode(digest(&SHA256, text.as_bytes())));
+    inside.map(|(text, _)| hash(text)).collect::<Vec<_>>().concat()
 }

@@ -78,6 +78,14 @@ impl Chromium {
         page
     }
 
+    /// Gives a page the screen of a phone, and its user's choice of colours: `light` or `dark`.
+    pub(crate) fn set_screen(&mut self, page: &Page, width: u32, colours: &str) {
+        let screen = json!({"width": width, "height": 640, "deviceScaleFactor": 2, "mobile": true});
+        self.call(Some(page), "Emulation.setDeviceMetricsOverride", screen);
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": colours}]});
+        self.call(Some(page), "Emulation.setEmulatedMedia", media);
+    }
+
     /// What an expression is, as JSON.
     pub(crate) fn eval(&mut self, page: &Page, expression: &str) -> Value {
         let arguments = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});

@@ -3,7 +3,9 @@
 mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
+mod guarded;
 mod icomet;
+mod phone;
 
 use std::net::SocketAddr;
 
@@ -182,33 +184,8 @@ fn the_best_that_works_is_taken() {
 #[test]
 fn a_page_with_a_token_sees_who_comes_and_goes() {
     let Some(mut browser) = Chromium::start() else { return };
-    let secret = "a secret that is long enough for it";
-    let settings = format!(
-        "[auth]\nkeys = [{{ id = \"main\", algorithm = \"HS256\", secret = \"{secret}\" }}]\n[times]\npresence_grace_s = 1\n"
-    );
-    let server = Process::start(&settings, &[]);
-    let auth: ccomet::Auth = ccomet::Auth {
-        keys: vec![ccomet::Key {
-            id: "main".to_owned(),
-            secret: Some(ccomet::Secret::new(secret.to_owned())),
-            ..ccomet::Key::default()
-        }],
-        ..ccomet::Auth::default()
-    };
-    let token = |sub: &str| {
-        let room = vec![ccomet::Pattern::new("room").expect("a pattern")];
-        let iat = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
-        let claims = ccomet::Claims {
-            sub: Some(sub.to_owned()),
-            iat,
-            exp: iat + 600,
-            subscribe: room.clone(),
-            publish: room.clone(),
-            presence: room,
-            ..ccomet::Claims::default()
-        };
-        ccomet::make_token(&auth, "main", None, &claims).expect("a token")
-    };
+    let server = Process::start(&format!("{}[times]\npresence_grace_s = 1\n", guarded::settings()), &[]);
+    let token = |sub: &str| guarded::token(sub, 600);
     for transport in ["websocket", "sse", "poll"] {
         let page = browser.open(&chat(server.front, "nobody", transport));
         browser.wait(&page, "typeof CComet === 'function'");
