@@ -114,8 +114,8 @@ impl Server {
     /// Runs until it is stopped and has drained.
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
-        tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
         warn(&self.config.admin);
+        tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
         let (pool, service) = self.into_parts();
         pool.run(service)?;
         tracing::info!("stopped");

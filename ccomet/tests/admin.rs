@@ -316,27 +316,31 @@ fn a_key_is_shown_nowhere() {
     }
 }
 
-/// What the program says first on standard error, with these settings of the admin listener.
-fn first_word_of(settings: &str) -> String {
+/// What the program logs before it serves, with these settings of the admin listener.
+fn logged_at_start(settings: &str) -> String {
     let path = std::env::temp_dir().join(format!("ccomet-{}-{}.toml", std::process::id(), settings.len()));
     std::fs::write(&path, format!("[admin]\n{settings}")).expect("a file");
     let mut child = Command::new(env!("CARGO_BIN_EXE_ccomet"))
-        .args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn", "--config"])
+        .args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "info", "--config"])
         .arg(&path)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("its errors")).lines();
-    let line = lines.next().expect("a line").expect("text");
+    let lines = BufReader::new(child.stderr.take().expect("its errors")).lines().map_while(Result::ok);
+    let lines: Vec<String> = lines.take_while(|line| !line.contains("serving")).collect();
     let _ = (child.kill(), child.wait(), std::fs::remove_file(&path));
-    line
+    lines.join("\n")
 }
 
 #[test]
 fn what_lets_pages_in_is_warned_of_at_the_start() {
-    let told = first_word_of("forgeable_gets = true\n");
-    assert!(told.contains("WARN") && told.contains("admin.forgeable_gets"), "{told}");
-    let told = first_word_of("origins = [\"*\"]\n");
-    assert!(told.contains("WARN") && told.contains("admin.origins"), "{told}");
+    for (settings, word) in [("forgeable_gets = true", "admin.forgeable_gets"), ("origins = [\"*\"]", "admin.origins")]
+    {
+        let told = logged_at_start(settings);
+        assert!(told.lines().any(|line| line.contains("WARN") && line.contains(word)), "{told}");
+        let told = logged_at_start(&format!("{settings}\nkeys = [\"a-key-of-enough-letters\"]"));
+        assert!(!told.contains(word), "no page has a key: {told}");
+    }
+    assert!(!logged_at_start("").contains("admin."), "all is well");
 }

@@ -24,6 +24,7 @@ impl Stage {
     fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
         let sim = Simulation::new(1);
         let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+        config.admin.hosts = vec!["x".to_owned()];
         config.front.patterns = true;
         config.limits.publications_per_request_max = 10_000;
         config.limits.page_items_max = 100_000;
