@@ -190,6 +190,7 @@ impl App {
                 age_max_ms: config.history.keys_age_max_s * 1_000,
             },
             idle_max_ms: config.times.channel_idle_s * 1_000,
+            linger_ms: config.times.channel_linger_s * 1_000,
             presence: PresenceLimits {
                 members_max: config.limits.members_per_channel_max,
                 grace_ms: config.times.presence_grace_s * 1_000,

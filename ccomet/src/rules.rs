@@ -120,6 +120,16 @@ impl Rules {
         RuleId(found.unwrap_or(self.rules.len()) as u16)
     }
 
+    /// The rule that says how many may read a channel. For a pattern that is the strictest of the rules of its channels: it is no
+    /// way round any of them.
+    pub(crate) fn find_for_readers(&self, channel: &ChannelName) -> RuleId {
+        let Some(pattern) = channel.to_pattern() else { return self.find(channel) };
+        let limited = self.rules.iter().enumerate().filter(|(_, rule)| rule.subscribers_max.is_some());
+        let overlapping = limited.filter(|(_, rule)| rule.channels.overlaps(&pattern)).map(|(index, _)| index);
+        let strictest = overlapping.chain([self.rules.len()]).min_by_key(|index| self.bounds[*index].subscribers_max);
+        RuleId(strictest.unwrap_or(self.rules.len()) as u16)
+    }
+
     pub(crate) fn bounds(&self, id: RuleId) -> &Bounds {
         &self.bounds[usize::from(id.0)]
     }

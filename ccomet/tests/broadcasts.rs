@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ccomet::{Config, Simulated};
+use ccomet::{Config, Rule, Simulated};
 use sealed::sim::{Peer, Simulation};
 use serde_json::{Value, json};
 
@@ -285,5 +285,75 @@ fn what_is_published_while_a_pattern_is_filled_is_in_it_once() {
         for n in 0..CHANNELS {
             assert_eq!(in_pattern[&n.to_string()], stage.held(&format!("c{n}")), "in order, each once");
         }
+    }
+}
+
+/// Rules as they are written.
+fn rules(toml: &str) -> Vec<Rule> {
+    toml::from_str::<Config>(toml).expect("TOML").rules
+}
+
+#[test]
+fn a_message_to_a_pattern_goes_only_where_it_is_short_enough() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |config| {
+            config.rules = rules("[[rules]]\nchannels = \"small.*\"\nmessage_bytes_max = 5\n");
+        });
+        stage.fill("small.", 5, 1);
+        stage.fill("large.", 5, 1);
+        for (message, reached) in [("123456", 5), ("12345", 10)] {
+            let reply = stage.ask(&mut stage.admin(), "POST", "/channels/*", message);
+            assert_eq!(reply.json()["results"][0]["channels"], reached, "{}", reply.body);
+        }
+        assert_eq!(stage.held("small.1"), ["1 0", "12345"]);
+        assert_eq!(stage.held("large.1"), ["1 0", "123456", "12345"]);
+    }
+}
+
+#[test]
+fn a_pattern_gives_out_messages_for_no_longer_than_their_channels_may_keep_them() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |config| {
+            config.rules = rules("[[rules]]\nchannels = \"short.*\"\nage_max_s = 60\n");
+        });
+        let publish = |text: &str| {
+            for channel in ["short.a", "long.a"] {
+                assert_eq!(stage.ask(&mut stage.admin(), "POST", &format!("/channels/{channel}"), text).status, 200);
+            }
+        };
+        // Before the pattern is followed, and while it is.
+        publish("1");
+        let mut reader = stage.from(ANN);
+        reader.discard();
+        reader.send(request("GET", "/channels/*?transport=sse", ""));
+        stage.sim.settle();
+        publish("2");
+        let sorted = |mut messages: Vec<String>| {
+            messages.sort();
+            messages
+        };
+        assert_eq!(sorted(stage.held("*")), ["1", "1", "2", "2"]);
+        stage.sim.run_for(Duration::from_secs(62));
+        assert_eq!(sorted(stage.held("*")), ["1", "2"]);
+        assert_eq!(stage.held("long.a"), ["1", "2"]);
+    }
+}
+
+#[test]
+fn a_pattern_has_no_more_readers_than_the_strictest_rule_of_its_channels_allows() {
+    let stage = Stage::new(1, |config| {
+        config.rules = rules("[[rules]]\nchannels = \"few.*\"\nsubscribers_max = 2\n");
+    });
+    let mut streams = Vec::new();
+    let mut subscribe = |pattern: &str| {
+        let mut stream = stage.from(ANN);
+        stream.send(request("GET", &format!("/channels/{pattern}?transport=sse"), ""));
+        stage.sim.settle();
+        let status = Reply::parse(&stream.take()).status;
+        streams.push(stream);
+        status
+    };
+    for (pattern, statuses) in [("*", [200, 200, 503]), ("few.x*", [200, 200, 503]), ("other.*", [200, 200, 200])] {
+        assert_eq!([(); 3].map(|()| subscribe(pattern)), statuses, "{pattern}");
     }
 }

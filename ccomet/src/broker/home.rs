@@ -6,8 +6,10 @@
 //! delivery when it has acknowledged some. It keeps what the home keeps: what is dropped here, it is told to drop.
 
 mod classic;
+mod epochs;
 mod gather;
 mod history;
+mod idle;
 mod keys;
 mod lookup;
 mod presence;
@@ -22,7 +24,9 @@ use std::sync::Arc;
 use slab::Slab;
 
 use classic::Classic;
+use epochs::Epochs;
 use gather::{Followed, Gathering};
+use idle::Idle;
 pub(crate) use keys::KeyLimits;
 use keys::Keys;
 pub(crate) use presence::PresenceLimits;
@@ -59,6 +63,8 @@ pub(crate) struct HomeLimits {
     pub(crate) presence: PresenceLimits,
     /// How long a channel without history and subscribers keeps its epoch.
     pub(crate) idle_max_ms: u64,
+    /// How long one that is made of others does.
+    pub(crate) linger_ms: u64,
     /// How long one without subscribers counts as in use.
     pub(crate) use_max_ms: u64,
 }
@@ -81,6 +87,8 @@ struct HomeChannel {
     dirty: bool,
     /// In the list of those whose loops are to hear what is kept no more.
     truncated: bool,
+    /// Among those that were found idle.
+    is_noted_idle: bool,
 }
 
 impl HomeChannel {
@@ -112,7 +120,9 @@ pub(crate) struct Home {
     links: Vec<Link>,
     dirty: Vec<usize>,
     truncated: Vec<usize>,
-    last_epoch: Epoch,
+    epochs: Epochs,
+    idle: Idle,
+    idle_patterns: Idle,
     bytes: usize,
     sweep_next: usize,
     /// Channels that keep something, and the first of them that is to give something up.
@@ -146,7 +156,9 @@ impl Home {
             links: (0..loops).map(|_| Link::default()).collect(),
             dirty: Vec::new(),
             truncated: Vec::new(),
-            last_epoch: Epoch(0),
+            epochs: Epochs::new(),
+            idle: Idle::default(),
+            idle_patterns: Idle::default(),
             bytes: 0,
             sweep_next: 0,
             with_history: BTreeSet::new(),
@@ -195,7 +207,7 @@ impl Home {
     pub(crate) fn command(&mut self, from: usize, now: Now, command: Command) {
         match command {
             Command::Publish { channel, messages, ticket } => self.publish(from, now, channel, messages, ticket),
-            Command::Sign { channel, name } => self.sign(now, channel, name),
+            Command::Sign { channel, name } => self.sign(&channel, name),
             Command::Attach { channel } => self.attach(from, now, channel),
             Command::Sync { channel } => self.sync(from, channel),
             Command::Detach { channel } => self.detach(from, now, &channel),
@@ -280,16 +292,7 @@ impl Home {
                 continue;
             }
             self.trim(key, now);
-            let channel = &self.channels[key];
-            let is_held = channel.signed.as_ref().is_some_and(|signed| signed.held_until_ms > now.unix_ms);
-            // The channel of a pattern is fed though nobody reads it.
-            let is_empty = channel.log.is_empty() || channel.is_derived();
-            let is_awaited = channel.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
-            let is_empty = is_empty && channel.presence.is_none();
-            let idle = channel.attached.is_empty() && !is_awaited && is_empty && !channel.dirty && !is_held;
-            if idle && now.unix_ms.saturating_sub(channel.touched_ms) >= self.limits.idle_max_ms {
-                self.remove(key);
-            }
+            self.release_idle(key, now);
         }
         let (names, channels, limits) = (&self.names, &self.channels, &self.limits);
         let used_until_ms = |name: &ChannelName| names.get(name).map_or(0, |key| channels[*key].used_until_ms(limits));
@@ -355,6 +358,7 @@ impl Home {
             classic.waiting.retain(|_, (held_by, _)| *held_by != from);
         }
         self.links[from].queue.retain(|queued| *queued != key);
+        self.release_idle(key, now);
     }
 
     fn delete(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
@@ -424,15 +428,16 @@ impl Home {
         if let Some(key) = self.names.get(&name) {
             return Ok(*key);
         }
-        if self.channels.len() >= self.limits.channels_max {
+        if self.channels.len() >= self.limits.channels_max && !self.make_room(now, false) {
             return Err(Refusal::ChannelLimit);
         }
-        let gathering = if name.is_pattern() { Some(self.gather(&name)?) } else { None };
-        self.last_epoch = Epoch::new(now.unix_ms, now.random, self.last_epoch);
+        let gathering = if name.is_pattern() { Some(self.gather(now, &name)?) } else { None };
+        let is_derived = gathering.is_some() || name.is_presence();
+        let epoch = if is_derived { self.epochs.fresh(now) } else { self.epochs.of_absent(now, &name) };
         let key = self.channels.insert(HomeChannel {
             rule: self.limits.rules.find(&name),
             name: name.clone(),
-            epoch: self.last_epoch,
+            epoch,
             log: Log::starting_at(0),
             attached: Vec::new(),
             classic: None,
@@ -442,6 +447,7 @@ impl Home {
             presence: None,
             dirty: false,
             truncated: false,
+            is_noted_idle: false,
         });
         self.presences += usize::from(name.is_presence());
         self.names.insert(name, key);
@@ -450,6 +456,9 @@ impl Home {
 
     fn remove(&mut self, key: usize) {
         let channel = self.channels.remove(key);
+        if channel.log.next() > 0 {
+            self.epochs.spend(&channel.name);
+        }
         if channel.gathering.is_some() {
             self.disperse(&channel.name);
         }

@@ -16,10 +16,15 @@ use crate::wire::{Form, icomet};
 /// Chunks handed to the kernel in one write.
 const CHUNKS_MAX: usize = 60;
 
+/// How long a loop stays attached to a channel in which nothing was published, or to a pattern, that nobody reads.
+const SHORT_LINGER_MS: u64 = 5_000;
+
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: ChannelName,
     pub(super) rule: RuleId,
+    /// The one that says how many may read it: for a pattern, the strictest of its channels'.
+    pub(super) crowd_rule: RuleId,
     /// `None` until the broker has answered.
     epoch: Option<Epoch>,
     pub(super) log: Log<Arc<Message>>,
@@ -55,10 +60,11 @@ pub(super) struct Ration {
 }
 
 impl Channel {
-    pub(super) fn attaching(name: ChannelName, rule: RuleId, now_ms: u64) -> Self {
+    pub(super) fn attaching(name: ChannelName, rule: RuleId, crowd_rule: RuleId, now_ms: u64) -> Self {
         Self {
             name,
             rule,
+            crowd_rule,
             epoch: None,
             log: Log::starting_at(0),
             subscribers: Vec::new(),
@@ -81,6 +87,13 @@ impl Channel {
         if !std::mem::replace(&mut self.recounting, true) {
             recount.push(key);
         }
+    }
+
+    /// How long this loop stays attached to it without readers. Where nothing was published, or a pattern would be followed for
+    /// nobody, that is not long, for all that a poll that comes back in a moment is spared is a question to its home.
+    pub(super) fn linger_ms(&self, linger_ms: u64) -> u64 {
+        let is_dear = self.log.next() == 0 || self.name.is_pattern();
+        if is_dear { linger_ms.min(SHORT_LINGER_MS) } else { linger_ms }
     }
 
     pub(super) fn is_attached(&self) -> bool {

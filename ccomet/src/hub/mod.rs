@@ -199,7 +199,7 @@ impl Hub {
         }
         let is_full = |part: &&Part| {
             let channel = self.channel_of(part);
-            channel.subscribers.len() >= self.limits.rules.bounds(channel.rule).subscribers_max
+            channel.subscribers.len() >= self.limits.rules.bounds(channel.crowd_rule).subscribers_max
         };
         if let Some(part) = parts.iter().find(is_full) {
             let channel = &self.channel_of(part).name;
@@ -370,7 +370,7 @@ impl Hub {
             let Some(channel) = self.channels.get_mut(key) else { continue };
             channel.log.trim(&self.limits.rules.bounds(channel.rule).history, now_ms);
             let idle = channel.subscribers.is_empty() && channel.is_attached() && !channel.dirty;
-            if idle && now_ms.saturating_sub(channel.left_ms) >= self.limits.linger_ms {
+            if idle && now_ms.saturating_sub(channel.left_ms) >= channel.linger_ms(self.limits.linger_ms) {
                 let name = channel.name.clone();
                 self.remove(key as u32, &name);
                 self.commands.push(Command::Detach { channel: name });
@@ -392,8 +392,9 @@ impl Hub {
         if let Some(key) = self.names.get(name) {
             return *key;
         }
-        let rule = self.limits.rules.find(name);
-        let key = self.channels.insert(Channel::attaching(name.clone(), rule, self.now_ms)) as u32;
+        let rules = &self.limits.rules;
+        let (rule, crowd_rule) = (rules.find(name), rules.find_for_readers(name));
+        let key = self.channels.insert(Channel::attaching(name.clone(), rule, crowd_rule, self.now_ms)) as u32;
         self.names.insert(name.clone(), key);
         self.commands.push(Command::Attach { channel: name.clone() });
         key

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Home;
-use crate::broker::{Claim, Event, Now};
+use crate::broker::{Claim, Event};
 use crate::message::ChannelName;
 
 /// Sign-ins passed on with one delivery; more in one tick are noise.
@@ -20,9 +20,9 @@ pub(super) struct Classic {
 }
 
 impl Home {
-    pub(super) fn sign(&mut self, now: Now, name: ChannelName, who: Arc<str>) {
-        // At the limit nobody waits in a channel that is not there: there is nobody to be told.
-        let Ok(key) = self.open(now, name) else { return };
+    pub(super) fn sign(&mut self, name: &ChannelName, who: Arc<str>) {
+        // In a channel that is not there, nobody waits who could be told.
+        let Some(key) = self.key_of(name) else { return };
         self.displace(key, &who);
         let channel = &mut self.channels[key];
         let classic = channel.classic.get_or_insert_default();

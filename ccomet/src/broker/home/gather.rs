@@ -89,7 +89,15 @@ struct Found {
     order: (u64, usize, u64),
     channel: ChannelName,
     spot: Spot,
+    /// For how long its channel keeps it.
+    age_max_ms: u64,
     message: Arc<Message>,
+}
+
+impl Found {
+    fn gathered(&self) -> Arc<Message> {
+        gathered(&self.message, &self.channel, self.spot, self.age_max_ms)
+    }
 }
 
 impl PartialEq for Found {
@@ -125,7 +133,7 @@ impl Filling {
     }
 
     /// Looks at the next older message of a channel. Returns whether there may be more that count.
-    fn look(&mut self, channel: &HomeChannel, now_ms: u64) -> bool {
+    fn look(&mut self, channel: &HomeChannel, age_max_ms: u64, now_ms: u64) -> bool {
         let before = self.within.map_or(channel.log.next(), |within| within.number);
         let Some((number, message)) = channel.log.before(before) else { return false };
         // Of one channel they stay in order, though the calendar was set back.
@@ -135,14 +143,14 @@ impl Filling {
         let order = (time_ms, self.looked_at, number);
         let is_full = self.found.len() >= self.limits.messages_max;
         let is_older = is_full && self.found.peek().is_some_and(|Reverse(oldest)| order < oldest.order);
-        if is_older || message.time_ms < now_ms.saturating_sub(self.limits.age_max_ms) {
+        if is_older || message.time_ms < now_ms.saturating_sub(self.limits.age_max_ms.min(age_max_ms)) {
             return false;
         }
         if is_full {
             self.found.pop();
         }
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
-        let found = Found { order, channel: channel.name.clone(), spot, message: message.clone() };
+        let found = Found { order, channel: channel.name.clone(), spot, age_max_ms, message: message.clone() };
         self.found.push(Reverse(found));
         true
     }
@@ -156,8 +164,7 @@ impl Filling {
             bytes += found.message.cost();
             bytes <= self.limits.bytes_max
         });
-        let mut entries: Vec<_> =
-            kept.map(|found| (found.order.0, gathered(&found.message, &found.channel, found.spot))).collect();
+        let mut entries: Vec<_> = kept.map(|found| (found.order.0, found.gathered())).collect();
         entries.reverse();
         entries
     }
@@ -172,8 +179,8 @@ impl Gathering {
 
 impl Home {
     /// Begins to gather.
-    pub(super) fn gather(&mut self, name: &ChannelName) -> Result<Box<Gathering>, Refusal> {
-        if self.gatherings >= self.limits.patterns_max {
+    pub(super) fn gather(&mut self, now: Now, name: &ChannelName) -> Result<Box<Gathering>, Refusal> {
+        if self.gatherings >= self.limits.patterns_max && !self.make_room(now, true) {
             return Err(Refusal::PatternLimit);
         }
         self.gatherings += 1;
@@ -246,6 +253,7 @@ impl Home {
         let mut all = self.followed.iter_mut();
         let Some(followed) = all.find(|followed| followed.to == to && followed.run == run) else { return true };
         let Some(mut filling) = followed.filling.take() else { return true };
+        let rules = &self.limits.rules;
         while filling.looked_at < filling.end {
             if !self.work.may_go_on() {
                 followed.filling = Some(filling);
@@ -255,7 +263,7 @@ impl Home {
             let pattern = &followed.pattern;
             let is_meant = |channel: &&HomeChannel| !channel.is_derived() && pattern.matches(channel.name.as_str());
             match self.channels.get(filling.looked_at).filter(is_meant) {
-                Some(channel) if filling.look(channel, now.unix_ms) => {}
+                Some(channel) if filling.look(channel, rules.bounds(channel.rule).history.age_max_ms, now.unix_ms) => {}
                 _ => filling.go_on(),
             }
         }
@@ -279,10 +287,11 @@ impl Home {
 
     /// Notes a message that was just published for the patterns that it is to be passed on to: one copy for all of them.
     pub(super) fn pass_to_patterns(&mut self, key: usize, spot: Spot, message: &Arc<Message>) {
-        let name = &self.channels[key].name;
+        let HomeChannel { name, rule, .. } = &self.channels[key];
+        let age_max_ms = self.limits.rules.bounds(*rule).history.age_max_ms;
         let mut copy = None;
         for followed in self.followed.iter_mut().filter(|followed| followed.pattern.matches(name.as_str())) {
-            followed.note(key, || copy.get_or_insert_with(|| gathered(message, name, spot)).clone());
+            followed.note(key, || copy.get_or_insert_with(|| gathered(message, name, spot, age_max_ms)).clone());
         }
     }
 
@@ -378,9 +387,13 @@ impl Home {
     }
 }
 
-/// A message as the channel of a pattern has it: it says where it is from.
-fn gathered(message: &Message, channel: &ChannelName, spot: Spot) -> Arc<Message> {
+/// A message as the channel of a pattern has it: it says where it is from, and is delivered for as long as its own channel may
+/// keep it.
+fn gathered(message: &Message, channel: &ChannelName, spot: Spot, age_max_ms: u64) -> Arc<Message> {
     let mut copy = message.clone();
-    copy.extra_mut().origin = Some((channel.clone(), spot));
+    let too_old_ms = message.time_ms.saturating_add(age_max_ms).saturating_add(1);
+    let extra = copy.extra_mut();
+    extra.origin = Some((channel.clone(), spot));
+    extra.expires_ms = Some(extra.expires_ms.map_or(too_old_ms, |expires_ms| expires_ms.min(too_old_ms)));
     Arc::new(copy)
 }

@@ -124,18 +124,25 @@ impl Home {
 
     /// Who is in a channel, and the position from which on both channels are to be read to hear of all that follows.
     fn who_is_in(&mut self, now: Now, name: ChannelName) -> Result<Who, Refusal> {
+        // This one has to be there, for what happens from now on is counted in it. The other need not.
         let movements = self.open(now, ChannelName::of_presence(&name))?;
-        let key = self.open(now, name)?;
-        let now_ms = now.unix_ms;
-        (self.channels[movements].touched_ms, self.channels[key].touched_ms) = (now_ms, now_ms);
+        let key = self.key_of(&name);
+        for key in key.into_iter().chain([movements]) {
+            self.channels[key].touched_ms = now.unix_ms;
+        }
         let spot = |key: usize| Spot { epoch: self.channels[key].epoch, next: self.channels[key].log.next() };
+        let movements = spot(movements);
+        let Some(key) = key else {
+            let first = Spot { epoch: self.epochs.of_absent(now, &name), next: 0 };
+            return Ok(Who { position: [first, movements], subscribers: 0, members: Vec::new(), is_incomplete: false });
+        };
         let presence = self.channels[key].presence.as_deref();
         let members = presence.iter().flat_map(|presence| &presence.members);
         let mut members: Vec<Member> =
             members.map(|(id, member)| Member { id: id.clone(), connections: member.count() }).collect();
         members.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         Ok(Who {
-            position: [spot(key), spot(movements)],
+            position: [spot(key), movements],
             subscribers: self.channels[key].subscribers(),
             members,
             is_incomplete: presence.is_some_and(|presence| presence.is_incomplete),

@@ -9,6 +9,7 @@ use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
 use crate::position::Spot;
+use crate::rules::Rules;
 
 /// What it is to publish in one channel, in units of a tick's work, beside one for each pattern that is followed. A message
 /// with a key is compared with what was published under it.
@@ -36,9 +37,10 @@ pub(super) struct Broadcasting {
 }
 
 impl Broadcasting {
-    /// Whether the channel gets it.
-    fn is_for(&self, channel: &HomeChannel) -> bool {
-        !channel.is_derived() && self.pattern.matches(channel.name.as_str())
+    /// Whether the channel gets it: its own rule says how long a message may be.
+    fn is_for(&self, channel: &HomeChannel, rules: &Rules) -> bool {
+        let fits = self.message.payload.len() <= rules.bounds(channel.rule).message_bytes_max;
+        !channel.is_derived() && fits && self.pattern.matches(channel.name.as_str())
     }
 }
 
@@ -132,7 +134,7 @@ impl Home {
                 return Some(this);
             }
             self.work.spend(1);
-            if self.channels.get(this.looked_at).is_some_and(|channel| this.is_for(channel)) {
+            if self.channels.get(this.looked_at).is_some_and(|channel| this.is_for(channel, &self.limits.rules)) {
                 this.found.push(this.looked_at as u32);
             }
             this.looked_at += 1;
@@ -151,7 +153,11 @@ impl Home {
             this.published += 1;
             self.work.spend(this.units + self.followed.len());
             // It may have gone since, and its place may be another's.
-            if self.channels.get(key).is_some_and(|channel| this.is_for(channel) && !self.knows_other(&this, channel)) {
+            if self
+                .channels
+                .get(key)
+                .is_some_and(|channel| this.is_for(channel, &self.limits.rules) && !self.knows_other(&this, channel))
+            {
                 self.take(key, now, &this.message);
                 this.reached += 1;
             }

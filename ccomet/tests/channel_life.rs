@@ -1,0 +1,185 @@
+//! How long channels and patterns are there, and which go where there are as many as there may be. On the simulated network, where
+//! hours pass in a moment.
+
+use std::time::Duration;
+
+use ccomet::{Config, Simulated};
+use sealed::sim::{Peer, Simulation};
+use serde_json::Value;
+
+struct Stage {
+    sim: Simulation,
+    server: Simulated,
+}
+
+impl Stage {
+    fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        let sim = Simulation::new(1);
+        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
+        config.front.patterns = true;
+        change(&mut config);
+        let server = Simulated::start(&sim, config).expect("it starts");
+        Self { sim, server }
+    }
+
+    /// What is answered on a connection of its own.
+    fn ask(&self, method: &str, target: &str, body: &str) -> (u16, Value) {
+        let mut peer = self.sim.connect(if method == "DELETE" { self.server.admin() } else { self.server.front() });
+        let length = body.len();
+        peer.send(format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"));
+        self.sim.settle();
+        let answer = String::from_utf8(peer.take()).expect("text");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer: {answer:?}"));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, serde_json::from_str(body).unwrap_or_default())
+    }
+
+    fn get(&self, target: &str) -> Value {
+        let (status, json) = self.ask("GET", target, "");
+        assert_eq!(status, 200, "{target}: {json}");
+        json
+    }
+
+    fn publish(&self, channel: &str) -> u16 {
+        self.ask("POST", &format!("/channels/{channel}"), channel).0
+    }
+
+    fn stream(&self, channel: &str) -> Peer {
+        let mut peer = self.sim.connect(self.server.front());
+        peer.send(format!("GET /channels/{channel}?transport=sse HTTP/1.1\r\nHost: x\r\n\r\n"));
+        self.sim.settle();
+        peer
+    }
+
+    fn channels(&self) -> usize {
+        self.server.holdings().channels
+    }
+
+    /// Whether there is a channel of that name.
+    fn has(&self, channel: &str) -> bool {
+        let mut admin = self.sim.connect(self.server.admin());
+        admin.send(format!("GET /channels/{channel}/info HTTP/1.1\r\nHost: x\r\n\r\n"));
+        self.sim.settle();
+        admin.take().starts_with(b"HTTP/1.1 200 ")
+    }
+
+    fn minutes(&self, minutes: u64) {
+        self.sim.run_for(Duration::from_secs(60 * minutes));
+    }
+}
+
+fn types(reply: &Value) -> Vec<&str> {
+    let items = reply["items"].as_array().expect("items");
+    items.iter().map(|item| item["type"].as_str().expect("a type")).collect()
+}
+
+fn position(reply: &Value) -> &str {
+    reply["position"].as_str().expect("a position")
+}
+
+#[test]
+fn a_channel_that_is_only_read_goes_with_its_last_reader() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |_| {});
+        for target in [
+            "/channels/a?wait=0",
+            "/channels/b,c?wait=0",
+            "/channels/d/history",
+            "/channels/e/presence",
+            "/channels/f*?wait=0",
+            "/sign?channel=g&sname=ann&callback=f",
+            "/subscribe?channel=h&sname=ann&seqid=1&callback=f",
+        ] {
+            stage.ask_and_leave(target);
+        }
+        let stream = stage.stream("i");
+        stage.minutes(3);
+        assert_eq!(stage.channels(), 1, "the one that is still read");
+        drop(stream);
+        stage.minutes(3);
+        let held = stage.server.holdings();
+        assert_eq!((held.channels, held.attached_channels), (0, 0));
+    }
+}
+
+impl Stage {
+    /// Asks, and does not wait for what comes later than at once.
+    fn ask_and_leave(&self, target: &str) {
+        let mut peer = self.sim.connect(self.server.front());
+        peer.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        self.sim.settle();
+    }
+}
+
+#[test]
+fn a_channel_of_one_message_keeps_its_numbers() {
+    let stage = Stage::new(1, |config| config.history.age_max_s = 10);
+    assert_eq!(stage.publish("news"), 200);
+    let before = position(&stage.get("/channels/news?wait=0")).to_owned();
+    stage.minutes(30);
+    assert!(types(&stage.get(&format!("/channels/news?wait=0&after={before}"))).is_empty());
+    stage.minutes(70);
+    assert_eq!(stage.channels(), 0);
+}
+
+#[test]
+fn a_reader_of_a_channel_that_came_again_is_told_of_a_gap_where_there_may_be_one_only() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |_| {});
+        let before = position(&stage.get("/channels/news?wait=0")).to_owned();
+        stage.minutes(3);
+        assert_eq!(stage.channels(), 0);
+        let resume = || stage.get(&format!("/channels/news?wait=0&after={before}"));
+        assert!(types(&resume()).is_empty());
+        stage.minutes(3);
+        stage.publish("news");
+        assert_eq!(types(&resume()), ["message"]);
+        // What was published in it is gone, and so is the channel.
+        assert_eq!(stage.ask("DELETE", "/channels/news", "").0, 204);
+        assert_eq!(types(&resume()), ["gap"]);
+        stage.publish("news");
+        assert_eq!(types(&resume()), ["gap", "message"]);
+    }
+}
+
+#[test]
+fn patterns_that_nobody_reads_make_room_for_others_and_go() {
+    let stage = Stage::new(1, |config| config.limits.patterns_max = 3);
+    let _stream = stage.stream("a*");
+    for n in 0..2 {
+        stage.get(&format!("/channels/b{n}*?wait=0"));
+    }
+    assert_eq!(stage.ask("GET", "/channels/c*?wait=0", "").0, 503, "a poll may come back in a moment");
+    stage.sim.run_for(Duration::from_secs(10));
+    // The one that was left first makes room, and the position of the other is good.
+    let other = position(&stage.get("/channels/b1*?wait=0")).to_owned();
+    stage.sim.run_for(Duration::from_secs(10));
+    stage.get("/channels/c*?wait=0");
+    assert!(types(&stage.get(&format!("/channels/b1*?wait=0&after={other}"))).is_empty());
+    stage.minutes(4);
+    assert_eq!(stage.channels(), 1, "the one that is read");
+}
+
+#[test]
+fn at_the_limit_the_channel_goes_that_was_idle_longest() {
+    let stage = Stage::new(1, |config| {
+        config.limits.channels_max = 4;
+        config.history.age_max_s = 10;
+    });
+    let _stream = stage.stream("read");
+    for name in ["a", "b", "c"] {
+        assert_eq!(stage.publish(name), 200);
+        stage.minutes(2);
+    }
+    // It was idle, and is so again, behind the others.
+    assert_eq!(stage.publish("a"), 200);
+    stage.minutes(2);
+    assert_eq!(stage.publish("d"), 200);
+    assert_eq!(["read", "a", "b", "c", "d"].map(|name| stage.has(name)), [true, true, false, true, true]);
+    for name in ["e", "f"] {
+        assert_eq!(stage.publish(name), 200);
+    }
+    // The others have messages, or a reader.
+    assert_eq!(stage.publish("g"), 503);
+    assert_eq!(["read", "d", "e", "f"].map(|name| stage.has(name)), [true; 4]);
+}
