@@ -482,7 +482,9 @@ fn a_flood_of_channels_takes_no_more_than_its_limit() {
     let refused = flood(0, 2_000);
     assert!(refused > 1_000, "{refused}");
     let before_kib = server.rss_kib();
-    assert_eq!(flood(2_000, 10_000), 7_500, "all but sign-ins, which nobody hears, are refused");
+    // All but sign-ins, which nobody hears, and a few where channels that were only read have gone.
+    let refused = flood(2_000, 10_000);
+    assert!((7_250..=7_500).contains(&refused), "{refused}");
     let grown_kib = server.rss_kib().saturating_sub(before_kib);
     assert!(grown_kib < 1_024, "{grown_kib} KiB more");
     let reply = Client::connect(server.admin).get("/push?cname=one-more&content=x");
