@@ -199,8 +199,9 @@ pub trait Handler: Sized + 'static {
     /// A timer ran out.
     fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId, value: Self::Timer) {}
 
-    /// A call panicked: [`sealed::Service::panicked`]. By default that ends the loop. Of a handler that keeps it the connection
-    /// alone is lost; an answer that was due on another one, from a call that was for none, does not come by itself.
+    /// Decides what a panic costs: [`sealed::Service::panicked`]. By default it ends the loop. A handler that keeps the loop
+    /// loses only the connection. After a panic in a call for no connection, such as [`message`](Handler::message), the answers
+    /// that the call would have given are still due.
     fn panicked(&mut self, http: &mut Http<'_, Self>, id: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
         Err(payload)
     }

@@ -30,7 +30,7 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// How many timers are set, the limits of [fetches](Self::fetch) among them.
+    /// Returns how many timers are set, the limits of [fetches](Self::fetch) among them.
     pub fn timers(&self) -> usize {
         self.cx.timers()
     }
@@ -50,23 +50,23 @@ impl<H: Handler> Http<'_, H> {
 
 /// Connections.
 impl<H: Handler> Http<'_, H> {
-    /// Whether the connection is there and not closed by this side.
+    /// Returns whether the connection is there and not closed by this side.
     pub fn is_open(&self, id: ConnectionId) -> bool {
         self.cx.is_open(id)
     }
 
-    /// Whether a connection is paused.
+    /// Returns whether a connection is paused.
     pub fn is_paused(&self, id: ConnectionId) -> bool {
         self.cx.is_paused(id)
     }
 
-    /// Whether a connection takes more, as [`write`](Self::write) would tell.
+    /// Returns whether a connection takes more, as [`write`](Self::write) would tell.
     pub fn has_room(&self, id: ConnectionId) -> bool {
         self.cx.has_room(id)
     }
 
-    /// Bytes received from a connection and not taken yet: [`sealed::Context::input_len`]. Requests that wait for the answer to one
-    /// before are among them.
+    /// Returns how many bytes were received from a connection and not taken yet: [`sealed::Context::input_len`]. Pipelined
+    /// requests are among them.
     pub fn input_len(&self, id: ConnectionId) -> usize {
         self.cx.input_len(id)
     }
@@ -103,17 +103,17 @@ impl<H: Handler> Http<'_, H> {
         self.cx.set_linger(id, linger);
     }
 
-    /// Where the other end of a connection is. Asks the system.
+    /// Returns where the other end of a connection is. Asks the system.
     pub fn peer_addr(&self, id: ConnectionId) -> Option<Address> {
         self.cx.peer_addr(id)
     }
 
-    /// Where this end of a connection is. Asks the system.
+    /// Returns where this end of a connection is. Asks the system.
     pub fn local_addr(&self, id: ConnectionId) -> Option<Address> {
         self.cx.local_addr(id)
     }
 
-    /// What TLS agreed on; `None` while it has not, and for a connection without.
+    /// Returns what TLS agreed on: `None` before that, and for a connection without TLS.
     #[cfg(feature = "tls")]
     pub fn tls(&self, id: ConnectionId) -> Option<tls::Agreed> {
         self.cx.tls(id)
@@ -146,17 +146,17 @@ impl<H: Handler> Http<'_, H> {
         self.cx.adopt_listener(socket, how)
     }
 
-    /// The address of a listener; `None` once the loop is going down.
+    /// Returns the address of a listener: `None` once the loop is going down.
     pub fn listen_addr(&self, listener: ListenerId) -> Option<Address> {
         self.cx.listen_addr(listener)
     }
 
-    /// The listener that accepted a connection; `None` for one that none did.
+    /// Returns the listener that accepted a connection: `None` for one that was made or adopted.
     pub fn listener(&self, id: ConnectionId) -> Option<ListenerId> {
         self.cx.listener(id)
     }
 
-    /// How many connections of a listener there are.
+    /// Returns how many connections of a listener there are.
     pub fn connections_of(&self, listener: ListenerId) -> usize {
         self.cx.connections_of(listener)
     }
@@ -179,7 +179,7 @@ impl<H: Handler> Http<'_, H> {
         self.cx.remove_group(group)
     }
 
-    /// How many connections a group has.
+    /// Returns how many connections a group has.
     pub fn members(&mut self, group: GroupId) -> usize {
         self.cx.members(group)
     }
@@ -197,22 +197,22 @@ impl<H: Handler> Http<'_, H> {
 
 /// The loop.
 impl<H: Handler> Http<'_, H> {
-    /// The loop's limits.
+    /// Returns the loop's limits.
     pub fn config(&self) -> &Config {
         self.cx.config()
     }
 
-    /// What the loop has done so far.
+    /// Returns what the loop has done so far.
     pub fn stats(&self) -> Stats {
         self.cx.stats()
     }
 
-    /// What the loop does, to be looked at from any thread.
+    /// Returns the loop's counts, to be read from any thread.
     pub fn watch(&self) -> Watch {
         self.cx.watch()
     }
 
-    /// A way for others to stop this loop.
+    /// Returns what stops this loop, from any thread.
     pub fn stopper(&self) -> Stopper {
         self.cx.stopper()
     }

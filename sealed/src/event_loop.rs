@@ -149,8 +149,9 @@ impl<S: Service> EventLoop<S> {
         (&mut self.service, &mut self.cx)
     }
 
-    /// Runs until the loop, and with it the pool that it may be of, has been stopped and has drained; or a call of the service
-    /// has panicked, for which there is [`Service::panicked`]. Whoever posts to its mailbox after that is told that it is gone.
+    /// Runs until the loop, and with it the pool that it may be of, has been stopped and has drained, or until a call of the
+    /// service has panicked (see [`Service::panicked`]). Posts to its mailbox are refused after that, with
+    /// [`PostError::Gone`](crate::PostError::Gone).
     pub fn run(&mut self) -> Result<()> {
         while self.turn(None)? {}
         Ok(())
@@ -213,7 +214,7 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Calls the service, unless it has panicked; a panic is its to judge, and loses the connection at least.
+    /// Calls the service, unless it has panicked. A panic costs the connection at least, and what else the service decides.
     #[inline]
     fn call(&mut self, id: Option<ConnectionId>, call: impl FnOnce(&mut S, &mut Context<S>)) {
         if self.state != State::Turning {

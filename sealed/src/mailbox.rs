@@ -127,7 +127,7 @@ impl<M> Inlet<M> {
         &self.mailbox
     }
 
-    /// Nothing is taken any more: whoever posts from now on is told so.
+    /// Refuses all posts from now on.
     pub(crate) fn close(&self) {
         self.mailbox.shared.gone.store(true, Ordering::Release);
     }

@@ -77,18 +77,19 @@ pub trait Service: Sized + 'static {
     /// A signal came that was asked for with [`EventLoop::deliver_signals`](crate::EventLoop::deliver_signals).
     fn signalled(&mut self, cx: &mut Context<Self>, signal: i32) {}
 
-    /// A call for this connection panicked; `None`: a call that is for none, as those for messages and timers are.
+    /// Decides what a panic costs. `id` is the connection that the call was for; `None` for a call for no connection, such as
+    /// those for messages and timers.
     ///
     /// By default the panic ends the loop: nothing more is called, [`EventLoop::run`](crate::EventLoop::run) and
     /// [`turn`](crate::EventLoop::turn) return [`Error::Panicked`](crate::Error::Panicked), and so does each turn after that.
     /// Connections with output left are reset as the loop is dropped.
     ///
-    /// A service that can be sure of its own state returns `Ok`, and keeps the loop: the connection alone is reset, and told
-    /// as [`closed`](Service::closed) with [`CloseReason::Panicked`]. What the call had done until then stays done. This is for
-    /// code of others that sees one peer's bytes only, a parser for example.
+    /// A service that can be sure of its own state keeps the loop by returning `Ok`: only the connection is reset, and
+    /// [`closed`](Service::closed) is called for it with [`CloseReason::Panicked`]. What the call had done before stays done.
+    /// This suits a parser of another crate, for example, which sees only one peer's bytes.
     ///
-    /// Only panics that unwind come here, and none from outside the calls of this trait, such as one in a `Drop`: those go
-    /// up through `turn`, and each turn after them returns the error.
+    /// A panic outside the calls of this trait, such as one in a `Drop`, does not come here: it unwinds through `turn`, and
+    /// each turn after it returns the error.
     fn panicked(&mut self, cx: &mut Context<Self>, id: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
         Err(payload)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{Book, Node, SECOND, Told, address, ms};
 use rcgen::{CertifiedKey, KeyPair};
-use sealed::sim::{Faults, Simulation};
+use sealed::sim::{Faults, Link, Simulation};
 use sealed::tls::{Acceptor, Connector, ServerName, rustls, server_config};
 use sealed::{Address, CloseReason, Config, Connect, Listen, Rate, Rates};
 
@@ -253,4 +253,51 @@ fn the_end_is_told_behind_what_a_rate_holds_back() {
     stage.sim.run_for(SECOND * 20);
     assert_eq!(stage.client.received().len(), 50_000, "all of it arrives, and comes back");
     assert!(stage.client.is_empty() && stage.server.is_empty());
+}
+
+#[test]
+fn what_waits_for_a_handshake_that_never_comes_is_lost_behind_a_reset() {
+    for is_queued in [true, false] {
+        let stage = stage(12, Config::default());
+        let mut peer = stage.sim.connect(at());
+        stage.sim.settle();
+        let id = stage.server.only();
+        if is_queued {
+            stage.server.act(|cx| cx.write(id, b"hello"));
+        }
+        stage.sim.run_for(SECOND * 11);
+        assert_eq!(stage.server.told().last(), Some(&Told::Closed(id, CloseReason::TimedOut)));
+        assert!(peer.expect_end().is_empty());
+        assert_eq!(peer.failure(), is_queued.then_some(ErrorKind::ConnectionReset));
+    }
+}
+
+#[test]
+fn a_peer_that_is_told_what_is_wrong_gets_that_word_though_output_is_lost() {
+    let stage = stage(13, Config::default());
+    let mut peer = stage.sim.connect(at());
+    stage.sim.settle();
+    let id = stage.server.only();
+    stage.server.act(|cx| cx.write(id, b"hello"));
+    peer.send("GET / HTTP/1.1\r\n\r\n");
+    let alert = peer.expect_end();
+    assert_eq!((alert.first(), peer.failure()), (Some(&0x15), None), "{alert:?}");
+    let told = stage.server.told();
+    assert_eq!(told.last(), Some(&Told::Closed(id, CloseReason::Failed(ErrorKind::InvalidData))));
+}
+
+#[test]
+fn a_slow_peer_gets_all_of_a_closed_connection_though_what_is_left_of_it_is_ciphered() {
+    let stage = stage(14, Config::default());
+    stage.sim.set_link(Link { bandwidth: Some(3_000), buffer_bytes: 4_000, ..Link::default() });
+    let id = stage.call(&stage.connector, "server.test");
+    assert!(stage.sim.run_until(SECOND * 10, || stage.client.told().contains(&Told::Connected(id))));
+    let of_server = stage.server.only();
+    stage.server.act(|cx| {
+        cx.write(of_server, &vec![7; 60_000]);
+        cx.close(of_server);
+    });
+    stage.sim.run_for(SECOND * 60);
+    assert_eq!(stage.client.received().len(), 60_000);
+    assert_eq!(stage.server.told().last(), Some(&Told::Closed(of_server, CloseReason::Closed)));
 }

@@ -97,7 +97,7 @@ impl<S: Service> Context<S> {
         self.slots.find(id).map_or(0, Slot::output_len)
     }
 
-    /// Bytes received from a connection and not taken yet. While [`received`](Service::received) is called for it, its
+    /// Returns how many bytes were received from a connection and not taken yet. While [`received`](Service::received) is called for it, its
     /// [`Input`](crate::Input) tells how many those are.
     pub fn input_len(&self, id: ConnectionId) -> usize {
         self.slots.find(id).and_then(|slot| slot.buffers.as_ref()).map_or(0, |buffers| buffers.inbox.len())
@@ -209,12 +209,12 @@ impl<S: Service> Context<S> {
     }
 
     /// Frees a group. Connections that are in it are held to their own rates alone from then on, as are those that are put
-    /// into it later by the stale id. Returns false where it is not there any more.
+    /// into it later by the stale id. Returns false if it has been removed before.
     pub fn remove_group(&mut self, group: GroupId) -> bool {
         self.groups.remove(group)
     }
 
-    /// How many connections a group has; 0 where it is not there any more.
+    /// Returns how many connections a group has: 0 if it has been removed.
     pub fn members(&mut self, group: GroupId) -> usize {
         self.groups.get(group).map_or(0, |group| group.members)
     }
