@@ -38,6 +38,7 @@ use crate::doorkeeper::{Asking, Doorkeeper};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits, SubscriberKey};
 use crate::lease::Leases;
+use crate::message::Draft;
 use crate::pulse::{Life, Listener, Pulse};
 use crate::refusals::{RefusalCounts, RefusalLog};
 use crate::rules::Rules;
@@ -105,6 +106,24 @@ impl Caller {
     /// Whether its time is over.
     fn has_expired(&self, now_s: u64) -> bool {
         self.expires_s().is_some_and(|expires_s| expires_s <= now_s)
+    }
+
+    /// Keeps the idempotency keys of publishers apart: a key is its subject's own, or the admin listener's, or one of all
+    /// clients without a subject. No key of a client's holds the character between.
+    fn scope_key(&self, draft: &mut Draft) {
+        let Some(key) = &draft.key else { return };
+        let scoped = match self.grant.as_deref().map(|grant| grant.subject.as_deref()) {
+            None => format!("admin\0{key}"),
+            Some(None) => return,
+            Some(Some(subject)) => {
+                // A subject may be long; what stands for it is not.
+                let digest = ring::digest::digest(&ring::digest::SHA256, subject.as_bytes());
+                let mut scope: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+                scope.push('\0');
+                scope + key
+            }
+        };
+        draft.key = Some(scoped.into());
     }
 
     /// When that ends, in seconds since 1970.

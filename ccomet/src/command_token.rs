@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use ccomet::{AuthError, Claims, Config, Pattern, make_token};
+use ccomet::{AuthError, Claims, Config, Grant, Pattern, Verifier, make_token};
 use clap::Args;
 
 /// What the token is to say.
@@ -34,12 +34,22 @@ pub(crate) struct Token {
     /// The private key of an EdDSA key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
+    /// Says what a token lets its bearer do here, or why the server refuses it, instead of making one
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["key", "sub", "subscribe", "publish", "presence", "ttl", "aud", "private_key"])]
+    check: Option<String>,
 }
 
 impl Token {
-    /// The token.
-    pub(crate) fn make(&self, config: &Config) -> Result<String, AuthError> {
-        let iat = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    /// Returns what is to be printed: a token, or what is to be said of one.
+    pub(crate) fn run(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {
+        let now_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        match &self.check {
+            Some(token) => Ok(describe(&Verifier::new(&config.auth)?.verify(token.trim(), now_s)?, now_s)),
+            None => Ok(self.make(config, now_s)?),
+        }
+    }
+
+    fn make(&self, config: &Config, iat: u64) -> Result<String, AuthError> {
         let claims = Claims {
             sub: self.sub.clone(),
             aud: self.aud.clone().or_else(|| config.auth.audience.clone()),
@@ -56,4 +66,20 @@ impl Token {
         };
         make_token(&config.auth, key, self.private_key.as_deref(), &claims)
     }
+}
+
+/// Returns what a token grants, a line for each claim.
+fn describe(grant: &Grant, now_s: u64) -> String {
+    let list = |patterns: &[Pattern]| {
+        let names: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        if names.is_empty() { "nothing".to_owned() } else { names.join(" ") }
+    };
+    let left_s = grant.expires_s.unwrap_or(now_s).saturating_sub(now_s);
+    format!(
+        "accepted\nsubject    {}\nsubscribe  {}\npublish    {}\npresence   {}\nexpires in {left_s} s",
+        grant.subject.as_deref().unwrap_or("nobody in particular"),
+        list(&grant.subscribe),
+        list(&grant.publish),
+        list(&grant.presence),
+    )
 }

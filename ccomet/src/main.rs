@@ -49,7 +49,7 @@ struct Arguments {
 enum Command {
     /// Checks the settings, prints them all, and starts nothing
     CheckConfig,
-    /// Makes a token with a key of the settings, and prints it
+    /// Makes a token with a key of the settings and prints it, or checks one
     Token(Token),
     /// Prints what an icomet.conf says, as settings of this server, and warns of what has no equal
     ImportIcomet(ImportIcomet),
@@ -93,7 +93,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = settings(arguments)?;
     match &arguments.command {
         Some(Command::CheckConfig) => return Ok(std::io::stdout().write_all(config.to_toml().as_bytes())?),
-        Some(Command::Token(token)) => return Ok(writeln!(std::io::stdout(), "{}", token.make(&config)?)?),
+        Some(Command::Token(token)) => return Ok(writeln!(std::io::stdout(), "{}", token.run(&config)?)?),
         Some(Command::ImportIcomet(_)) | None => {}
     }
     let _log = logging::start(&config.log.level)?;

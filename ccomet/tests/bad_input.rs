@@ -49,6 +49,8 @@ fn malformed_calls_are_answered_with_a_code() {
         ("PUT", "/channels/a", 405, "method_not_allowed"),
         ("DELETE", "/channels/a", 405, "method_not_allowed"),
         ("POST", "/chat.html", 405, "method_not_allowed"),
+        ("POST", "/nowhere", 404, "not_found"),
+        ("PUT", "/channels", 404, "not_found"),
         ("GET", "/channels", 404, "not_found"),
         ("GET", "/etc/passwd", 404, "not_found"),
         ("GET", "/../Cargo.toml", 404, "not_found"),
@@ -62,9 +64,8 @@ fn malformed_calls_are_answered_with_a_code() {
         assert_eq!((&json["code"], &json["status"]), (&code.into(), &status.into()), "{method} {target}");
         assert!(json["detail"].as_str().is_some_and(|detail| detail.ends_with('.')), "a sentence: {json}");
         assert_eq!(reply.header("allow").is_some(), status == 405, "{method} {target}");
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{method} {target}");
     }
-    client.ask("GET", "/channels/a", "Accept: text/event-stream\r\nLast-Event-ID: \u{e9}\r\n");
-    assert_eq!(client.reply().json()["code"], "bad_position");
     client.publish("a", "still here, and on the same connection");
 }
 
@@ -108,4 +109,51 @@ fn a_request_that_does_not_come_to_its_end_is_given_up() {
     assert_eq!(client.reply().status, 408);
     assert!(client.is_closed());
     assert!(Client::connect(server.front).is_closed(), "nor may one connect and say nothing");
+}
+
+#[test]
+fn a_parameter_that_is_wrong_is_named() {
+    let server = Local::start(config(1));
+    let mut client = Client::connect(server.front);
+    for (target, name) in [
+        ("/channels/a?wait=x", "wait"),
+        ("/channels/a?last=x", "last"),
+        ("/channels/a?presence=2", "presence"),
+        ("/channels/a?transport=pigeon", "transport"),
+        ("/channels/a/history?limit=0", "limit"),
+    ] {
+        let detail = client.get(target).json()["detail"].as_str().expect("a sentence").to_owned();
+        assert!(detail.contains(&format!("'{name}'")), "{target}: {detail}");
+    }
+    client.ask("POST", "/channels/a?ttl=0", "Content-Length: 0\r\n");
+    assert!(client.reply().text().contains("'ttl'"));
+    client.ask("POST", "/channels/a", "Idempotency-Key: a b\u{e9}\r\nContent-Length: 0\r\n");
+    assert!(client.reply().text().contains("'Idempotency-Key'"));
+}
+
+#[test]
+fn a_body_that_is_packed_is_refused_for_readers_would_get_it_so() {
+    let server = Local::start(config(1));
+    let mut client = Client::connect(server.front);
+    for path in ["/channels/a", "/messages"] {
+        client.ask("POST", path, "Content-Encoding: gzip\r\nContent-Length: 0\r\n");
+        let reply = client.reply();
+        assert_eq!((reply.status, &reply.json()["code"]), (415, &"unsupported_encoding".into()), "{path}");
+    }
+    client.ask("POST", "/channels/a", "Content-Encoding: identity\r\nContent-Length: 0\r\n");
+    assert_eq!(client.reply().status, 200);
+}
+
+#[test]
+fn of_a_batch_the_message_that_is_wrong_is_named_and_none_is_kept() {
+    let server = Local::start(config(2));
+    let mut client = Client::connect(server.front);
+    let good = r#"{"channel":"a","data":"x"}"#;
+    for bad in [r#"{"channel":"a","data":"\ud800"}"#, r#"{"channel":"a"}"#, r#"{"data":"x"}"#] {
+        let body = format!(r#"{{"messages":[{good},{good},{bad}]}}"#);
+        let reply = client.post("/messages", &body);
+        assert_eq!(reply.status, 400, "{bad}");
+        assert!(reply.text().contains("messages[2]"), "{bad}: {reply:?}");
+    }
+    assert_eq!(client.get("/channels/a?after=oldest&wait=0").messages(), Vec::<String>::new());
 }

@@ -95,3 +95,22 @@ fn secrets_are_never_shown() {
     let text = String::from_utf8(refused.stderr).expect("text");
     assert!(!refused.status.success() && text.contains("HS257") && !text.contains(SECRET), "{text}");
 }
+
+#[test]
+fn a_token_is_checked_and_what_is_wrong_with_it_is_said() {
+    let directory = Directory::new("checked");
+    let config = directory.write("ccomet.toml", &shared_key());
+    let make = |arguments: &[&str]| {
+        let made = ccomet(&config, &[&["token"], arguments].concat());
+        String::from_utf8(made.stdout).expect("text").trim().to_owned()
+    };
+    let good = ccomet(&config, &["token", "--check", &make(&["--sub", "ann", "--publish", "chat.*"])]);
+    let told = String::from_utf8(good.stdout).expect("text");
+    assert!(good.status.success() && told.starts_with("accepted\n"), "{told}");
+    assert!(told.contains("ann") && told.contains("chat.*") && told.contains("expires in"), "{told}");
+    for (token, why) in [(make(&["--aud", "them"]), "'aud'"), ("nonsense".to_owned(), "malformed")] {
+        let refused = ccomet(&config, &["token", "--check", &token]);
+        let told = String::from_utf8(refused.stderr).expect("text");
+        assert!(!refused.status.success() && told.contains(why), "{told}");
+    }
+}

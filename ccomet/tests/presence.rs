@@ -260,3 +260,21 @@ fn nothing_is_kept_of_those_who_are_gone() {
     let held = stage.server.holdings();
     assert_eq!((held.channels, held.attached_channels, held.subscribers), (0, 0, 0), "{held:?}");
 }
+
+#[test]
+fn a_picture_on_a_page_of_anybodys_makes_nobody_present() {
+    let stage = Stage::new(1, |_| {});
+    let ask = |fields: &str| {
+        let cookie = format!("Cookie: ccomet_token={}\r\n", stage.token("ann", false));
+        let mut peer = stage.sim.connect(stage.server.front());
+        peer.send(format!("GET /channels/room?wait=5 HTTP/1.1\r\nHost: x\r\n{cookie}{fields}\r\n"));
+        stage.sim.run_for(SECOND);
+        peer
+    };
+    let picture = ask("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: image\r\n");
+    let unnamed = ask("");
+    assert_eq!(stage.members(), []);
+    drop((picture, unnamed));
+    let _page = ask("Sec-Fetch-Site: same-origin\r\n");
+    assert_eq!(stage.members(), [("ann".to_owned(), 1)]);
+}

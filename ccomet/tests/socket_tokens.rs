@@ -24,10 +24,15 @@ impl Stage {
     }
 
     fn token(&self, subscribe: &str, publish: &str, seconds: u64) -> String {
+        self.token_of(None, subscribe, publish, seconds)
+    }
+
+    fn token_of(&self, subject: Option<&str>, subscribe: &str, publish: &str, seconds: u64) -> String {
         let patterns = |text: &str| vec![Pattern::new(text).expect("a pattern")];
         let iat = self.sim.unix_time().as_secs();
         let (subscribe, publish) = (patterns(subscribe), patterns(publish));
-        let claims = Claims { iat, exp: iat + seconds, subscribe, publish, ..Claims::default() };
+        let sub = subject.map(str::to_owned);
+        let claims = Claims { sub, iat, exp: iat + seconds, subscribe, publish, ..Claims::default() };
         make_token(&self.config.auth, "main", None, &claims).expect("a token")
     }
 
@@ -155,6 +160,18 @@ fn a_socket_ends_with_its_token_is_told_before_and_can_be_renewed() {
     let ended = socket.wait(Duration::from_secs(30));
     assert_eq!(ended, [json!({"type": "close", "reason": "token_expired"})]);
     assert_eq!(socket.closed, Some(1000));
+}
+
+#[test]
+fn a_connection_is_its_subjects_and_no_token_of_another_renews_it() {
+    let stage = Stage::new();
+    let token = |subject: Option<&str>| stage.token_of(subject, "a", "a", 600);
+    let mut socket = stage.open_with("/channels/a", &token(Some("ann"))).expect("it opens");
+    for other in [Some("bob"), None] {
+        let refused = socket.say(&json!({"type": "token", "token": token(other)}));
+        assert_eq!(refused[0]["code"], "subject_changed", "{other:?}");
+    }
+    assert_eq!(socket.say(&json!({"type": "token", "token": token(Some("ann"))}))[0]["type"], "renewed");
 }
 
 #[test]

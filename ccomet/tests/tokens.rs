@@ -319,3 +319,73 @@ fn hmac(header: &str, body: &str, secret: &[u8]) -> String {
     let signature = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret), message.as_bytes());
     format!("{message}.{}", BASE64.encode(signature))
 }
+
+#[test]
+fn a_refused_token_is_answered_with_the_claim_that_is_wrong_and_nothing_about_its_signature() {
+    let stage = Stage::new(|config| config.auth.audience = Some("us".to_owned()));
+    let detail = |token: &str| {
+        let answer = stage.ask("POST", "/channels/a", &bearer(token));
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("token_invalid"), "{answer}");
+        answer.split("\"detail\":").nth(1).expect("a sentence").to_owned()
+    };
+    assert!(detail(&stage.token()).contains("'aud'"));
+    let claims = Claims { aud: Some("us".to_owned()), ..stage.claims() };
+    let mut parts: Vec<String> = stage.signed("main", &claims).split('.').map(str::to_owned).collect();
+    parts[2] = BASE64.encode([0; 32]);
+    let forged = detail(&parts.join("."));
+    assert!(forged.contains("not signed by a key of this server"), "{forged}");
+    assert_eq!(detail("nonsense"), forged, "what is no token is told the same");
+}
+
+#[test]
+fn an_idempotency_key_is_its_subjects_own() {
+    let stage = Stage::new(|_| {});
+    let publish = |subject: Option<&str>, body: &str| {
+        let claims = Claims { sub: subject.map(str::to_owned), ..stage.claims() };
+        let mut peer = stage.sim.connect(stage.server.front());
+        let headers = format!("{}Idempotency-Key: k\r\n", bearer(&stage.signed("main", &claims)));
+        let length = body.len();
+        peer.send(format!("POST /channels/a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}"));
+        stage.sim.run_for(Duration::from_millis(500));
+        String::from_utf8(peer.take()).expect("text")
+    };
+    assert!(is_fine(&publish(Some("mallory"), "squatted")));
+    assert!(is_fine(&publish(Some("ann"), "hello")), "neither refused nor taken for the other");
+    assert!(is_fine(&publish(None, "nobody's")));
+    assert!(is_fine(&publish(Some("ann"), "hello")), "a retry is kept once");
+    assert!(publish(Some("ann"), "other").starts_with("HTTP/1.1 422 "));
+    let kept = stage.ask("GET", "/channels/a?after=oldest&wait=0", &bearer(&stage.token()));
+    for text in ["squatted", "hello", "nobody's"] {
+        assert_eq!(kept.matches(text).count(), 1, "{text}: {kept}");
+    }
+}
+
+#[test]
+fn leave_to_publish_alone_does_not_reach_the_channels_of_a_pattern() {
+    let stage = Stage::new(|_| {});
+    let publish = |subscribe: &[&str]| {
+        let claims = Claims { subscribe: patterns(subscribe), ..stage.claims() };
+        stage.ask("POST", "/channels/a.*", &bearer(&stage.signed("main", &claims)))
+    };
+    for too_little in [&[][..], &["a.b"]] {
+        let refused = publish(too_little);
+        assert!(refused.starts_with("HTTP/1.1 403 ") && refused.contains("not_allowed"), "{refused}");
+    }
+    assert!(is_fine(&publish(&["a.*"])));
+}
+
+#[test]
+fn a_token_whose_issuers_clock_is_ahead_is_accepted() {
+    let stage = Stage::new(|_| {});
+    // Claims has no `nbf`: the body is signed by hand.
+    let sign = |nbf: u64| {
+        let claims = serde_json::json!({"exp": stage.now_s() + 600, "nbf": nbf, "publish": ["a"]});
+        let header = BASE64.encode(r#"{"alg":"HS256","kid":"main"}"#);
+        let message = format!("{header}.{}", BASE64.encode(claims.to_string()));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"a secret long enough, for key main");
+        format!("{message}.{}", BASE64.encode(ring::hmac::sign(&key, message.as_bytes())))
+    };
+    assert!(is_fine(&stage.ask("POST", "/channels/a", &bearer(&sign(stage.now_s() + 1)))));
+    let early = stage.ask("POST", "/channels/a", &bearer(&sign(stage.now_s() + 120)));
+    assert!(early.starts_with("HTTP/1.1 401 ") && early.contains("token_not_yet"), "{early}");
+}

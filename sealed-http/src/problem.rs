@@ -141,6 +141,7 @@ impl From<Problem> for Response {
         Self::new(problem.status)
             .header("Content-Type", "application/problem+json")
             .header("Cache-Control", "no-store")
+            .header("X-Content-Type-Options", "nosniff")
             .body(problem.to_json())
     }
 }

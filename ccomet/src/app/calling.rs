@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use sealed::ConnectionId;
-use sealed_http::{Http, Origins, RequestHead, Response};
+use sealed_http::{Http, Method, Origins, RequestHead, Response};
 
-use super::answers::{allow_credentials, fields_for, json_response, problem_response, script_response};
+use super::answers::{allow_credentials, fields_for, json_response, note_refusal, problem_response, script_response};
 use super::{App, Caller, now, unix_ms};
 use crate::broker::{Broker, Command};
 use crate::message::{ChannelName, Draft};
@@ -12,7 +12,7 @@ use crate::one_or_more::OneOrMore;
 use crate::wire::classic;
 use crate::wire::icomet::request as icomet;
 use crate::wire::problem::Problem;
-use crate::wire::request::{Call, Door, ReplyTo};
+use crate::wire::request::{Call, Door, READ_METHODS, ReplyTo};
 
 impl App {
     /// Whether what is published is as short as the rules want it.
@@ -59,6 +59,11 @@ impl App {
             Call::File { path } => {
                 let door = http.state(id).map_or(Door::Front, |client| client.door);
                 let response = self.file(&path, head, door);
+                if !matches!(head.method(), Method::Get | Method::Head) && response.status() != 404 {
+                    note_refusal(http, id, Problem::MethodNotAllowed, &self.cross_origin);
+                    let refusal = problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS);
+                    return http.respond(id, &refusal);
+                }
                 http.respond(id, &response);
             }
             Call::Preflight { allow } => {
@@ -81,12 +86,18 @@ impl App {
     pub(super) fn act(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, caller: &Caller) {
         match call {
             Call::File { .. } | Call::Preflight { .. } => {}
-            Call::Publish { channel, draft, reply } => {
+            Call::Publish { channel, mut draft, reply } => {
+                caller.scope_key(&mut draft);
                 let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
                 let ticket = self.ask(http, id, reply);
                 self.broker.command(now(http), Command::Publish { channel, messages, ticket });
             }
-            Call::PublishAll { publications } => self.publish_all(http, id, publications, caller),
+            Call::PublishAll { mut publications } => {
+                for publication in &mut publications {
+                    caller.scope_key(&mut publication.draft);
+                }
+                self.publish_all(http, id, publications, caller);
+            }
             Call::Subscribe { mut subscription, wait_s } => {
                 subscription.member = caller.member();
                 self.subscribe(http, id, subscription, wait_s, caller.expires_s());

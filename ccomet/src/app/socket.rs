@@ -200,9 +200,10 @@ impl App {
         id: ConnectionId,
         key: u32,
         channel: ChannelName,
-        draft: Draft,
+        mut draft: Draft,
         reference: Option<i64>,
     ) {
+        self.sockets[key as usize].caller.scope_key(&mut draft);
         let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
         let ticket = self.note_asker(id, ReplyTo::Socket { channel: channel.clone(), reference });
         self.sockets[key as usize].pending += 1;
@@ -227,7 +228,12 @@ impl App {
         if socket.caller.grant.is_none() {
             return Self::tell(http, id, &socket::renewed(reference));
         }
+        let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
         let grant = match self.gate.renew(token, http.unix_time().as_secs()) {
+            // Who is there is known by the subject with which the connection began.
+            Ok(grant) if grant.subject != subject => {
+                return Self::tell(http, id, &socket::refused(Problem::SubjectChanged, reference));
+            }
             Ok(grant) if socket.channels.iter().all(|channel| self.gate.may_subscribe(&grant, channel)) => grant,
             Ok(_) => return Self::tell(http, id, &socket::refused(Problem::NotAllowed, reference)),
             Err(problem) => return Self::tell(http, id, &socket::refused(problem, reference)),

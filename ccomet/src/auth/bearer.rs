@@ -22,7 +22,7 @@ pub(super) enum Source {
 pub(super) fn find<'a>(head: &RequestHead<'a>, cookie: &str) -> Result<Option<(Cow<'a, str>, Source)>, Refused> {
     let mut found: Option<(Cow<'a, str>, Source)> = None;
     let mut see = |token: Cow<'a, str>, source| match &found {
-        Some((first, _)) if *first != token => Err(Refused::Invalid),
+        Some((first, _)) if *first != token => Err(Refused::Ambiguous),
         Some(_) => Ok(()),
         None => {
             found = Some((token, source));

@@ -74,7 +74,12 @@ impl Gate {
     pub(crate) fn identify(&self, head: &RequestHead<'_>, now_s: u64) -> Result<Identity, Problem> {
         let found = if self.verifier.has_keys() { bearer::find(head, &self.cookie)? } else { None };
         let Some((token, source)) = found else { return Ok(self.nobody()) };
-        Ok(Identity { grant: Arc::new(self.verifier.verify(&token, now_s)?), source: Some(source) })
+        let mut grant = self.verifier.verify(&token, now_s)?;
+        // A picture on anybody's page makes a browser ask, too: its user is not present for that.
+        if source == Source::Cookie && !page::is_of_site(head, &self.origins) {
+            grant.subject = None;
+        }
+        Ok(Identity { grant: Arc::new(grant), source: Some(source) })
     }
 
     fn nobody(&self) -> Identity {
@@ -200,7 +205,7 @@ fn may(grant: &Grant, call: &Call) -> bool {
             any_matches(&grant.publish, channel)
         }
         Call::PublishAll { publications } => {
-            publications.iter().all(|publication| any_matches(&grant.publish, &publication.channel))
+            publications.iter().all(|publication| grant.may_publish(&publication.channel))
         }
         // A sign-in of the classic API is told to all who read the channel.
         Call::Sign { channel, .. } | Call::Read { channel, .. } => any_matches(&grant.subscribe, channel),
@@ -241,9 +246,9 @@ pub(crate) fn callback_of(call: &Call) -> Option<Box<str>> {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Invalid => Self::TokenInvalid,
             Refused::Expired => Self::TokenExpired,
             Refused::NotYet => Self::TokenNotYet,
+            why => Self::TokenInvalid(why),
         }
     }
 }

@@ -51,22 +51,51 @@ impl Grant {
         any_matches(&self.presence, channel)
     }
 
-    /// Whether it may be published to a channel.
+    /// Returns whether it may be published to a channel. What is published to a pattern reaches channels whose names the
+    /// publisher may not know, and the answer counts them: that needs leave to read the pattern, too.
     pub(crate) fn may_publish(&self, channel: &ChannelName) -> bool {
-        any_matches(&self.publish, channel)
+        any_matches(&self.publish, channel) && (!channel.is_pattern() || any_matches(&self.subscribe, channel))
     }
 }
 
 /// Why a token grants nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
-    /// It is not one of ours: malformed, too long, of another key or algorithm, tampered with, for another audience.
-    #[error("the token is not one that this server accepts")]
+    /// It is not a token, or not signed by a key of this server. More is not said of a signature.
+    #[error("the token is malformed, or not signed by a key of this server")]
     Invalid,
+    /// The request has two different tokens.
+    #[error("the request has two different tokens")]
+    Ambiguous,
+    /// It names no key (`kid`), and the server has several.
+    #[error("the token has no 'kid', and the server has several keys")]
+    KeyMissing,
+    /// It is for another audience (`aud`), or names one and the server none, or the other way round.
+    #[error("the token's 'aud' is not the audience of this server")]
+    Audience,
+    /// It has no end (`exp`), or one that is no number of seconds.
+    #[error("the token's 'exp' is missing, or not a number of seconds since 1970")]
+    Expiry,
+    /// Its beginning (`nbf`) is no number of seconds.
+    #[error("the token's 'nbf' is not a number of seconds since 1970")]
+    NotBefore,
+    /// Its subject (`sub`) is neither text nor a whole number.
+    #[error("the token's 'sub' is neither text nor a whole number")]
+    Subject,
+    /// What it lets be read (`subscribe`) is no list of channels and patterns.
+    #[error("the token's 'subscribe' is not a list of channels and patterns")]
+    Subscribe,
+    /// What it lets be published to (`publish`) is no list of channels and patterns.
+    #[error("the token's 'publish' is not a list of channels and patterns")]
+    Publish,
+    /// Where it lets be known who is there (`presence`) is no list of channels and patterns.
+    #[error("the token's 'presence' is not a list of channels and patterns")]
+    Presence,
     /// Its time is over.
-    #[error("the token's time is over")]
+    #[error("the token has expired")]
     Expired,
-    /// Its time has not begun.
-    #[error("the token's time has not begun")]
+    /// Its time has not begun, and does not within the leeway.
+    #[error("the token is not valid yet: its 'nbf' is ahead of this server's clock")]
     NotYet,
 }

@@ -18,6 +18,8 @@ pub struct Auth {
     pub audience: Option<String>,
     /// The cookie in which a token may come. Default `ccomet_token`; empty: none.
     pub cookie: String,
+    /// How far a token's beginning (`nbf`) may be ahead of this server's clock, in seconds. Default 60.
+    pub leeway_s: u64,
     /// How long before its token ends a stream is told so, in seconds. Default 30.
     pub warning_s: u64,
     /// What who brings no token may do. Default: everything while there are no keys, nothing once there are.
@@ -27,7 +29,14 @@ pub struct Auth {
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { keys: Vec::new(), audience: None, cookie: "ccomet_token".to_owned(), warning_s: 30, anonymous: None }
+        Self {
+            keys: Vec::new(),
+            audience: None,
+            cookie: "ccomet_token".to_owned(),
+            leeway_s: 60,
+            warning_s: 30,
+            anonymous: None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
-use serde_json::Number;
+use serde_json::{Map, Value};
 
 use super::key::{AuthError, Material};
 use super::settings::Auth;
@@ -23,6 +23,7 @@ pub struct Verifier {
     /// The id of the one key, where there is but one: its tokens need not name it.
     only: Option<String>,
     audience: Option<String>,
+    leeway_s: u64,
 }
 
 struct VerifyingKey {
@@ -30,34 +31,31 @@ struct VerifyingKey {
     validation: Validation,
 }
 
-/// What is looked at in a token.
-#[derive(Deserialize)]
-struct Body {
-    sub: Option<Box<str>>,
-    exp: Number,
-    nbf: Option<Number>,
-    aud: Option<OneOrMany>,
-    #[serde(default)]
-    subscribe: Vec<Pattern>,
-    #[serde(default)]
-    publish: Vec<Pattern>,
-    #[serde(default)]
-    presence: Vec<Pattern>,
+/// The claims of a token, of which those that mean something here are looked at one by one: so that it can be said which is
+/// wrong.
+type Body = Map<String, Value>;
+
+/// Returns the channels and patterns of a claim; none if it is missing.
+fn patterns(body: &Body, claim: &str, refused: Refused) -> Result<Vec<Pattern>, Refused> {
+    body.get(claim).map_or(Ok(Vec::new()), |list| Vec::deserialize(list).map_err(|_| refused))
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+/// Returns whose token it is: text, or the number of a user.
+fn subject(body: &Body) -> Result<Option<Box<str>>, Refused> {
+    match body.get("sub") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str().into())),
+        Some(Value::Number(number)) if number.is_u64() || number.is_i64() => Ok(Some(number.to_string().into())),
+        Some(_) => Err(Refused::Subject),
+    }
 }
 
-impl OneOrMany {
-    fn has(&self, name: &str) -> bool {
-        match self {
-            Self::One(one) => one == name,
-            Self::Many(many) => many.iter().any(|one| one == name),
-        }
+/// Returns whether the audiences of a token have this one.
+fn is_for(named: &Value, audience: &str) -> bool {
+    match named {
+        Value::String(one) => one == audience,
+        Value::Array(many) => many.iter().any(|one| one == audience),
+        _ => false,
     }
 }
 
@@ -80,7 +78,7 @@ impl Verifier {
             }
         }
         let only = if let [key] = &auth.keys[..] { Some(key.id.clone()) } else { None };
-        Ok(Self { keys, only, audience: auth.audience.clone() })
+        Ok(Self { keys, only, audience: auth.audience.clone(), leeway_s: auth.leeway_s })
     }
 
     /// What a token grants at that time, in seconds since 1970.
@@ -93,27 +91,32 @@ impl Verifier {
         if header.crit.is_some() {
             return Err(Refused::Invalid);
         }
-        let id = header.kid.as_ref().or(self.only.as_ref()).ok_or(Refused::Invalid)?;
+        let id = header.kid.as_ref().or(self.only.as_ref()).ok_or(Refused::KeyMissing)?;
         let VerifyingKey { key, validation } = self.keys.get(id).ok_or(Refused::Invalid)?;
         let body = decode::<Body>(token, key, validation).map_err(|_| Refused::Invalid)?.claims;
-        let for_us = match (&self.audience, &body.aud) {
+        let is_for_us = match (&self.audience, body.get("aud")) {
             (None, None) => true,
-            (Some(audience), Some(named)) => named.has(audience),
+            (Some(audience), Some(named)) => is_for(named, audience),
             (None, Some(_)) | (Some(_), None) => false,
         };
-        if !for_us {
-            return Err(Refused::Invalid);
+        if !is_for_us {
+            return Err(Refused::Audience);
         }
-        let expires_s = seconds(&body.exp).ok_or(Refused::Invalid)?;
+        let expires_s = body.get("exp").and_then(seconds).ok_or(Refused::Expiry)?;
         if expires_s <= now_s {
             return Err(Refused::Expired);
         }
-        let from_s = body.nbf.as_ref().map_or(Some(0), seconds).ok_or(Refused::Invalid)?;
-        if from_s > now_s {
+        let from_s = body.get("nbf").map_or(Some(0), seconds).ok_or(Refused::NotBefore)?;
+        if from_s > now_s.saturating_add(self.leeway_s) {
             return Err(Refused::NotYet);
         }
-        let Body { sub: subject, subscribe, publish, presence, .. } = body;
-        Ok(Grant { subject, subscribe, publish, presence, expires_s: Some(expires_s) })
+        Ok(Grant {
+            subject: subject(&body)?,
+            subscribe: patterns(&body, "subscribe", Refused::Subscribe)?,
+            publish: patterns(&body, "publish", Refused::Publish)?,
+            presence: patterns(&body, "presence", Refused::Presence)?,
+            expires_s: Some(expires_s),
+        })
     }
 
     /// Whether there is any key.
@@ -130,7 +133,7 @@ impl fmt::Debug for Verifier {
 }
 
 /// A time of a token, which may have a fraction: that is cut off.
-fn seconds(number: &Number) -> Option<u64> {
+fn seconds(number: &Value) -> Option<u64> {
     number.as_u64().or_else(|| {
         let fractional = number.as_f64().filter(|seconds| (0.0..9e15).contains(seconds))?;
         #[expect(clippy::cast_sign_loss, reason = "it is in range")]

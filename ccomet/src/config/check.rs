@@ -220,6 +220,7 @@ impl Config {
                 to_a_minute,
             ),
             ("limits.addresses_max", limits.addresses_max as u64, u64::MAX, from_one),
+            ("auth.leeway_s", self.auth.leeway_s.max(1), 3_600, "from 0 to 3600"),
             ("auth.warning_s", self.auth.warning_s, day, to_a_day),
             ("limits.channels_max", limits.channels_max as u64, u64::MAX, from_one),
             ("limits.channels_per_broadcast_max", limits.channels_per_broadcast_max as u64, u64::MAX, from_one),

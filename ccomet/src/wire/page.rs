@@ -21,8 +21,13 @@ enum Page<'a> {
     Unnamed,
 }
 
-/// Whether a page of this origin is the server's own, by the host that it was asked by.
+/// Returns whether a page of this origin is the server's own, by the host in the request. Behind a proxy the server does not
+/// know its own scheme; a browser that says `Sec-Fetch-Site`, as all of today do to `https`, counts a page of the same host
+/// by `http` as one of another site.
 pub(crate) fn is_own(head: &RequestHead<'_>, origin: &str) -> bool {
+    if head.header("sec-fetch-site").is_some_and(|site| site != b"same-origin") {
+        return false;
+    }
     let host = origin.split_once("://").map(|(_, host)| host);
     host.zip(head.header_str("host")).is_some_and(|(host, own)| !host.is_empty() && host.eq_ignore_ascii_case(own))
 }
@@ -147,7 +152,9 @@ mod tests {
             ("Sec-Fetch-Site: same-site", Page::Unnamed),
             ("Sec-Fetch-Site: whatever", Page::Unnamed),
             ("Sec-Fetch-Site: cross-site\r\nReferer: https://a.example/x", Page::Of("https://a.example")),
-            ("Sec-Fetch-Site: cross-site\r\nReferer: http://h:8000/", Page::Unnamed),
+            ("Sec-Fetch-Site: cross-site\r\nReferer: http://h:8000/", Page::Of("http://h:8000")),
+            ("Origin: http://h:8000\r\nSec-Fetch-Site: cross-site", Page::Of("http://h:8000")),
+            ("Origin: https://h:8000\r\nSec-Fetch-Site: same-origin", Page::Own),
             ("Referer: https://a.example", Page::Of("https://a.example")),
             ("Referer: https://a.example?http://h:8000/", Page::Of("https://a.example")),
             ("Referer: http://h:8000/chat.html", Page::Own),

@@ -2,6 +2,7 @@
 
 use sealed_http::Problem as Details;
 
+use crate::auth::Refused as TokenRefused;
 use crate::broker::Refusal;
 
 /// When a client is to come back that cannot be served now, in seconds.
@@ -13,11 +14,15 @@ pub(crate) enum Problem {
     BadChannel,
     TooManyChannels,
     BadPosition,
-    BadParameter,
+    /// The parameter, or the header field.
+    BadParameter(&'static str),
     BadCallback,
     BadOrigin,
     BadCommand,
     BadBody,
+    /// The message at that place in the body, from 0 on.
+    BadMessage(u32),
+    UnsupportedEncoding,
     TooManyMessages,
     KeyReused,
     HookRefused,
@@ -28,8 +33,9 @@ pub(crate) enum Problem {
     Forgeable,
     AdminKey,
     TokenMissing,
-    TokenInvalid,
+    TokenInvalid(TokenRefused),
     TokenExpired,
+    SubjectChanged,
     TokenNotYet,
     NotAllowed,
     Forbidden,
@@ -80,7 +86,15 @@ impl Problem {
     /// What is told.
     pub(crate) fn details(self) -> Details {
         let (status, code, detail) = self.parts();
-        let details = Details::new(status).code(code).detail(detail);
+        let details = Details::new(status).code(code);
+        let details = match self {
+            Self::BadParameter(name) => details.detail(format!("'{name}' is malformed or out of its range.")),
+            Self::BadMessage(index) => details.detail(format!(
+                "messages[{index}] is not a message: it needs 'channel' or 'channels', and one of 'data' and 'data_base64'."
+            )),
+            Self::TokenInvalid(why) => details.detail(why.to_string()),
+            _ => details.detail(detail),
+        };
         // When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
         match self.retry_s() {
             Some(retry_s) => details.member("retry_ms", i64::from(retry_s) * 1_000),
@@ -116,7 +130,9 @@ impl Problem {
             Self::BadPosition => {
                 (400, "bad_position", "'after' is not a position that the server gave out for these channels.")
             }
-            Self::BadParameter => (400, "bad_parameter", "A parameter of the query is malformed or out of its range."),
+            Self::BadParameter(_) => {
+                (400, "bad_parameter", "A parameter or header field is malformed or out of its range.")
+            }
             Self::BadCallback => (
                 400,
                 "bad_callback",
@@ -126,6 +142,10 @@ impl Problem {
             Self::BadCommand => (400, "bad_command", "That is nothing that can be said on a WebSocket."),
             Self::BadBody => {
                 (400, "bad_body", "The body must be JSON: {\"messages\":[{\"channel\":\"…\",\"data\":\"…\"}, …]}.")
+            }
+            Self::BadMessage(_) => (400, "bad_body", "A message of the body is malformed."),
+            Self::UnsupportedEncoding => {
+                (415, "unsupported_encoding", "The body has a Content-Encoding; send it without one.")
             }
             Self::TooManyMessages => {
                 (400, "too_many_messages", "The request publishes more than publications_per_request_max.")
@@ -150,7 +170,10 @@ impl Problem {
                 (401, "admin_key", "The admin listener wants one of admin.keys, as Authorization: Bearer KEY.")
             }
             Self::TokenMissing => (401, "token_missing", "This needs a token, and the request has none."),
-            Self::TokenInvalid => (401, "token_invalid", "The token is not one that this server accepts."),
+            Self::TokenInvalid(_) => (401, "token_invalid", "The token is not one that this server accepts."),
+            Self::SubjectChanged => {
+                (403, "subject_changed", "The token is of another subject: open a connection of its own with it.")
+            }
             Self::TokenExpired => (401, "token_expired", "The token's time is over."),
             Self::TokenNotYet => (401, "token_not_yet", "The token's time has not begun."),
             Self::NotAllowed => (403, "not_allowed", "Who asks may not do this to the channel, or not from this page."),

@@ -17,6 +17,9 @@ use crate::position::Spot;
 /// The longest type of a message, in bytes.
 const EVENT_BYTES_MAX: usize = 128;
 
+/// The header field that names an idempotency key.
+const KEY_FIELD: &str = "Idempotency-Key";
+
 /// The longest idempotency key, in bytes.
 const KEY_BYTES_MAX: usize = 128;
 
@@ -39,9 +42,9 @@ pub(crate) enum Outcome {
 
 /// The draft of a message whose options are in the query and the header.
 pub(crate) fn read_draft(payload: &[u8], head: &RequestHead<'_>, query: Query<'_>) -> Result<Draft, Problem> {
-    let get = |name: &str| query.get(name).map_err(|_| Problem::BadParameter);
+    let get = |name: &'static str| query.get(name).map_err(|_| Problem::BadParameter(name));
     let event = get("event")?.map(|event| checked_event(&event)).transpose()?;
-    let ttl_s = get("ttl")?.map(|text| text.parse().map_err(|_| Problem::BadParameter)).transpose()?;
+    let ttl_s = get("ttl")?.map(|text| text.parse().map_err(|_| Problem::BadParameter("ttl"))).transpose()?;
     let key = header_key(head)?;
     Ok(Draft { payload: Bytes::copy_from_slice(payload), sender: None, event, ttl_s: checked_ttl(ttl_s)?, key })
 }
@@ -52,25 +55,29 @@ pub(crate) fn header_key(head: &RequestHead<'_>) -> Result<Option<Box<str>>, Pro
     match (keys.next(), keys.next()) {
         (None, _) => Ok(None),
         (Some((_, key)), None) => {
-            let key = std::str::from_utf8(key).map_err(|_| Problem::BadParameter)?;
+            let key = std::str::from_utf8(key).map_err(|_| Problem::BadParameter(KEY_FIELD))?;
             checked_key(key.trim()).map(Some)
         }
-        (Some(_), Some(_)) => Err(Problem::BadParameter),
+        (Some(_), Some(_)) => Err(Problem::BadParameter(KEY_FIELD)),
     }
 }
 
 pub(crate) fn checked_event(event: &str) -> Result<Box<str>, Problem> {
     let sized = (1..=EVENT_BYTES_MAX).contains(&event.len());
-    if sized && !event.chars().any(char::is_control) { Ok(event.into()) } else { Err(Problem::BadParameter) }
+    if sized && !event.chars().any(char::is_control) { Ok(event.into()) } else { Err(Problem::BadParameter("event")) }
 }
 
 pub(crate) fn checked_ttl(ttl_s: Option<u32>) -> Result<Option<u32>, Problem> {
-    if ttl_s == Some(0) { Err(Problem::BadParameter) } else { Ok(ttl_s) }
+    if ttl_s == Some(0) { Err(Problem::BadParameter("ttl")) } else { Ok(ttl_s) }
 }
 
 pub(crate) fn checked_key(key: &str) -> Result<Box<str>, Problem> {
     let sized = (1..=KEY_BYTES_MAX).contains(&key.len());
-    if sized && key.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(key.into()) } else { Err(Problem::BadParameter) }
+    if sized && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(key.into())
+    } else {
+        Err(Problem::BadParameter(KEY_FIELD))
+    }
 }
 
 /// The name of a channel, or of a pattern.
@@ -105,12 +112,13 @@ pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> 
     let RawBody { messages } = serde_json::from_slice(body).map_err(|_| Problem::BadBody)?;
     let mut publications = Vec::new();
     for (place, mut raw) in messages.into_iter().enumerate() {
-        let mut draft = read_raw(&raw, limits)?;
+        let this = Problem::BadMessage(place as u32);
+        let mut draft = read_raw(&raw, limits, this)?;
         // No key of a client's has a space.
         draft.key = draft.key.or_else(|| key.map(|key| format!("{key} {place}").into()));
         raw.channels.extend(raw.channel.take());
         if raw.channels.is_empty() {
-            return Err(Problem::BadBody);
+            return Err(this);
         }
         for name in raw.channels {
             if publications.len() == limits.publications_per_request_max {
@@ -122,11 +130,12 @@ pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> 
     if publications.is_empty() { Err(Problem::BadBody) } else { Ok(publications) }
 }
 
-fn read_raw(raw: &RawMessage<'_>, limits: &Limits) -> Result<Draft, Problem> {
+/// Reads a message; `this` is the problem of one that is none.
+fn read_raw(raw: &RawMessage<'_>, limits: &Limits, this: Problem) -> Result<Draft, Problem> {
     let payload: Bytes = match (raw.data, &raw.data_base64) {
-        (Some(data), None) => exact(read_data(data)?.into_bytes()),
-        (None, Some(text)) => exact(BASE64.decode(text).map_err(|_| Problem::BadBody)?),
-        _ => return Err(Problem::BadBody),
+        (Some(data), None) => exact(read_data(data).map_err(|_| this)?.into_bytes()),
+        (None, Some(text)) => exact(BASE64.decode(text).map_err(|_| this)?),
+        _ => return Err(this),
     };
     if payload.len() > limits.message_bytes_max {
         return Err(Problem::MessageTooLarge);
@@ -210,17 +219,18 @@ mod tests {
             ("", Problem::BadBody),
             ("[]", Problem::BadBody),
             (r#"{"messages":[]}"#, Problem::BadBody),
-            (r#"{"messages":[{"channel":"a"}]}"#, Problem::BadBody),
-            (r#"{"messages":[{"data":"x"}]}"#, Problem::BadBody),
-            (r#"{"messages":[{"channel":"a","data":"x","data_base64":"eA=="}]}"#, Problem::BadBody),
-            (r#"{"messages":[{"channel":"a","data_base64":"?"}]}"#, Problem::BadBody),
+            (r#"{"messages":[{"channel":"a"}]}"#, Problem::BadMessage(0)),
+            (r#"{"messages":[{"data":"x"}]}"#, Problem::BadMessage(0)),
+            (r#"{"messages":[{"channel":"a","data":"x","data_base64":"eA=="}]}"#, Problem::BadMessage(0)),
+            (r#"{"messages":[{"channel":"a","data_base64":"?"}]}"#, Problem::BadMessage(0)),
+            (r#"{"messages":[{"channel":"a","data":"x"},{"channel":"a","data":"\ud800"}]}"#, Problem::BadMessage(1)),
             (r#"{"messages":[{"channel":"a","data":"x","color":"red"}]}"#, Problem::BadBody),
             (r#"{"messages":[{"channel":"a,b","data":"x"}]}"#, Problem::BadChannel),
             (r#"{"messages":[{"channel":"a","data":"12345678901"}]}"#, Problem::MessageTooLarge),
             (r#"{"messages":[{"channels":["a","b","c","d"],"data":""}]}"#, Problem::TooManyMessages),
-            (r#"{"messages":[{"channel":"a","data":"","event":"a\nb"}]}"#, Problem::BadParameter),
-            (r#"{"messages":[{"channel":"a","data":"","ttl":0}]}"#, Problem::BadParameter),
-            (r#"{"messages":[{"channel":"a","data":"","key":"a b"}]}"#, Problem::BadParameter),
+            (r#"{"messages":[{"channel":"a","data":"","event":"a\nb"}]}"#, Problem::BadParameter("event")),
+            (r#"{"messages":[{"channel":"a","data":"","ttl":0}]}"#, Problem::BadParameter("ttl")),
+            (r#"{"messages":[{"channel":"a","data":"","key":"a b"}]}"#, Problem::BadParameter(KEY_FIELD)),
         ] {
             assert_eq!(read(body), Err(problem), "{body}");
         }

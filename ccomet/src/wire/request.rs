@@ -188,7 +188,8 @@ impl Refused {
 }
 
 const MESSAGES_METHODS: &str = "POST, OPTIONS";
-const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+/// The methods of a file.
+pub(crate) const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 const CLASSIC_METHODS: &str = "GET, OPTIONS";
 
 /// Reads a request.
@@ -196,6 +197,13 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
     let (head, limits, times) = (&request.head, &config.limits, &config.times);
     let path = head.path();
     page::look(door, head, config).map_err(Refused::native)?;
+    // Readers would be given what is packed, and know nothing of it.
+    let is_packed = |(name, value): (&str, &[u8])| {
+        name.eq_ignore_ascii_case("content-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"identity")
+    };
+    if head.method() == Method::Post && head.headers().any(is_packed) {
+        return Err(Refused::native(Problem::UnsupportedEncoding));
+    }
     let apis = if door == Door::Front { &config.front.apis } else { &config.admin.apis };
     let speaks = |api| apis.contains(&api);
     if speaks(Api::Icomet)
@@ -229,9 +237,9 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
         };
     }
     match head.method() {
-        Method::Get | Method::Head => Ok(Call::File { path: path.to_owned() }),
         Method::Options => Ok(Call::Preflight { allow: READ_METHODS }),
-        _ => Err(Refused::method(READ_METHODS)),
+        // Whether there is anything at the path decides before the method does.
+        _ => Ok(Call::File { path: path.to_owned() }),
     }
 }
 

@@ -91,17 +91,17 @@ impl Native<'_> {
             (None, Some(before)) => (Edge::At(spot(before)?), true),
             (Some("oldest"), None) => (Edge::Begin, false),
             (Some(after), None) => (Edge::At(spot(after)?), false),
-            (Some(_), Some(_)) => return Err(Problem::BadParameter),
+            (Some(_), Some(_)) => return Err(Problem::BadParameter("before")),
         };
         Ok(Range { edge, is_backward, limit: self.limit(query)?, bytes_max: self.limits.batch_bytes_max })
     }
 
     /// How many of something are asked for.
     fn limit(&self, query: Query<'_>) -> Result<usize, Problem> {
-        let Some(text) = query.get("limit").map_err(|_| Problem::BadParameter)? else {
+        let Some(text) = query.get("limit").map_err(|_| Problem::BadParameter("limit"))? else {
             return Ok(PAGE_DEFAULT.min(self.limits.page_items_max));
         };
-        let limit = parse_number(&text).filter(|limit| *limit > 0).ok_or(Problem::BadParameter)?;
+        let limit = parse_number(&text).filter(|limit| *limit > 0).ok_or(Problem::BadParameter("limit"))?;
         Ok(usize::try_from(limit).unwrap_or(usize::MAX).min(self.limits.page_items_max))
     }
 
@@ -116,7 +116,7 @@ impl Native<'_> {
 
     fn listing(&self) -> Result<Listing, Problem> {
         let query = Query::new(self.head.query());
-        let get = |name: &str| query.get(name).map_err(|_| Problem::BadParameter);
+        let get = |name: &'static str| query.get(name).map_err(|_| Problem::BadParameter(name));
         let pattern = get("pattern")?.map_or(Ok(Pattern::all()), |text| Pattern::new(&text));
         let pattern = pattern.map_err(|_| Problem::BadChannel)?;
         let after = get("after")?.unwrap_or_default().into();
@@ -149,10 +149,10 @@ impl Native<'_> {
             _ => return Err(Refused::native(Problem::BadCallback)),
         };
         let refused = |problem| Refused::Native { problem, callback: callback.clone(), allow: "" };
-        if let Some(text) = query.get("publish").map_err(|_| refused(Problem::BadParameter))? {
+        if let Some(text) = query.get("publish").map_err(|_| refused(Problem::BadParameter("publish")))? {
             // Without a callback it would be a GET that changes something, and no script tag's.
             if callback.is_none() {
-                return Err(refused(Problem::BadParameter));
+                return Err(refused(Problem::BadParameter("callback")));
             }
             let channel = one_channel(names).map_err(refused)?;
             if text.len() > self.limits.message_bytes_max {
@@ -200,10 +200,10 @@ impl Native<'_> {
     fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
         let transport = if callback.is_some() { None } else { self.transport(query)? };
         let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { Box::default() };
-        let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter)? {
+        let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter("wait"))? {
             None => self.times.poll_wait_s,
             // A longer wait than the server grants is cut, not refused: the reply is the same, only sooner.
-            Some(text) => parse_number(&text).ok_or(Problem::BadParameter)?.min(self.times.poll_wait_max_s),
+            Some(text) => parse_number(&text).ok_or(Problem::BadParameter("wait"))?.min(self.times.poll_wait_max_s),
         };
         let last_id = if transport == Some(Transport::EventStream) { self.last_event_id(query)? } else { None };
         let channels = self.channels_and_starts(names, query, last_id.as_deref())?;
@@ -226,7 +226,7 @@ impl Native<'_> {
             return Ok(Some(String::from_utf8_lossy(id).into_owned()));
         }
         for name in ["lastEventId", "last_event_id", "Last-Event-ID"] {
-            let id = query.get(name).map_err(|_| Problem::BadParameter)?;
+            let id = query.get(name).map_err(|_| Problem::BadParameter(name))?;
             if let Some(id) = id.filter(|id| !id.is_empty()) {
                 return Ok(Some(id.into_owned()));
             }
@@ -246,22 +246,22 @@ impl Native<'_> {
         if with_presence(query)? {
             // No pattern has members.
             if channels.iter().any(ChannelName::is_pattern) {
-                return Err(Problem::BadParameter);
+                return Err(Problem::BadParameter("presence"));
             }
             let beside: Vec<_> = channels.iter().map(ChannelName::of_presence).collect();
             channels.extend(beside);
             channels.sort();
         }
         let after = query.get("after").map_err(|_| Problem::BadPosition)?;
-        let last = query.get("last").map_err(|_| Problem::BadParameter)?;
+        let last = query.get("last").map_err(|_| Problem::BadParameter("last"))?;
         let starts = match (last_id, after.as_deref(), last) {
             (Some(id), ..) => {
                 starts_after(id, channels.len()).unwrap_or_else(|_| vec![Start::After(Spot::UNKNOWN); channels.len()])
             }
             (_, None, Some(count)) => {
-                vec![Start::Last(parse_number(&count).ok_or(Problem::BadParameter)?); channels.len()]
+                vec![Start::Last(parse_number(&count).ok_or(Problem::BadParameter("last"))?); channels.len()]
             }
-            (_, Some(_), Some(_)) => return Err(Problem::BadParameter),
+            (_, Some(_), Some(_)) => return Err(Problem::BadParameter("last")),
             (_, None | Some("latest"), None) => vec![Start::Latest; channels.len()],
             (_, Some("oldest"), None) => vec![Start::Oldest; channels.len()],
             (_, Some(position), None) => starts_after(position, channels.len())?,
@@ -271,12 +271,12 @@ impl Native<'_> {
 
     /// What is to carry the answer: a stream, or, where it is none, one reply.
     fn transport(&self, query: Query<'_>) -> Result<Option<Transport>, Problem> {
-        match query.get("transport").map_err(|_| Problem::BadParameter)?.as_deref() {
+        match query.get("transport").map_err(|_| Problem::BadParameter("transport"))?.as_deref() {
             Some("poll") => Ok(None),
             Some("sse") => Ok(Some(Transport::EventStream)),
             Some("lines") => Ok(Some(Transport::Lines)),
             Some("iframe") => Ok(Some(Transport::Iframe)),
-            Some(_) => Err(Problem::BadParameter),
+            Some(_) => Err(Problem::BadParameter("transport")),
             None if accepts(self.head, b"text/event-stream") => Ok(Some(Transport::EventStream)),
             None if accepts(self.head, b"application/x-ndjson") => Ok(Some(Transport::Lines)),
             None => Ok(None),
@@ -286,7 +286,7 @@ impl Native<'_> {
     /// Returns the origin of the page that has this in a frame: one that may read replies. Empty: this server's own, with the
     /// scheme that the browser knows.
     fn listener(&self, query: Query<'_>) -> Result<Box<str>, Problem> {
-        let origin = query.get("origin").map_err(|_| Problem::BadParameter)?.unwrap_or_default();
+        let origin = query.get("origin").map_err(|_| Problem::BadParameter("origin"))?.unwrap_or_default();
         if origin.is_empty() || is_origin(&origin) && page::is_own(self.head, &origin) {
             return Ok(Box::default());
         }
@@ -297,10 +297,10 @@ impl Native<'_> {
 
 /// Whether joins and leaves are to be told, too.
 fn with_presence(query: Query<'_>) -> Result<bool, Problem> {
-    match query.get("presence").map_err(|_| Problem::BadParameter)?.as_deref() {
+    match query.get("presence").map_err(|_| Problem::BadParameter("presence"))?.as_deref() {
         None | Some("0") => Ok(false),
         Some("1") => Ok(true),
-        Some(_) => Err(Problem::BadParameter),
+        Some(_) => Err(Problem::BadParameter("presence")),
     }
 }
 
