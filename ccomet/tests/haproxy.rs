@@ -8,11 +8,23 @@ mod common;
 use std::net::{TcpListener, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use behind::{Behind, make_certificate, seconds};
 use ccomet::Config;
 use common::{Local, config, wait_until};
+use testing::programs::{Need, run};
+use testing::tests;
+
+fn main() -> ExitCode {
+    run(tests![
+        needs []; the_configuration_is_the_one_that_is_shown_and_outlasts_any_silence;
+        needs [Need::Program("haproxy")];
+        each_message_comes_at_once_by_every_transport,
+        a_socket_that_was_silent_for_long_still_publishes,
+        the_clients_address_is_the_one_that_counts
+    ])
+}
 
 const SHOWN: &str = include_str!("../haproxy/ccomet.cfg");
 const OPERATING: &str = include_str!("../OPERATING.md");
@@ -33,13 +45,7 @@ impl Deref for Haproxy {
 }
 
 impl Haproxy {
-    /// `None`, and a word about it, where it is not installed.
-    fn start(change: impl FnOnce(&mut Config)) -> Option<Self> {
-        if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_err() {
-            assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "haproxy is not installed");
-            eprintln!("skipped: haproxy is not installed");
-            return None;
-        }
+    fn start(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(2);
         config.front.trusted_proxies = vec!["127.0.0.1/32".parse().expect("a network")];
         // Nothing but messages: what comes is not pushed on by something else.
@@ -72,7 +78,7 @@ impl Haproxy {
             assert!(!ended, "{}", std::fs::read_to_string(haproxy.folder.join("log")).unwrap_or_default());
             TcpStream::connect(address).is_ok()
         });
-        Some(haproxy)
+        haproxy
     }
 }
 
@@ -84,7 +90,6 @@ impl Drop for Haproxy {
     }
 }
 
-#[test]
 fn the_configuration_is_the_one_that_is_shown_and_outlasts_any_silence() {
     assert!(OPERATING.contains(SHOWN), "OPERATING.md shows this:\n{SHOWN}");
     let Config { times, icomet, .. } = Config::default();
@@ -95,28 +100,23 @@ fn the_configuration_is_the_one_that_is_shown_and_outlasts_any_silence() {
     assert!(SHOWN.contains("\n    option http-no-delay\n"), "or events wait for each other");
 }
 
-#[test]
 fn each_message_comes_at_once_by_every_transport() {
-    let Some(haproxy) = Haproxy::start(|_| {}) else { return };
+    let haproxy = Haproxy::start(|_| {});
     haproxy.assert_prompt("HAProxy");
 }
 
-#[test]
 fn a_socket_that_was_silent_for_long_still_publishes() {
-    let Some(haproxy) = Haproxy::start(|_| {}) else { return };
+    let haproxy = Haproxy::start(|_| {});
     haproxy.assert_sockets_outlast_silence("HAProxy");
 }
 
-#[test]
 fn the_clients_address_is_the_one_that_counts() {
     let (ann, bob, eve) = ([127, 0, 0, 3], [127, 0, 0, 4], [127, 0, 0, 5]);
-    let Some(haproxy) = Haproxy::start(|config| {
+    let haproxy = Haproxy::start(|config| {
         config.front.deny = vec!["127.0.0.5/32".parse().expect("a network")];
         config.loops = 1.try_into().ok();
         config.limits.subscribes_per_address_minute = 2;
-    }) else {
-        return;
-    };
+    });
     assert_eq!(haproxy.status(ann, ""), 200);
     assert_eq!(haproxy.status(eve, ""), 403);
     assert_eq!(haproxy.status(eve, "X-Forwarded-For: 127.0.0.3\r\n"), 403, "whatever it says itself");

@@ -8,12 +8,31 @@ mod common;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use behind::{Behind, make_certificate, seconds};
 use ccomet::Config;
 use common::{Local, config, wait_until};
+use testing::programs::{Need, run};
+use testing::tests;
 use tungstenite::Message;
+
+fn main() -> ExitCode {
+    run(tests![
+        needs []; the_configurations_are_those_that_are_shown_and_outlast_any_silence;
+        needs [Need::Program("nginx")]; no_token_is_logged;
+        needs [Need::Program("nginx"), Need::Other("nginx has no stream module", has_stream)];
+        each_message_comes_at_once_by_every_transport,
+        a_socket_that_was_silent_for_long_still_publishes,
+        heartbeats_come_through,
+        a_client_that_was_cut_off_resumes,
+        the_clients_address_is_the_one_that_counts
+    ])
+}
+
+fn has_stream() -> bool {
+    found(Kind::Stream).is_some()
+}
 
 const HTTP: &str = include_str!("../nginx/ccomet.conf");
 const STREAM: &str = include_str!("../nginx/stream.conf");
@@ -36,16 +55,8 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// `None`, and a word about it, where it is not installed.
-    fn start(kind: Kind, change: impl FnOnce(&mut Config)) -> Option<Self> {
-        let Some(load) = found(kind) else {
-            assert!(
-                std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(),
-                "nginx, or a module of it, is not installed"
-            );
-            eprintln!("skipped: nginx, or a module of it, is not installed");
-            return None;
-        };
+    fn start(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
+        let load = found(kind).expect("nginx, and its modules");
         let mut config = config(2);
         config.front.trusted_proxies = vec!["127.0.0.1/32".parse().expect("a network")];
         config.front.proxy_protocol = kind == Kind::Stream;
@@ -68,7 +79,7 @@ impl Nginx {
             assert!(!ended, "{}", std::fs::read_to_string(nginx.folder.join("log")).unwrap_or_default());
             TcpStream::connect(address).is_ok()
         });
-        Some(nginx)
+        nginx
     }
 }
 
@@ -129,7 +140,6 @@ fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: Socke
     format!("{load} daemon off; worker_processes 1; pid {place}/pid; error_log {place}/log; events {{}} {shown}")
 }
 
-#[test]
 fn the_configurations_are_those_that_are_shown_and_outlast_any_silence() {
     for configuration in [HTTP, STREAM] {
         assert!(OPERATING.contains(configuration), "OPERATING.md shows this:\n{configuration}");
@@ -144,26 +154,23 @@ fn the_configurations_are_those_that_are_shown_and_outlast_any_silence() {
     assert!(HTTP.contains("client_max_body_size 128k;") && limits.message_bytes_max * 2 <= 128 * 1024);
 }
 
-#[test]
 fn each_message_comes_at_once_by_every_transport() {
     for kind in [Kind::Http, Kind::Stream] {
-        let Some(nginx) = Nginx::start(kind, |_| {}) else { return };
+        let nginx = Nginx::start(kind, |_| {});
         nginx.assert_prompt(&format!("{kind:?}"));
     }
 }
 
-#[test]
 fn a_socket_that_was_silent_for_long_still_publishes() {
     for kind in [Kind::Http, Kind::Stream] {
-        let Some(nginx) = Nginx::start(kind, |_| {}) else { return };
+        let nginx = Nginx::start(kind, |_| {});
         nginx.assert_sockets_outlast_silence(&format!("{kind:?}"));
     }
 }
 
-#[test]
 fn heartbeats_come_through() {
     for kind in [Kind::Http, Kind::Stream] {
-        let Some(nginx) = Nginx::start(kind, |config| config.times.heartbeat_s = 1) else { return };
+        let nginx = Nginx::start(kind, |config| config.times.heartbeat_s = 1);
         let mut events = nginx.client().events("/channels/news", "");
         let beats = (0..3).map(|_| events.client.chunk().expect("a heartbeat"));
         assert!(beats.into_iter().all(|beat| beat.contains("event: heartbeat")), "{kind:?}");
@@ -172,10 +179,9 @@ fn heartbeats_come_through() {
     }
 }
 
-#[test]
-fn who_was_cut_off_resumes() {
+fn a_client_that_was_cut_off_resumes() {
     for kind in [Kind::Http, Kind::Stream] {
-        let Some(nginx) = Nginx::start(kind, |_| {}) else { return };
+        let nginx = Nginx::start(kind, |_| {});
         let mut publisher = nginx.client();
         let mut events = nginx.client().events("/channels/news", "");
         publisher.publish("news", "one");
@@ -188,9 +194,8 @@ fn who_was_cut_off_resumes() {
     }
 }
 
-#[test]
 fn no_token_is_logged() {
-    let Some(mut nginx) = Nginx::start(Kind::Http, |_| {}) else { return };
+    let mut nginx = Nginx::start(Kind::Http, |_| {});
     let logged = |nginx: &Nginx| {
         ["access", "errors", "log"]
             .map(|name| std::fs::read_to_string(nginx.folder.join(name)).unwrap_or_default())
@@ -213,17 +218,14 @@ fn no_token_is_logged() {
     assert!(!logged(&nginx).contains("sesame"), "{}", logged(&nginx));
 }
 
-#[test]
 fn the_clients_address_is_the_one_that_counts() {
     let (ann, bob, eve) = ([127, 0, 0, 3], [127, 0, 0, 4], [127, 0, 0, 5]);
     for kind in [Kind::Http, Kind::Stream] {
-        let Some(nginx) = Nginx::start(kind, |config| {
+        let nginx = Nginx::start(kind, |config| {
             config.front.deny = vec!["127.0.0.5/32".parse().expect("a network")];
             config.loops = 1.try_into().ok();
             config.limits.subscribes_per_address_minute = 2;
-        }) else {
-            return;
-        };
+        });
         assert_eq!(nginx.status(ann, ""), 200);
         assert_eq!(nginx.status(eve, ""), 403, "{kind:?}");
         assert_eq!(nginx.status(eve, "X-Forwarded-For: 127.0.0.3\r\n"), 403, "whatever it says itself");

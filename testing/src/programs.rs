@@ -41,6 +41,8 @@ pub enum Need {
     PythonModule(&'static str),
     /// A file, such as a module of nginx.
     File(&'static str),
+    /// Anything else: whether it is there, and what is said if it is not.
+    Other(&'static str, fn() -> bool),
     /// So many descriptors for a process, by the soft limit of open files.
     Descriptors(u64),
 }
@@ -61,6 +63,7 @@ impl Need {
                 let found = found.is_ok_and(|output| output.status.success());
                 (!found).then(|| format!("{name} for Python is not installed"))
             }
+            Self::Other(missing, is_there) => (!is_there()).then(|| missing.to_owned()),
             Self::File(path) => (!Path::new(path).exists()).then(|| format!("there is no {path}")),
             Self::Descriptors(wanted) => {
                 let script = Command::new("sh").args(["-c", "ulimit -n"]).output();
@@ -124,7 +127,7 @@ pub fn run(tests: impl IntoIterator<Item = Test>) -> ExitCode {
 /// Lists tests by the names of their functions, each with what it needs: `tests![needs [Need::Program("nginx")]; one, two]`.
 #[macro_export]
 macro_rules! tests {
-    ($(needs [$($need:expr),* $(,)?]; $($test:ident),+ $(,)?);+ $(;)?) => {{
+    ($(needs [$($need:expr),* $(,)?]; $($test:path),+ $(,)?);+ $(;)?) => {{
         let mut all = Vec::new();
         $(
             let needs: &[$crate::programs::Need] = &[$($need),*];

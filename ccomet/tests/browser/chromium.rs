@@ -24,8 +24,8 @@ pub(crate) struct Chromium {
 pub(crate) struct Page(String);
 
 impl Chromium {
-    /// Starts one; `None`, with a word about it, where the machine has none and that is allowed.
-    pub(crate) fn start() -> Option<Self> {
+    /// Starts one.
+    pub(crate) fn start() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("ccomet-browser-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let profile = std::env::temp_dir().join(name);
@@ -38,14 +38,7 @@ impl Chromium {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let child = match started {
-            Ok(child) => child,
-            Err(error) => {
-                assert!(std::env::var_os("CCOMET_TEST_REQUIRE_ALL").is_none(), "no Chromium: {error}");
-                eprintln!("SKIPPED: this test needs Chromium ({error})");
-                return None;
-            }
-        };
+        let child = started.expect("Chromium starts");
         let start = Instant::now();
         let (port, path) = loop {
             let text = std::fs::read_to_string(profile.join("DevToolsActivePort")).unwrap_or_default();
@@ -58,7 +51,7 @@ impl Chromium {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("DevTools");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         let (socket, _) = client(format!("ws://127.0.0.1:{port}{path}"), stream).expect("a WebSocket");
-        Some(Self { child, profile, socket, last_id: 0 })
+        Self { child, profile, socket, last_id: 0 }
     }
 
     /// Opens a page in a window of its own, with nothing shared with others.

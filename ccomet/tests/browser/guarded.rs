@@ -40,9 +40,8 @@ pub(crate) fn token(sub: &str, ttl_s: u64) -> String {
 const ASKS: &str = "!document.querySelector('#token-part').hidden
     && /token/.test(document.querySelector('#problem').textContent)";
 
-#[test]
-fn the_front_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one() {
-    let Some(mut browser) = Chromium::start() else { return };
+pub(crate) fn the_front_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one() {
+    let mut browser = Chromium::start();
     let server = Process::start(&settings(), &[]);
     for url in [format!("http://{}/", server.front), chat(server.front, "ann", "sse")] {
         let page = browser.open(&url);
@@ -63,9 +62,8 @@ fn the_front_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one() {
     browser.wait(&page, "/accept/.test(document.querySelector('#problem').textContent)");
 }
 
-#[test]
-fn a_token_in_the_address_signs_in_and_is_taken_out_of_it() {
-    let Some(mut browser) = Chromium::start() else { return };
+pub(crate) fn a_token_in_the_address_signs_in_and_is_taken_out_of_it() {
+    let mut browser = Chromium::start();
     let server = Process::start(&settings(), &[]);
     let mut said = Vec::new();
     for transport in ["websocket", "sse", "lines", "poll", "jsonp", "iframe"] {
@@ -80,9 +78,8 @@ fn a_token_in_the_address_signs_in_and_is_taken_out_of_it() {
     }
 }
 
-#[test]
-fn what_is_smuggled_into_a_page_is_not_run_and_reaches_no_other_server() {
-    let Some(mut browser) = Chromium::start() else { return };
+pub(crate) fn what_is_smuggled_into_a_page_is_not_run_and_reaches_no_other_server() {
+    let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     let other = Process::start("", &["--loops", "1"]);
     for path in ["chat.html", "classic.html"] {
@@ -126,9 +123,8 @@ fn blank(server: &Process) -> String {
     format!("http://{}/ccomet.js", server.front)
 }
 
-#[test]
-fn pages_of_other_origins_import_the_library_and_use_it_with_a_token() {
-    let Some(mut browser) = Chromium::start() else { return };
+pub(crate) fn pages_of_other_origins_import_the_library_and_use_it_with_a_token() {
+    let mut browser = Chromium::start();
     let server = Process::start(&settings(), &["--loops", "1"]);
     let elsewhere = Process::start("[front]\ndemo = false\n", &["--loops", "1"]);
     let page = browser.open(&blank(&elsewhere));
@@ -150,9 +146,8 @@ fn pages_of_other_origins_import_the_library_and_use_it_with_a_token() {
     }
 }
 
-#[test]
-fn the_library_works_in_a_worker_without_being_told_where_the_server_is() {
-    let Some(mut browser) = Chromium::start() else { return };
+pub(crate) fn the_library_works_in_a_worker_without_being_told_where_the_server_is() {
+    let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     Client::connect(server.front).publish("news", "for workers");
     let page = browser.open(&blank(&server));

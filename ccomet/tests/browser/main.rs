@@ -8,11 +8,47 @@ mod icomet;
 mod phone;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use base64::Engine;
 use chromium::{Chromium, Page};
 use common::{Client, Process};
 use serde_json::{Value, json};
+use testing::programs::{Need, run};
+use testing::tests;
+
+fn main() -> ExitCode {
+    let mut all = tests![
+        needs [Need::Program("chromium")];
+        the_chat_over_server_sent_events,
+        the_chat_over_jsonp,
+        the_chat_over_long_polling,
+        the_chat_over_websocket,
+        the_chat_over_endless_lines,
+        the_chat_over_a_page_in_a_frame,
+        the_best_that_works_is_taken,
+        a_page_with_a_token_sees_who_comes_and_goes,
+        the_chat_dropped_into_a_browser_from_disk,
+        the_classic_page,
+        a_plain_event_source_sees_the_gap,
+        the_client_library_is_an_es_module_too,
+        guarded::the_front_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one,
+        guarded::a_token_in_the_address_signs_in_and_is_taken_out_of_it,
+        guarded::what_is_smuggled_into_a_page_is_not_run_and_reaches_no_other_server,
+        guarded::pages_of_other_origins_import_the_library_and_use_it_with_a_token,
+        guarded::the_library_works_in_a_worker_without_being_told_where_the_server_is,
+        icomet::icomets_chat_by_long_polling,
+        icomet::icomets_chat_by_server_sent_events,
+        icomet::pages_that_are_not_listed_do_nothing_at_the_admin_listener,
+        phone::long_names_and_refused_messages_fit_the_screen_of_a_phone,
+        phone::the_door_fits_a_phone_and_says_what_a_name_may_be,
+        phone::a_message_that_is_too_long_is_said_to_be_before_it_is_sent
+    ];
+    if std::env::var_os("CCOMET_SCREENSHOT").is_some() {
+        all.extend(tests![needs [Need::Program("chromium")]; a_picture_of_the_chat]);
+    }
+    run(all)
+}
 
 /// All that has ever broken a chat.
 const HOSTILE: &[&str] = &[
@@ -70,7 +106,7 @@ fn chat_through_everything(
     urls: impl Fn(SocketAddr, &str) -> String,
     wait_ready: impl Fn(&mut Chromium, &Page, SocketAddr),
 ) {
-    let Some(mut browser) = Chromium::start() else { return };
+    let mut browser = Chromium::start();
     let mut server = Process::start("", &["--loops", "2"]);
     let (ann, bob) = (browser.open(&urls(server.front, "ann")), browser.open(&urls(server.front, "bob")));
     for page in [&ann, &bob] {
@@ -111,7 +147,6 @@ fn chat_through_everything(
     }
 }
 
-#[test]
 fn the_chat_over_server_sent_events() {
     chat_through_everything(
         |server, name| chat(server, name, "sse"),
@@ -119,7 +154,6 @@ fn the_chat_over_server_sent_events() {
     );
 }
 
-#[test]
 fn the_chat_over_jsonp() {
     chat_through_everything(
         |server, name| chat(server, name, "jsonp"),
@@ -127,7 +161,6 @@ fn the_chat_over_jsonp() {
     );
 }
 
-#[test]
 fn the_chat_over_long_polling() {
     chat_through_everything(
         |server, name| chat(server, name, "poll"),
@@ -135,7 +168,6 @@ fn the_chat_over_long_polling() {
     );
 }
 
-#[test]
 fn the_chat_over_websocket() {
     chat_through_everything(
         |server, name| chat(server, name, "websocket"),
@@ -143,7 +175,6 @@ fn the_chat_over_websocket() {
     );
 }
 
-#[test]
 fn the_chat_over_endless_lines() {
     chat_through_everything(
         |server, name| chat(server, name, "lines"),
@@ -151,7 +182,6 @@ fn the_chat_over_endless_lines() {
     );
 }
 
-#[test]
 fn the_chat_over_a_page_in_a_frame() {
     chat_through_everything(
         |server, name| chat(server, name, "iframe"),
@@ -160,9 +190,8 @@ fn the_chat_over_a_page_in_a_frame() {
 }
 
 /// A WebSocket where it gets through, and where it does not, the next best; it is said which.
-#[test]
 fn the_best_that_works_is_taken() {
-    let Some(mut browser) = Chromium::start() else { return };
+    let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     let page = browser.open(&chat(server.front, "ann", "auto"));
     wait_open(&mut browser, &page, "websocket");
@@ -181,9 +210,8 @@ fn the_best_that_works_is_taken() {
 }
 
 /// A page with a token sees who is there, reads history, and publishes once what it says twice.
-#[test]
 fn a_page_with_a_token_sees_who_comes_and_goes() {
-    let Some(mut browser) = Chromium::start() else { return };
+    let mut browser = Chromium::start();
     let server = Process::start(&format!("{}[times]\npresence_grace_s = 1\n", guarded::settings()), &[]);
     let token = |sub: &str| guarded::token(sub, 600);
     for transport in ["websocket", "sse", "poll"] {
@@ -229,7 +257,6 @@ fn a_page_with_a_token_sees_who_comes_and_goes() {
     }
 }
 
-#[test]
 fn the_chat_dropped_into_a_browser_from_disk() {
     for transport in ["websocket", "sse", "jsonp"] {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../demos/web/chat.html");
@@ -240,7 +267,6 @@ fn the_chat_dropped_into_a_browser_from_disk() {
     }
 }
 
-#[test]
 fn the_classic_page() {
     chat_through_everything(classic, |browser, page, server| {
         // The classic API has no way to resume over a restart: a page is ready when its poll waits, and then it sees
@@ -262,9 +288,8 @@ fn the_classic_page() {
 const JOINED: &str = "[...document.querySelectorAll('#log .message[data-kind=join]')]
     .filter((entry) => entry.textContent.includes('visitor')).length";
 
-#[test]
 fn a_plain_event_source_sees_the_gap() {
-    let Some(mut browser) = Chromium::start() else { return };
+    let mut browser = Chromium::start();
     let server = Process::start("[history]\nmessages_max = 2\n", &["--loops", "2"]);
     let mut client = Client::connect(server.front);
     let first = client.publish("news", "0");
@@ -285,9 +310,8 @@ fn a_plain_event_source_sees_the_gap() {
     assert_eq!(browser.eval(&page, "caught"), json!([["gap", 3], ["message", "4"], ["message", "5"]]));
 }
 
-#[test]
 fn the_client_library_is_an_es_module_too() {
-    let Some(mut browser) = Chromium::start() else { return };
+    let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     let page = browser.open(&format!("http://{}/chat.html?room=other", server.front));
     browser.wait(&page, "document.querySelector('#enter')");
@@ -302,11 +326,10 @@ fn the_client_library_is_an_es_module_too() {
     assert_eq!(seen, "from a module");
 }
 
-/// Not a test of its own: writes the picture for the README where `CCOMET_SCREENSHOT` says.
-#[test]
+/// Writes the picture for the README where `CCOMET_SCREENSHOT` says.
 fn a_picture_of_the_chat() {
-    let Some(path) = std::env::var_os("CCOMET_SCREENSHOT") else { return };
-    let mut browser = Chromium::start().expect("Chromium");
+    let path = std::env::var_os("CCOMET_SCREENSHOT").expect("where it goes");
+    let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "2"]);
     let ann = browser.open(&chat(server.front, "Ann", "sse"));
     wait_open(&mut browser, &ann, "sse");

@@ -103,9 +103,8 @@ fn assert_none(browser: &mut Chromium, page: &Page, what: &str, place: &str) {
     assert_eq!(browser.eval(page, what), json!([]), "{place}");
 }
 
-#[test]
-fn long_names_and_refused_messages_fit_the_screen_of_a_phone() {
-    let Some(mut browser) = Chromium::start() else { return };
+pub(crate) fn long_names_and_refused_messages_fit_the_screen_of_a_phone() {
+    let mut browser = Chromium::start();
     let server = Process::start("[limits]\nmessage_bytes_max = 400\n", &["--loops", "1"]);
     for (width, colours) in [(320, "light"), (320, "dark"), (390, "light"), (390, "dark")] {
         let place = format!("{width}-{colours}");
@@ -148,9 +147,8 @@ fn long_names_and_refused_messages_fit_the_screen_of_a_phone() {
     }
 }
 
-#[test]
-fn the_door_fits_a_phone_and_says_what_a_name_may_be() {
-    let Some(mut browser) = Chromium::start() else { return };
+pub(crate) fn the_door_fits_a_phone_and_says_what_a_name_may_be() {
+    let mut browser = Chromium::start();
     let server = Process::start(&crate::guarded::settings(), &["--loops", "1"]);
     for (width, colours) in [(320, "light"), (320, "dark"), (390, "light"), (390, "dark")] {
         let page = browser.open(&format!("http://{}/", server.front));
@@ -170,9 +168,8 @@ fn the_door_fits_a_phone_and_says_what_a_name_may_be() {
     }
 }
 
-#[test]
-fn a_message_that_is_too_long_is_said_to_be_before_it_is_sent() {
-    let Some(mut browser) = Chromium::start() else { return };
+pub(crate) fn a_message_that_is_too_long_is_said_to_be_before_it_is_sent() {
+    let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     let page = browser.open(&chat(server.front, "ann", "sse"));
     browser.set_screen(&page, 320, "light");
