@@ -208,7 +208,7 @@ fn no_token_is_logged() {
         assert_eq!(client.reply().status, status);
     }
     // nginx quotes requests where it reaches no server.
-    nginx.server = Local::start(config(1));
+    nginx.behind.server = Local::start(config(1));
     let mut client = nginx.client();
     client.ask("GET", "/channels/away?token=sesame", fields);
     assert_eq!(client.reply().status, 502);
