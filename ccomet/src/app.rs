@@ -446,10 +446,11 @@ impl Handler for App {
         self.doorkeeper.closed(id);
         self.arrivals.remove(&id);
         self.unfinished.remove(&id);
+        // Whatever became of its stream: one that was refused, or whose channel was closed, has had a lease too.
+        self.leases.end(id);
         match client.doing {
             Doing::Subscribed(key) => {
                 self.hub.unsubscribe(key, unix_ms(http));
-                self.leases.end(id);
                 self.pump(http);
             }
             Doing::Asking(key) => {
@@ -469,11 +470,9 @@ impl Handler for App {
                     self.forget_question(http, question);
                 }
                 self.hub.unsubscribe(socket.subscriber, unix_ms(http));
-                self.leases.end(id);
                 self.pump(http);
             }
             Doing::SocketOver(key) => {
-                self.leases.end(id);
                 if let Some(question) = self.sockets.remove(key as usize).question {
                     self.forget_question(http, question);
                 }

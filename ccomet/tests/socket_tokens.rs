@@ -232,3 +232,21 @@ fn who_takes_no_answers_is_heard_no_further_and_costs_no_more() {
         socket.bytes.drain(..at);
     }
 }
+
+#[test]
+fn what_is_known_of_a_token_goes_with_its_connection() {
+    let stage = Stage::new();
+    let token = stage.token("news", "news", 600);
+    let mut reader = stage.sim.connect(stage.server.front());
+    reader.send(format!(
+        "GET /channels/news HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ));
+    reader.expect("hello");
+    assert_eq!(stage.server.holdings().leases, 1);
+    let mut admin = stage.sim.connect(stage.server.admin());
+    admin.send("DELETE /channels/news HTTP/1.1\r\nHost: x\r\n\r\n");
+    reader.expect("event: close");
+    drop(reader);
+    stage.sim.settle();
+    assert_eq!(stage.server.holdings().leases, 0);
+}

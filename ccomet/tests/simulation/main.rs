@@ -5,6 +5,7 @@
 
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
+mod backends;
 mod frames;
 mod http;
 mod members;
@@ -13,6 +14,7 @@ mod others;
 mod proxies;
 mod readers;
 mod scenery;
+mod tokens;
 mod world;
 mod writers;
 

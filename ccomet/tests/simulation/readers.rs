@@ -14,6 +14,8 @@ use crate::world::Place;
 pub enum Transport {
     Stream,
     PlainStream,
+    Lines,
+    Iframe,
     Poll,
     Jsonp,
 }
@@ -25,6 +27,8 @@ pub struct Reader {
     transport: Transport,
     http: Option<Http>,
     events: Events,
+    /// What has come of a line, where its transport has lines.
+    line: Vec<u8>,
     cursors: Vec<Cursor>,
     /// What it resumes with.
     position: Option<String>,
@@ -36,10 +40,10 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(number: usize, mut channels: Vec<String>, random: &mut Random) -> Self {
-        use Transport::{Jsonp, PlainStream, Poll, Stream};
+        use Transport::{Iframe, Jsonp, Lines, PlainStream, Poll, Stream};
         channels.sort();
         channels.dedup();
-        let transport = *random.pick(&[Stream, Stream, PlainStream, Poll, Poll, Jsonp]).expect("one");
+        let transport = *random.pick(&[Stream, Stream, PlainStream, Lines, Iframe, Poll, Poll, Jsonp]).expect("one");
         Self {
             label: format!("reader {number} ({transport:?} of {})", channels.join(",")),
             cursors: vec![Cursor::default(); channels.len()],
@@ -47,6 +51,7 @@ impl Reader {
             transport,
             http: None,
             events: Events::default(),
+            line: Vec::new(),
             position: None,
             from_oldest: random.chance(0.5),
             live: false,
@@ -105,6 +110,7 @@ impl Reader {
         self.http = None;
         self.live = false;
         self.events = Events::default();
+        self.line.clear();
         let known = self.position.as_deref().map(spots);
         for (index, cursor) in self.cursors.iter_mut().enumerate() {
             *cursor = Cursor(known.as_ref().map(|known| known[index]));
@@ -128,6 +134,8 @@ impl Reader {
                 let accept = "Accept: text/event-stream\r\n";
                 http.ask(format!("GET {target}?{start} HTTP/{version}\r\nHost: sim\r\n{accept}{header}\r\n"));
             }
+            Transport::Lines => http.get(&format!("{target}?{start}&transport=lines"), ""),
+            Transport::Iframe => http.get(&format!("{target}?{start}&transport=iframe"), ""),
             Transport::Poll => http.get(&format!("{target}?{start}{wait}"), ""),
             Transport::Jsonp => http.get(&format!("{target}?{start}{wait}&callback=cb"), ""),
         }
@@ -137,6 +145,9 @@ impl Reader {
         while let Some(answer) = self.http.as_mut().and_then(Http::next) {
             match answer {
                 Answer::Stream => {}
+                Answer::Data(bytes) if matches!(self.transport, Transport::Lines | Transport::Iframe) => {
+                    self.lines(&bytes, oracle);
+                }
                 Answer::Data(bytes) => {
                     self.events.push(&bytes);
                     while let Some(event) = self.events.next() {
@@ -163,6 +174,33 @@ impl Reader {
                     let text = String::from_utf8_lossy(&body);
                     assert!(status == 503 || status == 408, "{}: {status} {text}", self.label);
                 }
+            }
+        }
+    }
+
+    /// More came of lines, each with a reply.
+    fn lines(&mut self, bytes: &[u8], oracle: &mut Oracle) {
+        self.line.extend_from_slice(bytes);
+        while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.line.drain(..=end).collect();
+            let text = std::str::from_utf8(&line).expect("text").trim_end();
+            let said = text.strip_prefix("<script>m(").and_then(|text| text.strip_suffix(");</script>"));
+            // A page has other lines in front.
+            let json = if self.transport == Transport::Lines { Some(text) } else { said };
+            let Some(json) = json else { continue };
+            let reply: Value =
+                serde_json::from_str(json).unwrap_or_else(|error| panic!("{}: {error}: {text}", self.label));
+            for item in reply["items"].as_array().expect("items") {
+                item["type"].as_str().expect("a type").clone_into(&mut self.last_event);
+                match self.last_event.as_str() {
+                    "bye" | "close" => {}
+                    "hello" => self.live = true,
+                    _ => self.item(item, oracle),
+                }
+            }
+            match reply["position"].as_str() {
+                Some("") | None => {}
+                Some(position) => self.told(position),
             }
         }
     }

@@ -3,13 +3,23 @@
 use ccomet::{Anonymous, Config, Key, Pattern, Secret};
 use sealed::sim::{Random, Simulation};
 
+use crate::backends::Hooking;
 use crate::proxies::Proxying;
+use crate::tokens;
 
 /// What a world has beside what each has.
 #[derive(Debug, Clone, Default)]
 pub struct Scenery {
     /// Proxies stand in front, and addresses count.
     pub proxying: Option<Proxying>,
+    /// Some channels need tokens.
+    pub has_tokens: bool,
+    /// A back end is asked about some channels.
+    pub hooking: Option<Hooking>,
+    /// All are silent at times, for longer than anything is swept or timed by.
+    pub is_silent: bool,
+    /// Keys of publishers are forgotten before their time.
+    pub forgets_keys: bool,
 }
 
 /// Draws the scenery of a seed, and the configuration that goes with it.
@@ -17,7 +27,19 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     let mut config = any_config(random);
     let mut random = sim.random(2);
     let proxying = random.chance(0.3).then(|| Proxying::draw(&mut config, &mut random));
-    (config, Scenery { proxying })
+    let has_tokens = random.chance(0.25);
+    if has_tokens {
+        tokens::configure(&mut config, &mut random);
+    }
+    let hooking = random.chance(0.25).then(|| Hooking::draw(&mut config, &mut random));
+    let is_silent = random.chance(0.15);
+    let forgets_keys = random.chance(0.1);
+    if forgets_keys {
+        config.history.keys_max = 2;
+        config.limits.subscribers_per_channel_max = 2;
+        config.limits.patterns_max = 1;
+    }
+    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys })
 }
 
 fn any_config(random: &mut Random) -> Config {

@@ -8,14 +8,16 @@ use ccomet::{Config, Holdings, Limits, Simulated};
 use sealed::sim::{Faults, Link, Peer, Random, Simulation};
 use serde_json::Value;
 
+use crate::backends::{self, Backend, Suitor};
 use crate::http::{Answer, Http};
 use crate::members::{Member, ROOM};
 use crate::oracle::{Oracle, Spot, spots};
 use crate::others::{Counter, Gatherer};
 use crate::proxies::{self, Accounts, Proxying, Visitor};
 use crate::readers::{Page, Reader};
-use crate::scenery;
-use crate::writers::{Admin, Nuisance, Publisher};
+use crate::scenery::{self, Scenery};
+use crate::tokens::{self, Holder};
+use crate::writers::{Admin, Insider, Nuisance, Publisher};
 
 const ROUNDS: usize = 120;
 
@@ -65,7 +67,12 @@ pub struct World {
     publishers: Vec<Publisher>,
     admin: Admin,
     nuisances: Vec<Nuisance>,
+    scenery: Scenery,
     visitors: Vec<Visitor>,
+    holders: Vec<Holder>,
+    suitors: Vec<Suitor>,
+    backend: Option<Backend>,
+    insider: Insider,
     accounts: Accounts,
     /// What those who are not in each world draw from.
     extra: Random,
@@ -106,22 +113,39 @@ impl World {
         };
         let readers = (0..=random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
         let pages = (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
-        let gatherers = (0..random.below(3)).map(|n| Gatherer::new(n, &mut random)).collect();
+        let mut gatherers: Vec<_> = (0..random.below(3)).map(|n| Gatherer::new(n, &mut random)).collect();
+        if scenery.has_tokens {
+            // There are channels that they may not read.
+            gatherers.clear();
+        }
         let counters =
             (0..random.below(4)).map(|n| Counter::new(n, some(&mut random).remove(0), &mut random)).collect();
         let publishers = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
         let restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
-        let faults = Faults::any(&mut random);
+        let mut faults = Faults::any(&mut random);
+        if let Some(hooking) = &scenery.hooking {
+            hooking.soften(&mut faults);
+        }
         sim.set_faults(faults.clone());
-        let lasting = deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
+        let is_kept = !scenery.forgets_keys && !scenery.is_silent;
+        let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
         let preface = scenery.proxying.as_ref().map_or("", Proxying::preface);
         let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface };
         let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
         let mut extra = sim.random(3);
-        let visitors = scenery.proxying.map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
+        let visitors = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
+        let holders = if scenery.has_tokens { 1 + extra.below(5) } else { 0 };
+        let holders = (0..holders).map(|n| Holder::new(n, &mut extra)).collect();
+        let backend = scenery.hooking.as_ref().map(|hooking| hooking.backend(sim));
+        let suitors = scenery.hooking.as_ref().map_or(Vec::new(), |hooking| hooking.suitors(&mut extra));
+        let mut inside =
+            if scenery.has_tokens { vec![tokens::CLOSED[0], tokens::CLOSED[1], tokens::INNER] } else { Vec::new() };
+        if backend.is_some() {
+            inside.extend(backends::ASKED);
+        }
         let accounts = Accounts::new(&config, sim.now());
         Self {
             place,
@@ -137,7 +161,12 @@ impl World {
             publishers,
             admin: Admin::default(),
             nuisances,
+            scenery,
             visitors,
+            holders,
+            suitors,
+            backend,
+            insider: Insider::new(inside),
             accounts,
             extra,
             restarts,
@@ -146,9 +175,14 @@ impl World {
     }
 
     fn round(&mut self) {
+        let longest = *self.random.pick(&[1, 50, 2_000]).expect("one");
+        let time = self.random.time(Duration::from_millis(longest));
+        self.pass(time);
+        if self.scenery.is_silent && self.extra.chance(0.03) {
+            let silence = *self.extra.pick(&[10, 70, 130]).expect("one");
+            self.pass(Duration::from_secs(silence));
+        }
         let Self { place, random, oracle, .. } = self;
-        let longest = *random.pick(&[1, 50, 2_000]).expect("one");
-        place.sim.run_for(random.time(Duration::from_millis(longest)));
         for reader in &mut self.readers {
             reader.act(place, random, oracle);
         }
@@ -174,10 +208,25 @@ impl World {
         for visitor in &mut self.visitors {
             visitor.act(place, &mut self.extra, oracle, &mut self.accounts);
         }
+        for holder in &mut self.holders {
+            holder.act(place, &self.config, &mut self.extra, oracle);
+        }
+        for suitor in &mut self.suitors {
+            suitor.act(place, &mut self.extra, oracle);
+        }
+        self.insider.act(place, &mut self.extra, oracle);
         if random.chance(self.restarts) {
             self.restart();
         }
         self.check_bounds();
+    }
+
+    /// Lets time pass, in which the back end answers.
+    fn pass(&mut self, time: Duration) {
+        match &mut self.backend {
+            Some(backend) => backend.run_for(&self.place, time, &mut self.extra),
+            None => self.place.sim.run_for(time),
+        }
     }
 
     fn restart(&mut self) {
@@ -221,6 +270,9 @@ impl World {
         self.publishers.iter_mut().for_each(|publisher| publisher.hear(oracle));
         self.admin.hear(oracle);
         self.visitors.iter_mut().for_each(|visitor| visitor.hear(oracle, &mut self.accounts));
+        self.holders.iter_mut().for_each(|holder| holder.hear(&self.place, oracle));
+        self.suitors.iter_mut().for_each(|suitor| suitor.hear(oracle));
+        self.insider.hear(oracle);
     }
 
     fn holdings(&self) -> Holdings {
@@ -250,10 +302,14 @@ impl World {
         self.readers.iter_mut().for_each(Reader::calm_down);
         self.gatherers.iter_mut().for_each(Gatherer::calm_down);
         self.members.iter_mut().for_each(Member::calm_down);
+        if let Some(backend) = &mut self.backend {
+            backend.calm_down();
+        }
         for _ in 0..40 {
-            self.place.sim.run_for(LONG / 40);
+            self.pass(LONG / 40);
             self.hear();
         }
+        self.suitors.iter().for_each(Suitor::check_answered);
         let live = self.readers.iter().filter(|reader| reader.is_live()).count();
         let held = self.holdings();
         let there = held.connections >= held.subscribers && held.attached_channels >= usize::from(live > 0);
@@ -264,7 +320,7 @@ impl World {
         let loops = self.config.loops.map_or(1, std::num::NonZeroUsize::get) as u64;
         let turns = self.place.sim.turns() - idle;
         // A sweep each second, a heartbeat for each reader at most as often, and the end of some connections.
-        let listeners = (self.readers.len() + self.visitors.len()) as u64;
+        let listeners = (self.readers.len() + self.visitors.len() + self.holders.len() + self.suitors.len()) as u64;
         assert!(turns <= 10 * (loops + 4 * listeners) + 200, "{turns} ticks in ten idle seconds");
     }
 
@@ -412,11 +468,17 @@ impl World {
             .chain(self.publishers.drain(..).map(Publisher::into_peer))
             .chain(self.nuisances.drain(..).map(Nuisance::into_peer))
             .chain(self.visitors.drain(..).map(Visitor::into_peer))
+            .chain(self.holders.drain(..).map(Holder::into_peer))
+            .chain(self.suitors.drain(..).map(Suitor::into_peer))
+            .chain(std::iter::once(std::mem::replace(&mut self.insider, Insider::new(Vec::new())).into_peer()))
             .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));
         for mut peer in peers.flatten().collect::<Vec<Peer>>() {
             if self.random.chance(0.3) {
                 peer.vanish();
             }
+        }
+        if let Some(backend) = &mut self.backend {
+            backend.hang_up();
         }
         self.place.sim.run_for(LONG);
     }

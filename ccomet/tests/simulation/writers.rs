@@ -256,3 +256,51 @@ impl Nuisance {
         self.http.map(|http| http.peer)
     }
 }
+
+/// Publishes by the admin listener, in channels that not everyone may read.
+pub struct Insider {
+    channels: Vec<&'static str>,
+    http: Option<Http>,
+    pending: Option<(&'static str, String)>,
+    sent: u64,
+}
+
+impl Insider {
+    pub fn new(channels: Vec<&'static str>) -> Self {
+        Self { channels, http: None, pending: None, sent: 0 }
+    }
+
+    pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
+        self.hear(oracle);
+        let Some(channel) = random.pick(&self.channels).copied() else { return };
+        let http = self.http.get_or_insert_with(|| Http::connect(&place.sim, place.admin));
+        if self.pending.is_none() && !http.waits() && random.chance(0.5) {
+            self.sent += 1;
+            let payload = format!("{channel}-inside-{}", self.sent);
+            let length = payload.len();
+            http.ask(format!(
+                "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{payload}"
+            ));
+            self.pending = Some((channel, payload));
+        }
+    }
+
+    pub fn hear(&mut self, oracle: &mut Oracle) {
+        while let Some(answer) = self.http.as_mut().and_then(Http::next) {
+            let pending = self.pending.take();
+            match (answer, pending) {
+                (Answer::Over, _) => self.http = None,
+                (Answer::Whole { status: 200, body }, Some((channel, payload))) => {
+                    let reply: Value = serde_json::from_slice(&body).expect("JSON");
+                    oracle.accepted(channel, spots(reply["position"].as_str().expect("a position"))[0], &payload);
+                }
+                (Answer::Whole { status, .. }, _) => assert!(matches!(status, 408 | 503), "{status}"),
+                (other, _) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub fn into_peer(self) -> Option<sealed::sim::Peer> {
+        self.http.map(|http| http.peer)
+    }
+}
