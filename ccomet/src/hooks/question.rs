@@ -1,6 +1,7 @@
 //! What the back end is asked, and what its answer means.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -138,7 +139,8 @@ impl Answer {
     pub(crate) fn of(fetched: &Fetched<'_>) -> Option<Self> {
         let verdict = match fetched {
             Fetched::Whole(head, body) => return Some(Self::read(head, body)),
-            Fetched::Failed(FetchError::NotConnected(_) | FetchError::TimedOut) => Verdict::Down,
+            Fetched::Failed(FetchError::TimedOut) => Verdict::Down,
+            Fetched::Failed(FetchError::NotConnected(kind)) if is_of_network(*kind) => Verdict::Down,
             // A question can make a server hang up, for instance if it is too long for it.
             Fetched::Failed(_) => Verdict::Unclear,
             _ => return None,
@@ -165,6 +167,26 @@ impl Answer {
         let kept_s = head.header_str("cache-control").map_or(0, max_age_s);
         Self { verdict, kept_s: if is_answer { kept_s } else { 0 } }
     }
+}
+
+/// Whether the back end or the network is why there is no connection. A loop that has as many connections or descriptors as it
+/// may have makes none either, and clients can bring that about.
+fn is_of_network(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
+        NotFound, TimedOut,
+    };
+    matches!(
+        kind,
+        ConnectionRefused
+            | ConnectionReset
+            | ConnectionAborted
+            | HostUnreachable
+            | NetworkUnreachable
+            | NetworkDown
+            | NotFound
+            | TimedOut
+    )
 }
 
 /// For how long the field lets an answer be kept.
@@ -218,6 +240,7 @@ mod tests {
         let failed = |error| Answer::of(&Fetched::Failed(error)).map(|answer| answer.verdict);
         assert_eq!(failed(FetchError::TimedOut), Some(Verdict::Down));
         assert_eq!(failed(FetchError::NotConnected(io::ErrorKind::ConnectionRefused)), Some(Verdict::Down));
+        assert_eq!(failed(FetchError::NotConnected(io::ErrorKind::Other)), Some(Verdict::Unclear));
         assert_eq!(failed(FetchError::Busy), Some(Verdict::Unclear));
         assert_eq!(failed(FetchError::Lost(io::ErrorKind::ConnectionReset)), Some(Verdict::Unclear));
         assert_eq!(failed(FetchError::Malformed(DecodeError::BodyTooLarge)), Some(Verdict::Unclear));

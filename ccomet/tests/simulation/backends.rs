@@ -9,11 +9,9 @@ use serde_json::{Value, json};
 
 use crate::frames::{Frame, Frames, UPGRADE, pong, text};
 use crate::http::{Answer, Http};
+use crate::meter;
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;
-
-/// Whether what a client brings about counts as the back end's own fault in some worlds.
-const CLIENT_FAULTS: bool = false; // until `when_down = "allow"` allows nothing that a client can bring about
 
 /// Always allowed, never allowed, and as it falls.
 pub const ASKED: [&str; 3] = ["asked.yes", "asked.no", "asked.maybe"];
@@ -35,7 +33,7 @@ impl Hooking {
     pub fn draw(config: &mut Config, random: &mut Random) -> Self {
         let when_down = *random.pick(&[WhenDown::Refuse, WhenDown::Refuse, WhenDown::Allow]).expect("one");
         let trouble = *random.pick(&[0.0, 0.2, 0.8]).expect("one");
-        let by_clients = CLIENT_FAULTS && random.chance(0.5);
+        let by_clients = random.chance(0.3);
         let hooks = &mut config.hooks;
         "http://10.0.0.9/comet".clone_into(&mut hooks.url);
         (hooks.subscribe, hooks.publish, hooks.presence) = (true, true, random.chance(0.5));
@@ -43,8 +41,8 @@ impl Hooking {
         hooks.when_down = when_down;
         hooks.timeout_ms = if by_clients { 5_000 } else { *random.pick(&[300, 5_000]).expect("one") };
         hooks.connections_max = *random.pick(&[16, 1]).expect("one");
-        hooks.waiting_max = *random.pick(&[1_000, 2]).expect("one");
-        hooks.answers_max = *random.pick(&[10_000, 2]).expect("one");
+        hooks.questions_max = *random.pick(&[1_000, 2]).expect("one");
+        hooks.answers_bytes_max = *random.pick(&[1 << 20, 400]).expect("one");
         Self { when_down, trouble, by_clients }
     }
 
@@ -104,7 +102,7 @@ impl Backend {
         let end = place.sim.now() + time;
         while place.sim.now() < end {
             let step = Duration::from_millis(*random.pick(&[5, 20, 100]).expect("one"));
-            place.sim.run_for(step.min(end - place.sim.now()));
+            meter::run_for(&place.sim, step.min(end - place.sim.now()));
             self.act(place, random);
         }
     }
@@ -150,7 +148,9 @@ impl Backend {
         let mut names: Vec<&str> = Vec::new();
         names.extend(question["channels"].as_array().into_iter().flatten().filter_map(Value::as_str));
         let messages = question["messages"].as_array().into_iter().flatten();
-        names.extend(messages.filter_map(|message| message["channel"].as_str()));
+        let of_messages = messages.flat_map(|message| message["channels"].as_array().into_iter().flatten());
+        names.extend(of_messages.filter_map(Value::as_str));
+        assert!(!names.is_empty(), "a question about something: {question}");
         let kept = if random.chance(0.2) { "Cache-Control: max-age=3\r\n" } else { "" };
         let is_refused = names.contains(&NO);
         let is_unsure = names.iter().any(|name| *name != YES && *name != NO && *name != "*");
@@ -178,7 +178,8 @@ fn misbehave(line: &mut Line, answer: String, now: Duration, random: &mut Random
         1 => return false,
         2 => line.due = Some((now + random.time(Duration::from_secs(8)), answer)),
         3 => line.due = Some((soon, status(500))),
-        4 => line.due = Some((soon, status(404))),
+        // Which is a refusal.
+        4 if !answer.starts_with("HTTP/1.1 204") => line.due = Some((soon, status(404))),
         5 => line.due = Some((soon, "HTTP/1.1 200 X\r\nContent-Length: x\r\n\r\n".to_owned())),
         6 => line.due = Some((soon, "HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\n{}".to_owned())),
         _ => {

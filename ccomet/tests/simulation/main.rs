@@ -9,6 +9,7 @@ mod backends;
 mod frames;
 mod http;
 mod members;
+mod meter;
 mod oracle;
 mod others;
 mod proxies;

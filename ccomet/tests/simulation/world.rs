@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::backends::{self, Backend, Suitor};
 use crate::http::{Answer, Http};
 use crate::members::{Member, ROOM};
+use crate::meter;
 use crate::oracle::{Oracle, Spot, spots};
 use crate::others::{Counter, Gatherer};
 use crate::proxies::{self, Accounts, Proxying, Visitor};
@@ -89,6 +90,9 @@ pub fn run(sim: &Simulation) {
     world.calm_down();
     world.check_promptness();
     world.check_channels();
+    if world.extra.chance(0.3) {
+        return world.kill();
+    }
     world.leave();
     world.check_nothing_left();
     world.go_down();
@@ -225,7 +229,7 @@ impl World {
     fn pass(&mut self, time: Duration) {
         match &mut self.backend {
             Some(backend) => backend.run_for(&self.place, time, &mut self.extra),
-            None => self.place.sim.run_for(time),
+            None => meter::run_for(&self.place.sim, time),
         }
     }
 
@@ -234,7 +238,7 @@ impl World {
         self.oracle.restarted();
         if self.random.chance(0.5) {
             self.place.sim.note("the server is killed");
-            server.kill();
+            meter::kill(server, self.loops(), self.config.limits.batch_bytes_max + (16 << 10));
         } else {
             self.place.sim.note("the server is asked to stop");
             self.stop(&server);
@@ -281,7 +285,7 @@ impl World {
 
     fn check_bounds(&self) {
         let Config { limits, history, .. } = &self.config;
-        let loops = self.config.loops.map_or(1, std::num::NonZeroUsize::get);
+        let loops = self.loops();
         let held = self.holdings();
         let share = |whole: usize| whole.div_ceil(loops) * loops;
         assert!(held.connections <= share(limits.connections_max), "{held:?}");
@@ -290,6 +294,10 @@ impl World {
         // What was published in a tick is kept until its readers have it, and of each channel the newest message.
         let slack = (limits.message_bytes_max + 200) * (self.publishers.len() + self.place.channels.len());
         assert!(held.history_bytes <= share(history.total_bytes_max) + slack, "{held:?}");
+        assert!(
+            held.encoded_bytes <= share(limits.encoded_bytes_max) + loops * (limits.message_bytes_max + 200) * 7,
+            "{held:?}"
+        );
         let busiest = self.place.sim.busiest_tick();
         assert!(busiest < 5_000, "a tick of {busiest} calls to the network");
     }
@@ -309,7 +317,10 @@ impl World {
             self.pass(LONG / 40);
             self.hear();
         }
-        self.suitors.iter().for_each(Suitor::check_answered);
+        // Some may still wait to be let in, where a loop has all the connections that it may have.
+        if self.config.limits.connections_max >= 100 {
+            self.suitors.iter().for_each(Suitor::check_answered);
+        }
         let live = self.readers.iter().filter(|reader| reader.is_live()).count();
         let held = self.holdings();
         let there = held.connections >= held.subscribers && held.attached_channels >= usize::from(live > 0);
@@ -317,7 +328,7 @@ impl World {
         let idle = self.place.sim.turns();
         self.place.sim.run_for(Duration::from_secs(10));
         self.hear();
-        let loops = self.config.loops.map_or(1, std::num::NonZeroUsize::get) as u64;
+        let loops = self.loops() as u64;
         let turns = self.place.sim.turns() - idle;
         // A sweep each second, a heartbeat for each reader at most as often, and the end of some connections.
         let listeners = (self.readers.len() + self.visitors.len() + self.holders.len() + self.suitors.len()) as u64;
@@ -488,13 +499,27 @@ impl World {
         let longest = times.channel_linger_s + times.channel_idle_s + self.config.history.age_max_s;
         self.place.sim.run_for(Duration::from_secs(longest) + LONG * 2);
         let held = self.holdings();
-        let loops = self.config.loops.map_or(1, std::num::NonZeroUsize::get);
+        let loops = self.loops();
         assert!(held.timers <= loops, "{held:?}");
         assert_eq!(held, Holdings { timers: held.timers, ..Holdings::default() }, "nothing is left");
         assert_eq!(self.place.sim.descriptors(), 2 * loops, "the listeners alone");
     }
 
+    /// Ends with a server that has something to do.
+    fn kill(mut self) {
+        let server = self.server.take().expect("a server");
+        meter::kill(server, self.loops(), 0);
+        assert_eq!(self.place.sim.descriptors(), 0);
+    }
+
+    fn loops(&self) -> usize {
+        self.config.loops.map_or(1, std::num::NonZeroUsize::get)
+    }
+
     fn go_down(mut self) {
+        if self.extra.chance(0.3) {
+            return self.kill();
+        }
         let server = self.server.take().expect("a server");
         self.stop(&server);
         assert_eq!(self.place.sim.descriptors(), 0);

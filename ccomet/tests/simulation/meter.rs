@@ -1,0 +1,56 @@
+//! What a server takes of memory, held against what it says that it holds; and what a tick takes, held against a number.
+
+use std::time::Duration;
+
+use ccomet::{Holdings, Simulated};
+use sealed::sim::Simulation;
+
+/// The most bytes that a tick may take from the heap, ticks that interrupted it included: whatever is to be done, it is spread.
+pub const TICK_BYTES_MAX: u64 = 4 << 20;
+
+/// What a loop takes that has nothing to do: its buffers, and tables that do not shrink below a size.
+const LOOP_BYTES: usize = 192 << 10;
+
+/// What each takes beside what is counted in bytes: its state, and what has come of a request.
+const CONNECTION_BYTES: usize = 8 << 10;
+const SUBSCRIBER_BYTES: usize = 1 << 10;
+const CHANNEL_BYTES: usize = 2 << 10;
+const ASKING_BYTES: usize = 8 << 10;
+const PLACE_BYTES: usize = 100;
+
+/// Kills a server, and sees what it has given back: no more than it said that it holds. Where subscribers may be slow, so much may be
+/// queued for each.
+pub fn kill(server: Simulated, loops: usize, queued_bytes_max: usize) {
+    let held = server.holdings();
+    let freed = -allocation_counter::measure(|| server.kill()).bytes_current;
+    let most = allowance(&held, loops) + held.subscribers * queued_bytes_max;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    assert!(freed <= most, "it took {freed} bytes, of {most} by its own accounts: {held:?}");
+}
+
+/// What a server may take that holds so much, over so many loops.
+fn allowance(held: &Holdings, loops: usize) -> usize {
+    loops * LOOP_BYTES
+        + held.connections * CONNECTION_BYTES
+        + (held.subscribers + held.claims + held.leases + held.names) * SUBSCRIBER_BYTES
+        + (held.channels + held.attached_channels) * CHANNEL_BYTES
+        + held.asking * ASKING_BYTES
+        + held.copied_messages * PLACE_BYTES
+        + held.message_bytes
+        + held.delivery_bytes
+        + held.encoded_bytes
+}
+
+/// Lets time pass, and sees that no tick takes too much.
+pub fn run_for(sim: &Simulation, time: Duration) {
+    let end = sim.now() + time;
+    while sim.now() < end {
+        let mut is_done = false;
+        // One thing at a time happens: a tick, or something in the network.
+        let step = || {
+            sim.run_until(end - sim.now(), || std::mem::replace(&mut is_done, true));
+        };
+        let taken = allocation_counter::measure(step).bytes_total;
+        assert!(taken <= TICK_BYTES_MAX, "a tick took {taken} bytes from the heap");
+    }
+}
