@@ -14,12 +14,6 @@ use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;
 
-/// Whether clients send what cannot be read to the proxies that pass it on.
-const HOSTILE_HOPS: bool = false; // until what stands beside an address is read byte by byte
-
-/// Whether WebSockets come through a proxy that names its clients with each request.
-const SHARED_SOCKETS: bool = false; // until their clients are kept for as long as they last
-
 pub const PROXIES: [IpAddr; 2] =
     [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2))];
 
@@ -260,11 +254,7 @@ impl Visitor {
             self.pick_client(random);
         }
         let channel = random.pick(&place.channels).expect("a channel").clone();
-        let kind =
-            match *random.pick(&[Kind::Poll, Kind::Poll, Kind::Publish, Kind::Publish, Kind::Socket]).expect("one") {
-                Kind::Socket if self.way == Way::Shared && !SHARED_SOCKETS => Kind::Poll,
-                kind => kind,
-            };
+        let kind = *random.pick(&[Kind::Poll, Kind::Poll, Kind::Publish, Kind::Publish, Kind::Socket]).expect("one");
         let payload = self.payload(&channel, oracle);
         let mut request = match kind {
             Kind::Publish => {
@@ -305,7 +295,7 @@ impl Visitor {
         let claims: [&[u8]; 4] = [b"", b"127.0.0.1", b"192.0.2.1, 10.0.0.2", b"nonsense"];
         let hostile: [&[u8]; 5] = [b"\xff", b"\"", b"unknown", b",", b"10.0.0.1, \xff\xff"];
         let mut hops = random.pick(&claims).expect("one").to_vec();
-        if HOSTILE_HOPS && random.chance(0.5) {
+        if random.chance(0.5) {
             hops = random.pick(&hostile).expect("one").to_vec();
         }
         if self.by == ForwardedBy::Forwarded && !hops.is_empty() {
