@@ -32,7 +32,9 @@ use slab::Slab;
 use socket::Socket;
 
 use crate::auth::{AdminKeys, Gate, Grant, Verifier};
-use crate::broker::{Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now, PresenceLimits};
+use crate::broker::{
+    Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now, Owner, OwnerLimits, PresenceLimits,
+};
 use crate::config::Config;
 use crate::doorkeeper::{Asking, Doorkeeper};
 use crate::files::Files;
@@ -101,6 +103,12 @@ impl Caller {
     /// Who he is, where his token says so.
     fn member(&self) -> Option<Arc<str>> {
         self.grant.as_ref()?.subject.as_deref().map(Arc::from)
+    }
+
+    /// Whose the channels are that are made for it: nobody's who is counted, at the admin listener.
+    fn owner(&self) -> Owner {
+        let Some(grant) = &self.grant else { return Owner::default() };
+        self.asking.owner(grant.subject.as_deref())
     }
 
     /// Whether its time is over.
@@ -204,6 +212,10 @@ impl App {
             // To all other loops together, a quarter of what is kept.
             delivery_bytes_max: (share(config.history.total_bytes_max) / 4 / loops.saturating_sub(1).max(1)).max(1),
             history_bytes_max: share(config.history.total_bytes_max),
+            owners: OwnerLimits {
+                channels_max: share(config.limits.channels_per_client_max),
+                patterns_max: share(config.limits.patterns_per_client_max),
+            },
             keys: KeyLimits {
                 keys_max: share(config.history.keys_max),
                 age_max_ms: config.history.keys_age_max_s * 1_000,

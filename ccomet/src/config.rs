@@ -187,6 +187,11 @@ pub struct Limits {
     pub channels_per_broadcast_max: usize,
     /// Messages that are on their way to the channels of a pattern at a time. Default 100.
     pub broadcasts_under_way_max: usize,
+    /// Channels that are there and were made by one client: from the front by one address, of IPv6 by one /64, and with tokens of
+    /// one subject. Loopback's address has as many as it wants. Default 5,000.
+    pub channels_per_client_max: usize,
+    /// Patterns that are followed and were first subscribed to by one client. Default 20.
+    pub patterns_per_client_max: usize,
     /// Patterns that are subscribed to at a time. What is published is held against each of them. Default 100.
     pub patterns_max: usize,
     /// Subscribers of the server. Default 1,000,000.
@@ -344,6 +349,8 @@ impl Default for Limits {
             channels_max: 100_000,
             channels_per_broadcast_max: 10_000,
             broadcasts_under_way_max: 100,
+            channels_per_client_max: 5_000,
+            patterns_per_client_max: 20,
             patterns_max: 100,
             subscribers_max: 1_000_000,
             members_per_channel_max: 1_000,

@@ -26,7 +26,7 @@ impl Stage {
     fn ask(&self, method: &str, target: &str, body: &str) -> (u16, Value) {
         let mut peer = self.sim.connect(if method == "DELETE" { self.server.admin() } else { self.server.front() });
         let length = body.len();
-        peer.send(format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"));
+        peer.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"));
         self.sim.settle();
         let answer = String::from_utf8(peer.take()).expect("text");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer: {answer:?}"));
@@ -46,7 +46,7 @@ impl Stage {
 
     fn stream(&self, channel: &str) -> Peer {
         let mut peer = self.sim.connect(self.server.front());
-        peer.send(format!("GET /channels/{channel}?transport=sse HTTP/1.1\r\nHost: x\r\n\r\n"));
+        peer.send(format!("GET /channels/{channel}?transport=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         self.sim.settle();
         peer
     }
@@ -58,7 +58,7 @@ impl Stage {
     /// Whether there is a channel of that name.
     fn has(&self, channel: &str) -> bool {
         let mut admin = self.sim.connect(self.server.admin());
-        admin.send(format!("GET /channels/{channel}/info HTTP/1.1\r\nHost: x\r\n\r\n"));
+        admin.send(format!("GET /channels/{channel}/info HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         self.sim.settle();
         admin.take().starts_with(b"HTTP/1.1 200 ")
     }
@@ -106,7 +106,7 @@ impl Stage {
     /// Asks, and does not wait for what comes later than at once.
     fn ask_and_leave(&self, target: &str) {
         let mut peer = self.sim.connect(self.server.front());
-        peer.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        peer.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         self.sim.settle();
     }
 }

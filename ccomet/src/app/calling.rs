@@ -90,7 +90,7 @@ impl App {
                 caller.scope_key(&mut draft);
                 let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
                 let ticket = self.ask(http, id, reply);
-                self.broker.command(now(http), Command::Publish { channel, messages, ticket });
+                self.broker.command(now(http), Command::Publish { channel, messages, owner: caller.owner(), ticket });
             }
             Call::PublishAll { mut publications } => {
                 for publication in &mut publications {
@@ -100,10 +100,12 @@ impl App {
             }
             Call::Subscribe { mut subscription, wait_s } => {
                 subscription.member = caller.member();
+                subscription.owner = caller.owner();
                 self.subscribe(http, id, subscription, wait_s, caller.expires_s());
             }
             Call::Socket { mut subscription, response } => {
                 subscription.member = caller.member();
+                subscription.owner = caller.owner();
                 self.open_socket(http, id, subscription, &response, caller);
             }
             Call::Sign { channel, name, callback } => {
@@ -130,7 +132,7 @@ impl App {
             Call::Who { channel } => {
                 let with_members = caller.grant.as_ref().is_none_or(|grant| grant.may_see(&channel));
                 let ticket = self.ask(http, id, ReplyTo::Who { channel: channel.clone(), with_members });
-                self.broker.command(now(http), Command::Who { channel, ticket });
+                self.broker.command(now(http), Command::Who { channel, owner: caller.owner(), ticket });
             }
             Call::List { listing } => {
                 let homes = self.place.mailboxes.len();
@@ -142,7 +144,7 @@ impl App {
                 let fields = fields_for(&self.cross_origin, http.state(id));
                 http.respond(id, &json_response(Bytes::new()).with(fields));
             }
-            Call::Icomet(call) => self.icomet(http, id, call),
+            Call::Icomet(call) => self.icomet(http, id, call, caller.owner()),
         }
     }
 

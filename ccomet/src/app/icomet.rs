@@ -7,7 +7,7 @@ use sealed_http::{Field, Http, Response};
 use super::answers::frame_policy;
 use super::asking::Settled;
 use super::{App, Doing, now, unix_ms};
-use crate::broker::{Broker, Command, Token};
+use crate::broker::{Broker, Command, Owner, Token};
 use crate::config::IcometAuth;
 use crate::hub::IcometForm;
 use crate::message::{ChannelName, Draft};
@@ -28,9 +28,10 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
 impl App {
-    pub(super) fn icomet(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: request::Call) {
+    pub(super) fn icomet(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: request::Call, owner: Owner) {
         match call {
-            request::Call::Subscribe { subscription, token } => {
+            request::Call::Subscribe { mut subscription, token } => {
+                subscription.owner = owner;
                 if self.config.icomet.auth == IcometAuth::None {
                     return self.subscribe(http, id, subscription, self.config.icomet.polling_timeout_s, None);
                 }
@@ -47,7 +48,7 @@ impl App {
             request::Call::Publish { channel, payload, callback } => {
                 let messages = OneOrMore::one(Draft { payload, ..Draft::default() }.taken_at(unix_ms(http)));
                 let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Published { callback }));
-                self.broker.command(now(http), Command::Publish { channel, messages, ticket });
+                self.broker.command(now(http), Command::Publish { channel, messages, owner, ticket });
             }
             request::Call::Broadcast { payload } => {
                 let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_ms(http));

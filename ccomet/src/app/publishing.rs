@@ -74,7 +74,7 @@ impl App {
                     self.let_pay(ticket, caller.asking);
                     Command::Broadcast { pattern, message: messages.first, reach_max, ticket: Some(ticket) }
                 }
-                None => Command::Publish { channel, messages, ticket },
+                None => Command::Publish { channel, messages, owner: caller.owner(), ticket },
             };
             self.broker.command(now(http), command);
         }

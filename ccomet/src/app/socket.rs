@@ -206,8 +206,10 @@ impl App {
         self.sockets[key as usize].caller.scope_key(&mut draft);
         let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
         let ticket = self.note_asker(id, ReplyTo::Socket { channel: channel.clone(), reference });
-        self.sockets[key as usize].pending += 1;
-        self.broker.command(now(http), Command::Publish { channel, messages, ticket });
+        let socket = &mut self.sockets[key as usize];
+        socket.pending += 1;
+        let owner = socket.caller.owner();
+        self.broker.command(now(http), Command::Publish { channel, messages, owner, ticket });
     }
 
     fn may_publish(&self, key: u32, channel: &ChannelName, bytes: usize) -> Result<(), Problem> {

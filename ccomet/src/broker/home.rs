@@ -12,6 +12,7 @@ mod history;
 mod idle;
 mod keys;
 mod lookup;
+mod owners;
 mod presence;
 mod publishing;
 mod uses;
@@ -29,6 +30,8 @@ use gather::{Followed, Gathering};
 use idle::Idle;
 pub(crate) use keys::KeyLimits;
 use keys::Keys;
+pub(crate) use owners::OwnerLimits;
+use owners::Owners;
 pub(crate) use presence::PresenceLimits;
 use presence::{Leaving, Presence};
 use uses::Signed;
@@ -36,7 +39,7 @@ use window::Link;
 use work::Work;
 
 use super::watch::Watch;
-use super::{Command, Event, Now, Refusal, Ticket};
+use super::{Command, Event, Now, Owner, Refusal, Ticket};
 use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
@@ -60,6 +63,7 @@ pub(crate) struct HomeLimits {
     /// Over all channels together, with what they take on the loops that are attached.
     pub(crate) history_bytes_max: usize,
     pub(crate) keys: KeyLimits,
+    pub(crate) owners: OwnerLimits,
     pub(crate) presence: PresenceLimits,
     /// How long a channel without history and subscribers keeps its epoch.
     pub(crate) idle_max_ms: u64,
@@ -89,6 +93,7 @@ struct HomeChannel {
     truncated: bool,
     /// Among those that were found idle.
     is_noted_idle: bool,
+    owner: Owner,
 }
 
 impl HomeChannel {
@@ -141,6 +146,7 @@ pub(crate) struct Home {
     last_run: u64,
     keys: Keys,
     work: Work,
+    owners: Owners,
     /// Events, each with the loop it is for.
     pub(crate) said: Vec<(usize, Event)>,
     /// Commands to the homes of these loops.
@@ -172,6 +178,7 @@ impl Home {
             last_run: 0,
             keys: Keys::new(limits.keys),
             work: Work::new(),
+            owners: Owners::new(limits.owners),
             said: Vec::new(),
             sent: Vec::new(),
             limits,
@@ -206,9 +213,11 @@ impl Home {
 
     pub(crate) fn command(&mut self, from: usize, now: Now, command: Command) {
         match command {
-            Command::Publish { channel, messages, ticket } => self.publish(from, now, channel, messages, ticket),
+            Command::Publish { channel, messages, owner, ticket } => {
+                self.publish(from, now, channel, messages, owner, ticket);
+            }
             Command::Sign { channel, name } => self.sign(&channel, name),
-            Command::Attach { channel } => self.attach(from, now, channel),
+            Command::Attach { channel, owner } => self.attach(from, now, channel, owner),
             Command::Sync { channel } => self.sync(from, channel),
             Command::Detach { channel } => self.detach(from, now, &channel),
             Command::Claim { channel, name, claim } => self.claim(from, &channel, name, claim),
@@ -232,7 +241,7 @@ impl Home {
             Command::Inspect { channel, ticket } => self.inspect(from, now, &channel, ticket),
             Command::Count { channel, subscribers } => self.count(from, now, &channel, subscribers),
             Command::Present { channel, id, connections } => self.present(from, now, &channel, &id, connections),
-            Command::Who { channel, ticket } => self.who(from, now, channel, ticket),
+            Command::Who { channel, owner, ticket } => self.who(from, now, channel, owner, ticket),
             Command::Watch { wanted } => self.set_watch(from, now, wanted),
             Command::Acknowledge { count } => self.acknowledge(from, count),
         }
@@ -305,10 +314,10 @@ impl Home {
         }
     }
 
-    fn attach(&mut self, from: usize, now: Now, name: ChannelName) {
-        let key = match self.open(now, name.clone()) {
+    fn attach(&mut self, from: usize, now: Now, name: ChannelName, owner: Owner) {
+        let key = match self.open(now, name.clone(), owner) {
             Ok(key) => key,
-            Err(why) => return self.say(from, Event::NotAttached { channel: name, why }),
+            Err(why) => return self.say(from, Event::NotAttached { channel: name, owner, why }),
         };
         self.trim(key, now);
         if !self.defers_attaching(key, from) {
@@ -423,10 +432,13 @@ impl Home {
         }
     }
 
-    /// The channel of that name, made where it is not there.
-    fn open(&mut self, now: Now, name: ChannelName) -> Result<usize, Refusal> {
+    /// The channel of that name, made where it is not there, for a client that counts as its owner.
+    fn open(&mut self, now: Now, name: ChannelName, owner: Owner) -> Result<usize, Refusal> {
         if let Some(key) = self.names.get(&name) {
             return Ok(*key);
+        }
+        if !self.owners.may_make(owner, name.is_pattern()) {
+            return Err(Refusal::ClientLimit);
         }
         if self.channels.len() >= self.limits.channels_max && !self.make_room(now, false) {
             return Err(Refusal::ChannelLimit);
@@ -448,14 +460,17 @@ impl Home {
             dirty: false,
             truncated: false,
             is_noted_idle: false,
+            owner,
         });
         self.presences += usize::from(name.is_presence());
+        self.owners.made(owner, name.is_pattern());
         self.names.insert(name, key);
         Ok(key)
     }
 
     fn remove(&mut self, key: usize) {
         let channel = self.channels.remove(key);
+        self.owners.gone(channel.owner, channel.name.is_pattern());
         if channel.log.next() > 0 {
             self.epochs.spend(&channel.name);
         }

@@ -119,7 +119,7 @@ impl MemoryBroker {
         let channel: &ChannelName = match command {
             Command::Publish { channel, .. }
             | Command::Sign { channel, .. }
-            | Command::Attach { channel }
+            | Command::Attach { channel, .. }
             | Command::Sync { channel }
             | Command::Detach { channel }
             | Command::Claim { channel, .. }

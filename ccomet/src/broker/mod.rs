@@ -6,13 +6,15 @@
 mod home;
 mod lookup;
 mod memory;
+mod owner;
 mod watch;
 
 use std::sync::Arc;
 
-pub(crate) use home::{Home, HomeLimits, KeyLimits, PresenceLimits};
+pub(crate) use home::{Home, HomeLimits, KeyLimits, OwnerLimits, PresenceLimits};
 pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Member, Page, Range, Who};
 pub(crate) use memory::{Mail, MemoryBroker};
+pub(crate) use owner::Owner;
 
 use crate::message::{ChannelName, Message, Movement};
 use crate::one_or_more::OneOrMore;
@@ -24,11 +26,11 @@ use crate::position::{Epoch, Spot};
 pub(crate) enum Command {
     /// Number and keep messages, all of them or none; answered by `Accepted` or `Refused`. One that was published before, under
     /// its key, is not kept again.
-    Publish { channel: ChannelName, messages: OneOrMore<Message>, ticket: Ticket },
+    Publish { channel: ChannelName, messages: OneOrMore<Message>, owner: Owner, ticket: Ticket },
     /// Tell all who wait in the channel that somebody signed in: no number, not kept. Ends a wait of that name.
     Sign { channel: ChannelName, name: Arc<str> },
     /// Send this loop the channel's history and from then on what is published; answered by `Attached` or `NotAttached`.
-    Attach { channel: ChannelName },
+    Attach { channel: ChannelName, owner: Owner },
     /// Send this attached loop what it does not have yet, now; answered by `Synced`.
     Sync { channel: ChannelName },
     /// No more of that channel.
@@ -71,7 +73,7 @@ pub(crate) enum Command {
     /// So many connections of a member are in the channel on this loop now.
     Present { channel: ChannelName, id: Arc<str>, connections: u32 },
     /// Tell who is in the channel; answered by `Present` or `Refused`.
-    Who { channel: ChannelName, ticket: Ticket },
+    Who { channel: ChannelName, owner: Owner, ticket: Ticket },
     /// Tell this loop of every channel that comes into use or goes out of it, or no more.
     Watch { wanted: bool },
     /// This many `Appended` and `Truncated` events have been worked off.
@@ -90,7 +92,7 @@ pub(crate) enum Event {
     /// The channel as it is now. What is published from here on comes as `Appended`, without a gap.
     Attached { channel: ChannelName, epoch: Epoch, first: u64, entries: Vec<Arc<Message>> },
     /// The channel cannot be had.
-    NotAttached { channel: ChannelName, why: Refusal },
+    NotAttached { channel: ChannelName, owner: Owner, why: Refusal },
     /// Messages from number `first` on. Where this loop was slow, `first` may be beyond what it has.
     /// The channel keeps nothing before number `kept_from`.
     Appended { channel: ChannelName, first: u64, entries: Vec<Arc<Message>>, signs: Vec<Arc<str>>, kept_from: u64 },
@@ -175,6 +177,8 @@ pub(crate) enum Refusal {
     ChannelLimit,
     /// There are as many patterns as there may be.
     PatternLimit,
+    /// The client has made as many channels or patterns as one may.
+    ClientLimit,
     /// There are as many messages on their way to all channels of a pattern as there may be.
     BroadcastLimit,
     /// The pattern stands for more channels than one message may go to.

@@ -225,6 +225,8 @@ impl Config {
             ("limits.channels_max", limits.channels_max as u64, u64::MAX, from_one),
             ("limits.channels_per_broadcast_max", limits.channels_per_broadcast_max as u64, u64::MAX, from_one),
             ("limits.broadcasts_under_way_max", limits.broadcasts_under_way_max as u64, 10_000, "from 1 to 10000"),
+            ("limits.channels_per_client_max", limits.channels_per_client_max as u64, u64::MAX, from_one),
+            ("limits.patterns_per_client_max", limits.patterns_per_client_max as u64, 10_000, "from 1 to 10000"),
             ("limits.patterns_max", limits.patterns_max as u64, 10_000, "from 1 to 10000"),
             ("limits.subscribers_max", limits.subscribers_max as u64, u64::MAX, from_one),
             ("limits.members_per_channel_max", limits.members_per_channel_max as u64, 1_000_000, "from 1 to 1000000"),

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use sealed::ConnectionId;
 use sealed_http::RequestHead;
 
+use crate::broker::Owner;
 use crate::config::Config;
 use crate::wire::icomet::request as icomet;
 use crate::wire::problem::Problem;
@@ -82,6 +83,11 @@ pub(crate) enum Entrance {
 pub(crate) struct Asking(Option<Key>);
 
 impl Asking {
+    /// The client as the owner of the channels that it makes, with a token of that subject.
+    pub(crate) fn owner(self, subject: Option<&str>) -> Owner {
+        Owner::new(self.0, subject)
+    }
+
     /// Whether the limits by address hold for it.
     pub(crate) fn is_limited(self) -> bool {
         self.0.is_some()

@@ -24,7 +24,7 @@ use presence::Moved;
 use subscriber::{Extra, Flags, Part, Subscriber};
 pub(crate) use subscriber::{Start, Style, Subscription};
 
-use crate::broker::{Claim, Command, Event};
+use crate::broker::{Claim, Command, Event, Owner, Refusal};
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
 use crate::rules::Rules;
@@ -189,12 +189,12 @@ impl Hub {
         if self.subscribers.len() >= self.limits.subscribers_max {
             return Err(Self::refuse(subscription, Problem::SubscriberLimit));
         }
-        let Subscription { channels, style, answer_at_once, member } = subscription;
-        let mut extra = Extra { answer_at_once, member: member.clone(), ..Extra::default() };
+        let Subscription { channels, style, answer_at_once, member, owner } = subscription;
+        let mut extra = Extra { answer_at_once, member: member.clone(), owner, ..Extra::default() };
         let (kind, beats, name) = extra.set_style(style);
         let mut parts = Vec::with_capacity(channels.len());
         for (name, start) in channels {
-            let channel = self.channel(&name);
+            let channel = self.channel(&name, owner);
             parts.push(Part { channel, place: 0, cursor: 0, start: Some(start), syncs: 0 });
         }
         let is_full = |part: &&Part| {
@@ -280,7 +280,10 @@ impl Hub {
         self.now_ms = now_ms;
         match event {
             Event::Attached { channel, epoch, first, entries } => self.attached(&channel, epoch, first, entries, sink),
-            Event::NotAttached { channel, why } => {
+            Event::NotAttached { channel, owner, why: Refusal::ClientLimit } => {
+                self.end_those_of(&channel, owner, sink);
+            }
+            Event::NotAttached { channel, why, .. } => {
                 self.end_channel(&channel, Some(why.into()), sink);
             }
             Event::Appended { channel, first, entries, signs, kept_from } => {
@@ -388,7 +391,7 @@ impl Hub {
     }
 
     /// The channel of that name; where this loop is not attached to it, the broker is asked.
-    fn channel(&mut self, name: &ChannelName) -> u32 {
+    fn channel(&mut self, name: &ChannelName, owner: Owner) -> u32 {
         if let Some(key) = self.names.get(name) {
             return *key;
         }
@@ -396,7 +399,7 @@ impl Hub {
         let (rule, crowd_rule) = (rules.find(name), rules.find_for_readers(name));
         let key = self.channels.insert(Channel::attaching(name.clone(), rule, crowd_rule, self.now_ms)) as u32;
         self.names.insert(name.clone(), key);
-        self.commands.push(Command::Attach { channel: name.clone() });
+        self.commands.push(Command::Attach { channel: name.clone(), owner });
         key
     }
 
@@ -503,6 +506,25 @@ impl Hub {
         self.dirty.retain(|dirty| *dirty != key);
         self.truncated.retain(|(truncated, _)| *truncated != key);
         self.channels.remove(key as usize);
+    }
+
+    /// Ends those who wait for a channel that its client may not make. The others may.
+    fn end_those_of(&mut self, name: &ChannelName, owner: Owner, sink: &mut impl Sink) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        let owner_of = |hub: &Self, subscriber: &u32| {
+            hub.subscribers[*subscriber as usize].extra.as_ref().map_or(Owner::default(), |extra| extra.owner)
+        };
+        let waiting = self.channels[key as usize].subscribers.clone();
+        for subscriber in waiting.iter().filter(|subscriber| owner_of(self, subscriber) == owner).collect::<Vec<_>>() {
+            self.conclude_closed(*subscriber, name, Some(Refusal::ClientLimit.into()), sink);
+        }
+        match self.channels[key as usize].subscribers.first().copied() {
+            Some(other) => {
+                let owner = owner_of(self, &other);
+                self.commands.push(Command::Attach { channel: name.clone(), owner });
+            }
+            None => self.end_channel(name, None, sink),
+        }
     }
 
     /// Takes a subscriber out of the lists of its channels.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealed::ConnectionId;
 
-use crate::broker::Claim;
+use crate::broker::{Claim, Owner};
 use crate::message::ChannelName;
 use crate::position::Spot;
 use crate::wire::voice::{Transport, Voice};
@@ -20,6 +20,8 @@ pub(crate) struct Subscription {
     pub(crate) answer_at_once: bool,
     /// Who reads, where that is known: he is present in the channels meanwhile.
     pub(crate) member: Option<Arc<str>>,
+    /// Whose the channels are that are made for it.
+    pub(crate) owner: Owner,
 }
 
 /// How a client wants to be told.
@@ -124,6 +126,7 @@ pub(super) struct Extra {
     pub(super) name: Option<Arc<str>>,
     pub(super) claim: Option<Claim>,
     pub(super) member: Option<Arc<str>>,
+    pub(super) owner: Owner,
 }
 
 /// One of a subscriber's channels.

@@ -47,8 +47,13 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     let channel = ChannelName::new("news").expect("a name");
     let voice = Voice { tongue: Tongue::Native, transport: Transport::EventStream, framing: Framing::Chunked };
     let style = Style::Stream { voice, listener: Box::default() };
-    let subscription =
-        Subscription { channels: vec![(channel.clone(), Start::Latest)], style, answer_at_once: false, member: None };
+    let subscription = Subscription {
+        channels: vec![(channel.clone(), Start::Latest)],
+        style,
+        answer_at_once: false,
+        member: None,
+        owner: Owner::default(),
+    };
     hub.subscribe(ConnectionId::default(), subscription, 0, &mut ears).expect("room");
     assert!(matches!(hub.commands[..], [Command::Attach { .. }]));
     hub.flush(0, &mut ears);

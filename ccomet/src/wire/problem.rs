@@ -47,6 +47,7 @@ pub(crate) enum Problem {
     ChannelLimit,
     PatternLimit,
     PatternForbidden,
+    ClientLimit,
     BroadcastLimit,
     BroadcastTooWide,
     /// In so many seconds there may be room.
@@ -60,6 +61,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::ChannelLimit => Self::ChannelLimit,
             Refusal::PatternLimit => Self::PatternLimit,
+            Refusal::ClientLimit => Self::ClientLimit,
             Refusal::BroadcastLimit => Self::BroadcastLimit,
             Refusal::BroadcastTooWide => Self::BroadcastTooWide,
             Refusal::KeyReused => Self::KeyReused,
@@ -106,6 +108,7 @@ impl Problem {
     pub(crate) fn retry_s(self) -> Option<u32> {
         match self {
             Self::TooManyRequests(retry_s) => Some(retry_s),
+            Self::ClientLimit => Some(RETRY_S),
             _ => (self.parts().0 == 503).then_some(RETRY_S),
         }
     }
@@ -187,6 +190,9 @@ impl Problem {
             Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
             Self::PatternLimit => (503, "pattern_limit", "As many patterns are subscribed to as may be."),
             Self::PatternForbidden => (403, "pattern_forbidden", "Patterns of channels may not be used here."),
+            Self::ClientLimit => {
+                (429, "client_limit", "This address or token has made as many channels or patterns as a client may.")
+            }
             Self::BroadcastLimit => {
                 (503, "broadcast_limit", "As many messages are on their way to patterns as broadcasts_under_way_max.")
             }

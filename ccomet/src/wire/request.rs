@@ -14,7 +14,7 @@ use super::icomet::request as icomet;
 use super::page;
 use super::problem::Problem;
 use super::publication::{Publication, header_key, read_messages};
-use crate::broker::{Listed, Listing, Range};
+use crate::broker::{Listed, Listing, Owner, Range};
 use crate::config::{Api, Config, Limits, Times};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::{ChannelName, Draft};
@@ -274,8 +274,13 @@ fn read_classic_call(path: &str, query: Query<'_>, limits: &Limits, times: &Time
         _ => {
             let start = Start::Number(parse_number(&get("seqid")?)?);
             let style = Style::Classic { callback, name: sname.into() };
-            let subscription =
-                Subscription { channels: vec![(channel, start)], style, answer_at_once: false, member: None };
+            let subscription = Subscription {
+                channels: vec![(channel, start)],
+                style,
+                answer_at_once: false,
+                member: None,
+                owner: Owner::default(),
+            };
             Some(Call::Subscribe { subscription, wait_s: times.classic_poll_s })
         }
     }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Home;
-use crate::broker::{Event, Member, Now, Refusal, Ticket, Who};
+use crate::broker::{Event, Member, Now, Owner, Refusal, Ticket, Who};
 use crate::message::{ChannelName, Draft, Movement};
 use crate::position::Spot;
 
@@ -115,17 +115,17 @@ impl Home {
         }
     }
 
-    pub(super) fn who(&mut self, from: usize, now: Now, name: ChannelName, ticket: Ticket) {
-        match self.who_is_in(now, name) {
+    pub(super) fn who(&mut self, from: usize, now: Now, name: ChannelName, owner: Owner, ticket: Ticket) {
+        match self.who_is_in(now, name, owner) {
             Ok(who) => self.say(from, Event::Present { ticket, who }),
             Err(why) => self.say(from, Event::Refused { ticket, why }),
         }
     }
 
     /// Who is in a channel, and the position from which on both channels are to be read to hear of all that follows.
-    fn who_is_in(&mut self, now: Now, name: ChannelName) -> Result<Who, Refusal> {
+    fn who_is_in(&mut self, now: Now, name: ChannelName, owner: Owner) -> Result<Who, Refusal> {
         // This one has to be there, for what happens from now on is counted in it. The other need not.
-        let movements = self.open(now, ChannelName::of_presence(&name))?;
+        let movements = self.open(now, ChannelName::of_presence(&name), owner)?;
         let key = self.key_of(&name);
         for key in key.into_iter().chain([movements]) {
             self.channels[key].touched_ms = now.unix_ms;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::work::Task;
 use super::{Home, HomeChannel};
-use crate::broker::{Event, Now, Refusal, Ticket};
+use crate::broker::{Event, Now, Owner, Refusal, Ticket};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
@@ -51,9 +51,10 @@ impl Home {
         now: Now,
         name: ChannelName,
         messages: OneOrMore<Message>,
+        owner: Owner,
         ticket: Ticket,
     ) {
-        let key = match self.open(now, name) {
+        let key = match self.open(now, name, owner) {
             Ok(key) => key,
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };

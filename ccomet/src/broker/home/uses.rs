@@ -1,7 +1,7 @@
 //! Which channels are in use, and what was signed for them.
 
 use super::{Home, HomeChannel, HomeLimits};
-use crate::broker::{ChannelInfo, Event, Now, Ticket, Token};
+use crate::broker::{ChannelInfo, Event, Now, Owner, Ticket, Token};
 use crate::message::ChannelName;
 use crate::position::Spot;
 
@@ -38,7 +38,7 @@ impl Home {
         token: Token,
         ticket: Ticket,
     ) {
-        let key = match self.open(now, name) {
+        let key = match self.open(now, name, Owner::default()) {
             Ok(key) => key,
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };

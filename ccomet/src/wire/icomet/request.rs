@@ -6,7 +6,7 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use sealed_http::{Method, RequestHead};
 
-use crate::broker::Token;
+use crate::broker::{Owner, Token};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
 use crate::wire::callback::is_callback;
@@ -112,7 +112,13 @@ impl Reader<'_> {
         let channels = vec![(channel, Start::Seq(number("seq")))];
         let token = self.parameters.get("token").and_then(|text| Token::parse(&text));
         Ok(Call::Subscribe {
-            subscription: Subscription { channels, style, answer_at_once: false, member: None },
+            subscription: Subscription {
+                channels,
+                style,
+                answer_at_once: false,
+                member: None,
+                owner: Owner::default(),
+            },
             token,
         })
     }

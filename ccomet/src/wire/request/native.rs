@@ -4,7 +4,7 @@ use sealed_http::websocket::{self, Accepted};
 use sealed_http::{Method, Query, RequestHead, decode_segment};
 
 use super::{Call, Door, Refused, ReplyTo, parse_number};
-use crate::broker::{Edge, Listing, Range};
+use crate::broker::{Edge, Listing, Owner, Range};
 use crate::config::{Admin, Front, Limits, Times, is_origin};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
@@ -178,7 +178,13 @@ impl Native<'_> {
         let voice = Voice { tongue: Tongue::Native, transport: Transport::Socket, framing: Framing::Message };
         let style = Style::Stream { voice, listener: Box::default() };
         Ok(Call::Socket {
-            subscription: Subscription { channels, style, answer_at_once: false, member: None },
+            subscription: Subscription {
+                channels,
+                style,
+                answer_at_once: false,
+                member: None,
+                owner: Owner::default(),
+            },
             response,
         })
     }
@@ -215,7 +221,8 @@ impl Native<'_> {
                 Style::Stream { voice, listener }
             }
         };
-        let subscription = Subscription { channels, style, answer_at_once: wait_s == 0, member: None };
+        let subscription =
+            Subscription { channels, style, answer_at_once: wait_s == 0, member: None, owner: Owner::default() };
         Ok(Call::Subscribe { subscription, wait_s })
     }
 
