@@ -254,6 +254,37 @@ fn pages_of_listed_origins_use_the_admin_listener_and_no_others_do() {
 }
 
 #[test]
+fn pages_of_listed_origins_open_sockets_at_the_admin_listener_and_no_others_do() {
+    let mut config = config(1);
+    config.front.origins = vec![EVIL.to_owned()];
+    config.admin.origins = vec![FRIEND.to_owned()];
+    let server = Local::start(config);
+    for (origin, status) in [(FRIEND, 101), (EVIL, 403), ("null", 403), ("http://localhost", 101)] {
+        let fields = format!(
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: {origin}\r\n"
+        );
+        assert_eq!(head_of(server.admin, "GET", "/channels/news", &fields).0, status, "{origin}");
+    }
+}
+
+#[test]
+fn the_body_of_a_page_that_may_not_ask_is_not_waited_for() {
+    let server = Local::start(config(1));
+    for (host, fields, status) in [
+        ("evil.example", String::new(), 421),
+        ("localhost", format!("Origin: {EVIL}\r\n"), 403),
+        ("localhost", "Sec-Fetch-Site: cross-site\r\n".to_owned(), 403),
+    ] {
+        for target in ["/channels/news", "/messages", "/push"] {
+            let mut client = Client::connect(server.admin);
+            client.send(format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9000\r\n{fields}\r\n"));
+            assert_eq!(client.head().0, status, "{target} {host} {fields}");
+        }
+    }
+}
+
+#[test]
 fn settings_that_cannot_be_meant_are_refused() {
     let checked = |change: &dyn Fn(&mut Config)| {
         let mut config = Config::default();

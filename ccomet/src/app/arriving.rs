@@ -10,6 +10,7 @@ use crate::config::Api;
 use crate::doorkeeper::Asking;
 use crate::wire::classic;
 use crate::wire::icomet::request as icomet;
+use crate::wire::page;
 use crate::wire::problem::Problem;
 use crate::wire::request::{self, Ahead, Call, Door, Refused, read_ahead};
 
@@ -49,6 +50,8 @@ impl App {
         let message_bytes_max = self.config.limits.message_bytes_max as u64;
         let request_bytes_max = self.config.limits.request_bytes_max as u64;
         if door == Door::Admin {
+            page::look(door, head, &self.config)
+                .map_err(|problem| refusal(http, id, problem, None, &self.cross_origin))?;
             let has_form = self.config.admin.apis.contains(&Api::Icomet) && icomet::has_form(door, head.path());
             let bytes_max = match head.path() {
                 request::MESSAGES_PATH => request_bytes_max,
