@@ -512,6 +512,7 @@ impl Handler for App {
                 self.broker.sweep(now(http));
                 self.site.sweep(now_ms(http));
                 self.show_life();
+                self.cross_origin.refusals.note_pauses(http.stats().accept_pauses);
                 self.cross_origin.refusals.write_due(unix_ms(http));
                 self.pump(http);
             }

@@ -1,6 +1,6 @@
 //! What the server refuses, for the operator: one line a minute in the log for each kind of refusal.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -64,6 +64,7 @@ pub(crate) struct RefusalLog {
     examples: RefCell<Vec<Example>>,
     /// The request that came last: its connection, and the beginning of its path.
     request: RefCell<(Option<ConnectionId>, String)>,
+    accept_pauses: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Example {
 
 impl RefusalLog {
     pub(crate) fn new(counts: Arc<RefusalCounts>) -> Self {
-        Self { counts, examples: RefCell::default(), request: RefCell::default() }
+        Self { counts, examples: RefCell::default(), request: RefCell::default(), accept_pauses: Cell::new(0) }
     }
 
     /// Notes the request that is read now, for an example of its refusal.
@@ -124,6 +125,15 @@ impl RefusalLog {
         if examples.iter().all(|example| example.code != code) {
             let (client, path) = client_and_path();
             examples.push(Example { code, reason, is_limit, client, path });
+        }
+    }
+
+    /// Counts the times that accepting was paused, of which there have been so many on this loop.
+    pub(crate) fn note_pauses(&self, accept_pauses: u64) {
+        if self.accept_pauses.replace(accept_pauses) < accept_pauses {
+            let reason =
+                "No descriptors are left, or limits.connections_max is reached: new connections wait in the kernel.";
+            self.note_as("accepting_paused", reason, true, Default::default);
         }
     }
 

@@ -66,6 +66,34 @@ fn signals_to_reload_or_to_reopen_logs_are_logged_and_change_nothing() {
 }
 
 #[test]
+fn refusals_are_logged_with_an_example_and_a_count_and_once_a_minute_for_each_kind() {
+    let settings =
+        "[auth]\nkeys = [{ id = \"k\", algorithm = \"HS256\", secret = \"a secret that is long enough for it\" }]\n";
+    let path = std::env::temp_dir().join(format!("ccomet-refusals-{}.toml", std::process::id()));
+    std::fs::write(&path, settings).expect("a file");
+    let config = path.display().to_string();
+    let mut server = Running::start(program(&["--log", "info", "--config", &config]).stderr(Stdio::piped()));
+    std::fs::remove_file(&path).expect("it was there");
+    let refuse = || {
+        let mut client = Client::connect(server.front);
+        client.ask("GET", "/channels/secret-plans?token=sesame&wait=0", "");
+        assert_eq!(client.reply().status, 401);
+        assert_eq!(client.get("/channels/open?wait=0").status, 401);
+    };
+    for _ in 0..5 {
+        refuse();
+    }
+    let mut log = BufReader::new(server.child.stderr.take().expect("its log")).lines().map(|line| line.expect("text"));
+    let line = log.find(|line| line.contains("token_invalid")).expect("a line");
+    assert!(line.contains("/channels/secret-plans") && line.contains("127.0.0.1") && line.contains("count="), "{line}");
+    refuse();
+    server.signal("-TERM");
+    let rest: Vec<String> = log.collect();
+    assert!(rest.iter().any(|line| line.contains("token_missing")), "the other kind, and once: {rest:?}");
+    assert!(rest.iter().all(|line| !line.contains("token_invalid") && !line.contains("sesame")), "{rest:?}");
+}
+
+#[test]
 fn a_log_that_is_no_terminal_has_no_colour_codes() {
     let mut server = Running::start(program(&["--log", "info"]).stderr(Stdio::piped()));
     server.signal("-TERM");

@@ -66,7 +66,7 @@ impl Sink for Out<'_, '_> {
         if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
             // It cannot have what it wants: nothing else is answered to one who reads a stream.
             let problem = if let Reply::Problem(problem, _) = reply { problem } else { Problem::ShuttingDown };
-            App::tell(self.http, peer, &wire::socket::refused(problem, None));
+            refuse_on_socket(self.http, peer, problem, None, self.cross_origin);
             let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
             return socket::end(self.http, peer, key, code);
         }
@@ -180,6 +180,18 @@ const HEADERS_ALLOWED: [&str; 11] = [
 pub(super) fn allowed_headers(further: &[String]) -> String {
     let further = further.iter().map(String::as_str);
     HEADERS_ALLOWED.into_iter().chain(further).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses what a client asked for on a WebSocket.
+pub(super) fn refuse_on_socket(
+    http: &mut Http<'_, App>,
+    id: ConnectionId,
+    problem: Problem,
+    reference: Option<i64>,
+    cross_origin: &CrossOrigin,
+) {
+    note_refusal(http, id, problem, cross_origin);
+    App::tell(http, id, &wire::socket::refused(problem, reference));
 }
 
 /// Leave for a page of another origin to read what its user's cookie opened.

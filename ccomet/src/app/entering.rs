@@ -17,8 +17,16 @@ impl App {
             client.door = door;
         }
         let entrance = self.doorkeeper.accepted(id, door, peer.ip(), now_ms(http));
-        if entrance == Entrance::Unannounced {
-            tracing::debug!(%peer, ?door, "cut off: only trusted proxies may connect here");
+        let why = match entrance {
+            Entrance::Unannounced => Some(("not_a_proxy", "Only trusted proxies may connect to this listener.")),
+            Entrance::Shut => Some((
+                "too_many_connections",
+                "One address has twice as many connections as limits.connections_per_address_max, and more are cut off.",
+            )),
+            _ => None,
+        };
+        if let Some((code, reason)) = why {
+            self.cross_origin.refusals.note_as(code, reason, true, || (peer.to_string(), String::new()));
         }
         enter(http, id, entrance);
     }

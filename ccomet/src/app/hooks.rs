@@ -8,7 +8,7 @@ use sealed::ConnectionId;
 use sealed_http::{Fetch, FetchId, Fetched, Http, RequestHead, Upstream, UpstreamId};
 use slab::Slab;
 
-use super::answers::respond_problem;
+use super::answers::{refuse_on_socket, respond_problem};
 use super::telling::Telling;
 use super::{App, Caller, Chore, Doing, done, now_ms};
 use crate::auth::callback_of;
@@ -22,7 +22,6 @@ use crate::wire::icomet::request as icomet;
 use crate::wire::page;
 use crate::wire::problem::Problem;
 use crate::wire::request::Call;
-use crate::wire::socket::refused as socket_refusal;
 
 /// Bytes of an answer; a longer one is none.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
@@ -235,11 +234,11 @@ impl App {
         let drafts = vec![(&channel, &draft)];
         let question = Question { member, drafts, origin, ..Question::about(Deed::Publish) };
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
-            Self::tell(http, id, &socket_refusal(Problem::HookTooLarge, reference));
+            refuse_on_socket(http, id, Problem::HookTooLarge, reference, &self.cross_origin);
             return None;
         };
         if let Err(problem) = self.make_room(caller.asking, body.len()) {
-            Self::tell(http, id, &socket_refusal(problem, reference));
+            refuse_on_socket(http, id, problem, reference, &self.cross_origin);
             return None;
         }
         let then = Then::Publish { socket, channel, draft, reference };
@@ -387,7 +386,7 @@ impl App {
                 held.question = None;
                 match outcome.and_then(|()| in_time(&held.caller)) {
                     Ok(()) => self.publish_said(http, peer, socket, channel, draft, reference),
-                    Err(problem) => Self::tell(http, peer, &socket_refusal(problem, reference)),
+                    Err(problem) => refuse_on_socket(http, peer, problem, reference, &self.cross_origin),
                 }
                 http.resume(peer);
             }

@@ -7,6 +7,7 @@ use sealed::{ConnectionId, Input};
 use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
 use sealed_http::{Http, Response};
 
+use super::answers::refuse_on_socket;
 use super::{App, Caller, Doing, now, now_ms, unix_ms};
 use crate::broker::{Broker, Command};
 use crate::hub::{Style, SubscriberKey, Subscription};
@@ -147,27 +148,27 @@ impl App {
     fn hear_text(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, text: &str) {
         // First: to read it costs more.
         if let Err(problem) = self.charge_message(key, now_ms(http)) {
-            return Self::tell(http, id, &socket::refused(problem, socket::reference(text)));
+            return refuse_on_socket(http, id, problem, socket::reference(text), &self.cross_origin);
         }
         match socket::read(text, self.config.limits.message_bytes_max) {
             Ok(Said::Publish { channel, draft, reference }) => {
                 self.publish_from_socket(http, id, key, channel, draft, reference);
             }
             Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
-            Err((problem, reference)) => Self::tell(http, id, &socket::refused(problem, reference)),
+            Err((problem, reference)) => refuse_on_socket(http, id, problem, reference, &self.cross_origin),
         }
     }
 
     fn hear_bytes(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, bytes: Vec<u8>) {
         if let Err(problem) = self.charge_message(key, now_ms(http)) {
-            return Self::tell(http, id, &socket::refused(problem, None));
+            return refuse_on_socket(http, id, problem, None, &self.cross_origin);
         }
         match only_channel(&self.sockets[key as usize].channels) {
             Some(channel) => {
                 let draft = Draft { payload: bytes.into_boxed_slice().into(), ..Draft::default() };
                 self.publish_from_socket(http, id, key, channel, draft, None);
             }
-            None => Self::tell(http, id, &socket::refused(Problem::BadCommand, None)),
+            None => refuse_on_socket(http, id, Problem::BadCommand, None, &self.cross_origin),
         }
     }
 
@@ -186,7 +187,7 @@ impl App {
         reference: Option<i64>,
     ) {
         if let Err(problem) = self.may_publish(key, &channel, draft.payload.len()) {
-            return Self::tell(http, id, &socket::refused(problem, reference));
+            return refuse_on_socket(http, id, problem, reference, &self.cross_origin);
         }
         if let Some((channel, draft)) = self.ask_about_publishing(http, id, key, channel, draft, reference) {
             self.publish_said(http, id, key, channel, draft, reference);
@@ -234,11 +235,11 @@ impl App {
         let grant = match self.gate.renew(token, http.unix_time().as_secs()) {
             // Who is there is known by the subject with which the connection began.
             Ok(grant) if grant.subject != subject => {
-                return Self::tell(http, id, &socket::refused(Problem::SubjectChanged, reference));
+                return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.cross_origin);
             }
             Ok(grant) if socket.channels.iter().all(|channel| self.gate.may_subscribe(&grant, channel)) => grant,
-            Ok(_) => return Self::tell(http, id, &socket::refused(Problem::NotAllowed, reference)),
-            Err(problem) => return Self::tell(http, id, &socket::refused(problem, reference)),
+            Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.cross_origin),
+            Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.cross_origin),
         };
         self.leases.begin(id, socket.voice, grant.expires_s);
         socket.caller.grant = Some(grant);
@@ -260,7 +261,7 @@ impl App {
         match outcome {
             Ok(Some(spot)) => Self::tell(http, id, &socket::published(channel, spot, reference)),
             Ok(None) => debug_assert!(false, "a publisher is told where its message is"),
-            Err(problem) => Self::tell(http, id, &socket::refused(problem, reference)),
+            Err(problem) => refuse_on_socket(http, id, problem, reference, &self.cross_origin),
         }
         // The answer, when it is with the kernel, lets it be heard again.
         if let Some(socket) = self.sockets.get_mut(key as usize) {
