@@ -82,7 +82,8 @@ fn a_body_without_leave_is_refused_by_its_head() {
         ("/channels/a,b.*", "", 401),
         ("/channels/a/history", "", 405),
         ("/channels/a%00b", "", 400),
-        ("/nothing", "", 405),
+        ("/nothing", "", 404),
+        ("/chat.html", "", 405),
         ("/publish", "", 405),
         ("/sub?cname=a", "", 413),
     ] {

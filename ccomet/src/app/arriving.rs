@@ -83,6 +83,7 @@ impl App {
                 self.gate.allow_some_publication(&identity, head).map_err(refuse)?;
                 Ok((Arrival { asking, identity: Some(identity), paid: 1 }, request_bytes_max))
             }
+            Ok(Ahead::File(path)) => Err(self.file(http, id, &path, head, door)),
             Ok(Ahead::Other) => Ok((Arrival { asking, identity: None, paid: 0 }, OTHER_BODY_BYTES_MAX)),
             Err(refused) => Err(self.refusal_of(http, id, refused)),
         }

@@ -58,12 +58,7 @@ impl App {
         match call {
             Call::File { path } => {
                 let door = http.state(id).map_or(Door::Front, |client| client.door);
-                let response = self.file(&path, head, door);
-                if !matches!(head.method(), Method::Get | Method::Head) && response.status() != 404 {
-                    note_refusal(http, id, Problem::MethodNotAllowed, &self.cross_origin);
-                    let refusal = problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS);
-                    return http.respond(id, &refusal);
-                }
+                let response = self.file(http, id, &path, head, door);
                 http.respond(id, &response);
             }
             Call::Preflight { allow } => {
@@ -148,7 +143,22 @@ impl App {
         }
     }
 
-    fn file(&self, path: &str, head: &RequestHead<'_>, door: Door) -> Response {
-        self.files.answer(door, path, head).unwrap_or_else(|| problem_response(Problem::NotFound))
+    /// The answer to a request for a file.
+    pub(super) fn file(
+        &self,
+        http: &Http<'_, Self>,
+        id: ConnectionId,
+        path: &str,
+        head: &RequestHead<'_>,
+        door: Door,
+    ) -> Response {
+        let Some(response) = self.files.answer(door, path, head) else {
+            return problem_response(Problem::NotFound);
+        };
+        if matches!(head.method(), Method::Get | Method::Head) {
+            return response;
+        }
+        note_refusal(http, id, Problem::MethodNotAllowed, &self.cross_origin);
+        problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sealed_http::websocket::Refusal;
-use sealed_http::{Method, Query, Request, Response};
+use sealed_http::{Method, Query, Request, RequestHead, Response};
 
 use super::callback::is_callback;
 use super::icomet::request as icomet;
@@ -192,10 +192,8 @@ const MESSAGES_METHODS: &str = "POST, OPTIONS";
 pub(crate) const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 const CLASSIC_METHODS: &str = "GET, OPTIONS";
 
-/// Reads a request.
-pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, Refused> {
-    let (head, limits, times) = (&request.head, &config.limits, &config.times);
-    let path = head.path();
+/// Looks at what every request has to have, and may not have.
+fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<(), Refused> {
     page::look(door, head, config).map_err(Refused::native)?;
     // Readers would be given what is packed, and know nothing of it.
     let is_packed = |(name, value): (&str, &[u8])| {
@@ -204,6 +202,14 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
     if head.method() == Method::Post && head.headers().any(is_packed) {
         return Err(Refused::native(Problem::UnsupportedEncoding));
     }
+    Ok(())
+}
+
+/// Reads a request.
+pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, Refused> {
+    let (head, limits, times) = (&request.head, &config.limits, &config.times);
+    let path = head.path();
+    look(door, head, config)?;
     let apis = if door == Door::Front { &config.front.apis } else { &config.admin.apis };
     let speaks = |api| apis.contains(&api);
     if speaks(Api::Icomet)

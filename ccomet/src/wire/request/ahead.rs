@@ -3,10 +3,9 @@
 use sealed_http::{Method, Request, RequestHead};
 
 use super::native::Native;
-use super::{Call, Door, MESSAGES_PATH, Refused, read};
+use super::{Call, Door, MESSAGES_PATH, Refused, look, read};
 use crate::config::{Api, Config};
 use crate::wire::icomet::request as icomet;
-use crate::wire::page;
 use crate::wire::publication::header_key;
 
 /// What a request with a body is going to be.
@@ -16,13 +15,15 @@ pub(crate) enum Ahead {
     Publish(Call),
     /// One that publishes to channels which its body names.
     PublishSome,
+    /// A file, by its path.
+    File(String),
     /// Anything else, which has little use for a body.
     Other,
 }
 
 /// Reads the head of a request that has a body. What is wrong with it already is refused.
 pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<Ahead, Refused> {
-    page::look(door, head, config).map_err(Refused::native)?;
+    look(door, head, config)?;
     let (limits, times) = (&config.limits, &config.times);
     let apis = if door == Door::Front { &config.front.apis } else { &config.admin.apis };
     if apis.contains(&Api::Icomet) && icomet::read(door, head, &[], limits.message_bytes_max).is_some() {
@@ -39,5 +40,8 @@ pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) ->
         }
     }
     // Nobody else reads a body, so that there is no need to wait for it.
-    read(door, &Request { head: head.clone(), body: &[] }, config).map(|_| Ahead::Other)
+    Ok(match read(door, &Request { head: head.clone(), body: &[] }, config)? {
+        Call::File { path } => Ahead::File(path),
+        _ => Ahead::Other,
+    })
 }
