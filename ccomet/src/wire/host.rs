@@ -68,9 +68,7 @@ mod tests {
             ("evil.example:8000", false, false),
             ("127.0.0.1.evil.example", false, false),
             ("localhost.evil.example", false, false),
-            ("evil.example:127.0.0.1", false, false),
             ("sub.comet.example", false, false),
-            ("[evil.example]", false, false),
         ] {
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
             let head = RequestHead::parse(text.as_bytes(), &Limits::default()).expect("a head");
