@@ -15,8 +15,10 @@ pub struct Publisher {
     http: Option<Http>,
     sent: u64,
     pending: Option<Pending>,
-    /// What was sent under a key, and nobody knows what became of it: it is sent again.
+    /// What was sent under a key, and nobody knows what became of it: it is sent again, to the same listener, since keys of the
+    /// one are not those of the other.
     unsure: Option<Pending>,
+    by_front: bool,
     bulk: usize,
 }
 
@@ -41,7 +43,7 @@ enum Kind {
 impl Publisher {
     pub fn new(number: usize, random: &mut Random) -> Self {
         let bulk = [0, 50, 3_000][random.below(3)];
-        Self { number, http: None, sent: 0, pending: None, unsure: None, bulk }
+        Self { number, http: None, sent: 0, pending: None, unsure: None, by_front: true, bulk }
     }
 
     pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
@@ -49,7 +51,10 @@ impl Publisher {
         match &mut self.http {
             None => {
                 let by_front = random.chance(0.5);
-                self.http = Some(if by_front { place.visit() } else { Http::connect(&place.sim, place.admin) });
+                if self.unsure.is_none() {
+                    self.by_front = by_front;
+                }
+                self.http = Some(if self.by_front { place.visit() } else { Http::connect(&place.sim, place.admin) });
             }
             Some(http) if !http.waits() => {
                 if random.chance(0.6) {
