@@ -46,9 +46,11 @@ impl Hooking {
         Self { when_down, trouble, by_clients }
     }
 
-    /// What may go wrong in such a world.
-    pub fn soften(&self, faults: &mut Faults) {
+    /// Changes what may go wrong in such a world.
+    pub fn soften(&self, faults: &mut Faults, restarts: &mut f64) {
         if self.by_clients {
+            // While a server goes down, the back end does not answer.
+            *restarts = 0.0;
             *faults = Faults { interleave: faults.interleave, short_read: faults.short_read, ..Faults::default() };
         }
     }

@@ -8,6 +8,10 @@ use sealed::sim::Simulation;
 /// The most bytes that a tick may take from the heap, ticks that interrupted it included: whatever is to be done, it is spread.
 pub const TICK_BYTES_MAX: u64 = 4 << 20;
 
+/// The most units of work of a tick, that is, channels and kept messages that are looked at or reached: what a home allows itself, and
+/// a last step.
+pub const TICK_UNITS_MAX: usize = 10_000;
+
 /// What a loop takes that has nothing to do: its buffers, and tables that do not shrink below a size.
 const LOOP_BYTES: usize = 192 << 10;
 

@@ -41,6 +41,10 @@ impl Oracle {
         let place = (channel.to_owned(), spot.epoch, spot.next - 1);
         let held = self.messages.entry(place.clone()).or_insert_with(|| payload.to_owned());
         assert_eq!(held, payload, "two messages at one place: {place:?}");
+        if payload.starts_with('*') {
+            // It is for all channels of a pattern.
+            return;
+        }
         let held = self.places.entry(payload.to_owned()).or_insert_with(|| place.clone());
         assert_eq!(*held, place, "one message at two places: {payload}");
         assert!(!self.forbidden.contains(payload), "a message of a client that may not publish it: {payload}");

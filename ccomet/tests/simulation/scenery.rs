@@ -9,6 +9,7 @@ use crate::tokens;
 
 /// What a world has beside what each has.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Scenery {
     /// Proxies stand in front, and addresses count.
     pub proxying: Option<Proxying>,
@@ -20,6 +21,8 @@ pub struct Scenery {
     pub is_silent: bool,
     /// Keys of publishers are forgotten before their time.
     pub forgets_keys: bool,
+    /// There are many channels, and messages for all of them.
+    pub is_wide: bool,
 }
 
 /// Draws the scenery of a seed, and the configuration that goes with it.
@@ -39,7 +42,8 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
         config.limits.subscribers_per_channel_max = 2;
         config.limits.patterns_max = 1;
     }
-    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys })
+    let is_wide = random.chance(0.05);
+    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide })
 }
 
 fn any_config(random: &mut Random) -> Config {

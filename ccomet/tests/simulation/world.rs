@@ -18,7 +18,7 @@ use crate::proxies::{self, Accounts, Proxying, Visitor};
 use crate::readers::{Page, Reader};
 use crate::scenery::{self, Scenery};
 use crate::tokens::{self, Holder};
-use crate::writers::{Admin, Insider, Nuisance, Publisher};
+use crate::writers::{Admin, Broadcaster, Insider, Nuisance, Publisher};
 
 const ROUNDS: usize = 120;
 
@@ -74,6 +74,7 @@ pub struct World {
     suitors: Vec<Suitor>,
     backend: Option<Backend>,
     insider: Insider,
+    broadcaster: Option<Broadcaster>,
     accounts: Accounts,
     /// What those who are not in each world draw from.
     extra: Random,
@@ -127,10 +128,10 @@ impl World {
         let publishers = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
-        let restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
+        let mut restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
         let mut faults = Faults::any(&mut random);
         if let Some(hooking) = &scenery.hooking {
-            hooking.soften(&mut faults);
+            hooking.soften(&mut faults, &mut restarts);
         }
         sim.set_faults(faults.clone());
         let is_kept = !scenery.forgets_keys && !scenery.is_silent;
@@ -151,6 +152,7 @@ impl World {
             inside.extend(backends::ASKED);
         }
         let accounts = Accounts::new(&config, sim.now());
+        let broadcaster = scenery.is_wide.then(Broadcaster::default);
         Self {
             place,
             config,
@@ -171,6 +173,7 @@ impl World {
             suitors,
             backend,
             insider: Insider::new(inside),
+            broadcaster,
             accounts,
             extra,
             restarts,
@@ -219,6 +222,9 @@ impl World {
             suitor.act(place, &mut self.extra, oracle);
         }
         self.insider.act(place, &mut self.extra, oracle);
+        if let Some(broadcaster) = &mut self.broadcaster {
+            broadcaster.act(place, &mut self.extra);
+        }
         if random.chance(self.restarts) {
             self.restart();
         }
@@ -277,6 +283,7 @@ impl World {
         self.holders.iter_mut().for_each(|holder| holder.hear(&self.place, oracle));
         self.suitors.iter_mut().for_each(|suitor| suitor.hear(oracle));
         self.insider.hear(oracle);
+        self.broadcaster.iter_mut().for_each(Broadcaster::hear);
     }
 
     fn holdings(&self) -> Holdings {
@@ -298,6 +305,8 @@ impl World {
             held.encoded_bytes <= share(limits.encoded_bytes_max) + loops * (limits.message_bytes_max + 200) * 7,
             "{held:?}"
         );
+        let units = self.server.as_ref().expect("a server").most_work();
+        assert!(units <= meter::TICK_UNITS_MAX, "a tick of {units} units of work");
         let busiest = self.place.sim.busiest_tick();
         assert!(busiest < 5_000, "a tick of {busiest} calls to the network");
     }
@@ -481,6 +490,7 @@ impl World {
             .chain(self.visitors.drain(..).map(Visitor::into_peer))
             .chain(self.holders.drain(..).map(Holder::into_peer))
             .chain(self.suitors.drain(..).map(Suitor::into_peer))
+            .chain(self.broadcaster.take().map(Broadcaster::into_peer))
             .chain(std::iter::once(std::mem::replace(&mut self.insider, Insider::new(Vec::new())).into_peer()))
             .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));
         for mut peer in peers.flatten().collect::<Vec<Peer>>() {

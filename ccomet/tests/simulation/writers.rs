@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sealed::sim::Random;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
@@ -301,6 +301,55 @@ impl Insider {
                 }
                 (Answer::Whole { status, .. }, _) => assert!(matches!(status, 408 | 503), "{status}"),
                 (other, _) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub fn into_peer(self) -> Option<sealed::sim::Peer> {
+        self.http.map(|http| http.peer)
+    }
+}
+
+/// Publishes in many channels at a time: at first in each by its name, then in all that there are.
+#[derive(Default)]
+pub struct Broadcaster {
+    http: Option<Http>,
+    made: usize,
+    sent: u64,
+}
+
+impl Broadcaster {
+    const CHANNELS: usize = 400;
+
+    pub fn act(&mut self, place: &Place, random: &mut Random) {
+        self.hear();
+        let http = self.http.get_or_insert_with(|| Http::connect(&place.sim, place.admin));
+        if http.waits() || !random.chance(0.2) || self.sent >= 60 {
+            return;
+        }
+        let count = if self.made < Self::CHANNELS { 50 } else { 20 };
+        let mut message = |number: usize| {
+            if self.made < Self::CHANNELS {
+                return json!({"channel": format!("wide.{}", self.made + number), "data": "*-begin"});
+            }
+            self.sent += 1;
+            json!({"channel": "*", "data": format!("*-{}", self.sent)})
+        };
+        let body = json!({"messages": (0..count).map(&mut message).collect::<Vec<_>>()}).to_string();
+        self.made += count;
+        let length = body.len();
+        http.ask(format!("POST /messages HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{body}"));
+    }
+
+    pub fn hear(&mut self) {
+        while let Some(answer) = self.http.as_mut().and_then(Http::next) {
+            match answer {
+                Answer::Over => self.http = None,
+                Answer::Whole { status, body } => {
+                    let text = String::from_utf8_lossy(&body);
+                    assert!(matches!(status, 200 | 408 | 503), "{status} {text}");
+                }
+                other => panic!("{other:?}"),
             }
         }
     }
