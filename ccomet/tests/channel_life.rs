@@ -112,6 +112,13 @@ impl Stage {
 }
 
 #[test]
+fn a_sign_in_makes_no_channel() {
+    let stage = Stage::new(1, |_| {});
+    stage.ask_and_leave("/sign?channel=a&sname=ann&callback=f");
+    assert_eq!(stage.channels(), 0);
+}
+
+#[test]
 fn a_channel_of_one_message_keeps_its_numbers() {
     let stage = Stage::new(1, |config| config.history.age_max_s = 10);
     assert_eq!(stage.publish("news"), 200);
