@@ -70,6 +70,7 @@ impl<C> Slot<C> {
     }
 
     /// Ciphered bytes that the kernel has taken; 0 without TLS.
+    #[cfg_attr(not(feature = "tls"), allow(clippy::unused_self))]
     pub(crate) fn ciphered_sent(&self) -> u64 {
         #[cfg(feature = "tls")]
         if let Some(extras) = self.buffers.as_ref().and_then(|buffers| buffers.extras.as_ref()) {
