@@ -43,6 +43,7 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
         config.limits.patterns_max = 1;
     }
     let is_wide = random.chance(0.05);
+    config.limits.encoded_bytes_max = *random.pick(&[16 << 20, 4_000]).expect("one");
     (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide })
 }
 

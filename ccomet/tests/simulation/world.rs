@@ -334,6 +334,7 @@ impl World {
         let held = self.holdings();
         let there = held.connections >= held.subscribers && held.attached_channels >= usize::from(live > 0);
         assert!(held.subscribers >= live && there, "{live} read streams: {held:?}");
+        assert!(held.message_bytes <= held.history_bytes, "what is dropped is dropped by all loops: {held:?}");
         let idle = self.place.sim.turns();
         self.place.sim.run_for(Duration::from_secs(10));
         self.hear();
