@@ -118,7 +118,8 @@ impl World {
         };
         let readers = (0..=random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
         let pages = (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
-        let mut gatherers: Vec<_> = (0..random.below(3)).map(|n| Gatherer::new(n, &mut random)).collect();
+        let mut gatherers: Vec<_> =
+            (0..random.below(3)).map(|n| Gatherer::new(n, config.history.age_max_s < 60, &mut random)).collect();
         if scenery.has_tokens {
             // There are channels that they may not read.
             gatherers.clear();
