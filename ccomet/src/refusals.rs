@@ -16,9 +16,10 @@ const KINDS_MAX: usize = 96;
 const PATH_CHARS_MAX: usize = 160;
 
 /// Counts of refusals, shared by the loops of a server.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RefusalCounts {
-    kinds: [Kind; KINDS_MAX],
+    /// Made for the first refusal.
+    kinds: OnceLock<Box<[Kind]>>,
 }
 
 /// One kind of refusal, named by its code when it first happens.
@@ -33,11 +34,12 @@ struct Kind {
 
 impl RefusalCounts {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { kinds: std::array::from_fn(|_| Kind::default()) })
+        Arc::default()
     }
 
     fn kind(&self, code: &'static str) -> Option<&Kind> {
-        self.kinds.iter().find(|kind| *kind.code.get_or_init(|| code) == code)
+        let kinds = self.kinds.get_or_init(|| (0..KINDS_MAX).map(|_| Kind::default()).collect());
+        kinds.iter().find(|kind| *kind.code.get_or_init(|| code) == code)
     }
 }
 
