@@ -271,7 +271,7 @@ impl Visitor {
         }
         let since = place.sim.now();
         accounts.asks(self.client, charge(kind), since);
-        if self.way == Way::Shared && kind != Kind::Publish {
+        if self.way == Way::Shared {
             accounts.opens(self.client);
         }
         self.pending = Some(Pending { kind, channel, payload, since });
