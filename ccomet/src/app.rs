@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use answers::{CrossOrigin, Out, allowed_headers, cross_origin, problem_response};
+use answers::{Answering, Out, allowed_headers, answering, problem_response};
 use arriving::Arrival;
 use asking::{Asker, Settled};
 use hooks::Site;
@@ -126,9 +126,8 @@ impl Caller {
             Some(Some(subject)) => {
                 // A subject may be long; what stands for it is not.
                 let digest = ring::digest::digest(&ring::digest::SHA256, subject.as_bytes());
-                let mut scope: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-                scope.push('\0');
-                scope + key
+                let scope = digest.as_ref().iter().take(16).fold(0_u128, |scope, byte| scope << 8 | u128::from(*byte));
+                format!("{scope:x}\0{key}")
             }
         };
         draft.key = Some(scoped.into());
@@ -150,7 +149,7 @@ pub(crate) struct App {
     batches: Slab<Batch>,
     site: Site,
     last_serial: u32,
-    cross_origin: CrossOrigin,
+    answering: Answering,
     preflight: Cors,
     admin_preflight: Cors,
     admin_keys: AdminKeys,
@@ -244,8 +243,8 @@ impl App {
             methods: "GET, HEAD, POST, DELETE, OPTIONS",
             ..preflight.clone()
         };
-        let cross_origin =
-            CrossOrigin { fields: cross_origin(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
+        let answering =
+            Answering { fields: answering(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
         let with_demo = config.front.demo;
         Self {
             broker: MemoryBroker::new(place.index, loops, home),
@@ -255,7 +254,7 @@ impl App {
             batches: Slab::new(),
             site: Site::new(&config.hooks),
             last_serial: 0,
-            cross_origin,
+            answering,
             preflight,
             admin_preflight,
             admin_keys: AdminKeys::new(&config.admin.keys),
@@ -326,7 +325,7 @@ impl App {
                 Some(Event::Use { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
                 Some(event) => {
                     let now_ms = unix_ms(http);
-                    self.hub.event(event, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+                    self.hub.event(event, now_ms, &mut Out { http, answering: &self.answering });
                 }
                 None if self.hub.commands.is_empty() => break,
                 None => {}
@@ -406,7 +405,7 @@ impl Handler for App {
 
     fn refusal(&mut self, error: DecodeError) -> Response {
         if error == DecodeError::BodyTooLarge {
-            return problem_response(Problem::MessageTooLarge).with(&self.cross_origin.fields[0]);
+            return problem_response(Problem::MessageTooLarge).with(&self.answering.fields[0]);
         }
         Details::from(error).into()
     }
@@ -431,7 +430,7 @@ impl Handler for App {
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         if let Some(key) = self.subscriber_of(http.state(id)) {
             let now_ms = unix_ms(http);
-            self.hub.drained(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+            self.hub.drained(key, now_ms, &mut Out { http, answering: &self.answering });
         }
         if let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) {
             self.socket_drained(http, id, key);
@@ -444,11 +443,11 @@ impl Handler for App {
         if let (Some(spread), true) = (self.draining, self.hub.is_stream(key)) {
             let spread_ms = (spread.as_millis() as u64).max(4_000);
             let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
-            self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+            self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, answering: &self.answering });
         } else if self.hub.is_stream(key) {
             self.look_after(http, id, key);
         } else {
-            self.hub.time_out(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+            self.hub.time_out(key, now_ms, &mut Out { http, answering: &self.answering });
         }
         self.pump(http);
     }
@@ -512,8 +511,8 @@ impl Handler for App {
                 self.broker.sweep(now(http));
                 self.site.sweep(now_ms(http));
                 self.show_life();
-                self.cross_origin.refusals.note_pauses(http.stats().accept_pauses);
-                self.cross_origin.refusals.write_due(unix_ms(http));
+                self.answering.refusals.note_pauses(http.stats().accept_pauses);
+                self.answering.refusals.write_due(unix_ms(http));
                 self.pump(http);
             }
             // What is left is posted at the end of this tick.
@@ -543,7 +542,7 @@ impl Handler for App {
         self.pump(http);
         if self.hub.is_dirty() {
             let now_ms = unix_ms(http);
-            self.hub.flush(now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+            self.hub.flush(now_ms, &mut Out { http, answering: &self.answering });
             self.pump(http);
         }
         if self.broker.has_work() && !std::mem::replace(&mut self.will_go_on, true) {
@@ -587,7 +586,7 @@ impl Handler for App {
                 http.set_deadline(id, delay);
             } else {
                 let now_ms = unix_ms(http);
-                self.hub.time_out(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+                self.hub.time_out(key, now_ms, &mut Out { http, answering: &self.answering });
             }
         }
         self.pump(http);

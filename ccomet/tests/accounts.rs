@@ -55,14 +55,6 @@ impl Stage {
         self.sim.connect(self.server.front())
     }
 
-    fn publish(&self, client: &mut Peer, channel: &str, body: &str) {
-        let length = body.len();
-        client
-            .send(format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{body}"));
-        client.expect("\"position\"");
-        client.expect("}\n");
-    }
-
     /// Lets a client on every loop poll each of these channels once, so that the loops keep what is published there.
     fn attach_all(&self, channels: &[String]) -> Vec<Peer> {
         let mut peers = Vec::new();
@@ -95,6 +87,13 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("channel{n}")).collect()
 }
 
+fn publish(client: &mut Peer, channel: &str, body: &str) {
+    let length = body.len();
+    client.send(format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{body}"));
+    client.expect("\"position\"");
+    client.expect("}\n");
+}
+
 #[test]
 fn history_keeps_to_its_limit_on_all_loops_together() {
     let stage = Stage::new(LOOPS);
@@ -103,7 +102,7 @@ fn history_keeps_to_its_limit_on_all_loops_together() {
     let mut publisher = stage.client();
     let body = "x".repeat(16 * KIB);
     for n in 0..2_000 {
-        stage.publish(&mut publisher, &channels[n * 7 % channels.len()], &body);
+        publish(&mut publisher, &channels[n * 7 % channels.len()], &body);
         if n % 50 == 0 {
             let held = stage.held();
             let limit = TOTAL + TOTAL / 4 + ENCODED;
@@ -137,7 +136,7 @@ fn what_is_too_old_goes_on_all_loops() {
     let readers = stage.attach_all(&channels);
     let mut publisher = stage.client();
     for channel in &channels {
-        stage.publish(&mut publisher, channel, "hello");
+        publish(&mut publisher, channel, "hello");
     }
     assert_eq!(stage.check_accounts().copied_messages, LOOPS * channels.len());
     stage.sim.run_for(Duration::from_secs(120));
@@ -191,7 +190,7 @@ fn the_forms_in_which_messages_are_encoded_are_bounded_and_counted() {
     // Each byte of it becomes six.
     let body = "\u{1}".repeat(16 * KIB);
     for _ in 0..32 {
-        stage.publish(&mut publisher, "news", &body);
+        publish(&mut publisher, "news", &body);
     }
     let stored = stage.check_accounts();
     assert_eq!(stored.encoded_bytes, 0, "nobody has read it: {stored:?}");
@@ -228,7 +227,7 @@ fn the_forms_in_which_messages_are_encoded_are_bounded_and_counted() {
         readers.push(reader);
     }
     stage.sim.settle();
-    stage.publish(&mut publisher, "news", &"y".repeat(10 * KIB));
+    publish(&mut publisher, "news", &"y".repeat(10 * KIB));
     let encoded = stage.check_accounts().encoded_bytes;
     assert!((10 * KIB..7 * 11 * KIB).contains(&encoded), "once for each form: {encoded}");
 }

@@ -16,12 +16,12 @@ use crate::wire::{self, native};
 /// The hub's way to its subscribers.
 pub(super) struct Out<'a, 'b> {
     pub(super) http: &'a mut Http<'b, App>,
-    pub(super) cross_origin: &'a CrossOrigin,
+    pub(super) answering: &'a Answering,
 }
 
 /// What answers need beside their content.
 #[derive(Debug)]
-pub(super) struct CrossOrigin {
+pub(super) struct Answering {
     /// Header fields for pages of other origins, by the number that a connection keeps of its origin: 0 for any that is not
     /// listed.
     pub(super) fields: Vec<Vec<Field>>,
@@ -35,7 +35,7 @@ impl Sink for Out<'_, '_> {
             return;
         }
         if voice.tongue == Tongue::Icomet {
-            let fields = fields_for(self.cross_origin, self.http.state(peer));
+            let fields = fields_for(self.answering, self.http.state(peer));
             self.http.start_stream(peer, &icomet::head(IcometForm::Stream(voice), fields));
             return;
         }
@@ -45,7 +45,7 @@ impl Sink for Out<'_, '_> {
             .header("X-Accel-Buffering", "no")
             .header("X-Content-Type-Options", "nosniff")
             .with(frame_policy(voice, listener).as_slice())
-            .with(fields_for(self.cross_origin, self.http.state(peer)));
+            .with(fields_for(self.answering, self.http.state(peer)));
         self.http.start_stream(peer, &response);
     }
 
@@ -66,12 +66,12 @@ impl Sink for Out<'_, '_> {
         if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
             // It cannot have what it wants: nothing else is answered to one who reads a stream.
             let problem = if let Reply::Problem(problem, _) = reply { problem } else { Problem::ShuttingDown };
-            refuse_on_socket(self.http, peer, problem, None, self.cross_origin);
+            refuse_on_socket(self.http, peer, problem, None, self.answering);
             let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
             return socket::end(self.http, peer, key, code);
         }
         done(self.http, peer);
-        let fields = fields_for(self.cross_origin, self.http.state(peer));
+        let fields = fields_for(self.answering, self.http.state(peer));
         let response = match reply {
             Reply::Json(body) => json_response(body).with(fields),
             Reply::Script(body) => script_response(body),
@@ -83,7 +83,7 @@ impl Sink for Out<'_, '_> {
                 return self.http.end_stream(peer);
             }
             Reply::Problem(problem, callback) => {
-                return respond_problem(self.http, peer, problem, callback.as_deref(), self.cross_origin);
+                return respond_problem(self.http, peer, problem, callback.as_deref(), self.answering);
             }
         };
         self.http.respond(peer, &response);
@@ -125,9 +125,9 @@ pub(super) fn respond_problem(
     id: ConnectionId,
     problem: Problem,
     callback: Option<&str>,
-    cross_origin: &CrossOrigin,
+    answering: &Answering,
 ) {
-    let response = refusal(http, id, problem, callback, cross_origin);
+    let response = refusal(http, id, problem, callback, answering);
     http.respond(id, &response);
 }
 
@@ -137,19 +137,19 @@ pub(super) fn refusal(
     id: ConnectionId,
     problem: Problem,
     callback: Option<&str>,
-    cross_origin: &CrossOrigin,
+    answering: &Answering,
 ) -> Response {
-    note_refusal(http, id, problem, cross_origin);
+    note_refusal(http, id, problem, answering);
     match callback {
         Some(callback) => script_response(native::wrap(Some(callback), problem.to_callback_argument())),
-        None => problem_response(problem).with(fields_for(cross_origin, http.state(id))),
+        None => problem_response(problem).with(fields_for(answering, http.state(id))),
     }
 }
 
 /// Counts a refusal, for the log.
-pub(super) fn note_refusal(http: &Http<'_, App>, id: ConnectionId, problem: Problem, cross_origin: &CrossOrigin) {
+pub(super) fn note_refusal(http: &Http<'_, App>, id: ConnectionId, problem: Problem, answering: &Answering) {
     tracing::debug!(?id, code = problem.code(), "refused");
-    cross_origin.refusals.note(id, problem, || http.peer_addr(id).map_or_else(String::new, |peer| peer.to_string()));
+    answering.refusals.note(id, problem, || http.peer_addr(id).map_or_else(String::new, |peer| peer.to_string()));
 }
 
 /// Returns what a browser may do with a page in a frame, where the voice is one: it runs the scripts in the page, loads nothing,
@@ -188,9 +188,9 @@ pub(super) fn refuse_on_socket(
     id: ConnectionId,
     problem: Problem,
     reference: Option<i64>,
-    cross_origin: &CrossOrigin,
+    answering: &Answering,
 ) {
-    note_refusal(http, id, problem, cross_origin);
+    note_refusal(http, id, problem, answering);
     App::tell(http, id, &wire::socket::refused(problem, reference));
 }
 
@@ -200,14 +200,14 @@ pub(super) fn allow_credentials() -> Field {
 }
 
 /// What a page of another origin is told. At the admin listener only pages of its listed origins are told anything.
-pub(super) fn fields_for<'a>(cross_origin: &'a CrossOrigin, client: Option<&Client>) -> &'a [Field] {
+pub(super) fn fields_for<'a>(answering: &'a Answering, client: Option<&Client>) -> &'a [Field] {
     let number = client.filter(|client| client.door == Door::Front || client.origin > 0).map(|client| client.origin);
-    number.and_then(|number| cross_origin.fields.get(usize::from(number))).map_or(&[], Vec::as_slice)
+    number.and_then(|number| answering.fields.get(usize::from(number))).map_or(&[], Vec::as_slice)
 }
 
 /// What pages of other origins are told, by the number that a connection keeps: any at the front, those listed there, and those
 /// listed for the admin listener.
-pub(super) fn cross_origin(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
+pub(super) fn answering(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
     // Only those that are listed by name may have their users' cookies sent along, and only to the front.
     let with_credentials = |origin: &String| {
         let mut fields = front.response_fields(Some(origin));

@@ -30,7 +30,7 @@ pub(super) struct Arrival {
 impl App {
     /// Decides by the head of a request that has a body whether the body is read.
     pub(super) fn look_ahead(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
-        self.cross_origin.refusals.begin(id, head.path());
+        self.answering.refusals.begin(id, head.path());
         match self.admit_head(http, id, head) {
             Ok((arrival, bytes_max)) => {
                 self.arrivals.insert(id, arrival);
@@ -51,7 +51,7 @@ impl App {
         let request_bytes_max = self.config.limits.request_bytes_max as u64;
         if door == Door::Admin {
             page::look(door, head, &self.config)
-                .map_err(|problem| refusal(http, id, problem, None, &self.cross_origin))?;
+                .map_err(|problem| refusal(http, id, problem, None, &self.answering))?;
             let has_form = self.config.admin.apis.contains(&Api::Icomet) && icomet::has_form(door, head.path());
             let bytes_max = match head.path() {
                 request::MESSAGES_PATH => request_bytes_max,
@@ -60,7 +60,7 @@ impl App {
             };
             return Ok((Arrival { asking, identity: None, paid: 0 }, bytes_max));
         }
-        let refuse = |problem| refusal(http, id, problem, None, &self.cross_origin);
+        let refuse = |problem| refusal(http, id, problem, None, &self.answering);
         let (now_ms, now_s) = (now_ms(http), http.unix_time().as_secs());
         match read_ahead(door, head, &self.config) {
             Ok(Ahead::Publish(call)) => {
@@ -101,19 +101,19 @@ impl App {
         client.origin = head.header_str("origin").map_or(0, number_of);
         let (door, barred) = (client.door, client.barred);
         if barred {
-            note_refusal(http, id, Problem::Forbidden, &self.cross_origin);
+            note_refusal(http, id, Problem::Forbidden, &self.answering);
             return Err(problem_response(Problem::Forbidden).closing());
         }
         // A preflight cannot bring a key, and does nothing.
         let needs_key = door == Door::Admin && head.method() != Method::Options;
         if needs_key && !self.admin_keys.admit(head) {
-            return Err(refusal(http, id, Problem::AdminKey, None, &self.cross_origin));
+            return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
         }
         match self.doorkeeper.asks(id, head, now_ms(http)) {
             Ok(asking) => Ok((door, asking)),
             Err((problem, closes)) => {
-                note_refusal(http, id, problem, &self.cross_origin);
-                let response = problem_response(problem).with(fields_for(&self.cross_origin, http.state(id)));
+                note_refusal(http, id, problem, &self.answering);
+                let response = problem_response(problem).with(fields_for(&self.answering, http.state(id)));
                 Err(if closes { response.closing() } else { response })
             }
         }
@@ -121,7 +121,7 @@ impl App {
 
     /// Does what a request asks for, if it may ask for that.
     pub(super) fn take_request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
-        self.cross_origin.refusals.begin(id, request.head.path());
+        self.answering.refusals.begin(id, request.head.path());
         let arrival = match self.arrivals.remove(&id) {
             Some(arrival) => arrival,
             // Without a body, this is the first look at it.
@@ -170,12 +170,12 @@ impl App {
     fn refusal_of(&self, http: &Http<'_, Self>, id: ConnectionId, refused: Refused) -> Response {
         match refused {
             Refused::Native { problem: problem @ Problem::MethodNotAllowed, allow, .. } => {
-                note_refusal(http, id, problem, &self.cross_origin);
-                let fields = fields_for(&self.cross_origin, http.state(id));
+                note_refusal(http, id, problem, &self.answering);
+                let fields = fields_for(&self.answering, http.state(id));
                 problem_response(problem).header("Allow", allow).with(fields)
             }
             Refused::Native { problem, callback, .. } => {
-                refusal(http, id, problem, callback.as_deref(), &self.cross_origin)
+                refusal(http, id, problem, callback.as_deref(), &self.answering)
             }
             Refused::Socket(refusal) => refusal.into(),
             Refused::Icomet(refused) => Self::icomet_refusal(refused),

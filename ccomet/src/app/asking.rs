@@ -132,7 +132,7 @@ impl App {
             return self.settle_socket(http, peer, &channel, reference, outcome);
         }
         done(http, peer);
-        let fields = fields_for(&self.cross_origin, http.state(peer));
+        let fields = fields_for(&self.answering, http.state(peer));
         match (outcome, reply) {
             (Ok(Settled::Published(spots)), ReplyTo::Native { channel, callback }) => {
                 let mut json = Vec::with_capacity(128);
@@ -162,7 +162,7 @@ impl App {
                 http.respond(peer, &json_response(native::list(&channels, more)).with(fields));
             }
             (Ok(Settled::Ended(None) | Settled::Read(None) | Settled::Inspected(None)), _) => {
-                respond_problem(http, peer, Problem::UnknownChannel, None, &self.cross_origin);
+                respond_problem(http, peer, Problem::UnknownChannel, None, &self.answering);
             }
             (Ok(_), _) => {
                 http.respond(peer, &Response::new(204).with(fields));
@@ -172,7 +172,7 @@ impl App {
                     ReplyTo::Native { callback, .. } => callback.as_deref(),
                     _ => None,
                 };
-                respond_problem(http, peer, problem, callback, &self.cross_origin);
+                respond_problem(http, peer, problem, callback, &self.answering);
             }
         }
     }

@@ -136,7 +136,7 @@ impl App {
                 self.broker.command(now(http), Command::List { listing, ticket });
             }
             Call::Nothing => {
-                let fields = fields_for(&self.cross_origin, http.state(id));
+                let fields = fields_for(&self.answering, http.state(id));
                 http.respond(id, &json_response(Bytes::new()).with(fields));
             }
             Call::Icomet(call) => self.icomet(http, id, call, caller.owner()),
@@ -158,7 +158,7 @@ impl App {
         if matches!(head.method(), Method::Get | Method::Head) {
             return response;
         }
-        note_refusal(http, id, Problem::MethodNotAllowed, &self.cross_origin);
+        note_refusal(http, id, Problem::MethodNotAllowed, &self.answering);
         problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS)
     }
 }

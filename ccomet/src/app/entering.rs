@@ -26,7 +26,7 @@ impl App {
             _ => None,
         };
         if let Some((code, reason)) = why {
-            self.cross_origin.refusals.note_as(code, reason, true, || (peer.to_string(), String::new()));
+            self.answering.refusals.note_as(code, reason, true, || (peer.to_string(), String::new()));
         }
         enter(http, id, entrance);
     }

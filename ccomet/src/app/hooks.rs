@@ -234,11 +234,11 @@ impl App {
         let drafts = vec![(&channel, &draft)];
         let question = Question { member, drafts, origin, ..Question::about(Deed::Publish) };
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
-            refuse_on_socket(http, id, Problem::HookTooLarge, reference, &self.cross_origin);
+            refuse_on_socket(http, id, Problem::HookTooLarge, reference, &self.answering);
             return None;
         };
         if let Err(problem) = self.make_room(caller.asking, body.len()) {
-            refuse_on_socket(http, id, problem, reference, &self.cross_origin);
+            refuse_on_socket(http, id, problem, reference, &self.answering);
             return None;
         }
         let then = Then::Publish { socket, channel, draft, reference };
@@ -386,7 +386,7 @@ impl App {
                 held.question = None;
                 match outcome.and_then(|()| in_time(&held.caller)) {
                     Ok(()) => self.publish_said(http, peer, socket, channel, draft, reference),
-                    Err(problem) => refuse_on_socket(http, peer, problem, reference, &self.cross_origin),
+                    Err(problem) => refuse_on_socket(http, peer, problem, reference, &self.answering),
                 }
                 http.resume(peer);
             }
@@ -399,7 +399,7 @@ impl App {
             Call::Subscribe { subscription, .. } | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
                 self.refuse(http, id, subscription, problem);
             }
-            _ => respond_problem(http, id, problem, callback.as_deref(), &self.cross_origin),
+            _ => respond_problem(http, id, problem, callback.as_deref(), &self.answering),
         }
     }
 

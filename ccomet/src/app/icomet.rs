@@ -188,7 +188,7 @@ impl App {
 }
 
 /// The head of what a subscriber gets.
-pub(super) fn head(form: IcometForm, cross_origin: &[Field]) -> Response {
+pub(super) fn head(form: IcometForm, fields: &[Field]) -> Response {
     let content_type = match form {
         IcometForm::Json => JSON,
         IcometForm::Script => SCRIPT,
@@ -203,7 +203,7 @@ pub(super) fn head(form: IcometForm, cross_origin: &[Field]) -> Response {
         .saying_keep_alive();
     // Only of event streams, as with icomet, may a page of another origin read.
     let is_sse = matches!(form, IcometForm::Stream(voice) if voice.transport == Transport::EventStream);
-    let response = if is_sse { response.with(cross_origin) } else { response };
+    let response = if is_sse { response.with(fields) } else { response };
     let policy = if let IcometForm::Stream(voice) = form { frame_policy(voice, "") } else { None };
     response.with(policy.as_slice())
 }

@@ -108,7 +108,7 @@ impl App {
         }
         let Batch { peer, results, .. } = batches.remove(part.batch as usize);
         done(http, peer);
-        let response = respond(&results).with(fields_for(&self.cross_origin, http.state(peer)));
+        let response = respond(&results).with(fields_for(&self.answering, http.state(peer)));
         http.respond(peer, &response);
     }
 }

@@ -148,27 +148,27 @@ impl App {
     fn hear_text(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, text: &str) {
         // First: to read it costs more.
         if let Err(problem) = self.charge_message(key, now_ms(http)) {
-            return refuse_on_socket(http, id, problem, socket::reference(text), &self.cross_origin);
+            return refuse_on_socket(http, id, problem, socket::reference(text), &self.answering);
         }
         match socket::read(text, self.config.limits.message_bytes_max) {
             Ok(Said::Publish { channel, draft, reference }) => {
                 self.publish_from_socket(http, id, key, channel, draft, reference);
             }
             Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
-            Err((problem, reference)) => refuse_on_socket(http, id, problem, reference, &self.cross_origin),
+            Err((problem, reference)) => refuse_on_socket(http, id, problem, reference, &self.answering),
         }
     }
 
     fn hear_bytes(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, bytes: Vec<u8>) {
         if let Err(problem) = self.charge_message(key, now_ms(http)) {
-            return refuse_on_socket(http, id, problem, None, &self.cross_origin);
+            return refuse_on_socket(http, id, problem, None, &self.answering);
         }
         match only_channel(&self.sockets[key as usize].channels) {
             Some(channel) => {
                 let draft = Draft { payload: bytes.into_boxed_slice().into(), ..Draft::default() };
                 self.publish_from_socket(http, id, key, channel, draft, None);
             }
-            None => refuse_on_socket(http, id, Problem::BadCommand, None, &self.cross_origin),
+            None => refuse_on_socket(http, id, Problem::BadCommand, None, &self.answering),
         }
     }
 
@@ -187,7 +187,7 @@ impl App {
         reference: Option<i64>,
     ) {
         if let Err(problem) = self.may_publish(key, &channel, draft.payload.len()) {
-            return refuse_on_socket(http, id, problem, reference, &self.cross_origin);
+            return refuse_on_socket(http, id, problem, reference, &self.answering);
         }
         if let Some((channel, draft)) = self.ask_about_publishing(http, id, key, channel, draft, reference) {
             self.publish_said(http, id, key, channel, draft, reference);
@@ -235,11 +235,11 @@ impl App {
         let grant = match self.gate.renew(token, http.unix_time().as_secs()) {
             // Who is there is known by the subject with which the connection began.
             Ok(grant) if grant.subject != subject => {
-                return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.cross_origin);
+                return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
             }
             Ok(grant) if socket.channels.iter().all(|channel| self.gate.may_subscribe(&grant, channel)) => grant,
-            Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.cross_origin),
-            Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.cross_origin),
+            Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
+            Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };
         self.leases.begin(id, socket.voice, grant.expires_s);
         socket.caller.grant = Some(grant);
@@ -261,7 +261,7 @@ impl App {
         match outcome {
             Ok(Some(spot)) => Self::tell(http, id, &socket::published(channel, spot, reference)),
             Ok(None) => debug_assert!(false, "a publisher is told where its message is"),
-            Err(problem) => refuse_on_socket(http, id, problem, reference, &self.cross_origin),
+            Err(problem) => refuse_on_socket(http, id, problem, reference, &self.answering),
         }
         // The answer, when it is with the kernel, lets it be heard again.
         if let Some(socket) = self.sockets.get_mut(key as usize) {

@@ -39,10 +39,10 @@ impl App {
         if let Some(client) = http.state_mut(id).filter(|client| client.doing == Doing::Nothing) {
             client.doing = Doing::Subscribed(key);
         }
-        let outcome = self.hub.subscribe(id, subscription, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+        let outcome = self.hub.subscribe(id, subscription, now_ms, &mut Out { http, answering: &self.answering });
         match outcome {
             Ok(given) => debug_assert_eq!(given, key),
-            Err(reply) => return Out { http, cross_origin: &self.cross_origin }.answer(id, reply),
+            Err(reply) => return Out { http, answering: &self.answering }.answer(id, reply),
         }
         let delay = if is_stream && !is_icomet {
             // Spread, so that streams that came together do not all beat together.
@@ -69,7 +69,7 @@ impl App {
         problem: Problem,
     ) {
         let reply = Hub::refuse(subscription, problem);
-        Out { http, cross_origin: &self.cross_origin }.answer(id, reply);
+        Out { http, answering: &self.answering }.answer(id, reply);
     }
 
     /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
@@ -77,7 +77,7 @@ impl App {
         let now_ms = unix_ms(http);
         match self.leases.notice(id, now_ms) {
             Some(Notice::End(event, voice)) => {
-                let mut out = Out { http, cross_origin: &self.cross_origin };
+                let mut out = Out { http, answering: &self.answering };
                 // It may have waited for its channel until now.
                 out.open(id, voice, "");
                 out.stream(id, &[event]);
@@ -86,7 +86,7 @@ impl App {
                 return out.end(id);
             }
             Some(Notice::Warning(event)) => {
-                Out { http, cross_origin: &self.cross_origin }.stream(id, &[event]);
+                Out { http, answering: &self.answering }.stream(id, &[event]);
             }
             None => {
                 if let Some(Doing::Socket(socket)) = http.state(id).map(|client| client.doing)
@@ -96,7 +96,7 @@ impl App {
                 }
             }
         }
-        let beat = self.hub.beat(key, now_ms, &mut Out { http, cross_origin: &self.cross_origin });
+        let beat = self.hub.beat(key, now_ms, &mut Out { http, answering: &self.answering });
         let beat = Duration::from_millis(beat);
         http.set_deadline(id, self.leases.next_look(id, now_ms, beat));
     }

@@ -241,7 +241,7 @@ impl Home {
             Command::Inspect { channel, ticket } => self.inspect(from, now, &channel, ticket),
             Command::Count { channel, subscribers } => self.count(from, now, &channel, subscribers),
             Command::Present { channel, id, connections } => self.present(from, now, &channel, &id, connections),
-            Command::Who { channel, owner, ticket } => self.who(from, now, channel, owner, ticket),
+            Command::Who { channel, owner, ticket } => self.who(from, now, &channel, owner, ticket),
             Command::Watch { wanted } => self.set_watch(from, now, wanted),
             Command::Acknowledge { count } => self.acknowledge(from, count),
         }

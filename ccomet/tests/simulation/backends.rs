@@ -66,7 +66,7 @@ impl Hooking {
     }
 
     pub fn suitors(&self, random: &mut Random) -> Vec<Suitor> {
-        (0..1 + random.below(5)).map(|number| Suitor::new(number, self)).collect()
+        (0..=random.below(5)).map(|number| Suitor::new(number, self)).collect()
     }
 }
 
@@ -104,7 +104,7 @@ impl Backend {
         let end = place.sim.now() + time;
         while place.sim.now() < end {
             let step = Duration::from_millis(*random.pick(&[5, 20, 100]).expect("one"));
-            meter::run_for(&place.sim, step.min(end - place.sim.now()));
+            meter::run_for(&place.sim, step.min(end.saturating_sub(place.sim.now())));
             self.act(place, random);
         }
     }
@@ -341,7 +341,7 @@ impl Suitor {
                     self.whole(200, &body, oracle);
                 }
                 Answer::Whole { status, body } => self.whole(status, &body, oracle),
-                other => panic!("{}: {other:?} to {:?}", self.label, self.pending),
+                other @ Answer::Stream => panic!("{}: {other:?} to {:?}", self.label, self.pending),
             }
         }
     }

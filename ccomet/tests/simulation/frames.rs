@@ -59,7 +59,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         length @ ..126 => frame.push(0x80 | length as u8),
         length => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7e);
             frame.extend_from_slice(&u16::try_from(length).expect("a short message").to_be_bytes());
         }
     }

@@ -108,7 +108,7 @@ impl Member {
         let token = &self.token;
         match (&self.known, &self.position) {
             (Some(_), Some(position)) => {
-                http.get(&format!("/channels/{ROOM}?presence=1&after={position}&token={token}"), UPGRADE)
+                http.get(&format!("/channels/{ROOM}?presence=1&after={position}&token={token}"), UPGRADE);
             }
             _ => http.get(&format!("/channels/{ROOM}/presence?token={token}"), ""),
         }

@@ -52,7 +52,7 @@ pub fn run_for(sim: &Simulation, time: Duration) {
         let mut is_done = false;
         // One thing at a time happens: a tick, or something in the network.
         let step = || {
-            sim.run_until(end - sim.now(), || std::mem::replace(&mut is_done, true));
+            sim.run_until(end.saturating_sub(sim.now()), || std::mem::replace(&mut is_done, true));
         };
         let taken = allocation_counter::measure(step).bytes_total;
         assert!(taken <= TICK_BYTES_MAX, "a tick took {taken} bytes from the heap");

@@ -130,7 +130,7 @@ impl Accounts {
         *given += 1;
         let given = *given;
         let limit = self.limit(charge);
-        let time = (now - self.since).as_secs() + 1;
+        let time = now.saturating_sub(self.since).as_secs() + 1;
         let most = self.loops * (limit + limit * time / 60 + 1);
         assert!(!self.is_complete || given <= most, "{what}: {client} has {given} {charge:?} in {time} s: {self:?}");
     }

@@ -115,7 +115,7 @@ impl Home {
         }
     }
 
-    pub(super) fn who(&mut self, from: usize, now: Now, name: ChannelName, owner: Owner, ticket: Ticket) {
+    pub(super) fn who(&mut self, from: usize, now: Now, name: &ChannelName, owner: Owner, ticket: Ticket) {
         match self.who_is_in(now, name, owner) {
             Ok(who) => self.say(from, Event::Present { ticket, who }),
             Err(why) => self.say(from, Event::Refused { ticket, why }),
@@ -123,17 +123,17 @@ impl Home {
     }
 
     /// Who is in a channel, and the position from which on both channels are to be read to hear of all that follows.
-    fn who_is_in(&mut self, now: Now, name: ChannelName, owner: Owner) -> Result<Who, Refusal> {
+    fn who_is_in(&mut self, now: Now, name: &ChannelName, owner: Owner) -> Result<Who, Refusal> {
         // This one has to be there, for what happens from now on is counted in it. The other need not.
-        let movements = self.open(now, ChannelName::of_presence(&name), owner)?;
-        let key = self.key_of(&name);
+        let movements = self.open(now, ChannelName::of_presence(name), owner)?;
+        let key = self.key_of(name);
         for key in key.into_iter().chain([movements]) {
             self.channels[key].touched_ms = now.unix_ms;
         }
         let spot = |key: usize| Spot { epoch: self.channels[key].epoch, next: self.channels[key].log.next() };
         let movements = spot(movements);
         let Some(key) = key else {
-            let first = Spot { epoch: self.epochs.of_absent(now, &name), next: 0 };
+            let first = Spot { epoch: self.epochs.of_absent(now, name), next: 0 };
             return Ok(Who { position: [first, movements], subscribers: 0, members: Vec::new(), is_incomplete: false });
         };
         let presence = self.channels[key].presence.as_deref();
