@@ -69,11 +69,9 @@ fn check_together(tree: &Tree, faults: &[&Fault]) -> Vec<String> {
         println!("{} faults compile together", faults.len());
         return Vec::new();
     }
-    match faults {
-        [fault] => vec![format!("does not compile: {}\n{output}{more}", fault.name)],
-        _ => {
-            let (one, other) = faults.split_at(faults.len() / 2);
-            [check_together(tree, one), check_together(tree, other)].concat()
-        }
+    if let [fault] = faults {
+        return vec![format!("does not compile: {}\n{output}{more}", fault.name)];
     }
+    let (one, other) = faults.split_at(faults.len() / 2);
+    [check_together(tree, one), check_together(tree, other)].concat()
 }
