@@ -55,6 +55,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon mail that another loop had no room for is posted again.
 const POST_RETRY: Duration = Duration::from_millis(1);
 
+/// How much longer a poll waits whose channel has not come in time.
+const POLL_EXTENSION: Duration = Duration::from_secs(1);
+
 /// The least time after which streams are told to come back when the server goes down, in milliseconds.
 const RETRY_MIN_MS: u64 = 1_000;
 
@@ -446,6 +449,9 @@ impl Handler for App {
             self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, answering: &self.answering });
         } else if self.hub.is_stream(key) {
             self.look_after(http, id, key);
+        } else if self.draining.is_none() && self.hub.has_no_position(key) {
+            // Its channel is on its way; without it there is nothing to answer.
+            http.set_deadline(id, POLL_EXTENSION);
         } else {
             self.hub.time_out(key, now_ms, &mut Out { http, answering: &self.answering });
         }

@@ -42,6 +42,9 @@ pub(crate) struct Token {
 impl Token {
     /// Returns what is to be printed: a token, or what is to be said of one.
     pub(crate) fn run(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {
+        if config.auth.keys.is_empty() {
+            return Err("the settings have no keys (auth.keys); --config names the file that has them".into());
+        }
         let now_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
         match &self.check {
             Some(token) => Ok(describe(&Verifier::new(&config.auth)?.verify(token.trim(), now_s)?, now_s)),
@@ -77,7 +80,7 @@ fn describe(grant: &Grant, now_s: u64) -> String {
     let left_s = grant.expires_s.unwrap_or(now_s).saturating_sub(now_s);
     format!(
         "accepted\nsubject    {}\nsubscribe  {}\npublish    {}\npresence   {}\nexpires in {left_s} s",
-        grant.subject.as_deref().unwrap_or("nobody in particular"),
+        grant.subject.as_deref().unwrap_or("nobody in particular").escape_debug(),
         list(&grant.subscribe),
         list(&grant.publish),
         list(&grant.presence),

@@ -218,3 +218,26 @@ fn a_message_in_pieces_has_a_time_limit() {
     stage.sim.run_for(Duration::from_secs(30));
     assert_eq!(stage.server.holdings().connections, 0, "nothing is left of them");
 }
+
+#[test]
+fn a_client_that_takes_no_answers_wins_no_time_for_its_message() {
+    const LIMIT: u64 = 7;
+    let stage = Stage::new(|config| {
+        config.times.message_s = LIMIT;
+        config.times.heartbeat_s = 3_600;
+    });
+    let mut socket = stage.socket();
+    socket.send(frame(0x01, b"{"));
+    // More answers than are queued: the client is not listened to until it has taken some.
+    let pings = frame(PING, &[b'p'; 125]).repeat(2_000);
+    let mut seconds = 0;
+    while !socket.is_over() && seconds < 10 * LIMIT {
+        socket.stall();
+        socket.send(&pings);
+        stage.sim.run_for(Duration::from_secs(1));
+        socket.unstall();
+        stage.sim.run_for(Duration::from_secs(1));
+        seconds += 2;
+    }
+    assert!(socket.is_over() && seconds <= 2 * LIMIT, "after {seconds} s");
+}

@@ -86,7 +86,10 @@ impl App {
         let (mut has_more, mut is_new) = (false, false);
         loop {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
-            if socket.question.is_some() || socket.pending >= PENDING_MAX || http.queued(id) + out.len() > QUEUED_MAX {
+            let is_waiting = socket.question.is_some() || socket.pending >= PENDING_MAX;
+            if is_waiting || http.queued(id) + out.len() > QUEUED_MAX {
+                // A client that takes no answers is why it is not listened to: the time for its message runs on.
+                has_more = !is_waiting && socket.codec.is_receiving();
                 http.pause(id);
                 break;
             }
@@ -119,7 +122,8 @@ impl App {
         }
     }
 
-    /// Notes whether the rest of a message is still to come. No time runs while its client is not listened to.
+    /// Notes whether the rest of a message is still to come. No time runs while an answer to its client is
+    /// waited for.
     fn note_unfinished(&mut self, http: &Http<'_, Self>, id: ConnectionId, has_more: bool, is_new: bool) {
         if is_new || !has_more {
             self.unfinished.remove(&id);

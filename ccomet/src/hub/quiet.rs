@@ -48,6 +48,12 @@ impl Hub {
         period_ms
     }
 
+    /// Returns whether a subscriber is a poll that cannot be answered with a position, since a channel of it has not come yet.
+    pub(crate) fn has_no_position(&self, key: SubscriberKey) -> bool {
+        let subscriber = self.subscribers.get(key.0 as usize);
+        subscriber.is_some_and(|held| matches!(held.kind, Kind::Poll | Kind::Classic) && !held.is(Flags::STARTED))
+    }
+
     /// A poll has waited long enough: it is answered without a message.
     pub(crate) fn time_out(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
         self.now_ms = now_ms;

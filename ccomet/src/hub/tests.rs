@@ -71,3 +71,20 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     hub.event(Event::Closed { channel }, 0, &mut ears);
     assert_eq!((ears.ended, hub.channels(), hub.subscribers()), (1, 0, 0));
 }
+
+#[test]
+fn a_poll_cannot_be_answered_before_its_channel_has_come() {
+    let (mut hub, mut ears) = (hub(), Ears::default());
+    let channel = ChannelName::new("news").expect("a name");
+    let subscription = Subscription {
+        channels: vec![(channel.clone(), Start::Latest)],
+        style: Style::Poll { callback: None },
+        answer_at_once: false,
+        member: None,
+        owner: Owner::default(),
+    };
+    let poll = hub.subscribe(ConnectionId::default(), subscription, 0, &mut ears).expect("room");
+    assert!(hub.has_no_position(poll));
+    hub.event(Event::Attached { channel, epoch: Epoch(1), first: 0, entries: Vec::new() }, 0, &mut ears);
+    assert!(!hub.has_no_position(poll));
+}
