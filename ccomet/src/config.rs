@@ -180,7 +180,7 @@ pub struct Limits {
     pub publishes_per_address_minute: u32,
     /// Addresses of which is known how much they asked for; for more, these limits do not hold. Default 100,000.
     pub addresses_max: usize,
-    /// Channels of the server. Default 100,000.
+    /// Channels of the server. A sixteenth of them is for the admin listener and loopback alone. Default 100,000.
     pub channels_max: usize,
     /// Channels on each loop that one message from the front to a pattern may go to; for more, it goes to none. It counts as a
     /// publish in each of them. Default 10,000.

@@ -156,3 +156,19 @@ fn a_client_that_may_make_no_more_takes_nobody_else_with_it() {
         stage.delete(&format!("b{n}"));
     }
 }
+
+#[test]
+fn a_server_that_clients_have_filled_has_room_for_its_back_end() {
+    let stage = Stage::new(1, |config| {
+        config.limits.channels_max = 32;
+        config.limits.channels_per_client_max = 10;
+    });
+    let clients: Vec<String> = (1..=4).map(|n| format!("192.0.2.{n}")).collect();
+    let made = (0..40).filter(|n| stage.publish(&clients[n / 10], &format!("c{n}")) == Outcome::Fine).count();
+    assert_eq!(made, 30, "but for a sixteenth");
+    let mut admin = stage.sim.connect(stage.server.admin());
+    for n in 0..3 {
+        admin.send(format!("POST /channels/own{n} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
+        admin.expect(if n < 2 { "HTTP/1.1 200 " } else { "HTTP/1.1 503 " });
+    }
+}

@@ -45,6 +45,9 @@ use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
 use crate::rules::{RuleId, Rules};
 
+/// The part of the channels that the admin listener and clients of this machine alone may make.
+const RESERVED_SHARE: usize = 16;
+
 /// Channels looked at in one sweep, at least; all of them within about a minute.
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 60;
@@ -440,7 +443,9 @@ impl Home {
         if !self.owners.may_make(owner, name.is_pattern()) {
             return Err(Refusal::ClientLimit);
         }
-        if self.channels.len() >= self.limits.channels_max && !self.make_room(now, false) {
+        // However many clients fill the server, its back end still makes channels.
+        let reserved = if owner.is_counted() { self.limits.channels_max / RESERVED_SHARE } else { 0 };
+        if self.channels.len() >= self.limits.channels_max - reserved && !self.make_room(now, false) {
             return Err(Refusal::ChannelLimit);
         }
         let gathering = if name.is_pattern() { Some(self.gather(now, &name)?) } else { None };

@@ -20,6 +20,11 @@ impl Owner {
         }
     }
 
+    /// Returns whether it is a client whose channels are counted: not the admin listener, nor one of loopback without a subject.
+    pub(crate) fn is_counted(self) -> bool {
+        self.address.is_some() || self.subject.is_some()
+    }
+
     /// Each that is counted.
     pub(crate) fn parts(self) -> impl Iterator<Item = NonZeroU64> {
         [self.address, self.subject].into_iter().flatten()
