@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::message::Message;
 use crate::server::{Error, Server, Sockets};
+use crate::signals;
 
 /// A server whose loops run in a simulation.
 #[derive(Debug)]
@@ -92,6 +93,13 @@ impl Simulated {
     /// Asks the server to go down, as SIGTERM does.
     pub fn stop(&self) {
         self.stopper.stop();
+    }
+
+    /// Sends the server a signal that asks for settings to be read again, as SIGHUP does.
+    pub fn hang_up(&self) {
+        if let (Some(first), Some(signal)) = (self.loops.first(), signals::LOGGED.first()) {
+            self.sim.signal(*first, *signal);
+        }
     }
 
     /// Whether any loop is still running.

@@ -83,15 +83,15 @@ impl App {
             ..websocket::Limits::default()
         };
         let mut out = Vec::new();
-        let (mut has_more, mut is_new) = (false, false);
-        loop {
+        let mut is_new = false;
+        let has_more = loop {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
             let is_waiting = socket.question.is_some() || socket.pending >= PENDING_MAX;
             if is_waiting || http.queued(id) + out.len() > QUEUED_MAX {
                 // A client that takes no answers is why it is not listened to: the time for its message runs on.
-                has_more = !is_waiting && socket.codec.is_receiving();
+                let has_more = !is_waiting && socket.codec.is_receiving();
                 http.pause(id);
-                break;
+                break has_more;
             }
             socket.pings = 0;
             match socket.codec.read(input, &limits, &mut out) {
@@ -110,12 +110,9 @@ impl App {
                     return close(http, id, key);
                 }
                 Ok(Some(_)) => {}
-                Ok(None) => {
-                    has_more = socket.codec.is_receiving() || !input.is_empty();
-                    break;
-                }
+                Ok(None) => break socket.codec.is_receiving() || !input.is_empty(),
             }
-        }
+        };
         self.note_unfinished(http, id, has_more, is_new);
         if !out.is_empty() {
             http.write(id, &out);

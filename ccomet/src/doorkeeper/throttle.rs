@@ -8,6 +8,8 @@ use slab::Slab;
 use crate::config::Limits;
 
 const MINUTE_US: u64 = 60_000_000;
+/// The longest time for which a client is refused for what it owes: others may come from its address.
+const DEBT_MAX_US: u64 = 10 * MINUTE_US;
 /// Places that are looked at for one that is free, where all are taken.
 const TRIES: usize = 8;
 /// Places that are looked at in a sweep, at least.
@@ -105,10 +107,11 @@ impl Bucket {
         Ok(())
     }
 
-    /// Takes so many out, though there be fewer: what is missing is owed.
+    /// Takes so many out, even if there are fewer: what is missing is owed, up to what ten minutes bring.
     fn owe(self, full_us: &mut u64, count: u64, now_ms: u64) {
-        let cost_us = (MINUTE_US / self.per_minute).saturating_mul(count);
-        *full_us = (*full_us).max(now_ms * 1_000).saturating_add(cost_us);
+        let (now, cost_us) = (now_ms * 1_000, (MINUTE_US / self.per_minute).saturating_mul(count));
+        let worst = (*full_us).max(now.saturating_add(MINUTE_US + DEBT_MAX_US));
+        *full_us = (*full_us).max(now).saturating_add(cost_us).min(worst);
     }
 }
 
@@ -241,6 +244,18 @@ mod tests {
         // The other bucket is another, whose share of a minute is not whole.
         let taken = (0..9).filter(|_| throttle.take(one, Charge::Subscribe, 200_000).is_ok()).count();
         assert_eq!(taken, 7);
+    }
+
+    #[test]
+    fn what_is_owed_is_paid_off_in_ten_minutes_at_most() {
+        let mut throttle = throttle(10);
+        let ann = key("192.0.2.1");
+        for _ in 0..3 {
+            throttle.owe(ann, Charge::Publish, 1_000_000, 0);
+        }
+        let wait_s = throttle.take(ann, Charge::Publish, 0).expect_err("it owes");
+        assert!((590..=620).contains(&wait_s), "{wait_s}");
+        assert_eq!(throttle.take(ann, Charge::Publish, u64::from(wait_s) * 1_000), Ok(()));
     }
 
     #[test]

@@ -226,6 +226,10 @@ impl World {
         if let Some(broadcaster) = &mut self.broadcaster {
             broadcaster.act(place, &mut self.extra);
         }
+        if let (Some(server), true) = (&self.server, self.extra.chance(0.005)) {
+            place.sim.note("the server is asked to read its settings again");
+            server.hang_up();
+        }
         if random.chance(self.restarts) {
             self.restart();
         }
