@@ -100,6 +100,8 @@ fn shoot(browser: &mut Chromium, page: &Page, name: &str) {
 }
 
 fn assert_none(browser: &mut Chromium, page: &Page, what: &str, place: &str) {
+    // A message that comes in is faint until it is there.
+    browser.wait(page, "document.getAnimations().every((one) => one.playState === 'finished')");
     assert_eq!(browser.eval(page, what), json!([]), "{place}");
 }
 
