@@ -151,7 +151,16 @@ impl Gatherer {
         let spot = spots(item["position"].as_str().expect("a position"))[0];
         if item["type"] == "gap" {
             assert_eq!(channel, "*", "{}: a gap is the pattern's: {item}", self.label);
-            self.cursor.gap(&self.label, item["missed"].as_u64(), spot);
+            let missed = item["missed"].as_u64();
+            if let (Some(held), Some(missed)) =
+                (self.cursor.0.filter(|held| self.may_skip && held.epoch == spot.epoch), missed)
+            {
+                // What was passed by because it was too old is not missing.
+                let next = spot.next.saturating_sub(missed);
+                assert!(next >= held.next, "{}: a gap that goes back: {held:?}, {spot:?}", self.label);
+                self.cursor.0 = Some(Spot { next, ..held });
+            }
+            self.cursor.gap(&self.label, missed, spot);
             self.channels.clear();
             return;
         }
