@@ -473,6 +473,10 @@ impl Hub {
     fn truncate(&mut self, name: &ChannelName, kept_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
+        if channel.is_attached() && channel.log.next() < kept_from {
+            // What was dropped had not come yet: readers are told of the gap, though no message follows.
+            return self.appended(name, kept_from, Vec::new(), Vec::new());
+        }
         if channel.is_attached() && channel.log.first() < kept_from {
             self.truncated.push((key, kept_from));
         }
