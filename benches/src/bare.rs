@@ -19,8 +19,10 @@ Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nAccess-Control
 pub const MESSAGE: &[u8] = b"ae\r\nid: 038g7pkq8cuu7-0000000001\ndata: {\"type\":\"message\",\"channel\":\"news\",\"position\":\"038g7pkq8cuu7-0000000001\",\"time\":1795427218566,\"data\":\"0123456789abcdef0123456789abcdef\"}\n\n\r\n";
 
 /// The answer to a publisher, as long as ours.
-pub const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 09:46:58 GMT\r\nContent-Type: application/json; charset=utf-8\r\n\
-Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 57\r\n\r\n\
+pub const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 09:46:58 GMT\r\nContent-Type: application/json; charset=utf-8\r\n\
+Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nAccess-Control-Allow-Origin: *\r\n\
+Access-Control-Expose-Headers: Retry-After, WWW-Authenticate\r\nContent-Length: 57\r\n\r\n\
 {\"channel\":\"news\",\"position\":\"038g7pkq8cuu7-0000000001\"}\n";
 
 /// Serves until the process is killed; prints its address first.
