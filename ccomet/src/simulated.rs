@@ -52,6 +52,8 @@ pub struct Holdings {
     pub delivery_bytes: usize,
     /// Bytes of encoded messages that loops keep for others that read them.
     pub encoded_bytes: usize,
+    /// Bytes of buffers that loops keep for connections to come.
+    pub pooled_bytes: usize,
     /// Streams that end with a token.
     pub leases: usize,
     /// Requests that wait for a broker's answer.
@@ -131,6 +133,7 @@ impl Simulated {
                 let (server, cx) = event_loop.parts();
                 all.connections += cx.connections();
                 all.timers += cx.timers();
+                all.pooled_bytes += cx.pooled_bytes();
                 server.handler().add_to(&mut all, &mut seen);
             });
         }

@@ -101,7 +101,8 @@ fn ten_thousand_subscribers_get_a_thousand_messages_each_once_and_in_order() {
 fn stalled_readers_cost_no_memory_and_delay_nobody_and_are_told_of_the_gap() {
     const MESSAGES: usize = 200_000;
     const STALLED: usize = 500;
-    let server = Process::start(QUIET, &["--loops", "2"]);
+    // Messages that are kept as they were encoded come and go with the rate of publishing; here are few.
+    let server = Process::start(&format!("{QUIET}[limits]\nencoded_bytes_max = 65536\n"), &["--loops", "2"]);
     let mut stalled: Vec<_> =
         (0..STALLED).map(|_| Client::connect(server.front).events("/channels/news", "")).collect();
     let mut reader = Client::connect(server.front).events("/channels/news", "");
@@ -128,10 +129,9 @@ fn stalled_readers_cost_no_memory_and_delay_nobody_and_are_told_of_the_gap() {
         }
     }
     reading.join().expect("the reader is delayed by nobody");
-    // By the second figure the buffers of every stalled connection in the kernel are full, and as many encoded messages are kept as
-    // ever are.
+    // By the first figure the buffers of every stalled connection in the kernel are full.
     eprintln!("memory after each 25,000 messages, KiB: {figures:?}");
-    let (first, last) = (figures[1], figures[figures.len() - 1]);
+    let (first, last) = (figures[0], figures[figures.len() - 1]);
     assert!(last < first + 1_024, "memory grows: {figures:?}");
 
     // One wakes up: what the kernel held, then the gap, then what history holds, to the last message.

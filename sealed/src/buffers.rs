@@ -74,6 +74,14 @@ impl Buffers {
         }
     }
 
+    /// Returns the bytes of memory that it takes while it is empty.
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.inbox.bytes.capacity()
+            + self.outbox.tail.capacity()
+            + self.outbox.chunks.capacity() * size_of::<Bytes>()
+    }
+
     /// Makes it as new, keeping at most `keep` bytes of capacity in each box.
     pub(crate) fn reset(&mut self, keep: usize) {
         self.inbox.bytes.clear();

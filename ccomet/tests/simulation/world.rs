@@ -257,6 +257,7 @@ impl World {
         self.hear();
         self.oracle.restarted();
         self.accounts = Accounts::new(&self.config, self.place.sim.now());
+        self.visitors.iter().for_each(|visitor| visitor.carry_over(&mut self.accounts));
         self.server = Some(Simulated::start(&self.place.sim, self.config.clone()).expect("its ports are free"));
     }
 
@@ -517,7 +518,11 @@ impl World {
         let held = self.holdings();
         let loops = self.loops();
         assert!(held.timers <= loops, "{held:?}");
-        assert_eq!(held, Holdings { timers: held.timers, ..Holdings::default() }, "nothing is left");
+        assert_eq!(
+            held,
+            Holdings { timers: held.timers, pooled_bytes: held.pooled_bytes, ..Holdings::default() },
+            "nothing is left"
+        );
         assert_eq!(self.place.sim.descriptors(), 2 * loops, "the listeners alone");
     }
 

@@ -280,6 +280,12 @@ impl<S: Service> Context<S> {
         }
     }
 
+    /// Returns the bytes of memory in buffers that no connection needs now, and that are kept for those that will: up to
+    /// [`pooled_buffers_max`](crate::Config::pooled_buffers_max) of them.
+    pub fn pooled_bytes(&self) -> usize {
+        self.pool.iter().map(|buffers| buffers.held_bytes()).sum()
+    }
+
     pub(crate) fn pool_buffers(&mut self, buffers: Option<Box<Buffers>>) {
         let Some(mut buffers) = buffers else { return };
         if self.pool.len() < self.config.pooled_buffers_max {
