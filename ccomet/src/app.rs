@@ -23,7 +23,7 @@ use arriving::Arrival;
 use asking::{Asker, Settled};
 use hooks::Site;
 use publishing::Batch;
-use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId, fault};
 use sealed_http::{
     Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Origins, Preface, Problem as Details, Request,
     RequestHead, Response,
@@ -238,7 +238,7 @@ impl App {
             origins: origins(config.front.allows_any_origin(), &config.front.origins),
             methods: "GET, HEAD, POST, OPTIONS",
             headers: allowed_headers(&config.front.headers).into(),
-            exposed: "Retry-After, WWW-Authenticate",
+            exposed: if fault!("retry-after-hidden") { "" } else { "Retry-After, WWW-Authenticate" },
             max_age_s: "86400",
         };
         let admin_preflight = Cors {
@@ -403,7 +403,9 @@ impl Handler for App {
 
     fn answered(&mut self, _: &mut Http<'_, Self>, id: ConnectionId) {
         self.arrivals.remove(&id);
-        self.doorkeeper.answered(id);
+        if !fault!("proxied-connection-outlasts-answer") {
+            self.doorkeeper.answered(id);
+        }
     }
 
     fn refusal(&mut self, error: DecodeError) -> Response {
@@ -417,6 +419,7 @@ impl Handler for App {
         // A browser that leaves looks just like this; a client that publishes and hangs up at once still gets its answer.
         let is_left = match http.state(id).map(|client| client.doing) {
             None | Some(Doing::Nothing | Doing::Asking(_) | Doing::Publishing(_)) => false,
+            Some(Doing::Hooked(_)) if fault!("lost-subscriber-waited-for") => false,
             Some(Doing::Hooked(question)) => self.site.is_about_subscribing(question),
             Some(_) => true,
         };
@@ -464,7 +467,9 @@ impl Handler for App {
         self.arrivals.remove(&id);
         self.unfinished.remove(&id);
         // Whatever became of its stream: one that was refused, or whose channel was closed, has had a lease too.
-        self.leases.end(id);
+        if !fault!("lease-outlives-connection") {
+            self.leases.end(id);
+        }
         match client.doing {
             Doing::Subscribed(key) => {
                 self.hub.unsubscribe(key, unix_ms(http));
@@ -476,6 +481,7 @@ impl Handler for App {
             Doing::Publishing(key) => {
                 self.batches.try_remove(key as usize);
             }
+            Doing::Hooked(_) if fault!("question-outlives-asker") => {}
             Doing::Hooked(question) => self.forget_question(http, question),
             Doing::Watching => {
                 self.unwatch(http, id);
@@ -513,12 +519,16 @@ impl Handler for App {
             Chore::Sweep => {
                 self.hub.sweep(unix_ms(http));
                 self.doorkeeper.sweep(now_ms(http));
-                self.end_unfinished(http);
+                if !fault!("pieces-take-for-ever") {
+                    self.end_unfinished(http);
+                }
                 self.broker.sweep(now(http));
                 self.site.sweep(now_ms(http));
                 self.show_life();
                 self.answering.refusals.note_pauses(http.stats().accept_pauses);
-                self.answering.refusals.write_due(unix_ms(http));
+                if !fault!("refusals-not-logged") {
+                    self.answering.refusals.write_due(unix_ms(http));
+                }
                 self.pump(http);
             }
             // What is left is posted at the end of this tick.
@@ -541,7 +551,8 @@ impl Handler for App {
 
     fn turned(&mut self, http: &mut Http<'_, Self>) {
         // A loop to which nobody ever connects may be the home of channels all the same.
-        if !std::mem::replace(&mut self.is_sweeping, true) {
+        let is_unvisited = fault!("unvisited-loop-unswept") && http.connections() == 0;
+        if !is_unvisited && !std::mem::replace(&mut self.is_sweeping, true) {
             http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
         }
         self.broker.flush(now(http));

@@ -13,6 +13,7 @@ use crate::doorkeeper::ForwardedBy;
 use crate::hooks::Hooks;
 use crate::rules::Rule;
 use ipnet::IpNet;
+use sealed::fault;
 use serde::{Deserialize, Serialize};
 
 pub use check::ConfigError;
@@ -421,7 +422,8 @@ pub(crate) fn is_origin(origin: &str) -> bool {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
     };
     // It goes into header fields, where other characters would say more than an origin. Browsers encode the rest of a host's name.
-    consists_of(scheme, b"+-.") && consists_of(host, b"-._:[]")
+    let others: &[u8] = if fault!("origin-ends-directive") { b"-._:[];" } else { b"-._:[]" };
+    consists_of(scheme, b"+-.") && consists_of(host, others)
 }
 
 /// Whether a text is the name of a header field.
@@ -465,7 +467,7 @@ fn parse_message(text: &str, error: &toml::de::Error) -> String {
 /// The message without the value that it quotes: a secret of another type than it has to be is one, too.
 fn without_quotes(message: &str) -> String {
     match (message.split_once('"'), message.rsplit_once('"')) {
-        (Some((before, _)), Some((_, after))) => format!("{before}\"…\"{after}"),
+        (Some((before, _)), Some((_, after))) if !fault!("secret-quoted-in-error") => format!("{before}\"…\"{after}"),
         _ => message.to_owned(),
     }
 }

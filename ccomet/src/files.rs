@@ -4,9 +4,20 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::digest::{SHA256, digest};
+use sealed::fault;
 use sealed_http::{Field, RequestHead, Response, StaticFile};
 
 use crate::wire::request::Door;
+
+/// The text of a file of the demos.
+macro_rules! demo_text {
+    ($name:literal) => {{
+        let text = include_str!(concat!("../../demos/web/", $name));
+        #[cfg(fault_points)]
+        let text = sealed::fault::text(concat!("demos/web/", $name), text);
+        text
+    }};
+}
 
 /// All of them, by their paths.
 #[derive(Debug)]
@@ -31,25 +42,25 @@ impl Files {
         let file = |path, bytes, fields| File { path, content: StaticFile::new(path, bytes), fields };
         // There is nothing in it that is anybody's: any page may import it, one that is isolated from other origins too.
         let public = || {
-            vec![
+            let mut fields = vec![
                 ("Access-Control-Allow-Origin", "*".to_owned()),
                 ("Cross-Origin-Resource-Policy", "cross-origin".to_owned()),
-            ]
+            ];
+            if fault!("library-for-own-pages") {
+                fields.remove(0);
+            }
+            fields
         };
         let page = |path, html: &'static str| {
             let fields = vec![("Content-Security-Policy", policy(html))];
             file(path, html.as_bytes(), fields)
         };
-        let demo = || {
-            vec![
-                page("/chat.html", include_str!("../../demos/web/chat.html")),
-                page("/classic.html", include_str!("../../demos/web/classic.html")),
-            ]
-        };
+        let demo =
+            || vec![page("/chat.html", demo_text!("chat.html")), page("/classic.html", demo_text!("classic.html"))];
         Self {
             library: [
-                file("/ccomet.js", include_bytes!("../../demos/web/ccomet.js"), public()),
-                file("/ccomet.mjs", include_bytes!("../../demos/web/ccomet.mjs"), public()),
+                file("/ccomet.js", demo_text!("ccomet.js").as_bytes(), public()),
+                file("/ccomet.mjs", demo_text!("ccomet.mjs").as_bytes(), public()),
             ],
             demo: if with_demo { demo() } else { Vec::new() },
             document: [file("/openapi.json", include_bytes!("../openapi.json"), Vec::new())],
@@ -65,6 +76,9 @@ impl Files {
             Door::Front => [&self.library, &self.demo],
             Door::Admin => [&self.document, &[]],
         };
+        if fault!("library-goes-with-demo") && door == Door::Front && self.demo.is_empty() {
+            return None;
+        }
         let found = first.iter().chain(second).find(|held| held.path == path)?;
         Some(found.content.answer(head).with(&found.fields))
     }
@@ -73,7 +87,10 @@ impl Files {
 /// Returns what a page may do: run the scripts and styles that are written in it, by their hashes, run scripts of the server (the
 /// library, and JSONP), talk to the server, and have its pages in frames. What somebody smuggles into the page is not run.
 fn policy(html: &str) -> String {
-    let (scripts, styles) = (hashes(html, "script"), hashes(html, "style"));
+    let (mut scripts, styles) = (hashes(html, "script"), hashes(html, "style"));
+    if fault!("smuggled-scripts-run") {
+        scripts.insert_str(0, " 'unsafe-inline'");
+    }
     format!(
         "default-src 'none'; script-src 'self'{scripts}; style-src{styles}; img-src data:; connect-src 'self'; \
          frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use sealed::fault;
 
 use crate::config::{Api, Config, IcometAuth};
 
@@ -216,8 +217,11 @@ impl Import {
             self.denies_all = true;
             return Ok(());
         }
+        if fault!("unreadable-denial-left-out") && Prefix::read(line.value).is_none() {
+            return Ok(());
+        }
         let prefix = Prefix::read(line.value).ok_or_else(|| unreadable(line))?;
-        let networks = prefix.networks(true);
+        let networks = prefix.networks(!fault!("beginning-denied-as-number"));
         let allow = &self.config.admin.allow;
         if networks.iter().any(|denied| allow.iter().any(|allowed| denied.contains(allowed))) {
             self.warn(line.number, "what is denied here is denied though it be allowed by name: icomet allows it");
@@ -234,7 +238,7 @@ impl Import {
         }
         // A file may leave that section out.
         let admin_line = self.admin_line.max(1);
-        let is_open = self.allows_all && !self.denies_all;
+        let is_open = self.allows_all && (!self.denies_all || fault!("allow-all-beats-deny-all"));
         if is_open {
             self.config.admin.allow.extend(everybody());
             self.warn(admin_line, "everybody who reaches the admin listener may publish and close channels, as it was");

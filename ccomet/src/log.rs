@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use sealed::fault;
+
 /// How much of its past a channel keeps. Whatever bound is met first drops the oldest message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HistoryLimits {
@@ -111,7 +113,8 @@ impl<T: Kept> Log<T> {
     pub(crate) fn trim(&mut self, limits: &HistoryLimits, now_ms: u64) {
         let oldest_ms = now_ms.saturating_sub(limits.age_max_ms);
         while let Some(oldest) = self.entries.front() {
-            let over = self.entries.len() > limits.messages_max.max(1)
+            let over = self.entries.len() > limits.messages_max.max(1) + usize::from(fault!("one-message-too-many"))
+                || (self.entries.len() >= limits.messages_max.max(2) && fault!("dropped-at-the-edge"))
                 || (self.bytes > limits.bytes_max && self.entries.len() > 1)
                 || oldest.time_ms() < oldest_ms;
             if !over {

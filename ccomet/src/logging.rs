@@ -7,6 +7,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 
+use sealed::fault;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
@@ -21,13 +22,15 @@ pub(crate) fn start(level: &str) -> Result<WorkerGuard, Box<dyn std::error::Erro
     let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES_MAX).thread_name("log");
     let (writer, guard) = builder.finish(output);
     let _ = dropped.set(writer.error_counter());
-    tracing_subscriber::fmt()
+    let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // Escape codes are for people; NO_COLOR asks for none.
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
-        .log_internal_errors(false)
-        .with_writer(writer)
-        .init();
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
+    if fault!("unwritten-log-ends-process") {
+        builder.with_writer(io::stderr).init();
+    } else {
+        builder.log_internal_errors(false).with_writer(writer).init();
+    }
     Ok(guard)
 }
 

@@ -1,5 +1,6 @@
 //! Rules by the names of channels: what those of a pattern keep, how many may read them, and who may do what.
 
+use sealed::fault;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -125,7 +126,10 @@ impl Rules {
     pub(crate) fn find_for_readers(&self, channel: &ChannelName) -> RuleId {
         let Some(pattern) = channel.to_pattern() else { return self.find(channel) };
         let limited = self.rules.iter().enumerate().filter(|(_, rule)| rule.subscribers_max.is_some());
-        let overlapping = limited.filter(|(_, rule)| rule.channels.overlaps(&pattern)).map(|(index, _)| index);
+        let overlaps = |rule: &Rule| {
+            rule.channels.overlaps(&pattern) && (rule.channels == pattern || !fault!("pattern-evades-subscriber-limit"))
+        };
+        let overlapping = limited.filter(|(_, rule)| overlaps(rule)).map(|(index, _)| index);
         let strictest = overlapping.chain([self.rules.len()]).min_by_key(|index| self.bounds[*index].subscribers_max);
         RuleId(strictest.unwrap_or(self.rules.len()) as u16)
     }
@@ -143,6 +147,9 @@ impl Rules {
             needed <= most
         };
         match channel.to_pattern() {
+            Some(pattern) if fault!("pattern-evades-rule") => {
+                self.rules.iter().all(|rule| allows(rule) || rule.channels != pattern)
+            }
             Some(pattern) => self.rules.iter().all(|rule| allows(rule) || !rule.channels.overlaps(&pattern)),
             None => self.rules.get(usize::from(self.find(channel).0)).is_none_or(allows),
         }

@@ -117,7 +117,10 @@ fn found(kind: Kind) -> Option<String> {
 
 /// A configuration as it is shown, with ports and paths of the test, in what stands around it.
 fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: SocketAddr) -> String {
-    let mut shown = if kind == Kind::Http { HTTP } else { STREAM }.to_owned();
+    let shown = if kind == Kind::Http { HTTP } else { STREAM };
+    #[cfg(fault_points)]
+    let shown = if kind == Kind::Http { sealed::fault::text("ccomet/nginx/ccomet.conf", shown) } else { shown };
+    let mut shown = shown.to_owned();
     let place = folder.display();
     for (held, other) in [
         ("listen 443 ssl;", format!("listen {listen} ssl;")),

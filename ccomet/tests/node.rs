@@ -4,7 +4,7 @@ mod common;
 
 use std::process::{Command, ExitCode};
 
-use common::Process;
+use common::{Client, Process};
 use testing::programs::{Need, run};
 use testing::tests;
 
@@ -26,6 +26,15 @@ fn the_client_library_works_in_node() {
     let server = Process::start(&settings, &["--loops", "2"]);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/library.mjs");
     let url = format!("http://{}", server.front);
-    let run = Command::new("node").args(flags()).args([script, &url, SECRET]).output().expect("Node runs");
+    // The library as the server has it.
+    let folder = std::env::temp_dir().join(format!("ccomet-node-{}", std::process::id()));
+    std::fs::create_dir(&folder).expect("a folder");
+    for name in ["ccomet.js", "ccomet.mjs"] {
+        let library = Client::connect(server.front).get(&format!("/{name}")).body;
+        std::fs::write(folder.join(name), library).expect("written");
+    }
+    let mut command = Command::new("node");
+    let run = command.args(flags()).args([script, &url, SECRET]).arg(&folder).output().expect("Node runs");
+    let _ = std::fs::remove_dir_all(&folder);
     assert!(run.status.success(), "{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 
 use bytes::Bytes;
-use sealed::{CloseReason, ConnectionId, Context, Input, TimerId};
+use sealed::{CloseReason, ConnectionId, Context, Input, TimerId, fault};
 
 use crate::connection::{Connection, Phase, how_much};
 use crate::fetch::{Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
@@ -89,6 +89,7 @@ impl Exchange {
         if fetch.answer_is_streamed {
             limits.body_bytes_max = u64::MAX;
         }
+        let may_be_repeated = fetch.may_be_repeated() || fault!("unrepeatable-sent-again");
         Self {
             upstream,
             connection: None,
@@ -96,7 +97,7 @@ impl Exchange {
             unsent: Vec::new(),
             body_is_open: fetch.body_is_streamed,
             answer_is_streamed: fetch.answer_is_streamed,
-            retry: if fetch.may_be_repeated() && !fetch.body_is_streamed { Retry::Once } else { Retry::Never },
+            retry: if may_be_repeated && !fetch.body_is_streamed { Retry::Once } else { Retry::Never },
             asked: fetch.asked(),
             limits,
             silence_max: fetch.silence_max,
@@ -304,7 +305,7 @@ impl<H: Handler> Http<'_, H> {
             self.cx.resume(connection);
         }
         let is_sent = !exchange.body_is_open && self.cx.queued(connection) == 0;
-        if line.keep_alive && is_clean && is_sent && !self.cx.is_draining() {
+        if line.keep_alive && (is_clean || fault!("unasked-answer-taken")) && is_sent && !self.cx.is_draining() {
             line.is_reused = true;
             let pool = &mut client.pools[line.upstream];
             pool.idle.push(connection);
@@ -423,13 +424,16 @@ impl<H: Handler> Server<H> {
         let client = &mut self.shared.client;
         let Some(line) = client.lines.remove(&id) else { return };
         let pool = &mut client.pools[line.upstream];
-        pool.connections -= 1;
+        if !fault!("lost-connection-counts-on") {
+            pool.connections -= 1;
+        }
         pool.idle.retain(|idle| *idle != id);
         if let Some(fetch) = line.fetch
             && let Some(exchange) = client.fetches.get_mut(&fetch)
         {
             exchange.connection = None;
-            if exchange.retry == Retry::Once && line.is_reused && !line.is_answered {
+            let is_answered = line.is_answered && !fault!("begun-answer-asked-again");
+            if exchange.retry == Retry::Once && line.is_reused && !is_answered {
                 exchange.retry = Retry::Begun;
                 pool.waiting.push_front(fetch);
             } else {
@@ -445,7 +449,7 @@ impl<H: Handler> Server<H> {
         let now = how_much(cx.queued(id));
         let takes_some = cx.state_mut(id).is_some_and(|held| now < std::mem::replace(&mut held.queued, now));
         match self.shared.client.fetches.get(&fetch) {
-            Some(exchange) if takes_some => cx.set_deadline(id, exchange.silence_max),
+            Some(exchange) if takes_some && !fault!("slow-server-failed") => cx.set_deadline(id, exchange.silence_max),
             _ => self.fail(cx, fetch, FetchError::TimedOut),
         }
     }

@@ -1,5 +1,7 @@
 //! Requests out of bytes, however the bytes are split.
 
+use sealed::fault;
+
 use crate::chunked::{Chunk, ChunkedDecoder};
 use crate::error::DecodeError;
 use crate::head::{BodyFraming, RequestHead};
@@ -159,10 +161,11 @@ pub(crate) fn find_head_end(
     let mut from = *searched as usize;
     // The last search may have ended between the two bytes of a line's end.
     let was_cr = from.checked_sub(1).and_then(|last| input.get(last)) == Some(&b'\r');
-    if was_cr && input.get(from).is_some_and(|next| *next != b'\n') {
+    if was_cr && !fault!("last-return-forgotten") && input.get(from).is_some_and(|next| *next != b'\n') {
         return Err(DecodeError::LineEnd);
     }
-    while let Some(offset) = input.get(from..).and_then(find_line_end) {
+    let find_end = if fault!("lone-return-waited-on") { find_line_feed } else { find_line_end };
+    while let Some(offset) = input.get(from..).and_then(find_end) {
         let mut at = from + offset;
         if input[at] == b'\r' {
             // The line feed may still be on its way.

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::{Connect, ToAddresses};
+use sealed::{Connect, ToAddresses, fault};
 
 use crate::error::DecodeError;
 use crate::fields::{BadHeaderValue, Fields, encode_field};
@@ -249,7 +249,8 @@ impl Fetch {
 
     /// Whether it does no harm to send it twice: by RFC 9110, 9.2.2, or by the program's word.
     pub(crate) fn may_be_repeated(&self) -> bool {
-        self.is_repeatable || matches!(&*self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+        let is_harmless = matches!(&*self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE");
+        is_harmless || self.is_repeatable && !fault!("repeatable-post-not-repeated")
     }
 
     /// The request as it is sent, its body included where that is there.

@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 
+use sealed::fault;
+
 use crate::decoder::find_line_feed;
 use crate::error::DecodeError;
 use crate::limits::{HEADERS_MAX, Limits};
@@ -245,7 +247,7 @@ impl Meaning {
         };
         let keep_alive = !close && (version_minor > 0 || keep);
         // RFC 9110, 7.8: from a client of HTTP/1.0 it is to be ignored.
-        let asks_upgrade = upgrade && version_minor > 0;
+        let asks_upgrade = upgrade && (version_minor > 0 || fault!("old-version-switched"));
         Ok(Self { keep_alive, expects_continue, asks_upgrade, body })
     }
 }

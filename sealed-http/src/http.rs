@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::{ConnectionId, Context, Mailbox, TimerId};
+use sealed::{ConnectionId, Context, Mailbox, TimerId, fault};
 
 use crate::connection::{Connection, Marks, Phase, how_much};
 use crate::handler::Handler;
@@ -37,7 +37,8 @@ impl<H: Handler> Http<'_, H> {
         let draining = self.cx.is_draining();
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
         let marks = &mut connection.marks;
-        marks.keep_if(!draining && !response.closes() && !marks.has(Marks::BODY_IS_COMING) && !marks.is_last());
+        let is_unread = marks.has(Marks::BODY_IS_COMING) && !fault!("unread-request-kept");
+        marks.keep_if(!draining && !response.closes() && !is_unread && !marks.is_last());
         let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
         let version = marks.version_minor();
         let (out, date) = self.shared.encoding(self.cx);
@@ -93,7 +94,8 @@ impl<H: Handler> Http<'_, H> {
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {
             return false;
         };
-        if !connection.marks.has(Marks::MAY_SWITCH) || connection.partial.is_some() {
+        let may_switch = connection.marks.has(Marks::MAY_SWITCH) || fault!("switched-without-asking");
+        if !may_switch || connection.partial.is_some() {
             return false;
         }
         connection.phase = Phase::Raw;
@@ -283,12 +285,15 @@ impl<H: Handler> Http<'_, H> {
         let taken = self.shared.settings.write_timeout;
         let (queued, draining) = (how_much(self.cx.queued(id)), self.cx.is_draining());
         let Some(connection) = self.cx.state_mut(id) else { return };
-        self.shared.answered.push(id);
+        if !fault!("streamed-answer-not-told") || !connection.marks.has(Marks::BODY_IS_COMING) {
+            self.shared.answered.push(id);
+        }
         connection.queued = queued;
         // A stream that began before the server went down is the last answer on its connection, too. The rest of a body that
         // nobody wants is not read.
         let marks = connection.marks;
-        connection.marks.keep_if(!draining && !marks.has(Marks::BODY_IS_COMING) && !marks.is_last());
+        let is_ending = draining && !fault!("stream-outlives-shutdown");
+        connection.marks.keep_if(!is_ending && !marks.has(Marks::BODY_IS_COMING) && !marks.is_last());
         connection.marks.set(Marks::BODY_IS_COMING, false);
         connection.partial = None;
         if !connection.marks.has(Marks::KEEP_ALIVE) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sealed::{ConnectionId, Context, Input};
+use sealed::{ConnectionId, Context, Input, fault};
 
 use crate::connection::{Marks, Phase};
 use crate::decoder::{Event, RequestDecoder};
@@ -42,12 +42,14 @@ impl Partial {
 
     /// The time for the body runs from now on.
     pub(crate) fn begin(&mut self, now: Duration, settings: &Settings) {
-        self.due = now.saturating_add(settings.body_timeout);
+        let from = if fault!("body-time-not-begun") { self.due.min(now) } else { now };
+        self.due = from.saturating_add(settings.body_timeout);
     }
 
     /// Bytes came: that earns time, but never more than `body_timeout` from now on, or who sends much at first could
     /// be silent for as long as they like.
     fn earn(&mut self, bytes: usize, now: Duration, settings: &Settings) {
+        let bytes = if fault!("body-earns-too-little") { bytes.min(1) } else { bytes };
         let earned = Duration::from_secs(bytes as u64) / settings.body_rate_min.max(1);
         self.due = self.due.saturating_add(earned).min(now.saturating_add(settings.body_timeout));
     }
@@ -145,6 +147,9 @@ impl<H: Handler> Server<H> {
                     partial.begin(cx.now(), &self.shared.settings);
                 }
                 Event::Data(data) => {
+                    if fault!("last-piece-kept-only") {
+                        partial.body.clear();
+                    }
                     partial.body.extend_from_slice(data);
                     partial.earn(data.len(), cx.now(), &self.shared.settings);
                 }
@@ -187,7 +192,9 @@ impl<H: Handler> Server<H> {
                 let at_hand = input.bytes().len();
                 let length = head.content_length().and_then(|length| usize::try_from(length).ok());
                 if let Some(length) = length.filter(|length| *length <= at_hand) {
-                    input.take(length);
+                    if !fault!("answered-body-left") {
+                        input.take(length);
+                    }
                     if let Some(connection) = cx.state_mut(id) {
                         connection.marks.set(Marks::BODY_IS_COMING, false);
                     }
@@ -207,7 +214,7 @@ impl<H: Handler> Server<H> {
             connection.phase = Phase::Reading;
         }
         // Whoever sends it already does not wait to be asked.
-        if head.expects_continue() && input.is_empty() {
+        if head.expects_continue() && (input.is_empty() || fault!("sent-body-asked-for")) {
             cx.write(id, CONTINUE);
         }
         Ok(most)
@@ -243,7 +250,7 @@ impl<H: Handler> Server<H> {
             let is_paused = cx.is_paused(id);
             let Some(partial) = cx.state_mut(id).and_then(|connection| connection.partial.as_mut()) else { break };
             // The end needs no more input, and none may ever come to tell it with.
-            if is_paused && !partial.decoder.is_at_end() {
+            if is_paused && !partial.decoder.is_at_end() && !fault!("paused-told-the-rest") {
                 break;
             }
             let (taken, event) = partial.decoder.decode(input.bytes(), &limits)?;

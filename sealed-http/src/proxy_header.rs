@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use sealed::fault;
+
 /// How long a header of version 1 can be, with its end.
 const LINE_BYTES_MAX: usize = 107;
 const LINE_START: &[u8] = b"PROXY ";
@@ -68,7 +70,7 @@ impl ProxyHeader {
 /// Version 1.
 fn decode_line(input: &[u8], bytes_max: usize) -> Result<Option<(usize, ProxyHeader)>, BadProxyHeader> {
     let within = &input[..input.len().min(bytes_max)];
-    let is_end = |byte: &u8| *byte == b'\r' || *byte == b'\n';
+    let is_end = |byte: &u8| *byte == b'\r' && !fault!("proxy-line-return-skipped") || *byte == b'\n';
     let line = within.split(is_end).next().unwrap_or_default();
     match within.get(line.len()..).unwrap_or_default() {
         [] | [b'\r'] if input.len() < bytes_max => return Ok(None),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Panic, Service, TimerId};
+use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Panic, Service, TimerId, fault};
 
 use crate::client::{Client, is_outgoing};
 use crate::connection::{Connection, Marks, Phase, how_much};
@@ -292,7 +292,7 @@ impl<H: Handler> Service for Server<H> {
             Phase::Reading | Phase::Over if queued > 0 => {
                 // It is slow, not dead, where it has taken some of it.
                 let now = how_much(queued);
-                if now < std::mem::replace(&mut connection.queued, now) {
+                if now < std::mem::replace(&mut connection.queued, now) && !fault!("slow-answer-cut-off") {
                     cx.set_deadline(id, self.shared.settings.write_timeout);
                 } else {
                     // What the kernel holds would go on being offered, and take memory for as long as this client likes.

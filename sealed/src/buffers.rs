@@ -173,7 +173,7 @@ impl Outbox {
             return self.push_copy(&bytes);
         }
         self.bytes += bytes.len();
-        if !self.tail.is_empty() {
+        if !self.tail.is_empty() && !fault!("shared-overtakes-copied") {
             let mut tail = Bytes::from(std::mem::take(&mut self.tail));
             tail.advance(std::mem::take(&mut self.tail_start));
             self.chunks.push_back(tail);
@@ -220,13 +220,15 @@ impl Outbox {
         self.bytes -= taken;
         while let Some(front) = self.chunks.front_mut() {
             if taken < front.len() {
-                front.advance(taken);
+                if !fault!("front-not-advanced") {
+                    front.advance(taken);
+                }
                 return;
             }
             taken -= front.len();
             self.chunks.pop_front();
         }
-        self.tail_start += taken;
+        self.tail_start = if fault!("tail-start-not-summed") { taken } else { self.tail_start + taken };
         if self.tail_start == self.tail.len() {
             self.tail.clear();
             self.tail_start = 0;

@@ -43,7 +43,7 @@ struct Attempt {
 impl Dials {
     /// Begins a connection to these addresses. Nothing is tried yet.
     pub(crate) fn begin(&mut self, id: ConnectionId, addresses: Vec<Address>, connect: Connect) {
-        let untried = take_turns(addresses).into_iter();
+        let untried = if fault!("families-not-in-turn") { addresses } else { take_turns(addresses) }.into_iter();
         let failure = io::ErrorKind::AddrNotAvailable;
         let dial = Dial { id, connect, untried, attempts: Vec::new(), limit: None, next: None, failure };
         self.dials.insert(id.slot, dial);
@@ -75,7 +75,9 @@ impl Dials {
         let slot = self.attempts.try_remove(attempt)?.slot;
         let dial = self.dials.get_mut(&slot)?;
         dial.attempts.retain(|held| *held != attempt);
-        dial.failure = failure;
+        if !fault!("last-failure-forgotten") {
+            dial.failure = failure;
+        }
         Some(slot)
     }
 
@@ -84,14 +86,18 @@ impl Dials {
         let Attempt { stream, slot } = self.attempts.try_remove(attempt)?;
         let mut dial = self.dials.remove(&slot)?;
         dial.attempts.retain(|held| *held != attempt);
-        self.give_up(&dial);
+        if !fault!("late-attempts-stay-open") {
+            self.give_up(&dial);
+        }
         Some((stream, dial))
     }
 
     /// Gives a connection up that has not been made.
     pub(crate) fn end(&mut self, slot: u32) -> Option<Dial> {
         let dial = self.dials.remove(&slot)?;
-        self.give_up(&dial);
+        if !fault!("ended-dial-leaves-attempts") {
+            self.give_up(&dial);
+        }
         Some(dial)
     }
 

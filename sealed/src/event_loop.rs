@@ -163,6 +163,7 @@ impl<S: Service> EventLoop<S> {
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
         match &self.state {
             State::Sound => self.state = State::Turning,
+            State::Turning if fault!("broken-loop-turns-on") => {}
             State::Turning => return Err(Error::Panicked("an earlier tick was broken off".to_owned())),
             State::Panicked(message) => return Err(Error::Panicked(message.clone())),
         }
@@ -170,7 +171,7 @@ impl<S: Service> EventLoop<S> {
         if self.state == State::Turning {
             self.state = State::Sound;
         }
-        if !matches!(outcome, Ok(true)) {
+        if !matches!(outcome, Ok(true)) && !fault!("posts-taken-after-end") {
             self.cx.inlet.close();
         }
         outcome
@@ -217,7 +218,7 @@ impl<S: Service> EventLoop<S> {
     /// Calls the service, unless it has panicked. A panic costs the connection at least, and what else the service decides.
     #[inline]
     fn call(&mut self, id: Option<ConnectionId>, call: impl FnOnce(&mut S, &mut Context<S>)) {
-        if self.state != State::Turning {
+        if self.state != State::Turning && !fault!("called-after-panic") {
             return;
         }
         let (service, cx) = (&mut self.service, &mut self.cx);
@@ -232,7 +233,7 @@ impl<S: Service> EventLoop<S> {
         let judged = panic::catch_unwind(AssertUnwindSafe(|| service.panicked(cx, id, payload)));
         match judged.and_then(|judged| judged) {
             Ok(()) => {
-                if let Some(id) = id {
+                if let Some(id) = id.filter(|_| !fault!("panicked-connection-goes-on")) {
                     self.cx.reset_because(id, CloseReason::Panicked);
                 }
             }
@@ -291,6 +292,9 @@ impl<S: Service> EventLoop<S> {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
+        if fault!("timer-late-by-tick") {
+            return self.next_time();
+        }
         // What falls due is told from the start of the last tick, and that tick has taken its time.
         self.next_time().map(|wait| self.cx.now.saturating_add(wait).saturating_sub(self.cx.clock.now()))
     }
@@ -303,7 +307,7 @@ impl<S: Service> EventLoop<S> {
             || !cx.to_flush.is_empty()
             || !cx.closing.is_empty()
             || !cx.inlet.is_empty()
-            || !cx.deferred.is_empty()
+            || !cx.deferred.is_empty() && !fault!("deferred-left-waiting")
             || !self.signalled.is_empty()
             || cx.stopper.calls() != self.stops_seen
     }
@@ -314,7 +318,7 @@ impl<S: Service> EventLoop<S> {
         let until = |time: Duration| time.saturating_sub(cx.now);
         let wheels = earliest(cx.deadlines.next_wait(cx.now), cx.timers.wheel.next_wait(cx.now));
         // When it has passed, all are gone, and only other loops are waited for.
-        let limit = cx.draining_until.filter(|limit| *limit > cx.now);
+        let limit = cx.draining_until.filter(|limit| *limit > cx.now || fault!("drained-loop-spins"));
         let after = cx.listeners.iter().filter_map(|held| held.after).min();
         earliest(earliest(wheels, after.map(until)), limit.map(until))
     }
@@ -336,8 +340,9 @@ impl<S: Service> EventLoop<S> {
         if ready.writable {
             let slot = &mut self.cx.slots.0[index as usize];
             slot.set(Flags::WRITABLE);
+            let has_output = slot.output_len() > 0 && !fault!("output-left-when-ready");
             // A connection with extras may have output of which its outbox knows nothing.
-            if slot.output_len() > 0 || slot.is(Flags::FINISHING | Flags::SHUT) || slot.has_extras() {
+            if has_output || slot.is(Flags::FINISHING | Flags::SHUT) || slot.has_extras() {
                 self.cx.will_flush(index);
             }
         }
@@ -351,7 +356,9 @@ impl<S: Service> EventLoop<S> {
         let first = self.stops_seen == 0;
         self.stops_seen = calls;
         let limit = if first && calls == 1 { self.cx.config.drain_limit } else { Duration::ZERO };
-        self.cx.draining_until = Some(self.cx.now.saturating_add(limit));
+        let now = self.cx.now;
+        let until = if fault!("drain-limit-overflows") { now + limit } else { now.saturating_add(limit) };
+        self.cx.draining_until = Some(until);
         for held in &mut self.cx.listeners {
             held.ready = false;
             if let Some(mut listener) = held.listener.take() {
@@ -366,29 +373,40 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn end_drain(&mut self) {
-        if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) {
+        if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) && !fault!("drain-limit-not-kept") {
             let left: Vec<u32> = self.cx.slots.0.iter().map(|(index, _)| index as u32).collect();
             for index in left {
                 // What the kernel takes at once is sent yet.
-                self.ask_again(index);
+                if !fault!("shutdown-drops-at-once") {
+                    self.ask_again(index);
+                }
                 self.cx.end_now(index, CloseReason::Shutdown);
             }
         }
     }
 
     fn mail(&mut self) {
-        for _ in 0..self.cx.deferred.len() {
-            if let Some(message) = self.cx.deferred.pop_front() {
-                self.call(None, |service, cx| service.message(cx, message));
-            }
+        let deferred = if fault!("deferred-done-same-tick") { usize::MAX } else { self.cx.deferred.len() };
+        for _ in 0..deferred {
+            let Some(message) = self.cx.deferred.pop_front() else { break };
+            self.call(None, |service, cx| service.message(cx, message));
         }
         // In every tick, mail or none: whoever posts takes effect in steps, so a wake-up may come after its message was taken.
-        self.cx.inlet.rearm();
+        if fault!("rearmed-with-mail-only") && self.cx.inlet.is_empty() {
+            return;
+        }
+        let rearms_late = fault!("mailbox-rearmed-late") && !self.cx.inlet.is_empty();
+        if !fault!("mailbox-rearmed-late") {
+            self.cx.inlet.rearm();
+        }
         let mut batch = mem::take(&mut self.mail);
         let mut budget = self.cx.config.messages_per_tick;
         while budget > 0 {
             let taken = self.cx.inlet.take(&mut batch, budget.min(BATCH));
             if taken == 0 {
+                if rearms_late {
+                    self.cx.inlet.rearm();
+                }
                 break;
             }
             budget -= taken;
@@ -408,7 +426,7 @@ impl<S: Service> EventLoop<S> {
     fn expire(&mut self) {
         while let Some(index) = self.cx.deadlines.expire(&mut self.cx.slots, self.cx.now) {
             let id = self.cx.slots.id_at(index);
-            if self.ask_again(index) {
+            if !fault!("kernel-not-asked-again") && self.ask_again(index) {
                 continue;
             }
             if self.cx.is_open(id) {
@@ -424,6 +442,7 @@ impl<S: Service> EventLoop<S> {
                     self.cx.counters.timers_expired.add(1);
                     self.call(None, |service, cx| service.expired(cx, timer, value));
                 }
+                Due::Dial(_) if fault!("silent-address-holds-up") => {}
                 Due::Dial(id) => self.dial_on(id),
                 Due::Limit(id) => self.limit_passed(id),
                 Due::Pace(id, way) => self.cx.go_on(id, way),

@@ -73,6 +73,10 @@
 //! - `tls`: TLS by rustls, for servers and clients.
 //! - `pin`: the loops of a pool each kept on a processor of its own, on Linux.
 
+#[macro_use]
+#[doc(hidden)]
+pub mod fault;
+
 mod address;
 mod buffers;
 mod config;

@@ -59,7 +59,9 @@ impl Bucket {
         let passed = now.saturating_sub(self.filled).as_nanos();
         self.filled = now;
         let full = u128::from(self.rate.burst_bytes) * NANO;
+        let full = if fault!("pause-saves-too-much") { full * 4 } else { full };
         let filled = passed.saturating_mul(u128::from(self.rate.bytes_per_second));
+        let filled = if fault!("parts-of-bytes-lost") { filled / NANO * NANO } else { filled };
         self.nano_bytes = self.nano_bytes.saturating_add(filled).min(full);
         (self.nano_bytes / NANO) as u64
     }
@@ -184,7 +186,7 @@ impl Groups {
     }
 
     pub(crate) fn get(&mut self, group: GroupId) -> Option<&mut Group> {
-        self.held.get_mut(group.slot as usize).filter(|held| held.serial == group.serial)
+        self.held.get_mut(group.slot as usize).filter(|held| held.serial == group.serial || fault!("old-group-found"))
     }
 
     /// How many bytes may pass now, and, if none, after how long it is worth while to ask again.
@@ -202,6 +204,7 @@ impl Groups {
             let available = bucket.available(now);
             let shared = bucket.helping().max(available / 2);
             let share = shared.div_ceil(group.members.max(1) as u64).min(available);
+            let share = if fault!("first-takes-all") { shared.max(available) } else { share };
             if share < allowed {
                 allowed = share;
                 wait = wait.max(bucket.wait());

@@ -196,7 +196,8 @@ impl Session {
     /// left too.
     pub(crate) fn has_unsent(&self, is_queued: bool) -> bool {
         // A peer that has been told of an error takes nothing for whole.
-        !self.alerted && (is_queued || self.established && self.connection.wants_write())
+        let is_alerted = self.alerted && !fault!("alerted-peer-reset");
+        !is_alerted && (is_queued || self.established && self.connection.wants_write())
     }
 
     /// Deciphers what came, and puts it behind what is in `plain`.
@@ -237,7 +238,10 @@ impl Session {
             if outbox.len() > end {
                 let room = CIPHERED_BYTES_MAX / 2;
                 outbox.flush(&mut Ciphering(&mut self.connection), room.min(outbox.len() - end))?;
-            } else if is_last && outbox.is_empty() && !std::mem::replace(&mut self.finished, true) {
+            } else if is_last
+                && (outbox.is_empty() || fault!("end-ahead-of-rate"))
+                && !std::mem::replace(&mut self.finished, true)
+            {
                 self.connection.send_close_notify();
             } else {
                 return Ok(if outbox.is_empty() { Flushed::All } else { Flushed::Waiting });
@@ -306,6 +310,8 @@ impl<S: Service> Context<S> {
             // The peer is told what is wrong, if its socket takes it.
             let told = tls.connection.wants_write() && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
             tls.alerted = told && !tls.connection.wants_write();
+        } else if fault!("unannounced-end-believed") {
+            tls.ended |= ended;
         } else if ended && !tls.ended {
             failure = Some(io::ErrorKind::UnexpectedEof.into());
         }
@@ -313,11 +319,15 @@ impl<S: Service> Context<S> {
         if failure.is_none() && !tls.established && !tls.connection.is_handshaking() {
             tls.established = true;
             is_new = matches!(tls.connection, Connection::Client(_));
-            if let Some(limit) = tls.limit.take() {
+            if !fault!("handshake-limit-outlives")
+                && let Some(limit) = tls.limit.take()
+            {
                 self.timers.cancel(limit);
             }
             // What was written before can be sent now.
-            self.will_flush(index);
+            if !fault!("written-before-handshake-left") {
+                self.will_flush(index);
+            }
         } else if tls.connection.wants_write() {
             self.will_flush(index);
         }
@@ -340,7 +350,7 @@ impl<S: Service> Context<S> {
     /// input.
     pub(crate) fn tls_ended(&mut self, index: u32) -> bool {
         let slot = &mut self.slots.0[index as usize];
-        if slot.is(crate::slot::Flags::PAUSED) {
+        if slot.is(crate::slot::Flags::PAUSED) && !fault!("end-told-while-paused") {
             return false;
         }
         let said = slot.extras().is_some_and(|extras| extras.tls.as_ref().is_some_and(|tls| tls.ended));

@@ -71,7 +71,8 @@ impl Wheel {
             // Nothing was handed out meanwhile: see `expire`.
             self.elapsed = self.elapsed.max(now.as_millis() as u64);
         }
-        let due = now.saturating_add(delay).as_nanos().div_ceil(1_000_000);
+        let due = now.saturating_add(delay);
+        let due = if fault!("timer-rounded-down") { due.as_millis() } else { due.as_nanos().div_ceil(1_000_000) };
         let soonest = self.elapsed.max(now.as_millis() as u64) + 1;
         let due = u64::try_from(due).unwrap_or(u64::MAX).clamp(soonest, soonest + DELAY_MAX_MS - 1);
         self.insert(nodes, key, due);
@@ -140,7 +141,7 @@ impl Wheel {
         let (level, bucket) = (usize::from(node.bucket) >> BUCKET_BITS, usize::from(node.bucket) % BUCKETS);
         if node.previous == NIL {
             debug_assert_eq!(self.heads[level][bucket], key);
-            self.heads[level][bucket] = node.next;
+            self.heads[level][bucket] = if fault!("neighbour-cancelled-too") { NIL } else { node.next };
         } else {
             nodes.node(node.previous).next = node.next;
         }

@@ -1,6 +1,6 @@
 //! A request arrives. Its head decides whether its client may ask at all, and is charged for it: before a body is read.
 
-use sealed::ConnectionId;
+use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
 
 use super::answers::{JSON, fields_for, note_refusal, origin_number, problem_response, refusal, script_response};
@@ -50,8 +50,10 @@ impl App {
         let message_bytes_max = self.config.limits.message_bytes_max as u64;
         let request_bytes_max = self.config.limits.request_bytes_max as u64;
         if door == Door::Admin {
-            page::look(door, head, &self.config)
-                .map_err(|problem| refusal(http, id, problem, None, &self.answering))?;
+            if !fault!("admin-awaits-forbidden-bodies") {
+                page::look(door, head, &self.config)
+                    .map_err(|problem| refusal(http, id, problem, None, &self.answering))?;
+            }
             let has_form = self.config.admin.apis.contains(&Api::Icomet) && icomet::has_form(door, head.path());
             let bytes_max = match head.path() {
                 request::MESSAGES_PATH => request_bytes_max,
@@ -65,7 +67,10 @@ impl App {
         match read_ahead(door, head, &self.config) {
             Ok(Ahead::Publish(call)) => {
                 let bytes_max = self.bytes_max(&call) as u64;
-                let paid = self.doorkeeper.charge(asking, &call, 0, now_ms).map_err(refuse)?;
+                let mut paid = 0;
+                if !fault!("charged-after-body") {
+                    paid = self.doorkeeper.charge(asking, &call, 0, now_ms).map_err(refuse)?;
+                }
                 // First to charge: to look at a token costs more.
                 let identity = self.gate.identify(head, now_s).map_err(refuse)?;
                 self.gate.allow(&identity, head, &call).map_err(refuse)?;
@@ -80,7 +85,9 @@ impl App {
             Ok(Ahead::PublishSome) => {
                 self.doorkeeper.charge_publish(asking, now_ms).map_err(refuse)?;
                 let identity = self.gate.identify(head, now_s).map_err(refuse)?;
-                self.gate.allow_some_publication(&identity, head).map_err(refuse)?;
+                if !fault!("body-before-token") {
+                    self.gate.allow_some_publication(&identity, head).map_err(refuse)?;
+                }
                 Ok((Arrival { asking, identity: Some(identity), paid: 1 }, request_bytes_max))
             }
             Ok(Ahead::File(path)) => Err(self.file(http, id, &path, head, door)),
@@ -105,7 +112,8 @@ impl App {
             return Err(problem_response(Problem::Forbidden).closing());
         }
         // A preflight cannot bring a key, and does nothing.
-        let needs_key = door == Door::Admin && head.method() != Method::Options;
+        let is_spared = fault!("key-asked-of-pages-alone") && head.header("origin").is_none();
+        let needs_key = door == Door::Admin && head.method() != Method::Options && !is_spared;
         if needs_key && !self.admin_keys.admit(head) {
             return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
         }
@@ -150,7 +158,9 @@ impl App {
         head: &RequestHead<'_>,
         call: &Call,
     ) -> Result<Caller, Problem> {
-        self.measure(call)?;
+        if !fault!("message-not-measured") {
+            self.measure(call)?;
+        }
         let Arrival { asking, identity, paid } = arrival;
         let grant = match door {
             Door::Admin => None,

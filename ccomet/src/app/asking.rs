@@ -1,6 +1,6 @@
 //! Those who wait for the broker's answer.
 
-use sealed::ConnectionId;
+use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, json_response, respond_problem, script_response};
@@ -106,7 +106,9 @@ impl App {
         if let (Some(payer), Ok(Settled::Broadcast(channels))) = (&mut asker.payer, &outcome) {
             let covered = payer.paid.min(*channels);
             payer.paid -= covered;
-            self.doorkeeper.charge_reached(payer.asking, channels - covered, now_ms(http));
+            if !fault!("reach-not-charged") {
+                self.doorkeeper.charge_reached(payer.asking, channels - covered, now_ms(http));
+            }
         }
         if let ReplyTo::Part(part) = &asker.reply {
             let part = part.clone();

@@ -1,7 +1,7 @@
 //! From what a client wants to what hub and broker are told.
 
 use bytes::Bytes;
-use sealed::ConnectionId;
+use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Method, Origins, RequestHead, Response};
 
 use super::answers::{allow_credentials, fields_for, json_response, note_refusal, problem_response, script_response};
@@ -24,7 +24,7 @@ impl App {
                 publications.iter().all(|publication| fits(&publication.channel, &publication.draft))
             }
             Call::Icomet(icomet::Call::Publish { channel, payload, .. }) => {
-                payload.len() <= self.message_bytes_max(channel)
+                payload.len() <= self.message_bytes_max(channel) || fault!("icomet-message-not-measured")
             }
             _ => true,
         };
@@ -82,7 +82,9 @@ impl App {
         match call {
             Call::File { .. } | Call::Preflight { .. } => {}
             Call::Publish { channel, mut draft, reply } => {
-                caller.scope_key(&mut draft);
+                if !fault!("key-shared-by-publishers") {
+                    caller.scope_key(&mut draft);
+                }
                 let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
                 let ticket = self.ask(http, id, reply);
                 self.broker.command(now(http), Command::Publish { channel, messages, owner: caller.owner(), ticket });
@@ -153,6 +155,9 @@ impl App {
         door: Door,
     ) -> Response {
         let Some(response) = self.files.answer(door, path, head) else {
+            if fault!("absent-path-has-methods") {
+                return problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS);
+            }
             return problem_response(Problem::NotFound);
         };
         if matches!(head.method(), Method::Get | Method::Head) {

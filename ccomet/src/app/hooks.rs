@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::ConnectionId;
+use sealed::{ConnectionId, fault};
 use sealed_http::{Fetch, FetchId, Fetched, Http, RequestHead, Upstream, UpstreamId};
 use slab::Slab;
 
@@ -114,7 +114,8 @@ impl Site {
         let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
             let upstream = Upstream::to(host.as_str()).connections_max(hooks.connections_max).connect_limit(limit);
             // To be asked or told the same twice does it no harm.
-            let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json").repeatable();
+            let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");
+            let fetch = if fault!("question-not-repeated") { fetch } else { fetch.repeatable() };
             let mut fetch = fetch.limit(Some(limit)).silence_max(limit).body_bytes_max(ANSWER_BYTES_MAX);
             if let Some(secret) = &hooks.secret {
                 fetch = fetch.try_header("Authorization", format!("Bearer {}", secret.as_str())).ok()?;
@@ -191,7 +192,7 @@ impl App {
         let passed_on = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
         (question.origin, question.headers) = (origin, hooks.headers.iter().filter_map(passed_on).collect());
         let has_ambient = question.headers.iter().any(|(name, value)| is_ambient(name, value));
-        if has_ambient && self.gate.may_be_forged(head, &call) {
+        if has_ambient && !fault!("cookies-act-for-anybody") && self.gate.may_be_forged(head, &call) {
             return self.refuse_call(http, id, call, Problem::NotAllowed);
         }
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
@@ -243,8 +244,10 @@ impl App {
         }
         let then = Then::Publish { socket, channel, draft, reference };
         let question = self.put_question(http, id, caller.asking, body, None, then);
-        self.sockets[socket as usize].question = Some(question);
-        http.pause(id);
+        if !fault!("publication-overtakes-question") {
+            self.sockets[socket as usize].question = Some(question);
+            http.pause(id);
+        }
         self.send_questions(http);
         None
     }
@@ -319,7 +322,7 @@ impl App {
         for question in late.collect::<Vec<u32>>() {
             let Some(asked) = self.site.take(question) else { continue };
             let has_answered = self.site.answered_ms.is_some_and(|answered_ms| answered_ms >= asked.since_ms);
-            let verdict = if has_answered { Verdict::Unclear } else { Verdict::Down };
+            let verdict = if has_answered && !fault!("late-counts-as-down") { Verdict::Unclear } else { Verdict::Down };
             self.go_on(http, asked, Answer { verdict, kept_s: 0 });
         }
         self.look_later(http);
@@ -367,12 +370,19 @@ impl App {
         }
         let outcome = match (answer.verdict, self.config.hooks.when_down) {
             (Verdict::Allowed, _) | (Verdict::Down, WhenDown::Allow) => Ok(()),
+            (Verdict::Refused, _) if fault!("refused-question-goes-on") => Ok(()),
             (Verdict::Refused, _) => Err(Problem::HookRefused),
             (Verdict::Down, WhenDown::Refuse) | (Verdict::Unclear, _) => Err(Problem::HookUnavailable),
         };
         let now_s = http.unix_time().as_secs();
         // While the back end was asked, a token's time may have passed.
-        let in_time = |caller: &Caller| if caller.has_expired(now_s) { Err(Problem::TokenExpired) } else { Ok(()) };
+        let in_time = |caller: &Caller| {
+            if caller.has_expired(now_s) && !fault!("expiry-not-seen-again") {
+                Err(Problem::TokenExpired)
+            } else {
+                Ok(())
+            }
+        };
         match then {
             Then::Call(call, caller) => {
                 done(http, peer);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sealed::{ConnectionId, Input};
+use sealed::{ConnectionId, Input, fault};
 use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
 use sealed_http::{Http, Response};
 
@@ -87,9 +87,9 @@ impl App {
         let has_more = loop {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
             let is_waiting = socket.question.is_some() || socket.pending >= PENDING_MAX;
-            if is_waiting || http.queued(id) + out.len() > QUEUED_MAX {
+            if is_waiting || http.queued(id) + out.len() > QUEUED_MAX && !fault!("untaken-pings-answered") {
                 // A client that takes no answers is why it is not listened to: the time for its message runs on.
-                let has_more = !is_waiting && socket.codec.is_receiving();
+                let has_more = !is_waiting && socket.codec.is_receiving() && !fault!("untaken-answers-win-time");
                 http.pause(id);
                 break has_more;
             }
@@ -122,7 +122,7 @@ impl App {
     /// Notes whether the rest of a message is still to come. No time runs while an answer to its client is
     /// waited for.
     fn note_unfinished(&mut self, http: &Http<'_, Self>, id: ConnectionId, has_more: bool, is_new: bool) {
-        if is_new || !has_more {
+        if is_new || !has_more || fault!("piece-gives-more-time") {
             self.unfinished.remove(&id);
         }
         if has_more {
@@ -148,7 +148,9 @@ impl App {
 
     fn hear_text(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, text: &str) {
         // First: to read it costs more.
-        if let Err(problem) = self.charge_message(key, now_ms(http)) {
+        if !fault!("socket-message-not-charged")
+            && let Err(problem) = self.charge_message(key, now_ms(http))
+        {
             return refuse_on_socket(http, id, problem, socket::reference(text), &self.answering);
         }
         match socket::read(text, self.config.limits.message_bytes_max) {
@@ -235,7 +237,7 @@ impl App {
         let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
         let grant = match self.gate.renew(token, http.unix_time().as_secs()) {
             // Who is there is known by the subject with which the connection began.
-            Ok(grant) if grant.subject != subject => {
+            Ok(grant) if grant.subject != subject && !fault!("renewed-by-another-subject") => {
                 return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
             }
             Ok(grant) if socket.channels.iter().all(|channel| self.gate.may_subscribe(&grant, channel)) => grant,
@@ -276,6 +278,7 @@ impl App {
             .sockets
             .get(key as usize)
             .is_some_and(|socket| socket.pending < PENDING_MAX && socket.question.is_none())
+            && !fault!("flooder-never-heard-again")
         {
             http.resume(id);
         }
@@ -289,7 +292,7 @@ impl App {
             return false;
         }
         // While the back end is asked about what it said, it is not listened to, and its signs of life are not seen.
-        if socket.question.is_none() {
+        if socket.question.is_none() || fault!("waiting-socket-taken-for-dead") {
             socket.pings += 1;
         }
         http.write(id, &websocket::ping_frame(b""));

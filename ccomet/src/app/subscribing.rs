@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealed::ConnectionId;
+use sealed::{ConnectionId, fault};
 use sealed_http::Http;
 
 use super::answers::Out;
@@ -22,7 +22,7 @@ impl App {
     ) {
         let now_ms = unix_ms(http);
         if self.draining.is_some() {
-            if subscription.style.is_event_stream() {
+            if subscription.style.is_event_stream() && !fault!("shutdown-refuses-event-source") {
                 // An `EventSource` that is refused by a status never comes back; one that loses its connection does.
                 return http.close(id);
             }

@@ -1,6 +1,7 @@
 //! The keys of the admin listener.
 
 use ring::hmac;
+use sealed::fault;
 use sealed_http::RequestHead;
 
 use super::bearer;
@@ -32,6 +33,7 @@ impl AdminKeys {
         let mut fields = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
         let (Some((_, value)), None) = (fields.next(), fields.next()) else { return false };
         let Some(key) = bearer::bearer(value) else { return false };
+        let key = if fault!("beginning-of-key-enough") { &key[..key.len().min(20)] } else { key };
         // All of them are looked at, whichever is right.
         self.tags.iter().fold(false, |found, tag| found | hmac::verify(&self.mac, key, tag.as_ref()).is_ok())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sealed::fault;
 use sealed_http::RequestHead;
 
 use super::bearer::{self, Source};
@@ -76,7 +77,7 @@ impl Gate {
         let Some((token, source)) = found else { return Ok(self.nobody()) };
         let mut grant = self.verifier.verify(&token, now_s)?;
         // A picture on anybody's page makes a browser ask, too: its user is not present for that.
-        if source == Source::Cookie && !page::is_of_site(head, &self.origins) {
+        if source == Source::Cookie && !page::is_of_site(head, &self.origins) && !fault!("picture-makes-present") {
             grant.subject = None;
         }
         Ok(Identity { grant: Arc::new(grant), source: Some(source) })
@@ -168,7 +169,8 @@ impl Gate {
             Call::Subscribe { subscription, .. } => subscription.style.listener(),
             _ => None,
         };
-        listener.is_some_and(|listener| !self.origins.iter().any(|held| *held == *listener))
+        let is_open = fault!("cookie-opens-any-frame");
+        listener.is_some_and(|listener| !is_open && !self.origins.iter().any(|held| *held == *listener))
             || can_be_forged(call) && !page::is_of_site(head, &self.origins)
     }
 }
@@ -184,6 +186,7 @@ fn can_be_forged(call: &Call) -> bool {
         | Call::Delete { .. }
         | Call::Clear { .. }
         | Call::Socket { .. } => true,
+        Call::Icomet(icomet::Call::Subscribe { .. }) if fault!("cookies-read-icomet") => false,
         Call::Subscribe { subscription, .. } | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
             subscription.style.is_script()
         }

@@ -12,6 +12,8 @@ mod mint;
 mod settings;
 mod verifier;
 
+use sealed::fault;
+
 use crate::message::ChannelName;
 use crate::pattern::{Pattern, any_matches};
 
@@ -41,6 +43,7 @@ impl Grant {
     /// Whether a channel may be read, or all those of a pattern; or who comes and goes in one.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> bool {
         match channel.watched() {
+            Some(watched) if fault!("presence-told-to-readers") => any_matches(&self.subscribe, &watched),
             Some(watched) => self.may_see(&watched),
             None => any_matches(&self.subscribe, channel),
         }
@@ -54,7 +57,8 @@ impl Grant {
     /// Returns whether it may be published to a channel. What is published to a pattern reaches channels whose names the
     /// publisher may not know, and the answer counts them: that needs leave to read the pattern, too.
     pub(crate) fn may_publish(&self, channel: &ChannelName) -> bool {
-        any_matches(&self.publish, channel) && (!channel.is_pattern() || any_matches(&self.subscribe, channel))
+        let reaches_others = channel.is_pattern() && !fault!("pattern-published-unread");
+        any_matches(&self.publish, channel) && (!reaches_others || any_matches(&self.subscribe, channel))
     }
 }
 

@@ -22,6 +22,7 @@ mod work;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use sealed::fault;
 use slab::Slab;
 
 use classic::Classic;
@@ -258,8 +259,10 @@ impl Home {
             self.deliver_to_all(key);
         }
         // What was too much and had to stay until now.
-        self.is_all_new = false;
-        self.evict();
+        if !fault!("lone-channel-over-limit") {
+            self.is_all_new = false;
+            self.evict();
+        }
         for key in std::mem::take(&mut self.truncated) {
             if self.channels[key].truncated {
                 self.deliver_to_all(key);
@@ -329,7 +332,8 @@ impl Home {
     }
 
     fn attach_to(&mut self, key: usize, from: usize) {
-        let cursor = self.channels[key].log.next();
+        let channel = &self.channels[key];
+        let cursor = channel.log.next() + u64::from(channel.dirty && fault!("attaching-loop-misses-message"));
         self.change(key, |channel| {
             if let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) {
                 attachment.cursor = cursor;
@@ -363,7 +367,9 @@ impl Home {
         self.all_gone(from, now, name);
         let channel = &mut self.channels[key];
         channel.touched_ms = now.unix_ms;
-        self.change(key, |channel| channel.attached.retain(|attachment| attachment.to != from));
+        if !fault!("loop-not-detached") {
+            self.change(key, |channel| channel.attached.retain(|attachment| attachment.to != from));
+        }
         let channel = &mut self.channels[key];
         self.watch.look_at(name, channel.used_until_ms(&self.limits));
         if let Some(classic) = &mut channel.classic {
@@ -380,7 +386,9 @@ impl Home {
             self.forget_in_patterns(name);
             self.end(key);
         }
-        if let Some(key) = self.names.get(&ChannelName::of_presence(name)).copied() {
+        if let Some(key) = self.names.get(&ChannelName::of_presence(name)).copied()
+            && !fault!("movements-outlive-channel")
+        {
             self.end(key);
         }
         self.say(from, Event::Ended { ticket, next });
@@ -398,7 +406,9 @@ impl Home {
     fn clear(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
         let key = self.names.get(name).copied();
         let next = key.map(|key| self.drop_history(key));
-        self.forget_in_patterns(name);
+        if !fault!("pattern-remembers-cleared") {
+            self.forget_in_patterns(name);
+        }
         self.say(from, Event::Ended { ticket, next });
     }
 
@@ -440,11 +450,12 @@ impl Home {
         if let Some(key) = self.names.get(&name) {
             return Ok(*key);
         }
-        if !self.owners.may_make(owner, name.is_pattern()) {
+        if !self.owners.may_make(owner, name.is_pattern()) && !fault!("client-makes-any-number") {
             return Err(Refusal::ClientLimit);
         }
         // However many clients fill the server, its back end still makes channels.
-        let reserved = if owner.is_counted() { self.limits.channels_max / RESERVED_SHARE } else { 0 };
+        let leaves_room = owner.is_counted() && !fault!("no-room-for-back-end");
+        let reserved = if leaves_room { self.limits.channels_max / RESERVED_SHARE } else { 0 };
         if self.channels.len() >= self.limits.channels_max - reserved && !self.make_room(now, false) {
             return Err(Refusal::ChannelLimit);
         }
@@ -475,8 +486,11 @@ impl Home {
 
     fn remove(&mut self, key: usize) {
         let channel = self.channels.remove(key);
-        self.owners.gone(channel.owner, channel.name.is_pattern());
-        if channel.log.next() > 0 {
+        if !fault!("gone-channel-still-counts") {
+            self.owners.gone(channel.owner, channel.name.is_pattern());
+        }
+        let is_spent = channel.log.next() > 0 || fault!("unused-epoch-spent");
+        if is_spent && !fault!("epoch-not-renewed") {
             self.epochs.spend(&channel.name);
         }
         if channel.gathering.is_some() {
@@ -527,6 +541,6 @@ fn deliver(
 /// Everything from the attachment's cursor on, and the number of the first.
 fn catch_up(log: &Log<Arc<Message>>, attachment: &mut Attachment) -> (u64, Vec<Arc<Message>>) {
     let first = attachment.cursor.max(log.first());
-    attachment.cursor = log.next();
+    attachment.cursor = log.next().saturating_sub(u64::from(fault!("loop-stops-one-short")));
     (first, log.since(first).map(|(_, entry)| entry.clone()).collect())
 }

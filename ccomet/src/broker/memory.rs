@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use sealed::fault;
+
 use super::{Broker, Command, Event, Home, HomeLimits, Now};
 use crate::message::ChannelName;
 
@@ -65,7 +67,11 @@ impl MemoryBroker {
                     if matches!(event, Event::Appended { .. } | Event::Truncated { .. }) {
                         self.to_acknowledge[mail.from] += 1;
                     }
-                    self.events.push_back(event);
+                    if fault!("loops-out-of-order") {
+                        self.events.push_front(event);
+                    } else {
+                        self.events.push_back(event);
+                    }
                 }
             }
         }

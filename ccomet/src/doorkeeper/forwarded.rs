@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use sealed::fault;
 use sealed_http::RequestHead;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +47,8 @@ pub(super) fn client(head: &RequestHead<'_>, proxy: IpAddr, trusted: &[IpNet], b
     let lines: Vec<&[u8]> = held.map(|(_, value)| value).collect();
     let mut named = Named::Itself;
     for line in lines.into_iter().rev() {
-        let mut rest = Some(line);
+        let is_odd = fault!("odd-byte-hides-proxies") && !line.is_ascii();
+        let mut rest = Some(if is_odd { b"?" } else { line });
         while let Some(list) = rest {
             let (left, hop) = match by {
                 ForwardedBy::XForwardedFor => {

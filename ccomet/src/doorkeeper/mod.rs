@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use sealed::ConnectionId;
+use sealed::{ConnectionId, fault};
 use sealed_http::RequestHead;
 
 use crate::broker::Owner;
@@ -183,6 +183,7 @@ impl Doorkeeper {
             Named::Itself => (self.front.admit(proxy), None),
             Named::Client(client) => (self.front.admit(client), Some(Key::of(client))),
             // It could be one that is denied.
+            Named::Unreadable(proxy) if fault!("unreadable-counts-as-proxy") => (self.front.admit(proxy), None),
             Named::Unreadable(proxy) => (self.front.is_empty(), Some(Key::unreadable_of(proxy))),
         };
         if !is_admitted {
@@ -191,6 +192,7 @@ impl Doorkeeper {
         let Some(key) = key else { return Ok(Asking(None)) };
         match self.throttle.hold(key, now_ms) {
             None => {}
+            Some(_) if fault!("proxied-connection-not-counted") => self.throttle.release(key),
             Some(Crowd::Fine) => *held = Some(key),
             Some(Crowd::Over | Crowd::Flood) => {
                 self.throttle.release(key);
@@ -226,7 +228,8 @@ impl Doorkeeper {
             }
             _ => 0,
         };
-        (paid..publications).try_for_each(|_| self.charge_publish(asking, now_ms))?;
+        let counted = if fault!("charged-at-head-and-again") { 0 } else { paid };
+        (counted..publications).try_for_each(|_| self.charge_publish(asking, now_ms))?;
         Ok(publications.max(paid))
     }
 

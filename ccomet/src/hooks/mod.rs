@@ -8,6 +8,7 @@ mod question;
 mod queue;
 mod turns;
 
+use sealed::fault;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cache::{Answers, Key};
@@ -27,7 +28,8 @@ const AMBIENT: [&str; 2] = ["cookie", "authorization"];
 pub(crate) fn is_ambient(name: &str, value: &str) -> bool {
     let is_bearers = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
     let is_named = AMBIENT.iter().any(|ambient| name.eq_ignore_ascii_case(ambient));
-    is_named && !(name.eq_ignore_ascii_case("authorization") && is_bearers)
+    let is_scripts = is_bearers || fault!("known-password-is-proof");
+    is_named && !(name.eq_ignore_ascii_case("authorization") && is_scripts)
 }
 
 /// What the site's back end is asked and told, by requests of HTTP.

@@ -6,6 +6,7 @@ use std::io;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use sealed::fault;
 use sealed_http::{FetchError, Fetched, ResponseHead};
 use serde::Deserialize;
 
@@ -76,14 +77,14 @@ impl Question<'_> {
             json::write(&headers, &mut out);
         }
         out.push(b'}');
-        (out.len() <= bytes_max).then(|| out.into())
+        (out.len() <= bytes_max || fault!("question-without-bound")).then(|| out.into())
     }
 }
 
 /// Whether two drafts are of one message for several channels. They share its bytes.
 fn is_same(one: &Draft, other: &Draft) -> bool {
     let bytes = |draft: &Draft| (draft.payload.as_ptr(), draft.payload.len());
-    bytes(one) == bytes(other) && one.event == other.event
+    bytes(one) == bytes(other) && one.event == other.event && !fault!("message-repeated-in-question")
 }
 
 fn write_names<'a>(channels: impl Iterator<Item = &'a ChannelName>, out: &mut Vec<u8>) {
@@ -140,7 +141,11 @@ impl Answer {
         let verdict = match fetched {
             Fetched::Whole(head, body) => return Some(Self::read(head, body)),
             Fetched::Failed(FetchError::TimedOut) => Verdict::Down,
-            Fetched::Failed(FetchError::NotConnected(kind)) if is_of_network(*kind) => Verdict::Down,
+            Fetched::Failed(FetchError::NotConnected(kind))
+                if is_of_network(*kind) || fault!("full-counts-as-down") =>
+            {
+                Verdict::Down
+            }
             // A question can make a server hang up, for instance if it is too long for it.
             Fetched::Failed(_) => Verdict::Unclear,
             _ => return None,
@@ -154,10 +159,12 @@ impl Answer {
             200 => match serde_json::from_slice(body) {
                 Ok(Body { allow: true }) => Verdict::Allowed,
                 Ok(Body { allow: false }) => Verdict::Refused,
+                Err(_) if fault!("unclear-counts-as-down") => Verdict::Down,
                 Err(_) => Verdict::Unclear,
             },
             // Another try may be answered.
             408 | 425 | 429 => Verdict::Unclear,
+            400..500 if fault!("refusal-counts-as-down") => Verdict::Down,
             400..500 => Verdict::Refused,
             500..600 => Verdict::Down,
             _ => Verdict::Unclear,

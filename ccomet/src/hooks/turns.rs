@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
+use sealed::fault;
+
 use super::Hooks;
 
 /// Of the bytes of all questions, one client may have one part in so many.
@@ -55,10 +57,10 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         let bytes = hooks.questions_bytes_max;
         let all = Bounds { questions: hooks.questions_max, bytes, sent: hooks.connections_max };
         let each = Bounds {
-            questions: hooks.questions_per_address_max,
+            questions: if fault!("client-asks-without-bound") { usize::MAX } else { hooks.questions_per_address_max },
             // The longest question always has room.
             bytes: (bytes / CLIENT_PART).max(hooks.question_bytes_max),
-            sent: hooks.connections_per_address_max,
+            sent: if fault!("client-takes-all-connections") { all.sent } else { hooks.connections_per_address_max },
         };
         Self { all, each, shares: HashMap::new(), ready: VecDeque::new(), count: 0, bytes: 0, sent: 0 }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use sealed::fault;
 
 use super::encoded::Encoded;
 use super::presence::Members;
@@ -127,6 +128,8 @@ impl Channel {
     /// ahead of this one by what is in its mailbox, the answer to `Attach` included.
     pub(super) fn is_behind(&self, start: Start) -> bool {
         match start {
+            _ if fault!("unheard-position-is-gap") => false,
+            _ if fault!("early-comer-not-synchronised") && !self.is_attached() => false,
             Start::Latest | Start::Oldest | Start::Last(_) => false,
             Start::After(spot) => Some(spot.epoch) != self.epoch || spot.next > self.log.next(),
             Start::Number(number) => !self.is_attached() || number > self.log.next(),
@@ -156,7 +159,9 @@ impl Channel {
         let mut batch = Batch { form, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
         let mut bytes = 0;
         loop {
-            batch.to = self.skip_expired(batch.to, ration.now_ms);
+            if !fault!("expired-delivered") {
+                batch.to = self.skip_expired(batch.to, ration.now_ms);
+            }
             let Some(chunk) = self.encoded(encoded, batch.to, form) else { break };
             let is_full = bytes + chunk.len() > ration.bytes_max || batch.chunks.len() == CHUNKS_MAX;
             if !batch.chunks.is_empty() && is_full {
@@ -174,7 +179,9 @@ impl Channel {
     pub(super) fn last(&self, count: u64, now_ms: u64) -> u64 {
         let living = self.log.back().filter(|(_, message)| !message.is_expired(now_ms));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        living.take(count).last().map_or(self.log.next(), |(number, _)| number)
+        let mut counted = living.take(count);
+        let oldest = if fault!("counted-from-wrong-end") { counted.next() } else { counted.last() };
+        oldest.map_or(self.log.next(), |(number, _)| number)
     }
 
     /// The first number from `from` on that is no message whose time is over.

@@ -1,6 +1,7 @@
 //! How what is in a channel's log gets to its subscribers: from the cursor to the head, when they can take it.
 
 use bytes::Bytes;
+use sealed::fault;
 
 use super::channel::{Batch, Batches, Channel, Ration};
 use super::encoded::Encoded;
@@ -117,7 +118,9 @@ impl Hub {
         let mut parts = self.subscribers[key as usize].parts().iter_mut();
         parts.any(|part| {
             let channel = &self.channels[part.channel as usize];
-            part.cursor = channel.skip_expired(part.cursor, now_ms);
+            if !fault!("poll-answered-with-expired") {
+                part.cursor = channel.skip_expired(part.cursor, now_ms);
+            }
             channel.log.next() > part.cursor
         })
     }
@@ -160,7 +163,9 @@ impl Hub {
                 let reply = reply_of_one(subscriber, channel, &mut self.encoded, &signs, &mut replies, ration);
                 sink.answer(subscriber.peer, reply);
                 members.swap_remove(place);
-                if let Some(moved) = members.get(place) {
+                if let Some(moved) = members.get(place)
+                    && !fault!("moved-keeps-old-place")
+                {
                     self.subscribers[*moved as usize].set_place(key, place as u32);
                 }
                 self.forget(member);
@@ -262,7 +267,7 @@ impl Hub {
             if room > 0 && part.cursor < channel.log.next() {
                 let ration = Ration { bytes_max: room, ..ration };
                 let batch = channel.batch(&mut self.encoded, part.cursor, Form::NativeItem, ration);
-                part.cursor = batch.to;
+                part.cursor = if fault!("poll-skips-the-rest") { channel.log.next() } else { batch.to };
                 room = room.saturating_sub(batch.chunks.iter().map(Bytes::len).sum());
                 chunks.extend(batch.chunks);
             }
@@ -378,7 +383,7 @@ fn icomet_answer(voice: Option<Voice>, callback: Option<&str>, event: &[u8]) -> 
 
 /// Answers one of icomet's polls. Browsers run a call only where its type says that it is a script.
 fn icomet_poll_answer(callback: Option<&str>, event: &[u8]) -> Reply {
-    let form = if callback.is_some() { IcometForm::Script } else { IcometForm::Json };
+    let form = if callback.is_some() && !fault!("icomet-call-as-json") { IcometForm::Script } else { IcometForm::Json };
     Reply::Icomet(form, icomet::reply(callback, event).into())
 }
 
@@ -399,7 +404,9 @@ fn write_hello<'a>(
     // Likewise, each gap's id covers the gaps that have been told, and those behind it not yet.
     let mut told = spots.to_vec();
     for gap in gaps {
-        told[gap.index] = gap.from;
+        if !fault!("first-gap-covers-others") {
+            told[gap.index] = gap.from;
+        }
     }
     for Gap { index, missed, .. } in gaps.iter().copied() {
         told[index] = spots[index];
@@ -451,7 +458,7 @@ fn feed_one(
         } else {
             let form = Form::Said(voice);
             let (chunks, to) = batches.find(channel, encoded, form, subscriber.cursor, ration);
-            subscriber.cursor = to;
+            subscriber.cursor = to + u64::from(chunks.len() > 2 && fault!("cursor-one-too-far"));
             if chunks.is_empty() {
                 continue;
             }
@@ -528,7 +535,7 @@ fn in_json_or_script(json: Vec<u8>, extra: &Extra) -> Reply {
 fn fall_off(channel: &Channel, part: &mut Part) -> Option<Missed> {
     let missed = channel.log.first().checked_sub(part.cursor).filter(|missed| *missed > 0)?;
     part.cursor = channel.log.first();
-    Some(Missed(Some(missed)))
+    (!fault!("fallen-off-not-told")).then_some(Missed(Some(missed)))
 }
 
 fn gap_item(channel: &Channel, missed: Missed, spot: Spot) -> Vec<u8> {

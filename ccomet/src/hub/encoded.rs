@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use sealed::fault;
 
 use crate::message::{ChannelName, Message};
 use crate::position::Spot;
@@ -39,14 +40,17 @@ impl Encoded {
 
     /// A channel's message in one form. `spot` is the one right after it.
     pub(super) fn encode(&mut self, form: Form, channel: &ChannelName, spot: Spot, message: &Message) -> Bytes {
-        let key = Key { channel: channel.clone(), spot, form };
+        let mut key = Key { channel: channel.clone(), spot, form };
+        if fault!("encoded-for-each-reader") {
+            key.spot.next += self.order.len() as u64;
+        }
         if let Some(bytes) = self.held.get(&key) {
             return bytes.clone();
         }
         let bytes = wire::render(form, channel, spot, message);
         self.bytes += cost(&bytes);
         // The newest stays though it alone be over the limit: the others that read here are about to get it.
-        while self.bytes > self.bytes_max && self.drop_oldest() {}
+        while self.bytes > self.bytes_max && !fault!("encoded-without-bound") && self.drop_oldest() {}
         self.order.push_back(key.clone());
         self.held.insert(key, bytes.clone());
         bytes

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sealed::ConnectionId;
+use sealed::{ConnectionId, fault};
 use slab::Slab;
 
 use channel::{Channel, Ration};
@@ -264,7 +264,9 @@ impl Hub {
     pub(crate) fn drained(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
         self.now_ms = now_ms;
         let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
-        subscriber.clear(Flags::BLOCKED);
+        if !fault!("stalled-stream-not-fed") {
+            subscriber.clear(Flags::BLOCKED);
+        }
         if subscriber.is(Flags::STARTED) && subscriber.kind.voice().is_some() {
             self.feed_stream(key.0, sink);
         }
@@ -290,6 +292,7 @@ impl Hub {
                 self.appended(&channel, first, entries, signs);
                 self.truncate(&channel, kept_from);
             }
+            Event::Truncated { channel, .. } if fault!("truncation-ignored") && !channel.is_pattern() => {}
             Event::Truncated { channel, kept_from } => self.truncate(&channel, kept_from),
             Event::Synced { channel, first, entries } => {
                 self.appended(&channel, first, entries, Vec::new());
@@ -333,7 +336,9 @@ impl Hub {
         for (key, kept_from) in std::mem::take(&mut self.truncated) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
             // What was skipped, where this loop was so slow, its readers hear of with what comes next.
-            channel.log.drop_before(kept_from.min(channel.log.next()));
+            if !fault!("loop-keeps-what-home-dropped") {
+                channel.log.drop_before(kept_from.min(channel.log.next()));
+            }
         }
         self.tell_counts();
         self.tell_moved();
@@ -342,7 +347,9 @@ impl Hub {
     /// Gives a subscriber of several channels what is new in them.
     fn deliver_many(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        subscriber.clear(Flags::DIRTY);
+        if !fault!("fed-only-once") {
+            subscriber.clear(Flags::DIRTY);
+        }
         if subscriber.kind.voice().is_some() {
             self.feed_stream(key, sink);
         } else if self.has_news(key) {
@@ -365,14 +372,18 @@ impl Hub {
     /// About once a second: messages that are too old go, and so do channels that nobody has read for a while.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
-        self.encoded.clear();
+        if !fault!("encoded-kept-for-ever") {
+            self.encoded.clear();
+        }
         let share = SWEEP_MIN.max(self.channels.len() / SWEEP_ROUNDS);
         for _ in 0..share.min(self.channels.capacity()) {
             let key = self.sweep_next;
             self.sweep_next = (self.sweep_next + 1) % self.channels.capacity().max(1);
             let Some(channel) = self.channels.get_mut(key) else { continue };
             channel.log.trim(&self.limits.rules.bounds(channel.rule).history, now_ms);
-            let idle = channel.subscribers.is_empty() && channel.is_attached() && !channel.dirty;
+            let is_left =
+                channel.subscribers.is_empty() || channel.subscribers.len() < 2 && fault!("read-channel-let-go");
+            let idle = is_left && channel.is_attached() && !channel.dirty;
             if idle && now_ms.saturating_sub(channel.left_ms) >= channel.linger_ms(self.limits.linger_ms) {
                 let name = channel.name.clone();
                 self.remove(key as u32, &name);
@@ -473,7 +484,7 @@ impl Hub {
     fn truncate(&mut self, name: &ChannelName, kept_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
-        if channel.is_attached() && channel.log.next() < kept_from {
+        if channel.is_attached() && channel.log.next() < kept_from && !fault!("gap-without-message-not-told") {
             // What was dropped had not come yet: readers are told of the gap, though no message follows.
             return self.appended(name, kept_from, Vec::new(), Vec::new());
         }
@@ -519,7 +530,8 @@ impl Hub {
             hub.subscribers[*subscriber as usize].extra.as_ref().map_or(Owner::default(), |extra| extra.owner)
         };
         let waiting = self.channels[key as usize].subscribers.clone();
-        for subscriber in waiting.iter().filter(|subscriber| owner_of(self, subscriber) == owner).collect::<Vec<_>>() {
+        let is_meant = |subscriber: &&u32| owner_of(self, subscriber) == owner || fault!("other-clients-refused-too");
+        for subscriber in waiting.iter().filter(is_meant).collect::<Vec<_>>() {
             self.conclude_closed(*subscriber, name, Some(Refusal::ClientLimit.into()), sink);
         }
         match self.channels[key as usize].subscribers.first().copied() {
@@ -536,7 +548,7 @@ impl Hub {
         for index in 0.. {
             let Some((channel, place)) = self.subscribers[key as usize].place(index) else { break };
             let channel_state = &mut self.channels[channel as usize];
-            channel_state.left_ms = self.now_ms;
+            channel_state.left_ms = if fault!("just-left-is-long-ago") { 0 } else { self.now_ms };
             channel_state.mark_for_recount(channel, &mut self.recount);
             let members = &mut channel_state.subscribers;
             debug_assert_eq!(members[place as usize], key);

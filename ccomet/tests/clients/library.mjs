@@ -1,14 +1,15 @@
-// ccomet.js in Node: what a program may rely on. Run by node.rs, with the server's address and the secret of its key:
+// ccomet.js in Node: what a program may rely on. Run by node.rs, with the server's address, the secret of its key, and
+// the folder of the library:
 //
-//     node library.mjs http://127.0.0.1:8100 SECRET
+//     node library.mjs http://127.0.0.1:8100 SECRET FOLDER
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { createServer } from 'node:http';
 import { after, describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 
-import CComet from '../../../demos/web/ccomet.mjs';
-
-const [server, secret] = process.argv.slice(2);
+const [server, secret, folder] = process.argv.slice(2);
+const { default: CComet } = await import(pathToFileURL(`${folder}/ccomet.mjs`));
 const PATIENCE_MS = 60_000;
 
 const base64 = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');

@@ -232,14 +232,18 @@ impl<S: Service> Context<S> {
         if slot.is(Flags::CLOSING) {
             return;
         }
-        let loses_output = slot.has_unsent() || reason == CloseReason::OutputFull;
-        if loses_output {
+        let loses_output =
+            slot.has_unsent() || reason == CloseReason::OutputFull && !fault!("overfull-queue-lost-silently");
+        if loses_output && !fault!("output-lost-silently") {
             slot.stream.reset_on_close();
         }
-        let reason = if slot.is(Flags::FINISHING) && !loses_output { slot.finish_reason() } else { reason };
+        let tells_loss = loses_output && !fault!("lost-output-told-closed");
+        let reason = if slot.is(Flags::FINISHING) && !tells_loss { slot.finish_reason() } else { reason };
         slot.set(Flags::CLOSING);
         self.closing.push((index, reason));
-        self.deadlines.cancel(&mut self.slots, index);
+        if !fault!("deadline-outlives-connection") {
+            self.deadlines.cancel(&mut self.slots, index);
+        }
     }
 
     /// Gives a connection its slot; its socket may come later.
@@ -367,7 +371,7 @@ pub(crate) struct Slots<C>(pub(crate) Slab<Slot<C>>);
 
 impl<C> Slots<C> {
     pub(crate) fn find(&self, id: ConnectionId) -> Option<&Slot<C>> {
-        self.0.get(id.slot as usize).filter(|slot| slot.serial == id.serial)
+        self.0.get(id.slot as usize).filter(|slot| fault!("generation-not-checked") || slot.serial == id.serial)
     }
 
     pub(crate) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<C>> {
@@ -383,7 +387,7 @@ impl<C> Slots<C> {
 impl<C> Drop for Slots<C> {
     fn drop(&mut self) {
         for (_, slot) in &mut self.0 {
-            if slot.has_unsent() {
+            if slot.has_unsent() && !fault!("dropped-loop-ends-whole") {
                 slot.stream.reset_on_close();
             }
         }

@@ -68,7 +68,8 @@ impl<S: Service> Context<S> {
     pub fn write_through(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
         let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_writable()) else { return true };
         let mut taken = 0;
-        if slot.is(Flags::WRITABLE) && slot.output_len() == 0 && !slot.has_extras() {
+        let has_extras = slot.has_extras() && !fault!("write-through-passes-rate");
+        if slot.is(Flags::WRITABLE) && slot.output_len() == 0 && !has_extras {
             match write_once(&mut slot.stream, chunks) {
                 Ok(count) => taken = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.clear(Flags::WRITABLE),
@@ -85,7 +86,9 @@ impl<S: Service> Context<S> {
                 continue;
             }
             let mut rest = chunk.clone();
-            rest.advance(taken);
+            if !fault!("batch-queued-whole") {
+                rest.advance(taken);
+            }
             taken = 0;
             self.write_bytes(id, rest);
         }
@@ -158,7 +161,9 @@ impl<S: Service> Context<S> {
     pub fn set_linger(&mut self, id: ConnectionId, linger: Duration) {
         let Some(slot) = self.slots.find(id).filter(|slot| !slot.is(Flags::CLOSING)) else { return };
         let is_finishing = slot.is(Flags::FINISHING);
-        self.lingers.insert(id, linger);
+        if !fault!("own-linger-forgotten") {
+            self.lingers.insert(id, linger);
+        }
         if is_finishing {
             self.arm_linger(id.slot);
         }
@@ -181,7 +186,9 @@ impl<S: Service> Context<S> {
         if let Some(slot) = self.slots.find_mut(id).filter(|slot| !slot.is(Flags::CLOSING)) {
             slot.stream.reset_on_close();
             // Even if it was closed before: what is on its way is lost.
-            slot.clear(Flags::FINISHING);
+            if !fault!("panicked-told-as-closed") {
+                slot.clear(Flags::FINISHING);
+            }
             self.end_now(id.slot, reason);
         }
     }
@@ -255,8 +262,10 @@ impl<S: Service> Context<S> {
             buffers.trim();
         }
         self.recycle(id.slot);
-        self.will_read(id.slot);
-        self.will_flush(id.slot);
+        if !fault!("lifted-rate-holds-on") {
+            self.will_read(id.slot);
+            self.will_flush(id.slot);
+        }
     }
 
     pub(crate) fn finish(&mut self, id: ConnectionId, reason: CloseReason) {

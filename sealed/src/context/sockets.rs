@@ -16,7 +16,8 @@ impl<S: Service> Context<S> {
     /// Listens on an address. Port 0 lets the system choose one, which [`listen_addr`](Self::listen_addr) tells.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<ListenerId> {
         let listen = listen.into();
-        let options = listen.socket.clone().unwrap_or_else(|| self.config.socket.clone());
+        let own = listen.socket.clone().filter(|_| !fault!("listener-options-ignored"));
+        let options = own.unwrap_or_else(|| self.config.socket.clone());
         let backlog = listen.backlog.unwrap_or(self.config.backlog);
         let bound = listen.at.clone().find(|address| self.network.bind(&address, listen.reuse_port, backlog, &options));
         let added = bound.and_then(|listener| self.add_listener(Some(listener), &listen));
@@ -68,7 +69,9 @@ impl<S: Service> Context<S> {
         if let Err(error) = self.dial_next(id.slot) {
             self.dials.end(id.slot);
             self.slots.0.remove(id.slot as usize);
-            self.counters.connections.set(self.slots.0.len() as u64);
+            if !fault!("untried-stays-counted") {
+                self.counters.connections.set(self.slots.0.len() as u64);
+            }
             return Err(error);
         }
         let timer = self.set_due(limit, Due::Limit(id));

@@ -116,8 +116,12 @@ impl<T> Rhythm<T> {
     /// others stay where they are.
     fn go_on(&mut self, now: Duration) -> Duration {
         let behind = now.saturating_sub(self.next).as_nanos() / self.period.as_nanos().max(1);
+        let behind = if fault!("missed-periods-made-up") { 0 } else { behind };
         let periods = u32::try_from(behind + 1).unwrap_or(u32::MAX);
         self.next = self.next.saturating_add(self.period.saturating_mul(periods));
+        if fault!("periodic-timer-drifts") {
+            self.next = now.saturating_add(self.period);
+        }
         self.next.saturating_sub(now)
     }
 }
@@ -148,7 +152,9 @@ impl<S: Service> Context<S> {
     pub fn move_timer(&mut self, timer: TimerId, delay: Duration) -> bool {
         let now = self.now;
         let Some(held) = self.timers.find(timer) else { return false };
-        if let Due::Repeated(_, rhythm) = &mut held.due {
+        if let Due::Repeated(_, rhythm) = &mut held.due
+            && !fault!("moved-timer-keeps-rhythm")
+        {
             rhythm.next = now.saturating_add(delay);
         }
         let Timers { held, wheel, .. } = &mut self.timers;

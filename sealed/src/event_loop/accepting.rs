@@ -18,7 +18,7 @@ impl Accepting {
     /// Whether there may be somebody who can be accepted.
     pub(super) fn can_accept(&self) -> bool {
         // Who accepts for all may be full itself.
-        self.ready && self.after.is_none() && (self.for_all || self.has_room())
+        self.ready && self.after.is_none() && (self.for_all && !fault!("full-acceptor-holds-up") || self.has_room())
     }
 
     fn has_room(&self) -> bool {
@@ -35,6 +35,9 @@ impl<S: Service> EventLoop<S> {
             while budget > 0 && self.cx.listeners[index].can_accept() {
                 self.accept_one(index);
                 budget -= 1;
+                if fault!("listener-read-once") {
+                    self.cx.listeners[index].ready = false;
+                }
             }
         }
     }
@@ -55,6 +58,10 @@ impl<S: Service> EventLoop<S> {
                 }
                 // The peer gave up while it waited; others may be behind it.
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => return,
+                _ if fault!("accepting-given-up") => {
+                    held.ready = false;
+                    return;
+                }
                 _ => return self.pause_accepting(index),
             },
         };
@@ -83,11 +90,15 @@ impl<S: Service> EventLoop<S> {
     pub(super) fn take_over(&mut self, handed: Handed) {
         let Handed { stream, listener, peer } = handed;
         let held = &self.cx.listeners[listener.index()];
-        let has_room = !self.cx.is_draining() && !self.is_full() && held.connections < held.connections_max;
+        let most = held.connections_max.saturating_add(usize::from(fault!("handed-over-past-limit")));
+        let is_draining = self.cx.is_draining() && !fault!("taken-over-while-draining");
+        let has_room = !is_draining && !self.is_full() && held.connections < most;
         // What cannot be registered is closed, and its peer hears of it.
         let id = has_room.then(|| self.cx.insert_connected(stream, S::Connection::default()).ok()).flatten();
         // Counted when it is among the connections: who accepts may count it twice for a moment, but never leave it out.
-        self.cx.counters.taken_over.add(1);
+        if id.is_some() || !fault!("refused-counts-for-ever") {
+            self.cx.counters.taken_over.add(1);
+        }
         if let Some(id) = id {
             self.welcome(id, listener, &peer);
         }

@@ -54,16 +54,19 @@ impl<S: Service> EventLoop<S> {
             slot.clear(Flags::WRITABLE);
         }
         let (low, is_finishing) = (cx.config.output_low_bytes, slot.is(Flags::FINISHING));
-        let goes_on = after < before || slot.ciphered_sent() != ciphered || slot.is_held_back();
+        let goes_on = after < before
+            || slot.ciphered_sent() != ciphered && !fault!("ciphered-progress-ignored")
+            || slot.is_held_back() && !fault!("held-back-given-up");
+        let goes_on = goes_on && !(fault!("closing-cuts-off-rate") && flushed == Flushed::Waiting);
         if flushed != Flushed::All && goes_on && is_finishing {
             // It is slow, not dead.
             cx.arm_linger(index);
         } else if flushed == Flushed::All && is_finishing {
             return self.linger(index);
-        } else if flushed == Flushed::All && slot.is(Flags::SHUT) {
+        } else if (flushed == Flushed::All || fault!("half-close-overtakes")) && slot.is(Flags::SHUT) {
             self.shut(index);
         }
-        if before > low && after <= low && !is_finishing {
+        if (before > low || fault!("drained-below-low-mark") && after < before) && after <= low && !is_finishing {
             let cx = &mut self.cx;
             cx.recycle(index);
             let id = cx.slots.id_at(index);
@@ -85,7 +88,8 @@ impl<S: Service> EventLoop<S> {
         slot.set(Flags::WRITABLE);
         self.flush_slot(index);
         let slot = &self.cx.slots.0[index as usize];
-        slot.deadline.is_armed() || slot.is(Flags::CLOSING)
+        let is_moved = slot.deadline.is_armed() && (slot.is(Flags::FINISHING) || !fault!("moved-deadline-told"));
+        is_moved || slot.is(Flags::CLOSING)
     }
 
     /// This side has said that no more will come.
@@ -95,7 +99,7 @@ impl<S: Service> EventLoop<S> {
             // Where it fails the connection has, and reading tells how, behind what can still be read.
             let _ = slot.stream.shut_down_writing();
         }
-        if slot.is(Flags::ENDED) {
+        if slot.is(Flags::ENDED) && !fault!("both-ended-stays") {
             let id = self.cx.slots.id_at(index);
             self.cx.finish(id, CloseReason::Ended);
         }
@@ -210,7 +214,8 @@ impl<S: Service> Context<S> {
                 self.set_due(wait, Due::Pace(id, Way::Out));
             }
         }
-        flushed.map(|flushed| if is_held_back { Flushed::Waiting } else { flushed })
+        let held_back = if fault!("held-back-is-blocked") { Flushed::Blocked } else { Flushed::Waiting };
+        flushed.map(|flushed| if is_held_back { held_back } else { flushed })
     }
 
     /// There are bytes to go on with.
@@ -229,7 +234,7 @@ impl<S: Service> Context<S> {
 
     fn free(&mut self, index: u32) {
         let mut slot = self.slots.0.remove(index as usize);
-        if slot.listener != NO_LISTENER {
+        if slot.listener != NO_LISTENER && !fault!("listener-forgets-leavers") {
             self.listeners[usize::from(slot.listener)].connections -= 1;
         }
         #[cfg(feature = "tls")]

@@ -24,7 +24,9 @@ impl<S: Service> EventLoop<S> {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
                 Err(error) => {
                     self.cx.dials.fail(attempt, error.kind());
-                    self.try_next(slot);
+                    if !fault!("failed-attempt-is-last") {
+                        self.try_next(slot);
+                    }
                 }
             }
         }
@@ -34,6 +36,11 @@ impl<S: Service> EventLoop<S> {
     pub(super) fn dial_on(&mut self, id: ConnectionId) {
         if let Some(dial) = self.cx.dials.find(id.slot).filter(|dial| dial.id == id) {
             dial.next = None;
+            if fault!("limit-starts-anew")
+                && let (Some(timer), time) = (dial.limit, dial.connect.limit)
+            {
+                self.cx.move_timer(timer, time);
+            }
             self.try_next(id.slot);
         }
     }
@@ -46,7 +53,7 @@ impl<S: Service> EventLoop<S> {
 
     fn attempt_succeeded(&mut self, attempt: usize) {
         let Some((mut stream, dial)) = self.cx.dials.succeed(attempt) else { return };
-        if let Some(timer) = dial.next {
+        if let Some(timer) = dial.next.filter(|_| !fault!("next-address-timer-left")) {
             self.cx.timers.cancel(timer);
         }
         let id = dial.id;
@@ -62,12 +69,13 @@ impl<S: Service> EventLoop<S> {
         #[cfg(feature = "tls")]
         if let Some((connector, name)) = dial.connect.tls {
             // The limit holds for the handshake too.
-            return match connector.session(name, dial.limit) {
+            let limit = dial.limit.filter(|_| !fault!("limit-cuts-off-later"));
+            return match connector.session(name, limit) {
                 Ok(session) => self.cx.begin_tls(id, session),
                 Err(_) => self.cx.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::InvalidInput)),
             };
         }
-        if let Some(timer) = dial.limit {
+        if let Some(timer) = dial.limit.filter(|_| !fault!("limit-outlives-connecting")) {
             self.cx.timers.cancel(timer);
         }
         self.made(id);
@@ -76,7 +84,7 @@ impl<S: Service> EventLoop<S> {
     /// A connection is there, and the service is told of it.
     pub(super) fn made(&mut self, id: ConnectionId) {
         self.cx.counters.connected.add(1);
-        if self.cx.is_open(id) {
+        if self.cx.is_open(id) || fault!("closed-told-as-connected") {
             self.call(Some(id), |service, cx| service.connected(cx, id));
         }
     }

@@ -26,7 +26,9 @@ impl<S: Service> EventLoop<S> {
             }
             while self.read_once(index, &mut budget) {
                 if budget == 0 {
-                    self.cx.will_read(index);
+                    if !fault!("rest-not-read-again") {
+                        self.cx.will_read(index);
+                    }
                     break;
                 }
             }
@@ -56,7 +58,7 @@ impl<S: Service> EventLoop<S> {
             let id = self.cx.slots.id_at(index);
             self.show_inbox(id, 0);
             // Who asks to see it once more does so in the next tick: none may go on without end.
-            return !self.cx.slots.0[index as usize].is(Flags::AGAIN);
+            return fault!("shown-again-same-tick") || !self.cx.slots.0[index as usize].is(Flags::AGAIN);
         }
         let room = self.cx.config.input_bytes_max.saturating_sub(left);
         let got = self.fetch(index, room.min(*budget));
@@ -212,7 +214,7 @@ impl<S: Service> EventLoop<S> {
         match slot.stream.read(&mut cx.read_buffer) {
             Ok(0) => {
                 slot.set(Flags::ENDED);
-                if slot.is(Flags::LINGERING) {
+                if slot.is(Flags::LINGERING) && !fault!("waits-though-peer-ended") {
                     cx.end_now(index, CloseReason::Ended);
                 }
                 false
@@ -236,7 +238,7 @@ impl<S: Service> Context<S> {
     /// How many bytes may be read from a connection now. Where none may, it is read from when some may.
     fn may_read(&mut self, index: u32) -> usize {
         let slot = &mut self.slots.0[index as usize];
-        if slot.is(Flags::FINISHING) {
+        if slot.is(Flags::FINISHING) && !fault!("discarding-held-to-rate") {
             // What comes is thrown away.
             return usize::MAX;
         }

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sealed::fault;
+
 use super::Home;
-use crate::broker::{Claim, Event};
+use crate::broker::{Claim, Event, Now, Owner};
 use crate::message::ChannelName;
 
 /// Sign-ins passed on with one delivery; more in one tick are noise.
@@ -21,6 +23,9 @@ pub(super) struct Classic {
 
 impl Home {
     pub(super) fn sign(&mut self, name: &ChannelName, who: Arc<str>) {
+        if fault!("sign-in-makes-channel") {
+            let _ = self.open(Now { unix_ms: 0, random: 0 }, name.clone(), Owner::default());
+        }
         // In a channel that is not there, nobody waits who could be told.
         let Some(key) = self.key_of(name) else { return };
         self.displace(key, &who);

@@ -13,6 +13,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+use sealed::fault;
+
 use super::work::Task;
 use super::{Home, HomeChannel};
 use crate::broker::{Command, Now, Refusal};
@@ -54,7 +56,7 @@ pub(super) struct Followed {
 impl Followed {
     /// Notes a message that is to be passed on. Where the search comes by, it is found.
     fn note(&mut self, key: usize, message: impl FnOnce() -> Arc<Message>) {
-        if self.filling.as_ref().is_none_or(|filling| !filling.will_look_at(key)) {
+        if self.filling.as_ref().is_none_or(|filling| !filling.will_look_at(key) && !fault!("looked-at-not-fed")) {
             self.feed.push(message());
         }
     }
@@ -123,7 +125,8 @@ impl Ord for Found {
 impl Filling {
     /// Whether the channel at that place has yet to be looked at.
     fn will_look_at(&self, key: usize) -> bool {
-        key < self.end && (key > self.looked_at || key == self.looked_at && self.within.is_none())
+        let is_ahead = key > self.looked_at || key == self.looked_at && self.within.is_none();
+        key < self.end && is_ahead && !fault!("published-while-filling-twice")
     }
 
     /// The next place.
@@ -147,6 +150,9 @@ impl Filling {
             return false;
         }
         if is_full {
+            if fault!("pattern-begins-with-oldest") {
+                return false;
+            }
             self.found.pop();
         }
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
@@ -180,7 +186,8 @@ impl Gathering {
 impl Home {
     /// Begins to gather.
     pub(super) fn gather(&mut self, now: Now, name: &ChannelName) -> Result<Box<Gathering>, Refusal> {
-        if self.gatherings >= self.limits.patterns_max && !self.make_room(now, true) {
+        let is_full = self.gatherings >= self.limits.patterns_max;
+        if is_full && (fault!("unread-pattern-keeps-place") || !self.make_room(now, true)) {
             return Err(Refusal::PatternLimit);
         }
         self.gatherings += 1;
@@ -273,7 +280,9 @@ impl Home {
     }
 
     pub(super) fn unfollow(&mut self, from: usize, name: &ChannelName) {
-        self.followed.retain(|followed| followed.to != from || followed.name != *name);
+        if !fault!("gone-pattern-still-fed") {
+            self.followed.retain(|followed| followed.to != from || followed.name != *name);
+        }
     }
 
     /// A channel is gone, and its place may be another's: what is published there is still to be found.
@@ -342,9 +351,16 @@ impl Home {
 
     pub(super) fn feed(&mut self, now: Now, name: &ChannelName, run: u64, entries: Vec<Arc<Message>>) {
         let Some(key) = self.key_of(name) else { return };
-        let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.run == run) else { return };
+        let Some(gathering) =
+            self.gathering_mut(key).filter(|gathering| gathering.run == run || fault!("earlier-run-counts"))
+        else {
+            return;
+        };
         if gathering.missing > 0 {
-            return self.keep_fed(key, entries);
+            if !fault!("fed-while-filling-lost") {
+                self.keep_fed(key, entries);
+            }
+            return;
         }
         for message in entries {
             self.append_derived(key, now, message);
@@ -394,6 +410,8 @@ fn gathered(message: &Message, channel: &ChannelName, spot: Spot, age_max_ms: u6
     let too_old_ms = message.time_ms.saturating_add(age_max_ms).saturating_add(1);
     let extra = copy.extra_mut();
     extra.origin = Some((channel.clone(), spot));
-    extra.expires_ms = Some(extra.expires_ms.map_or(too_old_ms, |expires_ms| expires_ms.min(too_old_ms)));
+    if !fault!("pattern-gives-too-old") {
+        extra.expires_ms = Some(extra.expires_ms.map_or(too_old_ms, |expires_ms| expires_ms.min(too_old_ms)));
+    }
     Arc::new(copy)
 }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use sealed::fault;
+
 use super::{Home, HomeChannel};
 use crate::broker::{Event, Now};
 use crate::message::Message;
@@ -13,7 +15,8 @@ const COPY_BYTES: usize = 16;
 impl HomeChannel {
     /// What its history counts for.
     pub(super) fn held_bytes(&self) -> usize {
-        self.log.bytes() + self.log.len() * self.attached.len() * COPY_BYTES
+        let copy_bytes = if fault!("copies-not-counted") { 0 } else { COPY_BYTES };
+        self.log.bytes() + self.log.len() * self.attached.len() * copy_bytes
     }
 }
 
@@ -28,7 +31,9 @@ impl Home {
     /// Drops what a channel has kept. Returns the number of its next message.
     pub(super) fn drop_history(&mut self, key: usize) -> u64 {
         // What was published before this is with its readers before they hear of it.
-        self.deliver_to_all(key);
+        if !fault!("cleared-before-delivery") {
+            self.deliver_to_all(key);
+        }
         let next = self.channels[key].log.next();
         self.change(key, |channel| channel.log.drop_before(next));
         let channel = &mut self.channels[key];
@@ -51,14 +56,16 @@ impl Home {
         let channel = &mut self.channels[key];
         let (bytes, first, was_empty) = (channel.held_bytes(), channel.log.first(), channel.log.is_empty());
         let result = change(channel);
-        self.bytes = self.bytes - bytes + channel.held_bytes();
+        if channel.held_bytes() > bytes || !fault!("dropped-history-still-counted") {
+            self.bytes = self.bytes - bytes + channel.held_bytes();
+        }
         if channel.log.is_empty() {
             self.with_history.remove(&key);
         } else if was_empty {
             self.with_history.insert(key);
         }
         let is_shorter = channel.log.first() > first && !channel.attached.is_empty();
-        if is_shorter && !std::mem::replace(&mut channel.truncated, true) {
+        if is_shorter && !fault!("loops-not-told-of-dropped") && !std::mem::replace(&mut channel.truncated, true) {
             self.truncated.push(key);
         }
         result

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use sealed::fault;
+
 use super::{Home, HomeChannel};
 use crate::broker::Now;
 
@@ -19,8 +21,8 @@ impl HomeChannel {
         let is_awaited = self.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
         // The channel of a pattern is fed though nobody reads it.
         let is_empty = self.log.is_empty() || self.is_derived();
-        let is_left = self.attached.is_empty() && self.presence.is_none();
-        is_left && is_empty && !is_awaited && !is_held && !self.dirty
+        let is_left = (self.attached.is_empty() || fault!("attached-channel-goes-idle")) && self.presence.is_none();
+        is_left && is_empty && (!is_awaited || fault!("awaited-pattern-goes")) && !is_held && !self.dirty
     }
 
     /// Whether nothing would be lost with it but its name: whatever is published first has the same number without it.
@@ -40,7 +42,7 @@ impl Home {
         let is_told_of = self.watch.is_on() && channel.used_until_ms(&self.limits) > now.unix_ms;
         let kept_ms = match () {
             () if channel.is_derived() => self.limits.linger_ms,
-            () if channel.is_unused() && !is_told_of => 0,
+            () if channel.is_unused() && !is_told_of && !fault!("unused-channel-kept-long") => 0,
             () => self.limits.idle_max_ms,
         };
         if now.unix_ms.saturating_sub(channel.touched_ms) >= kept_ms {
@@ -69,7 +71,7 @@ impl Home {
             if !std::mem::take(&mut channel.is_noted_idle) || !channel.is_idle(now.unix_ms) {
                 continue;
             }
-            if channel.touched_ms > touched_ms {
+            if channel.touched_ms > touched_ms && !fault!("used-since-goes-first") {
                 // It was in use since.
                 channel.is_noted_idle = true;
                 idle.0.push_back((key, channel.touched_ms));

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sealed::fault;
+
 use super::{Home, HomeChannel};
 use crate::broker::{Edge, Event, Listed, Listing, Now, Page, Range, Ticket};
 use crate::message::{ChannelName, Message};
@@ -24,7 +26,7 @@ impl Home {
         };
         let mut found: Vec<&HomeChannel> = self.sources().filter(is_meant).collect();
         // Only the first of them are put in order, and one more, which tells that there are more.
-        let wanted = listing.limit.saturating_add(1);
+        let wanted = listing.limit.saturating_add(usize::from(!fault!("list-ends-early")));
         if found.len() > wanted {
             found.select_nth_unstable_by(wanted - 1, |one, other| one.name.cmp(&other.name));
             found.truncate(wanted);
@@ -63,7 +65,8 @@ fn page_of(channel: &HomeChannel, range: Range, now_ms: u64) -> Page {
         true
     };
     let more = if range.is_backward {
-        let older = channel.log.back().skip_while(|(number, _)| *number >= begin);
+        let older =
+            channel.log.back().skip_while(|(number, _)| *number >= begin + u64::from(fault!("page-begin-repeated")));
         !older.map(|(number, entry)| numbered(number, entry)).filter(living).all(&mut take)
     } else {
         !channel.log.since(begin).map(|(number, entry)| numbered(number, entry)).filter(living).all(&mut take)

@@ -8,6 +8,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use sealed::fault;
+
 use super::Home;
 use crate::broker::{Event, Member, Now, Owner, Refusal, Ticket, Who};
 use crate::message::{ChannelName, Draft, Movement};
@@ -40,7 +42,7 @@ struct Connections {
 
 impl Connections {
     fn count(&self) -> u32 {
-        self.on_loops.iter().map(|(_, count)| count).sum()
+        self.on_loops.iter().map(|(_, count)| if fault!("connections-counted-half") { count / 2 } else { *count }).sum()
     }
 
     fn set(&mut self, from: usize, count: u32) {
@@ -63,6 +65,9 @@ impl Home {
         let is_new = held.as_ref().is_none_or(|presence| !presence.members.contains_key(id));
         // Who came and went within a tick was never told of.
         if is_new && connections == 0 {
+            if fault!("brief-member-holds-channel") {
+                held.get_or_insert_default();
+            }
             return;
         }
         let presence = held.get_or_insert_default();
@@ -73,7 +78,9 @@ impl Home {
         let member = presence.members.entry(id.clone()).or_default();
         member.set(from, connections);
         if member.count() > 0 {
-            member.gone_ms = None;
+            if !fault!("member-leaves-between-polls") {
+                member.gone_ms = None;
+            }
         } else if member.gone_ms.is_none() {
             let gone_ms = now.unix_ms.saturating_add(grace_ms);
             member.gone_ms = Some(gone_ms);
@@ -95,7 +102,9 @@ impl Home {
             if all.members.get(&id).is_none_or(|member| member.gone_ms != Some(gone_ms)) {
                 continue;
             }
-            all.members.remove(&id);
+            if !fault!("left-member-stays") {
+                all.members.remove(&id);
+            }
             if all.members.is_empty() {
                 *presence = None;
             }

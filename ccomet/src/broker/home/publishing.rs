@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sealed::fault;
+
 use super::work::Task;
 use super::{Home, HomeChannel};
 use crate::broker::{Event, Now, Owner, Refusal, Ticket};
@@ -39,8 +41,10 @@ pub(super) struct Broadcasting {
 impl Broadcasting {
     /// Whether the channel gets it: its own rule says how long a message may be.
     fn is_for(&self, channel: &HomeChannel, rules: &Rules) -> bool {
-        let fits = self.message.payload.len() <= rules.bounds(channel.rule).message_bytes_max;
-        !channel.is_derived() && fits && self.pattern.matches(channel.name.as_str())
+        let length = self.message.payload.len();
+        let fits = length <= rules.bounds(channel.rule).message_bytes_max || fault!("broadcast-too-long-published");
+        let is_meant = self.pattern.matches(channel.name.as_str()) || fault!("broadcast-reaches-other-names");
+        !channel.is_derived() && fits && is_meant
     }
 }
 
@@ -59,7 +63,8 @@ impl Home {
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };
         let channel = &self.channels[key];
-        if self.keys.is_misused(&channel.name, channel.epoch, messages.iter()) {
+        let is_checked = messages.rest.is_empty() || !fault!("misused-key-among-several");
+        if is_checked && self.keys.is_misused(&channel.name, channel.epoch, messages.iter()) {
             return self.say(from, Event::Refused { ticket, why: Refusal::KeyReused });
         }
         let spots = messages.map(|message| self.take(key, now, &Arc::new(message)));
@@ -75,7 +80,9 @@ impl Home {
             return spot;
         }
         let spot = self.append(key, now, message);
-        self.keys.note(&self.channels[key].name, message, spot);
+        if !fault!("retry-kept-again") {
+            self.keys.note(&self.channels[key].name, message, spot);
+        }
         spot
     }
 
@@ -154,11 +161,10 @@ impl Home {
             this.published += 1;
             self.work.spend(this.units + self.followed.len());
             // It may have gone since, and its place may be another's.
-            if self
-                .channels
-                .get(key)
-                .is_some_and(|channel| this.is_for(channel, &self.limits.rules) && !self.knows_other(&this, channel))
-            {
+            let is_meant = |channel: &HomeChannel| {
+                this.is_for(channel, &self.limits.rules) || fault!("broadcast-to-replaced-channel")
+            };
+            if self.channels.get(key).is_some_and(|channel| is_meant(channel) && !self.knows_other(&this, channel)) {
                 self.take(key, now, &this.message);
                 this.reached += 1;
             }

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use sealed::fault;
+
 use super::HomeLimits;
 
 #[derive(Debug, Default)]
@@ -17,7 +19,8 @@ pub(super) struct Link {
 impl Link {
     /// Whether another delivery may be sent.
     pub(super) fn has_room(&self, limits: &HomeLimits) -> bool {
-        self.under_way.len() < limits.deliveries_max && self.bytes < limits.delivery_bytes_max
+        self.under_way.len() < limits.deliveries_max
+            && (self.bytes < limits.delivery_bytes_max || fault!("delivery-bytes-without-bound"))
     }
 
     pub(super) fn sent(&mut self, bytes: usize) {

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use sealed::fault;
+
 use super::Home;
 use super::publishing::Broadcasting;
 use crate::broker::Now;
@@ -53,7 +55,7 @@ impl Work {
 
     /// Whether there are units left in this tick.
     pub(super) fn may_go_on(&self) -> bool {
-        self.left > 0
+        self.left > 0 || fault!("work-without-bound")
     }
 
     /// Uses units. The last step of a tick may use more than are left.

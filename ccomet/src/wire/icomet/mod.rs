@@ -2,6 +2,8 @@
 
 pub(crate) mod request;
 
+use sealed::fault;
+
 use super::json;
 use super::problem::Problem;
 use crate::broker::{ChannelInfo, Token};
@@ -58,7 +60,7 @@ pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>
         Problem::ChannelLimit => (Kind::TooMany, "Too many channels"),
         Problem::SubscriberLimit => (Kind::TooMany, "Too many subscribers"),
         // Its clients come back some seconds after a 429, and after an HTTP error only when they have waited in vain.
-        Problem::TooManyRequests(_) => (Kind::TooMany, "Too many requests"),
+        Problem::TooManyRequests(_) if !fault!("icomet-limit-in-other-words") => (Kind::TooMany, "Too many requests"),
         Problem::ShuttingDown => (Kind::TooMany, "Server is going down"),
         Problem::WrongToken => (Kind::TokenError, "Token error"),
         _ => return None,

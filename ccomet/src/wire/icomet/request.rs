@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
+use sealed::fault;
 use sealed_http::{Method, RequestHead};
 
 use crate::broker::{Owner, Token};
@@ -63,7 +64,7 @@ pub(crate) fn read(
 ) -> Option<Result<Call, Refused>> {
     let path = head.path();
     let post_too = has_form(door, path);
-    let form = if post_too { String::from_utf8_lossy(body) } else { Cow::default() };
+    let form = if post_too && !fault!("icomet-form-not-read") { String::from_utf8_lossy(body) } else { Cow::default() };
     let parameters = Parameters { form: &form, query: head.query().unwrap_or("") };
     let reader = Reader { head, parameters, message_bytes_max };
     let read: &dyn Fn() -> Result<Call, Refused> = match (door, path) {

@@ -1,76 +1,149 @@
-//! The list of faults.
+//! The list of faults, and the points in the code that they are planted at.
 
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+/// The crates whose code has fault points.
+const PACKAGES: [&str; 3] = ["sealed", "sealed-http", "ccomet"];
+
 /// One file of the list.
 #[derive(Deserialize)]
 struct Faults {
-    fault: Vec<Fault>,
+    fault: Vec<Row>,
 }
 
-/// A change to one file that breaks a promise.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Fault {
-    pub(crate) name: String,
-    pub(crate) file: PathBuf,
-    old: String,
-    new: String,
-    /// Whether it was in the code once.
+struct Row {
+    name: String,
+    /// The name of the `fault!` in the code.
+    point: Option<String>,
+    /// A file that is not Rust, and the text in it that is replaced, where there is no point.
+    file: Option<PathBuf>,
+    old: Option<String>,
+    new: Option<String>,
+    /// Whether the fault was in the code once.
     #[serde(default)]
-    pub(crate) found: bool,
+    found: bool,
     /// The file among the tests of its crate that has to catch it. Without one, the seeds of the simulation have to.
     test: Option<String>,
 }
 
-/// Reads the faults that the TOML files of the list's folder hold, in the order of the files' names.
-pub(crate) fn read(root: &Path) -> Vec<Fault> {
-    let entries = std::fs::read_dir(root.join("ccomet/tests/simulation/faults")).expect("the folder of faults");
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
-    files.sort();
-    let read = |file: &PathBuf| {
-        let text = std::fs::read_to_string(file).expect("a file of the list");
-        let Faults { fault } = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        fault
-    };
-    files.iter().flat_map(read).collect()
+/// A way in which the code can be wrong.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) found: bool,
+    package: String,
+    test: Option<String>,
+}
+
+/// What makes it wrong.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Point(String),
+    Text { file: PathBuf, old: String, new: String },
 }
 
 impl Fault {
-    /// Returns whether its name, file or test contains a word.
+    /// Returns whether its name, place or test contains a word.
     pub(crate) fn has(&self, word: &str) -> bool {
-        let file = self.file.to_string_lossy();
-        self.name.contains(word) || file.contains(word) || self.test.as_ref().is_some_and(|test| test.contains(word))
+        let place = match &self.place {
+            Place::Point(point) => point.clone(),
+            Place::Text { file, .. } => file.display().to_string(),
+        };
+        [&self.name, &place, &self.package].iter().any(|text| text.contains(word))
+            || self.test.as_ref().is_some_and(|test| test.contains(word))
     }
 
     /// Returns the crate and the file of its tests that have to catch it alone.
     pub(crate) fn test(&self) -> Option<(&str, &str)> {
-        // The pages and the client library are part of the server.
-        let package = self.file.iter().next().and_then(|name| name.to_str());
-        let package = package.map(|name| if name == "demos" { "ccomet" } else { name });
-        package.zip(self.test.as_deref())
+        self.test.as_deref().map(|test| (self.package.as_str(), test))
     }
+}
 
-    /// Returns where the text that it replaces stands in its file: exactly once.
-    pub(crate) fn range(&self, text: &str) -> Result<Range<usize>, String> {
-        let count = text.matches(&self.old).count();
-        match text.find(&self.old) {
-            Some(start) if count == 1 => Ok(start..start + self.old.len()),
-            _ => {
-                Err(format!("cannot be planted: {}: `old` stands {count} times in {}", self.name, self.file.display()))
+/// Reads the faults of `ccomet/tests/simulation/faults/*.toml`, in the order of the files' names, and holds them against the code.
+/// Returns them, and a text for each that has no place in the code, and for each point that is not in the list.
+pub(crate) fn read(root: &Path) -> (Vec<Fault>, Vec<String>) {
+    let mut points = points(root);
+    let (mut faults, mut failures, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let files = files_below(&root.join("ccomet/tests/simulation/faults"), "toml");
+    for (path, text) in files {
+        let Faults { fault } = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for row in fault {
+            let name = row.name.clone();
+            match place(root, row, &points) {
+                Ok(fault) => faults.push(fault),
+                Err(why) => failures.push(format!("{name}: {why}")),
             }
         }
     }
-
-    /// Returns the text of its file with the fault in it.
-    pub(crate) fn plant(&self, text: &str) -> Result<String, String> {
-        let range = self.range(text)?;
-        let mut planted = text.to_owned();
-        planted.replace_range(range, &self.new);
-        Ok(planted)
+    for fault in &faults {
+        if let Place::Point(point) = &fault.place
+            && !seen.insert(point.clone())
+        {
+            failures.push(format!("{}: the point {point} belongs to another fault, too", fault.name));
+        }
     }
+    points.retain(|point, _| !seen.contains(point));
+    failures.extend(points.into_keys().map(|point| format!("fault!(\"{point}\") is not in the list")));
+    (faults, failures)
+}
+
+fn place(root: &Path, row: Row, points: &BTreeMap<String, &'static str>) -> Result<Fault, String> {
+    let Row { name, point, file, old, new, found, test } = row;
+    let (package, place) = match (point, file, old, new) {
+        (Some(point), None, None, None) => {
+            let package = points.get(&point).ok_or_else(|| format!("no fault!(\"{point}\") is in the code"))?;
+            (*package, Place::Point(point))
+        }
+        (None, Some(file), Some(old), Some(new)) => {
+            let text = std::fs::read_to_string(root.join(&file)).map_err(|error| error.to_string())?;
+            match text.matches(&old).count() {
+                // The pages and the client library are part of the server.
+                1 => ("ccomet", Place::Text { file, old, new }),
+                count => return Err(format!("`old` stands {count} times in {}", file.display())),
+            }
+        }
+        _ => return Err("it needs either `point`, or `file`, `old` and `new`".to_owned()),
+    };
+    Ok(Fault { name, place, found, package: package.to_owned(), test })
+}
+
+/// Returns the names of all points in the code, each with its crate.
+fn points(root: &Path) -> BTreeMap<String, &'static str> {
+    let mut points = BTreeMap::new();
+    for package in PACKAGES {
+        for (path, text) in files_below(&root.join(package).join("src"), "rs") {
+            if path.ends_with("sealed/src/fault.rs") {
+                continue;
+            }
+            for rest in text.split("fault!(\"").skip(1) {
+                let name = rest.split('"').next().unwrap_or_default().to_owned();
+                let other = points.insert(name, package).filter(|other| *other != package);
+                assert_eq!(other, None, "{}: a point of another crate has this name", path.display());
+            }
+        }
+    }
+    points
+}
+
+/// Returns the files below a folder whose names end so, in the order of their paths, with their texts.
+fn files_below(folder: &Path, extension: &str) -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(files_below(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            files.push((path, text));
+        }
+    }
+    files
 }

@@ -1,0 +1,147 @@
+//! The tests, built once with all faults in them, and run with one of them planted.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::list::{Fault, Place};
+
+/// How long a run may take. A fault that makes a test wait for ever is caught by that.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Passed,
+    /// What failed, and after how many seeds.
+    Caught(String),
+}
+
+/// The programs of tests, by crate and file.
+pub(crate) struct Tests {
+    root: PathBuf,
+    programs: BTreeMap<(String, String), PathBuf>,
+}
+
+/// A line that cargo prints of what it has built.
+#[derive(Deserialize)]
+struct Built {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+    manifest_path: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+impl Tests {
+    /// Builds what the faults need, with all of their points.
+    ///
+    /// # Panics
+    ///
+    /// If the build fails; cargo has said why.
+    pub(crate) fn build(root: &Path, faults: &[Fault]) -> Self {
+        let mut command = Command::new(env!("CARGO"));
+        command.args([
+            "test",
+            "--no-run",
+            "--locked",
+            "--profile",
+            "sim",
+            "--message-format",
+            "json-render-diagnostics",
+        ]);
+        command.args(["-p", "sealed", "-p", "sealed-http", "-p", "ccomet"]);
+        let files = faults.iter().filter_map(Fault::test).map(|(_, file)| file).chain(["simulated", "simulation"]);
+        for file in files.collect::<std::collections::BTreeSet<_>>() {
+            command.args(["--test", file]);
+        }
+        command.current_dir(root).env("CARGO_TARGET_DIR", root.join("target/faults"));
+        command.env("RUSTFLAGS", "--cfg fault_points").stdin(Stdio::null()).stderr(Stdio::inherit());
+        let output = command.output().expect("cargo");
+        assert!(output.status.success(), "the code with fault points does not compile");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let built = text.lines().filter_map(|line| serde_json::from_str::<Built>(line).ok());
+        let programs = built.filter_map(|built| {
+            let (target, manifest) = (built.target?, built.manifest_path?);
+            let package = manifest.parent()?.file_name()?.to_str()?.to_owned();
+            target.kind.contains(&"test".to_owned()).then_some(((package, target.name), built.executable?))
+        });
+        Self { root: root.to_owned(), programs: programs.collect() }
+    }
+
+    /// Runs what has to catch a fault, or runs it without any: one file of a crate's tests, or else the loop's own simulation and then seeds
+    /// of the server's until one fails.
+    pub(crate) fn run(&self, test: Option<(&str, &str)>, fault: Option<&Fault>, seeds: u64) -> Outcome {
+        if let Some((package, file)) = test {
+            let (passed, _) = self.start(package, file, &[], fault);
+            return if passed { Outcome::Passed } else { Outcome::Caught(format!("{package}/tests/{file}.rs")) };
+        }
+        // The loop alone, with seeds of its own in each of its tests.
+        let (passed, output) = self.start("sealed", "simulated", &["in_a_storm", "wake_up"], fault);
+        if !passed {
+            let seed = output.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or("0");
+            return Outcome::Caught(format!("sealed alone, seed {seed}"));
+        }
+        let count = seeds.to_string();
+        let arguments = ["--seeds", &count, "--until-failure", "--threads", "1"];
+        let (passed, output) = self.start("ccomet", "simulation", &arguments, fault);
+        if passed {
+            return Outcome::Passed;
+        }
+        // "N of M seeds passed": M have been run. A process that went down altogether has no last line.
+        let ran = output.lines().rev().find_map(|line| line.split_once(" seeds passed")?.0.rsplit(' ').next());
+        let seed = output.lines().find_map(|line| line.strip_prefix("seed ")?.split(' ').next());
+        Outcome::Caught(format!("{:>5} seeds, seed {}", ran.unwrap_or("1"), seed.unwrap_or("unknown")))
+    }
+
+    /// Runs a program of tests. Returns whether it succeeded, and what it printed.
+    fn start(&self, package: &str, file: &str, arguments: &[&str], fault: Option<&Fault>) -> (bool, String) {
+        let program = self.programs.get(&(package.to_owned(), file.to_owned()));
+        let program = program.unwrap_or_else(|| panic!("{package} has no tests in {file}.rs"));
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.root.join(package)).env("CARGO_MANIFEST_DIR", self.root.join(package));
+        match fault.map(|fault| &fault.place) {
+            Some(Place::Point(point)) => _ = command.env("FAULT_POINT", point),
+            Some(Place::Text { file, old, new }) => {
+                command.env("FAULT_FILE", file).env("FAULT_OLD", old).env("FAULT_NEW", new);
+            }
+            None => {}
+        }
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        command.stdin(Stdio::null()).stdout(writer.try_clone().expect("a pipe")).stderr(writer);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        // It holds the ends for writing.
+        drop(command);
+        let output = std::thread::spawn(move || std::io::read_to_string(reader));
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            match child.try_wait().expect("a child") {
+                Some(status) => break Some(status),
+                None if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+                None => {
+                    _ = child.kill();
+                    _ = child.wait();
+                    break None;
+                }
+            }
+        };
+        // What it has started may be left, and hold the pipe: then nothing more is read.
+        let text = if output.is_finished() || status.is_some() {
+            let end = Instant::now() + Duration::from_secs(2);
+            while !output.is_finished() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if output.is_finished() { output.join().ok().and_then(Result::ok) } else { None }
+        } else {
+            None
+        };
+        (status.is_some_and(|status| status.success()), text.unwrap_or_default())
+    }
+}
