@@ -402,7 +402,7 @@ impl Handler for App {
     }
 
     fn answered(&mut self, _: &mut Http<'_, Self>, id: ConnectionId) {
-        self.arrivals.remove(&id);
+        self.end_arrival(id);
         if !fault!("proxied-connection-outlasts-answer") {
             self.doorkeeper.answered(id);
         }
@@ -464,7 +464,7 @@ impl Handler for App {
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: Client, why: CloseReason) {
         tracing::trace!(?id, ?why, "connection closed");
         self.doorkeeper.closed(id);
-        self.arrivals.remove(&id);
+        self.end_arrival(id);
         self.unfinished.remove(&id);
         // Whatever became of its stream: one that was refused, or whose channel was closed, has had a lease too.
         if !fault!("lease-outlives-connection") {

@@ -179,6 +179,11 @@ pub struct Limits {
     pub subscribes_per_address_minute: u32,
     /// Publishes from one address a minute on each loop. Default 6,000.
     pub publishes_per_address_minute: u32,
+    /// Bytes of bodies of requests that are on their way to the front, by what their heads say. Beyond, a request is refused before its
+    /// body is read. Those of loopback are not counted. Default 64 MiB.
+    pub body_bytes_max: usize,
+    /// Those of one address, on each loop. Default 8 MiB.
+    pub body_bytes_per_address_max: usize,
     /// Addresses of which is known how much they asked for; for more, these limits do not hold. Default 100,000.
     pub addresses_max: usize,
     /// Channels of the server. A sixteenth of them is for the admin listener and loopback alone. Default 100,000.
@@ -235,7 +240,8 @@ pub struct History {
     pub age_max_s: u64,
     /// Bytes of all channels together, for the whole process. A message counts once, with its sender, its idempotency key and 96
     /// bytes, however many loops have subscribers for it, and 16 bytes more for each of those loops. Each loop has an equal share
-    /// for the channels that are at home there; beyond, the oldest messages go, on all loops. What loops have not heard of yet
+    /// for the channels that are at home there; beyond, the oldest messages go of the channels that keep more than the mean, on all
+    /// loops. What loops have not heard of yet
     /// comes on top: a quarter of the limit may be on its way to them. Default 256 MiB.
     pub total_bytes_max: usize,
     /// Idempotency keys that are known, of all channels together; the oldest go first. Default 65,536.
@@ -346,6 +352,8 @@ impl Default for Limits {
             connections_per_address_max: 2_000,
             subscribes_per_address_minute: 12_000,
             publishes_per_address_minute: 6_000,
+            body_bytes_max: 64 * 1024 * 1024,
+            body_bytes_per_address_max: 8 * 1024 * 1024,
             addresses_max: 100_000,
             channels_max: 100_000,
             channels_per_broadcast_max: 10_000,

@@ -231,3 +231,25 @@ fn the_forms_in_which_messages_are_encoded_are_bounded_and_counted() {
     let encoded = stage.check_accounts().encoded_bytes;
     assert!((10 * KIB..7 * 11 * KIB).contains(&encoded), "once for each form: {encoded}");
 }
+
+#[test]
+fn who_fills_some_channels_costs_the_others_nothing_of_what_they_keep() {
+    for loops in [1, LOOPS] {
+        let stage = Stage::new(loops);
+        let (quiet, filled) = (names(200), (0..40).map(|n| format!("filled{n}")).collect::<Vec<_>>());
+        let mut publisher = stage.client();
+        for channel in &quiet {
+            (0..5).for_each(|n| publish(&mut publisher, channel, &format!("{n}")));
+        }
+        let body = "x".repeat(32 * KIB);
+        for n in 0..2_000 {
+            publish(&mut publisher, &filled[n % filled.len()], &body);
+        }
+        stage.check_accounts();
+        for channel in &quiet {
+            publisher.send(format!("GET /channels/{channel}?after=oldest&wait=0 HTTP/1.1\r\nHost: sim\r\n\r\n"));
+            let reply = String::from_utf8(publisher.expect("]}\n")).expect("text");
+            assert_eq!(reply.matches("\"type\":\"message\"").count(), 5, "{channel}: {reply}");
+        }
+    }
+}

@@ -241,3 +241,46 @@ fn a_client_that_takes_no_answers_wins_no_time_for_its_message() {
     }
     assert!(socket.is_over() && seconds <= 2 * LIMIT, "after {seconds} s");
 }
+
+#[test]
+fn bodies_on_their_way_are_bounded_for_an_address_and_for_all() {
+    const BODY: usize = 60_000;
+    let stage = Stage::new(|config| {
+        config.limits.body_bytes_per_address_max = 2 * BODY;
+        config.limits.body_bytes_max = 5 * BODY;
+    });
+    let begin = |client: &str, fields: &str, target: &str| {
+        let mut peer = stage.sim.connect_from(client.parse::<IpAddr>().expect("an address"), stage.server.front());
+        let length = if fields.is_empty() { format!("Content-Length: {BODY}\r\n") } else { fields.to_owned() };
+        peer.send(format!("POST {target} HTTP/1.1\r\nHost: x\r\n{length}\r\n"));
+        let told = stage.heard(&mut peer);
+        (peer, told)
+    };
+    let accepted = |client: &str| {
+        let (peer, told) = begin(client, "", "/channels/a");
+        assert_eq!(told, "", "{client}");
+        peer
+    };
+    // Two bodies of one address.
+    let (mut first, second) = (accepted(ANN), accepted(ANN));
+    let (_, told) = begin(ANN, "", "/channels/a");
+    assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("Retry-After: "), "{told}");
+    // One whose length is not known counts as long as it may be.
+    let (_, told) = begin(ANN, "Transfer-Encoding: chunked\r\n", "/messages");
+    assert!(told.starts_with("HTTP/1.1 429 "), "{told}");
+    // Others have room, as far as there is any.
+    let others: Vec<Peer> = ["192.0.2.2", "192.0.2.3", "192.0.2.4"].map(accepted).into();
+    let (_, told) = begin("192.0.2.5", "", "/channels/a");
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("body_limit") && told.contains("retry_ms"), "{told}");
+    accepted("127.0.0.1");
+    // What has come, and what will not come any more, counts no longer.
+    first.send("x".repeat(BODY));
+    assert!(stage.heard(&mut first).starts_with("HTTP/1.1 200 "));
+    drop(second);
+    drop(others);
+    stage.sim.run_for(Duration::from_secs(1));
+    let _all: Vec<Peer> = [ANN, ANN, "192.0.2.5", "192.0.2.6", "192.0.2.7"].map(accepted).into();
+    // One that nothing more comes of is given up in time.
+    stage.sim.run_for(Duration::from_secs(100));
+    let _again: Vec<Peer> = [ANN, ANN, "192.0.2.5"].map(accepted).into();
+}

@@ -149,7 +149,19 @@ fn of_a_batch_the_message_that_is_wrong_is_named_and_none_is_kept() {
     let server = Local::start(config(2));
     let mut client = Client::connect(server.front);
     let good = r#"{"channel":"a","data":"x"}"#;
-    for bad in [r#"{"channel":"a","data":"\ud800"}"#, r#"{"channel":"a"}"#, r#"{"data":"x"}"#] {
+    for bad in [
+        r#"{"channel":"a","data":"\ud800"}"#,
+        r#"{"channel":"a"}"#,
+        r#"{"data":"x"}"#,
+        r#"{"channel":"a","data":"x","color":"red"}"#,
+        r#"{"channel":"a","channel":"b","data":"x"}"#,
+        r#"{"channel":"a,b","data":"x"}"#,
+        r#"{"channel":"a","data":"x","event":"\n"}"#,
+        r#"{"channel":"a","data":"x","ttl":0}"#,
+        r#"{"channel":"a","data":"x","key":"a b"}"#,
+        r#"{"channel":"a","data_base64":"eA"}"#,
+        "17",
+    ] {
         let body = format!(r#"{{"messages":[{good},{good},{bad}]}}"#);
         let reply = client.post("/messages", &body);
         assert_eq!(reply.status, 400, "{bad}");

@@ -10,7 +10,7 @@ use ccomet::{Config, Simulated};
 use peak_alloc::PeakAlloc;
 use sealed::sim::{Peer, Simulation};
 
-/// A server of one loop to which nobody has come: most of it the loop's read buffer of 64 KiB, and 4 KB the counts of refusals.
+/// A server of one loop to which nobody has come: most of it the loop's read buffer of 64 KiB.
 const EMPTY_SERVER: usize = 88_000;
 /// A subscriber by Server-Sent Events that waits, in a channel of many.
 const IDLE_SUBSCRIBER: usize = 136;

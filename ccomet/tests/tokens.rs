@@ -389,3 +389,20 @@ fn a_token_whose_issuers_clock_is_ahead_is_accepted() {
     let early = stage.ask("POST", "/channels/a", &bearer(&sign(stage.now_s() + 120)));
     assert!(early.starts_with("HTTP/1.1 401 ") && early.contains("token_not_yet"), "{early}");
 }
+
+#[test]
+fn the_head_of_a_channel_is_for_those_who_may_read_it() {
+    let stage = Stage::new(|_| {});
+    let mine = bearer(&stage.token());
+    let status = |method: &str, target: &str, headers: &str| stage.ask(method, target, headers)[9..12].to_owned();
+    for (target, headers, expected) in [
+        ("/channels/a?wait=0", mine.as_str(), "200"),
+        ("/channels/a?wait=0", "", "401"),
+        ("/channels/b?wait=0", mine.as_str(), "403"),
+        ("/channels/a,b?wait=0", mine.as_str(), "403"),
+        ("/channels/a?wait=0", "Authorization: Bearer x.y.z\r\n", "401"),
+    ] {
+        let told = ["GET", "HEAD"].map(|method| status(method, target, headers));
+        assert_eq!(told, [expected; 2], "{target} {headers}");
+    }
+}

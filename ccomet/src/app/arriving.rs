@@ -25,6 +25,8 @@ pub(super) struct Arrival {
     identity: Option<Identity>,
     /// Publications that were charged.
     paid: usize,
+    /// Bytes of its body that are counted as on their way.
+    body_bytes: u64,
 }
 
 impl App {
@@ -32,12 +34,35 @@ impl App {
     pub(super) fn look_ahead(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
         self.answering.refusals.begin(id, head.path());
         match self.admit_head(http, id, head) {
-            Ok((arrival, bytes_max)) => {
-                self.arrivals.insert(id, arrival);
-                Intake::CollectUpTo(bytes_max)
-            }
+            Ok((arrival, bytes_max)) => self.await_body(http, id, head, arrival, bytes_max),
             Err(response) => Intake::Answer(response),
         }
+    }
+
+    /// Has a body read, if there is room for what its head says of its length.
+    fn await_body(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        mut arrival: Arrival,
+        bytes_max: u64,
+    ) -> Intake {
+        self.end_arrival(id);
+        let bytes = head.content_length().map_or(bytes_max, |length| length.min(bytes_max));
+        if let Err(problem) = self.doorkeeper.begin_body(arrival.asking, bytes, now_ms(http)) {
+            return Intake::Answer(refusal(http, id, problem, None, &self.answering));
+        }
+        arrival.body_bytes = bytes;
+        self.arrivals.insert(id, arrival);
+        Intake::CollectUpTo(bytes_max)
+    }
+
+    /// The body of a request has come, or will not.
+    pub(super) fn end_arrival(&mut self, id: ConnectionId) -> Option<Arrival> {
+        let arrival = self.arrivals.remove(&id)?;
+        self.doorkeeper.end_body(arrival.asking, arrival.body_bytes);
+        Some(arrival)
     }
 
     fn admit_head(
@@ -60,7 +85,7 @@ impl App {
                 _ if has_form => icomet::form_bytes_max(self.config.limits.message_bytes_max) as u64,
                 _ => message_bytes_max,
             };
-            return Ok((Arrival { asking, identity: None, paid: 0 }, bytes_max));
+            return Ok((Arrival { asking, identity: None, paid: 0, body_bytes: 0 }, bytes_max));
         }
         let refuse = |problem| refusal(http, id, problem, None, &self.answering);
         let (now_ms, now_s) = (now_ms(http), http.unix_time().as_secs());
@@ -80,7 +105,7 @@ impl App {
                     // What no channel takes is not listened to any longer.
                     return Err(if length > message_bytes_max { response.closing() } else { response });
                 }
-                Ok((Arrival { asking, identity: Some(identity), paid }, bytes_max))
+                Ok((Arrival { asking, identity: Some(identity), paid, body_bytes: 0 }, bytes_max))
             }
             Ok(Ahead::PublishSome) => {
                 self.doorkeeper.charge_publish(asking, now_ms).map_err(refuse)?;
@@ -88,10 +113,10 @@ impl App {
                 if !fault!("body-before-token") {
                     self.gate.allow_some_publication(&identity, head).map_err(refuse)?;
                 }
-                Ok((Arrival { asking, identity: Some(identity), paid: 1 }, request_bytes_max))
+                Ok((Arrival { asking, identity: Some(identity), paid: 1, body_bytes: 0 }, request_bytes_max))
             }
             Ok(Ahead::File(path)) => Err(self.file(http, id, &path, head, door)),
-            Ok(Ahead::Other) => Ok((Arrival { asking, identity: None, paid: 0 }, OTHER_BODY_BYTES_MAX)),
+            Ok(Ahead::Other) => Ok((Arrival { asking, identity: None, paid: 0, body_bytes: 0 }, OTHER_BODY_BYTES_MAX)),
             Err(refused) => Err(self.refusal_of(http, id, refused)),
         }
     }
@@ -130,11 +155,11 @@ impl App {
     /// Does what a request asks for, if it may ask for that.
     pub(super) fn take_request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         self.answering.refusals.begin(id, request.head.path());
-        let arrival = match self.arrivals.remove(&id) {
+        let arrival = match self.end_arrival(id) {
             Some(arrival) => arrival,
             // Without a body, this is the first look at it.
             None => match self.enter_request(http, id, &request.head) {
-                Ok((_, asking)) => Arrival { asking, identity: None, paid: 0 },
+                Ok((_, asking)) => Arrival { asking, identity: None, paid: 0, body_bytes: 0 },
                 Err(response) => return http.respond(id, &response),
             },
         };
@@ -161,7 +186,7 @@ impl App {
         if !fault!("message-not-measured") {
             self.measure(call)?;
         }
-        let Arrival { asking, identity, paid } = arrival;
+        let Arrival { asking, identity, paid, .. } = arrival;
         let grant = match door {
             Door::Admin => None,
             Door::Front => {

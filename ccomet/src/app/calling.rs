@@ -137,7 +137,7 @@ impl App {
                 let ticket = self.ask_all(http, id, reply, homes);
                 self.broker.command(now(http), Command::List { listing, ticket });
             }
-            Call::Nothing => {
+            Call::Probe { .. } => {
                 let fields = fields_for(&self.answering, http.state(id));
                 http.respond(id, &json_response(Bytes::new()).with(fields));
             }

@@ -461,6 +461,7 @@ fn question_of<'a>(hooks: &Hooks, call: &'a Call, member: Option<&'a str>) -> Op
         }
         // What is in a channel is no other matter than what comes; and who signs in, all who read it hear of.
         Call::Read { channel, .. } | Call::Who { channel } | Call::Sign { channel, .. } => channels.push(channel),
+        Call::Probe { channels: named } => channels.extend(named),
         call => {
             let named = subscription_of(call)?.channels.iter().map(|(channel, _)| channel);
             channels.extend(named.filter(|channel| !channel.is_presence()));

@@ -56,8 +56,8 @@ impl Gate {
 
     /// What who calls at the front may do, at that time in seconds since 1970; an error where this call is not among it.
     pub(crate) fn admit(&self, head: &RequestHead<'_>, call: &Call, now_s: u64) -> Result<Arc<Grant>, Problem> {
-        let is_open = matches!(call, Call::File { .. } | Call::Preflight { .. } | Call::Nothing);
-        if is_open {
+        let is_open = matches!(call, Call::File { .. } | Call::Preflight { .. });
+        if is_open || matches!(call, Call::Probe { .. }) && fault!("head-open-to-all") {
             return Ok(self.anonymous.clone());
         }
         // Whether that token is right is looked at when the channel's home is asked.
@@ -147,6 +147,7 @@ impl Gate {
                 subscription.channels.iter().all(|(channel, _)| may_read(channel))
             }
             Call::Sign { channel, .. } | Call::Read { channel, .. } | Call::Who { channel } => may_read(channel),
+            Call::Probe { channels } => channels.iter().all(may_read),
             _ => true,
         }
     }
@@ -196,7 +197,7 @@ fn can_be_forged(call: &Call) -> bool {
         | Call::List { .. }
         | Call::File { .. }
         | Call::Preflight { .. }
-        | Call::Nothing
+        | Call::Probe { .. }
         | Call::Icomet(_) => false,
     }
 }
@@ -218,7 +219,8 @@ fn may(grant: &Grant, call: &Call) -> bool {
         Call::Who { channel } => grant.may_subscribe(channel) || grant.may_see(channel),
         // For the admin listener alone.
         Call::Inspect { .. } | Call::List { .. } => false,
-        Call::File { .. } | Call::Preflight { .. } | Call::Nothing | Call::Icomet(_) => true,
+        Call::Probe { channels } => channels.iter().all(|channel| grant.may_subscribe(channel)),
+        Call::File { .. } | Call::Preflight { .. } | Call::Icomet(_) => true,
     }
 }
 
@@ -233,6 +235,7 @@ fn wants_pattern(call: &Call) -> bool {
             subscription.channels.iter().any(|(channel, _)| channel.is_pattern())
         }
         Call::PublishAll { publications } => publications.iter().any(|publication| publication.channel.is_pattern()),
+        Call::Probe { channels } => channels.iter().any(ChannelName::is_pattern),
         _ => false,
     }
 }

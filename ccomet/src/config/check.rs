@@ -220,6 +220,8 @@ impl Config {
                 MINUTE_MAX,
                 to_a_minute,
             ),
+            ("limits.body_bytes_max", limits.body_bytes_max as u64, u64::MAX, from_one),
+            ("limits.body_bytes_per_address_max", limits.body_bytes_per_address_max as u64, u64::MAX, from_one),
             ("limits.addresses_max", limits.addresses_max as u64, u64::MAX, from_one),
             ("auth.leeway_s", self.auth.leeway_s.max(1), 3_600, "from 0 to 3600"),
             ("auth.warning_s", self.auth.warning_s, day, to_a_day),

@@ -41,6 +41,9 @@ pub(crate) struct Doorkeeper {
     /// Where only trusted proxies connect, and say first for whom.
     proxied: Proxied,
     throttle: Throttle,
+    /// Of the bodies that clients who are limited are sending, and the most of them.
+    body_bytes: u64,
+    body_bytes_max: u64,
     /// Those of whom something has to be known with each request: nobody from loopback, unless it is a proxy.
     visitors: HashMap<ConnectionId, Visitor>,
 }
@@ -104,6 +107,8 @@ impl Doorkeeper {
             by: front.forwarded_by,
             proxied: Proxied { front: front.proxy_protocol, admin: admin.proxy_protocol },
             throttle: Throttle::new(&config.limits, loops),
+            body_bytes: 0,
+            body_bytes_max: config.limits.body_bytes_max.div_ceil(loops) as u64,
             visitors: HashMap::new(),
         }
     }
@@ -211,6 +216,31 @@ impl Doorkeeper {
         }
     }
 
+    /// A client begins to send a body of so many bytes at most. What it may send is counted until it [has come](Self::end_body).
+    pub(crate) fn begin_body(&mut self, asking: Asking, bytes: u64, now_ms: u64) -> Result<(), Problem> {
+        let Asking(Some(key)) = asking else { return Ok(()) };
+        if !self.throttle.begin_body(key, bytes, now_ms) && !fault!("bodies-of-one-without-bound") {
+            return Err(Problem::TooManyRequests(CONNECTIONS_RETRY_S));
+        }
+        let is_full = self.body_bytes > 0 && self.body_bytes.saturating_add(bytes) > self.body_bytes_max;
+        if is_full && !fault!("bodies-without-bound") {
+            self.throttle.end_body(key, bytes);
+            return Err(Problem::BodyLimit);
+        }
+        self.body_bytes += bytes;
+        Ok(())
+    }
+
+    /// The body has come, or will not.
+    pub(crate) fn end_body(&mut self, asking: Asking, bytes: u64) {
+        let Asking(Some(key)) = asking else { return };
+        if fault!("body-counted-for-ever") {
+            return;
+        }
+        self.throttle.end_body(key, bytes);
+        self.body_bytes = self.body_bytes.saturating_sub(bytes);
+    }
+
     /// Counts a call against its client's limits. `paid` publications of it were counted before. Returns how many are now.
     pub(crate) fn charge(&mut self, asking: Asking, call: &Call, paid: usize, now_ms: u64) -> Result<usize, Problem> {
         let publications = match call {
@@ -220,6 +250,7 @@ impl Doorkeeper {
             Call::Subscribe { .. }
             | Call::Read { .. }
             | Call::Who { .. }
+            | Call::Probe { .. }
             | Call::Socket { .. }
             | Call::Sign { .. }
             | Call::Icomet(icomet::Call::Subscribe { .. }) => {

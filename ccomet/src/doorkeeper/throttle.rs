@@ -66,6 +66,7 @@ pub(super) struct Throttle {
     connections_max: u32,
     subscribes: Bucket,
     publishes: Bucket,
+    body_bytes_max: u64,
     addresses_max: usize,
     entries: Slab<Entry>,
     /// Where each address is among the entries. No place leaves this module: its entry may be gone at the next call.
@@ -80,11 +81,14 @@ struct Entry {
     /// When the bucket is full again, in microseconds of the loop's clock: a bucket is that one number.
     subscribes_full_us: u64,
     publishes_full_us: u64,
+    /// Of the bodies that it is sending.
+    body_bytes: u64,
 }
 
 impl Entry {
     fn is_idle(&self, now_ms: u64) -> bool {
-        self.connections == 0 && self.subscribes_full_us <= now_ms * 1_000 && self.publishes_full_us <= now_ms * 1_000
+        let is_idle = self.connections == 0 && self.body_bytes == 0;
+        is_idle && self.subscribes_full_us <= now_ms * 1_000 && self.publishes_full_us <= now_ms * 1_000
     }
 }
 
@@ -124,6 +128,7 @@ impl Throttle {
             connections_max: limits.connections_per_address_max,
             subscribes: bucket(limits.subscribes_per_address_minute),
             publishes: bucket(limits.publishes_per_address_minute),
+            body_bytes_max: limits.body_bytes_per_address_max as u64,
             addresses_max: limits.addresses_max.div_ceil(loops),
             entries: Slab::new(),
             places: HashMap::new(),
@@ -142,7 +147,7 @@ impl Throttle {
                 return None;
             }
         }
-        let entry = Entry { key, connections: 0, subscribes_full_us: 0, publishes_full_us: 0 };
+        let entry = Entry { key, connections: 0, subscribes_full_us: 0, publishes_full_us: 0, body_bytes: 0 };
         let place = self.entries.insert(entry);
         self.places.insert(key, place as u32);
         self.entries.get_mut(place)
@@ -167,6 +172,25 @@ impl Throttle {
         debug_assert!(entry.as_ref().is_some_and(|entry| entry.connections > 0), "what is held is not forgotten");
         if let Some(entry) = entry {
             entry.connections = entry.connections.saturating_sub(1);
+        }
+    }
+
+    /// The address begins to send a body. Returns whether it may.
+    pub(super) fn begin_body(&mut self, key: Key, bytes: u64, now_ms: u64) -> bool {
+        let most = self.body_bytes_max;
+        let Some(entry) = self.entry(key, now_ms) else { return true };
+        // One alone may be of any length.
+        let is_fine = entry.body_bytes == 0 || entry.body_bytes.saturating_add(bytes) <= most;
+        if is_fine {
+            entry.body_bytes += bytes;
+        }
+        is_fine
+    }
+
+    /// A body that the address began to send has come, or will not.
+    pub(super) fn end_body(&mut self, key: Key, bytes: u64) {
+        if let Some(entry) = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize)) {
+            entry.body_bytes = entry.body_bytes.saturating_sub(bytes);
         }
     }
 

@@ -8,6 +8,43 @@ use crate::broker::Refusal;
 /// When a client is to come back that cannot be served now, in seconds.
 const RETRY_S: u32 = 5;
 
+/// What is wrong with a message of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MessageFault {
+    /// Its members are not those of a message.
+    Shape,
+    Base64,
+    Channel,
+    /// The member that is malformed or out of its range.
+    Member(&'static str),
+    TooLarge,
+}
+
+impl MessageFault {
+    /// Returns what one message alone would be refused with.
+    fn alone(self) -> Problem {
+        match self {
+            Self::Shape | Self::Base64 => Problem::BadBody,
+            Self::Channel => Problem::BadChannel,
+            Self::Member(name) => Problem::BadParameter(name),
+            Self::TooLarge => Problem::MessageTooLarge,
+        }
+    }
+
+    fn reason(self) -> String {
+        match self {
+            Self::Shape => {
+                "a message needs 'channel' or 'channels', one of 'data' and 'data_base64', and has no members but \
+                            these, 'event', 'ttl' and 'key', each once."
+                    .to_owned()
+            }
+            Self::Base64 => "'data_base64' is not Base64 with its padding.".to_owned(),
+            Self::Member(name) => format!("'{name}' is malformed or out of its range."),
+            Self::Channel | Self::TooLarge => self.alone().reason().to_owned(),
+        }
+    }
+}
+
 /// What a client is told when its request cannot be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
@@ -20,8 +57,8 @@ pub(crate) enum Problem {
     BadOrigin,
     BadCommand,
     BadBody,
-    /// The message at that place in the body, from 0 on.
-    BadMessage(u32),
+    /// What is wrong with the message at that place in the body, from 0 on.
+    BadMessage(u32, MessageFault),
     UnsupportedEncoding,
     TooManyMessages,
     KeyReused,
@@ -53,6 +90,7 @@ pub(crate) enum Problem {
     /// In so many seconds there may be room.
     TooManyRequests(u32),
     SubscriberLimit,
+    BodyLimit,
     ShuttingDown,
 }
 
@@ -91,9 +129,7 @@ impl Problem {
         let details = Details::new(status).code(code);
         let details = match self {
             Self::BadParameter(name) => details.detail(format!("'{name}' is malformed or out of its range.")),
-            Self::BadMessage(index) => details.detail(format!(
-                "messages[{index}] is not a message: it needs 'channel' or 'channels', and one of 'data' and 'data_base64'."
-            )),
+            Self::BadMessage(index, fault) => details.detail(format!("messages[{index}]: {}", fault.reason())),
             Self::TokenInvalid(why) => details.detail(why.to_string()),
             _ => details.detail(detail),
         };
@@ -146,7 +182,7 @@ impl Problem {
             Self::BadBody => {
                 (400, "bad_body", "The body must be JSON: {\"messages\":[{\"channel\":\"…\",\"data\":\"…\"}, …]}.")
             }
-            Self::BadMessage(_) => (400, "bad_body", "A message of the body is malformed."),
+            Self::BadMessage(_, fault) => fault.alone().parts(),
             Self::UnsupportedEncoding => {
                 (415, "unsupported_encoding", "The body has a Content-Encoding; send it without one.")
             }
@@ -200,6 +236,7 @@ impl Problem {
                 (403, "broadcast_too_wide", "The pattern stands for more channels than channels_per_broadcast_max.")
             }
             Self::SubscriberLimit => (503, "subscriber_limit", "The server has as many subscribers as it may."),
+            Self::BodyLimit => (503, "body_limit", "As many bytes of requests are on their way as body_bytes_max."),
             Self::ShuttingDown => (503, "shutting_down", "The server is going down; come back later."),
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::json;
-use super::problem::Problem;
+use super::problem::{MessageFault, Problem};
 use crate::config::Limits;
 use crate::message::{ChannelName, Draft};
 use crate::pattern::Pattern;
@@ -93,6 +93,14 @@ struct RawBody<'a> {
     messages: Vec<RawMessage<'a>>,
 }
 
+/// A body whose messages may be anything.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnyBody<'a> {
+    #[serde(borrow)]
+    messages: Vec<&'a RawValue>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawMessage<'a> {
@@ -109,40 +117,50 @@ struct RawMessage<'a> {
 
 /// Reads several messages from JSON. One with no key of its own has that of the request, with its place in it.
 pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> Result<Vec<Publication>, Problem> {
-    let RawBody { messages } = serde_json::from_slice(body).map_err(|_| Problem::BadBody)?;
+    let RawBody { messages } = serde_json::from_slice(body).map_err(|_| what_is_wrong(body))?;
     let mut publications = Vec::new();
     for (place, mut raw) in messages.into_iter().enumerate() {
-        let this = Problem::BadMessage(place as u32);
-        let mut draft = read_raw(&raw, limits, this)?;
+        let wrong = |fault| Problem::BadMessage(place as u32, fault);
+        let mut draft = read_raw(&raw, limits).map_err(wrong)?;
         // No key of a client's has a space.
         draft.key = draft.key.or_else(|| key.map(|key| format!("{key} {place}").into()));
         raw.channels.extend(raw.channel.take());
         if raw.channels.is_empty() {
-            return Err(this);
+            return Err(wrong(MessageFault::Shape));
         }
         for name in raw.channels {
             if publications.len() == limits.publications_per_request_max {
                 return Err(Problem::TooManyMessages);
             }
-            publications.push(Publication { channel: read_target(&name)?, draft: draft.clone() });
+            let channel = read_target(&name).map_err(|_| wrong(MessageFault::Channel))?;
+            publications.push(Publication { channel, draft: draft.clone() });
         }
     }
     if publications.is_empty() { Err(Problem::BadBody) } else { Ok(publications) }
 }
 
-/// Reads a message; `this` is the problem of one that is none.
-fn read_raw(raw: &RawMessage<'_>, limits: &Limits, this: Problem) -> Result<Draft, Problem> {
+/// Finds what is wrong with a body that cannot be read: the first of its messages that is none, or all of it.
+fn what_is_wrong(body: &[u8]) -> Problem {
+    let Ok(AnyBody { messages }) = serde_json::from_slice(body) else { return Problem::BadBody };
+    let is_wrong = |message: &&RawValue| serde_json::from_str::<RawMessage<'_>>(message.get()).is_err();
+    let place = messages.iter().position(is_wrong);
+    place.map_or(Problem::BadBody, |place| Problem::BadMessage(place as u32, MessageFault::Shape))
+}
+
+fn read_raw(raw: &RawMessage<'_>, limits: &Limits) -> Result<Draft, MessageFault> {
     let payload: Bytes = match (raw.data, &raw.data_base64) {
-        (Some(data), None) => exact(read_data(data).map_err(|_| this)?.into_bytes()),
-        (None, Some(text)) => exact(BASE64.decode(text).map_err(|_| this)?),
-        _ => return Err(this),
+        (Some(data), None) => exact(read_data(data).map_err(|_| MessageFault::Member("data"))?.into_bytes()),
+        (None, Some(text)) => exact(BASE64.decode(text).map_err(|_| MessageFault::Base64)?),
+        _ => return Err(MessageFault::Shape),
     };
     if payload.len() > limits.message_bytes_max {
-        return Err(Problem::MessageTooLarge);
+        return Err(MessageFault::TooLarge);
     }
-    let event = raw.event.as_deref().map(checked_event).transpose()?;
-    let key = raw.key.as_deref().map(checked_key).transpose()?;
-    Ok(Draft { payload, sender: None, event, ttl_s: checked_ttl(raw.ttl)?, key })
+    let event = raw.event.as_deref().map(checked_event).transpose();
+    let key = raw.key.as_deref().map(checked_key).transpose();
+    let ttl_s = checked_ttl(raw.ttl).map_err(|_| MessageFault::Member("ttl"))?;
+    let event = event.map_err(|_| MessageFault::Member("event"))?;
+    Ok(Draft { payload, sender: None, event, ttl_s, key: key.map_err(|_| MessageFault::Member("key"))? })
 }
 
 /// A JSON value that is there. `null` is one, which serde by itself takes for none.
@@ -219,18 +237,39 @@ mod tests {
             ("", Problem::BadBody),
             ("[]", Problem::BadBody),
             (r#"{"messages":[]}"#, Problem::BadBody),
-            (r#"{"messages":[{"channel":"a"}]}"#, Problem::BadMessage(0)),
-            (r#"{"messages":[{"data":"x"}]}"#, Problem::BadMessage(0)),
-            (r#"{"messages":[{"channel":"a","data":"x","data_base64":"eA=="}]}"#, Problem::BadMessage(0)),
-            (r#"{"messages":[{"channel":"a","data_base64":"?"}]}"#, Problem::BadMessage(0)),
-            (r#"{"messages":[{"channel":"a","data":"x"},{"channel":"a","data":"\ud800"}]}"#, Problem::BadMessage(1)),
-            (r#"{"messages":[{"channel":"a","data":"x","color":"red"}]}"#, Problem::BadBody),
-            (r#"{"messages":[{"channel":"a,b","data":"x"}]}"#, Problem::BadChannel),
-            (r#"{"messages":[{"channel":"a","data":"12345678901"}]}"#, Problem::MessageTooLarge),
+            (r#"{"messages":[{"channel":"a"}]}"#, Problem::BadMessage(0, MessageFault::Shape)),
+            (r#"{"messages":[{"data":"x"}]}"#, Problem::BadMessage(0, MessageFault::Shape)),
+            (
+                r#"{"messages":[{"channel":"a","data":"x","data_base64":"eA=="}]}"#,
+                Problem::BadMessage(0, MessageFault::Shape),
+            ),
+            (r#"{"messages":[{"channel":"a","data_base64":"?"}]}"#, Problem::BadMessage(0, MessageFault::Base64)),
+            (
+                r#"{"messages":[{"channel":"a","data":"x"},{"channel":"a","data":"\ud800"}]}"#,
+                Problem::BadMessage(1, MessageFault::Member("data")),
+            ),
+            (r#"{"messages":[{"channel":"a","data":"x","color":"red"}]}"#, Problem::BadMessage(0, MessageFault::Shape)),
+            (
+                r#"{"messages":[{"channel":"a","data":"x"},{"channel":"b","channel":"b","data":"x"}]}"#,
+                Problem::BadMessage(1, MessageFault::Shape),
+            ),
+            (r#"{"messages":[{"channel":"a","data":"x"},17]}"#, Problem::BadMessage(1, MessageFault::Shape)),
+            (r#"{"messages":[{"channel":"a","data":"x"}],"more":1}"#, Problem::BadBody),
+            (r#"{"messages":[{"channel":"a,b","data":"x"}]}"#, Problem::BadMessage(0, MessageFault::Channel)),
+            (r#"{"messages":[{"channel":"a","data":"12345678901"}]}"#, Problem::BadMessage(0, MessageFault::TooLarge)),
             (r#"{"messages":[{"channels":["a","b","c","d"],"data":""}]}"#, Problem::TooManyMessages),
-            (r#"{"messages":[{"channel":"a","data":"","event":"a\nb"}]}"#, Problem::BadParameter("event")),
-            (r#"{"messages":[{"channel":"a","data":"","ttl":0}]}"#, Problem::BadParameter("ttl")),
-            (r#"{"messages":[{"channel":"a","data":"","key":"a b"}]}"#, Problem::BadParameter(KEY_FIELD)),
+            (
+                r#"{"messages":[{"channel":"a","data":"","event":"a\nb"}]}"#,
+                Problem::BadMessage(0, MessageFault::Member("event")),
+            ),
+            (
+                r#"{"messages":[{"channel":"a","data":"","ttl":0}]}"#,
+                Problem::BadMessage(0, MessageFault::Member("ttl")),
+            ),
+            (
+                r#"{"messages":[{"channel":"a","data":"","key":"a b"}]}"#,
+                Problem::BadMessage(0, MessageFault::Member("key")),
+            ),
         ] {
             assert_eq!(read(body), Err(problem), "{body}");
         }

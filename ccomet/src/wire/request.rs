@@ -96,8 +96,10 @@ pub(crate) enum Call {
     Preflight {
         allow: &'static str,
     },
-    /// HEAD of a channel.
-    Nothing,
+    /// HEAD of channels: whether a GET of them would be answered.
+    Probe {
+        channels: Vec<ChannelName>,
+    },
     /// What a client of icomet's wants.
     Icomet(icomet::Call),
 }

@@ -12,6 +12,9 @@ use crate::message::Message;
 /// What a message takes on each loop that is attached, roughly, in bytes: the place in its log. The message is shared.
 const COPY_BYTES: usize = 16;
 
+/// Channels that are looked at in a search for one that keeps more than the mean.
+const LOOKS_MAX: usize = 1_000;
+
 impl HomeChannel {
     /// What its history counts for.
     pub(super) fn held_bytes(&self) -> usize {
@@ -71,21 +74,27 @@ impl Home {
         result
     }
 
-    /// Drops the oldest message of one channel after the other until all together keep to their limit.
+    /// Drops oldest messages until all channels together keep to their limit: of those that keep more than the mean, so that nobody who
+    /// fills some costs the others what they keep.
     pub(super) fn evict(&mut self) {
-        let mut in_vain = 0;
+        let (mut looked, mut is_new) = (0, false);
         while self.bytes > self.limits.history_bytes_max && !self.is_all_new {
             let mut behind = self.with_history.range(self.evict_next..);
             let Some(key) = behind.next().or_else(|| self.with_history.first()).copied() else { break };
-            self.evict_next = key + 1;
-            // What was published in this tick is not with its readers yet.
-            if self.channels[key].dirty {
-                in_vain += 1;
-                self.is_all_new = in_vain > self.with_history.len();
-            } else {
+            let (channel, count) = (&self.channels[key], self.with_history.len());
+            let is_small = channel.held_bytes() < self.bytes / count && !fault!("small-channels-evicted");
+            looked += 1;
+            if !channel.dirty && (!is_small || looked > LOOKS_MAX && !is_new) {
+                // The next one goes from the same channel, if that still has more than the mean.
+                self.evict_next = key;
                 self.change(key, |channel| channel.log.drop_oldest());
-                in_vain = 0;
+                (looked, is_new) = (0, false);
+                continue;
             }
+            // What was published in this tick is not with its readers yet: it may go at the tick's end.
+            is_new |= channel.dirty && !is_small;
+            self.is_all_new = looked > count || looked > LOOKS_MAX && is_new;
+            self.evict_next = key + 1;
         }
     }
 }

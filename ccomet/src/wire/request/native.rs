@@ -52,7 +52,10 @@ impl Native<'_> {
             Method::Delete if self.door == Door::Admin => {
                 Ok(Call::Delete { channel: one_channel(names).map_err(Refused::native)? })
             }
-            Method::Head => channels(names, self.limits, true).map(|_| Call::Nothing).map_err(Refused::native),
+            Method::Head => {
+                let channels = channels(names, self.limits, true).map_err(Refused::native)?;
+                Ok(Call::Probe { channels })
+            }
             Method::Options => Ok(Call::Preflight { allow }),
             _ => Err(Refused::method(allow)),
         }
