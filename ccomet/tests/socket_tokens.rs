@@ -244,7 +244,8 @@ fn what_is_known_of_a_token_goes_with_its_connection() {
     reader.expect("hello");
     assert_eq!(stage.server.holdings().leases, 1);
     let mut admin = stage.sim.connect(stage.server.admin());
-    admin.send("DELETE /channels/news HTTP/1.1\r\nHost: x\r\n\r\n");
+    admin.send("DELETE /channels/news HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    admin.expect("HTTP/1.1 204");
     reader.expect("event: close");
     drop(reader);
     stage.sim.settle();

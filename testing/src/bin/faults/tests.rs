@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use crate::list::{Fault, Place};
 
-/// How long a run may take. A fault that makes a test wait for ever is caught by that.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a run may take that takes next to no time without a fault. A fault that makes a test wait for ever is caught by that.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a run may take of which nothing is known yet.
+const LONGEST: Duration = Duration::from_secs(300);
+/// How long seeds of the server's simulation may take.
+const SEEDS_LONGEST: Duration = Duration::from_secs(3_600);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Tests {
     root: PathBuf,
     programs: BTreeMap<(String, String), PathBuf>,
+    /// How long the longest run of each program took that passed.
+    took: Mutex<BTreeMap<PathBuf, Duration>>,
 }
 
 /// A line that cargo prints of what it has built.
@@ -73,7 +80,7 @@ impl Tests {
             let package = manifest.parent()?.file_name()?.to_str()?.to_owned();
             target.kind.contains(&"test".to_owned()).then_some(((package, target.name), built.executable?))
         });
-        Self { root: root.to_owned(), programs: programs.collect() }
+        Self { root: root.to_owned(), programs: programs.collect(), took: Mutex::default() }
     }
 
     /// Runs what has to catch a fault, or runs it without any: one file of a crate's tests, or else the loop's own simulation and then seeds
@@ -120,7 +127,10 @@ impl Tests {
         // It holds the ends for writing.
         drop(command);
         let output = std::thread::spawn(move || std::io::read_to_string(reader));
-        let end = Instant::now() + PATIENCE;
+        let start = Instant::now();
+        let took = self.took.lock().expect("no thread panics with it").get(program).copied().unwrap_or(LONGEST);
+        // How long seeds take, nobody knows: the first may fail, or the last.
+        let end = start + if file == "simulation" { SEEDS_LONGEST } else { PATIENCE + took * 4 };
         let status = loop {
             match child.try_wait().expect("a child") {
                 Some(status) => break Some(status),
@@ -142,6 +152,10 @@ impl Tests {
         } else {
             None
         };
-        (status.is_some_and(|status| status.success()), text.unwrap_or_default())
+        let has_passed = status.is_some_and(|status| status.success());
+        if has_passed && fault.is_none() {
+            self.took.lock().expect("no thread panics with it").insert(program.clone(), start.elapsed());
+        }
+        (has_passed, text.unwrap_or_default())
     }
 }
