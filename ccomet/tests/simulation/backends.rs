@@ -85,6 +85,8 @@ struct Line {
     due: Option<(Duration, String)>,
     /// It says nothing any more.
     is_mute: bool,
+    /// It ends by a reset.
+    is_reset: bool,
 }
 
 impl Backend {
@@ -111,7 +113,7 @@ impl Backend {
 
     pub fn act(&mut self, place: &Place, random: &mut Random) {
         while let Some(peer) = self.host.accept() {
-            self.lines.push(Line { peer, buffer: Vec::new(), due: None, is_mute: false });
+            self.lines.push(Line { peer, buffer: Vec::new(), due: None, is_mute: false, is_reset: false });
         }
         let now = place.sim.now();
         for mut line in std::mem::take(&mut self.lines) {
@@ -120,7 +122,9 @@ impl Backend {
                 line.peer.send(said);
             }
             let is_kept = line.due.is_some() || line.is_mute || self.hear(&mut line, now, random);
-            if is_kept && !line.peer.is_over() {
+            if line.is_reset {
+                line.peer.reset();
+            } else if is_kept && !line.peer.is_over() {
                 self.lines.push(line);
             }
         }
@@ -177,7 +181,10 @@ fn misbehave(line: &mut Line, answer: String, now: Duration, random: &mut Random
     let soon = now + Duration::from_millis(10);
     match random.below(8) {
         0 => line.is_mute = true,
-        1 => return false,
+        1 => {
+            line.is_reset = random.chance(0.5);
+            return false;
+        }
         2 => line.due = Some((now + random.time(Duration::from_secs(8)), answer)),
         3 => line.due = Some((soon, status(500))),
         // Which is a refusal.
