@@ -247,6 +247,28 @@ fn messages_that_are_under_way_to_patterns_are_limited() {
 }
 
 #[test]
+fn one_client_has_a_quarter_of_what_may_be_under_way_to_patterns() {
+    for loops in [1, 3] {
+        let stage = Stage::new(loops, |config| config.limits.broadcasts_under_way_max = 8);
+        stage.fill("c", 3_000, 1);
+        let messages = [0; 20].map(|_| json!({"channel": "c*", "data": "all"}));
+        let body = json!({ "messages": messages }).to_string();
+        let mut greedy = stage.from(ANN);
+        greedy.send(request("POST", "/messages", &body));
+        let holds = || stage.server.holdings().asking > 0;
+        assert!(stage.sim.run_until(Duration::from_secs(1), holds), "it is under way");
+        let other = stage.ask(&mut stage.from("192.0.2.9"), "POST", "/channels/c*", "hello");
+        assert_eq!(other.json()["results"][0]["channels"], 3_000, "{}", other.body);
+        let reply = Reply::parse(&greedy.take());
+        assert_eq!(reply.code(), (429, "client_limit".to_owned()));
+        let results = reply.json()["results"].clone();
+        let reached = results.as_array().expect("results").iter().filter(|result| result["channels"] == 3_000).count();
+        // Those behind the second begin only where one is done before they come to a home.
+        assert!((2..8).contains(&reached), "{results}");
+    }
+}
+
+#[test]
 fn a_new_pattern_begins_with_the_newest_messages_and_no_tick_looks_at_all_of_them() {
     for loops in [1, 3] {
         let stage = Stage::new(loops, |config| config.history.messages_max = 100);

@@ -7,7 +7,7 @@ use sealed_http::{Field, Http, Response};
 use super::answers::frame_policy;
 use super::asking::Settled;
 use super::{App, Doing, now, unix_ms};
-use crate::broker::{Broker, Command, Owner, Token};
+use crate::broker::{BroadcastOrder, Broker, Command, Owner, Token};
 use crate::config::IcometAuth;
 use crate::hub::IcometForm;
 use crate::message::{ChannelName, Draft};
@@ -53,8 +53,8 @@ impl App {
             request::Call::Broadcast { payload } => {
                 let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_ms(http));
                 message.extra_mut().is_broadcast = true;
-                let (pattern, reach_max) = (Pattern::all(), usize::MAX);
-                self.broker.command(now(http), Command::Broadcast { pattern, message, reach_max, ticket: None });
+                let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: usize::MAX, owner };
+                self.broker.command(now(http), Command::Broadcast { order, ticket: None });
                 http.respond(id, &answer(TEXT, "ok"));
             }
             request::Call::Sign { channel, expires_s, callback } => {

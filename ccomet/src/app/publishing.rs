@@ -6,7 +6,7 @@ use sealed_http::{Http, Response};
 use super::answers::{fields_for, json_response};
 use super::asking::Settled;
 use super::{App, Caller, Doing, done, now, unix_ms};
-use crate::broker::{Broker, Command};
+use crate::broker::{BroadcastOrder, Broker, Command};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
 use crate::wire::native;
@@ -72,7 +72,8 @@ impl App {
             let command = match channel.to_pattern() {
                 Some(pattern) => {
                     self.let_pay(ticket, caller.asking);
-                    Command::Broadcast { pattern, message: messages.first, reach_max, ticket: Some(ticket) }
+                    let order = BroadcastOrder { pattern, message: messages.first, reach_max, owner: caller.owner() };
+                    Command::Broadcast { order, ticket: Some(ticket) }
                 }
                 None => Command::Publish { channel, messages, owner: caller.owner(), ticket },
             };

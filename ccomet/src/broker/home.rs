@@ -233,9 +233,7 @@ impl Home {
             Command::Fill { pattern, run, entries } => self.fill(now, &pattern, run, entries),
             Command::Feed { pattern, run, entries } => self.feed(now, &pattern, run, entries),
             Command::Forget { pattern } => self.forget(&pattern),
-            Command::Broadcast { pattern, message, reach_max, ticket } => {
-                self.broadcast(from, now, pattern, message, reach_max, ticket);
-            }
+            Command::Broadcast { order, ticket } => self.broadcast(from, now, order, ticket),
             Command::SignFor { channel, hold_ms, token, ticket } => {
                 self.sign_for(from, now, channel, hold_ms, token, ticket);
             }

@@ -54,9 +54,9 @@ pub(crate) enum Command {
     Feed { pattern: ChannelName, run: u64, entries: Vec<Arc<Message>> },
     /// A channel of the pattern was cleared or closed: keep nothing that was in it.
     Forget { pattern: ChannelName },
-    /// Number and keep a message in every channel that there is of a pattern; where a home has more than `reach_max` of them, in
-    /// none of its. Answered by `Broadcasted` or `Refused` from every home when it is done, where somebody asks.
-    Broadcast { pattern: Pattern, message: Message, reach_max: usize, ticket: Option<Ticket> },
+    /// Number and keep a message in every channel that there is of a pattern. Answered by `Broadcasted` or `Refused` from every home
+    /// when it is done, where somebody asks.
+    Broadcast { order: BroadcastOrder, ticket: Option<Ticket> },
     /// Make the channel if need be, keep it in use for so long, and give it that token if it has none. Answered by
     /// `Signed` or `Refused`.
     SignFor { channel: ChannelName, hold_ms: u64, token: Token, ticket: Ticket },
@@ -78,6 +78,17 @@ pub(crate) enum Command {
     Watch { wanted: bool },
     /// This many `Appended` and `Truncated` events have been worked off.
     Acknowledge { count: u32 },
+}
+
+/// A message for all channels of a pattern.
+#[derive(Debug, Clone)]
+pub(crate) struct BroadcastOrder {
+    pub(crate) pattern: Pattern,
+    pub(crate) message: Message,
+    /// A home that has more of these channels publishes it in none of them.
+    pub(crate) reach_max: usize,
+    /// Whose message it is.
+    pub(crate) owner: Owner,
 }
 
 /// What a loop is told.

@@ -226,9 +226,11 @@ impl Problem {
             Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
             Self::PatternLimit => (503, "pattern_limit", "As many patterns are subscribed to as may be."),
             Self::PatternForbidden => (403, "pattern_forbidden", "Patterns of channels may not be used here."),
-            Self::ClientLimit => {
-                (429, "client_limit", "This address or token has made as many channels or patterns as a client may.")
-            }
+            Self::ClientLimit => (
+                429,
+                "client_limit",
+                "This address or token has as many channels, patterns, or messages to patterns as a client may.",
+            ),
             Self::BroadcastLimit => {
                 (503, "broadcast_limit", "As many messages are on their way to patterns as broadcasts_under_way_max.")
             }

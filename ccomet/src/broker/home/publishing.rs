@@ -6,7 +6,7 @@ use sealed::fault;
 
 use super::work::Task;
 use super::{Home, HomeChannel};
-use crate::broker::{Event, Now, Owner, Refusal, Ticket};
+use crate::broker::{BroadcastOrder, Event, Now, Owner, Refusal, Ticket};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
@@ -18,6 +18,9 @@ use crate::rules::Rules;
 const PUBLISH_UNITS: usize = 4;
 const COMPARED_BYTES_PER_UNIT: usize = 256;
 
+/// Of the broadcasts that may be under way, one client may have this part.
+const BROADCASTS_SHARE: usize = 4;
+
 /// A message on its way to all channels of a pattern: first they are found, then it is published in each.
 #[derive(Debug)]
 pub(super) struct Broadcasting {
@@ -26,6 +29,7 @@ pub(super) struct Broadcasting {
     message: Arc<Message>,
     /// Of more channels, none has it.
     reach_max: usize,
+    owner: Owner,
     ticket: Option<Ticket>,
     /// The first place that was not looked at yet, of those that there were when it began.
     looked_at: usize,
@@ -102,22 +106,14 @@ impl Home {
     }
 
     /// Begins to publish a message in all channels of a pattern.
-    pub(super) fn broadcast(
-        &mut self,
-        from: usize,
-        now: Now,
-        pattern: Pattern,
-        message: Message,
-        reach_max: usize,
-        ticket: Option<Ticket>,
-    ) {
-        let under_way = self.work.tasks().filter(|task| matches!(task, Task::Broadcast(_))).count();
-        if under_way >= self.limits.broadcasts_max {
+    pub(super) fn broadcast(&mut self, from: usize, now: Now, order: BroadcastOrder, ticket: Option<Ticket>) {
+        if let Some(why) = self.why_no_broadcast(order.owner) {
             if let Some(ticket) = ticket {
-                self.say(from, Event::Refused { ticket, why: Refusal::BroadcastLimit });
+                self.say(from, Event::Refused { ticket, why });
             }
             return;
         }
+        let BroadcastOrder { pattern, message, reach_max, owner } = order;
         let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
         let broadcasting = Broadcasting {
             units: PUBLISH_UNITS + compared_bytes / COMPARED_BYTES_PER_UNIT,
@@ -125,6 +121,7 @@ impl Home {
             pattern,
             message: Arc::new(message),
             reach_max,
+            owner,
             ticket,
             looked_at: 0,
             end: self.channels.capacity(),
@@ -133,6 +130,22 @@ impl Home {
             reached: 0,
         };
         self.begin(now, Task::Broadcast(broadcasting));
+    }
+
+    /// Why a client may not begin a broadcast now, if it may not: all that may be are under way, or all that one client may have.
+    fn why_no_broadcast(&self, owner: Owner) -> Option<Refusal> {
+        let under_way = || {
+            self.work.tasks().filter_map(|task| match task {
+                Task::Broadcast(broadcasting) => Some(broadcasting),
+                _ => None,
+            })
+        };
+        let has = |part| under_way().filter(|other| other.owner.parts().any(|other| other == part)).count();
+        let share = self.limits.broadcasts_max.div_ceil(BROADCASTS_SHARE);
+        if owner.parts().any(|part| has(part) >= share) && !fault!("broadcasts-all-for-one") {
+            return Some(Refusal::ClientLimit);
+        }
+        (under_way().count() >= self.limits.broadcasts_max).then_some(Refusal::BroadcastLimit)
     }
 
     /// Goes on with a broadcast for as long as this tick allows. Returns what is left of it.
