@@ -247,6 +247,22 @@ fn messages_that_are_under_way_to_patterns_are_limited() {
 }
 
 #[test]
+fn patterns_that_have_gone_cost_nothing() {
+    let stage = Stage::new(1, |config| config.limits.patterns_max = 10);
+    stage.fill("c", 100, 1);
+    for n in 0..300 {
+        assert_eq!(stage.ask(&mut stage.admin(), "GET", &format!("/channels/c{n}*?wait=0"), "").status, 200);
+        // It is followed for a while yet.
+        stage.sim.run_for(Duration::from_secs(20));
+    }
+    let reply = stage.ask(&mut stage.admin(), "POST", "/channels/c*", "all");
+    assert_eq!(reply.json()["results"][0]["channels"], 100, "{}", reply.body);
+    // Each message is held against the patterns that are followed.
+    let most = stage.server.most_work();
+    assert!(most <= 100 * 50, "{most}");
+}
+
+#[test]
 fn one_client_has_a_quarter_of_what_may_be_under_way_to_patterns() {
     for loops in [1, 3] {
         let stage = Stage::new(loops, |config| config.limits.broadcasts_under_way_max = 8);

@@ -3,11 +3,12 @@ use crate::wire::framing::Framing;
 use crate::wire::voice::Tongue;
 use crate::wire::voice::Transport;
 
-/// Counts what is said to subscribers.
+/// Keeps what is said to subscribers.
 #[derive(Default)]
 struct Ears {
     opened: u32,
     ended: u32,
+    said: String,
 }
 
 impl Sink for Ears {
@@ -15,7 +16,8 @@ impl Sink for Ears {
         self.opened += 1;
     }
 
-    fn stream(&mut self, _: ConnectionId, _: &[Bytes]) -> bool {
+    fn stream(&mut self, _: ConnectionId, chunks: &[Bytes]) -> bool {
+        self.said.extend(chunks.iter().map(|chunk| String::from_utf8_lossy(chunk)));
         true
     }
 
@@ -41,20 +43,38 @@ fn hub() -> Hub {
     })
 }
 
+fn stream_of(channel: &ChannelName) -> Subscription {
+    let voice = Voice { tongue: Tongue::Native, transport: Transport::EventStream, framing: Framing::Chunked };
+    Subscription {
+        channels: vec![(channel.clone(), Start::Latest)],
+        style: Style::Stream { voice, listener: Box::default() },
+        answer_at_once: false,
+        member: None,
+        owner: Owner::default(),
+    }
+}
+
+#[test]
+fn readers_are_told_of_a_gap_though_no_message_follows_it() {
+    let (mut hub, mut ears) = (hub(), Ears::default());
+    let channel = ChannelName::new("news").expect("a name");
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), 0, &mut ears).expect("room");
+    hub.event(
+        Event::Attached { channel: channel.clone(), epoch: Epoch(9), first: 0, entries: Vec::new() },
+        0,
+        &mut ears,
+    );
+    // Five messages were dropped before they came to this loop.
+    hub.event(Event::Truncated { channel, kept_from: 5 }, 0, &mut ears);
+    hub.flush(0, &mut ears);
+    assert!(ears.said.contains("event: gap") && ears.said.contains("\"missed\":5"), "{}", ears.said);
+}
+
 #[test]
 fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     let (mut hub, mut ears) = (hub(), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
-    let voice = Voice { tongue: Tongue::Native, transport: Transport::EventStream, framing: Framing::Chunked };
-    let style = Style::Stream { voice, listener: Box::default() };
-    let subscription = Subscription {
-        channels: vec![(channel.clone(), Start::Latest)],
-        style,
-        answer_at_once: false,
-        member: None,
-        owner: Owner::default(),
-    };
-    hub.subscribe(ConnectionId::default(), subscription, 0, &mut ears).expect("room");
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), 0, &mut ears).expect("room");
     assert!(matches!(hub.commands[..], [Command::Attach { .. }]));
     hub.flush(0, &mut ears);
     assert!(matches!(hub.commands[..], [_, Command::Count { subscribers: 1, .. }]));

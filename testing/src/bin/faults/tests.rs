@@ -12,6 +12,9 @@ use crate::list::{Fault, Place};
 
 /// How long a run may take that takes next to no time without a fault. A fault that makes a test wait for ever is caught by that.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What stands for the tests in the sources of a crate, where a fault names its file.
+const UNIT_TESTS: &str = "lib";
+
 /// How long a run may take of which nothing is known yet.
 const LONGEST: Duration = Duration::from_secs(300);
 /// How long seeds of the server's simulation may take.
@@ -67,7 +70,7 @@ impl Tests {
         command.args(["-p", "sealed", "-p", "sealed-http", "-p", "ccomet"]);
         let files = faults.iter().filter_map(Fault::test).map(|(_, file)| file).chain(["simulated", "simulation"]);
         for file in files.collect::<std::collections::BTreeSet<_>>() {
-            command.args(["--test", file]);
+            _ = if file == UNIT_TESTS { command.arg("--lib") } else { command.args(["--test", file]) };
         }
         command.current_dir(root).env("CARGO_TARGET_DIR", root.join("target/faults"));
         command.env("RUSTFLAGS", "--cfg fault_points").stdin(Stdio::null()).stderr(Stdio::inherit());
@@ -78,7 +81,9 @@ impl Tests {
         let programs = built.filter_map(|built| {
             let (target, manifest) = (built.target?, built.manifest_path?);
             let package = manifest.parent()?.file_name()?.to_str()?.to_owned();
-            target.kind.contains(&"test".to_owned()).then_some(((package, target.name), built.executable?))
+            let is_test = target.kind.contains(&"test".to_owned());
+            let file = if is_test { target.name } else { UNIT_TESTS.to_owned() };
+            (is_test || target.kind.contains(&"lib".to_owned())).then_some(((package, file), built.executable?))
         });
         Self { root: root.to_owned(), programs: programs.collect(), took: Mutex::default() }
     }
