@@ -21,6 +21,7 @@
 //! `wire/`. On the way in, `doorkeeper/` and `auth/` say who may. Only `app.rs`, its folder and
 //! `server.rs` know of connections; everything else is pure state.
 
+mod access;
 mod app;
 mod auth;
 mod broker;

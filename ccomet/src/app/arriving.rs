@@ -91,14 +91,15 @@ impl App {
         let (now_ms, now_s) = (now_ms(http), http.unix_time().as_secs());
         match read_ahead(door, head, &self.config) {
             Ok(Ahead::Publish(call)) => {
-                let bytes_max = self.bytes_max(&call) as u64;
+                let access = call.access();
+                let bytes_max = self.bytes_max(&access) as u64;
                 let mut paid = 0;
                 if !fault!("charged-after-body") {
-                    paid = self.doorkeeper.charge(asking, &call, 0, now_ms).map_err(refuse)?;
+                    paid = self.doorkeeper.charge(asking, access.cost, 0, now_ms).map_err(refuse)?;
                 }
                 // First to charge: to look at a token costs more.
                 let identity = self.gate.identify(head, now_s).map_err(refuse)?;
-                self.gate.allow(&identity, head, &call).map_err(refuse)?;
+                self.gate.allow(&identity, head, &access).map_err(refuse)?;
                 let length = head.content_length().unwrap_or_default();
                 if length > bytes_max {
                     let response = refuse(Problem::MessageTooLarge);
@@ -183,18 +184,19 @@ impl App {
         head: &RequestHead<'_>,
         call: &Call,
     ) -> Result<Caller, Problem> {
+        let access = call.access();
         if !fault!("message-not-measured") {
-            self.measure(call)?;
+            self.measure(&access)?;
         }
         let Arrival { asking, identity, paid, .. } = arrival;
         let grant = match door {
             Door::Admin => None,
             Door::Front => {
                 // First: to look at a token costs more.
-                self.doorkeeper.charge(*asking, call, *paid, now_ms(http))?;
+                self.doorkeeper.charge(*asking, access.cost, *paid, now_ms(http))?;
                 Some(match identity {
-                    Some(identity) => self.gate.allow(identity, head, call)?,
-                    None => self.gate.admit(head, call, http.unix_time().as_secs())?,
+                    Some(identity) => self.gate.allow(identity, head, &access)?,
+                    None => self.gate.admit(head, &access, http.unix_time().as_secs())?,
                 })
             }
         };

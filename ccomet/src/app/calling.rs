@@ -6,40 +6,25 @@ use sealed_http::{Http, Method, Origins, RequestHead, Response};
 
 use super::answers::{allow_credentials, fields_for, json_response, note_refusal, problem_response, script_response};
 use super::{App, Caller, now, unix_ms};
+use crate::access::{Access, Write};
 use crate::broker::{Broker, Command};
-use crate::message::{ChannelName, Draft};
+use crate::message::ChannelName;
 use crate::one_or_more::OneOrMore;
 use crate::wire::classic;
-use crate::wire::icomet::request as icomet;
 use crate::wire::problem::Problem;
 use crate::wire::request::{Call, Door, READ_METHODS, ReplyTo};
 
 impl App {
     /// Whether what is published is as short as the rules want it.
-    pub(super) fn measure(&self, call: &Call) -> Result<(), Problem> {
-        let fits = |channel: &ChannelName, draft: &Draft| draft.payload.len() <= self.message_bytes_max(channel);
-        let all_fit = match call {
-            Call::Publish { channel, draft, .. } => fits(channel, draft),
-            Call::PublishAll { publications } => {
-                publications.iter().all(|publication| fits(&publication.channel, &publication.draft))
-            }
-            Call::Icomet(icomet::Call::Publish { channel, payload, .. }) => {
-                payload.len() <= self.message_bytes_max(channel) || fault!("icomet-message-not-measured")
-            }
-            _ => true,
-        };
-        if all_fit { Ok(()) } else { Err(Problem::MessageTooLarge) }
+    pub(super) fn measure(&self, access: &Access<'_>) -> Result<(), Problem> {
+        let fits = |write: Write<'_>| write.bytes <= self.message_bytes_max(write.channel);
+        if access.writes().all(fits) { Ok(()) } else { Err(Problem::MessageTooLarge) }
     }
 
     /// The longest message of all channels to which a call publishes.
-    pub(super) fn bytes_max(&self, call: &Call) -> usize {
-        let longest = |channel: &ChannelName| self.message_bytes_max(channel);
-        let all = match call {
-            Call::Publish { channel, .. } => Some(longest(channel)),
-            Call::PublishAll { publications } => publications.iter().map(|one| longest(&one.channel)).min(),
-            _ => None,
-        };
-        all.unwrap_or(self.config.limits.message_bytes_max)
+    pub(super) fn bytes_max(&self, access: &Access<'_>) -> usize {
+        let all = access.writes().map(|write| self.message_bytes_max(write.channel));
+        all.min().unwrap_or(self.config.limits.message_bytes_max)
     }
 
     /// The longest message of a channel.

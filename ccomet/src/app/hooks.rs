@@ -11,14 +11,12 @@ use slab::Slab;
 use super::answers::{refuse_on_socket, respond_problem};
 use super::telling::Telling;
 use super::{App, Caller, Chore, Doing, done, now_ms};
-use crate::auth::callback_of;
+use crate::access::{Access, Course};
 use crate::doorkeeper::Asking;
 use crate::hooks::{
     Answer, Answers, Deed, Full, Hooks, Key, Movements, Question, Turns, Verdict, WhenDown, is_ambient,
 };
-use crate::hub::Subscription;
 use crate::message::{ChannelName, Draft};
-use crate::wire::icomet::request as icomet;
 use crate::wire::page;
 use crate::wire::problem::Problem;
 use crate::wire::request::Call;
@@ -148,7 +146,7 @@ impl Site {
     /// Whether a question is about a subscription, which means nothing once its client is gone.
     pub(super) fn is_about_subscribing(&self, question: u32) -> bool {
         let then = self.questions.get(question as usize).map(|asked| &asked.then);
-        matches!(then, Some(Then::Call(call, _)) if subscription_of(call).is_some())
+        matches!(then, Some(Then::Call(call, _)) if call.access().course != Course::Answer)
     }
 
     /// Takes out a question that is over.
@@ -182,17 +180,18 @@ impl App {
             return self.call(http, id, head, call, &caller);
         }
         let origin = page::origin(head);
-        if hooks.publish && matches!(call, Call::Socket { .. }) {
+        let access = call.access();
+        if hooks.publish && access.course == Course::Conversation {
             caller.origin = origin.map(Into::into);
         }
         let member = caller.grant.as_ref().and_then(|grant| grant.subject.as_deref());
-        let Some(mut question) = question_of(hooks, &call, member) else {
+        let Some(mut question) = question_of(hooks, &access, member) else {
             return self.call(http, id, head, call, &caller);
         };
         let passed_on = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
         (question.origin, question.headers) = (origin, hooks.headers.iter().filter_map(passed_on).collect());
         let has_ambient = question.headers.iter().any(|(name, value)| is_ambient(name, value));
-        if has_ambient && !fault!("cookies-act-for-anybody") && self.gate.may_be_forged(head, &call) {
+        if has_ambient && !fault!("cookies-act-for-anybody") && self.gate.may_be_forged(head, &access) {
             return self.refuse_call(http, id, call, Problem::NotAllowed);
         }
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
@@ -404,12 +403,10 @@ impl App {
     }
 
     pub(super) fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
-        let callback = callback_of(&call);
-        match call {
-            Call::Subscribe { subscription, .. } | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
-                self.refuse(http, id, subscription, problem);
-            }
-            _ => respond_problem(http, id, problem, callback.as_deref(), &self.answering),
+        let callback = call.callback();
+        match call.into_subscription() {
+            Some(subscription) => self.refuse(http, id, subscription, problem),
+            None => respond_problem(http, id, problem, callback.as_deref(), &self.answering),
         }
     }
 
@@ -442,36 +439,16 @@ fn reason_of(fetched: &Fetched<'_>) -> String {
     }
 }
 
-fn subscription_of(call: &Call) -> Option<&Subscription> {
-    match call {
-        Call::Subscribe { subscription, .. }
-        | Call::Socket { subscription, .. }
-        | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => Some(subscription),
-        _ => None,
-    }
-}
-
 /// What is to be asked about a call, if anything is.
-fn question_of<'a>(hooks: &Hooks, call: &'a Call, member: Option<&'a str>) -> Option<Question<'a>> {
-    let (mut channels, mut drafts) = (Vec::new(), Vec::new());
-    match call {
-        Call::Publish { channel, draft, .. } => drafts.push((channel, draft)),
-        Call::PublishAll { publications } => {
-            drafts.extend(publications.iter().map(|publication| (&publication.channel, &publication.draft)));
-        }
-        // What is in a channel is no other matter than what comes; and who signs in, all who read it hear of.
-        Call::Read { channel, .. } | Call::Who { channel } | Call::Sign { channel, .. } => channels.push(channel),
-        Call::Probe { channels: named } => channels.extend(named),
-        call => {
-            let named = subscription_of(call)?.channels.iter().map(|(channel, _)| channel);
-            channels.extend(named.filter(|channel| !channel.is_presence()));
-        }
-    }
-    channels.retain(|channel| hooks.concern(channel));
-    drafts.retain(|(channel, _)| hooks.concern(channel));
+fn question_of<'a>(hooks: &Hooks, access: &Access<'a>, member: Option<&'a str>) -> Option<Question<'a>> {
+    let drafts = access.writes().filter_map(|write| Some((write.channel, write.draft?)));
+    let drafts: Vec<_> = drafts.filter(|(channel, _)| hooks.concern(channel)).collect();
     if !drafts.is_empty() && hooks.publish {
         return Some(Question { member, drafts, ..Question::about(Deed::Publish) });
     }
+    // What is in a channel is no other matter than what comes, but who comes and goes is asked of a token.
+    let channels = access.reads().filter(|channel| !channel.is_presence() && hooks.concern(channel));
+    let channels: Vec<_> = channels.collect();
     let is_asked = !channels.is_empty() && hooks.subscribe;
     is_asked.then_some(Question { member, channels, ..Question::about(Deed::Subscribe) })
 }

@@ -9,15 +9,12 @@ use super::bearer::{self, Source};
 use super::settings::Anonymous;
 use super::verifier::Verifier;
 use super::{Grant, Refused};
+use crate::access::{Access, Audience};
 use crate::config::{Config, IcometAuth};
-use crate::hub::Subscription;
 use crate::message::ChannelName;
-use crate::pattern::any_matches;
 use crate::rules::{Deed, Rules};
-use crate::wire::icomet::request as icomet;
 use crate::wire::page;
 use crate::wire::problem::Problem;
-use crate::wire::request::{Call, ReplyTo};
 
 /// Holds what tokens grant against what is asked. One for each loop.
 #[derive(Debug)]
@@ -55,20 +52,17 @@ impl Gate {
     }
 
     /// What who calls at the front may do, at that time in seconds since 1970; an error where this call is not among it.
-    pub(crate) fn admit(&self, head: &RequestHead<'_>, call: &Call, now_s: u64) -> Result<Arc<Grant>, Problem> {
-        let is_open = matches!(call, Call::File { .. } | Call::Preflight { .. });
-        if is_open || matches!(call, Call::Probe { .. }) && fault!("head-open-to-all") {
-            return Ok(self.anonymous.clone());
+    pub(crate) fn admit(&self, head: &RequestHead<'_>, access: &Access<'_>, now_s: u64) -> Result<Arc<Grant>, Problem> {
+        match access.audience {
+            Audience::Everybody => Ok(self.anonymous.clone()),
+            // Whether that token is right is looked at when the channel's home is asked.
+            Audience::GrantedByIcomet if self.icomet_has_tokens => {
+                let grant = || self.anonymous.clone();
+                self.rules_allow(access, true).then(grant).ok_or(Problem::NotAllowed)
+            }
+            Audience::GrantedByIcomet => self.allow(&self.nobody(), head, access),
+            Audience::Granted | Audience::Admin => self.allow(&self.identify(head, now_s)?, head, access),
         }
-        // Whether that token is right is looked at when the channel's home is asked.
-        if self.icomet_has_tokens && matches!(call, Call::Icomet(_)) {
-            let grant = || self.anonymous.clone();
-            return self.rules_allow(call, true).then(grant).ok_or(Problem::NotAllowed);
-        }
-        // A client of icomet's has its own kind of token.
-        let has_own = matches!(call, Call::Icomet(_));
-        let identity = if has_own { self.nobody() } else { self.identify(head, now_s)? };
-        self.allow(&identity, head, call)
     }
 
     /// Who calls at the front, as far as the head of the request says it, at that time in seconds since 1970.
@@ -92,23 +86,23 @@ impl Gate {
         &self,
         identity: &Identity,
         head: &RequestHead<'_>,
-        call: &Call,
+        access: &Access<'_>,
     ) -> Result<Arc<Grant>, Problem> {
         let grant = &identity.grant;
         if identity.source.is_none() {
-            if !may(grant, call) {
+            if !may(grant, access) {
                 return Err(self.why_nobody_may());
             }
-            if !self.patterns && wants_pattern(call) {
+            if !self.patterns && access.has_pattern() {
                 return Err(Problem::PatternForbidden);
             }
-            if !self.rules_allow(call, false) {
+            if !self.rules_allow(access, false) {
                 return Err(Problem::NotAllowed);
             }
             return Ok(grant.clone());
         }
-        let is_granted = may(grant, call) && self.rules_allow(call, true);
-        if !is_granted || identity.source == Some(Source::Cookie) && self.may_be_forged(head, call) {
+        let is_granted = may(grant, access) && self.rules_allow(access, true);
+        if !is_granted || identity.source == Some(Source::Cookie) && self.may_be_forged(head, access) {
             return Err(Problem::NotAllowed);
         }
         Ok(grant.clone())
@@ -134,22 +128,9 @@ impl Gate {
     }
 
     /// Whether the rules let who comes by the front do that.
-    fn rules_allow(&self, call: &Call, has_token: bool) -> bool {
-        let may_read = |channel: &ChannelName| self.rules.allow(Deed::Subscribe, channel, has_token);
-        match call {
-            Call::Publish { channel, .. } => self.rules.allow(Deed::Publish, channel, has_token),
-            Call::PublishAll { publications } => {
-                publications.iter().all(|publication| self.rules.allow(Deed::Publish, &publication.channel, has_token))
-            }
-            Call::Subscribe { subscription, .. }
-            | Call::Socket { subscription, .. }
-            | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
-                subscription.channels.iter().all(|(channel, _)| may_read(channel))
-            }
-            Call::Sign { channel, .. } | Call::Read { channel, .. } | Call::Who { channel } => may_read(channel),
-            Call::Probe { channels } => channels.iter().all(may_read),
-            _ => true,
-        }
+    fn rules_allow(&self, access: &Access<'_>, has_token: bool) -> bool {
+        access.reads().all(|channel| self.rules.allow(Deed::Subscribe, channel, has_token))
+            && access.writes().all(|write| self.rules.allow(Deed::Publish, write.channel, has_token))
     }
 
     /// Whether who has a grant may publish to a channel, too, and so much.
@@ -165,88 +146,20 @@ impl Gate {
     /// Whether the call may be forged: a page of anybody's could make its visitor's browser do it, with what the browser adds by itself
     /// (cookies, a password that it knows), and it is not sure that a page of the site does. What a page in a frame hears, it hands to
     /// pages of one origin: that has to be the server's own or one that is listed by name.
-    pub(crate) fn may_be_forged(&self, head: &RequestHead<'_>, call: &Call) -> bool {
-        let listener = match call {
-            Call::Subscribe { subscription, .. } => subscription.style.listener(),
-            _ => None,
-        };
+    pub(crate) fn may_be_forged(&self, head: &RequestHead<'_>, access: &Access<'_>) -> bool {
         let is_open = fault!("cookie-opens-any-frame");
-        listener.is_some_and(|listener| !is_open && !self.origins.iter().any(|held| *held == *listener))
-            || can_be_forged(call) && !page::is_of_site(head, &self.origins)
+        access.listener.is_some_and(|listener| !is_open && !self.origins.iter().any(|held| *held == *listener))
+            || access.is_forgeable && !page::is_of_site(head, &self.origins)
     }
 }
 
-/// Whether a page of anybody's could make a browser do that, with its user's cookie, and win by it: publish, or read by script.
-/// Other replies the browser shows to nobody else.
-fn can_be_forged(call: &Call) -> bool {
-    match call {
-        // No browser keeps a page from reading what a WebSocket says.
-        Call::Publish { .. }
-        | Call::PublishAll { .. }
-        | Call::Sign { .. }
-        | Call::Delete { .. }
-        | Call::Clear { .. }
-        | Call::Socket { .. } => true,
-        Call::Icomet(icomet::Call::Subscribe { .. }) if fault!("cookies-read-icomet") => false,
-        Call::Subscribe { subscription, .. } | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
-            subscription.style.is_script()
-        }
-        Call::Read { .. }
-        | Call::Who { .. }
-        | Call::Inspect { .. }
-        | Call::List { .. }
-        | Call::File { .. }
-        | Call::Preflight { .. }
-        | Call::Probe { .. }
-        | Call::Icomet(_) => false,
-    }
-}
-
-fn may(grant: &Grant, call: &Call) -> bool {
-    match call {
-        // Closing a channel is for the admin listener; were it to come here, who publishes may.
-        Call::Publish { channel, .. } | Call::Delete { channel } | Call::Clear { channel } => {
-            any_matches(&grant.publish, channel)
-        }
-        Call::PublishAll { publications } => {
-            publications.iter().all(|publication| grant.may_publish(&publication.channel))
-        }
-        // A sign-in of the classic API is told to all who read the channel.
-        Call::Sign { channel, .. } | Call::Read { channel, .. } => any_matches(&grant.subscribe, channel),
-        Call::Subscribe { subscription, .. }
-        | Call::Socket { subscription, .. }
-        | Call::Icomet(icomet::Call::Subscribe { subscription, .. }) => may_subscribe(grant, subscription),
-        Call::Who { channel } => grant.may_subscribe(channel) || grant.may_see(channel),
-        // For the admin listener alone.
-        Call::Inspect { .. } | Call::List { .. } => false,
-        Call::Probe { channels } => channels.iter().all(|channel| grant.may_subscribe(channel)),
-        Call::File { .. } | Call::Preflight { .. } | Call::Icomet(_) => true,
-    }
-}
-
-/// Whether all that is to be read may be. Where a pattern is to be read, one that stands for all of its channels is needed.
-fn may_subscribe(grant: &Grant, subscription: &Subscription) -> bool {
-    subscription.channels.iter().all(|(channel, _)| grant.may_subscribe(channel))
-}
-
-fn wants_pattern(call: &Call) -> bool {
-    match call {
-        Call::Subscribe { subscription, .. } | Call::Socket { subscription, .. } => {
-            subscription.channels.iter().any(|(channel, _)| channel.is_pattern())
-        }
-        Call::PublishAll { publications } => publications.iter().any(|publication| publication.channel.is_pattern()),
-        Call::Probe { channels } => channels.iter().any(ChannelName::is_pattern),
-        _ => false,
-    }
-}
-
-/// The callback in which a refusal is told, where the call has one.
-pub(crate) fn callback_of(call: &Call) -> Option<Box<str>> {
-    match call {
-        Call::Publish { reply: ReplyTo::Native { callback, .. }, .. } => callback.clone(),
-        Call::Subscribe { subscription, .. } => subscription.style.callback(),
-        _ => None,
-    }
+/// Whether a grant lets its bearer read and publish all that a call does. To read all channels of a pattern, a pattern is needed that
+/// stands for all of them.
+fn may(grant: &Grant, access: &Access<'_>) -> bool {
+    let may_read = |channel| grant.may_subscribe(channel) || access.is_about_members && grant.may_see(channel);
+    access.audience != Audience::Admin
+        && access.reads().all(may_read)
+        && access.writes().all(|write| grant.may_publish(write.channel))
 }
 
 impl From<Refused> for Problem {

@@ -18,7 +18,7 @@ use crate::message::ChannelName;
 use crate::pattern::{Pattern, any_matches};
 
 pub(crate) use admin_keys::{AdminKeys, is_key};
-pub(crate) use gate::{Gate, Identity, callback_of};
+pub(crate) use gate::{Gate, Identity};
 pub use key::AuthError;
 pub use mint::{Claims, make_token};
 pub use settings::{Algorithm, Anonymous, Auth, Key, Secret};

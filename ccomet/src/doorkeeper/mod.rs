@@ -15,11 +15,11 @@ use ipnet::IpNet;
 use sealed::{ConnectionId, fault};
 use sealed_http::RequestHead;
 
+use crate::access::Cost;
 use crate::broker::Owner;
 use crate::config::Config;
-use crate::wire::icomet::request as icomet;
 use crate::wire::problem::Problem;
-use crate::wire::request::{Call, Door};
+use crate::wire::request::Door;
 
 use forwarded::Named;
 pub(crate) use rules::Rules;
@@ -242,22 +242,14 @@ impl Doorkeeper {
     }
 
     /// Counts a call against its client's limits. `paid` publications of it were counted before. Returns how many are now.
-    pub(crate) fn charge(&mut self, asking: Asking, call: &Call, paid: usize, now_ms: u64) -> Result<usize, Problem> {
-        let publications = match call {
-            Call::Publish { .. } => 1,
-            Call::PublishAll { publications } => publications.len(),
-            // A sign-in of the classic API is told to others, too.
-            Call::Subscribe { .. }
-            | Call::Read { .. }
-            | Call::Who { .. }
-            | Call::Probe { .. }
-            | Call::Socket { .. }
-            | Call::Sign { .. }
-            | Call::Icomet(icomet::Call::Subscribe { .. }) => {
+    pub(crate) fn charge(&mut self, asking: Asking, cost: Cost, paid: usize, now_ms: u64) -> Result<usize, Problem> {
+        let publications = match cost {
+            Cost::Nothing => 0,
+            Cost::Subscribe => {
                 self.take(asking, Charge::Subscribe, now_ms)?;
                 0
             }
-            _ => 0,
+            Cost::Publish(count) => count,
         };
         let counted = if fault!("charged-at-head-and-again") { 0 } else { paid };
         (counted..publications).try_for_each(|_| self.charge_publish(asking, now_ms))?;

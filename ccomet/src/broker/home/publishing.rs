@@ -137,7 +137,7 @@ impl Home {
         let under_way = || {
             self.work.tasks().filter_map(|task| match task {
                 Task::Broadcast(broadcasting) => Some(broadcasting),
-                _ => None,
+                Task::Fill { .. } => None,
             })
         };
         let has = |part| under_way().filter(|other| other.owner.parts().any(|other| other == part)).count();
