@@ -247,6 +247,34 @@ fn messages_that_are_under_way_to_patterns_are_limited() {
 }
 
 #[test]
+fn what_is_published_while_a_pattern_is_filled_leaves_no_hole() {
+    let stage = Stage::new(1, |config| config.history.bytes_max = 3_000);
+    // To look at all of them takes several ticks.
+    stage.fill("c", 40_000, 1);
+    for delay in 0..30 {
+        let (mut reader, mut publisher) = (stage.from(ANN), stage.admin());
+        // The newest of all that is there.
+        assert_eq!(stage.ask(&mut publisher, "POST", "/channels/c0", "x").status, 200);
+        stage.sim.run_for(Duration::from_millis(2));
+        reader.send(request("GET", "/channels/c*?wait=0&after=oldest", ""));
+        stage.sim.run_for(Duration::from_micros(delay * 20));
+        // Both do not fit into what the pattern keeps.
+        for _ in 0..2 {
+            publisher.send(request("POST", "/channels/c0", &"x".repeat(2_000)));
+        }
+        stage.sim.settle();
+        let reply = Reply::parse(&reader.take()).json();
+        let items = reply["items"].as_array().expect("items").iter().filter(|item| item["channel"] == "c0");
+        let number = |item: &Value| {
+            item["position"].as_str().and_then(|text| u64::from_str_radix(text.rsplit('-').next()?, 36).ok())
+        };
+        let numbers: Vec<u64> = items.map(|item| number(item).expect("a position")).collect();
+        assert!(numbers.is_sorted_by(|one, next| one + 1 == *next), "a hole after {delay}: {numbers:?}");
+        stage.sim.run_for(Duration::from_secs(2_000));
+    }
+}
+
+#[test]
 fn patterns_that_have_gone_cost_nothing() {
     let stage = Stage::new(1, |config| config.limits.patterns_max = 10);
     stage.fill("c", 100, 1);

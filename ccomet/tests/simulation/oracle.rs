@@ -101,13 +101,16 @@ impl Oracle {
         for (number, payload) in self.accepted.get(&(channel.to_owned(), head.epoch)).into_iter().flatten() {
             assert!(*number < head.next, "accepted and gone: {payload} of {channel}, head {head:?}");
             let kept = items.iter().any(|(_, held)| held == payload);
-            assert!(*number < first || kept, "accepted and not in the history: {payload} of {channel}");
+            assert!(
+                *number < first || kept,
+                "accepted and not in the history: {payload} of {channel}, number {number}: {head:?}, {items:?}"
+            );
         }
         let now = self.upheaval(channel);
         for (held, upheaval, payload) in &self.accepted_somewhere {
             if held == channel && *upheaval == now && messages_max.is_some() && first == 0 {
                 let kept = items.iter().any(|(_, held)| held == payload);
-                assert!(kept, "accepted and not in the history: {payload} of {channel}");
+                assert!(kept, "accepted and not in the history: {payload} of {channel}: {head:?}, {items:?}");
             }
         }
     }

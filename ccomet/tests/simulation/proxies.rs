@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ccomet::{Config, ForwardedBy};
-use sealed::sim::{Peer, Random};
+use sealed::sim::{Peer, Random, Simulation};
 use serde_json::{Value, json};
 
 use crate::frames::{Frame, Frames, UPGRADE, pong, text};
@@ -74,6 +74,7 @@ enum Charge {
 /// What addresses have asked of one server, and what they were given.
 #[derive(Debug)]
 pub struct Accounts {
+    sim: Simulation,
     since: Duration,
     loops: u64,
     subscribes: u64,
@@ -88,10 +89,11 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    pub fn new(config: &Config, now: Duration) -> Self {
+    pub fn new(config: &Config, sim: &Simulation) -> Self {
         let limits = &config.limits;
         Self {
-            since: now,
+            sim: sim.clone(),
+            since: sim.now(),
             loops: config.loops.map_or(1, std::num::NonZeroUsize::get) as u64,
             subscribes: limits.subscribes_per_address_minute.into(),
             publishes: limits.publishes_per_address_minute.into(),
@@ -124,13 +126,13 @@ impl Accounts {
         assert!(is_due, "{what}: {client} is refused its {charge:?}, and asked but {count} times: {self:?}");
     }
 
-    /// It was not refused.
-    fn given(&mut self, what: &str, client: IpAddr, charge: Charge, now: Duration) {
+    /// It was not refused: at some time until now.
+    fn given(&mut self, what: &str, client: IpAddr, charge: Charge) {
         let given = self.given.entry((client, charge)).or_default();
         *given += 1;
         let given = *given;
         let limit = self.limit(charge);
-        let time = now.saturating_sub(self.since).as_secs() + 1;
+        let time = self.sim.now().saturating_sub(self.since).as_secs() + 1;
         let most = self.loops * (limit + limit * time / 60 + 1);
         assert!(!self.is_complete || given <= most, "{what}: {client} has {given} {charge:?} in {time} s: {self:?}");
     }
@@ -403,7 +405,7 @@ impl Visitor {
             return;
         }
         if is_given {
-            accounts.given(&self.label, self.client, charge(kind), since);
+            accounts.given(&self.label, self.client, charge(kind));
         } else {
             accounts.refused(&self.label, self.client, charge(kind), since);
         }

@@ -77,5 +77,9 @@ fn any_config(random: &mut Random) -> Config {
     config.times.channel_idle_s = pick(&[600, 5]) as u64;
     config.times.keep_alive_s = pick(&[75, 2]) as u64;
     config.times.silence_max_s = pick(&[60, 20]) as u64;
+    if config.limits.connections_max < 100 {
+        // A retry may wait for its turn in the backlog for minutes.
+        config.history.keys_age_max_s = 3_600;
+    }
     config
 }

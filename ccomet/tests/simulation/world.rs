@@ -152,7 +152,7 @@ impl World {
         if backend.is_some() {
             inside.extend(backends::ASKED);
         }
-        let accounts = Accounts::new(&config, sim.now());
+        let accounts = Accounts::new(&config, sim);
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
         Self {
             place,
@@ -256,7 +256,7 @@ impl World {
         }
         self.hear();
         self.oracle.restarted();
-        self.accounts = Accounts::new(&self.config, self.place.sim.now());
+        self.accounts = Accounts::new(&self.config, &self.place.sim);
         self.visitors.iter().for_each(|visitor| visitor.carry_over(&mut self.accounts));
         self.server = Some(Simulated::start(&self.place.sim, self.config.clone()).expect("its ports are free"));
     }
@@ -406,9 +406,10 @@ impl World {
             || history.total_bytes_max < 10_000_000
             || history.age_max_s < 3_600
             || self.config.limits.channels_max < 100;
-        let messages_max = Some(history.messages_max).filter(|_| !limited);
-        // Who waits in the backlog of a full loop may have his turn at any moment, and change what was just read.
+        // Who waits in the backlog of a full loop may have his turn at any moment: to publish between two pages that are read, or to
+        // delete what was just published.
         let crowded = self.config.limits.connections_max < 100;
+        let messages_max = Some(history.messages_max).filter(|_| !limited && !crowded);
         let mut heads = Vec::new();
         for channel in self.place.channels.clone() {
             let mut agreed = None;

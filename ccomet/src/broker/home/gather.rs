@@ -35,6 +35,8 @@ pub(super) struct Gathering {
     /// What was published since.
     fed: VecDeque<Arc<Message>>,
     fed_bytes: usize,
+    /// Some of that was too much to keep: what is older may not be kept either, or there would be a hole.
+    is_fed_over: bool,
     /// Loops that wait to be attached, and how often each has asked to be brought up to date since.
     attaching: Vec<(usize, u32)>,
 }
@@ -203,6 +205,7 @@ impl Home {
             filled: Vec::new(),
             fed: VecDeque::new(),
             fed_bytes: 0,
+            is_fed_over: false,
             attaching: Vec::new(),
         }))
     }
@@ -333,6 +336,9 @@ impl Home {
             return;
         }
         let mut filled = std::mem::take(&mut gathering.filled);
+        if gathering.is_fed_over && !fault!("hole-behind-what-was-found") {
+            filled.clear();
+        }
         let (fed, attaching) = (std::mem::take(&mut gathering.fed), std::mem::take(&mut gathering.attaching));
         filled.sort_by_key(|(time_ms, _)| *time_ms);
         let kept_max = self.history_limits(key).messages_max;
@@ -381,6 +387,7 @@ impl Home {
             };
             while is_over(gathering) {
                 gathering.fed_bytes -= gathering.fed.pop_front().map_or(0, |message| message.cost());
+                gathering.is_fed_over = true;
             }
         }
     }
@@ -396,7 +403,7 @@ impl Home {
         {
             // Who attaches gets what is left, as if it had always been so.
             gathering.filled.clear();
-            gathering.fed_bytes = 0;
+            (gathering.fed_bytes, gathering.is_fed_over) = (0, false);
             return gathering.fed.clear();
         }
         self.drop_history(key);
