@@ -1,7 +1,7 @@
 //! A comet server: channels over HTTP. Pages, phones and programs subscribe by WebSocket, Server-Sent Events or long poll,
 //! and what is published to a channel is pushed to all of them, in one order, to be resumed after any break.
 //!
-//! The crate is the server itself, to be run in a program of one's own; the binary `ccomet` is a thin one around it.
+//! The crate is the server itself, to be run in a program of one's own; the binary `ccomet` is a thin one around it, in `bin/ccomet/`.
 //!
 //! ```no_run
 //! use ccomet::{Config, Server};
@@ -14,11 +14,16 @@
 //! # }
 //! ```
 //!
+//! # Features
+//!
+//! - `cli`, on by default: the binary. Without it, `default-features = false`, no command line and no log writer is compiled.
+//! - `sim`: the server on a simulated network, for tests.
+//!
 //! # Reading it
 //!
 //! A message's way leads forward only: a request is read in `wire/request.rs`, goes through `app.rs` to the `broker/`, which numbers it
 //! and keeps it, comes back to the `hub/` of every loop with subscribers, and leaves at the end of the tick, rendered by
-//! `wire/`. On the way in, `doorkeeper/` and `auth/` say who may. Only `app.rs`, its folder and
+//! `wire/`. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` who may. Only `app.rs`, its folder and
 //! `server.rs` know of connections; everything else is pure state.
 
 mod access;

@@ -1,10 +1,10 @@
 //! The `ccomet` program: reads its settings, says where it listens, and runs.
 
-mod command_import_icomet;
-mod command_token;
 mod descriptors;
+mod import_icomet;
 mod logging;
 mod service_manager;
+mod token;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use ccomet::{Config, Server};
 use clap::{Parser, Subcommand};
 
-use crate::command_import_icomet::ImportIcomet;
-use crate::command_token::Token;
+use crate::import_icomet::ImportIcomet;
+use crate::token::Token;
 
 /// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a channel
 /// is pushed to them at once.
