@@ -1,64 +1,29 @@
 //! Rules and limits by address, and what must not get by them. On the simulated network, where a client may have any address.
 
-use std::net::IpAddr;
+mod common;
+
 use std::time::Duration;
 
-use ccomet::{Config, ForwardedBy, Simulated};
-use sealed::sim::{Peer, Simulation};
-
-const ANN: &str = "192.0.2.1";
-const BOB: &str = "192.0.2.2";
-const PROXY: &str = "10.0.0.1";
-
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-}
+use ccomet::ForwardedBy;
+use common::Reply;
+use common::stage::{ANN, BOB, LOOPBACK, PROXY, Stage, is_barred, is_fine, is_over, networks};
+use sealed::sim::Peer;
 
 impl Stage {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config::default();
-        config.admin.hosts = vec!["x".to_owned()];
-        change(&mut config);
-        let server = Simulated::start(&sim, config).expect("it starts");
-        Self { sim, server }
-    }
-
-    fn connect(&self, from: &str) -> Peer {
-        self.sim.connect_from(from.parse::<IpAddr>().expect("an address"), self.server.front())
-    }
-
     /// What a client of that address is answered on a connection of its own.
-    fn ask(&self, from: &str, method: &str, headers: &str) -> String {
+    fn ask(&self, from: &str, method: &str, headers: &str) -> Reply {
         self.ask_on(&mut self.connect(from), method, headers)
     }
 
-    fn ask_on(&self, peer: &mut Peer, method: &str, headers: &str) -> String {
-        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
-        peer.send(format!("{method} /channels/a?wait=0 HTTP/1.1\r\nHost: x\r\n{length}{headers}\r\n"));
-        self.sim.run_for(Duration::from_millis(100));
-        String::from_utf8(peer.take()).expect("text")
+    fn ask_on(&self, peer: &mut Peer, method: &str, headers: &str) -> Reply {
+        self.exchange(peer, method, "/channels/a?wait=0", headers, "")
     }
 
-    fn assert_over(answer: &str) {
-        assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("too_many_requests"), "{answer}");
-        let (_, after) = answer.split_once("Retry-After: ").expect("when to come back");
-        let retry_s: u64 = after.lines().next().expect("a line").parse().expect("seconds");
+    fn assert_over(answer: &Reply) {
+        assert!(is_over(answer), "{answer}");
+        let retry_s: u64 = answer.header("retry-after").expect("when to come back").parse().expect("seconds");
         assert!((1..=60).contains(&retry_s), "{answer}");
     }
-}
-
-fn networks(texts: &[&str]) -> Vec<ipnet::IpNet> {
-    texts.iter().map(|text| text.parse().expect("a network")).collect()
-}
-
-fn is_fine(answer: &str) -> bool {
-    answer.starts_with("HTTP/1.1 200 ")
-}
-
-fn is_barred(answer: &str) -> bool {
-    answer.starts_with("HTTP/1.1 403 ") && answer.contains("\"forbidden\"")
 }
 
 #[test]
@@ -71,7 +36,7 @@ fn who_is_denied_does_not_come_in_though_he_be_allowed() {
     assert!(is_fine(&stage.ask(ANN, "POST", "")));
     assert!(is_barred(&stage.ask(BOB, "POST", "")));
     assert!(is_barred(&stage.ask("198.51.100.1", "POST", "")));
-    let mut admin = stage.sim.connect_from(ANN.parse::<IpAddr>().expect("an address"), stage.server.admin());
+    let mut admin = stage.connect_to(ANN, stage.server.admin());
     assert!(is_barred(&stage.ask_on(&mut admin, "POST", "")));
 }
 
@@ -107,7 +72,7 @@ fn who_is_no_trusted_proxy_speaks_for_nobody() {
         assert!(is_barred(&stage.ask(PROXY, "POST", &added)), "{headers}");
     }
     // From inside, a new name each time does not make a new one of anybody.
-    let answers: Vec<String> =
+    let answers: Vec<Reply> =
         (1..=3).map(|n| stage.ask(ANN, "POST", &format!("X-Forwarded-For: 192.0.2.1, 10.0.0.{n}\r\n"))).collect();
     assert!(is_fine(&answers[0]) && is_fine(&answers[1]));
     Stage::assert_over(&answers[2]);
@@ -117,11 +82,11 @@ fn who_is_no_trusted_proxy_speaks_for_nobody() {
 fn a_flood_of_publishes_from_one_address_is_stopped_and_others_are_served() {
     let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 10);
     let mut peer = stage.connect(ANN);
-    let answers: Vec<String> = (0..30).map(|_| stage.ask_on(&mut peer, "POST", "")).collect();
+    let answers: Vec<Reply> = (0..30).map(|_| stage.ask_on(&mut peer, "POST", "")).collect();
     assert_eq!(answers.iter().filter(|answer| is_fine(answer)).count(), 10);
     Stage::assert_over(&answers[29]);
     Stage::assert_over(&stage.ask(ANN, "POST", ""));
-    assert!(is_fine(&stage.ask(BOB, "POST", "")) && is_fine(&stage.ask("127.0.0.1", "POST", "")));
+    assert!(is_fine(&stage.ask(BOB, "POST", "")) && is_fine(&stage.ask(LOOPBACK, "POST", "")));
     assert!(is_fine(&stage.ask(ANN, "GET", "")), "reading is counted apart");
     stage.sim.run_for(Duration::from_secs(60));
     assert!(is_fine(&stage.ask(ANN, "POST", "")), "a minute later all is forgotten");
@@ -131,15 +96,13 @@ fn a_flood_of_publishes_from_one_address_is_stopped_and_others_are_served() {
 fn a_flood_of_subscribes_from_one_network_is_stopped_and_others_are_served() {
     let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 10);
     // Each from another address of one /64.
-    let answers: Vec<String> = (1..=30).map(|n| stage.ask(&format!("2001:db8::{n}"), "GET", "")).collect();
+    let answers: Vec<Reply> = (1..=30).map(|n| stage.ask(&format!("2001:db8::{n}"), "GET", "")).collect();
     assert_eq!(answers.iter().filter(|answer| is_fine(answer)).count(), 10);
     Stage::assert_over(&answers[29]);
     assert!(is_fine(&stage.ask("2001:db8:0:1::1", "GET", "")) && is_fine(&stage.ask(ANN, "GET", "")));
     // Through a script tag, too, with which no status can be seen.
     let mut peer = stage.connect("2001:db8::1");
-    peer.send("GET /channels/a?callback=f HTTP/1.1\r\nHost: x\r\n\r\n");
-    stage.sim.run_for(Duration::from_millis(100));
-    let answer = String::from_utf8(peer.take()).expect("text");
+    let answer = stage.exchange(&mut peer, "GET", "/channels/a?callback=f", "", "");
     assert!(answer.contains("f({\"type\":\"error\",\"status\":429,") && answer.contains("\"retry_ms\":"), "{answer}");
 }
 

@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use ccomet::{Config, ConfigError, Secret};
-use common::{Client, Local, Reply, config};
+use common::{Client, Folder, Local, Reply, config, process};
+use testing::http::UPGRADE;
 
 const EVIL: &str = "https://evil.example";
 const FRIEND: &str = "https://friend.example";
@@ -260,10 +260,7 @@ fn pages_of_listed_origins_open_sockets_at_the_admin_listener_and_no_others_do()
     config.admin.origins = vec![FRIEND.to_owned()];
     let server = Local::start(config);
     for (origin, status) in [(FRIEND, 101), (EVIL, 403), ("null", 403), ("http://localhost", 101)] {
-        let fields = format!(
-            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: {origin}\r\n"
-        );
+        let fields = format!("{UPGRADE}Origin: {origin}\r\n");
         assert_eq!(head_of(server.admin, "GET", "/channels/news", &fields).0, status, "{origin}");
     }
 }
@@ -328,10 +325,9 @@ fn settings_that_cannot_be_meant_are_refused() {
 fn a_key_is_shown_nowhere() {
     let key = "a-key-of-enough-letters";
     let written = |text: &str| {
-        let path = std::env::temp_dir().join(format!("ccomet-{}-admin-keys.toml", std::process::id()));
-        std::fs::write(&path, text).expect("a file");
-        let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("check-config").arg("--config").arg(&path).output();
-        let _ = std::fs::remove_file(&path);
+        let folder = Folder::new("admin-keys");
+        let path = folder.write("ccomet.toml", text);
+        let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("check-config").arg("--config").arg(path).output();
         let output = output.expect("it runs");
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
@@ -349,19 +345,13 @@ fn a_key_is_shown_nowhere() {
 
 /// What the program logs before it serves, with these settings of the admin listener.
 fn logged_at_start(settings: &str) -> String {
-    let path = std::env::temp_dir().join(format!("ccomet-{}-{}.toml", std::process::id(), settings.len()));
-    std::fs::write(&path, format!("[admin]\n{settings}")).expect("a file");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ccomet"))
-        .args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "info", "--config"])
-        .arg(&path)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let lines = BufReader::new(child.stderr.take().expect("its errors")).lines().map_while(Result::ok);
-    let lines: Vec<String> = lines.take_while(|line| !line.contains("serving")).collect();
-    let _ = (child.kill(), child.wait(), std::fs::remove_file(&path));
-    lines.join("\n")
+    let folder = Folder::new("logged");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "info", "--config"]);
+    command.arg(folder.write("ccomet.toml", format!("[admin]\n{settings}")));
+    let mut program = process::Process::start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let lines = program.errors().map_while(Result::ok);
+    lines.take_while(|line| !line.contains("serving")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]

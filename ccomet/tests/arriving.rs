@@ -1,72 +1,35 @@
 //! What is decided by a request's head, before its body has come, and how long a message may take to come. On the
 //! simulated network.
 
-use std::net::IpAddr;
+mod common;
+
 use std::time::Duration;
 
-use ccomet::{Config, Key, Secret, Simulated};
-use sealed::sim::{Peer, Simulation};
-
-const ANN: &str = "192.0.2.1";
-
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-}
+use ccomet::Config;
+use common::stage::{ANN, Stage, key, networks};
+use sealed::sim::Peer;
+use testing::http::frame;
 
 impl Stage {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config::default();
-        change(&mut config);
-        let server = Simulated::start(&sim, config).expect("it starts");
-        Self { sim, server }
-    }
-
     /// One that only who has a token may publish to.
-    fn with_keys(change: impl FnOnce(&mut Config)) -> Self {
-        Self::new(|config| {
-            let secret = Some(Secret::new("a secret that is long enough for a key".to_owned()));
-            config.auth.keys = vec![Key { id: "main".to_owned(), secret, ..Key::default() }];
-            change(config);
-        })
-    }
-
-    fn connect(&self) -> Peer {
-        self.sim.connect_from(ANN.parse::<IpAddr>().expect("an address"), self.server.front())
-    }
-
-    fn heard(&self, peer: &mut Peer) -> String {
-        self.sim.run_for(Duration::from_millis(100));
-        String::from_utf8_lossy(&peer.take()).into_owned()
+    fn with_keys() -> Self {
+        Self::new(|config| config.auth.keys = vec![key("main")])
     }
 
     /// What is said to the head of a request, of whose body nothing has come.
     fn told_at_the_head(&self, target: &str, fields: &str) -> String {
-        let mut peer = self.connect();
+        let mut peer = self.connect(ANN);
         peer.send(head(target, 60_000, fields));
         self.heard(&mut peer)
     }
 
     fn socket(&self) -> Peer {
-        let mut peer = self.connect();
-        peer.send(
-            "GET /channels/a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        );
-        let heard = self.heard(&mut peer);
-        assert!(heard.starts_with("HTTP/1.1 101 ") && heard.contains("hello"), "{heard}");
-        peer
+        self.open(self.connect(ANN), "/channels/a", "")
     }
 }
 
 fn head(target: &str, length: usize, fields: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{fields}\r\n")
-}
-
-/// A frame of a client, masked with zeros.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }
 
 const PING: u8 = 0x89;
@@ -87,7 +50,7 @@ fn a_body_without_leave_is_refused_by_its_head() {
         ("/publish", "", 405),
         ("/sub?cname=a", "", 413),
     ] {
-        let told = Stage::with_keys(|_| {}).told_at_the_head(target, fields);
+        let told = Stage::with_keys().told_at_the_head(target, fields);
         assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{target} {fields}: {told}");
         assert!(told.contains("Connection: close\r\n"), "{target}: {told}");
     }
@@ -103,14 +66,14 @@ fn a_body_without_leave_is_refused_by_its_head() {
     assert_eq!(stage.told_at_the_head("/channels/a", ""), "", "with leave, it is waited for");
     assert_eq!(stage.told_at_the_head("/messages", ""), "");
     // An address that may not come in is told so, too.
-    let stage = Stage::new(|config| config.front.deny = vec!["192.0.2.0/24".parse().expect("a network")]);
+    let stage = Stage::new(|config| config.front.deny = networks(&["192.0.2.0/24"]));
     assert!(stage.told_at_the_head("/messages", "").starts_with("HTTP/1.1 403 "));
 }
 
 #[test]
 fn a_refused_body_that_came_with_its_head_does_not_cost_the_connection() {
-    let stage = Stage::with_keys(|_| {});
-    let mut peer = stage.connect();
+    let stage = Stage::with_keys();
+    let mut peer = stage.connect(ANN);
     for target in ["/channels/a", "/messages", "/nothing"] {
         peer.send([head(target, 5, ""), "hello".to_owned()].concat().repeat(2));
         let told = stage.heard(&mut peer);
@@ -125,7 +88,7 @@ fn a_request_is_charged_before_its_body_is_read() {
         let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 2);
         let told: Vec<String> = (0..2)
             .map(|_| {
-                let mut peer = stage.connect();
+                let mut peer = stage.connect(ANN);
                 peer.send(head(target, body.len(), "") + body);
                 stage.heard(&mut peer)
             })
@@ -138,7 +101,7 @@ fn a_request_is_charged_before_its_body_is_read() {
     // Each message of a list counts, as before, and none of them twice.
     let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 5);
     let list = r#"{"messages":[{"channel":"a","data":"1"},{"channels":["a","b"],"data":"2"}]}"#;
-    let mut peer = stage.connect();
+    let mut peer = stage.connect(ANN);
     let mut post = |target: &str, body: &str| {
         peer.send(head(target, body.len(), "") + body);
         stage.heard(&mut peer)[..12].to_owned()
@@ -229,7 +192,7 @@ fn a_client_that_takes_no_answers_wins_no_time_for_its_message() {
     let mut socket = stage.socket();
     socket.send(frame(0x01, b"{"));
     // More answers than are queued: the client is not listened to until it has taken some.
-    let pings = frame(PING, &[b'p'; 125]).repeat(2_000);
+    let pings = frame(PING, [b'p'; 125]).repeat(2_000);
     let mut seconds = 0;
     while !socket.is_over() && seconds < 10 * LIMIT {
         socket.stall();
@@ -250,7 +213,7 @@ fn bodies_on_their_way_are_bounded_for_an_address_and_for_all() {
         config.limits.body_bytes_max = 5 * BODY;
     });
     let begin = |client: &str, fields: &str, target: &str| {
-        let mut peer = stage.sim.connect_from(client.parse::<IpAddr>().expect("an address"), stage.server.front());
+        let mut peer = stage.connect(client);
         let length = if fields.is_empty() { format!("Content-Length: {BODY}\r\n") } else { fields.to_owned() };
         peer.send(format!("POST {target} HTTP/1.1\r\nHost: x\r\n{length}\r\n"));
         let told = stage.heard(&mut peer);

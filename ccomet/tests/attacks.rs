@@ -3,13 +3,13 @@
 
 mod common;
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use ccomet::{Config, Simulated};
+use ccomet::Config;
+use common::stage::{ANN, BOB, Stage, is_fine};
 use common::{Client, Local, Process, Reply, config, wait_until};
-use sealed::sim::{Peer, Simulation};
 use serde_json::Value;
+use testing::http::UPGRADE;
 
 const EVIL: &str = "https://evil.example";
 const FRIEND: &str = "https://friend.example";
@@ -101,7 +101,6 @@ fn a_page_without_leave_reads_nothing() {
 #[test]
 fn a_page_without_leave_opens_no_socket() {
     let server = Local::start(with_friend());
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (address, origin, status) in [
         (server.front, FRIEND, 101),
         (server.front, EVIL, 403),
@@ -111,7 +110,7 @@ fn a_page_without_leave_opens_no_socket() {
         (server.admin, EVIL, 403),
         (server.admin, "http://localhost", 101),
     ] {
-        let fields = format!("{upgrade}Origin: {origin}\r\n");
+        let fields = format!("{UPGRADE}Origin: {origin}\r\n");
         assert_eq!(head_of(address, "GET", "/channels/news", &fields).0, status, "{origin}");
     }
 }
@@ -413,49 +412,23 @@ fn assert_is_no_script(text: &str) {
     }
 }
 
-/// A client of an address of its own, on the simulated network.
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-}
-
-impl Stage {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config { loops: 1.try_into().ok(), ..Config::default() };
-        change(&mut config);
-        let server = Simulated::start(&sim, config).expect("it starts");
-        Self { sim, server }
-    }
-
-    fn ask_on(&self, peer: &mut Peer, target: &str) -> String {
-        peer.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
-        self.sim.run_for(Duration::from_millis(20));
-        String::from_utf8(peer.take()).expect("text")
-    }
-
-    fn connect(&self, from: &str) -> Peer {
-        self.sim.connect_from(from.parse::<IpAddr>().expect("an address"), self.server.front())
-    }
-}
-
-fn is_told_to_wait(answer: &str) -> bool {
-    (answer.starts_with("HTTP/1.1 429 ") || answer.starts_with("HTTP/1.1 503 ")) && answer.contains("Retry-After: ")
+fn is_told_to_wait(answer: &Reply) -> bool {
+    matches!(answer.status, 429 | 503) && answer.header("retry-after").is_some()
 }
 
 #[test]
 fn a_flood_of_sign_ins_is_stopped_and_others_are_served() {
     const MAX: usize = 30;
     let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = MAX as u32);
-    let mut peer = stage.connect("192.0.2.1");
+    let mut peer = stage.connect(ANN);
     let sign = |n: usize| format!("/sign?channel=c{n}&sname=s{n}&callback=f");
-    let answers: Vec<String> = (0..10 * MAX).map(|n| stage.ask_on(&mut peer, &sign(n))).collect();
-    let fine = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 200 ")).count();
+    let answers: Vec<Reply> = (0..10 * MAX).map(|n| stage.exchange(&mut peer, "GET", &sign(n), "", "")).collect();
+    let fine = answers.iter().filter(|answer| is_fine(answer)).count();
     // A few more were earned by the time it took.
     assert!((MAX..2 * MAX).contains(&fine), "{fine}");
     assert!(is_told_to_wait(&answers[10 * MAX - 1]), "{}", answers[10 * MAX - 1]);
     assert!(stage.server.holdings().channels <= fine);
-    assert!(stage.ask_on(&mut stage.connect("192.0.2.2"), &sign(0)).starts_with("HTTP/1.1 200 "));
+    assert!(is_fine(&stage.exchange(&mut stage.connect(BOB), "GET", &sign(0), "", "")));
 }
 
 #[test]
@@ -517,9 +490,8 @@ fn a_flood_of_subscribers_takes_no_more_than_its_limit() {
     let grown_kib = server.rss_kib().saturating_sub(before_kib);
     assert!(grown_kib < 1_024, "{grown_kib} KiB more");
     // A socket is told so, too, and closed.
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut socket = Client::connect(server.front);
-    socket.ask("GET", "/channels/kept", upgrade);
+    socket.ask("GET", "/channels/kept", UPGRADE);
     assert_eq!(socket.head().0, 101);
     let mut frame = [0; 2];
     socket.read_exact(&mut frame);

@@ -1,52 +1,34 @@
 //! What many channels are concerned by at once: messages to all channels of a pattern, and patterns that are subscribed to. On the
 //! simulated network, where the work of each tick is counted.
 
+mod common;
+
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use ccomet::{Config, Rule, Simulated};
-use sealed::sim::{Peer, Simulation};
+use ccomet::{Config, Rule};
+use common::Reply;
+use common::stage::{ANN, BOB, Stage};
+use sealed::sim::Peer;
 use serde_json::{Value, json};
-
-const ANN: &str = "192.0.2.1";
-const BOB: &str = "192.0.2.2";
 
 /// Units of work that a loop may use in a tick, and what the last step may use beyond.
 const WORK_MAX: usize = 8_192 + 200;
 
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-}
-
 impl Stage {
-    fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
-        config.admin.hosts = vec!["x".to_owned()];
-        config.front.patterns = true;
-        config.limits.publications_per_request_max = 10_000;
-        config.limits.page_items_max = 100_000;
-        config.limits.batch_bytes_max = 1 << 20;
-        config.history.bytes_max = 1 << 28;
-        change(&mut config);
-        let server = Simulated::start(&sim, config).expect("it starts");
-        Self { sim, server }
-    }
-
-    fn admin(&self) -> Peer {
-        self.sim.connect(self.server.admin())
-    }
-
-    fn from(&self, address: &str) -> Peer {
-        self.sim.connect_from(address.parse::<IpAddr>().expect("an address"), self.server.front())
+    fn of(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        Self::with(1, loops, |config| {
+            config.front.patterns = true;
+            config.limits.publications_per_request_max = 10_000;
+            config.limits.page_items_max = 100_000;
+            config.limits.batch_bytes_max = 1 << 20;
+            config.history.bytes_max = 1 << 28;
+            change(config);
+        })
     }
 
     fn ask(&self, peer: &mut Peer, method: &str, target: &str, body: &str) -> Reply {
-        peer.send(request(method, target, body));
-        self.sim.settle();
-        Reply::parse(&peer.take())
+        self.exchange(peer, method, target, "", body)
     }
 
     /// Publishes so many messages in each of so many channels, `PREFIX0` and so on. Each says where it is and which it is.
@@ -59,7 +41,7 @@ impl Stage {
                 let message = |n: &usize| json!({"channel": format!("{prefix}{n}"), "data": format!("{n} {number}")});
                 let messages: Vec<Value> = some.iter().map(message).collect();
                 let reply = self.ask(&mut admin, "POST", "/messages", &json!({ "messages": messages }).to_string());
-                assert_eq!(reply.status, 200, "{}", reply.body);
+                assert_eq!(reply.status, 200, "{reply}");
             }
         }
     }
@@ -84,60 +66,33 @@ impl Stage {
                 return all;
             }
             all.extend(messages);
-            reply.json()["position"].as_str().expect("a position").clone_into(&mut position);
+            position = reply.position();
         }
     }
 }
 
 fn request(method: &str, target: &str, body: &str) -> String {
-    let length = body.len();
-    format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+    testing::http::request(method, target, "", body)
 }
 
-struct Reply {
-    status: u16,
-    head: String,
-    body: String,
+fn code(reply: &Reply) -> (u16, String) {
+    (reply.status, reply.json()["code"].as_str().unwrap_or_default().to_owned())
 }
 
-impl Reply {
-    fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer: {text:?}"));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        Self { status, head: head.to_owned(), body: body.to_owned() }
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    fn messages(&self) -> Vec<String> {
-        let json = self.json();
-        let items = json["items"].as_array().unwrap_or_else(|| panic!("items: {json}"));
-        items.iter().map(|item| item["data"].as_str().expect("text").to_owned()).collect()
-    }
-
-    fn code(&self) -> (u16, String) {
-        (self.status, self.json()["code"].as_str().unwrap_or_default().to_owned())
-    }
-
-    fn retry_s(&self) -> u64 {
-        let (_, after) = self.head.split_once("Retry-After: ").expect("when to come back");
-        after.lines().next().expect("a line").parse().expect("seconds")
-    }
+fn retry_s(reply: &Reply) -> u64 {
+    reply.header("retry-after").expect("when to come back").parse().expect("seconds")
 }
 
 #[test]
 fn a_message_to_many_channels_reaches_each_once_and_no_tick_does_all_of_it() {
     const CHANNELS: usize = 6_000;
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |config| config.history.messages_max = 10 * CHANNELS);
+        let stage = Stage::of(loops, |config| config.history.messages_max = 10 * CHANNELS);
         stage.fill("c", CHANNELS, 1);
         // Forty patterns are followed, which all of it is passed on to.
         let mut readers = Vec::new();
         for n in 0..40 {
-            let mut reader = stage.from(ANN);
+            let mut reader = stage.connect(ANN);
             reader.discard();
             let target = format!("/channels/{}c*?transport=sse", "*".repeat(n % 2) + &"c*".repeat(n / 2)[..n / 2]);
             reader.send(request("GET", &target, ""));
@@ -146,7 +101,7 @@ fn a_message_to_many_channels_reaches_each_once_and_no_tick_does_all_of_it() {
         stage.sim.settle();
         let turns = stage.sim.turns();
         let reply = stage.ask(&mut stage.admin(), "POST", "/channels/c*", "all");
-        assert_eq!(reply.json()["results"][0]["channels"], CHANNELS, "{}", reply.body);
+        assert_eq!(reply.json()["results"][0]["channels"], CHANNELS, "{reply}");
         assert!(stage.sim.turns() - turns > 10, "in several ticks");
         assert!(stage.server.most_work() <= WORK_MAX, "{}", stage.server.most_work());
         for n in [0, 1, CHANNELS / 2, CHANNELS - 1] {
@@ -160,7 +115,7 @@ fn a_message_to_many_channels_reaches_each_once_and_no_tick_does_all_of_it() {
 #[test]
 fn messages_to_patterns_keep_their_order_and_what_is_deleted_meanwhile_is_passed_by() {
     const CHANNELS: usize = 12_000;
-    let stage = Stage::new(1, |_| {});
+    let stage = Stage::of(1, |_| {});
     stage.fill("c", CHANNELS, 1);
     let mut admins: Vec<Peer> = (0..4).map(|_| stage.admin()).collect();
     for (n, admin) in admins.iter_mut().enumerate() {
@@ -174,7 +129,7 @@ fn messages_to_patterns_keep_their_order_and_what_is_deleted_meanwhile_is_passed
         stage.sim.run_for(Duration::from_micros(100));
     }
     stage.sim.settle();
-    let reached: Vec<Value> = admins.iter_mut().map(|admin| Reply::parse(&admin.take()).json()).collect();
+    let reached: Vec<Value> = admins.iter_mut().map(|admin| stage.reply(admin).json()).collect();
     assert!(reached.iter().all(|reply| reply["results"][0]["channels"].as_u64() >= Some(CHANNELS as u64 - 1)));
     let order = stage.held("c7")[1..].to_vec();
     assert_eq!(order.len(), 4);
@@ -186,20 +141,20 @@ fn messages_to_patterns_keep_their_order_and_what_is_deleted_meanwhile_is_passed
 
 #[test]
 fn a_message_to_a_pattern_costs_as_many_publications_as_it_reaches() {
-    let stage = Stage::new(1, |config| config.limits.publishes_per_address_minute = 100);
+    let stage = Stage::of(1, |config| config.limits.publishes_per_address_minute = 100);
     stage.fill("c", 150, 1);
     stage.fill("else", 9_000, 1);
-    let publish = |address: &str| stage.ask(&mut stage.from(address), "POST", "/channels/c0", "x");
-    assert_eq!(stage.ask(&mut stage.from(ANN), "POST", "/channels/c*", "all").status, 200);
+    let publish = |address: &str| stage.ask(&mut stage.connect(address), "POST", "/channels/c0", "x");
+    assert_eq!(stage.ask(&mut stage.connect(ANN), "POST", "/channels/c*", "all").status, 200);
     let refused = publish(ANN);
-    assert_eq!(refused.code(), (429, "too_many_requests".to_owned()));
+    assert_eq!(code(&refused), (429, "too_many_requests".to_owned()));
     // It owes 50, and has to have room for one more.
-    assert!((29..=31).contains(&refused.retry_s()), "{}", refused.head);
+    assert!((29..=31).contains(&retry_s(&refused)), "{}", refused.head);
     assert_eq!(publish(BOB).status, 200, "others pay nothing");
     stage.sim.run_for(Duration::from_secs(32));
     assert_eq!(publish(ANN).status, 200);
     // A client that does not wait for the answer pays as well.
-    let mut hasty = stage.from("192.0.2.3");
+    let mut hasty = stage.connect("192.0.2.3");
     hasty.send(request("POST", "/channels/c*", "all"));
     let holds = || stage.server.holdings().asking > 0;
     assert!(stage.sim.run_until(Duration::from_secs(1), holds), "it is under way");
@@ -207,7 +162,7 @@ fn a_message_to_a_pattern_costs_as_many_publications_as_it_reaches() {
     stage.sim.settle();
     assert_eq!(publish("192.0.2.3").status, 429);
     // One that reaches nobody is a publication still.
-    let mut asker = stage.from("192.0.2.4");
+    let mut asker = stage.connect("192.0.2.4");
     let fine = (0..300).take_while(|_| stage.ask(&mut asker, "POST", "/channels/none*", "").status == 200).count();
     assert!((100..200).contains(&fine), "{fine}");
 }
@@ -215,31 +170,31 @@ fn a_message_to_a_pattern_costs_as_many_publications_as_it_reaches() {
 #[test]
 fn a_pattern_of_too_many_channels_is_refused_before_any_of_them_has_the_message() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |config| config.limits.channels_per_broadcast_max = 10);
+        let stage = Stage::of(loops, |config| config.limits.channels_per_broadcast_max = 10);
         stage.fill("few", 10, 1);
         stage.fill("many", 31, 1);
-        let few = stage.ask(&mut stage.from(ANN), "POST", "/channels/few*", "all");
-        assert_eq!(few.json()["results"][0]["channels"], 10, "{}", few.body);
-        let many = stage.ask(&mut stage.from(ANN), "POST", "/channels/many*", "all");
-        assert_eq!(many.code(), (403, "broadcast_too_wide".to_owned()));
+        let few = stage.ask(&mut stage.connect(ANN), "POST", "/channels/few*", "all");
+        assert_eq!(few.json()["results"][0]["channels"], 10, "{few}");
+        let many = stage.ask(&mut stage.connect(ANN), "POST", "/channels/many*", "all");
+        assert_eq!(code(&many), (403, "broadcast_too_wide".to_owned()));
         if loops == 1 {
             assert_eq!(stage.held("many0"), ["0 0"]);
         }
         // The operator may.
         let all = stage.ask(&mut stage.admin(), "POST", "/channels/many*", "all");
-        assert_eq!(all.json()["results"][0]["channels"], 31, "{}", all.body);
+        assert_eq!(all.json()["results"][0]["channels"], 31, "{all}");
     }
 }
 
 #[test]
 fn messages_that_are_under_way_to_patterns_are_limited() {
-    let stage = Stage::new(1, |config| config.limits.broadcasts_under_way_max = 2);
+    let stage = Stage::of(1, |config| config.limits.broadcasts_under_way_max = 2);
     stage.fill("c", 3_000, 1);
     let messages = [0; 5].map(|_| json!({"channel": "c*", "data": "all"}));
     let body = json!({ "messages": messages }).to_string();
     let reply = stage.ask(&mut stage.admin(), "POST", "/messages", &body);
-    assert_eq!(reply.code(), (503, "broadcast_limit".to_owned()));
-    assert!(reply.retry_s() > 0);
+    assert_eq!(code(&reply), (503, "broadcast_limit".to_owned()));
+    assert!(retry_s(&reply) > 0);
     let results = reply.json()["results"].clone();
     let reached = results.as_array().expect("results").iter().filter(|result| result["channels"] == 3_000).count();
     assert_eq!(reached, 2, "{results}");
@@ -315,9 +270,9 @@ fn one_client_has_a_quarter_of_what_may_be_under_way_to_patterns() {
 #[test]
 fn a_new_pattern_begins_with_the_newest_messages_and_no_tick_looks_at_all_of_them() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |config| config.history.messages_max = 100);
+        let stage = Stage::of(loops, |config| config.history.messages_max = 100);
         stage.fill("c", 500, 80);
-        assert_eq!(stage.ask(&mut stage.from(ANN), "GET", "/channels/c*?wait=0", "").status, 200);
+        assert_eq!(stage.ask(&mut stage.connect(ANN), "GET", "/channels/c*?wait=0", "").status, 200);
         let messages = stage.held("c*");
         assert_eq!(messages.len(), 100, "as much as one channel keeps");
         assert!(messages.iter().all(|message| message.ends_with(" 79")), "{messages:?}");
@@ -330,9 +285,9 @@ fn a_new_pattern_begins_with_the_newest_messages_and_no_tick_looks_at_all_of_the
 fn what_is_published_while_a_pattern_is_filled_is_in_it_once() {
     const CHANNELS: usize = 500;
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |config| config.history.messages_max = 1_000_000);
+        let stage = Stage::of(loops, |config| config.history.messages_max = 1_000_000);
         stage.fill("c", CHANNELS, 80);
-        let mut reader = stage.from(ANN);
+        let mut reader = stage.connect(ANN);
         reader.send(request("GET", "/channels/c*?last=1&wait=0", ""));
         let mut publishers: Vec<Peer> = (0..40).map(|_| stage.admin()).collect();
         for (n, publisher) in publishers.iter_mut().enumerate() {
@@ -342,7 +297,7 @@ fn what_is_published_while_a_pattern_is_filled_is_in_it_once() {
             stage.sim.run_for(Duration::from_micros(50));
         }
         stage.sim.settle();
-        assert_eq!(Reply::parse(&reader.take()).status, 200);
+        assert_eq!(stage.reply(&mut reader).status, 200);
         let mut in_pattern: HashMap<String, Vec<String>> = HashMap::new();
         for message in stage.held("c*") {
             let channel = message.split(' ').next().expect("a channel").to_owned();
@@ -363,14 +318,14 @@ fn rules(toml: &str) -> Vec<Rule> {
 #[test]
 fn a_message_to_a_pattern_goes_only_where_it_is_short_enough() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |config| {
+        let stage = Stage::of(loops, |config| {
             config.rules = rules("[[rules]]\nchannels = \"small.*\"\nmessage_bytes_max = 5\n");
         });
         stage.fill("small.", 5, 1);
         stage.fill("large.", 5, 1);
         for (message, reached) in [("123456", 5), ("12345", 10)] {
             let reply = stage.ask(&mut stage.admin(), "POST", "/channels/*", message);
-            assert_eq!(reply.json()["results"][0]["channels"], reached, "{}", reply.body);
+            assert_eq!(reply.json()["results"][0]["channels"], reached, "{reply}");
         }
         assert_eq!(stage.held("small.1"), ["1 0", "12345"]);
         assert_eq!(stage.held("large.1"), ["1 0", "123456", "12345"]);
@@ -380,7 +335,7 @@ fn a_message_to_a_pattern_goes_only_where_it_is_short_enough() {
 #[test]
 fn a_pattern_gives_out_messages_for_no_longer_than_their_channels_may_keep_them() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |config| {
+        let stage = Stage::of(loops, |config| {
             config.rules = rules("[[rules]]\nchannels = \"short.*\"\nage_max_s = 60\n");
         });
         let publish = |text: &str| {
@@ -390,7 +345,7 @@ fn a_pattern_gives_out_messages_for_no_longer_than_their_channels_may_keep_them(
         };
         // Before the pattern is followed, and while it is.
         publish("1");
-        let mut reader = stage.from(ANN);
+        let mut reader = stage.connect(ANN);
         reader.discard();
         reader.send(request("GET", "/channels/*?transport=sse", ""));
         stage.sim.settle();
@@ -408,15 +363,14 @@ fn a_pattern_gives_out_messages_for_no_longer_than_their_channels_may_keep_them(
 
 #[test]
 fn a_pattern_has_no_more_readers_than_the_strictest_rule_of_its_channels_allows() {
-    let stage = Stage::new(1, |config| {
+    let stage = Stage::of(1, |config| {
         config.rules = rules("[[rules]]\nchannels = \"few.*\"\nsubscribers_max = 2\n");
     });
     let mut streams = Vec::new();
     let mut subscribe = |pattern: &str| {
-        let mut stream = stage.from(ANN);
+        let mut stream = stage.connect(ANN);
         stream.send(request("GET", &format!("/channels/{pattern}?transport=sse"), ""));
-        stage.sim.settle();
-        let status = Reply::parse(&stream.take()).status;
+        let status = stage.reply(&mut stream).status;
         streams.push(stream);
         status
     };

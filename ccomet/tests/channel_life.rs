@@ -1,37 +1,28 @@
 //! How long channels and patterns are there, and which go where there are as many as there may be. On the simulated network, where
 //! hours pass in a moment.
 
+mod common;
+
 use std::time::Duration;
 
-use ccomet::{Config, Simulated};
-use sealed::sim::{Peer, Simulation};
+use ccomet::Config;
+use common::stage::{LOOPBACK, Stage};
+use sealed::sim::Peer;
 use serde_json::Value;
 
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-}
-
 impl Stage {
-    fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
-        config.front.patterns = true;
-        change(&mut config);
-        let server = Simulated::start(&sim, config).expect("it starts");
-        Self { sim, server }
+    fn of(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        Self::with(1, loops, |config| {
+            config.front.patterns = true;
+            change(config);
+        })
     }
 
     /// What is answered on a connection of its own.
     fn ask(&self, method: &str, target: &str, body: &str) -> (u16, Value) {
-        let mut peer = self.sim.connect(if method == "DELETE" { self.server.admin() } else { self.server.front() });
-        let length = body.len();
-        peer.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"));
-        self.sim.settle();
-        let answer = String::from_utf8(peer.take()).expect("text");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer: {answer:?}"));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, serde_json::from_str(body).unwrap_or_default())
+        let mut peer = if method == "DELETE" { self.admin() } else { self.connect(LOOPBACK) };
+        let reply = self.exchange(&mut peer, method, target, "", body);
+        (reply.status, serde_json::from_slice(&reply.body).unwrap_or_default())
     }
 
     fn get(&self, target: &str) -> Value {
@@ -45,8 +36,7 @@ impl Stage {
     }
 
     fn stream(&self, channel: &str) -> Peer {
-        let mut peer = self.sim.connect(self.server.front());
-        peer.send(format!("GET /channels/{channel}?transport=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let peer = self.begin(LOOPBACK, "GET", &format!("/channels/{channel}?transport=sse"), "");
         self.sim.settle();
         peer
     }
@@ -57,10 +47,7 @@ impl Stage {
 
     /// Whether there is a channel of that name.
     fn has(&self, channel: &str) -> bool {
-        let mut admin = self.sim.connect(self.server.admin());
-        admin.send(format!("GET /channels/{channel}/info HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        self.sim.settle();
-        admin.take().starts_with(b"HTTP/1.1 200 ")
+        self.exchange(&mut self.admin(), "GET", &format!("/channels/{channel}/info"), "", "").status == 200
     }
 
     fn minutes(&self, minutes: u64) {
@@ -80,7 +67,7 @@ fn position(reply: &Value) -> &str {
 #[test]
 fn a_channel_that_is_only_read_goes_with_its_last_reader() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |_| {});
+        let stage = Stage::of(loops, |_| {});
         for target in [
             "/channels/a?wait=0",
             "/channels/b,c?wait=0",
@@ -105,22 +92,21 @@ fn a_channel_that_is_only_read_goes_with_its_last_reader() {
 impl Stage {
     /// Asks, and does not wait for what comes later than at once.
     fn ask_and_leave(&self, target: &str) {
-        let mut peer = self.sim.connect(self.server.front());
-        peer.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let _peer = self.begin(LOOPBACK, "GET", target, "");
         self.sim.settle();
     }
 }
 
 #[test]
 fn a_sign_in_makes_no_channel() {
-    let stage = Stage::new(1, |_| {});
+    let stage = Stage::of(1, |_| {});
     stage.ask_and_leave("/sign?channel=a&sname=ann&callback=f");
     assert_eq!(stage.channels(), 0);
 }
 
 #[test]
 fn a_channel_of_one_message_keeps_its_numbers() {
-    let stage = Stage::new(1, |config| config.history.age_max_s = 10);
+    let stage = Stage::of(1, |config| config.history.age_max_s = 10);
     assert_eq!(stage.publish("news"), 200);
     let before = position(&stage.get("/channels/news?wait=0")).to_owned();
     stage.minutes(30);
@@ -132,7 +118,7 @@ fn a_channel_of_one_message_keeps_its_numbers() {
 #[test]
 fn a_reader_of_a_channel_that_came_again_is_told_of_a_gap_where_there_may_be_one_only() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |_| {});
+        let stage = Stage::of(loops, |_| {});
         let before = position(&stage.get("/channels/news?wait=0")).to_owned();
         stage.minutes(3);
         assert_eq!(stage.channels(), 0);
@@ -151,7 +137,7 @@ fn a_reader_of_a_channel_that_came_again_is_told_of_a_gap_where_there_may_be_one
 
 #[test]
 fn patterns_that_nobody_reads_make_room_for_others_and_go() {
-    let stage = Stage::new(1, |config| config.limits.patterns_max = 3);
+    let stage = Stage::of(1, |config| config.limits.patterns_max = 3);
     let _stream = stage.stream("a*");
     for n in 0..2 {
         stage.get(&format!("/channels/b{n}*?wait=0"));
@@ -169,7 +155,7 @@ fn patterns_that_nobody_reads_make_room_for_others_and_go() {
 
 #[test]
 fn at_the_limit_the_channel_goes_that_was_idle_longest() {
-    let stage = Stage::new(1, |config| {
+    let stage = Stage::of(1, |config| {
         config.limits.channels_max = 4;
         config.history.age_max_s = 10;
     });

@@ -1,36 +1,13 @@
 //! The subcommand `token`, and what `check-config` shows of keys.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 mod common;
 
-use common::{Client, Process};
+use common::{Client, Folder, Process};
 
 const SECRET: &str = "a secret that is long enough for it";
-
-/// A directory of a test's own, gone with it.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ccomet-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("a file");
-        path
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn ccomet(config: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("--config").arg(config).args(arguments).output().expect("it runs")
@@ -42,8 +19,8 @@ fn shared_key() -> String {
 
 #[test]
 fn a_token_that_was_made_opens_its_channels_and_no_others() {
-    let directory = Directory::new("made");
-    let config = directory.write("ccomet.toml", &shared_key());
+    let folder = Folder::new("made");
+    let config = folder.write("ccomet.toml", shared_key());
     let made = ccomet(&config, &["token", "--key", "main", "--sub", "ann", "--publish", "chat.*", "--ttl", "600"]);
     assert!(made.status.success(), "{made:?}");
     let token = String::from_utf8(made.stdout).expect("text");
@@ -65,11 +42,11 @@ fn a_token_that_was_made_opens_its_channels_and_no_others() {
 fn a_private_key_signs_what_the_public_one_verifies() {
     // A pair made by OpenSSL for this test alone.
     let (private, public) = (include_str!("keys/private.pem"), include_str!("keys/public.pem"));
-    let directory = Directory::new("pair");
-    let public = directory.write("public.pem", public);
-    let private = directory.write("private.pem", private);
+    let folder = Folder::new("pair");
+    let public = folder.write("public.pem", public);
+    let private = folder.write("private.pem", private);
     let settings = format!("[auth]\nkeys = [{{ id = \"e\", algorithm = \"EdDSA\", public_key_file = {public:?} }}]\n");
-    let config = directory.write("ccomet.toml", &settings);
+    let config = folder.write("ccomet.toml", &settings);
     let private = private.to_str().expect("a path");
     let made = ccomet(&config, &["token", "--subscribe", "*", "--private-key", private]);
     assert!(made.status.success(), "{made:?}");
@@ -84,22 +61,22 @@ fn a_private_key_signs_what_the_public_one_verifies() {
 
 #[test]
 fn secrets_are_never_shown() {
-    let directory = Directory::new("shown");
-    let config = directory.write("ccomet.toml", &shared_key());
+    let folder = Folder::new("shown");
+    let config = folder.write("ccomet.toml", shared_key());
     let shown = ccomet(&config, &["check-config"]);
     let text = String::from_utf8(shown.stdout).expect("text");
     assert!(shown.status.success() && text.contains("id = \"main\"") && !text.contains(SECRET), "{text}");
     // Nor where the line is quoted in which the mistake is.
     let bad = shared_key().replace("HS256", "HS257");
-    let refused = ccomet(&directory.write("bad.toml", &bad), &["check-config"]);
+    let refused = ccomet(&folder.write("bad.toml", &bad), &["check-config"]);
     let text = String::from_utf8(refused.stderr).expect("text");
     assert!(!refused.status.success() && text.contains("HS257") && !text.contains(SECRET), "{text}");
 }
 
 #[test]
 fn a_token_is_checked_and_what_is_wrong_with_it_is_said() {
-    let directory = Directory::new("checked");
-    let config = directory.write("ccomet.toml", &shared_key());
+    let folder = Folder::new("checked");
+    let config = folder.write("ccomet.toml", shared_key());
     let make = |arguments: &[&str]| {
         let made = ccomet(&config, &[&["token"], arguments].concat());
         String::from_utf8(made.stdout).expect("text").trim().to_owned()

@@ -5,9 +5,9 @@ mod common;
 
 use std::time::Duration;
 
-use ccomet::{Config, Simulated};
+use common::stage::{LOOPBACK, Stage};
 use common::{Client, Local, config};
-use sealed::sim::Simulation;
+use testing::http::request;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -47,28 +47,16 @@ fn a_last_events_id_from_elsewhere_is_a_gap_and_the_stream_goes_on() {
     assert_eq!(Client::connect(server.front).get("/channels/news?after=42").status, 400);
 }
 
-struct Draining {
-    sim: Simulation,
-    server: Simulated,
+fn draining() -> Stage {
+    Stage::new(|config| config.times.drain_s = 60)
 }
 
-impl Draining {
-    fn new() -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config::default();
-        config.times.drain_s = 60;
-        let server = Simulated::start(&sim, config).expect("it starts");
-        Self { sim, server }
-    }
-}
-
-const ASKS_FOR_EVENTS: &str = "GET /channels/news HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
+const EVENTS: &str = "Accept: text/event-stream\r\n";
 
 #[test]
 fn the_connection_of_a_stream_that_ends_at_a_shutdown_is_closed_behind_its_goodbye() {
-    let stage = Draining::new();
-    let mut stream = stage.sim.connect(stage.server.front());
-    stream.send(ASKS_FOR_EVENTS);
+    let stage = draining();
+    let mut stream = stage.begin(LOOPBACK, "GET", "/channels/news", EVENTS);
     stream.expect("event: hello");
     stage.server.stop();
     stream.expect("event: bye");
@@ -78,18 +66,16 @@ fn the_connection_of_a_stream_that_ends_at_a_shutdown_is_closed_behind_its_goodb
 
 #[test]
 fn a_server_that_goes_down_answers_no_event_source_with_a_status_that_would_end_it_for_good() {
-    let stage = Draining::new();
+    let stage = draining();
     // A connection that is kept between two requests, and a stream that keeps the server from going at once.
-    let mut stream = stage.sim.connect(stage.server.front());
-    stream.send(ASKS_FOR_EVENTS);
+    let mut stream = stage.begin(LOOPBACK, "GET", "/channels/news", EVENTS);
     stream.expect("event: hello");
-    let mut kept = stage.sim.connect(stage.server.front());
-    kept.send("GET /channels/news/history HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut kept = stage.begin(LOOPBACK, "GET", "/channels/news/history", "");
     kept.expect("200 OK");
     stage.sim.run_for(SECOND);
     kept.take();
     stage.server.stop();
-    kept.send(ASKS_FOR_EVENTS);
+    kept.send(request("GET", "/channels/news", EVENTS, ""));
     stage.sim.run_for(SECOND);
     assert!(kept.is_ended() && kept.take().is_empty(), "closed, without a word");
 }

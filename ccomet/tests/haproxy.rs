@@ -5,14 +5,13 @@
 mod behind;
 mod common;
 
-use std::net::{TcpListener, TcpStream};
 use std::ops::Deref;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use behind::{Behind, make_certificate, seconds};
 use ccomet::Config;
-use common::{Local, config, wait_until};
+use common::{Folder, Local, config};
+use testing::process::{Process, free_address};
 use testing::programs::{Need, run};
 use testing::tests;
 
@@ -31,8 +30,8 @@ const OPERATING: &str = include_str!("../OPERATING.md");
 
 /// A process of its own, with one folder, in front of a server.
 struct Haproxy {
-    process: Child,
-    folder: PathBuf,
+    _process: Process,
+    _folder: Folder,
     behind: Behind,
 }
 
@@ -53,9 +52,8 @@ impl Haproxy {
         change(&mut config);
         let server = Local::start(config);
         // Where no other test listens.
-        let address = TcpListener::bind("127.0.0.78:0").and_then(|held| held.local_addr()).expect("a port");
-        let folder = std::env::temp_dir().join(format!("ccomet-haproxy-{}-{}", std::process::id(), address.port()));
-        std::fs::create_dir(&folder).expect("a folder");
+        let address = free_address([127, 0, 0, 78]);
+        let folder = Folder::new("haproxy");
         let tls = make_certificate(&folder);
         let mut shown = SHOWN.to_owned();
         for (held, other) in [
@@ -66,27 +64,14 @@ impl Haproxy {
             assert_eq!(shown.matches(held).count(), 1, "{held}");
             shown = shown.replace(held, &other);
         }
-        std::fs::write(folder.join("haproxy.cfg"), shown).expect("written");
+        let configuration = folder.write("haproxy.cfg", shown);
         let log = std::fs::File::create(folder.join("log")).expect("a file");
         let mut command = Command::new("haproxy");
         // In the foreground.
-        command.arg("-db").arg("-f").arg(folder.join("haproxy.cfg")).stdout(Stdio::null()).stderr(log);
-        let process = command.spawn().expect("started");
-        let mut haproxy = Self { process, folder, behind: Behind { address, tls, server } };
-        wait_until("HAProxy listens", || {
-            let ended = haproxy.process.try_wait().expect("a process").is_some();
-            assert!(!ended, "{}", std::fs::read_to_string(haproxy.folder.join("log")).unwrap_or_default());
-            TcpStream::connect(address).is_ok()
-        });
-        haproxy
-    }
-}
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        command.arg("-db").arg("-f").arg(configuration).stdout(Stdio::null()).stderr(log);
+        let mut process = Process::start(&mut command);
+        process.wait_for_listener(address, || std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+        Self { _process: process, _folder: folder, behind: Behind { address, tls, server } }
     }
 }
 

@@ -2,12 +2,11 @@
 
 mod common;
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use ccomet::{Config, IcometAuth, Simulated};
+use ccomet::{Config, IcometAuth};
+use common::stage::{ANN, Stage};
 use common::{Client, Local, Reply, config};
-use sealed::sim::Simulation;
 
 fn icomet() -> Config {
     let mut config = config(2);
@@ -333,16 +332,9 @@ fn a_form_is_read_like_a_query_and_wins_over_it() {
 /// Its script comes back some seconds after a `429`, and after an answer that is no call only when it has waited in vain.
 #[test]
 fn a_client_that_comes_too_often_is_told_so_in_its_call() {
-    let sim = Simulation::new(1);
-    let mut config = Config::default();
-    config.limits.subscribes_per_address_minute = 1;
-    let server = Simulated::start(&sim, config).expect("it starts");
-    let mut peer = sim.connect_from("192.0.2.1".parse::<IpAddr>().expect("an address"), server.front());
-    let mut ask = || {
-        peer.send("GET /sub?cname=a&seq=0&cb=f HTTP/1.1\r\nHost: x\r\n\r\n");
-        sim.run_for(Duration::from_millis(20));
-        String::from_utf8(peer.take()).expect("text")
-    };
+    let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 1);
+    let mut peer = stage.connect(ANN);
+    let mut ask = || stage.exchange(&mut peer, "GET", "/sub?cname=a&seq=0&cb=f", "", "");
     assert!(ask().contains("next_seq"));
     let refused = ask();
     let call = "f({\"type\":\"429\",\"cname\":\"a\",\"seq\":0,\"content\":\"Too many requests\"});\n";

@@ -5,7 +5,7 @@ mod common;
 use std::process::{Command, Output};
 
 use ccomet::{Config, ImportError, import_icomet};
-use common::{Client, Process};
+use common::{Client, Folder, Process};
 
 /// All that such a file can say.
 const WHOLE: &str = "\
@@ -34,17 +34,15 @@ front:
 \tpolling_timeout: 32
 ";
 
-fn import(name: &str, text: &str) -> Output {
-    let path = std::env::temp_dir().join(format!("ccomet-{}-{name}.conf", std::process::id()));
-    std::fs::write(&path, text).expect("a file");
-    let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("import-icomet").arg(&path).output().expect("it runs");
-    let _ = std::fs::remove_file(&path);
-    output
+fn import(text: &str) -> Output {
+    let folder = Folder::new("import");
+    let path = folder.write("icomet.conf", text);
+    Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("import-icomet").arg(path).output().expect("it runs")
 }
 
 #[test]
 fn every_setting_goes_over_or_is_warned_of() {
-    let output = import("whole", WHOLE);
+    let output = import(WHOLE);
     assert!(output.status.success(), "{output:?}");
     let config: Config = toml::from_str(&String::from_utf8(output.stdout).expect("text")).expect("our settings");
     config.check().expect("fine");
@@ -64,7 +62,7 @@ fn every_setting_goes_over_or_is_warned_of() {
 
 #[test]
 fn a_server_with_them_speaks_icomets_api_and_no_other() {
-    let output = import("served", WHOLE);
+    let output = import(WHOLE);
     let server = Process::start(&String::from_utf8(output.stdout).expect("text"), &[]);
     let mut admin = Client::connect(server.admin);
     let sign = admin.get("/sign?cname=news").json();
@@ -166,7 +164,7 @@ fn a_line_that_denies_and_cannot_be_read_ends_it() {
         let error = import_icomet(&text).expect_err(line);
         let number = 5 + line.matches('\n').count();
         assert_eq!(error, ImportError::Deny { line: number, text: what.to_owned() }, "{line}");
-        let output = import("denied", &text);
+        let output = import(&text);
         assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("line {number}: ")), "{output:?}");
     }
@@ -174,8 +172,8 @@ fn a_line_that_denies_and_cannot_be_read_ends_it() {
 
 #[test]
 fn what_is_not_icomets_is_an_error() {
-    for (name, text) in [("toml", "[front]\nlisten = 5\n"), ("nothing", "")] {
-        let output = import(name, text);
+    for text in ["[front]\nlisten = 5\n", ""] {
+        let output = import(text);
         assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("not a configuration of icomet"), "{output:?}");
     }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Client, PATIENCE, Process, wait_until};
+use common::{Client, Process, wait_until};
+use testing::http::{request, subscribe};
 
 /// Heartbeats would come in between, at other places in each stream; and a reader that is stalled on purpose does not count as
 /// dead, however long a machine takes.
@@ -28,33 +29,12 @@ fn subscribers_wanted(wanted: usize) -> usize {
     possible.min(wanted)
 }
 
-/// A subscriber without any buffer of its own: there will be many.
-fn subscribe(address: SocketAddr, channel: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
-    let request = format!("GET /channels/{channel} HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("sent");
-    // Up to the end of the chunk with the hello event, and no further.
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"}\n\n\r\n") {
-        let mut byte = [0; 64];
-        let wanted = if seen.len() < 250 { 64.min(250 - seen.len()) } else { 1 };
-        let count = stream.read(&mut byte[..wanted]).expect("a stream");
-        assert!(count > 0, "closed: {}", String::from_utf8_lossy(&seen));
-        seen.extend_from_slice(&byte[..count]);
-    }
-    stream
-}
-
 /// Publishes over one connection, many requests at a time.
 fn publish_all(address: SocketAddr, channel: &str, messages: impl Iterator<Item = String>) {
     let mut client = Client::connect(address);
     let mut asked = 0;
     for message in messages {
-        client.send(format!(
-            "POST /channels/{channel} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{message}",
-            message.len()
-        ));
+        client.send(request("POST", &format!("/channels/{channel}"), "", &message));
         asked += 1;
         if asked == 50 {
             (0..asked).for_each(|_| assert_eq!(client.reply().status, 200));

@@ -4,10 +4,9 @@
 mod common;
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
-use common::{Client, Running};
+use common::{Client, Folder, Process};
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
@@ -16,7 +15,7 @@ fn program(arguments: &[&str]) -> Command {
 }
 
 /// Makes requests, each of which is worth lines in the log.
-fn serves(server: &Running) {
+fn serves(server: &Process) {
     for _ in 0..20 {
         let mut client = Client::connect(server.front);
         client.publish("news", "hello");
@@ -27,25 +26,25 @@ fn serves(server: &Running) {
 #[test]
 fn a_log_on_a_full_disk_does_not_end_the_server() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("a device that is always full");
-    let mut server = Running::start(program(&["--log", "trace"]).stderr(full));
+    let mut server = Process::run(program(&["--log", "trace"]).stderr(full));
     serves(&server);
-    server.signal("-TERM");
-    assert!(server.child.wait().expect("its end").success());
+    server.signal("TERM");
+    assert!(server.wait().success());
 }
 
 #[test]
 fn a_log_whose_reader_has_gone_does_not_end_the_server() {
-    let mut server = Running::start(program(&["--log", "trace"]).stderr(Stdio::piped()));
-    drop(server.child.stderr.take());
+    let mut server = Process::run(program(&["--log", "trace"]).stderr(Stdio::piped()));
+    drop(server.errors());
     serves(&server);
-    server.signal("-TERM");
-    assert!(server.child.wait().expect("its end").success());
+    server.signal("TERM");
+    assert!(server.wait().success());
 }
 
 #[test]
 fn a_log_whose_reader_stalls_does_not_stop_a_loop() {
     // More than a pipe holds.
-    let server = Running::start(program(&["--log", "trace"]).stderr(Stdio::piped()));
+    let server = Process::run(program(&["--log", "trace"]).stderr(Stdio::piped()));
     for _ in 0..20 {
         serves(&server);
     }
@@ -53,11 +52,11 @@ fn a_log_whose_reader_stalls_does_not_stop_a_loop() {
 
 #[test]
 fn signals_to_reload_or_to_reopen_logs_are_logged_and_change_nothing() {
-    let mut server = Running::start(program(&["--log", "info"]).stderr(Stdio::piped()));
-    let mut log = BufReader::new(server.child.stderr.take().expect("its log")).lines();
+    let mut server = Process::run(program(&["--log", "info"]).stderr(Stdio::piped()));
+    let mut log = server.errors();
     let mut reader = Client::connect(server.front).events("/channels/news", "");
     for signal in ["HUP", "USR1", "USR2", "HUP"] {
-        server.signal(&format!("-{signal}"));
+        server.signal(signal);
         let line = log.find(|line| line.as_ref().expect("text").contains("nothing was reloaded"));
         assert!(line.expect("a line").expect("text").contains(&format!("SIG{signal}")));
     }
@@ -69,13 +68,12 @@ fn signals_to_reload_or_to_reopen_logs_are_logged_and_change_nothing() {
 fn refusals_are_logged_with_an_example_and_a_count_and_once_a_minute_for_each_kind() {
     let settings =
         "[auth]\nkeys = [{ id = \"k\", algorithm = \"HS256\", secret = \"a secret that is long enough for it\" }]\n";
-    let path = std::env::temp_dir().join(format!("ccomet-refusals-{}.toml", std::process::id()));
-    std::fs::write(&path, settings).expect("a file");
-    let config = path.display().to_string();
-    let mut server = Running::start(program(&["--log", "info", "--config", &config]).stderr(Stdio::piped()));
-    std::fs::remove_file(&path).expect("it was there");
+    let folder = Folder::new("refusals");
+    let config = folder.write("ccomet.toml", settings).display().to_string();
+    let mut server = Process::run(program(&["--log", "info", "--config", &config]).stderr(Stdio::piped()));
+    let front = server.front;
     let refuse = || {
-        let mut client = Client::connect(server.front);
+        let mut client = Client::connect(front);
         client.ask("GET", "/channels/secret-plans?token=sesame&wait=0", "");
         assert_eq!(client.reply().status, 401);
         assert_eq!(client.get("/channels/open?wait=0").status, 401);
@@ -83,11 +81,11 @@ fn refusals_are_logged_with_an_example_and_a_count_and_once_a_minute_for_each_ki
     for _ in 0..5 {
         refuse();
     }
-    let mut log = BufReader::new(server.child.stderr.take().expect("its log")).lines().map(|line| line.expect("text"));
+    let mut log = server.errors().map(|line| line.expect("text"));
     let line = log.find(|line| line.contains("token_invalid")).expect("a line");
     assert!(line.contains("/channels/secret-plans") && line.contains("127.0.0.1") && line.contains("count="), "{line}");
     refuse();
-    server.signal("-TERM");
+    server.signal("TERM");
     let rest: Vec<String> = log.collect();
     assert!(rest.iter().any(|line| line.contains("token_missing")), "the other kind, and once: {rest:?}");
     assert!(rest.iter().all(|line| !line.contains("token_invalid") && !line.contains("sesame")), "{rest:?}");
@@ -95,10 +93,9 @@ fn refusals_are_logged_with_an_example_and_a_count_and_once_a_minute_for_each_ki
 
 #[test]
 fn a_log_that_is_no_terminal_has_no_colour_codes() {
-    let mut server = Running::start(program(&["--log", "info"]).stderr(Stdio::piped()));
-    server.signal("-TERM");
-    let log = BufReader::new(server.child.stderr.take().expect("its log"));
-    let lines: Vec<String> = log.lines().map(|line| line.expect("text")).collect();
+    let mut server = Process::run(program(&["--log", "info"]).stderr(Stdio::piped()));
+    server.signal("TERM");
+    let lines: Vec<String> = server.errors().map(|line| line.expect("text")).collect();
     assert!(lines.iter().any(|line| line.contains("stopped")), "{lines:?}");
     assert!(lines.iter().all(|line| !line.contains('\u{1b}')), "{lines:?}");
 }
@@ -129,11 +126,11 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one_and_a_limit_below_the_
     let program = env!("CARGO_BIN_EXE_ccomet");
     let arguments = "--front 127.0.0.1:0 --admin 127.0.0.1:0";
     let script = format!("ulimit -Sn 100 && ulimit -Hn 300 && exec {program} {arguments}");
-    let mut server = Running::start(Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()));
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).expect("its limits");
+    let mut server = Process::run(Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("its limits");
     let limit = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
     assert_eq!(limit.split_whitespace().filter(|word| *word == "300").count(), 2, "{limit}");
-    let mut log = BufReader::new(server.child.stderr.take().expect("its log")).lines();
+    let mut log = server.errors();
     let warning = log.find(|line| line.as_ref().expect("text").contains("limits.connections_max"));
     assert!(warning.expect("a line").expect("text").contains("300"));
 }

@@ -5,14 +5,15 @@
 mod behind;
 mod common;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 
 use behind::{Behind, make_certificate, seconds};
 use ccomet::Config;
-use common::{Local, config, wait_until};
+use common::{Folder, Local, config, wait_until};
+use testing::process::{Process, free_address};
 use testing::programs::{Need, run};
 use testing::tests;
 use tungstenite::Message;
@@ -49,8 +50,8 @@ enum Kind {
 
 /// A process of its own, with one folder, in front of a server.
 struct Nginx {
-    process: Child,
-    folder: PathBuf,
+    _process: Process,
+    folder: Folder,
     behind: Behind,
 }
 
@@ -65,21 +66,16 @@ impl Nginx {
         change(&mut config);
         let server = Local::start(config);
         // Where no other test listens.
-        let address = TcpListener::bind("127.0.0.77:0").and_then(|held| held.local_addr()).expect("a port");
-        let folder = std::env::temp_dir().join(format!("ccomet-nginx-{}-{}", std::process::id(), address.port()));
-        std::fs::create_dir(&folder).expect("a folder");
+        let address = free_address([127, 0, 0, 77]);
+        let folder = Folder::new("nginx");
         let tls = make_certificate(&folder);
-        std::fs::write(folder.join("nginx.conf"), whole(kind, &load, &folder, address, server.front)).expect("written");
+        let configuration = folder.write("nginx.conf", whole(kind, &load, &folder, address, server.front));
         let mut command = Command::new("nginx");
-        command.arg("-e").arg(folder.join("log")).arg("-c").arg(folder.join("nginx.conf")).arg("-p").arg(&folder);
-        let process = command.stderr(Stdio::null()).spawn().expect("started");
-        let mut nginx = Self { process, folder, behind: Behind { address, tls, server } };
-        wait_until("nginx listens", || {
-            let ended = nginx.process.try_wait().expect("a process").is_some();
-            assert!(!ended, "{}", std::fs::read_to_string(nginx.folder.join("log")).unwrap_or_default());
-            TcpStream::connect(address).is_ok()
-        });
-        nginx
+        command.arg("-e").arg(folder.join("log")).arg("-c").arg(configuration).arg("-p").arg(&*folder);
+        // Its workers end with it only when it is asked to.
+        let mut process = Process::start(command.stderr(Stdio::null())).ended_by_signal();
+        process.wait_for_listener(address, || std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+        Self { _process: process, folder, behind: Behind { address, tls, server } }
     }
 }
 
@@ -88,15 +84,6 @@ impl Deref for Nginx {
 
     fn deref(&self) -> &Behind {
         &self.behind
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Its workers end with it only when it is asked to.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::process::{Command, ExitCode};
 
-use common::{Client, Process};
+use common::{Client, Folder, Process};
 use testing::programs::{Need, run};
 use testing::tests;
 
@@ -27,14 +27,11 @@ fn the_client_library_works_in_node() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/library.mjs");
     let url = format!("http://{}", server.front);
     // The library as the server has it.
-    let folder = std::env::temp_dir().join(format!("ccomet-node-{}", std::process::id()));
-    std::fs::create_dir(&folder).expect("a folder");
+    let folder = Folder::new("node");
     for name in ["ccomet.js", "ccomet.mjs"] {
-        let library = Client::connect(server.front).get(&format!("/{name}")).body;
-        std::fs::write(folder.join(name), library).expect("written");
+        folder.write(name, Client::connect(server.front).get(&format!("/{name}")).body);
     }
     let mut command = Command::new("node");
-    let run = command.args(flags()).args([script, &url, SECRET]).arg(&folder).output().expect("Node runs");
-    let _ = std::fs::remove_dir_all(&folder);
+    let run = command.args(flags()).args([script, &url, SECRET]).arg(&*folder).output().expect("Node runs");
     assert!(run.status.success(), "{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
 }

@@ -4,10 +4,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use common::{Client, Local, Process, config};
+use common::{Client, Folder, Local, Process, config};
 use serde_json::{Map, Value, json};
 use testing::programs::{Need, run};
 use testing::tests;
@@ -96,9 +95,8 @@ fn a_fuzzer_that_reads_the_document_finds_nothing() {
                     icomet.polling_timeout_s = 1\n";
     let server = Process::start(settings, &["--loops", "2"]);
     for (listener, address) in [(FRONT, server.front), (ADMIN, server.admin)] {
-        let folder = Folder::new();
-        let file = folder.0.join("openapi.json");
-        std::fs::write(&file, for_fuzzing(document_of(listener)).to_string()).expect("a file");
+        let folder = Folder::new("openapi");
+        let file = folder.write("openapi.json", for_fuzzing(document_of(listener)).to_string());
         let output = Command::new("schemathesis")
             .arg("run")
             .arg(&file)
@@ -108,7 +106,7 @@ fn a_fuzzer_that_reads_the_document_finds_nothing() {
             .args(["--exclude-checks", "ignored_auth,positive_data_acceptance,negative_data_rejection"])
             .args(["--suppress-health-check", "all", "--no-color"])
             // It keeps what it found there.
-            .current_dir(&folder.0)
+            .current_dir(&*folder)
             .stdin(Stdio::null())
             .output();
         let output = output.expect("schemathesis");
@@ -213,21 +211,4 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
 
 fn has_tag(operation: &Value, tag: &str) -> bool {
     operation["tags"].as_array().is_some_and(|tags| tags.iter().any(|held| held == tag))
-}
-
-/// A folder that is gone when it is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("ccomet-openapi-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,83 +1,43 @@
 //! What pages in browsers may do: those of others that have a stream in a frame or ask across origins, and those of the server.
 
-use std::net::IpAddr;
-use std::time::Duration;
+mod common;
 
-use ccomet::{Claims, Config, Key, Pattern, Secret, Simulated, make_token};
-use sealed::sim::Simulation;
+use common::Reply;
+use common::stage::{ANN, Stage, key};
 
 const EVIL: &str = "https://evil.example";
 const FRIEND: &str = "https://friend.example";
 /// Of the server itself, by the `Host` of all requests.
 const OWN: &str = "https://comet.example";
 
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-    config: Config,
-}
-
 impl Stage {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config::default();
-        change(&mut config);
-        let server = Simulated::start(&sim, config.clone()).expect("it starts");
-        Self { sim, server, config }
-    }
-
     fn with_key(origins: &[&str]) -> Self {
         Self::new(|config| {
-            let secret = Some(Secret::new("a secret that is long enough for it".to_owned()));
-            config.auth.keys = vec![Key { id: "main".to_owned(), secret, ..Key::default() }];
+            config.auth.keys = vec![key("main")];
             config.front.origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
         })
     }
 
     fn token(&self) -> String {
-        let iat = self.sim.unix_time().as_secs();
-        let mine = vec![Pattern::new("a").expect("a pattern")];
-        let claims = Claims { iat, exp: iat + 60, subscribe: mine.clone(), publish: mine, ..Claims::default() };
-        make_token(&self.config.auth, "main", None, &claims).expect("a token")
+        self.sign(&self.claims_for("a", 60))
     }
 
     /// Asks on a connection of its own, from an address that limits hold for.
-    fn ask(&self, method: &str, target: &str, headers: &str) -> Answer {
-        let from: IpAddr = "192.0.2.1".parse().expect("an address");
-        let mut peer = self.sim.connect_from(from, self.server.front());
-        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
-        peer.send(format!("{method} {target} HTTP/1.1\r\nHost: comet.example\r\n{length}{headers}\r\n"));
-        self.sim.run_for(Duration::from_millis(100));
-        Answer(String::from_utf8(peer.take()).expect("text"))
+    fn ask(&self, method: &str, target: &str, headers: &str) -> Reply {
+        let fields = format!("Host: comet.example\r\n{headers}");
+        self.exchange(&mut self.connect(ANN), method, target, &fields, "")
     }
 }
 
-#[derive(Debug)]
-struct Answer(String);
+/// The names in a list.
+fn listed(answer: &Reply, name: &str) -> Vec<String> {
+    let value = answer.header(name).unwrap_or_default();
+    value.split(',').map(|part| part.trim().to_ascii_lowercase()).filter(|part| !part.is_empty()).collect()
+}
 
-impl Answer {
-    fn status(&self) -> &str {
-        self.0.split(' ').nth(1).unwrap_or_default()
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let (head, _) = self.0.split_once("\r\n\r\n")?;
-        head.lines().find_map(|line| {
-            let (held, value) = line.split_once(": ")?;
-            held.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-
-    /// The names in a list.
-    fn listed(&self, name: &str) -> Vec<String> {
-        let value = self.header(name).unwrap_or_default();
-        value.split(',').map(|part| part.trim().to_ascii_lowercase()).filter(|part| !part.is_empty()).collect()
-    }
-
-    fn policy(&self, directive: &str) -> Option<&str> {
-        let mut directives = self.header("content-security-policy")?.split(';').map(str::trim);
-        directives.find_map(|held| held.strip_prefix(directive).filter(|rest| rest.is_empty() || rest.starts_with(' ')))
-    }
+fn policy<'a>(answer: &'a Reply, directive: &str) -> Option<&'a str> {
+    let mut directives = answer.header("content-security-policy")?.split(';').map(str::trim);
+    directives.find_map(|held| held.strip_prefix(directive).filter(|rest| rest.is_empty() || rest.starts_with(' ')))
 }
 
 fn frame_for(origin: &str) -> String {
@@ -95,13 +55,13 @@ fn a_cookie_opens_no_frame_for_pages_of_others() {
             // A browser names the page around a frame nowhere.
             for fields in ["Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: iframe\r\n", ""] {
                 let answer = stage.ask("GET", &frame_for(origin), &format!("{cookie}{fields}"));
-                assert!(matches!(answer.status(), "400" | "403"), "{origins:?} {origin}: {answer:?}");
-                assert!(!answer.0.contains("<script>"), "{answer:?}");
+                assert!(matches!(answer.status, 400 | 403), "{origins:?} {origin}: {answer:?}");
+                assert!(!answer.contains("<script>"), "{answer:?}");
             }
         }
         // The same token in the query beside it is the cookie's.
         let both = format!("{}&token={token}", frame_for(EVIL));
-        assert!(matches!(stage.ask("GET", &both, &cookie).status(), "400" | "403"));
+        assert!(matches!(stage.ask("GET", &both, &cookie).status, 400 | 403));
     }
 }
 
@@ -112,15 +72,15 @@ fn a_cookie_opens_frames_for_pages_of_the_server_and_of_listed_origins() {
         let cookie = format!("Cookie: ccomet_token={}\r\n", stage.token());
         for target in [frame_for(OWN), "/channels/a?transport=iframe".to_owned()] {
             let answer = stage.ask("GET", &target, &cookie);
-            assert_eq!((answer.status(), answer.policy("frame-ancestors")), ("200", Some(" 'self'")), "{target}");
-            assert!(answer.0.contains("parent.postMessage(reply,location.origin)"), "{answer:?}");
+            assert_eq!((answer.status, policy(&answer, "frame-ancestors")), (200, Some(" 'self'")), "{target}");
+            assert!(answer.contains("parent.postMessage(reply,location.origin)"), "{answer:?}");
         }
     }
     let stage = Stage::with_key(&[FRIEND]);
     let cookie = format!("Cookie: ccomet_token={}\r\n", stage.token());
     let answer = stage.ask("GET", &frame_for(FRIEND), &cookie);
-    assert_eq!((answer.status(), answer.policy("frame-ancestors")), ("200", Some(" https://friend.example")));
-    assert!(answer.0.contains("parent.postMessage(reply,\"https://friend.example\")"), "{answer:?}");
+    assert_eq!((answer.status, policy(&answer, "frame-ancestors")), (200, Some(" https://friend.example")));
+    assert!(answer.contains("parent.postMessage(reply,\"https://friend.example\")"), "{answer:?}");
 }
 
 #[test]
@@ -129,17 +89,17 @@ fn a_frame_is_shown_in_pages_of_the_origin_that_it_talks_to_and_of_no_other() {
     let token = stage.token();
     // A page that has a token itself may read what it opens.
     let answer = stage.ask("GET", &format!("{}&token={token}", frame_for(EVIL)), "");
-    assert_eq!((answer.status(), answer.policy("frame-ancestors")), ("200", Some(" https://evil.example")));
-    assert_eq!(answer.policy("default-src"), Some(" 'none'"));
+    assert_eq!((answer.status, policy(&answer, "frame-ancestors")), (200, Some(" https://evil.example")));
+    assert_eq!(policy(&answer, "default-src"), Some(" 'none'"));
     for origin in
         ["https://a.example%3Bscript-src", "https://a.example%20*", "https://a.example,*", "*", "https://*", "null"]
     {
         let answer = stage.ask("GET", &format!("{}&token={token}", frame_for(origin)), "");
-        assert!(answer.status() == "400" && answer.0.contains("bad_origin"), "{origin}: {answer:?}");
+        assert!(answer.status == 400 && answer.contains("bad_origin"), "{origin}: {answer:?}");
     }
     let open = Stage::new(|_| {});
     let icomet = open.ask("GET", "/iframe?cname=a&seq=1", "");
-    assert_eq!((icomet.status(), icomet.policy("frame-ancestors")), ("200", Some(" 'self'")));
+    assert_eq!((icomet.status, policy(&icomet, "frame-ancestors")), (200, Some(" 'self'")));
 }
 
 #[test]
@@ -163,7 +123,7 @@ fn a_preflight_allows_what_the_api_knows_and_what_libraries_add() {
         for target in ["/channels/a", "/channels/a/history", "/messages"] {
             let fields = format!("Origin: {EVIL}\r\nAccess-Control-Request-Method: POST\r\n");
             let answer = stage.ask("OPTIONS", target, &fields);
-            let allowed = answer.listed("access-control-allow-headers");
+            let allowed = listed(&answer, "access-control-allow-headers");
             for name in always.iter().chain(&expected) {
                 assert!(allowed.iter().any(|held| held == name), "{target} {name}: {answer:?}");
             }
@@ -176,11 +136,11 @@ fn a_preflight_allows_what_the_api_knows_and_what_libraries_add() {
 fn a_page_of_another_origin_can_read_when_to_come_back() {
     let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 1);
     let origin = format!("Origin: {EVIL}\r\n");
-    let answer = (0..10).map(|_| stage.ask("POST", "/channels/a", &origin)).find(|answer| answer.status() == "429");
+    let answer = (0..10).map(|_| stage.ask("POST", "/channels/a", &origin)).find(|answer| answer.status == 429);
     let answer = answer.expect("the limit is met");
-    assert!(answer.header("retry-after").is_some() && answer.0.contains("\"retry_ms\""), "{answer:?}");
+    assert!(answer.header("retry-after").is_some() && answer.contains("\"retry_ms\""), "{answer:?}");
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    assert!(answer.listed("access-control-expose-headers").contains(&"retry-after".to_owned()), "{answer:?}");
+    assert!(listed(&answer, "access-control-expose-headers").contains(&"retry-after".to_owned()), "{answer:?}");
 }
 
 #[test]
@@ -188,16 +148,16 @@ fn pages_of_any_origin_may_import_the_library_and_read_no_page() {
     let stage = Stage::with_key(&[FRIEND]);
     for path in ["/ccomet.js", "/ccomet.mjs"] {
         let answer = stage.ask("GET", path, &format!("Origin: {EVIL}\r\n"));
-        assert_eq!((answer.status(), answer.header("access-control-allow-origin")), ("200", Some("*")), "{path}");
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some("*")), "{path}");
         assert_eq!(answer.header("cross-origin-resource-policy"), Some("cross-origin"), "{path}");
         // What a browser has already is still for all.
         let known = format!("Origin: {EVIL}\r\nIf-None-Match: {}\r\n", answer.header("etag").expect("a tag"));
         let again = stage.ask("GET", path, &known);
-        assert_eq!((again.status(), again.header("access-control-allow-origin")), ("304", Some("*")), "{path}");
+        assert_eq!((again.status, again.header("access-control-allow-origin")), (304, Some("*")), "{path}");
     }
     for path in ["/chat.html", "/classic.html"] {
         let answer = stage.ask("GET", path, &format!("Origin: {EVIL}\r\n"));
-        assert_eq!((answer.status(), answer.header("access-control-allow-origin")), ("200", None), "{path}");
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None), "{path}");
     }
 }
 
@@ -213,10 +173,10 @@ fn a_page_of_the_server_runs_its_own_scripts_and_no_others() {
             ("base-uri", " 'none'"),
             ("form-action", " 'none'"),
         ] {
-            assert_eq!(answer.policy(directive), Some(value), "{path}");
+            assert_eq!(policy(&answer, directive), Some(value), "{path}");
         }
         for directive in ["script-src", "style-src"] {
-            let sources = answer.policy(directive).expect("a directive");
+            let sources = policy(&answer, directive).expect("a directive");
             assert!(!sources.contains("unsafe") && !sources.contains('*'), "{path} {sources}");
             assert_eq!(sources.matches("'sha256-").count(), 1, "{path} {sources}");
         }

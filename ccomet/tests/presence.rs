@@ -1,46 +1,34 @@
 //! Who is in a channel: by the tokens that clients bring. On the simulated network, where silence takes no time.
 
+mod common;
+
 use std::time::Duration;
 
-use ccomet::{Claims, Config, Key, Pattern, Secret, Simulated, make_token};
-use sealed::sim::{Peer, Simulation};
+use ccomet::{Claims, Config};
+use common::stage::{LOOPBACK, Stage, bearer, key, patterns};
+use sealed::sim::Peer;
 use serde_json::Value;
+use testing::http::UPGRADE;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-    config: Config,
-}
-
 impl Stage {
-    fn new(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
-        config.admin.hosts = vec!["x".to_owned()];
-        let secret = Secret::new("a secret that is long enough for it".to_owned());
-        config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
-        change(&mut config);
-        let server = Simulated::start(&sim, config.clone()).expect("it starts");
-        Self { sim, server, config }
+    fn of(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        Self::with(1, loops, |config| {
+            config.auth.keys = vec![key("main")];
+            change(config);
+        })
     }
 
     /// A token for the room, and whether it lets its bearer see who is there.
     fn token(&self, sub: &str, sees: bool) -> String {
-        let room = vec![Pattern::new("room").expect("a pattern")];
-        let iat = self.sim.unix_time().as_secs();
-        let presence = if sees { room.clone() } else { Vec::new() };
-        let claims =
-            Claims { sub: Some(sub.to_owned()), iat, exp: iat + 3_600, subscribe: room, presence, ..Claims::default() };
-        make_token(&self.config.auth, "main", None, &claims).expect("a token")
+        let presence = patterns(if sees { &["room"] } else { &[] });
+        let publish = Vec::new();
+        self.sign(&Claims { sub: Some(sub.to_owned()), presence, publish, ..self.claims_for("room", 3_600) })
     }
 
     fn ask(&self, token: &str, target: &str, headers: &str) -> Peer {
-        let mut peer = self.sim.connect(self.server.front());
-        let bearer = format!("Authorization: Bearer {token}\r\n");
-        peer.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n{bearer}{headers}\r\n"));
-        peer
+        self.begin(LOOPBACK, "GET", target, &(bearer(token) + headers))
     }
 
     /// A stream of the room for a member.
@@ -60,9 +48,7 @@ impl Stage {
     }
 
     fn who(&self) -> Value {
-        let mut peer = self.ask(&self.token("watcher", true), "/channels/room/presence", "");
-        self.sim.run_for(SECOND / 10);
-        body(&peer.take())
+        self.body(&mut self.ask(&self.token("watcher", true), "/channels/room/presence", ""))
     }
 
     /// A stream of who comes and goes, from now on.
@@ -74,16 +60,15 @@ impl Stage {
         Watch { peer, text: String::new() }
     }
 
+    fn body(&self, peer: &mut Peer) -> Value {
+        let reply = self.reply(peer);
+        assert_eq!(reply.status, 200, "{reply}");
+        reply.json()
+    }
+
     fn wait(&self, seconds: u32) {
         self.sim.run_for(SECOND * seconds);
     }
-}
-
-fn body(answer: &[u8]) -> Value {
-    let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
-    assert!(head.starts_with("HTTP/1.1 200 "), "{text}");
-    serde_json::from_str(body).expect("JSON")
 }
 
 /// Who comes and goes, as it is told.
@@ -120,7 +105,7 @@ impl Watch {
 #[test]
 fn who_comes_and_goes_is_told_to_those_who_ask() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |_| {});
+        let stage = Stage::of(loops, |_| {});
         let mut ann = stage.join("ann");
         let mut watch = stage.watch();
         assert!(stage.members().contains(&("ann".to_owned(), 1)), "{:?}", stage.members());
@@ -130,8 +115,7 @@ fn who_comes_and_goes_is_told_to_those_who_ask() {
         let again = stage.join("bob");
         stage.wait(1);
         assert!(stage.members().contains(&("bob".to_owned(), 2)), "{:?}", stage.members());
-        let mut admin = stage.sim.connect(stage.server.admin());
-        admin.send("POST /channels/room HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi");
+        stage.exchange(&mut stage.admin(), "POST", "/channels/room", "", "hi");
         ann.finish();
         bob.finish();
         stage.wait(8);
@@ -147,7 +131,7 @@ fn who_comes_and_goes_is_told_to_those_who_ask() {
 #[test]
 fn who_polls_is_there_between_the_polls() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |_| {});
+        let stage = Stage::of(loops, |_| {});
         let mut watch = stage.watch();
         let token = stage.token("ann", false);
         for round in 0..6 {
@@ -166,15 +150,13 @@ fn who_polls_is_there_between_the_polls() {
 
 #[test]
 fn who_vanishes_without_a_word_has_left_within_seconds() {
-    let stage = Stage::new(3, |config| {
+    let stage = Stage::of(3, |config| {
         config.times.heartbeat_s = 2;
         config.times.silence_max_s = 4;
     });
     let mut watch = stage.watch();
     let mut stream = stage.join("stream");
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let mut socket = stage.ask(&stage.token("socket", false), "/channels/room", upgrade);
+    let mut socket = stage.ask(&stage.token("socket", false), "/channels/room", UPGRADE);
     socket.expect("hello");
     let mut poll = stage.ask(&stage.token("poll", false), "/channels/room?wait=5", "");
     stage.wait(1);
@@ -193,12 +175,12 @@ fn who_vanishes_without_a_word_has_left_within_seconds() {
 
 #[test]
 fn who_may_not_see_it_is_told_how_many_there_are() {
-    let stage = Stage::new(1, |_| {});
+    let stage = Stage::of(1, |_| {});
     let _ann = stage.join("ann");
     let token = stage.token("bob", false);
     let mut peer = stage.ask(&token, "/channels/room/presence", "");
     stage.wait(1);
-    let who = body(&peer.take());
+    let who = stage.body(&mut peer);
     assert_eq!((&who["subscribers"], who.get("members")), (&1.into(), None));
     for target in ["/channels/room?presence=1", "/channels/other/presence"] {
         let mut peer = stage.ask(&token, target, "");
@@ -210,7 +192,7 @@ fn who_may_not_see_it_is_told_how_many_there_are() {
 
 #[test]
 fn what_is_told_of_presence_resumes_like_any_message() {
-    let stage = Stage::new(3, |_| {});
+    let stage = Stage::of(3, |_| {});
     let before = stage.who()["position"].as_str().expect("a position").to_owned();
     let ann = stage.join("ann");
     stage.wait(1);
@@ -219,23 +201,21 @@ fn what_is_told_of_presence_resumes_like_any_message() {
     let token = stage.token("watcher", true);
     let mut late = stage.ask(&token, &format!("/channels/room?presence=1&after={before}&wait=0"), "");
     stage.wait(1);
-    let items = body(&late.take())["items"].clone();
+    let items = stage.body(&mut late)["items"].clone();
     let seen: Vec<&Value> = items.as_array().expect("items").iter().filter(|item| item["id"] == "ann").collect();
     assert_eq!((seen.len(), &seen[0]["type"], &seen[1]["type"]), (2, &"join".into(), &"leave".into()));
 }
 
 #[test]
 fn members_are_limited_and_end_with_their_channel() {
-    let stage = Stage::new(1, |config| config.limits.members_per_channel_max = 2);
+    let stage = Stage::of(1, |config| config.limits.members_per_channel_max = 2);
     let mut watch = stage.watch();
     let _streams = ["ann", "bob", "eve"].map(|sub| stage.join(sub));
     stage.wait(1);
     let who = stage.who();
     assert_eq!((&who["incomplete"], &who["subscribers"]), (&true.into(), &4.into()));
     assert_eq!(stage.members().len(), 2);
-    let mut admin = stage.sim.connect(stage.server.admin());
-    admin.send("DELETE /channels/room HTTP/1.1\r\nHost: x\r\n\r\n");
-    admin.expect("HTTP/1.1 204 ");
+    stage.delete("room");
     watch.peer.expect("\"type\":\"close\"");
     stage.wait(8);
     assert_eq!(stage.members(), [], "and nobody is left behind");
@@ -244,14 +224,14 @@ fn members_are_limited_and_end_with_their_channel() {
     let target = format!("/channels/room?presence=1&after={before}&wait=0");
     let mut late = stage.ask(&stage.token("watcher", true), &target, "");
     stage.wait(1);
-    let items = body(&late.take())["items"].clone();
+    let items = stage.body(&mut late)["items"].clone();
     let gaps: Vec<&Value> = items.as_array().expect("items").iter().map(|item| &item["of"]).collect();
     assert!(gaps.contains(&&"presence".into()) && items[0]["type"] == "gap", "{items}");
 }
 
 #[test]
 fn nothing_is_kept_of_those_who_are_gone() {
-    let stage = Stage::new(3, |config| {
+    let stage = Stage::of(3, |config| {
         config.times.channel_idle_s = 60;
         config.history.age_max_s = 60;
     });
@@ -263,11 +243,10 @@ fn nothing_is_kept_of_those_who_are_gone() {
 
 #[test]
 fn a_picture_on_a_page_of_anybodys_makes_nobody_present() {
-    let stage = Stage::new(1, |_| {});
+    let stage = Stage::of(1, |_| {});
     let ask = |fields: &str| {
         let cookie = format!("Cookie: ccomet_token={}\r\n", stage.token("ann", false));
-        let mut peer = stage.sim.connect(stage.server.front());
-        peer.send(format!("GET /channels/room?wait=5 HTTP/1.1\r\nHost: x\r\n{cookie}{fields}\r\n"));
+        let peer = stage.begin(LOOPBACK, "GET", "/channels/room?wait=5", &(cookie + fields));
         stage.sim.run_for(SECOND);
         peer
     };

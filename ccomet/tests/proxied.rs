@@ -1,76 +1,48 @@
 //! Clients behind a trusted HTTP proxy: each is limited by the address that the proxy names, for as long as it is
 //! there. On the simulated network, where a client may have any address.
 
-use std::net::IpAddr;
+mod common;
+
 use std::time::Duration;
 
-use ccomet::{Config, ForwardedBy, Simulated};
-use sealed::sim::{Peer, Simulation};
-
-const ANN: &str = "192.0.2.1";
-const BOB: &str = "192.0.2.2";
-const PROXY: &str = "10.0.0.1";
-
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-}
+use ccomet::{Config, ForwardedBy};
+use common::stage::{ANN, BOB, PROXY, Stage, networks};
+use sealed::sim::Peer;
+use testing::http::{frame, request};
 
 impl Stage {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config::default();
-        config.front.trusted_proxies = vec!["10.0.0.0/8".parse().expect("a network")];
-        change(&mut config);
-        let server = Simulated::start(&sim, config).expect("it starts");
-        Self { sim, server }
+    fn of(change: impl FnOnce(&mut Config)) -> Self {
+        Self::new(|config| {
+            config.front.trusted_proxies = networks(&["10.0.0.0/8"]);
+            change(config);
+        })
     }
 
     /// A connection of the proxy.
-    fn connect(&self) -> Peer {
-        self.sim.connect_from(PROXY.parse::<IpAddr>().expect("an address"), self.server.front())
-    }
-
-    fn settle(&self) {
-        self.sim.run_for(Duration::from_millis(100));
-    }
-
-    /// What comes within a moment.
-    fn heard(&self, peer: &mut Peer) -> String {
-        self.settle();
-        String::from_utf8_lossy(&peer.take()).into_owned()
+    fn proxy(&self) -> Peer {
+        self.connect(PROXY)
     }
 
     /// What a client is answered, on a connection of the proxy.
     fn ask_on(&self, peer: &mut Peer, client: &str, method: &str, target: &str) -> String {
-        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
-        peer.send(format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{length}X-Forwarded-For: {client}\r\n\r\n"));
+        peer.send(request(method, target, &format!("X-Forwarded-For: {client}\r\n"), ""));
         self.heard(peer)
     }
 
     /// The same on a connection of its own.
     fn ask(&self, client: &str, method: &str, target: &str) -> String {
-        self.ask_on(&mut self.connect(), client, method, target)
+        self.ask_on(&mut self.proxy(), client, method, target)
     }
 
     /// A WebSocket of this client, which has been greeted.
     fn socket(&self, client: &str) -> Peer {
-        let mut peer = self.connect();
-        peer.send(format!(
-            "GET /channels/a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             X-Forwarded-For: {client}\r\n\r\n"
-        ));
-        let heard = self.heard(&mut peer);
-        assert!(heard.starts_with("HTTP/1.1 101 ") && heard.contains("hello"), "{heard}");
-        peer
+        self.open(self.proxy(), "/channels/a", &format!("X-Forwarded-For: {client}\r\n"))
     }
 
     /// What becomes of a publication on a WebSocket.
     fn publish(&self, socket: &mut Peer) -> String {
         let text = r#"{"type":"publish","channel":"a","data":"hi","ref":1}"#;
-        // Masked with zeros.
-        socket.send([&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat());
+        socket.send(frame(0x81, text));
         self.heard(socket)
     }
 }
@@ -86,7 +58,7 @@ fn is_over(answer: &str) -> bool {
 #[test]
 fn a_socket_that_was_silent_for_long_publishes_and_its_own_client_is_charged() {
     for silence in [2, 10, 600] {
-        let stage = Stage::new(|config| {
+        let stage = Stage::of(|config| {
             config.limits.publishes_per_address_minute = 2;
             config.times.heartbeat_s = 3_600;
         });
@@ -103,7 +75,7 @@ fn a_socket_that_was_silent_for_long_publishes_and_its_own_client_is_charged() {
 
 #[test]
 fn a_silent_socket_does_not_charge_the_client_that_came_meanwhile() {
-    let stage = Stage::new(|config| {
+    let stage = Stage::of(|config| {
         config.limits.publishes_per_address_minute = 2;
         config.times.heartbeat_s = 3_600;
     });
@@ -136,7 +108,7 @@ const UNREADABLE: [(ForwardedBy, &[u8]); 12] = [
 
 impl Stage {
     fn publish_as(&self, lines: &[u8]) -> String {
-        let mut peer = self.connect();
+        let mut peer = self.proxy();
         let begin = b"POST /channels/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n";
         peer.send([begin, lines, b"\r\n\r\n"].concat());
         self.heard(&mut peer)
@@ -145,19 +117,18 @@ impl Stage {
 
 #[test]
 fn a_client_whose_address_cannot_be_read_does_not_come_in_where_there_are_rules() {
-    let networks = |text: &str| vec![text.parse().expect("a network")];
     for (by, lines) in UNREADABLE {
         let shown = lines.escape_ascii();
         // The proxy itself may come in, and so may the address that stands farther left.
-        let stage = Stage::new(|config| {
+        let stage = Stage::of(|config| {
             config.front.forwarded_by = by;
-            config.front.deny = networks("192.0.2.66/32");
+            config.front.deny = networks(&["192.0.2.66/32"]);
         });
         let answer = stage.publish_as(lines);
         assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("\"forbidden\""), "{shown}: {answer}");
-        let stage = Stage::new(|config| {
+        let stage = Stage::of(|config| {
             config.front.forwarded_by = by;
-            config.front.allow = [networks("10.0.0.0/8"), networks("192.0.2.1/32")].concat();
+            config.front.allow = networks(&["10.0.0.0/8", "192.0.2.1/32"]);
         });
         assert!(stage.publish_as(lines).starts_with("HTTP/1.1 403 "), "{shown}");
         assert!(is_fine(&stage.publish_as(b"X-Other: 1")), "the proxy for itself");
@@ -168,7 +139,7 @@ fn a_client_whose_address_cannot_be_read_does_not_come_in_where_there_are_rules(
 fn clients_whose_addresses_cannot_be_read_are_limited_together() {
     for (by, lines) in UNREADABLE {
         let shown = lines.escape_ascii();
-        let stage = Stage::new(|config| {
+        let stage = Stage::of(|config| {
             config.front.forwarded_by = by;
             config.limits.publishes_per_address_minute = 2;
         });
@@ -194,9 +165,9 @@ fn what_a_client_says_in_front_of_its_address_changes_nothing() {
         (ForwardedBy::Forwarded, b"Forwarded: for=\"10.0.0.1, for="),
         (ForwardedBy::Forwarded, b"Forwarded: \\\r\nForwarded: for="),
     ] {
-        let stage = Stage::new(|config| {
+        let stage = Stage::of(|config| {
             config.front.forwarded_by = by;
-            config.front.deny = vec!["192.0.2.66/32".parse().expect("a network")];
+            config.front.deny = networks(&["192.0.2.66/32"]);
             config.limits.publishes_per_address_minute = 1;
         });
         let shown = before.escape_ascii();
@@ -210,10 +181,10 @@ fn what_a_client_says_in_front_of_its_address_changes_nothing() {
 
 #[test]
 fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
-    let stage = Stage::new(|config| config.limits.connections_per_address_max = 4);
+    let stage = Stage::of(|config| config.limits.connections_per_address_max = 4);
     let stream = "GET /channels/a?transport=sse";
     let ask = |client: &str, request: &str| {
-        let (mut peer, (method, target)) = (stage.connect(), request.split_once(' ').expect("a method"));
+        let (mut peer, (method, target)) = (stage.proxy(), request.split_once(' ').expect("a method"));
         let heard = stage.ask_on(&mut peer, client, method, target);
         (peer, heard)
     };
@@ -223,8 +194,9 @@ fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
     assert_eq!(heard, "", "it waits");
     let socket = stage.socket(ANN);
     // A body that is still coming.
-    let mut body = stage.connect();
-    body.send(format!("POST /channels/b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-Forwarded-For: {ANN}\r\n\r\nh"));
+    let mut body = stage.proxy();
+    let fields = format!("X-Forwarded-For: {ANN}\r\n");
+    body.send(request("POST", "/channels/b", &fields, "hi").trim_end_matches('i'));
     assert_eq!(stage.heard(&mut body), "");
     for request in [stream, "GET /channels/a?wait=0", "GET /channels/a?wait=30", "POST /channels/a"] {
         let (mut peer, heard) = ask(ANN, request);
@@ -241,7 +213,7 @@ fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
     assert_eq!(heard, "");
     assert!(is_over(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
     drop(socket);
-    stage.settle();
+    stage.sim.settle();
     assert!(is_fine(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
     drop((events, held));
     stage.sim.run_for(Duration::from_secs(40));
@@ -249,14 +221,14 @@ fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
     let mut streams: Vec<(Peer, String)> = (0..5).map(|_| ask(ANN, stream)).collect();
     assert!(streams[..4].iter().all(|(_, heard)| is_fine(heard)) && is_over(&streams[4].1), "all is given back");
     streams.clear();
-    stage.settle();
+    stage.sim.settle();
     assert!(is_fine(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
 }
 
 #[test]
 fn connections_that_a_proxy_keeps_between_requests_are_nobodys() {
-    let stage = Stage::new(|config| config.limits.connections_per_address_max = 1);
-    let mut kept: Vec<Peer> = (0..5).map(|_| stage.connect()).collect();
+    let stage = Stage::of(|config| config.limits.connections_per_address_max = 1);
+    let mut kept: Vec<Peer> = (0..5).map(|_| stage.proxy()).collect();
     for _ in 0..3 {
         for peer in &mut kept {
             assert!(is_fine(&stage.ask_on(peer, ANN, "POST", "/channels/a")));
@@ -265,7 +237,6 @@ fn connections_that_a_proxy_keeps_between_requests_are_nobodys() {
         }
     }
     // One after the other on one connection, sent at once.
-    let request = format!("GET /channels/a?wait=0 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {ANN}\r\n\r\n");
-    kept[0].send(request.repeat(5));
+    kept[0].send(request("GET", "/channels/a?wait=0", &format!("X-Forwarded-For: {ANN}\r\n"), "").repeat(5));
     assert_eq!(stage.heard(&mut kept[0]).matches("HTTP/1.1 200 ").count(), 5);
 }

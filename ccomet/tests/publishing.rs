@@ -4,13 +4,13 @@ mod common;
 
 use common::{Client, Local, Reply, config, wait_until};
 use serde_json::{Value, json};
+use testing::http::request;
 
 /// Loops with which the tests run: alone, and with channels whose home is another loop than the client's.
 const LOOPS: [usize; 2] = [1, 3];
 
 fn post(client: &mut Client, target: &str, header: &str, body: &str) -> Reply {
-    let length = body.len();
-    client.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: {length}\r\n\r\n{body}"));
+    client.send(request("POST", target, header, body));
     client.reply()
 }
 

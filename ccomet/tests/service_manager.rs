@@ -3,12 +3,10 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use common::{Client, PATIENCE, Running, wait_until};
+use common::{Client, Folder, PATIENCE, Process, wait_until};
 use testing::programs::{Need, run};
 use testing::tests;
 
@@ -19,15 +17,15 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Where a service manager listens; gone with it.
-struct Manager(UnixDatagram, PathBuf);
+/// Where a service manager listens.
+struct Manager(UnixDatagram, Folder);
 
 impl Manager {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("ccomet-notify-{}", std::process::id()));
-        let socket = UnixDatagram::bind(&path).expect("a socket");
+        let folder = Folder::new("notify");
+        let socket = UnixDatagram::bind(folder.join("socket")).expect("a socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
-        Self(socket, path)
+        Self(socket, folder)
     }
 
     fn told(&self) -> String {
@@ -37,24 +35,18 @@ impl Manager {
     }
 }
 
-impl Drop for Manager {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.1);
-    }
-}
-
 fn it_is_told_that_the_server_is_ready_lives_and_goes_down() {
     let manager = Manager::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
     command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "3"]);
-    command.env("NOTIFY_SOCKET", &manager.1).env("WATCHDOG_USEC", "30000000");
-    let server = Running::start(&mut command);
+    command.env("NOTIFY_SOCKET", manager.1.join("socket")).env("WATCHDOG_USEC", "30000000");
+    let server = Process::run(&mut command);
     assert_eq!(manager.told(), "READY=1");
     assert_eq!(Client::connect(server.front).post("/channels/news", "hello").status, 200);
     for _ in 0..3 {
         assert_eq!(manager.told(), "WATCHDOG=1");
     }
-    server.signal("-TERM");
+    server.signal("TERM");
     wait_until("it tells that it goes down", || manager.told() == "STOPPING=1");
 }
 
@@ -80,9 +72,8 @@ os.execv(sys.argv[1], sys.argv[1:])
 fn sockets_are_taken_over_by_their_names() {
     let mut command = Command::new("python3");
     command.args(["-c", LAUNCHER, env!("CARGO_BIN_EXE_ccomet"), "--log", "off", "--loops", "2"]);
-    let mut server = Running::start(command.stderr(Stdio::piped()));
-    let mut ports = String::new();
-    BufReader::new(server.child.stderr.take().expect("its errors")).read_line(&mut ports).expect("a line");
+    let mut server = Process::run(command.stderr(Stdio::piped()));
+    let ports = server.errors().next().expect("a line").expect("text");
     let ports: Vec<u16> = ports.split_whitespace().map(|port| port.parse().expect("a port")).collect();
     assert_eq!([server.admin.port(), server.front.port()], ports[..]);
     Client::connect(server.front).publish("news", "hello");

@@ -8,14 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use common::{Client, PATIENCE, Process};
+use common::{Client, PATIENCE, Process, wait_until};
 
 const LIMIT_S: u64 = 3;
-
-fn terminate(server: &Process) {
-    let sent = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status().expect("kill");
-    assert!(sent.success());
-}
 
 #[test]
 fn sigterm_under_load_answers_polls_and_spreads_the_ends_of_streams() {
@@ -45,7 +40,7 @@ fn sigterm_under_load_answers_polls_and_spreads_the_ends_of_streams() {
     };
     go.wait();
     let start = Instant::now();
-    terminate(&server);
+    server.signal("TERM");
     for mut poll in polls {
         let reply = poll.reply();
         assert_eq!((reply.status, reply.messages()), (200, vec![]), "answered, with a position to come back with");
@@ -71,7 +66,7 @@ fn sigterm_under_load_answers_polls_and_spreads_the_ends_of_streams() {
     stop.store(true, Ordering::Relaxed);
     publisher.join().expect("the publisher");
 
-    let status = server.child.wait().expect("its end");
+    let status = server.wait();
     assert!(status.success(), "{status}");
     assert!(start.elapsed() < Duration::from_secs(LIMIT_S) + PATIENCE / 10);
     let retries: BTreeSet<u64> = ends.iter().map(|(_, retry)| *retry).collect();
@@ -86,11 +81,10 @@ fn sigterm_under_load_answers_polls_and_spreads_the_ends_of_streams() {
 fn a_second_signal_ends_the_limit() {
     let mut server = Process::start("[times]\ndrain_s = 3600\n", &["--loops", "2"]);
     let _stream = Client::connect(server.front).events("/channels/news", "");
-    terminate(&server);
-    let refused = || std::net::TcpStream::connect(server.front).is_err();
-    common::wait_until("it has stopped to accept", refused);
-    terminate(&server);
-    assert!(server.child.wait().expect("its end").success());
+    server.signal("TERM");
+    wait_until("it has stopped to accept", || std::net::TcpStream::connect(server.front).is_err());
+    server.signal("TERM");
+    assert!(server.wait().success());
 }
 
 #[test]

@@ -1,26 +1,19 @@
 //! Tokens on WebSocket: what they let a client do there, how they end, and how they are renewed. On the simulated network.
 
+mod common;
+
 use std::time::Duration;
 
-use ccomet::{Claims, Config, Key, Pattern, Secret, Simulated, make_token};
+use ccomet::Claims;
+use common::stage::{LOOPBACK, Stage, bearer, key, patterns};
 use sealed::sim::{Peer, Simulation};
 use sealed_http::websocket::{Codec, Event, Kind, Limits};
 use serde_json::{Value, json};
-
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-    config: Config,
-}
+use testing::http::UPGRADE;
 
 impl Stage {
-    fn new() -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config::default();
-        let secret = Some(Secret::new("a secret that is long enough for it".to_owned()));
-        config.auth.keys = vec![Key { id: "main".to_owned(), secret, ..Key::default() }];
-        let server = Simulated::start(&sim, config.clone()).expect("it starts");
-        Self { sim, server, config }
+    fn of() -> Self {
+        Self::new(|config| config.auth.keys = vec![key("main")])
     }
 
     fn token(&self, subscribe: &str, publish: &str, seconds: u64) -> String {
@@ -28,36 +21,26 @@ impl Stage {
     }
 
     fn token_of(&self, subject: Option<&str>, subscribe: &str, publish: &str, seconds: u64) -> String {
-        let patterns = |text: &str| vec![Pattern::new(text).expect("a pattern")];
-        let iat = self.sim.unix_time().as_secs();
-        let (subscribe, publish) = (patterns(subscribe), patterns(publish));
+        let (subscribe, publish) = (patterns(&[subscribe]), patterns(&[publish]));
         let sub = subject.map(str::to_owned);
-        let claims = Claims { sub, iat, exp: iat + seconds, subscribe, publish, ..Claims::default() };
-        make_token(&self.config.auth, "main", None, &claims).expect("a token")
+        self.sign(&Claims { sub, subscribe, publish, ..self.claims_for("*", seconds) })
     }
 
     /// Asks for a WebSocket; the socket, or the status of what there is instead.
-    fn open(&self, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
-        let mut peer = self.sim.connect(self.server.front());
-        peer.send(format!(
-            "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
-        ));
-        self.sim.run_for(Duration::from_millis(500));
-        let answer = peer.take();
-        let head = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
-        let status = std::str::from_utf8(&answer[9..12]).expect("text").parse().expect("a status");
-        if status != 101 {
-            return Err(status);
+    fn try_open(&self, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
+        let mut peer = self.connect(LOOPBACK);
+        let opened = self.exchange(&mut peer, "GET", target, &format!("{UPGRADE}{headers}"), "");
+        if opened.status != 101 {
+            return Err(opened.status);
         }
         let codec = Codec::client(|| [7, 1, 2, 3]);
-        let mut socket = Socket { sim: &self.sim, peer, codec, bytes: answer[head..].to_vec(), closed: None };
+        let mut socket = Socket { sim: &self.sim, peer, codec, bytes: opened.body, closed: None };
         assert_eq!(socket.hear()[0]["type"], "hello");
         Ok(socket)
     }
 
     fn open_with(&self, target: &str, token: &str) -> Result<Socket<'_>, u16> {
-        self.open(target, &format!("Authorization: Bearer {token}\r\n"))
+        self.try_open(target, &bearer(token))
     }
 }
 
@@ -119,8 +102,8 @@ fn publish(channel: &str) -> Value {
 
 #[test]
 fn a_token_says_what_may_be_read_and_published() {
-    let stage = Stage::new();
-    assert_eq!(stage.open("/channels/a", "").map(drop).expect_err("no token"), 401);
+    let stage = Stage::of();
+    assert_eq!(stage.try_open("/channels/a", "").map(drop).expect_err("no token"), 401);
     let token = stage.token("a*", "b", 600);
     assert_eq!(stage.open_with("/channels/b", &token).map(drop).expect_err("not that"), 403);
     assert_eq!(stage.open_with("/channels/a1,b", &token).map(drop).expect_err("not both"), 403);
@@ -138,7 +121,7 @@ fn a_token_says_what_may_be_read_and_published() {
 
 #[test]
 fn a_socket_ends_with_its_token_is_told_before_and_can_be_renewed() {
-    let stage = Stage::new();
+    let stage = Stage::of();
     let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 100)).expect("it opens");
     assert_eq!(socket.wait(Duration::from_secs(65)), Vec::<Value>::new());
     let warned = socket.wait(Duration::from_secs(10));
@@ -164,7 +147,7 @@ fn a_socket_ends_with_its_token_is_told_before_and_can_be_renewed() {
 
 #[test]
 fn a_connection_is_its_subjects_and_no_token_of_another_renews_it() {
-    let stage = Stage::new();
+    let stage = Stage::of();
     let token = |subject: Option<&str>| stage.token_of(subject, "a", "a", 600);
     let mut socket = stage.open_with("/channels/a", &token(Some("ann"))).expect("it opens");
     for other in [Some("bob"), None] {
@@ -176,20 +159,20 @@ fn a_connection_is_its_subjects_and_no_token_of_another_renews_it() {
 
 #[test]
 fn a_cookie_opens_a_socket_for_pages_of_listed_origins_alone() {
-    let stage = Stage::new();
+    let stage = Stage::of();
     let token = stage.token("a", "a", 100);
     let cookie = |origin: &str| format!("Cookie: ccomet_token={token}\r\n{origin}");
     assert_eq!(
-        stage.open("/channels/a", &cookie("Origin: https://evil.example\r\n")).map(drop).expect_err("not theirs"),
+        stage.try_open("/channels/a", &cookie("Origin: https://evil.example\r\n")).map(drop).expect_err("not theirs"),
         403
     );
-    assert_eq!(stage.open("/channels/a", &cookie("")).map(drop).expect_err("nobody knows whose"), 403);
-    assert!(stage.open("/channels/a", &cookie("Origin: http://x\r\n")).is_ok(), "the server's own");
+    assert_eq!(stage.try_open("/channels/a", &cookie("")).map(drop).expect_err("nobody knows whose"), 403);
+    assert!(stage.try_open("/channels/a", &cookie("Origin: http://localhost\r\n")).is_ok(), "the server's own");
 }
 
 #[test]
 fn who_does_not_answer_pings_is_let_go() {
-    let stage = Stage::new();
+    let stage = Stage::of();
     let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 10_000)).expect("it opens");
     socket.wait(Duration::from_secs(150));
     assert!(!socket.peer.is_over(), "it answers");
@@ -199,7 +182,7 @@ fn who_does_not_answer_pings_is_let_go() {
 
 #[test]
 fn who_takes_no_answers_is_heard_no_further_and_costs_no_more() {
-    let stage = Stage::new();
+    let stage = Stage::of();
     let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 10_000)).expect("it opens");
     let mut ping = Vec::new();
     socket.codec.encode(Kind::Ping, &[b'p'; 125], &mut ping);
@@ -235,17 +218,13 @@ fn who_takes_no_answers_is_heard_no_further_and_costs_no_more() {
 
 #[test]
 fn what_is_known_of_a_token_goes_with_its_connection() {
-    let stage = Stage::new();
+    let stage = Stage::of();
     let token = stage.token("news", "news", 600);
-    let mut reader = stage.sim.connect(stage.server.front());
-    reader.send(format!(
-        "GET /channels/news HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n"
-    ));
+    let fields = format!("Accept: text/event-stream\r\n{}", bearer(&token));
+    let mut reader = stage.begin(LOOPBACK, "GET", "/channels/news", &fields);
     reader.expect("hello");
     assert_eq!(stage.server.holdings().leases, 1);
-    let mut admin = stage.sim.connect(stage.server.admin());
-    admin.send("DELETE /channels/news HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    admin.expect("HTTP/1.1 204");
+    stage.delete("news");
     reader.expect("event: close");
     drop(reader);
     stage.sim.settle();

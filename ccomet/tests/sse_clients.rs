@@ -3,15 +3,15 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::{Client, PATIENCE, Process, wait_until};
+use common::{Client, PATIENCE, Process, process, wait_until};
 use serde_json::Value;
 use testing::programs::{Need, run};
 use testing::tests;
@@ -85,7 +85,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, left: &AtomicUsize) {
 
 /// A client that tells its events.
 struct Reader {
-    process: Child,
+    _process: process::Process,
     lines: Receiver<(String, String)>,
 }
 
@@ -94,18 +94,18 @@ impl Reader {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/sse.py");
         let mut command = Command::new("python3");
         command.args(["-W", "ignore", script, client, url]).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = command.spawn().expect("python3");
+        let mut process = process::Process::start(&mut command);
         let (told, lines) = channel();
-        let output = BufReader::new(process.stdout.take().expect("its output"));
+        let output = process.output();
         thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
+            for line in output.map_while(Result::ok) {
                 let (kind, data) = line.split_once(' ').expect("type and data");
                 if kind != "heartbeat" && told.send((kind.to_owned(), data.to_owned())).is_err() {
                     break;
                 }
             }
         });
-        let reader = Self { process, lines };
+        let reader = Self { _process: process, lines };
         let (kind, _) = reader.lines.recv_timeout(PATIENCE).expect("a first event");
         assert_eq!(kind, "hello", "{client}");
         reader
@@ -127,13 +127,6 @@ impl Reader {
                 _ => panic!("{kind}: {data}"),
             }
         }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -1,43 +1,29 @@
 //! Stories on the simulated network: what depends on who comes first, or on time, told step by step.
 
+mod common;
+
 use std::time::Duration;
 
-use ccomet::{Config, Simulated};
-use sealed::sim::{Peer, Simulation};
+use common::Reply;
+use common::stage::{LOOPBACK, Stage};
+use sealed::sim::Peer;
+use testing::http::request;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Seeds: in each, clients come to other loops, and loops run in another order.
 const SEEDS: std::ops::Range<u64> = 0..40;
 
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-}
-
 impl Stage {
-    fn new(seed: u64) -> Self {
-        Self::with(seed, Config::default())
-    }
-
-    fn with(seed: u64, mut config: Config) -> Self {
-        config.admin.hosts = vec!["sim".to_owned()];
-        let sim = Simulation::new(seed);
-        let config = Config { loops: 3.try_into().ok(), ..config };
-        let server = Simulated::start(&sim, config).expect("it starts");
-        Self { sim, server }
+    fn of(seed: u64) -> Self {
+        Self::with(seed, 3, |_| {})
     }
 
     /// Sends a request on a connection of its own; when this returns, all that follows from it has happened.
-    fn ask(&self, request: &str) -> Peer {
-        let mut peer = self.sim.connect(self.server.front());
-        self.ask_again(&mut peer, request);
-        peer
-    }
-
-    fn ask_again(&self, peer: &mut Peer, request: &str) {
-        peer.send(format!("GET {request} HTTP/1.1\r\nHost: sim\r\n\r\n"));
+    fn ask(&self, target: &str) -> Peer {
+        let peer = self.begin(LOOPBACK, "GET", target, "");
         self.sim.settle();
+        peer
     }
 
     fn answer(&self, request: &str) -> String {
@@ -53,29 +39,17 @@ impl Stage {
 
     /// The same, and returns as soon as the publisher has its answer.
     fn publish_and_hurry_on(&self, channel: &str, text: &str) -> String {
-        let mut peer = self.sim.connect(self.server.front());
-        let head = format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}", text.len());
-        peer.send(format!("{head}\r\n\r\n{text}"));
-        let answer = String::from_utf8(peer.expect("\"}\n")).expect("text");
-        let (_, json) = answer.split_once("\r\n\r\n").expect("a body");
-        let reply: serde_json::Value = serde_json::from_str(json).expect("JSON");
-        reply["position"].as_str().expect("a position").to_owned()
-    }
-
-    fn delete(&self, channel: &str) {
-        let mut admin = self.sim.connect(self.server.admin());
-        admin.send(format!("DELETE /channels/{channel} HTTP/1.1\r\nHost: sim\r\n\r\n"));
-        self.sim.settle();
-        admin.expect("HTTP/1.1 204");
+        let mut peer = self.connect(LOOPBACK);
+        peer.send(request("POST", &format!("/channels/{channel}"), "", text));
+        Reply::decode("POST", &peer.expect("\"}\n")).position()
     }
 }
 
 /// What came behind the head of a response.
 fn body(peer: &mut Peer) -> String {
-    let text = String::from_utf8(peer.take()).expect("text");
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer: {text:?}"));
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    body.to_owned()
+    let reply = Reply::decode("GET", &peer.take());
+    assert_eq!(reply.status, 200, "{reply}");
+    reply.text().to_owned()
 }
 
 fn is_waiting(peer: &mut Peer) -> bool {
@@ -89,7 +63,7 @@ fn subscribe(name: &str, seqid: u64) -> String {
 #[test]
 fn a_newer_poll_of_a_name_takes_the_place_of_the_older_on_whatever_loop() {
     for seed in SEEDS {
-        let stage = Stage::new(seed);
+        let stage = Stage::of(seed);
         let mut polls = vec![stage.ask(&subscribe("ann", 0))];
         for _ in 0..5 {
             let newer = stage.ask(&subscribe("ann", 0));
@@ -109,7 +83,7 @@ fn a_newer_poll_of_a_name_takes_the_place_of_the_older_on_whatever_loop() {
 #[test]
 fn signing_in_is_heard_by_who_waits_then_and_by_nobody_later() {
     for seed in SEEDS {
-        let stage = Stage::new(seed);
+        let stage = Stage::of(seed);
         stage.publish("abc", "0");
         let (mut bob, mut cid) = (stage.ask(&subscribe("bob", 1)), stage.ask(&subscribe("cid", 1)));
         let mut ann = stage.ask(&subscribe("ann", 1));
@@ -122,7 +96,8 @@ fn signing_in_is_heard_by_who_waits_then_and_by_nobody_later() {
         }
         assert_eq!(body(&mut ann), "", "a wait of that name ends without an item");
         assert!(ann.is_ended());
-        stage.ask_again(&mut bob, &subscribe("bob", 1));
+        bob.send(request("GET", &subscribe("bob", 1), "", ""));
+        stage.sim.settle();
         assert!(is_waiting(&mut bob), "a sign-in is not kept");
         stage.publish("abc", "1");
         assert!(body(&mut bob).contains(r#""msg":"1","sname":"","seqid":"1""#));
@@ -132,7 +107,7 @@ fn signing_in_is_heard_by_who_waits_then_and_by_nobody_later() {
 #[test]
 fn a_number_beyond_the_head_waits_for_the_next_message_whatever_its_number() {
     for seed in SEEDS {
-        let stage = Stage::new(seed);
+        let stage = Stage::of(seed);
         stage.publish("abc", "0");
         let (mut at_head, mut beyond) = (stage.ask(&subscribe("bob", 1)), stage.ask(&subscribe("cid", 77)));
         assert!(is_waiting(&mut at_head) && is_waiting(&mut beyond));
@@ -144,7 +119,7 @@ fn a_number_beyond_the_head_waits_for_the_next_message_whatever_its_number() {
 #[test]
 fn a_position_holds_on_every_loop_though_it_has_not_heard_of_the_message() {
     for seed in SEEDS {
-        let stage = Stage::new(seed);
+        let stage = Stage::of(seed);
         // Every loop reads the channel, some with delay.
         let readers: Vec<Peer> = (0..6).map(|_| stage.ask("/channels/news?after=latest&wait=60")).collect();
         drop(readers);
@@ -167,7 +142,7 @@ fn a_position_holds_on_every_loop_though_it_has_not_heard_of_the_message() {
 #[test]
 fn deleting_a_channel_ends_everyone_who_reads_it_on_every_loop() {
     for seed in SEEDS {
-        let stage = Stage::new(seed);
+        let stage = Stage::of(seed);
         let position = stage.publish("news", "0");
         let mut polls: Vec<Peer> = (0..6).map(|_| stage.ask(&format!("/channels/news?after={position}"))).collect();
         let mut scripts: Vec<Peer> =
@@ -189,15 +164,14 @@ fn deleting_a_channel_ends_everyone_who_reads_it_on_every_loop() {
 
 #[test]
 fn polls_wait_as_long_as_they_say_and_streams_beat() {
-    let stage = Stage::new(1);
+    let stage = Stage::of(1);
     let start = stage.sim.now();
     let mut poll = stage.ask("/channels/news?wait=20");
     poll.expect("\"items\":[]}");
     let took = stage.sim.now().saturating_sub(start);
     assert!(took >= SECOND * 20 && took < SECOND * 21, "{took:?}");
 
-    let mut stream = stage.sim.connect(stage.server.front());
-    stream.send("GET /channels/news HTTP/1.1\r\nHost: sim\r\nAccept: text/event-stream\r\n\r\n");
+    let mut stream = stage.begin(LOOPBACK, "GET", "/channels/news", "Accept: text/event-stream\r\n");
     stream.expect("event: hello");
     for _ in 0..3 {
         let start = stage.sim.now();
@@ -208,9 +182,7 @@ fn polls_wait_as_long_as_they_say_and_streams_beat() {
 
 #[test]
 fn history_is_forgotten_in_time_and_a_reader_is_told() {
-    let mut config = Config::default();
-    config.history.age_max_s = 60;
-    let stage = Stage::with(1, config);
+    let stage = Stage::with(1, 3, |config| config.history.age_max_s = 60);
     let position = stage.publish("news", "0");
     for n in 1..5 {
         stage.publish("news", &n.to_string());
@@ -225,7 +197,7 @@ fn history_is_forgotten_in_time_and_a_reader_is_told() {
 #[test]
 fn a_sign_in_does_not_end_polls_of_the_native_api() {
     for seed in SEEDS {
-        let stage = Stage::new(seed);
+        let stage = Stage::of(seed);
         let mut polls = [stage.ask("/channels/abc,other"), stage.ask("/channels/abc")];
         stage.answer("/sign?channel=abc&sname=ann&callback=cb");
         assert!(polls.iter_mut().all(is_waiting));

@@ -1,94 +1,53 @@
 //! Tokens on the wire, and what must not get by them. On the simulated network, so that hours take no time.
 
+mod common;
+
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ccomet::{Anonymous, Claims, Config, Key, Pattern, Secret, Simulated, make_token};
-use sealed::sim::{Peer, Simulation};
-
-struct Stage {
-    sim: Simulation,
-    server: Simulated,
-    config: Config,
-}
-
-fn key(id: &str) -> Key {
-    Key {
-        id: id.to_owned(),
-        secret: Some(Secret::new(format!("a secret long enough, for key {id}"))),
-        ..Key::default()
-    }
-}
-
-fn patterns(texts: &[&str]) -> Vec<Pattern> {
-    texts.iter().map(|text| Pattern::new(text).expect("a pattern")).collect()
-}
+use ccomet::{Anonymous, Claims, Config, Key, make_token};
+use common::Reply;
+use common::stage::{LOOPBACK, Stage, bearer, is_fine, key, patterns};
 
 impl Stage {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let sim = Simulation::new(1);
-        let mut config = Config::default();
-        config.admin.hosts = vec!["comet.example".to_owned()];
-        config.auth.keys = vec![key("main")];
-        change(&mut config);
-        let server = Simulated::start(&sim, config.clone()).expect("it starts");
-        Self { sim, server, config }
-    }
-
-    fn now_s(&self) -> u64 {
-        self.sim.unix_time().as_secs()
+    fn of(change: impl FnOnce(&mut Config)) -> Self {
+        Self::new(|config| {
+            config.auth.keys = vec![key("main")];
+            change(config);
+        })
     }
 
     /// A token to read and publish to channels that begin with `a`, for a minute.
     fn token(&self) -> String {
-        self.signed("main", &self.claims())
+        self.sign(&self.claims())
     }
 
     fn claims(&self) -> Claims {
-        let (iat, mine) = (self.now_s(), patterns(&["a*"]));
-        Claims { iat, exp: iat + 60, subscribe: mine.clone(), publish: mine, ..Claims::default() }
+        self.claims_for("a*", 60)
     }
 
-    fn signed(&self, id: &str, claims: &Claims) -> String {
-        let mut auth = self.config.auth.clone();
-        auth.keys = vec![key(id)];
-        make_token(&auth, id, None, claims).expect("a token")
+    fn ask(&self, method: &str, target: &str, headers: &str) -> Reply {
+        self.ask_with(method, target, headers, "")
     }
 
-    /// The head and body of the answer, and whatever follows in the same moment.
-    fn ask(&self, method: &str, target: &str, headers: &str) -> String {
-        let mut peer = self.sim.connect(self.server.front());
-        peer.send(request(method, target, headers));
-        self.sim.run_for(Duration::from_millis(500));
-        String::from_utf8(peer.take()).expect("text")
+    fn ask_with(&self, method: &str, target: &str, headers: &str, body: &str) -> Reply {
+        let fields = format!("Host: comet.example\r\n{headers}");
+        self.exchange(&mut self.connect(LOOPBACK), method, target, &fields, body)
     }
 
     fn assert_refused(&self, token: &str, status: u16, code: &str) {
         for (method, target) in [("POST", "/channels/a"), ("GET", "/channels/a?wait=0")] {
             let answer = self.ask(method, target, &bearer(token));
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(code), "{method}: {answer}");
-            assert_eq!(answer.contains("WWW-Authenticate: Bearer\r\n"), status == 401, "{answer}");
+            assert!(answer.is(status, code), "{method}: {answer}");
+            assert_eq!(answer.header("www-authenticate") == Some("Bearer"), status == 401, "{answer}");
         }
     }
 }
 
-fn request(method: &str, target: &str, headers: &str) -> String {
-    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
-    format!("{method} {target} HTTP/1.1\r\nHost: comet.example\r\n{length}{headers}\r\n")
-}
-
-fn bearer(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
-}
-
-fn is_fine(answer: &str) -> bool {
-    answer.starts_with("HTTP/1.1 200 ")
-}
-
 #[test]
 fn a_token_opens_its_channels_wherever_it_is_brought() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let token = stage.token();
     let cookie = format!("Cookie: x=1; ccomet_token={token}\r\n");
     assert!(is_fine(&stage.ask("POST", "/channels/a", &bearer(&token))));
@@ -101,54 +60,52 @@ fn a_token_opens_its_channels_wherever_it_is_brought() {
     // Others' schemes are others' business.
     assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &format!("Authorization: Basic eDp5\r\n{cookie}"))));
     // Admin needs none.
-    let mut admin = stage.sim.connect(stage.server.admin());
-    admin.send(request("POST", "/channels/z", ""));
-    admin.expect("HTTP/1.1 200");
+    assert!(is_fine(&stage.exchange(&mut stage.admin(), "POST", "/channels/z", "", "")));
 }
 
 #[test]
 fn without_a_token_nothing_is_allowed_and_a_poll_by_script_is_told_so_too() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     for (method, target) in [("POST", "/channels/a"), ("GET", "/channels/a?wait=0")] {
         let answer = stage.ask(method, target, "");
-        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("token_missing"), "{answer}");
-        assert!(answer.contains("WWW-Authenticate: Bearer\r\n"), "{answer}");
+        assert!(answer.is(401, "token_missing"), "{answer}");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{answer}");
     }
     let script = stage.ask("GET", "/channels/a?callback=f", "");
     assert!(is_fine(&script) && script.contains("token_missing"), "{script}");
     // The classic API is no way around it.
     for target in ["/sign?channel=a&sname=x&callback=f", "/publish?channel=a&sname=x&msg=x&callback=f"] {
-        assert!(stage.ask("GET", target, "").starts_with("HTTP/1.1 401 "), "{target}");
+        assert!(stage.ask("GET", target, "").status == 401, "{target}");
         assert!(is_fine(&stage.ask("GET", &format!("{target}&token={}", stage.token()), "")), "{target}");
     }
-    assert!(stage.ask("GET", "/subscribe?channel=a&sname=x&seqid=0&callback=f", "").starts_with("HTTP/1.1 401 "));
+    assert!(stage.ask("GET", "/subscribe?channel=a&sname=x&seqid=0&callback=f", "").status == 401);
 }
 
 #[test]
 fn who_brings_no_token_may_do_what_the_settings_say() {
     let anonymous = Anonymous { subscribe: patterns(&["public.*"]), ..Anonymous::default() };
-    let stage = Stage::new(|config| config.auth.anonymous = Some(anonymous));
+    let stage = Stage::of(|config| config.auth.anonymous = Some(anonymous));
     assert!(is_fine(&stage.ask("GET", "/channels/public.x?wait=0", "")));
-    assert!(stage.ask("GET", "/channels/public.x,a?wait=0", "").starts_with("HTTP/1.1 401 "));
-    assert!(stage.ask("POST", "/channels/public.x", "").starts_with("HTTP/1.1 401 "));
+    assert!(stage.ask("GET", "/channels/public.x,a?wait=0", "").status == 401);
+    assert!(stage.ask("POST", "/channels/public.x", "").status == 401);
 }
 
 #[test]
 fn a_token_for_one_channel_does_not_open_another() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let token = stage.token();
     for (method, target) in [("POST", "/channels/b"), ("GET", "/channels/b?wait=0"), ("GET", "/channels/a,b?wait=0")] {
         let answer = stage.ask(method, target, &bearer(&token));
-        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("not_allowed"), "{target}: {answer}");
+        assert!(answer.is(403, "not_allowed"), "{target}: {answer}");
     }
-    let reader = stage.signed("main", &Claims { publish: Vec::new(), ..stage.claims() });
+    let reader = stage.sign(&Claims { publish: Vec::new(), ..stage.claims() });
     assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &bearer(&reader))));
-    assert!(stage.ask("POST", "/channels/a", &bearer(&reader)).starts_with("HTTP/1.1 403 "));
+    assert!(stage.ask("POST", "/channels/a", &bearer(&reader)).status == 403);
 }
 
 #[test]
 fn an_expired_token_opens_nothing() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let token = stage.token();
     stage.sim.run_for(Duration::from_secs(61));
     stage.assert_refused(&token, 401, "token_expired");
@@ -156,7 +113,7 @@ fn an_expired_token_opens_nothing() {
 
 #[test]
 fn a_token_of_tomorrow_opens_nothing_today() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let day = stage.now_s() + 86_400;
     let body = format!(r#"{{"exp":{},"nbf":{day},"publish":["*"],"subscribe":["*"]}}"#, day + 60);
     let token = by_hand(r#"{"alg":"HS256"}"#, &body, "main");
@@ -165,7 +122,7 @@ fn a_token_of_tomorrow_opens_nothing_today() {
 
 #[test]
 fn an_unsigned_token_opens_nothing() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let good = stage.token();
     let body = good.split('.').nth(1).expect("a body");
     for alg in ["none", "None", "NONE", ""] {
@@ -176,14 +133,17 @@ fn an_unsigned_token_opens_nothing() {
 
 #[test]
 fn a_token_of_a_wrong_or_unknown_key_opens_nothing() {
-    let stage = Stage::new(|config| config.auth.keys.push(key("second")));
+    let stage = Stage::of(|config| config.auth.keys.push(key("second")));
     let token = stage.token();
     let parts: Vec<&str> = token.split('.').collect();
     for kid in [r#","kid":"second""#, r#","kid":"third""#, r#","kid":"""#, ""] {
         let header = BASE64.encode(format!(r#"{{"typ":"JWT","alg":"HS256"{kid}}}"#));
         stage.assert_refused(&format!("{header}.{}.{}", parts[1], parts[2]), 401, "token_invalid");
     }
-    stage.assert_refused(&stage.signed("third", &stage.claims()), 401, "token_invalid");
+    let mut auth = stage.config.auth.clone();
+    auth.keys = vec![key("third")];
+    let unknown = make_token(&auth, "third", None, &stage.claims()).expect("a token");
+    stage.assert_refused(&unknown, 401, "token_invalid");
     let body = format!(r#"{{"exp":{},"publish":["*"],"subscribe":["*"]}}"#, stage.now_s() + 60);
     let unnamed = by_hand(r#"{"alg":"HS256"}"#, &body, "main");
     stage.assert_refused(&unnamed, 401, "token_invalid");
@@ -193,7 +153,7 @@ fn a_token_of_a_wrong_or_unknown_key_opens_nothing() {
 fn the_public_key_is_not_taken_for_a_secret() {
     // Any 32 bytes; nobody needs to know the private key to try this.
     let public = BASE64.encode([9; 32]);
-    let stage = Stage::new(|config| {
+    let stage = Stage::of(|config| {
         let algorithm = ccomet::Algorithm::EdDSA;
         config.auth.keys = vec![Key { id: "e".to_owned(), algorithm, public_key: Some(public), ..Key::default() }];
     });
@@ -205,7 +165,7 @@ fn the_public_key_is_not_taken_for_a_secret() {
 
 #[test]
 fn a_token_that_was_tampered_with_opens_nothing() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let token = stage.token();
     let parts: Vec<&str> = token.split('.').collect();
     let body = String::from_utf8(BASE64.decode(parts[1]).expect("Base64")).expect("text");
@@ -216,8 +176,8 @@ fn a_token_that_was_tampered_with_opens_nothing() {
 
 #[test]
 fn two_tokens_that_differ_are_none() {
-    let stage = Stage::new(|_| {});
-    let (one, other) = (stage.token(), stage.signed("main", &Claims { sub: Some("ann".to_owned()), ..stage.claims() }));
+    let stage = Stage::of(|_| {});
+    let (one, other) = (stage.token(), stage.sign(&Claims { sub: Some("ann".to_owned()), ..stage.claims() }));
     let both = format!("{}Cookie: ccomet_token={other}\r\n", bearer(&one));
     assert!(stage.ask("GET", "/channels/a?wait=0", &both).contains("token_invalid"));
     assert!(stage.ask("GET", &format!("/channels/a?wait=0&token={other}"), &bearer(&one)).contains("token_invalid"));
@@ -228,7 +188,7 @@ fn two_tokens_that_differ_are_none() {
 #[test]
 fn a_cookie_publishes_for_no_page_of_another_origin() {
     let listed = "https://listed.example";
-    let stage = Stage::new(|config| config.front.origins = vec![listed.to_owned()]);
+    let stage = Stage::of(|config| config.front.origins = vec![listed.to_owned()]);
     let cookie = format!("Cookie: ccomet_token={}\r\n", stage.token());
     for (origin, allowed) in [
         ("Origin: https://comet.example\r\n", true),
@@ -248,22 +208,22 @@ fn a_cookie_publishes_for_no_page_of_another_origin() {
         assert!(answer.contains("not_allowed"), "{target}: {answer}");
     }
     // `*` lists nobody by name.
-    let open = Stage::new(|config| config.front.origins = vec!["*".to_owned()]);
+    let open = Stage::of(|config| config.front.origins = vec!["*".to_owned()]);
     let cookie = format!("Cookie: ccomet_token={}\r\n", open.token());
     let answer = open.ask("POST", "/channels/a", &format!("{cookie}Origin: https://evil.example\r\n"));
-    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.status == 403, "{answer}");
 }
 
 #[test]
 fn credentials_are_shared_with_origins_that_are_listed_and_no_others() {
     const LEAVE: &str = "Access-Control-Allow-Credentials: true\r\n";
-    let stage = Stage::new(|config| config.front.origins = vec!["https://listed.example".to_owned()]);
+    let stage = Stage::of(|config| config.front.origins = vec!["https://listed.example".to_owned()]);
     for method in ["GET", "OPTIONS"] {
         let ask = |origin: &str| stage.ask(method, "/channels/a?wait=0", &format!("Origin: {origin}\r\n"));
         assert!(ask("https://listed.example").contains(LEAVE), "{method}");
         assert!(!ask("https://evil.example").contains(LEAVE), "{method}");
     }
-    let open = Stage::new(|config| config.front.origins = vec!["*".to_owned()]);
+    let open = Stage::of(|config| config.front.origins = vec!["*".to_owned()]);
     for origin in ["https://evil.example", "*"] {
         for method in ["GET", "OPTIONS"] {
             let answer = open.ask(method, "/channels/a?wait=0", &format!("Origin: {origin}\r\n"));
@@ -274,21 +234,21 @@ fn credentials_are_shared_with_origins_that_are_listed_and_no_others() {
 
 #[test]
 fn a_stream_is_warned_and_ends_with_its_token() {
-    let stage = Stage::new(|_| {});
-    let mut peer = stage.sim.connect(stage.server.front());
-    peer.send(request("GET", "/channels/a", &format!("Accept: text/event-stream\r\n{}", bearer(&stage.token()))));
+    let stage = Stage::of(|_| {});
+    let fields = format!("Accept: text/event-stream\r\n{}", bearer(&stage.token()));
+    let mut peer = stage.begin(LOOPBACK, "GET", "/channels/a", &fields);
     peer.expect("event: hello");
     stage.sim.run_for(Duration::from_secs(29));
-    assert!(!text(&mut peer).contains("event: token"), "too early");
+    assert!(!stage.heard(&mut peer).contains("event: token"), "too early");
     assert_eq!(stage.server.holdings().leases, 1);
     stage.sim.run_for(Duration::from_secs(2));
-    let told = text(&mut peer);
+    let told = stage.heard(&mut peer);
     assert_eq!(told.matches("event: token\ndata: {\"type\":\"token\",\"expires_in_s\":30}\n").count(), 1, "{told}");
     stage.sim.run_for(Duration::from_secs(28));
-    let told = text(&mut peer);
+    let told = stage.heard(&mut peer);
     assert!(!told.contains("event: token") && !told.contains("event: close"), "{told}");
     stage.sim.run_for(Duration::from_secs(2));
-    let told = text(&mut peer);
+    let told = stage.heard(&mut peer);
     let end = "event: close\ndata: {\"type\":\"close\",\"reason\":\"token_expired\"}\n\n\r\n0\r\n\r\n";
     assert!(told.ends_with(end), "{told}");
     let holdings = stage.server.holdings();
@@ -297,16 +257,11 @@ fn a_stream_is_warned_and_ends_with_its_token() {
 
 #[test]
 fn a_poll_does_not_outlast_its_token() {
-    let stage = Stage::new(|_| {});
-    let mut peer = stage.sim.connect(stage.server.front());
-    let short = stage.signed("main", &Claims { exp: stage.now_s() + 5, ..stage.claims() });
-    peer.send(request("GET", "/channels/a?wait=30", &bearer(&short)));
+    let stage = Stage::of(|_| {});
+    let short = stage.sign(&stage.claims_for("a*", 5));
+    let mut peer = stage.begin(LOOPBACK, "GET", "/channels/a?wait=30", &bearer(&short));
     stage.sim.run_for(Duration::from_secs(6));
-    assert!(text(&mut peer).starts_with("HTTP/1.1 200 "));
-}
-
-fn text(peer: &mut Peer) -> String {
-    String::from_utf8(peer.take()).expect("text")
+    assert!(is_fine(&stage.reply(&mut peer)));
 }
 
 /// A token with these parts, signed as the key of that id would.
@@ -322,15 +277,15 @@ fn hmac(header: &str, body: &str, secret: &[u8]) -> String {
 
 #[test]
 fn a_refused_token_is_answered_with_the_claim_that_is_wrong_and_nothing_about_its_signature() {
-    let stage = Stage::new(|config| config.auth.audience = Some("us".to_owned()));
+    let stage = Stage::of(|config| config.auth.audience = Some("us".to_owned()));
     let detail = |token: &str| {
         let answer = stage.ask("POST", "/channels/a", &bearer(token));
-        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("token_invalid"), "{answer}");
-        answer.split("\"detail\":").nth(1).expect("a sentence").to_owned()
+        assert!(answer.is(401, "token_invalid"), "{answer}");
+        answer.text().split("\"detail\":").nth(1).expect("a sentence").to_owned()
     };
     assert!(detail(&stage.token()).contains("'aud'"));
     let claims = Claims { aud: Some("us".to_owned()), ..stage.claims() };
-    let mut parts: Vec<String> = stage.signed("main", &claims).split('.').map(str::to_owned).collect();
+    let mut parts: Vec<String> = stage.sign(&claims).split('.').map(str::to_owned).collect();
     parts[2] = BASE64.encode([0; 32]);
     let forged = detail(&parts.join("."));
     assert!(forged.contains("not signed by a key of this server"), "{forged}");
@@ -339,44 +294,40 @@ fn a_refused_token_is_answered_with_the_claim_that_is_wrong_and_nothing_about_it
 
 #[test]
 fn an_idempotency_key_is_its_subjects_own() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let publish = |subject: Option<&str>, body: &str| {
         let claims = Claims { sub: subject.map(str::to_owned), ..stage.claims() };
-        let mut peer = stage.sim.connect(stage.server.front());
-        let headers = format!("{}Idempotency-Key: k\r\n", bearer(&stage.signed("main", &claims)));
-        let length = body.len();
-        peer.send(format!("POST /channels/a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}"));
-        stage.sim.run_for(Duration::from_millis(500));
-        String::from_utf8(peer.take()).expect("text")
+        let headers = format!("{}Idempotency-Key: k\r\n", bearer(&stage.sign(&claims)));
+        stage.ask_with("POST", "/channels/a", &headers, body)
     };
     assert!(is_fine(&publish(Some("mallory"), "squatted")));
     assert!(is_fine(&publish(Some("ann"), "hello")), "neither refused nor taken for the other");
     assert!(is_fine(&publish(None, "nobody's")));
     assert!(is_fine(&publish(Some("ann"), "hello")), "a retry is kept once");
-    assert!(publish(Some("ann"), "other").starts_with("HTTP/1.1 422 "));
+    assert!(publish(Some("ann"), "other").status == 422);
     let kept = stage.ask("GET", "/channels/a?after=oldest&wait=0", &bearer(&stage.token()));
     for text in ["squatted", "hello", "nobody's"] {
-        assert_eq!(kept.matches(text).count(), 1, "{text}: {kept}");
+        assert_eq!(kept.text().matches(text).count(), 1, "{text}: {kept}");
     }
 }
 
 #[test]
 fn leave_to_publish_alone_does_not_reach_the_channels_of_a_pattern() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let publish = |subscribe: &[&str]| {
         let claims = Claims { subscribe: patterns(subscribe), ..stage.claims() };
-        stage.ask("POST", "/channels/a.*", &bearer(&stage.signed("main", &claims)))
+        stage.ask("POST", "/channels/a.*", &bearer(&stage.sign(&claims)))
     };
     for too_little in [&[][..], &["a.b"]] {
         let refused = publish(too_little);
-        assert!(refused.starts_with("HTTP/1.1 403 ") && refused.contains("not_allowed"), "{refused}");
+        assert!(refused.is(403, "not_allowed"), "{refused}");
     }
     assert!(is_fine(&publish(&["a.*"])));
 }
 
 #[test]
 fn a_token_whose_issuers_clock_is_ahead_is_accepted() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     // Claims has no `nbf`: the body is signed by hand.
     let sign = |nbf: u64| {
         let claims = serde_json::json!({"exp": stage.now_s() + 600, "nbf": nbf, "publish": ["a"]});
@@ -387,22 +338,21 @@ fn a_token_whose_issuers_clock_is_ahead_is_accepted() {
     };
     assert!(is_fine(&stage.ask("POST", "/channels/a", &bearer(&sign(stage.now_s() + 1)))));
     let early = stage.ask("POST", "/channels/a", &bearer(&sign(stage.now_s() + 120)));
-    assert!(early.starts_with("HTTP/1.1 401 ") && early.contains("token_not_yet"), "{early}");
+    assert!(early.is(401, "token_not_yet"), "{early}");
 }
 
 #[test]
 fn the_head_of_a_channel_is_for_those_who_may_read_it() {
-    let stage = Stage::new(|_| {});
+    let stage = Stage::of(|_| {});
     let mine = bearer(&stage.token());
-    let status = |method: &str, target: &str, headers: &str| stage.ask(method, target, headers)[9..12].to_owned();
     for (target, headers, expected) in [
-        ("/channels/a?wait=0", mine.as_str(), "200"),
-        ("/channels/a?wait=0", "", "401"),
-        ("/channels/b?wait=0", mine.as_str(), "403"),
-        ("/channels/a,b?wait=0", mine.as_str(), "403"),
-        ("/channels/a?wait=0", "Authorization: Bearer x.y.z\r\n", "401"),
+        ("/channels/a?wait=0", mine.as_str(), 200),
+        ("/channels/a?wait=0", "", 401),
+        ("/channels/b?wait=0", mine.as_str(), 403),
+        ("/channels/a,b?wait=0", mine.as_str(), 403),
+        ("/channels/a?wait=0", "Authorization: Bearer x.y.z\r\n", 401),
     ] {
-        let told = ["GET", "HEAD"].map(|method| status(method, target, headers));
+        let told = ["GET", "HEAD"].map(|method| stage.ask(method, target, headers).status);
         assert_eq!(told, [expected; 2], "{target} {headers}");
     }
 }

@@ -5,8 +5,9 @@ mod common;
 use std::net::{SocketAddr, TcpStream};
 
 use ccomet::Config;
-use common::{Client, Local, PATIENCE, config, wait_until};
+use common::{Client, Local, config, wait_until};
 use serde_json::Value;
+use testing::http::connect;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket, client};
@@ -16,13 +17,11 @@ struct Socket(WebSocket<TcpStream>);
 
 impl Socket {
     fn try_open(address: SocketAddr, target: &str, headers: &[(&'static str, &str)]) -> Result<Self, Box<Error>> {
-        let stream = TcpStream::connect(address).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         let mut request = format!("ws://{address}{target}").into_client_request().expect("a request");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a value"));
         }
-        match client(request, stream) {
+        match client(request, connect(address)) {
             Ok((socket, _)) => Ok(Self(socket)),
             Err(tungstenite::HandshakeError::Failure(error)) => Err(Box::new(error)),
             Err(error) => panic!("{error}"),

@@ -1,20 +1,20 @@
 //! A real browser, driven over the protocol of its developer tools.
 
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testing::http::connect;
+use testing::process::Process;
 use tungstenite::{Message, WebSocket, client};
 
-use crate::common::PATIENCE;
+use crate::common::{Folder, PATIENCE, wait_until};
 
 /// A browser of our own, ended when it is dropped.
 pub(crate) struct Chromium {
-    child: Child,
-    profile: PathBuf,
+    _process: Process,
+    _profile: Folder,
     socket: WebSocket<TcpStream>,
     last_id: u64,
 }
@@ -26,32 +26,25 @@ pub(crate) struct Page(String);
 impl Chromium {
     /// Starts one.
     pub(crate) fn start() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("ccomet-browser-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let profile = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&profile);
-        let started = Command::new("chromium")
+        let profile = Folder::new("chromium");
+        let mut command = Command::new("chromium");
+        command
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--remote-debugging-port=0", "--window-size=900,700", "about:blank"])
             .arg(format!("--user-data-dir={}", profile.display()))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let child = started.expect("Chromium starts");
-        let start = Instant::now();
-        let (port, path) = loop {
-            let text = std::fs::read_to_string(profile.join("DevToolsActivePort")).unwrap_or_default();
-            if let Some((port, path)) = text.split_once('\n').filter(|(_, path)| path.contains("/browser/")) {
-                break (port.parse::<u16>().expect("a port"), path.trim().to_owned());
-            }
-            assert!(start.elapsed() < PATIENCE, "Chromium does not come up");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("DevTools");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
-        let (socket, _) = client(format!("ws://127.0.0.1:{port}{path}"), stream).expect("a WebSocket");
-        Self { child, profile, socket, last_id: 0 }
+            .stderr(Stdio::null());
+        let process = Process::start(&mut command);
+        let mut active = String::new();
+        wait_until("Chromium comes up", || {
+            active = std::fs::read_to_string(profile.join("DevToolsActivePort")).unwrap_or_default();
+            active.contains("/browser/")
+        });
+        let (port, path) = active.split_once('\n').expect("a port and a path");
+        let stream = connect(SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port"))));
+        let (socket, _) = client(format!("ws://127.0.0.1:{port}{}", path.trim()), stream).expect("a WebSocket");
+        Self { _process: process, _profile: profile, socket, last_id: 0 }
     }
 
     /// Opens a page in a window of its own, with nothing shared with others.
@@ -130,20 +123,6 @@ impl Chromium {
                 assert!(reply.get("error").is_none(), "{method}: {reply}");
                 return reply["result"].clone();
             }
-        }
-    }
-}
-
-impl Drop for Chromium {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        // Its helpers end a moment later, and write until then.
-        for _ in 0..100 {
-            if std::fs::remove_dir_all(&self.profile).is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

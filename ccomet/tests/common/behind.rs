@@ -3,7 +3,6 @@
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)] // each test uses a part
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -13,7 +12,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tungstenite::{Message, WebSocket};
 
-use crate::common::{Client, Local, PATIENCE, wait_until};
+use crate::common::{Client, Folder, Local, PATIENCE, wait_until};
 
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
@@ -121,12 +120,12 @@ impl Behind {
     }
 }
 
-pub fn make_certificate(folder: &Path) -> Arc<ClientConfig> {
+pub fn make_certificate(folder: &Folder) -> Arc<ClientConfig> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    std::fs::write(folder.join("fullchain.pem"), &pem).expect("written");
-    std::fs::write(folder.join("privkey.pem"), &key).expect("written");
-    std::fs::write(folder.join("comet.pem"), pem.clone() + &key).expect("written");
+    folder.write("fullchain.pem", &pem);
+    folder.write("privkey.pem", &key);
+    folder.write("comet.pem", pem.clone() + &key);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a certificate");
     Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())

@@ -6,6 +6,7 @@ use ccomet::{Anonymous, Claims, Config, Key, Pattern, Secret, Simulated, make_to
 use sealed::Address;
 use sealed::sim::{Host, Peer, Simulation};
 use serde_json::Value;
+use testing::http::UPGRADE;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -114,19 +115,15 @@ pub(crate) fn get(target: &str) -> String {
 }
 
 pub(crate) fn post(target: &str, body: &str) -> String {
-    format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    testing::http::request("POST", target, "Host: x\r\n", body)
 }
-
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// A WebSocket that a page of the server's own opens.
 pub(crate) fn upgrade(target: &str) -> String {
-    get(target).replace("\r\n\r\n", &format!("\r\n{UPGRADE}"))
+    get(target).replace("\r\n\r\n", &format!("\r\n{UPGRADE}\r\n"))
 }
 
 /// A message of text, as a client sends it: masked by nothing but zeros.
 pub(crate) fn frame(text: &str) -> Vec<u8> {
-    assert!(text.len() < 126);
-    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
+    testing::http::frame(0x81, text)
 }

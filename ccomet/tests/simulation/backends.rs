@@ -6,8 +6,9 @@ use ccomet::{Config, Pattern, WhenDown};
 use sealed::Address;
 use sealed::sim::{Faults, Host, Peer, Random, Simulation};
 use serde_json::{Value, json};
+use testing::http::UPGRADE;
 
-use crate::frames::{Frame, Frames, UPGRADE, pong, text};
+use crate::frames::{Frame, Frames, pong, text};
 use crate::http::{Answer, Http};
 use crate::meter;
 use crate::oracle::{Oracle, spots};

@@ -1,8 +1,6 @@
 //! Frames of WebSockets, as a client reads and writes them.
 
-/// The header fields that ask for a WebSocket.
-pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+use testing::http::frame;
 
 /// A frame that the server sent.
 #[derive(Debug)]
@@ -52,18 +50,4 @@ pub fn text(text: &str) -> Vec<u8> {
 /// The answer to a ping.
 pub fn pong(payload: &[u8]) -> Vec<u8> {
     frame(0x8a, payload)
-}
-
-fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![kind];
-    match payload.len() {
-        length @ ..126 => frame.push(0x80 | length as u8),
-        length => {
-            frame.push(0x80 | 0x7e);
-            frame.extend_from_slice(&u16::try_from(length).expect("a short message").to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(payload);
-    frame
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use ccomet::{Claims, Config, Pattern, make_token};
 use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
+use testing::http::UPGRADE;
 
-use crate::frames::{Frame, Frames, UPGRADE, pong, text};
+use crate::frames::{Frame, Frames, pong, text};
 use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use sealed::sim::{Peer, Random};
 use serde_json::Value;
+use testing::http::EventQueue;
 
-use crate::http::{Answer, Events, Http};
+use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
 
@@ -14,7 +15,7 @@ pub struct Gatherer {
     label: String,
     is_stream: bool,
     http: Option<Http>,
-    events: Events,
+    events: EventQueue,
     cursor: Cursor,
     position: Option<String>,
     /// Where it is in each channel, since the last gap.
@@ -32,7 +33,7 @@ impl Gatherer {
             label: format!("gatherer {number} ({})", if is_stream { "stream" } else { "poll" }),
             is_stream,
             http: None,
-            events: Events::default(),
+            events: EventQueue::default(),
             cursor: Cursor::default(),
             position: None,
             channels: HashMap::new(),
@@ -85,7 +86,7 @@ impl Gatherer {
     fn lost(&mut self) {
         self.http = None;
         self.live = false;
-        self.events = Events::default();
+        self.events = EventQueue::default();
         self.cursor = Cursor(self.position.as_deref().map(|position| spots(position)[0]));
         self.channels.clear();
     }
@@ -103,7 +104,7 @@ impl Gatherer {
                 Answer::Stream => {}
                 Answer::Data(bytes) => {
                     self.events.push(&bytes);
-                    while let Some(event) = self.events.next() {
+                    while let Some(event) = self.events.pop() {
                         self.last_event.clone_from(&event.event);
                         let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
                         match event.event.as_str() {

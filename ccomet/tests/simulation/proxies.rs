@@ -8,8 +8,9 @@ use std::time::Duration;
 use ccomet::{Config, ForwardedBy};
 use sealed::sim::{Peer, Random, Simulation};
 use serde_json::{Value, json};
+use testing::http::UPGRADE;
 
-use crate::frames::{Frame, Frames, UPGRADE, pong, text};
+use crate::frames::{Frame, Frames, pong, text};
 use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use sealed::sim::Random;
 use serde_json::Value;
+use testing::http::EventQueue;
 
-use crate::http::{Answer, Events, Http};
+use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
 
@@ -26,7 +27,7 @@ pub struct Reader {
     channels: Vec<String>,
     transport: Transport,
     http: Option<Http>,
-    events: Events,
+    events: EventQueue,
     /// What has come of a line, where its transport has lines.
     line: Vec<u8>,
     cursors: Vec<Cursor>,
@@ -50,7 +51,7 @@ impl Reader {
             channels,
             transport,
             http: None,
-            events: Events::default(),
+            events: EventQueue::default(),
             line: Vec::new(),
             position: None,
             from_oldest: random.chance(0.5),
@@ -109,7 +110,7 @@ impl Reader {
     fn lost(&mut self) {
         self.http = None;
         self.live = false;
-        self.events = Events::default();
+        self.events = EventQueue::default();
         self.line.clear();
         let known = self.position.as_deref().map(spots);
         for (index, cursor) in self.cursors.iter_mut().enumerate() {
@@ -150,7 +151,7 @@ impl Reader {
                 }
                 Answer::Data(bytes) => {
                     self.events.push(&bytes);
-                    while let Some(event) = self.events.next() {
+                    while let Some(event) = self.events.pop() {
                         let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
                         self.last_event.clone_from(&event.event);
                         match event.event.as_str() {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use ccomet::{Claims, Config, Pattern, Rule, Who, make_token};
 use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
+use testing::http::{EventQueue, UPGRADE};
 
-use crate::frames::{Frame, Frames, UPGRADE, pong, text};
-use crate::http::{Answer, Events, Http};
+use crate::frames::{Frame, Frames, pong, text};
+use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, spots};
 use crate::world::Place;
 
@@ -83,7 +84,7 @@ pub struct Holder {
     /// When it said something last.
     said: Duration,
     is_open: bool,
-    events: Events,
+    events: EventQueue,
     frames: Frames,
     cursor: Cursor,
     position: Option<String>,
@@ -104,7 +105,7 @@ impl Holder {
             shown: Duration::ZERO,
             said: Duration::ZERO,
             is_open: false,
-            events: Events::default(),
+            events: EventQueue::default(),
             frames: Frames::default(),
             cursor: Cursor::default(),
             position: None,
@@ -242,7 +243,7 @@ impl Holder {
     fn lost(&mut self) {
         (self.http, self.pending, self.is_open, self.ended) = (None, None, false, false);
         self.frames.clear();
-        self.events = Events::default();
+        self.events = EventQueue::default();
         self.cursor = Cursor(self.position.as_deref().map(|position| spots(position)[0]));
     }
 
@@ -329,7 +330,7 @@ impl Holder {
 
     fn events(&mut self, bytes: &[u8], oracle: &mut Oracle) {
         self.events.push(bytes);
-        while let Some(event) = self.events.next() {
+        while let Some(event) = self.events.pop() {
             let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
             match event.event.as_str() {
                 "bye" | "close" => self.ended = true,
