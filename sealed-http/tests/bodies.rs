@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use sealed::sim::{Link, LoopId, Peer, Simulation};
-use sealed::{CloseReason, Config, ConnectionId, EventLoop, Input};
-use sealed_http::{Handler, Http, Intake, Limits, Piece, Request, RequestHead, Response, Server, Settings};
+use sealed::sim::{Link, Peer};
+use sealed::{CloseReason, Config, ConnectionId, Input};
+use sealed_http::{Handler, Http, Intake, Limits, Piece, Request, RequestHead, Response, Settings};
+use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 const BIG: usize = 500_000;
@@ -101,38 +102,12 @@ impl Handler for Stage {
     }
 }
 
-struct Site {
-    sim: Simulation,
-    id: LoopId,
+fn site(settings: Settings) -> Served<Stage> {
+    Served::new(3, Config::default(), settings, Stage::default())
 }
 
-impl Site {
-    fn new(settings: Settings) -> Self {
-        let sim = Simulation::new(3);
-        let mut event_loop =
-            sim.event_loop(Config::default(), Server::new(settings, Stage::default())).expect("a loop");
-        event_loop.listen("10.0.0.1:80").expect("it is free");
-        let id = sim.start(event_loop);
-        Self { sim, id }
-    }
-
-    fn connect(&self) -> Peer {
-        let address: sealed::Address = "10.0.0.1:80".parse().expect("an address");
-        self.sim.connect(address)
-    }
-
-    fn act<R>(&self, act: impl FnOnce(&mut Stage, &mut Http<'_, Stage>) -> R) -> R {
-        let acted = self.sim.with(self.id, |event_loop: &mut EventLoop<Server<Stage>>| {
-            let (server, cx) = event_loop.parts();
-            let (stage, mut http) = server.parts(cx);
-            act(stage, &mut http)
-        });
-        acted.expect("it runs")
-    }
-
-    fn told(&self) -> Vec<String> {
-        self.act(|stage, _| std::mem::take(&mut stage.told))
-    }
+fn told(site: &Served<Stage>) -> Vec<String> {
+    site.act(|stage, _| std::mem::take(&mut stage.told))
 }
 
 fn post(path: &str, fields: &str, body: &str) -> String {
@@ -149,8 +124,7 @@ fn ends_with_status(peer: &mut Peer, status: u16) {
 
 #[test]
 fn the_handler_decides_how_long_a_collected_body_may_be() {
-    let site =
-        Site::new(Settings { limits: Limits { body_bytes_max: 20, ..Limits::default() }, ..Settings::default() });
+    let site = site(Settings { limits: Limits { body_bytes_max: 20, ..Limits::default() }, ..Settings::default() });
     for (path, length, fits) in [("/small", 10, true), ("/small", 11, false), ("/any", 20, true), ("/any", 21, false)] {
         let body = "x".repeat(length);
         let chunked = format!("{length:x}\r\n{body}\r\n0\r\n\r\n");
@@ -171,7 +145,7 @@ fn the_handler_decides_how_long_a_collected_body_may_be() {
 
 #[test]
 fn who_waits_is_told_to_go_on_only_if_the_body_is_read() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     let fields = "Content-Length: 5\r\nExpect: 100-continue\r\n";
     for path in ["/any", "/stream"] {
         let mut peer = site.connect();
@@ -198,7 +172,7 @@ fn who_waits_is_told_to_go_on_only_if_the_body_is_read() {
 
 #[test]
 fn a_streamed_body_is_told_as_it_comes_and_its_connection_is_kept() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     let mut peer = site.connect();
     // More than would be collected.
     let length = 3_000_000;
@@ -207,7 +181,7 @@ fn a_streamed_body_is_told_as_it_comes_and_its_connection_is_kept() {
         peer.send("x".repeat(length / 3));
         site.sim.settle();
     }
-    assert_eq!(site.told(), ["intake /stream".to_owned(), format!("end {length}")]);
+    assert_eq!(told(&site), ["intake /stream".to_owned(), format!("end {length}")]);
     assert!(peer.expect("\r\n\r\n").starts_with(b"HTTP/1.1 200"));
     peer.discard();
     let mut peer = site.connect();
@@ -223,19 +197,19 @@ fn a_streamed_body_is_told_as_it_comes_and_its_connection_is_kept() {
 #[test]
 fn what_is_answered_before_its_body_has_come_is_the_last() {
     for path in ["/refuse", "/early"] {
-        let site = Site::new(Settings::default());
+        let site = site(Settings::default());
         let mut peer = site.connect();
         peer.send(post(path, "Content-Length: 40\r\n", "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"));
         ends_with_status(&mut peer, if path == "/early" { 200 } else { 403 });
         peer.finish();
         site.sim.settle();
-        assert_eq!(site.told(), [format!("intake {path}"), "closed Closed".to_owned()]);
+        assert_eq!(told(&site), [format!("intake {path}"), "closed Closed".to_owned()]);
     }
 }
 
 #[test]
 fn what_is_answered_at_its_head_is_the_last_unless_its_body_is_there() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     let mut peer = site.connect();
     // What looks like a request is thrown away with the body that it is.
     let hidden = "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -245,7 +219,7 @@ fn what_is_answered_at_its_head_is_the_last_unless_its_body_is_there() {
         let heard = String::from_utf8(peer.expect("\r\n\r\nhi")).expect("text");
         assert_eq!(heard.matches("HTTP/1.1 ").count(), 2, "{heard}");
         assert!(heard.starts_with("HTTP/1.1 403 ") && !heard.contains("Connection: close"), "{heard}");
-        assert_eq!(site.told(), ["intake /answer", "intake /any", "request /any 2"]);
+        assert_eq!(told(&site), ["intake /answer", "intake /any", "request /any 2"]);
     }
     for request in [
         post("/answer", &length, &hidden[1..]),
@@ -255,13 +229,13 @@ fn what_is_answered_at_its_head_is_the_last_unless_its_body_is_there() {
         let mut peer = site.connect();
         peer.send(request);
         ends_with_status(&mut peer, 403);
-        assert!(site.told().iter().all(|told| !told.contains("hidden")));
+        assert!(told(&site).iter().all(|told| !told.contains("hidden")));
     }
 }
 
 #[test]
 fn a_handler_is_told_once_of_each_answer_that_is_complete() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     let answered = |request: String| {
         let mut peer = site.connect();
         peer.send(request);
@@ -283,7 +257,7 @@ fn a_handler_is_told_once_of_each_answer_that_is_complete() {
 
 #[test]
 fn a_handler_that_pauses_slows_the_client_down_and_no_time_runs() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     site.act(|stage, _| stage.pauses = true);
     let mut peer = site.connect();
     peer.send(post("/stream", "Content-Length: 2000000\r\n", &"x".repeat(2_000_000)));
@@ -299,16 +273,16 @@ fn a_handler_that_pauses_slows_the_client_down_and_no_time_runs() {
         http.resume(id);
     });
     peer.expect("\r\n\r\n");
-    assert!(site.told().contains(&"end 2000000".to_owned()));
+    assert!(told(&site).contains(&"end 2000000".to_owned()));
 }
 
 #[test]
 fn a_handler_may_pause_before_the_first_piece() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     let mut peer = site.connect();
     peer.send(post("/wait", "Content-Length: 5\r\n", "hello"));
     assert!(peer.is_silent_for(SECOND * 600), "nothing is told, and nobody cut off");
-    assert_eq!(site.told(), ["intake /wait"]);
+    assert_eq!(told(&site), ["intake /wait"]);
     site.act(|_, http| {
         let id = http.connection_ids()[0];
         http.resume(id);
@@ -318,14 +292,14 @@ fn a_handler_may_pause_before_the_first_piece() {
 
 #[test]
 fn bodies_that_break_off_or_are_malformed_are_never_told_as_whole() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     let mut peer = site.connect();
     peer.send(post("/stream", "Content-Length: 9\r\n", "hel"));
     site.sim.settle();
     peer.finish();
     peer.expect_end();
     site.sim.settle();
-    assert_eq!(site.told(), ["intake /stream", "closed Closed"]);
+    assert_eq!(told(&site), ["intake /stream", "closed Closed"]);
     let mut peer = site.connect();
     peer.send(post("/stream", "Transfer-Encoding: chunked\r\n", "3\r\none\r\nnonsense\r\n"));
     ends_with_status(&mut peer, 400);
@@ -340,7 +314,7 @@ fn bodies_that_break_off_or_are_malformed_are_never_told_as_whole() {
 fn a_body_has_to_come_at_a_least_rate() {
     let settings = Settings { body_timeout: SECOND * 10, body_rate_min: 100, ..Settings::default() };
     for path in ["/any", "/stream"] {
-        let site = Site::new(settings.clone());
+        let site = site(settings.clone());
         let mut slow = site.connect();
         slow.send(post(path, "Content-Length: 100000\r\n", ""));
         let start = site.sim.now();
@@ -363,26 +337,25 @@ fn a_body_has_to_come_at_a_least_rate() {
 
 #[test]
 fn an_answer_may_be_taken_slowly_but_not_left_lying() {
-    let site = Site::new(Settings { write_timeout: SECOND * 5, ..Settings::default() });
-    let address: sealed::Address = "10.0.0.1:80".parse().expect("an address");
+    let site = site(Settings { write_timeout: SECOND * 5, ..Settings::default() });
     let link = Link { bandwidth: Some(10_000), buffer_bytes: 10_000, ..Link::default() };
     let body = "x".repeat(BIG);
     let big = "GET /big HTTP/1.1\r\nHost: h\r\n\r\n";
-    let mut slow = site.sim.connect_over(link, &address);
+    let mut slow = site.sim.connect_over(link, &site.address);
     slow.send(big);
     let before = site.sim.now();
     slow.expect(&body);
     assert!(site.sim.now() > before + SECOND * 40, "it takes its time");
-    let mut idle = site.sim.connect_over(Link { buffer_bytes: 10_000, ..Link::default() }, &address);
+    let mut idle = site.sim.connect_over(Link { buffer_bytes: 10_000, ..Link::default() }, &site.address);
     idle.stall();
     idle.send(big);
     site.sim.run_for(SECOND * 30);
-    assert!(site.told().last().is_some_and(|told| told.starts_with("closed")), "it takes nothing");
+    assert!(told(&site).last().is_some_and(|told| told.starts_with("closed")), "it takes nothing");
 }
 
 #[test]
 fn a_connection_is_handed_over_with_what_has_come_behind_the_request() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     let switch = "GET /switch HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: shout\r\n\r\n";
     let mut peer = site.connect();
     peer.send(format!("{switch}hello\nwor"));
@@ -397,12 +370,12 @@ fn a_connection_is_handed_over_with_what_has_come_behind_the_request() {
     peer.finish();
     assert_eq!(peer.expect_end(), b"");
     site.sim.settle();
-    assert_eq!(site.told(), ["request /switch 0", "closed Closed"]);
+    assert_eq!(told(&site), ["request /switch 0", "closed Closed"]);
 }
 
 #[test]
 fn nobody_is_handed_over_who_did_not_ask() {
-    let site = Site::new(Settings::default());
+    let site = site(Settings::default());
     for request in [
         "GET /switch HTTP/1.1\r\nHost: h\r\nUpgrade: shout\r\n\r\n",
         "GET /switch HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\n\r\n",
@@ -417,11 +390,11 @@ fn nobody_is_handed_over_who_did_not_ask() {
 #[test]
 fn connect_makes_a_tunnel_where_it_is_allowed() {
     let connect = "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n";
-    let mut peer = Site::new(Settings::default()).connect();
+    let mut peer = site(Settings::default()).connect();
     peer.send(connect);
     ends_with_status(&mut peer, 501);
     let limits = Limits { connect_allowed: true, ..Limits::default() };
-    let site = Site::new(Settings { limits, ..Settings::default() });
+    let site = site(Settings { limits, ..Settings::default() });
     let mut peer = site.connect();
     peer.send(format!("{connect}hello\n"));
     let head = peer.expect("\r\n\r\n");

@@ -3,13 +3,14 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use sealed::sim::{Faults, Host, Link, LoopId, Peer, Random, Simulation};
+use sealed::sim::{Faults, Host, Link, Peer, Random, Simulation};
 use sealed::tls::{Acceptor, Connector, ServerName};
-use sealed::{Address, Config, ConnectionId, EventLoop, Listen, Stopper};
+use sealed::{Address, Config, ConnectionId, EventLoop, Listen};
 use sealed_http::{
     DecodeError, Fetch, FetchError, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream,
     UpstreamId,
 };
+use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -66,30 +67,15 @@ impl Handler for Asker {
 
 /// A loop that asks, and a host whose part the test plays.
 struct Stage {
-    sim: Simulation,
+    site: Served<Asker>,
     host: Host,
-    id: LoopId,
-    stopper: Stopper,
 }
 
 impl Stage {
     fn new() -> Self {
-        let sim = Simulation::new(5);
-        let host = sim.listen("10.0.0.2:80".parse::<Address>().expect("an address")).expect("it is free");
-        let server = Server::new(Settings::default(), Asker::default());
-        let event_loop = sim.event_loop(Config::default(), server).expect("a loop");
-        let stopper = event_loop.stopper();
-        let id = sim.start(event_loop);
-        Self { sim, host, id, stopper }
-    }
-
-    fn act<R>(&self, act: impl FnOnce(&mut Asker, &mut Http<'_, Asker>) -> R) -> R {
-        let acted = self.sim.with(self.id, |event_loop: &mut EventLoop<Server<Asker>>| {
-            let (server, cx) = event_loop.parts();
-            let (asker, mut http) = server.parts(cx);
-            act(asker, &mut http)
-        });
-        acted.expect("it runs")
+        let site = Served::new(5, Config::default(), Settings::default(), Asker::default());
+        let host = site.sim.listen("10.0.0.2:80".parse::<Address>().expect("an address")).expect("it is free");
+        Self { site, host }
     }
 
     fn upstream(&self) -> UpstreamId {
@@ -97,17 +83,17 @@ impl Stage {
     }
 
     fn add(&self, upstream: Upstream) -> UpstreamId {
-        self.act(|_, http| http.add_upstream(upstream))
+        self.site.act(|_, http| http.add_upstream(upstream))
     }
 
     fn fetch(&self, upstream: UpstreamId, fetch: &Fetch) -> FetchId {
-        self.act(|_, http| http.fetch(upstream, fetch))
+        self.site.act(|_, http| http.fetch(upstream, fetch))
     }
 
     /// The connection that the loop has made.
     fn accept(&self) -> Peer {
         let mut accepted = None;
-        self.sim.run_until(SECOND, || {
+        self.site.sim.run_until(SECOND, || {
             accepted = accepted.take().or_else(|| self.host.accept());
             accepted.is_some()
         });
@@ -115,12 +101,12 @@ impl Stage {
     }
 
     fn told(&self) -> Vec<(FetchId, Told)> {
-        self.sim.settle();
-        self.act(|asker, _| std::mem::take(&mut asker.told))
+        self.site.sim.settle();
+        self.site.act(|asker, _| std::mem::take(&mut asker.told))
     }
 
     fn connections(&self) -> usize {
-        self.act(|_, http| http.connections())
+        self.site.act(|_, http| http.connections())
     }
 }
 
@@ -177,7 +163,7 @@ fn a_connection_is_kept_for_the_next_request_and_closed_when_nobody_asks() {
     let stage = Stage::new();
     let upstream = stage.add(Upstream::to(stage.host.address()).idle_timeout(SECOND * 7));
     // The second is sent from within the call that tells of the first.
-    stage.act(|asker, _| asker.next.push((upstream, get("/2"))));
+    stage.site.act(|asker, _| asker.next.push((upstream, get("/2"))));
     stage.fetch(upstream, &get("/1"));
     let mut peer = stage.accept();
     peer.expect("GET /1");
@@ -186,12 +172,12 @@ fn a_connection_is_kept_for_the_next_request_and_closed_when_nobody_asks() {
     peer.send(answer("two"));
     let told: Vec<_> = stage.told().into_iter().map(|(_, told)| told).collect();
     assert_eq!(told, [whole(200, "one"), whole(200, "two")]);
-    stage.sim.run_for(SECOND * 6);
+    stage.site.sim.run_for(SECOND * 6);
     assert_eq!(stage.connections(), 1);
-    stage.sim.run_for(SECOND * 2);
+    stage.site.sim.run_for(SECOND * 2);
     assert!(peer.is_ended());
     peer.finish();
-    stage.sim.settle();
+    stage.site.sim.settle();
     assert_eq!(stage.connections(), 0);
 }
 
@@ -202,7 +188,7 @@ fn requests_beyond_the_connections_wait_and_those_beyond_the_queue_fail() {
     let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
     let mut peer = stage.accept();
     peer.expect("GET /1");
-    stage.sim.run_for(SECOND);
+    stage.site.sim.run_for(SECOND);
     assert_eq!(stage.told(), [(ids[2], Told::Failed(FetchError::Busy))]);
     peer.send(answer("one"));
     peer.expect("GET /2");
@@ -221,7 +207,7 @@ fn answers_are_streamed_as_they_come() {
     peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
     assert_eq!(stage.told(), [(id, Told::Head(200)), (id, Told::Data("one".into()))]);
     for _ in 0..9 {
-        stage.sim.run_for(SECOND * 9);
+        stage.site.sim.run_for(SECOND * 9);
         peer.send("1\r\n.\r\n");
         assert_eq!(stage.told(), [(id, Told::Data(".".into()))], "as long as something comes in time");
     }
@@ -243,16 +229,16 @@ fn a_server_is_slowed_down_while_its_answer_is_not_wanted() {
         peer.expect("\r\n\r\n");
         peer.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n"));
         assert_eq!(stage.told(), [(id, Told::Head(200))]);
-        stage.act(|_, http| http.pause_fetch(id));
+        stage.site.act(|_, http| http.pause_fetch(id));
         let is_chunked = head.contains("chunked");
         peer.send(if is_chunked { format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len()) } else { long.clone() });
         if head.is_empty() {
             peer.finish();
         }
-        stage.sim.run_for(SECOND * 60);
+        stage.site.sim.run_for(SECOND * 60);
         assert_eq!(stage.told(), [], "{head}: it is not read, and its silence is nobody's fault");
-        stage.act(|_, http| http.resume_fetch(id));
-        stage.sim.run_for(SECOND * 5);
+        stage.site.act(|_, http| http.resume_fetch(id));
+        stage.site.sim.run_for(SECOND * 5);
         let told = stage.told();
         assert_eq!(told.last(), Some(&(id, Told::End)), "{head}");
         let data = told.iter().map(|(_, told)| if let Told::Data(data) = told { data.len() } else { 0 });
@@ -275,7 +261,7 @@ fn a_pause_at_the_last_piece_delays_no_end() {
     peer.expect("\r\n\r\n");
     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
     assert_eq!(stage.told(), [(id, Told::Head(200))]);
-    stage.act(|asker, _| asker.pauses = true);
+    stage.site.act(|asker, _| asker.pauses = true);
     peer.send("one");
     assert_eq!(stage.told(), [(id, Told::Data("one".into())), (id, Told::End)]);
 }
@@ -298,7 +284,7 @@ fn a_body_is_streamed_to_the_server() {
     let stage = Stage::new();
     let upstream = stage.upstream();
     let fetch = Fetch::post("/").expect("a path").streamed_body();
-    let id = stage.act(|_, http| {
+    let id = stage.site.act(|_, http| {
         let id = http.fetch(upstream, &fetch);
         assert!(http.write_body(id, b"before it is connected "));
         id
@@ -306,13 +292,13 @@ fn a_body_is_streamed_to_the_server() {
     let mut peer = stage.accept();
     peer.expect("17\r\nbefore it is connected \r\n");
     stage.told();
-    stage.act(|_, http| {
+    stage.site.act(|_, http| {
         assert!(http.write_body(id, b"and after"));
         assert!(http.write_body(id, b""), "an empty chunk would be the last");
     });
     peer.expect("9\r\nand after\r\n");
     assert_eq!(stage.told(), [(id, Told::Drained)]);
-    stage.act(|_, http| {
+    stage.site.act(|_, http| {
         http.end_body(id);
         assert!(!http.write_body(id, b"too late"));
     });
@@ -325,14 +311,18 @@ fn a_body_is_streamed_to_the_server() {
 fn a_server_that_takes_a_body_slowly_is_not_silent() {
     // By a slow link, all that there is to send queued at once.
     let stage = Stage::new();
-    stage.sim.set_link(Link { bandwidth: Some(30_000), buffer_bytes: 8_192, ..Link::default() });
+    stage.site.sim.set_link(Link { bandwidth: Some(30_000), buffer_bytes: 8_192, ..Link::default() });
     let upstream = stage.upstream();
     let long = Fetch::post("/").expect("a path").body("x".repeat(600_000)).limit(None).silence_max(SECOND * 5);
     let sent = stage.fetch(upstream, &long);
     let mut server = stage.accept();
-    let before = stage.sim.now();
-    assert!(stage.sim.run_until(SECOND * 60, || server.count_received() > 600_000), "all of it comes");
-    assert!(stage.sim.now().saturating_sub(before) > SECOND * 10, "and takes its time: {:?}", stage.sim.now());
+    let before = stage.site.sim.now();
+    assert!(stage.site.sim.run_until(SECOND * 60, || server.count_received() > 600_000), "all of it comes");
+    assert!(
+        stage.site.sim.now().saturating_sub(before) > SECOND * 10,
+        "and takes its time: {:?}",
+        stage.site.sim.now()
+    );
     server.send(answer("got it"));
     assert_eq!(stage.told(), [(sent, whole(200, "got it"))]);
 
@@ -343,10 +333,10 @@ fn a_server_that_takes_a_body_slowly_is_not_silent() {
     let sent = stage.fetch(upstream, &pieces);
     let mut server = stage.accept();
     for _ in 0..4 {
-        stage.sim.run_for(SECOND * 4);
-        stage.act(|_, http| http.write_body(sent, b"piece"));
+        stage.site.sim.run_for(SECOND * 4);
+        stage.site.act(|_, http| http.write_body(sent, b"piece"));
     }
-    stage.act(|_, http| http.end_body(sent));
+    stage.site.act(|_, http| http.end_body(sent));
     server.expect("0\r\n\r\n");
     server.send(answer("got it"));
     assert_eq!(stage.told().last(), Some(&(sent, whole(200, "got it"))));
@@ -357,7 +347,7 @@ fn a_server_that_takes_a_body_slowly_is_not_silent() {
     let sent = stage.fetch(upstream, &long);
     let mut server = stage.accept();
     server.stall();
-    stage.sim.run_for(SECOND * 11);
+    stage.site.sim.run_for(SECOND * 11);
     assert_eq!(stage.told(), [(sent, Told::Failed(FetchError::TimedOut))]);
 }
 
@@ -369,12 +359,12 @@ fn time_limits_are_kept() {
     let queued = stage.fetch(upstream, &get("/queued").limit(Some(SECOND * 2)));
     let mut peer = stage.accept();
     peer.expect("GET /slow");
-    stage.sim.run_for(SECOND * 3);
+    stage.site.sim.run_for(SECOND * 3);
     assert_eq!(stage.told(), [(queued, Told::Failed(FetchError::TimedOut))], "while it waits");
     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
-    stage.sim.run_for(SECOND * 4);
+    stage.site.sim.run_for(SECOND * 4);
     assert_eq!(stage.told(), [], "something came");
-    stage.sim.run_for(SECOND * 2);
+    stage.site.sim.run_for(SECOND * 2);
     assert_eq!(stage.told(), [(slow, Told::Failed(FetchError::TimedOut))], "silence");
     let endless = stage.fetch(upstream, &get("/endless").limit(Some(SECOND * 10)));
     let mut peer = stage.accept();
@@ -382,9 +372,9 @@ fn time_limits_are_kept() {
     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
     for _ in 0..12 {
         assert_eq!(stage.told(), []);
-        stage.sim.run_for(Duration::from_millis(900));
+        stage.site.sim.run_for(Duration::from_millis(900));
         peer.send(".");
-        if stage.sim.run_until(Duration::from_millis(1), || peer.is_over()) {
+        if stage.site.sim.run_until(Duration::from_millis(1), || peer.is_over()) {
             break;
         }
     }
@@ -413,7 +403,7 @@ fn what_is_idempotent_is_sent_again_where_a_kept_connection_was_closed() {
             let id = stage.fetch(upstream, &fetch);
             fresh.expect(method);
             fresh.send("HTTP/1.1 2");
-            stage.sim.settle();
+            stage.site.sim.settle();
             fresh.reset();
             let lost = FetchError::Lost(ErrorKind::ConnectionReset);
             assert_eq!(stage.told(), [(id, Told::Failed(lost))], "{method}: an answer had begun");
@@ -479,7 +469,7 @@ fn failures_say_what_is_wrong() {
     }
     let nobody: Address = "10.0.0.9:80".parse().expect("an address");
     let id = stage.fetch(stage.add(Upstream::to(nobody)), &get("/"));
-    stage.sim.run_for(SECOND * 20);
+    stage.site.sim.run_for(SECOND * 20);
     let refused = FetchError::NotConnected(ErrorKind::ConnectionRefused);
     assert_eq!(stage.told(), [(id, Told::Failed(refused))]);
 }
@@ -501,10 +491,10 @@ fn an_answer_that_nobody_asked_for_is_never_taken_for_the_next() {
     assert_eq!(stage.told(), [(second, whole(200, "two"))]);
     // And when it comes later.
     peer.send(answer("planted"));
-    stage.sim.settle();
+    stage.site.sim.settle();
     assert!(peer.is_over());
     // Nor where the next is asked as soon as the one before is answered.
-    stage.act(|asker, _| asker.next.push((upstream, get("/4"))));
+    stage.site.act(|asker, _| asker.next.push((upstream, get("/4"))));
     let third = stage.fetch(upstream, &get("/3"));
     let mut peer = stage.accept();
     peer.expect("GET /3");
@@ -523,7 +513,7 @@ fn a_cancelled_request_is_not_heard_of_again() {
     let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
     let mut peer = stage.accept();
     peer.expect("GET /1");
-    stage.act(|_, http| {
+    stage.site.act(|_, http| {
         http.cancel_fetch(ids[1]);
         http.cancel_fetch(ids[0]);
         http.cancel_fetch(ids[0]);
@@ -544,8 +534,8 @@ fn going_down_closes_what_is_idle_and_lets_the_rest_finish() {
     peers[1].expect("\r\n\r\n");
     peers[0].send(answer("one"));
     assert_eq!(stage.told().len(), 1);
-    stage.stopper.stop();
-    stage.sim.settle();
+    stage.site.stopper.stop();
+    stage.site.sim.settle();
     assert!(peers[0].is_ended() && !peers[1].is_over());
     peers[1].send(answer("two"));
     let told = stage.told();

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use sealed::sim::{LoopId, Peer, Simulation};
-use sealed::{Address, Bytes, CloseReason, Config, ConnectionId, EventLoop, Input, Panic, Rate, Rates, TimerId};
-use sealed_http::{Handler, Http, Request, Response, Server, Settings};
+use sealed::sim::Peer;
+use sealed::{Address, Bytes, CloseReason, Config, ConnectionId, Input, Panic, Rate, Rates, TimerId};
+use sealed_http::{Handler, Http, Request, Response, Settings};
+use testing::http::request;
+use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -65,44 +67,23 @@ impl Handler for App {
     }
 }
 
-struct Stage {
-    sim: Simulation,
-    id: LoopId,
+fn stage(keeps: bool) -> Served<App> {
+    Served::new(6, Config::default(), Settings::default(), App { keeps, ..App::default() })
 }
 
-impl Stage {
-    fn start(keeps: bool) -> Self {
-        let sim = Simulation::new(6);
-        let server = Server::new(Settings::default(), App { keeps, ..App::default() });
-        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
-        event_loop.listen("10.0.0.1:80").expect("it is free");
-        let id = sim.start(event_loop);
-        Self { sim, id }
-    }
+fn told(site: &Served<App>) -> Vec<String> {
+    site.act(|app, _| std::mem::take(&mut app.told))
+}
 
-    fn act<R>(&self, act: impl FnOnce(&mut App, &mut Http<'_, App>) -> R) -> R {
-        let acted = self.sim.with(self.id, |event_loop: &mut EventLoop<Server<App>>| {
-            let (server, cx) = event_loop.parts();
-            let (app, mut http) = server.parts(cx);
-            act(app, &mut http)
-        });
-        acted.expect("it runs")
-    }
-
-    fn told(&self) -> Vec<String> {
-        self.act(|app, _| std::mem::take(&mut app.told))
-    }
-
-    fn ask(&self, path: &str) -> Peer {
-        let mut peer = self.sim.connect(address("10.0.0.1:80"));
-        peer.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
-        peer
-    }
+fn ask(site: &Served<App>, path: &str) -> Peer {
+    let mut peer = site.connect();
+    peer.send(request("GET", path, "", ""));
+    peer
 }
 
 #[test]
 fn timers_are_moved_and_cancelled_and_work_is_deferred() {
-    let stage = Stage::start(false);
+    let stage = stage(false);
     let timers = stage.act(|_, http| [1, 2, 3].map(|value| http.set_timer(SECOND, value)));
     stage.act(|_, http| {
         assert_eq!(http.timers(), 3);
@@ -112,14 +93,14 @@ fn timers_are_moved_and_cancelled_and_work_is_deferred() {
         http.defer(9);
     });
     stage.sim.run_for(SECOND * 2);
-    assert_eq!(stage.told(), ["message 9", "expired 3"]);
+    assert_eq!(told(&stage), ["message 9", "expired 3"]);
     stage.sim.run_for(SECOND * 4);
-    assert_eq!(stage.told(), ["expired 2"]);
+    assert_eq!(told(&stage), ["expired 2"]);
 }
 
 #[test]
 fn a_connection_of_another_protocol_is_made_and_served_beside_http() {
-    let stage = Stage::start(false);
+    let stage = stage(false);
     let host = stage.sim.listen(address("10.0.0.2:7")).expect("it is free");
     stage.act(|_, http| http.connect(address("10.0.0.2:7"), 42).expect("started"));
     stage.sim.settle();
@@ -129,25 +110,25 @@ fn a_connection_of_another_protocol_is_made_and_served_beside_http() {
     other.expect_end();
     other.finish();
     stage.sim.settle();
-    assert_eq!(stage.told(), ["connected Some(42)", "raw answer", "closed 42 Closed"]);
+    assert_eq!(told(&stage), ["connected Some(42)", "raw answer", "closed 42 Closed"]);
     stage.act(|_, http| http.connect(address("10.0.0.2:8"), 43).expect("started"));
     stage.sim.run_for(SECOND);
-    assert_eq!(stage.told(), ["closed 43 NotConnected(ConnectionRefused)"]);
-    stage.ask("/").expect("fine");
+    assert_eq!(told(&stage), ["closed 43 NotConnected(ConnectionRefused)"]);
+    ask(&stage, "/").expect("fine");
 }
 
 #[test]
 fn shared_bytes_of_a_stream_are_framed_as_copied_ones_are() {
-    let stage = Stage::start(false);
-    let answer = stage.ask("/stream").expect("0\r\n\r\n");
+    let stage = stage(false);
+    let answer = ask(&stage, "/stream").expect("0\r\n\r\n");
     let answer = String::from_utf8(answer).expect("text");
     assert!(answer.ends_with("\r\n\r\n7\r\ncopied \r\n6\r\nshared\r\n0\r\n\r\n"), "{answer}");
 }
 
 #[test]
 fn connections_are_asked_about_reset_and_held_to_rates() {
-    let stage = Stage::start(false);
-    let mut peer = stage.ask("/");
+    let stage = stage(false);
+    let mut peer = ask(&stage, "/");
     peer.expect("fine");
     let id = stage.act(|_, http| http.connection_ids()[0]);
     let slow = Rate { bytes_per_second: 10, burst_bytes: 1 };
@@ -163,20 +144,20 @@ fn connections_are_asked_about_reset_and_held_to_rates() {
     peer.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     stage.sim.run_for(SECOND * 2);
     assert!(peer.count_received() - before < 30);
-    let mut other = stage.ask("/reset");
+    let mut other = ask(&stage, "/reset");
     other.expect_end();
     assert!(other.failure().is_some());
-    assert_eq!(stage.told(), ["closed 0 Aborted"]);
+    assert_eq!(told(&stage), ["closed 0 Aborted"]);
 }
 
 #[test]
 fn a_handler_may_keep_its_server_where_a_request_makes_it_panic() {
-    let stage = Stage::start(true);
-    let mut bystander = stage.ask("/");
+    let stage = stage(true);
+    let mut bystander = ask(&stage, "/");
     bystander.expect("fine");
-    let mut peer = stage.ask("/panic");
+    let mut peer = ask(&stage, "/panic");
     peer.expect_end();
-    assert_eq!(stage.told(), ["closed 0 Panicked"]);
+    assert_eq!(told(&stage), ["closed 0 Panicked"]);
     bystander.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     bystander.expect("fine");
 }

@@ -1,15 +1,15 @@
 //! Beside nginx: the client with it as origin, and client and server with it as proxy between them.
 #![cfg(unix)]
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::net::SocketAddr;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use sealed::{Address, Config, ConnectionId, EventLoop, ListenerId};
 use sealed_http::{Fetch, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream, UpstreamId};
+use testing::process::{Process, free_address};
 use testing::programs::{Need, run};
-use testing::tests;
+use testing::{Folder, PATIENCE, tests};
 
 fn main() -> ExitCode {
     run(tests![
@@ -19,22 +19,20 @@ fn main() -> ExitCode {
     ])
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const BIG: usize = 300_000;
 
 /// A process of its own, with one folder.
 struct Nginx {
-    process: Child,
-    folder: PathBuf,
-    address: String,
+    _process: Process,
+    folder: Folder,
+    address: SocketAddr,
 }
 
 impl Nginx {
     fn start(app: &Address) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a port");
-        let folder = std::env::temp_dir().join(format!("sealed-http-nginx-{}-{}", std::process::id(), port.port()));
-        std::fs::create_dir(&folder).expect("a folder");
-        std::fs::write(folder.join("big"), "b".repeat(BIG)).expect("written");
+        let address = free_address([127, 0, 0, 1]);
+        let folder = Folder::new("nginx");
+        folder.write("big", "b".repeat(BIG));
         let configuration = format!(
             "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/log; events {{}}
              http {{
@@ -42,7 +40,7 @@ impl Nginx {
                fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;
                upstream app {{ server {app}; keepalive 4; }}
                server {{
-                 listen {port}; root {0}; add_header X-Connection $connection;
+                 listen {address}; root {0}; add_header X-Connection $connection;
                  location /app/ {{
                    proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection '';
                    proxy_request_buffering off; client_max_body_size 10m;
@@ -51,21 +49,13 @@ impl Nginx {
              }}",
             folder.display()
         );
-        let file = folder.join("nginx.conf");
-        std::fs::write(&file, configuration).expect("written");
+        let file = folder.write("nginx.conf", configuration);
         let mut command = Command::new("nginx");
-        command.arg("-e").arg(folder.join("log")).arg("-c").arg(&file).arg("-p").arg(&folder);
-        let process = command.stderr(Stdio::null()).spawn().expect("started");
-        Self { process, folder, address: port.to_string() }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
+        command.arg("-e").arg(folder.join("log")).arg("-c").arg(file).arg("-p").arg(&*folder);
         // Its workers end with it only when it is asked to.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        let mut process = Process::start(command.stderr(Stdio::null())).ended_by_signal();
+        process.wait_for_listener(address, || std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+        Self { _process: process, folder, address }
     }
 }
 
@@ -122,13 +112,8 @@ impl Stage {
         let app = event_loop.listen("127.0.0.1:0").expect("a port");
         let nginx = Nginx::start(&app);
         let (server, cx) = event_loop.parts();
-        let upstream = server.parts(cx).1.add_upstream(Upstream::to(&nginx.address));
-        let mut stage = Self { event_loop, nginx, upstream };
-        let start = Instant::now();
-        while stage.fetch(&Fetch::get("/big").expect("a path")).is_err() {
-            assert!(start.elapsed() < PATIENCE, "nginx starts");
-        }
-        stage
+        let upstream = server.parts(cx).1.add_upstream(Upstream::to(nginx.address));
+        Self { event_loop, nginx, upstream }
     }
 
     fn start(&mut self, fetch: &Fetch) -> FetchId {

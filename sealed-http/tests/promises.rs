@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sealed::sim::{Link, Simulation};
-use sealed::{Address, CloseReason, Config, ConnectionId, TimerId};
-use sealed_http::{Handler, Http, Intake, Limits, Piece, Request, RequestHead, Response, Server, Settings};
+use sealed::sim::Link;
+use sealed::{CloseReason, Config, ConnectionId, TimerId};
+use sealed_http::{Handler, Http, Intake, Limits, Piece, Request, RequestHead, Response, Settings};
+use testing::http::request;
+use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 const BIG: usize = 600_000;
@@ -50,34 +52,31 @@ impl Handler for Stage {
     }
 }
 
-fn site() -> (Simulation, Address, Notes) {
-    let (sim, notes) = (Simulation::new(1), Notes::default());
+fn site() -> (Served<Stage>, Notes) {
+    let notes = Notes::default();
     let limits = Limits { connect_allowed: true, ..Limits::default() };
-    let server = Server::new(Settings { limits, ..Settings::default() }, Stage(Rc::clone(&notes)));
-    let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
-    let address = event_loop.listen("10.0.0.1:80").expect("an address");
-    sim.start(event_loop);
-    (sim, address, notes)
+    let settings = Settings { limits, ..Settings::default() };
+    (Served::new(1, Config::default(), settings, Stage(Rc::clone(&notes))), notes)
 }
 
 fn get(target: &str, fields: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: sim\r\n{fields}\r\n")
+    request("GET", target, fields, "")
 }
 
 #[test]
 fn requests_of_who_takes_no_answers_are_not_read_on_and_on() {
-    let (sim, address, notes) = site();
-    let mut client = sim.connect_over(Link { buffer_bytes: 4_000, ..Link::default() }, &address);
+    let (site, notes) = site();
+    let mut client = site.sim.connect_over(Link { buffer_bytes: 4_000, ..Link::default() }, &site.address);
     client.stall();
     client.send(get("/big", "").repeat(1_000));
-    sim.run_for(SECOND * 10);
+    site.sim.run_for(SECOND * 10);
     assert!(notes.borrow().len() <= 2, "{} requests were answered: {:?}", notes.borrow().len(), notes.borrow().last());
 }
 
 #[test]
 fn all_that_was_asked_before_the_clients_end_is_answered() {
-    let (sim, address, _) = site();
-    let mut client = sim.connect(&address);
+    let (site, _) = site();
+    let mut client = site.connect();
     client.send(get("/later", "").repeat(3));
     client.finish();
     let answer = String::from_utf8(client.expect_end()).expect("text");
@@ -86,59 +85,59 @@ fn all_that_was_asked_before_the_clients_end_is_answered() {
 
 #[test]
 fn a_slow_client_gets_an_answer_that_closes_whole() {
-    let (sim, address, notes) = site();
+    let (site, notes) = site();
     let link = Link { bandwidth: Some(20_000), buffer_bytes: 4_000, ..Link::default() };
-    let mut client = sim.connect_over(link, &address);
+    let mut client = site.sim.connect_over(link, &site.address);
     client.send(get("/big", "Connection: close\r\n"));
     for _ in 0..20 {
-        sim.run_for(SECOND);
+        site.sim.run_for(SECOND);
         client.stall();
-        sim.run_for(SECOND * 10);
+        site.sim.run_for(SECOND * 10);
         client.unstall();
     }
-    assert!(sim.run_until(SECOND * 300, || client.is_over()));
+    assert!(site.sim.run_until(SECOND * 300, || client.is_over()));
     assert!(client.count_received() > BIG as u64, "{} bytes: {:?}", client.count_received(), notes.borrow());
 }
 
 #[test]
 fn a_body_paused_at_its_last_piece_still_ends() {
-    let (sim, address, _) = site();
-    let mut client = sim.connect(&address);
+    let (site, _) = site();
+    let mut client = site.connect();
     client.send("POST / HTTP/1.1\r\nHost: sim\r\nContent-Length: 5\r\n\r\nhello");
-    assert!(sim.run_until(SECOND * 10, || client.count_received() > 0), "the end was never told");
+    assert!(site.sim.run_until(SECOND * 10, || client.count_received() > 0), "the end was never told");
 }
 
 #[test]
 fn the_first_head_is_due_from_the_connection() {
-    let (sim, address, _) = site();
-    let start = sim.now();
-    let mut client = sim.connect(&address);
-    sim.run_for(SECOND * 15);
+    let (site, _) = site();
+    let start = site.sim.now();
+    let mut client = site.connect();
+    site.sim.run_for(SECOND * 15);
     client.send("GET /");
     client.expect_end();
-    let took = sim.now().saturating_sub(start).as_secs();
+    let took = site.sim.now().saturating_sub(start).as_secs();
     assert!(took <= 21, "{took} s");
 }
 
 #[test]
 fn what_came_fast_at_first_does_not_buy_time_without_end() {
-    let (sim, address, _) = site();
-    let mut client = sim.connect(&address);
+    let (site, _) = site();
+    let mut client = site.connect();
     client.send(
         "POST /collect HTTP/1.1\r\nHost: sim\r\nContent-Length: 600000\r\n\r\n".to_owned() + &"x".repeat(500_000),
     );
-    let start = sim.now();
+    let start = site.sim.now();
     assert!(String::from_utf8(client.expect_end()).expect("text").starts_with("HTTP/1.1 408 "));
-    let took = sim.now().saturating_sub(start).as_secs();
+    let took = site.sim.now().saturating_sub(start).as_secs();
     assert!(took <= 21, "{took} s");
 }
 
 #[test]
 fn what_comes_behind_a_tunnel_that_is_refused_is_no_request() {
-    let (sim, address, notes) = site();
-    let mut client = sim.connect(&address);
+    let (site, notes) = site();
+    let mut client = site.connect();
     client.send("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n".to_owned() + &get("/smuggled", ""));
-    sim.run_for(SECOND * 5);
+    site.sim.run_for(SECOND * 5);
     assert!(!notes.borrow().contains(&"/smuggled".to_owned()), "{:?}", notes.borrow());
     drop(client.take());
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sealed::sim::{Peer, Simulation};
+use sealed::sim::Peer;
 use sealed::{Address, Config, ConnectionId, Input, ListenerId};
 use sealed_http::BadProxyHeader::{self, Line, Short, Signature, TooLong, Unknown};
-use sealed_http::{Handler, Http, Preface, ProxyHeader, Request, Response, Server, Settings};
+use sealed_http::{Handler, Http, Preface, ProxyHeader, Request, Response, Settings};
+use testing::sim::Served;
 
 const BYTES_MAX: usize = 256;
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -184,29 +185,13 @@ impl Handler for WhoAmI {
     }
 }
 
-struct Stage {
-    sim: Simulation,
-    address: Address,
+fn stage() -> Served<WhoAmI> {
+    Served::new(1, Config { input_bytes_max: 20_000, ..Config::default() }, Settings::default(), WhoAmI)
 }
 
-impl Stage {
-    fn new() -> Self {
-        let sim = Simulation::new(1);
-        let config = Config { input_bytes_max: 20_000, ..Config::default() };
-        let mut event_loop = sim.event_loop(config, Server::new(Settings::default(), WhoAmI)).expect("a loop");
-        let address = event_loop.listen("10.0.0.1:80").expect("an address");
-        sim.start(event_loop);
-        Self { sim, address }
-    }
-
-    fn connect(&self) -> Peer {
-        self.sim.connect(&self.address)
-    }
-
-    fn answer(&self, peer: &mut Peer) -> String {
-        self.sim.run_for(Duration::from_millis(500));
-        String::from_utf8(peer.take()).expect("text")
-    }
+fn answer(stage: &Served<WhoAmI>, peer: &mut Peer) -> String {
+    stage.sim.run_for(Duration::from_millis(500));
+    String::from_utf8(peer.take()).expect("text")
 }
 
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.7 4711 80\r\n";
@@ -214,7 +199,7 @@ const TWO: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: 
 
 #[test]
 fn requests_follow_however_it_all_is_split() {
-    let stage = Stage::new();
+    let stage = stage();
     let four = [&ANN[..], &SITE, &PORTS].concat();
     for header in [LINE.to_vec(), binary(0x21, 0x11, 12, &four)] {
         let all = [&header[..], TWO].concat();
@@ -223,7 +208,7 @@ fn requests_follow_however_it_all_is_split() {
             peer.send(&all[..at]);
             stage.sim.run_for(Duration::from_millis(500));
             peer.send(&all[at..]);
-            let answer = stage.answer(&mut peer);
+            let answer = answer(&stage, &mut peer);
             let told: Vec<&str> = answer.matches("for 192.0.2.1:4711").collect();
             assert!(told.len() == 2 && answer.contains("/a for") && answer.contains("/b for"), "{at}: {answer}");
         }
@@ -232,25 +217,25 @@ fn requests_follow_however_it_all_is_split() {
 
 #[test]
 fn what_is_wrong_too_long_or_broken_off_is_closed_without_a_word() {
-    let stage = Stage::new();
+    let stage = stage();
     let endless = binary(0x21, 0x11, 60_000, &vec![0; 30_000]);
     for bytes in [TWO, &endless, b"PROXY TCP4 nobody nowhere 1 2\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"] {
         let mut peer = stage.connect();
         peer.send(bytes);
-        assert_eq!(stage.answer(&mut peer), "");
+        assert_eq!(answer(&stage, &mut peer), "");
         assert!(peer.is_over());
     }
     let mut peer = stage.connect();
     peer.send(&LINE[..20]);
     stage.sim.run_for(Duration::from_millis(100));
     peer.finish();
-    assert_eq!(stage.answer(&mut peer), "");
+    assert_eq!(answer(&stage, &mut peer), "");
     assert!(peer.is_over());
 }
 
 #[test]
 fn the_time_for_the_first_head_runs_from_the_connection() {
-    let stage = Stage::new();
+    let stage = stage();
     let (mut silent, mut slow) = (stage.connect(), stage.connect());
     let start = stage.sim.now();
     for byte in LINE {
@@ -263,5 +248,5 @@ fn the_time_for_the_first_head_runs_from_the_connection() {
     let waited = stage.sim.now().saturating_sub(start).as_secs();
     assert_eq!(waited, Settings::default().request_timeout.as_secs());
     assert_eq!(silent.take(), b"");
-    assert!(stage.answer(&mut slow).starts_with("HTTP/1.1 408 "), "its head had begun");
+    assert!(answer(&stage, &mut slow).starts_with("HTTP/1.1 408 "), "its head had begun");
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use sealed::sim::{Faults, Link, LoopId, Peer, Simulation};
-use sealed::{Address, Config, ConnectionId, Stopper, TimerId};
-use sealed_http::{Handler, Http, Request, Response, Server, Settings};
+use sealed::sim::{Faults, Link};
+use sealed::{Config, ConnectionId, TimerId};
+use sealed_http::{Handler, Http, Request, Response, Settings};
+use testing::http::{Reply, request};
+use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -52,67 +54,43 @@ impl Handler for Stage {
     }
 }
 
-struct Site {
-    sim: Simulation,
-    address: Address,
-    stopper: Stopper,
-    id: LoopId,
+fn site(seed: u64) -> Served<Stage> {
+    Served::new(seed, Config::default(), Settings::default(), Stage)
 }
 
-impl Site {
-    fn new(seed: u64) -> Self {
-        let sim = Simulation::new(seed);
-        let server = Server::new(Settings::default(), Stage);
-        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
-        let address = event_loop.listen("10.0.0.1:80").expect("an address");
-        let stopper = event_loop.stopper();
-        let id = sim.start(event_loop);
-        Self { sim, address, stopper, id }
-    }
-
-    fn connect(&self) -> Peer {
-        self.sim.connect(&self.address)
-    }
-
-    /// How long something takes, in whole seconds.
-    fn seconds(&self, act: impl FnOnce()) -> u64 {
-        let start = self.sim.now();
-        act();
-        self.sim.now().saturating_sub(start).as_secs()
-    }
+/// How long something takes, in whole seconds.
+fn seconds(site: &Served<Stage>, act: impl FnOnce()) -> u64 {
+    let start = site.sim.now();
+    act();
+    site.sim.now().saturating_sub(start).as_secs()
 }
 
 fn get(target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: sim\r\n\r\n")
+    request("GET", target, "", "")
 }
 
 fn post(target: &str, body: &str) -> String {
-    format!("POST {target} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    request("POST", target, "", body)
 }
 
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
-/// The body of an answer that is whole.
-fn body(answer: &str) -> &str {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("a head: {answer:?}"));
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    let length: usize = head
-        .split("Content-Length: ")
-        .nth(1)
-        .and_then(|rest| rest.lines().next())
-        .map_or(0, |length| length.parse().expect("a length"));
-    &body[..length]
+/// The body of an answer.
+fn body(answer: &[u8]) -> String {
+    let reply = Reply::decode("GET", answer);
+    assert_eq!(reply.status, 200, "{reply}");
+    reply.text().to_owned()
 }
 
 #[test]
 fn a_connection_is_kept_and_asked_again() {
-    let site = Site::new(1);
+    let site = site(1);
     let mut client = site.connect();
     for n in 0..5 {
         client.send(get(&format!("/now?{n}")));
-        assert_eq!(body(&text(client.expect(format!("/now?{n} ")))), format!("/now?{n} "));
+        assert_eq!(body(&client.expect(format!("/now?{n} "))), format!("/now?{n} "));
         site.sim.run_for(SECOND * 30);
     }
 }
@@ -120,7 +98,7 @@ fn a_connection_is_kept_and_asked_again() {
 #[test]
 fn pipelined_requests_are_answered_in_order_whatever_each_takes() {
     for seed in 0..50 {
-        let site = Site::new(seed);
+        let site = site(seed);
         let mut random = site.sim.random(0);
         site.sim.set_faults(Faults { reset: 0.0, vanish: 0.0, refuse: 0.0, jump: 0.0, ..Faults::any(&mut random) });
         let mut client = site.connect();
@@ -144,7 +122,7 @@ fn pipelined_requests_are_answered_in_order_whatever_each_takes() {
 
 #[test]
 fn a_head_request_gets_the_head_alone_and_the_connection_goes_on() {
-    let site = Site::new(1);
+    let site = site(1);
     let mut client = site.connect();
     client.send("HEAD /now HTTP/1.1\r\nHost: sim\r\n\r\nHEAD /stream HTTP/1.1\r\nHost: sim\r\n\r\n");
     client.send(get("/now?after"));
@@ -159,7 +137,7 @@ fn a_head_request_gets_the_head_alone_and_the_connection_goes_on() {
 
 #[test]
 fn who_waits_for_leave_to_send_a_body_gets_it() {
-    let site = Site::new(1);
+    let site = site(1);
     let mut client = site.connect();
     client.send("POST /now HTTP/1.1\r\nHost: sim\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     client.expect("HTTP/1.1 100 Continue\r\n\r\n");
@@ -172,16 +150,16 @@ fn who_waits_for_leave_to_send_a_body_gets_it() {
 
 #[test]
 fn a_request_that_does_not_come_whole_in_time_is_told_so() {
-    let site = Site::new(1);
+    let site = site(1);
     for part in ["GET /no", "POST /now HTTP/1.1\r\nHost: sim\r\nContent-Length: 5\r\n\r\nhel"] {
         let mut client = site.connect();
         client.send(part);
-        let took = site.seconds(|| assert!(text(client.expect_end()).starts_with("HTTP/1.1 408 ")));
+        let took = seconds(&site, || assert!(text(client.expect_end()).starts_with("HTTP/1.1 408 ")));
         assert!((20..=21).contains(&took), "{took} s");
     }
     // One byte now and then does not help.
     let mut client = site.connect();
-    let took = site.seconds(|| {
+    let took = seconds(&site, || {
         for byte in get("/now").as_bytes() {
             client.send([*byte]);
             site.sim.run_for(SECOND * 2);
@@ -192,44 +170,44 @@ fn a_request_that_does_not_come_whole_in_time_is_told_so() {
 
 #[test]
 fn a_connection_without_requests_is_closed_in_time() {
-    let site = Site::new(1);
+    let site = site(1);
     let mut client = site.connect();
-    let took = site.seconds(|| assert!(client.expect_end().is_empty()));
+    let took = seconds(&site, || assert!(client.expect_end().is_empty()));
     assert!((20..=21).contains(&took), "before the first request: {took} s");
     let mut client = site.connect();
     client.send(get("/now"));
     client.expect("/now? ");
-    let took = site.seconds(|| assert!(client.expect_end().is_empty()));
+    let took = seconds(&site, || assert!(client.expect_end().is_empty()));
     assert!((75..=76).contains(&took), "between two: {took} s");
 }
 
 #[test]
 fn a_long_answer_reaches_a_slow_client_whole() {
-    let site = Site::new(1);
+    let site = site(1);
     let slow = Link { bandwidth: Some(5_000), buffer_bytes: 4_000, ..Link::default() };
     for closing in ["", "Connection: close\r\n"] {
         let mut client = site.sim.connect_over(slow.clone(), &site.address);
         client.send(format!("GET /big HTTP/1.1\r\nHost: sim\r\n{closing}\r\n"));
-        let took = site.seconds(|| {
+        let took = seconds(&site, || {
             assert!(site.sim.run_until(SECOND * 100, || client.count_received() > BIG as u64));
         });
         assert!(took >= 30, "{took} s");
-        assert_eq!(body(&text(client.take())).len(), BIG);
+        assert_eq!(body(&client.take()).len(), BIG);
     }
 }
 
 #[test]
 fn an_exchange_may_have_a_deadline_of_its_own() {
-    let site = Site::new(1);
+    let site = site(1);
     let mut client = site.connect();
     client.send(get("/never"));
-    let took = site.seconds(|| assert!(client.expect_end().is_empty()));
+    let took = seconds(&site, || assert!(client.expect_end().is_empty()));
     assert!((30..=31).contains(&took), "{took} s");
 }
 
 #[test]
 fn what_is_malformed_is_refused_after_what_came_before_was_answered() {
-    let site = Site::new(1);
+    let site = site(1);
     let mut client = site.connect();
     client.send(get("/later?good"));
     client.send("GET  /bad HTTP/1.1\r\n\r\n");
@@ -241,7 +219,7 @@ fn what_is_malformed_is_refused_after_what_came_before_was_answered() {
 
 #[test]
 fn going_down_answers_what_was_asked_and_closes() {
-    let site = Site::new(1);
+    let site = site(1);
     let (mut idle, mut asking, mut streaming) = (site.connect(), site.connect(), site.connect());
     idle.send(get("/now"));
     idle.expect("/now? ");
@@ -249,12 +227,12 @@ fn going_down_answers_what_was_asked_and_closes() {
     streaming.send(get("/stream"));
     streaming.expect("\r\n\r\n");
     site.stopper.stop();
-    let took = site.seconds(|| assert!(idle.expect_end().is_empty()));
+    let took = seconds(&site, || assert!(idle.expect_end().is_empty()));
     assert_eq!(took, 0, "soon");
     let answer = text(asking.expect_end());
     assert!(answer.contains("Connection: close") && answer.ends_with("/later? "), "{answer}");
     streaming.expect("4\r\nlast\r\n0\r\n\r\n");
-    let took = site.seconds(|| assert!(streaming.expect_end().is_empty()));
+    let took = seconds(&site, || assert!(streaming.expect_end().is_empty()));
     assert_eq!(took, 0, "nothing more can be asked on it");
     let mut late = site.connect();
     late.expect_end();

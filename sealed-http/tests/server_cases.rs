@@ -10,9 +10,10 @@ use std::rc::Rc;
 
 use common::cases::{Table, tables};
 use common::{decode_pieces, latin1};
-use sealed::sim::{Peer, Simulation};
-use sealed::{Address, Config, ConnectionId};
-use sealed_http::{DecodeError, Handler, Http, Limits, Problem, Request, Response, Server, Settings};
+use sealed::sim::Peer;
+use sealed::{Config, ConnectionId};
+use sealed_http::{DecodeError, Handler, Http, Limits, Problem, Request, Response, Settings};
+use testing::sim::Served;
 
 /// A request that nobody would refuse.
 const BEHIND: &str = "GET /behind HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -42,31 +43,26 @@ impl Handler for Note {
     }
 }
 
-struct Site {
-    sim: Simulation,
-    address: Address,
+struct Cases {
+    site: Served<Note>,
     requests: Rc<RefCell<Vec<String>>>,
 }
 
-impl Site {
+impl Cases {
     fn new(table: &Table) -> Self {
-        let sim = Simulation::new(1);
         let requests = Rc::default();
         let settings = Settings { limits: table.limits, ..Settings::default() };
-        let server = Server::new(settings, Note { requests: Rc::clone(&requests) });
-        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
-        let address = event_loop.listen("10.0.0.1:80").expect("an address");
-        sim.start(event_loop);
-        Self { sim, address, requests }
+        let site = Served::new(1, Config::default(), settings, Note { requests: Rc::clone(&requests) });
+        Self { site, requests }
     }
 
     /// Sends the pieces, each of which arrives alone.
     fn send(&self, pieces: &[&[u8]]) -> Peer {
         self.requests.borrow_mut().clear();
-        let mut client = self.sim.connect(&self.address);
+        let mut client = self.site.connect();
         for piece in pieces {
             client.send(piece);
-            self.sim.settle();
+            self.site.sim.settle();
         }
         client
     }
@@ -74,9 +70,9 @@ impl Site {
     /// Sends the pieces, and returns what was answered until the connection's end.
     fn send_to_the_end(&self, pieces: &[&[u8]]) -> String {
         let mut client = self.send(pieces);
-        let start = self.sim.now();
+        let start = self.site.sim.now();
         let answer = String::from_utf8(client.expect_end()).expect("text");
-        assert!(self.sim.now().saturating_sub(start).as_secs() < 1, "it was a deadline that closed it");
+        assert!(self.site.sim.now().saturating_sub(start).as_secs() < 1, "it was a deadline that closed it");
         answer
     }
 }
@@ -92,7 +88,7 @@ fn refused(table: &Table) -> impl Iterator<Item = (String, Vec<u8>, DecodeError)
 #[test]
 fn every_accepted_case_is_handed_over_the_same_however_it_comes() {
     for table in tables() {
-        let site = Site::new(&table);
+        let site = Cases::new(&table);
         for (name, why, input, _) in table.cases.iter().filter(|case| case.3.is_ok()) {
             let (name, input) = (format!("{}: {name}: {why}", table.name), latin1(input));
             let outcome = decode_pieces(&[&input], &table.limits);
@@ -112,7 +108,7 @@ fn every_accepted_case_is_handed_over_the_same_however_it_comes() {
 fn every_refused_case_is_answered_and_closed_and_nothing_behind_it_is_handed_over() {
     let mut cases = 0;
     for table in tables() {
-        let site = Site::new(&table);
+        let site = Cases::new(&table);
         for (name, input, error) in refused(&table) {
             cases += 1;
             // Requests in front of the malformed one are answered.
@@ -142,7 +138,7 @@ fn every_refused_case_is_answered_and_closed_and_nothing_behind_it_is_handed_ove
 #[test]
 fn spoilt_requests_are_handed_over_and_answered_the_same_however_they_come() {
     let table = Table { name: "spoilt", cases: &[], limits: Limits::default() };
-    let site = Site::new(&table);
+    let site = Cases::new(&table);
     for seed in 0..SEEDS {
         let input = generate::input(seed);
         let mut ways = [vec![&input[..]], input.chunks(1).collect(), input.chunks(7).collect()].map(|pieces| {

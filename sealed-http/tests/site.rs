@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sealed::sim::{Peer, Simulation};
-use sealed::{Address, Config, Mailbox};
-use sealed_http::{Method, Problem, Request, Response, Server, Settings, Site, StaticFile, Task};
+use sealed::{Config, EventLoop};
+use sealed_http::{Method, Problem, Request, Response, Server, Settings, Site, StaticFile};
+use testing::http::request;
+use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -49,41 +50,21 @@ fn site() -> Site<Notes> {
         .file("/style.css", StaticFile::new("style.css", b"b {}"))
 }
 
-struct Run {
-    sim: Simulation,
-    address: Address,
-    mailbox: Mailbox<Task<Notes>>,
+fn run() -> Served<Site<Notes>> {
+    Served::new(1, Config::default(), Settings::default(), site())
 }
 
-impl Run {
-    fn start() -> Self {
-        let sim = Simulation::new(1);
-        let server = Server::new(Settings::default(), site());
-        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
-        let address = event_loop.listen("10.0.0.1:80").expect("an address");
-        let mailbox = event_loop.mailbox();
-        sim.start(event_loop);
-        Self { sim, address, mailbox }
-    }
-
-    fn connect(&self) -> Peer {
-        self.sim.connect(&self.address)
-    }
-
-    /// The whole answer to a request that is the last on its connection.
-    fn ask(&self, line: &str, fields: &str, body: &str) -> String {
-        let mut client = self.connect();
-        let length = body.len();
-        client.send(format!(
-            "{line} HTTP/1.1\r\nHost: sim\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
-        ));
-        String::from_utf8(client.expect_end()).expect("text")
-    }
+/// The whole answer to a request that is the last on its connection.
+fn ask(run: &Served<Site<Notes>>, line: &str, fields: &str, body: &str) -> String {
+    let mut client = run.connect();
+    let (method, target) = line.split_once(' ').expect("a method");
+    client.send(request(method, target, &format!("Connection: close\r\n{fields}"), body));
+    String::from_utf8(client.expect_end()).expect("text")
 }
 
 #[test]
 fn pages() {
-    let run = Run::start();
+    let run = run();
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     for (line, fields, body, status, wanted) in [
         ("GET /", "", "", 200, "\r\n\r\nhome"),
@@ -107,7 +88,7 @@ fn pages() {
         ("GET /style.css", "If-None-Match: *\r\n", "", 304, "ETag: "),
         ("GET /none", "", "", 404, "\"not_found\""),
     ] {
-        let answer = run.ask(line, fields, body);
+        let answer = ask(&run, line, fields, body);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
         assert!(answer.contains(wanted), "{line}: {answer}");
         assert!(!line.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "{line}: {answer}");
@@ -116,16 +97,19 @@ fn pages() {
 
 #[test]
 fn others_may_post_tasks() {
-    let run = Run::start();
-    let post = run.mailbox.post(Box::new(|notes: &mut Notes, _: &mut _| notes.0.push(("ben".into(), "hi".into()))));
+    let run = run();
+    let mailbox = run.sim.with(run.id, |event_loop: &mut EventLoop<Server<Site<Notes>>>| event_loop.mailbox());
+    let post = mailbox
+        .expect("it runs")
+        .post(Box::new(|notes: &mut Notes, _: &mut _| notes.0.push(("ben".into(), "hi".into()))));
     assert!(post.is_ok());
     run.sim.settle();
-    assert!(run.ask("GET /notes/0", "", "").ends_with("ben: hi"));
+    assert!(ask(&run, "GET /notes/0", "", "").ends_with("ben: hi"));
 }
 
 #[test]
 fn what_is_malformed_is_refused_with_a_problem() {
-    let run = Run::start();
+    let run = run();
     let mut client = run.connect();
     client.send("GET / HTTP/1.1\r\n\r\n");
     let answer = String::from_utf8(client.expect_end()).expect("text");

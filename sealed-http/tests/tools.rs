@@ -1,8 +1,7 @@
 //! The server on real sockets, driven by what others use to drive servers: curl, and the load generators `ab`, `wrk` and
 //! `h2load`; and by `slowhttptest`, which tries to hold it up.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +10,9 @@ use std::time::Duration;
 
 use sealed::{CloseReason, Config, ConnectionId, EventLoop, Stopper};
 use sealed_http::{Handler, Http, Method, Request, Response, Server, Settings};
+use testing::http::Client;
 use testing::programs::{Need, run};
-use testing::tests;
+use testing::{Folder, tests};
 
 fn main() -> ExitCode {
     run(tests![
@@ -59,7 +59,7 @@ impl Handler for Echo {
 
 /// A server on a thread of its own.
 struct Running {
-    origin: String,
+    address: SocketAddr,
     cut_off: Arc<AtomicUsize>,
     stopper: Stopper,
     thread: Option<thread::JoinHandle<()>>,
@@ -70,14 +70,14 @@ impl Running {
         let cut_off = Arc::default();
         let echo = Echo { cut_off: Arc::clone(&cut_off) };
         let mut event_loop = EventLoop::new(Config::default(), Server::new(settings, echo)).expect("a loop");
-        let origin = format!("http://{}", event_loop.listen("127.0.0.1:0").expect("a port"));
+        let address = event_loop.listen("127.0.0.1:0").expect("a port").tcp().expect("one of TCP");
         let stopper = event_loop.stopper();
         let thread = Some(thread::spawn(move || event_loop.run().expect("a good end")));
-        Self { origin, cut_off, stopper, thread }
+        Self { address, cut_off, stopper, thread }
     }
 
     fn url(&self, target: &str) -> String {
-        format!("{}{target}", self.origin)
+        format!("http://{}{target}", self.address)
     }
 }
 
@@ -109,9 +109,8 @@ fn number_behind(text: &str, word: &str) -> u64 {
 fn curl_is_served_in_every_way_it_asks() {
     let server = Running::start(Settings::default());
     let body = "x".repeat(300_000);
-    let file = std::env::temp_dir().join(format!("sealed-http-tools-{}", std::process::id()));
-    std::fs::write(&file, &body).expect("written");
-    let data = format!("@{}", file.display());
+    let folder = Folder::new("tools");
+    let data = format!("@{}", folder.write("body", &body).display());
     let url = server.url("/");
     let curl = |arguments: &[&str]| drive("curl", &[&["-sS", "--max-time", "60"], arguments].concat());
     let plain = curl(&["-i", &url]);
@@ -128,7 +127,6 @@ fn curl_is_served_in_every_way_it_asks() {
     }
     let asked = curl(&["-v", "-H", "Expect: 100-continue", "--data-binary", &data, &url]);
     assert!(asked.contains("< HTTP/1.1 100 Continue"), "it waits for that");
-    std::fs::remove_file(&file).expect("it was there");
 }
 
 fn load_generators_find_no_request_that_failed() {
@@ -174,7 +172,8 @@ fn a_client_that_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
     });
     let mut answered = 0;
     while !attack.is_finished() {
-        assert!(ask(&server).ends_with("\r\n\r\nhello\n"));
+        // The short answer, on a connection for that alone.
+        assert_eq!(Client::connect(server.address).get("/").text(), "hello\n");
         answered += 1;
     }
     let told = attack.join().expect("no panic");
@@ -187,16 +186,6 @@ fn a_client_that_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
         "{}: {plain}",
         server.cut_off.load(Ordering::Relaxed)
     );
-}
-
-/// Asks for the short answer, on a connection for that alone.
-fn ask(server: &Running) -> String {
-    let mut stream = TcpStream::connect(server.origin.trim_start_matches("http://")).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
 }
 
 /// Without the escapes that colour a terminal.

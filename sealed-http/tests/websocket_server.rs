@@ -7,10 +7,11 @@ mod websocket {
 
 use std::time::Duration;
 
-use sealed::sim::{LoopId, Peer, Simulation};
-use sealed::{Config, EventLoop};
+use sealed::Config;
+use sealed::sim::Peer;
 use sealed_http::websocket::{self as ws, CloseCode, Limits, Refusal};
-use sealed_http::{Asked, Http, Limits as HttpLimits, RequestHead, Response, ResponseHead, Server, Settings};
+use sealed_http::{Asked, Limits as HttpLimits, RequestHead, Response, ResponseHead, Settings};
+use testing::sim::Served;
 use websocket::echo::Echo;
 use websocket::shared::*;
 
@@ -24,47 +25,21 @@ fn get(fields: &[&str]) -> String {
     format!("GET /chat HTTP/1.1\r\n{}\r\n", fields.concat())
 }
 
-struct Site {
-    sim: Simulation,
-    id: LoopId,
+fn site(limits: Limits) -> Served<Echo> {
+    Served::new(3, Config::default(), Settings::default(), Echo::new(limits))
 }
 
-impl Site {
-    fn new(limits: Limits) -> Self {
-        let sim = Simulation::new(3);
-        let server = Server::new(Settings::default(), Echo::new(limits));
-        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
-        event_loop.listen("10.0.0.1:80").expect("it is free");
-        let id = sim.start(event_loop);
-        Self { sim, id }
-    }
-
-    fn connect(&self) -> Peer {
-        let address: sealed::Address = "10.0.0.1:80".parse().expect("an address");
-        self.sim.connect(address)
-    }
-
-    /// A connection that speaks WebSocket.
-    fn open(&self) -> Peer {
-        let mut peer = self.connect();
-        peer.send(get(&[ASKS, KEY, VERSION]));
-        peer.expect("\r\n\r\n");
-        peer
-    }
-
-    fn act<R>(&self, act: impl FnOnce(&mut Echo, &mut Http<'_, Echo>) -> R) -> R {
-        let acted = self.sim.with(self.id, |event_loop: &mut EventLoop<Server<Echo>>| {
-            let (server, cx) = event_loop.parts();
-            let (echo, mut http) = server.parts(cx);
-            act(echo, &mut http)
-        });
-        acted.expect("it runs")
-    }
+/// A connection that speaks WebSocket.
+fn open(site: &Served<Echo>) -> Peer {
+    let mut peer = site.connect();
+    peer.send(get(&[ASKS, KEY, VERSION]));
+    peer.expect("\r\n\r\n");
+    peer
 }
 
 #[test]
 fn who_asks_well_is_let_in_and_what_came_behind_is_heard() {
-    let site = Site::new(Limits::default());
+    let site = site(Limits::default());
     let mut peer = site.connect();
     peer.send([get(&[ASKS, KEY, VERSION]).into_bytes(), frame(FIN | TEXT, "early")].concat());
     let head = String::from_utf8(peer.expect("\r\n\r\n")).expect("text");
@@ -81,7 +56,7 @@ fn who_asks_well_is_let_in_and_what_came_behind_is_heard() {
 
 #[test]
 fn whoever_asks_badly_is_told_what_is_wanted() {
-    let site = Site::new(Limits::default());
+    let site = site(Limits::default());
     let protocol = "Sec-WebSocket-Protocol: ";
     let cases = [
         ("another method", get(&[ASKS, KEY, VERSION]).replace("GET", "POST"), 405, "Allow: GET\r\n"),
@@ -195,11 +170,11 @@ fn a_client_knows_whether_it_was_let_in() {
 
 #[test]
 fn the_server_closes_when_both_have_said_so() {
-    let site = Site::new(Limits::default());
-    let mut peer = site.open();
+    let site = site(Limits::default());
+    let mut peer = open(&site);
     peer.send([frame(FIN | TEXT, "hi"), close(1001, "gone"), frame(FIN | TEXT, "more")].concat());
     assert_eq!(server_frames(&peer.expect_end()), ["text hi", "close 1001"]);
-    let mut peer = site.open();
+    let mut peer = open(&site);
     peer.send([frame(FIN | TEXT, "close"), frame(FIN | TEXT, "late"), frame(FIN | PING, "")].concat());
     assert_eq!(server_frames(&peer.expect(ws::close_frame(CloseCode::POLICY, "as asked"))), ["close 1008"]);
     assert!(peer.is_silent_for(Duration::from_secs(60)), "the answer is waited for");
@@ -210,13 +185,13 @@ fn the_server_closes_when_both_have_said_so() {
 
 #[test]
 fn who_breaks_the_rules_is_told_and_cut_off() {
-    let site = Site::new(Limits { message_bytes_max: 10, ..Limits::default() });
+    let site = site(Limits { message_bytes_max: 10, ..Limits::default() });
     for (bytes, code) in [
         (plain(FIN | TEXT, "unmasked"), 1002),
         (frame(FIN | TEXT, b"\xff"), 1007),
         (frame(FIN | TEXT, "eleven char"), 1009),
     ] {
-        let mut peer = site.open();
+        let mut peer = open(&site);
         peer.send([frame(FIN | TEXT, "fine"), bytes, frame(FIN | TEXT, "more")].concat());
         assert_eq!(server_frames(&peer.expect_end()), ["text fine".to_owned(), format!("close {code}")]);
     }
@@ -225,8 +200,8 @@ fn who_breaks_the_rules_is_told_and_cut_off() {
 
 #[test]
 fn who_takes_no_answers_is_not_listened_to() {
-    let site = Site::new(Limits::default());
-    let mut peer = site.open();
+    let site = site(Limits::default());
+    let mut peer = open(&site);
     peer.stall();
     let pings = frame(FIN | PING, [b'p'; 125]).repeat(100);
     for _ in 0..500 {
@@ -241,8 +216,8 @@ fn who_takes_no_answers_is_not_listened_to() {
 
 #[test]
 fn one_frame_is_for_all() {
-    let site = Site::new(Limits::default());
-    let mut peers: Vec<_> = (0..5).map(|_| site.open()).collect();
+    let site = site(Limits::default());
+    let mut peers: Vec<_> = (0..5).map(|_| open(&site)).collect();
     let frame = ws::text_frame("news");
     site.act(|_, http| {
         for id in http.connection_ids() {
