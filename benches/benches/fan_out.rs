@@ -63,9 +63,10 @@ fn in_turn(case: &Case, subscribers: usize, servers: &[(Kind, Process); 2], shor
             // One after the other: a process may not hold sockets for both at once.
             let mut client = Client::connect(server.address, subscribers, case.publishers);
             client.round(1);
-            let before = server.cpu();
+            let before = server.processor_time();
             rates.push(deliveries / client.round(messages).as_secs_f64());
-            *cpu += server.cpu().saturating_sub(before).as_secs_f64() / (deliveries * f64::from(rounds)) * 1_000_000.0;
+            *cpu += server.processor_time().saturating_sub(before).as_secs_f64() / (deliveries * f64::from(rounds))
+                * 1_000_000.0;
         }
     }
     let [ours, bare] = rates.map(|mut rates| {

@@ -97,9 +97,9 @@ fn measure(server: &Process, connections: usize, pipelined: usize, body_bytes: u
     let mut client = Client::connect(server.address, connections, pipelined, body_bytes);
     // The first on each connection does not count.
     client.exchange(connections * pipelined);
-    let before = server.cpu();
+    let before = server.processor_time();
     let (count, time) = client.exchange(requests);
-    let used = server.cpu().saturating_sub(before);
+    let used = server.processor_time().saturating_sub(before);
     let share = used.as_secs_f64() / time.as_secs_f64();
     vec![count as f64 / time.as_secs_f64(), used.as_secs_f64() * 1e6 / count as f64, share]
 }

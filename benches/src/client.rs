@@ -5,14 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
+use testing::PATIENCE;
+use testing::http::{connect, request, subscribe};
 
 use crate::bare;
 
 /// What is published.
 pub const BODY: &str = "0123456789abcdef0123456789abcdef";
-
-/// How long a round may take before the benchmark gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Subscribers and publishers of one server.
 pub struct Client {
@@ -41,21 +40,14 @@ impl Client {
         };
         let subscribers: Vec<_> = (0..subscribers).map(|n| register(subscribe(address, "news"), n)).collect();
         let first = subscribers.len();
-        let publishers = (0..publishers)
-            .map(|n| {
-                let stream = TcpStream::connect(address).expect("connected");
-                stream.set_nodelay(true).expect("no delay");
-                register(stream, first + n)
-            })
-            .collect();
+        let publishers = (0..publishers).map(|n| register(connect(address), first + n)).collect();
         Self { poll, events: Events::with_capacity(4096), subscribers, publishers, buffer: vec![0; 64 * 1024] }
     }
 
     /// Each publisher publishes so many messages, each as soon as the last one was answered; returns how long it takes
     /// until every subscriber has every message.
     pub fn round(&mut self, messages_each: usize) -> Duration {
-        let request =
-            format!("POST /channels/news HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{BODY}", BODY.len());
+        let request = request("POST", "/channels/news", "", BODY);
         let publishers = self.publishers.len();
         let mut to_ask = vec![messages_each; publishers];
         let mut answered = vec![0; publishers];
@@ -91,21 +83,6 @@ impl Client {
         assert_eq!(got, wanted, "each message once, of the length that the bare loop sends");
         start.elapsed()
     }
-}
-
-/// Subscribes by Server-Sent Events, and reads what the stream starts with.
-pub fn subscribe(address: SocketAddr, channel: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    let request = format!("GET /channels/{channel} HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("sent");
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"\n\n\r\n") {
-        let mut bytes = [0; 1024];
-        let count = stream.read(&mut bytes).expect("a stream");
-        assert!(count > 0, "closed: {}", String::from_utf8_lossy(&seen));
-        seen.extend_from_slice(&bytes[..count]);
-    }
-    stream
 }
 
 fn drain(stream: &mut mio::net::TcpStream, buffer: &mut [u8]) -> usize {

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use testing::PATIENCE;
 
 use crate::echo::BULK;
 
 /// The longest request, and what is read or written at a time at most.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// How long nothing may happen before the benchmark gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections that are being made at a time.
 const BEGINNING: usize = 50;
 
@@ -42,8 +41,7 @@ impl Client {
         let poll = Poll::new().expect("a poll");
         let connect = |index| {
             // Waits for each: the server's queue need not hold them all.
-            let stream = std::net::TcpStream::connect(address).expect("connected");
-            stream.set_nodelay(true).expect("no delay");
+            let stream = testing::http::connect(address);
             stream.set_nonblocking(true).expect("no waiting");
             let mut stream = TcpStream::from_std(stream);
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -114,8 +112,7 @@ impl Connection {
 
 /// Streams so many bulks one way, and waits until they are acknowledged.
 pub fn stream(address: SocketAddr, bulks: usize) -> Duration {
-    let mut stream = std::net::TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let mut stream = testing::http::connect(address);
     let chunk = vec![0; BUFFER_BYTES];
     let start = Instant::now();
     for _ in 0..bulks * (BULK / BUFFER_BYTES) {

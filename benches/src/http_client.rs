@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustix::net::{RecvFlags, recv};
+use testing::PATIENCE;
 
 use crate::http::TARGET;
 
@@ -16,8 +17,6 @@ use crate::http::TARGET;
 const BUFFER_BYTES: usize = 128 * 1024;
 /// A longer body is thrown away by the kernel, as Linux can: to copy it would cost the client more than the server.
 const COPIED_MAX: usize = 4 * 1024;
-/// How long nothing may happen before the benchmark gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Connections to one server.
 #[derive(Debug)]
@@ -57,8 +56,7 @@ impl Client {
         let poll = Poll::new().expect("a poll");
         let connect = |index| {
             // Waits for each: the server's queue need not hold them all.
-            let stream = std::net::TcpStream::connect(address).expect("connected");
-            stream.set_nodelay(true).expect("no delay");
+            let stream = testing::http::connect(address);
             stream.set_nonblocking(true).expect("no waiting");
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(index), Interest::READABLE).expect("registered");
@@ -141,8 +139,7 @@ impl Connection {
 impl Answer {
     /// Takes a first answer apart.
     fn learn(address: SocketAddr, request: &[u8], body_bytes: usize) -> Self {
-        let mut stream = std::net::TcpStream::connect(address).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        let mut stream = testing::http::connect(address);
         stream.write_all(request).expect("sent");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

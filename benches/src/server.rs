@@ -1,12 +1,13 @@
 //! Servers to be measured, each in a process of its own: the benchmark's program, started again in another role.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::ops::Deref;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use ccomet::{Config, Server};
+use testing::{Folder, process};
 
 /// The variable that tells a program started again which server to be.
 const ROLE: &str = "CCOMET_BENCH_ROLE";
@@ -23,11 +24,11 @@ pub enum Kind {
 /// A server in a process of its own, killed when it is dropped.
 #[derive(Debug)]
 pub struct Process {
-    child: Child,
+    child: process::Process,
     /// Where it listens.
     pub address: SocketAddr,
     /// What goes with it.
-    folder: Option<PathBuf>,
+    _folder: Option<Folder>,
 }
 
 /// To be called first in `main`: runs the server instead, and does not come back, where this process was started as one.
@@ -73,40 +74,25 @@ impl Process {
         })
     }
 
-    /// Starts another program, which listens there. The folder is removed behind it.
-    pub(crate) fn start_program(command: &mut Command, address: SocketAddr, folder: PathBuf) -> Self {
-        Self { child: command.spawn().expect("a process"), address, folder: Some(folder) }
+    /// Starts another program, and waits until it listens there. The folder is removed behind it.
+    pub(crate) fn start_program(command: &mut Command, address: SocketAddr, folder: Folder) -> Self {
+        let mut child = process::Process::start(command);
+        child.wait_for_listener(address, || format!("{command:?}"));
+        Self { child, address, _folder: Some(folder) }
     }
 
     fn start_as(role: &str) -> Self {
         let program = std::env::current_exe().expect("this program");
-        let mut child = pinned(&program).env(ROLE, role).stdout(Stdio::piped()).spawn().expect("a process");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("an address");
-        Self { child, address: line.trim().parse().expect("an address"), folder: None }
-    }
-
-    /// Processor time it has used.
-    pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a process");
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<u64>().ok()).sum();
-        Duration::from_millis(ticks * 10)
-    }
-
-    /// Its process number.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+        let (child, [address]) = process::Process::start_announced(pinned(&program).env(ROLE, role), [""]);
+        Self { child, address, _folder: None }
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(folder) = &self.folder {
-            let _ = std::fs::remove_dir_all(folder);
-        }
+impl Deref for Process {
+    type Target = process::Process;
+
+    fn deref(&self) -> &Self::Target {
+        &self.child
     }
 }
 
@@ -120,29 +106,17 @@ pub(crate) fn pinned(program: &Path) -> Command {
     command
 }
 
-/// Resident memory of a process, in KiB.
-pub fn rss_kib(process: u32) -> u64 {
-    vm_kib(process, "VmRSS")
-}
-
 /// A server's resident memory in KiB, once that has not changed for a while: longer than its own sweeps take.
 pub fn settled(server: &Process) -> u64 {
-    let mut last = rss_kib(server.id());
+    let mut last = server.rss_kib();
     let mut same = 0;
     while same < 8 {
         std::thread::sleep(Duration::from_millis(250));
-        let now = rss_kib(server.id());
+        let now = server.rss_kib();
         same = if now == last { same + 1 } else { 0 };
         last = now;
     }
     last
-}
-
-/// A figure that the system gives of a process's memory, in KiB: `VmRSS`, `VmSize`.
-pub fn vm_kib(process: u32, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
-    let line = status.lines().find(|line| line.starts_with(name)).expect("a figure");
-    line.split_whitespace().nth(1).and_then(|figure| figure.parse().ok()).expect("a number")
 }
 
 /// Puts this process on processor 1, where that can be done: beside the server, not in its way.

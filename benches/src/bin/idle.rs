@@ -5,8 +5,8 @@
 
 use std::net::TcpStream;
 
-use benches::client::subscribe;
-use benches::server::{Kind, Process, become_server_if_asked, rss_kib, settled};
+use benches::server::{Kind, Process, become_server_if_asked, settled};
+use testing::http::subscribe;
 
 fn main() {
     become_server_if_asked();
@@ -14,7 +14,7 @@ fn main() {
     let own_channels = std::env::args().nth(2).is_some_and(|text| text == "channels");
     let server = Process::start(Kind::Ccomet);
     // What is there once, whoever comes: pages of the program, the channel.
-    let empty = rss_kib(server.id());
+    let empty = server.rss_kib();
     drop((0..100).map(|_| subscribe(server.address, "news")).collect::<Vec<_>>());
     let warm = settled(&server);
     let streams: Vec<TcpStream> = (0..count)

@@ -4,38 +4,25 @@
 //! `redis-tools`. The servers share processor 0 and the load is on processor 1, where `taskset` can be had. Takes a minute.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+
+use testing::process::{Process, free_address};
 
 const ROUNDS: usize = 5;
-const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Server {
     name: &'static str,
     port: u16,
-    child: Child,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    _process: Process,
 }
 
 fn start(name: &'static str, arguments: impl Fn(u16) -> Vec<String>) -> Server {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a port").port();
+    let address = free_address([127, 0, 0, 1]);
     let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).args(arguments(port)).stdout(Stdio::null());
-    let server = Server { name, port, child: command.spawn().expect("taskset and the server are there") };
-    let limit = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < limit, "{name} does not answer");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    server
+    command.args(["-c", "0"]).args(arguments(address.port())).stdout(Stdio::null());
+    let mut process = Process::start(&mut command);
+    process.wait_for_listener(address, || name.to_owned());
+    Server { name, port: address.port(), _process: process }
 }
 
 fn main() {

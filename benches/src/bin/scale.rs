@@ -9,10 +9,11 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use benches::client::subscribe;
-use benches::server::{Kind, Process, become_server_if_asked, settled, vm_kib};
+use benches::server::{Kind, Process, become_server_if_asked, settled};
 use ccomet::{Config, Simulated};
 use sealed::sim::{Peer, Simulation};
+use testing::http::subscribe;
+use testing::process::memory_kib;
 
 const COUNTS: [usize; 6] = [0, 10_000, 50_000, 100_000, 200_000, 1_000_000];
 
@@ -54,7 +55,7 @@ fn real_row(count: usize) {
     let empty = settled(&server);
     let streams: Vec<_> = (0..count).map(|_| subscribe(server.address, "news")).collect();
     let res = settled(&server);
-    print(count, "sockets", vm_kib(server.id(), "VmSize"), res, empty);
+    print(count, "sockets", memory_kib(server.id(), "VmSize"), res, empty);
     drop(streams);
 }
 
@@ -124,5 +125,5 @@ fn connect(sim: &Simulation, address: SocketAddr, count: usize, mut between: imp
 
 fn say_figures() {
     let own = std::process::id();
-    println!("{} {}", vm_kib(own, "VmSize"), vm_kib(own, "VmRSS"));
+    println!("{} {}", memory_kib(own, "VmSize"), memory_kib(own, "VmRSS"));
 }

@@ -1,7 +1,6 @@
 //! `may_minihttp`: a coroutine for each connection, on one worker.
 
 use std::io;
-use std::net::TcpListener;
 
 use may_minihttp::{HttpServer, HttpService, Request, Response};
 
@@ -19,7 +18,7 @@ impl HttpService for Same {
 pub(super) fn serve(body: String) {
     may::config().set_workers(1);
     // It binds its port itself, and does not tell which.
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let address = testing::process::free_address([127, 0, 0, 1]);
     let server = HttpServer(Same(body.leak())).start(address).expect("a server");
     println!("{address}");
     server.join().expect("a good end");

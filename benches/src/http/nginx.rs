@@ -1,10 +1,11 @@
 //! nginx, where it is installed: one process, and as little of what it can do as this needs.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
-use std::{fs, thread};
+
+use testing::Folder;
+use testing::process::free_address;
 
 use super::{CONTENT_TYPE, TARGET, body};
 use crate::server::{Process, pinned};
@@ -18,19 +19,13 @@ pub(super) fn is_installed() -> bool {
 
 /// Starts it with its configuration, and the file that it serves, in a folder that goes with it.
 pub(crate) fn start(body_bytes: usize) -> Process {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let address = free.expect("a port");
-    let folder = std::env::temp_dir().join(format!("ccomet-bench-nginx-{}-{}", std::process::id(), address.port()));
-    fs::create_dir_all(&folder).expect("a folder");
+    let (address, folder) = (free_address([127, 0, 0, 1]), Folder::new("nginx"));
     let body = body(body_bytes);
-    fs::write(folder.join(TARGET.trim_start_matches('/')), &body).expect("a file");
-    let file = folder.join("nginx.conf");
-    fs::write(&file, configuration(&folder, address, &body)).expect("a configuration");
+    folder.write(TARGET.trim_start_matches('/'), &body);
+    let file = folder.write("nginx.conf", configuration(&folder, address, &body));
     let mut command = pinned(Path::new("nginx"));
-    command.arg("-p").arg(&folder).arg("-c").arg(&file).args(["-e", "stderr"]);
-    let process = Process::start_program(&mut command, address, folder);
-    wait_for(address);
-    process
+    command.arg("-p").arg(&*folder).arg("-c").arg(file).args(["-e", "stderr"]);
+    Process::start_program(&mut command, address, folder)
 }
 
 fn configuration(folder: &Path, address: SocketAddr, body: &str) -> String {
@@ -49,14 +44,4 @@ fn configuration(folder: &Path, address: SocketAddr, body: &str) -> String {
         }}
         "
     )
-}
-
-fn wait_for(address: SocketAddr) {
-    for _ in 0..200 {
-        if TcpStream::connect(address).is_ok() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    panic!("nginx does not listen on {address}");
 }
