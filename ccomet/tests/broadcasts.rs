@@ -203,11 +203,11 @@ fn messages_that_are_under_way_to_patterns_are_limited() {
 
 #[test]
 fn what_is_published_while_a_pattern_is_filled_leaves_no_hole() {
-    let stage = Stage::new(1, |config| config.history.bytes_max = 3_000);
+    let stage = Stage::of(1, |config| config.history.bytes_max = 3_000);
     // To look at all of them takes several ticks.
     stage.fill("c", 40_000, 1);
     for delay in 0..30 {
-        let (mut reader, mut publisher) = (stage.from(ANN), stage.admin());
+        let (mut reader, mut publisher) = (stage.connect(ANN), stage.admin());
         // The newest of all that is there.
         assert_eq!(stage.ask(&mut publisher, "POST", "/channels/c0", "x").status, 200);
         stage.sim.run_for(Duration::from_millis(2));
@@ -218,7 +218,7 @@ fn what_is_published_while_a_pattern_is_filled_leaves_no_hole() {
             publisher.send(request("POST", "/channels/c0", &"x".repeat(2_000)));
         }
         stage.sim.settle();
-        let reply = Reply::parse(&reader.take()).json();
+        let reply = Reply::decode("GET", &reader.take()).json();
         let items = reply["items"].as_array().expect("items").iter().filter(|item| item["channel"] == "c0");
         let number = |item: &Value| {
             item["position"].as_str().and_then(|text| u64::from_str_radix(text.rsplit('-').next()?, 36).ok())
@@ -231,7 +231,7 @@ fn what_is_published_while_a_pattern_is_filled_leaves_no_hole() {
 
 #[test]
 fn patterns_that_have_gone_cost_nothing() {
-    let stage = Stage::new(1, |config| config.limits.patterns_max = 10);
+    let stage = Stage::of(1, |config| config.limits.patterns_max = 10);
     stage.fill("c", 100, 1);
     for n in 0..300 {
         assert_eq!(stage.ask(&mut stage.admin(), "GET", &format!("/channels/c{n}*?wait=0"), "").status, 200);
@@ -239,7 +239,7 @@ fn patterns_that_have_gone_cost_nothing() {
         stage.sim.run_for(Duration::from_secs(20));
     }
     let reply = stage.ask(&mut stage.admin(), "POST", "/channels/c*", "all");
-    assert_eq!(reply.json()["results"][0]["channels"], 100, "{}", reply.body);
+    assert_eq!(reply.json()["results"][0]["channels"], 100, "{reply}");
     // Each message is held against the patterns that are followed.
     let most = stage.server.most_work();
     assert!(most <= 100 * 50, "{most}");
@@ -248,18 +248,18 @@ fn patterns_that_have_gone_cost_nothing() {
 #[test]
 fn one_client_has_a_quarter_of_what_may_be_under_way_to_patterns() {
     for loops in [1, 3] {
-        let stage = Stage::new(loops, |config| config.limits.broadcasts_under_way_max = 8);
+        let stage = Stage::of(loops, |config| config.limits.broadcasts_under_way_max = 8);
         stage.fill("c", 3_000, 1);
         let messages = [0; 20].map(|_| json!({"channel": "c*", "data": "all"}));
         let body = json!({ "messages": messages }).to_string();
-        let mut greedy = stage.from(ANN);
+        let mut greedy = stage.connect(ANN);
         greedy.send(request("POST", "/messages", &body));
         let holds = || stage.server.holdings().asking > 0;
         assert!(stage.sim.run_until(Duration::from_secs(1), holds), "it is under way");
-        let other = stage.ask(&mut stage.from("192.0.2.9"), "POST", "/channels/c*", "hello");
-        assert_eq!(other.json()["results"][0]["channels"], 3_000, "{}", other.body);
-        let reply = Reply::parse(&greedy.take());
-        assert_eq!(reply.code(), (429, "client_limit".to_owned()));
+        let other = stage.ask(&mut stage.connect("192.0.2.9"), "POST", "/channels/c*", "hello");
+        assert_eq!(other.json()["results"][0]["channels"], 3_000, "{other}");
+        let reply = Reply::decode("POST", &greedy.take());
+        assert!(reply.is(429, "client_limit"), "{reply}");
         let results = reply.json()["results"].clone();
         let reached = results.as_array().expect("results").iter().filter(|result| result["channels"] == 3_000).count();
         // Those behind the second begin only where one is done before they come to a home.
