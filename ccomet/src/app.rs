@@ -46,6 +46,7 @@ use crate::refusals::{RefusalCounts, RefusalLog};
 use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
+use crate::time::{LoopTime, UnixMillis};
 use crate::wire::problem::Problem;
 use crate::wire::request::Door;
 
@@ -115,8 +116,8 @@ impl Caller {
     }
 
     /// Whether its time is over.
-    fn has_expired(&self, now_s: u64) -> bool {
-        self.expires_s().is_some_and(|expires_s| expires_s <= now_s)
+    fn has_expired(&self, now: UnixMillis) -> bool {
+        self.expires().is_some_and(|expires| expires <= now)
     }
 
     /// Keeps the idempotency keys of publishers apart: a key is its subject's own, or the admin listener's, or one of all
@@ -136,9 +137,9 @@ impl Caller {
         draft.key = Some(scoped.into());
     }
 
-    /// When that ends, in seconds since 1970.
-    fn expires_s(&self) -> Option<u64> {
-        self.grant.as_ref().and_then(|grant| grant.expires_s)
+    /// Returns when that ends.
+    fn expires(&self) -> Option<UnixMillis> {
+        self.grant.as_ref()?.expires()
     }
 }
 
@@ -169,8 +170,8 @@ pub(crate) struct App {
     /// Who hears of channels in use.
     watchers: Vec<ConnectionId>,
     sockets: Slab<Socket>,
-    /// WebSockets of which a message has begun, and when it has to be whole, by the loop's clock.
-    unfinished: HashMap<ConnectionId, u64>,
+    /// WebSockets of which a message has begun, and when it has to be whole.
+    unfinished: HashMap<ConnectionId, LoopTime>,
     is_sweeping: bool,
     will_repost: bool,
     will_go_on: bool,
@@ -203,9 +204,9 @@ impl App {
             subscribers_max: share(config.limits.subscribers_max),
             batch_bytes_max: config.limits.batch_bytes_max,
             encoded_bytes_max: share(config.limits.encoded_bytes_max),
-            linger_ms: config.times.channel_linger_s * 1_000,
-            heartbeat_ms: config.times.heartbeat_s * 1_000,
-            noop_ms: config.icomet.polling_timeout_s * 1_000,
+            linger: Duration::from_secs(config.times.channel_linger_s),
+            heartbeat: Duration::from_secs(config.times.heartbeat_s),
+            noop: Duration::from_secs(config.icomet.polling_timeout_s),
         });
         let home = HomeLimits {
             rules: rules.clone(),
@@ -220,18 +221,18 @@ impl App {
             },
             keys: KeyLimits {
                 keys_max: share(config.history.keys_max),
-                age_max_ms: config.history.keys_age_max_s * 1_000,
+                age_max: Duration::from_secs(config.history.keys_age_max_s),
             },
-            idle_max_ms: config.times.channel_idle_s * 1_000,
-            linger_ms: config.times.channel_linger_s * 1_000,
+            idle_max: Duration::from_secs(config.times.channel_idle_s),
+            linger: Duration::from_secs(config.times.channel_linger_s),
             presence: PresenceLimits {
                 members_max: config.limits.members_per_channel_max,
-                grace_ms: config.times.presence_grace_s * 1_000,
+                grace: Duration::from_secs(config.times.presence_grace_s),
                 are_told: config.hooks.presence,
             },
             patterns_max: share(config.limits.patterns_max),
             broadcasts_max: config.limits.broadcasts_under_way_max,
-            use_max_ms: config.icomet.channel_timeout_s * 1_000,
+            use_max: Duration::from_secs(config.icomet.channel_timeout_s),
         };
         let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };
         let preflight = Cors {
@@ -261,7 +262,7 @@ impl App {
             preflight,
             admin_preflight,
             admin_keys: AdminKeys::new(&config.admin.keys),
-            leases: Leases::new(config.auth.warning_s),
+            leases: Leases::new(Duration::from_secs(config.auth.warning_s)),
             doorkeeper: Doorkeeper::new(&config, loops),
             arrivals: HashMap::new(),
             gate: Gate::new(verifier, &config, rules.clone()),
@@ -327,8 +328,8 @@ impl App {
                 Some(Event::Moved { channel, id, movement }) => self.note_movement(http, channel, id, movement),
                 Some(Event::Use { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
                 Some(event) => {
-                    let now_ms = unix_ms(http);
-                    self.hub.event(event, now_ms, &mut Out { http, answering: &self.answering });
+                    let now = unix_time(http);
+                    self.hub.event(event, now, &mut Out { http, answering: &self.answering });
                 }
                 None if self.hub.commands.is_empty() => break,
                 None => {}
@@ -435,8 +436,8 @@ impl Handler for App {
 
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         if let Some(key) = self.subscriber_of(http.state(id)) {
-            let now_ms = unix_ms(http);
-            self.hub.drained(key, now_ms, &mut Out { http, answering: &self.answering });
+            let now = unix_time(http);
+            self.hub.drained(key, now, &mut Out { http, answering: &self.answering });
         }
         if let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) {
             self.socket_drained(http, id, key);
@@ -445,18 +446,18 @@ impl Handler for App {
 
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         let Some(key) = self.subscriber_of(http.state(id)) else { return http.abort(id) };
-        let now_ms = unix_ms(http);
+        let now = unix_time(http);
         if let (Some(spread), true) = (self.draining, self.hub.is_stream(key)) {
             let spread_ms = (spread.as_millis() as u64).max(4_000);
             let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
-            self.hub.dismiss(key, retry_ms, now_ms, &mut Out { http, answering: &self.answering });
+            self.hub.dismiss(key, retry_ms, now, &mut Out { http, answering: &self.answering });
         } else if self.hub.is_stream(key) {
             self.look_after(http, id, key);
         } else if self.draining.is_none() && self.hub.has_no_position(key) {
             // Its channel is on its way; without it there is nothing to answer.
             http.set_deadline(id, POLL_EXTENSION);
         } else {
-            self.hub.time_out(key, now_ms, &mut Out { http, answering: &self.answering });
+            self.hub.time_out(key, now, &mut Out { http, answering: &self.answering });
         }
         self.pump(http);
     }
@@ -472,7 +473,7 @@ impl Handler for App {
         }
         match client.doing {
             Doing::Subscribed(key) => {
-                self.hub.unsubscribe(key, unix_ms(http));
+                self.hub.unsubscribe(key, unix_time(http));
                 self.pump(http);
             }
             Doing::Asking(key) => {
@@ -492,7 +493,7 @@ impl Handler for App {
                 if let Some(question) = socket.question {
                     self.forget_question(http, question);
                 }
-                self.hub.unsubscribe(socket.subscriber, unix_ms(http));
+                self.hub.unsubscribe(socket.subscriber, unix_time(http));
                 self.pump(http);
             }
             Doing::SocketOver(key) => {
@@ -517,17 +518,17 @@ impl Handler for App {
     fn expired(&mut self, http: &mut Http<'_, Self>, _: TimerId, chore: Chore) {
         match chore {
             Chore::Sweep => {
-                self.hub.sweep(unix_ms(http));
-                self.doorkeeper.sweep(now_ms(http));
+                self.hub.sweep(unix_time(http));
+                self.doorkeeper.sweep(loop_time(http));
                 if !fault!("pieces-take-for-ever") {
                     self.end_unfinished(http);
                 }
                 self.broker.sweep(now(http));
-                self.site.sweep(now_ms(http));
+                self.site.sweep(loop_time(http));
                 self.show_life();
                 self.answering.refusals.note_pauses(http.stats().accept_pauses);
                 if !fault!("refusals-not-logged") {
-                    self.answering.refusals.write_due(unix_ms(http));
+                    self.answering.refusals.write_due(unix_time(http));
                 }
                 self.pump(http);
             }
@@ -558,8 +559,8 @@ impl Handler for App {
         self.broker.flush(now(http));
         self.pump(http);
         if self.hub.is_dirty() {
-            let now_ms = unix_ms(http);
-            self.hub.flush(now_ms, &mut Out { http, answering: &self.answering });
+            let now = unix_time(http);
+            self.hub.flush(now, &mut Out { http, answering: &self.answering });
             self.pump(http);
         }
         if self.broker.has_work() && !std::mem::replace(&mut self.will_go_on, true) {
@@ -602,8 +603,8 @@ impl Handler for App {
                 let delay = Duration::from_millis(http.random() % (spread.as_millis() as u64 + 1));
                 http.set_deadline(id, delay);
             } else {
-                let now_ms = unix_ms(http);
-                self.hub.time_out(key, now_ms, &mut Out { http, answering: &self.answering });
+                let now = unix_time(http);
+                self.hub.time_out(key, now, &mut Out { http, answering: &self.answering });
             }
         }
         self.pump(http);
@@ -617,15 +618,16 @@ fn done(http: &mut Http<'_, App>, id: ConnectionId) {
     }
 }
 
-fn unix_ms(http: &Http<'_, App>) -> u64 {
-    http.unix_time().as_millis() as u64
+/// Looks at the calendar.
+fn unix_time(http: &Http<'_, App>) -> UnixMillis {
+    UnixMillis::since_1970(http.unix_time())
 }
 
-/// The loop's own clock, which nobody sets.
-fn now_ms(http: &Http<'_, App>) -> u64 {
-    http.now().as_millis() as u64
+/// Looks at the loop's own clock, which nobody sets.
+fn loop_time(http: &Http<'_, App>) -> LoopTime {
+    LoopTime::since_start(http.now())
 }
 
 fn now(http: &mut Http<'_, App>) -> Now {
-    Now { unix_ms: unix_ms(http), random: http.random() }
+    Now { time: unix_time(http), random: http.random() }
 }

@@ -6,20 +6,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use sealed::ConnectionId;
 
+use crate::time::{UnixMillis, millis};
 use crate::wire::native;
 use crate::wire::voice::{Saying, Voice};
 
-/// The ends of streams, for the few or many that have one. Times are those of the calendar, in milliseconds since 1970: a clock that is
-/// set is noticed at the next heartbeat.
+/// The ends of streams, for the few or many that have one, by the calendar: that it was set is noticed at the next
+/// heartbeat.
 #[derive(Debug)]
 pub(crate) struct Leases {
-    warning_ms: u64,
+    warning: Duration,
     held: HashMap<ConnectionId, Lease>,
 }
 
 #[derive(Debug)]
 struct Lease {
-    expires_ms: u64,
+    expires: UnixMillis,
     voice: Voice,
     is_warned: bool,
 }
@@ -35,15 +36,15 @@ pub(crate) enum Notice {
 
 impl Leases {
     /// None yet; each will be warned so long before its end.
-    pub(crate) fn new(warning_s: u64) -> Self {
-        Self { warning_ms: warning_s * 1_000, held: HashMap::new() }
+    pub(crate) fn new(warning: Duration) -> Self {
+        Self { warning, held: HashMap::new() }
     }
 
     /// A connection has a stream, which may go on until then, or for ever.
-    pub(crate) fn begin(&mut self, id: ConnectionId, voice: Voice, expires_s: Option<u64>) {
-        match expires_s {
-            Some(expires_s) => {
-                let lease = Lease { expires_ms: expires_s.saturating_mul(1_000), voice, is_warned: false };
+    pub(crate) fn begin(&mut self, id: ConnectionId, voice: Voice, expires: Option<UnixMillis>) {
+        match expires {
+            Some(expires) => {
+                let lease = Lease { expires, voice, is_warned: false };
                 self.held.insert(id, lease);
             }
             None => self.end(id),
@@ -59,30 +60,30 @@ impl Leases {
     }
 
     /// What a stream is to be told now, if anything. A warning is told once.
-    pub(crate) fn notice(&mut self, id: ConnectionId, now_ms: u64) -> Option<Notice> {
+    pub(crate) fn notice(&mut self, id: ConnectionId, now: UnixMillis) -> Option<Notice> {
         let lease = self.held.get_mut(&id)?;
-        let left_ms = lease.expires_ms.saturating_sub(now_ms);
+        let left = lease.expires.saturating_since(now);
         let mut event = Vec::new();
-        if left_ms == 0 {
+        if left.is_zero() {
             let item = br#"{"type":"close","reason":"token_expired"}"#;
             lease.voice.say(&Saying { kind: Some("close"), item, ..Saying::default() }, &mut event);
             return Some(Notice::End(event.into(), lease.voice));
         }
-        if lease.is_warned || left_ms > self.warning_ms {
+        if lease.is_warned || left > self.warning {
             return None;
         }
         lease.is_warned = true;
-        let item = native::token_ends(left_ms.div_ceil(1_000));
+        let item = native::token_ends(millis(left).div_ceil(1_000));
         lease.voice.say(&Saying { kind: Some("token"), item: &item, ..Saying::default() }, &mut event);
         Some(Notice::Warning(event.into()))
     }
 
     /// When a stream is to be looked at again, at the latest after `longest`.
-    pub(crate) fn next_look(&self, id: ConnectionId, now_ms: u64, longest: Duration) -> Duration {
+    pub(crate) fn next_look(&self, id: ConnectionId, now: UnixMillis, longest: Duration) -> Duration {
         let Some(lease) = self.held.get(&id) else { return longest };
-        let left_ms = lease.expires_ms.saturating_sub(now_ms);
-        let until_warning = if lease.is_warned { left_ms } else { left_ms.saturating_sub(self.warning_ms) };
-        longest.min(Duration::from_millis(until_warning.max(1)))
+        let left = lease.expires.saturating_since(now);
+        let until_warning = if lease.is_warned { left } else { left.saturating_sub(self.warning) };
+        longest.min(until_warning.max(Duration::from_millis(1)))
     }
 
     /// How many there are.

@@ -50,6 +50,7 @@ mod signals;
 #[cfg(feature = "sim")]
 mod simulated;
 mod tally;
+mod time;
 mod wire;
 
 pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};

@@ -1,8 +1,11 @@
 //! A channel's bounded log: the newest messages, each with its number.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use sealed::fault;
+
+use crate::time::UnixMillis;
 
 /// How much of its past a channel keeps. Whatever bound is met first drops the oldest message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,16 +14,16 @@ pub(crate) struct HistoryLimits {
     pub(crate) messages_max: usize,
     /// Bytes, counted with what a message takes beside its payload.
     pub(crate) bytes_max: usize,
-    /// Milliseconds since a message was taken.
-    pub(crate) age_max_ms: u64,
+    /// How long each is kept, from when it was taken.
+    pub(crate) kept_for: Duration,
 }
 
 /// What a log keeps.
 pub(crate) trait Kept {
     /// Its share of [`HistoryLimits::bytes_max`].
     fn cost(&self) -> usize;
-    /// When it was taken, in milliseconds since 1970.
-    fn time_ms(&self) -> u64;
+    /// When it was taken.
+    fn time(&self) -> UnixMillis;
 }
 
 /// Messages `first .. next`, in order.
@@ -110,13 +113,13 @@ impl<T: Kept> Log<T> {
 
     /// Drops what the limits no longer allow. The newest message stays though it alone be over `bytes_max`: who
     /// waits for it must get it.
-    pub(crate) fn trim(&mut self, limits: &HistoryLimits, now_ms: u64) {
-        let oldest_ms = now_ms.saturating_sub(limits.age_max_ms);
+    pub(crate) fn trim(&mut self, limits: &HistoryLimits, now: UnixMillis) {
+        let not_before = now.minus(limits.kept_for);
         while let Some(oldest) = self.entries.front() {
             let over = self.entries.len() > limits.messages_max.max(1) + usize::from(fault!("one-message-too-many"))
                 || (self.entries.len() >= limits.messages_max.max(2) && fault!("dropped-at-the-edge"))
                 || (self.bytes > limits.bytes_max && self.entries.len() > 1)
-                || oldest.time_ms() < oldest_ms;
+                || oldest.time() < not_before;
             if !over {
                 break;
             }
@@ -144,12 +147,16 @@ mod tests {
             self.0
         }
 
-        fn time_ms(&self) -> u64 {
-            self.1
+        fn time(&self) -> UnixMillis {
+            UnixMillis::from_millis(self.1)
         }
     }
 
-    const LIMITS: HistoryLimits = HistoryLimits { messages_max: 3, bytes_max: 100, age_max_ms: 1_000 };
+    const LIMITS: HistoryLimits = HistoryLimits { messages_max: 3, bytes_max: 100, kept_for: Duration::from_secs(1) };
+
+    const fn at(millis: u64) -> UnixMillis {
+        UnixMillis::from_millis(millis)
+    }
 
     fn numbers(log: &Log<Thing>, from: u64) -> Vec<u64> {
         log.since(from).map(|(number, _)| number).collect()
@@ -160,20 +167,20 @@ mod tests {
         let mut log = Log::starting_at(7);
         for _ in 0..4 {
             log.push(Thing(10, 5_000));
-            log.trim(&LIMITS, 5_000);
+            log.trim(&LIMITS, at(5_000));
         }
         assert_eq!((log.first(), log.next(), log.bytes()), (8, 11, 30));
         log.push(Thing(90, 5_500));
-        log.trim(&LIMITS, 5_500);
+        log.trim(&LIMITS, at(5_500));
         assert_eq!(numbers(&log, 0), [10, 11]);
-        log.trim(&LIMITS, 6_000);
+        log.trim(&LIMITS, at(6_000));
         assert_eq!(numbers(&log, 0), [10, 11], "exactly as old as allowed");
-        log.trim(&LIMITS, 6_001);
+        log.trim(&LIMITS, at(6_001));
         assert_eq!(numbers(&log, 0), [11]);
         log.push(Thing(500, 6_001));
-        log.trim(&LIMITS, 6_001);
+        log.trim(&LIMITS, at(6_001));
         assert_eq!(numbers(&log, 0), [12], "the newest stays though it is too large alone");
-        log.trim(&LIMITS, 60_000);
+        log.trim(&LIMITS, at(60_000));
         assert_eq!((log.first(), log.next(), log.bytes()), (13, 13, 0));
     }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::log::Kept;
 use crate::pattern::Pattern;
 use crate::position::Spot;
+use crate::time::UnixMillis;
 
 /// The longest channel name, in bytes of UTF-8.
 pub(crate) const CHANNEL_NAME_BYTES_MAX: usize = 128;
@@ -104,8 +106,8 @@ pub(crate) struct Message {
     pub(crate) payload: Bytes,
     /// Who published it, where the API has such a name (classic `sname`).
     pub(crate) sender: Option<Box<str>>,
-    /// When the server took it, in milliseconds since 1970.
-    pub(crate) time_ms: u64,
+    /// When the server took it.
+    pub(crate) time: UnixMillis,
     /// What few messages have.
     pub(crate) extra: Option<Box<MessageExtra>>,
 }
@@ -125,12 +127,12 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// The message, as the server takes it at that time.
-    pub(crate) fn taken_at(self, time_ms: u64) -> Message {
+    pub(crate) fn taken_at(self, time: UnixMillis) -> Message {
         let Self { payload, sender, event, ttl_s, key } = self;
-        let expires_ms = ttl_s.map(|ttl_s| time_ms.saturating_add(u64::from(ttl_s) * 1_000));
-        let extra = MessageExtra { event, expires_ms, key, ..MessageExtra::default() };
+        let expires = ttl_s.map(|ttl_s| time.plus(Duration::from_secs(u64::from(ttl_s))));
+        let extra = MessageExtra { event, expires, key, ..MessageExtra::default() };
         let extra = (extra != MessageExtra::default()).then(|| Box::new(extra));
-        Message { payload, sender, time_ms, extra }
+        Message { payload, sender, time, extra }
     }
 }
 
@@ -146,8 +148,8 @@ pub(crate) enum Movement {
 pub(crate) struct MessageExtra {
     /// What kind of message it is, in the publisher's own words.
     pub(crate) event: Option<Box<str>>,
-    /// From when on it is delivered to nobody, in milliseconds since 1970.
-    pub(crate) expires_ms: Option<u64>,
+    /// From when on it is delivered to nobody.
+    pub(crate) expires: Option<UnixMillis>,
     /// That it is told with this message that somebody came or went.
     pub(crate) movement: Option<Movement>,
     /// Under which it was published.
@@ -186,9 +188,9 @@ impl Message {
     }
 
     /// Whether its time is over.
-    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
-        let expires_ms = self.extra.as_ref().and_then(|extra| extra.expires_ms);
-        expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms)
+    pub(crate) fn is_expired(&self, now: UnixMillis) -> bool {
+        let expires = self.extra.as_ref().and_then(|extra| extra.expires);
+        expires.is_some_and(|expires| expires <= now)
     }
 
     /// Where it was published, if that is not the channel that it is read in.
@@ -215,8 +217,8 @@ impl Kept for Arc<Message> {
         Message::cost(self)
     }
 
-    fn time_ms(&self) -> u64 {
-        self.time_ms
+    fn time(&self) -> UnixMillis {
+        self.time
     }
 }
 

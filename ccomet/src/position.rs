@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::time::UnixMillis;
+
 /// The longest number that a position can hold: ten characters of five bits.
 const NUMBER_MAX: u64 = (1 << 50) - 1;
 const EPOCH_CHARS: usize = 13;
@@ -17,8 +19,8 @@ pub(crate) struct Epoch(pub(crate) u64);
 impl Epoch {
     /// A new epoch: the time in its upper bits, so that later ones are greater, and random ones below, so that two
     /// servers started in the same millisecond differ. Always greater than `previous`.
-    pub(crate) fn new(unix_ms: u64, random: u64, previous: Self) -> Self {
-        let fresh = unix_ms << 16 | random & 0xffff;
+    pub(crate) fn new(time: UnixMillis, random: u64, previous: Self) -> Self {
+        let fresh = time.as_millis() << 16 | random & 0xffff;
         Self(fresh.max(previous.0 + 1))
     }
 }
@@ -137,9 +139,10 @@ mod tests {
             assert!(before < after, "{before} {after}");
             before = after;
         }
-        assert!(Epoch::new(1_000, 0, Epoch(0)) < Epoch::new(1_001, 0, Epoch(0)));
-        let late = Epoch::new(2_000, 7, Epoch(0));
-        assert!(Epoch::new(1_000, 0, late) > late, "though the calendar was set back");
+        let epoch = |millis, random, previous| Epoch::new(UnixMillis::from_millis(millis), random, previous);
+        assert!(epoch(1_000, 0, Epoch(0)) < epoch(1_001, 0, Epoch(0)));
+        let late = epoch(2_000, 7, Epoch(0));
+        assert!(epoch(1_000, 0, late) > late, "though the calendar was set back");
     }
 
     #[test]

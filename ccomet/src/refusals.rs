@@ -3,13 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use sealed::ConnectionId;
 
+use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
-/// Milliseconds between two lines about one kind of refusal.
-const LINE_INTERVAL_MS: u64 = 60_000;
+/// Time between two lines about one kind of refusal.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// Kinds that are counted: more than there are codes.
 const KINDS_MAX: usize = 96;
 /// Characters of a request's path that an example shows.
@@ -28,8 +30,8 @@ struct Kind {
     code: OnceLock<&'static str>,
     /// Since the last line.
     count: AtomicU64,
-    /// When a line was last written, in milliseconds since 1970.
-    written_ms: AtomicU64,
+    /// When a line was last written: a [`UnixMillis`], as a number.
+    written: AtomicU64,
 }
 
 impl RefusalCounts {
@@ -45,16 +47,17 @@ impl RefusalCounts {
 
 impl Kind {
     /// Returns how many refusals the next line is about, if it is time for one: none if another loop has written it.
-    fn take_due(&self, now_ms: u64) -> Option<u64> {
-        let written_ms = self.written_ms.load(Ordering::Relaxed);
+    fn take_due(&self, now: UnixMillis) -> Option<u64> {
+        let written = self.written.load(Ordering::Relaxed);
         // A calendar that was set back does not silence the log.
-        if written_ms <= now_ms && now_ms - written_ms < LINE_INTERVAL_MS {
+        let since = now.checked_since(UnixMillis::from_millis(written));
+        if since.is_some_and(|since| since < LINE_INTERVAL) {
             return None;
         }
         if self.count.load(Ordering::Relaxed) == 0 {
             return Some(0);
         }
-        let turn = self.written_ms.compare_exchange(written_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        let turn = self.written.compare_exchange(written, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed);
         Some(if turn.is_ok() { self.count.swap(0, Ordering::Relaxed) } else { 0 })
     }
 }
@@ -140,9 +143,9 @@ impl RefusalLog {
     }
 
     /// Writes the lines that are due. Called about once a second.
-    pub(crate) fn write_due(&self, now_ms: u64) {
+    pub(crate) fn write_due(&self, now: UnixMillis) {
         self.examples.borrow_mut().retain(|example| {
-            let Some(count) = self.counts.kind(example.code).map_or(Some(1), |kind| kind.take_due(now_ms)) else {
+            let Some(count) = self.counts.kind(example.code).map_or(Some(1), |kind| kind.take_due(now)) else {
                 return true;
             };
             if count > 0 {
@@ -162,18 +165,18 @@ mod tests {
         let counts = RefusalCounts::new();
         let kind = |code| counts.kind(code).expect("there is room");
         let refuse = |code| kind(code).count.fetch_add(1, Ordering::Relaxed);
-        let day = 86_400_000;
+        let (day, at) = (86_400_000, UnixMillis::from_millis);
         refuse("too_many_requests");
         refuse("forbidden");
-        assert_eq!(kind("too_many_requests").take_due(day), Some(1), "the first at once");
-        assert_eq!(kind("forbidden").take_due(day + 1), Some(1), "and of each kind");
+        assert_eq!(kind("too_many_requests").take_due(at(day)), Some(1), "the first at once");
+        assert_eq!(kind("forbidden").take_due(at(day + 1)), Some(1), "and of each kind");
         for _ in 0..5 {
             refuse("too_many_requests");
         }
-        assert_eq!(kind("too_many_requests").take_due(day + 59_999), None);
-        assert_eq!(kind("too_many_requests").take_due(day + 60_000), Some(5));
+        assert_eq!(kind("too_many_requests").take_due(at(day + 59_999)), None);
+        assert_eq!(kind("too_many_requests").take_due(at(day + 60_000)), Some(5));
         refuse("too_many_requests");
-        assert_eq!(kind("too_many_requests").take_due(5), Some(1), "though the calendar was set back");
+        assert_eq!(kind("too_many_requests").take_due(at(5)), Some(1), "though the calendar was set back");
     }
 
     #[test]
@@ -185,10 +188,10 @@ mod tests {
         log.note(id, Problem::Forbidden, || unreachable!("there is an example"));
         assert_eq!(examples(), 1);
         assert_eq!(log.examples.borrow()[0].path, "/channels/news");
-        log.write_due(86_400_000);
+        log.write_due(UnixMillis::from_millis(86_400_000));
         assert_eq!(examples(), 0);
         log.note(id, Problem::Forbidden, || "192.0.2.1".to_owned());
-        log.write_due(86_400_001);
+        log.write_due(UnixMillis::from_millis(86_400_001));
         assert_eq!(examples(), 1, "not so soon");
     }
 }

@@ -1,5 +1,7 @@
 //! Rules by the names of channels: what those of a pattern keep, how many may read them, and who may do what.
 
+use std::time::Duration;
+
 use sealed::fault;
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +104,7 @@ impl Rules {
             history: HistoryLimits {
                 messages_max: rule.and_then(|rule| rule.messages_max).unwrap_or(history.messages_max),
                 bytes_max: rule.and_then(|rule| rule.bytes_max).unwrap_or(history.bytes_max),
-                age_max_ms: rule.and_then(|rule| rule.age_max_s).unwrap_or(history.age_max_s).saturating_mul(1_000),
+                kept_for: Duration::from_secs(rule.and_then(|rule| rule.age_max_s).unwrap_or(history.age_max_s)),
             },
             subscribers_max: rule.and_then(|rule| rule.subscribers_max).unwrap_or(limits.subscribers_per_channel_max),
             message_bytes_max: rule
@@ -178,7 +180,10 @@ mod tests {
         let bounds = |name: &str| rules.bounds(rules.find(&channel(name)));
         assert_eq!((bounds("news.uk").history.messages_max, bounds("news.fr").history.messages_max), (7, 9));
         assert_eq!((bounds("news.uk").message_bytes_max, bounds("news.fr").message_bytes_max), (65_536, 100));
-        assert_eq!((bounds("news.fr").history.age_max_ms, bounds("sport").history.messages_max), (60_000, 500));
+        assert_eq!(
+            (bounds("news.fr").history.kept_for, bounds("sport").history.messages_max),
+            (Duration::from_secs(60), 500)
+        );
         let beside = ChannelName::of_presence(&channel("news.uk"));
         assert_eq!(rules.bounds(rules.find(&beside)).history.messages_max, 7);
     }

@@ -4,7 +4,7 @@ use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
 
 use super::answers::{JSON, fields_for, note_refusal, origin_number, problem_response, refusal, script_response};
-use super::{App, Caller, now_ms};
+use super::{App, Caller, loop_time, unix_time};
 use crate::auth::Identity;
 use crate::config::Api;
 use crate::doorkeeper::Asking;
@@ -50,7 +50,7 @@ impl App {
     ) -> Intake {
         self.end_arrival(id);
         let bytes = head.content_length().map_or(bytes_max, |length| length.min(bytes_max));
-        if let Err(problem) = self.doorkeeper.begin_body(arrival.asking, bytes, now_ms(http)) {
+        if let Err(problem) = self.doorkeeper.begin_body(arrival.asking, bytes, loop_time(http)) {
             return Intake::Answer(refusal(http, id, problem, None, &self.answering));
         }
         arrival.body_bytes = bytes;
@@ -88,17 +88,17 @@ impl App {
             return Ok((Arrival { asking, identity: None, paid: 0, body_bytes: 0 }, bytes_max));
         }
         let refuse = |problem| refusal(http, id, problem, None, &self.answering);
-        let (now_ms, now_s) = (now_ms(http), http.unix_time().as_secs());
+        let (now, calendar) = (loop_time(http), unix_time(http));
         match read_ahead(door, head, &self.config) {
             Ok(Ahead::Publish(call)) => {
                 let access = call.access();
                 let bytes_max = self.bytes_max(&access) as u64;
                 let mut paid = 0;
                 if !fault!("charged-after-body") {
-                    paid = self.doorkeeper.charge(asking, access.cost, 0, now_ms).map_err(refuse)?;
+                    paid = self.doorkeeper.charge(asking, access.cost, 0, now).map_err(refuse)?;
                 }
                 // First to charge: to look at a token costs more.
-                let identity = self.gate.identify(head, now_s).map_err(refuse)?;
+                let identity = self.gate.identify(head, calendar).map_err(refuse)?;
                 self.gate.allow(&identity, head, &access).map_err(refuse)?;
                 let length = head.content_length().unwrap_or_default();
                 if length > bytes_max {
@@ -109,8 +109,8 @@ impl App {
                 Ok((Arrival { asking, identity: Some(identity), paid, body_bytes: 0 }, bytes_max))
             }
             Ok(Ahead::PublishSome) => {
-                self.doorkeeper.charge_publish(asking, now_ms).map_err(refuse)?;
-                let identity = self.gate.identify(head, now_s).map_err(refuse)?;
+                self.doorkeeper.charge_publish(asking, now).map_err(refuse)?;
+                let identity = self.gate.identify(head, calendar).map_err(refuse)?;
                 if !fault!("body-before-token") {
                     self.gate.allow_some_publication(&identity, head).map_err(refuse)?;
                 }
@@ -143,7 +143,7 @@ impl App {
         if needs_key && !self.admin_keys.admit(head) {
             return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
         }
-        match self.doorkeeper.asks(id, head, now_ms(http)) {
+        match self.doorkeeper.asks(id, head, loop_time(http)) {
             Ok(asking) => Ok((door, asking)),
             Err((problem, closes)) => {
                 note_refusal(http, id, problem, &self.answering);
@@ -193,10 +193,10 @@ impl App {
             Door::Admin => None,
             Door::Front => {
                 // First: to look at a token costs more.
-                self.doorkeeper.charge(*asking, access.cost, *paid, now_ms(http))?;
+                self.doorkeeper.charge(*asking, access.cost, *paid, loop_time(http))?;
                 Some(match identity {
                     Some(identity) => self.gate.allow(identity, head, &access)?,
-                    None => self.gate.admit(head, &access, http.unix_time().as_secs())?,
+                    None => self.gate.admit(head, &access, unix_time(http))?,
                 })
             }
         };

@@ -4,7 +4,7 @@ use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, json_response, respond_problem, script_response};
-use super::{App, Doing, done, now_ms};
+use super::{App, Doing, done, loop_time};
 use crate::broker::{ChannelInfo, Listed, Page, Ticket, Token, Who};
 use crate::doorkeeper::Asking;
 use crate::one_or_more::OneOrMore;
@@ -107,7 +107,7 @@ impl App {
             let covered = payer.paid.min(*channels);
             payer.paid -= covered;
             if !fault!("reach-not-charged") {
-                self.doorkeeper.charge_reached(payer.asking, channels - covered, now_ms(http));
+                self.doorkeeper.charge_reached(payer.asking, channels - covered, loop_time(http));
             }
         }
         if let ReplyTo::Part(part) = &asker.reply {

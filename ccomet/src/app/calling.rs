@@ -5,7 +5,7 @@ use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Method, Origins, RequestHead, Response};
 
 use super::answers::{allow_credentials, fields_for, json_response, note_refusal, problem_response, script_response};
-use super::{App, Caller, now, unix_ms};
+use super::{App, Caller, now, unix_time};
 use crate::access::{Access, Write};
 use crate::broker::{Broker, Command};
 use crate::message::ChannelName;
@@ -70,7 +70,7 @@ impl App {
                 if !fault!("key-shared-by-publishers") {
                     caller.scope_key(&mut draft);
                 }
-                let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
+                let messages = OneOrMore::one(draft.taken_at(unix_time(http)));
                 let ticket = self.ask(http, id, reply);
                 self.broker.command(now(http), Command::Publish { channel, messages, owner: caller.owner(), ticket });
             }
@@ -83,7 +83,7 @@ impl App {
             Call::Subscribe { mut subscription, wait_s } => {
                 subscription.member = caller.member();
                 subscription.owner = caller.owner();
-                self.subscribe(http, id, subscription, wait_s, caller.expires_s());
+                self.subscribe(http, id, subscription, wait_s, caller.expires());
             }
             Call::Socket { mut subscription, response } => {
                 subscription.member = caller.member();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sealed::{Address, ConnectionId, Input, ListenerId};
 use sealed_http::{Http, Preface, ProxyHeader};
 
-use super::{App, now_ms};
+use super::{App, loop_time};
 use crate::doorkeeper::Entrance;
 use crate::wire::request::Door;
 
@@ -16,7 +16,7 @@ impl App {
         if let Some(client) = http.state_mut(id) {
             client.door = door;
         }
-        let entrance = self.doorkeeper.accepted(id, door, peer.ip(), now_ms(http));
+        let entrance = self.doorkeeper.accepted(id, door, peer.ip(), loop_time(http));
         let why = match entrance {
             Entrance::Unannounced => Some(("not_a_proxy", "Only trusted proxies may connect to this listener.")),
             Entrance::Shut => Some((
@@ -53,7 +53,7 @@ impl App {
             }
         };
         let door = http.state(id).map_or(Door::Front, |client| client.door);
-        let entrance = self.doorkeeper.announced(id, door, source, now_ms(http));
+        let entrance = self.doorkeeper.announced(id, door, source, loop_time(http));
         enter(http, id, entrance);
         Preface::Over
     }

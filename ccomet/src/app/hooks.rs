@@ -10,13 +10,14 @@ use slab::Slab;
 
 use super::answers::{refuse_on_socket, respond_problem};
 use super::telling::Telling;
-use super::{App, Caller, Chore, Doing, done, now_ms};
+use super::{App, Caller, Chore, Doing, done, loop_time, unix_time};
 use crate::access::{Access, Course};
 use crate::doorkeeper::Asking;
 use crate::hooks::{
     Answer, Answers, Deed, Full, Hooks, Key, Movements, Question, Turns, Verdict, WhenDown, is_ambient,
 };
 use crate::message::{ChannelName, Draft};
+use crate::time::LoopTime;
 use crate::wire::page;
 use crate::wire::problem::Problem;
 use crate::wire::request::Call;
@@ -28,7 +29,7 @@ const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 const LOOK_MIN: Duration = Duration::from_millis(10);
 
 /// The least time between two lines in the log that say that the back end is down.
-const WARNING_INTERVAL_MS: u64 = 60_000;
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// In how many seconds a client may ask again that has too many questions outstanding.
 const CLIENT_RETRY_S: u32 = 1;
@@ -48,9 +49,9 @@ pub(super) struct Site {
     /// What it said last was no answer.
     is_down: bool,
     /// When the log may say that again.
-    warns_again_ms: u64,
+    warns_again: LoopTime,
     /// When it answered anything last, but that it has failed.
-    answered_ms: Option<u64>,
+    answered: Option<LoopTime>,
 }
 
 #[derive(Debug)]
@@ -78,7 +79,7 @@ struct Asked {
     progress: Progress,
     bytes: usize,
     /// When it was put.
-    since_ms: u64,
+    since: LoopTime,
     /// Under which its answer may be kept.
     key: Option<Key>,
     then: Then,
@@ -108,7 +109,7 @@ impl Site {
     /// Looks its name up, which may take a while: before the loop runs.
     pub(super) fn new(hooks: &Hooks) -> Self {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
-        let limit = Duration::from_millis(hooks.timeout_ms);
+        let limit = hooks.timeout();
         let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
             let upstream = Upstream::to(host.as_str()).connections_max(hooks.connections_max).connect_limit(limit);
             // To be asked or told the same twice does it no harm.
@@ -130,8 +131,8 @@ impl Site {
             telling: Telling::default(),
             is_looking: false,
             is_down: false,
-            warns_again_ms: 0,
-            answered_ms: None,
+            warns_again: LoopTime::default(),
+            answered: None,
         }
     }
 
@@ -139,8 +140,8 @@ impl Site {
         self.way.is_some()
     }
 
-    pub(super) fn sweep(&mut self, now_ms: u64) {
-        self.answers.sweep(now_ms);
+    pub(super) fn sweep(&mut self, now: LoopTime) {
+        self.answers.sweep(now);
     }
 
     /// Whether a question is about a subscription, which means nothing once its client is gone.
@@ -198,7 +199,7 @@ impl App {
             return self.refuse_call(http, id, call, Problem::HookTooLarge);
         };
         let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
-        match key.as_ref().and_then(|key| self.site.answers.find(key, now_ms(http))) {
+        match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
             Some(true) => self.call(http, id, head, call, &caller),
             Some(false) => self.refuse_call(http, id, call, Problem::HookRefused),
             None => {
@@ -270,9 +271,9 @@ impl App {
         key: Option<Key>,
         then: Then,
     ) -> u32 {
-        let (bytes, since_ms) = (body.len(), now_ms(http));
+        let (bytes, since) = (body.len(), loop_time(http));
         let progress = Progress::Waiting(body);
-        self.site.questions.insert(Asked { peer, client, progress, bytes, since_ms, key, then }) as u32
+        self.site.questions.insert(Asked { peer, client, progress, bytes, since, key, then }) as u32
     }
 
     /// Sends the questions whose turn it is, as far as there are connections for them.
@@ -303,10 +304,10 @@ impl App {
             return;
         }
         let waiting = self.site.questions.iter().map(|(_, asked)| asked);
-        let first_ms = waiting.filter(|asked| asked.is_waiting()).map(|asked| asked.since_ms).min();
-        if let Some(since_ms) = first_ms {
-            let left_ms = (since_ms + self.config.hooks.timeout_ms).saturating_sub(now_ms(http));
-            http.set_timer(Duration::from_millis(left_ms).max(LOOK_MIN), Chore::LookAtQuestions);
+        let first = waiting.filter(|asked| asked.is_waiting()).map(|asked| asked.since).min();
+        if let Some(since) = first {
+            let left = since.plus(self.config.hooks.timeout()).saturating_since(loop_time(http));
+            http.set_timer(left.max(LOOK_MIN), Chore::LookAtQuestions);
             self.site.is_looking = true;
         }
     }
@@ -315,12 +316,12 @@ impl App {
     /// meanwhile; otherwise there were only too many questions, which clients can bring about.
     pub(super) fn look_at_questions(&mut self, http: &mut Http<'_, Self>) {
         self.site.is_looking = false;
-        let (now_ms, timeout_ms) = (now_ms(http), self.config.hooks.timeout_ms);
-        let is_late = |asked: &Asked| asked.is_waiting() && asked.since_ms + timeout_ms <= now_ms;
+        let (now, timeout) = (loop_time(http), self.config.hooks.timeout());
+        let is_late = |asked: &Asked| asked.is_waiting() && asked.since.plus(timeout) <= now;
         let late = self.site.questions.iter().filter(|(_, asked)| is_late(asked)).map(|(key, _)| key as u32);
         for question in late.collect::<Vec<u32>>() {
             let Some(asked) = self.site.take(question) else { continue };
-            let has_answered = self.site.answered_ms.is_some_and(|answered_ms| answered_ms >= asked.since_ms);
+            let has_answered = self.site.answered.is_some_and(|answered| answered >= asked.since);
             let verdict = if has_answered && !fault!("late-counts-as-down") { Verdict::Unclear } else { Verdict::Down };
             self.go_on(http, asked, Answer { verdict, kept_s: 0 });
         }
@@ -350,14 +351,14 @@ impl App {
 
     /// Logs that the back end does not answer as it should: once, not for each client that comes meanwhile.
     fn note_whether_down(&mut self, http: &Http<'_, Self>, is_down: bool, fetched: &Fetched<'_>) {
-        let now_ms = now_ms(http);
+        let now = loop_time(http);
         if matches!(fetched, Fetched::Whole(head, _) if head.status() < 500) {
-            self.site.answered_ms = Some(now_ms);
+            self.site.answered = Some(now);
         }
-        if is_down && !self.site.is_down && now_ms >= self.site.warns_again_ms {
+        if is_down && !self.site.is_down && now >= self.site.warns_again {
             let (url, reason) = (self.config.hooks.shown_url(), reason_of(fetched));
             tracing::warn!(url, reason, "the back end does not answer as it should");
-            self.site.warns_again_ms = now_ms + WARNING_INTERVAL_MS;
+            self.site.warns_again = now.plus(WARNING_INTERVAL);
         }
         self.site.is_down = is_down;
     }
@@ -365,7 +366,7 @@ impl App {
     fn go_on(&mut self, http: &mut Http<'_, Self>, asked: Asked, answer: Answer) {
         let Asked { peer, key, then, .. } = asked;
         if let Some(key) = key {
-            self.site.answers.keep(key, answer.verdict, answer.kept_s, now_ms(http));
+            self.site.answers.keep(key, answer.verdict, answer.kept_s, loop_time(http));
         }
         let outcome = match (answer.verdict, self.config.hooks.when_down) {
             (Verdict::Allowed, _) | (Verdict::Down, WhenDown::Allow) => Ok(()),
@@ -373,10 +374,10 @@ impl App {
             (Verdict::Refused, _) => Err(Problem::HookRefused),
             (Verdict::Down, WhenDown::Refuse) | (Verdict::Unclear, _) => Err(Problem::HookUnavailable),
         };
-        let now_s = http.unix_time().as_secs();
+        let now = unix_time(http);
         // While the back end was asked, a token's time may have passed.
         let in_time = |caller: &Caller| {
-            if caller.has_expired(now_s) && !fault!("expiry-not-seen-again") {
+            if caller.has_expired(now) && !fault!("expiry-not-seen-again") {
                 Err(Problem::TokenExpired)
             } else {
                 Ok(())

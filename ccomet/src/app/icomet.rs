@@ -1,12 +1,14 @@
 //! Clients of icomet's: what they want is done by the same hub and broker.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sealed::ConnectionId;
 use sealed_http::{Field, Http, Response};
 
 use super::answers::frame_policy;
 use super::asking::Settled;
-use super::{App, Doing, now, unix_ms};
+use super::{App, Doing, now, unix_time};
 use crate::broker::{BroadcastOrder, Broker, Command, Owner, Token};
 use crate::config::IcometAuth;
 use crate::hub::IcometForm;
@@ -46,12 +48,12 @@ impl App {
                 http.respond(id, &answer(SCRIPT, icomet::reply(Some(&callback), event.as_bytes())));
             }
             request::Call::Publish { channel, payload, callback } => {
-                let messages = OneOrMore::one(Draft { payload, ..Draft::default() }.taken_at(unix_ms(http)));
+                let messages = OneOrMore::one(Draft { payload, ..Draft::default() }.taken_at(unix_time(http)));
                 let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Published { callback }));
                 self.broker.command(now(http), Command::Publish { channel, messages, owner, ticket });
             }
             request::Call::Broadcast { payload } => {
-                let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_ms(http));
+                let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_time(http));
                 message.extra_mut().is_broadcast = true;
                 let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: usize::MAX, owner };
                 self.broker.command(now(http), Command::Broadcast { order, ticket: None });
@@ -67,8 +69,8 @@ impl App {
                 let token = Token::new(bits);
                 let reply = IcometReply::Signed { channel: channel.clone(), expires_s, callback };
                 let ticket = self.ask(http, id, ReplyTo::Icomet(reply));
-                let hold_ms = u64::from(expires_s) * 1_000;
-                self.broker.command(now(http), Command::SignFor { channel, hold_ms, token, ticket });
+                let hold = Duration::from_secs(u64::from(expires_s));
+                self.broker.command(now(http), Command::SignFor { channel, hold, token, ticket });
             }
             request::Call::Close { channel } => {
                 let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() }));

@@ -5,7 +5,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, json_response};
 use super::asking::Settled;
-use super::{App, Caller, Doing, done, now, unix_ms};
+use super::{App, Caller, Doing, done, now, unix_time};
 use crate::broker::{BroadcastOrder, Broker, Command};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
@@ -46,7 +46,7 @@ impl App {
         let results: Vec<_> = publications.iter().map(|publication| (publication.channel.clone(), None)).collect();
         let mut groups: Vec<Group> = Vec::new();
         for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
-            let message = draft.taken_at(unix_ms(http));
+            let message = draft.taken_at(unix_time(http));
             match groups.iter_mut().find(|group| group.channel == channel && !channel.is_pattern()) {
                 Some(group) => {
                     group.places.push(place);

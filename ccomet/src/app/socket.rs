@@ -8,12 +8,13 @@ use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
 use sealed_http::{Http, Response};
 
 use super::answers::refuse_on_socket;
-use super::{App, Caller, Doing, now, now_ms, unix_ms};
+use super::{App, Caller, Doing, loop_time, now, unix_time};
 use crate::broker::{Broker, Command};
 use crate::hub::{Style, SubscriberKey, Subscription};
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
+use crate::time::LoopTime;
 use crate::wire::problem::Problem;
 use crate::wire::request::ReplyTo;
 use crate::wire::socket::{self, Said};
@@ -68,7 +69,7 @@ impl App {
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Socket(key);
         }
-        self.subscribe(http, id, subscription, 0, caller.expires_s());
+        self.subscribe(http, id, subscription, 0, caller.expires());
     }
 
     /// Takes what a client says.
@@ -105,7 +106,7 @@ impl App {
                 }
                 Ok(Some(Event::Close { .. })) | Err(_) => {
                     let subscriber = socket.subscriber;
-                    self.hub.unsubscribe(subscriber, unix_ms(http));
+                    self.hub.unsubscribe(subscriber, unix_time(http));
                     http.write(id, &out);
                     return close(http, id, key);
                 }
@@ -126,8 +127,8 @@ impl App {
             self.unfinished.remove(&id);
         }
         if has_more {
-            let due_ms = now_ms(http).saturating_add(self.config.times.message_s * 1_000);
-            self.unfinished.entry(id).or_insert(due_ms);
+            let due = loop_time(http).plus(Duration::from_secs(self.config.times.message_s));
+            self.unfinished.entry(id).or_insert(due);
         } else if self.unfinished.is_empty() {
             self.unfinished = HashMap::new();
         }
@@ -135,12 +136,12 @@ impl App {
 
     /// About once a second: ends WebSockets whose message takes too long to come.
     pub(super) fn end_unfinished(&mut self, http: &mut Http<'_, Self>) {
-        let now_ms = now_ms(http);
-        let due: Vec<_> = self.unfinished.extract_if(|_, due_ms| *due_ms <= now_ms).map(|(id, _)| id).collect();
+        let now = loop_time(http);
+        let due: Vec<_> = self.unfinished.extract_if(|_, due| *due <= now).map(|(id, _)| id).collect();
         for id in due {
             let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else { continue };
             let Some(socket) = self.sockets.get(key as usize) else { continue };
-            self.hub.unsubscribe(socket.subscriber, unix_ms(http));
+            self.hub.unsubscribe(socket.subscriber, unix_time(http));
             http.write(id, &websocket::close_frame(CloseCode::POLICY, "a message took too long to come"));
             close(http, id, key);
         }
@@ -149,7 +150,7 @@ impl App {
     fn hear_text(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, text: &str) {
         // First: to read it costs more.
         if !fault!("socket-message-not-charged")
-            && let Err(problem) = self.charge_message(key, now_ms(http))
+            && let Err(problem) = self.charge_message(key, loop_time(http))
         {
             return refuse_on_socket(http, id, problem, socket::reference(text), &self.answering);
         }
@@ -163,7 +164,7 @@ impl App {
     }
 
     fn hear_bytes(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, bytes: Vec<u8>) {
-        if let Err(problem) = self.charge_message(key, now_ms(http)) {
+        if let Err(problem) = self.charge_message(key, loop_time(http)) {
             return refuse_on_socket(http, id, problem, None, &self.answering);
         }
         match only_channel(&self.sockets[key as usize].channels) {
@@ -176,8 +177,8 @@ impl App {
     }
 
     /// Counts a message against its client's limits, whatever it says.
-    fn charge_message(&mut self, key: u32, now_ms: u64) -> Result<(), Problem> {
-        self.doorkeeper.charge_publish(self.sockets[key as usize].caller.asking, now_ms)
+    fn charge_message(&mut self, key: u32, now: LoopTime) -> Result<(), Problem> {
+        self.doorkeeper.charge_publish(self.sockets[key as usize].caller.asking, now)
     }
 
     fn publish_from_socket(
@@ -208,7 +209,7 @@ impl App {
         reference: Option<i64>,
     ) {
         self.sockets[key as usize].caller.scope_key(&mut draft);
-        let messages = OneOrMore::one(draft.taken_at(unix_ms(http)));
+        let messages = OneOrMore::one(draft.taken_at(unix_time(http)));
         let ticket = self.note_asker(id, ReplyTo::Socket { channel: channel.clone(), reference });
         let socket = &mut self.sockets[key as usize];
         socket.pending += 1;
@@ -235,7 +236,7 @@ impl App {
             return Self::tell(http, id, &socket::renewed(reference));
         }
         let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
-        let grant = match self.gate.renew(token, http.unix_time().as_secs()) {
+        let grant = match self.gate.renew(token, unix_time(http)) {
             // Who is there is known by the subject with which the connection began.
             Ok(grant) if grant.subject != subject && !fault!("renewed-by-another-subject") => {
                 return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
@@ -244,10 +245,10 @@ impl App {
             Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };
-        self.leases.begin(id, socket.voice, grant.expires_s);
+        self.leases.begin(id, socket.voice, grant.expires());
         socket.caller.grant = Some(grant);
         let beat = Duration::from_secs(self.config.times.heartbeat_s);
-        http.set_deadline(id, self.leases.next_look(id, unix_ms(http), beat));
+        http.set_deadline(id, self.leases.next_look(id, unix_time(http), beat));
         Self::tell(http, id, &socket::renewed(reference));
     }
 

@@ -6,9 +6,10 @@ use sealed::{ConnectionId, fault};
 use sealed_http::Http;
 
 use super::answers::Out;
-use super::{App, Client, Doing, unix_ms};
+use super::{App, Client, Doing, unix_time};
 use crate::hub::{Hub, Sink, Style, SubscriberKey, Subscription};
 use crate::lease::Notice;
+use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
 impl App {
@@ -18,9 +19,9 @@ impl App {
         id: ConnectionId,
         subscription: Subscription,
         wait_s: u64,
-        expires_s: Option<u64>,
+        expires: Option<UnixMillis>,
     ) {
-        let now_ms = unix_ms(http);
+        let now = unix_time(http);
         if self.draining.is_some() {
             if subscription.style.is_event_stream() && !fault!("shutdown-refuses-event-source") {
                 // An `EventSource` that is refused by a status never comes back; one that loses its connection does.
@@ -32,14 +33,14 @@ impl App {
         let is_stream = subscription.style.is_stream();
         let at_once = subscription.answer_at_once;
         if let Style::Stream { voice, .. } = &subscription.style {
-            self.leases.begin(id, *voice, expires_s);
+            self.leases.begin(id, *voice, expires);
         }
         // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
         let key = self.hub.next_key();
         if let Some(client) = http.state_mut(id).filter(|client| client.doing == Doing::Nothing) {
             client.doing = Doing::Subscribed(key);
         }
-        let outcome = self.hub.subscribe(id, subscription, now_ms, &mut Out { http, answering: &self.answering });
+        let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
         match outcome {
             Ok(given) => debug_assert_eq!(given, key),
             Err(reply) => return Out { http, answering: &self.answering }.answer(id, reply),
@@ -48,12 +49,11 @@ impl App {
             // Spread, so that streams that came together do not all beat together.
             let beat_ms = self.config.times.heartbeat_s * 1_000;
             let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
-            self.leases.next_look(id, now_ms, beat)
+            self.leases.next_look(id, now, beat)
         } else {
             let wait = Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s });
             // A poll does not outlast its token: the next one is told.
-            let left_ms = expires_s.map(|expires_s| expires_s.saturating_mul(1_000).saturating_sub(now_ms));
-            left_ms.map_or(wait, |left_ms| wait.min(Duration::from_millis(left_ms)))
+            expires.map_or(wait, |expires| wait.min(expires.saturating_since(now)))
         };
         if self.subscriber_of(http.state(id)) == Some(key) {
             http.set_deadline(id, delay);
@@ -74,14 +74,14 @@ impl App {
 
     /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
     pub(super) fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
-        let now_ms = unix_ms(http);
-        match self.leases.notice(id, now_ms) {
+        let now = unix_time(http);
+        match self.leases.notice(id, now) {
             Some(Notice::End(event, voice)) => {
                 let mut out = Out { http, answering: &self.answering };
                 // It may have waited for its channel until now.
                 out.open(id, voice, "");
                 out.stream(id, &[event]);
-                self.hub.unsubscribe(key, now_ms);
+                self.hub.unsubscribe(key, now);
                 self.leases.end(id);
                 return out.end(id);
             }
@@ -96,9 +96,8 @@ impl App {
                 }
             }
         }
-        let beat = self.hub.beat(key, now_ms, &mut Out { http, answering: &self.answering });
-        let beat = Duration::from_millis(beat);
-        http.set_deadline(id, self.leases.next_look(id, now_ms, beat));
+        let beat = self.hub.beat(key, now, &mut Out { http, answering: &self.answering });
+        http.set_deadline(id, self.leases.next_look(id, now, beat));
     }
 
     pub(super) fn subscriber_of(&self, client: Option<&Client>) -> Option<SubscriberKey> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sealed_http::{Fetched, Http};
 
 use super::hooks::Sent;
-use super::{App, Chore, unix_ms};
+use super::{App, Chore, unix_time};
 use crate::hooks::Told;
 use crate::message::{ChannelName, Movement};
 
@@ -32,7 +32,7 @@ impl App {
     ) {
         if self.site.is_there()
             && self.config.hooks.concern(&channel)
-            && !self.site.movements.push(channel, id, movement, unix_ms(http))
+            && !self.site.movements.push(channel, id, movement, unix_time(http))
         {
             tracing::warn!("the back end is not told of all who come and go: too many wait to be told");
         }

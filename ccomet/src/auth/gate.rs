@@ -13,6 +13,7 @@ use crate::access::{Access, Audience};
 use crate::config::{Config, IcometAuth};
 use crate::message::ChannelName;
 use crate::rules::{Deed, Rules};
+use crate::time::UnixMillis;
 use crate::wire::page;
 use crate::wire::problem::Problem;
 
@@ -52,7 +53,12 @@ impl Gate {
     }
 
     /// What who calls at the front may do, at that time in seconds since 1970; an error where this call is not among it.
-    pub(crate) fn admit(&self, head: &RequestHead<'_>, access: &Access<'_>, now_s: u64) -> Result<Arc<Grant>, Problem> {
+    pub(crate) fn admit(
+        &self,
+        head: &RequestHead<'_>,
+        access: &Access<'_>,
+        now: UnixMillis,
+    ) -> Result<Arc<Grant>, Problem> {
         match access.audience {
             Audience::Everybody => Ok(self.anonymous.clone()),
             // Whether that token is right is looked at when the channel's home is asked.
@@ -61,15 +67,15 @@ impl Gate {
                 self.rules_allow(access, true).then(grant).ok_or(Problem::NotAllowed)
             }
             Audience::GrantedByIcomet => self.allow(&self.nobody(), head, access),
-            Audience::Granted | Audience::Admin => self.allow(&self.identify(head, now_s)?, head, access),
+            Audience::Granted | Audience::Admin => self.allow(&self.identify(head, now)?, head, access),
         }
     }
 
     /// Who calls at the front, as far as the head of the request says it, at that time in seconds since 1970.
-    pub(crate) fn identify(&self, head: &RequestHead<'_>, now_s: u64) -> Result<Identity, Problem> {
+    pub(crate) fn identify(&self, head: &RequestHead<'_>, now: UnixMillis) -> Result<Identity, Problem> {
         let found = if self.verifier.has_keys() { bearer::find(head, &self.cookie)? } else { None };
         let Some((token, source)) = found else { return Ok(self.nobody()) };
-        let mut grant = self.verifier.verify(&token, now_s)?;
+        let mut grant = self.verifier.verify(&token, now.as_secs())?;
         // A picture on anybody's page makes a browser ask, too: its user is not present for that.
         if source == Source::Cookie && !page::is_of_site(head, &self.origins) && !fault!("picture-makes-present") {
             grant.subject = None;
@@ -123,8 +129,8 @@ impl Gate {
     }
 
     /// What another token grants.
-    pub(crate) fn renew(&self, token: &str, now_s: u64) -> Result<Arc<Grant>, Problem> {
-        Ok(Arc::new(self.verifier.verify(token, now_s)?))
+    pub(crate) fn renew(&self, token: &str, now: UnixMillis) -> Result<Arc<Grant>, Problem> {
+        Ok(Arc::new(self.verifier.verify(token, now.as_secs())?))
     }
 
     /// Whether the rules let who comes by the front do that.

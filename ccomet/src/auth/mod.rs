@@ -16,6 +16,7 @@ use sealed::fault;
 
 use crate::message::ChannelName;
 use crate::pattern::{Pattern, any_matches};
+use crate::time::UnixMillis;
 
 pub(crate) use admin_keys::{AdminKeys, is_key};
 pub(crate) use gate::{Gate, Identity};
@@ -40,6 +41,11 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Returns when it ends, by the calendar.
+    pub(crate) fn expires(&self) -> Option<UnixMillis> {
+        self.expires_s.map(UnixMillis::from_secs)
+    }
+
     /// Whether a channel may be read, or all those of a pattern; or who comes and goes in one.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> bool {
         match channel.watched() {

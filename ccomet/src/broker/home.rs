@@ -21,6 +21,7 @@ mod work;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealed::fault;
 use slab::Slab;
@@ -45,6 +46,7 @@ use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
 use crate::rules::{RuleId, Rules};
+use crate::time::UnixMillis;
 
 /// The part of the channels that the admin listener and clients of this machine alone may make.
 const RESERVED_SHARE: usize = 16;
@@ -70,11 +72,11 @@ pub(crate) struct HomeLimits {
     pub(crate) owners: OwnerLimits,
     pub(crate) presence: PresenceLimits,
     /// How long a channel without history and subscribers keeps its epoch.
-    pub(crate) idle_max_ms: u64,
+    pub(crate) idle_max: Duration,
     /// How long one that is made of others does.
-    pub(crate) linger_ms: u64,
+    pub(crate) linger: Duration,
     /// How long one without subscribers counts as in use.
-    pub(crate) use_max_ms: u64,
+    pub(crate) use_max: Duration,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,7 @@ struct HomeChannel {
     attached: Vec<Attachment>,
     /// What only clients of the classic API need.
     classic: Option<Box<Classic>>,
-    touched_ms: u64,
+    touched: UnixMillis,
     signed: Option<Box<Signed>>,
     /// The channel of a pattern.
     gathering: Option<Box<Gathering>>,
@@ -174,7 +176,7 @@ impl Home {
             with_history: BTreeSet::new(),
             evict_next: 0,
             is_all_new: false,
-            watch: Watch::new(limits.use_max_ms),
+            watch: Watch::new(limits.use_max),
             followed: Vec::new(),
             gatherings: 0,
             presences: 0,
@@ -234,8 +236,8 @@ impl Home {
             Command::Feed { pattern, run, entries } => self.feed(now, &pattern, run, entries),
             Command::Forget { pattern } => self.forget(&pattern),
             Command::Broadcast { order, ticket } => self.broadcast(from, now, order, ticket),
-            Command::SignFor { channel, hold_ms, token, ticket } => {
-                self.sign_for(from, now, channel, hold_ms, token, ticket);
+            Command::SignFor { channel, hold, token, ticket } => {
+                self.sign_for(from, now, channel, hold, token, ticket);
             }
             Command::Admit { channel, token, ticket } => self.admit(from, &channel, token, ticket),
             Command::Read { channel, range, ticket } => self.read(from, now, &channel, range, ticket),
@@ -308,9 +310,11 @@ impl Home {
             self.release_idle(key, now);
         }
         let (names, channels, limits) = (&self.names, &self.channels, &self.limits);
-        let used_until_ms = |name: &ChannelName| names.get(name).map_or(0, |key| channels[*key].used_until_ms(limits));
-        self.watch.sweep(now.unix_ms, used_until_ms, &mut self.said);
-        self.keys.sweep(now.unix_ms);
+        let used_until = |name: &ChannelName| {
+            names.get(name).map_or_else(UnixMillis::default, |key| channels[*key].used_until(limits))
+        };
+        self.watch.sweep(now.time, used_until, &mut self.said);
+        self.keys.sweep(now.time);
         self.sweep_presence(now);
         if self.channels.is_empty() {
             self.channels.shrink_to_fit();
@@ -364,12 +368,12 @@ impl Home {
         self.stop_deferring(key, from);
         self.all_gone(from, now, name);
         let channel = &mut self.channels[key];
-        channel.touched_ms = now.unix_ms;
+        channel.touched = now.time;
         if !fault!("loop-not-detached") {
             self.change(key, |channel| channel.attached.retain(|attachment| attachment.to != from));
         }
         let channel = &mut self.channels[key];
-        self.watch.look_at(name, channel.used_until_ms(&self.limits));
+        self.watch.look_at(name, channel.used_until(&self.limits));
         if let Some(classic) = &mut channel.classic {
             classic.waiting.retain(|_, (held_by, _)| *held_by != from);
         }
@@ -467,7 +471,7 @@ impl Home {
             log: Log::starting_at(0),
             attached: Vec::new(),
             classic: None,
-            touched_ms: now.unix_ms,
+            touched: now.time,
             signed: None,
             gathering,
             presence: None,

@@ -10,6 +10,7 @@ mod owner;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use home::{Home, HomeLimits, KeyLimits, OwnerLimits, PresenceLimits};
 pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Member, Page, Range, Who};
@@ -20,6 +21,7 @@ use crate::message::{ChannelName, Message, Movement};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
 use crate::position::{Epoch, Spot};
+use crate::time::UnixMillis;
 
 /// What a loop asks of whoever numbers a channel.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ pub(crate) enum Command {
     /// Not any more.
     Unfollow { pattern: ChannelName },
     /// To the home of a pattern: what there was when it began to follow, each with the time that puts it in order.
-    Fill { pattern: ChannelName, run: u64, entries: Vec<(u64, Arc<Message>)> },
+    Fill { pattern: ChannelName, run: u64, entries: Vec<(UnixMillis, Arc<Message>)> },
     /// What was published since.
     Feed { pattern: ChannelName, run: u64, entries: Vec<Arc<Message>> },
     /// A channel of the pattern was cleared or closed: keep nothing that was in it.
@@ -59,7 +61,7 @@ pub(crate) enum Command {
     Broadcast { order: BroadcastOrder, ticket: Option<Ticket> },
     /// Make the channel if need be, keep it in use for so long, and give it that token if it has none. Answered by
     /// `Signed` or `Refused`.
-    SignFor { channel: ChannelName, hold_ms: u64, token: Token, ticket: Ticket },
+    SignFor { channel: ChannelName, hold: Duration, token: Token, ticket: Ticket },
     /// Tell whether the channel has that token; answered by `Admitted`.
     Admit { channel: ChannelName, token: Option<Token>, ticket: Ticket },
     /// Tell a part of what the channel has kept; answered by `Read`.
@@ -201,7 +203,7 @@ pub(crate) enum Refusal {
 /// The calendar and a random number, told to whoever may not look for himself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
-    pub(crate) unix_ms: u64,
+    pub(crate) time: UnixMillis,
     pub(crate) random: u64,
 }
 

@@ -3,32 +3,34 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
 
 use super::Event;
 use crate::message::ChannelName;
+use crate::time::UnixMillis;
 
 #[derive(Debug)]
 pub(super) struct Watch {
-    period_ms: u64,
+    period: Duration,
     /// The loops that want to hear of it. While there are none, nothing is kept.
     loops: Vec<usize>,
     in_use: HashMap<ChannelName, Times>,
-    /// When to look at which of them. What is not at its channel's `look_ms` counts no more.
-    due: BinaryHeap<Reverse<(u64, ChannelName)>>,
+    /// When to look at which of them. What is not at its channel's `look` counts no more.
+    due: BinaryHeap<Reverse<(UnixMillis, ChannelName)>>,
 }
 
 /// What is to come of a channel in use.
 #[derive(Debug)]
 struct Times {
     /// When it is told again.
-    again_ms: u64,
+    again: UnixMillis,
     /// When it is looked at.
-    look_ms: u64,
+    look: UnixMillis,
 }
 
 impl Watch {
-    pub(super) fn new(period_ms: u64) -> Self {
-        Self { period_ms, loops: Vec::new(), in_use: HashMap::new(), due: BinaryHeap::new() }
+    pub(super) fn new(period: Duration) -> Self {
+        Self { period, loops: Vec::new(), in_use: HashMap::new(), due: BinaryHeap::new() }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -47,23 +49,23 @@ impl Watch {
     }
 
     /// A channel is in use.
-    pub(super) fn note(&mut self, channel: &ChannelName, now_ms: u64, said: &mut Vec<(usize, Event)>) {
+    pub(super) fn note(&mut self, channel: &ChannelName, now: UnixMillis, said: &mut Vec<(usize, Event)>) {
         if !self.is_on() || self.in_use.contains_key(channel) {
             return;
         }
-        let again_ms = now_ms.saturating_add(self.period_ms);
-        self.in_use.insert(channel.clone(), Times { again_ms, look_ms: again_ms });
-        self.due.push(Reverse((again_ms, channel.clone())));
+        let again = now.plus(self.period);
+        self.in_use.insert(channel.clone(), Times { again, look: again });
+        self.due.push(Reverse((again, channel.clone())));
         self.say(channel, true, said);
     }
 
     /// A channel may go out of use then.
-    pub(super) fn look_at(&mut self, channel: &ChannelName, at_ms: u64) {
+    pub(super) fn look_at(&mut self, channel: &ChannelName, at: UnixMillis) {
         if let Some(times) = self.in_use.get_mut(channel)
-            && at_ms < times.look_ms
+            && at < times.look
         {
-            times.look_ms = at_ms;
-            self.due.push(Reverse((at_ms, channel.clone())));
+            times.look = at;
+            self.due.push(Reverse((at, channel.clone())));
         }
     }
 
@@ -74,27 +76,27 @@ impl Watch {
         }
     }
 
-    /// Looks at those whose time has come. `used_until_ms` tells how long a channel is in use as things are.
+    /// Looks at those whose time has come. `used_until` tells how long a channel is in use as things are.
     pub(super) fn sweep(
         &mut self,
-        now_ms: u64,
-        used_until_ms: impl Fn(&ChannelName) -> u64,
+        now: UnixMillis,
+        used_until: impl Fn(&ChannelName) -> UnixMillis,
         said: &mut Vec<(usize, Event)>,
     ) {
-        while self.due.peek().is_some_and(|Reverse((at_ms, _))| *at_ms <= now_ms) {
-            let Some(Reverse((at_ms, channel))) = self.due.pop() else { break };
-            let Some(times) = self.in_use.get_mut(&channel).filter(|times| times.look_ms == at_ms) else { continue };
-            let until_ms = used_until_ms(&channel);
-            if until_ms <= now_ms {
+        while self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((at, channel))) = self.due.pop() else { break };
+            let Some(times) = self.in_use.get_mut(&channel).filter(|times| times.look == at) else { continue };
+            let until = used_until(&channel);
+            if until <= now {
                 self.remove(&channel, said);
                 continue;
             }
-            let is_again = times.again_ms <= now_ms;
+            let is_again = times.again <= now;
             if is_again {
-                times.again_ms = now_ms.saturating_add(self.period_ms);
+                times.again = now.plus(self.period);
             }
-            times.look_ms = times.again_ms.min(until_ms);
-            self.due.push(Reverse((times.look_ms, channel.clone())));
+            times.look = times.again.min(until);
+            self.due.push(Reverse((times.look, channel.clone())));
             if is_again {
                 self.say(&channel, true, said);
             }

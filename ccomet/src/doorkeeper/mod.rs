@@ -18,6 +18,7 @@ use sealed_http::RequestHead;
 use crate::access::Cost;
 use crate::broker::Owner;
 use crate::config::Config;
+use crate::time::LoopTime;
 use crate::wire::problem::Problem;
 use crate::wire::request::Door;
 
@@ -114,11 +115,11 @@ impl Doorkeeper {
     }
 
     /// A connection was made.
-    pub(crate) fn accepted(&mut self, id: ConnectionId, door: Door, ip: Option<IpAddr>, now_ms: u64) -> Entrance {
+    pub(crate) fn accepted(&mut self, id: ConnectionId, door: Door, ip: Option<IpAddr>, now: LoopTime) -> Entrance {
         let Some(ip) = ip else { return Entrance::Barred };
         let is_proxied = if door == Door::Admin { self.proxied.admin } else { self.proxied.front };
         if !is_proxied {
-            return self.enter(id, door, ip, now_ms);
+            return self.enter(id, door, ip, now);
         }
         if !rules::has(&self.trusted, ip) {
             return Entrance::Unannounced;
@@ -128,13 +129,19 @@ impl Doorkeeper {
     }
 
     /// A proxy said for whom it connects, or that it does so for itself.
-    pub(crate) fn announced(&mut self, id: ConnectionId, door: Door, source: Option<IpAddr>, now_ms: u64) -> Entrance {
+    pub(crate) fn announced(
+        &mut self,
+        id: ConnectionId,
+        door: Door,
+        source: Option<IpAddr>,
+        now: LoopTime,
+    ) -> Entrance {
         let Some(Visitor::Announcing(proxy)) = self.visitors.remove(&id) else { return Entrance::Barred };
-        self.enter(id, door, source.unwrap_or(proxy), now_ms)
+        self.enter(id, door, source.unwrap_or(proxy), now)
     }
 
     /// Somebody comes, from an address that is known.
-    fn enter(&mut self, id: ConnectionId, door: Door, ip: IpAddr, now_ms: u64) -> Entrance {
+    fn enter(&mut self, id: ConnectionId, door: Door, ip: IpAddr, now: LoopTime) -> Entrance {
         let ip = ip.to_canonical();
         if door == Door::Admin {
             return if self.admin.admit(ip) { Entrance::Open } else { Entrance::Barred };
@@ -150,7 +157,7 @@ impl Doorkeeper {
             return Entrance::Open;
         }
         let key = Key::of(ip);
-        let crowd = self.throttle.hold(key, now_ms);
+        let crowd = self.throttle.hold(key, now);
         self.visitors.insert(id, Visitor::Counted { key, crowd });
         if crowd == Some(Crowd::Flood) { Entrance::Shut } else { Entrance::Open }
     }
@@ -174,7 +181,7 @@ impl Doorkeeper {
         &mut self,
         id: ConnectionId,
         head: &RequestHead<'_>,
-        now_ms: u64,
+        now: LoopTime,
     ) -> Result<Asking, (Problem, bool)> {
         self.answered(id);
         let Some(visitor) = self.visitors.get_mut(&id) else { return Ok(Asking(None)) };
@@ -195,7 +202,7 @@ impl Doorkeeper {
             return Err((Problem::Forbidden, false));
         }
         let Some(key) = key else { return Ok(Asking(None)) };
-        match self.throttle.hold(key, now_ms) {
+        match self.throttle.hold(key, now) {
             None => {}
             Some(_) if fault!("proxied-connection-not-counted") => self.throttle.release(key),
             Some(Crowd::Fine) => *held = Some(key),
@@ -217,9 +224,9 @@ impl Doorkeeper {
     }
 
     /// A client begins to send a body of so many bytes at most. What it may send is counted until it [has come](Self::end_body).
-    pub(crate) fn begin_body(&mut self, asking: Asking, bytes: u64, now_ms: u64) -> Result<(), Problem> {
+    pub(crate) fn begin_body(&mut self, asking: Asking, bytes: u64, now: LoopTime) -> Result<(), Problem> {
         let Asking(Some(key)) = asking else { return Ok(()) };
-        if !self.throttle.begin_body(key, bytes, now_ms) && !fault!("bodies-of-one-without-bound") {
+        if !self.throttle.begin_body(key, bytes, now) && !fault!("bodies-of-one-without-bound") {
             return Err(Problem::TooManyRequests(CONNECTIONS_RETRY_S));
         }
         let is_full = self.body_bytes > 0 && self.body_bytes.saturating_add(bytes) > self.body_bytes_max;
@@ -242,40 +249,40 @@ impl Doorkeeper {
     }
 
     /// Counts a call against its client's limits. `paid` publications of it were counted before. Returns how many are now.
-    pub(crate) fn charge(&mut self, asking: Asking, cost: Cost, paid: usize, now_ms: u64) -> Result<usize, Problem> {
+    pub(crate) fn charge(&mut self, asking: Asking, cost: Cost, paid: usize, now: LoopTime) -> Result<usize, Problem> {
         let publications = match cost {
             Cost::Nothing => 0,
             Cost::Subscribe => {
-                self.take(asking, Charge::Subscribe, now_ms)?;
+                self.take(asking, Charge::Subscribe, now)?;
                 0
             }
             Cost::Publish(count) => count,
         };
         let counted = if fault!("charged-at-head-and-again") { 0 } else { paid };
-        (counted..publications).try_for_each(|_| self.charge_publish(asking, now_ms))?;
+        (counted..publications).try_for_each(|_| self.charge_publish(asking, now))?;
         Ok(publications.max(paid))
     }
 
     /// Counts a publication that is no call of its own.
-    pub(crate) fn charge_publish(&mut self, asking: Asking, now_ms: u64) -> Result<(), Problem> {
-        self.take(asking, Charge::Publish, now_ms)
+    pub(crate) fn charge_publish(&mut self, asking: Asking, now: LoopTime) -> Result<(), Problem> {
+        self.take(asking, Charge::Publish, now)
     }
 
     /// Counts as many publications as a message to a pattern has come to beyond what was counted before. They are owed where
     /// there is no room for them: the client publishes again when they are paid.
-    pub(crate) fn charge_reached(&mut self, asking: Asking, count: u64, now_ms: u64) {
+    pub(crate) fn charge_reached(&mut self, asking: Asking, count: u64, now: LoopTime) {
         if let Asking(Some(key)) = asking {
-            self.throttle.owe(key, Charge::Publish, count, now_ms);
+            self.throttle.owe(key, Charge::Publish, count, now);
         }
     }
 
-    fn take(&mut self, asking: Asking, charge: Charge, now_ms: u64) -> Result<(), Problem> {
+    fn take(&mut self, asking: Asking, charge: Charge, now: LoopTime) -> Result<(), Problem> {
         let Asking(Some(key)) = asking else { return Ok(()) };
-        self.throttle.take(key, charge, now_ms).map_err(Problem::TooManyRequests)
+        self.throttle.take(key, charge, now).map_err(Problem::TooManyRequests)
     }
 
     /// About once a second: forgets some of those who have not been here for a while.
-    pub(crate) fn sweep(&mut self, now_ms: u64) {
-        self.throttle.sweep(now_ms);
+    pub(crate) fn sweep(&mut self, now: LoopTime) {
+        self.throttle.sweep(now);
     }
 }

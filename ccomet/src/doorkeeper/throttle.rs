@@ -7,6 +7,7 @@ use sealed::fault;
 use slab::Slab;
 
 use crate::config::Limits;
+use crate::time::LoopTime;
 
 const MINUTE_US: u64 = 60_000_000;
 /// The longest time for which a client is refused for what it owes: others may come from its address.
@@ -86,9 +87,9 @@ struct Entry {
 }
 
 impl Entry {
-    fn is_idle(&self, now_ms: u64) -> bool {
+    fn is_idle(&self, now: LoopTime) -> bool {
         let is_idle = self.connections == 0 && self.body_bytes == 0;
-        is_idle && self.subscribes_full_us <= now_ms * 1_000 && self.publishes_full_us <= now_ms * 1_000
+        is_idle && self.subscribes_full_us <= now.as_micros() && self.publishes_full_us <= now.as_micros()
     }
 }
 
@@ -100,23 +101,23 @@ struct Bucket {
 
 impl Bucket {
     /// Takes one out, of a bucket that would be full at `full_us`. Otherwise: in how many seconds there is one.
-    fn take(self, full_us: &mut u64, now_ms: u64) -> Result<(), u32> {
+    fn take(self, full_us: &mut u64, now: LoopTime) -> Result<(), u32> {
         // What is missing from the bucket is the time in which it comes.
-        let (now, one_us) = (now_ms * 1_000, MINUTE_US / self.per_minute);
-        let owed_us = full_us.saturating_sub(now) + one_us;
+        let (now_us, one_us) = (now.as_micros(), MINUTE_US / self.per_minute);
+        let owed_us = full_us.saturating_sub(now_us) + one_us;
         let wait_us = owed_us.saturating_sub(one_us * self.per_minute);
         if wait_us > 0 {
             return Err(wait_us.div_ceil(1_000_000) as u32);
         }
-        *full_us = now + owed_us;
+        *full_us = now_us + owed_us;
         Ok(())
     }
 
     /// Takes so many out, even if there are fewer: what is missing is owed, up to what ten minutes bring.
-    fn owe(self, full_us: &mut u64, count: u64, now_ms: u64) {
-        let (now, cost_us) = (now_ms * 1_000, (MINUTE_US / self.per_minute).saturating_mul(count));
-        let worst = (*full_us).max(now.saturating_add(MINUTE_US + DEBT_MAX_US));
-        *full_us = (*full_us).max(now).saturating_add(cost_us).min(worst);
+    fn owe(self, full_us: &mut u64, count: u64, now: LoopTime) {
+        let (now_us, cost_us) = (now.as_micros(), (MINUTE_US / self.per_minute).saturating_mul(count));
+        let worst = (*full_us).max(now_us.saturating_add(MINUTE_US + DEBT_MAX_US));
+        *full_us = (*full_us).max(now_us).saturating_add(cost_us).min(worst);
     }
 }
 
@@ -137,12 +138,12 @@ impl Throttle {
     }
 
     /// The entry of an address, made where there is none and there is room.
-    fn entry(&mut self, key: Key, now_ms: u64) -> Option<&mut Entry> {
+    fn entry(&mut self, key: Key, now: LoopTime) -> Option<&mut Entry> {
         if let Some(place) = self.places.get(&key) {
             return self.entries.get_mut(*place as usize);
         }
         if self.entries.len() >= self.addresses_max {
-            self.forget_some(TRIES, 1, now_ms);
+            self.forget_some(TRIES, 1, now);
             if self.entries.len() >= self.addresses_max {
                 return None;
             }
@@ -155,9 +156,9 @@ impl Throttle {
 
     /// The address has one connection more, and is remembered until that is released. Nothing where there is no room for
     /// the address: then nothing is to be released either.
-    pub(super) fn hold(&mut self, key: Key, now_ms: u64) -> Option<Crowd> {
+    pub(super) fn hold(&mut self, key: Key, now: LoopTime) -> Option<Crowd> {
         let connections_max = self.connections_max;
-        let entry = self.entry(key, now_ms)?;
+        let entry = self.entry(key, now)?;
         entry.connections += 1;
         Some(match entry.connections {
             count if count <= connections_max => Crowd::Fine,
@@ -176,9 +177,9 @@ impl Throttle {
     }
 
     /// The address begins to send a body. Returns whether it may.
-    pub(super) fn begin_body(&mut self, key: Key, bytes: u64, now_ms: u64) -> bool {
+    pub(super) fn begin_body(&mut self, key: Key, bytes: u64, now: LoopTime) -> bool {
         let most = self.body_bytes_max;
-        let Some(entry) = self.entry(key, now_ms) else { return true };
+        let Some(entry) = self.entry(key, now) else { return true };
         // One alone may be of any length.
         let is_fine = entry.body_bytes == 0 || entry.body_bytes.saturating_add(bytes) <= most;
         if is_fine {
@@ -195,38 +196,38 @@ impl Throttle {
     }
 
     /// Counts something, or says in how many seconds there is room for it.
-    pub(super) fn take(&mut self, key: Key, charge: Charge, now_ms: u64) -> Result<(), u32> {
+    pub(super) fn take(&mut self, key: Key, charge: Charge, now: LoopTime) -> Result<(), u32> {
         let (subscribes, publishes) = (self.subscribes, self.publishes);
-        let Some(entry) = self.entry(key, now_ms) else { return Ok(()) };
+        let Some(entry) = self.entry(key, now) else { return Ok(()) };
         match charge {
-            Charge::Subscribe => subscribes.take(&mut entry.subscribes_full_us, now_ms),
-            Charge::Publish => publishes.take(&mut entry.publishes_full_us, now_ms),
+            Charge::Subscribe => subscribes.take(&mut entry.subscribes_full_us, now),
+            Charge::Publish => publishes.take(&mut entry.publishes_full_us, now),
         }
     }
 
     /// Counts something that was done already, as often as it was.
-    pub(super) fn owe(&mut self, key: Key, charge: Charge, count: u64, now_ms: u64) {
+    pub(super) fn owe(&mut self, key: Key, charge: Charge, count: u64, now: LoopTime) {
         let (subscribes, publishes) = (self.subscribes, self.publishes);
-        let Some(entry) = self.entry(key, now_ms) else { return };
+        let Some(entry) = self.entry(key, now) else { return };
         match charge {
-            Charge::Subscribe => subscribes.owe(&mut entry.subscribes_full_us, count, now_ms),
-            Charge::Publish => publishes.owe(&mut entry.publishes_full_us, count, now_ms),
+            Charge::Subscribe => subscribes.owe(&mut entry.subscribes_full_us, count, now),
+            Charge::Publish => publishes.owe(&mut entry.publishes_full_us, count, now),
         }
     }
 
-    pub(super) fn sweep(&mut self, now_ms: u64) {
+    pub(super) fn sweep(&mut self, now: LoopTime) {
         let share = SWEEP_MIN.max(self.entries.len() / SWEEP_ROUNDS);
-        self.forget_some(share.min(self.entries.capacity()), usize::MAX, now_ms);
+        self.forget_some(share.min(self.entries.capacity()), usize::MAX, now);
         if self.entries.is_empty() && self.entries.capacity() > SWEEP_MIN {
             (self.entries, self.places) = (Slab::new(), HashMap::new());
         }
     }
 
     /// Looks at so many places, and forgets up to so many addresses of which there is nothing to be known.
-    fn forget_some(&mut self, looks: usize, mut count: usize, now_ms: u64) {
+    fn forget_some(&mut self, looks: usize, mut count: usize, now: LoopTime) {
         for _ in 0..looks {
             self.hand = (self.hand + 1) % self.entries.capacity().max(1);
-            if self.entries.get(self.hand).is_some_and(|entry| entry.is_idle(now_ms)) {
+            if self.entries.get(self.hand).is_some_and(|entry| entry.is_idle(now)) {
                 let entry = self.entries.remove(self.hand);
                 if !fault!("forgotten-place-stays") {
                     self.places.remove(&entry.key);
@@ -242,7 +243,13 @@ impl Throttle {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn at(millis: u64) -> LoopTime {
+        LoopTime::since_start(Duration::from_millis(millis))
+    }
 
     fn throttle(addresses_max: usize) -> Throttle {
         let limits = Limits {
@@ -263,13 +270,13 @@ mod tests {
     fn a_minutes_worth_may_come_at_once_and_then_as_time_passes() {
         let mut throttle = throttle(10);
         let one = key("192.0.2.1");
-        let mut publish = |now_ms| throttle.take(one, Charge::Publish, now_ms);
+        let mut publish = |millis| throttle.take(one, Charge::Publish, at(millis));
         assert_eq!([publish(5), publish(5), publish(5), publish(5)], [Ok(()), Ok(()), Ok(()), Err(20)]);
         // What was refused does not count.
         assert_eq!([publish(20_004), publish(20_005), publish(20_005)], [Err(1), Ok(()), Err(20)]);
         assert_eq!([publish(200_000), publish(200_000), publish(200_000)], [Ok(()); 3]);
         // The other bucket is another, whose share of a minute is not whole.
-        let taken = (0..9).filter(|_| throttle.take(one, Charge::Subscribe, 200_000).is_ok()).count();
+        let taken = (0..9).filter(|_| throttle.take(one, Charge::Subscribe, at(200_000)).is_ok()).count();
         assert_eq!(taken, 7);
     }
 
@@ -278,11 +285,11 @@ mod tests {
         let mut throttle = throttle(10);
         let ann = key("192.0.2.1");
         for _ in 0..3 {
-            throttle.owe(ann, Charge::Publish, 1_000_000, 0);
+            throttle.owe(ann, Charge::Publish, 1_000_000, at(0));
         }
-        let wait_s = throttle.take(ann, Charge::Publish, 0).expect_err("it owes");
+        let wait_s = throttle.take(ann, Charge::Publish, at(0)).expect_err("it owes");
         assert!((590..=620).contains(&wait_s), "{wait_s}");
-        assert_eq!(throttle.take(ann, Charge::Publish, u64::from(wait_s) * 1_000), Ok(()));
+        assert_eq!(throttle.take(ann, Charge::Publish, at(u64::from(wait_s) * 1_000)), Ok(()));
     }
 
     #[test]
@@ -298,21 +305,25 @@ mod tests {
     fn the_table_is_bounded_and_forgets_only_addresses_that_owe_nothing_and_hold_nothing() {
         let mut throttle = throttle(3);
         let [one, two, three, four, five] = [1, 2, 3, 4, 5].map(|n| key(&format!("192.0.2.{n}")));
-        assert_eq!(throttle.hold(one, 0), Some(Crowd::Fine));
-        assert_eq!(throttle.hold(three, 0), Some(Crowd::Fine));
+        assert_eq!(throttle.hold(one, at(0)), Some(Crowd::Fine));
+        assert_eq!(throttle.hold(three, at(0)), Some(Crowd::Fine));
         throttle.release(three);
-        throttle.take(two, Charge::Publish, 0).expect("the first");
+        throttle.take(two, Charge::Publish, at(0)).expect("the first");
         // The third has nothing to be remembered for.
-        assert_eq!(throttle.hold(four, 0), Some(Crowd::Fine));
-        assert_eq!(throttle.hold(five, 0), None);
-        assert_eq!(throttle.take(five, Charge::Publish, 0), Ok(()), "those for whom there is no room are not limited");
+        assert_eq!(throttle.hold(four, at(0)), Some(Crowd::Fine));
+        assert_eq!(throttle.hold(five, at(0)), None);
+        assert_eq!(
+            throttle.take(five, Charge::Publish, at(0)),
+            Ok(()),
+            "those for whom there is no room are not limited"
+        );
         assert!(!throttle.places.contains_key(&five) && throttle.places.contains_key(&two));
         // The second has paid.
-        assert!(throttle.hold(five, 20_000).is_some());
+        assert!(throttle.hold(five, at(20_000)).is_some());
         for key in [one, four, five] {
             throttle.release(key);
         }
-        throttle.sweep(100_000);
+        throttle.sweep(at(100_000));
         assert_eq!((throttle.entries.len(), throttle.places.len()), (0, 0));
     }
 
@@ -320,14 +331,14 @@ mod tests {
     fn a_key_outlasts_its_entry_and_never_stands_for_another_address() {
         let mut throttle = throttle(1);
         let (ann, bob) = (key("192.0.2.1"), key("192.0.2.2"));
-        throttle.take(ann, Charge::Publish, 0).expect("the first");
-        throttle.sweep(100_000);
+        throttle.take(ann, Charge::Publish, at(0)).expect("the first");
+        throttle.sweep(at(100_000));
         assert!(throttle.entries.is_empty());
-        assert_eq!(throttle.take(bob, Charge::Publish, 100_000), Ok(()), "in the same place");
+        assert_eq!(throttle.take(bob, Charge::Publish, at(100_000)), Ok(()), "in the same place");
         for _ in 0..5 {
-            assert_eq!(throttle.take(ann, Charge::Publish, 100_000), Ok(()), "there is no room, so no limit");
+            assert_eq!(throttle.take(ann, Charge::Publish, at(100_000)), Ok(()), "there is no room, so no limit");
         }
-        let left = [(); 3].map(|()| throttle.take(bob, Charge::Publish, 100_000).is_ok());
+        let left = [(); 3].map(|()| throttle.take(bob, Charge::Publish, at(100_000)).is_ok());
         assert_eq!(left, [true, true, false], "one of three was used");
     }
 
@@ -335,11 +346,11 @@ mod tests {
     fn connections_are_counted_as_they_come_and_go() {
         let mut throttle = throttle(3);
         let one = key("192.0.2.1");
-        let crowds = [(); 5].map(|()| throttle.hold(one, 0).expect("room"));
+        let crowds = [(); 5].map(|()| throttle.hold(one, at(0)).expect("room"));
         assert_eq!(crowds, [Crowd::Fine, Crowd::Fine, Crowd::Over, Crowd::Flood, Crowd::Flood]);
         for _ in 0..4 {
             throttle.release(one);
         }
-        assert_eq!(throttle.hold(one, 0), Some(Crowd::Fine));
+        assert_eq!(throttle.hold(one, at(0)), Some(Crowd::Fine));
     }
 }

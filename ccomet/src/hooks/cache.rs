@@ -1,10 +1,12 @@
 //! Answers that hold for a while. Only about subscriptions: what is published is something else each time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use ring::digest;
 
 use super::question::Verdict;
+use crate::time::LoopTime;
 
 /// What an answer takes in memory, its places in both tables included.
 const ANSWER_BYTES: usize = 160;
@@ -38,7 +40,7 @@ pub(crate) struct Answers {
 #[derive(Debug)]
 struct Held {
     is_allowed: bool,
-    until_ms: u64,
+    until: LoopTime,
     used: u64,
 }
 
@@ -48,8 +50,8 @@ impl Answers {
     }
 
     /// Whether it is allowed, where that is known.
-    pub(crate) fn find(&mut self, key: &Key, now_ms: u64) -> Option<bool> {
-        let held = self.held.get_mut(key).filter(|held| held.until_ms > now_ms)?;
+    pub(crate) fn find(&mut self, key: &Key, now: LoopTime) -> Option<bool> {
+        let held = self.held.get_mut(key).filter(|held| held.until > now)?;
         self.uses += 1;
         self.order.remove(&held.used);
         self.order.insert(self.uses, *key);
@@ -58,7 +60,7 @@ impl Answers {
     }
 
     /// Keeps an answer for so long.
-    pub(crate) fn keep(&mut self, key: Key, verdict: Verdict, kept_s: u64, now_ms: u64) {
+    pub(crate) fn keep(&mut self, key: Key, verdict: Verdict, kept_s: u64, now: LoopTime) {
         let is_answer = matches!(verdict, Verdict::Allowed | Verdict::Refused);
         if kept_s == 0 || !is_answer || self.max == 0 {
             return;
@@ -70,9 +72,9 @@ impl Answers {
             self.held.remove(&oldest);
         }
         self.uses += 1;
-        let until_ms = now_ms.saturating_add(kept_s * 1_000);
+        let until = now.plus(Duration::from_secs(kept_s));
         self.order.insert(self.uses, key);
-        self.held.insert(key, Held { is_allowed: verdict == Verdict::Allowed, until_ms, used: self.uses });
+        self.held.insert(key, Held { is_allowed: verdict == Verdict::Allowed, until, used: self.uses });
     }
 
     fn forget(&mut self, key: &Key) {
@@ -82,8 +84,8 @@ impl Answers {
     }
 
     /// Forgets what does not hold any more, among those that were used least recently.
-    pub(crate) fn sweep(&mut self, now_ms: u64) {
-        let is_over = |key: &&Key| self.held.get(*key).is_none_or(|held| held.until_ms <= now_ms);
+    pub(crate) fn sweep(&mut self, now: LoopTime) {
+        let is_over = |key: &&Key| self.held.get(*key).is_none_or(|held| held.until <= now);
         let over: Vec<Key> = self.order.values().take(SWEPT).filter(is_over).copied().collect();
         for key in over {
             self.forget(&key);
@@ -98,6 +100,10 @@ impl Answers {
 mod tests {
     use super::*;
 
+    fn at(millis: u64) -> LoopTime {
+        LoopTime::since_start(Duration::from_millis(millis))
+    }
+
     fn answers(max: usize) -> Answers {
         Answers::new(max * ANSWER_BYTES)
     }
@@ -109,16 +115,16 @@ mod tests {
     #[test]
     fn an_answer_holds_for_its_time_and_its_question() {
         let mut answers = answers(3);
-        answers.keep(key("ann"), Verdict::Allowed, 5, 1_000);
-        answers.keep(key("bob"), Verdict::Refused, 9, 1_000);
-        answers.keep(key("eve"), Verdict::Allowed, 0, 1_000);
-        answers.keep(key("eve"), Verdict::Down, 5, 1_000);
-        answers.keep(key("eve"), Verdict::Unclear, 5, 1_000);
-        assert_eq!((answers.find(&key("ann"), 5_999), answers.find(&key("ann"), 6_000)), (Some(true), None));
-        assert_eq!((answers.find(&key("bob"), 6_000), answers.find(&key("eve"), 1_000)), (Some(false), None));
-        answers.sweep(6_000);
+        answers.keep(key("ann"), Verdict::Allowed, 5, at(1_000));
+        answers.keep(key("bob"), Verdict::Refused, 9, at(1_000));
+        answers.keep(key("eve"), Verdict::Allowed, 0, at(1_000));
+        answers.keep(key("eve"), Verdict::Down, 5, at(1_000));
+        answers.keep(key("eve"), Verdict::Unclear, 5, at(1_000));
+        assert_eq!((answers.find(&key("ann"), at(5_999)), answers.find(&key("ann"), at(6_000))), (Some(true), None));
+        assert_eq!((answers.find(&key("bob"), at(6_000)), answers.find(&key("eve"), at(1_000))), (Some(false), None));
+        answers.sweep(at(6_000));
         assert_eq!((answers.held.len(), answers.order.len()), (1, 1));
-        answers.sweep(60_000);
+        answers.sweep(at(60_000));
         assert_eq!((answers.held.len(), answers.order.len()), (0, 0));
     }
 
@@ -126,12 +132,12 @@ mod tests {
     fn the_answer_that_was_used_least_recently_goes_first() {
         let mut answers = answers(3);
         for member in ["ann", "bob", "eve"] {
-            answers.keep(key(member), Verdict::Allowed, 60, 0);
+            answers.keep(key(member), Verdict::Allowed, 60, at(0));
         }
-        assert_eq!(answers.find(&key("ann"), 1), Some(true));
-        answers.keep(key("kim"), Verdict::Allowed, 60, 2);
-        answers.keep(key("eve"), Verdict::Refused, 60, 3);
-        let found = ["ann", "bob", "eve", "kim"].map(|member| answers.find(&key(member), 4));
+        assert_eq!(answers.find(&key("ann"), at(1)), Some(true));
+        answers.keep(key("kim"), Verdict::Allowed, 60, at(2));
+        answers.keep(key("eve"), Verdict::Refused, 60, at(3));
+        let found = ["ann", "bob", "eve", "kim"].map(|member| answers.find(&key(member), at(4)));
         assert_eq!(found, [Some(true), None, Some(false), Some(true)]);
         assert_eq!((answers.held.len(), answers.order.len()), (3, 3));
     }

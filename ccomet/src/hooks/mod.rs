@@ -8,6 +8,8 @@ mod question;
 mod queue;
 mod turns;
 
+use std::time::Duration;
+
 use sealed::fault;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +114,11 @@ impl Default for Hooks {
 }
 
 impl Hooks {
+    /// Returns how long an answer, or a question's turn, may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
     /// Where it is: an address, and a path. `None` where the URL is none of HTTP.
     pub(crate) fn place(&self) -> Option<(String, String)> {
         let rest = self.url.strip_prefix("http://")?;

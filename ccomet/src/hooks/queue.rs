@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::message::{ChannelName, Movement};
+use crate::time::UnixMillis;
 use crate::wire::json;
 
 /// Told in one request.
@@ -20,7 +21,7 @@ struct Moved {
     channel: ChannelName,
     id: Arc<str>,
     movement: Movement,
-    time_ms: u64,
+    time: UnixMillis,
 }
 
 /// What came of an attempt.
@@ -51,12 +52,12 @@ impl Movements {
     }
 
     /// Adds one. Returns whether there was room.
-    pub(crate) fn push(&mut self, channel: ChannelName, id: Arc<str>, movement: Movement, time_ms: u64) -> bool {
+    pub(crate) fn push(&mut self, channel: ChannelName, id: Arc<str>, movement: Movement, time: UnixMillis) -> bool {
         if self.waiting.len() >= self.max {
             self.dropped += 1;
             return false;
         }
-        self.waiting.push_back(Moved { channel, id, movement, time_ms });
+        self.waiting.push_back(Moved { channel, id, movement, time });
         true
     }
 
@@ -78,7 +79,7 @@ impl Movements {
             out.extend_from_slice(br#","id":"#);
             json::write_string(&moved.id, &mut out);
             out.extend_from_slice(br#","time":"#);
-            json::write_number(moved.time_ms, &mut out);
+            json::write_number(moved.time.as_millis(), &mut out);
             out.push(b'}');
         }
         out.extend_from_slice(b"]}");
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     fn push(movements: &mut Movements, id: &str) -> bool {
-        movements.push(ChannelName::new("room").expect("a name"), id.into(), Movement::Join, 5)
+        movements.push(ChannelName::new("room").expect("a name"), id.into(), Movement::Join, UnixMillis::from_millis(5))
     }
 
     #[test]

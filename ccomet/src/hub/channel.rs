@@ -1,6 +1,7 @@
 //! A channel as one loop sees it: a log in step with that of the channel's home, with which it shares the messages.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sealed::fault;
@@ -12,13 +13,14 @@ use crate::log::{HistoryLimits, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
 use crate::rules::RuleId;
+use crate::time::UnixMillis;
 use crate::wire::{Form, icomet};
 
 /// Chunks handed to the kernel in one write.
 const CHUNKS_MAX: usize = 60;
 
 /// How long a loop stays attached to a channel in which nothing was published, or to a pattern, that nobody reads.
-const SHORT_LINGER_MS: u64 = 5_000;
+const SHORT_LINGER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -38,14 +40,14 @@ pub(super) struct Channel {
     /// The head at the last flush: where those who keep up are.
     pub(super) flushed: u64,
     /// When something was given to its subscribers last.
-    pub(super) spoken_ms: u64,
+    pub(super) spoken: UnixMillis,
     /// In the list of those to be flushed.
     pub(super) dirty: bool,
     /// How many subscribers its home was told of; `recounting` where that is to change.
     pub(super) told: u32,
     pub(super) recounting: bool,
     /// When somebody left last.
-    pub(super) left_ms: u64,
+    pub(super) left: UnixMillis,
     /// Who reads it here under a name, each with how many connections.
     pub(super) members: Option<Box<Members>>,
     /// How often the broker was asked to bring it up to date, and how often it has.
@@ -57,11 +59,11 @@ pub(super) struct Channel {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ration {
     pub(super) bytes_max: usize,
-    pub(super) now_ms: u64,
+    pub(super) now: UnixMillis,
 }
 
 impl Channel {
-    pub(super) fn attaching(name: ChannelName, rule: RuleId, crowd_rule: RuleId, now_ms: u64) -> Self {
+    pub(super) fn attaching(name: ChannelName, rule: RuleId, crowd_rule: RuleId, now: UnixMillis) -> Self {
         Self {
             name,
             rule,
@@ -72,11 +74,11 @@ impl Channel {
             starting: Vec::new(),
             signs: Vec::new(),
             flushed: 0,
-            spoken_ms: 0,
+            spoken: UnixMillis::default(),
             dirty: false,
             told: 0,
             recounting: false,
-            left_ms: now_ms,
+            left: now,
             members: None,
             syncs_asked: 0,
             syncs: 0,
@@ -92,9 +94,9 @@ impl Channel {
 
     /// How long this loop stays attached to it without readers. Where nothing was published, or a pattern would be followed for
     /// nobody, that is not long, for all that a poll that comes back in a moment is spared is a question to its home.
-    pub(super) fn linger_ms(&self, linger_ms: u64) -> u64 {
+    pub(super) fn linger(&self, longest: Duration) -> Duration {
         let is_dear = self.log.next() == 0 || self.name.is_pattern();
-        if is_dear { linger_ms.min(SHORT_LINGER_MS) } else { linger_ms }
+        if is_dear { longest.min(SHORT_LINGER) } else { longest }
     }
 
     pub(super) fn is_attached(&self) -> bool {
@@ -108,14 +110,14 @@ impl Channel {
         self.flushed = self.log.next();
     }
 
-    pub(super) fn append(&mut self, first: u64, entries: Vec<Arc<Message>>, limits: &HistoryLimits, now_ms: u64) {
+    pub(super) fn append(&mut self, first: u64, entries: Vec<Arc<Message>>, limits: &HistoryLimits, now: UnixMillis) {
         debug_assert!(first >= self.log.next(), "the home sends each message once, in order");
         if first > self.log.next() {
             // This loop was so slow that messages fell off the home's log before they were sent.
             self.log.drop_before(first);
         }
         self.push_all(entries);
-        self.log.trim(limits, now_ms);
+        self.log.trim(limits, now);
     }
 
     /// The spot before message `next`.
@@ -160,7 +162,7 @@ impl Channel {
         let mut bytes = 0;
         loop {
             if !fault!("expired-delivered") {
-                batch.to = self.skip_expired(batch.to, ration.now_ms);
+                batch.to = self.skip_expired(batch.to, ration.now);
             }
             let Some(chunk) = self.encoded(encoded, batch.to, form) else { break };
             let is_full = bytes + chunk.len() > ration.bytes_max || batch.chunks.len() == CHUNKS_MAX;
@@ -176,8 +178,8 @@ impl Channel {
     }
 
     /// The number of the oldest of the last `count` messages whose time is not over.
-    pub(super) fn last(&self, count: u64, now_ms: u64) -> u64 {
-        let living = self.log.back().filter(|(_, message)| !message.is_expired(now_ms));
+    pub(super) fn last(&self, count: u64, now: UnixMillis) -> u64 {
+        let living = self.log.back().filter(|(_, message)| !message.is_expired(now));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let mut counted = living.take(count);
         let oldest = if fault!("counted-from-wrong-end") { counted.next() } else { counted.last() };
@@ -185,9 +187,9 @@ impl Channel {
     }
 
     /// The first number from `from` on that is no message whose time is over.
-    pub(super) fn skip_expired(&self, from: u64, now_ms: u64) -> u64 {
+    pub(super) fn skip_expired(&self, from: u64, now: UnixMillis) -> u64 {
         let mut number = from;
-        while self.log.entry(number).is_some_and(|message| message.is_expired(now_ms)) {
+        while self.log.entry(number).is_some_and(|message| message.is_expired(now)) {
             number += 1;
         }
         number

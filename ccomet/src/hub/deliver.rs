@@ -1,5 +1,7 @@
 //! How what is in a channel's log gets to its subscribers: from the cursor to the head, when they can take it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sealed::fault;
 
@@ -9,6 +11,7 @@ use super::subscriber::{Extra, Flags, Kind, Part, Start, Subscriber};
 use super::{Hub, IcometForm, Reply, Sink};
 use crate::message::ChannelName;
 use crate::position::{Missed, Spot};
+use crate::time::{UnixMillis, millis};
 use crate::wire::framing::Framing;
 use crate::wire::icomet::{Kind as Happening, number_of, seq_of};
 use crate::wire::problem::Problem;
@@ -50,7 +53,7 @@ impl Hub {
         for (index, part) in subscriber.parts().iter_mut().enumerate() {
             let channel = &self.channels[part.channel as usize];
             let start = part.start.take().unwrap_or(Start::Latest);
-            let (cursor, notice) = resolve(channel, start, self.now_ms);
+            let (cursor, notice) = resolve(channel, start, self.now);
             part.cursor = cursor;
             match (start, notice) {
                 (Start::After(from), Some(Notice::Gap(missed))) => gaps.push(Gap { index, from, missed }),
@@ -78,7 +81,7 @@ impl Hub {
         if voice.tongue == Tongue::Native {
             let spots = spots(&self.channels, subscriber.parts());
             let channel = |index: usize| &self.channels[subscriber.parts_ref()[index].channel as usize];
-            write_hello(voice, self.limits.heartbeat_ms, &spots, gaps, channel, &mut hello);
+            write_hello(voice, self.limits.heartbeat, &spots, gaps, channel, &mut hello);
         } else if let (true, [part]) = (announce, subscriber.parts()) {
             let channel = &self.channels[part.channel as usize];
             let event = icomet::event(Happening::NextSeq, &channel.name, seq_of(channel.log.next()), "");
@@ -114,12 +117,12 @@ impl Hub {
 
     /// Whether a poll has something to get in any of its channels.
     pub(super) fn has_news(&mut self, key: u32) -> bool {
-        let now_ms = self.now_ms;
+        let now = self.now;
         let mut parts = self.subscribers[key as usize].parts().iter_mut();
         parts.any(|part| {
             let channel = &self.channels[part.channel as usize];
             if !fault!("poll-answered-with-expired") {
-                part.cursor = channel.skip_expired(part.cursor, now_ms);
+                part.cursor = channel.skip_expired(part.cursor, now);
             }
             channel.log.next() > part.cursor
         })
@@ -156,7 +159,7 @@ impl Hub {
                     // What came was too old to be kept, and icomet has no word for that.
                     part.cursor = channel.log.next();
                 }
-                part.cursor = channel.skip_expired(part.cursor, self.now_ms);
+                part.cursor = channel.skip_expired(part.cursor, self.now);
                 if channel.log.next() == part.cursor && signs.is_empty() {
                     continue;
                 }
@@ -177,14 +180,14 @@ impl Hub {
         let channel = &mut self.channels[key as usize];
         if members.is_empty() {
             members = Vec::new();
-            channel.left_ms = self.now_ms;
+            channel.left = self.now;
         }
         if members.len() != count {
             channel.mark_for_recount(key, &mut self.recount);
         }
         channel.subscribers = members;
         channel.flushed = channel.log.next();
-        channel.spoken_ms = self.now_ms;
+        channel.spoken = self.now;
     }
 
     /// Gives a stream what is new in its channels, as far as its connection takes it.
@@ -391,7 +394,7 @@ fn icomet_poll_answer(callback: Option<&str>, event: &[u8]) -> Reply {
 /// what it has missed.
 fn write_hello<'a>(
     voice: Voice,
-    heartbeat_ms: u64,
+    heartbeat: Duration,
     spots: &[Spot],
     gaps: &[Gap],
     channel: impl Fn(usize) -> &'a Channel,
@@ -399,7 +402,7 @@ fn write_hello<'a>(
 ) {
     // Not with the position behind a gap: a client that lost the stream between the two would never hear of it.
     let position = gaps.is_empty().then_some(spots);
-    let item = native::hello(heartbeat_ms);
+    let item = native::hello(millis(heartbeat));
     voice.say(&Saying { retry_ms: Some(sse::RETRY_MS), position, kind: Some("hello"), item: &item }, out);
     // Likewise, each gap's id covers the gaps that have been told, and those behind it not yet.
     let mut told = spots.to_vec();
@@ -416,12 +419,12 @@ fn write_hello<'a>(
 }
 
 /// Where a subscription starts in a channel, and what it is told of what it cannot have.
-fn resolve(channel: &Channel, start: Start, now_ms: u64) -> (u64, Option<Notice>) {
+fn resolve(channel: &Channel, start: Start, now: UnixMillis) -> (u64, Option<Notice>) {
     let (first, next) = (channel.log.first(), channel.log.next());
     match start {
         Start::Latest => (next, None),
         Start::Oldest => (first, None),
-        Start::Last(count) => (channel.last(count, now_ms), None),
+        Start::Last(count) => (channel.last(count, now), None),
         Start::Number(number) => (number.clamp(first, next), None),
         Start::Seq(seq) => match number_of(seq, next) {
             Some(number) => (number.max(first), None),

@@ -85,10 +85,12 @@ mod tests {
     use super::*;
     use crate::message::Draft;
     use crate::position::Epoch;
+    use crate::time::UnixMillis;
 
     fn encode(encoded: &mut Encoded, form: Form, next: u64, length: usize) -> Bytes {
         let channel = ChannelName::new("news").expect("a name");
-        let message = Draft { payload: vec![b'x'; length].into(), ..Draft::default() }.taken_at(0);
+        let message =
+            Draft { payload: vec![b'x'; length].into(), ..Draft::default() }.taken_at(UnixMillis::from_millis(0));
         encoded.encode(form, &channel, Spot { epoch: Epoch(1), next }, &message)
     }
 

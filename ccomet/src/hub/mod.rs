@@ -13,6 +13,7 @@ mod subscriber;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sealed::{ConnectionId, fault};
@@ -28,6 +29,7 @@ use crate::broker::{Claim, Command, Event, Owner, Refusal};
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
 use crate::rules::Rules;
+use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 use crate::wire::voice::Voice;
 
@@ -45,10 +47,10 @@ pub(crate) struct HubLimits {
     /// Bytes of encoded messages that are kept for others.
     pub(crate) encoded_bytes_max: usize,
     /// How long a loop stays attached to a channel that nobody on it reads: the pause between two polls, and more.
-    pub(crate) linger_ms: u64,
-    pub(crate) heartbeat_ms: u64,
+    pub(crate) linger: Duration,
+    pub(crate) heartbeat: Duration,
     /// The silence after which a client of icomet's hears a `noop`.
-    pub(crate) noop_ms: u64,
+    pub(crate) noop: Duration,
 }
 
 /// Where what a subscriber gets goes to.
@@ -115,8 +117,8 @@ pub(crate) struct Hub {
     /// Members who came or went.
     moved: Moved,
     sweep_next: usize,
-    /// The time in milliseconds since 1970. Each entrance that is given the time sets it, and nothing else keeps one.
-    now_ms: u64,
+    /// The time by the calendar. Each entrance sets it, once; all else reads it here.
+    now: UnixMillis,
     /// What the broker is to be told, in order.
     pub(crate) commands: Vec<Command>,
 }
@@ -137,7 +139,7 @@ impl Hub {
             recount: Vec::new(),
             moved: Moved::new(),
             sweep_next: 0,
-            now_ms: 0,
+            now: UnixMillis::default(),
             commands: Vec::new(),
         }
     }
@@ -181,10 +183,10 @@ impl Hub {
         &mut self,
         peer: ConnectionId,
         subscription: Subscription,
-        now_ms: u64,
+        now: UnixMillis,
         sink: &mut impl Sink,
     ) -> Result<SubscriberKey, Reply> {
-        self.now_ms = now_ms;
+        self.now = now;
         debug_assert!(!subscription.channels.is_empty());
         if self.subscribers.len() >= self.limits.subscribers_max {
             return Err(Self::refuse(subscription, Problem::SubscriberLimit));
@@ -246,8 +248,8 @@ impl Hub {
     }
 
     /// The connection is gone.
-    pub(crate) fn unsubscribe(&mut self, key: SubscriberKey, now_ms: u64) {
-        self.now_ms = now_ms;
+    pub(crate) fn unsubscribe(&mut self, key: SubscriberKey, now: UnixMillis) {
+        self.now = now;
         self.leave(key.0);
     }
 
@@ -261,8 +263,8 @@ impl Hub {
     }
 
     /// What a subscriber was sent is with the kernel: it can be given more.
-    pub(crate) fn drained(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
-        self.now_ms = now_ms;
+    pub(crate) fn drained(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
+        self.now = now;
         let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
         if !fault!("stalled-stream-not-fed") {
             subscriber.clear(Flags::BLOCKED);
@@ -278,8 +280,8 @@ impl Hub {
     }
 
     /// Takes an event of the broker.
-    pub(crate) fn event(&mut self, event: Event, now_ms: u64, sink: &mut impl Sink) {
-        self.now_ms = now_ms;
+    pub(crate) fn event(&mut self, event: Event, now: UnixMillis, sink: &mut impl Sink) {
+        self.now = now;
         match event {
             Event::Attached { channel, epoch, first, entries } => self.attached(&channel, epoch, first, entries, sink),
             Event::NotAttached { channel, owner, why: Refusal::ClientLimit } => {
@@ -325,8 +327,8 @@ impl Hub {
     }
 
     /// The end of a tick: everyone gets what is new, from his cursor on.
-    pub(crate) fn flush(&mut self, now_ms: u64, sink: &mut impl Sink) {
-        self.now_ms = now_ms;
+    pub(crate) fn flush(&mut self, now: UnixMillis, sink: &mut impl Sink) {
+        self.now = now;
         for key in std::mem::take(&mut self.dirty) {
             self.deliver_channel(key, sink);
         }
@@ -370,8 +372,8 @@ impl Hub {
     }
 
     /// About once a second: messages that are too old go, and so do channels that nobody has read for a while.
-    pub(crate) fn sweep(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+    pub(crate) fn sweep(&mut self, now: UnixMillis) {
+        self.now = now;
         if !fault!("encoded-kept-for-ever") {
             self.encoded.clear();
         }
@@ -380,11 +382,11 @@ impl Hub {
             let key = self.sweep_next;
             self.sweep_next = (self.sweep_next + 1) % self.channels.capacity().max(1);
             let Some(channel) = self.channels.get_mut(key) else { continue };
-            channel.log.trim(&self.limits.rules.bounds(channel.rule).history, now_ms);
+            channel.log.trim(&self.limits.rules.bounds(channel.rule).history, self.now);
             let is_left =
                 channel.subscribers.is_empty() || channel.subscribers.len() < 2 && fault!("read-channel-let-go");
             let idle = is_left && channel.is_attached() && !channel.dirty;
-            if idle && now_ms.saturating_sub(channel.left_ms) >= channel.linger_ms(self.limits.linger_ms) {
+            if idle && self.now.saturating_since(channel.left) >= channel.linger(self.limits.linger) {
                 let name = channel.name.clone();
                 self.remove(key as u32, &name);
                 self.commands.push(Command::Detach { channel: name });
@@ -408,7 +410,7 @@ impl Hub {
         }
         let rules = &self.limits.rules;
         let (rule, crowd_rule) = (rules.find(name), rules.find_for_readers(name));
-        let key = self.channels.insert(Channel::attaching(name.clone(), rule, crowd_rule, self.now_ms)) as u32;
+        let key = self.channels.insert(Channel::attaching(name.clone(), rule, crowd_rule, self.now)) as u32;
         self.names.insert(name.clone(), key);
         self.commands.push(Command::Attach { channel: name.clone(), owner });
         key
@@ -471,7 +473,7 @@ impl Hub {
         if !channel.is_attached() {
             return;
         }
-        channel.append(first, entries, &self.limits.rules.bounds(channel.rule).history, self.now_ms);
+        channel.append(first, entries, &self.limits.rules.bounds(channel.rule).history, self.now);
         channel.signs.extend(signs);
         if !channel.dirty {
             channel.dirty = true;
@@ -548,7 +550,7 @@ impl Hub {
         for index in 0.. {
             let Some((channel, place)) = self.subscribers[key as usize].place(index) else { break };
             let channel_state = &mut self.channels[channel as usize];
-            channel_state.left_ms = if fault!("just-left-is-long-ago") { 0 } else { self.now_ms };
+            channel_state.left = if fault!("just-left-is-long-ago") { UnixMillis::default() } else { self.now };
             channel_state.mark_for_recount(channel, &mut self.recount);
             let members = &mut channel_state.subscribers;
             debug_assert_eq!(members[place as usize], key);
@@ -583,7 +585,7 @@ impl Hub {
 
     /// How much a subscriber is given now.
     fn ration(&self) -> Ration {
-        Ration { bytes_max: self.limits.batch_bytes_max, now_ms: self.now_ms }
+        Ration { bytes_max: self.limits.batch_bytes_max, now: self.now }
     }
 
     fn channel_of(&self, part: &Part) -> &Channel {

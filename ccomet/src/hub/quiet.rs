@@ -1,41 +1,45 @@
 //! What subscribers are told though there is nothing new: that the server lives, that a poll has waited long enough, that the
 //! server goes down.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::subscriber::{Flags, Kind};
 use super::{Hub, Reply, Sink, SubscriberKey};
+use crate::time::UnixMillis;
 use crate::wire::icomet::{self, Kind as Happening};
 use crate::wire::native;
 use crate::wire::problem::Problem;
 use crate::wire::voice::{Saying, Tongue};
 
 impl Hub {
-    /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time. Returns in how
-    /// many milliseconds the next one is due.
-    pub(crate) fn beat(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) -> u64 {
-        self.now_ms = now_ms;
-        let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return self.limits.heartbeat_ms };
+    /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time. Returns how
+    /// long it is until the next one.
+    pub(crate) fn beat(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) -> Duration {
+        self.now = now;
+        let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return self.limits.heartbeat };
         let is_icomet = subscriber.kind.voice().is_some_and(|voice| voice.tongue == Tongue::Icomet);
-        let period_ms = if is_icomet { self.limits.noop_ms } else { self.limits.heartbeat_ms };
-        let Some(voice) = subscriber.kind.voice().filter(|_| subscriber.is(Flags::STARTED)) else { return period_ms };
+        let period = if is_icomet { self.limits.noop } else { self.limits.heartbeat };
+        let Some(voice) = subscriber.kind.voice().filter(|_| subscriber.is(Flags::STARTED)) else { return period };
         let mut out = Vec::new();
         if is_icomet {
             // Its clients count from the last word, so that is looked for with its channel.
             let Some(channel) = subscriber.only_channel().and_then(|key| self.channels.get(key as usize)) else {
-                return period_ms;
+                return period;
             };
             // Where the calendar was set back, nobody knows how long it was: better too soon than never.
-            let silence_ms = self.now_ms.checked_sub(channel.spoken_ms).unwrap_or(period_ms);
-            if silence_ms < period_ms {
-                return period_ms - silence_ms;
+            let silence = self.now.checked_since(channel.spoken).unwrap_or(period);
+            let left = period.saturating_sub(silence);
+            if !left.is_zero() {
+                return left;
             }
             voice.write_icomet(&icomet::event(Happening::Noop, &channel.name, subscriber.beats, ""), &mut out);
         } else {
             let spoken = subscriber.is(Flags::SPOKEN);
             subscriber.clear(Flags::SPOKEN);
             if spoken {
-                return period_ms;
+                return period;
             }
             voice.write_heartbeat(&mut out);
         }
@@ -45,7 +49,7 @@ impl Hub {
                 subscriber.set(Flags::BLOCKED);
             }
         }
-        period_ms
+        period
     }
 
     /// Returns whether a subscriber is a poll that cannot be answered with a position, since a channel of it has not come yet.
@@ -55,8 +59,13 @@ impl Hub {
     }
 
     /// A poll has waited long enough: it is answered without a message.
-    pub(crate) fn time_out(&mut self, key: SubscriberKey, now_ms: u64, sink: &mut impl Sink) {
-        self.now_ms = now_ms;
+    pub(crate) fn time_out(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
+        self.now = now;
+        self.end_wait(key, sink);
+    }
+
+    /// Answers a poll without a message.
+    fn end_wait(&mut self, key: SubscriberKey, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get(key.0 as usize) else { return };
         let reply = match subscriber.kind {
             Kind::Stream(_) => return,
@@ -69,11 +78,11 @@ impl Hub {
     }
 
     /// The server goes down: a stream is told when to come back, a poll is answered without a message.
-    pub(crate) fn dismiss(&mut self, key: SubscriberKey, retry_ms: u64, now_ms: u64, sink: &mut impl Sink) {
-        self.now_ms = now_ms;
+    pub(crate) fn dismiss(&mut self, key: SubscriberKey, retry_ms: u64, now: UnixMillis, sink: &mut impl Sink) {
+        self.now = now;
         let Some(subscriber) = self.subscribers.get(key.0 as usize) else { return };
         let peer = subscriber.peer;
-        let Some(voice) = subscriber.kind.voice() else { return self.time_out(key, now_ms, sink) };
+        let Some(voice) = subscriber.kind.voice() else { return self.end_wait(key, sink) };
         if !subscriber.is(Flags::STARTED) {
             sink.open(peer, voice, "");
         }

@@ -3,6 +3,8 @@ use crate::wire::framing::Framing;
 use crate::wire::voice::Tongue;
 use crate::wire::voice::Transport;
 
+const NOW: UnixMillis = UnixMillis::from_millis(0);
+
 /// Keeps what is said to subscribers.
 #[derive(Default)]
 struct Ears {
@@ -37,9 +39,9 @@ fn hub() -> Hub {
         subscribers_max: 10,
         batch_bytes_max: 1_000,
         encoded_bytes_max: 1_000,
-        linger_ms: 1_000,
-        heartbeat_ms: 1_000,
-        noop_ms: 1_000,
+        linger: Duration::from_secs(1),
+        heartbeat: Duration::from_secs(1),
+        noop: Duration::from_secs(1),
     })
 }
 
@@ -58,15 +60,15 @@ fn stream_of(channel: &ChannelName) -> Subscription {
 fn readers_are_told_of_a_gap_though_no_message_follows_it() {
     let (mut hub, mut ears) = (hub(), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
-    hub.subscribe(ConnectionId::default(), stream_of(&channel), 0, &mut ears).expect("room");
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
     hub.event(
         Event::Attached { channel: channel.clone(), epoch: Epoch(9), first: 0, entries: Vec::new() },
-        0,
+        NOW,
         &mut ears,
     );
     // Five messages were dropped before they came to this loop.
-    hub.event(Event::Truncated { channel, kept_from: 5 }, 0, &mut ears);
-    hub.flush(0, &mut ears);
+    hub.event(Event::Truncated { channel, kept_from: 5 }, NOW, &mut ears);
+    hub.flush(NOW, &mut ears);
     assert!(ears.said.contains("event: gap") && ears.said.contains("\"missed\":5"), "{}", ears.said);
 }
 
@@ -74,21 +76,21 @@ fn readers_are_told_of_a_gap_though_no_message_follows_it() {
 fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     let (mut hub, mut ears) = (hub(), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
-    hub.subscribe(ConnectionId::default(), stream_of(&channel), 0, &mut ears).expect("room");
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
     assert!(matches!(hub.commands[..], [Command::Attach { .. }]));
-    hub.flush(0, &mut ears);
+    hub.flush(NOW, &mut ears);
     assert!(matches!(hub.commands[..], [_, Command::Count { subscribers: 1, .. }]));
     // Both were on their way when this loop let go of the channel and entered it again.
-    let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time_ms: 0, extra: None });
+    let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time: NOW, extra: None });
     let entries = vec![message];
     let appended = Event::Appended { channel: channel.clone(), first: 7, entries, signs: Vec::new(), kept_from: 7 };
-    hub.event(appended, 0, &mut ears);
-    hub.event(Event::Closed { channel: channel.clone() }, 0, &mut ears);
+    hub.event(appended, NOW, &mut ears);
+    hub.event(Event::Closed { channel: channel.clone() }, NOW, &mut ears);
     assert_eq!((ears.opened, ears.ended, hub.is_dirty()), (0, 0, false));
     let attached = Event::Attached { channel: channel.clone(), epoch: Epoch(9), first: 0, entries: Vec::new() };
-    hub.event(attached, 0, &mut ears);
+    hub.event(attached, NOW, &mut ears);
     assert_eq!((ears.opened, ears.ended), (1, 0));
-    hub.event(Event::Closed { channel }, 0, &mut ears);
+    hub.event(Event::Closed { channel }, NOW, &mut ears);
     assert_eq!((ears.ended, hub.channels(), hub.subscribers()), (1, 0, 0));
 }
 
@@ -103,8 +105,8 @@ fn a_poll_cannot_be_answered_before_its_channel_has_come() {
         member: None,
         owner: Owner::default(),
     };
-    let poll = hub.subscribe(ConnectionId::default(), subscription, 0, &mut ears).expect("room");
+    let poll = hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
     assert!(hub.has_no_position(poll));
-    hub.event(Event::Attached { channel, epoch: Epoch(1), first: 0, entries: Vec::new() }, 0, &mut ears);
+    hub.event(Event::Attached { channel, epoch: Epoch(1), first: 0, entries: Vec::new() }, NOW, &mut ears);
     assert!(!hub.has_no_position(poll));
 }

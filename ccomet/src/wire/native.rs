@@ -19,7 +19,7 @@ pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message
     out.extend_from_slice(br#","position":""#);
     spot.write(out);
     out.extend_from_slice(br#"","time":"#);
-    json::write_number(message.time_ms, out);
+    json::write_number(message.time.as_millis(), out);
     if let Some(sender) = &message.sender {
         out.extend_from_slice(br#","sender":"#);
         json::write_string(sender, out);
@@ -50,7 +50,7 @@ fn write_movement(channel: &ChannelName, spot: Spot, movement: Movement, message
     out.extend_from_slice(br#","position":""#);
     spot.write(out);
     out.extend_from_slice(br#"","time":"#);
-    json::write_number(message.time_ms, out);
+    json::write_number(message.time.as_millis(), out);
     out.extend_from_slice(br#","id":"#);
     json::write_string(&String::from_utf8_lossy(&message.payload), out);
     out.push(b'}');
@@ -245,14 +245,19 @@ mod tests {
 
     use super::*;
     use crate::position::Epoch;
+    use crate::time::UnixMillis;
 
     fn spot(next: u64) -> Spot {
         Spot { epoch: Epoch(1), next }
     }
 
     fn item(payload: &'static [u8], sender: Option<&str>) -> serde_json::Value {
-        let message =
-            Message { payload: Bytes::from_static(payload), sender: sender.map(Into::into), time_ms: 17, extra: None };
+        let message = Message {
+            payload: Bytes::from_static(payload),
+            sender: sender.map(Into::into),
+            time: UnixMillis::from_millis(17),
+            extra: None,
+        };
         let mut out = Vec::new();
         write_message(&ChannelName::new("a\"b").expect("a name"), spot(1), &message, &mut out);
         serde_json::from_slice(&out).expect("JSON")

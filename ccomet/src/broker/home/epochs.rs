@@ -28,7 +28,7 @@ impl Epochs {
 
     /// One that no channel has had: for those made of others, where something may have happened while they were not there.
     pub(super) fn fresh(&mut self, now: Now) -> Epoch {
-        self.last = Epoch::new(now.unix_ms, now.random, self.last);
+        self.last = Epoch::new(now.time, now.random, self.last);
         self.last
     }
 
@@ -56,11 +56,12 @@ fn slot(channel: &ChannelName) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::UnixMillis;
 
     #[test]
     fn an_epoch_is_used_again_until_something_was_published_under_it() {
         let (mut epochs, channel) = (Epochs::new(), ChannelName::new("a").expect("a name"));
-        let now = |unix_ms| Now { unix_ms, random: 0 };
+        let now = |millis| Now { time: UnixMillis::from_millis(millis), random: 0 };
         let first = epochs.of_absent(now(1_000), &channel);
         assert_eq!(epochs.of_absent(now(2_000), &channel), first);
         let other = epochs.fresh(now(2_000));

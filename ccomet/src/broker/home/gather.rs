@@ -12,6 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealed::fault;
 
@@ -22,6 +23,7 @@ use crate::log::HistoryLimits;
 use crate::message::{ChannelName, Message};
 use crate::pattern::Pattern;
 use crate::position::Spot;
+use crate::time::UnixMillis;
 
 /// What the home of a pattern knows of it beside what it knows of any channel.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(super) struct Gathering {
     /// Homes that have not told what they have yet.
     missing: usize,
     /// What those have told that have, each message with the time by which it is put in order.
-    filled: Vec<(u64, Arc<Message>)>,
+    filled: Vec<(UnixMillis, Arc<Message>)>,
     /// What was published since.
     fed: VecDeque<Arc<Message>>,
     fed_bytes: usize,
@@ -83,24 +85,24 @@ struct Within {
     /// The oldest message that was.
     number: u64,
     /// The time by which that is put in order.
-    time_ms: u64,
+    time: UnixMillis,
 }
 
 /// A message that a pattern begins with.
 #[derive(Debug)]
 struct Found {
     /// The time by which it is put in order, the place of its channel, and its number there.
-    order: (u64, usize, u64),
+    order: (UnixMillis, usize, u64),
     channel: ChannelName,
     spot: Spot,
-    /// For how long its channel keeps it.
-    age_max_ms: u64,
+    /// From when on its channel does not keep it any more.
+    too_old: UnixMillis,
     message: Arc<Message>,
 }
 
 impl Found {
     fn gathered(&self) -> Arc<Message> {
-        gathered(&self.message, &self.channel, self.spot, self.age_max_ms)
+        gathered(&self.message, &self.channel, self.spot, self.too_old)
     }
 }
 
@@ -138,17 +140,17 @@ impl Filling {
     }
 
     /// Looks at the next older message of a channel. Returns whether there may be more that count.
-    fn look(&mut self, channel: &HomeChannel, age_max_ms: u64, now_ms: u64) -> bool {
+    fn look(&mut self, channel: &HomeChannel, kept_for: Duration, now: UnixMillis) -> bool {
         let before = self.within.map_or(channel.log.next(), |within| within.number);
         let Some((number, message)) = channel.log.before(before) else { return false };
         // Of one channel they stay in order, though the calendar was set back.
-        let newer_ms = self.within.map_or(u64::MAX, |within| within.time_ms);
-        let time_ms = message.time_ms.min(newer_ms);
-        self.within = Some(Within { number, time_ms });
-        let order = (time_ms, self.looked_at, number);
+        let newer = self.within.map_or(UnixMillis::MAX, |within| within.time);
+        let time = message.time.min(newer);
+        self.within = Some(Within { number, time });
+        let order = (time, self.looked_at, number);
         let is_full = self.found.len() >= self.limits.messages_max;
         let is_older = is_full && self.found.peek().is_some_and(|Reverse(oldest)| order < oldest.order);
-        if is_older || message.time_ms < now_ms.saturating_sub(self.limits.age_max_ms.min(age_max_ms)) {
+        if is_older || message.time < now.minus(self.limits.kept_for.min(kept_for)) {
             return false;
         }
         if is_full {
@@ -158,13 +160,19 @@ impl Filling {
             self.found.pop();
         }
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
-        let found = Found { order, channel: channel.name.clone(), spot, age_max_ms, message: message.clone() };
+        let found = Found {
+            order,
+            channel: channel.name.clone(),
+            spot,
+            too_old: too_old(message, kept_for),
+            message: message.clone(),
+        };
         self.found.push(Reverse(found));
         true
     }
 
     /// The newest of what was found, as much as may be kept, in order.
-    fn into_entries(self) -> Vec<(u64, Arc<Message>)> {
+    fn into_entries(self) -> Vec<(UnixMillis, Arc<Message>)> {
         let mut bytes = 0;
         // In the order of `Reverse`: the newest come first.
         let sorted = self.found.into_sorted_vec().into_iter().map(|Reverse(found)| found);
@@ -273,7 +281,7 @@ impl Home {
             let pattern = &followed.pattern;
             let is_meant = |channel: &&HomeChannel| !channel.is_derived() && pattern.matches(channel.name.as_str());
             match self.channels.get(filling.looked_at).filter(is_meant) {
-                Some(channel) if filling.look(channel, rules.bounds(channel.rule).history.age_max_ms, now.unix_ms) => {}
+                Some(channel) if filling.look(channel, rules.bounds(channel.rule).history.kept_for, now.time) => {}
                 _ => filling.go_on(),
             }
         }
@@ -300,10 +308,12 @@ impl Home {
     /// Notes a message that was just published for the patterns that it is to be passed on to: one copy for all of them.
     pub(super) fn pass_to_patterns(&mut self, key: usize, spot: Spot, message: &Arc<Message>) {
         let HomeChannel { name, rule, .. } = &self.channels[key];
-        let age_max_ms = self.limits.rules.bounds(*rule).history.age_max_ms;
+        let kept_for = self.limits.rules.bounds(*rule).history.kept_for;
         let mut copy = None;
         for followed in self.followed.iter_mut().filter(|followed| followed.pattern.matches(name.as_str())) {
-            followed.note(key, || copy.get_or_insert_with(|| gathered(message, name, spot, age_max_ms)).clone());
+            followed.note(key, || {
+                copy.get_or_insert_with(|| gathered(message, name, spot, too_old(message, kept_for))).clone()
+            });
         }
     }
 
@@ -327,7 +337,7 @@ impl Home {
     }
 
     /// A home has told what it has. The last one of them lets those in who wait.
-    pub(super) fn fill(&mut self, now: Now, name: &ChannelName, run: u64, entries: Vec<(u64, Arc<Message>)>) {
+    pub(super) fn fill(&mut self, now: Now, name: &ChannelName, run: u64, entries: Vec<(UnixMillis, Arc<Message>)>) {
         let Some(key) = self.key_of(name) else { return };
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.run == run) else { return };
         gathering.filled.extend(entries);
@@ -340,7 +350,7 @@ impl Home {
             filled.clear();
         }
         let (fed, attaching) = (std::mem::take(&mut gathering.fed), std::mem::take(&mut gathering.attaching));
-        filled.sort_by_key(|(time_ms, _)| *time_ms);
+        filled.sort_by_key(|(time, _)| *time);
         let kept_max = self.history_limits(key).messages_max;
         let over = (filled.len() + fed.len()).saturating_sub(kept_max);
         for message in filled.into_iter().skip(over).map(|(_, message)| message).chain(fed) {
@@ -410,15 +420,19 @@ impl Home {
     }
 }
 
+/// Returns from when on a channel that keeps its messages for so long does not keep this one.
+fn too_old(message: &Message, kept_for: Duration) -> UnixMillis {
+    message.time.plus(kept_for).plus(Duration::from_millis(1))
+}
+
 /// A message as the channel of a pattern has it: it says where it is from, and is delivered for as long as its own channel may
 /// keep it.
-fn gathered(message: &Message, channel: &ChannelName, spot: Spot, age_max_ms: u64) -> Arc<Message> {
+fn gathered(message: &Message, channel: &ChannelName, spot: Spot, too_old: UnixMillis) -> Arc<Message> {
     let mut copy = message.clone();
-    let too_old_ms = message.time_ms.saturating_add(age_max_ms).saturating_add(1);
     let extra = copy.extra_mut();
     extra.origin = Some((channel.clone(), spot));
     if !fault!("pattern-gives-too-old") {
-        extra.expires_ms = Some(extra.expires_ms.map_or(too_old_ms, |expires_ms| expires_ms.min(too_old_ms)));
+        extra.expires = Some(extra.expires.map_or(too_old, |expires| expires.min(too_old)));
     }
     Arc::new(copy)
 }

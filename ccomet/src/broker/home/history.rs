@@ -51,7 +51,7 @@ impl Home {
     /// Drops what a channel may not keep any more.
     pub(super) fn trim(&mut self, key: usize, now: Now) {
         let limits = self.limits.rules.bounds(self.channels[key].rule).history;
-        self.change(key, |channel| channel.log.trim(&limits, now.unix_ms));
+        self.change(key, |channel| channel.log.trim(&limits, now.time));
     }
 
     /// Changes what a channel keeps, or on how many loops, and with it what that counts for.

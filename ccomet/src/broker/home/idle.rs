@@ -1,23 +1,25 @@
 //! Channels that nobody needs: which they are, when they go, and which makes room where there are as many as there may be.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use sealed::fault;
 
 use super::{Home, HomeChannel};
 use crate::broker::Now;
+use crate::time::UnixMillis;
 
 /// Channels looked at in one call for one that can make room.
 const LOOKS: usize = 32;
 
 /// Channels that were found idle, in the order in which they became so: the place of each, and when it was touched last.
 #[derive(Debug, Default)]
-pub(super) struct Idle(VecDeque<(u32, u64)>);
+pub(super) struct Idle(VecDeque<(u32, UnixMillis)>);
 
 impl HomeChannel {
     /// Whether nobody reads it or is in it, and it has nothing to be read.
-    fn is_idle(&self, now_ms: u64) -> bool {
-        let is_held = self.signed.as_ref().is_some_and(|signed| signed.held_until_ms > now_ms);
+    fn is_idle(&self, now: UnixMillis) -> bool {
+        let is_held = self.signed.as_ref().is_some_and(|signed| signed.held_until > now);
         let is_awaited = self.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
         // The channel of a pattern is fed though nobody reads it.
         let is_empty = self.log.is_empty() || self.is_derived();
@@ -36,22 +38,22 @@ impl Home {
     /// while, and one that is made of others for a shorter one, in which its readers may come back.
     pub(super) fn release_idle(&mut self, key: usize, now: Now) {
         let channel = &self.channels[key];
-        if !channel.is_idle(now.unix_ms) {
+        if !channel.is_idle(now.time) {
             return;
         }
-        let is_told_of = self.watch.is_on() && channel.used_until_ms(&self.limits) > now.unix_ms;
-        let kept_ms = match () {
-            () if channel.is_derived() => self.limits.linger_ms,
-            () if channel.is_unused() && !is_told_of && !fault!("unused-channel-kept-long") => 0,
-            () => self.limits.idle_max_ms,
+        let is_told_of = self.watch.is_on() && channel.used_until(&self.limits) > now.time;
+        let kept = match () {
+            () if channel.is_derived() => self.limits.linger,
+            () if channel.is_unused() && !is_told_of && !fault!("unused-channel-kept-long") => Duration::ZERO,
+            () => self.limits.idle_max,
         };
-        if now.unix_ms.saturating_sub(channel.touched_ms) >= kept_ms {
+        if now.time.saturating_since(channel.touched) >= kept {
             return self.remove(key);
         }
         if !channel.is_noted_idle {
             let channel = &mut self.channels[key];
             channel.is_noted_idle = true;
-            let entry = (key as u32, channel.touched_ms);
+            let entry = (key as u32, channel.touched);
             let idle = if channel.gathering.is_some() { &mut self.idle_patterns } else { &mut self.idle };
             idle.0.push_back(entry);
             if idle.0.len() > 2 * self.channels.len() + 64 {
@@ -66,15 +68,15 @@ impl Home {
     pub(super) fn make_room(&mut self, now: Now, for_pattern: bool) -> bool {
         for _ in 0..LOOKS {
             let idle = if for_pattern { &mut self.idle_patterns } else { &mut self.idle };
-            let Some((key, touched_ms)) = idle.0.pop_front() else { return false };
+            let Some((key, touched)) = idle.0.pop_front() else { return false };
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            if !std::mem::take(&mut channel.is_noted_idle) || !channel.is_idle(now.unix_ms) {
+            if !std::mem::take(&mut channel.is_noted_idle) || !channel.is_idle(now.time) {
                 continue;
             }
-            if channel.touched_ms > touched_ms && !fault!("used-since-goes-first") {
+            if channel.touched > touched && !fault!("used-since-goes-first") {
                 // It was in use since.
                 channel.is_noted_idle = true;
-                idle.0.push_back((key, channel.touched_ms));
+                idle.0.push_back((key, channel.touched));
                 continue;
             }
             self.remove(key as usize);

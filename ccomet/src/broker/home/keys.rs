@@ -3,17 +3,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealed::fault;
 
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
+use crate::time::UnixMillis;
 
 /// How many keys a home knows, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyLimits {
     pub(crate) keys_max: usize,
-    pub(crate) age_max_ms: u64,
+    pub(crate) age_max: Duration,
 }
 
 /// A channel, and a key in it.
@@ -25,7 +27,7 @@ pub(super) struct Keys {
     limits: KeyLimits,
     known: HashMap<Name, Known>,
     /// In the order in which they came, each with its time.
-    order: VecDeque<(u64, Name)>,
+    order: VecDeque<(UnixMillis, Name)>,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ struct Known {
     digest: u64,
     /// Behind the message.
     spot: Spot,
-    time_ms: u64,
+    time: UnixMillis,
 }
 
 /// What is known of a key.
@@ -86,18 +88,18 @@ impl Keys {
     pub(super) fn note(&mut self, channel: &ChannelName, message: &Message, spot: Spot) {
         let Some(key) = message.key() else { return };
         let name: Name = Arc::new((channel.clone(), key.into()));
-        let time_ms = message.time_ms;
-        self.known.insert(name.clone(), Known { digest: digest(message), spot, time_ms });
-        self.order.push_back((time_ms, name));
+        let time = message.time;
+        self.known.insert(name.clone(), Known { digest: digest(message), spot, time });
+        self.order.push_back((time, name));
         while self.order.len() > self.limits.keys_max {
             self.drop_oldest();
         }
     }
 
     /// Forgets what is too old.
-    pub(super) fn sweep(&mut self, now_ms: u64) {
-        let oldest_ms = now_ms.saturating_sub(self.limits.age_max_ms);
-        while self.order.front().is_some_and(|(time_ms, _)| *time_ms < oldest_ms) {
+    pub(super) fn sweep(&mut self, now: UnixMillis) {
+        let not_before = now.minus(self.limits.age_max);
+        while self.order.front().is_some_and(|(time, _)| *time < not_before) {
             self.drop_oldest();
         }
         if self.order.is_empty() {
@@ -107,9 +109,9 @@ impl Keys {
     }
 
     fn drop_oldest(&mut self) {
-        let Some((time_ms, name)) = self.order.pop_front() else { return };
+        let Some((time, name)) = self.order.pop_front() else { return };
         // It may have been used again, for a later channel of that name.
-        if self.known.get(&name).is_some_and(|known| known.time_ms == time_ms) {
+        if self.known.get(&name).is_some_and(|known| known.time == time) {
             self.known.remove(&name);
         }
     }
@@ -129,9 +131,9 @@ mod tests {
     use crate::message::Draft;
     use crate::one_or_more::OneOrMore;
 
-    fn message(payload: &'static str, key: &str, time_ms: u64) -> Message {
+    fn message(payload: &'static str, key: &str, millis: u64) -> Message {
         let draft = Draft { payload: payload.into(), key: Some(key.into()), ..Draft::default() };
-        draft.taken_at(time_ms)
+        draft.taken_at(UnixMillis::from_millis(millis))
     }
 
     fn spot(epoch: u64, next: u64) -> Spot {
@@ -141,12 +143,12 @@ mod tests {
     #[test]
     fn the_oldest_goes_where_there_are_too_many_or_its_time_is_over() {
         let channel = ChannelName::new("a").expect("a name");
-        let mut keys = Keys::new(KeyLimits { keys_max: 2, age_max_ms: 1_000 });
+        let mut keys = Keys::new(KeyLimits { keys_max: 2, age_max: Duration::from_secs(1) });
         for (next, key) in [(1, "k1"), (2, "k2"), (3, "k3")] {
             keys.note(&channel, &message("x", key, 10 * next), spot(1, next));
         }
-        let mut published = |key: &str, now_ms: u64| {
-            keys.sweep(now_ms);
+        let mut published = |key: &str, millis: u64| {
+            keys.sweep(UnixMillis::from_millis(millis));
             keys.published(&channel, Epoch(1), &message("x", key, 50))
         };
         assert_eq!((published("k1", 50), published("k2", 50)), (None, Some(spot(1, 2))));
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn a_key_is_for_one_message_of_one_channel_and_epoch() {
         let (channel, other) = (ChannelName::new("a").expect("a name"), ChannelName::new("b").expect("a name"));
-        let mut keys = Keys::new(KeyLimits { keys_max: 9, age_max_ms: 1_000 });
+        let mut keys = Keys::new(KeyLimits { keys_max: 9, age_max: Duration::from_secs(1) });
         keys.note(&channel, &message("x", "k", 1), spot(1, 1));
         let same = OneOrMore::one(message("x", "k", 2));
         let different = OneOrMore::one(message("y", "k", 2));

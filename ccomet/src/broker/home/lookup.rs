@@ -8,13 +8,14 @@ use super::{Home, HomeChannel};
 use crate::broker::{Edge, Event, Listed, Listing, Now, Page, Range, Ticket};
 use crate::message::{ChannelName, Message};
 use crate::position::{Missed, Spot};
+use crate::time::UnixMillis;
 
 impl Home {
     pub(super) fn read(&mut self, from: usize, now: Now, name: &ChannelName, range: Range, ticket: Ticket) {
         let key = self.names.get(name).copied();
         let page = key.map(|key| {
             self.trim(key, now);
-            page_of(&self.channels[key], range, now.unix_ms)
+            page_of(&self.channels[key], range, now.time)
         });
         self.say(from, Event::Read { ticket, page });
     }
@@ -38,7 +39,7 @@ impl Home {
     }
 }
 
-fn page_of(channel: &HomeChannel, range: Range, now_ms: u64) -> Page {
+fn page_of(channel: &HomeChannel, range: Range, now: UnixMillis) -> Page {
     let (first, next) = (channel.log.first(), channel.log.next());
     let (begin, gap) = match range.edge {
         Edge::Begin => (first, None),
@@ -51,7 +52,7 @@ fn page_of(channel: &HomeChannel, range: Range, now_ms: u64) -> Page {
         Edge::At(_) => (if range.is_backward { next } else { first }, Some(Missed(None))),
     };
     let numbered = |number: u64, entry: &Arc<Message>| (number, entry.clone());
-    let living = |(_, message): &(u64, Arc<Message>)| !message.is_expired(now_ms);
+    let living = |(_, message): &(u64, Arc<Message>)| !message.is_expired(now);
     let mut end = begin;
     let mut entries = Vec::new();
     let mut bytes = 0;

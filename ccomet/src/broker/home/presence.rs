@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealed::fault;
 
@@ -14,12 +15,13 @@ use super::Home;
 use crate::broker::{Event, Member, Now, Owner, Refusal, Ticket, Who};
 use crate::message::{ChannelName, Draft, Movement};
 use crate::position::Spot;
+use crate::time::UnixMillis;
 
 /// How many members are known, and how long one counts who has no connection any more.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PresenceLimits {
     pub(crate) members_max: usize,
-    pub(crate) grace_ms: u64,
+    pub(crate) grace: Duration,
     /// Whether this loop is told of all who come and go.
     pub(crate) are_told: bool,
 }
@@ -37,7 +39,7 @@ struct Connections {
     /// By the loops that they are on.
     on_loops: Vec<(usize, u32)>,
     /// When who has none any more counts as gone.
-    gone_ms: Option<u64>,
+    gone: Option<UnixMillis>,
 }
 
 impl Connections {
@@ -54,13 +56,13 @@ impl Connections {
 }
 
 /// Members without a connection, in the order in which they will have left.
-pub(super) type Leaving = VecDeque<(u64, ChannelName, Arc<str>)>;
+pub(super) type Leaving = VecDeque<(UnixMillis, ChannelName, Arc<str>)>;
 
 impl Home {
     /// A loop has so many connections of a member in a channel now.
     pub(super) fn present(&mut self, from: usize, now: Now, name: &ChannelName, id: &Arc<str>, connections: u32) {
         let Some(key) = self.key_of(name) else { return };
-        let PresenceLimits { members_max, grace_ms, .. } = self.limits.presence;
+        let PresenceLimits { members_max, grace, .. } = self.limits.presence;
         let held = &mut self.channels[key].presence;
         let is_new = held.as_ref().is_none_or(|presence| !presence.members.contains_key(id));
         // Who came and went within a tick was never told of.
@@ -79,12 +81,12 @@ impl Home {
         member.set(from, connections);
         if member.count() > 0 {
             if !fault!("member-leaves-between-polls") {
-                member.gone_ms = None;
+                member.gone = None;
             }
-        } else if member.gone_ms.is_none() {
-            let gone_ms = now.unix_ms.saturating_add(grace_ms);
-            member.gone_ms = Some(gone_ms);
-            self.leaving.push_back((gone_ms, name.clone(), id.clone()));
+        } else if member.gone.is_none() {
+            let gone = now.time.plus(grace);
+            member.gone = Some(gone);
+            self.leaving.push_back((gone, name.clone(), id.clone()));
         }
         if is_new {
             self.tell_movement(now, name, id, Movement::Join);
@@ -93,13 +95,13 @@ impl Home {
 
     /// Lets those go who have had no connection for long enough.
     pub(super) fn sweep_presence(&mut self, now: Now) {
-        while self.leaving.front().is_some_and(|(gone_ms, ..)| *gone_ms <= now.unix_ms) {
-            let Some((gone_ms, name, id)) = self.leaving.pop_front() else { return };
+        while self.leaving.front().is_some_and(|(gone, ..)| *gone <= now.time) {
+            let Some((gone, name, id)) = self.leaving.pop_front() else { return };
             let Some(key) = self.key_of(&name) else { continue };
             let presence = &mut self.channels[key].presence;
             let Some(all) = presence.as_deref_mut() else { continue };
             // He may have come back, and gone again.
-            if all.members.get(&id).is_none_or(|member| member.gone_ms != Some(gone_ms)) {
+            if all.members.get(&id).is_none_or(|member| member.gone != Some(gone)) {
                 continue;
             }
             if !fault!("left-member-stays") {
@@ -137,7 +139,7 @@ impl Home {
         let movements = self.open(now, ChannelName::of_presence(name), owner)?;
         let key = self.key_of(name);
         for key in key.into_iter().chain([movements]) {
-            self.channels[key].touched_ms = now.unix_ms;
+            self.channels[key].touched = now.time;
         }
         let spot = |key: usize| Spot { epoch: self.channels[key].epoch, next: self.channels[key].log.next() };
         let movements = spot(movements);
@@ -164,7 +166,7 @@ impl Home {
             self.say(self.own, moved);
         }
         let Some(key) = self.key_of(&ChannelName::of_presence(name)) else { return };
-        let mut message = Draft { payload: id.as_bytes().to_vec().into(), ..Draft::default() }.taken_at(now.unix_ms);
+        let mut message = Draft { payload: id.as_bytes().to_vec().into(), ..Draft::default() }.taken_at(now.time);
         message.extra_mut().movement = Some(movement);
         self.append_derived(key, now, Arc::new(message));
     }

@@ -1,18 +1,21 @@
 //! Which channels are in use, and what was signed for them.
 
+use std::time::Duration;
+
 use sealed::fault;
 
 use super::{Home, HomeChannel, HomeLimits};
 use crate::broker::{ChannelInfo, Event, Now, Owner, Ticket, Token};
 use crate::message::ChannelName;
 use crate::position::Spot;
+use crate::time::UnixMillis;
 
 /// What was signed for a channel.
 #[derive(Debug)]
 pub(super) struct Signed {
     token: Token,
     /// It is in use until then at least.
-    pub(super) held_until_ms: u64,
+    pub(super) held_until: UnixMillis,
 }
 
 impl HomeChannel {
@@ -21,12 +24,12 @@ impl HomeChannel {
     }
 
     /// Until when it is in use: for ever, where it has subscribers.
-    pub(super) fn used_until_ms(&self, limits: &HomeLimits) -> u64 {
+    pub(super) fn used_until(&self, limits: &HomeLimits) -> UnixMillis {
         if self.subscribers() > 0 {
-            return u64::MAX;
+            return UnixMillis::MAX;
         }
-        let held = self.signed.as_ref().map_or(0, |signed| signed.held_until_ms);
-        held.max(self.touched_ms.saturating_add(limits.use_max_ms))
+        let held = self.signed.as_ref().map_or_else(UnixMillis::default, |signed| signed.held_until);
+        held.max(self.touched.plus(limits.use_max))
     }
 }
 
@@ -36,7 +39,7 @@ impl Home {
         from: usize,
         now: Now,
         name: ChannelName,
-        hold_ms: u64,
+        hold: Duration,
         token: Token,
         ticket: Ticket,
     ) {
@@ -45,12 +48,12 @@ impl Home {
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };
         let channel = &mut self.channels[key];
-        let held_until_ms = now.unix_ms.saturating_add(hold_ms);
-        let signed = channel.signed.get_or_insert_with(|| Box::new(Signed { token, held_until_ms }));
-        signed.held_until_ms = signed.held_until_ms.max(held_until_ms);
-        channel.touched_ms = now.unix_ms;
+        let held_until = now.time.plus(hold);
+        let signed = channel.signed.get_or_insert_with(|| Box::new(Signed { token, held_until }));
+        signed.held_until = signed.held_until.max(held_until);
+        channel.touched = now.time;
         let (first, token) = (channel.log.first(), signed.token);
-        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
+        self.watch.note(&channel.name, now.time, &mut self.said);
         self.say(from, Event::Signed { ticket, first, token });
     }
 
@@ -69,7 +72,7 @@ impl Home {
     pub(super) fn info(&self, channel: &HomeChannel, now: Now) -> ChannelInfo {
         ChannelInfo {
             subscribers: channel.subscribers(),
-            in_use: channel.used_until_ms(&self.limits) > now.unix_ms,
+            in_use: channel.used_until(&self.limits) > now.time,
             messages: channel.log.next() - channel.log.first(),
             bytes: channel.log.bytes() as u64,
             spot: Spot { epoch: channel.epoch, next: channel.log.next() },
@@ -87,12 +90,12 @@ impl Home {
     /// Something happened in a channel that has a part in whether it is in use.
     pub(super) fn touch(&mut self, key: usize, now: Now) {
         let channel = &mut self.channels[key];
-        channel.touched_ms = now.unix_ms;
+        channel.touched = now.time;
         if channel.is_derived() {
             return;
         }
-        self.watch.note(&channel.name, now.unix_ms, &mut self.said);
-        self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
+        self.watch.note(&channel.name, now.time, &mut self.said);
+        self.watch.look_at(&channel.name, channel.used_until(&self.limits));
     }
 
     pub(super) fn set_watch(&mut self, from: usize, now: Now, wanted: bool) {
@@ -103,9 +106,9 @@ impl Home {
         }
         // Who comes later hears of the others when they are told again.
         for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && !channel.is_derived()) {
-            if channel.used_until_ms(&self.limits) > now.unix_ms {
-                self.watch.note(&channel.name, now.unix_ms, &mut self.said);
-                self.watch.look_at(&channel.name, channel.used_until_ms(&self.limits));
+            if channel.used_until(&self.limits) > now.time {
+                self.watch.note(&channel.name, now.time, &mut self.said);
+                self.watch.look_at(&channel.name, channel.used_until(&self.limits));
             }
         }
     }
