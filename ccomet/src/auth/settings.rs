@@ -5,38 +5,26 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::config::table::settings;
 use crate::pattern::Pattern;
 
-/// Who may do what on the front. While there are no keys, tokens are not looked at.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Auth {
-    /// Whose tokens are accepted. With several, a token has to name its key (`kid`).
-    pub keys: Vec<Key>,
-    /// The audience that a token has to name (`aud`). Where this is not set, a token must name none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audience: Option<String>,
-    /// The cookie in which a token may come. Default `ccomet_token`; empty: none.
-    pub cookie: String,
-    /// How far a token's beginning (`nbf`) may be ahead of this server's clock, in seconds. Default 60.
-    pub leeway_s: u64,
-    /// How long before its token ends a stream is told so, in seconds. Default 30.
-    pub warning_s: u64,
-    /// What who brings no token may do. Default: everything while there are no keys, nothing once there are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub anonymous: Option<Anonymous>,
-}
-
-impl Default for Auth {
-    fn default() -> Self {
-        Self {
-            keys: Vec::new(),
-            audience: None,
-            cookie: "ccomet_token".to_owned(),
-            leeway_s: 60,
-            warning_s: 30,
-            anonymous: None,
-        }
+settings! {
+    /// Tokens, and what clients of the front may do without one. Without keys, tokens are ignored.
+    pub struct Auth in [auth] {
+        /// Keys whose tokens are accepted. With several, a token has to name its key (`kid`).
+        keys: Vec<Key> = [];
+        /// Audience that a token has to name (`aud`). Without it, a token must name none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        audience: Option<String> = none;
+        /// Cookie that may hold a token; empty: none.
+        cookie: String = "ccomet_token" => "ccomet_token".to_owned();
+        /// Time by which the beginning of a token (`nbf`) may be ahead of this server's clock.
+        leeway_s: u64 = 60 s, [0..=3_600 s], answers = "token_not_yet";
+        /// Time between the warning on a stream and the end of its token.
+        warning_s: u64 = 30 s, [1..=86_400 s];
+        /// What a client without a token may do. Without it: everything if there are no keys, otherwise nothing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        anonymous: Option<Anonymous> = none;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hooks: what the site's back end is asked before something is done, and told of what happened.
 //!
-//! `question.rs` is what goes over the wire, `turns.rs` which question is sent next, `cache.rs` what answers are kept, `queue.rs` what
-//! waits to be told. All of it is pure: the requests are made in `app/hooks.rs` and `app/telling.rs`.
+//! `question.rs` is what goes over the wire, `turns.rs` which question is sent next, `cache.rs` what answers are kept,
+//! `queue.rs` what waits to be told. All of it is pure: the requests are made in `app/hooks.rs` and `app/telling.rs`.
 
 mod cache;
 mod question;
@@ -19,11 +19,12 @@ pub(crate) use queue::{Movements, Told};
 pub(crate) use turns::{Full, Turns};
 
 use crate::auth::Secret;
+use crate::config::table::settings;
 use crate::message::ChannelName;
 use crate::pattern::{Pattern, any_matches};
 
-/// The fields in which a browser sends by itself what tells one user from another. Of `Authorization` only what is no bearer's
-/// token: a script has to set that.
+/// The fields in which a browser sends by itself what tells one user from another. Of `Authorization` only what is no
+/// bearer's token: a script has to set that.
 const AMBIENT: [&str; 2] = ["cookie", "authorization"];
 
 /// Whether a field of a request is one that a browser may have added by itself, whichever page asked for it.
@@ -34,51 +35,52 @@ pub(crate) fn is_ambient(name: &str, value: &str) -> bool {
     is_named && !(name.eq_ignore_ascii_case("authorization") && is_scripts)
 }
 
-/// What the site's back end is asked and told, by requests of HTTP.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Hooks {
-    /// Where it is: `http://HOST[:PORT]/PATH`. None is asked where this is empty.
-    pub url: String,
-    /// Whether it is asked before a client of the front subscribes.
-    pub subscribe: bool,
-    /// Whether it is asked before a client of the front publishes.
-    pub publish: bool,
-    /// Whether it is told of members who come into channels, and go.
-    pub presence: bool,
-    /// The channels that all this is for. Default all.
-    pub channels: Vec<Pattern>,
-    /// Fields of a client's request that are passed on in `headers` of a question, such as `Cookie`. Not of what comes on a WebSocket.
-    /// With `Cookie` or `Authorization`, `front.origins` has to name the origins of the site's pages.
-    pub headers: Vec<String>,
-    /// What it is shown as `Authorization: Bearer`, so that it knows who asks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret: Option<Secret>,
-    /// What is done while it cannot be asked: `refuse` (the default) or `allow`.
-    pub when_down: WhenDown,
-    /// Milliseconds for an answer, and for a question to wait for its turn. Default 2,000.
-    pub timeout_ms: u64,
-    /// Connections to it, on each loop. Default 16.
-    pub connections_max: usize,
-    /// Connections to it that are busy with questions of one client address, on each loop. Default 4.
-    pub connections_per_address_max: usize,
-    /// Questions that wait or are not answered yet, on each loop; beyond, clients are told to come back. Default 1,000.
-    pub questions_max: usize,
-    /// The same of one client address; beyond, it is answered 429. Default 200. Loopback is not limited.
-    pub questions_per_address_max: usize,
-    /// Bytes of all these questions; of one client address, a quarter. Default 16 MiB.
-    pub questions_bytes_max: usize,
-    /// Bytes of a question; a longer one is refused, and the back end is not asked. Default 1 MiB.
-    pub question_bytes_max: usize,
-    /// Bytes of answers that are kept for as long as they say, on each loop; each takes 160. Those that were used least recently go
-    /// first. Default 2 MiB.
-    pub answers_bytes_max: usize,
-    /// Comings and goings that wait to be told, on each loop; beyond, they are dropped, and the log says so. Default 10,000.
-    pub movements_max: usize,
+settings! {
+    /// Requests of HTTP to the site's back end: questions before something is done, and reports of presence.
+    pub struct Hooks in [hooks] {
+        /// URL of the back end: `http://HOST[:PORT]/PATH`; empty: none.
+        url: String = "" => String::new();
+        /// Whether the back end is asked before a client of the front subscribes.
+        subscribe: bool = false;
+        /// Whether the back end is asked before a client of the front publishes.
+        publish: bool = false;
+        /// Whether the server reports the joins and leaves of members to the back end.
+        presence: bool = false;
+        /// Channels to which the questions and reports apply.
+        channels: Vec<Pattern> = ["*"] => vec![Pattern::all()];
+        /// Fields of a client's request that a question passes on in `headers`, such as `Cookie`; not of what comes on
+        /// a WebSocket. With `Cookie` or `Authorization`, `front.origins` has to name the origins of the site's pages.
+        headers: Vec<String> = [];
+        /// Secret that requests to the back end have as `Authorization: Bearer`, as proof of their origin.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret: Option<Secret> = none;
+        /// Whether an action is refused or allowed while the back end cannot be asked.
+        when_down: WhenDown = "refuse" => WhenDown::Refuse, answers = "hook_unavailable";
+        /// Time for an answer, and for a question to wait for its turn.
+        timeout_ms: u64 = 2_000 ms, [1..=60_000 ms], answers = "hook_unavailable";
+        /// Connections to the back end, on each loop.
+        connections_max: usize = 16, [1..=1_000];
+        /// Connections to the back end that are busy with questions of one client address, on each loop.
+        connections_per_address_max: usize = 4, [1..=1_000];
+        /// Questions that wait or are not answered yet, on each loop.
+        questions_max: usize = 1_000, [1..=1_000_000], answers = "hook_unavailable";
+        /// Questions of one client address that wait or are not answered yet, on each loop. Loopback is not limited.
+        questions_per_address_max: usize = 200, [1..=1_000_000], answers = "too_many_requests";
+        /// Bytes of questions that wait or are not answered yet, on each loop. One client address may have a quarter of
+        /// them.
+        questions_bytes_max: usize = 16 MiB, [1 B..], answers = "hook_unavailable";
+        /// Bytes of a question. A longer one is refused, and the back end is not asked.
+        question_bytes_max: usize = 1 MiB, [1 B..=8 MiB], answers = "hook_too_large";
+        /// Bytes of answers, which are kept for as long as they say, on each loop; each takes 160. The least recently
+        /// used are dropped first.
+        answers_bytes_max: usize = 2 MiB, [1 B..=1 GiB];
+        /// Joins and leaves that wait to be sent, on each loop. Further ones are dropped, and the log says so.
+        movements_max: usize = 10_000, [1..=1_000_000];
+    }
 }
 
-/// What is done while the back end cannot be asked: there is no connection to it, it does not answer in time, or it answers with a
-/// failure of its own (5xx). What a client can bring about is refused in any case.
+/// What is done while the back end cannot be asked: there is no connection to it, it does not answer in time, or it
+/// answers with a failure of its own (5xx). What a client can bring about is refused in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDown {
@@ -87,30 +89,6 @@ pub enum WhenDown {
     Refuse,
     /// What was asked for, as if it were allowed.
     Allow,
-}
-
-impl Default for Hooks {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            subscribe: false,
-            publish: false,
-            presence: false,
-            channels: vec![Pattern::all()],
-            headers: Vec::new(),
-            secret: None,
-            when_down: WhenDown::default(),
-            timeout_ms: 2_000,
-            connections_max: 16,
-            connections_per_address_max: 4,
-            questions_max: 1_000,
-            questions_per_address_max: 200,
-            questions_bytes_max: 16 << 20,
-            question_bytes_max: 1 << 20,
-            answers_bytes_max: 2 << 20,
-            movements_max: 10_000,
-        }
-    }
 }
 
 impl Hooks {

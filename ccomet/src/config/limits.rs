@@ -1,0 +1,149 @@
+//! The sections of numbers: `[limits]`, `[history]`, `[times]` and `[icomet]`.
+
+use serde::{Deserialize, Serialize};
+
+use super::table::settings;
+
+settings! {
+    /// Limits on counts and bytes. A limit of the whole server is divided evenly among its loops.
+    #[derive(Copy)]
+    pub struct Limits in [limits] {
+        /// Connections to the server. At the limit, new connections wait in the kernel's backlog.
+        connections_max: usize = 1_000_000, [1..];
+        /// Connections to the front from one address (for IPv6, from one /64), on each loop. A connection beyond the
+        /// limit is answered 429 and closed; from twice the limit on, it is closed without an answer. Loopback and
+        /// trusted proxies are not limited: each request, poll, stream and WebSocket that a proxy forwards counts as a
+        /// connection of the address that the proxy names, for as long as it lasts.
+        connections_per_address_max: u32 = 2_000, [1..], answers = "too_many_requests";
+        // What is counted by the minute is counted in microseconds.
+        /// Subscribes from one address per minute, on each loop, all at once or spread out. Each poll is a subscribe.
+        subscribes_per_address_minute: u32 = 12_000, [1..=60_000_000], answers = "too_many_requests";
+        /// Publishes from one address per minute, on each loop.
+        publishes_per_address_minute: u32 = 6_000, [1..=60_000_000], answers = "too_many_requests";
+        /// Bytes of request bodies in transit to the front, by the lengths that their heads name. A request beyond the
+        /// limit is refused before its body is read. Bodies from loopback are not counted.
+        body_bytes_max: usize = 64 MiB, [1 B..], answers = "body_limit";
+        /// Bytes of request bodies in transit to the front from one address, on each loop.
+        body_bytes_per_address_max: usize = 8 MiB, [1 B..], answers = "too_many_requests";
+        /// Addresses whose use is recorded. The limits by address do not hold for further addresses.
+        addresses_max: usize = 100_000, [1..];
+        /// Channels of the server. A sixteenth of them is reserved for the admin listener and loopback.
+        channels_max: usize = 100_000, [1..], answers = "channel_limit";
+        /// Channels on each loop that one message from the front to a pattern may reach. A message for more of
+        /// them reaches none. It counts as a publish in each channel.
+        channels_per_broadcast_max: usize = 10_000, [1..], answers = "broadcast_too_wide";
+        /// Messages to patterns that are in transit to their channels at a time.
+        broadcasts_under_way_max: usize = 100, [1..=10_000], answers = "broadcast_limit";
+        /// Existing channels made from one address of the front (for IPv6, from one /64), and those made with tokens of
+        /// one subject. Loopback's address is not limited.
+        channels_per_client_max: usize = 5_000, [1..], answers = "client_limit";
+        /// Followed patterns to which one client, an address or a subject, subscribed first.
+        patterns_per_client_max: usize = 20, [1..=10_000], answers = "client_limit";
+        /// Patterns that have subscriptions at a time. Each published message is matched against all of them.
+        patterns_max: usize = 100, [1..=10_000], answers = "pattern_limit";
+        /// Subscribers of the server.
+        subscribers_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
+        /// Members of one channel whose presence is recorded.
+        members_per_channel_max: usize = 1_000, [1..=1_000_000];
+        /// Subscribers of one channel on one loop.
+        subscribers_per_channel_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
+        /// Channels of one subscription.
+        channels_per_subscription_max: usize = 32, [1..=255], answers = "too_many_channels";
+        /// Bytes of one message.
+        message_bytes_max: usize = 64 KiB, [1 B..=8 MiB], answers = "message_too_large";
+        /// Messages that one request publishes, counted in each of their channels.
+        publications_per_request_max: usize = 100, [1..=10_000], answers = "too_many_messages";
+        /// Messages or channels that one reply lists.
+        page_items_max: usize = 1_000, [1..=100_000];
+        /// Bytes of a request that publishes several messages.
+        request_bytes_max: usize = 1 MiB, [1 B..=64 MiB], answers = "message_too_large";
+        /// Bytes of a request's head.
+        head_bytes_max: usize = 16 KiB, [1 KiB..=1 MiB], answers = "head_too_large";
+        /// Bytes that the server sends one subscriber at a time; a single message may exceed it.
+        batch_bytes_max: usize = 64 KiB, [1 B..=1 MiB];
+        /// Bytes of encoded messages, kept for a second at most for subscribers that read them in the same form. A
+        /// single message may exceed the share of a loop.
+        encoded_bytes_max: usize = 16 MiB, [1 B..];
+        /// Deliveries in transit from one loop to another. Later ones wait in the channels' history.
+        deliveries_under_way_max: usize = 1_024, [1..=1_048_576];
+    }
+}
+
+settings! {
+    /// What channels keep of their past.
+    #[derive(Copy)]
+    pub struct History in [history] {
+        /// Messages that one channel keeps.
+        messages_max: usize = 500, [1..=1_048_576];
+        /// Bytes that one channel keeps.
+        bytes_max: usize = 1 MiB, [1 B..];
+        /// Time for which a message is kept.
+        age_max_s: u64 = 86_400 s, [1 s..];
+        /// Bytes that all channels of the process keep together. A message counts once, with its sender, its
+        /// idempotency key and 96 bytes, however many loops have subscribers for it, and with 16 bytes more for each of
+        /// those loops. Each loop has an equal share for the channels that are at home there. Beyond it, the oldest
+        /// messages of the channels that keep more than the mean are dropped, on all loops. Messages in transit to
+        /// other loops come on top, up to a quarter of the limit.
+        total_bytes_max: usize = 256 MiB, [1 B..];
+        /// Idempotency keys of all channels together. The oldest are dropped first.
+        keys_max: usize = 65_536, [1..];
+        /// Time for which an idempotency key is known.
+        keys_age_max_s: u64 = 300 s, [1..=86_400 s];
+    }
+}
+
+settings! {
+    /// Durations, in seconds.
+    #[derive(Copy)]
+    pub struct Times in [times] {
+        /// Interval of the heartbeats of a stream on which nothing else is sent.
+        heartbeat_s: u64 = 15 s, [1..=86_400 s];
+        /// Wait of a long poll that names none; at most `poll_wait_max_s`.
+        poll_wait_s: u64 = 30 s, [0..];
+        /// Longest wait that a long poll may name.
+        poll_wait_max_s: u64 = 60 s, [1..=86_400 s];
+        /// Wait of a classic poll. The default is longer than its clients' own limits, and shorter than those of most
+        /// proxies.
+        classic_poll_s: u64 = 55 s, [1..=86_400 s];
+        /// Time for the head of a request to arrive, and longest pause in its body, which has to arrive at 1,000 bytes
+        /// per second in the long run.
+        request_s: u64 = 20 s, [1..=86_400 s], answers = "request_timeout";
+        /// Time for a message on a WebSocket to arrive completely, from its first byte.
+        message_s: u64 = 20 s, [1..=86_400 s];
+        /// Time that a kept-alive connection may be idle between two requests.
+        keep_alive_s: u64 = 75 s, [1..=86_400 s];
+        /// Time for a peer to acknowledge what the server sent, before it counts as dead.
+        silence_max_s: u64 = 60 s, [1..=86_400 s];
+        /// Time for a member of a channel to return after its last connection ends, before its `leave` is published.
+        presence_grace_s: u64 = 5 s, [1..=86_400 s];
+        /// Time for which a channel without readers stays on a loop.
+        channel_linger_s: u64 = 60 s, [1..=86_400 s];
+        /// Time for which a channel without history and subscribers keeps its place in the numbers of its messages.
+        channel_idle_s: u64 = 3_600 s, [1 s..];
+        /// Time for a shutdown.
+        drain_s: u64 = 10 s, [1..=86_400 s];
+    }
+}
+
+settings! {
+    /// What the API of icomet does.
+    #[derive(Copy)]
+    pub struct Icomet in [icomet] {
+        /// Whether a subscription needs the token of a signed channel: `token` if so.
+        auth: IcometAuth = "none" => IcometAuth::None;
+        /// Silence after which the server sends a client a `noop`.
+        polling_timeout_s: u64 = 60 s, [1..=86_400 s];
+        /// Time for which a channel without subscribers counts as in use.
+        channel_timeout_s: u64 = 60 s, [1..=86_400 s];
+    }
+}
+
+/// Which subscriptions icomet's API accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IcometAuth {
+    /// All.
+    None,
+    /// Those with the token of the channel.
+    Token,
+}

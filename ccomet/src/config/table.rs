@@ -1,0 +1,179 @@
+//! Settings as rows of a table. A row is the one place that has a setting's documentation, name, type, default and
+//! range.
+
+use std::ops::RangeInclusive;
+
+use super::ConfigError;
+
+/// A table of the file.
+#[derive(Debug)]
+pub(crate) struct Section {
+    pub(crate) name: &'static str,
+    pub(crate) meaning: &'static str,
+    pub(crate) rows: &'static [Row],
+}
+
+/// A setting, as text. Numbers have the digits and units of the source: `64 KiB`, `1_000`.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// The type of the field.
+    pub(crate) kind: &'static str,
+    /// The default. What is no number is written as in TOML; `none` is a setting that is left out.
+    pub(crate) default: &'static str,
+    /// The allowed range of a number.
+    pub(crate) range: Option<&'static str>,
+    /// The code of the error where the setting refuses a request.
+    pub(crate) answers: Option<&'static str>,
+    pub(crate) meaning: &'static str,
+}
+
+/// What [`settings!`] makes of a table.
+pub(crate) trait Settings {
+    const SECTION: Section;
+
+    /// Checks that each number is in its range.
+    fn check_ranges(&self) -> Result<(), ConfigError>;
+}
+
+/// Checks that a number is in its range.
+pub(crate) fn check(
+    name: &'static str,
+    value: impl TryInto<u64>,
+    range: RangeInclusive<u64>,
+) -> Result<(), ConfigError> {
+    let value = value.try_into().unwrap_or(u64::MAX);
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (min, max) = range.into_inner();
+    // The greatest number that can be computed with is no bound that an operator meets.
+    let range = if max < u64::MAX / 1_000 { format!("from {min} to {max}") } else { format!("at least {min}") };
+    Err(ConfigError::Range { name, range, value })
+}
+
+/// Declares a table of settings: a struct, its `Default`, and its [`Settings`]. Each row is
+///
+/// ```text
+/// /// Documentation.
+/// name: Type = DEFAULT, [MIN..=MAX], answers = "error_code";
+/// ```
+///
+/// Numbers may have a unit behind them: `B`, `KiB`, `MiB`, `GiB`, `s` or `ms`. The range `[MIN..]` has no greatest
+/// value, but seconds have to fit into 64 bits as milliseconds. A default other than a number, `true`, `false`, `[]` or
+/// `none` stands there as in TOML, and behind `=>` as in Rust. Range and code are optional; a row has a range if it is
+/// a number.
+macro_rules! settings {
+    (
+        $(#[doc = $about:literal])*
+        $(#[derive($derive:ident)])?
+        pub struct $struct:ident in [$section:ident] {
+            $(
+                $(#[doc = $doc:literal])*
+                $(#[serde($($serde:tt)*)])?
+                $name:ident: $type:ty = $default:tt $($unit:ident)? $(=> $value:expr)?
+                    $(, [$($range:tt)*])? $(, answers = $code:literal)?;
+            )*
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, $($derive,)? ::serde::Serialize, ::serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        #[allow(clippy::struct_excessive_bools)] // each is a setting of its own
+        pub struct $struct {
+            $(
+                $(#[doc = $doc])*
+                #[doc = ""]
+                #[doc = concat!(
+                    "Default: `", settings!(@text $default $($unit)?), "`"
+                    $(, ", range: ", settings!(@range $($range)*))?, "."
+                )]
+                $(#[serde($($serde)*)])?
+                pub $name: $type,
+            )*
+        }
+
+        impl Default for $struct {
+            fn default() -> Self {
+                Self { $($name: settings!(@value $default $($unit)? $(=> $value)?),)* }
+            }
+        }
+
+        impl $crate::config::table::Settings for $struct {
+            const SECTION: $crate::config::table::Section = $crate::config::table::Section {
+                name: stringify!($section),
+                meaning: concat!($($about),*).trim_ascii(),
+                rows: &[$($crate::config::table::Row {
+                    name: stringify!($name),
+                    kind: stringify!($type),
+                    default: settings!(@text $default $($unit)?),
+                    range: settings!(@option $(settings!(@range $($range)*))?),
+                    answers: settings!(@option $($code)?),
+                    meaning: concat!($($doc),*).trim_ascii(),
+                }),*],
+            };
+
+            fn check_ranges(&self) -> Result<(), $crate::config::ConfigError> {
+                $($(
+                    let name = concat!(stringify!($section), ".", stringify!($name));
+                    $crate::config::table::check(name, self.$name, settings!(@bounds $($range)*))?;
+                )?)*
+                Ok(())
+            }
+        }
+    };
+
+    (@value $text:tt => $value:expr) => { $value };
+    (@value []) => { Vec::new() };
+    (@value none) => { None };
+    (@value $number:literal KiB) => { $number << 10 };
+    (@value $number:literal MiB) => { $number << 20 };
+    (@value $number:literal GiB) => { $number << 30 };
+    (@value $number:literal $($unit:ident)?) => { $number };
+
+    (@text $default:tt $($unit:ident)?) => { concat!(stringify!($default) $(, " ", stringify!($unit))?) };
+
+    (@bounds $min:literal s ..) => { $min..=u64::MAX / 1_000 };
+    (@bounds $min:literal $($unit:ident)? ..) => { $min..=u64::MAX };
+    (@bounds $min:literal $($unit:ident)? ..= $max:literal $($max_unit:ident)?) => {
+        settings!(@value $min $($unit)?)..=settings!(@value $max $($max_unit)?)
+    };
+
+    (@range $min:literal $($unit:ident)? ..) => { concat!("at least ", settings!(@text $min $($unit)?)) };
+    (@range $min:literal $($unit:ident)? ..= $max:literal $($max_unit:ident)?) => {
+        concat!(settings!(@text $min $($unit)?), " to ", settings!(@text $max $($max_unit)?))
+    };
+
+    (@option) => { None };
+    (@option $some:expr) => { Some($some) };
+}
+
+pub(crate) use settings;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_value_out_of_its_range_is_named_with_the_range() {
+        for (setting, error) in [
+            ("limits.channels_max = 0", "limits.channels_max must be at least 1, and is 0"),
+            ("limits.head_bytes_max = 1023", "limits.head_bytes_max must be from 1024 to 1048576, and is 1023"),
+            ("limits.message_bytes_max = 0", "limits.message_bytes_max must be from 1 to 8388608, and is 0"),
+            ("times.drain_s = 86401", "times.drain_s must be from 1 to 86400, and is 86401"),
+            ("auth.leeway_s = 3601", "auth.leeway_s must be from 0 to 3600, and is 3601"),
+            ("hooks.timeout_ms = 0", "hooks.timeout_ms must be from 1 to 60000, and is 0"),
+            ("times.channel_idle_s = 0", "times.channel_idle_s must be at least 1, and is 0"),
+            ("times.poll_wait_s = 61", "times.poll_wait_s must be at most times.poll_wait_max_s, and is 61"),
+        ] {
+            let config: Config = toml::from_str(setting).expect("TOML");
+            assert_eq!(config.check().expect_err(setting).to_string(), error);
+        }
+        for setting in ["auth.leeway_s = 0", "times.poll_wait_s = 0", "limits.head_bytes_max = 1024"] {
+            let config: Config = toml::from_str(setting).expect("TOML");
+            config.check().expect(setting);
+        }
+        assert!(check("history.age_max_s", u64::MAX / 1_000 + 1, settings!(@bounds 1 s..)).is_err());
+    }
+}
