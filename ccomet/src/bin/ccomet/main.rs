@@ -25,7 +25,7 @@ use crate::token::Token;
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Settings, as TOML. `ccomet check-config` prints all of them with their defaults.
+    /// Settings, as TOML. `ccomet config --reference` describes all of them.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Where the public listener is: publish and subscribe, and the chat demo [default: 127.0.0.1:8100]
@@ -49,6 +49,12 @@ struct Arguments {
 enum Command {
     /// Checks the settings, prints them all, and starts nothing
     CheckConfig,
+    /// Prints the settings, as check-config does, or a reference of them
+    Config {
+        /// Prints the reference as Markdown: each setting with its default, range, error code and meaning
+        #[arg(long)]
+        reference: bool,
+    },
     /// Makes a token with a key of the settings and prints it, or checks one
     Token(Token),
     /// Prints what an icomet.conf says, as settings of this server, and warns of what has no equal
@@ -90,9 +96,14 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(Command::ImportIcomet(import)) = &arguments.command {
         return Ok(std::io::stdout().write_all(import.toml()?.as_bytes())?);
     }
+    if let Some(Command::Config { reference: true }) = arguments.command {
+        return Ok(std::io::stdout().write_all(Config::reference().as_bytes())?);
+    }
     let config = settings(arguments)?;
     match &arguments.command {
-        Some(Command::CheckConfig) => return Ok(std::io::stdout().write_all(config.to_toml().as_bytes())?),
+        Some(Command::CheckConfig | Command::Config { .. }) => {
+            return Ok(std::io::stdout().write_all(config.to_toml().as_bytes())?);
+        }
         Some(Command::Token(token)) => return Ok(writeln!(std::io::stdout(), "{}", token.run(&config)?)?),
         Some(Command::ImportIcomet(_)) | None => {}
     }
