@@ -1,11 +1,13 @@
 //! What the server refuses, for the operator: one line a minute in the log for each kind of refusal.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sealed::ConnectionId;
+use sealed::{ConnectionId, fault};
 
 use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
@@ -67,15 +69,24 @@ impl Kind {
 pub(crate) struct RefusalLog {
     counts: Arc<RefusalCounts>,
     examples: RefCell<Vec<Example>>,
-    /// The request that came last: its connection, and the beginning of its path.
-    request: RefCell<(Option<ConnectionId>, String)>,
+    request: RefCell<LastRequest>,
     accept_pauses: Cell<u64>,
+}
+
+/// The request that came last.
+#[derive(Debug, Default)]
+struct LastRequest {
+    id: Option<ConnectionId>,
+    /// The beginning of its path.
+    path: String,
+    /// Whose it is, if a proxy has passed it on.
+    client: Option<IpAddr>,
 }
 
 #[derive(Debug)]
 struct Example {
     code: &'static str,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     /// The server is at a limit, or the client.
     is_limit: bool,
     client: String,
@@ -85,7 +96,8 @@ struct Example {
 
 impl Example {
     fn write(&self, count: u64) {
-        let Self { code, reason, is_limit, client, path } = self;
+        let Self { code, is_limit, client, path, .. } = self;
+        let reason = &*self.reason;
         if *is_limit {
             tracing::warn!(code, count, client, path, reason, "refused");
         } else {
@@ -102,43 +114,60 @@ impl RefusalLog {
     /// Notes the request that is read now, for an example of its refusal.
     pub(crate) fn begin(&self, id: ConnectionId, path: &str) {
         let mut request = self.request.borrow_mut();
-        request.0 = Some(id);
-        request.1.clear();
-        request.1.extend(path.chars().take(PATH_CHARS_MAX));
+        (request.id, request.client) = (Some(id), None);
+        request.path.clear();
+        request.path.extend(path.chars().take(PATH_CHARS_MAX));
+    }
+
+    /// Notes whose that request is, if another address than its connection's.
+    pub(crate) fn set_client(&self, client: Option<IpAddr>) {
+        self.request.borrow_mut().client = client;
     }
 
     /// Counts a refusal to a client. The first of its kind since the last line becomes the example.
     pub(crate) fn note(&self, id: ConnectionId, problem: Problem, client: impl FnOnce() -> String) {
         let is_limit = matches!(problem.status(), 429 | 500..);
         let request = self.request.borrow();
-        let path = if request.0 == Some(id) { request.1.as_str() } else { "" };
-        self.note_as(problem.code(), problem.reason(), is_limit, || (client(), path.to_owned()));
+        let request = Some(&*request).filter(|request| request.id == Some(id));
+        let named = request.and_then(|request| request.client).filter(|_| !fault!("refusal-names-proxy"));
+        self.count(problem.code(), 1, || Example {
+            code: problem.code(),
+            reason: problem.detail(),
+            is_limit,
+            client: named.map_or_else(client, |client| client.to_string()),
+            path: request.map_or("", |request| &request.path).to_owned(),
+        });
     }
 
-    /// Counts what is refused without a word to the client.
-    pub(crate) fn note_as(
+    /// Counts so many clients that are refused without a word. They are too many.
+    pub(crate) fn note_silent(
         &self,
         code: &'static str,
         reason: &'static str,
-        is_limit: bool,
-        client_and_path: impl FnOnce() -> (String, String),
+        count: u64,
+        client: impl FnOnce() -> String,
     ) {
+        let reason = Cow::Borrowed(reason);
+        self.count(code, count, || Example { code, reason, is_limit: true, client: client(), path: String::new() });
+    }
+
+    fn count(&self, code: &'static str, count: u64, example: impl FnOnce() -> Example) {
         if let Some(kind) = self.counts.kind(code) {
-            kind.count.fetch_add(1, Ordering::Relaxed);
+            kind.count.fetch_add(count, Ordering::Relaxed);
         }
         let mut examples = self.examples.borrow_mut();
         if examples.iter().all(|example| example.code != code) {
-            let (client, path) = client_and_path();
-            examples.push(Example { code, reason, is_limit, client, path });
+            examples.push(example());
         }
     }
 
     /// Counts the times that accepting was paused, of which there have been so many on this loop.
     pub(crate) fn note_pauses(&self, accept_pauses: u64) {
-        if self.accept_pauses.replace(accept_pauses) < accept_pauses {
+        let more = accept_pauses.saturating_sub(self.accept_pauses.replace(accept_pauses));
+        if more > 0 {
             let reason =
                 "No descriptors are left, or limits.connections_max is reached: new connections wait in the kernel.";
-            self.note_as("accepting_paused", reason, true, Default::default);
+            self.note_silent("accepting_paused", reason, more, String::new);
         }
     }
 
@@ -153,6 +182,18 @@ impl RefusalLog {
             }
             false
         });
+    }
+}
+
+impl Drop for RefusalLog {
+    /// Writes what has not been written yet.
+    fn drop(&mut self) {
+        for example in self.examples.take() {
+            let count = self.counts.kind(example.code).map_or(1, |kind| kind.count.swap(0, Ordering::Relaxed));
+            if count > 0 && !fault!("last-refusals-not-logged") {
+                example.write(count);
+            }
+        }
     }
 }
 

@@ -86,9 +86,62 @@ fn refusals_are_logged_with_an_example_and_a_count_and_once_a_minute_for_each_ki
     assert!(line.contains("/channels/secret-plans") && line.contains("127.0.0.1") && line.contains("count="), "{line}");
     refuse();
     server.signal("TERM");
-    let rest: Vec<String> = log.collect();
-    assert!(rest.iter().any(|line| line.contains("token_missing")), "the other kind, and once: {rest:?}");
-    assert!(rest.iter().all(|line| !line.contains("token_invalid") && !line.contains("sesame")), "{rest:?}");
+    let lines: Vec<String> = std::iter::once(line).chain(log).collect();
+    // All are counted, the last of them as the server ends.
+    for kind in ["token_invalid", "token_missing"] {
+        let of_kind: Vec<&String> = lines.iter().filter(|line| line.contains(kind)).collect();
+        let counts = of_kind.iter().map(|line| value(line, "count=").parse::<u32>().expect("a number"));
+        assert_eq!((counts.sum(), of_kind.len()), (6, 2), "{lines:?}");
+    }
+    assert!(lines.iter().all(|line| !line.contains("sesame")), "{lines:?}");
+    // What is wrong with a token is for the operator, too.
+    assert!(lines[0].contains("the token is malformed, or not signed by a key of this server"), "{}", lines[0]);
+}
+
+/// What stands behind a name in a line of the log.
+fn value<'a>(line: &'a str, name: &str) -> &'a str {
+    let (_, behind) = line.split_once(name).unwrap_or_else(|| panic!("no {name} in {line}"));
+    behind.split(' ').next().unwrap_or_default()
+}
+
+#[test]
+fn a_refusal_is_logged_by_the_clients_own_address_and_whatever_its_api() {
+    let settings = "[front]\ntrusted_proxies = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.66\"]\n\
+                    [icomet]\nauth = \"token\"\n[limits]\nsubscribes_per_address_minute = 1\nchannels_max = 2\n";
+    let folder = Folder::new("refusals-of-clients");
+    let config = folder.write("ccomet.toml", settings).display().to_string();
+    let mut server = Process::run(program(&["--log", "info", "--config", &config]).stderr(Stdio::piped()));
+    // One connection, for each loop counts for itself.
+    let mut proxy = Client::connect(server.front);
+    let mut ask = |client: &str, target: &str| {
+        proxy.ask("GET", target, &format!("X-Forwarded-For: {client}\r\n"));
+        proxy.reply().status
+    };
+    assert_eq!([ask("192.0.2.7", "/channels/a?wait=0"), ask("192.0.2.7", "/channels/a?wait=0")], [200, 429]);
+    assert_eq!(ask("192.0.2.66", "/channels/a?wait=0"), 403);
+    assert_eq!(ask("192.0.2.8", "/poll?cname=b&token=wrong"), 200, "in its own words");
+    let mut admin = Client::connect(server.admin);
+    let full = (0..9).find(|n| admin.post(&format!("/channels/c{n}"), "x").status == 503);
+    assert!(full.is_some(), "as many channels as may be");
+    let mut push = |n: usize| {
+        admin.ask("GET", &format!("/push?cname=c{n}&content=x"), "X-Requested-With: x\r\n");
+        admin.reply().status
+    };
+    assert!((10..30).any(|n| push(n) == 429), "as many as may be, in icomet's words");
+    server.signal("TERM");
+    let lines: Vec<String> = server.errors().map(|line| line.expect("text")).collect();
+    for (kind, client) in [
+        ("too_many_requests", "\"192.0.2.7\""),
+        ("forbidden", "\"192.0.2.66\""),
+        ("wrong_token", "\"192.0.2.8\""),
+        ("channel_limit", "\"127.0.0.1:"),
+    ] {
+        let line = lines.iter().find(|line| line.contains(kind)).unwrap_or_else(|| panic!("{kind}: {lines:?}"));
+        assert!(value(line, "client=").starts_with(client), "{line}");
+    }
+    let full = lines.iter().filter(|line| line.contains("channel_limit"));
+    let count: u32 = full.map(|line| value(line, "count=").parse::<u32>().expect("a number")).sum();
+    assert_eq!(count, 2, "the native client's and icomet's: {lines:?}");
 }
 
 #[test]

@@ -143,6 +143,7 @@ impl App {
         if needs_key && !self.admin_keys.admit(head) {
             return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
         }
+        self.answering.refusals.set_client(self.doorkeeper.client(id, head));
         match self.doorkeeper.asks(id, head, loop_time(http)) {
             Ok(asking) => Ok((door, asking)),
             Err((problem, closes)) => {
@@ -215,7 +216,7 @@ impl App {
                 refusal(http, id, problem, callback.as_deref(), &self.answering)
             }
             Refused::Socket(refusal) => refusal.into(),
-            Refused::Icomet(refused) => Self::icomet_refusal(refused),
+            Refused::Icomet(refused) => self.icomet_refusal(http, id, refused),
             Refused::Classic { callback: Some(callback) } => {
                 script_response(classic::envelope_fixed(&callback, classic::BAD_PARAMETERS))
             }

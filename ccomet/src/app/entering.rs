@@ -26,7 +26,7 @@ impl App {
             _ => None,
         };
         if let Some((code, reason)) = why {
-            self.answering.refusals.note_as(code, reason, true, || (peer.to_string(), String::new()));
+            self.answering.refusals.note_silent(code, reason, 1, || peer.to_string());
         }
         enter(http, id, entrance);
     }

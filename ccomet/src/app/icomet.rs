@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sealed::ConnectionId;
 use sealed_http::{Field, Http, Response};
 
-use super::answers::frame_policy;
+use super::answers::{frame_policy, note_refusal};
 use super::asking::Settled;
 use super::{App, Doing, now, unix_time};
 use crate::broker::{BroadcastOrder, Broker, Command, Owner, Token};
@@ -97,7 +97,13 @@ impl App {
     }
 
     /// The answer to what could not be read.
-    pub(super) fn icomet_refusal(refused: request::Refused) -> Response {
+    pub(super) fn icomet_refusal(
+        &self,
+        http: &Http<'_, Self>,
+        id: ConnectionId,
+        refused: request::Refused,
+    ) -> Response {
+        note_refusal(http, id, refused.into(), &self.answering);
         let (status, text) = match refused {
             request::Refused::Method(allow) => {
                 return Response::new(405).header("Allow", allow).header("Content-Type", TEXT);
@@ -149,6 +155,7 @@ impl App {
             }
             // Too many channels, to a back end.
             (_, Err(problem)) => {
+                note_refusal(http, id, problem, &self.answering);
                 let retry_s = problem.retry_s().unwrap_or(1).to_string();
                 let response = Response::new(429).header("Content-Type", TEXT).with(&[("Retry-After", retry_s)]);
                 response.body("Too many channels")

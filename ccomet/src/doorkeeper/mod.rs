@@ -64,7 +64,7 @@ enum Visitor {
     Proxy { ip: IpAddr, held: Option<Key> },
     /// A client that is limited. Its connection is counted if there was room for its address; one too many is
     /// answered, once.
-    Counted { key: Key, crowd: Option<Crowd> },
+    Counted { ip: IpAddr, key: Key, crowd: Option<Crowd> },
 }
 
 /// What becomes of a new connection.
@@ -158,19 +158,31 @@ impl Doorkeeper {
         }
         let key = Key::of(ip);
         let crowd = self.throttle.hold(key, now);
-        self.visitors.insert(id, Visitor::Counted { key, crowd });
+        self.visitors.insert(id, Visitor::Counted { ip, key, crowd });
         if crowd == Some(Crowd::Flood) { Entrance::Shut } else { Entrance::Open }
     }
 
     /// A connection is gone.
     pub(crate) fn closed(&mut self, id: ConnectionId) {
-        if let Some(Visitor::Counted { key, crowd: Some(_) } | Visitor::Proxy { held: Some(key), .. }) =
+        if let Some(Visitor::Counted { key, crowd: Some(_), .. } | Visitor::Proxy { held: Some(key), .. }) =
             self.visitors.remove(&id)
         {
             self.throttle.release(key);
         }
         if self.visitors.is_empty() && self.visitors.capacity() > 64 {
             self.visitors = HashMap::new();
+        }
+    }
+
+    /// Returns whose a request is by its address, as far as a proxy says it or it counts.
+    pub(crate) fn client(&self, id: ConnectionId, head: &RequestHead<'_>) -> Option<IpAddr> {
+        match self.visitors.get(&id)? {
+            Visitor::Announcing(_) => None,
+            Visitor::Counted { ip, .. } => Some(*ip),
+            Visitor::Proxy { ip, .. } => match forwarded::client(head, *ip, &self.trusted, self.by) {
+                Named::Client(client) => Some(client),
+                Named::Itself | Named::Unreadable(_) => None,
+            },
         }
     }
 
@@ -187,7 +199,7 @@ impl Doorkeeper {
         let Some(visitor) = self.visitors.get_mut(&id) else { return Ok(Asking(None)) };
         let (proxy, held) = match visitor {
             Visitor::Announcing(_) => return Ok(Asking(None)),
-            Visitor::Counted { key, crowd: None | Some(Crowd::Fine) } => return Ok(Asking(Some(*key))),
+            Visitor::Counted { key, crowd: None | Some(Crowd::Fine), .. } => return Ok(Asking(Some(*key))),
             Visitor::Counted { .. } => return Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), true)),
             Visitor::Proxy { ip, held } => (*ip, held),
         };

@@ -368,7 +368,10 @@ pub(super) fn refusal(problem: Problem, channel: &ChannelName, kind: Kind, callb
         Kind::Stream(_) | Kind::Classic => return Reply::Problem(problem, None),
     };
     match icomet::refusal(problem, channel) {
-        Some(event) => icomet_answer(voice, callback.as_deref(), &event),
+        Some(event) => match icomet_answer(voice, callback.as_deref(), &event) {
+            Reply::Icomet(form, body) => Reply::IcometRefusal(problem, form, body),
+            reply => reply,
+        },
         None => Reply::Problem(problem, None),
     }
 }

@@ -78,6 +78,8 @@ pub(crate) enum Reply {
     Icomet(IcometForm, Bytes),
     /// It cannot be met.
     Problem(Problem, Option<Box<str>>),
+    /// It cannot be met, in icomet's words.
+    IcometRefusal(Problem, IcometForm, Bytes),
 }
 
 /// What a whole reply of icomet's is.

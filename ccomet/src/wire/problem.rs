@@ -1,5 +1,7 @@
 //! Errors as problem details (RFC 9457): a status, a code that does not change, and a sentence.
 
+use std::borrow::Cow;
+
 use sealed_http::Problem as Details;
 
 use crate::auth::Refused as TokenRefused;
@@ -123,16 +125,20 @@ impl Problem {
         self.parts().2
     }
 
+    /// Returns what is wrong with this request, in a sentence.
+    pub(crate) fn detail(self) -> Cow<'static, str> {
+        match self {
+            Self::BadParameter(name) => format!("'{name}' is malformed or out of its range.").into(),
+            Self::BadMessage(index, fault) => format!("messages[{index}]: {}", fault.reason()).into(),
+            Self::TokenInvalid(why) => why.to_string().into(),
+            _ => self.reason().into(),
+        }
+    }
+
     /// What is told.
     pub(crate) fn details(self) -> Details {
-        let (status, code, detail) = self.parts();
-        let details = Details::new(status).code(code);
-        let details = match self {
-            Self::BadParameter(name) => details.detail(format!("'{name}' is malformed or out of its range.")),
-            Self::BadMessage(index, fault) => details.detail(format!("messages[{index}]: {}", fault.reason())),
-            Self::TokenInvalid(why) => details.detail(why.to_string()),
-            _ => details.detail(detail),
-        };
+        let (status, code, _) = self.parts();
+        let details = Details::new(status).code(code).detail(self.detail());
         // When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
         match self.retry_s() {
             Some(retry_s) => details.member("retry_ms", i64::from(retry_s) * 1_000),

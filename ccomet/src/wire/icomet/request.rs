@@ -12,6 +12,7 @@ use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
 use crate::wire::callback::is_callback;
 use crate::wire::framing::Framing;
+use crate::wire::problem::Problem;
 use crate::wire::request::Door;
 use crate::wire::voice::{Tongue, Transport, Voice};
 
@@ -38,6 +39,17 @@ pub(crate) enum Refused {
     BadName,
     BadCallback,
     TooLarge,
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Method(_) => Self::MethodNotAllowed,
+            Refused::BadName => Self::BadChannel,
+            Refused::BadCallback => Self::BadCallback,
+            Refused::TooLarge => Self::MessageTooLarge,
+        }
+    }
 }
 
 /// Whether a request of that path may have its parameters in its body.
