@@ -39,6 +39,8 @@ pub struct Holdings {
     pub attached_channels: usize,
     /// Channels at their homes.
     pub channels: usize,
+    /// Places for channels at their homes, those included that are free: they go when all behind them are free.
+    pub channel_places: usize,
     /// Names that are held at the channels' homes.
     pub names: usize,
     /// Bytes of history as the channels' homes count them: messages, and their places on the loops that are attached.

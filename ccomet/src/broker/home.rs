@@ -194,6 +194,7 @@ impl Home {
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
         all.channels += self.channels.len();
+        all.channel_places += self.channels.capacity();
         all.names += self
             .channels
             .iter()

@@ -118,6 +118,7 @@ fn run(seed: u64) -> Result<u64, String> {
 fn replay(seed: u64) -> ExitCode {
     let sim = Simulation::new(seed);
     sim.keep_trace(usize::MAX);
+    meter::IS_TRACED.store(true, Ordering::Relaxed);
     let outcome = catch_unwind(AssertUnwindSafe(|| world::run(&sim)));
     println!("{}", sim.trace());
     if outcome.is_ok() {

@@ -359,6 +359,11 @@ impl Page {
                     let seqid: u64 = item["seqid"].as_str().expect("text").parse().expect("a number");
                     assert!(expected.is_none_or(|expected| expected == seqid), "in order, without holes: {text}");
                     expected = Some(seqid + 1);
+                    if seqid < self.seqid {
+                        // Numbers began anew. A loop that has not heard of it yet may say once more what was before: this API
+                        // has no word for it.
+                        self.seen.clear();
+                    }
                     let msg = item["msg"].as_str().expect("text").to_owned();
                     assert!(self.seen.insert(msg), "{} gets none twice: {text}", self.name);
                     self.seqid = seqid + 1;
