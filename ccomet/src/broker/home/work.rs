@@ -29,7 +29,8 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Work {
     tasks: VecDeque<Task>,
-    left: usize,
+    /// Units that this tick has used.
+    used: usize,
     /// The most units that one tick has used.
     #[cfg(feature = "sim")]
     pub(super) most: usize,
@@ -39,7 +40,7 @@ impl Work {
     pub(super) fn new() -> Self {
         Self {
             tasks: VecDeque::new(),
-            left: UNITS_MAX,
+            used: 0,
             #[cfg(feature = "sim")]
             most: 0,
         }
@@ -55,16 +56,16 @@ impl Work {
 
     /// Whether there are units left in this tick.
     pub(super) fn may_go_on(&self) -> bool {
-        self.left > 0 || fault!("work-without-bound")
+        self.used < UNITS_MAX || fault!("work-without-bound")
     }
 
     /// Uses units. The last step of a tick may use more than are left.
     pub(super) fn spend(&mut self, units: usize) {
+        self.used = self.used.saturating_add(units);
         #[cfg(feature = "sim")]
         {
-            self.most = self.most.max(UNITS_MAX - self.left + units);
+            self.most = self.most.max(self.used);
         }
-        self.left = self.left.saturating_sub(units);
     }
 }
 
@@ -80,7 +81,7 @@ impl Home {
     /// The end of a tick: goes on with what is not done, and allows for the next tick's work.
     pub(crate) fn work(&mut self, now: Now) {
         self.go_on(now);
-        self.work.left = UNITS_MAX;
+        self.work.used = 0;
         if self.work.tasks.is_empty() {
             self.work.tasks.shrink_to(16);
         }
