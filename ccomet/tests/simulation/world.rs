@@ -134,6 +134,10 @@ impl World {
         if let Some(hooking) = &scenery.hooking {
             hooking.soften(&mut faults, &mut restarts);
         }
+        let mut ticks = sim.random(4);
+        if ticks.chance(0.2) {
+            faults.slow_tick = *ticks.pick(&[0.01, 0.1]).expect("one");
+        }
         sim.set_faults(faults.clone());
         let is_kept = !scenery.forgets_keys && !scenery.is_silent;
         let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
