@@ -73,6 +73,7 @@ pub(crate) fn icomets_chat_by_long_polling() {
 }
 
 pub(crate) fn icomets_chat_by_server_sent_events() {
+    two_pages_talk(["sse", "sse"]);
     two_pages_talk(["sse", "poll"]);
 }
 
