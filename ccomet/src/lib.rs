@@ -26,6 +26,9 @@
 //! `wire/`. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` who may. Only `app.rs`, its folder and
 //! `server.rs` know of connections; everything else is pure state.
 
+// Nothing that comes from outside ends the process.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
+
 mod access;
 mod app;
 mod auth;

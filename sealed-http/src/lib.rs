@@ -111,6 +111,9 @@
 //!
 //! HTTP/2, compression, files from a disk: put a proxy in front. TLS is [`sealed`]'s: listen with it, and nothing changes here.
 
+// Nothing that comes from outside ends the process.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
+
 mod chunked;
 mod client;
 mod connection;

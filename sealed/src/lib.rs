@@ -73,6 +73,9 @@
 //! - `tls`: TLS by rustls, for servers and clients.
 //! - `pin`: the loops of a pool each kept on a processor of its own, on Linux.
 
+// Nothing that comes from outside ends the process.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
+
 #[macro_use]
 #[doc(hidden)]
 pub mod fault;

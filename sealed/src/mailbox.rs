@@ -68,6 +68,7 @@ impl<M> Clone for Mailbox<M> {
 
 impl<M> Mailbox<M> {
     /// Queues a message and wakes the loop, unless it has been woken already. Never blocks.
+    #[allow(clippy::unreachable)] // what comes back is what was sent
     pub fn post(&self, message: M) -> Result<(), PostError<M>> {
         self.send(Mail::Message(message)).map_err(|refused| match refused {
             PostError::Full(Mail::Message(message)) => PostError::Full(message),

@@ -11,9 +11,9 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends any value as JSON.
+#[allow(clippy::expect_used)] // neither writing to memory nor the types of this crate can fail
 pub(crate) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     let mut serializer = Serializer::with_formatter(out, ScriptSafe(CompactFormatter));
-    // Neither writing to memory nor the types of this crate can fail.
     value.serialize(&mut serializer).expect("JSON into memory");
 }
 

@@ -196,6 +196,7 @@ impl Simulation {
     /// # Panics
     ///
     /// Where `S` is not the loop's service.
+    #[allow(clippy::expect_used)] // a test's mistake
     pub fn with<S: Service, R>(&self, id: LoopId, look: impl FnOnce(&mut EventLoop<S>) -> R) -> Option<R> {
         self.schedule.with(id.0, |any| look(any.downcast_mut().expect("the loop's own service")))
     }
