@@ -18,11 +18,13 @@ pub(crate) struct Access<'a> {
     /// Whether leave to see a channel's members does as well as leave to read the channel.
     pub(crate) is_about_members: bool,
     pub(crate) cost: Cost,
-    /// Whether a page of anybody's could make a browser do it with its user's cookie, and win by it: publish, or read by script. Other
-    /// replies the browser shows to nobody else.
+    /// Whether a page of any origin could make a browser do it with its user's cookie, to an effect: a publication, or a reply that
+    /// scripts can read. Browsers keep other replies from such pages.
     pub(crate) is_forgeable: bool,
     /// The origin whose pages are handed what is read, if that is not the server's own.
     pub(crate) listener: Option<&'a str>,
+    /// The script function that a refusal is an argument of, if the client asks for one.
+    pub(crate) callback: Option<&'a str>,
     pub(crate) course: Course,
 }
 
@@ -33,8 +35,8 @@ pub(crate) enum Audience {
     Everybody,
     /// Clients of the front to whom tokens and rules grant it, and the admin listener.
     Granted,
-    /// The same, by icomet's own tokens.
-    GrantedByIcomet,
+    /// The same, where the channel may have a token of its own instead.
+    GrantedByChannel,
     /// The admin listener alone.
     Admin,
 }
@@ -94,6 +96,7 @@ impl<'a> Access<'a> {
             cost: Cost::Nothing,
             is_forgeable: false,
             listener: None,
+            callback: None,
             course: Course::Answer,
         }
     }
@@ -111,6 +114,7 @@ impl<'a> Access<'a> {
         Self {
             is_forgeable: style.is_script(),
             listener: style.listener(),
+            callback: style.callback(),
             course: Course::Messages,
             ..Self::reading(Reads::From(&subscription.channels))
         }
@@ -155,14 +159,17 @@ impl Call {
     /// Describes what the call needs. Every kind of call says it here.
     pub(crate) fn access(&self) -> Access<'_> {
         match self {
-            Self::Publish { channel, draft, .. } => Access::writing(Writes::One(write(channel, draft)), 1),
+            Self::Publish { channel, draft, reply } => {
+                let callback = if let ReplyTo::Native { callback, .. } = reply { callback.as_deref() } else { None };
+                Access { callback, ..Access::writing(Writes::One(write(channel, draft)), 1) }
+            }
             Self::PublishAll { publications } => Access::writing(Writes::All(publications), publications.len()),
             Self::Subscribe { subscription, .. } => Access::subscribing(subscription),
             // No browser keeps a page from reading what a WebSocket says.
             Self::Socket { subscription, .. } => {
                 Access { is_forgeable: true, course: Course::Conversation, ..Access::subscribing(subscription) }
             }
-            // All who read the channel hear of it.
+            // The sign-in is sent to all readers of the channel.
             Self::Sign { channel, .. } => Access { is_forgeable: true, ..Access::reading(Reads::One(channel)) },
             Self::Read { channel, .. } => Access::reading(Reads::One(channel)),
             Self::Who { channel } => Access { is_about_members: true, ..Access::reading(Reads::One(channel)) },
@@ -174,16 +181,7 @@ impl Call {
         }
     }
 
-    /// Returns the callback in which a refusal is told, if the call has one.
-    pub(crate) fn callback(&self) -> Option<Box<str>> {
-        match self {
-            Self::Publish { reply: ReplyTo::Native { callback, .. }, .. } => callback.clone(),
-            Self::Subscribe { subscription, .. } => subscription.style.callback(),
-            _ => None,
-        }
-    }
-
-    /// Returns the subscription that the call asks for, of which a refusal is told in its own form.
+    /// Returns the subscription of a call that is refused: its style decides the form of the answer.
     pub(crate) fn into_subscription(self) -> Option<Subscription> {
         match self {
             Self::Subscribe { subscription, .. } | Self::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
@@ -200,7 +198,7 @@ impl icomet::Call {
             Self::Subscribe { subscription, .. } => {
                 let access = Access::subscribing(subscription);
                 let is_forgeable = access.is_forgeable && !fault!("cookies-read-icomet");
-                Access { audience: Audience::GrantedByIcomet, is_forgeable, listener: None, ..access }
+                Access { audience: Audience::GrantedByChannel, is_forgeable, listener: None, ..access }
             }
             Self::Publish { channel, payload, .. } => {
                 let bytes = if fault!("icomet-message-not-measured") { 0 } else { payload.len() };

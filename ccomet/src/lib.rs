@@ -23,7 +23,7 @@
 //!
 //! A message's way leads forward only: a request is read in `wire/request.rs`, goes through `app.rs` to the `broker/`, which numbers it
 //! and keeps it, comes back to the `hub/` of every loop with subscribers, and leaves at the end of the tick, rendered by
-//! `wire/`. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` who may. Only `app.rs`, its folder and
+//! `wire/`. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` decide whether its client has it. Only `app.rs`, its folder and
 //! `server.rs` know of connections; everything else is pure state.
 
 // Nothing that comes from outside ends the process.

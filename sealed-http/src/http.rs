@@ -285,7 +285,7 @@ impl<H: Handler> Http<'_, H> {
         let taken = self.shared.settings.write_timeout;
         let (queued, draining) = (how_much(self.cx.queued(id)), self.cx.is_draining());
         let Some(connection) = self.cx.state_mut(id) else { return };
-        if !fault!("streamed-answer-not-told") || !connection.marks.has(Marks::BODY_IS_COMING) {
+        if !fault!("streamed-answer-not-reported") || !connection.marks.has(Marks::BODY_IS_COMING) {
             self.shared.answered.push(id);
         }
         connection.queued = queued;

@@ -250,7 +250,7 @@ impl<H: Handler> Server<H> {
             let is_paused = cx.is_paused(id);
             let Some(partial) = cx.state_mut(id).and_then(|connection| connection.partial.as_mut()) else { break };
             // The end needs no more input, and none may ever come to tell it with.
-            if is_paused && !partial.decoder.is_at_end() && !fault!("paused-told-the-rest") {
+            if is_paused && !partial.decoder.is_at_end() && !fault!("paused-given-the-rest") {
                 break;
             }
             let (taken, event) = partial.decoder.decode(input.bytes(), &limits)?;

@@ -350,7 +350,7 @@ impl<S: Service> Context<S> {
     /// input.
     pub(crate) fn tls_ended(&mut self, index: u32) -> bool {
         let slot = &mut self.slots.0[index as usize];
-        if slot.is(crate::slot::Flags::PAUSED) && !fault!("end-told-while-paused") {
+        if slot.is(crate::slot::Flags::PAUSED) && !fault!("end-reported-while-paused") {
             return false;
         }
         let said = slot.extras().is_some_and(|extras| extras.tls.as_ref().is_some_and(|tls| tls.ended));

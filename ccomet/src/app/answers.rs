@@ -77,28 +77,22 @@ impl Sink for Out<'_, '_> {
             Reply::Script(body) => script_response(body),
             // Whole, but empty: a connection that just closed would make the browser ask again by itself.
             Reply::Nothing => script_response(Bytes::new()).closing(),
-            Reply::Icomet(form, body) => return self.answer_icomet(peer, form, &body),
-            Reply::IcometRefusal(problem, form, body) => {
+            Reply::Icomet(form, body) => {
+                self.http.start_stream(peer, &icomet::head(form, fields));
+                self.http.write(peer, &body);
+                return self.http.end_stream(peer);
+            }
+            Reply::Refused(problem, reply) => {
                 if !fault!("icomet-refusal-not-logged") {
                     note_refusal(self.http, peer, problem, self.answering);
                 }
-                return self.answer_icomet(peer, form, &body);
+                return self.answer(peer, *reply);
             }
             Reply::Problem(problem, callback) => {
                 return respond_problem(self.http, peer, problem, callback.as_deref(), self.answering);
             }
         };
         self.http.respond(peer, &response);
-    }
-}
-
-impl Out<'_, '_> {
-    /// Answers a client of icomet's, as one who wanted a stream expects it.
-    fn answer_icomet(&mut self, peer: ConnectionId, form: IcometForm, body: &[u8]) {
-        let fields = fields_for(self.answering, self.http.state(peer));
-        self.http.start_stream(peer, &icomet::head(form, fields));
-        self.http.write(peer, body);
-        self.http.end_stream(peer);
     }
 }
 

@@ -39,7 +39,7 @@ impl App {
         }
     }
 
-    /// Has a body read, if there is room for what its head says of its length.
+    /// Has a body read, if there is room for the length that its head names.
     fn await_body(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -143,8 +143,9 @@ impl App {
         if needs_key && !self.admin_keys.admit(head) {
             return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
         }
-        self.answering.refusals.set_client(self.doorkeeper.client(id, head));
-        match self.doorkeeper.asks(id, head, loop_time(http)) {
+        let asking = self.doorkeeper.asks(id, head, loop_time(http));
+        self.answering.refusals.set_client(self.doorkeeper.client(id));
+        match asking {
             Ok(asking) => Ok((door, asking)),
             Err((problem, closes)) => {
                 note_refusal(http, id, problem, &self.answering);
@@ -158,7 +159,10 @@ impl App {
     pub(super) fn take_request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         self.answering.refusals.begin(id, request.head.path());
         let arrival = match self.end_arrival(id) {
-            Some(arrival) => arrival,
+            Some(arrival) => {
+                self.answering.refusals.set_client(self.doorkeeper.client(id));
+                arrival
+            }
             // Without a body, this is the first look at it.
             None => match self.enter_request(http, id, &request.head) {
                 Ok((_, asking)) => Arrival { asking, identity: None, paid: 0, body_bytes: 0 },

@@ -404,7 +404,7 @@ impl App {
     }
 
     pub(super) fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
-        let callback = call.callback();
+        let callback = call.access().callback.map(Box::<str>::from);
         match call.into_subscription() {
             Some(subscription) => self.refuse(http, id, subscription, problem),
             None => respond_problem(http, id, problem, callback.as_deref(), &self.answering),
@@ -447,7 +447,7 @@ fn question_of<'a>(hooks: &Hooks, access: &Access<'a>, member: Option<&'a str>) 
     if !drafts.is_empty() && hooks.publish {
         return Some(Question { member, drafts, ..Question::about(Deed::Publish) });
     }
-    // What is in a channel is no other matter than what comes, but who comes and goes is asked of a token.
+    // History is asked about as subscriptions are. Joins and leaves are not: for those a token needs `presence`.
     let channels = access.reads().filter(|channel| !channel.is_presence() && hooks.concern(channel));
     let channels: Vec<_> = channels.collect();
     let is_asked = !channels.is_empty() && hooks.subscribe;

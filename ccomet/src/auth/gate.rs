@@ -62,11 +62,11 @@ impl Gate {
         match access.audience {
             Audience::Everybody => Ok(self.anonymous.clone()),
             // Whether that token is right is looked at when the channel's home is asked.
-            Audience::GrantedByIcomet if self.icomet_has_tokens => {
+            Audience::GrantedByChannel if self.icomet_has_tokens => {
                 let grant = || self.anonymous.clone();
                 self.rules_allow(access, true).then(grant).ok_or(Problem::NotAllowed)
             }
-            Audience::GrantedByIcomet => self.allow(&self.nobody(), head, access),
+            Audience::GrantedByChannel => self.allow(&self.nobody(), head, access),
             Audience::Granted | Audience::Admin => self.allow(&self.identify(head, now)?, head, access),
         }
     }

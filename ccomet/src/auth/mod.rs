@@ -49,7 +49,7 @@ impl Grant {
     /// Whether a channel may be read, or all those of a pattern; or who comes and goes in one.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> bool {
         match channel.watched() {
-            Some(watched) if fault!("presence-told-to-readers") => any_matches(&self.subscribe, &watched),
+            Some(watched) if fault!("presence-sent-to-readers") => any_matches(&self.subscribe, &watched),
             Some(watched) => self.may_see(&watched),
             None => any_matches(&self.subscribe, channel),
         }

@@ -42,7 +42,7 @@ pub(crate) struct Doorkeeper {
     /// Where only trusted proxies connect, and say first for whom.
     proxied: Proxied,
     throttle: Throttle,
-    /// Of the bodies that clients who are limited are sending, and the most of them.
+    /// Bytes of the bodies that limited clients are sending, and their limit.
     body_bytes: u64,
     body_bytes_max: u64,
     /// Those of whom something has to be known with each request: nobody from loopback, unless it is a proxy.
@@ -61,7 +61,7 @@ enum Visitor {
     /// A proxy that has yet to say for whom it connects.
     Announcing(IpAddr),
     /// A proxy that may say for whom it asks, and the client that it asks for now, if that is counted.
-    Proxy { ip: IpAddr, held: Option<Key> },
+    Proxy { ip: IpAddr, client: Option<IpAddr>, held: Option<Key> },
     /// A client that is limited. Its connection is counted if there was room for its address; one too many is
     /// answered, once.
     Counted { ip: IpAddr, key: Key, crowd: Option<Crowd> },
@@ -147,7 +147,7 @@ impl Doorkeeper {
             return if self.admin.admit(ip) { Entrance::Open } else { Entrance::Barred };
         }
         if rules::has(&self.trusted, ip) {
-            self.visitors.insert(id, Visitor::Proxy { ip, held: None });
+            self.visitors.insert(id, Visitor::Proxy { ip, client: None, held: None });
             return Entrance::Open;
         }
         if !self.front.admit(ip) {
@@ -174,15 +174,12 @@ impl Doorkeeper {
         }
     }
 
-    /// Returns whose a request is by its address, as far as a proxy says it or it counts.
-    pub(crate) fn client(&self, id: ConnectionId, head: &RequestHead<'_>) -> Option<IpAddr> {
+    /// Returns the address of the client that has asked last on a connection, if a proxy names it or it is limited.
+    pub(crate) fn client(&self, id: ConnectionId) -> Option<IpAddr> {
         match self.visitors.get(&id)? {
             Visitor::Announcing(_) => None,
             Visitor::Counted { ip, .. } => Some(*ip),
-            Visitor::Proxy { ip, .. } => match forwarded::client(head, *ip, &self.trusted, self.by) {
-                Named::Client(client) => Some(client),
-                Named::Itself | Named::Unreadable(_) => None,
-            },
+            Visitor::Proxy { client, .. } => *client,
         }
     }
 
@@ -197,13 +194,15 @@ impl Doorkeeper {
     ) -> Result<Asking, (Problem, bool)> {
         self.answered(id);
         let Some(visitor) = self.visitors.get_mut(&id) else { return Ok(Asking(None)) };
-        let (proxy, held) = match visitor {
+        let (proxy, client, held) = match visitor {
             Visitor::Announcing(_) => return Ok(Asking(None)),
             Visitor::Counted { key, crowd: None | Some(Crowd::Fine), .. } => return Ok(Asking(Some(*key))),
             Visitor::Counted { .. } => return Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), true)),
-            Visitor::Proxy { ip, held } => (*ip, held),
+            Visitor::Proxy { ip, client, held } => (*ip, client, held),
         };
-        let (is_admitted, key) = match forwarded::client(head, proxy, &self.trusted, self.by) {
+        let named = forwarded::client(head, proxy, &self.trusted, self.by);
+        *client = if let Named::Client(client) = named { Some(client) } else { None };
+        let (is_admitted, key) = match named {
             Named::Itself => (self.front.admit(proxy), None),
             Named::Client(client) => (self.front.admit(client), Some(Key::of(client))),
             // It could be one that is denied.

@@ -1,7 +1,7 @@
 //! Hooks: what the site's back end is asked before something is done, and told of what happened.
 //!
 //! `question.rs` is what goes over the wire, `turns.rs` which question is sent next, `cache.rs` what answers are kept,
-//! `queue.rs` what waits to be told. All of it is pure: the requests are made in `app/hooks.rs` and `app/telling.rs`.
+//! `queue.rs` the news that waits to be sent. All of it is pure: the requests are made in `app/hooks.rs` and `app/telling.rs`.
 
 mod cache;
 mod question;

@@ -368,10 +368,7 @@ pub(super) fn refusal(problem: Problem, channel: &ChannelName, kind: Kind, callb
         Kind::Stream(_) | Kind::Classic => return Reply::Problem(problem, None),
     };
     match icomet::refusal(problem, channel) {
-        Some(event) => match icomet_answer(voice, callback.as_deref(), &event) {
-            Reply::Icomet(form, body) => Reply::IcometRefusal(problem, form, body),
-            reply => reply,
-        },
+        Some(event) => Reply::Refused(problem, Box::new(icomet_answer(voice, callback.as_deref(), &event))),
         None => Reply::Problem(problem, None),
     }
 }
@@ -541,7 +538,7 @@ fn in_json_or_script(json: Vec<u8>, extra: &Extra) -> Reply {
 fn fall_off(channel: &Channel, part: &mut Part) -> Option<Missed> {
     let missed = channel.log.first().checked_sub(part.cursor).filter(|missed| *missed > 0)?;
     part.cursor = channel.log.first();
-    (!fault!("fallen-off-not-told")).then_some(Missed(Some(missed)))
+    (!fault!("no-gap-for-fallen-reader")).then_some(Missed(Some(missed)))
 }
 
 fn gap_item(channel: &Channel, missed: Missed, spot: Spot) -> Vec<u8> {

@@ -78,8 +78,8 @@ pub(crate) enum Reply {
     Icomet(IcometForm, Bytes),
     /// It cannot be met.
     Problem(Problem, Option<Box<str>>),
-    /// It cannot be met, in icomet's words.
-    IcometRefusal(Problem, IcometForm, Bytes),
+    /// It cannot be met, and the client's API has words of its own for that.
+    Refused(Problem, Box<Reply>),
 }
 
 /// What a whole reply of icomet's is.
@@ -488,7 +488,7 @@ impl Hub {
     fn truncate(&mut self, name: &ChannelName, kept_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
-        if channel.is_attached() && channel.log.next() < kept_from && !fault!("gap-without-message-not-told") {
+        if channel.is_attached() && channel.log.next() < kept_from && !fault!("no-gap-without-message") {
             // What was dropped had not come yet: readers are told of the gap, though no message follows.
             return self.appended(name, kept_from, Vec::new(), Vec::new());
         }

@@ -69,10 +69,10 @@ impl Style {
         }
     }
 
-    /// The callback that a native reply is wrapped in.
-    pub(crate) fn callback(&self) -> Option<Box<str>> {
+    /// Returns the callback that a native reply is wrapped in.
+    pub(crate) fn callback(&self) -> Option<&str> {
         match self {
-            Self::Poll { callback } => callback.clone(),
+            Self::Poll { callback } => callback.as_deref(),
             _ => None,
         }
     }

@@ -129,7 +129,7 @@ pub fn is_barred(reply: &Reply) -> bool {
     reply.is(403, "\"forbidden\"")
 }
 
-/// Whether a client is told that it asks for too much, and when to come back.
+/// Whether a reply says that the client asks for too much, and when to come back.
 pub fn is_over(reply: &Reply) -> bool {
     reply.is(429, "too_many_requests") && reply.header("retry-after").is_some()
 }

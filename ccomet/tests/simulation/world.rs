@@ -410,7 +410,7 @@ impl World {
             || history.total_bytes_max < 10_000_000
             || history.age_max_s < 3_600
             || self.config.limits.channels_max < 100;
-        // Who waits in the backlog of a full loop may have his turn at any moment: to publish between two pages that are read, or to
+        // A client in the backlog of a full loop may have its turn at any moment: to publish between two pages that are read, or to
         // delete what was just published.
         let crowded = self.config.limits.connections_max < 100;
         let messages_max = Some(history.messages_max).filter(|_| !limited && !crowded);

@@ -237,7 +237,7 @@ impl<S: Service> Context<S> {
         if loses_output && !fault!("output-lost-silently") {
             slot.stream.reset_on_close();
         }
-        let tells_loss = loses_output && !fault!("lost-output-told-closed");
+        let tells_loss = loses_output && !fault!("lost-output-reported-closed");
         let reason = if slot.is(Flags::FINISHING) && !tells_loss { slot.finish_reason() } else { reason };
         slot.set(Flags::CLOSING);
         self.closing.push((index, reason));

@@ -186,7 +186,7 @@ impl<S: Service> Context<S> {
         if let Some(slot) = self.slots.find_mut(id).filter(|slot| !slot.is(Flags::CLOSING)) {
             slot.stream.reset_on_close();
             // Even if it was closed before: what is on its way is lost.
-            if !fault!("panicked-told-as-closed") {
+            if !fault!("panicked-reported-closed") {
                 slot.clear(Flags::FINISHING);
             }
             self.end_now(id.slot, reason);

@@ -88,7 +88,7 @@ impl<S: Service> EventLoop<S> {
         slot.set(Flags::WRITABLE);
         self.flush_slot(index);
         let slot = &self.cx.slots.0[index as usize];
-        let is_moved = slot.deadline.is_armed() && (slot.is(Flags::FINISHING) || !fault!("moved-deadline-told"));
+        let is_moved = slot.deadline.is_armed() && (slot.is(Flags::FINISHING) || !fault!("moved-deadline-reported"));
         is_moved || slot.is(Flags::CLOSING)
     }
 

@@ -84,7 +84,7 @@ impl<S: Service> EventLoop<S> {
     /// A connection is there, and the service is told of it.
     pub(super) fn made(&mut self, id: ConnectionId) {
         self.cx.counters.connected.add(1);
-        if self.cx.is_open(id) || fault!("closed-told-as-connected") {
+        if self.cx.is_open(id) || fault!("closed-reported-connected") {
             self.call(Some(id), |service, cx| service.connected(cx, id));
         }
     }

@@ -68,7 +68,7 @@ impl Home {
             self.with_history.insert(key);
         }
         let is_shorter = channel.log.first() > first && !channel.attached.is_empty();
-        if is_shorter && !fault!("loops-not-told-of-dropped") && !std::mem::replace(&mut channel.truncated, true) {
+        if is_shorter && !fault!("drops-not-sent-to-loops") && !std::mem::replace(&mut channel.truncated, true) {
             self.truncated.push(key);
         }
         result

@@ -203,7 +203,7 @@ impl Native<'_> {
     fn allows_origin(&self, origin: &str) -> bool {
         match self.door {
             Door::Front => self.front.allows_origin(origin),
-            Door::Admin if fault!("admin-frame-tells-front-pages") => self.front.allows_origin(origin),
+            Door::Admin if fault!("admin-frame-open-to-front-pages") => self.front.allows_origin(origin),
             Door::Admin => self.admin.allows_origin(origin),
         }
     }

@@ -1,9 +1,11 @@
 //! The tests, built once with all faults in them, and run with one of them planted.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -34,6 +36,8 @@ pub(crate) struct Tests {
     programs: BTreeMap<(String, String), PathBuf>,
     /// How long the longest run of each program took that passed.
     took: Mutex<BTreeMap<PathBuf, Duration>>,
+    /// How many there have been: each has a file of its own for its output.
+    runs: AtomicUsize,
 }
 
 /// A line that cargo prints of what it has built.
@@ -85,7 +89,7 @@ impl Tests {
             let file = if is_test { target.name } else { UNIT_TESTS.to_owned() };
             (is_test || target.kind.contains(&"lib".to_owned())).then_some(((package, file), built.executable?))
         });
-        Self { root: root.to_owned(), programs: programs.collect(), took: Mutex::default() }
+        Self { root: root.to_owned(), programs: programs.collect(), took: Mutex::default(), runs: AtomicUsize::new(0) }
     }
 
     /// Runs what has to catch a fault, or runs it without any: one file of a crate's tests, or else the loop's own simulation and then seeds
@@ -126,15 +130,14 @@ impl Tests {
             }
             None => {}
         }
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        command.stdin(Stdio::null()).stdout(writer.try_clone().expect("a pipe")).stderr(writer);
+        // A file, for what the program has started may outlive it, and would hold a pipe open.
+        let path = program.with_extension(format!("{}.log", self.runs.fetch_add(1, Ordering::Relaxed)));
+        let log = File::create(&path).expect("a file for the output");
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("the same file")).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        // It holds the ends for writing.
-        drop(command);
-        let output = std::thread::spawn(move || std::io::read_to_string(reader));
         let start = Instant::now();
         let took = self.took.lock().expect("no thread panics with it").get(program).copied().unwrap_or(LONGEST);
-        // How long seeds take, nobody knows: the first may fail, or the last.
+        // Seeds have no usual time: the first may fail, or the last.
         let end = start + if file == "simulation" { SEEDS_LONGEST } else { PATIENCE + took * 4 };
         let status = loop {
             match child.try_wait().expect("a child") {
@@ -147,21 +150,13 @@ impl Tests {
                 }
             }
         };
-        // What it has started may be left, and hold the pipe: then nothing more is read.
-        let text = if output.is_finished() || status.is_some() {
-            let end = Instant::now() + Duration::from_secs(2);
-            while !output.is_finished() && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if output.is_finished() { output.join().ok().and_then(Result::ok) } else { None }
-        } else {
-            None
-        };
-        // Seeds that take for ever have found nothing.
+        let output = std::fs::read(&path).unwrap_or_default();
+        _ = std::fs::remove_file(&path);
+        // Seeds that do not end in time have found nothing.
         let has_passed = status.map_or(file == "simulation", |status| status.success());
         if has_passed && fault.is_none() {
             self.took.lock().expect("no thread panics with it").insert(program.clone(), start.elapsed());
         }
-        (has_passed, text.unwrap_or_default())
+        (has_passed, String::from_utf8_lossy(&output).into_owned())
     }
 }
