@@ -5,11 +5,13 @@
 mod answers;
 mod arriving;
 mod asking;
+mod caller;
 mod calling;
 mod entering;
 mod hooks;
 mod icomet;
 mod publishing;
+mod setup;
 mod socket;
 mod subscribing;
 mod telling;
@@ -18,37 +20,36 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use answers::{Answering, Out, allowed_headers, answering, problem_response};
+use answers::{Answering, Out, problem_response};
 use arriving::Arrival;
 use asking::{Asker, Settled};
+use caller::Caller;
 use hooks::Site;
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId, fault};
 use sealed_http::{
-    Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Origins, Preface, Problem as Details, Request,
-    RequestHead, Response,
+    Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Preface, Problem as Details, Request, RequestHead,
+    Response,
 };
 use slab::Slab;
 use socket::Socket;
 
-use crate::auth::{AdminKeys, Gate, Grant, Verifier};
-use crate::broker::{
-    Broker, Event, HomeLimits, KeyLimits, Mail, MemoryBroker, Now, Owner, OwnerLimits, PresenceLimits,
-};
+use crate::auth::{AdminKeys, Gate};
+use crate::broker::{Broker, Event, Mail, MemoryBroker, Now};
 use crate::config::Config;
-use crate::doorkeeper::{Asking, Doorkeeper};
+use crate::doorkeeper::Doorkeeper;
 use crate::files::Files;
-use crate::hub::{Hub, HubLimits, SubscriberKey};
+use crate::hub::{Hub, SubscriberKey};
 use crate::lease::Leases;
-use crate::message::Draft;
 use crate::pulse::{Life, Listener, Pulse};
-use crate::refusals::{RefusalCounts, RefusalLog};
 use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
 use crate::time::{LoopTime, UnixMillis};
 use crate::wire::problem::Problem;
 use crate::wire::request::Door;
+
+pub(crate) use setup::Shared;
 
 /// How often old messages and idle channels are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,55 +95,6 @@ enum Doing {
     SocketOver(u32),
 }
 
-/// Who asks for something: what he may do, if that is not everything.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller {
-    grant: Option<Arc<Grant>>,
-    asking: Asking,
-    /// The origin of the page that opened a WebSocket, where the back end is to know.
-    origin: Option<Arc<str>>,
-}
-
-impl Caller {
-    /// Who he is, where his token says so.
-    fn member(&self) -> Option<Arc<str>> {
-        self.grant.as_ref()?.subject.as_deref().map(Arc::from)
-    }
-
-    /// Whose the channels are that are made for it: nobody's who is counted, at the admin listener.
-    fn owner(&self) -> Owner {
-        let Some(grant) = &self.grant else { return Owner::default() };
-        self.asking.owner(grant.subject.as_deref())
-    }
-
-    /// Whether its time is over.
-    fn has_expired(&self, now: UnixMillis) -> bool {
-        self.expires().is_some_and(|expires| expires <= now)
-    }
-
-    /// Keeps the idempotency keys of publishers apart: a key is its subject's own, or the admin listener's, or one of all
-    /// clients without a subject. No key of a client's holds the character between.
-    fn scope_key(&self, draft: &mut Draft) {
-        let Some(key) = &draft.key else { return };
-        let scoped = match self.grant.as_deref().map(|grant| grant.subject.as_deref()) {
-            None => format!("admin\0{key}"),
-            Some(None) => return,
-            Some(Some(subject)) => {
-                // A subject may be long; what stands for it is not.
-                let digest = ring::digest::digest(&ring::digest::SHA256, subject.as_bytes());
-                let scope = digest.as_ref().iter().take(16).fold(0_u128, |scope, byte| scope << 8 | u128::from(*byte));
-                format!("{scope:x}\0{key}")
-            }
-        };
-        draft.key = Some(scoped.into());
-    }
-
-    /// Returns when that ends.
-    fn expires(&self) -> Option<UnixMillis> {
-        self.grant.as_ref()?.expires()
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct App {
     config: Arc<Config>,
@@ -179,123 +131,11 @@ pub(crate) struct App {
     draining: Option<Duration>,
 }
 
-/// What the loops of a server share.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared {
-    pub(crate) config: Arc<Config>,
-    pub(crate) verifier: Arc<Verifier>,
-    pub(crate) tallies: Arc<[Tally]>,
-    pub(crate) refusals: Arc<RefusalCounts>,
-    pub(crate) life: Option<Listener>,
-}
-
 /// What a connection of the server costs while it waits, on all layers.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
 
 impl App {
-    pub(crate) fn new(shared: Shared, place: Place<Mail>) -> Self {
-        let Shared { config, verifier, tallies, refusals, life } = shared;
-        let (loops, index) = (place.mailboxes.len(), place.index);
-        let share = |whole: usize| whole.div_ceil(loops);
-        let rules = Arc::new(Rules::new(&config));
-        let hub = Hub::new(HubLimits {
-            rules: rules.clone(),
-            subscribers_max: share(config.limits.subscribers_max),
-            batch_bytes_max: config.limits.batch_bytes_max,
-            encoded_bytes_max: share(config.limits.encoded_bytes_max),
-            linger: Duration::from_secs(config.times.channel_linger_s),
-            heartbeat: Duration::from_secs(config.times.heartbeat_s),
-            noop: Duration::from_secs(config.icomet.polling_timeout_s),
-        });
-        let home = HomeLimits {
-            rules: rules.clone(),
-            channels_max: share(config.limits.channels_max),
-            deliveries_max: config.limits.deliveries_under_way_max,
-            // To all other loops together, a quarter of what is kept.
-            delivery_bytes_max: (share(config.history.total_bytes_max) / 4 / loops.saturating_sub(1).max(1)).max(1),
-            history_bytes_max: share(config.history.total_bytes_max),
-            owners: OwnerLimits {
-                channels_max: share(config.limits.channels_per_client_max),
-                patterns_max: share(config.limits.patterns_per_client_max),
-            },
-            keys: KeyLimits {
-                keys_max: share(config.history.keys_max),
-                age_max: Duration::from_secs(config.history.keys_age_max_s),
-            },
-            idle_max: Duration::from_secs(config.times.channel_idle_s),
-            linger: Duration::from_secs(config.times.channel_linger_s),
-            presence: PresenceLimits {
-                members_max: config.limits.members_per_channel_max,
-                grace: Duration::from_secs(config.times.presence_grace_s),
-                are_told: config.hooks.presence,
-            },
-            patterns_max: share(config.limits.patterns_max),
-            broadcasts_max: config.limits.broadcasts_under_way_max,
-            use_max: Duration::from_secs(config.icomet.channel_timeout_s),
-        };
-        let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };
-        let preflight = Cors {
-            origins: origins(config.front.allows_any_origin(), &config.front.origins),
-            methods: "GET, HEAD, POST, OPTIONS",
-            headers: allowed_headers(&config.front.headers).into(),
-            exposed: if fault!("retry-after-hidden") { "" } else { "Retry-After, WWW-Authenticate" },
-            max_age_s: "86400",
-        };
-        let admin_preflight = Cors {
-            origins: origins(config.admin.allows_any_origin(), &config.admin.origins),
-            methods: "GET, HEAD, POST, DELETE, OPTIONS",
-            ..preflight.clone()
-        };
-        let answering =
-            Answering { fields: answering(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
-        let with_demo = config.front.demo;
-        Self {
-            broker: MemoryBroker::new(place.index, loops, home),
-            place,
-            hub,
-            askers: Slab::new(),
-            batches: Slab::new(),
-            site: Site::new(&config.hooks),
-            last_serial: 0,
-            answering,
-            preflight,
-            admin_preflight,
-            admin_keys: AdminKeys::new(&config.admin.keys),
-            leases: Leases::new(Duration::from_secs(config.auth.warning_s)),
-            doorkeeper: Doorkeeper::new(&config, loops),
-            arrivals: HashMap::new(),
-            gate: Gate::new(verifier, &config, rules.clone()),
-            rules,
-            config,
-            files: Files::new(with_demo),
-            tallies,
-            life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
-            watchers: Vec::new(),
-            sockets: Slab::new(),
-            unfinished: HashMap::new(),
-            is_sweeping: false,
-            will_repost: false,
-            will_go_on: false,
-            draining: None,
-        }
-    }
-
-    /// Adds what this loop holds to what others do.
-    #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
-        all.asking += self.askers.len() + self.batches.len() + self.site.asking();
-        all.leases += self.leases.count();
-        self.hub.add_to(all, seen);
-        self.broker.add_to(all, seen);
-    }
-
-    /// The most units of work that this loop's home has used in one tick.
-    #[cfg(feature = "sim")]
-    pub(crate) fn most_work(&self) -> usize {
-        self.broker.most_work()
-    }
-
     /// Takes hub's commands to the broker, and its events to hub and askers, until there are no more.
     fn pump(&mut self, http: &mut Http<'_, Self>) {
         loop {

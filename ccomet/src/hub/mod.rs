@@ -1,27 +1,29 @@
-//! A loop's channels and their subscribers. Pure state: it is told of subscriptions, of the broker's events and of
-//! time, and speaks through a [`Sink`] to subscribers and in [`Command`]s to the broker.
+//! A loop's channels and their subscribers. Pure state: subscriptions, the broker's events and the time come in; output goes through a
+//! [`Sink`] to subscribers, and in [`Command`]s to the broker.
 //!
-//! `channel.rs` is a channel with its log, `subscriber.rs` who reads it, `deliver.rs` how the one gets to the other, `encoded.rs`
-//! in which form, `quiet.rs` what is said where there is nothing to be told.
+//! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `deliver.rs` the way of messages from the one to the other,
+//! `polls.rs` replies to polls, `encoded.rs` messages in the form in which they are sent, `quiet.rs` what is sent without a message.
 
 mod channel;
 mod deliver;
 mod encoded;
+mod polls;
 mod presence;
 mod quiet;
+mod sink;
 mod subscriber;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use sealed::{ConnectionId, fault};
 use slab::Slab;
 
 use channel::{Channel, Ration};
 use encoded::Encoded;
 use presence::Moved;
+pub(crate) use sink::{IcometForm, Reply, Sink};
 use subscriber::{Extra, Flags, Part, Subscriber};
 pub(crate) use subscriber::{Start, Style, Subscription};
 
@@ -31,7 +33,6 @@ use crate::position::Epoch;
 use crate::rules::Rules;
 use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
-use crate::wire::voice::Voice;
 
 /// Channels looked at in one sweep, at least; all of them within about half a minute.
 const SWEEP_MIN: usize = 1024;
@@ -51,46 +52,6 @@ pub(crate) struct HubLimits {
     pub(crate) heartbeat: Duration,
     /// The silence after which a client of icomet's hears a `noop`.
     pub(crate) noop: Duration,
-}
-
-/// Where what a subscriber gets goes to.
-pub(crate) trait Sink {
-    /// Starts a stream: the response's head. A page in a frame talks to pages of the origin `listener`; empty: the server's own.
-    fn open(&mut self, peer: ConnectionId, voice: Voice, listener: &str);
-    /// Sends more of a stream. Returns whether the kernel took all of it; if not, [`Hub::drained`] is to be called.
-    fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool;
-    /// Ends a stream.
-    fn end(&mut self, peer: ConnectionId);
-    /// Answers a poll.
-    fn answer(&mut self, peer: ConnectionId, reply: Reply);
-}
-
-/// What a poll is answered with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// The native API's JSON.
-    Json(Bytes),
-    /// A script, of either API.
-    Script(Bytes),
-    /// A classic poll that ended without an item: nothing at all, and the connection closes.
-    Nothing,
-    /// icomet's, to a poll, or to one who wanted a stream.
-    Icomet(IcometForm, Bytes),
-    /// It cannot be met.
-    Problem(Problem, Option<Box<str>>),
-    /// It cannot be met, and the client's API has words of its own for that.
-    Refused(Problem, Box<Reply>),
-}
-
-/// What a whole reply of icomet's is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IcometForm {
-    /// An event alone.
-    Json,
-    /// An event in a call of the client's function.
-    Script,
-    /// What a stream would have said.
-    Stream(Voice),
 }
 
 /// Names a subscriber to whoever holds its connection.
@@ -207,7 +168,7 @@ impl Hub {
         };
         if let Some(part) = parts.iter().find(is_full) {
             let channel = &self.channel_of(part).name;
-            return Err(deliver::refusal(Problem::SubscriberLimit, channel, kind, extra.callback));
+            return Err(polls::refusal(Problem::SubscriberLimit, channel, kind, extra.callback));
         }
 
         let key = self.subscribers.vacant_key() as u32;
@@ -244,7 +205,7 @@ impl Hub {
         let mut extra = Extra::default();
         let (kind, ..) = extra.set_style(subscription.style);
         match subscription.channels.first() {
-            Some((channel, _)) => deliver::refusal(problem, channel, kind, extra.callback),
+            Some((channel, _)) => polls::refusal(problem, channel, kind, extra.callback),
             None => Reply::Problem(problem, None),
         }
     }

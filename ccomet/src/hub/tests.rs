@@ -1,7 +1,8 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::wire::framing::Framing;
-use crate::wire::voice::Tongue;
-use crate::wire::voice::Transport;
+use crate::wire::voice::{Tongue, Transport, Voice};
 
 const NOW: UnixMillis = UnixMillis::from_millis(0);
 

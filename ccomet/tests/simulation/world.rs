@@ -1,18 +1,18 @@
 //! One run: a server, its clients, all faults; and what must hold at the end.
 
-use std::collections::BTreeSet;
+mod checks;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ccomet::{Config, Holdings, Limits, Simulated};
+use ccomet::{Config, Holdings, Simulated};
 use sealed::sim::{Faults, Link, Peer, Random, Simulation};
-use serde_json::Value;
 
 use crate::backends::{self, Backend, Suitor};
-use crate::http::{Answer, Http};
-use crate::members::{Member, ROOM};
+use crate::http::Http;
+use crate::members::Member;
 use crate::meter;
-use crate::oracle::{Oracle, Spot, spots};
+use crate::oracle::Oracle;
 use crate::others::{Counter, Gatherer};
 use crate::proxies::{self, Accounts, Proxying, Visitor};
 use crate::readers::{Page, Reader};
@@ -300,27 +300,6 @@ impl World {
         self.server.as_ref().expect("a server").holdings()
     }
 
-    fn check_bounds(&self) {
-        let Config { limits, history, .. } = &self.config;
-        let loops = self.loops();
-        let held = self.holdings();
-        let share = |whole: usize| whole.div_ceil(loops) * loops;
-        assert!(held.connections <= share(limits.connections_max), "{held:?}");
-        assert!(held.subscribers <= share(limits.subscribers_max), "{held:?}");
-        assert!(held.channels <= share(limits.channels_max), "{held:?}");
-        // What was published in a tick is kept until its readers have it, and of each channel the newest message.
-        let slack = (limits.message_bytes_max + 200) * (self.publishers.len() + self.place.channels.len());
-        assert!(held.history_bytes <= share(history.total_bytes_max) + slack, "{held:?}");
-        assert!(
-            held.encoded_bytes <= share(limits.encoded_bytes_max) + loops * (limits.message_bytes_max + 200) * 7,
-            "{held:?}"
-        );
-        let units = self.server.as_ref().expect("a server").most_work();
-        assert!(units <= meter::TICK_UNITS_MAX, "a tick of {units} units of work");
-        let busiest = self.place.sim.busiest_tick();
-        assert!(busiest < 5_000, "a tick of {busiest} calls to the network");
-    }
-
     /// No more faults, and nobody begins anything new: in the end all is answered.
     fn calm_down(&mut self) {
         self.place.sim.note("calm from here");
@@ -355,150 +334,6 @@ impl World {
         assert!(turns <= 10 * (loops + 4 * listeners) + 200, "{turns} ticks in ten idle seconds");
     }
 
-    /// Loops are still interrupted, but nothing is slow: what is published is with its readers well before a sweep or
-    /// a heartbeat would wake anybody.
-    fn check_promptness(&mut self) {
-        let Limits { connections_max, channels_max, .. } = self.config.limits;
-        if connections_max < 100 || channels_max < 100 {
-            return;
-        }
-        // Behind a gap, who reads a pattern does not know where it is in each channel.
-        let history = &self.config.history;
-        let is_short = history.messages_max < 100 || history.bytes_max < 1 << 20 || history.total_bytes_max < 1 << 20;
-        self.place.sim.note("nothing is slow from here");
-        self.place.sim.set_faults(Faults { interleave: 0.5, double_wake: 0.2, ..Faults::default() });
-        for round in 0..10 {
-            let ask = |n: usize| {
-                let channel = self.place.channels[n % self.place.channels.len()].clone();
-                let payload = format!("{channel}-prompt-{round}-{n}");
-                let mut http = self.place.visit();
-                let head =
-                    format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}", payload.len());
-                http.ask(format!("{head}\r\n\r\n{payload}"));
-                (http, channel, payload)
-            };
-            let asked: Vec<_> = (0..8).map(ask).collect();
-            self.place.sim.run_for(PROMPT);
-            let mut accepted = Vec::new();
-            for (mut http, channel, payload) in asked {
-                let Some(Answer::Whole { status: 200, body }) = http.next() else {
-                    panic!("a publisher is answered within {PROMPT:?}");
-                };
-                let reply: Value = serde_json::from_slice(&body).expect("JSON");
-                let spot = spots(reply["position"].as_str().expect("a position"))[0];
-                self.oracle.accepted(&channel, spot, &payload);
-                accepted.push((channel, spot));
-            }
-            self.hear();
-            for (channel, spot) in accepted {
-                self.readers.iter().for_each(|reader| reader.check_has(&channel, spot));
-                if !is_short {
-                    self.gatherers.iter().for_each(|gatherer| gatherer.check_has(&channel, spot));
-                }
-            }
-        }
-        self.place.sim.set_faults(Faults::default());
-        self.place.sim.settle();
-        let held = self.holdings();
-        assert!(held.names <= held.claims, "a name is held for who waits under it: {held:?}");
-    }
-
-    /// Every channel's history is what it must be, on every loop, and readers have all of it.
-    fn check_channels(&mut self) {
-        let history = &self.config.history;
-        let limited = history.bytes_max < 1_000_000
-            || history.total_bytes_max < 10_000_000
-            || history.age_max_s < 3_600
-            || self.config.limits.channels_max < 100;
-        // A client in the backlog of a full loop may have its turn at any moment: to publish between two pages that are read, or to
-        // delete what was just published.
-        let crowded = self.config.limits.connections_max < 100;
-        let messages_max = Some(history.messages_max).filter(|_| !limited && !crowded);
-        let mut heads = Vec::new();
-        for channel in self.place.channels.clone() {
-            let mut agreed = None;
-            for _ in 0..3 {
-                let Some((head, items)) = self.read_history(&channel) else { continue };
-                self.oracle.history(&channel, head, &items, messages_max);
-                if crowded {
-                    continue;
-                }
-                assert_eq!(*agreed.get_or_insert(head), head, "all loops agree on {channel}");
-            }
-            heads.extend(agreed.map(|head| (channel, head)));
-        }
-        self.hear();
-        assert!(crowded || !self.admin.is_deleting(), "a deletion is answered");
-        for reader in &self.readers {
-            reader.check_head(&heads);
-        }
-        if !crowded {
-            self.check_presence();
-        }
-    }
-
-    /// Who is in the room is known to the server, and to everyone there.
-    fn check_presence(&mut self) {
-        let mut http = Http::connect(&self.place.sim, self.place.admin);
-        http.get(&format!("/channels/{ROOM}/presence"), "");
-        self.place.sim.run_for(LONG / 40);
-        self.hear();
-        let Some(Answer::Whole { status: 200, body }) = http.next() else { return };
-        let who: Value = serde_json::from_slice(&body).expect("JSON");
-        let members = who["members"].as_array().expect("members");
-        let told = members.iter().map(|member| member["id"].as_str().expect("a name").to_owned()).collect();
-        let here: BTreeSet<String> = self.members.iter().filter_map(Member::here).map(str::to_owned).collect();
-        assert_eq!(here, told, "who is there is known");
-        self.members.iter().for_each(|member| member.check_knows(&told));
-    }
-
-    /// Reads a channel from the oldest message kept; `None` where the server is at a limit.
-    fn read_history(&mut self, channel: &str) -> Option<(Spot, Vec<(Spot, String)>)> {
-        let mut http = self.place.visit();
-        let mut after = "oldest".to_owned();
-        let mut items = Vec::new();
-        loop {
-            http.get(&format!("/channels/{channel}?wait=0&after={after}"), "");
-            let mut answer = None;
-            self.place.sim.run_until(LONG, || {
-                answer = http.next();
-                answer.is_some()
-            });
-            if answer.is_none() && self.config.limits.connections_max < 100 {
-                // It came to a loop that has all the connections it may have.
-                return None;
-            }
-            let (status, body) = match answer {
-                Some(Answer::Whole { status, body }) => (status, body),
-                other => panic!("a poll in a calm network is answered: {other:?}"),
-            };
-            if status == 503 {
-                return None;
-            }
-            // Others are heard meanwhile: some have to answer within a time. Where one may publish at any moment, what is read now
-            // is held against what was known before.
-            if self.config.limits.connections_max >= 100 {
-                self.hear();
-            }
-            let reply: Value = serde_json::from_slice(&body).expect("JSON");
-            let position = reply["position"].as_str().expect("a position").to_owned();
-            let batch = reply["items"].as_array().expect("items");
-            for item in batch {
-                if item["type"] == "gap" && self.config.limits.connections_max < 100 {
-                    // It was deleted between two pages, by one that had waited in the backlog of a full loop.
-                    return None;
-                }
-                assert_eq!(item["type"], "message", "history is messages: {item}");
-                let spot = spots(item["position"].as_str().expect("a position"))[0];
-                items.push((spot, item["data"].as_str().expect("text").to_owned()));
-            }
-            if batch.is_empty() {
-                return Some((spots(&position)[0], items));
-            }
-            after = position;
-        }
-    }
-
     /// Everyone goes, some without a word.
     fn leave(&mut self) {
         let peers = (self.readers.drain(..).map(Reader::into_peer))
@@ -523,18 +358,6 @@ impl World {
             backend.hang_up();
         }
         self.place.sim.run_for(LONG);
-    }
-
-    fn check_nothing_left(&self) {
-        let times = &self.config.times;
-        let longest = times.channel_linger_s + times.channel_idle_s + self.config.history.age_max_s;
-        self.place.sim.run_for(Duration::from_secs(longest) + LONG * 2);
-        let held = self.holdings();
-        let loops = self.loops();
-        assert!(held.timers <= loops, "{held:?}");
-        let Holdings { timers, pooled_bytes, .. } = held;
-        assert_eq!(held, Holdings { timers, pooled_bytes, ..Holdings::default() }, "nothing is left");
-        assert_eq!(self.place.sim.descriptors(), 2 * loops, "the listeners alone");
     }
 
     /// Ends with a server that has something to do.

@@ -1,0 +1,138 @@
+//! How a loop of the server is made from its settings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealed::{Place, fault};
+use sealed_http::{Cors, Origins};
+use slab::Slab;
+
+use super::App;
+use super::answers::{Answering, allowed_headers, answering};
+use super::hooks::Site;
+use crate::auth::{AdminKeys, Gate, Verifier};
+use crate::broker::{HomeLimits, KeyLimits, Mail, MemoryBroker, OwnerLimits, PresenceLimits};
+use crate::config::Config;
+use crate::doorkeeper::Doorkeeper;
+use crate::files::Files;
+use crate::hub::{Hub, HubLimits};
+use crate::lease::Leases;
+use crate::pulse::{Listener, Pulse};
+use crate::refusals::{RefusalCounts, RefusalLog};
+use crate::rules::Rules;
+use crate::tally::Tally;
+
+/// What the loops of a server share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) tallies: Arc<[Tally]>,
+    pub(crate) refusals: Arc<RefusalCounts>,
+    pub(crate) life: Option<Listener>,
+}
+
+impl App {
+    pub(crate) fn new(shared: Shared, place: Place<Mail>) -> Self {
+        let Shared { config, verifier, tallies, refusals, life } = shared;
+        let (loops, index) = (place.mailboxes.len(), place.index);
+        let share = |whole: usize| whole.div_ceil(loops);
+        let rules = Arc::new(Rules::new(&config));
+        let hub = Hub::new(HubLimits {
+            rules: rules.clone(),
+            subscribers_max: share(config.limits.subscribers_max),
+            batch_bytes_max: config.limits.batch_bytes_max,
+            encoded_bytes_max: share(config.limits.encoded_bytes_max),
+            linger: Duration::from_secs(config.times.channel_linger_s),
+            heartbeat: Duration::from_secs(config.times.heartbeat_s),
+            noop: Duration::from_secs(config.icomet.polling_timeout_s),
+        });
+        let home = HomeLimits {
+            rules: rules.clone(),
+            channels_max: share(config.limits.channels_max),
+            deliveries_max: config.limits.deliveries_under_way_max,
+            // To all other loops together, a quarter of what is kept.
+            delivery_bytes_max: (share(config.history.total_bytes_max) / 4 / loops.saturating_sub(1).max(1)).max(1),
+            history_bytes_max: share(config.history.total_bytes_max),
+            owners: OwnerLimits {
+                channels_max: share(config.limits.channels_per_client_max),
+                patterns_max: share(config.limits.patterns_per_client_max),
+            },
+            keys: KeyLimits {
+                keys_max: share(config.history.keys_max),
+                age_max: Duration::from_secs(config.history.keys_age_max_s),
+            },
+            idle_max: Duration::from_secs(config.times.channel_idle_s),
+            linger: Duration::from_secs(config.times.channel_linger_s),
+            presence: PresenceLimits {
+                members_max: config.limits.members_per_channel_max,
+                grace: Duration::from_secs(config.times.presence_grace_s),
+                are_told: config.hooks.presence,
+            },
+            patterns_max: share(config.limits.patterns_max),
+            broadcasts_max: config.limits.broadcasts_under_way_max,
+            use_max: Duration::from_secs(config.icomet.channel_timeout_s),
+        };
+        let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };
+        let preflight = Cors {
+            origins: origins(config.front.allows_any_origin(), &config.front.origins),
+            methods: "GET, HEAD, POST, OPTIONS",
+            headers: allowed_headers(&config.front.headers).into(),
+            exposed: if fault!("retry-after-hidden") { "" } else { "Retry-After, WWW-Authenticate" },
+            max_age_s: "86400",
+        };
+        let admin_preflight = Cors {
+            origins: origins(config.admin.allows_any_origin(), &config.admin.origins),
+            methods: "GET, HEAD, POST, DELETE, OPTIONS",
+            ..preflight.clone()
+        };
+        let answering =
+            Answering { fields: answering(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
+        let with_demo = config.front.demo;
+        Self {
+            broker: MemoryBroker::new(place.index, loops, home),
+            place,
+            hub,
+            askers: Slab::new(),
+            batches: Slab::new(),
+            site: Site::new(&config.hooks),
+            last_serial: 0,
+            answering,
+            preflight,
+            admin_preflight,
+            admin_keys: AdminKeys::new(&config.admin.keys),
+            leases: Leases::new(Duration::from_secs(config.auth.warning_s)),
+            doorkeeper: Doorkeeper::new(&config, loops),
+            arrivals: HashMap::new(),
+            gate: Gate::new(verifier, &config, rules.clone()),
+            rules,
+            config,
+            files: Files::new(with_demo),
+            tallies,
+            life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
+            watchers: Vec::new(),
+            sockets: Slab::new(),
+            unfinished: HashMap::new(),
+            is_sweeping: false,
+            will_repost: false,
+            will_go_on: false,
+            draining: None,
+        }
+    }
+
+    /// Adds what this loop holds to what others do.
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+        all.asking += self.askers.len() + self.batches.len() + self.site.asking();
+        all.leases += self.leases.count();
+        self.hub.add_to(all, seen);
+        self.broker.add_to(all, seen);
+    }
+
+    /// The most units of work that this loop's home has used in one tick.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_work(&self) -> usize {
+        self.broker.most_work()
+    }
+}
