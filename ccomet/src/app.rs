@@ -469,5 +469,5 @@ fn loop_time(http: &Http<'_, App>) -> LoopTime {
 }
 
 fn now(http: &mut Http<'_, App>) -> Now {
-    Now { time: unix_time(http), random: http.random() }
+    Now { time: unix_time(http), loop_time: loop_time(http), random: http.random() }
 }

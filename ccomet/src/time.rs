@@ -60,6 +60,9 @@ impl UnixMillis {
 pub(crate) struct LoopTime(u64);
 
 impl LoopTime {
+    /// Comes after all others, for what has no end.
+    pub(crate) const MAX: Self = Self(u64::MAX);
+
     /// Takes over what the event loop says of its clock.
     pub(crate) fn since_start(duration: Duration) -> Self {
         Self(millis(duration))

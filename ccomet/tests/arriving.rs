@@ -236,6 +236,11 @@ fn bodies_on_their_way_are_bounded_for_an_address_and_for_all() {
     let (_, told) = begin("192.0.2.5", "", "/channels/a");
     assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("body_limit") && told.contains("retry_ms"), "{told}");
     accepted("127.0.0.1");
+    // Short messages are not kept out by long ones.
+    for client in [ANN, "192.0.2.5"] {
+        let mut peer = stage.connect(client);
+        assert_eq!(stage.exchange(&mut peer, "POST", "/channels/a", "", "short").status, 200, "{client}");
+    }
     // What has come, and what will not come any more, counts no longer.
     first.send("x".repeat(BODY));
     assert!(stage.heard(&mut first).starts_with("HTTP/1.1 200 "));

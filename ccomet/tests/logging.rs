@@ -120,6 +120,11 @@ fn a_refusal_is_logged_by_the_clients_own_address_and_whatever_its_api() {
     assert_eq!([ask("192.0.2.7", "/channels/a?wait=0"), ask("192.0.2.7", "/channels/a?wait=0")], [200, 429]);
     assert_eq!(ask("192.0.2.66", "/channels/a?wait=0"), 403);
     assert_eq!(ask("192.0.2.8", "/poll?cname=b&token=wrong"), 200, "in its own words");
+    let body = "no JSON";
+    let length = body.len();
+    proxy.ask("POST", "/messages", &format!("X-Forwarded-For: 192.0.2.9\r\nContent-Length: {length}\r\n"));
+    proxy.send(body);
+    assert_eq!(proxy.reply().status, 400);
     let mut admin = Client::connect(server.admin);
     let full = (0..9).find(|n| admin.post(&format!("/channels/c{n}"), "x").status == 503);
     assert!(full.is_some(), "as many channels as may be");
@@ -134,6 +139,7 @@ fn a_refusal_is_logged_by_the_clients_own_address_and_whatever_its_api() {
         ("too_many_requests", "\"192.0.2.7\""),
         ("forbidden", "\"192.0.2.66\""),
         ("wrong_token", "\"192.0.2.8\""),
+        ("bad_body", "\"192.0.2.9\""),
         ("channel_limit", "\"127.0.0.1:"),
     ] {
         let line = lines.iter().find(|line| line.contains(kind)).unwrap_or_else(|| panic!("{kind}: {lines:?}"));

@@ -342,6 +342,23 @@ fn a_token_whose_issuers_clock_is_ahead_is_accepted() {
 }
 
 #[test]
+fn a_token_that_ends_while_a_body_is_on_its_way_publishes_nothing() {
+    let stage = Stage::of(|_| {});
+    for target in ["/channels/a", "/messages"] {
+        let body = r#"{"messages":[{"channel":"a","data":"late"}]}"#;
+        let token = bearer(&stage.sign(&stage.claims_for("a*", 10)));
+        let mut peer = stage.connect(LOOPBACK);
+        let head =
+            format!("POST {target} HTTP/1.1\r\nHost: comet.example\r\nContent-Length: {}\r\n{token}", body.len());
+        peer.send(format!("{head}\r\n{}", &body[..1]));
+        stage.sim.run_for(Duration::from_secs(12));
+        peer.send(&body[1..]);
+        let reply = stage.reply(&mut peer);
+        assert!(reply.is(401, "token_expired"), "{target}: {reply}");
+    }
+}
+
+#[test]
 fn the_head_of_a_channel_is_for_those_who_may_read_it() {
     let stage = Stage::of(|_| {});
     let mine = bearer(&stage.token());

@@ -17,6 +17,10 @@ use crate::wire::request::{self, Ahead, Call, Door, Refused, read_ahead};
 /// The longest body of a request at the front that has no use for one, in bytes.
 const OTHER_BODY_BYTES_MAX: u64 = 4 * 1024;
 
+/// A body of up to so many bytes is not counted among those on their way, so that long ones do not keep short messages out. A
+/// connection may have a head of that size on its way, too.
+const SHORT_BODY_BYTES: u64 = 16 * 1024;
+
 /// A request whose head has been looked at.
 #[derive(Debug)]
 pub(super) struct Arrival {
@@ -49,7 +53,8 @@ impl App {
         bytes_max: u64,
     ) -> Intake {
         self.end_arrival(id);
-        let bytes = head.content_length().map_or(bytes_max, |length| length.min(bytes_max));
+        let longest = head.content_length().map_or(bytes_max, |length| length.min(bytes_max));
+        let bytes = if longest <= SHORT_BODY_BYTES && !fault!("short-bodies-counted") { 0 } else { longest };
         if let Err(problem) = self.doorkeeper.begin_body(arrival.asking, bytes, loop_time(http)) {
             return Intake::Answer(refusal(http, id, problem, None, &self.answering));
         }
@@ -205,7 +210,12 @@ impl App {
                 })
             }
         };
-        Ok(Caller { grant, asking: *asking, origin: None })
+        let caller = Caller { grant, asking: *asking, origin: None };
+        // The body may have taken its time.
+        if caller.has_expired(unix_time(http)) && !fault!("expired-while-body-comes") {
+            return Err(Problem::TokenExpired);
+        }
+        Ok(caller)
     }
 
     /// The answer to what is no call.

@@ -46,7 +46,7 @@ use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
 use crate::rules::{RuleId, Rules};
-use crate::time::UnixMillis;
+use crate::time::LoopTime;
 
 /// The part of the channels that the admin listener and clients of this machine alone may make.
 const RESERVED_SHARE: usize = 16;
@@ -88,7 +88,7 @@ struct HomeChannel {
     attached: Vec<Attachment>,
     /// What only clients of the classic API need.
     classic: Option<Box<Classic>>,
-    touched: UnixMillis,
+    touched: LoopTime,
     signed: Option<Box<Signed>>,
     /// The channel of a pattern.
     gathering: Option<Box<Gathering>>,
@@ -312,9 +312,9 @@ impl Home {
         }
         let (names, channels, limits) = (&self.names, &self.channels, &self.limits);
         let used_until = |name: &ChannelName| {
-            names.get(name).map_or_else(UnixMillis::default, |key| channels[*key].used_until(limits))
+            names.get(name).map_or_else(LoopTime::default, |key| channels[*key].used_until(limits))
         };
-        self.watch.sweep(now.time, used_until, &mut self.said);
+        self.watch.sweep(now.loop_time, used_until, &mut self.said);
         self.keys.sweep(now.time);
         self.sweep_presence(now);
         if self.channels.is_empty() {
@@ -369,7 +369,7 @@ impl Home {
         self.stop_deferring(key, from);
         self.all_gone(from, now, name);
         let channel = &mut self.channels[key];
-        channel.touched = now.time;
+        channel.touched = now.loop_time;
         if !fault!("loop-not-detached") {
             self.change(key, |channel| channel.attached.retain(|attachment| attachment.to != from));
         }
@@ -472,7 +472,7 @@ impl Home {
             log: Log::starting_at(0),
             attached: Vec::new(),
             classic: None,
-            touched: now.time,
+            touched: now.loop_time,
             signed: None,
             gathering,
             presence: None,

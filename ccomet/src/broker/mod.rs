@@ -21,7 +21,7 @@ use crate::message::{ChannelName, Message, Movement};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
 use crate::position::{Epoch, Spot};
-use crate::time::UnixMillis;
+use crate::time::{LoopTime, UnixMillis};
 
 /// What a loop asks of whoever numbers a channel.
 #[derive(Debug, Clone)]
@@ -200,10 +200,13 @@ pub(crate) enum Refusal {
     KeyReused,
 }
 
-/// The calendar and a random number, told to whoever may not look for himself.
+/// The time, by both clocks, and a random number: the broker looks at no clock itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
+    /// For what is dated: messages, epochs, and how long they are kept.
     pub(crate) time: UnixMillis,
+    /// For what takes a while.
+    pub(crate) loop_time: LoopTime,
     pub(crate) random: u64,
 }
 

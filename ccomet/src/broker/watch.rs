@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Event;
 use crate::message::ChannelName;
-use crate::time::UnixMillis;
+use crate::time::LoopTime;
 
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -16,16 +16,16 @@ pub(super) struct Watch {
     loops: Vec<usize>,
     in_use: HashMap<ChannelName, Times>,
     /// When to look at which of them. What is not at its channel's `look` counts no more.
-    due: BinaryHeap<Reverse<(UnixMillis, ChannelName)>>,
+    due: BinaryHeap<Reverse<(LoopTime, ChannelName)>>,
 }
 
 /// What is to come of a channel in use.
 #[derive(Debug)]
 struct Times {
     /// When it is told again.
-    again: UnixMillis,
+    again: LoopTime,
     /// When it is looked at.
-    look: UnixMillis,
+    look: LoopTime,
 }
 
 impl Watch {
@@ -49,7 +49,7 @@ impl Watch {
     }
 
     /// A channel is in use.
-    pub(super) fn note(&mut self, channel: &ChannelName, now: UnixMillis, said: &mut Vec<(usize, Event)>) {
+    pub(super) fn note(&mut self, channel: &ChannelName, now: LoopTime, said: &mut Vec<(usize, Event)>) {
         if !self.is_on() || self.in_use.contains_key(channel) {
             return;
         }
@@ -60,7 +60,7 @@ impl Watch {
     }
 
     /// A channel may go out of use then.
-    pub(super) fn look_at(&mut self, channel: &ChannelName, at: UnixMillis) {
+    pub(super) fn look_at(&mut self, channel: &ChannelName, at: LoopTime) {
         if let Some(times) = self.in_use.get_mut(channel)
             && at < times.look
         {
@@ -79,8 +79,8 @@ impl Watch {
     /// Looks at those whose time has come. `used_until` tells how long a channel is in use as things are.
     pub(super) fn sweep(
         &mut self,
-        now: UnixMillis,
-        used_until: impl Fn(&ChannelName) -> UnixMillis,
+        now: LoopTime,
+        used_until: impl Fn(&ChannelName) -> LoopTime,
         said: &mut Vec<(usize, Event)>,
     ) {
         while self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {

@@ -17,14 +17,16 @@ settings! {
         connections_per_address_max: u32 = 2_000, [1..], answers = "too_many_requests";
         // What is counted by the minute is counted in microseconds.
         /// Subscribes from one address per minute, on each loop, all at once or spread out. Each poll is a subscribe.
+        /// Loopback is not limited.
         subscribes_per_address_minute: u32 = 12_000, [1..=60_000_000], answers = "too_many_requests";
-        /// Publishes from one address per minute, on each loop.
+        /// Publishes from one address per minute, on each loop. Loopback is not limited.
         publishes_per_address_minute: u32 = 6_000, [1..=60_000_000], answers = "too_many_requests";
         /// Bytes of request bodies in transit to the front, by the lengths that their heads name. A request beyond the
-        /// limit is refused before its body is read. Bodies from loopback are not counted.
+        /// limit is refused before its body is read. Bodies of up to 16 KiB, and those from loopback, are not counted.
         body_bytes_max: usize = 64 MiB, [1 B..], answers = "body_limit";
-        /// Bytes of request bodies in transit to the front from one address, on each loop.
-        body_bytes_per_address_max: usize = 8 MiB, [1 B..], answers = "too_many_requests";
+        /// Bytes of request bodies of more than 16 KiB in transit to the front from one address, on each loop. Loopback is
+        /// not limited. A single body may exceed it.
+        body_bytes_per_address_max: usize = 4 MiB, [1 B..], answers = "too_many_requests";
         /// Addresses whose use is recorded. The limits by address do not hold for further addresses.
         addresses_max: usize = 100_000, [1..];
         /// Channels of the server. A sixteenth of them is reserved for the admin listener and loopback.

@@ -48,7 +48,8 @@ pub(crate) fn check(
     }
     let (min, max) = range.into_inner();
     // The greatest number that can be computed with is no bound that an operator meets.
-    let range = if max < u64::MAX / 1_000 { format!("from {min} to {max}") } else { format!("at least {min}") };
+    let is_named = max < u64::MAX / 1_000 || value > max;
+    let range = if is_named { format!("from {min} to {max}") } else { format!("at least {min}") };
     Err(ConfigError::Range { name, range, value })
 }
 

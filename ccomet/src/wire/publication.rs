@@ -1,9 +1,13 @@
 //! What is to be published: read from a request, and the answer where it was more than one message in one channel.
 
+use std::fmt::{self, Formatter};
+use std::marker::PhantomData;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use sealed_http::{Query, RequestHead};
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -90,22 +94,14 @@ pub(crate) fn read_target(name: &str) -> Result<ChannelName, Problem> {
 #[serde(deny_unknown_fields)]
 struct RawBody<'a> {
     #[serde(borrow)]
-    messages: Vec<RawMessage<'a>>,
-}
-
-/// A body whose messages may be anything.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AnyBody<'a> {
-    #[serde(borrow)]
-    messages: Vec<&'a RawValue>,
+    messages: &'a RawValue,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawMessage<'a> {
     channel: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_names")]
     channels: Vec<String>,
     #[serde(borrow, default, deserialize_with = "read_given")]
     data: Option<&'a RawValue>,
@@ -117,7 +113,8 @@ struct RawMessage<'a> {
 
 /// Reads several messages from JSON. One with no key of its own has that of the request, with its place in it.
 pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> Result<Vec<Publication>, Problem> {
-    let RawBody { messages } = serde_json::from_slice(body).map_err(|_| what_is_wrong(body))?;
+    let RawBody { messages } = serde_json::from_slice(body).map_err(|_| Problem::BadBody)?;
+    let messages = read_list(messages, limits.publications_per_request_max)?;
     let mut publications = Vec::new();
     for (place, mut raw) in messages.into_iter().enumerate() {
         let wrong = |fault| Problem::BadMessage(place as u32, fault);
@@ -139,12 +136,50 @@ pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> 
     if publications.is_empty() { Err(Problem::BadBody) } else { Ok(publications) }
 }
 
-/// Finds what is wrong with a body that cannot be read: the first of its messages that is none, or all of it.
-fn what_is_wrong(body: &[u8]) -> Problem {
-    let Ok(AnyBody { messages }) = serde_json::from_slice(body) else { return Problem::BadBody };
-    let is_wrong = |message: &&RawValue| serde_json::from_str::<RawMessage<'_>>(message.get()).is_err();
-    let place = messages.iter().position(is_wrong);
-    place.map_or(Problem::BadBody, |place| Problem::BadMessage(place as u32, MessageFault::Shape))
+/// Reads the list of messages, no further than to the first that is malformed, or one too many.
+fn read_list(list: &RawValue, most: usize) -> Result<Vec<RawMessage<'_>>, Problem> {
+    if !list.get().starts_with('[') {
+        return Err(Problem::BadBody);
+    }
+    let mut read = 0;
+    let elements = Elements { most, read: &mut read, kind: PhantomData };
+    let list = serde_json::Deserializer::from_str(list.get()).deserialize_seq(elements);
+    list.map_err(|_| match read {
+        read if read > most => Problem::TooManyMessages,
+        read => Problem::BadMessage(read as u32, MessageFault::Shape),
+    })
+}
+
+/// Reads names of channels, no more of them than the setting `publications_per_request_max` can allow.
+fn read_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    from.deserialize_seq(Elements { most: 10_000, read: &mut 0, kind: PhantomData })
+}
+
+/// Reads a list of bounded length: what is longer takes no memory. `read` counts the elements that could be read.
+struct Elements<'a, T> {
+    most: usize,
+    read: &'a mut usize,
+    kind: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<'_, T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {} elements", self.most)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(element) = list.next_element()? {
+            *self.read += 1;
+            if *self.read > self.most {
+                return Err(A::Error::invalid_length(*self.read, &self));
+            }
+            all.push(element);
+        }
+        Ok(all)
+    }
 }
 
 fn read_raw(raw: &RawMessage<'_>, limits: &Limits) -> Result<Draft, MessageFault> {
@@ -258,6 +293,8 @@ mod tests {
             (r#"{"messages":[{"channel":"a,b","data":"x"}]}"#, Problem::BadMessage(0, MessageFault::Channel)),
             (r#"{"messages":[{"channel":"a","data":"12345678901"}]}"#, Problem::BadMessage(0, MessageFault::TooLarge)),
             (r#"{"messages":[{"channels":["a","b","c","d"],"data":""}]}"#, Problem::TooManyMessages),
+            (r#"{"messages":[{},{},{},{}]}"#, Problem::TooManyMessages),
+            (r#"{"messages":{"channel":"a","data":""}}"#, Problem::BadBody),
             (
                 r#"{"messages":[{"channel":"a","data":"","event":"a\nb"}]}"#,
                 Problem::BadMessage(0, MessageFault::Member("event")),

@@ -8,7 +8,7 @@ use sealed::fault;
 use super::Home;
 use crate::broker::{Claim, Event, Now, Owner};
 use crate::message::ChannelName;
-use crate::time::UnixMillis;
+use crate::time::{LoopTime, UnixMillis};
 
 /// Sign-ins passed on with one delivery; more in one tick are noise.
 const SIGNS_MAX: usize = 256;
@@ -25,7 +25,8 @@ pub(super) struct Classic {
 impl Home {
     pub(super) fn sign(&mut self, name: &ChannelName, who: Arc<str>) {
         if fault!("sign-in-makes-channel") {
-            let _ = self.open(Now { time: UnixMillis::default(), random: 0 }, name.clone(), Owner::default());
+            let now = Now { time: UnixMillis::default(), loop_time: LoopTime::default(), random: 0 };
+            let _ = self.open(now, name.clone(), Owner::default());
         }
         // In a channel that is not there, nobody waits who could be told.
         let Some(key) = self.key_of(name) else { return };

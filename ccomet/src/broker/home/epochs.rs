@@ -56,12 +56,12 @@ fn slot(channel: &ChannelName) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::UnixMillis;
+    use crate::time::{LoopTime, UnixMillis};
 
     #[test]
     fn an_epoch_is_used_again_until_something_was_published_under_it() {
         let (mut epochs, channel) = (Epochs::new(), ChannelName::new("a").expect("a name"));
-        let now = |millis| Now { time: UnixMillis::from_millis(millis), random: 0 };
+        let now = |millis| Now { time: UnixMillis::from_millis(millis), loop_time: LoopTime::default(), random: 0 };
         let first = epochs.of_absent(now(1_000), &channel);
         assert_eq!(epochs.of_absent(now(2_000), &channel), first);
         let other = epochs.fresh(now(2_000));

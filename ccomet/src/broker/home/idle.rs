@@ -7,18 +7,18 @@ use sealed::fault;
 
 use super::{Home, HomeChannel};
 use crate::broker::Now;
-use crate::time::UnixMillis;
+use crate::time::LoopTime;
 
 /// Channels looked at in one call for one that can make room.
 const LOOKS: usize = 32;
 
 /// Channels that were found idle, in the order in which they became so: the place of each, and when it was touched last.
 #[derive(Debug, Default)]
-pub(super) struct Idle(VecDeque<(u32, UnixMillis)>);
+pub(super) struct Idle(VecDeque<(u32, LoopTime)>);
 
 impl HomeChannel {
     /// Whether nobody reads it or is in it, and it has nothing to be read.
-    fn is_idle(&self, now: UnixMillis) -> bool {
+    fn is_idle(&self, now: LoopTime) -> bool {
         let is_held = self.signed.as_ref().is_some_and(|signed| signed.held_until > now);
         let is_awaited = self.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
         // The channel of a pattern is fed though nobody reads it.
@@ -38,16 +38,16 @@ impl Home {
     /// while, and one that is made of others for a shorter one, in which its readers may come back.
     pub(super) fn release_idle(&mut self, key: usize, now: Now) {
         let channel = &self.channels[key];
-        if !channel.is_idle(now.time) {
+        if !channel.is_idle(now.loop_time) {
             return;
         }
-        let is_told_of = self.watch.is_on() && channel.used_until(&self.limits) > now.time;
+        let is_told_of = self.watch.is_on() && channel.used_until(&self.limits) > now.loop_time;
         let kept = match () {
             () if channel.is_derived() => self.limits.linger,
             () if channel.is_unused() && !is_told_of && !fault!("unused-channel-kept-long") => Duration::ZERO,
             () => self.limits.idle_max,
         };
-        if now.time.saturating_since(channel.touched) >= kept {
+        if now.loop_time.saturating_since(channel.touched) >= kept {
             return self.remove(key);
         }
         if !channel.is_noted_idle {
@@ -70,7 +70,7 @@ impl Home {
             let idle = if for_pattern { &mut self.idle_patterns } else { &mut self.idle };
             let Some((key, touched)) = idle.0.pop_front() else { return false };
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            if !std::mem::take(&mut channel.is_noted_idle) || !channel.is_idle(now.time) {
+            if !std::mem::take(&mut channel.is_noted_idle) || !channel.is_idle(now.loop_time) {
                 continue;
             }
             if channel.touched > touched && !fault!("used-since-goes-first") {

@@ -15,7 +15,7 @@ use super::Home;
 use crate::broker::{Event, Member, Now, Owner, Refusal, Ticket, Who};
 use crate::message::{ChannelName, Draft, Movement};
 use crate::position::Spot;
-use crate::time::UnixMillis;
+use crate::time::LoopTime;
 
 /// How many members are known, and how long one counts who has no connection any more.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ struct Connections {
     /// By the loops that they are on.
     on_loops: Vec<(usize, u32)>,
     /// When who has none any more counts as gone.
-    gone: Option<UnixMillis>,
+    gone: Option<LoopTime>,
 }
 
 impl Connections {
@@ -56,7 +56,7 @@ impl Connections {
 }
 
 /// Members without a connection, in the order in which they will have left.
-pub(super) type Leaving = VecDeque<(UnixMillis, ChannelName, Arc<str>)>;
+pub(super) type Leaving = VecDeque<(LoopTime, ChannelName, Arc<str>)>;
 
 impl Home {
     /// A loop has so many connections of a member in a channel now.
@@ -84,7 +84,7 @@ impl Home {
                 member.gone = None;
             }
         } else if member.gone.is_none() {
-            let gone = now.time.plus(grace);
+            let gone = now.loop_time.plus(grace);
             member.gone = Some(gone);
             self.leaving.push_back((gone, name.clone(), id.clone()));
         }
@@ -95,7 +95,7 @@ impl Home {
 
     /// Lets those go who have had no connection for long enough.
     pub(super) fn sweep_presence(&mut self, now: Now) {
-        while self.leaving.front().is_some_and(|(gone, ..)| *gone <= now.time) {
+        while self.leaving.front().is_some_and(|(gone, ..)| *gone <= now.loop_time) {
             let Some((gone, name, id)) = self.leaving.pop_front() else { return };
             let Some(key) = self.key_of(&name) else { continue };
             let presence = &mut self.channels[key].presence;
@@ -139,7 +139,7 @@ impl Home {
         let movements = self.open(now, ChannelName::of_presence(name), owner)?;
         let key = self.key_of(name);
         for key in key.into_iter().chain([movements]) {
-            self.channels[key].touched = now.time;
+            self.channels[key].touched = now.loop_time;
         }
         let spot = |key: usize| Spot { epoch: self.channels[key].epoch, next: self.channels[key].log.next() };
         let movements = spot(movements);

@@ -94,8 +94,8 @@ impl Home {
     fn append(&mut self, key: usize, now: Now, message: &Arc<Message>) -> Spot {
         let number = self.change(key, |channel| channel.log.push(message.clone()));
         let channel = &mut self.channels[key];
-        channel.touched = now.time;
-        self.watch.note(&channel.name, now.time, &mut self.said);
+        channel.touched = now.loop_time;
+        self.watch.note(&channel.name, now.loop_time, &mut self.said);
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
         if !self.followed.is_empty() {
             self.pass_to_patterns(key, spot, message);

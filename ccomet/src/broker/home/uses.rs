@@ -8,14 +8,14 @@ use super::{Home, HomeChannel, HomeLimits};
 use crate::broker::{ChannelInfo, Event, Now, Owner, Ticket, Token};
 use crate::message::ChannelName;
 use crate::position::Spot;
-use crate::time::UnixMillis;
+use crate::time::LoopTime;
 
 /// What was signed for a channel.
 #[derive(Debug)]
 pub(super) struct Signed {
     token: Token,
     /// It is in use until then at least.
-    pub(super) held_until: UnixMillis,
+    pub(super) held_until: LoopTime,
 }
 
 impl HomeChannel {
@@ -24,11 +24,11 @@ impl HomeChannel {
     }
 
     /// Until when it is in use: for ever, where it has subscribers.
-    pub(super) fn used_until(&self, limits: &HomeLimits) -> UnixMillis {
+    pub(super) fn used_until(&self, limits: &HomeLimits) -> LoopTime {
         if self.subscribers() > 0 {
-            return UnixMillis::MAX;
+            return LoopTime::MAX;
         }
-        let held = self.signed.as_ref().map_or_else(UnixMillis::default, |signed| signed.held_until);
+        let held = self.signed.as_ref().map_or_else(LoopTime::default, |signed| signed.held_until);
         held.max(self.touched.plus(limits.use_max))
     }
 }
@@ -48,12 +48,12 @@ impl Home {
             Err(why) => return self.say(from, Event::Refused { ticket, why }),
         };
         let channel = &mut self.channels[key];
-        let held_until = now.time.plus(hold);
+        let held_until = now.loop_time.plus(hold);
         let signed = channel.signed.get_or_insert_with(|| Box::new(Signed { token, held_until }));
         signed.held_until = signed.held_until.max(held_until);
-        channel.touched = now.time;
+        channel.touched = now.loop_time;
         let (first, token) = (channel.log.first(), signed.token);
-        self.watch.note(&channel.name, now.time, &mut self.said);
+        self.watch.note(&channel.name, now.loop_time, &mut self.said);
         self.say(from, Event::Signed { ticket, first, token });
     }
 
@@ -72,7 +72,7 @@ impl Home {
     pub(super) fn info(&self, channel: &HomeChannel, now: Now) -> ChannelInfo {
         ChannelInfo {
             subscribers: channel.subscribers(),
-            in_use: channel.used_until(&self.limits) > now.time,
+            in_use: channel.used_until(&self.limits) > now.loop_time,
             messages: channel.log.next() - channel.log.first(),
             bytes: channel.log.bytes() as u64,
             spot: Spot { epoch: channel.epoch, next: channel.log.next() },
@@ -90,11 +90,11 @@ impl Home {
     /// Something happened in a channel that has a part in whether it is in use.
     pub(super) fn touch(&mut self, key: usize, now: Now) {
         let channel = &mut self.channels[key];
-        channel.touched = now.time;
+        channel.touched = now.loop_time;
         if channel.is_derived() {
             return;
         }
-        self.watch.note(&channel.name, now.time, &mut self.said);
+        self.watch.note(&channel.name, now.loop_time, &mut self.said);
         self.watch.look_at(&channel.name, channel.used_until(&self.limits));
     }
 
@@ -106,8 +106,8 @@ impl Home {
         }
         // Who comes later hears of the others when they are told again.
         for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && !channel.is_derived()) {
-            if channel.used_until(&self.limits) > now.time {
-                self.watch.note(&channel.name, now.time, &mut self.said);
+            if channel.used_until(&self.limits) > now.loop_time {
+                self.watch.note(&channel.name, now.loop_time, &mut self.said);
                 self.watch.look_at(&channel.name, channel.used_until(&self.limits));
             }
         }
