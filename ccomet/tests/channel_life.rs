@@ -176,3 +176,17 @@ fn at_the_limit_the_channel_goes_that_was_idle_longest() {
     assert_eq!(stage.publish("g"), 503);
     assert_eq!(["read", "d", "e", "f"].map(|name| stage.has(name)), [true; 4]);
 }
+
+#[test]
+fn a_calendar_that_is_set_back_keeps_no_channel_for_longer() {
+    let stage = Stage::of(1, |config| {
+        config.times.channel_idle_s = 20;
+        config.history.age_max_s = 5;
+    });
+    assert_eq!(stage.publish("news"), 200);
+    // What is kept is dated by the calendar, and is too old before that is set back.
+    stage.sim.run_for(Duration::from_secs(10));
+    stage.sim.set_unix_time(stage.sim.unix_time() - Duration::from_secs(3_600));
+    stage.sim.run_for(Duration::from_secs(60));
+    assert_eq!(stage.channels(), 0);
+}

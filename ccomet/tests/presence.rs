@@ -257,3 +257,18 @@ fn a_picture_on_a_page_of_anybodys_makes_nobody_present() {
     let _page = ask("Sec-Fetch-Site: same-origin\r\n");
     assert_eq!(stage.members(), [("ann".to_owned(), 1)]);
 }
+
+#[test]
+fn a_calendar_that_is_set_back_keeps_nobody_present() {
+    let stage = Stage::of(1, |_| {});
+    let mut watch = stage.watch();
+    let (ann, bob) = (stage.join("ann"), stage.join("bob"));
+    stage.wait(1);
+    drop(ann);
+    stage.wait(1);
+    let hour = SECOND * 3_600;
+    stage.sim.set_unix_time(stage.sim.unix_time() - hour);
+    drop(bob);
+    stage.wait(8);
+    assert_eq!(watch.told(), ["join ann", "join bob", "leave ann", "leave bob"]);
+}
