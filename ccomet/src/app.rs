@@ -305,6 +305,7 @@ impl Handler for App {
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: Client, why: CloseReason) {
         tracing::trace!(?id, ?why, "connection closed");
         self.doorkeeper.closed(id);
+        self.answering.refusals.closed(id);
         self.end_arrival(id);
         self.unfinished.remove(&id);
         // Whatever became of its stream: one that was refused, or whose channel was closed, has had a lease too.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -70,6 +71,8 @@ pub(crate) struct RefusalLog {
     counts: Arc<RefusalCounts>,
     examples: RefCell<Vec<Example>>,
     request: RefCell<LastRequest>,
+    /// Whose connections are that proxies have made: the address that they named last on each.
+    clients: RefCell<HashMap<ConnectionId, IpAddr>>,
     accept_pauses: Cell<u64>,
 }
 
@@ -79,8 +82,6 @@ struct LastRequest {
     id: Option<ConnectionId>,
     /// The beginning of its path.
     path: String,
-    /// Whose it is, if a proxy has passed it on.
-    client: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -108,20 +109,39 @@ impl Example {
 
 impl RefusalLog {
     pub(crate) fn new(counts: Arc<RefusalCounts>) -> Self {
-        Self { counts, examples: RefCell::default(), request: RefCell::default(), accept_pauses: Cell::new(0) }
+        Self {
+            counts,
+            examples: RefCell::default(),
+            request: RefCell::default(),
+            clients: RefCell::default(),
+            accept_pauses: Cell::new(0),
+        }
     }
 
     /// Notes the request that is read now, for an example of its refusal.
     pub(crate) fn begin(&self, id: ConnectionId, path: &str) {
         let mut request = self.request.borrow_mut();
-        (request.id, request.client) = (Some(id), None);
+        request.id = Some(id);
         request.path.clear();
         request.path.extend(path.chars().take(PATH_CHARS_MAX));
     }
 
-    /// Notes whose that request is, if another address than its connection's.
-    pub(crate) fn set_client(&self, client: Option<IpAddr>) {
-        self.request.borrow_mut().client = client;
+    /// Notes the client's address on a connection that a proxy has made, if the proxy has named it.
+    pub(crate) fn set_client(&self, id: ConnectionId, client: Option<IpAddr>) {
+        let mut clients = self.clients.borrow_mut();
+        _ = match client {
+            Some(client) => clients.insert(id, client),
+            None => clients.remove(&id),
+        };
+    }
+
+    /// A connection is gone.
+    pub(crate) fn closed(&self, id: ConnectionId) {
+        let mut clients = self.clients.borrow_mut();
+        clients.remove(&id);
+        if clients.is_empty() && clients.capacity() > 64 {
+            *clients = HashMap::new();
+        }
     }
 
     /// Counts a refusal to a client. The first of its kind since the last line becomes the example.
@@ -129,7 +149,7 @@ impl RefusalLog {
         let is_limit = matches!(problem.status(), 429 | 500..);
         let request = self.request.borrow();
         let request = Some(&*request).filter(|request| request.id == Some(id));
-        let named = request.and_then(|request| request.client).filter(|_| !fault!("refusal-names-proxy"));
+        let named = self.clients.borrow().get(&id).copied().filter(|_| !fault!("refusal-names-proxy"));
         self.count(problem.code(), 1, || Example {
             code: problem.code(),
             reason: problem.detail(),
@@ -139,16 +159,10 @@ impl RefusalLog {
         });
     }
 
-    /// Counts so many clients that are refused without a word. They are too many.
-    pub(crate) fn note_silent(
-        &self,
-        code: &'static str,
-        reason: &'static str,
-        count: u64,
-        client: impl FnOnce() -> String,
-    ) {
+    /// Counts a client that is cut off without a word.
+    pub(crate) fn note_silent(&self, code: &'static str, reason: &'static str, is_limit: bool, client: String) {
         let reason = Cow::Borrowed(reason);
-        self.count(code, count, || Example { code, reason, is_limit: true, client: client(), path: String::new() });
+        self.count(code, 1, || Example { code, reason, is_limit, client, path: String::new() });
     }
 
     fn count(&self, code: &'static str, count: u64, example: impl FnOnce() -> Example) {
@@ -167,7 +181,14 @@ impl RefusalLog {
         if more > 0 {
             let reason =
                 "No descriptors are left, or limits.connections_max is reached: new connections wait in the kernel.";
-            self.note_silent("accepting_paused", reason, more, String::new);
+            let (code, reason) = ("accepting_paused", Cow::Borrowed(reason));
+            self.count(code, more, || Example {
+                code,
+                reason,
+                is_limit: true,
+                client: String::new(),
+                path: String::new(),
+            });
         }
     }
 

@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::process::{Command, Output, Stdio};
 
 use common::{Client, Folder, Process};
+use testing::http::{UPGRADE, frame};
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
@@ -148,6 +149,27 @@ fn a_refusal_is_logged_by_the_clients_own_address_and_whatever_its_api() {
     let full = lines.iter().filter(|line| line.contains("channel_limit"));
     let count: u32 = full.map(|line| value(line, "count=").parse::<u32>().expect("a number")).sum();
     assert_eq!(count, 2, "the native client's and icomet's: {lines:?}");
+}
+
+#[test]
+fn what_is_refused_on_a_websocket_is_logged_by_the_address_that_the_proxy_named() {
+    for (proxy_protocol, header) in [(false, "X-Forwarded-For: 192.0.2.7\r\n"), (true, "")] {
+        let settings = format!("[front]\ntrusted_proxies = [\"127.0.0.0/8\"]\nproxy_protocol = {proxy_protocol}\n");
+        let folder = Folder::new("refusals-on-sockets");
+        let config = folder.write("ccomet.toml", settings).display().to_string();
+        let mut server = Process::run(program(&["--log", "info", "--config", &config]).stderr(Stdio::piped()));
+        let mut proxy = Client::connect(server.front);
+        if proxy_protocol {
+            proxy.send("PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n");
+        }
+        proxy.ask("GET", "/channels/news", &format!("{UPGRADE}{header}"));
+        assert_eq!(proxy.head().0, 101);
+        proxy.send(frame(0x81, "no command"));
+        let mut log = server.errors().map(|line| line.expect("text"));
+        server.signal("TERM");
+        let line = log.find(|line| line.contains("bad_command")).expect("a line");
+        assert!(value(&line, "client=").starts_with("\"192.0.2.7"), "{line}");
+    }
 }
 
 #[test]

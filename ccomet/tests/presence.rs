@@ -267,7 +267,7 @@ fn a_calendar_that_is_set_back_keeps_nobody_present() {
     drop(ann);
     stage.wait(1);
     let hour = SECOND * 3_600;
-    stage.sim.set_unix_time(stage.sim.unix_time() - hour);
+    stage.sim.set_unix_time(stage.sim.unix_time().saturating_sub(hour));
     drop(bob);
     stage.wait(8);
     assert_eq!(watch.told(), ["join ann", "join bob", "leave ann", "leave bob"]);

@@ -148,9 +148,11 @@ impl App {
         if needs_key && !self.admin_keys.admit(head) {
             return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
         }
-        let asking = self.doorkeeper.asks(id, head, loop_time(http));
-        self.answering.refusals.set_client(self.doorkeeper.client(id));
-        match asking {
+        let named = self.doorkeeper.named(id, head);
+        if let Some(named) = named {
+            self.answering.refusals.set_client(id, named.client());
+        }
+        match self.doorkeeper.asks(id, named, loop_time(http)) {
             Ok(asking) => Ok((door, asking)),
             Err((problem, closes)) => {
                 note_refusal(http, id, problem, &self.answering);
@@ -164,10 +166,7 @@ impl App {
     pub(super) fn take_request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         self.answering.refusals.begin(id, request.head.path());
         let arrival = match self.end_arrival(id) {
-            Some(arrival) => {
-                self.answering.refusals.set_client(self.doorkeeper.client(id));
-                arrival
-            }
+            Some(arrival) => arrival,
             // Without a body, this is the first look at it.
             None => match self.enter_request(http, id, &request.head) {
                 Ok((_, asking)) => Arrival { asking, identity: None, paid: 0, body_bytes: 0 },

@@ -18,15 +18,16 @@ impl App {
         }
         let entrance = self.doorkeeper.accepted(id, door, peer.ip(), loop_time(http));
         let why = match entrance {
-            Entrance::Unannounced => Some(("not_a_proxy", "Only trusted proxies may connect to this listener.")),
+            Entrance::Unannounced => Some(("not_a_proxy", "Only trusted proxies may connect to this listener.", false)),
             Entrance::Shut => Some((
                 "too_many_connections",
                 "One address has twice as many connections as limits.connections_per_address_max, and more are cut off.",
+                true,
             )),
             _ => None,
         };
-        if let Some((code, reason)) = why {
-            self.answering.refusals.note_silent(code, reason, 1, || peer.to_string());
+        if let Some((code, reason, is_limit)) = why {
+            self.answering.refusals.note_silent(code, reason, is_limit, peer.to_string());
         }
         enter(http, id, entrance);
     }
@@ -53,6 +54,7 @@ impl App {
             }
         };
         let door = http.state(id).map_or(Door::Front, |client| client.door);
+        self.answering.refusals.set_client(id, source);
         let entrance = self.doorkeeper.announced(id, door, source, loop_time(http));
         enter(http, id, entrance);
         Preface::Over

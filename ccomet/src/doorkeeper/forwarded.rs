@@ -26,13 +26,20 @@ pub enum ForwardedBy {
 
 /// The client that a proxy names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Named {
+pub(crate) enum Named {
     /// None: the field is not there, and the proxy asks for itself.
     Itself,
     /// This one.
     Client(IpAddr),
     /// One whose address cannot be read. It came to this trusted proxy, or through it.
     Unreadable(IpAddr),
+}
+
+impl Named {
+    /// Returns the address that the proxy names.
+    pub(crate) fn client(self) -> Option<IpAddr> {
+        if let Named::Client(client) = self { Some(client) } else { None }
+    }
 }
 
 /// Finds the client of a request that came from a trusted proxy: the last address named that is not a trusted proxy's

@@ -22,12 +22,12 @@ use crate::time::LoopTime;
 use crate::wire::problem::Problem;
 use crate::wire::request::Door;
 
-use forwarded::Named;
 pub(crate) use rules::Rules;
 pub(crate) use throttle::Charge;
 use throttle::{Crowd, Key, Throttle};
 
 pub use forwarded::ForwardedBy;
+pub(crate) use forwarded::Named;
 
 /// When who has too many connections may try again, in seconds: nobody can know.
 const CONNECTIONS_RETRY_S: u32 = 5;
@@ -61,10 +61,10 @@ enum Visitor {
     /// A proxy that has yet to say for whom it connects.
     Announcing(IpAddr),
     /// A proxy that may say for whom it asks, and the client that it asks for now, if that is counted.
-    Proxy { ip: IpAddr, client: Option<IpAddr>, held: Option<Key> },
+    Proxy { ip: IpAddr, held: Option<Key> },
     /// A client that is limited. Its connection is counted if there was room for its address; one too many is
     /// answered, once.
-    Counted { ip: IpAddr, key: Key, crowd: Option<Crowd> },
+    Counted { key: Key, crowd: Option<Crowd> },
 }
 
 /// What becomes of a new connection.
@@ -147,7 +147,7 @@ impl Doorkeeper {
             return if self.admin.admit(ip) { Entrance::Open } else { Entrance::Barred };
         }
         if rules::has(&self.trusted, ip) {
-            self.visitors.insert(id, Visitor::Proxy { ip, client: None, held: None });
+            self.visitors.insert(id, Visitor::Proxy { ip, held: None });
             return Entrance::Open;
         }
         if !self.front.admit(ip) {
@@ -158,13 +158,13 @@ impl Doorkeeper {
         }
         let key = Key::of(ip);
         let crowd = self.throttle.hold(key, now);
-        self.visitors.insert(id, Visitor::Counted { ip, key, crowd });
+        self.visitors.insert(id, Visitor::Counted { key, crowd });
         if crowd == Some(Crowd::Flood) { Entrance::Shut } else { Entrance::Open }
     }
 
     /// A connection is gone.
     pub(crate) fn closed(&mut self, id: ConnectionId) {
-        if let Some(Visitor::Counted { key, crowd: Some(_), .. } | Visitor::Proxy { held: Some(key), .. }) =
+        if let Some(Visitor::Counted { key, crowd: Some(_) } | Visitor::Proxy { held: Some(key), .. }) =
             self.visitors.remove(&id)
         {
             self.throttle.release(key);
@@ -174,35 +174,30 @@ impl Doorkeeper {
         }
     }
 
-    /// Returns the address of the client that has asked last on a connection, if a proxy names it or it is limited.
-    pub(crate) fn client(&self, id: ConnectionId) -> Option<IpAddr> {
-        match self.visitors.get(&id)? {
-            Visitor::Announcing(_) => None,
-            Visitor::Counted { ip, .. } => Some(*ip),
-            Visitor::Proxy { client, .. } => *client,
-        }
+    /// Returns what the header of a request says of its client, if the connection is that of a trusted proxy.
+    pub(crate) fn named(&self, id: ConnectionId, head: &RequestHead<'_>) -> Option<Named> {
+        let Visitor::Proxy { ip, .. } = self.visitors.get(&id)? else { return None };
+        Some(forwarded::client(head, *ip, &self.trusted, self.by))
     }
 
     /// Whether a connection may ask, and for whom it does. What a proxy asks for a client counts as one of the client's
     /// connections, until it is [`answered`](Self::answered). Where the problem is the connection's own, it is to be closed:
-    /// the second value.
+    /// the second value. `named` is what the proxy [says](Self::named), if one asks.
     pub(crate) fn asks(
         &mut self,
         id: ConnectionId,
-        head: &RequestHead<'_>,
+        named: Option<Named>,
         now: LoopTime,
     ) -> Result<Asking, (Problem, bool)> {
         self.answered(id);
         let Some(visitor) = self.visitors.get_mut(&id) else { return Ok(Asking(None)) };
-        let (proxy, client, held) = match visitor {
+        let (proxy, held) = match visitor {
             Visitor::Announcing(_) => return Ok(Asking(None)),
-            Visitor::Counted { key, crowd: None | Some(Crowd::Fine), .. } => return Ok(Asking(Some(*key))),
+            Visitor::Counted { key, crowd: None | Some(Crowd::Fine) } => return Ok(Asking(Some(*key))),
             Visitor::Counted { .. } => return Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), true)),
-            Visitor::Proxy { ip, client, held } => (*ip, client, held),
+            Visitor::Proxy { ip, held } => (*ip, held),
         };
-        let named = forwarded::client(head, proxy, &self.trusted, self.by);
-        *client = if let Named::Client(client) = named { Some(client) } else { None };
-        let (is_admitted, key) = match named {
+        let (is_admitted, key) = match named.unwrap_or(Named::Itself) {
             Named::Itself => (self.front.admit(proxy), None),
             Named::Client(client) => (self.front.admit(client), Some(Key::of(client))),
             // It could be one that is denied.
