@@ -61,7 +61,7 @@ impl Gate {
     ) -> Result<Arc<Grant>, Problem> {
         match access.audience {
             Audience::Everybody => Ok(self.anonymous.clone()),
-            // Whether that token is right is looked at when the channel's home is asked.
+            // Whether that token is right is looked at when the channel's shard is asked.
             Audience::GrantedByChannel if self.icomet_has_tokens => {
                 let grant = || self.anonymous.clone();
                 self.rules_allow(access, true).then(grant).ok_or(Problem::NotAllowed)

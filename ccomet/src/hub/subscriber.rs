@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealed::ConnectionId;
 
-use crate::broker::{Claim, Owner};
+use crate::engine::{Claim, Owner};
 use crate::message::ChannelName;
 use crate::position::Spot;
 use crate::wire::voice::{Transport, Voice};

@@ -15,8 +15,8 @@ use super::icomet::request as icomet;
 use super::page;
 use super::problem::Problem;
 use super::publication::{Publication, header_key, read_messages};
-use crate::broker::{Listed, Listing, Owner, Range};
 use crate::config::{Api, Config, Limits, Times};
+use crate::engine::{Listing, Owner, Range};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::{ChannelName, Draft};
 use native::Native;
@@ -125,10 +125,7 @@ pub(crate) enum ReplyTo {
         channel: ChannelName,
         with_members: bool,
     },
-    List {
-        channels: Vec<Listed>,
-        limit: usize,
-    },
+    List,
     Icomet(IcometReply),
     Socket {
         channel: ChannelName,
@@ -136,6 +133,8 @@ pub(crate) enum ReplyTo {
     },
     /// One of several.
     Part(Part),
+    /// The client has its answer already.
+    Nobody,
 }
 
 /// Which of several publications of one request an answer is about.

@@ -6,7 +6,7 @@ use sealed::fault;
 
 use super::json;
 use super::problem::Problem;
-use crate::broker::{ChannelInfo, Token};
+use crate::engine::{ChannelInfo, Token};
 use crate::message::{ChannelName, Message};
 
 /// A number of icomet's: 32 bits with a sign, from 1 on, and on from the least behind the greatest.

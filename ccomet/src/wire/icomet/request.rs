@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use sealed::fault;
 use sealed_http::{Method, RequestHead};
 
-use crate::broker::{Owner, Token};
+use crate::engine::{Owner, Token};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
 use crate::wire::callback::is_callback;

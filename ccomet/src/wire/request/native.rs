@@ -5,8 +5,8 @@ use sealed_http::websocket::{self, Accepted};
 use sealed_http::{Method, Query, RequestHead, decode_segment};
 
 use super::{Call, Door, Refused, ReplyTo, parse_number};
-use crate::broker::{Edge, Listing, Owner, Range};
 use crate::config::{Admin, Front, Limits, Times, is_origin};
+use crate::engine::{Edge, Listing, Owner, Range};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
 use crate::pattern::Pattern;
