@@ -52,7 +52,7 @@ impl Gate {
         Self { verifier, anonymous, patterns, icomet_has_tokens, cookie, rules, origins }
     }
 
-    /// What who calls at the front may do, at that time in seconds since 1970; an error where this call is not among it.
+    /// Returns what a client of the front may do at that time of the calendar; an error if this call is not among it.
     pub(crate) fn admit(
         &self,
         head: &RequestHead<'_>,
@@ -71,7 +71,7 @@ impl Gate {
         }
     }
 
-    /// Who calls at the front, as far as the head of the request says it, at that time in seconds since 1970.
+    /// Returns which client of the front asks, as far as the head of the request says it, at that time of the calendar.
     pub(crate) fn identify(&self, head: &RequestHead<'_>, now: UnixMillis) -> Result<Identity, Problem> {
         let found = if self.verifier.has_keys() { bearer::find(head, &self.cookie)? } else { None };
         let Some((token, source)) = found else { return Ok(self.nobody()) };
