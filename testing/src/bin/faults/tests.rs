@@ -223,7 +223,7 @@ fn shown(package: &str, file: &str) -> String {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
+mod unit_tests {
     use super::*;
 
     #[test]
