@@ -134,7 +134,7 @@ impl<'de> Deserialize<'de> for Secret {
         // A configuration that was written out: everybody knows this secret.
         if text == PLACEHOLDER && !fault!("placeholder-is-secret") {
             return Err(D::Error::custom(
-                "(secret) is no secret: 'ccomet config' prints it in place of one. Write the secret itself in its place",
+                "(secret) is no secret: 'ccomet config' prints it in place of one. Write the secret itself there",
             ));
         }
         Ok(Self(text))

@@ -9,8 +9,8 @@
 //! | `cargo faults -- --jobs N` | plants so many at a time (as many as there are processors) |
 //! | `cargo faults -- --build` | builds the tests with all faults in them, and runs nothing |
 //!
-//! A fault is caught if a test fails or hangs. The exit code is 1 if a fault is not caught, if a test fails or hangs without a fault, or if
-//! the list and the points in the code differ: that is said before anything is built.
+//! A fault is caught if a test fails or hangs. The exit code is 1 if a fault is not caught, if a test fails or hangs
+//! without a fault, or if the list and the points in the code differ: that is said before anything is built.
 
 mod list;
 mod tests;
@@ -93,8 +93,8 @@ impl Options {
     }
 }
 
-/// Runs the tests that have to catch each fault, some at a time. Returns a text for each fault that is not caught, or for the tests
-/// that do not pass without a fault.
+/// Runs the tests that have to catch each fault, some at a time. Returns a text for each fault that is not caught, or
+/// for the tests that do not pass without a fault.
 fn plant_all(tests: &Tests, faults: &[Fault], options: &Options) -> Vec<String> {
     let start = Instant::now();
     let needed = faults.iter().map(Fault::test).collect::<BTreeSet<_>>();

@@ -138,8 +138,8 @@ impl Tests {
         if end == End::Passed {
             return Outcome::Passed;
         }
-        // "N of M seeds passed": M have been run. A process that hangs or went down altogether has no such line, but may
-        // have said how far it was: "N of M seeds, 0 failed".
+        // "N of M seeds passed": M have been run. A process that hangs or went down altogether has no such line, but
+        // may have said how far it was: "N of M seeds, 0 failed".
         let lines = || output.lines().rev();
         let of_all = lines().find_map(|line| line.split_once(" seeds passed")?.0.rsplit(' ').next());
         let ran = of_all.or_else(|| lines().find_map(|line| Some(line.split_once(" seeds, ")?.0.split_once(' ')?.0)));
