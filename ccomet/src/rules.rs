@@ -61,8 +61,8 @@ const CLIENTS: Row = Row { kind: "Who", default: "\"anyone\"", answers: Some("no
 impl Settings for Rule {
     const SECTION: Section = Section {
         name: "rules",
-        meaning: "What differs for channels of some names. The file has a `[[rules]]` for each rule, at most 1,000; the \
-                  first whose `channels` match a channel's name holds for it \
+        meaning: "What differs for channels of some names. The file has a `[[rules]]` for each rule, at most 1,000; \
+                  the first whose `channels` match a channel's name holds for it \
                   ([rules by name](../ccomet/API.md#rules-by-name)).",
         rows: &[
             Row {
@@ -112,8 +112,8 @@ impl Settings for Rule {
             },
             Row {
                 name: "subscribe",
-                meaning: "Which clients may subscribe: all to which the rest of the configuration grants it (`anyone`), \
-                          those of them with a token (`token`), or the admin listener alone (`admin`).",
+                meaning: "Which clients may subscribe: all to which the rest of the configuration grants it \
+                          (`anyone`), those of them with a token (`token`), or the admin listener alone (`admin`).",
                 ..CLIENTS
             },
             Row { name: "publish", meaning: "Which clients may publish, likewise.", ..CLIENTS },
