@@ -360,7 +360,7 @@ impl Handler for App {
             self.hub.flush(now, &mut Out { http, answering: &self.answering });
             self.pump(http);
         }
-        if let Some(delay) = self.engine.post()
+        if let Some(delay) = self.engine.post(now(http))
             && self.wakes_in.is_none_or(|wakes_in| delay < wakes_in)
         {
             http.set_timer(delay, Chore::WakeEngine);

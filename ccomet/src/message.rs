@@ -183,6 +183,11 @@ impl Message {
         self.extra.as_ref()?.movement
     }
 
+    /// Whether it says the same as another one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.payload == other.payload && self.event() == other.event()
+    }
+
     pub(crate) fn key(&self) -> Option<&str> {
         self.extra.as_ref()?.key.as_deref()
     }

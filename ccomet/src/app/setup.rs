@@ -14,7 +14,7 @@ use super::hooks::Site;
 use crate::auth::{AdminKeys, Gate, Verifier};
 use crate::config::Config;
 use crate::doorkeeper::Doorkeeper;
-use crate::engine::{Engine, KeyLimits, Mail, OwnerLimits, PresenceLimits, ShardLimits};
+use crate::engine::{Engine, Mail, MemoryStore, ShardLimits};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits};
 use crate::lease::Leases;
@@ -48,32 +48,7 @@ impl App {
             heartbeat: Duration::from_secs(config.times.heartbeat_s),
             noop: Duration::from_secs(config.icomet.polling_timeout_s),
         });
-        let shard = ShardLimits {
-            rules: rules.clone(),
-            channels_max: share(config.limits.channels_max),
-            deliveries_max: config.limits.deliveries_under_way_max,
-            // To all other loops together, a quarter of what is kept.
-            delivery_bytes_max: (share(config.history.total_bytes_max) / 4 / loops.saturating_sub(1).max(1)).max(1),
-            history_bytes_max: share(config.history.total_bytes_max),
-            owners: OwnerLimits {
-                channels_max: share(config.limits.channels_per_client_max),
-                patterns_max: share(config.limits.patterns_per_client_max),
-            },
-            keys: KeyLimits {
-                keys_max: share(config.history.keys_max),
-                age_max: Duration::from_secs(config.history.keys_age_max_s),
-            },
-            idle_max: Duration::from_secs(config.times.channel_idle_s),
-            linger: Duration::from_secs(config.times.channel_linger_s),
-            presence: PresenceLimits {
-                members_max: config.limits.members_per_channel_max,
-                grace: Duration::from_secs(config.times.presence_grace_s),
-                are_told: config.hooks.presence,
-            },
-            patterns_max: share(config.limits.patterns_max),
-            broadcasts_max: config.limits.broadcasts_under_way_max,
-            use_max: Duration::from_secs(config.icomet.channel_timeout_s),
-        };
+        let shard = ShardLimits::new(&config, rules.clone(), loops);
         let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };
         let preflight = Cors {
             origins: origins(config.front.allows_any_origin(), &config.front.origins),
@@ -91,7 +66,13 @@ impl App {
             Answering { fields: answering(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
         let with_demo = config.front.demo;
         Self {
-            engine: Engine::new(index, place.mailboxes, shard, Duration::from_secs(config.times.reply_s)),
+            engine: Engine::new(
+                index,
+                place.mailboxes,
+                shard,
+                Box::new(MemoryStore),
+                Duration::from_secs(config.times.reply_s),
+            ),
             index,
             hub,
             batches: Slab::new(),

@@ -13,6 +13,9 @@ pub(crate) enum Order {
     Open { channel: ChannelName, owner: Owner },
     /// Send this loop what it does not have yet, now. Answered by `CaughtUp`.
     CatchUp { channel: ChannelName },
+    /// Send messages before the window, from number `from` on. Answered by `Page`, unless the channel is gone or its numbers
+    /// have begun anew.
+    Fetch { channel: ChannelName, epoch: Epoch, from: u64 },
     /// Send no more of that channel.
     Close { channel: ChannelName },
     /// A subscriber of this loop waits under a name. One that waits under it already is displaced.
@@ -30,6 +33,7 @@ impl Order {
         match self {
             Self::Open { channel, .. }
             | Self::CatchUp { channel }
+            | Self::Fetch { channel, .. }
             | Self::Close { channel }
             | Self::AcquireName { channel, .. }
             | Self::ReleaseName { channel, .. }
@@ -44,18 +48,60 @@ impl Order {
 pub(crate) enum ChannelEvent {
     /// The channel as it is now: its messages from number `first` on. What is published from here on comes as
     /// `Appended`, without a gap.
-    Opened { epoch: Epoch, first: u64, entries: Vec<Arc<Message>> },
+    /// The oldest message that is kept has number `kept_from`; it may be older than the first of these.
+    Opened {
+        epoch: Epoch,
+        kept_from: u64,
+        first: u64,
+        entries: Vec<Arc<Message>>,
+    },
     /// The channel cannot be opened for the client `owner`.
-    Refused { owner: Owner, why: Refusal },
+    Refused {
+        owner: Owner,
+        why: Refusal,
+    },
     /// Messages from number `first` on. If this loop was slow, `first` may be beyond what it has. The channel keeps
-    /// nothing before number `kept_from`.
-    Appended { first: u64, entries: Vec<Arc<Message>>, announcements: Vec<Arc<str>>, kept_from: u64 },
-    /// The channel keeps nothing any more before that number.
-    Truncated { kept_from: u64 },
+    /// nothing before number `kept_from`, and in memory nothing before `window_from`.
+    Appended {
+        first: u64,
+        entries: Vec<Arc<Message>>,
+        announcements: Vec<Arc<str>>,
+        kept_from: u64,
+        window_from: u64,
+    },
+    /// The channel keeps nothing any more before number `kept_from`, and in memory nothing before `window_from`.
+    Truncated {
+        kept_from: u64,
+        window_from: u64,
+    },
     /// The answer to `CatchUp`: all that this loop does not have of the channel as it was when it was asked.
-    CaughtUp { first: u64, entries: Vec<Arc<Message>> },
+    CaughtUp {
+        first: u64,
+        entries: Vec<Arc<Message>>,
+    },
+    /// Messages before the window, from number `from` on, up to number `end`: those that are missing have expired. The
+    /// oldest message that was kept when they were read has number `kept_from`. The answer to `Fetch`.
+    Page {
+        epoch: Epoch,
+        from: u64,
+        end: u64,
+        kept_from: u64,
+        entries: Vec<(u64, Arc<Message>)>,
+    },
+    /// The numbers began anew, though nobody closed the channel: it is now as in `Opened`.
+    Restarted {
+        epoch: Epoch,
+        kept_from: u64,
+        first: u64,
+        entries: Vec<Arc<Message>>,
+    },
+    /// What is published from here on is not known until `Resumed`.
+    Interrupted,
+    Resumed,
     /// The channel's history before that number is gone.
-    Cleared { first: u64 },
+    Cleared {
+        first: u64,
+    },
     /// The channel was deleted.
     Closed,
 }

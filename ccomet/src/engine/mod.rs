@@ -15,8 +15,12 @@ mod pending;
 mod request;
 mod router;
 mod shard;
+mod store;
 mod token;
 mod watch;
+
+#[cfg(all(test, feature = "sim"))]
+mod conformance;
 
 use std::sync::Arc;
 
@@ -26,7 +30,8 @@ pub(crate) use owner::Owner;
 pub(crate) use peer::Mail;
 pub(crate) use request::{BroadcastOrder, Refusal, Reply, Request};
 pub(crate) use router::Engine;
-pub(crate) use shard::{KeyLimits, OwnerLimits, PresenceLimits, ShardLimits};
+pub(crate) use shard::ShardLimits;
+pub(crate) use store::MemoryStore;
 pub(crate) use token::Token;
 
 use crate::message::{ChannelName, Movement};

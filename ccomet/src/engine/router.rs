@@ -10,6 +10,7 @@ use super::peer::{Mail, Parcel, ToLoop, ToShard};
 use super::pending::Pending;
 use super::request::Request;
 use super::shard::Shard;
+use super::store::Store;
 use super::{ChannelEvent, Output, ShardLimits, Tick};
 use crate::message::ChannelName;
 
@@ -39,12 +40,18 @@ pub(crate) struct Engine<T> {
 impl<T> Engine<T> {
     /// Makes the engine of loop `index`. `mailboxes` are those of all loops; `request_max` is how long a request waits
     /// for its reply.
-    pub(crate) fn new(index: usize, mailboxes: Vec<Mailbox<Mail>>, limits: ShardLimits, request_max: Duration) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        mailboxes: Vec<Mailbox<Mail>>,
+        limits: ShardLimits,
+        store: Box<dyn Store>,
+        request_max: Duration,
+    ) -> Self {
         let loops = mailboxes.len();
         Self {
             index,
             mailboxes,
-            shard: Shard::new(limits, index, loops),
+            shard: Shard::new(limits, store, index, loops),
             pending: Pending::new(request_max),
             inbox: VecDeque::new(),
             given_up: VecDeque::new(),
@@ -138,13 +145,15 @@ impl<T> Engine<T> {
     pub(crate) fn end_tick(&mut self, now: Tick) {
         self.shard.work(now);
         self.pass_on(now);
+        self.shard.keep_all(now);
+        self.pass_on(now);
         self.shard.flush();
         self.pass_on(now);
     }
 
     /// Posts what was gathered for the other loops. Returns how soon [`wake`](Self::wake) is to be called, if there is
     /// something left to do then.
-    pub(crate) fn post(&mut self) -> Option<Duration> {
+    pub(crate) fn post(&mut self, now: Tick) -> Option<Duration> {
         self.is_mail_left = false;
         for to in 0..self.mailboxes.len() {
             let count = std::mem::take(&mut self.to_acknowledge[to]);
@@ -164,11 +173,21 @@ impl<T> Engine<T> {
                 }
             }
         }
-        match (self.shard.has_work(), self.is_mail_left) {
-            (true, _) => Some(Duration::ZERO),
-            (false, true) => Some(POST_RETRY),
-            (false, false) => None,
+        if self.shard.has_work() {
+            return Some(Duration::ZERO);
         }
+        let store = self.shard.store_due().map(|due| due.saturating_since(now.loop_time));
+        let mail = self.is_mail_left.then_some(POST_RETRY);
+        store.into_iter().chain(mail).min()
+    }
+
+    /// Takes the mail for another loop, which would be posted otherwise.
+    #[cfg(all(test, feature = "sim"))]
+    pub(super) fn take_mail(&mut self, to: usize) -> Mail {
+        let count = std::mem::take(&mut self.to_acknowledge[to]);
+        let acknowledged = (count > 0).then_some(Parcel::Shard(ToShard::Acknowledge(count)));
+        let parcels = std::mem::take(&mut self.outgoing[to]).into_iter().chain(acknowledged).collect();
+        Mail { from: self.index, parcels }
     }
 
     /// About once a second: what has become old goes, and requests that have waited for too long are given up.

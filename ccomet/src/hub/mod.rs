@@ -246,15 +246,15 @@ impl Hub {
     pub(crate) fn event(&mut self, channel: &ChannelName, event: ChannelEvent, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         match event {
-            ChannelEvent::Opened { epoch, first, entries } => self.attached(channel, epoch, first, entries, sink),
+            ChannelEvent::Opened { epoch, first, entries, .. } => self.attached(channel, epoch, first, entries, sink),
             ChannelEvent::Refused { owner, why: Refusal::ClientLimit } => self.end_those_of(channel, owner, sink),
             ChannelEvent::Refused { why, .. } => self.end_channel(channel, Some(why.into()), sink),
-            ChannelEvent::Appended { first, entries, announcements, kept_from } => {
+            ChannelEvent::Appended { first, entries, announcements, kept_from, .. } => {
                 self.appended(channel, first, entries, announcements);
                 self.truncate(channel, kept_from);
             }
             ChannelEvent::Truncated { .. } if fault!("truncation-ignored") && !channel.is_pattern() => {}
-            ChannelEvent::Truncated { kept_from } => self.truncate(channel, kept_from),
+            ChannelEvent::Truncated { kept_from, .. } => self.truncate(channel, kept_from),
             ChannelEvent::CaughtUp { first, entries } => {
                 self.appended(channel, first, entries, Vec::new());
                 self.synced(channel, sink);
@@ -263,6 +263,8 @@ impl Hub {
             ChannelEvent::Closed if self.is_attaching(channel) => {}
             ChannelEvent::Closed => self.end_channel(channel, None, sink),
             ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
+            ChannelEvent::Page { .. } | ChannelEvent::Restarted { .. } => {}
+            ChannelEvent::Interrupted | ChannelEvent::Resumed => {}
         }
     }
 

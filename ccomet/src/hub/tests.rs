@@ -58,7 +58,7 @@ fn stream_of(channel: &ChannelName) -> Subscription {
 }
 
 fn opened() -> ChannelEvent {
-    ChannelEvent::Opened { epoch: Epoch(9), first: 0, entries: Vec::new() }
+    ChannelEvent::Opened { epoch: Epoch(9), kept_from: 0, first: 0, entries: Vec::new() }
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn readers_are_told_of_a_gap_though_no_message_follows_it() {
     hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
     hub.event(&channel, opened(), NOW, &mut ears);
     // Five messages were dropped before they came to this loop.
-    hub.event(&channel, ChannelEvent::Truncated { kept_from: 5 }, NOW, &mut ears);
+    hub.event(&channel, ChannelEvent::Truncated { kept_from: 5, window_from: 5 }, NOW, &mut ears);
     hub.flush(NOW, &mut ears);
     assert!(ears.said.contains("event: gap") && ears.said.contains("\"missed\":5"), "{}", ears.said);
 }
@@ -84,7 +84,8 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     // Both were on their way when this loop let go of the channel and entered it again.
     let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time: NOW, extra: None });
     let entries = vec![message];
-    let appended = ChannelEvent::Appended { first: 7, entries, announcements: Vec::new(), kept_from: 7 };
+    let appended =
+        ChannelEvent::Appended { first: 7, entries, announcements: Vec::new(), kept_from: 7, window_from: 7 };
     hub.event(&channel, appended, NOW, &mut ears);
     hub.event(&channel, ChannelEvent::Closed, NOW, &mut ears);
     assert_eq!((ears.opened, ears.ended, hub.is_dirty()), (0, 0, false));

@@ -46,10 +46,11 @@ impl Shard {
         let key = self.open(now, name, Owner::default())?;
         let channel = &mut self.channels[key];
         let held_until = now.loop_time.plus(hold);
+        let first = channel.kept_from();
         let issued = channel.token.get_or_insert_with(|| Box::new(IssuedToken { token, held_until }));
         issued.held_until = issued.held_until.max(held_until);
         channel.touched = now.loop_time;
-        let reply = Reply::TokenIssued { first: channel.log.first(), token: issued.token };
+        let reply = Reply::TokenIssued { first, token: issued.token };
         self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
         Ok(reply)
     }
@@ -68,7 +69,7 @@ impl Shard {
         ChannelInfo {
             subscribers: channel.subscribers(),
             in_use: channel.used_until(&self.limits) > now.loop_time,
-            messages: channel.log.next() - channel.log.first(),
+            messages: channel.log.next() - channel.kept_from(),
             bytes: channel.log.bytes() as u64,
             spot: Spot { epoch: channel.epoch, next: channel.log.next() },
         }

@@ -32,6 +32,12 @@ impl Epochs {
         self.last
     }
 
+    /// A channel has an epoch that the store has given out. Its old one is not used again, and those to come are greater.
+    pub(super) fn replace(&mut self, channel: &ChannelName, epoch: Epoch) {
+        self.spend(channel);
+        self.last = self.last.max(epoch);
+    }
+
     /// The one that a channel has, or would have, that is not there.
     pub(super) fn of_absent(&mut self, now: Tick, channel: &ChannelName) -> Epoch {
         let slot = slot(channel);

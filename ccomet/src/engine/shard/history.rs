@@ -39,7 +39,12 @@ impl Shard {
             self.deliver_to_all(key);
         }
         let next = self.channels[key].log.next();
-        self.change(key, |channel| channel.log.drop_before(next));
+        self.change(key, |channel| {
+            channel.log.drop_before(next);
+            if let Some(stored) = &mut channel.stored {
+                stored.kept_from = next;
+            }
+        });
         let channel = &mut self.channels[key];
         // They hear of it from this.
         channel.truncated = false;
@@ -52,14 +57,25 @@ impl Shard {
 
     /// Drops what a channel may not keep any more.
     pub(super) fn trim(&mut self, key: usize, now: Tick) {
-        let limits = self.limits.rules.bounds(self.channels[key].rule).history;
-        self.change(key, |channel| channel.log.trim(&limits, now.time));
+        let channel = &self.channels[key];
+        let limits = self.limits.rules.bounds(channel.rule).history;
+        let kept_from = if channel.stored.is_some() { self.store.trim(now, &channel.name, &limits) } else { None };
+        let window_max = self.store.window_max().unwrap_or(usize::MAX) as u64;
+        self.change(key, |channel| match (&mut channel.stored, kept_from) {
+            (Some(stored), Some(kept_from)) => {
+                stored.kept_from = kept_from;
+                let window_from = channel.log.next().saturating_sub(window_max);
+                channel.log.drop_before(window_from.max(kept_from).min(channel.log.next()));
+            }
+            _ => channel.log.trim(&limits, now.time),
+        });
     }
 
     /// Changes what a channel keeps, or on how many loops, and with it what that counts for.
     pub(super) fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut ChannelState) -> R) -> R {
         let channel = &mut self.channels[key];
-        let (bytes, first, was_empty) = (channel.held_bytes(), channel.log.first(), channel.log.is_empty());
+        let (bytes, was_empty) = (channel.held_bytes(), channel.log.is_empty());
+        let (first, kept_from) = (channel.log.first(), channel.kept_from());
         let result = change(channel);
         if channel.held_bytes() > bytes || !fault!("dropped-history-still-counted") {
             self.bytes = self.bytes - bytes + channel.held_bytes();
@@ -69,7 +85,8 @@ impl Shard {
         } else if was_empty {
             self.with_history.insert(key);
         }
-        let is_shorter = channel.log.first() > first && !channel.attached.is_empty();
+        let is_shorter =
+            (channel.log.first() > first || channel.kept_from() > kept_from) && !channel.attached.is_empty();
         if is_shorter && !fault!("drops-not-sent-to-loops") && !std::mem::replace(&mut channel.truncated, true) {
             self.truncated.push(key);
         }

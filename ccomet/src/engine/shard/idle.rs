@@ -22,7 +22,8 @@ impl ChannelState {
         let is_held = self.token.as_ref().is_some_and(|token| token.held_until > now);
         let is_awaited = self.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
         // The channel of a pattern is fed though nobody reads it.
-        let is_empty = self.log.is_empty() || self.is_derived();
+        let is_busy = self.stored.as_ref().is_some_and(|stored| stored.is_busy());
+        let is_empty = self.kept_from() == self.log.next() && !is_busy || self.is_derived();
         let is_left = (self.attached.is_empty() || fault!("attached-channel-goes-idle")) && self.presence.is_none();
         is_left && is_empty && (!is_awaited || fault!("awaited-pattern-goes")) && !is_held && !self.dirty
     }

@@ -6,13 +6,16 @@
 //! delivery when the loop has acknowledged some. It keeps what the shard keeps: what is dropped here, it is told to drop.
 
 mod activity;
+mod changes;
 mod epochs;
 mod history;
 mod idempotency;
 mod idle;
+mod limits;
 mod lookup;
 mod names;
 mod owners;
+mod pages;
 mod patterns;
 mod peer_window;
 mod presence;
@@ -21,33 +24,34 @@ mod work;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use sealed::fault;
 use slab::Slab;
 
 use activity::IssuedToken;
+use changes::{Change, Stored};
 use epochs::Epochs;
 use idempotency::Idempotency;
-pub(crate) use idempotency::KeyLimits;
 use idle::Idle;
+pub(crate) use limits::ShardLimits;
 use names::Names;
-pub(crate) use owners::OwnerLimits;
 use owners::Owners;
+use pages::Reading;
 use patterns::{PatternChannel, PatternFeed};
 use peer_window::PeerWindow;
-pub(crate) use presence::PresenceLimits;
 use presence::{Leaving, Presence};
+use publishing::Reach;
 use work::Work;
 
 use super::peer::{Parcel, ToLoop, ToShard};
 use super::pending::RequestId;
+use super::store::{Place, Store};
 use super::watch::ActivityWatch;
 use super::{ChannelEvent, Order, Owner, Refusal, Reply, Request, Tick};
 use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
-use crate::rules::{RuleId, Rules};
+use crate::rules::RuleId;
 use crate::time::LoopTime;
 
 /// The part of the channels that the admin listener and clients of this machine alone may make.
@@ -57,36 +61,14 @@ const RESERVED_SHARE: usize = 16;
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 60;
 
-/// What one shard may keep.
-#[derive(Debug, Clone)]
-pub(crate) struct ShardLimits {
-    pub(crate) rules: Arc<Rules>,
-    pub(crate) channels_max: usize,
-    pub(crate) patterns_max: usize,
-    /// Messages on their way to all channels of a pattern.
-    pub(crate) broadcasts_max: usize,
-    /// On their way to one loop, and the bytes of their messages; a single one may have more.
-    pub(crate) deliveries_max: usize,
-    pub(crate) delivery_bytes_max: usize,
-    /// Over all channels together, with what they take on the loops that are attached.
-    pub(crate) history_bytes_max: usize,
-    pub(crate) keys: KeyLimits,
-    pub(crate) owners: OwnerLimits,
-    pub(crate) presence: PresenceLimits,
-    /// How long a channel without history and subscribers keeps its epoch.
-    pub(crate) idle_max: Duration,
-    /// How long one that is made of others does.
-    pub(crate) linger: Duration,
-    /// How long one without subscribers counts as in use.
-    pub(crate) use_max: Duration,
-}
-
 #[derive(Debug)]
 struct ChannelState {
     name: ChannelName,
     epoch: Epoch,
     rule: RuleId,
+    /// The newest messages; all that are kept, unless `stored` says otherwise.
     log: Log<Arc<Message>>,
+    stored: Option<Box<Stored>>,
     attached: Vec<Follower>,
     /// Clients that wait under names, and announcements.
     waits: Option<Box<Names>>,
@@ -108,6 +90,15 @@ impl ChannelState {
     /// Whether it is made of others, and not published in.
     fn is_derived(&self) -> bool {
         self.gathering.is_some() || self.name.is_presence()
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { channel: &self.name, epoch: self.epoch, next: self.log.next() }
+    }
+
+    /// Returns the number of the oldest message kept, in memory or elsewhere, or of the next one if none is.
+    fn kept_from(&self) -> u64 {
+        self.stored.as_ref().map_or(self.log.first(), |stored| stored.kept_from)
     }
 }
 
@@ -160,6 +151,13 @@ pub(crate) struct Shard {
     leaving: Leaving,
     last_run: u64,
     keys: Idempotency,
+    store: Box<dyn Store>,
+    /// The store is not reached.
+    is_cut_off: bool,
+    /// Parts of histories that the store reads.
+    reads: Slab<Reading>,
+    /// Messages to patterns that are under way.
+    broadcasts: Slab<Reach>,
     work: Work,
     owners: Owners,
     /// What it has to say, each with the loop it is for.
@@ -167,7 +165,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(limits: ShardLimits, own: usize, loops: usize) -> Self {
+    pub(crate) fn new(limits: ShardLimits, store: Box<dyn Store>, own: usize, loops: usize) -> Self {
         Self {
             own,
             channels: Slab::new(),
@@ -190,6 +188,10 @@ impl Shard {
             leaving: Leaving::new(),
             last_run: 0,
             keys: Idempotency::new(limits.keys),
+            store,
+            is_cut_off: false,
+            reads: Slab::new(),
+            broadcasts: Slab::new(),
             work: Work::new(),
             owners: Owners::new(limits.owners),
             outbox: Vec::new(),
@@ -243,8 +245,14 @@ impl Shard {
                 self.announce(&channel, name);
                 self.reply(asker, Ok(Reply::Done));
             }
-            Request::Delete { channel } => self.delete(asker, &channel),
-            Request::Clear { channel } => self.clear(asker, &channel),
+            Request::Delete { channel } => match self.key_of(&channel) {
+                Some(key) => self.begin_change(now, key, Change::Delete(asker)),
+                None => self.reply(asker, Ok(Reply::Ended(None))),
+            },
+            Request::Clear { channel } => match self.key_of(&channel) {
+                Some(key) => self.begin_change(now, key, Change::Clear(asker)),
+                None => self.reply(asker, Ok(Reply::Ended(None))),
+            },
             Request::Read { channel, range } => self.read(now, asker, &channel, range),
             Request::List { listing } => self.list(now, asker, &listing),
             Request::Inspect { channel } => self.inspect(now, asker, &channel),
@@ -267,6 +275,7 @@ impl Shard {
         match order {
             Order::Open { channel, owner } => self.attach(from, now, channel, owner),
             Order::CatchUp { channel } => self.catch_up(from, channel),
+            Order::Fetch { channel, epoch, from: begin } => self.fetch(now, from, &channel, epoch, begin),
             Order::Close { channel } => self.detach(from, now, &channel),
             Order::AcquireName { channel, name, claim } => self.acquire_name(from, &channel, name, claim),
             Order::ReleaseName { channel, name, claim } => self.release_name(from, &channel, &name, claim),
@@ -299,6 +308,7 @@ impl Shard {
         let channel = &mut self.channels[key];
         let announcements = channel.waits.as_mut().map_or(Vec::new(), |waits| std::mem::take(&mut waits.announcements));
         let is_truncated = std::mem::take(&mut channel.truncated);
+        let kept_from = channel.kept_from();
         for attachment in &mut channel.attached {
             if attachment.cursor == channel.log.next() && announcements.is_empty() && !is_truncated {
                 continue;
@@ -313,7 +323,7 @@ impl Shard {
                 link.queue.push_back(key);
                 continue;
             }
-            let (delivery, bytes) = deliver(&channel.log, attachment, announcements.clone());
+            let (delivery, bytes) = deliver(&channel.log, kept_from, attachment, announcements.clone());
             if attachment.to != self.own {
                 link.sent(bytes);
             }
@@ -373,7 +383,12 @@ impl Shard {
         let channel = &self.channels[key];
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
         let (name, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
-        self.tell(from, name, ChannelEvent::Opened { epoch, first, entries });
+        let kept_from = channel.kept_from();
+        let is_interrupted = self.is_cut_off && !channel.is_derived();
+        self.tell(from, name.clone(), ChannelEvent::Opened { epoch, kept_from, first, entries });
+        if is_interrupted {
+            self.tell(from, name, ChannelEvent::Interrupted);
+        }
     }
 
     fn catch_up(&mut self, from: usize, name: ChannelName) {
@@ -406,19 +421,17 @@ impl Shard {
         self.release_idle(key, now);
     }
 
-    fn delete(&mut self, asker: Asker, name: &ChannelName) {
-        let key = self.names.get(name).copied();
-        let next = key.map(|key| self.channels[key].log.next());
-        if let Some(key) = key {
-            self.forget_in_patterns(name);
-            self.end(key);
-        }
-        if let Some(key) = self.names.get(&ChannelName::of_presence(name)).copied()
+    /// Ends a channel, and the one beside it. Returns the number that its next message would have had.
+    fn delete(&mut self, key: usize) -> u64 {
+        let (name, next) = (self.channels[key].name.clone(), self.channels[key].log.next());
+        self.forget_in_patterns(&name);
+        self.end(key);
+        if let Some(key) = self.names.get(&ChannelName::of_presence(&name)).copied()
             && !fault!("movements-outlive-channel")
         {
             self.end(key);
         }
-        self.reply(asker, Ok(Reply::Ended(next)));
+        next
     }
 
     /// Tells all loops that a channel is gone.
@@ -431,13 +444,13 @@ impl Shard {
         self.remove(key);
     }
 
-    fn clear(&mut self, asker: Asker, name: &ChannelName) {
-        let key = self.names.get(name).copied();
-        let next = key.map(|key| self.drop_history(key));
+    /// Drops a channel's history. Returns the number of its next message.
+    fn clear(&mut self, key: usize) -> u64 {
+        let (name, next) = (self.channels[key].name.clone(), self.drop_history(key));
         if !fault!("pattern-remembers-cleared") {
-            self.forget_in_patterns(name);
+            self.forget_in_patterns(&name);
         }
-        self.reply(asker, Ok(Reply::Ended(next)));
+        next
     }
 
     fn shards(&self) -> usize {
@@ -463,11 +476,12 @@ impl Shard {
         while link.has_room(&self.limits) {
             let Some(key) = link.queue.pop_front() else { break };
             let channel = &mut self.channels[key];
+            let kept_from = channel.kept_from();
             let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else {
                 continue;
             };
             attachment.queued = false;
-            let (delivery, bytes) = deliver(&channel.log, attachment, Vec::new());
+            let (delivery, bytes) = deliver(&channel.log, kept_from, attachment, Vec::new());
             link.sent(bytes);
             let message = ToLoop::Channel(channel.name.clone(), delivery);
             self.outbox.push((from, Parcel::Loop(message)));
@@ -491,11 +505,13 @@ impl Shard {
         let gathering = if name.is_pattern() { Some(self.gather(now, &name)?) } else { None };
         let is_derived = gathering.is_some() || name.is_presence();
         let epoch = if is_derived { self.epochs.fresh(now) } else { self.epochs.of_absent(now, &name) };
+        let is_stored = !is_derived && self.store.window_max().is_some();
         let key = self.channels.insert(ChannelState {
             rule: self.limits.rules.find(&name),
             name: name.clone(),
             epoch,
             log: Log::starting_at(0),
+            stored: is_stored.then(Box::default),
             attached: Vec::new(),
             waits: None,
             touched: now.loop_time,
@@ -528,6 +544,7 @@ impl Shard {
         self.presences -= usize::from(channel.name.is_presence());
         self.skip_in_patterns(key);
         self.names.remove(&channel.name);
+        self.store.forget(&channel.name);
         self.watch.remove(&channel.name, &mut self.outbox);
         self.bytes -= channel.held_bytes();
         self.with_history.remove(&key);
@@ -556,14 +573,19 @@ impl Shard {
 }
 
 /// What a loop is sent, and the bytes of its messages.
-fn deliver(log: &Log<Arc<Message>>, attachment: &mut Follower, announcements: Vec<Arc<str>>) -> (ChannelEvent, usize) {
-    let kept_from = log.first();
+fn deliver(
+    log: &Log<Arc<Message>>,
+    kept_from: u64,
+    attachment: &mut Follower,
+    announcements: Vec<Arc<str>>,
+) -> (ChannelEvent, usize) {
+    let window_from = log.first();
     let (first, entries) = take_rest(log, attachment);
     if entries.is_empty() && announcements.is_empty() {
-        return (ChannelEvent::Truncated { kept_from }, 0);
+        return (ChannelEvent::Truncated { kept_from, window_from }, 0);
     }
     let bytes = entries.iter().map(|message| message.cost()).sum();
-    (ChannelEvent::Appended { first, entries, announcements, kept_from }, bytes)
+    (ChannelEvent::Appended { first, entries, announcements, kept_from, window_from }, bytes)
 }
 
 /// Everything from the attachment's cursor on, and the number of the first.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sealed::fault;
 
+use super::changes::{Cause, Change};
 use super::work::Task;
 use super::{Asker, ChannelState, Shard};
 use crate::engine::{BroadcastOrder, Owner, Refusal, Reply, Tick};
@@ -24,7 +25,8 @@ const BROADCASTS_SHARE: usize = 4;
 /// A message on its way to all channels of a pattern: first they are found, then it is published in each.
 #[derive(Debug)]
 pub(super) struct Broadcasting {
-    asker: Asker,
+    /// Its place among those whose reach is counted.
+    number: usize,
     pattern: Pattern,
     message: Arc<Message>,
     /// Of more channels, none has it.
@@ -36,9 +38,22 @@ pub(super) struct Broadcasting {
     /// The places of those that are meant. What is made meanwhile is not among them.
     found: Vec<u32>,
     published: usize,
-    reached: u64,
     /// What it is to publish it once, in units of a tick's work.
     units: usize,
+}
+
+/// The channels that such a message is in.
+#[derive(Debug)]
+pub(super) struct Reach {
+    asker: Asker,
+    owner: Owner,
+    channels: u64,
+    /// Channels of which it is not known yet whether it is kept there.
+    outstanding: usize,
+    /// It could not be kept in some.
+    is_refused: bool,
+    /// It was handed to all that are meant; or why not.
+    is_over: Option<Option<Refusal>>,
 }
 
 impl Broadcasting {
@@ -60,36 +75,15 @@ impl Shard {
         messages: OneOrMore<Message>,
         owner: Owner,
     ) {
-        let key = match self.open(now, name, owner) {
-            Ok(key) => key,
-            Err(why) => return self.reply(asker, Err(why)),
-        };
-        let channel = &self.channels[key];
-        let is_checked = messages.rest.is_empty() || !fault!("misused-key-among-several");
-        if is_checked && self.keys.is_misused(&channel.name, channel.epoch, messages.iter()) {
-            return self.reply(asker, Err(Refusal::KeyReused));
+        let messages = messages.map(Arc::new);
+        match self.open(now, name, owner) {
+            Ok(key) => self.begin_change(now, key, Change::Publish { cause: Cause::Asker(asker), owner, messages }),
+            Err(why) => self.reply(asker, Err(why)),
         }
-        let spots = messages.map(|message| self.keep(key, now, &Arc::new(message)));
-        self.send_feeds();
-        self.evict();
-        self.reply(asker, Ok(Reply::Published(spots)));
     }
 
-    /// Numbers and keeps a message, if that was not done before. Returns the spot behind it.
-    fn keep(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
-        let channel = &self.channels[key];
-        if let Some(spot) = self.keys.published(&channel.name, channel.epoch, message) {
-            return spot;
-        }
-        let spot = self.append(key, now, message);
-        if !fault!("retry-kept-again") {
-            self.keys.note(&self.channels[key].name, message, spot);
-        }
-        spot
-    }
-
-    /// Numbers and keeps a message. Returns the spot behind it.
-    fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
+    /// Numbers a message and keeps it. Returns the spot behind it.
+    pub(super) fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
         let number = self.change(key, |channel| channel.log.push(message.clone()));
         let channel = &mut self.channels[key];
         channel.touched = now.loop_time;
@@ -110,9 +104,10 @@ impl Shard {
         }
         let BroadcastOrder { pattern, message, reach_max, owner } = order;
         let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
+        let reach = Reach { asker, owner, channels: 0, outstanding: 0, is_refused: false, is_over: None };
         let broadcasting = Broadcasting {
+            number: self.broadcasts.insert(reach),
             units: PUBLISH_UNITS + compared_bytes / COMPARED_BYTES_PER_UNIT,
-            asker,
             pattern,
             message: Arc::new(message),
             reach_max,
@@ -121,25 +116,19 @@ impl Shard {
             end: self.channels.capacity(),
             found: Vec::new(),
             published: 0,
-            reached: 0,
         };
         self.begin(now, Task::Broadcast(broadcasting));
     }
 
     /// Why a client may not begin a broadcast now, if it may not: all that may be are under way, or all that one client may have.
     fn why_no_broadcast(&self, owner: Owner) -> Option<Refusal> {
-        let under_way = || {
-            self.work.tasks().filter_map(|task| match task {
-                Task::Broadcast(broadcasting) => Some(broadcasting),
-                Task::Fill { .. } => None,
-            })
-        };
+        let under_way = || self.broadcasts.iter().map(|(_, reach)| reach);
         let has = |part| under_way().filter(|other| other.owner.parts().any(|other| other == part)).count();
         let share = self.limits.broadcasts_max.div_ceil(BROADCASTS_SHARE);
         if owner.parts().any(|part| has(part) >= share) && !fault!("broadcasts-all-for-one") {
             return Some(Refusal::ClientLimit);
         }
-        (under_way().count() >= self.limits.broadcasts_max).then_some(Refusal::BroadcastLimit)
+        (self.broadcasts.len() >= self.limits.broadcasts_max).then_some(Refusal::BroadcastLimit)
     }
 
     /// Goes on with a broadcast for as long as this tick allows. Returns what is left of it.
@@ -171,9 +160,10 @@ impl Shard {
             let is_meant = |channel: &ChannelState| {
                 this.is_for(channel, &self.limits.rules) || fault!("broadcast-to-replaced-channel")
             };
-            if self.channels.get(key).is_some_and(|channel| is_meant(channel) && !self.knows_other(&this, channel)) {
-                self.keep(key, now, &this.message);
-                this.reached += 1;
+            if self.channels.get(key).is_some_and(is_meant) {
+                self.broadcasts[this.number].outstanding += 1;
+                let (cause, messages) = (Cause::Broadcast(this.number), OneOrMore::one(this.message.clone()));
+                self.begin_change(now, key, Change::Publish { cause, owner: this.owner, messages });
             }
         }
         self.send_feeds();
@@ -182,13 +172,34 @@ impl Shard {
         None
     }
 
-    /// Whether something else was published in the channel under the message's key.
-    fn knows_other(&self, broadcasting: &Broadcasting, channel: &ChannelState) -> bool {
-        self.keys.is_misused(&channel.name, channel.epoch, std::iter::once(&*broadcasting.message))
+    /// The message is in a channel, or is not.
+    pub(super) fn broadcast_came(&mut self, number: usize, outcome: Result<(), Refusal>) {
+        let Some(reach) = self.broadcasts.get_mut(number) else { return };
+        reach.outstanding -= 1;
+        match outcome {
+            Ok(()) => reach.channels += 1,
+            // Something else was published there under the message's key.
+            Err(Refusal::KeyReused) => {}
+            Err(_) => reach.is_refused = true,
+        }
+        self.conclude_if_settled(number);
     }
 
     fn conclude_broadcast(&mut self, broadcasting: &Broadcasting, refused: Option<Refusal>) {
-        let reply = Reply::Broadcast { channels: broadcasting.reached, refused };
-        self.reply(broadcasting.asker, Ok(reply));
+        if let Some(reach) = self.broadcasts.get_mut(broadcasting.number) {
+            reach.is_over = Some(refused);
+        }
+        self.conclude_if_settled(broadcasting.number);
+    }
+
+    /// Answers the publisher once it is known of each channel whether the message is kept there.
+    fn conclude_if_settled(&mut self, number: usize) {
+        let is_settled = |reach: &Reach| reach.outstanding == 0 && reach.is_over.is_some();
+        if !self.broadcasts.get(number).is_some_and(is_settled) {
+            return;
+        }
+        let Reach { asker, channels, is_refused, is_over, .. } = self.broadcasts.remove(number);
+        let refused = is_over.flatten().or(is_refused.then_some(Refusal::Unavailable));
+        self.reply(asker, Ok(Reply::Broadcast { channels, refused }));
     }
 }

@@ -1,0 +1,377 @@
+//! Changes of channels: what is published, cleared and deleted. Each is handed to the store, and counts once the store has
+//! kept it. Of a channel one is under way at a time, and the others wait for their turns: so what waits for a slow store is
+//! kept together, and numbers are given in the order in which publishers came.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use sealed::fault;
+
+use super::{Asker, Shard};
+use crate::engine::peer::{Parcel, ToLoop};
+use crate::engine::store::{self, Outcome, Submitted};
+use crate::engine::{ChannelEvent, Owner, Refusal, Reply, Tick};
+use crate::log::Log;
+use crate::message::{ChannelName, Message};
+use crate::one_or_more::OneOrMore;
+use crate::position::{Epoch, Spot};
+
+/// Changes of one channel that may wait.
+const WAITING_MAX: usize = 1_000;
+
+/// Publications of one channel that are handed to the store together.
+const TOGETHER_MAX: usize = 100;
+
+/// A change that somebody wants.
+#[derive(Debug)]
+pub(super) enum Change {
+    Publish { cause: Cause, owner: Owner, messages: OneOrMore<Arc<Message>> },
+    Clear(Asker),
+    Delete(Asker),
+}
+
+/// What something is published for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cause {
+    Asker(Asker),
+    /// The message to all channels of a pattern that has this number.
+    Broadcast(usize),
+}
+
+/// What is to be done about a message.
+#[derive(Debug)]
+pub(super) enum Planned {
+    /// It is kept already, before this spot.
+    Known(Spot),
+    New(Arc<Message>),
+    /// It is the same as this one of the new ones that are handed over together.
+    Same(usize),
+}
+
+/// Messages of one publisher, and what is to be done about them.
+#[derive(Debug)]
+struct Publication {
+    cause: Cause,
+    planned: OneOrMore<Planned>,
+}
+
+/// What a channel has beside its window, if the store keeps elsewhere than in memory.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// The number of the oldest message kept.
+    pub(super) kept_from: u64,
+    under_way: Option<UnderWay>,
+    waiting: VecDeque<Change>,
+}
+
+impl Stored {
+    /// Takes the change that waits for its turn first, if it is a publication.
+    fn next_publication(&mut self) -> Option<Change> {
+        if matches!(self.waiting.front()?, Change::Publish { .. }) { self.waiting.pop_front() } else { None }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.under_way.is_some() || !self.waiting.is_empty()
+    }
+}
+
+#[derive(Debug)]
+enum UnderWay {
+    Publish(OneOrMore<Publication>),
+    Clear(Asker),
+    Delete(Asker),
+}
+
+impl Shard {
+    /// Makes a change of a channel when it is its turn.
+    pub(super) fn begin_change(&mut self, now: Tick, key: usize, change: Change) {
+        let is_cut_off = self.is_cut_off;
+        if let Some(stored) = self.channels[key].stored.as_mut()
+            && (stored.is_busy() || is_cut_off)
+        {
+            if stored.waiting.len() < WAITING_MAX {
+                return stored.waiting.push_back(change);
+            }
+            return self.refuse_change(&change);
+        }
+        self.make_change(now, key, change);
+    }
+
+    fn refuse_change(&mut self, change: &Change) {
+        match change {
+            Change::Publish { cause, .. } => self.conclude(*cause, Err(Refusal::Unavailable)),
+            Change::Clear(asker) | Change::Delete(asker) => self.reply(*asker, Err(Refusal::Unavailable)),
+        }
+    }
+
+    /// Hands a change to the store.
+    fn make_change(&mut self, now: Tick, key: usize, change: Change) {
+        let under_way = match change {
+            Change::Publish { cause, messages, .. } => match self.plan(key, messages, &mut Vec::new()) {
+                Ok(planned) => UnderWay::Publish(OneOrMore::one(Publication { cause, planned })),
+                Err(why) => return self.conclude(cause, Err(why)),
+            },
+            Change::Clear(asker) => UnderWay::Clear(asker),
+            Change::Delete(asker) => UnderWay::Delete(asker),
+        };
+        self.hand_over(now, key, under_way);
+    }
+
+    fn hand_over(&mut self, now: Tick, key: usize, under_way: UnderWay) {
+        match self.submit(now, key, &under_way) {
+            Submitted::Kept => self.complete(now, key, under_way, true),
+            Submitted::Refused => self.complete(now, key, under_way, false),
+            Submitted::Later => self.channels[key].stored.get_or_insert_default().under_way = Some(under_way),
+        }
+    }
+
+    /// Finds out which of the messages are new. `new` has those that are handed over with them, ahead of them.
+    fn plan(
+        &self,
+        key: usize,
+        messages: OneOrMore<Arc<Message>>,
+        new: &mut Vec<Arc<Message>>,
+    ) -> Result<OneOrMore<Planned>, Refusal> {
+        let channel = &self.channels[key];
+        let is_checked = messages.rest.is_empty() || !fault!("misused-key-among-several");
+        let all = || messages.iter().map(|message| &**message);
+        let is_misused = |message: &Message| {
+            new.iter().any(|other| message.key().is_some() && other.key() == message.key() && !other.is_same(message))
+        };
+        if is_checked && (self.keys.is_misused(&channel.name, channel.epoch, all()) || all().any(is_misused)) {
+            return Err(Refusal::KeyReused);
+        }
+        Ok(messages.map(|message| {
+            if message.key().is_none() {
+                return Planned::New(message);
+            }
+            if let Some(spot) = self.keys.published(&channel.name, channel.epoch, &message) {
+                return Planned::Known(spot);
+            }
+            let is_same = |other: &Arc<Message>| other.key() == message.key() && !fault!("retry-kept-again");
+            if let Some(index) = new.iter().position(is_same) {
+                return Planned::Same(index);
+            }
+            new.push(message.clone());
+            Planned::New(message)
+        }))
+    }
+
+    fn submit(&mut self, now: Tick, key: usize, under_way: &UnderWay) -> Submitted {
+        let place = self.channels[key].place();
+        let publications = match under_way {
+            UnderWay::Clear(_) => return self.store.submit(now, place, store::Change::Clear),
+            UnderWay::Delete(_) => return self.store.submit(now, place, store::Change::Remove),
+            UnderWay::Publish(publications) => publications,
+        };
+        let planned = &publications.first.planned;
+        if let (Planned::New(message), true, true) =
+            (&planned.first, planned.rest.is_empty(), publications.rest.is_empty())
+        {
+            return self.store.submit(now, place, store::Change::Append(std::slice::from_ref(message)));
+        }
+        let planned = publications.iter().flat_map(|publication| publication.planned.iter());
+        let new = planned.filter_map(|planned| match planned {
+            Planned::New(message) => Some(message.clone()),
+            Planned::Known(_) | Planned::Same(_) => None,
+        });
+        let new: Vec<_> = new.collect();
+        if new.is_empty() {
+            return Submitted::Kept;
+        }
+        self.store.submit(now, place, store::Change::Append(&new))
+    }
+
+    /// The store has kept a change, or it has not.
+    fn complete(&mut self, now: Tick, key: usize, under_way: UnderWay, is_kept: bool) {
+        match (under_way, is_kept) {
+            (UnderWay::Publish(publications), true) => self.keep_all_of(now, key, publications),
+            (UnderWay::Publish(publications), false) => {
+                for publication in publications.iter() {
+                    self.conclude(publication.cause, Err(Refusal::Unavailable));
+                }
+            }
+            (UnderWay::Clear(asker), true) => {
+                let next = self.clear(key);
+                self.reply(asker, Ok(Reply::Ended(Some(next))));
+            }
+            (UnderWay::Delete(asker), true) => {
+                let waiting = self.channels[key].stored.as_mut().map(|stored| std::mem::take(&mut stored.waiting));
+                let name = self.channels[key].name.clone();
+                let next = self.delete(key);
+                self.reply(asker, Ok(Reply::Ended(Some(next))));
+                for change in waiting.into_iter().flatten() {
+                    self.begin_anew(now, name.clone(), change);
+                }
+            }
+            (UnderWay::Clear(asker) | UnderWay::Delete(asker), false) => {
+                self.reply(asker, Err(Refusal::Unavailable));
+            }
+        }
+    }
+
+    /// Makes a change that waited for a channel that is gone.
+    fn begin_anew(&mut self, now: Tick, name: ChannelName, change: Change) {
+        match change {
+            Change::Publish { cause: Cause::Asker(asker), owner, messages } => match self.open(now, name, owner) {
+                Ok(key) => {
+                    self.begin_change(now, key, Change::Publish { cause: Cause::Asker(asker), owner, messages });
+                }
+                Err(why) => self.reply(asker, Err(why)),
+            },
+            // It was for the channels that existed then.
+            Change::Publish { cause, .. } => self.conclude(cause, Err(Refusal::KeyReused)),
+            Change::Clear(asker) | Change::Delete(asker) => match self.key_of(&name) {
+                Some(key) => self.begin_change(now, key, change),
+                None => self.reply(asker, Ok(Reply::Ended(None))),
+            },
+        }
+    }
+
+    /// Numbers messages and keeps them, and answers their publishers.
+    fn keep_all_of(&mut self, now: Tick, key: usize, publications: OneOrMore<Publication>) {
+        // The spots of those that have keys.
+        let mut made = Vec::new();
+        let concluded = publications.map(|Publication { cause, planned }| {
+            let spots = planned.map(|planned| match planned {
+                Planned::Known(spot) => spot,
+                Planned::Same(index) => made.get(index).copied().unwrap_or(Spot::UNKNOWN),
+                Planned::New(message) => {
+                    let spot = self.append(key, now, &message);
+                    if message.key().is_some() {
+                        made.push(spot);
+                        if !fault!("retry-kept-again") {
+                            self.keys.note(&self.channels[key].name, &message, spot);
+                        }
+                    }
+                    spot
+                }
+            });
+            (cause, spots)
+        });
+        // A message to all channels of a pattern is passed on when it is in all of them that one tick allows.
+        if matches!(concluded.first.0, Cause::Asker(_)) {
+            self.send_feeds();
+            self.evict();
+        }
+        concluded.map(|(cause, spots)| self.conclude(cause, Ok(spots)));
+    }
+
+    /// Answers the publisher of messages.
+    fn conclude(&mut self, cause: Cause, outcome: Result<OneOrMore<Spot>, Refusal>) {
+        match cause {
+            Cause::Asker(asker) => self.reply(asker, outcome.map(Reply::Published)),
+            Cause::Broadcast(number) => self.broadcast_came(number, outcome.map(|_| ())),
+        }
+    }
+
+    /// Takes what happened in the store.
+    pub(super) fn settle(&mut self, now: Tick) {
+        while let Some(outcome) = self.store.next_outcome(now) {
+            match outcome {
+                Outcome::Changed { channel, is_kept } => self.changed(now, &channel, is_kept),
+                Outcome::Restarted { channel, epoch, kept_from, first, entries } => {
+                    self.restarted(&channel, epoch, kept_from, first, entries);
+                }
+                Outcome::Page { read, part } => self.has_read(read, part),
+                Outcome::CutOff => self.cut_off(),
+                Outcome::Back => self.back(now),
+            }
+        }
+    }
+
+    fn changed(&mut self, now: Tick, name: &ChannelName, is_kept: bool) {
+        let Some(key) = self.key_of(name) else { return };
+        let under_way = self.channels[key].stored.as_mut().and_then(|stored| stored.under_way.take());
+        if let Some(under_way) = under_way {
+            self.complete(now, key, under_way, is_kept);
+            self.send_feeds();
+            self.evict();
+        }
+        self.go_on_with_changes(now, name);
+    }
+
+    /// Makes the changes of a channel that wait, as far as it is their turn.
+    fn go_on_with_changes(&mut self, now: Tick, name: &ChannelName) {
+        while let Some(key) = self.key_of(name)
+            && !self.is_cut_off
+            && let Some(stored) = self.channels[key].stored.as_mut()
+            && stored.under_way.is_none()
+            && let Some(change) = stored.waiting.pop_front()
+        {
+            match change {
+                Change::Publish { .. } => self.publish_together(now, key, change),
+                change => self.make_change(now, key, change),
+            }
+        }
+    }
+
+    /// Hands over a publication, and those that have come behind it.
+    fn publish_together(&mut self, now: Tick, key: usize, first: Change) {
+        let (mut new, mut publications, mut next) = (Vec::new(), Vec::new(), Some(first));
+        while let Some(Change::Publish { cause, messages, .. }) = next {
+            match self.plan(key, messages, &mut new) {
+                Ok(planned) => publications.push(Publication { cause, planned }),
+                Err(why) => self.conclude(cause, Err(why)),
+            }
+            let is_full = publications.len() >= TOGETHER_MAX;
+            next = self.channels[key].stored.as_mut().filter(|_| !is_full).and_then(|stored| stored.next_publication());
+        }
+        let mut publications = publications.into_iter();
+        if let Some(first) = publications.next() {
+            self.hand_over(now, key, UnderWay::Publish(OneOrMore { first, rest: publications.collect() }));
+        }
+    }
+
+    /// The numbers of a channel began anew, though nobody closed it.
+    fn restarted(&mut self, name: &ChannelName, epoch: Epoch, kept_from: u64, first: u64, entries: Vec<Arc<Message>>) {
+        let Some(key) = self.key_of(name) else { return };
+        self.epochs.replace(name, epoch);
+        self.change(key, |channel| {
+            channel.epoch = epoch;
+            channel.log = Log::starting_at(first);
+            for message in &entries {
+                channel.log.push(message.clone());
+            }
+            channel.stored.get_or_insert_default().kept_from = kept_from;
+            for follower in &mut channel.attached {
+                follower.cursor = channel.log.next();
+            }
+        });
+        // Those that are in memory are known again by their keys.
+        for (number, message) in (first..).zip(&entries) {
+            self.keys.note(name, message, Spot { epoch, next: number + 1 });
+        }
+        for index in 0..self.channels[key].attached.len() {
+            let to = self.channels[key].attached[index].to;
+            let entries = entries.clone();
+            self.tell(to, name.clone(), ChannelEvent::Restarted { epoch, kept_from, first, entries });
+        }
+    }
+
+    /// The store is not reached.
+    fn cut_off(&mut self) {
+        self.is_cut_off = true;
+        self.tell_all_followers(|| ChannelEvent::Interrupted);
+    }
+
+    /// The store is reached again, and all that was under way is settled.
+    fn back(&mut self, now: Tick) {
+        self.is_cut_off = false;
+        self.tell_all_followers(|| ChannelEvent::Resumed);
+        let is_waiting = |stored: &Stored| !stored.waiting.is_empty();
+        let waiting = self.sources().filter(|channel| channel.stored.as_deref().is_some_and(is_waiting));
+        for name in waiting.map(|channel| channel.name.clone()).collect::<Vec<_>>() {
+            self.go_on_with_changes(now, &name);
+        }
+    }
+
+    fn tell_all_followers(&mut self, event: impl Fn() -> ChannelEvent) {
+        let mut told = Vec::new();
+        for channel in self.sources() {
+            let message = || Parcel::Loop(ToLoop::Channel(channel.name.clone(), event()));
+            told.extend(channel.attached.iter().map(|follower| (follower.to, message())));
+        }
+        self.outbox.append(&mut told);
+    }
+}

@@ -1,0 +1,67 @@
+//! What one shard may keep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::idempotency::KeyLimits;
+use super::owners::OwnerLimits;
+use super::presence::PresenceLimits;
+use crate::config::Config;
+use crate::rules::Rules;
+
+/// What one shard may keep.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardLimits {
+    pub(super) rules: Arc<Rules>,
+    pub(super) channels_max: usize,
+    pub(super) patterns_max: usize,
+    /// Messages on their way to all channels of a pattern.
+    pub(super) broadcasts_max: usize,
+    /// On their way to one loop, and the bytes of their messages; a single one may have more.
+    pub(super) deliveries_max: usize,
+    pub(super) delivery_bytes_max: usize,
+    /// Over all channels together, with what they take on the loops that are attached.
+    pub(super) history_bytes_max: usize,
+    pub(super) keys: KeyLimits,
+    pub(super) owners: OwnerLimits,
+    pub(super) presence: PresenceLimits,
+    /// How long a channel without history and subscribers keeps its epoch.
+    pub(super) idle_max: Duration,
+    /// How long one that is made of others does.
+    pub(super) linger: Duration,
+    /// How long one without subscribers counts as in use.
+    pub(super) use_max: Duration,
+}
+
+impl ShardLimits {
+    /// Returns the share of one of so many loops.
+    pub(crate) fn new(config: &Config, rules: Arc<Rules>, loops: usize) -> Self {
+        let share = |whole: usize| whole.div_ceil(loops);
+        Self {
+            rules,
+            channels_max: share(config.limits.channels_max),
+            deliveries_max: config.limits.deliveries_under_way_max,
+            // To all other loops together, a quarter of what is kept.
+            delivery_bytes_max: (share(config.history.total_bytes_max) / 4 / loops.saturating_sub(1).max(1)).max(1),
+            history_bytes_max: share(config.history.total_bytes_max),
+            owners: OwnerLimits {
+                channels_max: share(config.limits.channels_per_client_max),
+                patterns_max: share(config.limits.patterns_per_client_max),
+            },
+            keys: KeyLimits {
+                keys_max: share(config.history.keys_max),
+                age_max: Duration::from_secs(config.history.keys_age_max_s),
+            },
+            idle_max: Duration::from_secs(config.times.channel_idle_s),
+            linger: Duration::from_secs(config.times.channel_linger_s),
+            presence: PresenceLimits {
+                members_max: config.limits.members_per_channel_max,
+                grace: Duration::from_secs(config.times.presence_grace_s),
+                are_told: config.hooks.presence,
+            },
+            patterns_max: share(config.limits.patterns_max),
+            broadcasts_max: config.limits.broadcasts_under_way_max,
+            use_max: Duration::from_secs(config.icomet.channel_timeout_s),
+        }
+    }
+}

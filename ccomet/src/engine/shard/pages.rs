@@ -1,0 +1,173 @@
+//! Parts of a channel's history: from its window, or from the store if they are not in memory. Where a part begins, and
+//! whether something is missing there, is decided here alone.
+
+use std::sync::Arc;
+
+use sealed::fault;
+
+use super::{Asker, ChannelState, Shard};
+use crate::engine::store::{Part, PartRange};
+use crate::engine::{ChannelEvent, Edge, Page, Range, Reply, Tick};
+use crate::message::{ChannelName, Message};
+use crate::position::{Epoch, Missed, Spot};
+use crate::time::UnixMillis;
+
+/// What a loop is sent at a time of what is not in memory.
+const FETCH_MESSAGES_MAX: usize = 100;
+const FETCH_BYTES_MAX: usize = 256 * 1024;
+
+/// A part of a channel's history that the store reads.
+#[derive(Debug)]
+pub(super) enum Reading {
+    Page {
+        asker: Asker,
+        start: PageStart,
+    },
+    /// What a loop has fetched, from that number on.
+    Fetch {
+        to: usize,
+        channel: ChannelName,
+        epoch: Epoch,
+        from: u64,
+    },
+}
+
+/// Where a page begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PageStart {
+    epoch: Epoch,
+    begin: u64,
+    is_backward: bool,
+    gap: Option<Missed>,
+    /// The number of the next message when it was asked for.
+    next: u64,
+}
+
+impl PageStart {
+    fn of(channel: &ChannelState, range: Range) -> Self {
+        let (first, next, epoch) = (channel.kept_from(), channel.log.next(), channel.epoch);
+        let (begin, gap) = match range.edge {
+            Edge::Begin => (first, None),
+            Edge::End => (next, None),
+            Edge::At(spot) if spot.epoch == epoch && spot.next <= next => {
+                let missed = first.saturating_sub(spot.next);
+                (spot.next.max(first), (missed > 0).then_some(Missed(Some(missed))))
+            }
+            // Of another run of numbers: all that there is now came later.
+            Edge::At(_) => (if range.is_backward { next } else { first }, Some(Missed(None))),
+        };
+        Self { epoch, begin, is_backward: range.is_backward, gap, next }
+    }
+
+    /// Returns the page with these messages. If there are no more, the next page begins where the history ends.
+    fn page(self, part: Part) -> Page {
+        let spot = |next| Spot { epoch: self.epoch, next };
+        let end = match (part.has_more, self.is_backward) {
+            (true, _) => part.end,
+            (false, true) => part.kept_from.min(self.begin),
+            (false, false) => self.next,
+        };
+        let Part { entries, has_more, .. } = part;
+        Page { entries, gap: self.gap, begin: spot(self.begin), end: spot(end), more: has_more }
+    }
+}
+
+impl ChannelState {
+    /// Returns a part of the window.
+    fn part(&self, range: PartRange, now: UnixMillis) -> Part {
+        let PartRange { begin, is_backward, limit, bytes_max } = range;
+        let numbered = |(number, entry): (u64, &Arc<Message>)| (number, entry.clone());
+        let living = |(_, message): &(u64, Arc<Message>)| !message.is_expired(now);
+        let (mut entries, mut end, mut bytes) = (Vec::new(), begin, 0);
+        let mut take = |(number, message): (u64, Arc<Message>)| {
+            bytes += message.payload.len();
+            if entries.len() == limit || (bytes > bytes_max && !entries.is_empty()) {
+                return false;
+            }
+            end = if is_backward { number } else { number + 1 };
+            entries.push((number, message));
+            true
+        };
+        let is_whole = if is_backward {
+            let begin = begin + u64::from(fault!("page-begin-repeated"));
+            let older = self.log.back().skip_while(|(number, _)| *number >= begin);
+            older.map(numbered).filter(living).all(&mut take)
+        } else {
+            self.log.since(begin).map(numbered).filter(living).all(&mut take)
+        };
+        Part { entries, end, has_more: !is_whole, kept_from: self.kept_from() }
+    }
+
+    /// Whether all that is kept in that direction is in memory.
+    fn has_in_memory(&self, begin: u64, is_backward: bool) -> bool {
+        self.kept_from() == self.log.first() || !is_backward && begin >= self.log.first()
+    }
+}
+
+impl Shard {
+    pub(super) fn read(&mut self, now: Tick, asker: Asker, name: &ChannelName, range: Range) {
+        let Some(key) = self.key_of(name) else { return self.reply(asker, Ok(Reply::Page(None))) };
+        self.trim(key, now);
+        let channel = &self.channels[key];
+        let start = PageStart::of(channel, range);
+        let Range { is_backward, limit, bytes_max, .. } = range;
+        let range = PartRange { begin: start.begin, is_backward, limit, bytes_max };
+        if channel.has_in_memory(start.begin, is_backward) {
+            let page = start.page(channel.part(range, now.time));
+            return self.reply(asker, Ok(Reply::Page(Some(page))));
+        }
+        let read = self.reads.insert(Reading::Page { asker, start }) as u32;
+        self.store.read(now, read, self.channels[key].place(), range);
+    }
+
+    /// Sends a loop messages from a number on.
+    pub(super) fn fetch(&mut self, now: Tick, to: usize, name: &ChannelName, epoch: Epoch, from: u64) {
+        // If the numbers have begun anew, the loop has been told so.
+        let Some(key) = self.key_of(name).filter(|key| self.channels[*key].epoch == epoch) else { return };
+        self.trim(key, now);
+        let channel = &self.channels[key];
+        let begin = from.max(channel.kept_from());
+        let (limit, bytes_max) = (FETCH_MESSAGES_MAX, FETCH_BYTES_MAX);
+        let range = PartRange { begin, is_backward: false, limit, bytes_max };
+        if channel.has_in_memory(begin, false) {
+            let part = channel.part(range, now.time);
+            return self.send_part(to, name.clone(), epoch, from, part);
+        }
+        let read = self.reads.insert(Reading::Fetch { to, channel: name.clone(), epoch, from }) as u32;
+        self.store.read(now, read, self.channels[key].place(), range);
+    }
+
+    fn send_part(&mut self, to: usize, name: ChannelName, epoch: Epoch, from: u64, part: Part) {
+        let Part { entries, end, kept_from, .. } = part;
+        self.tell(to, name, ChannelEvent::Page { epoch, from, end, kept_from, entries });
+    }
+
+    /// The store has read a part.
+    pub(super) fn has_read(&mut self, read: u32, part: Part) {
+        match self.reads.try_remove(read as usize) {
+            Some(Reading::Page { asker, mut start }) => {
+                // Some may have been dropped since it was asked for.
+                let missed = part.kept_from.saturating_sub(start.begin);
+                if missed > 0 && !start.is_backward {
+                    let before = start.gap.map_or(Some(0), |Missed(missed)| missed);
+                    start.gap = Some(Missed(before.map(|before| before + missed)));
+                    start.begin += missed;
+                }
+                self.reply(asker, Ok(Reply::Page(Some(start.page(part)))));
+            }
+            Some(Reading::Fetch { to, channel, epoch, from }) => self.send_part(to, channel, epoch, from, part),
+            None => {}
+        }
+    }
+
+    /// The end of a tick: what was submitted in it is kept.
+    pub(in crate::engine) fn keep_all(&mut self, now: Tick) {
+        self.store.flush(now);
+        self.settle(now);
+    }
+
+    /// Returns when something will happen in the store, if that is known.
+    pub(in crate::engine) fn store_due(&self) -> Option<crate::time::LoopTime> {
+        self.store.due()
+    }
+}

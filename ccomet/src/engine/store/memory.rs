@@ -1,0 +1,39 @@
+use super::{Change, Outcome, PartRange, Place, Store, Submitted};
+use crate::engine::Tick;
+use crate::log::HistoryLimits;
+use crate::message::ChannelName;
+use crate::time::LoopTime;
+
+/// Keeps nothing beside what the shard has in memory: so a change is kept as soon as the shard has made it.
+#[derive(Debug)]
+pub(crate) struct MemoryStore;
+
+impl Store for MemoryStore {
+    fn window_max(&self) -> Option<usize> {
+        None
+    }
+
+    fn submit(&mut self, _: Tick, _: Place<'_>, _: Change<'_>) -> Submitted {
+        Submitted::Kept
+    }
+
+    fn trim(&mut self, _: Tick, _: &ChannelName, _: &HistoryLimits) -> Option<u64> {
+        None
+    }
+
+    fn forget(&mut self, _: &ChannelName) {}
+
+    fn read(&mut self, _: Tick, _: u32, _: Place<'_>, _: PartRange) {
+        debug_assert!(false, "all that is kept is in memory");
+    }
+
+    fn flush(&mut self, _: Tick) {}
+
+    fn next_outcome(&mut self, _: Tick) -> Option<Outcome> {
+        None
+    }
+
+    fn due(&self) -> Option<LoopTime> {
+        None
+    }
+}

@@ -1,0 +1,257 @@
+//! A store for tests: it keeps late, has little in memory, refuses, is cut off and comes back, and loses what it had.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Change, Outcome, Part, PartRange, Place, Store, Submitted};
+use crate::engine::Tick;
+use crate::log::{HistoryLimits, Log};
+use crate::message::{ChannelName, Message};
+use crate::position::Epoch;
+use crate::time::{LoopTime, millis};
+
+/// How a store misbehaves.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreFaults {
+    /// Messages of a channel that are in memory.
+    pub window_max: usize,
+    /// The longest time for a change to be kept, or for a part to be read.
+    pub delay_max: Duration,
+    /// Of a thousand changes, so many are refused.
+    pub refusals: u32,
+    /// At so many of a thousand changes, the store is cut off.
+    pub cuts: u32,
+    /// The longest time for which it is.
+    pub cut_max: Duration,
+    /// Of a hundred channels, so many have lost messages when it comes back, and have other numbers.
+    pub restarts: u32,
+}
+
+/// Keeps messages as an unreliable store on another machine would.
+#[derive(Debug)]
+pub(crate) struct UnreliableStore {
+    faults: StoreFaults,
+    channels: HashMap<ChannelName, Kept>,
+    /// What is under way, by the time at which it is done, and in the order in which it came.
+    jobs: BTreeMap<(LoopTime, u64), Job>,
+    last_job: u64,
+    random: u64,
+    /// Until when it is cut off.
+    cut_until: Option<LoopTime>,
+    outcomes: std::collections::VecDeque<Outcome>,
+}
+
+/// A channel.
+#[derive(Debug)]
+struct Kept {
+    epoch: Epoch,
+    log: Log<Arc<Message>>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Change { channel: ChannelName, epoch: Epoch, next: u64, change: OwnedChange },
+    Read { read: u32, channel: ChannelName, epoch: Epoch, range: PartRange },
+}
+
+#[derive(Debug)]
+enum OwnedChange {
+    Append(Vec<Arc<Message>>),
+    Clear,
+    Remove,
+}
+
+impl UnreliableStore {
+    pub(crate) fn new(faults: StoreFaults) -> Self {
+        Self {
+            faults,
+            channels: HashMap::new(),
+            jobs: BTreeMap::new(),
+            last_job: 0,
+            random: 1,
+            cut_until: None,
+            outcomes: std::collections::VecDeque::new(),
+        }
+    }
+
+    /// Returns a random number below `bound`.
+    fn random(&mut self, bound: u64) -> u64 {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound.max(1)
+    }
+
+    fn begin(&mut self, now: Tick, job: Job) {
+        let delay = self.random(millis(self.faults.delay_max) + 1);
+        self.last_job += 1;
+        self.jobs.insert((now.loop_time.plus(Duration::from_millis(delay)), self.last_job), job);
+    }
+
+    fn make(&mut self, channel: &ChannelName, epoch: Epoch, next: u64, change: OwnedChange) {
+        let entry = self.channels.entry(channel.clone());
+        let kept = entry.or_insert_with(|| Kept { epoch, log: Log::starting_at(next) });
+        if kept.epoch != epoch {
+            *kept = Kept { epoch, log: Log::starting_at(next) };
+        }
+        match change {
+            OwnedChange::Append(messages) => {
+                for message in messages {
+                    kept.log.push(message);
+                }
+            }
+            OwnedChange::Clear => kept.log.drop_before(kept.log.next()),
+            OwnedChange::Remove => {
+                self.channels.remove(channel);
+            }
+        }
+    }
+
+    fn finish(&mut self, job: Job, now: Tick, is_kept: bool) {
+        match job {
+            Job::Change { channel, epoch, next, change } => {
+                if is_kept {
+                    self.make(&channel, epoch, next, change);
+                }
+                self.outcomes.push_back(Outcome::Changed { channel, is_kept });
+            }
+            Job::Read { read, channel, epoch, range } => {
+                let part = self.part(&channel, epoch, range, now);
+                self.outcomes.push_back(Outcome::Page { read, part });
+            }
+        }
+    }
+
+    fn part(&self, channel: &ChannelName, epoch: Epoch, range: PartRange, now: Tick) -> Part {
+        let PartRange { begin, is_backward, limit, bytes_max } = range;
+        let Some(Kept { log, .. }) = self.channels.get(channel).filter(|kept| kept.epoch == epoch) else {
+            return Part { entries: Vec::new(), end: begin, has_more: false, kept_from: begin };
+        };
+        let all: Vec<(u64, &Arc<Message>)> = if is_backward {
+            log.back().filter(|(number, _)| *number < begin).collect()
+        } else {
+            log.since(begin).collect()
+        };
+        let (mut entries, mut end, mut bytes, mut has_more) = (Vec::new(), begin, 0, false);
+        for (number, message) in all.into_iter().filter(|(_, message)| !message.is_expired(now.time)) {
+            bytes += message.payload.len();
+            if entries.len() == limit || bytes > bytes_max && !entries.is_empty() {
+                has_more = true;
+                break;
+            }
+            end = if is_backward { number } else { number + 1 };
+            entries.push((number, message.clone()));
+        }
+        if !has_more && !is_backward {
+            end = log.next();
+        }
+        Part { entries, end, has_more, kept_from: log.first() }
+    }
+
+    /// It is reached again. Of the changes that were under way, each is kept or lost; some channels have lost messages.
+    fn come_back(&mut self, now: Tick) {
+        self.cut_until = None;
+        for job in std::mem::take(&mut self.jobs).into_values() {
+            let is_kept = self.random(2) == 0;
+            self.finish(job, now, is_kept);
+        }
+        let mut names: Vec<ChannelName> = self.channels.keys().cloned().collect();
+        names.sort_unstable();
+        for channel in names {
+            if self.random(100) >= u64::from(self.faults.restarts) {
+                continue;
+            }
+            let (lost, first) = (self.random(4) as usize, self.random(5));
+            let window_max = self.faults.window_max;
+            let Some(kept) = self.channels.get_mut(&channel) else { continue };
+            let old = std::mem::replace(&mut kept.log, Log::starting_at(first));
+            let rest = old.len().saturating_sub(lost);
+            for (_, message) in old.since(0).take(rest) {
+                kept.log.push(message.clone());
+            }
+            kept.epoch = Epoch::new(now.time, now.random, kept.epoch);
+            let from = kept.log.next().saturating_sub(window_max as u64).max(first);
+            let entries = kept.log.since(from).map(|(_, message)| message.clone()).collect();
+            let (epoch, kept_from) = (kept.epoch, first);
+            self.outcomes.push_back(Outcome::Restarted { channel, epoch, kept_from, first: from, entries });
+        }
+        self.outcomes.push_back(Outcome::Back);
+    }
+}
+
+impl Store for UnreliableStore {
+    fn window_max(&self) -> Option<usize> {
+        Some(self.faults.window_max)
+    }
+
+    fn submit(&mut self, now: Tick, place: Place<'_>, change: Change<'_>) -> Submitted {
+        self.random ^= now.random;
+        let change = match change {
+            Change::Append(messages) => OwnedChange::Append(messages.to_vec()),
+            Change::Clear => OwnedChange::Clear,
+            Change::Remove => OwnedChange::Remove,
+        };
+        if self.cut_until.is_none() && self.random(1_000) < u64::from(self.faults.cuts) {
+            let cut = self.random(millis(self.faults.cut_max) + 1);
+            self.cut_until = Some(now.loop_time.plus(Duration::from_millis(cut)));
+            self.outcomes.push_back(Outcome::CutOff);
+        }
+        if self.cut_until.is_none() && self.random(1_000) < u64::from(self.faults.refusals) {
+            return Submitted::Refused;
+        }
+        let Place { channel, epoch, next } = place;
+        if self.cut_until.is_none() && self.random(4) == 0 {
+            self.make(channel, epoch, next, change);
+            return Submitted::Kept;
+        }
+        self.begin(now, Job::Change { channel: channel.clone(), epoch, next, change });
+        Submitted::Later
+    }
+
+    fn trim(&mut self, now: Tick, channel: &ChannelName, limits: &HistoryLimits) -> Option<u64> {
+        let kept = self.channels.get_mut(channel);
+        Some(kept.map_or(0, |kept| {
+            kept.log.trim(limits, now.time);
+            kept.log.first()
+        }))
+    }
+
+    fn forget(&mut self, channel: &ChannelName) {
+        self.channels.remove(channel);
+    }
+
+    fn read(&mut self, now: Tick, read: u32, place: Place<'_>, range: PartRange) {
+        let Place { channel, epoch, .. } = place;
+        self.begin(now, Job::Read { read, channel: channel.clone(), epoch, range });
+    }
+
+    fn flush(&mut self, _: Tick) {}
+
+    fn next_outcome(&mut self, now: Tick) -> Option<Outcome> {
+        if self.outcomes.is_empty() {
+            match self.cut_until {
+                Some(until) if until <= now.loop_time => self.come_back(now),
+                Some(_) => {}
+                None => {
+                    while self.outcomes.is_empty()
+                        && let Some(entry) = self.jobs.first_entry()
+                        && entry.key().0 <= now.loop_time
+                    {
+                        let job = entry.remove();
+                        self.finish(job, now, true);
+                    }
+                }
+            }
+        }
+        self.outcomes.pop_front()
+    }
+
+    fn due(&self) -> Option<LoopTime> {
+        if !self.outcomes.is_empty() {
+            return Some(LoopTime::default());
+        }
+        self.cut_until.or_else(|| self.jobs.first_key_value().map(|((due, _), _)| *due))
+    }
+}
