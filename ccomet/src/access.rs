@@ -5,9 +5,9 @@ use sealed::fault;
 
 use crate::hub::{Start, Subscription};
 use crate::message::{ChannelName, Draft};
-use crate::wire::icomet::request as icomet;
-use crate::wire::publication::Publication;
-use crate::wire::request::{Call, ReplyTo};
+use crate::protocols::call::{Call, ReplyTo};
+use crate::protocols::icomet::request as icomet;
+use crate::protocols::native::publication::Publication;
 
 /// What a call needs.
 #[derive(Debug)]

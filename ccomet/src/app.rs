@@ -41,13 +41,13 @@ use crate::doorkeeper::Doorkeeper;
 use crate::files::Files;
 use crate::hub::{Hub, SubscriberKey};
 use crate::lease::Leases;
+use crate::protocols::call::Door;
 use crate::pulse::{Life, Listener, Pulse};
 use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
 use crate::time::{LoopTime, UnixMillis};
 use crate::wire::problem::Problem;
-use crate::wire::request::Door;
 
 pub(crate) use setup::Shared;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sealed::ConnectionId;
 
+use crate::protocols::format::stream_format::{Saying, Voice};
+use crate::protocols::native::items as native;
 use crate::time::{UnixMillis, millis};
-use crate::wire::native;
-use crate::wire::voice::{Saying, Voice};
 
 /// The ends of streams, for the few or many that have one, by the calendar: that it was set is noticed at the next
 /// heartbeat.

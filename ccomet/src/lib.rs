@@ -45,6 +45,7 @@ mod message;
 mod one_or_more;
 mod pattern;
 mod position;
+mod protocols;
 mod pulse;
 mod refusals;
 mod rules;

@@ -7,11 +7,11 @@ use sealed_http::{Cors, Field, Http, Origins, Response};
 
 use super::{App, Client, Doing, done, icomet, socket};
 use crate::hub::{IcometForm, Reply, Sink};
+use crate::protocols::call::Door;
+use crate::protocols::format::stream_format::{Tongue, Transport, Voice};
+use crate::protocols::native::{items as native, websocket};
 use crate::refusals::RefusalLog;
 use crate::wire::problem::Problem;
-use crate::wire::request::Door;
-use crate::wire::voice::{Tongue, Transport, Voice};
-use crate::wire::{self, native};
 
 /// The hub's way to its subscribers.
 pub(super) struct Out<'a, 'b> {
@@ -200,7 +200,7 @@ pub(super) fn refuse_on_socket(
     answering: &Answering,
 ) {
     note_refusal(http, id, problem, answering);
-    App::tell(http, id, &wire::socket::refused(problem, reference));
+    App::tell(http, id, &websocket::refused(problem, reference));
 }
 
 /// Leave for a page of another origin to read what its user's cookie opened.

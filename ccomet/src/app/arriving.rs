@@ -8,11 +8,11 @@ use super::{App, Caller, loop_time, unix_time};
 use crate::auth::Identity;
 use crate::config::Api;
 use crate::doorkeeper::Asking;
-use crate::wire::classic;
-use crate::wire::icomet::request as icomet;
+use crate::protocols::call::{self, Ahead, Call, Door, Refused, read_ahead};
+use crate::protocols::icomet::request as icomet;
+use crate::protocols::v1::items as classic;
 use crate::wire::page;
 use crate::wire::problem::Problem;
-use crate::wire::request::{self, Ahead, Call, Door, Refused, read_ahead};
 
 /// The longest body of a request at the front that has no use for one, in bytes.
 const OTHER_BODY_BYTES_MAX: u64 = 4 * 1024;
@@ -86,7 +86,7 @@ impl App {
             }
             let has_form = self.config.admin.apis.contains(&Api::Icomet) && icomet::has_form(door, head.path());
             let bytes_max = match head.path() {
-                request::MESSAGES_PATH => request_bytes_max,
+                call::MESSAGES_PATH => request_bytes_max,
                 _ if has_form => icomet::form_bytes_max(self.config.limits.message_bytes_max) as u64,
                 _ => message_bytes_max,
             };
@@ -174,7 +174,7 @@ impl App {
             },
         };
         let Some(door) = http.state(id).map(|client| client.door) else { return };
-        let response = match request::read(door, request, &self.config) {
+        let response = match call::read(door, request, &self.config) {
             Ok(call) => match self.admit(http, door, &arrival, &request.head, &call) {
                 Ok(caller) => return self.call_if_allowed(http, id, &request.head, call, caller),
                 Err(problem) => return self.refuse_call(http, id, call, problem),

@@ -9,9 +9,9 @@ use crate::broker::{ChannelInfo, Listed, Page, Ticket, Token, Who};
 use crate::doorkeeper::Asking;
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
+use crate::protocols::call::ReplyTo;
+use crate::protocols::{native::items as native, v1::items as classic};
 use crate::wire::problem::Problem;
-use crate::wire::request::ReplyTo;
-use crate::wire::{classic, native};
 
 /// Who waits for the broker's answer.
 #[derive(Debug)]

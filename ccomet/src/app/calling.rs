@@ -10,9 +10,9 @@ use crate::access::{Access, Write};
 use crate::broker::{Broker, Command};
 use crate::message::ChannelName;
 use crate::one_or_more::OneOrMore;
-use crate::wire::classic;
+use crate::protocols::call::{Call, Door, READ_METHODS, ReplyTo};
+use crate::protocols::v1::items as classic;
 use crate::wire::problem::Problem;
-use crate::wire::request::{Call, Door, READ_METHODS, ReplyTo};
 
 impl App {
     /// Whether what is published is as short as the rules want it.

@@ -17,10 +17,10 @@ use crate::hooks::{
     Answer, Answers, Deed, Full, Hooks, Key, Movements, Question, Turns, Verdict, WhenDown, is_ambient,
 };
 use crate::message::{ChannelName, Draft};
+use crate::protocols::call::Call;
 use crate::time::LoopTime;
 use crate::wire::page;
 use crate::wire::problem::Problem;
-use crate::wire::request::Call;
 
 /// Bytes of an answer; a longer one is none.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;

@@ -15,11 +15,11 @@ use crate::hub::IcometForm;
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
+use crate::protocols::call::{IcometReply, ReplyTo};
+use crate::protocols::format::stream_format::Transport;
+use crate::protocols::icomet::{events as icomet, request};
 use crate::tally;
-use crate::wire::icomet::{self, request};
 use crate::wire::problem::Problem;
-use crate::wire::request::{IcometReply, ReplyTo};
-use crate::wire::voice::Transport;
 
 /// What a watcher may leave untaken before it is given up, in bytes.
 const WATCHER_BYTES_MAX: usize = 1 << 20;

@@ -9,10 +9,10 @@ use super::{App, Caller, Doing, done, now, unix_time};
 use crate::broker::{BroadcastOrder, Broker, Command};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
-use crate::wire::native;
+use crate::protocols::call::{Part, ReplyTo};
+use crate::protocols::native::items as native;
+use crate::protocols::native::publication::{Outcome, Publication, write_results};
 use crate::wire::problem::Problem;
-use crate::wire::publication::{Outcome, Publication, write_results};
-use crate::wire::request::{Part, ReplyTo};
 
 /// A request whose publications are on their way.
 #[derive(Debug)]

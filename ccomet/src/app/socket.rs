@@ -14,11 +14,11 @@ use crate::hub::{Style, SubscriberKey, Subscription};
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
+use crate::protocols::call::ReplyTo;
+use crate::protocols::format::stream_format::Voice;
+use crate::protocols::native::websocket::{self as words, Said};
 use crate::time::LoopTime;
 use crate::wire::problem::Problem;
-use crate::wire::request::ReplyTo;
-use crate::wire::socket::{self, Said};
-use crate::wire::voice::Voice;
 
 /// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.
 const PENDING_MAX: u32 = 16;
@@ -152,9 +152,9 @@ impl App {
         if !fault!("socket-message-not-charged")
             && let Err(problem) = self.charge_message(key, loop_time(http))
         {
-            return refuse_on_socket(http, id, problem, socket::reference(text), &self.answering);
+            return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
         }
-        match socket::read(text, self.config.limits.message_bytes_max) {
+        match words::read(text, self.config.limits.message_bytes_max) {
             Ok(Said::Publish { channel, draft, reference }) => {
                 self.publish_from_socket(http, id, key, channel, draft, reference);
             }
@@ -233,7 +233,7 @@ impl App {
         let socket = &mut self.sockets[key as usize];
         // Who came by the admin listener may do anything as it is.
         if socket.caller.grant.is_none() {
-            return Self::tell(http, id, &socket::renewed(reference));
+            return Self::tell(http, id, &words::renewed(reference));
         }
         let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
         let grant = match self.gate.renew(token, unix_time(http)) {
@@ -249,7 +249,7 @@ impl App {
         socket.caller.grant = Some(grant);
         let beat = Duration::from_secs(self.config.times.heartbeat_s);
         http.set_deadline(id, self.leases.next_look(id, unix_time(http), beat));
-        Self::tell(http, id, &socket::renewed(reference));
+        Self::tell(http, id, &words::renewed(reference));
     }
 
     /// Tells a client what became of what it published.
@@ -263,7 +263,7 @@ impl App {
     ) {
         let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else { return };
         match outcome {
-            Ok(Some(spot)) => Self::tell(http, id, &socket::published(channel, spot, reference)),
+            Ok(Some(spot)) => Self::tell(http, id, &words::published(channel, spot, reference)),
             Ok(None) => debug_assert!(false, "a publisher is told where its message is"),
             Err(problem) => refuse_on_socket(http, id, problem, reference, &self.answering),
         }

@@ -12,9 +12,9 @@ use super::subscriber::{Part, Start};
 use crate::log::{HistoryLimits, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
+use crate::protocols::{Form, icomet::events as icomet};
 use crate::rules::RuleId;
 use crate::time::UnixMillis;
-use crate::wire::{Form, icomet};
 
 /// Chunks handed to the kernel in one write.
 const CHUNKS_MAX: usize = 60;

@@ -12,11 +12,11 @@ use super::subscriber::{Flags, Kind, Part, Start, Subscriber};
 use super::{Hub, Reply, Sink};
 use crate::message::ChannelName;
 use crate::position::{Missed, Spot};
+use crate::protocols::format::stream_format::{Saying, Tongue, Voice};
+use crate::protocols::icomet::events::{Kind as Happening, number_of, seq_of};
+use crate::protocols::{Form, format::sse, icomet::events as icomet, native::items as native, v1::items as classic};
 use crate::time::{UnixMillis, millis};
-use crate::wire::icomet::{Kind as Happening, number_of, seq_of};
 use crate::wire::problem::Problem;
-use crate::wire::voice::{Saying, Tongue, Voice};
-use crate::wire::{Form, classic, icomet, native, sse};
 
 /// What a subscriber is to be told of where it starts in a channel.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use sealed::fault;
 
 use crate::message::{ChannelName, Message};
 use crate::position::Spot;
-use crate::wire::{self, Form};
+use crate::protocols::{self, Form};
 
 /// Memory that an encoded message takes beside its bytes, roughly.
 const OVERHEAD_BYTES: usize = 192;
@@ -47,7 +47,7 @@ impl Encoded {
         if let Some(bytes) = self.held.get(&key) {
             return bytes.clone();
         }
-        let bytes = wire::render(form, channel, spot, message);
+        let bytes = protocols::render(form, channel, spot, message);
         self.bytes += cost(&bytes);
         // The newest stays though it alone be over the limit: the others that read here are about to get it.
         while self.bytes > self.bytes_max && !fault!("encoded-without-bound") && self.drop_oldest() {}

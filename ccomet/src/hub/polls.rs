@@ -9,11 +9,11 @@ use super::encoded::Encoded;
 use super::subscriber::{Extra, Kind, Subscriber};
 use super::{Hub, IcometForm, Reply, Sink};
 use crate::message::ChannelName;
-use crate::wire::framing::Framing;
-use crate::wire::icomet::{Kind as Happening, seq_of};
+use crate::protocols::format::framing::Framing;
+use crate::protocols::format::stream_format::{Tongue, Voice};
+use crate::protocols::icomet::events::{Kind as Happening, seq_of};
+use crate::protocols::{Form, icomet::events as icomet, native::items as native, v1::items as classic};
 use crate::wire::problem::Problem;
-use crate::wire::voice::{Tongue, Voice};
-use crate::wire::{Form, classic, icomet, native};
 
 impl Hub {
     pub(super) fn start_poll(&mut self, key: u32, gaps: &[Gap], sink: &mut impl Sink) {

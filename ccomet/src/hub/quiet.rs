@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use super::subscriber::{Flags, Kind};
 use super::{Hub, Reply, Sink, SubscriberKey};
+use crate::protocols::format::stream_format::{Saying, Tongue};
+use crate::protocols::icomet::events::{self as icomet, Kind as Happening};
+use crate::protocols::native::items as native;
 use crate::time::UnixMillis;
-use crate::wire::icomet::{self, Kind as Happening};
-use crate::wire::native;
 use crate::wire::problem::Problem;
-use crate::wire::voice::{Saying, Tongue};
 
 impl Hub {
     /// A stream's time for a sign of life has come. It is sent where nothing else was since the last time. Returns how

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use sealed::ConnectionId;
 
+use crate::protocols::format::stream_format::Voice;
 use crate::wire::problem::Problem;
-use crate::wire::voice::Voice;
 
 /// Where what a subscriber gets goes to.
 pub(crate) trait Sink {

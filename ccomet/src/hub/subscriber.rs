@@ -8,7 +8,7 @@ use sealed::ConnectionId;
 use crate::broker::{Claim, Owner};
 use crate::message::ChannelName;
 use crate::position::Spot;
-use crate::wire::voice::{Transport, Voice};
+use crate::protocols::format::stream_format::{Transport, Voice};
 
 /// What a client asked for.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::wire::framing::Framing;
-use crate::wire::voice::{Tongue, Transport, Voice};
+use crate::protocols::format::framing::Framing;
+use crate::protocols::format::stream_format::{Tongue, Transport, Voice};
 
 const NOW: UnixMillis = UnixMillis::from_millis(0);
 

@@ -4,10 +4,10 @@ use sealed::fault;
 use sealed_http::{Method, Query, RequestHead};
 
 use super::host;
-use super::icomet::request as icomet;
 use super::problem::Problem;
-use super::request::Door;
 use crate::config::{Admin, Api, Config};
+use crate::protocols::call::Door;
+use crate::protocols::icomet::request as icomet;
 
 /// Whose page asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,11 @@
 //! The API of icomet 0.2.5: events to its subscribers, and replies to its back ends.
 
-pub(crate) mod request;
-
 use sealed::fault;
 
-use super::json;
-use super::problem::Problem;
 use crate::broker::{ChannelInfo, Token};
 use crate::message::{ChannelName, Message};
+use crate::protocols::format::json;
+use crate::wire::problem::Problem;
 
 /// A number of icomet's: 32 bits with a sign, from 1 on, and on from the least behind the greatest.
 pub(crate) fn seq_of(number: u64) -> i32 {

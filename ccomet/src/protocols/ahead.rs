@@ -2,11 +2,11 @@
 
 use sealed_http::{Method, Request, RequestHead};
 
-use super::native::Native;
-use super::{Call, Door, MESSAGES_PATH, Refused, look, read};
+use super::call::{Call, Door, MESSAGES_PATH, Refused, look, read};
+use super::native::request::Native;
 use crate::config::{Api, Config};
-use crate::wire::icomet::request as icomet;
-use crate::wire::publication::header_key;
+use crate::protocols::icomet::request as icomet;
+use crate::protocols::native::publication::header_key;
 
 /// What a request with a body is going to be.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::json;
 use crate::broker::{Listed, Page, Who};
 use crate::message::{ChannelName, Message, Movement};
 use crate::position::{Spot, write_position};
+use crate::protocols::format::json;
 
 /// An item for a message; `spot` is the one right after it.
 pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {

@@ -11,12 +11,12 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::json;
-use super::problem::{MessageFault, Problem};
 use crate::config::Limits;
 use crate::message::{ChannelName, Draft};
 use crate::pattern::Pattern;
 use crate::position::Spot;
+use crate::protocols::format::json;
+use crate::wire::problem::{MessageFault, Problem};
 
 /// The longest type of a message, in bytes.
 const EVENT_BYTES_MAX: usize = 128;

@@ -10,11 +10,11 @@ use sealed_http::{Method, RequestHead};
 use crate::broker::{Owner, Token};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
-use crate::wire::callback::is_callback;
-use crate::wire::framing::Framing;
+use crate::protocols::call::Door;
+use crate::protocols::format::framing::Framing;
+use crate::protocols::format::jsonp::is_callback;
+use crate::protocols::format::stream_format::{Tongue, Transport, Voice};
 use crate::wire::problem::Problem;
-use crate::wire::request::Door;
-use crate::wire::voice::{Tongue, Transport, Voice};
 
 /// What is wanted.
 #[derive(Debug)]

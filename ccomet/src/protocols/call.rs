@@ -1,8 +1,5 @@
 //! What a client said: from a request to a [`Call`]. Pure: nothing is done here.
 
-mod ahead;
-mod native;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,18 +7,18 @@ use sealed::fault;
 use sealed_http::websocket::Refusal;
 use sealed_http::{Method, Query, Request, RequestHead, Response};
 
-use super::callback::is_callback;
+use super::format::jsonp::is_callback;
 use super::icomet::request as icomet;
-use super::page;
-use super::problem::Problem;
-use super::publication::{Publication, header_key, read_messages};
+use super::native::publication::{Publication, header_key, read_messages};
+use super::native::request::Native;
 use crate::broker::{Listed, Listing, Owner, Range};
 use crate::config::{Api, Config, Limits, Times};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::{ChannelName, Draft};
-use native::Native;
+use crate::wire::page;
+use crate::wire::problem::Problem;
 
-pub(crate) use ahead::{Ahead, read_ahead};
+pub(crate) use super::ahead::{Ahead, read_ahead};
 
 /// The longest name of a classic client, in bytes.
 const SNAME_BYTES_MAX: usize = 128;
@@ -181,11 +178,11 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    fn native(problem: Problem) -> Self {
+    pub(crate) fn native(problem: Problem) -> Self {
         Self::Native { problem, callback: None, allow: "" }
     }
 
-    fn method(allow: &'static str) -> Self {
+    pub(crate) fn method(allow: &'static str) -> Self {
         Self::Native { problem: Problem::MethodNotAllowed, callback: None, allow }
     }
 }
@@ -196,7 +193,7 @@ pub(crate) const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 const CLASSIC_METHODS: &str = "GET, OPTIONS";
 
 /// Looks at what every request has to have, and may not have.
-fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<(), Refused> {
+pub(crate) fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<(), Refused> {
     page::look(door, head, config).map_err(Refused::native)?;
     // Readers would be given what is packed, and know nothing of it.
     let is_packed = |(name, value): (&str, &[u8])| {
@@ -252,7 +249,7 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
     }
 }
 
-fn parse_number(text: &str) -> Option<u64> {
+pub(crate) fn parse_number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::framing::Framing;
-use super::{icomet, native, sse};
+use super::sse;
 use crate::message::{ChannelName, Message};
 use crate::position::{Spot, write_position};
+use crate::protocols::{icomet::events as icomet, native::items as native};
 
 /// How a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

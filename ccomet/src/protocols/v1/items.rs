@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::json;
 use crate::message::{ChannelName, Message};
+use crate::protocols::format::json;
 
 /// The reply to `/sign`, as a whole array.
 pub(crate) const SIGNED_IN: &[u8] = br#"[{"type" : "sign in"}]"#;

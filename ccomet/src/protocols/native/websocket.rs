@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json;
-use super::native;
-use super::problem::Problem;
+use super::items as native;
 use super::publication::{checked_event, checked_key, checked_ttl, exact, read_data, read_given};
 use crate::message::{ChannelName, Draft};
 use crate::position::Spot;
+use crate::protocols::format::json;
+use crate::wire::problem::Problem;
 
 /// What a client says in a message of text.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,19 +4,19 @@ use sealed::fault;
 use sealed_http::websocket::{self, Accepted};
 use sealed_http::{Method, Query, RequestHead, decode_segment};
 
-use super::{Call, Door, Refused, ReplyTo, parse_number};
 use crate::broker::{Edge, Listing, Owner, Range};
 use crate::config::{Admin, Front, Limits, Times, is_origin};
 use crate::hub::{Start, Style, Subscription};
 use crate::message::ChannelName;
 use crate::pattern::Pattern;
 use crate::position::{Spot, parse_position};
-use crate::wire::callback::is_callback;
-use crate::wire::framing::Framing;
+use crate::protocols::call::{Call, Door, Refused, ReplyTo, parse_number};
+use crate::protocols::format::framing::Framing;
+use crate::protocols::format::jsonp::is_callback;
+use crate::protocols::format::stream_format::{Tongue, Transport, Voice};
+use crate::protocols::native::publication::{Publication, read_draft, read_target};
 use crate::wire::page;
 use crate::wire::problem::Problem;
-use crate::wire::publication::{Publication, read_draft, read_target};
-use crate::wire::voice::{Tongue, Transport, Voice};
 
 /// What a WebSocket speaks here, for who wants it said.
 const SUBPROTOCOL: &str = "ccomet";
@@ -29,19 +29,19 @@ const PART_METHODS: &str = "GET, OPTIONS";
 const PAGE_DEFAULT: usize = 100;
 
 /// A request to `/channels/…`.
-pub(super) struct Native<'a> {
-    pub(super) door: Door,
-    pub(super) head: &'a RequestHead<'a>,
-    pub(super) body: &'a [u8],
-    pub(super) front: &'a Front,
-    pub(super) admin: &'a Admin,
-    pub(super) limits: &'a Limits,
-    pub(super) times: &'a Times,
+pub(crate) struct Native<'a> {
+    pub(crate) door: Door,
+    pub(crate) head: &'a RequestHead<'a>,
+    pub(crate) body: &'a [u8],
+    pub(crate) front: &'a Front,
+    pub(crate) admin: &'a Admin,
+    pub(crate) limits: &'a Limits,
+    pub(crate) times: &'a Times,
 }
 
 impl Native<'_> {
     /// Reads a request to what is behind `/channels/`.
-    pub(super) fn read(&self, names: &str) -> Result<Call, Refused> {
+    pub(crate) fn read(&self, names: &str) -> Result<Call, Refused> {
         if let Some((name, part)) = names.split_once('/') {
             return self.read_part(name, part);
         }
@@ -110,7 +110,7 @@ impl Native<'_> {
     }
 
     /// Reads a request to `/channels` itself.
-    pub(super) fn read_list(&self) -> Result<Call, Refused> {
+    pub(crate) fn read_list(&self) -> Result<Call, Refused> {
         match self.head.method() {
             Method::Get => self.listing().map(|listing| Call::List { listing }).map_err(Refused::native),
             Method::Options => Ok(Call::Preflight { allow: PART_METHODS }),
@@ -128,7 +128,7 @@ impl Native<'_> {
     }
 
     /// Reads a request that publishes its body.
-    pub(super) fn publish(&self, names: &str) -> Result<Call, Refused> {
+    pub(crate) fn publish(&self, names: &str) -> Result<Call, Refused> {
         let mut channels = channels(names, self.limits, true).map_err(Refused::native)?;
         if self.body.len() > self.limits.message_bytes_max {
             return Err(Refused::native(Problem::MessageTooLarge));

@@ -1,0 +1,7 @@
+//! Forms of text that several protocols use.
+
+pub(crate) mod framing;
+pub(crate) mod json;
+pub(crate) mod jsonp;
+pub(crate) mod sse;
+pub(crate) mod stream_format;

@@ -1,0 +1,3 @@
+//! The API of version 1.0.
+
+pub(crate) mod items;
