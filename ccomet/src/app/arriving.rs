@@ -3,14 +3,15 @@
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
 
-use super::answers::{JSON, fields_for, note_refusal, origin_number, problem_response, refusal, script_response};
+use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
 use super::{App, Caller, loop_time, unix_time};
 use crate::auth::Identity;
 use crate::config::Api;
 use crate::doorkeeper::Asking;
 use crate::protocols::call::{self, Ahead, Call, Door, Refused, read_ahead};
+use crate::protocols::format::response::{JSON, script_response};
 use crate::protocols::icomet::request as icomet;
-use crate::protocols::v1::items as classic;
+use crate::protocols::v1::items as v1;
 use crate::wire::page;
 use crate::wire::problem::Problem;
 
@@ -231,13 +232,13 @@ impl App {
             Refused::Socket(refusal) => refusal.into(),
             Refused::Icomet(refused) => self.icomet_refusal(http, id, refused),
             Refused::Classic { callback: Some(callback) } => {
-                script_response(classic::envelope_fixed(&callback, classic::BAD_PARAMETERS))
+                script_response(v1::envelope_fixed(&callback, v1::BAD_PARAMETERS))
             }
             Refused::Classic { callback: None } => Response::new(400)
                 .header("Content-Type", JSON)
                 .header("Cache-Control", "no-store")
                 .header("X-Content-Type-Options", "nosniff")
-                .body(classic::BAD_PARAMETERS),
+                .body(v1::BAD_PARAMETERS),
         }
     }
 }

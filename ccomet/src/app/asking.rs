@@ -3,14 +3,17 @@
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Response};
 
-use super::answers::{fields_for, json_response, respond_problem, script_response};
+use super::answers::{fields_for, respond_problem};
 use super::{App, Doing, done, loop_time};
 use crate::broker::{ChannelInfo, Listed, Page, Ticket, Token, Who};
 use crate::doorkeeper::Asking;
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
 use crate::protocols::call::ReplyTo;
-use crate::protocols::{native::items as native, v1::items as classic};
+use crate::protocols::format::jsonp;
+use crate::protocols::format::response::{json_response, script_response};
+use crate::protocols::native::items as native;
+use crate::protocols::v1::items as v1;
 use crate::wire::problem::Problem;
 
 /// Who waits for the broker's answer.
@@ -139,13 +142,13 @@ impl App {
             (Ok(Settled::Published(spots)), ReplyTo::Native { channel, callback }) => {
                 let mut json = Vec::with_capacity(128);
                 native::write_published(&channel, spots.first, &mut json);
-                let body = native::wrap(callback.as_deref(), json);
+                let body = jsonp::wrap(callback.as_deref(), json);
                 let response = if callback.is_some() { script_response(body) } else { json_response(body) };
                 let response = response.with(fields);
                 http.respond(peer, &response);
             }
             (Ok(_), ReplyTo::Classic { callback }) => {
-                http.respond(peer, &script_response(classic::envelope_fixed(&callback, classic::PUBLISHED)));
+                http.respond(peer, &script_response(v1::envelope_fixed(&callback, v1::PUBLISHED)));
             }
             (outcome, ReplyTo::Icomet(reply)) => self.icomet_settled(http, peer, reply, outcome),
             (Ok(Settled::Read(Some(page))), ReplyTo::History { channel }) => {

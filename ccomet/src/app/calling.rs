@@ -4,14 +4,15 @@ use bytes::Bytes;
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Method, Origins, RequestHead, Response};
 
-use super::answers::{allow_credentials, fields_for, json_response, note_refusal, problem_response, script_response};
+use super::answers::{allow_credentials, fields_for, note_refusal, problem_response};
 use super::{App, Caller, now, unix_time};
 use crate::access::{Access, Write};
 use crate::broker::{Broker, Command};
 use crate::message::ChannelName;
 use crate::one_or_more::OneOrMore;
 use crate::protocols::call::{Call, Door, READ_METHODS, ReplyTo};
-use crate::protocols::v1::items as classic;
+use crate::protocols::format::response::{json_response, script_response};
+use crate::protocols::v1::items as v1;
 use crate::wire::problem::Problem;
 
 impl App {
@@ -92,7 +93,7 @@ impl App {
             }
             Call::Sign { channel, name, callback } => {
                 self.broker.command(now(http), Command::Sign { channel, name });
-                let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
+                let script = v1::envelope_fixed(&callback, v1::SIGNED_IN);
                 http.respond(id, &script_response(script));
             }
             Call::Delete { channel } => {

@@ -406,7 +406,7 @@ impl App {
     pub(super) fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
         let callback = call.access().callback.map(Box::<str>::from);
         match call.into_subscription() {
-            Some(subscription) => self.refuse(http, id, subscription, problem),
+            Some(subscription) => self.refuse(http, id, &subscription, problem),
             None => respond_problem(http, id, problem, callback.as_deref(), &self.answering),
         }
     }

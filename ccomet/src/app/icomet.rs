@@ -4,30 +4,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealed::ConnectionId;
-use sealed_http::{Field, Http, Response};
+use sealed_http::{Http, Response};
 
-use super::answers::{frame_policy, note_refusal};
+use super::answers::note_refusal;
 use super::asking::Settled;
 use super::{App, Doing, now, unix_time};
 use crate::broker::{BroadcastOrder, Broker, Command, Owner, Token};
 use crate::config::IcometAuth;
-use crate::hub::IcometForm;
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
 use crate::protocols::call::{IcometReply, ReplyTo};
-use crate::protocols::format::stream_format::Transport;
-use crate::protocols::icomet::{events as icomet, request};
+use crate::protocols::format::response::{HTML, JSON, SCRIPT};
+use crate::protocols::icomet::{events as icomet, head_of_json, request};
 use crate::tally;
 use crate::wire::problem::Problem;
 
 /// What a watcher may leave untaken before it is given up, in bytes.
 const WATCHER_BYTES_MAX: usize = 1 << 20;
 
-const JSON: &str = "application/json; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
 
 impl App {
     pub(super) fn icomet(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: request::Call, owner: Owner) {
@@ -151,7 +147,7 @@ impl App {
                 return self.subscribe(http, id, *subscription, self.config.icomet.polling_timeout_s, None);
             }
             (IcometReply::Subscribe(subscription), Ok(_)) => {
-                return self.refuse(http, id, *subscription, Problem::WrongToken);
+                return self.refuse(http, id, &subscription, Problem::WrongToken);
             }
             // Too many channels, to a back end.
             (_, Err(problem)) => {
@@ -167,7 +163,7 @@ impl App {
 
     /// Starts to tell one of the channels in use.
     fn watch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        http.start_stream(id, &head(IcometForm::Json, &[]));
+        http.start_stream(id, &head_of_json());
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Watching;
         }
@@ -194,27 +190,6 @@ impl App {
             }
         }
     }
-}
-
-/// The head of what a subscriber gets.
-pub(super) fn head(form: IcometForm, fields: &[Field]) -> Response {
-    let content_type = match form {
-        IcometForm::Json => JSON,
-        IcometForm::Script => SCRIPT,
-        IcometForm::Stream(voice) => voice.content_type(),
-    };
-    let response = Response::new(200)
-        .header("Content-Type", content_type)
-        .header("Expires", "0")
-        .header("Cache-Control", "no-cache")
-        .header("X-Accel-Buffering", "no")
-        .header("X-Content-Type-Options", "nosniff")
-        .saying_keep_alive();
-    // Only of event streams, as with icomet, may a page of another origin read.
-    let is_sse = matches!(form, IcometForm::Stream(voice) if voice.transport == Transport::EventStream);
-    let response = if is_sse { response.with(fields) } else { response };
-    let policy = if let IcometForm::Stream(voice) = form { frame_policy(voice, "") } else { None };
-    response.with(policy.as_slice())
 }
 
 fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {

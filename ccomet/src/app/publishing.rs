@@ -3,14 +3,15 @@
 use sealed::ConnectionId;
 use sealed_http::{Http, Response};
 
-use super::answers::{fields_for, json_response};
+use super::answers::fields_for;
 use super::asking::Settled;
 use super::{App, Caller, Doing, done, now, unix_time};
 use crate::broker::{BroadcastOrder, Broker, Command};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
 use crate::protocols::call::{Part, ReplyTo};
-use crate::protocols::native::items as native;
+use crate::protocols::format::jsonp;
+use crate::protocols::format::response::json_response;
 use crate::protocols::native::publication::{Outcome, Publication, write_results};
 use crate::wire::problem::Problem;
 
@@ -124,7 +125,7 @@ fn respond(results: &[(ChannelName, Option<Outcome>)]) -> Response {
     let mut list = Vec::new();
     write_results(outcomes(), &mut list);
     let Some(problem) = problem else {
-        return json_response(native::wrap(None, [b"{".as_slice(), &list, b"}"].concat()));
+        return json_response(jsonp::wrap(None, [b"{".as_slice(), &list, b"}"].concat()));
     };
     let response = super::answers::problem_response(problem);
     let mut body = problem.details().to_json();

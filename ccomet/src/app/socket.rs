@@ -10,12 +10,11 @@ use sealed_http::{Http, Response};
 use super::answers::refuse_on_socket;
 use super::{App, Caller, Doing, loop_time, now, unix_time};
 use crate::broker::{Broker, Command};
-use crate::hub::{Style, SubscriberKey, Subscription};
+use crate::hub::{SubscriberKey, Subscription};
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
 use crate::protocols::call::ReplyTo;
-use crate::protocols::format::stream_format::Voice;
 use crate::protocols::native::websocket::{self as words, Said};
 use crate::time::LoopTime;
 use crate::wire::problem::Problem;
@@ -35,7 +34,6 @@ pub(super) struct Socket {
     codec: Codec,
     pub(super) subscriber: SubscriberKey,
     pub(super) caller: Caller,
-    voice: Voice,
     /// What it reads. Where that is one channel, what it sends as bytes is published there.
     channels: Vec<ChannelName>,
     pending: u32,
@@ -55,16 +53,15 @@ impl App {
         caller: &Caller,
     ) {
         if self.draining.is_some() {
-            return self.refuse(http, id, subscription, Problem::ShuttingDown);
+            return self.refuse(http, id, &subscription, Problem::ShuttingDown);
         }
         if !http.upgrade(id, response) {
             return http.respond(id, &Response::new(400).closing());
         }
-        let Style::Stream { voice, .. } = subscription.style else { return http.abort(id) };
         let channels = subscription.channels.iter().map(|(channel, _)| channel.clone()).collect();
         let (codec, subscriber) = (Codec::server(), self.hub.next_key());
         let socket =
-            Socket { codec, subscriber, caller: caller.clone(), voice, channels, pending: 0, question: None, pings: 0 };
+            Socket { codec, subscriber, caller: caller.clone(), channels, pending: 0, question: None, pings: 0 };
         let key = self.sockets.insert(socket) as u32;
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Socket(key);
@@ -245,7 +242,7 @@ impl App {
             Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };
-        self.leases.begin(id, socket.voice, grant.expires());
+        self.leases.begin(id, grant.expires());
         socket.caller.grant = Some(grant);
         let beat = Duration::from_secs(self.config.times.heartbeat_s);
         http.set_deadline(id, self.leases.next_look(id, unix_time(http), beat));

@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::*;
-use crate::protocols::format::framing::Framing;
-use crate::protocols::format::stream_format::{Tongue, Transport, Voice};
+use crate::protocols::toy::{POLL, STREAM, TOYS};
+use crate::rules::Rules;
 
 const NOW: UnixMillis = UnixMillis::from_millis(0);
 
@@ -15,7 +17,7 @@ struct Ears {
 }
 
 impl Sink for Ears {
-    fn open(&mut self, _: ConnectionId, _: Voice, _: &str) {
+    fn open(&mut self, _: ConnectionId, _: Format, _: &str) {
         self.opened += 1;
     }
 
@@ -28,7 +30,7 @@ impl Sink for Ears {
         self.ended += 1;
     }
 
-    fn answer(&mut self, _: ConnectionId, _: Reply) {
+    fn answer(&mut self, _: ConnectionId, _: Format, _: Reply) {
         self.ended += 1;
     }
 }
@@ -37,24 +39,18 @@ fn hub() -> Hub {
     let rules = Arc::new(Rules::new(&crate::config::Config::default()));
     Hub::new(HubLimits {
         rules,
+        encoders: TOYS,
         subscribers_max: 10,
         batch_bytes_max: 1_000,
         encoded_bytes_max: 1_000,
         linger: Duration::from_secs(1),
         heartbeat: Duration::from_secs(1),
-        noop: Duration::from_secs(1),
+        channel_silence_max: Duration::from_secs(1),
     })
 }
 
 fn stream_of(channel: &ChannelName) -> Subscription {
-    let voice = Voice { tongue: Tongue::Native, transport: Transport::EventStream, framing: Framing::Chunked };
-    Subscription {
-        channels: vec![(channel.clone(), Start::Latest)],
-        style: Style::Stream { voice, listener: Box::default() },
-        answer_at_once: false,
-        member: None,
-        owner: Owner::default(),
-    }
+    Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(STREAM))
 }
 
 #[test]
@@ -70,7 +66,7 @@ fn readers_are_told_of_a_gap_though_no_message_follows_it() {
     // Five messages were dropped before they came to this loop.
     hub.event(Event::Truncated { channel, kept_from: 5 }, NOW, &mut ears);
     hub.flush(NOW, &mut ears);
-    assert!(ears.said.contains("event: gap") && ears.said.contains("\"missed\":5"), "{}", ears.said);
+    assert!(ears.said.contains("lost Some(5) before #5"), "{}", ears.said);
 }
 
 #[test]
@@ -99,13 +95,7 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
 fn a_poll_cannot_be_answered_before_its_channel_has_come() {
     let (mut hub, mut ears) = (hub(), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
-    let subscription = Subscription {
-        channels: vec![(channel.clone(), Start::Latest)],
-        style: Style::Poll { callback: None },
-        answer_at_once: false,
-        member: None,
-        owner: Owner::default(),
-    };
+    let subscription = Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(POLL));
     let poll = hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
     assert!(hub.has_no_position(poll));
     hub.event(Event::Attached { channel, epoch: Epoch(1), first: 0, entries: Vec::new() }, NOW, &mut ears);

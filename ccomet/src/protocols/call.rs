@@ -11,9 +11,9 @@ use super::format::jsonp::is_callback;
 use super::icomet::request as icomet;
 use super::native::publication::{Publication, header_key, read_messages};
 use super::native::request::Native;
-use crate::broker::{Listed, Listing, Owner, Range};
+use crate::broker::{Listed, Listing, Range};
 use crate::config::{Api, Config, Limits, Times};
-use crate::hub::{Start, Style, Subscription};
+use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::message::{ChannelName, Draft};
 use crate::wire::page;
 use crate::wire::problem::Problem;
@@ -279,14 +279,12 @@ fn read_classic_call(path: &str, query: Query<'_>, limits: &Limits, times: &Time
         }
         _ => {
             let start = Start::Number(parse_number(&get("seqid")?)?);
-            let style = Style::Classic { callback, name: sname.into() };
-            let subscription = Subscription {
-                channels: vec![(channel, start)],
-                style,
-                answer_at_once: false,
-                member: None,
-                owner: Owner::default(),
+            let delivery = Delivery {
+                target: Some(callback),
+                name: Some(sname.into()),
+                ..Delivery::new(Format::poll(super::v1::ROW))
             };
+            let subscription = Subscription::new(vec![(channel, start)], delivery);
             Some(Call::Subscribe { subscription, wait_s: times.classic_poll_s })
         }
     }

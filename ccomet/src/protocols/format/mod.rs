@@ -3,5 +3,6 @@
 pub(crate) mod framing;
 pub(crate) mod json;
 pub(crate) mod jsonp;
+pub(crate) mod response;
 pub(crate) mod sse;
 pub(crate) mod stream_format;

@@ -1,4 +1,10 @@
 //! The API of icomet 0.2.5.
 
+mod encoder;
 pub(crate) mod events;
 pub(crate) mod request;
+
+pub(crate) use encoder::{Icomet, head_of_json};
+
+/// Its place among the protocols.
+const ROW: u8 = 1;

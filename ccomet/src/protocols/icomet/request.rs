@@ -7,13 +7,14 @@ use percent_encoding::percent_decode_str;
 use sealed::fault;
 use sealed_http::{Method, RequestHead};
 
-use crate::broker::{Owner, Token};
-use crate::hub::{Start, Style, Subscription};
+use super::ROW;
+use crate::broker::Token;
+use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::message::ChannelName;
 use crate::protocols::call::Door;
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;
-use crate::protocols::format::stream_format::{Tongue, Transport, Voice};
+use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::wire::problem::Problem;
 
 /// What is wanted.
@@ -113,27 +114,18 @@ impl Reader<'_> {
     fn subscribe(&self, transport: Option<Transport>) -> Result<Call, Refused> {
         let channel = self.channel()?;
         let callback = self.callback()?;
-        let number = |name: &str| self.parameters.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let number = |name: &str| self.parameters.get(name).and_then(|text| text.parse().ok()).unwrap_or(0_i32);
         let noop = number("noop");
-        let style = match transport {
-            None => Style::IcometPoll { callback, noop },
+        let delivery = match transport {
+            None => Delivery { target: callback, beats: noop, ..Delivery::new(Format::poll(ROW)) },
             Some(transport) => {
                 let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
-                Style::IcometStream { voice: Voice { tongue: Tongue::Icomet, transport, framing }, noop }
+                Delivery { beats: noop, ..Delivery::new(StreamFormat { transport, framing }.in_row(ROW)) }
             }
         };
-        let channels = vec![(channel, Start::Seq(number("seq")))];
+        let start = Start::Number(u64::from(number("seq").cast_unsigned()));
         let token = self.parameters.get("token").and_then(|text| Token::parse(&text));
-        Ok(Call::Subscribe {
-            subscription: Subscription {
-                channels,
-                style,
-                answer_at_once: false,
-                member: None,
-                owner: Owner::default(),
-            },
-            token,
-        })
+        Ok(Call::Subscribe { subscription: Subscription::new(vec![(channel, start)], delivery), token })
     }
 
     fn ping(&self) -> Result<Call, Refused> {

@@ -222,23 +222,6 @@ pub(crate) fn write_published(channel: &ChannelName, spot: Spot, out: &mut Vec<u
     out.extend_from_slice(br#""}"#);
 }
 
-/// Wraps JSON into a call, as a script tag wants it. The comment in front keeps a plug-in from reading the reply
-/// as its own format, whose magic a callback's name could spell.
-pub(crate) fn wrap(callback: Option<&str>, json: Vec<u8>) -> Vec<u8> {
-    let Some(callback) = callback else {
-        let mut json = json;
-        json.push(b'\n');
-        return json;
-    };
-    let mut out = Vec::with_capacity(json.len() + callback.len() + 8);
-    out.extend_from_slice(b"/**/");
-    out.extend_from_slice(callback.as_bytes());
-    out.push(b'(');
-    out.extend_from_slice(&json);
-    out.extend_from_slice(b");\n");
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -283,6 +266,5 @@ mod tests {
         let reply: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(reply["position"], "0000000000001-0000000003.0000000000001-0000000004");
         assert_eq!(reply["items"][1]["missed"], serde_json::Value::Null);
-        assert_eq!(wrap(Some("f"), b"{}".to_vec()), b"/**/f({});\n");
     }
 }

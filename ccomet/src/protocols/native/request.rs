@@ -4,16 +4,17 @@ use sealed::fault;
 use sealed_http::websocket::{self, Accepted};
 use sealed_http::{Method, Query, RequestHead, decode_segment};
 
-use crate::broker::{Edge, Listing, Owner, Range};
+use super::ROW;
+use crate::broker::{Edge, Listing, Range};
 use crate::config::{Admin, Front, Limits, Times, is_origin};
-use crate::hub::{Start, Style, Subscription};
+use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::message::ChannelName;
 use crate::pattern::Pattern;
 use crate::position::{Spot, parse_position};
 use crate::protocols::call::{Call, Door, Refused, ReplyTo, parse_number};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;
-use crate::protocols::format::stream_format::{Tongue, Transport, Voice};
+use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::protocols::native::publication::{Publication, read_draft, read_target};
 use crate::wire::page;
 use crate::wire::problem::Problem;
@@ -179,18 +180,9 @@ impl Native<'_> {
             return Err(Refused::native(Problem::OriginForbidden));
         }
         let channels = self.channels_and_starts(names, query, None).map_err(Refused::native)?;
-        let voice = Voice { tongue: Tongue::Native, transport: Transport::Socket, framing: Framing::Message };
-        let style = Style::Stream { voice, listener: Box::default() };
-        Ok(Call::Socket {
-            subscription: Subscription {
-                channels,
-                style,
-                answer_at_once: false,
-                member: None,
-                owner: Owner::default(),
-            },
-            response,
-        })
+        let stream = StreamFormat { transport: Transport::Socket, framing: Framing::Message };
+        let subscription = Subscription::new(channels, Delivery::new(stream.in_row(ROW)));
+        Ok(Call::Socket { subscription, response })
     }
 
     /// Whether pages of an origin may: no browser asks a server that before, or heeds what it says after. Pages of the
@@ -210,7 +202,7 @@ impl Native<'_> {
 
     fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
         let transport = if callback.is_some() { None } else { self.transport(query)? };
-        let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { Box::default() };
+        let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { None };
         let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter("wait"))? {
             None => self.times.poll_wait_s,
             // A longer wait than the server grants is cut, not refused: the reply is the same, only sooner.
@@ -218,16 +210,15 @@ impl Native<'_> {
         };
         let last_id = if transport == Some(Transport::EventStream) { self.last_event_id(query)? } else { None };
         let channels = self.channels_and_starts(names, query, last_id.as_deref())?;
-        let style = match transport {
-            None => Style::Poll { callback },
+        let delivery = match transport {
+            None => Delivery { target: callback, ..Delivery::new(Format::poll(ROW)) },
             Some(transport) => {
                 let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
-                let voice = Voice { tongue: Tongue::Native, transport, framing };
-                Style::Stream { voice, listener }
+                let format = StreamFormat { transport, framing }.in_row(ROW);
+                Delivery { target: listener, ..Delivery::new(format) }
             }
         };
-        let subscription =
-            Subscription { channels, style, answer_at_once: wait_s == 0, member: None, owner: Owner::default() };
+        let subscription = Subscription { answer_at_once: wait_s == 0, ..Subscription::new(channels, delivery) };
         Ok(Call::Subscribe { subscription, wait_s })
     }
 
@@ -299,15 +290,15 @@ impl Native<'_> {
         }
     }
 
-    /// Returns the origin of the page that has this in a frame: one that may read replies. Empty: this server's own, with the
+    /// Returns the origin of the page that has this in a frame: one that may read replies. `None`: this server's own, with the
     /// scheme that the browser knows.
-    fn listener(&self, query: Query<'_>) -> Result<Box<str>, Problem> {
+    fn listener(&self, query: Query<'_>) -> Result<Option<Box<str>>, Problem> {
         let origin = query.get("origin").map_err(|_| Problem::BadParameter("origin"))?.unwrap_or_default();
         if origin.is_empty() || is_origin(&origin) && page::is_own(self.head, &origin) {
-            return Ok(Box::default());
+            return Ok(None);
         }
         let allowed = is_origin(&origin) && self.allows_origin(&origin);
-        if allowed { Ok(origin.into()) } else { Err(Problem::BadOrigin) }
+        if allowed { Ok(Some(origin.into())) } else { Err(Problem::BadOrigin) }
     }
 }
 

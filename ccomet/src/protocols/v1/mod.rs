@@ -1,3 +1,9 @@
 //! The API of version 1.0.
 
+mod encoder;
 pub(crate) mod items;
+
+pub(crate) use encoder::V1;
+
+/// Its place among the protocols.
+pub(crate) const ROW: u8 = 2;
