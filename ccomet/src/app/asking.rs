@@ -147,7 +147,7 @@ impl App {
                 let response = response.with(fields);
                 http.respond(peer, &response);
             }
-            (Ok(_), ReplyTo::Classic { callback }) => {
+            (Ok(_), ReplyTo::V1 { callback }) => {
                 http.respond(peer, &script_response(v1::envelope_fixed(&callback, v1::PUBLISHED)));
             }
             (outcome, ReplyTo::Icomet(reply)) => self.icomet_settled(http, peer, reply, outcome),

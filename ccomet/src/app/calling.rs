@@ -10,8 +10,9 @@ use crate::access::{Access, Write};
 use crate::broker::{Broker, Command};
 use crate::message::ChannelName;
 use crate::one_or_more::OneOrMore;
-use crate::protocols::call::{Call, Door, READ_METHODS, ReplyTo};
+use crate::protocols::call::{Call, Door, ReplyTo};
 use crate::protocols::format::response::{json_response, script_response};
+use crate::protocols::route::READ_METHODS;
 use crate::protocols::v1::items as v1;
 use crate::wire::problem::Problem;
 

@@ -15,15 +15,13 @@ use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
 use crate::protocols::call::{IcometReply, ReplyTo};
-use crate::protocols::format::response::{HTML, JSON, SCRIPT};
+use crate::protocols::format::response::{HTML, JSON, SCRIPT, TEXT};
 use crate::protocols::icomet::{events as icomet, head_of_json, request};
 use crate::tally;
 use crate::wire::problem::Problem;
 
 /// What a watcher may leave untaken before it is given up, in bytes.
 const WATCHER_BYTES_MAX: usize = 1 << 20;
-
-const TEXT: &str = "text/plain; charset=utf-8";
 
 impl App {
     pub(super) fn icomet(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: request::Call, owner: Owner) {
@@ -90,26 +88,6 @@ impl App {
             }
             request::Call::Watch => self.watch(http, id),
         }
-    }
-
-    /// The answer to what could not be read.
-    pub(super) fn icomet_refusal(
-        &self,
-        http: &Http<'_, Self>,
-        id: ConnectionId,
-        refused: request::Refused,
-    ) -> Response {
-        note_refusal(http, id, refused.into(), &self.answering);
-        let (status, text) = match refused {
-            request::Refused::Method(allow) => {
-                return Response::new(405).header("Allow", allow).header("Content-Type", TEXT);
-            }
-            request::Refused::BadName => (400, "cname is missing or no channel's name"),
-            request::Refused::BadCallback => (400, "cb is not a JavaScript identifier"),
-            request::Refused::TooLarge => (413, "content is too long"),
-        };
-        let response = Response::new(status).header("Content-Type", TEXT).header("X-Content-Type-Options", "nosniff");
-        response.body(text)
     }
 
     /// Tells one who asked what the broker did.

@@ -102,7 +102,7 @@ pub(crate) trait Encoder: Debug + Sync {
     fn reply(&self, target: Option<&str>, outcome: &PollOutcome<'_>) -> Option<ReplyBody>;
 
     /// Returns the answer to a subscriber that cannot have what it wants and has got nothing yet.
-    fn refusal(&self, _format: Format, refusal: &Refusal<'_>) -> Reply {
+    fn refusal(&self, _format: Format, refusal: &RefusedSubscription<'_>) -> Reply {
         Reply::Refused { problem: refusal.problem, target: None, body: None }
     }
 }
@@ -223,7 +223,7 @@ pub(crate) struct Announcement<'a> {
 
 /// What a subscriber cannot have, and why.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Refusal<'a> {
+pub(crate) struct RefusedSubscription<'a> {
     pub(crate) problem: Problem,
     pub(crate) channel: &'a ChannelName,
     /// What the client named for its protocol to address.

@@ -27,7 +27,7 @@ use slab::Slab;
 use channel::Channel;
 use encoded::Encoded;
 pub(crate) use encoder::{
-    Encoder, Encoders, Format, Gap, HeartbeatRule, Item, PlacedMessage, PollOutcome, Refusal as Refused, Resolved,
+    Encoder, Encoders, Format, Gap, HeartbeatRule, Item, PlacedMessage, PollOutcome, RefusedSubscription, Resolved,
     SessionRules, StreamEvent,
 };
 pub(crate) use limits::HubLimits;

@@ -8,7 +8,7 @@ use sealed::fault;
 use super::channel::{BatchLimit, Channel};
 use super::deliver::{fall_off, gap, spots};
 use super::encoded::Encoded;
-use super::encoder::{Announcement, Format, Item, PollOutcome, Refusal};
+use super::encoder::{Announcement, Format, Item, PollOutcome, RefusedSubscription};
 use super::subscriber::{Subscriber, Subscription};
 use super::{Hub, Reply, Sink};
 use crate::message::ChannelName;
@@ -114,7 +114,7 @@ impl Hub {
         target: Option<&str>,
         problem: Problem,
     ) -> Reply {
-        self.limits.encoders.get(format).refusal(format, &Refusal { problem, channel, target })
+        self.limits.encoders.get(format).refusal(format, &RefusedSubscription { problem, channel, target })
     }
 }
 

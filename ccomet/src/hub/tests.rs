@@ -35,18 +35,20 @@ impl Sink for Ears {
     }
 }
 
-fn hub() -> Hub {
-    let rules = Arc::new(Rules::new(&crate::config::Config::default()));
-    Hub::new(HubLimits {
-        rules,
-        encoders: TOYS,
-        subscribers_max: 10,
-        batch_bytes_max: 1_000,
-        encoded_bytes_max: 1_000,
-        linger: Duration::from_secs(1),
-        heartbeat: Duration::from_secs(1),
-        channel_silence_max: Duration::from_secs(1),
-    })
+impl Hub {
+    /// Creates a hub for that table of protocols.
+    pub(crate) fn for_tests(encoders: Encoders) -> Self {
+        Self::new(HubLimits {
+            rules: Arc::new(Rules::new(&crate::config::Config::default())),
+            encoders,
+            subscribers_max: 10,
+            batch_bytes_max: 1_000,
+            encoded_bytes_max: 1_000,
+            linger: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(1),
+            channel_silence_max: Duration::from_secs(1),
+        })
+    }
 }
 
 fn stream_of(channel: &ChannelName) -> Subscription {
@@ -55,7 +57,7 @@ fn stream_of(channel: &ChannelName) -> Subscription {
 
 #[test]
 fn readers_are_told_of_a_gap_though_no_message_follows_it() {
-    let (mut hub, mut ears) = (hub(), Ears::default());
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
     hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
     hub.event(
@@ -71,7 +73,7 @@ fn readers_are_told_of_a_gap_though_no_message_follows_it() {
 
 #[test]
 fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
-    let (mut hub, mut ears) = (hub(), Ears::default());
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
     hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
     assert!(matches!(hub.commands[..], [Command::Attach { .. }]));
@@ -93,7 +95,7 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
 
 #[test]
 fn a_poll_cannot_be_answered_before_its_channel_has_come() {
-    let (mut hub, mut ears) = (hub(), Ears::default());
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
     let subscription = Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(POLL));
     let poll = hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");

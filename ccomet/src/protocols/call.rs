@@ -1,30 +1,15 @@
-//! What a client said: from a request to a [`Call`]. Pure: nothing is done here.
+//! What a client said, whatever the protocol in which it did.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use sealed::fault;
-use sealed_http::websocket::Refusal;
-use sealed_http::{Method, Query, Request, RequestHead, Response};
+use sealed_http::Response;
 
-use super::format::jsonp::is_callback;
 use super::icomet::request as icomet;
-use super::native::publication::{Publication, header_key, read_messages};
-use super::native::request::Native;
+use super::native::publication::Publication;
 use crate::broker::{Listed, Listing, Range};
-use crate::config::{Api, Config, Limits, Times};
-use crate::hub::{Delivery, Format, Start, Subscription};
+use crate::hub::Subscription;
 use crate::message::{ChannelName, Draft};
-use crate::wire::page;
 use crate::wire::problem::Problem;
-
-pub(crate) use super::ahead::{Ahead, read_ahead};
-
-/// The longest name of a classic client, in bytes.
-const SNAME_BYTES_MAX: usize = 128;
-
-/// Where several messages are published at once.
-pub(crate) const MESSAGES_PATH: &str = "/messages";
 
 /// Which listener a client came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,7 +40,7 @@ pub(crate) enum Call {
         subscription: Subscription,
         response: Response,
     },
-    /// A classic client signs in.
+    /// A client of version 1.0 signs in.
     Sign {
         channel: ChannelName,
         name: Arc<str>,
@@ -108,7 +93,7 @@ pub(crate) enum ReplyTo {
         channel: ChannelName,
         callback: Option<Box<str>>,
     },
-    Classic {
+    V1 {
         callback: Box<str>,
     },
     Delete,
@@ -168,124 +153,23 @@ pub(crate) enum IcometReply {
     Subscribe(Box<Subscription>),
 }
 
-/// Why a request is not a call, and how that is to be said.
-#[derive(Debug, PartialEq, Eq)]
+/// Why a request is not a call, and how that is answered.
+#[derive(Debug)]
 pub(crate) enum Refused {
-    Native { problem: Problem, callback: Option<Box<str>>, allow: &'static str },
-    Classic { callback: Option<Box<str>> },
-    Icomet(icomet::Refused),
-    Socket(Refusal),
+    /// As a problem, within the client's callback if it has one. `allow` lists the methods that there are.
+    Problem { problem: Problem, callback: Option<Box<str>>, allow: &'static str },
+    /// In the protocol's own words. The problem is for the log.
+    Own { problem: Option<Problem>, response: Response },
 }
 
 impl Refused {
-    pub(crate) fn native(problem: Problem) -> Self {
-        Self::Native { problem, callback: None, allow: "" }
-    }
-
     pub(crate) fn method(allow: &'static str) -> Self {
-        Self::Native { problem: Problem::MethodNotAllowed, callback: None, allow }
+        Self::Problem { problem: Problem::MethodNotAllowed, callback: None, allow }
     }
 }
 
-const MESSAGES_METHODS: &str = "POST, OPTIONS";
-/// The methods of a file.
-pub(crate) const READ_METHODS: &str = "GET, HEAD, OPTIONS";
-const CLASSIC_METHODS: &str = "GET, OPTIONS";
-
-/// Looks at what every request has to have, and may not have.
-pub(crate) fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<(), Refused> {
-    page::look(door, head, config).map_err(Refused::native)?;
-    // Readers would be given what is packed, and know nothing of it.
-    let is_packed = |(name, value): (&str, &[u8])| {
-        name.eq_ignore_ascii_case("content-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"identity")
-    };
-    if head.method() == Method::Post && head.headers().any(is_packed) && !fault!("packed-body-published") {
-        return Err(Refused::native(Problem::UnsupportedEncoding));
-    }
-    Ok(())
-}
-
-/// Reads a request.
-pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, Refused> {
-    let (head, limits, times) = (&request.head, &config.limits, &config.times);
-    let path = head.path();
-    look(door, head, config)?;
-    let apis = if door == Door::Front { &config.front.apis } else { &config.admin.apis };
-    let speaks = |api| apis.contains(&api);
-    if speaks(Api::Icomet)
-        && let Some(read) = icomet::read(door, head, request.body, limits.message_bytes_max)
-    {
-        return read.map(Call::Icomet).map_err(Refused::Icomet);
-    }
-    let native = Native { door, head, body: request.body, front: &config.front, admin: &config.admin, limits, times };
-    if let Some(names) = path.strip_prefix("/channels/").filter(|_| speaks(Api::Native)) {
-        return native.read(names);
-    }
-    if door == Door::Admin && path == "/channels" && speaks(Api::Native) {
-        return native.read_list();
-    }
-    if path == MESSAGES_PATH && speaks(Api::Native) {
-        return match head.method() {
-            Method::Post => {
-                let key = header_key(head).map_err(Refused::native)?;
-                let publications = read_messages(request.body, key.as_deref(), limits).map_err(Refused::native)?;
-                Ok(Call::PublishAll { publications })
-            }
-            Method::Options => Ok(Call::Preflight { allow: MESSAGES_METHODS }),
-            _ => Err(Refused::method(MESSAGES_METHODS)),
-        };
-    }
-    if door == Door::Front && speaks(Api::Classic) && matches!(path, "/sign" | "/publish" | "/subscribe") {
-        return match head.method() {
-            Method::Get => read_classic(path, Query::new(head.query()), limits, times),
-            Method::Options => Ok(Call::Preflight { allow: CLASSIC_METHODS }),
-            _ => Err(Refused::method(CLASSIC_METHODS)),
-        };
-    }
-    match head.method() {
-        Method::Options => Ok(Call::Preflight { allow: READ_METHODS }),
-        // Whether there is anything at the path decides before the method does.
-        _ => Ok(Call::File { path: path.to_owned() }),
-    }
-}
-
-pub(crate) fn parse_number(text: &str) -> Option<u64> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
-}
-
-fn read_classic(path: &str, query: Query<'_>, limits: &Limits, times: &Times) -> Result<Call, Refused> {
-    let callback: Box<str> = match query.get("callback") {
-        Ok(Some(name)) if is_callback(&name) => name.into(),
-        _ => return Err(Refused::Classic { callback: None }),
-    };
-    let call = read_classic_call(path, query, limits, times, callback.clone());
-    call.ok_or(Refused::Classic { callback: Some(callback) })
-}
-
-fn read_classic_call(path: &str, query: Query<'_>, limits: &Limits, times: &Times, callback: Box<str>) -> Option<Call> {
-    let get = |name: &str| query.get(name).ok().flatten();
-    let channel = ChannelName::new(&get("channel")?).ok()?;
-    let sname = get("sname").filter(|sname| !sname.is_empty() && sname.len() <= SNAME_BYTES_MAX)?;
-    match path {
-        "/sign" => Some(Call::Sign { channel, name: sname.into(), callback }),
-        "/publish" => {
-            let text = get("msg").filter(|text| text.len() <= limits.message_bytes_max)?;
-            let payload = Bytes::copy_from_slice(text.as_bytes());
-            let draft = Draft { payload, sender: Some(sname.into()), ..Draft::default() };
-            Some(Call::Publish { channel, draft, reply: ReplyTo::Classic { callback } })
-        }
-        _ => {
-            let start = Start::Number(parse_number(&get("seqid")?)?);
-            let delivery = Delivery {
-                target: Some(callback),
-                name: Some(sname.into()),
-                ..Delivery::new(Format::poll(super::v1::ROW))
-            };
-            let subscription = Subscription::new(vec![(channel, start)], delivery);
-            Some(Call::Subscribe { subscription, wait_s: times.classic_poll_s })
-        }
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Problem { problem, callback: None, allow: "" }
     }
 }

@@ -3,28 +3,75 @@
 //! A protocol reads requests, encodes what happens to its subscribers for the hub ([`Encoder`]), and says
 //! what its answers look like over HTTP. Nothing else knows one protocol from another.
 
-mod ahead;
 pub(crate) mod call;
 pub(crate) mod format;
 pub(crate) mod icomet;
 pub(crate) mod native;
+pub(crate) mod route;
 #[cfg(test)]
 pub(crate) mod toy;
 pub(crate) mod v1;
 
 use bytes::Bytes;
+use call::{Call, Refused};
+use route::{Ahead, Incoming};
 use sealed_http::{Field, Response};
 
+use crate::config::Api;
 use crate::hub::{Delivery, Encoder, Encoders, Format, ReplyBody};
 
-/// All protocols. A format names one of them by its row.
-pub(crate) const PROTOCOLS: [&dyn Protocol; 3] = [&native::Native, &icomet::Icomet, &v1::V1];
+/// All protocols, each in the row that its formats name.
+pub(crate) const PROTOCOLS: [&dyn Protocol; 3] =
+    in_rows([(native::ROW, &native::Native), (icomet::ROW, &icomet::Icomet), (v1::ROW, &v1::V1)]);
 
-/// The same, as far as the hub knows them.
-pub(crate) const ENCODERS: Encoders = Encoders(&[PROTOCOLS[0], PROTOCOLS[1], PROTOCOLS[2]]);
+/// The same table, as the hub knows it.
+pub(crate) const ENCODERS: Encoders = Encoders(&encoders_of(PROTOCOLS));
+
+/// Checks that each protocol is in its row.
+const fn in_rows<const N: usize>(rows: [(u8, &'static dyn Protocol); N]) -> [&'static dyn Protocol; N] {
+    let mut table = [rows[0].1; N];
+    let mut row = 0;
+    while row < N {
+        assert!(rows[row].0 as usize == row, "a protocol is in another row than its formats name");
+        table[row] = rows[row].1;
+        row += 1;
+    }
+    table
+}
+
+const fn encoders_of<const N: usize>(protocols: [&'static dyn Protocol; N]) -> [&'static dyn Encoder; N] {
+    let mut table: [&dyn Encoder; N] = [protocols[0]; N];
+    let mut row = 0;
+    while row < N {
+        table[row] = protocols[row];
+        row += 1;
+    }
+    table
+}
 
 /// A protocol, as far as it is none of the hub's business.
 pub(crate) trait Protocol: Encoder {
+    /// Returns whether a listener with these APIs speaks it.
+    fn is_spoken(&self, apis: &[Api]) -> bool;
+
+    /// Reads a request, if its path is one of this protocol's at that listener.
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>>;
+
+    /// Says of the head of a request that has a body what it is going to be, if that is to be known before the body comes.
+    fn read_ahead(&self, _incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+        None
+    }
+
+    /// Returns how long the body of a request to the admin listener may be, if it may be longer than a message.
+    fn body_bytes_max(&self, _incoming: &Incoming<'_>) -> Option<usize> {
+        None
+    }
+
+    /// Returns whether a GET of that path at the admin listener changes something.
+    fn get_has_effect(&self, _path: &str) -> bool {
+        false
+    }
+
     /// Returns the head of a stream's response, with the fields for pages of other origins, or `None` if the connection has
     /// been taken over already. `target` is what the client named for the protocol to address.
     fn stream_head(&self, format: Format, target: &str, fields: &[Field]) -> Option<Response>;

@@ -6,6 +6,7 @@ use sealed_http::Response;
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "Content-Security-Policy";
 pub(crate) const JSON: &str = "application/json; charset=utf-8";
 pub(crate) const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
 pub(crate) fn json_response(body: impl Into<Bytes>) -> Response {

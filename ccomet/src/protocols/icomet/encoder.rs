@@ -4,13 +4,17 @@ use sealed::fault;
 use sealed_http::{Field, Response};
 
 use super::events::{self, Kind, event, number_of, seq_of};
+use super::request;
+use crate::config::Api;
 use crate::hub::{
-    Delivery, Encoder, Format, HeartbeatRule, Item, PlacedMessage, PollOutcome, Refused, Reply, ReplyBody, Resolved,
-    SessionRules, StreamEvent,
+    Delivery, Encoder, Format, HeartbeatRule, Item, PlacedMessage, PollOutcome, RefusedSubscription, Reply, ReplyBody,
+    Resolved, SessionRules, StreamEvent,
 };
+use crate::protocols::call::{Call, Refused};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::response::{self, HTML};
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
+use crate::protocols::route::{Ahead, Incoming};
 use crate::protocols::{Answer, Exposure, Protocol};
 
 /// The API of icomet.
@@ -86,8 +90,8 @@ impl Encoder for Icomet {
         Some(poll_reply(target, &event(kind, channel, seq, "")))
     }
 
-    fn refusal(&self, format: Format, refusal: &Refused<'_>) -> Reply {
-        let Refused { problem, channel, target } = *refusal;
+    fn refusal(&self, format: Format, refusal: &RefusedSubscription<'_>) -> Reply {
+        let RefusedSubscription { problem, channel, target } = *refusal;
         let body = events::refusal(problem, channel).map(|event| {
             if !format.is_stream() {
                 return poll_reply(target, &event);
@@ -104,6 +108,27 @@ impl Encoder for Icomet {
 }
 
 impl Protocol for Icomet {
+    fn is_spoken(&self, apis: &[Api]) -> bool {
+        apis.contains(&Api::Icomet)
+    }
+
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+        Some(request::read(incoming)?.map(Call::Icomet).map_err(Refused::from))
+    }
+
+    fn read_ahead(&self, incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+        request::read(incoming).map(|_| Ok(Ahead::Other))
+    }
+
+    fn body_bytes_max(&self, incoming: &Incoming<'_>) -> Option<usize> {
+        let has_form = request::has_form(incoming.door, incoming.head.path());
+        has_form.then(|| request::form_bytes_max(incoming.limits().message_bytes_max))
+    }
+
+    fn get_has_effect(&self, path: &str) -> bool {
+        request::has_effect(path)
+    }
+
     fn stream_head(&self, format: Format, _: &str, fields: &[Field]) -> Option<Response> {
         let stream = StreamFormat::of(format);
         let content_type = match stream.transport {

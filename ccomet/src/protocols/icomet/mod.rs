@@ -7,4 +7,4 @@ pub(crate) mod request;
 pub(crate) use encoder::{Icomet, head_of_json};
 
 /// Its place among the protocols.
-const ROW: u8 = 1;
+pub(super) const ROW: u8 = 1;

@@ -3,14 +3,18 @@
 use bytes::Bytes;
 use sealed_http::{Field, Response};
 
-use super::items;
+use super::{items, request};
+use crate::config::Api;
 use crate::hub::{
-    Delivery, Encoder, Format, Gap, Item, PlacedMessage, PollOutcome, Refused, Reply, ReplyBody, StreamEvent,
+    Delivery, Encoder, Format, Gap, Item, PlacedMessage, PollOutcome, RefusedSubscription, Reply, ReplyBody,
+    StreamEvent,
 };
 use crate::position::{Spot, write_position};
+use crate::protocols::call::{Call, Refused};
 use crate::protocols::format::response::{HTML, json_response, script_response};
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::protocols::format::{json, jsonp, sse};
+use crate::protocols::route::{Ahead, Incoming};
 use crate::protocols::{Answer, Exposure, Protocol};
 use crate::time::millis;
 
@@ -109,13 +113,29 @@ impl Encoder for Native {
         Some(ReplyBody { kind, bytes: jsonp::wrap(target, json).into() })
     }
 
-    fn refusal(&self, format: Format, refusal: &Refused<'_>) -> Reply {
+    fn refusal(&self, format: Format, refusal: &RefusedSubscription<'_>) -> Reply {
         let target = refusal.target.filter(|_| !format.is_stream()).map(Box::from);
         Reply::Refused { problem: refusal.problem, target, body: None }
     }
 }
 
 impl Protocol for Native {
+    fn is_spoken(&self, apis: &[Api]) -> bool {
+        apis.contains(&Api::Native)
+    }
+
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+        request::read(incoming)
+    }
+
+    fn read_ahead(&self, incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+        request::read_ahead(incoming)
+    }
+
+    fn body_bytes_max(&self, incoming: &Incoming<'_>) -> Option<usize> {
+        (incoming.head.path() == request::MESSAGES_PATH).then_some(incoming.limits().request_bytes_max)
+    }
+
     fn stream_head(&self, format: Format, target: &str, fields: &[Field]) -> Option<Response> {
         let stream = StreamFormat::of(format);
         let content_type = match stream.transport {

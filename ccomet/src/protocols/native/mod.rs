@@ -3,10 +3,10 @@
 mod encoder;
 pub(crate) mod items;
 pub(crate) mod publication;
-pub(crate) mod request;
+mod request;
 pub(crate) mod websocket;
 
 pub(crate) use encoder::Native;
 
 /// Its place among the protocols.
-const ROW: u8 = 0;
+pub(super) const ROW: u8 = 0;

@@ -1,4 +1,4 @@
-//! Requests to `/channels`: the native API.
+//! Requests to `/channels` and `/messages`: the native API.
 
 use sealed::fault;
 use sealed_http::websocket::{self, Accepted};
@@ -6,22 +6,27 @@ use sealed_http::{Method, Query, RequestHead, decode_segment};
 
 use super::ROW;
 use crate::broker::{Edge, Listing, Range};
-use crate::config::{Admin, Front, Limits, Times, is_origin};
+use crate::config::{Admin, Config, Front, Limits, Times, is_origin};
 use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::message::ChannelName;
 use crate::pattern::Pattern;
 use crate::position::{Spot, parse_position};
-use crate::protocols::call::{Call, Door, Refused, ReplyTo, parse_number};
+use crate::protocols::call::{Call, Door, Refused, ReplyTo};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
-use crate::protocols::native::publication::{Publication, read_draft, read_target};
+use crate::protocols::native::publication::{Publication, header_key, read_draft, read_messages, read_target};
+use crate::protocols::route::{Ahead, Incoming, parse_number};
 use crate::wire::page;
 use crate::wire::problem::Problem;
 
 /// What a WebSocket speaks here, for who wants it said.
 const SUBPROTOCOL: &str = "ccomet";
 
+/// Where several messages are published at once.
+pub(super) const MESSAGES_PATH: &str = "/messages";
+
+const MESSAGES_METHODS: &str = "POST, OPTIONS";
 const FRONT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ADMIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 const PART_METHODS: &str = "GET, OPTIONS";
@@ -29,20 +34,64 @@ const PART_METHODS: &str = "GET, OPTIONS";
 /// Messages or channels on a page, where nothing is said.
 const PAGE_DEFAULT: usize = 100;
 
-/// A request to `/channels/…`.
-pub(crate) struct Native<'a> {
-    pub(crate) door: Door,
-    pub(crate) head: &'a RequestHead<'a>,
-    pub(crate) body: &'a [u8],
-    pub(crate) front: &'a Front,
-    pub(crate) admin: &'a Admin,
-    pub(crate) limits: &'a Limits,
-    pub(crate) times: &'a Times,
+/// Reads a request, if its path is one of this API's at that door.
+pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+    let path = incoming.head.path();
+    if let Some(names) = path.strip_prefix("/channels/") {
+        return Some(Reader::new(incoming).read(names));
+    }
+    match path {
+        "/channels" if incoming.door == Door::Admin => Some(Reader::new(incoming).read_list()),
+        MESSAGES_PATH => Some(read_publications(incoming)),
+        _ => None,
+    }
 }
 
-impl Native<'_> {
+/// Reads the head of a request that has a body, if it is one that publishes.
+pub(super) fn read_ahead(incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+    if incoming.head.method() != Method::Post {
+        return None;
+    }
+    if incoming.head.path() == MESSAGES_PATH {
+        return Some(header_key(incoming.head).map(|_| Ahead::PublishSome).map_err(Refused::from));
+    }
+    let names = incoming.head.path().strip_prefix("/channels/").filter(|names| !names.contains('/'))?;
+    Some(Reader::new(incoming).publish(names).map(Ahead::Publish))
+}
+
+/// Reads a request that publishes several messages, or in several channels.
+fn read_publications(incoming: &Incoming<'_>) -> Result<Call, Refused> {
+    match incoming.head.method() {
+        Method::Post => {
+            let key = header_key(incoming.head)?;
+            let publications = read_messages(incoming.body, key.as_deref(), incoming.limits())?;
+            Ok(Call::PublishAll { publications })
+        }
+        Method::Options => Ok(Call::Preflight { allow: MESSAGES_METHODS }),
+        _ => Err(Refused::method(MESSAGES_METHODS)),
+    }
+}
+
+/// Reads requests to `/channels`.
+struct Reader<'a> {
+    door: Door,
+    head: &'a RequestHead<'a>,
+    body: &'a [u8],
+    front: &'a Front,
+    admin: &'a Admin,
+    limits: &'a Limits,
+    times: &'a Times,
+}
+
+impl<'a> Reader<'a> {
+    fn new(incoming: &Incoming<'a>) -> Self {
+        let Incoming { door, head, body, config } = *incoming;
+        let Config { front, admin, limits, times, .. } = config;
+        Self { door, head, body, front, admin, limits, times }
+    }
+
     /// Reads a request to what is behind `/channels/`.
-    pub(crate) fn read(&self, names: &str) -> Result<Call, Refused> {
+    fn read(&self, names: &str) -> Result<Call, Refused> {
         if let Some((name, part)) = names.split_once('/') {
             return self.read_part(name, part);
         }
@@ -50,11 +99,9 @@ impl Native<'_> {
         match self.head.method() {
             Method::Post => self.publish(names),
             Method::Get => self.get(names),
-            Method::Delete if self.door == Door::Admin => {
-                Ok(Call::Delete { channel: one_channel(names).map_err(Refused::native)? })
-            }
+            Method::Delete if self.door == Door::Admin => Ok(Call::Delete { channel: one_channel(names)? }),
             Method::Head => {
-                let channels = channels(names, self.limits, true).map_err(Refused::native)?;
+                let channels = channels(names, self.limits, true)?;
                 Ok(Call::Probe { channels })
             }
             Method::Options => Ok(Call::Preflight { allow }),
@@ -64,11 +111,11 @@ impl Native<'_> {
 
     /// Reads a request to a part of one channel.
     fn read_part(&self, name: &str, part: &str) -> Result<Call, Refused> {
-        let channel = one_channel(name).map_err(Refused::native)?;
+        let channel = one_channel(name)?;
         let is_admin = self.door == Door::Admin;
         match (part, self.head.method()) {
             ("history", Method::Get) => {
-                let range = self.range(Query::new(self.head.query())).map_err(Refused::native)?;
+                let range = self.range(Query::new(self.head.query()))?;
                 Ok(Call::Read { channel, range })
             }
             ("history", Method::Delete) if is_admin => Ok(Call::Clear { channel }),
@@ -83,7 +130,7 @@ impl Native<'_> {
             ("info", Method::Options) if is_admin => Ok(Call::Preflight { allow: PART_METHODS }),
             ("info", _) if is_admin => Err(Refused::method(PART_METHODS)),
             // A name may hold an escaped '/', but a path has no more segments.
-            _ => Err(Refused::native(Problem::BadChannel)),
+            _ => Err(Problem::BadChannel.into()),
         }
     }
 
@@ -111,9 +158,9 @@ impl Native<'_> {
     }
 
     /// Reads a request to `/channels` itself.
-    pub(crate) fn read_list(&self) -> Result<Call, Refused> {
+    fn read_list(&self) -> Result<Call, Refused> {
         match self.head.method() {
-            Method::Get => self.listing().map(|listing| Call::List { listing }).map_err(Refused::native),
+            Method::Get => self.listing().map(|listing| Call::List { listing }).map_err(Refused::from),
             Method::Options => Ok(Call::Preflight { allow: PART_METHODS }),
             _ => Err(Refused::method(PART_METHODS)),
         }
@@ -129,12 +176,12 @@ impl Native<'_> {
     }
 
     /// Reads a request that publishes its body.
-    pub(crate) fn publish(&self, names: &str) -> Result<Call, Refused> {
-        let mut channels = channels(names, self.limits, true).map_err(Refused::native)?;
+    fn publish(&self, names: &str) -> Result<Call, Refused> {
+        let mut channels = channels(names, self.limits, true)?;
         if self.body.len() > self.limits.message_bytes_max {
-            return Err(Refused::native(Problem::MessageTooLarge));
+            return Err(Problem::MessageTooLarge.into());
         }
-        let draft = read_draft(self.body, self.head, Query::new(self.head.query())).map_err(Refused::native)?;
+        let draft = read_draft(self.body, self.head, Query::new(self.head.query()))?;
         if let [channel] = channels.as_mut_slice()
             && !channel.is_pattern()
         {
@@ -151,9 +198,9 @@ impl Native<'_> {
         let callback: Option<Box<str>> = match query.get("callback") {
             Ok(None) => None,
             Ok(Some(name)) if is_callback(&name) => Some(name.into()),
-            _ => return Err(Refused::native(Problem::BadCallback)),
+            _ => return Err(Problem::BadCallback.into()),
         };
-        let refused = |problem| Refused::Native { problem, callback: callback.clone(), allow: "" };
+        let refused = |problem| Refused::Problem { problem, callback: callback.clone(), allow: "" };
         if let Some(text) = query.get("publish").map_err(|_| refused(Problem::BadParameter("publish")))? {
             // Without a callback it would be a GET that changes something, and no script tag's.
             if callback.is_none() {
@@ -174,12 +221,12 @@ impl Native<'_> {
     }
 
     fn open_socket(&self, names: &str, query: Query<'_>) -> Result<Call, Refused> {
-        let Accepted { response, origin, .. } =
-            websocket::accept(self.head, &[SUBPROTOCOL]).map_err(Refused::Socket)?;
+        let Accepted { response, origin, .. } = websocket::accept(self.head, &[SUBPROTOCOL])
+            .map_err(|refusal| Refused::Own { problem: None, response: refusal.into() })?;
         if origin.is_some_and(|origin| !self.may_open_socket(origin)) {
-            return Err(Refused::native(Problem::OriginForbidden));
+            return Err(Problem::OriginForbidden.into());
         }
-        let channels = self.channels_and_starts(names, query, None).map_err(Refused::native)?;
+        let channels = self.channels_and_starts(names, query, None)?;
         let stream = StreamFormat { transport: Transport::Socket, framing: Framing::Message };
         let subscription = Subscription::new(channels, Delivery::new(stream.in_row(ROW)));
         Ok(Call::Socket { subscription, response })

@@ -3,9 +3,12 @@
 use bytes::Bytes;
 use sealed_http::{Field, Response};
 
-use super::items;
+use super::{items, request};
+use crate::config::Api;
 use crate::hub::{Delivery, Encoder, Format, Item, PlacedMessage, PollOutcome, ReplyBody, SessionRules, StreamEvent};
+use crate::protocols::call::{Call, Refused};
 use crate::protocols::format::response::script_response;
+use crate::protocols::route::Incoming;
 use crate::protocols::{Answer, Exposure, Protocol};
 
 /// The API of version 1.0.
@@ -51,6 +54,14 @@ impl Encoder for V1 {
 }
 
 impl Protocol for V1 {
+    fn is_spoken(&self, apis: &[Api]) -> bool {
+        apis.contains(&Api::Classic)
+    }
+
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+        request::read(incoming)
+    }
+
     fn stream_head(&self, _: Format, _: &str, _: &[Field]) -> Option<Response> {
         None
     }

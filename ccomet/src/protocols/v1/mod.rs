@@ -2,8 +2,9 @@
 
 mod encoder;
 pub(crate) mod items;
+mod request;
 
 pub(crate) use encoder::V1;
 
 /// Its place among the protocols.
-pub(crate) const ROW: u8 = 2;
+pub(super) const ROW: u8 = 2;
