@@ -1,15 +1,15 @@
-//! One loop of the server: requests in, calls to hub and broker, answers out.
+//! One loop of the server: requests in, calls to hub and engine, answers out.
 //!
-//! A message's way leads through [`App::request`], the broker, and [`App::turned`], where everyone gets what is new.
+//! A message's way leads through [`App::request`], the engine, and [`App::turned`], where everyone gets what is new.
 
 mod answers;
 mod arriving;
-mod asking;
 mod caller;
 mod calling;
 mod entering;
 mod hooks;
 mod icomet;
+mod pending;
 mod publishing;
 mod setup;
 mod socket;
@@ -22,11 +22,11 @@ use std::time::Duration;
 
 use answers::{Answering, Out, problem_response};
 use arriving::Arrival;
-use asking::{Asker, Settled};
 use caller::Caller;
 use hooks::Site;
+use pending::PendingRequest;
 use publishing::Batch;
-use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Place, PostError, TimerId, fault};
+use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, TimerId, fault};
 use sealed_http::{
     Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Preface, Problem as Details, Request, RequestHead,
     Response,
@@ -35,9 +35,9 @@ use slab::Slab;
 use socket::Socket;
 
 use crate::auth::{AdminKeys, Gate};
-use crate::broker::{Broker, Event, Mail, MemoryBroker, Now};
 use crate::config::Config;
 use crate::doorkeeper::Doorkeeper;
+use crate::engine::{Engine, Mail, Output, Tick};
 use crate::files::Files;
 use crate::hub::{Hub, SubscriberKey};
 use crate::lease::Leases;
@@ -53,9 +53,6 @@ pub(crate) use setup::Shared;
 
 /// How often old messages and idle channels are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How soon mail that another loop had no room for is posted again.
-const POST_RETRY: Duration = Duration::from_millis(1);
 
 /// How much longer a poll waits whose channel has not come in time.
 const POLL_EXTENSION: Duration = Duration::from_secs(1);
@@ -81,9 +78,9 @@ enum Doing {
     Nothing,
     /// Messages.
     Subscribed(SubscriberKey),
-    /// The broker's answer, by its place among those who wait for one.
-    Asking(u32),
-    /// Its answers about several messages: the place among those.
+    /// The engine's reply.
+    Asking,
+    /// Its replies about several messages: the place among those.
     Publishing(u32),
     /// The back end's leave: the place of its question.
     Hooked(u32),
@@ -98,10 +95,10 @@ enum Doing {
 #[derive(Debug)]
 pub(crate) struct App {
     config: Arc<Config>,
-    place: Place<Mail>,
+    /// Which of the loops it is.
+    index: usize,
     hub: Hub,
-    broker: MemoryBroker,
-    askers: Slab<Asker>,
+    engine: Engine<PendingRequest>,
     batches: Slab<Batch>,
     site: Site,
     last_serial: u32,
@@ -125,8 +122,8 @@ pub(crate) struct App {
     /// WebSockets of which a message has begun, and when it has to be whole.
     unfinished: HashMap<ConnectionId, LoopTime>,
     is_sweeping: bool,
-    will_repost: bool,
-    will_go_on: bool,
+    /// How soon the engine is woken, if a timer is set for that.
+    wakes_in: Option<Duration>,
     /// Over how long the ends of streams are spread, once the server goes down.
     draining: Option<Duration>,
 }
@@ -136,42 +133,25 @@ pub(crate) struct App {
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
 
 impl App {
-    /// Takes hub's commands to the broker, and its events to hub and askers, until there are no more.
+    /// Takes the hub's orders to the engine, and what comes of them to hub and askers, until there is no more.
     fn pump(&mut self, http: &mut Http<'_, Self>) {
         loop {
-            for command in std::mem::take(&mut self.hub.commands) {
-                self.broker.command(now(http), command);
+            for order in std::mem::take(&mut self.hub.orders) {
+                self.engine.order(now(http), order);
             }
-            match self.broker.next_event() {
-                Some(Event::Accepted { ticket, spots }) => self.settle(http, ticket, Ok(Settled::Published(spots))),
-                Some(Event::Broadcasted { ticket, channels }) => {
-                    self.settle(http, ticket, Ok(Settled::Broadcast(channels)));
-                }
-                Some(Event::Refused { ticket, why }) => self.settle(http, ticket, Err(why.into())),
-                Some(Event::Ended { ticket, next }) => {
-                    self.settle(http, ticket, Ok(Settled::Ended(next)));
-                }
-                Some(Event::Signed { ticket, first, token }) => {
-                    self.settle(http, ticket, Ok(Settled::Signed(first, token)));
-                }
-                Some(Event::Admitted { ticket, is_right }) => {
-                    self.settle(http, ticket, Ok(Settled::Admitted(is_right)));
-                }
-                Some(Event::Inspected { ticket, info }) => {
-                    self.settle(http, ticket, Ok(Settled::Inspected(info)));
-                }
-                Some(Event::Read { ticket, page }) => self.settle(http, ticket, Ok(Settled::Read(page))),
-                Some(Event::Listed { ticket, channels }) => {
-                    self.settle(http, ticket, Ok(Settled::Listed(channels)));
-                }
-                Some(Event::Present { ticket, who }) => self.settle(http, ticket, Ok(Settled::Present(who))),
-                Some(Event::Moved { channel, id, movement }) => self.note_movement(http, channel, id, movement),
-                Some(Event::Use { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
-                Some(event) => {
+            match self.engine.next_output() {
+                Some(Output::Reply(pending, outcome)) => self.complete(http, pending, outcome),
+                Some(Output::Channel(channel, event)) => {
                     let now = unix_time(http);
-                    self.hub.event(event, now, &mut Out { http, answering: &self.answering });
+                    self.hub.event(&channel, event, now, &mut Out { http, answering: &self.answering });
                 }
-                None if self.hub.commands.is_empty() => break,
+                Some(Output::NameTaken(claim)) => {
+                    let now = unix_time(http);
+                    self.hub.name_taken(claim, now, &mut Out { http, answering: &self.answering });
+                }
+                Some(Output::Presence { channel, id, movement }) => self.note_movement(http, channel, id, movement),
+                Some(Output::Activity { channel, in_use }) => self.tell_watchers(http, &channel, in_use),
+                None if self.hub.orders.is_empty() => break,
                 None => {}
             }
         }
@@ -179,28 +159,11 @@ impl App {
 
     /// This loop goes on; the first one tells where all of them do.
     fn show_life(&mut self) {
-        self.tallies[self.place.index].beat();
+        self.tallies[self.index].beat();
         if let Some((Listener(tell), pulse)) = &mut self.life
             && pulse.is_felt(&self.tallies)
         {
             tell(Life::Alive);
-        }
-    }
-
-    /// Posts what was gathered for the other loops.
-    fn post(&mut self, http: &mut Http<'_, Self>) {
-        for to in 0..self.place.mailboxes.len() {
-            let Some(mail) = self.broker.take_mail(to) else { continue };
-            match self.place.mailboxes[to].post(mail) {
-                // Gone: that loop broke down, and the server with it.
-                Ok(()) | Err(PostError::Gone(_)) => {}
-                Err(PostError::Full(mail)) => {
-                    self.broker.return_mail(to, mail);
-                    if !std::mem::replace(&mut self.will_repost, true) {
-                        http.set_timer(POST_RETRY, Chore::Repost);
-                    }
-                }
-            }
         }
     }
 }
@@ -210,10 +173,8 @@ impl App {
 pub(crate) enum Chore {
     /// To look for old messages and idle channels.
     Sweep,
-    /// To try again what a full mailbox did not take.
-    Repost,
-    /// To go on with what was too much for one tick.
-    GoOn,
+    /// To go on with what the engine could not finish in a tick.
+    WakeEngine,
     /// To tell the back end again what it did not hear.
     TellSite,
     /// To look for questions to the back end that have waited for too long.
@@ -259,7 +220,7 @@ impl Handler for App {
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         // A browser that leaves looks just like this; a client that publishes and hangs up at once still gets its answer.
         let is_left = match http.state(id).map(|client| client.doing) {
-            None | Some(Doing::Nothing | Doing::Asking(_) | Doing::Publishing(_)) => false,
+            None | Some(Doing::Nothing | Doing::Asking | Doing::Publishing(_)) => false,
             Some(Doing::Hooked(_)) if fault!("lost-subscriber-waited-for") => false,
             Some(Doing::Hooked(question)) => self.site.is_about_subscribing(question),
             Some(_) => true,
@@ -317,9 +278,6 @@ impl Handler for App {
                 self.hub.unsubscribe(key, unix_time(http));
                 self.pump(http);
             }
-            Doing::Asking(key) => {
-                self.askers.try_remove(key as usize);
-            }
             Doing::Publishing(key) => {
                 self.batches.try_remove(key as usize);
             }
@@ -342,7 +300,7 @@ impl Handler for App {
                     self.forget_question(http, question);
                 }
             }
-            Doing::Nothing => {}
+            Doing::Nothing | Doing::Asking => {}
         }
     }
 
@@ -352,7 +310,7 @@ impl Handler for App {
     }
 
     fn message(&mut self, http: &mut Http<'_, Self>, mail: Mail) {
-        self.broker.receive(now(http), mail);
+        self.engine.receive(now(http), mail);
         self.pump(http);
     }
 
@@ -364,7 +322,7 @@ impl Handler for App {
                 if !fault!("pieces-take-for-ever") {
                     self.end_unfinished(http);
                 }
-                self.broker.sweep(now(http));
+                self.engine.sweep(now(http));
                 self.site.sweep(loop_time(http));
                 self.show_life();
                 self.answering.refusals.note_pauses(http.stats().accept_pauses);
@@ -373,10 +331,8 @@ impl Handler for App {
                 }
                 self.pump(http);
             }
-            // What is left is posted at the end of this tick.
-            Chore::Repost => self.will_repost = false,
-            // At the end of this tick.
-            Chore::GoOn => self.will_go_on = false,
+            // It goes on at the end of this tick.
+            Chore::WakeEngine => self.wakes_in = None,
             // Told at the end of this tick.
             Chore::TellSite => self.site_has_rested(),
             Chore::LookAtQuestions => {
@@ -392,29 +348,31 @@ impl Handler for App {
     }
 
     fn turned(&mut self, http: &mut Http<'_, Self>) {
-        // A loop to which nobody ever connects may be the home of channels all the same.
+        // A loop to which nobody ever connects may have channels on its shard all the same.
         let is_unvisited = fault!("unvisited-loop-unswept") && http.connections() == 0;
         if !is_unvisited && !std::mem::replace(&mut self.is_sweeping, true) {
             http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
         }
-        self.broker.flush(now(http));
+        self.engine.end_tick(now(http));
         self.pump(http);
         if self.hub.is_dirty() {
             let now = unix_time(http);
             self.hub.flush(now, &mut Out { http, answering: &self.answering });
             self.pump(http);
         }
-        if self.broker.has_work() && !std::mem::replace(&mut self.will_go_on, true) {
-            http.set_timer(Duration::ZERO, Chore::GoOn);
+        if let Some(delay) = self.engine.post()
+            && self.wakes_in.is_none_or(|wakes_in| delay < wakes_in)
+        {
+            http.set_timer(delay, Chore::WakeEngine);
+            self.wakes_in = Some(delay);
         }
-        self.post(http);
         self.tell_site(http);
-        self.tallies[self.place.index].set(self.broker.channels(), self.hub.subscribers());
+        self.tallies[self.index].set(self.engine.channels(), self.hub.subscribers());
     }
 
     fn draining(&mut self, http: &mut Http<'_, Self>, limit: Duration) {
         tracing::info!(
-            index = self.place.index,
+            index = self.index,
             connections = http.connections(),
             subscribers = self.hub.subscribers(),
             channels = self.hub.channels(),
@@ -469,6 +427,6 @@ fn loop_time(http: &Http<'_, App>) -> LoopTime {
     LoopTime::since_start(http.now())
 }
 
-fn now(http: &mut Http<'_, App>) -> Now {
-    Now { time: unix_time(http), loop_time: loop_time(http), random: http.random() }
+fn now(http: &mut Http<'_, App>) -> Tick {
+    Tick { time: unix_time(http), loop_time: loop_time(http), random: http.random() }
 }

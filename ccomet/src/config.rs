@@ -94,7 +94,7 @@ settings! {
         /// `tracestate`, `baggage`, `sentry-trace`).
         headers: Vec<String> = [];
         /// APIs that the front speaks.
-        apis: Vec<Api> = ["native", "classic", "icomet"] => Api::all();
+        apis: Vec<Api> = ["native", "classic", "icomet"] => vec![Api::Native, Api::Classic, Api::Icomet];
         /// Whether the front serves the pages of the chat demo, and `/` leads there. It always serves the client
         /// library.
         demo: bool = true;
@@ -129,8 +129,8 @@ settings! {
         /// send it: a listener that is called by neither `localhost` nor a loopback address cannot see which page loads
         /// an image.
         forgeable_gets: bool = false, answers = "forgeable";
-        /// APIs that the listener speaks. It has nothing of `classic`.
-        apis: Vec<Api> = ["native", "classic", "icomet"] => Api::all();
+        /// APIs that the listener speaks. The classic API is served at the front alone.
+        apis: Vec<Api> = ["native", "icomet"] => vec![Api::Native, Api::Icomet];
     }
 }
 
@@ -140,16 +140,10 @@ settings! {
 pub enum Api {
     /// `/channels` and `/messages`.
     Native,
-    /// That of `CComet` 1.0. The admin listener has none of it.
+    /// That of `CComet` 1.0, at the front alone.
     Classic,
     /// icomet's.
     Icomet,
-}
-
-impl Api {
-    fn all() -> Vec<Self> {
-        vec![Self::Native, Self::Classic, Self::Icomet]
-    }
 }
 
 settings! {
@@ -191,29 +185,25 @@ pub(crate) fn is_field_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte))
 }
 
-impl Front {
-    /// Whether pages of all origins may read replies.
-    pub(crate) fn allows_any_origin(&self) -> bool {
-        self.origins.iter().any(|listed| listed == "*")
-    }
+/// Both listeners have a list of origins, with one meaning.
+macro_rules! with_origins {
+    ($listener:ident) => {
+        impl $listener {
+            /// Returns whether the listener's `origins` let pages of all origins in.
+            pub(crate) fn allows_any_origin(&self) -> bool {
+                self.origins.iter().any(|listed| listed == "*")
+            }
 
-    /// Whether pages of an origin may read replies.
-    pub(crate) fn allows_origin(&self, origin: &str) -> bool {
-        self.origins.iter().any(|listed| listed == "*" || listed == origin)
-    }
+            /// Returns whether the listener's `origins` let pages of an origin in.
+            pub(crate) fn allows_origin(&self, origin: &str) -> bool {
+                self.allows_any_origin() || self.origins.iter().any(|listed| listed == origin)
+            }
+        }
+    };
 }
 
-impl Admin {
-    /// Whether pages of all origins may use it.
-    pub(crate) fn allows_any_origin(&self) -> bool {
-        self.origins.iter().any(|listed| listed == "*")
-    }
-
-    /// Whether pages of an origin may use it.
-    pub(crate) fn allows_origin(&self, origin: &str) -> bool {
-        self.origins.iter().any(|listed| listed == "*" || listed == origin)
-    }
-}
+with_origins!(Front);
+with_origins!(Admin);
 
 /// What is wrong with a file, and where. A file with a secret is not quoted.
 fn parse_message(text: &str, error: &toml::de::Error) -> String {
@@ -306,10 +296,56 @@ mod tests {
     }
 
     #[test]
+    fn names_that_cannot_be_sent_are_errors() {
+        for (text, error) in [
+            (
+                "hooks.headers = [\"Cookie\", \"X Site\"]",
+                "hooks.headers has \"X Site\", which is not the name of a header field",
+            ),
+            ("hooks.headers = [\"\"]", "hooks.headers has \"\", which is not the name of a header field"),
+            ("auth.cookie = \"a;b\"", "auth.cookie = \"a;b\" is not the name of a cookie"),
+            ("auth.cookie = \"a=b\"", "auth.cookie = \"a=b\" is not the name of a cookie"),
+        ] {
+            let origins = "front.origins = []\n";
+            let refused = parse(&format!("{origins}{text}")).expect("TOML").check();
+            assert_eq!(refused.expect_err(text).to_string(), error);
+        }
+        for text in ["hooks.headers = [\"X-Site\", \"x_other\"]", "auth.cookie = \"\"", "auth.cookie = \"__Host-t\""] {
+            parse(text).expect("TOML").check().expect(text);
+        }
+    }
+
+    #[test]
+    fn the_admin_listener_does_not_serve_the_classic_api() {
+        let refused = parse("admin.apis = [\"native\", \"classic\"]").expect("TOML").check();
+        assert!(matches!(refused, Err(ConfigError::ClassicAdmin)), "{refused:?}");
+    }
+
+    #[test]
+    fn what_stands_for_a_secret_is_not_read_as_one() {
+        for (before, after) in [
+            ("hooks.secret = ", ""),
+            ("admin.keys = [", "]"),
+            ("auth.keys = [{ id = \"k\", algorithm = \"HS256\", secret = ", " }]"),
+        ] {
+            let text = |secret: &str| format!("{before}{secret:?}{after}");
+            let read = parse(&text("a secret that is long enough for any of them")).expect("TOML");
+            let shown = read.to_toml();
+            assert!(shown.contains("(secret)"), "{shown}");
+            for text in [text("(secret)"), shown] {
+                let error = parse(&text).expect_err(&text);
+                assert!(parse_message(&text, &error).contains("(secret) is no secret"), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn defaults_are_fine_and_survive_being_written_out() {
         let config = Config::default();
         config.check().expect("defaults");
-        parse(&config.to_toml()).expect("TOML").check().expect("the same");
+        let again = parse(&config.to_toml()).expect("TOML");
+        again.check().expect("defaults");
+        assert_eq!(again.to_toml(), config.to_toml());
     }
 
     #[test]

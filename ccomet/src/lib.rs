@@ -21,7 +21,7 @@
 //!
 //! # Reading it
 //!
-//! A message's way leads forward only: a request is read in `wire/request.rs`, goes through `app.rs` to the `broker/`, which numbers it
+//! A message's way leads forward only: a request is read in `wire/request.rs`, goes through `app.rs` to the `engine/`, which numbers it
 //! and keeps it, comes back to the `hub/` of every loop with subscribers, and leaves at the end of the tick, rendered by
 //! `wire/`. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` decide whether its client has it. Only `app.rs`, its folder and
 //! `server.rs` know of connections; everything else is pure state.
@@ -32,9 +32,9 @@
 mod access;
 mod app;
 mod auth;
-mod broker;
 mod config;
 mod doorkeeper;
+mod engine;
 mod files;
 mod hooks;
 mod hub;

@@ -73,17 +73,17 @@ impl ChannelName {
         &self.0
     }
 
-    /// What its home depends on: a channel and the one beside it have the same.
-    fn home_name(&self) -> &str {
+    /// What its shard depends on: a channel and the one beside it have the same.
+    fn shard_name(&self) -> &str {
         self.0.strip_suffix(PRESENCE).unwrap_or(&self.0)
     }
 
-    /// The loop, of so many, that is the home of the channel. The same in every process, for it depends on the
+    /// The loop, of so many, on whose shard the channel is. The same in every process, for it depends on the
     /// name alone.
-    pub(crate) fn home(&self, loops: usize) -> usize {
+    pub(crate) fn shard(&self, loops: usize) -> usize {
         // FNV-1a: short names, no need to resist crafted ones beyond an uneven spread.
         let hash = self
-            .home_name()
+            .shard_name()
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         // The last bytes of a name have hardly reached the bits that are looked at: they are mixed, as `SplitMix64` does.
@@ -231,7 +231,7 @@ mod tests {
         for loops in [2, 3, 4, 8, 64] {
             let mut counts = vec![0; loops];
             for n in 0..100 * loops {
-                counts[ChannelName::new(&format!("room-{n}")).expect("a name").home(loops)] += 1;
+                counts[ChannelName::new(&format!("room-{n}")).expect("a name").shard(loops)] += 1;
             }
             assert!(counts.iter().all(|count| (60..=140).contains(count)), "{loops} loops: {counts:?}");
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use sealed::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::table::{Row, Section, Settings, check};
+use crate::config::{Config, ConfigError};
 use crate::log::HistoryLimits;
 use crate::message::ChannelName;
 use crate::pattern::Pattern;
@@ -40,17 +41,91 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Its numbers, none of which may be 0, by name.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    /// The ranges are those of the settings that a rule takes the place of.
+    fn numbers(&self) -> [(&'static str, Option<u64>, u64); 5] {
         let count = |number: Option<usize>| number.map(|number| number as u64);
-        let all = [
-            ("rules.messages_max", count(self.messages_max)),
-            ("rules.bytes_max", count(self.bytes_max)),
-            ("rules.age_max_s", self.age_max_s),
-            ("rules.subscribers_max", count(self.subscribers_max)),
-            ("rules.message_bytes_max", count(self.message_bytes_max)),
-        ];
-        all.into_iter().filter_map(|(name, number)| Some((name, number?)))
+        [
+            ("rules.messages_max", count(self.messages_max), 1 << 20),
+            ("rules.bytes_max", count(self.bytes_max), u64::MAX),
+            ("rules.age_max_s", self.age_max_s, u64::MAX / 1_000),
+            ("rules.subscribers_max", count(self.subscribers_max), u64::MAX),
+            ("rules.message_bytes_max", count(self.message_bytes_max), 8 << 20),
+        ]
+    }
+}
+
+/// A number of a rule, and a client that a rule lets do something, as rows of the table of settings.
+const NUMBER: Row = Row { name: "", kind: "Option<usize>", default: "", range: None, answers: None, meaning: "" };
+const CLIENTS: Row = Row { kind: "Who", default: "\"anyone\"", answers: Some("not_allowed"), ..NUMBER };
+
+impl Settings for Rule {
+    const SECTION: Section = Section {
+        name: "rules",
+        meaning: "What differs for channels of some names. The file has a `[[rules]]` for each rule, at most 1,000; \
+                  the first whose `channels` match a channel's name holds for it \
+                  ([rules by name](../ccomet/API.md#rules-by-name)).",
+        rows: &[
+            Row {
+                name: "channels",
+                kind: "Pattern",
+                default: "none",
+                meaning: "Name or pattern of the channels. Each rule needs it.",
+                ..NUMBER
+            },
+            Row {
+                name: "messages_max",
+                default: "`history.messages_max`",
+                range: Some("1 to 1_048_576"),
+                meaning: "Messages that one channel keeps.",
+                ..NUMBER
+            },
+            Row {
+                name: "bytes_max",
+                default: "`history.bytes_max`",
+                range: Some("at least 1 B"),
+                meaning: "Bytes that one channel keeps.",
+                ..NUMBER
+            },
+            Row {
+                name: "age_max_s",
+                kind: "Option<u64>",
+                default: "`history.age_max_s`",
+                range: Some("at least 1 s"),
+                meaning: "Time for which a message is kept.",
+                ..NUMBER
+            },
+            Row {
+                name: "subscribers_max",
+                default: "`limits.subscribers_per_channel_max`",
+                range: Some("at least 1"),
+                answers: Some("subscriber_limit"),
+                meaning: "Subscribers of one channel on one loop.",
+                ..NUMBER
+            },
+            Row {
+                name: "message_bytes_max",
+                default: "`limits.message_bytes_max`",
+                range: Some("1 B to 8 MiB"),
+                answers: Some("message_too_large"),
+                meaning: "Bytes of one message. A rule does not raise `limits.message_bytes_max`.",
+                ..NUMBER
+            },
+            Row {
+                name: "subscribe",
+                meaning: "Which clients may subscribe: all to which the rest of the configuration grants it \
+                          (`anyone`), those of them with a token (`token`), or the admin listener alone (`admin`).",
+                ..CLIENTS
+            },
+            Row { name: "publish", meaning: "Which clients may publish, likewise.", ..CLIENTS },
+        ],
+    };
+
+    fn check_ranges(&self) -> Result<(), ConfigError> {
+        for (name, number, max) in self.numbers() {
+            let max = if fault!("rule-beyond-limits") { u64::MAX } else { max };
+            number.map_or(Ok(()), |number| check(name, number, 1..=max))?;
+        }
+        Ok(())
     }
 }
 

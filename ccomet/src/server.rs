@@ -9,8 +9,8 @@ use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 
 use crate::app::{App, Shared};
 use crate::auth::Verifier;
-use crate::broker::Mail;
 use crate::config::{Admin, Config, ConfigError};
+use crate::engine::Mail;
 use crate::pulse::{Life, Listener};
 use crate::refusals::RefusalCounts;
 use crate::signals;

@@ -37,20 +37,20 @@ pub struct Holdings {
     pub claims: usize,
     /// Channels that loops are attached to, each counted on every such loop.
     pub attached_channels: usize,
-    /// Channels at their homes.
+    /// Channels at their shards.
     pub channels: usize,
-    /// Places for channels at their homes, those included that are free: they go when all behind them are free.
+    /// Places for channels at their shards, those included that are free: they go when all behind them are free.
     pub channel_places: usize,
-    /// Names that are held at the channels' homes.
+    /// Names that are held at the channels' shards.
     pub names: usize,
-    /// Bytes of history as the channels' homes count them: messages, and their places on the loops that are attached.
+    /// Bytes of history as the channels' shards count them: messages, and their places on the loops that are attached.
     pub history_bytes: usize,
-    /// Bytes of the messages that are held by homes and loops, each message once. Where all loops have heard of all that was
+    /// Bytes of the messages that are held by shards and loops, each message once. Where all loops have heard of all that was
     /// dropped, it is `history_bytes` without the places.
     pub message_bytes: usize,
     /// Places of messages on the loops that are attached.
     pub copied_messages: usize,
-    /// Bytes of messages that are on their way from homes to loops, counted for each loop.
+    /// Bytes of messages that are on their way from shards to loops, counted for each loop.
     pub delivery_bytes: usize,
     /// Bytes of encoded messages that loops keep for others that read them.
     pub encoded_bytes: usize,
@@ -58,7 +58,7 @@ pub struct Holdings {
     pub pooled_bytes: usize,
     /// Streams that end with a token.
     pub leases: usize,
-    /// Requests that wait for a broker's answer.
+    /// Requests that wait for the engine's reply.
     pub asking: usize,
 }
 

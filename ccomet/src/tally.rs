@@ -27,7 +27,7 @@ impl Tally {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// Only by the loop whose tally it is. Channels are those that have their home there.
+    /// Only by the loop whose tally it is. Channels are those on that loop's shard.
     pub(crate) fn set(&self, channels: usize, subscribers: usize) {
         for (held, now) in [(&self.channels, channels), (&self.subscribers, subscribers)] {
             if held.load(Ordering::Relaxed) != now {

@@ -70,7 +70,7 @@ impl LoopTime {
 
     /// Returns the microseconds since the loop began, for what is counted in parts of a millisecond.
     pub(crate) fn as_micros(self) -> u64 {
-        self.0 * 1_000
+        self.0.saturating_mul(1_000)
     }
 
     pub(crate) fn plus(self, duration: Duration) -> Self {

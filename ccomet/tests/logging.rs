@@ -106,7 +106,7 @@ fn value<'a>(line: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn a_refusal_is_logged_by_the_clients_own_address_and_whatever_its_api() {
+fn refusals_by_the_native_api_and_by_icomets_are_logged_with_the_clients_own_address() {
     let settings = "[front]\ntrusted_proxies = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.66\"]\n\
                     [icomet]\nauth = \"token\"\n[limits]\nsubscribes_per_address_minute = 1\nchannels_max = 2\n";
     let folder = Folder::new("refusals-of-clients");

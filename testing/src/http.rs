@@ -21,13 +21,15 @@ pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebS
 /// Returns a request with a `Host`, unless `fields` begin with one, and with a `Content-Length` if it is a `POST` or
 /// has a body. Each of the fields ends with CRLF.
 pub fn request(method: &str, target: &str, fields: &str, body: &str) -> String {
-    let length = if method == "POST" || !body.is_empty() {
-        format!("Content-Length: {}\r\n", body.len())
-    } else {
-        String::new()
-    };
+    let has_body = method == "POST" || !body.is_empty();
+    head(method, target, fields, has_body.then_some(body.len())) + body
+}
+
+/// Returns the head of a request, with a `Content-Length` if it has a body.
+fn head(method: &str, target: &str, fields: &str, body_len: Option<usize>) -> String {
+    let length = body_len.map_or_else(String::new, |length| format!("Content-Length: {length}\r\n"));
     let host = if fields.starts_with("Host: ") { "" } else { "Host: localhost\r\n" };
-    format!("{method} {target} HTTP/1.1\r\n{host}{length}{fields}\r\n{body}")
+    format!("{method} {target} HTTP/1.1\r\n{host}{length}{fields}\r\n")
 }
 
 /// Returns a WebSocket's frame as a client sends it, with its first byte and a mask of zeros. The payload is shorter

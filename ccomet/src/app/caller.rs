@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::auth::Grant;
-use crate::broker::Owner;
 use crate::doorkeeper::Asking;
+use crate::engine::Owner;
 use crate::message::Draft;
 use crate::time::UnixMillis;
 

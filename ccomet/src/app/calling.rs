@@ -1,13 +1,14 @@
-//! From what a client wants to what hub and broker are told.
+//! From what a client wants to what hub and engine are asked for.
 
 use bytes::Bytes;
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Method, Origins, RequestHead, Response};
 
 use super::answers::{allow_credentials, fields_for, note_refusal, problem_response};
-use super::{App, Caller, now, unix_time};
+use super::pending::PendingRequest;
+use super::{App, Caller, unix_time};
 use crate::access::{Access, Write};
-use crate::broker::{Broker, Command};
+use crate::engine::Request;
 use crate::message::ChannelName;
 use crate::one_or_more::OneOrMore;
 use crate::protocols::call::{Call, Door, ReplyTo};
@@ -73,8 +74,7 @@ impl App {
                     caller.scope_key(&mut draft);
                 }
                 let messages = OneOrMore::one(draft.taken_at(unix_time(http)));
-                let ticket = self.ask(http, id, reply);
-                self.broker.command(now(http), Command::Publish { channel, messages, owner: caller.owner(), ticket });
+                self.ask(http, id, Request::Publish { channel, messages, owner: caller.owner() }, reply);
             }
             Call::PublishAll { mut publications } => {
                 for publication in &mut publications {
@@ -93,36 +93,32 @@ impl App {
                 self.open_socket(http, id, subscription, &response, caller);
             }
             Call::Sign { channel, name, callback } => {
-                self.broker.command(now(http), Command::Sign { channel, name });
+                let request = Request::Announce { channel, name };
+                self.request(http, request, PendingRequest::new(id, ReplyTo::Nobody));
                 let script = v1::envelope_fixed(&callback, v1::SIGNED_IN);
                 http.respond(id, &script_response(script));
             }
             Call::Delete { channel } => {
-                let ticket = self.ask(http, id, ReplyTo::Delete);
-                self.broker.command(now(http), Command::Delete { channel, ticket });
+                self.ask(http, id, Request::Delete { channel }, ReplyTo::Delete);
             }
             Call::Clear { channel } => {
-                let ticket = self.ask(http, id, ReplyTo::Delete);
-                self.broker.command(now(http), Command::Clear { channel, ticket });
+                self.ask(http, id, Request::Clear { channel }, ReplyTo::Delete);
             }
             Call::Read { channel, range } => {
-                let ticket = self.ask(http, id, ReplyTo::History { channel: channel.clone() });
-                self.broker.command(now(http), Command::Read { channel, range, ticket });
+                let reply = ReplyTo::History { channel: channel.clone() };
+                self.ask(http, id, Request::Read { channel, range }, reply);
             }
             Call::Inspect { channel } => {
-                let ticket = self.ask(http, id, ReplyTo::Info { channel: channel.clone() });
-                self.broker.command(now(http), Command::Inspect { channel, ticket });
+                let reply = ReplyTo::Info { channel: channel.clone() };
+                self.ask(http, id, Request::Inspect { channel }, reply);
             }
             Call::Who { channel } => {
                 let with_members = caller.grant.as_ref().is_none_or(|grant| grant.may_see(&channel));
-                let ticket = self.ask(http, id, ReplyTo::Who { channel: channel.clone(), with_members });
-                self.broker.command(now(http), Command::Who { channel, owner: caller.owner(), ticket });
+                let reply = ReplyTo::Who { channel: channel.clone(), with_members };
+                self.ask(http, id, Request::Presence { channel, owner: caller.owner() }, reply);
             }
             Call::List { listing } => {
-                let homes = self.place.mailboxes.len();
-                let reply = ReplyTo::List { channels: Vec::new(), limit: listing.limit };
-                let ticket = self.ask_all(http, id, reply, homes);
-                self.broker.command(now(http), Command::List { listing, ticket });
+                self.ask(http, id, Request::List { listing }, ReplyTo::List);
             }
             Call::Probe { .. } => {
                 let fields = fields_for(&self.answering, http.state(id));

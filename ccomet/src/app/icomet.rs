@@ -1,4 +1,4 @@
-//! Clients of icomet's: what they want is done by the same hub and broker.
+//! Clients of icomet's: what they want is done by the same hub and engine.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use sealed::ConnectionId;
 use sealed_http::{Http, Response};
 
 use super::answers::note_refusal;
-use super::asking::Settled;
+use super::pending::PendingRequest;
 use super::{App, Doing, now, unix_time};
-use crate::broker::{BroadcastOrder, Broker, Command, Owner, Token};
 use crate::config::IcometAuth;
+use crate::engine::{BroadcastOrder, Owner, Reply, Request, Token};
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
@@ -33,8 +33,7 @@ impl App {
                 }
                 let Some((channel, _)) = subscription.channels.first().cloned() else { return };
                 let reply = IcometReply::Subscribe(Box::new(subscription));
-                let ticket = self.ask(http, id, ReplyTo::Icomet(reply));
-                self.broker.command(now(http), Command::Admit { channel, token, ticket });
+                self.ask(http, id, Request::CheckToken { channel, token }, ReplyTo::Icomet(reply));
             }
             request::Call::Ping { callback } => {
                 let timeout_s = self.config.icomet.polling_timeout_s;
@@ -43,14 +42,14 @@ impl App {
             }
             request::Call::Publish { channel, payload, callback } => {
                 let messages = OneOrMore::one(Draft { payload, ..Draft::default() }.taken_at(unix_time(http)));
-                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Published { callback }));
-                self.broker.command(now(http), Command::Publish { channel, messages, owner, ticket });
+                let reply = ReplyTo::Icomet(IcometReply::Published { callback });
+                self.ask(http, id, Request::Publish { channel, messages, owner }, reply);
             }
             request::Call::Broadcast { payload } => {
                 let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_time(http));
                 message.extra_mut().is_broadcast = true;
                 let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: usize::MAX, owner };
-                self.broker.command(now(http), Command::Broadcast { order, ticket: None });
+                self.request(http, Request::Broadcast(order), PendingRequest::new(id, ReplyTo::Nobody));
                 http.respond(id, &answer(TEXT, "ok"));
             }
             request::Call::Sign { channel, expires_s, callback } => {
@@ -62,79 +61,86 @@ impl App {
                 };
                 let token = Token::new(bits);
                 let reply = IcometReply::Signed { channel: channel.clone(), expires_s, callback };
-                let ticket = self.ask(http, id, ReplyTo::Icomet(reply));
                 let hold = Duration::from_secs(u64::from(expires_s));
-                self.broker.command(now(http), Command::SignFor { channel, hold, token, ticket });
+                self.ask(http, id, Request::IssueToken { channel, hold, token }, ReplyTo::Icomet(reply));
             }
             request::Call::Close { channel } => {
-                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() }));
-                self.broker.command(now(http), Command::Delete { channel, ticket });
+                let reply = ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() });
+                self.ask(http, id, Request::Delete { channel }, reply);
             }
             request::Call::Clear { channel } => {
-                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() }));
-                self.broker.command(now(http), Command::Clear { channel, ticket });
+                let reply = ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() });
+                self.ask(http, id, Request::Clear { channel }, reply);
             }
             request::Call::Info { channel: None } => {
                 let (channels, subscribers) = tally::sum(&self.tallies);
                 http.respond(id, &answer(TEXT, icomet::server_info(channels, subscribers)));
             }
             request::Call::Info { channel: Some(channel) } => {
-                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Info { channel: channel.clone() }));
-                self.broker.command(now(http), Command::Inspect { channel, ticket });
+                let reply = ReplyTo::Icomet(IcometReply::Info { channel: channel.clone() });
+                self.ask(http, id, Request::Inspect { channel }, reply);
             }
             request::Call::Check { channel } => {
-                let ticket = self.ask(http, id, ReplyTo::Icomet(IcometReply::Check { channel: channel.clone() }));
-                self.broker.command(now(http), Command::Inspect { channel, ticket });
+                let reply = ReplyTo::Icomet(IcometReply::Check { channel: channel.clone() });
+                self.ask(http, id, Request::Inspect { channel }, reply);
             }
             request::Call::Watch => self.watch(http, id),
         }
     }
 
-    /// Tells one who asked what the broker did.
-    pub(super) fn icomet_settled(
+    /// Answers a client with what the engine has replied.
+    pub(super) fn complete_icomet(
         &mut self,
         http: &mut Http<'_, Self>,
         id: ConnectionId,
         reply: IcometReply,
-        outcome: Result<Settled, Problem>,
+        outcome: Result<Reply, Problem>,
     ) {
         let response = match (reply, outcome) {
-            (IcometReply::Published { callback }, Ok(_)) => {
+            (IcometReply::Published { callback }, Ok(Reply::Published(_))) => {
                 answer(SCRIPT, icomet::admin_reply(callback.as_deref(), br#"{"type":"ok"}"#))
             }
-            (IcometReply::Ended { .. }, Ok(Settled::Ended(Some(next)))) => {
+            (IcometReply::Ended { .. }, Ok(Reply::Ended(Some(next)))) => {
                 answer(HTML, format!("ok {}", icomet::seq_of(next)))
             }
-            (IcometReply::Ended { channel }, Ok(_)) => {
+            (IcometReply::Ended { channel }, Ok(Reply::Ended(None))) => {
                 let text = format!("channel[{channel}] not connected");
                 let response = Response::new(404).header("Content-Type", TEXT);
                 response.header("X-Content-Type-Options", "nosniff").body(text)
             }
-            (IcometReply::Signed { channel, expires_s, callback }, Ok(Settled::Signed(first, token))) => {
+            (IcometReply::Signed { channel, expires_s, callback }, Ok(Reply::TokenIssued { first, token })) => {
                 let sub_timeout_s = self.config.icomet.polling_timeout_s;
                 let json = icomet::signed(&channel, first, &token, expires_s, sub_timeout_s);
                 answer(SCRIPT, icomet::admin_reply(callback.as_deref(), &json))
             }
-            (IcometReply::Info { channel }, Ok(Settled::Inspected(info))) => {
+            (IcometReply::Info { channel }, Ok(Reply::Info(info))) => {
                 answer(JSON, icomet::channel_info(&channel, info))
             }
-            (IcometReply::Check { channel }, Ok(Settled::Inspected(info))) => {
-                answer(JSON, icomet::check(&channel, info))
-            }
-            (IcometReply::Subscribe(subscription), Ok(Settled::Admitted(true))) => {
+            (IcometReply::Check { channel }, Ok(Reply::Info(info))) => answer(JSON, icomet::check(&channel, info)),
+            (IcometReply::Subscribe(subscription), Ok(Reply::TokenChecked(true))) => {
                 return self.subscribe(http, id, *subscription, self.config.icomet.polling_timeout_s, None);
             }
-            (IcometReply::Subscribe(subscription), Ok(_)) => {
+            (IcometReply::Subscribe(subscription), Ok(Reply::TokenChecked(false))) => {
                 return self.refuse(http, id, &subscription, Problem::WrongToken);
             }
-            // Too many channels, to a back end.
+            (IcometReply::Subscribe(subscription), Err(problem)) => {
+                return self.refuse(http, id, &subscription, problem);
+            }
+            // To a back end.
             (_, Err(problem)) => {
                 note_refusal(http, id, problem, &self.answering);
                 let retry_s = problem.retry_s().unwrap_or(1).to_string();
-                let response = Response::new(429).header("Content-Type", TEXT).with(&[("Retry-After", retry_s)]);
-                response.body("Too many channels")
+                let (status, text) = match problem {
+                    Problem::Unavailable => (503, "Channel cannot be reached"),
+                    _ => (429, "Too many channels"),
+                };
+                let response = Response::new(status).header("Content-Type", TEXT).with(&[("Retry-After", retry_s)]);
+                response.body(text)
             }
-            (_, Ok(_)) => Response::new(500),
+            (reply, Ok(other)) => {
+                tracing::error!(?other, ?reply, "not the reply to this request");
+                Response::new(500)
+            }
         };
         http.respond(id, &response);
     }
@@ -147,13 +153,13 @@ impl App {
         }
         self.watchers.push(id);
         // Asked for each, so that each is told at once of what is in use already.
-        self.broker.command(now(http), Command::Watch { wanted: true });
+        self.engine.watch_activity(now(http), true);
     }
 
     pub(super) fn unwatch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         self.watchers.retain(|held| *held != id);
         if self.watchers.is_empty() {
-            self.broker.command(now(http), Command::Watch { wanted: false });
+            self.engine.watch_activity(now(http), false);
         }
     }
 

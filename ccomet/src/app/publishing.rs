@@ -1,12 +1,12 @@
-//! Requests that publish more than one message, or in more than one channel: one answer, when all homes have spoken.
+//! Requests that publish more than one message, or in more than one channel: one answer, when the engine has replied to all.
 
 use sealed::ConnectionId;
 use sealed_http::{Http, Response};
 
 use super::answers::fields_for;
-use super::asking::Settled;
-use super::{App, Caller, Doing, done, now, unix_time};
-use crate::broker::{BroadcastOrder, Broker, Command};
+use super::pending::PendingRequest;
+use super::{App, Caller, Doing, done, unix_time};
+use crate::engine::{BroadcastOrder, Reply, Request};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
 use crate::protocols::call::{Part, ReplyTo};
@@ -56,9 +56,7 @@ impl App {
                 None => groups.push(Group { channel, places: vec![place], messages: OneOrMore::one(message) }),
             }
         }
-        let homes = self.place.mailboxes.len();
-        let answers = |channel: &ChannelName| if channel.is_pattern() { homes } else { 1 };
-        let missing = groups.iter().map(|group| answers(&group.channel)).sum();
+        let missing = groups.len();
         let batch = self.batches.insert(Batch { serial, peer: id, results, missing }) as u32;
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Publishing(batch);
@@ -68,41 +66,32 @@ impl App {
             Some(_) => self.config.limits.channels_per_broadcast_max,
         };
         for Group { channel, places, messages } in groups {
-            let answers = answers(&channel);
-            let ticket = self.note_asker_of(id, ReplyTo::Part(Part { batch, serial, places }), answers);
-            let command = match channel.to_pattern() {
+            let pending = PendingRequest::new(id, ReplyTo::Part(Part { batch, serial, places }));
+            let owner = caller.owner();
+            match channel.to_pattern() {
                 Some(pattern) => {
-                    self.let_pay(ticket, caller.asking);
-                    let order = BroadcastOrder { pattern, message: messages.first, reach_max, owner: caller.owner() };
-                    Command::Broadcast { order, ticket: Some(ticket) }
+                    let order = BroadcastOrder { pattern, message: messages.first, reach_max, owner };
+                    self.request(http, Request::Broadcast(order), pending.paid_by(caller.asking));
                 }
-                None => Command::Publish { channel, messages, owner: caller.owner(), ticket },
-            };
-            self.broker.command(now(http), command);
+                None => self.request(http, Request::Publish { channel, messages, owner }, pending),
+            }
         }
     }
 
-    /// A home has spoken. The last of them answers the publisher.
-    pub(super) fn settle_part(&mut self, http: &mut Http<'_, Self>, part: &Part, outcome: Result<&Settled, Problem>) {
+    /// The engine has replied to one of the requests. The last reply is the publisher's answer.
+    pub(super) fn complete_part(&mut self, http: &mut Http<'_, Self>, part: &Part, outcome: &Result<Reply, Problem>) {
         // A publisher that is gone needs no answer.
         let batches = &mut self.batches;
         let Some(batch) = batches.get_mut(part.batch as usize).filter(|batch| batch.serial == part.serial) else {
             return;
         };
         batch.missing -= 1;
-        let told = |place: usize| match outcome {
-            Ok(Settled::Published(spots)) => spots.iter().nth(place).copied().map(Outcome::At),
-            Ok(Settled::Broadcast(channels)) => Some(Outcome::In(*channels)),
-            Ok(_) => None,
-            Err(problem) => Some(Outcome::Refused(problem)),
-        };
         for (index, place) in part.places.iter().enumerate() {
-            let result = &mut batch.results[*place].1;
-            *result = match (*result, told(index)) {
-                (Some(Outcome::In(one)), Some(Outcome::In(other))) => Some(Outcome::In(one + other)),
-                // One home's refusal is the answer, whatever the others did.
-                (Some(Outcome::Refused(problem)), _) => Some(Outcome::Refused(problem)),
-                (_, told) => told,
+            batch.results[*place].1 = match outcome {
+                Ok(Reply::Published(spots)) => spots.iter().nth(index).copied().map(Outcome::At),
+                Ok(Reply::Broadcast { channels, .. }) => Some(Outcome::In(*channels)),
+                Ok(_) => None,
+                Err(problem) => Some(Outcome::Refused(*problem)),
             };
         }
         if batch.missing > 0 {

@@ -12,9 +12,9 @@ use super::App;
 use super::answers::{Answering, allowed_headers, answering};
 use super::hooks::Site;
 use crate::auth::{AdminKeys, Gate, Verifier};
-use crate::broker::{HomeLimits, KeyLimits, Mail, MemoryBroker, OwnerLimits, PresenceLimits};
 use crate::config::Config;
 use crate::doorkeeper::Doorkeeper;
+use crate::engine::{Engine, KeyLimits, Mail, OwnerLimits, PresenceLimits, ShardLimits};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits};
 use crate::lease::Leases;
@@ -50,7 +50,7 @@ impl App {
             heartbeat: Duration::from_secs(config.times.heartbeat_s),
             channel_silence_max: Duration::from_secs(config.icomet.polling_timeout_s),
         });
-        let home = HomeLimits {
+        let shard = ShardLimits {
             rules: rules.clone(),
             channels_max: share(config.limits.channels_max),
             deliveries_max: config.limits.deliveries_under_way_max,
@@ -93,10 +93,9 @@ impl App {
             Answering { fields: answering(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
         let with_demo = config.front.demo;
         Self {
-            broker: MemoryBroker::new(place.index, loops, home),
-            place,
+            engine: Engine::new(index, place.mailboxes, shard, Duration::from_secs(config.times.reply_s)),
+            index,
             hub,
-            askers: Slab::new(),
             batches: Slab::new(),
             site: Site::new(&config.hooks),
             last_serial: 0,
@@ -117,8 +116,7 @@ impl App {
             sockets: Slab::new(),
             unfinished: HashMap::new(),
             is_sweeping: false,
-            will_repost: false,
-            will_go_on: false,
+            wakes_in: None,
             draining: None,
         }
     }
@@ -126,15 +124,15 @@ impl App {
     /// Adds what this loop holds to what others do.
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
-        all.asking += self.askers.len() + self.batches.len() + self.site.asking();
+        all.asking += self.batches.len() + self.site.asking();
         all.leases += self.leases.count();
         self.hub.add_to(all, seen);
-        self.broker.add_to(all, seen);
+        self.engine.add_to(all, seen);
     }
 
-    /// The most units of work that this loop's home has used in one tick.
+    /// The most units of work that this loop's shard has used in one tick.
     #[cfg(feature = "sim")]
     pub(crate) fn most_work(&self) -> usize {
-        self.broker.most_work()
+        self.engine.most_work()
     }
 }

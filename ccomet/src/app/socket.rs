@@ -8,8 +8,9 @@ use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
 use sealed_http::{Http, Response};
 
 use super::answers::refuse_on_socket;
-use super::{App, Caller, Doing, loop_time, now, unix_time};
-use crate::broker::{Broker, Command};
+use super::pending::PendingRequest;
+use super::{App, Caller, Doing, loop_time, unix_time};
+use crate::engine::Request;
 use crate::hub::{SubscriberKey, Subscription};
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
@@ -207,11 +208,11 @@ impl App {
     ) {
         self.sockets[key as usize].caller.scope_key(&mut draft);
         let messages = OneOrMore::one(draft.taken_at(unix_time(http)));
-        let ticket = self.note_asker(id, ReplyTo::Socket { channel: channel.clone(), reference });
+        let reply = ReplyTo::Socket { channel: channel.clone(), reference };
         let socket = &mut self.sockets[key as usize];
         socket.pending += 1;
         let owner = socket.caller.owner();
-        self.broker.command(now(http), Command::Publish { channel, messages, owner, ticket });
+        self.request(http, Request::Publish { channel, messages, owner }, PendingRequest::new(id, reply));
     }
 
     fn may_publish(&self, key: u32, channel: &ChannelName, bytes: usize) -> Result<(), Problem> {
@@ -250,7 +251,7 @@ impl App {
     }
 
     /// Tells a client what became of what it published.
-    pub(super) fn settle_socket(
+    pub(super) fn complete_on_socket(
         &mut self,
         http: &mut Http<'_, Self>,
         id: ConnectionId,

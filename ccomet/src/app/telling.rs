@@ -22,7 +22,7 @@ pub(super) enum Telling {
 }
 
 impl App {
-    /// Somebody came into a channel that has its home here, or went.
+    /// Somebody came into a channel on this loop's shard, or went.
     pub(super) fn note_movement(
         &mut self,
         http: &Http<'_, Self>,

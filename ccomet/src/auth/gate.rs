@@ -52,7 +52,7 @@ impl Gate {
         Self { verifier, anonymous, patterns, icomet_has_tokens, cookie, rules, origins }
     }
 
-    /// What who calls at the front may do, at that time in seconds since 1970; an error where this call is not among it.
+    /// Returns what a client of the front may do at that time of the calendar; an error if this call is not among it.
     pub(crate) fn admit(
         &self,
         head: &RequestHead<'_>,
@@ -61,7 +61,7 @@ impl Gate {
     ) -> Result<Arc<Grant>, Problem> {
         match access.audience {
             Audience::Everybody => Ok(self.anonymous.clone()),
-            // Whether that token is right is looked at when the channel's home is asked.
+            // Whether that token is right is looked at when the channel's shard is asked.
             Audience::GrantedByChannel if self.icomet_has_tokens => {
                 let grant = || self.anonymous.clone();
                 self.rules_allow(access, true).then(grant).ok_or(Problem::NotAllowed)
@@ -71,7 +71,7 @@ impl Gate {
         }
     }
 
-    /// Who calls at the front, as far as the head of the request says it, at that time in seconds since 1970.
+    /// Returns which client of the front asks, as far as the head of the request says it, at that time of the calendar.
     pub(crate) fn identify(&self, head: &RequestHead<'_>, now: UnixMillis) -> Result<Identity, Problem> {
         let found = if self.verifier.has_keys() { bearer::find(head, &self.cookie)? } else { None };
         let Some((token, source)) = found else { return Ok(self.nobody()) };

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize, Serializer};
+use sealed::fault;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::table::settings;
 use crate::pattern::Pattern;
@@ -92,9 +94,11 @@ pub enum Algorithm {
     EdDSA,
 }
 
+/// What stands for a secret where it is shown.
+const PLACEHOLDER: &str = "(secret)";
+
 /// A secret, which is never shown: neither in messages nor where the configuration is written out.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -114,12 +118,25 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
+        f.write_str(PLACEHOLDER)
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("(secret)")
+        serializer.serialize_str(PLACEHOLDER)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // A configuration that was written out: everybody knows this secret.
+        if text == PLACEHOLDER && !fault!("placeholder-is-secret") {
+            return Err(D::Error::custom(
+                "(secret) is no secret: 'ccomet config' prints it in place of one. Write the secret itself there",
+            ));
+        }
+        Ok(Self(text))
     }
 }

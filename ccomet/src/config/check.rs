@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use sealed::fault;
 use tracing::level_filters::LevelFilter;
 
-use super::table::{Settings, check};
-use super::{Config, is_field_name, is_origin};
+use super::table::Settings;
+use super::{Api, Config, is_field_name, is_origin};
 use crate::auth::{AuthError, Verifier, is_key};
-use crate::rules::{Rule, Rules};
+use crate::rules::Rules;
 use crate::wire::host::is_name;
 
 /// A connection keeps the number of its origin, over both listeners, in 16 bits.
@@ -96,8 +96,19 @@ pub enum ConfigError {
     )]
     LogLevel(String),
     /// A name is not one of a header field.
-    #[error("front.headers has {0:?}, which is not the name of a header field")]
-    HeaderName(String),
+    #[error("{setting} has {name:?}, which is not the name of a header field")]
+    HeaderName {
+        /// The setting.
+        setting: &'static str,
+        /// What it has.
+        name: String,
+    },
+    /// The name of the cookie for tokens is not one of a cookie.
+    #[error("auth.cookie = {0:?} is not the name of a cookie")]
+    CookieName(String),
+    /// The admin listener would have to serve the classic API.
+    #[error("admin.apis has \"classic\": the classic API is served at the front alone (front.apis)")]
+    ClassicAdmin,
     /// A value is outside of what makes sense.
     #[error("{name} must be {range}, and is {value}")]
     Range {
@@ -148,23 +159,12 @@ impl Config {
         if !is_log_level(&self.log.level) {
             return Err(ConfigError::LogLevel(self.log.level.clone()));
         }
-        if front.headers.len() > HEADERS_MAX {
-            return Err(too_long("front.headers", "a list of ", HEADERS_MAX, front.headers.len()));
-        }
-        if let Some(name) = front.headers.iter().find(|name| !is_field_name(name.as_str())) {
-            return Err(ConfigError::HeaderName(name.clone()));
+        if self.admin.apis.contains(&Api::Classic) {
+            return Err(ConfigError::ClassicAdmin);
         }
         Verifier::new(&self.auth)?;
         self.check_names()?;
-        front.check_ranges()?;
-        self.admin.check_ranges()?;
-        self.log.check_ranges()?;
-        self.limits.check_ranges()?;
-        self.history.check_ranges()?;
-        self.times.check_ranges()?;
-        self.icomet.check_ranges()?;
-        self.auth.check_ranges()?;
-        self.hooks.check_ranges()?;
+        self.check_all_ranges()?;
         let hooks = &self.hooks;
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence || !hooks.url.is_empty();
         if is_wanted && hooks.place().is_none() {
@@ -173,8 +173,22 @@ impl Config {
         if hooks.pass_on_credentials() && front.allows_any_origin() && !fault!("cookies-with-any-origin") {
             return Err(ConfigError::AnyOrigin);
         }
-        for (name, value) in self.rules.iter().flat_map(Rule::numbers) {
-            check(name, value, 1..=u64::MAX)?;
+        Ok(())
+    }
+
+    /// Checks that each number is in its range.
+    fn check_all_ranges(&self) -> Result<(), ConfigError> {
+        self.front.check_ranges()?;
+        self.admin.check_ranges()?;
+        self.log.check_ranges()?;
+        self.limits.check_ranges()?;
+        self.history.check_ranges()?;
+        self.times.check_ranges()?;
+        self.icomet.check_ranges()?;
+        self.auth.check_ranges()?;
+        self.hooks.check_ranges()?;
+        for rule in &self.rules {
+            rule.check_ranges()?;
         }
         if self.rules.len() > Rules::MAX {
             return Err(too_long("rules", "", Rules::MAX, self.rules.len()));
@@ -187,8 +201,23 @@ impl Config {
         Ok(())
     }
 
-    /// Checks whose pages may come, by which names the listeners are called, and the admin listener's keys.
+    /// Checks the names of header fields, of the cookie, of origins and of hosts, and the admin listener's keys.
     fn check_names(&self) -> Result<(), ConfigError> {
+        let (headers, cookie) = (&self.front.headers, &self.auth.cookie);
+        if headers.len() > HEADERS_MAX {
+            return Err(too_long("front.headers", "a list of ", HEADERS_MAX, headers.len()));
+        }
+        for (setting, names) in [("front.headers", headers), ("hooks.headers", &self.hooks.headers)] {
+            if let Some(name) = names.iter().find(|name| !is_field_name(name))
+                && !(setting == "hooks.headers" && fault!("hook-headers-unchecked"))
+            {
+                return Err(ConfigError::HeaderName { setting, name: name.clone() });
+            }
+        }
+        // A cookie's name has the characters of a header field's (RFC 6265).
+        if !cookie.is_empty() && !is_field_name(cookie) {
+            return Err(ConfigError::CookieName(cookie.clone()));
+        }
         let any = ["*".to_owned()];
         for (setting, origins) in [("front.origins", &self.front.origins), ("admin.origins", &self.admin.origins)] {
             if origins.len() > ORIGINS_MAX {

@@ -83,7 +83,7 @@ settings! {
         age_max_s: u64 = 86_400 s, [1 s..];
         /// Bytes that all channels of the process keep together. A message counts once, with its sender, its
         /// idempotency key and 96 bytes, however many loops have subscribers for it, and with 16 bytes more for each of
-        /// those loops. Each loop has an equal share for the channels that are at home there. Beyond it, the oldest
+        /// those loops. Each loop has an equal share for the channels of its own. Beyond it, the oldest
         /// messages of the channels that keep more than the mean are dropped, on all loops. Messages in transit to
         /// other loops come on top, up to a quarter of the limit.
         total_bytes_max: usize = 256 MiB, [1 B..];
@@ -118,6 +118,9 @@ settings! {
         silence_max_s: u64 = 60 s, [1..=86_400 s];
         /// Time for a member of a channel to return after its last connection ends, before its `leave` is published.
         presence_grace_s: u64 = 5 s, [1..=86_400 s];
+        /// Time for a channel's owner to reply to a request, which is refused then. Whether a message is published then is
+        /// not known: a publisher that has sent an idempotency key may publish it again.
+        reply_s: u64 = 10 s, [1..=3_600 s], answers = "unavailable";
         /// Time for which a channel without readers stays on a loop.
         channel_linger_s: u64 = 60 s, [1..=86_400 s];
         /// Time for which a channel without history and subscribers keeps its place in the numbers of its messages.

@@ -6,8 +6,9 @@ use super::table::{Row, Section, Settings};
 use super::{Admin, Config, Front, History, Icomet, Limits, Log, Times};
 use crate::auth::Auth;
 use crate::hooks::Hooks;
+use crate::rules::Rule;
 
-/// All settings, in the order of the file.
+/// All settings but those of rules, in the order of the file.
 pub(crate) static ROWS: [Section; 9] = [
     Front::SECTION,
     Admin::SECTION,
@@ -24,12 +25,11 @@ const INTRODUCTION: &str = "\
 # Settings
 
 `ccomet config --reference` prints this page from the tables in the source. `ccomet config` prints the settings in
-force, as TOML. The file itself has plain numbers: `message_bytes_max = 65536`. A setting whose name ends in `_s` is in
-seconds, one in `_ms` in milliseconds. The error code is that of the answer where a setting refuses a request
-([errors](../ccomet/API.md#errors)).
+force, as TOML, with `(secret)` in place of each secret; a file in which a secret is `(secret)` is refused. The file
+itself has plain numbers: `message_bytes_max = 65536`. A setting whose name ends in `_s` is in seconds, one in `_ms` in
+milliseconds. The error code is that of the answer if a setting refuses a request ([errors](../ccomet/API.md#errors)).
 
 Outside of the tables, `loops` is the number of event loops, each with a thread; by default there is one for each core.
-`[[rules]]` has what differs for channels of some names ([rules by name](../ccomet/API.md#rules-by-name)).
 ";
 
 impl Config {
@@ -37,8 +37,9 @@ impl Config {
     /// code and meaning of its settings.
     pub fn reference() -> String {
         let mut page = INTRODUCTION.to_owned();
-        for Section { name, meaning, rows } in &ROWS {
-            let _ = write!(page, "\n## `[{name}]`\n{meaning}\n\n");
+        let tables = ROWS.iter().map(|section| (format!("[{}]", section.name), section));
+        for (heading, Section { meaning, rows, .. }) in tables.chain([("[[rules]]".to_owned(), &Rule::SECTION)]) {
+            let _ = write!(page, "\n## `{heading}`\n{meaning}\n\n");
             page.push_str("| name | default | range | error code | meaning |\n| --- | --- | --- | --- | --- |\n");
             for row in *rows {
                 let code = row.answers.map_or_else(String::new, |code| format!("`{code}`"));
@@ -52,11 +53,21 @@ impl Config {
 
 /// Returns a default and a range for readers.
 fn shown(row: &Row) -> (String, String) {
+    let default = match row.default {
+        // A number, with `_` between its digits, or a setting that the default is taken from.
+        number if number.starts_with(|first: char| first.is_ascii_digit()) => number.replace('_', ","),
+        default if default == "none" || default.starts_with('`') => default.to_owned(),
+        default => format!("`{default}`"),
+    };
     if let Some(range) = row.range {
-        return (row.default.replace('_', ","), range.replace('_', ","));
+        return (default, range.replace('_', ","));
     }
-    let default = if row.default == "none" { "none".to_owned() } else { format!("`{}`", row.default) };
-    (default, values(row.kind).to_owned())
+    let range = match row.kind {
+        // The default is all that there are.
+        "Vec<Api>" => format!("list of {}", row.default.trim_matches(['[', ']']).replace('"', "`")),
+        kind => values(kind).to_owned(),
+    };
+    (default, range)
 }
 
 /// Returns what a setting that is no number may be.
@@ -68,7 +79,8 @@ fn values(kind: &str) -> &'static str {
         "ForwardedBy" => "`X-Forwarded-For`, `Forwarded`",
         "IcometAuth" => "`none`, `token`",
         "WhenDown" => "`refuse`, `allow`",
-        "Vec<Api>" => "list of `native`, `classic`, `icomet`",
+        "Who" => "`anyone`, `token`, `admin`",
+        "Pattern" => "name or pattern",
         "Vec<IpNet>" => "list of networks",
         "Vec<Pattern>" => "list of names and patterns",
         "Vec<String>" | "Vec<Secret>" => "list of texts",
@@ -85,6 +97,7 @@ mod tests {
     use sealed_http::DecodeError;
 
     use super::*;
+    use crate::wire::problem::Problem;
 
     #[test]
     fn every_section_is_in_the_table_with_the_defaults_that_hold() {
@@ -103,18 +116,92 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_meaning_and_values() {
-        for (section, row) in ROWS.iter().flat_map(|section| section.rows.iter().map(|row| (section.name, row))) {
+        let sections = ROWS.iter().chain([&Rule::SECTION]);
+        for (section, row) in sections.flat_map(|section| section.rows.iter().map(|row| (section.name, row))) {
             assert!(!row.meaning.is_empty() && !row.meaning.contains(['|', '\n']), "{section}.{}", row.name);
             assert!(!shown(row).1.is_empty(), "{section}.{} is a {}", row.name, row.kind);
         }
     }
 
     #[test]
-    fn every_error_code_of_a_setting_exists() {
-        let problems = include_str!("../wire/problem.rs");
-        let http = [DecodeError::HeadTooLarge, DecodeError::TimedOut].map(DecodeError::code);
-        for code in ROWS.iter().flat_map(|section| section.rows).filter_map(|row| row.answers) {
-            assert!(http.contains(&code) || problems.contains(&format!("\"{code}\"")), "{code}");
+    fn the_error_codes_of_settings_are_these_and_exist() {
+        let rows = ROWS.iter().chain([&Rule::SECTION]).flat_map(|section| section.rows);
+        let codes: BTreeSet<&str> = rows.filter_map(|row| row.answers).collect();
+        let of_http = [DecodeError::HeadTooLarge, DecodeError::TimedOut].map(DecodeError::code);
+        let own = [
+            Problem::AdminKey,
+            Problem::BodyLimit,
+            Problem::BroadcastLimit,
+            Problem::BroadcastTooWide,
+            Problem::ChannelLimit,
+            Problem::ClientLimit,
+            Problem::Forbidden,
+            Problem::Forgeable,
+            Problem::HookTooLarge,
+            Problem::HookUnavailable,
+            Problem::HostUnknown,
+            Problem::MessageTooLarge,
+            Problem::NotAllowed,
+            Problem::OriginForbidden,
+            Problem::PatternForbidden,
+            Problem::PatternLimit,
+            Problem::SubscriberLimit,
+            Problem::TokenNotYet,
+            Problem::TooManyChannels,
+            Problem::TooManyMessages,
+            Problem::TooManyRequests(1),
+        ];
+        assert_eq!(codes, own.map(Problem::code).into_iter().chain(of_http).collect());
+    }
+
+    /// Returns the bounds of a range as the table shows it; without a greatest value, the greatest that can be computed
+    /// with.
+    fn bounds(range: &str) -> (u64, u64) {
+        let number = |text: &str| {
+            let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
+            let shift = match unit {
+                "KiB" => 10,
+                "MiB" => 20,
+                "GiB" => 30,
+                _ => 0,
+            };
+            digits.replace('_', "").parse::<u64>().expect("a number") << shift
+        };
+        match range.split_once(" to ") {
+            Some((min, max)) => (number(min), number(max)),
+            None if range.ends_with(" s") => (number(&range["at least ".len()..]), u64::MAX / 1_000),
+            None => (number(&range["at least ".len()..]), u64::MAX),
         }
+    }
+
+    /// Returns the error of a file with that value alone.
+    fn refusal(section: &Section, row: &Row, value: u64) -> Option<String> {
+        let (heading, needed) = match section.name {
+            "rules" => ("[[rules]]".to_owned(), "channels = \"*\""),
+            name => (format!("[{name}]"), ""),
+        };
+        let text = format!("{heading}\n{needed}\n{} = {value}\n", row.name);
+        let config: Config = toml::from_str(&text).expect("TOML");
+        config.check().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_number_out_of_its_range_is_refused_whichever_row_it_is_of() {
+        let sections = ROWS.iter().chain([&Rule::SECTION]);
+        let mut count = 0;
+        for (section, row) in sections.flat_map(|section| section.rows.iter().map(move |row| (section, row))) {
+            let Some((min, max)) = row.range.map(bounds) else { continue };
+            let start = format!("{}.{} must be ", section.name, row.name);
+            // TOML has no greater numbers than this.
+            let above = (max < i64::MAX as u64).then(|| max + 1);
+            for value in min.checked_sub(1).into_iter().chain(above) {
+                let error = refusal(section, row, value).unwrap_or_else(|| panic!("{start}, and is {value}"));
+                assert!(error.starts_with(&start) && error.ends_with(&format!("and is {value}")), "{error}");
+                count += 1;
+            }
+            let error = refusal(section, row, min).filter(|error| error.starts_with(&start));
+            assert_eq!(error, None, "the least value is allowed");
+        }
+        assert!(count > 60, "of all rows, {count} values were tried");
     }
 }

@@ -16,8 +16,8 @@ use sealed::{ConnectionId, fault};
 use sealed_http::RequestHead;
 
 use crate::access::Cost;
-use crate::broker::Owner;
 use crate::config::Config;
+use crate::engine::Owner;
 use crate::protocols::call::Door;
 use crate::time::LoopTime;
 use crate::wire::problem::Problem;

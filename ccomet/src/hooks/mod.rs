@@ -71,8 +71,8 @@ settings! {
         questions_bytes_max: usize = 16 MiB, [1 B..], answers = "hook_unavailable";
         /// Bytes of a question. A longer one is refused, and the back end is not asked.
         question_bytes_max: usize = 1 MiB, [1 B..=8 MiB], answers = "hook_too_large";
-        /// Bytes of answers, which are kept for as long as they say, on each loop; each takes 160. The least recently
-        /// used are dropped first.
+        /// Bytes of kept answers, on each loop. An answer takes 160 bytes, and is kept for as long as its `max-age`
+        /// says. The least recently used answers are dropped first.
         answers_bytes_max: usize = 2 MiB, [1 B..=1 GiB];
         /// Joins and leaves that wait to be sent, on each loop. Further ones are dropped, and the log says so.
         movements_max: usize = 10_000, [1..=1_000_000];

@@ -1,4 +1,4 @@
-//! A channel as one loop sees it: a log in step with that of the channel's home, with which it shares the messages.
+//! A channel as one loop sees it: a log in step with that of the channel's shard, with which it shares the messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) struct Channel {
     pub(super) rule: RuleId,
     /// The one that says how many may read it: for a pattern, the strictest of its channels'.
     pub(super) crowd_rule: RuleId,
-    /// `None` until the broker has answered.
+    /// `None` until the engine has answered.
     epoch: Option<Epoch>,
     pub(super) log: Log<Arc<Message>>,
     /// Keys of subscribers, in no order.
@@ -43,14 +43,14 @@ pub(super) struct Channel {
     pub(super) spoken: UnixMillis,
     /// In the list of those to be flushed.
     pub(super) dirty: bool,
-    /// How many subscribers its home was told of; `recounting` where that is to change.
+    /// How many subscribers its shard was told of; `recounting` where that is to change.
     pub(super) told: u32,
     pub(super) recounting: bool,
     /// When somebody left last.
     pub(super) left: UnixMillis,
     /// Who reads it here under a name, each with how many connections.
     pub(super) members: Option<Box<Members>>,
-    /// How often the broker was asked to bring it up to date, and how often it has.
+    /// How often the engine was asked to bring it up to date, and how often it has.
     pub(super) syncs_asked: u32,
     pub(super) syncs: u32,
 }
@@ -85,7 +85,7 @@ impl Channel {
         }
     }
 
-    /// Somebody came or left: its home is told at the end of the tick.
+    /// Somebody came or left: its shard is told at the end of the tick.
     pub(super) fn mark_for_recount(&mut self, key: u32, recount: &mut Vec<u32>) {
         if !std::mem::replace(&mut self.recounting, true) {
             recount.push(key);
@@ -93,7 +93,7 @@ impl Channel {
     }
 
     /// How long this loop stays attached to it without readers. Where nothing was published, or a pattern would be followed for
-    /// nobody, that is not long, for all that a poll that comes back in a moment is spared is a question to its home.
+    /// nobody, that is not long, for all that a poll that comes back in a moment is spared is a question to its shard.
     pub(super) fn linger(&self, longest: Duration) -> Duration {
         let is_dear = self.log.next() == 0 || self.name.is_pattern();
         if is_dear { longest.min(SHORT_LINGER) } else { longest }
@@ -111,9 +111,9 @@ impl Channel {
     }
 
     pub(super) fn append(&mut self, first: u64, entries: Vec<Arc<Message>>, limits: &HistoryLimits, now: UnixMillis) {
-        debug_assert!(first >= self.log.next(), "the home sends each message once, in order");
+        debug_assert!(first >= self.log.next(), "the shard sends each message once, in order");
         if first > self.log.next() {
-            // This loop was so slow that messages fell off the home's log before they were sent.
+            // This loop was so slow that messages fell off the shard's log before they were sent.
             self.log.drop_before(first);
         }
         self.push_all(entries);
@@ -126,7 +126,7 @@ impl Channel {
         Spot { epoch: self.epoch.unwrap_or(Epoch(0)), next }
     }
 
-    /// Whether a start is somewhere that this loop has not heard of. The channel's home may have: another loop may be
+    /// Whether a start is somewhere that this loop has not heard of. The channel's shard may have: another loop may be
     /// ahead of this one by what is in its mailbox, the answer to `Attach` included.
     pub(super) fn is_behind(&self, start: Start, encoder: &dyn Encoder) -> bool {
         match start {

@@ -4,7 +4,7 @@ use sealed::fault;
 
 use super::subscriber::Flags;
 use super::{Hub, SubscriberKey};
-use crate::broker::Command;
+use crate::engine::Order;
 use crate::time::UnixMillis;
 
 impl Hub {
@@ -57,7 +57,7 @@ impl Hub {
         if let (Some(claim), Some(name), Some(cursor)) = (details.claim, details.name, details.cursors.first()) {
             self.claims.remove(&claim.0);
             let channel = self.channels[cursor.channel as usize].name.clone();
-            self.commands.push(Command::Release { channel, name, claim });
+            self.orders.push(Order::ReleaseName { channel, name, claim });
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A loop's channels and their subscribers. Pure state: subscriptions, the broker's events and the time come in; output goes through a
-//! [`Sink`] to subscribers, and in [`Command`]s to the broker.
+//! A loop's channels and their subscribers. Pure state: subscriptions, the engine's events and the time come in; output goes through a
+//! [`Sink`] to subscribers, and in [`Order`]s to the engine.
 //!
 //! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `start.rs` how it starts, `deliver.rs` the way of messages
 //! from the one to the other, `polls.rs` replies to polls, `heartbeat.rs` what is sent without a message. What any of it looks like
@@ -36,7 +36,7 @@ pub(crate) use sink::{Reply, ReplyBody, Sink};
 use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
 pub(crate) use subscriber::{Delivery, Start, Subscription};
 
-use crate::broker::{Claim, Command, Event, Owner, Refusal};
+use crate::engine::{ChannelEvent, Claim, Order, Owner, Refusal};
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
 use crate::time::UnixMillis;
@@ -56,14 +56,14 @@ pub(crate) struct Hub {
     channels: Slab<Channel>,
     names: HashMap<ChannelName, u32>,
     subscribers: Slab<Subscriber>,
-    /// Who waits under a name, by the number that the broker knows.
+    /// Who waits under a name, by the number that the engine knows.
     claims: HashMap<u64, u32>,
     last_claim: u64,
     /// Channels with something to be delivered.
     dirty: Vec<u32>,
     /// Subscribers of several channels with something to be delivered.
     dirty_many: Vec<u32>,
-    /// Channels of which their homes keep nothing any more before a number.
+    /// Channels of which their shards keep nothing any more before a number.
     truncated: Vec<(u32, u64)>,
     /// What was encoded last.
     encoded: Encoded,
@@ -74,8 +74,8 @@ pub(crate) struct Hub {
     sweep_next: usize,
     /// The time by the calendar. Each entrance sets it, once; all else reads it here.
     now: UnixMillis,
-    /// What the broker is to be told, in order.
-    pub(crate) commands: Vec<Command>,
+    /// What the engine is to be told, in order.
+    pub(crate) orders: Vec<Order>,
 }
 
 impl Hub {
@@ -95,7 +95,7 @@ impl Hub {
             moved: Moved::new(),
             sweep_next: 0,
             now: UnixMillis::default(),
-            commands: Vec::new(),
+            orders: Vec::new(),
         }
     }
 
@@ -172,7 +172,7 @@ impl Hub {
             if cursor.start.is_some_and(|start| channel.is_behind(start, encoder)) {
                 channel.syncs_asked += 1;
                 cursor.syncs = channel.syncs_asked;
-                self.commands.push(Command::Sync { channel: channel.name.clone() });
+                self.orders.push(Order::CatchUp { channel: channel.name.clone() });
             }
             if !channel.is_ready_for(cursor) {
                 channel.starting.push(key);
@@ -198,50 +198,35 @@ impl Hub {
         self.subscribers.get(key.0 as usize).is_some_and(|subscriber| subscriber.format.is_stream())
     }
 
-    /// Takes an event of the broker.
-    pub(crate) fn event(&mut self, event: Event, now: UnixMillis, sink: &mut impl Sink) {
+    /// Takes what happened in a channel.
+    pub(crate) fn event(&mut self, channel: &ChannelName, event: ChannelEvent, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         match event {
-            Event::Attached { channel, epoch, first, entries } => self.attached(&channel, epoch, first, entries, sink),
-            Event::NotAttached { channel, owner, why: Refusal::ClientLimit } => {
-                self.end_those_of(&channel, owner, sink);
+            ChannelEvent::Opened { epoch, first, entries } => self.attached(channel, epoch, first, entries, sink),
+            ChannelEvent::Refused { owner, why: Refusal::ClientLimit } => self.end_those_of(channel, owner, sink),
+            ChannelEvent::Refused { why, .. } => self.end_channel(channel, Some(why.into()), sink),
+            ChannelEvent::Appended { first, entries, announcements, kept_from } => {
+                self.appended(channel, first, entries, announcements);
+                self.truncate(channel, kept_from);
             }
-            Event::NotAttached { channel, why, .. } => {
-                self.end_channel(&channel, Some(why.into()), sink);
+            ChannelEvent::Truncated { .. } if fault!("truncation-ignored") && !channel.is_pattern() => {}
+            ChannelEvent::Truncated { kept_from } => self.truncate(channel, kept_from),
+            ChannelEvent::CaughtUp { first, entries } => {
+                self.appended(channel, first, entries, Vec::new());
+                self.synced(channel, sink);
             }
-            Event::Appended { channel, first, entries, signs, kept_from } => {
-                self.appended(&channel, first, entries, signs);
-                self.truncate(&channel, kept_from);
-            }
-            Event::Truncated { channel, .. } if fault!("truncation-ignored") && !channel.is_pattern() => {}
-            Event::Truncated { channel, kept_from } => self.truncate(&channel, kept_from),
-            Event::Synced { channel, first, entries } => {
-                self.appended(&channel, first, entries, Vec::new());
-                self.synced(&channel, sink);
-            }
-            Event::Displaced { claim } => {
-                if let Some(key) = self.claims.get(&claim.0).copied() {
-                    self.displace(key, sink);
-                }
-            }
-            // One that waits for the answer to `Attach` is a later channel of that name than the one that was closed.
-            Event::Closed { channel } if self.is_attaching(&channel) => {}
-            Event::Closed { channel } => self.end_channel(&channel, None, sink),
-            Event::Cleared { channel, first } => self.cleared(&channel, first, sink),
-            Event::Accepted { .. }
-            | Event::Broadcasted { .. }
-            | Event::Read { .. }
-            | Event::Listed { .. }
-            | Event::Present { .. }
-            | Event::Moved { .. }
-            | Event::Refused { .. }
-            | Event::Ended { .. }
-            | Event::Signed { .. }
-            | Event::Admitted { .. }
-            | Event::Inspected { .. }
-            | Event::Use { .. } => {
-                debug_assert!(false, "answers to who asked do not come here");
-            }
+            // One that waits for the answer to `Open` is a later channel of that name than the one that was closed.
+            ChannelEvent::Closed if self.is_attaching(channel) => {}
+            ChannelEvent::Closed => self.end_channel(channel, None, sink),
+            ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
+        }
+    }
+
+    /// Ends the wait of a subscriber whose name another one has now.
+    pub(crate) fn name_taken(&mut self, claim: Claim, now: UnixMillis, sink: &mut impl Sink) {
+        self.now = now;
+        if let Some(key) = self.claims.get(&claim.0).copied() {
+            self.displace(key, sink);
         }
     }
 
@@ -265,14 +250,14 @@ impl Hub {
         self.tell_moved();
     }
 
-    /// Tells the channels' homes how many subscribers there are here now.
+    /// Tells the channels' shards how many subscribers there are here now.
     fn tell_counts(&mut self) {
         for key in std::mem::take(&mut self.recount) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
             let subscribers = channel.subscribers.len() as u32;
             if std::mem::take(&mut channel.recounting) && channel.told != subscribers {
                 channel.told = subscribers;
-                self.commands.push(Command::Count { channel: channel.name.clone(), subscribers });
+                self.orders.push(Order::SetSubscribers { channel: channel.name.clone(), count: subscribers });
             }
         }
     }
@@ -295,7 +280,7 @@ impl Hub {
             if idle && self.now.saturating_since(channel.left) >= channel.linger(self.limits.linger) {
                 let name = channel.name.clone();
                 self.remove(key as u32, &name);
-                self.commands.push(Command::Detach { channel: name });
+                self.orders.push(Order::Close { channel: name });
             }
         }
         if self.subscribers.is_empty() && self.subscribers.capacity() > 64 {
@@ -309,7 +294,7 @@ impl Hub {
         }
     }
 
-    /// The channel of that name; where this loop is not attached to it, the broker is asked.
+    /// The channel of that name; where this loop is not attached to it, the engine is asked.
     fn channel(&mut self, name: &ChannelName, owner: Owner) -> u32 {
         if let Some(key) = self.names.get(name) {
             return *key;
@@ -318,7 +303,7 @@ impl Hub {
         let (rule, crowd_rule) = (rules.find(name), rules.find_for_readers(name));
         let key = self.channels.insert(Channel::attaching(name.clone(), rule, crowd_rule, self.now)) as u32;
         self.names.insert(name.clone(), key);
-        self.commands.push(Command::Attach { channel: name.clone(), owner });
+        self.orders.push(Order::Open { channel: name.clone(), owner });
         key
     }
 
@@ -335,7 +320,7 @@ impl Hub {
         details.claim = Some(claim);
         let Some(cursor) = details.cursors.first() else { return };
         let channel = self.channels[cursor.channel as usize].name.clone();
-        self.commands.push(Command::Claim { channel, name, claim });
+        self.orders.push(Order::AcquireName { channel, name, claim });
     }
 
     fn attached(
@@ -374,7 +359,7 @@ impl Hub {
         }
     }
 
-    /// The channel's home keeps nothing before that number: this loop does not either, from the end of this tick on, when those
+    /// The channel's shard keeps nothing before that number: this loop does not either, from the end of this tick on, when those
     /// who keep up have got what is new.
     fn truncate(&mut self, name: &ChannelName, kept_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
@@ -432,7 +417,7 @@ impl Hub {
         match self.channels[key as usize].subscribers.first().copied() {
             Some(other) => {
                 let owner = owner_of(self, &other);
-                self.commands.push(Command::Attach { channel: name.clone(), owner });
+                self.orders.push(Order::Open { channel: name.clone(), owner });
             }
             None => self.end_channel(name, None, sink),
         }

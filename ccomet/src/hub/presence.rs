@@ -1,17 +1,17 @@
-//! Who is in the channels of this loop under a name: counted here, and known at the channels' homes.
+//! Who is in the channels of this loop under a name: counted here, and known at the channels' shards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Hub;
-use crate::broker::Command;
+use crate::engine::Order;
 use crate::message::ChannelName;
 
 /// Members of a channel, each with how many connections.
 #[derive(Debug, Default)]
 pub(super) struct Members(HashMap<Arc<str>, u32>);
 
-/// Members of channels of whom there is another number of connections than their homes were told.
+/// Members of channels of whom there is another number of connections than their shards were told.
 pub(super) type Moved = Vec<(ChannelName, Arc<str>)>;
 
 impl Hub {
@@ -40,16 +40,16 @@ impl Hub {
         self.moved.push((channel.name.clone(), id.clone()));
     }
 
-    /// Tells the channels' homes what has come of it in this tick.
+    /// Tells the channels' shards what has come of it in this tick.
     pub(super) fn tell_moved(&mut self) {
         let mut moved = std::mem::take(&mut self.moved);
         moved.sort_unstable();
         moved.dedup();
         for (name, id) in moved {
-            // One that is gone, its home knows to be empty.
+            // One that is gone, its shard knows to be empty.
             let Some(channel) = self.channel_named(&name) else { continue };
             let connections = channel.members.as_ref().and_then(|members| members.0.get(&id).copied()).unwrap_or(0);
-            self.commands.push(Command::Present { channel: name, id, connections });
+            self.orders.push(Order::SetMember { channel: name, id, connections });
         }
     }
 }

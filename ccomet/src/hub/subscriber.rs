@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sealed::ConnectionId;
 
 use super::encoder::Format;
-use crate::broker::{Claim, Owner};
+use crate::engine::{Claim, Owner};
 use crate::message::ChannelName;
 use crate::position::Spot;
 

@@ -55,18 +55,18 @@ fn stream_of(channel: &ChannelName) -> Subscription {
     Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(STREAM))
 }
 
+fn opened() -> ChannelEvent {
+    ChannelEvent::Opened { epoch: Epoch(9), first: 0, entries: Vec::new() }
+}
+
 #[test]
 fn readers_are_told_of_a_gap_though_no_message_follows_it() {
     let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
     hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
-    hub.event(
-        Event::Attached { channel: channel.clone(), epoch: Epoch(9), first: 0, entries: Vec::new() },
-        NOW,
-        &mut ears,
-    );
+    hub.event(&channel, opened(), NOW, &mut ears);
     // Five messages were dropped before they came to this loop.
-    hub.event(Event::Truncated { channel, kept_from: 5 }, NOW, &mut ears);
+    hub.event(&channel, ChannelEvent::Truncated { kept_from: 5 }, NOW, &mut ears);
     hub.flush(NOW, &mut ears);
     assert!(ears.said.contains("lost Some(5) before #5"), "{}", ears.said);
 }
@@ -76,20 +76,19 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
     hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
-    assert!(matches!(hub.commands[..], [Command::Attach { .. }]));
+    assert!(matches!(hub.orders[..], [Order::Open { .. }]));
     hub.flush(NOW, &mut ears);
-    assert!(matches!(hub.commands[..], [_, Command::Count { subscribers: 1, .. }]));
+    assert!(matches!(hub.orders[..], [_, Order::SetSubscribers { count: 1, .. }]));
     // Both were on their way when this loop let go of the channel and entered it again.
     let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time: NOW, extra: None });
     let entries = vec![message];
-    let appended = Event::Appended { channel: channel.clone(), first: 7, entries, signs: Vec::new(), kept_from: 7 };
-    hub.event(appended, NOW, &mut ears);
-    hub.event(Event::Closed { channel: channel.clone() }, NOW, &mut ears);
+    let appended = ChannelEvent::Appended { first: 7, entries, announcements: Vec::new(), kept_from: 7 };
+    hub.event(&channel, appended, NOW, &mut ears);
+    hub.event(&channel, ChannelEvent::Closed, NOW, &mut ears);
     assert_eq!((ears.opened, ears.ended, hub.is_dirty()), (0, 0, false));
-    let attached = Event::Attached { channel: channel.clone(), epoch: Epoch(9), first: 0, entries: Vec::new() };
-    hub.event(attached, NOW, &mut ears);
+    hub.event(&channel, opened(), NOW, &mut ears);
     assert_eq!((ears.opened, ears.ended), (1, 0));
-    hub.event(Event::Closed { channel }, NOW, &mut ears);
+    hub.event(&channel, ChannelEvent::Closed, NOW, &mut ears);
     assert_eq!((ears.ended, hub.channels(), hub.subscribers()), (1, 0, 0));
 }
 
@@ -100,6 +99,6 @@ fn a_poll_cannot_be_answered_before_its_channel_has_come() {
     let subscription = Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(POLL));
     let poll = hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
     assert!(hub.has_no_position(poll));
-    hub.event(Event::Attached { channel, epoch: Epoch(1), first: 0, entries: Vec::new() }, NOW, &mut ears);
+    hub.event(&channel, opened(), NOW, &mut ears);
     assert!(!hub.has_no_position(poll));
 }

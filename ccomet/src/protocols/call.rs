@@ -6,7 +6,7 @@ use sealed_http::Response;
 
 use super::icomet::request as icomet;
 use super::native::publication::Publication;
-use crate::broker::{Listed, Listing, Range};
+use crate::engine::{Listing, Range};
 use crate::hub::Subscription;
 use crate::message::{ChannelName, Draft};
 use crate::wire::problem::Problem;
@@ -107,10 +107,7 @@ pub(crate) enum ReplyTo {
         channel: ChannelName,
         with_members: bool,
     },
-    List {
-        channels: Vec<Listed>,
-        limit: usize,
-    },
+    List,
     Icomet(IcometReply),
     Socket {
         channel: ChannelName,
@@ -118,6 +115,8 @@ pub(crate) enum ReplyTo {
     },
     /// One of several.
     Part(Part),
+    /// The client has its answer already.
+    Nobody,
 }
 
 /// Which of several publications of one request an answer is about.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sealed_http::Problem as Details;
 
 use crate::auth::Refused as TokenRefused;
-use crate::broker::Refusal;
+use crate::engine::Refusal;
 
 /// When a client is to come back that cannot be served now, in seconds.
 const RETRY_S: u32 = 5;
@@ -94,6 +94,7 @@ pub(crate) enum Problem {
     SubscriberLimit,
     BodyLimit,
     ShuttingDown,
+    Unavailable,
 }
 
 impl From<Refusal> for Problem {
@@ -105,6 +106,7 @@ impl From<Refusal> for Problem {
             Refusal::BroadcastLimit => Self::BroadcastLimit,
             Refusal::BroadcastTooWide => Self::BroadcastTooWide,
             Refusal::KeyReused => Self::KeyReused,
+            Refusal::Unavailable => Self::Unavailable,
         }
     }
 }
@@ -245,6 +247,11 @@ impl Problem {
             }
             Self::SubscriberLimit => (503, "subscriber_limit", "The server has as many subscribers as it may."),
             Self::BodyLimit => (503, "body_limit", "As many bytes of requests are on their way as body_bytes_max."),
+            Self::Unavailable => (
+                503,
+                "unavailable",
+                "The channel cannot be reached now. A message may have been published all the same.",
+            ),
             Self::ShuttingDown => (503, "shutting_down", "The server is going down; come back later."),
         }
     }

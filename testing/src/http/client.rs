@@ -2,7 +2,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::{Events, Part, Reply, Responses, connect, request};
+use super::{Events, Part, Reply, Responses, connect, head, request};
 use crate::PATIENCE;
 
 /// A client that blocks, on one connection: of TCP, or of whatever is in its place.
@@ -51,7 +51,7 @@ impl<S: Read + Write> Client<S> {
     /// CRLF.
     pub fn ask(&mut self, method: &str, target: &str, fields: &str) {
         self.responses.ask(method);
-        self.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
+        self.send(head(method, target, fields, None));
     }
 
     /// Sends a GET, and waits for the reply.
@@ -63,9 +63,8 @@ impl<S: Read + Write> Client<S> {
     /// Sends a POST with any bytes for a body, and waits for the reply.
     pub fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Reply {
         let body = body.as_ref();
-        let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
         self.responses.ask("POST");
-        self.send([head.as_bytes(), body].concat());
+        self.send([head("POST", target, "", Some(body.len())).as_bytes(), body].concat());
         self.reply()
     }
 

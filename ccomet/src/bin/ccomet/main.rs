@@ -47,9 +47,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Checks the settings, prints them all, and starts nothing
-    CheckConfig,
-    /// Prints the settings, as check-config does, or a reference of them
+    /// Checks the settings and prints them all, or prints a reference of them; starts nothing
+    #[command(visible_alias = "check-config")]
     Config {
         /// Prints the reference as Markdown: each setting with its default, range, error code and meaning
         #[arg(long)]
@@ -101,7 +100,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     let config = settings(arguments)?;
     match &arguments.command {
-        Some(Command::CheckConfig | Command::Config { .. }) => {
+        Some(Command::Config { .. }) => {
             return Ok(std::io::stdout().write_all(config.to_toml().as_bytes())?);
         }
         Some(Command::Token(token)) => return Ok(writeln!(std::io::stdout(), "{}", token.run(&config)?)?),

@@ -2,7 +2,7 @@
 
 use sealed::fault;
 
-use crate::broker::{ChannelInfo, Token};
+use crate::engine::{ChannelInfo, Token};
 use crate::message::{ChannelName, Message};
 use crate::protocols::format::json;
 use crate::wire::problem::Problem;

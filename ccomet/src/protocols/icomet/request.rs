@@ -8,7 +8,7 @@ use sealed::fault;
 use sealed_http::{Method, RequestHead, Response};
 
 use super::ROW;
-use crate::broker::Token;
+use crate::engine::Token;
 use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::message::ChannelName;
 use crate::protocols::call::{self, Door};

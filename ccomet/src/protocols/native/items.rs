@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::broker::{Listed, Page, Who};
+use crate::engine::{Listed, Page, Who};
 use crate::message::{ChannelName, Message, Movement};
 use crate::position::{Spot, write_position};
 use crate::protocols::format::json;

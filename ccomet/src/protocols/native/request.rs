@@ -5,8 +5,8 @@ use sealed_http::websocket::{self, Accepted};
 use sealed_http::{Method, Query, RequestHead, decode_segment};
 
 use super::ROW;
-use crate::broker::{Edge, Listing, Range};
 use crate::config::{Admin, Config, Front, Limits, Times, is_origin};
+use crate::engine::{Edge, Listing, Range};
 use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::message::ChannelName;
 use crate::pattern::Pattern;

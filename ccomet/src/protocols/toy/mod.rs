@@ -92,8 +92,8 @@ mod tests {
     use sealed_http::{Limits, RequestHead};
 
     use super::*;
-    use crate::broker::Event;
     use crate::config::Config;
+    use crate::engine::ChannelEvent;
     use crate::hub::{Hub, Reply, Sink};
     use crate::message::Draft;
     use crate::position::Epoch;
@@ -154,18 +154,18 @@ mod tests {
         };
         hub.subscribe(ConnectionId::default(), request("/toy/news"), NOW, &mut received).expect("room");
         let entries = vec![message("a"), message("b")];
-        hub.event(Event::Attached { channel: channel.clone(), epoch: Epoch(1), first: 0, entries }, NOW, &mut received);
+        hub.event(&channel, ChannelEvent::Opened { epoch: Epoch(1), first: 0, entries }, NOW, &mut received);
         assert_eq!(received.take(), "opened\nhello\n");
         hub.subscribe(ConnectionId::default(), request("/toy/news?poll=0"), NOW, &mut received).expect("room");
         assert_eq!(received.take(), "news#0 a;news#1 b;");
         let poll = hub.subscribe(ConnectionId::default(), request("/toy/news?poll=2"), NOW, &mut received);
         assert_eq!((received.take(), poll.is_ok()), (String::new(), true));
         let entries = vec![message("c")];
-        let appended = Event::Appended { channel: channel.clone(), first: 2, entries, signs: Vec::new(), kept_from: 0 };
-        hub.event(appended, NOW, &mut received);
+        let appended = ChannelEvent::Appended { first: 2, entries, announcements: Vec::new(), kept_from: 0 };
+        hub.event(&channel, appended, NOW, &mut received);
         hub.flush(NOW, &mut received);
         assert_eq!(received.take(), "news#2 c;news#2 c\n");
-        hub.event(Event::Closed { channel }, NOW, &mut received);
+        hub.event(&channel, ChannelEvent::Closed, NOW, &mut received);
         assert_eq!(received.take(), "news closed\nended\n");
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::tests::UNIT_TESTS;
+
 /// The crates whose code has fault points.
 const PACKAGES: [&str; 3] = ["sealed", "sealed-http", "ccomet"];
 
@@ -59,6 +61,14 @@ impl Fault {
             || self.test.as_ref().is_some_and(|test| test.contains(word))
     }
 
+    /// Returns an error if the crate has no tests of that name.
+    fn with_test_in(self, root: &Path) -> Result<Self, String> {
+        let Some((package, file)) = self.test().filter(|(_, file)| *file != UNIT_TESTS) else { return Ok(self) };
+        let tests = root.join(package).join("tests");
+        let exists = tests.join(format!("{file}.rs")).exists() || tests.join(file).join("main.rs").exists();
+        if exists { Ok(self) } else { Err(format!("{package} has no tests {file}")) }
+    }
+
     /// Returns the crate and the file of its tests that have to catch it alone.
     pub(crate) fn test(&self) -> Option<(&str, &str)> {
         self.test.as_deref().map(|test| (self.package.as_str(), test))
@@ -75,7 +85,7 @@ pub(crate) fn read(root: &Path) -> (Vec<Fault>, Vec<String>) {
         let Faults { fault } = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for row in fault {
             let name = row.name.clone();
-            match place(root, row, &points) {
+            match place(root, row, &points).and_then(|fault| fault.with_test_in(root)) {
                 Ok(fault) => faults.push(fault),
                 Err(why) => failures.push(format!("{name}: {why}")),
             }

@@ -9,7 +9,8 @@
 //! | `cargo faults -- --jobs N` | plants so many at a time (as many as there are processors) |
 //! | `cargo faults -- --build` | builds the tests with all faults in them, and runs nothing |
 //!
-//! The exit code is 1 if a fault is not caught, or if the list and the points in the code differ.
+//! A fault is caught if a test fails or hangs. The exit code is 1 if a fault is not caught, if a test fails or hangs
+//! without a fault, or if the list and the points in the code differ: that is said before anything is built.
 
 mod list;
 mod tests;
@@ -29,48 +30,91 @@ const SEEDS: u64 = 20_000;
 const SEEDS_WITHOUT: u64 = 500;
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let mut words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--").collect();
-    let mut number = |option: &str| {
-        let at = words.iter().position(|word| word == option)?;
-        Some(words.drain(at..).take(2).nth(1).and_then(|word| word.parse().ok()).expect("a number"))
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => return fail(&[why]),
     };
-    let seeds = number("--seeds").unwrap_or(SEEDS);
-    let jobs = number("--jobs").map(|jobs| jobs as usize);
-    let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let builds_only = words.iter().any(|word| word == "--build");
-    words.retain(|word| word != "--build");
-    let (mut faults, mut failures) = list::read(root);
-    faults.retain(|fault| words.iter().all(|word| fault.has(word)));
-    assert!(!faults.is_empty() || !failures.is_empty(), "no fault has these words");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let (mut faults, failures) = list::read(root);
+    if !failures.is_empty() {
+        return fail(&failures);
+    }
+    faults.retain(|fault| options.words.iter().all(|word| fault.has(word)));
+    if faults.is_empty() {
+        return fail(&[format!("no fault has these words: {}", options.words.join(" "))]);
+    }
     let start = Instant::now();
     let tests = Tests::build(root, &faults);
-    println!("built in {} s", start.elapsed().as_secs());
-    if !builds_only {
-        failures.extend(plant_all(&tests, &faults, seeds, jobs));
+    println!("{} faults built in {} s", faults.len(), start.elapsed().as_secs());
+    if options.builds_only {
+        return ExitCode::SUCCESS;
     }
-    for failure in &failures {
-        println!("\n{failure}");
-    }
-    let verb = if builds_only { "built" } else { "planted" };
-    println!("\n{} faults {verb}, {} failures, in {} s", faults.len(), failures.len(), start.elapsed().as_secs());
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let failures = plant_all(&tests, &faults, &options);
+    println!("\n{} faults planted, {} failures, in {} s", faults.len(), failures.len(), start.elapsed().as_secs());
+    if failures.is_empty() { ExitCode::SUCCESS } else { fail(&failures) }
 }
 
-/// Runs what has to catch each fault, some at a time. Returns a text for each fault that is not caught.
-fn plant_all(tests: &Tests, faults: &[Fault], seeds: u64, jobs: usize) -> Vec<String> {
+fn fail(failures: &[String]) -> ExitCode {
+    for failure in failures {
+        println!("\n{failure}");
+    }
+    ExitCode::FAILURE
+}
+
+/// What the command line asks for.
+struct Options {
+    seeds: u64,
+    jobs: usize,
+    builds_only: bool,
+    words: Vec<String>,
+}
+
+impl Options {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut options = Self { seeds: SEEDS, jobs, builds_only: false, words: Vec::new() };
+        while let Some(argument) = arguments.next() {
+            let mut number = || {
+                let number = arguments.next().and_then(|text| text.parse::<u32>().ok()).filter(|number| *number > 0);
+                number.ok_or_else(|| format!("{argument} needs a number"))
+            };
+            match argument.as_str() {
+                "--" => {}
+                "--seeds" => options.seeds = number()?.into(),
+                "--jobs" => options.jobs = number()? as usize,
+                "--build" => options.builds_only = true,
+                option if option.starts_with('-') => {
+                    return Err(format!("there is no option {option}, but --seeds N, --jobs N and --build"));
+                }
+                _ => options.words.push(argument),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Runs the tests that have to catch each fault, some at a time. Returns a text for each fault that is not caught, or
+/// for the tests that do not pass without a fault.
+fn plant_all(tests: &Tests, faults: &[Fault], options: &Options) -> Vec<String> {
     let start = Instant::now();
-    for test in faults.iter().map(Fault::test).collect::<BTreeSet<_>>() {
-        let clean = tests.run(test, None, seeds.min(SEEDS_WITHOUT));
-        assert!(matches!(clean, Outcome::Passed), "the code without a fault has to pass {test:?}:\n{clean:?}");
+    let needed = faults.iter().map(Fault::test).collect::<BTreeSet<_>>();
+    let runs = needed.into_iter().map(|test| tests.run(test, None, options.seeds.min(SEEDS_WITHOUT)));
+    let failures: Vec<String> = runs
+        .filter_map(|outcome| match outcome {
+            Outcome::Passed => None,
+            Outcome::Caught(by) => Some(format!("fails or hangs without a fault: {by}")),
+        })
+        .collect();
+    if !failures.is_empty() {
+        return failures;
     }
     println!("without a fault, all pass, in {} s", start.elapsed().as_secs());
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
+        for _ in 0..options.jobs {
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if !is_caught(tests, fault, seeds) {
+                    if !is_caught(tests, fault, options.seeds) {
                         let mut failures = failures.lock().expect("no thread panics with it");
                         failures.push(format!("not caught: {}", fault.name));
                     }
@@ -81,7 +125,7 @@ fn plant_all(tests: &Tests, faults: &[Fault], seeds: u64, jobs: usize) -> Vec<St
     failures.into_inner().expect("no thread panics with it")
 }
 
-/// Plants a fault, and runs what has to catch it.
+/// Plants a fault, and runs the tests that have to catch it.
 fn is_caught(tests: &Tests, fault: &Fault, seeds: u64) -> bool {
     let start = Instant::now();
     let outcome = tests.run(fault.test(), Some(fault), seeds);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,29 +12,52 @@ use serde::Deserialize;
 
 use crate::list::{Fault, Place};
 
-/// How long a run may take that takes next to no time without a fault. A fault that makes a test wait for ever is caught by that.
+/// A run with a fault may take this time, and four times the time of the run without one. After that it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What stands for the tests in the sources of a crate, where a fault names its file.
-const UNIT_TESTS: &str = "lib";
+/// A run without a fault may take this time.
+const LONGEST: Duration = Duration::from_secs(600);
+/// The simulation of the server prints its progress every 5 s, for as many seeds as there are. Once it is silent for
+/// this time, a seed hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// How long a run may take of which nothing is known yet.
-const LONGEST: Duration = Duration::from_secs(300);
-/// How long seeds of the server's simulation may take.
-const SEEDS_LONGEST: Duration = Duration::from_secs(3_600);
+/// What a fault names as its test if the tests in the sources of its crate catch it.
+pub(crate) const UNIT_TESTS: &str = "lib";
+/// The tests that catch a fault if it names none: the loop's own simulation, and that of the server.
+const SIMULATED: &str = "simulated";
+const SIMULATION: &str = "simulation";
 
-/// What came of a run.
+/// What came of the tests of a fault.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed,
-    /// What failed, and after how many seeds.
+    /// What failed or hung, and after how many seeds.
     Caught(String),
+}
+
+/// How a run of a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Passed,
+    Failed,
+    /// It did not end by itself.
+    Hung,
+}
+
+impl End {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Passed => "passes",
+            Self::Failed => "fails",
+            Self::Hung => "hangs",
+        }
+    }
 }
 
 /// The programs of tests, by crate and file.
 pub(crate) struct Tests {
     root: PathBuf,
     programs: BTreeMap<(String, String), PathBuf>,
-    /// How long the longest run of each program took that passed.
+    /// How long each program took without a fault.
     took: Mutex<BTreeMap<PathBuf, Duration>>,
     /// How many there have been: each has a file of its own for its output.
     runs: AtomicUsize,
@@ -72,7 +95,7 @@ impl Tests {
             "json-render-diagnostics",
         ]);
         command.args(["-p", "sealed", "-p", "sealed-http", "-p", "ccomet"]);
-        let files = faults.iter().filter_map(Fault::test).map(|(_, file)| file).chain(["simulated", "simulation"]);
+        let files = faults.iter().filter_map(Fault::test).map(|(_, file)| file).chain([SIMULATED, SIMULATION]);
         for file in files.collect::<std::collections::BTreeSet<_>>() {
             _ = if file == UNIT_TESTS { command.arg("--lib") } else { command.args(["--test", file]) };
         }
@@ -92,35 +115,42 @@ impl Tests {
         Self { root: root.to_owned(), programs: programs.collect(), took: Mutex::default(), runs: AtomicUsize::new(0) }
     }
 
-    /// Runs what has to catch a fault, or runs it without any: one file of a crate's tests, or else the loop's own simulation and then seeds
-    /// of the server's until one fails.
+    /// Runs the tests that have to catch a fault, or runs them without any: one file of a crate's tests, or else the
+    /// loop's own simulation and then seeds of the server's until one fails. A run that hangs is caught.
     pub(crate) fn run(&self, test: Option<(&str, &str)>, fault: Option<&Fault>, seeds: u64) -> Outcome {
         if let Some((package, file)) = test {
-            let (passed, _) = self.start(package, file, &[], fault);
-            return if passed { Outcome::Passed } else { Outcome::Caught(format!("{package}/tests/{file}.rs")) };
+            let (end, _) = self.start(package, file, &[], fault);
+            return match end {
+                End::Passed => Outcome::Passed,
+                End::Failed => Outcome::Caught(shown(package, file)),
+                End::Hung => Outcome::Caught(format!("{}, hanging", shown(package, file))),
+            };
         }
         // The loop alone, with seeds of its own in each of its tests.
-        let (passed, output) = self.start("sealed", "simulated", &["in_a_storm", "wake_up"], fault);
-        if !passed {
-            let seed = output.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or("0");
-            return Outcome::Caught(format!("sealed alone, seed {seed}"));
+        let (end, output) = self.start("sealed", SIMULATED, &["in_a_storm", "wake_up"], fault);
+        if end != End::Passed {
+            let seed = output.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next());
+            return Outcome::Caught(format!("sealed alone, seed {} {}", seed.unwrap_or("unknown"), end.verb()));
         }
         let count = seeds.to_string();
         let arguments = ["--seeds", &count, "--until-failure", "--threads", "1"];
-        let (passed, output) = self.start("ccomet", "simulation", &arguments, fault);
-        if passed {
+        let (end, output) = self.start("ccomet", SIMULATION, &arguments, fault);
+        if end == End::Passed {
             return Outcome::Passed;
         }
-        // "N of M seeds passed": M have been run. A process that went down altogether has no last line.
-        let ran = output.lines().rev().find_map(|line| line.split_once(" seeds passed")?.0.rsplit(' ').next());
+        // "N of M seeds passed": M have been run. A process that hangs or went down altogether has no such line, but
+        // may have said how far it was: "N of M seeds, 0 failed".
+        let lines = || output.lines().rev();
+        let of_all = lines().find_map(|line| line.split_once(" seeds passed")?.0.rsplit(' ').next());
+        let ran = of_all.or_else(|| lines().find_map(|line| Some(line.split_once(" seeds, ")?.0.split_once(' ')?.0)));
         let seed = output.lines().find_map(|line| line.strip_prefix("seed ")?.split(' ').next());
-        Outcome::Caught(format!("{:>5} seeds, seed {}", ran.unwrap_or("1"), seed.unwrap_or("unknown")))
+        Outcome::Caught(format!("{:>5} seeds, seed {} {}", ran.unwrap_or("1"), seed.unwrap_or("unknown"), end.verb()))
     }
 
-    /// Runs a program of tests. Returns whether it succeeded, and what it printed.
-    fn start(&self, package: &str, file: &str, arguments: &[&str], fault: Option<&Fault>) -> (bool, String) {
+    /// Runs a program of tests. Returns how it ended, and what it printed.
+    fn start(&self, package: &str, file: &str, arguments: &[&str], fault: Option<&Fault>) -> (End, String) {
         let program = self.programs.get(&(package.to_owned(), file.to_owned()));
-        let program = program.unwrap_or_else(|| panic!("{package} has no tests in {file}.rs"));
+        let program = program.unwrap_or_else(|| panic!("cargo has not built {}", shown(package, file)));
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.root.join(package)).env("CARGO_MANIFEST_DIR", self.root.join(package));
         match fault.map(|fault| &fault.place) {
@@ -136,27 +166,78 @@ impl Tests {
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("the same file")).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let start = Instant::now();
-        let took = self.took.lock().expect("no thread panics with it").get(program).copied().unwrap_or(LONGEST);
-        // Seeds have no usual time: the first may fail, or the last.
-        let end = start + if file == "simulation" { SEEDS_LONGEST } else { PATIENCE + took * 4 };
-        let status = loop {
-            match child.try_wait().expect("a child") {
-                Some(status) => break Some(status),
-                None if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
-                None => {
-                    _ = child.kill();
-                    _ = child.wait();
-                    break None;
-                }
-            }
+        let took = self.took.lock().expect("no thread panics with it").get(program).copied();
+        let limit = match took {
+            _ if file == SIMULATION => Limit::Silence(SILENCE_MAX),
+            Some(took) => Limit::Time(PATIENCE + took * 4),
+            None => Limit::Time(LONGEST),
         };
+        let end = wait(&mut child, &path, limit);
         let output = std::fs::read(&path).unwrap_or_default();
         _ = std::fs::remove_file(&path);
-        // Seeds that do not end in time have found nothing.
-        let has_passed = status.map_or(file == "simulation", |status| status.success());
-        if has_passed && fault.is_none() {
+        if end == End::Passed && fault.is_none() {
             self.took.lock().expect("no thread panics with it").insert(program.clone(), start.elapsed());
         }
-        (has_passed, String::from_utf8_lossy(&output).into_owned())
+        (end, String::from_utf8_lossy(&output).into_owned())
+    }
+}
+
+/// When a program counts as one that hangs.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    /// It has run for so long.
+    Time(Duration),
+    /// It has printed nothing for so long.
+    Silence(Duration),
+}
+
+/// Waits until a program ends, or kills it once it hangs. Its output goes to the file.
+fn wait(child: &mut Child, output: &Path, limit: Limit) -> End {
+    let (mut since, mut printed) = (Instant::now(), 0);
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return if status.success() { End::Passed } else { End::Failed };
+        }
+        let longest = match limit {
+            Limit::Time(longest) => longest,
+            Limit::Silence(longest) => {
+                let length = std::fs::metadata(output).map_or(0, |file| file.len());
+                if length != std::mem::replace(&mut printed, length) {
+                    since = Instant::now();
+                }
+                longest
+            }
+        };
+        if since.elapsed() >= longest {
+            _ = child.kill();
+            _ = child.wait();
+            return End::Hung;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Returns the tests of a file as cargo names them.
+fn shown(package: &str, file: &str) -> String {
+    if file == UNIT_TESTS { format!("-p {package} --lib") } else { format!("-p {package} --test {file}") }
+}
+
+#[cfg(all(test, unix))]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_silent_hangs_and_one_that_prints_does_not() {
+        let output = std::env::temp_dir().join(format!("faults-{}", std::process::id()));
+        for (script, expected) in [
+            ("for n in 1 2 3 4 5 6; do echo $n; sleep 0.5; done", End::Passed),
+            ("echo 1; exit 1", End::Failed),
+            ("echo 1; exec sleep 600", End::Hung),
+        ] {
+            let log = File::create(&output).expect("a file");
+            let mut child = Command::new("sh").args(["-c", script]).stdout(log).spawn().expect("a shell");
+            assert_eq!(wait(&mut child, &output, Limit::Silence(Duration::from_secs(2))), expected, "{script}");
+        }
+        _ = std::fs::remove_file(output);
     }
 }

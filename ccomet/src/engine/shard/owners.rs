@@ -1,11 +1,11 @@
-//! How many of a home's channels each client has made, of those that are there.
+//! How many of a shard's channels each client has made, of those that are there.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use crate::broker::owner::Owner;
+use crate::engine::owner::Owner;
 
-/// How many channels and patterns of one home one client may have made.
+/// How many channels and patterns of one shard one client may have made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnerLimits {
     pub(crate) channels_max: usize,

@@ -1,4 +1,4 @@
-//! What can be looked up of channels at their homes.
+//! What can be looked up of channels at their shards.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::message::{ChannelName, Message};
 use crate::pattern::Pattern;
 use crate::position::{Missed, Spot};
 
-/// What is known of a channel at its home.
+/// What is known of a channel at its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChannelInfo {
     /// Its subscribers on all loops.

@@ -5,12 +5,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use super::Event;
+use super::peer::{Parcel, ToLoop};
 use crate::message::ChannelName;
 use crate::time::LoopTime;
 
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ActivityWatch {
     period: Duration,
     /// The loops that want to hear of it. While there are none, nothing is kept.
     loops: Vec<usize>,
@@ -28,7 +28,7 @@ struct Times {
     look: LoopTime,
 }
 
-impl Watch {
+impl ActivityWatch {
     pub(super) fn new(period: Duration) -> Self {
         Self { period, loops: Vec::new(), in_use: HashMap::new(), due: BinaryHeap::new() }
     }
@@ -49,14 +49,14 @@ impl Watch {
     }
 
     /// A channel is in use.
-    pub(super) fn note(&mut self, channel: &ChannelName, now: LoopTime, said: &mut Vec<(usize, Event)>) {
+    pub(super) fn note(&mut self, channel: &ChannelName, now: LoopTime, outbox: &mut Vec<(usize, Parcel)>) {
         if !self.is_on() || self.in_use.contains_key(channel) {
             return;
         }
         let again = now.plus(self.period);
         self.in_use.insert(channel.clone(), Times { again, look: again });
         self.due.push(Reverse((again, channel.clone())));
-        self.say(channel, true, said);
+        self.say(channel, true, outbox);
     }
 
     /// A channel may go out of use then.
@@ -70,9 +70,9 @@ impl Watch {
     }
 
     /// A channel is gone.
-    pub(super) fn remove(&mut self, channel: &ChannelName, said: &mut Vec<(usize, Event)>) {
+    pub(super) fn remove(&mut self, channel: &ChannelName, outbox: &mut Vec<(usize, Parcel)>) {
         if self.in_use.remove(channel).is_some() {
-            self.say(channel, false, said);
+            self.say(channel, false, outbox);
         }
     }
 
@@ -81,14 +81,14 @@ impl Watch {
         &mut self,
         now: LoopTime,
         used_until: impl Fn(&ChannelName) -> LoopTime,
-        said: &mut Vec<(usize, Event)>,
+        outbox: &mut Vec<(usize, Parcel)>,
     ) {
         while self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((at, channel))) = self.due.pop() else { break };
             let Some(times) = self.in_use.get_mut(&channel).filter(|times| times.look == at) else { continue };
             let until = used_until(&channel);
             if until <= now {
-                self.remove(&channel, said);
+                self.remove(&channel, outbox);
                 continue;
             }
             let is_again = times.again <= now;
@@ -98,12 +98,13 @@ impl Watch {
             times.look = times.again.min(until);
             self.due.push(Reverse((times.look, channel.clone())));
             if is_again {
-                self.say(&channel, true, said);
+                self.say(&channel, true, outbox);
             }
         }
     }
 
-    fn say(&self, channel: &ChannelName, in_use: bool, said: &mut Vec<(usize, Event)>) {
-        said.extend(self.loops.iter().map(|to| (*to, Event::Use { channel: channel.clone(), in_use })));
+    fn say(&self, channel: &ChannelName, in_use: bool, outbox: &mut Vec<(usize, Parcel)>) {
+        let told = |to: &usize| (*to, Parcel::Loop(ToLoop::Activity { channel: channel.clone(), in_use }));
+        outbox.extend(self.loops.iter().map(told));
     }
 }

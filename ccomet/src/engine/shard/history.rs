@@ -1,12 +1,13 @@
-//! What channels keep, and what that counts for: one account for all channels of a home, with what they take on the loops that
+//! What channels keep, and what that counts for: one account for all channels of a shard, with what they take on the loops that
 //! are attached.
 
 use std::sync::Arc;
 
 use sealed::fault;
 
-use super::{Home, HomeChannel};
-use crate::broker::{Event, Now};
+use super::{ChannelState, Shard};
+use crate::engine::peer::{Parcel, ToLoop};
+use crate::engine::{ChannelEvent, Tick};
 use crate::message::Message;
 
 /// What a message takes on each loop that is attached, roughly, in bytes: the place in its log. The message is shared.
@@ -15,7 +16,7 @@ const COPY_BYTES: usize = 16;
 /// Channels that are looked at in a search for one that keeps more than the mean.
 const LOOKS_MAX: usize = 1_000;
 
-impl HomeChannel {
+impl ChannelState {
     /// What its history counts for.
     pub(super) fn held_bytes(&self) -> usize {
         let copy_bytes = if fault!("copies-not-counted") { 0 } else { COPY_BYTES };
@@ -23,9 +24,9 @@ impl HomeChannel {
     }
 }
 
-impl Home {
+impl Shard {
     /// Numbers and keeps a message in a channel that nobody publishes in. That it is fed does not keep it from being idle.
-    pub(super) fn append_derived(&mut self, key: usize, now: Now, message: Arc<Message>) {
+    pub(super) fn append_derived(&mut self, key: usize, now: Tick, message: Arc<Message>) {
         self.change(key, |channel| channel.log.push(message));
         self.trim(key, now);
         self.mark(key);
@@ -43,19 +44,20 @@ impl Home {
         // They hear of it from this.
         channel.truncated = false;
         for attachment in &channel.attached {
-            self.said.push((attachment.to, Event::Cleared { channel: channel.name.clone(), first: next }));
+            let cleared = ToLoop::Channel(channel.name.clone(), ChannelEvent::Cleared { first: next });
+            self.outbox.push((attachment.to, Parcel::Loop(cleared)));
         }
         next
     }
 
     /// Drops what a channel may not keep any more.
-    pub(super) fn trim(&mut self, key: usize, now: Now) {
+    pub(super) fn trim(&mut self, key: usize, now: Tick) {
         let limits = self.limits.rules.bounds(self.channels[key].rule).history;
         self.change(key, |channel| channel.log.trim(&limits, now.time));
     }
 
     /// Changes what a channel keeps, or on how many loops, and with it what that counts for.
-    pub(super) fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut HomeChannel) -> R) -> R {
+    pub(super) fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut ChannelState) -> R) -> R {
         let channel = &mut self.channels[key];
         let (bytes, first, was_empty) = (channel.held_bytes(), channel.log.first(), channel.log.is_empty());
         let result = change(channel);

@@ -7,13 +7,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::broker::Now;
+use crate::engine::Tick;
 use crate::message::ChannelName;
 use crate::position::Epoch;
 
 const SLOTS: usize = 64;
 
-/// The epochs that a home gives out, each greater than those before, but for channels that come again.
+/// The epochs that a shard gives out, each greater than those before, but for channels that come again.
 #[derive(Debug)]
 pub(super) struct Epochs {
     last: Epoch,
@@ -27,13 +27,13 @@ impl Epochs {
     }
 
     /// One that no channel has had: for those made of others, where something may have happened while they were not there.
-    pub(super) fn fresh(&mut self, now: Now) -> Epoch {
+    pub(super) fn fresh(&mut self, now: Tick) -> Epoch {
         self.last = Epoch::new(now.time, now.random, self.last);
         self.last
     }
 
     /// The one that a channel has, or would have, that is not there.
-    pub(super) fn of_absent(&mut self, now: Now, channel: &ChannelName) -> Epoch {
+    pub(super) fn of_absent(&mut self, now: Tick, channel: &ChannelName) -> Epoch {
         let slot = slot(channel);
         if self.unused[slot] == Epoch(0) {
             self.unused[slot] = self.fresh(now);
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn an_epoch_is_used_again_until_something_was_published_under_it() {
         let (mut epochs, channel) = (Epochs::new(), ChannelName::new("a").expect("a name"));
-        let now = |millis| Now { time: UnixMillis::from_millis(millis), loop_time: LoopTime::default(), random: 0 };
+        let now = |millis| Tick { time: UnixMillis::from_millis(millis), loop_time: LoopTime::default(), random: 0 };
         let first = epochs.of_absent(now(1_000), &channel);
         assert_eq!(epochs.of_absent(now(2_000), &channel), first);
         let other = epochs.fresh(now(2_000));

@@ -1,31 +1,31 @@
-//! What can be looked up in a home: pages of a channel's history, and of the list of channels.
+//! What can be looked up in a shard: pages of a channel's history, and of the list of channels.
 
 use std::sync::Arc;
 
 use sealed::fault;
 
-use super::{Home, HomeChannel};
-use crate::broker::{Edge, Event, Listed, Listing, Now, Page, Range, Ticket};
+use super::{Asker, ChannelState, Shard};
+use crate::engine::{Edge, Listed, Listing, Page, Range, Reply, Tick};
 use crate::message::{ChannelName, Message};
 use crate::position::{Missed, Spot};
 use crate::time::UnixMillis;
 
-impl Home {
-    pub(super) fn read(&mut self, from: usize, now: Now, name: &ChannelName, range: Range, ticket: Ticket) {
+impl Shard {
+    pub(super) fn read(&mut self, now: Tick, asker: Asker, name: &ChannelName, range: Range) {
         let key = self.names.get(name).copied();
         let page = key.map(|key| {
             self.trim(key, now);
             page_of(&self.channels[key], range, now.time)
         });
-        self.say(from, Event::Read { ticket, page });
+        self.reply(asker, Ok(Reply::Page(page)));
     }
 
-    pub(super) fn list(&mut self, from: usize, now: Now, listing: &Listing, ticket: Ticket) {
-        let is_meant = |channel: &&HomeChannel| {
+    pub(super) fn list(&mut self, now: Tick, asker: Asker, listing: &Listing) {
+        let is_meant = |channel: &&ChannelState| {
             let name = channel.name.as_str();
             *name > *listing.after && listing.pattern.matches(name)
         };
-        let mut found: Vec<&HomeChannel> = self.sources().filter(is_meant).collect();
+        let mut found: Vec<&ChannelState> = self.sources().filter(is_meant).collect();
         // Only the first of them are put in order, and one more, which tells that there are more.
         let wanted = listing.limit.saturating_add(usize::from(!fault!("list-ends-early")));
         if found.len() > wanted {
@@ -33,13 +33,14 @@ impl Home {
             found.truncate(wanted);
         }
         found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        let listed = |channel: &&HomeChannel| Listed { channel: channel.name.clone(), info: self.info(channel, now) };
+        let listed = |channel: &&ChannelState| Listed { channel: channel.name.clone(), info: self.info(channel, now) };
         let channels = found.iter().map(listed).collect();
-        self.say(from, Event::Listed { ticket, channels });
+        // The last one, if it is one too many, tells that.
+        self.reply(asker, Ok(Reply::List { channels, has_more: false }));
     }
 }
 
-fn page_of(channel: &HomeChannel, range: Range, now: UnixMillis) -> Page {
+fn page_of(channel: &ChannelState, range: Range, now: UnixMillis) -> Page {
     let (first, next) = (channel.log.first(), channel.log.next());
     let (begin, gap) = match range.edge {
         Edge::Begin => (first, None),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sealed::fault;
 
-use super::{Home, HomeChannel};
-use crate::broker::Now;
+use super::{ChannelState, Shard};
+use crate::engine::Tick;
 use crate::time::LoopTime;
 
 /// Channels looked at in one call for one that can make room.
@@ -16,10 +16,10 @@ const LOOKS: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Idle(VecDeque<(u32, LoopTime)>);
 
-impl HomeChannel {
+impl ChannelState {
     /// Whether nobody reads it or is in it, and it has nothing to be read.
     fn is_idle(&self, now: LoopTime) -> bool {
-        let is_held = self.signed.as_ref().is_some_and(|signed| signed.held_until > now);
+        let is_held = self.token.as_ref().is_some_and(|token| token.held_until > now);
         let is_awaited = self.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
         // The channel of a pattern is fed though nobody reads it.
         let is_empty = self.log.is_empty() || self.is_derived();
@@ -33,10 +33,10 @@ impl HomeChannel {
     }
 }
 
-impl Home {
+impl Shard {
     /// Lets a channel go that nobody needs any more. One in which something was published keeps its place in its numbers for a
     /// while, and one that is made of others for a shorter one, in which its readers may come back.
-    pub(super) fn release_idle(&mut self, key: usize, now: Now) {
+    pub(super) fn release_idle(&mut self, key: usize, now: Tick) {
         let channel = &self.channels[key];
         if !channel.is_idle(now.loop_time) {
             return;
@@ -65,7 +65,7 @@ impl Home {
     }
 
     /// Lets the channel go that has been idle longest, or, for a pattern, the pattern that has. Returns whether one went.
-    pub(super) fn make_room(&mut self, now: Now, for_pattern: bool) -> bool {
+    pub(super) fn make_room(&mut self, now: Tick, for_pattern: bool) -> bool {
         for _ in 0..LOOKS {
             let idle = if for_pattern { &mut self.idle_patterns } else { &mut self.idle };
             let Some((key, touched)) = idle.0.pop_front() else { return false };

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use sealed::fault;
 
-use super::Home;
-use crate::broker::{Event, Member, Now, Owner, Refusal, Ticket, Who};
+use super::Shard;
+use crate::engine::peer::{Parcel, ToLoop};
+use crate::engine::{Member, Owner, Refusal, Tick, Who};
 use crate::message::{ChannelName, Draft, Movement};
 use crate::position::Spot;
 use crate::time::LoopTime;
@@ -58,9 +59,9 @@ impl Connections {
 /// Members without a connection, in the order in which they will have left.
 pub(super) type Leaving = VecDeque<(LoopTime, ChannelName, Arc<str>)>;
 
-impl Home {
+impl Shard {
     /// A loop has so many connections of a member in a channel now.
-    pub(super) fn present(&mut self, from: usize, now: Now, name: &ChannelName, id: &Arc<str>, connections: u32) {
+    pub(super) fn present(&mut self, from: usize, now: Tick, name: &ChannelName, id: &Arc<str>, connections: u32) {
         let Some(key) = self.key_of(name) else { return };
         let PresenceLimits { members_max, grace, .. } = self.limits.presence;
         let held = &mut self.channels[key].presence;
@@ -94,7 +95,7 @@ impl Home {
     }
 
     /// Lets those go who have had no connection for long enough.
-    pub(super) fn sweep_presence(&mut self, now: Now) {
+    pub(super) fn sweep_presence(&mut self, now: Tick) {
         while self.leaving.front().is_some_and(|(gone, ..)| *gone <= now.loop_time) {
             let Some((gone, name, id)) = self.leaving.pop_front() else { return };
             let Some(key) = self.key_of(&name) else { continue };
@@ -118,7 +119,7 @@ impl Home {
     }
 
     /// A loop reads the channel no more: nobody on it does.
-    pub(super) fn all_gone(&mut self, from: usize, now: Now, name: &ChannelName) {
+    pub(super) fn all_gone(&mut self, from: usize, now: Tick, name: &ChannelName) {
         let Some(presence) = self.key_of(name).and_then(|key| self.channels[key].presence.as_ref()) else { return };
         let on_it = presence.members.iter().filter(|(_, member)| member.on_loops.iter().any(|(held, _)| *held == from));
         for id in on_it.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
@@ -126,15 +127,8 @@ impl Home {
         }
     }
 
-    pub(super) fn who(&mut self, from: usize, now: Now, name: &ChannelName, owner: Owner, ticket: Ticket) {
-        match self.who_is_in(now, name, owner) {
-            Ok(who) => self.say(from, Event::Present { ticket, who }),
-            Err(why) => self.say(from, Event::Refused { ticket, why }),
-        }
-    }
-
     /// Who is in a channel, and the position from which on both channels are to be read to hear of all that follows.
-    fn who_is_in(&mut self, now: Now, name: &ChannelName, owner: Owner) -> Result<Who, Refusal> {
+    pub(super) fn who_is_in(&mut self, now: Tick, name: &ChannelName, owner: Owner) -> Result<Who, Refusal> {
         // This one has to be there, for what happens from now on is counted in it. The other need not.
         let movements = self.open(now, ChannelName::of_presence(name), owner)?;
         let key = self.key_of(name);
@@ -160,10 +154,10 @@ impl Home {
         })
     }
 
-    fn tell_movement(&mut self, now: Now, name: &ChannelName, id: &Arc<str>, movement: Movement) {
+    fn tell_movement(&mut self, now: Tick, name: &ChannelName, id: &Arc<str>, movement: Movement) {
         if self.limits.presence.are_told {
-            let moved = Event::Moved { channel: name.clone(), id: id.clone(), movement };
-            self.say(self.own, moved);
+            let moved = ToLoop::Presence { channel: name.clone(), id: id.clone(), movement };
+            self.outbox.push((self.own, Parcel::Loop(moved)));
         }
         let Some(key) = self.key_of(&ChannelName::of_presence(name)) else { return };
         let mut message = Draft { payload: id.as_bytes().to_vec().into(), ..Draft::default() }.taken_at(now.time);

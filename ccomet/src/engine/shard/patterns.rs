@@ -1,11 +1,11 @@
-//! A subscription to a pattern, such as `news.*`: a channel of its own, into which every home passes what is published in
+//! A subscription to a pattern, such as `news.*`: a channel of its own, into which every shard passes what is published in
 //! its channels of that pattern.
 //!
 //! So a pattern has numbers, a history and an epoch as any channel has, and who reads one has one cursor and resumes
-//! without gap or repeat, however many channels it stands for and whenever they were made. It is filled from the homes'
+//! without gap or repeat, however many channels it stands for and whenever they were made. It is filled from the shards'
 //! histories when the first subscriber comes, and goes when nobody has read it for as long as an idle channel is kept.
 //!
-//! A home looks for what there is in several ticks (`work.rs`), in the order of its channels' places. What is published
+//! A shard looks for what there is in several ticks (`work.rs`), in the order of its channels' places. What is published
 //! meanwhile in a channel that was looked at is passed on as it is published; in any other, it is found when that one is
 //! looked at. So nothing is told twice, and nothing is left out. At most as much is held as the pattern's channel keeps.
 
@@ -17,18 +17,19 @@ use std::time::Duration;
 use sealed::fault;
 
 use super::work::Task;
-use super::{Home, HomeChannel};
-use crate::broker::{Command, Now, Refusal};
+use super::{ChannelState, Shard};
+use crate::engine::peer::{Parcel, PatternMessage, ToShard};
+use crate::engine::{Refusal, Tick};
 use crate::log::HistoryLimits;
 use crate::message::{ChannelName, Message};
 use crate::pattern::Pattern;
 use crate::position::Spot;
 use crate::time::UnixMillis;
 
-/// What the home of a pattern knows of it beside what it knows of any channel.
+/// What the shard of a pattern knows of it beside what it knows of any channel.
 #[derive(Debug)]
-pub(super) struct Gathering {
-    /// Which of this home's it is.
+pub(super) struct PatternChannel {
+    /// Which of this shard's it is.
     run: u64,
     /// Homes that have not told what they have yet.
     missing: usize,
@@ -43,21 +44,21 @@ pub(super) struct Gathering {
     attaching: Vec<(usize, u32)>,
 }
 
-/// A pattern that a home passes messages on to.
+/// A pattern that a shard passes messages on to.
 #[derive(Debug)]
-pub(super) struct Followed {
+pub(super) struct PatternFeed {
     name: ChannelName,
     pattern: Pattern,
-    /// The home of the pattern, and which it is there.
+    /// The shard of the pattern, and which it is there.
     to: usize,
     run: u64,
     /// What was published and is to be passed on.
     feed: Vec<Arc<Message>>,
     /// While it is looked for what there is.
-    filling: Option<Box<Filling>>,
+    filling: Option<Box<Backfill>>,
 }
 
-impl Followed {
+impl PatternFeed {
     /// Notes a message that is to be passed on. Where the search comes by, it is found.
     fn note(&mut self, key: usize, message: impl FnOnce() -> Arc<Message>) {
         if self.filling.as_ref().is_none_or(|filling| !filling.will_look_at(key) && !fault!("looked-at-not-fed")) {
@@ -66,9 +67,9 @@ impl Followed {
     }
 }
 
-/// The search for what there is of a pattern in this home.
+/// The search for what there is of a pattern in this shard.
 #[derive(Debug)]
-struct Filling {
+struct Backfill {
     limits: HistoryLimits,
     /// The first place that was not looked at yet, of those that there were when it began.
     looked_at: usize,
@@ -126,7 +127,7 @@ impl Ord for Found {
     }
 }
 
-impl Filling {
+impl Backfill {
     /// Whether the channel at that place has yet to be looked at.
     fn will_look_at(&self, key: usize) -> bool {
         let is_ahead = key > self.looked_at || key == self.looked_at && self.within.is_none();
@@ -140,7 +141,7 @@ impl Filling {
     }
 
     /// Looks at the next older message of a channel. Returns whether there may be more that count.
-    fn look(&mut self, channel: &HomeChannel, kept_for: Duration, now: UnixMillis) -> bool {
+    fn look(&mut self, channel: &ChannelState, kept_for: Duration, now: UnixMillis) -> bool {
         let before = self.within.map_or(channel.log.next(), |within| within.number);
         let Some((number, message)) = channel.log.before(before) else { return false };
         // Of one channel they stay in order, though the calendar was set back.
@@ -186,16 +187,31 @@ impl Filling {
     }
 }
 
-impl Gathering {
+impl PatternChannel {
     /// Whether somebody waits for it to be whole.
     pub(super) fn is_awaited(&self) -> bool {
         !self.attaching.is_empty()
     }
 }
 
-impl Home {
+impl Shard {
+    /// Takes what another shard says of a pattern.
+    pub(super) fn take_pattern(&mut self, from: usize, now: Tick, message: PatternMessage) {
+        match message {
+            PatternMessage::Follow { pattern, run } => self.follow(from, now, pattern, run),
+            PatternMessage::Unfollow { pattern } => self.unfollow(from, &pattern),
+            PatternMessage::Backfill { pattern, run, entries } => self.fill(now, &pattern, run, entries),
+            PatternMessage::Feed { pattern, run, entries } => self.feed(now, &pattern, run, entries),
+            PatternMessage::Forget { pattern } => self.forget(&pattern),
+        }
+    }
+
+    fn send(&mut self, to: usize, message: PatternMessage) {
+        self.outbox.push((to, Parcel::Shard(ToShard::Pattern(message))));
+    }
+
     /// Begins to gather.
-    pub(super) fn gather(&mut self, now: Now, name: &ChannelName) -> Result<Box<Gathering>, Refusal> {
+    pub(super) fn gather(&mut self, now: Tick, name: &ChannelName) -> Result<Box<PatternChannel>, Refusal> {
         let is_full = self.gatherings >= self.limits.patterns_max;
         if is_full && (fault!("unread-pattern-keeps-place") || !self.make_room(now, true)) {
             return Err(Refusal::PatternLimit);
@@ -203,13 +219,13 @@ impl Home {
         self.gatherings += 1;
         self.last_run += 1;
         let run = self.last_run;
-        let homes = self.homes();
-        for to in 0..homes {
-            self.sent.push((to, Command::Follow { pattern: name.clone(), run }));
+        let shards = self.shards();
+        for to in 0..shards {
+            self.send(to, PatternMessage::Follow { pattern: name.clone(), run });
         }
-        Ok(Box::new(Gathering {
+        Ok(Box::new(PatternChannel {
             run,
-            missing: homes,
+            missing: shards,
             filled: Vec::new(),
             fed: VecDeque::new(),
             fed_bytes: 0,
@@ -218,7 +234,7 @@ impl Home {
         }))
     }
 
-    /// Whether a loop that wants to be attached has to wait until all homes have told what they have.
+    /// Whether a loop that wants to be attached has to wait until all shards have told what they have.
     pub(super) fn defers_attaching(&mut self, key: usize, from: usize) -> bool {
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.missing > 0) else { return false };
         if !gathering.attaching.iter().any(|(to, _)| *to == from) {
@@ -246,15 +262,15 @@ impl Home {
     /// Gathers no more.
     pub(super) fn disperse(&mut self, name: &ChannelName) {
         self.gatherings -= 1;
-        for to in 0..self.homes() {
-            self.sent.push((to, Command::Unfollow { pattern: name.clone() }));
+        for to in 0..self.shards() {
+            self.send(to, PatternMessage::Unfollow { pattern: name.clone() });
         }
     }
 
-    /// Begins to tell the home of a pattern what there is here, and from now on what is published.
-    pub(super) fn follow(&mut self, from: usize, now: Now, name: ChannelName, run: u64) {
+    /// Begins to tell the shard of a pattern what there is here, and from now on what is published.
+    pub(super) fn follow(&mut self, from: usize, now: Tick, name: ChannelName, run: u64) {
         let Some(pattern) = name.to_pattern() else { return };
-        let filling = Filling {
+        let filling = Backfill {
             limits: self.limits.rules.bounds(self.limits.rules.find(&name)).history,
             looked_at: 0,
             end: self.channels.capacity(),
@@ -262,12 +278,12 @@ impl Home {
             found: BinaryHeap::new(),
         };
         let filling = Some(Box::new(filling));
-        self.followed.push(Followed { name, pattern, to: from, run, feed: Vec::new(), filling });
+        self.followed.push(PatternFeed { name, pattern, to: from, run, feed: Vec::new(), filling });
         self.begin(now, Task::Fill { to: from, run });
     }
 
     /// Goes on with the search for as long as this tick allows. Returns whether it is over.
-    pub(super) fn fill_on(&mut self, now: Now, to: usize, run: u64) -> bool {
+    pub(super) fn fill_on(&mut self, now: Tick, to: usize, run: u64) -> bool {
         let mut all = self.followed.iter_mut();
         let Some(followed) = all.find(|followed| followed.to == to && followed.run == run) else { return true };
         let Some(mut filling) = followed.filling.take() else { return true };
@@ -279,14 +295,14 @@ impl Home {
             }
             self.work.spend(1);
             let pattern = &followed.pattern;
-            let is_meant = |channel: &&HomeChannel| !channel.is_derived() && pattern.matches(channel.name.as_str());
+            let is_meant = |channel: &&ChannelState| !channel.is_derived() && pattern.matches(channel.name.as_str());
             match self.channels.get(filling.looked_at).filter(is_meant) {
                 Some(channel) if filling.look(channel, rules.bounds(channel.rule).history.kept_for, now.time) => {}
                 _ => filling.go_on(),
             }
         }
-        let fill = Command::Fill { pattern: followed.name.clone(), run, entries: filling.into_entries() };
-        self.sent.push((to, fill));
+        let (pattern, entries) = (followed.name.clone(), filling.into_entries());
+        self.send(to, PatternMessage::Backfill { pattern, run, entries });
         true
     }
 
@@ -307,7 +323,7 @@ impl Home {
 
     /// Notes a message that was just published for the patterns that it is to be passed on to: one copy for all of them.
     pub(super) fn pass_to_patterns(&mut self, key: usize, spot: Spot, message: &Arc<Message>) {
-        let HomeChannel { name, rule, .. } = &self.channels[key];
+        let ChannelState { name, rule, .. } = &self.channels[key];
         let kept_for = self.limits.rules.bounds(*rule).history.kept_for;
         let mut copy = None;
         for followed in self.followed.iter_mut().filter(|followed| followed.pattern.matches(name.as_str())) {
@@ -321,8 +337,8 @@ impl Home {
     pub(super) fn send_feeds(&mut self) {
         for followed in self.followed.iter_mut().filter(|followed| !followed.feed.is_empty()) {
             let (pattern, run) = (followed.name.clone(), followed.run);
-            let feed = Command::Feed { pattern, run, entries: std::mem::take(&mut followed.feed) };
-            self.sent.push((followed.to, feed));
+            let feed = PatternMessage::Feed { pattern, run, entries: std::mem::take(&mut followed.feed) };
+            self.outbox.push((followed.to, Parcel::Shard(ToShard::Pattern(feed))));
         }
     }
 
@@ -332,12 +348,13 @@ impl Home {
             if let Some(filling) = &mut followed.filling {
                 filling.found.clear();
             }
-            self.sent.push((followed.to, Command::Forget { pattern: followed.name.clone() }));
+            let forget = PatternMessage::Forget { pattern: followed.name.clone() };
+            self.outbox.push((followed.to, Parcel::Shard(ToShard::Pattern(forget))));
         }
     }
 
-    /// A home has told what it has. The last one of them lets those in who wait.
-    pub(super) fn fill(&mut self, now: Now, name: &ChannelName, run: u64, entries: Vec<(UnixMillis, Arc<Message>)>) {
+    /// A shard has told what it has. The last one of them lets those in who wait.
+    pub(super) fn fill(&mut self, now: Tick, name: &ChannelName, run: u64, entries: Vec<(UnixMillis, Arc<Message>)>) {
         let Some(key) = self.key_of(name) else { return };
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.run == run) else { return };
         gathering.filled.extend(entries);
@@ -359,13 +376,13 @@ impl Home {
         for (to, syncs) in attaching {
             self.attach_to(key, to);
             for _ in 0..syncs {
-                self.sync(to, name.clone());
+                self.catch_up(to, name.clone());
             }
         }
         self.evict();
     }
 
-    pub(super) fn feed(&mut self, now: Now, name: &ChannelName, run: u64, entries: Vec<Arc<Message>>) {
+    pub(super) fn feed(&mut self, now: Tick, name: &ChannelName, run: u64, entries: Vec<Arc<Message>>) {
         let Some(key) = self.key_of(name) else { return };
         let Some(gathering) =
             self.gathering_mut(key).filter(|gathering| gathering.run == run || fault!("earlier-run-counts"))
@@ -384,14 +401,14 @@ impl Home {
         self.evict();
     }
 
-    /// Keeps what is fed for when all homes have told what they have, no more of it than the pattern's channel keeps.
+    /// Keeps what is fed for when all shards have told what they have, no more of it than the pattern's channel keeps.
     fn keep_fed(&mut self, key: usize, entries: Vec<Arc<Message>>) {
         let limits = self.history_limits(key);
         let Some(gathering) = self.gathering_mut(key) else { return };
         for message in entries {
             gathering.fed_bytes += message.cost();
             gathering.fed.push_back(message);
-            let is_over = |gathering: &Gathering| {
+            let is_over = |gathering: &PatternChannel| {
                 let (count, bytes) = (gathering.fed.len(), gathering.fed_bytes);
                 count > 1 && (count > limits.messages_max || bytes > limits.bytes_max)
             };

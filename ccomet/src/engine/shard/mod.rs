@@ -1,22 +1,22 @@
-//! The home of channels: it numbers their messages, keeps their history, and passes them on to the loops that are
-//! attached. Pure state; what it has to say is left in `said`.
+//! One loop's shard of the channels: it numbers their messages, keeps their history, and passes them on to the loops that
+//! follow them. Pure state; what it has to say is left in `outbox`.
 //!
-//! An attached loop is a cursor on the channel's log, as a subscriber is: nothing queues up for one that is slow.
-//! It may have `deliveries_max` deliveries on their way; what comes after waits in the log, and is sent in one
-//! delivery when it has acknowledged some. It keeps what the home keeps: what is dropped here, it is told to drop.
+//! A loop that follows a channel is a cursor on the channel's log, as a subscriber is: nothing queues up for one that is
+//! slow. It may have `deliveries_max` deliveries on their way; what comes after waits in the log, and is sent in one
+//! delivery when the loop has acknowledged some. It keeps what the shard keeps: what is dropped here, it is told to drop.
 
-mod classic;
+mod activity;
 mod epochs;
-mod gather;
 mod history;
+mod idempotency;
 mod idle;
-mod keys;
 mod lookup;
+mod names;
 mod owners;
+mod patterns;
+mod peer_window;
 mod presence;
 mod publishing;
-mod uses;
-mod window;
 mod work;
 
 use std::collections::{BTreeSet, HashMap};
@@ -26,22 +26,24 @@ use std::time::Duration;
 use sealed::fault;
 use slab::Slab;
 
-use classic::Classic;
+use activity::IssuedToken;
 use epochs::Epochs;
-use gather::{Followed, Gathering};
+use idempotency::Idempotency;
+pub(crate) use idempotency::KeyLimits;
 use idle::Idle;
-pub(crate) use keys::KeyLimits;
-use keys::Keys;
+use names::Names;
 pub(crate) use owners::OwnerLimits;
 use owners::Owners;
+use patterns::{PatternChannel, PatternFeed};
+use peer_window::PeerWindow;
 pub(crate) use presence::PresenceLimits;
 use presence::{Leaving, Presence};
-use uses::Signed;
-use window::Link;
 use work::Work;
 
-use super::watch::Watch;
-use super::{Command, Event, Now, Owner, Refusal, Ticket};
+use super::peer::{Parcel, ToLoop, ToShard};
+use super::pending::RequestId;
+use super::watch::ActivityWatch;
+use super::{ChannelEvent, Order, Owner, Refusal, Reply, Request, Tick};
 use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
@@ -55,9 +57,9 @@ const RESERVED_SHARE: usize = 16;
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 60;
 
-/// What one home may keep.
+/// What one shard may keep.
 #[derive(Debug, Clone)]
-pub(crate) struct HomeLimits {
+pub(crate) struct ShardLimits {
     pub(crate) rules: Arc<Rules>,
     pub(crate) channels_max: usize,
     pub(crate) patterns_max: usize,
@@ -80,18 +82,18 @@ pub(crate) struct HomeLimits {
 }
 
 #[derive(Debug)]
-struct HomeChannel {
+struct ChannelState {
     name: ChannelName,
     epoch: Epoch,
     rule: RuleId,
     log: Log<Arc<Message>>,
-    attached: Vec<Attachment>,
-    /// What only clients of the classic API need.
-    classic: Option<Box<Classic>>,
+    attached: Vec<Follower>,
+    /// Clients that wait under names, and announcements.
+    waits: Option<Box<Names>>,
     touched: LoopTime,
-    signed: Option<Box<Signed>>,
+    token: Option<Box<IssuedToken>>,
     /// The channel of a pattern.
-    gathering: Option<Box<Gathering>>,
+    gathering: Option<Box<PatternChannel>>,
     /// Who is in it under a name.
     presence: Option<Box<Presence>>,
     dirty: bool,
@@ -102,16 +104,23 @@ struct HomeChannel {
     owner: Owner,
 }
 
-impl HomeChannel {
+impl ChannelState {
     /// Whether it is made of others, and not published in.
     fn is_derived(&self) -> bool {
         self.gathering.is_some() || self.name.is_presence()
     }
 }
 
+/// The loop that has begun a request, and which of its requests it is.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    from: usize,
+    id: RequestId,
+}
+
 /// A loop that gets the channel's messages.
 #[derive(Debug)]
-struct Attachment {
+struct Follower {
     to: usize,
     /// The number of the next message it needs.
     cursor: u64,
@@ -122,13 +131,13 @@ struct Attachment {
 }
 
 #[derive(Debug)]
-pub(crate) struct Home {
-    limits: HomeLimits,
-    /// The loop that this home is on; its deliveries are worked off in the same tick and need no window.
+pub(crate) struct Shard {
+    limits: ShardLimits,
+    /// The loop that this shard is on; its deliveries are worked off in the same tick and need no window.
     own: usize,
-    channels: Slab<HomeChannel>,
+    channels: Slab<ChannelState>,
     names: HashMap<ChannelName, usize>,
-    links: Vec<Link>,
+    links: Vec<PeerWindow>,
     dirty: Vec<usize>,
     truncated: Vec<usize>,
     epochs: Epochs,
@@ -142,30 +151,28 @@ pub(crate) struct Home {
     /// All that is kept was published in this tick.
     is_all_new: bool,
     /// Who wants to hear of channels in use.
-    watch: Watch,
-    /// Patterns that messages are passed on to, and how many have their home here.
-    followed: Vec<Followed>,
+    watch: ActivityWatch,
+    /// Patterns that messages are passed on to, and how many have their shard here.
+    followed: Vec<PatternFeed>,
     gatherings: usize,
     /// Channels that tell who comes and goes in another.
     presences: usize,
     leaving: Leaving,
     last_run: u64,
-    keys: Keys,
+    keys: Idempotency,
     work: Work,
     owners: Owners,
-    /// Events, each with the loop it is for.
-    pub(crate) said: Vec<(usize, Event)>,
-    /// Commands to the homes of these loops.
-    pub(crate) sent: Vec<(usize, Command)>,
+    /// What it has to say, each with the loop it is for.
+    pub(super) outbox: Vec<(usize, Parcel)>,
 }
 
-impl Home {
-    pub(crate) fn new(limits: HomeLimits, own: usize, loops: usize) -> Self {
+impl Shard {
+    pub(crate) fn new(limits: ShardLimits, own: usize, loops: usize) -> Self {
         Self {
             own,
             channels: Slab::new(),
             names: HashMap::new(),
-            links: (0..loops).map(|_| Link::default()).collect(),
+            links: (0..loops).map(|_| PeerWindow::default()).collect(),
             dirty: Vec::new(),
             truncated: Vec::new(),
             epochs: Epochs::new(),
@@ -176,17 +183,16 @@ impl Home {
             with_history: BTreeSet::new(),
             evict_next: 0,
             is_all_new: false,
-            watch: Watch::new(limits.use_max),
+            watch: ActivityWatch::new(limits.use_max),
             followed: Vec::new(),
             gatherings: 0,
             presences: 0,
             leaving: Leaving::new(),
             last_run: 0,
-            keys: Keys::new(limits.keys),
+            keys: Idempotency::new(limits.keys),
             work: Work::new(),
             owners: Owners::new(limits.owners),
-            said: Vec::new(),
-            sent: Vec::new(),
+            outbox: Vec::new(),
             limits,
         }
     }
@@ -198,10 +204,10 @@ impl Home {
         all.names += self
             .channels
             .iter()
-            .map(|(_, channel)| channel.classic.as_ref().map_or(0, |classic| classic.waiting.len()))
+            .map(|(_, channel)| channel.waits.as_ref().map_or(0, |waits| waits.waiting.len()))
             .sum::<usize>();
         all.history_bytes += self.bytes;
-        all.delivery_bytes += self.links.iter().map(Link::bytes).sum::<usize>();
+        all.delivery_bytes += self.links.iter().map(PeerWindow::bytes).sum::<usize>();
         for (_, channel) in &self.channels {
             all.message_bytes += channel.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();
         }
@@ -213,42 +219,59 @@ impl Home {
         self.work.most
     }
 
-    /// Takes a command from a loop.
+    /// Returns the number of channels that are published in.
     pub(crate) fn channels(&self) -> usize {
         self.channels.len() - self.gatherings - self.presences
     }
 
-    pub(crate) fn command(&mut self, from: usize, now: Now, command: Command) {
-        match command {
-            Command::Publish { channel, messages, owner, ticket } => {
-                self.publish(from, now, channel, messages, owner, ticket);
+    /// Takes what a loop asks, orders or tells.
+    pub(super) fn take(&mut self, from: usize, now: Tick, message: ToShard) {
+        match message {
+            ToShard::Request(id, request) => self.request(now, Asker { from, id }, request),
+            ToShard::Order(order) => self.order(from, now, order),
+            ToShard::WatchActivity(wanted) => self.set_watch(from, now, wanted),
+            ToShard::Pattern(message) => self.take_pattern(from, now, message),
+            ToShard::Acknowledge(count) => self.acknowledge(from, count),
+        }
+    }
+
+    fn request(&mut self, now: Tick, asker: Asker, request: Request) {
+        match request {
+            Request::Publish { channel, messages, owner } => self.publish(now, asker, channel, messages, owner),
+            Request::Broadcast(order) => self.broadcast(now, asker, order),
+            Request::Announce { channel, name } => {
+                self.announce(&channel, name);
+                self.reply(asker, Ok(Reply::Done));
             }
-            Command::Sign { channel, name } => self.sign(&channel, name),
-            Command::Attach { channel, owner } => self.attach(from, now, channel, owner),
-            Command::Sync { channel } => self.sync(from, channel),
-            Command::Detach { channel } => self.detach(from, now, &channel),
-            Command::Claim { channel, name, claim } => self.claim(from, &channel, name, claim),
-            Command::Release { channel, name, claim } => self.release(from, &channel, &name, claim),
-            Command::Delete { channel, ticket } => self.delete(from, &channel, ticket),
-            Command::Clear { channel, ticket } => self.clear(from, &channel, ticket),
-            Command::Follow { pattern, run } => self.follow(from, now, pattern, run),
-            Command::Unfollow { pattern } => self.unfollow(from, &pattern),
-            Command::Fill { pattern, run, entries } => self.fill(now, &pattern, run, entries),
-            Command::Feed { pattern, run, entries } => self.feed(now, &pattern, run, entries),
-            Command::Forget { pattern } => self.forget(&pattern),
-            Command::Broadcast { order, ticket } => self.broadcast(from, now, order, ticket),
-            Command::SignFor { channel, hold, token, ticket } => {
-                self.sign_for(from, now, channel, hold, token, ticket);
+            Request::Delete { channel } => self.delete(asker, &channel),
+            Request::Clear { channel } => self.clear(asker, &channel),
+            Request::Read { channel, range } => self.read(now, asker, &channel, range),
+            Request::List { listing } => self.list(now, asker, &listing),
+            Request::Inspect { channel } => self.inspect(now, asker, &channel),
+            Request::Presence { channel, owner } => {
+                let outcome = self.who_is_in(now, &channel, owner).map(Reply::Presence);
+                self.reply(asker, outcome);
             }
-            Command::Admit { channel, token, ticket } => self.admit(from, &channel, token, ticket),
-            Command::Read { channel, range, ticket } => self.read(from, now, &channel, range, ticket),
-            Command::List { listing, ticket } => self.list(from, now, &listing, ticket),
-            Command::Inspect { channel, ticket } => self.inspect(from, now, &channel, ticket),
-            Command::Count { channel, subscribers } => self.count(from, now, &channel, subscribers),
-            Command::Present { channel, id, connections } => self.present(from, now, &channel, &id, connections),
-            Command::Who { channel, owner, ticket } => self.who(from, now, &channel, owner, ticket),
-            Command::Watch { wanted } => self.set_watch(from, now, wanted),
-            Command::Acknowledge { count } => self.acknowledge(from, count),
+            Request::IssueToken { channel, hold, token } => {
+                let outcome = self.issue_token(now, channel, hold, token);
+                self.reply(asker, outcome);
+            }
+            Request::CheckToken { channel, token } => {
+                let is_right = self.has_token(&channel, token);
+                self.reply(asker, Ok(Reply::TokenChecked(is_right)));
+            }
+        }
+    }
+
+    fn order(&mut self, from: usize, now: Tick, order: Order) {
+        match order {
+            Order::Open { channel, owner } => self.attach(from, now, channel, owner),
+            Order::CatchUp { channel } => self.catch_up(from, channel),
+            Order::Close { channel } => self.detach(from, now, &channel),
+            Order::AcquireName { channel, name, claim } => self.acquire_name(from, &channel, name, claim),
+            Order::ReleaseName { channel, name, claim } => self.release_name(from, &channel, &name, claim),
+            Order::SetSubscribers { channel, count } => self.count(from, now, &channel, count),
+            Order::SetMember { channel, id, connections } => self.present(from, now, &channel, &id, connections),
         }
     }
 
@@ -274,14 +297,14 @@ impl Home {
     /// Sends each attached loop what it has not got yet, and tells it what is kept no more.
     fn deliver_to_all(&mut self, key: usize) {
         let channel = &mut self.channels[key];
-        let signs = channel.classic.as_mut().map_or(Vec::new(), |classic| std::mem::take(&mut classic.signs));
+        let announcements = channel.waits.as_mut().map_or(Vec::new(), |waits| std::mem::take(&mut waits.announcements));
         let is_truncated = std::mem::take(&mut channel.truncated);
         for attachment in &mut channel.attached {
-            if attachment.cursor == channel.log.next() && signs.is_empty() && !is_truncated {
+            if attachment.cursor == channel.log.next() && announcements.is_empty() && !is_truncated {
                 continue;
             }
             if attachment.queued {
-                // Sign-ins are for who waits at this moment: a loop that is so far behind does without.
+                // Announcements are for who waits at this moment: a loop that is so far behind does without.
                 continue;
             }
             let link = &mut self.links[attachment.to];
@@ -290,16 +313,17 @@ impl Home {
                 link.queue.push_back(key);
                 continue;
             }
-            let (delivery, bytes) = deliver(&channel.name, &channel.log, attachment, signs.clone());
+            let (delivery, bytes) = deliver(&channel.log, attachment, announcements.clone());
             if attachment.to != self.own {
                 link.sent(bytes);
             }
-            self.said.push((attachment.to, delivery));
+            let message = ToLoop::Channel(channel.name.clone(), delivery);
+            self.outbox.push((attachment.to, Parcel::Loop(message)));
         }
     }
 
     /// Drops what has become too old, a share of the channels at a time.
-    pub(crate) fn sweep(&mut self, now: Now) {
+    pub(crate) fn sweep(&mut self, now: Tick) {
         let share = SWEEP_MIN.max(self.channels.len() / SWEEP_ROUNDS);
         for _ in 0..share.min(self.channels.capacity()) {
             let key = self.sweep_next;
@@ -314,7 +338,7 @@ impl Home {
         let used_until = |name: &ChannelName| {
             names.get(name).map_or_else(LoopTime::default, |key| channels[*key].used_until(limits))
         };
-        self.watch.sweep(now.loop_time, used_until, &mut self.said);
+        self.watch.sweep(now.loop_time, used_until, &mut self.outbox);
         self.keys.sweep(now.time);
         self.sweep_presence(now);
         if self.channels.is_empty() {
@@ -323,10 +347,10 @@ impl Home {
         }
     }
 
-    fn attach(&mut self, from: usize, now: Now, name: ChannelName, owner: Owner) {
+    fn attach(&mut self, from: usize, now: Tick, name: ChannelName, owner: Owner) {
         let key = match self.open(now, name.clone(), owner) {
             Ok(key) => key,
-            Err(why) => return self.say(from, Event::NotAttached { channel: name, owner, why }),
+            Err(why) => return self.tell(from, name, ChannelEvent::Refused { owner, why }),
         };
         self.trim(key, now);
         if !self.defers_attaching(key, from) {
@@ -343,16 +367,16 @@ impl Home {
             } else {
                 // Most channels are read on few loops.
                 channel.attached.reserve_exact(1);
-                channel.attached.push(Attachment { to: from, cursor, subscribers: 0, queued: false });
+                channel.attached.push(Follower { to: from, cursor, subscribers: 0, queued: false });
             }
         });
         let channel = &self.channels[key];
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
-        let (channel, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
-        self.say(from, Event::Attached { channel, epoch, first, entries });
+        let (name, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
+        self.tell(from, name, ChannelEvent::Opened { epoch, first, entries });
     }
 
-    fn sync(&mut self, from: usize, name: ChannelName) {
+    fn catch_up(&mut self, from: usize, name: ChannelName) {
         // Where it is gone, the loop has been told so, and with it all who wait for this.
         let Some(key) = self.names.get(&name).copied() else { return };
         if self.defers_sync(key, from) {
@@ -360,11 +384,11 @@ impl Home {
         }
         let channel = &mut self.channels[key];
         let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
-        let (first, entries) = catch_up(&channel.log, attachment);
-        self.say(from, Event::Synced { channel: name, first, entries });
+        let (first, entries) = take_rest(&channel.log, attachment);
+        self.tell(from, name, ChannelEvent::CaughtUp { first, entries });
     }
 
-    fn detach(&mut self, from: usize, now: Now, name: &ChannelName) {
+    fn detach(&mut self, from: usize, now: Tick, name: &ChannelName) {
         let Some(key) = self.names.get(name).copied() else { return };
         self.stop_deferring(key, from);
         self.all_gone(from, now, name);
@@ -375,14 +399,14 @@ impl Home {
         }
         let channel = &mut self.channels[key];
         self.watch.look_at(name, channel.used_until(&self.limits));
-        if let Some(classic) = &mut channel.classic {
-            classic.waiting.retain(|_, (held_by, _)| *held_by != from);
+        if let Some(waits) = &mut channel.waits {
+            waits.waiting.retain(|_, (held_by, _)| *held_by != from);
         }
         self.links[from].queue.retain(|queued| *queued != key);
         self.release_idle(key, now);
     }
 
-    fn delete(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
+    fn delete(&mut self, asker: Asker, name: &ChannelName) {
         let key = self.names.get(name).copied();
         let next = key.map(|key| self.channels[key].log.next());
         if let Some(key) = key {
@@ -394,28 +418,29 @@ impl Home {
         {
             self.end(key);
         }
-        self.say(from, Event::Ended { ticket, next });
+        self.reply(asker, Ok(Reply::Ended(next)));
     }
 
     /// Tells all loops that a channel is gone.
     fn end(&mut self, key: usize) {
         let attached = self.change(key, |channel| std::mem::take(&mut channel.attached));
         let name = &self.channels[key].name;
-        let closed = |attachment: Attachment| (attachment.to, Event::Closed { channel: name.clone() });
-        self.said.extend(attached.into_iter().map(closed));
+        let closed =
+            |attachment: Follower| (attachment.to, Parcel::Loop(ToLoop::Channel(name.clone(), ChannelEvent::Closed)));
+        self.outbox.extend(attached.into_iter().map(closed));
         self.remove(key);
     }
 
-    fn clear(&mut self, from: usize, name: &ChannelName, ticket: Ticket) {
+    fn clear(&mut self, asker: Asker, name: &ChannelName) {
         let key = self.names.get(name).copied();
         let next = key.map(|key| self.drop_history(key));
         if !fault!("pattern-remembers-cleared") {
             self.forget_in_patterns(name);
         }
-        self.say(from, Event::Ended { ticket, next });
+        self.reply(asker, Ok(Reply::Ended(next)));
     }
 
-    fn homes(&self) -> usize {
+    fn shards(&self) -> usize {
         self.links.len()
     }
 
@@ -423,12 +448,12 @@ impl Home {
         self.names.get(name).copied()
     }
 
-    fn gathering_mut(&mut self, key: usize) -> Option<&mut Gathering> {
+    fn gathering_mut(&mut self, key: usize) -> Option<&mut PatternChannel> {
         self.channels[key].gathering.as_deref_mut()
     }
 
     /// Channels that are published in.
-    fn sources(&self) -> impl Iterator<Item = &HomeChannel> {
+    fn sources(&self) -> impl Iterator<Item = &ChannelState> {
         self.channels.iter().map(|(_, channel)| channel).filter(|channel| !channel.is_derived())
     }
 
@@ -442,14 +467,15 @@ impl Home {
                 continue;
             };
             attachment.queued = false;
-            let (delivery, bytes) = deliver(&channel.name, &channel.log, attachment, Vec::new());
+            let (delivery, bytes) = deliver(&channel.log, attachment, Vec::new());
             link.sent(bytes);
-            self.said.push((from, delivery));
+            let message = ToLoop::Channel(channel.name.clone(), delivery);
+            self.outbox.push((from, Parcel::Loop(message)));
         }
     }
 
     /// The channel of that name, made where it is not there, for a client that counts as its owner.
-    fn open(&mut self, now: Now, name: ChannelName, owner: Owner) -> Result<usize, Refusal> {
+    fn open(&mut self, now: Tick, name: ChannelName, owner: Owner) -> Result<usize, Refusal> {
         if let Some(key) = self.names.get(&name) {
             return Ok(*key);
         }
@@ -465,15 +491,15 @@ impl Home {
         let gathering = if name.is_pattern() { Some(self.gather(now, &name)?) } else { None };
         let is_derived = gathering.is_some() || name.is_presence();
         let epoch = if is_derived { self.epochs.fresh(now) } else { self.epochs.of_absent(now, &name) };
-        let key = self.channels.insert(HomeChannel {
+        let key = self.channels.insert(ChannelState {
             rule: self.limits.rules.find(&name),
             name: name.clone(),
             epoch,
             log: Log::starting_at(0),
             attached: Vec::new(),
-            classic: None,
+            waits: None,
             touched: now.loop_time,
-            signed: None,
+            token: None,
             gathering,
             presence: None,
             dirty: false,
@@ -502,7 +528,7 @@ impl Home {
         self.presences -= usize::from(channel.name.is_presence());
         self.skip_in_patterns(key);
         self.names.remove(&channel.name);
-        self.watch.remove(&channel.name, &mut self.said);
+        self.watch.remove(&channel.name, &mut self.outbox);
         self.bytes -= channel.held_bytes();
         self.with_history.remove(&key);
         self.dirty.retain(|dirty| *dirty != key);
@@ -520,29 +546,28 @@ impl Home {
         }
     }
 
-    fn say(&mut self, to: usize, event: Event) {
-        self.said.push((to, event));
+    fn reply(&mut self, asker: Asker, outcome: Result<Reply, Refusal>) {
+        self.outbox.push((asker.from, Parcel::Loop(ToLoop::Reply(asker.id, outcome))));
+    }
+
+    fn tell(&mut self, to: usize, channel: ChannelName, event: ChannelEvent) {
+        self.outbox.push((to, Parcel::Loop(ToLoop::Channel(channel, event))));
     }
 }
 
 /// What a loop is sent, and the bytes of its messages.
-fn deliver(
-    name: &ChannelName,
-    log: &Log<Arc<Message>>,
-    attachment: &mut Attachment,
-    signs: Vec<Arc<str>>,
-) -> (Event, usize) {
-    let (channel, kept_from) = (name.clone(), log.first());
-    let (first, entries) = catch_up(log, attachment);
-    if entries.is_empty() && signs.is_empty() {
-        return (Event::Truncated { channel, kept_from }, 0);
+fn deliver(log: &Log<Arc<Message>>, attachment: &mut Follower, announcements: Vec<Arc<str>>) -> (ChannelEvent, usize) {
+    let kept_from = log.first();
+    let (first, entries) = take_rest(log, attachment);
+    if entries.is_empty() && announcements.is_empty() {
+        return (ChannelEvent::Truncated { kept_from }, 0);
     }
     let bytes = entries.iter().map(|message| message.cost()).sum();
-    (Event::Appended { channel, first, entries, signs, kept_from }, bytes)
+    (ChannelEvent::Appended { first, entries, announcements, kept_from }, bytes)
 }
 
 /// Everything from the attachment's cursor on, and the number of the first.
-fn catch_up(log: &Log<Arc<Message>>, attachment: &mut Attachment) -> (u64, Vec<Arc<Message>>) {
+fn take_rest(log: &Log<Arc<Message>>, attachment: &mut Follower) -> (u64, Vec<Arc<Message>>) {
     let first = attachment.cursor.max(log.first());
     attachment.cursor = log.next().saturating_sub(u64::from(fault!("loop-stops-one-short")));
     (first, log.since(first).map(|(_, entry)| entry.clone()).collect())

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::work::Task;
-use super::{Home, HomeChannel};
-use crate::broker::{BroadcastOrder, Event, Now, Owner, Refusal, Ticket};
+use super::{Asker, ChannelState, Shard};
+use crate::engine::{BroadcastOrder, Owner, Refusal, Reply, Tick};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
@@ -24,13 +24,12 @@ const BROADCASTS_SHARE: usize = 4;
 /// A message on its way to all channels of a pattern: first they are found, then it is published in each.
 #[derive(Debug)]
 pub(super) struct Broadcasting {
-    from: usize,
+    asker: Asker,
     pattern: Pattern,
     message: Arc<Message>,
     /// Of more channels, none has it.
     reach_max: usize,
     owner: Owner,
-    ticket: Option<Ticket>,
     /// The first place that was not looked at yet, of those that there were when it began.
     looked_at: usize,
     end: usize,
@@ -44,7 +43,7 @@ pub(super) struct Broadcasting {
 
 impl Broadcasting {
     /// Whether the channel gets it: its own rule says how long a message may be.
-    fn is_for(&self, channel: &HomeChannel, rules: &Rules) -> bool {
+    fn is_for(&self, channel: &ChannelState, rules: &Rules) -> bool {
         let length = self.message.payload.len();
         let fits = length <= rules.bounds(channel.rule).message_bytes_max || fault!("broadcast-too-long-published");
         let is_meant = self.pattern.matches(channel.name.as_str()) || fault!("broadcast-reaches-other-names");
@@ -52,33 +51,32 @@ impl Broadcasting {
     }
 }
 
-impl Home {
+impl Shard {
     pub(super) fn publish(
         &mut self,
-        from: usize,
-        now: Now,
+        now: Tick,
+        asker: Asker,
         name: ChannelName,
         messages: OneOrMore<Message>,
         owner: Owner,
-        ticket: Ticket,
     ) {
         let key = match self.open(now, name, owner) {
             Ok(key) => key,
-            Err(why) => return self.say(from, Event::Refused { ticket, why }),
+            Err(why) => return self.reply(asker, Err(why)),
         };
         let channel = &self.channels[key];
         let is_checked = messages.rest.is_empty() || !fault!("misused-key-among-several");
         if is_checked && self.keys.is_misused(&channel.name, channel.epoch, messages.iter()) {
-            return self.say(from, Event::Refused { ticket, why: Refusal::KeyReused });
+            return self.reply(asker, Err(Refusal::KeyReused));
         }
-        let spots = messages.map(|message| self.take(key, now, &Arc::new(message)));
+        let spots = messages.map(|message| self.keep(key, now, &Arc::new(message)));
         self.send_feeds();
         self.evict();
-        self.say(from, Event::Accepted { ticket, spots });
+        self.reply(asker, Ok(Reply::Published(spots)));
     }
 
     /// Numbers and keeps a message, if that was not done before. Returns the spot behind it.
-    fn take(&mut self, key: usize, now: Now, message: &Arc<Message>) -> Spot {
+    fn keep(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
         let channel = &self.channels[key];
         if let Some(spot) = self.keys.published(&channel.name, channel.epoch, message) {
             return spot;
@@ -91,11 +89,11 @@ impl Home {
     }
 
     /// Numbers and keeps a message. Returns the spot behind it.
-    fn append(&mut self, key: usize, now: Now, message: &Arc<Message>) -> Spot {
+    fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
         let number = self.change(key, |channel| channel.log.push(message.clone()));
         let channel = &mut self.channels[key];
         channel.touched = now.loop_time;
-        self.watch.note(&channel.name, now.loop_time, &mut self.said);
+        self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
         if !self.followed.is_empty() {
             self.pass_to_patterns(key, spot, message);
@@ -106,23 +104,19 @@ impl Home {
     }
 
     /// Begins to publish a message in all channels of a pattern.
-    pub(super) fn broadcast(&mut self, from: usize, now: Now, order: BroadcastOrder, ticket: Option<Ticket>) {
+    pub(super) fn broadcast(&mut self, now: Tick, asker: Asker, order: BroadcastOrder) {
         if let Some(why) = self.why_no_broadcast(order.owner) {
-            if let Some(ticket) = ticket {
-                self.say(from, Event::Refused { ticket, why });
-            }
-            return;
+            return self.reply(asker, Err(why));
         }
         let BroadcastOrder { pattern, message, reach_max, owner } = order;
         let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
         let broadcasting = Broadcasting {
             units: PUBLISH_UNITS + compared_bytes / COMPARED_BYTES_PER_UNIT,
-            from,
+            asker,
             pattern,
             message: Arc::new(message),
             reach_max,
             owner,
-            ticket,
             looked_at: 0,
             end: self.channels.capacity(),
             found: Vec::new(),
@@ -149,7 +143,7 @@ impl Home {
     }
 
     /// Goes on with a broadcast for as long as this tick allows. Returns what is left of it.
-    pub(super) fn broadcast_on(&mut self, now: Now, mut this: Broadcasting) -> Option<Broadcasting> {
+    pub(super) fn broadcast_on(&mut self, now: Tick, mut this: Broadcasting) -> Option<Broadcasting> {
         while this.looked_at < this.end {
             if !self.work.may_go_on() {
                 return Some(this);
@@ -174,11 +168,11 @@ impl Home {
             this.published += 1;
             self.work.spend(this.units + self.followed.len());
             // It may have gone since, and its place may be another's.
-            let is_meant = |channel: &HomeChannel| {
+            let is_meant = |channel: &ChannelState| {
                 this.is_for(channel, &self.limits.rules) || fault!("broadcast-to-replaced-channel")
             };
             if self.channels.get(key).is_some_and(|channel| is_meant(channel) && !self.knows_other(&this, channel)) {
-                self.take(key, now, &this.message);
+                self.keep(key, now, &this.message);
                 this.reached += 1;
             }
         }
@@ -189,16 +183,12 @@ impl Home {
     }
 
     /// Whether something else was published in the channel under the message's key.
-    fn knows_other(&self, broadcasting: &Broadcasting, channel: &HomeChannel) -> bool {
+    fn knows_other(&self, broadcasting: &Broadcasting, channel: &ChannelState) -> bool {
         self.keys.is_misused(&channel.name, channel.epoch, std::iter::once(&*broadcasting.message))
     }
 
-    fn conclude_broadcast(&mut self, broadcasting: &Broadcasting, why: Option<Refusal>) {
-        let Broadcasting { from, ticket: Some(ticket), reached, .. } = *broadcasting else { return };
-        let event = match why {
-            Some(why) => Event::Refused { ticket, why },
-            None => Event::Broadcasted { ticket, channels: reached },
-        };
-        self.say(from, event);
+    fn conclude_broadcast(&mut self, broadcasting: &Broadcasting, refused: Option<Refusal>) {
+        let reply = Reply::Broadcast { channels: broadcasting.reached, refused };
+        self.reply(broadcasting.asker, Ok(reply));
     }
 }

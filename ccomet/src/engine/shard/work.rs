@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 
 use sealed::fault;
 
-use super::Home;
+use super::Shard;
 use super::publishing::Broadcasting;
-use crate::broker::Now;
+use crate::engine::Tick;
 
 /// Units of work in one tick. To look at a channel or at a kept message is one; a millisecond or two for all of them.
 pub(super) const UNITS_MAX: usize = 8_192;
@@ -69,9 +69,9 @@ impl Work {
     }
 }
 
-impl Home {
+impl Shard {
     /// Begins a piece of work, behind those that are not done yet.
-    pub(super) fn begin(&mut self, now: Now, task: Task) {
+    pub(super) fn begin(&mut self, now: Tick, task: Task) {
         self.work.tasks.push_back(task);
         if self.work.tasks.len() == 1 {
             self.go_on(now);
@@ -79,7 +79,7 @@ impl Home {
     }
 
     /// The end of a tick: goes on with what is not done, and allows for the next tick's work.
-    pub(crate) fn work(&mut self, now: Now) {
+    pub(crate) fn work(&mut self, now: Tick) {
         self.go_on(now);
         self.work.used = 0;
         if self.work.tasks.is_empty() {
@@ -92,7 +92,7 @@ impl Home {
         !self.work.is_empty()
     }
 
-    fn go_on(&mut self, now: Now) {
+    fn go_on(&mut self, now: Tick) {
         while self.work.may_go_on() {
             let Some(task) = self.work.tasks.pop_front() else { break };
             self.work.spend(1);

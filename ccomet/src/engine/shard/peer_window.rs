@@ -1,14 +1,14 @@
-//! What is on its way from a home to one loop: so many deliveries, and so many bytes of messages. What comes after them waits
+//! What is on its way from a shard to one loop: so many deliveries, and so many bytes of messages. What comes after them waits
 //! in the channels' logs, where it is counted, and is dropped when it is too much.
 
 use std::collections::VecDeque;
 
 use sealed::fault;
 
-use super::HomeLimits;
+use super::ShardLimits;
 
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct PeerWindow {
     /// What was sent and not acknowledged yet, in order: the bytes of each delivery.
     under_way: VecDeque<usize>,
     bytes: usize,
@@ -16,9 +16,9 @@ pub(super) struct Link {
     pub(super) queue: VecDeque<usize>,
 }
 
-impl Link {
+impl PeerWindow {
     /// Whether another delivery may be sent.
-    pub(super) fn has_room(&self, limits: &HomeLimits) -> bool {
+    pub(super) fn has_room(&self, limits: &ShardLimits) -> bool {
         self.under_way.len() < limits.deliveries_max
             && (self.bytes < limits.delivery_bytes_max || fault!("delivery-bytes-without-bound"))
     }

@@ -11,7 +11,7 @@ use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
 use crate::time::UnixMillis;
 
-/// How many keys a home knows, and for how long.
+/// How many keys a shard knows, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyLimits {
     pub(crate) keys_max: usize,
@@ -23,7 +23,7 @@ type Name = Arc<(ChannelName, Box<str>)>;
 
 /// What was published under the keys that are known. The oldest goes where there are too many.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(super) struct Idempotency {
     limits: KeyLimits,
     known: HashMap<Name, Known>,
     /// In the order in which they came, each with its time.
@@ -47,7 +47,7 @@ enum Found {
     Other,
 }
 
-impl Keys {
+impl Idempotency {
     pub(super) fn new(limits: KeyLimits) -> Self {
         Self { limits, known: HashMap::new(), order: VecDeque::new() }
     }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn the_oldest_goes_where_there_are_too_many_or_its_time_is_over() {
         let channel = ChannelName::new("a").expect("a name");
-        let mut keys = Keys::new(KeyLimits { keys_max: 2, age_max: Duration::from_secs(1) });
+        let mut keys = Idempotency::new(KeyLimits { keys_max: 2, age_max: Duration::from_secs(1) });
         for (next, key) in [(1, "k1"), (2, "k2"), (3, "k3")] {
             keys.note(&channel, &message("x", key, 10 * next), spot(1, next));
         }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_key_is_for_one_message_of_one_channel_and_epoch() {
         let (channel, other) = (ChannelName::new("a").expect("a name"), ChannelName::new("b").expect("a name"));
-        let mut keys = Keys::new(KeyLimits { keys_max: 9, age_max: Duration::from_secs(1) });
+        let mut keys = Idempotency::new(KeyLimits { keys_max: 9, age_max: Duration::from_secs(1) });
         keys.note(&channel, &message("x", "k", 1), spot(1, 1));
         let same = OneOrMore::one(message("x", "k", 2));
         let different = OneOrMore::one(message("y", "k", 2));

@@ -1,0 +1,65 @@
+//! What a loop's hub tells the engine of the channels that its subscribers read, and what it is told of them.
+
+use std::sync::Arc;
+
+use super::{Owner, Refusal};
+use crate::message::{ChannelName, Message};
+use crate::position::Epoch;
+
+/// An order of the hub. It has no reply: what comes of it comes as events.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Send this loop the channel's history, and from then on what is published. Answered by `Opened` or `Refused`.
+    Open { channel: ChannelName, owner: Owner },
+    /// Send this loop what it does not have yet, now. Answered by `CaughtUp`.
+    CatchUp { channel: ChannelName },
+    /// Send no more of that channel.
+    Close { channel: ChannelName },
+    /// A subscriber of this loop waits under a name. One that waits under it already is displaced.
+    AcquireName { channel: ChannelName, name: Arc<str>, claim: Claim },
+    /// It does not wait any more.
+    ReleaseName { channel: ChannelName, name: Arc<str>, claim: Claim },
+    /// So many subscribers of this loop are in the channel now.
+    SetSubscribers { channel: ChannelName, count: u32 },
+    /// So many connections of a member are in the channel on this loop now.
+    SetMember { channel: ChannelName, id: Arc<str>, connections: u32 },
+}
+
+impl Order {
+    pub(super) fn channel(&self) -> &ChannelName {
+        match self {
+            Self::Open { channel, .. }
+            | Self::CatchUp { channel }
+            | Self::Close { channel }
+            | Self::AcquireName { channel, .. }
+            | Self::ReleaseName { channel, .. }
+            | Self::SetSubscribers { channel, .. }
+            | Self::SetMember { channel, .. } => channel,
+        }
+    }
+}
+
+/// What happened in a channel that this loop has opened. The events of one channel come in order.
+#[derive(Debug)]
+pub(crate) enum ChannelEvent {
+    /// The channel as it is now: its messages from number `first` on. What is published from here on comes as
+    /// `Appended`, without a gap.
+    Opened { epoch: Epoch, first: u64, entries: Vec<Arc<Message>> },
+    /// The channel cannot be opened for the client `owner`.
+    Refused { owner: Owner, why: Refusal },
+    /// Messages from number `first` on. If this loop was slow, `first` may be beyond what it has. The channel keeps
+    /// nothing before number `kept_from`.
+    Appended { first: u64, entries: Vec<Arc<Message>>, announcements: Vec<Arc<str>>, kept_from: u64 },
+    /// The channel keeps nothing any more before that number.
+    Truncated { kept_from: u64 },
+    /// The answer to `CatchUp`: all that this loop does not have of the channel as it was when it was asked.
+    CaughtUp { first: u64, entries: Vec<Arc<Message>> },
+    /// The channel's history before that number is gone.
+    Cleared { first: u64 },
+    /// The channel was deleted.
+    Closed,
+}
+
+/// Finds a subscriber again that waits under a name: the loop's own number for it, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim(pub(crate) u64);

@@ -1,0 +1,58 @@
+//! Orders, keeps and distributes the messages of channels, as one loop sees it.
+//!
+//! The gateway asks in [`Request`]s, each of which has exactly one [`Reply`], [`Refusal::Unavailable`] at its deadline at
+//! the latest. The hub gives [`Order`]s and is told in [`ChannelEvent`]s, in order, what happens in the channels that it
+//! has opened. Nothing is called back: what comes of a call is fetched by [`Engine::next_output`].
+//!
+//! Neither can tell where a channel is. Each has its shard on one loop of the process; `router.rs` brings requests there
+//! and replies back, by mail between loops (`peer.rs`).
+
+mod event;
+mod lookup;
+mod owner;
+mod peer;
+mod pending;
+mod request;
+mod router;
+mod shard;
+mod token;
+mod watch;
+
+use std::sync::Arc;
+
+pub(crate) use event::{ChannelEvent, Claim, Order};
+pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Member, Page, Range, Who};
+pub(crate) use owner::Owner;
+pub(crate) use peer::Mail;
+pub(crate) use request::{BroadcastOrder, Refusal, Reply, Request};
+pub(crate) use router::Engine;
+pub(crate) use shard::{KeyLimits, OwnerLimits, PresenceLimits, ShardLimits};
+pub(crate) use token::Token;
+
+use crate::message::{ChannelName, Movement};
+use crate::time::{LoopTime, UnixMillis};
+
+/// What happened in the engine.
+#[derive(Debug)]
+pub(crate) enum Output<T> {
+    /// The only reply to a request, with what its asker keeps with it.
+    Reply(T, Result<Reply, Refusal>),
+    /// Something happened in a channel that the hub has opened.
+    Channel(ChannelName, ChannelEvent),
+    /// Another subscriber waits under the name of this one now, or its owner signed in anew.
+    NameTaken(Claim),
+    /// A channel came into use, or went out of it: if [`Engine::watch_activity`] asks for that.
+    Activity { channel: ChannelName, in_use: bool },
+    /// A member came into a channel of this loop's shard, or went.
+    Presence { channel: ChannelName, id: Arc<str>, movement: Movement },
+}
+
+/// The time, by both clocks, and a random number: the engine looks at no clock itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tick {
+    /// For what is dated: messages, epochs, and how long they are kept.
+    pub(crate) time: UnixMillis,
+    /// For what takes a while.
+    pub(crate) loop_time: LoopTime,
+    pub(crate) random: u64,
+}

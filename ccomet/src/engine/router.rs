@@ -1,0 +1,236 @@
+//! The way from a loop to the shard that a channel is on, and back: on this loop, or by mail.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sealed::{Mailbox, PostError, fault};
+
+use super::event::Order;
+use super::peer::{Mail, Parcel, ToLoop, ToShard};
+use super::pending::Pending;
+use super::request::Request;
+use super::shard::Shard;
+use super::{ChannelEvent, Output, ShardLimits, Tick};
+use crate::message::ChannelName;
+
+/// How soon mail is posted again for which another loop had no room.
+const POST_RETRY: Duration = Duration::from_millis(1);
+
+/// The engine as one loop sees it: a shard of the channels, and the way to the others. `T` is what an asker keeps with a
+/// request until it is replied to.
+#[derive(Debug)]
+pub(crate) struct Engine<T> {
+    index: usize,
+    mailboxes: Vec<Mailbox<Mail>>,
+    shard: Shard,
+    pending: Pending<T>,
+    /// What this loop is told, in order.
+    inbox: VecDeque<ToLoop>,
+    /// Replies to requests that were given up.
+    given_up: VecDeque<Output<T>>,
+    /// What is to go to each of the other loops.
+    outgoing: Vec<Vec<Parcel>>,
+    /// A mailbox was full.
+    is_mail_left: bool,
+    /// Deliveries from each loop that were worked off and not acknowledged yet.
+    to_acknowledge: Vec<u32>,
+}
+
+impl<T> Engine<T> {
+    /// Makes the engine of loop `index`. `mailboxes` are those of all loops; `request_max` is how long a request waits
+    /// for its reply.
+    pub(crate) fn new(index: usize, mailboxes: Vec<Mailbox<Mail>>, limits: ShardLimits, request_max: Duration) -> Self {
+        let loops = mailboxes.len();
+        Self {
+            index,
+            mailboxes,
+            shard: Shard::new(limits, index, loops),
+            pending: Pending::new(request_max),
+            inbox: VecDeque::new(),
+            given_up: VecDeque::new(),
+            outgoing: (0..loops).map(|_| Vec::new()).collect(),
+            is_mail_left: false,
+            to_acknowledge: vec![0; loops],
+        }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+        all.asking += self.pending.len();
+        self.shard.add_to(all, seen);
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_work(&self) -> usize {
+        self.shard.most_work()
+    }
+
+    /// Returns the number of channels on this loop's shard.
+    pub(crate) fn channels(&self) -> usize {
+        self.shard.channels()
+    }
+
+    /// Begins a request. Its only reply comes with `context` from [`next_output`](Self::next_output), at once or later.
+    pub(crate) fn request(&mut self, now: Tick, request: Request, context: T) {
+        let id = self.pending.add(now.loop_time, &request, self.mailboxes.len(), context);
+        match request.channel() {
+            Some(channel) => {
+                let shard = self.shard_of(channel);
+                self.send(now, shard, ToShard::Request(id, request));
+            }
+            None => self.send_to_all(now, || ToShard::Request(id, request.clone())),
+        }
+    }
+
+    /// Takes an order of the hub. What comes of it comes as events from [`next_output`](Self::next_output).
+    pub(crate) fn order(&mut self, now: Tick, order: Order) {
+        let shard = self.shard_of(order.channel());
+        self.send(now, shard, ToShard::Order(order));
+    }
+
+    /// Tells this loop of every channel that comes into use or goes out of it, or no more.
+    pub(crate) fn watch_activity(&mut self, now: Tick, wanted: bool) {
+        self.send_to_all(now, || ToShard::WatchActivity(wanted));
+    }
+
+    /// Takes what another loop has sent.
+    pub(crate) fn receive(&mut self, now: Tick, mail: Mail) {
+        for parcel in mail.parcels {
+            match parcel {
+                Parcel::Shard(message) => {
+                    self.shard.take(mail.from, now, message);
+                    self.pass_on(now);
+                }
+                Parcel::Loop(message) => {
+                    let is_delivery = matches!(
+                        message,
+                        ToLoop::Channel(_, ChannelEvent::Appended { .. } | ChannelEvent::Truncated { .. })
+                    );
+                    self.to_acknowledge[mail.from] += u32::from(is_delivery);
+                    if fault!("loops-out-of-order") {
+                        self.inbox.push_front(message);
+                    } else {
+                        self.inbox.push_back(message);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns what happened next.
+    pub(crate) fn next_output(&mut self) -> Option<Output<T>> {
+        while let Some(message) = self.inbox.pop_front() {
+            return Some(match message {
+                ToLoop::Channel(channel, event) => Output::Channel(channel, event),
+                ToLoop::NameTaken(claim) => Output::NameTaken(claim),
+                ToLoop::Activity { channel, in_use } => Output::Activity { channel, in_use },
+                ToLoop::Presence { channel, id, movement } => Output::Presence { channel, id, movement },
+                ToLoop::Reply(id, outcome) => match self.pending.reply(id, outcome) {
+                    Some((context, outcome)) => Output::Reply(context, outcome),
+                    None => continue,
+                },
+            });
+        }
+        self.given_up.pop_front()
+    }
+
+    /// Ends a tick: what was gathered is passed on to followers and other loops.
+    pub(crate) fn end_tick(&mut self, now: Tick) {
+        self.shard.work(now);
+        self.pass_on(now);
+        self.shard.flush();
+        self.pass_on(now);
+    }
+
+    /// Posts what was gathered for the other loops. Returns how soon [`wake`](Self::wake) is to be called, if there is
+    /// something left to do then.
+    pub(crate) fn post(&mut self) -> Option<Duration> {
+        self.is_mail_left = false;
+        for to in 0..self.mailboxes.len() {
+            let count = std::mem::take(&mut self.to_acknowledge[to]);
+            if count > 0 {
+                self.outgoing[to].push(Parcel::Shard(ToShard::Acknowledge(count)));
+            }
+            if self.outgoing[to].is_empty() {
+                continue;
+            }
+            let mail = Mail { from: self.index, parcels: std::mem::take(&mut self.outgoing[to]) };
+            match self.mailboxes[to].post(mail) {
+                // Gone: that loop broke down, and the server with it.
+                Ok(()) | Err(PostError::Gone(_)) => {}
+                Err(PostError::Full(mail)) => {
+                    self.outgoing[to] = mail.parcels;
+                    self.is_mail_left = true;
+                }
+            }
+        }
+        match (self.shard.has_work(), self.is_mail_left) {
+            (true, _) => Some(Duration::ZERO),
+            (false, true) => Some(POST_RETRY),
+            (false, false) => None,
+        }
+    }
+
+    /// About once a second: what has become old goes, and requests that have waited for too long are given up.
+    pub(crate) fn sweep(&mut self, now: Tick) {
+        self.shard.sweep(now);
+        self.pass_on(now);
+        let given_up = self.pending.give_up(now.loop_time);
+        self.given_up.extend(given_up.into_iter().map(|(context, outcome)| Output::Reply(context, outcome)));
+    }
+
+    /// The shard of a channel.
+    fn shard_of(&self, channel: &ChannelName) -> usize {
+        channel.shard(self.mailboxes.len())
+    }
+
+    fn send(&mut self, now: Tick, to: usize, message: ToShard) {
+        if to != self.index {
+            return self.outgoing[to].push(Parcel::Shard(message));
+        }
+        self.shard.take(self.index, now, message);
+        self.pass_on(now);
+    }
+
+    fn send_to_all(&mut self, now: Tick, message: impl Fn() -> ToShard) {
+        let own = self.index;
+        for to in (0..self.mailboxes.len()).filter(|to| *to != own).chain([own]) {
+            self.send(now, to, message());
+        }
+    }
+
+    /// Brings what this loop's shard has to say to where it is to go.
+    fn pass_on(&mut self, now: Tick) {
+        while !self.shard.outbox.is_empty() {
+            let mut own = Vec::new();
+            for (to, parcel) in self.shard.outbox.drain(..) {
+                match parcel {
+                    Parcel::Loop(message) if to == self.index => self.inbox.push_back(message),
+                    Parcel::Shard(message) if to == self.index => own.push(message),
+                    parcel => self.outgoing[to].push(parcel),
+                }
+            }
+            for message in own {
+                self.shard.take(self.index, now, message);
+            }
+        }
+    }
+}
+
+impl Request {
+    /// Returns the channel whose shard carries it out; `None` for one to all of them.
+    fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Publish { channel, .. }
+            | Self::Announce { channel, .. }
+            | Self::Delete { channel }
+            | Self::Clear { channel }
+            | Self::Read { channel, .. }
+            | Self::Inspect { channel }
+            | Self::Presence { channel, .. }
+            | Self::IssueToken { channel, .. }
+            | Self::CheckToken { channel, .. } => Some(channel),
+            Self::Broadcast(_) | Self::List { .. } => None,
+        }
+    }
+}

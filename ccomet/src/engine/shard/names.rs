@@ -1,0 +1,64 @@
+//! Names under which clients wait, one client each, and what is announced to all who read a channel at this moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sealed::fault;
+
+use super::Shard;
+use crate::engine::peer::{Parcel, ToLoop};
+use crate::engine::{Claim, Owner, Tick};
+use crate::message::ChannelName;
+use crate::time::{LoopTime, UnixMillis};
+
+/// Announcements passed on with one delivery; more in one tick are noise.
+const ANNOUNCEMENTS_MAX: usize = 256;
+
+/// The names of a channel.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Who waits under which name, on which loop.
+    pub(super) waiting: HashMap<Arc<str>, (usize, Claim)>,
+    /// Names that were announced since the last flush.
+    pub(super) announcements: Vec<Arc<str>>,
+}
+
+impl Shard {
+    pub(super) fn announce(&mut self, name: &ChannelName, who: Arc<str>) {
+        if fault!("sign-in-makes-channel") {
+            let now = Tick { time: UnixMillis::default(), loop_time: LoopTime::default(), random: 0 };
+            let _ = self.open(now, name.clone(), Owner::default());
+        }
+        // In a channel that is not there, nobody waits who could be told.
+        let Some(key) = self.key_of(name) else { return };
+        self.displace(key, &who);
+        let channel = &mut self.channels[key];
+        let waits = channel.waits.get_or_insert_default();
+        if waits.announcements.len() < ANNOUNCEMENTS_MAX && !channel.attached.is_empty() {
+            waits.announcements.push(who);
+            self.mark(key);
+        }
+    }
+
+    pub(super) fn acquire_name(&mut self, from: usize, name: &ChannelName, who: Arc<str>, claim: Claim) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        self.displace(key, &who);
+        self.channels[key].waits.get_or_insert_default().waiting.insert(who, (from, claim));
+    }
+
+    pub(super) fn release_name(&mut self, from: usize, name: &ChannelName, who: &Arc<str>, claim: Claim) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        let Some(waits) = &mut self.channels[key].waits else { return };
+        if waits.waiting.get(who) == Some(&(from, claim)) {
+            waits.waiting.remove(who);
+        }
+    }
+
+    /// Ends the wait of whoever waits under that name.
+    pub(super) fn displace(&mut self, key: usize, who: &Arc<str>) {
+        let channel = &mut self.channels[key];
+        if let Some((to, claim)) = channel.waits.as_mut().and_then(|waits| waits.waiting.remove(who)) {
+            self.outbox.push((to, Parcel::Loop(ToLoop::NameTaken(claim))));
+        }
+    }
+}
