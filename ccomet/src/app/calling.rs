@@ -12,9 +12,9 @@ use crate::engine::Request;
 use crate::message::ChannelName;
 use crate::one_or_more::OneOrMore;
 use crate::protocols::call::{Call, Door, ReplyTo};
-use crate::protocols::format::response::{json_response, script_response};
+use crate::protocols::format::response::json_response;
 use crate::protocols::route::READ_METHODS;
-use crate::protocols::v1::items as v1;
+use crate::protocols::v1;
 use crate::wire::problem::Problem;
 
 impl App {
@@ -95,8 +95,7 @@ impl App {
             Call::Sign { channel, name, callback } => {
                 let request = Request::Announce { channel, name };
                 self.request(http, request, PendingRequest::new(id, ReplyTo::Nobody));
-                let script = v1::envelope_fixed(&callback, v1::SIGNED_IN);
-                http.respond(id, &script_response(script));
+                http.respond(id, &v1::signed_in(&callback));
             }
             Call::Delete { channel } => {
                 self.ask(http, id, Request::Delete { channel }, ReplyTo::Delete);

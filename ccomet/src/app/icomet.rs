@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use sealed::ConnectionId;
 use sealed_http::{Http, Response};
 
@@ -15,8 +14,8 @@ use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
 use crate::protocols::call::{IcometReply, ReplyTo};
-use crate::protocols::format::response::{HTML, JSON, SCRIPT, TEXT};
-use crate::protocols::icomet::{events as icomet, head_of_json, request};
+use crate::protocols::icomet::responses::{self, Signed};
+use crate::protocols::icomet::{head_of_json, request};
 use crate::tally;
 use crate::wire::problem::Problem;
 
@@ -36,9 +35,7 @@ impl App {
                 self.ask(http, id, Request::CheckToken { channel, token }, ReplyTo::Icomet(reply));
             }
             request::Call::Ping { callback } => {
-                let timeout_s = self.config.icomet.polling_timeout_s;
-                let event = format!(r#"{{"type":"ping","sub_timeout":{timeout_s}}}"#);
-                http.respond(id, &answer(SCRIPT, icomet::reply(Some(&callback), event.as_bytes())));
+                http.respond(id, &responses::ping(&callback, self.config.icomet.polling_timeout_s));
             }
             request::Call::Publish { channel, payload, callback } => {
                 let messages = OneOrMore::one(Draft { payload, ..Draft::default() }.taken_at(unix_time(http)));
@@ -50,14 +47,14 @@ impl App {
                 message.extra_mut().is_broadcast = true;
                 let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: usize::MAX, owner };
                 self.request(http, Request::Broadcast(order), PendingRequest::new(id, ReplyTo::Nobody));
-                http.respond(id, &answer(TEXT, "ok"));
+                http.respond(id, &responses::broadcast());
             }
             request::Call::Sign { channel, expires_s, callback } => {
                 let timeout_s = u32::try_from(self.config.icomet.channel_timeout_s).unwrap_or(u32::MAX);
                 let expires_s = expires_s.unwrap_or(timeout_s);
                 let Some(bits) = http.secret() else {
                     tracing::error!("the system has no random bits for a token");
-                    return http.respond(id, &Response::new(503).header("Content-Type", TEXT).body("no random bits"));
+                    return http.respond(id, &responses::no_random_bits());
                 };
                 let token = Token::new(bits);
                 let reply = IcometReply::Signed { channel: channel.clone(), expires_s, callback };
@@ -74,7 +71,7 @@ impl App {
             }
             request::Call::Info { channel: None } => {
                 let (channels, subscribers) = tally::sum(&self.tallies);
-                http.respond(id, &answer(TEXT, icomet::server_info(channels, subscribers)));
+                http.respond(id, &responses::server_info(channels, subscribers));
             }
             request::Call::Info { channel: Some(channel) } => {
                 let reply = ReplyTo::Icomet(IcometReply::Info { channel: channel.clone() });
@@ -97,26 +94,16 @@ impl App {
         outcome: Result<Reply, Problem>,
     ) {
         let response = match (reply, outcome) {
-            (IcometReply::Published { callback }, Ok(Reply::Published(_))) => {
-                answer(SCRIPT, icomet::admin_reply(callback.as_deref(), br#"{"type":"ok"}"#))
-            }
-            (IcometReply::Ended { .. }, Ok(Reply::Ended(Some(next)))) => {
-                answer(HTML, format!("ok {}", icomet::seq_of(next)))
-            }
-            (IcometReply::Ended { channel }, Ok(Reply::Ended(None))) => {
-                let text = format!("channel[{channel}] not connected");
-                let response = Response::new(404).header("Content-Type", TEXT);
-                response.header("X-Content-Type-Options", "nosniff").body(text)
-            }
+            (IcometReply::Published { callback }, Ok(Reply::Published(_))) => responses::published(callback.as_deref()),
+            (IcometReply::Ended { .. }, Ok(Reply::Ended(Some(next)))) => responses::ended(next),
+            (IcometReply::Ended { channel }, Ok(Reply::Ended(None))) => responses::not_connected(&channel),
             (IcometReply::Signed { channel, expires_s, callback }, Ok(Reply::TokenIssued { first, token })) => {
                 let sub_timeout_s = self.config.icomet.polling_timeout_s;
-                let json = icomet::signed(&channel, first, &token, expires_s, sub_timeout_s);
-                answer(SCRIPT, icomet::admin_reply(callback.as_deref(), &json))
+                let signed = Signed { channel: &channel, first, token: &token, expires_s, sub_timeout_s };
+                responses::signed(callback.as_deref(), &signed)
             }
-            (IcometReply::Info { channel }, Ok(Reply::Info(info))) => {
-                answer(JSON, icomet::channel_info(&channel, info))
-            }
-            (IcometReply::Check { channel }, Ok(Reply::Info(info))) => answer(JSON, icomet::check(&channel, info)),
+            (IcometReply::Info { channel }, Ok(Reply::Info(info))) => responses::channel_info(&channel, info),
+            (IcometReply::Check { channel }, Ok(Reply::Info(info))) => responses::check(&channel, info),
             (IcometReply::Subscribe(subscription), Ok(Reply::TokenChecked(true))) => {
                 return self.subscribe(http, id, *subscription, self.config.icomet.polling_timeout_s, None);
             }
@@ -129,13 +116,7 @@ impl App {
             // To a back end.
             (_, Err(problem)) => {
                 note_refusal(http, id, problem, &self.answering);
-                let retry_s = problem.retry_s().unwrap_or(1).to_string();
-                let (status, text) = match problem {
-                    Problem::Unavailable => (503, "Channel cannot be reached"),
-                    _ => (429, "Too many channels"),
-                };
-                let response = Response::new(status).header("Content-Type", TEXT).with(&[("Retry-After", retry_s)]);
-                response.body(text)
+                responses::refused(problem)
             }
             (reply, Ok(other)) => {
                 tracing::error!(?other, ?reply, "not the reply to this request");
@@ -164,7 +145,7 @@ impl App {
     }
 
     pub(super) fn tell_watchers(&mut self, http: &mut Http<'_, Self>, channel: &ChannelName, in_use: bool) {
-        let line = icomet::presence(channel, in_use);
+        let line = responses::activity(channel, in_use);
         for id in &self.watchers {
             if http.queued(*id) > WATCHER_BYTES_MAX {
                 tracing::warn!(?id, "a watcher takes too little, and is given up");
@@ -174,12 +155,4 @@ impl App {
             }
         }
     }
-}
-
-fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    Response::new(200)
-        .header("Content-Type", content_type)
-        .header("Cache-Control", "no-cache")
-        .header("X-Content-Type-Options", "nosniff")
-        .body(body)
 }

@@ -8,10 +8,9 @@ use super::{App, Doing, done, loop_time, now};
 use crate::doorkeeper::Asking;
 use crate::engine::{Listed, Refusal, Reply, Request};
 use crate::protocols::call::ReplyTo;
-use crate::protocols::format::jsonp;
-use crate::protocols::format::response::{json_response, script_response};
+use crate::protocols::format::response::json_response;
 use crate::protocols::native::items as native;
-use crate::protocols::v1::items as v1;
+use crate::protocols::v1;
 use crate::wire::problem::Problem;
 
 /// What is kept with a request to the engine until it is replied to.
@@ -92,15 +91,9 @@ impl App {
         let fields = fields_for(&self.answering, http.state(peer));
         let response = match (outcome, reply) {
             (Ok(Reply::Published(spots)), ReplyTo::Native { channel, callback }) => {
-                let mut json = Vec::with_capacity(128);
-                native::write_published(&channel, spots.first, &mut json);
-                let body = jsonp::wrap(callback.as_deref(), json);
-                let response = if callback.is_some() { script_response(body) } else { json_response(body) };
-                response.with(fields)
+                native::published(&channel, spots.first, callback.as_deref()).with(fields)
             }
-            (Ok(Reply::Published(_)), ReplyTo::V1 { callback }) => {
-                script_response(v1::envelope_fixed(&callback, v1::PUBLISHED))
-            }
+            (Ok(Reply::Published(_)), ReplyTo::V1 { callback }) => v1::published(&callback),
             (Ok(Reply::Page(Some(page))), ReplyTo::History { channel }) => {
                 json_response(native::history(&channel, &page)).with(fields)
             }

@@ -1,8 +1,7 @@
-//! The API of icomet 0.2.5: events to its subscribers, and replies to its back ends.
+//! What icomet tells its subscribers: events, each with a number.
 
 use sealed::fault;
 
-use crate::engine::{ChannelInfo, Token};
 use crate::message::{ChannelName, Message};
 use crate::protocols::format::json;
 use crate::wire::problem::Problem;
@@ -90,54 +89,6 @@ pub(crate) fn reply(callback: Option<&str>, event: &[u8]) -> Vec<u8> {
         Some(callback) => [callback.as_bytes(), b"(", event, b");\n"].concat(),
         None => [event, b"\n"].concat(),
     }
-}
-
-/// The same to a back end, where no line end stands behind a call.
-pub(crate) fn admin_reply(callback: Option<&str>, json: &[u8]) -> Vec<u8> {
-    match callback {
-        Some(callback) => [callback.as_bytes(), b"(", json, b");"].concat(),
-        None => [json, b"\n"].concat(),
-    }
-}
-
-/// The reply to `/sign`.
-pub(crate) fn signed(channel: &ChannelName, first: u64, token: &Token, expires_s: u32, sub_timeout_s: u64) -> Vec<u8> {
-    let mut out = br#"{"type":"sign","cname":"#.to_vec();
-    json::write_string(channel.as_str(), &mut out);
-    let rest =
-        format!(r#","seq":{},"token":"{token}","expires":{expires_s},"sub_timeout":{sub_timeout_s}}}"#, seq_of(first));
-    out.extend_from_slice(rest.as_bytes());
-    out
-}
-
-/// The reply to `/info` of the server.
-pub(crate) fn server_info(channels: usize, subscribers: usize) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!(r#"{{"version": "{version}", "channels": {channels}, "subscribers": {subscribers}}}"#)
-}
-
-/// The reply to `/info` of a channel.
-pub(crate) fn channel_info(channel: &ChannelName, info: Option<ChannelInfo>) -> Vec<u8> {
-    let mut out = br#"{"cname": "#.to_vec();
-    json::write_string(channel.as_str(), &mut out);
-    out.extend_from_slice(format!(r#", "subscribers": {}}}"#, info.map_or(0, |info| info.subscribers)).as_bytes());
-    out
-}
-
-/// The reply to `/check`.
-pub(crate) fn check(channel: &ChannelName, info: Option<ChannelInfo>) -> Vec<u8> {
-    let mut out = b"{".to_vec();
-    if info.is_some_and(|info| info.in_use) {
-        json::write_string(channel.as_str(), &mut out);
-        out.extend_from_slice(b": 1");
-    }
-    out.push(b'}');
-    out
-}
-
-/// A line of `/psub`.
-pub(crate) fn presence(channel: &ChannelName, in_use: bool) -> Vec<u8> {
-    format!("{} {channel}\n", u8::from(in_use)).into_bytes()
 }
 
 #[cfg(test)]

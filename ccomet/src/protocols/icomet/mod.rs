@@ -1,8 +1,9 @@
 //! The API of icomet 0.2.5.
 
 mod encoder;
-pub(crate) mod events;
+mod events;
 pub(crate) mod request;
+pub(crate) mod responses;
 
 pub(crate) use encoder::{Icomet, head_of_json};
 

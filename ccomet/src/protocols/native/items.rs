@@ -2,11 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use sealed_http::Response;
 
 use crate::engine::{Listed, Page, Who};
 use crate::message::{ChannelName, Message, Movement};
 use crate::position::{Spot, write_position};
-use crate::protocols::format::json;
+use crate::protocols::format::response::{json_response, script_response};
+use crate::protocols::format::{json, jsonp};
 
 /// An item for a message; `spot` is the one right after it.
 pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {
@@ -213,13 +215,16 @@ pub(crate) fn list(channels: &[Listed], more: bool) -> Vec<u8> {
     out
 }
 
-/// The reply to a publisher.
-pub(crate) fn write_published(channel: &ChannelName, spot: Spot, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"channel":"#);
-    json::write_string(channel.as_str(), out);
-    out.extend_from_slice(br#","position":""#);
-    spot.write(out);
-    out.extend_from_slice(br#""}"#);
+/// Answers a publisher.
+pub(crate) fn published(channel: &ChannelName, spot: Spot, callback: Option<&str>) -> Response {
+    let mut json = Vec::with_capacity(128);
+    json.extend_from_slice(br#"{"channel":"#);
+    json::write_string(channel.as_str(), &mut json);
+    json.extend_from_slice(br#","position":""#);
+    spot.write(&mut json);
+    json.extend_from_slice(br#""}"#);
+    let body = jsonp::wrap(callback, json);
+    if callback.is_some() { script_response(body) } else { json_response(body) }
 }
 
 #[cfg(test)]
