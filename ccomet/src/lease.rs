@@ -1,4 +1,4 @@
-//! How long streams may go on whose reader had to bring a token.
+//! The expiry of streams whose reader needs a token.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use sealed::ConnectionId;
 
 use crate::time::{UnixMillis, millis};
 
-/// The ends of streams, for the few or many that have one, by the calendar: that it was set is noticed at the next
-/// heartbeat.
+/// The ends of streams, for the few or many that have one, by the calendar: that it was set is
+/// noticed at the next heartbeat.
 #[derive(Debug)]
 pub(crate) struct Leases {
     warning: Duration,
@@ -21,12 +21,12 @@ struct Lease {
     is_warned: bool,
 }
 
-/// What a stream is to be told of its token now.
+/// What to tell a stream about its token now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// That it ends soon.
+    /// It ends soon.
     Expiring { in_s: u64 },
-    /// That this is the end.
+    /// It has ended.
     Expired,
 }
 

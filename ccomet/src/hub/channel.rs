@@ -1,4 +1,5 @@
-//! A channel as one loop sees it: a log in step with that of the channel's shard, with which it shares the messages.
+//! A channel as one loop sees it: a log in step with that of the channel's shard, with which it
+//! shares the messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,8 @@ use crate::time::UnixMillis;
 /// Chunks handed to the kernel in one write.
 const CHUNKS_MAX: usize = 60;
 
-/// How long a loop stays attached to a channel in which nothing was published, or to a pattern, that nobody reads.
+/// How long a loop stays attached to a channel in which nothing was published, or to a pattern,
+/// that nobody reads.
 const SHORT_LINGER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -33,11 +35,11 @@ pub(super) struct Channel {
     pub(super) log: Log<Arc<Message>>,
     /// Keys of subscribers, in no order.
     pub(super) subscribers: Vec<u32>,
-    /// Keys of those who wait for this channel to start; some may have left since.
+    /// Keys of subscribers that wait for this channel to start; some may have left since.
     pub(super) starting: Vec<u32>,
     /// Names that were announced since the last flush.
     pub(super) announced: Vec<Arc<str>>,
-    /// The head at the last flush: where those who keep up are.
+    /// The head at the last flush: where subscribers that keep up are.
     pub(super) flushed: u64,
     /// When something was given to its subscribers last.
     pub(super) spoken: UnixMillis,
@@ -55,7 +57,7 @@ pub(super) struct Channel {
     pub(super) syncs: u32,
 }
 
-/// How much of a channel a subscriber is given at a time, and at which time.
+/// Limits what a subscriber is given at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchLimit {
     pub(super) bytes_max: usize,
@@ -92,8 +94,9 @@ impl Channel {
         }
     }
 
-    /// How long this loop stays attached to it without readers. Where nothing was published, or a pattern would be followed for
-    /// nobody, that is not long, for all that a poll that comes back in a moment is spared is a question to its shard.
+    /// How long this loop stays attached to it without readers. Where nothing was published, or a
+    /// pattern would be followed for nobody, that is not long, for all that a poll that comes back
+    /// in a moment is spared is a question to its shard.
     pub(super) fn linger(&self, longest: Duration) -> Duration {
         let is_dear = self.log.next() == 0 || self.name.is_pattern();
         if is_dear { longest.min(SHORT_LINGER) } else { longest }
@@ -120,14 +123,15 @@ impl Channel {
         self.log.trim(limits, now);
     }
 
-    /// The spot before message `next`.
+    /// Returns the spot before message `next`.
     pub(super) fn spot(&self, next: u64) -> Spot {
         debug_assert!(self.is_attached());
         Spot { epoch: self.epoch.unwrap_or(Epoch(0)), next }
     }
 
-    /// Whether a start is somewhere that this loop has not heard of. The channel's shard may have: another loop may be
-    /// ahead of this one by what is in its mailbox, the answer to `Attach` included.
+    /// Returns whether a start is beyond what this loop knows of. The channel's shard may know it:
+    /// another loop may be ahead of this one by what is in its mailbox, the answer to `Attach`
+    /// included.
     pub(super) fn is_behind(&self, start: Start, encoder: &dyn Encoder) -> bool {
         match start {
             _ if fault!("unheard-position-is-gap") => false,
@@ -142,7 +146,7 @@ impl Channel {
         }
     }
 
-    /// Whether this channel has all that a subscriber waits for here.
+    /// Returns whether this channel has all that a subscriber waits for here.
     pub(super) fn is_ready_for(&self, cursor: &ChannelCursor) -> bool {
         self.is_attached() && self.syncs >= cursor.syncs
     }
@@ -158,8 +162,8 @@ impl Channel {
         Some(encoded.encode(format, &placed))
     }
 
-    /// Returns messages from number `from` on in one format, up to the limit's bytes (but at least one).
-    /// Those whose time is over are skipped.
+    /// Returns messages from number `from` on in one format, up to the limit's bytes (but at least
+    /// one). Those whose time is over are skipped.
     pub(super) fn batch(&self, encoded: &mut Encoded, from: u64, format: Format, limit: BatchLimit) -> Batch {
         let from = from.max(self.log.first());
         let mut batch = Batch { format, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
@@ -181,7 +185,7 @@ impl Channel {
         batch
     }
 
-    /// The number of the oldest of the last `count` messages whose time is not over.
+    /// Returns the number of the oldest of the last `count` messages whose time is not over.
     pub(super) fn last(&self, count: u64, now: UnixMillis) -> u64 {
         let living = self.log.back().filter(|(_, message)| !message.is_expired(now));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -190,7 +194,7 @@ impl Channel {
         oldest.map_or(self.log.next(), |(number, _)| number)
     }
 
-    /// The first number from `from` on that is no message whose time is over.
+    /// Returns the first number from `from` on that is not one of a message whose time is over.
     pub(super) fn skip_expired(&self, from: u64, now: UnixMillis) -> u64 {
         let mut number = from;
         while self.log.entry(number).is_some_and(|message| message.is_expired(now)) {
@@ -206,7 +210,8 @@ impl Channel {
     }
 }
 
-/// What a flush has put together for those who read a channel: most are at the same place, and get the same bytes.
+/// Batches that a flush has made for the subscribers of a channel: most are at the same place, and
+/// get the same bytes.
 #[derive(Debug)]
 pub(super) struct Batches {
     limit: BatchLimit,
@@ -226,7 +231,7 @@ pub(super) struct Batch {
 }
 
 impl Batches {
-    /// Batches kept at a time; whoever is elsewhere costs a new one.
+    /// Batches kept at a time; a subscriber that is elsewhere costs a new one.
     const KEPT_MAX: usize = 8;
 
     pub(super) fn new(limit: BatchLimit) -> Self {

@@ -1,4 +1,5 @@
-//! How what is in a channel's log gets to its subscribers: from the cursor to the head, when they can take it.
+//! Delivers what is in a channel's log to its subscribers: from the cursor to the head, when they
+//! can take it.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::position::{Missed, Spot};
 use crate::time::UnixMillis;
 
 impl Hub {
-    /// What a subscriber was sent is with the kernel: it can be given more.
+    /// Feeds a stream whose output the kernel has taken.
     pub(crate) fn drained(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
@@ -27,7 +28,7 @@ impl Hub {
         }
     }
 
-    /// Whether a poll has something to get in any of its channels.
+    /// Returns whether any of a poll's channels has a message for it.
     pub(super) fn has_news(&mut self, key: u32) -> bool {
         let now = self.now;
         let mut cursors = self.subscribers[key as usize].cursors_mut().iter_mut();
@@ -40,7 +41,7 @@ impl Hub {
         })
     }
 
-    /// Gives everyone in a channel what is new.
+    /// Gives all subscribers of a channel its new messages.
     pub(super) fn deliver_channel(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(channel) = self.channels.get_mut(key as usize) else { return };
         channel.dirty = false;
@@ -50,7 +51,7 @@ impl Hub {
         let limit = self.batch_limit();
         let mut batches = Batches::new(limit);
         let mut replies = ReplyCache::new(limit);
-        // From the end, so that whoever moves into the place of one who leaves has had his turn.
+        // From the end: a subscriber that moves into the place of one that leaves has had its turn.
         for place in (0..members.len()).rev() {
             let member = members[place];
             let subscriber = &mut self.subscribers[member as usize];
@@ -88,7 +89,7 @@ impl Hub {
         channel.spoken = self.now;
     }
 
-    /// Answers a poll of one channel if there is something for it. Returns whether it was.
+    /// Answers a poll of one channel if there is something for it. Returns whether it did.
     fn answer_one(&mut self, key: u32, announced: &[Arc<str>], replies: &mut ReplyCache, sink: &mut impl Sink) -> bool {
         let subscriber = &mut self.subscribers[key as usize];
         let [cursor] = subscriber.cursors_mut() else { return false };
@@ -102,7 +103,7 @@ impl Hub {
             return false;
         }
         let Some(reply) = reply_of_one(subscriber, channel, &mut self.encoded, &announcements, replies) else {
-            // What came is kept no more, and the protocol has no word for that.
+            // The new messages are not kept any more, and the protocol cannot report that.
             for cursor in subscriber.cursors_mut() {
                 cursor.next = channel.log.next();
             }
@@ -112,7 +113,7 @@ impl Hub {
         true
     }
 
-    /// Gives a subscriber of several channels what is new in them.
+    /// Gives a subscriber of several channels their new messages.
     pub(super) fn deliver_many(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         if !fault!("fed-only-once") {
@@ -125,7 +126,7 @@ impl Hub {
         }
     }
 
-    /// Gives a stream what is new in its channels, as far as its connection takes it.
+    /// Gives a stream the new messages of its channels, as far as its connection takes them.
     pub(super) fn feed_stream(&mut self, key: u32, sink: &mut impl Sink) {
         let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
@@ -192,7 +193,7 @@ impl Hub {
     }
 }
 
-/// Gives a stream of one channel what is new.
+/// Gives a stream of one channel the new messages.
 fn feed_one(
     subscriber: &mut Subscriber,
     channel: &Channel,
@@ -240,7 +241,7 @@ pub(super) fn gap(channel: &Channel, missed: Missed, next: u64) -> Gap<'_> {
     Gap { channel: &channel.name, missed, spot: channel.spot(next) }
 }
 
-/// Returns the event that reports a gap, if the protocol has a word for that.
+/// Returns the event that reports a gap, if the protocol has one for that.
 fn gap_event(encoder: &dyn Encoder, format: Format, gap: Gap<'_>, position: &[Spot]) -> Option<Bytes> {
     let mut event = Vec::new();
     encoder.write_event(format, &StreamEvent::Gap { gap, position }, &mut event);

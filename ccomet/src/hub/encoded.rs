@@ -1,7 +1,8 @@
 //! Messages as they were encoded last, for the others that read at the same place.
 //!
-//! Whoever reads at the head of a channel reads what was published in this tick: each message is encoded once for each
-//! format that somebody on this loop reads. Nothing is kept for longer than until the next sweep, nor beyond a number of bytes.
+//! Subscribers at the head of a channel read what was published in this tick: each message is
+//! encoded once for each format that somebody on this loop reads. Nothing is kept for longer than
+//! until the next sweep, nor beyond a number of bytes.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -23,7 +24,7 @@ struct Key {
     format: Format,
 }
 
-/// Encoded messages, of which the oldest go where there are too many.
+/// Encoded messages, of which the oldest are dropped if there are too many.
 #[derive(Debug)]
 pub(super) struct Encoded {
     encoders: Encoders,
@@ -58,7 +59,8 @@ impl Encoded {
         out.shrink_to_fit();
         let bytes = Bytes::from(out);
         self.bytes += cost(&bytes);
-        // The newest stays though it alone be over the limit: the others that read here are about to get it.
+        // The newest stays even if it alone is over the limit: the others that read here are about
+        // to get it.
         while self.bytes > self.bytes_max && !fault!("encoded-without-bound") && self.drop_oldest() {}
         self.order.push_back(key.clone());
         self.held.insert(key, bytes.clone());
@@ -72,7 +74,7 @@ impl Encoded {
         }
     }
 
-    /// What they count for.
+    /// Returns the bytes that they count for.
     #[cfg(any(feature = "sim", test))]
     pub(super) fn bytes(&self) -> usize {
         self.bytes

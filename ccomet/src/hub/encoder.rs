@@ -1,5 +1,5 @@
 //! The protocol seam. The hub says what happened; an [`Encoder`] turns that into the bytes of its
-//! protocol, and says in which few questions its sessions differ from others'.
+//! protocol, and answers the few questions in which protocols differ.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -88,7 +88,7 @@ pub(crate) trait Encoder: Debug + Sync {
     /// item. Every reader of the format gets these same bytes.
     fn write_message(&self, format: Format, message: &PlacedMessage<'_>, out: &mut Vec<u8>);
 
-    /// Writes an event to a stream. Writes nothing if the protocol has no word for it.
+    /// Writes an event to a stream. Writes nothing if the protocol has no such event.
     fn write_event(&self, format: Format, event: &StreamEvent<'_>, out: &mut Vec<u8>);
 
     /// Returns an event for a stream of several channels, around an item that others get too.
@@ -97,8 +97,8 @@ pub(crate) trait Encoder: Debug + Sync {
         [Bytes::new(), item.clone(), Bytes::new()]
     }
 
-    /// Returns a poll's reply, or `None` if the protocol has no word for that: then the poll waits
-    /// on, or ends like one that got no message.
+    /// Returns a poll's reply, or `None` if the protocol has none for that: then the poll waits on,
+    /// or ends like one that got no message.
     fn reply(&self, target: Option<&str>, outcome: &PollOutcome<'_>) -> Option<ReplyBody>;
 
     /// Returns the answer to a subscriber that cannot have what it wants and has got nothing yet.

@@ -1,4 +1,4 @@
-//! What subscribers get without a message: that the server lives, and how they end.
+//! Events without a message: heartbeats, and the ends of streams and polls.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
 impl Hub {
-    /// Sends a stream's heartbeat if nothing else was sent since the last time. Returns how long it is until the
-    /// next one.
+    /// Sends a stream's heartbeat if nothing else was sent since the last time. Returns how long it
+    /// is until the next one.
     pub(crate) fn beat(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) -> Duration {
         self.now = now;
         let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return self.limits.heartbeat };
@@ -39,7 +39,7 @@ impl Hub {
             }
             (HeartbeatRule::SinceChannelSpoke, None) => return period,
             (HeartbeatRule::SinceChannelSpoke, Some(channel)) => {
-                // If the calendar was set back, nobody knows how long it was: better too soon than never.
+                // If the calendar was set back, the silence is unknown: better too soon than never.
                 let silence = self.now.checked_since(channel.spoken).unwrap_or(period);
                 let left = period.saturating_sub(silence);
                 if !left.is_zero() {
@@ -60,14 +60,15 @@ impl Hub {
         period
     }
 
-    /// Returns whether a subscriber is a poll that cannot be answered with a position, since a channel of it has not come yet.
+    /// Returns whether a subscriber is a poll that cannot be answered with a position, since a
+    /// channel of it has not come yet.
     pub(crate) fn has_no_position(&self, key: SubscriberKey) -> bool {
         let Some(subscriber) = self.subscribers.get(key.0 as usize) else { return false };
         let rules = self.limits.encoders.get(subscriber.format).rules();
         !subscriber.format.is_stream() && rules.needs_position && !subscriber.is(Flags::STARTED)
     }
 
-    /// A poll has waited long enough: it is answered without a message.
+    /// Answers a poll that has waited long enough.
     pub(crate) fn time_out(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         self.end_wait(key, sink);
@@ -85,7 +86,7 @@ impl Hub {
             None if subscriber.is(Flags::STARTED) => {
                 self.poll_reply(key.0, &[]).unwrap_or_else(|| Reply::Encoded(ReplyBody::default()))
             }
-            // Its channel did not come in time, and there is no position to tell.
+            // Its channel did not come in time, and there is no position to reply with.
             None => {
                 let target = subscriber.target().map(Box::from);
                 Reply::Refused { problem: Problem::ShuttingDown, target, body: None }
@@ -94,20 +95,21 @@ impl Hub {
         self.conclude(key.0, reply, sink);
     }
 
-    /// Tells a stream that its reader's leave to read ends soon.
+    /// Warns a stream that its reader's access ends soon.
     pub(crate) fn warn_of_expiry(&mut self, key: SubscriberKey, in_s: u64, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get(key.0 as usize) else { return };
         let event = self.encode_event(subscriber.format, &StreamEvent::AccessExpiring { in_s });
         sink.stream(subscriber.peer, &[event]);
     }
 
-    /// Ends a stream whose reader may not read any longer.
+    /// Ends a stream whose reader's access has ended.
     pub(crate) fn expire(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         self.end_stream(key.0, &StreamEvent::AccessExpired, sink);
     }
 
-    /// The server goes down: a stream is told when to come back, a poll is answered without a message.
+    /// Ends a subscriber because the server shuts down. A stream is told when to reconnect; a poll
+    /// is answered without a message.
     pub(crate) fn shut_down(&mut self, key: SubscriberKey, retry_ms: u64, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         if self.is_stream(key) {
@@ -135,7 +137,7 @@ impl Hub {
         if format.is_stream() {
             return self.end_stream(key, &StreamEvent::Closed { channel: name, next }, sink);
         }
-        // One that has not started yet comes back with the position that it came with.
+        // A poll that has not started yet comes back with the position that it came with.
         let is_started = subscriber.is(Flags::STARTED);
         let position = if is_started { self.spots(subscriber.cursors()) } else { Vec::new() };
         let outcome = PollOutcome::Closed { channel: name, next, position: &position };

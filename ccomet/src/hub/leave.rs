@@ -1,4 +1,4 @@
-//! How a subscriber goes: out of its channels' lists, and out of memory.
+//! Removes subscribers: from the lists of their channels, and from memory.
 
 use sealed::fault;
 
@@ -8,13 +8,13 @@ use crate::engine::Order;
 use crate::time::UnixMillis;
 
 impl Hub {
-    /// The connection is gone.
+    /// Removes the subscriber of a connection that is gone.
     pub(crate) fn unsubscribe(&mut self, key: SubscriberKey, now: UnixMillis) {
         self.now = now;
         self.leave(key.0);
     }
 
-    /// Takes a subscriber out of its channels, and forgets it.
+    /// Removes a subscriber from its channels, and from memory.
     pub(super) fn leave(&mut self, key: u32) {
         if !self.subscribers.contains(key as usize) {
             return;
@@ -23,7 +23,7 @@ impl Hub {
         self.forget(key);
     }
 
-    /// Takes a subscriber out of the lists of its channels.
+    /// Removes a subscriber from the lists of its channels.
     fn leave_channels(&mut self, key: u32) {
         for index in 0.. {
             let Some((channel, place)) = self.subscribers[key as usize].place(index) else { break };
@@ -41,7 +41,7 @@ impl Hub {
         }
     }
 
-    /// Forgets a subscriber that is in no channel's list any more.
+    /// Removes a subscriber that is in no channel's list any more.
     pub(super) fn forget(&mut self, key: u32) {
         let subscriber = self.subscribers.remove(key as usize);
         if subscriber.is(Flags::DIRTY) {

@@ -16,10 +16,12 @@ pub(crate) struct HubLimits {
     pub(crate) batch_bytes_max: usize,
     /// Bytes of encoded messages that are kept for others.
     pub(crate) encoded_bytes_max: usize,
-    /// How long a loop stays attached to a channel that nobody on it reads: the pause between two polls, and more.
+    /// How long a loop stays attached to a channel that nobody on it reads: the pause between two
+    /// polls, and more.
     pub(crate) linger: Duration,
     /// The time between two heartbeats.
     pub(crate) heartbeat: Duration,
-    /// The silence in a channel after which its streams get a heartbeat, in protocols that count from there.
+    /// The silence in a channel after which its streams get a heartbeat, in protocols that count
+    /// from there.
     pub(crate) channel_silence_max: Duration,
 }

@@ -1,9 +1,11 @@
-//! A loop's channels and their subscribers. Pure state: subscriptions, the engine's events and the time come in; output goes through a
-//! [`Sink`] to subscribers, and in [`Order`]s to the engine.
+//! A loop's channels and their subscribers. Pure state: subscriptions, the engine's events and the
+//! time come in; output goes through a [`Sink`] to subscribers, and in [`Order`]s to the engine.
 //!
-//! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `start.rs` how it starts, `deliver.rs` the way of messages
-//! from the one to the other, `polls.rs` replies to polls, `heartbeat.rs` what is sent without a message. What any of it looks like
-//! on the wire is up to the protocols: `encoder.rs` is the seam to them, `encoded.rs` keeps messages as they were encoded.
+//! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `start.rs` how it
+//! starts, `deliver.rs` the way of messages from the one to the other, `polls.rs` replies to polls,
+//! `heartbeat.rs` what is sent without a message. What any of it looks like on the wire is up to
+//! the protocols: `encoder.rs` is the seam to them, `encoded.rs` keeps messages as they were
+//! encoded.
 
 mod channel;
 mod deliver;
@@ -46,7 +48,7 @@ use crate::wire::problem::Problem;
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 30;
 
-/// Names a subscriber to whoever holds its connection.
+/// Names a subscriber to the owner of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SubscriberKey(pub(crate) u32);
 
@@ -99,12 +101,12 @@ impl Hub {
         }
     }
 
-    /// The key that the next subscriber will have.
+    /// Returns the key that the next subscriber will have.
     pub(crate) fn next_key(&self) -> SubscriberKey {
         SubscriberKey(self.subscribers.vacant_key() as u32)
     }
 
-    /// Whether there is something to be flushed.
+    /// Returns whether there is something to be flushed.
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
             || !self.dirty_many.is_empty()
@@ -133,7 +135,8 @@ impl Hub {
         }
     }
 
-    /// Takes a subscription of at least one channel. It starts, through the sink, as soon as all of its channels are here.
+    /// Takes a subscription of at least one channel. It starts, through the sink, as soon as all of
+    /// its channels are here.
     pub(crate) fn subscribe(
         &mut self,
         peer: ConnectionId,
@@ -193,7 +196,7 @@ impl Hub {
         Ok(SubscriberKey(key))
     }
 
-    /// Whether a subscriber is a stream, which needs heartbeats, or a poll, which ends.
+    /// Returns whether a subscriber is a stream, which needs heartbeats, or a poll, which ends.
     pub(crate) fn is_stream(&self, key: SubscriberKey) -> bool {
         self.subscribers.get(key.0 as usize).is_some_and(|subscriber| subscriber.format.is_stream())
     }
@@ -215,7 +218,8 @@ impl Hub {
                 self.appended(channel, first, entries, Vec::new());
                 self.synced(channel, sink);
             }
-            // One that waits for the answer to `Open` is a later channel of that name than the one that was closed.
+            // One that waits for the answer to `Open` is a later channel of that name than the one
+            // that was closed.
             ChannelEvent::Closed if self.is_attaching(channel) => {}
             ChannelEvent::Closed => self.end_channel(channel, None, sink),
             ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
@@ -230,7 +234,7 @@ impl Hub {
         }
     }
 
-    /// The end of a tick: everyone gets what is new, from his cursor on.
+    /// Ends a tick: gives all subscribers what is new, from their cursors on.
     pub(crate) fn flush(&mut self, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         for key in std::mem::take(&mut self.dirty) {
@@ -241,7 +245,8 @@ impl Hub {
         }
         for (key, kept_from) in std::mem::take(&mut self.truncated) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            // What was skipped, where this loop was so slow, its readers hear of with what comes next.
+            // What was skipped, where this loop was so slow, its readers hear of with what comes
+            // next.
             if !fault!("loop-keeps-what-home-dropped") {
                 channel.log.drop_before(kept_from.min(channel.log.next()));
             }
@@ -262,7 +267,8 @@ impl Hub {
         }
     }
 
-    /// About once a second: messages that are too old go, and so do channels that nobody has read for a while.
+    /// About once a second: messages that are too old go, and so do channels that nobody has read
+    /// for a while.
     pub(crate) fn sweep(&mut self, now: UnixMillis) {
         self.now = now;
         if !fault!("encoded-kept-for-ever") {
@@ -359,13 +365,14 @@ impl Hub {
         }
     }
 
-    /// The channel's shard keeps nothing before that number: this loop does not either, from the end of this tick on, when those
-    /// who keep up have got what is new.
+    /// The channel's shard keeps nothing before that number: this loop does not either, from the
+    /// end of this tick on, when those who keep up have got what is new.
     fn truncate(&mut self, name: &ChannelName, kept_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
         if channel.is_attached() && channel.log.next() < kept_from && !fault!("no-gap-without-message") {
-            // What was dropped had not come yet: readers are told of the gap, though no message follows.
+            // What was dropped had not come yet: readers are told of the gap, though no message
+            // follows.
             return self.appended(name, kept_from, Vec::new(), Vec::new());
         }
         if channel.is_attached() && channel.log.first() < kept_from {
@@ -386,7 +393,7 @@ impl Hub {
         self.channels[key as usize].log.drop_before(first);
     }
 
-    /// Ends everyone who reads the channel, and the channel.
+    /// Ends all subscribers of the channel, and the channel.
     fn end_channel(&mut self, name: &ChannelName, problem: Option<Problem>, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {
@@ -403,7 +410,7 @@ impl Hub {
         self.channels.remove(key as usize);
     }
 
-    /// Ends those who wait for a channel that its client may not make. The others may.
+    /// Ends the subscribers that wait for a channel which their client may not make. Others may.
     fn end_those_of(&mut self, name: &ChannelName, owner: Owner, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         let owner_of = |hub: &Self, subscriber: &u32| {

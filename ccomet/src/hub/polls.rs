@@ -14,8 +14,8 @@ use super::{Hub, Reply, Sink};
 use crate::message::ChannelName;
 use crate::wire::problem::Problem;
 
-/// Replies that a flush has made for polls of one channel. Most polls are at the same place, and get the
-/// same bytes.
+/// Replies that a flush has made for polls of one channel. Most polls are at the same place, and
+/// get the same bytes.
 #[derive(Debug)]
 pub(super) struct ReplyCache {
     limit: BatchLimit,
@@ -43,14 +43,14 @@ impl ReplyCache {
 }
 
 impl Hub {
-    /// Answers a poll with what there is, behind `items`, and forgets it.
+    /// Answers a poll with `items` and what is new, and removes it.
     pub(super) fn answer_poll(&mut self, key: u32, items: &[Item<'_>], sink: &mut impl Sink) {
         if let Some(reply) = self.poll_reply(key, items) {
             self.conclude(key, reply, sink);
         }
     }
 
-    /// Returns what a poll is answered with now.
+    /// Returns a poll's reply: `items`, and what is new.
     pub(super) fn poll_reply(&mut self, key: u32, items: &[Item<'_>]) -> Option<Reply> {
         let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
@@ -81,7 +81,7 @@ impl Hub {
         body.map(Reply::Encoded)
     }
 
-    /// Answers a poll and forgets it.
+    /// Answers a poll and removes it.
     pub(super) fn conclude(&mut self, key: u32, reply: Reply, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get(key as usize) else { return };
         let (peer, format) = (subscriber.peer, subscriber.format);
@@ -89,7 +89,7 @@ impl Hub {
         sink.answer(peer, format, reply);
     }
 
-    /// Ends a poll under whose name another one waits now.
+    /// Ends a poll whose name another subscriber has taken.
     pub(super) fn displace(&mut self, key: u32, sink: &mut impl Sink) {
         let subscriber = &self.subscribers[key as usize];
         let encoder = self.limits.encoders.get(subscriber.format);
@@ -97,7 +97,7 @@ impl Hub {
         self.conclude(key, Reply::Encoded(body), sink);
     }
 
-    /// Returns how a subscription is answered that cannot be met.
+    /// Returns the answer to a subscription that is refused.
     pub(crate) fn refuse(&self, subscription: &Subscription, problem: Problem) -> Reply {
         let Subscription { channels, delivery, .. } = subscription;
         match channels.first() {
@@ -106,7 +106,7 @@ impl Hub {
         }
     }
 
-    /// Returns how a subscriber that has not got anything yet is told that it cannot have what it wants.
+    /// Returns the refusal of a subscriber that has not got anything yet.
     pub(super) fn refusal(
         &self,
         format: Format,
@@ -118,7 +118,7 @@ impl Hub {
     }
 }
 
-/// Returns the names that were announced to a subscriber by others.
+/// Returns the announced names that are not the subscriber's own.
 pub(super) fn announcements_for<'a>(
     subscriber: &Subscriber,
     channel: &'a Channel,
@@ -129,7 +129,7 @@ pub(super) fn announcements_for<'a>(
     others.map(|name| Announcement { channel: &channel.name, next: channel.flushed, name }).collect()
 }
 
-/// Returns a reply to a poll of one channel, if there is something that its protocol has words for.
+/// Returns the reply to a poll of one channel, if its protocol has one for what there is.
 pub(super) fn reply_of_one(
     subscriber: &mut Subscriber,
     channel: &Channel,

@@ -1,4 +1,4 @@
-//! The hub's way out: what it hands to the holder of the connections.
+//! The hub's output, which goes to the owner of the connections.
 
 use bytes::Bytes;
 use sealed::ConnectionId;
@@ -6,11 +6,12 @@ use sealed::ConnectionId;
 use super::encoder::Format;
 use crate::wire::problem::Problem;
 
-/// Takes what subscribers get.
+/// Writes to subscribers.
 pub(crate) trait Sink {
     /// Starts a stream. `target` is what its client named for the protocol to address, or empty.
     fn open(&mut self, peer: ConnectionId, format: Format, target: &str);
-    /// Sends more of a stream. Returns whether the kernel took all of it; if not, [`Hub::drained`] is to be called.
+    /// Sends more of a stream. Returns whether the kernel took all of it; if not, [`Hub::drained`]
+    /// is to be called.
     ///
     /// [`Hub::drained`]: super::Hub::drained
     fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool;
@@ -20,20 +21,20 @@ pub(crate) trait Sink {
     fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply);
 }
 
-/// What a poll is answered with.
+/// The answer to a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// What its protocol says.
+    /// As its protocol has encoded it.
     Encoded(ReplyBody),
-    /// It cannot be met. `body` is there if the protocol has words of its own for that, and `target` if
-    /// the words for the problem are to be addressed to that.
+    /// Refused. `body` is set if the protocol has words of its own for the problem, and `target` if
+    /// the problem is to be passed to that.
     Refused { problem: Problem, target: Option<Box<str>>, body: Option<ReplyBody> },
 }
 
-/// A whole reply of a protocol.
+/// A whole reply, encoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ReplyBody {
-    /// What its protocol notes for itself, for when it is sent.
+    /// A note of its protocol for itself, for when the reply is sent.
     pub(crate) kind: u8,
     pub(crate) bytes: Bytes,
 }

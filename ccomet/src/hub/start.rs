@@ -1,4 +1,5 @@
-//! How a subscriber starts: where, in each of its channels, and what it is told of messages that it cannot have.
+//! Starts subscribers: finds where in each of their channels, and reports messages that they cannot
+//! have.
 
 use bytes::Bytes;
 use sealed::fault;
@@ -10,27 +11,27 @@ use super::{Hub, Reply, Sink};
 use crate::position::{Missed, Spot};
 use crate::time::UnixMillis;
 
-/// What a subscriber is to be told of where it starts in a channel.
+/// What to report to a subscriber about its start in a channel.
 #[derive(Debug, Clone, Copy)]
 enum Notice {
     /// It may have missed something.
     Gap(Missed),
-    /// The number that it named is none of the channel's.
+    /// The channel has not given out the number that it named.
     Unknown,
 }
 
-/// A gap that a subscriber is to be told of when it starts.
+/// A gap to report to a subscriber when it starts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StartGap {
-    /// Which of its channels.
+    /// The index of the channel among those of the subscriber.
     index: usize,
-    /// Where it was there.
+    /// The spot that it came with.
     from: Spot,
     missed: Missed,
 }
 
 impl Hub {
-    /// Starts those of a channel who waited for it, and for nothing else.
+    /// Starts the subscribers of a channel that waited for nothing else.
     pub(super) fn start_all(&mut self, key: u32, sink: &mut impl Sink) {
         for waiting in std::mem::take(&mut self.channels[key as usize].starting) {
             let Some(subscriber) = self.subscribers.get(waiting as usize) else { continue };
@@ -89,27 +90,29 @@ impl Hub {
             subscriber.set(Flags::BLOCKED);
         }
         subscriber.slim();
-        // History may be longer than what goes at once: the head of the response is still queued, and when that
-        // has gone, `drained` fetches the rest.
+        // History may be longer than what goes at once: the head of the response is still queued,
+        // and when that has gone, `drained` fetches the rest.
         self.feed_stream(key, sink);
     }
 
-    /// Writes the first events of a stream: where it starts, so that a client that loses it at once can resume
-    /// all the same, and what it has missed.
+    /// Writes the first events of a stream: where it starts, so that a client that loses it at once
+    /// can resume all the same, and what it has missed.
     fn write_hello(&self, key: u32, gaps: &[StartGap], is_unknown: bool, out: &mut Vec<u8>) {
         let subscriber = &self.subscribers[key as usize];
         let format = subscriber.format;
         let encoder = self.limits.encoders.get(format);
         let channel = |index: usize| &self.channels[subscriber.cursors()[index].channel as usize];
         let spots = self.spots(subscriber.cursors());
-        // Not with the position behind a gap: a client that lost the stream between the two would never hear of it.
+        // Not with the position behind a gap: a client that lost the stream between the two would
+        // never learn of it.
         let position = gaps.is_empty().then_some(spots.as_slice());
         encoder.write_event(format, &StreamEvent::Hello { heartbeat: self.limits.heartbeat, position }, out);
         if let (true, [_]) = (is_unknown, subscriber.cursors()) {
             let Channel { name, log, .. } = channel(0);
             encoder.write_event(format, &StreamEvent::UnknownStart { channel: name, next: log.next() }, out);
         }
-        // Likewise, each gap's position covers the gaps that have been told, and those behind it not yet.
+        // Likewise, each gap's position covers the gaps that have been reported, and not yet those
+        // behind it.
         let mut told = spots.clone();
         for gap in gaps {
             if !fault!("first-gap-covers-others") {
@@ -148,7 +151,7 @@ impl Hub {
     }
 }
 
-/// Where a subscription starts in a channel, and what it is told of what it cannot have.
+/// Returns where a subscription starts in a channel, and what to report about that.
 fn resolve(channel: &Channel, start: Start, encoder: &dyn Encoder, now: UnixMillis) -> (u64, Option<Notice>) {
     let (first, next) = (channel.log.first(), channel.log.next());
     match start {

@@ -1,4 +1,4 @@
-//! Who reads channels: a cursor, and little else.
+//! Subscribers of channels: a cursor each, and little else.
 
 use std::ops::BitOr;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ impl Subscription {
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) format: Format,
-    /// What the client named for its protocol to address, such as a function or an origin. Never empty.
+    /// What the client named for its protocol to address, such as a function or an origin. Never
+    /// empty.
     pub(crate) target: Option<Box<str>>,
     /// The name under which it waits, which one subscriber of a channel can have at a time.
     pub(crate) name: Option<Arc<str>>,

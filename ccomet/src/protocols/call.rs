@@ -1,4 +1,4 @@
-//! What a client said, whatever the protocol in which it did.
+//! The calls of clients, in whichever protocol they came.
 
 use std::sync::Arc;
 
@@ -155,7 +155,8 @@ pub(crate) enum IcometReply {
 /// Why a request is not a call, and how that is answered.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// As a problem, within the client's callback if it has one. `allow` lists the methods that there are.
+    /// As a problem, within the client's callback if it has one. `allow` lists the methods that
+    /// there are.
     Problem { problem: Problem, callback: Option<Box<str>>, allow: &'static str },
     /// In the protocol's own words. The problem is for the log.
     Own { problem: Option<Problem>, response: Response },

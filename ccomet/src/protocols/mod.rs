@@ -1,7 +1,8 @@
-//! The protocols that clients speak: a folder each, a row each in [`PROTOCOLS`], and in `format/` what they share.
+//! The protocols that clients speak: a folder each, a row each in [`PROTOCOLS`], and in `format/`
+//! what they share.
 //!
-//! A protocol reads requests, encodes what happens to its subscribers for the hub ([`Encoder`]), and says
-//! what its answers look like over HTTP. Nothing else knows one protocol from another.
+//! A protocol reads requests, encodes what happens to its subscribers for the hub ([`Encoder`]),
+//! and makes the responses that carry that over HTTP.
 
 pub(crate) mod call;
 pub(crate) mod format;
@@ -49,7 +50,7 @@ const fn encoders_of<const N: usize>(protocols: [&'static dyn Protocol; N]) -> [
     table
 }
 
-/// A protocol, as far as it is none of the hub's business.
+/// A protocol: its requests and its answers over HTTP, of which the hub knows nothing.
 pub(crate) trait Protocol: Encoder {
     /// Returns whether a listener with these APIs speaks it.
     fn is_spoken(&self, apis: &[Api]) -> bool;
@@ -57,12 +58,14 @@ pub(crate) trait Protocol: Encoder {
     /// Reads a request, if its path is one of this protocol's at that listener.
     fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>>;
 
-    /// Says of the head of a request that has a body what it is going to be, if that is to be known before the body comes.
+    /// Reads the head of a request that has a body, if what it is going to be must be known before
+    /// the body comes.
     fn read_ahead(&self, _incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
         None
     }
 
-    /// Returns how long the body of a request to the admin listener may be, if it may be longer than a message.
+    /// Returns how long the body of a request to the admin listener may be, if it may be longer
+    /// than a message.
     fn body_bytes_max(&self, _incoming: &Incoming<'_>) -> Option<usize> {
         None
     }
@@ -72,18 +75,19 @@ pub(crate) trait Protocol: Encoder {
         false
     }
 
-    /// Returns the head of a stream's response, with the fields for pages of other origins, or `None` if the connection has
-    /// been taken over already. `target` is what the client named for the protocol to address.
+    /// Returns the head of a stream's response, with the fields for pages of other origins, or
+    /// `None` if the connection has been taken over already. `target` is what the client named for
+    /// the protocol to address.
     fn stream_head(&self, format: Format, target: &str, fields: &[Field]) -> Option<Response>;
 
     /// Returns the response that carries a reply.
     fn answer(&self, format: Format, body: ReplyBody, fields: &[Field]) -> Answer;
 
-    /// Returns what pages can make of an answer.
+    /// Returns what web pages can do with an answer.
     fn exposure<'a>(&self, delivery: &'a Delivery) -> Exposure<'a>;
 
-    /// Returns whether streams of this format are read by a browser's `EventSource`, which comes back by itself, but not
-    /// after it was refused.
+    /// Returns whether streams of this format are read by a browser's `EventSource`, which comes
+    /// back by itself, but not after it was refused.
     fn is_event_source(&self, _format: Format) -> bool {
         false
     }
@@ -97,7 +101,7 @@ pub(crate) enum Answer {
     Streamed(Response, Bytes),
 }
 
-/// What pages can make of an answer.
+/// What web pages can do with an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Exposure<'a> {
     /// It is a script, which any page can load.

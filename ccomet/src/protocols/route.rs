@@ -1,4 +1,5 @@
-//! From a request to a [`Call`]: what every request has to have, then the protocols in turn. Pure: nothing is done here.
+//! From a request to a [`Call`]: what every request has to have, then the protocols in turn. Pure:
+//! nothing is done here.
 
 use sealed::fault;
 use sealed_http::{Method, Request, RequestHead};

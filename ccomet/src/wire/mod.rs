@@ -1,4 +1,5 @@
-//! What every listener asks of a request, and how it refuses one: nothing here belongs to one protocol.
+//! What every listener asks of a request, and how it refuses one: nothing here belongs to one
+//! protocol.
 
 pub(crate) mod host;
 pub(crate) mod page;

@@ -48,7 +48,8 @@ impl StreamFormat {
         }
     }
 
-    /// Writes what stands before the first event: of a page, its head with that script and some more.
+    /// Writes what stands before the first event: of a page, its head with that script and some
+    /// more.
     pub(crate) fn write_opening(self, script: &str, out: &mut Vec<u8>) {
         if self.transport != Transport::Iframe {
             return;
@@ -62,8 +63,9 @@ impl StreamFormat {
         self.framing.around(out, |out| out.extend_from_slice(page.as_bytes()));
     }
 
-    /// Returns what a browser may do with a page in a frame, if the stream is one: it runs the scripts in the page, loads
-    /// nothing, and shows the page in frames of one origin alone. An origin has no character that would end the directive.
+    /// Returns what a browser may do with a page in a frame, if the stream is one: it runs the
+    /// scripts in the page, loads nothing, and shows the page in frames of one origin alone. An
+    /// origin has no character that would end the directive.
     pub(crate) fn frame_policy(self, origin: &str) -> Option<Field> {
         let ancestor = if origin.is_empty() { "'self'" } else { origin };
         let ancestor = if fault!("frame-shown-anywhere") { "*" } else { ancestor };

@@ -1,4 +1,4 @@
-//! What subscribers of icomet's get: one event at a time, by number.
+//! Encodes for subscribers of icomet: one event at a time, by number.
 
 use sealed::fault;
 use sealed_http::{Field, Response};
@@ -21,7 +21,8 @@ use crate::protocols::{Answer, Exposure, Protocol};
 #[derive(Debug)]
 pub(crate) struct Icomet;
 
-/// Kinds of replies ([`ReplyBody::kind`]): an event alone, in a call of the client's function, or what a stream would have got.
+/// Kinds of replies ([`ReplyBody::kind`]): an event alone, in a call of the client's function, or
+/// what a stream would have got.
 const JSON: u8 = 0;
 const SCRIPT: u8 = 1;
 const STREAM: u8 = 2;
@@ -64,7 +65,7 @@ impl Encoder for Icomet {
             StreamEvent::UnknownStart { channel, next } => (Kind::NextSeq, channel, seq_of(next)),
             StreamEvent::Heartbeat { channel: Some(channel), count } => (Kind::Noop, channel, count),
             StreamEvent::Closed { channel, next } => (Kind::Close, channel, seq_of(next)),
-            // Its clients know no such words: they see the end.
+            // Its clients know no such events: they see the end.
             StreamEvent::Hello { .. }
             | StreamEvent::Gap { .. }
             | StreamEvent::Heartbeat { channel: None, .. }

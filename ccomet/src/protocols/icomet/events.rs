@@ -1,4 +1,4 @@
-//! What icomet tells its subscribers: events, each with a number.
+//! The events of icomet, each with a number.
 
 use sealed::fault;
 
@@ -11,8 +11,9 @@ pub(crate) fn seq_of(number: u64) -> i32 {
     (number as u32).wrapping_add(1).cast_signed()
 }
 
-/// The message that a client wants next who says `seq`, in a channel whose next one is `next`. `None` where it is to be
-/// told of the channel's number instead: it says 0, or what the channel has not given out.
+/// The message that a client wants next who says `seq`, in a channel whose next one is `next`.
+/// `None` where it is to be told of the channel's number instead: it says 0, or what the channel
+/// has not given out.
 pub(crate) fn number_of(seq: i32, next: u64) -> Option<u64> {
     let back = seq_of(next).wrapping_sub(seq);
     if seq == 0 { None } else { next.checked_sub(u64::try_from(back).ok()?) }
@@ -56,7 +57,8 @@ pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>
     let (kind, content) = match problem {
         Problem::ChannelLimit => (Kind::TooMany, "Too many channels"),
         Problem::SubscriberLimit => (Kind::TooMany, "Too many subscribers"),
-        // Its clients come back some seconds after a 429, and after an HTTP error only when they have waited in vain.
+        // Its clients come back some seconds after a 429, and after an HTTP error only when they
+        // have waited in vain.
         Problem::TooManyRequests(_) if !fault!("icomet-limit-in-other-words") => (Kind::TooMany, "Too many requests"),
         Problem::ShuttingDown => (Kind::TooMany, "Server is going down"),
         Problem::WrongToken => (Kind::TokenError, "Token error"),

@@ -1,4 +1,4 @@
-//! What a client of icomet's said, or a back end.
+//! Requests of icomet's clients, and of back ends.
 
 use std::borrow::Cow;
 
@@ -60,17 +60,18 @@ impl From<Refused> for call::Refused {
     }
 }
 
-/// Whether a request of that path may have its parameters in its body.
+/// Returns whether a request of that path may have its parameters in its body.
 pub(super) fn has_form(door: Door, path: &str) -> bool {
     matches!((door, path), (Door::Admin, "/push" | "/pub"))
 }
 
-/// Whether a GET of that path changes something, at the admin listener.
+/// Returns whether a GET of that path changes something, at the admin listener.
 pub(super) fn has_effect(path: &str) -> bool {
     matches!(path, "/push" | "/pub" | "/broadcast" | "/sign" | "/close" | "/clear")
 }
 
-/// The longest such body, where a message has so many bytes: with every one of them escaped, and a name and a callback besides.
+/// Returns the length of the longest such body for messages of so many bytes: with every one of
+/// them escaped, and a name and a callback besides.
 pub(super) fn form_bytes_max(message_bytes_max: usize) -> usize {
     message_bytes_max.saturating_mul(3).saturating_add(1_024)
 }
@@ -173,8 +174,9 @@ impl Reader<'_> {
     }
 }
 
-/// The parameters of a request as icomet reads them: those of a form win over those of the query, whatever the body's type is
-/// said to be. An escape that is none is text, and so is a `%` alone, which icomet's chat page sends.
+/// The parameters of a request as icomet reads them: those of a form win over those of the query,
+/// whatever the body's type is said to be. An escape that is none is text, and so is a `%` alone,
+/// which icomet's chat page sends.
 struct Parameters<'a> {
     form: &'a str,
     query: &'a str,

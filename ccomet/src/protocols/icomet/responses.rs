@@ -1,4 +1,4 @@
-//! What icomet answers to requests that are no subscriptions: most are of back ends.
+//! The responses of icomet to requests that are no subscriptions: most are of back ends.
 
 use bytes::Bytes;
 use sealed_http::Response;
@@ -105,7 +105,8 @@ pub(crate) fn activity(channel: &ChannelName, in_use: bool) -> Vec<u8> {
     format!("{} {channel}\n", u8::from(in_use)).into_bytes()
 }
 
-/// Puts a reply to a back end into a call, if there is a callback. No line end stands behind a call.
+/// Puts a reply to a back end into a call, if there is a callback. No line end stands behind a
+/// call.
 fn in_call(callback: Option<&str>, json: &[u8]) -> Vec<u8> {
     match callback {
         Some(callback) => [callback.as_bytes(), b"(", json, b");"].concat(),

@@ -1,4 +1,5 @@
-//! What subscribers of the native API get: items, each an event of a stream, or several in a reply.
+//! Encodes for subscribers of the native API: items, each an event of a stream, or several in a
+//! reply.
 
 use bytes::Bytes;
 use sealed_http::{Field, Response};
@@ -217,8 +218,8 @@ fn delimiters(stream: StreamFormat) -> (&'static [u8], &'static [u8]) {
     }
 }
 
-/// Returns the script by which a page hands on what it gets: to the one origin that asked, and to no other page that might have
-/// this in a frame.
+/// Returns the script by which a page hands on what it gets: to the one origin that asked, and to
+/// no other page that might have this in a frame.
 fn listener_script(origin: &str) -> String {
     let mut quoted = b"location.origin".to_vec();
     if !origin.is_empty() {

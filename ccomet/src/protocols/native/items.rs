@@ -94,7 +94,8 @@ pub(crate) fn presence(channel: &ChannelName, who: &Who, with_members: bool) -> 
     out
 }
 
-/// An item that says that messages may be missing: how many, if that is known. What follows starts after `spot`.
+/// An item that says that messages may be missing: how many, if that is known. What follows starts
+/// after `spot`.
 pub(crate) fn write_gap(channel: &ChannelName, missed: Option<u64>, spot: Spot, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"type":"gap""#);
     write_channel(channel, out);
@@ -154,7 +155,8 @@ pub(crate) fn write_reply<'a>(
     out.extend_from_slice(b"]}");
 }
 
-/// A page of a channel's history. Messages are told as in the channel, behind a gap where there is one.
+/// A page of a channel's history. Messages are told as in the channel, behind a gap where there is
+/// one.
 pub(crate) fn history(channel: &ChannelName, page: &Page) -> Vec<u8> {
     let mut items = Vec::with_capacity(page.entries.len() + 1);
     if let Some(missed) = page.gap {

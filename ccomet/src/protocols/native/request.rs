@@ -20,7 +20,7 @@ use crate::protocols::route::{Ahead, Incoming, parse_number};
 use crate::wire::page;
 use crate::wire::problem::Problem;
 
-/// What a WebSocket speaks here, for who wants it said.
+/// The subprotocol of WebSockets, for clients that ask for one.
 const SUBPROTOCOL: &str = "ccomet";
 
 /// Where several messages are published at once.
@@ -31,7 +31,7 @@ const FRONT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ADMIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 const PART_METHODS: &str = "GET, OPTIONS";
 
-/// Messages or channels on a page, where nothing is said.
+/// Messages or channels on a page, by default.
 const PAGE_DEFAULT: usize = 100;
 
 /// Reads a request, if its path is one of this API's at that door.
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Which part of a channel's history is asked for: the newest messages, where nothing is said.
+    /// Returns which part of a channel's history is asked for: by default, the newest messages.
     fn range(&self, query: Query<'_>) -> Result<Range, Problem> {
         let get = |name: &str| query.get(name).map_err(|_| Problem::BadPosition);
         let spot = |text: &str| parse_position(text, 1).map(|spots| spots[0]).map_err(|_| Problem::BadPosition);
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         Ok(Range { edge, is_backward, limit: self.limit(query)?, bytes_max: self.limits.batch_bytes_max })
     }
 
-    /// How many of something are asked for.
+    /// Returns how many of something are asked for.
     fn limit(&self, query: Query<'_>) -> Result<usize, Problem> {
         let Some(text) = query.get("limit").map_err(|_| Problem::BadParameter("limit"))? else {
             return Ok(PAGE_DEFAULT.min(self.limits.page_items_max));
@@ -232,13 +232,13 @@ impl<'a> Reader<'a> {
         Ok(Call::Socket { subscription, response })
     }
 
-    /// Whether pages of an origin may: no browser asks a server that before, or heeds what it says after. Pages of the
-    /// server itself may everywhere.
+    /// Returns whether pages of an origin may open a WebSocket, which browsers leave to the server.
+    /// Pages of the server itself may everywhere.
     fn may_open_socket(&self, origin: &str) -> bool {
         page::is_own(self.head, origin) || self.allows_origin(origin) || fault!("any-origin-opens-socket")
     }
 
-    /// Whether pages of an origin may read what this listener says.
+    /// Returns whether pages of an origin may read the answers of this listener.
     fn allows_origin(&self, origin: &str) -> bool {
         match self.door {
             Door::Front => self.front.allows_origin(origin),
@@ -252,7 +252,8 @@ impl<'a> Reader<'a> {
         let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { None };
         let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter("wait"))? {
             None => self.times.poll_wait_s,
-            // A longer wait than the server grants is cut, not refused: the reply is the same, only sooner.
+            // A longer wait than the server grants is cut, not refused: the reply is the same, only
+            // sooner.
             Some(text) => parse_number(&text).ok_or(Problem::BadParameter("wait"))?.min(self.times.poll_wait_max_s),
         };
         let last_id = if transport == Some(Transport::EventStream) { self.last_event_id(query)? } else { None };
@@ -269,8 +270,9 @@ impl<'a> Reader<'a> {
         Ok(Call::Subscribe { subscription, wait_s })
     }
 
-    /// Returns the id of the last event that a client of an event stream has got: from the header field, or from the query
-    /// if the client cannot set header fields, under the names that polyfills and wrappers of `EventSource` use.
+    /// Returns the id of the last event that a client of an event stream has got: from the header
+    /// field, or from the query if the client cannot set header fields, under the names that
+    /// polyfills and wrappers of `EventSource` use.
     fn last_event_id(&self, query: Query<'_>) -> Result<Option<String>, Problem> {
         if let Some(id) = self.head.header("last-event-id").filter(|id| !id.is_empty()) {
             return Ok(Some(String::from_utf8_lossy(id).into_owned()));
@@ -287,8 +289,9 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// Returns the channels, and where to start in each. A last event's id that is no position of these channels is one that
-    /// nothing is known of: a refusal would end an `EventSource` for good.
+    /// Returns the channels, and where to start in each. A last event's id that is no position of
+    /// these channels is one that nothing is known of: a refusal would end an `EventSource` for
+    /// good.
     fn channels_and_starts(
         &self,
         names: &str,
@@ -323,7 +326,7 @@ impl<'a> Reader<'a> {
         Ok(channels.into_iter().zip(starts).collect())
     }
 
-    /// What is to carry the answer: a stream, or, where it is none, one reply.
+    /// Returns the transport of the answer, or `None` if it is one reply.
     fn transport(&self, query: Query<'_>) -> Result<Option<Transport>, Problem> {
         match query.get("transport").map_err(|_| Problem::BadParameter("transport"))?.as_deref() {
             Some("poll") => Ok(None),
@@ -337,8 +340,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the origin of the page that has this in a frame: one that may read replies. `None`: this server's own, with the
-    /// scheme that the browser knows.
+    /// Returns the origin of the page that has this in a frame: one that may read replies. `None`:
+    /// this server's own, with the scheme that the browser knows.
     fn listener(&self, query: Query<'_>) -> Result<Option<Box<str>>, Problem> {
         let origin = query.get("origin").map_err(|_| Problem::BadParameter("origin"))?.unwrap_or_default();
         if origin.is_empty() || is_origin(&origin) && page::is_own(self.head, &origin) {
@@ -349,7 +352,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether joins and leaves are to be told, too.
+/// Returns whether joins and leaves are subscribed to, too.
 fn with_presence(query: Query<'_>) -> Result<bool, Problem> {
     match query.get("presence").map_err(|_| Problem::BadParameter("presence"))?.as_deref() {
         None | Some("0") => Ok(false),
@@ -363,7 +366,8 @@ fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> 
     Ok(spots.into_iter().map(Start::After).collect())
 }
 
-/// The channels of a path, sorted: so that a position means the same in whatever order they are asked for.
+/// Returns the channels of a path, sorted, so that a position means the same in whatever order they
+/// are asked for.
 fn channels(names: &str, limits: &Limits, and_patterns: bool) -> Result<Vec<ChannelName>, Problem> {
     let mut channels = Vec::new();
     for name in names.split(',') {
@@ -387,7 +391,8 @@ fn one_channel(names: &str) -> Result<ChannelName, Problem> {
     name.and_then(|name| ChannelName::new(&name).ok()).ok_or(Problem::BadChannel)
 }
 
-/// Whether `Accept` names a kind of stream. Weights are not looked at: who names one wants it.
+/// Returns whether `Accept` names a kind of stream. Weights are ignored: a client that names one
+/// wants it.
 fn accepts(head: &RequestHead<'_>, wanted: &[u8]) -> bool {
     head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("accept")).any(|(_, value)| {
         value.split(|byte| *byte == b',').any(|range| {

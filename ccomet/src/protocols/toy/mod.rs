@@ -1,7 +1,8 @@
-//! A protocol of the tests' own, which shows what a further one costs: this folder, and a row in a table. The hub's tests
-//! read it, too, so that they know of no real one.
+//! A protocol of the tests' own, which shows what a further one costs: this folder, and a row in a
+//! table. The hub's tests read it, too, so that they know of no real one.
 //!
-//! A client asks for `/toy/{channel}` or `/toy/{channel}?poll={number}`, and gets words, one event a line.
+//! A client asks for `/toy/{channel}` or `/toy/{channel}?poll={number}`, and gets words, one event
+//! a line.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! What polls of version 1.0 get: a script that calls the client's function, or nothing.
+//! Encodes for polls of version 1.0: a script that calls the client's function, or nothing.
 
 use bytes::Bytes;
 use sealed_http::{Field, Response};
@@ -40,8 +40,8 @@ impl Encoder for V1 {
         };
         let messages = items.iter().filter_map(|item| if let Item::Message(bytes) = item { Some(bytes) } else { None });
         let messages: Vec<_> = messages.collect();
-        // A client takes its count from the last item, unless that is a lone sign-in: so messages come last, and
-        // without one there is one sign-in only.
+        // A client takes its count from the last item, unless that is a lone sign-in: so messages
+        // come last, and without one there is one sign-in only.
         let shown = if messages.is_empty() { announcements.len().min(1) } else { announcements.len() };
         let announcements = &announcements[..shown];
         let signs: Vec<_> = announcements.iter().map(|sign| items::sign(sign.channel, sign.next, sign.name)).collect();
@@ -69,7 +69,8 @@ impl Protocol for V1 {
     fn answer(&self, _: Format, body: ReplyBody, _: &[Field]) -> Answer {
         Answer::Whole(match body.kind {
             SCRIPT => script_response(body.bytes),
-            // Whole, but empty: a connection that just closed would make the browser ask again by itself.
+            // Whole, but empty: a connection that just closed would make the browser ask again by
+            // itself.
             _ => script_response(Bytes::new()).closing(),
         })
     }

@@ -60,8 +60,8 @@ fn write_item(kind: &str, msg: &str, sname: &str, seqid: u64, channel: &ChannelN
     escape_literal(&item, out);
 }
 
-/// Escapes JSON as text of a string literal in single quotes. Line ends, U+2028, U+2029 and `</` are not in it any
-/// more: [`json`] has escaped them.
+/// Escapes JSON as text of a string literal in single quotes. Line ends, U+2028, U+2029 and `</`
+/// are not in it any more: [`json`] has escaped them.
 fn escape_literal(json: &[u8], out: &mut Vec<u8>) {
     for byte in json {
         if matches!(byte, b'\'' | b'\\') {
