@@ -136,14 +136,14 @@ impl Hub {
                 return self.conclude(key, Reply::Encoded(body), sink);
             }
         }
-        let spots = self.spots(subscriber.cursors());
         let told = gaps.iter().map(|StartGap { index, missed, .. }| {
-            let channel = self.channels[subscriber.cursors()[*index].channel as usize].name.clone();
-            (channel, *missed, spots[*index])
+            let cursor = &subscriber.cursors()[*index];
+            let channel = &self.channels[cursor.channel as usize];
+            (channel.name.clone(), *missed, channel.spot(cursor.next))
         });
         let told: Vec<_> = told.collect();
-        let gap = |(channel, missed, spot)| Item::Gap(Gap { channel, missed, spot });
-        let items: Vec<_> = told.iter().map(|(channel, missed, spot)| gap((channel, *missed, *spot))).collect();
+        let items = told.iter().map(|(channel, missed, spot)| Gap { channel, missed: *missed, spot: *spot });
+        let items: Vec<_> = items.map(Item::Gap).collect();
         let at_once = subscriber.details.as_ref().is_some_and(|details| details.answer_at_once);
         if at_once || !items.is_empty() || self.has_news(key) {
             self.answer_poll(key, &items, sink);
