@@ -6,9 +6,10 @@ use sealed::fault;
 
 use crate::hub::{Start, Subscription};
 use crate::message::{ChannelName, Draft};
-use crate::wire::icomet::request as icomet;
-use crate::wire::publication::Publication;
-use crate::wire::request::{Call, ReplyTo};
+use crate::protocols::call::{Call, ReplyTo};
+use crate::protocols::icomet::request as icomet;
+use crate::protocols::native::publication::Publication;
+use crate::protocols::{self, Exposure};
 
 /// What a call needs.
 #[derive(Debug)]
@@ -111,11 +112,12 @@ impl<'a> Access<'a> {
     }
 
     fn subscribing(subscription: &'a Subscription) -> Self {
-        let style = &subscription.style;
+        let delivery = &subscription.delivery;
+        let Exposure { is_script, listener, callback } = protocols::of(delivery.format).exposure(delivery);
         Self {
-            is_forgeable: style.is_script(),
-            listener: style.listener(),
-            callback: style.callback(),
+            is_forgeable: is_script,
+            listener,
+            callback,
             course: Course::Messages,
             ..Self::reading(Reads::From(&subscription.channels))
         }
@@ -182,7 +184,7 @@ impl Call {
         }
     }
 
-    /// Returns the subscription of a call that is refused: its style decides the form of the answer.
+    /// Returns the subscription of a call that is refused: its format decides the form of the answer.
     pub(crate) fn into_subscription(self) -> Option<Subscription> {
         match self {
             Self::Subscribe { subscription, .. } | Self::Icomet(icomet::Call::Subscribe { subscription, .. }) => {

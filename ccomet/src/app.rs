@@ -41,13 +41,13 @@ use crate::engine::{Engine, Mail, Output, Tick};
 use crate::files::Files;
 use crate::hub::{Hub, SubscriberKey};
 use crate::lease::Leases;
+use crate::protocols::call::Door;
 use crate::pulse::{Life, Listener, Pulse};
 use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
 use crate::time::{LoopTime, UnixMillis};
 use crate::wire::problem::Problem;
-use crate::wire::request::Door;
 
 pub(crate) use setup::Shared;
 
@@ -251,7 +251,7 @@ impl Handler for App {
         if let (Some(spread), true) = (self.draining, self.hub.is_stream(key)) {
             let spread_ms = (spread.as_millis() as u64).max(4_000);
             let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
-            self.hub.dismiss(key, retry_ms, now, &mut Out { http, answering: &self.answering });
+            self.hub.shut_down(key, retry_ms, now, &mut Out { http, answering: &self.answering });
         } else if self.hub.is_stream(key) {
             self.look_after(http, id, key);
         } else if self.draining.is_none() && self.hub.has_no_position(key) {

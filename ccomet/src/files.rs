@@ -7,7 +7,7 @@ use ring::digest::{SHA256, digest};
 use sealed::fault;
 use sealed_http::{Field, RequestHead, Response, StaticFile};
 
-use crate::wire::request::Door;
+use crate::protocols::call::Door;
 
 /// The text of a file of the demos.
 macro_rules! demo_text {

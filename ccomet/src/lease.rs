@@ -1,17 +1,14 @@
-//! How long streams may go on whose reader had to bring a token.
+//! The expiry of streams whose reader needs a token.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use sealed::ConnectionId;
 
 use crate::time::{UnixMillis, millis};
-use crate::wire::native;
-use crate::wire::voice::{Saying, Voice};
 
-/// The ends of streams, for the few or many that have one, by the calendar: that it was set is noticed at the next
-/// heartbeat.
+/// The ends of streams, for the few or many that have one, by the calendar: that it was set is
+/// noticed at the next heartbeat.
 #[derive(Debug)]
 pub(crate) struct Leases {
     warning: Duration,
@@ -21,17 +18,16 @@ pub(crate) struct Leases {
 #[derive(Debug)]
 struct Lease {
     expires: UnixMillis,
-    voice: Voice,
     is_warned: bool,
 }
 
-/// What a stream is to be told of its token now.
+/// What to tell a stream about its token now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// That it ends soon.
-    Warning(Bytes),
-    /// That this is the end.
-    End(Bytes, Voice),
+    /// It ends soon.
+    Expiring { in_s: u64 },
+    /// It has ended.
+    Expired,
 }
 
 impl Leases {
@@ -41,10 +37,10 @@ impl Leases {
     }
 
     /// A connection has a stream, which may go on until then, or for ever.
-    pub(crate) fn begin(&mut self, id: ConnectionId, voice: Voice, expires: Option<UnixMillis>) {
+    pub(crate) fn begin(&mut self, id: ConnectionId, expires: Option<UnixMillis>) {
         match expires {
             Some(expires) => {
-                let lease = Lease { expires, voice, is_warned: false };
+                let lease = Lease { expires, is_warned: false };
                 self.held.insert(id, lease);
             }
             None => self.end(id),
@@ -63,19 +59,14 @@ impl Leases {
     pub(crate) fn notice(&mut self, id: ConnectionId, now: UnixMillis) -> Option<Notice> {
         let lease = self.held.get_mut(&id)?;
         let left = lease.expires.saturating_since(now);
-        let mut event = Vec::new();
         if left.is_zero() {
-            let item = br#"{"type":"close","reason":"token_expired"}"#;
-            lease.voice.say(&Saying { kind: Some("close"), item, ..Saying::default() }, &mut event);
-            return Some(Notice::End(event.into(), lease.voice));
+            return Some(Notice::Expired);
         }
         if lease.is_warned || left > self.warning {
             return None;
         }
         lease.is_warned = true;
-        let item = native::token_ends(millis(left).div_ceil(1_000));
-        lease.voice.say(&Saying { kind: Some("token"), item: &item, ..Saying::default() }, &mut event);
-        Some(Notice::Warning(event.into()))
+        Some(Notice::Expiring { in_s: millis(left).div_ceil(1_000) })
     }
 
     /// When a stream is to be looked at again, at the latest after `longest`.

@@ -21,10 +21,13 @@
 //!
 //! # Reading it
 //!
-//! A message's way leads forward only: a request is read in `wire/request.rs`, goes through `app.rs` to the `engine/`, which numbers it
-//! and keeps it, comes back to the `hub/` of every loop with subscribers, and leaves at the end of the tick, rendered by
-//! `wire/`. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` decide whether its client has it. Only `app.rs`, its folder and
-//! `server.rs` know of connections; everything else is pure state.
+//! A message's way leads forward only: a request is read by its protocol in `protocols/`, goes
+//! through `app.rs` to the `engine/`, which numbers it and keeps it, comes back to the `hub/` of
+//! every loop with subscribers, and leaves at the end of the tick, encoded by the protocols of
+//! those. The hub says what happened and knows no protocol; `hub/encoder.rs` is the seam between
+//! them. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` decide
+//! whether its client has it. Only `app.rs`, its folder and `server.rs` know of connections;
+//! everything else is pure state.
 
 // Nothing that comes from outside ends the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
@@ -45,6 +48,7 @@ mod message;
 mod one_or_more;
 mod pattern;
 mod position;
+mod protocols;
 mod pulse;
 mod refusals;
 mod rules;

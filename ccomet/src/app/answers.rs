@@ -5,13 +5,15 @@ use sealed::{ConnectionId, fault};
 use sealed_http::websocket::CloseCode;
 use sealed_http::{Cors, Field, Http, Origins, Response};
 
-use super::{App, Client, Doing, done, icomet, socket};
-use crate::hub::{IcometForm, Reply, Sink};
+use super::{App, Client, Doing, done, socket};
+use crate::hub::{Format, Reply, Sink};
+use crate::protocols::call::Door;
+use crate::protocols::format::jsonp;
+use crate::protocols::format::response::script_response;
+use crate::protocols::native::websocket;
+use crate::protocols::{self, Answer};
 use crate::refusals::RefusalLog;
 use crate::wire::problem::Problem;
-use crate::wire::request::Door;
-use crate::wire::voice::{Tongue, Transport, Voice};
-use crate::wire::{self, native};
 
 /// The hub's way to its subscribers.
 pub(super) struct Out<'a, 'b> {
@@ -29,24 +31,11 @@ pub(super) struct Answering {
 }
 
 impl Sink for Out<'_, '_> {
-    fn open(&mut self, peer: ConnectionId, voice: Voice, listener: &str) {
-        // It was opened as it was handed over.
-        if voice.transport == Transport::Socket {
-            return;
+    fn open(&mut self, peer: ConnectionId, format: Format, target: &str) {
+        let fields = fields_for(self.answering, self.http.state(peer));
+        if let Some(head) = protocols::of(format).stream_head(format, target, fields) {
+            self.http.start_stream(peer, &head);
         }
-        if voice.tongue == Tongue::Icomet {
-            let fields = fields_for(self.answering, self.http.state(peer));
-            self.http.start_stream(peer, &icomet::head(IcometForm::Stream(voice), fields));
-            return;
-        }
-        let response = Response::new(200)
-            .header("Content-Type", voice.content_type())
-            .header("Cache-Control", "no-cache, no-transform")
-            .header("X-Accel-Buffering", "no")
-            .header("X-Content-Type-Options", "nosniff")
-            .with(frame_policy(voice, listener).as_slice())
-            .with(fields_for(self.answering, self.http.state(peer)));
-        self.http.start_stream(peer, &response);
     }
 
     fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool {
@@ -62,58 +51,37 @@ impl Sink for Out<'_, '_> {
         self.http.end_stream(peer);
     }
 
-    fn answer(&mut self, peer: ConnectionId, reply: Reply) {
+    fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply) {
         if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
             // It cannot have what it wants: nothing else is answered to one who reads a stream.
-            let problem = if let Reply::Problem(problem, _) = reply { problem } else { Problem::ShuttingDown };
+            let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::ShuttingDown };
             refuse_on_socket(self.http, peer, problem, None, self.answering);
             let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
             return socket::end(self.http, peer, key, code);
         }
         done(self.http, peer);
-        let fields = fields_for(self.answering, self.http.state(peer));
-        let response = match reply {
-            Reply::Json(body) => json_response(body).with(fields),
-            Reply::Script(body) => script_response(body),
-            // Whole, but empty: a connection that just closed would make the browser ask again by itself.
-            Reply::Nothing => script_response(Bytes::new()).closing(),
-            Reply::Icomet(form, body) => {
-                self.http.start_stream(peer, &icomet::head(form, fields));
-                self.http.write(peer, &body);
-                return self.http.end_stream(peer);
-            }
-            Reply::Refused(problem, reply) => {
+        let body = match reply {
+            Reply::Encoded(body) => body,
+            Reply::Refused { problem, body: Some(body), .. } => {
                 if !fault!("icomet-refusal-not-logged") {
                     note_refusal(self.http, peer, problem, self.answering);
                 }
-                return self.answer(peer, *reply);
+                body
             }
-            Reply::Problem(problem, callback) => {
-                return respond_problem(self.http, peer, problem, callback.as_deref(), self.answering);
+            Reply::Refused { problem, target, body: None } => {
+                return respond_problem(self.http, peer, problem, target.as_deref(), self.answering);
             }
         };
-        self.http.respond(peer, &response);
+        let fields = fields_for(self.answering, self.http.state(peer));
+        match protocols::of(format).answer(format, body, fields) {
+            Answer::Whole(response) => self.http.respond(peer, &response),
+            Answer::Streamed(head, body) => {
+                self.http.start_stream(peer, &head);
+                self.http.write(peer, &body);
+                self.http.end_stream(peer);
+            }
+        }
     }
-}
-
-pub(super) const CONTENT_SECURITY_POLICY: &str = "Content-Security-Policy";
-pub(super) const JSON: &str = "application/json; charset=utf-8";
-pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
-
-pub(super) fn json_response(body: impl Into<Bytes>) -> Response {
-    answer(JSON, body)
-}
-
-pub(super) fn script_response(body: impl Into<Bytes>) -> Response {
-    answer(SCRIPT, body)
-}
-
-pub(super) fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    Response::new(200)
-        .header("Content-Type", content_type)
-        .header("Cache-Control", "no-store")
-        .header("X-Content-Type-Options", "nosniff")
-        .body(body)
 }
 
 pub(super) fn problem_response(problem: Problem) -> Response {
@@ -147,7 +115,7 @@ pub(super) fn refusal(
 ) -> Response {
     note_refusal(http, id, problem, answering);
     match callback {
-        Some(callback) => script_response(native::wrap(Some(callback), problem.to_callback_argument())),
+        Some(callback) => script_response(jsonp::wrap(Some(callback), problem.to_callback_argument())),
         None => problem_response(problem).with(fields_for(answering, http.state(id))),
     }
 }
@@ -156,15 +124,6 @@ pub(super) fn refusal(
 pub(super) fn note_refusal(http: &Http<'_, App>, id: ConnectionId, problem: Problem, answering: &Answering) {
     tracing::debug!(?id, code = problem.code(), "refused");
     answering.refusals.note(id, problem, || http.peer_addr(id).map_or_else(String::new, |peer| peer.to_string()));
-}
-
-/// Returns what a browser may do with a page in a frame, where the voice is one: it runs the scripts in the page, loads nothing,
-/// and shows the page in frames of one origin alone. An origin has no character that would end the directive.
-pub(super) fn frame_policy(voice: Voice, listener: &str) -> Option<Field> {
-    let ancestor = if listener.is_empty() { "'self'" } else { listener };
-    let ancestor = if fault!("frame-shown-anywhere") { "*" } else { ancestor };
-    let policy = || format!("default-src 'none'; script-src 'unsafe-inline'; frame-ancestors {ancestor}");
-    (voice.transport == Transport::Iframe).then(|| (CONTENT_SECURITY_POLICY, policy()))
 }
 
 /// Header fields of requests that pages of other origins may send: what the API knows, and what libraries add by themselves, for
@@ -200,7 +159,7 @@ pub(super) fn refuse_on_socket(
     answering: &Answering,
 ) {
     note_refusal(http, id, problem, answering);
-    App::tell(http, id, &wire::socket::refused(problem, reference));
+    App::tell(http, id, &websocket::refused(problem, reference));
 }
 
 /// Leave for a page of another origin to read what its user's cookie opened.

@@ -3,16 +3,14 @@
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
 
-use super::answers::{JSON, fields_for, note_refusal, origin_number, problem_response, refusal, script_response};
+use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
 use super::{App, Caller, loop_time, unix_time};
 use crate::auth::Identity;
-use crate::config::Api;
 use crate::doorkeeper::Asking;
-use crate::wire::classic;
-use crate::wire::icomet::request as icomet;
+use crate::protocols::call::{Call, Door, Refused};
+use crate::protocols::route::{self, Ahead, read_ahead};
 use crate::wire::page;
 use crate::wire::problem::Problem;
-use crate::wire::request::{self, Ahead, Call, Door, Refused, read_ahead};
 
 /// The longest body of a request at the front that has no use for one, in bytes.
 const OTHER_BODY_BYTES_MAX: u64 = 4 * 1024;
@@ -84,12 +82,7 @@ impl App {
                 page::look(door, head, &self.config)
                     .map_err(|problem| refusal(http, id, problem, None, &self.answering))?;
             }
-            let has_form = self.config.admin.apis.contains(&Api::Icomet) && icomet::has_form(door, head.path());
-            let bytes_max = match head.path() {
-                request::MESSAGES_PATH => request_bytes_max,
-                _ if has_form => icomet::form_bytes_max(self.config.limits.message_bytes_max) as u64,
-                _ => message_bytes_max,
-            };
+            let bytes_max = route::admin_body_bytes_max(head, &self.config) as u64;
             return Ok((Arrival { asking, identity: None, paid: 0, body_bytes: 0 }, bytes_max));
         }
         let refuse = |problem| refusal(http, id, problem, None, &self.answering);
@@ -174,7 +167,7 @@ impl App {
             },
         };
         let Some(door) = http.state(id).map(|client| client.door) else { return };
-        let response = match request::read(door, request, &self.config) {
+        let response = match route::read(door, request, &self.config) {
             Ok(call) => match self.admit(http, door, &arrival, &request.head, &call) {
                 Ok(caller) => return self.call_if_allowed(http, id, &request.head, call, caller),
                 Err(problem) => return self.refuse_call(http, id, call, problem),
@@ -220,24 +213,20 @@ impl App {
     /// The answer to what is no call.
     fn refusal_of(&self, http: &Http<'_, Self>, id: ConnectionId, refused: Refused) -> Response {
         match refused {
-            Refused::Native { problem: problem @ Problem::MethodNotAllowed, allow, .. } => {
+            Refused::Problem { problem: problem @ Problem::MethodNotAllowed, allow, .. } => {
                 note_refusal(http, id, problem, &self.answering);
                 let fields = fields_for(&self.answering, http.state(id));
                 problem_response(problem).header("Allow", allow).with(fields)
             }
-            Refused::Native { problem, callback, .. } => {
+            Refused::Problem { problem, callback, .. } => {
                 refusal(http, id, problem, callback.as_deref(), &self.answering)
             }
-            Refused::Socket(refusal) => refusal.into(),
-            Refused::Icomet(refused) => self.icomet_refusal(http, id, refused),
-            Refused::Classic { callback: Some(callback) } => {
-                script_response(classic::envelope_fixed(&callback, classic::BAD_PARAMETERS))
+            Refused::Own { problem, response } => {
+                if let Some(problem) = problem {
+                    note_refusal(http, id, problem, &self.answering);
+                }
+                response
             }
-            Refused::Classic { callback: None } => Response::new(400)
-                .header("Content-Type", JSON)
-                .header("Cache-Control", "no-store")
-                .header("X-Content-Type-Options", "nosniff")
-                .body(classic::BAD_PARAMETERS),
         }
     }
 }

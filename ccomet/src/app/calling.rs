@@ -4,16 +4,18 @@ use bytes::Bytes;
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Method, Origins, RequestHead, Response};
 
-use super::answers::{allow_credentials, fields_for, json_response, note_refusal, problem_response, script_response};
+use super::answers::{allow_credentials, fields_for, note_refusal, problem_response};
 use super::pending::PendingRequest;
 use super::{App, Caller, unix_time};
 use crate::access::{Access, Write};
 use crate::engine::Request;
 use crate::message::ChannelName;
 use crate::one_or_more::OneOrMore;
-use crate::wire::classic;
+use crate::protocols::call::{Call, Door, ReplyTo};
+use crate::protocols::format::response::json_response;
+use crate::protocols::route::READ_METHODS;
+use crate::protocols::v1;
 use crate::wire::problem::Problem;
-use crate::wire::request::{Call, Door, READ_METHODS, ReplyTo};
 
 impl App {
     /// Whether what is published is as short as the rules want it.
@@ -93,8 +95,7 @@ impl App {
             Call::Sign { channel, name, callback } => {
                 let request = Request::Announce { channel, name };
                 self.request(http, request, PendingRequest::new(id, ReplyTo::Nobody));
-                let script = classic::envelope_fixed(&callback, classic::SIGNED_IN);
-                http.respond(id, &script_response(script));
+                http.respond(id, &v1::signed_in(&callback));
             }
             Call::Delete { channel } => {
                 self.ask(http, id, Request::Delete { channel }, ReplyTo::Delete);

@@ -7,7 +7,7 @@ use sealed_http::{Http, Preface, ProxyHeader};
 
 use super::{App, loop_time};
 use crate::doorkeeper::Entrance;
-use crate::wire::request::Door;
+use crate::protocols::call::Door;
 
 impl App {
     /// A connection was made.

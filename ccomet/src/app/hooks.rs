@@ -17,10 +17,10 @@ use crate::hooks::{
     Answer, Answers, Deed, Full, Hooks, Key, Movements, Question, Turns, Verdict, WhenDown, is_ambient,
 };
 use crate::message::{ChannelName, Draft};
+use crate::protocols::call::Call;
 use crate::time::LoopTime;
 use crate::wire::page;
 use crate::wire::problem::Problem;
-use crate::wire::request::Call;
 
 /// Bytes of an answer; a longer one is none.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
@@ -406,7 +406,7 @@ impl App {
     pub(super) fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
         let callback = call.access().callback.map(Box::<str>::from);
         match call.into_subscription() {
-            Some(subscription) => self.refuse(http, id, subscription, problem),
+            Some(subscription) => self.refuse(http, id, &subscription, problem),
             None => respond_problem(http, id, problem, callback.as_deref(), &self.answering),
         }
     }

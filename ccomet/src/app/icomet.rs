@@ -2,32 +2,25 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use sealed::ConnectionId;
-use sealed_http::{Field, Http, Response};
+use sealed_http::{Http, Response};
 
-use super::answers::{frame_policy, note_refusal};
+use super::answers::note_refusal;
 use super::pending::PendingRequest;
 use super::{App, Doing, now, unix_time};
 use crate::config::IcometAuth;
 use crate::engine::{BroadcastOrder, Owner, Reply, Request, Token};
-use crate::hub::IcometForm;
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::pattern::Pattern;
+use crate::protocols::call::{IcometReply, ReplyTo};
+use crate::protocols::icomet::responses::{self, Signed};
+use crate::protocols::icomet::{head_of_json, request};
 use crate::tally;
-use crate::wire::icomet::{self, request};
 use crate::wire::problem::Problem;
-use crate::wire::request::{IcometReply, ReplyTo};
-use crate::wire::voice::Transport;
 
 /// What a watcher may leave untaken before it is given up, in bytes.
 const WATCHER_BYTES_MAX: usize = 1 << 20;
-
-const JSON: &str = "application/json; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const TEXT: &str = "text/plain; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
 
 impl App {
     pub(super) fn icomet(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: request::Call, owner: Owner) {
@@ -42,9 +35,7 @@ impl App {
                 self.ask(http, id, Request::CheckToken { channel, token }, ReplyTo::Icomet(reply));
             }
             request::Call::Ping { callback } => {
-                let timeout_s = self.config.icomet.polling_timeout_s;
-                let event = format!(r#"{{"type":"ping","sub_timeout":{timeout_s}}}"#);
-                http.respond(id, &answer(SCRIPT, icomet::reply(Some(&callback), event.as_bytes())));
+                http.respond(id, &responses::ping(&callback, self.config.icomet.polling_timeout_s));
             }
             request::Call::Publish { channel, payload, callback } => {
                 let messages = OneOrMore::one(Draft { payload, ..Draft::default() }.taken_at(unix_time(http)));
@@ -56,14 +47,14 @@ impl App {
                 message.extra_mut().is_broadcast = true;
                 let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: usize::MAX, owner };
                 self.request(http, Request::Broadcast(order), PendingRequest::new(id, ReplyTo::Nobody));
-                http.respond(id, &answer(TEXT, "ok"));
+                http.respond(id, &responses::broadcast());
             }
             request::Call::Sign { channel, expires_s, callback } => {
                 let timeout_s = u32::try_from(self.config.icomet.channel_timeout_s).unwrap_or(u32::MAX);
                 let expires_s = expires_s.unwrap_or(timeout_s);
                 let Some(bits) = http.secret() else {
                     tracing::error!("the system has no random bits for a token");
-                    return http.respond(id, &Response::new(503).header("Content-Type", TEXT).body("no random bits"));
+                    return http.respond(id, &responses::no_random_bits());
                 };
                 let token = Token::new(bits);
                 let reply = IcometReply::Signed { channel: channel.clone(), expires_s, callback };
@@ -80,7 +71,7 @@ impl App {
             }
             request::Call::Info { channel: None } => {
                 let (channels, subscribers) = tally::sum(&self.tallies);
-                http.respond(id, &answer(TEXT, icomet::server_info(channels, subscribers)));
+                http.respond(id, &responses::server_info(channels, subscribers));
             }
             request::Call::Info { channel: Some(channel) } => {
                 let reply = ReplyTo::Icomet(IcometReply::Info { channel: channel.clone() });
@@ -94,26 +85,6 @@ impl App {
         }
     }
 
-    /// The answer to what could not be read.
-    pub(super) fn icomet_refusal(
-        &self,
-        http: &Http<'_, Self>,
-        id: ConnectionId,
-        refused: request::Refused,
-    ) -> Response {
-        note_refusal(http, id, refused.into(), &self.answering);
-        let (status, text) = match refused {
-            request::Refused::Method(allow) => {
-                return Response::new(405).header("Allow", allow).header("Content-Type", TEXT);
-            }
-            request::Refused::BadName => (400, "cname is missing or no channel's name"),
-            request::Refused::BadCallback => (400, "cb is not a JavaScript identifier"),
-            request::Refused::TooLarge => (413, "content is too long"),
-        };
-        let response = Response::new(status).header("Content-Type", TEXT).header("X-Content-Type-Options", "nosniff");
-        response.body(text)
-    }
-
     /// Answers a client with what the engine has replied.
     pub(super) fn complete_icomet(
         &mut self,
@@ -123,45 +94,29 @@ impl App {
         outcome: Result<Reply, Problem>,
     ) {
         let response = match (reply, outcome) {
-            (IcometReply::Published { callback }, Ok(Reply::Published(_))) => {
-                answer(SCRIPT, icomet::admin_reply(callback.as_deref(), br#"{"type":"ok"}"#))
-            }
-            (IcometReply::Ended { .. }, Ok(Reply::Ended(Some(next)))) => {
-                answer(HTML, format!("ok {}", icomet::seq_of(next)))
-            }
-            (IcometReply::Ended { channel }, Ok(Reply::Ended(None))) => {
-                let text = format!("channel[{channel}] not connected");
-                let response = Response::new(404).header("Content-Type", TEXT);
-                response.header("X-Content-Type-Options", "nosniff").body(text)
-            }
+            (IcometReply::Published { callback }, Ok(Reply::Published(_))) => responses::published(callback.as_deref()),
+            (IcometReply::Ended { .. }, Ok(Reply::Ended(Some(next)))) => responses::ended(next),
+            (IcometReply::Ended { channel }, Ok(Reply::Ended(None))) => responses::not_connected(&channel),
             (IcometReply::Signed { channel, expires_s, callback }, Ok(Reply::TokenIssued { first, token })) => {
                 let sub_timeout_s = self.config.icomet.polling_timeout_s;
-                let json = icomet::signed(&channel, first, &token, expires_s, sub_timeout_s);
-                answer(SCRIPT, icomet::admin_reply(callback.as_deref(), &json))
+                let signed = Signed { channel: &channel, first, token: &token, expires_s, sub_timeout_s };
+                responses::signed(callback.as_deref(), &signed)
             }
-            (IcometReply::Info { channel }, Ok(Reply::Info(info))) => {
-                answer(JSON, icomet::channel_info(&channel, info))
-            }
-            (IcometReply::Check { channel }, Ok(Reply::Info(info))) => answer(JSON, icomet::check(&channel, info)),
+            (IcometReply::Info { channel }, Ok(Reply::Info(info))) => responses::channel_info(&channel, info),
+            (IcometReply::Check { channel }, Ok(Reply::Info(info))) => responses::check(&channel, info),
             (IcometReply::Subscribe(subscription), Ok(Reply::TokenChecked(true))) => {
                 return self.subscribe(http, id, *subscription, self.config.icomet.polling_timeout_s, None);
             }
             (IcometReply::Subscribe(subscription), Ok(Reply::TokenChecked(false))) => {
-                return self.refuse(http, id, *subscription, Problem::WrongToken);
+                return self.refuse(http, id, &subscription, Problem::WrongToken);
             }
             (IcometReply::Subscribe(subscription), Err(problem)) => {
-                return self.refuse(http, id, *subscription, problem);
+                return self.refuse(http, id, &subscription, problem);
             }
             // To a back end.
             (_, Err(problem)) => {
                 note_refusal(http, id, problem, &self.answering);
-                let retry_s = problem.retry_s().unwrap_or(1).to_string();
-                let (status, text) = match problem {
-                    Problem::Unavailable => (503, "Channel cannot be reached"),
-                    _ => (429, "Too many channels"),
-                };
-                let response = Response::new(status).header("Content-Type", TEXT).with(&[("Retry-After", retry_s)]);
-                response.body(text)
+                responses::refused(problem)
             }
             (reply, Ok(other)) => {
                 tracing::error!(?other, ?reply, "not the reply to this request");
@@ -173,7 +128,7 @@ impl App {
 
     /// Starts to tell one of the channels in use.
     fn watch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        http.start_stream(id, &head(IcometForm::Json, &[]));
+        http.start_stream(id, &head_of_json());
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Watching;
         }
@@ -190,7 +145,7 @@ impl App {
     }
 
     pub(super) fn tell_watchers(&mut self, http: &mut Http<'_, Self>, channel: &ChannelName, in_use: bool) {
-        let line = icomet::presence(channel, in_use);
+        let line = responses::activity(channel, in_use);
         for id in &self.watchers {
             if http.queued(*id) > WATCHER_BYTES_MAX {
                 tracing::warn!(?id, "a watcher takes too little, and is given up");
@@ -200,33 +155,4 @@ impl App {
             }
         }
     }
-}
-
-/// The head of what a subscriber gets.
-pub(super) fn head(form: IcometForm, fields: &[Field]) -> Response {
-    let content_type = match form {
-        IcometForm::Json => JSON,
-        IcometForm::Script => SCRIPT,
-        IcometForm::Stream(voice) => voice.content_type(),
-    };
-    let response = Response::new(200)
-        .header("Content-Type", content_type)
-        .header("Expires", "0")
-        .header("Cache-Control", "no-cache")
-        .header("X-Accel-Buffering", "no")
-        .header("X-Content-Type-Options", "nosniff")
-        .saying_keep_alive();
-    // Only of event streams, as with icomet, may a page of another origin read.
-    let is_sse = matches!(form, IcometForm::Stream(voice) if voice.transport == Transport::EventStream);
-    let response = if is_sse { response.with(fields) } else { response };
-    let policy = if let IcometForm::Stream(voice) = form { frame_policy(voice, "") } else { None };
-    response.with(policy.as_slice())
-}
-
-fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    Response::new(200)
-        .header("Content-Type", content_type)
-        .header("Cache-Control", "no-cache")
-        .header("X-Content-Type-Options", "nosniff")
-        .body(body)
 }

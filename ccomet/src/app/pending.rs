@@ -3,13 +3,15 @@
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Response};
 
-use super::answers::{fields_for, json_response, respond_problem, script_response};
+use super::answers::{fields_for, respond_problem};
 use super::{App, Doing, done, loop_time, now};
 use crate::doorkeeper::Asking;
 use crate::engine::{Listed, Refusal, Reply, Request};
+use crate::protocols::call::ReplyTo;
+use crate::protocols::format::response::json_response;
+use crate::protocols::native::items as native;
+use crate::protocols::v1;
 use crate::wire::problem::Problem;
-use crate::wire::request::ReplyTo;
-use crate::wire::{classic, native};
 
 /// What is kept with a request to the engine until it is replied to.
 #[derive(Debug)]
@@ -89,15 +91,9 @@ impl App {
         let fields = fields_for(&self.answering, http.state(peer));
         let response = match (outcome, reply) {
             (Ok(Reply::Published(spots)), ReplyTo::Native { channel, callback }) => {
-                let mut json = Vec::with_capacity(128);
-                native::write_published(&channel, spots.first, &mut json);
-                let body = native::wrap(callback.as_deref(), json);
-                let response = if callback.is_some() { script_response(body) } else { json_response(body) };
-                response.with(fields)
+                native::published(&channel, spots.first, callback.as_deref()).with(fields)
             }
-            (Ok(Reply::Published(_)), ReplyTo::Classic { callback }) => {
-                script_response(classic::envelope_fixed(&callback, classic::PUBLISHED))
-            }
+            (Ok(Reply::Published(_)), ReplyTo::V1 { callback }) => v1::published(&callback),
             (Ok(Reply::Page(Some(page))), ReplyTo::History { channel }) => {
                 json_response(native::history(&channel, &page)).with(fields)
             }

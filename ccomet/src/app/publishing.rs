@@ -3,16 +3,17 @@
 use sealed::ConnectionId;
 use sealed_http::{Http, Response};
 
-use super::answers::{fields_for, json_response};
+use super::answers::fields_for;
 use super::pending::PendingRequest;
 use super::{App, Caller, Doing, done, unix_time};
 use crate::engine::{BroadcastOrder, Reply, Request};
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
-use crate::wire::native;
+use crate::protocols::call::{Part, ReplyTo};
+use crate::protocols::format::jsonp;
+use crate::protocols::format::response::json_response;
+use crate::protocols::native::publication::{Outcome, Publication, write_results};
 use crate::wire::problem::Problem;
-use crate::wire::publication::{Outcome, Publication, write_results};
-use crate::wire::request::{Part, ReplyTo};
 
 /// A request whose publications are on their way.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ fn respond(results: &[(ChannelName, Option<Outcome>)]) -> Response {
     let mut list = Vec::new();
     write_results(outcomes(), &mut list);
     let Some(problem) = problem else {
-        return json_response(native::wrap(None, [b"{".as_slice(), &list, b"}"].concat()));
+        return json_response(jsonp::wrap(None, [b"{".as_slice(), &list, b"}"].concat()));
     };
     let response = super::answers::problem_response(problem);
     let mut body = problem.details().to_json();

@@ -18,6 +18,7 @@ use crate::engine::{Engine, Mail, MemoryStore, ShardLimits};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits};
 use crate::lease::Leases;
+use crate::protocols::ENCODERS;
 use crate::pulse::{Listener, Pulse};
 use crate::refusals::{RefusalCounts, RefusalLog};
 use crate::rules::Rules;
@@ -41,12 +42,13 @@ impl App {
         let rules = Arc::new(Rules::new(&config));
         let hub = Hub::new(HubLimits {
             rules: rules.clone(),
+            encoders: ENCODERS,
             subscribers_max: share(config.limits.subscribers_max),
             batch_bytes_max: config.limits.batch_bytes_max,
             encoded_bytes_max: share(config.limits.encoded_bytes_max),
             linger: Duration::from_secs(config.times.channel_linger_s),
             heartbeat: Duration::from_secs(config.times.heartbeat_s),
-            noop: Duration::from_secs(config.icomet.polling_timeout_s),
+            channel_silence_max: Duration::from_secs(config.icomet.polling_timeout_s),
         });
         let shard = ShardLimits::new(&config, rules.clone(), loops);
         let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };

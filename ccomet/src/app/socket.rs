@@ -11,15 +11,14 @@ use super::answers::refuse_on_socket;
 use super::pending::PendingRequest;
 use super::{App, Caller, Doing, loop_time, unix_time};
 use crate::engine::Request;
-use crate::hub::{Style, SubscriberKey, Subscription};
+use crate::hub::{SubscriberKey, Subscription};
 use crate::message::{ChannelName, Draft};
 use crate::one_or_more::OneOrMore;
 use crate::position::Spot;
+use crate::protocols::call::ReplyTo;
+use crate::protocols::native::websocket::{self as words, Said};
 use crate::time::LoopTime;
 use crate::wire::problem::Problem;
-use crate::wire::request::ReplyTo;
-use crate::wire::socket::{self, Said};
-use crate::wire::voice::Voice;
 
 /// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.
 const PENDING_MAX: u32 = 16;
@@ -36,7 +35,6 @@ pub(super) struct Socket {
     codec: Codec,
     pub(super) subscriber: SubscriberKey,
     pub(super) caller: Caller,
-    voice: Voice,
     /// What it reads. Where that is one channel, what it sends as bytes is published there.
     channels: Vec<ChannelName>,
     pending: u32,
@@ -56,16 +54,15 @@ impl App {
         caller: &Caller,
     ) {
         if self.draining.is_some() {
-            return self.refuse(http, id, subscription, Problem::ShuttingDown);
+            return self.refuse(http, id, &subscription, Problem::ShuttingDown);
         }
         if !http.upgrade(id, response) {
             return http.respond(id, &Response::new(400).closing());
         }
-        let Style::Stream { voice, .. } = subscription.style else { return http.abort(id) };
         let channels = subscription.channels.iter().map(|(channel, _)| channel.clone()).collect();
         let (codec, subscriber) = (Codec::server(), self.hub.next_key());
         let socket =
-            Socket { codec, subscriber, caller: caller.clone(), voice, channels, pending: 0, question: None, pings: 0 };
+            Socket { codec, subscriber, caller: caller.clone(), channels, pending: 0, question: None, pings: 0 };
         let key = self.sockets.insert(socket) as u32;
         if let Some(client) = http.state_mut(id) {
             client.doing = Doing::Socket(key);
@@ -153,9 +150,9 @@ impl App {
         if !fault!("socket-message-not-charged")
             && let Err(problem) = self.charge_message(key, loop_time(http))
         {
-            return refuse_on_socket(http, id, problem, socket::reference(text), &self.answering);
+            return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
         }
-        match socket::read(text, self.config.limits.message_bytes_max) {
+        match words::read(text, self.config.limits.message_bytes_max) {
             Ok(Said::Publish { channel, draft, reference }) => {
                 self.publish_from_socket(http, id, key, channel, draft, reference);
             }
@@ -234,7 +231,7 @@ impl App {
         let socket = &mut self.sockets[key as usize];
         // Who came by the admin listener may do anything as it is.
         if socket.caller.grant.is_none() {
-            return Self::tell(http, id, &socket::renewed(reference));
+            return Self::tell(http, id, &words::renewed(reference));
         }
         let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
         let grant = match self.gate.renew(token, unix_time(http)) {
@@ -246,11 +243,11 @@ impl App {
             Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };
-        self.leases.begin(id, socket.voice, grant.expires());
+        self.leases.begin(id, grant.expires());
         socket.caller.grant = Some(grant);
         let beat = Duration::from_secs(self.config.times.heartbeat_s);
         http.set_deadline(id, self.leases.next_look(id, unix_time(http), beat));
-        Self::tell(http, id, &socket::renewed(reference));
+        Self::tell(http, id, &words::renewed(reference));
     }
 
     /// Tells a client what became of what it published.
@@ -264,7 +261,7 @@ impl App {
     ) {
         let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else { return };
         match outcome {
-            Ok(Some(spot)) => Self::tell(http, id, &socket::published(channel, spot, reference)),
+            Ok(Some(spot)) => Self::tell(http, id, &words::published(channel, spot, reference)),
             Ok(None) => debug_assert!(false, "a publisher is told where its message is"),
             Err(problem) => refuse_on_socket(http, id, problem, reference, &self.answering),
         }

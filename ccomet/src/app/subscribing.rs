@@ -7,8 +7,9 @@ use sealed_http::Http;
 
 use super::answers::Out;
 use super::{App, Client, Doing, unix_time};
-use crate::hub::{Hub, Sink, Style, SubscriberKey, Subscription};
+use crate::hub::{HeartbeatRule, Sink, SubscriberKey, Subscription};
 use crate::lease::Notice;
+use crate::protocols;
 use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
@@ -22,18 +23,18 @@ impl App {
         expires: Option<UnixMillis>,
     ) {
         let now = unix_time(http);
+        let format = subscription.delivery.format;
+        let protocol = protocols::of(format);
         if self.draining.is_some() {
-            if subscription.style.is_event_stream() && !fault!("shutdown-refuses-event-source") {
+            if protocol.is_event_source(format) && !fault!("shutdown-refuses-event-source") {
                 // An `EventSource` that is refused by a status never comes back; one that loses its connection does.
                 return http.close(id);
             }
-            return self.refuse(http, id, subscription, Problem::ShuttingDown);
+            return self.refuse(http, id, &subscription, Problem::ShuttingDown);
         }
-        let is_icomet = subscription.style.is_icomet();
-        let is_stream = subscription.style.is_stream();
         let at_once = subscription.answer_at_once;
-        if let Style::Stream { voice, .. } = &subscription.style {
-            self.leases.begin(id, *voice, expires);
+        if format.is_stream() {
+            self.leases.begin(id, expires);
         }
         // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
         let key = self.hub.next_key();
@@ -43,9 +44,9 @@ impl App {
         let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
         match outcome {
             Ok(given) => debug_assert_eq!(given, key),
-            Err(reply) => return Out { http, answering: &self.answering }.answer(id, reply),
+            Err(reply) => return Out { http, answering: &self.answering }.answer(id, format, reply),
         }
-        let delay = if is_stream && !is_icomet {
+        let delay = if format.is_stream() && protocol.rules().heartbeat == HeartbeatRule::SinceLastEvent {
             // Spread, so that streams that came together do not all beat together.
             let beat_ms = self.config.times.heartbeat_s * 1_000;
             let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
@@ -65,28 +66,23 @@ impl App {
         &self,
         http: &mut Http<'_, Self>,
         id: ConnectionId,
-        subscription: Subscription,
+        subscription: &Subscription,
         problem: Problem,
     ) {
-        let reply = Hub::refuse(subscription, problem);
-        Out { http, answering: &self.answering }.answer(id, reply);
+        let reply = self.hub.refuse(subscription, problem);
+        Out { http, answering: &self.answering }.answer(id, subscription.delivery.format, reply);
     }
 
     /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
     pub(super) fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
         let now = unix_time(http);
         match self.leases.notice(id, now) {
-            Some(Notice::End(event, voice)) => {
-                let mut out = Out { http, answering: &self.answering };
-                // It may have waited for its channel until now.
-                out.open(id, voice, "");
-                out.stream(id, &[event]);
-                self.hub.unsubscribe(key, now);
+            Some(Notice::Expired) => {
                 self.leases.end(id);
-                return out.end(id);
+                return self.hub.expire(key, now, &mut Out { http, answering: &self.answering });
             }
-            Some(Notice::Warning(event)) => {
-                Out { http, answering: &self.answering }.stream(id, &[event]);
+            Some(Notice::Expiring { in_s }) => {
+                self.hub.warn_of_expiry(key, in_s, &mut Out { http, answering: &self.answering });
             }
             None => {
                 if let Some(Doing::Socket(socket)) = http.state(id).map(|client| client.doing)

@@ -18,9 +18,9 @@ use sealed_http::RequestHead;
 use crate::access::Cost;
 use crate::config::Config;
 use crate::engine::Owner;
+use crate::protocols::call::Door;
 use crate::time::LoopTime;
 use crate::wire::problem::Problem;
-use crate::wire::request::Door;
 
 pub(crate) use rules::Rules;
 pub(crate) use throttle::Charge;

@@ -11,7 +11,7 @@ use sealed_http::{FetchError, Fetched, ResponseHead};
 use serde::Deserialize;
 
 use crate::message::{ChannelName, Draft};
-use crate::wire::json;
+use crate::protocols::format::json;
 
 /// The longest time for which an answer is kept, in seconds.
 const KEPT_MAX_S: u64 = 3_600;

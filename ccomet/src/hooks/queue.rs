@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::message::{ChannelName, Movement};
+use crate::protocols::format::json;
 use crate::time::UnixMillis;
-use crate::wire::json;
 
 /// Told in one request.
 const BATCH_MAX: usize = 100;

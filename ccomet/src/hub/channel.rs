@@ -1,4 +1,5 @@
-//! A channel as one loop sees it: a log in step with that of the channel's shard, with which it shares the messages.
+//! A channel as one loop sees it: a log in step with that of the channel's shard, with which it
+//! shares the messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +8,20 @@ use bytes::{Bytes, BytesMut};
 use sealed::fault;
 
 use super::encoded::Encoded;
+use super::encoder::{Encoder, Format, PlacedMessage, Resolved};
 use super::presence::Members;
-use super::subscriber::{Part, Start};
+use super::subscriber::{ChannelCursor, Start};
 use crate::log::{HistoryLimits, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
 use crate::rules::RuleId;
 use crate::time::UnixMillis;
-use crate::wire::{Form, icomet};
 
 /// Chunks handed to the kernel in one write.
 const CHUNKS_MAX: usize = 60;
 
-/// How long a loop stays attached to a channel in which nothing was published, or to a pattern, that nobody reads.
+/// How long a loop stays attached to a channel in which nothing was published, or to a pattern,
+/// that nobody reads.
 const SHORT_LINGER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -33,11 +35,11 @@ pub(super) struct Channel {
     pub(super) log: Log<Arc<Message>>,
     /// Keys of subscribers, in no order.
     pub(super) subscribers: Vec<u32>,
-    /// Keys of those who wait for this channel to start; some may have left since.
+    /// Keys of subscribers that wait for this channel to start; some may have left since.
     pub(super) starting: Vec<u32>,
-    /// Who signed in since the last flush.
-    pub(super) signs: Vec<Arc<str>>,
-    /// The head at the last flush: where those who keep up are.
+    /// Names that were announced since the last flush.
+    pub(super) announced: Vec<Arc<str>>,
+    /// The head at the last flush: where subscribers that keep up are.
     pub(super) flushed: u64,
     /// When something was given to its subscribers last.
     pub(super) spoken: UnixMillis,
@@ -55,9 +57,9 @@ pub(super) struct Channel {
     pub(super) syncs: u32,
 }
 
-/// How much of a channel a subscriber is given at a time, and at which time.
+/// Limits what a subscriber is given at a time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ration {
+pub(super) struct BatchLimit {
     pub(super) bytes_max: usize,
     pub(super) now: UnixMillis,
 }
@@ -72,7 +74,7 @@ impl Channel {
             log: Log::starting_at(0),
             subscribers: Vec::new(),
             starting: Vec::new(),
-            signs: Vec::new(),
+            announced: Vec::new(),
             flushed: 0,
             spoken: UnixMillis::default(),
             dirty: false,
@@ -92,8 +94,9 @@ impl Channel {
         }
     }
 
-    /// How long this loop stays attached to it without readers. Where nothing was published, or a pattern would be followed for
-    /// nobody, that is not long, for all that a poll that comes back in a moment is spared is a question to its shard.
+    /// How long this loop stays attached to it without readers. Where nothing was published, or a
+    /// pattern would be followed for nobody, that is not long, for all that a poll that comes back
+    /// in a moment is spared is a question to its shard.
     pub(super) fn linger(&self, longest: Duration) -> Duration {
         let is_dear = self.log.next() == 0 || self.name.is_pattern();
         if is_dear { longest.min(SHORT_LINGER) } else { longest }
@@ -120,52 +123,57 @@ impl Channel {
         self.log.trim(limits, now);
     }
 
-    /// The spot before message `next`.
+    /// Returns the spot before message `next`.
     pub(super) fn spot(&self, next: u64) -> Spot {
         debug_assert!(self.is_attached());
         Spot { epoch: self.epoch.unwrap_or(Epoch(0)), next }
     }
 
-    /// Whether a start is somewhere that this loop has not heard of. The channel's shard may have: another loop may be
-    /// ahead of this one by what is in its mailbox, the answer to `Attach` included.
-    pub(super) fn is_behind(&self, start: Start) -> bool {
+    /// Returns whether a start is beyond what this loop knows of. The channel's shard may know it:
+    /// another loop may be ahead of this one by what is in its mailbox, the answer to `Attach`
+    /// included.
+    pub(super) fn is_behind(&self, start: Start, encoder: &dyn Encoder) -> bool {
         match start {
             _ if fault!("unheard-position-is-gap") => false,
             _ if fault!("early-comer-not-synchronised") && !self.is_attached() => false,
             Start::Latest | Start::Oldest | Start::Last(_) => false,
             Start::After(spot) => Some(spot.epoch) != self.epoch || spot.next > self.log.next(),
-            Start::Number(number) => !self.is_attached() || number > self.log.next(),
-            Start::Seq(seq) => seq != 0 && (!self.is_attached() || icomet::number_of(seq, self.log.next()).is_none()),
+            Start::Number(number) => match encoder.resolve(number, self.log.next()) {
+                Resolved::Message(_) => !self.is_attached(),
+                Resolved::NotYet => true,
+                Resolved::Nothing => false,
+            },
         }
     }
 
-    /// Whether this channel has all that a subscriber waits for here.
-    pub(super) fn is_ready_for(&self, part: &Part) -> bool {
-        self.is_attached() && self.syncs >= part.syncs
+    /// Returns whether this channel has all that a subscriber waits for here.
+    pub(super) fn is_ready_for(&self, cursor: &ChannelCursor) -> bool {
+        self.is_attached() && self.syncs >= cursor.syncs
     }
 
     pub(super) fn epoch(&self) -> Option<Epoch> {
         self.epoch
     }
 
-    /// A message in one form.
-    fn encoded(&self, encoded: &mut Encoded, number: u64, form: Form) -> Option<Bytes> {
+    /// Returns a message in one format.
+    fn encoded(&self, encoded: &mut Encoded, number: u64, format: Format) -> Option<Bytes> {
         let message = self.log.entry(number)?;
-        Some(encoded.encode(form, &self.name, self.spot(number + 1), message))
+        let placed = PlacedMessage { channel: &self.name, spot: self.spot(number + 1), message };
+        Some(encoded.encode(format, &placed))
     }
 
-    /// Messages from number `from` on in one form, up to the ration's bytes (but at least one). Those whose time is over are
-    /// passed by.
-    pub(super) fn batch(&self, encoded: &mut Encoded, from: u64, form: Form, ration: Ration) -> Batch {
+    /// Returns messages from number `from` on in one format, up to the limit's bytes (but at least
+    /// one). Those whose time is over are skipped.
+    pub(super) fn batch(&self, encoded: &mut Encoded, from: u64, format: Format, limit: BatchLimit) -> Batch {
         let from = from.max(self.log.first());
-        let mut batch = Batch { form, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
+        let mut batch = Batch { format, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
         let mut bytes = 0;
         loop {
             if !fault!("expired-delivered") {
-                batch.to = self.skip_expired(batch.to, ration.now);
+                batch.to = self.skip_expired(batch.to, limit.now);
             }
-            let Some(chunk) = self.encoded(encoded, batch.to, form) else { break };
-            let is_full = bytes + chunk.len() > ration.bytes_max || batch.chunks.len() == CHUNKS_MAX;
+            let Some(chunk) = self.encoded(encoded, batch.to, format) else { break };
+            let is_full = bytes + chunk.len() > limit.bytes_max || batch.chunks.len() == CHUNKS_MAX;
             if !batch.chunks.is_empty() && is_full {
                 break;
             }
@@ -177,7 +185,7 @@ impl Channel {
         batch
     }
 
-    /// The number of the oldest of the last `count` messages whose time is not over.
+    /// Returns the number of the oldest of the last `count` messages whose time is not over.
     pub(super) fn last(&self, count: u64, now: UnixMillis) -> u64 {
         let living = self.log.back().filter(|(_, message)| !message.is_expired(now));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -186,7 +194,7 @@ impl Channel {
         oldest.map_or(self.log.next(), |(number, _)| number)
     }
 
-    /// The first number from `from` on that is no message whose time is over.
+    /// Returns the first number from `from` on that is not one of a message whose time is over.
     pub(super) fn skip_expired(&self, from: u64, now: UnixMillis) -> u64 {
         let mut number = from;
         while self.log.entry(number).is_some_and(|message| message.is_expired(now)) {
@@ -202,14 +210,18 @@ impl Channel {
     }
 }
 
-/// What a flush has put together for those who read a channel: most are at the same place, and get the same bytes.
-#[derive(Debug, Default)]
-pub(super) struct Batches(Vec<Batch>);
+/// Batches that a flush has made for the subscribers of a channel: most are at the same place, and
+/// get the same bytes.
+#[derive(Debug)]
+pub(super) struct Batches {
+    limit: BatchLimit,
+    made: Vec<Batch>,
+}
 
-/// Messages in one form.
+/// Messages in one format.
 #[derive(Debug)]
 pub(super) struct Batch {
-    form: Form,
+    format: Format,
     from: u64,
     pub(super) chunks: Vec<Bytes>,
     /// The number of each.
@@ -219,32 +231,35 @@ pub(super) struct Batch {
 }
 
 impl Batches {
-    /// Batches kept at a time; who is elsewhere costs a new one.
+    /// Batches kept at a time; a subscriber that is elsewhere costs a new one.
     const KEPT_MAX: usize = 8;
 
-    /// The chunks from number `from` on, and the number after them.
+    pub(super) fn new(limit: BatchLimit) -> Self {
+        Self { limit, made: Vec::new() }
+    }
+
+    /// Returns the chunks from number `from` on, and the number after them.
     pub(super) fn find(
         &mut self,
         channel: &Channel,
         encoded: &mut Encoded,
-        form: Form,
+        format: Format,
         from: u64,
-        ration: Ration,
     ) -> (&[Bytes], u64) {
-        let found = self.0.iter().position(|batch| batch.from == from && batch.form == form);
+        let found = self.made.iter().position(|batch| batch.from == from && batch.format == format);
         let index = found.unwrap_or_else(|| {
-            let mut batch = channel.batch(encoded, from, form, ration);
+            let mut batch = channel.batch(encoded, from, format, self.limit);
             // Many are here: one piece is cheaper for each of them than several.
             if from == channel.flushed && batch.chunks.len() > 1 {
                 batch.chunks = vec![concat(&batch.chunks)];
             }
-            if self.0.len() == Self::KEPT_MAX {
-                self.0.pop();
+            if self.made.len() == Self::KEPT_MAX {
+                self.made.pop();
             }
-            self.0.push(batch);
-            self.0.len() - 1
+            self.made.push(batch);
+            self.made.len() - 1
         });
-        (&self.0[index].chunks, self.0[index].to)
+        (&self.made[index].chunks, self.made[index].to)
     }
 }
 

@@ -1,151 +1,69 @@
-//! How what is in a channel's log gets to its subscribers: from the cursor to the head, when they can take it.
+//! Delivers what is in a channel's log to its subscribers: from the cursor to the head, when they
+//! can take it.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sealed::fault;
 
-use super::channel::{Batch, Batches, Channel, Ration};
+use super::channel::{Batch, BatchLimit, Batches, Channel};
 use super::encoded::Encoded;
-use super::polls::{in_json_or_script, reply_of_one};
-use super::subscriber::{Flags, Kind, Part, Start, Subscriber};
-use super::{Hub, Reply, Sink};
-use crate::message::ChannelName;
+use super::encoder::{Encoder, Format, Gap, StreamEvent};
+use super::polls::{ReplyCache, announcements_for, reply_of_one};
+use super::subscriber::{ChannelCursor, Flags, Subscriber};
+use super::{Hub, Sink, SubscriberKey};
 use crate::position::{Missed, Spot};
-use crate::time::{UnixMillis, millis};
-use crate::wire::icomet::{Kind as Happening, number_of, seq_of};
-use crate::wire::problem::Problem;
-use crate::wire::voice::{Saying, Tongue, Voice};
-use crate::wire::{Form, classic, icomet, native, sse};
-
-/// What a subscriber is to be told of where it starts in a channel.
-#[derive(Debug, Clone, Copy)]
-enum Notice {
-    /// It may have missed something.
-    Gap(Missed),
-    /// It does not know the channel's number.
-    Number,
-}
-
-/// A gap that a subscriber is to be told of when it starts.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Gap {
-    /// Which of its channels.
-    pub(super) index: usize,
-    /// Where it was there.
-    pub(super) from: Spot,
-    pub(super) missed: Missed,
-}
+use crate::time::UnixMillis;
 
 impl Hub {
-    /// Starts a subscriber once all of its channels are here.
-    pub(super) fn start_if_ready(&mut self, key: u32, sink: &mut impl Sink) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if subscriber.is(Flags::STARTED) {
-            return;
+    /// Feeds a stream whose output the kernel has taken.
+    pub(crate) fn drained(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
+        self.now = now;
+        let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
+        if !fault!("stalled-stream-not-fed") {
+            subscriber.clear(Flags::BLOCKED);
         }
-        let channels = &self.channels;
-        if !subscriber.parts().iter().all(|part| channels[part.channel as usize].is_ready_for(part)) {
-            return;
-        }
-        subscriber.set(Flags::STARTED);
-        let (mut gaps, mut announce) = (Vec::new(), false);
-        for (index, part) in subscriber.parts().iter_mut().enumerate() {
-            let channel = &self.channels[part.channel as usize];
-            let start = part.start.take().unwrap_or(Start::Latest);
-            let (cursor, notice) = resolve(channel, start, self.now);
-            part.cursor = cursor;
-            match (start, notice) {
-                (Start::After(from), Some(Notice::Gap(missed))) => gaps.push(Gap { index, from, missed }),
-                (_, Some(Notice::Number)) => announce = true,
-                _ => {}
-            }
-        }
-        match subscriber.kind.voice() {
-            Some(voice) => self.start_stream(key, voice, &gaps, announce, sink),
-            None if announce => {
-                let reply = self.icomet_reply(key, Happening::NextSeq);
-                self.conclude(key, reply, sink);
-            }
-            None => self.start_poll(key, &gaps, sink),
+        if subscriber.is(Flags::STARTED) && subscriber.format.is_stream() {
+            self.feed_stream(key.0, sink);
         }
     }
 
-    fn start_stream(&mut self, key: u32, voice: Voice, gaps: &[Gap], announce: bool, sink: &mut impl Sink) {
-        let subscriber = &mut self.subscribers[key as usize];
-        let peer = subscriber.peer;
-        let listener = subscriber.extra.as_mut().and_then(|extra| extra.callback.take()).unwrap_or_default();
-        sink.open(peer, voice, &listener);
-        let mut hello = Vec::with_capacity(256);
-        voice.write_opening(&listener, &mut hello);
-        if voice.tongue == Tongue::Native {
-            let spots = spots(&self.channels, subscriber.parts());
-            let channel = |index: usize| &self.channels[subscriber.parts_ref()[index].channel as usize];
-            write_hello(voice, self.limits.heartbeat, &spots, gaps, channel, &mut hello);
-        } else if let (true, [part]) = (announce, subscriber.parts()) {
-            let channel = &self.channels[part.channel as usize];
-            let event = icomet::event(Happening::NextSeq, &channel.name, seq_of(channel.log.next()), "");
-            voice.write_icomet(&event, &mut hello);
-        }
-        if !hello.is_empty() && !sink.stream(peer, &[Bytes::from(hello)]) {
-            subscriber.set(Flags::BLOCKED);
-        }
-        subscriber.slim();
-        // History may be longer than what goes at once: the head of the response is still queued, and when that
-        // has gone, `drained` fetches the rest.
-        self.feed_stream(key, sink);
-    }
-
-    /// Whether a poll has something to get in any of its channels.
+    /// Returns whether any of a poll's channels has a message for it.
     pub(super) fn has_news(&mut self, key: u32) -> bool {
         let now = self.now;
-        let mut parts = self.subscribers[key as usize].parts().iter_mut();
-        parts.any(|part| {
-            let channel = &self.channels[part.channel as usize];
+        let mut cursors = self.subscribers[key as usize].cursors_mut().iter_mut();
+        cursors.any(|cursor| {
+            let channel = &self.channels[cursor.channel as usize];
             if !fault!("poll-answered-with-expired") {
-                part.cursor = channel.skip_expired(part.cursor, now);
+                cursor.next = channel.skip_expired(cursor.next, now);
             }
-            channel.log.next() > part.cursor
+            channel.log.next() > cursor.next
         })
     }
 
-    /// Gives everyone in a channel what is new.
+    /// Gives all subscribers of a channel its new messages.
     pub(super) fn deliver_channel(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(channel) = self.channels.get_mut(key as usize) else { return };
         channel.dirty = false;
-        let signs = std::mem::take(&mut channel.signs);
+        let announced = std::mem::take(&mut channel.announced);
         let mut members = std::mem::take(&mut channel.subscribers);
         let count = members.len();
-        let mut batches = Batches::default();
-        let mut replies = Vec::new();
-        let ration = self.ration();
-        // From the end, so that whoever moves into the place of one who leaves has had his turn.
+        let limit = self.batch_limit();
+        let mut batches = Batches::new(limit);
+        let mut replies = ReplyCache::new(limit);
+        // From the end: a subscriber that moves into the place of one that leaves has had its turn.
         for place in (0..members.len()).rev() {
             let member = members[place];
             let subscriber = &mut self.subscribers[member as usize];
-            let channel = &self.channels[key as usize];
             if !subscriber.is(Flags::STARTED) {
                 continue;
             }
             if subscriber.only_channel().is_some() {
-                feed_one(subscriber, channel, &mut self.encoded, &mut batches, ration, sink);
-                continue;
-            }
-            let Some(extra) = subscriber.extra.as_deref_mut() else { continue };
-            if let ([part], None) = (extra.parts.as_mut_slice(), subscriber.kind.voice()) {
-                let own = extra.name.as_ref();
-                let signs = signs.iter().filter(|name| subscriber.kind == Kind::Classic && own != Some(*name));
-                let signs: Vec<_> = signs.map(|name| classic::sign(&channel.name, channel.flushed, name)).collect();
-                if channel.log.is_empty() && subscriber.kind == Kind::IcometPoll {
-                    // What came was too old to be kept, and icomet has no word for that.
-                    part.cursor = channel.log.next();
-                }
-                part.cursor = channel.skip_expired(part.cursor, self.now);
-                if channel.log.next() == part.cursor && signs.is_empty() {
+                feed_one(subscriber, &self.channels[key as usize], &mut self.encoded, &mut batches, sink);
+            } else if !subscriber.format.is_stream() && subscriber.cursors().len() == 1 {
+                if !self.answer_one(member, &announced, &mut replies, sink) {
                     continue;
                 }
-                let reply = reply_of_one(subscriber, channel, &mut self.encoded, &signs, &mut replies, ration);
-                sink.answer(subscriber.peer, reply);
                 members.swap_remove(place);
                 if let Some(moved) = members.get(place)
                     && !fault!("moved-keeps-old-place")
@@ -171,47 +89,87 @@ impl Hub {
         channel.spoken = self.now;
     }
 
-    /// Gives a stream what is new in its channels, as far as its connection takes it.
+    /// Answers a poll of one channel if there is something for it. Returns whether it did.
+    fn answer_one(&mut self, key: u32, announced: &[Arc<str>], replies: &mut ReplyCache, sink: &mut impl Sink) -> bool {
+        let subscriber = &mut self.subscribers[key as usize];
+        let [cursor] = subscriber.cursors_mut() else { return false };
+        let channel = &self.channels[cursor.channel as usize];
+        cursor.next = channel.skip_expired(cursor.next, self.now);
+        let is_at_head = channel.log.next() == cursor.next;
+        let rules = self.limits.encoders.get(subscriber.format).rules();
+        let announced = if rules.takes_announcements { announced } else { &[] };
+        let announcements = announcements_for(subscriber, channel, announced);
+        if is_at_head && announcements.is_empty() {
+            return false;
+        }
+        let Some(reply) = reply_of_one(subscriber, channel, &mut self.encoded, &announcements, replies) else {
+            // The new messages are not kept any more, and the protocol cannot report that.
+            for cursor in subscriber.cursors_mut() {
+                cursor.next = channel.log.next();
+            }
+            return false;
+        };
+        sink.answer(subscriber.peer, subscriber.format, reply);
+        true
+    }
+
+    /// Gives a subscriber of several channels their new messages.
+    pub(super) fn deliver_many(&mut self, key: u32, sink: &mut impl Sink) {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        if !fault!("fed-only-once") {
+            subscriber.clear(Flags::DIRTY);
+        }
+        if subscriber.format.is_stream() {
+            self.feed_stream(key, sink);
+        } else if self.has_news(key) {
+            self.answer_poll(key, &[], sink);
+        }
+    }
+
+    /// Gives a stream the new messages of its channels, as far as its connection takes them.
     pub(super) fn feed_stream(&mut self, key: u32, sink: &mut impl Sink) {
-        let ration = self.ration();
+        let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
         match subscriber.only_channel() {
             Some(channel) => {
                 let channel = &self.channels[channel as usize];
-                feed_one(subscriber, channel, &mut self.encoded, &mut Batches::default(), ration, sink);
+                feed_one(subscriber, channel, &mut self.encoded, &mut Batches::new(limit), sink);
             }
             None => self.feed_many(key, sink),
         }
     }
 
     fn feed_many(&mut self, key: u32, sink: &mut impl Sink) {
-        let ration = self.ration();
+        let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
-        let Some(voice) = subscriber.kind.voice() else { return };
-        let peer = subscriber.peer;
+        let (peer, format) = (subscriber.peer, subscriber.format);
+        if !format.is_stream() {
+            return;
+        }
+        let encoder = self.limits.encoders.get(format);
         let mut index = 0;
-        while index < subscriber.parts().len() && !subscriber.is(Flags::BLOCKED) {
-            let part = &mut subscriber.parts()[index];
-            let channel = &self.channels[part.channel as usize];
-            if part.cursor >= channel.log.next() {
+        while index < subscriber.cursors().len() && !subscriber.is(Flags::BLOCKED) {
+            let cursor = &mut subscriber.cursors_mut()[index];
+            let channel = &self.channels[cursor.channel as usize];
+            if cursor.next >= channel.log.next() {
                 index += 1;
                 continue;
             }
             let mut chunks = Vec::new();
-            if part.cursor < channel.log.first() {
-                let missed = Missed(Some(channel.log.first() - part.cursor));
-                part.cursor = channel.log.first();
-                let item = gap_item(channel, missed, channel.spot(part.cursor));
-                let position = spots(&self.channels, subscriber.parts());
-                chunks.push(gap_event(voice, &position, &item));
+            if cursor.next < channel.log.first() {
+                let missed = Missed(Some(channel.log.first() - cursor.next));
+                cursor.next = channel.log.first();
+                let gap = gap(channel, missed, cursor.next);
+                let position = spots(&self.channels, subscriber.cursors());
+                chunks.extend(gap_event(encoder, format, gap, &position));
             } else {
-                let batch = channel.batch(&mut self.encoded, part.cursor, Form::NativeItem, ration);
+                let batch = channel.batch(&mut self.encoded, cursor.next, format.of_items(), limit);
                 let Batch { chunks: items, numbers, to, .. } = batch;
-                part.cursor = to;
-                let mut spots = spots(&self.channels, subscriber.parts());
+                cursor.next = to;
+                let mut spots = spots(&self.channels, subscriber.cursors());
                 for (number, item) in numbers.into_iter().zip(&items) {
                     spots[index].next = number + 1;
-                    chunks.extend(voice.say_around(&spots, item));
+                    chunks.extend(encoder.event_around(format, &spots, item));
                 }
             }
             if chunks.is_empty() {
@@ -224,136 +182,40 @@ impl Hub {
         }
     }
 
-    /// Answers a poll and forgets it.
-    pub(super) fn conclude(&mut self, key: u32, reply: Reply, sink: &mut impl Sink) {
-        let peer = self.subscribers[key as usize].peer;
-        self.leave(key);
-        sink.answer(peer, reply);
+    /// Returns how much a subscriber is given now.
+    pub(super) fn batch_limit(&self) -> BatchLimit {
+        BatchLimit { bytes_max: self.limits.batch_bytes_max, now: self.now }
     }
 
-    /// Ends a subscriber, of whichever kind, because a channel of his is gone.
-    pub(super) fn conclude_closed(
-        &mut self,
-        key: u32,
-        name: &ChannelName,
-        problem: Option<Problem>,
-        sink: &mut impl Sink,
-    ) {
-        if let Some(problem) = problem {
-            let reply = self.refusal_for(key, name, problem);
-            return self.conclude(key, reply, sink);
-        }
-        let subscriber = &mut self.subscribers[key as usize];
-        let (peer, kind, started) = (subscriber.peer, subscriber.kind, subscriber.is(Flags::STARTED));
-        let mut item = Vec::new();
-        match kind {
-            Kind::Stream(voice) => {
-                if !started {
-                    sink.open(peer, voice, "");
-                }
-                let mut event = Vec::new();
-                if voice.tongue == Tongue::Icomet {
-                    let next = self.channel_named(name).map_or(0, |channel| channel.log.next());
-                    voice.write_icomet(&icomet::event(Happening::Close, name, seq_of(next), ""), &mut event);
-                } else {
-                    native::write_close(name, &mut item);
-                    voice.say(&Saying { kind: Some("close"), item: &item, ..Saying::default() }, &mut event);
-                }
-                sink.stream(peer, &[Bytes::from(event)]);
-                self.leave(key);
-                sink.end(peer);
-            }
-            Kind::Classic => self.conclude(key, Reply::Nothing, sink),
-            Kind::IcometPoll => {
-                let reply = self.icomet_reply(key, Happening::Close);
-                self.conclude(key, reply, sink);
-            }
-            Kind::Poll => {
-                native::write_close(name, &mut item);
-                let mut json = Vec::new();
-                let extra = subscriber.extra.as_deref();
-                let parts = extra.map_or(&[][..], |extra| &extra.parts);
-                // One that had not started yet comes back with the position that it came with.
-                let spots = if started { spots(&self.channels, parts) } else { Vec::new() };
-                native::write_reply(spots, [item.as_slice()], &mut json);
-                let reply = extra.map_or(Reply::Nothing, |extra| in_json_or_script(json, extra));
-                self.conclude(key, reply, sink);
-            }
-        }
+    /// Returns where a subscriber is in each of its channels.
+    pub(super) fn spots(&self, cursors: &[ChannelCursor]) -> Vec<Spot> {
+        spots(&self.channels, cursors)
     }
 }
 
-/// The first words of a stream: where it starts, so that a client that loses it at once can resume all the same, and
-/// what it has missed.
-fn write_hello<'a>(
-    voice: Voice,
-    heartbeat: Duration,
-    spots: &[Spot],
-    gaps: &[Gap],
-    channel: impl Fn(usize) -> &'a Channel,
-    out: &mut Vec<u8>,
-) {
-    // Not with the position behind a gap: a client that lost the stream between the two would never hear of it.
-    let position = gaps.is_empty().then_some(spots);
-    let item = native::hello(millis(heartbeat));
-    voice.say(&Saying { retry_ms: Some(sse::RETRY_MS), position, kind: Some("hello"), item: &item }, out);
-    // Likewise, each gap's id covers the gaps that have been told, and those behind it not yet.
-    let mut told = spots.to_vec();
-    for gap in gaps {
-        if !fault!("first-gap-covers-others") {
-            told[gap.index] = gap.from;
-        }
-    }
-    for Gap { index, missed, .. } in gaps.iter().copied() {
-        told[index] = spots[index];
-        let item = gap_item(channel(index), missed, spots[index]);
-        voice.say(&Saying { position: Some(&told), kind: Some("gap"), item: &item, ..Saying::default() }, out);
-    }
-}
-
-/// Where a subscription starts in a channel, and what it is told of what it cannot have.
-fn resolve(channel: &Channel, start: Start, now: UnixMillis) -> (u64, Option<Notice>) {
-    let (first, next) = (channel.log.first(), channel.log.next());
-    match start {
-        Start::Latest => (next, None),
-        Start::Oldest => (first, None),
-        Start::Last(count) => (channel.last(count, now), None),
-        Start::Number(number) => (number.clamp(first, next), None),
-        Start::Seq(seq) => match number_of(seq, next) {
-            Some(number) => (number.max(first), None),
-            None => (next, Some(Notice::Number)),
-        },
-        Start::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
-            let missed = first.saturating_sub(spot.next);
-            (spot.next.max(first), (missed > 0).then_some(Notice::Gap(Missed(Some(missed)))))
-        }
-        Start::After(_) => (first, Some(Notice::Gap(Missed(None)))),
-    }
-}
-
-/// Gives a stream of one channel what is new.
+/// Gives a stream of one channel the new messages.
 fn feed_one(
     subscriber: &mut Subscriber,
     channel: &Channel,
     encoded: &mut Encoded,
     batches: &mut Batches,
-    ration: Ration,
     sink: &mut impl Sink,
 ) {
-    let Some(voice) = subscriber.kind.voice() else { return };
+    let format = subscriber.format;
+    if !format.is_stream() {
+        return;
+    }
     while subscriber.cursor < channel.log.next() && !subscriber.is(Flags::BLOCKED) {
         let all_taken = if subscriber.cursor < channel.log.first() {
             let missed = Missed(Some(channel.log.first() - subscriber.cursor));
             subscriber.cursor = channel.log.first();
-            if voice.tongue == Tongue::Icomet {
-                // It has no word for that.
-                continue;
+            let gap = gap(channel, missed, subscriber.cursor);
+            match gap_event(encoded.encoder(format), format, gap, &[gap.spot]) {
+                Some(event) => sink.stream(subscriber.peer, &[event]),
+                None => continue,
             }
-            let spot = channel.spot(subscriber.cursor);
-            sink.stream(subscriber.peer, &[gap_event(voice, &[spot], &gap_item(channel, missed, spot))])
         } else {
-            let form = Form::Said(voice);
-            let (chunks, to) = batches.find(channel, encoded, form, subscriber.cursor, ration);
+            let (chunks, to) = batches.find(channel, encoded, format, subscriber.cursor);
             subscriber.cursor = to + u64::from(chunks.len() > 2 && fault!("cursor-one-too-far"));
             if chunks.is_empty() {
                 continue;
@@ -368,25 +230,25 @@ fn feed_one(
 }
 
 /// Moves a cursor that has fallen off the log to the oldest message kept.
-pub(super) fn fall_off(channel: &Channel, part: &mut Part) -> Option<Missed> {
-    let missed = channel.log.first().checked_sub(part.cursor).filter(|missed| *missed > 0)?;
-    part.cursor = channel.log.first();
+pub(super) fn fall_off(channel: &Channel, cursor: &mut ChannelCursor) -> Option<Missed> {
+    let missed = channel.log.first().checked_sub(cursor.next).filter(|missed| *missed > 0)?;
+    cursor.next = channel.log.first();
     (!fault!("no-gap-for-fallen-reader")).then_some(Missed(Some(missed)))
 }
 
-pub(super) fn gap_item(channel: &Channel, missed: Missed, spot: Spot) -> Vec<u8> {
-    let mut item = Vec::new();
-    native::write_gap(&channel.name, missed.0, spot, &mut item);
-    item
+/// Returns a gap before message `next`.
+pub(super) fn gap(channel: &Channel, missed: Missed, next: u64) -> Gap<'_> {
+    Gap { channel: &channel.name, missed, spot: channel.spot(next) }
 }
 
-fn gap_event(voice: Voice, position: &[Spot], item: &[u8]) -> Bytes {
+/// Returns the event that reports a gap, if the protocol has one for that.
+fn gap_event(encoder: &dyn Encoder, format: Format, gap: Gap<'_>, position: &[Spot]) -> Option<Bytes> {
     let mut event = Vec::new();
-    voice.say(&Saying { position: Some(position), kind: Some("gap"), item, ..Saying::default() }, &mut event);
-    event.into()
+    encoder.write_event(format, &StreamEvent::Gap { gap, position }, &mut event);
+    (!event.is_empty()).then(|| event.into())
 }
 
-/// Where a subscriber is in each of its channels.
-pub(super) fn spots(channels: &slab::Slab<Channel>, parts: &[Part]) -> Vec<Spot> {
-    parts.iter().map(|part| channels[part.channel as usize].spot(part.cursor)).collect()
+/// Returns where a subscriber is in each of its channels.
+pub(super) fn spots(channels: &slab::Slab<Channel>, cursors: &[ChannelCursor]) -> Vec<Spot> {
+    cursors.iter().map(|cursor| channels[cursor.channel as usize].spot(cursor.next)).collect()
 }

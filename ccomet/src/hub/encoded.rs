@@ -1,16 +1,17 @@
 //! Messages as they were encoded last, for the others that read at the same place.
 //!
-//! Whoever reads at the head of a channel reads what was published in this tick: each message is encoded once for each form
-//! that somebody on this loop reads. Nothing is kept for longer than until the next sweep, nor beyond a number of bytes.
+//! Subscribers at the head of a channel read what was published in this tick: each message is
+//! encoded once for each format that somebody on this loop reads. Nothing is kept for longer than
+//! until the next sweep, nor beyond a number of bytes.
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use sealed::fault;
 
-use crate::message::{ChannelName, Message};
+use super::encoder::{Encoder, Encoders, Format, PlacedMessage};
+use crate::message::ChannelName;
 use crate::position::Spot;
-use crate::wire::{self, Form};
 
 /// Memory that an encoded message takes beside its bytes, roughly.
 const OVERHEAD_BYTES: usize = 192;
@@ -20,12 +21,13 @@ const OVERHEAD_BYTES: usize = 192;
 struct Key {
     channel: ChannelName,
     spot: Spot,
-    form: Form,
+    format: Format,
 }
 
-/// Encoded messages, of which the oldest go where there are too many.
+/// Encoded messages, of which the oldest are dropped if there are too many.
 #[derive(Debug)]
 pub(super) struct Encoded {
+    encoders: Encoders,
     bytes_max: usize,
     bytes: usize,
     held: HashMap<Key, Bytes>,
@@ -34,22 +36,31 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, bytes: 0, held: HashMap::new(), order: VecDeque::new() }
+    pub(super) fn new(encoders: Encoders, bytes_max: usize) -> Self {
+        Self { encoders, bytes_max, bytes: 0, held: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// A channel's message in one form. `spot` is the one right after it.
-    pub(super) fn encode(&mut self, form: Form, channel: &ChannelName, spot: Spot, message: &Message) -> Bytes {
-        let mut key = Key { channel: channel.clone(), spot, form };
+    pub(super) fn encoder(&self, format: Format) -> &'static dyn Encoder {
+        self.encoders.get(format)
+    }
+
+    /// Returns a message in one format.
+    pub(super) fn encode(&mut self, format: Format, message: &PlacedMessage<'_>) -> Bytes {
+        let mut key = Key { channel: message.channel.clone(), spot: message.spot, format };
         if fault!("encoded-for-each-reader") {
             key.spot.next += self.order.len() as u64;
         }
         if let Some(bytes) = self.held.get(&key) {
             return bytes.clone();
         }
-        let bytes = wire::render(form, channel, spot, message);
+        let mut out = Vec::with_capacity(message.message.payload.len() + 160);
+        self.encoder(format).write_message(format, message, &mut out);
+        // It is kept for others, or waits for its reader: no room to spare.
+        out.shrink_to_fit();
+        let bytes = Bytes::from(out);
         self.bytes += cost(&bytes);
-        // The newest stays though it alone be over the limit: the others that read here are about to get it.
+        // The newest stays even if it alone is over the limit: the others that read here are about
+        // to get it.
         while self.bytes > self.bytes_max && !fault!("encoded-without-bound") && self.drop_oldest() {}
         self.order.push_back(key.clone());
         self.held.insert(key, bytes.clone());
@@ -59,11 +70,11 @@ impl Encoded {
     /// Drops all of them, and their memory.
     pub(super) fn clear(&mut self) {
         if !self.order.is_empty() {
-            *self = Self::new(self.bytes_max);
+            *self = Self::new(self.encoders, self.bytes_max);
         }
     }
 
-    /// What they count for.
+    /// Returns the bytes that they count for.
     #[cfg(any(feature = "sim", test))]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -85,35 +96,36 @@ mod tests {
     use super::*;
     use crate::message::Draft;
     use crate::position::Epoch;
+    use crate::protocols::toy::{POLL, STREAM, TOYS};
     use crate::time::UnixMillis;
 
-    fn encode(encoded: &mut Encoded, form: Form, next: u64, length: usize) -> Bytes {
-        let channel = ChannelName::new("news").expect("a name");
+    fn encode(encoded: &mut Encoded, format: Format, next: u64, length: usize) -> Bytes {
+        let channel = &ChannelName::new("news").expect("a name");
         let message =
-            Draft { payload: vec![b'x'; length].into(), ..Draft::default() }.taken_at(UnixMillis::from_millis(0));
-        encoded.encode(form, &channel, Spot { epoch: Epoch(1), next }, &message)
+            &Draft { payload: vec![b'x'; length].into(), ..Draft::default() }.taken_at(UnixMillis::from_millis(0));
+        encoded.encode(format, &PlacedMessage { channel, spot: Spot { epoch: Epoch(1), next }, message })
     }
 
     #[test]
-    fn a_message_is_encoded_once_for_each_form() {
-        let mut encoded = Encoded::new(1 << 20);
-        let first = encode(&mut encoded, Form::NativeItem, 1, 10);
-        assert_eq!(encode(&mut encoded, Form::NativeItem, 1, 10).as_ptr(), first.as_ptr());
-        assert_ne!(encode(&mut encoded, Form::IcometEvent, 1, 10), first);
-        assert_ne!(encode(&mut encoded, Form::NativeItem, 2, 10), first);
+    fn a_message_is_encoded_once_for_each_format() {
+        let mut encoded = Encoded::new(TOYS, 1 << 20);
+        let first = encode(&mut encoded, POLL, 1, 10);
+        assert_eq!(encode(&mut encoded, POLL, 1, 10).as_ptr(), first.as_ptr());
+        assert_ne!(encode(&mut encoded, STREAM, 1, 10), first);
+        assert_ne!(encode(&mut encoded, POLL, 2, 10), first);
     }
 
     #[test]
     fn the_oldest_go_beyond_a_number_of_bytes_and_all_at_a_sweep() {
-        let mut encoded = Encoded::new(10_000);
+        let mut encoded = Encoded::new(TOYS, 10_000);
         for next in 1..100 {
-            encode(&mut encoded, Form::NativeItem, next, 500);
+            encode(&mut encoded, POLL, next, 500);
             assert!(encoded.bytes() <= 10_000 && encoded.order.len() == encoded.held.len());
         }
         assert!(encoded.order.len() > 5, "not all of them");
-        encode(&mut encoded, Form::NativeItem, 100, 50_000);
+        encode(&mut encoded, POLL, 100, 50_000);
         assert_eq!(encoded.order.len(), 1, "one alone may be larger");
-        encode(&mut encoded, Form::NativeItem, 101, 500);
+        encode(&mut encoded, POLL, 101, 500);
         assert!(encoded.bytes() <= 10_000);
         encoded.clear();
         assert_eq!((encoded.bytes(), encoded.held.len(), encoded.order.len()), (0, 0, 0));

@@ -1,36 +1,46 @@
-//! A loop's channels and their subscribers. Pure state: subscriptions, the engine's events and the time come in; output goes through a
-//! [`Sink`] to subscribers, and in [`Order`]s to the engine.
+//! A loop's channels and their subscribers. Pure state: subscriptions, the engine's events and the
+//! time come in; output goes through a [`Sink`] to subscribers, and in [`Order`]s to the engine.
 //!
-//! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `deliver.rs` the way of messages from the one to the other,
-//! `polls.rs` replies to polls, `encoded.rs` messages in the form in which they are sent, `quiet.rs` what is sent without a message.
+//! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `start.rs` how it
+//! starts, `deliver.rs` the way of messages from the one to the other, `polls.rs` replies to polls,
+//! `heartbeat.rs` what is sent without a message. What any of it looks like on the wire is up to
+//! the protocols: `encoder.rs` is the seam to them, `encoded.rs` keeps messages as they were
+//! encoded.
 
 mod channel;
 mod deliver;
 mod encoded;
+mod encoder;
+mod heartbeat;
+mod leave;
+mod limits;
 mod polls;
 mod presence;
-mod quiet;
 mod sink;
+mod start;
 mod subscriber;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sealed::{ConnectionId, fault};
 use slab::Slab;
 
-use channel::{Channel, Ration};
+use channel::Channel;
 use encoded::Encoded;
+pub(crate) use encoder::{
+    Encoder, Encoders, Format, Gap, HeartbeatRule, Item, PlacedMessage, PollOutcome, RefusedSubscription, Resolved,
+    SessionRules, StreamEvent,
+};
+pub(crate) use limits::HubLimits;
 use presence::Moved;
-pub(crate) use sink::{IcometForm, Reply, Sink};
-use subscriber::{Extra, Flags, Part, Subscriber};
-pub(crate) use subscriber::{Start, Style, Subscription};
+pub(crate) use sink::{Reply, ReplyBody, Sink};
+use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
+pub(crate) use subscriber::{Delivery, Start, Subscription};
 
 use crate::engine::{ChannelEvent, Claim, Order, Owner, Refusal};
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
-use crate::rules::Rules;
 use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
@@ -38,23 +48,7 @@ use crate::wire::problem::Problem;
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 30;
 
-/// What a loop's hub may hold, and how it speaks.
-#[derive(Debug, Clone)]
-pub(crate) struct HubLimits {
-    pub(crate) rules: Arc<Rules>,
-    pub(crate) subscribers_max: usize,
-    /// Bytes handed to one subscriber at a time.
-    pub(crate) batch_bytes_max: usize,
-    /// Bytes of encoded messages that are kept for others.
-    pub(crate) encoded_bytes_max: usize,
-    /// How long a loop stays attached to a channel that nobody on it reads: the pause between two polls, and more.
-    pub(crate) linger: Duration,
-    pub(crate) heartbeat: Duration,
-    /// The silence after which a client of icomet's hears a `noop`.
-    pub(crate) noop: Duration,
-}
-
-/// Names a subscriber to whoever holds its connection.
+/// Names a subscriber to the owner of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SubscriberKey(pub(crate) u32);
 
@@ -89,7 +83,7 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(limits: HubLimits) -> Self {
         Self {
-            encoded: Encoded::new(limits.encoded_bytes_max),
+            encoded: Encoded::new(limits.encoders, limits.encoded_bytes_max),
             truncated: Vec::new(),
             limits,
             channels: Slab::new(),
@@ -107,12 +101,12 @@ impl Hub {
         }
     }
 
-    /// The key that the next subscriber will have.
+    /// Returns the key that the next subscriber will have.
     pub(crate) fn next_key(&self) -> SubscriberKey {
         SubscriberKey(self.subscribers.vacant_key() as u32)
     }
 
-    /// Whether there is something to be flushed.
+    /// Returns whether there is something to be flushed.
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
             || !self.dirty_many.is_empty()
@@ -141,7 +135,8 @@ impl Hub {
         }
     }
 
-    /// Takes a subscription of at least one channel. It starts, through the sink, as soon as all of its channels are here.
+    /// Takes a subscription of at least one channel. It starts, through the sink, as soon as all of
+    /// its channels are here.
     pub(crate) fn subscribe(
         &mut self,
         peer: ConnectionId,
@@ -152,94 +147,58 @@ impl Hub {
         self.now = now;
         debug_assert!(!subscription.channels.is_empty());
         if self.subscribers.len() >= self.limits.subscribers_max {
-            return Err(Self::refuse(subscription, Problem::SubscriberLimit));
+            return Err(self.refuse(&subscription, Problem::SubscriberLimit));
         }
-        let Subscription { channels, style, answer_at_once, member, owner } = subscription;
-        let mut extra = Extra { answer_at_once, member: member.clone(), owner, ..Extra::default() };
-        let (kind, beats, name) = extra.set_style(style);
-        let mut parts = Vec::with_capacity(channels.len());
+        let Subscription { channels, delivery, answer_at_once, member, owner } = subscription;
+        let Delivery { format, target, name: waits_as, beats } = delivery;
+        let encoder = self.limits.encoders.get(format);
+        let mut cursors = Vec::with_capacity(channels.len());
         for (name, start) in channels {
             let channel = self.channel(&name, owner);
-            parts.push(Part { channel, place: 0, cursor: 0, start: Some(start), syncs: 0 });
+            cursors.push(ChannelCursor { channel, place: 0, next: 0, start: Some(start), syncs: 0 });
         }
-        let is_full = |part: &&Part| {
-            let channel = self.channel_of(part);
+        let is_full = |cursor: &&ChannelCursor| {
+            let channel = self.channel_of(cursor);
             channel.subscribers.len() >= self.limits.rules.bounds(channel.crowd_rule).subscribers_max
         };
-        if let Some(part) = parts.iter().find(is_full) {
-            let channel = &self.channel_of(part).name;
-            return Err(polls::refusal(Problem::SubscriberLimit, channel, kind, extra.callback));
+        if let Some(cursor) = cursors.iter().find(is_full) {
+            let channel = &self.channel_of(cursor).name;
+            return Err(self.refusal(format, channel, target.as_deref(), Problem::SubscriberLimit));
         }
 
         let key = self.subscribers.vacant_key() as u32;
-        for part in &mut parts {
-            let channel = &mut self.channels[part.channel as usize];
-            part.place = channel.subscribers.len() as u32;
+        for cursor in &mut cursors {
+            let channel = &mut self.channels[cursor.channel as usize];
+            cursor.place = channel.subscribers.len() as u32;
             channel.subscribers.push(key);
-            channel.mark_for_recount(part.channel, &mut self.recount);
-            if part.start.is_some_and(|start| channel.is_behind(start)) {
+            channel.mark_for_recount(cursor.channel, &mut self.recount);
+            if cursor.start.is_some_and(|start| channel.is_behind(start, encoder)) {
                 channel.syncs_asked += 1;
-                part.syncs = channel.syncs_asked;
+                cursor.syncs = channel.syncs_asked;
                 self.orders.push(Order::CatchUp { channel: channel.name.clone() });
             }
-            if !channel.is_ready_for(part) {
+            if !channel.is_ready_for(cursor) {
                 channel.starting.push(key);
             }
         }
-        for part in &parts {
+        for cursor in &cursors {
             if let Some(member) = &member {
-                self.come(part.channel, member);
+                self.come(cursor.channel, member);
             }
         }
-        extra.parts = parts;
-        self.subscribers.insert(Subscriber::new(peer, kind, beats, extra));
-        if let Some(name) = name {
+        let name = waits_as.clone();
+        let details = SubscriberDetails { cursors, answer_at_once, target, name, claim: None, member, owner };
+        self.subscribers.insert(Subscriber::new(peer, format, beats, details));
+        if let Some(name) = waits_as {
             self.claim(key, name);
         }
         self.start_if_ready(key, sink);
         Ok(SubscriberKey(key))
     }
 
-    /// How a subscription is answered that cannot be met.
-    pub(crate) fn refuse(subscription: Subscription, problem: Problem) -> Reply {
-        let mut extra = Extra::default();
-        let (kind, ..) = extra.set_style(subscription.style);
-        match subscription.channels.first() {
-            Some((channel, _)) => polls::refusal(problem, channel, kind, extra.callback),
-            None => Reply::Problem(problem, None),
-        }
-    }
-
-    /// The connection is gone.
-    pub(crate) fn unsubscribe(&mut self, key: SubscriberKey, now: UnixMillis) {
-        self.now = now;
-        self.leave(key.0);
-    }
-
-    /// Takes a subscriber out of its channels, and forgets it.
-    fn leave(&mut self, key: u32) {
-        if !self.subscribers.contains(key as usize) {
-            return;
-        }
-        self.leave_channels(key);
-        self.forget(key);
-    }
-
-    /// What a subscriber was sent is with the kernel: it can be given more.
-    pub(crate) fn drained(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
-        self.now = now;
-        let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
-        if !fault!("stalled-stream-not-fed") {
-            subscriber.clear(Flags::BLOCKED);
-        }
-        if subscriber.is(Flags::STARTED) && subscriber.kind.voice().is_some() {
-            self.feed_stream(key.0, sink);
-        }
-    }
-
-    /// Whether a subscriber is a stream, which needs heartbeats, or a poll, which ends.
+    /// Returns whether a subscriber is a stream, which needs heartbeats, or a poll, which ends.
     pub(crate) fn is_stream(&self, key: SubscriberKey) -> bool {
-        self.subscribers.get(key.0 as usize).is_some_and(|subscriber| subscriber.kind.voice().is_some())
+        self.subscribers.get(key.0 as usize).is_some_and(|subscriber| subscriber.format.is_stream())
     }
 
     /// Takes what happened in a channel.
@@ -259,7 +218,8 @@ impl Hub {
                 self.appended(channel, first, entries, Vec::new());
                 self.synced(channel, sink);
             }
-            // One that waits for the answer to `Open` is a later channel of that name than the one that was closed.
+            // One that waits for the answer to `Open` is a later channel of that name than the one
+            // that was closed.
             ChannelEvent::Closed if self.is_attaching(channel) => {}
             ChannelEvent::Closed => self.end_channel(channel, None, sink),
             ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
@@ -272,11 +232,11 @@ impl Hub {
     pub(crate) fn name_taken(&mut self, claim: Claim, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         if let Some(key) = self.claims.get(&claim.0).copied() {
-            self.conclude(key, Reply::Nothing, sink);
+            self.displace(key, sink);
         }
     }
 
-    /// The end of a tick: everyone gets what is new, from his cursor on.
+    /// Ends a tick: gives all subscribers what is new, from their cursors on.
     pub(crate) fn flush(&mut self, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         for key in std::mem::take(&mut self.dirty) {
@@ -287,26 +247,14 @@ impl Hub {
         }
         for (key, kept_from) in std::mem::take(&mut self.truncated) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            // What was skipped, where this loop was so slow, its readers hear of with what comes next.
+            // What was skipped, where this loop was so slow, its readers hear of with what comes
+            // next.
             if !fault!("loop-keeps-what-home-dropped") {
                 channel.log.drop_before(kept_from.min(channel.log.next()));
             }
         }
         self.tell_counts();
         self.tell_moved();
-    }
-
-    /// Gives a subscriber of several channels what is new in them.
-    fn deliver_many(&mut self, key: u32, sink: &mut impl Sink) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if !fault!("fed-only-once") {
-            subscriber.clear(Flags::DIRTY);
-        }
-        if subscriber.kind.voice().is_some() {
-            self.feed_stream(key, sink);
-        } else if self.has_news(key) {
-            self.answer_poll(key, &[], sink);
-        }
     }
 
     /// Tells the channels' shards how many subscribers there are here now.
@@ -321,7 +269,8 @@ impl Hub {
         }
     }
 
-    /// About once a second: messages that are too old go, and so do channels that nobody has read for a while.
+    /// About once a second: messages that are too old go, and so do channels that nobody has read
+    /// for a while.
     pub(crate) fn sweep(&mut self, now: UnixMillis) {
         self.now = now;
         if !fault!("encoded-kept-for-ever") {
@@ -375,10 +324,10 @@ impl Hub {
         let claim = Claim(self.last_claim);
         self.claims.insert(claim.0, key);
         let subscriber = &mut self.subscribers[key as usize];
-        let Some(extra) = &mut subscriber.extra else { return };
-        extra.claim = Some(claim);
-        let Some(part) = extra.parts.first() else { return };
-        let channel = self.channels[part.channel as usize].name.clone();
+        let Some(details) = &mut subscriber.details else { return };
+        details.claim = Some(claim);
+        let Some(cursor) = details.cursors.first() else { return };
+        let channel = self.channels[cursor.channel as usize].name.clone();
         self.orders.push(Order::AcquireName { channel, name, claim });
     }
 
@@ -403,20 +352,7 @@ impl Hub {
         }
     }
 
-    /// Starts those of a channel who waited for it, and for nothing else.
-    fn start_all(&mut self, key: u32, sink: &mut impl Sink) {
-        for waiting in std::mem::take(&mut self.channels[key as usize].starting) {
-            let Some(subscriber) = self.subscribers.get_mut(waiting as usize) else { continue };
-            let channel = &mut self.channels[key as usize];
-            let part = subscriber.parts().iter().find(|part| part.channel == key && part.start.is_some());
-            match part {
-                Some(part) if !channel.is_ready_for(part) => channel.starting.push(waiting),
-                _ => self.start_if_ready(waiting, sink),
-            }
-        }
-    }
-
-    fn appended(&mut self, name: &ChannelName, first: u64, entries: Vec<Arc<Message>>, signs: Vec<Arc<str>>) {
+    fn appended(&mut self, name: &ChannelName, first: u64, entries: Vec<Arc<Message>>, announced: Vec<Arc<str>>) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &mut self.channels[key as usize];
         // What comes before the answer to `Attach` is in that answer too.
@@ -424,20 +360,21 @@ impl Hub {
             return;
         }
         channel.append(first, entries, &self.limits.rules.bounds(channel.rule).history, self.now);
-        channel.signs.extend(signs);
+        channel.announced.extend(announced);
         if !channel.dirty {
             channel.dirty = true;
             self.dirty.push(key);
         }
     }
 
-    /// The channel's shard keeps nothing before that number: this loop does not either, from the end of this tick on, when those
-    /// who keep up have got what is new.
+    /// The channel's shard keeps nothing before that number: this loop does not either, from the
+    /// end of this tick on, when those who keep up have got what is new.
     fn truncate(&mut self, name: &ChannelName, kept_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
         if channel.is_attached() && channel.log.next() < kept_from && !fault!("no-gap-without-message") {
-            // What was dropped had not come yet: readers are told of the gap, though no message follows.
+            // What was dropped had not come yet: readers are told of the gap, though no message
+            // follows.
             return self.appended(name, kept_from, Vec::new(), Vec::new());
         }
         if channel.is_attached() && channel.log.first() < kept_from {
@@ -458,7 +395,7 @@ impl Hub {
         self.channels[key as usize].log.drop_before(first);
     }
 
-    /// Ends everyone who reads the channel, and the channel.
+    /// Ends all subscribers of the channel, and the channel.
     fn end_channel(&mut self, name: &ChannelName, problem: Option<Problem>, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {
@@ -475,11 +412,11 @@ impl Hub {
         self.channels.remove(key as usize);
     }
 
-    /// Ends those who wait for a channel that its client may not make. The others may.
+    /// Ends the subscribers that wait for a channel which their client may not make. Others may.
     fn end_those_of(&mut self, name: &ChannelName, owner: Owner, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         let owner_of = |hub: &Self, subscriber: &u32| {
-            hub.subscribers[*subscriber as usize].extra.as_ref().map_or(Owner::default(), |extra| extra.owner)
+            hub.subscribers[*subscriber as usize].details.as_ref().map_or(Owner::default(), |details| details.owner)
         };
         let waiting = self.channels[key as usize].subscribers.clone();
         let is_meant = |subscriber: &&u32| owner_of(self, subscriber) == owner || fault!("other-clients-refused-too");
@@ -495,59 +432,12 @@ impl Hub {
         }
     }
 
-    /// Takes a subscriber out of the lists of its channels.
-    fn leave_channels(&mut self, key: u32) {
-        for index in 0.. {
-            let Some((channel, place)) = self.subscribers[key as usize].place(index) else { break };
-            let channel_state = &mut self.channels[channel as usize];
-            channel_state.left = if fault!("just-left-is-long-ago") { UnixMillis::default() } else { self.now };
-            channel_state.mark_for_recount(channel, &mut self.recount);
-            let members = &mut channel_state.subscribers;
-            debug_assert_eq!(members[place as usize], key);
-            members.swap_remove(place as usize);
-            if members.is_empty() {
-                members.shrink_to_fit();
-            } else if let Some(moved) = members.get(place as usize).copied() {
-                self.subscribers[moved as usize].set_place(channel, place);
-            }
-        }
-    }
-
-    /// Forgets a subscriber that is in no channel's list any more.
-    fn forget(&mut self, key: u32) {
-        let subscriber = self.subscribers.remove(key as usize);
-        if subscriber.is(Flags::DIRTY) {
-            self.dirty_many.retain(|dirty| *dirty != key);
-        }
-        let only = subscriber.only_channel();
-        let Some(extra) = subscriber.extra else { return };
-        if let Some(member) = &extra.member {
-            for channel in only.into_iter().chain(extra.parts.iter().map(|part| part.channel)) {
-                self.go(channel, member);
-            }
-        }
-        if let (Some(claim), Some(name), Some(part)) = (extra.claim, extra.name, extra.parts.first()) {
-            self.claims.remove(&claim.0);
-            let channel = self.channels[part.channel as usize].name.clone();
-            self.orders.push(Order::ReleaseName { channel, name, claim });
-        }
-    }
-
-    /// How much a subscriber is given now.
-    fn ration(&self) -> Ration {
-        Ration { bytes_max: self.limits.batch_bytes_max, now: self.now }
-    }
-
-    fn channel_of(&self, part: &Part) -> &Channel {
-        &self.channels[part.channel as usize]
+    fn channel_of(&self, cursor: &ChannelCursor) -> &Channel {
+        &self.channels[cursor.channel as usize]
     }
 
     fn channel_named(&self, name: &ChannelName) -> Option<&Channel> {
         self.names.get(name).map(|key| &self.channels[*key as usize])
-    }
-
-    fn callback(&self, key: u32) -> Option<Box<str>> {
-        self.subscribers[key as usize].extra.as_ref().and_then(|extra| extra.callback.clone())
     }
 }
 

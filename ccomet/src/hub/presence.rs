@@ -1,4 +1,5 @@
-//! Who is in the channels of this loop under a name: counted here, and known at the channels' shards.
+//! Who is in the channels of this loop under a name: counted here, and known at the channels'
+//! shards.
 
 use std::collections::HashMap;
 use std::sync::Arc;

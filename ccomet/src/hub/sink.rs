@@ -1,47 +1,40 @@
-//! The hub's way out: what it hands to the holder of the connections.
+//! The hub's output, which goes to the owner of the connections.
 
 use bytes::Bytes;
 use sealed::ConnectionId;
 
+use super::encoder::Format;
 use crate::wire::problem::Problem;
-use crate::wire::voice::Voice;
 
-/// Where what a subscriber gets goes to.
+/// Writes to subscribers.
 pub(crate) trait Sink {
-    /// Starts a stream: the response's head. A page in a frame talks to pages of the origin `listener`; empty: the server's own.
-    fn open(&mut self, peer: ConnectionId, voice: Voice, listener: &str);
-    /// Sends more of a stream. Returns whether the kernel took all of it; if not, [`Hub::drained`] is to be called.
+    /// Starts a stream. `target` is what its client named for the protocol to address, or empty.
+    fn open(&mut self, peer: ConnectionId, format: Format, target: &str);
+    /// Sends more of a stream. Returns whether the kernel took all of it; if not, [`Hub::drained`]
+    /// is to be called.
+    ///
+    /// [`Hub::drained`]: super::Hub::drained
     fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool;
     /// Ends a stream.
     fn end(&mut self, peer: ConnectionId);
-    /// Answers a poll.
-    fn answer(&mut self, peer: ConnectionId, reply: Reply);
+    /// Answers a poll, or a subscriber whose stream has not started.
+    fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply);
 }
 
-/// What a poll is answered with.
+/// The answer to a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// The native API's JSON.
-    Json(Bytes),
-    /// A script, of either API.
-    Script(Bytes),
-    /// A classic poll that ended without an item: nothing at all, and the connection closes.
-    Nothing,
-    /// icomet's, to a poll, or to one who wanted a stream.
-    Icomet(IcometForm, Bytes),
-    /// It cannot be met.
-    Problem(Problem, Option<Box<str>>),
-    /// It cannot be met, and the client's API has words of its own for that.
-    Refused(Problem, Box<Reply>),
+    /// As its protocol has encoded it.
+    Encoded(ReplyBody),
+    /// Refused. `body` is set if the protocol has words of its own for the problem, and `target` if
+    /// the problem is to be passed to that.
+    Refused { problem: Problem, target: Option<Box<str>>, body: Option<ReplyBody> },
 }
 
-/// What a whole reply of icomet's is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IcometForm {
-    /// An event alone.
-    Json,
-    /// An event in a call of the client's function.
-    Script,
-    /// What a stream would have said.
-    Stream(Voice),
+/// A whole reply, encoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ReplyBody {
+    /// A note of its protocol for itself, for when the reply is sent.
+    pub(crate) kind: u8,
+    pub(crate) bytes: Bytes,
 }

@@ -1,80 +1,52 @@
-//! Who reads channels: a cursor, and little else.
+//! Subscribers of channels: a cursor each, and little else.
 
 use std::ops::BitOr;
 use std::sync::Arc;
 
 use sealed::ConnectionId;
 
+use super::encoder::Format;
 use crate::engine::{Claim, Owner};
 use crate::message::ChannelName;
 use crate::position::Spot;
-use crate::wire::voice::{Transport, Voice};
 
 /// What a client asked for.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     /// The channels, sorted by name, none twice, and where to start in each.
     pub(crate) channels: Vec<(ChannelName, Start)>,
-    pub(crate) style: Style,
-    /// A poll that does not wait: it is answered though there be nothing.
+    pub(crate) delivery: Delivery,
+    /// A poll that does not wait: it is answered even if there is nothing for it.
     pub(crate) answer_at_once: bool,
-    /// Who reads, where that is known: he is present in the channels meanwhile.
+    /// The name of the reader, if it is known: this member is present in the channels meanwhile.
     pub(crate) member: Option<Arc<str>>,
     /// Whose the channels are that are made for it.
     pub(crate) owner: Owner,
 }
 
-/// How a client wants to be told.
-#[derive(Debug, Clone)]
-pub(crate) enum Style {
-    /// A stream of the native API. A page in a frame tells the pages of one origin, which is in `listener`.
-    Stream { voice: Voice, listener: Box<str> },
-    /// One reply of the native API, as JSON or as a call.
-    Poll { callback: Option<Box<str>> },
-    /// One reply of the classic API, to one who waits under a name.
-    Classic { callback: Box<str>, name: Arc<str> },
-    /// A stream of icomet's. `noop` is the number of its first sign of life.
-    IcometStream { voice: Voice, noop: i32 },
-    /// One reply of icomet's.
-    IcometPoll { callback: Option<Box<str>>, noop: i32 },
+impl Subscription {
+    /// Creates a subscription of somebody that nothing is known of yet.
+    pub(crate) fn new(channels: Vec<(ChannelName, Start)>, delivery: Delivery) -> Self {
+        Self { channels, delivery, answer_at_once: false, member: None, owner: Owner::default() }
+    }
 }
 
-impl Style {
-    /// Whether it goes on after the first message.
-    pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Stream { .. } | Self::IcometStream { .. })
-    }
+/// How a client wants to be written to.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) format: Format,
+    /// What the client named for its protocol to address, such as a function or an origin. Never
+    /// empty.
+    pub(crate) target: Option<Box<str>>,
+    /// The name under which it waits, which one subscriber of a channel can have at a time.
+    pub(crate) name: Option<Arc<str>>,
+    /// The number of its first heartbeat.
+    pub(crate) beats: i32,
+}
 
-    /// Returns whether it is Server-Sent Events, which a browser's `EventSource` reads.
-    pub(crate) fn is_event_stream(&self) -> bool {
-        let (Self::Stream { voice, .. } | Self::IcometStream { voice, .. }) = self else { return false };
-        voice.transport == Transport::EventStream
-    }
-
-    /// Whether silence is broken as icomet does it.
-    pub(crate) fn is_icomet(&self) -> bool {
-        matches!(self, Self::IcometStream { .. } | Self::IcometPoll { .. })
-    }
-
-    /// Whether the reply is a script, which any page can load.
-    pub(crate) fn is_script(&self) -> bool {
-        matches!(self, Self::Classic { .. } | Self::Poll { callback: Some(_) } | Self::IcometPoll { .. })
-    }
-
-    /// Returns the origin that a page in a frame tells, where that is not the server's own.
-    pub(crate) fn listener(&self) -> Option<&str> {
-        match self {
-            Self::Stream { listener, .. } if !listener.is_empty() => Some(listener),
-            _ => None,
-        }
-    }
-
-    /// Returns the callback that a native reply is wrapped in.
-    pub(crate) fn callback(&self) -> Option<&str> {
-        match self {
-            Self::Poll { callback } => callback.as_deref(),
-            _ => None,
-        }
+impl Delivery {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, target: None, name: None, beats: 0 }
     }
 }
 
@@ -89,10 +61,10 @@ pub(crate) enum Start {
     Last(u64),
     /// Where an earlier subscription ended.
     After(Spot),
-    /// With that number, whatever epoch it is from: the classic API knows none.
+    /// With that number, as the protocol counts, in whatever epoch: see [`Encoder::resolve`].
+    ///
+    /// [`Encoder::resolve`]: super::Encoder::resolve
     Number(u64),
-    /// With that number of icomet's.
-    Seq(i32),
 }
 
 /// A subscriber. Of one channel, all it needs is here; what only few need is in a box.
@@ -105,10 +77,10 @@ pub(super) struct Subscriber {
     channel: u32,
     /// Where it is in the channel's list.
     place: u32,
-    pub(super) extra: Option<Box<Extra>>,
-    /// How many signs of life it was sent, where they are counted.
+    pub(super) details: Option<Box<SubscriberDetails>>,
+    /// The number of its next heartbeat.
     pub(super) beats: i32,
-    pub(super) kind: Kind,
+    pub(super) format: Format,
     flags: Flags,
 }
 
@@ -118,103 +90,59 @@ const MANY: u32 = u32::MAX;
 
 /// What few subscribers need: polls, those of several channels, and any that has not started yet.
 #[derive(Debug, Default)]
-pub(super) struct Extra {
-    pub(super) parts: Vec<Part>,
+pub(super) struct SubscriberDetails {
+    pub(super) cursors: Vec<ChannelCursor>,
     pub(super) answer_at_once: bool,
-    /// The function that a poll's reply calls, or the origin that a page in a frame tells.
-    pub(super) callback: Option<Box<str>>,
+    /// What the client named for its protocol to address.
+    pub(super) target: Option<Box<str>>,
     pub(super) name: Option<Arc<str>>,
     pub(super) claim: Option<Claim>,
     pub(super) member: Option<Arc<str>>,
     pub(super) owner: Owner,
 }
 
-/// One of a subscriber's channels.
+/// Where a subscriber is in one of its channels.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct ChannelCursor {
     pub(super) channel: u32,
     pub(super) place: u32,
-    pub(super) cursor: u64,
+    /// The number of the next message it needs.
+    pub(super) next: u64,
     /// Until it has started there.
     pub(super) start: Option<Start>,
     /// How many times the channel must have been brought up to date before it can.
     pub(super) syncs: u32,
 }
 
-/// How a subscriber is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Stream(Voice),
-    Poll,
-    Classic,
-    IcometPoll,
-}
-
-impl Kind {
-    /// How it speaks, if it is a stream.
-    pub(super) fn voice(self) -> Option<Voice> {
-        match self {
-            Self::Stream(voice) => Some(voice),
-            Self::Poll | Self::Classic | Self::IcometPoll => None,
-        }
-    }
-
-    /// Whether it is a poll of an API whose polls have one channel and words of their own.
-    pub(super) fn is_poll_of_one(self) -> bool {
-        matches!(self, Self::Classic | Self::IcometPoll)
-    }
-}
-
-impl Extra {
-    /// Takes over what a style brings with it. Returns the kind, the number of its first sign of life, and the name that
-    /// it waits under.
-    pub(super) fn set_style(&mut self, style: Style) -> (Kind, i32, Option<Arc<str>>) {
-        match style {
-            Style::Stream { voice, listener } => {
-                self.callback = Some(listener).filter(|listener| !listener.is_empty());
-                (Kind::Stream(voice), 0, None)
-            }
-            Style::Poll { callback } => {
-                self.callback = callback;
-                (Kind::Poll, 0, None)
-            }
-            Style::Classic { callback, name } => {
-                self.callback = Some(callback);
-                self.name = Some(name.clone());
-                (Kind::Classic, 0, Some(name))
-            }
-            Style::IcometStream { voice, noop } => (Kind::Stream(voice), noop, None),
-            Style::IcometPoll { callback, noop } => {
-                self.callback = callback;
-                (Kind::IcometPoll, noop, None)
-            }
-        }
-    }
-}
-
 impl Subscriber {
-    pub(super) fn new(peer: ConnectionId, kind: Kind, beats: i32, extra: Extra) -> Self {
-        Self { peer, cursor: 0, channel: MANY, place: 0, extra: Some(Box::new(extra)), beats, kind, flags: Flags(0) }
+    pub(super) fn new(peer: ConnectionId, format: Format, beats: i32, details: SubscriberDetails) -> Self {
+        let details = Some(Box::new(details));
+        Self { peer, cursor: 0, channel: MANY, place: 0, details, beats, format, flags: Flags(0) }
     }
 
     /// Drops the box where nothing in it is needed any more: one channel, and a stream.
     pub(super) fn slim(&mut self) {
-        let Some(extra) = &mut self.extra else { return };
-        if let ([part], true) = (extra.parts.as_slice(), self.kind.voice().is_some()) {
-            (self.channel, self.place, self.cursor) = (part.channel, part.place, part.cursor);
-            extra.parts = Vec::new();
-            if extra.member.is_none() {
-                self.extra = None;
+        let Some(details) = &mut self.details else { return };
+        if let ([cursor], true) = (details.cursors.as_slice(), self.format.is_stream()) {
+            (self.channel, self.place, self.cursor) = (cursor.channel, cursor.place, cursor.next);
+            details.cursors = Vec::new();
+            if details.member.is_none() {
+                self.details = None;
             }
         }
     }
 
-    pub(super) fn parts(&mut self) -> &mut [Part] {
-        self.extra.as_mut().map_or(&mut [], |extra| &mut extra.parts)
+    /// Returns what the client named for its protocol to address.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.details.as_ref().and_then(|details| details.target.as_deref())
     }
 
-    pub(super) fn parts_ref(&self) -> &[Part] {
-        self.extra.as_ref().map_or(&[], |extra| &extra.parts)
+    pub(super) fn cursors_mut(&mut self) -> &mut [ChannelCursor] {
+        self.details.as_mut().map_or(&mut [], |details| &mut details.cursors)
+    }
+
+    pub(super) fn cursors(&self) -> &[ChannelCursor] {
+        self.details.as_ref().map_or(&[], |details| &details.cursors)
     }
 
     /// Its one channel, if it has one and has started.
@@ -224,8 +152,10 @@ impl Subscriber {
 
     /// Its channel number `index` and where it is in that channel's list.
     pub(super) fn place(&self, index: usize) -> Option<(u32, u32)> {
-        match &self.extra {
-            Some(extra) if self.channel == MANY => extra.parts.get(index).map(|part| (part.channel, part.place)),
+        match &self.details {
+            Some(details) if self.channel == MANY => {
+                details.cursors.get(index).map(|cursor| (cursor.channel, cursor.place))
+            }
             _ => (index == 0).then_some((self.channel, self.place)),
         }
     }
@@ -233,8 +163,8 @@ impl Subscriber {
     pub(super) fn set_place(&mut self, channel: u32, place: u32) {
         if self.channel == channel {
             self.place = place;
-        } else if let Some(part) = self.parts().iter_mut().find(|part| part.channel == channel) {
-            part.place = place;
+        } else if let Some(cursor) = self.cursors_mut().iter_mut().find(|cursor| cursor.channel == channel) {
+            cursor.place = place;
         }
     }
 

@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::*;
-use crate::wire::framing::Framing;
-use crate::wire::voice::{Tongue, Transport, Voice};
+use crate::protocols::toy::{POLL, STREAM, TOYS};
+use crate::rules::Rules;
 
 const NOW: UnixMillis = UnixMillis::from_millis(0);
 
@@ -15,7 +17,7 @@ struct Ears {
 }
 
 impl Sink for Ears {
-    fn open(&mut self, _: ConnectionId, _: Voice, _: &str) {
+    fn open(&mut self, _: ConnectionId, _: Format, _: &str) {
         self.opened += 1;
     }
 
@@ -28,33 +30,29 @@ impl Sink for Ears {
         self.ended += 1;
     }
 
-    fn answer(&mut self, _: ConnectionId, _: Reply) {
+    fn answer(&mut self, _: ConnectionId, _: Format, _: Reply) {
         self.ended += 1;
     }
 }
 
-fn hub() -> Hub {
-    let rules = Arc::new(Rules::new(&crate::config::Config::default()));
-    Hub::new(HubLimits {
-        rules,
-        subscribers_max: 10,
-        batch_bytes_max: 1_000,
-        encoded_bytes_max: 1_000,
-        linger: Duration::from_secs(1),
-        heartbeat: Duration::from_secs(1),
-        noop: Duration::from_secs(1),
-    })
+impl Hub {
+    /// Creates a hub for that table of protocols.
+    pub(crate) fn for_tests(encoders: Encoders) -> Self {
+        Self::new(HubLimits {
+            rules: Arc::new(Rules::new(&crate::config::Config::default())),
+            encoders,
+            subscribers_max: 10,
+            batch_bytes_max: 1_000,
+            encoded_bytes_max: 1_000,
+            linger: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(1),
+            channel_silence_max: Duration::from_secs(1),
+        })
+    }
 }
 
 fn stream_of(channel: &ChannelName) -> Subscription {
-    let voice = Voice { tongue: Tongue::Native, transport: Transport::EventStream, framing: Framing::Chunked };
-    Subscription {
-        channels: vec![(channel.clone(), Start::Latest)],
-        style: Style::Stream { voice, listener: Box::default() },
-        answer_at_once: false,
-        member: None,
-        owner: Owner::default(),
-    }
+    Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(STREAM))
 }
 
 fn opened() -> ChannelEvent {
@@ -63,19 +61,19 @@ fn opened() -> ChannelEvent {
 
 #[test]
 fn readers_are_told_of_a_gap_though_no_message_follows_it() {
-    let (mut hub, mut ears) = (hub(), Ears::default());
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
     hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
     hub.event(&channel, opened(), NOW, &mut ears);
     // Five messages were dropped before they came to this loop.
     hub.event(&channel, ChannelEvent::Truncated { kept_from: 5, window_from: 5 }, NOW, &mut ears);
     hub.flush(NOW, &mut ears);
-    assert!(ears.said.contains("event: gap") && ears.said.contains("\"missed\":5"), "{}", ears.said);
+    assert!(ears.said.contains("lost Some(5) before #5"), "{}", ears.said);
 }
 
 #[test]
 fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
-    let (mut hub, mut ears) = (hub(), Ears::default());
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
     hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
     assert!(matches!(hub.orders[..], [Order::Open { .. }]));
@@ -97,15 +95,9 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
 
 #[test]
 fn a_poll_cannot_be_answered_before_its_channel_has_come() {
-    let (mut hub, mut ears) = (hub(), Ears::default());
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
-    let subscription = Subscription {
-        channels: vec![(channel.clone(), Start::Latest)],
-        style: Style::Poll { callback: None },
-        answer_at_once: false,
-        member: None,
-        owner: Owner::default(),
-    };
+    let subscription = Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(POLL));
     let poll = hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
     assert!(hub.has_no_position(poll));
     hub.event(&channel, opened(), NOW, &mut ears);

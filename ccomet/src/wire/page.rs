@@ -4,10 +4,10 @@ use sealed::fault;
 use sealed_http::{Method, Query, RequestHead};
 
 use super::host;
-use super::icomet::request as icomet;
 use super::problem::Problem;
-use super::request::Door;
-use crate::config::{Admin, Api, Config};
+use crate::config::{Admin, Config};
+use crate::protocols::call::Door;
+use crate::protocols::route;
 
 /// Whose page asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +92,8 @@ pub(crate) fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Resul
 /// `Referer`. Browsers say whose page asks (`Sec-Fetch-Site`) to nobody but servers that they reach by `https`, or on their own
 /// machine. What neither changes anything nor is answered as script is of no use to such a page.
 fn is_forgeable(head: &RequestHead<'_>, admin: &Admin) -> bool {
-    let is_of_use = icomet::has_effect(head.path()) && admin.apis.contains(&Api::Icomet)
-        || wants_script(head) && !fault!("history-loads-as-script");
+    let is_of_use =
+        route::get_has_effect(head.path(), &admin.apis) || wants_script(head) && !fault!("history-loads-as-script");
     // No page can make an image or a script bring these.
     let is_proven = !admin.keys.is_empty()
         || head.header("x-requested-with").is_some()

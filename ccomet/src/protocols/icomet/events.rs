@@ -1,21 +1,19 @@
-//! The API of icomet 0.2.5: events to its subscribers, and replies to its back ends.
-
-pub(crate) mod request;
+//! The events of icomet, each with a number.
 
 use sealed::fault;
 
-use super::json;
-use super::problem::Problem;
-use crate::engine::{ChannelInfo, Token};
 use crate::message::{ChannelName, Message};
+use crate::protocols::format::json;
+use crate::wire::problem::Problem;
 
 /// A number of icomet's: 32 bits with a sign, from 1 on, and on from the least behind the greatest.
 pub(crate) fn seq_of(number: u64) -> i32 {
     (number as u32).wrapping_add(1).cast_signed()
 }
 
-/// The message that a client wants next who says `seq`, in a channel whose next one is `next`. `None` where it is to be
-/// told of the channel's number instead: it says 0, or what the channel has not given out.
+/// The message that a client wants next who says `seq`, in a channel whose next one is `next`.
+/// `None` where it is to be told of the channel's number instead: it says 0, or what the channel
+/// has not given out.
 pub(crate) fn number_of(seq: i32, next: u64) -> Option<u64> {
     let back = seq_of(next).wrapping_sub(seq);
     if seq == 0 { None } else { next.checked_sub(u64::try_from(back).ok()?) }
@@ -59,7 +57,8 @@ pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>
     let (kind, content) = match problem {
         Problem::ChannelLimit => (Kind::TooMany, "Too many channels"),
         Problem::SubscriberLimit => (Kind::TooMany, "Too many subscribers"),
-        // Its clients come back some seconds after a 429, and after an HTTP error only when they have waited in vain.
+        // Its clients come back some seconds after a 429, and after an HTTP error only when they
+        // have waited in vain.
         Problem::TooManyRequests(_) if !fault!("icomet-limit-in-other-words") => (Kind::TooMany, "Too many requests"),
         Problem::ShuttingDown => (Kind::TooMany, "Server is going down"),
         Problem::WrongToken => (Kind::TokenError, "Token error"),
@@ -92,54 +91,6 @@ pub(crate) fn reply(callback: Option<&str>, event: &[u8]) -> Vec<u8> {
         Some(callback) => [callback.as_bytes(), b"(", event, b");\n"].concat(),
         None => [event, b"\n"].concat(),
     }
-}
-
-/// The same to a back end, where no line end stands behind a call.
-pub(crate) fn admin_reply(callback: Option<&str>, json: &[u8]) -> Vec<u8> {
-    match callback {
-        Some(callback) => [callback.as_bytes(), b"(", json, b");"].concat(),
-        None => [json, b"\n"].concat(),
-    }
-}
-
-/// The reply to `/sign`.
-pub(crate) fn signed(channel: &ChannelName, first: u64, token: &Token, expires_s: u32, sub_timeout_s: u64) -> Vec<u8> {
-    let mut out = br#"{"type":"sign","cname":"#.to_vec();
-    json::write_string(channel.as_str(), &mut out);
-    let rest =
-        format!(r#","seq":{},"token":"{token}","expires":{expires_s},"sub_timeout":{sub_timeout_s}}}"#, seq_of(first));
-    out.extend_from_slice(rest.as_bytes());
-    out
-}
-
-/// The reply to `/info` of the server.
-pub(crate) fn server_info(channels: usize, subscribers: usize) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!(r#"{{"version": "{version}", "channels": {channels}, "subscribers": {subscribers}}}"#)
-}
-
-/// The reply to `/info` of a channel.
-pub(crate) fn channel_info(channel: &ChannelName, info: Option<ChannelInfo>) -> Vec<u8> {
-    let mut out = br#"{"cname": "#.to_vec();
-    json::write_string(channel.as_str(), &mut out);
-    out.extend_from_slice(format!(r#", "subscribers": {}}}"#, info.map_or(0, |info| info.subscribers)).as_bytes());
-    out
-}
-
-/// The reply to `/check`.
-pub(crate) fn check(channel: &ChannelName, info: Option<ChannelInfo>) -> Vec<u8> {
-    let mut out = b"{".to_vec();
-    if info.is_some_and(|info| info.in_use) {
-        json::write_string(channel.as_str(), &mut out);
-        out.extend_from_slice(b": 1");
-    }
-    out.push(b'}');
-    out
-}
-
-/// A line of `/psub`.
-pub(crate) fn presence(channel: &ChannelName, in_use: bool) -> Vec<u8> {
-    format!("{} {channel}\n", u8::from(in_use)).into_bytes()
 }
 
 #[cfg(test)]

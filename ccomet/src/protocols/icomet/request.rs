@@ -1,20 +1,23 @@
-//! What a client of icomet's said, or a back end.
+//! Requests of icomet's clients, and of back ends.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use sealed::fault;
-use sealed_http::{Method, RequestHead};
+use sealed_http::{Method, RequestHead, Response};
 
-use crate::engine::{Owner, Token};
-use crate::hub::{Start, Style, Subscription};
+use super::ROW;
+use crate::engine::Token;
+use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::message::ChannelName;
-use crate::wire::callback::is_callback;
-use crate::wire::framing::Framing;
+use crate::protocols::call::{self, Door};
+use crate::protocols::format::framing::Framing;
+use crate::protocols::format::jsonp::is_callback;
+use crate::protocols::format::response::TEXT;
+use crate::protocols::format::stream_format::{StreamFormat, Transport};
+use crate::protocols::route::Incoming;
 use crate::wire::problem::Problem;
-use crate::wire::request::Door;
-use crate::wire::voice::{Tongue, Transport, Voice};
 
 /// What is wanted.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ pub(crate) enum Call {
 
 /// Why it is nothing of the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(super) enum Refused {
     /// Which methods there are.
     Method(&'static str),
     BadName,
@@ -41,44 +44,46 @@ pub(crate) enum Refused {
     TooLarge,
 }
 
-impl From<Refused> for Problem {
+impl From<Refused> for call::Refused {
     fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Method(_) => Self::MethodNotAllowed,
-            Refused::BadName => Self::BadChannel,
-            Refused::BadCallback => Self::BadCallback,
-            Refused::TooLarge => Self::MessageTooLarge,
-        }
+        let (problem, status, text) = match refused {
+            Refused::Method(allow) => {
+                let response = Response::new(405).header("Allow", allow).header("Content-Type", TEXT);
+                return Self::Own { problem: Some(Problem::MethodNotAllowed), response };
+            }
+            Refused::BadName => (Problem::BadChannel, 400, "cname is missing or no channel's name"),
+            Refused::BadCallback => (Problem::BadCallback, 400, "cb is not a JavaScript identifier"),
+            Refused::TooLarge => (Problem::MessageTooLarge, 413, "content is too long"),
+        };
+        let response = Response::new(status).header("Content-Type", TEXT).header("X-Content-Type-Options", "nosniff");
+        Self::Own { problem: Some(problem), response: response.body(text) }
     }
 }
 
-/// Whether a request of that path may have its parameters in its body.
-pub(crate) fn has_form(door: Door, path: &str) -> bool {
+/// Returns whether a request of that path may have its parameters in its body.
+pub(super) fn has_form(door: Door, path: &str) -> bool {
     matches!((door, path), (Door::Admin, "/push" | "/pub"))
 }
 
-/// Whether a GET of that path changes something, at the admin listener.
-pub(crate) fn has_effect(path: &str) -> bool {
+/// Returns whether a GET of that path changes something, at the admin listener.
+pub(super) fn has_effect(path: &str) -> bool {
     matches!(path, "/push" | "/pub" | "/broadcast" | "/sign" | "/close" | "/clear")
 }
 
-/// The longest such body, where a message has so many bytes: with every one of them escaped, and a name and a callback besides.
-pub(crate) fn form_bytes_max(message_bytes_max: usize) -> usize {
+/// Returns the length of the longest such body for messages of so many bytes: with every one of
+/// them escaped, and a name and a callback besides.
+pub(super) fn form_bytes_max(message_bytes_max: usize) -> usize {
     message_bytes_max.saturating_mul(3).saturating_add(1_024)
 }
 
 /// Reads a request, if its path is one of icomet's at that door.
-pub(crate) fn read(
-    door: Door,
-    head: &RequestHead<'_>,
-    body: &[u8],
-    message_bytes_max: usize,
-) -> Option<Result<Call, Refused>> {
+pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+    let Incoming { door, head, body, .. } = *incoming;
     let path = head.path();
     let post_too = has_form(door, path);
     let form = if post_too && !fault!("icomet-form-not-read") { String::from_utf8_lossy(body) } else { Cow::default() };
     let parameters = Parameters { form: &form, query: head.query().unwrap_or("") };
-    let reader = Reader { head, parameters, message_bytes_max };
+    let reader = Reader { head, parameters, message_bytes_max: incoming.limits().message_bytes_max };
     let read: &dyn Fn() -> Result<Call, Refused> = match (door, path) {
         (Door::Front, "/sub" | "/poll") => &|| reader.subscribe(None),
         (Door::Front, "/stream") => &|| reader.subscribe(Some(Transport::Lines)),
@@ -113,27 +118,18 @@ impl Reader<'_> {
     fn subscribe(&self, transport: Option<Transport>) -> Result<Call, Refused> {
         let channel = self.channel()?;
         let callback = self.callback()?;
-        let number = |name: &str| self.parameters.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let number = |name: &str| self.parameters.get(name).and_then(|text| text.parse().ok()).unwrap_or(0_i32);
         let noop = number("noop");
-        let style = match transport {
-            None => Style::IcometPoll { callback, noop },
+        let delivery = match transport {
+            None => Delivery { target: callback, beats: noop, ..Delivery::new(Format::poll(ROW)) },
             Some(transport) => {
                 let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
-                Style::IcometStream { voice: Voice { tongue: Tongue::Icomet, transport, framing }, noop }
+                Delivery { beats: noop, ..Delivery::new(StreamFormat { transport, framing }.in_row(ROW)) }
             }
         };
-        let channels = vec![(channel, Start::Seq(number("seq")))];
+        let start = Start::Number(u64::from(number("seq").cast_unsigned()));
         let token = self.parameters.get("token").and_then(|text| Token::parse(&text));
-        Ok(Call::Subscribe {
-            subscription: Subscription {
-                channels,
-                style,
-                answer_at_once: false,
-                member: None,
-                owner: Owner::default(),
-            },
-            token,
-        })
+        Ok(Call::Subscribe { subscription: Subscription::new(vec![(channel, start)], delivery), token })
     }
 
     fn ping(&self) -> Result<Call, Refused> {
@@ -178,8 +174,9 @@ impl Reader<'_> {
     }
 }
 
-/// The parameters of a request as icomet reads them: those of a form win over those of the query, whatever the body's type is
-/// said to be. An escape that is none is text, and so is a `%` alone, which icomet's chat page sends.
+/// The parameters of a request as icomet reads them: those of a form win over those of the query,
+/// whatever the body's type is said to be. An escape that is none is text, and so is a `%` alone,
+/// which icomet's chat page sends.
 struct Parameters<'a> {
     form: &'a str,
     query: &'a str,

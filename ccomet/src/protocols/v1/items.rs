@@ -2,31 +2,31 @@
 
 use bytes::Bytes;
 
-use super::json;
 use crate::message::{ChannelName, Message};
+use crate::protocols::format::json;
 
 /// The reply to `/sign`, as a whole array.
-pub(crate) const SIGNED_IN: &[u8] = br#"[{"type" : "sign in"}]"#;
+pub(super) const SIGNED_IN: &[u8] = br#"[{"type" : "sign in"}]"#;
 /// The reply to `/publish`, as a whole array.
-pub(crate) const PUBLISHED: &[u8] = br#"[{"type" : "publish"}]"#;
+pub(super) const PUBLISHED: &[u8] = br#"[{"type" : "publish"}]"#;
 /// A parameter is missing or malformed, as a whole array.
-pub(crate) const BAD_PARAMETERS: &[u8] = br#"[{"type" : "400", "reason" : "error params"}]"#;
+pub(super) const BAD_PARAMETERS: &[u8] = br#"[{"type" : "400", "reason" : "error params"}]"#;
 
 /// An item for a message, escaped as text of the string literal.
-pub(crate) fn write_message(channel: &ChannelName, seqid: u64, message: &Message, out: &mut Vec<u8>) {
+pub(super) fn write_message(channel: &ChannelName, seqid: u64, message: &Message, out: &mut Vec<u8>) {
     let payload = String::from_utf8_lossy(&message.payload);
     write_item("MSG", &payload, message.sender.as_deref().unwrap_or(""), seqid, channel, out);
 }
 
 /// An item for a sign-in, escaped as text of the string literal.
-pub(crate) fn sign(channel: &ChannelName, seqid: u64, name: &str) -> Bytes {
+pub(super) fn sign(channel: &ChannelName, seqid: u64, name: &str) -> Bytes {
     let mut out = Vec::new();
     write_item("SIGN", "SIGN", name, seqid, channel, &mut out);
     Bytes::from(out)
 }
 
 /// The envelope around items that are escaped already.
-pub(crate) fn envelope<'a>(callback: &str, items: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+pub(super) fn envelope<'a>(callback: &str, items: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(callback.as_bytes());
     out.extend_from_slice(b"('[");
@@ -41,7 +41,7 @@ pub(crate) fn envelope<'a>(callback: &str, items: impl IntoIterator<Item = &'a [
 }
 
 /// The envelope around one of the fixed arrays above, none of which needs escaping.
-pub(crate) fn envelope_fixed(callback: &str, array: &[u8]) -> Vec<u8> {
+pub(super) fn envelope_fixed(callback: &str, array: &[u8]) -> Vec<u8> {
     [callback.as_bytes(), b"('", array, b"')"].concat()
 }
 
@@ -60,8 +60,8 @@ fn write_item(kind: &str, msg: &str, sname: &str, seqid: u64, channel: &ChannelN
     escape_literal(&item, out);
 }
 
-/// Escapes JSON as text of a string literal in single quotes. Line ends, U+2028, U+2029 and `</` are not in it any
-/// more: [`json`] has escaped them.
+/// Escapes JSON as text of a string literal in single quotes. Line ends, U+2028, U+2029 and `</`
+/// are not in it any more: [`json`] has escaped them.
 fn escape_literal(json: &[u8], out: &mut Vec<u8>) {
     for byte in json {
         if matches!(byte, b'\'' | b'\\') {

@@ -3,13 +3,14 @@
 use super::json;
 use crate::position::{Spot, write_position};
 
-/// How long a browser waits before it comes back, if the server does not say otherwise, in milliseconds.
+/// How long a browser waits before it comes back, if the server does not say otherwise, in
+/// milliseconds.
 pub(crate) const RETRY_MS: u64 = 2_000;
 
-/// A sign of life that a script can hear, if it listens for it, and a proxy must pass on.
+/// A heartbeat that a script can listen for, and a proxy must pass on.
 pub(crate) const HEARTBEAT: &[u8] = b"event: heartbeat\ndata: \n\n";
 
-/// An event. `data` is one line, as JSON is.
+/// Writes an event. `data` is one line, as JSON is.
 pub(crate) fn write_event(
     retry_ms: Option<u64>,
     id: Option<&[Spot]>,

@@ -1,4 +1,5 @@
-//! What is to be published: read from a request, and the answer where it was more than one message in one channel.
+//! What is to be published: read from a request, and the answer where it was more than one message
+//! in one channel.
 
 use std::fmt::{self, Formatter};
 use std::marker::PhantomData;
@@ -11,12 +12,12 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::json;
-use super::problem::{MessageFault, Problem};
 use crate::config::Limits;
 use crate::message::{ChannelName, Draft};
 use crate::pattern::Pattern;
 use crate::position::Spot;
+use crate::protocols::format::json;
+use crate::wire::problem::{MessageFault, Problem};
 
 /// The longest type of a message, in bytes.
 const EVENT_BYTES_MAX: usize = 128;
@@ -111,7 +112,8 @@ struct RawMessage<'a> {
     key: Option<String>,
 }
 
-/// Reads several messages from JSON. One with no key of its own has that of the request, with its place in it.
+/// Reads several messages from JSON. One with no key of its own has that of the request, with its
+/// place in it.
 pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> Result<Vec<Publication>, Problem> {
     let RawBody { messages } = serde_json::from_slice(body).map_err(|_| Problem::BadBody)?;
     let messages = read_list(messages, limits.publications_per_request_max)?;
@@ -150,12 +152,14 @@ fn read_list(list: &RawValue, most: usize) -> Result<Vec<RawMessage<'_>>, Proble
     })
 }
 
-/// Reads names of channels, no more of them than the setting `publications_per_request_max` can allow.
+/// Reads names of channels, no more of them than the setting `publications_per_request_max` can
+/// allow.
 fn read_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     from.deserialize_seq(Elements { most: 10_000, read: &mut 0, kind: PhantomData })
 }
 
-/// Reads a list of bounded length: what is longer takes no memory. `read` counts the elements that could be read.
+/// Reads a list of bounded length: what is longer takes no memory. `read` counts the elements that
+/// could be read.
 struct Elements<'a, T> {
     most: usize,
     read: &'a mut usize,
@@ -209,7 +213,8 @@ pub(crate) fn read_data(data: &RawValue) -> Result<String, Problem> {
     if text.starts_with('"') { serde_json::from_str(text).map_err(|_| Problem::BadBody) } else { Ok(text.to_owned()) }
 }
 
-/// What is published, without room to spare: it is kept for as long as the message is, and not counted.
+/// What is published, without room to spare: it is kept for as long as the message is, and not
+/// counted.
 pub(crate) fn exact(payload: Vec<u8>) -> Bytes {
     payload.into_boxed_slice().into()
 }

@@ -2,11 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use sealed_http::Response;
 
-use super::json;
 use crate::engine::{Listed, Page, Who};
 use crate::message::{ChannelName, Message, Movement};
 use crate::position::{Spot, write_position};
+use crate::protocols::format::response::{json_response, script_response};
+use crate::protocols::format::{json, jsonp};
 
 /// An item for a message; `spot` is the one right after it.
 pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {
@@ -92,7 +94,8 @@ pub(crate) fn presence(channel: &ChannelName, who: &Who, with_members: bool) -> 
     out
 }
 
-/// An item that says that messages may be missing: how many, if that is known. What follows starts after `spot`.
+/// An item that says that messages may be missing: how many, if that is known. What follows starts
+/// after `spot`.
 pub(crate) fn write_gap(channel: &ChannelName, missed: Option<u64>, spot: Spot, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"type":"gap""#);
     write_channel(channel, out);
@@ -152,7 +155,8 @@ pub(crate) fn write_reply<'a>(
     out.extend_from_slice(b"]}");
 }
 
-/// A page of a channel's history. Messages are told as in the channel, behind a gap where there is one.
+/// A page of a channel's history. Messages are told as in the channel, behind a gap where there is
+/// one.
 pub(crate) fn history(channel: &ChannelName, page: &Page) -> Vec<u8> {
     let mut items = Vec::with_capacity(page.entries.len() + 1);
     if let Some(missed) = page.gap {
@@ -213,30 +217,16 @@ pub(crate) fn list(channels: &[Listed], more: bool) -> Vec<u8> {
     out
 }
 
-/// The reply to a publisher.
-pub(crate) fn write_published(channel: &ChannelName, spot: Spot, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"channel":"#);
-    json::write_string(channel.as_str(), out);
-    out.extend_from_slice(br#","position":""#);
-    spot.write(out);
-    out.extend_from_slice(br#""}"#);
-}
-
-/// Wraps JSON into a call, as a script tag wants it. The comment in front keeps a plug-in from reading the reply
-/// as its own format, whose magic a callback's name could spell.
-pub(crate) fn wrap(callback: Option<&str>, json: Vec<u8>) -> Vec<u8> {
-    let Some(callback) = callback else {
-        let mut json = json;
-        json.push(b'\n');
-        return json;
-    };
-    let mut out = Vec::with_capacity(json.len() + callback.len() + 8);
-    out.extend_from_slice(b"/**/");
-    out.extend_from_slice(callback.as_bytes());
-    out.push(b'(');
-    out.extend_from_slice(&json);
-    out.extend_from_slice(b");\n");
-    out
+/// Answers a publisher.
+pub(crate) fn published(channel: &ChannelName, spot: Spot, callback: Option<&str>) -> Response {
+    let mut json = Vec::with_capacity(128);
+    json.extend_from_slice(br#"{"channel":"#);
+    json::write_string(channel.as_str(), &mut json);
+    json.extend_from_slice(br#","position":""#);
+    spot.write(&mut json);
+    json.extend_from_slice(br#""}"#);
+    let body = jsonp::wrap(callback, json);
+    if callback.is_some() { script_response(body) } else { json_response(body) }
 }
 
 #[cfg(test)]
@@ -283,6 +273,5 @@ mod tests {
         let reply: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(reply["position"], "0000000000001-0000000003.0000000000001-0000000004");
         assert_eq!(reply["items"][1]["missed"], serde_json::Value::Null);
-        assert_eq!(wrap(Some("f"), b"{}".to_vec()), b"/**/f({});\n");
     }
 }

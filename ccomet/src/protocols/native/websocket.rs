@@ -1,14 +1,15 @@
-//! What a client says on its WebSocket, and what it is answered there: everything the server says has the form of a poll's reply.
+//! What a client says on its WebSocket, and what it is answered there: everything the server says
+//! has the form of a poll's reply.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json;
-use super::native;
-use super::problem::Problem;
+use super::items as native;
 use super::publication::{checked_event, checked_key, checked_ttl, exact, read_data, read_given};
 use crate::message::{ChannelName, Draft};
 use crate::position::Spot;
+use crate::protocols::format::json;
+use crate::wire::problem::Problem;
 
 /// What a client says in a message of text.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +36,8 @@ struct Raw<'a> {
     reference: Option<i64>,
 }
 
-/// Reads a message; what is wrong with it is told with its reference, if it has one that can be read.
+/// Reads a message; what is wrong with it is told with its reference, if it has one that can be
+/// read.
 pub(crate) fn read(text: &str, message_bytes_max: usize) -> Result<Said, (Problem, Option<i64>)> {
     let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, None))?;
     let refused = |problem| (problem, raw.reference);

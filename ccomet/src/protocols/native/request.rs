@@ -1,47 +1,97 @@
-//! Requests to `/channels`: the native API.
+//! Requests to `/channels` and `/messages`: the native API.
 
 use sealed::fault;
 use sealed_http::websocket::{self, Accepted};
 use sealed_http::{Method, Query, RequestHead, decode_segment};
 
-use super::{Call, Door, Refused, ReplyTo, parse_number};
-use crate::config::{Admin, Front, Limits, Times, is_origin};
-use crate::engine::{Edge, Listing, Owner, Range};
-use crate::hub::{Start, Style, Subscription};
+use super::ROW;
+use crate::config::{Admin, Config, Front, Limits, Times, is_origin};
+use crate::engine::{Edge, Listing, Range};
+use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::message::ChannelName;
 use crate::pattern::Pattern;
 use crate::position::{Spot, parse_position};
-use crate::wire::callback::is_callback;
-use crate::wire::framing::Framing;
+use crate::protocols::call::{Call, Door, Refused, ReplyTo};
+use crate::protocols::format::framing::Framing;
+use crate::protocols::format::jsonp::is_callback;
+use crate::protocols::format::stream_format::{StreamFormat, Transport};
+use crate::protocols::native::publication::{Publication, header_key, read_draft, read_messages, read_target};
+use crate::protocols::route::{Ahead, Incoming, parse_number};
 use crate::wire::page;
 use crate::wire::problem::Problem;
-use crate::wire::publication::{Publication, read_draft, read_target};
-use crate::wire::voice::{Tongue, Transport, Voice};
 
-/// What a WebSocket speaks here, for who wants it said.
+/// The subprotocol of WebSockets, for clients that ask for one.
 const SUBPROTOCOL: &str = "ccomet";
 
+/// Where several messages are published at once.
+pub(super) const MESSAGES_PATH: &str = "/messages";
+
+const MESSAGES_METHODS: &str = "POST, OPTIONS";
 const FRONT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ADMIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 const PART_METHODS: &str = "GET, OPTIONS";
 
-/// Messages or channels on a page, where nothing is said.
+/// Messages or channels on a page, by default.
 const PAGE_DEFAULT: usize = 100;
 
-/// A request to `/channels/…`.
-pub(super) struct Native<'a> {
-    pub(super) door: Door,
-    pub(super) head: &'a RequestHead<'a>,
-    pub(super) body: &'a [u8],
-    pub(super) front: &'a Front,
-    pub(super) admin: &'a Admin,
-    pub(super) limits: &'a Limits,
-    pub(super) times: &'a Times,
+/// Reads a request, if its path is one of this API's at that door.
+pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+    let path = incoming.head.path();
+    if let Some(names) = path.strip_prefix("/channels/") {
+        return Some(Reader::new(incoming).read(names));
+    }
+    match path {
+        "/channels" if incoming.door == Door::Admin => Some(Reader::new(incoming).read_list()),
+        MESSAGES_PATH => Some(read_publications(incoming)),
+        _ => None,
+    }
 }
 
-impl Native<'_> {
+/// Reads the head of a request that has a body, if it is one that publishes.
+pub(super) fn read_ahead(incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+    if incoming.head.method() != Method::Post {
+        return None;
+    }
+    if incoming.head.path() == MESSAGES_PATH {
+        return Some(header_key(incoming.head).map(|_| Ahead::PublishSome).map_err(Refused::from));
+    }
+    let names = incoming.head.path().strip_prefix("/channels/").filter(|names| !names.contains('/'))?;
+    Some(Reader::new(incoming).publish(names).map(Ahead::Publish))
+}
+
+/// Reads a request that publishes several messages, or in several channels.
+fn read_publications(incoming: &Incoming<'_>) -> Result<Call, Refused> {
+    match incoming.head.method() {
+        Method::Post => {
+            let key = header_key(incoming.head)?;
+            let publications = read_messages(incoming.body, key.as_deref(), incoming.limits())?;
+            Ok(Call::PublishAll { publications })
+        }
+        Method::Options => Ok(Call::Preflight { allow: MESSAGES_METHODS }),
+        _ => Err(Refused::method(MESSAGES_METHODS)),
+    }
+}
+
+/// Reads requests to `/channels`.
+struct Reader<'a> {
+    door: Door,
+    head: &'a RequestHead<'a>,
+    body: &'a [u8],
+    front: &'a Front,
+    admin: &'a Admin,
+    limits: &'a Limits,
+    times: &'a Times,
+}
+
+impl<'a> Reader<'a> {
+    fn new(incoming: &Incoming<'a>) -> Self {
+        let Incoming { door, head, body, config } = *incoming;
+        let Config { front, admin, limits, times, .. } = config;
+        Self { door, head, body, front, admin, limits, times }
+    }
+
     /// Reads a request to what is behind `/channels/`.
-    pub(super) fn read(&self, names: &str) -> Result<Call, Refused> {
+    fn read(&self, names: &str) -> Result<Call, Refused> {
         if let Some((name, part)) = names.split_once('/') {
             return self.read_part(name, part);
         }
@@ -49,11 +99,9 @@ impl Native<'_> {
         match self.head.method() {
             Method::Post => self.publish(names),
             Method::Get => self.get(names),
-            Method::Delete if self.door == Door::Admin => {
-                Ok(Call::Delete { channel: one_channel(names).map_err(Refused::native)? })
-            }
+            Method::Delete if self.door == Door::Admin => Ok(Call::Delete { channel: one_channel(names)? }),
             Method::Head => {
-                let channels = channels(names, self.limits, true).map_err(Refused::native)?;
+                let channels = channels(names, self.limits, true)?;
                 Ok(Call::Probe { channels })
             }
             Method::Options => Ok(Call::Preflight { allow }),
@@ -63,11 +111,11 @@ impl Native<'_> {
 
     /// Reads a request to a part of one channel.
     fn read_part(&self, name: &str, part: &str) -> Result<Call, Refused> {
-        let channel = one_channel(name).map_err(Refused::native)?;
+        let channel = one_channel(name)?;
         let is_admin = self.door == Door::Admin;
         match (part, self.head.method()) {
             ("history", Method::Get) => {
-                let range = self.range(Query::new(self.head.query())).map_err(Refused::native)?;
+                let range = self.range(Query::new(self.head.query()))?;
                 Ok(Call::Read { channel, range })
             }
             ("history", Method::Delete) if is_admin => Ok(Call::Clear { channel }),
@@ -82,11 +130,11 @@ impl Native<'_> {
             ("info", Method::Options) if is_admin => Ok(Call::Preflight { allow: PART_METHODS }),
             ("info", _) if is_admin => Err(Refused::method(PART_METHODS)),
             // A name may hold an escaped '/', but a path has no more segments.
-            _ => Err(Refused::native(Problem::BadChannel)),
+            _ => Err(Problem::BadChannel.into()),
         }
     }
 
-    /// Which part of a channel's history is asked for: the newest messages, where nothing is said.
+    /// Returns which part of a channel's history is asked for: by default, the newest messages.
     fn range(&self, query: Query<'_>) -> Result<Range, Problem> {
         let get = |name: &str| query.get(name).map_err(|_| Problem::BadPosition);
         let spot = |text: &str| parse_position(text, 1).map(|spots| spots[0]).map_err(|_| Problem::BadPosition);
@@ -100,7 +148,7 @@ impl Native<'_> {
         Ok(Range { edge, is_backward, limit: self.limit(query)?, bytes_max: self.limits.batch_bytes_max })
     }
 
-    /// How many of something are asked for.
+    /// Returns how many of something are asked for.
     fn limit(&self, query: Query<'_>) -> Result<usize, Problem> {
         let Some(text) = query.get("limit").map_err(|_| Problem::BadParameter("limit"))? else {
             return Ok(PAGE_DEFAULT.min(self.limits.page_items_max));
@@ -110,9 +158,9 @@ impl Native<'_> {
     }
 
     /// Reads a request to `/channels` itself.
-    pub(super) fn read_list(&self) -> Result<Call, Refused> {
+    fn read_list(&self) -> Result<Call, Refused> {
         match self.head.method() {
-            Method::Get => self.listing().map(|listing| Call::List { listing }).map_err(Refused::native),
+            Method::Get => self.listing().map(|listing| Call::List { listing }).map_err(Refused::from),
             Method::Options => Ok(Call::Preflight { allow: PART_METHODS }),
             _ => Err(Refused::method(PART_METHODS)),
         }
@@ -128,12 +176,12 @@ impl Native<'_> {
     }
 
     /// Reads a request that publishes its body.
-    pub(super) fn publish(&self, names: &str) -> Result<Call, Refused> {
-        let mut channels = channels(names, self.limits, true).map_err(Refused::native)?;
+    fn publish(&self, names: &str) -> Result<Call, Refused> {
+        let mut channels = channels(names, self.limits, true)?;
         if self.body.len() > self.limits.message_bytes_max {
-            return Err(Refused::native(Problem::MessageTooLarge));
+            return Err(Problem::MessageTooLarge.into());
         }
-        let draft = read_draft(self.body, self.head, Query::new(self.head.query())).map_err(Refused::native)?;
+        let draft = read_draft(self.body, self.head, Query::new(self.head.query()))?;
         if let [channel] = channels.as_mut_slice()
             && !channel.is_pattern()
         {
@@ -150,9 +198,9 @@ impl Native<'_> {
         let callback: Option<Box<str>> = match query.get("callback") {
             Ok(None) => None,
             Ok(Some(name)) if is_callback(&name) => Some(name.into()),
-            _ => return Err(Refused::native(Problem::BadCallback)),
+            _ => return Err(Problem::BadCallback.into()),
         };
-        let refused = |problem| Refused::Native { problem, callback: callback.clone(), allow: "" };
+        let refused = |problem| Refused::Problem { problem, callback: callback.clone(), allow: "" };
         if let Some(text) = query.get("publish").map_err(|_| refused(Problem::BadParameter("publish")))? {
             // Without a callback it would be a GET that changes something, and no script tag's.
             if callback.is_none() {
@@ -173,33 +221,24 @@ impl Native<'_> {
     }
 
     fn open_socket(&self, names: &str, query: Query<'_>) -> Result<Call, Refused> {
-        let Accepted { response, origin, .. } =
-            websocket::accept(self.head, &[SUBPROTOCOL]).map_err(Refused::Socket)?;
+        let Accepted { response, origin, .. } = websocket::accept(self.head, &[SUBPROTOCOL])
+            .map_err(|refusal| Refused::Own { problem: None, response: refusal.into() })?;
         if origin.is_some_and(|origin| !self.may_open_socket(origin)) {
-            return Err(Refused::native(Problem::OriginForbidden));
+            return Err(Problem::OriginForbidden.into());
         }
-        let channels = self.channels_and_starts(names, query, None).map_err(Refused::native)?;
-        let voice = Voice { tongue: Tongue::Native, transport: Transport::Socket, framing: Framing::Message };
-        let style = Style::Stream { voice, listener: Box::default() };
-        Ok(Call::Socket {
-            subscription: Subscription {
-                channels,
-                style,
-                answer_at_once: false,
-                member: None,
-                owner: Owner::default(),
-            },
-            response,
-        })
+        let channels = self.channels_and_starts(names, query, None)?;
+        let stream = StreamFormat { transport: Transport::Socket, framing: Framing::Message };
+        let subscription = Subscription::new(channels, Delivery::new(stream.in_row(ROW)));
+        Ok(Call::Socket { subscription, response })
     }
 
-    /// Whether pages of an origin may: no browser asks a server that before, or heeds what it says after. Pages of the
-    /// server itself may everywhere.
+    /// Returns whether pages of an origin may open a WebSocket, which browsers leave to the server.
+    /// Pages of the server itself may everywhere.
     fn may_open_socket(&self, origin: &str) -> bool {
         page::is_own(self.head, origin) || self.allows_origin(origin) || fault!("any-origin-opens-socket")
     }
 
-    /// Whether pages of an origin may read what this listener says.
+    /// Returns whether pages of an origin may read the answers of this listener.
     fn allows_origin(&self, origin: &str) -> bool {
         match self.door {
             Door::Front => self.front.allows_origin(origin),
@@ -210,29 +249,30 @@ impl Native<'_> {
 
     fn subscribe(&self, names: &str, query: Query<'_>, callback: Option<Box<str>>) -> Result<Call, Problem> {
         let transport = if callback.is_some() { None } else { self.transport(query)? };
-        let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { Box::default() };
+        let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { None };
         let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter("wait"))? {
             None => self.times.poll_wait_s,
-            // A longer wait than the server grants is cut, not refused: the reply is the same, only sooner.
+            // A longer wait than the server grants is cut, not refused: the reply is the same, only
+            // sooner.
             Some(text) => parse_number(&text).ok_or(Problem::BadParameter("wait"))?.min(self.times.poll_wait_max_s),
         };
         let last_id = if transport == Some(Transport::EventStream) { self.last_event_id(query)? } else { None };
         let channels = self.channels_and_starts(names, query, last_id.as_deref())?;
-        let style = match transport {
-            None => Style::Poll { callback },
+        let delivery = match transport {
+            None => Delivery { target: callback, ..Delivery::new(Format::poll(ROW)) },
             Some(transport) => {
                 let framing = if self.head.version_minor() == 0 { Framing::Plain } else { Framing::Chunked };
-                let voice = Voice { tongue: Tongue::Native, transport, framing };
-                Style::Stream { voice, listener }
+                let format = StreamFormat { transport, framing }.in_row(ROW);
+                Delivery { target: listener, ..Delivery::new(format) }
             }
         };
-        let subscription =
-            Subscription { channels, style, answer_at_once: wait_s == 0, member: None, owner: Owner::default() };
+        let subscription = Subscription { answer_at_once: wait_s == 0, ..Subscription::new(channels, delivery) };
         Ok(Call::Subscribe { subscription, wait_s })
     }
 
-    /// Returns the id of the last event that a client of an event stream has got: from the header field, or from the query
-    /// if the client cannot set header fields, under the names that polyfills and wrappers of `EventSource` use.
+    /// Returns the id of the last event that a client of an event stream has got: from the header
+    /// field, or from the query if the client cannot set header fields, under the names that
+    /// polyfills and wrappers of `EventSource` use.
     fn last_event_id(&self, query: Query<'_>) -> Result<Option<String>, Problem> {
         if let Some(id) = self.head.header("last-event-id").filter(|id| !id.is_empty()) {
             return Ok(Some(String::from_utf8_lossy(id).into_owned()));
@@ -249,8 +289,9 @@ impl Native<'_> {
         Ok(None)
     }
 
-    /// Returns the channels, and where to start in each. A last event's id that is no position of these channels is one that
-    /// nothing is known of: a refusal would end an `EventSource` for good.
+    /// Returns the channels, and where to start in each. A last event's id that is no position of
+    /// these channels is one that nothing is known of: a refusal would end an `EventSource` for
+    /// good.
     fn channels_and_starts(
         &self,
         names: &str,
@@ -285,7 +326,7 @@ impl Native<'_> {
         Ok(channels.into_iter().zip(starts).collect())
     }
 
-    /// What is to carry the answer: a stream, or, where it is none, one reply.
+    /// Returns the transport of the answer, or `None` if it is one reply.
     fn transport(&self, query: Query<'_>) -> Result<Option<Transport>, Problem> {
         match query.get("transport").map_err(|_| Problem::BadParameter("transport"))?.as_deref() {
             Some("poll") => Ok(None),
@@ -299,19 +340,19 @@ impl Native<'_> {
         }
     }
 
-    /// Returns the origin of the page that has this in a frame: one that may read replies. Empty: this server's own, with the
-    /// scheme that the browser knows.
-    fn listener(&self, query: Query<'_>) -> Result<Box<str>, Problem> {
+    /// Returns the origin of the page that has this in a frame: one that may read replies. `None`:
+    /// this server's own, with the scheme that the browser knows.
+    fn listener(&self, query: Query<'_>) -> Result<Option<Box<str>>, Problem> {
         let origin = query.get("origin").map_err(|_| Problem::BadParameter("origin"))?.unwrap_or_default();
         if origin.is_empty() || is_origin(&origin) && page::is_own(self.head, &origin) {
-            return Ok(Box::default());
+            return Ok(None);
         }
         let allowed = is_origin(&origin) && self.allows_origin(&origin);
-        if allowed { Ok(origin.into()) } else { Err(Problem::BadOrigin) }
+        if allowed { Ok(Some(origin.into())) } else { Err(Problem::BadOrigin) }
     }
 }
 
-/// Whether joins and leaves are to be told, too.
+/// Returns whether joins and leaves are subscribed to, too.
 fn with_presence(query: Query<'_>) -> Result<bool, Problem> {
     match query.get("presence").map_err(|_| Problem::BadParameter("presence"))?.as_deref() {
         None | Some("0") => Ok(false),
@@ -325,7 +366,8 @@ fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> 
     Ok(spots.into_iter().map(Start::After).collect())
 }
 
-/// The channels of a path, sorted: so that a position means the same in whatever order they are asked for.
+/// Returns the channels of a path, sorted, so that a position means the same in whatever order they
+/// are asked for.
 fn channels(names: &str, limits: &Limits, and_patterns: bool) -> Result<Vec<ChannelName>, Problem> {
     let mut channels = Vec::new();
     for name in names.split(',') {
@@ -349,7 +391,8 @@ fn one_channel(names: &str) -> Result<ChannelName, Problem> {
     name.and_then(|name| ChannelName::new(&name).ok()).ok_or(Problem::BadChannel)
 }
 
-/// Whether `Accept` names a kind of stream. Weights are not looked at: who names one wants it.
+/// Returns whether `Accept` names a kind of stream. Weights are ignored: a client that names one
+/// wants it.
 fn accepts(head: &RequestHead<'_>, wanted: &[u8]) -> bool {
     head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("accept")).any(|(_, value)| {
         value.split(|byte| *byte == b',').any(|range| {

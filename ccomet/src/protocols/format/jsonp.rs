@@ -1,9 +1,11 @@
-//! The name of a JSONP callback: the one thing of a request that comes back as script.
+//! JSONP: a reply within a call of a function, whose name is the one thing of a request that comes
+//! back as script.
 
 /// The longest name, in bytes.
 const BYTES_MAX: usize = 128;
 
-/// Whether this is a JavaScript identifier in ASCII, dotted or indexed: `cb`, `ns.cb`, `cbs[3]`, `jQuery1_2`.
+/// Returns whether this is a JavaScript identifier in ASCII, dotted or indexed: `cb`, `ns.cb`,
+/// `cbs[3]`, `jQuery1_2`.
 pub(crate) fn is_callback(text: &str) -> bool {
     if text.is_empty() || text.len() > BYTES_MAX {
         return false;
@@ -32,9 +34,31 @@ fn are_indexes(mut text: &str) -> bool {
     true
 }
 
+/// Wraps JSON into a call, as a script tag needs it. The comment in front keeps a plug-in from
+/// reading the reply as its own format, whose magic a callback's name could spell.
+pub(crate) fn wrap(callback: Option<&str>, json: Vec<u8>) -> Vec<u8> {
+    let Some(callback) = callback else {
+        let mut json = json;
+        json.push(b'\n');
+        return json;
+    };
+    let mut out = Vec::with_capacity(json.len() + callback.len() + 8);
+    out.extend_from_slice(b"/**/");
+    out.extend_from_slice(callback.as_bytes());
+    out.push(b'(');
+    out.extend_from_slice(&json);
+    out.extend_from_slice(b");\n");
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_cannot_be_read_as_a_plug_in() {
+        assert_eq!(wrap(Some("f"), b"{}".to_vec()), b"/**/f({});\n");
+    }
 
     #[test]
     fn only_identifiers_dotted_or_indexed_pass() {

@@ -1,4 +1,5 @@
-//! JSON that is safe in a script, too: `</`, `<!`, `<s`, U+2028 and U+2029 are escaped in every string.
+//! JSON that is safe in a script, too: `</`, `<!`, `<s`, U+2028 and U+2029 are escaped in every
+//! string.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! How what is said on a stream lies in its body.
+//! Frames the events of a stream in its HTTP body. The framing is cached with each message, so that
+//! many readers share the bytes.
 
 use std::io::Write;
 
@@ -16,7 +17,7 @@ pub(crate) enum Framing {
 }
 
 impl Framing {
-    /// Lets `write` append an event, and puts its length around it where the framing wants it.
+    /// Lets `write` append an event, and puts its length around it if the framing needs it.
     pub(crate) fn around(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         if self == Self::Plain {
             return write(out);
@@ -37,7 +38,8 @@ impl Framing {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// What stands before and after an event that consists of `before`, so many bytes of another piece, and `after`.
+    /// Returns what stands before and after an event that consists of `before`, so many bytes of
+    /// another piece, and `after`.
     pub(crate) fn split(self, mut before: Vec<u8>, length: usize, after: &[u8]) -> (Vec<u8>, Vec<u8>) {
         match self {
             Self::Plain => (before, after.to_vec()),

@@ -1,0 +1,171 @@
+//! Starts subscribers: finds where in each of their channels, and reports messages that they cannot
+//! have.
+
+use bytes::Bytes;
+use sealed::fault;
+
+use super::channel::Channel;
+use super::encoder::{Encoder, Gap, Item, PollOutcome, Resolved, StreamEvent};
+use super::subscriber::{Flags, Start};
+use super::{Hub, Reply, Sink};
+use crate::position::{Missed, Spot};
+use crate::time::UnixMillis;
+
+/// What to report to a subscriber about its start in a channel.
+#[derive(Debug, Clone, Copy)]
+enum Notice {
+    /// It may have missed something.
+    Gap(Missed),
+    /// The channel has not given out the number that it named.
+    Unknown,
+}
+
+/// A gap to report to a subscriber when it starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StartGap {
+    /// The index of the channel among those of the subscriber.
+    index: usize,
+    /// The spot that it came with.
+    from: Spot,
+    missed: Missed,
+}
+
+impl Hub {
+    /// Starts the subscribers of a channel that waited for nothing else.
+    pub(super) fn start_all(&mut self, key: u32, sink: &mut impl Sink) {
+        for waiting in std::mem::take(&mut self.channels[key as usize].starting) {
+            let Some(subscriber) = self.subscribers.get(waiting as usize) else { continue };
+            let channel = &mut self.channels[key as usize];
+            let mut cursors = subscriber.cursors().iter();
+            match cursors.find(|cursor| cursor.channel == key && cursor.start.is_some()) {
+                Some(cursor) if !channel.is_ready_for(cursor) => channel.starting.push(waiting),
+                _ => self.start_if_ready(waiting, sink),
+            }
+        }
+    }
+
+    /// Starts a subscriber once all of its channels are here.
+    pub(super) fn start_if_ready(&mut self, key: u32, sink: &mut impl Sink) {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        if subscriber.is(Flags::STARTED) {
+            return;
+        }
+        let channels = &self.channels;
+        if !subscriber.cursors().iter().all(|cursor| channels[cursor.channel as usize].is_ready_for(cursor)) {
+            return;
+        }
+        subscriber.set(Flags::STARTED);
+        let format = subscriber.format;
+        let encoder = self.limits.encoders.get(format);
+        let (mut gaps, mut is_unknown) = (Vec::new(), false);
+        for (index, cursor) in subscriber.cursors_mut().iter_mut().enumerate() {
+            let channel = &self.channels[cursor.channel as usize];
+            let start = cursor.start.take().unwrap_or(Start::Latest);
+            let (next, notice) = resolve(channel, start, encoder, self.now);
+            cursor.next = next;
+            match (start, notice) {
+                (Start::After(from), Some(Notice::Gap(missed))) => gaps.push(StartGap { index, from, missed }),
+                (_, Some(Notice::Unknown)) => is_unknown = true,
+                _ => {}
+            }
+        }
+        if format.is_stream() {
+            self.start_stream(key, &gaps, is_unknown, sink);
+        } else {
+            self.start_poll(key, &gaps, is_unknown, sink);
+        }
+    }
+
+    fn start_stream(&mut self, key: u32, gaps: &[StartGap], is_unknown: bool, sink: &mut impl Sink) {
+        let subscriber = &mut self.subscribers[key as usize];
+        let (peer, format) = (subscriber.peer, subscriber.format);
+        let target = subscriber.details.as_mut().and_then(|details| details.target.take()).unwrap_or_default();
+        sink.open(peer, format, &target);
+        let encoder = self.limits.encoders.get(format);
+        let mut hello = Vec::with_capacity(256);
+        encoder.write_event(format, &StreamEvent::Opening { target: &target }, &mut hello);
+        self.write_hello(key, gaps, is_unknown, &mut hello);
+        let subscriber = &mut self.subscribers[key as usize];
+        if !hello.is_empty() && !sink.stream(peer, &[Bytes::from(hello)]) {
+            subscriber.set(Flags::BLOCKED);
+        }
+        subscriber.slim();
+        // History may be longer than what goes at once: the head of the response is still queued,
+        // and when that has gone, `drained` fetches the rest.
+        self.feed_stream(key, sink);
+    }
+
+    /// Writes the first events of a stream: where it starts, so that a client that loses it at once
+    /// can resume all the same, and what it has missed.
+    fn write_hello(&self, key: u32, gaps: &[StartGap], is_unknown: bool, out: &mut Vec<u8>) {
+        let subscriber = &self.subscribers[key as usize];
+        let format = subscriber.format;
+        let encoder = self.limits.encoders.get(format);
+        let channel = |index: usize| &self.channels[subscriber.cursors()[index].channel as usize];
+        let spots = self.spots(subscriber.cursors());
+        // Not with the position behind a gap: a client that lost the stream between the two would
+        // never learn of it.
+        let position = gaps.is_empty().then_some(spots.as_slice());
+        encoder.write_event(format, &StreamEvent::Hello { heartbeat: self.limits.heartbeat, position }, out);
+        if let (true, [_]) = (is_unknown, subscriber.cursors()) {
+            let Channel { name, log, .. } = channel(0);
+            encoder.write_event(format, &StreamEvent::UnknownStart { channel: name, next: log.next() }, out);
+        }
+        // Likewise, each gap's position covers the gaps that have been reported, and not yet those
+        // behind it.
+        let mut told = spots.clone();
+        for gap in gaps {
+            if !fault!("first-gap-covers-others") {
+                told[gap.index] = gap.from;
+            }
+        }
+        for StartGap { index, missed, .. } in gaps.iter().copied() {
+            told[index] = spots[index];
+            let gap = Gap { channel: &channel(index).name, missed, spot: spots[index] };
+            encoder.write_event(format, &StreamEvent::Gap { gap, position: &told }, out);
+        }
+    }
+
+    fn start_poll(&mut self, key: u32, gaps: &[StartGap], is_unknown: bool, sink: &mut impl Sink) {
+        let subscriber = &self.subscribers[key as usize];
+        if let (true, [cursor]) = (is_unknown, subscriber.cursors()) {
+            let Channel { name, log, .. } = &self.channels[cursor.channel as usize];
+            let outcome = PollOutcome::UnknownStart { channel: name, next: log.next() };
+            let encoder = self.limits.encoders.get(subscriber.format);
+            if let Some(body) = encoder.reply(subscriber.target(), &outcome) {
+                return self.conclude(key, Reply::Encoded(body), sink);
+            }
+        }
+        let told = gaps.iter().map(|StartGap { index, missed, .. }| {
+            let cursor = &subscriber.cursors()[*index];
+            let channel = &self.channels[cursor.channel as usize];
+            (channel.name.clone(), *missed, channel.spot(cursor.next))
+        });
+        let told: Vec<_> = told.collect();
+        let items = told.iter().map(|(channel, missed, spot)| Gap { channel, missed: *missed, spot: *spot });
+        let items: Vec<_> = items.map(Item::Gap).collect();
+        let at_once = subscriber.details.as_ref().is_some_and(|details| details.answer_at_once);
+        if at_once || !items.is_empty() || self.has_news(key) {
+            self.answer_poll(key, &items, sink);
+        }
+    }
+}
+
+/// Returns where a subscription starts in a channel, and what to report about that.
+fn resolve(channel: &Channel, start: Start, encoder: &dyn Encoder, now: UnixMillis) -> (u64, Option<Notice>) {
+    let (first, next) = (channel.log.first(), channel.log.next());
+    match start {
+        Start::Latest => (next, None),
+        Start::Oldest => (first, None),
+        Start::Last(count) => (channel.last(count, now), None),
+        Start::Number(number) => match encoder.resolve(number, next) {
+            Resolved::Message(number) => (number.clamp(first, next), None),
+            Resolved::NotYet | Resolved::Nothing => (next, Some(Notice::Unknown)),
+        },
+        Start::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
+            let missed = first.saturating_sub(spot.next);
+            (spot.next.max(first), (missed > 0).then_some(Notice::Gap(Missed(Some(missed)))))
+        }
+        Start::After(_) => (first, Some(Notice::Gap(Missed(None)))),
+    }
+}

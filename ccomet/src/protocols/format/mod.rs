@@ -1,0 +1,8 @@
+//! Forms of text that several protocols use.
+
+pub(crate) mod framing;
+pub(crate) mod json;
+pub(crate) mod jsonp;
+pub(crate) mod response;
+pub(crate) mod sse;
+pub(crate) mod stream_format;

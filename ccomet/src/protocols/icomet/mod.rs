@@ -1,0 +1,11 @@
+//! The API of icomet 0.2.5.
+
+mod encoder;
+mod events;
+pub(crate) mod request;
+pub(crate) mod responses;
+
+pub(crate) use encoder::{Icomet, head_of_json};
+
+/// Its place among the protocols.
+pub(super) const ROW: u8 = 1;

@@ -1,0 +1,299 @@
+//! Encodes for subscribers of the native API: items, each an event of a stream, or several in a
+//! reply.
+
+use bytes::Bytes;
+use sealed_http::{Field, Response};
+
+use super::{items, request};
+use crate::config::Api;
+use crate::hub::{
+    Delivery, Encoder, Format, Gap, Item, PlacedMessage, PollOutcome, RefusedSubscription, Reply, ReplyBody,
+    StreamEvent,
+};
+use crate::position::{Spot, write_position};
+use crate::protocols::call::{Call, Refused};
+use crate::protocols::format::response::{HTML, json_response, script_response};
+use crate::protocols::format::stream_format::{StreamFormat, Transport};
+use crate::protocols::format::{json, jsonp, sse};
+use crate::protocols::route::{Ahead, Incoming};
+use crate::protocols::{Answer, Exposure, Protocol};
+use crate::time::millis;
+
+/// The native API.
+#[derive(Debug)]
+pub(crate) struct Native;
+
+/// Kinds of replies ([`ReplyBody::kind`]).
+const JSON: u8 = 0;
+const SCRIPT: u8 = 1;
+
+impl Encoder for Native {
+    fn write_message(&self, format: Format, message: &PlacedMessage<'_>, out: &mut Vec<u8>) {
+        let PlacedMessage { channel, spot, message } = *message;
+        if !format.is_stream() {
+            return items::write_message(channel, spot, message, out);
+        }
+        let mut item = Vec::with_capacity(message.payload.len() + 160);
+        items::write_message(channel, spot, message, &mut item);
+        write_event(format, &EventFields { position: Some(&[spot]), item: &item, ..EventFields::default() }, out);
+    }
+
+    fn write_event(&self, format: Format, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
+        let stream = StreamFormat::of(format);
+        let named = |kind, item| EventFields { kind: Some(kind), item, ..EventFields::default() };
+        match *event {
+            StreamEvent::Opening { target } => stream.write_opening(&listener_script(target), out),
+            StreamEvent::Hello { heartbeat, position } => {
+                let item = items::hello(millis(heartbeat));
+                let fields = EventFields { retry_ms: Some(sse::RETRY_MS), position, ..named("hello", &item) };
+                write_event(format, &fields, out);
+            }
+            StreamEvent::Gap { gap, position } => {
+                let item = gap_item(&gap);
+                write_event(format, &EventFields { position: Some(position), ..named("gap", &item) }, out);
+            }
+            StreamEvent::Heartbeat { .. } if stream.transport == Transport::EventStream => {
+                stream.framing.around(out, |out| out.extend_from_slice(sse::HEARTBEAT));
+            }
+            StreamEvent::Heartbeat { .. } => write_reply(stream, &[], None, out),
+            StreamEvent::Closed { channel, .. } => {
+                let mut item = Vec::new();
+                items::write_close(channel, &mut item);
+                write_event(format, &named("close", &item), out);
+            }
+            StreamEvent::AccessExpiring { in_s } => write_event(format, &named("token", &items::token_ends(in_s)), out),
+            StreamEvent::AccessExpired => {
+                write_event(format, &named("close", br#"{"type":"close","reason":"token_expired"}"#), out);
+            }
+            StreamEvent::ShuttingDown { retry_ms } => {
+                let item = items::bye(retry_ms);
+                write_event(format, &EventFields { retry_ms: Some(retry_ms), ..named("bye", &item) }, out);
+            }
+            // Its clients start at positions.
+            StreamEvent::UnknownStart { .. } => {}
+        }
+    }
+
+    fn event_around(&self, format: Format, position: &[Spot], item: &Bytes) -> [Bytes; 3] {
+        let stream = StreamFormat::of(format);
+        let (begin, middle, end): (&[u8], &[u8], &[u8]) = match stream.transport {
+            Transport::EventStream => (b"id: ", b"\ndata: ", b"\n\n"),
+            Transport::Lines | Transport::Iframe | Transport::Socket => (br#"{"position":""#, br#"","items":["#, b"]}"),
+        };
+        let (before, after) = delimiters(stream);
+        let mut head = [before, begin].concat();
+        write_position(position.iter().copied(), &mut head);
+        head.extend_from_slice(middle);
+        let (before, after) = stream.framing.split(head, item.len(), &[end, after].concat());
+        [before.into(), item.clone(), after.into()]
+    }
+
+    fn reply(&self, target: Option<&str>, outcome: &PollOutcome<'_>) -> Option<ReplyBody> {
+        let mut json = Vec::new();
+        match *outcome {
+            PollOutcome::Items { items, position, .. } => {
+                let gaps: Vec<_> = items
+                    .iter()
+                    .map(|item| if let Item::Gap(gap) = item { gap_item(gap) } else { Vec::new() })
+                    .collect();
+                let items = items.iter().zip(&gaps).map(|(item, gap)| match item {
+                    Item::Gap(_) => gap.as_slice(),
+                    Item::Message(message) => message,
+                });
+                items::write_reply(position.iter().copied(), items, &mut json);
+            }
+            PollOutcome::Closed { channel, position, .. } => {
+                let mut item = Vec::new();
+                items::write_close(channel, &mut item);
+                items::write_reply(position.iter().copied(), [item.as_slice()], &mut json);
+            }
+            // It ends with a position, like one that has got something.
+            PollOutcome::TimedOut { .. } | PollOutcome::UnknownStart { .. } | PollOutcome::Displaced => return None,
+        }
+        let kind = if target.is_some() { SCRIPT } else { JSON };
+        Some(ReplyBody { kind, bytes: jsonp::wrap(target, json).into() })
+    }
+
+    fn refusal(&self, format: Format, refusal: &RefusedSubscription<'_>) -> Reply {
+        let target = refusal.target.filter(|_| !format.is_stream()).map(Box::from);
+        Reply::Refused { problem: refusal.problem, target, body: None }
+    }
+}
+
+impl Protocol for Native {
+    fn is_spoken(&self, apis: &[Api]) -> bool {
+        apis.contains(&Api::Native)
+    }
+
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+        request::read(incoming)
+    }
+
+    fn read_ahead(&self, incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+        request::read_ahead(incoming)
+    }
+
+    fn body_bytes_max(&self, incoming: &Incoming<'_>) -> Option<usize> {
+        (incoming.head.path() == request::MESSAGES_PATH).then_some(incoming.limits().request_bytes_max)
+    }
+
+    fn stream_head(&self, format: Format, target: &str, fields: &[Field]) -> Option<Response> {
+        let stream = StreamFormat::of(format);
+        let content_type = match stream.transport {
+            Transport::EventStream => "text/event-stream",
+            Transport::Lines => "application/x-ndjson; charset=utf-8",
+            Transport::Iframe => HTML,
+            // It was opened as it was handed over.
+            Transport::Socket => return None,
+        };
+        let head = Response::new(200)
+            .header("Content-Type", content_type)
+            .header("Cache-Control", "no-cache, no-transform")
+            .header("X-Accel-Buffering", "no")
+            .header("X-Content-Type-Options", "nosniff")
+            .with(stream.frame_policy(target).as_slice())
+            .with(fields);
+        Some(head)
+    }
+
+    fn answer(&self, _: Format, body: ReplyBody, fields: &[Field]) -> Answer {
+        Answer::Whole(match body.kind {
+            SCRIPT => script_response(body.bytes),
+            _ => json_response(body.bytes).with(fields),
+        })
+    }
+
+    fn exposure<'a>(&self, delivery: &'a Delivery) -> Exposure<'a> {
+        let target = delivery.target.as_deref();
+        if delivery.format.is_stream() {
+            return Exposure { listener: target, ..Exposure::default() };
+        }
+        Exposure { is_script: target.is_some(), listener: None, callback: target }
+    }
+
+    fn is_event_source(&self, format: Format) -> bool {
+        format.is_stream() && StreamFormat::of(format).transport == Transport::EventStream
+    }
+}
+
+/// The fields of an event.
+#[derive(Debug, Clone, Copy, Default)]
+struct EventFields<'a> {
+    /// When to come back, if that is to change.
+    retry_ms: Option<u64>,
+    /// The position behind it, if it has one.
+    position: Option<&'a [Spot]>,
+    /// The type of an event that is none of the channel's messages.
+    kind: Option<&'static str>,
+    /// The item: JSON.
+    item: &'a [u8],
+}
+
+/// Writes an event. Streams that are no event streams carry replies.
+fn write_event(format: Format, event: &EventFields<'_>, out: &mut Vec<u8>) {
+    let stream = StreamFormat::of(format);
+    let EventFields { retry_ms, position, kind, item } = *event;
+    if stream.transport == Transport::EventStream {
+        return stream.framing.around(out, |out| sse::write_event(retry_ms, position, kind, item, out));
+    }
+    write_reply(stream, position.unwrap_or_default(), Some(item), out);
+}
+
+/// Writes a reply as one event.
+fn write_reply(stream: StreamFormat, position: &[Spot], item: Option<&[u8]>, out: &mut Vec<u8>) {
+    let (before, after) = delimiters(stream);
+    stream.framing.around(out, |out| {
+        out.extend_from_slice(before);
+        items::write_reply(position.iter().copied(), item, out);
+        out.extend_from_slice(after);
+    });
+}
+
+/// Returns what stands around a reply.
+fn delimiters(stream: StreamFormat) -> (&'static [u8], &'static [u8]) {
+    match stream.transport {
+        Transport::Iframe => (b"<script>m(", b");</script>\n"),
+        Transport::Lines => (b"", b"\n"),
+        Transport::EventStream | Transport::Socket => (b"", b""),
+    }
+}
+
+/// Returns the script by which a page hands on what it gets: to the one origin that asked, and to
+/// no other page that might have this in a frame.
+fn listener_script(origin: &str) -> String {
+    let mut quoted = b"location.origin".to_vec();
+    if !origin.is_empty() {
+        quoted.clear();
+        json::write_string(origin, &mut quoted);
+    }
+    let origin = String::from_utf8_lossy(&quoted);
+    format!("<script>function m(reply){{parent.postMessage(reply,{origin})}}</script>\n")
+}
+
+fn gap_item(gap: &Gap<'_>) -> Vec<u8> {
+    let mut item = Vec::new();
+    items::write_gap(gap.channel, gap.missed.0, gap.spot, &mut item);
+    item
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ROW;
+    use super::*;
+    use crate::position::Epoch;
+    use crate::protocols::format::framing::Framing;
+
+    const SPOT: Spot = Spot { epoch: Epoch(1), next: 2 };
+    const TRANSPORTS: [Transport; 4] = [Transport::EventStream, Transport::Lines, Transport::Iframe, Transport::Socket];
+
+    fn format(transport: Transport, framing: Framing) -> Format {
+        StreamFormat { transport, framing }.in_row(ROW)
+    }
+
+    #[test]
+    fn chunks_hold_what_goes_plain_otherwise() {
+        for transport in TRANSPORTS {
+            let event = EventFields {
+                retry_ms: Some(5),
+                position: Some(&[SPOT]),
+                kind: Some("gap"),
+                item: b"{\"type\":\"gap\"}",
+            };
+            let write = |framing: Framing| {
+                let (format, mut out) = (format(transport, framing), Vec::new());
+                Native.write_event(format, &StreamEvent::Opening { target: "https://a.example" }, &mut out);
+                let opened = out.len();
+                write_event(format, &event, &mut out);
+                out.split_off(opened)
+            };
+            let plain = write(Framing::Plain);
+            let expected = [format!("{:x}\r\n", plain.len()).as_bytes(), &plain, b"\r\n"].concat();
+            assert_eq!(write(Framing::Chunked), expected);
+        }
+    }
+
+    #[test]
+    fn an_item_of_others_is_written_like_one_of_its_own() {
+        let item = Bytes::from_static(b"{\"type\":\"message\"}");
+        for transport in TRANSPORTS {
+            for framing in [Framing::Plain, Framing::Chunked, Framing::Message] {
+                let (format, mut own) = (format(transport, framing), Vec::new());
+                let event = EventFields { position: Some(&[SPOT]), item: &item, ..EventFields::default() };
+                write_event(format, &event, &mut own);
+                assert_eq!(Native.event_around(format, &[SPOT], &item).concat(), own, "{transport:?} {framing:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn events_have_all_that_they_are_given() {
+        let mut out = Vec::new();
+        let event = EventFields { retry_ms: Some(5), position: Some(&[SPOT]), kind: Some("gap"), item: b"{}" };
+        write_event(format(Transport::EventStream, Framing::Plain), &event, &mut out);
+        assert_eq!(out, b"retry: 5\nid: 0000000000001-0000000002\nevent: gap\ndata: {}\n\n");
+        out.clear();
+        write_event(format(Transport::Iframe, Framing::Plain), &event, &mut out);
+        let page = "<script>m({\"position\":\"0000000000001-0000000002\",\"items\":[{}]});</script>\n";
+        assert_eq!(String::from_utf8_lossy(&out), page);
+    }
+}

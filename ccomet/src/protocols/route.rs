@@ -1,0 +1,122 @@
+//! From a request to a [`Call`]: what every request has to have, then the protocols in turn. Pure:
+//! nothing is done here.
+
+use sealed::fault;
+use sealed_http::{Method, Request, RequestHead};
+
+use super::call::{Call, Door, Refused};
+use super::{PROTOCOLS, Protocol};
+use crate::config::{Api, Config, Limits, Times};
+use crate::wire::page;
+use crate::wire::problem::Problem;
+
+/// The methods of a file.
+pub(crate) const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// A request, or its head alone, at the listener that it came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) door: Door,
+    pub(crate) head: &'a RequestHead<'a>,
+    pub(crate) body: &'a [u8],
+    pub(crate) config: &'a Config,
+}
+
+impl Incoming<'_> {
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    pub(crate) fn times(&self) -> &Times {
+        &self.config.times
+    }
+}
+
+/// What a request with a body is going to be.
+#[derive(Debug)]
+pub(crate) enum Ahead {
+    /// This call, whose messages are still empty.
+    Publish(Call),
+    /// One that publishes to channels which its body names.
+    PublishSome,
+    /// A file, by its path.
+    File(String),
+    /// Anything else, which has little use for a body.
+    Other,
+}
+
+/// Reads a request.
+pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, Refused> {
+    read_by(&PROTOCOLS, &Incoming { door, head: &request.head, body: request.body, config })
+}
+
+/// Reads the head of a request that has a body. What is wrong with it already is refused.
+pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<Ahead, Refused> {
+    let incoming = Incoming { door, head, body: &[], config };
+    look(&incoming)?;
+    if let Some(ahead) = spoken(&PROTOCOLS, door, config).find_map(|protocol| protocol.read_ahead(&incoming)) {
+        return ahead;
+    }
+    // Nobody else reads a body, so that there is no need to wait for it.
+    Ok(match read_by(&PROTOCOLS, &incoming)? {
+        Call::File { path } => Ahead::File(path),
+        _ => Ahead::Other,
+    })
+}
+
+/// Reads a request in one of these protocols.
+pub(super) fn read_by(protocols: &[&dyn Protocol], incoming: &Incoming<'_>) -> Result<Call, Refused> {
+    look(incoming)?;
+    let mut spoken = spoken(protocols, incoming.door, incoming.config);
+    if let Some(call) = spoken.find_map(|protocol| protocol.read(incoming)) {
+        return call;
+    }
+    match incoming.head.method() {
+        Method::Options => Ok(Call::Preflight { allow: READ_METHODS }),
+        // Whether there is anything at the path decides before the method does.
+        _ => Ok(Call::File { path: incoming.head.path().to_owned() }),
+    }
+}
+
+/// Returns how long the body of a request to the admin listener may be.
+pub(crate) fn admin_body_bytes_max(head: &RequestHead<'_>, config: &Config) -> usize {
+    let incoming = Incoming { door: Door::Admin, head, body: &[], config };
+    let longer = spoken(&PROTOCOLS, Door::Admin, config).find_map(|protocol| protocol.body_bytes_max(&incoming));
+    longer.unwrap_or(config.limits.message_bytes_max)
+}
+
+/// Returns whether a GET of that path at the admin listener changes something.
+pub(crate) fn get_has_effect(path: &str, apis: &[Api]) -> bool {
+    PROTOCOLS.iter().any(|protocol| protocol.is_spoken(apis) && protocol.get_has_effect(path))
+}
+
+/// Returns the protocols that a listener speaks.
+fn spoken<'a>(
+    protocols: &'a [&dyn Protocol],
+    door: Door,
+    config: &'a Config,
+) -> impl Iterator<Item = &'a dyn Protocol> {
+    let apis = if door == Door::Front { &config.front.apis } else { &config.admin.apis };
+    protocols.iter().copied().filter(|protocol| protocol.is_spoken(apis))
+}
+
+/// Looks at what every request has to have, and may not have.
+fn look(Incoming { door, head, config, .. }: &Incoming<'_>) -> Result<(), Refused> {
+    page::look(*door, head, config)?;
+    // Readers would be given what is packed, and know nothing of it.
+    let is_packed = |(name, value): (&str, &[u8])| {
+        name.eq_ignore_ascii_case("content-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"identity")
+    };
+    if head.method() == Method::Post && head.headers().any(is_packed) && !fault!("packed-body-published") {
+        return Err(Problem::UnsupportedEncoding.into());
+    }
+    Ok(())
+}
+
+/// Reads a number of digits alone.
+pub(crate) fn parse_number(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
