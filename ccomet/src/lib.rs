@@ -72,4 +72,4 @@ pub use pulse::Life;
 pub use rules::{Rule, Who};
 pub use server::{Error, Server, Sockets};
 #[cfg(feature = "sim")]
-pub use simulated::{Holdings, Simulated};
+pub use simulated::{Holdings, Simulated, StoreFaults};

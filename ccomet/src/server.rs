@@ -46,6 +46,8 @@ pub struct Server {
     front: SocketAddr,
     admin: SocketAddr,
     life: Option<Listener>,
+    #[cfg(feature = "sim")]
+    pub(crate) store: Option<crate::engine::StoreFaults>,
 }
 
 impl Server {
@@ -88,7 +90,16 @@ impl Server {
         };
         let front = listen(config.front.listen, sockets.front)?;
         let admin = listen(config.admin.listen, sockets.admin)?;
-        Ok(Self { pool, config: Arc::new(config), verifier, front, admin, life: None })
+        Ok(Self {
+            pool,
+            config: Arc::new(config),
+            verifier,
+            front,
+            admin,
+            life: None,
+            #[cfg(feature = "sim")]
+            store: None,
+        })
     }
 
     /// Where the public listener is.
@@ -124,10 +135,20 @@ impl Server {
 
     /// The pool, and what makes the service of each of its loops.
     pub(crate) fn into_parts(self) -> (Pool<Mail>, impl Fn(Place<Mail>) -> HttpServer<App> + Send + Sync + 'static) {
+        #[cfg(feature = "sim")]
+        let store = self.store;
         let Self { pool, config, verifier, life, .. } = self;
         let settings = http_settings(&config);
         let tallies = Tally::for_loops(pool.loops());
-        let shared = Shared { config, verifier, tallies, refusals: RefusalCounts::new(), life };
+        let shared = Shared {
+            config,
+            verifier,
+            tallies,
+            refusals: RefusalCounts::new(),
+            life,
+            #[cfg(feature = "sim")]
+            store,
+        };
         (pool, move |place| HttpServer::new(settings.clone(), App::new(shared.clone(), place)))
     }
 

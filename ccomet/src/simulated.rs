@@ -10,6 +10,7 @@ use sealed_http::Server as HttpServer;
 
 use crate::app::App;
 use crate::config::Config;
+pub use crate::engine::StoreFaults;
 use crate::message::Message;
 use crate::server::{Error, Server, Sockets};
 use crate::signals;
@@ -76,8 +77,14 @@ impl Seen {
 impl Simulated {
     /// Starts a server in a simulation. `config.loops` is 1 where nothing is said.
     pub fn start(sim: &Simulation, config: Config) -> Result<Self, Error> {
+        Self::start_over(sim, config, None)
+    }
+
+    /// Starts a server in a simulation, over a store that misbehaves like that.
+    pub fn start_over(sim: &Simulation, config: Config, store: Option<StoreFaults>) -> Result<Self, Error> {
         let loops = config.loops.map_or(1, std::num::NonZeroUsize::get);
-        let server = Server::bind_to(config, Sockets::default(), |loop_config| sim.pool(loop_config, loops))?;
+        let mut server = Server::bind_to(config, Sockets::default(), |loop_config| sim.pool(loop_config, loops))?;
+        server.store = store;
         let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
         let (pool, service) = server.into_parts();
         let loops = sim.start_pool(pool, service)?;

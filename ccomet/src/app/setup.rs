@@ -14,7 +14,9 @@ use super::hooks::Site;
 use crate::auth::{AdminKeys, Gate, Verifier};
 use crate::config::Config;
 use crate::doorkeeper::Doorkeeper;
-use crate::engine::{Engine, Mail, MemoryStore, ShardLimits};
+use crate::engine::{Engine, Mail, MemoryStore, ShardLimits, Store};
+#[cfg(feature = "sim")]
+use crate::engine::{StoreFaults, UnreliableStore};
 use crate::files::Files;
 use crate::hub::{Hub, HubLimits};
 use crate::lease::Leases;
@@ -32,11 +34,25 @@ pub(crate) struct Shared {
     pub(crate) tallies: Arc<[Tally]>,
     pub(crate) refusals: Arc<RefusalCounts>,
     pub(crate) life: Option<Listener>,
+    /// How the store misbehaves, in tests.
+    #[cfg(feature = "sim")]
+    pub(crate) store: Option<StoreFaults>,
+}
+
+impl Shared {
+    fn make_store(&self) -> Box<dyn Store> {
+        #[cfg(feature = "sim")]
+        if let Some(faults) = self.store {
+            return Box::new(UnreliableStore::new(faults));
+        }
+        Box::new(MemoryStore)
+    }
 }
 
 impl App {
     pub(crate) fn new(shared: Shared, place: Place<Mail>) -> Self {
-        let Shared { config, verifier, tallies, refusals, life } = shared;
+        let store = shared.make_store();
+        let Shared { config, verifier, tallies, refusals, life, .. } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
@@ -50,7 +66,8 @@ impl App {
             heartbeat: Duration::from_secs(config.times.heartbeat_s),
             channel_silence_max: Duration::from_secs(config.icomet.polling_timeout_s),
         });
-        let shard = ShardLimits::new(&config, rules.clone(), loops);
+        let shard =
+            ShardLimits::new(&config, rules.clone(), loops, Duration::from_secs(config.icomet.channel_timeout_s));
         let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };
         let preflight = Cors {
             origins: origins(config.front.allows_any_origin(), &config.front.origins),
@@ -68,13 +85,7 @@ impl App {
             Answering { fields: answering(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
         let with_demo = config.front.demo;
         Self {
-            engine: Engine::new(
-                index,
-                place.mailboxes,
-                shard,
-                Box::new(MemoryStore),
-                Duration::from_secs(config.times.reply_s),
-            ),
+            engine: Engine::new(index, place.mailboxes, shard, store, Duration::from_secs(config.times.reply_s)),
             index,
             hub,
             batches: Slab::new(),

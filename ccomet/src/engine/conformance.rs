@@ -72,7 +72,7 @@ impl Bench {
         config.history.messages_max = MESSAGES_MAX;
         let rules = Arc::new(Rules::new(&config));
         let mailboxes = || sealed::Pool::new(sealed::Config::default(), 2.try_into().ok()).expect("loops").mailboxes();
-        let limits = ShardLimits::new(&config, rules, 2);
+        let limits = ShardLimits::new(&config, rules, 2, Duration::from_secs(60));
         let engine = |index| Engine::new(index, mailboxes(), limits.clone(), store(), Duration::from_secs(10));
         Self {
             engines: vec![engine(0), engine(1)],

@@ -15,6 +15,8 @@ mod pending;
 mod request;
 mod router;
 mod shard;
+// The one store that is not for tests keeps at once.
+#[cfg_attr(not(feature = "sim"), allow(dead_code))]
 mod store;
 mod token;
 mod watch;
@@ -31,7 +33,11 @@ pub(crate) use peer::Mail;
 pub(crate) use request::{BroadcastOrder, Refusal, Reply, Request};
 pub(crate) use router::Engine;
 pub(crate) use shard::ShardLimits;
-pub(crate) use store::MemoryStore;
+#[cfg(feature = "sim")]
+pub use store::StoreFaults;
+#[cfg(feature = "sim")]
+pub(crate) use store::UnreliableStore;
+pub(crate) use store::{MemoryStore, Store};
 pub(crate) use token::Token;
 
 use crate::message::{ChannelName, Movement};

@@ -9,9 +9,10 @@ use sealed::fault;
 
 use super::encoded::Encoded;
 use super::encoder::{Encoder, Format, PlacedMessage, Resolved};
+use super::older::Older;
 use super::presence::Members;
 use super::subscriber::{ChannelCursor, Start};
-use crate::log::{HistoryLimits, Log};
+use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
 use crate::rules::RuleId;
@@ -27,12 +28,18 @@ const SHORT_LINGER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: ChannelName,
-    pub(super) rule: RuleId,
     /// The one that says how many may read it: for a pattern, the strictest of its channels'.
     pub(super) crowd_rule: RuleId,
     /// `None` until the engine has answered.
     epoch: Option<Epoch>,
+    /// The window: the newest messages, which the shard has in memory.
     pub(super) log: Log<Arc<Message>>,
+    /// The number of the oldest message kept, in the window or before it.
+    pub(super) kept_from: u64,
+    /// What was read of the messages before the window, and for whom.
+    pub(super) older: Option<Box<Older>>,
+    /// The engine does not know what is published now.
+    pub(super) is_interrupted: bool,
     /// Keys of subscribers, in no order.
     pub(super) subscribers: Vec<u32>,
     /// Keys of subscribers that wait for this channel to start; some may have left since.
@@ -65,13 +72,15 @@ pub(super) struct BatchLimit {
 }
 
 impl Channel {
-    pub(super) fn attaching(name: ChannelName, rule: RuleId, crowd_rule: RuleId, now: UnixMillis) -> Self {
+    pub(super) fn attaching(name: ChannelName, crowd_rule: RuleId, now: UnixMillis) -> Self {
         Self {
             name,
-            rule,
             crowd_rule,
             epoch: None,
             log: Log::starting_at(0),
+            kept_from: 0,
+            older: None,
+            is_interrupted: false,
             subscribers: Vec::new(),
             starting: Vec::new(),
             announced: Vec::new(),
@@ -106,21 +115,30 @@ impl Channel {
         self.epoch.is_some()
     }
 
-    pub(super) fn attach(&mut self, epoch: Epoch, first: u64, entries: Vec<Arc<Message>>) {
+    /// Takes the channel as it is now.
+    pub(super) fn attach(&mut self, epoch: Epoch, kept_from: u64, first: u64, entries: Vec<Arc<Message>>) {
         self.epoch = Some(epoch);
+        self.kept_from = kept_from;
+        self.older = None;
         self.log = Log::starting_at(first);
         self.push_all(entries);
         self.flushed = self.log.next();
     }
 
-    pub(super) fn append(&mut self, first: u64, entries: Vec<Arc<Message>>, limits: &HistoryLimits, now: UnixMillis) {
+    pub(super) fn append(&mut self, first: u64, entries: Vec<Arc<Message>>, kept_from: u64) {
         debug_assert!(first >= self.log.next(), "the shard sends each message once, in order");
         if first > self.log.next() {
-            // This loop was so slow that messages fell off the shard's log before they were sent.
+            // This loop was so slow that messages left the shard's window before they were sent.
             self.log.drop_before(first);
+            self.kept_from = self.kept_from.max(kept_from.min(first));
         }
         self.push_all(entries);
-        self.log.trim(limits, now);
+    }
+
+    /// Drops what the shard keeps no more, or not in memory.
+    pub(super) fn truncate(&mut self, kept_from: u64, window_from: u64) {
+        self.kept_from = self.kept_from.max(kept_from);
+        self.log.drop_before(window_from.min(self.log.next()));
     }
 
     /// Returns the spot before message `next`.
@@ -148,7 +166,9 @@ impl Channel {
 
     /// Returns whether this channel has all that a subscriber waits for here.
     pub(super) fn is_ready_for(&self, cursor: &ChannelCursor) -> bool {
-        self.is_attached() && self.syncs >= cursor.syncs
+        // What it has not heard of, nobody knows until the engine does again.
+        let is_known = !self.is_interrupted || cursor.syncs == 0;
+        self.is_attached() && self.syncs >= cursor.syncs && is_known
     }
 
     pub(super) fn epoch(&self) -> Option<Epoch> {
@@ -157,7 +177,7 @@ impl Channel {
 
     /// Returns a message in one format.
     fn encoded(&self, encoded: &mut Encoded, number: u64, format: Format) -> Option<Bytes> {
-        let message = self.log.entry(number)?;
+        let message = self.entry(number)?;
         let placed = PlacedMessage { channel: &self.name, spot: self.spot(number + 1), message };
         Some(encoded.encode(format, &placed))
     }
@@ -165,7 +185,7 @@ impl Channel {
     /// Returns messages from number `from` on in one format, up to the limit's bytes (but at least
     /// one). Those whose time is over are skipped.
     pub(super) fn batch(&self, encoded: &mut Encoded, from: u64, format: Format, limit: BatchLimit) -> Batch {
-        let from = from.max(self.log.first());
+        let from = from.max(self.kept_from);
         let mut batch = Batch { format, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
         let mut bytes = 0;
         loop {
@@ -185,22 +205,46 @@ impl Channel {
         batch
     }
 
-    /// Returns the number of the oldest of the last `count` messages whose time is not over.
+    /// Returns a message that is in memory.
+    fn entry(&self, number: u64) -> Option<&Arc<Message>> {
+        self.log.entry(number).or_else(|| self.older.as_ref()?.entry(number))
+    }
+
+    /// Returns whether a subscriber that goes on with a message has to wait for it: it is kept, but not in memory.
+    pub(super) fn must_fetch(&self, number: u64, now: UnixMillis) -> bool {
+        if number >= self.log.first() || number < self.kept_from {
+            return false;
+        }
+        let number = self.skip_expired(number, now);
+        number < self.log.first() && self.older.as_ref().is_none_or(|older| !older.covers(number))
+    }
+
+    /// Returns the number of the oldest of the last `count` messages whose time is not over, of those that are in memory; of
+    /// older ones all count.
     pub(super) fn last(&self, count: u64, now: UnixMillis) -> u64 {
         let living = self.log.back().filter(|(_, message)| !message.is_expired(now));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let mut counted = living.take(count);
         let oldest = if fault!("counted-from-wrong-end") { counted.next() } else { counted.last() };
-        oldest.map_or(self.log.next(), |(number, _)| number)
+        let oldest = oldest.map_or(self.log.next(), |(number, _)| number);
+        let in_memory = self.log.back().filter(|(_, message)| !message.is_expired(now)).count();
+        let before = count.saturating_sub(in_memory) as u64;
+        if before == 0 { oldest } else { self.log.first().saturating_sub(before).max(self.kept_from).min(oldest) }
     }
 
     /// Returns the first number from `from` on that is not one of a message whose time is over.
     pub(super) fn skip_expired(&self, from: u64, now: UnixMillis) -> u64 {
         let mut number = from;
-        while self.log.entry(number).is_some_and(|message| message.is_expired(now)) {
+        loop {
+            let is_skipped = match self.entry(number) {
+                Some(message) => message.is_expired(now),
+                None => self.older.as_ref().is_some_and(|older| older.covers(number)) && number < self.log.first(),
+            };
+            if !is_skipped {
+                return number;
+            }
             number += 1;
         }
-        number
     }
 
     fn push_all(&mut self, entries: Vec<Arc<Message>>) {
@@ -214,7 +258,7 @@ impl Channel {
 /// get the same bytes.
 #[derive(Debug)]
 pub(super) struct Batches {
-    limit: BatchLimit,
+    pub(super) limit: BatchLimit,
     made: Vec<Batch>,
 }
 

@@ -41,6 +41,17 @@ impl Hub {
         })
     }
 
+    /// Returns whether a poll waits for messages that are not in memory, and asks for them.
+    pub(super) fn waits_for_older(&mut self, key: u32) -> bool {
+        let cursors = self.subscribers[key as usize].cursors().iter();
+        let waiting: Vec<(u32, u64)> = cursors.map(|cursor| (cursor.channel, cursor.next)).collect();
+        let mut waits = false;
+        for (channel, next) in waiting {
+            waits |= self.fetch_for(channel, key, next);
+        }
+        waits
+    }
+
     /// Gives all subscribers of a channel its new messages.
     pub(super) fn deliver_channel(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(channel) = self.channels.get_mut(key as usize) else { return };
@@ -51,6 +62,8 @@ impl Hub {
         let limit = self.batch_limit();
         let mut batches = Batches::new(limit);
         let mut replies = ReplyCache::new(limit);
+        // Those that wait for messages that are not in memory.
+        let mut behind = Vec::new();
         // From the end: a subscriber that moves into the place of one that leaves has had its turn.
         for place in (0..members.len()).rev() {
             let member = members[place];
@@ -60,8 +73,11 @@ impl Hub {
             }
             if subscriber.only_channel().is_some() {
                 feed_one(subscriber, &self.channels[key as usize], &mut self.encoded, &mut batches, sink);
+                if !subscriber.is(Flags::BLOCKED) && subscriber.cursor < self.channels[key as usize].log.next() {
+                    behind.push((member, subscriber.cursor));
+                }
             } else if !subscriber.format.is_stream() && subscriber.cursors().len() == 1 {
-                if !self.answer_one(member, &announced, &mut replies, sink) {
+                if !self.answer_one(member, &announced, &mut replies, &mut behind, sink) {
                     continue;
                 }
                 members.swap_remove(place);
@@ -87,15 +103,30 @@ impl Hub {
         channel.subscribers = members;
         channel.flushed = channel.log.next();
         channel.spoken = self.now;
+        for (member, next) in behind {
+            self.fetch_for(key, member, next);
+        }
     }
 
     /// Answers a poll of one channel if there is something for it. Returns whether it did.
-    fn answer_one(&mut self, key: u32, announced: &[Arc<str>], replies: &mut ReplyCache, sink: &mut impl Sink) -> bool {
+    fn answer_one(
+        &mut self,
+        key: u32,
+        announced: &[Arc<str>],
+        replies: &mut ReplyCache,
+        behind: &mut Vec<(u32, u64)>,
+        sink: &mut impl Sink,
+    ) -> bool {
         let subscriber = &mut self.subscribers[key as usize];
         let [cursor] = subscriber.cursors_mut() else { return false };
         let channel = &self.channels[cursor.channel as usize];
         cursor.next = channel.skip_expired(cursor.next, self.now);
         let is_at_head = channel.log.next() == cursor.next;
+        let next = cursor.next;
+        if channel.must_fetch(next, self.now) {
+            behind.push((key, next));
+            return false;
+        }
         let rules = self.limits.encoders.get(subscriber.format).rules();
         let announced = if rules.takes_announcements { announced } else { &[] };
         let announcements = announcements_for(subscriber, channel, announced);
@@ -121,7 +152,7 @@ impl Hub {
         }
         if subscriber.format.is_stream() {
             self.feed_stream(key, sink);
-        } else if self.has_news(key) {
+        } else if self.has_news(key) && !self.waits_for_older(key) {
             self.answer_poll(key, &[], sink);
         }
     }
@@ -132,8 +163,12 @@ impl Hub {
         let subscriber = &mut self.subscribers[key as usize];
         match subscriber.only_channel() {
             Some(channel) => {
-                let channel = &self.channels[channel as usize];
-                feed_one(subscriber, channel, &mut self.encoded, &mut Batches::new(limit), sink);
+                let channel_state = &self.channels[channel as usize];
+                feed_one(subscriber, channel_state, &mut self.encoded, &mut Batches::new(limit), sink);
+                if !subscriber.is(Flags::BLOCKED) && subscriber.cursor < channel_state.log.next() {
+                    let next = subscriber.cursor;
+                    self.fetch_for(channel, key, next);
+                }
             }
             None => self.feed_many(key, sink),
         }
@@ -147,18 +182,25 @@ impl Hub {
             return;
         }
         let encoder = self.limits.encoders.get(format);
+        let mut behind = Vec::new();
         let mut index = 0;
         while index < subscriber.cursors().len() && !subscriber.is(Flags::BLOCKED) {
             let cursor = &mut subscriber.cursors_mut()[index];
             let channel = &self.channels[cursor.channel as usize];
+            cursor.next = channel.skip_expired(cursor.next, limit.now);
             if cursor.next >= channel.log.next() {
                 index += 1;
                 continue;
             }
+            if channel.must_fetch(cursor.next, limit.now) {
+                behind.push((cursor.channel, cursor.next));
+                index += 1;
+                continue;
+            }
             let mut chunks = Vec::new();
-            if cursor.next < channel.log.first() {
-                let missed = Missed(Some(channel.log.first() - cursor.next));
-                cursor.next = channel.log.first();
+            if cursor.next < channel.kept_from {
+                let missed = Missed(Some(channel.kept_from - cursor.next));
+                cursor.next = channel.kept_from;
                 let gap = gap(channel, missed, cursor.next);
                 let position = spots(&self.channels, subscriber.cursors());
                 chunks.extend(gap_event(encoder, format, gap, &position));
@@ -179,6 +221,9 @@ impl Hub {
             if !sink.stream(peer, &chunks) {
                 subscriber.set(Flags::BLOCKED);
             }
+        }
+        for (channel, next) in behind {
+            self.fetch_for(channel, key, next);
         }
     }
 
@@ -206,15 +251,18 @@ fn feed_one(
         return;
     }
     while subscriber.cursor < channel.log.next() && !subscriber.is(Flags::BLOCKED) {
-        let all_taken = if subscriber.cursor < channel.log.first() {
-            let missed = Missed(Some(channel.log.first() - subscriber.cursor));
-            subscriber.cursor = channel.log.first();
+        let all_taken = if subscriber.cursor < channel.kept_from {
+            let missed = Missed(Some(channel.kept_from - subscriber.cursor));
+            subscriber.cursor = channel.kept_from;
             let gap = gap(channel, missed, subscriber.cursor);
             match gap_event(encoded.encoder(format), format, gap, &[gap.spot]) {
                 Some(event) => sink.stream(subscriber.peer, &[event]),
                 None => continue,
             }
         } else {
+            if channel.must_fetch(subscriber.cursor, batches.limit.now) {
+                return;
+            }
             let (chunks, to) = batches.find(channel, encoded, format, subscriber.cursor);
             subscriber.cursor = to + u64::from(chunks.len() > 2 && fault!("cursor-one-too-far"));
             if chunks.is_empty() {
@@ -231,8 +279,8 @@ fn feed_one(
 
 /// Moves a cursor that has fallen off the log to the oldest message kept.
 pub(super) fn fall_off(channel: &Channel, cursor: &mut ChannelCursor) -> Option<Missed> {
-    let missed = channel.log.first().checked_sub(cursor.next).filter(|missed| *missed > 0)?;
-    cursor.next = channel.log.first();
+    let missed = channel.kept_from.checked_sub(cursor.next).filter(|missed| *missed > 0)?;
+    cursor.next = channel.kept_from;
     (!fault!("no-gap-for-fallen-reader")).then_some(Missed(Some(missed)))
 }
 

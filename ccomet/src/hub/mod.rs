@@ -2,8 +2,8 @@
 //! time come in; output goes through a [`Sink`] to subscribers, and in [`Order`]s to the engine.
 //!
 //! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `start.rs` how it
-//! starts, `deliver.rs` the way of messages from the one to the other, `polls.rs` replies to polls,
-//! `heartbeat.rs` what is sent without a message. What any of it looks like on the wire is up to
+//! starts, `deliver.rs` the way of messages from the one to the other, `older.rs` those that are not
+//! in memory, `polls.rs` replies to polls, `heartbeat.rs` what is sent without a message. What any of it looks like on the wire is up to
 //! the protocols: `encoder.rs` is the seam to them, `encoded.rs` keeps messages as they were
 //! encoded.
 
@@ -14,6 +14,7 @@ mod encoder;
 mod heartbeat;
 mod leave;
 mod limits;
+mod older;
 mod polls;
 mod presence;
 mod sink;
@@ -33,6 +34,7 @@ pub(crate) use encoder::{
     SessionRules, StreamEvent,
 };
 pub(crate) use limits::HubLimits;
+use older::Page;
 use presence::Moved;
 pub(crate) use sink::{Reply, ReplyBody, Sink};
 use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
@@ -40,7 +42,6 @@ pub(crate) use subscriber::{Delivery, Start, Subscription};
 
 use crate::engine::{ChannelEvent, Claim, Order, Owner, Refusal};
 use crate::message::{ChannelName, Message};
-use crate::position::Epoch;
 use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
@@ -65,8 +66,8 @@ pub(crate) struct Hub {
     dirty: Vec<u32>,
     /// Subscribers of several channels with something to be delivered.
     dirty_many: Vec<u32>,
-    /// Channels of which their shards keep nothing any more before a number.
-    truncated: Vec<(u32, u64)>,
+    /// Channels of which their shards keep nothing before one number, and in memory nothing before another.
+    truncated: Vec<(u32, u64, u64)>,
     /// What was encoded last.
     encoded: Encoded,
     /// Channels whose number of subscribers has changed.
@@ -205,17 +206,21 @@ impl Hub {
     pub(crate) fn event(&mut self, channel: &ChannelName, event: ChannelEvent, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         match event {
-            ChannelEvent::Opened { epoch, first, entries, .. } => self.attached(channel, epoch, first, entries, sink),
+            ChannelEvent::Opened { epoch, kept_from, first, entries } => {
+                let Some(key) = self.names.get(channel).copied() else { return };
+                self.channels[key as usize].attach(epoch, kept_from, first, entries);
+                self.start_all(key, sink);
+            }
             ChannelEvent::Refused { owner, why: Refusal::ClientLimit } => self.end_those_of(channel, owner, sink),
             ChannelEvent::Refused { why, .. } => self.end_channel(channel, Some(why.into()), sink),
-            ChannelEvent::Appended { first, entries, announcements, kept_from, .. } => {
-                self.appended(channel, first, entries, announcements);
-                self.truncate(channel, kept_from);
+            ChannelEvent::Appended { first, entries, announcements, kept_from, window_from } => {
+                self.appended(channel, first, entries, announcements, kept_from);
+                self.truncate(channel, kept_from, window_from);
             }
             ChannelEvent::Truncated { .. } if fault!("truncation-ignored") && !channel.is_pattern() => {}
-            ChannelEvent::Truncated { kept_from, .. } => self.truncate(channel, kept_from),
+            ChannelEvent::Truncated { kept_from, window_from } => self.truncate(channel, kept_from, window_from),
             ChannelEvent::CaughtUp { first, entries } => {
-                self.appended(channel, first, entries, Vec::new());
+                self.appended(channel, first, entries, Vec::new(), 0);
                 self.synced(channel, sink);
             }
             // One that waits for the answer to `Open` is a later channel of that name than the one
@@ -223,8 +228,16 @@ impl Hub {
             ChannelEvent::Closed if self.is_attaching(channel) => {}
             ChannelEvent::Closed => self.end_channel(channel, None, sink),
             ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
-            ChannelEvent::Page { .. } | ChannelEvent::Restarted { .. } => {}
-            ChannelEvent::Interrupted | ChannelEvent::Resumed => {}
+            ChannelEvent::Page { epoch, from, end, kept_from, entries } => {
+                let Some(key) = self.key_in(channel, epoch) else { return };
+                self.take_older(key, Page { from, end, entries }, kept_from, sink);
+            }
+            ChannelEvent::Restarted { epoch, kept_from, first, entries } => {
+                let Some(key) = self.names.get(channel).copied() else { return };
+                self.restart(key, (epoch, kept_from, first), entries, sink);
+            }
+            ChannelEvent::Interrupted => self.set_interrupted(channel, true, sink),
+            ChannelEvent::Resumed => self.set_interrupted(channel, false, sink),
         }
     }
 
@@ -245,12 +258,12 @@ impl Hub {
         for key in std::mem::take(&mut self.dirty_many) {
             self.deliver_many(key, sink);
         }
-        for (key, kept_from) in std::mem::take(&mut self.truncated) {
+        for (key, kept_from, window_from) in std::mem::take(&mut self.truncated) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
             // What was skipped, where this loop was so slow, its readers hear of with what comes
             // next.
             if !fault!("loop-keeps-what-home-dropped") {
-                channel.log.drop_before(kept_from.min(channel.log.next()));
+                channel.truncate(kept_from, window_from);
             }
         }
         self.tell_counts();
@@ -281,7 +294,7 @@ impl Hub {
             let key = self.sweep_next;
             self.sweep_next = (self.sweep_next + 1) % self.channels.capacity().max(1);
             let Some(channel) = self.channels.get_mut(key) else { continue };
-            channel.log.trim(&self.limits.rules.bounds(channel.rule).history, self.now);
+            channel.forget_older();
             let is_left =
                 channel.subscribers.is_empty() || channel.subscribers.len() < 2 && fault!("read-channel-let-go");
             let idle = is_left && channel.is_attached() && !channel.dirty;
@@ -307,9 +320,8 @@ impl Hub {
         if let Some(key) = self.names.get(name) {
             return *key;
         }
-        let rules = &self.limits.rules;
-        let (rule, crowd_rule) = (rules.find(name), rules.find_for_readers(name));
-        let key = self.channels.insert(Channel::attaching(name.clone(), rule, crowd_rule, self.now)) as u32;
+        let crowd_rule = self.limits.rules.find_for_readers(name);
+        let key = self.channels.insert(Channel::attaching(name.clone(), crowd_rule, self.now)) as u32;
         self.names.insert(name.clone(), key);
         self.orders.push(Order::Open { channel: name.clone(), owner });
         key
@@ -331,19 +343,6 @@ impl Hub {
         self.orders.push(Order::AcquireName { channel, name, claim });
     }
 
-    fn attached(
-        &mut self,
-        name: &ChannelName,
-        epoch: Epoch,
-        first: u64,
-        entries: Vec<Arc<Message>>,
-        sink: &mut impl Sink,
-    ) {
-        let Some(key) = self.names.get(name).copied() else { return };
-        self.channels[key as usize].attach(epoch, first, entries);
-        self.start_all(key, sink);
-    }
-
     fn synced(&mut self, name: &ChannelName, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         if !self.is_attaching(name) {
@@ -352,14 +351,21 @@ impl Hub {
         }
     }
 
-    fn appended(&mut self, name: &ChannelName, first: u64, entries: Vec<Arc<Message>>, announced: Vec<Arc<str>>) {
+    fn appended(
+        &mut self,
+        name: &ChannelName,
+        first: u64,
+        entries: Vec<Arc<Message>>,
+        announced: Vec<Arc<str>>,
+        kept_from: u64,
+    ) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &mut self.channels[key as usize];
         // What comes before the answer to `Attach` is in that answer too.
         if !channel.is_attached() {
             return;
         }
-        channel.append(first, entries, &self.limits.rules.bounds(channel.rule).history, self.now);
+        channel.append(first, entries, kept_from);
         channel.announced.extend(announced);
         if !channel.dirty {
             channel.dirty = true;
@@ -369,16 +375,16 @@ impl Hub {
 
     /// The channel's shard keeps nothing before that number: this loop does not either, from the
     /// end of this tick on, when those who keep up have got what is new.
-    fn truncate(&mut self, name: &ChannelName, kept_from: u64) {
+    fn truncate(&mut self, name: &ChannelName, kept_from: u64, window_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
         if channel.is_attached() && channel.log.next() < kept_from && !fault!("no-gap-without-message") {
             // What was dropped had not come yet: readers are told of the gap, though no message
             // follows.
-            return self.appended(name, kept_from, Vec::new(), Vec::new());
+            return self.appended(name, kept_from, Vec::new(), Vec::new(), kept_from);
         }
-        if channel.is_attached() && channel.log.first() < kept_from {
-            self.truncated.push((key, kept_from));
+        if channel.is_attached() && (channel.kept_from < kept_from || channel.log.first() < window_from) {
+            self.truncated.push((key, kept_from, window_from));
         }
     }
 
@@ -392,7 +398,7 @@ impl Hub {
         for many in std::mem::take(&mut self.dirty_many) {
             self.deliver_many(many, sink);
         }
-        self.channels[key as usize].log.drop_before(first);
+        self.channels[key as usize].truncate(first, first);
     }
 
     /// Ends all subscribers of the channel, and the channel.
@@ -408,7 +414,7 @@ impl Hub {
     fn remove(&mut self, key: u32, name: &ChannelName) {
         self.names.remove(name);
         self.dirty.retain(|dirty| *dirty != key);
-        self.truncated.retain(|(truncated, _)| *truncated != key);
+        self.truncated.retain(|(truncated, ..)| *truncated != key);
         self.channels.remove(key as usize);
     }
 

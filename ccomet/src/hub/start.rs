@@ -145,7 +145,9 @@ impl Hub {
         let items = told.iter().map(|(channel, missed, spot)| Gap { channel, missed: *missed, spot: *spot });
         let items: Vec<_> = items.map(Item::Gap).collect();
         let at_once = subscriber.details.as_ref().is_some_and(|details| details.answer_at_once);
-        if at_once || !items.is_empty() || self.has_news(key) {
+        let answers = at_once || !items.is_empty() || self.has_news(key);
+        // Not before what is not in memory has come, or it would come back for the same.
+        if answers && (!items.is_empty() || !self.waits_for_older(key)) {
             self.answer_poll(key, &items, sink);
         }
     }
@@ -153,7 +155,7 @@ impl Hub {
 
 /// Returns where a subscription starts in a channel, and what to report about that.
 fn resolve(channel: &Channel, start: Start, encoder: &dyn Encoder, now: UnixMillis) -> (u64, Option<Notice>) {
-    let (first, next) = (channel.log.first(), channel.log.next());
+    let (first, next) = (channel.kept_from, channel.log.next());
     match start {
         Start::Latest => (next, None),
         Start::Oldest => (first, None),

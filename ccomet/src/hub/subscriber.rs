@@ -168,6 +168,15 @@ impl Subscriber {
         }
     }
 
+    /// Lets it go on with message `next` of a channel.
+    pub(super) fn set_cursor(&mut self, channel: u32, next: u64) {
+        if self.channel == channel {
+            self.cursor = next;
+        } else if let Some(cursor) = self.cursors_mut().iter_mut().find(|cursor| cursor.channel == channel) {
+            cursor.next = next;
+        }
+    }
+
     pub(super) fn is(&self, flag: Flags) -> bool {
         self.flags.0 & flag.0 != 0
     }

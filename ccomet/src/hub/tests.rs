@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::position::Epoch;
 use crate::protocols::toy::{POLL, STREAM, TOYS};
 use crate::rules::Rules;
 

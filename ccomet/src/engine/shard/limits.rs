@@ -35,7 +35,8 @@ pub(crate) struct ShardLimits {
 
 impl ShardLimits {
     /// Returns the share of one of so many loops.
-    pub(crate) fn new(config: &Config, rules: Arc<Rules>, loops: usize) -> Self {
+    /// A channel without subscribers counts as in use for `use_max`.
+    pub(crate) fn new(config: &Config, rules: Arc<Rules>, loops: usize, use_max: Duration) -> Self {
         let share = |whole: usize| whole.div_ceil(loops);
         Self {
             rules,
@@ -61,7 +62,7 @@ impl ShardLimits {
             },
             patterns_max: share(config.limits.patterns_max),
             broadcasts_max: config.limits.broadcasts_under_way_max,
-            use_max: Duration::from_secs(config.icomet.channel_timeout_s),
+            use_max,
         }
     }
 }

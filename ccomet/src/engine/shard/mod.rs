@@ -57,9 +57,9 @@ use crate::time::LoopTime;
 /// The part of the channels that the admin listener and clients of this machine alone may make.
 const RESERVED_SHARE: usize = 16;
 
-/// Channels looked at in one sweep, at least; all of them within about a minute.
+/// Channels looked at in one sweep, at least; all of them within about half a minute.
 const SWEEP_MIN: usize = 1024;
-const SWEEP_ROUNDS: usize = 60;
+const SWEEP_ROUNDS: usize = 30;
 
 #[derive(Debug)]
 struct ChannelState {

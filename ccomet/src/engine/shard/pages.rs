@@ -95,6 +95,9 @@ impl ChannelState {
         } else {
             self.log.since(begin).map(numbered).filter(living).all(&mut take)
         };
+        if is_whole && !is_backward {
+            end = self.log.next();
+        }
         Part { entries, end, has_more: !is_whole, kept_from: self.kept_from() }
     }
 

@@ -46,10 +46,6 @@ impl Work {
         }
     }
 
-    pub(super) fn tasks(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.iter()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }

@@ -155,14 +155,20 @@ mod tests {
         };
         hub.subscribe(ConnectionId::default(), request("/toy/news"), NOW, &mut received).expect("room");
         let entries = vec![message("a"), message("b")];
-        hub.event(&channel, ChannelEvent::Opened { epoch: Epoch(1), first: 0, entries }, NOW, &mut received);
+        hub.event(
+            &channel,
+            ChannelEvent::Opened { epoch: Epoch(1), kept_from: 0, first: 0, entries },
+            NOW,
+            &mut received,
+        );
         assert_eq!(received.take(), "opened\nhello\n");
         hub.subscribe(ConnectionId::default(), request("/toy/news?poll=0"), NOW, &mut received).expect("room");
         assert_eq!(received.take(), "news#0 a;news#1 b;");
         let poll = hub.subscribe(ConnectionId::default(), request("/toy/news?poll=2"), NOW, &mut received);
         assert_eq!((received.take(), poll.is_ok()), (String::new(), true));
         let entries = vec![message("c")];
-        let appended = ChannelEvent::Appended { first: 2, entries, announcements: Vec::new(), kept_from: 0 };
+        let appended =
+            ChannelEvent::Appended { first: 2, entries, announcements: Vec::new(), kept_from: 0, window_from: 0 };
         hub.event(&channel, appended, NOW, &mut received);
         hub.flush(NOW, &mut received);
         assert_eq!(received.take(), "news#2 c;news#2 c\n");

@@ -1,0 +1,170 @@
+//! Messages before a channel's window: they are kept, but not in memory. A subscriber that needs them waits until the engine
+//! has read them, a page at a time, which the channel then has beside its window.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::channel::Channel;
+use super::encoder::{Gap, Item, StreamEvent};
+use super::subscriber::Flags;
+use super::{Hub, Sink};
+use crate::engine::Order;
+use crate::message::{ChannelName, Message};
+use crate::position::{Epoch, Missed};
+
+/// Messages `from .. end`. Those that are missing have expired.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) from: u64,
+    pub(super) end: u64,
+    pub(super) entries: Vec<(u64, Arc<Message>)>,
+}
+
+/// The messages before a channel's window, as far as they are needed.
+#[derive(Debug, Default)]
+pub(super) struct Older {
+    page: Page,
+    /// The engine has been asked for a page.
+    is_fetching: bool,
+    /// Subscribers that wait, and where each goes on. Some may have left since.
+    waiting: VecDeque<(u32, u64)>,
+}
+
+impl Older {
+    pub(super) fn covers(&self, number: u64) -> bool {
+        (self.page.from..self.page.end).contains(&number)
+    }
+
+    pub(super) fn entry(&self, number: u64) -> Option<&Arc<Message>> {
+        let entries = &self.page.entries;
+        let index = entries.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        Some(&entries[index].1)
+    }
+}
+
+impl Channel {
+    /// Drops what was read of older messages if nobody waits for more.
+    pub(super) fn forget_older(&mut self) {
+        if self.older.as_ref().is_some_and(|older| !older.is_fetching && older.waiting.is_empty()) {
+            self.older = None;
+        }
+    }
+
+    /// Returns the order for the page that is needed next, if none is on its way.
+    fn next_fetch(&mut self) -> Option<Order> {
+        let (channel, epoch) = (self.name.clone(), self.epoch()?);
+        let older = self.older.as_mut()?;
+        let (_, from) = older.waiting.front().filter(|_| !older.is_fetching)?;
+        let order = Order::Fetch { channel, epoch, from: *from };
+        older.is_fetching = true;
+        Some(order)
+    }
+}
+
+impl Hub {
+    /// Returns whether a subscriber has to wait for message `next` of a channel, since that is not in memory. It is woken when it
+    /// is.
+    pub(super) fn fetch_for(&mut self, channel: u32, subscriber: u32, next: u64) -> bool {
+        let now = self.now;
+        let channel = &mut self.channels[channel as usize];
+        if !channel.must_fetch(next, now) {
+            return false;
+        }
+        let next = channel.skip_expired(next, now);
+        let older = channel.older.get_or_insert_default();
+        if !older.waiting.iter().any(|(waiting, _)| *waiting == subscriber) {
+            older.waiting.push_back((subscriber, next));
+        }
+        self.orders.extend(channel.next_fetch());
+        true
+    }
+
+    /// Takes a page, and wakes those who wait for it.
+    pub(super) fn take_older(&mut self, key: u32, page: Page, kept_from: u64, sink: &mut impl Sink) {
+        let channel = &mut self.channels[key as usize];
+        channel.kept_from = channel.kept_from.max(kept_from);
+        let older = channel.older.get_or_insert_default();
+        (older.page, older.is_fetching) = (page, false);
+        // Those whose messages are elsewhere wait again, behind the others.
+        for (subscriber, _) in std::mem::take(&mut older.waiting) {
+            self.go_on(subscriber, sink);
+        }
+        if let Some(channel) = self.channels.get_mut(key as usize) {
+            self.orders.extend(channel.next_fetch());
+        }
+    }
+
+    /// Gives a subscriber what it can have now.
+    fn go_on(&mut self, key: u32, sink: &mut impl Sink) {
+        let Some(subscriber) = self.subscribers.get(key as usize) else { return };
+        if !subscriber.is(Flags::STARTED) || subscriber.is(Flags::BLOCKED) {
+            return;
+        }
+        if subscriber.format.is_stream() {
+            self.feed_stream(key, sink);
+        } else if self.has_news(key) && !self.waits_for_older(key) {
+            self.answer_poll(key, &[], sink);
+        }
+    }
+
+    /// Returns the channel of that name, if its numbers are those of the epoch.
+    pub(super) fn key_in(&self, name: &ChannelName, epoch: Epoch) -> Option<u32> {
+        let key = *self.names.get(name)?;
+        (self.channels[key as usize].epoch() == Some(epoch)).then_some(key)
+    }
+
+    /// The numbers of a channel began anew: its readers may have missed something, and go on with what is kept.
+    pub(super) fn restart(
+        &mut self,
+        key: u32,
+        (epoch, kept_from, first): (Epoch, u64, u64),
+        entries: Vec<Arc<Message>>,
+        sink: &mut impl Sink,
+    ) {
+        let channel = &mut self.channels[key as usize];
+        if !channel.is_attached() {
+            return;
+        }
+        channel.attach(epoch, kept_from, first, entries);
+        let members = channel.subscribers.clone();
+        for member in members {
+            let Some(subscriber) = self.subscribers.get_mut(member as usize) else { continue };
+            if subscriber.is(Flags::STARTED) {
+                subscriber.set_cursor(key, kept_from);
+                self.report_restart(member, key, sink);
+            }
+        }
+        self.start_all(key, sink);
+    }
+
+    fn report_restart(&mut self, member: u32, key: u32, sink: &mut impl Sink) {
+        let subscriber = &self.subscribers[member as usize];
+        let channel = &self.channels[key as usize];
+        let (peer, format) = (subscriber.peer, subscriber.format);
+        let name = channel.name.clone();
+        let gap = Gap { channel: &name, missed: Missed(None), spot: channel.spot(channel.kept_from) };
+        if !format.is_stream() {
+            return self.answer_poll(member, &[Item::Gap(gap)], sink);
+        }
+        let position = match subscriber.only_channel() {
+            Some(_) => vec![gap.spot],
+            None => self.spots(subscriber.cursors()),
+        };
+        let mut event = Vec::new();
+        let encoder = self.limits.encoders.get(format);
+        encoder.write_event(format, &StreamEvent::Gap { gap, position: &position }, &mut event);
+        if !event.is_empty() && !sink.stream(peer, &[event.into()]) {
+            self.subscribers[member as usize].set(Flags::BLOCKED);
+        }
+        self.go_on(member, sink);
+    }
+
+    /// The engine knows no more, or again, what is published in a channel.
+    pub(super) fn set_interrupted(&mut self, name: &ChannelName, is_interrupted: bool, sink: &mut impl Sink) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        self.channels[key as usize].is_interrupted = is_interrupted;
+        if !is_interrupted && !self.is_attaching(name) {
+            self.start_all(key, sink);
+        }
+    }
+}
