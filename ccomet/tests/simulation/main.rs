@@ -5,8 +5,10 @@
 
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
+mod accounts;
 mod backends;
 mod frames;
+mod hops;
 mod http;
 mod members;
 mod meter;

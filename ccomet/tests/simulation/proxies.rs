@@ -1,16 +1,16 @@
-//! Clients whose addresses count: each asks for itself, or through a proxy that says for whom it asks. What an address may ask for,
-//! what it has asked for, and what it was given.
+//! Clients whose addresses count: each asks for itself, or through a proxy that says for whom it asks.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ccomet::{Config, ForwardedBy};
-use sealed::sim::{Peer, Random, Simulation};
+use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
+use crate::accounts::{Accounts, Charge};
 use crate::frames::{Frame, Frames, pong, text};
+use crate::hops::{Hops, Version, announcement, own_announcement};
 use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;
@@ -24,15 +24,14 @@ const CLIENTS: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", 
 /// Addresses that may not come in.
 const BARRED: [&str; 2] = ["192.0.2.66", "2001:db8:66::1"];
 
-/// A time after which nothing is under way any more, and a minute besides.
-const WINDOW: Duration = Duration::from_secs(240);
-
 /// How proxies name clients.
 #[derive(Debug, Clone)]
 pub struct Proxying {
     by: ForwardedBy,
     /// Only proxies connect, and say by the PROXY protocol for whom.
     by_protocol: bool,
+    /// Some addresses may not come in.
+    has_rules: bool,
 }
 
 impl Proxying {
@@ -44,98 +43,29 @@ impl Proxying {
         let (front, limits) = (&mut config.front, &mut config.limits);
         front.trusted_proxies = networks(&["10.0.0.0/8"]);
         (front.forwarded_by, front.proxy_protocol) = (by, by_protocol);
-        front.deny = networks(&["192.0.2.66/32", "2001:db8:66::/48"]);
-        if random.chance(0.3) {
+        let has_rules = random.chance(0.8);
+        if has_rules {
+            front.deny = networks(&["192.0.2.66/32", "2001:db8:66::/48"]);
+        }
+        if has_rules && random.chance(0.3) {
             front.allow = networks(&["127.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]);
         }
         limits.subscribes_per_address_minute = *random.pick(&[3, 12, 12_000]).expect("one");
         limits.publishes_per_address_minute = *random.pick(&[2, 10, 6_000]).expect("one");
         limits.connections_per_address_max = *random.pick(&[2, 8, 2_000]).expect("one");
         limits.addresses_max = *random.pick(&[100_000, 100_000, 4]).expect("one");
-        Self { by, by_protocol }
+        Self { by, by_protocol, has_rules }
     }
 
     /// What stands in front of the first request of a client whose address does not count.
-    pub fn preface(&self) -> &'static str {
-        if self.by_protocol { "PROXY TCP4 127.0.0.1 10.0.0.1 4711 80\r\n" } else { "" }
+    pub fn preface(&self, random: &mut Random) -> Vec<u8> {
+        let version = any_version(random);
+        let loopback = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        if self.by_protocol { announcement(version, loopback, random) } else { Vec::new() }
     }
 
     pub fn visitors(&self, random: &mut Random) -> Vec<Visitor> {
         (0..2 + random.below(5)).map(|number| Visitor::new(number, self, random)).collect()
-    }
-}
-
-/// What is counted of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Charge {
-    Subscribe,
-    Publish,
-}
-
-/// What addresses have asked of one server, and what they were given.
-#[derive(Debug)]
-pub struct Accounts {
-    sim: Simulation,
-    since: Duration,
-    loops: u64,
-    subscribes: u64,
-    publishes: u64,
-    connections: u32,
-    /// Whether all addresses are known.
-    is_complete: bool,
-    asked: HashMap<(IpAddr, Charge), Vec<Duration>>,
-    given: HashMap<(IpAddr, Charge), u64>,
-    /// Connections, and what may go on for a while on those of others.
-    opened: HashMap<IpAddr, u32>,
-}
-
-impl Accounts {
-    pub fn new(config: &Config, sim: &Simulation) -> Self {
-        let limits = &config.limits;
-        Self {
-            sim: sim.clone(),
-            since: sim.now(),
-            loops: config.loops.map_or(1, std::num::NonZeroUsize::get) as u64,
-            subscribes: limits.subscribes_per_address_minute.into(),
-            publishes: limits.publishes_per_address_minute.into(),
-            connections: limits.connections_per_address_max,
-            is_complete: limits.addresses_max > 100,
-            asked: HashMap::new(),
-            given: HashMap::new(),
-            opened: HashMap::new(),
-        }
-    }
-
-    fn asks(&mut self, client: IpAddr, charge: Charge, now: Duration) {
-        self.asked.entry((client, charge)).or_default().push(now);
-    }
-
-    fn opens(&mut self, client: IpAddr) {
-        *self.opened.entry(client).or_default() += 1;
-    }
-
-    fn limit(&self, charge: Charge) -> u64 {
-        if charge == Charge::Subscribe { self.subscribes } else { self.publishes }
-    }
-
-    /// It was refused. Whatever others do, that happens only to one that asked for more than it may.
-    fn refused(&self, what: &str, client: IpAddr, charge: Charge, now: Duration) {
-        let asked = self.asked.get(&(client, charge)).map_or(&[][..], Vec::as_slice);
-        let count = asked.iter().filter(|at| **at + WINDOW > now).count() as u64;
-        let opened = self.opened.get(&client).copied().unwrap_or(0);
-        let is_due = count > self.limit(charge) || opened > self.connections;
-        assert!(is_due, "{what}: {client} is refused its {charge:?}, and asked but {count} times: {self:?}");
-    }
-
-    /// It was not refused: at some time until now.
-    fn given(&mut self, what: &str, client: IpAddr, charge: Charge) {
-        let given = self.given.entry((client, charge)).or_default();
-        *given += 1;
-        let given = *given;
-        let limit = self.limit(charge);
-        let time = self.sim.now().saturating_sub(self.since).as_secs() + 1;
-        let most = self.loops * (limit + limit * time / 60 + 1);
-        assert!(!self.is_complete || given <= most, "{what}: {client} has {given} {charge:?} in {time} s: {self:?}");
     }
 }
 
@@ -148,6 +78,8 @@ enum Way {
     Announced,
     /// By itself, though it claims to come for another.
     Direct,
+    /// By itself, where only proxies may connect, and announces itself as they do.
+    Impostor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,8 +104,15 @@ pub struct Visitor {
     way: Way,
     by: ForwardedBy,
     by_protocol: bool,
+    has_rules: bool,
     http: Option<Http>,
+    /// The proxy that connects.
+    proxy: IpAddr,
+    /// Another proxy, between that one and the client.
+    between: Option<IpAddr>,
     client: IpAddr,
+    /// The proxies do not say its address so that it can be read: it counts as all those of the proxy.
+    is_unreadable: bool,
     is_barred: bool,
     pending: Option<Pending>,
     /// The connection is a WebSocket, over which nothing is said before that time.
@@ -185,6 +124,7 @@ pub struct Visitor {
 impl Visitor {
     fn new(number: usize, proxying: &Proxying, random: &mut Random) -> Self {
         let way = match *random.pick(&[Way::Shared, Way::Shared, Way::Direct]).expect("one") {
+            Way::Direct if proxying.by_protocol && random.chance(0.2) => Way::Impostor,
             Way::Direct if proxying.by_protocol => Way::Announced,
             way => way,
         };
@@ -193,8 +133,12 @@ impl Visitor {
             way,
             by: proxying.by,
             by_protocol: proxying.by_protocol,
+            has_rules: proxying.has_rules,
             http: None,
+            proxy: PROXIES[0],
+            between: None,
             client: PROXIES[0],
+            is_unreadable: false,
             is_barred: false,
             pending: None,
             silent_until: None,
@@ -228,22 +172,29 @@ impl Visitor {
     }
 
     fn pick_client(&mut self, random: &mut Random) {
-        self.is_barred = random.chance(0.2);
-        let texts = if self.is_barred { &BARRED[..] } else { &CLIENTS[..] };
+        self.between = random.pick(&PROXIES).copied().filter(|_| random.chance(0.2));
+        self.is_unreadable = self.way == Way::Shared && random.chance(0.15);
+        if self.is_unreadable {
+            self.client = self.between.unwrap_or(self.proxy);
+            // It could be one that is denied.
+            self.is_barred = self.has_rules;
+            return;
+        }
+        let is_listed = random.chance(0.2);
+        self.is_barred = self.way == Way::Impostor || is_listed && self.has_rules;
+        let texts = if is_listed { &BARRED[..] } else { &CLIENTS[..] };
         self.client = random.pick(texts).expect("one").parse().expect("an address");
     }
 
     fn connect(&mut self, place: &Place, random: &mut Random, accounts: &mut Accounts) {
+        self.proxy = *random.pick(&PROXIES).expect("one");
         self.pick_client(random);
-        let proxy = *random.pick(&PROXIES).expect("one");
-        let mut peer = place.sim.connect_from(if self.way == Way::Direct { self.client } else { proxy }, place.front);
+        let is_direct = matches!(self.way, Way::Direct | Way::Impostor);
+        let mut peer = place.sim.connect_from(if is_direct { self.client } else { self.proxy }, place.front);
+        let version = any_version(random);
         match self.way {
-            Way::Announced => {
-                let family = if self.client.is_ipv4() { "TCP4" } else { "TCP6" };
-                let own = if self.client.is_ipv4() { "10.0.0.1" } else { "fd00::1" };
-                peer.send(format!("PROXY {family} {} {own} 4711 80\r\n", self.client));
-            }
-            Way::Shared if self.by_protocol => peer.send("PROXY UNKNOWN\r\n"),
+            Way::Announced | Way::Impostor => peer.send(announcement(version, self.client, random)),
+            Way::Shared if self.by_protocol => peer.send(own_announcement(version, random)),
             _ => {}
         }
         if self.way != Way::Shared {
@@ -293,37 +244,14 @@ impl Visitor {
         payload
     }
 
-    /// The header field that says for whom the request is. What its client claimed stands before what the proxy knows.
+    /// The header field that says for whom the request is.
     fn named(&self, random: &mut Random) -> Vec<u8> {
-        let claims: [&[u8]; 4] = [b"", b"127.0.0.1", b"192.0.2.1, 10.0.0.2", b"nonsense"];
-        let hostile: [&[u8]; 5] = [b"\xff", b"\"", b"unknown", b",", b"10.0.0.1, \xff\xff"];
-        let mut hops = random.pick(&claims).expect("one").to_vec();
-        if random.chance(0.5) {
-            hops = random.pick(&hostile).expect("one").to_vec();
-        }
-        if self.by == ForwardedBy::Forwarded && !hops.is_empty() {
-            hops = [b"for=", &hops[..]]
-                .concat()
-                .iter()
-                .flat_map(|byte| match byte {
-                    b' ' => b" for=".to_vec(),
-                    _ => vec![*byte],
-                })
-                .collect();
-        }
-        if !hops.is_empty() {
-            hops.extend(b", ");
-        }
-        let real = if self.way == Way::Shared { self.client.to_string() } else { CLIENTS[0].to_owned() };
-        let with_port = if real.contains(':') { format!("[{real}]:4711") } else { format!("{real}:4711") };
-        let real = if random.chance(0.3) { with_port } else { real };
-        let field = match self.by {
-            ForwardedBy::XForwardedFor => format!("X-Forwarded-For: {real}"),
-            ForwardedBy::Forwarded if real.contains(':') => format!("Forwarded: for=\"{real}\";proto=https"),
-            ForwardedBy::Forwarded => format!("Forwarded: for={real}"),
+        let (client, between) = match self.way {
+            Way::Shared => ((!self.is_unreadable).then_some(self.client), self.between),
+            // It claims to be a proxy.
+            _ => (CLIENTS[0].parse().ok(), None),
         };
-        let (name, real) = field.split_once(": ").expect("a field");
-        [name.as_bytes(), b": ", &hops, real.as_bytes(), b"\r\n"].concat()
+        Hops { client, between }.field(self.by, random)
     }
 
     /// Publishes over a WebSocket.
@@ -376,6 +304,7 @@ impl Visitor {
 
     fn whole(&mut self, status: u16, body: &[u8], oracle: &mut Oracle, accounts: &mut Accounts) {
         let text = String::from_utf8_lossy(body);
+        assert_ne!(self.way, Way::Impostor, "{}: it is cut off without an answer: {text}", self.label);
         match status {
             200 => {
                 self.is_let_in();
@@ -463,6 +392,10 @@ impl Visitor {
     pub fn into_peer(self) -> Option<Peer> {
         self.http.map(|http| http.peer)
     }
+}
+
+fn any_version(random: &mut Random) -> Version {
+    *random.pick(&[Version::Line, Version::Binary]).expect("one")
 }
 
 fn charge(kind: Kind) -> Charge {

@@ -8,13 +8,14 @@ use std::time::Duration;
 use ccomet::{Config, Holdings, Simulated};
 use sealed::sim::{Faults, Link, Peer, Random, Simulation};
 
+use crate::accounts::Accounts;
 use crate::backends::{self, Backend, Suitor};
 use crate::http::Http;
 use crate::members::Member;
 use crate::meter;
 use crate::oracle::Oracle;
 use crate::others::{Counter, Gatherer};
-use crate::proxies::{self, Accounts, Proxying, Visitor};
+use crate::proxies::{self, Visitor};
 use crate::readers::{Page, Reader};
 use crate::scenery::{self, Scenery};
 use crate::tokens::{self, Holder};
@@ -39,7 +40,7 @@ pub struct Place {
     /// How likely the next step of the admin is to delete a channel.
     pub deletes: f64,
     /// What goes in front of the first request to the front.
-    pub preface: &'static str,
+    pub preface: Vec<u8>,
 }
 
 impl Place {
@@ -49,7 +50,7 @@ impl Place {
             return Http::connect(&self.sim, self.front);
         }
         let mut peer = self.sim.connect_from(proxies::PROXIES[0], self.front);
-        peer.send(self.preface);
+        peer.send(&self.preface);
         Http::over(peer)
     }
 }
@@ -142,10 +143,10 @@ impl World {
         let is_kept = !scenery.forgets_keys && !scenery.is_silent;
         let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
-        let preface = scenery.proxying.as_ref().map_or("", Proxying::preface);
+        let mut extra = sim.random(3);
+        let preface = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.preface(&mut extra));
         let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface };
         let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
-        let mut extra = sim.random(3);
         let visitors = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
         let holders = if scenery.has_tokens { 1 + extra.below(5) } else { 0 };
         let holders = (0..holders).map(|n| Holder::new(n, &mut extra)).collect();
