@@ -1,6 +1,7 @@
 //! How a stream speaks: in the words of an API, over a transport, in a framing of HTTP.
 
 use bytes::Bytes;
+use sealed::fault;
 
 use super::framing::Framing;
 use super::{icomet, native, sse};
@@ -108,6 +109,7 @@ impl Voice {
     /// An event of icomet's, ready made as JSON.
     pub(crate) fn write_icomet(self, event: &[u8], out: &mut Vec<u8>) {
         let (before, after): (&[u8], &[u8]) = match self.transport {
+            Transport::EventStream if fault!("icomet-event-unended") => (b"data: ", b"\n"),
             Transport::EventStream => (b"data: ", b"\n\n"),
             Transport::Lines => (b"", b"\n"),
             Transport::Iframe => (b"<script>parent.icomet_cb(", b");</script>\n"),

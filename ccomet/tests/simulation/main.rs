@@ -10,6 +10,7 @@ mod backends;
 mod frames;
 mod hops;
 mod http;
+mod icomet;
 mod members;
 mod meter;
 mod oracle;

@@ -72,6 +72,7 @@ impl World {
             self.hear();
             for (channel, spot) in accepted {
                 self.readers.iter().for_each(|reader| reader.check_has(&channel, spot));
+                self.counters.iter().for_each(|counter| counter.check_has(&channel, spot));
                 if !is_short {
                     self.gatherers.iter().for_each(|gatherer| gatherer.check_has(&channel, spot));
                 }
@@ -111,6 +112,10 @@ impl World {
         assert!(crowded || !self.admin.is_deleting(), "a deletion is answered");
         for reader in &self.readers {
             reader.check_head(&heads);
+        }
+        // The words of icomet's API say nothing of a message that is too old.
+        if self.config.history.age_max_s > 60 {
+            self.counters.iter().for_each(|counter| counter.check_head(&heads));
         }
         if !crowded {
             self.check_presence();
