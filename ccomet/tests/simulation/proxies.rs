@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
 use crate::accounts::{Accounts, Charge};
-use crate::frames::{Frame, Frames, pong, text};
+use crate::cuts::PING;
+use crate::frames::{Frame, Frames, pong};
 use crate::hops::{Hops, Version, announcement, own_announcement};
 use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
@@ -190,17 +191,18 @@ impl Visitor {
         self.proxy = *random.pick(&PROXIES).expect("one");
         self.pick_client(random);
         let is_direct = matches!(self.way, Way::Direct | Way::Impostor);
-        let mut peer = place.sim.connect_from(if is_direct { self.client } else { self.proxy }, place.front);
+        let peer = place.sim.connect_from(if is_direct { self.client } else { self.proxy }, place.front);
+        let mut http = place.over(peer);
         let version = any_version(random);
         match self.way {
-            Way::Announced | Way::Impostor => peer.send(announcement(version, self.client, random)),
-            Way::Shared if self.by_protocol => peer.send(own_announcement(version, random)),
+            Way::Announced | Way::Impostor => http.send(announcement(version, self.client, random)),
+            Way::Shared if self.by_protocol => http.send(own_announcement(version, random)),
             _ => {}
         }
         if self.way != Way::Shared {
             accounts.opens(self.client);
         }
-        self.http = Some(Http::over(peer));
+        self.http = Some(http);
     }
 
     fn ask(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle, accounts: &mut Accounts) {
@@ -266,7 +268,7 @@ impl Visitor {
         let longest = *random.pick(&[1, 5, 20]).expect("one");
         self.silent_until = Some(since + random.time(Duration::from_secs(longest)));
         if let Some(http) = &mut self.http {
-            http.peer.send(text(&said));
+            http.say(&said);
         }
     }
 
@@ -351,9 +353,10 @@ impl Visitor {
             }
             Frame::Ping(payload) => {
                 if let Some(http) = &mut self.http {
-                    http.peer.send(pong(&payload));
+                    http.send(pong(&payload));
                 }
             }
+            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => {}
         }
     }

@@ -2,6 +2,7 @@
 
 mod checks;
 
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use sealed::sim::{Faults, Link, Peer, Random, Simulation};
 
 use crate::accounts::Accounts;
 use crate::backends::{self, Backend, Suitor};
+use crate::cuts::Cuts;
 use crate::http::Http;
 use crate::icomet::Counter;
 use crate::members::Member;
@@ -42,17 +44,30 @@ pub struct Place {
     pub deletes: f64,
     /// What goes in front of the first request to the front.
     pub preface: Vec<u8>,
+    /// How likely what is sent on a new connection is to come in pieces.
+    pub cuts: Cell<f64>,
+    pub cutting: RefCell<Random>,
 }
 
 impl Place {
     /// Connects somebody to the front whose address does not count.
     pub fn visit(&self) -> Http {
         if self.preface.is_empty() {
-            return Http::connect(&self.sim, self.front);
+            return self.over(self.sim.connect(self.front));
         }
-        let mut peer = self.sim.connect_from(proxies::PROXIES[0], self.front);
-        peer.send(&self.preface);
-        Http::over(peer)
+        let mut http = self.over(self.sim.connect_from(proxies::PROXIES[0], self.front));
+        http.send(&self.preface);
+        http
+    }
+
+    /// Connects somebody to the private listener.
+    pub fn visit_admin(&self) -> Http {
+        self.over(self.sim.connect(self.admin))
+    }
+
+    /// Speaks HTTP on a connection, perhaps in pieces.
+    pub fn over(&self, peer: Peer) -> Http {
+        Http::over(peer, Cuts::new(self.cuts.get(), &mut self.cutting.borrow_mut()))
     }
 }
 
@@ -146,7 +161,10 @@ impl World {
         let (front, admin) = (server.front(), server.admin());
         let mut extra = sim.random(3);
         let preface = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.preface(&mut extra));
-        let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface };
+        let mut cutting = sim.random(5);
+        let cuts = Cell::new(*cutting.pick(&[0.0, 0.1, 0.5]).expect("one"));
+        let cutting = RefCell::new(cutting);
+        let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface, cuts, cutting };
         let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
         let visitors = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
         let holders = if scenery.has_tokens { 1 + extra.below(5) } else { 0 };
@@ -307,6 +325,7 @@ impl World {
         self.place.sim.note("calm from here");
         self.faults = Faults::default();
         self.place.sim.set_faults(self.faults.clone());
+        self.place.cuts.set(0.0);
         self.readers.iter_mut().for_each(Reader::calm_down);
         self.gatherers.iter_mut().for_each(Gatherer::calm_down);
         self.members.iter_mut().for_each(Member::calm_down);

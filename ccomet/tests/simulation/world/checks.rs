@@ -8,7 +8,7 @@ use sealed::sim::Faults;
 use serde_json::Value;
 
 use super::{LONG, PROMPT, World};
-use crate::http::{Answer, Http};
+use crate::http::Answer;
 use crate::members::{Member, ROOM};
 use crate::meter;
 use crate::oracle::{Spot, spots};
@@ -124,7 +124,7 @@ impl World {
 
     /// Who is in the room is known to the server, and to everyone there.
     fn check_presence(&mut self) {
-        let mut http = Http::connect(&self.place.sim, self.place.admin);
+        let mut http = self.place.visit_admin();
         http.get(&format!("/channels/{ROOM}/presence"), "");
         self.place.sim.run_for(LONG / 40);
         self.hear();
