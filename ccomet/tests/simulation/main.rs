@@ -18,6 +18,7 @@ mod oracle;
 mod others;
 mod proxies;
 mod readers;
+mod rulings;
 mod scenery;
 mod tokens;
 mod world;

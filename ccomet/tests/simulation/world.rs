@@ -20,6 +20,7 @@ use crate::oracle::Oracle;
 use crate::others::Gatherer;
 use crate::proxies::{self, Visitor};
 use crate::readers::{Page, Reader};
+use crate::rulings::Rebel;
 use crate::scenery::{self, Scenery};
 use crate::tokens::{self, Holder};
 use crate::writers::{Admin, Broadcaster, Insider, Nuisance, Publisher};
@@ -44,6 +45,8 @@ pub struct Place {
     pub deletes: f64,
     /// What goes in front of the first request to the front.
     pub preface: Vec<u8>,
+    /// By how much what is due may be late.
+    pub lateness: Duration,
     /// How likely what is sent on a new connection is to come in pieces.
     pub cuts: Cell<f64>,
     pub cutting: RefCell<Random>,
@@ -89,6 +92,7 @@ pub struct World {
     visitors: Vec<Visitor>,
     holders: Vec<Holder>,
     suitors: Vec<Suitor>,
+    rebels: Vec<Rebel>,
     backend: Option<Backend>,
     insider: Insider,
     broadcaster: Option<Broadcaster>,
@@ -97,6 +101,13 @@ pub struct World {
     extra: Random,
     restarts: f64,
     faults: Faults,
+}
+
+/// By how much what is due each second may be late.
+fn lateness(faults: &Faults) -> Duration {
+    let slow = if faults.slow_tick > 0.0 { Duration::from_secs(60) } else { Duration::ZERO };
+    let jump = if faults.jump > 0.0 { faults.jump_max } else { Duration::ZERO };
+    slow + jump + 10 * faults.delay_max
 }
 
 /// One run from the seed; what breaks a promise panics.
@@ -108,6 +119,7 @@ pub fn run(sim: &Simulation) {
     world.calm_down();
     world.check_promptness();
     world.check_channels();
+    world.check_readers();
     if world.extra.chance(0.3) {
         return world.kill();
     }
@@ -135,8 +147,8 @@ impl World {
         };
         let readers = (0..=random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
         let pages = (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
-        let mut gatherers: Vec<_> =
-            (0..random.below(3)).map(|n| Gatherer::new(n, config.history.age_max_s < 60, &mut random)).collect();
+        let may_skip = config.history.age_max_s < 60 || scenery.ruling.is_some();
+        let mut gatherers: Vec<_> = (0..random.below(3)).map(|n| Gatherer::new(n, may_skip, &mut random)).collect();
         if scenery.has_tokens {
             // There are channels that they may not read.
             gatherers.clear();
@@ -156,6 +168,7 @@ impl World {
             faults.slow_tick = *ticks.pick(&[0.01, 0.1]).expect("one");
         }
         sim.set_faults(faults.clone());
+        let lateness = lateness(&faults);
         let is_kept = !scenery.forgets_keys && !scenery.is_silent;
         let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
@@ -164,7 +177,8 @@ impl World {
         let mut cutting = sim.random(5);
         let cuts = Cell::new(*cutting.pick(&[0.0, 0.1, 0.5]).expect("one"));
         let cutting = RefCell::new(cutting);
-        let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface, cuts, cutting };
+        let place =
+            Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface, lateness, cuts, cutting };
         let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
         let visitors = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
         let holders = if scenery.has_tokens { 1 + extra.below(5) } else { 0 };
@@ -177,13 +191,16 @@ impl World {
             inside.extend(backends::ASKED);
         }
         let accounts = Accounts::new(&config, sim);
+        let rebels = scenery.ruling.as_ref().map_or(Vec::new(), |ruling| ruling.rebels(&mut extra));
+        let mut oracle = Oracle::default();
+        scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
         Self {
             place,
             config,
             random,
             server: Some(server),
-            oracle: Oracle::default(),
+            oracle,
             readers,
             pages,
             gatherers,
@@ -196,6 +213,7 @@ impl World {
             visitors,
             holders,
             suitors,
+            rebels,
             backend,
             insider: Insider::new(inside),
             broadcaster,
@@ -245,6 +263,9 @@ impl World {
         }
         for suitor in &mut self.suitors {
             suitor.act(place, &mut self.extra, oracle);
+        }
+        for rebel in &mut self.rebels {
+            rebel.act(place, &mut self.extra, oracle);
         }
         self.insider.act(place, &mut self.extra, oracle);
         if let Some(broadcaster) = &mut self.broadcaster {
@@ -312,6 +333,7 @@ impl World {
         self.visitors.iter_mut().for_each(|visitor| visitor.hear(oracle, &mut self.accounts));
         self.holders.iter_mut().for_each(|holder| holder.hear(&self.place, oracle));
         self.suitors.iter_mut().for_each(|suitor| suitor.hear(oracle));
+        self.rebels.iter_mut().for_each(|rebel| rebel.hear(&self.place, oracle));
         self.insider.hear(oracle);
         self.broadcaster.iter_mut().for_each(Broadcaster::hear);
     }
@@ -351,7 +373,9 @@ impl World {
         let loops = self.loops() as u64;
         let turns = self.place.sim.turns() - idle;
         // A sweep each second, a heartbeat for each reader at most as often, and the end of some connections.
-        let listeners = (self.readers.len() + self.visitors.len() + self.holders.len() + self.suitors.len()) as u64;
+        let listeners =
+            (self.readers.len() + self.visitors.len() + self.holders.len() + self.suitors.len() + self.rebels.len())
+                as u64;
         assert!(turns <= 10 * (loops + 4 * listeners) + 200, "{turns} ticks in ten idle seconds");
     }
 
@@ -367,6 +391,7 @@ impl World {
             .chain(self.visitors.drain(..).map(Visitor::into_peer))
             .chain(self.holders.drain(..).map(Holder::into_peer))
             .chain(self.suitors.drain(..).map(Suitor::into_peer))
+            .chain(self.rebels.drain(..).map(Rebel::into_peer))
             .chain(self.broadcaster.take().map(Broadcaster::into_peer))
             .chain(std::iter::once(std::mem::replace(&mut self.insider, Insider::new(Vec::new())).into_peer()))
             .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));

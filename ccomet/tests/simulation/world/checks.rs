@@ -12,6 +12,7 @@ use crate::http::Answer;
 use crate::members::{Member, ROOM};
 use crate::meter;
 use crate::oracle::{Spot, spots};
+use crate::rulings;
 
 impl World {
     pub(super) fn check_bounds(&self) {
@@ -120,6 +121,40 @@ impl World {
         if !crowded {
             self.check_presence();
         }
+    }
+
+    /// A channel has as many readers as its rule allows, on each loop: no more, and no fewer where some are refused.
+    pub(super) fn check_readers(&mut self) {
+        let Limits { connections_max, subscribers_max, channels_max, .. } = self.config.limits;
+        let Some(ruling) = &self.scenery.ruling else { return };
+        if connections_max.min(subscribers_max).min(channels_max) < 100 {
+            return;
+        }
+        let (least, most) = (ruling.readers_max, ruling.readers_max * self.loops());
+        let count = |target: &str| self.rebels.iter().filter(|rebel| rebel.reads() == Some(target)).count();
+        for target in rulings::LIMITED {
+            assert!(count(target) <= most, "{} readers of {target}, of {most}", count(target));
+        }
+        let ask = |_| {
+            let mut http = self.place.visit();
+            http.get(&format!("/channels/{}", rulings::FEW), "Accept: text/event-stream\r\n");
+            http
+        };
+        let mut asked: Vec<_> = (0..most + 2).map(ask).collect();
+        self.place.sim.run_for(LONG / 40);
+        let (mut standing, mut refused) = (count(rulings::FEW), 0);
+        for http in &mut asked {
+            match http.next() {
+                Some(Answer::Stream) => standing += 1,
+                Some(Answer::Whole { status: 503, .. }) => refused += 1,
+                other => panic!("a reader is answered: {other:?}"),
+            }
+        }
+        assert!(standing <= most, "{standing} readers, of {most}");
+        assert!(refused == 0 || standing >= least, "{refused} readers are refused beside {standing}, of {most}");
+        drop(asked);
+        self.place.sim.run_for(LONG / 40);
+        self.hear();
     }
 
     /// Who is in the room is known to the server, and to everyone there.
