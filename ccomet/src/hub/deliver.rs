@@ -248,10 +248,15 @@ impl Hub {
         let mut item = Vec::new();
         match kind {
             Kind::Stream(voice) => {
-                if !started {
-                    sink.open(peer, voice, "");
-                }
                 let mut event = Vec::new();
+                if !started {
+                    let listener = subscriber.extra.as_mut().and_then(|extra| extra.callback.take());
+                    let listener = listener.filter(|_| !fault!("close-without-opening")).unwrap_or_default();
+                    sink.open(peer, voice, &listener);
+                    if !fault!("close-without-opening") {
+                        voice.write_opening(&listener, &mut event);
+                    }
+                }
                 if voice.tongue == Tongue::Icomet {
                     let next = self.channel_named(name).map_or(0, |channel| channel.log.next());
                     voice.write_icomet(&icomet::event(Happening::Close, name, seq_of(next), ""), &mut event);
