@@ -8,7 +8,8 @@ use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
-use crate::accounts::{Accounts, Charge};
+use crate::accounts::{Accounts, Asked, Charge, Made};
+use crate::backends::ASKED;
 use crate::cuts::PING;
 use crate::frames::{Frame, Frames, pong};
 use crate::hops::{Hops, Version, announcement, own_announcement};
@@ -25,14 +26,21 @@ const CLIENTS: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", 
 /// Addresses that may not come in.
 const BARRED: [&str; 2] = ["192.0.2.66", "2001:db8:66::1"];
 
+/// Longer than a body that is not counted.
+const LONG_BYTES: usize = 17_000;
+
 /// How proxies name clients.
 #[derive(Debug, Clone)]
 pub struct Proxying {
     by: ForwardedBy,
+    /// Otherwise, all clients come by themselves.
+    has_proxies: bool,
     /// Only proxies connect, and say by the PROXY protocol for whom.
     by_protocol: bool,
     /// Some addresses may not come in.
     has_rules: bool,
+    /// Messages may be so long that their bodies are counted.
+    has_long: bool,
 }
 
 impl Proxying {
@@ -40,9 +48,12 @@ impl Proxying {
     pub fn draw(config: &mut Config, random: &mut Random) -> Self {
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a network")).collect();
         let by = *random.pick(&[ForwardedBy::XForwardedFor, ForwardedBy::Forwarded]).expect("one");
-        let by_protocol = random.chance(0.3);
+        let has_proxies = random.chance(0.7);
+        let by_protocol = has_proxies && random.chance(0.3);
         let (front, limits) = (&mut config.front, &mut config.limits);
-        front.trusted_proxies = networks(&["10.0.0.0/8"]);
+        if has_proxies {
+            front.trusted_proxies = networks(&["10.0.0.0/8"]);
+        }
         (front.forwarded_by, front.proxy_protocol) = (by, by_protocol);
         let has_rules = random.chance(0.8);
         if has_rules {
@@ -54,8 +65,16 @@ impl Proxying {
         limits.subscribes_per_address_minute = *random.pick(&[3, 12, 12_000]).expect("one");
         limits.publishes_per_address_minute = *random.pick(&[2, 10, 6_000]).expect("one");
         limits.connections_per_address_max = *random.pick(&[2, 8, 2_000]).expect("one");
+        // A member makes its room, and who comes and goes there.
+        let least = 2 * config.loops.map_or(1, std::num::NonZeroUsize::get);
+        limits.channels_per_client_max = *random.pick(&[5_000, 12, least]).expect("one");
+        limits.patterns_per_client_max = *random.pick(&[20, 2]).expect("one");
+        limits.body_bytes_per_address_max = *random.pick(&[4 << 20, 30_000]).expect("one");
+        limits.body_bytes_max = *random.pick(&[64 << 20, 50_000]).expect("one");
+        config.hooks.questions_per_address_max = *random.pick(&[200, 1]).expect("one");
         limits.addresses_max = *random.pick(&[100_000, 100_000, 4]).expect("one");
-        Self { by, by_protocol, has_rules }
+        let has_long = limits.message_bytes_max > LONG_BYTES;
+        Self { by, has_proxies, by_protocol, has_rules, has_long }
     }
 
     /// What stands in front of the first request of a client whose address does not count.
@@ -86,6 +105,8 @@ enum Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Poll,
+    /// A poll of a pattern that nobody else uses.
+    Follow,
     Publish,
     Socket,
     Said,
@@ -106,6 +127,7 @@ pub struct Visitor {
     by: ForwardedBy,
     by_protocol: bool,
     has_rules: bool,
+    has_long: bool,
     http: Option<Http>,
     /// The proxy that connects.
     proxy: IpAddr,
@@ -120,6 +142,8 @@ pub struct Visitor {
     silent_until: Option<Duration>,
     frames: Frames,
     sent: u64,
+    /// Channels are there for as long as the server.
+    is_lasting: bool,
 }
 
 impl Visitor {
@@ -127,6 +151,7 @@ impl Visitor {
         let way = match *random.pick(&[Way::Shared, Way::Shared, Way::Direct]).expect("one") {
             Way::Direct if proxying.by_protocol && random.chance(0.2) => Way::Impostor,
             Way::Direct if proxying.by_protocol => Way::Announced,
+            _ if !proxying.has_proxies => Way::Direct,
             way => way,
         };
         Self {
@@ -135,6 +160,7 @@ impl Visitor {
             by: proxying.by,
             by_protocol: proxying.by_protocol,
             has_rules: proxying.has_rules,
+            has_long: proxying.has_long,
             http: None,
             proxy: PROXIES[0],
             between: None,
@@ -145,10 +171,12 @@ impl Visitor {
             silent_until: None,
             frames: Frames::default(),
             sent: 0,
+            is_lasting: false,
         }
     }
 
     pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle, accounts: &mut Accounts) {
+        self.is_lasting = place.lasting;
         self.hear(oracle, accounts);
         let now = place.sim.now();
         let Some(http) = &mut self.http else {
@@ -209,9 +237,15 @@ impl Visitor {
         if self.way == Way::Shared {
             self.pick_client(random);
         }
-        let channel = random.pick(&place.channels).expect("a channel").clone();
-        let kind = *random.pick(&[Kind::Poll, Kind::Poll, Kind::Publish, Kind::Publish, Kind::Socket]).expect("one");
-        let payload = self.payload(&channel, oracle);
+        use Kind::{Follow, Poll, Publish, Socket};
+        let kind = *random.pick(&[Poll, Poll, Publish, Publish, Publish, Socket, Follow]).expect("one");
+        let channel = self.pick_channel(kind, place, random);
+        let mut payload = self.payload(&channel, oracle);
+        let is_long = self.has_long && kind == Publish && random.chance(0.05);
+        if is_long {
+            payload.push_str(&"z".repeat(LONG_BYTES));
+            accounts.asks(self.client, Charge::LongBody, place.sim.now());
+        }
         let mut request = match kind {
             Kind::Publish => {
                 format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}\r\n", payload.len())
@@ -227,12 +261,27 @@ impl Visitor {
         }
         let since = place.sim.now();
         accounts.asks(self.client, charge(kind), since);
+        accounts.names(self.client, made(kind), &channel);
+        if channel == ASKED[0] {
+            accounts.asks(self.client, Charge::Question, since);
+        }
         if self.way == Way::Shared {
             accounts.opens(self.client);
         }
         self.pending = Some(Pending { kind, channel, payload, since });
         if let Some(http) = &mut self.http {
             http.ask(request);
+        }
+    }
+
+    /// One of all, or one that nobody else uses.
+    fn pick_channel(&self, kind: Kind, place: &Place, random: &mut Random) -> String {
+        let own = format!("own.{}.{}", self.client.to_string().replace(':', "-"), random.below(8));
+        match kind {
+            Kind::Follow => own + ".*",
+            _ if random.chance(0.3) => own,
+            Kind::Publish if place.has_hooks && random.chance(0.3) => ASKED[0].to_owned(),
+            _ => random.pick(&place.channels).expect("a channel").clone(),
         }
     }
 
@@ -263,6 +312,7 @@ impl Visitor {
         let said = json!({"type": "publish", "channel": channel, "data": payload}).to_string();
         let since = place.sim.now();
         accounts.asks(self.client, Charge::Publish, since);
+        accounts.names(self.client, Made::Channel, &channel);
         self.pending = Some(Pending { kind: Kind::Said, channel, payload, since });
         // Longer than it takes to forget an address that nobody uses, mostly.
         let longest = *random.pick(&[1, 5, 20]).expect("one");
@@ -286,7 +336,7 @@ impl Visitor {
                 Answer::Stream => {
                     self.is_let_in();
                     self.silent_until = Some(Duration::ZERO);
-                    self.settle(accounts, true);
+                    self.settle(accounts, None);
                 }
                 Answer::Data(bytes) => {
                     self.frames.push(&bytes);
@@ -317,29 +367,41 @@ impl Visitor {
                     let spot = spots(reply["position"].as_str().expect("a position"))[0];
                     oracle.accepted(channel, spot, payload);
                 }
-                self.settle(accounts, true);
+                self.settle(accounts, None);
             }
-            429 => self.settle(accounts, false),
+            429 => self.settle(accounts, Some(&text)),
             403 => {
                 assert!(self.is_barred, "{}: {} is refused, and may come in: {text}", self.label, self.client);
                 self.pending = None;
             }
-            503 | 408 => self.pending = None,
+            503 => self.unavailable(accounts, &text),
+            408 => self.pending = None,
             _ => panic!("{}: {status} {text}", self.label),
         }
     }
 
-    /// What was asked for is answered.
-    fn settle(&mut self, accounts: &mut Accounts, is_given: bool) {
-        let Some(Pending { kind, since, .. }) = self.pending.take() else { return };
+    /// What was asked for is answered: with 429, where there is a text.
+    fn settle(&mut self, accounts: &mut Accounts, refused: Option<&str>) {
+        let Some(pending) = self.pending.take() else { return };
         // A server that has gone meanwhile has taken its accounts along.
-        if since < accounts.since {
+        if pending.since < accounts.since {
             return;
         }
-        if is_given {
-            accounts.given(&self.label, self.client, charge(kind));
-        } else {
-            accounts.refused(&self.label, self.client, charge(kind), since);
+        match refused {
+            None => accounts.given(&self.asked(&pending), self.is_lasting),
+            Some(text) => accounts.refused(&self.asked(&pending), pending.since, text),
+        }
+    }
+
+    fn asked<'a>(&'a self, pending: &'a Pending) -> Asked<'a> {
+        let Pending { kind, channel, .. } = pending;
+        Asked { what: &self.label, client: self.client, charge: charge(*kind), made: made(*kind), channel }
+    }
+
+    /// It was answered with 503.
+    fn unavailable(&mut self, accounts: &Accounts, text: &str) {
+        if let Some(pending) = self.pending.take() {
+            accounts.unavailable(&self.asked(&pending), text);
         }
     }
 
@@ -367,12 +429,12 @@ impl Visitor {
             Some("published") => {
                 let Some(Pending { channel, payload, .. }) = &self.pending else { panic!("{}: {item}", self.label) };
                 oracle.accepted(channel, spots(item["position"].as_str().expect("a position"))[0], payload);
-                self.settle(accounts, true);
+                self.settle(accounts, None);
             }
-            Some("error") if item["status"] == 429 => self.settle(accounts, false),
+            Some("error") if item["status"] == 429 => self.settle(accounts, Some(&item.to_string())),
             Some("error") => {
                 assert_eq!(item["status"], 503, "{}: {item}", self.label);
-                self.pending = None;
+                self.unavailable(accounts, &item.to_string());
             }
             Some("hello" | "gap" | "close" | "bye") => {}
             _ => panic!("{}: {item}", self.label),
@@ -387,8 +449,12 @@ impl Visitor {
         if self.way != Way::Shared || self.pending.is_some() {
             accounts.opens(self.client);
         }
-        if let Some(Pending { kind, since, .. }) = self.pending {
-            accounts.asks(self.client, charge(kind), since);
+        if let Some(Pending { kind, since, channel, payload }) = &self.pending {
+            if payload.len() > LONG_BYTES {
+                accounts.asks(self.client, Charge::LongBody, *since);
+            }
+            accounts.asks(self.client, charge(*kind), *since);
+            accounts.names(self.client, made(*kind), channel);
         }
     }
 
@@ -401,9 +467,13 @@ fn any_version(random: &mut Random) -> Version {
     *random.pick(&[Version::Line, Version::Binary]).expect("one")
 }
 
+fn made(kind: Kind) -> Made {
+    if kind == Kind::Follow { Made::Pattern } else { Made::Channel }
+}
+
 fn charge(kind: Kind) -> Charge {
     match kind {
-        Kind::Poll | Kind::Socket => Charge::Subscribe,
+        Kind::Poll | Kind::Follow | Kind::Socket => Charge::Subscribe,
         Kind::Publish | Kind::Said => Charge::Publish,
     }
 }

@@ -45,6 +45,8 @@ pub struct Place {
     pub deletes: f64,
     /// What goes in front of the first request to the front.
     pub preface: Vec<u8>,
+    /// A back end is asked about some channels.
+    pub has_hooks: bool,
     /// By how much what is due may be late.
     pub lateness: Duration,
     /// How likely what is sent on a new connection is to come in pieces.
@@ -174,11 +176,23 @@ impl World {
         let (front, admin) = (server.front(), server.admin());
         let mut extra = sim.random(3);
         let preface = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.preface(&mut extra));
+        let has_hooks = scenery.hooking.is_some();
         let mut cutting = sim.random(5);
         let cuts = Cell::new(*cutting.pick(&[0.0, 0.1, 0.5]).expect("one"));
         let cutting = RefCell::new(cutting);
-        let place =
-            Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface, lateness, cuts, cutting };
+        let place = Place {
+            sim: sim.clone(),
+            front,
+            admin,
+            channels,
+            lasting,
+            deletes,
+            preface,
+            has_hooks,
+            lateness,
+            cuts,
+            cutting,
+        };
         let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
         let visitors = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
         let holders = if scenery.has_tokens { 1 + extra.below(5) } else { 0 };

@@ -24,7 +24,8 @@ impl World {
         assert!(held.subscribers <= share(limits.subscribers_max), "{held:?}");
         assert!(held.channels <= share(limits.channels_max), "{held:?}");
         // What was published in a tick is kept until its readers have it, and of each channel the newest message.
-        let slack = (limits.message_bytes_max + 200) * (self.publishers.len() + self.place.channels.len());
+        let slack = (limits.message_bytes_max + 200)
+            * (self.publishers.len() + self.visitors.len() + self.place.channels.len());
         assert!(held.history_bytes <= share(history.total_bytes_max) + slack, "{held:?}");
         assert!(
             held.encoded_bytes <= share(limits.encoded_bytes_max) + loops * (limits.message_bytes_max + 200) * 7,
