@@ -241,7 +241,7 @@ impl Visitor {
         let kind = *random.pick(&[Poll, Poll, Publish, Publish, Publish, Socket, Follow]).expect("one");
         let channel = self.pick_channel(kind, place, random);
         let mut payload = self.payload(&channel, oracle);
-        let is_long = self.has_long && kind == Publish && random.chance(0.05);
+        let is_long = self.has_long && kind == Publish && random.chance(0.2);
         if is_long {
             payload.push_str(&"z".repeat(LONG_BYTES));
             accounts.asks(self.client, Charge::LongBody, place.sim.now());

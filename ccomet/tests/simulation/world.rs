@@ -436,7 +436,8 @@ impl World {
             return self.kill();
         }
         let server = self.server.take().expect("a server");
-        self.stop(&server);
+        let (held, loops) = (server.holdings(), self.loops());
+        meter::rest(&held, loops, || self.stop(&server));
         assert_eq!(self.place.sim.descriptors(), 0);
     }
 }
