@@ -44,9 +44,8 @@ impl Cuts {
         let mut rest = bytes;
         while !rest.is_empty() {
             let length = match self.how {
-                How::Whole => rest.len(),
                 How::Bytes if bytes.len() - rest.len() < BYTES_MAX => 1,
-                How::Bytes => rest.len(),
+                How::Whole | How::Bytes => rest.len(),
                 How::Pieces | How::Slowly => 1 + self.random.below(rest.len().min(200)),
             };
             let (piece, behind) = rest.split_at(length);
@@ -105,7 +104,9 @@ impl Cuts {
             let extension = if self.random.chance(0.2) { ";name=\"value\"" } else { "" };
             let length = part.len();
             let length = if self.random.chance(0.2) { format!("0{length:X}") } else { format!("{length:x}") };
-            chunks.push_str(&format!("{length}{extension}\r\n{part}\r\n"));
+            for piece in [&length, extension, "\r\n", part, "\r\n"] {
+                chunks.push_str(piece);
+            }
             rest = behind;
         }
         let trailer = if self.random.chance(0.2) { "X-Trailer: value\r\n" } else { "" };

@@ -196,7 +196,7 @@ impl Counter {
 
     /// Who reads a stream has this message, or one behind it.
     pub fn check_has(&self, channel: &str, spot: Spot) {
-        let has = self.channel != channel || self.seq > spot.next as i64;
+        let has = self.channel != channel || self.seq > i64::try_from(spot.next).expect("a small number");
         assert!(has || !self.is_live(), "{}: {spot:?} is delivered at once", self.label);
     }
 
@@ -204,7 +204,12 @@ impl Counter {
     pub fn check_head(&self, heads: &[(String, Spot)]) {
         let head = heads.iter().find(|(held, _)| *held == self.channel);
         if let Some((_, head)) = head.filter(|_| self.is_live()) {
-            assert_eq!(self.seq, head.next as i64 + 1, "{}: a stream that is there has everything", self.label);
+            assert_eq!(
+                self.seq,
+                i64::try_from(head.next).expect("a small number") + 1,
+                "{}: a stream that is there has everything",
+                self.label
+            );
         }
     }
 

@@ -31,6 +31,7 @@ const LONG_BYTES: usize = 17_000;
 
 /// How proxies name clients.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Proxying {
     by: ForwardedBy,
     /// Otherwise, all clients come by themselves.
@@ -112,6 +113,10 @@ enum Kind {
     Said,
 }
 
+/// What a client asks for, the more often the more it stands here.
+const KINDS: [Kind; 7] =
+    [Kind::Poll, Kind::Poll, Kind::Publish, Kind::Publish, Kind::Publish, Kind::Socket, Kind::Follow];
+
 #[derive(Debug)]
 struct Pending {
     kind: Kind,
@@ -121,6 +126,7 @@ struct Pending {
 }
 
 /// A client, or all those of a proxy.
+#[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Visitor {
     label: String,
     way: Way,
@@ -237,11 +243,10 @@ impl Visitor {
         if self.way == Way::Shared {
             self.pick_client(random);
         }
-        use Kind::{Follow, Poll, Publish, Socket};
-        let kind = *random.pick(&[Poll, Poll, Publish, Publish, Publish, Socket, Follow]).expect("one");
+        let kind = *random.pick(&KINDS).expect("one");
         let channel = self.pick_channel(kind, place, random);
         let mut payload = self.payload(&channel, oracle);
-        let is_long = self.has_long && kind == Publish && random.chance(0.2);
+        let is_long = self.has_long && kind == Kind::Publish && random.chance(0.2);
         if is_long {
             payload.push_str(&"z".repeat(LONG_BYTES));
             accounts.asks(self.client, Charge::LongBody, place.sim.now());

@@ -48,7 +48,7 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     let is_wide = random.chance(0.05);
     config.limits.encoded_bytes_max = *random.pick(&[16 << 20, 4_000]).expect("one");
     let ruling = random.chance(0.25).then(|| Ruling::draw(&mut config, &mut random));
-    (config, Scenery { ruling, proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide })
+    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling })
 }
 
 fn any_config(random: &mut Random) -> Config {

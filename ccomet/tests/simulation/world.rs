@@ -105,6 +105,13 @@ pub struct World {
     faults: Faults,
 }
 
+/// How likely what is sent is to come in pieces, and what says in which.
+fn cutting(sim: &Simulation) -> (Cell<f64>, RefCell<Random>) {
+    let mut cutting = sim.random(5);
+    let cuts = *cutting.pick(&[0.0, 0.1, 0.5]).expect("one");
+    (Cell::new(cuts), RefCell::new(cutting))
+}
+
 /// By how much what is due each second may be late.
 fn lateness(faults: &Faults) -> Duration {
     let slow = if faults.slow_tick > 0.0 { Duration::from_secs(60) } else { Duration::ZERO };
@@ -170,16 +177,13 @@ impl World {
             faults.slow_tick = *ticks.pick(&[0.01, 0.1]).expect("one");
         }
         sim.set_faults(faults.clone());
-        let lateness = lateness(&faults);
         let is_kept = !scenery.forgets_keys && !scenery.is_silent;
         let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
         let mut extra = sim.random(3);
         let preface = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.preface(&mut extra));
         let has_hooks = scenery.hooking.is_some();
-        let mut cutting = sim.random(5);
-        let cuts = Cell::new(*cutting.pick(&[0.0, 0.1, 0.5]).expect("one"));
-        let cutting = RefCell::new(cutting);
+        let (cuts, cutting) = cutting(sim);
         let place = Place {
             sim: sim.clone(),
             front,
@@ -189,7 +193,7 @@ impl World {
             deletes,
             preface,
             has_hooks,
-            lateness,
+            lateness: lateness(&faults),
             cuts,
             cutting,
         };
