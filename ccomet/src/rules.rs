@@ -175,13 +175,15 @@ impl Rules {
 
     pub(crate) fn new(config: &Config) -> Self {
         let (history, limits) = (&config.history, &config.limits);
+        let aged = |rule: &Rule| if fault!("rule-age-ignored") { None } else { rule.age_max_s };
+        let read = |rule: &Rule| if fault!("rule-readers-ignored") { None } else { rule.subscribers_max };
         let bounds = |rule: Option<&Rule>| Bounds {
             history: HistoryLimits {
                 messages_max: rule.and_then(|rule| rule.messages_max).unwrap_or(history.messages_max),
                 bytes_max: rule.and_then(|rule| rule.bytes_max).unwrap_or(history.bytes_max),
-                kept_for: Duration::from_secs(rule.and_then(|rule| rule.age_max_s).unwrap_or(history.age_max_s)),
+                kept_for: Duration::from_secs(rule.and_then(aged).unwrap_or(history.age_max_s)),
             },
-            subscribers_max: rule.and_then(|rule| rule.subscribers_max).unwrap_or(limits.subscribers_per_channel_max),
+            subscribers_max: rule.and_then(read).unwrap_or(limits.subscribers_per_channel_max),
             message_bytes_max: rule
                 .and_then(|rule| rule.message_bytes_max)
                 .map_or(limits.message_bytes_max, |bytes| bytes.min(limits.message_bytes_max)),

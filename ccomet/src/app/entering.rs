@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sealed::{Address, ConnectionId, Input, ListenerId};
+use sealed::{Address, ConnectionId, Input, ListenerId, fault};
 use sealed_http::{Http, Preface, ProxyHeader};
 
 use super::{App, loop_time};
@@ -42,7 +42,7 @@ impl App {
         let source: Option<IpAddr> = match ProxyHeader::decode(input.bytes(), self.config.limits.head_bytes_max) {
             Ok(None) => return Preface::Incomplete,
             Ok(Some((length, header))) => {
-                input.take(length);
+                input.take(if fault!("announcement-extension-left") { length.min(52) } else { length });
                 match header {
                     ProxyHeader::Proxied { source, .. } => Some(source.ip()),
                     ProxyHeader::Local => None,

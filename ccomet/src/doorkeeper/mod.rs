@@ -89,7 +89,7 @@ pub(crate) struct Asking(Option<Key>);
 impl Asking {
     /// The client as the owner of the channels that it makes, with a token of that subject.
     pub(crate) fn owner(self, subject: Option<&str>) -> Owner {
-        Owner::new(self.0, subject)
+        Owner::new(if fault!("owners-counted-together") { self.0.map(|_| Key::NOBODY) } else { self.0 }, subject)
     }
 
     /// Whether the limits by address hold for it.
@@ -156,7 +156,7 @@ impl Doorkeeper {
         if ip.is_loopback() {
             return Entrance::Open;
         }
-        let key = Key::of(ip);
+        let key = if fault!("direct-clients-counted-together") { Key::NOBODY } else { Key::of(ip) };
         let crowd = self.throttle.hold(key, now);
         self.visitors.insert(id, Visitor::Counted { key, crowd });
         if crowd == Some(Crowd::Flood) { Entrance::Shut } else { Entrance::Open }
@@ -202,6 +202,7 @@ impl Doorkeeper {
             Named::Client(client) => (self.front.admit(client), Some(Key::of(client))),
             // It could be one that is denied.
             Named::Unreadable(proxy) if fault!("unreadable-counts-as-proxy") => (self.front.admit(proxy), None),
+            Named::Unreadable(_) if fault!("unreadable-passes-rules") => (true, None),
             Named::Unreadable(proxy) => (self.front.is_empty(), Some(Key::unreadable_of(proxy))),
         };
         if !is_admitted {
@@ -232,6 +233,7 @@ impl Doorkeeper {
     /// A client begins to send a body of so many bytes at most. What it may send is counted until it [has come](Self::end_body).
     pub(crate) fn begin_body(&mut self, asking: Asking, bytes: u64, now: LoopTime) -> Result<(), Problem> {
         let Asking(Some(key)) = asking else { return Ok(()) };
+        let key = if fault!("bodies-counted-together") { Key::NOBODY } else { key };
         if !self.throttle.begin_body(key, bytes, now) && !fault!("bodies-of-one-without-bound") {
             return Err(Problem::TooManyRequests(CONNECTIONS_RETRY_S));
         }
@@ -250,7 +252,7 @@ impl Doorkeeper {
         if fault!("body-counted-for-ever") {
             return;
         }
-        self.throttle.end_body(key, bytes);
+        self.throttle.end_body(if fault!("bodies-counted-together") { Key::NOBODY } else { key }, bytes);
         self.body_bytes = self.body_bytes.saturating_sub(bytes);
     }
 

@@ -28,6 +28,9 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// What a fault counts all clients as.
+    pub(super) const NOBODY: Self = Self { network: Ipv6Addr::UNSPECIFIED, is_unreadable: true };
+
     pub(super) fn of(ip: IpAddr) -> Self {
         let network = match ip.to_canonical() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),

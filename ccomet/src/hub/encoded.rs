@@ -88,7 +88,7 @@ impl Encoded {
 }
 
 fn cost(bytes: &Bytes) -> usize {
-    bytes.len() + OVERHEAD_BYTES
+    bytes.len() * if fault!("encoded-counted-too-high") { 8 } else { 1 } + OVERHEAD_BYTES
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sealed::fault;
+
 use bytes::Bytes;
 
 use super::encoder::{Format, HeartbeatRule, PollOutcome, StreamEvent};
@@ -147,15 +149,22 @@ impl Hub {
 
     /// Sends a stream its last event, if the protocol has one for that, and ends it.
     fn end_stream(&mut self, key: u32, event: &StreamEvent<'_>, sink: &mut impl Sink) {
-        let Some(subscriber) = self.subscribers.get(key as usize) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         let (peer, format) = (subscriber.peer, subscriber.format);
+        let encoder = self.limits.encoders.get(format);
+        let mut out = Vec::new();
         // It may have waited for its channel until now.
         if !subscriber.is(Flags::STARTED) {
-            sink.open(peer, format, "");
+            let target = subscriber.details.as_mut().and_then(|details| details.target.take());
+            let target = target.filter(|_| !fault!("close-without-opening")).unwrap_or_default();
+            sink.open(peer, format, &target);
+            if !fault!("close-without-opening") {
+                encoder.write_event(format, &StreamEvent::Opening { target: &target }, &mut out);
+            }
         }
-        let event = self.encode_event(format, event);
-        if !event.is_empty() {
-            sink.stream(peer, &[event]);
+        encoder.write_event(format, event, &mut out);
+        if !out.is_empty() {
+            sink.stream(peer, &[out.into()]);
         }
         self.leave(key);
         sink.end(peer);

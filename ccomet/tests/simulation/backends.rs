@@ -8,7 +8,8 @@ use sealed::sim::{Faults, Host, Peer, Random, Simulation};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
-use crate::frames::{Frame, Frames, pong, text};
+use crate::cuts::PING;
+use crate::frames::{Frame, Frames, pong};
 use crate::http::{Answer, Http};
 use crate::meter;
 use crate::oracle::{Oracle, spots};
@@ -285,9 +286,8 @@ impl Suitor {
         let deeds = [Poll, Poll, History, Publish, Publish, PublishMany, Socket, ClassicPublish, ClassicPoll, Icomet];
         let deed = *random.pick(&deeds).expect("one");
         let (channel, payload) = self.prepare(deed, random, oracle);
-        let post = |path: &str, body: &str| {
-            format!("POST {path} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-        };
+        let Some(http) = &mut self.http else { return };
+        let mut post = |path: &str, body: &str| http.cuts.post(path, "", body);
         let get = |path: &str, fields: &str| format!("GET {path} HTTP/1.1\r\nHost: sim\r\n{fields}\r\n");
         let request = match deed {
             Publish | Deed::Said => post(&format!("/channels/{channel}"), &payload),
@@ -307,16 +307,14 @@ impl Suitor {
             ClassicPoll => get(&format!("/subscribe?channel={channel}&sname={}&seqid=0&callback=cb", self.label), ""),
             Icomet => get(&format!("/poll?cname={channel}&seq=0"), ""),
         };
-        if let Some(http) = &mut self.http {
-            http.ask(request);
-        }
+        http.ask(request);
     }
 
     fn say(&mut self, random: &mut Random, oracle: &mut Oracle) {
         let (channel, payload) = self.prepare(Deed::Said, random, oracle);
         let said = json!({"type": "publish", "channel": channel, "data": payload}).to_string();
         if let Some(http) = &mut self.http {
-            http.peer.send(text(&said));
+            http.say(&said);
         }
     }
 
@@ -399,9 +397,10 @@ impl Suitor {
             }
             Frame::Ping(payload) => {
                 if let Some(http) = &mut self.http {
-                    http.peer.send(pong(&payload));
+                    http.send(pong(&payload));
                 }
             }
+            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => {}
         }
     }

@@ -7,6 +7,7 @@ use testing::http::frame;
 pub enum Frame {
     Text(Vec<u8>),
     Ping(Vec<u8>),
+    Pong(Vec<u8>),
     Close,
 }
 
@@ -36,15 +37,11 @@ impl Frames {
         match kind {
             0x81 => Some(Frame::Text(payload)),
             0x89 => Some(Frame::Ping(payload)),
+            0x8a => Some(Frame::Pong(payload)),
             0x88 => Some(Frame::Close),
             _ => panic!("a frame that nobody sends: {kind:x}"),
         }
     }
-}
-
-/// A message of text of the client, masked by zeros.
-pub fn text(text: &str) -> Vec<u8> {
-    frame(0x81, text.as_bytes())
 }
 
 /// The answer to a ping.

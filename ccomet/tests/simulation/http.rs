@@ -1,9 +1,9 @@
 //! The client's side of HTTP, for a connection of the simulation.
 
-use std::net::SocketAddr;
-
-use sealed::sim::{Peer, Simulation};
+use sealed::sim::Peer;
 use testing::http::{Part, Reply, Responses};
+
+use crate::cuts::Cuts;
 
 /// What came of a request.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub enum Answer {
 /// A connection of a client.
 pub struct Http {
     pub peer: Peer,
+    pub cuts: Cuts,
     responses: Responses,
     /// A response that is to come whole, as far as it has.
     whole: Option<Reply>,
@@ -34,19 +35,25 @@ pub struct Http {
 }
 
 impl Http {
-    pub fn connect(sim: &Simulation, address: SocketAddr) -> Self {
-        Self::over(sim.connect(address))
-    }
-
-    pub fn over(peer: Peer) -> Self {
-        Self { peer, responses: Responses::default(), whole: None, asked: 0, what: String::new(), over: false }
+    pub fn over(peer: Peer, cuts: Cuts) -> Self {
+        Self { peer, cuts, responses: Responses::default(), whole: None, asked: 0, what: String::new(), over: false }
     }
 
     /// Sends a request.
     pub fn ask(&mut self, request: impl AsRef<[u8]>) {
         self.what = String::from_utf8_lossy(request.as_ref()).chars().take(200).collect();
         self.asked += 1;
-        self.peer.send(request);
+        self.send(request);
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.cuts.send(&mut self.peer, bytes.as_ref());
+    }
+
+    /// Sends a message of a WebSocket.
+    pub fn say(&mut self, text: &str) {
+        let message = self.cuts.message(text);
+        self.send(message);
     }
 
     pub fn get(&mut self, target: &str, headers: &str) {
@@ -62,6 +69,7 @@ impl Http {
         if self.over {
             return None;
         }
+        self.cuts.go_on(&mut self.peer);
         let over = self.peer.is_over();
         self.responses.push(&self.peer.take());
         let answer = self.decode();

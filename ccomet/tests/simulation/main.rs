@@ -5,15 +5,20 @@
 
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
+mod accounts;
 mod backends;
+mod cuts;
 mod frames;
+mod hops;
 mod http;
+mod icomet;
 mod members;
 mod meter;
 mod oracle;
 mod others;
 mod proxies;
 mod readers;
+mod rulings;
 mod scenery;
 mod tokens;
 mod world;

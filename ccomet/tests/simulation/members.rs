@@ -7,7 +7,8 @@ use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
-use crate::frames::{Frame, Frames, pong, text};
+use crate::cuts::PING;
+use crate::frames::{Frame, Frames, pong};
 use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
@@ -119,12 +120,8 @@ impl Member {
         self.sent += 1;
         let data = format!("{ROOM}-{}-{}", self.label, self.sent);
         let said = json!({"type": "publish", "channel": ROOM, "data": data}).to_string();
-        self.send(text(&said));
-    }
-
-    fn send(&mut self, frame: Vec<u8>) {
         if let Some(http) = &mut self.http {
-            http.peer.send(frame);
+            http.say(&said);
         }
     }
 
@@ -160,7 +157,12 @@ impl Member {
     fn frame(&mut self, frame: Frame, oracle: &mut Oracle) {
         match frame {
             Frame::Text(payload) => self.reply(&payload, oracle),
-            Frame::Ping(payload) => self.send(pong(&payload)),
+            Frame::Ping(payload) => {
+                if let Some(http) = &mut self.http {
+                    http.send(pong(&payload));
+                }
+            }
+            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => self.live = false,
         }
     }

@@ -14,7 +14,7 @@ pub const TICK_BYTES_MAX: u64 = 4 << 20;
 pub const TICK_UNITS_MAX: usize = 10_000;
 
 /// What a loop takes that has nothing to do: what it reads into, and tables that do not shrink below a size.
-const LOOP_BYTES: usize = 144 << 10;
+const LOOP_BYTES: usize = 160 << 10;
 
 /// What each takes beside what is counted in bytes: its state, and what has come of a request.
 const CONNECTION_BYTES: usize = 8 << 10;
@@ -24,14 +24,29 @@ const CHANNEL_PLACE_BYTES: usize = 200;
 const ASKING_BYTES: usize = 8 << 10;
 const PLACE_BYTES: usize = 100;
 
-/// Kills a server, and sees what it has given back: no more than it said that it holds. Where subscribers may be slow, so much may be
-/// queued for each.
+/// What the simulated network may take meanwhile to tell clients that their connections are over.
+const NETWORK_BYTES: usize = 256 << 10;
+
+/// Kills a server, and sees what it has given back: no more than it said that it holds, and no less than the bytes of
+/// that which it counted as they are. Where subscribers may be slow, so much may be queued for each.
 pub fn kill(server: Simulated, loops: usize, queued_bytes_max: usize) {
     let held = server.holdings();
     let freed = -allocation_counter::measure(|| server.kill()).bytes_current;
     let most = allowance(&held, loops) + held.subscribers * queued_bytes_max;
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    // What a message takes beside its payload is a rough number.
+    let counted = (held.message_bytes + held.encoded_bytes + held.pooled_bytes) / 4 * 3;
+    let least = counted.saturating_sub(NETWORK_BYTES);
+    let [least, most] = [least, most].map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     assert!(freed <= most, "it took {freed} bytes, of {most} by its own accounts: {held:?}");
+    assert!(least == 0 || freed >= least, "it took {freed} bytes, and counts {least} at least: {held:?}");
+}
+
+/// Lets a server go down that has nothing left to do, and sees that it gives back no more than one takes that holds
+/// nothing.
+pub fn rest(held: &Holdings, loops: usize, stop: impl FnOnce()) {
+    let freed = -allocation_counter::measure(stop).bytes_current;
+    let most = i64::try_from(allowance(held, loops)).unwrap_or(i64::MAX);
+    assert!(freed <= most, "at rest, it took {freed} bytes, of {most} by its own accounts: {held:?}");
 }
 
 /// What a server may take that holds so much, over so many loops.

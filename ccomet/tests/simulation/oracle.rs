@@ -33,6 +33,8 @@ pub struct Oracle {
     restarts: u32,
     /// What nobody may read, since who published it may not.
     forbidden: HashSet<String>,
+    /// The longest message of a channel, where a rule says so.
+    bytes_max: HashMap<String, usize>,
 }
 
 impl Oracle {
@@ -41,6 +43,8 @@ impl Oracle {
         let place = (channel.to_owned(), spot.epoch, spot.next - 1);
         let held = self.messages.entry(place.clone()).or_insert_with(|| payload.to_owned());
         assert_eq!(held, payload, "two messages at one place: {place:?}");
+        let bytes_max = self.bytes_max.get(channel).copied().unwrap_or(usize::MAX);
+        assert!(payload.len() <= bytes_max, "a message longer than its rule allows: {payload} in {channel}");
         if payload.starts_with('*') {
             // It is for all channels of a pattern.
             return;
@@ -49,6 +53,11 @@ impl Oracle {
         assert_eq!(*held, place, "one message at two places: {payload}");
         assert!(!self.forbidden.contains(payload), "a message of a client that may not publish it: {payload}");
         assert!(payload.starts_with(channel), "a message of another channel: {payload} in {channel}");
+    }
+
+    /// No message of a channel is longer than that.
+    pub fn limit_messages(&mut self, channel: &str, bytes_max: usize) {
+        self.bytes_max.insert(channel.to_owned(), bytes_max);
     }
 
     /// Notes a message of a client that may not publish it.

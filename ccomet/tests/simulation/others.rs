@@ -1,6 +1,6 @@
-//! Those who read patterns of channels, and clients of icomet's.
+//! Those who read patterns of channels.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sealed::sim::{Peer, Random};
 use serde_json::Value;
@@ -186,109 +186,6 @@ impl Gatherer {
     pub fn check_has(&self, channel: &str, spot: Spot) {
         if self.live {
             assert!(self.channels.get(channel) >= Some(&spot), "{}: {channel} is delivered at once", self.label);
-        }
-    }
-
-    pub fn into_peer(self) -> Option<Peer> {
-        self.http.map(|http| http.peer)
-    }
-}
-
-/// A page of icomet's: it counts, and has no word for a gap.
-pub struct Counter {
-    label: String,
-    channel: String,
-    is_stream: bool,
-    http: Option<Http>,
-    text: Vec<u8>,
-    seq: i64,
-    noop: i64,
-    seen: HashSet<String>,
-}
-
-impl Counter {
-    pub fn new(number: usize, channel: String, random: &mut Random) -> Self {
-        let is_stream = random.chance(0.5);
-        Self {
-            label: format!("counter {number} ({}) of {channel}", if is_stream { "stream" } else { "poll" }),
-            channel,
-            is_stream,
-            http: None,
-            text: Vec::new(),
-            seq: i64::from(random.chance(0.5)),
-            noop: 0,
-            seen: HashSet::new(),
-        }
-    }
-
-    pub fn act(&mut self, place: &Place, random: &mut Random) {
-        self.hear();
-        let Some(http) = &mut self.http else {
-            if random.chance(0.4) {
-                self.http = Some(place.visit());
-                self.ask();
-            }
-            return;
-        };
-        if !http.waits() {
-            self.ask();
-        } else if random.chance(0.02) {
-            if random.chance(0.5) {
-                http.peer.vanish();
-            }
-            self.lost();
-        }
-    }
-
-    fn ask(&mut self) {
-        let Some(http) = &mut self.http else { return };
-        let path = if self.is_stream { "stream" } else { "sub" };
-        http.get(&format!("/{path}?cname={}&seq={}&noop={}", self.channel, self.seq, self.noop), "");
-    }
-
-    fn lost(&mut self) {
-        self.http = None;
-        self.text.clear();
-    }
-
-    pub fn hear(&mut self) {
-        while let Some(answer) = self.http.as_mut().and_then(Http::next) {
-            match answer {
-                Answer::Data(bytes) => {
-                    self.text.extend_from_slice(&bytes);
-                    while let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
-                        let line: Vec<u8> = self.text.drain(..=end).collect();
-                        self.event(&serde_json::from_slice(&line).expect("an object a line"));
-                    }
-                }
-                Answer::StreamEnd if self.is_stream => self.lost(),
-                Answer::Stream | Answer::StreamEnd => {}
-                Answer::Over => self.lost(),
-                Answer::Whole { status, body } => {
-                    let text = String::from_utf8_lossy(&body);
-                    assert!(matches!(status, 503 | 408), "{}: {status} {text}", self.label);
-                }
-            }
-        }
-    }
-
-    fn event(&mut self, event: &Value) {
-        assert_eq!(event["cname"], self.channel.as_str(), "{}: {event}", self.label);
-        let seq = event["seq"].as_i64().expect("a number");
-        match event["type"].as_str() {
-            Some("data") => {
-                assert!(seq >= self.seq, "{}: in order, from {} on: {event}", self.label, self.seq);
-                let content = event["content"].as_str().expect("text");
-                assert!(self.seen.insert(content.to_owned()), "{}: none twice: {event}", self.label);
-                self.seq = seq + 1;
-            }
-            Some("next_seq") => self.seq = seq,
-            Some("noop") => {
-                assert_eq!(seq, self.noop, "{}: it counts: {event}", self.label);
-                self.noop += 1;
-            }
-            Some("close" | "429") => {}
-            _ => panic!("{}: {event}", self.label),
         }
     }
 

@@ -1,16 +1,18 @@
-//! Clients whose addresses count: each asks for itself, or through a proxy that says for whom it asks. What an address may ask for,
-//! what it has asked for, and what it was given.
+//! Clients whose addresses count: each asks for itself, or through a proxy that says for whom it asks.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ccomet::{Config, ForwardedBy};
-use sealed::sim::{Peer, Random, Simulation};
+use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
-use crate::frames::{Frame, Frames, pong, text};
+use crate::accounts::{Accounts, Asked, Charge, Made};
+use crate::backends::ASKED;
+use crate::cuts::PING;
+use crate::frames::{Frame, Frames, pong};
+use crate::hops::{Hops, Version, announcement, own_announcement};
 use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;
@@ -24,15 +26,22 @@ const CLIENTS: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", 
 /// Addresses that may not come in.
 const BARRED: [&str; 2] = ["192.0.2.66", "2001:db8:66::1"];
 
-/// A time after which nothing is under way any more, and a minute besides.
-const WINDOW: Duration = Duration::from_secs(240);
+/// Longer than a body that is not counted.
+const LONG_BYTES: usize = 17_000;
 
 /// How proxies name clients.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Proxying {
     by: ForwardedBy,
+    /// Otherwise, all clients come by themselves.
+    has_proxies: bool,
     /// Only proxies connect, and say by the PROXY protocol for whom.
     by_protocol: bool,
+    /// Some addresses may not come in.
+    has_rules: bool,
+    /// Messages may be so long that their bodies are counted.
+    has_long: bool,
 }
 
 impl Proxying {
@@ -40,102 +49,44 @@ impl Proxying {
     pub fn draw(config: &mut Config, random: &mut Random) -> Self {
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a network")).collect();
         let by = *random.pick(&[ForwardedBy::XForwardedFor, ForwardedBy::Forwarded]).expect("one");
-        let by_protocol = random.chance(0.3);
+        let has_proxies = random.chance(0.7);
+        let by_protocol = has_proxies && random.chance(0.3);
         let (front, limits) = (&mut config.front, &mut config.limits);
-        front.trusted_proxies = networks(&["10.0.0.0/8"]);
+        if has_proxies {
+            front.trusted_proxies = networks(&["10.0.0.0/8"]);
+        }
         (front.forwarded_by, front.proxy_protocol) = (by, by_protocol);
-        front.deny = networks(&["192.0.2.66/32", "2001:db8:66::/48"]);
-        if random.chance(0.3) {
+        let has_rules = random.chance(0.8);
+        if has_rules {
+            front.deny = networks(&["192.0.2.66/32", "2001:db8:66::/48"]);
+        }
+        if has_rules && random.chance(0.3) {
             front.allow = networks(&["127.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]);
         }
         limits.subscribes_per_address_minute = *random.pick(&[3, 12, 12_000]).expect("one");
         limits.publishes_per_address_minute = *random.pick(&[2, 10, 6_000]).expect("one");
         limits.connections_per_address_max = *random.pick(&[2, 8, 2_000]).expect("one");
+        // A member makes its room, and who comes and goes there.
+        let least = 2 * config.loops.map_or(1, std::num::NonZeroUsize::get);
+        limits.channels_per_client_max = *random.pick(&[5_000, 12, least]).expect("one");
+        limits.patterns_per_client_max = *random.pick(&[20, 2]).expect("one");
+        limits.body_bytes_per_address_max = *random.pick(&[4 << 20, 30_000]).expect("one");
+        limits.body_bytes_max = *random.pick(&[64 << 20, 50_000]).expect("one");
+        config.hooks.questions_per_address_max = *random.pick(&[200, 1]).expect("one");
         limits.addresses_max = *random.pick(&[100_000, 100_000, 4]).expect("one");
-        Self { by, by_protocol }
+        let has_long = limits.message_bytes_max > LONG_BYTES;
+        Self { by, has_proxies, by_protocol, has_rules, has_long }
     }
 
     /// What stands in front of the first request of a client whose address does not count.
-    pub fn preface(&self) -> &'static str {
-        if self.by_protocol { "PROXY TCP4 127.0.0.1 10.0.0.1 4711 80\r\n" } else { "" }
+    pub fn preface(&self, random: &mut Random) -> Vec<u8> {
+        let version = any_version(random);
+        let loopback = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        if self.by_protocol { announcement(version, loopback, random) } else { Vec::new() }
     }
 
     pub fn visitors(&self, random: &mut Random) -> Vec<Visitor> {
         (0..2 + random.below(5)).map(|number| Visitor::new(number, self, random)).collect()
-    }
-}
-
-/// What is counted of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Charge {
-    Subscribe,
-    Publish,
-}
-
-/// What addresses have asked of one server, and what they were given.
-#[derive(Debug)]
-pub struct Accounts {
-    sim: Simulation,
-    since: Duration,
-    loops: u64,
-    subscribes: u64,
-    publishes: u64,
-    connections: u32,
-    /// Whether all addresses are known.
-    is_complete: bool,
-    asked: HashMap<(IpAddr, Charge), Vec<Duration>>,
-    given: HashMap<(IpAddr, Charge), u64>,
-    /// Connections, and what may go on for a while on those of others.
-    opened: HashMap<IpAddr, u32>,
-}
-
-impl Accounts {
-    pub fn new(config: &Config, sim: &Simulation) -> Self {
-        let limits = &config.limits;
-        Self {
-            sim: sim.clone(),
-            since: sim.now(),
-            loops: config.loops.map_or(1, std::num::NonZeroUsize::get) as u64,
-            subscribes: limits.subscribes_per_address_minute.into(),
-            publishes: limits.publishes_per_address_minute.into(),
-            connections: limits.connections_per_address_max,
-            is_complete: limits.addresses_max > 100,
-            asked: HashMap::new(),
-            given: HashMap::new(),
-            opened: HashMap::new(),
-        }
-    }
-
-    fn asks(&mut self, client: IpAddr, charge: Charge, now: Duration) {
-        self.asked.entry((client, charge)).or_default().push(now);
-    }
-
-    fn opens(&mut self, client: IpAddr) {
-        *self.opened.entry(client).or_default() += 1;
-    }
-
-    fn limit(&self, charge: Charge) -> u64 {
-        if charge == Charge::Subscribe { self.subscribes } else { self.publishes }
-    }
-
-    /// It was refused. Whatever others do, that happens only to one that asked for more than it may.
-    fn refused(&self, what: &str, client: IpAddr, charge: Charge, now: Duration) {
-        let asked = self.asked.get(&(client, charge)).map_or(&[][..], Vec::as_slice);
-        let count = asked.iter().filter(|at| **at + WINDOW > now).count() as u64;
-        let opened = self.opened.get(&client).copied().unwrap_or(0);
-        let is_due = count > self.limit(charge) || opened > self.connections;
-        assert!(is_due, "{what}: {client} is refused its {charge:?}, and asked but {count} times: {self:?}");
-    }
-
-    /// It was not refused: at some time until now.
-    fn given(&mut self, what: &str, client: IpAddr, charge: Charge) {
-        let given = self.given.entry((client, charge)).or_default();
-        *given += 1;
-        let given = *given;
-        let limit = self.limit(charge);
-        let time = self.sim.now().saturating_sub(self.since).as_secs() + 1;
-        let most = self.loops * (limit + limit * time / 60 + 1);
-        assert!(!self.is_complete || given <= most, "{what}: {client} has {given} {charge:?} in {time} s: {self:?}");
     }
 }
 
@@ -148,15 +99,23 @@ enum Way {
     Announced,
     /// By itself, though it claims to come for another.
     Direct,
+    /// By itself, where only proxies may connect, and announces itself as they do.
+    Impostor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Poll,
+    /// A poll of a pattern that nobody else uses.
+    Follow,
     Publish,
     Socket,
     Said,
 }
+
+/// What a client asks for, the more often the more it stands here.
+const KINDS: [Kind; 7] =
+    [Kind::Poll, Kind::Poll, Kind::Publish, Kind::Publish, Kind::Publish, Kind::Socket, Kind::Follow];
 
 #[derive(Debug)]
 struct Pending {
@@ -167,25 +126,38 @@ struct Pending {
 }
 
 /// A client, or all those of a proxy.
+#[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Visitor {
     label: String,
     way: Way,
     by: ForwardedBy,
     by_protocol: bool,
+    has_rules: bool,
+    has_long: bool,
     http: Option<Http>,
+    /// The proxy that connects.
+    proxy: IpAddr,
+    /// Another proxy, between that one and the client.
+    between: Option<IpAddr>,
     client: IpAddr,
+    /// The proxies do not say its address so that it can be read: it counts as all those of the proxy.
+    is_unreadable: bool,
     is_barred: bool,
     pending: Option<Pending>,
     /// The connection is a WebSocket, over which nothing is said before that time.
     silent_until: Option<Duration>,
     frames: Frames,
     sent: u64,
+    /// Channels are there for as long as the server.
+    is_lasting: bool,
 }
 
 impl Visitor {
     fn new(number: usize, proxying: &Proxying, random: &mut Random) -> Self {
         let way = match *random.pick(&[Way::Shared, Way::Shared, Way::Direct]).expect("one") {
+            Way::Direct if proxying.by_protocol && random.chance(0.2) => Way::Impostor,
             Way::Direct if proxying.by_protocol => Way::Announced,
+            _ if !proxying.has_proxies => Way::Direct,
             way => way,
         };
         Self {
@@ -193,17 +165,24 @@ impl Visitor {
             way,
             by: proxying.by,
             by_protocol: proxying.by_protocol,
+            has_rules: proxying.has_rules,
+            has_long: proxying.has_long,
             http: None,
+            proxy: PROXIES[0],
+            between: None,
             client: PROXIES[0],
+            is_unreadable: false,
             is_barred: false,
             pending: None,
             silent_until: None,
             frames: Frames::default(),
             sent: 0,
+            is_lasting: false,
         }
     }
 
     pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle, accounts: &mut Accounts) {
+        self.is_lasting = place.lasting;
         self.hear(oracle, accounts);
         let now = place.sim.now();
         let Some(http) = &mut self.http else {
@@ -228,37 +207,50 @@ impl Visitor {
     }
 
     fn pick_client(&mut self, random: &mut Random) {
-        self.is_barred = random.chance(0.2);
-        let texts = if self.is_barred { &BARRED[..] } else { &CLIENTS[..] };
+        self.between = random.pick(&PROXIES).copied().filter(|_| random.chance(0.2));
+        self.is_unreadable = self.way == Way::Shared && random.chance(0.15);
+        if self.is_unreadable {
+            self.client = self.between.unwrap_or(self.proxy);
+            // It could be one that is denied.
+            self.is_barred = self.has_rules;
+            return;
+        }
+        let is_listed = random.chance(0.2);
+        self.is_barred = self.way == Way::Impostor || is_listed && self.has_rules;
+        let texts = if is_listed { &BARRED[..] } else { &CLIENTS[..] };
         self.client = random.pick(texts).expect("one").parse().expect("an address");
     }
 
     fn connect(&mut self, place: &Place, random: &mut Random, accounts: &mut Accounts) {
+        self.proxy = *random.pick(&PROXIES).expect("one");
         self.pick_client(random);
-        let proxy = *random.pick(&PROXIES).expect("one");
-        let mut peer = place.sim.connect_from(if self.way == Way::Direct { self.client } else { proxy }, place.front);
+        let is_direct = matches!(self.way, Way::Direct | Way::Impostor);
+        let peer = place.sim.connect_from(if is_direct { self.client } else { self.proxy }, place.front);
+        let mut http = place.over(peer);
+        let version = any_version(random);
         match self.way {
-            Way::Announced => {
-                let family = if self.client.is_ipv4() { "TCP4" } else { "TCP6" };
-                let own = if self.client.is_ipv4() { "10.0.0.1" } else { "fd00::1" };
-                peer.send(format!("PROXY {family} {} {own} 4711 80\r\n", self.client));
-            }
-            Way::Shared if self.by_protocol => peer.send("PROXY UNKNOWN\r\n"),
+            Way::Announced | Way::Impostor => http.send(announcement(version, self.client, random)),
+            Way::Shared if self.by_protocol => http.send(own_announcement(version, random)),
             _ => {}
         }
         if self.way != Way::Shared {
             accounts.opens(self.client);
         }
-        self.http = Some(Http::over(peer));
+        self.http = Some(http);
     }
 
     fn ask(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle, accounts: &mut Accounts) {
         if self.way == Way::Shared {
             self.pick_client(random);
         }
-        let channel = random.pick(&place.channels).expect("a channel").clone();
-        let kind = *random.pick(&[Kind::Poll, Kind::Poll, Kind::Publish, Kind::Publish, Kind::Socket]).expect("one");
-        let payload = self.payload(&channel, oracle);
+        let kind = *random.pick(&KINDS).expect("one");
+        let channel = self.pick_channel(kind, place, random);
+        let mut payload = self.payload(&channel, oracle);
+        let is_long = self.has_long && kind == Kind::Publish && random.chance(0.2);
+        if is_long {
+            payload.push_str(&"z".repeat(LONG_BYTES));
+            accounts.asks(self.client, Charge::LongBody, place.sim.now());
+        }
         let mut request = match kind {
             Kind::Publish => {
                 format!("POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {}\r\n", payload.len())
@@ -274,12 +266,27 @@ impl Visitor {
         }
         let since = place.sim.now();
         accounts.asks(self.client, charge(kind), since);
+        accounts.names(self.client, made(kind), &channel);
+        if channel == ASKED[0] {
+            accounts.asks(self.client, Charge::Question, since);
+        }
         if self.way == Way::Shared {
             accounts.opens(self.client);
         }
         self.pending = Some(Pending { kind, channel, payload, since });
         if let Some(http) = &mut self.http {
             http.ask(request);
+        }
+    }
+
+    /// One of all, or one that nobody else uses.
+    fn pick_channel(&self, kind: Kind, place: &Place, random: &mut Random) -> String {
+        let own = format!("own.{}.{}", self.client.to_string().replace(':', "-"), random.below(8));
+        match kind {
+            Kind::Follow => own + ".*",
+            _ if random.chance(0.3) => own,
+            Kind::Publish if place.has_hooks && random.chance(0.3) => ASKED[0].to_owned(),
+            _ => random.pick(&place.channels).expect("a channel").clone(),
         }
     }
 
@@ -293,37 +300,14 @@ impl Visitor {
         payload
     }
 
-    /// The header field that says for whom the request is. What its client claimed stands before what the proxy knows.
+    /// The header field that says for whom the request is.
     fn named(&self, random: &mut Random) -> Vec<u8> {
-        let claims: [&[u8]; 4] = [b"", b"127.0.0.1", b"192.0.2.1, 10.0.0.2", b"nonsense"];
-        let hostile: [&[u8]; 5] = [b"\xff", b"\"", b"unknown", b",", b"10.0.0.1, \xff\xff"];
-        let mut hops = random.pick(&claims).expect("one").to_vec();
-        if random.chance(0.5) {
-            hops = random.pick(&hostile).expect("one").to_vec();
-        }
-        if self.by == ForwardedBy::Forwarded && !hops.is_empty() {
-            hops = [b"for=", &hops[..]]
-                .concat()
-                .iter()
-                .flat_map(|byte| match byte {
-                    b' ' => b" for=".to_vec(),
-                    _ => vec![*byte],
-                })
-                .collect();
-        }
-        if !hops.is_empty() {
-            hops.extend(b", ");
-        }
-        let real = if self.way == Way::Shared { self.client.to_string() } else { CLIENTS[0].to_owned() };
-        let with_port = if real.contains(':') { format!("[{real}]:4711") } else { format!("{real}:4711") };
-        let real = if random.chance(0.3) { with_port } else { real };
-        let field = match self.by {
-            ForwardedBy::XForwardedFor => format!("X-Forwarded-For: {real}"),
-            ForwardedBy::Forwarded if real.contains(':') => format!("Forwarded: for=\"{real}\";proto=https"),
-            ForwardedBy::Forwarded => format!("Forwarded: for={real}"),
+        let (client, between) = match self.way {
+            Way::Shared => ((!self.is_unreadable).then_some(self.client), self.between),
+            // It claims to be a proxy.
+            _ => (CLIENTS[0].parse().ok(), None),
         };
-        let (name, real) = field.split_once(": ").expect("a field");
-        [name.as_bytes(), b": ", &hops, real.as_bytes(), b"\r\n"].concat()
+        Hops { client, between }.field(self.by, random)
     }
 
     /// Publishes over a WebSocket.
@@ -333,12 +317,13 @@ impl Visitor {
         let said = json!({"type": "publish", "channel": channel, "data": payload}).to_string();
         let since = place.sim.now();
         accounts.asks(self.client, Charge::Publish, since);
+        accounts.names(self.client, Made::Channel, &channel);
         self.pending = Some(Pending { kind: Kind::Said, channel, payload, since });
         // Longer than it takes to forget an address that nobody uses, mostly.
         let longest = *random.pick(&[1, 5, 20]).expect("one");
         self.silent_until = Some(since + random.time(Duration::from_secs(longest)));
         if let Some(http) = &mut self.http {
-            http.peer.send(text(&said));
+            http.say(&said);
         }
     }
 
@@ -356,7 +341,7 @@ impl Visitor {
                 Answer::Stream => {
                     self.is_let_in();
                     self.silent_until = Some(Duration::ZERO);
-                    self.settle(accounts, true);
+                    self.settle(accounts, None);
                 }
                 Answer::Data(bytes) => {
                     self.frames.push(&bytes);
@@ -376,6 +361,7 @@ impl Visitor {
 
     fn whole(&mut self, status: u16, body: &[u8], oracle: &mut Oracle, accounts: &mut Accounts) {
         let text = String::from_utf8_lossy(body);
+        assert_ne!(self.way, Way::Impostor, "{}: it is cut off without an answer: {text}", self.label);
         match status {
             200 => {
                 self.is_let_in();
@@ -386,29 +372,41 @@ impl Visitor {
                     let spot = spots(reply["position"].as_str().expect("a position"))[0];
                     oracle.accepted(channel, spot, payload);
                 }
-                self.settle(accounts, true);
+                self.settle(accounts, None);
             }
-            429 => self.settle(accounts, false),
+            429 => self.settle(accounts, Some(&text)),
             403 => {
                 assert!(self.is_barred, "{}: {} is refused, and may come in: {text}", self.label, self.client);
                 self.pending = None;
             }
-            503 | 408 => self.pending = None,
+            503 => self.unavailable(accounts, &text),
+            408 => self.pending = None,
             _ => panic!("{}: {status} {text}", self.label),
         }
     }
 
-    /// What was asked for is answered.
-    fn settle(&mut self, accounts: &mut Accounts, is_given: bool) {
-        let Some(Pending { kind, since, .. }) = self.pending.take() else { return };
+    /// What was asked for is answered: with 429, where there is a text.
+    fn settle(&mut self, accounts: &mut Accounts, refused: Option<&str>) {
+        let Some(pending) = self.pending.take() else { return };
         // A server that has gone meanwhile has taken its accounts along.
-        if since < accounts.since {
+        if pending.since < accounts.since {
             return;
         }
-        if is_given {
-            accounts.given(&self.label, self.client, charge(kind));
-        } else {
-            accounts.refused(&self.label, self.client, charge(kind), since);
+        match refused {
+            None => accounts.given(&self.asked(&pending), self.is_lasting),
+            Some(text) => accounts.refused(&self.asked(&pending), pending.since, text),
+        }
+    }
+
+    fn asked<'a>(&'a self, pending: &'a Pending) -> Asked<'a> {
+        let Pending { kind, channel, .. } = pending;
+        Asked { what: &self.label, client: self.client, charge: charge(*kind), made: made(*kind), channel }
+    }
+
+    /// It was answered with 503.
+    fn unavailable(&mut self, accounts: &Accounts, text: &str) {
+        if let Some(pending) = self.pending.take() {
+            accounts.unavailable(&self.asked(&pending), text);
         }
     }
 
@@ -422,9 +420,10 @@ impl Visitor {
             }
             Frame::Ping(payload) => {
                 if let Some(http) = &mut self.http {
-                    http.peer.send(pong(&payload));
+                    http.send(pong(&payload));
                 }
             }
+            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => {}
         }
     }
@@ -435,12 +434,12 @@ impl Visitor {
             Some("published") => {
                 let Some(Pending { channel, payload, .. }) = &self.pending else { panic!("{}: {item}", self.label) };
                 oracle.accepted(channel, spots(item["position"].as_str().expect("a position"))[0], payload);
-                self.settle(accounts, true);
+                self.settle(accounts, None);
             }
-            Some("error") if item["status"] == 429 => self.settle(accounts, false),
+            Some("error") if item["status"] == 429 => self.settle(accounts, Some(&item.to_string())),
             Some("error") => {
                 assert_eq!(item["status"], 503, "{}: {item}", self.label);
-                self.pending = None;
+                self.unavailable(accounts, &item.to_string());
             }
             Some("hello" | "gap" | "close" | "bye") => {}
             _ => panic!("{}: {item}", self.label),
@@ -455,8 +454,12 @@ impl Visitor {
         if self.way != Way::Shared || self.pending.is_some() {
             accounts.opens(self.client);
         }
-        if let Some(Pending { kind, since, .. }) = self.pending {
-            accounts.asks(self.client, charge(kind), since);
+        if let Some(Pending { kind, since, channel, payload }) = &self.pending {
+            if payload.len() > LONG_BYTES {
+                accounts.asks(self.client, Charge::LongBody, *since);
+            }
+            accounts.asks(self.client, charge(*kind), *since);
+            accounts.names(self.client, made(*kind), channel);
         }
     }
 
@@ -465,9 +468,17 @@ impl Visitor {
     }
 }
 
+fn any_version(random: &mut Random) -> Version {
+    *random.pick(&[Version::Line, Version::Binary]).expect("one")
+}
+
+fn made(kind: Kind) -> Made {
+    if kind == Kind::Follow { Made::Pattern } else { Made::Channel }
+}
+
 fn charge(kind: Kind) -> Charge {
     match kind {
-        Kind::Poll | Kind::Socket => Charge::Subscribe,
+        Kind::Poll | Kind::Follow | Kind::Socket => Charge::Subscribe,
         Kind::Publish | Kind::Said => Charge::Publish,
     }
 }

@@ -30,6 +30,8 @@ pub struct Reader {
     events: EventQueue,
     /// What has come of a line, where its transport has lines.
     line: Vec<u8>,
+    /// A page has begun as it should.
+    is_page: bool,
     cursors: Vec<Cursor>,
     /// What it resumes with.
     position: Option<String>,
@@ -53,6 +55,7 @@ impl Reader {
             http: None,
             events: EventQueue::default(),
             line: Vec::new(),
+            is_page: false,
             position: None,
             from_oldest: random.chance(0.5),
             live: false,
@@ -112,6 +115,7 @@ impl Reader {
         self.live = false;
         self.events = EventQueue::default();
         self.line.clear();
+        self.is_page = false;
         let known = self.position.as_deref().map(spots);
         for (index, cursor) in self.cursors.iter_mut().enumerate() {
             *cursor = Cursor(known.as_ref().map(|known| known[index]));
@@ -186,7 +190,9 @@ impl Reader {
             let line: Vec<u8> = self.line.drain(..=end).collect();
             let text = std::str::from_utf8(&line).expect("text").trim_end();
             let said = text.strip_prefix("<script>m(").and_then(|text| text.strip_suffix(");</script>"));
-            // A page has other lines in front.
+            // A page has other lines in front, with what is called behind them.
+            self.is_page |= text.starts_with("<script>function m(reply)");
+            assert!(said.is_none() || self.is_page, "{}: nobody hears that: {text}", self.label);
             let json = if self.transport == Transport::Lines { Some(text) } else { said };
             let Some(json) = json else { continue };
             let reply: Value =

@@ -5,6 +5,7 @@ use sealed::sim::{Random, Simulation};
 
 use crate::backends::Hooking;
 use crate::proxies::Proxying;
+use crate::rulings::Ruling;
 use crate::tokens;
 
 /// What a world has beside what each has.
@@ -23,6 +24,8 @@ pub struct Scenery {
     pub forgets_keys: bool,
     /// There are many channels, and messages for all of them.
     pub is_wide: bool,
+    /// Some channels have limits of their own.
+    pub ruling: Option<Ruling>,
 }
 
 /// Draws the scenery of a seed, and the configuration that goes with it.
@@ -44,7 +47,8 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     }
     let is_wide = random.chance(0.05);
     config.limits.encoded_bytes_max = *random.pick(&[16 << 20, 4_000]).expect("one");
-    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide })
+    let ruling = random.chance(0.25).then(|| Ruling::draw(&mut config, &mut random));
+    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling })
 }
 
 fn any_config(random: &mut Random) -> Config {

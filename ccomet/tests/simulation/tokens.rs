@@ -7,7 +7,8 @@ use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::{EventQueue, UPGRADE};
 
-use crate::frames::{Frame, Frames, pong, text};
+use crate::cuts::PING;
+use crate::frames::{Frame, Frames, pong};
 use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, spots};
 use crate::world::Place;
@@ -193,10 +194,8 @@ impl Holder {
         let request = match asked {
             Asked::Publish(_) => {
                 payload = self.payload(channel, quality == Quality::Right, oracle);
-                let length = payload.len();
-                format!(
-                    "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\n{field}Content-Length: {length}\r\n\r\n{payload}"
-                )
+                let Some(http) = &mut self.http else { return };
+                http.cuts.post(&format!("/channels/{channel}"), &field, &payload)
             }
             Asked::Inner => format!("GET /channels/{INNER}?after=oldest&wait=0 HTTP/1.1\r\nHost: sim\r\n{field}\r\n"),
             _ => {
@@ -236,7 +235,7 @@ impl Holder {
         self.pending = Some(asked);
         self.said = place.sim.unix_time();
         if let Some(http) = &mut self.http {
-            http.peer.send(text(&said.to_string()));
+            http.say(&said.to_string());
         }
     }
 
@@ -376,9 +375,10 @@ impl Holder {
             }
             Frame::Ping(payload) => {
                 if let Some(http) = &mut self.http {
-                    http.peer.send(pong(&payload));
+                    http.send(pong(&payload));
                 }
             }
+            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => self.is_open = false,
         }
     }

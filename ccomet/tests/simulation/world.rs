@@ -2,20 +2,25 @@
 
 mod checks;
 
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ccomet::{Config, Holdings, Simulated};
 use sealed::sim::{Faults, Link, Peer, Random, Simulation};
 
+use crate::accounts::Accounts;
 use crate::backends::{self, Backend, Suitor};
+use crate::cuts::Cuts;
 use crate::http::Http;
+use crate::icomet::Counter;
 use crate::members::Member;
 use crate::meter;
 use crate::oracle::Oracle;
-use crate::others::{Counter, Gatherer};
-use crate::proxies::{self, Accounts, Proxying, Visitor};
+use crate::others::Gatherer;
+use crate::proxies::{self, Visitor};
 use crate::readers::{Page, Reader};
+use crate::rulings::Rebel;
 use crate::scenery::{self, Scenery};
 use crate::tokens::{self, Holder};
 use crate::writers::{Admin, Broadcaster, Insider, Nuisance, Publisher};
@@ -39,18 +44,35 @@ pub struct Place {
     /// How likely the next step of the admin is to delete a channel.
     pub deletes: f64,
     /// What goes in front of the first request to the front.
-    pub preface: &'static str,
+    pub preface: Vec<u8>,
+    /// A back end is asked about some channels.
+    pub has_hooks: bool,
+    /// By how much what is due may be late.
+    pub lateness: Duration,
+    /// How likely what is sent on a new connection is to come in pieces.
+    pub cuts: Cell<f64>,
+    pub cutting: RefCell<Random>,
 }
 
 impl Place {
     /// Connects somebody to the front whose address does not count.
     pub fn visit(&self) -> Http {
         if self.preface.is_empty() {
-            return Http::connect(&self.sim, self.front);
+            return self.over(self.sim.connect(self.front));
         }
-        let mut peer = self.sim.connect_from(proxies::PROXIES[0], self.front);
-        peer.send(self.preface);
-        Http::over(peer)
+        let mut http = self.over(self.sim.connect_from(proxies::PROXIES[0], self.front));
+        http.send(&self.preface);
+        http
+    }
+
+    /// Connects somebody to the private listener.
+    pub fn visit_admin(&self) -> Http {
+        self.over(self.sim.connect(self.admin))
+    }
+
+    /// Speaks HTTP on a connection, perhaps in pieces.
+    pub fn over(&self, peer: Peer) -> Http {
+        Http::over(peer, Cuts::new(self.cuts.get(), &mut self.cutting.borrow_mut()))
     }
 }
 
@@ -72,6 +94,7 @@ pub struct World {
     visitors: Vec<Visitor>,
     holders: Vec<Holder>,
     suitors: Vec<Suitor>,
+    rebels: Vec<Rebel>,
     backend: Option<Backend>,
     insider: Insider,
     broadcaster: Option<Broadcaster>,
@@ -80,6 +103,20 @@ pub struct World {
     extra: Random,
     restarts: f64,
     faults: Faults,
+}
+
+/// How likely what is sent is to come in pieces, and what says in which.
+fn cutting(sim: &Simulation) -> (Cell<f64>, RefCell<Random>) {
+    let mut cutting = sim.random(5);
+    let cuts = *cutting.pick(&[0.0, 0.1, 0.5]).expect("one");
+    (Cell::new(cuts), RefCell::new(cutting))
+}
+
+/// By how much what is due each second may be late.
+fn lateness(faults: &Faults) -> Duration {
+    let slow = if faults.slow_tick > 0.0 { Duration::from_secs(60) } else { Duration::ZERO };
+    let jump = if faults.jump > 0.0 { faults.jump_max } else { Duration::ZERO };
+    slow + jump + 10 * faults.delay_max
 }
 
 /// One run from the seed; what breaks a promise panics.
@@ -91,6 +128,7 @@ pub fn run(sim: &Simulation) {
     world.calm_down();
     world.check_promptness();
     world.check_channels();
+    world.check_readers();
     if world.extra.chance(0.3) {
         return world.kill();
     }
@@ -118,8 +156,8 @@ impl World {
         };
         let readers = (0..=random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
         let pages = (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
-        let mut gatherers: Vec<_> =
-            (0..random.below(3)).map(|n| Gatherer::new(n, config.history.age_max_s < 60, &mut random)).collect();
+        let may_skip = config.history.age_max_s < 60 || scenery.ruling.is_some();
+        let mut gatherers: Vec<_> = (0..random.below(3)).map(|n| Gatherer::new(n, may_skip, &mut random)).collect();
         if scenery.has_tokens {
             // There are channels that they may not read.
             gatherers.clear();
@@ -142,10 +180,24 @@ impl World {
         let is_kept = !scenery.forgets_keys && !scenery.is_silent;
         let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
-        let preface = scenery.proxying.as_ref().map_or("", Proxying::preface);
-        let place = Place { sim: sim.clone(), front, admin, channels, lasting, deletes, preface };
-        let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
         let mut extra = sim.random(3);
+        let preface = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.preface(&mut extra));
+        let has_hooks = scenery.hooking.is_some();
+        let (cuts, cutting) = cutting(sim);
+        let place = Place {
+            sim: sim.clone(),
+            front,
+            admin,
+            channels,
+            lasting,
+            deletes,
+            preface,
+            has_hooks,
+            lateness: lateness(&faults),
+            cuts,
+            cutting,
+        };
+        let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
         let visitors = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
         let holders = if scenery.has_tokens { 1 + extra.below(5) } else { 0 };
         let holders = (0..holders).map(|n| Holder::new(n, &mut extra)).collect();
@@ -157,13 +209,16 @@ impl World {
             inside.extend(backends::ASKED);
         }
         let accounts = Accounts::new(&config, sim);
+        let rebels = scenery.ruling.as_ref().map_or(Vec::new(), |ruling| ruling.rebels(&mut extra));
+        let mut oracle = Oracle::default();
+        scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
         Self {
             place,
             config,
             random,
             server: Some(server),
-            oracle: Oracle::default(),
+            oracle,
             readers,
             pages,
             gatherers,
@@ -176,6 +231,7 @@ impl World {
             visitors,
             holders,
             suitors,
+            rebels,
             backend,
             insider: Insider::new(inside),
             broadcaster,
@@ -225,6 +281,9 @@ impl World {
         }
         for suitor in &mut self.suitors {
             suitor.act(place, &mut self.extra, oracle);
+        }
+        for rebel in &mut self.rebels {
+            rebel.act(place, &mut self.extra, oracle);
         }
         self.insider.act(place, &mut self.extra, oracle);
         if let Some(broadcaster) = &mut self.broadcaster {
@@ -292,6 +351,7 @@ impl World {
         self.visitors.iter_mut().for_each(|visitor| visitor.hear(oracle, &mut self.accounts));
         self.holders.iter_mut().for_each(|holder| holder.hear(&self.place, oracle));
         self.suitors.iter_mut().for_each(|suitor| suitor.hear(oracle));
+        self.rebels.iter_mut().for_each(|rebel| rebel.hear(&self.place, oracle));
         self.insider.hear(oracle);
         self.broadcaster.iter_mut().for_each(Broadcaster::hear);
     }
@@ -305,6 +365,7 @@ impl World {
         self.place.sim.note("calm from here");
         self.faults = Faults::default();
         self.place.sim.set_faults(self.faults.clone());
+        self.place.cuts.set(0.0);
         self.readers.iter_mut().for_each(Reader::calm_down);
         self.gatherers.iter_mut().for_each(Gatherer::calm_down);
         self.members.iter_mut().for_each(Member::calm_down);
@@ -330,7 +391,9 @@ impl World {
         let loops = self.loops() as u64;
         let turns = self.place.sim.turns() - idle;
         // A sweep each second, a heartbeat for each reader at most as often, and the end of some connections.
-        let listeners = (self.readers.len() + self.visitors.len() + self.holders.len() + self.suitors.len()) as u64;
+        let listeners =
+            (self.readers.len() + self.visitors.len() + self.holders.len() + self.suitors.len() + self.rebels.len())
+                as u64;
         assert!(turns <= 10 * (loops + 4 * listeners) + 200, "{turns} ticks in ten idle seconds");
     }
 
@@ -346,6 +409,7 @@ impl World {
             .chain(self.visitors.drain(..).map(Visitor::into_peer))
             .chain(self.holders.drain(..).map(Holder::into_peer))
             .chain(self.suitors.drain(..).map(Suitor::into_peer))
+            .chain(self.rebels.drain(..).map(Rebel::into_peer))
             .chain(self.broadcaster.take().map(Broadcaster::into_peer))
             .chain(std::iter::once(std::mem::replace(&mut self.insider, Insider::new(Vec::new())).into_peer()))
             .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));
@@ -376,7 +440,8 @@ impl World {
             return self.kill();
         }
         let server = self.server.take().expect("a server");
-        self.stop(&server);
+        let (held, loops) = (server.holdings(), self.loops());
+        meter::rest(&held, loops, || self.stop(&server));
         assert_eq!(self.place.sim.descriptors(), 0);
     }
 }

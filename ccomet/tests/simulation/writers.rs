@@ -54,7 +54,7 @@ impl Publisher {
                 if self.unsure.is_none() {
                     self.by_front = by_front;
                 }
-                self.http = Some(if self.by_front { place.visit() } else { Http::connect(&place.sim, place.admin) });
+                self.http = Some(if self.by_front { place.visit() } else { place.visit_admin() });
             }
             Some(http) if !http.waits() => {
                 if random.chance(0.6) {
@@ -91,23 +91,18 @@ impl Publisher {
         let Pending { channel, payload, kind, .. } = &pending;
         match kind {
             Kind::Post => {
-                let length = payload.len();
-                http.ask(format!(
-                    "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{payload}"
-                ));
+                let request = http.cuts.post(&format!("/channels/{channel}"), "", payload);
+                http.ask(request);
             }
             Kind::Keyed => {
-                let (length, key) = (payload.len(), &payload[..payload.len().min(40)]);
-                http.ask(format!(
-                    "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nIdempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{payload}"
-                ));
+                let key = format!("Idempotency-Key: {}\r\n", &payload[..payload.len().min(40)]);
+                let request = http.cuts.post(&format!("/channels/{channel}"), &key, payload);
+                http.ask(request);
             }
             Kind::ChunkedPost => {
-                let (one, other) = payload.split_at(random.below(payload.len() - 1) + 1);
-                let chunk = |part: &str| format!("{:x}\r\n{part}\r\n", part.len());
-                let chunks = if other.is_empty() { chunk(one) } else { chunk(one) + &chunk(other) };
+                let chunks = http.cuts.chunks(payload);
                 http.ask(format!(
-                    "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+                    "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
                 ));
             }
             Kind::Jsonp => http.get(&format!("/channels/{channel}?publish={payload}&callback=cb"), ""),
@@ -173,7 +168,7 @@ impl Admin {
     pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
         self.hear(oracle);
         match &mut self.http {
-            None => self.http = Some(Http::connect(&place.sim, place.admin)),
+            None => self.http = Some(place.visit_admin()),
             Some(http) if !http.waits() && random.chance(place.deletes) => {
                 let channel = random.pick(&place.channels).expect("a channel");
                 http.ask(format!("DELETE /channels/{channel} HTTP/1.1\r\nHost: sim\r\n\r\n"));
@@ -278,14 +273,12 @@ impl Insider {
     pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
         self.hear(oracle);
         let Some(channel) = random.pick(&self.channels).copied() else { return };
-        let http = self.http.get_or_insert_with(|| Http::connect(&place.sim, place.admin));
+        let http = self.http.get_or_insert_with(|| place.visit_admin());
         if self.pending.is_none() && !http.waits() && random.chance(0.5) {
             self.sent += 1;
             let payload = format!("{channel}-inside-{}", self.sent);
-            let length = payload.len();
-            http.ask(format!(
-                "POST /channels/{channel} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{payload}"
-            ));
+            let request = http.cuts.post(&format!("/channels/{channel}"), "", &payload);
+            http.ask(request);
             self.pending = Some((channel, payload));
         }
     }
@@ -323,7 +316,7 @@ impl Broadcaster {
 
     pub fn act(&mut self, place: &Place, random: &mut Random) {
         self.hear();
-        let http = self.http.get_or_insert_with(|| Http::connect(&place.sim, place.admin));
+        let http = self.http.get_or_insert_with(|| place.visit_admin());
         if http.waits() || !random.chance(0.2) || self.sent >= 60 {
             return;
         }
@@ -337,8 +330,8 @@ impl Broadcaster {
         };
         let body = json!({"messages": (0..count).map(&mut message).collect::<Vec<_>>()}).to_string();
         self.made += count;
-        let length = body.len();
-        http.ask(format!("POST /messages HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{body}"));
+        let request = http.cuts.post("/messages", "", &body);
+        http.ask(request);
     }
 
     pub fn hear(&mut self) {

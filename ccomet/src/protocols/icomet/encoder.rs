@@ -163,6 +163,7 @@ impl Protocol for Icomet {
 /// Writes an event, which is JSON already, to a stream.
 fn write_event(stream: StreamFormat, event: &[u8], out: &mut Vec<u8>) {
     let (before, after): (&[u8], &[u8]) = match stream.transport {
+        Transport::EventStream if fault!("icomet-event-unended") => (b"data: ", b"\n"),
         Transport::EventStream => (b"data: ", b"\n\n"),
         Transport::Lines => (b"", b"\n"),
         Transport::Iframe => (b"<script>parent.icomet_cb(", b");</script>\n"),

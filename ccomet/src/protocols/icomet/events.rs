@@ -88,6 +88,7 @@ fn write_event(kind: Kind, channel: &ChannelName, seq: i32, content: &str, out: 
 /// What a poll is answered with: an event and a line end, in a call where there is a callback.
 pub(crate) fn reply(callback: Option<&str>, event: &[u8]) -> Vec<u8> {
     match callback {
+        Some(callback) if fault!("icomet-call-unended") => [callback.as_bytes(), b"(", event, b")\n"].concat(),
         Some(callback) => [callback.as_bytes(), b"(", event, b");\n"].concat(),
         None => [event, b"\n"].concat(),
     }

@@ -8,10 +8,11 @@ use sealed::sim::Faults;
 use serde_json::Value;
 
 use super::{LONG, PROMPT, World};
-use crate::http::{Answer, Http};
+use crate::http::Answer;
 use crate::members::{Member, ROOM};
 use crate::meter;
 use crate::oracle::{Spot, spots};
+use crate::rulings;
 
 impl World {
     pub(super) fn check_bounds(&self) {
@@ -23,7 +24,8 @@ impl World {
         assert!(held.subscribers <= share(limits.subscribers_max), "{held:?}");
         assert!(held.channels <= share(limits.channels_max), "{held:?}");
         // What was published in a tick is kept until its readers have it, and of each channel the newest message.
-        let slack = (limits.message_bytes_max + 200) * (self.publishers.len() + self.place.channels.len());
+        let slack = (limits.message_bytes_max + 200)
+            * (self.publishers.len() + self.visitors.len() + self.place.channels.len());
         assert!(held.history_bytes <= share(history.total_bytes_max) + slack, "{held:?}");
         assert!(
             held.encoded_bytes <= share(limits.encoded_bytes_max) + loops * (limits.message_bytes_max + 200) * 7,
@@ -72,6 +74,7 @@ impl World {
             self.hear();
             for (channel, spot) in accepted {
                 self.readers.iter().for_each(|reader| reader.check_has(&channel, spot));
+                self.counters.iter().for_each(|counter| counter.check_has(&channel, spot));
                 if !is_short {
                     self.gatherers.iter().for_each(|gatherer| gatherer.check_has(&channel, spot));
                 }
@@ -112,14 +115,52 @@ impl World {
         for reader in &self.readers {
             reader.check_head(&heads);
         }
+        // The words of icomet's API say nothing of a message that is too old.
+        if self.config.history.age_max_s > 60 {
+            self.counters.iter().for_each(|counter| counter.check_head(&heads));
+        }
         if !crowded {
             self.check_presence();
         }
     }
 
+    /// A channel has as many readers as its rule allows, on each loop: no more, and no fewer where some are refused.
+    pub(super) fn check_readers(&mut self) {
+        let Limits { connections_max, subscribers_max, channels_max, .. } = self.config.limits;
+        let Some(ruling) = &self.scenery.ruling else { return };
+        if connections_max.min(subscribers_max).min(channels_max) < 100 {
+            return;
+        }
+        let (least, most) = (ruling.readers_max, ruling.readers_max * self.loops());
+        let count = |target: &str| self.rebels.iter().filter(|rebel| rebel.reads() == Some(target)).count();
+        for target in rulings::LIMITED {
+            assert!(count(target) <= most, "{} readers of {target}, of {most}", count(target));
+        }
+        let ask = |_| {
+            let mut http = self.place.visit();
+            http.get(&format!("/channels/{}", rulings::FEW), "Accept: text/event-stream\r\n");
+            http
+        };
+        let mut asked: Vec<_> = (0..most + 2).map(ask).collect();
+        self.place.sim.run_for(LONG / 40);
+        let (mut standing, mut refused) = (count(rulings::FEW), 0);
+        for http in &mut asked {
+            match http.next() {
+                Some(Answer::Stream) => standing += 1,
+                Some(Answer::Whole { status: 503, .. }) => refused += 1,
+                other => panic!("a reader is answered: {other:?}"),
+            }
+        }
+        assert!(standing <= most, "{standing} readers, of {most}");
+        assert!(refused == 0 || standing >= least, "{refused} readers are refused beside {standing}, of {most}");
+        drop(asked);
+        self.place.sim.run_for(LONG / 40);
+        self.hear();
+    }
+
     /// Who is in the room is known to the server, and to everyone there.
     fn check_presence(&mut self) {
-        let mut http = Http::connect(&self.place.sim, self.place.admin);
+        let mut http = self.place.visit_admin();
         http.get(&format!("/channels/{ROOM}/presence"), "");
         self.place.sim.run_for(LONG / 40);
         self.hear();

@@ -1,0 +1,115 @@
+//! How a client's bytes come: whole, or in pieces; its bodies in chunks, and its messages in frames.
+
+use std::collections::VecDeque;
+
+use sealed::sim::{Peer, Random};
+use testing::http::frame;
+
+/// What is cut byte by byte at most: behind that, it comes whole.
+const BYTES_MAX: usize = 400;
+
+/// What stands between the frames of a message.
+pub const PING: &[u8] = b"between";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Whole,
+    /// Cut somewhere, and sent as soon as can be.
+    Pieces,
+    /// Cut somewhere, and sent one after the other as time passes.
+    Slowly,
+    /// Byte by byte.
+    Bytes,
+}
+
+/// The sending side of a connection.
+#[derive(Debug)]
+pub struct Cuts {
+    how: How,
+    random: Random,
+    /// What is still to be sent.
+    pieces: VecDeque<Vec<u8>>,
+}
+
+impl Cuts {
+    /// Cuts with this probability.
+    pub fn new(chance: f64, random: &mut Random) -> Self {
+        let hows = [How::Pieces, How::Pieces, How::Slowly, How::Bytes];
+        let how = if random.chance(chance) { *random.pick(&hows).expect("one") } else { How::Whole };
+        Self { how, random: Random::new(random.bits()), pieces: VecDeque::new() }
+    }
+
+    /// Sends bytes, or keeps what is to be sent [later](Self::go_on).
+    pub fn send(&mut self, peer: &mut Peer, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let length = match self.how {
+                How::Bytes if bytes.len() - rest.len() < BYTES_MAX => 1,
+                How::Whole | How::Bytes => rest.len(),
+                How::Pieces | How::Slowly => 1 + self.random.below(rest.len().min(200)),
+            };
+            let (piece, behind) = rest.split_at(length);
+            self.pieces.push_back(piece.to_vec());
+            rest = behind;
+        }
+        // What is sent before the connection is there comes in one.
+        if self.how == How::Whole {
+            self.pieces.drain(..).for_each(|piece| peer.send(piece));
+        }
+    }
+
+    /// Sends what is to be sent by now.
+    pub fn go_on(&mut self, peer: &mut Peer) {
+        if !peer.is_connected() {
+            return;
+        }
+        let count = if self.how == How::Slowly { 1 } else { self.pieces.len() };
+        self.pieces.drain(..count.min(self.pieces.len())).for_each(|piece| peer.send(piece));
+    }
+
+    /// A message of text, in one frame or in several, with pings between.
+    pub fn message(&mut self, text: &str) -> Vec<u8> {
+        let text = text.as_bytes();
+        if self.how == How::Whole || self.random.chance(0.3) {
+            return frame(0x81, text);
+        }
+        let (mut frames, mut rest, mut kind) = (Vec::new(), text, 0x01);
+        while self.random.chance(0.7) {
+            let (part, behind) = rest.split_at(self.random.below(rest.len() + 1));
+            frames.extend(frame(kind, part));
+            if self.random.chance(0.2) {
+                frames.extend(frame(0x89, PING));
+            }
+            (rest, kind) = (behind, 0x00);
+        }
+        frames.extend(frame(0x80 | kind, rest));
+        frames
+    }
+
+    /// A POST, of known length or in chunks. Each of the fields ends with CRLF.
+    pub fn post(&mut self, target: &str, fields: &str, body: &str) -> String {
+        let head = format!("POST {target} HTTP/1.1\r\nHost: sim\r\n{fields}");
+        if self.how == How::Whole || self.random.chance(0.5) {
+            return format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        }
+        let chunks = self.chunks(body);
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}")
+    }
+
+    /// A body in chunks, with what may stand beside them.
+    pub fn chunks(&mut self, body: &str) -> String {
+        let (mut chunks, mut rest) = (String::new(), body);
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(1 + self.random.below(rest.len()));
+            let extension = if self.random.chance(0.2) { ";name=\"value\"" } else { "" };
+            let length = part.len();
+            let length = if self.random.chance(0.2) { format!("0{length:X}") } else { format!("{length:x}") };
+            for piece in [&length, extension, "\r\n", part, "\r\n"] {
+                chunks.push_str(piece);
+            }
+            rest = behind;
+        }
+        let trailer = if self.random.chance(0.2) { "X-Trailer: value\r\n" } else { "" };
+        chunks + "0\r\n" + trailer + "\r\n"
+    }
+}
