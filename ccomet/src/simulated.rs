@@ -49,6 +49,10 @@ pub struct Holdings {
     /// Bytes of the messages that are held by shards and loops, each message once. Where all loops have heard of all that was
     /// dropped, it is `history_bytes` without the places.
     pub message_bytes: usize,
+    /// Messages that a store for tests keeps.
+    pub stored_messages: usize,
+    /// Bytes of those of them that the shards do not have in memory.
+    pub stored_bytes: usize,
     /// Places of messages on the loops that are attached.
     pub copied_messages: usize,
     /// Bytes of messages that are on their way from shards to loops, counted for each loop.
@@ -134,6 +138,16 @@ impl Simulated {
         most.flatten().max().unwrap_or(0)
     }
 
+    /// Changes how the server's store misbehaves.
+    pub fn set_store_faults(&self, faults: StoreFaults) {
+        for id in &self.loops {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+                let (server, cx) = event_loop.parts();
+                server.parts(cx).0.set_store_faults(faults);
+            });
+        }
+    }
+
     /// What the server holds now.
     pub fn holdings(&self) -> Holdings {
         let (mut all, mut seen) = (Holdings::default(), Seen::default());
@@ -144,6 +158,11 @@ impl Simulated {
                 all.timers += cx.timers();
                 all.pooled_bytes += cx.pooled_bytes();
                 server.handler().add_to(&mut all, &mut seen);
+            });
+        }
+        for id in &self.loops {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+                event_loop.parts().0.handler().add_store_to(&mut all, &mut seen);
             });
         }
         all

@@ -122,6 +122,16 @@ impl App {
         self.engine.add_to(all, seen);
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_store_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+        self.engine.add_store_to(all, seen);
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn set_store_faults(&mut self, faults: StoreFaults) {
+        self.engine.set_store_faults(faults);
+    }
+
     /// The most units of work that this loop's shard has used in one tick.
     #[cfg(feature = "sim")]
     pub(crate) fn most_work(&self) -> usize {

@@ -78,6 +78,7 @@ pub(crate) enum ChannelEvent {
     CaughtUp {
         first: u64,
         entries: Vec<Arc<Message>>,
+        kept_from: u64,
     },
     /// Messages before the window, from number `from` on, up to number `end`: those that are missing have expired. The
     /// oldest message that was kept when they were read has number `kept_from`. The answer to `Fetch`.

@@ -68,6 +68,16 @@ impl<T> Engine<T> {
     }
 
     #[cfg(feature = "sim")]
+    pub(crate) fn add_store_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+        self.shard.store.add_to(all, seen);
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn set_store_faults(&mut self, faults: super::StoreFaults) {
+        self.shard.store.set_faults(faults);
+    }
+
+    #[cfg(feature = "sim")]
     pub(crate) fn most_work(&self) -> usize {
         self.shard.most_work()
     }
@@ -194,6 +204,9 @@ impl<T> Engine<T> {
     pub(crate) fn sweep(&mut self, now: Tick) {
         self.shard.sweep(now);
         self.pass_on(now);
+        if self.inbox.is_empty() {
+            self.inbox.shrink_to(64);
+        }
         let given_up = self.pending.give_up(now.loop_time);
         self.given_up.extend(given_up.into_iter().map(|(context, outcome)| Output::Reply(context, outcome)));
     }

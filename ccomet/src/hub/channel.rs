@@ -36,16 +36,10 @@ pub(super) struct Channel {
     pub(super) log: Log<Arc<Message>>,
     /// The number of the oldest message kept, in the window or before it.
     pub(super) kept_from: u64,
-    /// What was read of the messages before the window, and for whom.
-    pub(super) older: Option<Box<Older>>,
-    /// The engine does not know what is published now.
-    pub(super) is_interrupted: bool,
+    /// What only few channels need at a time.
+    rare: Option<Box<Rare>>,
     /// Keys of subscribers, in no order.
     pub(super) subscribers: Vec<u32>,
-    /// Keys of subscribers that wait for this channel to start; some may have left since.
-    pub(super) starting: Vec<u32>,
-    /// Names that were announced since the last flush.
-    pub(super) announced: Vec<Arc<str>>,
     /// The head at the last flush: where subscribers that keep up are.
     pub(super) flushed: u64,
     /// When something was given to its subscribers last.
@@ -59,9 +53,29 @@ pub(super) struct Channel {
     pub(super) left: UnixMillis,
     /// Who reads it here under a name, each with how many connections.
     pub(super) members: Option<Box<Members>>,
+}
+
+/// What few channels need at a time.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// Keys of subscribers that wait for this channel to start; some may have left since.
+    pub(super) starting: Vec<u32>,
+    /// Names that were announced since the last flush.
+    pub(super) announced: Vec<Arc<str>>,
     /// How often the engine was asked to bring it up to date, and how often it has.
     pub(super) syncs_asked: u32,
     pub(super) syncs: u32,
+    /// The engine does not know what is published now.
+    pub(super) is_interrupted: bool,
+    /// What was read of the messages before the window, and for whom.
+    pub(super) older: Option<Older>,
+}
+
+impl Rare {
+    fn is_needed(&self) -> bool {
+        let is_waited_for = !self.starting.is_empty() || self.syncs != self.syncs_asked;
+        is_waited_for || !self.announced.is_empty() || self.is_interrupted || self.older.is_some()
+    }
 }
 
 /// Limits what a subscriber is given at a time.
@@ -79,11 +93,8 @@ impl Channel {
             epoch: None,
             log: Log::starting_at(0),
             kept_from: 0,
-            older: None,
-            is_interrupted: false,
+            rare: None,
             subscribers: Vec::new(),
-            starting: Vec::new(),
-            announced: Vec::new(),
             flushed: 0,
             spoken: UnixMillis::default(),
             dirty: false,
@@ -91,9 +102,27 @@ impl Channel {
             recounting: false,
             left: now,
             members: None,
-            syncs_asked: 0,
-            syncs: 0,
         }
+    }
+
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Returns what few channels need, if this one does.
+    pub(super) fn rare_if_any(&mut self) -> Option<&mut Rare> {
+        self.rare.as_deref_mut()
+    }
+
+    /// Drops that if it is not needed any more.
+    pub(super) fn slim(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| !rare.is_needed()) {
+            self.rare = None;
+        }
+    }
+
+    fn older(&self) -> Option<&Older> {
+        self.rare.as_ref()?.older.as_ref()
     }
 
     /// Somebody came or left: its shard is told at the end of the tick.
@@ -119,7 +148,9 @@ impl Channel {
     pub(super) fn attach(&mut self, epoch: Epoch, kept_from: u64, first: u64, entries: Vec<Arc<Message>>) {
         self.epoch = Some(epoch);
         self.kept_from = kept_from;
-        self.older = None;
+        if let Some(rare) = &mut self.rare {
+            rare.older = None;
+        }
         self.log = Log::starting_at(first);
         self.push_all(entries);
         self.flushed = self.log.next();
@@ -167,8 +198,8 @@ impl Channel {
     /// Returns whether this channel has all that a subscriber waits for here.
     pub(super) fn is_ready_for(&self, cursor: &ChannelCursor) -> bool {
         // What it has not heard of, nobody knows until the engine does again.
-        let is_known = !self.is_interrupted || cursor.syncs == 0;
-        self.is_attached() && self.syncs >= cursor.syncs && is_known
+        let is_heard = |rare: &Rare| !rare.is_interrupted && rare.syncs >= cursor.syncs;
+        self.is_attached() && (cursor.syncs == 0 || self.rare.as_deref().is_some_and(is_heard))
     }
 
     pub(super) fn epoch(&self) -> Option<Epoch> {
@@ -207,7 +238,7 @@ impl Channel {
 
     /// Returns a message that is in memory.
     fn entry(&self, number: u64) -> Option<&Arc<Message>> {
-        self.log.entry(number).or_else(|| self.older.as_ref()?.entry(number))
+        self.log.entry(number).or_else(|| self.older()?.entry(number))
     }
 
     /// Returns whether a subscriber that goes on with a message has to wait for it: it is kept, but not in memory.
@@ -216,7 +247,7 @@ impl Channel {
             return false;
         }
         let number = self.skip_expired(number, now);
-        number < self.log.first() && self.older.as_ref().is_none_or(|older| !older.covers(number))
+        number < self.log.first() && self.older().is_none_or(|older| !older.covers(number))
     }
 
     /// Returns the number of the oldest of the last `count` messages whose time is not over, of those that are in memory; of
@@ -238,7 +269,11 @@ impl Channel {
         loop {
             let is_skipped = match self.entry(number) {
                 Some(message) => message.is_expired(now),
-                None => self.older.as_ref().is_some_and(|older| older.covers(number)) && number < self.log.first(),
+                // What a page has left out has expired, unless it is not kept any more.
+                None => {
+                    let is_older = (self.kept_from..self.log.first()).contains(&number);
+                    is_older && self.older().is_some_and(|older| older.covers(number))
+                }
             };
             if !is_skipped {
                 return number;

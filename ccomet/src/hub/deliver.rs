@@ -56,7 +56,8 @@ impl Hub {
     pub(super) fn deliver_channel(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(channel) = self.channels.get_mut(key as usize) else { return };
         channel.dirty = false;
-        let announced = std::mem::take(&mut channel.announced);
+        let announced = channel.rare_if_any().map_or(Vec::new(), |rare| std::mem::take(&mut rare.announced));
+        channel.slim();
         let mut members = std::mem::take(&mut channel.subscribers);
         let count = members.len();
         let limit = self.batch_limit();
@@ -281,7 +282,7 @@ fn feed_one(
 pub(super) fn fall_off(channel: &Channel, cursor: &mut ChannelCursor) -> Option<Missed> {
     let missed = channel.kept_from.checked_sub(cursor.next).filter(|missed| *missed > 0)?;
     cursor.next = channel.kept_from;
-    (!fault!("no-gap-for-fallen-reader")).then_some(Missed(Some(missed)))
+    (!cursor.is_from_oldest && !fault!("no-gap-for-fallen-reader")).then_some(Missed(Some(missed)))
 }
 
 /// Returns a gap before message `next`.

@@ -156,7 +156,8 @@ impl Hub {
         let mut cursors = Vec::with_capacity(channels.len());
         for (name, start) in channels {
             let channel = self.channel(&name, owner);
-            cursors.push(ChannelCursor { channel, place: 0, next: 0, start: Some(start), syncs: 0 });
+            let start = Some(start);
+            cursors.push(ChannelCursor { channel, place: 0, next: 0, start, syncs: 0, is_from_oldest: false });
         }
         let is_full = |cursor: &&ChannelCursor| {
             let channel = self.channel_of(cursor);
@@ -174,12 +175,13 @@ impl Hub {
             channel.subscribers.push(key);
             channel.mark_for_recount(cursor.channel, &mut self.recount);
             if cursor.start.is_some_and(|start| channel.is_behind(start, encoder)) {
-                channel.syncs_asked += 1;
-                cursor.syncs = channel.syncs_asked;
+                let rare = channel.rare_mut();
+                rare.syncs_asked += 1;
+                cursor.syncs = rare.syncs_asked;
                 self.orders.push(Order::CatchUp { channel: channel.name.clone() });
             }
             if !channel.is_ready_for(cursor) {
-                channel.starting.push(key);
+                channel.rare_mut().starting.push(key);
             }
         }
         for cursor in &cursors {
@@ -219,8 +221,8 @@ impl Hub {
             }
             ChannelEvent::Truncated { .. } if fault!("truncation-ignored") && !channel.is_pattern() => {}
             ChannelEvent::Truncated { kept_from, window_from } => self.truncate(channel, kept_from, window_from),
-            ChannelEvent::CaughtUp { first, entries } => {
-                self.appended(channel, first, entries, Vec::new(), 0);
+            ChannelEvent::CaughtUp { first, entries, kept_from } => {
+                self.appended(channel, first, entries, Vec::new(), kept_from);
                 self.synced(channel, sink);
             }
             // One that waits for the answer to `Open` is a later channel of that name than the one
@@ -346,7 +348,7 @@ impl Hub {
     fn synced(&mut self, name: &ChannelName, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         if !self.is_attaching(name) {
-            self.channels[key as usize].syncs += 1;
+            self.channels[key as usize].rare_mut().syncs += 1;
             self.start_all(key, sink);
         }
     }
@@ -366,7 +368,9 @@ impl Hub {
             return;
         }
         channel.append(first, entries, kept_from);
-        channel.announced.extend(announced);
+        if !announced.is_empty() {
+            channel.rare_mut().announced.extend(announced);
+        }
         if !channel.dirty {
             channel.dirty = true;
             self.dirty.push(key);

@@ -45,15 +45,17 @@ impl Older {
 impl Channel {
     /// Drops what was read of older messages if nobody waits for more.
     pub(super) fn forget_older(&mut self) {
-        if self.older.as_ref().is_some_and(|older| !older.is_fetching && older.waiting.is_empty()) {
-            self.older = None;
+        let is_over = |older: &Older| !older.is_fetching && older.waiting.is_empty();
+        if let Some(rare) = self.rare_if_any().filter(|rare| rare.older.as_ref().is_some_and(is_over)) {
+            rare.older = None;
         }
+        self.slim();
     }
 
     /// Returns the order for the page that is needed next, if none is on its way.
     fn next_fetch(&mut self) -> Option<Order> {
         let (channel, epoch) = (self.name.clone(), self.epoch()?);
-        let older = self.older.as_mut()?;
+        let older = self.rare_if_any()?.older.as_mut()?;
         let (_, from) = older.waiting.front().filter(|_| !older.is_fetching)?;
         let order = Order::Fetch { channel, epoch, from: *from };
         older.is_fetching = true;
@@ -71,7 +73,7 @@ impl Hub {
             return false;
         }
         let next = channel.skip_expired(next, now);
-        let older = channel.older.get_or_insert_default();
+        let older = channel.rare_mut().older.get_or_insert_default();
         if !older.waiting.iter().any(|(waiting, _)| *waiting == subscriber) {
             older.waiting.push_back((subscriber, next));
         }
@@ -83,7 +85,7 @@ impl Hub {
     pub(super) fn take_older(&mut self, key: u32, page: Page, kept_from: u64, sink: &mut impl Sink) {
         let channel = &mut self.channels[key as usize];
         channel.kept_from = channel.kept_from.max(kept_from);
-        let older = channel.older.get_or_insert_default();
+        let older = channel.rare_mut().older.get_or_insert_default();
         (older.page, older.is_fetching) = (page, false);
         // Those whose messages are elsewhere wait again, behind the others.
         for (subscriber, _) in std::mem::take(&mut older.waiting) {
@@ -162,7 +164,7 @@ impl Hub {
     /// The engine knows no more, or again, what is published in a channel.
     pub(super) fn set_interrupted(&mut self, name: &ChannelName, is_interrupted: bool, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
-        self.channels[key as usize].is_interrupted = is_interrupted;
+        self.channels[key as usize].rare_mut().is_interrupted = is_interrupted;
         if !is_interrupted && !self.is_attaching(name) {
             self.start_all(key, sink);
         }

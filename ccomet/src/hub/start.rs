@@ -33,14 +33,24 @@ pub(super) struct StartGap {
 impl Hub {
     /// Starts the subscribers of a channel that waited for nothing else.
     pub(super) fn start_all(&mut self, key: u32, sink: &mut impl Sink) {
-        for waiting in std::mem::take(&mut self.channels[key as usize].starting) {
-            let Some(subscriber) = self.subscribers.get(waiting as usize) else { continue };
+        let Some(rare) = self.channels[key as usize].rare_if_any() else { return };
+        for waiting in std::mem::take(&mut rare.starting) {
+            let Some(subscriber) = self.subscribers.get_mut(waiting as usize) else { continue };
             let channel = &mut self.channels[key as usize];
-            let mut cursors = subscriber.cursors().iter();
-            match cursors.find(|cursor| cursor.channel == key && cursor.start.is_some()) {
-                Some(cursor) if !channel.is_ready_for(cursor) => channel.starting.push(waiting),
-                _ => self.start_if_ready(waiting, sink),
+            let mut cursors = subscriber.cursors_mut().iter_mut();
+            let cursor = cursors.find(|cursor| cursor.channel == key && cursor.start.is_some());
+            if let Some(cursor) = cursor {
+                if !channel.is_ready_for(cursor) {
+                    channel.rare_mut().starting.push(waiting);
+                    continue;
+                }
+                // It waits for other channels at the most, while this one may count anew.
+                cursor.syncs = 0;
             }
+            self.start_if_ready(waiting, sink);
+        }
+        if let Some(channel) = self.channels.get_mut(key as usize) {
+            channel.slim();
         }
     }
 
@@ -63,6 +73,7 @@ impl Hub {
             let start = cursor.start.take().unwrap_or(Start::Latest);
             let (next, notice) = resolve(channel, start, encoder, self.now);
             cursor.next = next;
+            cursor.is_from_oldest = !format.is_stream() && matches!(start, Start::Oldest | Start::Last(_));
             match (start, notice) {
                 (Start::After(from), Some(Notice::Gap(missed))) => gaps.push(StartGap { index, from, missed }),
                 (_, Some(Notice::Unknown)) => is_unknown = true,

@@ -112,6 +112,8 @@ pub(super) struct ChannelCursor {
     pub(super) start: Option<Start>,
     /// How many times the channel must have been brought up to date before it can.
     pub(super) syncs: u32,
+    /// A poll wants the oldest message kept: what is dropped before it gets a position is not missed.
+    pub(super) is_from_oldest: bool,
 }
 
 impl Subscriber {

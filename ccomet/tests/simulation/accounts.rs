@@ -59,6 +59,8 @@ pub struct Accounts {
     questions_max: usize,
     /// Some limits of the whole server are so low that they are met.
     is_narrow: bool,
+    /// A loop may stall, or the store, for longer than a request waits.
+    pub may_stall: bool,
     has_few_patterns: bool,
     /// Whether all addresses are known.
     is_complete: bool,
@@ -86,6 +88,7 @@ impl Accounts {
             connections: limits.connections_per_address_max,
             made_max: [limits.channels_per_client_max, limits.patterns_per_client_max].map(|max| max.div_ceil(loops)),
             questions_max: config.hooks.questions_per_address_max,
+            may_stall: false,
             is_narrow: narrowest.into_iter().min() < Some(100) || limits.subscribers_per_channel_max < 100,
             has_few_patterns: limits.patterns_max < 100,
             is_complete: limits.addresses_max > 100,
@@ -142,6 +145,7 @@ impl Accounts {
     pub fn unavailable(&self, asked: &Asked<'_>, text: &str) {
         let is_due = match () {
             () if text.contains("shutting_down") => true,
+            () if text.contains("\"unavailable\"") => self.may_stall,
             () if text.contains("body_limit") => asked.charge == Charge::Publish,
             () if text.contains("hook_unavailable") => asked.channel.starts_with("asked."),
             () if text.contains("pattern_limit") => asked.made == Made::Pattern && self.has_few_patterns,

@@ -58,6 +58,8 @@ fn allowance(held: &Holdings, loops: usize) -> usize {
         + held.asking * ASKING_BYTES
         + held.copied_messages * PLACE_BYTES
         + held.message_bytes
+        + held.stored_messages * PLACE_BYTES
+        + held.stored_bytes
         + held.delivery_bytes
         + held.channel_places * CHANNEL_PLACE_BYTES
         + held.encoded_bytes

@@ -1,6 +1,8 @@
 //! What a world is like: the server's configuration, and which of the rarer things there are.
 
-use ccomet::{Anonymous, Config, Key, Pattern, Secret};
+use std::time::Duration;
+
+use ccomet::{Anonymous, Config, Key, Pattern, Secret, StoreFaults};
 use sealed::sim::{Random, Simulation};
 
 use crate::backends::Hooking;
@@ -26,6 +28,32 @@ pub struct Scenery {
     pub is_wide: bool,
     /// Some channels have limits of their own.
     pub ruling: Option<Ruling>,
+    /// Messages are kept by a store that is slow and fails.
+    pub store: Option<StoreFaults>,
+}
+
+impl Scenery {
+    /// Whether the numbers of channels may begin anew at any time.
+    pub fn restarts_numbers(&self) -> bool {
+        self.store.is_some_and(|store| store.cuts > 0 && store.restarts > 0)
+    }
+}
+
+/// A store that only keeps late.
+pub fn calm(store: StoreFaults) -> StoreFaults {
+    StoreFaults { delay_max: store.delay_max.min(Duration::from_millis(50)), refusals: 0, cuts: 0, ..store }
+}
+
+fn any_store(random: &mut Random) -> StoreFaults {
+    let millis = |millis: u64| Duration::from_millis(millis);
+    StoreFaults {
+        window_max: *random.pick(&[1_000, 3, 1]).expect("one"),
+        delay_max: millis(*random.pick(&[0, 50, 2_000]).expect("one")),
+        refusals: *random.pick(&[0, 20]).expect("one"),
+        cuts: *random.pick(&[0, 10]).expect("one"),
+        cut_max: millis(*random.pick(&[1_000, 20_000]).expect("one")),
+        restarts: *random.pick(&[0, 0, 30]).expect("one"),
+    }
 }
 
 /// Draws the scenery of a seed, and the configuration that goes with it.
@@ -48,7 +76,9 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     let is_wide = random.chance(0.05);
     config.limits.encoded_bytes_max = *random.pick(&[16 << 20, 4_000]).expect("one");
     let ruling = random.chance(0.25).then(|| Ruling::draw(&mut config, &mut random));
-    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling })
+    let mut random = sim.random(6);
+    let store = random.chance(0.3).then(|| any_store(&mut random));
+    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store })
 }
 
 fn any_config(random: &mut Random) -> Config {

@@ -147,7 +147,7 @@ impl World {
             buffer_bytes: *random.pick(&[600, 5_000, 200_000]).expect("one"),
             ..Link::default()
         });
-        let server = Simulated::start(sim, config.clone()).expect("it starts");
+        let server = Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts");
         let channels: Vec<String> =
             ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
         let some = |random: &mut Random| -> Vec<String> {
@@ -155,15 +155,21 @@ impl World {
             (0..count).map(|_| random.pick(&channels).expect("one").clone()).collect()
         };
         let readers = (0..=random.below(10)).map(|n| Reader::new(n, some(&mut random), &mut random)).collect();
-        let pages = (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
+        let mut pages: Vec<_> =
+            (0..random.below(5)).map(|n| Page::new(n, some(&mut random).remove(0), &mut random)).collect();
         let may_skip = config.history.age_max_s < 60 || scenery.ruling.is_some();
         let mut gatherers: Vec<_> = (0..random.below(3)).map(|n| Gatherer::new(n, may_skip, &mut random)).collect();
         if scenery.has_tokens {
             // There are channels that they may not read.
             gatherers.clear();
         }
-        let counters =
+        let mut counters: Vec<_> =
             (0..random.below(4)).map(|n| Counter::new(n, some(&mut random).remove(0), &mut random)).collect();
+        if scenery.restarts_numbers() {
+            // Their protocols have no word for that.
+            counters.clear();
+            pages.clear();
+        }
         let publishers = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
@@ -177,7 +183,7 @@ impl World {
             faults.slow_tick = *ticks.pick(&[0.01, 0.1]).expect("one");
         }
         sim.set_faults(faults.clone());
-        let is_kept = !scenery.forgets_keys && !scenery.is_silent;
+        let is_kept = !scenery.forgets_keys && !scenery.is_silent && !scenery.restarts_numbers();
         let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
         let mut extra = sim.random(3);
@@ -208,9 +214,11 @@ impl World {
         if backend.is_some() {
             inside.extend(backends::ASKED);
         }
-        let accounts = Accounts::new(&config, sim);
+        let mut accounts = Accounts::new(&config, sim);
+        accounts.may_stall = faults.stall + faults.jump > 0.0 || scenery.store.is_some();
         let rebels = scenery.ruling.as_ref().map_or(Vec::new(), |ruling| ruling.rebels(&mut extra));
         let mut oracle = Oracle::default();
+        oracle.restarts_numbers = scenery.restarts_numbers();
         scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
         Self {
@@ -319,9 +327,12 @@ impl World {
         }
         self.hear();
         self.oracle.restarted();
+        let may_stall = self.accounts.may_stall;
         self.accounts = Accounts::new(&self.config, &self.place.sim);
+        self.accounts.may_stall = may_stall;
         self.visitors.iter().for_each(|visitor| visitor.carry_over(&mut self.accounts));
-        self.server = Some(Simulated::start(&self.place.sim, self.config.clone()).expect("its ports are free"));
+        let server = Simulated::start_over(&self.place.sim, self.config.clone(), self.scenery.store);
+        self.server = Some(server.expect("its ports are free"));
     }
 
     /// Stops a server and sees that it keeps to its limit.
@@ -365,6 +376,9 @@ impl World {
         self.place.sim.note("calm from here");
         self.faults = Faults::default();
         self.place.sim.set_faults(self.faults.clone());
+        if let (Some(server), Some(store)) = (&self.server, self.scenery.store) {
+            server.set_store_faults(scenery::calm(store));
+        }
         self.place.cuts.set(0.0);
         self.readers.iter_mut().for_each(Reader::calm_down);
         self.gatherers.iter_mut().for_each(Gatherer::calm_down);

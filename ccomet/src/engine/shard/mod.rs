@@ -151,7 +151,7 @@ pub(crate) struct Shard {
     leaving: Leaving,
     last_run: u64,
     keys: Idempotency,
-    store: Box<dyn Store>,
+    pub(super) store: Box<dyn Store>,
     /// The store is not reached.
     is_cut_off: bool,
     /// Parts of histories that the store reads.
@@ -355,6 +355,12 @@ impl Shard {
             self.channels.shrink_to_fit();
             self.names.shrink_to_fit();
         }
+        if self.reads.is_empty() {
+            self.reads.shrink_to_fit();
+        }
+        if self.broadcasts.is_empty() {
+            self.broadcasts.shrink_to_fit();
+        }
     }
 
     fn attach(&mut self, from: usize, now: Tick, name: ChannelName, owner: Owner) {
@@ -398,9 +404,10 @@ impl Shard {
             return;
         }
         let channel = &mut self.channels[key];
+        let kept_from = channel.kept_from();
         let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
         let (first, entries) = take_rest(&channel.log, attachment);
-        self.tell(from, name, ChannelEvent::CaughtUp { first, entries });
+        self.tell(from, name, ChannelEvent::CaughtUp { first, entries, kept_from });
     }
 
     fn detach(&mut self, from: usize, now: Tick, name: &ChannelName) {

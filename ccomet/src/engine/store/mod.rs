@@ -135,4 +135,12 @@ pub(crate) trait Store: Debug + Send {
 
     /// Returns when something will happen, if that is known.
     fn due(&self) -> Option<LoopTime>;
+
+    /// Changes how it misbehaves, if it does.
+    #[cfg(feature = "sim")]
+    fn set_faults(&mut self, _: StoreFaults) {}
+
+    /// Adds what it holds beside what the shard has in memory.
+    #[cfg(feature = "sim")]
+    fn add_to(&self, _: &mut crate::simulated::Holdings, _: &mut crate::simulated::Seen) {}
 }

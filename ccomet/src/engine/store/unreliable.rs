@@ -220,6 +220,10 @@ impl Store for UnreliableStore {
 
     fn forget(&mut self, channel: &ChannelName) {
         self.channels.remove(channel);
+        if self.channels.is_empty() {
+            self.channels.shrink_to_fit();
+            self.outcomes.shrink_to_fit();
+        }
     }
 
     fn read(&mut self, now: Tick, read: u32, place: Place<'_>, range: PartRange) {
@@ -246,6 +250,17 @@ impl Store for UnreliableStore {
             }
         }
         self.outcomes.pop_front()
+    }
+
+    fn set_faults(&mut self, faults: StoreFaults) {
+        self.faults = faults;
+    }
+
+    fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+        for kept in self.channels.values() {
+            all.stored_messages += kept.log.len();
+            all.stored_bytes += kept.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();
+        }
     }
 
     fn due(&self) -> Option<LoopTime> {

@@ -96,7 +96,8 @@ impl World {
         // A client in the backlog of a full loop may have its turn at any moment: to publish between two pages that are read, or to
         // delete what was just published.
         let crowded = self.config.limits.connections_max < 100;
-        let messages_max = Some(history.messages_max).filter(|_| !limited && !crowded);
+        let messages_max =
+            Some(history.messages_max).filter(|_| !limited && !crowded && !self.scenery.restarts_numbers());
         let mut heads = Vec::new();
         for channel in self.place.channels.clone() {
             let mut agreed = None;
