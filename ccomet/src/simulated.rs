@@ -49,7 +49,9 @@ pub struct Holdings {
     /// Bytes of the messages that are held by shards and loops, each message once. Where all loops have heard of all that was
     /// dropped, it is `history_bytes` without the places.
     pub message_bytes: usize,
-    /// Messages that a store for tests keeps.
+    /// Places for channels in a store for tests.
+    pub stored_channels: usize,
+    /// Messages that it keeps.
     pub stored_messages: usize,
     /// Bytes of those of them that the shards do not have in memory.
     pub stored_bytes: usize,

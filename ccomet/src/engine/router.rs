@@ -204,9 +204,12 @@ impl<T> Engine<T> {
     pub(crate) fn sweep(&mut self, now: Tick) {
         self.shard.sweep(now);
         self.pass_on(now);
+        // What a burst needed once is given back.
         if self.inbox.is_empty() {
-            self.inbox.shrink_to(64);
+            self.inbox.shrink_to(8);
         }
+        self.shard.outbox.shrink_to(8);
+        self.outgoing.iter_mut().for_each(|outgoing| outgoing.shrink_to(8));
         let given_up = self.pending.give_up(now.loop_time);
         self.given_up.extend(given_up.into_iter().map(|(context, outcome)| Output::Reply(context, outcome)));
     }

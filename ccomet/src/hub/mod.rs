@@ -314,6 +314,8 @@ impl Hub {
             self.channels = Slab::new();
             self.names.shrink_to_fit();
             self.dirty.shrink_to_fit();
+            self.truncated.shrink_to_fit();
+            self.recount.shrink_to_fit();
         }
     }
 

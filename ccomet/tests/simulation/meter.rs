@@ -14,7 +14,7 @@ pub const TICK_BYTES_MAX: u64 = 4 << 20;
 pub const TICK_UNITS_MAX: usize = 10_000;
 
 /// What a loop takes that has nothing to do: what it reads into, and tables that do not shrink below a size.
-const LOOP_BYTES: usize = 160 << 10;
+const LOOP_BYTES: usize = 168 << 10;
 
 /// What each takes beside what is counted in bytes: its state, and what has come of a request.
 const CONNECTION_BYTES: usize = 8 << 10;
@@ -23,6 +23,7 @@ const CHANNEL_BYTES: usize = 2 << 10;
 const CHANNEL_PLACE_BYTES: usize = 200;
 const ASKING_BYTES: usize = 8 << 10;
 const PLACE_BYTES: usize = 100;
+const STORED_CHANNEL_BYTES: usize = 300;
 
 /// What the simulated network may take meanwhile to tell clients that their connections are over.
 const NETWORK_BYTES: usize = 256 << 10;
@@ -58,6 +59,7 @@ fn allowance(held: &Holdings, loops: usize) -> usize {
         + held.asking * ASKING_BYTES
         + held.copied_messages * PLACE_BYTES
         + held.message_bytes
+        + held.stored_channels * STORED_CHANNEL_BYTES
         + held.stored_messages * PLACE_BYTES
         + held.stored_bytes
         + held.delivery_bytes

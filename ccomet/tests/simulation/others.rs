@@ -172,7 +172,7 @@ impl Gatherer {
         oracle.saw(channel, spot, item["data"].as_str().expect("text"));
         if let Some(before) = self.channels.insert(channel.to_owned(), spot) {
             let next = Spot { next: before.next + 1, ..before };
-            let begins_anew = spot.epoch > before.epoch && spot.next == 1;
+            let begins_anew = spot.epoch > before.epoch && (spot.next == 1 || oracle.restarts_numbers);
             let is_ahead = self.may_skip && spot > next;
             assert!(
                 spot == next || begins_anew || is_ahead,

@@ -354,6 +354,9 @@ impl Shard {
         if self.channels.is_empty() {
             self.channels.shrink_to_fit();
             self.names.shrink_to_fit();
+            (self.idle, self.idle_patterns) = (Idle::default(), Idle::default());
+            self.dirty.shrink_to_fit();
+            self.truncated.shrink_to_fit();
         }
         if self.reads.is_empty() {
             self.reads.shrink_to_fit();

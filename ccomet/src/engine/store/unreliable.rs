@@ -220,10 +220,6 @@ impl Store for UnreliableStore {
 
     fn forget(&mut self, channel: &ChannelName) {
         self.channels.remove(channel);
-        if self.channels.is_empty() {
-            self.channels.shrink_to_fit();
-            self.outcomes.shrink_to_fit();
-        }
     }
 
     fn read(&mut self, now: Tick, read: u32, place: Place<'_>, range: PartRange) {
@@ -231,7 +227,14 @@ impl Store for UnreliableStore {
         self.begin(now, Job::Read { read, channel: channel.clone(), epoch, range });
     }
 
-    fn flush(&mut self, _: Tick) {}
+    fn flush(&mut self, _: Tick) {
+        if self.channels.is_empty() {
+            self.channels.shrink_to_fit();
+        }
+        if self.outcomes.is_empty() {
+            self.outcomes.shrink_to_fit();
+        }
+    }
 
     fn next_outcome(&mut self, now: Tick) -> Option<Outcome> {
         if self.outcomes.is_empty() {
@@ -257,6 +260,7 @@ impl Store for UnreliableStore {
     }
 
     fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+        all.stored_channels += self.channels.capacity();
         for kept in self.channels.values() {
             all.stored_messages += kept.log.len();
             all.stored_bytes += kept.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();
