@@ -36,6 +36,7 @@ mod config;
 mod doorkeeper;
 mod engine;
 mod files;
+pub mod handle;
 mod hooks;
 mod hub;
 mod import_icomet;
@@ -61,6 +62,7 @@ pub use config::{
     Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times, listen_address,
 };
 pub use doorkeeper::ForwardedBy;
+pub use handle::{Handle, HandleError};
 pub use hooks::{Hooks, WhenDown};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use pattern::{BadPattern, Pattern};

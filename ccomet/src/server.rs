@@ -10,7 +10,7 @@ use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 use crate::app::{App, Shared};
 use crate::auth::Verifier;
 use crate::config::{Admin, Config, ConfigError};
-use crate::engine::Mail;
+use crate::handle::{Handle, LoopMessage};
 use crate::pulse::{Life, Listener};
 use crate::refusals::RefusalCounts;
 use crate::signals;
@@ -40,7 +40,7 @@ pub struct Sockets {
 /// A server that listens already and waits to be run.
 #[derive(Debug)]
 pub struct Server {
-    pool: Pool<Mail>,
+    pool: Pool<LoopMessage>,
     config: Arc<Config>,
     verifier: Arc<Verifier>,
     front: SocketAddr,
@@ -64,7 +64,7 @@ impl Server {
     pub(crate) fn bind_to(
         mut config: Config,
         sockets: Sockets,
-        make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<Mail>>,
+        make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<LoopMessage>>,
     ) -> Result<Self, Error> {
         // What is checked is where they are.
         for (socket, listen) in [(&sockets.front, &mut config.front.listen), (&sockets.admin, &mut config.admin.listen)]
@@ -106,6 +106,11 @@ impl Server {
         self.pool.stopper()
     }
 
+    /// Returns what the program uses the server with from inside: from any thread, and also while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.pool.mailboxes(), self.stopper(), self.config.clone())
+    }
+
     /// Lets something be told how the server does while it runs, on the thread of its first loop: it may not wait there.
     pub fn on_life(&mut self, tell: impl Fn(Life) + Send + Sync + 'static) {
         self.life = Some(Listener(Arc::new(tell)));
@@ -122,8 +127,15 @@ impl Server {
         Ok(())
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.clone()
+    }
+
     /// The pool, and what makes the service of each of its loops.
-    pub(crate) fn into_parts(self) -> (Pool<Mail>, impl Fn(Place<Mail>) -> HttpServer<App> + Send + Sync + 'static) {
+    pub(crate) fn into_parts(
+        self,
+    ) -> (Pool<LoopMessage>, impl Fn(Place<LoopMessage>) -> HttpServer<App> + Send + Sync + 'static) {
         let Self { pool, config, verifier, life, .. } = self;
         let settings = http_settings(&config);
         let tallies = Tally::for_loops(pool.loops());

@@ -11,11 +11,13 @@ use slab::Slab;
 use super::App;
 use super::answers::{Answering, allowed_headers, answering};
 use super::hooks::Site;
+use super::inside::Readers;
 use crate::auth::{AdminKeys, Gate, Verifier};
 use crate::config::Config;
 use crate::doorkeeper::Doorkeeper;
-use crate::engine::{Engine, KeyLimits, Mail, OwnerLimits, PresenceLimits, ShardLimits};
+use crate::engine::{Engine, KeyLimits, OwnerLimits, PresenceLimits, ShardLimits};
 use crate::files::Files;
+use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, HubLimits};
 use crate::lease::Leases;
 use crate::pulse::{Listener, Pulse};
@@ -34,7 +36,7 @@ pub(crate) struct Shared {
 }
 
 impl App {
-    pub(crate) fn new(shared: Shared, place: Place<Mail>) -> Self {
+    pub(crate) fn new(shared: Shared, place: Place<LoopMessage>) -> Self {
         let Shared { config, verifier, tallies, refusals, life } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
@@ -111,6 +113,8 @@ impl App {
             tallies,
             life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
             watchers: Vec::new(),
+            readers: Readers::default(),
+            _thread: LoopThread::mark(),
             sockets: Slab::new(),
             unfinished: HashMap::new(),
             is_sweeping: false,

@@ -11,6 +11,7 @@ use super::pending::Pending;
 use super::request::Request;
 use super::shard::Shard;
 use super::{ChannelEvent, Output, ShardLimits, Tick};
+use crate::handle::LoopMessage;
 use crate::message::ChannelName;
 
 /// How soon mail is posted again for which another loop had no room.
@@ -21,7 +22,7 @@ const POST_RETRY: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Engine<T> {
     index: usize,
-    mailboxes: Vec<Mailbox<Mail>>,
+    mailboxes: Vec<Mailbox<LoopMessage>>,
     shard: Shard,
     pending: Pending<T>,
     /// What this loop is told, in order.
@@ -39,7 +40,12 @@ pub(crate) struct Engine<T> {
 impl<T> Engine<T> {
     /// Makes the engine of loop `index`. `mailboxes` are those of all loops; `request_max` is how long a request waits
     /// for its reply.
-    pub(crate) fn new(index: usize, mailboxes: Vec<Mailbox<Mail>>, limits: ShardLimits, request_max: Duration) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        mailboxes: Vec<Mailbox<LoopMessage>>,
+        limits: ShardLimits,
+        request_max: Duration,
+    ) -> Self {
         let loops = mailboxes.len();
         Self {
             index,
@@ -155,10 +161,10 @@ impl<T> Engine<T> {
                 continue;
             }
             let mail = Mail { from: self.index, parcels: std::mem::take(&mut self.outgoing[to]) };
-            match self.mailboxes[to].post(mail) {
+            match self.mailboxes[to].post(LoopMessage::Engine(mail)) {
                 // Gone: that loop broke down, and the server with it.
-                Ok(()) | Err(PostError::Gone(_)) => {}
-                Err(PostError::Full(mail)) => {
+                Ok(()) | Err(PostError::Gone(_) | PostError::Full(LoopMessage::Handle(_))) => {}
+                Err(PostError::Full(LoopMessage::Engine(mail))) => {
                     self.outgoing[to] = mail.parcels;
                     self.is_mail_left = true;
                 }

@@ -2,11 +2,13 @@
 //! [`Sink`] to subscribers, and in [`Order`]s to the engine.
 //!
 //! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `deliver.rs` the way of messages from the one to the other,
-//! `polls.rs` replies to polls, `encoded.rs` messages in the form in which they are sent, `quiet.rs` what is sent without a message.
+//! `polls.rs` replies to polls, `encoded.rs` messages in the form in which they are sent, `quiet.rs` what is sent without a message,
+//! `followers.rs` readers inside the process.
 
 mod channel;
 mod deliver;
 mod encoded;
+mod followers;
 mod polls;
 mod presence;
 mod quiet;
@@ -22,6 +24,8 @@ use slab::Slab;
 
 use channel::{Channel, Ration};
 use encoded::Encoded;
+use followers::Followers;
+pub(crate) use followers::{FollowerKey, Told};
 use presence::Moved;
 pub(crate) use sink::{IcometForm, Reply, Sink};
 use subscriber::{Extra, Flags, Part, Subscriber};
@@ -64,6 +68,7 @@ pub(crate) struct Hub {
     channels: Slab<Channel>,
     names: HashMap<ChannelName, u32>,
     subscribers: Slab<Subscriber>,
+    followers: Followers,
     /// Who waits under a name, by the number that the engine knows.
     claims: HashMap<u64, u32>,
     last_claim: u64,
@@ -95,6 +100,7 @@ impl Hub {
             channels: Slab::new(),
             names: HashMap::new(),
             subscribers: Slab::new(),
+            followers: Followers::default(),
             claims: HashMap::new(),
             last_claim: 0,
             dirty: Vec::new(),
@@ -122,7 +128,7 @@ impl Hub {
     }
 
     pub(crate) fn subscribers(&self) -> usize {
-        self.subscribers.len()
+        self.subscribers.len() + self.followers.len()
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -131,7 +137,7 @@ impl Hub {
 
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
-        all.subscribers += self.subscribers.len();
+        all.subscribers += self.subscribers();
         all.claims += self.claims.len();
         all.attached_channels += self.channels.len();
         all.encoded_bytes += self.encoded.bytes();
@@ -151,7 +157,7 @@ impl Hub {
     ) -> Result<SubscriberKey, Reply> {
         self.now = now;
         debug_assert!(!subscription.channels.is_empty());
-        if self.subscribers.len() >= self.limits.subscribers_max {
+        if self.subscribers() >= self.limits.subscribers_max {
             return Err(Self::refuse(subscription, Problem::SubscriberLimit));
         }
         let Subscription { channels, style, answer_at_once, member, owner } = subscription;
@@ -311,7 +317,7 @@ impl Hub {
     fn tell_counts(&mut self) {
         for key in std::mem::take(&mut self.recount) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            let subscribers = channel.subscribers.len() as u32;
+            let subscribers = (channel.subscribers.len() + self.followers.count(key)) as u32;
             if std::mem::take(&mut channel.recounting) && channel.told != subscribers {
                 channel.told = subscribers;
                 self.orders.push(Order::SetSubscribers { channel: channel.name.clone(), count: subscribers });
@@ -333,7 +339,7 @@ impl Hub {
             channel.log.trim(&self.limits.rules.bounds(channel.rule).history, self.now);
             let is_left =
                 channel.subscribers.is_empty() || channel.subscribers.len() < 2 && fault!("read-channel-let-go");
-            let idle = is_left && channel.is_attached() && !channel.dirty;
+            let idle = is_left && self.followers.count(key as u32) == 0 && channel.is_attached() && !channel.dirty;
             if idle && self.now.saturating_since(channel.left) >= channel.linger(self.limits.linger) {
                 let name = channel.name.clone();
                 self.remove(key as u32, &name);
@@ -412,6 +418,7 @@ impl Hub {
                 _ => self.start_if_ready(waiting, sink),
             }
         }
+        self.wake_followers(key);
     }
 
     fn appended(&mut self, name: &ChannelName, first: u64, entries: Vec<Arc<Message>>, signs: Vec<Arc<str>>) {
@@ -427,6 +434,7 @@ impl Hub {
             channel.dirty = true;
             self.dirty.push(key);
         }
+        self.wake_followers(key);
     }
 
     /// The channel's shard keeps nothing before that number: this loop does not either, from the end of this tick on, when those
@@ -462,6 +470,7 @@ impl Hub {
         while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {
             self.conclude_closed(subscriber, name, problem, sink);
         }
+        self.end_followers(key, problem);
         self.remove(key, name);
     }
 
@@ -488,6 +497,9 @@ impl Hub {
             Some(other) => {
                 let owner = owner_of(self, &other);
                 self.orders.push(Order::Open { channel: name.clone(), owner });
+            }
+            None if self.followers.count(key) > 0 => {
+                self.orders.push(Order::Open { channel: name.clone(), owner: Owner::default() });
             }
             None => self.end_channel(name, None, sink),
         }
