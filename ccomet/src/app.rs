@@ -10,6 +10,7 @@ mod entering;
 mod hooks;
 mod icomet;
 mod inside;
+mod judging;
 mod pending;
 mod publishing;
 mod setup;
@@ -44,6 +45,7 @@ use crate::files::Files;
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, SubscriberKey};
 use crate::lease::Leases;
+use crate::on_call::Judge;
 use crate::pulse::{Life, Listener, Pulse};
 use crate::rules::Rules;
 use crate::signals;
@@ -123,6 +125,8 @@ pub(crate) struct App {
     watchers: Vec<ConnectionId>,
     /// Who reads channels from inside.
     readers: Readers,
+    /// Who is asked about calls.
+    judge: Option<Judge>,
     sockets: Slab<Socket>,
     /// WebSockets of which a message has begun, and when it has to be whole.
     unfinished: HashMap<ConnectionId, LoopTime>,

@@ -11,6 +11,7 @@ use crate::app::{App, Shared};
 use crate::auth::Verifier;
 use crate::config::{Admin, Config, ConfigError};
 use crate::handle::{Handle, LoopMessage};
+use crate::on_call::{CallInfo, Decision, Judge};
 use crate::pulse::{Life, Listener};
 use crate::refusals::RefusalCounts;
 use crate::signals;
@@ -46,6 +47,7 @@ pub struct Server {
     front: SocketAddr,
     admin: SocketAddr,
     life: Option<Listener>,
+    judge: Option<Judge>,
 }
 
 impl Server {
@@ -88,7 +90,7 @@ impl Server {
         };
         let front = listen(config.front.listen, sockets.front)?;
         let admin = listen(config.admin.listen, sockets.admin)?;
-        Ok(Self { pool, config: Arc::new(config), verifier, front, admin, life: None })
+        Ok(Self { pool, config: Arc::new(config), verifier, front, admin, life: None, judge: None })
     }
 
     /// Where the public listener is.
@@ -116,6 +118,32 @@ impl Server {
         self.life = Some(Listener(Arc::new(tell)));
     }
 
+    /// Has the program asked about each call of a client of the public listener, before it is carried out: to subscribe, to
+    /// look something up, or to publish, on a WebSocket, too. It is asked after limits by address, token and rules, which
+    /// have allowed the call by then, and before the hooks. Files and preflights are not asked about, nor is what a
+    /// [`Handle`] does.
+    ///
+    /// It is called on the thread of the loop that has the call, several at the same time if there are several loops, and
+    /// must not wait for anything, since all clients of that loop would wait with it. Who has to look something up elsewhere
+    /// uses a hook of [`Hooks`](crate::Hooks). A panic in it ends the server.
+    ///
+    /// ```
+    /// use ccomet::{Action, Config, Decision, Server};
+    ///
+    /// # let mut config = Config::default();
+    /// # config.front.listen = "127.0.0.1:0".parse()?;
+    /// # config.admin.listen = "127.0.0.1:0".parse()?;
+    /// let mut server = Server::bind(config)?;
+    /// server.on_call(|call| match call.action() {
+    ///     Action::Publish if call.channels().any(|channel| channel.starts_with("news.")) => Decision::Refuse,
+    ///     _ => Decision::Allow,
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_call(&mut self, f: impl Fn(&CallInfo<'_>) -> Decision + Send + Sync + 'static) {
+        self.judge = Some(Judge(Arc::new(f)));
+    }
+
     /// Runs until it is stopped and has drained.
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
@@ -136,10 +164,10 @@ impl Server {
     pub(crate) fn into_parts(
         self,
     ) -> (Pool<LoopMessage>, impl Fn(Place<LoopMessage>) -> HttpServer<App> + Send + Sync + 'static) {
-        let Self { pool, config, verifier, life, .. } = self;
+        let Self { pool, config, verifier, life, judge, .. } = self;
         let settings = http_settings(&config);
         let tallies = Tally::for_loops(pool.loops());
-        let shared = Shared { config, verifier, tallies, refusals: RefusalCounts::new(), life };
+        let shared = Shared { config, verifier, tallies, refusals: RefusalCounts::new(), life, judge };
         (pool, move |place| HttpServer::new(settings.clone(), App::new(shared.clone(), place)))
     }
 

@@ -20,6 +20,7 @@ use crate::files::Files;
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, HubLimits};
 use crate::lease::Leases;
+use crate::on_call::Judge;
 use crate::pulse::{Listener, Pulse};
 use crate::refusals::{RefusalCounts, RefusalLog};
 use crate::rules::Rules;
@@ -33,11 +34,12 @@ pub(crate) struct Shared {
     pub(crate) tallies: Arc<[Tally]>,
     pub(crate) refusals: Arc<RefusalCounts>,
     pub(crate) life: Option<Listener>,
+    pub(crate) judge: Option<Judge>,
 }
 
 impl App {
     pub(crate) fn new(shared: Shared, place: Place<LoopMessage>) -> Self {
-        let Shared { config, verifier, tallies, refusals, life } = shared;
+        let Shared { config, verifier, tallies, refusals, life, judge } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
@@ -114,6 +116,7 @@ impl App {
             life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
             watchers: Vec::new(),
             readers: Readers::default(),
+            judge,
             _thread: LoopThread::mark(),
             sockets: Slab::new(),
             unfinished: HashMap::new(),
