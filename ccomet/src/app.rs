@@ -152,7 +152,8 @@ impl App {
             match self.engine.next_output() {
                 Some(Output::Reply(asker, outcome)) => self.complete(http, asker, outcome),
                 Some(Output::Channel(channel, event)) => {
-                    if matches!(event, ChannelEvent::Cleared { .. } | ChannelEvent::Closed) {
+                    let is_end = matches!(event, ChannelEvent::Cleared { .. } | ChannelEvent::Closed);
+                    if is_end && !fault!("cleared-before-read-inside") {
                         // What was published before gets to its readers.
                         self.feed_readers(http);
                     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use sealed::fault;
 use sealed_http::RequestHead;
 
 use crate::access::{Access, Course};
@@ -14,9 +15,11 @@ use crate::message::{ChannelName, Draft};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Read channels as their messages come: a stream, a WebSocket, or one long poll, each of which is a call of its own.
+    /// Read channels as their messages come: a stream, a WebSocket, or one long poll, each of which
+    /// is a call of its own.
     Subscribe,
-    /// Look something up that is there already: history, who is present, or, in the classic API, to sign in.
+    /// Look something up that is there already: history, who is present, or, in the classic API, to
+    /// sign in.
     Read,
     /// Publish messages: of a request all at once, on a WebSocket each.
     Publish,
@@ -64,7 +67,8 @@ impl<'a> CallInfo<'a> {
         }
     }
 
-    /// Returns the channels, or patterns of channels, that it is about, in no order. One may come more than once.
+    /// Returns the channels, or patterns of channels, that it is about, in no order. One may come
+    /// more than once.
     pub fn channels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let written = self.access.writes().map(|write| write.channel.as_str());
         self.access.reads().map(ChannelName::as_str).chain(written)
@@ -83,19 +87,21 @@ impl<'a> CallInfo<'a> {
         self.member
     }
 
-    /// Returns the client's address: what a trusted proxy says it is, or else where the connection comes from.
+    /// Returns the client's address: what a trusted proxy says it is, or else where the connection
+    /// comes from.
     pub fn address(&self) -> Option<IpAddr> {
         (self.address)()
     }
 
-    /// Returns a field of the request's header, whatever the case of its name, if it is text. What is published on a
-    /// WebSocket has none: the fields are there when the WebSocket is opened.
+    /// Returns a field of the request's header, whatever the case of its name, if it is text. What
+    /// is published on a WebSocket has none: the fields are there when the WebSocket is opened.
     ///
-    /// `Cookie`, and an `Authorization` that is no bearer's, are left out where a page of another site could have made
-    /// the browser send the request: they do not say there that the user wants it.
+    /// `Cookie`, and an `Authorization` that is no bearer's, are left out where a page of another
+    /// site could have made the browser send the request: they do not say there that the user wants
+    /// it.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let value = self.head?.header_str(name)?;
-        let is_hidden = self.may_be_forged && is_ambient(name, value);
+        let is_hidden = self.may_be_forged && is_ambient(name, value) && !fault!("judge-sees-forged-cookie");
         (!is_hidden).then_some(value)
     }
 }

@@ -135,7 +135,8 @@ impl RefusalLog {
         };
     }
 
-    /// Returns the client's address on a connection that a proxy has made, if the proxy has named it.
+    /// Returns the client's address on a connection that a proxy has made, if the proxy has named
+    /// it.
     pub(crate) fn client(&self, id: ConnectionId) -> Option<IpAddr> {
         self.clients.borrow().get(&id).copied()
     }

@@ -108,7 +108,8 @@ impl Server {
         self.pool.stopper()
     }
 
-    /// Returns what the program uses the server with from inside: from any thread, and also while it runs.
+    /// Returns what the program uses the server with from inside: from any thread, and also while
+    /// it runs.
     pub fn handle(&self) -> Handle {
         Handle::new(self.pool.mailboxes(), self.stopper(), self.config.clone())
     }
@@ -118,14 +119,15 @@ impl Server {
         self.life = Some(Listener(Arc::new(tell)));
     }
 
-    /// Has the program asked about each call of a client of the public listener, before it is carried out: to subscribe, to
-    /// look something up, or to publish, on a WebSocket, too. It is asked after limits by address, token and rules, which
-    /// have allowed the call by then, and before the hooks. Files and preflights are not asked about, nor is what a
-    /// [`Handle`] does.
+    /// Has the program asked about each call of a client of the public listener, before it is
+    /// carried out: to subscribe, to look something up, or to publish, on a WebSocket, too. It is
+    /// asked after limits by address, token and rules, which have allowed the call by then, and
+    /// before the hooks. Files and preflights are not asked about, nor is what a [`Handle`] does.
     ///
-    /// It is called on the thread of the loop that has the call, several at the same time if there are several loops, and
-    /// must not wait for anything, since all clients of that loop would wait with it. Who has to look something up elsewhere
-    /// uses a hook of [`Hooks`](crate::Hooks). A panic in it ends the server.
+    /// It is called on the thread of the loop that has the call, several at the same time if there
+    /// are several loops, and must not wait for anything, since all clients of that loop would wait
+    /// with it. Who has to look something up elsewhere uses a hook of [`Hooks`](crate::Hooks). A
+    /// panic in it ends the server.
     ///
     /// ```
     /// use ccomet::{Action, Config, Decision, Server};

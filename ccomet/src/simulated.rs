@@ -82,7 +82,8 @@ impl Simulated {
         Self::start_with(sim, config, |_| {})
     }
 
-    /// Does the same with a server that is prepared for it, as one is before it [runs](Server::run).
+    /// Does the same with a server that is prepared for it, as one is before it
+    /// [runs](Server::run).
     pub fn start_with(sim: &Simulation, config: Config, prepare: impl FnOnce(&mut Server)) -> Result<Self, Error> {
         let loops = config.loops.map_or(1, std::num::NonZeroUsize::get);
         let mut server = Server::bind_to(config, Sockets::default(), |loop_config| sim.pool(loop_config, loops))?;
@@ -105,8 +106,9 @@ impl Simulated {
         self.admin
     }
 
-    /// Returns what uses the server from inside. The thread of the simulation is that of all loops: answers are looked for with
-    /// [`try_take`](crate::handle::Pending::try_take), once the simulation has gone on.
+    /// Returns what uses the server from inside. The thread of the simulation is that of all loops:
+    /// answers are looked for with [`try_take`](crate::handle::Pending::try_take), once the
+    /// simulation has gone on.
     pub fn handle(&self) -> Handle {
         Handle::new(self.mailboxes.clone(), self.stopper.clone(), self.config.clone())
     }

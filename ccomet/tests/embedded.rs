@@ -229,12 +229,14 @@ fn channels_are_listed_described_cleared_and_closed() {
     assert_eq!(rest.position, info.position);
 
     assert_eq!(answer(&stage, handle.broadcast(&Pattern::all(), "4")), Ok(3));
+    // In one tick: what comes before is told.
+    let published = handle.publish("a", "5");
     assert_eq!(answer(&stage, handle.clear("a")), Ok(true));
+    assert!(answer(&stage, published).is_ok());
     assert_eq!(answer(&stage, handle.info("a")).expect("an answer").expect("a channel").messages, 0);
     assert_eq!((answer(&stage, handle.close("a")), answer(&stage, handle.close("x"))), (Ok(true), Ok(false)));
-    // What was published before the channel was cleared has come, too.
     let told = drain(&mut events);
-    assert_eq!(texts(&told), ["started", "4", "Closed { channel: \"a\" }"]);
+    assert_eq!(texts(&told), ["started", "4", "5", "Closed { channel: \"a\" }"]);
     assert_eq!((events.is_over(), answer(&stage, handle.info("a"))), (true, Ok(None)));
     let holdings = stage.server.holdings();
     assert_eq!((holdings.subscribers, holdings.asking), (0, 0));
@@ -314,6 +316,18 @@ fn a_long_history_is_told_in_several_ticks() {
     assert!(stage.sim.turns() - turns >= 2_000 / 256);
     let got = texts(&std::mem::take(&mut *got.lock().expect("no panic")));
     assert!(got.into_iter().skip(1).eq((0..2_000).map(|number| number.to_string())));
+}
+
+#[test]
+fn channels_take_turns() {
+    let stage = Stage::new(|_| {});
+    let handle = stage.server.handle();
+    for (channel, data) in [("a", "1"), ("a", "2"), ("a", "3"), ("b", "4")] {
+        answer(&stage, handle.publish(channel, data)).expect("published");
+    }
+    let mut events = handle.events(["a", "b"], &Start::Oldest, 16).expect("a subscription");
+    stage.sim.settle();
+    assert_eq!(texts(&drain(&mut events)), ["started", "1", "4", "2", "3"]);
 }
 
 #[test]

@@ -27,8 +27,8 @@ impl Asked {
     }
 }
 
-/// A server that asks, about each call, a judge who refuses what is about a channel `no`, and notes what it was asked, with
-/// one field of the header.
+/// A server that asks, about each call, a judge who refuses what is about a channel `no`, and notes
+/// what it was asked, with one field of the header.
 fn stage(field: &'static str, change: impl FnOnce(&mut Config)) -> (Stage, Asked) {
     let asked = Asked::default();
     let notes = asked.clone();

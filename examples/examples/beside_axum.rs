@@ -1,7 +1,8 @@
-//! The comet server beside axum, in one program: axum serves the site, ccomet the clients that wait for news, each on a port
-//! of its own. The site publishes by a handle, and streams by it, too.
+//! The comet server beside axum, in one program: axum serves the site, ccomet the clients that wait
+//! for news, each on a port of its own. The site publishes by a handle, and streams by it, too.
 //!
-//! Try it: `cargo run -p examples --example beside_axum`, then, with the address that it prints for subscribers:
+//! Try it: `cargo run -p examples --example beside_axum`, then, with the address that it prints for
+//! subscribers:
 //!
 //!     curl -N -H 'Accept: text/event-stream' ADDRESS/channels/orders.7
 //!     curl -N 127.0.0.1:7777/orders/7/events
@@ -26,7 +27,8 @@ use futures_util::stream::poll_fn;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// Events that wait for a client of axum's that is slow. One that is slower still goes on where it was.
+/// Events that wait for a client of axum's that is slow. One that is slower still goes on where it
+/// was.
 const EVENTS_MAX: usize = 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -64,14 +66,15 @@ fn site(handle: Handle) -> Router {
     Router::new().route("/orders/{id}", post(publish)).route("/orders/{id}/events", get(stream)).with_state(handle)
 }
 
-/// Publishes what happened to an order. Returns the position, with which a client can start behind it.
+/// Publishes what happened to an order. Returns the position, with which a client can start behind
+/// it.
 async fn publish(
     State(handle): State<Handle>,
     Path(id): Path<u64>,
     news: String,
 ) -> Result<String, (StatusCode, String)> {
     let published = handle.publish(&channel(id), Message::new(news).event("order")).await;
-    published.map(|position| position.to_string()).map_err(refuse)
+    published.map(|position| position.to_string()).map_err(|error| refuse(&error))
 }
 
 /// Streams what happens to an order, from the beginning.
@@ -79,8 +82,9 @@ async fn stream(
     State(handle): State<Handle>,
     Path(id): Path<u64>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, (StatusCode, String)> {
-    let mut events = handle.events([channel(id)], &Start::Oldest, EVENTS_MAX).map_err(refuse)?;
-    // It ends with the subscription, which ends with the comet server; and the other way round, when the client leaves.
+    let mut events = handle.events([channel(id)], &Start::Oldest, EVENTS_MAX).map_err(|error| refuse(&error))?;
+    // It ends with the subscription, which ends with the comet server; and the other way round,
+    // when the client leaves.
     let stream = poll_fn(move |cx| events.poll_next(cx).map(|event| event.map(|event| Ok(event_of(&event)))));
     Ok(Sse::new(stream))
 }
@@ -97,7 +101,7 @@ fn channel(id: u64) -> String {
     format!("orders.{id}")
 }
 
-fn refuse(error: HandleError) -> (StatusCode, String) {
+fn refuse(error: &HandleError) -> (StatusCode, String) {
     let status = match error {
         HandleError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::SERVICE_UNAVAILABLE,

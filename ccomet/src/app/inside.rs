@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sealed::fault;
 use sealed_http::Http;
 
 use super::pending::Asker;
@@ -10,7 +11,8 @@ use crate::handle::{Event, HandleRequest, Position, Reader, Received};
 use crate::hub::{FollowerKey, Told};
 use crate::message::ChannelName;
 
-/// Events that a reader is told in one tick, so that clients do not wait for a long history to be told.
+/// Events that a reader is told in one tick, so that clients do not wait for a long history to be
+/// told.
 const EVENTS_PER_TICK: usize = 256;
 
 /// Who reads channels on this loop from inside.
@@ -36,6 +38,7 @@ impl App {
                     self.hub.mark_follower_ready(*key);
                 }
             }
+            HandleRequest::Unsubscribe(_) if fault!("reader-outlives-subscription") => {}
             HandleRequest::Unsubscribe(id) => {
                 if let Some(key) = self.readers.keys.get(&id).copied() {
                     self.remove_reader(http, key);
@@ -77,12 +80,13 @@ impl App {
     /// Tells a reader what is new. Returns whether that was the last.
     fn feed_reader(&mut self, http: &Http<'_, Self>, key: FollowerKey) -> bool {
         let Some(reader) = self.readers.all.get_mut(&key) else { return true };
-        for _ in 0..EVENTS_PER_TICK {
-            if !reader.is_wanted() {
+        let most = if fault!("long-history-in-one-tick") { usize::MAX } else { EVENTS_PER_TICK };
+        for _ in 0..most {
+            if !reader.is_wanted() && !fault!("reader-outlives-subscription") {
                 return true;
             }
             // It says when there is.
-            if !reader.has_room() {
+            if !reader.has_room() && !fault!("slow-reader-inside-queues") {
                 return false;
             }
             let Some(told) = self.hub.next_for(key, unix_time(http)) else { return false };
@@ -102,7 +106,7 @@ impl App {
         let keys: Vec<FollowerKey> = self.readers.all.keys().copied().collect();
         for key in keys {
             let reader = &self.readers.all[&key];
-            if !reader.is_wanted() {
+            if !reader.is_wanted() && !fault!("reader-outlives-subscription") {
                 self.remove_reader(http, key);
             } else if reader.has_room() {
                 self.hub.mark_follower_ready(key);

@@ -5,14 +5,16 @@ use crate::message::BadChannelName;
 use crate::position::BadPosition;
 use crate::wire::problem::Problem;
 
-/// Tells why something that was asked of a server through its [`Handle`](super::Handle) was not done.
+/// Tells why something that was asked of a server through its [`Handle`](super::Handle) was not
+/// done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandleError {
     /// The text is not the name of a channel, nor, in a subscription, a pattern.
     #[error("a channel's name is 1 to 128 bytes of UTF-8 without control characters, ',' or '*'")]
     BadChannel,
-    /// A subscription names no channel, more channels than `limits.channels_per_subscription_max`, or one channel twice.
+    /// A subscription names no channel, more channels than `limits.channels_per_subscription_max`,
+    /// or one channel twice.
     #[error("a subscription has 1 to limits.channels_per_subscription_max channels, none twice")]
     BadChannelCount,
     /// The text is not a position, or not one of so many channels.
@@ -27,17 +29,20 @@ pub enum HandleError {
         /// The length of the longest message of that channel, in bytes.
         bytes_max: usize,
     },
-    /// A limit of the server does not allow it. The code is one of those that clients get, such as `channel_limit` or
-    /// `key_reused`.
+    /// A limit of the server does not allow it. The code is one of those that clients get, such as
+    /// `channel_limit` or `key_reused`.
     #[error("the server refuses this: {0}")]
     Refused(&'static str),
-    /// As many messages wait for the event loop as may. Nothing was done, and it is worth another try soon.
+    /// As many messages wait for the event loop as may. Nothing was done, and it is worth another
+    /// try soon.
     #[error("too many requests wait for the server's event loop")]
     Busy,
-    /// The channel did not answer within `times.reply_s`. A message may have been published all the same.
+    /// The channel did not answer within `times.reply_s`. A message may have been published all the
+    /// same.
     #[error("the channel cannot be reached now; a message may have been published all the same")]
     Unavailable,
-    /// The server goes down, or has ended. A message that was on its way may have been published all the same.
+    /// The server goes down, or has ended. A message that was on its way may have been published
+    /// all the same.
     #[error("the server has ended")]
     Stopped,
     /// The call would wait on the thread of an event loop, for what only that loop can do.

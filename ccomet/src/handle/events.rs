@@ -6,16 +6,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use sealed::fault;
+
 use super::loop_thread::LoopThread;
 use super::subscription::{Event, Subscription};
 
-/// The events of a subscription, in order, for a thread or a task that takes them in its own time. The subscription ends
-/// when this is dropped.
+/// The events of a subscription, in order, for a thread or a task that takes them in its own time.
+/// The subscription ends when this is dropped.
 ///
-/// At most `capacity` events wait here, and one more if it is the last. A reader that is slower than its channels is a
-/// cursor in them, as a slow client is: nothing gathers for it, and when it has taken half of what waits, the loop goes
-/// on where it was. If the channel does not keep any more what comes next, the reader gets an [`Event::Gap`]. A message
-/// that waits here keeps its data in memory, so that up to `capacity` times `limits.message_bytes_max` are held.
+/// At most `capacity` events wait here, and one more if it is the last. A reader that is slower
+/// than its channels is a cursor in them, as a slow client is: nothing gathers for it, and when it
+/// has taken half of what waits, the loop goes on where it was. If the channel does not keep any
+/// more what comes next, the reader gets an [`Event::Gap`]. A message that waits here keeps its
+/// data in memory, so that up to `capacity` times `limits.message_bytes_max` are held.
 #[derive(Debug)]
 pub struct Events {
     queue: Arc<Queue>,
@@ -48,8 +51,8 @@ impl Events {
         event
     }
 
-    /// Waits for an event as a task does, under any runtime or none. Returns `None` once the subscription is over. Nothing
-    /// is lost if the future is dropped.
+    /// Waits for an event as a task does, under any runtime or none. Returns `None` once the
+    /// subscription is over. Nothing is lost if the future is dropped.
     pub async fn recv_async(&mut self) -> Option<Event> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -107,7 +110,8 @@ impl Events {
         Some(event)
     }
 
-    /// An event was taken: the loop goes on if it has stopped for want of room, and there is enough of it again.
+    /// An event was taken: the loop goes on if it has stopped for want of room, and there is enough
+    /// of it again.
     fn go_on(&self) {
         let mut state = self.queue.lock();
         if !state.is_stalled || state.events.len() > self.queue.capacity / 2 {
@@ -115,7 +119,11 @@ impl Events {
         }
         state.is_stalled = false;
         drop(state);
-        // If the loop cannot be told now, it is with the next event, and looks by itself when it sweeps.
+        if fault!("stalled-reader-inside-not-resumed") {
+            return;
+        }
+        // If the loop cannot be told now, it is with the next event, and looks by itself when it
+        // sweeps.
         if !self.subscription.resume() {
             self.queue.lock().is_stalled = true;
         }

@@ -32,32 +32,36 @@ pub struct Message {
 }
 
 impl Message {
-    /// Creates a message of any bytes. Clients get data that is UTF-8 as text, and other data in Base64.
+    /// Creates a message of any bytes. Clients get data that is UTF-8 as text, and other data in
+    /// Base64.
     pub fn new(data: impl Into<Bytes>) -> Self {
         Self { data: data.into(), event: None, ttl: None, key: None }
     }
 
-    /// Names the kind of the message, in words of your own: 1 to 128 bytes without control characters.
+    /// Names the kind of the message, in words of your own: 1 to 128 bytes without control
+    /// characters.
     #[must_use]
     pub fn event(self, event: &str) -> Self {
         Self { event: Some(event.into()), ..self }
     }
 
-    /// Lets the message be delivered for so long: whole seconds, 1 at least. What is left of a second is dropped.
+    /// Lets the message be delivered for so long: whole seconds, 1 at least. What is left of a
+    /// second is dropped.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
         Self { ttl: Some(ttl), ..self }
     }
 
-    /// Names an idempotency key: 1 to 128 graphic characters of ASCII. What is published again in the channel under the same
-    /// key, within `history.keys_age_max_s`, is not kept again, and gets the position of the first. The keys of handles
-    /// are apart from those of clients.
+    /// Names an idempotency key: 1 to 128 graphic characters of ASCII. What is published again in
+    /// the channel under the same key, within `history.keys_age_max_s`, is not kept again, and gets
+    /// the position of the first. The keys of handles are apart from those of clients.
     #[must_use]
     pub fn key(self, key: &str) -> Self {
         Self { key: Some(key.into()), ..self }
     }
 
-    /// Checks the options, as those of a request are checked. The data is copied, so that no more is kept than counted.
+    /// Checks the options, as those of a request are checked. The data is copied, so that no more
+    /// is kept than counted.
     pub(super) fn into_draft(self) -> Result<Draft, HandleError> {
         let Self { data, event, ttl, key } = self;
         let event = event.as_deref().map(checked_event).transpose()?;
@@ -96,8 +100,8 @@ impl From<&'static str> for Message {
     }
 }
 
-/// Where a reader is in its channels: behind what it has got. As text it is what clients get, too, as `position` and as
-/// the id of an event: either can resume where the other was.
+/// Where a reader is in its channels: behind what it has got. As text it is what clients get, too,
+/// as `position` and as the id of an event: either can resume where the other was.
 ///
 /// Of one and the same channels, later positions are greater.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,7 +209,8 @@ pub struct ChannelList {
 pub struct HistoryPage {
     /// The oldest first.
     pub messages: Vec<Received>,
-    /// Set if messages between the start and the first of these are lost: the count, if it is known.
+    /// Set if messages between the start and the first of these are lost: the count, if it is
+    /// known.
     pub gap: Option<Option<u64>>,
     /// Where the next page begins, or a subscription.
     pub position: Position,

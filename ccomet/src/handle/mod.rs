@@ -1,8 +1,9 @@
 //! A server that is embedded, used from inside: by the program that it is part of.
 //!
 //! [`Server::handle`](crate::Server::handle) gives a [`Handle`], which any thread and any task can use at the same time.
-//! Whoever has one may do what a client of the admin listener may: neither tokens nor rules about who may publish hold for
-//! it, and limits by address do not, either. What holds are the limits on sizes and counts.
+//! Whoever has one may do what a client of the admin listener may: neither tokens nor rules about
+//! who may publish hold for it, and limits by address do not, either. What holds are the limits on
+//! sizes and counts.
 
 mod error;
 mod events;
@@ -43,9 +44,10 @@ static LAST_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Uses a server from inside its process. Clones use the same server.
 ///
-/// No call blocks. Those that ask for something return a [`Pending`] answer, which can be waited for or awaited; what is wrong
-/// with the call itself is the answer at once. What one thread asks for in one channel is done in that order. Before the
-/// server [runs](crate::Server::run), calls wait for that.
+/// No call blocks. Those that ask for something return a [`Pending`] answer, which can be waited
+/// for or awaited; what is wrong with the call itself is the answer at once. What one thread asks
+/// for in one channel is done in that order. Before the server [runs](crate::Server::run), calls
+/// wait for that.
 ///
 /// ```
 /// use ccomet::handle::{Event, Message, Start};
@@ -86,10 +88,11 @@ impl Handle {
         Self { shared: Arc::new(Shared { mailboxes, stopper, config, rules }) }
     }
 
-    /// Publishes a message in a channel. The answer is the position behind it, with which a reader of that one channel goes
-    /// on after this message.
+    /// Publishes a message in a channel. The answer is the position behind it, with which a reader
+    /// of that one channel goes on after this message.
     ///
-    /// Its data is as long as `limits.message_bytes_max` and the rule for the channel allow, in bytes. Hooks are not asked.
+    /// Its data is as long as `limits.message_bytes_max` and the rule for the channel allow, in
+    /// bytes. Hooks are not asked.
     pub fn publish(&self, channel: &str, message: impl Into<Message>) -> Pending<Position> {
         let message = message.into();
         let checked = ChannelName::new(channel).map_err(HandleError::from).and_then(|channel| {
@@ -109,7 +112,8 @@ impl Handle {
         })
     }
 
-    /// Publishes a message in every channel of a pattern that there is. The answer is in how many that was.
+    /// Publishes a message in every channel of a pattern that there is. The answer is in how many
+    /// that was.
     ///
     /// [`HandleError::Refused`] and [`HandleError::Unavailable`] do not tell in how many channels it is all the same.
     pub fn broadcast(&self, pattern: &Pattern, message: impl Into<Message>) -> Pending<u64> {
@@ -129,8 +133,8 @@ impl Handle {
         })
     }
 
-    /// Returns a page of the list of channels: those of a pattern, whose names come after `after`, and at most `limit` of
-    /// them. That is 1 at least, and `limits.page_items_max` at the most.
+    /// Returns a page of the list of channels: those of a pattern, whose names come after `after`,
+    /// and at most `limit` of them. That is 1 at least, and `limits.page_items_max` at the most.
     pub fn list(&self, pattern: &Pattern, after: Option<&str>, limit: usize) -> Pending<ChannelList> {
         let (pattern, after) = (pattern.clone(), after.unwrap_or_default().into());
         let listing = Listing { pattern, after, limit: self.page_limit(limit) };
@@ -155,9 +159,10 @@ impl Handle {
         )
     }
 
-    /// Returns a page of what a channel has kept, the oldest message first; `None` if there is no such channel. It begins
-    /// where a subscription would, and has at most `limit` messages: 1 at least, and `limits.page_items_max` at the
-    /// most. Beyond `limits.batch_bytes_max` there are no more, either, but for the first.
+    /// Returns a page of what a channel has kept, the oldest message first; `None` if there is no
+    /// such channel. It begins where a subscription would, and has at most `limit` messages: 1 at
+    /// least, and `limits.page_items_max` at the most. Beyond `limits.batch_bytes_max` there are no
+    /// more, either, but for the first.
     pub fn history(&self, channel: &str, start: &Start, limit: usize) -> Pending<Option<HistoryPage>> {
         let edge = match start {
             Start::Latest => Edge::End,
@@ -179,8 +184,8 @@ impl Handle {
         )
     }
 
-    /// Closes a channel: its readers are told and end, its history is gone, and its numbers start anew. The answer is whether
-    /// there was such a channel.
+    /// Closes a channel: its readers are told and end, its history is gone, and its numbers start
+    /// anew. The answer is whether there was such a channel.
     pub fn close(&self, channel: &str) -> Pending<bool> {
         self.ask_of(
             channel,
@@ -192,7 +197,8 @@ impl Handle {
         )
     }
 
-    /// Drops the history of a channel; its readers and its numbers go on. The answer is whether there was such a channel.
+    /// Drops the history of a channel; its readers and its numbers go on. The answer is whether
+    /// there was such a channel.
     pub fn clear(&self, channel: &str) -> Pending<bool> {
         self.ask_of(
             channel,
@@ -204,15 +210,18 @@ impl Handle {
         )
     }
 
-    /// Subscribes a closure to channels, or to patterns of channels, until what this returns is dropped.
+    /// Subscribes a closure to channels, or to patterns of channels, until what this returns is
+    /// dropped.
     ///
-    /// The closure is called on the thread of an event loop, one event after the other: it must not wait for anything,
-    /// since all clients of that loop would wait with it, and a panic in it ends the server. To publish from there is
-    /// fine, as long as the answer is not [waited](Pending::wait) for. What takes longer is better done with
+    /// The closure is called on the thread of an event loop, one event after the other: it must not
+    /// wait for anything, since all clients of that loop would wait with it, and a panic in it ends
+    /// the server. To publish from there is fine, as long as the answer is not
+    /// [waited](Pending::wait) for. What takes longer is better done with
     /// [`events`](Self::events).
     ///
-    /// There are at most `limits.channels_per_subscription_max` channels, each named once, and the order of their names
-    /// does not matter. The limits on subscribers hold as for clients: beyond them the subscription ends with
+    /// There are at most `limits.channels_per_subscription_max` channels, each named once, and the
+    /// order of their names does not matter. The limits on subscribers hold as for clients: beyond
+    /// them the subscription ends with
     /// [`Event::Refused`].
     pub fn subscribe<N: AsRef<str>>(
         &self,
@@ -223,8 +232,9 @@ impl Handle {
         self.read(channels, start, Target::Closure(Box::new(f)))
     }
 
-    /// Subscribes to channels likewise, for a thread or a task that takes the events in its own time: at most `capacity` of
-    /// them wait, 1 at least. [`Events`] tells what becomes of a slow reader.
+    /// Subscribes to channels likewise, for a thread or a task that takes the events in its own
+    /// time: at most `capacity` of them wait, 1 at least. [`Events`] tells what becomes of a slow
+    /// reader.
     pub fn events<N: AsRef<str>>(
         &self,
         channels: impl IntoIterator<Item = N>,
@@ -236,8 +246,8 @@ impl Handle {
         Ok(Events::new(queue, subscription))
     }
 
-    /// Stops the server: it drains within `times.drain_s` seconds, and [`run`](crate::Server::run) returns. A second call
-    /// ends that limit. Returns at once.
+    /// Stops the server: it drains within `times.drain_s` seconds, and [`run`](crate::Server::run)
+    /// returns. A second call ends that limit. Returns at once.
     pub fn stop(&self) {
         self.shared.stopper.stop();
     }
@@ -264,7 +274,8 @@ impl Handle {
         }
     }
 
-    /// Returns the channels of a subscription, sorted, so that a position means the same in whatever order they are named.
+    /// Returns the channels of a subscription, sorted, so that a position means the same in
+    /// whatever order they are named.
     fn channels<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) -> Result<Vec<ChannelName>, HandleError> {
         let count_max = self.shared.config.limits.channels_per_subscription_max;
         let mut channels = Vec::new();

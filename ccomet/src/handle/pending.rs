@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use sealed::fault;
+
 use super::HandleError;
 use super::loop_thread::LoopThread;
 
@@ -59,16 +61,16 @@ impl<T> Pending<T> {
 
     /// Blocks this thread until the answer is there.
     ///
-    /// On a thread of an event loop this is [`HandleError::OnLoop`] instead, unless the answer is there already: in a
-    /// closure of a subscription, in [`on_call`](crate::Server::on_call), and in a test that simulates the server
-    /// on its own thread.
+    /// On a thread of an event loop this is [`HandleError::OnLoop`] instead, unless the answer is
+    /// there already: in a closure of a subscription, in [`on_call`](crate::Server::on_call), and
+    /// in a test that simulates the server on its own thread.
     pub fn wait(self) -> Result<T, HandleError> {
         let mut state = self.slot.lock();
         loop {
             if let Some(outcome) = state.take() {
                 return outcome;
             }
-            if LoopThread::is_this() {
+            if LoopThread::is_this() && !fault!("loop-waits-for-itself") {
                 return Err(HandleError::OnLoop);
             }
             state = self.slot.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -80,8 +82,8 @@ impl<T> Pending<T> {
         self.slot.lock().take()
     }
 
-    /// Calls a closure with the answer: at once, if it is there, and otherwise on the thread of the loop that gives it,
-    /// where it must not wait for anything.
+    /// Calls a closure with the answer: at once, if it is there, and otherwise on the thread of the
+    /// loop that gives it, where it must not wait for anything.
     pub fn then(self, f: impl FnOnce(Result<T, HandleError>) + Send + 'static) {
         let mut state = self.slot.lock();
         match state.take() {

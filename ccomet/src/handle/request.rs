@@ -54,8 +54,8 @@ pub(crate) enum Deed {
 }
 
 impl Deed {
-    /// Makes it a request of that time. A handle is counted as the owner of nothing, and may reach any number of channels,
-    /// as the admin listener may.
+    /// Makes it a request of that time. A handle is counted as the owner of nothing, and may reach
+    /// any number of channels, as the admin listener may.
     pub(crate) fn into_request(self, time: UnixMillis) -> Request {
         let owner = Owner::default();
         match self {
@@ -75,7 +75,8 @@ impl Deed {
 pub(crate) struct Asker(Box<dyn FnOnce(Result<Reply, HandleError>) + Send>);
 
 impl Asker {
-    /// Creates one that gets what `convert` makes of the reply; `None` for one of another kind than was asked for.
+    /// Creates one that gets what `convert` makes of the reply; `None` for one of another kind than
+    /// was asked for.
     pub(super) fn new<T: Send + 'static>(
         convert: impl FnOnce(Reply) -> Option<Result<T, HandleError>> + Send + 'static,
     ) -> (Self, Pending<T>) {

@@ -42,14 +42,16 @@ impl Start {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// It has begun: what is published from here on is told. Always the first, unless it ends before.
+    /// It has begun: what is published from here on is told. Always the first, unless it ends
+    /// before.
     Started {
         /// Where it begins.
         position: Position,
     },
     /// A message.
     Message(Received),
-    /// Messages are lost: the channel does not keep any more what this reader has yet to get, or starts after.
+    /// Messages are lost: the channel does not keep any more what this reader has yet to get, or
+    /// starts after.
     Gap {
         /// The channel, or pattern of channels.
         channel: Arc<str>,
@@ -58,7 +60,8 @@ pub enum Event {
         /// Where the reader is behind the gap, in all of its channels.
         position: Position,
     },
-    /// A channel was closed, and the subscription with it. Subscribing again makes the channel anew.
+    /// A channel was closed, and the subscription with it. Subscribing again makes the channel
+    /// anew.
     Closed {
         /// The channel, or pattern of channels.
         channel: Arc<str>,
@@ -76,8 +79,8 @@ impl Event {
     }
 }
 
-/// A subscription from inside. It ends when this is dropped: a call of its closure that is under way goes on, and no
-/// other follows.
+/// A subscription from inside. It ends when this is dropped: a call of its closure that is under
+/// way goes on, and no other follows.
 #[derive(Debug)]
 pub struct Subscription {
     id: u64,

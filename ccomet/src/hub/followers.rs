@@ -1,8 +1,10 @@
-//! Readers that are no clients: they are told nothing, but take what is next for them, as it is in the log.
+//! Readers that are no clients: they are told nothing, but take what is next for them, as it is in
+//! the log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use sealed::fault;
 use slab::Slab;
 
 use super::channel::Channel;
@@ -187,7 +189,8 @@ impl Hub {
         }
         // From one channel to the next, so that a busy one does not keep the others out.
         let count = follower.cursors.len();
-        for index in (follower.turn..count).chain(0..follower.turn) {
+        let turn = if fault!("busy-channel-comes-first") { 0 } else { follower.turn };
+        for index in (turn..count).chain(0..turn) {
             let cursor = &mut follower.cursors[index];
             let channel = &self.channels[cursor.channel as usize];
             let Some(found) = cursor.advance(channel, now) else { continue };
@@ -246,7 +249,9 @@ impl Hub {
             position.push(channel.spot(next));
             if let (Some(missed), Start::After(from)) = (missed, cursor.start) {
                 gaps.push((index, missed, channel.spot(next)));
-                position[index] = from;
+                if !fault!("start-inside-covers-gap") {
+                    position[index] = from;
+                }
             }
         }
         follower.first.push_back(Told::Started { position: position.clone() });
@@ -265,9 +270,13 @@ impl Cursor {
         let missed = channel.log.first().saturating_sub(self.next);
         if missed > 0 {
             self.next = channel.log.first();
+        }
+        if missed > 0 && !fault!("no-gap-for-fallen-follower") {
             return Some(Err(Missed(Some(missed))));
         }
-        self.next = channel.skip_expired(self.next, now);
+        if !fault!("expired-told-inside") {
+            self.next = channel.skip_expired(self.next, now);
+        }
         let message = channel.log.entry(self.next)?;
         self.next += 1;
         Some(Ok(message.clone()))

@@ -339,7 +339,8 @@ impl Hub {
             channel.log.trim(&self.limits.rules.bounds(channel.rule).history, self.now);
             let is_left =
                 channel.subscribers.is_empty() || channel.subscribers.len() < 2 && fault!("read-channel-let-go");
-            let idle = is_left && self.followers.count(key as u32) == 0 && channel.is_attached() && !channel.dirty;
+            let is_followed = self.followers.count(key as u32) > 0 && !fault!("followed-channel-let-go");
+            let idle = is_left && !is_followed && channel.is_attached() && !channel.dirty;
             if idle && self.now.saturating_since(channel.left) >= channel.linger(self.limits.linger) {
                 let name = channel.name.clone();
                 self.remove(key as u32, &name);
