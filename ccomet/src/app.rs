@@ -382,7 +382,8 @@ impl Handler for App {
             self.pump(http);
         }
         let delay = self.engine.post();
-        if let Some(delay) = if self.hub.has_ready_followers() { Some(Duration::ZERO) } else { delay }
+        let delay = if self.hub.has_ready_followers() { Some(Duration::ZERO) } else { delay };
+        if let Some(delay) = delay
             && self.wakes_in.is_none_or(|wakes_in| delay < wakes_in)
         {
             http.set_timer(delay, Chore::WakeEngine);

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -297,6 +298,87 @@ fn for_a_slow_reader_no_more_waits_than_its_capacity() {
     assert_eq!(texts(&got), [lost, (22..30).map(|number| number.to_string()).collect()].concat());
 }
 
+/// What a reader has to get of its channels: the messages of each are numbered.
+#[derive(Default)]
+struct Expected {
+    channels: BTreeMap<String, u64>,
+    gaps: usize,
+}
+
+impl Expected {
+    /// Takes an event. Returns the position behind it.
+    fn take(&mut self, event: Event) -> Position {
+        match event {
+            Event::Started { position } => position,
+            Event::Message(message) => {
+                let next = self.channels.entry(message.channel.to_string()).or_default();
+                assert_eq!(text(&message), next.to_string(), "in {}", message.channel);
+                *next += 1;
+                message.position
+            }
+            Event::Gap { channel, missed, position } => {
+                *self.channels.entry(channel.to_string()).or_default() += missed.expect("it is known");
+                self.gaps += 1;
+                position
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_unannounced_inside() {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    let mut gaps = 0;
+    for seed in 0..30 {
+        let stage = Stage::with(seed, 3, |config| config.history.messages_max = 20);
+        let (handle, mut random) = (stage.server.handle(), stage.sim.random(7));
+        let (mut published, mut expected) = (BTreeMap::<String, u64>::new(), Expected::default());
+        let mut client = stage.connect(ANN);
+        let mut events = handle.events(NAMES, &Start::Latest, 4).expect("a subscription");
+        stage.sim.settle();
+        let mut last = None;
+        for _ in 0..500 {
+            let name = *random.pick(&NAMES).expect("some");
+            match random.below(20) {
+                0..10 => {
+                    let number: &mut u64 = published.entry(name.to_owned()).or_default();
+                    handle.publish(name, number.to_string()).then(|outcome| assert!(outcome.is_ok()));
+                    *number += 1;
+                }
+                10..13 => {
+                    stage.sim.settle();
+                    let number: &mut u64 = published.entry(name.to_owned()).or_default();
+                    let target = format!("/channels/{name}");
+                    let reply = stage.exchange(&mut client, "POST", &target, "", &number.to_string());
+                    assert_eq!(reply.status, 200, "{reply}");
+                    *number += 1;
+                }
+                13..17 => {
+                    let taken = random.below(8);
+                    last =
+                        (0..taken).map_while(|_| events.try_recv()).map(|event| expected.take(event)).last().or(last);
+                }
+                17 => handle.clear(name).then(|outcome| assert!(outcome.is_ok())),
+                18 => {
+                    if let Some(position) = &last {
+                        events = handle.events(NAMES, &Start::After(position.clone()), 4).expect("a subscription");
+                    }
+                }
+                _ => stage.sim.run_for(random.time(Duration::from_millis(50))),
+            }
+        }
+        stage.sim.settle();
+        while let Some(event) = events.try_recv() {
+            expected.take(event);
+            stage.sim.settle();
+        }
+        assert_eq!(expected.channels, published, "seed {seed}");
+        gaps += expected.gaps;
+    }
+    assert!(gaps > 0);
+}
+
 #[test]
 fn a_long_history_is_told_in_several_ticks() {
     let stage = Stage::new(|config| config.history.messages_max = 2_000);
@@ -366,6 +448,20 @@ fn readers_inside_count_against_the_limits_on_subscribers() {
     stage.sim.run_for(Duration::from_secs(3_600));
     answer(&stage, handle.publish("news", "x")).expect("published");
     assert_eq!(texts(&drain(&mut other)), ["x"]);
+}
+
+#[test]
+fn a_full_mailbox_is_busy_and_what_it_keeps_from_a_loop_is_swept() {
+    let stage = Stage::new(|_| {});
+    let handle = stage.server.handle();
+    let events = handle.events(["news"], &Start::Latest, 1).expect("a subscription");
+    stage.sim.settle();
+    let fill = || handle.publish("news", "x").try_take();
+    assert_eq!(std::iter::repeat_with(fill).flatten().next(), Some(Err(HandleError::Busy)));
+    assert_eq!(handle.events(["news"], &Start::Latest, 1).map(|_| ()), Err(HandleError::Busy));
+    drop(events);
+    stage.sim.run_for(Duration::from_secs(2));
+    assert_eq!((stage.server.holdings().subscribers, fill()), (0, None));
 }
 
 #[test]
