@@ -127,6 +127,11 @@ impl<'a> Access<'a> {
         Self { audience: Audience::Granted, writes, cost: Cost::Publish(count), is_forgeable: true, ..Self::free() }
     }
 
+    /// Describes a message that is published by itself, on a WebSocket.
+    pub(crate) fn publishing(channel: &'a ChannelName, draft: &'a Draft) -> Self {
+        Self::writing(Writes::One(write(channel, draft)), 1)
+    }
+
     /// Returns the channels that it reads, or patterns of channels.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &'a ChannelName> + use<'a> {
         let (one, all, from): (_, &[ChannelName], &[(ChannelName, Start)]) = match self.reads {

@@ -9,6 +9,8 @@ mod calling;
 mod entering;
 mod hooks;
 mod icomet;
+mod inside;
+mod judging;
 mod pending;
 mod publishing;
 mod setup;
@@ -24,7 +26,8 @@ use answers::{Answering, Out, problem_response};
 use arriving::Arrival;
 use caller::Caller;
 use hooks::Site;
-use pending::PendingRequest;
+use inside::Readers;
+use pending::Asker;
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, TimerId, fault};
 use sealed_http::{
@@ -37,10 +40,12 @@ use socket::Socket;
 use crate::auth::{AdminKeys, Gate};
 use crate::config::Config;
 use crate::doorkeeper::Doorkeeper;
-use crate::engine::{Engine, Mail, Output, Tick};
+use crate::engine::{ChannelEvent, Engine, Output, Tick};
 use crate::files::Files;
+use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, SubscriberKey};
 use crate::lease::Leases;
+use crate::on_call::Judge;
 use crate::protocols::call::Door;
 use crate::pulse::{Life, Listener, Pulse};
 use crate::rules::Rules;
@@ -98,7 +103,7 @@ pub(crate) struct App {
     /// Which of the loops it is.
     index: usize,
     hub: Hub,
-    engine: Engine<PendingRequest>,
+    engine: Engine<Asker>,
     batches: Slab<Batch>,
     site: Site,
     last_serial: u32,
@@ -118,6 +123,10 @@ pub(crate) struct App {
     life: Option<(Listener, Pulse)>,
     /// Who hears of channels in use.
     watchers: Vec<ConnectionId>,
+    /// Who reads channels from inside.
+    readers: Readers,
+    /// Who is asked about calls.
+    judge: Option<Judge>,
     sockets: Slab<Socket>,
     /// WebSockets of which a message has begun, and when it has to be whole.
     unfinished: HashMap<ConnectionId, LoopTime>,
@@ -126,6 +135,7 @@ pub(crate) struct App {
     wakes_in: Option<Duration>,
     /// Over how long the ends of streams are spread, once the server goes down.
     draining: Option<Duration>,
+    _thread: LoopThread,
 }
 
 /// What a connection of the server costs while it waits, on all layers.
@@ -140,8 +150,13 @@ impl App {
                 self.engine.order(now(http), order);
             }
             match self.engine.next_output() {
-                Some(Output::Reply(pending, outcome)) => self.complete(http, pending, outcome),
+                Some(Output::Reply(asker, outcome)) => self.complete(http, asker, outcome),
                 Some(Output::Channel(channel, event)) => {
+                    let is_end = matches!(event, ChannelEvent::Cleared { .. } | ChannelEvent::Closed);
+                    if is_end && !fault!("cleared-before-read-inside") {
+                        // What was published before gets to its readers.
+                        self.feed_readers(http);
+                    }
                     let now = unix_time(http);
                     self.hub.event(&channel, event, now, &mut Out { http, answering: &self.answering });
                 }
@@ -183,7 +198,7 @@ pub(crate) enum Chore {
 
 impl Handler for App {
     type Connection = Client;
-    type Message = Mail;
+    type Message = LoopMessage;
     type Timer = Chore;
 
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
@@ -309,8 +324,11 @@ impl Handler for App {
         self.pump(http);
     }
 
-    fn message(&mut self, http: &mut Http<'_, Self>, mail: Mail) {
-        self.engine.receive(now(http), mail);
+    fn message(&mut self, http: &mut Http<'_, Self>, message: LoopMessage) {
+        match message {
+            LoopMessage::Engine(mail) => self.engine.receive(now(http), mail),
+            LoopMessage::Handle(request) => self.hear_handle(http, *request),
+        }
         self.pump(http);
     }
 
@@ -324,6 +342,7 @@ impl Handler for App {
                 }
                 self.engine.sweep(now(http));
                 self.site.sweep(loop_time(http));
+                self.sweep_readers(http);
                 self.show_life();
                 self.answering.refusals.note_pauses(http.stats().accept_pauses);
                 if !fault!("refusals-not-logged") {
@@ -355,12 +374,16 @@ impl Handler for App {
         }
         self.engine.end_tick(now(http));
         self.pump(http);
+        // Ahead of the flush, after which what the shard has dropped is gone.
+        self.feed_readers(http);
         if self.hub.is_dirty() {
             let now = unix_time(http);
             self.hub.flush(now, &mut Out { http, answering: &self.answering });
             self.pump(http);
         }
-        if let Some(delay) = self.engine.post(now(http))
+        let delay = self.engine.post(now(http));
+        let delay = if self.hub.has_ready_followers() { Some(Duration::ZERO) } else { delay };
+        if let Some(delay) = delay
             && self.wakes_in.is_none_or(|wakes_in| delay < wakes_in)
         {
             http.set_timer(delay, Chore::WakeEngine);
@@ -384,6 +407,7 @@ impl Handler for App {
         // The rest of the limit is for the last of them to get its last bytes.
         let spread = limit.mul_f32(0.6);
         self.draining = Some(spread);
+        self.dismiss_readers(http);
         for id in http.connection_ids() {
             let key = match http.state(id).map(|client| client.doing) {
                 Some(Doing::Subscribed(_) | Doing::Socket(_)) => match self.subscriber_of(http.state(id)) {

@@ -14,6 +14,50 @@
 //! # }
 //! ```
 //!
+//! # Embedding
+//!
+//! A program that has the server in it uses it by a [`Handle`], from any thread and any task: it
+//! publishes, subscribes, lists and closes channels without a request of HTTP, and stops the
+//! server. By [`Server::on_call`] it decides about each call of a client. The limits of the
+//! [`Config`] on sizes and counts hold for a handle as for clients; tokens are for clients alone.
+//!
+//! ```
+//! use ccomet::handle::{Event, Start};
+//! use ccomet::{Action, Config, Decision, Server};
+//!
+//! let mut config = Config::default();
+//! config.front.listen = "127.0.0.1:0".parse()?;
+//! config.admin.listen = "127.0.0.1:0".parse()?;
+//! let mut server = Server::bind(config)?;
+//! // Clients read, and what is published is the program's.
+//! server.on_call(|call| if call.action() == Action::Publish { Decision::Refuse } else { Decision::Allow });
+//! let handle = server.handle();
+//! let running = std::thread::spawn(move || server.run());
+//!
+//! // On the thread of an event loop, which must not wait.
+//! let counter = handle.subscribe(["orders.*"], &Start::Latest, |event| {
+//!     if let Event::Message(message) = event {
+//!         println!("{}: {} bytes", message.channel, message.data.len());
+//!     }
+//! })?;
+//! // Waited for here; a task would say `.await`.
+//! let position = handle.publish("orders.7", "paid").wait()?;
+//! let page = handle.history("orders.7", &Start::Oldest, 10).wait()?.expect("the channel is there");
+//! assert_eq!((page.messages.len(), page.position), (1, position));
+//!
+//! drop(counter);
+//! handle.stop();
+//! running.join().expect("no panic")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The server is a thread, or several, of its own, and needs no runtime. Beside one, such as tokio,
+//! it runs on a thread that is not the runtime's, since [`run`](Server::run) blocks; the example
+//! `beside_axum` has it beside a site in axum. Whatever a loop calls, closures of subscriptions and
+//! `on_call` among them, must not wait, and a wait for the server's own answer is an error there
+//! ([`HandleError::OnLoop`]). Work that takes longer takes its events from a bounded queue
+//! ([`Events`](handle::Events)).
+//!
 //! # Features
 //!
 //! - `cli`, on by default: the binary. Without it, `default-features = false`, no command line and no log writer is compiled.
@@ -39,12 +83,14 @@ mod config;
 mod doorkeeper;
 mod engine;
 mod files;
+pub mod handle;
 mod hooks;
 mod hub;
 mod import_icomet;
 mod lease;
 mod log;
 mod message;
+mod on_call;
 mod one_or_more;
 mod pattern;
 mod position;
@@ -65,8 +111,10 @@ pub use config::{
     Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times, listen_address,
 };
 pub use doorkeeper::ForwardedBy;
+pub use handle::{Handle, HandleError};
 pub use hooks::{Hooks, WhenDown};
 pub use import_icomet::{ImportError, Warning, import_icomet};
+pub use on_call::{Action, CallInfo, Decision, Publication};
 pub use pattern::{BadPattern, Pattern};
 pub use pulse::Life;
 pub use rules::{Rule, Who};

@@ -135,6 +135,12 @@ impl RefusalLog {
         };
     }
 
+    /// Returns the client's address on a connection that a proxy has made, if the proxy has named
+    /// it.
+    pub(crate) fn client(&self, id: ConnectionId) -> Option<IpAddr> {
+        self.clients.borrow().get(&id).copied()
+    }
+
     /// A connection is gone.
     pub(crate) fn closed(&self, id: ConnectionId) {
         let mut clients = self.clients.borrow_mut();

@@ -10,7 +10,8 @@ use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 use crate::app::{App, Shared};
 use crate::auth::Verifier;
 use crate::config::{Admin, Config, ConfigError};
-use crate::engine::Mail;
+use crate::handle::{Handle, LoopMessage};
+use crate::on_call::{CallInfo, Decision, Judge};
 use crate::pulse::{Life, Listener};
 use crate::refusals::RefusalCounts;
 use crate::signals;
@@ -40,7 +41,7 @@ pub struct Sockets {
 /// A server that listens already and waits to be run.
 #[derive(Debug)]
 pub struct Server {
-    pool: Pool<Mail>,
+    pool: Pool<LoopMessage>,
     config: Arc<Config>,
     verifier: Arc<Verifier>,
     front: SocketAddr,
@@ -48,6 +49,7 @@ pub struct Server {
     life: Option<Listener>,
     #[cfg(feature = "sim")]
     pub(crate) store: Option<crate::engine::StoreFaults>,
+    judge: Option<Judge>,
 }
 
 impl Server {
@@ -66,7 +68,7 @@ impl Server {
     pub(crate) fn bind_to(
         mut config: Config,
         sockets: Sockets,
-        make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<Mail>>,
+        make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<LoopMessage>>,
     ) -> Result<Self, Error> {
         // What is checked is where they are.
         for (socket, listen) in [(&sockets.front, &mut config.front.listen), (&sockets.admin, &mut config.admin.listen)]
@@ -97,6 +99,7 @@ impl Server {
             front,
             admin,
             life: None,
+            judge: None,
             #[cfg(feature = "sim")]
             store: None,
         })
@@ -117,9 +120,42 @@ impl Server {
         self.pool.stopper()
     }
 
+    /// Returns what the program uses the server with from inside: from any thread, and also while
+    /// it runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.pool.mailboxes(), self.stopper(), self.config.clone())
+    }
+
     /// Lets something be told how the server does while it runs, on the thread of its first loop: it may not wait there.
     pub fn on_life(&mut self, tell: impl Fn(Life) + Send + Sync + 'static) {
         self.life = Some(Listener(Arc::new(tell)));
+    }
+
+    /// Has the program asked about each call of a client of the public listener, before it is
+    /// carried out: to subscribe, to look something up, or to publish, on a WebSocket, too. It is
+    /// asked after limits by address, token and rules, which have allowed the call by then, and
+    /// before the hooks. Files and preflights are not asked about, nor is what a [`Handle`] does.
+    ///
+    /// It is called on the thread of the loop that has the call, several at the same time if there
+    /// are several loops, and must not wait for anything, since all clients of that loop would wait
+    /// with it. Who has to look something up elsewhere uses a hook of [`Hooks`](crate::Hooks). A
+    /// panic in it ends the server.
+    ///
+    /// ```
+    /// use ccomet::{Action, Config, Decision, Server};
+    ///
+    /// # let mut config = Config::default();
+    /// # config.front.listen = "127.0.0.1:0".parse()?;
+    /// # config.admin.listen = "127.0.0.1:0".parse()?;
+    /// let mut server = Server::bind(config)?;
+    /// server.on_call(|call| match call.action() {
+    ///     Action::Publish if call.channels().any(|channel| channel.starts_with("news.")) => Decision::Refuse,
+    ///     _ => Decision::Allow,
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_call(&mut self, f: impl Fn(&CallInfo<'_>) -> Decision + Send + Sync + 'static) {
+        self.judge = Some(Judge(Arc::new(f)));
     }
 
     /// Runs until it is stopped and has drained.
@@ -133,11 +169,18 @@ impl Server {
         Ok(())
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.clone()
+    }
+
     /// The pool, and what makes the service of each of its loops.
-    pub(crate) fn into_parts(self) -> (Pool<Mail>, impl Fn(Place<Mail>) -> HttpServer<App> + Send + Sync + 'static) {
+    pub(crate) fn into_parts(
+        self,
+    ) -> (Pool<LoopMessage>, impl Fn(Place<LoopMessage>) -> HttpServer<App> + Send + Sync + 'static) {
         #[cfg(feature = "sim")]
         let store = self.store;
-        let Self { pool, config, verifier, life, .. } = self;
+        let Self { pool, config, verifier, life, judge, .. } = self;
         let settings = http_settings(&config);
         let tallies = Tally::for_loops(pool.loops());
         let shared = Shared {
@@ -146,6 +189,7 @@ impl Server {
             tallies,
             refusals: RefusalCounts::new(),
             life,
+            judge,
             #[cfg(feature = "sim")]
             store,
         };

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sealed::sim::{LoopId, Simulation};
-use sealed::{EventLoop, Stopper};
+use sealed::{EventLoop, Mailbox, Stopper};
 use sealed_http::Server as HttpServer;
 
 use crate::app::App;
 use crate::config::Config;
 pub use crate::engine::StoreFaults;
+use crate::handle::{Handle, LoopMessage};
 use crate::message::Message;
 use crate::server::{Error, Server, Sockets};
 use crate::signals;
@@ -21,6 +22,8 @@ pub struct Simulated {
     sim: Simulation,
     loops: Vec<LoopId>,
     stopper: Stopper,
+    mailboxes: Vec<Mailbox<LoopMessage>>,
+    config: Arc<Config>,
     front: SocketAddr,
     admin: SocketAddr,
 }
@@ -83,18 +86,25 @@ impl Seen {
 impl Simulated {
     /// Starts a server in a simulation. `config.loops` is 1 where nothing is said.
     pub fn start(sim: &Simulation, config: Config) -> Result<Self, Error> {
-        Self::start_over(sim, config, None)
+        Self::start_with(sim, config, |_| {})
     }
 
     /// Starts a server in a simulation, over a store that misbehaves like that.
     pub fn start_over(sim: &Simulation, config: Config, store: Option<StoreFaults>) -> Result<Self, Error> {
+        Self::start_with(sim, config, |server| server.store = store)
+    }
+
+    /// Starts a server that is prepared for it, as one is before it [runs](Server::run).
+    pub fn start_with(sim: &Simulation, config: Config, prepare: impl FnOnce(&mut Server)) -> Result<Self, Error> {
         let loops = config.loops.map_or(1, std::num::NonZeroUsize::get);
         let mut server = Server::bind_to(config, Sockets::default(), |loop_config| sim.pool(loop_config, loops))?;
-        server.store = store;
+        prepare(&mut server);
         let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
+        let config = server.config();
         let (pool, service) = server.into_parts();
+        let mailboxes = pool.mailboxes();
         let loops = sim.start_pool(pool, service)?;
-        Ok(Self { sim: sim.clone(), loops, stopper, front, admin })
+        Ok(Self { sim: sim.clone(), loops, stopper, mailboxes, config, front, admin })
     }
 
     /// Where the public listener is.
@@ -105,6 +115,13 @@ impl Simulated {
     /// Where the private listener is.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Returns what uses the server from inside. The thread of the simulation is that of all loops:
+    /// answers are looked for with [`try_take`](crate::handle::Pending::try_take), once the
+    /// simulation has gone on.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.mailboxes.clone(), self.stopper.clone(), self.config.clone())
     }
 
     /// Asks the server to go down, as SIGTERM does.

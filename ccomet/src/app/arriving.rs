@@ -168,7 +168,10 @@ impl App {
         };
         let Some(door) = http.state(id).map(|client| client.door) else { return };
         let response = match route::read(door, request, &self.config) {
-            Ok(call) => match self.admit(http, door, &arrival, &request.head, &call) {
+            Ok(call) => match self.admit(http, door, &arrival, &request.head, &call).and_then(|caller| {
+                self.judge(http, id, &request.head, &call, &caller)?;
+                Ok(caller)
+            }) {
                 Ok(caller) => return self.call_if_allowed(http, id, &request.head, call, caller),
                 Err(problem) => return self.refuse_call(http, id, call, problem),
             },

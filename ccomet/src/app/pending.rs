@@ -7,13 +7,21 @@ use super::answers::{fields_for, respond_problem};
 use super::{App, Doing, done, loop_time, now};
 use crate::doorkeeper::Asking;
 use crate::engine::{Listed, Refusal, Reply, Request};
+use crate::handle;
 use crate::protocols::call::ReplyTo;
 use crate::protocols::format::response::json_response;
 use crate::protocols::native::items as native;
 use crate::protocols::v1;
 use crate::wire::problem::Problem;
 
-/// What is kept with a request to the engine until it is replied to.
+/// Whoever waits for the engine's reply.
+#[derive(Debug)]
+pub(super) enum Asker {
+    Client(PendingRequest),
+    Handle(handle::Asker),
+}
+
+/// What is kept with a client's request to the engine until it is replied to.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
     peer: ConnectionId,
@@ -43,11 +51,19 @@ impl App {
     }
 
     pub(super) fn request(&mut self, http: &mut Http<'_, Self>, request: Request, pending: PendingRequest) {
-        self.engine.request(now(http), request, pending);
+        self.engine.request(now(http), request, Asker::Client(pending));
+    }
+
+    /// Brings a reply of the engine to whoever waits for it.
+    pub(super) fn complete(&mut self, http: &mut Http<'_, Self>, asker: Asker, outcome: Result<Reply, Refusal>) {
+        match asker {
+            Asker::Client(pending) => self.complete_request(http, pending, outcome),
+            Asker::Handle(asker) => asker.answer(outcome.map_err(Into::into)),
+        }
     }
 
     /// Answers a client with what the engine has replied.
-    pub(super) fn complete(
+    fn complete_request(
         &mut self,
         http: &mut Http<'_, Self>,
         pending: PendingRequest,

@@ -11,15 +11,18 @@ use slab::Slab;
 use super::App;
 use super::answers::{Answering, allowed_headers, answering};
 use super::hooks::Site;
+use super::inside::Readers;
 use crate::auth::{AdminKeys, Gate, Verifier};
 use crate::config::Config;
 use crate::doorkeeper::Doorkeeper;
-use crate::engine::{Engine, Mail, MemoryStore, ShardLimits, Store};
+use crate::engine::{Engine, MemoryStore, ShardLimits, Store};
 #[cfg(feature = "sim")]
 use crate::engine::{StoreFaults, UnreliableStore};
 use crate::files::Files;
+use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, HubLimits};
 use crate::lease::Leases;
+use crate::on_call::Judge;
 use crate::protocols::ENCODERS;
 use crate::pulse::{Listener, Pulse};
 use crate::refusals::{RefusalCounts, RefusalLog};
@@ -34,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) tallies: Arc<[Tally]>,
     pub(crate) refusals: Arc<RefusalCounts>,
     pub(crate) life: Option<Listener>,
+    pub(crate) judge: Option<Judge>,
     /// How the store misbehaves, in tests.
     #[cfg(feature = "sim")]
     pub(crate) store: Option<StoreFaults>,
@@ -50,9 +54,9 @@ impl Shared {
 }
 
 impl App {
-    pub(crate) fn new(shared: Shared, place: Place<Mail>) -> Self {
+    pub(crate) fn new(shared: Shared, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store();
-        let Shared { config, verifier, tallies, refusals, life, .. } = shared;
+        let Shared { config, verifier, tallies, refusals, life, judge, .. } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
@@ -105,6 +109,9 @@ impl App {
             tallies,
             life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
             watchers: Vec::new(),
+            readers: Readers::default(),
+            judge,
+            _thread: LoopThread::mark(),
             sockets: Slab::new(),
             unfinished: HashMap::new(),
             is_sweeping: false,

@@ -188,7 +188,11 @@ impl App {
         draft: Draft,
         reference: Option<i64>,
     ) {
-        if let Err(problem) = self.may_publish(key, &channel, draft.payload.len()) {
+        let caller = &self.sockets[key as usize].caller;
+        let allowed = self
+            .may_publish(key, &channel, draft.payload.len())
+            .and_then(|()| self.judge_publication(http, id, &channel, &draft, caller));
+        if let Err(problem) = allowed {
             return refuse_on_socket(http, id, problem, reference, &self.answering);
         }
         if let Some((channel, draft)) = self.ask_about_publishing(http, id, key, channel, draft, reference) {

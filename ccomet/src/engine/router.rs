@@ -12,6 +12,7 @@ use super::request::Request;
 use super::shard::Shard;
 use super::store::Store;
 use super::{ChannelEvent, Output, ShardLimits, Tick};
+use crate::handle::LoopMessage;
 use crate::message::ChannelName;
 
 /// How soon mail is posted again for which another loop had no room.
@@ -22,7 +23,7 @@ const POST_RETRY: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Engine<T> {
     index: usize,
-    mailboxes: Vec<Mailbox<Mail>>,
+    mailboxes: Vec<Mailbox<LoopMessage>>,
     shard: Shard,
     pending: Pending<T>,
     /// What this loop is told, in order.
@@ -42,7 +43,7 @@ impl<T> Engine<T> {
     /// for its reply.
     pub(crate) fn new(
         index: usize,
-        mailboxes: Vec<Mailbox<Mail>>,
+        mailboxes: Vec<Mailbox<LoopMessage>>,
         limits: ShardLimits,
         store: Box<dyn Store>,
         request_max: Duration,
@@ -174,10 +175,10 @@ impl<T> Engine<T> {
                 continue;
             }
             let mail = Mail { from: self.index, parcels: std::mem::take(&mut self.outgoing[to]) };
-            match self.mailboxes[to].post(mail) {
+            match self.mailboxes[to].post(LoopMessage::Engine(mail)) {
                 // Gone: that loop broke down, and the server with it.
-                Ok(()) | Err(PostError::Gone(_)) => {}
-                Err(PostError::Full(mail)) => {
+                Ok(()) | Err(PostError::Gone(_) | PostError::Full(LoopMessage::Handle(_))) => {}
+                Err(PostError::Full(LoopMessage::Engine(mail))) => {
                     self.outgoing[to] = mail.parcels;
                     self.is_mail_left = true;
                 }

@@ -186,7 +186,7 @@ impl Channel {
             _ if fault!("unheard-position-is-gap") => false,
             _ if fault!("early-comer-not-synchronised") && !self.is_attached() => false,
             Start::Latest | Start::Oldest | Start::Last(_) => false,
-            Start::After(spot) => Some(spot.epoch) != self.epoch || spot.next > self.log.next(),
+            Start::After(spot) => self.is_behind_spot(spot),
             Start::Number(number) => match encoder.resolve(number, self.log.next()) {
                 Resolved::Message(_) => !self.is_attached(),
                 Resolved::NotYet => true,
@@ -197,9 +197,26 @@ impl Channel {
 
     /// Returns whether this channel has all that a subscriber waits for here.
     pub(super) fn is_ready_for(&self, cursor: &ChannelCursor) -> bool {
+        self.has_heard(cursor.syncs)
+    }
+
+    /// Returns whether a spot is beyond what this loop knows of.
+    pub(super) fn is_behind_spot(&self, spot: Spot) -> bool {
+        Some(spot.epoch) != self.epoch || spot.next > self.log.next()
+    }
+
+    /// Notes that the engine is asked to bring the channel up to date, for the time of that number.
+    pub(super) fn note_sync(&mut self) -> u32 {
+        let rare = self.rare_mut();
+        rare.syncs_asked += 1;
+        rare.syncs_asked
+    }
+
+    /// Returns whether the channel has come, and has been brought up to date so often; 0 for one that need not be.
+    pub(super) fn has_heard(&self, syncs: u32) -> bool {
         // What it has not heard of, nobody knows until the engine does again.
-        let is_heard = |rare: &Rare| !rare.is_interrupted && rare.syncs >= cursor.syncs;
-        self.is_attached() && (cursor.syncs == 0 || self.rare.as_deref().is_some_and(is_heard))
+        let is_heard = |rare: &Rare| !rare.is_interrupted && rare.syncs >= syncs;
+        self.is_attached() && (syncs == 0 || self.rare.as_deref().is_some_and(is_heard))
     }
 
     pub(super) fn epoch(&self) -> Option<Epoch> {
@@ -237,7 +254,7 @@ impl Channel {
     }
 
     /// Returns a message that is in memory.
-    fn entry(&self, number: u64) -> Option<&Arc<Message>> {
+    pub(super) fn entry(&self, number: u64) -> Option<&Arc<Message>> {
         self.log.entry(number).or_else(|| self.older()?.entry(number))
     }
 

@@ -9,6 +9,7 @@ use sealed::fault;
 use super::channel::{Batch, BatchLimit, Batches, Channel};
 use super::encoded::Encoded;
 use super::encoder::{Encoder, Format, Gap, StreamEvent};
+use super::older::Waiter;
 use super::polls::{ReplyCache, announcements_for, reply_of_one};
 use super::subscriber::{ChannelCursor, Flags, Subscriber};
 use super::{Hub, Sink, SubscriberKey};
@@ -47,7 +48,7 @@ impl Hub {
         let waiting: Vec<(u32, u64)> = cursors.map(|cursor| (cursor.channel, cursor.next)).collect();
         let mut waits = false;
         for (channel, next) in waiting {
-            waits |= self.fetch_for(channel, key, next);
+            waits |= self.fetch_for(channel, Waiter::Subscriber(key), next);
         }
         waits
     }
@@ -105,7 +106,7 @@ impl Hub {
         channel.flushed = channel.log.next();
         channel.spoken = self.now;
         for (member, next) in behind {
-            self.fetch_for(key, member, next);
+            self.fetch_for(key, Waiter::Subscriber(member), next);
         }
     }
 
@@ -168,7 +169,7 @@ impl Hub {
                 feed_one(subscriber, channel_state, &mut self.encoded, &mut Batches::new(limit), sink);
                 if !subscriber.is(Flags::BLOCKED) && subscriber.cursor < channel_state.log.next() {
                     let next = subscriber.cursor;
-                    self.fetch_for(channel, key, next);
+                    self.fetch_for(channel, Waiter::Subscriber(key), next);
                 }
             }
             None => self.feed_many(key, sink),
@@ -224,7 +225,7 @@ impl Hub {
             }
         }
         for (channel, next) in behind {
-            self.fetch_for(channel, key, next);
+            self.fetch_for(channel, Waiter::Subscriber(key), next);
         }
     }
 

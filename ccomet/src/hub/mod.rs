@@ -5,12 +5,13 @@
 //! starts, `deliver.rs` the way of messages from the one to the other, `older.rs` those that are not
 //! in memory, `polls.rs` replies to polls, `heartbeat.rs` what is sent without a message. What any of it looks like on the wire is up to
 //! the protocols: `encoder.rs` is the seam to them, `encoded.rs` keeps messages as they were
-//! encoded.
+//! encoded. `followers.rs` are readers inside the process.
 
 mod channel;
 mod deliver;
 mod encoded;
 mod encoder;
+mod followers;
 mod heartbeat;
 mod leave;
 mod limits;
@@ -33,6 +34,8 @@ pub(crate) use encoder::{
     Encoder, Encoders, Format, Gap, HeartbeatRule, Item, PlacedMessage, PollOutcome, RefusedSubscription, Resolved,
     SessionRules, StreamEvent,
 };
+use followers::Followers;
+pub(crate) use followers::{FollowerKey, Told};
 pub(crate) use limits::HubLimits;
 use older::Page;
 use presence::Moved;
@@ -59,6 +62,7 @@ pub(crate) struct Hub {
     channels: Slab<Channel>,
     names: HashMap<ChannelName, u32>,
     subscribers: Slab<Subscriber>,
+    followers: Followers,
     /// Who waits under a name, by the number that the engine knows.
     claims: HashMap<u64, u32>,
     last_claim: u64,
@@ -90,6 +94,7 @@ impl Hub {
             channels: Slab::new(),
             names: HashMap::new(),
             subscribers: Slab::new(),
+            followers: Followers::default(),
             claims: HashMap::new(),
             last_claim: 0,
             dirty: Vec::new(),
@@ -117,7 +122,7 @@ impl Hub {
     }
 
     pub(crate) fn subscribers(&self) -> usize {
-        self.subscribers.len()
+        self.subscribers.len() + self.followers.len()
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -126,7 +131,7 @@ impl Hub {
 
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
-        all.subscribers += self.subscribers.len();
+        all.subscribers += self.subscribers();
         all.claims += self.claims.len();
         all.attached_channels += self.channels.len();
         all.encoded_bytes += self.encoded.bytes();
@@ -147,7 +152,7 @@ impl Hub {
     ) -> Result<SubscriberKey, Reply> {
         self.now = now;
         debug_assert!(!subscription.channels.is_empty());
-        if self.subscribers.len() >= self.limits.subscribers_max {
+        if self.subscribers() >= self.limits.subscribers_max {
             return Err(self.refuse(&subscription, Problem::SubscriberLimit));
         }
         let Subscription { channels, delivery, answer_at_once, member, owner } = subscription;
@@ -175,9 +180,7 @@ impl Hub {
             channel.subscribers.push(key);
             channel.mark_for_recount(cursor.channel, &mut self.recount);
             if cursor.start.is_some_and(|start| channel.is_behind(start, encoder)) {
-                let rare = channel.rare_mut();
-                rare.syncs_asked += 1;
-                cursor.syncs = rare.syncs_asked;
+                cursor.syncs = channel.note_sync();
                 self.orders.push(Order::CatchUp { channel: channel.name.clone() });
             }
             if !channel.is_ready_for(cursor) {
@@ -276,7 +279,7 @@ impl Hub {
     fn tell_counts(&mut self) {
         for key in std::mem::take(&mut self.recount) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            let subscribers = channel.subscribers.len() as u32;
+            let subscribers = (channel.subscribers.len() + self.followers.count(key)) as u32;
             if std::mem::take(&mut channel.recounting) && channel.told != subscribers {
                 channel.told = subscribers;
                 self.orders.push(Order::SetSubscribers { channel: channel.name.clone(), count: subscribers });
@@ -299,7 +302,8 @@ impl Hub {
             channel.forget_older();
             let is_left =
                 channel.subscribers.is_empty() || channel.subscribers.len() < 2 && fault!("read-channel-let-go");
-            let idle = is_left && channel.is_attached() && !channel.dirty;
+            let is_followed = self.followers.count(key as u32) > 0 && !fault!("followed-channel-let-go");
+            let idle = is_left && !is_followed && channel.is_attached() && !channel.dirty;
             if idle && self.now.saturating_since(channel.left) >= channel.linger(self.limits.linger) {
                 let name = channel.name.clone();
                 self.remove(key as u32, &name);
@@ -377,6 +381,7 @@ impl Hub {
             channel.dirty = true;
             self.dirty.push(key);
         }
+        self.wake_followers(key);
     }
 
     /// The channel's shard keeps nothing before that number: this loop does not either, from the
@@ -413,6 +418,7 @@ impl Hub {
         while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {
             self.conclude_closed(subscriber, name, problem, sink);
         }
+        self.end_followers(key, problem);
         self.remove(key, name);
     }
 
@@ -439,6 +445,9 @@ impl Hub {
             Some(other) => {
                 let owner = owner_of(self, &other);
                 self.orders.push(Order::Open { channel: name.clone(), owner });
+            }
+            None if self.followers.count(key) > 0 => {
+                self.orders.push(Order::Open { channel: name.clone(), owner: Owner::default() });
             }
             None => self.end_channel(name, None, sink),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::channel::Channel;
 use super::encoder::{Gap, Item, StreamEvent};
 use super::subscriber::Flags;
-use super::{Hub, Sink};
+use super::{FollowerKey, Hub, Sink};
 use crate::engine::Order;
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Missed};
@@ -20,14 +20,22 @@ pub(super) struct Page {
     pub(super) entries: Vec<(u64, Arc<Message>)>,
 }
 
+/// A reader that waits for a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiter {
+    Subscriber(u32),
+    /// One inside the process.
+    Follower(u32),
+}
+
 /// The messages before a channel's window, as far as they are needed.
 #[derive(Debug, Default)]
 pub(super) struct Older {
     page: Page,
     /// The engine has been asked for a page.
     is_fetching: bool,
-    /// Subscribers that wait, and where each goes on. Some may have left since.
-    waiting: VecDeque<(u32, u64)>,
+    /// Those that wait, and where each goes on. Some may have left since.
+    waiting: VecDeque<(Waiter, u64)>,
 }
 
 impl Older {
@@ -64,9 +72,9 @@ impl Channel {
 }
 
 impl Hub {
-    /// Returns whether a subscriber has to wait for message `next` of a channel, since that is not in memory. It is woken when it
+    /// Returns whether a reader has to wait for message `next` of a channel, since that is not in memory. It is woken when it
     /// is.
-    pub(super) fn fetch_for(&mut self, channel: u32, subscriber: u32, next: u64) -> bool {
+    pub(super) fn fetch_for(&mut self, channel: u32, reader: Waiter, next: u64) -> bool {
         let now = self.now;
         let channel = &mut self.channels[channel as usize];
         if !channel.must_fetch(next, now) {
@@ -74,8 +82,8 @@ impl Hub {
         }
         let next = channel.skip_expired(next, now);
         let older = channel.rare_mut().older.get_or_insert_default();
-        if !older.waiting.iter().any(|(waiting, _)| *waiting == subscriber) {
-            older.waiting.push_back((subscriber, next));
+        if !older.waiting.iter().any(|(waiting, _)| *waiting == reader) {
+            older.waiting.push_back((reader, next));
         }
         self.orders.extend(channel.next_fetch());
         true
@@ -88,8 +96,11 @@ impl Hub {
         let older = channel.rare_mut().older.get_or_insert_default();
         (older.page, older.is_fetching) = (page, false);
         // Those whose messages are elsewhere wait again, behind the others.
-        for (subscriber, _) in std::mem::take(&mut older.waiting) {
-            self.go_on(subscriber, sink);
+        for (reader, _) in std::mem::take(&mut older.waiting) {
+            match reader {
+                Waiter::Subscriber(key) => self.go_on(key, sink),
+                Waiter::Follower(key) => self.mark_follower_ready(FollowerKey(key)),
+            }
         }
         if let Some(channel) = self.channels.get_mut(key as usize) {
             self.orders.extend(channel.next_fetch());
@@ -136,6 +147,7 @@ impl Hub {
                 self.report_restart(member, key, sink);
             }
         }
+        self.restart_followers(key);
         self.start_all(key, sink);
     }
 

@@ -33,8 +33,8 @@ pub(super) struct StartGap {
 impl Hub {
     /// Starts the subscribers of a channel that waited for nothing else.
     pub(super) fn start_all(&mut self, key: u32, sink: &mut impl Sink) {
-        let Some(rare) = self.channels[key as usize].rare_if_any() else { return };
-        for waiting in std::mem::take(&mut rare.starting) {
+        let rare = self.channels[key as usize].rare_if_any();
+        for waiting in rare.map_or(Vec::new(), |rare| std::mem::take(&mut rare.starting)) {
             let Some(subscriber) = self.subscribers.get_mut(waiting as usize) else { continue };
             let channel = &mut self.channels[key as usize];
             let mut cursors = subscriber.cursors_mut().iter_mut();
@@ -49,6 +49,7 @@ impl Hub {
             }
             self.start_if_ready(waiting, sink);
         }
+        self.wake_followers(key);
         if let Some(channel) = self.channels.get_mut(key as usize) {
             channel.slim();
         }

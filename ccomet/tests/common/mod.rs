@@ -32,7 +32,11 @@ pub struct Local {
 
 impl Local {
     pub fn start(config: Config) -> Self {
-        let server = Server::bind(config).expect("the server starts");
+        Self::run(Server::bind(config).expect("the server starts"))
+    }
+
+    /// Runs a server that is prepared for it.
+    pub fn run(server: Server) -> Self {
         let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
         Self { front, admin, stopper, thread: Some(std::thread::spawn(move || server.run())) }
     }

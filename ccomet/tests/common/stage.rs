@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ccomet::{Claims, Config, Key, Pattern, Secret, Simulated, make_token};
+use ccomet::{Claims, Config, Key, Pattern, Secret, Server, Simulated, make_token};
 use sealed::sim::{Peer, Simulation};
 use testing::http::{Reply, UPGRADE, request};
 
@@ -27,10 +27,20 @@ impl Stage {
 
     /// Starts a server with so many loops, on a network with this seed.
     pub fn with(seed: u64, loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        Self::prepared(seed, loops, change, |_| {})
+    }
+
+    /// Does the same with a server that is prepared for it.
+    pub fn prepared(
+        seed: u64,
+        loops: usize,
+        change: impl FnOnce(&mut Config),
+        prepare: impl FnOnce(&mut Server),
+    ) -> Self {
         let sim = Simulation::new(seed);
         let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
         change(&mut config);
-        let server = Simulated::start(&sim, config.clone()).expect("it starts");
+        let server = Simulated::start_with(&sim, config.clone(), prepare).expect("it starts");
         Self { sim, server, config }
     }
 

@@ -1,0 +1,82 @@
+//! Why something that was asked of a server from inside was not done.
+
+use crate::engine::Refusal;
+use crate::message::BadChannelName;
+use crate::position::BadPosition;
+use crate::wire::problem::Problem;
+
+/// Tells why something that was asked of a server through its [`Handle`](super::Handle) was not
+/// done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// The text is not the name of a channel, nor, in a subscription, a pattern.
+    #[error("a channel's name is 1 to 128 bytes of UTF-8 without control characters, ',' or '*'")]
+    BadChannel,
+    /// A subscription names no channel, more channels than `limits.channels_per_subscription_max`,
+    /// or one channel twice.
+    #[error("a subscription has 1 to limits.channels_per_subscription_max channels, none twice")]
+    BadChannelCount,
+    /// The text is not a position, or not one of so many channels.
+    #[error("this is not a position that the server gave out for these channels")]
+    BadPosition,
+    /// An option of a message is malformed or out of its range: `event`, `ttl` or `key`.
+    #[error("the option '{0}' of the message is malformed or out of its range")]
+    BadOption(&'static str),
+    /// The message is longer than `limits.message_bytes_max` or the rule of its channel allows.
+    #[error("the message is longer than {bytes_max} bytes")]
+    TooLarge {
+        /// The length of the longest message of that channel, in bytes.
+        bytes_max: usize,
+    },
+    /// A limit of the server does not allow it. The code is one of those that clients get, such as
+    /// `channel_limit` or `key_reused`.
+    #[error("the server refuses this: {0}")]
+    Refused(&'static str),
+    /// As many messages wait for the event loop as may. Nothing was done, and it is worth another
+    /// try soon.
+    #[error("too many requests wait for the server's event loop")]
+    Busy,
+    /// The channel did not answer within `times.reply_s`. A message may have been published all the
+    /// same.
+    #[error("the channel cannot be reached now; a message may have been published all the same")]
+    Unavailable,
+    /// The server goes down, or has ended. A message that was on its way may have been published
+    /// all the same.
+    #[error("the server has ended")]
+    Stopped,
+    /// The call would wait on the thread of an event loop, for what only that loop can do.
+    #[error("a thread of an event loop must not wait")]
+    OnLoop,
+}
+
+impl From<Refusal> for HandleError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unavailable => Self::Unavailable,
+            refusal => Problem::from(refusal).into(),
+        }
+    }
+}
+
+impl From<Problem> for HandleError {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::BadParameter("Idempotency-Key") => Self::BadOption("key"),
+            Problem::BadParameter(name) => Self::BadOption(name),
+            problem => Self::Refused(problem.code()),
+        }
+    }
+}
+
+impl From<BadChannelName> for HandleError {
+    fn from(_: BadChannelName) -> Self {
+        Self::BadChannel
+    }
+}
+
+impl From<BadPosition> for HandleError {
+    fn from(_: BadPosition) -> Self {
+        Self::BadPosition
+    }
+}

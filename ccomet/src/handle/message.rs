@@ -1,0 +1,233 @@
+//! What is published from inside, and what is read there.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::HandleError;
+use crate::engine::{Listed, Page};
+use crate::message::{self, ChannelName, Draft};
+use crate::position::{Spot, parse_position, write_position};
+use crate::protocols::native::publication::{checked_event, checked_key, checked_ttl};
+
+/// A message to be published: its data, and options.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use ccomet::handle::Message;
+///
+/// let message = Message::new("21.5").event("temperature").ttl(Duration::from_secs(60)).key("reading 7");
+/// # let _ = message;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    data: Bytes,
+    event: Option<Box<str>>,
+    ttl: Option<Duration>,
+    key: Option<Box<str>>,
+}
+
+impl Message {
+    /// Creates a message of any bytes. Clients get data that is UTF-8 as text, and other data in
+    /// Base64.
+    pub fn new(data: impl Into<Bytes>) -> Self {
+        Self { data: data.into(), event: None, ttl: None, key: None }
+    }
+
+    /// Names the kind of the message, in words of your own: 1 to 128 bytes without control
+    /// characters.
+    #[must_use]
+    pub fn event(self, event: &str) -> Self {
+        Self { event: Some(event.into()), ..self }
+    }
+
+    /// Lets the message be delivered for so long: whole seconds, 1 at least. What is left of a
+    /// second is dropped.
+    #[must_use]
+    pub fn ttl(self, ttl: Duration) -> Self {
+        Self { ttl: Some(ttl), ..self }
+    }
+
+    /// Names an idempotency key: 1 to 128 graphic characters of ASCII. What is published again in
+    /// the channel under the same key, within `history.keys_age_max_s`, is not kept again, and gets
+    /// the position of the first. The keys of handles are apart from those of clients.
+    #[must_use]
+    pub fn key(self, key: &str) -> Self {
+        Self { key: Some(key.into()), ..self }
+    }
+
+    /// Checks the options, as those of a request are checked. The data is copied, so that no more
+    /// is kept than counted.
+    pub(super) fn into_draft(self) -> Result<Draft, HandleError> {
+        let Self { data, event, ttl, key } = self;
+        let event = event.as_deref().map(checked_event).transpose()?;
+        let ttl_s = ttl.map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX));
+        // No key of a client's holds that character.
+        let key = key.as_deref().map(checked_key).transpose()?.map(|key| format!("handle\0{key}").into());
+        Ok(Draft { payload: Bytes::copy_from_slice(&data), sender: None, event, ttl_s: checked_ttl(ttl_s)?, key })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.data.len()
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(data: Bytes) -> Self {
+        Self::new(data)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(data: Vec<u8>) -> Self {
+        Self::new(data)
+    }
+}
+
+impl From<String> for Message {
+    fn from(data: String) -> Self {
+        Self::new(data)
+    }
+}
+
+impl From<&'static str> for Message {
+    fn from(data: &'static str) -> Self {
+        Self::new(data)
+    }
+}
+
+/// Where a reader is in its channels: behind what it has got. As text it is what clients get, too,
+/// as `position` and as the id of an event: either can resume where the other was.
+///
+/// Of one and the same channels, later positions are greater.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(Box<[Spot]>);
+
+impl Position {
+    pub(crate) fn new(spots: impl Into<Box<[Spot]>>) -> Self {
+        Self(spots.into())
+    }
+
+    pub(super) fn spots(&self) -> &[Spot] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::new();
+        write_position(self.0.iter().copied(), &mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+impl FromStr for Position {
+    type Err = HandleError;
+
+    fn from_str(text: &str) -> Result<Self, HandleError> {
+        Ok(Self::new(parse_position(text, text.split('.').count())?))
+    }
+}
+
+/// A message that was published, as a reader gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Received {
+    /// The channel that it was published in, also for a reader of a pattern.
+    pub channel: Arc<str>,
+    /// Where the reader is behind it, in all of its channels: to be resumed after.
+    pub position: Position,
+    /// When the server took it, by the calendar, to the millisecond.
+    pub time: SystemTime,
+    /// What kind of message it is, if its publisher has said so.
+    pub event: Option<Box<str>>,
+    /// Who published it, if the publisher's API has such a name: `sname` of the classic one.
+    pub sender: Option<Box<str>>,
+    /// What was published. It shares its memory with the channel's history.
+    pub data: Bytes,
+}
+
+impl Received {
+    pub(crate) fn new(channel: &ChannelName, position: Position, message: &message::Message) -> Self {
+        let channel = message.origin().map_or(channel, |(channel, _)| channel);
+        Self {
+            channel: channel.as_str().into(),
+            position,
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(message.time.as_millis()),
+            event: message.event().map(Into::into),
+            sender: message.sender.clone(),
+            data: message.payload.clone(),
+        }
+    }
+}
+
+/// What is known of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelInfo {
+    /// Its name.
+    pub channel: Box<str>,
+    /// Behind its last message.
+    pub position: Position,
+    /// How many read it, clients and handles, on all loops.
+    pub subscribers: u64,
+    /// How many messages it keeps.
+    pub messages: u64,
+    /// What they count for against the limits of the history, in bytes.
+    pub bytes: u64,
+}
+
+impl From<Listed> for ChannelInfo {
+    fn from(Listed { channel, info }: Listed) -> Self {
+        Self {
+            channel: channel.as_str().into(),
+            position: Position::new([info.spot]),
+            subscribers: info.subscribers,
+            messages: info.messages,
+            bytes: info.bytes,
+        }
+    }
+}
+
+/// A page of the list of channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelList {
+    /// In the order of their names, byte by byte.
+    pub channels: Vec<ChannelInfo>,
+    /// Whether there are more behind the last of these.
+    pub has_more: bool,
+}
+
+/// A page of what a channel has kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HistoryPage {
+    /// The oldest first.
+    pub messages: Vec<Received>,
+    /// Set if messages between the start and the first of these are lost: the count, if it is
+    /// known.
+    pub gap: Option<Option<u64>>,
+    /// Where the next page begins, or a subscription.
+    pub position: Position,
+    /// Whether there are more behind these.
+    pub has_more: bool,
+}
+
+impl HistoryPage {
+    pub(super) fn new(channel: &ChannelName, page: &Page) -> Self {
+        let position = |number| Position::new([Spot { next: number + 1, ..page.end }]);
+        let received =
+            |(number, message): &(u64, Arc<message::Message>)| Received::new(channel, position(*number), message);
+        Self {
+            messages: page.entries.iter().map(received).collect(),
+            gap: page.gap.map(|missed| missed.0),
+            position: Position::new([page.end]),
+            has_more: page.more,
+        }
+    }
+}

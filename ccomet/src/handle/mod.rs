@@ -1,0 +1,340 @@
+//! A server that is embedded, used from inside: by the program that it is part of.
+//!
+//! [`Server::handle`](crate::Server::handle) gives a [`Handle`], which any thread and any task can use at the same time.
+//! Whoever has one may do what a client of the admin listener may: neither tokens nor rules about
+//! who may publish hold for it, and limits by address do not, either. What holds are the limits on
+//! sizes and counts.
+
+mod error;
+mod events;
+mod loop_thread;
+mod message;
+mod pending;
+mod request;
+mod subscription;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sealed::{Mailbox, PostError, Stopper};
+
+pub use error::HandleError;
+pub use events::Events;
+pub(crate) use loop_thread::LoopThread;
+pub use message::{ChannelInfo, ChannelList, HistoryPage, Message, Position, Received};
+pub use pending::Pending;
+pub(crate) use request::{Asker, HandleRequest, LoopMessage};
+pub(crate) use subscription::Reader;
+pub use subscription::{Event, Start, Subscription};
+
+use crate::config::Config;
+use crate::engine::{Edge, Listed, Listing, Range, Reply, Request};
+use crate::hub;
+use crate::message::ChannelName;
+use crate::pattern::Pattern;
+use crate::protocols::native::publication::read_target;
+use crate::rules::Rules;
+use events::Queue;
+use request::Deed;
+use subscription::Target;
+
+/// Numbers the subscriptions of all handles: each loop knows its own by them.
+static LAST_ID: AtomicU64 = AtomicU64::new(0);
+
+/// Uses a server from inside its process. Clones use the same server.
+///
+/// No call blocks. Those that ask for something return a [`Pending`] answer, which can be waited
+/// for or awaited; what is wrong with the call itself is the answer at once. What one thread asks
+/// for in one channel is done in that order. Before the server [runs](crate::Server::run), calls
+/// wait for that.
+///
+/// ```
+/// use ccomet::handle::{Event, Message, Start};
+/// use ccomet::{Config, Server};
+///
+/// let mut config = Config::default();
+/// config.front.listen = "127.0.0.1:0".parse()?;
+/// config.admin.listen = "127.0.0.1:0".parse()?;
+/// let server = Server::bind(config)?;
+/// let handle = server.handle();
+/// let running = std::thread::spawn(move || server.run());
+///
+/// let mut news = handle.events(["news"], &Start::Latest, 64)?;
+/// assert!(matches!(news.recv(), Some(Event::Started { .. })));
+/// handle.publish("news", Message::new("hello").event("greeting")).wait()?;
+/// let Some(Event::Message(message)) = news.recv() else { panic!("no message") };
+/// assert_eq!(message.data, "hello");
+///
+/// handle.stop();
+/// running.join().expect("no panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mailboxes: Vec<Mailbox<LoopMessage>>,
+    stopper: Stopper,
+    config: Arc<Config>,
+    rules: Rules,
+}
+
+impl Handle {
+    pub(crate) fn new(mailboxes: Vec<Mailbox<LoopMessage>>, stopper: Stopper, config: Arc<Config>) -> Self {
+        let rules = Rules::new(&config);
+        Self { shared: Arc::new(Shared { mailboxes, stopper, config, rules }) }
+    }
+
+    /// Publishes a message in a channel. The answer is the position behind it, with which a reader
+    /// of that one channel goes on after this message.
+    ///
+    /// Its data is as long as `limits.message_bytes_max` and the rule for the channel allow, in
+    /// bytes. Hooks are not asked.
+    pub fn publish(&self, channel: &str, message: impl Into<Message>) -> Pending<Position> {
+        let message = message.into();
+        let checked = ChannelName::new(channel).map_err(HandleError::from).and_then(|channel| {
+            let bytes_max = self.shared.rules.bounds(self.shared.rules.find(&channel)).message_bytes_max;
+            if message.len() > bytes_max {
+                return Err(HandleError::TooLarge { bytes_max });
+            }
+            Ok((message.into_draft()?, channel))
+        });
+        let (draft, channel) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        self.ask(self.loop_of(&channel), Deed::Publish { channel, draft }, |reply| match reply {
+            Reply::Published(spots) => Some(Ok(Position::new([spots.first]))),
+            _ => None,
+        })
+    }
+
+    /// Publishes a message in every channel of a pattern that there is. The answer is in how many
+    /// that was.
+    ///
+    /// [`HandleError::Refused`] and [`HandleError::Unavailable`] do not tell in how many channels it is all the same.
+    pub fn broadcast(&self, pattern: &Pattern, message: impl Into<Message>) -> Pending<u64> {
+        let message = message.into();
+        let bytes_max = self.shared.config.limits.message_bytes_max;
+        if message.len() > bytes_max {
+            return Pending::ready(Err(HandleError::TooLarge { bytes_max }));
+        }
+        let draft = match message.into_draft() {
+            Ok(draft) => draft,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        self.ask(0, Deed::Broadcast { pattern: pattern.clone(), draft }, |reply| match reply {
+            Reply::Broadcast { refused: Some(why), .. } => Some(Err(why.into())),
+            Reply::Broadcast { channels, refused: None } => Some(Ok(channels)),
+            _ => None,
+        })
+    }
+
+    /// Returns a page of the list of channels: those of a pattern, whose names come after `after`,
+    /// and at most `limit` of them. That is 1 at least, and `limits.page_items_max` at the most.
+    pub fn list(&self, pattern: &Pattern, after: Option<&str>, limit: usize) -> Pending<ChannelList> {
+        let (pattern, after) = (pattern.clone(), after.unwrap_or_default().into());
+        let listing = Listing { pattern, after, limit: self.page_limit(limit) };
+        self.ask(0, Deed::Other(Request::List { listing }), |reply| match reply {
+            Reply::List { channels, has_more } => {
+                let channels = channels.into_iter().map(ChannelInfo::from).collect();
+                Some(Ok(ChannelList { channels, has_more }))
+            }
+            _ => None,
+        })
+    }
+
+    /// Returns what is known of a channel; `None` if there is no such channel.
+    pub fn info(&self, channel: &str) -> Pending<Option<ChannelInfo>> {
+        self.ask_of(
+            channel,
+            |channel| Request::Inspect { channel },
+            |channel, reply| match reply {
+                Reply::Info(info) => Some(info.map(|info| Listed { channel, info }.into())),
+                _ => None,
+            },
+        )
+    }
+
+    /// Returns a page of what a channel has kept, the oldest message first; `None` if there is no
+    /// such channel. It begins where a subscription would, and has at most `limit` messages: 1 at
+    /// least, and `limits.page_items_max` at the most. Beyond `limits.batch_bytes_max` there are no
+    /// more, either, but for the first.
+    pub fn history(&self, channel: &str, start: &Start, limit: usize) -> Pending<Option<HistoryPage>> {
+        let edge = match start {
+            Start::Latest => Edge::End,
+            Start::Oldest => Edge::Begin,
+            Start::After(position) => match position.spots() {
+                [spot] => Edge::At(*spot),
+                _ => return Pending::ready(Err(HandleError::BadPosition)),
+            },
+        };
+        let (limit, bytes_max) = (self.page_limit(limit), self.shared.config.limits.batch_bytes_max);
+        let range = Range { edge, is_backward: false, limit, bytes_max };
+        self.ask_of(
+            channel,
+            |channel| Request::Read { channel, range },
+            |channel, reply| match reply {
+                Reply::Page(page) => Some(page.map(|page| HistoryPage::new(&channel, &page))),
+                _ => None,
+            },
+        )
+    }
+
+    /// Closes a channel: its readers are told and end, its history is gone, and its numbers start
+    /// anew. The answer is whether there was such a channel.
+    pub fn close(&self, channel: &str) -> Pending<bool> {
+        self.ask_of(
+            channel,
+            |channel| Request::Delete { channel },
+            |_, reply| match reply {
+                Reply::Ended(next) => Some(next.is_some()),
+                _ => None,
+            },
+        )
+    }
+
+    /// Drops the history of a channel; its readers and its numbers go on. The answer is whether
+    /// there was such a channel.
+    pub fn clear(&self, channel: &str) -> Pending<bool> {
+        self.ask_of(
+            channel,
+            |channel| Request::Clear { channel },
+            |_, reply| match reply {
+                Reply::Ended(next) => Some(next.is_some()),
+                _ => None,
+            },
+        )
+    }
+
+    /// Subscribes a closure to channels, or to patterns of channels, until what this returns is
+    /// dropped.
+    ///
+    /// The closure is called on the thread of an event loop, one event after the other: it must not
+    /// wait for anything, since all clients of that loop would wait with it, and a panic in it ends
+    /// the server. To publish from there is fine, as long as the answer is not
+    /// [waited](Pending::wait) for. What takes longer is better done with
+    /// [`events`](Self::events).
+    ///
+    /// There are at most `limits.channels_per_subscription_max` channels, each named once, and the
+    /// order of their names does not matter. The limits on subscribers hold as for clients: beyond
+    /// them the subscription ends with
+    /// [`Event::Refused`].
+    pub fn subscribe<N: AsRef<str>>(
+        &self,
+        channels: impl IntoIterator<Item = N>,
+        start: &Start,
+        f: impl FnMut(Event) + Send + 'static,
+    ) -> Result<Subscription, HandleError> {
+        self.read(channels, start, Target::Closure(Box::new(f)))
+    }
+
+    /// Subscribes to channels likewise, for a thread or a task that takes the events in its own
+    /// time: at most `capacity` of them wait, 1 at least. [`Events`] tells what becomes of a slow
+    /// reader.
+    pub fn events<N: AsRef<str>>(
+        &self,
+        channels: impl IntoIterator<Item = N>,
+        start: &Start,
+        capacity: usize,
+    ) -> Result<Events, HandleError> {
+        let queue = Arc::new(Queue::new(capacity));
+        let subscription = self.read(channels, start, Target::Queue(queue.clone()))?;
+        Ok(Events::new(queue, subscription))
+    }
+
+    /// Stops the server: it drains within `times.drain_s` seconds, and [`run`](crate::Server::run)
+    /// returns. A second call ends that limit. Returns at once.
+    pub fn stop(&self) {
+        self.shared.stopper.stop();
+    }
+
+    fn read<N: AsRef<str>>(
+        &self,
+        names: impl IntoIterator<Item = N>,
+        start: &Start,
+        target: Target,
+    ) -> Result<Subscription, HandleError> {
+        let channels = self.channels(names)?;
+        let starts = start.in_each(channels.len())?;
+        let first = channels.first().ok_or(HandleError::BadChannelCount)?;
+        let mailbox = &self.shared.mailboxes[self.loop_of(first)];
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed);
+        let channels: Vec<(ChannelName, hub::Start)> = channels.into_iter().zip(starts).collect();
+        let (reader, subscription) = Reader::new(id, mailbox.clone(), channels, target);
+        match mailbox.post(HandleRequest::Subscribe(reader).into()) {
+            Ok(()) => Ok(subscription),
+            Err(error) => {
+                subscription.detach();
+                Err(if matches!(error, PostError::Full(_)) { HandleError::Busy } else { HandleError::Stopped })
+            }
+        }
+    }
+
+    /// Returns the channels of a subscription, sorted, so that a position means the same in
+    /// whatever order they are named.
+    fn channels<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) -> Result<Vec<ChannelName>, HandleError> {
+        let count_max = self.shared.config.limits.channels_per_subscription_max;
+        let mut channels = Vec::new();
+        for name in names {
+            if channels.len() == count_max {
+                return Err(HandleError::BadChannelCount);
+            }
+            channels.push(read_target(name.as_ref()).map_err(|_| HandleError::BadChannel)?);
+        }
+        channels.sort();
+        let is_one_named_twice = channels.windows(2).any(|pair| pair[0] == pair[1]);
+        if is_one_named_twice { Err(HandleError::BadChannelCount) } else { Ok(channels) }
+    }
+
+    /// Asks the shard of a channel.
+    fn ask_of<T: Send + 'static>(
+        &self,
+        channel: &str,
+        request: impl FnOnce(ChannelName) -> Request,
+        convert: impl FnOnce(ChannelName, Reply) -> Option<T> + Send + 'static,
+    ) -> Pending<T> {
+        match ChannelName::new(channel) {
+            Ok(channel) => {
+                let deed = Deed::Other(request(channel.clone()));
+                self.ask(self.loop_of(&channel), deed, move |reply| convert(channel, reply).map(Ok))
+            }
+            Err(error) => Pending::ready(Err(error.into())),
+        }
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        index: usize,
+        deed: Deed,
+        convert: impl FnOnce(Reply) -> Option<Result<T, HandleError>> + Send + 'static,
+    ) -> Pending<T> {
+        let (asker, pending) = Asker::new(convert);
+        // Of a loop that is gone, dropping the asker tells that.
+        if let Err(PostError::Full(LoopMessage::Handle(request))) =
+            self.shared.mailboxes[index].post(HandleRequest::Ask { deed, asker }.into())
+            && let HandleRequest::Ask { asker, .. } = *request
+        {
+            asker.answer(Err(HandleError::Busy));
+        }
+        pending
+    }
+
+    /// Returns the loop that a channel is on, so that requests about it take no way round.
+    fn loop_of(&self, channel: &ChannelName) -> usize {
+        channel.shard(self.shared.mailboxes.len())
+    }
+
+    fn page_limit(&self, limit: usize) -> usize {
+        limit.clamp(1, self.shared.config.limits.page_items_max)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

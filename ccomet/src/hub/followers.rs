@@ -1,0 +1,332 @@
+//! Readers that are no clients: they are told nothing, but take what is next for them, as it is in
+//! the log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use sealed::fault;
+use slab::Slab;
+
+use super::channel::Channel;
+use super::older::Waiter;
+use super::{Hub, Start};
+use crate::engine::{Order, Owner};
+use crate::message::{ChannelName, Message};
+use crate::position::{Missed, Spot};
+use crate::time::UnixMillis;
+use crate::wire::problem::Problem;
+
+/// Names a follower to whoever takes for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FollowerKey(pub(super) u32);
+
+/// What is next for a follower. `position` is where it is behind that, in each of its channels.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Started {
+        position: Vec<Spot>,
+    },
+    Message {
+        channel: ChannelName,
+        message: Arc<Message>,
+        position: Vec<Spot>,
+    },
+    Gap {
+        channel: ChannelName,
+        missed: Missed,
+        position: Vec<Spot>,
+    },
+    /// A channel is gone, or cannot be. The follower is, too.
+    Ended {
+        channel: ChannelName,
+        problem: Option<Problem>,
+    },
+}
+
+/// The followers of a hub.
+#[derive(Debug, Default)]
+pub(super) struct Followers {
+    all: Slab<Follower>,
+    by_channel: BTreeMap<u32, Vec<u32>>,
+    /// Those with something to take, each once.
+    ready: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    cursors: Vec<Cursor>,
+    has_started: bool,
+    is_ready: bool,
+    /// What it takes before messages.
+    first: VecDeque<Told>,
+    /// The one of its channels that is looked at next.
+    turn: usize,
+}
+
+/// Where it is in one of its channels.
+#[derive(Debug)]
+struct Cursor {
+    channel: u32,
+    start: Start,
+    next: u64,
+    /// How many times the channel must have been brought up to date before it can start.
+    syncs: u32,
+}
+
+impl Followers {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Returns how many follow a channel.
+    pub(super) fn count(&self, channel: u32) -> usize {
+        self.by_channel.get(&channel).map_or(0, Vec::len)
+    }
+
+    fn mark_ready(&mut self, key: u32) {
+        if let Some(follower) = self.all.get_mut(key as usize)
+            && !std::mem::replace(&mut follower.is_ready, true)
+        {
+            self.ready.push(key);
+        }
+    }
+}
+
+impl Hub {
+    /// Begins to follow channels, sorted by name, none twice.
+    pub(crate) fn follow(
+        &mut self,
+        channels: &[(ChannelName, Start)],
+        now: UnixMillis,
+    ) -> Result<FollowerKey, Problem> {
+        self.now = now;
+        if self.subscribers() >= self.limits.subscribers_max {
+            return Err(Problem::SubscriberLimit);
+        }
+        let mut cursors = Vec::with_capacity(channels.len());
+        for (name, start) in channels {
+            let channel = self.channel(name, Owner::default());
+            cursors.push(Cursor { channel, start: *start, next: 0, syncs: 0 });
+        }
+        let is_full = |cursor: &Cursor| {
+            let channel = &self.channels[cursor.channel as usize];
+            let bounds = self.limits.rules.bounds(channel.crowd_rule);
+            channel.subscribers.len() + self.followers.count(cursor.channel) >= bounds.subscribers_max
+        };
+        if cursors.iter().any(is_full) {
+            return Err(Problem::SubscriberLimit);
+        }
+        let key = self.followers.all.vacant_key() as u32;
+        for cursor in &mut cursors {
+            let channel = &mut self.channels[cursor.channel as usize];
+            channel.mark_for_recount(cursor.channel, &mut self.recount);
+            let is_behind = |spot| channel.is_behind_spot(spot) && !fault!("unheard-position-is-gap");
+            if matches!(cursor.start, Start::After(spot) if is_behind(spot)) {
+                cursor.syncs = channel.note_sync();
+                self.orders.push(Order::CatchUp { channel: channel.name.clone() });
+            }
+            self.followers.by_channel.entry(cursor.channel).or_default().push(key);
+        }
+        let first = VecDeque::new();
+        self.followers.all.insert(Follower { cursors, has_started: false, is_ready: false, first, turn: 0 });
+        self.start_follower(key);
+        Ok(FollowerKey(key))
+    }
+
+    /// Forgets a follower.
+    pub(crate) fn unfollow(&mut self, key: FollowerKey, now: UnixMillis) {
+        self.now = now;
+        if let Some(follower) = self.followers.all.try_remove(key.0 as usize) {
+            self.followers.ready.retain(|ready| *ready != key.0);
+            self.leave_followed(key.0, &follower.cursors);
+        }
+    }
+
+    /// Takes a follower out of the lists of its channels.
+    fn leave_followed(&mut self, key: u32, cursors: &[Cursor]) {
+        for cursor in cursors {
+            if let Some(followers) = self.followers.by_channel.get_mut(&cursor.channel) {
+                followers.retain(|follower| *follower != key);
+                if followers.is_empty() {
+                    self.followers.by_channel.remove(&cursor.channel);
+                }
+            }
+            let channel = &mut self.channels[cursor.channel as usize];
+            channel.left = self.now;
+            channel.mark_for_recount(cursor.channel, &mut self.recount);
+        }
+    }
+
+    /// Returns whether a follower has something to take.
+    pub(crate) fn has_ready_followers(&self) -> bool {
+        !self.followers.ready.is_empty()
+    }
+
+    /// Returns the followers that have something to take, as far as is known.
+    pub(crate) fn take_ready_followers(&mut self) -> Vec<FollowerKey> {
+        let ready = std::mem::take(&mut self.followers.ready);
+        for key in &ready {
+            if let Some(follower) = self.followers.all.get_mut(*key as usize) {
+                follower.is_ready = false;
+            }
+        }
+        ready.into_iter().map(FollowerKey).collect()
+    }
+
+    /// Notes that a follower may have something to take.
+    pub(crate) fn mark_follower_ready(&mut self, key: FollowerKey) {
+        self.followers.mark_ready(key.0);
+    }
+
+    /// Takes what is next for a follower.
+    pub(crate) fn next_for(&mut self, key: FollowerKey, now: UnixMillis) -> Option<Told> {
+        self.now = now;
+        let follower = self.followers.all.get_mut(key.0 as usize)?;
+        if let Some(told) = follower.first.pop_front() {
+            return Some(told);
+        }
+        if !follower.has_started || follower.cursors.is_empty() {
+            return None;
+        }
+        // From one channel to the next, so that a busy one does not keep the others out.
+        let count = follower.cursors.len();
+        let turn = if fault!("busy-channel-comes-first") { 0 } else { follower.turn };
+        let mut older = Vec::new();
+        for index in (turn..count).chain(0..turn) {
+            let cursor = &mut follower.cursors[index];
+            let channel = &self.channels[cursor.channel as usize];
+            let Some(found) = cursor.advance(channel, now) else {
+                older.push((cursor.channel, cursor.next));
+                continue;
+            };
+            follower.turn = (index + 1) % count;
+            let (channel, position) = (channel.name.clone(), spots(&self.channels, &follower.cursors));
+            return Some(match found {
+                Ok(message) => Told::Message { channel, message, position },
+                Err(missed) => Told::Gap { channel, missed, position },
+            });
+        }
+        for (channel, next) in older {
+            self.fetch_for(channel, Waiter::Follower(key.0), next);
+        }
+        None
+    }
+
+    /// The numbers of a channel began anew: its followers may have missed something, and go on with what is kept.
+    pub(super) fn restart_followers(&mut self, channel: u32) {
+        let Self { followers, channels, .. } = self;
+        for key in followers.by_channel.get(&channel).cloned().unwrap_or_default() {
+            let follower = &mut followers.all[key as usize];
+            if !follower.has_started {
+                continue;
+            }
+            let state = &channels[channel as usize];
+            for cursor in follower.cursors.iter_mut().filter(|cursor| cursor.channel == channel) {
+                cursor.next = state.kept_from;
+            }
+            let position = spots(channels, &follower.cursors);
+            follower.first.push_back(Told::Gap { channel: state.name.clone(), missed: Missed(None), position });
+            followers.mark_ready(key);
+        }
+    }
+
+    /// A channel has come, or has something new.
+    pub(super) fn wake_followers(&mut self, channel: u32) {
+        for key in self.followers.by_channel.get(&channel).cloned().unwrap_or_default() {
+            if self.followers.all[key as usize].has_started {
+                self.followers.mark_ready(key);
+            } else {
+                self.start_follower(key);
+            }
+        }
+    }
+
+    /// Ends those who follow a channel. They take that last.
+    pub(super) fn end_followers(&mut self, channel: u32, problem: Option<Problem>) {
+        for key in self.followers.by_channel.get(&channel).cloned().unwrap_or_default() {
+            let follower = &mut self.followers.all[key as usize];
+            let cursors = std::mem::take(&mut follower.cursors);
+            let name = self.channels[channel as usize].name.clone();
+            follower.first.push_back(Told::Ended { channel: name, problem });
+            self.leave_followed(key, &cursors);
+            self.followers.mark_ready(key);
+        }
+    }
+
+    /// Starts a follower once all of its channels are here.
+    fn start_follower(&mut self, key: u32) {
+        let Self { followers, channels, .. } = self;
+        let follower = &mut followers.all[key as usize];
+        let mut is_here = true;
+        for cursor in &mut follower.cursors {
+            let has_heard = channels[cursor.channel as usize].has_heard(cursor.syncs);
+            // It waits for other channels at the most, while this one may count anew.
+            cursor.syncs = if has_heard { 0 } else { cursor.syncs };
+            is_here &= has_heard;
+        }
+        if !is_here {
+            return;
+        }
+        follower.has_started = true;
+        let mut gaps = Vec::new();
+        // Before a gap is told, the position does not cover it.
+        let mut position = Vec::with_capacity(follower.cursors.len());
+        for (index, cursor) in follower.cursors.iter_mut().enumerate() {
+            let channel = &channels[cursor.channel as usize];
+            let (next, missed) = resolve(channel, cursor.start);
+            cursor.next = next;
+            position.push(channel.spot(next));
+            if let (Some(missed), Start::After(from)) = (missed, cursor.start) {
+                gaps.push((index, missed, channel.spot(next)));
+                if !fault!("start-inside-covers-gap") {
+                    position[index] = from;
+                }
+            }
+        }
+        follower.first.push_back(Told::Started { position: position.clone() });
+        for (index, missed, behind) in gaps {
+            position[index] = behind;
+            let channel = channels[follower.cursors[index].channel as usize].name.clone();
+            follower.first.push_back(Told::Gap { channel, missed, position: position.clone() });
+        }
+        followers.mark_ready(key);
+    }
+}
+
+impl Cursor {
+    /// Goes on to what is next: a message, or what is missed.
+    fn advance(&mut self, channel: &Channel, now: UnixMillis) -> Option<Result<Arc<Message>, Missed>> {
+        let missed = channel.kept_from.saturating_sub(self.next);
+        if missed > 0 {
+            self.next = channel.kept_from;
+        }
+        if missed > 0 && !fault!("no-gap-for-fallen-follower") {
+            return Some(Err(Missed(Some(missed))));
+        }
+        if !fault!("expired-told-inside") {
+            self.next = channel.skip_expired(self.next, now);
+        }
+        let message = channel.entry(self.next)?;
+        self.next += 1;
+        Some(Ok(message.clone()))
+    }
+}
+
+/// Returns where a start is in a channel, and what cannot be had of what comes after it.
+fn resolve(channel: &Channel, start: Start) -> (u64, Option<Missed>) {
+    let (first, next) = (channel.kept_from, channel.log.next());
+    match start {
+        Start::Oldest => (first, None),
+        Start::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
+            let missed = first.saturating_sub(spot.next);
+            (spot.next.max(first), (missed > 0).then_some(Missed(Some(missed))))
+        }
+        Start::After(_) => (first, Some(Missed(None))),
+        // No follower starts in another way.
+        _ => (next, None),
+    }
+}
+
+fn spots(channels: &Slab<Channel>, cursors: &[Cursor]) -> Vec<Spot> {
+    cursors.iter().map(|cursor| channels[cursor.channel as usize].spot(cursor.next)).collect()
+}

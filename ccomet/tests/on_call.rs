@@ -1,0 +1,139 @@
+//! The program that embeds a server decides about calls.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use ccomet::{CallInfo, Claims, Config, Decision};
+use common::stage::{ANN, BOB, PROXY, Stage, bearer, key, networks};
+use testing::http::{Reply, UPGRADE, frame};
+
+/// What was asked, in order.
+#[derive(Debug, Clone, Default)]
+struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl Asked {
+    fn note(&self, call: &CallInfo<'_>, field: &str) {
+        let channels: Vec<_> = call.channels().collect();
+        let data: Vec<_> = call.publications().map(|one| String::from_utf8_lossy(one.data).into_owned()).collect();
+        let (member, address) = (call.member().unwrap_or("nobody"), call.address().expect("an address"));
+        let (action, field) = (call.action(), call.header(field).unwrap_or("none"));
+        let text = format!("{action:?} {} [{}] {member} {address} {field}", channels.join(" "), data.join(" "));
+        self.0.lock().expect("no panic").push(text);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("no panic"))
+    }
+}
+
+/// A server that asks, about each call, a judge who refuses what is about a channel `no`, and notes
+/// what it was asked, with one field of the header.
+fn stage(field: &'static str, change: impl FnOnce(&mut Config)) -> (Stage, Asked) {
+    let asked = Asked::default();
+    let notes = asked.clone();
+    let stage = Stage::prepared(1, 2, change, move |server| {
+        server.on_call(move |call| {
+            notes.note(call, field);
+            if call.channels().any(|channel| channel == "no") { Decision::Refuse } else { Decision::Allow }
+        });
+    });
+    (stage, asked)
+}
+
+fn is_refused(reply: &Reply) -> bool {
+    reply.is(403, "hook_refused")
+}
+
+#[test]
+fn calls_of_all_kinds_are_asked_about_and_refused() {
+    let (stage, asked) = stage("x-who", |_| {});
+    let ask = |method: &str, target: &str, body: &str| {
+        stage.exchange(&mut stage.connect(ANN), method, target, "X-Who: me\r\n", body)
+    };
+    assert_eq!(ask("POST", "/channels/yes", "a").status, 200);
+    assert!(is_refused(&ask("POST", "/channels/no", "b")));
+    let several = r#"{"messages":[{"channel":"yes","data":"c"},{"channel":"no","data":"d"}]}"#;
+    assert!(is_refused(&ask("POST", "/messages", several)));
+    assert!(is_refused(&ask("GET", "/channels/no?wait=0", "")));
+    assert!(is_refused(&ask("GET", "/channels/no,yes", "")));
+    assert_eq!(ask("GET", "/channels/yes?wait=0", "").status, 200);
+    assert!(is_refused(&ask("GET", "/channels/no/history", "")));
+    let expected = [
+        "Publish yes [a]",
+        "Publish no [b]",
+        "Publish yes no [c d]",
+        "Subscribe no []",
+        "Subscribe no yes []",
+        "Subscribe yes []",
+        "Read no []",
+    ];
+    assert_eq!(asked.take(), expected.map(|call| format!("{call} nobody {ANN} me")));
+    // What was refused was not done.
+    let history = ask("GET", "/channels/yes/history", "");
+    assert_eq!(history.messages(), ["a"]);
+    asked.take();
+    // Not about files, preflights, nor what comes by the admin listener or a handle.
+    assert_eq!(ask("OPTIONS", "/channels/no", "").status, 204);
+    ask("GET", "/", "");
+    assert_eq!(stage.exchange(&mut stage.admin(), "POST", "/channels/no", "", "e").status, 200);
+    let mut inside = stage.server.handle().publish("no", "f");
+    stage.sim.settle();
+    assert!(inside.try_take().expect("an answer").is_ok());
+    assert_eq!(asked.take(), [""; 0]);
+}
+
+#[test]
+fn what_is_published_on_a_websocket_is_asked_about() {
+    let (stage, asked) = stage("x-who", |_| {});
+    let mut socket = stage.open(stage.connect(ANN), "/channels/yes", "X-Who: me\r\n");
+    assert_eq!(asked.take(), [format!("Subscribe yes [] nobody {ANN} me")]);
+    for (channel, wanted) in [("no", "hook_refused"), ("yes", r#""type":"published""#)] {
+        let text = format!(r#"{{"type":"publish","channel":"{channel}","data":"x","ref":1}}"#);
+        socket.send(frame(0x81, text));
+        let heard = stage.heard(&mut socket);
+        assert!(heard.contains(wanted), "{heard}");
+        assert_eq!(asked.take(), [format!("Publish {channel} [x] nobody {ANN} none")]);
+    }
+    let mut unpublished = stage.server.handle().info("no");
+    stage.sim.settle();
+    assert_eq!(unpublished.try_take(), Some(Ok(None)));
+    let mut refused = stage.begin(ANN, "GET", "/channels/no", UPGRADE);
+    assert!(is_refused(&stage.reply(&mut refused)));
+}
+
+#[test]
+fn tokens_come_first_and_their_subject_is_told() {
+    let (stage, asked) = stage("x-who", |config| config.auth.keys = vec![key("main")]);
+    let mut client = stage.connect(BOB);
+    let without = stage.exchange(&mut client, "POST", "/channels/yes", "", "x");
+    assert!(without.is(401, "token_missing"), "{without}");
+    assert_eq!(asked.take(), [""; 0]);
+    let claims = Claims { sub: Some("bob".to_owned()), ..stage.claims_for("*", 60) };
+    let token = bearer(&stage.sign(&claims));
+    let refused = stage.exchange(&mut client, "POST", "/channels/no", &token, "x");
+    assert!(is_refused(&refused), "{refused}");
+    assert_eq!(asked.take(), [format!("Publish no [x] bob {BOB} none")]);
+}
+
+#[test]
+fn a_client_behind_a_proxy_has_its_own_address() {
+    let (stage, asked) = stage("x-who", |config| config.front.trusted_proxies = networks(&["10.0.0.1/32"]));
+    let mut proxy = stage.connect(PROXY);
+    stage.exchange(&mut proxy, "POST", "/channels/yes", &format!("X-Forwarded-For: {ANN}\r\n"), "x");
+    stage.exchange(&mut proxy, "POST", "/channels/yes", &format!("X-Forwarded-For: {BOB}\r\n"), "y");
+    let expected = [("x", ANN), ("y", BOB)].map(|(data, from)| format!("Publish yes [{data}] nobody {from} none"));
+    assert_eq!(asked.take(), expected);
+}
+
+#[test]
+fn a_cookie_is_not_shown_where_a_page_of_another_site_may_have_sent_it() {
+    let (stage, asked) = stage("cookie", |config| config.front.origins = vec!["https://mine.example".to_owned()]);
+    let cookie_as_seen_from = |origin: &str| {
+        let fields = format!("Cookie: s=1\r\nOrigin: {origin}\r\n");
+        stage.exchange(&mut stage.connect(ANN), "POST", "/channels/yes", &fields, "x");
+        asked.take().concat().rsplit(' ').next().map(str::to_owned)
+    };
+    assert_eq!(cookie_as_seen_from("https://mine.example").as_deref(), Some("s=1"));
+    assert_eq!(cookie_as_seen_from("https://other.example").as_deref(), Some("none"));
+}

@@ -1,0 +1,110 @@
+//! The comet server beside axum, in one program: axum serves the site, ccomet the clients that wait
+//! for news, each on a port of its own. The site publishes by a handle, and streams by it, too.
+//!
+//! Try it: `cargo run -p examples --example beside_axum`, then, with the address that it prints for
+//! subscribers:
+//!
+//!     curl -N -H 'Accept: text/event-stream' ADDRESS/channels/orders.7
+//!     curl -N 127.0.0.1:7777/orders/7/events
+//!     curl -d paid 127.0.0.1:7777/orders/7
+//!
+//! Ctrl-C ends both servers.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::thread;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Sse;
+use axum::response::sse;
+use axum::routing::{get, post};
+use ccomet::handle::{Event, Message, Start};
+use ccomet::{Action, Config, Decision, Handle, HandleError, Server};
+use futures_util::Stream;
+use futures_util::stream::poll_fn;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// Events that wait for a client of axum's that is slow. One that is slower still goes on where it
+/// was.
+const EVENTS_MAX: usize = 16;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
+    let mut config = Config::default();
+    config.front.listen = "127.0.0.1:0".parse()?;
+    config.admin.listen = "127.0.0.1:0".parse()?;
+    config.front.demo = false;
+    let mut server = Server::bind(config)?;
+    server.stop_on_signals()?;
+    // Clients of ccomet read. What is published is the site's.
+    server.on_call(|call| if call.action() == Action::Publish { Decision::Refuse } else { Decision::Allow });
+    let (front, handle) = (server.front(), server.handle());
+    let (tell_end, end) = oneshot::channel();
+    let running = thread::spawn(move || {
+        let outcome = server.run();
+        // Nobody listens if axum has ended already.
+        let _ = tell_end.send(());
+        outcome
+    });
+    let stop = handle.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let listener = TcpListener::bind(address).await?;
+        println!("listening on {}", listener.local_addr()?);
+        println!("subscribers at http://{front}");
+        axum::serve(listener, site(handle)).with_graceful_shutdown(async { _ = end.await }).await
+    });
+    stop.stop();
+    running.join().map_err(|_| "the comet server panicked")??;
+    Ok(served?)
+}
+
+fn site(handle: Handle) -> Router {
+    Router::new().route("/orders/{id}", post(publish)).route("/orders/{id}/events", get(stream)).with_state(handle)
+}
+
+/// Publishes what happened to an order. Returns the position, with which a client can start behind
+/// it.
+async fn publish(
+    State(handle): State<Handle>,
+    Path(id): Path<u64>,
+    news: String,
+) -> Result<String, (StatusCode, String)> {
+    let published = handle.publish(&channel(id), Message::new(news).event("order")).await;
+    published.map(|position| position.to_string()).map_err(|error| refuse(&error))
+}
+
+/// Streams what happens to an order, from the beginning.
+async fn stream(
+    State(handle): State<Handle>,
+    Path(id): Path<u64>,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, (StatusCode, String)> {
+    let mut events = handle.events([channel(id)], &Start::Oldest, EVENTS_MAX).map_err(|error| refuse(&error))?;
+    // It ends with the subscription, which ends with the comet server; and the other way round,
+    // when the client leaves.
+    let stream = poll_fn(move |cx| events.poll_next(cx).map(|event| event.map(|event| Ok(event_of(&event)))));
+    Ok(Sse::new(stream))
+}
+
+fn event_of(event: &Event) -> sse::Event {
+    match event {
+        Event::Message(message) => sse::Event::default().data(String::from_utf8_lossy(&message.data)),
+        Event::Gap { missed, .. } => sse::Event::default().event("gap").data(format!("{missed:?}")),
+        other => sse::Event::default().comment(if other.is_last() { "over" } else { "begun" }),
+    }
+}
+
+fn channel(id: u64) -> String {
+    format!("orders.{id}")
+}
+
+fn refuse(error: &HandleError) -> (StatusCode, String) {
+    let status = match error {
+        HandleError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, error.to_string())
+}
