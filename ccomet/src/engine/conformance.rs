@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Tick;
 use super::store::{MemoryStore, Store, StoreFaults, UnreliableStore};
 use super::{
     ChannelEvent, Edge, Engine, Mail, Order, Output, Owner, Page, Range, Refusal, Reply, Request, ShardLimits,
 };
+use super::{Tick, Window};
 use crate::config::Config;
 use crate::message::{ChannelName, Draft, Message};
 use crate::one_or_more::OneOrMore;
@@ -229,8 +229,9 @@ impl Bench {
                 }
                 self.pages.push((channel, page));
             }
-            (Asked::Page { .. }, Ok(Reply::Page(None))) | (Asked::Other, Ok(Reply::Ended(_))) => {}
-            (_, Err(Refusal::Unavailable)) => {}
+            (Asked::Page { .. }, Ok(Reply::Page(None)))
+            | (Asked::Other, Ok(Reply::Ended(_)))
+            | (_, Err(Refusal::Unavailable)) => {}
             (asked, outcome) => panic!("{asked:?}: {outcome:?}"),
         }
     }
@@ -251,11 +252,11 @@ impl Bench {
         let Some(mut replica) = self.replicas[on].remove(channel) else { return };
         let is_open = replica.epoch.is_some();
         match event {
-            ChannelEvent::Opened { epoch, kept_from, first, entries } => {
+            ChannelEvent::Opened(Window { epoch, kept_from, first, entries }) => {
                 replica = Replica { epoch: Some(epoch), kept_from, next: first, is_interrupted: false };
                 self.follow(channel, &mut replica, first, &entries);
             }
-            ChannelEvent::Restarted { epoch, kept_from, first, entries } if is_open => {
+            ChannelEvent::Restarted(Window { epoch, kept_from, first, entries }) if is_open => {
                 assert_ne!(replica.epoch, Some(epoch));
                 assert!(self.restarts);
                 replica = Replica { epoch: Some(epoch), kept_from, next: first, ..replica };

@@ -43,18 +43,22 @@ impl Order {
     }
 }
 
+/// The newest messages of a channel, which are in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Window {
+    pub(crate) epoch: Epoch,
+    /// The number of the oldest message kept, which may be older than the window.
+    pub(crate) kept_from: u64,
+    /// The number of the first of the messages.
+    pub(crate) first: u64,
+    pub(crate) entries: Vec<Arc<Message>>,
+}
+
 /// What happened in a channel that this loop has opened. The events of one channel come in order.
 #[derive(Debug)]
 pub(crate) enum ChannelEvent {
-    /// The channel as it is now: its messages from number `first` on. What is published from here on comes as
-    /// `Appended`, without a gap.
-    /// The oldest message that is kept has number `kept_from`; it may be older than the first of these.
-    Opened {
-        epoch: Epoch,
-        kept_from: u64,
-        first: u64,
-        entries: Vec<Arc<Message>>,
-    },
+    /// The channel as it is now. What is published from here on comes as `Appended`, without a gap.
+    Opened(Window),
     /// The channel cannot be opened for the client `owner`.
     Refused {
         owner: Owner,
@@ -89,13 +93,8 @@ pub(crate) enum ChannelEvent {
         kept_from: u64,
         entries: Vec<(u64, Arc<Message>)>,
     },
-    /// The numbers began anew, though nobody closed the channel: it is now as in `Opened`.
-    Restarted {
-        epoch: Epoch,
-        kept_from: u64,
-        first: u64,
-        entries: Vec<Arc<Message>>,
-    },
+    /// The numbers began anew, though nobody closed the channel.
+    Restarted(Window),
     /// What is published from here on is not known until `Resumed`.
     Interrupted,
     Resumed,

@@ -26,7 +26,7 @@ mod conformance;
 
 use std::sync::Arc;
 
-pub(crate) use event::{ChannelEvent, Claim, Order};
+pub(crate) use event::{ChannelEvent, Claim, Order, Window};
 pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Member, Page, Range, Who};
 pub(crate) use owner::Owner;
 pub(crate) use peer::Mail;

@@ -12,6 +12,7 @@ use super::encoder::{Encoder, Format, PlacedMessage, Resolved};
 use super::older::Older;
 use super::presence::Members;
 use super::subscriber::{ChannelCursor, Start};
+use crate::engine::Window;
 use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
@@ -145,7 +146,8 @@ impl Channel {
     }
 
     /// Takes the channel as it is now.
-    pub(super) fn attach(&mut self, epoch: Epoch, kept_from: u64, first: u64, entries: Vec<Arc<Message>>) {
+    pub(super) fn attach(&mut self, window: Window) {
+        let Window { epoch, kept_from, first, entries } = window;
         self.epoch = Some(epoch);
         self.kept_from = kept_from;
         if let Some(rare) = &mut self.rare {
@@ -284,13 +286,12 @@ impl Channel {
     pub(super) fn skip_expired(&self, from: u64, now: UnixMillis) -> u64 {
         let mut number = from;
         loop {
-            let is_skipped = match self.entry(number) {
-                Some(message) => message.is_expired(now),
+            let is_skipped = if let Some(message) = self.entry(number) {
+                message.is_expired(now)
+            } else {
                 // What a page has left out has expired, unless it is not kept any more.
-                None => {
-                    let is_older = (self.kept_from..self.log.first()).contains(&number);
-                    is_older && self.older().is_some_and(|older| older.covers(number))
-                }
+                let is_older = (self.kept_from..self.log.first()).contains(&number);
+                is_older && self.older().is_some_and(|older| older.covers(number))
             };
             if !is_skipped {
                 return number;

@@ -211,9 +211,9 @@ impl Hub {
     pub(crate) fn event(&mut self, channel: &ChannelName, event: ChannelEvent, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         match event {
-            ChannelEvent::Opened { epoch, kept_from, first, entries } => {
+            ChannelEvent::Opened(window) => {
                 let Some(key) = self.names.get(channel).copied() else { return };
-                self.channels[key as usize].attach(epoch, kept_from, first, entries);
+                self.channels[key as usize].attach(window);
                 self.start_all(key, sink);
             }
             ChannelEvent::Refused { owner, why: Refusal::ClientLimit } => self.end_those_of(channel, owner, sink),
@@ -237,9 +237,9 @@ impl Hub {
                 let Some(key) = self.key_in(channel, epoch) else { return };
                 self.take_older(key, Page { from, end, entries }, kept_from, sink);
             }
-            ChannelEvent::Restarted { epoch, kept_from, first, entries } => {
+            ChannelEvent::Restarted(window) => {
                 let Some(key) = self.names.get(channel).copied() else { return };
-                self.restart(key, (epoch, kept_from, first), entries, sink);
+                self.restart(key, window, sink);
             }
             ChannelEvent::Interrupted => self.set_interrupted(channel, true, sink),
             ChannelEvent::Resumed => self.set_interrupted(channel, false, sink),

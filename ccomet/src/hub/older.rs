@@ -8,7 +8,7 @@ use super::channel::Channel;
 use super::encoder::{Gap, Item, StreamEvent};
 use super::subscriber::Flags;
 use super::{FollowerKey, Hub, Sink};
-use crate::engine::Order;
+use crate::engine::{Order, Window};
 use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Missed};
 
@@ -127,18 +127,13 @@ impl Hub {
     }
 
     /// The numbers of a channel began anew: its readers may have missed something, and go on with what is kept.
-    pub(super) fn restart(
-        &mut self,
-        key: u32,
-        (epoch, kept_from, first): (Epoch, u64, u64),
-        entries: Vec<Arc<Message>>,
-        sink: &mut impl Sink,
-    ) {
+    pub(super) fn restart(&mut self, key: u32, window: Window, sink: &mut impl Sink) {
         let channel = &mut self.channels[key as usize];
         if !channel.is_attached() {
             return;
         }
-        channel.attach(epoch, kept_from, first, entries);
+        let kept_from = window.kept_from;
+        channel.attach(window);
         let members = channel.subscribers.clone();
         for member in members {
             let Some(subscriber) = self.subscribers.get_mut(member as usize) else { continue };

@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::engine::Window;
 use crate::position::Epoch;
 use crate::protocols::toy::{POLL, STREAM, TOYS};
 use crate::rules::Rules;
@@ -57,7 +58,7 @@ fn stream_of(channel: &ChannelName) -> Subscription {
 }
 
 fn opened() -> ChannelEvent {
-    ChannelEvent::Opened { epoch: Epoch(9), kept_from: 0, first: 0, entries: Vec::new() }
+    ChannelEvent::Opened(Window { epoch: Epoch(9), kept_from: 0, first: 0, entries: Vec::new() })
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub fn is_own(channel: &str) -> bool {
 
 /// What addresses have asked of one server, and what they were given.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Accounts {
     sim: Simulation,
     /// When the server was started.

@@ -42,6 +42,10 @@ pub struct Oracle {
 }
 
 impl Oracle {
+    pub fn new(restarts_numbers: bool) -> Self {
+        Self { restarts_numbers, ..Self::default() }
+    }
+
     /// Somebody was given a message; `spot` is the one after it.
     pub fn saw(&mut self, channel: &str, spot: Spot, payload: &str) {
         let place = (channel.to_owned(), spot.epoch, spot.next - 1);

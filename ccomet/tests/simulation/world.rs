@@ -141,12 +141,7 @@ impl World {
     fn new(sim: &Simulation) -> Self {
         let mut random = sim.random(1);
         let (config, scenery) = scenery::draw(sim, &mut random);
-        sim.set_link(Link {
-            latency_max: Duration::from_millis(*random.pick(&[1, 30]).expect("one")),
-            bandwidth: if random.chance(0.2) { Some(50_000) } else { None },
-            buffer_bytes: *random.pick(&[600, 5_000, 200_000]).expect("one"),
-            ..Link::default()
-        });
+        draw_link(sim, &mut random);
         let server = Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts");
         let channels: Vec<String> =
             ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
@@ -214,11 +209,9 @@ impl World {
         if backend.is_some() {
             inside.extend(backends::ASKED);
         }
-        let mut accounts = Accounts::new(&config, sim);
-        accounts.may_stall = faults.stall + faults.jump > 0.0 || scenery.store.is_some();
+        let accounts = accounts_of(&config, sim, &faults, &scenery);
         let rebels = scenery.ruling.as_ref().map_or(Vec::new(), |ruling| ruling.rebels(&mut extra));
-        let mut oracle = Oracle::default();
-        oracle.restarts_numbers = scenery.restarts_numbers();
+        let mut oracle = Oracle::new(scenery.restarts_numbers());
         scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
         Self {
@@ -458,4 +451,20 @@ impl World {
         meter::rest(&held, loops, || self.stop(&server));
         assert_eq!(self.place.sim.descriptors(), 0);
     }
+}
+
+/// Draws how fast the network is.
+fn draw_link(sim: &Simulation, random: &mut Random) {
+    sim.set_link(Link {
+        latency_max: Duration::from_millis(*random.pick(&[1, 30]).expect("one")),
+        bandwidth: if random.chance(0.2) { Some(50_000) } else { None },
+        buffer_bytes: *random.pick(&[600, 5_000, 200_000]).expect("one"),
+        ..Link::default()
+    });
+}
+
+fn accounts_of(config: &Config, sim: &Simulation, faults: &Faults, scenery: &Scenery) -> Accounts {
+    let mut accounts = Accounts::new(config, sim);
+    accounts.may_stall = faults.stall + faults.jump > 0.0 || scenery.store.is_some();
+    accounts
 }

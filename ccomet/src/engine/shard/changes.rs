@@ -10,11 +10,11 @@ use sealed::fault;
 use super::{Asker, Shard};
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::store::{self, Outcome, Submitted};
-use crate::engine::{ChannelEvent, Owner, Refusal, Reply, Tick};
+use crate::engine::{ChannelEvent, Owner, Refusal, Reply, Tick, Window};
 use crate::log::Log;
 use crate::message::{ChannelName, Message};
 use crate::one_or_more::OneOrMore;
-use crate::position::{Epoch, Spot};
+use crate::position::Spot;
 
 /// Changes of one channel that may wait.
 const WAITING_MAX: usize = 1_000;
@@ -270,9 +270,7 @@ impl Shard {
         while let Some(outcome) = self.store.next_outcome(now) {
             match outcome {
                 Outcome::Changed { channel, is_kept } => self.changed(now, &channel, is_kept),
-                Outcome::Restarted { channel, epoch, kept_from, first, entries } => {
-                    self.restarted(&channel, epoch, kept_from, first, entries);
-                }
+                Outcome::Restarted { channel, window } => self.restarted(&channel, &window),
                 Outcome::Page { read, part } => self.has_read(read, part),
                 Outcome::CutOff => self.cut_off(),
                 Outcome::Back => self.back(now),
@@ -324,13 +322,14 @@ impl Shard {
     }
 
     /// The numbers of a channel began anew, though nobody closed it.
-    fn restarted(&mut self, name: &ChannelName, epoch: Epoch, kept_from: u64, first: u64, entries: Vec<Arc<Message>>) {
+    fn restarted(&mut self, name: &ChannelName, window: &Window) {
+        let Window { epoch, kept_from, first, ref entries } = *window;
         let Some(key) = self.key_of(name) else { return };
         self.epochs.replace(name, epoch);
         self.change(key, |channel| {
             channel.epoch = epoch;
             channel.log = Log::starting_at(first);
-            for message in &entries {
+            for message in entries {
                 channel.log.push(message.clone());
             }
             channel.stored.get_or_insert_default().kept_from = kept_from;
@@ -339,13 +338,12 @@ impl Shard {
             }
         });
         // Those that are in memory are known again by their keys.
-        for (number, message) in (first..).zip(&entries) {
+        for (number, message) in (first..).zip(entries) {
             self.keys.note(name, message, Spot { epoch, next: number + 1 });
         }
         for index in 0..self.channels[key].attached.len() {
             let to = self.channels[key].attached[index].to;
-            let entries = entries.clone();
-            self.tell(to, name.clone(), ChannelEvent::Restarted { epoch, kept_from, first, entries });
+            self.tell(to, name.clone(), ChannelEvent::Restarted(window.clone()));
         }
     }
 

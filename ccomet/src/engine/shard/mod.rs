@@ -8,6 +8,7 @@
 mod activity;
 mod changes;
 mod epochs;
+mod followers;
 mod history;
 mod idempotency;
 mod idle;
@@ -31,6 +32,7 @@ use slab::Slab;
 use activity::IssuedToken;
 use changes::{Change, Stored};
 use epochs::Epochs;
+use followers::Follower;
 use idempotency::Idempotency;
 use idle::Idle;
 pub(crate) use limits::ShardLimits;
@@ -107,18 +109,6 @@ impl ChannelState {
 struct Asker {
     from: usize,
     id: RequestId,
-}
-
-/// A loop that gets the channel's messages.
-#[derive(Debug)]
-struct Follower {
-    to: usize,
-    /// The number of the next message it needs.
-    cursor: u64,
-    /// Its subscribers, as it told last.
-    subscribers: u32,
-    /// In its link's queue, because its window was full.
-    queued: bool,
 }
 
 #[derive(Debug)]
@@ -303,35 +293,6 @@ impl Shard {
         }
     }
 
-    /// Sends each attached loop what it has not got yet, and tells it what is kept no more.
-    fn deliver_to_all(&mut self, key: usize) {
-        let channel = &mut self.channels[key];
-        let announcements = channel.waits.as_mut().map_or(Vec::new(), |waits| std::mem::take(&mut waits.announcements));
-        let is_truncated = std::mem::take(&mut channel.truncated);
-        let kept_from = channel.kept_from();
-        for attachment in &mut channel.attached {
-            if attachment.cursor == channel.log.next() && announcements.is_empty() && !is_truncated {
-                continue;
-            }
-            if attachment.queued {
-                // Announcements are for who waits at this moment: a loop that is so far behind does without.
-                continue;
-            }
-            let link = &mut self.links[attachment.to];
-            if attachment.to != self.own && !link.has_room(&self.limits) {
-                attachment.queued = true;
-                link.queue.push_back(key);
-                continue;
-            }
-            let (delivery, bytes) = deliver(&channel.log, kept_from, attachment, announcements.clone());
-            if attachment.to != self.own {
-                link.sent(bytes);
-            }
-            let message = ToLoop::Channel(channel.name.clone(), delivery);
-            self.outbox.push((attachment.to, Parcel::Loop(message)));
-        }
-    }
-
     /// Drops what has become too old, a share of the channels at a time.
     pub(crate) fn sweep(&mut self, now: Tick) {
         let share = SWEEP_MIN.max(self.channels.len() / SWEEP_ROUNDS);
@@ -364,71 +325,6 @@ impl Shard {
         if self.broadcasts.is_empty() {
             self.broadcasts.shrink_to_fit();
         }
-    }
-
-    fn attach(&mut self, from: usize, now: Tick, name: ChannelName, owner: Owner) {
-        let key = match self.open(now, name.clone(), owner) {
-            Ok(key) => key,
-            Err(why) => return self.tell(from, name, ChannelEvent::Refused { owner, why }),
-        };
-        self.trim(key, now);
-        if !self.defers_attaching(key, from) {
-            self.attach_to(key, from);
-        }
-    }
-
-    fn attach_to(&mut self, key: usize, from: usize) {
-        let channel = &self.channels[key];
-        let cursor = channel.log.next() + u64::from(channel.dirty && fault!("attaching-loop-misses-message"));
-        self.change(key, |channel| {
-            if let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) {
-                attachment.cursor = cursor;
-            } else {
-                // Most channels are read on few loops.
-                channel.attached.reserve_exact(1);
-                channel.attached.push(Follower { to: from, cursor, subscribers: 0, queued: false });
-            }
-        });
-        let channel = &self.channels[key];
-        let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
-        let (name, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
-        let kept_from = channel.kept_from();
-        let is_interrupted = self.is_cut_off && !channel.is_derived();
-        self.tell(from, name.clone(), ChannelEvent::Opened { epoch, kept_from, first, entries });
-        if is_interrupted {
-            self.tell(from, name, ChannelEvent::Interrupted);
-        }
-    }
-
-    fn catch_up(&mut self, from: usize, name: ChannelName) {
-        // Where it is gone, the loop has been told so, and with it all who wait for this.
-        let Some(key) = self.names.get(&name).copied() else { return };
-        if self.defers_sync(key, from) {
-            return;
-        }
-        let channel = &mut self.channels[key];
-        let kept_from = channel.kept_from();
-        let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
-        let (first, entries) = take_rest(&channel.log, attachment);
-        self.tell(from, name, ChannelEvent::CaughtUp { first, entries, kept_from });
-    }
-
-    fn detach(&mut self, from: usize, now: Tick, name: &ChannelName) {
-        let Some(key) = self.names.get(name).copied() else { return };
-        self.stop_deferring(key, from);
-        self.all_gone(from, now, name);
-        let channel = &mut self.channels[key];
-        channel.touched = now.loop_time;
-        if !fault!("loop-not-detached") {
-            self.change(key, |channel| channel.attached.retain(|attachment| attachment.to != from));
-        }
-        let channel = &mut self.channels[key];
-        self.watch.look_at(name, channel.used_until(&self.limits));
-        if let Some(waits) = &mut channel.waits {
-            waits.waiting.retain(|_, (held_by, _)| *held_by != from);
-        }
-        self.links[from].queue.retain(|queued| *queued != key);
-        self.release_idle(key, now);
     }
 
     /// Ends a channel, and the one beside it. Returns the number that its next message would have had.
@@ -478,24 +374,6 @@ impl Shard {
     /// Channels that are published in.
     fn sources(&self) -> impl Iterator<Item = &ChannelState> {
         self.channels.iter().map(|(_, channel)| channel).filter(|channel| !channel.is_derived())
-    }
-
-    fn acknowledge(&mut self, from: usize, count: u32) {
-        let link = &mut self.links[from];
-        link.acknowledged(count);
-        while link.has_room(&self.limits) {
-            let Some(key) = link.queue.pop_front() else { break };
-            let channel = &mut self.channels[key];
-            let kept_from = channel.kept_from();
-            let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else {
-                continue;
-            };
-            attachment.queued = false;
-            let (delivery, bytes) = deliver(&channel.log, kept_from, attachment, Vec::new());
-            link.sent(bytes);
-            let message = ToLoop::Channel(channel.name.clone(), delivery);
-            self.outbox.push((from, Parcel::Loop(message)));
-        }
     }
 
     /// The channel of that name, made where it is not there, for a client that counts as its owner.
@@ -580,27 +458,4 @@ impl Shard {
     fn tell(&mut self, to: usize, channel: ChannelName, event: ChannelEvent) {
         self.outbox.push((to, Parcel::Loop(ToLoop::Channel(channel, event))));
     }
-}
-
-/// What a loop is sent, and the bytes of its messages.
-fn deliver(
-    log: &Log<Arc<Message>>,
-    kept_from: u64,
-    attachment: &mut Follower,
-    announcements: Vec<Arc<str>>,
-) -> (ChannelEvent, usize) {
-    let window_from = log.first();
-    let (first, entries) = take_rest(log, attachment);
-    if entries.is_empty() && announcements.is_empty() {
-        return (ChannelEvent::Truncated { kept_from, window_from }, 0);
-    }
-    let bytes = entries.iter().map(|message| message.cost()).sum();
-    (ChannelEvent::Appended { first, entries, announcements, kept_from, window_from }, bytes)
-}
-
-/// Everything from the attachment's cursor on, and the number of the first.
-fn take_rest(log: &Log<Arc<Message>>, attachment: &mut Follower) -> (u64, Vec<Arc<Message>>) {
-    let first = attachment.cursor.max(log.first());
-    attachment.cursor = log.next().saturating_sub(u64::from(fault!("loop-stops-one-short")));
-    (first, log.since(first).map(|(_, entry)| entry.clone()).collect())
 }

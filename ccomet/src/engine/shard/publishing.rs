@@ -52,8 +52,10 @@ pub(super) struct Reach {
     outstanding: usize,
     /// It could not be kept in some.
     is_refused: bool,
-    /// It was handed to all that are meant; or why not.
-    is_over: Option<Option<Refusal>>,
+    /// Why it was not handed to all that are meant.
+    refused: Option<Refusal>,
+    /// It is handed to no more.
+    is_over: bool,
 }
 
 impl Broadcasting {
@@ -104,7 +106,8 @@ impl Shard {
         }
         let BroadcastOrder { pattern, message, reach_max, owner } = order;
         let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
-        let reach = Reach { asker, owner, channels: 0, outstanding: 0, is_refused: false, is_over: None };
+        let reach =
+            Reach { asker, owner, channels: 0, outstanding: 0, is_refused: false, refused: None, is_over: false };
         let broadcasting = Broadcasting {
             number: self.broadcasts.insert(reach),
             units: PUBLISH_UNITS + compared_bytes / COMPARED_BYTES_PER_UNIT,
@@ -187,19 +190,19 @@ impl Shard {
 
     fn conclude_broadcast(&mut self, broadcasting: &Broadcasting, refused: Option<Refusal>) {
         if let Some(reach) = self.broadcasts.get_mut(broadcasting.number) {
-            reach.is_over = Some(refused);
+            (reach.refused, reach.is_over) = (refused, true);
         }
         self.conclude_if_settled(broadcasting.number);
     }
 
     /// Answers the publisher once it is known of each channel whether the message is kept there.
     fn conclude_if_settled(&mut self, number: usize) {
-        let is_settled = |reach: &Reach| reach.outstanding == 0 && reach.is_over.is_some();
+        let is_settled = |reach: &Reach| reach.outstanding == 0 && reach.is_over;
         if !self.broadcasts.get(number).is_some_and(is_settled) {
             return;
         }
-        let Reach { asker, channels, is_refused, is_over, .. } = self.broadcasts.remove(number);
-        let refused = is_over.flatten().or(is_refused.then_some(Refusal::Unavailable));
+        let Reach { asker, channels, is_refused, refused, .. } = self.broadcasts.remove(number);
+        let refused = refused.or(is_refused.then_some(Refusal::Unavailable));
         self.reply(asker, Ok(Reply::Broadcast { channels, refused }));
     }
 }

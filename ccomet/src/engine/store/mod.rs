@@ -19,7 +19,7 @@ pub use unreliable::StoreFaults;
 #[cfg(feature = "sim")]
 pub(crate) use unreliable::UnreliableStore;
 
-use super::Tick;
+use super::{Tick, Window};
 use crate::log::HistoryLimits;
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
@@ -64,15 +64,10 @@ pub(crate) enum Outcome {
         channel: ChannelName,
         is_kept: bool,
     },
-    /// The channel's numbers began anew, and these are its messages, from number `first` on. A change that was under way is
-    /// settled ahead of this.
-    /// The oldest message kept has number `kept_from`.
+    /// The channel's numbers began anew. A change that was under way is settled ahead of this.
     Restarted {
         channel: ChannelName,
-        epoch: Epoch,
-        kept_from: u64,
-        first: u64,
-        entries: Vec<Arc<Message>>,
+        window: Window,
     },
     /// A part of a channel's history that was asked for.
     Page {

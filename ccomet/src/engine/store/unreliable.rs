@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Change, Outcome, Part, PartRange, Place, Store, Submitted};
-use crate::engine::Tick;
+use crate::engine::{Tick, Window};
 use crate::log::{HistoryLimits, Log};
 use crate::message::{ChannelName, Message};
 use crate::position::Epoch;
@@ -175,7 +175,8 @@ impl UnreliableStore {
             let from = kept.log.next().saturating_sub(window_max as u64).max(first);
             let entries = kept.log.since(from).map(|(_, message)| message.clone()).collect();
             let (epoch, kept_from) = (kept.epoch, first);
-            self.outcomes.push_back(Outcome::Restarted { channel, epoch, kept_from, first: from, entries });
+            let window = Window { epoch, kept_from, first: from, entries };
+            self.outcomes.push_back(Outcome::Restarted { channel, window });
         }
         self.outcomes.push_back(Outcome::Back);
     }

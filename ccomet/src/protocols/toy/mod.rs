@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::engine::ChannelEvent;
+    use crate::engine::{ChannelEvent, Window};
     use crate::hub::{Hub, Reply, Sink};
     use crate::message::Draft;
     use crate::position::Epoch;
@@ -157,7 +157,7 @@ mod tests {
         let entries = vec![message("a"), message("b")];
         hub.event(
             &channel,
-            ChannelEvent::Opened { epoch: Epoch(1), kept_from: 0, first: 0, entries },
+            ChannelEvent::Opened(Window { epoch: Epoch(1), kept_from: 0, first: 0, entries }),
             NOW,
             &mut received,
         );

@@ -1,0 +1,160 @@
+//! Loops that follow channels: each is a cursor on the channel's log, and is sent what is behind it.
+
+use std::sync::Arc;
+
+use sealed::fault;
+
+use super::Shard;
+use crate::engine::peer::{Parcel, ToLoop};
+use crate::engine::{ChannelEvent, Owner, Tick, Window};
+use crate::log::Log;
+use crate::message::{ChannelName, Message};
+
+/// A loop that gets the channel's messages.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) to: usize,
+    /// The number of the next message it needs.
+    pub(super) cursor: u64,
+    /// Its subscribers, as it told last.
+    pub(super) subscribers: u32,
+    /// In its link's queue, because its window was full.
+    queued: bool,
+}
+
+impl Shard {
+    /// Sends each attached loop what it has not got yet, and tells it what is kept no more.
+    pub(super) fn deliver_to_all(&mut self, key: usize) {
+        let channel = &mut self.channels[key];
+        let announcements = channel.waits.as_mut().map_or(Vec::new(), |waits| std::mem::take(&mut waits.announcements));
+        let is_truncated = std::mem::take(&mut channel.truncated);
+        let kept_from = channel.kept_from();
+        for attachment in &mut channel.attached {
+            if attachment.cursor == channel.log.next() && announcements.is_empty() && !is_truncated {
+                continue;
+            }
+            if attachment.queued {
+                // Announcements are for who waits at this moment: a loop that is so far behind does without.
+                continue;
+            }
+            let link = &mut self.links[attachment.to];
+            if attachment.to != self.own && !link.has_room(&self.limits) {
+                attachment.queued = true;
+                link.queue.push_back(key);
+                continue;
+            }
+            let (delivery, bytes) = deliver(&channel.log, kept_from, attachment, announcements.clone());
+            if attachment.to != self.own {
+                link.sent(bytes);
+            }
+            let message = ToLoop::Channel(channel.name.clone(), delivery);
+            self.outbox.push((attachment.to, Parcel::Loop(message)));
+        }
+    }
+
+    pub(super) fn attach(&mut self, from: usize, now: Tick, name: ChannelName, owner: Owner) {
+        let key = match self.open(now, name.clone(), owner) {
+            Ok(key) => key,
+            Err(why) => return self.tell(from, name, ChannelEvent::Refused { owner, why }),
+        };
+        self.trim(key, now);
+        if !self.defers_attaching(key, from) {
+            self.attach_to(key, from);
+        }
+    }
+
+    pub(super) fn attach_to(&mut self, key: usize, from: usize) {
+        let channel = &self.channels[key];
+        let cursor = channel.log.next() + u64::from(channel.dirty && fault!("attaching-loop-misses-message"));
+        self.change(key, |channel| {
+            if let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) {
+                attachment.cursor = cursor;
+            } else {
+                // Most channels are read on few loops.
+                channel.attached.reserve_exact(1);
+                channel.attached.push(Follower { to: from, cursor, subscribers: 0, queued: false });
+            }
+        });
+        let channel = &self.channels[key];
+        let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
+        let (name, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
+        let kept_from = channel.kept_from();
+        let is_interrupted = self.is_cut_off && !channel.is_derived();
+        self.tell(from, name.clone(), ChannelEvent::Opened(Window { epoch, kept_from, first, entries }));
+        if is_interrupted {
+            self.tell(from, name, ChannelEvent::Interrupted);
+        }
+    }
+
+    pub(super) fn catch_up(&mut self, from: usize, name: ChannelName) {
+        // Where it is gone, the loop has been told so, and with it all who wait for this.
+        let Some(key) = self.names.get(&name).copied() else { return };
+        if self.defers_sync(key, from) {
+            return;
+        }
+        let channel = &mut self.channels[key];
+        let kept_from = channel.kept_from();
+        let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
+        let (first, entries) = take_rest(&channel.log, attachment);
+        self.tell(from, name, ChannelEvent::CaughtUp { first, entries, kept_from });
+    }
+
+    pub(super) fn detach(&mut self, from: usize, now: Tick, name: &ChannelName) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        self.stop_deferring(key, from);
+        self.all_gone(from, now, name);
+        let channel = &mut self.channels[key];
+        channel.touched = now.loop_time;
+        if !fault!("loop-not-detached") {
+            self.change(key, |channel| channel.attached.retain(|attachment| attachment.to != from));
+        }
+        let channel = &mut self.channels[key];
+        self.watch.look_at(name, channel.used_until(&self.limits));
+        if let Some(waits) = &mut channel.waits {
+            waits.waiting.retain(|_, (held_by, _)| *held_by != from);
+        }
+        self.links[from].queue.retain(|queued| *queued != key);
+        self.release_idle(key, now);
+    }
+
+    pub(super) fn acknowledge(&mut self, from: usize, count: u32) {
+        let link = &mut self.links[from];
+        link.acknowledged(count);
+        while link.has_room(&self.limits) {
+            let Some(key) = link.queue.pop_front() else { break };
+            let channel = &mut self.channels[key];
+            let kept_from = channel.kept_from();
+            let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else {
+                continue;
+            };
+            attachment.queued = false;
+            let (delivery, bytes) = deliver(&channel.log, kept_from, attachment, Vec::new());
+            link.sent(bytes);
+            let message = ToLoop::Channel(channel.name.clone(), delivery);
+            self.outbox.push((from, Parcel::Loop(message)));
+        }
+    }
+}
+
+/// What a loop is sent, and the bytes of its messages.
+fn deliver(
+    log: &Log<Arc<Message>>,
+    kept_from: u64,
+    attachment: &mut Follower,
+    announcements: Vec<Arc<str>>,
+) -> (ChannelEvent, usize) {
+    let window_from = log.first();
+    let (first, entries) = take_rest(log, attachment);
+    if entries.is_empty() && announcements.is_empty() {
+        return (ChannelEvent::Truncated { kept_from, window_from }, 0);
+    }
+    let bytes = entries.iter().map(|message| message.cost()).sum();
+    (ChannelEvent::Appended { first, entries, announcements, kept_from, window_from }, bytes)
+}
+
+/// Everything from the attachment's cursor on, and the number of the first.
+fn take_rest(log: &Log<Arc<Message>>, attachment: &mut Follower) -> (u64, Vec<Arc<Message>>) {
+    let first = attachment.cursor.max(log.first());
+    attachment.cursor = log.next().saturating_sub(u64::from(fault!("loop-stops-one-short")));
+    (first, log.since(first).map(|(_, entry)| entry.clone()).collect())
+}
