@@ -149,7 +149,7 @@ impl Channel {
     pub(super) fn attach(&mut self, window: Window) {
         let Window { epoch, kept_from, first, entries } = window;
         self.epoch = Some(epoch);
-        self.kept_from = kept_from;
+        self.kept_from = if fault!("window-taken-for-history") { first } else { kept_from };
         if let Some(rare) = &mut self.rare {
             rare.older = None;
         }

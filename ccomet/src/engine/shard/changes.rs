@@ -121,6 +121,7 @@ impl Shard {
         match self.submit(now, key, &under_way) {
             Submitted::Kept => self.complete(now, key, under_way, true),
             Submitted::Refused => self.complete(now, key, under_way, false),
+            Submitted::Later if fault!("accepted-before-kept") => self.complete(now, key, under_way, true),
             Submitted::Later => self.channels[key].stored.get_or_insert_default().under_way = Some(under_way),
         }
     }
@@ -200,7 +201,7 @@ impl Shard {
                 let name = self.channels[key].name.clone();
                 let next = self.delete(key);
                 self.reply(asker, Ok(Reply::Ended(Some(next))));
-                for change in waiting.into_iter().flatten() {
+                for change in waiting.into_iter().flatten().filter(|_| !fault!("changes-lost-with-channel")) {
                     self.begin_anew(now, name.clone(), change);
                 }
             }
