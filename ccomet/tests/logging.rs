@@ -129,6 +129,8 @@ fn refusals_by_the_native_api_and_by_icomets_are_logged_with_the_clients_own_add
     let mut admin = Client::connect(server.admin);
     let full = (0..9).find(|n| admin.post(&format!("/channels/c{n}"), "x").status == 503);
     assert!(full.is_some(), "as many channels as may be");
+    let messages = r#"{"messages":[{"channel":"one-more","data":"x"},{"channel":"and-another","data":"x"}]}"#;
+    assert_eq!(admin.post("/messages", messages).status, 503, "for channels that cannot be made");
     let mut push = |n: usize| {
         admin.ask("GET", &format!("/push?cname=c{n}&content=x"), "X-Requested-With: x\r\n");
         admin.reply().status
@@ -148,7 +150,7 @@ fn refusals_by_the_native_api_and_by_icomets_are_logged_with_the_clients_own_add
     }
     let full = lines.iter().filter(|line| line.contains("channel_limit"));
     let count: u32 = full.map(|line| value(line, "count=").parse::<u32>().expect("a number")).sum();
-    assert_eq!(count, 2, "the native client's and icomet's: {lines:?}");
+    assert_eq!(count, 3, "the native client's, that of several messages and icomet's: {lines:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use sealed::ConnectionId;
 use sealed_http::{Http, Response};
 
-use super::answers::fields_for;
+use super::answers::{fields_for, note_refusal};
 use super::pending::PendingRequest;
 use super::{App, Caller, Doing, done, unix_time};
 use crate::engine::{BroadcastOrder, Reply, Request};
@@ -99,13 +99,16 @@ impl App {
         }
         let Batch { peer, results, .. } = batches.remove(part.batch as usize);
         done(http, peer);
-        let response = respond(&results).with(fields_for(&self.answering, http.state(peer)));
-        http.respond(peer, &response);
+        let (response, problem) = respond(&results);
+        if let Some(problem) = problem {
+            note_refusal(http, peer, problem, &self.answering);
+        }
+        http.respond(peer, &response.with(fields_for(&self.answering, http.state(peer))));
     }
 }
 
-/// The answer: where all was taken, the list of what became of each; otherwise the first problem, with that list.
-fn respond(results: &[(ChannelName, Option<Outcome>)]) -> Response {
+/// Returns the answer: the list of what became of each publication, and the first problem, if there is one.
+fn respond(results: &[(ChannelName, Option<Outcome>)]) -> (Response, Option<Problem>) {
     let outcomes = || results.iter().filter_map(|(channel, outcome)| Some((channel, (*outcome)?)));
     let problem = outcomes().find_map(|(_, outcome)| match outcome {
         Outcome::Refused(problem) => Some(problem),
@@ -114,10 +117,10 @@ fn respond(results: &[(ChannelName, Option<Outcome>)]) -> Response {
     let mut list = Vec::new();
     write_results(outcomes(), &mut list);
     let Some(problem) = problem else {
-        return json_response(jsonp::wrap(None, [b"{".as_slice(), &list, b"}"].concat()));
+        return (json_response(jsonp::wrap(None, [b"{".as_slice(), &list, b"}"].concat())), None);
     };
     let response = super::answers::problem_response(problem);
     let mut body = problem.details().to_json();
     body.pop();
-    response.body([body.as_slice(), b",", &list, b"}"].concat())
+    (response.body([body.as_slice(), b",", &list, b"}"].concat()), Some(problem))
 }
