@@ -379,8 +379,8 @@ impl Handler for App {
         if self.hub.is_dirty() {
             let now = unix_time(http);
             self.hub.flush(now, &mut Out { http, answering: &self.answering });
-            self.pump(http);
         }
+        self.pump(http);
         let delay = self.engine.post(now(http));
         let delay = if self.hub.has_ready_followers() { Some(Duration::ZERO) } else { delay };
         if let Some(delay) = delay
