@@ -1,5 +1,5 @@
-//! What channels keep, and what that counts for: one account for all channels of a shard, with what they take on the loops that
-//! are attached.
+//! The history of channels and its account: the bytes of all channels of a shard, including the copies of their logs on
+//! the loops that follow them.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{ChannelEvent, Tick};
 use crate::message::Message;
 
-/// What a message takes on each loop that is attached, roughly, in bytes: the place in its log. The message is shared.
+/// The bytes that a message takes on each following loop: an entry in the loop's log. The message itself is shared.
 const COPY_BYTES: usize = 16;
 
-/// Channels that are looked at in a search for one that keeps more than the mean.
+/// The most channels that eviction visits to find one that has more than the mean.
 const LOOKS_MAX: usize = 1_000;
 
 impl ChannelState {
-    /// What its history counts for.
+    /// Returns the bytes that its history counts for.
     pub(super) fn held_bytes(&self) -> usize {
         let copy_bytes = if fault!("copies-not-counted") { 0 } else { COPY_BYTES };
         self.log.bytes() + self.log.len() * self.attached.len() * copy_bytes
@@ -25,16 +25,16 @@ impl ChannelState {
 }
 
 impl Shard {
-    /// Numbers and keeps a message in a channel that nobody publishes in. That it is fed does not keep it from being idle.
+    /// Appends a message to a derived channel. This does not count as use of the channel.
     pub(super) fn append_derived(&mut self, key: usize, now: Tick, message: Arc<Message>) {
         self.change(key, |channel| channel.log.push(message));
         self.trim(key, now);
         self.mark(key);
     }
 
-    /// Drops what a channel has kept. Returns the number of its next message.
+    /// Drops a channel's history. Returns the number of its next message.
     pub(super) fn drop_history(&mut self, key: usize) -> u64 {
-        // What was published before this is with its readers before they hear of it.
+        // Readers get what was published before they learn that it is cleared.
         if !fault!("cleared-before-delivery") {
             self.deliver_to_all(key);
         }
@@ -46,7 +46,7 @@ impl Shard {
             }
         });
         let channel = &mut self.channels[key];
-        // They hear of it from this.
+        // The event below covers this.
         channel.truncated = false;
         for attachment in &channel.attached {
             let cleared = ToLoop::Channel(channel.name.clone(), ChannelEvent::Cleared { first: next });
@@ -55,7 +55,7 @@ impl Shard {
         next
     }
 
-    /// Drops what a channel may not keep any more.
+    /// Drops the messages that the limits of a channel no longer allow.
     pub(super) fn trim(&mut self, key: usize, now: Tick) {
         let channel = &self.channels[key];
         let limits = self.limits.rules.bounds(channel.rule).history;
@@ -71,7 +71,7 @@ impl Shard {
         });
     }
 
-    /// Changes what a channel keeps, or on how many loops, and with it what that counts for.
+    /// Changes a channel's log or its followers, and updates the account.
     pub(super) fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut ChannelState) -> R) -> R {
         let channel = &mut self.channels[key];
         let (bytes, was_empty) = (channel.held_bytes(), channel.log.is_empty());
@@ -93,8 +93,8 @@ impl Shard {
         result
     }
 
-    /// Drops oldest messages until all channels together keep to their limit: of those that keep more than the mean, so that nobody who
-    /// fills some costs the others what they keep.
+    /// Drops the oldest messages until all channels together are within the limit. Only channels with more than the mean
+    /// lose messages, so that a client that fills some channels does not cost the others their history.
     pub(super) fn evict(&mut self) {
         let (mut looked, mut is_new) = (0, false);
         while self.bytes > self.limits.history_bytes_max && !self.is_all_new {
@@ -104,13 +104,13 @@ impl Shard {
             let is_small = channel.held_bytes() < self.bytes / count && !fault!("small-channels-evicted");
             looked += 1;
             if !channel.dirty && (!is_small || looked > LOOKS_MAX && !is_new) {
-                // The next one goes from the same channel, if that still has more than the mean.
+                // Continues with the same channel while it has more than the mean.
                 self.evict_next = key;
                 self.change(key, |channel| channel.log.drop_oldest());
                 (looked, is_new) = (0, false);
                 continue;
             }
-            // What was published in this tick is not with its readers yet: it may go at the tick's end.
+            // Readers do not have this tick's messages yet; they may go at the end of the tick.
             is_new |= channel.dirty && !is_small;
             self.is_all_new = looked > count || looked > LOOKS_MAX && is_new;
             self.evict_next = key + 1;

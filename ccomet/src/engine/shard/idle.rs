@@ -1,4 +1,4 @@
-//! Channels that nobody needs: which they are, when they go, and which makes room where there are as many as there may be.
+//! Idle channels: when they are removed, and which one makes room at the limit.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,34 +9,34 @@ use super::{ChannelState, Shard};
 use crate::engine::Tick;
 use crate::time::LoopTime;
 
-/// Channels looked at in one call for one that can make room.
+/// The most channels that one call visits to make room.
 const LOOKS: usize = 32;
 
-/// Channels that were found idle, in the order in which they became so: the place of each, and when it was touched last.
+/// Channels that were found idle, in that order: the slot of each, and when it was last used.
 #[derive(Debug, Default)]
 pub(super) struct Idle(VecDeque<(u32, LoopTime)>);
 
 impl ChannelState {
-    /// Whether nobody reads it or is in it, and it has nothing to be read.
+    /// Returns whether it has no followers, members, messages, token or changes in progress.
     fn is_idle(&self, now: LoopTime) -> bool {
         let is_held = self.token.as_ref().is_some_and(|token| token.held_until > now);
         let is_awaited = self.gathering.as_ref().is_some_and(|gathering| gathering.is_awaited());
-        // The channel of a pattern is fed though nobody reads it.
+        // A pattern's channel gets messages even if nobody reads it.
         let is_busy = self.stored.as_ref().is_some_and(|stored| stored.is_busy());
         let is_empty = self.kept_from() == self.log.next() && !is_busy || self.is_derived();
         let is_left = (self.attached.is_empty() || fault!("attached-channel-goes-idle")) && self.presence.is_none();
         is_left && is_empty && (!is_awaited || fault!("awaited-pattern-goes")) && !is_held && !self.dirty
     }
 
-    /// Whether nothing would be lost with it but its name: whatever is published first has the same number without it.
+    /// Returns whether nothing was ever published in it, so that a new channel of its name is the same.
     fn is_unused(&self) -> bool {
         !self.is_derived() && self.log.next() == 0
     }
 }
 
 impl Shard {
-    /// Lets a channel go that nobody needs any more. One in which something was published keeps its place in its numbers for a
-    /// while, and one that is made of others for a shorter one, in which its readers may come back.
+    /// Removes a channel if it is idle. A channel with spent numbers stays for `idle_max`, and a derived one for `linger`,
+    /// in case its readers come back.
     pub(super) fn release_idle(&mut self, key: usize, now: Tick) {
         let channel = &self.channels[key];
         if !channel.is_idle(now.loop_time) {
@@ -58,14 +58,14 @@ impl Shard {
             let idle = if channel.gathering.is_some() { &mut self.idle_patterns } else { &mut self.idle };
             idle.0.push_back(entry);
             if idle.0.len() > 2 * self.channels.len() + 64 {
-                // What has gone in the meantime is still noted.
+                // The list still has channels that are gone.
                 let channels = &self.channels;
                 idle.0.retain(|(key, _)| channels.get(*key as usize).is_some_and(|channel| channel.is_noted_idle));
             }
         }
     }
 
-    /// Lets the channel go that has been idle longest, or, for a pattern, the pattern that has. Returns whether one went.
+    /// Removes the channel, or the pattern, that has been idle longest. Returns whether one was removed.
     pub(super) fn make_room(&mut self, now: Tick, for_pattern: bool) -> bool {
         for _ in 0..LOOKS {
             let idle = if for_pattern { &mut self.idle_patterns } else { &mut self.idle };
@@ -75,7 +75,7 @@ impl Shard {
                 continue;
             }
             if channel.touched > touched && !fault!("used-since-goes-first") {
-                // It was in use since.
+                // It has been used since.
                 channel.is_noted_idle = true;
                 idle.0.push_back((key, channel.touched));
                 continue;

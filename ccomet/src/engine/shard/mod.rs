@@ -1,9 +1,10 @@
-//! One loop's shard of the channels: it numbers their messages, keeps their history, and passes them on to the loops that
-//! follow them. Pure state; what it has to say is left in `outbox`.
+//! One loop's shard of the channels: it numbers their messages, keeps their history, and sends the
+//! messages to the loops that follow the channels. Pure state; its output is left in `outbox`.
 //!
-//! A loop that follows a channel is a cursor on the channel's log, as a subscriber is: nothing queues up for one that is
-//! slow. It may have `deliveries_max` deliveries on their way; what comes after waits in the log, and is sent in one
-//! delivery when the loop has acknowledged some. It keeps what the shard keeps: what is dropped here, it is told to drop.
+//! A following loop is a cursor on the channel's log, as a subscriber is, so that nothing queues for
+//! a slow loop. At most `deliveries_max` deliveries to a loop are in flight; later messages wait in
+//! the log, and go out in one delivery when the loop has acknowledged some. The loop drops what the
+//! shard drops.
 
 mod activity;
 mod changes;
@@ -56,10 +57,10 @@ use crate::position::Epoch;
 use crate::rules::RuleId;
 use crate::time::LoopTime;
 
-/// The part of the channels that the admin listener and clients of this machine alone may make.
+/// The divisor of the share of channels that is reserved for the admin listener and loopback.
 const RESERVED_SHARE: usize = 16;
 
-/// Channels looked at in one sweep, at least; all of them within about half a minute.
+/// The least number of channels that a sweep visits. Sweeps visit all within about half a minute.
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 30;
 
@@ -72,24 +73,24 @@ struct ChannelState {
     log: Log<Arc<Message>>,
     stored: Option<Box<Stored>>,
     attached: Vec<Follower>,
-    /// Clients that wait under names, and announcements.
+    /// Names under which clients wait, and announcements.
     waits: Option<Box<Names>>,
     touched: LoopTime,
     token: Option<Box<IssuedToken>>,
-    /// The channel of a pattern.
+    /// The state of a pattern's channel.
     gathering: Option<Box<PatternChannel>>,
-    /// Who is in it under a name.
+    /// The channel's members.
     presence: Option<Box<Presence>>,
     dirty: bool,
-    /// In the list of those whose loops are to hear what is kept no more.
+    /// Whether `Shard::truncated` lists it.
     truncated: bool,
-    /// Among those that were found idle.
+    /// Whether one of the lists of idle channels has it.
     is_noted_idle: bool,
     owner: Owner,
 }
 
 impl ChannelState {
-    /// Whether it is made of others, and not published in.
+    /// Returns whether its messages come from other channels, and not from publishers.
     fn is_derived(&self) -> bool {
         self.gathering.is_some() || self.name.is_presence()
     }
@@ -104,7 +105,7 @@ impl ChannelState {
     }
 }
 
-/// The loop that has begun a request, and which of its requests it is.
+/// Identifies a request: the loop that sent it, and the loop's own id for it.
 #[derive(Debug, Clone, Copy)]
 struct Asker {
     from: usize,
@@ -114,7 +115,7 @@ struct Asker {
 #[derive(Debug)]
 pub(crate) struct Shard {
     limits: ShardLimits,
-    /// The loop that this shard is on; its deliveries are worked off in the same tick and need no window.
+    /// The index of this shard's loop. Its deliveries are handled in the same tick and need no window.
     own: usize,
     channels: Slab<ChannelState>,
     names: HashMap<ChannelName, usize>,
@@ -126,31 +127,31 @@ pub(crate) struct Shard {
     idle_patterns: Idle,
     bytes: usize,
     sweep_next: usize,
-    /// Channels that keep something, and the first of them that is to give something up.
+    /// Channels that have messages, and the first one that eviction visits.
     with_history: BTreeSet<usize>,
     evict_next: usize,
-    /// All that is kept was published in this tick.
+    /// Whether all messages that could be evicted were published in this tick.
     is_all_new: bool,
-    /// Who wants to hear of channels in use.
+    /// The loops that watch which channels are in use.
     watch: ActivityWatch,
-    /// Patterns that messages are passed on to, and how many have their shard here.
+    /// Patterns to which this shard forwards messages, and the number of patterns on this shard.
     followed: Vec<PatternFeed>,
     gatherings: usize,
-    /// Channels that tell who comes and goes in another.
+    /// The number of presence channels.
     presences: usize,
     leaving: Leaving,
     last_run: u64,
     keys: Idempotency,
     pub(super) store: Box<dyn Store>,
-    /// The store is not reached.
+    /// Whether the store cannot be reached.
     is_cut_off: bool,
-    /// Parts of histories that the store reads.
+    /// Reads that the store has not finished.
     reads: Slab<Reading>,
-    /// Messages to patterns that are under way.
+    /// Messages to patterns that are in progress.
     broadcasts: Slab<Reach>,
     work: Work,
     owners: Owners,
-    /// What it has to say, each with the loop it is for.
+    /// Output, each with the index of the loop that gets it.
     pub(super) outbox: Vec<(usize, Parcel)>,
 }
 
@@ -205,18 +206,18 @@ impl Shard {
         }
     }
 
-    /// The most units of work that one tick has used.
+    /// Returns the most units of work that one tick has used.
     #[cfg(feature = "sim")]
     pub(crate) fn most_work(&self) -> usize {
         self.work.most
     }
 
-    /// Returns the number of channels that are published in.
+    /// Returns the number of channels that take messages from publishers.
     pub(crate) fn channels(&self) -> usize {
         self.channels.len() - self.gatherings - self.presences
     }
 
-    /// Takes what a loop asks, orders or tells.
+    /// Handles a message from a loop.
     pub(super) fn take(&mut self, from: usize, now: Tick, message: ToShard) {
         match message {
             ToShard::Request(id, request) => self.request(now, Asker { from, id }, request),
@@ -274,14 +275,14 @@ impl Shard {
         }
     }
 
-    /// Passes on what was published since the last call: one delivery for each channel and attached loop.
+    /// Sends what was published since the last call: one delivery for each channel and following loop.
     pub(crate) fn flush(&mut self) {
         for key in std::mem::take(&mut self.dirty) {
             let channel = &mut self.channels[key];
             channel.dirty = false;
             self.deliver_to_all(key);
         }
-        // What was too much and had to stay until now.
+        // Messages over the limit had to stay until their readers had them.
         if !fault!("lone-channel-over-limit") {
             self.is_all_new = false;
             self.evict();
@@ -293,7 +294,7 @@ impl Shard {
         }
     }
 
-    /// Drops what has become too old, a share of the channels at a time.
+    /// Drops messages that have become too old, in a share of the channels at a time.
     pub(crate) fn sweep(&mut self, now: Tick) {
         let share = SWEEP_MIN.max(self.channels.len() / SWEEP_ROUNDS);
         for _ in 0..share.min(self.channels.capacity()) {
@@ -327,7 +328,7 @@ impl Shard {
         }
     }
 
-    /// Ends a channel, and the one beside it. Returns the number that its next message would have had.
+    /// Deletes a channel and its presence channel. Returns the number of its next message.
     fn delete(&mut self, key: usize) -> u64 {
         let (name, next) = (self.channels[key].name.clone(), self.channels[key].log.next());
         self.forget_in_patterns(&name);
@@ -340,7 +341,7 @@ impl Shard {
         next
     }
 
-    /// Tells all loops that a channel is gone.
+    /// Removes a channel and notifies the loops that follow it.
     fn end(&mut self, key: usize) {
         let attached = self.change(key, |channel| std::mem::take(&mut channel.attached));
         let name = &self.channels[key].name;
@@ -371,12 +372,12 @@ impl Shard {
         self.channels[key].gathering.as_deref_mut()
     }
 
-    /// Channels that are published in.
+    /// Returns the channels that take messages from publishers.
     fn sources(&self) -> impl Iterator<Item = &ChannelState> {
         self.channels.iter().map(|(_, channel)| channel).filter(|channel| !channel.is_derived())
     }
 
-    /// The channel of that name, made where it is not there, for a client that counts as its owner.
+    /// Returns a channel by name. If it does not exist, creates it and counts it as made by `owner`.
     fn open(&mut self, now: Tick, name: ChannelName, owner: Owner) -> Result<usize, Refusal> {
         if let Some(key) = self.names.get(&name) {
             return Ok(*key);
@@ -384,7 +385,7 @@ impl Shard {
         if !self.owners.may_make(owner, name.is_pattern()) && !fault!("client-makes-any-number") {
             return Err(Refusal::ClientLimit);
         }
-        // However many clients fill the server, its back end still makes channels.
+        // A back end can make channels even if clients have filled the server.
         let leaves_room = owner.is_counted() && !fault!("no-room-for-back-end");
         let reserved = if leaves_room { self.limits.channels_max / RESERVED_SHARE } else { 0 };
         if self.channels.len() >= self.limits.channels_max - reserved && !self.make_room(now, false) {

@@ -1,13 +1,13 @@
-//! A subscription to a pattern, such as `news.*`: a channel of its own, into which every shard passes what is published in
-//! its channels of that pattern.
+//! Patterns of channels, such as `news.*`. A pattern that somebody reads is a channel of its own, to which every shard
+//! forwards the messages of its matching channels.
 //!
-//! So a pattern has numbers, a history and an epoch as any channel has, and who reads one has one cursor and resumes
-//! without gap or repeat, however many channels it stands for and whenever they were made. It is filled from the shards'
-//! histories when the first subscriber comes, and goes when nobody has read it for as long as an idle channel is kept.
+//! So a pattern has numbers, a history and an epoch like any channel, and its reader has one cursor and resumes without gap
+//! or repeat, whatever the number of matching channels and whenever they were created. It starts with the messages in the
+//! shards' memory when its first subscriber comes, and is removed like any idle channel.
 //!
-//! A shard looks for what there is in several ticks (`work.rs`), in the order of its channels' places. What is published
-//! meanwhile in a channel that was looked at is passed on as it is published; in any other, it is found when that one is
-//! looked at. So nothing is told twice, and nothing is left out. At most as much is held as the pattern's channel keeps.
+//! A shard searches for these messages over several ticks (`work.rs`), channel by channel in the order of their slots.
+//! Messages that are published meanwhile in a channel already visited are forwarded at once; in others, the search finds
+//! them. So no message is sent twice or left out. A search holds no more than the pattern's channel keeps.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -26,40 +26,40 @@ use crate::pattern::Pattern;
 use crate::position::Spot;
 use crate::time::UnixMillis;
 
-/// What the shard of a pattern knows of it beside what it knows of any channel.
+/// The state of a pattern's channel on its own shard, beside that of any channel.
 #[derive(Debug)]
 pub(super) struct PatternChannel {
-    /// Which of this shard's it is.
+    /// The life of the pattern, counted on this shard.
     run: u64,
-    /// Homes that have not told what they have yet.
+    /// Shards that have not sent their backfill yet.
     missing: usize,
-    /// What those have told that have, each message with the time by which it is put in order.
+    /// The backfills, each message with the time by which messages are sorted.
     filled: Vec<(UnixMillis, Arc<Message>)>,
-    /// What was published since.
+    /// Messages published since the pattern started.
     fed: VecDeque<Arc<Message>>,
     fed_bytes: usize,
-    /// Some of that was too much to keep: what is older may not be kept either, or there would be a hole.
+    /// Whether some of these were dropped. Older messages must be dropped as well, or there would be a hole.
     is_fed_over: bool,
-    /// Loops that wait to be attached, and how often each has asked to be brought up to date since.
+    /// Loops that wait to follow the channel, each with the number of its `CatchUp` orders since.
     attaching: Vec<(usize, u32)>,
 }
 
-/// A pattern that a shard passes messages on to.
+/// A pattern to which a shard forwards messages.
 #[derive(Debug)]
 pub(super) struct PatternFeed {
     name: ChannelName,
     pattern: Pattern,
-    /// The shard of the pattern, and which it is there.
+    /// The shard of the pattern's channel, and the life of the pattern there.
     to: usize,
     run: u64,
-    /// What was published and is to be passed on.
+    /// Messages to forward.
     feed: Vec<Arc<Message>>,
-    /// While it is looked for what there is.
+    /// The search for the backfill, until it is over.
     filling: Option<Box<Backfill>>,
 }
 
 impl PatternFeed {
-    /// Notes a message that is to be passed on. Where the search comes by, it is found.
+    /// Adds a message to forward, unless the search will find it.
     fn note(&mut self, key: usize, message: impl FnOnce() -> Arc<Message>) {
         if self.filling.as_ref().is_none_or(|filling| !filling.will_look_at(key) && !fault!("looked-at-not-fed")) {
             self.feed.push(message());
@@ -67,36 +67,36 @@ impl PatternFeed {
     }
 }
 
-/// The search for what there is of a pattern in this shard.
+/// The search of a shard for the messages with which a pattern starts.
 #[derive(Debug)]
 struct Backfill {
     limits: HistoryLimits,
-    /// The first place that was not looked at yet, of those that there were when it began.
+    /// The slot to visit next, up to the end of the slab when the search began.
     looked_at: usize,
     end: usize,
-    /// Where in the channel at that place it stopped.
+    /// Where it stopped in the channel of that slot.
     within: Option<Within>,
-    /// The newest messages, the oldest of them on top.
+    /// The newest messages found, with the oldest of them on top.
     found: BinaryHeap<Reverse<Found>>,
 }
 
-/// How far back a channel was looked at.
+/// How far back a channel was searched.
 #[derive(Debug, Clone, Copy)]
 struct Within {
-    /// The oldest message that was.
+    /// The oldest message visited.
     number: u64,
-    /// The time by which that is put in order.
+    /// The time by which it is sorted.
     time: UnixMillis,
 }
 
-/// A message that a pattern begins with.
+/// A message that the search has found.
 #[derive(Debug)]
 struct Found {
-    /// The time by which it is put in order, the place of its channel, and its number there.
+    /// The sort key: time, slot of the channel, and number.
     order: (UnixMillis, usize, u64),
     channel: ChannelName,
     spot: Spot,
-    /// From when on its channel does not keep it any more.
+    /// When its own channel drops it.
     too_old: UnixMillis,
     message: Arc<Message>,
 }
@@ -128,23 +128,23 @@ impl Ord for Found {
 }
 
 impl Backfill {
-    /// Whether the channel at that place has yet to be looked at.
+    /// Returns whether the search has yet to visit the channel of a slot.
     fn will_look_at(&self, key: usize) -> bool {
         let is_ahead = key > self.looked_at || key == self.looked_at && self.within.is_none();
         key < self.end && is_ahead && !fault!("published-while-filling-twice")
     }
 
-    /// The next place.
+    /// Continues with the next slot.
     fn go_on(&mut self) {
         self.looked_at += 1;
         self.within = None;
     }
 
-    /// Looks at the next older message of a channel. Returns whether there may be more that count.
+    /// Visits the next older message of a channel. Returns whether older ones may count.
     fn look(&mut self, channel: &ChannelState, kept_for: Duration, now: UnixMillis) -> bool {
         let before = self.within.map_or(channel.log.next(), |within| within.number);
         let Some((number, message)) = channel.log.before(before) else { return false };
-        // Of one channel they stay in order, though the calendar was set back.
+        // Messages of one channel stay in order even if the calendar was set back.
         let newer = self.within.map_or(UnixMillis::MAX, |within| within.time);
         let time = message.time.min(newer);
         self.within = Some(Within { number, time });
@@ -172,10 +172,10 @@ impl Backfill {
         true
     }
 
-    /// The newest of what was found, as much as may be kept, in order.
+    /// Returns the newest messages found, in order, as many as may be kept.
     fn into_entries(self) -> Vec<(UnixMillis, Arc<Message>)> {
         let mut bytes = 0;
-        // In the order of `Reverse`: the newest come first.
+        // Sorted by `Reverse`: the newest come first.
         let sorted = self.found.into_sorted_vec().into_iter().map(|Reverse(found)| found);
         let kept = sorted.take_while(|found| {
             bytes += found.message.cost();
@@ -188,14 +188,14 @@ impl Backfill {
 }
 
 impl PatternChannel {
-    /// Whether somebody waits for it to be whole.
+    /// Returns whether a loop waits for it to be complete.
     pub(super) fn is_awaited(&self) -> bool {
         !self.attaching.is_empty()
     }
 }
 
 impl Shard {
-    /// Takes what another shard says of a pattern.
+    /// Handles a message of another shard about a pattern.
     pub(super) fn take_pattern(&mut self, from: usize, now: Tick, message: PatternMessage) {
         match message {
             PatternMessage::Follow { pattern, run } => self.follow(from, now, pattern, run),
@@ -210,7 +210,7 @@ impl Shard {
         self.outbox.push((to, Parcel::Shard(ToShard::Pattern(message))));
     }
 
-    /// Begins to gather.
+    /// Asks all shards to forward messages of a pattern.
     pub(super) fn gather(&mut self, now: Tick, name: &ChannelName) -> Result<Box<PatternChannel>, Refusal> {
         let is_full = self.gatherings >= self.limits.patterns_max;
         if is_full && (fault!("unread-pattern-keeps-place") || !self.make_room(now, true)) {
@@ -234,7 +234,7 @@ impl Shard {
         }))
     }
 
-    /// Whether a loop that wants to be attached has to wait until all shards have told what they have.
+    /// Makes a loop wait if some shards have not sent their backfill yet. Returns whether it waits.
     pub(super) fn defers_attaching(&mut self, key: usize, from: usize) -> bool {
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.missing > 0) else { return false };
         if !gathering.attaching.iter().any(|(to, _)| *to == from) {
@@ -243,7 +243,7 @@ impl Shard {
         true
     }
 
-    /// Whether one that asks to be brought up to date waits to be attached.
+    /// Returns whether a loop that sends `CatchUp` still waits to follow the channel.
     pub(super) fn defers_sync(&mut self, key: usize, from: usize) -> bool {
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.missing > 0) else { return false };
         if let Some((_, syncs)) = gathering.attaching.iter_mut().find(|(to, _)| *to == from) {
@@ -252,14 +252,14 @@ impl Shard {
         true
     }
 
-    /// One that waits to be attached does not want it any more.
+    /// Removes a loop that waits to follow the channel.
     pub(super) fn stop_deferring(&mut self, key: usize, from: usize) {
         if let Some(gathering) = self.gathering_mut(key) {
             gathering.attaching.retain(|(to, _)| *to != from);
         }
     }
 
-    /// Gathers no more.
+    /// Asks all shards to stop forwarding.
     pub(super) fn disperse(&mut self, name: &ChannelName) {
         self.gatherings -= 1;
         for to in 0..self.shards() {
@@ -267,7 +267,7 @@ impl Shard {
         }
     }
 
-    /// Begins to tell the shard of a pattern what there is here, and from now on what is published.
+    /// Starts the search for a pattern, and forwards what is published from now on.
     pub(super) fn follow(&mut self, from: usize, now: Tick, name: ChannelName, run: u64) {
         let Some(pattern) = name.to_pattern() else { return };
         let filling = Backfill {
@@ -282,7 +282,7 @@ impl Shard {
         self.begin(now, Task::Fill { to: from, run });
     }
 
-    /// Goes on with the search for as long as this tick allows. Returns whether it is over.
+    /// Continues the search until this tick's work is used up. Returns whether it is over.
     pub(super) fn fill_on(&mut self, now: Tick, to: usize, run: u64) -> bool {
         let mut all = self.followed.iter_mut();
         let Some(followed) = all.find(|followed| followed.to == to && followed.run == run) else { return true };
@@ -312,7 +312,7 @@ impl Shard {
         }
     }
 
-    /// A channel is gone, and its place may be another's: what is published there is still to be found.
+    /// Restarts the search in a slot whose channel is gone, because another channel may get the slot.
     pub(super) fn skip_in_patterns(&mut self, key: usize) {
         for filling in self.followed.iter_mut().filter_map(|followed| followed.filling.as_deref_mut()) {
             if filling.looked_at == key && filling.within.is_some() {
@@ -321,7 +321,7 @@ impl Shard {
         }
     }
 
-    /// Notes a message that was just published for the patterns that it is to be passed on to: one copy for all of them.
+    /// Adds a new message to the patterns that match its channel: one copy for all of them.
     pub(super) fn pass_to_patterns(&mut self, key: usize, spot: Spot, message: &Arc<Message>) {
         let ChannelState { name, rule, .. } = &self.channels[key];
         let kept_for = self.limits.rules.bounds(*rule).history.kept_for;
@@ -333,7 +333,7 @@ impl Shard {
         }
     }
 
-    /// Passes on what was noted for patterns.
+    /// Forwards the messages that were added to patterns.
     pub(super) fn send_feeds(&mut self) {
         for followed in self.followed.iter_mut().filter(|followed| !followed.feed.is_empty()) {
             let (pattern, run) = (followed.name.clone(), followed.run);
@@ -342,7 +342,7 @@ impl Shard {
         }
     }
 
-    /// A channel's history is gone: what its patterns have kept of it goes too.
+    /// Asks the patterns of a channel whose history is gone to drop theirs.
     pub(super) fn forget_in_patterns(&mut self, name: &ChannelName) {
         for followed in self.followed.iter_mut().filter(|followed| followed.pattern.matches(name.as_str())) {
             if let Some(filling) = &mut followed.filling {
@@ -353,7 +353,7 @@ impl Shard {
         }
     }
 
-    /// A shard has told what it has. The last one of them lets those in who wait.
+    /// Takes the backfill of a shard. After the last one, the loops that wait follow the channel.
     pub(super) fn fill(&mut self, now: Tick, name: &ChannelName, run: u64, entries: Vec<(UnixMillis, Arc<Message>)>) {
         let Some(key) = self.key_of(name) else { return };
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.run == run) else { return };
@@ -401,7 +401,7 @@ impl Shard {
         self.evict();
     }
 
-    /// Keeps what is fed for when all shards have told what they have, no more of it than the pattern's channel keeps.
+    /// Holds forwarded messages until all backfills have come, at most as many as the pattern's channel keeps.
     fn keep_fed(&mut self, key: usize, entries: Vec<Arc<Message>>) {
         let limits = self.history_limits(key);
         let Some(gathering) = self.gathering_mut(key) else { return };
@@ -428,7 +428,7 @@ impl Shard {
         if let Some(gathering) = self.gathering_mut(key)
             && gathering.missing > 0
         {
-            // Who attaches gets what is left, as if it had always been so.
+            // Loops that follow later get what is left.
             gathering.filled.clear();
             (gathering.fed_bytes, gathering.is_fed_over) = (0, false);
             return gathering.fed.clear();
@@ -437,13 +437,12 @@ impl Shard {
     }
 }
 
-/// Returns from when on a channel that keeps its messages for so long does not keep this one.
+/// Returns when a channel that keeps messages for `kept_for` drops this one.
 fn too_old(message: &Message, kept_for: Duration) -> UnixMillis {
     message.time.plus(kept_for).plus(Duration::from_millis(1))
 }
 
-/// A message as the channel of a pattern has it: it says where it is from, and is delivered for as long as its own channel may
-/// keep it.
+/// Returns a message as a pattern's channel has it: it names its own channel, and expires when that channel drops it.
 fn gathered(message: &Message, channel: &ChannelName, spot: Spot, too_old: UnixMillis) -> Arc<Message> {
     let mut copy = message.clone();
     let extra = copy.extra_mut();

@@ -1,9 +1,9 @@
-//! Who is in a channel, and who came and went.
+//! The members of channels, and their joins and leaves.
 //!
-//! A member is who reads with a token that says who he is, on as many connections as he likes. Loops tell how many of his they
-//! have; where there are none any more, he has left when that has been so for a while: a poll that comes again in time is no
-//! coming and going. Joins and leaves are numbered and kept in a channel of their own beside the channel, while somebody
-//! wants to know of them.
+//! A member is a subject of tokens that reads the channel, on any number of connections. Loops report how many connections
+//! of a member they have. A member without connections leaves after a grace period, so that a long poll that returns in
+//! time is neither a leave nor a join. Joins and leaves are messages of a presence channel beside the channel, while
+//! somebody reads that.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,28 +18,28 @@ use crate::message::{ChannelName, Draft, Movement};
 use crate::position::Spot;
 use crate::time::LoopTime;
 
-/// How many members are known, and how long one counts who has no connection any more.
+/// Limits the members of a channel, and sets the grace period of members without connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PresenceLimits {
     pub(crate) members_max: usize,
     pub(crate) grace: Duration,
-    /// Whether this loop is told of all who come and go.
+    /// Whether the gateway gets an output for each join and leave.
     pub(crate) are_told: bool,
 }
 
-/// Who is in a channel.
+/// The members of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     members: HashMap<Arc<str>, Connections>,
-    /// Somebody was left out, for there were as many members as may be.
+    /// Whether a member was left out because of the limit.
     is_incomplete: bool,
 }
 
 #[derive(Debug, Default)]
 struct Connections {
-    /// By the loops that they are on.
+    /// Loops, each with its number of connections.
     on_loops: Vec<(usize, u32)>,
-    /// When who has none any more counts as gone.
+    /// When the member leaves, if it has no connection.
     gone: Option<LoopTime>,
 }
 
@@ -56,17 +56,17 @@ impl Connections {
     }
 }
 
-/// Members without a connection, in the order in which they will have left.
+/// Members without connections, in the order in which they leave.
 pub(super) type Leaving = VecDeque<(LoopTime, ChannelName, Arc<str>)>;
 
 impl Shard {
-    /// A loop has so many connections of a member in a channel now.
+    /// Sets the number of connections that a member has in a channel on one loop.
     pub(super) fn present(&mut self, from: usize, now: Tick, name: &ChannelName, id: &Arc<str>, connections: u32) {
         let Some(key) = self.key_of(name) else { return };
         let PresenceLimits { members_max, grace, .. } = self.limits.presence;
         let held = &mut self.channels[key].presence;
         let is_new = held.as_ref().is_none_or(|presence| !presence.members.contains_key(id));
-        // Who came and went within a tick was never told of.
+        // The member came and went within a tick and was never reported.
         if is_new && connections == 0 {
             if fault!("brief-member-holds-channel") {
                 held.get_or_insert_default();
@@ -94,14 +94,14 @@ impl Shard {
         }
     }
 
-    /// Lets those go who have had no connection for long enough.
+    /// Removes members whose grace period is over.
     pub(super) fn sweep_presence(&mut self, now: Tick) {
         while self.leaving.front().is_some_and(|(gone, ..)| *gone <= now.loop_time) {
             let Some((gone, name, id)) = self.leaving.pop_front() else { return };
             let Some(key) = self.key_of(&name) else { continue };
             let presence = &mut self.channels[key].presence;
             let Some(all) = presence.as_deref_mut() else { continue };
-            // He may have come back, and gone again.
+            // The member may have come back and gone again.
             if all.members.get(&id).is_none_or(|member| member.gone != Some(gone)) {
                 continue;
             }
@@ -118,7 +118,7 @@ impl Shard {
         }
     }
 
-    /// A loop reads the channel no more: nobody on it does.
+    /// Removes all connections of one loop from a channel.
     pub(super) fn all_gone(&mut self, from: usize, now: Tick, name: &ChannelName) {
         let Some(presence) = self.key_of(name).and_then(|key| self.channels[key].presence.as_ref()) else { return };
         let on_it = presence.members.iter().filter(|(_, member)| member.on_loops.iter().any(|(held, _)| *held == from));
@@ -127,9 +127,9 @@ impl Shard {
         }
     }
 
-    /// Who is in a channel, and the position from which on both channels are to be read to hear of all that follows.
+    /// Returns the members of a channel, and the position from which a reader of both channels misses no change.
     pub(super) fn who_is_in(&mut self, now: Tick, name: &ChannelName, owner: Owner) -> Result<Who, Refusal> {
-        // This one has to be there, for what happens from now on is counted in it. The other need not.
+        // The presence channel has to exist, because changes are numbered in it from now on.
         let movements = self.open(now, ChannelName::of_presence(name), owner)?;
         let key = self.key_of(name);
         for key in key.into_iter().chain([movements]) {

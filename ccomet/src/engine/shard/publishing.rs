@@ -1,4 +1,4 @@
-//! How messages get their numbers.
+//! Publishing: to one channel, and to all channels of a pattern.
 
 use std::sync::Arc;
 
@@ -14,52 +14,52 @@ use crate::pattern::Pattern;
 use crate::position::Spot;
 use crate::rules::Rules;
 
-/// What it is to publish in one channel, in units of a tick's work, beside one for each pattern that is followed. A message
-/// with a key is compared with what was published under it.
+/// The cost of publishing in one channel, in units of work. Each followed pattern costs one more, and a message with a
+/// key costs its comparison with the one that was published under the key.
 const PUBLISH_UNITS: usize = 4;
 const COMPARED_BYTES_PER_UNIT: usize = 256;
 
-/// Of the broadcasts that may be under way, one client may have this part.
+/// The divisor of the share of broadcasts in progress that one client may have.
 const BROADCASTS_SHARE: usize = 4;
 
-/// A message on its way to all channels of a pattern: first they are found, then it is published in each.
+/// A message to all channels of a pattern. First the channels are found, then the message is published in each.
 #[derive(Debug)]
 pub(super) struct Broadcasting {
-    /// Its place among those whose reach is counted.
+    /// The key of its `Reach`.
     number: usize,
     pattern: Pattern,
     message: Arc<Message>,
-    /// Of more channels, none has it.
+    /// If the pattern has more channels, the message is published in none.
     reach_max: usize,
     owner: Owner,
-    /// The first place that was not looked at yet, of those that there were when it began.
+    /// The next slot to look at, up to the end of the slab when the search began.
     looked_at: usize,
     end: usize,
-    /// The places of those that are meant. What is made meanwhile is not among them.
+    /// Slots of the channels found. Channels that are created meanwhile are not among them.
     found: Vec<u32>,
     published: usize,
-    /// What it is to publish it once, in units of a tick's work.
+    /// The cost of publishing it once, in units of work.
     units: usize,
 }
 
-/// The channels that such a message is in.
+/// Counts the channels that a message to a pattern has reached.
 #[derive(Debug)]
 pub(super) struct Reach {
     asker: Asker,
     owner: Owner,
     channels: u64,
-    /// Channels of which it is not known yet whether it is kept there.
+    /// Channels in which the message is submitted, and not yet kept or refused.
     outstanding: usize,
-    /// It could not be kept in some.
+    /// Whether a store has refused it.
     is_refused: bool,
-    /// Why it was not handed to all that are meant.
+    /// Why it was not submitted in all channels.
     refused: Option<Refusal>,
-    /// It is handed to no more.
+    /// Whether it will be submitted in no more channels.
     is_over: bool,
 }
 
 impl Broadcasting {
-    /// Whether the channel gets it: its own rule says how long a message may be.
+    /// Returns whether the channel matches the pattern, and its rule allows a message of that size.
     fn is_for(&self, channel: &ChannelState, rules: &Rules) -> bool {
         let length = self.message.payload.len();
         let fits = length <= rules.bounds(channel.rule).message_bytes_max || fault!("broadcast-too-long-published");
@@ -84,7 +84,7 @@ impl Shard {
         }
     }
 
-    /// Numbers a message and keeps it. Returns the spot behind it.
+    /// Appends a message to a channel. Returns the spot behind it.
     pub(super) fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
         let number = self.change(key, |channel| channel.log.push(message.clone()));
         let channel = &mut self.channels[key];
@@ -99,7 +99,7 @@ impl Shard {
         spot
     }
 
-    /// Begins to publish a message in all channels of a pattern.
+    /// Starts to publish a message in all channels of a pattern.
     pub(super) fn broadcast(&mut self, now: Tick, asker: Asker, order: BroadcastOrder) {
         if let Some(why) = self.why_no_broadcast(order.owner) {
             return self.reply(asker, Err(why));
@@ -123,7 +123,7 @@ impl Shard {
         self.begin(now, Task::Broadcast(broadcasting));
     }
 
-    /// Why a client may not begin a broadcast now, if it may not: all that may be are under way, or all that one client may have.
+    /// Returns why a client may not start a broadcast now: the limit of all, or the limit of one client, is met.
     fn why_no_broadcast(&self, owner: Owner) -> Option<Refusal> {
         let under_way = || self.broadcasts.iter().map(|(_, reach)| reach);
         let has = |part| under_way().filter(|other| other.owner.parts().any(|other| other == part)).count();
@@ -134,7 +134,7 @@ impl Shard {
         (self.broadcasts.len() >= self.limits.broadcasts_max).then_some(Refusal::BroadcastLimit)
     }
 
-    /// Goes on with a broadcast for as long as this tick allows. Returns what is left of it.
+    /// Continues a broadcast until this tick's work is used up. Returns the rest of it.
     pub(super) fn broadcast_on(&mut self, now: Tick, mut this: Broadcasting) -> Option<Broadcasting> {
         while this.looked_at < this.end {
             if !self.work.may_go_on() {
@@ -159,7 +159,7 @@ impl Shard {
             }
             this.published += 1;
             self.work.spend(this.units + self.followed.len());
-            // It may have gone since, and its place may be another's.
+            // The channel may be gone, and another one may have its slot.
             let is_meant = |channel: &ChannelState| {
                 this.is_for(channel, &self.limits.rules) || fault!("broadcast-to-replaced-channel")
             };
@@ -175,13 +175,13 @@ impl Shard {
         None
     }
 
-    /// The message is in a channel, or is not.
+    /// Records whether the message is kept in one channel.
     pub(super) fn broadcast_came(&mut self, number: usize, outcome: Result<(), Refusal>) {
         let Some(reach) = self.broadcasts.get_mut(number) else { return };
         reach.outstanding -= 1;
         match outcome {
             Ok(()) => reach.channels += 1,
-            // Something else was published there under the message's key.
+            // Another message was published there under the same key.
             Err(Refusal::KeyReused) => {}
             Err(_) => reach.is_refused = true,
         }
@@ -195,7 +195,7 @@ impl Shard {
         self.conclude_if_settled(broadcasting.number);
     }
 
-    /// Answers the publisher once it is known of each channel whether the message is kept there.
+    /// Replies to the publisher once the outcome in every channel is known.
     fn conclude_if_settled(&mut self, number: usize) {
         let is_settled = |reach: &Reach| reach.outstanding == 0 && reach.is_over;
         if !self.broadcasts.get(number).is_some_and(is_settled) {

@@ -1,7 +1,7 @@
-//! Work that may be too much for one tick: a message for all channels of a pattern, and the history that a new pattern
-//! begins with. It is done in the order in which it came, a bounded part of it in each tick.
+//! Work that may be too much for one tick: a message for all channels of a pattern, and the history with which a new pattern
+//! starts. Each tick does a bounded part of it, in the order in which it came.
 //!
-//! The first part is done at once, so that what is little is done when the call returns.
+//! The first part is done at once, so that small work is done when the call returns.
 
 use std::collections::VecDeque;
 
@@ -11,27 +11,27 @@ use super::Shard;
 use super::publishing::Broadcasting;
 use crate::engine::Tick;
 
-/// Units of work in one tick. To look at a channel or at a kept message is one; a millisecond or two for all of them.
+/// Units of work in one tick, which take a millisecond or two. Visiting a channel or a message is one unit.
 pub(super) const UNITS_MAX: usize = 8_192;
 
-/// A piece of work that is not done yet.
+/// Work that is not done yet.
 #[derive(Debug)]
 pub(super) enum Task {
     Broadcast(Broadcasting),
-    /// For the pattern that is followed for that loop under that number.
+    /// The search for the messages with which a pattern starts.
     Fill {
         to: usize,
         run: u64,
     },
 }
 
-/// What is left to be done, and how much of it this tick.
+/// Work to do, and the units that this tick has used.
 #[derive(Debug)]
 pub(super) struct Work {
     tasks: VecDeque<Task>,
-    /// Units that this tick has used.
+    /// Units used in this tick.
     used: usize,
-    /// The most units that one tick has used.
+    /// The most units used in one tick.
     #[cfg(feature = "sim")]
     pub(super) most: usize,
 }
@@ -50,12 +50,12 @@ impl Work {
         self.tasks.is_empty()
     }
 
-    /// Whether there are units left in this tick.
+    /// Returns whether this tick has units left.
     pub(super) fn may_go_on(&self) -> bool {
         self.used < UNITS_MAX || fault!("work-without-bound")
     }
 
-    /// Uses units. The last step of a tick may use more than are left.
+    /// Uses units. The last step of a tick may use more than there are.
     pub(super) fn spend(&mut self, units: usize) {
         self.used = self.used.saturating_add(units);
         #[cfg(feature = "sim")]
@@ -66,7 +66,7 @@ impl Work {
 }
 
 impl Shard {
-    /// Begins a piece of work, behind those that are not done yet.
+    /// Starts a task behind those that are not done yet.
     pub(super) fn begin(&mut self, now: Tick, task: Task) {
         self.work.tasks.push_back(task);
         if self.work.tasks.len() == 1 {
@@ -74,7 +74,7 @@ impl Shard {
         }
     }
 
-    /// The end of a tick: goes on with what is not done, and allows for the next tick's work.
+    /// Ends a tick: continues unfinished tasks, and resets the units for the next tick.
     pub(crate) fn work(&mut self, now: Tick) {
         self.go_on(now);
         self.work.used = 0;
@@ -83,7 +83,7 @@ impl Shard {
         }
     }
 
-    /// Whether there is work for the next tick.
+    /// Returns whether there is work for the next tick.
     pub(crate) fn has_work(&self) -> bool {
         !self.work.is_empty()
     }
