@@ -1,4 +1,4 @@
-//! What can be looked up of channels at their shards.
+//! What the engine knows of channels, for those that ask.
 
 use std::sync::Arc;
 
@@ -6,33 +6,33 @@ use crate::message::{ChannelName, Message};
 use crate::pattern::Pattern;
 use crate::position::{Missed, Spot};
 
-/// What is known of a channel at its shard.
+/// The state of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChannelInfo {
     /// Its subscribers on all loops.
     pub(crate) subscribers: u64,
-    /// Whether it has subscribers, was signed for, or had something to do lately.
+    /// Whether it has subscribers, a token that holds it, or recent activity.
     pub(crate) in_use: bool,
-    /// What it keeps.
+    /// Messages kept, and the bytes of those in memory.
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
-    /// Behind its last message.
+    /// The spot behind its last message.
     pub(crate) spot: Spot,
 }
 
-/// A part of what a channel has kept.
+/// A page of a channel's history, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Range {
     /// Where it begins.
     pub(crate) edge: Edge,
-    /// Whether it goes from there to older messages.
+    /// Whether it goes to older messages.
     pub(crate) is_backward: bool,
-    /// Messages, and bytes of them, though it be one at least.
+    /// The most messages, and the most bytes; one message at least.
     pub(crate) limit: usize,
     pub(crate) bytes_max: usize,
 }
 
-/// Where a part of a channel's history begins.
+/// Where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edge {
     Begin,
@@ -40,54 +40,54 @@ pub(crate) enum Edge {
     At(Spot),
 }
 
-/// What there is of such a part.
+/// A page of a channel's history.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// In the order that was asked for, each with its number.
+    /// Messages in the order that was asked for, each with its number.
     pub(crate) entries: Vec<(u64, Arc<Message>)>,
-    /// Whether something is missing at its edge.
+    /// The messages missing where it begins, if there are any.
     pub(crate) gap: Option<Missed>,
-    /// Where what was told begins.
+    /// Where it begins.
     pub(crate) begin: Spot,
     /// Where the next page begins.
     pub(crate) end: Spot,
-    /// Whether there is one.
+    /// Whether there is a next page.
     pub(crate) more: bool,
 }
 
-/// Which channels are to be listed.
+/// A page of the list of channels, as it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listing {
     pub(crate) pattern: Pattern,
-    /// Those whose names come behind this one.
+    /// Lists names after this one.
     pub(crate) after: Box<str>,
     pub(crate) limit: usize,
 }
 
-/// A channel, and what is known of it.
+/// A channel and its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) channel: ChannelName,
     pub(crate) info: ChannelInfo,
 }
 
-/// Who is in a channel.
+/// A snapshot of a channel's members.
 #[derive(Debug)]
 pub(crate) struct Who {
-    /// In the channel, and in the one beside it in which it is told who comes and goes.
+    /// The spots in the channel and in its presence channel.
     pub(crate) position: [Spot; 2],
-    /// Connections that read the channel, of members and others.
+    /// Subscribers of the channel, members and others.
     pub(crate) subscribers: u64,
-    /// Sorted.
+    /// Members, sorted by id.
     pub(crate) members: Vec<Member>,
-    /// There were more members than are kept.
+    /// Whether there were more members than are recorded.
     pub(crate) is_incomplete: bool,
 }
 
-/// Who is in a channel under a name of his own.
+/// A member of a channel.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) id: Arc<str>,
-    /// None where he may come back at any moment.
+    /// 0 during the grace period of a member that has disconnected.
     pub(crate) connections: u32,
 }

@@ -1,12 +1,12 @@
-//! Whose a channel is: the client's that made it.
+//! The client that a channel is counted for: the one that made it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 
 use sealed::fault;
 
-/// The address and the token's subject of a client that makes a channel, as far as they are counted. Of both only a hash is
-/// kept, which is the same on all loops.
+/// Hashes of the address and the token's subject of a client, as far as its channels are counted. They are the same on all
+/// loops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Owner {
     address: Option<NonZeroU64>,
@@ -14,7 +14,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// A client of that address and with a token of that subject.
+    /// Creates the owner for a client of that address, with a token of that subject.
     pub(crate) fn new(address: Option<impl Hash>, subject: Option<&str>) -> Self {
         Self {
             address: address.map(|address| digest(("address", address))),
@@ -22,12 +22,12 @@ impl Owner {
         }
     }
 
-    /// Returns whether it is a client whose channels are counted: not the admin listener, nor one of loopback without a subject.
+    /// Returns whether its channels are counted. Those of the admin listener, and of loopback without a subject, are not.
     pub(crate) fn is_counted(self) -> bool {
         self.address.is_some() || self.subject.is_some()
     }
 
-    /// Each that is counted.
+    /// Returns the parts for each of which channels are counted.
     pub(crate) fn parts(self) -> impl Iterator<Item = NonZeroU64> {
         [self.address, self.subject.filter(|_| !fault!("subject-not-counted"))].into_iter().flatten()
     }

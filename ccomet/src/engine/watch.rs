@@ -1,5 +1,5 @@
-//! Tells loops of the channels that come into use and go out of it: once at each change, and again from time to time
-//! while they are, for who may have missed it.
+//! Reports to loops which channels come into use and go out of it: at each change, and again from time to time while a
+//! channel is in use, for clients that have missed the change.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -12,19 +12,19 @@ use crate::time::LoopTime;
 #[derive(Debug)]
 pub(super) struct ActivityWatch {
     period: Duration,
-    /// The loops that want to hear of it. While there are none, nothing is kept.
+    /// The loops that watch. If there are none, nothing is recorded.
     loops: Vec<usize>,
     in_use: HashMap<ChannelName, Times>,
-    /// When to look at which of them. What is not at its channel's `look` counts no more.
+    /// When to check which channel. Entries that differ from their channel's `look` are void.
     due: BinaryHeap<Reverse<(LoopTime, ChannelName)>>,
 }
 
-/// What is to come of a channel in use.
+/// The times at which something is due for a channel in use.
 #[derive(Debug)]
 struct Times {
-    /// When it is told again.
+    /// When it is reported again.
     again: LoopTime,
-    /// When it is looked at.
+    /// When it is checked.
     look: LoopTime,
 }
 
@@ -37,7 +37,7 @@ impl ActivityWatch {
         !self.loops.is_empty()
     }
 
-    /// Adds a loop, or takes it away.
+    /// Adds or removes a loop that watches.
     pub(super) fn set(&mut self, to: usize, wanted: bool) {
         self.loops.retain(|held| *held != to);
         if wanted {
@@ -48,7 +48,7 @@ impl ActivityWatch {
         }
     }
 
-    /// A channel is in use.
+    /// Reports that a channel is in use.
     pub(super) fn note(&mut self, channel: &ChannelName, now: LoopTime, outbox: &mut Vec<(usize, Parcel)>) {
         if !self.is_on() || self.in_use.contains_key(channel) {
             return;
@@ -59,7 +59,7 @@ impl ActivityWatch {
         self.say(channel, true, outbox);
     }
 
-    /// A channel may go out of use then.
+    /// Has a channel checked at that time, because it may go out of use.
     pub(super) fn look_at(&mut self, channel: &ChannelName, at: LoopTime) {
         if let Some(times) = self.in_use.get_mut(channel)
             && at < times.look
@@ -69,14 +69,14 @@ impl ActivityWatch {
         }
     }
 
-    /// A channel is gone.
+    /// Reports that a channel is out of use.
     pub(super) fn remove(&mut self, channel: &ChannelName, outbox: &mut Vec<(usize, Parcel)>) {
         if self.in_use.remove(channel).is_some() {
             self.say(channel, false, outbox);
         }
     }
 
-    /// Looks at those whose time has come. `used_until` tells how long a channel is in use as things are.
+    /// Checks the channels that are due. `used_until` returns until when a channel is in use, as far as is known.
     pub(super) fn sweep(
         &mut self,
         now: LoopTime,

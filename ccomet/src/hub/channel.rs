@@ -1,5 +1,5 @@
-//! A channel as one loop sees it: a log in step with that of the channel's shard, with which it
-//! shares the messages.
+//! A channel as one loop sees it: a window of its newest messages, which it shares with the channel's
+//! shard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,56 +19,55 @@ use crate::position::{Epoch, Spot};
 use crate::rules::RuleId;
 use crate::time::UnixMillis;
 
-/// Chunks handed to the kernel in one write.
+/// The most chunks in one write.
 const CHUNKS_MAX: usize = 60;
 
-/// How long a loop stays attached to a channel in which nothing was published, or to a pattern,
-/// that nobody reads.
+/// How long a loop follows a pattern, or a channel in which nothing was published, without readers.
 const SHORT_LINGER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: ChannelName,
-    /// The one that says how many may read it: for a pattern, the strictest of its channels'.
+    /// The rule that limits its subscribers: for a pattern, the strictest rule of its channels.
     pub(super) crowd_rule: RuleId,
-    /// `None` until the engine has answered.
+    /// `None` until the engine has opened it.
     epoch: Option<Epoch>,
     /// The window: the newest messages, which the shard has in memory.
     pub(super) log: Log<Arc<Message>>,
     /// The number of the oldest message kept, in the window or before it.
     pub(super) kept_from: u64,
-    /// What only few channels need at a time.
+    /// State that few channels have at a time.
     rare: Option<Box<Rare>>,
     /// Keys of subscribers, in no order.
     pub(super) subscribers: Vec<u32>,
-    /// The head at the last flush: where subscribers that keep up are.
+    /// The head at the last flush, at which subscribers that keep up are.
     pub(super) flushed: u64,
-    /// When something was given to its subscribers last.
+    /// The time of the last delivery to its subscribers.
     pub(super) spoken: UnixMillis,
-    /// In the list of those to be flushed.
+    /// Whether `Hub::dirty` lists it.
     pub(super) dirty: bool,
-    /// How many subscribers its shard was told of; `recounting` where that is to change.
+    /// The number of subscribers that was reported to its shard, and whether it is to be reported again.
     pub(super) told: u32,
     pub(super) recounting: bool,
-    /// When somebody left last.
+    /// When a reader last left.
     pub(super) left: UnixMillis,
-    /// Who reads it here under a name, each with how many connections.
+    /// Members that read it on this loop, each with its number of connections.
     pub(super) members: Option<Box<Members>>,
 }
 
-/// What few channels need at a time.
+/// State that few channels have at a time.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     /// Keys of subscribers that wait for this channel to start; some may have left since.
     pub(super) starting: Vec<u32>,
     /// Names that were announced since the last flush.
     pub(super) announced: Vec<Arc<str>>,
-    /// How often the engine was asked to bring it up to date, and how often it has.
+    /// `CatchUp` orders sent, and answers received.
     pub(super) syncs_asked: u32,
     pub(super) syncs: u32,
-    /// The engine does not know what is published now.
+    /// Whether the engine does not know what is published now.
     pub(super) is_interrupted: bool,
-    /// What was read of the messages before the window, and for whom.
+    /// A page of messages before the window, and the readers that wait for pages.
     pub(super) older: Option<Older>,
 }
 
@@ -110,12 +109,12 @@ impl Channel {
         self.rare.get_or_insert_default()
     }
 
-    /// Returns what few channels need, if this one does.
+    /// Returns the state that few channels have, if this one has it.
     pub(super) fn rare_if_any(&mut self) -> Option<&mut Rare> {
         self.rare.as_deref_mut()
     }
 
-    /// Drops that if it is not needed any more.
+    /// Drops that state if it is not needed any more.
     pub(super) fn slim(&mut self) {
         if self.rare.as_ref().is_some_and(|rare| !rare.is_needed()) {
             self.rare = None;
@@ -126,16 +125,15 @@ impl Channel {
         self.rare.as_ref()?.older.as_ref()
     }
 
-    /// Somebody came or left: its shard is told at the end of the tick.
+    /// Has the number of subscribers reported to its shard at the end of the tick.
     pub(super) fn mark_for_recount(&mut self, key: u32, recount: &mut Vec<u32>) {
         if !std::mem::replace(&mut self.recounting, true) {
             recount.push(key);
         }
     }
 
-    /// How long this loop stays attached to it without readers. Where nothing was published, or a
-    /// pattern would be followed for nobody, that is not long, for all that a poll that comes back
-    /// in a moment is spared is a question to its shard.
+    /// Returns how long this loop follows it without readers. That is short for a pattern, and for a
+    /// channel in which nothing was published, because opening it again costs little.
     pub(super) fn linger(&self, longest: Duration) -> Duration {
         let is_dear = self.log.next() == 0 || self.name.is_pattern();
         if is_dear { longest.min(SHORT_LINGER) } else { longest }
@@ -145,7 +143,7 @@ impl Channel {
         self.epoch.is_some()
     }
 
-    /// Takes the channel as it is now.
+    /// Replaces the window.
     pub(super) fn attach(&mut self, window: Window) {
         let Window { epoch, kept_from, first, entries } = window;
         self.epoch = Some(epoch);
@@ -161,14 +159,14 @@ impl Channel {
     pub(super) fn append(&mut self, first: u64, entries: Vec<Arc<Message>>, kept_from: u64) {
         debug_assert!(first >= self.log.next(), "the shard sends each message once, in order");
         if first > self.log.next() {
-            // This loop was so slow that messages left the shard's window before they were sent.
+            // Messages left the shard's window before they were sent to this loop.
             self.log.drop_before(first);
             self.kept_from = self.kept_from.max(kept_from.min(first));
         }
         self.push_all(entries);
     }
 
-    /// Drops what the shard keeps no more, or not in memory.
+    /// Drops messages that the shard has dropped, or does not have in memory any more.
     pub(super) fn truncate(&mut self, kept_from: u64, window_from: u64) {
         self.kept_from = self.kept_from.max(kept_from);
         self.log.drop_before(window_from.min(self.log.next()));
@@ -180,9 +178,8 @@ impl Channel {
         Spot { epoch: self.epoch.unwrap_or(Epoch(0)), next }
     }
 
-    /// Returns whether a start is beyond what this loop knows of. The channel's shard may know it:
-    /// another loop may be ahead of this one by what is in its mailbox, the answer to `Attach`
-    /// included.
+    /// Returns whether a start is beyond what this loop knows. The channel's shard may know it: other
+    /// loops may be ahead of this one by the mail that is on its way.
     pub(super) fn is_behind(&self, start: Start, encoder: &dyn Encoder) -> bool {
         match start {
             _ if fault!("unheard-position-is-gap") => false,
@@ -197,26 +194,26 @@ impl Channel {
         }
     }
 
-    /// Returns whether this channel has all that a subscriber waits for here.
+    /// Returns whether a subscriber can start in this channel.
     pub(super) fn is_ready_for(&self, cursor: &ChannelCursor) -> bool {
         self.has_heard(cursor.syncs)
     }
 
-    /// Returns whether a spot is beyond what this loop knows of.
+    /// Returns whether a spot is beyond what this loop knows.
     pub(super) fn is_behind_spot(&self, spot: Spot) -> bool {
         Some(spot.epoch) != self.epoch || spot.next > self.log.next()
     }
 
-    /// Notes that the engine is asked to bring the channel up to date, for the time of that number.
+    /// Counts a `CatchUp` order, and returns its number.
     pub(super) fn note_sync(&mut self) -> u32 {
         let rare = self.rare_mut();
         rare.syncs_asked += 1;
         rare.syncs_asked
     }
 
-    /// Returns whether the channel has come, and has been brought up to date so often; 0 for one that need not be.
+    /// Returns whether the channel is open, and the `CatchUp` order of that number is answered; 0 for none.
     pub(super) fn has_heard(&self, syncs: u32) -> bool {
-        // What it has not heard of, nobody knows until the engine does again.
+        // While the channel is interrupted, the answer may be out of date.
         let is_heard = |rare: &Rare| !rare.is_interrupted && rare.syncs >= syncs;
         self.is_attached() && (syncs == 0 || self.rare.as_deref().is_some_and(is_heard))
     }
@@ -232,8 +229,8 @@ impl Channel {
         Some(encoded.encode(format, &placed))
     }
 
-    /// Returns messages from number `from` on in one format, up to the limit's bytes (but at least
-    /// one). Those whose time is over are skipped.
+    /// Returns messages from number `from` on in one format, up to the limit's bytes but at least one.
+    /// Expired messages are skipped.
     pub(super) fn batch(&self, encoded: &mut Encoded, from: u64, format: Format, limit: BatchLimit) -> Batch {
         let from = from.max(self.kept_from);
         let mut batch = Batch { format, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
@@ -260,7 +257,7 @@ impl Channel {
         self.log.entry(number).or_else(|| self.older()?.entry(number))
     }
 
-    /// Returns whether a subscriber that goes on with a message has to wait for it: it is kept, but not in memory.
+    /// Returns whether a reader has to wait for message `number`, because it is kept but not in memory.
     pub(super) fn must_fetch(&self, number: u64, now: UnixMillis) -> bool {
         if number >= self.log.first() || number < self.kept_from {
             return false;
@@ -269,8 +266,8 @@ impl Channel {
         number < self.log.first() && self.older().is_none_or(|older| !older.covers(number))
     }
 
-    /// Returns the number of the oldest of the last `count` messages whose time is not over, of those that are in memory; of
-    /// older ones all count.
+    /// Returns the number of the oldest of the last `count` messages. Expired messages do not count, unless they are
+    /// older than the window.
     pub(super) fn last(&self, count: u64, now: UnixMillis) -> u64 {
         let living = self.log.back().filter(|(_, message)| !message.is_expired(now));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -282,14 +279,14 @@ impl Channel {
         if before == 0 { oldest } else { self.log.first().saturating_sub(before).max(self.kept_from).min(oldest) }
     }
 
-    /// Returns the first number from `from` on that is not one of a message whose time is over.
+    /// Returns the first number from `from` on whose message has not expired.
     pub(super) fn skip_expired(&self, from: u64, now: UnixMillis) -> u64 {
         let mut number = from;
         loop {
             let is_skipped = if let Some(message) = self.entry(number) {
                 message.is_expired(now)
             } else {
-                // What a page has left out has expired, unless it is not kept any more.
+                // A message that a page leaves out has expired, unless it was dropped.
                 let is_older = (self.kept_from..self.log.first()).contains(&number);
                 is_older && self.older().is_some_and(|older| older.covers(number))
             };
@@ -307,8 +304,8 @@ impl Channel {
     }
 }
 
-/// Batches that a flush has made for the subscribers of a channel: most are at the same place, and
-/// get the same bytes.
+/// Batches that a flush has made for the subscribers of a channel. Most subscribers are at the same
+/// message and get the same bytes.
 #[derive(Debug)]
 pub(super) struct Batches {
     pub(super) limit: BatchLimit,
@@ -328,7 +325,7 @@ pub(super) struct Batch {
 }
 
 impl Batches {
-    /// Batches kept at a time; a subscriber that is elsewhere costs a new one.
+    /// The most batches kept. A subscriber that needs another one has it made.
     const KEPT_MAX: usize = 8;
 
     pub(super) fn new(limit: BatchLimit) -> Self {
@@ -346,7 +343,7 @@ impl Batches {
         let found = self.made.iter().position(|batch| batch.from == from && batch.format == format);
         let index = found.unwrap_or_else(|| {
             let mut batch = channel.batch(encoded, from, format, self.limit);
-            // Many are here: one piece is cheaper for each of them than several.
+            // Many subscribers get this batch: one chunk is cheaper for each than several.
             if from == channel.flushed && batch.chunks.len() > 1 {
                 batch.chunks = vec![concat(&batch.chunks)];
             }

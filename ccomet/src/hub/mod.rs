@@ -1,11 +1,12 @@
 //! A loop's channels and their subscribers. Pure state: subscriptions, the engine's events and the
 //! time come in; output goes through a [`Sink`] to subscribers, and in [`Order`]s to the engine.
 //!
-//! `channel.rs` is a channel with its log, `subscriber.rs` a reader of it, `start.rs` how it
-//! starts, `deliver.rs` the way of messages from the one to the other, `older.rs` those that are not
-//! in memory, `polls.rs` replies to polls, `heartbeat.rs` what is sent without a message. What any of it looks like on the wire is up to
-//! the protocols: `encoder.rs` is the seam to them, `encoded.rs` keeps messages as they were
-//! encoded. `followers.rs` are readers inside the process.
+//! - `channel.rs`: a channel and its window; `older.rs`: messages before the window
+//! - `subscriber.rs`: a cursor; `start.rs` and `leave.rs`: its start and its end
+//! - `deliver.rs`: from the window to streams; `polls.rs`: replies to polls; `heartbeat.rs`: what is
+//!   sent without a message
+//! - `encoder.rs`: the seam to the protocols; `encoded.rs`: a cache of encoded messages
+//! - `followers.rs`: readers inside the process
 
 mod channel;
 mod deliver;
@@ -48,7 +49,7 @@ use crate::message::{ChannelName, Message};
 use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
-/// Channels looked at in one sweep, at least; all of them within about half a minute.
+/// The least number of channels that a sweep visits. Sweeps visit all within about half a minute.
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 30;
 
@@ -63,25 +64,25 @@ pub(crate) struct Hub {
     names: HashMap<ChannelName, u32>,
     subscribers: Slab<Subscriber>,
     followers: Followers,
-    /// Who waits under a name, by the number that the engine knows.
+    /// Subscribers that wait under a name, by the number that the engine has for each.
     claims: HashMap<u64, u32>,
     last_claim: u64,
-    /// Channels with something to be delivered.
+    /// Channels with something to deliver.
     dirty: Vec<u32>,
-    /// Subscribers of several channels with something to be delivered.
+    /// Subscribers of several channels with something to deliver.
     dirty_many: Vec<u32>,
-    /// Channels of which their shards keep nothing before one number, and in memory nothing before another.
+    /// Channels to truncate at the end of the tick: the new `kept_from`, and the new start of the window.
     truncated: Vec<(u32, u64, u64)>,
-    /// What was encoded last.
+    /// A cache of encoded messages.
     encoded: Encoded,
     /// Channels whose number of subscribers has changed.
     recount: Vec<u32>,
-    /// Members who came or went.
+    /// Members whose number of connections has changed.
     moved: Moved,
     sweep_next: usize,
-    /// The time by the calendar. Each entrance sets it, once; all else reads it here.
+    /// The calendar time. Each public method sets it once, and all others read it here.
     now: UnixMillis,
-    /// What the engine is to be told, in order.
+    /// Orders for the engine.
     pub(crate) orders: Vec<Order>,
 }
 
@@ -112,7 +113,7 @@ impl Hub {
         SubscriberKey(self.subscribers.vacant_key() as u32)
     }
 
-    /// Returns whether there is something to be flushed.
+    /// Returns whether there is something to flush.
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
             || !self.dirty_many.is_empty()
@@ -141,8 +142,8 @@ impl Hub {
         }
     }
 
-    /// Takes a subscription of at least one channel. It starts, through the sink, as soon as all of
-    /// its channels are here.
+    /// Adds a subscription to one channel or more. It starts, through the sink, as soon as all of its
+    /// channels have been opened.
     pub(crate) fn subscribe(
         &mut self,
         peer: ConnectionId,
@@ -207,7 +208,7 @@ impl Hub {
         self.subscribers.get(key.0 as usize).is_some_and(|subscriber| subscriber.format.is_stream())
     }
 
-    /// Takes what happened in a channel.
+    /// Handles an event of a channel.
     pub(crate) fn event(&mut self, channel: &ChannelName, event: ChannelEvent, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         match event {
@@ -228,8 +229,7 @@ impl Hub {
                 self.appended(channel, first, entries, Vec::new(), kept_from);
                 self.synced(channel, sink);
             }
-            // One that waits for the answer to `Open` is a later channel of that name than the one
-            // that was closed.
+            // A channel that waits for `Opened` is a later one than the channel that was closed.
             ChannelEvent::Closed if self.is_attaching(channel) => {}
             ChannelEvent::Closed => self.end_channel(channel, None, sink),
             ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
@@ -246,7 +246,7 @@ impl Hub {
         }
     }
 
-    /// Ends the wait of a subscriber whose name another one has now.
+    /// Ends the wait of a subscriber whose name another subscriber has taken.
     pub(crate) fn name_taken(&mut self, claim: Claim, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         if let Some(key) = self.claims.get(&claim.0).copied() {
@@ -254,7 +254,7 @@ impl Hub {
         }
     }
 
-    /// Ends a tick: gives all subscribers what is new, from their cursors on.
+    /// Ends a tick: delivers to all subscribers from their cursors on.
     pub(crate) fn flush(&mut self, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         for key in std::mem::take(&mut self.dirty) {
@@ -265,8 +265,7 @@ impl Hub {
         }
         for (key, kept_from, window_from) in std::mem::take(&mut self.truncated) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            // What was skipped, where this loop was so slow, its readers hear of with what comes
-            // next.
+            // If this loop was so slow that messages were skipped, the next delivery reports the gap.
             if !fault!("loop-keeps-what-home-dropped") {
                 channel.truncate(kept_from, window_from);
             }
@@ -275,7 +274,7 @@ impl Hub {
         self.tell_moved();
     }
 
-    /// Tells the channels' shards how many subscribers there are here now.
+    /// Reports changed numbers of subscribers to the shards.
     fn tell_counts(&mut self) {
         for key in std::mem::take(&mut self.recount) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
@@ -287,8 +286,7 @@ impl Hub {
         }
     }
 
-    /// About once a second: messages that are too old go, and so do channels that nobody has read
-    /// for a while.
+    /// Closes channels without readers, and drops caches. Called about once a second.
     pub(crate) fn sweep(&mut self, now: UnixMillis) {
         self.now = now;
         if !fault!("encoded-kept-for-ever") {
@@ -323,7 +321,7 @@ impl Hub {
         }
     }
 
-    /// The channel of that name; where this loop is not attached to it, the engine is asked.
+    /// Returns a channel by name. If this loop does not follow it, opens it.
     fn channel(&mut self, name: &ChannelName, owner: Owner) -> u32 {
         if let Some(key) = self.names.get(name) {
             return *key;
@@ -369,7 +367,7 @@ impl Hub {
     ) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &mut self.channels[key as usize];
-        // What comes before the answer to `Attach` is in that answer too.
+        // What comes before `Opened` is in `Opened`, too.
         if !channel.is_attached() {
             return;
         }
@@ -384,13 +382,13 @@ impl Hub {
         self.wake_followers(key);
     }
 
-    /// The channel's shard keeps nothing before that number: this loop does not either, from the
-    /// end of this tick on, when those who keep up have got what is new.
+    /// Truncates a channel at the end of this tick, after subscribers that keep up have got what is
+    /// new.
     fn truncate(&mut self, name: &ChannelName, kept_from: u64, window_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
         if channel.is_attached() && channel.log.next() < kept_from && !fault!("no-gap-without-message") {
-            // What was dropped had not come yet: readers are told of the gap, though no message
+            // Messages were dropped before they came: readers learn of the gap even if no message
             // follows.
             return self.appended(name, kept_from, Vec::new(), Vec::new(), kept_from);
         }
@@ -399,7 +397,7 @@ impl Hub {
         }
     }
 
-    /// Forgets a channel's messages up to a number, when those who keep up have got them.
+    /// Drops a channel's messages before a number, after subscribers that keep up have got them.
     fn cleared(&mut self, name: &ChannelName, first: u64, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         if !self.channels[key as usize].is_attached() {
@@ -422,7 +420,7 @@ impl Hub {
         self.remove(key, name);
     }
 
-    /// Forgets a channel that nobody reads any more.
+    /// Removes a channel that has no readers.
     fn remove(&mut self, key: u32, name: &ChannelName) {
         self.names.remove(name);
         self.dirty.retain(|dirty| *dirty != key);
@@ -430,7 +428,7 @@ impl Hub {
         self.channels.remove(key as usize);
     }
 
-    /// Ends the subscribers that wait for a channel which their client may not make. Others may.
+    /// Ends the subscribers of a client that may not create the channel. Other clients may.
     fn end_those_of(&mut self, name: &ChannelName, owner: Owner, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         let owner_of = |hub: &Self, subscriber: &u32| {

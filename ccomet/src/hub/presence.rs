@@ -1,4 +1,4 @@
-//! Who is in the channels of this loop under a name: counted here, and known at the channels'
+//! The members of channels on this loop: their connections are counted here and reported to the
 //! shards.
 
 use std::collections::HashMap;
@@ -8,15 +8,15 @@ use super::Hub;
 use crate::engine::Order;
 use crate::message::ChannelName;
 
-/// Members of a channel, each with how many connections.
+/// Members of a channel, each with its number of connections.
 #[derive(Debug, Default)]
 pub(super) struct Members(HashMap<Arc<str>, u32>);
 
-/// Members of channels of whom there is another number of connections than their shards were told.
+/// Members whose number of connections differs from what was reported.
 pub(super) type Moved = Vec<(ChannelName, Arc<str>)>;
 
 impl Hub {
-    /// A member has one more connection in a channel.
+    /// Adds a connection of a member to a channel.
     pub(super) fn come(&mut self, channel: u32, id: &Arc<str>) {
         let channel = &mut self.channels[channel as usize];
         if channel.name.is_presence() || channel.name.is_pattern() {
@@ -26,7 +26,7 @@ impl Hub {
         self.moved.push((channel.name.clone(), id.clone()));
     }
 
-    /// A member has one connection less in a channel.
+    /// Removes a connection of a member from a channel.
     pub(super) fn go(&mut self, channel: u32, id: &Arc<str>) {
         let Some(channel) = self.channels.get_mut(channel as usize) else { return };
         let Some(Members(members)) = channel.members.as_deref_mut() else { return };
@@ -41,13 +41,13 @@ impl Hub {
         self.moved.push((channel.name.clone(), id.clone()));
     }
 
-    /// Tells the channels' shards what has come of it in this tick.
+    /// Reports the changes of this tick to the shards.
     pub(super) fn tell_moved(&mut self) {
         let mut moved = std::mem::take(&mut self.moved);
         moved.sort_unstable();
         moved.dedup();
         for (name, id) in moved {
-            // One that is gone, its shard knows to be empty.
+            // The shard of a channel that is gone knows that nobody is in it.
             let Some(channel) = self.channel_named(&name) else { continue };
             let connections = channel.members.as_ref().and_then(|members| members.0.get(&id).copied()).unwrap_or(0);
             self.orders.push(Order::SetMember { channel: name, id, connections });

@@ -1,4 +1,4 @@
-//! Which channels are in use, and what was signed for them.
+//! Channels in use, and their tokens.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::time::LoopTime;
 #[derive(Debug)]
 pub(super) struct IssuedToken {
     token: Token,
-    /// It is in use until then at least.
+    /// The channel is in use until then, at least.
     pub(super) held_until: LoopTime,
 }
 
@@ -23,7 +23,7 @@ impl ChannelState {
         self.attached.iter().map(|attachment| u64::from(attachment.subscribers)).sum()
     }
 
-    /// Until when it is in use: for ever, where it has subscribers.
+    /// Returns until when it is in use: for ever if it has subscribers.
     pub(super) fn used_until(&self, limits: &ShardLimits) -> LoopTime {
         if self.subscribers() > 0 {
             return LoopTime::MAX;
@@ -34,7 +34,7 @@ impl ChannelState {
 }
 
 impl Shard {
-    /// Makes a channel if it does not exist, and keeps it in use for a while. Returns its token, which is `token` if it
+    /// Creates a channel if it does not exist, and holds it in use for a while. Returns its token, which is `token` if it
     /// had none.
     pub(super) fn issue_token(
         &mut self,
@@ -83,7 +83,7 @@ impl Shard {
         self.touch(key, now);
     }
 
-    /// Something happened in a channel that has a part in whether it is in use.
+    /// Records activity in a channel.
     pub(super) fn touch(&mut self, key: usize, now: Tick) {
         let channel = &mut self.channels[key];
         channel.touched = now.loop_time;
@@ -100,7 +100,7 @@ impl Shard {
         if !wanted {
             return;
         }
-        // Who comes later hears of the others when they are told again.
+        // Loops that watch later learn of the others when these are reported again.
         for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && !channel.is_derived()) {
             if channel.used_until(&self.limits) > now.loop_time {
                 self.watch.note(&channel.name, now.loop_time, &mut self.outbox);

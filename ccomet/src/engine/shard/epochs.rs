@@ -1,9 +1,9 @@
 //! The epochs of channels.
 //!
-//! A channel in which nothing was published yet leaves nothing behind when it goes, so that one that is only read can go with its
-//! last reader. It comes again with the same epoch: a position that was given out before is good, for nothing was missed. That
-//! ends where a channel goes in which something was published: of all channels that share its slot, a later one has a new epoch.
-//! A reader may then be told of a gap where there is none, and never the other way round.
+//! A channel in which nothing was published leaves nothing behind, so that a channel that is only read can be removed with
+//! its last reader. If it is created again, it has the same epoch, and earlier positions stay valid, because nothing was
+//! missed. This ends for all channels of a slot when one of them is removed in which something was published. A reader may
+//! then see a gap where there is none, but never miss one.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -13,11 +13,11 @@ use crate::position::Epoch;
 
 const SLOTS: usize = 64;
 
-/// The epochs that a shard gives out, each greater than those before, but for channels that come again.
+/// Gives out the epochs of a shard. Each is greater than those before, except for channels that are created again.
 #[derive(Debug)]
 pub(super) struct Epochs {
     last: Epoch,
-    /// For the next channels that are made of each slot; `Epoch(0)` where a new one is needed.
+    /// The epoch of the next channels in each slot; `Epoch(0)` if a new one is needed.
     unused: Box<[Epoch; SLOTS]>,
 }
 
@@ -26,19 +26,19 @@ impl Epochs {
         Self { last: Epoch(0), unused: Box::new([Epoch(0); SLOTS]) }
     }
 
-    /// One that no channel has had: for those made of others, where something may have happened while they were not there.
+    /// Returns a new epoch, for derived channels: they may have missed messages while they did not exist.
     pub(super) fn fresh(&mut self, now: Tick) -> Epoch {
         self.last = Epoch::new(now.time, now.random, self.last);
         self.last
     }
 
-    /// A channel has an epoch that the store has given out. Its old one is not used again, and those to come are greater.
+    /// Replaces a channel's epoch by one that its store has given out. Later epochs are greater.
     pub(super) fn replace(&mut self, channel: &ChannelName, epoch: Epoch) {
         self.spend(channel);
         self.last = self.last.max(epoch);
     }
 
-    /// The one that a channel has, or would have, that is not there.
+    /// Returns the epoch of a channel that does not exist.
     pub(super) fn of_absent(&mut self, now: Tick, channel: &ChannelName) -> Epoch {
         let slot = slot(channel);
         if self.unused[slot] == Epoch(0) {
@@ -47,7 +47,7 @@ impl Epochs {
         self.unused[slot]
     }
 
-    /// A channel goes in which something was published.
+    /// Marks the epoch of a channel as used, because something was published in it.
     pub(super) fn spend(&mut self, channel: &ChannelName) {
         self.unused[slot(channel)] = Epoch(0);
     }

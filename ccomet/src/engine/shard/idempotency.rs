@@ -1,4 +1,4 @@
-//! Idempotency keys: what was published under them, so that a publication that is tried again is kept once.
+//! Idempotency keys and the messages published under them, so that a publication that is retried is kept once.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,38 +11,38 @@ use crate::message::{ChannelName, Message};
 use crate::position::{Epoch, Spot};
 use crate::time::UnixMillis;
 
-/// How many keys a shard knows, and for how long.
+/// Limits the keys that a shard remembers, in number and age.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyLimits {
     pub(crate) keys_max: usize,
     pub(crate) age_max: Duration,
 }
 
-/// A channel, and a key in it.
+/// A channel and a key in it.
 type Name = Arc<(ChannelName, Box<str>)>;
 
-/// What was published under the keys that are known. The oldest goes where there are too many.
+/// The keys that are remembered. If there are too many, the oldest is dropped.
 #[derive(Debug)]
 pub(super) struct Idempotency {
     limits: KeyLimits,
     known: HashMap<Name, Known>,
-    /// In the order in which they came, each with its time.
+    /// Keys from the oldest to the newest, each with its time.
     order: VecDeque<(UnixMillis, Name)>,
 }
 
 #[derive(Debug)]
 struct Known {
     digest: u64,
-    /// Behind the message.
+    /// The spot behind the message.
     spot: Spot,
     time: UnixMillis,
 }
 
-/// What is known of a key.
+/// The result of looking up a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     New,
-    /// The same was published: where.
+    /// The same message was published, before this spot.
     Same(Spot),
     Other,
 }
@@ -52,7 +52,7 @@ impl Idempotency {
         Self { limits, known: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Whether one of the messages has the key of another one, whether that was published or is to be with it.
+    /// Returns whether a message has the key of a different one, published before or in the same request.
     pub(super) fn is_misused<'a>(
         &self,
         channel: &ChannelName,
@@ -66,7 +66,7 @@ impl Idempotency {
         })
     }
 
-    /// Where the message is, if it was published under its key before.
+    /// Returns the spot behind a message that was published under its key before.
     pub(super) fn published(&self, channel: &ChannelName, epoch: Epoch, message: &Message) -> Option<Spot> {
         match self.find(channel, epoch, message.key()?, digest(message)) {
             Found::Same(spot) => Some(spot),
@@ -76,7 +76,7 @@ impl Idempotency {
 
     fn find(&self, channel: &ChannelName, epoch: Epoch, key: &str, digest: u64) -> Found {
         match self.known.get(&(channel.clone(), key.into())) {
-            // Of a channel that was closed since, nothing is kept.
+            // Keys of a channel that was closed since do not count.
             Some(known) if known.spot.epoch != epoch && !fault!("key-outlives-channel") => Found::New,
             Some(known) if known.digest == digest => Found::Same(known.spot),
             Some(_) => Found::Other,
@@ -84,7 +84,7 @@ impl Idempotency {
         }
     }
 
-    /// The message has its number.
+    /// Remembers the key of a message.
     pub(super) fn note(&mut self, channel: &ChannelName, message: &Message, spot: Spot) {
         let Some(key) = message.key() else { return };
         let name: Name = Arc::new((channel.clone(), key.into()));
@@ -96,7 +96,7 @@ impl Idempotency {
         }
     }
 
-    /// Forgets what is too old.
+    /// Drops keys that are too old.
     pub(super) fn sweep(&mut self, now: UnixMillis) {
         let not_before = now.minus(self.limits.age_max);
         while self.order.front().is_some_and(|(time, _)| *time < not_before) {
@@ -110,14 +110,14 @@ impl Idempotency {
 
     fn drop_oldest(&mut self) {
         let Some((time, name)) = self.order.pop_front() else { return };
-        // It may have been used again, for a later channel of that name.
+        // The key may have been used again, in a later channel of that name.
         if self.known.get(&name).is_some_and(|known| known.time == time) {
             self.known.remove(&name);
         }
     }
 }
 
-/// What makes a message the same as another.
+/// Returns a digest of what makes two messages the same.
 fn digest(message: &Message) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.payload.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! Names under which clients wait, one client each, and what is announced to all who read a channel at this moment.
+//! Names under which clients wait, one client for each name, and announcements to the present readers of a channel.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::engine::{Claim, Owner, Tick};
 use crate::message::ChannelName;
 use crate::time::{LoopTime, UnixMillis};
 
-/// Announcements passed on with one delivery; more in one tick are noise.
+/// The most announcements in one delivery. More in one tick are noise.
 const ANNOUNCEMENTS_MAX: usize = 256;
 
 /// The names of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// Who waits under which name, on which loop.
+    /// The client that waits under each name, and its loop.
     pub(super) waiting: HashMap<Arc<str>, (usize, Claim)>,
     /// Names that were announced since the last flush.
     pub(super) announcements: Vec<Arc<str>>,
@@ -29,7 +29,7 @@ impl Shard {
             let now = Tick { time: UnixMillis::default(), loop_time: LoopTime::default(), random: 0 };
             let _ = self.open(now, name.clone(), Owner::default());
         }
-        // In a channel that is not there, nobody waits who could be told.
+        // Nobody waits in a channel that does not exist.
         let Some(key) = self.key_of(name) else { return };
         self.displace(key, &who);
         let channel = &mut self.channels[key];
@@ -54,7 +54,7 @@ impl Shard {
         }
     }
 
-    /// Ends the wait of whoever waits under that name.
+    /// Ends the wait of the client that waits under a name.
     pub(super) fn displace(&mut self, key: usize, who: &Arc<str>) {
         let channel = &mut self.channels[key];
         if let Some((to, claim)) = channel.waits.as_mut().and_then(|waits| waits.waiting.remove(who)) {

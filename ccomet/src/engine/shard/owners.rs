@@ -1,18 +1,18 @@
-//! How many of a shard's channels each client has made, of those that are there.
+//! Counts the existing channels of a shard that each client has made.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use crate::engine::owner::Owner;
 
-/// How many channels and patterns of one shard one client may have made.
+/// Limits the channels and patterns of one shard that one client may have made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnerLimits {
     pub(crate) channels_max: usize,
     pub(crate) patterns_max: usize,
 }
 
-/// Clients that have made channels, each address and each subject on its own. There are at most two for each channel.
+/// Clients that have made channels, by address and by subject: at most two entries for each channel.
 #[derive(Debug)]
 pub(super) struct Owners {
     limits: OwnerLimits,
@@ -36,7 +36,7 @@ impl Owners {
         Self { limits, held: HashMap::new() }
     }
 
-    /// Whether a client may make one more.
+    /// Returns whether a client may make one more.
     pub(super) fn may_make(&self, owner: Owner, is_pattern: bool) -> bool {
         let held = owner.parts().filter_map(|part| self.held.get(&part));
         let mut counts = held.map(|held| if is_pattern { held.patterns } else { held.channels });

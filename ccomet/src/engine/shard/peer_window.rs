@@ -1,5 +1,5 @@
-//! What is on its way from a shard to one loop: so many deliveries, and so many bytes of messages. What comes after them waits
-//! in the channels' logs, where it is counted, and is dropped when it is too much.
+//! The flow control of deliveries from a shard to one loop, by their number and bytes. Messages beyond the limit wait in the
+//! channels' logs, where they are counted, and dropped if there are too many.
 
 use std::collections::VecDeque;
 
@@ -9,15 +9,15 @@ use super::ShardLimits;
 
 #[derive(Debug, Default)]
 pub(super) struct PeerWindow {
-    /// What was sent and not acknowledged yet, in order: the bytes of each delivery.
+    /// The bytes of each delivery that is not acknowledged yet, in order.
     under_way: VecDeque<usize>,
     bytes: usize,
-    /// Channels of which there is something to be sent.
+    /// Channels that have something to send.
     pub(super) queue: VecDeque<usize>,
 }
 
 impl PeerWindow {
-    /// Whether another delivery may be sent.
+    /// Returns whether another delivery may be sent.
     pub(super) fn has_room(&self, limits: &ShardLimits) -> bool {
         self.under_way.len() < limits.deliveries_max
             && (self.bytes < limits.delivery_bytes_max || fault!("delivery-bytes-without-bound"))
@@ -28,7 +28,7 @@ impl PeerWindow {
         self.bytes += bytes;
     }
 
-    /// The loop has worked off so many deliveries.
+    /// Removes deliveries that the loop has acknowledged.
     pub(super) fn acknowledged(&mut self, count: u32) {
         for _ in 0..count {
             let Some(bytes) = self.under_way.pop_front() else { break };
