@@ -4,8 +4,8 @@
 
 use sealed::fault;
 
+use crate::core::message::{ChannelName, Draft};
 use crate::hub::{Start, Subscription};
-use crate::message::{ChannelName, Draft};
 use crate::protocols::call::{Call, ReplyTo};
 use crate::protocols::icomet::request as icomet;
 use crate::protocols::native::publication::Publication;

@@ -39,6 +39,7 @@ use socket::Socket;
 
 use crate::auth::{AdminKeys, Gate};
 use crate::config::Config;
+use crate::core::time::{LoopTime, UnixMillis};
 use crate::doorkeeper::Doorkeeper;
 use crate::engine::{ChannelEvent, Engine, Output, Tick};
 use crate::files::Files;
@@ -51,7 +52,6 @@ use crate::pulse::{Life, Listener, Pulse};
 use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
-use crate::time::{LoopTime, UnixMillis};
 use crate::wire::problem::Problem;
 
 pub(crate) use setup::Shared;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sealed::ConnectionId;
 
-use crate::time::{UnixMillis, millis};
+use crate::core::time::{UnixMillis, millis};
 
 /// The ends of streams, for the few or many that have one, by the calendar: that it was set is
 /// noticed at the next heartbeat.

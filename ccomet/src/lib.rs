@@ -80,6 +80,7 @@ mod access;
 mod app;
 mod auth;
 mod config;
+mod core;
 mod doorkeeper;
 mod engine;
 mod files;
@@ -88,12 +89,7 @@ mod hooks;
 mod hub;
 mod import_icomet;
 mod lease;
-mod log;
-mod message;
 mod on_call;
-mod one_or_more;
-mod pattern;
-mod position;
 mod protocols;
 mod pulse;
 mod refusals;
@@ -103,9 +99,9 @@ mod signals;
 #[cfg(feature = "sim")]
 mod simulated;
 mod tally;
-mod time;
 mod wire;
 
+pub use crate::core::pattern::{BadPattern, Pattern};
 pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};
 pub use config::{
     Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times, listen_address,
@@ -115,7 +111,6 @@ pub use handle::{Handle, HandleError};
 pub use hooks::{Hooks, WhenDown};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};
-pub use pattern::{BadPattern, Pattern};
 pub use pulse::Life;
 pub use rules::{Rule, Who};
 pub use server::{Error, Server, Sockets};

@@ -8,8 +8,8 @@ use sealed::fault;
 use sealed_http::RequestHead;
 
 use crate::access::{Access, Course};
+use crate::core::message::{ChannelName, Draft};
 use crate::hooks::is_ambient;
-use crate::message::{ChannelName, Draft};
 
 /// What a client wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

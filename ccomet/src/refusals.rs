@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sealed::{ConnectionId, fault};
 
-use crate::time::UnixMillis;
+use crate::core::time::UnixMillis;
 use crate::wire::problem::Problem;
 
 /// Time between two lines about one kind of refusal.

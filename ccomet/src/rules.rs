@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::table::{Row, Section, Settings, check};
 use crate::config::{Config, ConfigError};
-use crate::log::HistoryLimits;
-use crate::message::ChannelName;
-use crate::pattern::Pattern;
+use crate::core::message::ChannelName;
+use crate::core::pattern::Pattern;
+use crate::core::window::HistoryLimits;
 
 /// What holds for the channels of a pattern, in place of what holds for all. Of several rules for a channel, the first counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -10,9 +10,9 @@ use sealed_http::Server as HttpServer;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::core::message::Message;
 pub use crate::engine::StoreFaults;
 use crate::handle::{Handle, LoopMessage};
-use crate::message::Message;
 use crate::server::{Error, Server, Sockets};
 use crate::signals;
 

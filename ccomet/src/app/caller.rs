@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::auth::Grant;
+use crate::core::message::Draft;
+use crate::core::time::UnixMillis;
 use crate::doorkeeper::Asking;
 use crate::engine::Owner;
-use crate::message::Draft;
-use crate::time::UnixMillis;
 
 /// The client behind a call: what it may do, unless that is everything.
 #[derive(Debug, Clone)]

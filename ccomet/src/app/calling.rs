@@ -8,9 +8,9 @@ use super::answers::{allow_credentials, fields_for, note_refusal, problem_respon
 use super::pending::PendingRequest;
 use super::{App, Caller, unix_time};
 use crate::access::{Access, Write};
+use crate::core::message::ChannelName;
+use crate::core::one_or_more::OneOrMore;
 use crate::engine::Request;
-use crate::message::ChannelName;
-use crate::one_or_more::OneOrMore;
 use crate::protocols::call::{Call, Door, ReplyTo};
 use crate::protocols::format::response::json_response;
 use crate::protocols::route::READ_METHODS;

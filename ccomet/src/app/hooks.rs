@@ -12,13 +12,13 @@ use super::answers::{refuse_on_socket, respond_problem};
 use super::telling::Telling;
 use super::{App, Caller, Chore, Doing, done, loop_time, unix_time};
 use crate::access::{Access, Course};
+use crate::core::message::{ChannelName, Draft};
+use crate::core::time::LoopTime;
 use crate::doorkeeper::Asking;
 use crate::hooks::{
     Answer, Answers, Deed, Full, Hooks, Key, Movements, Question, Turns, Verdict, WhenDown, is_ambient,
 };
-use crate::message::{ChannelName, Draft};
 use crate::protocols::call::Call;
-use crate::time::LoopTime;
 use crate::wire::page;
 use crate::wire::problem::Problem;
 

@@ -7,9 +7,9 @@ use sealed_http::Http;
 
 use super::pending::Asker;
 use super::{App, now, unix_time};
+use crate::core::message::ChannelName;
 use crate::handle::{Event, HandleRequest, Position, Reader, Received};
 use crate::hub::{FollowerKey, Told};
-use crate::message::ChannelName;
 
 /// Events that a reader is told in one tick, so that clients do not wait for a long history to be
 /// told.

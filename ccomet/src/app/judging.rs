@@ -7,7 +7,7 @@ use sealed_http::{Http, RequestHead};
 
 use super::{App, Caller};
 use crate::access::Access;
-use crate::message::{ChannelName, Draft};
+use crate::core::message::{ChannelName, Draft};
 use crate::on_call::{CallInfo, Decision};
 use crate::protocols::call::Call;
 use crate::wire::problem::Problem;

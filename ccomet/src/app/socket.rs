@@ -10,14 +10,14 @@ use sealed_http::{Http, Response};
 use super::answers::refuse_on_socket;
 use super::pending::PendingRequest;
 use super::{App, Caller, Doing, loop_time, unix_time};
+use crate::core::message::{ChannelName, Draft};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::position::Spot;
+use crate::core::time::LoopTime;
 use crate::engine::Request;
 use crate::hub::{SubscriberKey, Subscription};
-use crate::message::{ChannelName, Draft};
-use crate::one_or_more::OneOrMore;
-use crate::position::Spot;
 use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket::{self as words, Said};
-use crate::time::LoopTime;
 use crate::wire::problem::Problem;
 
 /// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.

@@ -7,10 +7,10 @@ use sealed_http::Http;
 
 use super::answers::Out;
 use super::{App, Client, Doing, unix_time};
+use crate::core::time::UnixMillis;
 use crate::hub::{HeartbeatRule, Sink, SubscriberKey, Subscription};
 use crate::lease::Notice;
 use crate::protocols;
-use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
 impl App {

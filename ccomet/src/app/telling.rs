@@ -7,8 +7,8 @@ use sealed_http::{Fetched, Http};
 
 use super::hooks::Sent;
 use super::{App, Chore, unix_time};
+use crate::core::message::{ChannelName, Movement};
 use crate::hooks::Told;
-use crate::message::{ChannelName, Movement};
 
 /// Whether the back end is being told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

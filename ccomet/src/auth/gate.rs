@@ -11,9 +11,9 @@ use super::verifier::Verifier;
 use super::{Grant, Refused};
 use crate::access::{Access, Audience};
 use crate::config::{Config, IcometAuth};
-use crate::message::ChannelName;
+use crate::core::message::ChannelName;
+use crate::core::time::UnixMillis;
 use crate::rules::{Deed, Rules};
-use crate::time::UnixMillis;
 use crate::wire::page;
 use crate::wire::problem::Problem;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::crypto;
 use super::key::{AuthError, Material, private_key};
 use super::settings::{Algorithm, Auth};
-use crate::pattern::Pattern;
+use crate::core::pattern::Pattern;
 
 /// What is to stand in a token.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -14,9 +14,9 @@ mod verifier;
 
 use sealed::fault;
 
-use crate::message::ChannelName;
-use crate::pattern::{Pattern, any_matches};
-use crate::time::UnixMillis;
+use crate::core::message::ChannelName;
+use crate::core::pattern::{Pattern, any_matches};
+use crate::core::time::UnixMillis;
 
 pub(crate) use admin_keys::{AdminKeys, is_key};
 pub(crate) use gate::{Gate, Identity};

@@ -8,7 +8,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::table::settings;
-use crate::pattern::Pattern;
+use crate::core::pattern::Pattern;
 
 settings! {
     /// Tokens, and what clients of the front may do without one. Without keys, tokens are ignored.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::key::{AuthError, Material};
 use super::settings::Auth;
 use super::{Grant, Refused, crypto};
-use crate::pattern::Pattern;
+use crate::core::pattern::Pattern;
 
 /// The longest token, in bytes. What a request's head may be is mostly the lower bound.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;

@@ -17,9 +17,9 @@ use sealed_http::RequestHead;
 
 use crate::access::Cost;
 use crate::config::Config;
+use crate::core::time::LoopTime;
 use crate::engine::Owner;
 use crate::protocols::call::Door;
-use crate::time::LoopTime;
 use crate::wire::problem::Problem;
 
 pub(crate) use rules::Rules;

@@ -7,7 +7,7 @@ use sealed::fault;
 use slab::Slab;
 
 use crate::config::Limits;
-use crate::time::LoopTime;
+use crate::core::time::LoopTime;
 
 const MINUTE_US: u64 = 60_000_000;
 /// The longest time for which a client is refused for what it owes: others may come from its address.

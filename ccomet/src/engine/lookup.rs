@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::message::{ChannelName, Message};
-use crate::pattern::Pattern;
-use crate::position::{Missed, Spot};
+use crate::core::message::{ChannelName, Message};
+use crate::core::pattern::Pattern;
+use crate::core::position::{Missed, Spot};
 
 /// What is known of a channel at its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,8 +40,8 @@ pub(crate) use store::UnreliableStore;
 pub(crate) use store::{MemoryStore, Store};
 pub(crate) use token::Token;
 
-use crate::message::{ChannelName, Movement};
-use crate::time::{LoopTime, UnixMillis};
+use crate::core::message::{ChannelName, Movement};
+use crate::core::time::{LoopTime, UnixMillis};
 
 /// What happened in the engine.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ChannelInfo, Listed, Listing, Owner, Page, Range, Token, Who};
-use crate::message::{ChannelName, Message};
-use crate::one_or_more::OneOrMore;
-use crate::pattern::Pattern;
-use crate::position::Spot;
+use crate::core::message::{ChannelName, Message};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::pattern::Pattern;
+use crate::core::position::Spot;
 
 /// A request. It has exactly one reply, of the kind that stands beside it in [`Reply`].
 #[derive(Debug, Clone)]

@@ -12,8 +12,8 @@ use super::request::Request;
 use super::shard::Shard;
 use super::store::Store;
 use super::{ChannelEvent, Output, ShardLimits, Tick};
+use crate::core::message::ChannelName;
 use crate::handle::LoopMessage;
-use crate::message::ChannelName;
 
 /// How soon mail is posted again for which another loop had no room.
 const POST_RETRY: Duration = Duration::from_millis(1);

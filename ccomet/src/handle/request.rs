@@ -4,11 +4,11 @@ use std::fmt;
 
 use super::subscription::Reader;
 use super::{HandleError, Pending};
+use crate::core::message::{ChannelName, Draft};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::pattern::Pattern;
+use crate::core::time::UnixMillis;
 use crate::engine::{BroadcastOrder, Mail, Owner, Reply, Request};
-use crate::message::{ChannelName, Draft};
-use crate::one_or_more::OneOrMore;
-use crate::pattern::Pattern;
-use crate::time::UnixMillis;
 
 /// A message to a loop.
 #[derive(Debug)]

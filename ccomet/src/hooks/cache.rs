@@ -6,7 +6,7 @@ use std::time::Duration;
 use ring::digest;
 
 use super::question::Verdict;
-use crate::time::LoopTime;
+use crate::core::time::LoopTime;
 
 /// What an answer takes in memory, its places in both tables included.
 const ANSWER_BYTES: usize = 160;

@@ -20,8 +20,8 @@ pub(crate) use turns::{Full, Turns};
 
 use crate::auth::Secret;
 use crate::config::table::settings;
-use crate::message::ChannelName;
-use crate::pattern::{Pattern, any_matches};
+use crate::core::message::ChannelName;
+use crate::core::pattern::{Pattern, any_matches};
 
 /// The fields in which a browser sends by itself what tells one user from another. Of `Authorization` only what is no
 /// bearer's token: a script has to set that.

@@ -10,7 +10,7 @@ use sealed::fault;
 use sealed_http::{FetchError, Fetched, ResponseHead};
 use serde::Deserialize;
 
-use crate::message::{ChannelName, Draft};
+use crate::core::message::{ChannelName, Draft};
 use crate::protocols::format::json;
 
 /// The longest time for which an answer is kept, in seconds.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::sink::{Reply, ReplyBody};
-use crate::message::{ChannelName, Message};
-use crate::position::{Missed, Spot};
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Missed, Spot};
 use crate::wire::problem::Problem;
 
 /// Names how a subscriber is written to: a row in the table of protocols, and a variant that this

@@ -10,10 +10,10 @@ use slab::Slab;
 use super::channel::Channel;
 use super::older::Waiter;
 use super::{Hub, Start};
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Missed, Spot};
+use crate::core::time::UnixMillis;
 use crate::engine::{Order, Owner};
-use crate::message::{ChannelName, Message};
-use crate::position::{Missed, Spot};
-use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
 /// Names a follower to whoever takes for it.

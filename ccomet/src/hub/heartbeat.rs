@@ -10,8 +10,8 @@ use super::encoder::{Format, HeartbeatRule, PollOutcome, StreamEvent};
 use super::sink::ReplyBody;
 use super::subscriber::Flags;
 use super::{Hub, Reply, Sink, SubscriberKey};
-use crate::message::ChannelName;
-use crate::time::UnixMillis;
+use crate::core::message::ChannelName;
+use crate::core::time::UnixMillis;
 use crate::wire::problem::Problem;
 
 impl Hub {

@@ -43,9 +43,9 @@ pub(crate) use sink::{Reply, ReplyBody, Sink};
 use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
 pub(crate) use subscriber::{Delivery, Start, Subscription};
 
+use crate::core::message::{ChannelName, Message};
+use crate::core::time::UnixMillis;
 use crate::engine::{ChannelEvent, Claim, Order, Owner, Refusal};
-use crate::message::{ChannelName, Message};
-use crate::time::UnixMillis;
 use crate::wire::problem::Problem;
 
 /// Channels looked at in one sweep, at least; all of them within about half a minute.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use sealed::ConnectionId;
 
 use super::encoder::Format;
+use crate::core::message::ChannelName;
+use crate::core::position::Spot;
 use crate::engine::{Claim, Owner};
-use crate::message::ChannelName;
-use crate::position::Spot;
 
 /// What a client asked for.
 #[derive(Debug)]

@@ -3,8 +3,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::core::position::Epoch;
 use crate::engine::Window;
-use crate::position::Epoch;
 use crate::protocols::toy::{POLL, STREAM, TOYS};
 use crate::rules::Rules;
 

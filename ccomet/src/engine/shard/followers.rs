@@ -5,10 +5,10 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::Shard;
+use crate::core::message::{ChannelName, Message};
+use crate::core::window::Log;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{ChannelEvent, Owner, Tick, Window};
-use crate::log::Log;
-use crate::message::{ChannelName, Message};
 
 /// A loop that gets the channel's messages.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::{ChannelState, Shard};
+use crate::core::message::Message;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{ChannelEvent, Tick};
-use crate::message::Message;
 
 /// What a message takes on each loop that is attached, roughly, in bytes: the place in its log. The message is shared.
 const COPY_BYTES: usize = 16;

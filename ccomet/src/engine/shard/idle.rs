@@ -6,8 +6,8 @@ use std::time::Duration;
 use sealed::fault;
 
 use super::{ChannelState, Shard};
+use crate::core::time::LoopTime;
 use crate::engine::Tick;
-use crate::time::LoopTime;
 
 /// Channels looked at in one call for one that can make room.
 const LOOKS: usize = 32;

@@ -12,11 +12,11 @@ use std::time::Duration;
 use sealed::fault;
 
 use super::Shard;
+use crate::core::message::{ChannelName, Draft, Movement};
+use crate::core::position::Spot;
+use crate::core::time::LoopTime;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{Member, Owner, Refusal, Tick, Who};
-use crate::message::{ChannelName, Draft, Movement};
-use crate::position::Spot;
-use crate::time::LoopTime;
 
 /// How many members are known, and how long one counts who has no connection any more.
 #[derive(Debug, Clone, Copy)]

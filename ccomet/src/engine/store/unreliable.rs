@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Change, Outcome, Part, PartRange, Place, Store, Submitted};
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::Epoch;
+use crate::core::time::{LoopTime, millis};
+use crate::core::window::{HistoryLimits, Log};
 use crate::engine::{Tick, Window};
-use crate::log::{HistoryLimits, Log};
-use crate::message::{ChannelName, Message};
-use crate::position::Epoch;
-use crate::time::{LoopTime, millis};
 
 /// How a store misbehaves.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use sealed::fault;
 
-use crate::message::{ChannelName, Message};
+use crate::core::message::{ChannelName, Message};
 use crate::protocols::format::json;
 use crate::wire::problem::Problem;
 

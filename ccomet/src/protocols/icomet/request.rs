@@ -8,9 +8,9 @@ use sealed::fault;
 use sealed_http::{Method, RequestHead, Response};
 
 use super::ROW;
+use crate::core::message::ChannelName;
 use crate::engine::Token;
 use crate::hub::{Delivery, Format, Start, Subscription};
-use crate::message::ChannelName;
 use crate::protocols::call::{self, Door};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use sealed_http::Response;
 
 use super::events::{reply, seq_of};
+use crate::core::message::ChannelName;
 use crate::engine::{ChannelInfo, Token};
-use crate::message::ChannelName;
 use crate::protocols::format::json;
 use crate::protocols::format::response::{HTML, JSON, SCRIPT, TEXT};
 use crate::wire::problem::Problem;

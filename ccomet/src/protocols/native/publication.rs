@@ -13,9 +13,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
-use crate::message::{ChannelName, Draft};
-use crate::pattern::Pattern;
-use crate::position::Spot;
+use crate::core::message::{ChannelName, Draft};
+use crate::core::pattern::Pattern;
+use crate::core::position::Spot;
 use crate::protocols::format::json;
 use crate::wire::problem::{MessageFault, Problem};
 

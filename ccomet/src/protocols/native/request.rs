@@ -6,11 +6,11 @@ use sealed_http::{Method, Query, RequestHead, decode_segment};
 
 use super::ROW;
 use crate::config::{Admin, Config, Front, Limits, Times, is_origin};
+use crate::core::message::ChannelName;
+use crate::core::pattern::Pattern;
+use crate::core::position::{Spot, parse_position};
 use crate::engine::{Edge, Listing, Range};
 use crate::hub::{Delivery, Format, Start, Subscription};
-use crate::message::ChannelName;
-use crate::pattern::Pattern;
-use crate::position::{Spot, parse_position};
 use crate::protocols::call::{Call, Door, Refused, ReplyTo};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;

@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 
 use super::items as native;
 use super::publication::{checked_event, checked_key, checked_ttl, exact, read_data, read_given};
-use crate::message::{ChannelName, Draft};
-use crate::position::Spot;
+use crate::core::message::{ChannelName, Draft};
+use crate::core::position::Spot;
 use crate::protocols::format::json;
 use crate::wire::problem::Problem;
 

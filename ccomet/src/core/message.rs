@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::log::Kept;
-use crate::pattern::Pattern;
-use crate::position::Spot;
-use crate::time::UnixMillis;
+use crate::core::pattern::Pattern;
+use crate::core::position::Spot;
+use crate::core::time::UnixMillis;
+use crate::core::window::Kept;
 
 /// The longest channel name, in bytes of UTF-8.
 pub(crate) const CHANNEL_NAME_BYTES_MAX: usize = 128;

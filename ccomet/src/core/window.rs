@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sealed::fault;
 
-use crate::time::UnixMillis;
+use crate::core::time::UnixMillis;
 
 /// How much of its past a channel keeps. Whatever bound is met first drops the oldest message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::message::{CHANNEL_NAME_BYTES_MAX, ChannelName};
+use crate::core::message::{CHANNEL_NAME_BYTES_MAX, ChannelName};
 
 /// A pattern of channel names: each `*` stands for any run of characters, also for none, and also for those in which there
 /// are dots. Everything else stands for itself. One without `*` is a name.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::time::UnixMillis;
+use crate::core::time::UnixMillis;
 
 /// The longest number that a position can hold: ten characters of five bits.
 const NUMBER_MAX: u64 = (1 << 50) - 1;

@@ -1,0 +1,15 @@
+//! The vocabulary of the server: what all rooms speak of. It imports nothing else of the crate.
+//!
+//! - `message.rs`: names of channels, messages, and what becomes one.
+//! - `pattern.rs`: patterns of names.
+//! - `position.rs`: epochs, and the text that a client resumes with.
+//! - `window.rs`: the messages that are kept of a channel.
+//! - `time.rs`: the calendar, and the loop's own clock.
+//! - `one_or_more.rs`: a list that is not empty.
+
+pub(crate) mod message;
+pub(crate) mod one_or_more;
+pub(crate) mod pattern;
+pub(crate) mod position;
+pub(crate) mod time;
+pub(crate) mod window;
