@@ -77,22 +77,21 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
 
 mod access;
-mod app;
 mod auth;
 mod config;
 mod core;
 mod doorkeeper;
 mod engine;
 mod files;
+mod gateway;
 pub mod handle;
 mod hooks;
 mod hub;
 mod import_icomet;
-mod lease;
 mod on_call;
+mod ops;
 mod protocols;
 mod pulse;
-mod refusals;
 mod rules;
 mod server;
 mod signals;

@@ -8,10 +8,10 @@ use sealed::sim::{LoopId, Simulation};
 use sealed::{EventLoop, Mailbox, Stopper};
 use sealed_http::Server as HttpServer;
 
-use crate::app::App;
 use crate::config::Config;
 use crate::core::message::Message;
 pub use crate::engine::StoreFaults;
+use crate::gateway::Gateway;
 use crate::handle::{Handle, LoopMessage};
 use crate::server::{Error, Server, Sockets};
 use crate::signals;
@@ -152,7 +152,8 @@ impl Simulated {
     /// patterns begin with.
     pub fn most_work(&self) -> usize {
         let most = self.loops.iter().map(|id| {
-            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| event_loop.parts().0.handler().most_work())
+            self.sim
+                .with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| event_loop.parts().0.handler().most_work())
         });
         most.flatten().max().unwrap_or(0)
     }
@@ -160,7 +161,7 @@ impl Simulated {
     /// Changes how the server's store misbehaves.
     pub fn set_store_faults(&self, faults: StoreFaults) {
         for id in &self.loops {
-            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| {
                 let (server, cx) = event_loop.parts();
                 server.parts(cx).0.set_store_faults(faults);
             });
@@ -171,7 +172,7 @@ impl Simulated {
     pub fn holdings(&self) -> Holdings {
         let (mut all, mut seen) = (Holdings::default(), Seen::default());
         for id in &self.loops {
-            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| {
                 let (server, cx) = event_loop.parts();
                 all.connections += cx.connections();
                 all.timers += cx.timers();
@@ -180,7 +181,7 @@ impl Simulated {
             });
         }
         for id in &self.loops {
-            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| {
                 event_loop.parts().0.handler().add_store_to(&mut all, &mut seen);
             });
         }

@@ -6,7 +6,7 @@ use sealed::fault;
 use sealed_http::Http;
 
 use super::pending::Asker;
-use super::{App, now, unix_time};
+use super::{Gateway, now, unix_time};
 use crate::core::message::ChannelName;
 use crate::handle::{Event, HandleRequest, Position, Reader, Received};
 use crate::hub::{FollowerKey, Told};
@@ -24,7 +24,7 @@ pub(super) struct Readers {
     keys: BTreeMap<u64, FollowerKey>,
 }
 
-impl App {
+impl Gateway {
     /// Does what a handle asks for.
     pub(super) fn hear_handle(&mut self, http: &mut Http<'_, Self>, request: HandleRequest) {
         match request {

@@ -9,7 +9,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::refuse_on_socket;
 use super::pending::PendingRequest;
-use super::{App, Caller, Doing, loop_time, unix_time};
+use super::{Caller, Gateway, SessionState, loop_time, unix_time};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::position::Spot;
@@ -43,7 +43,7 @@ pub(super) struct Socket {
     pings: u8,
 }
 
-impl App {
+impl Gateway {
     /// Hands the connection over, and subscribes.
     pub(super) fn open_socket(
         &mut self,
@@ -65,14 +65,14 @@ impl App {
             Socket { codec, subscriber, caller: caller.clone(), channels, pending: 0, question: None, pings: 0 };
         let key = self.sockets.insert(socket) as u32;
         if let Some(client) = http.state_mut(id) {
-            client.doing = Doing::Socket(key);
+            client.session = SessionState::Socket(key);
         }
         self.subscribe(http, id, subscription, 0, caller.expires());
     }
 
     /// Takes what a client says.
     pub(super) fn hear_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
-        let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else {
+        let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) else {
             input.take_all();
             return;
         };
@@ -137,7 +137,7 @@ impl App {
         let now = loop_time(http);
         let due: Vec<_> = self.unfinished.extract_if(|_, due| *due <= now).map(|(id, _)| id).collect();
         for id in due {
-            let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else { continue };
+            let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) else { continue };
             let Some(socket) = self.sockets.get(key as usize) else { continue };
             self.hub.unsubscribe(socket.subscriber, unix_time(http));
             http.write(id, &websocket::close_frame(CloseCode::POLICY, "a message took too long to come"));
@@ -247,10 +247,10 @@ impl App {
             Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };
-        self.leases.begin(id, grant.expires());
+        self.token_expirations.track(id, grant.expires());
         socket.caller.grant = Some(grant);
         let beat = Duration::from_secs(self.config.times.heartbeat_s);
-        http.set_deadline(id, self.leases.next_look(id, unix_time(http), beat));
+        http.set_deadline(id, self.token_expirations.next_check(id, unix_time(http), beat));
         Self::tell(http, id, &words::renewed(reference));
     }
 
@@ -263,7 +263,7 @@ impl App {
         reference: Option<i64>,
         outcome: Result<Option<Spot>, Problem>,
     ) {
-        let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) else { return };
+        let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) else { return };
         match outcome {
             Ok(Some(spot)) => Self::tell(http, id, &words::published(channel, spot, reference)),
             Ok(None) => debug_assert!(false, "a publisher is told where its message is"),
@@ -318,15 +318,15 @@ fn only_channel(channels: &[ChannelName]) -> Option<ChannelName> {
 }
 
 /// Says that nothing more will come, and why.
-pub(super) fn end(http: &mut Http<'_, App>, id: ConnectionId, key: u32, code: CloseCode) {
+pub(super) fn end(http: &mut Http<'_, Gateway>, id: ConnectionId, key: u32, code: CloseCode) {
     http.write(id, &websocket::close_frame(code, ""));
     close(http, id, key);
 }
 
 /// Closes a connection that is nobody's subscriber any more. What its client still says means nothing.
-fn close(http: &mut Http<'_, App>, id: ConnectionId, key: u32) {
+fn close(http: &mut Http<'_, Gateway>, id: ConnectionId, key: u32) {
     if let Some(client) = http.state_mut(id) {
-        client.doing = Doing::SocketOver(key);
+        client.session = SessionState::SocketOver(key);
     }
     http.close(id);
 }

@@ -8,10 +8,11 @@ use sealed::{Place, fault};
 use sealed_http::{Cors, Origins};
 use slab::Slab;
 
-use super::App;
+use super::Gateway;
 use super::answers::{Answering, allowed_headers, answering};
 use super::hooks::Site;
 use super::inside::Readers;
+use super::token_expiry::TokenExpirations;
 use crate::auth::{AdminKeys, Gate, Verifier};
 use crate::config::Config;
 use crate::doorkeeper::Doorkeeper;
@@ -21,11 +22,10 @@ use crate::engine::{StoreFaults, UnreliableStore};
 use crate::files::Files;
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, HubLimits};
-use crate::lease::Leases;
 use crate::on_call::Judge;
+use crate::ops::refusals::{RefusalCounts, RefusalLog};
 use crate::protocols::ENCODERS;
 use crate::pulse::{Listener, Pulse};
-use crate::refusals::{RefusalCounts, RefusalLog};
 use crate::rules::Rules;
 use crate::tally::Tally;
 
@@ -53,7 +53,7 @@ impl Shared {
     }
 }
 
-impl App {
+impl Gateway {
     pub(crate) fn new(shared: Shared, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store();
         let Shared { config, verifier, tallies, refusals, life, judge, .. } = shared;
@@ -99,7 +99,7 @@ impl App {
             preflight,
             admin_preflight,
             admin_keys: AdminKeys::new(&config.admin.keys),
-            leases: Leases::new(Duration::from_secs(config.auth.warning_s)),
+            token_expirations: TokenExpirations::new(Duration::from_secs(config.auth.warning_s)),
             doorkeeper: Doorkeeper::new(&config, loops),
             arrivals: HashMap::new(),
             gate: Gate::new(verifier, &config, rules.clone()),
@@ -124,7 +124,7 @@ impl App {
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
         all.asking += self.batches.len() + self.site.asking();
-        all.leases += self.leases.count();
+        all.leases += self.token_expirations.count();
         self.hub.add_to(all, seen);
         self.engine.add_to(all, seen);
     }

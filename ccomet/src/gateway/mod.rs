@@ -1,6 +1,6 @@
 //! One loop of the server: requests in, calls to hub and engine, answers out.
 //!
-//! A message's way leads through [`App::request`], the engine, and [`App::turned`], where everyone gets what is new.
+//! A message's way leads through [`Gateway::request`], the engine, and [`Gateway::turned`], where everyone gets what is new.
 
 mod answers;
 mod arriving;
@@ -17,6 +17,7 @@ mod setup;
 mod socket;
 mod subscribing;
 mod telling;
+mod token_expiry;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +46,6 @@ use crate::engine::{ChannelEvent, Engine, Output, Tick};
 use crate::files::Files;
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, SubscriberKey};
-use crate::lease::Leases;
 use crate::on_call::Judge;
 use crate::protocols::call::Door;
 use crate::pulse::{Life, Listener, Pulse};
@@ -53,6 +53,7 @@ use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
 use crate::wire::problem::Problem;
+use token_expiry::TokenExpirations;
 
 pub(crate) use setup::Shared;
 
@@ -68,7 +69,7 @@ const RETRY_MIN_MS: u64 = 1_000;
 /// What the server keeps with each connection.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
-    doing: Doing,
+    session: SessionState,
     door: Door,
     /// Its address is not one that may come in.
     barred: bool,
@@ -78,7 +79,7 @@ pub(crate) struct Client {
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Doing {
+enum SessionState {
     #[default]
     Nothing,
     /// Messages.
@@ -98,7 +99,7 @@ enum Doing {
 }
 
 #[derive(Debug)]
-pub(crate) struct App {
+pub(crate) struct Gateway {
     config: Arc<Config>,
     /// Which of the loops it is.
     index: usize,
@@ -116,7 +117,7 @@ pub(crate) struct App {
     doorkeeper: Doorkeeper,
     /// Requests whose bodies are still coming.
     arrivals: HashMap<ConnectionId, Arrival>,
-    leases: Leases,
+    token_expirations: TokenExpirations,
     files: Files,
     tallies: Arc<[Tally]>,
     /// Who wants to know whether the loops go on: on the first of them.
@@ -140,9 +141,9 @@ pub(crate) struct App {
 
 /// What a connection of the server costs while it waits, on all layers.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<App>>() <= 128);
+const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<Gateway>>() <= 128);
 
-impl App {
+impl Gateway {
     /// Takes the hub's orders to the engine, and what comes of them to hub and askers, until there is no more.
     fn pump(&mut self, http: &mut Http<'_, Self>) {
         loop {
@@ -196,7 +197,7 @@ pub(crate) enum Chore {
     LookAtQuestions,
 }
 
-impl Handler for App {
+impl Handler for Gateway {
     type Connection = Client;
     type Message = LoopMessage;
     type Timer = Chore;
@@ -234,10 +235,10 @@ impl Handler for App {
 
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         // A browser that leaves looks just like this; a client that publishes and hangs up at once still gets its answer.
-        let is_left = match http.state(id).map(|client| client.doing) {
-            None | Some(Doing::Nothing | Doing::Asking | Doing::Publishing(_)) => false,
-            Some(Doing::Hooked(_)) if fault!("lost-subscriber-waited-for") => false,
-            Some(Doing::Hooked(question)) => self.site.is_about_subscribing(question),
+        let is_left = match http.state(id).map(|client| client.session) {
+            None | Some(SessionState::Nothing | SessionState::Asking | SessionState::Publishing(_)) => false,
+            Some(SessionState::Hooked(_)) if fault!("lost-subscriber-waited-for") => false,
+            Some(SessionState::Hooked(question)) => self.site.is_about_subscribing(question),
             Some(_) => true,
         };
         if is_left {
@@ -255,7 +256,7 @@ impl Handler for App {
             let now = unix_time(http);
             self.hub.drained(key, now, &mut Out { http, answering: &self.answering });
         }
-        if let Some(Doing::Socket(key)) = http.state(id).map(|client| client.doing) {
+        if let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) {
             self.socket_drained(http, id, key);
         }
     }
@@ -284,25 +285,25 @@ impl Handler for App {
         self.answering.refusals.closed(id);
         self.end_arrival(id);
         self.unfinished.remove(&id);
-        // Whatever became of its stream: one that was refused, or whose channel was closed, has had a lease too.
+        // Whatever became of its stream: one that was refused, or whose channel was closed, has had an expiration too.
         if !fault!("lease-outlives-connection") {
-            self.leases.end(id);
+            self.token_expirations.forget(id);
         }
-        match client.doing {
-            Doing::Subscribed(key) => {
+        match client.session {
+            SessionState::Subscribed(key) => {
                 self.hub.unsubscribe(key, unix_time(http));
                 self.pump(http);
             }
-            Doing::Publishing(key) => {
+            SessionState::Publishing(key) => {
                 self.batches.try_remove(key as usize);
             }
-            Doing::Hooked(_) if fault!("question-outlives-asker") => {}
-            Doing::Hooked(question) => self.forget_question(http, question),
-            Doing::Watching => {
+            SessionState::Hooked(_) if fault!("question-outlives-asker") => {}
+            SessionState::Hooked(question) => self.forget_question(http, question),
+            SessionState::Watching => {
                 self.unwatch(http, id);
                 self.pump(http);
             }
-            Doing::Socket(key) => {
+            SessionState::Socket(key) => {
                 let socket = self.sockets.remove(key as usize);
                 if let Some(question) = socket.question {
                     self.forget_question(http, question);
@@ -310,12 +311,12 @@ impl Handler for App {
                 self.hub.unsubscribe(socket.subscriber, unix_time(http));
                 self.pump(http);
             }
-            Doing::SocketOver(key) => {
+            SessionState::SocketOver(key) => {
                 if let Some(question) = self.sockets.remove(key as usize).question {
                     self.forget_question(http, question);
                 }
             }
-            Doing::Nothing | Doing::Asking => {}
+            SessionState::Nothing | SessionState::Asking => {}
         }
     }
 
@@ -409,12 +410,13 @@ impl Handler for App {
         self.draining = Some(spread);
         self.dismiss_readers(http);
         for id in http.connection_ids() {
-            let key = match http.state(id).map(|client| client.doing) {
-                Some(Doing::Subscribed(_) | Doing::Socket(_)) => match self.subscriber_of(http.state(id)) {
+            let key = match http.state(id).map(|client| client.session) {
+                Some(SessionState::Subscribed(_) | SessionState::Socket(_)) => match self.subscriber_of(http.state(id))
+                {
                     Some(key) => key,
                     None => continue,
                 },
-                Some(Doing::Watching) => {
+                Some(SessionState::Watching) => {
                     done(http, id);
                     self.unwatch(http, id);
                     http.end_stream(id);
@@ -435,22 +437,22 @@ impl Handler for App {
 }
 
 /// The connection waits for nothing any more.
-fn done(http: &mut Http<'_, App>, id: ConnectionId) {
+fn done(http: &mut Http<'_, Gateway>, id: ConnectionId) {
     if let Some(client) = http.state_mut(id) {
-        client.doing = Doing::Nothing;
+        client.session = SessionState::Nothing;
     }
 }
 
 /// Looks at the calendar.
-fn unix_time(http: &Http<'_, App>) -> UnixMillis {
+fn unix_time(http: &Http<'_, Gateway>) -> UnixMillis {
     UnixMillis::since_1970(http.unix_time())
 }
 
 /// Looks at the loop's own clock, which nobody sets.
-fn loop_time(http: &Http<'_, App>) -> LoopTime {
+fn loop_time(http: &Http<'_, Gateway>) -> LoopTime {
     LoopTime::since_start(http.now())
 }
 
-fn now(http: &mut Http<'_, App>) -> Tick {
+fn now(http: &mut Http<'_, Gateway>) -> Tick {
     Tick { time: unix_time(http), loop_time: loop_time(http), random: http.random() }
 }

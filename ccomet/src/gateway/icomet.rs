@@ -7,7 +7,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::note_refusal;
 use super::pending::PendingRequest;
-use super::{App, Doing, now, unix_time};
+use super::{Gateway, SessionState, now, unix_time};
 use crate::config::IcometAuth;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
@@ -22,7 +22,7 @@ use crate::wire::problem::Problem;
 /// What a watcher may leave untaken before it is given up, in bytes.
 const WATCHER_BYTES_MAX: usize = 1 << 20;
 
-impl App {
+impl Gateway {
     pub(super) fn icomet(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: request::Call, owner: Owner) {
         match call {
             request::Call::Subscribe { mut subscription, token } => {
@@ -130,7 +130,7 @@ impl App {
     fn watch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         http.start_stream(id, &head_of_json());
         if let Some(client) = http.state_mut(id) {
-            client.doing = Doing::Watching;
+            client.session = SessionState::Watching;
         }
         self.watchers.push(id);
         // Asked for each, so that each is told at once of what is in use already.

@@ -6,7 +6,7 @@ use sealed_http::{Http, Method, Origins, RequestHead, Response};
 
 use super::answers::{allow_credentials, fields_for, note_refusal, problem_response};
 use super::pending::PendingRequest;
-use super::{App, Caller, unix_time};
+use super::{Caller, Gateway, unix_time};
 use crate::access::{Access, Write};
 use crate::core::message::ChannelName;
 use crate::core::one_or_more::OneOrMore;
@@ -17,7 +17,7 @@ use crate::protocols::route::READ_METHODS;
 use crate::protocols::v1;
 use crate::wire::problem::Problem;
 
-impl App {
+impl Gateway {
     /// Whether what is published is as short as the rules want it.
     pub(super) fn measure(&self, access: &Access<'_>) -> Result<(), Problem> {
         let fits = |write: Write<'_>| write.bytes <= self.message_bytes_max(write.channel);

@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::answers::{refuse_on_socket, respond_problem};
 use super::telling::Telling;
-use super::{App, Caller, Chore, Doing, done, loop_time, unix_time};
+use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
 use crate::access::{Access, Course};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::time::LoopTime;
@@ -165,7 +165,7 @@ impl Site {
     }
 }
 
-impl App {
+impl Gateway {
     /// Does what a client of the front wants, when the back end allows it where it is to be asked.
     pub(super) fn call_if_allowed(
         &mut self,
@@ -209,7 +209,7 @@ impl App {
                 }
                 let question = self.put_question(http, id, client, body, key, Then::Call(Box::new(call), caller));
                 if let Some(client) = http.state_mut(id) {
-                    client.doing = Doing::Hooked(question);
+                    client.session = SessionState::Hooked(question);
                 }
                 self.send_questions(http);
             }

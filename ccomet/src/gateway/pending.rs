@@ -4,7 +4,7 @@ use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, respond_problem};
-use super::{App, Doing, done, loop_time, now};
+use super::{Gateway, SessionState, done, loop_time, now};
 use crate::doorkeeper::Asking;
 use crate::engine::{Listed, Refusal, Reply, Request};
 use crate::handle;
@@ -41,11 +41,11 @@ impl PendingRequest {
     }
 }
 
-impl App {
+impl Gateway {
     /// Asks the engine for a client, which waits for nothing else.
     pub(super) fn ask(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: Request, reply: ReplyTo) {
         if let Some(client) = http.state_mut(id) {
-            client.doing = Doing::Asking;
+            client.session = SessionState::Asking;
         }
         self.request(http, request, PendingRequest::new(id, reply));
     }

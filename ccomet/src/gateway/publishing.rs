@@ -5,7 +5,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::fields_for;
 use super::pending::PendingRequest;
-use super::{App, Caller, Doing, done, unix_time};
+use super::{Caller, Gateway, SessionState, done, unix_time};
 use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
 use crate::engine::{BroadcastOrder, Reply, Request};
@@ -33,7 +33,7 @@ struct Group {
     messages: OneOrMore<Message>,
 }
 
-impl App {
+impl Gateway {
     /// Publishes, in the order in which they come, those of one channel together.
     pub(super) fn publish_all(
         &mut self,
@@ -59,7 +59,7 @@ impl App {
         let missing = groups.len();
         let batch = self.batches.insert(Batch { serial, peer: id, results, missing }) as u32;
         if let Some(client) = http.state_mut(id) {
-            client.doing = Doing::Publishing(batch);
+            client.session = SessionState::Publishing(batch);
         }
         let reach_max = match caller.grant {
             None => usize::MAX,

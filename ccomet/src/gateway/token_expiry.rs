@@ -10,13 +10,13 @@ use crate::core::time::{UnixMillis, millis};
 /// The ends of streams, for the few or many that have one, by the calendar: that it was set is
 /// noticed at the next heartbeat.
 #[derive(Debug)]
-pub(crate) struct Leases {
+pub(crate) struct TokenExpirations {
     warning: Duration,
-    held: HashMap<ConnectionId, Lease>,
+    tracked: HashMap<ConnectionId, Expiration>,
 }
 
 #[derive(Debug)]
-struct Lease {
+struct Expiration {
     expires: UnixMillis,
     is_warned: bool,
 }
@@ -30,56 +30,56 @@ pub(crate) enum Notice {
     Expired,
 }
 
-impl Leases {
+impl TokenExpirations {
     /// None yet; each will be warned so long before its end.
     pub(crate) fn new(warning: Duration) -> Self {
-        Self { warning, held: HashMap::new() }
+        Self { warning, tracked: HashMap::new() }
     }
 
     /// A connection has a stream, which may go on until then, or for ever.
-    pub(crate) fn begin(&mut self, id: ConnectionId, expires: Option<UnixMillis>) {
+    pub(crate) fn track(&mut self, id: ConnectionId, expires: Option<UnixMillis>) {
         match expires {
             Some(expires) => {
-                let lease = Lease { expires, is_warned: false };
-                self.held.insert(id, lease);
+                let expiration = Expiration { expires, is_warned: false };
+                self.tracked.insert(id, expiration);
             }
-            None => self.end(id),
+            None => self.forget(id),
         }
     }
 
     /// A connection's stream is over.
-    pub(crate) fn end(&mut self, id: ConnectionId) {
-        self.held.remove(&id);
-        if self.held.is_empty() {
-            self.held = HashMap::new();
+    pub(crate) fn forget(&mut self, id: ConnectionId) {
+        self.tracked.remove(&id);
+        if self.tracked.is_empty() {
+            self.tracked = HashMap::new();
         }
     }
 
     /// What a stream is to be told now, if anything. A warning is told once.
-    pub(crate) fn notice(&mut self, id: ConnectionId, now: UnixMillis) -> Option<Notice> {
-        let lease = self.held.get_mut(&id)?;
-        let left = lease.expires.saturating_since(now);
+    pub(crate) fn due(&mut self, id: ConnectionId, now: UnixMillis) -> Option<Notice> {
+        let expiration = self.tracked.get_mut(&id)?;
+        let left = expiration.expires.saturating_since(now);
         if left.is_zero() {
             return Some(Notice::Expired);
         }
-        if lease.is_warned || left > self.warning {
+        if expiration.is_warned || left > self.warning {
             return None;
         }
-        lease.is_warned = true;
+        expiration.is_warned = true;
         Some(Notice::Expiring { in_s: millis(left).div_ceil(1_000) })
     }
 
     /// When a stream is to be looked at again, at the latest after `longest`.
-    pub(crate) fn next_look(&self, id: ConnectionId, now: UnixMillis, longest: Duration) -> Duration {
-        let Some(lease) = self.held.get(&id) else { return longest };
-        let left = lease.expires.saturating_since(now);
-        let until_warning = if lease.is_warned { left } else { left.saturating_sub(self.warning) };
+    pub(crate) fn next_check(&self, id: ConnectionId, now: UnixMillis, longest: Duration) -> Duration {
+        let Some(expiration) = self.tracked.get(&id) else { return longest };
+        let left = expiration.expires.saturating_since(now);
+        let until_warning = if expiration.is_warned { left } else { left.saturating_sub(self.warning) };
         longest.min(until_warning.max(Duration::from_millis(1)))
     }
 
     /// How many there are.
     #[cfg(feature = "sim")]
     pub(crate) fn count(&self) -> usize {
-        self.held.len()
+        self.tracked.len()
     }
 }

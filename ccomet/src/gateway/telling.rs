@@ -6,7 +6,7 @@ use std::time::Duration;
 use sealed_http::{Fetched, Http};
 
 use super::hooks::Sent;
-use super::{App, Chore, unix_time};
+use super::{Chore, Gateway, unix_time};
 use crate::core::message::{ChannelName, Movement};
 use crate::hooks::Told;
 
@@ -21,7 +21,7 @@ pub(super) enum Telling {
     Resting,
 }
 
-impl App {
+impl Gateway {
     /// Somebody came into a channel on this loop's shard, or went.
     pub(super) fn note_movement(
         &mut self,

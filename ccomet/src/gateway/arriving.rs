@@ -4,7 +4,7 @@ use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
 
 use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
-use super::{App, Caller, loop_time, unix_time};
+use super::{Caller, Gateway, loop_time, unix_time};
 use crate::auth::Identity;
 use crate::doorkeeper::Asking;
 use crate::protocols::call::{Call, Door, Refused};
@@ -31,7 +31,7 @@ pub(super) struct Arrival {
     body_bytes: u64,
 }
 
-impl App {
+impl Gateway {
     /// Decides by the head of a request that has a body whether the body is read.
     pub(super) fn look_ahead(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
         self.answering.refusals.begin(id, head.path());

@@ -5,19 +5,19 @@ use sealed::{ConnectionId, fault};
 use sealed_http::websocket::CloseCode;
 use sealed_http::{Cors, Field, Http, Origins, Response};
 
-use super::{App, Client, Doing, done, socket};
+use super::{Client, Gateway, SessionState, done, socket};
 use crate::hub::{Format, Reply, Sink};
+use crate::ops::refusals::RefusalLog;
 use crate::protocols::call::Door;
 use crate::protocols::format::jsonp;
 use crate::protocols::format::response::script_response;
 use crate::protocols::native::websocket;
 use crate::protocols::{self, Answer};
-use crate::refusals::RefusalLog;
 use crate::wire::problem::Problem;
 
 /// The hub's way to its subscribers.
 pub(super) struct Out<'a, 'b> {
-    pub(super) http: &'a mut Http<'b, App>,
+    pub(super) http: &'a mut Http<'b, Gateway>,
     pub(super) answering: &'a Answering,
 }
 
@@ -43,7 +43,7 @@ impl Sink for Out<'_, '_> {
     }
 
     fn end(&mut self, peer: ConnectionId) {
-        if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
+        if let Some(SessionState::Socket(key)) = self.http.state(peer).map(|client| client.session) {
             let code = if self.http.is_draining() { CloseCode::GOING_AWAY } else { CloseCode::NORMAL };
             return socket::end(self.http, peer, key, code);
         }
@@ -52,7 +52,7 @@ impl Sink for Out<'_, '_> {
     }
 
     fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply) {
-        if let Some(Doing::Socket(key)) = self.http.state(peer).map(|client| client.doing) {
+        if let Some(SessionState::Socket(key)) = self.http.state(peer).map(|client| client.session) {
             // It cannot have what it wants: nothing else is answered to one who reads a stream.
             let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::ShuttingDown };
             refuse_on_socket(self.http, peer, problem, None, self.answering);
@@ -95,7 +95,7 @@ pub(super) fn problem_response(problem: Problem) -> Response {
 
 /// Tells a client of a problem, within its callback where it has one.
 pub(super) fn respond_problem(
-    http: &mut Http<'_, App>,
+    http: &mut Http<'_, Gateway>,
     id: ConnectionId,
     problem: Problem,
     callback: Option<&str>,
@@ -107,7 +107,7 @@ pub(super) fn respond_problem(
 
 /// The answer that tells a client of a problem.
 pub(super) fn refusal(
-    http: &Http<'_, App>,
+    http: &Http<'_, Gateway>,
     id: ConnectionId,
     problem: Problem,
     callback: Option<&str>,
@@ -121,7 +121,7 @@ pub(super) fn refusal(
 }
 
 /// Counts a refusal, for the log.
-pub(super) fn note_refusal(http: &Http<'_, App>, id: ConnectionId, problem: Problem, answering: &Answering) {
+pub(super) fn note_refusal(http: &Http<'_, Gateway>, id: ConnectionId, problem: Problem, answering: &Answering) {
     tracing::debug!(?id, code = problem.code(), "refused");
     answering.refusals.note(id, problem, || http.peer_addr(id).map_or_else(String::new, |peer| peer.to_string()));
 }
@@ -152,14 +152,14 @@ pub(super) fn allowed_headers(further: &[String]) -> String {
 
 /// Refuses what a client asked for on a WebSocket.
 pub(super) fn refuse_on_socket(
-    http: &mut Http<'_, App>,
+    http: &mut Http<'_, Gateway>,
     id: ConnectionId,
     problem: Problem,
     reference: Option<i64>,
     answering: &Answering,
 ) {
     note_refusal(http, id, problem, answering);
-    App::tell(http, id, &websocket::refused(problem, reference));
+    Gateway::tell(http, id, &websocket::refused(problem, reference));
 }
 
 /// Leave for a page of another origin to read what its user's cookie opened.

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use sealed::{Address, ConnectionId, Input, ListenerId, fault};
 use sealed_http::{Http, Preface, ProxyHeader};
 
-use super::{App, loop_time};
+use super::{Gateway, loop_time};
 use crate::doorkeeper::Entrance;
 use crate::protocols::call::Door;
 
-impl App {
+impl Gateway {
     /// A connection was made.
     pub(super) fn come(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
         let door = if listener.index() == 0 { Door::Front } else { Door::Admin };
@@ -61,7 +61,7 @@ impl App {
     }
 }
 
-fn enter(http: &mut Http<'_, App>, id: ConnectionId, entrance: Entrance) {
+fn enter(http: &mut Http<'_, Gateway>, id: ConnectionId, entrance: Entrance) {
     match entrance {
         Entrance::Open => {}
         Entrance::Barred => {

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, RequestHead};
 
-use super::{App, Caller};
+use super::{Caller, Gateway};
 use crate::access::Access;
 use crate::core::message::{ChannelName, Draft};
 use crate::on_call::{CallInfo, Decision};
 use crate::protocols::call::Call;
 use crate::wire::problem::Problem;
 
-impl App {
+impl Gateway {
     /// Asks about a call that token and rules allow.
     pub(super) fn judge(
         &self,

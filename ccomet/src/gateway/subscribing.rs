@@ -6,14 +6,14 @@ use sealed::{ConnectionId, fault};
 use sealed_http::Http;
 
 use super::answers::Out;
-use super::{App, Client, Doing, unix_time};
+use super::token_expiry::Notice;
+use super::{Client, Gateway, SessionState, unix_time};
 use crate::core::time::UnixMillis;
 use crate::hub::{HeartbeatRule, Sink, SubscriberKey, Subscription};
-use crate::lease::Notice;
 use crate::protocols;
 use crate::wire::problem::Problem;
 
-impl App {
+impl Gateway {
     pub(super) fn subscribe(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -34,12 +34,12 @@ impl App {
         }
         let at_once = subscription.answer_at_once;
         if format.is_stream() {
-            self.leases.begin(id, expires);
+            self.token_expirations.track(id, expires);
         }
         // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
         let key = self.hub.next_key();
-        if let Some(client) = http.state_mut(id).filter(|client| client.doing == Doing::Nothing) {
-            client.doing = Doing::Subscribed(key);
+        if let Some(client) = http.state_mut(id).filter(|client| client.session == SessionState::Nothing) {
+            client.session = SessionState::Subscribed(key);
         }
         let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
         match outcome {
@@ -50,7 +50,7 @@ impl App {
             // Spread, so that streams that came together do not all beat together.
             let beat_ms = self.config.times.heartbeat_s * 1_000;
             let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
-            self.leases.next_look(id, now, beat)
+            self.token_expirations.next_check(id, now, beat)
         } else {
             let wait = Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s });
             // A poll does not outlast its token: the next one is told.
@@ -76,16 +76,16 @@ impl App {
     /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
     pub(super) fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
         let now = unix_time(http);
-        match self.leases.notice(id, now) {
+        match self.token_expirations.due(id, now) {
             Some(Notice::Expired) => {
-                self.leases.end(id);
+                self.token_expirations.forget(id);
                 return self.hub.expire(key, now, &mut Out { http, answering: &self.answering });
             }
             Some(Notice::Expiring { in_s }) => {
                 self.hub.warn_of_expiry(key, in_s, &mut Out { http, answering: &self.answering });
             }
             None => {
-                if let Some(Doing::Socket(socket)) = http.state(id).map(|client| client.doing)
+                if let Some(SessionState::Socket(socket)) = http.state(id).map(|client| client.session)
                     && !self.ping_socket(http, id, socket)
                 {
                     return;
@@ -93,13 +93,13 @@ impl App {
             }
         }
         let beat = self.hub.beat(key, now, &mut Out { http, answering: &self.answering });
-        http.set_deadline(id, self.leases.next_look(id, now, beat));
+        http.set_deadline(id, self.token_expirations.next_check(id, now, beat));
     }
 
     pub(super) fn subscriber_of(&self, client: Option<&Client>) -> Option<SubscriberKey> {
-        match client?.doing {
-            Doing::Subscribed(key) => Some(key),
-            Doing::Socket(key) => self.sockets.get(key as usize).map(|socket| socket.subscriber),
+        match client?.session {
+            SessionState::Subscribed(key) => Some(key),
+            SessionState::Socket(key) => self.sockets.get(key as usize).map(|socket| socket.subscriber),
             _ => None,
         }
     }
