@@ -6,6 +6,7 @@ mod answers;
 mod arriving;
 mod caller;
 mod calling;
+mod ending;
 mod entering;
 mod hooks;
 mod icomet;
@@ -17,6 +18,7 @@ mod setup;
 mod socket;
 mod subscribing;
 mod telling;
+mod tick;
 mod token_expiry;
 
 use std::collections::HashMap;
@@ -37,6 +39,7 @@ use sealed_http::{
 };
 use slab::Slab;
 use socket::Socket;
+use tick::Chore;
 
 use crate::auth::{AdminKeys, Gate};
 use crate::config::Config;
@@ -48,7 +51,7 @@ use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, SubscriberKey};
 use crate::on_call::Judge;
 use crate::protocols::call::Door;
-use crate::pulse::{Life, Listener, Pulse};
+use crate::pulse::{Listener, Pulse};
 use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
@@ -56,15 +59,6 @@ use crate::wire::problem::Problem;
 use token_expiry::TokenExpirations;
 
 pub(crate) use setup::Shared;
-
-/// How often old messages and idle channels are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How much longer a poll waits whose channel has not come in time.
-const POLL_EXTENSION: Duration = Duration::from_secs(1);
-
-/// The least time after which streams are told to come back when the server goes down, in milliseconds.
-const RETRY_MIN_MS: u64 = 1_000;
 
 /// What the server keeps with each connection.
 #[derive(Debug, Default)]
@@ -144,6 +138,13 @@ pub(crate) struct Gateway {
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<Gateway>>() <= 128);
 
 impl Gateway {
+    /// Runs what a callback does, then [drains](Self::pump) what follows from it.
+    fn run<R>(&mut self, http: &mut Http<'_, Self>, callback: impl FnOnce(&mut Self, &mut Http<'_, Self>) -> R) -> R {
+        let result = callback(self, http);
+        self.pump(http);
+        result
+    }
+
     /// Takes the hub's orders to the engine, and what comes of them to hub and askers, until there is no more.
     fn pump(&mut self, http: &mut Http<'_, Self>) {
         loop {
@@ -172,29 +173,6 @@ impl Gateway {
             }
         }
     }
-
-    /// This loop goes on; the first one tells where all of them do.
-    fn show_life(&mut self) {
-        self.tallies[self.index].beat();
-        if let Some((Listener(tell), pulse)) = &mut self.life
-            && pulse.is_felt(&self.tallies)
-        {
-            tell(Life::Alive);
-        }
-    }
-}
-
-/// What a timer is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Chore {
-    /// To look for old messages and idle channels.
-    Sweep,
-    /// To go on with what the engine could not finish in a tick.
-    WakeEngine,
-    /// To tell the back end again what it did not hear.
-    TellSite,
-    /// To look for questions to the back end that have waited for too long.
-    LookAtQuestions,
 }
 
 impl Handler for Gateway {
@@ -203,27 +181,23 @@ impl Handler for Gateway {
     type Timer = Chore;
 
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
-        self.come(http, id, listener, peer);
+        self.run(http, |gateway, http| gateway.come(http, id, listener, peer));
     }
 
     fn preface(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) -> Preface {
-        self.read_preface(http, id, input)
+        self.run(http, |gateway, http| gateway.read_preface(http, id, input))
     }
 
     fn intake(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
-        self.look_ahead(http, id, head)
+        self.run(http, |gateway, http| gateway.look_ahead(http, id, head))
     }
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
-        self.take_request(http, id, request);
-        self.pump(http);
+        self.run(http, |gateway, http| gateway.take_request(http, id, request));
     }
 
-    fn answered(&mut self, _: &mut Http<'_, Self>, id: ConnectionId) {
-        self.end_arrival(id);
-        if !fault!("proxied-connection-outlasts-answer") {
-            self.doorkeeper.answered(id);
-        }
+    fn answered(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        self.run(http, |gateway, _| gateway.end_exchange(id));
     }
 
     fn refusal(&mut self, error: DecodeError) -> Response {
@@ -234,132 +208,39 @@ impl Handler for Gateway {
     }
 
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        // A browser that leaves looks just like this; a client that publishes and hangs up at once still gets its answer.
-        let is_left = match http.state(id).map(|client| client.session) {
-            None | Some(SessionState::Nothing | SessionState::Asking | SessionState::Publishing(_)) => false,
-            Some(SessionState::Hooked(_)) if fault!("lost-subscriber-waited-for") => false,
-            Some(SessionState::Hooked(question)) => self.site.is_about_subscribing(question),
-            Some(_) => true,
-        };
-        if is_left {
-            http.abort(id);
-        }
+        self.run(http, |gateway, http| gateway.read_end(http, id));
     }
 
     fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
-        self.hear_socket(http, id, input);
-        self.pump(http);
+        self.run(http, |gateway, http| gateway.hear_socket(http, id, input));
     }
 
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        if let Some(key) = self.subscriber_of(http.state(id)) {
-            let now = unix_time(http);
-            self.hub.drained(key, now, &mut Out { http, answering: &self.answering });
-        }
-        if let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) {
-            self.socket_drained(http, id, key);
-        }
+        self.run(http, |gateway, http| gateway.resume_output(http, id));
     }
 
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        let Some(key) = self.subscriber_of(http.state(id)) else { return http.abort(id) };
-        let now = unix_time(http);
-        if let (Some(spread), true) = (self.draining, self.hub.is_stream(key)) {
-            let spread_ms = (spread.as_millis() as u64).max(4_000);
-            let retry_ms = RETRY_MIN_MS + http.random() % spread_ms;
-            self.hub.shut_down(key, retry_ms, now, &mut Out { http, answering: &self.answering });
-        } else if self.hub.is_stream(key) {
-            self.look_after(http, id, key);
-        } else if self.draining.is_none() && self.hub.has_no_position(key) {
-            // Its channel is on its way; without it there is nothing to answer.
-            http.set_deadline(id, POLL_EXTENSION);
-        } else {
-            self.hub.time_out(key, now, &mut Out { http, answering: &self.answering });
-        }
-        self.pump(http);
+        self.run(http, |gateway, http| gateway.reach_deadline(http, id));
     }
 
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: Client, why: CloseReason) {
         tracing::trace!(?id, ?why, "connection closed");
-        self.doorkeeper.closed(id);
-        self.answering.refusals.closed(id);
-        self.end_arrival(id);
-        self.unfinished.remove(&id);
-        // Whatever became of its stream: one that was refused, or whose channel was closed, has had an expiration too.
-        if !fault!("lease-outlives-connection") {
-            self.token_expirations.forget(id);
-        }
-        match client.session {
-            SessionState::Subscribed(key) => {
-                self.hub.unsubscribe(key, unix_time(http));
-                self.pump(http);
-            }
-            SessionState::Publishing(key) => {
-                self.batches.try_remove(key as usize);
-            }
-            SessionState::Hooked(_) if fault!("question-outlives-asker") => {}
-            SessionState::Hooked(question) => self.forget_question(http, question),
-            SessionState::Watching => {
-                self.unwatch(http, id);
-                self.pump(http);
-            }
-            SessionState::Socket(key) => {
-                let socket = self.sockets.remove(key as usize);
-                if let Some(question) = socket.question {
-                    self.forget_question(http, question);
-                }
-                self.hub.unsubscribe(socket.subscriber, unix_time(http));
-                self.pump(http);
-            }
-            SessionState::SocketOver(key) => {
-                if let Some(question) = self.sockets.remove(key as usize).question {
-                    self.forget_question(http, question);
-                }
-            }
-            SessionState::Nothing | SessionState::Asking => {}
-        }
+        self.run(http, |gateway, http| gateway.forget_connection(http, id, &client));
     }
 
     fn fetched(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {
-        self.site_answered(http, id, &fetched);
-        self.pump(http);
+        self.run(http, |gateway, http| gateway.site_answered(http, id, &fetched));
     }
 
     fn message(&mut self, http: &mut Http<'_, Self>, message: LoopMessage) {
-        match message {
-            LoopMessage::Engine(mail) => self.engine.receive(now(http), mail),
-            LoopMessage::Handle(request) => self.hear_handle(http, *request),
-        }
-        self.pump(http);
+        self.run(http, |gateway, http| match message {
+            LoopMessage::Engine(mail) => gateway.engine.receive(now(http), mail),
+            LoopMessage::Handle(request) => gateway.hear_handle(http, *request),
+        });
     }
 
     fn expired(&mut self, http: &mut Http<'_, Self>, _: TimerId, chore: Chore) {
-        match chore {
-            Chore::Sweep => {
-                self.hub.sweep(unix_time(http));
-                self.doorkeeper.sweep(loop_time(http));
-                if !fault!("pieces-take-for-ever") {
-                    self.end_unfinished(http);
-                }
-                self.engine.sweep(now(http));
-                self.site.sweep(loop_time(http));
-                self.sweep_readers(http);
-                self.show_life();
-                self.answering.refusals.note_pauses(http.stats().accept_pauses);
-                if !fault!("refusals-not-logged") {
-                    self.answering.refusals.write_due(unix_time(http));
-                }
-                self.pump(http);
-            }
-            // It goes on at the end of this tick.
-            Chore::WakeEngine => self.wakes_in = None,
-            // Told at the end of this tick.
-            Chore::TellSite => self.site_has_rested(),
-            Chore::LookAtQuestions => {
-                self.look_at_questions(http);
-                self.pump(http);
-            }
-        }
+        self.run(http, |gateway, http| gateway.do_chore(http, chore));
     }
 
     fn signalled(&mut self, _: &mut Http<'_, Self>, signal: i32) {
@@ -367,72 +248,13 @@ impl Handler for Gateway {
         tracing::info!("{signal} received: settings are read at the start only, and nothing was reloaded");
     }
 
+    /// Needs steps of its own between what it drains, and is the one callback that calls [`pump`](Self::pump) itself.
     fn turned(&mut self, http: &mut Http<'_, Self>) {
-        // A loop to which nobody ever connects may have channels on its shard all the same.
-        let is_unvisited = fault!("unvisited-loop-unswept") && http.connections() == 0;
-        if !is_unvisited && !std::mem::replace(&mut self.is_sweeping, true) {
-            http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
-        }
-        self.engine.end_tick(now(http));
-        self.pump(http);
-        // Ahead of the flush, after which what the shard has dropped is gone.
-        self.feed_readers(http);
-        if self.hub.is_dirty() {
-            let now = unix_time(http);
-            self.hub.flush(now, &mut Out { http, answering: &self.answering });
-            self.pump(http);
-        }
-        let delay = self.engine.post(now(http));
-        let delay = if self.hub.has_ready_followers() { Some(Duration::ZERO) } else { delay };
-        if let Some(delay) = delay
-            && self.wakes_in.is_none_or(|wakes_in| delay < wakes_in)
-        {
-            http.set_timer(delay, Chore::WakeEngine);
-            self.wakes_in = Some(delay);
-        }
-        self.tell_site(http);
-        self.tallies[self.index].set(self.engine.channels(), self.hub.subscribers());
+        self.end_tick(http);
     }
 
     fn draining(&mut self, http: &mut Http<'_, Self>, limit: Duration) {
-        tracing::info!(
-            index = self.index,
-            connections = http.connections(),
-            subscribers = self.hub.subscribers(),
-            channels = self.hub.channels(),
-            "going down"
-        );
-        if let Some((Listener(tell), _)) = &self.life {
-            tell(Life::Stopping);
-        }
-        // The rest of the limit is for the last of them to get its last bytes.
-        let spread = limit.mul_f32(0.6);
-        self.draining = Some(spread);
-        self.dismiss_readers(http);
-        for id in http.connection_ids() {
-            let key = match http.state(id).map(|client| client.session) {
-                Some(SessionState::Subscribed(_) | SessionState::Socket(_)) => match self.subscriber_of(http.state(id))
-                {
-                    Some(key) => key,
-                    None => continue,
-                },
-                Some(SessionState::Watching) => {
-                    done(http, id);
-                    self.unwatch(http, id);
-                    http.end_stream(id);
-                    continue;
-                }
-                _ => continue,
-            };
-            if self.hub.is_stream(key) {
-                let delay = Duration::from_millis(http.random() % (spread.as_millis() as u64 + 1));
-                http.set_deadline(id, delay);
-            } else {
-                let now = unix_time(http);
-                self.hub.time_out(key, now, &mut Out { http, answering: &self.answering });
-            }
-        }
-        self.pump(http);
+        self.run(http, |gateway, http| gateway.go_down(http, limit));
     }
 }
 

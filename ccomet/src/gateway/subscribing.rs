@@ -14,6 +14,17 @@ use crate::protocols;
 use crate::wire::problem::Problem;
 
 impl Gateway {
+    /// Goes on with what a full socket held up.
+    pub(super) fn resume_output(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        if let Some(key) = self.subscriber_of(http.state(id)) {
+            let now = unix_time(http);
+            self.hub.drained(key, now, &mut Out { http, answering: &self.answering });
+        }
+        if let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) {
+            self.socket_drained(http, id, key);
+        }
+    }
+
     pub(super) fn subscribe(
         &mut self,
         http: &mut Http<'_, Self>,
