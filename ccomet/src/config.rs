@@ -5,6 +5,7 @@ mod limits;
 mod listen;
 mod networks;
 mod reference;
+pub(crate) mod rules;
 pub(crate) mod table;
 
 use std::net::SocketAddr;
@@ -16,10 +17,10 @@ use sealed::fault;
 use serde::{Deserialize, Serialize};
 
 use self::table::settings;
-use crate::auth::{Auth, Secret};
-use crate::doorkeeper::ForwardedBy;
+use crate::access::client::ForwardedBy;
+use crate::access::token::{Auth, Secret};
+use crate::config::rules::Rule;
 use crate::hooks::Hooks;
-use crate::rules::Rule;
 
 pub use check::ConfigError;
 pub use limits::{History, Icomet, IcometAuth, Limits, Times};

@@ -77,10 +77,8 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
 
 mod access;
-mod auth;
 mod config;
 mod core;
-mod doorkeeper;
 mod engine;
 mod files;
 mod gateway;
@@ -92,7 +90,6 @@ mod on_call;
 mod ops;
 mod protocols;
 mod pulse;
-mod rules;
 mod server;
 mod signals;
 #[cfg(feature = "sim")]
@@ -101,17 +98,19 @@ mod tally;
 mod wire;
 
 pub use crate::core::pattern::{BadPattern, Pattern};
-pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};
+pub use access::client::ForwardedBy;
+pub use access::token::{
+    Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token,
+};
+pub use config::rules::{Rule, Who};
 pub use config::{
     Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times, listen_address,
 };
-pub use doorkeeper::ForwardedBy;
 pub use handle::{Handle, HandleError};
 pub use hooks::{Hooks, WhenDown};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};
 pub use pulse::Life;
-pub use rules::{Rule, Who};
 pub use server::{Error, Server, Sockets};
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated, StoreFaults};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sealed::{Listen, Place, Pool, SocketOptions, Stopper, fault};
 use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 
-use crate::auth::Verifier;
+use crate::access::token::Verifier;
 use crate::config::{Admin, Config, ConfigError};
 use crate::gateway::{Gateway, Shared};
 use crate::handle::{Handle, LoopMessage};

@@ -7,9 +7,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::table::Settings;
 use super::{Api, Config, is_field_name, is_origin};
-use crate::auth::{AuthError, Verifier, is_key};
-use crate::rules::Rules;
-use crate::wire::host::is_name;
+use crate::access::host::is_name;
+use crate::access::token::{AuthError, Verifier, is_key};
+use crate::config::rules::Rules;
 
 /// A connection keeps the number of its origin, over both listeners, in 16 bits.
 const ORIGINS_MAX: usize = 250;

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::table::{Row, Section, Settings};
 use super::{Admin, Config, Front, History, Icomet, Limits, Log, Times};
-use crate::auth::Auth;
+use crate::access::token::Auth;
+use crate::config::rules::Rule;
 use crate::hooks::Hooks;
-use crate::rules::Rule;
 
 /// All settings but those of rules, in the order of the file.
 pub(crate) static ROWS: [Section; 9] = [

@@ -11,11 +11,11 @@ use super::{
 };
 use super::{Tick, Window};
 use crate::config::Config;
+use crate::config::rules::Rules;
 use crate::core::message::{ChannelName, Draft, Message};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::{LoopTime, UnixMillis};
-use crate::rules::Rules;
 
 const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
 const MESSAGES_MAX: usize = 12;

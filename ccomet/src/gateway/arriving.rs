@@ -5,11 +5,11 @@ use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
 
 use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
 use super::{Caller, Gateway, loop_time, unix_time};
-use crate::auth::Identity;
-use crate::doorkeeper::Asking;
+use crate::access::Identity;
+use crate::access::client::Asking;
+use crate::access::origin;
 use crate::protocols::call::{Call, Door, Refused};
 use crate::protocols::route::{self, Ahead, read_ahead};
-use crate::wire::page;
 use crate::wire::problem::Problem;
 
 /// The longest body of a request at the front that has no use for one, in bytes.
@@ -53,7 +53,7 @@ impl Gateway {
         self.end_arrival(id);
         let longest = head.content_length().map_or(bytes_max, |length| length.min(bytes_max));
         let bytes = if longest <= SHORT_BODY_BYTES && !fault!("short-bodies-counted") { 0 } else { longest };
-        if let Err(problem) = self.doorkeeper.begin_body(arrival.asking, bytes, loop_time(http)) {
+        if let Err(problem) = self.client_tracker.begin_body(arrival.asking, bytes, loop_time(http)) {
             return Intake::Answer(refusal(http, id, problem, None, &self.answering));
         }
         arrival.body_bytes = bytes;
@@ -64,7 +64,7 @@ impl Gateway {
     /// The body of a request has come, or will not.
     pub(super) fn end_arrival(&mut self, id: ConnectionId) -> Option<Arrival> {
         let arrival = self.arrivals.remove(&id)?;
-        self.doorkeeper.end_body(arrival.asking, arrival.body_bytes);
+        self.client_tracker.end_body(arrival.asking, arrival.body_bytes);
         Some(arrival)
     }
 
@@ -79,7 +79,7 @@ impl Gateway {
         let request_bytes_max = self.config.limits.request_bytes_max as u64;
         if door == Door::Admin {
             if !fault!("admin-awaits-forbidden-bodies") {
-                page::look(door, head, &self.config)
+                origin::look(door, head, &self.config)
                     .map_err(|problem| refusal(http, id, problem, None, &self.answering))?;
             }
             let bytes_max = route::admin_body_bytes_max(head, &self.config) as u64;
@@ -93,11 +93,11 @@ impl Gateway {
                 let bytes_max = self.bytes_max(&access) as u64;
                 let mut paid = 0;
                 if !fault!("charged-after-body") {
-                    paid = self.doorkeeper.charge(asking, access.cost, 0, now).map_err(refuse)?;
+                    paid = self.client_tracker.charge(asking, access.cost, 0, now).map_err(refuse)?;
                 }
                 // First to charge: to look at a token costs more.
-                let identity = self.gate.identify(head, calendar).map_err(refuse)?;
-                self.gate.allow(&identity, head, &access).map_err(refuse)?;
+                let identity = self.authorizer.identify(head, calendar).map_err(refuse)?;
+                self.authorizer.allow(&identity, head, &access).map_err(refuse)?;
                 let length = head.content_length().unwrap_or_default();
                 if length > bytes_max {
                     let response = refuse(Problem::MessageTooLarge);
@@ -107,10 +107,10 @@ impl Gateway {
                 Ok((Arrival { asking, identity: Some(identity), paid, body_bytes: 0 }, bytes_max))
             }
             Ok(Ahead::PublishSome) => {
-                self.doorkeeper.charge_publish(asking, now).map_err(refuse)?;
-                let identity = self.gate.identify(head, calendar).map_err(refuse)?;
+                self.client_tracker.charge_publish(asking, now).map_err(refuse)?;
+                let identity = self.authorizer.identify(head, calendar).map_err(refuse)?;
                 if !fault!("body-before-token") {
-                    self.gate.allow_some_publication(&identity, head).map_err(refuse)?;
+                    self.authorizer.allow_some_publication(&identity, head).map_err(refuse)?;
                 }
                 Ok((Arrival { asking, identity: Some(identity), paid: 1, body_bytes: 0 }, request_bytes_max))
             }
@@ -141,11 +141,11 @@ impl Gateway {
         if needs_key && !self.admin_keys.admit(head) {
             return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
         }
-        let named = self.doorkeeper.named(id, head);
+        let named = self.client_tracker.named(id, head);
         if let Some(named) = named {
             self.answering.refusals.set_client(id, named.client());
         }
-        match self.doorkeeper.asks(id, named, loop_time(http)) {
+        match self.client_tracker.asks(id, named, loop_time(http)) {
             Ok(asking) => Ok((door, asking)),
             Err((problem, closes)) => {
                 note_refusal(http, id, problem, &self.answering);
@@ -198,10 +198,10 @@ impl Gateway {
             Door::Admin => None,
             Door::Front => {
                 // First: to look at a token costs more.
-                self.doorkeeper.charge(*asking, access.cost, *paid, loop_time(http))?;
+                self.client_tracker.charge(*asking, access.cost, *paid, loop_time(http))?;
                 Some(match identity {
-                    Some(identity) => self.gate.allow(identity, head, &access)?,
-                    None => self.gate.admit(head, &access, unix_time(http))?,
+                    Some(identity) => self.authorizer.allow(identity, head, &access)?,
+                    None => self.authorizer.admit(head, &access, unix_time(http))?,
                 })
             }
         };

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::auth::Grant;
+use crate::access::client::Asking;
+use crate::access::token::Grant;
 use crate::core::message::Draft;
 use crate::core::time::UnixMillis;
-use crate::doorkeeper::Asking;
 use crate::engine::Owner;
 
 /// The client behind a call: what it may do, unless that is everything.

@@ -20,7 +20,7 @@ impl Gateway {
     pub(super) fn end_exchange(&mut self, id: ConnectionId) {
         self.end_arrival(id);
         if !fault!("proxied-connection-outlasts-answer") {
-            self.doorkeeper.answered(id);
+            self.client_tracker.answered(id);
         }
     }
 
@@ -58,7 +58,7 @@ impl Gateway {
 
     /// Drops all that is kept for a connection.
     pub(super) fn forget_connection(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: &Client) {
-        self.doorkeeper.closed(id);
+        self.client_tracker.closed(id);
         self.answering.refusals.closed(id);
         self.end_arrival(id);
         self.unfinished.remove(&id);

@@ -6,7 +6,7 @@ use sealed::{Address, ConnectionId, Input, ListenerId, fault};
 use sealed_http::{Http, Preface, ProxyHeader};
 
 use super::{Gateway, loop_time};
-use crate::doorkeeper::Entrance;
+use crate::access::client::Entrance;
 use crate::protocols::call::Door;
 
 impl Gateway {
@@ -16,7 +16,7 @@ impl Gateway {
         if let Some(client) = http.state_mut(id) {
             client.door = door;
         }
-        let entrance = self.doorkeeper.accepted(id, door, peer.ip(), loop_time(http));
+        let entrance = self.client_tracker.accepted(id, door, peer.ip(), loop_time(http));
         let why = match entrance {
             Entrance::Unannounced => Some(("not_a_proxy", "Only trusted proxies may connect to this listener.", false)),
             Entrance::Shut => Some((
@@ -55,7 +55,7 @@ impl Gateway {
         };
         let door = http.state(id).map_or(Door::Front, |client| client.door);
         self.answering.refusals.set_client(id, source);
-        let entrance = self.doorkeeper.announced(id, door, source, loop_time(http));
+        let entrance = self.client_tracker.announced(id, door, source, loop_time(http));
         enter(http, id, entrance);
         Preface::Over
     }

@@ -11,15 +11,15 @@ use slab::Slab;
 use super::answers::{refuse_on_socket, respond_problem};
 use super::telling::Telling;
 use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
+use crate::access::client::Asking;
+use crate::access::origin;
 use crate::access::{Access, Course};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::time::LoopTime;
-use crate::doorkeeper::Asking;
 use crate::hooks::{
     Answer, Answers, Deed, Full, Hooks, Key, Movements, Question, Turns, Verdict, WhenDown, is_ambient,
 };
 use crate::protocols::call::Call;
-use crate::wire::page;
 use crate::wire::problem::Problem;
 
 /// Bytes of an answer; a longer one is none.
@@ -180,7 +180,7 @@ impl Gateway {
         if caller.grant.is_none() || !self.site.is_there() {
             return self.call(http, id, head, call, &caller);
         }
-        let origin = page::origin(head);
+        let origin = origin::origin(head);
         let access = call.access();
         if hooks.publish && access.course == Course::Conversation {
             caller.origin = origin.map(Into::into);
@@ -192,7 +192,7 @@ impl Gateway {
         let passed_on = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
         (question.origin, question.headers) = (origin, hooks.headers.iter().filter_map(passed_on).collect());
         let has_ambient = question.headers.iter().any(|(name, value)| is_ambient(name, value));
-        if has_ambient && !fault!("cookies-act-for-anybody") && self.gate.may_be_forged(head, &access) {
+        if has_ambient && !fault!("cookies-act-for-anybody") && self.authorizer.may_be_forged(head, &access) {
             return self.refuse_call(http, id, call, Problem::NotAllowed);
         }
         let Some(body) = question.to_json(hooks.question_bytes_max) else {

@@ -49,7 +49,7 @@ impl Gateway {
     ) -> Result<(), Problem> {
         let (Some(judge), Some(grant)) = (&self.judge, &caller.grant) else { return Ok(()) };
         let address = || self.address_of(http, id);
-        let may_be_forged = head.is_some_and(|head| self.gate.may_be_forged(head, access));
+        let may_be_forged = head.is_some_and(|head| self.authorizer.may_be_forged(head, access));
         let member = grant.subject.as_deref();
         let info = CallInfo { access, member, address: &address, head, may_be_forged };
         let is_socket = head.is_none() && fault!("socket-not-judged");

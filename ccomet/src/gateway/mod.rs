@@ -41,10 +41,12 @@ use slab::Slab;
 use socket::Socket;
 use tick::Chore;
 
-use crate::auth::{AdminKeys, Gate};
+use crate::access::Authorizer;
+use crate::access::client::ClientTracker;
+use crate::access::token::AdminKeys;
 use crate::config::Config;
+use crate::config::rules::Rules;
 use crate::core::time::{LoopTime, UnixMillis};
-use crate::doorkeeper::Doorkeeper;
 use crate::engine::{ChannelEvent, Engine, Output, Tick};
 use crate::files::Files;
 use crate::handle::{LoopMessage, LoopThread};
@@ -52,7 +54,6 @@ use crate::hub::{Hub, SubscriberKey};
 use crate::on_call::Judge;
 use crate::protocols::call::Door;
 use crate::pulse::{Listener, Pulse};
-use crate::rules::Rules;
 use crate::signals;
 use crate::tally::Tally;
 use crate::wire::problem::Problem;
@@ -106,9 +107,9 @@ pub(crate) struct Gateway {
     preflight: Cors,
     admin_preflight: Cors,
     admin_keys: AdminKeys,
-    gate: Gate,
+    authorizer: Authorizer,
     rules: Arc<Rules>,
-    doorkeeper: Doorkeeper,
+    client_tracker: ClientTracker,
     /// Requests whose bodies are still coming.
     arrivals: HashMap<ConnectionId, Arrival>,
     token_expirations: TokenExpirations,

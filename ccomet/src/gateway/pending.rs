@@ -5,7 +5,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, respond_problem};
 use super::{Gateway, SessionState, done, loop_time, now};
-use crate::doorkeeper::Asking;
+use crate::access::client::Asking;
 use crate::engine::{Listed, Refusal, Reply, Request};
 use crate::handle;
 use crate::protocols::call::ReplyTo;
@@ -74,7 +74,7 @@ impl Gateway {
         if let (Some(payer), Ok(Reply::Broadcast { channels, .. })) = (payer, &outcome)
             && !fault!("reach-not-charged")
         {
-            self.doorkeeper.charge_reached(payer, channels.saturating_sub(1), loop_time(http));
+            self.client_tracker.charge_reached(payer, channels.saturating_sub(1), loop_time(http));
         }
         let outcome = match outcome {
             Ok(Reply::Broadcast { refused: Some(why), .. }) | Err(why) => Err(Problem::from(why)),

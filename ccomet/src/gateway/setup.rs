@@ -13,9 +13,11 @@ use super::answers::{Answering, allowed_headers, answering};
 use super::hooks::Site;
 use super::inside::Readers;
 use super::token_expiry::TokenExpirations;
-use crate::auth::{AdminKeys, Gate, Verifier};
+use crate::access::Authorizer;
+use crate::access::client::ClientTracker;
+use crate::access::token::{AdminKeys, Verifier};
 use crate::config::Config;
-use crate::doorkeeper::Doorkeeper;
+use crate::config::rules::Rules;
 use crate::engine::{Engine, MemoryStore, ShardLimits, Store};
 #[cfg(feature = "sim")]
 use crate::engine::{StoreFaults, UnreliableStore};
@@ -26,7 +28,6 @@ use crate::on_call::Judge;
 use crate::ops::refusals::{RefusalCounts, RefusalLog};
 use crate::protocols::ENCODERS;
 use crate::pulse::{Listener, Pulse};
-use crate::rules::Rules;
 use crate::tally::Tally;
 
 /// What the loops of a server share.
@@ -100,9 +101,9 @@ impl Gateway {
             admin_preflight,
             admin_keys: AdminKeys::new(&config.admin.keys),
             token_expirations: TokenExpirations::new(Duration::from_secs(config.auth.warning_s)),
-            doorkeeper: Doorkeeper::new(&config, loops),
+            client_tracker: ClientTracker::new(&config, loops),
             arrivals: HashMap::new(),
-            gate: Gate::new(verifier, &config, rules.clone()),
+            authorizer: Authorizer::new(verifier, &config, rules.clone()),
             rules,
             config,
             files: Files::new(with_demo),

@@ -176,7 +176,7 @@ impl Gateway {
 
     /// Counts a message against its client's limits, whatever it says.
     fn charge_message(&mut self, key: u32, now: LoopTime) -> Result<(), Problem> {
-        self.doorkeeper.charge_publish(self.sockets[key as usize].caller.asking, now)
+        self.client_tracker.charge_publish(self.sockets[key as usize].caller.asking, now)
     }
 
     fn publish_from_socket(
@@ -221,7 +221,7 @@ impl Gateway {
 
     fn may_publish(&self, key: u32, channel: &ChannelName, bytes: usize) -> Result<(), Problem> {
         let Caller { grant, .. } = &self.sockets[key as usize].caller;
-        if grant.as_ref().is_some_and(|grant| !self.gate.may_publish(grant, channel)) {
+        if grant.as_ref().is_some_and(|grant| !self.authorizer.may_publish(grant, channel)) {
             return Err(Problem::NotAllowed);
         }
         if bytes > self.message_bytes_max(channel) && !fault!("said-not-measured") {
@@ -238,12 +238,12 @@ impl Gateway {
             return Self::tell(http, id, &words::renewed(reference));
         }
         let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
-        let grant = match self.gate.renew(token, unix_time(http)) {
+        let grant = match self.authorizer.renew(token, unix_time(http)) {
             // Who is there is known by the subject with which the connection began.
             Ok(grant) if grant.subject != subject && !fault!("renewed-by-another-subject") => {
                 return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
             }
-            Ok(grant) if socket.channels.iter().all(|channel| self.gate.may_subscribe(&grant, channel)) => grant,
+            Ok(grant) if socket.channels.iter().all(|channel| self.authorizer.may_subscribe(&grant, channel)) => grant,
             Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };

@@ -39,7 +39,7 @@ impl Gateway {
 
     fn sweep(&mut self, http: &mut Http<'_, Self>) {
         self.hub.sweep(unix_time(http));
-        self.doorkeeper.sweep(loop_time(http));
+        self.client_tracker.sweep(loop_time(http));
         if !fault!("pieces-take-for-ever") {
             self.end_unfinished(http);
         }

@@ -18,7 +18,7 @@ pub(crate) use question::{Answer, Deed, Question, Verdict};
 pub(crate) use queue::{Movements, Told};
 pub(crate) use turns::{Full, Turns};
 
-use crate::auth::Secret;
+use crate::access::token::Secret;
 use crate::config::table::settings;
 use crate::core::message::ChannelName;
 use crate::core::pattern::{Pattern, any_matches};

@@ -6,8 +6,8 @@ use sealed_http::{Method, Request, RequestHead};
 
 use super::call::{Call, Door, Refused};
 use super::{PROTOCOLS, Protocol};
+use crate::access::origin;
 use crate::config::{Api, Config, Limits, Times};
-use crate::wire::page;
 use crate::wire::problem::Problem;
 
 /// The methods of a file.
@@ -102,7 +102,7 @@ fn spoken<'a>(
 
 /// Looks at what every request has to have, and may not have.
 fn look(Incoming { door, head, config, .. }: &Incoming<'_>) -> Result<(), Refused> {
-    page::look(*door, head, config)?;
+    origin::look(*door, head, config)?;
     // Readers would be given what is packed, and know nothing of it.
     let is_packed = |(name, value): (&str, &[u8])| {
         name.eq_ignore_ascii_case("content-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"identity")

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use sealed_http::Problem as Details;
 
-use crate::auth::Refused as TokenRefused;
+use crate::access::token::Refused as TokenRefused;
 use crate::engine::Refusal;
 
 /// When a client is to come back that cannot be served now, in seconds.

@@ -50,11 +50,11 @@ use super::pending::RequestId;
 use super::store::{Place, Store};
 use super::watch::ActivityWatch;
 use super::{ChannelEvent, Order, Owner, Refusal, Reply, Request, Tick};
+use crate::config::rules::RuleId;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::Epoch;
 use crate::core::time::LoopTime;
 use crate::core::window::Log;
-use crate::rules::RuleId;
 
 /// The part of the channels that the admin listener and clients of this machine alone may make.
 const RESERVED_SHARE: usize = 16;

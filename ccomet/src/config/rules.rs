@@ -142,13 +142,6 @@ pub enum Who {
     Admin,
 }
 
-/// What may be done to a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deed {
-    Subscribe,
-    Publish,
-}
-
 /// The rules as loops look them up.
 #[derive(Debug)]
 pub(crate) struct Rules {
@@ -213,25 +206,18 @@ impl Rules {
         RuleId(strictest.unwrap_or(self.rules.len()) as u16)
     }
 
-    pub(crate) fn bounds(&self, id: RuleId) -> &Bounds {
-        &self.bounds[usize::from(id.0)]
+    /// Returns the rule for a channel, if it has one.
+    pub(crate) fn rule_of(&self, channel: &ChannelName) -> Option<&Rule> {
+        self.rules.get(usize::from(self.find(channel).0))
     }
 
-    /// Whether who comes by the front may do that to a channel, or to all channels of a pattern: then none of them may have a rule
-    /// against it.
-    pub(crate) fn allow(&self, deed: Deed, channel: &ChannelName, has_token: bool) -> bool {
-        let most = if has_token { Who::Token } else { Who::Anyone };
-        let allows = |rule: &Rule| {
-            let needed = if deed == Deed::Publish { rule.publish } else { rule.subscribe };
-            needed <= most
-        };
-        match channel.to_pattern() {
-            Some(pattern) if fault!("pattern-evades-rule") => {
-                self.rules.iter().all(|rule| allows(rule) || rule.channels != pattern)
-            }
-            Some(pattern) => self.rules.iter().all(|rule| allows(rule) || !rule.channels.overlaps(&pattern)),
-            None => self.rules.get(usize::from(self.find(channel).0)).is_none_or(allows),
-        }
+    /// Returns all rules, the first to count first.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Rule> {
+        self.rules.iter()
+    }
+
+    pub(crate) fn bounds(&self, id: RuleId) -> &Bounds {
+        &self.bounds[usize::from(id.0)]
     }
 }
 
@@ -263,28 +249,5 @@ mod tests {
         );
         let beside = ChannelName::of_presence(&channel("news.uk"));
         assert_eq!(rules.bounds(rules.find(&beside)).history.messages_max, 7);
-    }
-
-    #[test]
-    fn a_pattern_may_be_used_where_each_of_its_channels_may() {
-        let rules = rules(
-            "[[rules]]\nchannels = \"secret.*\"\nsubscribe = \"admin\"\n\
-             [[rules]]\nchannels = \"*.members\"\nsubscribe = \"token\"\npublish = \"token\"\n",
-        );
-        for (name, without, with) in [
-            ("secret.plan", false, false),
-            ("club.members", false, true),
-            ("secret.members", false, false),
-            ("news", true, true),
-            ("news.*", false, true),
-            ("*", false, false),
-            ("se*", false, false),
-            ("news.*.uk", true, true),
-        ] {
-            let name = channel(name);
-            let allowed = [false, true].map(|token| rules.allow(Deed::Subscribe, &name, token));
-            assert_eq!(allowed, [without, with], "{name}");
-        }
-        assert!(rules.allow(Deed::Publish, &channel("secret.plan"), false));
     }
 }

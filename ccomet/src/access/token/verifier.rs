@@ -122,7 +122,7 @@ impl Verifier {
     }
 
     /// Whether there is any key.
-    pub(super) fn has_keys(&self) -> bool {
+    pub(in crate::access) fn has_keys(&self) -> bool {
         !self.keys.is_empty()
     }
 }

@@ -8,7 +8,7 @@ use super::Refused;
 
 /// How a token came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::access) enum Source {
     /// In `Authorization`.
     Header,
     /// In a cookie: the browser sends it along, whichever page asks.
@@ -19,7 +19,10 @@ pub(super) enum Source {
 
 /// The token of a request, if it has one. It may be named in several places; two different ones are an error, for somebody
 /// would be taken for somebody else.
-pub(super) fn find<'a>(head: &RequestHead<'a>, cookie: &str) -> Result<Option<(Cow<'a, str>, Source)>, Refused> {
+pub(in crate::access) fn find<'a>(
+    head: &RequestHead<'a>,
+    cookie: &str,
+) -> Result<Option<(Cow<'a, str>, Source)>, Refused> {
     let mut found: Option<(Cow<'a, str>, Source)> = None;
     let mut see = |token: Cow<'a, str>, source| match &found {
         Some((first, _)) if *first != token => Err(Refused::Ambiguous),
@@ -62,7 +65,7 @@ fn fields<'a>(head: &RequestHead<'a>, name: &'static str) -> impl Iterator<Item 
 }
 
 /// What follows `Bearer`, in any case of letters. Other schemes are for others, such as a proxy on the way.
-pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(in crate::access) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }

@@ -4,10 +4,10 @@ use sealed::fault;
 use sealed_http::{Method, Query, RequestHead};
 
 use super::host;
-use super::problem::Problem;
 use crate::config::{Admin, Config};
 use crate::protocols::call::Door;
 use crate::protocols::route;
+use crate::wire::problem::Problem;
 
 /// Whose page asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! request anew.
 
 mod forwarded;
-mod rules;
+mod networks;
 mod throttle;
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use crate::engine::Owner;
 use crate::protocols::call::Door;
 use crate::wire::problem::Problem;
 
-pub(crate) use rules::Rules;
+pub(crate) use networks::NetworkRules;
 pub(crate) use throttle::Charge;
 use throttle::{Crowd, Key, Throttle};
 
@@ -34,9 +34,9 @@ const CONNECTIONS_RETRY_S: u32 = 5;
 
 /// Looks at who comes. One for each loop.
 #[derive(Debug)]
-pub(crate) struct Doorkeeper {
-    front: Rules,
-    admin: Rules,
+pub(crate) struct ClientTracker {
+    front: NetworkRules,
+    admin: NetworkRules,
     trusted: Vec<IpNet>,
     by: ForwardedBy,
     /// Where only trusted proxies connect, and say first for whom.
@@ -98,12 +98,12 @@ impl Asking {
     }
 }
 
-impl Doorkeeper {
+impl ClientTracker {
     pub(crate) fn new(config: &Config, loops: usize) -> Self {
         let (front, admin) = (&config.front, &config.admin);
         Self {
-            front: Rules::new(&front.allow, &front.deny),
-            admin: Rules::new(&admin.allow, &admin.deny),
+            front: NetworkRules::new(&front.allow, &front.deny),
+            admin: NetworkRules::new(&admin.allow, &admin.deny),
             trusted: front.trusted_proxies.clone(),
             by: front.forwarded_by,
             proxied: Proxied { front: front.proxy_protocol, admin: admin.proxy_protocol },
@@ -121,7 +121,7 @@ impl Doorkeeper {
         if !is_proxied {
             return self.enter(id, door, ip, now);
         }
-        if !rules::has(&self.trusted, ip) {
+        if !networks::has(&self.trusted, ip) {
             return Entrance::Unannounced;
         }
         self.visitors.insert(id, Visitor::Announcing(ip));
@@ -146,7 +146,7 @@ impl Doorkeeper {
         if door == Door::Admin {
             return if self.admin.admit(ip) { Entrance::Open } else { Entrance::Barred };
         }
-        if rules::has(&self.trusted, ip) {
+        if networks::has(&self.trusted, ip) {
             self.visitors.insert(id, Visitor::Proxy { ip, held: None });
             return Entrance::Open;
         }

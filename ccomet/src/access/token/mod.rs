@@ -1,14 +1,13 @@
 //! Who may do what: tokens, what they grant, and who is let do without one.
 //!
 //! [`Verifier`] is what the keys of the configuration make of a token: a [`Grant`] or a reason. `bearer.rs` finds the token in a
-//! request, and `gate.rs` holds what it grants against what is asked.
+//! request, and `issue.rs` makes tokens.
 
 mod admin_keys;
-mod bearer;
+pub(super) mod bearer;
 mod crypto;
-mod gate;
+mod issue;
 mod key;
-mod mint;
 mod settings;
 mod verifier;
 
@@ -19,9 +18,8 @@ use crate::core::pattern::{Pattern, any_matches};
 use crate::core::time::UnixMillis;
 
 pub(crate) use admin_keys::{AdminKeys, is_key};
-pub(crate) use gate::{Gate, Identity};
+pub use issue::{Claims, make_token};
 pub use key::AuthError;
-pub use mint::{Claims, make_token};
 pub use settings::{Algorithm, Anonymous, Auth, Key, Secret};
 pub use verifier::Verifier;
 

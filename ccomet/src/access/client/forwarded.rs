@@ -10,7 +10,7 @@ use sealed::fault;
 use sealed_http::RequestHead;
 use serde::{Deserialize, Serialize};
 
-use super::rules;
+use super::networks;
 
 /// The header field in which trusted proxies say for whom they ask. Only this one is looked at: a proxy that writes the one
 /// passes the other on as its client sent it.
@@ -70,7 +70,7 @@ pub(super) fn client(head: &RequestHead<'_>, proxy: IpAddr, trusted: &[IpNet], b
             let last = if let Named::Client(last) = named { last } else { proxy };
             let Some(hop) = hop else { return Named::Unreadable(last) };
             named = Named::Client(hop);
-            if !rules::has(trusted, hop) {
+            if !networks::has(trusted, hop) {
                 return named;
             }
             rest = left;

@@ -6,12 +6,12 @@ use ipnet::IpNet;
 
 /// Rules of a listener.
 #[derive(Debug, Clone)]
-pub(crate) struct Rules {
+pub(crate) struct NetworkRules {
     allow: Vec<IpNet>,
     deny: Vec<IpNet>,
 }
 
-impl Rules {
+impl NetworkRules {
     /// With nothing allowed in particular, everyone is who is not denied.
     pub(crate) fn new(allow: &[IpNet], deny: &[IpNet]) -> Self {
         Self { allow: allow.to_vec(), deny: deny.to_vec() }
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn who_is_allowed_comes_in_unless_he_is_denied() {
         let admits = |allow: &[&str], deny: &[&str], address: &str| {
-            Rules::new(&networks(allow), &networks(deny)).admit(address.parse().expect("an address"))
+            NetworkRules::new(&networks(allow), &networks(deny)).admit(address.parse().expect("an address"))
         };
         let some = ["10.0.0.0/8", "::1/128"];
         assert!(admits(&some, &[], "10.1.2.3") && admits(&some, &[], "::ffff:10.1.2.3") && admits(&some, &[], "::1"));

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use sealed::fault;
 use sealed_http::RequestHead;
 
-use super::bearer::{self, Source};
-use super::settings::Anonymous;
-use super::verifier::Verifier;
-use super::{Grant, Refused};
-use crate::access::{Access, Audience};
+use super::call::{Access, Audience};
+use super::channel_rules::Deed;
+use super::origin;
+use super::token::Anonymous;
+use super::token::Verifier;
+use super::token::bearer::{self, Source};
+use super::token::{Grant, Refused};
+use crate::config::rules::Rules;
 use crate::config::{Config, IcometAuth};
 use crate::core::message::ChannelName;
 use crate::core::time::UnixMillis;
-use crate::rules::{Deed, Rules};
-use crate::wire::page;
 use crate::wire::problem::Problem;
 
 /// Holds what tokens grant against what is asked. One for each loop.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Authorizer {
     verifier: Arc<Verifier>,
     anonymous: Arc<Grant>,
     /// Whether who brings no token may subscribe to patterns.
@@ -40,7 +41,7 @@ pub(crate) struct Identity {
     source: Option<Source>,
 }
 
-impl Gate {
+impl Authorizer {
     /// Of the front's origins, `*` is none here.
     pub(crate) fn new(verifier: Arc<Verifier>, config: &Config, rules: Arc<Rules>) -> Self {
         let Config { auth, front, icomet, .. } = config;
@@ -77,7 +78,7 @@ impl Gate {
         let Some((token, source)) = found else { return Ok(self.nobody()) };
         let mut grant = self.verifier.verify(&token, now.as_secs())?;
         // A picture on anybody's page makes a browser ask, too: its user is not present for that.
-        if source == Source::Cookie && !page::is_of_site(head, &self.origins) && !fault!("picture-makes-present") {
+        if source == Source::Cookie && !origin::is_of_site(head, &self.origins) && !fault!("picture-makes-present") {
             grant.subject = None;
         }
         Ok(Identity { grant: Arc::new(grant), source: Some(source) })
@@ -119,7 +120,7 @@ impl Gate {
         if identity.source.is_none() && identity.grant.publish.is_empty() {
             return Err(self.why_nobody_may());
         }
-        let is_forged = identity.source == Some(Source::Cookie) && !page::is_of_site(head, &self.origins);
+        let is_forged = identity.source == Some(Source::Cookie) && !origin::is_of_site(head, &self.origins);
         if identity.grant.publish.is_empty() || is_forged { Err(Problem::NotAllowed) } else { Ok(()) }
     }
 
@@ -155,7 +156,7 @@ impl Gate {
     pub(crate) fn may_be_forged(&self, head: &RequestHead<'_>, access: &Access<'_>) -> bool {
         let is_open = fault!("cookie-opens-any-frame");
         access.listener.is_some_and(|listener| !is_open && !self.origins.iter().any(|held| *held == *listener))
-            || access.is_forgeable && !page::is_of_site(head, &self.origins)
+            || access.is_forgeable && !origin::is_of_site(head, &self.origins)
     }
 }
 
