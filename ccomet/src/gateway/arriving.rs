@@ -87,7 +87,8 @@ impl Gateway {
         }
         let refuse = |problem| refusal(http, id, problem, None, &self.answering);
         let (now, calendar) = (loop_time(http), unix_time(http));
-        match read_ahead(door, head, &self.config) {
+        let ahead = origin::look(door, head, &self.config).map_err(Refused::from);
+        match ahead.and_then(|()| read_ahead(door, head, &self.config)) {
             Ok(Ahead::Publish(call)) => {
                 let access = call.access();
                 let bytes_max = self.bytes_max(&access) as u64;
@@ -167,7 +168,8 @@ impl Gateway {
             },
         };
         let Some(door) = http.state(id).map(|client| client.door) else { return };
-        let response = match route::read(door, request, &self.config) {
+        let looked = origin::look(door, &request.head, &self.config).map_err(Refused::from);
+        let response = match looked.and_then(|()| route::read(door, request, &self.config)) {
             Ok(call) => match self.admit(http, door, &arrival, &request.head, &call).and_then(|caller| {
                 self.judge(http, id, &request.head, &call, &caller)?;
                 Ok(caller)
