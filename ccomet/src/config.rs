@@ -1,12 +1,15 @@
 //! What an operator can set. Every limit has a default that is safe on the open internet.
 
+pub(crate) mod auth;
 mod check;
+mod forwarded_by;
 mod limits;
 mod listen;
 mod networks;
 mod reference;
 pub(crate) mod rules;
 pub(crate) mod table;
+pub(crate) mod webhooks;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -16,13 +19,13 @@ use ipnet::IpNet;
 use sealed::fault;
 use serde::{Deserialize, Serialize};
 
+use self::auth::{Auth, Secret};
 use self::table::settings;
-use crate::access::client::ForwardedBy;
-use crate::access::token::{Auth, Secret};
+use self::webhooks::Hooks;
 use crate::config::rules::Rule;
-use crate::hooks::Hooks;
 
 pub use check::ConfigError;
+pub use forwarded_by::ForwardedBy;
 pub use limits::{History, Icomet, IcometAuth, Limits, Times};
 pub use listen::listen_address;
 

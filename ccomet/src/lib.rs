@@ -83,7 +83,6 @@ mod engine;
 mod files;
 mod gateway;
 pub mod handle;
-mod hooks;
 mod hub;
 mod import_icomet;
 mod on_call;
@@ -95,19 +94,19 @@ mod signals;
 #[cfg(feature = "sim")]
 mod simulated;
 mod tally;
+mod webhooks;
 mod wire;
 
 pub use crate::core::pattern::{BadPattern, Pattern};
-pub use access::client::ForwardedBy;
-pub use access::token::{
-    Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token,
-};
+pub use access::token::{AuthError, Claims, Grant, Refused, Verifier, make_token};
+pub use config::auth::{Algorithm, Anonymous, Auth, Key, Secret};
 pub use config::rules::{Rule, Who};
+pub use config::webhooks::{Hooks, WhenDown};
 pub use config::{
-    Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times, listen_address,
+    Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Limits, Log, Times,
+    listen_address,
 };
 pub use handle::{Handle, HandleError};
-pub use hooks::{Hooks, WhenDown};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};
 pub use pulse::Life;

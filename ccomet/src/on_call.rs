@@ -9,7 +9,7 @@ use sealed_http::RequestHead;
 
 use crate::access::{Access, Course};
 use crate::core::message::{ChannelName, Draft};
-use crate::hooks::is_ambient;
+use crate::webhooks::is_ambient;
 
 /// What a client wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

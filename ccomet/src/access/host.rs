@@ -31,12 +31,6 @@ pub(crate) fn is_loopback(head: &RequestHead<'_>) -> bool {
     })
 }
 
-/// Returns whether a setting can name a host so: by a name alone, without a port.
-pub(crate) fn is_name(text: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    !text.is_empty() && text.len() <= 255 && text.bytes().all(is_letter) && !text.ends_with('.')
-}
-
 /// The host of `Host`, without its port and without the dot at a name's end.
 fn host<'a>(head: &RequestHead<'a>) -> Option<&'a str> {
     let host = head.header_str("host")?;

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use super::auth::Auth;
 use super::table::{Row, Section, Settings};
+use super::webhooks::Hooks;
 use super::{Admin, Config, Front, History, Icomet, Limits, Log, Times};
-use crate::access::token::Auth;
 use crate::config::rules::Rule;
-use crate::hooks::Hooks;
 
 /// All settings but those of rules, in the order of the file.
 pub(crate) static ROWS: [Section; 9] = [

@@ -5,10 +5,14 @@
 //! - `position.rs`: epochs, and the text that a client resumes with.
 //! - `window.rs`: the messages that are kept of a channel.
 //! - `time.rs`: the calendar, and the loop's own clock.
+//! - `owner.rs`: the client that a channel counts for.
+//! - `json.rs`: JSON that is safe in a script.
 //! - `one_or_more.rs`: a list that is not empty.
 
+pub(crate) mod json;
 pub(crate) mod message;
 pub(crate) mod one_or_more;
+pub(crate) mod owner;
 pub(crate) mod pattern;
 pub(crate) mod position;
 pub(crate) mod time;

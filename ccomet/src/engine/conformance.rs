@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::store::{MemoryStore, Store, StoreFaults, UnreliableStore};
-use super::{
-    ChannelEvent, Edge, Engine, Mail, Order, Output, Owner, Page, Range, Refusal, Reply, Request, ShardLimits,
-};
+use super::{ChannelEvent, Edge, Engine, Mail, Order, Output, Page, Range, Refusal, Reply, Request, ShardLimits};
 use super::{Tick, Window};
 use crate::config::Config;
 use crate::config::rules::Rules;
 use crate::core::message::{ChannelName, Draft, Message};
 use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::{LoopTime, UnixMillis};
 

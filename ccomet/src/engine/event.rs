@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Owner, Refusal};
+use super::Refusal;
 use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
 use crate::core::position::Epoch;
 
 /// An order of the hub. It has no reply: what comes of it comes as events.

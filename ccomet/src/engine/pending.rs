@@ -148,9 +148,10 @@ impl<T> Pending<T> {
 mod tests {
     use super::*;
     use crate::core::message::{ChannelName, Draft};
+    use crate::core::owner::Owner;
     use crate::core::pattern::Pattern;
     use crate::core::time::UnixMillis;
-    use crate::engine::{BroadcastOrder, Listing, Owner};
+    use crate::engine::{BroadcastOrder, Listing};
 
     fn at(seconds: u64) -> LoopTime {
         LoopTime::since_start(Duration::from_secs(seconds))

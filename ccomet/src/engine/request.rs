@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChannelInfo, Listed, Listing, Owner, Page, Range, Token, Who};
+use super::{ChannelInfo, Listed, Listing, Page, Range, Token, Who};
 use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
 use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
 

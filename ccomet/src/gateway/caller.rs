@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::access::client::Asking;
 use crate::access::token::Grant;
 use crate::core::message::Draft;
+use crate::core::owner::Owner;
 use crate::core::time::UnixMillis;
-use crate::engine::Owner;
 
 /// The client behind a call: what it may do, unless that is everything.
 #[derive(Debug, Clone)]

@@ -14,12 +14,11 @@ use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
 use crate::access::client::Asking;
 use crate::access::origin;
 use crate::access::{Access, Course};
+use crate::config::webhooks::{Hooks, WhenDown};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::time::LoopTime;
-use crate::hooks::{
-    Answer, Answers, Deed, Full, Hooks, Key, Movements, Question, Turns, Verdict, WhenDown, is_ambient,
-};
 use crate::protocols::call::Call;
+use crate::webhooks::{Answer, Answers, Deed, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
 use crate::wire::problem::Problem;
 
 /// Bytes of an answer; a longer one is none.

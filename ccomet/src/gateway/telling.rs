@@ -8,7 +8,7 @@ use sealed_http::{Fetched, Http};
 use super::hooks::Sent;
 use super::{Chore, Gateway, unix_time};
 use crate::core::message::{ChannelName, Movement};
-use crate::hooks::Told;
+use crate::webhooks::Told;
 
 /// Whether the back end is being told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

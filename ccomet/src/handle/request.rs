@@ -6,9 +6,10 @@ use super::subscription::Reader;
 use super::{HandleError, Pending};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
 use crate::core::pattern::Pattern;
 use crate::core::time::UnixMillis;
-use crate::engine::{BroadcastOrder, Mail, Owner, Reply, Request};
+use crate::engine::{BroadcastOrder, Mail, Reply, Request};
 
 /// A message to a loop.
 #[derive(Debug)]

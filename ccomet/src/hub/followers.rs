@@ -11,9 +11,10 @@ use super::channel::Channel;
 use super::older::Waiter;
 use super::{Hub, Start};
 use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
 use crate::core::position::{Missed, Spot};
 use crate::core::time::UnixMillis;
-use crate::engine::{Order, Owner};
+use crate::engine::Order;
 use crate::wire::problem::Problem;
 
 /// Names a follower to whoever takes for it.

@@ -44,8 +44,9 @@ use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
 pub(crate) use subscriber::{Delivery, Start, Subscription};
 
 use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
 use crate::core::time::UnixMillis;
-use crate::engine::{ChannelEvent, Claim, Order, Owner, Refusal};
+use crate::engine::{ChannelEvent, Claim, Order, Refusal};
 use crate::wire::problem::Problem;
 
 /// Channels looked at in one sweep, at least; all of them within about half a minute.

@@ -7,8 +7,9 @@ use sealed::ConnectionId;
 
 use super::encoder::Format;
 use crate::core::message::ChannelName;
+use crate::core::owner::Owner;
 use crate::core::position::Spot;
-use crate::engine::{Claim, Owner};
+use crate::engine::Claim;
 
 /// What a client asked for.
 #[derive(Debug)]

@@ -8,21 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use sealed::fault;
 use sealed_http::RequestHead;
-use serde::{Deserialize, Serialize};
 
 use super::networks;
-
-/// The header field in which trusted proxies say for whom they ask. Only this one is looked at: a proxy that writes the one
-/// passes the other on as its client sent it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ForwardedBy {
-    /// `X-Forwarded-For`, as nginx, `HAProxy` and most others write it.
-    #[default]
-    #[serde(rename = "X-Forwarded-For")]
-    XForwardedFor,
-    /// `Forwarded`, of RFC 7239.
-    Forwarded,
-}
+use crate::config::ForwardedBy;
 
 /// The client that a proxy names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,9 +16,9 @@ use sealed::{ConnectionId, fault};
 use sealed_http::RequestHead;
 
 use crate::access::Cost;
-use crate::config::Config;
+use crate::config::{Config, ForwardedBy};
+use crate::core::owner::Owner;
 use crate::core::time::LoopTime;
-use crate::engine::Owner;
 use crate::protocols::call::Door;
 use crate::wire::problem::Problem;
 
@@ -26,7 +26,6 @@ pub(crate) use networks::NetworkRules;
 pub(crate) use throttle::Charge;
 use throttle::{Crowd, Key, Throttle};
 
-pub use forwarded::ForwardedBy;
 pub(crate) use forwarded::Named;
 
 /// When who has too many connections may try again, in seconds: nobody can know.

@@ -5,10 +5,7 @@ use sealed::fault;
 use sealed_http::RequestHead;
 
 use super::bearer;
-use super::settings::Secret;
-
-/// The fewest bytes of a key.
-pub(crate) const KEY_BYTES_MIN: usize = 16;
+use crate::config::auth::Secret;
 
 /// Tells whether a request has one of the keys, in a time that does not depend on how much of it is right.
 #[derive(Debug)]
@@ -37,9 +34,4 @@ impl AdminKeys {
         // All of them are looked at, whichever is right.
         self.tags.iter().fold(false, |found, tag| found | hmac::verify(&self.mac, key, tag.as_ref()).is_ok())
     }
-}
-
-/// Returns whether a key can be sent in a header field, and is long enough.
-pub(crate) fn is_key(key: &Secret) -> bool {
-    key.as_bytes().len() >= KEY_BYTES_MIN && key.as_bytes().iter().all(u8::is_ascii_graphic)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::crypto;
 use super::key::{AuthError, Material, private_key};
-use super::settings::{Algorithm, Auth};
+use crate::config::auth::{Algorithm, Auth};
 use crate::core::pattern::Pattern;
 
 /// What is to stand in a token.

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
-use super::settings::{Algorithm, Key};
+use crate::config::auth::{Algorithm, Key};
 
 /// An HMAC is as strong as its key: RFC 7518 wants as many bytes as the hash has.
 pub(super) const SECRET_BYTES_MIN: usize = 32;

@@ -8,7 +8,6 @@ pub(super) mod bearer;
 mod crypto;
 mod issue;
 mod key;
-mod settings;
 mod verifier;
 
 use sealed::fault;
@@ -17,10 +16,9 @@ use crate::core::message::ChannelName;
 use crate::core::pattern::{Pattern, any_matches};
 use crate::core::time::UnixMillis;
 
-pub(crate) use admin_keys::{AdminKeys, is_key};
+pub(crate) use admin_keys::AdminKeys;
 pub use issue::{Claims, make_token};
 pub use key::AuthError;
-pub use settings::{Algorithm, Anonymous, Auth, Key, Secret};
 pub use verifier::Verifier;
 
 /// What the bearer of a token may do, or who brings none.

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::key::{AuthError, Material};
-use super::settings::Auth;
 use super::{Grant, Refused, crypto};
+use crate::config::auth::Auth;
 use crate::core::pattern::Pattern;
 
 /// The longest token, in bytes. What a request's head may be is mostly the lower bound.

@@ -6,9 +6,10 @@ use sealed::fault;
 
 use super::{Asker, ChannelState, Shard, ShardLimits};
 use crate::core::message::ChannelName;
+use crate::core::owner::Owner;
 use crate::core::position::Spot;
 use crate::core::time::LoopTime;
-use crate::engine::{ChannelInfo, Owner, Refusal, Reply, Tick, Token};
+use crate::engine::{ChannelInfo, Refusal, Reply, Tick, Token};
 
 /// What was signed for a channel.
 #[derive(Debug)]

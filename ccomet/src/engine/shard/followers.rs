@@ -6,9 +6,10 @@ use sealed::fault;
 
 use super::Shard;
 use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
 use crate::core::window::Log;
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::{ChannelEvent, Owner, Tick, Window};
+use crate::engine::{ChannelEvent, Tick, Window};
 
 /// A loop that gets the channel's messages.
 #[derive(Debug)]

@@ -7,9 +7,10 @@ use sealed::fault;
 
 use super::Shard;
 use crate::core::message::ChannelName;
+use crate::core::owner::Owner;
 use crate::core::time::{LoopTime, UnixMillis};
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::{Claim, Owner, Tick};
+use crate::engine::{Claim, Tick};
 
 /// Announcements passed on with one delivery; more in one tick are noise.
 const ANNOUNCEMENTS_MAX: usize = 256;

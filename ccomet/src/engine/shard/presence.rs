@@ -13,10 +13,11 @@ use sealed::fault;
 
 use super::Shard;
 use crate::core::message::{ChannelName, Draft, Movement};
+use crate::core::owner::Owner;
 use crate::core::position::Spot;
 use crate::core::time::LoopTime;
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::{Member, Owner, Refusal, Tick, Who};
+use crate::engine::{Member, Refusal, Tick, Who};
 
 /// How many members are known, and how long one counts who has no connection any more.
 #[derive(Debug, Clone, Copy)]

@@ -10,9 +10,10 @@ use super::{Asker, ChannelState, Shard};
 use crate::config::rules::Rules;
 use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
 use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
-use crate::engine::{BroadcastOrder, Owner, Refusal, Reply, Tick};
+use crate::engine::{BroadcastOrder, Refusal, Reply, Tick};
 
 /// What it is to publish in one channel, in units of a tick's work, beside one for each pattern that is followed. A message
 /// with a key is compared with what was published under it.

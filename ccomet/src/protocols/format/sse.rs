@@ -1,6 +1,6 @@
 //! Server-Sent Events, as the HTML standard reads them.
 
-use super::json;
+use crate::core::json;
 use crate::core::position::{Spot, write_position};
 
 /// How long a browser waits before it comes back, if the server does not say otherwise, in

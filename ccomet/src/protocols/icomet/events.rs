@@ -2,8 +2,8 @@
 
 use sealed::fault;
 
+use crate::core::json;
 use crate::core::message::{ChannelName, Message};
-use crate::protocols::format::json;
 use crate::wire::problem::Problem;
 
 /// A number of icomet's: 32 bits with a sign, from 1 on, and on from the least behind the greatest.

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use sealed_http::Response;
 
 use super::events::{reply, seq_of};
+use crate::core::json;
 use crate::core::message::ChannelName;
 use crate::engine::{ChannelInfo, Token};
-use crate::protocols::format::json;
 use crate::protocols::format::response::{HTML, JSON, SCRIPT, TEXT};
 use crate::wire::problem::Problem;
 

@@ -6,6 +6,7 @@ use sealed_http::{Field, Response};
 
 use super::{items, request};
 use crate::config::Api;
+use crate::core::json;
 use crate::core::position::{Spot, write_position};
 use crate::core::time::millis;
 use crate::hub::{
@@ -15,7 +16,7 @@ use crate::hub::{
 use crate::protocols::call::{Call, Refused};
 use crate::protocols::format::response::{HTML, json_response, script_response};
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
-use crate::protocols::format::{json, jsonp, sse};
+use crate::protocols::format::{jsonp, sse};
 use crate::protocols::route::{Ahead, Incoming};
 use crate::protocols::{Answer, Exposure, Protocol};
 

@@ -13,10 +13,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
+use crate::core::json;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
-use crate::protocols::format::json;
 use crate::wire::problem::{MessageFault, Problem};
 
 /// The longest type of a message, in bytes.

@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 
 use super::items as native;
 use super::publication::{checked_event, checked_key, checked_ttl, exact, read_data, read_given};
+use crate::core::json;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
-use crate::protocols::format::json;
 use crate::wire::problem::Problem;
 
 /// What a client says in a message of text.

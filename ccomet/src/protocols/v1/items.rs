@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::core::json;
 use crate::core::message::{ChannelName, Message};
-use crate::protocols::format::json;
 
 /// The reply to `/sign`, as a whole array.
 pub(super) const SIGNED_IN: &[u8] = br#"[{"type" : "sign in"}]"#;

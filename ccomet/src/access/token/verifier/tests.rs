@@ -4,8 +4,8 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use super::super::settings::{Algorithm as Setting, Key, Secret};
 use super::*;
+use crate::config::auth::{Algorithm as Setting, Key, Secret};
 
 const SECRET: &str = "a secret that is long enough for it";
 const NOW_S: u64 = 1_800_000_000;

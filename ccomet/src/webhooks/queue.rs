@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::core::json;
 use crate::core::message::{ChannelName, Movement};
 use crate::core::time::UnixMillis;
-use crate::protocols::format::json;
 
 /// Told in one request.
 const BATCH_MAX: usize = 100;

@@ -10,8 +10,8 @@ use sealed::fault;
 use sealed_http::{FetchError, Fetched, ResponseHead};
 use serde::Deserialize;
 
+use crate::core::json;
 use crate::core::message::{ChannelName, Draft};
-use crate::protocols::format::json;
 
 /// The longest time for which an answer is kept, in seconds.
 const KEPT_MAX_S: u64 = 3_600;

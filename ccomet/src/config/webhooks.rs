@@ -1,39 +1,17 @@
-//! Hooks: what the site's back end is asked before something is done, and told of what happened.
-//!
-//! `question.rs` is what goes over the wire, `turns.rs` which question is sent next, `cache.rs` what answers are kept,
-//! `queue.rs` the news that waits to be sent. All of it is pure: the requests are made in `app/hooks.rs` and `app/telling.rs`.
-
-mod cache;
-mod question;
-mod queue;
-mod turns;
+//! The section `[hooks]` of the configuration.
 
 use std::time::Duration;
 
-use sealed::fault;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use cache::{Answers, Key};
-pub(crate) use question::{Answer, Deed, Question, Verdict};
-pub(crate) use queue::{Movements, Told};
-pub(crate) use turns::{Full, Turns};
-
-use crate::access::token::Secret;
-use crate::config::table::settings;
+use super::auth::Secret;
+use super::table::settings;
 use crate::core::message::ChannelName;
 use crate::core::pattern::{Pattern, any_matches};
 
 /// The fields in which a browser sends by itself what tells one user from another. Of `Authorization` only what is no
 /// bearer's token: a script has to set that.
-const AMBIENT: [&str; 2] = ["cookie", "authorization"];
-
-/// Whether a field of a request is one that a browser may have added by itself, whichever page asked for it.
-pub(crate) fn is_ambient(name: &str, value: &str) -> bool {
-    let is_bearers = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
-    let is_named = AMBIENT.iter().any(|ambient| name.eq_ignore_ascii_case(ambient));
-    let is_scripts = is_bearers || fault!("known-password-is-proof");
-    is_named && !(name.eq_ignore_ascii_case("authorization") && is_scripts)
-}
+pub(crate) const AMBIENT: [&str; 2] = ["cookie", "authorization"];
 
 settings! {
     /// Requests of HTTP to the site's back end: questions before something is done, and reports of presence.

@@ -94,6 +94,9 @@ pub enum Algorithm {
     EdDSA,
 }
 
+/// The fewest bytes of a key of the admin listener.
+const KEY_BYTES_MIN: usize = 16;
+
 /// What stands for a secret where it is shown.
 const PLACEHOLDER: &str = "(secret)";
 
@@ -111,7 +114,7 @@ impl Secret {
         &self.0
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
@@ -139,4 +142,9 @@ impl<'de> Deserialize<'de> for Secret {
         }
         Ok(Self(text))
     }
+}
+
+/// Returns whether a key can be sent in a header field, and is long enough.
+pub(crate) fn is_key(key: &Secret) -> bool {
+    key.as_bytes().len() >= KEY_BYTES_MIN && key.as_bytes().iter().all(u8::is_ascii_graphic)
 }

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use sealed::fault;
 
-use super::Hooks;
+use crate::config::webhooks::Hooks;
 
 /// Of the bytes of all questions, one client may have one part in so many.
 const CLIENT_PART: usize = 4;
