@@ -80,7 +80,6 @@ mod access;
 mod config;
 mod core;
 mod engine;
-mod files;
 mod gateway;
 pub mod handle;
 mod hub;
@@ -88,17 +87,14 @@ mod import_icomet;
 mod on_call;
 mod ops;
 mod protocols;
-mod pulse;
 mod server;
-mod signals;
 #[cfg(feature = "sim")]
 mod simulated;
-mod tally;
 mod webhooks;
-mod wire;
 
 pub use crate::core::pattern::{BadPattern, Pattern};
-pub use access::token::{AuthError, Claims, Grant, Refused, Verifier, make_token};
+pub use crate::core::refused::Refused;
+pub use access::token::{AuthError, Claims, Grant, Verifier, make_token};
 pub use config::auth::{Algorithm, Anonymous, Auth, Key, Secret};
 pub use config::rules::{Rule, Who};
 pub use config::webhooks::{Hooks, WhenDown};
@@ -109,7 +105,7 @@ pub use config::{
 pub use handle::{Handle, HandleError};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};
-pub use pulse::Life;
+pub use ops::health::Life;
 pub use server::{Error, Server, Sockets};
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated, StoreFaults};

@@ -12,10 +12,10 @@ use crate::config::{Admin, Config, ConfigError};
 use crate::gateway::{Gateway, Shared};
 use crate::handle::{Handle, LoopMessage};
 use crate::on_call::{CallInfo, Decision, Judge};
+use crate::ops::counters::LoopCounters;
+use crate::ops::health::{Life, Listener};
 use crate::ops::refusals::RefusalCounts;
-use crate::pulse::{Life, Listener};
-use crate::signals;
-use crate::tally::Tally;
+use crate::ops::signals;
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -182,11 +182,11 @@ impl Server {
         let store = self.store;
         let Self { pool, config, verifier, life, judge, .. } = self;
         let settings = http_settings(&config);
-        let tallies = Tally::for_loops(pool.loops());
+        let counters = LoopCounters::for_loops(pool.loops());
         let shared = Shared {
             config,
             verifier,
-            tallies,
+            counters,
             refusals: RefusalCounts::new(),
             life,
             judge,

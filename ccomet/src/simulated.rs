@@ -13,8 +13,8 @@ use crate::core::message::Message;
 pub use crate::engine::StoreFaults;
 use crate::gateway::Gateway;
 use crate::handle::{Handle, LoopMessage};
+use crate::ops::signals;
 use crate::server::{Error, Server, Sockets};
-use crate::signals;
 
 /// A server whose loops run in a simulation.
 #[derive(Debug)]

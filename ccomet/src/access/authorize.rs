@@ -8,15 +8,16 @@ use sealed_http::RequestHead;
 use super::call::{Access, Audience};
 use super::channel_rules::Deed;
 use super::origin;
+use super::token::Grant;
 use super::token::Verifier;
 use super::token::bearer::{self, Source};
-use super::token::{Grant, Refused};
 use crate::config::auth::Anonymous;
 use crate::config::rules::Rules;
 use crate::config::{Config, IcometAuth};
 use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
+use crate::core::refused::Refused;
 use crate::core::time::UnixMillis;
-use crate::wire::problem::Problem;
 
 /// Holds what tokens grant against what is asked. One for each loop.
 #[derive(Debug)]

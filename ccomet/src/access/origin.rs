@@ -5,9 +5,9 @@ use sealed_http::{Method, Query, RequestHead};
 
 use super::host;
 use crate::config::{Admin, Config};
+use crate::core::problem::Problem;
 use crate::protocols::call::Door;
 use crate::protocols::route;
-use crate::wire::problem::Problem;
 
 /// Whose page asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

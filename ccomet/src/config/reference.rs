@@ -97,7 +97,7 @@ mod tests {
     use sealed_http::DecodeError;
 
     use super::*;
-    use crate::wire::problem::Problem;
+    use crate::core::problem::Problem;
 
     #[test]
     fn every_section_is_in_the_table_with_the_defaults_that_hold() {

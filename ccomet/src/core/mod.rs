@@ -6,6 +6,8 @@
 //! - `window.rs`: the messages that are kept of a channel.
 //! - `time.rs`: the calendar, and the loop's own clock.
 //! - `owner.rs`: the client that a channel counts for.
+//! - `problem.rs`: what clients are told is wrong, with its code and status.
+//! - `refused.rs`: what is wrong with a token.
 //! - `json.rs`: JSON that is safe in a script.
 //! - `one_or_more.rs`: a list that is not empty.
 
@@ -15,5 +17,7 @@ pub(crate) mod one_or_more;
 pub(crate) mod owner;
 pub(crate) mod pattern;
 pub(crate) mod position;
+pub(crate) mod problem;
+pub(crate) mod refused;
 pub(crate) mod time;
 pub(crate) mod window;

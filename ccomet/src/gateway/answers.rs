@@ -6,6 +6,7 @@ use sealed_http::websocket::CloseCode;
 use sealed_http::{Cors, Field, Http, Origins, Response};
 
 use super::{Client, Gateway, SessionState, done, socket};
+use crate::core::problem::Problem;
 use crate::hub::{Format, Reply, Sink};
 use crate::ops::refusals::RefusalLog;
 use crate::protocols::call::Door;
@@ -13,7 +14,6 @@ use crate::protocols::format::jsonp;
 use crate::protocols::format::response::script_response;
 use crate::protocols::native::websocket;
 use crate::protocols::{self, Answer};
-use crate::wire::problem::Problem;
 
 /// The hub's way to its subscribers.
 pub(super) struct Out<'a, 'b> {

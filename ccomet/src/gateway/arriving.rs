@@ -8,9 +8,9 @@ use super::{Caller, Gateway, loop_time, unix_time};
 use crate::access::Identity;
 use crate::access::client::Asking;
 use crate::access::origin;
+use crate::core::problem::Problem;
 use crate::protocols::call::{Call, Door, Refused};
 use crate::protocols::route::{self, Ahead, read_ahead};
-use crate::wire::problem::Problem;
 
 /// The longest body of a request at the front that has no use for one, in bytes.
 const OTHER_BODY_BYTES_MAX: u64 = 4 * 1024;

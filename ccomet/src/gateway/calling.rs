@@ -10,12 +10,12 @@ use super::{Caller, Gateway, unix_time};
 use crate::access::{Access, Write};
 use crate::core::message::ChannelName;
 use crate::core::one_or_more::OneOrMore;
+use crate::core::problem::Problem;
 use crate::engine::Request;
 use crate::protocols::call::{Call, Door, ReplyTo};
 use crate::protocols::format::response::json_response;
 use crate::protocols::route::READ_METHODS;
 use crate::protocols::v1;
-use crate::wire::problem::Problem;
 
 impl Gateway {
     /// Whether what is published is as short as the rules want it.

@@ -7,7 +7,7 @@ use sealed_http::Http;
 
 use super::answers::Out;
 use super::{Client, Gateway, SessionState, done, unix_time};
-use crate::pulse::{Life, Listener};
+use crate::ops::health::{Life, Listener};
 
 /// How much longer a poll waits whose channel has not come in time.
 const POLL_EXTENSION: Duration = Duration::from_secs(1);

@@ -16,10 +16,10 @@ use crate::access::origin;
 use crate::access::{Access, Course};
 use crate::config::webhooks::{Hooks, WhenDown};
 use crate::core::message::{ChannelName, Draft};
+use crate::core::problem::Problem;
 use crate::core::time::LoopTime;
 use crate::protocols::call::Call;
 use crate::webhooks::{Answer, Answers, Deed, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
-use crate::wire::problem::Problem;
 
 /// Bytes of an answer; a longer one is none.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;

@@ -13,12 +13,12 @@ use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::owner::Owner;
 use crate::core::pattern::Pattern;
+use crate::core::problem::Problem;
 use crate::engine::{BroadcastOrder, Reply, Request, Token};
+use crate::ops::counters;
 use crate::protocols::call::{IcometReply, ReplyTo};
 use crate::protocols::icomet::responses::{self, Signed};
 use crate::protocols::icomet::{head_of_json, request};
-use crate::tally;
-use crate::wire::problem::Problem;
 
 /// What a watcher may leave untaken before it is given up, in bytes.
 const WATCHER_BYTES_MAX: usize = 1 << 20;
@@ -71,7 +71,7 @@ impl Gateway {
                 self.ask(http, id, Request::Clear { channel }, reply);
             }
             request::Call::Info { channel: None } => {
-                let (channels, subscribers) = tally::sum(&self.tallies);
+                let (channels, subscribers) = counters::sum(&self.counters);
                 http.respond(id, &responses::server_info(channels, subscribers));
             }
             request::Call::Info { channel: Some(channel) } => {

@@ -8,9 +8,9 @@ use sealed_http::{Http, RequestHead};
 use super::{Caller, Gateway};
 use crate::access::Access;
 use crate::core::message::{ChannelName, Draft};
+use crate::core::problem::Problem;
 use crate::on_call::{CallInfo, Decision};
 use crate::protocols::call::Call;
-use crate::wire::problem::Problem;
 
 impl Gateway {
     /// Asks about a call that token and rules allow.

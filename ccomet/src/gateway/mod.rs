@@ -46,17 +46,17 @@ use crate::access::client::ClientTracker;
 use crate::access::token::AdminKeys;
 use crate::config::Config;
 use crate::config::rules::Rules;
+use crate::core::problem::Problem;
 use crate::core::time::{LoopTime, UnixMillis};
 use crate::engine::{ChannelEvent, Engine, Output, Tick};
-use crate::files::Files;
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, SubscriberKey};
 use crate::on_call::Judge;
+use crate::ops::counters::LoopCounters;
+use crate::ops::health::{Listener, LoopWatchdog};
+use crate::ops::signals;
+use crate::ops::static_files::StaticFiles;
 use crate::protocols::call::Door;
-use crate::pulse::{Listener, Pulse};
-use crate::signals;
-use crate::tally::Tally;
-use crate::wire::problem::Problem;
 use token_expiry::TokenExpirations;
 
 pub(crate) use setup::Shared;
@@ -113,10 +113,10 @@ pub(crate) struct Gateway {
     /// Requests whose bodies are still coming.
     arrivals: HashMap<ConnectionId, Arrival>,
     token_expirations: TokenExpirations,
-    files: Files,
-    tallies: Arc<[Tally]>,
+    files: StaticFiles,
+    counters: Arc<[LoopCounters]>,
     /// Who wants to know whether the loops go on: on the first of them.
-    life: Option<(Listener, Pulse)>,
+    life: Option<(Listener, LoopWatchdog)>,
     /// Who hears of channels in use.
     watchers: Vec<ConnectionId>,
     /// Who reads channels from inside.

@@ -6,13 +6,13 @@ use sealed_http::{Http, Response};
 use super::answers::{fields_for, respond_problem};
 use super::{Gateway, SessionState, done, loop_time, now};
 use crate::access::client::Asking;
+use crate::core::problem::Problem;
 use crate::engine::{Listed, Refusal, Reply, Request};
 use crate::handle;
 use crate::protocols::call::ReplyTo;
 use crate::protocols::format::response::json_response;
 use crate::protocols::native::items as native;
 use crate::protocols::v1;
-use crate::wire::problem::Problem;
 
 /// Whoever waits for the engine's reply.
 #[derive(Debug)]

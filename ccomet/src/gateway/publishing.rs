@@ -8,12 +8,12 @@ use super::pending::PendingRequest;
 use super::{Caller, Gateway, SessionState, done, unix_time};
 use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
+use crate::core::problem::Problem;
 use crate::engine::{BroadcastOrder, Reply, Request};
 use crate::protocols::call::{Part, ReplyTo};
 use crate::protocols::format::jsonp;
 use crate::protocols::format::response::json_response;
 use crate::protocols::native::publication::{Outcome, Publication, write_results};
-use crate::wire::problem::Problem;
 
 /// A request whose publications are on their way.
 #[derive(Debug)]

@@ -21,21 +21,21 @@ use crate::config::rules::Rules;
 use crate::engine::{Engine, MemoryStore, ShardLimits, Store};
 #[cfg(feature = "sim")]
 use crate::engine::{StoreFaults, UnreliableStore};
-use crate::files::Files;
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, HubLimits};
 use crate::on_call::Judge;
+use crate::ops::counters::LoopCounters;
+use crate::ops::health::{Listener, LoopWatchdog};
 use crate::ops::refusals::{RefusalCounts, RefusalLog};
+use crate::ops::static_files::StaticFiles;
 use crate::protocols::ENCODERS;
-use crate::pulse::{Listener, Pulse};
-use crate::tally::Tally;
 
 /// What the loops of a server share.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) verifier: Arc<Verifier>,
-    pub(crate) tallies: Arc<[Tally]>,
+    pub(crate) counters: Arc<[LoopCounters]>,
     pub(crate) refusals: Arc<RefusalCounts>,
     pub(crate) life: Option<Listener>,
     pub(crate) judge: Option<Judge>,
@@ -57,7 +57,7 @@ impl Shared {
 impl Gateway {
     pub(crate) fn new(shared: Shared, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store();
-        let Shared { config, verifier, tallies, refusals, life, judge, .. } = shared;
+        let Shared { config, verifier, counters, refusals, life, judge, .. } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
@@ -106,9 +106,9 @@ impl Gateway {
             authorizer: Authorizer::new(verifier, &config, rules.clone()),
             rules,
             config,
-            files: Files::new(with_demo),
-            tallies,
-            life: life.filter(|_| index == 0).map(|life| (life, Pulse::new(loops))),
+            files: StaticFiles::new(with_demo),
+            counters,
+            life: life.filter(|_| index == 0).map(|life| (life, LoopWatchdog::new(loops))),
             watchers: Vec::new(),
             readers: Readers::default(),
             judge,

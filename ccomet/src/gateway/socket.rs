@@ -13,12 +13,12 @@ use super::{Caller, Gateway, SessionState, loop_time, unix_time};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::position::Spot;
+use crate::core::problem::Problem;
 use crate::core::time::LoopTime;
 use crate::engine::Request;
 use crate::hub::{SubscriberKey, Subscription};
 use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket::{self as words, Said};
-use crate::wire::problem::Problem;
 
 /// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.
 const PENDING_MAX: u32 = 16;

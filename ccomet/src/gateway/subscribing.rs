@@ -8,10 +8,10 @@ use sealed_http::Http;
 use super::answers::Out;
 use super::token_expiry::Notice;
 use super::{Client, Gateway, SessionState, unix_time};
+use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 use crate::hub::{HeartbeatRule, Sink, SubscriberKey, Subscription};
 use crate::protocols;
-use crate::wire::problem::Problem;
 
 impl Gateway {
     /// Goes on with what a full socket held up.

@@ -7,7 +7,7 @@ use sealed_http::Http;
 
 use super::answers::Out;
 use super::{Gateway, loop_time, now, unix_time};
-use crate::pulse::{Life, Listener};
+use crate::ops::health::{Life, Listener};
 
 /// How often old messages and idle channels are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -78,14 +78,14 @@ impl Gateway {
             self.wakes_in = Some(delay);
         }
         self.tell_site(http);
-        self.tallies[self.index].set(self.engine.channels(), self.hub.subscribers());
+        self.counters[self.index].set(self.engine.channels(), self.hub.subscribers());
     }
 
     /// This loop goes on; the first one tells where all of them do.
     fn show_life(&mut self) {
-        self.tallies[self.index].beat();
-        if let Some((Listener(tell), pulse)) = &mut self.life
-            && pulse.is_felt(&self.tallies)
+        self.counters[self.index].beat();
+        if let Some((Listener(tell), watchdog)) = &mut self.life
+            && watchdog.all_alive(&self.counters)
         {
             tell(Life::Alive);
         }

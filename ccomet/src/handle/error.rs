@@ -2,8 +2,8 @@
 
 use crate::core::message::BadChannelName;
 use crate::core::position::BadPosition;
+use crate::core::problem::Problem;
 use crate::engine::Refusal;
-use crate::wire::problem::Problem;
 
 /// Tells why something that was asked of a server through its [`Handle`](super::Handle) was not
 /// done.

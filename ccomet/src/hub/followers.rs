@@ -13,9 +13,9 @@ use super::{Hub, Start};
 use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::position::{Missed, Spot};
+use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 use crate::engine::Order;
-use crate::wire::problem::Problem;
 
 /// Names a follower to whoever takes for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

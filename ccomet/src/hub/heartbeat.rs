@@ -11,8 +11,8 @@ use super::sink::ReplyBody;
 use super::subscriber::Flags;
 use super::{Hub, Reply, Sink, SubscriberKey};
 use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
-use crate::wire::problem::Problem;
 
 impl Hub {
     /// Sends a stream's heartbeat if nothing else was sent since the last time. Returns how long it

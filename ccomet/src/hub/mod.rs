@@ -45,9 +45,9 @@ pub(crate) use subscriber::{Delivery, Start, Subscription};
 
 use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
+use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 use crate::engine::{ChannelEvent, Claim, Order, Refusal};
-use crate::wire::problem::Problem;
 
 /// Channels looked at in one sweep, at least; all of them within about half a minute.
 const SWEEP_MIN: usize = 1024;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use sealed::{ConnectionId, fault};
 
+use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
-use crate::wire::problem::Problem;
 
 /// Time between two lines about one kind of refusal.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use sealed_http::{Method, Request, RequestHead};
 use super::call::{Call, Door, Refused};
 use super::{PROTOCOLS, Protocol};
 use crate::config::{Api, Config, Limits, Times};
-use crate::wire::problem::Problem;
+use crate::core::problem::Problem;
 
 /// The methods of a file.
 pub(crate) const READ_METHODS: &str = "GET, HEAD, OPTIONS";

@@ -18,9 +18,9 @@ use sealed_http::RequestHead;
 use crate::access::Cost;
 use crate::config::{Config, ForwardedBy};
 use crate::core::owner::Owner;
+use crate::core::problem::Problem;
 use crate::core::time::LoopTime;
 use crate::protocols::call::Door;
-use crate::wire::problem::Problem;
 
 pub(crate) use networks::NetworkRules;
 pub(crate) use throttle::Charge;

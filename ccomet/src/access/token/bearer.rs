@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use sealed_http::{Method, Query, RequestHead};
 
-use super::Refused;
+use crate::core::refused::Refused;
 
 /// How a token came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::key::{AuthError, Material};
-use super::{Grant, Refused, crypto};
+use super::{Grant, crypto};
 use crate::config::auth::Auth;
 use crate::core::pattern::Pattern;
+use crate::core::refused::Refused;
 
 /// The longest token, in bytes. What a request's head may be is mostly the lower bound.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;

@@ -9,6 +9,7 @@ use sealed_http::{Method, RequestHead, Response};
 
 use super::ROW;
 use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
 use crate::engine::Token;
 use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::protocols::call::{self, Door};
@@ -17,7 +18,6 @@ use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::response::TEXT;
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::protocols::route::Incoming;
-use crate::wire::problem::Problem;
 
 /// What is wanted.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use sealed_http::Response;
 use super::events::{reply, seq_of};
 use crate::core::json;
 use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
 use crate::engine::{ChannelInfo, Token};
 use crate::protocols::format::response::{HTML, JSON, SCRIPT, TEXT};
-use crate::wire::problem::Problem;
 
 /// The token of a channel, and until when it counts.
 #[derive(Debug)]

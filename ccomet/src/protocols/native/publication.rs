@@ -17,7 +17,7 @@ use crate::core::json;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
-use crate::wire::problem::{MessageFault, Problem};
+use crate::core::problem::{MessageFault, Problem};
 
 /// The longest type of a message, in bytes.
 const EVENT_BYTES_MAX: usize = 128;

@@ -10,6 +10,7 @@ use crate::config::{Admin, Config, Front, Limits, Times, is_origin};
 use crate::core::message::ChannelName;
 use crate::core::pattern::Pattern;
 use crate::core::position::{Spot, parse_position};
+use crate::core::problem::Problem;
 use crate::engine::{Edge, Listing, Range};
 use crate::hub::{Delivery, Format, Start, Subscription};
 use crate::protocols::call::{Call, Door, Refused, ReplyTo};
@@ -18,7 +19,6 @@ use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::protocols::native::publication::{Publication, header_key, read_draft, read_messages, read_target};
 use crate::protocols::route::{Ahead, Incoming, parse_number};
-use crate::wire::problem::Problem;
 
 /// The subprotocol of WebSockets, for clients that ask for one.
 const SUBPROTOCOL: &str = "ccomet";

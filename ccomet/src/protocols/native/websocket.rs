@@ -9,7 +9,7 @@ use super::publication::{checked_event, checked_key, checked_ttl, exact, read_da
 use crate::core::json;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
-use crate::wire::problem::Problem;
+use crate::core::problem::Problem;
 
 /// What a client says in a message of text.
 #[derive(Debug, PartialEq, Eq)]

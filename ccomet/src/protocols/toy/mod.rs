@@ -13,10 +13,10 @@ use super::route::{Incoming, parse_number};
 use super::{Answer, Exposure, Protocol};
 use crate::config::Api;
 use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
 use crate::hub::{
     Delivery, Encoder, Encoders, Format, Item, PlacedMessage, PollOutcome, ReplyBody, Start, StreamEvent, Subscription,
 };
-use crate::wire::problem::Problem;
 
 /// The table of protocols that tests give the hub.
 pub(crate) const TOYS: Encoders = Encoders(&[&Toy]);

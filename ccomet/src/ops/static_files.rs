@@ -12,7 +12,7 @@ use crate::protocols::call::Door;
 /// The text of a file of the demos.
 macro_rules! demo_text {
     ($name:literal) => {{
-        let text = include_str!(concat!("../../demos/web/", $name));
+        let text = include_str!(concat!("../../../demos/web/", $name));
         #[cfg(fault_points)]
         let text = sealed::fault::text(concat!("demos/web/", $name), text);
         text
@@ -21,7 +21,7 @@ macro_rules! demo_text {
 
 /// All of them, by their paths.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct StaticFiles {
     /// For pages of any origin.
     library: [File; 2],
     demo: Vec<File>,
@@ -36,7 +36,7 @@ struct File {
     fields: Vec<Field>,
 }
 
-impl Files {
+impl StaticFiles {
     /// Makes them, the demo where it is wanted.
     pub(crate) fn new(with_demo: bool) -> Self {
         let file = |path, bytes, fields| File { path, content: StaticFile::new(path, bytes), fields };
@@ -63,7 +63,7 @@ impl Files {
                 file("/ccomet.mjs", demo_text!("ccomet.mjs").as_bytes(), public()),
             ],
             demo: if with_demo { demo() } else { Vec::new() },
-            document: [file("/openapi.json", include_bytes!("../openapi.json"), Vec::new())],
+            document: [file("/openapi.json", include_bytes!("../../openapi.json"), Vec::new())],
         }
     }
 

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What one loop holds.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LoopCounters {
     channels: AtomicUsize,
     subscribers: AtomicUsize,
     /// How often it has been seen to go on.
     beats: AtomicU64,
 }
 
-impl Tally {
+impl LoopCounters {
     /// One for each of so many loops.
     pub(crate) fn for_loops(loops: usize) -> Arc<[Self]> {
         (0..loops).map(|_| Self::default()).collect()
@@ -27,7 +27,7 @@ impl Tally {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// Only by the loop whose tally it is. Channels are those on that loop's shard.
+    /// Only by the loop whose counters they are. Channels are those on that loop's shard.
     pub(crate) fn set(&self, channels: usize, subscribers: usize) {
         for (held, now) in [(&self.channels, channels), (&self.subscribers, subscribers)] {
             if held.load(Ordering::Relaxed) != now {
@@ -38,9 +38,9 @@ impl Tally {
 }
 
 /// Channels and subscribers of all loops together, as of their last ticks.
-pub(crate) fn sum(tallies: &[Tally]) -> (usize, usize) {
-    tallies.iter().fold((0, 0), |(channels, subscribers), tally| {
+pub(crate) fn sum(counters: &[LoopCounters]) -> (usize, usize) {
+    counters.iter().fold((0, 0), |(channels, subscribers), one| {
         let of = |held: &AtomicUsize| held.load(Ordering::Relaxed);
-        (channels + of(&tally.channels), subscribers + of(&tally.subscribers))
+        (channels + of(&one.channels), subscribers + of(&one.subscribers))
     })
 }

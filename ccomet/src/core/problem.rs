@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use sealed_http::Problem as Details;
 
-use crate::access::token::Refused as TokenRefused;
-use crate::engine::Refusal;
+use super::refused::Refused as TokenRefused;
 
 /// When a client is to come back that cannot be served now, in seconds.
 const RETRY_S: u32 = 5;
@@ -95,20 +94,6 @@ pub(crate) enum Problem {
     BodyLimit,
     ShuttingDown,
     Unavailable,
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::ChannelLimit => Self::ChannelLimit,
-            Refusal::PatternLimit => Self::PatternLimit,
-            Refusal::ClientLimit => Self::ClientLimit,
-            Refusal::BroadcastLimit => Self::BroadcastLimit,
-            Refusal::BroadcastTooWide => Self::BroadcastTooWide,
-            Refusal::KeyReused => Self::KeyReused,
-            Refusal::Unavailable => Self::Unavailable,
-        }
-    }
 }
 
 impl Problem {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::tally::Tally;
+use crate::ops::counters::LoopCounters;
 
 /// Looks at a loop, about a second apart, at which it may not have moved before it counts as hanging.
 const SILENT_MAX: u8 = 5;
@@ -29,21 +29,21 @@ impl fmt::Debug for Listener {
 
 /// What is known of the loops' progress.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct LoopWatchdog {
     /// Of each loop, its count at the last look, and how often it has stood still since it moved.
     seen: Vec<(u64, u8)>,
 }
 
-impl Pulse {
+impl LoopWatchdog {
     pub(crate) fn new(loops: usize) -> Self {
         Self { seen: vec![(0, 0); loops] }
     }
 
     /// Looks at all loops. Returns whether each has moved lately.
-    pub(crate) fn is_felt(&mut self, tallies: &[Tally]) -> bool {
+    pub(crate) fn all_alive(&mut self, counters: &[LoopCounters]) -> bool {
         let mut all = true;
-        for ((beats, silent), tally) in self.seen.iter_mut().zip(tallies) {
-            let now = tally.beats();
+        for ((beats, silent), one) in self.seen.iter_mut().zip(counters) {
+            let now = one.beats();
             *silent = if std::mem::replace(beats, now) == now { silent.saturating_add(1) } else { 0 };
             all &= *silent < SILENT_MAX;
         }
@@ -57,13 +57,13 @@ mod tests {
 
     #[test]
     fn a_loop_that_hangs_is_missed_and_one_that_goes_on_is_heard_again() {
-        let tallies = Tally::for_loops(2);
-        let mut pulse = Pulse::new(2);
+        let counters = LoopCounters::for_loops(2);
+        let mut watchdog = LoopWatchdog::new(2);
         let mut look = |beating: &[usize]| {
             for index in beating {
-                tallies[*index].beat();
+                counters[*index].beat();
             }
-            pulse.is_felt(&tallies)
+            watchdog.all_alive(&counters)
         };
         assert!((0..10).all(|_| look(&[0, 1])));
         let hanging: Vec<bool> = (0..7).map(|_| look(&[0])).collect();
