@@ -8,9 +8,12 @@
 //! - `owner.rs`: the client that a channel counts for.
 //! - `problem.rs`: what clients are told is wrong, with its code and status.
 //! - `refused.rs`: what is wrong with a token.
+//! - `holdings.rs`: what a server holds, in tests.
 //! - `json.rs`: JSON that is safe in a script.
 //! - `one_or_more.rs`: a list that is not empty.
 
+#[cfg(feature = "sim")]
+pub(crate) mod holdings;
 pub(crate) mod json;
 pub(crate) mod message;
 pub(crate) mod one_or_more;

@@ -48,7 +48,7 @@ struct Replica {
 
 /// Two loops, and what is known of their channels.
 struct Bench {
-    engines: Vec<Engine<(u64, Asked)>>,
+    engines: Vec<Engine<(u64, Asked), Mail>>,
     mail: VecDeque<(usize, Mail)>,
     millis: u64,
     random: u64,

@@ -99,7 +99,7 @@ pub(crate) struct Gateway {
     /// Which of the loops it is.
     index: usize,
     hub: Hub,
-    engine: Engine<Asker>,
+    engine: Engine<Asker, LoopMessage>,
     batches: Slab<Batch>,
     site: Site,
     last_serial: u32,

@@ -123,7 +123,7 @@ impl Gateway {
 
     /// Adds what this loop holds to what others do.
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    pub(crate) fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.asking += self.batches.len() + self.site.asking();
         all.leases += self.token_expirations.count();
         self.hub.add_to(all, seen);
@@ -131,7 +131,11 @@ impl Gateway {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_store_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    pub(crate) fn add_store_to(
+        &self,
+        all: &mut crate::core::holdings::Holdings,
+        seen: &mut crate::core::holdings::Seen,
+    ) {
         self.engine.add_store_to(all, seen);
     }
 

@@ -20,6 +20,23 @@ pub(crate) enum LoopMessage {
     Handle(Box<HandleRequest>),
 }
 
+impl From<Mail> for LoopMessage {
+    fn from(mail: Mail) -> Self {
+        Self::Engine(mail)
+    }
+}
+
+impl TryFrom<LoopMessage> for Mail {
+    type Error = LoopMessage;
+
+    fn try_from(message: LoopMessage) -> Result<Self, LoopMessage> {
+        match message {
+            LoopMessage::Engine(mail) => Ok(mail),
+            LoopMessage::Handle(_) => Err(message),
+        }
+    }
+}
+
 impl From<HandleRequest> for LoopMessage {
     fn from(request: HandleRequest) -> Self {
         Self::Handle(Box::new(request))

@@ -131,7 +131,7 @@ impl Hub {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    pub(crate) fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.subscribers += self.subscribers();
         all.claims += self.claims.len();
         all.attached_channels += self.channels.len();

@@ -137,5 +137,5 @@ pub(crate) trait Store: Debug + Send {
 
     /// Adds what it holds beside what the shard has in memory.
     #[cfg(feature = "sim")]
-    fn add_to(&self, _: &mut crate::simulated::Holdings, _: &mut crate::simulated::Seen) {}
+    fn add_to(&self, _: &mut crate::core::holdings::Holdings, _: &mut crate::core::holdings::Seen) {}
 }

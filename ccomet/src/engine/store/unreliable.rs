@@ -260,7 +260,7 @@ impl Store for UnreliableStore {
         self.faults = faults;
     }
 
-    fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.stored_channels += self.channels.capacity();
         for kept in self.channels.values() {
             all.stored_messages += kept.log.len();
