@@ -65,13 +65,12 @@
 //!
 //! # Reading it
 //!
-//! A message's way leads forward only: a request is read by its protocol in `protocols/`, goes
-//! through `app.rs` to the `engine/`, which numbers it and keeps it, comes back to the `hub/` of
-//! every loop with subscribers, and leaves at the end of the tick, encoded by the protocols of
-//! those. The hub says what happened and knows no protocol; `hub/encoder.rs` is the seam between
-//! them. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` decide
-//! whether its client has it. Only `app.rs`, its folder and `server.rs` know of connections;
-//! everything else is pure state.
+//! A message's way leads forward only. The `gateway/` takes a request, `protocols/` read it as a call, and `access/` decides
+//! whether its client may do that, by what `access/call.rs` says that the call needs. The `engine/` numbers and keeps the
+//! message, and the `hub/` of every loop with subscribers gets it, which at the end of the tick sends it to each,
+//! encoded by the protocol of each. The hub says what happened and knows no protocol; `hub/encoder.rs` is the seam between
+//! them. Only `gateway/` and `server.rs` know of connections; everything else is pure state. `core/` is what all of them
+//! speak of. ARCHITECTURE.md has the picture, and a glossary.
 
 // Nothing that comes from outside ends the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]

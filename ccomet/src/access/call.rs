@@ -1,6 +1,6 @@
 //! What a call needs, in one description. Tokens, rules, limits by address, sizes, forgery and webhooks read it and not
 //! the call. Beside it, the kind of a call matters to the dispatcher, to the form of a refusal
-//! ([`Call::into_subscription`]), and to a request whose body has not come yet (`wire/request/ahead.rs`).
+//! ([`Call::into_subscription`]), and to a request whose body has not come yet (`protocols/route.rs`).
 
 use sealed::fault;
 

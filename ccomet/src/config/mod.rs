@@ -1,4 +1,10 @@
 //! What an operator can set. Every limit has a default that is safe on the open internet.
+//!
+//! - `table.rs`: the macro by which a section is written once, with its documentation, range and default.
+//! - `limits.rs`, `auth.rs`, `rules.rs`, `webhooks.rs`: sections; those of the listeners and the log are here.
+//! - `listen.rs`, `networks.rs`, `forwarded_by.rs`: values that need reading.
+//! - `check.rs`: what has to fit together.
+//! - `reference.rs`: the reference of all settings, `docs/settings.md`.
 
 pub(crate) mod auth;
 mod check;
