@@ -1,6 +1,14 @@
 //! One loop of the server: requests in, calls to hub and engine, answers out.
 //!
-//! A message's way leads through [`Gateway::request`], the engine, and [`Gateway::turned`], where everyone gets what is new.
+//! Here is what [`Handler`] calls, one line each: [`Gateway::run`] drains what follows. The rest by the way of a call:
+//!
+//! - `entering.rs`, `arriving.rs`: a connection, a request; what is decided before its body is read.
+//! - `caller.rs`: the client behind a call. `judging.rs`, `hooks.rs`: the embedder and the back end are asked.
+//! - `calling.rs`, `publishing.rs`, `subscribing.rs`, `socket.rs`, `icomet.rs`: what is done for it.
+//! - `pending.rs`, `answers.rs`: replies of the engine, responses, and the hub's way to subscribers.
+//! - `tick.rs`, `ending.rs`, `token_expiry.rs`: what the clock brings, and how connections end.
+//! - `inside.rs`: handles, and their readers. `telling.rs`: reports for the back end.
+//! - `setup.rs`: how a loop is made.
 
 mod answers;
 mod arriving;
