@@ -65,59 +65,46 @@
 //!
 //! # Reading it
 //!
-//! A message's way leads forward only: a request is read by its protocol in `protocols/`, goes
-//! through `app.rs` to the `engine/`, which numbers it and keeps it, comes back to the `hub/` of
-//! every loop with subscribers, and leaves at the end of the tick, encoded by the protocols of
-//! those. The hub says what happened and knows no protocol; `hub/encoder.rs` is the seam between
-//! them. On the way in, `access.rs` says what a call needs, and `doorkeeper/` and `auth/` decide
-//! whether its client has it. Only `app.rs`, its folder and `server.rs` know of connections;
-//! everything else is pure state.
+//! A message's way leads forward only. The `gateway/` takes a request, `protocols/` read it as a call, and `access/` decides
+//! whether its client may do that, by what `access/call.rs` says that the call needs. The `engine/` numbers and keeps the
+//! message, and the `hub/` of every loop with subscribers gets it, which at the end of the tick sends it to each,
+//! encoded by the protocol of each. The hub says what happened and knows no protocol; `hub/encoder.rs` is the seam between
+//! them. Only `gateway/` and `server.rs` know of connections; everything else is pure state. `core/` is what all of them
+//! speak of. ARCHITECTURE.md has the picture, and a glossary.
 
 // Nothing that comes from outside ends the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
 
 mod access;
-mod app;
-mod auth;
 mod config;
-mod doorkeeper;
+mod core;
 mod engine;
-mod files;
+mod gateway;
 pub mod handle;
-mod hooks;
 mod hub;
 mod import_icomet;
-mod lease;
-mod log;
-mod message;
 mod on_call;
-mod one_or_more;
-mod pattern;
-mod position;
+mod ops;
 mod protocols;
-mod pulse;
-mod refusals;
-mod rules;
 mod server;
-mod signals;
 #[cfg(feature = "sim")]
 mod simulated;
-mod tally;
-mod time;
-mod wire;
+mod webhooks;
 
-pub use auth::{Algorithm, Anonymous, Auth, AuthError, Claims, Grant, Key, Refused, Secret, Verifier, make_token};
+pub use crate::core::pattern::{BadPattern, Pattern};
+pub use crate::core::refused::Refused;
+pub use access::token::{AuthError, Claims, Grant, Verifier, make_token};
+pub use config::auth::{Algorithm, Anonymous, Auth, Key, Secret};
+pub use config::rules::{Rule, Who};
+pub use config::webhooks::{Hooks, WhenDown};
 pub use config::{
-    Admin, Api, Config, ConfigError, Front, History, Icomet, IcometAuth, Limits, Log, Times, listen_address,
+    Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Limits, Log, Times,
+    listen_address,
 };
-pub use doorkeeper::ForwardedBy;
 pub use handle::{Handle, HandleError};
-pub use hooks::{Hooks, WhenDown};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};
-pub use pattern::{BadPattern, Pattern};
-pub use pulse::Life;
-pub use rules::{Rule, Who};
+pub use ops::health::Life;
 pub use server::{Error, Server, Sockets};
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated, StoreFaults};

@@ -8,8 +8,8 @@ use sealed::fault;
 use sealed_http::RequestHead;
 
 use crate::access::{Access, Course};
-use crate::hooks::is_ambient;
-use crate::message::{ChannelName, Draft};
+use crate::core::message::{ChannelName, Draft};
+use crate::webhooks::is_ambient;
 
 /// What a client wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

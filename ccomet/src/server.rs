@@ -1,4 +1,4 @@
-//! The server: loops in a pool, each with an [`App`].
+//! The server: loops in a pool, each with an [`Gateway`].
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::time::Duration;
 use sealed::{Listen, Place, Pool, SocketOptions, Stopper, fault};
 use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
 
-use crate::app::{App, Shared};
-use crate::auth::Verifier;
+use crate::access::token::Verifier;
 use crate::config::{Admin, Config, ConfigError};
+use crate::gateway::{Gateway, Shared};
 use crate::handle::{Handle, LoopMessage};
 use crate::on_call::{CallInfo, Decision, Judge};
-use crate::pulse::{Life, Listener};
-use crate::refusals::RefusalCounts;
-use crate::signals;
-use crate::tally::Tally;
+use crate::ops::counters::LoopCounters;
+use crate::ops::health::{Life, Listener};
+use crate::ops::refusals::RefusalCounts;
+use crate::ops::signals;
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -177,23 +177,23 @@ impl Server {
     /// The pool, and what makes the service of each of its loops.
     pub(crate) fn into_parts(
         self,
-    ) -> (Pool<LoopMessage>, impl Fn(Place<LoopMessage>) -> HttpServer<App> + Send + Sync + 'static) {
+    ) -> (Pool<LoopMessage>, impl Fn(Place<LoopMessage>) -> HttpServer<Gateway> + Send + Sync + 'static) {
         #[cfg(feature = "sim")]
         let store = self.store;
         let Self { pool, config, verifier, life, judge, .. } = self;
         let settings = http_settings(&config);
-        let tallies = Tally::for_loops(pool.loops());
+        let counters = LoopCounters::for_loops(pool.loops());
         let shared = Shared {
             config,
             verifier,
-            tallies,
+            counters,
             refusals: RefusalCounts::new(),
             life,
             judge,
             #[cfg(feature = "sim")]
             store,
         };
-        (pool, move |place| HttpServer::new(settings.clone(), App::new(shared.clone(), place)))
+        (pool, move |place| HttpServer::new(settings.clone(), Gateway::new(shared.clone(), place)))
     }
 
     /// Lets SIGINT and SIGTERM stop the server, from now on; a second one ends its limit. SIGHUP, SIGUSR1 and SIGUSR2, which

@@ -1,6 +1,5 @@
 //! The server on a simulated network: the feature `sim`, for tests.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,13 +7,14 @@ use sealed::sim::{LoopId, Simulation};
 use sealed::{EventLoop, Mailbox, Stopper};
 use sealed_http::Server as HttpServer;
 
-use crate::app::App;
 use crate::config::Config;
+pub use crate::core::holdings::Holdings;
+use crate::core::holdings::Seen;
 pub use crate::engine::StoreFaults;
+use crate::gateway::Gateway;
 use crate::handle::{Handle, LoopMessage};
-use crate::message::Message;
+use crate::ops::signals;
 use crate::server::{Error, Server, Sockets};
-use crate::signals;
 
 /// A server whose loops run in a simulation.
 #[derive(Debug)]
@@ -26,61 +26,6 @@ pub struct Simulated {
     config: Arc<Config>,
     front: SocketAddr,
     admin: SocketAddr,
-}
-
-/// What a server holds, over all its loops.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Holdings {
-    /// Connections, of any kind.
-    pub connections: usize,
-    /// Timers of the loops, those for sweeping included: one for each loop that has had a tick.
-    pub timers: usize,
-    /// Subscribers of the loops' hubs.
-    pub subscribers: usize,
-    /// Names under which subscribers wait.
-    pub claims: usize,
-    /// Channels that loops are attached to, each counted on every such loop.
-    pub attached_channels: usize,
-    /// Channels at their shards.
-    pub channels: usize,
-    /// Places for channels at their shards, those included that are free: they go when all behind them are free.
-    pub channel_places: usize,
-    /// Names that are held at the channels' shards.
-    pub names: usize,
-    /// Bytes of history as the channels' shards count them: messages, and their places on the loops that are attached.
-    pub history_bytes: usize,
-    /// Bytes of the messages that are held by shards and loops, each message once. Where all loops have heard of all that was
-    /// dropped, it is `history_bytes` without the places.
-    pub message_bytes: usize,
-    /// Places for channels in a store for tests.
-    pub stored_channels: usize,
-    /// Messages that it keeps.
-    pub stored_messages: usize,
-    /// Bytes of those of them that the shards do not have in memory.
-    pub stored_bytes: usize,
-    /// Places of messages on the loops that are attached.
-    pub copied_messages: usize,
-    /// Bytes of messages that are on their way from shards to loops, counted for each loop.
-    pub delivery_bytes: usize,
-    /// Bytes of encoded messages that loops keep for others that read them.
-    pub encoded_bytes: usize,
-    /// Bytes of buffers that loops keep for connections to come.
-    pub pooled_bytes: usize,
-    /// Streams that end with a token.
-    pub leases: usize,
-    /// Requests that wait for the engine's reply.
-    pub asking: usize,
-}
-
-/// Messages that were counted, so that each is counted once.
-#[derive(Debug, Default)]
-pub(crate) struct Seen(HashSet<*const Message>);
-
-impl Seen {
-    /// What a message counts for, if it was not counted before.
-    pub(crate) fn count(&mut self, message: &Arc<Message>) -> usize {
-        if self.0.insert(Arc::as_ptr(message)) { message.cost() } else { 0 }
-    }
 }
 
 impl Simulated {
@@ -152,7 +97,8 @@ impl Simulated {
     /// patterns begin with.
     pub fn most_work(&self) -> usize {
         let most = self.loops.iter().map(|id| {
-            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| event_loop.parts().0.handler().most_work())
+            self.sim
+                .with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| event_loop.parts().0.handler().most_work())
         });
         most.flatten().max().unwrap_or(0)
     }
@@ -160,7 +106,7 @@ impl Simulated {
     /// Changes how the server's store misbehaves.
     pub fn set_store_faults(&self, faults: StoreFaults) {
         for id in &self.loops {
-            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| {
                 let (server, cx) = event_loop.parts();
                 server.parts(cx).0.set_store_faults(faults);
             });
@@ -171,7 +117,7 @@ impl Simulated {
     pub fn holdings(&self) -> Holdings {
         let (mut all, mut seen) = (Holdings::default(), Seen::default());
         for id in &self.loops {
-            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| {
                 let (server, cx) = event_loop.parts();
                 all.connections += cx.connections();
                 all.timers += cx.timers();
@@ -180,7 +126,7 @@ impl Simulated {
             });
         }
         for id in &self.loops {
-            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<App>>| {
+            self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| {
                 event_loop.parts().0.handler().add_store_to(&mut all, &mut seen);
             });
         }

@@ -40,7 +40,7 @@ fn every_code_is_in_the_document_and_no_other() {
     let listed = |schema: &str| -> BTreeSet<String> {
         serde_json::from_value(schemas[schema]["enum"].clone()).expect("a list of codes")
     };
-    let own = codes_in(include_str!("../src/wire/problem.rs"), "fn parts");
+    let own = codes_in(include_str!("../src/core/problem.rs"), "fn parts");
     assert!(own.contains("bad_channel"), "{own:?}");
     assert_eq!(listed("Code"), own);
     // Files have one more, and a refused WebSocket's may be one of the others.

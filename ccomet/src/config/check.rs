@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use sealed::fault;
 use tracing::level_filters::LevelFilter;
 
+use super::auth::is_key;
 use super::table::Settings;
 use super::{Api, Config, is_field_name, is_origin};
-use crate::auth::{AuthError, Verifier, is_key};
-use crate::rules::Rules;
-use crate::wire::host::is_name;
+use crate::access::token::{AuthError, Verifier};
+use crate::config::rules::Rules;
 
 /// A connection keeps the number of its origin, over both listeners, in 16 bits.
 const ORIGINS_MAX: usize = 250;
@@ -234,4 +234,10 @@ impl Config {
         }
         if self.admin.keys.iter().all(is_key) { Ok(()) } else { Err(ConfigError::AdminKey) }
     }
+}
+
+/// Returns whether a setting can name a host so: by a name alone, without a port.
+fn is_name(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(is_letter) && !text.ends_with('.')
 }

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use super::auth::Auth;
 use super::table::{Row, Section, Settings};
+use super::webhooks::Hooks;
 use super::{Admin, Config, Front, History, Icomet, Limits, Log, Times};
-use crate::auth::Auth;
-use crate::hooks::Hooks;
-use crate::rules::Rule;
+use crate::config::rules::Rule;
 
 /// All settings but those of rules, in the order of the file.
 pub(crate) static ROWS: [Section; 9] = [
@@ -97,7 +97,7 @@ mod tests {
     use sealed_http::DecodeError;
 
     use super::*;
-    use crate::wire::problem::Problem;
+    use crate::core::problem::Problem;
 
     #[test]
     fn every_section_is_in_the_table_with_the_defaults_that_hold() {

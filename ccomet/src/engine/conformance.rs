@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::store::{MemoryStore, Store, StoreFaults, UnreliableStore};
-use super::{
-    ChannelEvent, Edge, Engine, Mail, Order, Output, Owner, Page, Range, Refusal, Reply, Request, ShardLimits,
-};
+use super::{ChannelEvent, Edge, Engine, Mail, Order, Output, Page, Range, Refusal, Reply, Request, ShardLimits};
 use super::{Tick, Window};
 use crate::config::Config;
-use crate::message::{ChannelName, Draft, Message};
-use crate::one_or_more::OneOrMore;
-use crate::position::{Epoch, Spot};
-use crate::rules::Rules;
-use crate::time::{LoopTime, UnixMillis};
+use crate::config::rules::Rules;
+use crate::core::message::{ChannelName, Draft, Message};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
+use crate::core::position::{Epoch, Spot};
+use crate::core::time::{LoopTime, UnixMillis};
 
 const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
 const MESSAGES_MAX: usize = 12;
@@ -49,7 +48,7 @@ struct Replica {
 
 /// Two loops, and what is known of their channels.
 struct Bench {
-    engines: Vec<Engine<(u64, Asked)>>,
+    engines: Vec<Engine<(u64, Asked), Mail>>,
     mail: VecDeque<(usize, Mail)>,
     millis: u64,
     random: u64,

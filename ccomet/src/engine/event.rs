@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Owner, Refusal};
-use crate::message::{ChannelName, Message};
-use crate::position::Epoch;
+use super::Refusal;
+use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
+use crate::core::position::Epoch;
 
 /// An order of the hub. It has no reply: what comes of it comes as events.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::message::{ChannelName, Message};
-use crate::pattern::Pattern;
-use crate::position::{Missed, Spot};
+use crate::core::message::{ChannelName, Message};
+use crate::core::pattern::Pattern;
+use crate::core::position::{Missed, Spot};
 
 /// The state of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

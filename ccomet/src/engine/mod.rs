@@ -9,7 +9,6 @@
 
 mod event;
 mod lookup;
-mod owner;
 mod peer;
 mod pending;
 mod request;
@@ -28,7 +27,6 @@ use std::sync::Arc;
 
 pub(crate) use event::{ChannelEvent, Claim, Order, Window};
 pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Member, Page, Range, Who};
-pub(crate) use owner::Owner;
 pub(crate) use peer::Mail;
 pub(crate) use request::{BroadcastOrder, Refusal, Reply, Request};
 pub(crate) use router::Engine;
@@ -40,8 +38,8 @@ pub(crate) use store::UnreliableStore;
 pub(crate) use store::{MemoryStore, Store};
 pub(crate) use token::Token;
 
-use crate::message::{ChannelName, Movement};
-use crate::time::{LoopTime, UnixMillis};
+use crate::core::message::{ChannelName, Movement};
+use crate::core::time::{LoopTime, UnixMillis};
 
 /// What happened in the engine.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::event::{ChannelEvent, Claim, Order};
 use super::pending::RequestId;
 use super::request::{Refusal, Reply, Request};
-use crate::message::{ChannelName, Message, Movement};
-use crate::time::UnixMillis;
+use crate::core::message::{ChannelName, Message, Movement};
+use crate::core::time::UnixMillis;
 
 /// What one loop sends another, gathered over a tick.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use sealed::fault;
 use slab::Slab;
 
 use super::request::{Refusal, Reply, Request};
-use crate::time::LoopTime;
+use crate::core::time::LoopTime;
 
 /// Finds a request again when its reply comes. It is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,10 +147,11 @@ impl<T> Pending<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{BroadcastOrder, Listing, Owner};
-    use crate::message::{ChannelName, Draft};
-    use crate::pattern::Pattern;
-    use crate::time::UnixMillis;
+    use crate::core::message::{ChannelName, Draft};
+    use crate::core::owner::Owner;
+    use crate::core::pattern::Pattern;
+    use crate::core::time::UnixMillis;
+    use crate::engine::{BroadcastOrder, Listing};
 
     fn at(seconds: u64) -> LoopTime {
         LoopTime::since_start(Duration::from_secs(seconds))

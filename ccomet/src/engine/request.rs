@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChannelInfo, Listed, Listing, Owner, Page, Range, Token, Who};
-use crate::message::{ChannelName, Message};
-use crate::one_or_more::OneOrMore;
-use crate::pattern::Pattern;
-use crate::position::Spot;
+use super::{ChannelInfo, Listed, Listing, Page, Range, Token, Who};
+use crate::core::message::{ChannelName, Message};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
+use crate::core::pattern::Pattern;
+use crate::core::position::Spot;
+use crate::core::problem::Problem;
 
 /// A request. It has exactly one reply, of the kind that stands beside it in [`Reply`].
 #[derive(Debug, Clone)]
@@ -99,4 +101,18 @@ pub(crate) enum Refusal {
     KeyReused,
     /// It cannot be carried out now, or no reply came in time. Whether a publication is kept is not known.
     Unavailable,
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::ChannelLimit => Self::ChannelLimit,
+            Refusal::PatternLimit => Self::PatternLimit,
+            Refusal::ClientLimit => Self::ClientLimit,
+            Refusal::BroadcastLimit => Self::BroadcastLimit,
+            Refusal::BroadcastTooWide => Self::BroadcastTooWide,
+            Refusal::KeyReused => Self::KeyReused,
+            Refusal::Unavailable => Self::Unavailable,
+        }
+    }
 }

@@ -12,18 +12,17 @@ use super::request::Request;
 use super::shard::Shard;
 use super::store::Store;
 use super::{ChannelEvent, Output, ShardLimits, Tick};
-use crate::handle::LoopMessage;
-use crate::message::ChannelName;
+use crate::core::message::ChannelName;
 
 /// How soon mail is posted again for which another loop had no room.
 const POST_RETRY: Duration = Duration::from_millis(1);
 
 /// The engine as one loop sees it: a shard of the channels, and the way to the others. `T` is what an asker keeps with a
-/// request until it is replied to.
+/// request until it is replied to, `M` a message to a loop, which may be mail.
 #[derive(Debug)]
-pub(crate) struct Engine<T> {
+pub(crate) struct Engine<T, M> {
     index: usize,
-    mailboxes: Vec<Mailbox<LoopMessage>>,
+    mailboxes: Vec<Mailbox<M>>,
     shard: Shard,
     pending: Pending<T>,
     /// What this loop is told, in order.
@@ -38,12 +37,12 @@ pub(crate) struct Engine<T> {
     to_acknowledge: Vec<u32>,
 }
 
-impl<T> Engine<T> {
+impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
     /// Makes the engine of loop `index`. `mailboxes` are those of all loops; `request_max` is how long a request waits
     /// for its reply.
     pub(crate) fn new(
         index: usize,
-        mailboxes: Vec<Mailbox<LoopMessage>>,
+        mailboxes: Vec<Mailbox<M>>,
         limits: ShardLimits,
         store: Box<dyn Store>,
         request_max: Duration,
@@ -63,13 +62,17 @@ impl<T> Engine<T> {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    pub(crate) fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.asking += self.pending.len();
         self.shard.add_to(all, seen);
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_store_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    pub(crate) fn add_store_to(
+        &self,
+        all: &mut crate::core::holdings::Holdings,
+        seen: &mut crate::core::holdings::Seen,
+    ) {
         self.shard.store.add_to(all, seen);
     }
 
@@ -175,13 +178,12 @@ impl<T> Engine<T> {
                 continue;
             }
             let mail = Mail { from: self.index, parcels: std::mem::take(&mut self.outgoing[to]) };
-            match self.mailboxes[to].post(LoopMessage::Engine(mail)) {
-                // Gone: that loop broke down, and the server with it.
-                Ok(()) | Err(PostError::Gone(_) | PostError::Full(LoopMessage::Handle(_))) => {}
-                Err(PostError::Full(LoopMessage::Engine(mail))) => {
-                    self.outgoing[to] = mail.parcels;
-                    self.is_mail_left = true;
-                }
+            // A mailbox that is gone: that loop broke down, and the server with it.
+            if let Err(PostError::Full(message)) = self.mailboxes[to].post(mail.into())
+                && let Ok(mail) = message.try_into()
+            {
+                self.outgoing[to] = mail.parcels;
+                self.is_mail_left = true;
             }
         }
         if self.shard.has_work() {

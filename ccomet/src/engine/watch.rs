@@ -6,8 +6,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use super::peer::{Parcel, ToLoop};
-use crate::message::ChannelName;
-use crate::time::LoopTime;
+use crate::core::message::ChannelName;
+use crate::core::time::LoopTime;
 
 #[derive(Debug)]
 pub(super) struct ActivityWatch {

@@ -1,9 +1,9 @@
 //! Why something that was asked of a server from inside was not done.
 
+use crate::core::message::BadChannelName;
+use crate::core::position::BadPosition;
+use crate::core::problem::Problem;
 use crate::engine::Refusal;
-use crate::message::BadChannelName;
-use crate::position::BadPosition;
-use crate::wire::problem::Problem;
 
 /// Tells why something that was asked of a server through its [`Handle`](super::Handle) was not
 /// done.

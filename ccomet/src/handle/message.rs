@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::HandleError;
+use crate::core::message::{self, ChannelName, Draft};
+use crate::core::position::{Spot, parse_position, write_position};
 use crate::engine::{Listed, Page};
-use crate::message::{self, ChannelName, Draft};
-use crate::position::{Spot, parse_position, write_position};
 use crate::protocols::native::publication::{checked_event, checked_key, checked_ttl};
 
 /// A message to be published: its data, and options.

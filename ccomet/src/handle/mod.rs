@@ -29,12 +29,12 @@ pub(crate) use subscription::Reader;
 pub use subscription::{Event, Start, Subscription};
 
 use crate::config::Config;
+use crate::config::rules::Rules;
+use crate::core::message::ChannelName;
+use crate::core::pattern::Pattern;
 use crate::engine::{Edge, Listed, Listing, Range, Reply, Request};
 use crate::hub;
-use crate::message::ChannelName;
-use crate::pattern::Pattern;
 use crate::protocols::native::publication::read_target;
-use crate::rules::Rules;
 use events::Queue;
 use request::Deed;
 use subscription::Target;

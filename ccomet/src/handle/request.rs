@@ -4,11 +4,12 @@ use std::fmt;
 
 use super::subscription::Reader;
 use super::{HandleError, Pending};
-use crate::engine::{BroadcastOrder, Mail, Owner, Reply, Request};
-use crate::message::{ChannelName, Draft};
-use crate::one_or_more::OneOrMore;
-use crate::pattern::Pattern;
-use crate::time::UnixMillis;
+use crate::core::message::{ChannelName, Draft};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
+use crate::core::pattern::Pattern;
+use crate::core::time::UnixMillis;
+use crate::engine::{BroadcastOrder, Mail, Reply, Request};
 
 /// A message to a loop.
 #[derive(Debug)]
@@ -17,6 +18,23 @@ pub(crate) enum LoopMessage {
     Engine(Mail),
     /// Of a handle. Boxed, for most mail is smaller.
     Handle(Box<HandleRequest>),
+}
+
+impl From<Mail> for LoopMessage {
+    fn from(mail: Mail) -> Self {
+        Self::Engine(mail)
+    }
+}
+
+impl TryFrom<LoopMessage> for Mail {
+    type Error = LoopMessage;
+
+    fn try_from(message: LoopMessage) -> Result<Self, LoopMessage> {
+        match message {
+            LoopMessage::Engine(mail) => Ok(mail),
+            LoopMessage::Handle(_) => Err(message),
+        }
+    }
 }
 
 impl From<HandleRequest> for LoopMessage {

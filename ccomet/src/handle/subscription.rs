@@ -10,8 +10,8 @@ use super::HandleError;
 use super::events::Queue;
 use super::message::{Position, Received};
 use super::request::{HandleRequest, LoopMessage};
+use crate::core::message::ChannelName;
 use crate::hub;
-use crate::message::ChannelName;
 
 /// Where a subscription starts in its channels.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,12 +12,12 @@ use super::encoder::{Encoder, Format, PlacedMessage, Resolved};
 use super::older::Older;
 use super::presence::Members;
 use super::subscriber::{ChannelCursor, Start};
+use crate::config::rules::RuleId;
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Epoch, Spot};
+use crate::core::time::UnixMillis;
+use crate::core::window::Log;
 use crate::engine::Window;
-use crate::log::Log;
-use crate::message::{ChannelName, Message};
-use crate::position::{Epoch, Spot};
-use crate::rules::RuleId;
-use crate::time::UnixMillis;
 
 /// The most chunks in one write.
 const CHUNKS_MAX: usize = 60;

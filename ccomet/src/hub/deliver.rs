@@ -13,8 +13,8 @@ use super::older::Waiter;
 use super::polls::{ReplyCache, announcements_for, reply_of_one};
 use super::subscriber::{ChannelCursor, Flags, Subscriber};
 use super::{Hub, Sink, SubscriberKey};
-use crate::position::{Missed, Spot};
-use crate::time::UnixMillis;
+use crate::core::position::{Missed, Spot};
+use crate::core::time::UnixMillis;
 
 impl Hub {
     /// Feeds a stream whose output the kernel has taken.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use sealed::fault;
 
 use super::encoder::{Encoder, Encoders, Format, PlacedMessage};
-use crate::message::ChannelName;
-use crate::position::Spot;
+use crate::core::message::ChannelName;
+use crate::core::position::Spot;
 
 /// Memory that an encoded message takes beside its bytes, roughly.
 const OVERHEAD_BYTES: usize = 192;
@@ -94,10 +94,10 @@ fn cost(bytes: &Bytes) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Draft;
-    use crate::position::Epoch;
+    use crate::core::message::Draft;
+    use crate::core::position::Epoch;
+    use crate::core::time::UnixMillis;
     use crate::protocols::toy::{POLL, STREAM, TOYS};
-    use crate::time::UnixMillis;
 
     fn encode(encoded: &mut Encoded, format: Format, next: u64, length: usize) -> Bytes {
         let channel = &ChannelName::new("news").expect("a name");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::sink::{Reply, ReplyBody};
-use crate::message::{ChannelName, Message};
-use crate::position::{Missed, Spot};
-use crate::wire::problem::Problem;
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Missed, Spot};
+use crate::core::problem::Problem;
 
 /// Names how a subscriber is written to: a row in the table of protocols, and a variant that this
 /// protocol alone understands. Messages are encoded once for each format that has a reader, so it

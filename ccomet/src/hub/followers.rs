@@ -10,11 +10,12 @@ use slab::Slab;
 use super::channel::Channel;
 use super::older::Waiter;
 use super::{Hub, Start};
-use crate::engine::{Order, Owner};
-use crate::message::{ChannelName, Message};
-use crate::position::{Missed, Spot};
-use crate::time::UnixMillis;
-use crate::wire::problem::Problem;
+use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
+use crate::core::position::{Missed, Spot};
+use crate::core::problem::Problem;
+use crate::core::time::UnixMillis;
+use crate::engine::Order;
 
 /// Names a follower to whoever takes for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,9 +10,9 @@ use super::encoder::{Format, HeartbeatRule, PollOutcome, StreamEvent};
 use super::sink::ReplyBody;
 use super::subscriber::Flags;
 use super::{Hub, Reply, Sink, SubscriberKey};
-use crate::message::ChannelName;
-use crate::time::UnixMillis;
-use crate::wire::problem::Problem;
+use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
+use crate::core::time::UnixMillis;
 
 impl Hub {
     /// Sends a stream's heartbeat if nothing else was sent since the last time. Returns how long it

@@ -4,8 +4,8 @@ use sealed::fault;
 
 use super::subscriber::Flags;
 use super::{Hub, SubscriberKey};
+use crate::core::time::UnixMillis;
 use crate::engine::Order;
-use crate::time::UnixMillis;
 
 impl Hub {
     /// Removes the subscriber of a connection that is gone.

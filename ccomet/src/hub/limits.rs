@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::encoder::Encoders;
-use crate::rules::Rules;
+use crate::config::rules::Rules;
 
 /// What a loop's hub may hold, how long it waits, and in which protocols it writes.
 #[derive(Debug, Clone)]

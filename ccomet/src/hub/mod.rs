@@ -44,10 +44,11 @@ pub(crate) use sink::{Reply, ReplyBody, Sink};
 use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
 pub(crate) use subscriber::{Delivery, Start, Subscription};
 
-use crate::engine::{ChannelEvent, Claim, Order, Owner, Refusal};
-use crate::message::{ChannelName, Message};
-use crate::time::UnixMillis;
-use crate::wire::problem::Problem;
+use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
+use crate::core::problem::Problem;
+use crate::core::time::UnixMillis;
+use crate::engine::{ChannelEvent, Claim, Order, Refusal};
 
 /// The least number of channels that a sweep visits. Sweeps visit all within about half a minute.
 const SWEEP_MIN: usize = 1024;
@@ -131,7 +132,7 @@ impl Hub {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    pub(crate) fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.subscribers += self.subscribers();
         all.claims += self.claims.len();
         all.attached_channels += self.channels.len();

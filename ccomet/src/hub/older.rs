@@ -10,9 +10,9 @@ use super::channel::Channel;
 use super::encoder::{Gap, Item, StreamEvent};
 use super::subscriber::Flags;
 use super::{FollowerKey, Hub, Sink};
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Epoch, Missed};
 use crate::engine::{Order, Window};
-use crate::message::{ChannelName, Message};
-use crate::position::{Epoch, Missed};
 
 /// Messages `from .. end`. Those that are missing have expired.
 #[derive(Debug, Default)]

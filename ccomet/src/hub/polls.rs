@@ -11,8 +11,8 @@ use super::encoded::Encoded;
 use super::encoder::{Announcement, Format, Item, PollOutcome, RefusedSubscription};
 use super::subscriber::{Subscriber, Subscription};
 use super::{Hub, Reply, Sink};
-use crate::message::ChannelName;
-use crate::wire::problem::Problem;
+use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
 
 /// Replies that a flush has made for polls of one channel. Most polls are at the same place, and
 /// get the same bytes.

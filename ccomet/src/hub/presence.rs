@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Hub;
+use crate::core::message::ChannelName;
 use crate::engine::Order;
-use crate::message::ChannelName;
 
 /// Members of a channel, each with its number of connections.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sealed::ConnectionId;
 
 use super::encoder::Format;
-use crate::wire::problem::Problem;
+use crate::core::problem::Problem;
 
 /// Writes to subscribers.
 pub(crate) trait Sink {

@@ -8,8 +8,8 @@ use super::channel::Channel;
 use super::encoder::{Encoder, Gap, Item, PollOutcome, Resolved, StreamEvent};
 use super::subscriber::{Flags, Start};
 use super::{Hub, Reply, Sink};
-use crate::position::{Missed, Spot};
-use crate::time::UnixMillis;
+use crate::core::position::{Missed, Spot};
+use crate::core::time::UnixMillis;
 
 /// What to report to a subscriber about its start in a channel.
 #[derive(Debug, Clone, Copy)]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use sealed::ConnectionId;
 
 use super::encoder::Format;
-use crate::engine::{Claim, Owner};
-use crate::message::ChannelName;
-use crate::position::Spot;
+use crate::core::message::ChannelName;
+use crate::core::owner::Owner;
+use crate::core::position::Spot;
+use crate::engine::Claim;
 
 /// What a client asked for.
 #[derive(Debug)]

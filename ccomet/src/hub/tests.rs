@@ -3,10 +3,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::config::rules::Rules;
+use crate::core::position::Epoch;
 use crate::engine::Window;
-use crate::position::Epoch;
 use crate::protocols::toy::{POLL, STREAM, TOYS};
-use crate::rules::Rules;
 
 const NOW: UnixMillis = UnixMillis::from_millis(0);
 

@@ -6,10 +6,10 @@ use sealed_http::Response;
 
 use super::icomet::request as icomet;
 use super::native::publication::Publication;
+use crate::core::message::{ChannelName, Draft};
+use crate::core::problem::Problem;
 use crate::engine::{Listing, Range};
 use crate::hub::Subscription;
-use crate::message::{ChannelName, Draft};
-use crate::wire::problem::Problem;
 
 /// Which listener a client came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

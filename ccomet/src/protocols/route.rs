@@ -7,8 +7,7 @@ use sealed_http::{Method, Request, RequestHead};
 use super::call::{Call, Door, Refused};
 use super::{PROTOCOLS, Protocol};
 use crate::config::{Api, Config, Limits, Times};
-use crate::wire::page;
-use crate::wire::problem::Problem;
+use crate::core::problem::Problem;
 
 /// The methods of a file.
 pub(crate) const READ_METHODS: &str = "GET, HEAD, OPTIONS";
@@ -53,7 +52,7 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
 /// Reads the head of a request that has a body. What is wrong with it already is refused.
 pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<Ahead, Refused> {
     let incoming = Incoming { door, head, body: &[], config };
-    look(&incoming)?;
+    refuse_packed(&incoming)?;
     if let Some(ahead) = spoken(&PROTOCOLS, door, config).find_map(|protocol| protocol.read_ahead(&incoming)) {
         return ahead;
     }
@@ -66,7 +65,7 @@ pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) ->
 
 /// Reads a request in one of these protocols.
 pub(super) fn read_by(protocols: &[&dyn Protocol], incoming: &Incoming<'_>) -> Result<Call, Refused> {
-    look(incoming)?;
+    refuse_packed(incoming)?;
     let mut spoken = spoken(protocols, incoming.door, incoming.config);
     if let Some(call) = spoken.find_map(|protocol| protocol.read(incoming)) {
         return call;
@@ -100,10 +99,8 @@ fn spoken<'a>(
     protocols.iter().copied().filter(|protocol| protocol.is_spoken(apis))
 }
 
-/// Looks at what every request has to have, and may not have.
-fn look(Incoming { door, head, config, .. }: &Incoming<'_>) -> Result<(), Refused> {
-    page::look(*door, head, config)?;
-    // Readers would be given what is packed, and know nothing of it.
+/// Refuses a body that is packed: readers would be given it, and know nothing of that.
+fn refuse_packed(Incoming { head, .. }: &Incoming<'_>) -> Result<(), Refused> {
     let is_packed = |(name, value): (&str, &[u8])| {
         name.eq_ignore_ascii_case("content-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"identity")
     };

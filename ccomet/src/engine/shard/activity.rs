@@ -5,10 +5,11 @@ use std::time::Duration;
 use sealed::fault;
 
 use super::{Asker, ChannelState, Shard, ShardLimits};
-use crate::engine::{ChannelInfo, Owner, Refusal, Reply, Tick, Token};
-use crate::message::ChannelName;
-use crate::position::Spot;
-use crate::time::LoopTime;
+use crate::core::message::ChannelName;
+use crate::core::owner::Owner;
+use crate::core::position::Spot;
+use crate::core::time::LoopTime;
+use crate::engine::{ChannelInfo, Refusal, Reply, Tick, Token};
 
 /// What was signed for a channel.
 #[derive(Debug)]

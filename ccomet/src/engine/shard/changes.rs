@@ -8,13 +8,14 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::{Asker, Shard};
+use crate::core::message::{ChannelName, Message};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
+use crate::core::position::Spot;
+use crate::core::window::Log;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::store::{self, Outcome, Submitted};
-use crate::engine::{ChannelEvent, Owner, Refusal, Reply, Tick, Window};
-use crate::log::Log;
-use crate::message::{ChannelName, Message};
-use crate::one_or_more::OneOrMore;
-use crate::position::Spot;
+use crate::engine::{ChannelEvent, Refusal, Reply, Tick, Window};
 
 /// Changes of one channel that may wait.
 const WAITING_MAX: usize = 1_000;

@@ -7,9 +7,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::core::message::ChannelName;
+use crate::core::position::Epoch;
 use crate::engine::Tick;
-use crate::message::ChannelName;
-use crate::position::Epoch;
 
 const SLOTS: usize = 64;
 
@@ -62,7 +62,7 @@ fn slot(channel: &ChannelName) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::{LoopTime, UnixMillis};
+    use crate::core::time::{LoopTime, UnixMillis};
 
     #[test]
     fn an_epoch_is_used_again_until_something_was_published_under_it() {

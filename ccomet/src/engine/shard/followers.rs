@@ -5,10 +5,11 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::Shard;
+use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
+use crate::core::window::Log;
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::{ChannelEvent, Owner, Tick, Window};
-use crate::log::Log;
-use crate::message::{ChannelName, Message};
+use crate::engine::{ChannelEvent, Tick, Window};
 
 /// A loop that gets the channel's messages.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::{ChannelState, Shard};
+use crate::core::message::Message;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{ChannelEvent, Tick};
-use crate::message::Message;
 
 /// The bytes that a message takes on each following loop: an entry in the loop's log. The message itself is shared.
 const COPY_BYTES: usize = 16;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use sealed::fault;
 
-use crate::message::{ChannelName, Message};
-use crate::position::{Epoch, Spot};
-use crate::time::UnixMillis;
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Epoch, Spot};
+use crate::core::time::UnixMillis;
 
 /// Limits the keys that a shard remembers, in number and age.
 #[derive(Debug, Clone, Copy)]
@@ -128,8 +128,8 @@ fn digest(message: &Message) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Draft;
-    use crate::one_or_more::OneOrMore;
+    use crate::core::message::Draft;
+    use crate::core::one_or_more::OneOrMore;
 
     fn message(payload: &'static str, key: &str, millis: u64) -> Message {
         let draft = Draft { payload: payload.into(), key: Some(key.into()), ..Draft::default() };

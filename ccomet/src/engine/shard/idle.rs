@@ -6,8 +6,8 @@ use std::time::Duration;
 use sealed::fault;
 
 use super::{ChannelState, Shard};
+use crate::core::time::LoopTime;
 use crate::engine::Tick;
-use crate::time::LoopTime;
 
 /// The most channels that one call visits to make room.
 const LOOKS: usize = 32;

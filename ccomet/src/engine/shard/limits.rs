@@ -7,7 +7,7 @@ use super::idempotency::KeyLimits;
 use super::owners::OwnerLimits;
 use super::presence::PresenceLimits;
 use crate::config::Config;
-use crate::rules::Rules;
+use crate::config::rules::Rules;
 
 /// What one shard may keep.
 #[derive(Debug, Clone)]

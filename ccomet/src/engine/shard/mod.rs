@@ -50,12 +50,13 @@ use super::peer::{Parcel, ToLoop, ToShard};
 use super::pending::RequestId;
 use super::store::{Place, Store};
 use super::watch::ActivityWatch;
-use super::{ChannelEvent, Order, Owner, Refusal, Reply, Request, Tick};
-use crate::log::Log;
-use crate::message::{ChannelName, Message};
-use crate::position::Epoch;
-use crate::rules::RuleId;
-use crate::time::LoopTime;
+use super::{ChannelEvent, Order, Refusal, Reply, Request, Tick};
+use crate::config::rules::RuleId;
+use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
+use crate::core::position::Epoch;
+use crate::core::time::LoopTime;
+use crate::core::window::Log;
 
 /// The divisor of the share of channels that is reserved for the admin listener and loopback.
 const RESERVED_SHARE: usize = 16;
@@ -191,7 +192,7 @@ impl Shard {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    pub(crate) fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.channels += self.channels.len();
         all.channel_places += self.channels.capacity();
         all.names += self

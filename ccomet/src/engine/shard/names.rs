@@ -6,10 +6,11 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::Shard;
+use crate::core::message::ChannelName;
+use crate::core::owner::Owner;
+use crate::core::time::{LoopTime, UnixMillis};
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::{Claim, Owner, Tick};
-use crate::message::ChannelName;
-use crate::time::{LoopTime, UnixMillis};
+use crate::engine::{Claim, Tick};
 
 /// The most announcements in one delivery. More in one tick are noise.
 const ANNOUNCEMENTS_MAX: usize = 256;

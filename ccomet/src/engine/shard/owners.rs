@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use crate::engine::owner::Owner;
+use crate::core::owner::Owner;
 
 /// Limits the channels and patterns of one shard that one client may have made.
 #[derive(Debug, Clone, Copy)]

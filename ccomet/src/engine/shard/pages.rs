@@ -6,11 +6,11 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::{Asker, ChannelState, Shard};
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Epoch, Missed, Spot};
+use crate::core::time::UnixMillis;
 use crate::engine::store::{Part, PartRange};
 use crate::engine::{ChannelEvent, Edge, Page, Range, Reply, Tick};
-use crate::message::{ChannelName, Message};
-use crate::position::{Epoch, Missed, Spot};
-use crate::time::UnixMillis;
 
 /// What a loop is sent at a time of what is not in memory.
 const FETCH_MESSAGES_MAX: usize = 100;
@@ -170,7 +170,7 @@ impl Shard {
     }
 
     /// Returns when something will happen in the store, if that is known.
-    pub(in crate::engine) fn store_due(&self) -> Option<crate::time::LoopTime> {
+    pub(in crate::engine) fn store_due(&self) -> Option<crate::core::time::LoopTime> {
         self.store.due()
     }
 }

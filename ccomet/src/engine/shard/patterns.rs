@@ -18,13 +18,13 @@ use sealed::fault;
 
 use super::work::Task;
 use super::{ChannelState, Shard};
+use crate::core::message::{ChannelName, Message};
+use crate::core::pattern::Pattern;
+use crate::core::position::Spot;
+use crate::core::time::UnixMillis;
+use crate::core::window::HistoryLimits;
 use crate::engine::peer::{Parcel, PatternMessage, ToShard};
 use crate::engine::{Refusal, Tick};
-use crate::log::HistoryLimits;
-use crate::message::{ChannelName, Message};
-use crate::pattern::Pattern;
-use crate::position::Spot;
-use crate::time::UnixMillis;
 
 /// The state of a pattern's channel on its own shard, beside that of any channel.
 #[derive(Debug)]

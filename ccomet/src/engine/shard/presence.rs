@@ -12,11 +12,12 @@ use std::time::Duration;
 use sealed::fault;
 
 use super::Shard;
+use crate::core::message::{ChannelName, Draft, Movement};
+use crate::core::owner::Owner;
+use crate::core::position::Spot;
+use crate::core::time::LoopTime;
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::{Member, Owner, Refusal, Tick, Who};
-use crate::message::{ChannelName, Draft, Movement};
-use crate::position::Spot;
-use crate::time::LoopTime;
+use crate::engine::{Member, Refusal, Tick, Who};
 
 /// Limits the members of a channel, and sets the grace period of members without connections.
 #[derive(Debug, Clone, Copy)]

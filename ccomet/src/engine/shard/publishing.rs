@@ -7,12 +7,13 @@ use sealed::fault;
 use super::changes::{Cause, Change};
 use super::work::Task;
 use super::{Asker, ChannelState, Shard};
-use crate::engine::{BroadcastOrder, Owner, Refusal, Reply, Tick};
-use crate::message::{ChannelName, Message};
-use crate::one_or_more::OneOrMore;
-use crate::pattern::Pattern;
-use crate::position::Spot;
-use crate::rules::Rules;
+use crate::config::rules::Rules;
+use crate::core::message::{ChannelName, Message};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::owner::Owner;
+use crate::core::pattern::Pattern;
+use crate::core::position::Spot;
+use crate::engine::{BroadcastOrder, Refusal, Reply, Tick};
 
 /// The cost of publishing in one channel, in units of work. Each followed pattern costs one more, and a message with a
 /// key costs its comparison with the one that was published under the key.

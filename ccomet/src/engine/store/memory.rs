@@ -1,8 +1,8 @@
 use super::{Change, Outcome, PartRange, Place, Store, Submitted};
+use crate::core::message::ChannelName;
+use crate::core::time::LoopTime;
+use crate::core::window::HistoryLimits;
 use crate::engine::Tick;
-use crate::log::HistoryLimits;
-use crate::message::ChannelName;
-use crate::time::LoopTime;
 
 /// Keeps nothing beside what the shard has in memory: so a change is kept as soon as the shard has made it.
 #[derive(Debug)]

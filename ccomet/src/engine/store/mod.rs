@@ -20,10 +20,10 @@ pub use unreliable::StoreFaults;
 pub(crate) use unreliable::UnreliableStore;
 
 use super::{Tick, Window};
-use crate::log::HistoryLimits;
-use crate::message::{ChannelName, Message};
-use crate::position::Epoch;
-use crate::time::LoopTime;
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::Epoch;
+use crate::core::time::LoopTime;
+use crate::core::window::HistoryLimits;
 
 /// A change of a channel.
 #[derive(Debug)]
@@ -137,5 +137,5 @@ pub(crate) trait Store: Debug + Send {
 
     /// Adds what it holds beside what the shard has in memory.
     #[cfg(feature = "sim")]
-    fn add_to(&self, _: &mut crate::simulated::Holdings, _: &mut crate::simulated::Seen) {}
+    fn add_to(&self, _: &mut crate::core::holdings::Holdings, _: &mut crate::core::holdings::Seen) {}
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Change, Outcome, Part, PartRange, Place, Store, Submitted};
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::Epoch;
+use crate::core::time::{LoopTime, millis};
+use crate::core::window::{HistoryLimits, Log};
 use crate::engine::{Tick, Window};
-use crate::log::{HistoryLimits, Log};
-use crate::message::{ChannelName, Message};
-use crate::position::Epoch;
-use crate::time::{LoopTime, millis};
 
 /// How a store misbehaves.
 #[derive(Debug, Clone, Copy)]
@@ -260,7 +260,7 @@ impl Store for UnreliableStore {
         self.faults = faults;
     }
 
-    fn add_to(&self, all: &mut crate::simulated::Holdings, seen: &mut crate::simulated::Seen) {
+    fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.stored_channels += self.channels.capacity();
         for kept in self.channels.values() {
             all.stored_messages += kept.log.len();

@@ -1,7 +1,6 @@
 //! Forms of text that several protocols use.
 
 pub(crate) mod framing;
-pub(crate) mod json;
 pub(crate) mod jsonp;
 pub(crate) mod response;
 pub(crate) mod sse;

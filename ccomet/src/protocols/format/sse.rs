@@ -1,7 +1,7 @@
 //! Server-Sent Events, as the HTML standard reads them.
 
-use super::json;
-use crate::position::{Spot, write_position};
+use crate::core::json;
+use crate::core::position::{Spot, write_position};
 
 /// How long a browser waits before it comes back, if the server does not say otherwise, in
 /// milliseconds.

@@ -2,9 +2,9 @@
 
 use sealed::fault;
 
-use crate::message::{ChannelName, Message};
-use crate::protocols::format::json;
-use crate::wire::problem::Problem;
+use crate::core::json;
+use crate::core::message::{ChannelName, Message};
+use crate::core::problem::Problem;
 
 /// A number of icomet's: 32 bits with a sign, from 1 on, and on from the least behind the greatest.
 pub(crate) fn seq_of(number: u64) -> i32 {

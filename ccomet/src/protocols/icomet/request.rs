@@ -8,16 +8,16 @@ use sealed::fault;
 use sealed_http::{Method, RequestHead, Response};
 
 use super::ROW;
+use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
 use crate::engine::Token;
 use crate::hub::{Delivery, Format, Start, Subscription};
-use crate::message::ChannelName;
 use crate::protocols::call::{self, Door};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::response::TEXT;
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::protocols::route::Incoming;
-use crate::wire::problem::Problem;
 
 /// What is wanted.
 #[derive(Debug)]

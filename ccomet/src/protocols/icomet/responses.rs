@@ -4,11 +4,11 @@ use bytes::Bytes;
 use sealed_http::Response;
 
 use super::events::{reply, seq_of};
+use crate::core::json;
+use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
 use crate::engine::{ChannelInfo, Token};
-use crate::message::ChannelName;
-use crate::protocols::format::json;
 use crate::protocols::format::response::{HTML, JSON, SCRIPT, TEXT};
-use crate::wire::problem::Problem;
 
 /// The token of a channel, and until when it counts.
 #[derive(Debug)]

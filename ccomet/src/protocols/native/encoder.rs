@@ -6,18 +6,19 @@ use sealed_http::{Field, Response};
 
 use super::{items, request};
 use crate::config::Api;
+use crate::core::json;
+use crate::core::position::{Spot, write_position};
+use crate::core::time::millis;
 use crate::hub::{
     Delivery, Encoder, Format, Gap, Item, PlacedMessage, PollOutcome, RefusedSubscription, Reply, ReplyBody,
     StreamEvent,
 };
-use crate::position::{Spot, write_position};
 use crate::protocols::call::{Call, Refused};
 use crate::protocols::format::response::{HTML, json_response, script_response};
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
-use crate::protocols::format::{json, jsonp, sse};
+use crate::protocols::format::{jsonp, sse};
 use crate::protocols::route::{Ahead, Incoming};
 use crate::protocols::{Answer, Exposure, Protocol};
-use crate::time::millis;
 
 /// The native API.
 #[derive(Debug)]
@@ -240,7 +241,7 @@ fn gap_item(gap: &Gap<'_>) -> Vec<u8> {
 mod tests {
     use super::super::ROW;
     use super::*;
-    use crate::position::Epoch;
+    use crate::core::position::Epoch;
     use crate::protocols::format::framing::Framing;
 
     const SPOT: Spot = Spot { epoch: Epoch(1), next: 2 };

@@ -4,11 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sealed_http::Response;
 
+use crate::core::json;
+use crate::core::message::{ChannelName, Message, Movement};
+use crate::core::position::{Spot, write_position};
 use crate::engine::{Listed, Page, Who};
-use crate::message::{ChannelName, Message, Movement};
-use crate::position::{Spot, write_position};
+use crate::protocols::format::jsonp;
 use crate::protocols::format::response::{json_response, script_response};
-use crate::protocols::format::{json, jsonp};
 
 /// An item for a message; `spot` is the one right after it.
 pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {
@@ -234,8 +235,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::position::Epoch;
-    use crate::time::UnixMillis;
+    use crate::core::position::Epoch;
+    use crate::core::time::UnixMillis;
 
     fn spot(next: u64) -> Spot {
         Spot { epoch: Epoch(1), next }

@@ -13,11 +13,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
-use crate::message::{ChannelName, Draft};
-use crate::pattern::Pattern;
-use crate::position::Spot;
-use crate::protocols::format::json;
-use crate::wire::problem::{MessageFault, Problem};
+use crate::core::json;
+use crate::core::message::{ChannelName, Draft};
+use crate::core::pattern::Pattern;
+use crate::core::position::Spot;
+use crate::core::problem::{MessageFault, Problem};
 
 /// The longest type of a message, in bytes.
 const EVENT_BYTES_MAX: usize = 128;

@@ -5,20 +5,20 @@ use sealed_http::websocket::{self, Accepted};
 use sealed_http::{Method, Query, RequestHead, decode_segment};
 
 use super::ROW;
+use crate::access::origin;
 use crate::config::{Admin, Config, Front, Limits, Times, is_origin};
+use crate::core::message::ChannelName;
+use crate::core::pattern::Pattern;
+use crate::core::position::{Spot, parse_position};
+use crate::core::problem::Problem;
 use crate::engine::{Edge, Listing, Range};
 use crate::hub::{Delivery, Format, Start, Subscription};
-use crate::message::ChannelName;
-use crate::pattern::Pattern;
-use crate::position::{Spot, parse_position};
 use crate::protocols::call::{Call, Door, Refused, ReplyTo};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::protocols::native::publication::{Publication, header_key, read_draft, read_messages, read_target};
 use crate::protocols::route::{Ahead, Incoming, parse_number};
-use crate::wire::page;
-use crate::wire::problem::Problem;
 
 /// The subprotocol of WebSockets, for clients that ask for one.
 const SUBPROTOCOL: &str = "ccomet";
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
     /// Returns whether pages of an origin may open a WebSocket, which browsers leave to the server.
     /// Pages of the server itself may everywhere.
     fn may_open_socket(&self, origin: &str) -> bool {
-        page::is_own(self.head, origin) || self.allows_origin(origin) || fault!("any-origin-opens-socket")
+        origin::is_own(self.head, origin) || self.allows_origin(origin) || fault!("any-origin-opens-socket")
     }
 
     /// Returns whether pages of an origin may read the answers of this listener.
@@ -344,7 +344,7 @@ impl<'a> Reader<'a> {
     /// this server's own, with the scheme that the browser knows.
     fn listener(&self, query: Query<'_>) -> Result<Option<Box<str>>, Problem> {
         let origin = query.get("origin").map_err(|_| Problem::BadParameter("origin"))?.unwrap_or_default();
-        if origin.is_empty() || is_origin(&origin) && page::is_own(self.head, &origin) {
+        if origin.is_empty() || is_origin(&origin) && origin::is_own(self.head, &origin) {
             return Ok(None);
         }
         let allowed = is_origin(&origin) && self.allows_origin(&origin);

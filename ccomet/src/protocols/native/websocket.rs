@@ -6,10 +6,10 @@ use serde_json::value::RawValue;
 
 use super::items as native;
 use super::publication::{checked_event, checked_key, checked_ttl, exact, read_data, read_given};
-use crate::message::{ChannelName, Draft};
-use crate::position::Spot;
-use crate::protocols::format::json;
-use crate::wire::problem::Problem;
+use crate::core::json;
+use crate::core::message::{ChannelName, Draft};
+use crate::core::position::Spot;
+use crate::core::problem::Problem;
 
 /// What a client says in a message of text.
 #[derive(Debug, PartialEq, Eq)]

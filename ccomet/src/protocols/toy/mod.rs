@@ -12,11 +12,11 @@ use super::call::{Call, Refused};
 use super::route::{Incoming, parse_number};
 use super::{Answer, Exposure, Protocol};
 use crate::config::Api;
+use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
 use crate::hub::{
     Delivery, Encoder, Encoders, Format, Item, PlacedMessage, PollOutcome, ReplyBody, Start, StreamEvent, Subscription,
 };
-use crate::message::ChannelName;
-use crate::wire::problem::Problem;
 
 /// The table of protocols that tests give the hub.
 pub(crate) const TOYS: Encoders = Encoders(&[&Toy]);
@@ -94,13 +94,13 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::core::message::Draft;
+    use crate::core::position::Epoch;
+    use crate::core::time::UnixMillis;
     use crate::engine::{ChannelEvent, Window};
     use crate::hub::{Hub, Reply, Sink};
-    use crate::message::Draft;
-    use crate::position::Epoch;
     use crate::protocols::call::Door;
     use crate::protocols::route::read_by;
-    use crate::time::UnixMillis;
 
     const NOW: UnixMillis = UnixMillis::from_millis(0);
 

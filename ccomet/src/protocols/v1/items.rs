@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::message::{ChannelName, Message};
-use crate::protocols::format::json;
+use crate::core::json;
+use crate::core::message::{ChannelName, Message};
 
 /// The reply to `/sign`, as a whole array.
 pub(super) const SIGNED_IN: &[u8] = br#"[{"type" : "sign in"}]"#;
@@ -74,7 +74,7 @@ fn escape_literal(json: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::UnixMillis;
+    use crate::core::time::UnixMillis;
 
     #[test]
     fn the_envelope_is_what_the_page_of_2014_expects() {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use sealed_http::{Method, Query, Response};
 
 use super::{ROW, items};
+use crate::core::message::{ChannelName, Draft};
 use crate::hub::{Delivery, Format, Start, Subscription};
-use crate::message::{ChannelName, Draft};
 use crate::protocols::call::{Call, Door, Refused, ReplyTo};
 use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::response::{JSON, script_response};

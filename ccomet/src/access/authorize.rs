@@ -1,0 +1,181 @@
+//! Whether a client of the front may do what it asks for.
+
+use std::sync::Arc;
+
+use sealed::fault;
+use sealed_http::RequestHead;
+
+use super::call::{Access, Audience};
+use super::channel_rules::Deed;
+use super::origin;
+use super::token::Grant;
+use super::token::Verifier;
+use super::token::bearer::{self, Source};
+use crate::config::auth::Anonymous;
+use crate::config::rules::Rules;
+use crate::config::{Config, IcometAuth};
+use crate::core::message::ChannelName;
+use crate::core::problem::Problem;
+use crate::core::refused::Refused;
+use crate::core::time::UnixMillis;
+
+/// Holds what tokens grant against what is asked. One for each loop.
+#[derive(Debug)]
+pub(crate) struct Authorizer {
+    verifier: Arc<Verifier>,
+    anonymous: Arc<Grant>,
+    /// Whether who brings no token may subscribe to patterns.
+    patterns: bool,
+    /// Whether icomet's tokens open its channels, and nothing else.
+    icomet_has_tokens: bool,
+    cookie: String,
+    rules: Arc<Rules>,
+    /// Origins of which pages may act with their user's cookie, beside the server's own.
+    origins: Vec<String>,
+}
+
+/// A client of the front, as its request's head says.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    grant: Arc<Grant>,
+    /// How its token came, if it has one.
+    source: Option<Source>,
+}
+
+impl Authorizer {
+    /// Of the front's origins, `*` is none here.
+    pub(crate) fn new(verifier: Arc<Verifier>, config: &Config, rules: Arc<Rules>) -> Self {
+        let Config { auth, front, icomet, .. } = config;
+        let Anonymous { subscribe, publish, presence } = auth.of_anonymous();
+        let anonymous = Arc::new(Grant { subject: None, subscribe, publish, presence, expires_s: None });
+        let origins = front.origins.iter().filter(|origin| *origin != "*").cloned().collect();
+        let icomet_has_tokens = icomet.auth == IcometAuth::Token;
+        let (patterns, cookie) = (front.patterns, auth.cookie.clone());
+        Self { verifier, anonymous, patterns, icomet_has_tokens, cookie, rules, origins }
+    }
+
+    /// Returns what a client of the front may do at that time of the calendar; an error if this call is not among it.
+    pub(crate) fn admit(
+        &self,
+        head: &RequestHead<'_>,
+        access: &Access<'_>,
+        now: UnixMillis,
+    ) -> Result<Arc<Grant>, Problem> {
+        match access.audience {
+            Audience::Everybody => Ok(self.anonymous.clone()),
+            // Whether that token is right is looked at when the channel's shard is asked.
+            Audience::GrantedByChannel if self.icomet_has_tokens => {
+                let grant = || self.anonymous.clone();
+                self.rules_allow(access, true).then(grant).ok_or(Problem::NotAllowed)
+            }
+            Audience::GrantedByChannel => self.allow(&self.nobody(), head, access),
+            Audience::Granted | Audience::Admin => self.allow(&self.identify(head, now)?, head, access),
+        }
+    }
+
+    /// Returns which client of the front asks, as far as the head of the request says it, at that time of the calendar.
+    pub(crate) fn identify(&self, head: &RequestHead<'_>, now: UnixMillis) -> Result<Identity, Problem> {
+        let found = if self.verifier.has_keys() { bearer::find(head, &self.cookie)? } else { None };
+        let Some((token, source)) = found else { return Ok(self.nobody()) };
+        let mut grant = self.verifier.verify(&token, now.as_secs())?;
+        // A picture on anybody's page makes a browser ask, too: its user is not present for that.
+        if source == Source::Cookie && !origin::is_of_site(head, &self.origins) && !fault!("picture-makes-present") {
+            grant.subject = None;
+        }
+        Ok(Identity { grant: Arc::new(grant), source: Some(source) })
+    }
+
+    fn nobody(&self) -> Identity {
+        Identity { grant: self.anonymous.clone(), source: None }
+    }
+
+    /// What a client may do that is known already; an error where this call is not among it.
+    pub(crate) fn allow(
+        &self,
+        identity: &Identity,
+        head: &RequestHead<'_>,
+        access: &Access<'_>,
+    ) -> Result<Arc<Grant>, Problem> {
+        let grant = &identity.grant;
+        if identity.source.is_none() {
+            if !may(grant, access) {
+                return Err(self.why_nobody_may());
+            }
+            if !self.patterns && access.has_pattern() {
+                return Err(Problem::PatternForbidden);
+            }
+            if !self.rules_allow(access, false) {
+                return Err(Problem::NotAllowed);
+            }
+            return Ok(grant.clone());
+        }
+        let is_granted = may(grant, access) && self.rules_allow(access, true);
+        if !is_granted || identity.source == Some(Source::Cookie) && self.may_be_forged(head, access) {
+            return Err(Problem::NotAllowed);
+        }
+        Ok(grant.clone())
+    }
+
+    /// Whether a client may publish anything at all: an error where it may not, whatever its request turns out to publish.
+    pub(crate) fn allow_some_publication(&self, identity: &Identity, head: &RequestHead<'_>) -> Result<(), Problem> {
+        if identity.source.is_none() && identity.grant.publish.is_empty() {
+            return Err(self.why_nobody_may());
+        }
+        let is_forged = identity.source == Some(Source::Cookie) && !origin::is_of_site(head, &self.origins);
+        if identity.grant.publish.is_empty() || is_forged { Err(Problem::NotAllowed) } else { Ok(()) }
+    }
+
+    /// Why one without a token may not do something: where there are no keys, no token would help.
+    fn why_nobody_may(&self) -> Problem {
+        if self.verifier.has_keys() { Problem::TokenMissing } else { Problem::NotAllowed }
+    }
+
+    /// What another token grants.
+    pub(crate) fn renew(&self, token: &str, now: UnixMillis) -> Result<Arc<Grant>, Problem> {
+        Ok(Arc::new(self.verifier.verify(token, now.as_secs())?))
+    }
+
+    /// Whether the rules let who comes by the front do that.
+    fn rules_allow(&self, access: &Access<'_>, has_token: bool) -> bool {
+        access.reads().all(|channel| self.rules.allow(Deed::Subscribe, channel, has_token))
+            && access.writes().all(|write| self.rules.allow(Deed::Publish, write.channel, has_token))
+    }
+
+    /// Whether who has a grant may publish to a channel, too, and so much.
+    pub(crate) fn may_publish(&self, grant: &Grant, channel: &ChannelName) -> bool {
+        grant.may_publish(channel) && self.rules.allow(Deed::Publish, channel, grant.expires_s.is_some())
+    }
+
+    /// Whether who has a grant may read a channel.
+    pub(crate) fn may_subscribe(&self, grant: &Grant, channel: &ChannelName) -> bool {
+        grant.may_subscribe(channel) && self.rules.allow(Deed::Subscribe, channel, grant.expires_s.is_some())
+    }
+
+    /// Whether the call may be forged: a page of anybody's could make its visitor's browser do it, with what the browser adds by itself
+    /// (cookies, a password that it knows), and it is not sure that a page of the site does. What a page in a frame hears, it hands to
+    /// pages of one origin: that has to be the server's own or one that is listed by name.
+    pub(crate) fn may_be_forged(&self, head: &RequestHead<'_>, access: &Access<'_>) -> bool {
+        let is_open = fault!("cookie-opens-any-frame");
+        access.listener.is_some_and(|listener| !is_open && !self.origins.iter().any(|held| *held == *listener))
+            || access.is_forgeable && !origin::is_of_site(head, &self.origins)
+    }
+}
+
+/// Whether a grant lets its bearer read and publish all that a call does. To read all channels of a pattern, a pattern is needed that
+/// stands for all of them.
+fn may(grant: &Grant, access: &Access<'_>) -> bool {
+    let may_read = |channel| grant.may_subscribe(channel) || access.is_about_members && grant.may_see(channel);
+    access.audience != Audience::Admin
+        && access.reads().all(may_read)
+        && access.writes().all(|write| grant.may_publish(write.channel))
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Expired => Self::TokenExpired,
+            Refused::NotYet => Self::TokenNotYet,
+            why => Self::TokenInvalid(why),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Which clients the rules of channels let subscribe and publish.
+
+use sealed::fault;
+
+use crate::config::rules::{Rule, Rules, Who};
+use crate::core::message::ChannelName;
+
+/// What may be done to a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Subscribe,
+    Publish,
+}
+
+impl Rules {
+    /// Whether who comes by the front may do that to a channel, or to all channels of a pattern: then none of them may have a rule
+    /// against it.
+    pub(crate) fn allow(&self, deed: Deed, channel: &ChannelName, has_token: bool) -> bool {
+        let most = if has_token { Who::Token } else { Who::Anyone };
+        let allows = |rule: &Rule| {
+            let needed = if deed == Deed::Publish { rule.publish } else { rule.subscribe };
+            needed <= most
+        };
+        match channel.to_pattern() {
+            Some(pattern) if fault!("pattern-evades-rule") => {
+                self.iter().all(|rule| allows(rule) || rule.channels != pattern)
+            }
+            Some(pattern) => self.iter().all(|rule| allows(rule) || !rule.channels.overlaps(&pattern)),
+            None => self.rule_of(channel).is_none_or(allows),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::core::pattern::Pattern;
+
+    fn rules(toml: &str) -> Rules {
+        Rules::new(&toml::from_str::<Config>(toml).expect("TOML"))
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        let pattern = Pattern::new(name).expect("a pattern");
+        if name.contains('*') { ChannelName::of_pattern(&pattern) } else { ChannelName::new(name).expect("a name") }
+    }
+
+    #[test]
+    fn a_pattern_may_be_used_where_each_of_its_channels_may() {
+        let rules = rules(
+            "[[rules]]\nchannels = \"secret.*\"\nsubscribe = \"admin\"\n\
+             [[rules]]\nchannels = \"*.members\"\nsubscribe = \"token\"\npublish = \"token\"\n",
+        );
+        for (name, without, with) in [
+            ("secret.plan", false, false),
+            ("club.members", false, true),
+            ("secret.members", false, false),
+            ("news", true, true),
+            ("news.*", false, true),
+            ("*", false, false),
+            ("se*", false, false),
+            ("news.*.uk", true, true),
+        ] {
+            let name = channel(name);
+            let allowed = [false, true].map(|token| rules.allow(Deed::Subscribe, &name, token));
+            assert_eq!(allowed, [without, with], "{name}");
+        }
+        assert!(rules.allow(Deed::Publish, &channel("secret.plan"), false));
+    }
+}

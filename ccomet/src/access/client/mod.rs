@@ -1,0 +1,295 @@
+//! Who may come in, by address, and how much of each he may ask for.
+//!
+//! A client's address is its connection's, or, where the listener has the PROXY protocol, the one that a trusted proxy says in front
+//! of the first request. Where that is a trusted proxy's in turn, it is the one that this names (`forwarded.rs`), for each
+//! request anew.
+
+mod forwarded;
+mod networks;
+mod throttle;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sealed::{ConnectionId, fault};
+use sealed_http::RequestHead;
+
+use crate::access::Cost;
+use crate::config::{Config, ForwardedBy};
+use crate::core::owner::Owner;
+use crate::core::problem::Problem;
+use crate::core::time::LoopTime;
+use crate::protocols::call::Door;
+
+pub(crate) use networks::NetworkRules;
+pub(crate) use throttle::Charge;
+use throttle::{Crowd, Key, Throttle};
+
+pub(crate) use forwarded::Named;
+
+/// When who has too many connections may try again, in seconds: nobody can know.
+const CONNECTIONS_RETRY_S: u32 = 5;
+
+/// Looks at who comes. One for each loop.
+#[derive(Debug)]
+pub(crate) struct ClientTracker {
+    front: NetworkRules,
+    admin: NetworkRules,
+    trusted: Vec<IpNet>,
+    by: ForwardedBy,
+    /// Where only trusted proxies connect, and say first for whom.
+    proxied: Proxied,
+    throttle: Throttle,
+    /// Bytes of the bodies that limited clients are sending, and their limit.
+    body_bytes: u64,
+    body_bytes_max: u64,
+    /// Those of whom something has to be known with each request: nobody from loopback, unless it is a proxy.
+    visitors: HashMap<ConnectionId, Visitor>,
+}
+
+/// The listeners that have the PROXY protocol.
+#[derive(Debug, Clone, Copy)]
+struct Proxied {
+    front: bool,
+    admin: bool,
+}
+
+#[derive(Debug)]
+enum Visitor {
+    /// A proxy that has yet to say for whom it connects.
+    Announcing(IpAddr),
+    /// A proxy that may say for whom it asks, and the client that it asks for now, if that is counted.
+    Proxy { ip: IpAddr, held: Option<Key> },
+    /// A client that is limited. Its connection is counted if there was room for its address; one too many is
+    /// answered, once.
+    Counted { key: Key, crowd: Option<Crowd> },
+}
+
+/// What becomes of a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// It may ask.
+    Open,
+    /// It is told that it may not.
+    Barred,
+    /// A trusted proxy says first whose it is.
+    ByProxy,
+    /// It is cut off: one of a flood, which would cost more to answer.
+    Shut,
+    /// It is cut off: nobody else connects to where proxies say for whom they do.
+    Unannounced,
+}
+
+/// The client that asks, if it is limited. May be kept for as long as the client is there, and longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Asking(Option<Key>);
+
+impl Asking {
+    /// The client as the owner of the channels that it makes, with a token of that subject.
+    pub(crate) fn owner(self, subject: Option<&str>) -> Owner {
+        Owner::new(if fault!("owners-counted-together") { self.0.map(|_| Key::NOBODY) } else { self.0 }, subject)
+    }
+
+    /// Whether the limits by address hold for it.
+    pub(crate) fn is_limited(self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl ClientTracker {
+    pub(crate) fn new(config: &Config, loops: usize) -> Self {
+        let (front, admin) = (&config.front, &config.admin);
+        Self {
+            front: NetworkRules::new(&front.allow, &front.deny),
+            admin: NetworkRules::new(&admin.allow, &admin.deny),
+            trusted: front.trusted_proxies.clone(),
+            by: front.forwarded_by,
+            proxied: Proxied { front: front.proxy_protocol, admin: admin.proxy_protocol },
+            throttle: Throttle::new(&config.limits, loops),
+            body_bytes: 0,
+            body_bytes_max: config.limits.body_bytes_max.div_ceil(loops) as u64,
+            visitors: HashMap::new(),
+        }
+    }
+
+    /// A connection was made.
+    pub(crate) fn accepted(&mut self, id: ConnectionId, door: Door, ip: Option<IpAddr>, now: LoopTime) -> Entrance {
+        let Some(ip) = ip else { return Entrance::Barred };
+        let is_proxied = if door == Door::Admin { self.proxied.admin } else { self.proxied.front };
+        if !is_proxied {
+            return self.enter(id, door, ip, now);
+        }
+        if !networks::has(&self.trusted, ip) {
+            return Entrance::Unannounced;
+        }
+        self.visitors.insert(id, Visitor::Announcing(ip));
+        Entrance::ByProxy
+    }
+
+    /// A proxy said for whom it connects, or that it does so for itself.
+    pub(crate) fn announced(
+        &mut self,
+        id: ConnectionId,
+        door: Door,
+        source: Option<IpAddr>,
+        now: LoopTime,
+    ) -> Entrance {
+        let Some(Visitor::Announcing(proxy)) = self.visitors.remove(&id) else { return Entrance::Barred };
+        self.enter(id, door, source.unwrap_or(proxy), now)
+    }
+
+    /// Somebody comes, from an address that is known.
+    fn enter(&mut self, id: ConnectionId, door: Door, ip: IpAddr, now: LoopTime) -> Entrance {
+        let ip = ip.to_canonical();
+        if door == Door::Admin {
+            return if self.admin.admit(ip) { Entrance::Open } else { Entrance::Barred };
+        }
+        if networks::has(&self.trusted, ip) {
+            self.visitors.insert(id, Visitor::Proxy { ip, held: None });
+            return Entrance::Open;
+        }
+        if !self.front.admit(ip) {
+            return Entrance::Barred;
+        }
+        if ip.is_loopback() {
+            return Entrance::Open;
+        }
+        let key = if fault!("direct-clients-counted-together") { Key::NOBODY } else { Key::of(ip) };
+        let crowd = self.throttle.hold(key, now);
+        self.visitors.insert(id, Visitor::Counted { key, crowd });
+        if crowd == Some(Crowd::Flood) { Entrance::Shut } else { Entrance::Open }
+    }
+
+    /// A connection is gone.
+    pub(crate) fn closed(&mut self, id: ConnectionId) {
+        if let Some(Visitor::Counted { key, crowd: Some(_) } | Visitor::Proxy { held: Some(key), .. }) =
+            self.visitors.remove(&id)
+        {
+            self.throttle.release(key);
+        }
+        if self.visitors.is_empty() && self.visitors.capacity() > 64 {
+            self.visitors = HashMap::new();
+        }
+    }
+
+    /// Returns what the header of a request says of its client, if the connection is that of a trusted proxy.
+    pub(crate) fn named(&self, id: ConnectionId, head: &RequestHead<'_>) -> Option<Named> {
+        let Visitor::Proxy { ip, .. } = self.visitors.get(&id)? else { return None };
+        Some(forwarded::client(head, *ip, &self.trusted, self.by))
+    }
+
+    /// Whether a connection may ask, and for whom it does. What a proxy asks for a client counts as one of the client's
+    /// connections, until it is [`answered`](Self::answered). Where the problem is the connection's own, it is to be closed:
+    /// the second value. `named` is what the proxy [says](Self::named), if one asks.
+    pub(crate) fn asks(
+        &mut self,
+        id: ConnectionId,
+        named: Option<Named>,
+        now: LoopTime,
+    ) -> Result<Asking, (Problem, bool)> {
+        self.answered(id);
+        let Some(visitor) = self.visitors.get_mut(&id) else { return Ok(Asking(None)) };
+        let (proxy, held) = match visitor {
+            Visitor::Announcing(_) => return Ok(Asking(None)),
+            Visitor::Counted { key, crowd: None | Some(Crowd::Fine) } => return Ok(Asking(Some(*key))),
+            Visitor::Counted { .. } => return Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), true)),
+            Visitor::Proxy { ip, held } => (*ip, held),
+        };
+        let (is_admitted, key) = match named.unwrap_or(Named::Itself) {
+            Named::Itself => (self.front.admit(proxy), None),
+            Named::Client(client) => (self.front.admit(client), Some(Key::of(client))),
+            // It could be one that is denied.
+            Named::Unreadable(proxy) if fault!("unreadable-counts-as-proxy") => (self.front.admit(proxy), None),
+            Named::Unreadable(_) if fault!("unreadable-passes-rules") => (true, None),
+            Named::Unreadable(proxy) => (self.front.is_empty(), Some(Key::unreadable_of(proxy))),
+        };
+        if !is_admitted {
+            return Err((Problem::Forbidden, false));
+        }
+        let Some(key) = key else { return Ok(Asking(None)) };
+        match self.throttle.hold(key, now) {
+            None => {}
+            Some(_) if fault!("proxied-connection-not-counted") => self.throttle.release(key),
+            Some(Crowd::Fine) => *held = Some(key),
+            Some(Crowd::Over | Crowd::Flood) => {
+                self.throttle.release(key);
+                return Err((Problem::TooManyRequests(CONNECTIONS_RETRY_S), false));
+            }
+        }
+        Ok(Asking(Some(key)))
+    }
+
+    /// The request of a connection is answered: it is no client's any more, if it is a proxy's.
+    pub(crate) fn answered(&mut self, id: ConnectionId) {
+        if let Some(Visitor::Proxy { held, .. }) = self.visitors.get_mut(&id)
+            && let Some(key) = held.take()
+        {
+            self.throttle.release(key);
+        }
+    }
+
+    /// A client begins to send a body of so many bytes at most. What it may send is counted until it [has come](Self::end_body).
+    pub(crate) fn begin_body(&mut self, asking: Asking, bytes: u64, now: LoopTime) -> Result<(), Problem> {
+        let Asking(Some(key)) = asking else { return Ok(()) };
+        let key = if fault!("bodies-counted-together") { Key::NOBODY } else { key };
+        if !self.throttle.begin_body(key, bytes, now) && !fault!("bodies-of-one-without-bound") {
+            return Err(Problem::TooManyRequests(CONNECTIONS_RETRY_S));
+        }
+        let is_full = self.body_bytes > 0 && self.body_bytes.saturating_add(bytes) > self.body_bytes_max;
+        if is_full && !fault!("bodies-without-bound") {
+            self.throttle.end_body(key, bytes);
+            return Err(Problem::BodyLimit);
+        }
+        self.body_bytes += bytes;
+        Ok(())
+    }
+
+    /// The body has come, or will not.
+    pub(crate) fn end_body(&mut self, asking: Asking, bytes: u64) {
+        let Asking(Some(key)) = asking else { return };
+        if fault!("body-counted-for-ever") {
+            return;
+        }
+        self.throttle.end_body(if fault!("bodies-counted-together") { Key::NOBODY } else { key }, bytes);
+        self.body_bytes = self.body_bytes.saturating_sub(bytes);
+    }
+
+    /// Counts a call against its client's limits. `paid` publications of it were counted before. Returns how many are now.
+    pub(crate) fn charge(&mut self, asking: Asking, cost: Cost, paid: usize, now: LoopTime) -> Result<usize, Problem> {
+        let publications = match cost {
+            Cost::Nothing => 0,
+            Cost::Subscribe => {
+                self.take(asking, Charge::Subscribe, now)?;
+                0
+            }
+            Cost::Publish(count) => count,
+        };
+        let counted = if fault!("charged-at-head-and-again") { 0 } else { paid };
+        (counted..publications).try_for_each(|_| self.charge_publish(asking, now))?;
+        Ok(publications.max(paid))
+    }
+
+    /// Counts a publication that is no call of its own.
+    pub(crate) fn charge_publish(&mut self, asking: Asking, now: LoopTime) -> Result<(), Problem> {
+        self.take(asking, Charge::Publish, now)
+    }
+
+    /// Counts as many publications as a message to a pattern has come to beyond what was counted before. They are owed where
+    /// there is no room for them: the client publishes again when they are paid.
+    pub(crate) fn charge_reached(&mut self, asking: Asking, count: u64, now: LoopTime) {
+        if let Asking(Some(key)) = asking {
+            self.throttle.owe(key, Charge::Publish, count, now);
+        }
+    }
+
+    fn take(&mut self, asking: Asking, charge: Charge, now: LoopTime) -> Result<(), Problem> {
+        let Asking(Some(key)) = asking else { return Ok(()) };
+        self.throttle.take(key, charge, now).map_err(Problem::TooManyRequests)
+    }
+
+    /// About once a second: forgets some of those who have not been here for a while.
+    pub(crate) fn sweep(&mut self, now: LoopTime) {
+        self.throttle.sweep(now);
+    }
+}

@@ -1,0 +1,359 @@
+//! How much an address may ask for: connections at a time, and subscribes and publishes a minute.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use sealed::fault;
+use slab::Slab;
+
+use crate::config::Limits;
+use crate::core::time::LoopTime;
+
+const MINUTE_US: u64 = 60_000_000;
+/// The longest time for which a client is refused for what it owes: others may come from its address.
+const DEBT_MAX_US: u64 = 10 * MINUTE_US;
+/// Places that are looked at for one that is free, where all are taken.
+const TRIES: usize = 8;
+/// Places that are looked at in a sweep, at least.
+const SWEEP_MIN: usize = 64;
+const SWEEP_ROUNDS: usize = 60;
+
+/// What is counted together: an address of IPv4, a /64 of IPv6, for that is what one subscriber is given, or all clients
+/// of one proxy whose addresses cannot be read. Whoever keeps a key may use it at any time: the table is asked anew each
+/// time, and may have forgotten the address meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    network: Ipv6Addr,
+    is_unreadable: bool,
+}
+
+impl Key {
+    /// What a fault counts all clients as.
+    pub(super) const NOBODY: Self = Self { network: Ipv6Addr::UNSPECIFIED, is_unreadable: true };
+
+    pub(super) fn of(ip: IpAddr) -> Self {
+        let network = match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64),
+        };
+        Self { network, is_unreadable: false }
+    }
+
+    /// The clients of which this proxy does not say the address so that it can be read.
+    pub(super) fn unreadable_of(proxy: IpAddr) -> Self {
+        Self { is_unreadable: true, ..Self::of(proxy) }
+    }
+}
+
+/// What is counted by the minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Charge {
+    Subscribe,
+    Publish,
+}
+
+/// How many connections an address has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Crowd {
+    /// As many as it may.
+    Fine,
+    /// Too many.
+    Over,
+    /// Twice as many as it may, or more.
+    Flood,
+}
+
+/// A bounded table of addresses. Those for whom there is no room are not limited, but by the limits of the whole server; room
+/// is made by forgetting those who owe nothing and have no connection.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    connections_max: u32,
+    subscribes: Bucket,
+    publishes: Bucket,
+    body_bytes_max: u64,
+    addresses_max: usize,
+    entries: Slab<Entry>,
+    /// Where each address is among the entries. No place leaves this module: its entry may be gone at the next call.
+    places: HashMap<Key, u32>,
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Key,
+    connections: u32,
+    /// When the bucket is full again, in microseconds of the loop's clock: a bucket is that one number.
+    subscribes_full_us: u64,
+    publishes_full_us: u64,
+    /// Of the bodies that it is sending.
+    body_bytes: u64,
+}
+
+impl Entry {
+    fn is_idle(&self, now: LoopTime) -> bool {
+        let is_idle = self.connections == 0 && self.body_bytes == 0;
+        is_idle && self.subscribes_full_us <= now.as_micros() && self.publishes_full_us <= now.as_micros()
+    }
+}
+
+/// A bucket that holds a minute's worth, and is filled steadily.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    per_minute: u64,
+}
+
+impl Bucket {
+    /// Takes one out, of a bucket that would be full at `full_us`. Otherwise: in how many seconds there is one.
+    fn take(self, full_us: &mut u64, now: LoopTime) -> Result<(), u32> {
+        // What is missing from the bucket is the time in which it comes.
+        let (now_us, one_us) = (now.as_micros(), MINUTE_US / self.per_minute);
+        let owed_us = full_us.saturating_sub(now_us) + one_us;
+        let wait_us = owed_us.saturating_sub(one_us * self.per_minute);
+        if wait_us > 0 {
+            return Err(wait_us.div_ceil(1_000_000) as u32);
+        }
+        *full_us = now_us + owed_us;
+        Ok(())
+    }
+
+    /// Takes so many out, even if there are fewer: what is missing is owed, up to what ten minutes bring.
+    fn owe(self, full_us: &mut u64, count: u64, now: LoopTime) {
+        let (now_us, cost_us) = (now.as_micros(), (MINUTE_US / self.per_minute).saturating_mul(count));
+        let worst = (*full_us).max(now_us.saturating_add(MINUTE_US + DEBT_MAX_US));
+        *full_us = (*full_us).max(now_us).saturating_add(cost_us).min(worst);
+    }
+}
+
+impl Throttle {
+    /// For one of so many loops.
+    pub(super) fn new(limits: &Limits, loops: usize) -> Self {
+        let bucket = |per_minute: u32| Bucket { per_minute: u64::from(per_minute).clamp(1, MINUTE_US) };
+        Self {
+            connections_max: limits.connections_per_address_max,
+            subscribes: bucket(limits.subscribes_per_address_minute),
+            publishes: bucket(limits.publishes_per_address_minute),
+            body_bytes_max: limits.body_bytes_per_address_max as u64,
+            addresses_max: limits.addresses_max.div_ceil(loops),
+            entries: Slab::new(),
+            places: HashMap::new(),
+            hand: 0,
+        }
+    }
+
+    /// The entry of an address, made where there is none and there is room.
+    fn entry(&mut self, key: Key, now: LoopTime) -> Option<&mut Entry> {
+        if let Some(place) = self.places.get(&key) {
+            return self.entries.get_mut(*place as usize);
+        }
+        if self.entries.len() >= self.addresses_max {
+            self.forget_some(TRIES, 1, now);
+            if self.entries.len() >= self.addresses_max {
+                return None;
+            }
+        }
+        let entry = Entry { key, connections: 0, subscribes_full_us: 0, publishes_full_us: 0, body_bytes: 0 };
+        let place = self.entries.insert(entry);
+        self.places.insert(key, place as u32);
+        self.entries.get_mut(place)
+    }
+
+    /// The address has one connection more, and is remembered until that is released. Nothing where there is no room for
+    /// the address: then nothing is to be released either.
+    pub(super) fn hold(&mut self, key: Key, now: LoopTime) -> Option<Crowd> {
+        let connections_max = self.connections_max;
+        let entry = self.entry(key, now)?;
+        entry.connections += 1;
+        Some(match entry.connections {
+            count if count <= connections_max => Crowd::Fine,
+            count if count < connections_max.saturating_mul(2) => Crowd::Over,
+            _ => Crowd::Flood,
+        })
+    }
+
+    /// The address has one connection less.
+    pub(super) fn release(&mut self, key: Key) {
+        let entry = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize));
+        debug_assert!(entry.as_ref().is_some_and(|entry| entry.connections > 0), "what is held is not forgotten");
+        if let Some(entry) = entry {
+            entry.connections = entry.connections.saturating_sub(1);
+        }
+    }
+
+    /// The address begins to send a body. Returns whether it may.
+    pub(super) fn begin_body(&mut self, key: Key, bytes: u64, now: LoopTime) -> bool {
+        let most = self.body_bytes_max;
+        let Some(entry) = self.entry(key, now) else { return true };
+        // One alone may be of any length.
+        let is_fine = entry.body_bytes == 0 || entry.body_bytes.saturating_add(bytes) <= most;
+        if is_fine {
+            entry.body_bytes += bytes;
+        }
+        is_fine
+    }
+
+    /// A body that the address began to send has come, or will not.
+    pub(super) fn end_body(&mut self, key: Key, bytes: u64) {
+        if let Some(entry) = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize)) {
+            entry.body_bytes = entry.body_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Counts something, or says in how many seconds there is room for it.
+    pub(super) fn take(&mut self, key: Key, charge: Charge, now: LoopTime) -> Result<(), u32> {
+        let (subscribes, publishes) = (self.subscribes, self.publishes);
+        let Some(entry) = self.entry(key, now) else { return Ok(()) };
+        match charge {
+            Charge::Subscribe => subscribes.take(&mut entry.subscribes_full_us, now),
+            Charge::Publish => publishes.take(&mut entry.publishes_full_us, now),
+        }
+    }
+
+    /// Counts something that was done already, as often as it was.
+    pub(super) fn owe(&mut self, key: Key, charge: Charge, count: u64, now: LoopTime) {
+        let (subscribes, publishes) = (self.subscribes, self.publishes);
+        let Some(entry) = self.entry(key, now) else { return };
+        match charge {
+            Charge::Subscribe => subscribes.owe(&mut entry.subscribes_full_us, count, now),
+            Charge::Publish => publishes.owe(&mut entry.publishes_full_us, count, now),
+        }
+    }
+
+    pub(super) fn sweep(&mut self, now: LoopTime) {
+        let share = SWEEP_MIN.max(self.entries.len() / SWEEP_ROUNDS);
+        self.forget_some(share.min(self.entries.capacity()), usize::MAX, now);
+        if self.entries.is_empty() && self.entries.capacity() > SWEEP_MIN {
+            (self.entries, self.places) = (Slab::new(), HashMap::new());
+        }
+    }
+
+    /// Looks at so many places, and forgets up to so many addresses of which there is nothing to be known.
+    fn forget_some(&mut self, looks: usize, mut count: usize, now: LoopTime) {
+        for _ in 0..looks {
+            self.hand = (self.hand + 1) % self.entries.capacity().max(1);
+            if self.entries.get(self.hand).is_some_and(|entry| entry.is_idle(now)) {
+                let entry = self.entries.remove(self.hand);
+                if !fault!("forgotten-place-stays") {
+                    self.places.remove(&entry.key);
+                }
+                count -= 1;
+                if count == 0 {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(millis: u64) -> LoopTime {
+        LoopTime::since_start(Duration::from_millis(millis))
+    }
+
+    fn throttle(addresses_max: usize) -> Throttle {
+        let limits = Limits {
+            addresses_max,
+            connections_per_address_max: 2,
+            subscribes_per_address_minute: 7,
+            publishes_per_address_minute: 3,
+            ..Limits::default()
+        };
+        Throttle::new(&limits, 1)
+    }
+
+    fn key(text: &str) -> Key {
+        Key::of(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_minutes_worth_may_come_at_once_and_then_as_time_passes() {
+        let mut throttle = throttle(10);
+        let one = key("192.0.2.1");
+        let mut publish = |millis| throttle.take(one, Charge::Publish, at(millis));
+        assert_eq!([publish(5), publish(5), publish(5), publish(5)], [Ok(()), Ok(()), Ok(()), Err(20)]);
+        // What was refused does not count.
+        assert_eq!([publish(20_004), publish(20_005), publish(20_005)], [Err(1), Ok(()), Err(20)]);
+        assert_eq!([publish(200_000), publish(200_000), publish(200_000)], [Ok(()); 3]);
+        // The other bucket is another, whose share of a minute is not whole.
+        let taken = (0..9).filter(|_| throttle.take(one, Charge::Subscribe, at(200_000)).is_ok()).count();
+        assert_eq!(taken, 7);
+    }
+
+    #[test]
+    fn what_is_owed_is_paid_off_in_ten_minutes_at_most() {
+        let mut throttle = throttle(10);
+        let ann = key("192.0.2.1");
+        for _ in 0..3 {
+            throttle.owe(ann, Charge::Publish, 1_000_000, at(0));
+        }
+        let wait_s = throttle.take(ann, Charge::Publish, at(0)).expect_err("it owes");
+        assert!((590..=620).contains(&wait_s), "{wait_s}");
+        assert_eq!(throttle.take(ann, Charge::Publish, at(u64::from(wait_s) * 1_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_and_an_address_of_ipv4_is_one_however_it_is_written() {
+        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1"));
+        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+        assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+        assert_ne!(key("192.0.2.1"), key("::1"));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_only_addresses_that_owe_nothing_and_hold_nothing() {
+        let mut throttle = throttle(3);
+        let [one, two, three, four, five] = [1, 2, 3, 4, 5].map(|n| key(&format!("192.0.2.{n}")));
+        assert_eq!(throttle.hold(one, at(0)), Some(Crowd::Fine));
+        assert_eq!(throttle.hold(three, at(0)), Some(Crowd::Fine));
+        throttle.release(three);
+        throttle.take(two, Charge::Publish, at(0)).expect("the first");
+        // The third has nothing to be remembered for.
+        assert_eq!(throttle.hold(four, at(0)), Some(Crowd::Fine));
+        assert_eq!(throttle.hold(five, at(0)), None);
+        assert_eq!(
+            throttle.take(five, Charge::Publish, at(0)),
+            Ok(()),
+            "those for whom there is no room are not limited"
+        );
+        assert!(!throttle.places.contains_key(&five) && throttle.places.contains_key(&two));
+        // The second has paid.
+        assert!(throttle.hold(five, at(20_000)).is_some());
+        for key in [one, four, five] {
+            throttle.release(key);
+        }
+        throttle.sweep(at(100_000));
+        assert_eq!((throttle.entries.len(), throttle.places.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_key_outlasts_its_entry_and_never_stands_for_another_address() {
+        let mut throttle = throttle(1);
+        let (ann, bob) = (key("192.0.2.1"), key("192.0.2.2"));
+        throttle.take(ann, Charge::Publish, at(0)).expect("the first");
+        throttle.sweep(at(100_000));
+        assert!(throttle.entries.is_empty());
+        assert_eq!(throttle.take(bob, Charge::Publish, at(100_000)), Ok(()), "in the same place");
+        for _ in 0..5 {
+            assert_eq!(throttle.take(ann, Charge::Publish, at(100_000)), Ok(()), "there is no room, so no limit");
+        }
+        let left = [(); 3].map(|()| throttle.take(bob, Charge::Publish, at(100_000)).is_ok());
+        assert_eq!(left, [true, true, false], "one of three was used");
+    }
+
+    #[test]
+    fn connections_are_counted_as_they_come_and_go() {
+        let mut throttle = throttle(3);
+        let one = key("192.0.2.1");
+        let crowds = [(); 5].map(|()| throttle.hold(one, at(0)).expect("room"));
+        assert_eq!(crowds, [Crowd::Fine, Crowd::Fine, Crowd::Over, Crowd::Flood, Crowd::Flood]);
+        for _ in 0..4 {
+            throttle.release(one);
+        }
+        assert_eq!(throttle.hold(one, at(0)), Some(Crowd::Fine));
+    }
+}

@@ -1,0 +1,79 @@
+//! Where a token is in a request.
+
+use std::borrow::Cow;
+
+use sealed_http::{Method, Query, RequestHead};
+
+use crate::core::refused::Refused;
+
+/// How a token came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::access) enum Source {
+    /// In `Authorization`.
+    Header,
+    /// In a cookie: the browser sends it along, whichever page asks.
+    Cookie,
+    /// In the query of a GET, where a browser can set no header: event streams and script tags.
+    Query,
+}
+
+/// The token of a request, if it has one. It may be named in several places; two different ones are an error, for somebody
+/// would be taken for somebody else.
+pub(in crate::access) fn find<'a>(
+    head: &RequestHead<'a>,
+    cookie: &str,
+) -> Result<Option<(Cow<'a, str>, Source)>, Refused> {
+    let mut found: Option<(Cow<'a, str>, Source)> = None;
+    let mut see = |token: Cow<'a, str>, source| match &found {
+        Some((first, _)) if *first != token => Err(Refused::Ambiguous),
+        Some(_) => Ok(()),
+        None => {
+            found = Some((token, source));
+            Ok(())
+        }
+    };
+    for value in fields(head, "authorization") {
+        if let Some(token) = bearer(value) {
+            see(text(token)?, Source::Header)?;
+        }
+    }
+    for value in fields(head, "cookie").filter(|_| !cookie.is_empty()) {
+        for pair in value.split(|byte| *byte == b';') {
+            let Some(at) = pair.iter().position(|byte| *byte == b'=') else { continue };
+            if pair[..at].trim_ascii() == cookie.as_bytes() {
+                see(text(unquoted(pair[at + 1..].trim_ascii()))?, Source::Cookie)?;
+            }
+        }
+    }
+    if head.method() == Method::Get {
+        for pair in Query::new(head.query()).pairs() {
+            // What is malformed elsewhere in the query is not ours to judge.
+            if let Ok((name, token)) = pair
+                && name == "token"
+            {
+                see(token, Source::Query)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn fields<'a>(head: &RequestHead<'a>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    let named: Vec<&'a [u8]> =
+        head.headers().filter(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect();
+    named.into_iter()
+}
+
+/// What follows `Bearer`, in any case of letters. Other schemes are for others, such as a proxy on the way.
+pub(in crate::access) fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Refused> {
+    std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Refused::Invalid)
+}

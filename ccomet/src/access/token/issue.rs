@@ -1,0 +1,49 @@
+//! Making tokens.
+
+use std::path::Path;
+
+use jsonwebtoken::{Algorithm as Jwa, EncodingKey, Header, encode};
+use serde::Serialize;
+
+use super::crypto;
+use super::key::{AuthError, Material, private_key};
+use crate::config::auth::{Algorithm, Auth};
+use crate::core::pattern::Pattern;
+
+/// What is to stand in a token.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Claims {
+    /// Whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
+    /// For whom it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aud: Option<String>,
+    /// When it was made, in seconds since 1970.
+    pub iat: u64,
+    /// When it ends, in seconds since 1970.
+    pub exp: u64,
+    /// The channels that may be read.
+    pub subscribe: Vec<Pattern>,
+    /// The channels that may be published to.
+    pub publish: Vec<Pattern>,
+    /// The channels of which it may be known who is there.
+    pub presence: Vec<Pattern>,
+}
+
+/// Makes a token, signed with the key of that id: with the secret of the configuration, or, for `EdDSA`, with a private key from a
+/// file, in PEM.
+pub fn make_token(auth: &Auth, key: &str, private: Option<&Path>, claims: &Claims) -> Result<String, AuthError> {
+    crypto::install();
+    let key = auth.keys.iter().find(|held| held.id == key).ok_or_else(|| AuthError::Unknown(key.to_owned()))?;
+    let (algorithm, signing) = match (key.algorithm, private) {
+        (Algorithm::HS256, None) => match key.material()? {
+            Material::Secret(secret) => (Jwa::HS256, EncodingKey::from_secret(&secret)),
+            Material::Public(_) => return Err(AuthError::PrivateKey),
+        },
+        (Algorithm::EdDSA, Some(file)) => (Jwa::EdDSA, EncodingKey::from_ed_der(&private_key(file)?)),
+        _ => return Err(AuthError::PrivateKey),
+    };
+    let header = Header { kid: Some(key.id.clone()), ..Header::new(algorithm) };
+    encode(&header, claims, &signing).map_err(AuthError::Sign)
+}

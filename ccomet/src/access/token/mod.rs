@@ -1,0 +1,65 @@
+//! Who may do what: tokens, what they grant, and who is let do without one.
+//!
+//! [`Verifier`] is what the keys of the configuration make of a token: a [`Grant`] or a reason. `bearer.rs` finds the token in a
+//! request, and `issue.rs` makes tokens.
+
+mod admin_keys;
+pub(super) mod bearer;
+mod crypto;
+mod issue;
+mod key;
+mod verifier;
+
+use sealed::fault;
+
+use crate::core::message::ChannelName;
+use crate::core::pattern::{Pattern, any_matches};
+use crate::core::time::UnixMillis;
+
+pub(crate) use admin_keys::AdminKeys;
+pub use issue::{Claims, make_token};
+pub use key::AuthError;
+pub use verifier::Verifier;
+
+/// What the bearer of a token may do, or who brings none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Who it is; nobody in particular without a token, or with one that does not say.
+    pub subject: Option<Box<str>>,
+    /// The channels that may be read.
+    pub subscribe: Vec<Pattern>,
+    /// The channels that may be published to.
+    pub publish: Vec<Pattern>,
+    /// The channels of which it may be known who is there.
+    pub presence: Vec<Pattern>,
+    /// When it ends, in seconds since 1970; `None` without a token.
+    pub expires_s: Option<u64>,
+}
+
+impl Grant {
+    /// Returns when it ends, by the calendar.
+    pub(crate) fn expires(&self) -> Option<UnixMillis> {
+        self.expires_s.map(UnixMillis::from_secs)
+    }
+
+    /// Whether a channel may be read, or all those of a pattern; or who comes and goes in one.
+    pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> bool {
+        match channel.watched() {
+            Some(watched) if fault!("presence-sent-to-readers") => any_matches(&self.subscribe, &watched),
+            Some(watched) => self.may_see(&watched),
+            None => any_matches(&self.subscribe, channel),
+        }
+    }
+
+    /// Whether it may be known who is in a channel.
+    pub(crate) fn may_see(&self, channel: &ChannelName) -> bool {
+        any_matches(&self.presence, channel)
+    }
+
+    /// Returns whether it may be published to a channel. What is published to a pattern reaches channels whose names the
+    /// publisher may not know, and the answer counts them: that needs leave to read the pattern, too.
+    pub(crate) fn may_publish(&self, channel: &ChannelName) -> bool {
+        let reaches_others = channel.is_pattern() && !fault!("pattern-published-unread");
+        any_matches(&self.publish, channel) && (!reaches_others || any_matches(&self.subscribe, channel))
+    }
+}

@@ -1,0 +1,150 @@
+//! The section `[auth]` of the configuration.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use sealed::fault;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::config::table::settings;
+use crate::core::pattern::Pattern;
+
+settings! {
+    /// Tokens, and what clients of the front may do without one. Without keys, tokens are ignored.
+    pub struct Auth in [auth] {
+        /// Keys whose tokens are accepted. With several, a token has to name its key (`kid`).
+        keys: Vec<Key> = [];
+        /// Audience that a token has to name (`aud`). Without it, a token must name none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        audience: Option<String> = none;
+        /// Cookie that may hold a token; empty: none.
+        cookie: String = "ccomet_token" => "ccomet_token".to_owned();
+        /// Time by which the beginning of a token (`nbf`) may be ahead of this server's clock.
+        leeway_s: u64 = 60 s, [0..=3_600 s], answers = "token_not_yet";
+        /// Time between the warning on a stream and the end of its token.
+        warning_s: u64 = 30 s, [1..=86_400 s];
+        /// What a client without a token may do. Without it: everything if there are no keys, otherwise nothing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        anonymous: Option<Anonymous> = none;
+    }
+}
+
+impl Auth {
+    /// What who brings no token may do.
+    pub(crate) fn of_anonymous(&self) -> Anonymous {
+        match &self.anonymous {
+            Some(anonymous) => anonymous.clone(),
+            None if self.keys.is_empty() => {
+                let all = || vec![Pattern::all()];
+                Anonymous { subscribe: all(), publish: all(), presence: all() }
+            }
+            None => Anonymous::default(),
+        }
+    }
+
+    /// Whether nobody can publish or subscribe without a token.
+    pub(crate) fn is_closed(&self) -> bool {
+        let anonymous = self.of_anonymous();
+        !self.keys.is_empty() && anonymous.subscribe.is_empty() && anonymous.publish.is_empty()
+    }
+}
+
+/// What who brings no token may do: names and patterns of channels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Anonymous {
+    /// The channels that may be read.
+    pub subscribe: Vec<Pattern>,
+    /// The channels that may be published to.
+    pub publish: Vec<Pattern>,
+    /// The channels of which it may be known who is there.
+    pub presence: Vec<Pattern>,
+}
+
+/// A key with which tokens are signed. It says by which algorithm; a token that says otherwise is refused.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What tokens call it (`kid`).
+    pub id: String,
+    /// How its tokens are signed.
+    pub algorithm: Algorithm,
+    /// HS256: the secret, at least 32 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// HS256: a file that holds the secret; an end of line behind it is not part of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
+    /// `EdDSA`: the public key, as PEM, or its 32 bytes in Base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// `EdDSA`: a file that holds the public key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key_file: Option<PathBuf>,
+}
+
+/// How tokens are signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// HMAC with SHA-256: who can verify can also sign.
+    #[default]
+    HS256,
+    /// Ed25519: a private key signs, the public one verifies.
+    EdDSA,
+}
+
+/// The fewest bytes of a key of the admin listener.
+const KEY_BYTES_MIN: usize = 16;
+
+/// What stands for a secret where it is shown.
+const PLACEHOLDER: &str = "(secret)";
+
+/// A secret, which is never shown: neither in messages nor where the configuration is written out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PLACEHOLDER)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(PLACEHOLDER)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // A configuration that was written out: everybody knows this secret.
+        if text == PLACEHOLDER && !fault!("placeholder-is-secret") {
+            return Err(D::Error::custom(
+                "(secret) is no secret: 'ccomet config' prints it in place of one. Write the secret itself there",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// Returns whether a key can be sent in a header field, and is long enough.
+pub(crate) fn is_key(key: &Secret) -> bool {
+    key.as_bytes().len() >= KEY_BYTES_MIN && key.as_bytes().iter().all(u8::is_ascii_graphic)
+}

@@ -1,0 +1,15 @@
+//! The setting `front.forwarded_by`.
+
+use serde::{Deserialize, Serialize};
+
+/// The header field in which trusted proxies say for whom they ask. Only this one is looked at: a proxy that writes the one
+/// passes the other on as its client sent it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardedBy {
+    /// `X-Forwarded-For`, as nginx, `HAProxy` and most others write it.
+    #[default]
+    #[serde(rename = "X-Forwarded-For")]
+    XForwardedFor,
+    /// `Forwarded`, of RFC 7239.
+    Forwarded,
+}

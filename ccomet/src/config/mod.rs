@@ -1,0 +1,387 @@
+//! What an operator can set. Every limit has a default that is safe on the open internet.
+//!
+//! - `table.rs`: the macro by which a section is written once, with its documentation, range and default.
+//! - `limits.rs`, `auth.rs`, `rules.rs`, `webhooks.rs`: sections; those of the listeners and the log are here.
+//! - `listen.rs`, `networks.rs`, `forwarded_by.rs`: values that need reading.
+//! - `check.rs`: what has to fit together.
+//! - `reference.rs`: the reference of all settings, `docs/settings.md`.
+
+pub(crate) mod auth;
+mod check;
+mod forwarded_by;
+mod limits;
+mod listen;
+mod networks;
+mod reference;
+pub(crate) mod rules;
+pub(crate) mod table;
+pub(crate) mod webhooks;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use ipnet::IpNet;
+use sealed::fault;
+use serde::{Deserialize, Serialize};
+
+use self::auth::{Auth, Secret};
+use self::table::settings;
+use self::webhooks::Hooks;
+use crate::config::rules::Rule;
+
+pub use check::ConfigError;
+pub use forwarded_by::ForwardedBy;
+pub use limits::{History, Icomet, IcometAuth, Limits, Times};
+pub use listen::listen_address;
+
+/// The whole configuration, as the TOML file has it. A setting that the file leaves out has its default; an unknown one
+/// is an error.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Event loops, each with a thread. Default: one for each core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loops: Option<NonZeroUsize>,
+    /// The public listener.
+    pub front: Front,
+    /// The private listener.
+    pub admin: Admin,
+    /// Tokens, and what clients without one may do.
+    pub auth: Auth,
+    /// Limits on counts and bytes.
+    pub limits: Limits,
+    /// What channels keep.
+    pub history: History,
+    /// Durations.
+    pub times: Times,
+    /// What the API of icomet does.
+    pub icomet: Icomet,
+    /// The log.
+    pub log: Log,
+    /// Requests to the site's back end.
+    pub hooks: Hooks,
+    /// What differs for channels of some names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+settings! {
+    /// The public listener: publish and subscribe.
+    pub struct Front in [front] {
+        /// Address or name, with a port, on which the front listens.
+        #[serde(deserialize_with = "listen::deserialize")]
+        listen: SocketAddr = "127.0.0.1:8100" => SocketAddr::from(([127, 0, 0, 1], 8100));
+        /// Networks whose clients may connect; empty: all. A bare address, here and in the other lists, is a network of
+        /// one.
+        #[serde(deserialize_with = "networks::read")]
+        allow: Vec<IpNet> = [], answers = "forbidden";
+        /// Networks whose clients may not connect, even if they are in `allow`.
+        #[serde(deserialize_with = "networks::read")]
+        deny: Vec<IpNet> = [], answers = "forbidden";
+        /// Networks of proxies that name the client of a request. Rules and limits hold for the address that they name.
+        #[serde(deserialize_with = "networks::read")]
+        trusted_proxies: Vec<IpNet> = [];
+        /// Whether trusted proxies name the client by the PROXY protocol, before the first request. Only they can
+        /// connect then.
+        proxy_protocol: bool = false;
+        /// Header field in which trusted proxies name the client.
+        forwarded_by: ForwardedBy = "X-Forwarded-For" => ForwardedBy::XForwardedFor;
+        /// Lets anyone publish and subscribe though the front is not on loopback and has no `allow`.
+        open: bool = false;
+        /// Whether clients may subscribe to patterns of channels, such as `news.*`, and so learn the names of all that
+        /// match.
+        patterns: bool = false, answers = "pattern_forbidden";
+        /// Origins of pages that may read replies, `["*"]` for any.
+        origins: Vec<String> = ["*"] => vec!["*".to_owned()], answers = "origin_forbidden";
+        /// Host names of the front, without ports; empty: any. If there are any, the front refuses requests with
+        /// another `Host`, unless it is an address or `localhost`. Set it where the network limits access to the front:
+        /// otherwise a page can point a name of its own at the front (DNS rebinding), and reads what its visitor can
+        /// read.
+        hosts: Vec<String> = [], answers = "host_unknown";
+        /// Names of further header fields that requests of pages of these origins may have, at most 100. Always allowed
+        /// are those that the API knows, `X-Requested-With`, `X-CSRF-Token`, and those of tracing (`traceparent`,
+        /// `tracestate`, `baggage`, `sentry-trace`).
+        headers: Vec<String> = [];
+        /// APIs that the front speaks.
+        apis: Vec<Api> = ["native", "classic", "icomet"] => vec![Api::Native, Api::Classic, Api::Icomet];
+        /// Whether the front serves the pages of the chat demo, and `/` leads there. It always serves the client
+        /// library.
+        demo: bool = true;
+    }
+}
+
+settings! {
+    /// The private listener: everything that the front does, and closing channels.
+    pub struct Admin in [admin] {
+        /// Address or name, with a port, on which the listener accepts connections.
+        #[serde(deserialize_with = "listen::deserialize")]
+        listen: SocketAddr = "127.0.0.1:8000" => SocketAddr::from(([127, 0, 0, 1], 8000));
+        /// Networks whose clients may connect. It is needed where the listener is not on loopback.
+        #[serde(deserialize_with = "networks::read")]
+        allow: Vec<IpNet> = [], answers = "forbidden";
+        /// Networks whose clients may not connect, even if they are in `allow`.
+        #[serde(deserialize_with = "networks::read")]
+        deny: Vec<IpNet> = [], answers = "forbidden";
+        /// Whether the front's trusted proxies name the client by the PROXY protocol. Only they can connect then, and
+        /// `allow` is needed.
+        proxy_protocol: bool = false;
+        /// Host names of the listener, without ports. It refuses requests with another `Host`, unless that is an
+        /// address or `localhost`.
+        hosts: Vec<String> = [], answers = "host_unknown";
+        /// Origins of pages that may use the listener, as those of icomet do; empty: its own pages alone. `["*"]` lets
+        /// every page that a person of these machines opens publish, close channels and read.
+        origins: Vec<String> = [], answers = "origin_forbidden";
+        /// Secrets of at least 16 characters, one of which each request has to have as `Authorization: Bearer KEY`;
+        /// empty: none is needed.
+        keys: Vec<Secret> = [], answers = "admin_key";
+        /// Whether a GET may publish, sign, close or be answered as script even if a page could have made a browser
+        /// send it: a listener that is called by neither `localhost` nor a loopback address cannot see which page loads
+        /// an image.
+        forgeable_gets: bool = false, answers = "forgeable";
+        /// APIs that the listener speaks. The classic API is served at the front alone.
+        apis: Vec<Api> = ["native", "icomet"] => vec![Api::Native, Api::Icomet];
+    }
+}
+
+/// An API that a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// `/channels` and `/messages`.
+    Native,
+    /// That of `CComet` 1.0, at the front alone.
+    Classic,
+    /// icomet's.
+    Icomet,
+}
+
+settings! {
+    /// The log, on standard error.
+    pub struct Log in [log] {
+        /// `error`, `warn`, `info`, `debug`, `trace` or `off`; by module too, as in `info,sealed=debug`.
+        level: String = "info" => "info".to_owned();
+    }
+}
+
+impl Config {
+    /// Reads a TOML file. It is not checked yet: flags may still change it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: parse_message(&text, &error) })
+    }
+
+    /// The configuration as a TOML file would have it, defaults written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Whether it looks like an origin as browsers send it.
+pub(crate) fn is_origin(origin: &str) -> bool {
+    let Some((scheme, host)) = origin.split_once("://") else { return false };
+    let consists_of = |text: &str, others: &[u8]| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+    };
+    // It goes into header fields, where other characters would say more than an origin. Browsers encode the rest of a
+    // host's name.
+    let others: &[u8] = if fault!("origin-ends-directive") { b"-._:[];" } else { b"-._:[]" };
+    consists_of(scheme, b"+-.") && consists_of(host, others)
+}
+
+/// Whether a text is the name of a header field.
+pub(crate) fn is_field_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte))
+}
+
+/// Both listeners have a list of origins, with one meaning.
+macro_rules! with_origins {
+    ($listener:ident) => {
+        impl $listener {
+            /// Returns whether the listener's `origins` let pages of all origins in.
+            pub(crate) fn allows_any_origin(&self) -> bool {
+                self.origins.iter().any(|listed| listed == "*")
+            }
+
+            /// Returns whether the listener's `origins` let pages of an origin in.
+            pub(crate) fn allows_origin(&self, origin: &str) -> bool {
+                self.allows_any_origin() || self.origins.iter().any(|listed| listed == origin)
+            }
+        }
+    };
+}
+
+with_origins!(Front);
+with_origins!(Admin);
+
+/// What is wrong with a file, and where. A file with a secret is not quoted.
+fn parse_message(text: &str, error: &toml::de::Error) -> String {
+    if !text.contains("secret") && !text.contains("keys") {
+        return error.to_string();
+    }
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+    format!("line {}: {}", before.matches('\n').count() + 1, without_quotes(error.message()))
+}
+
+/// The message without the value that it quotes: a secret of another type than it has to be is one, too.
+fn without_quotes(message: &str) -> String {
+    match (message.split_once('"'), message.rsplit_once('"')) {
+        (Some((before, _)), Some((_, after))) if !fault!("secret-quoted-in-error") => format!("{before}\"…\"{after}"),
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn a_front_beyond_loopback_needs_rules_or_a_plain_word() {
+        let open = "[front]\nlisten = \"0.0.0.0:8100\"\n";
+        let refused = parse(open).expect("TOML").check();
+        assert!(matches!(refused, Err(ConfigError::OpenFront(_))), "{refused:?}");
+        parse(&format!("{open}open = true")).expect("TOML").check().expect("said so");
+        parse(&format!("{open}allow = [\"10.0.0.0/8\"]")).expect("TOML").check().expect("has rules");
+        let admin = parse("[admin]\nlisten = \"[::]:8000\"\n").expect("TOML").check();
+        assert!(matches!(admin, Err(ConfigError::OpenAdmin(_))), "{admin:?}");
+    }
+
+    #[test]
+    fn the_proxy_protocol_needs_somebody_to_speak_it() {
+        let trusted = "[front]\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
+        let admin = "[admin]\nproxy_protocol = true\n";
+        for (text, fine) in [
+            ("[front]\nproxy_protocol = true".to_owned(), false),
+            (format!("{trusted}proxy_protocol = true"), true),
+            (format!("{admin}allow = [\"192.0.2.0/24\"]"), false),
+            (format!("{trusted}{admin}"), false),
+            (format!("{trusted}{admin}allow = [\"192.0.2.0/24\"]"), true),
+        ] {
+            let checked = parse(&text).expect("TOML").check();
+            assert_eq!(checked.is_ok(), fine, "{text}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        for (origins, fine) in [
+            (r#"["*"]"#, true),
+            (r#"["https://a.example", "http://b.example:8080"]"#, true),
+            ("[]", true),
+            (r#"["*", "https://a.example"]"#, false),
+            (r#"["https://a.example/"]"#, false),
+            (r#"["a.example"]"#, false),
+            ("[\"https://a.example\\r\\nX: y\"]", false),
+            (r#"["https://a.example;script-src"]"#, false),
+            (r#"["https://a.example,b"]"#, false),
+            (r#"["https://[2001:db8::1]:8443", "chrome-extension://abc", "https://xn--bcher-kva.example"]"#, true),
+        ] {
+            let checked = parse(&format!("[front]\norigins = {origins}")).expect("TOML").check();
+            assert_eq!(checked.is_ok(), fine, "{origins}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn header_names_are_names() {
+        for (headers, fine) in [
+            (r#"["X-Site", "x-other_1"]"#, true),
+            ("[]", true),
+            (r#"["X Site"]"#, false),
+            (r#"["X-Site, X-Other"]"#, false),
+            (r#"[""]"#, false),
+            (r#"["*"]"#, false),
+            ("[\"X\\r\\nY: z\"]", false),
+        ] {
+            let checked = parse(&format!("[front]\nheaders = {headers}")).expect("TOML").check();
+            assert_eq!(checked.is_ok(), fine, "{headers}: {checked:?}");
+        }
+        let many =
+            Config { front: Front { headers: vec!["X".to_owned(); 101], ..Front::default() }, ..Config::default() };
+        assert!(matches!(many.check(), Err(ConfigError::Range { .. })));
+    }
+
+    #[test]
+    fn names_that_cannot_be_sent_are_errors() {
+        for (text, error) in [
+            (
+                "hooks.headers = [\"Cookie\", \"X Site\"]",
+                "hooks.headers has \"X Site\", which is not the name of a header field",
+            ),
+            ("hooks.headers = [\"\"]", "hooks.headers has \"\", which is not the name of a header field"),
+            ("auth.cookie = \"a;b\"", "auth.cookie = \"a;b\" is not the name of a cookie"),
+            ("auth.cookie = \"a=b\"", "auth.cookie = \"a=b\" is not the name of a cookie"),
+        ] {
+            let origins = "front.origins = []\n";
+            let refused = parse(&format!("{origins}{text}")).expect("TOML").check();
+            assert_eq!(refused.expect_err(text).to_string(), error);
+        }
+        for text in ["hooks.headers = [\"X-Site\", \"x_other\"]", "auth.cookie = \"\"", "auth.cookie = \"__Host-t\""] {
+            parse(text).expect("TOML").check().expect(text);
+        }
+    }
+
+    #[test]
+    fn the_admin_listener_does_not_serve_the_classic_api() {
+        let refused = parse("admin.apis = [\"native\", \"classic\"]").expect("TOML").check();
+        assert!(matches!(refused, Err(ConfigError::ClassicAdmin)), "{refused:?}");
+    }
+
+    #[test]
+    fn what_stands_for_a_secret_is_not_read_as_one() {
+        for (before, after) in [
+            ("hooks.secret = ", ""),
+            ("admin.keys = [", "]"),
+            ("auth.keys = [{ id = \"k\", algorithm = \"HS256\", secret = ", " }]"),
+        ] {
+            let text = |secret: &str| format!("{before}{secret:?}{after}");
+            let read = parse(&text("a secret that is long enough for any of them")).expect("TOML");
+            let shown = read.to_toml();
+            assert!(shown.contains("(secret)"), "{shown}");
+            for text in [text("(secret)"), shown] {
+                let error = parse(&text).expect_err(&text);
+                assert!(parse_message(&text, &error).contains("(secret) is no secret"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_are_fine_and_survive_being_written_out() {
+        let config = Config::default();
+        config.check().expect("defaults");
+        let again = parse(&config.to_toml()).expect("TOML");
+        again.check().expect("defaults");
+        assert_eq!(again.to_toml(), config.to_toml());
+    }
+
+    #[test]
+    fn a_log_level_that_does_not_exist_is_an_error() {
+        for (level, fine) in [
+            ("info", true),
+            ("OFF", true),
+            ("info,sealed=debug", true),
+            ("warn, ccomet::hub=trace", true),
+            ("loud", false),
+            ("sealed=loud", false),
+            ("info,", false),
+            ("=info", false),
+            ("", false),
+        ] {
+            let checked = parse(&format!("[log]\nlevel = {level:?}")).expect("TOML").check();
+            assert_eq!(checked.is_ok(), fine, "{level:?}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_and_values_out_of_range_are_errors() {
+        assert!(parse("[limits]\nmessages = 5").is_err());
+        for bad in ["[limits]\nchannels_max = 0", "[times]\nheartbeat_s = 0", "[times]\npoll_wait_s = 61"] {
+            let checked = parse(bad).expect("TOML").check();
+            assert!(matches!(checked, Err(ConfigError::Range { .. })), "{bad}: {checked:?}");
+        }
+    }
+}

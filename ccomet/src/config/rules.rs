@@ -1,0 +1,253 @@
+//! Rules by the names of channels: what those of a pattern keep, how many may read them, and who may do what.
+
+use std::time::Duration;
+
+use sealed::fault;
+use serde::{Deserialize, Serialize};
+
+use crate::config::table::{Row, Section, Settings, check};
+use crate::config::{Config, ConfigError};
+use crate::core::message::ChannelName;
+use crate::core::pattern::Pattern;
+use crate::core::window::HistoryLimits;
+
+/// What holds for the channels of a pattern, in place of what holds for all. Of several rules for a channel, the first counts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The channels that it is for.
+    pub channels: Pattern,
+    /// Messages that each keeps. Default `history.messages_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_max: Option<usize>,
+    /// Bytes that each keeps. Default `history.bytes_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<usize>,
+    /// Seconds that a message is kept. Default `history.age_max_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_max_s: Option<u64>,
+    /// Subscribers of each on one loop. Default `limits.subscribers_per_channel_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribers_max: Option<usize>,
+    /// Bytes of one message, at most `limits.message_bytes_max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_bytes_max: Option<usize>,
+    /// Who may subscribe.
+    #[serde(default)]
+    pub subscribe: Who,
+    /// Who may publish.
+    #[serde(default)]
+    pub publish: Who,
+}
+
+impl Rule {
+    /// The ranges are those of the settings that a rule takes the place of.
+    fn numbers(&self) -> [(&'static str, Option<u64>, u64); 5] {
+        let count = |number: Option<usize>| number.map(|number| number as u64);
+        [
+            ("rules.messages_max", count(self.messages_max), 1 << 20),
+            ("rules.bytes_max", count(self.bytes_max), u64::MAX),
+            ("rules.age_max_s", self.age_max_s, u64::MAX / 1_000),
+            ("rules.subscribers_max", count(self.subscribers_max), u64::MAX),
+            ("rules.message_bytes_max", count(self.message_bytes_max), 8 << 20),
+        ]
+    }
+}
+
+/// A number of a rule, and a client that a rule lets do something, as rows of the table of settings.
+const NUMBER: Row = Row { name: "", kind: "Option<usize>", default: "", range: None, answers: None, meaning: "" };
+const CLIENTS: Row = Row { kind: "Who", default: "\"anyone\"", answers: Some("not_allowed"), ..NUMBER };
+
+impl Settings for Rule {
+    const SECTION: Section = Section {
+        name: "rules",
+        meaning: "What differs for channels of some names. The file has a `[[rules]]` for each rule, at most 1,000; \
+                  the first whose `channels` match a channel's name holds for it \
+                  ([rules by name](../ccomet/API.md#rules-by-name)).",
+        rows: &[
+            Row {
+                name: "channels",
+                kind: "Pattern",
+                default: "none",
+                meaning: "Name or pattern of the channels. Each rule needs it.",
+                ..NUMBER
+            },
+            Row {
+                name: "messages_max",
+                default: "`history.messages_max`",
+                range: Some("1 to 1_048_576"),
+                meaning: "Messages that one channel keeps.",
+                ..NUMBER
+            },
+            Row {
+                name: "bytes_max",
+                default: "`history.bytes_max`",
+                range: Some("at least 1 B"),
+                meaning: "Bytes that one channel keeps.",
+                ..NUMBER
+            },
+            Row {
+                name: "age_max_s",
+                kind: "Option<u64>",
+                default: "`history.age_max_s`",
+                range: Some("at least 1 s"),
+                meaning: "Time for which a message is kept.",
+                ..NUMBER
+            },
+            Row {
+                name: "subscribers_max",
+                default: "`limits.subscribers_per_channel_max`",
+                range: Some("at least 1"),
+                answers: Some("subscriber_limit"),
+                meaning: "Subscribers of one channel on one loop.",
+                ..NUMBER
+            },
+            Row {
+                name: "message_bytes_max",
+                default: "`limits.message_bytes_max`",
+                range: Some("1 B to 8 MiB"),
+                answers: Some("message_too_large"),
+                meaning: "Bytes of one message. A rule does not raise `limits.message_bytes_max`.",
+                ..NUMBER
+            },
+            Row {
+                name: "subscribe",
+                meaning: "Which clients may subscribe: all to which the rest of the configuration grants it \
+                          (`anyone`), those of them with a token (`token`), or the admin listener alone (`admin`).",
+                ..CLIENTS
+            },
+            Row { name: "publish", meaning: "Which clients may publish, likewise.", ..CLIENTS },
+        ],
+    };
+
+    fn check_ranges(&self) -> Result<(), ConfigError> {
+        for (name, number, max) in self.numbers() {
+            let max = if fault!("rule-beyond-limits") { u64::MAX } else { max };
+            number.map_or(Ok(()), |number| check(name, number, 1..=max))?;
+        }
+        Ok(())
+    }
+}
+
+/// Who may do something, of those who may otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Who {
+    /// All of them.
+    #[default]
+    Anyone,
+    /// Who brings a token that allows it.
+    Token,
+    /// Who comes by the admin listener.
+    Admin,
+}
+
+/// The rules as loops look them up.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    rules: Vec<Rule>,
+    /// What each channel has by its rule; behind them, what it has without one.
+    bounds: Vec<Bounds>,
+}
+
+/// What a channel may keep and have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) history: HistoryLimits,
+    pub(crate) subscribers_max: usize,
+    pub(crate) message_bytes_max: usize,
+}
+
+/// Which rule is for a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RuleId(u16);
+
+impl Rules {
+    /// As many as can be.
+    pub(crate) const MAX: usize = 1_000;
+
+    pub(crate) fn new(config: &Config) -> Self {
+        let (history, limits) = (&config.history, &config.limits);
+        let aged = |rule: &Rule| if fault!("rule-age-ignored") { None } else { rule.age_max_s };
+        let read = |rule: &Rule| if fault!("rule-readers-ignored") { None } else { rule.subscribers_max };
+        let bounds = |rule: Option<&Rule>| Bounds {
+            history: HistoryLimits {
+                messages_max: rule.and_then(|rule| rule.messages_max).unwrap_or(history.messages_max),
+                bytes_max: rule.and_then(|rule| rule.bytes_max).unwrap_or(history.bytes_max),
+                kept_for: Duration::from_secs(rule.and_then(aged).unwrap_or(history.age_max_s)),
+            },
+            subscribers_max: rule.and_then(read).unwrap_or(limits.subscribers_per_channel_max),
+            message_bytes_max: rule
+                .and_then(|rule| rule.message_bytes_max)
+                .map_or(limits.message_bytes_max, |bytes| bytes.min(limits.message_bytes_max)),
+        };
+        let all = config.rules.iter().map(|rule| bounds(Some(rule))).chain([bounds(None)]);
+        Self { rules: config.rules.clone(), bounds: all.collect() }
+    }
+
+    /// The rule for a channel. Who comes and goes is told for as long as the channel keeps its messages.
+    pub(crate) fn find(&self, channel: &ChannelName) -> RuleId {
+        let watched = channel.watched();
+        let name = watched.as_ref().unwrap_or(channel).as_str();
+        let found = self.rules.iter().position(|rule| !channel.is_pattern() && rule.channels.matches(name));
+        RuleId(found.unwrap_or(self.rules.len()) as u16)
+    }
+
+    /// The rule that says how many may read a channel. For a pattern that is the strictest of the rules of its channels: it is no
+    /// way round any of them.
+    pub(crate) fn find_for_readers(&self, channel: &ChannelName) -> RuleId {
+        let Some(pattern) = channel.to_pattern() else { return self.find(channel) };
+        let limited = self.rules.iter().enumerate().filter(|(_, rule)| rule.subscribers_max.is_some());
+        let overlaps = |rule: &Rule| {
+            rule.channels.overlaps(&pattern) && (rule.channels == pattern || !fault!("pattern-evades-subscriber-limit"))
+        };
+        let overlapping = limited.filter(|(_, rule)| overlaps(rule)).map(|(index, _)| index);
+        let strictest = overlapping.chain([self.rules.len()]).min_by_key(|index| self.bounds[*index].subscribers_max);
+        RuleId(strictest.unwrap_or(self.rules.len()) as u16)
+    }
+
+    /// Returns the rule for a channel, if it has one.
+    pub(crate) fn rule_of(&self, channel: &ChannelName) -> Option<&Rule> {
+        self.rules.get(usize::from(self.find(channel).0))
+    }
+
+    /// Returns all rules, the first to count first.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Rule> {
+        self.rules.iter()
+    }
+
+    pub(crate) fn bounds(&self, id: RuleId) -> &Bounds {
+        &self.bounds[usize::from(id.0)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(toml: &str) -> Rules {
+        Rules::new(&toml::from_str::<Config>(toml).expect("TOML"))
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        let pattern = Pattern::new(name).expect("a pattern");
+        if name.contains('*') { ChannelName::of_pattern(&pattern) } else { ChannelName::new(name).expect("a name") }
+    }
+
+    #[test]
+    fn the_first_rule_for_a_channel_counts() {
+        let rules = rules(
+            "[[rules]]\nchannels = \"news.uk\"\nmessages_max = 7\n\
+             [[rules]]\nchannels = \"news.*\"\nmessages_max = 9\nmessage_bytes_max = 100\nage_max_s = 60\n",
+        );
+        let bounds = |name: &str| rules.bounds(rules.find(&channel(name)));
+        assert_eq!((bounds("news.uk").history.messages_max, bounds("news.fr").history.messages_max), (7, 9));
+        assert_eq!((bounds("news.uk").message_bytes_max, bounds("news.fr").message_bytes_max), (65_536, 100));
+        assert_eq!(
+            (bounds("news.fr").history.kept_for, bounds("sport").history.messages_max),
+            (Duration::from_secs(60), 500)
+        );
+        let beside = ChannelName::of_presence(&channel("news.uk"));
+        assert_eq!(rules.bounds(rules.find(&beside)).history.messages_max, 7);
+    }
+}

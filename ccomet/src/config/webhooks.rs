@@ -1,0 +1,130 @@
+//! The section `[hooks]` of the configuration.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::auth::Secret;
+use super::table::settings;
+use crate::core::message::ChannelName;
+use crate::core::pattern::{Pattern, any_matches};
+
+/// The fields in which a browser sends by itself what tells one user from another. Of `Authorization` only what is no
+/// bearer's token: a script has to set that.
+pub(crate) const AMBIENT: [&str; 2] = ["cookie", "authorization"];
+
+settings! {
+    /// Requests of HTTP to the site's back end: questions before something is done, and reports of presence.
+    pub struct Hooks in [hooks] {
+        /// URL of the back end: `http://HOST[:PORT]/PATH`; empty: none.
+        url: String = "" => String::new();
+        /// Whether the back end is asked before a client of the front subscribes.
+        subscribe: bool = false;
+        /// Whether the back end is asked before a client of the front publishes.
+        publish: bool = false;
+        /// Whether the server reports the joins and leaves of members to the back end.
+        presence: bool = false;
+        /// Channels to which the questions and reports apply.
+        channels: Vec<Pattern> = ["*"] => vec![Pattern::all()];
+        /// Fields of a client's request that a question passes on in `headers`, such as `Cookie`; not of what comes on
+        /// a WebSocket. With `Cookie` or `Authorization`, `front.origins` has to name the origins of the site's pages.
+        headers: Vec<String> = [];
+        /// Secret that requests to the back end have as `Authorization: Bearer`, as proof of their origin.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret: Option<Secret> = none;
+        /// Whether an action is refused or allowed while the back end cannot be asked.
+        when_down: WhenDown = "refuse" => WhenDown::Refuse, answers = "hook_unavailable";
+        /// Time for an answer, and for a question to wait for its turn.
+        timeout_ms: u64 = 2_000 ms, [1..=60_000 ms], answers = "hook_unavailable";
+        /// Connections to the back end, on each loop.
+        connections_max: usize = 16, [1..=1_000];
+        /// Connections to the back end that are busy with questions of one client address, on each loop.
+        connections_per_address_max: usize = 4, [1..=1_000];
+        /// Questions that wait or are not answered yet, on each loop.
+        questions_max: usize = 1_000, [1..=1_000_000], answers = "hook_unavailable";
+        /// Questions of one client address that wait or are not answered yet, on each loop. Loopback is not limited.
+        questions_per_address_max: usize = 200, [1..=1_000_000], answers = "too_many_requests";
+        /// Bytes of questions that wait or are not answered yet, on each loop. One client address may have a quarter of
+        /// them.
+        questions_bytes_max: usize = 16 MiB, [1 B..], answers = "hook_unavailable";
+        /// Bytes of a question. A longer one is refused, and the back end is not asked.
+        question_bytes_max: usize = 1 MiB, [1 B..=8 MiB], answers = "hook_too_large";
+        /// Bytes of kept answers, on each loop. An answer takes 160 bytes, and is kept for as long as its `max-age`
+        /// says. The least recently used answers are dropped first.
+        answers_bytes_max: usize = 2 MiB, [1 B..=1 GiB];
+        /// Joins and leaves that wait to be sent, on each loop. Further ones are dropped, and the log says so.
+        movements_max: usize = 10_000, [1..=1_000_000];
+    }
+}
+
+/// What is done while the back end cannot be asked: there is no connection to it, it does not answer in time, or it
+/// answers with a failure of its own (5xx). What a client can bring about is refused in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenDown {
+    /// Nothing: clients are told to come back.
+    #[default]
+    Refuse,
+    /// What was asked for, as if it were allowed.
+    Allow,
+}
+
+impl Hooks {
+    /// Returns how long an answer, or a question's turn, may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// Where it is: an address, and a path. `None` where the URL is none of HTTP.
+    pub(crate) fn place(&self) -> Option<(String, String)> {
+        let rest = self.url.strip_prefix("http://")?;
+        let (host, path) =
+            rest.split_once('/').map_or((rest, "/".to_owned()), |(host, path)| (host, format!("/{path}")));
+        let is_fine = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'@');
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let host = if has_port { host.to_owned() } else { format!("{host}:80") };
+        (!rest.is_empty() && !host.starts_with(':') && is_fine(&host) && is_fine(&path)).then_some((host, path))
+    }
+
+    /// The URL as logs have it: without its query, which may be secret.
+    pub(crate) fn shown_url(&self) -> &str {
+        self.url.split_once('?').map_or(&self.url, |(url, _)| url)
+    }
+
+    /// Whether it is asked, and shown what a browser sends by itself, whichever page asks.
+    pub(crate) fn pass_on_credentials(&self) -> bool {
+        let is_sent_alone = |name: &String| AMBIENT.iter().any(|ambient| name.eq_ignore_ascii_case(ambient));
+        (self.subscribe || self.publish) && self.headers.iter().any(is_sent_alone)
+    }
+
+    /// Whether it has a say in a channel, or in one that a pattern stands for.
+    pub(crate) fn concern(&self, channel: &ChannelName) -> bool {
+        if let Some(pattern) = channel.to_pattern() {
+            return self.channels.iter().any(|mine| mine.overlaps(&pattern));
+        }
+        any_matches(&self.channels, &channel.watched().unwrap_or_else(|| channel.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_an_address_and_a_path() {
+        let place = |url: &str| Hooks { url: url.to_owned(), ..Hooks::default() }.place();
+        let found = |host: &str, path: &str| Some((host.to_owned(), path.to_owned()));
+        assert_eq!(place("http://127.0.0.1:9000/comet?x=1"), found("127.0.0.1:9000", "/comet?x=1"));
+        assert_eq!(place("http://backend"), found("backend:80", "/"));
+        for bad in ["", "http://", "https://a/", "ftp://a/", "http:///x", "http://a b/", "http://a/ b", "http://u@a/"] {
+            assert_eq!(place(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn logs_do_not_show_what_a_url_has_in_its_query() {
+        let shown = |url: &str| Hooks { url: url.to_owned(), ..Hooks::default() }.shown_url().to_owned();
+        assert_eq!(shown("http://backend/comet?key=secret"), "http://backend/comet");
+        assert_eq!(shown("http://backend/"), "http://backend/");
+    }
+}

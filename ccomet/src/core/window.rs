@@ -1,0 +1,204 @@
+//! A channel's bounded log: the newest messages, each with its number.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sealed::fault;
+
+use crate::core::time::UnixMillis;
+
+/// How much of its past a channel keeps. Whatever bound is met first drops the oldest message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HistoryLimits {
+    /// Messages.
+    pub(crate) messages_max: usize,
+    /// Bytes, counted with what a message takes beside its payload.
+    pub(crate) bytes_max: usize,
+    /// How long each is kept, from when it was taken.
+    pub(crate) kept_for: Duration,
+}
+
+/// What a log keeps.
+pub(crate) trait Kept {
+    /// Its share of [`HistoryLimits::bytes_max`].
+    fn cost(&self) -> usize;
+    /// When it was taken.
+    fn time(&self) -> UnixMillis;
+}
+
+/// Messages `first .. next`, in order.
+#[derive(Debug)]
+pub(crate) struct Log<T> {
+    entries: VecDeque<T>,
+    first: u64,
+    bytes: usize,
+}
+
+impl<T: Kept> Log<T> {
+    /// An empty log, whose first message will have number `next`.
+    pub(crate) fn starting_at(next: u64) -> Self {
+        Self { entries: VecDeque::new(), first: next, bytes: 0 }
+    }
+
+    /// The number of the oldest message kept, or of the next one where none is.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number that the next message will have.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a message and returns its number.
+    pub(crate) fn push(&mut self, entry: T) -> u64 {
+        let number = self.next();
+        self.bytes += entry.cost();
+        self.entries.push_back(entry);
+        number
+    }
+
+    /// The messages from number `from` on, as far back as the log reaches.
+    pub(crate) fn since(&self, from: u64) -> impl Iterator<Item = (u64, &T)> {
+        let skipped = from.saturating_sub(self.first).min(self.entries.len() as u64) as usize;
+        let first = self.first + skipped as u64;
+        (first..).zip(self.entries.range(skipped..))
+    }
+
+    /// The messages from the newest on backwards.
+    pub(crate) fn back(&self) -> impl Iterator<Item = (u64, &T)> {
+        (self.first..self.next()).rev().zip(self.entries.iter().rev())
+    }
+
+    /// The newest message before number `number`.
+    pub(crate) fn before(&self, number: u64) -> Option<(u64, &T)> {
+        let number = number.min(self.next()).checked_sub(1)?;
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        Some((number, self.entries.get(index)?))
+    }
+
+    pub(crate) fn entry(&self, number: u64) -> Option<&T> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.entries.get(index)
+    }
+
+    /// Drops the oldest message, if there is one.
+    pub(crate) fn drop_oldest(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.first += 1;
+            self.bytes -= entry.cost();
+            self.shrink();
+        }
+    }
+
+    /// Gives back room that was needed once.
+    fn shrink(&mut self) {
+        if self.entries.is_empty() || (self.entries.capacity() > 8 && self.entries.len() * 4 < self.entries.capacity())
+        {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
+    /// Drops what the limits no longer allow. The newest message stays though it alone be over `bytes_max`: who
+    /// waits for it must get it.
+    pub(crate) fn trim(&mut self, limits: &HistoryLimits, now: UnixMillis) {
+        let not_before = now.minus(limits.kept_for);
+        while let Some(oldest) = self.entries.front() {
+            let over = self.entries.len() > limits.messages_max.max(1) + usize::from(fault!("one-message-too-many"))
+                || (self.entries.len() >= limits.messages_max.max(2) && fault!("dropped-at-the-edge"))
+                || (self.bytes > limits.bytes_max && self.entries.len() > 1)
+                || oldest.time() < not_before;
+            if !over {
+                break;
+            }
+            self.drop_oldest();
+        }
+    }
+
+    /// Drops everything before number `first`.
+    pub(crate) fn drop_before(&mut self, first: u64) {
+        while self.first < first && !self.entries.is_empty() {
+            self.drop_oldest();
+        }
+        self.first = self.first.max(first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thing(usize, u64);
+
+    impl Kept for Thing {
+        fn cost(&self) -> usize {
+            self.0
+        }
+
+        fn time(&self) -> UnixMillis {
+            UnixMillis::from_millis(self.1)
+        }
+    }
+
+    const LIMITS: HistoryLimits = HistoryLimits { messages_max: 3, bytes_max: 100, kept_for: Duration::from_secs(1) };
+
+    const fn at(millis: u64) -> UnixMillis {
+        UnixMillis::from_millis(millis)
+    }
+
+    fn numbers(log: &Log<Thing>, from: u64) -> Vec<u64> {
+        log.since(from).map(|(number, _)| number).collect()
+    }
+
+    #[test]
+    fn keeps_the_newest_by_count_bytes_and_age() {
+        let mut log = Log::starting_at(7);
+        for _ in 0..4 {
+            log.push(Thing(10, 5_000));
+            log.trim(&LIMITS, at(5_000));
+        }
+        assert_eq!((log.first(), log.next(), log.bytes()), (8, 11, 30));
+        log.push(Thing(90, 5_500));
+        log.trim(&LIMITS, at(5_500));
+        assert_eq!(numbers(&log, 0), [10, 11]);
+        log.trim(&LIMITS, at(6_000));
+        assert_eq!(numbers(&log, 0), [10, 11], "exactly as old as allowed");
+        log.trim(&LIMITS, at(6_001));
+        assert_eq!(numbers(&log, 0), [11]);
+        log.push(Thing(500, 6_001));
+        log.trim(&LIMITS, at(6_001));
+        assert_eq!(numbers(&log, 0), [12], "the newest stays though it is too large alone");
+        log.trim(&LIMITS, at(60_000));
+        assert_eq!((log.first(), log.next(), log.bytes()), (13, 13, 0));
+    }
+
+    #[test]
+    fn reads_from_any_number() {
+        let mut log = Log::starting_at(5);
+        for _ in 0..3 {
+            log.push(Thing(1, 0));
+        }
+        assert_eq!(numbers(&log, 0), [5, 6, 7]);
+        assert_eq!(numbers(&log, 6), [6, 7]);
+        assert!(numbers(&log, 8).is_empty());
+        assert!(numbers(&log, 99).is_empty());
+        let before = |number| log.before(number).map(|(number, _)| number);
+        assert_eq!([before(99), before(8), before(6), before(5), before(0)], [Some(7), Some(7), Some(5), None, None]);
+        log.drop_before(7);
+        assert_eq!(numbers(&log, 0), [7]);
+        log.drop_before(20);
+        assert_eq!((log.first(), log.next()), (20, 20));
+    }
+}

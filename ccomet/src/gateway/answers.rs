@@ -1,0 +1,212 @@
+//! How answers look, and the hub's way to its subscribers.
+
+use bytes::Bytes;
+use sealed::{ConnectionId, fault};
+use sealed_http::websocket::CloseCode;
+use sealed_http::{Cors, Field, Http, Origins, Response};
+
+use super::{Client, Gateway, SessionState, done, socket};
+use crate::core::problem::Problem;
+use crate::hub::{Format, Reply, Sink};
+use crate::ops::refusals::RefusalLog;
+use crate::protocols::call::Door;
+use crate::protocols::format::jsonp;
+use crate::protocols::format::response::script_response;
+use crate::protocols::native::websocket;
+use crate::protocols::{self, Answer};
+
+/// The hub's way to its subscribers.
+pub(super) struct Out<'a, 'b> {
+    pub(super) http: &'a mut Http<'b, Gateway>,
+    pub(super) answering: &'a Answering,
+}
+
+/// What answers need beside their content.
+#[derive(Debug)]
+pub(super) struct Answering {
+    /// Header fields for pages of other origins, by the number that a connection keeps of its origin: 0 for any that is not
+    /// listed.
+    pub(super) fields: Vec<Vec<Field>>,
+    pub(super) refusals: RefusalLog,
+}
+
+impl Sink for Out<'_, '_> {
+    fn open(&mut self, peer: ConnectionId, format: Format, target: &str) {
+        let fields = fields_for(self.answering, self.http.state(peer));
+        if let Some(head) = protocols::of(format).stream_head(format, target, fields) {
+            self.http.start_stream(peer, &head);
+        }
+    }
+
+    fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool {
+        self.http.write_framed(peer, chunks)
+    }
+
+    fn end(&mut self, peer: ConnectionId) {
+        if let Some(SessionState::Socket(key)) = self.http.state(peer).map(|client| client.session) {
+            let code = if self.http.is_draining() { CloseCode::GOING_AWAY } else { CloseCode::NORMAL };
+            return socket::end(self.http, peer, key, code);
+        }
+        done(self.http, peer);
+        self.http.end_stream(peer);
+    }
+
+    fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply) {
+        if let Some(SessionState::Socket(key)) = self.http.state(peer).map(|client| client.session) {
+            // It cannot have what it wants: nothing else is answered to one who reads a stream.
+            let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::ShuttingDown };
+            refuse_on_socket(self.http, peer, problem, None, self.answering);
+            let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
+            return socket::end(self.http, peer, key, code);
+        }
+        done(self.http, peer);
+        let body = match reply {
+            Reply::Encoded(body) => body,
+            Reply::Refused { problem, body: Some(body), .. } => {
+                if !fault!("icomet-refusal-not-logged") {
+                    note_refusal(self.http, peer, problem, self.answering);
+                }
+                body
+            }
+            Reply::Refused { problem, target, body: None } => {
+                return respond_problem(self.http, peer, problem, target.as_deref(), self.answering);
+            }
+        };
+        let fields = fields_for(self.answering, self.http.state(peer));
+        match protocols::of(format).answer(format, body, fields) {
+            Answer::Whole(response) => self.http.respond(peer, &response),
+            Answer::Streamed(head, body) => {
+                self.http.start_stream(peer, &head);
+                self.http.write(peer, &body);
+                self.http.end_stream(peer);
+            }
+        }
+    }
+}
+
+pub(super) fn problem_response(problem: Problem) -> Response {
+    let response = Response::from(problem.details());
+    match problem.retry_s() {
+        Some(retry_s) => response.with(&[("Retry-After", retry_s.to_string())]),
+        None if response.status() == 401 => response.header("WWW-Authenticate", "Bearer"),
+        None => response,
+    }
+}
+
+/// Tells a client of a problem, within its callback where it has one.
+pub(super) fn respond_problem(
+    http: &mut Http<'_, Gateway>,
+    id: ConnectionId,
+    problem: Problem,
+    callback: Option<&str>,
+    answering: &Answering,
+) {
+    let response = refusal(http, id, problem, callback, answering);
+    http.respond(id, &response);
+}
+
+/// The answer that tells a client of a problem.
+pub(super) fn refusal(
+    http: &Http<'_, Gateway>,
+    id: ConnectionId,
+    problem: Problem,
+    callback: Option<&str>,
+    answering: &Answering,
+) -> Response {
+    note_refusal(http, id, problem, answering);
+    match callback {
+        Some(callback) => script_response(jsonp::wrap(Some(callback), problem.to_callback_argument())),
+        None => problem_response(problem).with(fields_for(answering, http.state(id))),
+    }
+}
+
+/// Counts a refusal, for the log.
+pub(super) fn note_refusal(http: &Http<'_, Gateway>, id: ConnectionId, problem: Problem, answering: &Answering) {
+    tracing::debug!(?id, code = problem.code(), "refused");
+    answering.refusals.note(id, problem, || http.peer_addr(id).map_or_else(String::new, |peer| peer.to_string()));
+}
+
+/// Header fields of requests that pages of other origins may send: what the API knows, and what libraries add by themselves, for
+/// tracing and against forgery. The server makes nothing of the latter.
+const HEADERS_ALLOWED: [&str; 11] = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Cache-Control",
+    "X-Requested-With",
+    "X-CSRF-Token",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+];
+
+/// Returns the names of these fields and of further ones, as in a header field.
+pub(super) fn allowed_headers(further: &[String]) -> String {
+    let further = further.iter().map(String::as_str).filter(|_| !fault!("further-fields-ignored"));
+    let known =
+        HEADERS_ALLOWED.into_iter().filter(|name| !(fault!("tracing-preflight-refused") && *name == "traceparent"));
+    known.chain(further).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses what a client asked for on a WebSocket.
+pub(super) fn refuse_on_socket(
+    http: &mut Http<'_, Gateway>,
+    id: ConnectionId,
+    problem: Problem,
+    reference: Option<i64>,
+    answering: &Answering,
+) {
+    note_refusal(http, id, problem, answering);
+    Gateway::tell(http, id, &websocket::refused(problem, reference));
+}
+
+/// Leave for a page of another origin to read what its user's cookie opened.
+pub(super) fn allow_credentials() -> Field {
+    ("Access-Control-Allow-Credentials", "true".to_owned())
+}
+
+/// What a page of another origin is told. At the admin listener only pages of its listed origins are told anything.
+pub(super) fn fields_for<'a>(answering: &'a Answering, client: Option<&Client>) -> &'a [Field] {
+    let number = client.filter(|client| client.door == Door::Front || client.origin > 0).map(|client| client.origin);
+    number.and_then(|number| answering.fields.get(usize::from(number))).map_or(&[], Vec::as_slice)
+}
+
+/// What pages of other origins are told, by the number that a connection keeps: any at the front, those listed there, and those
+/// listed for the admin listener.
+pub(super) fn answering(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
+    // Only those that are listed by name may have their users' cookies sent along, and only to the front.
+    let with_credentials = |origin: &String| {
+        let mut fields = front.response_fields(Some(origin));
+        if front.origins != Origins::Any {
+            fields.push(allow_credentials());
+        }
+        fields
+    };
+    let mut told = vec![front.response_fields(None)];
+    told.extend(listed(front).iter().map(with_credentials));
+    told.extend(listed(admin).iter().map(|origin| admin.response_fields(Some(origin))));
+    if admin.origins == Origins::Any {
+        told.push(admin.response_fields(None));
+    }
+    told
+}
+
+/// The number of a page's origin among those that are told something.
+pub(super) fn origin_number(front: &Cors, admin: &Cors, door: Door, origin: &str) -> u16 {
+    let place = |cors| listed(cors).iter().position(|held| held == origin);
+    let number = match door {
+        Door::Front => place(front).map(|place| 1 + place),
+        Door::Admin if admin.origins == Origins::Any => Some(1 + listed(front).len()),
+        Door::Admin => place(admin).map(|place| 1 + listed(front).len() + place),
+    };
+    number.and_then(|number| u16::try_from(number).ok()).unwrap_or(0)
+}
+
+fn listed(cors: &Cors) -> &[String] {
+    match &cors.origins {
+        Origins::Any => &[],
+        Origins::Listed(listed) => listed,
+    }
+}

@@ -1,0 +1,237 @@
+//! A request arrives. Its head decides whether its client may ask at all, and is charged for it: before a body is read.
+
+use sealed::{ConnectionId, fault};
+use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
+
+use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
+use super::{Caller, Gateway, loop_time, unix_time};
+use crate::access::Identity;
+use crate::access::client::Asking;
+use crate::access::origin;
+use crate::core::problem::Problem;
+use crate::protocols::call::{Call, Door, Refused};
+use crate::protocols::route::{self, Ahead, read_ahead};
+
+/// The longest body of a request at the front that has no use for one, in bytes.
+const OTHER_BODY_BYTES_MAX: u64 = 4 * 1024;
+
+/// A body of up to so many bytes is not counted among those on their way, so that long ones do not keep short messages out. A
+/// connection may have a head of that size on its way, too.
+const SHORT_BODY_BYTES: u64 = 16 * 1024;
+
+/// A request whose head has been looked at.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    asking: Asking,
+    /// Who asks, if that was needed.
+    identity: Option<Identity>,
+    /// Publications that were charged.
+    paid: usize,
+    /// Bytes of its body that are counted as on their way.
+    body_bytes: u64,
+}
+
+impl Gateway {
+    /// Decides by the head of a request that has a body whether the body is read.
+    pub(super) fn look_ahead(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
+        self.answering.refusals.begin(id, head.path());
+        match self.admit_head(http, id, head) {
+            Ok((arrival, bytes_max)) => self.await_body(http, id, head, arrival, bytes_max),
+            Err(response) => Intake::Answer(response),
+        }
+    }
+
+    /// Has a body read, if there is room for the length that its head names.
+    fn await_body(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        mut arrival: Arrival,
+        bytes_max: u64,
+    ) -> Intake {
+        self.end_arrival(id);
+        let longest = head.content_length().map_or(bytes_max, |length| length.min(bytes_max));
+        let bytes = if longest <= SHORT_BODY_BYTES && !fault!("short-bodies-counted") { 0 } else { longest };
+        if let Err(problem) = self.client_tracker.begin_body(arrival.asking, bytes, loop_time(http)) {
+            return Intake::Answer(refusal(http, id, problem, None, &self.answering));
+        }
+        arrival.body_bytes = bytes;
+        self.arrivals.insert(id, arrival);
+        Intake::CollectUpTo(bytes_max)
+    }
+
+    /// The body of a request has come, or will not.
+    pub(super) fn end_arrival(&mut self, id: ConnectionId) -> Option<Arrival> {
+        let arrival = self.arrivals.remove(&id)?;
+        self.client_tracker.end_body(arrival.asking, arrival.body_bytes);
+        Some(arrival)
+    }
+
+    fn admit_head(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+    ) -> Result<(Arrival, u64), Response> {
+        let (door, asking) = self.enter_request(http, id, head)?;
+        let message_bytes_max = self.config.limits.message_bytes_max as u64;
+        let request_bytes_max = self.config.limits.request_bytes_max as u64;
+        if door == Door::Admin {
+            if !fault!("admin-awaits-forbidden-bodies") {
+                origin::look(door, head, &self.config)
+                    .map_err(|problem| refusal(http, id, problem, None, &self.answering))?;
+            }
+            let bytes_max = route::admin_body_bytes_max(head, &self.config) as u64;
+            return Ok((Arrival { asking, identity: None, paid: 0, body_bytes: 0 }, bytes_max));
+        }
+        let refuse = |problem| refusal(http, id, problem, None, &self.answering);
+        let (now, calendar) = (loop_time(http), unix_time(http));
+        let ahead = origin::look(door, head, &self.config).map_err(Refused::from);
+        match ahead.and_then(|()| read_ahead(door, head, &self.config)) {
+            Ok(Ahead::Publish(call)) => {
+                let access = call.access();
+                let bytes_max = self.bytes_max(&access) as u64;
+                let mut paid = 0;
+                if !fault!("charged-after-body") {
+                    paid = self.client_tracker.charge(asking, access.cost, 0, now).map_err(refuse)?;
+                }
+                // First to charge: to look at a token costs more.
+                let identity = self.authorizer.identify(head, calendar).map_err(refuse)?;
+                self.authorizer.allow(&identity, head, &access).map_err(refuse)?;
+                let length = head.content_length().unwrap_or_default();
+                if length > bytes_max {
+                    let response = refuse(Problem::MessageTooLarge);
+                    // What no channel takes is not listened to any longer.
+                    return Err(if length > message_bytes_max { response.closing() } else { response });
+                }
+                Ok((Arrival { asking, identity: Some(identity), paid, body_bytes: 0 }, bytes_max))
+            }
+            Ok(Ahead::PublishSome) => {
+                self.client_tracker.charge_publish(asking, now).map_err(refuse)?;
+                let identity = self.authorizer.identify(head, calendar).map_err(refuse)?;
+                if !fault!("body-before-token") {
+                    self.authorizer.allow_some_publication(&identity, head).map_err(refuse)?;
+                }
+                Ok((Arrival { asking, identity: Some(identity), paid: 1, body_bytes: 0 }, request_bytes_max))
+            }
+            Ok(Ahead::File(path)) => Err(self.file(http, id, &path, head, door)),
+            Ok(Ahead::Other) => Ok((Arrival { asking, identity: None, paid: 0, body_bytes: 0 }, OTHER_BODY_BYTES_MAX)),
+            Err(refused) => Err(self.refusal_of(http, id, refused)),
+        }
+    }
+
+    /// Notes from where a request comes, and whether it may come from there.
+    fn enter_request(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+    ) -> Result<(Door, Asking), Response> {
+        let Some(client) = http.state_mut(id) else { return Err(problem_response(Problem::Forbidden)) };
+        let number_of = |origin| origin_number(&self.preflight, &self.admin_preflight, client.door, origin);
+        client.origin = head.header_str("origin").map_or(0, number_of);
+        let (door, barred) = (client.door, client.barred);
+        if barred {
+            note_refusal(http, id, Problem::Forbidden, &self.answering);
+            return Err(problem_response(Problem::Forbidden).closing());
+        }
+        // A preflight cannot bring a key, and does nothing.
+        let is_spared = fault!("key-asked-of-pages-alone") && head.header("origin").is_none();
+        let needs_key = door == Door::Admin && head.method() != Method::Options && !is_spared;
+        if needs_key && !self.admin_keys.admit(head) {
+            return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
+        }
+        let named = self.client_tracker.named(id, head);
+        if let Some(named) = named {
+            self.answering.refusals.set_client(id, named.client());
+        }
+        match self.client_tracker.asks(id, named, loop_time(http)) {
+            Ok(asking) => Ok((door, asking)),
+            Err((problem, closes)) => {
+                note_refusal(http, id, problem, &self.answering);
+                let response = problem_response(problem).with(fields_for(&self.answering, http.state(id)));
+                Err(if closes { response.closing() } else { response })
+            }
+        }
+    }
+
+    /// Does what a request asks for, if it may ask for that.
+    pub(super) fn take_request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        self.answering.refusals.begin(id, request.head.path());
+        let arrival = match self.end_arrival(id) {
+            Some(arrival) => arrival,
+            // Without a body, this is the first look at it.
+            None => match self.enter_request(http, id, &request.head) {
+                Ok((_, asking)) => Arrival { asking, identity: None, paid: 0, body_bytes: 0 },
+                Err(response) => return http.respond(id, &response),
+            },
+        };
+        let Some(door) = http.state(id).map(|client| client.door) else { return };
+        let looked = origin::look(door, &request.head, &self.config).map_err(Refused::from);
+        let response = match looked.and_then(|()| route::read(door, request, &self.config)) {
+            Ok(call) => match self.admit(http, door, &arrival, &request.head, &call).and_then(|caller| {
+                self.judge(http, id, &request.head, &call, &caller)?;
+                Ok(caller)
+            }) {
+                Ok(caller) => return self.call_if_allowed(http, id, &request.head, call, caller),
+                Err(problem) => return self.refuse_call(http, id, call, problem),
+            },
+            Err(refused) => self.refusal_of(http, id, refused),
+        };
+        http.respond(id, &response);
+    }
+
+    /// Whether the call is allowed, and what else is. Who comes by the admin listener may do anything.
+    fn admit(
+        &mut self,
+        http: &Http<'_, Self>,
+        door: Door,
+        arrival: &Arrival,
+        head: &RequestHead<'_>,
+        call: &Call,
+    ) -> Result<Caller, Problem> {
+        let access = call.access();
+        if !fault!("message-not-measured") {
+            self.measure(&access)?;
+        }
+        let Arrival { asking, identity, paid, .. } = arrival;
+        let grant = match door {
+            Door::Admin => None,
+            Door::Front => {
+                // First: to look at a token costs more.
+                self.client_tracker.charge(*asking, access.cost, *paid, loop_time(http))?;
+                Some(match identity {
+                    Some(identity) => self.authorizer.allow(identity, head, &access)?,
+                    None => self.authorizer.admit(head, &access, unix_time(http))?,
+                })
+            }
+        };
+        let caller = Caller { grant, asking: *asking, origin: None };
+        // The body may have taken its time.
+        if caller.has_expired(unix_time(http)) && !fault!("expired-while-body-comes") {
+            return Err(Problem::TokenExpired);
+        }
+        Ok(caller)
+    }
+
+    /// The answer to what is no call.
+    fn refusal_of(&self, http: &Http<'_, Self>, id: ConnectionId, refused: Refused) -> Response {
+        match refused {
+            Refused::Problem { problem: problem @ Problem::MethodNotAllowed, allow, .. } => {
+                note_refusal(http, id, problem, &self.answering);
+                let fields = fields_for(&self.answering, http.state(id));
+                problem_response(problem).header("Allow", allow).with(fields)
+            }
+            Refused::Problem { problem, callback, .. } => {
+                refusal(http, id, problem, callback.as_deref(), &self.answering)
+            }
+            Refused::Own { problem, response } => {
+                if let Some(problem) = problem {
+                    note_refusal(http, id, problem, &self.answering);
+                }
+                response
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The client behind a call.
+
+use std::sync::Arc;
+
+use crate::access::client::Asking;
+use crate::access::token::Grant;
+use crate::core::message::Draft;
+use crate::core::owner::Owner;
+use crate::core::time::UnixMillis;
+
+/// The client behind a call: what it may do, unless that is everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(super) grant: Option<Arc<Grant>>,
+    pub(super) asking: Asking,
+    /// The origin of the page that opened a WebSocket, where the back end is to know.
+    pub(super) origin: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// Returns the name of the client, if its token has one.
+    pub(super) fn member(&self) -> Option<Arc<str>> {
+        self.grant.as_ref()?.subject.as_deref().map(Arc::from)
+    }
+
+    /// Returns the owner of channels that are made for it. At the admin listener that is nobody who is counted.
+    pub(super) fn owner(&self) -> Owner {
+        let Some(grant) = &self.grant else { return Owner::default() };
+        self.asking.owner(grant.subject.as_deref())
+    }
+
+    /// Whether its time is over.
+    pub(super) fn has_expired(&self, now: UnixMillis) -> bool {
+        self.expires().is_some_and(|expires| expires <= now)
+    }
+
+    /// Keeps the idempotency keys of publishers apart: a key is its subject's own, or the admin listener's, or one of all
+    /// clients without a subject. No key of a client's holds the character between.
+    pub(super) fn scope_key(&self, draft: &mut Draft) {
+        let Some(key) = &draft.key else { return };
+        let scoped = match self.grant.as_deref().map(|grant| grant.subject.as_deref()) {
+            None => format!("admin\0{key}"),
+            Some(None) => return,
+            Some(Some(subject)) => {
+                // A subject may be long; what stands for it is not.
+                let digest = ring::digest::digest(&ring::digest::SHA256, subject.as_bytes());
+                let scope = digest.as_ref().iter().take(16).fold(0_u128, |scope, byte| scope << 8 | u128::from(*byte));
+                format!("{scope:x}\0{key}")
+            }
+        };
+        draft.key = Some(scoped.into());
+    }
+
+    /// Returns when that ends.
+    pub(super) fn expires(&self) -> Option<UnixMillis> {
+        self.grant.as_ref()?.expires()
+    }
+}

@@ -1,0 +1,151 @@
+//! From what a client wants to what hub and engine are asked for.
+
+use bytes::Bytes;
+use sealed::{ConnectionId, fault};
+use sealed_http::{Http, Method, Origins, RequestHead, Response};
+
+use super::answers::{allow_credentials, fields_for, note_refusal, problem_response};
+use super::pending::PendingRequest;
+use super::{Caller, Gateway, unix_time};
+use crate::access::{Access, Write};
+use crate::core::message::ChannelName;
+use crate::core::one_or_more::OneOrMore;
+use crate::core::problem::Problem;
+use crate::engine::Request;
+use crate::protocols::call::{Call, Door, ReplyTo};
+use crate::protocols::format::response::json_response;
+use crate::protocols::route::READ_METHODS;
+use crate::protocols::v1;
+
+impl Gateway {
+    /// Whether what is published is as short as the rules want it.
+    pub(super) fn measure(&self, access: &Access<'_>) -> Result<(), Problem> {
+        let fits = |write: Write<'_>| write.bytes <= self.message_bytes_max(write.channel);
+        if access.writes().all(fits) { Ok(()) } else { Err(Problem::MessageTooLarge) }
+    }
+
+    /// The longest message of all channels to which a call publishes.
+    pub(super) fn bytes_max(&self, access: &Access<'_>) -> usize {
+        let all = access.writes().map(|write| self.message_bytes_max(write.channel));
+        all.min().unwrap_or(self.config.limits.message_bytes_max)
+    }
+
+    /// The longest message of a channel.
+    pub(super) fn message_bytes_max(&self, channel: &ChannelName) -> usize {
+        self.rules.bounds(self.rules.find(channel)).message_bytes_max
+    }
+
+    pub(super) fn call(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        call: Call,
+        caller: &Caller,
+    ) {
+        match call {
+            Call::File { path } => {
+                let door = http.state(id).map_or(Door::Front, |client| client.door);
+                let response = self.file(http, id, &path, head, door);
+                http.respond(id, &response);
+            }
+            Call::Preflight { allow } => {
+                let response = Response::new(204).header("Allow", allow);
+                let (door, number) = http.state(id).map_or((Door::Front, 0), |client| (client.door, client.origin));
+                let cors = if door == Door::Front { &self.preflight } else { &self.admin_preflight };
+                // At the admin listener, pages of no other origins than its own are told anything.
+                let origin = head.header_str("origin").filter(|_| door == Door::Front || number > 0);
+                let mut fields = origin.map_or(Vec::new(), |origin| cors.preflight_fields(Some(origin)));
+                if door == Door::Front && cors.origins != Origins::Any && number > 0 {
+                    fields.push(allow_credentials());
+                }
+                http.respond(id, &response.with(&fields));
+            }
+            call => self.act(http, id, call, caller),
+        }
+    }
+
+    /// Does what needs no look at the request any more.
+    pub(super) fn act(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, caller: &Caller) {
+        match call {
+            Call::File { .. } | Call::Preflight { .. } => {}
+            Call::Publish { channel, mut draft, reply } => {
+                if !fault!("key-shared-by-publishers") {
+                    caller.scope_key(&mut draft);
+                }
+                let messages = OneOrMore::one(draft.taken_at(unix_time(http)));
+                self.ask(http, id, Request::Publish { channel, messages, owner: caller.owner() }, reply);
+            }
+            Call::PublishAll { mut publications } => {
+                for publication in &mut publications {
+                    caller.scope_key(&mut publication.draft);
+                }
+                self.publish_all(http, id, publications, caller);
+            }
+            Call::Subscribe { mut subscription, wait_s } => {
+                subscription.member = caller.member();
+                subscription.owner = caller.owner();
+                self.subscribe(http, id, subscription, wait_s, caller.expires());
+            }
+            Call::Socket { mut subscription, response } => {
+                subscription.member = caller.member();
+                subscription.owner = caller.owner();
+                self.open_socket(http, id, subscription, &response, caller);
+            }
+            Call::Sign { channel, name, callback } => {
+                let request = Request::Announce { channel, name };
+                self.request(http, request, PendingRequest::new(id, ReplyTo::Nobody));
+                http.respond(id, &v1::signed_in(&callback));
+            }
+            Call::Delete { channel } => {
+                self.ask(http, id, Request::Delete { channel }, ReplyTo::Delete);
+            }
+            Call::Clear { channel } => {
+                self.ask(http, id, Request::Clear { channel }, ReplyTo::Delete);
+            }
+            Call::Read { channel, range } => {
+                let reply = ReplyTo::History { channel: channel.clone() };
+                self.ask(http, id, Request::Read { channel, range }, reply);
+            }
+            Call::Inspect { channel } => {
+                let reply = ReplyTo::Info { channel: channel.clone() };
+                self.ask(http, id, Request::Inspect { channel }, reply);
+            }
+            Call::Who { channel } => {
+                let with_members = caller.grant.as_ref().is_none_or(|grant| grant.may_see(&channel));
+                let reply = ReplyTo::Who { channel: channel.clone(), with_members };
+                self.ask(http, id, Request::Presence { channel, owner: caller.owner() }, reply);
+            }
+            Call::List { listing } => {
+                self.ask(http, id, Request::List { listing }, ReplyTo::List);
+            }
+            Call::Probe { .. } => {
+                let fields = fields_for(&self.answering, http.state(id));
+                http.respond(id, &json_response(Bytes::new()).with(fields));
+            }
+            Call::Icomet(call) => self.icomet(http, id, call, caller.owner()),
+        }
+    }
+
+    /// The answer to a request for a file.
+    pub(super) fn file(
+        &self,
+        http: &Http<'_, Self>,
+        id: ConnectionId,
+        path: &str,
+        head: &RequestHead<'_>,
+        door: Door,
+    ) -> Response {
+        let Some(response) = self.files.answer(door, path, head) else {
+            if fault!("absent-path-has-methods") {
+                return problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS);
+            }
+            return problem_response(Problem::NotFound);
+        };
+        if matches!(head.method(), Method::Get | Method::Head) {
+            return response;
+        }
+        note_refusal(http, id, Problem::MethodNotAllowed, &self.answering);
+        problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS)
+    }
+}

@@ -1,0 +1,75 @@
+//! A new connection: from where it comes, by its own address or by what a proxy says in front of its first request.
+
+use std::net::IpAddr;
+
+use sealed::{Address, ConnectionId, Input, ListenerId, fault};
+use sealed_http::{Http, Preface, ProxyHeader};
+
+use super::{Gateway, loop_time};
+use crate::access::client::Entrance;
+use crate::protocols::call::Door;
+
+impl Gateway {
+    /// A connection was made.
+    pub(super) fn come(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
+        let door = if listener.index() == 0 { Door::Front } else { Door::Admin };
+        if let Some(client) = http.state_mut(id) {
+            client.door = door;
+        }
+        let entrance = self.client_tracker.accepted(id, door, peer.ip(), loop_time(http));
+        let why = match entrance {
+            Entrance::Unannounced => Some(("not_a_proxy", "Only trusted proxies may connect to this listener.", false)),
+            Entrance::Shut => Some((
+                "too_many_connections",
+                "One address has twice as many connections as limits.connections_per_address_max, and more are cut off.",
+                true,
+            )),
+            _ => None,
+        };
+        if let Some((code, reason, is_limit)) = why {
+            self.answering.refusals.note_silent(code, reason, is_limit, peer.to_string());
+        }
+        enter(http, id, entrance);
+    }
+
+    /// Bytes came in front of the first request, where a proxy has to say for whom it connects.
+    pub(super) fn read_preface(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        input: &mut Input<'_>,
+    ) -> Preface {
+        let source: Option<IpAddr> = match ProxyHeader::decode(input.bytes(), self.config.limits.head_bytes_max) {
+            Ok(None) => return Preface::Incomplete,
+            Ok(Some((length, header))) => {
+                input.take(if fault!("announcement-extension-left") { length.min(52) } else { length });
+                match header {
+                    ProxyHeader::Proxied { source, .. } => Some(source.ip()),
+                    ProxyHeader::Local => None,
+                }
+            }
+            Err(error) => {
+                tracing::debug!(?id, %error, "cut off: a trusted proxy did not say for whom it connects");
+                return Preface::Wrong;
+            }
+        };
+        let door = http.state(id).map_or(Door::Front, |client| client.door);
+        self.answering.refusals.set_client(id, source);
+        let entrance = self.client_tracker.announced(id, door, source, loop_time(http));
+        enter(http, id, entrance);
+        Preface::Over
+    }
+}
+
+fn enter(http: &mut Http<'_, Gateway>, id: ConnectionId, entrance: Entrance) {
+    match entrance {
+        Entrance::Open => {}
+        Entrance::Barred => {
+            if let Some(client) = http.state_mut(id) {
+                client.barred = true;
+            }
+        }
+        Entrance::ByProxy => http.await_preface(id),
+        Entrance::Shut | Entrance::Unannounced => http.abort(id),
+    }
+}

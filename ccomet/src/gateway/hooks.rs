@@ -1,0 +1,454 @@
+//! The site's back end is asked before something is done, and told of what happened.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sealed::{ConnectionId, fault};
+use sealed_http::{Fetch, FetchId, Fetched, Http, RequestHead, Upstream, UpstreamId};
+use slab::Slab;
+
+use super::answers::{refuse_on_socket, respond_problem};
+use super::telling::Telling;
+use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
+use crate::access::client::Asking;
+use crate::access::origin;
+use crate::access::{Access, Course};
+use crate::config::webhooks::{Hooks, WhenDown};
+use crate::core::message::{ChannelName, Draft};
+use crate::core::problem::Problem;
+use crate::core::time::LoopTime;
+use crate::protocols::call::Call;
+use crate::webhooks::{Answer, Answers, Deed, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
+
+/// Bytes of an answer; a longer one is none.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024;
+
+/// The least time until it is looked again for questions that have waited for too long.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+
+/// The least time between two lines in the log that say that the back end is down.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// In how many seconds a client may ask again that has too many questions outstanding.
+const CLIENT_RETRY_S: u32 = 1;
+
+/// The way to the back end, and what is under way.
+#[derive(Debug)]
+pub(super) struct Site {
+    way: Option<Way>,
+    questions: Slab<Asked>,
+    turns: Turns<Asking>,
+    pub(super) fetches: HashMap<FetchId, Sent>,
+    answers: Answers,
+    pub(super) movements: Movements,
+    pub(super) telling: Telling,
+    /// A timer is set for questions that wait for too long.
+    is_looking: bool,
+    /// What it said last was no answer.
+    is_down: bool,
+    /// When the log may say that again.
+    warns_again: LoopTime,
+    /// When it answered anything last, but that it has failed.
+    answered: Option<LoopTime>,
+}
+
+#[derive(Debug)]
+struct Way {
+    upstream: Upstream,
+    /// Once something was sent there.
+    id: Option<UpstreamId>,
+    /// What every request has.
+    fetch: Fetch,
+}
+
+/// What a request to the back end is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sent {
+    /// A question, by its place among them.
+    Question(u32),
+    Movements,
+}
+
+/// A question that is not answered yet.
+#[derive(Debug)]
+struct Asked {
+    peer: ConnectionId,
+    client: Asking,
+    progress: Progress,
+    bytes: usize,
+    /// When it was put.
+    since: LoopTime,
+    /// Under which its answer may be kept.
+    key: Option<Key>,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// It waits for its turn.
+    Waiting(Bytes),
+    Sent(FetchId),
+}
+
+/// What is done where it is allowed.
+#[derive(Debug)]
+enum Then {
+    Call(Box<Call>, Caller),
+    /// What a client said on its WebSocket, which is not listened to meanwhile.
+    Publish {
+        socket: u32,
+        channel: ChannelName,
+        draft: Draft,
+        reference: Option<i64>,
+    },
+}
+
+impl Site {
+    /// Looks its name up, which may take a while: before the loop runs.
+    pub(super) fn new(hooks: &Hooks) -> Self {
+        let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
+        let limit = hooks.timeout();
+        let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
+            let upstream = Upstream::to(host.as_str()).connections_max(hooks.connections_max).connect_limit(limit);
+            // To be asked or told the same twice does it no harm.
+            let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");
+            let fetch = if fault!("question-not-repeated") { fetch } else { fetch.repeatable() };
+            let mut fetch = fetch.limit(Some(limit)).silence_max(limit).body_bytes_max(ANSWER_BYTES_MAX);
+            if let Some(secret) = &hooks.secret {
+                fetch = fetch.try_header("Authorization", format!("Bearer {}", secret.as_str())).ok()?;
+            }
+            Some(Way { upstream, id: None, fetch })
+        });
+        Self {
+            way,
+            questions: Slab::new(),
+            turns: Turns::new(hooks),
+            fetches: HashMap::new(),
+            answers: Answers::new(hooks.answers_bytes_max),
+            movements: Movements::new(hooks.movements_max),
+            telling: Telling::default(),
+            is_looking: false,
+            is_down: false,
+            warns_again: LoopTime::default(),
+            answered: None,
+        }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.way.is_some()
+    }
+
+    pub(super) fn sweep(&mut self, now: LoopTime) {
+        self.answers.sweep(now);
+    }
+
+    /// Whether a question is about a subscription, which means nothing once its client is gone.
+    pub(super) fn is_about_subscribing(&self, question: u32) -> bool {
+        let then = self.questions.get(question as usize).map(|asked| &asked.then);
+        matches!(then, Some(Then::Call(call, _)) if call.access().course != Course::Answer)
+    }
+
+    /// Takes out a question that is over.
+    fn take(&mut self, question: u32) -> Option<Asked> {
+        let asked = self.questions.try_remove(question as usize)?;
+        let was_sent = matches!(asked.progress, Progress::Sent(_));
+        self.turns.over(asked.client, asked.client.is_limited(), question, was_sent, asked.bytes);
+        Some(asked)
+    }
+
+    /// Questions that are not answered yet.
+    #[cfg(feature = "sim")]
+    pub(super) fn asking(&self) -> usize {
+        self.questions.len()
+    }
+}
+
+impl Gateway {
+    /// Does what a client of the front wants, when the back end allows it where it is to be asked.
+    pub(super) fn call_if_allowed(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        call: Call,
+        mut caller: Caller,
+    ) {
+        let hooks = &self.config.hooks;
+        // A client of the admin listener may do anything.
+        if caller.grant.is_none() || !self.site.is_there() {
+            return self.call(http, id, head, call, &caller);
+        }
+        let origin = origin::origin(head);
+        let access = call.access();
+        if hooks.publish && access.course == Course::Conversation {
+            caller.origin = origin.map(Into::into);
+        }
+        let member = caller.grant.as_ref().and_then(|grant| grant.subject.as_deref());
+        let Some(mut question) = question_of(hooks, &access, member) else {
+            return self.call(http, id, head, call, &caller);
+        };
+        let passed_on = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
+        (question.origin, question.headers) = (origin, hooks.headers.iter().filter_map(passed_on).collect());
+        let has_ambient = question.headers.iter().any(|(name, value)| is_ambient(name, value));
+        if has_ambient && !fault!("cookies-act-for-anybody") && self.authorizer.may_be_forged(head, &access) {
+            return self.refuse_call(http, id, call, Problem::NotAllowed);
+        }
+        let Some(body) = question.to_json(hooks.question_bytes_max) else {
+            return self.refuse_call(http, id, call, Problem::HookTooLarge);
+        };
+        let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
+        match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
+            Some(true) => self.call(http, id, head, call, &caller),
+            Some(false) => self.refuse_call(http, id, call, Problem::HookRefused),
+            None => {
+                let client = caller.asking;
+                if let Err(problem) = self.make_room(client, body.len()) {
+                    return self.refuse_call(http, id, call, problem);
+                }
+                let question = self.put_question(http, id, client, body, key, Then::Call(Box::new(call), caller));
+                if let Some(client) = http.state_mut(id) {
+                    client.session = SessionState::Hooked(question);
+                }
+                self.send_questions(http);
+            }
+        }
+    }
+
+    /// Asks the back end whether a client may publish what it said on its WebSocket, where that is to be asked. Gives the draft
+    /// back where it is not.
+    pub(super) fn ask_about_publishing(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        socket: u32,
+        channel: ChannelName,
+        draft: Draft,
+        reference: Option<i64>,
+    ) -> Option<(ChannelName, Draft)> {
+        let hooks = &self.config.hooks;
+        let caller = self.sockets[socket as usize].caller.clone();
+        let grant = caller.grant.as_ref().filter(|_| hooks.publish && self.site.is_there() && hooks.concern(&channel));
+        let Some(grant) = grant else { return Some((channel, draft)) };
+        let (member, origin) = (grant.subject.as_deref(), caller.origin.as_deref());
+        let drafts = vec![(&channel, &draft)];
+        let question = Question { member, drafts, origin, ..Question::about(Deed::Publish) };
+        let Some(body) = question.to_json(hooks.question_bytes_max) else {
+            refuse_on_socket(http, id, Problem::HookTooLarge, reference, &self.answering);
+            return None;
+        };
+        if let Err(problem) = self.make_room(caller.asking, body.len()) {
+            refuse_on_socket(http, id, problem, reference, &self.answering);
+            return None;
+        }
+        let then = Then::Publish { socket, channel, draft, reference };
+        let question = self.put_question(http, id, caller.asking, body, None, then);
+        if !fault!("publication-overtakes-question") {
+            self.sockets[socket as usize].question = Some(question);
+            http.pause(id);
+        }
+        self.send_questions(http);
+        None
+    }
+
+    /// Gives a question its place among those of its client, if there is room for it: that of the next one that is put.
+    fn make_room(&mut self, client: Asking, bytes: usize) -> Result<(), Problem> {
+        let question = self.site.questions.vacant_key() as u32;
+        self.site.turns.add(client, client.is_limited(), question, bytes).map_err(|full| match full {
+            Full::Client => Problem::TooManyRequests(CLIENT_RETRY_S),
+            Full::All => Problem::HookUnavailable,
+        })
+    }
+
+    /// Notes a question for which there is room.
+    fn put_question(
+        &mut self,
+        http: &Http<'_, Self>,
+        peer: ConnectionId,
+        client: Asking,
+        body: Bytes,
+        key: Option<Key>,
+        then: Then,
+    ) -> u32 {
+        let (bytes, since) = (body.len(), loop_time(http));
+        let progress = Progress::Waiting(body);
+        self.site.questions.insert(Asked { peer, client, progress, bytes, since, key, then }) as u32
+    }
+
+    /// Sends the questions whose turn it is, as far as there are connections for them.
+    fn send_questions(&mut self, http: &mut Http<'_, Self>) {
+        let others = usize::from(self.site.telling == Telling::UnderWay);
+        while let Some(question) = self.site.turns.next(others, Asking::is_limited) {
+            let Some(asked) = self.site.questions.get(question as usize) else { continue };
+            let Progress::Waiting(body) = &asked.progress else { continue };
+            let body = body.clone();
+            let Some(fetch) = self.send_to_site(http, body) else { return };
+            self.site.fetches.insert(fetch, Sent::Question(question));
+            if let Some(asked) = self.site.questions.get_mut(question as usize) {
+                asked.progress = Progress::Sent(fetch);
+            }
+        }
+        self.look_later(http);
+    }
+
+    pub(super) fn send_to_site(&mut self, http: &mut Http<'_, Self>, body: Bytes) -> Option<FetchId> {
+        let way = self.site.way.as_mut()?;
+        let upstream = *way.id.get_or_insert_with(|| http.add_upstream(way.upstream.clone()));
+        Some(http.fetch(upstream, &way.fetch.clone().body(body)))
+    }
+
+    /// Sets a timer for the question that will have waited for too long first, if any waits and none is set.
+    fn look_later(&mut self, http: &mut Http<'_, Self>) {
+        if self.site.is_looking {
+            return;
+        }
+        let waiting = self.site.questions.iter().map(|(_, asked)| asked);
+        let first = waiting.filter(|asked| asked.is_waiting()).map(|asked| asked.since).min();
+        if let Some(since) = first {
+            let left = since.plus(self.config.hooks.timeout()).saturating_since(loop_time(http));
+            http.set_timer(left.max(LOOK_MIN), Chore::LookAtQuestions);
+            self.site.is_looking = true;
+        }
+    }
+
+    /// Gives up the questions that have waited for their turn for too long. The back end is down where it has not answered anything
+    /// meanwhile; otherwise there were only too many questions, which clients can bring about.
+    pub(super) fn look_at_questions(&mut self, http: &mut Http<'_, Self>) {
+        self.site.is_looking = false;
+        let (now, timeout) = (loop_time(http), self.config.hooks.timeout());
+        let is_late = |asked: &Asked| asked.is_waiting() && asked.since.plus(timeout) <= now;
+        let late = self.site.questions.iter().filter(|(_, asked)| is_late(asked)).map(|(key, _)| key as u32);
+        for question in late.collect::<Vec<u32>>() {
+            let Some(asked) = self.site.take(question) else { continue };
+            let has_answered = self.site.answered.is_some_and(|answered| answered >= asked.since);
+            let verdict = if has_answered && !fault!("late-counts-as-down") { Verdict::Unclear } else { Verdict::Down };
+            self.go_on(http, asked, Answer { verdict, kept_s: 0 });
+        }
+        self.look_later(http);
+    }
+
+    /// Something came of a request to the back end.
+    pub(super) fn site_answered(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: &Fetched<'_>) {
+        let Some(answer) = Answer::of(fetched) else { return };
+        match self.site.fetches.remove(&id) {
+            Some(Sent::Question(question)) => {
+                let is_answer = matches!(answer.verdict, Verdict::Allowed | Verdict::Refused);
+                self.note_whether_down(http, !is_answer, fetched);
+                if let Some(asked) = self.site.take(question) {
+                    self.go_on(http, asked, answer);
+                }
+            }
+            Some(Sent::Movements) => {
+                let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+                self.note_whether_down(http, !heard, fetched);
+                self.movements_told(http, fetched);
+            }
+            None => return,
+        }
+        self.send_questions(http);
+    }
+
+    /// Logs that the back end does not answer as it should: once, not for each client that comes meanwhile.
+    fn note_whether_down(&mut self, http: &Http<'_, Self>, is_down: bool, fetched: &Fetched<'_>) {
+        let now = loop_time(http);
+        if matches!(fetched, Fetched::Whole(head, _) if head.status() < 500) {
+            self.site.answered = Some(now);
+        }
+        if is_down && !self.site.is_down && now >= self.site.warns_again {
+            let (url, reason) = (self.config.hooks.shown_url(), reason_of(fetched));
+            tracing::warn!(url, reason, "the back end does not answer as it should");
+            self.site.warns_again = now.plus(WARNING_INTERVAL);
+        }
+        self.site.is_down = is_down;
+    }
+
+    fn go_on(&mut self, http: &mut Http<'_, Self>, asked: Asked, answer: Answer) {
+        let Asked { peer, key, then, .. } = asked;
+        if let Some(key) = key {
+            self.site.answers.keep(key, answer.verdict, answer.kept_s, loop_time(http));
+        }
+        let outcome = match (answer.verdict, self.config.hooks.when_down) {
+            (Verdict::Allowed, _) | (Verdict::Down, WhenDown::Allow) => Ok(()),
+            (Verdict::Refused, _) if fault!("refused-question-goes-on") => Ok(()),
+            (Verdict::Refused, _) => Err(Problem::HookRefused),
+            (Verdict::Down, WhenDown::Refuse) | (Verdict::Unclear, _) => Err(Problem::HookUnavailable),
+        };
+        let now = unix_time(http);
+        // While the back end was asked, a token's time may have passed.
+        let in_time = |caller: &Caller| {
+            if caller.has_expired(now) && !fault!("expiry-not-seen-again") {
+                Err(Problem::TokenExpired)
+            } else {
+                Ok(())
+            }
+        };
+        match then {
+            Then::Call(call, caller) => {
+                done(http, peer);
+                match outcome.and_then(|()| in_time(&caller)) {
+                    Ok(()) => self.act(http, peer, *call, &caller),
+                    Err(problem) => self.refuse_call(http, peer, *call, problem),
+                }
+            }
+            Then::Publish { socket, channel, draft, reference } => {
+                let Some(held) = self.sockets.get_mut(socket as usize) else { return };
+                held.question = None;
+                match outcome.and_then(|()| in_time(&held.caller)) {
+                    Ok(()) => self.publish_said(http, peer, socket, channel, draft, reference),
+                    Err(problem) => refuse_on_socket(http, peer, problem, reference, &self.answering),
+                }
+                http.resume(peer);
+            }
+        }
+    }
+
+    pub(super) fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
+        let callback = call.access().callback.map(Box::<str>::from);
+        match call.into_subscription() {
+            Some(subscription) => self.refuse(http, id, &subscription, problem),
+            None => respond_problem(http, id, problem, callback.as_deref(), &self.answering),
+        }
+    }
+
+    /// The client for which a question was put is gone.
+    pub(super) fn forget_question(&mut self, http: &mut Http<'_, Self>, question: u32) {
+        let Some(asked) = self.site.take(question) else { return };
+        if let Progress::Sent(fetch) = asked.progress {
+            self.site.fetches.remove(&fetch);
+            http.cancel_fetch(fetch);
+            self.send_questions(http);
+        }
+    }
+}
+
+impl Asked {
+    fn is_waiting(&self) -> bool {
+        matches!(self.progress, Progress::Waiting(_))
+    }
+}
+
+/// Why what came of a request is no answer, in words.
+fn reason_of(fetched: &Fetched<'_>) -> String {
+    match fetched {
+        Fetched::Whole(head, _) if head.is_success() => {
+            format!("status {}, and nothing that can be read", head.status())
+        }
+        Fetched::Whole(head, _) => format!("status {}", head.status()),
+        Fetched::Failed(error) => error.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// What is to be asked about a call, if anything is.
+fn question_of<'a>(hooks: &Hooks, access: &Access<'a>, member: Option<&'a str>) -> Option<Question<'a>> {
+    let drafts = access.writes().filter_map(|write| Some((write.channel, write.draft?)));
+    let drafts: Vec<_> = drafts.filter(|(channel, _)| hooks.concern(channel)).collect();
+    if !drafts.is_empty() && hooks.publish {
+        return Some(Question { member, drafts, ..Question::about(Deed::Publish) });
+    }
+    // History is asked about as subscriptions are. Joins and leaves are not: for those a token needs `presence`.
+    let channels = access.reads().filter(|channel| !channel.is_presence() && hooks.concern(channel));
+    let channels: Vec<_> = channels.collect();
+    let is_asked = !channels.is_empty() && hooks.subscribe;
+    is_asked.then_some(Question { member, channels, ..Question::about(Deed::Subscribe) })
+}

@@ -1,0 +1,142 @@
+//! What handles ask a loop for, and their readers on it.
+
+use std::collections::BTreeMap;
+
+use sealed::fault;
+use sealed_http::Http;
+
+use super::pending::Asker;
+use super::{Gateway, now, unix_time};
+use crate::core::message::ChannelName;
+use crate::handle::{Event, HandleRequest, Position, Reader, Received};
+use crate::hub::{FollowerKey, Told};
+
+/// Events that a reader is told in one tick, so that clients do not wait for a long history to be
+/// told.
+const EVENTS_PER_TICK: usize = 256;
+
+/// Who reads channels on this loop from inside.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    /// In an order, so that a simulation is repeatable.
+    all: BTreeMap<FollowerKey, Reader>,
+    /// Each by the number that its handle knows.
+    keys: BTreeMap<u64, FollowerKey>,
+}
+
+impl Gateway {
+    /// Does what a handle asks for.
+    pub(super) fn hear_handle(&mut self, http: &mut Http<'_, Self>, request: HandleRequest) {
+        match request {
+            HandleRequest::Ask { deed, asker } => {
+                let request = deed.into_request(unix_time(http));
+                self.engine.request(now(http), request, Asker::Handle(asker));
+            }
+            HandleRequest::Subscribe(reader) => self.add_reader(http, reader),
+            HandleRequest::Resume(id) => {
+                if let Some(key) = self.readers.keys.get(&id) {
+                    self.hub.mark_follower_ready(*key);
+                }
+            }
+            HandleRequest::Unsubscribe(_) if fault!("reader-outlives-subscription") => {}
+            HandleRequest::Unsubscribe(id) => {
+                if let Some(key) = self.readers.keys.get(&id).copied() {
+                    self.remove_reader(http, key);
+                }
+            }
+        }
+    }
+
+    fn add_reader(&mut self, http: &Http<'_, Self>, mut reader: Reader) {
+        if self.draining.is_some() {
+            return reader.tell(Event::ShuttingDown);
+        }
+        match self.hub.follow(&reader.channels, unix_time(http)) {
+            Ok(key) => {
+                self.readers.keys.insert(reader.id, key);
+                self.readers.all.insert(key, reader);
+            }
+            Err(problem) => reader.tell(Event::Refused(problem.into())),
+        }
+    }
+
+    fn remove_reader(&mut self, http: &Http<'_, Self>, key: FollowerKey) -> Option<Reader> {
+        self.hub.unfollow(key, unix_time(http));
+        let reader = self.readers.all.remove(&key)?;
+        self.readers.keys.remove(&reader.id);
+        Some(reader)
+    }
+
+    /// Tells readers what is new, as far as they have room for it.
+    pub(super) fn feed_readers(&mut self, http: &Http<'_, Self>) {
+        for key in self.hub.take_ready_followers() {
+            let is_over = self.feed_reader(http, key);
+            if is_over {
+                self.remove_reader(http, key);
+            }
+        }
+    }
+
+    /// Tells a reader what is new. Returns whether that was the last.
+    fn feed_reader(&mut self, http: &Http<'_, Self>, key: FollowerKey) -> bool {
+        let Some(reader) = self.readers.all.get_mut(&key) else { return true };
+        let most = if fault!("long-history-in-one-tick") { usize::MAX } else { EVENTS_PER_TICK };
+        for _ in 0..most {
+            if !reader.is_wanted() && !fault!("reader-outlives-subscription") {
+                return true;
+            }
+            // It says when there is.
+            if !reader.has_room() && !fault!("slow-reader-inside-queues") {
+                return false;
+            }
+            let Some(told) = self.hub.next_for(key, unix_time(http)) else { return false };
+            let event = event_of(told);
+            let is_last = event.is_last();
+            reader.tell(event);
+            if is_last {
+                return true;
+            }
+        }
+        self.hub.mark_follower_ready(key);
+        false
+    }
+
+    /// About once a second: looks for what a full mailbox has kept from this loop.
+    pub(super) fn sweep_readers(&mut self, http: &Http<'_, Self>) {
+        let keys: Vec<FollowerKey> = self.readers.all.keys().copied().collect();
+        for key in keys {
+            let reader = &self.readers.all[&key];
+            if !reader.is_wanted() && !fault!("reader-outlives-subscription") {
+                self.remove_reader(http, key);
+            } else if reader.has_room() {
+                self.hub.mark_follower_ready(key);
+            }
+        }
+    }
+
+    /// The server goes down: readers get what there is, and are told.
+    pub(super) fn dismiss_readers(&mut self, http: &Http<'_, Self>) {
+        self.feed_readers(http);
+        let keys: Vec<FollowerKey> = self.readers.all.keys().copied().collect();
+        for key in keys {
+            if let Some(mut reader) = self.remove_reader(http, key).filter(Reader::is_wanted) {
+                reader.tell(Event::ShuttingDown);
+            }
+        }
+    }
+}
+
+fn event_of(told: Told) -> Event {
+    let shared = |channel: &ChannelName| channel.as_str().into();
+    match told {
+        Told::Started { position } => Event::Started { position: Position::new(position) },
+        Told::Message { channel, message, position } => {
+            Event::Message(Received::new(&channel, Position::new(position), &message))
+        }
+        Told::Gap { channel, missed, position } => {
+            Event::Gap { channel: shared(&channel), missed: missed.0, position: Position::new(position) }
+        }
+        Told::Ended { problem: Some(problem), .. } => Event::Refused(problem.into()),
+        Told::Ended { channel, problem: None } => Event::Closed { channel: shared(&channel) },
+    }
+}

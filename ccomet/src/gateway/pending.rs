@@ -1,0 +1,140 @@
+//! Requests to the engine, and how their askers are answered.
+
+use sealed::{ConnectionId, fault};
+use sealed_http::{Http, Response};
+
+use super::answers::{fields_for, respond_problem};
+use super::{Gateway, SessionState, done, loop_time, now};
+use crate::access::client::Asking;
+use crate::core::problem::Problem;
+use crate::engine::{Listed, Refusal, Reply, Request};
+use crate::handle;
+use crate::protocols::call::ReplyTo;
+use crate::protocols::format::response::json_response;
+use crate::protocols::native::items as native;
+use crate::protocols::v1;
+
+/// Whoever waits for the engine's reply.
+#[derive(Debug)]
+pub(super) enum Asker {
+    Client(PendingRequest),
+    Handle(handle::Asker),
+}
+
+/// What is kept with a client's request to the engine until it is replied to.
+#[derive(Debug)]
+pub(super) struct PendingRequest {
+    peer: ConnectionId,
+    reply: ReplyTo,
+    /// The client that pays for the channels that its message comes to.
+    payer: Option<Asking>,
+}
+
+impl PendingRequest {
+    pub(super) fn new(peer: ConnectionId, reply: ReplyTo) -> Self {
+        Self { peer, reply, payer: None }
+    }
+
+    /// Lets a client pay for all channels that its message comes to but the first, which is paid for.
+    pub(super) fn paid_by(self, payer: Asking) -> Self {
+        Self { payer: Some(payer), ..self }
+    }
+}
+
+impl Gateway {
+    /// Asks the engine for a client, which waits for nothing else.
+    pub(super) fn ask(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: Request, reply: ReplyTo) {
+        if let Some(client) = http.state_mut(id) {
+            client.session = SessionState::Asking;
+        }
+        self.request(http, request, PendingRequest::new(id, reply));
+    }
+
+    pub(super) fn request(&mut self, http: &mut Http<'_, Self>, request: Request, pending: PendingRequest) {
+        self.engine.request(now(http), request, Asker::Client(pending));
+    }
+
+    /// Brings a reply of the engine to whoever waits for it.
+    pub(super) fn complete(&mut self, http: &mut Http<'_, Self>, asker: Asker, outcome: Result<Reply, Refusal>) {
+        match asker {
+            Asker::Client(pending) => self.complete_request(http, pending, outcome),
+            Asker::Handle(asker) => asker.answer(outcome.map_err(Into::into)),
+        }
+    }
+
+    /// Answers a client with what the engine has replied.
+    fn complete_request(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        pending: PendingRequest,
+        outcome: Result<Reply, Refusal>,
+    ) {
+        let PendingRequest { peer, reply, payer } = pending;
+        // The message is where it is, though its publisher has gone.
+        if let (Some(payer), Ok(Reply::Broadcast { channels, .. })) = (payer, &outcome)
+            && !fault!("reach-not-charged")
+        {
+            self.client_tracker.charge_reached(payer, channels.saturating_sub(1), loop_time(http));
+        }
+        let outcome = match outcome {
+            Ok(Reply::Broadcast { refused: Some(why), .. }) | Err(why) => Err(Problem::from(why)),
+            Ok(reply) => Ok(reply),
+        };
+        match reply {
+            ReplyTo::Part(part) => self.complete_part(http, &part, &outcome),
+            ReplyTo::Socket { channel, reference } => {
+                let outcome = outcome.map(|reply| match reply {
+                    Reply::Published(spots) => Some(spots.first),
+                    _ => None,
+                });
+                self.complete_on_socket(http, peer, &channel, reference, outcome);
+            }
+            ReplyTo::Nobody => {}
+            // A client that has gone is not answered.
+            _ if http.state(peer).is_none() => {}
+            ReplyTo::Icomet(reply) => {
+                done(http, peer);
+                self.complete_icomet(http, peer, reply, outcome);
+            }
+            reply => {
+                done(http, peer);
+                self.answer(http, peer, reply, outcome);
+            }
+        }
+    }
+
+    fn answer(&self, http: &mut Http<'_, Self>, peer: ConnectionId, reply: ReplyTo, outcome: Result<Reply, Problem>) {
+        let fields = fields_for(&self.answering, http.state(peer));
+        let response = match (outcome, reply) {
+            (Ok(Reply::Published(spots)), ReplyTo::Native { channel, callback }) => {
+                native::published(&channel, spots.first, callback.as_deref()).with(fields)
+            }
+            (Ok(Reply::Published(_)), ReplyTo::V1 { callback }) => v1::published(&callback),
+            (Ok(Reply::Page(Some(page))), ReplyTo::History { channel }) => {
+                json_response(native::history(&channel, &page)).with(fields)
+            }
+            (Ok(Reply::Info(Some(info))), ReplyTo::Info { channel }) => {
+                json_response(native::info(&Listed { channel, info })).with(fields)
+            }
+            (Ok(Reply::Presence(who)), ReplyTo::Who { channel, with_members }) => {
+                json_response(native::presence(&channel, &who, with_members)).with(fields)
+            }
+            (Ok(Reply::List { channels, has_more }), ReplyTo::List) => {
+                json_response(native::list(&channels, has_more)).with(fields)
+            }
+            (Ok(Reply::Ended(Some(_))), ReplyTo::Delete) => Response::new(204).with(fields),
+            (Ok(Reply::Ended(None) | Reply::Page(None) | Reply::Info(None)), _) => {
+                return respond_problem(http, peer, Problem::UnknownChannel, None, &self.answering);
+            }
+            (Ok(other), reply) => {
+                tracing::error!(?other, ?reply, "not the reply to this request");
+                Response::new(500)
+            }
+            (Err(problem), reply) => {
+                let callback = if let ReplyTo::Native { callback, .. } = &reply { callback.as_deref() } else { None };
+                return respond_problem(http, peer, problem, callback, &self.answering);
+            }
+        };
+        http.respond(peer, &response);
+    }
+}

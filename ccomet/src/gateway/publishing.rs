@@ -1,0 +1,126 @@
+//! Requests that publish more than one message, or in more than one channel: one answer, when the engine has replied to all.
+
+use sealed::ConnectionId;
+use sealed_http::{Http, Response};
+
+use super::answers::{fields_for, note_refusal};
+use super::pending::PendingRequest;
+use super::{Caller, Gateway, SessionState, done, unix_time};
+use crate::core::message::{ChannelName, Message};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::problem::Problem;
+use crate::engine::{BroadcastOrder, Reply, Request};
+use crate::protocols::call::{Part, ReplyTo};
+use crate::protocols::format::jsonp;
+use crate::protocols::format::response::json_response;
+use crate::protocols::native::publication::{Outcome, Publication, write_results};
+
+/// A request whose publications are on their way.
+#[derive(Debug)]
+pub(super) struct Batch {
+    serial: u32,
+    peer: ConnectionId,
+    /// What became of each, where that is known.
+    results: Vec<(ChannelName, Option<Outcome>)>,
+    /// Answers that are still to come.
+    missing: usize,
+}
+
+/// What of a batch is for one channel, or for one pattern.
+struct Group {
+    channel: ChannelName,
+    places: Vec<usize>,
+    messages: OneOrMore<Message>,
+}
+
+impl Gateway {
+    /// Publishes, in the order in which they come, those of one channel together.
+    pub(super) fn publish_all(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        publications: Vec<Publication>,
+        caller: &Caller,
+    ) {
+        self.last_serial = self.last_serial.wrapping_add(1);
+        let serial = self.last_serial;
+        let results: Vec<_> = publications.iter().map(|publication| (publication.channel.clone(), None)).collect();
+        let mut groups: Vec<Group> = Vec::new();
+        for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
+            let message = draft.taken_at(unix_time(http));
+            match groups.iter_mut().find(|group| group.channel == channel && !channel.is_pattern()) {
+                Some(group) => {
+                    group.places.push(place);
+                    group.messages.rest.push(message);
+                }
+                None => groups.push(Group { channel, places: vec![place], messages: OneOrMore::one(message) }),
+            }
+        }
+        let missing = groups.len();
+        let batch = self.batches.insert(Batch { serial, peer: id, results, missing }) as u32;
+        if let Some(client) = http.state_mut(id) {
+            client.session = SessionState::Publishing(batch);
+        }
+        let reach_max = match caller.grant {
+            None => usize::MAX,
+            Some(_) => self.config.limits.channels_per_broadcast_max,
+        };
+        for Group { channel, places, messages } in groups {
+            let pending = PendingRequest::new(id, ReplyTo::Part(Part { batch, serial, places }));
+            let owner = caller.owner();
+            match channel.to_pattern() {
+                Some(pattern) => {
+                    let order = BroadcastOrder { pattern, message: messages.first, reach_max, owner };
+                    self.request(http, Request::Broadcast(order), pending.paid_by(caller.asking));
+                }
+                None => self.request(http, Request::Publish { channel, messages, owner }, pending),
+            }
+        }
+    }
+
+    /// The engine has replied to one of the requests. The last reply is the publisher's answer.
+    pub(super) fn complete_part(&mut self, http: &mut Http<'_, Self>, part: &Part, outcome: &Result<Reply, Problem>) {
+        // A publisher that is gone needs no answer.
+        let batches = &mut self.batches;
+        let Some(batch) = batches.get_mut(part.batch as usize).filter(|batch| batch.serial == part.serial) else {
+            return;
+        };
+        batch.missing -= 1;
+        for (index, place) in part.places.iter().enumerate() {
+            batch.results[*place].1 = match outcome {
+                Ok(Reply::Published(spots)) => spots.iter().nth(index).copied().map(Outcome::At),
+                Ok(Reply::Broadcast { channels, .. }) => Some(Outcome::In(*channels)),
+                Ok(_) => None,
+                Err(problem) => Some(Outcome::Refused(*problem)),
+            };
+        }
+        if batch.missing > 0 {
+            return;
+        }
+        let Batch { peer, results, .. } = batches.remove(part.batch as usize);
+        done(http, peer);
+        let (response, problem) = respond(&results);
+        if let Some(problem) = problem {
+            note_refusal(http, peer, problem, &self.answering);
+        }
+        http.respond(peer, &response.with(fields_for(&self.answering, http.state(peer))));
+    }
+}
+
+/// Returns the answer: the list of what became of each publication, and the first problem, if there is one.
+fn respond(results: &[(ChannelName, Option<Outcome>)]) -> (Response, Option<Problem>) {
+    let outcomes = || results.iter().filter_map(|(channel, outcome)| Some((channel, (*outcome)?)));
+    let problem = outcomes().find_map(|(_, outcome)| match outcome {
+        Outcome::Refused(problem) => Some(problem),
+        _ => None,
+    });
+    let mut list = Vec::new();
+    write_results(outcomes(), &mut list);
+    let Some(problem) = problem else {
+        return (json_response(jsonp::wrap(None, [b"{".as_slice(), &list, b"}"].concat())), None);
+    };
+    let response = super::answers::problem_response(problem);
+    let mut body = problem.details().to_json();
+    body.pop();
+    (response.body([body.as_slice(), b",", &list, b"}"].concat()), Some(problem))
+}

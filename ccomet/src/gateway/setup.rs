@@ -1,0 +1,152 @@
+//! How a loop of the server is made from its settings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealed::{Place, fault};
+use sealed_http::{Cors, Origins};
+use slab::Slab;
+
+use super::Gateway;
+use super::answers::{Answering, allowed_headers, answering};
+use super::hooks::Site;
+use super::inside::Readers;
+use super::token_expiry::TokenExpirations;
+use crate::access::Authorizer;
+use crate::access::client::ClientTracker;
+use crate::access::token::{AdminKeys, Verifier};
+use crate::config::Config;
+use crate::config::rules::Rules;
+use crate::engine::{Engine, MemoryStore, ShardLimits, Store};
+#[cfg(feature = "sim")]
+use crate::engine::{StoreFaults, UnreliableStore};
+use crate::handle::{LoopMessage, LoopThread};
+use crate::hub::{Hub, HubLimits};
+use crate::on_call::Judge;
+use crate::ops::counters::LoopCounters;
+use crate::ops::health::{Listener, LoopWatchdog};
+use crate::ops::refusals::{RefusalCounts, RefusalLog};
+use crate::ops::static_files::StaticFiles;
+use crate::protocols::ENCODERS;
+
+/// What the loops of a server share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) counters: Arc<[LoopCounters]>,
+    pub(crate) refusals: Arc<RefusalCounts>,
+    pub(crate) life: Option<Listener>,
+    pub(crate) judge: Option<Judge>,
+    /// How the store misbehaves, in tests.
+    #[cfg(feature = "sim")]
+    pub(crate) store: Option<StoreFaults>,
+}
+
+impl Shared {
+    fn make_store(&self) -> Box<dyn Store> {
+        #[cfg(feature = "sim")]
+        if let Some(faults) = self.store {
+            return Box::new(UnreliableStore::new(faults));
+        }
+        Box::new(MemoryStore)
+    }
+}
+
+impl Gateway {
+    pub(crate) fn new(shared: Shared, place: Place<LoopMessage>) -> Self {
+        let store = shared.make_store();
+        let Shared { config, verifier, counters, refusals, life, judge, .. } = shared;
+        let (loops, index) = (place.mailboxes.len(), place.index);
+        let share = |whole: usize| whole.div_ceil(loops);
+        let rules = Arc::new(Rules::new(&config));
+        let hub = Hub::new(HubLimits {
+            rules: rules.clone(),
+            encoders: ENCODERS,
+            subscribers_max: share(config.limits.subscribers_max),
+            batch_bytes_max: config.limits.batch_bytes_max,
+            encoded_bytes_max: share(config.limits.encoded_bytes_max),
+            linger: Duration::from_secs(config.times.channel_linger_s),
+            heartbeat: Duration::from_secs(config.times.heartbeat_s),
+            channel_silence_max: Duration::from_secs(config.icomet.polling_timeout_s),
+        });
+        let shard =
+            ShardLimits::new(&config, rules.clone(), loops, Duration::from_secs(config.icomet.channel_timeout_s));
+        let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };
+        let preflight = Cors {
+            origins: origins(config.front.allows_any_origin(), &config.front.origins),
+            methods: "GET, HEAD, POST, OPTIONS",
+            headers: allowed_headers(&config.front.headers).into(),
+            exposed: if fault!("retry-after-hidden") { "" } else { "Retry-After, WWW-Authenticate" },
+            max_age_s: "86400",
+        };
+        let admin_preflight = Cors {
+            origins: origins(config.admin.allows_any_origin(), &config.admin.origins),
+            methods: "GET, HEAD, POST, DELETE, OPTIONS",
+            ..preflight.clone()
+        };
+        let answering =
+            Answering { fields: answering(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
+        let with_demo = config.front.demo;
+        Self {
+            engine: Engine::new(index, place.mailboxes, shard, store, Duration::from_secs(config.times.reply_s)),
+            index,
+            hub,
+            batches: Slab::new(),
+            site: Site::new(&config.hooks),
+            last_serial: 0,
+            answering,
+            preflight,
+            admin_preflight,
+            admin_keys: AdminKeys::new(&config.admin.keys),
+            token_expirations: TokenExpirations::new(Duration::from_secs(config.auth.warning_s)),
+            client_tracker: ClientTracker::new(&config, loops),
+            arrivals: HashMap::new(),
+            authorizer: Authorizer::new(verifier, &config, rules.clone()),
+            rules,
+            config,
+            files: StaticFiles::new(with_demo),
+            counters,
+            life: life.filter(|_| index == 0).map(|life| (life, LoopWatchdog::new(loops))),
+            watchers: Vec::new(),
+            readers: Readers::default(),
+            judge,
+            _thread: LoopThread::mark(),
+            sockets: Slab::new(),
+            unfinished: HashMap::new(),
+            is_sweeping: false,
+            wakes_in: None,
+            draining: None,
+        }
+    }
+
+    /// Adds what this loop holds to what others do.
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
+        all.asking += self.batches.len() + self.site.asking();
+        all.leases += self.token_expirations.count();
+        self.hub.add_to(all, seen);
+        self.engine.add_to(all, seen);
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn add_store_to(
+        &self,
+        all: &mut crate::core::holdings::Holdings,
+        seen: &mut crate::core::holdings::Seen,
+    ) {
+        self.engine.add_store_to(all, seen);
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn set_store_faults(&mut self, faults: StoreFaults) {
+        self.engine.set_store_faults(faults);
+    }
+
+    /// The most units of work that this loop's shard has used in one tick.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_work(&self) -> usize {
+        self.engine.most_work()
+    }
+}

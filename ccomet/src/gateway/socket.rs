@@ -1,0 +1,332 @@
+//! A WebSocket: the same subscriptions, and what its client says.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sealed::{ConnectionId, Input, fault};
+use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
+use sealed_http::{Http, Response};
+
+use super::answers::refuse_on_socket;
+use super::pending::PendingRequest;
+use super::{Caller, Gateway, SessionState, loop_time, unix_time};
+use crate::core::message::{ChannelName, Draft};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::position::Spot;
+use crate::core::problem::Problem;
+use crate::core::time::LoopTime;
+use crate::engine::Request;
+use crate::hub::{SubscriberKey, Subscription};
+use crate::protocols::call::ReplyTo;
+use crate::protocols::native::websocket::{self as words, Said};
+
+/// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.
+const PENDING_MAX: u32 = 16;
+
+/// Bytes queued for a client, beyond which it is not listened to until it has taken them: each ping would have its pong.
+const QUEUED_MAX: usize = 64 * 1024;
+
+/// Pings without a sign of life in between, after which a client is gone: what is between may keep up its end.
+const PINGS_MAX: u8 = 2;
+
+/// A WebSocket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    codec: Codec,
+    pub(super) subscriber: SubscriberKey,
+    pub(super) caller: Caller,
+    /// What it reads. Where that is one channel, what it sends as bytes is published there.
+    channels: Vec<ChannelName>,
+    pending: u32,
+    /// What the back end is asked about something that it said: it is not listened to meanwhile.
+    pub(super) question: Option<u32>,
+    pings: u8,
+}
+
+impl Gateway {
+    /// Hands the connection over, and subscribes.
+    pub(super) fn open_socket(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        subscription: Subscription,
+        response: &Response,
+        caller: &Caller,
+    ) {
+        if self.draining.is_some() {
+            return self.refuse(http, id, &subscription, Problem::ShuttingDown);
+        }
+        if !http.upgrade(id, response) {
+            return http.respond(id, &Response::new(400).closing());
+        }
+        let channels = subscription.channels.iter().map(|(channel, _)| channel.clone()).collect();
+        let (codec, subscriber) = (Codec::server(), self.hub.next_key());
+        let socket =
+            Socket { codec, subscriber, caller: caller.clone(), channels, pending: 0, question: None, pings: 0 };
+        let key = self.sockets.insert(socket) as u32;
+        if let Some(client) = http.state_mut(id) {
+            client.session = SessionState::Socket(key);
+        }
+        self.subscribe(http, id, subscription, 0, caller.expires());
+    }
+
+    /// Takes what a client says.
+    pub(super) fn hear_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
+        let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) else {
+            input.take_all();
+            return;
+        };
+        let limits = websocket::Limits {
+            // A message as JSON is longer than it is.
+            message_bytes_max: self.config.limits.message_bytes_max.saturating_mul(6).saturating_add(1_024),
+            ..websocket::Limits::default()
+        };
+        let mut out = Vec::new();
+        let mut is_new = false;
+        let has_more = loop {
+            let Some(socket) = self.sockets.get_mut(key as usize) else { return };
+            let is_waiting = socket.question.is_some() || socket.pending >= PENDING_MAX;
+            if is_waiting || http.queued(id) + out.len() > QUEUED_MAX && !fault!("untaken-pings-answered") {
+                // A client that takes no answers is why it is not listened to: the time for its message runs on.
+                let has_more = !is_waiting && socket.codec.is_receiving() && !fault!("untaken-answers-win-time");
+                http.pause(id);
+                break has_more;
+            }
+            socket.pings = 0;
+            match socket.codec.read(input, &limits, &mut out) {
+                Ok(Some(Event::Text(text))) => {
+                    is_new = true;
+                    self.hear_text(http, id, key, &text);
+                }
+                Ok(Some(Event::Binary(bytes))) => {
+                    is_new = true;
+                    self.hear_bytes(http, id, key, bytes);
+                }
+                Ok(Some(Event::Close { .. })) | Err(_) => {
+                    let subscriber = socket.subscriber;
+                    self.hub.unsubscribe(subscriber, unix_time(http));
+                    http.write(id, &out);
+                    return close(http, id, key);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break socket.codec.is_receiving() || !input.is_empty(),
+            }
+        };
+        self.note_unfinished(http, id, has_more, is_new);
+        if !out.is_empty() {
+            http.write(id, &out);
+        }
+    }
+
+    /// Notes whether the rest of a message is still to come. No time runs while an answer to its client is
+    /// waited for.
+    fn note_unfinished(&mut self, http: &Http<'_, Self>, id: ConnectionId, has_more: bool, is_new: bool) {
+        if is_new || !has_more || fault!("piece-gives-more-time") {
+            self.unfinished.remove(&id);
+        }
+        if has_more {
+            let due = loop_time(http).plus(Duration::from_secs(self.config.times.message_s));
+            self.unfinished.entry(id).or_insert(due);
+        } else if self.unfinished.is_empty() {
+            self.unfinished = HashMap::new();
+        }
+    }
+
+    /// About once a second: ends WebSockets whose message takes too long to come.
+    pub(super) fn end_unfinished(&mut self, http: &mut Http<'_, Self>) {
+        let now = loop_time(http);
+        let due: Vec<_> = self.unfinished.extract_if(|_, due| *due <= now).map(|(id, _)| id).collect();
+        for id in due {
+            let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) else { continue };
+            let Some(socket) = self.sockets.get(key as usize) else { continue };
+            self.hub.unsubscribe(socket.subscriber, unix_time(http));
+            http.write(id, &websocket::close_frame(CloseCode::POLICY, "a message took too long to come"));
+            close(http, id, key);
+        }
+    }
+
+    fn hear_text(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, text: &str) {
+        // First: to read it costs more.
+        if !fault!("socket-message-not-charged")
+            && let Err(problem) = self.charge_message(key, loop_time(http))
+        {
+            return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
+        }
+        match words::read(text, self.config.limits.message_bytes_max) {
+            Ok(Said::Publish { channel, draft, reference }) => {
+                self.publish_from_socket(http, id, key, channel, draft, reference);
+            }
+            Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
+            Err((problem, reference)) => refuse_on_socket(http, id, problem, reference, &self.answering),
+        }
+    }
+
+    fn hear_bytes(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, bytes: Vec<u8>) {
+        if let Err(problem) = self.charge_message(key, loop_time(http)) {
+            return refuse_on_socket(http, id, problem, None, &self.answering);
+        }
+        match only_channel(&self.sockets[key as usize].channels) {
+            Some(channel) => {
+                let draft = Draft { payload: bytes.into_boxed_slice().into(), ..Draft::default() };
+                self.publish_from_socket(http, id, key, channel, draft, None);
+            }
+            None => refuse_on_socket(http, id, Problem::BadCommand, None, &self.answering),
+        }
+    }
+
+    /// Counts a message against its client's limits, whatever it says.
+    fn charge_message(&mut self, key: u32, now: LoopTime) -> Result<(), Problem> {
+        self.client_tracker.charge_publish(self.sockets[key as usize].caller.asking, now)
+    }
+
+    fn publish_from_socket(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        key: u32,
+        channel: ChannelName,
+        draft: Draft,
+        reference: Option<i64>,
+    ) {
+        let caller = &self.sockets[key as usize].caller;
+        let allowed = self
+            .may_publish(key, &channel, draft.payload.len())
+            .and_then(|()| self.judge_publication(http, id, &channel, &draft, caller));
+        if let Err(problem) = allowed {
+            return refuse_on_socket(http, id, problem, reference, &self.answering);
+        }
+        if let Some((channel, draft)) = self.ask_about_publishing(http, id, key, channel, draft, reference) {
+            self.publish_said(http, id, key, channel, draft, reference);
+        }
+    }
+
+    /// Publishes what a client said.
+    pub(super) fn publish_said(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        key: u32,
+        channel: ChannelName,
+        mut draft: Draft,
+        reference: Option<i64>,
+    ) {
+        self.sockets[key as usize].caller.scope_key(&mut draft);
+        let messages = OneOrMore::one(draft.taken_at(unix_time(http)));
+        let reply = ReplyTo::Socket { channel: channel.clone(), reference };
+        let socket = &mut self.sockets[key as usize];
+        socket.pending += 1;
+        let owner = socket.caller.owner();
+        self.request(http, Request::Publish { channel, messages, owner }, PendingRequest::new(id, reply));
+    }
+
+    fn may_publish(&self, key: u32, channel: &ChannelName, bytes: usize) -> Result<(), Problem> {
+        let Caller { grant, .. } = &self.sockets[key as usize].caller;
+        if grant.as_ref().is_some_and(|grant| !self.authorizer.may_publish(grant, channel)) {
+            return Err(Problem::NotAllowed);
+        }
+        if bytes > self.message_bytes_max(channel) && !fault!("said-not-measured") {
+            return Err(Problem::MessageTooLarge);
+        }
+        Ok(())
+    }
+
+    /// Another token counts from now on, if it lets the client read what it reads.
+    fn renew(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, token: &str, reference: Option<i64>) {
+        let socket = &mut self.sockets[key as usize];
+        // Who came by the admin listener may do anything as it is.
+        if socket.caller.grant.is_none() {
+            return Self::tell(http, id, &words::renewed(reference));
+        }
+        let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
+        let grant = match self.authorizer.renew(token, unix_time(http)) {
+            // Who is there is known by the subject with which the connection began.
+            Ok(grant) if grant.subject != subject && !fault!("renewed-by-another-subject") => {
+                return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
+            }
+            Ok(grant) if socket.channels.iter().all(|channel| self.authorizer.may_subscribe(&grant, channel)) => grant,
+            Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
+            Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
+        };
+        self.token_expirations.track(id, grant.expires());
+        socket.caller.grant = Some(grant);
+        let beat = Duration::from_secs(self.config.times.heartbeat_s);
+        http.set_deadline(id, self.token_expirations.next_check(id, unix_time(http), beat));
+        Self::tell(http, id, &words::renewed(reference));
+    }
+
+    /// Tells a client what became of what it published.
+    pub(super) fn complete_on_socket(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        channel: &ChannelName,
+        reference: Option<i64>,
+        outcome: Result<Option<Spot>, Problem>,
+    ) {
+        let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) else { return };
+        match outcome {
+            Ok(Some(spot)) => Self::tell(http, id, &words::published(channel, spot, reference)),
+            Ok(None) => debug_assert!(false, "a publisher is told where its message is"),
+            Err(problem) => refuse_on_socket(http, id, problem, reference, &self.answering),
+        }
+        // The answer, when it is with the kernel, lets it be heard again.
+        if let Some(socket) = self.sockets.get_mut(key as usize) {
+            socket.pending -= 1;
+        }
+    }
+
+    /// What was queued for a client is with the kernel: it is listened to again.
+    pub(super) fn socket_drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) {
+        if self
+            .sockets
+            .get(key as usize)
+            .is_some_and(|socket| socket.pending < PENDING_MAX && socket.question.is_none())
+            && !fault!("flooder-never-heard-again")
+        {
+            http.resume(id);
+        }
+    }
+
+    /// It is time for a sign of life: the client is asked for one too. Returns whether it is there, as far as is known.
+    pub(super) fn ping_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) -> bool {
+        let Some(socket) = self.sockets.get_mut(key as usize) else { return true };
+        if socket.pings >= PINGS_MAX {
+            http.abort(id);
+            return false;
+        }
+        // While the back end is asked about what it said, it is not listened to, and its signs of life are not seen.
+        if socket.question.is_none() || fault!("waiting-socket-taken-for-dead") {
+            socket.pings += 1;
+        }
+        http.write(id, &websocket::ping_frame(b""));
+        true
+    }
+
+    /// Sends a message of text.
+    pub(super) fn tell(http: &mut Http<'_, Self>, id: ConnectionId, text: &[u8]) {
+        let mut frame = Vec::with_capacity(text.len() + 10);
+        websocket::encode_header(&mut frame, Kind::Text, text.len());
+        frame.extend_from_slice(text);
+        http.write(id, &frame);
+    }
+}
+
+/// The channel to which what comes as bytes is published: the one that is read, if it is one.
+fn only_channel(channels: &[ChannelName]) -> Option<ChannelName> {
+    let mut named = channels.iter().filter(|channel| !channel.is_presence());
+    named.next().filter(|channel| named.next().is_none() && !channel.is_pattern()).cloned()
+}
+
+/// Says that nothing more will come, and why.
+pub(super) fn end(http: &mut Http<'_, Gateway>, id: ConnectionId, key: u32, code: CloseCode) {
+    http.write(id, &websocket::close_frame(code, ""));
+    close(http, id, key);
+}
+
+/// Closes a connection that is nobody's subscriber any more. What its client still says means nothing.
+fn close(http: &mut Http<'_, Gateway>, id: ConnectionId, key: u32) {
+    if let Some(client) = http.state_mut(id) {
+        client.session = SessionState::SocketOver(key);
+    }
+    http.close(id);
+}

@@ -1,0 +1,117 @@
+//! How a subscription begins, and what keeps it going.
+
+use std::time::Duration;
+
+use sealed::{ConnectionId, fault};
+use sealed_http::Http;
+
+use super::answers::Out;
+use super::token_expiry::Notice;
+use super::{Client, Gateway, SessionState, unix_time};
+use crate::core::problem::Problem;
+use crate::core::time::UnixMillis;
+use crate::hub::{HeartbeatRule, Sink, SubscriberKey, Subscription};
+use crate::protocols;
+
+impl Gateway {
+    /// Goes on with what a full socket held up.
+    pub(super) fn resume_output(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        if let Some(key) = self.subscriber_of(http.state(id)) {
+            let now = unix_time(http);
+            self.hub.drained(key, now, &mut Out { http, answering: &self.answering });
+        }
+        if let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) {
+            self.socket_drained(http, id, key);
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        subscription: Subscription,
+        wait_s: u64,
+        expires: Option<UnixMillis>,
+    ) {
+        let now = unix_time(http);
+        let format = subscription.delivery.format;
+        let protocol = protocols::of(format);
+        if self.draining.is_some() {
+            if protocol.is_event_source(format) && !fault!("shutdown-refuses-event-source") {
+                // An `EventSource` that is refused by a status never comes back; one that loses its connection does.
+                return http.close(id);
+            }
+            return self.refuse(http, id, &subscription, Problem::ShuttingDown);
+        }
+        let at_once = subscription.answer_at_once;
+        if format.is_stream() {
+            self.token_expirations.track(id, expires);
+        }
+        // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
+        let key = self.hub.next_key();
+        if let Some(client) = http.state_mut(id).filter(|client| client.session == SessionState::Nothing) {
+            client.session = SessionState::Subscribed(key);
+        }
+        let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
+        match outcome {
+            Ok(given) => debug_assert_eq!(given, key),
+            Err(reply) => return Out { http, answering: &self.answering }.answer(id, format, reply),
+        }
+        let delay = if format.is_stream() && protocol.rules().heartbeat == HeartbeatRule::SinceLastEvent {
+            // Spread, so that streams that came together do not all beat together.
+            let beat_ms = self.config.times.heartbeat_s * 1_000;
+            let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
+            self.token_expirations.next_check(id, now, beat)
+        } else {
+            let wait = Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s });
+            // A poll does not outlast its token: the next one is told.
+            expires.map_or(wait, |expires| wait.min(expires.saturating_since(now)))
+        };
+        if self.subscriber_of(http.state(id)) == Some(key) {
+            http.set_deadline(id, delay);
+        }
+    }
+
+    /// Answers who cannot have what he wants to subscribe to.
+    pub(super) fn refuse(
+        &self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        subscription: &Subscription,
+        problem: Problem,
+    ) {
+        let reply = self.hub.refuse(subscription, problem);
+        Out { http, answering: &self.answering }.answer(id, subscription.delivery.format, reply);
+    }
+
+    /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
+    pub(super) fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
+        let now = unix_time(http);
+        match self.token_expirations.due(id, now) {
+            Some(Notice::Expired) => {
+                self.token_expirations.forget(id);
+                return self.hub.expire(key, now, &mut Out { http, answering: &self.answering });
+            }
+            Some(Notice::Expiring { in_s }) => {
+                self.hub.warn_of_expiry(key, in_s, &mut Out { http, answering: &self.answering });
+            }
+            None => {
+                if let Some(SessionState::Socket(socket)) = http.state(id).map(|client| client.session)
+                    && !self.ping_socket(http, id, socket)
+                {
+                    return;
+                }
+            }
+        }
+        let beat = self.hub.beat(key, now, &mut Out { http, answering: &self.answering });
+        http.set_deadline(id, self.token_expirations.next_check(id, now, beat));
+    }
+
+    pub(super) fn subscriber_of(&self, client: Option<&Client>) -> Option<SubscriberKey> {
+        match client?.session {
+            SessionState::Subscribed(key) => Some(key),
+            SessionState::Socket(key) => self.sockets.get(key as usize).map(|socket| socket.subscriber),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The site's back end is told which members come and go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealed_http::{Fetched, Http};
+
+use super::hooks::Sent;
+use super::{Chore, Gateway, unix_time};
+use crate::core::message::{ChannelName, Movement};
+use crate::webhooks::Told;
+
+/// Whether the back end is being told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Telling {
+    #[default]
+    Idle,
+    /// A request is on its way.
+    UnderWay,
+    /// It did not hear: nothing is told before a timer runs out.
+    Resting,
+}
+
+impl Gateway {
+    /// Somebody came into a channel on this loop's shard, or went.
+    pub(super) fn note_movement(
+        &mut self,
+        http: &Http<'_, Self>,
+        channel: ChannelName,
+        id: Arc<str>,
+        movement: Movement,
+    ) {
+        if self.site.is_there()
+            && self.config.hooks.concern(&channel)
+            && !self.site.movements.push(channel, id, movement, unix_time(http))
+        {
+            tracing::warn!("the back end is not told of all who come and go: too many wait to be told");
+        }
+    }
+
+    /// Tells the back end what there is to be told, if it is not being told something already.
+    pub(super) fn tell_site(&mut self, http: &mut Http<'_, Self>) {
+        if self.site.telling == Telling::Resting {
+            return;
+        }
+        if let Some(body) = self.site.movements.next()
+            && let Some(fetch) = self.send_to_site(http, body)
+        {
+            self.site.telling = Telling::UnderWay;
+            self.site.fetches.insert(fetch, Sent::Movements);
+        }
+    }
+
+    /// Something came of telling it. Any success says that it heard.
+    pub(super) fn movements_told(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
+        self.site.telling = Telling::Idle;
+        let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+        match self.site.movements.told(heard) {
+            Told::Heard => {}
+            Told::Again(seconds) => {
+                self.site.telling = Telling::Resting;
+                http.set_timer(Duration::from_secs(seconds), Chore::TellSite);
+            }
+            Told::GivenUp(count) => tracing::warn!(count, "the back end could not be told of who came and went"),
+        }
+    }
+
+    pub(super) fn site_has_rested(&mut self) {
+        self.site.telling = Telling::Idle;
+    }
+}

@@ -1,0 +1,93 @@
+//! What a loop does by the clock: at the end of each tick, once a second, and when a timer is over.
+
+use std::time::Duration;
+
+use sealed::fault;
+use sealed_http::Http;
+
+use super::answers::Out;
+use super::{Gateway, loop_time, now, unix_time};
+use crate::ops::health::{Life, Listener};
+
+/// How often old messages and idle channels are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Chore {
+    /// To look for old messages and idle channels.
+    Sweep,
+    /// To go on with what the engine could not finish in a tick.
+    WakeEngine,
+    /// To tell the back end again what it did not hear.
+    TellSite,
+    /// To look for questions to the back end that have waited for too long.
+    LookAtQuestions,
+}
+
+impl Gateway {
+    pub(super) fn do_chore(&mut self, http: &mut Http<'_, Self>, chore: Chore) {
+        match chore {
+            Chore::Sweep => self.sweep(http),
+            // It goes on at the end of this tick.
+            Chore::WakeEngine => self.wakes_in = None,
+            // Told at the end of this tick.
+            Chore::TellSite => self.site_has_rested(),
+            Chore::LookAtQuestions => self.look_at_questions(http),
+        }
+    }
+
+    fn sweep(&mut self, http: &mut Http<'_, Self>) {
+        self.hub.sweep(unix_time(http));
+        self.client_tracker.sweep(loop_time(http));
+        if !fault!("pieces-take-for-ever") {
+            self.end_unfinished(http);
+        }
+        self.engine.sweep(now(http));
+        self.site.sweep(loop_time(http));
+        self.sweep_readers(http);
+        self.show_life();
+        self.answering.refusals.note_pauses(http.stats().accept_pauses);
+        if !fault!("refusals-not-logged") {
+            self.answering.refusals.write_due(unix_time(http));
+        }
+    }
+
+    /// Passes on all that came of this tick: from the engine to the hub, and from there to subscribers.
+    pub(super) fn end_tick(&mut self, http: &mut Http<'_, Self>) {
+        // A loop to which nobody ever connects may have channels on its shard all the same.
+        let is_unvisited = fault!("unvisited-loop-unswept") && http.connections() == 0;
+        if !is_unvisited && !std::mem::replace(&mut self.is_sweeping, true) {
+            http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
+        }
+        self.engine.end_tick(now(http));
+        self.pump(http);
+        // Ahead of the flush, after which what the shard has dropped is gone.
+        self.feed_readers(http);
+        if self.hub.is_dirty() {
+            let now = unix_time(http);
+            self.hub.flush(now, &mut Out { http, answering: &self.answering });
+        }
+        self.pump(http);
+        let delay = self.engine.post(now(http));
+        let delay = if self.hub.has_ready_followers() { Some(Duration::ZERO) } else { delay };
+        if let Some(delay) = delay
+            && self.wakes_in.is_none_or(|wakes_in| delay < wakes_in)
+        {
+            http.set_timer(delay, Chore::WakeEngine);
+            self.wakes_in = Some(delay);
+        }
+        self.tell_site(http);
+        self.counters[self.index].set(self.engine.channels(), self.hub.subscribers());
+    }
+
+    /// This loop goes on; the first one tells where all of them do.
+    fn show_life(&mut self) {
+        self.counters[self.index].beat();
+        if let Some((Listener(tell), watchdog)) = &mut self.life
+            && watchdog.all_alive(&self.counters)
+        {
+            tell(Life::Alive);
+        }
+    }
+}

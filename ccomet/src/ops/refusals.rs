@@ -1,0 +1,265 @@
+//! What the server refuses, for the operator: one line a minute in the log for each kind of refusal.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sealed::{ConnectionId, fault};
+
+use crate::core::problem::Problem;
+use crate::core::time::UnixMillis;
+
+/// Time between two lines about one kind of refusal.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
+/// Kinds that are counted: more than there are codes.
+const KINDS_MAX: usize = 96;
+/// Characters of a request's path that an example shows.
+const PATH_CHARS_MAX: usize = 160;
+
+/// Counts of refusals, shared by the loops of a server.
+#[derive(Debug, Default)]
+pub(crate) struct RefusalCounts {
+    /// Made for the first refusal.
+    kinds: OnceLock<Box<[Kind]>>,
+}
+
+/// One kind of refusal, named by its code when it first happens.
+#[derive(Debug, Default)]
+struct Kind {
+    code: OnceLock<&'static str>,
+    /// Since the last line.
+    count: AtomicU64,
+    /// When a line was last written: a [`UnixMillis`], as a number.
+    written: AtomicU64,
+}
+
+impl RefusalCounts {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    fn kind(&self, code: &'static str) -> Option<&Kind> {
+        let kinds = self.kinds.get_or_init(|| (0..KINDS_MAX).map(|_| Kind::default()).collect());
+        kinds.iter().find(|kind| *kind.code.get_or_init(|| code) == code)
+    }
+}
+
+impl Kind {
+    /// Returns how many refusals the next line is about, if it is time for one: none if another loop has written it.
+    fn take_due(&self, now: UnixMillis) -> Option<u64> {
+        let written = self.written.load(Ordering::Relaxed);
+        // A calendar that was set back does not silence the log.
+        let since = now.checked_since(UnixMillis::from_millis(written));
+        if since.is_some_and(|since| since < LINE_INTERVAL) {
+            return None;
+        }
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return Some(0);
+        }
+        let turn = self.written.compare_exchange(written, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed);
+        Some(if turn.is_ok() { self.count.swap(0, Ordering::Relaxed) } else { 0 })
+    }
+}
+
+/// The refusals of one loop: an example of each kind, until a line shows it.
+#[derive(Debug)]
+pub(crate) struct RefusalLog {
+    counts: Arc<RefusalCounts>,
+    examples: RefCell<Vec<Example>>,
+    request: RefCell<LastRequest>,
+    /// Whose connections are that proxies have made: the address that they named last on each.
+    clients: RefCell<HashMap<ConnectionId, IpAddr>>,
+    accept_pauses: Cell<u64>,
+}
+
+/// The request that came last.
+#[derive(Debug, Default)]
+struct LastRequest {
+    id: Option<ConnectionId>,
+    /// The beginning of its path.
+    path: String,
+}
+
+#[derive(Debug)]
+struct Example {
+    code: &'static str,
+    reason: Cow<'static, str>,
+    /// The server is at a limit, or the client.
+    is_limit: bool,
+    client: String,
+    /// The path that was asked for, if a request was refused.
+    path: String,
+}
+
+impl Example {
+    fn write(&self, count: u64) {
+        let Self { code, is_limit, client, path, .. } = self;
+        let reason = &*self.reason;
+        if *is_limit {
+            tracing::warn!(code, count, client, path, reason, "refused");
+        } else {
+            tracing::info!(code, count, client, path, reason, "refused");
+        }
+    }
+}
+
+impl RefusalLog {
+    pub(crate) fn new(counts: Arc<RefusalCounts>) -> Self {
+        Self {
+            counts,
+            examples: RefCell::default(),
+            request: RefCell::default(),
+            clients: RefCell::default(),
+            accept_pauses: Cell::new(0),
+        }
+    }
+
+    /// Notes the request that is read now, for an example of its refusal.
+    pub(crate) fn begin(&self, id: ConnectionId, path: &str) {
+        let mut request = self.request.borrow_mut();
+        request.id = Some(id);
+        request.path.clear();
+        request.path.extend(path.chars().take(PATH_CHARS_MAX));
+    }
+
+    /// Notes the client's address on a connection that a proxy has made, if the proxy has named it.
+    pub(crate) fn set_client(&self, id: ConnectionId, client: Option<IpAddr>) {
+        let mut clients = self.clients.borrow_mut();
+        _ = match client {
+            Some(client) => clients.insert(id, client),
+            None => clients.remove(&id),
+        };
+    }
+
+    /// Returns the client's address on a connection that a proxy has made, if the proxy has named
+    /// it.
+    pub(crate) fn client(&self, id: ConnectionId) -> Option<IpAddr> {
+        self.clients.borrow().get(&id).copied()
+    }
+
+    /// A connection is gone.
+    pub(crate) fn closed(&self, id: ConnectionId) {
+        let mut clients = self.clients.borrow_mut();
+        clients.remove(&id);
+        if clients.is_empty() && clients.capacity() > 64 {
+            *clients = HashMap::new();
+        }
+    }
+
+    /// Counts a refusal to a client. The first of its kind since the last line becomes the example.
+    pub(crate) fn note(&self, id: ConnectionId, problem: Problem, client: impl FnOnce() -> String) {
+        let is_limit = matches!(problem.status(), 429 | 500..);
+        let request = self.request.borrow();
+        let request = Some(&*request).filter(|request| request.id == Some(id));
+        let named = self.clients.borrow().get(&id).copied().filter(|_| !fault!("refusal-names-proxy"));
+        self.count(problem.code(), 1, || Example {
+            code: problem.code(),
+            reason: problem.detail(),
+            is_limit,
+            client: named.map_or_else(client, |client| client.to_string()),
+            path: request.map_or("", |request| &request.path).to_owned(),
+        });
+    }
+
+    /// Counts a client that is cut off without a word.
+    pub(crate) fn note_silent(&self, code: &'static str, reason: &'static str, is_limit: bool, client: String) {
+        let reason = Cow::Borrowed(reason);
+        self.count(code, 1, || Example { code, reason, is_limit, client, path: String::new() });
+    }
+
+    fn count(&self, code: &'static str, count: u64, example: impl FnOnce() -> Example) {
+        if let Some(kind) = self.counts.kind(code) {
+            kind.count.fetch_add(count, Ordering::Relaxed);
+        }
+        let mut examples = self.examples.borrow_mut();
+        if examples.iter().all(|example| example.code != code) {
+            examples.push(example());
+        }
+    }
+
+    /// Counts the times that accepting was paused, of which there have been so many on this loop.
+    pub(crate) fn note_pauses(&self, accept_pauses: u64) {
+        let more = accept_pauses.saturating_sub(self.accept_pauses.replace(accept_pauses));
+        if more > 0 {
+            let reason =
+                "No descriptors are left, or limits.connections_max is reached: new connections wait in the kernel.";
+            let (code, reason) = ("accepting_paused", Cow::Borrowed(reason));
+            self.count(code, more, || Example {
+                code,
+                reason,
+                is_limit: true,
+                client: String::new(),
+                path: String::new(),
+            });
+        }
+    }
+
+    /// Writes the lines that are due. Called about once a second.
+    pub(crate) fn write_due(&self, now: UnixMillis) {
+        self.examples.borrow_mut().retain(|example| {
+            let Some(count) = self.counts.kind(example.code).map_or(Some(1), |kind| kind.take_due(now)) else {
+                return true;
+            };
+            if count > 0 {
+                example.write(count);
+            }
+            false
+        });
+    }
+}
+
+impl Drop for RefusalLog {
+    /// Writes what has not been written yet.
+    fn drop(&mut self) {
+        for example in self.examples.take() {
+            let count = self.counts.kind(example.code).map_or(1, |kind| kind.count.swap(0, Ordering::Relaxed));
+            if count > 0 && !fault!("last-refusals-not-logged") {
+                example.write(count);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_refusal_is_due_once_a_minute_whichever_loop_refuses() {
+        let counts = RefusalCounts::new();
+        let kind = |code| counts.kind(code).expect("there is room");
+        let refuse = |code| kind(code).count.fetch_add(1, Ordering::Relaxed);
+        let (day, at) = (86_400_000, UnixMillis::from_millis);
+        refuse("too_many_requests");
+        refuse("forbidden");
+        assert_eq!(kind("too_many_requests").take_due(at(day)), Some(1), "the first at once");
+        assert_eq!(kind("forbidden").take_due(at(day + 1)), Some(1), "and of each kind");
+        for _ in 0..5 {
+            refuse("too_many_requests");
+        }
+        assert_eq!(kind("too_many_requests").take_due(at(day + 59_999)), None);
+        assert_eq!(kind("too_many_requests").take_due(at(day + 60_000)), Some(5));
+        refuse("too_many_requests");
+        assert_eq!(kind("too_many_requests").take_due(at(5)), Some(1), "though the calendar was set back");
+    }
+
+    #[test]
+    fn an_example_is_kept_until_a_line_shows_it() {
+        let (log, id) = (RefusalLog::new(RefusalCounts::new()), ConnectionId::default());
+        log.begin(id, "/channels/news");
+        let examples = || log.examples.borrow().len();
+        log.note(id, Problem::Forbidden, || "192.0.2.1".to_owned());
+        log.note(id, Problem::Forbidden, || unreachable!("there is an example"));
+        assert_eq!(examples(), 1);
+        assert_eq!(log.examples.borrow()[0].path, "/channels/news");
+        log.write_due(UnixMillis::from_millis(86_400_000));
+        assert_eq!(examples(), 0);
+        log.note(id, Problem::Forbidden, || "192.0.2.1".to_owned());
+        log.write_due(UnixMillis::from_millis(86_400_001));
+        assert_eq!(examples(), 1, "not so soon");
+    }
+}

@@ -1,0 +1,138 @@
+//! Comings and goings that wait to be told to the back end: in their order, some at a time, again where it did not hear.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::core::json;
+use crate::core::message::{ChannelName, Movement};
+use crate::core::time::UnixMillis;
+
+/// Told in one request.
+const BATCH_MAX: usize = 100;
+
+/// Attempts to tell one batch.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// That somebody came or went.
+#[derive(Debug)]
+struct Moved {
+    channel: ChannelName,
+    id: Arc<str>,
+    movement: Movement,
+    time: UnixMillis,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It was heard.
+    Heard,
+    /// Not now: again in so many seconds.
+    Again(u64),
+    /// Not in all attempts: so many were given up.
+    GivenUp(usize),
+}
+
+/// What waits to be told.
+#[derive(Debug)]
+pub(crate) struct Movements {
+    max: usize,
+    waiting: VecDeque<Moved>,
+    /// Of those, the first are being told.
+    telling: usize,
+    attempts: u32,
+    dropped: u64,
+}
+
+impl Movements {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, waiting: VecDeque::new(), telling: 0, attempts: 0, dropped: 0 }
+    }
+
+    /// Adds one. Returns whether there was room.
+    pub(crate) fn push(&mut self, channel: ChannelName, id: Arc<str>, movement: Movement, time: UnixMillis) -> bool {
+        if self.waiting.len() >= self.max {
+            self.dropped += 1;
+            return false;
+        }
+        self.waiting.push_back(Moved { channel, id, movement, time });
+        true
+    }
+
+    /// What is to be told next, as JSON, unless something is being told.
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
+        if self.telling > 0 || self.waiting.is_empty() {
+            return None;
+        }
+        self.telling = self.waiting.len().min(BATCH_MAX);
+        let mut out = br#"{"type":"presence","dropped":"#.to_vec();
+        json::write_number(self.dropped, &mut out);
+        out.extend_from_slice(br#","events":["#);
+        for (index, moved) in self.waiting.iter().take(self.telling).enumerate() {
+            let kind = if moved.movement == Movement::Join { "join" } else { "leave" };
+            out.extend_from_slice(if index > 0 { br#",{"type":"#.as_slice() } else { br#"{"type":"# });
+            json::write_string(kind, &mut out);
+            out.extend_from_slice(br#","channel":"#);
+            json::write_string(moved.channel.as_str(), &mut out);
+            out.extend_from_slice(br#","id":"#);
+            json::write_string(&moved.id, &mut out);
+            out.extend_from_slice(br#","time":"#);
+            json::write_number(moved.time.as_millis(), &mut out);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"]}");
+        Some(out.into())
+    }
+
+    /// What came of it.
+    pub(crate) fn told(&mut self, heard: bool) -> Told {
+        let count = std::mem::take(&mut self.telling);
+        if heard {
+            self.attempts = 0;
+            self.waiting.drain(..count);
+            return Told::Heard;
+        }
+        self.attempts += 1;
+        if self.attempts < ATTEMPTS_MAX {
+            return Told::Again(1 << (self.attempts - 1));
+        }
+        self.attempts = 0;
+        self.waiting.drain(..count);
+        self.dropped += count as u64;
+        Told::GivenUp(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(movements: &mut Movements, id: &str) -> bool {
+        movements.push(ChannelName::new("room").expect("a name"), id.into(), Movement::Join, UnixMillis::from_millis(5))
+    }
+
+    #[test]
+    fn they_are_told_in_order_and_again_where_nobody_heard() {
+        let mut movements = Movements::new(150);
+        assert!((0..150).all(|n| push(&mut movements, &n.to_string())) && !push(&mut movements, "one too many"));
+        let first: serde_json::Value = serde_json::from_slice(&movements.next().expect("some")).expect("JSON");
+        assert_eq!((first["events"].as_array().map(Vec::len), &first["dropped"]), (Some(100), &1.into()));
+        assert_eq!(movements.next(), None, "one at a time");
+        assert_eq!(movements.told(false), Told::Again(1));
+        let again: serde_json::Value = serde_json::from_slice(&movements.next().expect("some")).expect("JSON");
+        assert_eq!(again, first);
+        assert_eq!(movements.told(true), Told::Heard);
+        let rest: serde_json::Value = serde_json::from_slice(&movements.next().expect("some")).expect("JSON");
+        assert_eq!(rest["events"][0]["id"], "100");
+        let outcomes: Vec<Told> = (0..5)
+            .map(|_| {
+                let _ = movements.next();
+                movements.told(false)
+            })
+            .collect();
+        assert_eq!(outcomes, [Told::Again(1), Told::Again(2), Told::Again(4), Told::Again(8), Told::GivenUp(50)]);
+        assert_eq!(movements.next(), None);
+    }
+}

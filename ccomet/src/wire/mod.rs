@@ -1,6 +1,0 @@
-//! What every listener asks of a request, and how it refuses one: nothing here belongs to one
-//! protocol.
-
-pub(crate) mod host;
-pub(crate) mod page;
-pub(crate) mod problem;
