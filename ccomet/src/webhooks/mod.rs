@@ -1,7 +1,8 @@
 //! Hooks: what the site's back end is asked before something is done, and told of what happened.
 //!
 //! `question.rs` is what goes over the wire, `turns.rs` which question is sent next, `cache.rs` what answers are kept,
-//! `queue.rs` the news that waits to be sent. All of it is pure: the requests are made in `gateway/hooks.rs` and `gateway/telling.rs`.
+//! `queue.rs` the news that waits to be sent. All of it is pure: `gateway/hooks.rs` and
+//! `gateway/telling.rs` make the requests.
 
 mod cache;
 mod question;
