@@ -169,8 +169,8 @@ impl<S: Service> EventLoop<S> {
         (&mut self.service, &mut self.cx)
     }
 
-    /// Runs until the loop has been stopped and has drained, and with it all loops of its pool if
-    /// it belongs to one. After that its mailbox refuses posts with
+    /// Runs until the loop has been stopped and has drained. A loop of a pool also waits for the
+    /// other loops of the pool. After that, posts to the loop's mailbox are refused with
     /// [`PostError::Gone`](crate::PostError::Gone).
     ///
     /// # Errors
