@@ -45,7 +45,8 @@ impl Point {
     }
 }
 
-/// Returns the text of a file, with `FAULT_OLD` replaced by `FAULT_NEW` if `FAULT_FILE` is its path in the workspace.
+/// Returns the text of a file, with `FAULT_OLD` replaced by `FAULT_NEW` if `FAULT_FILE` is its path
+/// in the workspace.
 #[cfg(fault_points)]
 pub fn text(path: &str, text: &'static str) -> &'static str {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();

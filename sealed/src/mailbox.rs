@@ -77,7 +77,7 @@ impl<M> Mailbox<M> {
     ///
     /// Returns [`PostError::Full`] if the mailbox is full, and [`PostError::Gone`] if the loop has
     /// ended. Both return the message.
-    #[allow(clippy::unreachable)] // what comes back is what was sent
+    #[allow(clippy::unreachable)] // an error contains what was sent
     pub fn post(&self, message: M) -> Result<(), PostError<M>> {
         self.send(Mail::Message(message)).map_err(|refused| match refused {
             PostError::Full(Mail::Message(message)) => PostError::Full(message),

@@ -212,7 +212,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// A small deterministic generator, so that failures are reproducible.
+    /// Returns the next number of a deterministic generator, so that failures are reproducible.
     fn next(seed: &mut u64) -> u64 {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *seed >> 33

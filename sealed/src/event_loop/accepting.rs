@@ -122,7 +122,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     #[cfg(not(feature = "tls"))]
-    #[allow(clippy::unused_self)] // with TLS there is something to do
+    #[allow(clippy::unused_self)] // used with TLS
     fn begin_handshake(&mut self, _: ConnectionId, _: ListenerId) {}
 
     #[cfg(feature = "tls")]

@@ -151,7 +151,7 @@ impl Clock {
     /// Runs between two steps of a tick: a simulated network may let time pass here, as if the
     /// previous step had taken it.
     #[inline]
-    #[allow(clippy::unused_self)] // with the operating system it passes by itself
+    #[allow(clippy::unused_self)] // real time passes by itself
     pub(crate) fn pass(&self) {
         #[cfg(feature = "sim")]
         if let Self::Simulated(handle) = self {
@@ -247,7 +247,7 @@ impl Poller {
     }
 
     /// Returns the registry for other sources of the operating system.
-    #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))] // a simulated one has none
+    #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))] // a simulated poller has none
     pub(crate) fn registry(&self) -> io::Result<&mio::Registry> {
         match self {
             Self::System(poller) => Ok(poller.registry()),
@@ -277,7 +277,7 @@ impl Waker {
     /// Runs between two steps that another thread may observe separately: a simulated network lets
     /// other loops run here.
     #[inline]
-    #[allow(clippy::unused_self)] // the operating system does so by itself, anywhere
+    #[allow(clippy::unused_self)] // real threads interleave anywhere
     pub(crate) fn interleave(&self) {
         #[cfg(feature = "sim")]
         if let Self::Simulated(waker) = self {

@@ -221,7 +221,7 @@ impl Simulation {
     /// # Panics
     ///
     /// Panics if `S` is not the type of the loop's service.
-    #[allow(clippy::expect_used)] // a test's mistake
+    #[allow(clippy::expect_used)] // a mistake of the test
     pub fn with<S: Service, R>(&self, id: LoopId, look: impl FnOnce(&mut EventLoop<S>) -> R) -> Option<R> {
         self.schedule.with(id.0, |any| look(any.downcast_mut().expect("the loop's own service")))
     }

@@ -19,7 +19,7 @@ impl Clock {
     }
 
     /// Returns the time since 1970 by the machine's calendar clock, which may be set back.
-    #[allow(clippy::unused_self)] // it is this clock that is asked
+    #[allow(clippy::unused_self)] // a method, like `now`
     pub(crate) fn unix_time(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
