@@ -270,6 +270,10 @@ impl Simulation {
     }
 
     /// Lets this much time pass.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the trace if a loop ends with an error.
     pub fn run_for(&self, time: Duration) {
         let until = self.now() + time;
         while self.step(until) {}
@@ -277,6 +281,10 @@ impl Simulation {
 
     /// Lets time pass until the condition holds, but at most `longest`. Returns whether the
     /// condition holds.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the trace if a loop ends with an error.
     pub fn run_until(&self, longest: Duration, mut condition: impl FnMut() -> bool) -> bool {
         let until = self.now() + longest;
         loop {
@@ -295,7 +303,7 @@ impl Simulation {
     /// # Panics
     ///
     /// Panics if this takes more than ten minutes of simulated time, which means that some activity
-    /// never ends.
+    /// never ends. Panics also if a loop ends with an error.
     pub fn settle(&self) {
         let settled = || self.net(|net| net.is_quiet()) && self.schedule.is_idle();
         assert!(self.run_until(PATIENCE, settled), "no rest within {PATIENCE:?}\n{}", self.trace());

@@ -95,7 +95,8 @@ impl Peer {
     ///
     /// # Panics
     ///
-    /// Panics with the trace if the connection ends or ten simulated minutes pass before.
+    /// Panics with the trace if the connection ends or ten simulated minutes pass before, or if a
+    /// loop ends with an error.
     pub fn expect(&mut self, text: impl AsRef<[u8]>) -> Vec<u8> {
         let text = text.as_ref();
         let mut held = Vec::new();
@@ -124,7 +125,7 @@ impl Peer {
     ///
     /// # Panics
     ///
-    /// Panics with the trace if ten simulated minutes pass before.
+    /// Panics with the trace if ten simulated minutes pass before, or if a loop ends with an error.
     pub fn expect_end(&mut self) -> Vec<u8> {
         let sim = self.sim.clone();
         let over = sim.run_until(PATIENCE, || self.is_over());
@@ -134,6 +135,10 @@ impl Peer {
 
     /// Lets this much time pass, and returns whether no byte was received and the connection did
     /// not end meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the trace if a loop ends with an error.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         let count = self.count_received();
         self.sim.run_for(time);

@@ -90,7 +90,8 @@ impl Drop for Turn {
     }
 }
 
-/// May let time pass, and other loops run, in the middle of the current loop's tick.
+/// Lets time pass, and other loops run, in the middle of the current loop's tick, with the
+/// probability [`Faults::interleave`].
 pub(super) fn interleave(handle: &Handle) {
     let Some(schedule) = RUNNING.with_borrow(Clone::clone) else { return };
     if schedule.depth.get() >= DEPTH_MAX {
@@ -113,7 +114,8 @@ pub(super) fn interleave(handle: &Handle) {
     }
 }
 
-/// May make a loop's tick take long, while other loops run.
+/// Makes a loop's tick take long, while other loops run, with the probability
+/// [`Faults::slow_tick`].
 pub(super) fn pass(handle: &Handle) {
     let time = {
         let mut net = handle.lock();
