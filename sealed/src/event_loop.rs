@@ -326,7 +326,7 @@ impl<S: Service> EventLoop<S> {
         if fault!("timer-late-by-tick") {
             return self.next_time();
         }
-        // Timers are relative to the start of the last tick, and that tick has taken time since.
+        // Due times are relative to the start of the last tick: subtract the time since then.
         self.next_time().map(|wait| self.cx.now.saturating_add(wait).saturating_sub(self.cx.clock.now()))
     }
 

@@ -97,8 +97,8 @@ impl<S: Service> EventLoop<S> {
         let has_room = !is_draining && !self.is_full() && held.connections < most;
         // A connection that cannot be registered is closed, which its peer sees.
         let id = has_room.then(|| self.cx.insert_connected(stream, S::Connection::default()).ok()).flatten();
-        // Increment this after the connection has been counted: the accepting loop may count it
-        // twice for a moment, but never misses it.
+        // Increment `taken_over` only after the connection is in the count of connections: the
+        // accepting loop may then count the connection twice for a moment, but never misses it.
         if id.is_some() || !fault!("refused-counts-for-ever") {
             self.cx.counters.taken_over.add(1);
         }

@@ -337,7 +337,7 @@ impl Stream {
         }
     }
 
-    /// Makes closing the socket send a reset to the peer, and discards bytes still in transit.
+    /// Makes closing the socket reset the connection; bytes still in transit are lost.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
             Self::Unconnected => {}

@@ -53,7 +53,7 @@ impl Peer {
         self.sim.net(|net| net.set_stalled(self.end, false));
     }
 
-    /// From now on reads and discards bytes, and only counts them.
+    /// Discards received bytes from now on, and only counts them.
     pub fn discard(&mut self) {
         self.sim.net(|net| net.set_discards(self.end));
     }

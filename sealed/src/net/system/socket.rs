@@ -88,7 +88,7 @@ impl Stream {
         each!(self, stream => stream.shutdown(Shutdown::Write))
     }
 
-    /// Makes closing the socket send a reset to the peer, if the system supports it.
+    /// Makes closing the socket reset the connection, if the system supports that.
     pub(crate) fn reset_on_close(&mut self) {
         // If this fails, the peer sees an ordinary end.
         let _ = each!(self, stream => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)));
