@@ -1,4 +1,4 @@
-//! Where sockets are.
+//! Addresses of sockets.
 
 use std::fmt;
 use std::io;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// What stands before the path of a Unix socket in text.
+/// The prefix of the path of a Unix socket in text.
 const UNIX_PREFIX: &str = "unix:";
 
-/// Where a socket is: a TCP address, or the path of a Unix socket.
+/// The address of a socket: a TCP address, or the path of a Unix socket.
 ///
-/// As text, a Unix socket is its path behind `unix:`.
+/// In text, the path of a Unix socket follows the prefix `unix:`.
 ///
 /// ```
 /// use sealed::Address;
@@ -27,17 +27,18 @@ const UNIX_PREFIX: &str = "unix:";
 pub enum Address {
     /// An IP address and a TCP port.
     Tcp(SocketAddr),
-    /// The path of a Unix socket. Empty for one that has none, as most of those have that connect.
+    /// The path of a Unix socket. It is empty for an unnamed socket, as most connecting Unix
+    /// sockets are.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// That of a Unix socket.
+    /// Returns the address of a Unix socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self::Unix(path.into())
     }
 
-    /// The TCP address, if it is one.
+    /// Returns the TCP address, if this is one.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
@@ -45,12 +46,12 @@ impl Address {
         }
     }
 
-    /// The IP address, if it has one.
+    /// Returns the IP address, if this is a TCP address.
     pub fn ip(&self) -> Option<IpAddr> {
         self.tcp().map(|address| address.ip())
     }
 
-    /// The path of a Unix socket.
+    /// Returns the path, if this is the address of a Unix socket.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Tcp(_) => None,
@@ -71,7 +72,11 @@ impl fmt::Display for Address {
 impl FromStr for Address {
     type Err = AddrParseError;
 
-    /// Reads a path behind `unix:`, or an IP address with a port; names are not looked up.
+    /// Parses a path after `unix:`, or an IP address with a port. Names are not resolved.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if text without the prefix `unix:` is not an IP address with a port.
     fn from_str(text: &str) -> Result<Self, AddrParseError> {
         match text.strip_prefix(UNIX_PREFIX) {
             Some(path) => Ok(Self::unix(path)),
@@ -92,13 +97,18 @@ impl From<&Address> for Address {
     }
 }
 
-/// What stands for one or more addresses: an [`Address`], a socket address, or text as `localhost:80` or
-/// `unix:/run/app.sock`. A name is looked up by the system, which may block: do so before the loop runs.
+/// Converts to one or more addresses. Implemented for an [`Address`], a socket address, and text
+/// such as `localhost:80` or `unix:/run/app.sock`. The system resolves a name, which may block: do
+/// so before the loop runs.
 pub trait ToAddresses {
-    /// The addresses, in the order in which they are to be tried.
+    /// Returns the addresses, in the order in which they are to be tried.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the resolver if a name cannot be resolved.
     fn to_addresses(&self) -> io::Result<Vec<Address>>;
 
-    /// What errors call them.
+    /// Returns the name that errors use for the addresses.
     fn name(&self) -> String;
 }
 
@@ -170,11 +180,11 @@ impl<T: ToAddresses + ?Sized> ToAddresses for &T {
     }
 }
 
-/// Addresses that were asked for by name, looked up.
+/// Addresses that were requested by name, after the lookup.
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
     pub(crate) name: String,
-    /// Shared, for an error of the system's cannot be copied.
+    /// The error is shared because an `io::Error` cannot be cloned.
     addresses: Result<Vec<Address>, Arc<io::Error>>,
 }
 
@@ -183,7 +193,8 @@ impl Named {
         Self { name: what.name(), addresses: what.to_addresses().map_err(Arc::new) }
     }
 
-    /// All addresses of all of them. Of what is not found the error is told where there is no address at all.
+    /// Returns the addresses of all names. The error of a name is kept only if there is no address
+    /// at all.
     pub(crate) fn look_up_all(all: impl IntoIterator<Item = impl ToAddresses>) -> Self {
         let mut together = Self { name: String::new(), addresses: Ok(Vec::new()) };
         for what in all {
@@ -200,7 +211,7 @@ impl Named {
         together
     }
 
-    /// Takes the addresses, or tells why there are none.
+    /// Takes the addresses, or returns the error of the lookup.
     pub(crate) fn take(&mut self) -> io::Result<Vec<Address>> {
         match &mut self.addresses {
             Ok(addresses) => Ok(std::mem::take(addresses)),
@@ -208,7 +219,7 @@ impl Named {
         }
     }
 
-    /// Does something with the first address for which it can be done.
+    /// Calls `attempt` with one address after the other until a call succeeds.
     pub(crate) fn find<T>(mut self, mut attempt: impl FnMut(Address) -> io::Result<T>) -> io::Result<T> {
         let mut outcome = Err(io::ErrorKind::NotFound.into());
         for address in self.take()? {
@@ -221,7 +232,8 @@ impl Named {
     }
 }
 
-/// A TCP address can be given wherever the standard library wants one; a Unix socket's is refused there.
+/// A TCP address can be used wherever the standard library accepts one; the address of a Unix
+/// socket returns an error there.
 impl ToSocketAddrs for Address {
     type Iter = std::option::IntoIter<SocketAddr>;
 

@@ -1,5 +1,6 @@
-//! What a connection borrows from its loop while bytes are in flight: an inbox for input that the service has not
-//! taken yet, and an outbox for output that the kernel has not taken yet.
+//! The buffers that a connection borrows from its loop while bytes are in flight: an inbox for
+//! input that the service has not taken yet, and an outbox for output that the kernel has not taken
+//! yet.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -11,13 +12,14 @@ use crate::rate::Pace;
 #[cfg(feature = "tls")]
 use crate::tls;
 
-/// Slices handed to the kernel in one write.
+/// Maximum number of slices in one vectored write.
 const SLICES_MAX: usize = 64;
 
-/// Shared bytes up to this length are copied behind what is queued: cheaper than a slice of their own.
+/// Shared bytes up to this length are copied behind the queued output, which is cheaper than a
+/// slice of their own.
 const COPY_MAX: usize = 256;
 
-/// Both boxes of one connection, pooled by the loop.
+/// The inbox and the outbox of one connection, pooled by the loop.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     pub(crate) inbox: Inbox,
@@ -25,7 +27,8 @@ pub(crate) struct Buffers {
     pub(crate) extras: Option<Box<Extras>>,
 }
 
-/// What only some connections have. They keep their buffers as long as they have it; all others pay nothing for it.
+/// State that only some connections have. These connections keep their buffers as long as they have
+/// extras; all others pay nothing for it.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     pub(crate) pace: Option<Pace>,
@@ -44,12 +47,12 @@ impl Extras {
 }
 
 impl Buffers {
-    /// Whether the connection can do without.
+    /// Returns whether the connection can return these buffers to the pool.
     pub(crate) fn is_empty(&self) -> bool {
         self.inbox.is_empty() && self.outbox.is_done() && self.extras.is_none()
     }
 
-    /// Whether output is queued, or ciphered and not with the kernel yet.
+    /// Returns whether output is queued, or encrypted and not yet taken by the kernel.
     pub(crate) fn has_unsent(&self) -> bool {
         #[cfg(feature = "tls")]
         if let Some(tls) = self.extras.as_ref().and_then(|extras| extras.tls.as_ref()) {
@@ -58,7 +61,7 @@ impl Buffers {
         !self.outbox.is_empty()
     }
 
-    /// Whether nothing stands between what is written and the kernel.
+    /// Returns whether a write can go directly to the kernel.
     pub(crate) fn is_idle(&self) -> bool {
         self.outbox.is_done() && self.extras.is_none()
     }
@@ -67,14 +70,14 @@ impl Buffers {
         self.extras.get_or_insert_default()
     }
 
-    /// Gives the box of extras back once nothing is in it.
+    /// Frees the extras if they are empty.
     pub(crate) fn trim(&mut self) {
         if self.extras.as_ref().is_some_and(|extras| extras.is_empty()) {
             self.extras = None;
         }
     }
 
-    /// Returns the bytes of memory that it takes while it is empty.
+    /// Returns the bytes of memory that the buffers occupy while they are empty.
     pub(crate) fn held_bytes(&self) -> usize {
         size_of::<Self>()
             + self.inbox.bytes.capacity()
@@ -82,7 +85,7 @@ impl Buffers {
             + self.outbox.chunks.capacity() * size_of::<Bytes>()
     }
 
-    /// Makes it as new, keeping at most `keep` bytes of capacity in each box.
+    /// Resets the buffers to their initial state, keeping at most `keep` bytes of capacity in each.
     pub(crate) fn reset(&mut self, keep: usize) {
         self.inbox.bytes.clear();
         self.inbox.start = 0;
@@ -92,11 +95,11 @@ impl Buffers {
     }
 }
 
-/// Input that the service left for later.
+/// Input that the service has left untaken.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) bytes: Vec<u8>,
-    /// How much of `bytes` the service has taken.
+    /// Number of bytes of `bytes` that the service has taken.
     pub(crate) start: usize,
 }
 
@@ -109,8 +112,8 @@ impl Inbox {
         self.len() == 0
     }
 
-    /// Moves what is left to the front once the taken part is the larger, so that the cost of moving is paid by
-    /// bytes already taken.
+    /// Moves the untaken bytes to the front once more bytes are taken than untaken, so that the
+    /// taken bytes pay for the move.
     pub(crate) fn compact(&mut self) {
         if self.is_empty() {
             self.bytes.clear();
@@ -122,7 +125,7 @@ impl Inbox {
     }
 }
 
-/// Where an outbox is emptied into.
+/// The destination of an outbox.
 pub(crate) trait Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
@@ -138,14 +141,14 @@ impl Sink for Stream {
     }
 }
 
-/// Output in order: shared chunks first, then a tail of copied bytes.
+/// Output in order: first shared chunks, then a tail of copied bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     chunks: VecDeque<Bytes>,
     tail: Vec<u8>,
     tail_start: usize,
     bytes: usize,
-    /// Bytes that went to the kernel without having been queued, of which the next flush is to tell.
+    /// Number of bytes that the kernel took without queueing; the next flush counts them.
     pub(crate) sent_ahead: usize,
 }
 
@@ -158,7 +161,7 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Whether there is nothing to send, and nothing to tell.
+    /// Returns whether no bytes are left to send or to count.
     fn is_done(&self) -> bool {
         self.is_empty() && self.sent_ahead == 0
     }
@@ -181,7 +184,8 @@ impl Outbox {
         self.chunks.push_back(bytes);
     }
 
-    /// Writes until all is with the kernel, or `limit` bytes are, or it takes no more: then returns false.
+    /// Writes until the kernel has taken all bytes or `limit` bytes, and returns true. Returns
+    /// false if the kernel takes no more.
     pub(crate) fn flush(&mut self, stream: &mut impl Sink, limit: usize) -> io::Result<bool> {
         let end = self.bytes.saturating_sub(limit);
         while self.bytes > end {

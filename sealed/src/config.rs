@@ -4,49 +4,60 @@ use std::time::Duration;
 
 use crate::socket::SocketOptions;
 
-/// What one event loop may use. Every field has a default that is safe on the open internet.
+/// Limits of one event loop. Every field has a default that is safe on the open internet.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Connections at a time. At the limit accepting pauses, and the kernel's backlog holds who comes. Default 1,000,000.
+    /// Maximum number of connections at a time. At the limit the loop stops accepting, and new
+    /// connections wait in the kernel's backlog. Default 1,000,000.
     pub connections_max: usize,
-    /// Connections the kernel holds for each listener until they are accepted. Default 4,096.
+    /// Maximum number of connections that the kernel holds for each listener until they are
+    /// accepted (the backlog). Default 4,096.
     pub backlog: i32,
-    /// Bytes of the buffer that is lent to whoever reads. Default 64 KiB.
+    /// Bytes of the buffer that the loop lends to the connection it is reading. Default 64 KiB.
     pub read_buffer_bytes: usize,
-    /// Bytes read from one connection in one tick, before others have their turn. Default 256 KiB.
+    /// Maximum bytes read from one connection in one tick before other connections get their turn.
+    /// Default 256 KiB.
     pub read_bytes_per_tick: usize,
-    /// Connections taken from one listener in one tick. Default 256.
+    /// Maximum number of connections accepted from one listener in one tick. Default 256.
     pub accepts_per_tick: usize,
-    /// Messages taken from the mailbox in one tick. Default 4,096.
+    /// Maximum number of messages taken from the mailbox in one tick. Default 4,096.
     pub messages_per_tick: usize,
-    /// Messages that wait in the mailbox; a post beyond them is refused. Default 65,536.
+    /// Maximum number of messages that wait in the mailbox; further posts are refused. Default
+    /// 65,536.
     pub mailbox_messages_max: usize,
-    /// Bytes a service may leave untaken in one connection's input; reading pauses there. Default 64 KiB.
+    /// Bytes that a service may leave untaken in the input of one connection; at this limit the
+    /// loop stops reading from the connection. Default 64 KiB.
     pub input_bytes_max: usize,
-    /// Bytes queued for one connection. One that passes it is reset, with
-    /// [`CloseReason::OutputFull`](crate::CloseReason::OutputFull). Default 16 MiB.
+    /// Maximum bytes queued for one connection. A write that would exceed this limit resets the
+    /// connection with [`CloseReason::OutputFull`](crate::CloseReason::OutputFull). Default 16 MiB.
     pub output_bytes_max: usize,
-    /// Bytes queued for one connection from which on writing returns false: it should wait for
-    /// [`drained`](crate::Service::drained). Default 256 KiB.
+    /// High watermark of the output queue of one connection: with this many bytes queued or more,
+    /// writes return false, and the service should wait for [`drained`](crate::Service::drained).
+    /// Default 256 KiB.
     pub output_high_bytes: usize,
-    /// Bytes queued for one connection down to which it has to be sent before
-    /// [`drained`](crate::Service::drained) is called. Default 0: all of it.
+    /// Low watermark of the output queue of one connection: as soon as at most this many bytes are
+    /// left, [`drained`](crate::Service::drained) is called. Default 0: all bytes have to be sent.
     pub output_low_bytes: usize,
-    /// Sets of buffers kept for reuse. Default 256.
+    /// Maximum number of buffer sets kept for reuse. Default 256.
     pub pooled_buffers_max: usize,
-    /// Capacity that a pooled buffer may keep. Default 16 KiB.
+    /// Capacity in bytes that a pooled buffer may keep. Default 16 KiB.
     pub pooled_buffer_bytes_max: usize,
-    /// How long the peer of a closed connection may take nothing of what is queued for it, before it is reset with
-    /// [`CloseReason::TimedOut`](crate::CloseReason::TimedOut); and how long, when all has been sent, it may take to close its
-    /// side. One connection may have [another](crate::Context::set_linger). Default 5 s.
+    /// Time that the peer of a closed connection may accept no queued output before the connection
+    /// is reset with [`CloseReason::TimedOut`](crate::CloseReason::TimedOut). Once all output has
+    /// been sent, also the time the peer has to close its side.
+    /// [`Context::set_linger`](crate::Context::set_linger) overrides it for one connection. Default
+    /// 5 s.
     pub linger: Duration,
-    /// Options of all stream sockets for which no others are given.
+    /// Options of all stream sockets that have no options of their own.
     pub socket: SocketOptions,
-    /// How long a TLS handshake with who connected may take; it is aborted then. Default 10 s.
+    /// Time limit for the TLS handshake of an accepted connection; at this limit the connection is
+    /// aborted. Default 10 s.
     pub handshake_limit: Duration,
-    /// How long to wait before accepting again where descriptors ran out and none was freed here. Default 100 ms.
+    /// Time to wait before accepting again after the process ran out of file descriptors, unless
+    /// this loop frees one earlier. Default 100 ms.
     pub accept_retry: Duration,
-    /// How long a shutdown may take; what is left then is aborted, and reset where output is left. Default 10 s.
+    /// Time limit for a shutdown. Connections left at this limit are aborted; those with unsent
+    /// output are reset. Default 10 s.
     pub drain_limit: Duration,
 }
 

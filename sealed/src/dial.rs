@@ -1,4 +1,5 @@
-//! Connections that are being made: attempts side by side, the first of which to answer is taken (RFC 8305).
+//! Connections that are being made: parallel attempts, of which the first to succeed is used
+//! (RFC 8305).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +15,7 @@ use crate::socket::Connect;
 /// All connections of one loop that are being made.
 #[derive(Debug, Default)]
 pub(crate) struct Dials {
-    /// By the connection's slot.
+    /// Dials by the slot of the connection.
     dials: BTreeMap<u32, Dial>,
     attempts: Slab<Attempt>,
 }
@@ -26,9 +27,9 @@ pub(crate) struct Dial {
     pub(crate) connect: Connect,
     untried: IntoIter<Address>,
     attempts: Vec<usize>,
-    /// For when it has to be there.
+    /// The timer that limits all attempts together.
     pub(crate) limit: Option<TimerId>,
-    /// For when the next address is tried.
+    /// The timer that starts the attempt with the next address.
     pub(crate) next: Option<TimerId>,
     /// Why the last attempt failed.
     pub(crate) failure: io::ErrorKind,
@@ -41,7 +42,7 @@ struct Attempt {
 }
 
 impl Dials {
-    /// Begins a connection to these addresses. Nothing is tried yet.
+    /// Begins a connection to these addresses. Starts no attempt yet.
     pub(crate) fn begin(&mut self, id: ConnectionId, addresses: Vec<Address>, connect: Connect) {
         let untried = if fault!("families-not-in-turn") { addresses } else { take_turns(addresses) }.into_iter();
         let failure = io::ErrorKind::AddrNotAvailable;
@@ -53,24 +54,24 @@ impl Dials {
         self.dials.get_mut(&slot)
     }
 
-    /// The number that the next attempt will have.
+    /// Returns the number that the next attempt will get.
     pub(crate) fn next_attempt(&self) -> usize {
         self.attempts.vacant_key()
     }
 
-    /// Notes an attempt that has been started.
+    /// Records an attempt that has been started.
     pub(crate) fn add(&mut self, slot: u32, stream: Stream) {
         if let Some(dial) = self.dials.get_mut(&slot) {
             dial.attempts.push(self.attempts.insert(Attempt { stream, slot }));
         }
     }
 
-    /// Whose attempt it is, and its socket.
+    /// Returns the slot that an attempt belongs to, and its socket.
     pub(crate) fn attempt(&mut self, attempt: usize) -> Option<(u32, &mut Stream)> {
         self.attempts.get_mut(attempt).map(|attempt| (attempt.slot, &mut attempt.stream))
     }
 
-    /// An attempt has failed. Returns whose it was.
+    /// Records that an attempt has failed. Returns the slot that it belonged to.
     pub(crate) fn fail(&mut self, attempt: usize, failure: io::ErrorKind) -> Option<u32> {
         let slot = self.attempts.try_remove(attempt)?.slot;
         let dial = self.dials.get_mut(&slot)?;
@@ -81,7 +82,7 @@ impl Dials {
         Some(slot)
     }
 
-    /// An attempt has succeeded: the others are given up.
+    /// Records that an attempt has succeeded, and gives up the others.
     pub(crate) fn succeed(&mut self, attempt: usize) -> Option<(Stream, Dial)> {
         let Attempt { stream, slot } = self.attempts.try_remove(attempt)?;
         let mut dial = self.dials.remove(&slot)?;
@@ -92,7 +93,7 @@ impl Dials {
         Some((stream, dial))
     }
 
-    /// Gives a connection up that has not been made.
+    /// Gives up on a connection that has not been made.
     pub(crate) fn end(&mut self, slot: u32) -> Option<Dial> {
         let dial = self.dials.remove(&slot)?;
         if !fault!("ended-dial-leaves-attempts") {
@@ -112,23 +113,24 @@ impl Dials {
 }
 
 impl Dial {
-    /// The next address that is to be tried.
+    /// Returns the next address to try.
     pub(crate) fn next_address(&mut self) -> Option<Address> {
         self.untried.next()
     }
 
-    /// Whether there are addresses left.
+    /// Returns whether there are addresses left to try.
     pub(crate) fn has_more(&self) -> bool {
         self.untried.len() > 0
     }
 
-    /// Whether an attempt is under way.
+    /// Returns whether an attempt is in progress.
     pub(crate) fn is_under_way(&self) -> bool {
         !self.attempts.is_empty()
     }
 }
 
-/// Lets address families take turns, beginning with that of the first address, and keeps the order within each.
+/// Alternates between the address families, starting with that of the first address, and keeps the
+/// order within each family.
 fn take_turns(addresses: Vec<Address>) -> Vec<Address> {
     let first = addresses.first().cloned();
     let same = |address: &Address| match (&first, address) {

@@ -1,53 +1,56 @@
-//! What can go wrong, by what was tried.
+//! Errors of the loop, by operation, and the reasons why connections end.
 
 use std::any::Any;
 use std::io;
 
-/// An error of the loop itself. What befalls one connection comes as a [`CloseReason`] instead.
+/// An error of the loop itself. Failures of a single connection are reported as a [`CloseReason`]
+/// instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The system gave no readiness queue or no wake-up: descriptors or memory have run out.
+    /// The system could not create a readiness queue or a waker: file descriptors or memory have
+    /// run out.
     #[error("cannot create an event loop")]
     Create(#[source] io::Error),
-    /// The address cannot be listened on: taken, not ours, or not allowed.
+    /// The loop cannot listen on the address: it is in use, not local, or not permitted.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address, as it was asked for.
+        /// The requested address.
         address: String,
-        /// What the system said.
+        /// The error that the system returned.
         #[source]
         source: io::Error,
     },
     /// A connection could not even be started.
     #[error("cannot connect to {address}")]
     Connect {
-        /// The address, or addresses, as they were asked for.
+        /// The requested address or addresses.
         address: String,
-        /// What the system said.
+        /// The error that the system returned.
         #[source]
         source: io::Error,
     },
-    /// A socket made elsewhere cannot be taken over.
+    /// A socket created elsewhere could not be taken over.
     #[error("cannot take over a socket")]
     Adopt(#[source] io::Error),
-    /// The readiness queue broke; the loop cannot go on.
+    /// The readiness queue failed; the loop cannot continue.
     #[error("cannot wait for events")]
     Wait(#[source] io::Error),
-    /// Signals could not be caught.
+    /// The signals could not be caught.
     #[error("cannot catch signals")]
     Signal(#[source] io::Error),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-    /// A call of the service panicked with this message, and the loop cannot go on: see
-    /// [`Service::panicked`](crate::Service::panicked). Where it was one of a pool, the others were stopped.
+    /// A call of the service panicked with this message, and the loop cannot continue: see
+    /// [`Service::panicked`](crate::Service::panicked). If the loop belonged to a pool, the other
+    /// loops were stopped.
     #[error("an event loop panicked: {0}")]
     Panicked(String),
 }
 
 impl Error {
-    /// What a panic says, as far as it is text.
+    /// Returns the error for a panic, with the message of its payload if that is text.
     pub(crate) fn of_panic(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -58,31 +61,35 @@ impl Error {
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 ///
-/// Of [`Closed`](Self::Closed) and [`Ended`](Self::Ended) all output is with the system, which goes on sending it. Where queued
-/// output is lost, another reason is told, whoever closed the connection first, and the peer sees a reset: never an ordinary end
-/// behind a part of the output. (Unix sockets know no resets; there the reason alone tells.)
+/// With [`Closed`](Self::Closed) and [`Ended`](Self::Ended), the system has taken all output and
+/// continues to send it. If queued output is lost, another reason is reported, no matter which side
+/// closed the connection first, and the peer sees a reset: it never sees an ordinary end after
+/// truncated output. (Unix sockets have no resets; there only the reason shows the loss.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The service closed it, and all that was queued is with the system.
+    /// The service closed the connection, and the system has taken all queued output.
     Closed,
-    /// The service aborted it.
+    /// The service aborted the connection.
     Aborted,
-    /// The peer sent its last byte, the service let the connection end, and all that was queued is with the system.
+    /// The peer sent its last byte, the service let the connection end, and the system has taken
+    /// all queued output.
     Ended,
-    /// It failed: reset by the peer, unreachable, timed out in the kernel.
+    /// The connection failed: the peer reset it, became unreachable, or timed out in the kernel.
     Failed(io::ErrorKind),
-    /// An outgoing connection was not made.
+    /// An outgoing connection could not be made.
     NotConnected(io::ErrorKind),
-    /// Its deadline passed; or it was closed, and its peer took nothing of what was queued for as long as the
-    /// [linger](crate::Context::set_linger).
+    /// The deadline of the connection passed; or the connection was closed, and its peer accepted
+    /// no queued output for the [linger time](crate::Context::set_linger).
     TimedOut,
-    /// More was to be queued for it than [`Config::output_bytes_max`](crate::Config::output_bytes_max).
+    /// A write would have queued more than
+    /// [`Config::output_bytes_max`](crate::Config::output_bytes_max) for the connection.
     OutputFull,
-    /// The loop went down and its time limit had passed.
+    /// The loop shut down and its drain limit passed.
     Shutdown,
-    /// A call of the service for it panicked, and the service [kept the loop](crate::Service::panicked).
+    /// A call of the service for the connection panicked, and the service [kept the
+    /// loop](crate::Service::panicked).
     Panicked,
 }

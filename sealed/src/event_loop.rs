@@ -1,5 +1,6 @@
-//! The loop itself: what happens in one tick, and in which order. `accepting.rs` and `dialing.rs` are how connections
-//! come about, `reading.rs` is how input gets to the service, `closing.rs` how output leaves, and connections end.
+//! The loop itself: the steps of one tick, and their order. `accepting.rs` and `dialing.rs` make
+//! connections, `reading.rs` passes input to the service, `closing.rs` sends output and ends
+//! connections.
 
 mod accepting;
 pub(crate) mod closing;
@@ -25,10 +26,10 @@ use crate::socket::Listen;
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
 
-/// The longest that is waited at a time.
+/// The longest time of one wait.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Connections for which a list is kept when it is empty.
+/// Capacity up to which an empty list is kept for reuse.
 const SPARE_MAX: usize = 1024;
 
 pub(crate) const WAKER: usize = usize::MAX;
@@ -36,40 +37,45 @@ pub(crate) const SIGNALS: usize = usize::MAX - 1;
 
 /// Runs one service over its connections, on one thread.
 ///
-/// A tick is always: wait, accept, read, mail, timers, [`turned`](Service::turned), flush, close, free. What one
-/// call closes stays addressable until the tick's end.
+/// The order of a tick is always: wait, accept, read, deliver messages, expire timers,
+/// [`turned`](Service::turned), flush, close, free. A connection that a call closes stays
+/// addressable until the end of the tick.
 #[derive(Debug)]
 pub struct EventLoop<S: Service> {
     service: S,
     pub(crate) cx: Context<S>,
     ready: Vec<Readiness>,
-    /// An empty list, for whoever works one off while others are put on it.
+    /// An empty list, to replace a list while its entries are handled and new ones are added.
     spare: Vec<u32>,
-    /// Messages on their way from the mailbox to the service. Empty between.
+    /// Messages in transit from the mailbox to the service. Empty between ticks.
     mail: Vec<Mail<S::Message>>,
-    /// Attempts to connect of which something was heard.
+    /// Connection attempts for which an event was reported.
     answered: Vec<usize>,
     pub(crate) signals: Signals,
-    /// Signals that the service is to hear of in this tick.
+    /// Signals to deliver to the service in this tick.
     pub(crate) signalled: Vec<i32>,
     stops_seen: u32,
     attendance: Attendance,
     state: State,
 }
 
-/// Whether a loop can go on.
+/// Whether a loop can continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// Between two ticks.
     Sound,
-    /// In a tick; or an unwinding panic has left one, and nobody knows where.
+    /// In a tick; or a panic has unwound out of a tick, at an unknown point.
     Turning,
     /// A call of the service panicked, with this message.
     Panicked(String),
 }
 
 impl<S: Service> EventLoop<S> {
-    /// Makes a loop that listens nowhere yet.
+    /// Creates a loop that does not listen on any address yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Create`] if the system cannot provide a readiness queue or a waker.
     pub fn new(config: Config, service: S) -> Result<Self> {
         Self::on(Network::System, config, service)
     }
@@ -100,8 +106,12 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Listens on an address, as [`Context::listen`] does, and returns it: with the port that the system chose where 0 was
-    /// asked for.
+    /// Listens on an address, as [`Context::listen`] does, and returns the address. With port 0 the
+    /// system chooses a port, which the returned address contains.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Listen`] if the address cannot be resolved, bound or listened on.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Address> {
         let listen = listen.into();
         let name = listen.at.name.clone();
@@ -109,57 +119,76 @@ impl<S: Service> EventLoop<S> {
         self.cx.listeners[listener.index()].local_addr().map_err(|source| Error::Listen { address: name, source })
     }
 
-    /// Lets SIGINT and SIGTERM stop the loop: it drains within its limit, and a second signal ends that limit.
+    /// Makes SIGINT and SIGTERM stop the loop: the loop drains within its drain limit, and a second
+    /// signal ends that limit.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Signal`] if the signals cannot be caught.
     pub fn stop_on_signals(&mut self) -> Result<()> {
         let registry = self.cx.poller.registry().map_err(Error::Signal)?;
         self.signals.catch_stops(registry, SIGNALS).map_err(Error::Signal)
     }
 
-    /// Lets the service hear of these signals, as [`signalled`](Service::signalled), instead of what they would do to
-    /// the process. On Unix; of several that come at once one may be told.
+    /// Delivers these signals to the service, by [`signalled`](Service::signalled), instead of the
+    /// default action of the process. Works on Unix only; several signals of one number that arrive
+    /// together may be delivered once.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Signal`] if the signals cannot be caught.
     pub fn deliver_signals(&mut self, signals: &[i32]) -> Result<()> {
         let registry = self.cx.poller.registry().map_err(Error::Signal)?;
         signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, SIGNALS)).map_err(Error::Signal)
     }
 
-    /// A way for others to post to this loop.
+    /// Returns a mailbox through which any thread can post to this loop.
     pub fn mailbox(&self) -> Mailbox<S::Message> {
         self.cx.mailbox()
     }
 
-    /// A way for others to stop this loop.
+    /// Returns a stopper through which any thread can stop this loop.
     pub fn stopper(&self) -> Stopper {
         self.cx.stopper()
     }
 
-    /// What the loop does, to be looked at from any thread.
+    /// Returns a handle that reads the loop's counters from any thread.
     pub fn watch(&self) -> Watch {
         self.cx.watch()
     }
 
-    /// The service, to be looked at between ticks.
+    /// Returns the service, to inspect it between ticks.
     pub fn service(&self) -> &S {
         &self.service
     }
 
-    /// The service and its context, to start connections or timers from outside a tick.
+    /// Returns the service and its context, to start connections or timers between ticks.
     pub fn parts(&mut self) -> (&mut S, &mut Context<S>) {
         // Time has passed since the last tick.
         self.cx.now = self.cx.clock.now();
         (&mut self.service, &mut self.cx)
     }
 
-    /// Runs until the loop, and with it the pool that it may be of, has been stopped and has drained, or until a call of the
-    /// service has panicked (see [`Service::panicked`]). Posts to its mailbox are refused after that, with
+    /// Runs until the loop has been stopped and has drained. A loop of a pool also waits for the
+    /// other loops of the pool. After that, posts to the loop's mailbox are refused with
     /// [`PostError::Gone`](crate::PostError::Gone).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Panicked`] if a call of the service panicked (see [`Service::panicked`]),
+    /// and [`Error::Wait`] if the readiness queue fails.
     pub fn run(&mut self) -> Result<()> {
         while self.turn(None)? {}
         Ok(())
     }
 
-    /// One tick, which waits at most `wait` for something to happen. Returns whether there is to be another.
+    /// Runs one tick, which waits at most `wait` for an event; `None` waits without limit. Returns
+    /// whether another tick is to follow.
     ///
-    /// A loop that a panic has broken off returns [`Error::Panicked`] from then on.
+    /// # Errors
+    ///
+    /// Returns [`Error::Panicked`] if a call of the service panicked, and from then on in every
+    /// call. Returns [`Error::Wait`] if the readiness queue fails.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
         match &self.state {
             State::Sound => self.state = State::Turning,
@@ -206,7 +235,7 @@ impl<S: Service> EventLoop<S> {
         Ok(self.attendance.anyone_busy(busy))
     }
 
-    /// Between two steps of a tick: a panic ends it here.
+    /// Runs between two steps of a tick: ends the tick here if a call has panicked.
     fn go_on(&mut self) -> Result<()> {
         self.cx.clock.pass();
         match &self.state {
@@ -215,7 +244,8 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Calls the service, unless it has panicked. A panic costs the connection at least, and what else the service decides.
+    /// Calls the service, unless it has panicked. A panic resets at least the connection of the
+    /// call; the service decides about the loop.
     #[inline]
     fn call(&mut self, id: Option<ConnectionId>, call: impl FnOnce(&mut S, &mut Context<S>)) {
         if self.state != State::Turning && !fault!("called-after-panic") {
@@ -246,7 +276,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn wait(&mut self, wait: Option<Duration>) -> Result<()> {
-        // Systems count in few bits: a longer wait is one with empty ticks in between.
+        // The timeouts of some systems have few bits: a longer wait is split by empty ticks.
         let timeout = earliest(wait, self.sleep()).map(|timeout| timeout.min(WAIT_MAX));
         self.cx.poller.wait(timeout, &mut self.ready).map_err(Error::Wait)?;
         self.cx.now = self.cx.clock.now();
@@ -267,7 +297,8 @@ impl<S: Service> EventLoop<S> {
         Ok(())
     }
 
-    /// Keeps an empty list for the next time, so that no tick allocates one; but not one that a rush has made long.
+    /// Keeps an empty list for reuse, so that a tick allocates none, unless a burst has made the
+    /// list long.
     fn keep_spare(&mut self, list: Vec<u32>) {
         if list.capacity() <= SPARE_MAX {
             self.spare = list;
@@ -281,13 +312,13 @@ impl<S: Service> EventLoop<S> {
         self.signals.take(&mut self.signalled);
     }
 
-    /// When the loop goes on though nothing happen.
+    /// Returns when the loop runs next if no event occurs.
     #[cfg(feature = "sim")]
     pub(crate) fn wake_time(&self) -> Option<Duration> {
         self.sleep().map(|wait| self.cx.clock.now().saturating_add(wait))
     }
 
-    /// How long, from this moment on, there is nothing to do unless something happens; for ever, if `None`.
+    /// Returns how long, from now on, the loop can wait for an event; `None` means without limit.
     fn sleep(&self) -> Option<Duration> {
         if self.has_work() {
             return Some(Duration::ZERO);
@@ -295,11 +326,11 @@ impl<S: Service> EventLoop<S> {
         if fault!("timer-late-by-tick") {
             return self.next_time();
         }
-        // What falls due is told from the start of the last tick, and that tick has taken its time.
+        // Due times are relative to the start of the last tick: subtract the time since then.
         self.next_time().map(|wait| self.cx.now.saturating_add(wait).saturating_sub(self.cx.clock.now()))
     }
 
-    /// Whether something was left over that no event will announce.
+    /// Returns whether work is left that no event will announce.
     fn has_work(&self) -> bool {
         let cx = &self.cx;
         cx.listeners.iter().any(Accepting::can_accept)
@@ -312,18 +343,19 @@ impl<S: Service> EventLoop<S> {
             || cx.stopper.calls() != self.stops_seen
     }
 
-    /// The time from the start of the last tick until something falls due.
+    /// Returns the time from the start of the last tick until the next timer or time limit.
     fn next_time(&self) -> Option<Duration> {
         let cx = &self.cx;
         let until = |time: Duration| time.saturating_sub(cx.now);
         let wheels = earliest(cx.deadlines.next_wait(cx.now), cx.timers.wheel.next_wait(cx.now));
-        // When it has passed, all are gone, and only other loops are waited for.
+        // When this limit has passed, all connections are gone and the loop waits only for other
+        // loops.
         let limit = cx.draining_until.filter(|limit| *limit > cx.now || fault!("drained-loop-spins"));
         let after = cx.listeners.iter().filter_map(|held| held.after).min();
         earliest(earliest(wheels, after.map(until)), limit.map(until))
     }
 
-    /// Notes what the kernel reported of a connection.
+    /// Records an event that the kernel reported for a connection.
     fn note(&mut self, index: u32, ready: &Readiness) {
         let Some(slot) = self.cx.slots.0.get_mut(index as usize) else { return };
         if ready.failed {
@@ -341,7 +373,7 @@ impl<S: Service> EventLoop<S> {
             let slot = &mut self.cx.slots.0[index as usize];
             slot.set(Flags::WRITABLE);
             let has_output = slot.output_len() > 0 && !fault!("output-left-when-ready");
-            // A connection with extras may have output of which its outbox knows nothing.
+            // A connection with extras may have output that is not in its outbox.
             if has_output || slot.is(Flags::FINISHING | Flags::SHUT) || slot.has_extras() {
                 self.cx.will_flush(index);
             }
@@ -362,7 +394,7 @@ impl<S: Service> EventLoop<S> {
         for held in &mut self.cx.listeners {
             held.ready = false;
             if let Some(mut listener) = held.listener.take() {
-                // It is dropped next; an error here changes nothing.
+                // The listener is dropped next, so an error here has no effect.
                 let _ = self.cx.poller.remove_listener(&mut listener);
             }
         }
@@ -376,7 +408,7 @@ impl<S: Service> EventLoop<S> {
         if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) && !fault!("drain-limit-not-kept") {
             let left: Vec<u32> = self.cx.slots.0.iter().map(|(index, _)| index as u32).collect();
             for index in left {
-                // What the kernel takes at once is sent yet.
+                // Send what the kernel takes at once before the connection ends.
                 if !fault!("shutdown-drops-at-once") {
                     self.ask_again(index);
                 }
@@ -391,7 +423,8 @@ impl<S: Service> EventLoop<S> {
             let Some(message) = self.cx.deferred.pop_front() else { break };
             self.call(None, |service, cx| service.message(cx, message));
         }
-        // In every tick, mail or none: whoever posts takes effect in steps, so a wake-up may come after its message was taken.
+        // Rearm in every tick, even without messages: a post is not atomic, so its wake-up may come
+        // after its message was taken.
         if fault!("rearmed-with-mail-only") && self.cx.inlet.is_empty() {
             return;
         }
@@ -432,7 +465,7 @@ impl<S: Service> EventLoop<S> {
             if self.cx.is_open(id) {
                 self.call(Some(id), |service, cx| service.timed_out(cx, id));
             } else {
-                // It was closed and had its time to send the rest.
+                // The connection was closed, and its time to send the rest has passed.
                 self.cx.end_now(index, CloseReason::TimedOut);
             }
         }

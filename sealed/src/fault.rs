@@ -1,9 +1,12 @@
-//! Fault points: places where the code can be made wrong on purpose, to see whether a test notices.
+//! Fault points: places where the code can be made wrong on purpose, to check whether a test
+//! notices.
 //!
-//! `fault!("name")` is `false`, and its branch is not compiled into a program. In a build with `--cfg fault_points` it is true if the
-//! environment variable `FAULT_POINT` holds that name. `cargo faults` makes such a build and runs the tests with one name after the other.
+//! `fault!("name")` is `false`, and its branch is not compiled into a program. In a build with
+//! `--cfg fault_points`, it is true if the environment variable `FAULT_POINT` contains that name.
+//! `cargo faults` makes such a build and runs the tests once for each name.
 
-/// Returns whether the fault of this name is planted: never, outside a build that tests the tests.
+/// Returns whether the fault of this name is planted; always false except in a build with `--cfg
+/// fault_points`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! fault {
@@ -22,7 +25,7 @@ macro_rules! fault {
 #[cfg(fault_points)]
 use std::sync::OnceLock;
 
-/// A place of a fault: whether it is planted is looked up once.
+/// A fault point. Whether it is planted is looked up once.
 #[cfg(fault_points)]
 #[derive(Debug)]
 pub struct Point {
@@ -42,7 +45,8 @@ impl Point {
     }
 }
 
-/// Returns the text of a file, with `FAULT_OLD` replaced by `FAULT_NEW` if `FAULT_FILE` is its path in the workspace.
+/// Returns the text of a file, with `FAULT_OLD` replaced by `FAULT_NEW` if `FAULT_FILE` is its path
+/// in the workspace.
 #[cfg(fault_points)]
 pub fn text(path: &str, text: &'static str) -> &'static str {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();

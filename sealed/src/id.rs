@@ -1,11 +1,13 @@
-//! Names for what a loop owns. Each is a slot and a serial number, so that a stale one is harmless.
+//! Ids of the objects that a loop owns. Each id is a slot and a serial number, so a stale id is
+//! harmless.
 
 use std::fmt;
 
-/// Names a connection of one loop.
+/// Identifies a connection of one loop.
 ///
-/// An id whose connection is gone finds nothing, even where its slot has been given to another: serial numbers of
-/// a loop repeat only after 4,294,967,296 connections. Ids of one loop mean nothing to another. The default names none.
+/// The id of a connection that is gone finds nothing, even if its slot has been reused: the serial
+/// numbers of a loop repeat only after 4,294,967,296 connections. Ids are valid only on the loop
+/// that issued them. The default value identifies no connection.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     pub(crate) slot: u32,
@@ -18,7 +20,7 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
-/// Names a timer of one loop.
+/// Identifies a timer of one loop.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TimerId {
     pub(crate) slot: u32,
@@ -31,13 +33,13 @@ impl fmt::Debug for TimerId {
     }
 }
 
-/// Names a listener of one loop. Listeners are numbered from 0 in the order in which they were added, so that
-/// every loop of a pool has the same number for the same address.
+/// Identifies a listener of one loop. Listeners are numbered from 0 in the order in which they were
+/// added, so an address has the same number on every loop of a pool.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ListenerId(pub(crate) u32);
 
 impl ListenerId {
-    /// Its number, from 0 in the order in which listeners were added.
+    /// Returns the number of the listener, from 0 in the order in which listeners were added.
     pub fn index(self) -> usize {
         self.0 as usize
     }

@@ -1,9 +1,9 @@
-//! Bytes that came and were not taken yet.
+//! Received bytes that the service has not taken yet.
 
-/// What a connection received, lent for one call.
+/// The received bytes of one connection, lent to the service for one call.
 ///
-/// The bytes are contiguous. What is taken is gone; what is not is there again at the next call, behind which more
-/// may have come.
+/// The bytes are contiguous. Taken bytes are gone; untaken bytes are shown again by the next call,
+/// with any newer bytes behind them.
 #[derive(Debug)]
 pub struct Input<'a> {
     bytes: &'a [u8],
@@ -16,23 +16,24 @@ impl<'a> Input<'a> {
         Self { bytes, taken: 0, bytes_max }
     }
 
-    /// All bytes not taken yet.
+    /// Returns all bytes that have not been taken yet.
     pub fn bytes(&self) -> &'a [u8] {
         &self.bytes[self.taken..]
     }
 
-    /// How many bytes are there to take.
+    /// Returns the number of bytes that have not been taken yet.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.taken
     }
 
-    /// Whether everything has been taken.
+    /// Returns whether all bytes have been taken.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether nothing more comes unless some of this is taken: [`Config::input_bytes_max`](crate::Config::input_bytes_max)
-    /// is reached. A service that cannot use what is there yet will never be able to, and had better close.
+    /// Returns whether [`Config::input_bytes_max`](crate::Config::input_bytes_max) is reached, so
+    /// that the loop reads no more until some bytes are taken. A service that cannot use the input
+    /// at this point will never be able to and should close the connection.
     pub fn is_full(&self) -> bool {
         self.len() >= self.bytes_max
     }
@@ -40,7 +41,8 @@ impl<'a> Input<'a> {
     /// Takes the first `count` bytes.
     ///
     /// # Panics
-    /// Where fewer are there.
+    ///
+    /// Panics if fewer than `count` bytes are left.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let taken = &self.bytes()[..count];
         self.taken += count;
@@ -52,7 +54,8 @@ impl<'a> Input<'a> {
         self.take(self.len())
     }
 
-    /// Takes the bytes up to and including the first `end`, or nothing where it is not there yet.
+    /// Takes the bytes up to and including the first `end`. Returns `None` and takes nothing if
+    /// there is no `end` yet.
     pub fn take_until(&mut self, end: u8) -> Option<&'a [u8]> {
         let position = self.bytes().iter().position(|byte| *byte == end)?;
         Some(self.take(position + 1))

@@ -1,5 +1,5 @@
-//! An event loop on [mio](https://docs.rs/mio): connections, buffers, timers, mailboxes and signals behind one small
-//! trait, [`Service`].
+//! An event loop on [mio](https://docs.rs/mio): connections, buffers, timers, mailboxes and signals
+//! behind one small trait, [`Service`].
 //!
 //! # An echo server
 //!
@@ -25,55 +25,63 @@
 //! }
 //! ```
 //!
-//! The [`guide`] builds a protocol from nothing, and ends with its test.
+//! The [`guide`] builds a protocol from scratch and ends with its test.
 //!
 //! # How it works
 //!
-//! A loop is one thread, and a service is one object on it. The [`Context`] beside it owns all connections, so that any
-//! call may write to any of them: that is what publishing to many is. Output is gathered and sent at the end of the tick,
-//! in one vectored write a connection; a partial write goes on when the socket takes more, in the same order.
-//! Loops share nothing: they, and other threads, reach one another by [`Mailbox`]. A [`Pool`] is several loops, one a core.
+//! A loop runs on one thread and has one service object. The [`Context`] that is passed to every
+//! call owns all connections of the loop, so any call can write to any of them; publishing to many
+//! connections needs nothing more. Output is queued and flushed at the end of the tick, with one
+//! vectored write per connection. After a partial write, the rest is sent in order as soon as the
+//! socket is writable again.
 //!
-//! An idle connection costs its slot, 40 bytes and the service's own state: buffers belong to the loop, and are lent for
-//! as long as bytes are in flight. Every bound has a name in [`Config`].
+//! Loops share no state. They, and other threads, communicate by [`Mailbox`]. A [`Pool`] runs
+//! several loops, one per core.
 //!
-//! # What there is
+//! An idle connection costs its slot of 40 bytes plus the service's own state: buffers belong to
+//! the loop and are lent to a connection only while bytes are in flight. Every limit is a field of
+//! [`Config`].
+//!
+//! # Features at a glance
 //!
 //! | | |
 //! | --- | --- |
-//! | Sockets | TCP and Unix, served ([`Listen`]) and connected to, several addresses side by side ([`Connect`]); made elsewhere ([`Context::adopt`]) |
-//! | Output | [`write`](Context::write), [shared](Context::write_bytes), [at once](Context::write_through); high and low marks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort), [reset](Context::reset) |
-//! | Input | lent, the rest kept ([`Input`]); [pausing](Context::pause); a budget for each tick |
-//! | Time | a [deadline](Context::set_deadline) for each connection; timers [once](Context::set_timer) and [again](Context::set_interval), [moved](Context::move_timer) and [cancelled](Context::cancel_timer) at no more than the cost of setting them |
+//! | Sockets | TCP and Unix, accepted ([`Listen`]) and connected ([`Connect`], several addresses in parallel); sockets created elsewhere ([`Context::adopt`]) |
+//! | Output | [queued](Context::write), [shared](Context::write_bytes), [written through](Context::write_through); high and low watermarks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort), [reset](Context::reset) |
+//! | Input | lent to the service, which may leave a rest ([`Input`]); [pausing](Context::pause); a read budget per tick |
+//! | Time | a [deadline](Context::set_deadline) per connection; [one-shot](Context::set_timer) and [periodic](Context::set_interval) timers; [moving](Context::move_timer) or [cancelling](Context::cancel_timer) a timer costs no more than setting it |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
-//! | Limits | connections for each loop and listener, bytes queued, bytes a second ([`Rate`]) for a connection or a group |
+//! | Limits | connections per loop and per listener, bytes queued, bytes per second ([`Rate`]) of a connection or a group |
 //! | The process | [signals](EventLoop::deliver_signals), [draining](Service::draining), [`Stopper`] |
-//! | Seeing inside | counts and tick lengths, from any thread ([`Watch`]) |
+//! | Observability | counters and tick lengths, readable from any thread ([`Watch`]) |
 //!
 //! # What it is not for
 //!
-//! Files, blocking work, and code that wants to be written as `async` functions. Datagrams. Looking names up: the system
-//! does that, and may block, so it is for before the loop runs, or for another thread.
+//! Files, datagrams, blocking work, and code that is best written as `async` functions. The loop
+//! does not resolve names either: the system resolver may block, so resolve names before the loop
+//! runs or on another thread.
 //!
-//! # Where it runs
+//! # Platforms
 //!
-//! Linux first. macOS, the BSDs and Windows as far as mio carries; there a [`Pool`] has one loop accept for all. Signals and Unix sockets
-//! need Unix.
+//! Linux is the primary platform. macOS, the BSDs and Windows work as far as mio supports them; on
+//! these a [`Pool`] accepts on one loop for all loops. Signals and Unix sockets need Unix.
 //!
-//! # Reading it
+//! # Reading the source
 //!
-//! [`EventLoop::turn`] in `event_loop.rs` is the tick, in its order. `slot.rs` is a connection, `buffers.rs` what it
-//! borrows, `wheel.rs` the timers, `net/` the seam below: all that touches the operating system.
+//! [`EventLoop::turn`] in `event_loop.rs` runs the tick, step by step. `slot.rs` holds a
+//! connection, `buffers.rs` the buffers it borrows, `wheel.rs` the timers. `net/` is the seam below
+//! the loop: all code that touches the operating system.
 //!
-//! # Features
+//! # Cargo features
 //!
-//! None is on by default.
+//! No feature is enabled by default.
 //!
-//! - `sim`: a simulated network with virtual time, to test a service with every fault that a network has.
+//! - `sim`: a simulated network with virtual time, to test a service against every fault of a
+//!   network.
 //! - `tls`: TLS by rustls, for servers and clients.
-//! - `pin`: the loops of a pool each kept on a processor of its own, on Linux.
+//! - `pin`: pins each loop of a pool to a processor of its own, on Linux.
 
-// Nothing that comes from outside ends the process.
+// No outside input may terminate the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
 
 #[macro_use]
@@ -107,7 +115,7 @@ pub mod tls;
 mod wheel;
 
 pub use address::{Address, ToAddresses};
-/// Shared bytes, as [`Context::write_bytes`] wants them.
+/// Shared bytes, as [`Context::write_bytes`] takes them.
 pub use bytes::Bytes;
 pub use config::Config;
 pub use context::Context;

@@ -1,4 +1,4 @@
-//! How others reach a loop: a bounded queue into it, with a wake-up that is sent once however many post.
+//! Mailboxes: a bounded queue into a loop. However many threads post, one wake-up is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,28 +8,30 @@ use crate::address::Address;
 use crate::id::ListenerId;
 use crate::net::{Stream, Waker};
 
-/// Messages that are taken at a time: whoever posts is held up once for all of them.
+/// Maximum number of messages taken from the queue at a time, so that posting threads are delayed
+/// once per batch.
 pub(crate) const BATCH: usize = 64;
 
 /// Posts messages to one loop, from any thread. Clones post to the same loop.
 ///
-/// Messages of one thread arrive in the order in which it posted them.
+/// Messages that one thread posts arrive in the order in which it posted them.
 #[derive(Debug)]
 pub struct Mailbox<M> {
     sender: mpsc::Sender<Mail<M>>,
     shared: Arc<Shared>,
 }
 
-/// What comes into a loop from others.
+/// An item in the mailbox of a loop.
 #[derive(Debug)]
 pub(crate) enum Mail<M> {
-    /// For the service.
+    /// A message for the service.
     Message(M),
-    /// A connection that another loop of the pool accepted for this one. Boxed, for most mail is smaller.
+    /// A connection that another loop of the pool accepted for this one. It is boxed because most
+    /// items are smaller.
     Connection(Box<Handed>),
 }
 
-/// A connection on its way from the loop that accepted it.
+/// A connection in transit from the loop that accepted it.
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) stream: Stream,
@@ -40,22 +42,24 @@ pub(crate) struct Handed {
 #[derive(Debug)]
 struct Shared {
     waker: Waker,
-    /// A wake-up is on its way; no other is needed.
+    /// A wake-up has been sent and not handled yet; no other is needed.
     woken: AtomicBool,
     waiting: AtomicUsize,
     waiting_max: usize,
-    /// The loop has ended, or been dropped.
+    /// The loop has ended or been dropped.
     gone: AtomicBool,
 }
 
-/// A message that was not taken; it is handed back.
+/// The error of a refused post, which contains the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PostError<M> {
-    /// [`Config::mailbox_messages_max`](crate::Config::mailbox_messages_max) messages are waiting. Try again later.
+    /// [`Config::mailbox_messages_max`](crate::Config::mailbox_messages_max) messages are waiting.
+    /// Try again later.
     #[error("the mailbox is full")]
     Full(M),
-    /// The loop has ended or been dropped, and will not come back. Of a loop that is going, a message that was taken may
-    /// still be lost: nothing is delivered once [`EventLoop::run`](crate::EventLoop::run) has returned.
+    /// The loop has ended or been dropped, and will not come back. While a loop is stopping, even a
+    /// message that was accepted can be lost: nothing is delivered once
+    /// [`EventLoop::run`](crate::EventLoop::run) has returned.
     #[error("the event loop is gone")]
     Gone(M),
 }
@@ -67,8 +71,13 @@ impl<M> Clone for Mailbox<M> {
 }
 
 impl<M> Mailbox<M> {
-    /// Queues a message and wakes the loop, unless it has been woken already. Never blocks.
-    #[allow(clippy::unreachable)] // what comes back is what was sent
+    /// Queues a message, and wakes the loop unless it has already been woken. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`PostError::Full`] if the mailbox is full, and [`PostError::Gone`] if the loop has
+    /// ended. Both return the message.
+    #[allow(clippy::unreachable)] // an error contains what was sent
     pub fn post(&self, message: M) -> Result<(), PostError<M>> {
         self.send(Mail::Message(message)).map_err(|refused| match refused {
             PostError::Full(Mail::Message(message)) => PostError::Full(message),
@@ -83,7 +92,8 @@ impl<M> Mailbox<M> {
         if self.shared.gone.load(Ordering::Acquire) && !fault!("gone-mailbox-says-full") {
             return Err(PostError::Gone(mail));
         }
-        // Counted before it is sent: the loop must never count down what was not counted up.
+        // Increment before sending: the loop must not decrement the count of a message that has not
+        // been counted.
         let before = self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         if before >= self.shared.waiting_max {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -95,7 +105,8 @@ impl<M> Mailbox<M> {
             return Err(PostError::Gone(mail));
         }
         self.shared.waker.interleave();
-        // A loop sleeps only when it has seen that none is waiting: whoever posts the first after that wakes it.
+        // A loop sleeps only after it has seen an empty queue, so the thread that posts the first
+        // message after that wakes it.
         if before == 0 && !self.shared.woken.swap(true, Ordering::AcqRel) {
             self.shared.waker.interleave();
             self.shared.waker.wake();
@@ -133,17 +144,17 @@ impl<M> Inlet<M> {
         self.mailbox.shared.gone.store(true, Ordering::Release);
     }
 
-    /// Lets posts wake the loop again. To be called before the queue is looked at: whoever posts after the look
-    /// then sends a wake-up.
+    /// Allows posts to wake the loop again. Must be called before the queue is checked, so that a
+    /// post after the check sends a wake-up.
     pub(crate) fn rearm(&self) {
         if self.mailbox.shared.woken.load(Ordering::Acquire) {
             self.mailbox.shared.woken.swap(false, Ordering::AcqRel);
         }
     }
 
-    /// Appends what has come, at most so many, and returns how many that are.
+    /// Appends at most `most` items from the queue to `batch`, and returns their number.
     pub(crate) fn take(&self, batch: &mut Vec<Mail<M>>, most: usize) -> usize {
-        // Who posts counts first, and wakes last.
+        // A posting thread increments the count first and wakes the loop last.
         if self.is_empty() {
             return 0;
         }

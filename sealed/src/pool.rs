@@ -1,4 +1,4 @@
-//! Several loops, one a core, that share nothing but their mailboxes.
+//! Pools: several loops, one per core, that share nothing but their mailboxes.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -19,37 +19,39 @@ use crate::socket::{Listen, ListeningSocket};
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
 
-/// A loop's place in its pool, given to the service that is made for it.
+/// The place of a loop in its pool, passed to the function that creates its service.
 #[derive(Debug, Clone)]
 pub struct Place<M> {
-    /// Which of the loops it is, from 0.
+    /// The index of the loop, from 0.
     pub index: usize,
-    /// The mailboxes of all loops of the pool, its own among them, in order.
+    /// The mailboxes of all loops of the pool, in order, including the loop's own.
     pub mailboxes: Vec<Mailbox<M>>,
     /// Stops the whole pool.
     pub stopper: Stopper,
 }
 
-/// How the connections of a pool's listeners get to its loops.
+/// How the connections of a pool's listeners are distributed over its loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
-    /// Every loop listens on the same port, and the kernel spreads the connections over them (`SO_REUSEPORT`, on Linux).
-    /// No loop waits for another, but one may have more than its share.
+    /// Every loop listens on the same port, and the kernel distributes the connections
+    /// (`SO_REUSEPORT`, on Linux). No loop waits for another, but one loop may get more than its
+    /// share.
     SharedPort,
-    /// The first loop accepts, and hands each connection to the loop that has fewest.
+    /// The first loop accepts, and sends each connection to the loop with the fewest connections.
     LeastLoaded,
 }
 
 impl Default for Spread {
-    /// A shared port on Linux. Elsewhere the kernel would not spread connections evenly, or not at all.
+    /// Returns `SharedPort` on Linux and `LeastLoaded` elsewhere, because other kernels distribute
+    /// connections unevenly or not at all.
     fn default() -> Self {
         if cfg!(target_os = "linux") { Self::SharedPort } else { Self::LeastLoaded }
     }
 }
 
-/// Several event loops, each on its own thread with a service of its own.
+/// Several event loops, each on its own thread with its own service.
 ///
-/// Every loop has the same listeners, however their connections are [spread](Spread).
+/// Every loop has the same listeners, no matter how their connections are [distributed](Spread).
 #[derive(Debug)]
 pub struct Pool<M> {
     config: Config,
@@ -63,7 +65,7 @@ pub struct Pool<M> {
     signals: Signals,
 }
 
-/// What a pool listens on, and how that is shared out.
+/// An address that a pool listens on, and how its connections are distributed.
 #[derive(Debug, Clone)]
 struct Listens {
     listen: Listen,
@@ -71,7 +73,7 @@ struct Listens {
     address: Address,
 }
 
-/// What a loop needs before its thread exists.
+/// The parts of a loop that exist before its thread starts.
 #[derive(Debug)]
 struct Seat<M> {
     poller: Poller,
@@ -81,7 +83,7 @@ struct Seat<M> {
     counters: Arc<Counters>,
 }
 
-/// What all loops of a pool are made with.
+/// The parts that all loops of a pool are built from.
 #[derive(Debug)]
 struct Plan<M> {
     config: Config,
@@ -95,7 +97,11 @@ struct Plan<M> {
 }
 
 impl<M: Send + 'static> Pool<M> {
-    /// A pool of so many loops. `None`: one for each core.
+    /// Creates a pool of `loops` loops; `None` creates one loop per core.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Create`] if the system cannot provide a readiness queue or a waker.
     pub fn new(config: Config, loops: Option<NonZeroUsize>) -> Result<Self> {
         let loops = loops.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         Self::on(Network::System, config, loops)
@@ -129,33 +135,44 @@ impl<M: Send + 'static> Pool<M> {
         })
     }
 
-    /// The limits of each loop, to be changed before it listens.
+    /// Returns the limits of each loop, mutably. Change them before the pool listens.
     pub fn config_mut(&mut self) -> &mut Config {
         &mut self.config
     }
 
-    /// How connections of listeners added from now on get to the loops. Those of Unix sockets always go to the loop that
-    /// has fewest: they cannot be shared.
+    /// Sets how the connections of listeners added from now on are distributed. Connections of Unix
+    /// sockets always go to the loop with the fewest connections, because a Unix socket cannot be
+    /// shared.
     pub fn spread(&mut self, spread: Spread) {
         self.spread = spread;
     }
 
-    /// Keeps each loop's thread on a processor of its own, as far as there are so many. On Linux; elsewhere it is
-    /// left to the system.
+    /// Pins the thread of each loop to a processor of its own, as far as there are enough
+    /// processors. This works on Linux; elsewhere the system places the threads.
     #[cfg(feature = "pin")]
     pub fn pin(&mut self, pinned: bool) {
         self.pinned = pinned;
     }
 
-    /// Listens on an address with every loop. Port 0 lets the system choose one. Returns the address.
+    /// Listens on an address with every loop, and returns the address. With port 0 the system
+    /// chooses a port.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Listen`] if the address cannot be resolved, bound or listened on.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Address> {
         let listen = listen.into();
         let bound = listen.at.clone().find(|address| self.bind(address, &listen));
         bound.map_err(|source| Error::Listen { address: listen.at.name, source })
     }
 
-    /// Listens with a socket that listens already, as socket activation hands it over: the first loop accepts for all. `how` is for
-    /// the connections; its address is the socket's name in errors. Returns the socket's address.
+    /// Listens on a socket that is already listening, such as one passed by socket activation, and
+    /// returns its address. The first loop accepts for all loops. `how` holds the settings of the
+    /// connections; its address serves only as the name of the socket in errors.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Listen`] if the socket cannot be taken over.
     pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<Address> {
         let socket = socket.into();
         let options = how.socket.clone().unwrap_or_else(|| self.config.socket.clone());
@@ -202,40 +219,49 @@ impl<M: Send + 'static> Pool<M> {
         Ok(address)
     }
 
-    /// The addresses listened on, in the order of their [`ListenerId`]s.
+    /// Returns the addresses that the pool listens on, in the order of their [`ListenerId`]s.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.listens.iter().map(|held| &held.address)
     }
 
-    /// How many loops there are.
+    /// Returns the number of loops.
     pub fn loops(&self) -> usize {
         self.seats.len()
     }
 
-    /// Lets SIGINT and SIGTERM stop the pool, from now on: all loops drain within the limit, and a second signal ends
-    /// that limit.
+    /// Makes SIGINT and SIGTERM stop the pool from now on: all loops drain within the drain limit,
+    /// and a second signal ends that limit.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Signal`] if the signals cannot be caught.
     pub fn stop_on_signals(&mut self) -> Result<()> {
         let registry = self.seats[0].poller.registry().map_err(Error::Signal)?;
         self.signals.catch_stops(registry, SIGNALS).map_err(Error::Signal)
     }
 
-    /// Lets the first loop's service hear of these signals: [`EventLoop::deliver_signals`].
+    /// Delivers these signals to the service of the first loop, as [`EventLoop::deliver_signals`]
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Signal`] if the signals cannot be caught.
     pub fn deliver_signals(&mut self, signals: &[i32]) -> Result<()> {
         let registry = self.seats[0].poller.registry().map_err(Error::Signal)?;
         signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, SIGNALS)).map_err(Error::Signal)
     }
 
-    /// Stops the whole pool, from any thread.
+    /// Returns a stopper of the whole pool, usable from any thread.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// The loops' mailboxes, in order.
+    /// Returns the mailboxes of the loops, in order.
     pub fn mailboxes(&self) -> Vec<Mailbox<M>> {
         self.seats.iter().map(|seat| seat.inlet.mailbox().clone()).collect()
     }
 
-    /// What each loop does, in order, to be looked at from any thread.
+    /// Returns one watch per loop, in order, that reads its counters from any thread.
     pub fn watches(&self) -> Vec<Watch> {
         self.seats.iter().map(|seat| Watch { counters: seat.counters.clone() }).collect()
     }
@@ -253,9 +279,15 @@ impl<M: Send + 'static> Pool<M> {
         }
     }
 
-    /// Runs all loops until they have been stopped and have drained; the first of them on this thread. `service`
-    /// is called once for each, on the loop's own thread, so that what it makes need not be `Send`. Where one ends with an
-    /// error, a panic among them, the others are stopped, and the first error is returned.
+    /// Runs all loops until they have been stopped and have drained. The first loop runs on this
+    /// thread. `service` is called once per loop, on the thread of that loop, so the service need
+    /// not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// If a loop ends with an error, or with a panic ([`Error::Panicked`]), the other loops are
+    /// stopped and the first error is returned. Returns [`Error::Thread`] if a thread cannot be
+    /// started.
     pub fn run<S, F>(self, service: F) -> Result<()>
     where
         S: Service<Message = M>,
@@ -294,7 +326,7 @@ impl<M: Send + 'static> Pool<M> {
 
 #[cfg(feature = "sim")]
 impl<M: Send + 'static> Pool<M> {
-    /// The loops themselves, for whoever turns them on one thread.
+    /// Returns the loops themselves, for a simulation that runs them on one thread.
     pub(crate) fn into_loops<S: Service<Message = M>>(
         self,
         service: &impl Fn(Place<M>) -> S,
@@ -343,13 +375,13 @@ impl<M: Send + 'static> Plan<M> {
     }
 }
 
-/// How a loop that accepts for all gives each connection to the one that has fewest.
+/// Sends each connection of a loop that accepts for all to the loop with the fewest connections.
 #[derive(Debug)]
 pub(crate) struct HandOver<M> {
     own: usize,
     mailboxes: Vec<Mailbox<M>>,
     counters: Vec<Arc<Counters>>,
-    /// Connections sent to each loop so far.
+    /// Number of connections sent to each loop so far.
     sent: Vec<u64>,
 }
 
@@ -359,10 +391,10 @@ impl<M> HandOver<M> {
         Self { own, mailboxes, counters, sent }
     }
 
-    /// The connections that a loop has, and those on their way to it.
+    /// Returns the number of connections that a loop has, including those in transit to it.
     fn load(&self, index: usize) -> u64 {
         let counters = &self.counters[index];
-        // In this order: see where it is counted.
+        // The order of these two reads matters: see `EventLoop::take_over`.
         let under_way = self.sent[index].wrapping_sub(counters.taken_over.get());
         counters.connections.get() + if fault!("under-way-not-counted") { 0 } else { under_way }
     }
@@ -372,8 +404,8 @@ impl<M> HandOver<M> {
         others.any(|index| self.load(index) < connections as u64)
     }
 
-    /// Hands a connection to the loop that has fewest. Gives it back where that is this one, or where the other has no
-    /// place in its mailbox.
+    /// Sends a connection to the loop with the fewest connections. Returns the connection if that
+    /// is this loop, or if the mailbox of the other loop refuses it.
     pub(crate) fn offer(&mut self, stream: Stream, listener: ListenerId, peer: Address) -> Option<(Stream, Address)> {
         let load = |index: &usize| (self.load(*index), *index != self.own);
         let least = (0..self.mailboxes.len()).min_by_key(load).filter(|index| *index != self.own);
@@ -391,7 +423,8 @@ impl<M> HandOver<M> {
     }
 }
 
-/// Stops the other loops when one ends, though it be by a panic: half a pool would answer half of the clients.
+/// Stops the other loops when one ends, even by a panic: half a pool would serve half of the
+/// clients.
 struct StopAll(Stopper);
 
 impl Drop for StopAll {

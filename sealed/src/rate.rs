@@ -1,48 +1,51 @@
-//! Token buckets: how many bytes a second a connection, or a group of them, may read and write.
+//! Token buckets that limit how many bytes per second a connection, or a group of connections, may
+//! read and write.
 
 use std::time::Duration;
 
 use slab::Slab;
 
-/// A token bucket: so many bytes a second on the average, and so many at once after a pause.
+/// A token bucket: an average rate in bytes per second, and a burst after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Bytes a second, at least 1.
+    /// Bytes per second, at least 1.
     pub bytes_per_second: u64,
     /// Bytes that may pass at once after a pause, at least 1.
     pub burst_bytes: u64,
 }
 
 impl Rate {
-    /// So many bytes a second, and a tenth of a second's at once.
+    /// Returns a rate of `bytes` per second, with a burst of a tenth of that.
     pub fn per_second(bytes: u64) -> Self {
         Self { bytes_per_second: bytes, burst_bytes: (bytes / 10).max(1) }
     }
 }
 
-/// What may be read from, and written to, a connection or a group.
+/// Limits for reading from, and writing to, a connection or a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
-    /// Bytes read; `None`: as many as come.
+    /// The limit for bytes read; `None` means no limit.
     pub read: Option<Rate>,
-    /// Bytes written; `None`: as many as the peer takes.
+    /// The limit for bytes written; `None` means no limit.
     pub write: Option<Rate>,
 }
 
-/// Names a group of connections of one loop that share their rates. An id whose group has been removed finds nothing.
+/// Identifies a group of connections of one loop that share their rates. The id of a group that has
+/// been removed finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GroupId {
     slot: u32,
     serial: u32,
 }
 
-/// Who waits for a bucket is served again once it holds this part of a second's bytes, not for single ones.
+/// A connection that waits for a bucket continues once the bucket holds one second's bytes divided
+/// by this number, rather than after every single byte.
 const SHARE_OF_A_SECOND: u64 = 50;
 
 #[derive(Debug)]
 struct Bucket {
     rate: Rate,
-    /// In billionths of a byte, so that no part of one is lost between two looks.
+    /// In billionths of a byte, so that fractions are not lost between two calls.
     nano_bytes: u128,
     filled: Duration,
 }
@@ -70,12 +73,12 @@ impl Bucket {
         self.nano_bytes = self.nano_bytes.saturating_sub(u128::from(bytes) * NANO);
     }
 
-    /// What is worth while to wait for.
+    /// Returns the number of bytes worth waiting for.
     fn helping(&self) -> u64 {
         (self.rate.bytes_per_second / SHARE_OF_A_SECOND).clamp(1, self.rate.burst_bytes)
     }
 
-    /// How long until it is worth while to look again.
+    /// Returns the time until the bucket holds enough bytes to be worth checking again.
     fn wait(&self) -> Duration {
         let missing = (u128::from(self.helping()) * NANO).saturating_sub(self.nano_bytes);
         let nanos = missing.div_ceil(u128::from(self.rate.bytes_per_second));
@@ -83,14 +86,14 @@ impl Bucket {
     }
 }
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     In,
     Out,
 }
 
-/// Both buckets of a connection or a group.
+/// The two buckets of a connection or a group.
 #[derive(Debug)]
 struct Buckets {
     read: Option<Bucket>,
@@ -111,12 +114,12 @@ impl Buckets {
     }
 }
 
-/// What holds a connection back.
+/// The rate limits of a connection.
 #[derive(Debug)]
 pub(crate) struct Pace {
     own: Buckets,
     pub(crate) group: Option<GroupId>,
-    /// A timer is set for when there is something to read, or to write, with.
+    /// Whether a timer is set for the time when bytes may be read, or written, again.
     waits: [bool; 2],
 }
 
@@ -129,23 +132,23 @@ impl Pace {
         self.own = Buckets::new(rates, now);
     }
 
-    /// Whether nothing holds it back any more, and no timer is out for it.
+    /// Returns whether nothing limits the connection any more, and no timer is set for it.
     pub(crate) fn is_free(&self) -> bool {
         self.group.is_none() && self.own.read.is_none() && self.own.write.is_none() && self.waits == [false; 2]
     }
 
-    /// Whether a timer is out.
+    /// Returns whether a timer is set.
     pub(crate) fn waits(&self, way: Way) -> bool {
         self.waits[way as usize]
     }
 
-    /// Sets whether a timer is out, and tells whether one was.
+    /// Sets whether a timer is set, and returns whether one was.
     pub(crate) fn set_waits(&mut self, way: Way, waits: bool) -> bool {
         std::mem::replace(&mut self.waits[way as usize], waits)
     }
 }
 
-/// A group's buckets, and how many share them.
+/// The buckets of a group, and the number of connections that share them.
 #[derive(Debug)]
 pub(crate) struct Group {
     serial: u32,
@@ -189,7 +192,7 @@ impl Groups {
         self.held.get_mut(group.slot as usize).filter(|held| held.serial == group.serial || fault!("old-group-found"))
     }
 
-    /// How many bytes may pass now, and, if none, after how long it is worth while to ask again.
+    /// Returns how many bytes may pass now, and, if none may, after which time to ask again.
     pub(crate) fn allowance(&mut self, pace: &mut Pace, way: Way, now: Duration) -> (usize, Duration) {
         let mut allowed = u64::MAX;
         let mut wait = Duration::ZERO;
@@ -200,7 +203,8 @@ impl Groups {
         if let Some(group) = pace.group.and_then(|group| self.get(group))
             && let Some(bucket) = group.shared.of(way)
         {
-            // Each takes a part of his share and then stands behind the others: who comes first does not take all.
+            // Each connection takes part of its share and then queues behind the others, so that
+            // the first connection does not take everything.
             let available = bucket.available(now);
             let shared = bucket.helping().max(available / 2);
             let share = shared.div_ceil(group.members.max(1) as u64).min(available);
@@ -213,7 +217,7 @@ impl Groups {
         (usize::try_from(allowed).unwrap_or(usize::MAX), wait)
     }
 
-    /// Notes what has passed.
+    /// Subtracts `bytes` that have passed.
     pub(crate) fn take(&mut self, pace: &mut Pace, way: Way, bytes: usize) {
         if let Some(own) = pace.own.of(way) {
             own.take(bytes as u64);

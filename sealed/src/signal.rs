@@ -1,4 +1,4 @@
-//! Signals of the process, as readiness of pipes.
+//! Signals of the process, delivered as readiness of pipes.
 
 #[cfg(unix)]
 mod imp {
@@ -7,7 +7,7 @@ mod imp {
 
     use signal_hook::consts::{SIGINT, SIGTERM};
 
-    /// Becomes readable when a signal comes that was asked for.
+    /// Becomes readable when one of the requested signals arrives.
     #[derive(Debug, Default)]
     pub(crate) struct Signals {
         stops: Option<mio::net::UnixStream>,
@@ -15,13 +15,13 @@ mod imp {
     }
 
     impl Signals {
-        /// Catches those that ask the process to stop.
+        /// Catches the signals that ask the process to stop.
         pub(crate) fn catch_stops(&mut self, registry: &mio::Registry, token: usize) -> io::Result<()> {
             self.stops = Some(catch(&[SIGINT, SIGTERM], registry, token)?);
             Ok(())
         }
 
-        /// Catches one that the service wants to hear of.
+        /// Catches a signal for delivery to the service.
         pub(crate) fn catch(&mut self, signal: i32, registry: &mio::Registry, token: usize) -> io::Result<()> {
             if self.delivered.iter().all(|(held, _)| *held != signal) {
                 self.delivered.push((signal, catch(&[signal], registry, token)?));
@@ -29,12 +29,12 @@ mod imp {
             Ok(())
         }
 
-        /// How often a stop was asked for since the last call.
+        /// Returns how many stop signals have arrived since the last call.
         pub(crate) fn take_stops(&mut self) -> usize {
             self.stops.as_mut().map_or(0, count)
         }
 
-        /// Which others came since the last call, each once.
+        /// Appends the other signals that have arrived since the last call to `into`, each once.
         pub(crate) fn take(&mut self, into: &mut Vec<i32>) {
             for (signal, pipe) in &mut self.delivered {
                 if count(pipe) > 0 {
@@ -69,7 +69,7 @@ mod imp {
 mod imp {
     use std::io;
 
-    /// Signals are caught on Unix only.
+    /// Signals can be caught on Unix only.
     #[derive(Debug, Default)]
     pub(crate) struct Signals;
 

@@ -1,4 +1,4 @@
-//! What is asked of sockets: options, how to listen, whom to connect to, and sockets made elsewhere.
+//! Socket settings: options, how to listen and connect, and sockets created elsewhere.
 
 use std::net::{TcpListener, TcpStream};
 #[cfg(unix)]
@@ -9,24 +9,25 @@ use crate::address::{Address, Named, ToAddresses};
 #[cfg(feature = "tls")]
 use crate::tls;
 
-/// How long an attempt to connect has before the next address is tried beside it, as RFC 8305 recommends.
+/// Time that an attempt to connect has before an attempt with the next address starts beside it, as
+/// RFC 8305 recommends.
 const STAGGER: Duration = Duration::from_millis(250);
-/// How long all attempts may take together.
+/// Time limit for all attempts together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Options of stream sockets. Those of TCP mean nothing to Unix sockets.
+/// Options of stream sockets. TCP options have no effect on Unix sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Sends at once what is flushed, however little (`TCP_NODELAY`). A loop flushes once a tick, so that there is
-    /// nothing to gain by waiting. Default true.
+    /// Disables Nagle's algorithm (`TCP_NODELAY`), so that small writes are sent at once. Since a
+    /// loop flushes once per tick, waiting for more output gains nothing. Default true.
     pub no_delay: bool,
-    /// How long a peer may leave sent bytes, or keep-alive probes, unacknowledged before the kernel declares it dead:
-    /// probes are sent after a quarter of it in silence. `None` leaves that to the system, which may take hours.
-    /// Default 60 s.
+    /// Time that a peer may leave sent bytes or keep-alive probes unacknowledged before the kernel
+    /// gives the connection up. The kernel sends probes after a quarter of this time without
+    /// traffic. `None` leaves the limit to the system, which may take hours. Default 60 s.
     pub silence_max: Option<Duration>,
-    /// Bytes of the kernel's receive buffer; `None`: as the system thinks best. Default `None`.
+    /// Bytes of the kernel's receive buffer; `None` leaves the size to the system. Default `None`.
     pub receive_buffer_bytes: Option<usize>,
-    /// Bytes of the kernel's send buffer; `None`: as the system thinks best. Default `None`.
+    /// Bytes of the kernel's send buffer; `None` leaves the size to the system. Default `None`.
     pub send_buffer_bytes: Option<usize>,
 }
 
@@ -41,7 +42,7 @@ impl Default for SocketOptions {
     }
 }
 
-/// Where and how to listen. An address alone will do.
+/// Where and how to listen. An address converts into a `Listen` with default settings.
 ///
 /// ```
 /// use sealed::Listen;
@@ -61,8 +62,9 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Listens there; of several addresses that a name stands for, on the first that can be had. A Unix socket that a dead
-    /// server left behind is replaced; one that answers is not. Its file is removed when the loop stops.
+    /// Listens on `address`. If a name resolves to several addresses, the first usable one is
+    /// taken. The file of a Unix socket that a dead server left behind is replaced; the file of one
+    /// that accepts connections is not. The file is removed when the loop stops.
     pub fn on(address: impl ToAddresses) -> Self {
         Self {
             at: Named::look_up(&address),
@@ -75,37 +77,39 @@ impl Listen {
         }
     }
 
-    /// Connections that the kernel holds until they are accepted, in place of [`Config::backlog`](crate::Config::backlog).
+    /// Sets the backlog: the maximum number of connections that the kernel holds until they are
+    /// accepted, in place of [`Config::backlog`](crate::Config::backlog).
     #[must_use]
     pub fn backlog(mut self, backlog: i32) -> Self {
         self.backlog = Some(backlog);
         self
     }
 
-    /// Connections that the listener may have at a time, on each loop. At the limit accepting from it pauses, and the
-    /// backlog holds who comes.
+    /// Sets the maximum number of connections of the listener at a time, on each loop. At the limit
+    /// the loop stops accepting from it, and new connections wait in the backlog.
     #[must_use]
     pub fn connections_max(mut self, connections_max: usize) -> Self {
         self.connections_max = connections_max;
         self
     }
 
-    /// Lets other listeners of the same user have the same TCP port (`SO_REUSEPORT`, on Unix): the kernel spreads the
-    /// connections over them.
+    /// Sets whether other listeners of the same user may bind the same TCP port (`SO_REUSEPORT`, on
+    /// Unix); the kernel distributes the connections over them.
     #[must_use]
     pub fn reuse_port(mut self, reuse_port: bool) -> Self {
         self.reuse_port = reuse_port;
         self
     }
 
-    /// Options of accepted connections, in place of [`Config::socket`](crate::Config::socket).
+    /// Sets the options of accepted connections, in place of
+    /// [`Config::socket`](crate::Config::socket).
     #[must_use]
     pub fn socket(mut self, options: SocketOptions) -> Self {
         self.socket = Some(options);
         self
     }
 
-    /// Speaks TLS with who connects.
+    /// Accepts connections with TLS.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, acceptor: tls::Acceptor) -> Self {
@@ -120,11 +124,12 @@ impl<A: ToAddresses> From<A> for Listen {
     }
 }
 
-/// Whom to connect to, and how. An address alone will do.
+/// Where and how to connect. An address converts into a `Connect` with default settings.
 ///
-/// Of several addresses the first to answer is taken: each has 250 ms before the next is tried beside it, or less where
-/// it fails earlier, and families take turns (RFC 8305, "happy eyeballs"). A name is looked up by the system when it is
-/// given here, which may block: do so before the loop runs, or on another thread.
+/// If there are several addresses, the first one that answers is used: each has 250 ms before an
+/// attempt with the next address starts beside it, or less if the attempt fails earlier, and
+/// address families alternate (RFC 8305, "Happy Eyeballs"). A name is resolved by the system when
+/// it is passed here, which may block: do so before the loop runs, or on another thread.
 #[derive(Debug, Clone)]
 pub struct Connect {
     pub(crate) to: Named,
@@ -136,13 +141,15 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Connects to an address, or to whichever answers first of those that a name stands for.
+    /// Connects to an address, or, if a name resolves to several addresses, to the first one that
+    /// answers.
     pub fn to(address: impl ToAddresses) -> Self {
         Self::to_any([address])
     }
 
-    /// Connects to whichever of these answers first, tried in this order but that families take turns. A name that is not
-    /// found counts where there is no other address.
+    /// Connects to the first of these addresses that answers. They are tried in this order, except
+    /// that address families alternate. A name that cannot be resolved is an error only if there is
+    /// no other address.
     pub fn to_any(addresses: impl IntoIterator<Item = impl ToAddresses>) -> Self {
         Self {
             to: Named::look_up_all(addresses),
@@ -154,28 +161,30 @@ impl Connect {
         }
     }
 
-    /// How long it may take in all, a TLS handshake included. Default 10 s.
+    /// Sets the time limit for the whole connection attempt, including a TLS handshake. Default
+    /// 10 s.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How long an address has before the next is tried beside it. Default 250 ms.
+    /// Sets the time that an address has before an attempt with the next address starts beside it.
+    /// Default 250 ms.
     #[must_use]
     pub fn stagger(mut self, stagger: Duration) -> Self {
         self.stagger = stagger;
         self
     }
 
-    /// Options of the connection, in place of [`Config::socket`](crate::Config::socket).
+    /// Sets the options of the connection, in place of [`Config::socket`](crate::Config::socket).
     #[must_use]
     pub fn socket(mut self, options: SocketOptions) -> Self {
         self.socket = Some(options);
         self
     }
 
-    /// Speaks TLS, with a server that has to prove that this is its name.
+    /// Connects with TLS. The server must present a certificate for `name`.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, connector: tls::Connector, name: tls::ServerName<'static>) -> Self {
@@ -190,7 +199,8 @@ impl<A: ToAddresses> From<A> for Connect {
     }
 }
 
-/// A connected stream socket that was made elsewhere, for [`Context::adopt`](crate::Context::adopt).
+/// A connected stream socket that was created elsewhere, for
+/// [`Context::adopt`](crate::Context::adopt).
 #[derive(Debug)]
 pub enum Socket {
     /// A TCP connection.
@@ -213,13 +223,13 @@ impl From<UnixStream> for Socket {
     }
 }
 
-/// A socket that listens already, as socket activation hands it over, for
+/// A socket that is already listening, such as one passed by socket activation, for
 /// [`Context::adopt_listener`](crate::Context::adopt_listener).
 #[derive(Debug)]
 pub enum ListeningSocket {
-    /// Of TCP.
+    /// A TCP listener.
     Tcp(TcpListener),
-    /// Of Unix sockets.
+    /// A Unix socket listener.
     #[cfg(unix)]
     Unix(UnixListener),
 }
@@ -238,7 +248,11 @@ impl From<UnixListener> for ListeningSocket {
 }
 
 impl ListeningSocket {
-    /// Where it listens.
+    /// Returns the address on which the socket listens.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the system if it cannot report the address.
     pub fn local_addr(&self) -> std::io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
@@ -248,7 +262,7 @@ impl ListeningSocket {
     }
 }
 
-/// The path of a Unix socket's address, empty where it has none.
+/// Returns the path of the address of a Unix socket; empty if the address has none.
 #[cfg(unix)]
 pub(crate) fn unix_address(address: &std::os::unix::net::SocketAddr) -> Address {
     Address::Unix(address.as_pathname().map(Into::into).unwrap_or_default())

@@ -1,60 +1,64 @@
-//! What a loop counts, readable from any thread while it runs.
+//! The counters of a loop, readable from any thread while the loop runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Buckets of the histogram of tick lengths.
+/// Number of buckets in the histogram of tick lengths.
 const BUCKETS: usize = 32;
 
-/// Counts of one loop since it was started, as of one moment.
+/// Counters of one loop since it was started, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Turns of the loop.
+    /// Number of ticks.
     pub ticks: u64,
-    /// How long the turns took, from waking up to waiting again.
+    /// Lengths of the ticks, each from the wake-up until the loop waits again.
     pub tick_lengths: Histogram,
-    /// Time spent in turns, in all; the rest was spent waiting.
+    /// Total time spent in ticks; the rest of the time was spent waiting.
     pub busy: Duration,
-    /// Connections there are now.
+    /// Current number of connections.
     pub connections: u64,
-    /// Connections accepted.
+    /// Number of connections accepted.
     pub accepted: u64,
-    /// Outgoing connections made.
+    /// Number of outgoing connections made.
     pub connected: u64,
-    /// Connections ended, of either kind.
+    /// Number of connections that have ended, accepted or outgoing.
     pub closed: u64,
-    /// Times that accepting was paused for want of descriptors, or at `connections_max`.
+    /// How often accepting was paused, for lack of file descriptors or because `connections_max`
+    /// was reached.
     pub accept_pauses: u64,
-    /// Bytes read.
+    /// Number of bytes read.
     pub bytes_received: u64,
-    /// Bytes the kernel took.
+    /// Number of bytes that the kernel has taken.
     pub bytes_sent: u64,
-    /// Messages taken from the mailbox.
+    /// Number of messages taken from the mailbox.
     pub messages: u64,
-    /// Timers of the service's that ran out.
+    /// Number of timers of the service that have expired.
     pub timers_expired: u64,
 }
 
-/// How often something took how long: bucket by bucket, each twice as wide as the one below, from 1 µs on.
+/// A histogram of durations. Each bucket is twice as wide as the one below it; the first ends at
+/// 1 µs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; BUCKETS],
 }
 
 impl Histogram {
-    /// Each bucket's upper bound, and how many fell into it. The last has no bound but that it is told with.
+    /// Returns the upper bound of each bucket and the number of durations in it. The last bucket is
+    /// unbounded; its reported bound is nominal.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         self.counts.iter().enumerate().map(|(index, count)| (upper_bound(index), *count))
     }
 
-    /// How many there are.
+    /// Returns the number of recorded durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The upper bound of the bucket below whose end this part of all lies, from 0 to 1; zero where there are none.
+    /// Returns an upper bound of the `part`-quantile (0 to 1): the upper bound of the bucket that
+    /// contains it. Returns zero if there are no durations.
     pub fn quantile(&self, part: f64) -> Duration {
         #[allow(clippy::cast_precision_loss, clippy::cast_sign_loss)] // a rank need not be exact
         let rank = ((self.count() as f64 * part).ceil() as u64).max(1);
@@ -76,20 +80,22 @@ fn upper_bound(bucket: usize) -> Duration {
     Duration::from_micros(1 << bucket)
 }
 
-/// Reads a loop's counts from any thread, at any time. Clones watch the same loop.
+/// Reads the counters of a loop from any thread, at any time. Clones watch the same loop.
 #[derive(Debug, Clone)]
 pub struct Watch {
     pub(crate) counters: Arc<Counters>,
 }
 
 impl Watch {
-    /// The counts as they are now. Each is right by itself; they need not be of the very same moment.
+    /// Returns the counters as of now. Each counter is exact, but they need not all be of the same
+    /// moment.
     pub fn stats(&self) -> Stats {
         self.counters.read()
     }
 }
 
-/// A count that one thread alone changes: no other has to be kept out, so that it costs a load and a store.
+/// A counter that only one thread changes. No other writer has to be excluded, so an update costs a
+/// load and a store.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -109,7 +115,7 @@ impl Count {
     }
 }
 
-/// The counts themselves, shared with those who watch.
+/// The counters themselves, shared with all watches.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) ticks: Count,
@@ -124,7 +130,7 @@ pub(crate) struct Counters {
     pub(crate) bytes_sent: Count,
     pub(crate) messages: Count,
     pub(crate) timers_expired: Count,
-    /// Connections taken over from the loop that accepts for the pool.
+    /// Number of connections taken over from the loop that accepts for the pool.
     pub(crate) taken_over: Count,
 }
 

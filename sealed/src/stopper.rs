@@ -1,14 +1,14 @@
-//! Stopping a loop from elsewhere: another thread, or a signal. And who has been stopped, and may go.
+//! Stops a loop from another thread or by a signal, and tracks which loops of a pool have finished.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::net::Waker;
 
-/// Stops a loop, or all loops of a pool, from any thread. Clones stop the same.
+/// Stops a loop, or all loops of a pool, from any thread. Clones stop the same loops.
 ///
-/// The first call lets them drain within [`Config::drain_limit`](crate::Config::drain_limit); a second ends that
-/// limit at once.
+/// The first call lets the loops drain within [`Config::drain_limit`](crate::Config::drain_limit);
+/// a second call ends that limit at once.
 #[derive(Debug, Clone)]
 pub struct Stopper {
     shared: Arc<Shared>,
@@ -18,7 +18,7 @@ pub struct Stopper {
 #[derive(Debug)]
 struct Shared {
     calls: AtomicU32,
-    /// Loops that still have something to end.
+    /// Number of loops that still have connections to end.
     busy: AtomicUsize,
 }
 
@@ -28,13 +28,13 @@ impl Stopper {
         Self { shared: Arc::new(shared), wakers }
     }
 
-    /// Asks for the stop and returns at once.
+    /// Requests the stop and returns immediately.
     pub fn stop(&self) {
         self.shared.calls.fetch_add(1, Ordering::AcqRel);
         self.wake_all();
     }
 
-    /// How often a stop was asked for.
+    /// Returns how often a stop was requested.
     pub(crate) fn calls(&self) -> u32 {
         self.shared.calls.load(Ordering::Acquire)
     }
@@ -46,8 +46,8 @@ impl Stopper {
     }
 }
 
-/// One loop's word on whether it has something left to end. All loops of a pool go together: one that has nothing
-/// may still be needed, for the mail of the others, and for the second signal.
+/// Records whether one loop still has connections to end. All loops of a pool stop together: the
+/// others may still need a loop without connections, for their messages and for the second signal.
 #[derive(Debug)]
 pub(crate) struct Attendance {
     stopper: Stopper,
@@ -55,12 +55,12 @@ pub(crate) struct Attendance {
 }
 
 impl Attendance {
-    /// One for each loop of the stopper's.
+    /// Creates the record of one loop. Call it once for each loop of the stopper.
     pub(crate) fn new(stopper: Stopper) -> Self {
         Self { stopper, busy: true }
     }
 
-    /// Says whether this loop has something left, and returns whether any has.
+    /// Sets whether this loop still has connections to end. Returns whether any loop has.
     pub(crate) fn anyone_busy(&mut self, busy: bool) -> bool {
         let count = &self.stopper.shared.busy;
         match (self.busy, busy) {

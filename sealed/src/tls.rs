@@ -1,15 +1,17 @@
-//! TLS, by [rustls](https://docs.rs/rustls): the feature `tls`.
+//! TLS by [rustls](https://docs.rs/rustls), enabled by the feature `tls`.
 //!
-//! A service is the same with TLS and without: it is given to a [`Listen`](crate::Listen) or a
-//! [`Connect`](crate::Connect), and bytes are deciphered before the service sees them.
+//! A service is the same with and without TLS. TLS is set on a [`Listen`](crate::Listen) or a
+//! [`Connect`](crate::Connect), and bytes are decrypted before the service sees them.
 //!
-//! An accepted connection is told of at once, and has [`Config::handshake_limit`](crate::Config::handshake_limit) for its
-//! handshake; what is written before is sent after it. An outgoing one is told of when its handshake is done. A peer that goes
-//! without saying that it is the end is told as a failure, [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): somebody
-//! between may have cut the rest off. What was agreed on tells [`Context::tls`](crate::Context::tls).
+//! An accepted connection is reported at once and has
+//! [`Config::handshake_limit`](crate::Config::handshake_limit) for its handshake; output written
+//! earlier is sent after the handshake. An outgoing connection is reported when its handshake is
+//! done. If a peer closes the connection without a TLS `close_notify` alert, the connection fails
+//! with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), since an attacker on the path may have
+//! truncated the data. [`Context::tls`](crate::Context::tls) returns the negotiated parameters.
 //!
-//! Certificates, versions and protocols (ALPN) are set in [`rustls`]'s own configurations. Those of a server can be
-//! exchanged while it runs, from any thread: [`Acceptor::replace`].
+//! Certificates, versions and protocols (ALPN) are set in the configurations of [`rustls`].
+//! [`Acceptor::replace`] replaces the configuration of a server while it runs, from any thread.
 //!
 //! ```no_run
 //! use sealed::{Config, EventLoop, Listen, Service, tls};
@@ -49,39 +51,47 @@ use crate::id::{ConnectionId, TimerId};
 use crate::net::Stream;
 use crate::service::Service;
 
-/// Ciphered output that one connection may hold before its socket takes it.
+/// Maximum number of encrypted bytes that one connection may hold before its socket takes them.
 const CIPHERED_BYTES_MAX: usize = 64 * 1024;
 
-/// What can be wrong with a certificate or a key.
+/// An error of a certificate or a key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text holds no certificate, or no key, or one that cannot be read.
+    /// The text holds no certificate or no key, or one of them cannot be parsed.
     #[error("cannot read the certificate or the key")]
     Pem(#[source] rustls::pki_types::pem::Error),
-    /// They do not go together, or TLS cannot use them.
+    /// The certificate and the key do not match, or TLS cannot use them.
     #[error("cannot use the certificate or the key")]
     Rustls(#[from] rustls::Error),
 }
 
-/// A server's side of TLS. Clones share the configuration, and what replaces it.
+/// The server side of TLS. Clones share the configuration, including a later replacement.
 #[derive(Debug, Clone)]
 pub struct Acceptor {
     config: Arc<RwLock<Arc<ServerConfig>>>,
 }
 
 impl Acceptor {
-    /// Accepts as it is configured: certificates by name (SNI), protocols (ALPN), certificates of clients.
+    /// Creates an acceptor with this configuration, which sets certificates by name (SNI),
+    /// protocols (ALPN) and client certificates.
     pub fn new(config: impl Into<Arc<ServerConfig>>) -> Self {
         Self { config: Arc::new(RwLock::new(config.into())) }
     }
 
-    /// Accepts with one certificate, given with those that vouch for it, and its key, both as PEM text.
+    /// Creates an acceptor with one certificate, given with its chain, and its key, both as PEM
+    /// text.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Pem`] if the text cannot be parsed, and [`Error::Rustls`] if the
+    /// certificate and the key cannot be used.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, Error> {
         server_config(certificates, key).map(Self::new)
     }
 
-    /// Connections from now on are accepted with this configuration; those that are there keep theirs. From any thread.
+    /// Replaces the configuration for connections accepted from now on; existing connections keep
+    /// theirs. Callable from any thread.
     pub fn replace(&self, config: impl Into<Arc<ServerConfig>>) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config.into();
     }
@@ -92,7 +102,13 @@ impl Acceptor {
     }
 }
 
-/// The configuration of a server with one certificate, given with those that vouch for it, and its key, both as PEM text.
+/// Returns the configuration of a server with one certificate, given with its chain, and its key,
+/// both as PEM text.
+///
+/// # Errors
+///
+/// Returns [`Error::Pem`] if the text cannot be parsed, and [`Error::Rustls`] if the certificate
+/// and the key cannot be used.
 pub fn server_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, Error> {
     let certificates =
         CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>().map_err(Error::Pem)?;
@@ -100,19 +116,26 @@ pub fn server_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, Er
     Ok(ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?)
 }
 
-/// A client's side of TLS. Clones share the configuration, and with it sessions that can be taken up again.
+/// The client side of TLS. Clones share the configuration, and with it the sessions that can be
+/// resumed.
 #[derive(Debug, Clone)]
 pub struct Connector {
     config: Arc<ClientConfig>,
 }
 
 impl Connector {
-    /// Connects as it is configured.
+    /// Creates a connector with this configuration.
     pub fn new(config: impl Into<Arc<ClientConfig>>) -> Self {
         Self { config: config.into() }
     }
 
-    /// Trusts servers for which one of these certificates vouches, given as PEM text.
+    /// Creates a connector that trusts servers whose certificate chain ends at one of these roots,
+    /// given as PEM text.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Pem`] if the text cannot be parsed, and [`Error::Rustls`] if a root cannot
+    /// be used.
     pub fn trusting_pem(roots: &[u8]) -> Result<Self, Error> {
         let mut store = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(roots) {
@@ -126,42 +149,42 @@ impl Connector {
     }
 }
 
-/// What both sides agreed on.
+/// The negotiated parameters of a TLS connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreed {
-    /// The protocol (ALPN), if they offered any.
+    /// The protocol (ALPN), if one was negotiated.
     pub protocol: Option<Vec<u8>>,
-    /// The name that the client asked for (SNI), on the server's side.
+    /// The name that the client requested (SNI); set on the server side only.
     pub server_name: Option<String>,
-    /// The version of TLS.
+    /// The TLS version.
     pub version: rustls::ProtocolVersion,
 }
 
-/// One connection's TLS.
+/// The TLS state of one connection.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // independent facts, any of which may hold
 pub(crate) struct Session {
     connection: Connection,
-    /// When the handshake has to be done.
+    /// The timer of the handshake limit.
     pub(crate) limit: Option<TimerId>,
-    /// The handshake is done, and it has been noted.
+    /// The handshake is done, and this has been recorded.
     established: bool,
-    /// The peer said that it is the end.
+    /// The peer has sent `close_notify`.
     ended: bool,
-    /// We said so.
+    /// This side has sent `close_notify`.
     finished: bool,
-    /// We said that it failed, and the kernel has taken that.
+    /// This side has sent an alert about a failure, and the kernel has taken it.
     alerted: bool,
-    /// Ciphered bytes that the kernel has taken.
+    /// Number of encrypted bytes that the kernel has taken.
     pub(crate) sent: u64,
 }
 
-/// What came out of deciphering.
+/// The result of decryption.
 #[derive(Debug, Default)]
 pub(crate) struct Deciphered {
-    /// Bytes in the loop's second buffer.
+    /// Number of bytes in the loop's second buffer.
     pub(crate) count: usize,
-    /// An outgoing connection has been agreed on just now.
+    /// Whether the handshake of an outgoing connection has just been completed.
     pub(crate) is_new: bool,
 }
 
@@ -183,7 +206,7 @@ impl Session {
         Some(Agreed { protocol, server_name, version: self.connection.protocol_version()? })
     }
 
-    /// How a failure of this kind is told.
+    /// Returns the close reason for a failure of this kind.
     pub(crate) fn failure(&self, kind: io::ErrorKind) -> CloseReason {
         match (&self.connection, kind) {
             (Connection::Client(_), kind) if !self.established => CloseReason::NotConnected(kind),
@@ -192,15 +215,15 @@ impl Session {
         }
     }
 
-    /// Whether output would be lost if the connection ended now, and the peer would not know. `is_queued`: plain output is
-    /// left too.
+    /// Returns whether output would be lost, without the peer noticing, if the connection ended
+    /// now. `is_queued` is true if plaintext output is left too.
     pub(crate) fn has_unsent(&self, is_queued: bool) -> bool {
-        // A peer that has been told of an error takes nothing for whole.
+        // A peer that has received an alert does not take the data for complete.
         let is_alerted = self.alerted && !fault!("alerted-peer-reset");
         !is_alerted && (is_queued || self.established && self.connection.wants_write())
     }
 
-    /// Deciphers what came, and puts it behind what is in `plain`.
+    /// Decrypts received bytes and appends them to `plain`.
     fn feed(&mut self, mut ciphered: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
         while !ciphered.is_empty() && !self.ended {
             self.connection.read_tls(&mut ciphered)?;
@@ -214,7 +237,8 @@ impl Session {
         Ok(())
     }
 
-    /// Ciphers and sends what is queued, at most `limit` bytes of it; and says that it is the end, where it is.
+    /// Encrypts and sends at most `limit` bytes of the queued output. If `is_last` is true, also
+    /// sends `close_notify` after the last byte.
     pub(crate) fn flush(
         &mut self,
         outbox: &mut Outbox,
@@ -250,7 +274,7 @@ impl Session {
     }
 }
 
-/// A socket, as rustls wants it.
+/// A socket, as rustls writes to it.
 struct Plain<'a>(&'a mut Stream);
 
 impl Write for Plain<'_> {
@@ -267,7 +291,7 @@ impl Write for Plain<'_> {
     }
 }
 
-/// An outbox is emptied into a session's buffer, until that is full.
+/// A sink that empties an outbox into the buffer of a session until the buffer is full.
 struct Ciphering<'a>(&'a mut Connection);
 
 impl Sink for Ciphering<'_> {
@@ -288,7 +312,7 @@ fn full_is_would_block(written: io::Result<usize>) -> io::Result<usize> {
 }
 
 impl<S: Service> Context<S> {
-    /// Lets a connection speak TLS from now on.
+    /// Starts TLS on a connection.
     pub(crate) fn begin_tls(&mut self, id: ConnectionId, session: Session) {
         if let Some(extras) = self.extras(id) {
             extras.tls = Some(session);
@@ -296,7 +320,7 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// Deciphers the first `count` bytes of the loop's buffer into its second one.
+    /// Decrypts the first `count` bytes of the loop's buffer into its second buffer.
     pub(crate) fn decipher(&mut self, index: u32, count: usize, ended: bool) -> Deciphered {
         self.plain_buffer.clear();
         let slot = &mut self.slots.0[index as usize];
@@ -307,7 +331,7 @@ impl<S: Service> Context<S> {
         };
         let mut failure = tls.feed(&self.read_buffer[..count], &mut self.plain_buffer).err();
         if failure.is_some() {
-            // The peer is told what is wrong, if its socket takes it.
+            // Send the peer an alert with the error, if its socket takes it.
             let told = tls.connection.wants_write() && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
             tls.alerted = told && !tls.connection.wants_write();
         } else if fault!("unannounced-end-believed") {
@@ -324,7 +348,7 @@ impl<S: Service> Context<S> {
             {
                 self.timers.cancel(limit);
             }
-            // What was written before can be sent now.
+            // Output that was written before can be sent now.
             if !fault!("written-before-handshake-left") {
                 self.will_flush(index);
             }
@@ -346,8 +370,8 @@ impl<S: Service> Context<S> {
         self.end_now(index, reason);
     }
 
-    /// Whether the peer has said that it is the end, and the service is to hear of it now: once, and not while it wants no
-    /// input.
+    /// Returns whether the peer's `close_notify` has to be reported to the service now. It is
+    /// reported once, and not while the connection is paused.
     pub(crate) fn tls_ended(&mut self, index: u32) -> bool {
         let slot = &mut self.slots.0[index as usize];
         if slot.is(crate::slot::Flags::PAUSED) && !fault!("end-reported-while-paused") {

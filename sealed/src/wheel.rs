@@ -1,9 +1,10 @@
-//! A hierarchical timer wheel whose links live in what it times: arming, moving and cancelling are O(1), and an
-//! armed timer costs no memory of its own.
+//! A hierarchical timer wheel with intrusive links: arming, moving and cancelling are O(1), and an
+//! armed timer needs no memory besides its node.
 //!
-//! Six levels of 64 buckets, the lowest a millisecond wide each. A timer waits in the level where its time first
-//! differs from the wheel's and moves down as that time comes near. Buckets are doubly linked lists threaded through
-//! the [`Node`]s, which the wheel reaches by number through [`Nodes`].
+//! The wheel has six levels of 64 buckets; the buckets of the lowest level are one millisecond
+//! wide. A timer waits in the level where its time first differs from the wheel's time, and moves
+//! down as its time comes near. Buckets are doubly linked lists threaded through the [`Node`]s,
+//! which the wheel accesses by number through [`Nodes`].
 
 use std::time::Duration;
 
@@ -13,15 +14,16 @@ const LEVELS: usize = 6;
 const BUCKET_BITS: u32 = 6;
 const BUCKETS: usize = 1 << BUCKET_BITS;
 
-/// The longest delay, about 24 days: a node keeps 32 bits of its time, and half of them tell before from after.
+/// The longest delay, about 24 days. A node keeps 32 bits of its time, and one half of their range
+/// is needed to tell earlier times from later ones.
 const DELAY_MAX_MS: u64 = (1 << 31) - 1;
 
-/// What a timed thing holds for the wheel.
+/// The wheel's part of a timed object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Node {
     previous: u32,
     next: u32,
-    /// The low 32 bits of the tick at which it is due.
+    /// The low 32 bits of the tick at which the node is due.
     due: u32,
     /// Level and bucket in one number.
     bucket: u16,
@@ -34,25 +36,26 @@ impl Default for Node {
 }
 
 impl Node {
-    /// Whether it is to expire.
+    /// Returns whether the node is armed to expire.
     pub(crate) fn is_armed(&self) -> bool {
         self.bucket != UNARMED
     }
 }
 
-/// Where nodes are kept. Numbers that the wheel was given stay valid until they are cancelled or expired.
+/// The storage of nodes. A number that was passed to the wheel must stay valid until it is
+/// cancelled or expires.
 pub(crate) trait Nodes {
     fn node(&mut self, key: u32) -> &mut Node;
 }
 
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    /// Everything due at or before this tick (in milliseconds) has been handed out.
+    /// All nodes due at or before this tick (in milliseconds) have been handed out.
     elapsed: u64,
     heads: Box<[[u32; BUCKETS]; LEVELS]>,
-    /// A bit for each bucket that is not empty.
+    /// One bit for each bucket that is not empty.
     occupied: [u64; LEVELS],
-    /// How many are armed.
+    /// Number of armed nodes.
     armed: usize,
 }
 
@@ -63,12 +66,12 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// Arms `key` to expire `delay` after `now`, moving it if it was armed. Never early; late by less than a
-    /// millisecond and the loop's own delay.
+    /// Arms `key` to expire `delay` after `now`, moving it if it is already armed. A timer never
+    /// expires early; it is late by less than a millisecond plus the loop's own delay.
     pub(crate) fn arm(&mut self, nodes: &mut impl Nodes, key: u32, now: Duration, delay: Duration) {
         self.cancel(nodes, key);
         if self.armed == 0 {
-            // Nothing was handed out meanwhile: see `expire`.
+            // No node was handed out meanwhile: see `expire`.
             self.elapsed = self.elapsed.max(now.as_millis() as u64);
         }
         let due = now.saturating_add(delay);
@@ -79,7 +82,7 @@ impl Wheel {
         self.armed += 1;
     }
 
-    /// Does nothing where `key` is not armed.
+    /// Cancels `key`. Does nothing if it is not armed.
     pub(crate) fn cancel(&mut self, nodes: &mut impl Nodes, key: u32) {
         if nodes.node(key).is_armed() {
             self.unlink(nodes, key);
@@ -87,7 +90,7 @@ impl Wheel {
         }
     }
 
-    /// Takes out one timer that is due at `now`. Call again until it gives none.
+    /// Removes and returns one timer that is due at `now`. Call again until it returns `None`.
     pub(crate) fn expire(&mut self, nodes: &mut impl Nodes, now: Duration) -> Option<u32> {
         if self.armed == 0 {
             return None;
@@ -109,7 +112,7 @@ impl Wheel {
         None
     }
 
-    /// How long after `now` the wheel has to be asked again; `None` when nothing is armed.
+    /// Returns how long after `now` the wheel has to be checked again; `None` if nothing is armed.
     pub(crate) fn next_wait(&self, now: Duration) -> Option<Duration> {
         if self.armed == 0 {
             return None;
@@ -154,14 +157,15 @@ impl Wheel {
         nodes.node(key).bucket = UNARMED;
     }
 
-    /// The level of the highest bits in which `due` differs from the wheel's time, and its bucket there.
+    /// Returns the level of the highest bits in which `due` differs from the wheel's time, and the
+    /// bucket there.
     fn place(&self, due: u64) -> (usize, usize) {
         let differing = (self.elapsed ^ due | 1).ilog2();
         let level = ((differing / BUCKET_BITS) as usize).min(LEVELS - 1);
         (level, bucket_at(due, level))
     }
 
-    /// The first bucket that is not empty, and the tick at which it starts.
+    /// Returns the first bucket that is not empty, and the tick at which it starts.
     fn next_bucket(&self) -> Option<(usize, usize, u64)> {
         (0..LEVELS).find_map(|level| {
             let shift = level as u32 * BUCKET_BITS;
@@ -208,7 +212,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// A small generator, so that a failure is the same each time.
+    /// Returns the next number of a deterministic generator, so that failures are reproducible.
     fn next(seed: &mut u64) -> u64 {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *seed >> 33

@@ -1,5 +1,5 @@
-//! What a service acts through: everything its loop owns. `sockets.rs` is how connections come about, `output.rs` what
-//! is done with them, `timers.rs` what happens later.
+//! The context through which a service acts: everything that its loop owns. `sockets.rs` creates
+//! connections, `output.rs` acts on them, `timers.rs` holds deadlines and timers.
 
 mod output;
 mod sockets;
@@ -32,10 +32,11 @@ use crate::stopper::Stopper;
 use crate::tls;
 use crate::wheel::{self, Nodes, Wheel};
 
-/// Everything that a loop owns: connections, timers, listeners, its clock and its end of the mailbox.
+/// Everything that a loop owns: connections, timers, listeners, its clock and its end of the
+/// mailbox.
 ///
-/// A context belongs to its loop's thread and is lent to the service for each call. An id that is stale is
-/// harmless everywhere: nothing is found, nothing is done.
+/// A context belongs to the thread of its loop and is lent to the service for each call. A stale id
+/// is harmless in every method: it finds nothing, and the call has no effect.
 pub struct Context<S: Service> {
     pub(crate) config: Config,
     pub(crate) network: Network,
@@ -55,12 +56,13 @@ pub struct Context<S: Service> {
     pub(crate) read_buffer: Vec<u8>,
     #[cfg(feature = "tls")]
     pub(crate) plain_buffer: Vec<u8>,
-    /// The connection whose input the service is looking at. What it leaves is not in its inbox yet.
+    /// The connection whose input the service is handling. Bytes that the service leaves are not in
+    /// the inbox of this connection yet.
     pub(crate) receiving: Option<u32>,
     pub(crate) to_read: Vec<u32>,
     pub(crate) to_flush: Vec<u32>,
     pub(crate) closing: Vec<(u32, CloseReason)>,
-    /// Of connections that have one of their own.
+    /// Linger times of the connections that have their own.
     pub(crate) lingers: BTreeMap<ConnectionId, Duration>,
     #[allow(clippy::vec_box)] // the boxes themselves move between here and the slots
     pub(crate) pool: Vec<Box<Buffers>>,
@@ -115,118 +117,123 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// Time since the loop's clock was started. It never goes back, and stands still within a tick.
+    /// Returns the time since the loop's clock was started. It never goes back and does not change
+    /// within a tick.
     pub fn now(&self) -> Duration {
         self.now
     }
 
-    /// Time since 1970 by the calendar clock, read anew; it can be set back.
+    /// Returns the time since 1970. Each call reads the calendar clock, which can be set back.
     pub fn unix_time(&self) -> Duration {
         self.clock.unix_time()
     }
 
-    /// 64 random bits, good for jitter and for names that need not be secret.
+    /// Returns 64 random bits, suitable for jitter and for identifiers that need not be secret.
     pub fn random(&mut self) -> u64 {
         split_mix(&mut self.random)
     }
 
-    /// 128 random bits of the operating system's, good for secrets. `None` where it has none to give.
+    /// Returns 128 random bits from the operating system, suitable for secrets. Returns `None` if
+    /// the system cannot provide them.
     pub fn secret(&self) -> Option<[u8; 16]> {
         self.network.secret()
     }
 
-    /// The loop's limits.
+    /// Returns the limits of the loop.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What the loop has done so far.
+    /// Returns the loop's counters as of now.
     pub fn stats(&self) -> Stats {
         self.counters.read()
     }
 
-    /// What the loop does, to be looked at from any thread.
+    /// Returns a handle that reads the loop's counters from any thread.
     pub fn watch(&self) -> Watch {
         Watch { counters: self.counters.clone() }
     }
 
-    /// A way for others to post to this loop.
+    /// Returns a mailbox through which any thread can post to this loop.
     pub fn mailbox(&self) -> Mailbox<S::Message> {
         self.inlet.mailbox().clone()
     }
 
-    /// Lets the service have a message from itself, ahead of the mailbox's: in this tick, or, where its mail has been
-    /// handled already, in the next. Unlike a post it always succeeds.
+    /// Queues a message from the service to itself. The loop delivers it before messages from the
+    /// mailbox: in this tick, or, if this tick has already delivered its messages, in the next.
+    /// Unlike a post, it always succeeds.
     pub fn defer(&mut self, message: S::Message) {
         self.deferred.push_back(message);
     }
 
-    /// A way for others to stop this loop.
+    /// Returns a stopper through which any thread can stop this loop.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// Starts to go down, as a signal would make it.
+    /// Starts the shutdown of the loop, as a stop signal would.
     pub fn stop(&mut self) {
         self.stopper.stop();
     }
 
-    /// Whether the loop is going down.
+    /// Returns whether the loop is shutting down.
     pub fn is_draining(&self) -> bool {
         self.draining_until.is_some()
     }
 
-    /// Whether the connection is there and not closed by this side.
+    /// Returns whether the connection exists and this side has not closed it.
     pub fn is_open(&self, id: ConnectionId) -> bool {
         self.slots.find(id).is_some_and(Slot::is_open)
     }
 
-    /// How many connections there are, those that are just beginning or ending included.
+    /// Returns the number of connections, including those that are being made or are ending.
     pub fn connections(&self) -> usize {
         self.slots.0.len()
     }
 
-    /// The ids of all open connections. Costs a walk over the slab.
+    /// Returns the ids of all open connections. Costs a walk over the slab.
     pub fn connection_ids(&self) -> Vec<ConnectionId> {
         let open = self.slots.0.iter().filter(|(_, slot)| slot.is_open());
         open.map(|(index, slot)| ConnectionId { slot: index as u32, serial: slot.serial }).collect()
     }
 
-    /// The service's state of a connection.
+    /// Returns the service's state of a connection.
     pub fn state(&self, id: ConnectionId) -> Option<&S::Connection> {
         self.slots.find(id).map(|slot| &slot.state)
     }
 
-    /// The service's state of a connection, to be changed.
+    /// Returns the service's state of a connection, mutably.
     pub fn state_mut(&mut self, id: ConnectionId) -> Option<&mut S::Connection> {
         self.slots.find_mut(id).map(|slot| &mut slot.state)
     }
 
-    /// Where the other end of a connection is. Asks the system.
+    /// Returns the address of the remote end of a connection. Makes a system call.
     pub fn peer_addr(&self, id: ConnectionId) -> Option<Address> {
         self.slots.find(id)?.stream.peer_addr().ok()
     }
 
-    /// Where this end of a connection is. Asks the system.
+    /// Returns the address of the local end of a connection. Makes a system call.
     pub fn local_addr(&self, id: ConnectionId) -> Option<Address> {
         self.slots.find(id)?.stream.local_addr().ok()
     }
 
-    /// The listener that accepted a connection; `None` for one that none did.
+    /// Returns the listener that accepted a connection; `None` if no listener did.
     pub fn listener(&self, id: ConnectionId) -> Option<ListenerId> {
         let listener = self.slots.find(id)?.listener;
         (listener != NO_LISTENER).then_some(ListenerId(u32::from(listener)))
     }
 
-    /// What TLS agreed on; `None` while it has not, and for a connection without.
+    /// Returns the negotiated TLS parameters; `None` before the handshake is done, and for a
+    /// connection without TLS.
     #[cfg(feature = "tls")]
     pub fn tls(&self, id: ConnectionId) -> Option<tls::Agreed> {
         let extras = self.slots.find(id)?.buffers.as_ref()?.extras.as_ref()?;
         extras.tls.as_ref()?.agreed()
     }
 
-    /// Ends a connection with this tick. The first reason given is the one that is told, unless output is lost: then its
-    /// peer sees a reset, and the service is told what cut the output off.
+    /// Ends a connection at the end of this tick. The first reason given is reported, unless output
+    /// is lost: then the peer sees a reset, and the service gets the reason that cut the output
+    /// off.
     pub(crate) fn end_now(&mut self, index: u32, reason: CloseReason) {
         let slot = &mut self.slots.0[index as usize];
         if slot.is(Flags::CLOSING) {
@@ -246,7 +253,7 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// Gives a connection its slot; its socket may come later.
+    /// Allocates the slot of a connection; its socket may be added later.
     pub(crate) fn insert(&mut self, stream: Stream, flags: Flags, state: S::Connection) -> ConnectionId {
         let serial = self.next_serial();
         let index = self.slots.0.insert(Slot::new(stream, serial, flags, state)) as u32;
@@ -254,7 +261,8 @@ impl<S: Service> Context<S> {
         ConnectionId { slot: index, serial }
     }
 
-    /// Gives a connection that is there its slot, and registers it. What came with it is read in this tick.
+    /// Allocates the slot of a connected socket and registers the socket. The loop reads from it in
+    /// this tick.
     pub(crate) fn insert_connected(&mut self, mut stream: Stream, state: S::Connection) -> io::Result<ConnectionId> {
         self.poller.add_stream(&mut stream, self.slots.0.vacant_key())?;
         let id = self.insert(stream, Flags::READABLE | Flags::WRITABLE | Flags::TO_READ, state);
@@ -267,7 +275,8 @@ impl<S: Service> Context<S> {
         self.pool.pop().unwrap_or_default()
     }
 
-    /// What only some connections have, made where it is not there yet.
+    /// Returns the extras of a connection, which only some connections have, and allocates them if
+    /// there are none yet.
     pub(crate) fn extras(&mut self, id: ConnectionId) -> Option<&mut Extras> {
         let missing = self.slots.find(id)?.buffers.is_none();
         let fresh = missing.then(|| self.take_buffers());
@@ -275,7 +284,7 @@ impl<S: Service> Context<S> {
         Some(slot.buffers.get_or_insert_with(|| fresh.unwrap_or_default()).extras_mut())
     }
 
-    /// Returns a connection's buffers to the pool once they are empty.
+    /// Returns the buffers of a connection to the pool if they are empty.
     pub(crate) fn recycle(&mut self, index: u32) {
         let Some(slot) = self.slots.0.get_mut(index as usize) else { return };
         if slot.buffers.as_ref().is_some_and(|buffers| buffers.is_empty()) {
@@ -284,8 +293,9 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// Returns the bytes of memory in buffers that no connection needs now, and that are kept for those that will: up to
-    /// [`pooled_buffers_max`](crate::Config::pooled_buffers_max) of them.
+    /// Returns the bytes of memory in the pooled buffers, which no connection uses at the moment.
+    /// The pool keeps up to [`pooled_buffers_max`](crate::Config::pooled_buffers_max) of them for
+    /// reuse.
     pub fn pooled_bytes(&self) -> usize {
         self.pool.iter().map(|buffers| buffers.held_bytes()).sum()
     }
@@ -298,14 +308,15 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// Lets a connection be read in this tick, or the next where this one has read.
+    /// Schedules a connection to be read in this tick, or in the next if this tick has already
+    /// read.
     pub(crate) fn will_read(&mut self, index: u32) {
         if self.slots.0[index as usize].raise(Flags::TO_READ) {
             self.to_read.push(index);
         }
     }
 
-    /// Lets what is queued for a connection be sent at the end of the tick.
+    /// Schedules the queued output of a connection to be sent at the end of the tick.
     pub(crate) fn will_flush(&mut self, index: u32) {
         if self.slots.0[index as usize].raise(Flags::TO_FLUSH) {
             self.to_flush.push(index);
@@ -328,7 +339,7 @@ impl<S: Service> std::fmt::Debug for Context<S> {
     }
 }
 
-/// The next number of a `SplitMix64` generator.
+/// Returns the next number of a `SplitMix64` generator.
 pub(crate) fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -336,23 +347,25 @@ pub(crate) fn split_mix(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Tokens from here on name listeners; below, attempts to connect.
+/// Tokens from here on belong to listeners; lower ones belong to connection attempts.
 pub(crate) const LISTENERS: usize = usize::MAX / 2;
-/// Tokens from here on name attempts to connect; below, connections' slots.
+/// Tokens from here on belong to connection attempts; lower ones are slots of connections.
 pub(crate) const ATTEMPTS: usize = LISTENERS / 2;
 
-/// A listener, and what holds for those that it accepts.
+/// A listener, and the settings of the connections that it accepts.
 #[derive(Debug)]
 pub(crate) struct Accepting {
-    /// `None` on a loop of a pool for which another accepts, and once the loop is going down.
+    /// `None` on a loop of a pool if another loop accepts for it, and once the loop is shutting
+    /// down.
     pub(crate) listener: Option<Listener>,
-    /// Connections may be waiting. Edge-triggered: the kernel says so once.
+    /// Whether connections may be waiting. Readiness is edge-triggered: the kernel reports it once.
     pub(crate) ready: bool,
-    /// Accepting failed for want of descriptors or places; not to be tried before this.
+    /// Set after accepting failed for lack of file descriptors or free slots: do not accept before
+    /// this time.
     pub(crate) after: Option<Duration>,
     pub(crate) connections: usize,
     pub(crate) connections_max: usize,
-    /// Accepts for all loops of the pool, not for this one alone.
+    /// Accepts for all loops of the pool, not only for this one.
     pub(crate) for_all: bool,
     pub(crate) socket: SocketOptions,
     #[cfg(feature = "tls")]
@@ -360,7 +373,7 @@ pub(crate) struct Accepting {
 }
 
 impl Accepting {
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
     }
@@ -383,7 +396,8 @@ impl<C> Slots<C> {
     }
 }
 
-/// A loop that is dropped before it has drained loses what is queued, and the peers are to see that.
+/// If a loop is dropped before it has drained, its queued output is lost, and the peers must see a
+/// reset.
 impl<C> Drop for Slots<C> {
     fn drop(&mut self) {
         for (_, slot) in &mut self.0 {

@@ -1,4 +1,4 @@
-//! What a service does with a connection: write, close, pause, hold back.
+//! The operations on a connection: write, close, pause, limit.
 
 use std::io::{self, IoSlice};
 use std::time::Duration;
@@ -13,22 +13,24 @@ use crate::rate::{GroupId, Pace, Rates};
 use crate::service::Service;
 use crate::slot::{Flags, Slot};
 
-/// Slices handed to the kernel in one write-through.
+/// Maximum number of slices in one vectored write of a write-through.
 const SLICES_MAX: usize = 64;
 
-/// From so many bytes on, a call to the kernel is cheaper than a copy: what else comes in the tick gains nothing by going
-/// with them.
+/// From this many bytes on, a system call is cheaper than a copy: sending them together with later
+/// output of the tick would gain nothing.
 const AT_ONCE_MIN: usize = 32 * 1024;
 
 impl<S: Service> Context<S> {
-    /// Queues a copy of `bytes`, to be sent at the end of the tick together with all else that is queued. Of much, with
-    /// nothing queued before it, a copy is made of that only which the kernel does not take at once.
+    /// Queues a copy of `bytes`. The loop sends it at the end of the tick, together with all other
+    /// queued output. If `bytes` is large and no output is queued before it, the kernel is offered
+    /// the bytes at once, and only the part that it does not take is copied.
     ///
-    /// Returns whether there is room for more: false where [`Config::output_high_bytes`](crate::Config::output_high_bytes)
-    /// or more are queued, or the connection takes nothing any more. What was given is queued all the same; wait for
-    /// [`drained`](Service::drained) before giving more. A write that would make the queue pass
-    /// [`Config::output_bytes_max`](crate::Config::output_bytes_max) is not queued: it resets the connection, which ends with
-    /// [`CloseReason::OutputFull`].
+    /// Returns whether there is room for more: false if
+    /// [`Config::output_high_bytes`](crate::Config::output_high_bytes) or more are queued, or if
+    /// the connection accepts no more output. In the first case the bytes have been queued
+    /// nevertheless; wait for [`drained`](Service::drained) before writing more. A write that would
+    /// make the queue exceed [`Config::output_bytes_max`](crate::Config::output_bytes_max) is not
+    /// queued: it resets the connection, which ends with [`CloseReason::OutputFull`].
     #[inline]
     pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
         let high = self.config.output_high_bytes;
@@ -42,14 +44,14 @@ impl<S: Service> Context<S> {
         buffers.outbox.len() < high
     }
 
-    /// Whether a connection takes more, as [`write`](Self::write) would tell.
+    /// Returns whether a connection has room for more output, as [`write`](Self::write) does.
     pub fn has_room(&self, id: ConnectionId) -> bool {
         let high = self.config.output_high_bytes;
         self.slots.find(id).is_some_and(|slot| slot.is_writable() && slot.output_len() < high)
     }
 
-    /// Queues shared bytes without copying them, to be sent at the end of the tick. Returns what
-    /// [`write`](Self::write) does.
+    /// Queues shared bytes without copying them, to be sent at the end of the tick. Returns the
+    /// same as [`write`](Self::write).
     pub fn write_bytes(&mut self, id: ConnectionId, bytes: Bytes) -> bool {
         let high = self.config.output_high_bytes;
         if bytes.is_empty() {
@@ -60,11 +62,13 @@ impl<S: Service> Context<S> {
         buffers.outbox.len() < high
     }
 
-    /// Hands shared bytes to the kernel at once, in one vectored write, and queues what it does not take. Meant for
-    /// [`turned`](Service::turned), where a batch is complete and goes to many: nothing is allocated for a peer that keeps up.
+    /// Writes shared bytes to the kernel at once, in one vectored write, and queues the part that
+    /// the kernel does not take. Meant for [`turned`](Service::turned), where a batch is complete
+    /// and is sent to many connections: nothing is allocated for a peer that keeps up.
     ///
-    /// Returns whether all of it is with the kernel. If not, [`drained`](Service::drained) will be called when it is, or
-    /// when little enough is left. Where TLS or a rate stands between, all is queued.
+    /// Returns whether the kernel has taken all of the bytes. If not, [`drained`](Service::drained)
+    /// is called when the queue has fallen to the low watermark. If the connection uses TLS or a
+    /// rate limit, all bytes are queued.
     pub fn write_through(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
         let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_writable()) else { return true };
         let mut taken = 0;
@@ -95,30 +99,33 @@ impl<S: Service> Context<S> {
         self.slots.find(id).is_none_or(|slot| slot.output_len() == 0)
     }
 
-    /// Bytes queued for a connection, which the kernel has not taken yet.
+    /// Returns the number of queued bytes that the kernel has not taken yet.
     pub fn queued(&self, id: ConnectionId) -> usize {
         self.slots.find(id).map_or(0, Slot::output_len)
     }
 
-    /// Returns how many bytes were received from a connection and not taken yet. While [`received`](Service::received) is called for it, its
-    /// [`Input`](crate::Input) tells how many those are.
+    /// Returns the number of bytes that were received from a connection and not taken yet. During a
+    /// call of [`received`](Service::received) for this connection, use its [`Input`](crate::Input)
+    /// instead.
     pub fn input_len(&self, id: ConnectionId) -> usize {
         self.slots.find(id).and_then(|slot| slot.buffers.as_ref()).map_or(0, |buffers| buffers.inbox.len())
     }
 
-    /// Stops reading from a connection; its peer is slowed down by TCP. The end of its bytes is not seen meanwhile.
+    /// Stops reading from a connection; TCP flow control then slows its peer down. While paused,
+    /// the loop does not notice the end of the peer's output.
     pub fn pause(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slots.find_mut(id) {
             slot.set(Flags::PAUSED);
         }
     }
 
-    /// Whether a connection is paused.
+    /// Returns whether a connection is paused.
     pub fn is_paused(&self, id: ConnectionId) -> bool {
         self.slots.find(id).is_some_and(|slot| slot.is(Flags::PAUSED))
     }
 
-    /// Goes on reading, and shows the service input that it left untaken, even if nothing more has come.
+    /// Resumes reading, and shows the service the input that it left untaken, even if no more has
+    /// come.
     pub fn resume(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find_mut(id) else { return };
         let has_leftovers = slot.buffers.as_ref().is_some_and(|buffers| !buffers.inbox.is_empty());
@@ -128,36 +135,40 @@ impl<S: Service> Context<S> {
         }
         slot.clear(Flags::PAUSED);
         slot.set(Flags::AGAIN);
-        // Whether anything is left to be shown again is known when the service has looked.
+        // Only after the service returns is it known whether any input is left to show again.
         if !is_receiving {
             self.will_read(id.slot);
         }
     }
 
-    /// Tells the peer, behind what is queued for it, that no more will come, and goes on reading. What is written after
-    /// that is thrown away. Once both sides have ended, the connection is closed, with
-    /// [`CloseReason::Ended`]; from then on its peer has the [linger](Self::set_linger) for what is still queued, as after
-    /// [`close`](Self::close). Before that, no limit holds but one that is set with [`set_deadline`](Self::set_deadline).
+    /// Half-closes a connection: sends the end of this side's output after the queued output, and
+    /// continues to read. Later writes are discarded. Once both sides have ended, the connection is
+    /// closed with [`CloseReason::Ended`]; from then on the [linger time](Self::set_linger) applies
+    /// to output that is still queued, as after [`close`](Self::close). Before that there is no
+    /// time limit except one that the service sets with [`set_deadline`](Self::set_deadline).
     ///
-    /// A connection that is still being made may be half-closed too: it is made, and what was written before is sent.
+    /// A connection that is still being made can be half-closed too: it is made nevertheless, and
+    /// output that was written before is sent.
     pub fn half_close(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_writable()) else { return };
         slot.set(Flags::SHUT);
         self.will_flush(id.slot);
     }
 
-    /// Closes a connection after what is queued for it has been sent. What still comes from the peer is
-    /// thrown away, so that it can read the last bytes before it hears of the end.
+    /// Closes a connection after its queued output has been sent. Input that still arrives is
+    /// discarded, so that the peer can read the last bytes before it sees the end.
     ///
-    /// A peer that takes nothing of what is queued for as long as the [linger](Self::set_linger), 5 s by default, loses the
-    /// rest: it sees a reset, and the service is told [`CloseReason::TimedOut`]. Where the system has taken all of it, the
-    /// peer has that long again to end its side; the reason is then [`CloseReason::Closed`] in any case.
+    /// If the peer accepts no queued output for the [linger time](Self::set_linger), 5 s by
+    /// default, the rest is lost: the peer sees a reset, and the service gets
+    /// [`CloseReason::TimedOut`]. Once the system has taken all output, the peer has the same time
+    /// again to end its side; the reason is then [`CloseReason::Closed`] in any case.
     pub fn close(&mut self, id: ConnectionId) {
         self.finish(id, CloseReason::Closed);
     }
 
-    /// Sets how long the peer of this connection may take nothing once it is closed, in place of
-    /// [`Config::linger`](crate::Config::linger). For a connection that is closed already it counts from now on.
+    /// Sets how long the peer of this connection may accept no output once the connection is
+    /// closed, in place of [`Config::linger`](crate::Config::linger). If the connection is already
+    /// closed, the time starts now.
     pub fn set_linger(&mut self, id: ConnectionId, linger: Duration) {
         let Some(slot) = self.slots.find(id).filter(|slot| !slot.is(Flags::CLOSING)) else { return };
         let is_finishing = slot.is(Flags::FINISHING);
@@ -169,15 +180,16 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// Closes a connection at once. Where something is queued for it, that is lost, and its peer sees a reset; otherwise, an
-    /// ordinary end, unless bytes of its own were left unread.
+    /// Closes a connection at once. If output is queued, that output is lost and the peer sees a
+    /// reset. Otherwise the peer sees an ordinary end, unless input from it is left unread in the
+    /// kernel.
     pub fn abort(&mut self, id: ConnectionId) {
         self.abort_because(id, CloseReason::Aborted);
     }
 
-    /// Closes a connection at once, and lets its peer see that it failed, as it would if this side had broken down (a TCP
-    /// reset): so does a proxy pass a failure on. What is queued for it is lost, and so is what is still on its way.
-    /// Unix sockets know no resets: their peers see an ordinary end.
+    /// Closes a connection at once with a TCP reset, so that the peer sees a failure. A proxy uses
+    /// this to pass a failure on. Queued output is lost, as is output that is still in transit.
+    /// Unix sockets have no resets: their peers see an ordinary end.
     pub fn reset(&mut self, id: ConnectionId) {
         self.reset_because(id, CloseReason::Aborted);
     }
@@ -185,7 +197,8 @@ impl<S: Service> Context<S> {
     pub(crate) fn reset_because(&mut self, id: ConnectionId, reason: CloseReason) {
         if let Some(slot) = self.slots.find_mut(id).filter(|slot| !slot.is(Flags::CLOSING)) {
             slot.stream.reset_on_close();
-            // Even if it was closed before: what is on its way is lost.
+            // The real reason is reported even if the connection was closed before, since output in
+            // transit is lost.
             if !fault!("panicked-reported-closed") {
                 slot.clear(Flags::FINISHING);
             }
@@ -193,14 +206,15 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// Closes all connections, each after what is queued for it has been sent.
+    /// Closes all connections, each after its queued output has been sent.
     pub fn close_all(&mut self) {
         for id in self.connection_ids() {
             self.close(id);
         }
     }
 
-    /// Holds a connection to these rates, in place of earlier ones. It is read from, and sent to, as bytes may pass.
+    /// Limits a connection to these rates, in place of earlier ones. The loop reads from it, and
+    /// sends to it, as fast as the rates allow.
     pub fn set_rates(&mut self, id: ConnectionId, rates: Rates) {
         let now = self.now;
         if let Some(pace) = self.pace(id) {
@@ -209,29 +223,31 @@ impl<S: Service> Context<S> {
         self.settle_pace(id);
     }
 
-    /// Makes a group whose connections share these rates. It stays until it is [removed](Self::remove_group), with connections
-    /// in it or without.
+    /// Creates a group whose connections share these rates. The group exists until it is
+    /// [removed](Self::remove_group), even while it has no connections.
     pub fn add_group(&mut self, rates: Rates) -> GroupId {
         self.groups.add(rates, self.now)
     }
 
-    /// Frees a group. Connections that are in it are held to their own rates alone from then on, as are those that are put
-    /// into it later by the stale id. Returns false if it has been removed before.
+    /// Removes a group. Its connections are then limited only by their own rates, as are
+    /// connections that are later put into it by the stale id. Returns false if the group has been
+    /// removed before.
     pub fn remove_group(&mut self, group: GroupId) -> bool {
         self.groups.remove(group)
     }
 
-    /// Returns how many connections a group has: 0 if it has been removed.
+    /// Returns the number of connections in a group; 0 if the group has been removed.
     pub fn members(&mut self, group: GroupId) -> usize {
         self.groups.get(group).map_or(0, |group| group.members)
     }
 
-    /// Holds a group to other rates.
+    /// Sets new rates for a group.
     pub fn set_group_rates(&mut self, group: GroupId, rates: Rates) {
         self.groups.set_rates(group, rates, self.now);
     }
 
-    /// Puts a connection into a group, or takes it out of the one it is in. Its own rates hold besides.
+    /// Moves a connection into a group, or, with `None`, out of its group. The connection's own
+    /// rates apply as well.
     pub fn set_group(&mut self, id: ConnectionId, group: Option<GroupId>) {
         let group = group.filter(|group| self.groups.get(*group).is_some());
         let Some(pace) = self.pace(id) else { return };
@@ -251,7 +267,7 @@ impl<S: Service> Context<S> {
         Some(self.extras(id)?.pace.get_or_insert_with(|| Pace::new(now)))
     }
 
-    /// Forgets a pace that holds nothing back, and lets the connection go on as far as it may.
+    /// Drops a pace that has no effect, and lets the connection continue as far as it may.
     pub(crate) fn settle_pace(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find_mut(id) else { return };
         let Some(extras) = slot.extras() else { return };
@@ -278,7 +294,7 @@ impl<S: Service> Context<S> {
         self.arm_linger(id.slot);
     }
 
-    /// Lets a closed connection end when its peer has taken nothing for so long.
+    /// Sets the time after which a closed connection ends if its peer has accepted no output.
     pub(crate) fn arm_linger(&mut self, index: u32) {
         let own = if self.lingers.is_empty() { None } else { self.lingers.get(&self.slots.id_at(index)).copied() };
         self.deadlines.arm(&mut self.slots, index, self.now, own.unwrap_or(self.config.linger));
@@ -290,7 +306,8 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// An open connection that is about to be given `more` bytes to send, with buffers to queue them in.
+    /// Prepares a connection to queue `more` bytes: returns its slot, with buffers, or `None` if it
+    /// accepts no more output.
     fn output(&mut self, id: ConnectionId, more: usize) -> Option<&mut Slot<S::Connection>> {
         let slot = self.slots.find(id).filter(|slot| slot.is_writable())?;
         if slot.output_len() + more > self.config.output_bytes_max {
@@ -310,8 +327,9 @@ impl<S: Service> Context<S> {
 }
 
 impl<C> Slot<C> {
-    /// Hands the kernel bytes that would be the first in the queue, and tells how many it took. Where that fails none are
-    /// taken, and the flush at the tick's end meets the same error.
+    /// Writes bytes that would be first in the queue to the kernel, and returns how many bytes the
+    /// kernel took. On an error it returns 0, and the flush at the end of the tick meets the same
+    /// error.
     fn send_at_once(&mut self, bytes: &[u8]) -> usize {
         if !self.is(Flags::WRITABLE) || self.is(Flags::CONNECTING) {
             return 0;

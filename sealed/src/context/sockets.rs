@@ -1,4 +1,4 @@
-//! How connections come about: by listening, by connecting, by taking over sockets that are there already.
+//! Creates connections: by listening, by connecting, and by taking over existing sockets.
 
 use std::io;
 
@@ -13,7 +13,13 @@ use crate::slot::{Flags, NO_LISTENER};
 use crate::socket::{Connect, Listen, ListeningSocket, Socket};
 
 impl<S: Service> Context<S> {
-    /// Listens on an address. Port 0 lets the system choose one, which [`listen_addr`](Self::listen_addr) tells.
+    /// Listens on an address. With port 0 the system chooses a port;
+    /// [`listen_addr`](Self::listen_addr) returns it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Listen`] if the address cannot be resolved, bound or listened on, or if the
+    /// loop already has 65,535 listeners.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<ListenerId> {
         let listen = listen.into();
         let own = listen.socket.clone().filter(|_| !fault!("listener-options-ignored"));
@@ -24,8 +30,12 @@ impl<S: Service> Context<S> {
         added.map_err(|source| Error::Listen { address: listen.at.name, source })
     }
 
-    /// Listens on a socket that listens already, as socket activation hands it over. Of the options given with `how`,
-    /// those hold that are not about binding.
+    /// Listens on a socket that is already listening, such as one passed by socket activation. The
+    /// options in `how` apply except those that concern binding.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Listen`] if the socket cannot be taken over.
     pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<ListenerId> {
         let options = how.socket.clone().unwrap_or_else(|| self.config.socket.clone());
         let adopted = self.network.adopt_listener(socket.into(), &options);
@@ -33,20 +43,25 @@ impl<S: Service> Context<S> {
         added.map_err(|source| Error::Listen { address: how.at.name, source })
     }
 
-    /// The address of a listener; `None` once the loop is going down.
+    /// Returns the address of a listener; `None` once the loop is shutting down.
     pub fn listen_addr(&self, listener: ListenerId) -> Option<Address> {
         self.listeners.get(listener.index())?.local_addr().ok()
     }
 
-    /// How many connections of a listener there are.
+    /// Returns the number of connections of a listener.
     pub fn connections_of(&self, listener: ListenerId) -> usize {
         self.listeners.get(listener.index()).map_or(0, |held| held.connections)
     }
 
-    /// Starts a connection, with state of its own. The outcome comes later, once, as
-    /// [`connected`](Service::connected) or [`closed`](Service::closed). What is written before is sent then.
+    /// Starts a connection, with its own state. The outcome is reported later, exactly once, by
+    /// [`connected`](Service::connected) or [`closed`](Service::closed). Output that is written
+    /// before is sent once the connection is made.
     ///
-    /// An error tells that no attempt could even be started; nothing else is heard of it then.
+    /// # Errors
+    ///
+    /// Returns [`Error::Connect`] if no attempt could even be started, or if the loop has
+    /// [`Config::connections_max`](crate::Config::connections_max) connections. The service gets no
+    /// call for the connection then.
     pub fn connect(&mut self, connect: impl Into<Connect>, state: S::Connection) -> Result<ConnectionId> {
         let mut connect = connect.into();
         let address = connect.to.name.clone();
@@ -81,8 +96,14 @@ impl<S: Service> Context<S> {
         Ok(id)
     }
 
-    /// Takes over a connected socket that was made elsewhere, with state of its own: one of a pair, or one that another
-    /// program handed over. Its options are set as those of others are.
+    /// Takes over a connected socket that was created elsewhere, with its own state: an end of a
+    /// socket pair, for example, or a socket that another program passed on. The socket gets the
+    /// options of [`Config::socket`](crate::Config::socket).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Adopt`] if the socket cannot be registered or configured, or if the loop
+    /// has [`Config::connections_max`](crate::Config::connections_max) connections.
     pub fn adopt(&mut self, socket: impl Into<Socket>, state: S::Connection) -> Result<ConnectionId> {
         if self.slots.0.len() >= self.config.connections_max {
             return Err(Error::Adopt(io::Error::other("the loop is at connections_max")));
@@ -91,8 +112,8 @@ impl<S: Service> Context<S> {
         adopted.and_then(|stream| self.insert_connected(stream, state)).map_err(Error::Adopt)
     }
 
-    /// Tries the next address that can be tried, and sets the timer for the one after it. Returns an error where there
-    /// is none, and no other attempt is under way.
+    /// Starts an attempt with the next usable address, and sets the timer for the address after it.
+    /// Returns an error if there is no usable address and no other attempt is in progress.
     pub(crate) fn dial_next(&mut self, slot: u32) -> io::Result<()> {
         loop {
             let Some(dial) = self.dials.find(slot) else { return Ok(()) };
@@ -139,7 +160,7 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// Adds a listener, or a place for one where another loop accepts for this one too.
+    /// Adds a listener, or, with `None`, its number only, if another loop accepts for this one.
     pub(crate) fn add_listener(&mut self, mut listener: Option<Listener>, listen: &Listen) -> io::Result<ListenerId> {
         let index = self.listeners.len();
         if index >= usize::from(NO_LISTENER) {

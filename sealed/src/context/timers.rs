@@ -1,4 +1,4 @@
-//! What happens later: a connection's deadline, timers, and what the loop itself has to do again.
+//! Timers: deadlines of connections, timers of the service, and timers of the loop itself.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::service::Service;
 use crate::slot::Slot;
 use crate::wheel::{self, Nodes, Wheel};
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Debug)]
 pub(crate) enum Due<T> {
-    /// The service's own, once.
+    /// A one-shot timer of the service.
     Once(T),
-    /// The service's own, again and again.
+    /// A periodic timer of the service.
     Repeated(T, Box<Rhythm<T>>),
-    /// The next address is to be tried.
+    /// Starts an attempt with the next address.
     Dial(ConnectionId),
-    /// A connection, or its handshake, is to have been made.
+    /// Ends the time limit of a connection attempt or of a handshake.
     Limit(ConnectionId),
-    /// A connection may go on, for there are bytes to read or write with.
+    /// Lets a connection continue, since its rate allows bytes to be read or written again.
     Pace(ConnectionId, Way),
 }
 
-/// When a periodic timer runs out.
+/// The schedule of a periodic timer.
 #[derive(Debug)]
 pub(crate) struct Rhythm<T> {
     next: Duration,
     period: Duration,
-    /// Makes the value for the next time. The type may be one that cannot be cloned, as long as its timers run out once.
+    /// Clones the value for the next expiry. One-shot timers do not need `T: Clone`.
     clone: fn(&T) -> T,
 }
 
@@ -92,7 +92,7 @@ impl<T> Timers<T> {
         due
     }
 
-    /// Takes out one timer that has run out; a periodic one is set anew.
+    /// Removes and returns one timer that has expired; a periodic timer is armed again.
     pub(crate) fn expire(&mut self, now: Duration) -> Option<(TimerId, Due<T>)> {
         let slot = self.wheel.expire(&mut self.held, now)?;
         let timer = &mut self.held.0[slot as usize];
@@ -112,8 +112,8 @@ impl<T> Due<T> {
 }
 
 impl<T> Rhythm<T> {
-    /// Goes on to the next time after `now`, and tells how far it is. Times that were missed are left out, and the
-    /// others stay where they are.
+    /// Advances to the next time after `now`, and returns how far away it is. Missed periods are
+    /// skipped; the phase does not change.
     fn go_on(&mut self, now: Duration) -> Duration {
         let behind = now.saturating_sub(self.next).as_nanos() / self.period.as_nanos().max(1);
         let behind = if fault!("missed-periods-made-up") { 0 } else { behind };
@@ -127,16 +127,19 @@ impl<T> Rhythm<T> {
 }
 
 impl<S: Service> Context<S> {
-    /// Sets a timer, for which [`expired`](Service::expired) is called once, with this value. At most about 24 days.
+    /// Sets a one-shot timer: [`expired`](Service::expired) is called once, with `value`. The delay
+    /// is at most about 24 days.
     pub fn set_timer(&mut self, delay: Duration, value: S::Timer) -> TimerId {
         let serial = self.next_serial();
         self.timers.set(self.now, delay, serial, Due::Once(value))
     }
 
-    /// Sets a timer, for which [`expired`](Service::expired) is called after every `period`, each time with this value.
+    /// Sets a periodic timer: [`expired`](Service::expired) is called after every `period`, each
+    /// time with a clone of `value`.
     ///
-    /// It does not drift: however late a call comes, the next is due where it would have been. Where the loop was held up
-    /// for more than a period, what it missed is left out. At least 1 ms, at most about 24 days.
+    /// The timer does not drift: even if a call is late, the next one is due at its regular time.
+    /// If the loop was delayed by more than a period, the missed calls are skipped. The period is
+    /// at least 1 ms and at most about 24 days.
     pub fn set_interval(&mut self, period: Duration, value: S::Timer) -> TimerId
     where
         S::Timer: Clone,
@@ -147,8 +150,8 @@ impl<S: Service> Context<S> {
         self.timers.set(self.now, period, serial, Due::Repeated(value, rhythm))
     }
 
-    /// Lets a timer run out this long after now instead of when it would have. Returns false where it is not there any more.
-    /// A periodic one goes on from there with its period.
+    /// Moves a timer: it expires `delay` from now instead of at its earlier time. A periodic timer
+    /// then continues from there with its period. Returns false if the timer no longer exists.
     pub fn move_timer(&mut self, timer: TimerId, delay: Duration) -> bool {
         let now = self.now;
         let Some(held) = self.timers.find(timer) else { return false };
@@ -162,7 +165,8 @@ impl<S: Service> Context<S> {
         true
     }
 
-    /// Cancels a timer and hands its value back. One that has run out is not there any more, and nothing happens.
+    /// Cancels a timer and returns its value. Returns `None` if the timer has expired or been
+    /// cancelled.
     pub fn cancel_timer(&mut self, timer: TimerId) -> Option<S::Timer> {
         match self.timers.cancel(timer)? {
             Due::Once(value) | Due::Repeated(value, _) => Some(value),
@@ -170,27 +174,27 @@ impl<S: Service> Context<S> {
         }
     }
 
-    /// How many timers are set.
+    /// Returns the number of timers that the service has set.
     pub fn timers(&self) -> usize {
         self.timers.of_service
     }
 
     /// Sets the deadline of a connection, in place of an earlier one. When it passes,
-    /// [`timed_out`](Service::timed_out) is called, once. At most about 24 days.
+    /// [`timed_out`](Service::timed_out) is called once. The delay is at most about 24 days.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
         if self.slots.find(id).is_some_and(Slot::is_open) {
             self.deadlines.arm(&mut self.slots, id.slot, self.now, delay);
         }
     }
 
-    /// Takes the deadline of a connection away.
+    /// Removes the deadline of a connection.
     pub fn clear_deadline(&mut self, id: ConnectionId) {
         if self.slots.find(id).is_some_and(Slot::is_open) {
             self.deadlines.cancel(&mut self.slots, id.slot);
         }
     }
 
-    /// Sets a timer of the loop's own.
+    /// Sets a timer of the loop itself.
     pub(crate) fn set_due(&mut self, delay: Duration, due: Due<S::Timer>) -> TimerId {
         let serial = self.next_serial();
         self.timers.set(self.now, delay, serial, due)

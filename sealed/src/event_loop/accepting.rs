@@ -1,4 +1,4 @@
-//! Accepting: for this loop, and for others of its pool.
+//! Accepting connections, for this loop and for other loops of its pool.
 
 use std::io;
 
@@ -15,9 +15,9 @@ use crate::net::Stream;
 use crate::service::Service;
 
 impl Accepting {
-    /// Whether there may be somebody who can be accepted.
+    /// Returns whether a waiting connection could be accepted.
     pub(super) fn can_accept(&self) -> bool {
-        // Who accepts for all may be full itself.
+        // A loop that accepts for all may itself be full.
         self.ready && self.after.is_none() && (self.for_all && !fault!("full-acceptor-holds-up") || self.has_room())
     }
 
@@ -56,7 +56,7 @@ impl<S: Service> EventLoop<S> {
                     held.ready = false;
                     return;
                 }
-                // The peer gave up while it waited; others may be behind it.
+                // The peer gave up while it waited; others may wait behind it.
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => return,
                 _ if fault!("accepting-given-up") => {
                     held.ready = false;
@@ -70,7 +70,8 @@ impl<S: Service> EventLoop<S> {
             Some(hand_over) if held.for_all => hand_over.offer(stream, listener, peer),
             _ => Some((stream, peer)),
         };
-        // What another was to have, and could not be given, is closed where there is no room for it here.
+        // A connection meant for another loop that could not be sent there is closed if this loop
+        // has no room.
         if let Some((stream, peer)) = kept
             && (!has_room || self.take_in(stream, listener, &peer).is_err())
         {
@@ -78,7 +79,7 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Whether this loop accepts for others, one of which is sure to have room.
+    /// Returns whether this loop accepts for others, at least one of which has room.
     fn another_has_room(&self, index: usize) -> bool {
         let held = &self.cx.listeners[index];
         let connections_max = held.connections_max.min(self.cx.config.connections_max);
@@ -86,16 +87,18 @@ impl<S: Service> EventLoop<S> {
         hand_over.is_some_and(|hand_over| hand_over.another_has_fewer_than(connections_max))
     }
 
-    /// Takes over a connection that another loop has accepted. Where there is no room for it, it is closed.
+    /// Takes over a connection that another loop accepted. If there is no room, the connection is
+    /// closed.
     pub(super) fn take_over(&mut self, handed: Handed) {
         let Handed { stream, listener, peer } = handed;
         let held = &self.cx.listeners[listener.index()];
         let most = held.connections_max.saturating_add(usize::from(fault!("handed-over-past-limit")));
         let is_draining = self.cx.is_draining() && !fault!("taken-over-while-draining");
         let has_room = !is_draining && !self.is_full() && held.connections < most;
-        // What cannot be registered is closed, and its peer hears of it.
+        // A connection that cannot be registered is closed, which its peer sees.
         let id = has_room.then(|| self.cx.insert_connected(stream, S::Connection::default()).ok()).flatten();
-        // Counted when it is among the connections: who accepts may count it twice for a moment, but never leave it out.
+        // Increment `taken_over` only after the connection is in the count of connections: the
+        // accepting loop may then count the connection twice for a moment, but never misses it.
         if id.is_some() || !fault!("refused-counts-for-ever") {
             self.cx.counters.taken_over.add(1);
         }
@@ -119,7 +122,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     #[cfg(not(feature = "tls"))]
-    #[allow(clippy::unused_self)] // with TLS there is something to do
+    #[allow(clippy::unused_self)] // used with TLS
     fn begin_handshake(&mut self, _: ConnectionId, _: ListenerId) {}
 
     #[cfg(feature = "tls")]
@@ -136,8 +139,9 @@ impl<S: Service> EventLoop<S> {
         self.cx.slots.0.len() >= self.cx.config.connections_max.min(ATTEMPTS).min(u32::MAX as usize)
     }
 
-    /// Lets the backlog hold who comes until a connection is freed, or a while has passed: the kernel would report
-    /// the same failure at once, for ever.
+    /// Pauses accepting until a connection is freed or `accept_retry` has passed; new connections
+    /// wait in the backlog. Without the pause, the kernel would report the same failure again and
+    /// again.
     fn pause_accepting(&mut self, index: usize) {
         self.cx.counters.accept_pauses.add(1);
         self.cx.listeners[index].after = Some(self.cx.now.saturating_add(self.cx.config.accept_retry));

@@ -1,4 +1,4 @@
-//! Output: what is queued goes to the kernel. And the end of connections: told, and freed.
+//! Flushing queued output to the kernel, and ending connections: reporting and freeing them.
 
 use std::mem;
 
@@ -16,11 +16,11 @@ use crate::slot::{Flags, NO_LISTENER};
 /// How far a flush got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flushed {
-    /// Everything is with the kernel.
+    /// The kernel has taken all output.
     All,
     /// The kernel takes no more for now.
     Blocked,
-    /// Something else has to come first: a handshake, or the time to send more.
+    /// The output has to wait for something else: a handshake, or the rate limit.
     Waiting,
 }
 
@@ -34,7 +34,7 @@ impl<S: Service> EventLoop<S> {
         self.keep_spare(list);
     }
 
-    /// Sends what is queued for one connection, and sees to what follows from that.
+    /// Sends the queued output of one connection, and handles the consequences.
     fn flush_slot(&mut self, index: u32) {
         let cx = &mut self.cx;
         let slot = &mut cx.slots.0[index as usize];
@@ -59,7 +59,7 @@ impl<S: Service> EventLoop<S> {
             || slot.is_held_back() && !fault!("held-back-given-up");
         let goes_on = goes_on && !(fault!("closing-cuts-off-rate") && flushed == Flushed::Waiting);
         if flushed != Flushed::All && goes_on && is_finishing {
-            // It is slow, not dead.
+            // The connection is slow, not dead.
             cx.arm_linger(index);
         } else if flushed == Flushed::All && is_finishing {
             return self.linger(index);
@@ -78,8 +78,9 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Offers the kernel what is queued for a connection whose time has run out, and returns whether it has time again.
-    /// The kernel tells of room only when there is much of it: whoever takes little at a time must not count as dead.
+    /// Offers the queued output of a connection whose time has run out to the kernel again. Returns
+    /// whether the connection has got more time. The kernel reports writability only when much room
+    /// is free, so a peer that takes little at a time must not be mistaken for a dead one.
     pub(super) fn ask_again(&mut self, index: u32) -> bool {
         let slot = &mut self.cx.slots.0[index as usize];
         if !slot.has_unsent() || slot.is(Flags::CONNECTING) {
@@ -92,11 +93,12 @@ impl<S: Service> EventLoop<S> {
         is_moved || slot.is(Flags::CLOSING)
     }
 
-    /// This side has said that no more will come.
+    /// Completes a half-close: sends the end of this side's output.
     fn shut(&mut self, index: u32) {
         let slot = &mut self.cx.slots.0[index as usize];
         if slot.raise(Flags::LINGERING) {
-            // Where it fails the connection has, and reading tells how, behind what can still be read.
+            // If this fails, the connection has failed; a read reports the error, after the bytes
+            // that can still be read.
             let _ = slot.stream.shut_down_writing();
         }
         if slot.is(Flags::ENDED) && !fault!("both-ended-stays") {
@@ -105,12 +107,13 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Tells the peer that no more will come, and waits for its end: closing with input unread would make the
-    /// kernel reset the connection, and the peer might lose the last bytes.
+    /// Sends the end of this side's output, and waits for the peer's end: closing with unread input
+    /// would make the kernel reset the connection, and the peer might lose the last bytes.
     fn linger(&mut self, index: u32) {
         let cx = &mut self.cx;
         let slot = &mut cx.slots.0[index as usize];
-        // Once only: the kernel announces each time that the socket can be written to, and the limit must not be moved.
+        // Only once: the kernel reports every time the socket becomes writable, and the limit must
+        // not be extended.
         let is_first = slot.raise(Flags::LINGERING);
         let over = slot.is(Flags::ENDED) || is_first && slot.stream.shut_down_writing().is_err();
         if over {
@@ -122,7 +125,7 @@ impl<S: Service> EventLoop<S> {
         cx.will_read(index);
     }
 
-    /// Tells the service of each connection that ended in this tick, then frees their slots.
+    /// Reports each connection that ended in this tick to the service, then frees their slots.
     pub(super) fn close(&mut self) {
         let mut told = 0;
         while told < self.cx.closing.len() {
@@ -145,7 +148,8 @@ impl<S: Service> EventLoop<S> {
         for (index, _) in &closing {
             cx.free(*index);
         }
-        // Lists may name slots that are gone; they are short, and nothing ended in most ticks.
+        // The lists may contain freed slots. The lists are short, and in most ticks no connection
+        // ends.
         let gone = |index: &u32| cx.slots.0.contains(*index as usize);
         cx.to_read.retain(gone);
         cx.to_flush.retain(gone);
@@ -159,7 +163,8 @@ impl<S: Service> EventLoop<S> {
         self.shrink();
     }
 
-    /// Gives memory back once most of it has fallen idle; the cost is spread over the connections that ended.
+    /// Releases memory once most of it is unused; the cost is amortized over the connections that
+    /// ended.
     fn shrink(&mut self) {
         let cx = &mut self.cx;
         let (held, used) = (cx.slots.0.capacity(), cx.slots.0.len());
@@ -181,7 +186,7 @@ impl<S: Service> EventLoop<S> {
 }
 
 impl<S: Service> Context<S> {
-    /// Sends what is queued for a connection, as far as it can be.
+    /// Sends as much of a connection's queued output as possible.
     fn flush_one(&mut self, index: u32) -> std::io::Result<Flushed> {
         let slot = &mut self.slots.0[index as usize];
         let is_last = slot.is(Flags::FINISHING | Flags::SHUT);
@@ -218,7 +223,7 @@ impl<S: Service> Context<S> {
         flushed.map(|flushed| if is_held_back { held_back } else { flushed })
     }
 
-    /// There are bytes to go on with.
+    /// Resumes a connection whose rate allows more bytes.
     pub(super) fn go_on(&mut self, id: ConnectionId, way: Way) {
         let Some(slot) = self.slots.find_mut(id) else { return };
         let Some(pace) = slot.extras().and_then(|extras| extras.pace.as_mut()) else { return };

@@ -1,4 +1,4 @@
-//! Outgoing connections: what becomes of attempts.
+//! Outgoing connections: the results of connection attempts.
 
 use std::{io, mem};
 
@@ -9,7 +9,7 @@ use crate::service::Service;
 use crate::slot::Flags;
 
 impl<S: Service> EventLoop<S> {
-    /// Settles attempts to connect of which something was heard.
+    /// Handles the attempts for which an event was reported.
     pub(super) fn establish(&mut self) {
         if self.answered.is_empty() {
             return;
@@ -32,7 +32,7 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// The time has come to try another address.
+    /// Starts an attempt with the next address, when its timer expires.
     pub(super) fn dial_on(&mut self, id: ConnectionId) {
         if let Some(dial) = self.cx.dials.find(id.slot).filter(|dial| dial.id == id) {
             dial.next = None;
@@ -68,7 +68,7 @@ impl<S: Service> EventLoop<S> {
         self.cx.will_flush(id.slot);
         #[cfg(feature = "tls")]
         if let Some((connector, name)) = dial.connect.tls {
-            // The limit holds for the handshake too.
+            // The time limit includes the handshake.
             let limit = dial.limit.filter(|_| !fault!("limit-cuts-off-later"));
             return match connector.session(name, limit) {
                 Ok(session) => self.cx.begin_tls(id, session),
@@ -81,7 +81,7 @@ impl<S: Service> EventLoop<S> {
         self.made(id);
     }
 
-    /// A connection is there, and the service is told of it.
+    /// Reports an established connection to the service.
     pub(super) fn made(&mut self, id: ConnectionId) {
         self.cx.counters.connected.add(1);
         if self.cx.is_open(id) || fault!("closed-reported-connected") {
@@ -89,7 +89,7 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// A connection, or a handshake, has had its time.
+    /// Ends a connection attempt or a handshake whose time limit has passed.
     pub(super) fn limit_passed(&mut self, id: ConnectionId) {
         let Some(slot) = self.cx.slots.find_mut(id) else { return };
         let is_connecting = slot.is(Flags::CONNECTING);

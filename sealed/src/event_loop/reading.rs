@@ -1,4 +1,5 @@
-//! From a socket to the service: what is read in one tick, where it is kept, and who has had his share.
+//! Reading from sockets to the service: how much is read in one tick, where untaken input is kept,
+//! and how connections share the tick.
 
 use std::{io, mem};
 
@@ -36,7 +37,8 @@ impl<S: Service> EventLoop<S> {
         self.keep_spare(list);
     }
 
-    /// Reads once from a connection and shows the service what there is. Returns whether there may be more.
+    /// Reads once from a connection and shows the service the input. Returns whether there may be
+    /// more.
     fn read_once(&mut self, index: u32, budget: &mut usize) -> bool {
         let cx = &mut self.cx;
         let slot = &mut cx.slots.0[index as usize];
@@ -54,10 +56,12 @@ impl<S: Service> EventLoop<S> {
 
         let left = slot.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len());
         if again && left > 0 {
-            // Before anything else is read: the end must not be told ahead of what came before it.
+            // Show the leftovers before reading anything else: the end must not be reported before
+            // the input that precedes it.
             let id = self.cx.slots.id_at(index);
             self.show_inbox(id, 0);
-            // Who asks to see it once more does so in the next tick: none may go on without end.
+            // A service that asks to see the input again gets it in the next tick, so that no
+            // connection can run forever in one tick.
             return fault!("shown-again-same-tick") || !self.cx.slots.0[index as usize].is(Flags::AGAIN);
         }
         let room = self.cx.config.input_bytes_max.saturating_sub(left);
@@ -72,7 +76,7 @@ impl<S: Service> EventLoop<S> {
         got.more
     }
 
-    /// Shows the service `count` bytes of the loop's buffer, behind what it left before.
+    /// Shows the service `count` bytes of the loop's buffer, after the input that it left before.
     fn show(&mut self, id: ConnectionId, count: usize, left: usize) {
         if count == 0 || !self.cx.is_open(id) {
         } else if left > 0 {
@@ -92,7 +96,8 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// What was read from a connection that has more to it than bytes: it is counted against its rates, and deciphered.
+    /// Handles bytes read from a connection with extras: counts them against its rates, and
+    /// decrypts them.
     fn unwrap(&mut self, id: ConnectionId, got: &Fetched, left: usize) -> bool {
         self.cx.has_read(id.slot, got.count);
         #[cfg(feature = "tls")]
@@ -110,7 +115,8 @@ impl<S: Service> EventLoop<S> {
         if deciphered.is_new {
             self.made(id);
         }
-        // The service is shown the loop's buffer: what was deciphered takes its place for a while.
+        // The service is shown the loop's buffer, so the decrypted bytes take the buffer's place
+        // for the call.
         mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
         self.show(id, deciphered.count, left);
         mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
@@ -119,7 +125,7 @@ impl<S: Service> EventLoop<S> {
         got.more
     }
 
-    /// Reads into the loop's buffer, at most `room` bytes.
+    /// Reads at most `room` bytes into the loop's buffer.
     fn fetch(&mut self, index: u32, room: usize) -> Fetched {
         let nothing = Fetched { count: 0, more: false, ended: false };
         let cx = &mut self.cx;
@@ -136,7 +142,7 @@ impl<S: Service> EventLoop<S> {
             }
             Ok(count) => {
                 cx.counters.bytes_received.add(count as u64);
-                // A short read of a stream has emptied it, and what comes later is announced.
+                // A short read has emptied the stream, and the kernel announces later bytes.
                 let more = count == room || slot.is(Flags::END_SEEN);
                 if !more {
                     slot.clear(Flags::READABLE);
@@ -154,7 +160,8 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Shows the service `count` bytes of the loop's buffer, and copies what it leaves to an inbox.
+    /// Shows the service `count` bytes of the loop's buffer, and copies the untaken rest to an
+    /// inbox.
     fn show_fresh(&mut self, id: ConnectionId, count: usize) {
         let buffer = mem::take(&mut self.cx.read_buffer);
         let mut input = Input::new(&buffer[..count], self.cx.config.input_bytes_max);
@@ -186,7 +193,8 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Appends `count` bytes of the loop's buffer to the inbox, and shows the service all that is in it.
+    /// Appends `count` bytes of the loop's buffer to the inbox, and shows the service the whole
+    /// inbox.
     fn show_inbox(&mut self, id: ConnectionId, count: usize) {
         let cx = &mut self.cx;
         let Some(buffers) = &mut cx.slots.0[id.slot as usize].buffers else { return };
@@ -197,7 +205,8 @@ impl<S: Service> EventLoop<S> {
         inbox.start += input.taken();
         inbox.compact();
         let cx = &mut self.cx;
-        // The service may have made the connection give up its buffers, which looked empty.
+        // The call may have made the connection return its buffers, because they looked empty
+        // without the inbox.
         let buffers = cx.slots.0[id.slot as usize].buffers.take();
         let mut buffers = if inbox.is_empty() { buffers } else { Some(buffers.unwrap_or_else(|| cx.take_buffers())) };
         if let Some(buffers) = &mut buffers {
@@ -207,7 +216,7 @@ impl<S: Service> EventLoop<S> {
         cx.recycle(id.slot);
     }
 
-    /// Throws away what comes for a connection that this side has closed, until the peer's end.
+    /// Discards input of a connection that this side has closed, until the peer's end.
     fn discard(&mut self, index: u32, budget: &mut usize) -> bool {
         let cx = &mut self.cx;
         let slot = &mut cx.slots.0[index as usize];
@@ -235,11 +244,12 @@ impl<S: Service> EventLoop<S> {
 }
 
 impl<S: Service> Context<S> {
-    /// How many bytes may be read from a connection now. Where none may, it is read from when some may.
+    /// Returns how many bytes may be read from a connection now. If none may, sets a timer to read
+    /// again later.
     fn may_read(&mut self, index: u32) -> usize {
         let slot = &mut self.slots.0[index as usize];
         if slot.is(Flags::FINISHING) && !fault!("discarding-held-to-rate") {
-            // What comes is thrown away.
+            // The input is discarded, so no rate applies.
             return usize::MAX;
         }
         let Some(pace) = slot.extras().and_then(|extras| extras.pace.as_mut()) else { return usize::MAX };
@@ -258,11 +268,11 @@ impl<S: Service> Context<S> {
     }
 }
 
-/// What a read brought.
+/// The result of a read.
 struct Fetched {
     count: usize,
-    /// There may be more at once.
+    /// Whether more bytes may be available at once.
     more: bool,
-    /// The peer will send no more.
+    /// Whether the peer has ended: it sends no more bytes.
     ended: bool,
 }

@@ -1,21 +1,23 @@
-//! A protocol from nothing: a server that counts votes, and its test.
+//! Building a protocol from scratch: a server that counts votes, and its test.
 //!
-//! People connect and send lines. `vote NAME` is counted, `watch` shows how the votes stand, now and whenever that has
-//! changed, `quit` ends. It is small, and has what every protocol has: input that comes in pieces, state, time, output to
-//! many, somebody who reads slowly, and votes that come from another thread.
+//! Clients connect and send lines. `vote NAME` counts a vote, `watch` shows the standings, now and
+//! whenever they have changed, and `quit` ends the connection. The protocol is small but has what
+//! every protocol has: input that arrives in pieces, state, time, output to many connections, a
+//! client that reads slowly, and votes that come from another thread.
 //!
 //! # What a service is
 //!
-//! A loop runs on one thread and has one service: a plain struct, here with the votes and the names of the connections
-//! that watch. What happens to connections is told to it by calls of the [`Service`](crate::Service) trait; what it does to them,
-//! it does through the [`Context`](crate::Context) that comes with every call. There is no object for each connection, no lock, and
-//! nothing to be shared: `&mut self` is the whole server.
+//! A loop runs on one thread and has one service: a plain struct, here with the votes and the ids
+//! of the watching connections. The loop reports events of connections by calling the methods of
+//! the [`Service`](crate::Service) trait; the service acts on connections through the
+//! [`Context`](crate::Context) that is passed to every call. There is no object per connection, no
+//! lock, and no shared state: `&mut self` is the whole server.
 //!
-//! Three types have to be named. `Connection` is what is kept with each connection, inline in the loop's table: nothing,
-//! here, and a phase or a name in most protocols. `Message` is what other threads may post. `Timer` is what a timer
-//! carries, so that one knows what it was for.
+//! A service names three types. `Connection` is the state stored with each connection, inline in
+//! the loop's table: here nothing, in most protocols a phase or a name. `Message` is the type that
+//! other threads may post. `Timer` is the value that a timer carries, which identifies its purpose.
 //!
-//! Here is all of it; what follows explains it, piece by piece.
+//! Here is the whole service; the following sections explain it piece by piece.
 //!
 //! ```
 #![doc = include_str!("tally.rs")]
@@ -24,39 +26,45 @@
 //!
 //! # Input
 //!
-//! TCP knows no messages. [`received`](crate::Service::received) may be called with half a line, or with ten: `input` holds
-//! all that came and was not taken yet. Take what is whole, and leave the rest; it is there again at the next call, with more behind
-//! it. Here [`take_until`](crate::Input::take_until) gives a line, or nothing where its end has not come.
+//! TCP has no messages. [`received`](crate::Service::received) may be called with half a line, or
+//! with ten lines: `input` holds all bytes that have been received and not taken yet. A service
+//! takes what is complete and leaves the rest; the next call shows the rest again, with any newer
+//! bytes behind it. Here [`take_until`](crate::Input::take_until) returns a line, or `None` if the
+//! end of the line has not arrived.
 //!
-//! What is left must have a limit, or one peer's endless line fills the memory. The loop has one of its own,
-//! [`Config::input_bytes_max`](crate::Config::input_bytes_max), at which it stops reading; a protocol's own limit gives an
-//! answer.
+//! Untaken input needs a limit, or one peer's endless line fills the memory. The loop has its own
+//! limit, [`Config::input_bytes_max`](crate::Config::input_bytes_max), at which it stops reading; a
+//! protocol's own, lower limit lets the service send an error message.
 //!
 //! # Output
 //!
-//! [`write`](crate::Context::write) queues bytes, for any connection. They are sent at the end of the tick, all that was
-//! queued in one system call. [`write_bytes`](crate::Context::write_bytes) shares what many get instead of copying
-//! it.
+//! [`write`](crate::Context::write) queues bytes, for any connection. The loop sends all queued
+//! bytes of a connection at the end of the tick, in one system call.
+//! [`write_bytes`](crate::Context::write_bytes) shares bytes that many connections get instead of
+//! copying them.
 //!
-//! A reader may be slow. What its socket does not take stays queued, and
-//! [`Config::output_bytes_max`](crate::Config::output_bytes_max) is the end of it: the connection is closed. Better is to give less. A
-//! stream goes on while `write` returns true and waits for [`drained`](crate::Service::drained) where it does not. The tally
-//! is simpler: who has not taken the last standings is left out until he has.
+//! A client may read slowly. Output that its socket does not take stays queued, up to
+//! [`Config::output_bytes_max`](crate::Config::output_bytes_max): a write beyond that resets the
+//! connection. A service does better to write less. A stream writes as long as `write` returns
+//! true, and otherwise waits for [`drained`](crate::Service::drained). The tally is simpler: it
+//! skips a watcher that has not received the last standings until that watcher has caught up.
 //!
 //! # Time
 //!
-//! Each connection has one deadline, which costs nothing to set: here it is moved with every line, and who says nothing for
-//! five minutes is closed, by what [`timed_out`](crate::Service::timed_out) does if it is not written. Timers are for all
-//! else. The one that tells watchers is [periodic](crate::Context::set_interval), and does not drift.
+//! Each connection has one deadline, which is cheap to set. Here every line moves it, and a client
+//! that sends nothing for five minutes is closed by the default implementation of
+//! [`timed_out`](crate::Service::timed_out). Timers serve all other purposes. The timer that
+//! notifies watchers is [periodic](crate::Context::set_interval) and does not drift.
 //!
-//! Connections are named by [`ConnectionId`](crate::ConnectionId)s. The list of watchers need not be kept exactly: an id whose
-//! connection has ended finds nothing, even when its place has been given to another, so that a sweep once a second is enough.
+//! Connections are identified by [`ConnectionId`](crate::ConnectionId)s. The list of watchers need
+//! not be exact: the id of a connection that has ended finds nothing, even if its slot has been
+//! reused, so cleaning the list up once a second is enough.
 //!
 //! # Other threads
 //!
-//! [`EventLoop::mailbox`](crate::EventLoop::mailbox) gives a [`Mailbox`](crate::Mailbox) that any thread may post to. It has
-//! a limit too: a full one gives the message back. Work that takes long belongs to another thread, and its answer comes
-//! by mailbox.
+//! [`EventLoop::mailbox`](crate::EventLoop::mailbox) returns a [`Mailbox`](crate::Mailbox) to which
+//! any thread may post. A mailbox has a limit too: a post to a full one returns the message. Work
+//! that takes long belongs on another thread, which posts its result to the mailbox.
 //!
 //! # Running it
 //!
@@ -72,13 +80,15 @@
 //! }
 //! ```
 //!
-//! A signal lets it drain: listeners are closed, and connections are, after what is queued for them has been sent.
+//! On a signal the server drains: the loop closes its listeners, and each connection after its
+//! queued output has been sent.
 //!
 //! # Testing it
 //!
-//! A test on real sockets waits for real time, and the network of a developer's machine never fails. On the simulated
-//! network (the feature `sim`) an hour costs nothing, and everything fails that can: reads of one byte, writes that
-//! would block, peers that stop reading or vanish. The service is the very same.
+//! A test on real sockets waits for real time, and the network of a developer's machine never
+//! fails. On the simulated network (the feature `sim`) an hour costs nothing, and everything fails
+//! that can fail: reads return one byte, writes would block, peers stop reading or vanish. The
+//! service is exactly the same.
 //!
 #![cfg_attr(not(feature = "sim"), doc = "```ignore")]
 #![cfg_attr(feature = "sim", doc = "```")]
@@ -88,7 +98,7 @@
 //!
 //! # fn main() -> sealed::Result<()> {
 //! for seed in 0..50 {
-//!     // Everything that happens by chance comes from the seed: one that fails, fails again.
+//!     // All random choices come from the seed: a seed that fails, fails again.
 //!     let sim = Simulation::new(seed);
 //!     sim.set_faults(Faults {
 //!         short_read: 0.5,
@@ -113,7 +123,7 @@
 //!     mailbox.post(("coffee".to_owned(), 40)).expect("there is room");
 //!     ann.expect("coffee 41\ntea 2\n\n");
 //!
-//!     // Nobody says anything: both are closed in time, and nothing is left but the timer.
+//!     // Both clients stay silent: the server closes them in time, and only the timer is left.
 //!     sim.run_for(IDLE_MAX + Duration::from_secs(60));
 //!     assert!(ann.is_over() && ben.is_over());
 //!     let left = sim.with(id, |event_loop: &mut EventLoop<Tally>| {
@@ -126,10 +136,12 @@
 //! # }
 //! ```
 //!
-//! Where an expectation is not met, the trace of everything that happened is printed with it.
+//! If an expectation is not met, the test panics and prints the trace of all events.
 //!
-//! # From here
+//! # Next steps
 //!
-//! [`Pool`](crate::Pool) runs the same service on every core. [`Context::connect`](crate::Context::connect) makes connections
-//! of one's own, as a proxy does. With the feature `tls` a [`Listen`](crate::Listen) speaks TLS, and the service does not notice.
-//! [`Watch`](crate::Watch) shows another thread what a loop does. The repository's `examples/` have a program for each.
+//! [`Pool`](crate::Pool) runs the same service on every core.
+//! [`Context::connect`](crate::Context::connect) makes outgoing connections, as a proxy needs them.
+//! With the feature `tls`, a [`Listen`](crate::Listen) can use TLS, which needs no change in the
+//! service. [`Watch`](crate::Watch) lets another thread read the counters of a loop. The
+//! repository's `examples/` has a program for each of these.

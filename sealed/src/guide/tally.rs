@@ -5,17 +5,17 @@ use sealed::{Address, ConnectionId, Context, Input, ListenerId, Service, TimerId
 
 /// Bytes of the longest line.
 const LINE_BYTES_MAX: usize = 200;
-/// How long somebody may say nothing.
+/// Time that a client may be silent.
 const IDLE_MAX: Duration = Duration::from_secs(300);
-/// How often watchers are told.
+/// Interval at which watchers are notified.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Counts votes, and tells those who watch how they stand.
+/// Counts votes, and sends the standings to watchers.
 #[derive(Default)]
 pub struct Tally {
     votes: BTreeMap<String, u64>,
     watchers: Vec<ConnectionId>,
-    /// Votes came since the watchers were told.
+    /// Whether votes have come since watchers were last notified.
     changed: bool,
     ticking: bool,
 }
@@ -50,7 +50,7 @@ impl Tally {
 
 impl Service for Tally {
     type Connection = ();
-    /// Votes that were given elsewhere, for a name.
+    /// Votes counted elsewhere, for a name.
     type Message = (String, u64);
     type Timer = ();
 
@@ -77,7 +77,8 @@ impl Service for Tally {
         if std::mem::take(&mut self.changed) {
             let standings = bytes::Bytes::from(self.standings());
             for id in &self.watchers {
-                // Who has not read the last standings yet is left out: there will be newer ones.
+                // A watcher that has not received the last standings is skipped: it gets newer ones
+                // later.
                 if cx.queued(*id) == 0 {
                     cx.write_bytes(*id, standings.clone());
                 } else {

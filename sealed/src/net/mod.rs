@@ -1,8 +1,10 @@
-//! The seam below the event loop: every socket, clock, thread wake-up and random number that the crate uses.
+//! The seam below the event loop: every socket, clock, thread wake-up and random number that the
+//! crate uses.
 //!
-//! Nothing outside this module and `sim/` knows what is below. A [`Network`] makes all of it: the operating
-//! system's, or, with the feature `sim`, a simulated one. Each type here is one of the two; without the feature there is
-//! only one, and nothing is chosen at run time.
+//! No code outside this module and `sim/` knows the implementation. A [`Network`] creates all of
+//! these objects: those of the operating system, or, with the feature `sim`, simulated ones. Each
+//! type here is one of the two. Without the feature there is only one, and nothing is dispatched at
+//! run time.
 
 pub(crate) mod system;
 
@@ -15,20 +17,20 @@ use crate::address::Address;
 use crate::sim;
 use crate::socket::{ListeningSocket, Socket, SocketOptions};
 
-/// One source's readiness, as of one wait.
+/// The readiness of one source, as of one wait.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools)] // independent facts, any of which may hold
 pub(crate) struct Readiness {
     pub(crate) token: usize,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// The peer will send no more: a read ends with zero bytes or an error.
+    /// The peer sends no more bytes: reading ends with zero bytes or an error.
     pub(crate) ended: bool,
-    /// The socket holds an error; the next read or write returns it.
+    /// The socket holds an error, which the next read or write returns.
     pub(crate) failed: bool,
 }
 
-/// Where sockets come from.
+/// The source of sockets, clocks and pollers.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Network {
     #[default]
@@ -54,7 +56,7 @@ impl Network {
         }
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub(crate) fn entropy(&self) -> u64 {
         match self {
             Self::System => system::entropy(),
@@ -63,7 +65,7 @@ impl Network {
         }
     }
 
-    /// 128 random bits that nobody can guess, if there are any to be had.
+    /// Returns 128 unpredictable random bits, if they are available.
     pub(crate) fn secret(&self) -> Option<[u8; 16]> {
         match self {
             Self::System => system::secret(),
@@ -74,7 +76,7 @@ impl Network {
         }
     }
 
-    /// Starts to connect; the outcome shows when the socket becomes writable.
+    /// Starts to connect; the socket becomes writable when the outcome is known.
     pub(crate) fn connect(&self, address: &Address, options: &SocketOptions) -> io::Result<Stream> {
         match self {
             Self::System => system::Stream::connect(address, options).map(Stream::System),
@@ -98,7 +100,7 @@ impl Network {
         }
     }
 
-    /// Takes over a connection of the operating system's.
+    /// Takes over a connection of the operating system.
     pub(crate) fn adopt(&self, socket: Socket, options: &SocketOptions) -> io::Result<Stream> {
         match self {
             Self::System => system::Stream::adopt(socket, options).map(Stream::System),
@@ -107,7 +109,7 @@ impl Network {
         }
     }
 
-    /// Takes over a listener of the operating system's.
+    /// Takes over a listener of the operating system.
     pub(crate) fn adopt_listener(&self, socket: ListeningSocket, options: &SocketOptions) -> io::Result<Listener> {
         match self {
             Self::System => system::Listener::adopt(socket, options).map(Listener::System),
@@ -116,8 +118,9 @@ impl Network {
         }
     }
 
-    /// Finds out, before a port is shared, that nobody else has it: a shared port would let a second server start on
-    /// it without an error. Returns the address, with the port that was chosen where 0 was asked for.
+    /// Checks, before a port is shared, that no other process uses it: with a shared port, a second
+    /// server could start on the same port without an error. Returns the address; if its port was
+    /// 0, with the port that was chosen.
     pub(crate) fn reserve_port(&self, address: SocketAddr) -> io::Result<SocketAddr> {
         match self {
             Self::System => system::reserve_port(address),
@@ -127,7 +130,7 @@ impl Network {
     }
 }
 
-/// Time, monotonic and by the calendar.
+/// A monotonic clock and a calendar clock.
 #[derive(Debug, Clone)]
 pub(crate) enum Clock {
     System(system::Clock),
@@ -136,7 +139,7 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// Time since the start; never goes back.
+    /// Returns the time since the start; never goes back.
     pub(crate) fn now(&self) -> Duration {
         match self {
             Self::System(clock) => clock.now(),
@@ -145,9 +148,10 @@ impl Clock {
         }
     }
 
-    /// Between two steps of a tick: a simulated network may let time pass here, as though the step before had taken it.
+    /// Runs between two steps of a tick: a simulated network may let time pass here, as if the
+    /// previous step had taken it.
     #[inline]
-    #[allow(clippy::unused_self)] // with the operating system it passes by itself
+    #[allow(clippy::unused_self)] // real time passes by itself
     pub(crate) fn pass(&self) {
         #[cfg(feature = "sim")]
         if let Self::Simulated(handle) = self {
@@ -155,7 +159,7 @@ impl Clock {
         }
     }
 
-    /// Time since 1970, by the calendar clock, which may be set back.
+    /// Returns the time since 1970 by the calendar clock, which may be set back.
     pub(crate) fn unix_time(&self) -> Duration {
         match self {
             Self::System(clock) => clock.unix_time(),
@@ -165,7 +169,8 @@ impl Clock {
     }
 }
 
-/// A readiness queue. Everything is registered once, edge-triggered, for reading and writing.
+/// A readiness queue. Each source is registered once, edge-triggered; streams for reading and
+/// writing.
 #[derive(Debug)]
 pub(crate) enum Poller {
     System(system::Poller),
@@ -174,11 +179,11 @@ pub(crate) enum Poller {
 }
 
 impl Poller {
-    /// Waits at most `timeout` (for ever, if `None`) and appends what became ready.
+    /// Waits at most `timeout` (without limit if `None`) and appends the sources that became ready.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<()> {
         match self {
             Self::System(poller) => poller.wait(timeout, ready),
-            // Whoever turns simulated loops does so when there is something to do.
+            // A simulation runs a loop only when it has work, so this never waits.
             #[cfg(feature = "sim")]
             Self::Simulated(poller) => {
                 poller.take(ready);
@@ -228,7 +233,7 @@ impl Poller {
         }
     }
 
-    /// Lets a stream that is registered be known by another token; what it is ready for is told anew.
+    /// Changes the token of a registered stream; its readiness is reported again.
     pub(crate) fn move_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
         match (self, stream) {
             (Self::System(poller), Stream::System(stream)) => poller.move_stream(stream, token),
@@ -241,8 +246,8 @@ impl Poller {
         }
     }
 
-    /// Where other sources of the operating system's can be registered.
-    #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))] // a simulated one has none
+    /// Returns the registry for other sources of the operating system.
+    #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))] // a simulated poller has none
     pub(crate) fn registry(&self) -> io::Result<&mio::Registry> {
         match self {
             Self::System(poller) => Ok(poller.registry()),
@@ -269,9 +274,10 @@ impl Waker {
         }
     }
 
-    /// Between two steps that other threads may see apart: a simulated network lets other loops run here.
+    /// Runs between two steps that another thread may observe separately: a simulated network lets
+    /// other loops run here.
     #[inline]
-    #[allow(clippy::unused_self)] // the operating system does so by itself, anywhere
+    #[allow(clippy::unused_self)] // real threads interleave anywhere
     pub(crate) fn interleave(&self) {
         #[cfg(feature = "sim")]
         if let Self::Simulated(waker) = self {
@@ -280,10 +286,10 @@ impl Waker {
     }
 }
 
-/// A connection that never blocks.
+/// A non-blocking connection.
 #[derive(Debug, Default)]
 pub(crate) enum Stream {
-    /// There is none yet: one that is still being connected.
+    /// No socket yet: the connection is still being made.
     #[default]
     Unconnected,
     System(system::Stream),
@@ -331,7 +337,7 @@ impl Stream {
         }
     }
 
-    /// Lets the peer see a reset when the socket is closed, and nothing that is still on its way to it.
+    /// Makes closing the socket reset the connection; bytes still in transit are lost.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
             Self::Unconnected => {}
@@ -341,7 +347,7 @@ impl Stream {
         }
     }
 
-    /// The error the socket holds, if any; asking clears it.
+    /// Returns the error that the socket holds, if any, and clears it.
     pub(crate) fn take_error(&mut self) -> io::Result<()> {
         match self {
             Self::Unconnected => Ok(()),
@@ -370,7 +376,7 @@ impl Stream {
     }
 }
 
-/// A listening socket that never blocks.
+/// A non-blocking listening socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
     System(system::Listener),
@@ -379,7 +385,8 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// `options` are set where the system does not let an accepted socket inherit them.
+    /// Accepts a connection. Sets `options` on systems where an accepted socket does not inherit
+    /// them.
     pub(crate) fn accept(&self, options: &SocketOptions) -> io::Result<(Stream, Address)> {
         match self {
             Self::System(listener) => listener.accept(options).map(|(stream, peer)| (Stream::System(stream), peer)),

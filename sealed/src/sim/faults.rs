@@ -2,19 +2,22 @@ use std::time::Duration;
 
 use super::Random;
 
-/// What a connection's way is like, both ways.
+/// The properties of a connection's link, in both directions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
-    /// The least time a byte travels.
+    /// The minimum time that a byte travels.
     pub latency_min: Duration,
-    /// The longest; each segment's time is drawn between the two, and order is kept.
+    /// The maximum time that a byte travels. The time of each segment is drawn between the two;
+    /// segments stay in order.
     pub latency_max: Duration,
-    /// Bytes a second; `None`: as many as there are.
+    /// Bytes per second; `None` means no limit.
     pub bandwidth: Option<u64>,
-    /// Bytes that a loop may have on their way to a peer that has not read them: the kernels' buffers at both ends.
+    /// Maximum number of bytes that a loop may have in transit to a peer that has not read them:
+    /// the kernel buffers of both ends together.
     pub buffer_bytes: usize,
-    /// Bytes of room in them from which on a loop is told that it can write again, at least one. Linux waits for a third of
-    /// the buffer, though it takes bytes before.
+    /// Number of free bytes in these buffers, at least one, from which on a loop is notified that
+    /// it can write again. Linux notifies only once a third of the buffer is free, although it
+    /// accepts bytes before.
     pub room_told_bytes: usize,
 }
 
@@ -30,47 +33,49 @@ impl Default for Link {
     }
 }
 
-/// What goes wrong by chance, each as a probability from 0 to 1. None of it is wrong by the rules: a program
-/// that is right copes with all of it.
+/// Random faults, each with a probability from 0 to 1. All of them can happen on a real network; a
+/// correct program copes with all of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Faults {
-    /// A read brings less than there is, down to one byte; the rest comes later.
+    /// A read returns fewer bytes than are available, down to one; the rest arrives later.
     pub short_read: f64,
-    /// A write takes less than there is room for, down to one byte; there is room again later.
+    /// A write takes fewer bytes than there is room for, down to one; there is room again later.
     pub short_write: f64,
-    /// A read or a write would block, though a moment later it would not.
+    /// A read or a write would block, although a moment later it would not.
     pub would_block: f64,
     /// A segment that arrives finds the connection reset, at both ends.
     pub reset: f64,
-    /// A peer falls silent for good when it should have received a segment: it acknowledges nothing, and sends nothing.
+    /// A peer falls silent permanently instead of receiving a segment: it neither acknowledges nor
+    /// sends anything.
     pub vanish: f64,
     /// An attempt to connect is refused.
     pub refuse: f64,
     /// An attempt to connect is lost, and repeated after a second.
     pub slow_connect: f64,
-    /// Accepting fails for want of descriptors.
+    /// Accepting fails for lack of file descriptors.
     pub accept: f64,
-    /// A wake-up from another loop comes late.
+    /// A wake-up from another loop is late.
     pub late_wake: f64,
-    /// A wake-up comes twice.
+    /// A wake-up is delivered twice.
     pub double_wake: f64,
-    /// A loop is interrupted while it posts to another, and others run meanwhile.
+    /// A loop is interrupted while it posts to another loop, and other loops run meanwhile.
     pub interleave: f64,
-    /// A loop that could run does not, for a while.
+    /// A loop that could run does not run for a while.
     pub stall: f64,
-    /// A step of a tick takes long: the callbacks of one kind, for example. Not one of [`any`](Self::any), for it slows all of a
-    /// run down: what is done in a second without it may take a minute.
+    /// A step of a tick takes long, such as all calls of one kind. [`any`](Self::any) leaves it
+    /// out, because it slows a whole run down: work that takes a second without it may take a
+    /// minute.
     pub slow_tick: f64,
-    /// The clock jumps ahead while all sleep, as when a machine was suspended.
+    /// The clock jumps ahead while all loops sleep, as if the machine had been suspended.
     pub jump: f64,
-    /// The longest of the times that the faults above last.
+    /// The maximum duration of the faults above.
     pub delay_max: Duration,
-    /// The farthest that the clock jumps.
+    /// The maximum distance of a clock jump.
     pub jump_max: Duration,
 }
 
 impl Faults {
-    /// Some of each, more or less, as it falls: each run its own mixture, some of them calm.
+    /// Returns a random mixture of faults: each run gets its own, and some runs get few or none.
     pub fn any(random: &mut Random) -> Self {
         let mut some = |most: f64| -> f64 {
             let strength = [0.0, 0.1, 1.0][random.below(3)];

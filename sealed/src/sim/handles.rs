@@ -1,4 +1,5 @@
-//! What a loop holds of the network: a poller, its wakers, sockets. They are what `net/` knows.
+//! The handles that a loop holds on the network: a poller, its wakers, and sockets. `net/` wraps
+//! them.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -12,8 +13,8 @@ use crate::address::Address;
 use crate::net::Readiness;
 use crate::socket::SocketOptions;
 
-/// The network, shared by all that is on it. Simulations run on one thread; the lock is there because mailboxes and
-/// stoppers may be sent to others.
+/// The network, shared by all its handles. A simulation runs on one thread; the lock is there
+/// because mailboxes and stoppers may be sent to other threads.
 #[derive(Clone)]
 pub(crate) struct Handle(Arc<Mutex<Net>>);
 

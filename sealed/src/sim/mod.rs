@@ -1,8 +1,9 @@
-//! A simulated network with virtual time, to test services on: the feature `sim`.
+//! A simulated network with virtual time, to test services; enabled by the feature `sim`.
 //!
-//! Loops made by a [`Simulation`] are those that ship; only what `net/` hands them is exchanged. All of them run on one
-//! thread, in an order that, like everything that happens by chance, comes from one seed: the same seed gives the
-//! same run, to the last byte. Time passes only when everybody waits, so that a minute costs nothing.
+//! The loops of a [`Simulation`] run the same code as in production; only the implementation behind
+//! `net/` is replaced. All loops run on one thread. Their order, like every random choice, comes
+//! from one seed: the same seed gives the same run, to the last byte. Time passes only when all
+//! loops wait, so a simulated minute costs nothing.
 //!
 //! ```
 //! use std::time::Duration;
@@ -40,16 +41,23 @@
 //!
 //! # What is simulated
 //!
-//! Stream sockets with edge-triggered readiness as Linux has it, listeners that share a port, backlogs, buffers that
-//! fill up, latency and bandwidth ([`Link`]), resets, half-closed connections, peers that fall silent, kernels that give
-//! up on them. By chance ([`Faults`]) or on demand ([`Peer`]): reads and writes of any length, would-block at any point,
-//! accepting that fails, wake-ups that come late or twice, loops that stall, take long for a tick or are interrupted in the
-//! middle of [`Mailbox::post`](crate::Mailbox::post), a clock that jumps.
+//! - Stream sockets with the edge-triggered readiness of Linux, listeners that share a port,
+//!   backlogs, and buffers that fill up.
+//! - Latency and bandwidth ([`Link`]), resets, half-closed connections, peers that fall silent, and
+//!   kernels that give up on them.
+//! - By chance ([`Faults`]) or on demand ([`Peer`]): reads and writes of any length, would-block at
+//!   any point, accepts that fail, wake-ups that are late or duplicated, loops that stall, take
+//!   long for a tick or are interrupted in the middle of [`Mailbox::post`](crate::Mailbox::post),
+//!   and a clock that jumps.
 //!
-//! What a [`Peer`] sends is taken from it at once, however much it is; buffers fill up on the way from a loop only. A
-//! tick takes at most 50 µs and what interrupts it, whatever it does, unless [`Faults::slow_tick`] or a service's own
-//! [`Simulation::spend`] makes it longer. Sockets made elsewhere cannot be adopted. Loops are
-//! stopped with their [`Stopper`](crate::Stopper). A simulation belongs to one thread; run several at once on several.
+//! # Limits of the simulation
+//!
+//! Bytes that a [`Peer`] sends leave the peer at once, no matter how many; buffers fill up only on
+//! the way from a loop. A tick takes at most 50 µs plus the time of its interruptions, whatever it
+//! does, unless [`Faults::slow_tick`] or a service's call of [`Simulation::spend`] makes it longer.
+//! Sockets created elsewhere cannot be adopted. Loops are stopped with their
+//! [`Stopper`](crate::Stopper). A simulation belongs to one thread; to run several at once, use
+//! several threads.
 
 mod faults;
 mod handles;
@@ -80,79 +88,90 @@ use network::Net;
 use schedule::Schedule;
 use trace::Entry;
 
-/// How long something may take by the simulation's clock before [`Simulation::settle`] and [`Peer`]s give up.
+/// Simulated time after which [`Simulation::settle`] and [`Peer`]s give up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A network, its clock, and the loops that run on it. Clones are the same simulation.
+/// A network, its clock, and the loops that run on it. Clones refer to the same simulation.
 #[derive(Clone)]
 pub struct Simulation {
     schedule: Rc<Schedule>,
     seed: u64,
 }
 
-/// Names a loop of a simulation.
+/// Identifies a loop of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LoopId(usize);
 
 impl Simulation {
-    /// Starts an empty simulation. All that happens by chance comes from the seed.
+    /// Creates an empty simulation. All random choices come from `seed`.
     pub fn new(seed: u64) -> Self {
         Self { schedule: Rc::new(Schedule::new(Handle::new(Net::new(seed)))), seed }
     }
 
-    /// The seed it was started with.
+    /// Returns the seed of the simulation.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// What goes wrong by chance from now on. At first, nothing.
+    /// Sets the random faults from now on. Initially there are none.
     pub fn set_faults(&self, faults: Faults) {
         self.net(|net| net.faults = faults);
     }
 
-    /// The way of connections made from now on.
+    /// Sets the link of connections made from now on.
     pub fn set_link(&self, link: Link) {
         self.net(|net| net.link = Arc::new(link));
     }
 
-    /// How many sockets all loops together may have open; accepting and connecting fail beyond. At first, any number.
+    /// Sets the maximum number of open sockets of all loops together; beyond it, accepting and
+    /// connecting fail. Initially there is no limit.
     pub fn set_descriptors_max(&self, descriptors_max: usize) {
         self.net(|net| net.descriptors_max = descriptors_max);
     }
 
-    /// How many sockets loops have open, listeners included.
+    /// Returns the number of open sockets of all loops, including listeners.
     pub fn descriptors(&self) -> usize {
         self.net(|net| net.descriptors())
     }
 
-    /// Lets attempts to connect to an address be lost, as behind a firewall: no answer comes. For good.
+    /// Makes an address unreachable for the rest of the simulation: attempts to connect to it get
+    /// no answer, as behind a firewall.
     pub fn set_unreachable(&self, address: impl Into<Address>) {
         let address = address.into();
         self.net(|net| net.unreachable.push(address));
     }
 
-    /// Lets the next so many attempts to accept fail for want of descriptors.
+    /// Makes the next `count` attempts to accept fail for lack of file descriptors.
     pub fn fail_accepts(&self, count: u32) {
         self.net(|net| net.accepts_to_fail = count);
     }
 
     // Loops.
 
-    /// Makes a loop on this network, to be started when it is ready.
+    /// Creates a loop on this network; pass it to [`start`](Self::start) when it is ready.
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors as [`EventLoop::new`].
     pub fn event_loop<S: Service>(&self, config: Config, service: S) -> Result<EventLoop<S>> {
         EventLoop::on(self.network(), config, service)
     }
 
-    /// Makes a pool on this network.
+    /// Creates a pool on this network; pass it to [`start_pool`](Self::start_pool) when it is
+    /// ready.
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors as [`Pool::new`].
     pub fn pool<M: Send + 'static>(&self, config: Config, loops: usize) -> Result<Pool<M>> {
         Pool::on(self.network(), config, loops.max(1))
     }
 
-    /// Lets a loop of this network run, from when time goes on.
+    /// Starts a loop of this network. It runs as soon as simulated time passes.
     ///
     /// # Panics
     ///
-    /// Where the loop is one of the operating system's.
+    /// Panics if the loop belongs to the operating system's network.
     pub fn start<S: Service>(&self, event_loop: EventLoop<S>) -> LoopId {
         let poller = match &event_loop.cx.poller {
             net::Poller::Simulated(poller) => poller.index(),
@@ -161,7 +180,11 @@ impl Simulation {
         LoopId(self.schedule.add(Box::new(event_loop), poller))
     }
 
-    /// Lets the loops of a pool of this network run.
+    /// Starts the loops of a pool of this network.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Listen`] if a listener cannot be added to a loop.
     pub fn start_pool<S: Service>(
         &self,
         pool: Pool<S::Message>,
@@ -171,64 +194,67 @@ impl Simulation {
         Ok(loops.into_iter().map(|event_loop| self.start(event_loop)).collect())
     }
 
-    /// Lets a loop's service hear of a signal, as though it had asked for it.
+    /// Delivers a signal to the service of a loop, as if the service had requested it.
     pub fn signal(&self, id: LoopId, signal: i32) {
         self.schedule.signal(id.0, signal);
     }
 
-    /// Ends a loop where it stands, as when its process is killed: its sockets are closed by the kernel, and nothing
-    /// else is done. To be called between two things that happen, not from within a loop.
+    /// Ends a loop abruptly, as if its process were killed: the kernel closes its sockets, and the
+    /// loop makes no further calls. Call this between steps of the simulation, not from within a
+    /// loop.
     pub fn kill(&self, id: LoopId) {
         let killed = self.schedule.remove(id.0);
-        // A kernel that closes a dead process's sockets knows nothing of what it had queued.
+        // A kernel that closes the sockets of a dead process knows nothing of output queued in the
+        // process.
         self.net(|net| net.is_killing = true);
         drop(killed);
         self.net(|net| net.is_killing = false);
     }
 
-    /// Whether a loop has neither ended nor been killed.
+    /// Returns whether a loop is running: it has neither ended nor been killed.
     pub fn is_running(&self, id: LoopId) -> bool {
         self.schedule.is_running(id.0)
     }
 
-    /// Looks at a running loop, or does something with it between two ticks. `None` once it has ended.
+    /// Calls `look` with a running loop, between two ticks. Returns `None` if the loop has ended.
     ///
     /// # Panics
     ///
-    /// Where `S` is not the loop's service.
-    #[allow(clippy::expect_used)] // a test's mistake
+    /// Panics if `S` is not the type of the loop's service.
+    #[allow(clippy::expect_used)] // a mistake of the test
     pub fn with<S: Service, R>(&self, id: LoopId, look: impl FnOnce(&mut EventLoop<S>) -> R) -> Option<R> {
         self.schedule.with(id.0, |any| look(any.downcast_mut().expect("the loop's own service")))
     }
 
-    /// Ticks of all loops so far.
+    /// Returns the number of ticks of all loops so far.
     pub fn turns(&self) -> u64 {
         self.schedule.turns()
     }
 
-    /// The most reads, writes and accepts of one tick so far, those of ticks that interrupted it included.
+    /// Returns the highest number of reads, writes and accepts in one tick so far, including those
+    /// of ticks that interrupted it.
     pub fn busiest_tick(&self) -> u64 {
         self.schedule.busiest()
     }
 
     // Time.
 
-    /// Time since the simulation was started.
+    /// Returns the time since the simulation was created.
     pub fn now(&self) -> Duration {
         self.schedule.handle.now()
     }
 
-    /// Time since 1970 by the simulated calendar.
+    /// Returns the time since 1970 by the simulated calendar clock.
     pub fn unix_time(&self) -> Duration {
         self.schedule.handle.unix_time()
     }
 
-    /// Moves the calendar, forth or back, and leaves the monotonic clock alone.
+    /// Sets the calendar clock, forward or back, and leaves the monotonic clock unchanged.
     pub fn set_unix_time(&self, unix_time: Duration) {
         self.net(|net| net.calendar_start = unix_time.saturating_sub(net.now));
     }
 
-    /// Lets the monotonic clock jump ahead at once, as when the machine was suspended.
+    /// Moves the monotonic clock ahead at once, as if the machine had been suspended.
     pub fn jump(&self, by: Duration) {
         self.net(|net| {
             net.note(Entry::Jumps { by });
@@ -236,19 +262,29 @@ impl Simulation {
         });
     }
 
-    /// Lets this time pass within a callback of a service, as though the callback took that long: other loops and peers go on
-    /// meanwhile, and [`Context::now`](crate::Context::now) stands still. Outside a callback it is [`run_for`](Self::run_for).
+    /// Lets this much time pass within a call of a service, as if the call took that long: other
+    /// loops and peers run meanwhile, and [`Context::now`](crate::Context::now) does not change.
+    /// Outside such a call it is the same as [`run_for`](Self::run_for).
     pub fn spend(&self, time: Duration) {
         self.schedule.spend(time);
     }
 
-    /// Lets this time pass.
+    /// Lets this much time pass.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the trace if a loop ends with an error.
     pub fn run_for(&self, time: Duration) {
         let until = self.now() + time;
         while self.step(until) {}
     }
 
-    /// Lets time pass until the condition holds, but no longer than `longest`. Returns whether it holds.
+    /// Lets time pass until the condition holds, but at most `longest`. Returns whether the
+    /// condition holds.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the trace if a loop ends with an error.
     pub fn run_until(&self, longest: Duration, mut condition: impl FnMut() -> bool) -> bool {
         let until = self.now() + longest;
         loop {
@@ -261,12 +297,13 @@ impl Simulation {
         }
     }
 
-    /// Lets time pass until every byte has arrived and every loop sleeps; timers and deadlines that are more than a
-    /// millisecond away are not waited for.
+    /// Lets time pass until every byte has arrived and every loop sleeps. Does not wait for timers
+    /// and deadlines that are more than a millisecond away.
     ///
     /// # Panics
     ///
-    /// If that is not so after ten minutes of simulated time: something goes round and round.
+    /// Panics if this takes more than ten minutes of simulated time, which means that some activity
+    /// never ends. Panics also if a loop ends with an error.
     pub fn settle(&self) {
         let settled = || self.net(|net| net.is_quiet()) && self.schedule.is_idle();
         assert!(self.run_until(PATIENCE, settled), "no rest within {PATIENCE:?}\n{}", self.trace());
@@ -287,12 +324,12 @@ impl Simulation {
         self.connect_from(IpAddr::from([127, 0, 0, 1]), address)
     }
 
-    /// Connects a peer that has this address.
+    /// Connects a peer with this address.
     pub fn connect_from(&self, from: IpAddr, address: impl Into<Address>) -> Peer {
         Peer::new(self.clone(), self.peer(from, &address.into(), None))
     }
 
-    /// Connects a peer over a way of its own.
+    /// Connects a peer over its own link.
     pub fn connect_over(&self, link: Link, address: impl Into<Address>) -> Peer {
         Peer::new(self.clone(), self.peer(IpAddr::from([127, 0, 0, 1]), &address.into(), Some(link)))
     }
@@ -305,7 +342,12 @@ impl Simulation {
         self.schedule.handle.peer(address, &from, link)
     }
 
-    /// Listens for connections that loops make, with a test at the other end. Port 0 lets the network choose.
+    /// Listens for connections of loops, with the test at the other end. With port 0 the network
+    /// chooses a port.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Listen`] if the address is in use or the limit of open sockets is reached.
     pub fn listen(&self, address: impl Into<Address>) -> Result<Host> {
         let address = address.into();
         let bound = self.net(|net| net.listen_for_peers(&address));
@@ -315,28 +357,29 @@ impl Simulation {
 
     // What happened.
 
-    /// A digest of everything that happened so far, every byte included.
+    /// Returns a digest of all events so far, including every byte.
     pub fn digest(&self) -> u64 {
         self.net(|net| net.trace.digest())
     }
 
-    /// Keeps so many entries of what happens, the newest ones. At first 4,096.
+    /// Sets how many of the newest trace entries are kept. Initially 4,096.
     pub fn keep_trace(&self, entries_max: usize) {
         self.net(|net| net.trace.kept_max = entries_max);
     }
 
-    /// The newest of what happened, a line each.
+    /// Returns the newest trace entries, one per line.
     pub fn trace(&self) -> String {
         self.net(|net| net.trace.text())
     }
 
-    /// Adds a remark to what happened.
+    /// Adds a remark to the trace.
     pub fn note(&self, text: impl Into<String>) {
         let text = text.into();
         self.net(|net| net.note(Entry::Says { text }));
     }
 
-    /// A random stream that depends on the seed alone, not on what happened so far. Streams of different numbers differ.
+    /// Returns a stream of random numbers that depends only on the seed and on `stream`, not on
+    /// past events.
     pub fn random(&self, stream: u64) -> Random {
         Random::new(self.seed.rotate_left(32) ^ stream.wrapping_add(1))
     }

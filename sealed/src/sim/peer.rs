@@ -6,9 +6,10 @@ use super::trace::End;
 use super::{PATIENCE, Simulation};
 use crate::address::Address;
 
-/// A test's own end of a connection to a loop: it says what it wants on the wire, and time passes while it waits.
+/// A test's end of a connection to a loop. The test decides what is sent on the wire, and time
+/// passes while the peer waits.
 ///
-/// Dropping it closes the connection, with a reset where something was received and not taken.
+/// Dropping a peer closes the connection, with a reset if received bytes have not been taken.
 #[derive(Debug)]
 pub struct Peer {
     sim: Simulation,
@@ -20,12 +21,13 @@ impl Peer {
         Self { sim, end }
     }
 
-    /// Sends bytes, as soon as the connection is there. Does not wait. Nothing is sent once it has failed.
+    /// Sends bytes as soon as the connection is made. Does not wait. If the connection has failed,
+    /// nothing is sent.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.sim.net(|net| net.peer_sends(self.end, bytes.as_ref()));
     }
 
-    /// Sends its end: no more will come, but it still reads.
+    /// Half-closes the connection: the peer sends no more bytes but still reads.
     pub fn finish(&mut self) {
         self.sim.net(|net| net.peer_finishes(self.end));
     }
@@ -35,63 +37,66 @@ impl Peer {
         self.sim.net(|net| net.close_unowned(self.end, true));
     }
 
-    /// Falls silent for good: nothing is sent or acknowledged any more, as when a phone loses its network.
+    /// Falls silent permanently: the peer sends and acknowledges nothing any more, like a phone
+    /// that has lost its network.
     pub fn vanish(&mut self) {
         self.sim.net(|net| net.vanish(self.end));
     }
 
-    /// Stops reading: buffers fill up on the way here.
+    /// Stops reading, so that the buffers on the way to the peer fill up.
     pub fn stall(&mut self) {
         self.sim.net(|net| net.set_stalled(self.end, true));
     }
 
-    /// Goes on reading.
+    /// Resumes reading.
     pub fn unstall(&mut self) {
         self.sim.net(|net| net.set_stalled(self.end, false));
     }
 
-    /// From now on reads and keeps nothing but a count.
+    /// Discards received bytes from now on, and only counts them.
     pub fn discard(&mut self) {
         self.sim.net(|net| net.set_discards(self.end));
     }
 
-    /// Everything received and not taken yet. Does not wait.
+    /// Returns all bytes that were received and not taken yet. Does not wait.
     pub fn take(&mut self) -> Vec<u8> {
         self.sim.net(|net| net.peer_takes(self.end))
     }
 
-    /// How many bytes have been received in all.
+    /// Returns the total number of bytes received.
     pub fn count_received(&self) -> u64 {
         self.state().count_received
     }
 
-    /// Whether the connection has been made.
+    /// Returns whether the connection has been made.
     pub fn is_connected(&self) -> bool {
         self.state().connected
     }
 
-    /// Whether the other end has said that no more will come.
+    /// Returns whether the other end has sent the end of its output.
     pub fn is_ended(&self) -> bool {
         self.state().ended
     }
 
-    /// Why the connection failed, if it did: refused, reset, timed out.
+    /// Returns why the connection failed, if it did: refused, reset, or timed out.
     pub fn failure(&self) -> Option<io::ErrorKind> {
         self.state().error
     }
 
-    /// Whether nothing more will come: ended, failed, or silent for good.
+    /// Returns whether nothing more will come: the connection has ended or failed, or this peer has
+    /// [vanished](Self::vanish).
     pub fn is_over(&self) -> bool {
         let state = self.state();
         state.ended || state.error.is_some() || state.vanished
     }
 
-    /// Lets time pass until this text has come, and returns everything up to its end; what is behind it is left for the
-    /// next call.
+    /// Lets time pass until `text` has been received, and returns all bytes up to and including it.
+    /// Later bytes are left for the next call.
     ///
     /// # Panics
     ///
-    /// With the trace, if the connection ends or ten simulated minutes pass before.
+    /// Panics with the trace if the connection ends or ten simulated minutes pass before, or if a
+    /// loop ends with an error.
     pub fn expect(&mut self, text: impl AsRef<[u8]>) -> Vec<u8> {
         let text = text.as_ref();
         let mut held = Vec::new();
@@ -116,11 +121,11 @@ impl Peer {
         }
     }
 
-    /// Lets time pass until the connection ends, and returns what came before.
+    /// Lets time pass until the connection ends, and returns the bytes received before.
     ///
     /// # Panics
     ///
-    /// With the trace, if ten simulated minutes pass before.
+    /// Panics with the trace if ten simulated minutes pass before, or if a loop ends with an error.
     pub fn expect_end(&mut self) -> Vec<u8> {
         let sim = self.sim.clone();
         let over = sim.run_until(PATIENCE, || self.is_over());
@@ -128,7 +133,12 @@ impl Peer {
         self.take()
     }
 
-    /// Lets this time pass, and returns whether nothing came and nothing ended meanwhile.
+    /// Lets this much time pass, and returns whether no byte was received and the connection did
+    /// not end meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the trace if a loop ends with an error.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         let count = self.count_received();
         self.sim.run_for(time);
@@ -146,7 +156,7 @@ impl Drop for Peer {
     }
 }
 
-/// A test's own listener, for loops to connect to.
+/// A test's listener, for loops to connect to.
 #[derive(Debug)]
 pub struct Host {
     sim: Simulation,
@@ -159,12 +169,12 @@ impl Host {
         Self { sim, key, address }
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> Address {
         self.address.clone()
     }
 
-    /// Takes a connection that has arrived, if one has. Does not wait.
+    /// Accepts a connection that has arrived, if there is one. Does not wait.
     pub fn accept(&self) -> Option<Peer> {
         let end = self.sim.net(|net| net.accept_for_peer(self.key))?;
         Some(Peer::new(self.sim.clone(), end))

@@ -3,48 +3,49 @@ use std::time::Duration;
 
 use crate::context::split_mix;
 
-/// A stream of random numbers that is the same for the same seed, on every machine.
+/// A stream of random numbers that is the same for the same seed on every machine.
 ///
-/// It is what a simulation draws from, and what a test's own choices should come from, so that the seed tells all.
+/// A simulation draws its random choices from such a stream. A test should do so too, so that the
+/// seed determines the whole run.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Starts a stream.
+    /// Creates a stream from a seed.
     pub fn new(seed: u64) -> Self {
-        // Neighbouring seeds must not be neighbouring states.
+        // Neighbouring seeds must not produce neighbouring states.
         let mut state = seed ^ 0x5ea1_ed00_0000_0000;
         split_mix(&mut state);
         Self(split_mix(&mut state))
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub fn bits(&mut self) -> u64 {
         split_mix(&mut self.0)
     }
 
-    /// A number below `bound`; 0 where that is 0.
+    /// Returns a number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         if bound == 0 { 0 } else { (self.bits() % bound as u64) as usize }
     }
 
-    /// A number in a range.
+    /// Returns a number in a range.
     pub fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (first, last) = (*range.start(), *range.end());
         first + self.bits() % (last - first).saturating_add(1).max(1)
     }
 
-    /// True with this probability. No number is drawn where it is 0.
+    /// Returns true with this probability. Draws no number if the probability is 0.
     pub fn chance(&mut self, probability: f64) -> bool {
         probability > 0.0 && f64::from((self.bits() >> 32) as u32) < probability * 4_294_967_296.0
     }
 
-    /// A time of at most `longest`.
+    /// Returns a time of at most `longest`.
     pub fn time(&mut self, longest: Duration) -> Duration {
         Duration::from_nanos(self.within(0..=longest.as_nanos() as u64))
     }
 
-    /// One of several; none of none.
+    /// Returns one of the items; `None` if there are none.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.below(from.len()))
     }

@@ -1,4 +1,5 @@
-//! Which loop has its turn, and when: any order that threads could take.
+//! The scheduler of a simulation: decides which loop runs next, in any order that threads could
+//! take.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,18 +13,19 @@ use crate::error::Result;
 use crate::event_loop::EventLoop;
 use crate::service::Service;
 
-/// The longest that a tick takes, unless a fault or the service makes it longer. Short ones and long ones mixed let what comes meanwhile pile up as it falls.
+/// Maximum duration of a tick, unless a fault or the service makes it longer. The mixture of short
+/// and long ticks makes the amount of work that accumulates in between random.
 const TICK_MAX: Duration = Duration::from_micros(50);
-/// Things that happen in one interruption.
+/// Maximum number of steps in one interruption.
 const INTERLEAVED_MAX: usize = 20;
-/// How deep interruptions are nested.
+/// Maximum nesting depth of interruptions.
 const DEPTH_MAX: u32 = 3;
 
-/// A loop, whatever its service.
+/// A loop, independent of the type of its service.
 pub(super) trait Turns: Any {
-    /// One tick. Returns whether there is to be another.
+    /// Runs one tick. Returns whether another tick is to follow.
     fn turn(&mut self) -> Result<bool>;
-    /// When it would go on by itself.
+    /// Returns when the loop runs next if no event occurs.
     fn next_time(&self) -> Option<Duration>;
     fn signal(&mut self, signal: i32);
     fn as_any(&mut self) -> &mut dyn Any;
@@ -48,11 +50,11 @@ impl<S: Service> Turns for EventLoop<S> {
 }
 
 pub(super) struct Node {
-    /// Taken out while it has its turn, and for good once it has ended.
+    /// `None` while the loop runs, and after it has ended.
     event_loop: Option<Box<dyn Turns>>,
     poller: u32,
     next_time: Option<Duration>,
-    /// Its thread does something else until then.
+    /// The loop's thread is busy until this time.
     busy_until: Duration,
     turns: u64,
 }
@@ -66,11 +68,11 @@ pub(super) struct Schedule {
 }
 
 thread_local! {
-    /// The schedule whose loop has its turn on this thread.
+    /// The schedule whose loop is running on this thread.
     static RUNNING: RefCell<Option<Rc<Schedule>>> = const { RefCell::new(None) };
 }
 
-/// Notes whose turn it is, until it is over, though it be by a panic that a test catches.
+/// Marks a loop as running until this guard is dropped, even by a panic that a test catches.
 struct Turn(Option<Rc<Schedule>>);
 
 impl Turn {
@@ -88,7 +90,8 @@ impl Drop for Turn {
     }
 }
 
-/// May let time pass, and other loops have some turns, in the middle of this one's.
+/// Lets time pass, and other loops run, in the middle of the current loop's tick, with the
+/// probability [`Faults::interleave`].
 pub(super) fn interleave(handle: &Handle) {
     let Some(schedule) = RUNNING.with_borrow(Clone::clone) else { return };
     if schedule.depth.get() >= DEPTH_MAX {
@@ -111,7 +114,8 @@ pub(super) fn interleave(handle: &Handle) {
     }
 }
 
-/// May let a loop's tick take long, with others running meanwhile.
+/// Makes a loop's tick take long, while other loops run, with the probability
+/// [`Faults::slow_tick`].
 pub(super) fn pass(handle: &Handle) {
     let time = {
         let mut net = handle.lock();
@@ -145,7 +149,7 @@ impl Schedule {
         nodes.len() - 1
     }
 
-    /// Takes a loop out, as it is.
+    /// Removes a loop in its current state.
     pub(super) fn remove(&self, index: usize) -> Option<Box<dyn Turns>> {
         self.nodes.borrow_mut().get_mut(index)?.event_loop.take()
     }
@@ -176,7 +180,8 @@ impl Schedule {
         }
     }
 
-    /// Lets one thing happen, at the latest at `limit`. Returns false when that has come and nothing is left to do.
+    /// Executes one step, not later than `limit`. Returns false if `limit` is reached and no work
+    /// is left.
     pub(super) fn step(self: &Rc<Self>, limit: Duration) -> bool {
         let runnable = self.runnable();
         let mut net = self.handle.lock();
@@ -217,7 +222,8 @@ impl Schedule {
         true
     }
 
-    /// Lets time pass within a tick. Other loops run meanwhile, unless too many are interrupted already.
+    /// Lets time pass within a tick. Other loops run meanwhile, unless the nesting limit is
+    /// reached.
     pub(super) fn spend(self: &Rc<Self>, time: Duration) {
         let until = {
             let mut net = self.handle.lock();
@@ -229,7 +235,7 @@ impl Schedule {
         net.now = net.now.max(until);
     }
 
-    /// Whether no loop has anything to do now.
+    /// Returns whether no loop has work now.
     pub(super) fn is_idle(&self) -> bool {
         let net = self.handle.lock();
         let soon = net.now + Duration::from_millis(1);
@@ -238,7 +244,7 @@ impl Schedule {
         })
     }
 
-    /// The loops whose threads would go on now.
+    /// Returns the loops whose threads could run now.
     fn runnable(&self) -> Vec<usize> {
         let net = self.handle.lock();
         let can = |node: &Node| {
@@ -250,7 +256,8 @@ impl Schedule {
         nodes.iter().enumerate().filter(|(_, node)| can(node)).map(|(index, _)| index).collect()
     }
 
-    /// When something happens next: an event, or a loop that goes on by itself or is not busy any more.
+    /// Returns the time of the next step: an event, a loop that runs by itself, or a loop that
+    /// becomes free.
     fn next_time(&self, now: Duration, event: Option<Duration>) -> Option<Duration> {
         let nodes = self.nodes.borrow();
         let of_node = |node: &Node| {
@@ -287,7 +294,7 @@ impl Schedule {
         }
     }
 
-    /// The error that a loop ended with, if one did.
+    /// Returns the error that a loop ended with, if one did.
     pub(super) fn take_failure(&self) -> Option<crate::error::Error> {
         self.failure.borrow_mut().take()
     }

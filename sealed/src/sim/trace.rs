@@ -4,10 +4,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Duration;
 
-/// Entries kept, the newest ones, where nothing else is asked for.
+/// Default number of entries kept, the newest ones.
 const KEPT_MAX: usize = 4_096;
 
-/// Everything that happened in a simulation: a digest of all of it, and the newest entries.
+/// The trace of a simulation: a digest of all events, and the newest entries.
 #[derive(Debug)]
 pub(super) struct Trace {
     digest: u64,
@@ -70,7 +70,7 @@ impl Trace {
         self.digest
     }
 
-    /// The newest entries, a line each.
+    /// Returns the newest entries, one per line.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let earlier = self.count - self.kept.len() as u64;

@@ -1,8 +1,8 @@
-//! The loop's clocks: a monotonic one for deadlines, the calendar's for time stamps.
+//! The loop's clocks: a monotonic clock for deadlines, and the calendar clock for time stamps.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Reads the time. Monotonic time is counted from when the clock was started.
+/// Reads the time. Monotonic time counts from the start of the clock.
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     origin: Instant,
@@ -13,13 +13,13 @@ impl Clock {
         Self { origin: Instant::now() }
     }
 
-    /// Time since the start; never goes back.
+    /// Returns the time since the start; never goes back.
     pub(crate) fn now(&self) -> Duration {
         self.origin.elapsed()
     }
 
-    /// Time since 1970, by the machine's calendar clock, which may be set back.
-    #[allow(clippy::unused_self)] // it is this clock that is asked
+    /// Returns the time since 1970 by the machine's calendar clock, which may be set back.
+    #[allow(clippy::unused_self)] // a method, like `now`
     pub(crate) fn unix_time(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }

@@ -8,9 +8,10 @@ pub(crate) use clock::Clock;
 pub(crate) use poller::{Poller, Waker};
 pub(crate) use socket::{Listener, Stream, reserve_port};
 
-/// 64 random bits from the operating system.
+/// Returns 64 random bits from the operating system.
 ///
-/// Falls back to the clock where there is no random source, for it seeds jitter and ids, never keys.
+/// If there is no random source, returns bits of the clock: the result seeds jitter and ids, never
+/// keys.
 pub(crate) fn entropy() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         let since_epoch = Clock::start().unix_time();
@@ -18,13 +19,14 @@ pub(crate) fn entropy() -> u64 {
     })
 }
 
-/// 128 random bits from the operating system, or none: what is to be secret has no second best.
+/// Returns 128 random bits from the operating system, or `None`: secrets have no fallback.
 pub(crate) fn secret() -> Option<[u8; 16]> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).is_ok().then_some(bits)
 }
 
-/// Keeps this thread on one of the processors that it may use: the first for 0, and so on round.
+/// Pins this thread to one of the processors that it may use: the processor with this index, modulo
+/// their number.
 #[cfg(all(feature = "pin", target_os = "linux"))]
 pub(crate) fn pin_to_processor(index: usize) -> std::io::Result<()> {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -36,7 +38,7 @@ pub(crate) fn pin_to_processor(index: usize) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &only)?)
 }
 
-/// Elsewhere threads stay where the system puts them.
+/// Does nothing: outside Linux, the system places the threads.
 #[cfg(all(feature = "pin", not(target_os = "linux")))]
 #[allow(clippy::unnecessary_wraps)] // as on Linux
 pub(crate) fn pin_to_processor(_: usize) -> std::io::Result<()> {

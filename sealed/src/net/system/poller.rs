@@ -1,4 +1,4 @@
-//! Readiness: what the kernel says can be read, written or accepted.
+//! Readiness: the kernel's reports of sockets that can be read, written or accepted from.
 
 use std::io;
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::{Listener, Stream};
 use crate::net::Readiness;
 
-/// Events taken from the kernel in one wait. What does not fit comes with the next.
+/// Maximum number of events taken from the kernel in one wait. Further events come with the next
+/// wait.
 const EVENTS_MAX: usize = 1024;
 
-/// The kernel's readiness queue. Everything is registered once, edge-triggered, for reading and writing.
+/// The kernel's readiness queue. Each source is registered once, edge-triggered; streams for
+/// reading and writing.
 #[derive(Debug)]
 pub(crate) struct Poller {
     poll: mio::Poll,
@@ -22,7 +24,7 @@ impl Poller {
         Ok(Self { poll: mio::Poll::new()?, events: mio::Events::with_capacity(EVENTS_MAX) })
     }
 
-    /// Waits at most `timeout` (for ever, if `None`) and appends what became ready.
+    /// Waits at most `timeout` (without limit if `None`) and appends the sources that became ready.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -72,7 +74,8 @@ pub(crate) struct Waker(Arc<mio::Waker>);
 
 impl Waker {
     pub(crate) fn wake(&self) {
-        // It fails only where the loop's descriptors are gone, and then nobody is left to be woken.
+        // This fails only if the loop's file descriptors are closed, and then there is no loop to
+        // wake.
         let _ = self.0.wake();
     }
 }

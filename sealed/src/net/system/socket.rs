@@ -1,4 +1,4 @@
-//! Stream sockets and those that accept them.
+//! Stream sockets and listening sockets.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -13,7 +13,7 @@ use crate::address::Address;
 use crate::socket::unix_address;
 use crate::socket::{self, ListeningSocket, SocketOptions};
 
-/// A connection that never blocks.
+/// A non-blocking connection.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(mio::net::TcpStream),
@@ -21,7 +21,7 @@ pub(crate) enum Stream {
     Unix(mio::net::UnixStream),
 }
 
-/// Does the same with whichever kind of socket it is.
+/// Evaluates one expression for either kind of socket.
 macro_rules! each {
     ($socket:expr, $name:ident => $call:expr) => {
         match $socket {
@@ -33,12 +33,12 @@ macro_rules! each {
 }
 
 impl Stream {
-    /// Starts to connect; the outcome shows when the socket becomes writable.
+    /// Starts to connect; the socket becomes writable when the outcome is known.
     pub(crate) fn connect(address: &Address, options: &SocketOptions) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
-                // Some of them count from the handshake on.
+                // Some options must be set before the handshake.
                 set_options(&socket, options)?;
                 connect(&socket, &(*address).into())?;
                 Ok(Self::Tcp(mio::net::TcpStream::from_std(socket.into())))
@@ -55,7 +55,7 @@ impl Stream {
         }
     }
 
-    /// Takes over a connection made elsewhere.
+    /// Takes over a connection created elsewhere.
     pub(crate) fn adopt(socket: socket::Socket, options: &SocketOptions) -> io::Result<Self> {
         match socket {
             socket::Socket::Tcp(stream) => {
@@ -88,13 +88,13 @@ impl Stream {
         each!(self, stream => stream.shutdown(Shutdown::Write))
     }
 
-    /// Lets the peer see a reset when the socket is closed, where the system can do that.
+    /// Makes closing the socket reset the connection, if the system supports that.
     pub(crate) fn reset_on_close(&mut self) {
-        // Where it fails the peer sees an ordinary end.
+        // If this fails, the peer sees an ordinary end.
         let _ = each!(self, stream => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)));
     }
 
-    /// The error the socket holds, if any; asking clears it.
+    /// Returns the error that the socket holds, if any, and clears it.
     pub(crate) fn take_error(&mut self) -> io::Result<()> {
         match each!(self, stream => stream.take_error())? {
             Some(error) => Err(error),
@@ -132,7 +132,7 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// A listening socket that never blocks.
+/// A non-blocking listening socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
@@ -141,13 +141,14 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Binds and listens, as it is asked for.
+    /// Binds and listens with these settings.
     pub(crate) fn bind(address: &Address, reuse_port: bool, backlog: i32, options: &SocketOptions) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
                 let socket = tcp_socket(*address)?;
                 share_port(&socket, reuse_port)?;
-                // An accepted socket inherits these on Linux, which saves a call for each.
+                // On Linux an accepted socket inherits these options, which saves system calls per
+                // connection.
                 set_options(&socket, options)?;
                 socket.bind(&(*address).into())?;
                 socket.listen(backlog)?;
@@ -169,7 +170,7 @@ impl Listener {
         }
     }
 
-    /// Takes over a socket that listens already.
+    /// Takes over a socket that is already listening.
     pub(crate) fn adopt(socket: ListeningSocket, options: &SocketOptions) -> io::Result<Self> {
         match socket {
             ListeningSocket::Tcp(listener) => {
@@ -186,7 +187,8 @@ impl Listener {
         }
     }
 
-    /// `options` are set where the system does not let an accepted socket inherit them.
+    /// Accepts a connection. Sets `options` on systems where an accepted socket does not inherit
+    /// them.
     pub(crate) fn accept(&self, options: &SocketOptions) -> io::Result<(Stream, Address)> {
         match self {
             Self::Tcp(listener) => {
@@ -221,7 +223,8 @@ impl Listener {
     }
 }
 
-/// The file of a Unix socket that this process has made, removed with it unless another has taken its place.
+/// The file of a Unix socket that this process created. Dropping it removes the file, unless
+/// another file has taken its place.
 #[cfg(unix)]
 #[derive(Debug)]
 pub(crate) struct SocketFile {
@@ -240,13 +243,13 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path) == Some(self.identity) {
-            // Where it cannot be removed, the next server replaces it.
+            // If the file cannot be removed, the next server replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Device and number of a file: no other has them while it exists.
+/// Returns the device and the inode number of a file, which are unique while the file exists.
 #[cfg(unix)]
 fn identity(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
@@ -255,8 +258,9 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Finds out, before a port is shared, that nobody else has it: a shared port would let a second server start on it
-/// without an error. Returns the socket's address, with the port the system chose where 0 was asked for.
+/// Checks, before a port is shared, that no other process uses it: with a shared port, a second
+/// server could start on the same port without an error. Returns the address of the socket; if the
+/// port was 0, with the port that the system chose.
 pub(crate) fn reserve_port(address: SocketAddr) -> io::Result<SocketAddr> {
     let socket = tcp_socket(address)?;
     socket.bind(&address.into())?;
@@ -266,13 +270,13 @@ pub(crate) fn reserve_port(address: SocketAddr) -> io::Result<SocketAddr> {
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if cfg!(unix) {
-        // Without it a restarted server could not bind while old connections are in TIME_WAIT.
+        // Otherwise a restarted server could not bind while old connections are in TIME_WAIT.
         socket.set_reuse_address(true)?;
     }
     Ok(socket)
 }
 
-/// Starts to connect without waiting for it.
+/// Starts to connect without waiting for the outcome.
 fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     match socket.connect(address) {
@@ -281,15 +285,17 @@ fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// Whether connecting was started, and is not done yet.
+/// Returns whether connecting has started and is not done yet.
 fn is_under_way(error: &io::Error) -> bool {
-    /// `EINPROGRESS`, as systems number it.
+    /// `EINPROGRESS`, as the system numbers it.
     const IN_PROGRESS: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 115 } else { 36 };
-    // A Unix socket whose listener's queue is full says `WouldBlock` too, but is not under way.
+    // If the backlog of a Unix listener is full, the error is `WouldBlock` too, but connecting has
+    // not started.
     error.raw_os_error() == Some(IN_PROGRESS) || cfg!(windows) && error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Binds a Unix socket to a path. A file that a dead server left there is replaced; one that somebody listens on is not.
+/// Binds a Unix socket to a path. A file that a dead server left there is replaced; the file of a
+/// listening socket is not.
 #[cfg(unix)]
 fn bind_path(socket: &Socket, path: &Path) -> io::Result<()> {
     let address = SockAddr::unix(path)?;
@@ -344,7 +350,7 @@ fn set_buffers(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the kernel give up on a peer that acknowledges nothing for so long.
+/// Makes the kernel give up on a peer that acknowledges nothing for `silence_max`.
 fn limit_silence(socket: &Socket, silence_max: Option<Duration>) -> io::Result<()> {
     let Some(silence_max) = silence_max else { return Ok(()) };
     let probe = (silence_max / 4).max(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Connecting, and those who wait for it.
+//! Connecting, listening and accepting.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,11 +11,11 @@ use crate::address::Address;
 use crate::sim::trace::{End, Entry};
 use crate::sim::{Faults, Link};
 
-/// How long an attempt to connect that was lost takes to be repeated, and how often it is.
+/// The time after which a lost connection attempt is repeated, and the number of repetitions.
 const CONNECT_RETRY: Duration = Duration::from_secs(1);
 const CONNECT_TRIES: u8 = 6;
 
-/// "Too many open files", as Unix numbers it.
+/// "Too many open files", as numbered on Unix.
 const EMFILE: i32 = 24;
 
 impl Net {
@@ -88,7 +88,7 @@ impl Net {
         self.announce_listener(key);
     }
 
-    /// An attempt to connect was lost: it is repeated, or given up.
+    /// Repeats a lost connection attempt, or gives it up.
     fn repeat_connect(&mut self, from: End, source: Address, address: Address, tries: u8) {
         match tries.checked_sub(1) {
             Some(tries) => self.schedule(CONNECT_RETRY, Event::Connect { from, source, address, tries }),
@@ -201,14 +201,14 @@ impl Net {
         }
     }
 
-    /// Listens for a test's own peers.
+    /// Listens for the peers of a test.
     pub(in crate::sim) fn listen_for_peers(&mut self, address: &Address) -> io::Result<(u32, Address)> {
         let bound = self.bind(address, false, i32::MAX, None)?;
         self.descriptors -= 1;
         Ok(bound)
     }
 
-    /// Takes over a connection that waits at a test's own listener.
+    /// Accepts a connection from the queue of a test's listener.
     pub(in crate::sim) fn accept_for_peer(&mut self, key: u32) -> Option<End> {
         let end = self.listeners[key as usize].queue.pop_front()?;
         self.note(Entry::Accepts { listener: key, end });
@@ -231,7 +231,7 @@ impl Net {
         Ok(())
     }
 
-    /// Sockets that loops have open.
+    /// Returns the number of sockets that loops have open.
     pub(in crate::sim) fn descriptors(&self) -> usize {
         self.descriptors
     }

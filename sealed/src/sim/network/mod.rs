@@ -1,7 +1,8 @@
-//! The network itself: sockets, what is on the wires between them, and the clock. It knows nothing of loops.
+//! The simulated network itself: sockets, the data in transit between them, and the clock. It knows
+//! nothing about loops.
 //!
-//! Here is what travels and arrives; `listening.rs` is how connections come about, `sockets.rs` what loops do with
-//! theirs, `peers.rs` what tests do with theirs.
+//! This file handles transmission and arrival; `listening.rs` makes connections, `sockets.rs` holds
+//! the operations of loops on their sockets, `peers.rs` those of tests on their peers.
 
 mod listening;
 mod peers;
@@ -21,7 +22,7 @@ use super::trace::{End, Entry, Trace, digest_of};
 use super::{Faults, Link, Random};
 use crate::address::Address;
 
-/// When a simulation starts by the calendar, in seconds since 1970.
+/// Start of a simulation by the calendar clock, in seconds since 1970.
 const START_S: u64 = 1_800_000_000;
 
 pub(in crate::sim) struct Net {
@@ -32,24 +33,25 @@ pub(in crate::sim) struct Net {
     pub(in crate::sim) link: Arc<Link>,
     pub(in crate::sim) descriptors_max: usize,
     pub(in crate::sim) trace: Trace,
-    /// Accepting fails so many times more, whatever chance says.
+    /// Number of further accepts that fail regardless of chance.
     pub(in crate::sim) accepts_to_fail: u32,
-    /// Where nobody answers, whoever listens.
+    /// Addresses that do not answer, even if there is a listener.
     pub(in crate::sim) unreachable: Vec<Address>,
-    /// Sockets are being closed by the kernel, in place of a loop that was killed.
+    /// Whether the kernel is closing sockets on behalf of a killed loop.
     pub(in crate::sim) is_killing: bool,
-    /// What loops asked of the network so far.
+    /// Number of calls that loops have made so far.
     pub(in crate::sim) calls: u64,
     endpoints: Slab<Endpoint>,
     listeners: Slab<Listening>,
     pollers: Vec<Polling>,
     events: BinaryHeap<Reverse<Scheduled>>,
-    /// Of the events above, those that are on their way; the others are time limits.
+    /// Number of the events above that are in transit; the others are time limits.
     in_flight: usize,
     serial: u64,
     next_port: u16,
     descriptors: usize,
-    /// What peers asked to be sent before they were connected. Not a hash map: its size would differ from run to run.
+    /// Bytes that peers sent before they were connected. This is not a hash map because the size of
+    /// a hash map would differ from run to run.
     unsent: BTreeMap<u32, Unsent>,
 }
 
@@ -63,44 +65,44 @@ struct Unsent {
 #[allow(clippy::struct_excessive_bools)] // independent facts, any of which may hold
 struct Endpoint {
     serial: u32,
-    /// The other end; `None` while connecting, and once it is gone.
+    /// The other end; `None` while connecting, and after the other end is gone.
     other: Option<End>,
     owner: Owner,
     remote: Address,
     link: Arc<Link>,
     received: VecDeque<u8>,
-    /// Bytes of `received` that have not been acknowledged.
+    /// Number of bytes of `received` that have not been acknowledged.
     owed: usize,
-    /// Bytes sent and not acknowledged.
+    /// Number of bytes sent and not acknowledged.
     unacknowledged: usize,
-    /// When the last segment sent arrives: the next may not overtake it.
+    /// Arrival time of the last segment sent: the next segment must not overtake it.
     last_arrival: Duration,
     error: Option<io::ErrorKind>,
     silence_max: Option<Duration>,
     connected: bool,
     fin_sent: bool,
-    /// To be closed with a reset.
+    /// Close with a reset.
     resets: bool,
     fin_received: bool,
     vanished: bool,
-    /// Known to be ready by its poller.
+    /// The end is in the ready list of its poller.
     listed: bool,
-    /// A peer that reads nothing for now.
+    /// A peer that does not read for now.
     stalled: bool,
-    /// A peer that throws away what it gets, counting only.
+    /// A peer that discards its input and only counts it.
     discards: bool,
     count_received: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    /// In a listener's queue.
+    /// In a listener's queue, or not registered yet.
     Nobody,
     Poller {
         poller: u32,
         token: usize,
     },
-    /// A test's own.
+    /// A peer of the test.
     Peer,
 }
 
@@ -158,7 +160,7 @@ enum Event {
     Connected {
         to: End,
     },
-    /// Readiness is told once more: what a fault held back is there now.
+    /// Readiness is reported again: what a fault held back is available now.
     Announce {
         to: End,
     },
@@ -166,7 +168,7 @@ enum Event {
         poller: u32,
         token: usize,
     },
-    /// The kernel gives up on a peer that fell silent. A time limit, not on its way.
+    /// The kernel gives up on a peer that fell silent. This is a time limit, not in transit.
     GiveUp {
         to: End,
     },
@@ -222,17 +224,17 @@ impl Net {
         self.trace.note(self.now, entry);
     }
 
-    /// When the next thing happens by itself.
+    /// Returns the time of the next event.
     pub(in crate::sim) fn next_event(&self) -> Option<Duration> {
         self.events.peek().map(|Reverse(scheduled)| scheduled.at)
     }
 
-    /// Whether nothing is on its way.
+    /// Returns whether nothing is in transit.
     pub(in crate::sim) fn is_quiet(&self) -> bool {
         self.in_flight == 0
     }
 
-    /// Lets the next thing happen, if its time has come.
+    /// Executes the next event if its time has come.
     pub(in crate::sim) fn happen(&mut self) -> bool {
         if self.next_event().is_none_or(|at| at > self.now) {
             return false;
@@ -304,7 +306,7 @@ impl Net {
         End { index: index as u32, serial }
     }
 
-    /// How long something sent from an end takes, behind what was sent before.
+    /// Returns when bytes sent from an end now arrive, after everything sent before.
     fn arrival(&mut self, from: End, bytes: usize) -> Option<Duration> {
         let now = self.now;
         let endpoint = self.find(from)?;
@@ -318,7 +320,7 @@ impl Net {
         Some(at)
     }
 
-    /// Sends something from an end to the other, in order, unless one of the two is cut off.
+    /// Sends an event from one end to the other, in order, unless one of the ends is cut off.
     fn transmit(&mut self, from: End, bytes: usize, event: impl FnOnce(End) -> Event) {
         let Some(endpoint) = self.find(from) else { return };
         let Some(other) = endpoint.other else { return };
@@ -333,7 +335,7 @@ impl Net {
     fn data(&mut self, from: End, to: End, bytes: &[u8]) {
         let Faults { reset, vanish, .. } = self.faults;
         let Some(endpoint) = self.find(to) else {
-            // Nobody is there any more; a kernel answers for him.
+            // The receiver is gone; its kernel answers with a reset.
             return self
                 .schedule(Duration::from_micros(20), Event::Reset { to: from, kind: io::ErrorKind::ConnectionReset });
         };
@@ -361,7 +363,7 @@ impl Net {
         self.announce(to);
     }
 
-    /// Acknowledges what an end has read.
+    /// Acknowledges the bytes that an end has read.
     pub(super) fn pay(&mut self, end: End) {
         let Some(endpoint) = self.find(end) else { return };
         let count = std::mem::take(&mut endpoint.owed);
@@ -390,7 +392,7 @@ impl Net {
             return;
         }
         endpoint.error = Some(kind);
-        // Whether bytes that came before a reset can still be read differs between systems.
+        // Systems differ in whether bytes that came before a reset can still be read.
         let of_loop = matches!(endpoint.owner, Owner::Poller { .. });
         if of_loop
             && self.random.chance(0.5)
@@ -402,7 +404,7 @@ impl Net {
         self.announce(to);
     }
 
-    /// Puts an end on its poller's list.
+    /// Adds an end to the ready list of its poller.
     fn announce(&mut self, end: End) {
         let Some(endpoint) = self.find(end) else { return };
         let Owner::Poller { poller, .. } = endpoint.owner else { return };

@@ -1,4 +1,4 @@
-//! What a test's peers do.
+//! The operations of a test's peers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use super::{Event, Net};
 use crate::sim::trace::{End, Entry};
 
-/// What a peer can see of its connection.
+/// The state of a connection that its peer can observe.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::sim) struct PeerState {
     pub(in crate::sim) connected: bool,
@@ -38,7 +38,8 @@ impl Net {
         }
     }
 
-    /// A peer falls silent for good. The other end's kernel gives up on it in its time.
+    /// Makes a peer fall silent permanently. The kernel of the other end gives up on it after
+    /// `silence_max`.
     pub(in crate::sim) fn vanish(&mut self, end: End) {
         let Some(endpoint) = self.find(end) else { return };
         if std::mem::replace(&mut endpoint.vanished, true) {
@@ -71,7 +72,7 @@ impl Net {
         self.find(end).map_or_else(Vec::new, |endpoint| std::mem::take(&mut endpoint.received).into())
     }
 
-    /// Puts back what a peer took and did not want.
+    /// Puts back bytes that a peer took but did not need.
     pub(in crate::sim) fn peer_gives_back(&mut self, end: End, bytes: &[u8]) {
         if let Some(endpoint) = self.find(end) {
             debug_assert!(endpoint.received.is_empty());

@@ -1,4 +1,4 @@
-//! What loops do with their sockets, and what their pollers tell them.
+//! The operations of loops on their sockets, and the readiness that their pollers report.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -9,7 +9,7 @@ use crate::net::Readiness;
 use crate::sim::Faults;
 use crate::sim::trace::{End, Entry};
 
-/// Readiness reported in one wait, at most.
+/// Maximum number of readiness reports in one wait.
 const EVENTS_MAX: usize = 1024;
 
 impl Net {
@@ -57,7 +57,7 @@ impl Net {
         self.note(Entry::Reads { end, room, count });
         self.pay(end);
         if more && count < room {
-            // As though the rest came a moment later.
+            // As if the rest came a moment later.
             let delay = self.fault_delay();
             self.schedule(delay, Event::Announce { to: end });
         }
@@ -109,7 +109,7 @@ impl Net {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Sends bytes, whatever room there is.
+    /// Sends bytes, regardless of the room in the buffers.
     pub(super) fn send(&mut self, end: End, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -125,11 +125,11 @@ impl Net {
         if !std::mem::replace(&mut endpoint.fin_sent, true) {
             self.transmit(end, 0, |other| Event::Fin { to: other });
         }
-        // As Linux does, each time.
+        // Report readiness every time, as Linux does.
         self.announce(end);
     }
 
-    /// The end is to go with a reset.
+    /// Makes the end close with a reset.
     pub(in crate::sim) fn reset_on_close(&mut self, end: End) {
         let is_killing = self.is_killing;
         if let Some(endpoint) = self.find(end).filter(|_| !is_killing) {
@@ -153,13 +153,14 @@ impl Net {
         other.ok_or_else(|| io::ErrorKind::NotConnected.into()).and_then(|other| self.remote(other))
     }
 
-    /// A loop's socket is closed.
+    /// Closes a socket of a loop.
     pub(in crate::sim) fn close(&mut self, end: End) {
         self.descriptors -= 1;
         self.close_unowned(end, false);
     }
 
-    /// An end goes: with a word of farewell, or, where bytes were left unread, with a reset.
+    /// Closes an end: with an ordinary end of its output, or, if bytes were left unread, with a
+    /// reset.
     pub(in crate::sim) fn close_unowned(&mut self, end: End, reset: bool) {
         let Some(endpoint) = self.find(end) else { return };
         let reset = reset || endpoint.resets || !endpoint.received.is_empty();
@@ -223,7 +224,7 @@ impl Net {
     }
 
     fn listener_readiness(&mut self, key: u32, poller: u32) -> Option<Readiness> {
-        // A number is given anew once its listener is gone.
+        // The key may have been reused after its listener was closed.
         let listener = self.listeners.get_mut(key as usize)?;
         let (_, token) = listener.poller.filter(|(held_by, _)| *held_by == poller)?;
         listener.listed = false;
