@@ -34,8 +34,8 @@ pub enum Intake {
     Stream,
     /// Does not read the body. The server sends this response and then closes the connection.
     Refuse(Response),
-    /// Sends this response. If the body has a known length and arrived completely together with the
-    /// head, it is discarded and the connection stays open. Otherwise the body is not read, and the
+    /// Sends this response. A body that has a known length and arrived completely together with the
+    /// head is discarded, and the connection stays open. Any other body is not read, and the
     /// connection is closed after the response.
     Answer(Response),
 }

@@ -28,7 +28,7 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    #[allow(clippy::unnecessary_box_returns)] // it is kept in a box
+    #[allow(clippy::unnecessary_box_returns)] // the connection keeps the box
     fn new(decoder: RequestDecoder, head: &[u8], body: &[u8], body_bytes_max: u64) -> Box<Self> {
         Box::new(Self {
             decoder,
