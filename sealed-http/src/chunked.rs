@@ -5,7 +5,8 @@ use crate::limits::Limits;
 
 use crate::head::is_token_byte;
 
-/// Maximum number of hexadecimal digits of a chunk size: no limit allows a size with more digits.
+/// Maximum number of hexadecimal digits of a chunk size. No body may be as long as a size with more
+/// digits.
 const SIZE_DIGITS_MAX: u8 = 15;
 
 /// Decodes chunks, however their bytes are split.

@@ -17,7 +17,7 @@ use crate::response_decoder::{ResponseDecoder, ResponseEvent};
 use crate::response_head::{Asked, ResponseHead};
 use crate::server::{Due, Server, ServerTimer};
 
-/// Bytes of a body that are held while its request waits for a connection, before writing returns
+/// Bytes of a body held while its request waits for a connection, from which on writing returns
 /// false.
 const UNSENT_MAX: usize = 64 * 1024;
 

@@ -78,8 +78,8 @@ pub trait Handler: Sized + 'static {
     /// Called when a client has connected.
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
 
-    /// Called when a connection started with [`Http::connect`] is established. If it cannot be
-    /// established, only [`closed`](Handler::closed) is called.
+    /// Called when a connection started with [`Http::connect`] is established. If the connection
+    /// cannot be established, only [`closed`](Handler::closed) is called.
     fn connected(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
     /// Called with bytes that a client sends in front of its first request, on connections for
@@ -165,11 +165,11 @@ pub trait Handler: Sized + 'static {
 
     /// Called for each part of a streamed request body.
     ///
-    /// The handler can respond at any time from [`intake`](Self::intake) on. If it completes the
-    /// response before the body ends, the rest of the body is not read, and the connection is
-    /// closed. [`Http::pause`] applies backpressure to the client; [`Piece::End`] may be reported
-    /// even while the connection is paused. If the body is cut off, only [`closed`](Self::closed)
-    /// is called.
+    /// The handler can respond at any time from [`intake`](Self::intake) on. If the handler
+    /// completes the response before the body ends, the rest of the body is not read, and the
+    /// connection is closed. [`Http::pause`] applies backpressure to the client; [`Piece::End`] may
+    /// be reported even while the connection is paused. If the body is cut off, only
+    /// [`closed`](Self::closed) is called.
     fn body(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, piece: Piece<'_>) {}
 
     /// Called with bytes of another protocol, after [`Http::upgrade`] has switched the connection
@@ -201,8 +201,8 @@ pub trait Handler: Sized + 'static {
         http.abort(id);
     }
 
-    /// Called when the response to a connection's request is complete: the handler or the server
-    /// passed it to [`Http::respond`] or ended its stream.
+    /// Called when the response to a connection's request is complete: [`Http::respond`] sent it,
+    /// or its stream was ended, by this handler or by the server.
     ///
     /// Called once for each response, after the call in which the handler completed it has returned
     /// and before the connection's next request is read. Not called if the connection closes first.

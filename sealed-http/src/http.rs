@@ -17,8 +17,8 @@ const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
 
 /// A handler's access to its connections.
 ///
-/// Calls with a stale id, or with the id of a connection that has no request to respond to, have no
-/// effect.
+/// Calls with a stale id have no effect, and neither do responses on a connection that has no
+/// request to respond to.
 pub struct Http<'a, H: Handler> {
     pub(crate) cx: &'a mut Context<Server<H>>,
     pub(crate) shared: &'a mut Shared,
@@ -217,9 +217,9 @@ impl<H: Handler> Http<'_, H> {
         self.cx.state_mut(id).map(|connection| &mut connection.state)
     }
 
-    /// Sets the deadline of an exchange. When it passes, [`Handler::timed_out`] is called. The
-    /// deadline ends with the exchange. While a request body is being streamed, the server's own
-    /// limits apply, and this call has no effect.
+    /// Sets the deadline of an exchange. When the deadline passes, [`Handler::timed_out`] is
+    /// called. The deadline ends with the exchange. While a request body is being streamed, the
+    /// server's own limits apply, and this call has no effect.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
         if self.has_own_deadline(id) {
             self.cx.set_deadline(id, delay);

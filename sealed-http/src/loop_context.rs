@@ -131,7 +131,8 @@ impl<H: Handler> Http<'_, H> {
     /// [`fetch`](Self::fetch).
     ///
     /// # Errors
-    /// If no attempt to connect can be started; no handler method is called then.
+    /// If no attempt to connect can be started, for example because the loop has
+    /// [`sealed::Config::connections_max`] connections. No handler method is called then.
     pub fn connect(&mut self, connect: impl Into<Connect>, state: H::Connection) -> sealed::Result<ConnectionId> {
         self.cx.connect(connect, Connection::raw(state))
     }
@@ -140,7 +141,8 @@ impl<H: Handler> Http<'_, H> {
     /// connection.
     ///
     /// # Errors
-    /// On the conditions of [`sealed::Context::adopt`].
+    /// If the loop has [`sealed::Config::connections_max`] connections, or cannot take over the
+    /// socket.
     pub fn adopt(&mut self, socket: impl Into<Socket>, state: H::Connection) -> sealed::Result<ConnectionId> {
         let id = self.cx.adopt(socket, Connection::with(state))?;
         self.cx.set_deadline(id, self.shared.settings.request_timeout);
@@ -153,7 +155,7 @@ impl<H: Handler> Http<'_, H> {
     /// Listens on an address: see [`sealed::Context::listen`].
     ///
     /// # Errors
-    /// On the conditions of [`sealed::Context::listen`].
+    /// If no socket can be bound to the address, or the loop cannot add the listener.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> sealed::Result<ListenerId> {
         self.cx.listen(listen)
     }
@@ -162,7 +164,7 @@ impl<H: Handler> Http<'_, H> {
     /// [`sealed::Context::adopt_listener`].
     ///
     /// # Errors
-    /// On the conditions of [`sealed::Context::adopt_listener`].
+    /// If the loop cannot take over the socket or add the listener.
     pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> sealed::Result<ListenerId> {
         self.cx.adopt_listener(socket, how)
     }

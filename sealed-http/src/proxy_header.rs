@@ -21,7 +21,8 @@ const FIXED_BYTES: usize = SIGNATURE.len() + 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// The connection is the proxy's own, for example for a health check, or is not a TCP
-    /// connection that the protocol can describe. Its peer address is the address of the client.
+    /// connection that the protocol can describe. The peer address of the connection is the address
+    /// of the client.
     Local,
     /// The proxy forwards the connection for a client.
     Proxied {

@@ -22,10 +22,11 @@ use crate::response::Response;
 ///
 /// If several patterns match, a literal segment takes precedence over `{name}`, and `{name}` over
 /// `{name...}`, from the left. Only patterns with the request's method count. HEAD uses the value
-/// of GET if it has none of its own.
+/// of GET if HEAD has none of its own.
 ///
 /// A lookup walks along the path once, and visits further nodes only if patterns overlap: never
-/// more segments than all patterns have together. It allocates only for paths with parameters.
+/// more segments than all patterns have together. A lookup allocates only for paths with
+/// parameters.
 ///
 /// # Example
 /// ```
@@ -297,7 +298,7 @@ impl<T> Node<T> {
     }
 }
 
-/// The reason why a request has no route. It converts into the [`Response`] to send.
+/// The reason why a request has no route. A `NoRoute` converts into the [`Response`] to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoute {
     /// No pattern matches the path: 404.

@@ -21,7 +21,7 @@ type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request
 
 /// A [`Handler`] made of pages: functions that are registered by method and pattern, as in
 /// [`Routes`], and share one user-defined state. `Routes` also answers requests that have no page.
-/// If you need more of [`Handler`], implement it, and use [`Routes`] in it.
+/// To use more of [`Handler`], implement that trait, and use [`Routes`] in the implementation.
 ///
 /// A page receives the state, the request and its parameters, and returns a value that converts
 /// into a [`Response`]: a response, a text, a [`Problem`](crate::Problem), or a `Result` of those.

@@ -120,8 +120,8 @@ fn tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Returns a tag made of the length and the FNV-1a hash of the bytes. The program's own files are
 /// not made to collide, so that no cryptographic hash is needed. Unlike the standard library's
-/// hashes, FNV-1a is the same in every build. It always differs for two files of equal length that
-/// differ in one byte, because each of its steps is reversible.
+/// hashes, FNV-1a is the same in every build. The hashes of two files of equal length that differ
+/// in one byte always differ, because each step of FNV-1a is reversible.
 fn etag_of(bytes: &[u8]) -> String {
     let hash = bytes
         .iter()

@@ -175,7 +175,7 @@ impl Codec {
     }
 
     /// Appends a close frame. Appends nothing and returns false if either side has closed before.
-    /// After it this side sends nothing more. Messages that the peer sent before it received the
+    /// After a close this side sends nothing more. Messages that the peer sent before receiving the
     /// close still arrive, and at last the peer's close. That close may never arrive: set a
     /// deadline for it.
     ///

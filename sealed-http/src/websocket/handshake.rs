@@ -36,8 +36,8 @@ pub enum Refusal {
     /// The method is not GET.
     #[error("a WebSocket is opened with GET")]
     Method,
-    /// The request does not ask for a WebSocket, with `Upgrade: websocket` and `Connection:
-    /// Upgrade`, in HTTP/1.1.
+    /// The request does not ask for a WebSocket: it lacks `Upgrade: websocket` or `Connection:
+    /// Upgrade`, or does not use HTTP/1.1.
     #[error("this is spoken over WebSocket")]
     NotAsked,
     /// The request asks for another version, or for none.
@@ -101,8 +101,8 @@ impl From<Refusal> for Response {
     }
 }
 
-/// Returns whether a request asks for a WebSocket, even if it is malformed. Use it if the same path
-/// serves something else, too.
+/// Returns whether a request asks for a WebSocket, even if the request is malformed. Use this
+/// function if the same path serves something else, too.
 pub fn is_asked(head: &RequestHead<'_>) -> bool {
     // Some clients list several protocols, in several fields.
     let is_listed =
@@ -194,9 +194,9 @@ impl Challenge {
         &self.key
     }
 
-    /// Checks the response of the server. If it is valid, frames follow it. The response must name
-    /// no extension, and no subprotocol except one of `protocols`. Returns the subprotocol that it
-    /// names.
+    /// Checks the response of the server; frames follow a valid response. The response must name no
+    /// extension, and no subprotocol except one of `protocols`. Returns the subprotocol that the
+    /// response names.
     ///
     /// # Errors
     /// If the response does not open the WebSocket, or does not meet the challenge.

@@ -2,8 +2,9 @@
 
 use super::frame::CloseCode;
 
-/// A violation of the protocol, or of a limit, by the peer. The codec has appended a close frame
-/// that reports it. Close the connection: no bytes after the violation can be trusted.
+/// A violation of the protocol, or of a limit, by the peer. Unless this side had closed before, the
+/// codec has appended a close frame that reports the violation. Close the connection: no bytes
+/// after the violation can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
