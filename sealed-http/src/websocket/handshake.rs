@@ -36,8 +36,7 @@ pub enum Refusal {
     /// The method is not GET.
     #[error("a WebSocket is opened with GET")]
     Method,
-    /// The request does not ask for a WebSocket: it lacks `Upgrade: websocket` or `Connection:
-    /// Upgrade`, or does not use HTTP/1.1.
+    /// The request lacks `Upgrade: websocket` or `Connection: Upgrade`, or does not use HTTP/1.1.
     #[error("this is spoken over WebSocket")]
     NotAsked,
     /// The request asks for another version, or for none.
