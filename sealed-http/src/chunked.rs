@@ -1,23 +1,25 @@
-//! The chunked transfer coding, taken apart strictly.
+//! A strict decoder of the chunked transfer coding.
 
 use crate::error::DecodeError;
 use crate::limits::Limits;
 
 use crate::head::is_token_byte;
 
-/// Hexadecimal digits of a chunk's size: more could not be a length that is allowed anywhere.
+/// Maximum number of hexadecimal digits of a chunk size. No body may be as long as a size with more
+/// digits.
 const SIZE_DIGITS_MAX: u8 = 15;
 
-/// Takes chunks apart, however their bytes are split.
+/// Decodes chunks, however their bytes are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunkedDecoder {
-    /// Bytes left of the chunk; its size, while that is being read.
+    /// Number of bytes left of the chunk; while the size is being read, the size so far.
     left: u64,
-    /// Bytes of all chunks so far.
+    /// Size in bytes of all chunks so far.
     total: u64,
-    /// Bytes of extensions in all chunk lines so far.
+    /// Size in bytes of the extensions in all chunk lines so far.
     extensions: u32,
-    /// Bytes of the chunk line, or of the trailer, so far. The limits are `u16`, so that it passes them first.
+    /// Size in bytes of the current chunk line, or of the trailer section. The limits are `u16`, so
+    /// that this count exceeds a limit before it can overflow.
     line: u32,
     digits: u8,
     at: At,
@@ -39,7 +41,7 @@ enum At {
     End,
 }
 
-/// What was found.
+/// A decoded part of a chunked body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chunk<'a> {
     Incomplete,
@@ -52,7 +54,7 @@ impl ChunkedDecoder {
         Self { left: 0, total: 0, extensions: 0, line: 0, digits: 0, at: At::Size }
     }
 
-    /// Goes on with what comes next. Returns how many bytes were used up, and what they were.
+    /// Decodes the next bytes. Returns how many bytes were used, and what they were.
     pub(crate) fn decode<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<(usize, Chunk<'a>), DecodeError> {
         let mut used = 0;
         while let Some(byte) = input.get(used).copied() {
@@ -72,7 +74,7 @@ impl ChunkedDecoder {
         Ok((used, Chunk::Incomplete))
     }
 
-    /// Takes one byte of framing. Returns whether the body has ended with it.
+    /// Processes one byte of framing. Returns whether the body ends with this byte.
     fn step(&mut self, byte: u8, limits: &Limits) -> Result<bool, DecodeError> {
         self.at = match (self.at, byte) {
             (At::Size, b'\r') if self.digits > 0 => At::SizeEnd,
@@ -104,7 +106,7 @@ impl ChunkedDecoder {
         if self.digits > SIZE_DIGITS_MAX {
             return Err(DecodeError::Chunk);
         }
-        // The size must be spelt out before it counts; digits so far can only grow.
+        // The size counts before it is complete, because further digits can only make it larger.
         let size = self.left * 16 + u64::from(digit);
         self.total += size - self.left;
         self.left = size;
@@ -119,7 +121,8 @@ impl ChunkedDecoder {
         if self.line > u32::from(limits.chunk_line_bytes_max) { Err(DecodeError::Chunk) } else { Ok(next) }
     }
 
-    /// Extensions carry nothing: all chunks together must not make them more than their limit.
+    /// Counts a byte of an extension. Extensions carry no data: those of all chunks together must
+    /// not exceed their limit.
     fn count_extension(&mut self, limits: &Limits) -> Result<At, DecodeError> {
         self.extensions += 1;
         if self.extensions > u32::from(limits.chunk_extension_bytes_max) {

@@ -1,4 +1,5 @@
-//! The client: requests on connections that are kept, one exchange at a time on each, beside a server's own.
+//! The client: sends requests on kept connections, one exchange at a time on each, beside a
+//! server's own connections.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -16,10 +17,11 @@ use crate::response_decoder::{ResponseDecoder, ResponseEvent};
 use crate::response_head::{Asked, ResponseHead};
 use crate::server::{Due, Server, ServerTimer};
 
-/// Bytes of a body that are held while its request waits for a connection, before writing returns false.
+/// Bytes of a body held while its request waits for a connection, from which on writing returns
+/// false.
 const UNSENT_MAX: usize = 64 * 1024;
 
-/// All requests and connections of one loop.
+/// All client requests and connections of one loop.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     pools: Vec<Pool>,
@@ -33,36 +35,37 @@ pub(crate) struct Client {
 struct Pool {
     upstream: Upstream,
     connections: usize,
-    /// Those on which nothing is asked; the last was used last.
+    /// Connections without a request; the most recently used one is last.
     idle: Vec<ConnectionId>,
     waiting: VecDeque<FetchId>,
 }
 
-/// A connection.
+/// A connection to an upstream.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools)] // each is looked at alone
+#[allow(clippy::struct_excessive_bools)] // the flags are independent
 struct Line {
     upstream: usize,
     decoder: ResponseDecoder,
     fetch: Option<FetchId>,
-    /// Something was asked on it before: it may have been closed meanwhile, and nobody has heard of it yet.
+    /// The connection has carried a request before: the server may have closed it meanwhile, and
+    /// this side may not have noticed yet.
     is_reused: bool,
-    /// Something has come since the last request was sent.
+    /// Bytes have arrived since the last request was sent.
     is_answered: bool,
-    /// The head of the final response has come.
+    /// The head of the final response has arrived.
     has_head: bool,
     keep_alive: bool,
     /// The head of a response that is being collected.
     head: Vec<u8>,
 }
 
-/// A request whose outcome has not been told.
+/// A request whose outcome has not been reported.
 #[derive(Debug)]
 struct Exchange {
     upstream: usize,
     connection: Option<ConnectionId>,
     request: Bytes,
-    /// What was written of its body while it waited.
+    /// The part of the body that was written while the request waited for a connection.
     unsent: Vec<u8>,
     body_is_open: bool,
     answer_is_streamed: bool,
@@ -74,12 +77,12 @@ struct Exchange {
     limit: Option<TimerId>,
 }
 
-/// Whether a request may be sent again where a kept connection was closed under it.
+/// Whether a request may be sent again if a kept connection was closed before the response began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retry {
     Never,
     Once,
-    /// It is: only a new connection will do.
+    /// The request is being sent again: only a new connection may carry it.
     Begun,
 }
 
@@ -108,19 +111,19 @@ impl Exchange {
 }
 
 impl<H: Handler> Http<'_, H> {
-    /// Adds a server that requests can be sent to. Upstreams stay as long as the loop.
+    /// Adds a server that requests can be sent to. An upstream lives as long as the loop.
     pub fn add_upstream(&mut self, upstream: Upstream) -> UpstreamId {
         let pools = &mut self.shared.client.pools;
         pools.push(Pool { upstream, connections: 0, idle: Vec::new(), waiting: VecDeque::new() });
         UpstreamId(pools.len() - 1)
     }
 
-    /// Sends a request, on a connection that is kept or a new one, or as soon as one may be had. What comes of it is told
-    /// later by [`Handler::fetched`], failures too.
+    /// Sends a request: on a kept connection, on a new one, or as soon as one becomes available.
+    /// [`Handler::fetched`] reports the outcome later, including failures.
     ///
-    /// A request of an idempotent method, or one that is said to be [`repeatable`](Fetch::repeatable), is sent once more, on a new
-    /// connection, where a kept one turns out to have been closed before anything was answered. No other is, and redirects are
-    /// not followed.
+    /// A request that has an idempotent method or is marked as [`repeatable`](Fetch::repeatable) is
+    /// sent once more, on a new connection, if a kept connection turns out to have been closed
+    /// before the response began. No other request is retried, and redirects are not followed.
     pub fn fetch(&mut self, upstream: UpstreamId, fetch: &Fetch) -> FetchId {
         let client = &mut self.shared.client;
         client.last_fetch += 1;
@@ -147,13 +150,16 @@ impl<H: Handler> Http<'_, H> {
         id
     }
 
-    /// Forgets a request; nothing more is told of it. A connection on which it was sent is closed.
+    /// Cancels a request; nothing more is reported for it. The connection on which it was sent is
+    /// closed.
     pub fn cancel_fetch(&mut self, id: FetchId) {
         self.give_up(id);
     }
 
-    /// Reads no more of an answer that is streamed, from its head on, until [`resume_fetch`](Self::resume_fetch): the server is
-    /// slowed down. [`Fetch::silence_max`] does not run meanwhile, [`Fetch::limit`] does. The end may be told all the same.
+    /// Stops reading a streamed response, once its head has arrived, until
+    /// [`resume_fetch`](Self::resume_fetch). This applies backpressure to the server.
+    /// [`Fetch::silence_max`] does not run meanwhile; [`Fetch::limit`] does. [`Fetched::End`] may
+    /// be reported even while the response is paused.
     pub fn pause_fetch(&mut self, id: FetchId) {
         if let Some((connection, _)) = self.streamed_answer(id) {
             self.cx.clear_deadline(connection);
@@ -161,7 +167,7 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// Goes on reading an answer.
+    /// Resumes reading a response after [`pause_fetch`](Self::pause_fetch).
     pub fn resume_fetch(&mut self, id: FetchId) {
         if let Some((connection, silence_max)) = self.streamed_answer(id)
             && self.cx.is_paused(connection)
@@ -171,7 +177,8 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// The connection on which an answer that is streamed has begun, and how long it may be silent.
+    /// Returns the connection on which a streamed response has begun, and how long the server may
+    /// be silent.
     fn streamed_answer(&self, id: FetchId) -> Option<(ConnectionId, std::time::Duration)> {
         let client = &self.shared.client;
         let exchange = client.fetches.get(&id).filter(|exchange| exchange.answer_is_streamed)?;
@@ -179,15 +186,15 @@ impl<H: Handler> Http<'_, H> {
         Some((connection, exchange.silence_max))
     }
 
-    /// Writes a piece of a request's body, for which [`Fetch::streamed_body`] was said. Returns whether there is room for
-    /// more; where not, [`Fetched::Drained`] tells when there is.
+    /// Writes a part of the body of a request that was made with [`Fetch::streamed_body`]. Returns
+    /// whether there is room for more; if not, [`Fetched::Drained`] reports when there is.
     pub fn write_body(&mut self, id: FetchId, bytes: &[u8]) -> bool {
         let mut out = Vec::with_capacity(bytes.len() + 20);
         encode_chunk(&mut out, bytes);
         self.write_encoded(id, &out)
     }
 
-    /// Ends a request's body.
+    /// Ends the body of a request that was made with [`Fetch::streamed_body`].
     pub fn end_body(&mut self, id: FetchId) {
         let mut out = Vec::new();
         encode_last_chunk(&mut out);
@@ -207,12 +214,12 @@ impl<H: Handler> Http<'_, H> {
         exchange.unsent.len() < UNSENT_MAX
     }
 
-    /// Tells of a failure that is known before the call returns which the caller is in.
+    /// Reports a failure that is known at once, but only after the caller's call has returned.
     fn fail_later(&mut self, id: FetchId, error: FetchError) {
         self.cx.set_timer(std::time::Duration::ZERO, ServerTimer(Due::Fetch(id, error)));
     }
 
-    /// Sends what waits for connections, as far as there are or may be any.
+    /// Sends waiting requests, as long as connections are available or may be opened.
     fn send_waiting(&mut self, upstream: usize) {
         loop {
             let Some(fetch) = self.shared.client.pools[upstream].waiting.front().copied() else { return };
@@ -262,7 +269,7 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// Takes a request out, and closes the connection that is busy with it.
+    /// Removes a request, and closes the connection that carries it.
     fn give_up(&mut self, id: FetchId) -> Option<Exchange> {
         let client = &mut self.shared.client;
         let exchange = client.fetches.remove(&id)?;
@@ -281,7 +288,7 @@ impl<H: Handler> Http<'_, H> {
         Some(exchange)
     }
 
-    /// Closes connections that nobody needs, for the loop is going down.
+    /// Closes idle connections, because the loop is shutting down.
     pub(crate) fn close_idle(&mut self) {
         for pool in &mut self.shared.client.pools {
             for id in pool.idle.drain(..) {
@@ -290,8 +297,8 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// A response is complete: its connection is kept for the next request, or closed. Returns the request, and the
-    /// response's head where that was collected.
+    /// Completes a response: its connection is kept for the next request, or closed. Returns the
+    /// request, and the head of a response that was collected.
     fn complete(&mut self, connection: ConnectionId, is_clean: bool) -> Option<(FetchId, Exchange, Vec<u8>)> {
         let client = &mut self.shared.client;
         let line = client.lines.get_mut(&connection)?;
@@ -338,29 +345,30 @@ impl<H: Handler> Server<H> {
         self.with(cx, |handler, http| handler.fetched(http, id, fetched));
     }
 
-    /// A request has failed.
+    /// Reports that a request has failed.
     pub(crate) fn fail(&mut self, cx: &mut Context<Self>, id: FetchId, error: FetchError) {
         let exchange = self.with(cx, |_, http| http.give_up(id));
-        // One that never was of any upstream is not exchange.
+        // A request for an unknown upstream has no exchange.
         if exchange.is_some() || error == FetchError::Unknown {
             self.tell_fetched(cx, id, Fetched::Failed(error));
         }
     }
 
-    /// Bytes of a response came.
+    /// Called when bytes of a response have arrived.
     pub(crate) fn response_received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         while cx.is_open(id) {
             let client = &mut self.shared.client;
             let Some(line) = client.lines.get_mut(&id) else { return cx.abort(id) };
             let Some(fetch) = line.fetch else {
-                // Nothing was asked: whatever it is, it is not an answer.
+                // No request is pending: these bytes are not a response.
                 if !input.is_empty() {
                     cx.abort(id);
                 }
                 return;
             };
             let Some(exchange) = client.fetches.get_mut(&fetch) else { return cx.abort(id) };
-            // The end needs no more input, and none may ever come to tell it with.
+            // The end needs no more input, and no input may ever arrive that would trigger its
+            // report.
             if cx.is_paused(id) && !line.decoder.is_at_end() {
                 return;
             }
@@ -394,7 +402,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// A response has ended. The connection is given back before that is told, so that the next request can have it.
+    /// Finishes a response. The connection is released before the end is reported, so that the next
+    /// request can use it.
     fn finish(&mut self, cx: &mut Context<Self>, connection: ConnectionId, is_clean: bool) {
         let Some((id, exchange, head)) = self.with(cx, |_, http| http.complete(connection, is_clean)) else { return };
         if exchange.answer_is_streamed {
@@ -409,17 +418,17 @@ impl<H: Handler> Server<H> {
         self.with(cx, |_, http| http.send_waiting(exchange.upstream));
     }
 
-    /// A server will send no more.
+    /// Called when a server has closed its sending side.
     pub(crate) fn response_ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(line) = self.shared.client.lines.get_mut(&id) else { return cx.close(id) };
         match line.decoder.end() {
             Ok(true) => self.finish(cx, id, false),
-            // `outgoing_closed` sees what becomes of a request that was under way.
+            // `outgoing_closed` decides what happens to a request in flight.
             _ => cx.close(id),
         }
     }
 
-    /// A connection to a server is gone, or could not be made.
+    /// Called when a connection to a server is gone, or could not be established.
     pub(crate) fn outgoing_closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, reason: CloseReason) {
         let client = &mut self.shared.client;
         let Some(line) = client.lines.remove(&id) else { return };
@@ -443,7 +452,7 @@ impl<H: Handler> Server<H> {
         self.with(cx, |_, http| http.send_waiting(line.upstream));
     }
 
-    /// The server was silent for too long, or nothing was asked of it.
+    /// Called when the server has been silent for too long, or an idle connection has timed out.
     pub(crate) fn outgoing_timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(fetch) = self.shared.client.lines.get(&id).and_then(|line| line.fetch) else { return cx.close(id) };
         let now = how_much(cx.queued(id));
@@ -454,7 +463,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// What was written to a server is with the kernel.
+    /// Called when the kernel has taken all output for a server.
     pub(crate) fn outgoing_drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(line) = self.shared.client.lines.get(&id) else { return };
         let Some((fetch, exchange)) =
@@ -462,7 +471,7 @@ impl<H: Handler> Server<H> {
         else {
             return;
         };
-        // Of an answer that is not to be read now, no more is awaited.
+        // While the response is paused, the server's silence is not limited.
         if !cx.is_paused(id) {
             cx.set_deadline(id, exchange.silence_max);
         }
@@ -490,7 +499,7 @@ fn kind_of(error: &sealed::Error) -> io::ErrorKind {
     }
 }
 
-/// Whether the phase is that of a connection to a server.
+/// Returns whether a connection is one to an upstream.
 pub(crate) fn is_outgoing<C>(connection: Option<&Connection<C>>) -> bool {
     connection.is_some_and(|connection| connection.phase == Phase::Outgoing)
 }

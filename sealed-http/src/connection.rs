@@ -1,13 +1,13 @@
-//! What a server keeps for each connection.
+//! The state that a server keeps for each connection.
 
 use crate::intake::Partial;
 
-/// What a server keeps for each connection.
+/// The state that a server keeps for each connection.
 #[derive(Debug)]
 pub struct Connection<C> {
-    /// A request of which a part has come. Most come whole, and need nothing kept.
+    /// A request that has arrived in part. Most requests arrive completely and need no such state.
     pub(crate) partial: Option<Box<Partial>>,
-    /// KiB of an answer that the client had not taken when that was looked at last.
+    /// Output that the client had not taken when this was last checked, in the steps of `how_much`.
     pub(crate) queued: u16,
     pub(crate) phase: Phase,
     pub(crate) marks: Marks,
@@ -15,17 +15,17 @@ pub struct Connection<C> {
 }
 
 impl<C: Default> Connection<C> {
-    /// One that speaks another protocol from the start.
+    /// Creates a connection that speaks another protocol from the start.
     pub(crate) fn raw(state: C) -> Self {
         Self { phase: Phase::Raw, ..Self::with(state) }
     }
 
-    /// One on which the first request is awaited.
+    /// Creates a connection that waits for its first request.
     pub(crate) fn with(state: C) -> Self {
         Self { state, ..Self::default() }
     }
 
-    /// One that this side makes, to ask something of a server.
+    /// Creates a connection of the client to an upstream.
     pub(crate) fn outgoing() -> Self {
         Self { phase: Phase::Outgoing, ..Self::default() }
     }
@@ -37,35 +37,36 @@ impl<C: Default> Default for Connection<C> {
     }
 }
 
-/// What an answer depends on, a bit each: there is one of these for each idle connection.
+/// Flags on which a response depends, one bit each: every idle connection has one of these sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks(u8);
 
 impl Marks {
-    /// The client will send more requests, and may.
+    /// The client may send more requests, and the server will answer them.
     pub(crate) const KEEP_ALIVE: Self = Self(1);
-    /// Its request is of HTTP/1.0.
+    /// The request uses HTTP/1.0.
     pub(crate) const OLD: Self = Self(1 << 1);
-    /// It wants a head, and no body.
+    /// The request is HEAD: the response has no body.
     pub(crate) const HEAD_ONLY: Self = Self(1 << 2);
-    /// It asked for another protocol.
+    /// The request asks for another protocol.
     pub(crate) const MAY_SWITCH: Self = Self(1 << 3);
-    /// The end of its request's body has not been found.
+    /// The end of the request body has not been found.
     pub(crate) const BODY_IS_COMING: Self = Self(1 << 4);
 
-    /// A request has come on it: time for the first one's head runs from the connection.
+    /// A request has arrived on the connection. Before that, the time for its head runs from the
+    /// start of the connection.
     pub(crate) const ASKED: Self = Self(1 << 5);
-    /// The client has sent its end.
+    /// The client has closed its sending side.
     pub(crate) const ENDED: Self = Self(1 << 6);
-    /// There is, or may be, input that was not taken.
+    /// There is, or may be, input that was not consumed.
     pub(crate) const INPUT_LEFT: Self = Self(1 << 7);
 
-    /// Those that belong to the connection, as a new request begins on it.
+    /// Returns the flags with which the connection's next request begins.
     pub(crate) fn of_next_request(self) -> Self {
         Self(self.0 & (Self::ENDED.0 | Self::INPUT_LEFT.0) | Self::ASKED.0)
     }
 
-    /// Whether nothing can come any more that has not been taken.
+    /// Returns whether all input has been consumed and no more can arrive.
     pub(crate) fn is_last(self) -> bool {
         self.has(Self::ENDED) && !self.has(Self::INPUT_LEFT)
     }
@@ -78,37 +79,38 @@ impl Marks {
         if holds { self.0 |= mark.0 } else { self.0 &= !mark.0 }
     }
 
-    /// Where this does not hold, the connection is closed behind the answer.
+    /// Marks the connection to be closed after the response, unless the condition holds.
     pub(crate) fn keep_if(&mut self, holds: bool) {
         self.set(Self::KEEP_ALIVE, self.has(Self::KEEP_ALIVE) && holds);
     }
 
-    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    /// Returns the minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub(crate) fn version_minor(self) -> u8 {
         u8::from(!self.has(Self::OLD))
     }
 }
 
-/// Where a connection is in its exchange.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// In front of the first request, in what is no request.
+    /// Reading the preface in front of the first request.
     Preface,
-    /// Between requests, or within one.
+    /// Between requests, or receiving one.
     Reading,
-    /// The handler has the request.
+    /// The handler has the request and has not started the response.
     Answering,
-    /// The handler has started a stream.
+    /// The handler has started a streamed response.
     Streaming,
-    /// Nothing more will be answered.
+    /// The last response has been queued; no more requests are answered.
     Over,
-    /// Another protocol is spoken.
+    /// The connection speaks another protocol.
     Raw,
-    /// It is this side that asks.
+    /// A connection of the client to an upstream.
     Outgoing,
 }
 
-/// How much is queued, so that it can be seen whether that is less than it was: in steps of 1 KiB, and from 32 MiB on of 64 KiB.
+/// Returns a coarse measure of queued output, to see whether it has become less: in steps of 1 KiB,
+/// and from 32 MiB on in steps of 64 KiB.
 pub(crate) fn how_much(bytes: usize) -> u16 {
     const FINE_MAX: u16 = 1 << 15;
     match u16::try_from(bytes / 1024) {

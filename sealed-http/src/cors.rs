@@ -1,18 +1,18 @@
-//! Cross-origin resource sharing: which pages may read replies.
+//! Cross-origin resource sharing (CORS): which pages may read responses.
 
 use std::borrow::Cow;
 
-/// Origins of pages that may read replies.
+/// The origins of pages that may read responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// Any, `null` among them: pages from a disk.
+    /// All origins, including `null`, the origin of pages from a disk.
     Any,
-    /// These, compared letter for letter: `https://example.org`. `null` is never one of them: any page can make that
-    /// its origin, by sandboxing itself.
+    /// These origins, compared byte by byte: `https://example.org`. `null` never matches: any page
+    /// can obtain that origin by sandboxing itself.
     Listed(Vec<String>),
 }
 
-/// What a server lets pages of other origins do. Credentials are never allowed.
+/// What a server allows pages of other origins to do. Credentials are never allowed.
 ///
 /// # Example
 /// ```
@@ -30,16 +30,17 @@ pub enum Origins {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Cors {
-    /// Who.
+    /// The allowed origins.
     pub origins: Origins,
-    /// The methods, as in the header field: `GET, POST`.
+    /// The allowed methods, in the format of the header field: `GET, POST`.
     pub methods: &'static str,
-    /// Header fields of requests, as in the header field.
+    /// The allowed header fields of requests, in the format of the header field.
     pub headers: Cow<'static, str>,
-    /// Header fields of responses that pages may read beside those that they may always read, as in the header field:
-    /// `Retry-After`. Empty: none.
+    /// The header fields of responses that pages may read in addition to those that they may always
+    /// read, in the format of the header field: `Retry-After`. Empty: none.
     pub exposed: &'static str,
-    /// How long a browser may remember a preflight's answer, in seconds, as in the header field.
+    /// How long a browser may cache the response to a preflight request, in seconds, in the format
+    /// of the header field.
     pub max_age_s: &'static str,
 }
 
@@ -47,7 +48,7 @@ pub struct Cors {
 pub type Field = (&'static str, String);
 
 impl Cors {
-    /// Returns the header fields for any response to a request with that `Origin`.
+    /// Returns the header fields for any response to a request with this `Origin`.
     pub fn response_fields(&self, origin: Option<&str>) -> Vec<Field> {
         let mut fields = self.origin_fields(origin);
         if !self.exposed.is_empty() && allows(&fields) {
@@ -56,13 +57,13 @@ impl Cors {
         fields
     }
 
-    /// Returns the header fields that say whose pages may read.
+    /// Returns the header fields that state which origin may read the response.
     fn origin_fields(&self, origin: Option<&str>) -> Vec<Field> {
         match &self.origins {
-            // The same for all: nothing that a cache could hand to the wrong one.
+            // The value is the same for all origins: a cache cannot return a wrong response.
             Origins::Any => vec![(ALLOW_ORIGIN, "*".to_owned())],
             Origins::Listed(listed) => {
-                // A cache must not hand one origin's reply to another.
+                // A cache must not return one origin's response to another origin.
                 let mut fields = vec![("Vary", "Origin".to_owned())];
                 if let Some(origin) =
                     origin.filter(|origin| *origin != "null" && listed.iter().any(|held| held == origin))
@@ -74,7 +75,8 @@ impl Cors {
         }
     }
 
-    /// Returns the header fields for the answer to a preflight, which is 204. To an origin that is not allowed, nothing is.
+    /// Returns the header fields for the response to a preflight request, which has status 204. An
+    /// origin that is not in the list is allowed nothing.
     pub fn preflight_fields(&self, origin: Option<&str>) -> Vec<Field> {
         let mut fields = self.origin_fields(origin);
         if allows(&fields) {
@@ -88,7 +90,7 @@ impl Cors {
 
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 
-/// Whether fields let an origin read.
+/// Returns whether the fields allow an origin to read the response.
 fn allows(fields: &[Field]) -> bool {
     fields.iter().any(|(name, _)| *name == ALLOW_ORIGIN)
 }

@@ -1,4 +1,4 @@
-//! Requests out of bytes, however the bytes are split.
+//! Decodes requests from bytes, however the bytes are split.
 
 use sealed::fault;
 
@@ -7,7 +7,8 @@ use crate::error::DecodeError;
 use crate::head::{BodyFraming, RequestHead};
 use crate::limits::Limits;
 
-/// Decodes the requests of one connection, one after the other. It holds no bytes and allocates nothing.
+/// Decodes the requests of one connection, one after the other. The decoder holds no bytes and
+/// allocates nothing.
 ///
 /// # Example
 /// ```
@@ -38,13 +39,13 @@ const _: () = assert!(size_of::<RequestDecoder>() <= 32, "it is kept with each r
 
 #[derive(Debug)]
 enum State {
-    /// In a head, or before one.
+    /// Within a head, or before one.
     Head {
-        /// Bytes searched for the head's end.
+        /// Number of bytes that have been searched for the end of the head.
         searched: u32,
-        /// Where the request line ends, once that is known.
+        /// Position of the end of the request line, once known; 0 before.
         line_end: u32,
-        /// An empty line in front was skipped.
+        /// Whether an empty line in front of the head was skipped.
         skipped: bool,
     },
     Length(u64),
@@ -54,30 +55,33 @@ enum State {
 
 const IDLE: State = State::Head { searched: 0, line_end: 0, skipped: false };
 
-/// What was decoded. Data and head borrow from the input.
+/// A decoded part of a request. Data and head borrow from the input.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // a head is looked at where it is decoded, and not kept
+#[allow(clippy::large_enum_variant)] // a head is used where it is decoded, and not kept
 pub enum Event<'a> {
     /// More bytes are needed.
     Incomplete,
     /// The head of a request.
     Head(RequestHead<'a>),
-    /// A piece of its body. Where a body of known length is in the input whole, it is one piece.
+    /// A piece of the body. A body of known length that is completely in the input is one piece.
     Data(&'a [u8]),
-    /// The request ends; what follows is the next one.
+    /// The end of the request; the next request follows.
     End,
 }
 
 impl RequestDecoder {
-    /// A decoder before the first request of a connection.
+    /// Creates a decoder for a new connection.
     pub const fn new() -> Self {
         Self { state: IDLE }
     }
 
-    /// Decodes what the input starts with, and returns how many bytes that took. The next call wants the bytes behind
-    /// them, and after [`Event::Incomplete`] more than there were. Work is linear in the bytes, however they are split.
+    /// Decodes the next part of the input, and returns how many bytes were used. Pass the bytes
+    /// after them to the next call; after [`Event::Incomplete`], pass more bytes than before. The
+    /// work is linear in the number of bytes, however they are split.
     ///
-    /// After an error the connection can only be closed: all later calls fail.
+    /// # Errors
+    /// If the request is malformed or exceeds a limit. After an error the connection can only be
+    /// closed: all later calls fail.
     pub fn decode<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<(usize, Event<'a>), DecodeError> {
         let decoded = self.next_event(input, limits);
         if decoded.is_err() {
@@ -86,12 +90,12 @@ impl RequestDecoder {
         decoded
     }
 
-    /// Whether nothing of the next request has been seen.
+    /// Returns whether nothing of the next request has been seen.
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Head { searched: 0, skipped: false, .. })
     }
 
-    /// Whether the body has come, and only its end is to be told.
+    /// Returns whether the body is complete, and only its end has not been reported.
     pub(crate) fn is_at_end(&self) -> bool {
         matches!(self.state, State::Length(0))
     }
@@ -126,7 +130,8 @@ impl RequestDecoder {
 
     fn head<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<(usize, Event<'a>), DecodeError> {
         let State::Head { searched, line_end, skipped } = &mut self.state else { return Err(DecodeError::Poisoned) };
-        // RFC 9112, 2.2: one empty line in front is forgiven, for old clients send one behind a body.
+        // RFC 9112, 2.2: accept one empty line in front of a request, because old clients send one
+        // after a body.
         if !*skipped && input.starts_with(b"\r\n") {
             (*skipped, *searched) = (true, 0);
             let (used, event) = self.head(&input[2..], limits)?;
@@ -150,8 +155,9 @@ impl Default for RequestDecoder {
     }
 }
 
-/// Looks for the empty line from where the last search ended, and enforces what can be known on the way: a size that is
-/// passed, and the end of a line that is half of one. What is wrong first is told, however the bytes are split.
+/// Searches for the empty line from where the last search ended. Already on the way this function
+/// refuses a head that exceeds a size limit, and a line end that lacks CR or LF. The first error in
+/// the input is reported, however the bytes are split.
 pub(crate) fn find_head_end(
     input: &[u8],
     searched: &mut u32,
@@ -159,7 +165,7 @@ pub(crate) fn find_head_end(
     limits: &Limits,
 ) -> Result<Option<usize>, DecodeError> {
     let mut from = *searched as usize;
-    // The last search may have ended between the two bytes of a line's end.
+    // The last search may have ended between the two bytes of a line end.
     let was_cr = from.checked_sub(1).and_then(|last| input.get(last)) == Some(&b'\r');
     if was_cr && !fault!("last-return-forgotten") && input.get(from).is_some_and(|next| *next != b'\n') {
         return Err(DecodeError::LineEnd);
@@ -168,7 +174,7 @@ pub(crate) fn find_head_end(
     while let Some(offset) = input.get(from..).and_then(find_end) {
         let mut at = from + offset;
         if input[at] == b'\r' {
-            // The line feed may still be on its way.
+            // The line feed may still arrive.
             let Some(next) = input.get(at + 1) else { break };
             at += 1;
             if *next != b'\n' {
@@ -176,13 +182,14 @@ pub(crate) fn find_head_end(
                 return Err(DecodeError::LineEnd);
             }
         }
-        // Before the line's end is looked at: the answer must not depend on how the bytes were split.
+        // The size is checked before the line end: the result must not depend on how the bytes were
+        // split.
         check_size(at, *line_end > 0, limits)?;
         if at == 0 || input[at - 1] != b'\r' {
             return Err(DecodeError::LineEnd);
         }
         if *line_end == 0 {
-            // An empty request line: a second empty line in front.
+            // An empty request line: this is a second empty line in front.
             if at == 1 {
                 return Err(DecodeError::RequestLine);
             }
@@ -197,7 +204,7 @@ pub(crate) fn find_head_end(
     Ok(None)
 }
 
-/// The first carriage return or line feed.
+/// Returns the position of the first carriage return or line feed.
 fn find_line_end(bytes: &[u8]) -> Option<usize> {
     find(bytes, |byte| byte == b'\n' || byte == b'\r')
 }
@@ -206,7 +213,7 @@ pub(crate) fn find_line_feed(bytes: &[u8]) -> Option<usize> {
     find(bytes, |byte| byte == b'\n')
 }
 
-/// Looks at several bytes at a time: heads of browsers have long lines.
+/// Compares several bytes at a time: browsers send heads with long lines.
 fn find(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
     let is_end = |byte: &u8| is_wanted(*byte);
     let (chunks, _) = bytes.as_chunks::<16>();
@@ -215,15 +222,16 @@ fn find(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
     bytes[passed..].iter().position(is_end).map(|offset| passed + offset)
 }
 
-/// Refuses a head of which that many bytes have been seen, if an end behind them would come too late.
+/// Refuses a head if, after this many bytes, its end can only come beyond a limit.
 fn check_size(seen: usize, line_ended: bool, limits: &Limits) -> Result<(), DecodeError> {
-    // How far it was searched is kept in 32 bits.
+    // The searched length is kept in 32 bits.
     let head_bytes_max = limits.head_bytes_max.min(u32::MAX as usize);
     if line_ended {
         return if seen >= head_bytes_max { Err(DecodeError::HeadTooLarge) } else { Ok(()) };
     }
-    // A carriage return at the end may belong to the line's end.
+    // A carriage return at the end may be part of the line end.
     let line_bytes_max = limits.request_line_bytes_max.saturating_add(1);
-    // A line that fills the head is too long whatever its own limit, and is always told so.
+    // A request line that fills the head is too long whatever its own limit, and is always reported
+    // as such.
     if seen > line_bytes_max || seen >= head_bytes_max { Err(DecodeError::RequestLineTooLong) } else { Ok(()) }
 }

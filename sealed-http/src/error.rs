@@ -1,70 +1,77 @@
-//! Why a message is refused.
+//! Errors for which a message is refused.
 
-/// Why a request, or a response, cannot be decoded. The connection is to be closed: nothing behind the error can be trusted.
+/// The reason why a request or a response cannot be decoded. Close the connection: no bytes after
+/// the error can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The request line is not method, target and version with one space between.
+    /// The request line is not a method, a target and a version, separated by single spaces.
     #[error("the request line is malformed")]
     RequestLine,
-    /// The status line of a response is not version, status and reason.
+    /// The status line of a response is not a version, a status and a reason.
     #[error("the status line is malformed")]
     StatusLine,
-    /// The target is not in origin, absolute or asterisk form, or has bytes that a target cannot have.
+    /// The target is not in origin, absolute or asterisk form, or has bytes that no target may
+    /// have.
     #[error("the request target is malformed")]
     Target,
     /// The version is well-formed, but neither 1.0 nor 1.1.
     #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
     Version,
-    /// CONNECT is not served.
+    /// The method is CONNECT, which is not served.
     #[error("CONNECT is not served here")]
     Connect,
-    /// A line feed without carriage return, or the other way round.
+    /// A line feed without a carriage return before it, or a carriage return without a line feed
+    /// after it.
     #[error("lines must end with CR LF, and neither may stand alone")]
     LineEnd,
     /// A header field is not `name: value`, is folded, or has control bytes.
     #[error("a header field is malformed")]
     Header,
-    /// There is not exactly one Host, or it is not a host.
+    /// The Host field is missing or repeated, or its value is not a host.
     #[error("the Host header field is missing, repeated or malformed")]
     Host,
-    /// Content-Length is repeated, a list, or not a plain number.
+    /// The Content-Length field is repeated, a list, or not a plain number.
     #[error("the Content-Length header field is malformed")]
     ContentLength,
-    /// `chunked` is not the last transfer coding, is repeated or together with a length, or the version is 1.0.
+    /// `chunked` is not the last transfer coding, is repeated, or is combined with Content-Length;
+    /// or the version is 1.0.
     #[error("the Transfer-Encoding header field is not allowed here")]
     TransferEncoding,
-    /// There is another transfer coding before `chunked`.
+    /// Another transfer coding precedes `chunked`.
     #[error("the only transfer coding understood is chunked")]
     TransferCoding,
-    /// A chunk's size, extension or end is malformed or too long, or a trailer field is malformed.
+    /// The size, extension or end of a chunk is malformed or too long, or a trailer field is
+    /// malformed.
     #[error("the chunked body is malformed")]
     Chunk,
-    /// Expect has another value than 100-continue.
+    /// The Expect field has another value than `100-continue`.
     #[error("the expectation cannot be met")]
     Expectation,
-    /// The request line is longer than the limit.
+    /// The request line exceeds its limit.
     #[error("the request line is too long")]
     RequestLineTooLong,
-    /// The head is longer, or has more header fields, than the limits, or the trailer is longer.
+    /// The head or the trailer section exceeds its limit, or the head has too many header fields.
     #[error("the header fields are too large")]
     HeadTooLarge,
-    /// The body is longer than the limit.
+    /// The body exceeds its limit.
     #[error("the body is too large")]
     BodyTooLarge,
     /// The connection ended within a message.
     #[error("the message was cut off")]
     Truncated,
-    /// The request did not come in whole in time. The decoder never says this; servers do.
+    /// The request did not arrive completely in time. Servers report this error; the decoder never
+    /// does.
     #[error("the request took too long to arrive")]
     TimedOut,
-    /// The decoder was used after it had refused a request.
+    /// The decoder was called again after an error.
     #[error("the connection carried a malformed request before")]
     Poisoned,
 }
 
 impl DecodeError {
-    /// The status to answer with, for a server. A gateway answers 502 to what is wrong with a response.
+    /// Returns the status with which a server answers. A gateway answers 502 to a malformed
+    /// response.
     pub fn status(self) -> u16 {
         match self {
             Self::RequestLine
@@ -88,7 +95,7 @@ impl DecodeError {
         }
     }
 
-    /// A name that does not change, for whoever reads errors by program.
+    /// Returns a stable name of the error, for programs.
     pub fn code(self) -> &'static str {
         match self {
             Self::RequestLine => "bad_request_line",

@@ -1,8 +1,9 @@
-//! A reader of Server-Sent Events, however their bytes are split.
+//! A parser for Server-Sent Events, however their bytes are split.
 
 use std::time::Duration;
 
-/// Reads the body of a `text/event-stream`, as browsers do (WHATWG HTML, 9.2.6), within a bound.
+/// Parses the body of a `text/event-stream`, as browsers do (WHATWG HTML, 9.2.6), with a limit on
+/// the size of an event.
 ///
 /// # Example
 /// ```
@@ -25,7 +26,7 @@ pub struct EventStream {
     id: String,
     last_event_id: String,
     retry: Option<Duration>,
-    /// The byte before was a carriage return: a line feed behind it ends no other line.
+    /// The previous byte was a carriage return: a line feed right after it ends no further line.
     after_return: bool,
     has_begun: bool,
 }
@@ -33,21 +34,22 @@ pub struct EventStream {
 /// An event of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEvent {
-    /// Its type: `message` where it has none.
+    /// The type of the event: `message` if the stream names none.
     pub event: String,
-    /// Its lines of data, joined by line feeds. What is not UTF-8 is replaced.
+    /// The lines of data, joined by line feeds. Invalid UTF-8 is replaced.
     pub data: String,
-    /// The id that holds with it: its own, or that of the last one before that had one.
+    /// The last event id at this event: the event's own id, or that of the last earlier event with
+    /// an id.
     pub last_event_id: String,
 }
 
-/// An event is longer than the bound. The stream cannot be read any further.
+/// An event exceeds the size limit. The stream cannot be read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event of the stream is too long")]
 pub struct EventTooLong;
 
 impl EventStream {
-    /// A reader at a stream's beginning, of events of at most so many bytes each.
+    /// Creates a parser at the beginning of a stream. An event may have at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
@@ -63,7 +65,10 @@ impl EventStream {
         }
     }
 
-    /// Reads what comes next, and tells each event that is complete with it.
+    /// Parses the next bytes, and passes each event that they complete to `tell`.
+    ///
+    /// # Errors
+    /// If an event exceeds the size limit.
     pub fn read(&mut self, bytes: &[u8], mut tell: impl FnMut(StreamEvent)) -> Result<(), EventTooLong> {
         let mut rest = bytes;
         while let Some((&first, behind)) = rest.split_first() {
@@ -89,12 +94,12 @@ impl EventStream {
         Ok(())
     }
 
-    /// The id to resume with, as `Last-Event-ID`; empty where none was told.
+    /// Returns the id with which to resume, as `Last-Event-ID`; empty if the stream has sent none.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// How long to wait before connecting again, if the stream said so.
+    /// Returns how long to wait before reconnecting, if the stream has set this.
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }

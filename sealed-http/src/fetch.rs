@@ -1,4 +1,4 @@
-//! What a client asks for: of whom, what, and what may come of it.
+//! Requests of the client, the servers they are sent to, and their outcomes.
 
 use std::borrow::Cow;
 use std::io;
@@ -14,12 +14,13 @@ use crate::limits::Limits;
 use crate::response::write_decimal;
 use crate::response_head::{Asked, ResponseHead};
 
-/// What is written for a request, or never sent.
+/// Fields that the encoder writes itself, or that are never sent.
 const WRITTEN: [&str; 6] = ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade"];
 
-/// A server that requests are sent to, and the connections to it that a loop keeps.
+/// A server that requests are sent to, and the settings of a loop's connections to it.
 ///
-/// A name is looked up by the system when it is given here, which may block: make upstreams before the loop runs.
+/// The system resolves a host name when the upstream is made, which may block: make upstreams
+/// before the loop runs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,13 +38,14 @@ pub struct Upstream {
     pub(crate) idle_timeout: Duration,
 }
 
-/// Names an upstream of one loop.
+/// Identifies an upstream of one loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UpstreamId(pub(crate) usize);
 
 impl Upstream {
-    /// A server at an address: `example.org:80`, an IP address with a port, or `unix:/run/app.sock`. `Host` says the same,
-    /// or `localhost` for a Unix socket.
+    /// Creates an upstream at an address: `example.org:80`, an IP address with a port, or
+    /// `unix:/run/app.sock`. The field `Host` carries this address, or `localhost` for a Unix
+    /// socket.
     pub fn to(address: impl ToAddresses) -> Self {
         let name = address.name();
         let host = if is_host(name.as_bytes()) { name } else { "localhost".to_owned() };
@@ -56,10 +58,10 @@ impl Upstream {
         }
     }
 
-    /// What `Host` says.
+    /// Sets the value of the field `Host`.
     ///
     /// # Panics
-    /// Where it is not a host with or without a port.
+    /// If `host` is not a host with or without a port.
     #[must_use]
     pub fn host(mut self, host: &str) -> Self {
         assert!(is_host(host.as_bytes()), "not a host: {host:?}");
@@ -67,7 +69,7 @@ impl Upstream {
         self
     }
 
-    /// Speaks TLS, with a server that has to prove that this is its name.
+    /// Uses TLS, and requires the server's certificate to be valid for `name`.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, connector: sealed::tls::Connector, name: sealed::tls::ServerName<'static>) -> Self {
@@ -75,28 +77,30 @@ impl Upstream {
         self
     }
 
-    /// How long it may take to connect, a TLS handshake included. Default 10 s.
+    /// Sets how long connecting may take, including the TLS handshake. Default 10 s.
     #[must_use]
     pub fn connect_limit(mut self, limit: Duration) -> Self {
         self.connect = self.connect.limit(limit);
         self
     }
 
-    /// Connections at a time. Requests beyond them wait for one. Default 16.
+    /// Sets how many connections may be open at a time, at least 1. Further requests wait for a
+    /// connection. Default 16.
     #[must_use]
     pub fn connections_max(mut self, connections_max: usize) -> Self {
         self.connections_max = connections_max.max(1);
         self
     }
 
-    /// Requests that may wait for a connection. Those beyond them fail with [`FetchError::Busy`]. Default 1,024.
+    /// Sets how many requests may wait for a connection. Further requests fail with
+    /// [`FetchError::Busy`]. Default 1,024.
     #[must_use]
     pub fn waiting_max(mut self, waiting_max: usize) -> Self {
         self.waiting_max = waiting_max;
         self
     }
 
-    /// How long a connection is kept when nothing is asked on it. Default 30 s.
+    /// Sets how long an idle connection is kept. Default 30 s.
     #[must_use]
     pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
         self.idle_timeout = idle_timeout;
@@ -127,17 +131,22 @@ pub struct Fetch {
     pub(crate) limits: Limits,
 }
 
-/// Names a request that was sent, until its outcome has been told. It is never used again.
+/// Identifies a request that was sent, until its outcome has been reported. An id is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FetchId(pub(crate) u64);
 
-/// A method is not a token, or a target is not a path with or without a query, in ASCII, percent-encoded where it must be.
+/// The method is not a token, or the target is not a path with or without a query, in ASCII, and
+/// percent-encoded where necessary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the method or the target of a request is malformed")]
 pub struct BadTarget;
 
 impl Fetch {
-    /// Any method, of a path with or without a query. `*` is for OPTIONS. Not for CONNECT.
+    /// Creates a request with any method but CONNECT. The target is a path with or without a query,
+    /// or `*` for OPTIONS.
+    ///
+    /// # Errors
+    /// If the method is CONNECT or not a token, or if the target is malformed.
     pub fn new(method: impl Into<Cow<'static, str>>, target: impl Into<String>) -> Result<Self, BadTarget> {
         let (method, target) = (method.into(), target.into());
         let is_token = !method.is_empty() && method.bytes().all(is_token_byte) && method != "CONNECT";
@@ -160,31 +169,41 @@ impl Fetch {
         })
     }
 
-    /// GET.
+    /// Creates a GET request.
+    ///
+    /// # Errors
+    /// If the target is malformed.
     pub fn get(target: impl Into<String>) -> Result<Self, BadTarget> {
         Self::new("GET", target)
     }
 
-    /// POST.
+    /// Creates a POST request.
+    ///
+    /// # Errors
+    /// If the target is malformed.
     pub fn post(target: impl Into<String>) -> Result<Self, BadTarget> {
         Self::new("POST", target)
     }
 
-    /// Adds a header field that is written down in the program. `Host`, the body's length and `Connection` are written
-    /// for it.
+    /// Adds a header field whose value is fixed in the program. The encoder writes `Host`, the
+    /// framing of the body and `Connection` itself.
     ///
     /// # Panics
-    /// Where the value has control characters, or the name is not a token or one that is written for it.
+    /// If the value has control characters, the name is not a token, or the encoder writes the
+    /// field itself.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.fields.add(name, value, &WRITTEN);
         self
     }
 
-    /// Adds a header field whose value comes from elsewhere.
+    /// Adds a header field whose value is not known to be valid, such as user input.
+    ///
+    /// # Errors
+    /// If the value has control characters.
     ///
     /// # Panics
-    /// Where the name is not a token, or one that is written for it.
+    /// If the name is not a token, or the encoder writes the field itself.
     pub fn try_header(mut self, name: &'static str, value: impl Into<String>) -> Result<Self, BadHeaderValue> {
         self.fields.try_add(name, Cow::Owned(value.into()), &WRITTEN)?;
         Ok(self)
@@ -197,7 +216,8 @@ impl Fetch {
         self
     }
 
-    /// Lets the body follow in chunks: [`Http::write_body`](crate::Http::write_body), until
+    /// Sends the body later, with chunked coding: in parts passed to
+    /// [`Http::write_body`](crate::Http::write_body), until
     /// [`Http::end_body`](crate::Http::end_body). Such a request is never retried.
     #[must_use]
     pub fn streamed_body(mut self) -> Self {
@@ -205,38 +225,43 @@ impl Fetch {
         self
     }
 
-    /// Says that the server may get this request twice without harm, though its method (POST, say) does not promise it: it is sent
-    /// once more where a kept connection turns out to have been closed before anything was answered. A server that closes idle
-    /// connections does so at any time, also while a request is on its way.
+    /// Allows this request to be sent twice, although its method (POST, for example) is not
+    /// idempotent. It is sent once more if a kept connection turns out to have been closed before
+    /// the response began. A server that closes idle connections may do so at any time, even while
+    /// a request is on its way.
     #[must_use]
     pub fn repeatable(mut self) -> Self {
         self.is_repeatable = true;
         self
     }
 
-    /// Lets the response's body be told piece by piece, as it comes, without a limit. By default it is collected.
-    /// [`Http::pause_fetch`](crate::Http::pause_fetch) slows the server down.
+    /// Reports the response body piece by piece as it arrives, without a limit. By default the body
+    /// is collected. [`Http::pause_fetch`](crate::Http::pause_fetch) applies backpressure to the
+    /// server.
     #[must_use]
     pub fn streamed(mut self) -> Self {
         self.answer_is_streamed = true;
         self
     }
 
-    /// Bytes of a body that is collected; a longer one fails. Default 1 MiB.
+    /// Sets the maximum size of a collected response body, in bytes. If the body is longer, the
+    /// request fails. Default 1 MiB.
     #[must_use]
     pub fn body_bytes_max(mut self, body_bytes_max: u64) -> Self {
         self.limits.body_bytes_max = body_bytes_max;
         self
     }
 
-    /// How long all of it may take, waiting for a connection included; `None` for a stream without an end. Default 30 s.
+    /// Sets how long the whole exchange may take, including the wait for a connection; `None` for a
+    /// stream without an end. Default 30 s.
     #[must_use]
     pub fn limit(mut self, limit: Option<Duration>) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How long the server may neither send anything nor take anything of the request. Default 30 s.
+    /// Sets how long the server may neither send anything nor take anything of the request. Default
+    /// 30 s.
     #[must_use]
     pub fn silence_max(mut self, silence_max: Duration) -> Self {
         self.silence_max = silence_max;
@@ -247,13 +272,14 @@ impl Fetch {
         if self.method == "HEAD" { Asked::Head } else { Asked::Other }
     }
 
-    /// Whether it does no harm to send it twice: by RFC 9110, 9.2.2, or by the program's word.
+    /// Returns whether the request may be sent twice: because its method is idempotent (RFC 9110,
+    /// 9.2.2), or because it is marked as repeatable.
     pub(crate) fn may_be_repeated(&self) -> bool {
         let is_harmless = matches!(&*self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE");
         is_harmless || self.is_repeatable && !fault!("repeatable-post-not-repeated")
     }
 
-    /// The request as it is sent, its body included where that is there.
+    /// Encodes the request as it is sent, including the body if it is not streamed.
     pub(crate) fn encode(&self, host: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + self.body.len());
         for part in [&*self.method, " ", &self.target, " HTTP/1.1\r\n"] {
@@ -276,48 +302,49 @@ impl Fetch {
     }
 }
 
-/// What is told of a request that was sent. The last of these is [`Whole`](Fetched::Whole), [`End`](Fetched::End) or
-/// [`Failed`](Fetched::Failed), once.
+/// Progress and outcome of a request. The last report is [`Whole`](Fetched::Whole),
+/// [`End`](Fetched::End) or [`Failed`](Fetched::Failed); exactly one of them is reported, once.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // looked at where it is told, and not kept
+#[allow(clippy::large_enum_variant)] // used where it is reported, and not kept
 pub enum Fetched<'a> {
-    /// The response, with all of its body.
+    /// The response with its complete body.
     Whole(ResponseHead<'a>, &'a [u8]),
     /// The head of a response whose body is streamed.
     Head(ResponseHead<'a>),
-    /// A piece of its body.
+    /// A piece of the body of a streamed response.
     Data(&'a [u8]),
-    /// Its end: all of it has come.
+    /// The end of a streamed response: the body is complete.
     End,
-    /// What was written of the request's body is with the kernel: more can be given.
+    /// The kernel has taken all that was written of the request body: more can be written.
     Drained,
-    /// There will be no response, or no more of it.
+    /// The request failed: no response follows, or no more of it.
     Failed(FetchError),
 }
 
-/// Why a request failed. Whether the server has acted on it is known for the first three alone: it has not.
+/// The reason why a request failed. Only for [`Unknown`](Self::Unknown), [`Busy`](Self::Busy) and
+/// [`NotConnected`](Self::NotConnected) is it certain that the server has not acted on the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// There is no such upstream on this loop.
+    /// The loop has no such upstream.
     #[error("there is no such upstream")]
     Unknown,
-    /// [`Upstream::waiting_max`] requests are waiting for a connection.
+    /// [`Upstream::waiting_max`] requests already wait for a connection.
     #[error("too many requests are waiting for a connection")]
     Busy,
-    /// No connection could be made.
+    /// No connection could be established.
     #[error("cannot connect: {0}")]
     NotConnected(io::ErrorKind),
     /// The connection failed, or ended before the response did.
     #[error("the connection was lost: {0}")]
     Lost(io::ErrorKind),
-    /// The response cannot be understood, or passes a limit.
+    /// The response is malformed or exceeds a limit.
     #[error("bad response: {0}")]
     Malformed(#[source] DecodeError),
-    /// One of its time limits passed.
+    /// One of the time limits of the request passed.
     #[error("the request took too long")]
     TimedOut,
-    /// The server wants to speak another protocol.
+    /// The server switched to another protocol.
     #[error("the server switched to another protocol")]
     Switched,
 }

@@ -1,23 +1,23 @@
-//! Header fields that a message is sent with, checked as they are added.
+//! Header fields of a message to send, checked as they are added.
 
 use std::borrow::Cow;
 
 use crate::head::{is_token_byte, is_value};
 
-/// A header field's value would end its line, or has other control bytes.
+/// The value of a header field has a line end or other control characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a header field's value must not have control characters")]
 pub struct BadHeaderValue;
 
-/// Header fields in order.
+/// A list of header fields, in order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fields(Vec<(&'static str, Cow<'static, str>)>);
 
 impl Fields {
-    /// Adds one whose value comes from elsewhere.
+    /// Adds a field whose value is not known to be valid.
     ///
     /// # Panics
-    /// Where the name is not a token, or one of those that are written for the message.
+    /// If the name is not a token, or one of `written`, the fields that the encoder writes itself.
     pub(crate) fn try_add(
         &mut self,
         name: &'static str,
@@ -33,16 +33,16 @@ impl Fields {
         Ok(())
     }
 
-    /// Adds one that is written down in the program.
+    /// Adds a field whose value is fixed in the program.
     ///
     /// # Panics
-    /// As [`try_add`](Self::try_add) does, and where the value has control characters.
+    /// On the conditions of [`try_add`](Self::try_add), and if the value has control characters.
     pub(crate) fn add(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>, written: &[&str]) {
         let added = self.try_add(name, value.into(), written);
         assert!(added.is_ok(), "control characters in the header field {name}");
     }
 
-    /// Appends them.
+    /// Appends all fields.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         self.0.iter().for_each(|(name, value)| encode_field(out, name, value));
     }

@@ -1,4 +1,4 @@
-//! What a request says in its query, or in its body as a form does.
+//! Parameters of a request: from its query, or from its body if that is a form.
 
 use crate::handler::Request;
 use crate::problem::Problem;
@@ -7,14 +7,17 @@ use crate::query::Query;
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 impl<'a> Request<'a> {
-    /// The parameters of its query.
+    /// Returns the parameters of the query.
     pub fn query(&self) -> Query<'a> {
         Query::new(self.head.query())
     }
 
-    /// The parameters of its body, which has to be `application/x-www-form-urlencoded`: what a browser sends for a
-    /// form, and `curl -d`. The problem is of status 415 for any other type or a charset but UTF-8, and of status 400 for
-    /// bytes that are not UTF-8.
+    /// Returns the parameters of the body, which must be `application/x-www-form-urlencoded`: the
+    /// format in which browsers send forms, and `curl -d` sends data.
+    ///
+    /// # Errors
+    /// A problem of status 415 if the body has any other type, or a charset other than UTF-8; of
+    /// status 400 if the body is not UTF-8.
     ///
     /// # Example
     /// ```
@@ -40,7 +43,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Whether a parameter of a media type is not a charset, or is UTF-8.
+/// Returns whether a parameter of a media type is not a charset, or is the charset UTF-8.
 fn is_utf8_or_other(parameter: &[u8]) -> bool {
     let equals = parameter.iter().position(|byte| *byte == b'=').unwrap_or(parameter.len());
     let (name, value) = parameter.split_at(equals);

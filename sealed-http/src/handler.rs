@@ -1,4 +1,4 @@
-//! What an application is to a server: one object for each loop, given whole requests.
+//! The application's interface to a server: one object per loop, which receives complete requests.
 
 use std::time::Duration;
 
@@ -11,80 +11,89 @@ use crate::http::Http;
 use crate::problem::Problem;
 use crate::response::Response;
 
-/// A request, whole, lent for one call.
+/// A complete request, borrowed for the duration of one call.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Its line and header fields.
+    /// The request line and the header fields.
     pub head: RequestHead<'a>,
-    /// Its body; empty where it has none.
+    /// The body; empty if the request has none.
     pub body: &'a [u8],
 }
 
-/// What is to become of a request's body.
+/// Decides what happens to a request body.
 #[derive(Debug)]
 pub enum Intake {
-    /// It is collected, up to [`Limits::body_bytes_max`](crate::Limits::body_bytes_max), and handed over with the request.
+    /// Collects the body, up to [`Limits::body_bytes_max`](crate::Limits::body_bytes_max), and
+    /// passes it to the handler with the request.
     Collect,
-    /// It is collected, up to so many bytes, and handed over with the request. A longer one is refused with 413.
+    /// Collects the body, up to this many bytes, and passes it to the handler with the request. A
+    /// longer body is refused with 413.
     CollectUpTo(u64),
-    /// It is told piece by piece to [`Handler::body`], without a limit, and [`Handler::request`] is not called.
+    /// Passes the body piece by piece to [`Handler::body`], without a limit, and does not call
+    /// [`Handler::request`].
     Stream,
-    /// It is not read. This is the answer, and the connection is closed behind it.
+    /// Does not read the body. The server sends this response and then closes the connection.
     Refuse(Response),
-    /// This is the answer. A body of a known length that came along with its head, whole, is thrown away, and the connection
-    /// goes on; any other is not read, and the connection is closed behind the answer.
+    /// Sends this response. A body that has a known length and arrived completely together with the
+    /// head is discarded, and the connection stays open. Any other body is not read, and the
+    /// connection is closed after the response.
     Answer(Response),
 }
 
-/// What comes of a body that is streamed.
+/// A part of a streamed request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// Bytes of it, never none.
+    /// Bytes of the body; never empty.
     Data(&'a [u8]),
-    /// All of it has come.
+    /// The end: the body is complete.
     End,
 }
 
-/// What comes of bytes in front of the first request.
+/// The result of reading the bytes in front of the first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preface {
-    /// More of them are to come.
+    /// The preface is incomplete: more bytes are needed.
     Incomplete,
-    /// They have been taken: what follows is a request.
+    /// The preface has been consumed; a request follows.
     Over,
-    /// They are not what they have to be: the connection is closed, without a word.
+    /// The bytes are not a valid preface: the connection is closed without a response.
     Wrong,
 }
 
 /// The application's code on one loop.
 ///
-/// A connection carries one exchange at a time: a request is handed over, and the next one on the same connection
-/// only when it has been answered, with [`Http::respond`] or a stream's end, at once or at any later time. Requests that a client pipelines
-/// meanwhile wait in order. Every call comes on the loop's thread.
+/// A connection carries one exchange at a time. The handler receives a request, and the next
+/// request on the same connection only after it has completed the response: with [`Http::respond`]
+/// or by ending a stream, at once or at any later time. Requests that a client pipelines meanwhile
+/// wait in order. All methods are called on the loop's thread.
 #[allow(unused_variables)]
 pub trait Handler: Sized + 'static {
-    /// State kept with each connection. It starts as its default.
+    /// State that is kept for each connection. It starts as `Default::default()`.
     type Connection: Default;
-    /// What others may post to this loop.
+    /// Messages that other threads can post to this loop, see [`Http::mailbox`].
     type Message: Send + 'static;
-    /// What a timer carries.
+    /// The value that a timer carries.
     type Timer;
 
-    /// A client connected.
+    /// Called when a client has connected.
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
 
-    /// A connection made with [`Http::connect`] is there. One that could not be made is told by [`closed`](Handler::closed)
-    /// alone.
+    /// Called when a connection started with [`Http::connect`] is established. If the connection
+    /// cannot be established, only [`closed`](Handler::closed) is called.
     fn connected(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
-    /// Bytes of a connection for which [`Http::await_preface`] was called, in front of its first request. Take what belongs to
-    /// the preface and leave the rest. As long as it is incomplete, this is called again, with what was left and more behind it; the
-    /// time for the first request's head runs meanwhile. A connection whose preface is longer than what is kept for it
-    /// ([`sealed::Config::input_bytes_max`]), or breaks off, is closed.
+    /// Called with bytes that a client sends in front of its first request, on connections for
+    /// which [`Http::await_preface`] was called. Take the bytes that belong to the preface and
+    /// leave the rest.
+    ///
+    /// While the preface is incomplete, this method is called again with the remaining bytes and
+    /// those that followed; the time limit for the head of the first request runs meanwhile. The
+    /// connection is closed if the preface does not fit into the input buffer
+    /// ([`sealed::Config::input_bytes_max`]) or is cut off.
     ///
     /// # Example
-    /// Behind a proxy that says for whom it connects. Where clients could reach the server themselves, `accepted` would have to look
-    /// at the peer's address first.
+    /// A server behind a proxy that sends the client's address. If clients could reach the server
+    /// directly, `accepted` would have to check the peer's address first.
     ///
     /// ```
     /// use sealed::{Address, Config, ConnectionId, EventLoop, Input, ListenerId};
@@ -144,76 +153,92 @@ pub trait Handler: Sized + 'static {
         Preface::Over
     }
 
-    /// A request came. Answer it now, or keep the id and answer later.
+    /// Called for each complete request. Respond at once, or keep the id and respond later.
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>);
 
-    /// The head of a request that has a body has come, and none of the body has been looked at. A client that expects it is
-    /// told `100 Continue` if the body is to be read, and only then.
+    /// Decides what happens to a request body. Called when the head of a request with a body has
+    /// arrived and before any of the body is read. If the client expects `100 Continue`, the server
+    /// sends it only if the body is to be read.
     fn intake(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
         Intake::Collect
     }
 
-    /// A piece of a body that is streamed. The request can be answered at any time from [`intake`](Self::intake) on; if that
-    /// is over before the body is, the rest is not read, and the connection is closed. [`Http::pause`] slows the client
-    /// down; the end may be told all the same. A body that breaks off is told by [`closed`](Self::closed) alone.
+    /// Called for each part of a streamed request body.
+    ///
+    /// The handler can respond at any time from [`intake`](Self::intake) on. If the handler
+    /// completes the response before the body ends, the rest of the body is not read, and the
+    /// connection is closed. [`Http::pause`] applies backpressure to the client; [`Piece::End`] may
+    /// be reported even while the connection is paused. If the body is cut off, only
+    /// [`closed`](Self::closed) is called.
     fn body(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, piece: Piece<'_>) {}
 
-    /// Bytes of another protocol, to which the connection was switched with [`Http::upgrade`]. Take what can be used and
-    /// leave the rest, as in [`sealed::Service::received`].
+    /// Called with bytes of another protocol, after [`Http::upgrade`] has switched the connection
+    /// to it. Take the bytes that can be used and leave the rest, as in
+    /// [`sealed::Service::received`].
     fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {}
 
-    /// What cannot be decoded is answered with this, and the connection closed. By default with a [`Problem`].
+    /// Returns the response to a request that cannot be decoded; the server then closes the
+    /// connection. The default is a [`Problem`].
     fn refusal(&mut self, error: DecodeError) -> Response {
         Problem::from(error).into()
     }
 
-    /// The client will send no more while its request is not answered yet, or another protocol is spoken. It may still be
-    /// reading, or gone: TCP cannot tell. By default the exchange goes on, and a connection that speaks another protocol is
-    /// closed.
+    /// Called when the client has closed its sending side while its request is unanswered, or while
+    /// the connection speaks another protocol. The client may still be reading, or be gone: TCP
+    /// cannot tell. By default the exchange goes on, and a connection that speaks another protocol
+    /// is closed.
     fn ended(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         http.close_raw(id);
     }
 
-    /// All of a stream that was queued is with the kernel: more can be given.
+    /// Called when the kernel has taken all output that was queued for a stream: more can be
+    /// written.
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
-    /// The deadline that was set for the exchange passed. By default the connection is aborted.
+    /// Called when the deadline that the handler set for the exchange has passed. By default the
+    /// connection is aborted.
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         http.abort(id);
     }
 
-    /// The answer to a connection's request is complete: [`Http::respond`] had it, or its stream was ended, by this handler or
-    /// by the server. Called once for each answer, before the connection's next request is looked at, when the call in
-    /// which the handler completed it has returned. Not called where the connection closes before that.
+    /// Called when the response to a connection's request is complete: [`Http::respond`] sent it,
+    /// or its stream was ended, by this handler or by the server.
+    ///
+    /// Called once for each response, after the call in which the handler completed it has returned
+    /// and before the connection's next request is read. Not called if the connection closes first.
     fn answered(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
-    /// The connection is gone, answered or not. Called once for each, and last.
+    /// Called when a connection is gone, whether its request was answered or not. Called once for
+    /// each connection, as the last call for it.
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}
 
-    /// Something came of a request that was sent with [`Http::fetch`].
+    /// Called with the progress and the outcome of a request that was sent with [`Http::fetch`].
     fn fetched(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {}
 
-    /// A message from the mailbox.
+    /// Called with a message that was posted to the mailbox.
     fn message(&mut self, http: &mut Http<'_, Self>, message: Self::Message) {}
 
-    /// A timer ran out.
+    /// Called when a timer has expired.
     fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId, value: Self::Timer) {}
 
-    /// Decides what a panic costs: [`sealed::Service::panicked`]. By default it ends the loop. A handler that keeps the loop
-    /// loses only the connection. After a panic in a call for no connection, such as [`message`](Handler::message), the answers
-    /// that the call would have given are still due.
+    /// Decides how to go on after a panic: see [`sealed::Service::panicked`].
+    ///
+    /// By default the panic ends the loop. If the handler returns `Ok`, the loop goes on, and only
+    /// the connection is lost. After a panic in a call that belongs to no connection, such as
+    /// [`message`](Handler::message), the responses that this call should have sent are still owed.
     fn panicked(&mut self, http: &mut Http<'_, Self>, id: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
         Err(payload)
     }
 
-    /// A signal came that was asked for with [`EventLoop::deliver_signals`](sealed::EventLoop::deliver_signals) or
+    /// Called when the process has received a signal that was requested with
+    /// [`EventLoop::deliver_signals`](sealed::EventLoop::deliver_signals) or
     /// [`Pool::deliver_signals`](sealed::Pool::deliver_signals).
     fn signalled(&mut self, http: &mut Http<'_, Self>, signal: i32) {}
 
-    /// The end of a tick, before output is flushed.
+    /// Called at the end of each tick, before output is flushed.
     fn turned(&mut self, http: &mut Http<'_, Self>) {}
 
-    /// The server goes down: what is not answered within `limit` is cut off. Connections between two
-    /// requests are closed shortly.
+    /// Called when the server starts to shut down. Exchanges that are not complete within `limit`
+    /// are cut off. Connections between two requests are closed shortly.
     fn draining(&mut self, http: &mut Http<'_, Self>, limit: Duration) {}
 }

@@ -1,4 +1,4 @@
-//! A request's line and header fields: `httparse` finds them, this file decides what they mean.
+//! A request line and header fields: `httparse` finds them, and this module interprets them.
 
 use std::mem::MaybeUninit;
 
@@ -23,27 +23,27 @@ pub enum Method {
     Delete,
     /// OPTIONS
     Options,
-    /// CONNECT, where it is let through.
+    /// CONNECT, if [`Limits::connect_allowed`] is set.
     Connect,
     /// PATCH
     Patch,
-    /// Any other token; [`RequestHead::method_name`] has it.
+    /// Any other token; [`RequestHead::method_name`] returns it.
     Other,
 }
 
-/// How the body's end is found.
+/// How the end of the body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyFraming {
     Length(u64),
     Chunked,
 }
 
-/// A request's line and header fields. It borrows from the bytes it was decoded from.
+/// A request line and header fields, borrowed from the bytes that they were decoded from.
 #[derive(Debug, Clone)]
 pub struct RequestHead<'a> {
     method: Method,
     method_name: &'a str,
-    /// That of the target, where it has one.
+    /// The authority of the target, if the target has one.
     authority: Option<&'a str>,
     path: &'a str,
     query: Option<&'a str>,
@@ -52,15 +52,19 @@ pub struct RequestHead<'a> {
     expects_continue: bool,
     asks_upgrade: bool,
     body: BodyFraming,
-    /// The lines of the header fields, with their ends.
+    /// The lines of the header fields, including line ends.
     lines: &'a [u8],
 }
 
 const _: () = assert!(size_of::<RequestHead<'_>>() <= 112, "it is moved on its way to the handler");
 
 impl<'a> RequestHead<'a> {
-    /// Parses a whole head, from the request line to the empty line, one empty line in front forgiven. Of the limits,
-    /// only the number of header fields is looked at: the decoder has enforced the others when it calls this.
+    /// Parses a complete head, from the request line to the empty line, and accepts one empty line
+    /// in front of it. Of the limits, only the number of header fields and whether CONNECT is
+    /// allowed are checked: the decoder has enforced the others when it calls this function.
+    ///
+    /// # Errors
+    /// If the head is malformed, has too many header fields, or cannot be framed unambiguously.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
         check_line_ends(bytes)?;
         let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
@@ -83,7 +87,7 @@ impl<'a> RequestHead<'a> {
         }
         let Target { authority, path, query } = Target::split(method, target)?;
         let meaning = Meaning::read(request.headers, version_minor)?;
-        // Behind the request line, without the empty one at the end.
+        // The lines after the request line, without the empty line at the end.
         let lines = find_line_feed(bytes).and_then(|end| bytes.get(end + 1..bytes.len() - 2)).unwrap_or_default();
         Ok(Self {
             method,
@@ -100,58 +104,61 @@ impl<'a> RequestHead<'a> {
         })
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> Method {
         self.method
     }
 
-    /// The method as it was sent.
+    /// Returns the method as it was sent.
     pub fn method_name(&self) -> &'a str {
         self.method_name
     }
 
-    /// Whom the request is for: a host, with or without a port. Where the target has one it counts, and otherwise that of
-    /// the Host field (RFC 9112, 3.2.2); only a request of HTTP/1.0 may have neither.
+    /// Returns the host that the request is for, with or without a port: the authority of the
+    /// target, if present, and otherwise the value of the Host field (RFC 9112, 3.2.2). Only a
+    /// request of HTTP/1.0 may have neither.
     pub fn authority(&self) -> Option<&'a str> {
         self.authority.or_else(|| self.header_str("Host"))
     }
 
-    /// The path, not decoded. It starts with `/`, or is `*` for OPTIONS, or empty for CONNECT.
+    /// Returns the path, not decoded. The path starts with `/`, or is `*` for OPTIONS, or empty for
+    /// CONNECT.
     pub fn path(&self) -> &'a str {
         self.path
     }
 
-    /// What follows the first `?` of the target, not decoded.
+    /// Returns the part of the target after the first `?`, not decoded.
     pub fn query(&self) -> Option<&'a str> {
         self.query
     }
 
-    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    /// Returns the minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub fn version_minor(&self) -> u8 {
         self.version_minor
     }
 
-    /// Whether the client will send more requests on the connection.
+    /// Returns whether the client may send more requests on the connection.
     pub fn keep_alive(&self) -> bool {
         self.keep_alive
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body.
+    /// Returns whether the client waits for `100 Continue` before it sends the body.
     pub fn expects_continue(&self) -> bool {
         self.expects_continue
     }
 
-    /// The protocols that the client would rather speak, as it lists them, where it asks for that (RFC 9110, 7.8).
+    /// Returns the value of the Upgrade field: the protocols that the client prefers, as the client
+    /// lists them. `None` if the request does not ask for an upgrade (RFC 9110, 7.8).
     pub fn upgrade(&self) -> Option<&'a str> {
         self.header_str("Upgrade").filter(|_| self.asks_upgrade)
     }
 
-    /// Whether a body follows, be it an empty one in chunks.
+    /// Returns whether a body follows. A body in chunked coding counts even if it is empty.
     pub fn has_body(&self) -> bool {
         self.body != BodyFraming::Length(0)
     }
 
-    /// The length of the body, where it is known before.
+    /// Returns the length of the body, if the head declares it.
     pub fn content_length(&self) -> Option<u64> {
         match self.body {
             BodyFraming::Length(length) => Some(length),
@@ -159,7 +166,7 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// The first header field of that name, in any case.
+    /// Returns the value of the first header field of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let is_it = |line: &&[u8]| {
             line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
@@ -167,12 +174,12 @@ impl<'a> RequestHead<'a> {
         lines(self.lines).find(is_it).map(|line| line[name.len() + 1..].trim_ascii())
     }
 
-    /// The first header field of that name, if it is ASCII.
+    /// Returns the value of the first header field of that name, if that value is ASCII.
     pub fn header_str(&self, name: &str) -> Option<&'a str> {
         self.header(name).filter(|value| value.is_ascii()).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// All header fields in order.
+    /// Returns all header fields in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + '_ {
         lines(self.lines).map(|line| {
             let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
@@ -187,7 +194,7 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// The lines of a head that has been checked, with their ends.
+/// Returns the lines of a head that has been checked, including line ends.
 fn lines(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let end = find_line_feed(rest)?;
@@ -197,7 +204,7 @@ fn lines(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// What the header fields say of the message and its connection.
+/// What the header fields state about the message and its connection.
 struct Meaning {
     keep_alive: bool,
     expects_continue: bool,
@@ -246,7 +253,7 @@ impl Meaning {
             (length, false) => BodyFraming::Length(length.unwrap_or(0)),
         };
         let keep_alive = !close && (version_minor > 0 || keep);
-        // RFC 9110, 7.8: from a client of HTTP/1.0 it is to be ignored.
+        // RFC 9110, 7.8: an Upgrade field in an HTTP/1.0 request must be ignored.
         let asks_upgrade = upgrade && (version_minor > 0 || fault!("old-version-switched"));
         Ok(Self { keep_alive, expects_continue, asks_upgrade, body })
     }
@@ -266,7 +273,7 @@ fn method_named(name: &str) -> Method {
     }
 }
 
-/// A request's target, taken apart.
+/// The parts of a request target.
 struct Target<'a> {
     authority: Option<&'a str>,
     path: &'a str,
@@ -274,9 +281,9 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// In origin, absolute or asterisk form; for CONNECT in authority form.
+    /// Splits a target in origin, absolute or asterisk form; for CONNECT in authority form.
     fn split(method: Method, target: &'a str) -> Result<Self, DecodeError> {
-        // Neither raw bytes beyond ASCII nor a fragment belong here.
+        // A target has neither raw bytes beyond ASCII nor a fragment.
         let odd = |byte: u8| !byte.is_ascii_graphic() || byte == b'#';
         if target.bytes().fold(false, |any, byte| any | odd(byte)) {
             return Err(DecodeError::Target);
@@ -294,7 +301,7 @@ impl<'a> Target<'a> {
         }
         let (authority, local) = if target.starts_with('/') { (None, target) } else { split_authority(target)? };
         let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
-        // RFC 9110, 7.1: no path at all is the root's, and with OPTIONS the server's.
+        // RFC 9110, 7.1: an empty path means the root, and with OPTIONS the whole server.
         let whole_server = method == Method::Options && query.is_none();
         let path = match path {
             "" if whole_server => "*",
@@ -305,7 +312,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The authority of an absolute `http` or `https` URI, and what follows it.
+/// Splits an absolute `http` or `https` URI into its authority and the rest.
 fn split_authority(target: &str) -> Result<(Option<&str>, &str), DecodeError> {
     let (scheme, rest) = target.split_once("://").ok_or(DecodeError::Target)?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -315,7 +322,8 @@ fn split_authority(target: &str) -> Result<(Option<&str>, &str), DecodeError> {
     if is_host(authority.as_bytes()) { Ok((Some(authority), local)) } else { Err(DecodeError::Target) }
 }
 
-/// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
+/// Returns whether the value is a name, an IPv4 address or an IPv6 address in brackets, with or
+/// without a port.
 pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = if let Some(rest) = value.strip_prefix(b"[") {
         let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
@@ -333,8 +341,8 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
         [b':', digits @ ..] => is_port(digits),
         _ => false,
     };
-    // Registered names with what RFC 3986 lets stand in them, but percent-encoding, which no host needs, and the
-    // comma, which is what becomes of two Host fields when somebody on the way joins them.
+    // A registered name may have all bytes that RFC 3986 allows, except percent-encoding, which no
+    // host needs, and the comma, which appears if an intermediary joins two Host fields.
     let is_name = |host: &[u8]| !host.is_empty() && host.iter().all(|byte| NAME_BYTES[usize::from(*byte)]);
     port_is_fine && host.is_none_or(is_name)
 }
@@ -342,7 +350,7 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
 const NAME_BYTES: [bool; 256] = letters_digits_and(b"-._~!$&'()*+;=");
 const TOKEN_BYTES: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
 
-/// For each byte, whether it is a letter, a digit, or one of those.
+/// Returns a table of the bytes that are a letter, a digit, or one of `others`.
 const fn letters_digits_and(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0_u8;
@@ -358,20 +366,21 @@ const fn letters_digits_and(others: &[u8]) -> [bool; 256] {
     table
 }
 
-/// RFC 3986 lets a port be empty.
+/// Returns whether the digits are a port. RFC 3986 allows an empty port.
 fn is_port(digits: &[u8]) -> bool {
     digits.len() <= 5
         && digits.iter().all(u8::is_ascii_digit)
         && u16::try_from(digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0'))).is_ok()
 }
 
-/// Whether a list has this token, in any case.
+/// Returns whether a comma-separated list has this token, in any case.
 pub(crate) fn has_token(list: &[u8], wanted: &str) -> bool {
     list.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-/// RFC 9112, 6.3: where `chunked` is not last, nobody knows where the body ends. Before it, only once, there might be
-/// another coding, which is not understood here.
+/// Checks that `chunked` is the only transfer coding. If `chunked` is not last, or is repeated, the
+/// end of the body is undefined (RFC 9112, 6.3). Other codings before `chunked` are valid, but not
+/// implemented.
 pub(crate) fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
     let mut codings =
         value.rsplit(|byte| *byte == b',').map(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
@@ -386,18 +395,18 @@ pub(crate) fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(DecodeError::ContentLength);
     }
-    // At most 19 digits: it fits.
+    // A number of at most 19 digits fits.
     Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
 }
 
-/// Whether a byte can stand in a token: a method, or a field's name.
+/// Returns whether a byte may occur in a token: a method, or the name of a field.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[usize::from(byte)]
 }
 
-/// Whether a header field's value has no control characters.
+/// Returns whether the value of a header field has no control characters.
 pub(crate) fn is_value(value: &[u8]) -> bool {
-    // To the end without a branch: several bytes at a time.
+    // Checks all bytes without branching, so that several bytes are compared at a time.
     let odd = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
     !value.iter().fold(false, |any, byte| any | odd(*byte))
 }
@@ -406,10 +415,10 @@ pub(crate) fn check_value(value: &[u8]) -> Result<(), DecodeError> {
     if is_value(value) { Ok(()) } else { Err(DecodeError::Header) }
 }
 
-/// Every CR is followed by LF, and every LF comes after CR: what different readers take for the end of a line is
-/// what smuggling is made of.
+/// Checks that every CR is followed by LF, and that every LF follows CR. Line ends on which parsers
+/// disagree enable request smuggling.
 pub(crate) fn check_line_ends(bytes: &[u8]) -> Result<(), DecodeError> {
-    // To the end without a branch: several bytes at a time.
+    // Checks all bytes without branching, so that several bytes are compared at a time.
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
     let odd = pairs.fold(0, |odd, (byte, next)| odd | u8::from((*byte == b'\r') != (*next == b'\n')));
     if odd != 0 || bytes.first() == Some(&b'\n') || bytes.last() == Some(&b'\r') {
@@ -428,7 +437,8 @@ fn what_is_wrong(error: httparse::Error, bytes: &[u8]) -> DecodeError {
     }
 }
 
-/// Whether the request line is one but for its version, which is well-formed: one digit, a dot, one digit.
+/// Returns whether only the version of the request line is unsupported, but well-formed: one digit,
+/// a dot, one digit.
 fn has_other_version(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| *byte == b'\r').unwrap_or(bytes.len());
     let mut words = bytes[..end].split(|byte| *byte == b' ');

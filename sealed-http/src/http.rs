@@ -1,4 +1,4 @@
-//! What a handler acts through: the loop's context, as HTTP sees it.
+//! The context that a handler uses to act on its connections.
 
 use std::time::Duration;
 
@@ -10,19 +10,23 @@ use crate::handler::Handler;
 use crate::response::{Response, encode_chunk, encode_last_chunk};
 use crate::server::{Due, Server, ServerTimer, Shared};
 
-/// What is left of an answer when the connection is to be closed behind it: so many bytes the kernel mostly takes at once,
-/// and the loop sends them as it closes. More is sent first, at the client's pace.
+/// Most bytes of unsent output with which a connection is closed at once, after its last response.
+/// The kernel usually takes this much at once, and the loop sends it while it closes the
+/// connection. A larger rest is sent first, at the client's pace.
 const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
 
-/// A handler's way to its connections. An id that is stale, or has nothing to be answered, is harmless: nothing happens.
+/// A handler's access to its connections.
+///
+/// Calls with a stale id have no effect, and neither do responses on a connection that has no
+/// request to respond to.
 pub struct Http<'a, H: Handler> {
     pub(crate) cx: &'a mut Context<Server<H>>,
     pub(crate) shared: &'a mut Shared,
 }
 
 impl<H: Handler> Http<'_, H> {
-    /// Lets what comes first on a new connection be told to [`Handler::preface`], before the first request is looked for. To
-    /// be called in [`Handler::accepted`]: later, nothing happens.
+    /// Passes the first bytes of a new connection to [`Handler::preface`] before the first request
+    /// is decoded. Call this in [`Handler::accepted`]; it has no effect later.
     pub fn await_preface(&mut self, id: ConnectionId) {
         let is_new = |held: &&mut Connection<_>| {
             held.phase == Phase::Reading && held.partial.is_none() && !held.marks.has(Marks::ASKED)
@@ -32,7 +36,10 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// Answers the request of a connection, whole.
+    /// Sends a complete response to the request of a connection.
+    ///
+    /// # Panics
+    /// If the status of `response` is 101, which only [`upgrade`](Self::upgrade) can send.
     pub fn respond(&mut self, id: ConnectionId, response: &Response) {
         let draining = self.cx.is_draining();
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
@@ -51,14 +58,15 @@ impl<H: Handler> Http<'_, H> {
         self.conclude(id);
     }
 
-    /// Starts a response whose body is streamed: in chunks, or until the connection closes for HTTP/1.0. The body of
-    /// `response` is not sent. To a HEAD request the answer is complete with this. What is written from then on is the handler's to
-    /// watch: see [`write`](Self::write).
+    /// Starts a response whose body is streamed: with chunked coding, or, to an HTTP/1.0 client,
+    /// until the connection closes. The body of `response` is not sent. The response to a HEAD
+    /// request is complete with this call. The handler itself has to watch whether the client takes
+    /// what is written from now on: see [`write`](Self::write).
     ///
-    /// Returns whether the body comes in chunks.
+    /// Returns whether the body uses chunked coding.
     ///
     /// # Panics
-    /// Where the status of `response` cannot have a body: 204 and 304.
+    /// If the status of `response` cannot have a body: 101, 204, 205 and 304.
     pub fn start_stream(&mut self, id: ConnectionId, response: &Response) -> bool {
         let draining = self.cx.is_draining();
         let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {
@@ -79,15 +87,18 @@ impl<H: Handler> Http<'_, H> {
         chunked
     }
 
-    /// Lets the connection speak another protocol: answers with 101 and the header field `Upgrade` that `response` has to
-    /// have, or with a status of success to a CONNECT. From then on what comes is told to [`Handler::raw`], beginning with
-    /// what has come already; [`write`](Self::write) sends bytes as they are; and neither the server's time limits nor
-    /// anything else of HTTP holds: a peer that takes nothing is the handler's to watch.
+    /// Switches the connection to another protocol. Sends `response` with status 101, which must
+    /// have the field `Upgrade`, or with a 2xx status to a CONNECT request.
     ///
-    /// Returns false, and does nothing, where the request did not ask for that.
+    /// From then on [`Handler::raw`] receives the input, including bytes that have arrived already,
+    /// and [`write`](Self::write) sends bytes unchanged. The server's time limits and all other
+    /// rules of HTTP no longer apply: the handler itself has to watch for a peer that takes
+    /// nothing.
+    ///
+    /// Returns false, and does nothing, if the request did not ask for another protocol.
     ///
     /// # Panics
-    /// Where the status is neither 101 nor one of success.
+    /// If the status is neither 101 nor 2xx.
     pub fn upgrade(&mut self, id: ConnectionId, response: &Response) -> bool {
         let status = response.status();
         assert!(matches!(status, 101 | 200..300), "no other protocol follows a status of {status}");
@@ -102,13 +113,14 @@ impl<H: Handler> Http<'_, H> {
         let (out, date) = self.shared.encoding(self.cx);
         response.encode_switch(out, date);
         self.cx.write(id, out);
-        // What has come behind the request is shown again.
+        // The handler is to see the bytes that have arrived after the request.
         self.cx.resume(id);
         true
     }
 
-    /// Reads no more of a body that is streamed, or of another protocol, until [`resume`](Self::resume): the client is slowed
-    /// down. Its time limits do not run meanwhile.
+    /// Stops reading a streamed request body, or input of another protocol, until
+    /// [`resume`](Self::resume). This applies backpressure to the client. The client's time limits
+    /// do not run meanwhile.
     pub fn pause(&mut self, id: ConnectionId) {
         if self.cx.state(id).is_some_and(|connection| connection.partial.is_some()) {
             self.cx.clear_deadline(id);
@@ -116,7 +128,7 @@ impl<H: Handler> Http<'_, H> {
         self.cx.pause(id);
     }
 
-    /// Goes on reading.
+    /// Resumes reading after [`pause`](Self::pause).
     pub fn resume(&mut self, id: ConnectionId) {
         let (now, settings, is_paused) = (self.cx.now(), &self.shared.settings, self.cx.is_paused(id));
         let Some(connection) = self.cx.state_mut(id) else { return };
@@ -134,17 +146,20 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// Tells the other end, behind what is queued for it, that no more will come, and goes on reading: for connections that
-    /// speak another protocol.
+    /// Closes the sending side, after the queued output, and goes on reading. Only for connections
+    /// that speak another protocol.
     pub fn half_close(&mut self, id: ConnectionId) {
         if self.cx.state(id).is_some_and(|connection| connection.phase == Phase::Raw) {
             self.cx.half_close(id);
         }
     }
 
-    /// Queues a piece of a stream, or bytes of another protocol. Returns whether there is room for more, as
-    /// [`Context::write`] does. A peer that takes nothing is not closed by the server, for a stream may well be silent: set a
-    /// deadline, and look at [`queued`](Self::queued), or rely on [`sealed::SocketOptions::silence_max`] for those who do not even acknowledge.
+    /// Queues a part of a streamed response, or bytes of another protocol. Returns whether there is
+    /// room for more, as [`Context::write`] does.
+    ///
+    /// The server does not close a connection whose peer takes nothing, because a stream may
+    /// rightly be idle. Set a deadline and check [`queued`](Self::queued), or rely on
+    /// [`sealed::SocketOptions::silence_max`] for peers that do not even acknowledge.
     pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
         let flows = |phase| matches!(phase, Phase::Streaming | Phase::Raw);
         let Some(connection) = self.cx.state(id).filter(|held| flows(held.phase)) else { return false };
@@ -157,8 +172,9 @@ impl<H: Handler> Http<'_, H> {
         self.cx.write(id, out)
     }
 
-    /// Hands pieces of a stream to the kernel at once: [`Context::write_through`]. Where the stream comes in chunks,
-    /// the pieces have to be framed already, as [`encode_chunk`] frames them: so that what many get is framed once.
+    /// Passes parts of a stream to the kernel at once: see [`Context::write_through`]. If the
+    /// stream uses chunked coding, each part must already be framed, as [`encode_chunk`] does it.
+    /// This way a part that many clients receive is framed only once.
     pub fn write_framed(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
         match self.cx.state(id) {
             Some(connection) if matches!(connection.phase, Phase::Streaming | Phase::Raw) => {
@@ -168,7 +184,7 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// Ends a stream.
+    /// Ends a streamed response.
     pub fn end_stream(&mut self, id: ConnectionId) {
         let Some(connection) = self.cx.state(id).filter(|held| held.phase == Phase::Streaming) else { return };
         if !connection.marks.has(Marks::OLD) {
@@ -180,35 +196,37 @@ impl<H: Handler> Http<'_, H> {
         self.conclude(id);
     }
 
-    /// Closes a connection after what is queued for it has been sent: [`Context::close`].
+    /// Closes a connection after its queued output has been sent: see [`Context::close`].
     pub fn close(&mut self, id: ConnectionId) {
         self.cx.close(id);
     }
 
-    /// Closes a connection at once. Where output is queued for it, that is lost, and the peer sees a reset.
+    /// Closes a connection at once. If output is queued for it, that output is lost, and the peer
+    /// sees a reset.
     pub fn abort(&mut self, id: ConnectionId) {
         self.cx.abort(id);
     }
 
-    /// The handler's state of a connection.
+    /// Returns the handler's state of a connection.
     pub fn state(&self, id: ConnectionId) -> Option<&H::Connection> {
         self.cx.state(id).map(|connection| &connection.state)
     }
 
-    /// The handler's state of a connection, to be changed.
+    /// Returns the handler's state of a connection for modification.
     pub fn state_mut(&mut self, id: ConnectionId) -> Option<&mut H::Connection> {
         self.cx.state_mut(id).map(|connection| &mut connection.state)
     }
 
-    /// Sets the deadline of an exchange, for which [`Handler::timed_out`] is called. It ends with the exchange. While a
-    /// body is being streamed the server's own limits hold, and nothing is set.
+    /// Sets the deadline of an exchange. When the deadline passes, [`Handler::timed_out`] is
+    /// called. The deadline ends with the exchange. While a request body is being streamed, the
+    /// server's own limits apply, and this call has no effect.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
         if self.has_own_deadline(id) {
             self.cx.set_deadline(id, delay);
         }
     }
 
-    /// Whether a connection's deadline is the handler's and not the server's.
+    /// Returns whether the deadline of a connection belongs to the handler and not to the server.
     pub(crate) fn has_own_deadline(&self, id: ConnectionId) -> bool {
         let is_free = |connection: &Connection<_>| {
             !matches!(connection.phase, Phase::Preface | Phase::Reading) && connection.partial.is_none()
@@ -216,12 +234,13 @@ impl<H: Handler> Http<'_, H> {
         self.cx.state(id).is_some_and(is_free)
     }
 
-    /// Sets a timer, for which [`Handler::expired`] is called once, with this value.
+    /// Sets a timer. When it expires, [`Handler::expired`] is called once with this value.
     pub fn set_timer(&mut self, delay: Duration, value: H::Timer) -> TimerId {
         self.cx.set_timer(delay, ServerTimer(Due::Handler(value)))
     }
 
-    /// Sets a timer, for which [`Handler::expired`] is called after every `period`, each time with this value.
+    /// Sets a periodic timer. [`Handler::expired`] is called after every `period`, each time with
+    /// this value.
     pub fn set_interval(&mut self, period: Duration, value: H::Timer) -> TimerId
     where
         H::Timer: Clone,
@@ -229,59 +248,59 @@ impl<H: Handler> Http<'_, H> {
         self.cx.set_interval(period, ServerTimer(Due::Handler(value)))
     }
 
-    /// Time since 1970 by the calendar clock.
+    /// Returns the time since 1970 by the calendar clock.
     pub fn unix_time(&self) -> Duration {
         self.cx.unix_time()
     }
 
-    /// Time since the loop's clock was started.
+    /// Returns the time since the loop's clock was started.
     pub fn now(&self) -> Duration {
         self.cx.now()
     }
 
-    /// 64 random bits, not for secrets.
+    /// Returns 64 random bits, not suitable for secrets.
     pub fn random(&mut self) -> u64 {
         self.cx.random()
     }
 
-    /// 128 random bits for secrets: [`Context::secret`].
+    /// Returns 128 random bits suitable for secrets: see [`Context::secret`].
     pub fn secret(&self) -> Option<[u8; 16]> {
         self.cx.secret()
     }
 
-    /// A way for others to post to this loop.
+    /// Returns a mailbox through which other threads can post messages to this loop.
     pub fn mailbox(&self) -> Mailbox<H::Message> {
         self.cx.mailbox()
     }
 
-    /// Starts to go down, as a signal would make it.
+    /// Starts an orderly shutdown, as a signal does.
     pub fn stop(&mut self) {
         self.cx.stop();
     }
 
-    /// Whether the server is going down.
+    /// Returns whether the server is shutting down.
     pub fn is_draining(&self) -> bool {
         self.cx.is_draining()
     }
 
-    /// Bytes queued for a connection.
+    /// Returns how many bytes of output are queued for a connection.
     pub fn queued(&self, id: ConnectionId) -> usize {
         self.cx.queued(id)
     }
 
-    /// The ids of all open connections. Costs a walk over all of them.
+    /// Returns the ids of all open connections. Visits every connection.
     pub fn connection_ids(&self) -> Vec<ConnectionId> {
         self.cx.connection_ids()
     }
 
-    /// How many connections there are on this loop.
+    /// Returns the number of connections on this loop.
     pub fn connections(&self) -> usize {
         self.cx.connections()
     }
 
-    /// The exchange is answered: the connection goes on to the next request, or closes.
+    /// Completes an exchange: the connection waits for the next request, or is closed.
     fn conclude(&mut self, id: ConnectionId) {
-        // When the answer has been taken, the time between two requests begins.
+        // Once the client has taken the response, the idle timeout starts.
         let taken = self.shared.settings.write_timeout;
         let (queued, draining) = (how_much(self.cx.queued(id)), self.cx.is_draining());
         let Some(connection) = self.cx.state_mut(id) else { return };
@@ -289,8 +308,8 @@ impl<H: Handler> Http<'_, H> {
             self.shared.answered.push(id);
         }
         connection.queued = queued;
-        // A stream that began before the server went down is the last answer on its connection, too. The rest of a body that
-        // nobody wants is not read.
+        // A stream that began before the shutdown is also the last response on its connection. The
+        // rest of a body that is no longer wanted is not read.
         let marks = connection.marks;
         let is_ending = draining && !fault!("stream-outlives-shutdown");
         connection.marks.keep_if(!is_ending && !marks.has(Marks::BODY_IS_COMING) && !marks.is_last());
@@ -301,13 +320,13 @@ impl<H: Handler> Http<'_, H> {
             if self.cx.queued(id) <= CLOSE_AT_ONCE_MAX {
                 return self.cx.close(id);
             }
-            // What still comes is thrown away: the client may not read before it has sent everything.
+            // Discard further input: the client may not read before it has sent everything.
             self.cx.set_deadline(id, taken);
             return self.cx.resume(id);
         }
         connection.phase = Phase::Reading;
         self.cx.set_deadline(id, taken);
-        // Another request may be waiting in what came already.
+        // Input that has already arrived may contain another request.
         self.cx.resume(id);
     }
 }

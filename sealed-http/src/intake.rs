@@ -1,5 +1,5 @@
-//! From bytes to a request: what came in one read is handed over as it is, what comes in pieces is kept, and what becomes of a
-//! body is asked when its head has come.
+//! Assembles requests. A request that arrives in one read is passed on as it is; one that arrives
+//! in pieces is collected. The handler decides what happens to a body when the head has arrived.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use crate::limits::Limits;
 use crate::response::CONTINUE;
 use crate::server::{Server, Settings};
 
-/// A request that is still coming.
+/// A request that is being received.
 #[derive(Debug)]
 pub(crate) struct Partial {
     decoder: RequestDecoder,
-    /// Its head, once that is whole, unless the body is streamed.
+    /// The head, once complete, unless the body is streamed.
     pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,
     body_bytes_max: u64,
-    /// When more of the body has to have come.
+    /// The time by which more of the body must have arrived.
     due: Duration,
     is_streamed: bool,
 }
 
 impl Partial {
-    #[allow(clippy::unnecessary_box_returns)] // it is kept in a box
+    #[allow(clippy::unnecessary_box_returns)] // the connection keeps the box
     fn new(decoder: RequestDecoder, head: &[u8], body: &[u8], body_bytes_max: u64) -> Box<Self> {
         Box::new(Self {
             decoder,
@@ -40,14 +40,14 @@ impl Partial {
         })
     }
 
-    /// The time for the body runs from now on.
+    /// Starts the time limit for the body.
     pub(crate) fn begin(&mut self, now: Duration, settings: &Settings) {
         let from = if fault!("body-time-not-begun") { self.due.min(now) } else { now };
         self.due = from.saturating_add(settings.body_timeout);
     }
 
-    /// Bytes came: that earns time, but never more than `body_timeout` from now on, or who sends much at first could
-    /// be silent for as long as they like.
+    /// Extends the time limit because bytes have arrived, but never beyond `body_timeout` from now.
+    /// Otherwise a client that sends much at first could then be silent for as long as it likes.
     fn earn(&mut self, bytes: usize, now: Duration, settings: &Settings) {
         let bytes = if fault!("body-earns-too-little") { bytes.min(1) } else { bytes };
         let earned = Duration::from_secs(bytes as u64) / settings.body_rate_min.max(1);
@@ -55,25 +55,25 @@ impl Partial {
     }
 }
 
-/// What became of looking for the next request.
-#[allow(clippy::large_enum_variant)] // matched where it is made
+/// The result of looking for the next request.
+#[allow(clippy::large_enum_variant)] // matched where it is created
 pub(crate) enum Outcome<'a> {
-    /// It was in the input whole.
+    /// The request was completely in the input.
     Whole(Request<'a>),
-    /// It is whole now, collected over several reads.
+    /// The request is complete, collected over several reads.
     Collected(Box<Partial>),
-    /// More of its head is to come.
+    /// The head is incomplete.
     HeadIncomplete,
-    /// More of its body is to come.
+    /// The body is incomplete.
     BodyIncomplete,
-    /// There is nothing of it yet.
+    /// Nothing of the next request has arrived.
     Idle,
-    /// Its head was told to the handler, which has answered, or wants the body as it comes.
+    /// The head was passed to the handler, which has responded or streams the body.
     Told,
 }
 
 impl<H: Handler> Server<H> {
-    /// Decodes until a request is whole or input runs out.
+    /// Decodes until a request is complete or the input runs out.
     pub(crate) fn decode<'a>(
         &mut self,
         cx: &mut Context<Self>,
@@ -83,7 +83,7 @@ impl<H: Handler> Server<H> {
         if let Some(partial) = cx.state_mut(id).and_then(|connection| connection.partial.take()) {
             return self.collect(cx, id, input, partial);
         }
-        // How long a body may be is known when the handler has seen its head.
+        // The limit for the body is known only once the handler has seen the head.
         let mut limits = Limits { body_bytes_max: u64::MAX, ..self.shared.settings.limits };
         let mut decoder = RequestDecoder::new();
         let (mut head, mut head_bytes): (Option<RequestHead<'a>>, &'a [u8]) = (None, &[]);
@@ -101,7 +101,7 @@ impl<H: Handler> Server<H> {
                     }
                     (head, head_bytes) = (Some(found), bytes);
                 }
-                // The common case: all of the body lies behind its head.
+                // The common case: the whole body follows its head in the input.
                 Event::Data(data) if body.is_empty() => body = data,
                 Event::Data(data) => {
                     let mut partial = Partial::new(decoder, head_bytes, body, limits.body_bytes_max);
@@ -110,7 +110,7 @@ impl<H: Handler> Server<H> {
                     return self.collect(cx, id, input, partial);
                 }
                 Event::End => {
-                    // A request does not end before its head.
+                    // A request cannot end before its head.
                     return head.map_or(Err(DecodeError::Poisoned), |head| Ok(Outcome::Whole(Request { head, body })));
                 }
                 Event::Incomplete if decoder.is_idle() => return Ok(Outcome::Idle),
@@ -123,7 +123,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Goes on with a request of which a part was kept.
+    /// Continues a request that was kept in part.
     fn collect<'a>(
         &mut self,
         cx: &mut Context<Self>,
@@ -167,7 +167,8 @@ impl<H: Handler> Server<H> {
         if is_in_head { Outcome::HeadIncomplete } else { Outcome::BodyIncomplete }
     }
 
-    /// Asks the handler what is to become of a body. Returns how long it may be, if it is to be collected.
+    /// Asks the handler what to do with a body. Returns the maximum size of a body that is to be
+    /// collected.
     fn admit(
         &mut self,
         cx: &mut Context<Self>,
@@ -206,21 +207,22 @@ impl<H: Handler> Server<H> {
         if most.is_some_and(|most| head.content_length().is_some_and(|length| length > most)) {
             return Err(DecodeError::BodyTooLarge);
         }
-        // One that was answered already is not read.
+        // If the handler has already responded, the body is not read.
         let Some(connection) = cx.state_mut(id).filter(|connection| connection.marks.has(Marks::BODY_IS_COMING)) else {
             return Ok(None);
         };
         if most.is_some() {
             connection.phase = Phase::Reading;
         }
-        // Whoever sends it already does not wait to be asked.
+        // A client that already sends the body does not wait for `100 Continue`.
         if head.expects_continue() && (input.is_empty() || fault!("sent-body-asked-for")) {
             cx.write(id, CONTINUE);
         }
         Ok(most)
     }
 
-    /// The handler has been told of a head: its body is streamed, unless it has been answered.
+    /// Called after the handler has seen a head: the body is streamed, unless the handler has
+    /// responded.
     fn tell<'a>(&mut self, cx: &mut Context<Self>, id: ConnectionId, decoder: RequestDecoder) -> Outcome<'a> {
         let now = cx.now();
         if let Some(connection) = cx.state_mut(id).filter(|connection| connection.marks.has(Marks::BODY_IS_COMING)) {
@@ -237,7 +239,7 @@ impl<H: Handler> Server<H> {
         Outcome::Told
     }
 
-    /// Tells the handler what comes of a body that is streamed.
+    /// Passes the parts of a streamed body to the handler.
     pub(crate) fn stream(
         &mut self,
         cx: &mut Context<Self>,
@@ -249,7 +251,8 @@ impl<H: Handler> Server<H> {
         while cx.is_open(id) {
             let is_paused = cx.is_paused(id);
             let Some(partial) = cx.state_mut(id).and_then(|connection| connection.partial.as_mut()) else { break };
-            // The end needs no more input, and none may ever come to tell it with.
+            // The end needs no more input, and no input may ever arrive that would trigger its
+            // report.
             if is_paused && !partial.decoder.is_at_end() && !fault!("paused-given-the-rest") {
                 break;
             }
@@ -280,7 +283,7 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
-    /// Sets the time by which more of a body has to have come.
+    /// Sets the deadline by which more of the body must arrive.
     pub(crate) fn expect_body(cx: &mut Context<Self>, id: ConnectionId) {
         let partial = cx.state(id).and_then(|connection| connection.partial.as_ref());
         if let Some(due) = partial.map(|partial| partial.due) {
@@ -288,13 +291,13 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Notes what the answer to a request depends on.
+    /// Records the properties of a request on which its response depends.
     pub(crate) fn note(cx: &mut Context<Self>, id: ConnectionId, head: &RequestHead<'_>) {
         if let Some(connection) = cx.state_mut(id) {
             connection.phase = Phase::Answering;
             let may_switch = head.upgrade().is_some() || head.method() == Method::Connect;
             connection.marks = connection.marks.of_next_request();
-            // Behind a CONNECT that is refused may come what the client took for the tunnel's.
+            // Bytes after a refused CONNECT may be meant for the tunnel.
             connection.marks.set(Marks::KEEP_ALIVE, head.keep_alive() && head.method() != Method::Connect);
             connection.marks.set(Marks::OLD, head.version_minor() == 0);
             connection.marks.set(Marks::HEAD_ONLY, head.method() == Method::Head);

@@ -1,15 +1,21 @@
-//! HTTP/1.1, small and strict: a codec on byte slices, and a server on the [`sealed`] event loop.
+//! A small, strict HTTP/1.1 implementation: a codec on byte slices, and a server and client on the
+//! [`sealed`] event loop.
 //!
-//! [`RequestDecoder`] and [`Response`] are plain state machines, usable with no event loop at all. [`Server`] is a
-//! [`sealed::Service`] that puts them on connections and hands whole requests to a [`Handler`], which answers at once,
-//! holds the request and answers later, or streams. A body is collected under a limit, told as it comes, or refused unread, as
-//! [`Handler::intake`] decides; a connection can be handed over to another protocol ([`Http::upgrade`]), of which
-//! WebSocket is one (`websocket`, with the feature of that name). What a proxy says in front of the first request is for
-//! [`Handler::preface`] to read, with [`ProxyHeader`].
+//! [`RequestDecoder`] and [`Response`] are plain state machines and need no event loop. [`Server`]
+//! is a [`sealed::Service`] that runs them on connections and passes complete requests to a
+//! [`Handler`]. The handler responds at once, holds the request and responds later, or streams the
+//! response.
+//!
+//! [`Handler::intake`] decides what happens to a request body: the server collects it under a
+//! limit, passes it on as it arrives, or refuses it unread. A connection can switch to another
+//! protocol ([`Http::upgrade`]), for example to WebSocket (`websocket`, with the feature of that
+//! name). To read what a proxy sends in front of the first request, implement [`Handler::preface`]
+//! and decode it with [`ProxyHeader`].
 //!
 //! # A site
 //!
-//! A [`Site`] is a handler made of pages: functions by method and pattern, over one state of the user's.
+//! A [`Site`] is a handler made of pages: functions that are registered by method and path pattern
+//! and share one user-defined state.
 //!
 //! ```no_run
 //! use sealed_http::{Problem, Site};
@@ -28,13 +34,14 @@
 //! }
 //! ```
 //!
-//! Its parts can be had alone: [`Routes`] from methods and patterns to any value, [`Query`] for queries and forms,
-//! [`Problem`] for errors that a client can read (RFC 9457), [`StaticFile`] for files that are part of the program.
+//! Its parts can be used on their own: [`Routes`] maps methods and patterns to values of any type,
+//! [`Query`] reads queries and forms, [`Problem`] represents errors in a format that clients can
+//! parse (RFC 9457), and [`StaticFile`] serves files that are compiled into the program.
 //!
 //! # A server
 //!
-//! Who needs more implements [`Handler`]: state for each connection, deadlines, streams that are fed as they drain.
-//!
+//! To keep state for each connection, set deadlines, or feed streams as they drain, implement
+//! [`Handler`].
 //!
 //! ```no_run
 //! use sealed::{Config, ConnectionId, EventLoop};
@@ -62,10 +69,11 @@
 //!
 //! # A client
 //!
-//! The same [`Http`] sends requests to other servers: [`Http::add_upstream`] names one and how many connections to it may
-//! be kept, [`Http::fetch`] sends, and what comes of it is told to [`Handler::fetched`], once, whatever happens. Answers are
-//! collected, or streamed; [`EventStream`] reads those that are Server-Sent Events. A loop that only asks is a server
-//! that listens nowhere:
+//! [`Http`] also sends requests to other servers. [`Http::add_upstream`] names a server and sets
+//! how many connections to it may be kept, and [`Http::fetch`] sends a request.
+//! [`Handler::fetched`] reports the outcome of each request exactly once, whether it succeeds or
+//! fails. Responses are collected or streamed; [`EventStream`] parses responses that are
+//! Server-Sent Events. A program that only sends requests runs a server without a listener:
 //!
 //! ```no_run
 //! use sealed::{Config, ConnectionId, EventLoop};
@@ -86,7 +94,7 @@
 //!         match fetched {
 //!             Fetched::Whole(head, body) => println!("{} {}", head.status(), String::from_utf8_lossy(body)),
 //!             Fetched::Failed(error) => eprintln!("{error}"),
-//!             _ => {} // Only of requests that are streamed.
+//!             _ => {} // Only for streamed requests.
 //!         }
 //!         http.stop();
 //!     }
@@ -104,14 +112,16 @@
 //!
 //! # What it refuses
 //!
-//! Everything that two readers might read differently: see [`DecodeError`]. A request that is refused is answered with
-//! its status, the connection is closed, and nothing behind it is looked at. Every limit is in [`Limits`].
+//! The decoder refuses every message that two implementations might interpret differently: see
+//! [`DecodeError`]. The server answers a refused request with the status of the error, closes the
+//! connection, and ignores all bytes that follow. [`Limits`] holds every limit.
 //!
 //! # What it is not for
 //!
-//! HTTP/2, compression, files from a disk: put a proxy in front. TLS is [`sealed`]'s: listen with it, and nothing changes here.
+//! HTTP/2, compression and files from a disk: put a proxy in front. [`sealed`] implements TLS:
+//! listen with TLS, and nothing changes here.
 
-// Nothing that comes from outside ends the process.
+// No input from outside may end the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
 
 mod chunked;

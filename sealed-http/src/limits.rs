@@ -1,27 +1,32 @@
-//! How large a request may be.
+//! Size limits of requests and responses.
 
-/// Header fields that a head can hold at most, whatever the limits say.
+/// Maximum number of header fields in a head, whatever the limits are.
 pub const HEADERS_MAX: usize = 64;
 
-/// What a request may be. What passes a limit is refused as soon as that can be known.
+/// Size limits of a message. A message that exceeds a limit is refused as soon as this is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the request line, its end not counted. Beyond, or where it alone fills the head: 414. Default 8 KiB.
+    /// Maximum size of the request line in bytes, without the line end. Beyond, or if the request
+    /// line alone fills the head: 414. Default 8 KiB.
     pub request_line_bytes_max: usize,
-    /// Bytes of the head, request line and ends of lines included. Beyond: 431. More than 4 GiB counts as 4 GiB.
-    /// Default 16 KiB.
+    /// Maximum size of the head in bytes, including the request line and line ends. Beyond: 431.
+    /// More than 4 GiB counts as 4 GiB. Default 16 KiB.
     pub head_bytes_max: usize,
-    /// Header fields, at most [`HEADERS_MAX`]. Beyond: 431. Default 64.
+    /// Maximum number of header fields, at most [`HEADERS_MAX`]. Beyond: 431. Default 64.
     pub headers_max: usize,
-    /// Bytes of the body, chunk framing not counted. Beyond: 413. Default 1 MiB.
+    /// Maximum size of the body in bytes, without chunk framing. Beyond: 413. Default 1 MiB.
     pub body_bytes_max: u64,
-    /// Bytes of one chunk's line, its size and extensions. Beyond: 400. Default 256.
+    /// Maximum size in bytes of a chunk line: the chunk size and extensions. Beyond: 400. Default
+    /// 256.
     pub chunk_line_bytes_max: u16,
-    /// Bytes of the extensions of all chunks of a body together, which nobody reads. Beyond: 400. Default 4 KiB.
+    /// Maximum size in bytes of the chunk extensions of a whole body, which are ignored. Beyond:
+    /// 400. Default 4 KiB.
     pub chunk_extension_bytes_max: u16,
-    /// Bytes of the trailer fields behind the last chunk, ends of lines included. Beyond: 431. Default 4 KiB.
+    /// Maximum size in bytes of the trailer section after the last chunk, including line ends.
+    /// Beyond: 431. Default 4 KiB.
     pub trailer_bytes_max: u16,
-    /// Whether CONNECT is let through, for whoever makes a tunnel of the connection. Otherwise: 501. Default false.
+    /// Whether CONNECT is passed to the handler, which can then turn the connection into a tunnel.
+    /// Otherwise: 501. Default false.
     pub connect_allowed: bool,
 }
 

@@ -1,4 +1,5 @@
-//! What a handler has of the loop itself: of [`sealed::Context`], all that HTTP does not change, or changes a little.
+//! The methods of [`sealed::Context`] that a handler can use, unchanged or slightly adapted to
+//! HTTP.
 
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use crate::server::Due;
 
 /// Timers and deadlines.
 impl<H: Handler> Http<'_, H> {
-    /// Lets a timer run out this long after now instead: [`sealed::Context::move_timer`].
+    /// Makes a timer expire this long after now: see [`sealed::Context::move_timer`].
     pub fn move_timer(&mut self, timer: TimerId, delay: Duration) -> bool {
         self.cx.move_timer(timer, delay)
     }
 
-    /// Cancels a timer and hands its value back: [`sealed::Context::cancel_timer`].
+    /// Cancels a timer and returns its value: see [`sealed::Context::cancel_timer`].
     pub fn cancel_timer(&mut self, timer: TimerId) -> Option<H::Timer> {
         match self.cx.cancel_timer(timer)?.0 {
             Due::Handler(value) => Some(value),
@@ -30,19 +31,20 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// Returns how many timers are set, the limits of [fetches](Self::fetch) among them.
+    /// Returns how many timers are set, including the time limits of [fetches](Self::fetch).
     pub fn timers(&self) -> usize {
         self.cx.timers()
     }
 
-    /// Takes the deadline of an exchange away, where [`set_deadline`](Self::set_deadline) could set one.
+    /// Clears the deadline of an exchange, whenever [`set_deadline`](Self::set_deadline) could set
+    /// one.
     pub fn clear_deadline(&mut self, id: ConnectionId) {
         if self.has_own_deadline(id) {
             self.cx.clear_deadline(id);
         }
     }
 
-    /// Lets the handler have a message from itself: [`sealed::Context::defer`].
+    /// Posts a message to this handler itself: see [`sealed::Context::defer`].
     pub fn defer(&mut self, message: H::Message) {
         self.cx.defer(message);
     }
@@ -50,7 +52,7 @@ impl<H: Handler> Http<'_, H> {
 
 /// Connections.
 impl<H: Handler> Http<'_, H> {
-    /// Returns whether the connection is there and not closed by this side.
+    /// Returns whether the connection exists and this side has not closed it.
     pub fn is_open(&self, id: ConnectionId) -> bool {
         self.cx.is_open(id)
     }
@@ -60,18 +62,19 @@ impl<H: Handler> Http<'_, H> {
         self.cx.is_paused(id)
     }
 
-    /// Returns whether a connection takes more, as [`write`](Self::write) would tell.
+    /// Returns whether there is room for more output, as [`write`](Self::write) returns it.
     pub fn has_room(&self, id: ConnectionId) -> bool {
         self.cx.has_room(id)
     }
 
-    /// Returns how many bytes were received from a connection and not taken yet: [`sealed::Context::input_len`]. Pipelined
-    /// requests are among them.
+    /// Returns how many bytes were received from a connection and not yet consumed, including
+    /// pipelined requests: see [`sealed::Context::input_len`].
     pub fn input_len(&self, id: ConnectionId) -> usize {
         self.cx.input_len(id)
     }
 
-    /// Queues shared bytes of a stream, or of another protocol, without copying them; otherwise as [`write`](Self::write).
+    /// Queues shared bytes of a streamed response, or of another protocol, without copying them.
+    /// Otherwise like [`write`](Self::write).
     pub fn write_bytes(&mut self, id: ConnectionId, bytes: Bytes) -> bool {
         match self.cx.state(id) {
             Some(held) if held.phase == Phase::Raw => self.cx.write_bytes(id, bytes),
@@ -88,45 +91,58 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
-    /// Closes a connection at once, and lets its peer see that it failed: [`sealed::Context::reset`].
+    /// Closes a connection at once with a reset, so that the peer sees a failure: see
+    /// [`sealed::Context::reset`].
     pub fn reset(&mut self, id: ConnectionId) {
         self.cx.reset(id);
     }
 
-    /// Closes all connections, each after what is queued for it has been sent.
+    /// Closes all connections, each after its queued output has been sent.
     pub fn close_all(&mut self) {
         self.cx.close_all();
     }
 
-    /// Sets how long the peer of this connection may take nothing once it is closed: [`sealed::Context::set_linger`].
+    /// Sets how long the peer may take no output after the connection is closed: see
+    /// [`sealed::Context::set_linger`].
     pub fn set_linger(&mut self, id: ConnectionId, linger: Duration) {
         self.cx.set_linger(id, linger);
     }
 
-    /// Returns where the other end of a connection is. Asks the system.
+    /// Returns the address of the peer. Makes a system call.
     pub fn peer_addr(&self, id: ConnectionId) -> Option<Address> {
         self.cx.peer_addr(id)
     }
 
-    /// Returns where this end of a connection is. Asks the system.
+    /// Returns the local address of a connection. Makes a system call.
     pub fn local_addr(&self, id: ConnectionId) -> Option<Address> {
         self.cx.local_addr(id)
     }
 
-    /// Returns what TLS agreed on: `None` before that, and for a connection without TLS.
+    /// Returns the result of the TLS handshake: `None` before its end, and for a connection without
+    /// TLS.
     #[cfg(feature = "tls")]
     pub fn tls(&self, id: ConnectionId) -> Option<tls::Agreed> {
         self.cx.tls(id)
     }
 
-    /// Starts a connection that speaks another protocol than HTTP, as one that was [switched](Self::upgrade): the outcome is
-    /// told by [`Handler::connected`] or [`Handler::closed`], and what comes by [`Handler::raw`]. Requests are sent with
+    /// Starts a connection that speaks another protocol than HTTP, like one that was
+    /// [switched](Self::upgrade). [`Handler::connected`] or [`Handler::closed`] reports the
+    /// outcome, and [`Handler::raw`] receives the input. To send HTTP requests, use
     /// [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    /// If no attempt to connect can be started, for example because the loop has
+    /// [`sealed::Config::connections_max`] connections. No handler method is called then.
     pub fn connect(&mut self, connect: impl Into<Connect>, state: H::Connection) -> sealed::Result<ConnectionId> {
         self.cx.connect(connect, Connection::raw(state))
     }
 
-    /// Takes over a connection that was made elsewhere, as though it had been accepted: requests are awaited on it.
+    /// Takes over a connected socket from elsewhere, and waits for requests on it as on an accepted
+    /// connection.
+    ///
+    /// # Errors
+    /// If the loop has [`sealed::Config::connections_max`] connections, or cannot take over the
+    /// socket.
     pub fn adopt(&mut self, socket: impl Into<Socket>, state: H::Connection) -> sealed::Result<ConnectionId> {
         let id = self.cx.adopt(socket, Connection::with(state))?;
         self.cx.set_deadline(id, self.shared.settings.request_timeout);
@@ -136,27 +152,35 @@ impl<H: Handler> Http<'_, H> {
 
 /// Listeners.
 impl<H: Handler> Http<'_, H> {
-    /// Listens on an address: [`sealed::Context::listen`].
+    /// Listens on an address: see [`sealed::Context::listen`].
+    ///
+    /// # Errors
+    /// If no socket can be bound to the address, or the loop cannot add the listener.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> sealed::Result<ListenerId> {
         self.cx.listen(listen)
     }
 
-    /// Listens on a socket that listens already: [`sealed::Context::adopt_listener`].
+    /// Accepts connections from a socket that already listens: see
+    /// [`sealed::Context::adopt_listener`].
+    ///
+    /// # Errors
+    /// If the loop cannot take over the socket or add the listener.
     pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> sealed::Result<ListenerId> {
         self.cx.adopt_listener(socket, how)
     }
 
-    /// Returns the address of a listener: `None` once the loop is going down.
+    /// Returns the address of a listener: `None` once the loop is shutting down.
     pub fn listen_addr(&self, listener: ListenerId) -> Option<Address> {
         self.cx.listen_addr(listener)
     }
 
-    /// Returns the listener that accepted a connection: `None` for one that was made or adopted.
+    /// Returns the listener that accepted a connection: `None` for a connection that was started or
+    /// adopted.
     pub fn listener(&self, id: ConnectionId) -> Option<ListenerId> {
         self.cx.listener(id)
     }
 
-    /// Returns how many connections of a listener there are.
+    /// Returns the number of connections of a listener.
     pub fn connections_of(&self, listener: ListenerId) -> usize {
         self.cx.connections_of(listener)
     }
@@ -164,32 +188,32 @@ impl<H: Handler> Http<'_, H> {
 
 /// Rates.
 impl<H: Handler> Http<'_, H> {
-    /// Holds a connection to these rates: [`sealed::Context::set_rates`].
+    /// Limits a connection to these rates: see [`sealed::Context::set_rates`].
     pub fn set_rates(&mut self, id: ConnectionId, rates: Rates) {
         self.cx.set_rates(id, rates);
     }
 
-    /// Makes a group whose connections share these rates: [`sealed::Context::add_group`].
+    /// Creates a group whose connections share these rates: see [`sealed::Context::add_group`].
     pub fn add_group(&mut self, rates: Rates) -> GroupId {
         self.cx.add_group(rates)
     }
 
-    /// Frees a group: [`sealed::Context::remove_group`].
+    /// Removes a group: see [`sealed::Context::remove_group`].
     pub fn remove_group(&mut self, group: GroupId) -> bool {
         self.cx.remove_group(group)
     }
 
-    /// Returns how many connections a group has.
+    /// Returns the number of connections in a group.
     pub fn members(&mut self, group: GroupId) -> usize {
         self.cx.members(group)
     }
 
-    /// Holds a group to other rates.
+    /// Changes the rates of a group.
     pub fn set_group_rates(&mut self, group: GroupId, rates: Rates) {
         self.cx.set_group_rates(group, rates);
     }
 
-    /// Puts a connection into a group, or takes it out of the one it is in.
+    /// Moves a connection into a group, or removes it from its group.
     pub fn set_group(&mut self, id: ConnectionId, group: Option<GroupId>) {
         self.cx.set_group(id, group);
     }
@@ -202,17 +226,17 @@ impl<H: Handler> Http<'_, H> {
         self.cx.config()
     }
 
-    /// Returns what the loop has done so far.
+    /// Returns the statistics of the loop.
     pub fn stats(&self) -> Stats {
         self.cx.stats()
     }
 
-    /// Returns the loop's counts, to be read from any thread.
+    /// Returns a handle to the loop's counters, which any thread can read.
     pub fn watch(&self) -> Watch {
         self.cx.watch()
     }
 
-    /// Returns what stops this loop, from any thread.
+    /// Returns a handle with which any thread can stop this loop.
     pub fn stopper(&self) -> Stopper {
         self.cx.stopper()
     }

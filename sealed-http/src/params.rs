@@ -1,36 +1,37 @@
-//! What the parts of a path stand for that a pattern leaves open.
+//! The values of the parameters in a path.
 
 use std::borrow::Cow;
 use std::ops::Index;
 
 use crate::query::{BadEncoding, decode_segment};
 
-/// The parameters of a path by the names that the pattern gives them, percent-decoded. See [`Routes`](crate::Routes).
+/// The parameters of a path, percent-decoded, with the names from the pattern. See
+/// [`Routes`](crate::Routes).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params<'a>(Vec<(&'static str, Cow<'a, str>)>);
 
 impl<'a> Params<'a> {
-    /// The value of a parameter; `None` where the pattern has none of that name.
+    /// Returns the value of a parameter; `None` if the pattern has no parameter of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(held, _)| *held == name).map(|(_, value)| value.as_ref())
     }
 
-    /// Names and values in the order of the path.
+    /// Returns names and values in the order of the path.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_ref()))
     }
 
-    /// Notes a part of the path, to be named and decoded when it is known which pattern it belongs to.
+    /// Adds a part of the path, to be named and decoded once the matching pattern is known.
     pub(crate) fn push(&mut self, raw: &'a str) {
         self.0.push(("", Cow::Borrowed(raw)));
     }
 
-    /// Forgets the last part: its pattern was not the right one.
+    /// Removes the last part: its pattern did not match.
     pub(crate) fn pop(&mut self) {
         self.0.pop();
     }
 
-    /// Names the parts, as many as there are names, and decodes them.
+    /// Assigns the names to the parts, and decodes the parts. There are as many names as parts.
     pub(crate) fn decode(&mut self, names: &[&'static str]) -> Result<(), BadEncoding> {
         debug_assert_eq!(self.0.len(), names.len());
         for ((name, value), given) in self.0.iter_mut().zip(names) {
@@ -44,7 +45,7 @@ impl<'a> Params<'a> {
 }
 
 /// # Panics
-/// Where the pattern has no parameter of that name.
+/// If the pattern has no parameter of that name.
 impl Index<&str> for Params<'_> {
     type Output = str;
 

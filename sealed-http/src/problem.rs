@@ -1,4 +1,4 @@
-//! Errors that a client can read: problem details (RFC 9457).
+//! Errors in a format that clients can parse: problem details (RFC 9457).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +7,13 @@ use crate::error::DecodeError;
 use crate::query::BadEncoding;
 use crate::response::{Response, reason};
 
-/// The members that the problem writes itself.
+/// Members that the problem writes itself.
 const OWN: [&str; 6] = ["type", "title", "status", "code", "detail", "instance"];
 
-/// What a client is told when its request cannot be met: a status, a code that does not change, a sentence. As a
-/// [`Response`] it is `application/problem+json`, and not to be kept by caches.
+/// An error response: a status, a stable code for programs, and a sentence for people. As a
+/// [`Response`] it has the type `application/problem+json`, and caches must not store it.
 ///
-/// Its JSON can stand in a script, too: `</`, U+2028 and U+2029 are escaped.
+/// The JSON may be embedded in a script: `</`, U+2028 and U+2029 are escaped.
 ///
 /// # Example
 /// ```
@@ -36,7 +36,7 @@ pub struct Problem {
     members: Vec<(&'static str, Member)>,
 }
 
-/// The value of a member of one's own.
+/// The value of an additional member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Member {
@@ -49,48 +49,48 @@ pub enum Member {
 }
 
 impl Problem {
-    /// A problem of that status, with its standard phrase as title and `about:blank` as type.
+    /// Creates a problem with that status, its standard phrase as title and `about:blank` as type.
     ///
     /// # Panics
-    /// Where the status is not one of an error, 400 to 599.
+    /// If the status is not an error status, 400 to 599.
     pub fn new(status: u16) -> Self {
         assert!((400..600).contains(&status), "not the status of an error: {status}");
         let (kind, title) = ("about:blank", Some(reason(status)));
         Self { status, kind, title, code: None, detail: Cow::Borrowed(""), members: Vec::new() }
     }
 
-    /// Sets the type: a URI, best of a page that explains it.
+    /// Sets the type: a URI, preferably of a page that explains it.
     #[must_use]
     pub fn kind(mut self, uri: &'static str) -> Self {
         self.kind = uri;
         self
     }
 
-    /// Sets the title, which is the same for all problems of a type; `None` leaves it out.
+    /// Sets the title, which all problems of one type share; `None` omits it.
     #[must_use]
     pub fn title(mut self, title: impl Into<Option<&'static str>>) -> Self {
         self.title = title.into();
         self
     }
 
-    /// Sets the member `code`: a name that does not change, for programs.
+    /// Sets the member `code`: a stable name for programs.
     #[must_use]
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// Sets the detail: a sentence about what happened, for people. An empty one is left out.
+    /// Sets the detail: a sentence for people about what happened. An empty detail is omitted.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = detail.into();
         self
     }
 
-    /// Adds a member of one's own.
+    /// Adds an additional member.
     ///
     /// # Panics
-    /// Where the name is one of RFC 9457's or `code`, or was given before.
+    /// If the name is a member of RFC 9457 or `code`, or was added before.
     #[must_use]
     pub fn member(mut self, name: &'static str, value: impl Into<Member>) -> Self {
         let taken = OWN.contains(&name) || self.members.iter().any(|(held, _)| *held == name);
@@ -99,12 +99,12 @@ impl Problem {
         self
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The JSON object.
+    /// Returns the problem as a JSON object.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128 + self.detail.len());
         out.extend_from_slice(b"{\"type\":");
@@ -212,7 +212,8 @@ fn write_text_member(name: &str, text: &str, out: &mut Vec<u8>) {
     write_string(text, out);
 }
 
-/// A JSON string. Beyond what RFC 8259 wants escaped, it holds nothing that ends a script or a line of one.
+/// Appends a JSON string. In addition to the escapes that RFC 8259 requires, this function escapes
+/// what would end a script or a line of a script.
 fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut previous = '"';

@@ -1,60 +1,71 @@
-//! The PROXY protocol: what a proxy says in front of the first request about whose connection it passes on.
+//! The PROXY protocol: the header in which a proxy reports, before the first request, for which
+//! client it forwards a connection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sealed::fault;
 
-/// How long a header of version 1 can be, with its end.
+/// Maximum size in bytes of a version 1 header, including its line end.
 const LINE_BYTES_MAX: usize = 107;
 const LINE_START: &[u8] = b"PROXY ";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, version and command, family, length.
+/// The size of signature, version and command, family, and length.
 const FIXED_BYTES: usize = SIGNATURE.len() + 4;
 
-/// What a proxy says of a connection that it passes on, by the PROXY protocol: version 1, a line of text, or version 2,
-/// binary. Anybody can send one: it is to be believed only of a connection that comes from a proxy of one's own.
+/// The header of the PROXY protocol, with which a proxy describes a connection that it forwards:
+/// version 1, a line of text, or version 2, binary. Anybody can send such a header: trust it only
+/// on a connection from your own proxy.
 ///
-/// It is read in front of the first request: [`Handler::preface`](crate::Handler::preface) has an example.
+/// The header precedes the first request: see the example of
+/// [`Handler::preface`](crate::Handler::preface).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyHeader {
-    /// The connection is the proxy's own, as its checks of health are, or no TCP connection that could be named: it is whose it
-    /// seems to be.
+    /// The connection is the proxy's own, for example for a health check, or is not a TCP
+    /// connection that the protocol can describe. The peer address of the connection is the address
+    /// of the client.
     Local,
-    /// It is passed on for somebody else.
+    /// The proxy forwards the connection for a client.
     Proxied {
-        /// The client.
+        /// The address of the client.
         source: SocketAddr,
-        /// To where the client connected.
+        /// The address to which the client connected.
         destination: SocketAddr,
     },
 }
 
-/// Why bytes are no header of the PROXY protocol. The connection is to be closed.
+/// The reason why bytes are not a header of the PROXY protocol. Close the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadProxyHeader {
-    /// It begins like neither version.
+    /// The bytes begin like neither version.
     #[error("this is no header of the PROXY protocol")]
     Signature,
-    /// A line of version 1 is not `PROXY TCP4 SOURCE DESTINATION PORT PORT`, the same with `TCP6`, or `PROXY UNKNOWN`.
+    /// A line of version 1 is not `PROXY TCP4 SOURCE DESTINATION PORT PORT`, its counterpart with
+    /// `TCP6`, or `PROXY UNKNOWN`.
     #[error("the line of the PROXY protocol is malformed")]
     Line,
-    /// Of version 2, the version itself, the command or the family is none that there is.
+    /// In version 2, the version number, the command or the family is not defined.
     #[error("the PROXY protocol has no such version, command or family")]
     Unknown,
-    /// Of version 2, the addresses are longer than what is there for them.
+    /// In version 2, the declared length is too short for the addresses.
     #[error("the addresses of the PROXY protocol are cut short")]
     Short,
-    /// It is longer than its version allows, or the limit.
+    /// The header is longer than its version or the limit allows.
     #[error("the header of the PROXY protocol is too long")]
     TooLong,
 }
 
 impl ProxyHeader {
-    /// Decodes the header that the input starts with, of at most so many bytes. Returns it, and how many bytes it is, or nothing while
-    /// it is not there whole: come back with more behind the same bytes. What comes out is the same however they are split.
+    /// Decodes the header at the start of the input, of at most `bytes_max` bytes. Returns the size
+    /// of the header in bytes and the header, or `None` if the header is incomplete: call again
+    /// with the same bytes and those that followed. The result does not depend on how the bytes are
+    /// split.
     ///
-    /// Of version 2, what stands behind the addresses is skipped: neither is it looked at, nor are checksums in it.
+    /// In version 2, everything after the addresses is skipped, without validation: checksums in it
+    /// are not verified.
+    ///
+    /// # Errors
+    /// If the bytes are not a header, or the header is too long.
     pub fn decode(input: &[u8], bytes_max: usize) -> Result<Option<(usize, Self)>, BadProxyHeader> {
         let begins = |with: &[u8]| input.iter().zip(with).all(|(byte, expected)| byte == expected);
         if begins(LINE_START) {
@@ -67,7 +78,7 @@ impl ProxyHeader {
     }
 }
 
-/// Version 1.
+/// Decodes version 1.
 fn decode_line(input: &[u8], bytes_max: usize) -> Result<Option<(usize, ProxyHeader)>, BadProxyHeader> {
     let within = &input[..input.len().min(bytes_max)];
     let is_end = |byte: &u8| *byte == b'\r' && !fault!("proxy-line-return-skipped") || *byte == b'\n';
@@ -76,10 +87,10 @@ fn decode_line(input: &[u8], bytes_max: usize) -> Result<Option<(usize, ProxyHea
         [] | [b'\r'] if input.len() < bytes_max => return Ok(None),
         [] | [b'\r'] => return Err(BadProxyHeader::TooLong),
         [b'\r', b'\n', ..] => {}
-        // Half an end: none is waited for behind it.
+        // Half a line end is an error at once: do not wait for more.
         _ => return Err(BadProxyHeader::Line),
     }
-    // What is not UTF-8 can stand only where everything is ignored.
+    // Bytes that are not UTF-8 can only be where everything is ignored.
     let header = line.strip_prefix(LINE_START).and_then(|line| parse_line(&String::from_utf8_lossy(line)));
     header.map(|header| Some((line.len() + 2, header))).ok_or(BadProxyHeader::Line)
 }
@@ -88,7 +99,7 @@ fn parse_line(line: &str) -> Option<ProxyHeader> {
     let mut words = line.split(' ');
     let family = words.next()?;
     if family == "UNKNOWN" {
-        // Whatever follows is to be ignored.
+        // The rest of the line must be ignored.
         return Some(ProxyHeader::Local);
     }
     let address = |word: &str| -> Option<IpAddr> {
@@ -104,13 +115,13 @@ fn parse_line(line: &str) -> Option<ProxyHeader> {
     words.next().is_none().then_some(ProxyHeader::Proxied { source, destination })
 }
 
-/// A number as it is written, and not as it could be: no sign, and no zeros in front.
+/// Parses a port in its canonical form only: no sign, and no leading zeros.
 fn port(word: &str) -> Option<u16> {
     let is_plain = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
     word.parse().ok().filter(|_| is_plain)
 }
 
-/// Version 2.
+/// Decodes version 2.
 fn decode_binary(input: &[u8], bytes_max: usize) -> Result<Option<(usize, ProxyHeader)>, BadProxyHeader> {
     let Some((fixed, behind)) = input.split_at_checked(FIXED_BYTES) else {
         return if input.len() < bytes_max { Ok(None) } else { Err(BadProxyHeader::TooLong) };
@@ -125,7 +136,8 @@ fn decode_binary(input: &[u8], bytes_max: usize) -> Result<Option<(usize, ProxyH
         0x21 => false,
         _ => return Err(BadProxyHeader::Unknown),
     };
-    // A family, and a kind of transport: of both, some numbers only are given out.
+    // The byte holds an address family and a transport protocol. Only some numbers of both are
+    // assigned.
     if !is_local && (family >> 4 > 3 || family & 0xf > 2) {
         return Err(BadProxyHeader::Unknown);
     }
@@ -146,7 +158,7 @@ fn decode_binary(input: &[u8], bytes_max: usize) -> Result<Option<(usize, ProxyH
     header.map(|header| Some((FIXED_BYTES + length, header))).ok_or(BadProxyHeader::Short)
 }
 
-/// Two addresses, and then two ports.
+/// Parses two addresses, followed by two ports.
 fn addresses<const N: usize>(block: &[u8], address: impl Fn([u8; N]) -> IpAddr) -> Option<ProxyHeader> {
     let (source, rest) = block.split_first_chunk()?;
     let (destination, rest) = rest.split_first_chunk()?;

@@ -1,13 +1,14 @@
-//! Percent-encoding, decoded once and strictly, in paths, queries and forms.
+//! Strict percent-decoding, done once, of paths, queries and forms.
 
 use std::borrow::Cow;
 
-/// An escape is cut off or not hexadecimal, or what comes out is not UTF-8.
+/// An escape is truncated or not hexadecimal, or the decoded bytes are not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed percent-encoding")]
 pub struct BadEncoding;
 
-/// The parameters of a query or, from [`Request::form`](crate::Request::form), of a form's body: `name=value` with `&` between, `+` for a space.
+/// The parameters of a query, or of a form's body (see [`Request::form`](crate::Request::form)):
+/// `name=value` pairs, separated by `&`, with `+` for a space.
 ///
 /// # Example
 /// ```
@@ -23,22 +24,28 @@ pub struct BadEncoding;
 pub struct Query<'a>(&'a str);
 
 impl<'a> Query<'a> {
-    /// Reads what stands behind the `?`; no query has no parameters.
+    /// Creates the parameters from the part of the target after the `?`. `None` has no parameters.
     pub fn new(raw: Option<&'a str>) -> Self {
         Self(raw.unwrap_or(""))
     }
 
-    /// The value of a parameter; of one without `=`, empty. Of several with that name, the first counts. Only the values
-    /// of that name are decoded: a malformed one elsewhere does not matter.
+    /// Returns the value of a parameter; empty for a parameter without `=`. If several parameters
+    /// have that name, the first one counts. Only a value with that name is decoded: a malformed
+    /// value elsewhere does not matter.
+    ///
+    /// # Errors
+    /// If the percent-encoding of the value is malformed.
     pub fn get(&self, name: &str) -> Result<Option<Cow<'a, str>>, BadEncoding> {
         let found = self.raw_pairs().find(|(key, _)| {
-            // A name is never compared as it was sent: `a+b` is not the parameter `a+b`, but `a b`.
+            // Names are decoded before they are compared: the raw name `a+b` is not the parameter
+            // `a+b`, but `a b`.
             decode(key, true).is_ok_and(|key| key == name)
         });
         found.map(|(_, value)| decode(value, true)).transpose()
     }
 
-    /// Names and values in order, each name as often as it was sent.
+    /// Returns the names and values in order, each name as often as it was sent. A malformed pair
+    /// is an error.
     pub fn pairs(&self) -> impl Iterator<Item = Result<(Cow<'a, str>, Cow<'a, str>), BadEncoding>> + 'a {
         self.raw_pairs().map(|(name, value)| Ok((decode(name, true)?, decode(value, true)?)))
     }
@@ -49,7 +56,11 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Decodes one segment of a path, in which `+` is itself. An escaped `/` becomes one: split the path first.
+/// Decodes one segment of a path, in which `+` stands for itself. An escaped `/` becomes a `/`:
+/// split the path first.
+///
+/// # Errors
+/// If the percent-encoding is malformed.
 pub fn decode_segment(segment: &str) -> Result<Cow<'_, str>, BadEncoding> {
     decode(segment, false)
 }
@@ -59,7 +70,7 @@ fn decode(text: &str, plus_is_space: bool) -> Result<Cow<'_, str>, BadEncoding> 
     if plain {
         return Ok(Cow::Borrowed(text));
     }
-    // The crate below leaves malformed escapes as they are; here they are errors.
+    // The crate `percent_encoding` leaves malformed escapes unchanged; here they are errors.
     for (index, _) in text.match_indices('%') {
         let digits = text.as_bytes().get(index + 1..index + 3).ok_or(BadEncoding)?;
         if !digits.iter().all(u8::is_ascii_hexdigit) {

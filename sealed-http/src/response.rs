@@ -1,4 +1,4 @@
-//! Responses into bytes.
+//! Encodes responses into bytes.
 
 use std::borrow::Cow;
 
@@ -6,18 +6,20 @@ use bytes::Bytes;
 
 use crate::fields::{BadHeaderValue, Fields, encode_field};
 
-/// The interim response that asks for the body.
+/// The interim response that asks the client for the request body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Bytes of a body from which on it is handed to the loop as it is: shorter ones are copied behind their head sooner.
+/// Minimum size in bytes of a body that is passed to the loop without copying. A shorter body is
+/// copied behind its head.
 const SHARED_MIN: usize = 8 * 1024;
 
-/// What the encoder writes itself.
+/// Fields that the encoder writes itself.
 const WRITTEN: [&str; 4] = ["Content-Length", "Transfer-Encoding", "Connection", "Date"];
 
-/// A response: status, header fields, and a body that is all there.
+/// A response: the status, the header fields, and a complete body.
 ///
-/// The encoder writes the length or the transfer coding, `Date` and `Connection`: they cannot be set here.
+/// The encoder writes the length or the transfer coding, `Date` and `Connection`: these fields
+/// cannot be set here.
 ///
 /// # Example
 /// ```
@@ -36,38 +38,43 @@ pub struct Response {
 }
 
 impl Response {
-    /// A response of that status, from 200 to 599, without a body; or 101, for [`Http::upgrade`](crate::Http::upgrade).
+    /// Creates a response without a body. The status is from 200 to 599, or 101 for
+    /// [`Http::upgrade`](crate::Http::upgrade).
     ///
     /// # Panics
-    /// On any other status.
+    /// If the status is any other.
     pub fn new(status: u16) -> Self {
         assert!((200..600).contains(&status) || status == 101, "not the status of a final response: {status}");
         Self { status, fields: Fields::default(), body: Bytes::new(), close: false, says_keep_alive: false }
     }
 
-    /// Adds a header field that is written down in the program.
+    /// Adds a header field whose value is fixed in the program.
     ///
     /// # Panics
-    /// Where the value has control characters, or the name is not a token or one that the encoder writes.
+    /// If the value has control characters, the name is not a token, or the encoder writes the
+    /// field itself.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.fields.add(name, value, &WRITTEN);
         self
     }
 
-    /// Adds a header field whose value comes from elsewhere.
+    /// Adds a header field whose value is not known to be valid, such as user input.
+    ///
+    /// # Errors
+    /// If the value has control characters.
     ///
     /// # Panics
-    /// Where the name is not a token, or one that the encoder writes.
+    /// If the name is not a token, or the encoder writes the field itself.
     pub fn try_header(mut self, name: &'static str, value: impl Into<String>) -> Result<Self, BadHeaderValue> {
         self.fields.try_add(name, Cow::Owned(value.into()), &WRITTEN)?;
         Ok(self)
     }
 
-    /// Adds header fields that were made by the program or checked before.
+    /// Adds header fields whose values were made by the program or checked before.
     ///
     /// # Panics
-    /// As [`Response::header`] does.
+    /// On the conditions of [`Response::header`].
     #[must_use]
     pub fn with(mut self, headers: &[(&'static str, String)]) -> Self {
         for (name, value) in headers {
@@ -83,42 +90,43 @@ impl Response {
         self
     }
 
-    /// Lets the connection be closed behind the response.
+    /// Closes the connection after the response.
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
         self
     }
 
-    /// Lets it say `Connection: keep-alive` where the connection is kept, though HTTP/1.1 needs no such word: for clients
-    /// that look for it.
+    /// Adds `Connection: keep-alive` if the connection is kept, although HTTP/1.1 does not require
+    /// it: for clients that look for it.
     #[must_use]
     pub fn saying_keep_alive(mut self) -> Self {
         self.says_keep_alive = true;
         self
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// Whether the connection is to be closed behind the response.
+    /// Returns whether the connection is closed after the response.
     pub fn closes(&self) -> bool {
         self.close
     }
 
-    /// Appends the response for a client of HTTP/1.`version_minor`. With `head_only`, as HEAD wants it, the body is left out
-    /// but its length is told.
+    /// Appends the response for a client that uses HTTP/1.`version_minor`. With `head_only`, as for
+    /// HEAD, the body is omitted, but its length is sent.
     ///
     /// # Panics
-    /// Where the status is 101: behind that no HTTP follows.
+    /// If the status is 101: what follows that is not HTTP.
     pub fn encode(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, head_only: bool, date: &str) {
         assert!(self.status != 101, "101 is an answer for Http::upgrade alone");
         self.encode_fields(out, version_minor, keep_alive, date);
         let body = match self.status {
             204 | 304 => return out.extend_from_slice(b"\r\n"),
-            // RFC 9110, 15.3.6: it has no content, but only its length says so.
+            // RFC 9110, 15.3.6: the response has no content, but a `Content-Length` of 0 has to say
+            // so.
             205 => &[][..],
             _ => &self.body,
         };
@@ -130,11 +138,11 @@ impl Response {
         }
     }
 
-    /// Appends the head of a response whose body is streamed: in chunks, or, for HTTP/1.0, until the connection closes,
-    /// which `keep_alive` does not change then.
+    /// Appends the head of a response whose body is streamed: with chunked coding, or, for
+    /// HTTP/1.0, until the connection closes, whatever `keep_alive` is.
     ///
     /// # Panics
-    /// Where the status cannot have a body: 204, 205 and 304.
+    /// If the status cannot have a body: 101, 204, 205 and 304.
     pub fn encode_stream_head(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str) {
         assert!(self.may_have_body(), "a response of status {} cannot be streamed", self.status);
         let chunked = version_minor > 0;
@@ -142,13 +150,14 @@ impl Response {
         out.extend_from_slice(if chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" });
     }
 
-    /// Appends the head behind which another protocol is spoken: 101, or 200 to a CONNECT.
+    /// Appends the head after which the connection speaks another protocol: 101, or 2xx to a
+    /// CONNECT.
     pub(crate) fn encode_switch(&self, out: &mut Vec<u8>, date: &str) {
         self.encode_fields(out, 1, true, date);
         out.extend_from_slice(if self.status == 101 { b"Connection: Upgrade\r\n\r\n" } else { b"\r\n" });
     }
 
-    /// The body, if it is so long that it had better not be copied.
+    /// Returns the body if it is long enough to be sent without copying.
     pub(crate) fn body_to_share(&self) -> Option<Bytes> {
         (self.may_have_body() && self.body.len() >= SHARED_MIN).then(|| self.body.clone())
     }
@@ -166,7 +175,7 @@ impl Response {
         encode_field(out, "Date", date);
         self.fields.encode(out);
         if self.status == 426 {
-            // RFC 9110, 7.8: Upgrade, which it has to have, is for the next on the way alone.
+            // RFC 9110, 7.8: the field Upgrade, which 426 requires, is hop-by-hop.
             encode_field(out, "Connection", if keep_alive { "Upgrade" } else { "close, Upgrade" });
         } else if !keep_alive {
             encode_field(out, "Connection", "close");
@@ -176,7 +185,7 @@ impl Response {
     }
 }
 
-/// Appends a chunk. Nothing, if it is empty: an empty chunk would end the body.
+/// Appends a chunk. Appends nothing if `bytes` is empty: an empty chunk would end the body.
 pub fn encode_chunk(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.is_empty() {
         return;
@@ -190,12 +199,12 @@ pub fn encode_chunk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends what ends a chunked body.
+/// Appends the last chunk and the empty trailer section, which end a chunked body.
 pub fn encode_last_chunk(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
 }
 
-/// The standard phrase of a status of HTTP itself; `Unknown` for others.
+/// Returns the standard reason phrase of a status that HTTP itself defines; `Unknown` for others.
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",

@@ -1,4 +1,4 @@
-//! Responses out of bytes, however the bytes are split.
+//! Decodes responses from bytes, however the bytes are split.
 
 use crate::chunked::{Chunk, ChunkedDecoder};
 use crate::decoder::find_head_end;
@@ -6,7 +6,8 @@ use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::response_head::{Asked, ResponseFraming, ResponseHead};
 
-/// Decodes the responses of one connection, one after the other. It holds no bytes and allocates nothing.
+/// Decodes the responses of one connection, one after the other. The decoder holds no bytes and
+/// allocates nothing.
 ///
 /// # Example
 /// ```
@@ -35,51 +36,54 @@ pub struct ResponseDecoder {
 
 #[derive(Debug)]
 enum State {
-    /// In a head, or before one.
+    /// Within a head, or before one.
     Head {
         searched: u32,
         line_end: u32,
     },
     Length(u64),
     Chunked(ChunkedDecoder),
-    /// So many bytes of a body that ends with the connection have come.
+    /// Within a body that ends with the connection; the number is how many bytes have arrived.
     ToTheEnd(u64),
-    /// What comes is not HTTP any more.
+    /// What follows is not HTTP.
     Switched,
     Poisoned,
 }
 
 const IDLE: State = State::Head { searched: 0, line_end: 0 };
 
-/// What was decoded. Data and heads borrow from the input.
+/// A decoded part of a response. Data and heads borrow from the input.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // a head is looked at where it is decoded, and not kept
+#[allow(clippy::large_enum_variant)] // a head is used where it is decoded, and not kept
 pub enum ResponseEvent<'a> {
     /// More bytes are needed.
     Incomplete,
-    /// The head of an interim response (1xx, but not 101): the final one is still to come.
+    /// The head of an interim response (1xx, but not 101): the final response is still to come.
     Interim(ResponseHead<'a>),
-    /// The head of the response.
+    /// The head of the final response.
     Head(ResponseHead<'a>),
-    /// A piece of its body.
+    /// A piece of the body.
     Data(&'a [u8]),
-    /// The response ends; what follows is the next one.
+    /// The end of the response; the next response follows.
     End,
-    /// What follows is another protocol: the response was 101, or success to a CONNECT.
+    /// What follows is another protocol: the response was 101, or 2xx to a CONNECT.
     Switched,
 }
 
 impl ResponseDecoder {
-    /// A decoder before the first response of a connection.
+    /// Creates a decoder for a new connection.
     pub const fn new() -> Self {
         Self { state: IDLE }
     }
 
-    /// Decodes what the input starts with, the response to such a request, and returns how many bytes that took. The next
-    /// call wants the bytes behind them, and after [`ResponseEvent::Incomplete`] more than there were. Work is linear in the
-    /// bytes, however they are split.
+    /// Decodes the next part of the input, which belongs to the response to a request of kind
+    /// `asked`, and returns how many bytes were used. Pass the bytes after them to the next call;
+    /// after [`ResponseEvent::Incomplete`], pass more bytes than before. The work is linear in the
+    /// number of bytes, however they are split.
     ///
-    /// After an error the connection can only be closed: all later calls fail.
+    /// # Errors
+    /// If the response is malformed or exceeds a limit. After an error the connection can only be
+    /// closed: all later calls fail.
     pub fn decode<'a>(
         &mut self,
         input: &'a [u8],
@@ -93,7 +97,10 @@ impl ResponseDecoder {
         decoded
     }
 
-    /// The connection has ended. Returns whether a response ended with it, and an error where one was cut off.
+    /// Processes the end of the connection. Returns whether a response ended with it.
+    ///
+    /// # Errors
+    /// If the connection ended within a response, or if the decoder has returned an error before.
     pub fn end(&mut self) -> Result<bool, DecodeError> {
         match std::mem::replace(&mut self.state, State::Poisoned) {
             State::ToTheEnd(_) => Ok(true),
@@ -103,12 +110,12 @@ impl ResponseDecoder {
         }
     }
 
-    /// Whether nothing of the next response has been seen.
+    /// Returns whether nothing of the next response has been seen.
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Head { searched: 0, .. })
     }
 
-    /// Whether the body has come, and only its end is to be told.
+    /// Returns whether the body is complete, and only its end has not been reported.
     pub(crate) fn is_at_end(&self) -> bool {
         matches!(self.state, State::Length(0))
     }
@@ -141,7 +148,7 @@ impl ResponseDecoder {
                 Ok((length, ResponseEvent::Data(&input[..length])))
             }
             State::ToTheEnd(total) => {
-                // However it is split, as much is told before the error.
+                // As many bytes are reported before the error, however they are split.
                 let room = usize::try_from(limits.body_bytes_max.saturating_sub(*total)).unwrap_or(usize::MAX);
                 if room == 0 {
                     return Err(DecodeError::BodyTooLarge);
@@ -165,10 +172,10 @@ impl ResponseDecoder {
         }
     }
 
-    /// Goes on to what follows a head.
+    /// Enters the state that follows a head.
     fn begin(&mut self, head: &ResponseHead<'_>, limits: &Limits) -> Result<(), DecodeError> {
         self.state = match head.framing() {
-            // An interim response has no end of its own: the next head is awaited.
+            // An interim response has no body and no end event: the next head follows.
             ResponseFraming::None if head.status() < 200 => IDLE,
             ResponseFraming::None => State::Length(0),
             ResponseFraming::Length(length) if length > limits.body_bytes_max => return Err(DecodeError::BodyTooLarge),
@@ -187,7 +194,7 @@ impl Default for ResponseDecoder {
     }
 }
 
-/// What is wrong with the first line, said of a response.
+/// Translates an error in the first line into the error for a response.
 fn of_response(error: DecodeError) -> DecodeError {
     match error {
         DecodeError::RequestLine => DecodeError::StatusLine,

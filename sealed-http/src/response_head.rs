@@ -1,34 +1,35 @@
-//! A response's status line and header fields: `httparse` finds them, this file decides what they mean.
+//! A response's status line and header fields: `httparse` finds them, and this module interprets
+//! them.
 
 use crate::error::DecodeError;
 use crate::head::{check_line_ends, check_transfer_coding, check_value, has_token, parse_length};
 use crate::limits::{HEADERS_MAX, Limits};
 
-/// What the request was, as far as the response's end depends on it.
+/// The kind of request, as far as the framing of the response depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// HEAD: no body follows, whatever the header fields say.
+    /// HEAD: no body follows, regardless of the header fields.
     Head,
-    /// CONNECT: behind a head with a status of success there is no HTTP any more.
+    /// CONNECT: what follows a head with a 2xx status is not HTTP.
     Connect,
     /// Anything else.
     Other,
 }
 
-/// How the body's end is found.
+/// How the end of the body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResponseFraming {
-    /// There is none.
+    /// There is no body.
     None,
     Length(u64),
     Chunked,
-    /// It ends with the connection.
+    /// The body ends with the connection.
     ToTheEnd,
     /// What follows is not HTTP.
     Switched,
 }
 
-/// A response's status line and header fields. It borrows from the bytes it was decoded from.
+/// A response's status line and header fields, borrowed from the bytes that they were decoded from.
 #[derive(Debug, Clone)]
 pub struct ResponseHead<'a> {
     status: u16,
@@ -41,8 +42,11 @@ pub struct ResponseHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// Parses a whole head, from the status line to the empty line, of the response to such a request. Of the limits, only
-    /// the number of header fields is looked at.
+    /// Parses a complete head, from the status line to the empty line, of the response to a request
+    /// of kind `asked`. Of the limits, only the number of header fields is checked.
+    ///
+    /// # Errors
+    /// If the head is malformed, has too many header fields, or cannot be framed unambiguously.
     pub fn parse(bytes: &'a [u8], asked: Asked, limits: &Limits) -> Result<Self, DecodeError> {
         check_line_ends(bytes)?;
         if bytes.starts_with(b"\r\n") {
@@ -60,49 +64,49 @@ impl<'a> ResponseHead<'a> {
         let (reason, header_count) = (response.reason.unwrap_or(""), response.headers.len());
         let fields = Fields::read(&headers[..header_count], version_minor)?;
         let framing = fields.framing(status, asked);
-        // A body where there cannot be one is left unread, and so is the rest of the connection.
+        // A body that 204 cannot have is left unread, and so is the rest of the connection.
         let is_left_unread = status == 204 && fields.has_body();
         let ends = matches!(framing, ResponseFraming::ToTheEnd | ResponseFraming::Switched);
         let keep_alive = fields.keep_alive && !is_left_unread && !ends;
         Ok(Self { status, reason, version_minor, keep_alive, framing, headers, header_count })
     }
 
-    /// The status, from 100 to 999.
+    /// Returns the status, from 100 to 999.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// Whether the status is one of success: from 200 to 299.
+    /// Returns whether the status is one of success: from 200 to 299.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The words behind the status, which mean nothing; often there are none.
+    /// Returns the reason phrase, which has no meaning and is often empty.
     pub fn reason(&self) -> &'a str {
         self.reason
     }
 
-    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    /// Returns the minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub fn version_minor(&self) -> u8 {
         self.version_minor
     }
 
-    /// Whether the server will answer more requests on the connection.
+    /// Returns whether the server will answer more requests on the connection.
     pub fn keep_alive(&self) -> bool {
         self.keep_alive
     }
 
-    /// The first header field of that name, in any case.
+    /// Returns the value of the first header field of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers().find(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The first header field of that name, if it is ASCII.
+    /// Returns the value of the first header field of that name, if that value is ASCII.
     pub fn header_str(&self, name: &str) -> Option<&'a str> {
         self.header(name).filter(|value| value.is_ascii()).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// All header fields in order.
+    /// Returns all header fields in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + '_ {
         self.headers[..self.header_count].iter().map(|header| (header.name, header.value))
     }
@@ -112,7 +116,7 @@ impl<'a> ResponseHead<'a> {
     }
 }
 
-/// What the header fields say of the message and its connection.
+/// What the header fields state about the message and its connection.
 struct Fields {
     keep_alive: bool,
     length: Option<u64>,
@@ -140,7 +144,7 @@ impl Fields {
                 keep |= has_token(header.value, "keep-alive");
             }
         }
-        // RFC 9112, 6.3: whoever sends both may be smuggling.
+        // RFC 9112, 6.3: a message with both may be an attempt at smuggling.
         if length.is_some() && chunked {
             return Err(DecodeError::TransferEncoding);
         }
@@ -151,7 +155,7 @@ impl Fields {
         self.chunked || self.length.is_some_and(|length| length > 0)
     }
 
-    /// RFC 9112, 6.3, in its order.
+    /// Applies the rules of RFC 9112, 6.3, in their order.
     fn framing(&self, status: u16, asked: Asked) -> ResponseFraming {
         match (status, asked) {
             (101, _) | (200..300, Asked::Connect) => ResponseFraming::Switched,

@@ -1,4 +1,4 @@
-//! What a request is for, by its method and its path.
+//! Routing: finds what a request is for by its method and path.
 
 use std::fmt;
 
@@ -7,21 +7,26 @@ use crate::params::Params;
 use crate::problem::Problem;
 use crate::response::Response;
 
-/// A table from methods and patterns of paths to values: functions, or variants of an enum.
+/// A table that maps methods and path patterns to values: functions, or variants of an enum.
 ///
-/// A pattern is a path whose segments are literal, `{name}` or, last, `{name...}`. `{name}` stands for one segment that
-/// is not empty, `{name...}` for all that is left, be it nothing. They are told apart on the path as it was sent, and
-/// what they stand for is decoded afterwards, once: an escaped `/` separates nothing. A literal segment is compared
-/// letter for letter, escapes included; `.` and `..` mean nothing, and a path that ends with `/` is another one.
+/// A pattern is a path whose segments are literal, `{name}` or, only as the last one, `{name...}`.
+/// `{name}` matches one segment that is not empty; `{name...}` matches the whole rest of the path,
+/// even if it is empty. The path is split as it was sent, and the matched parts are decoded once,
+/// afterwards: an escaped `/` separates nothing. A literal segment is compared byte by byte,
+/// including escapes; `.` and `..` have no special meaning, and a trailing `/` makes a different
+/// path.
 ///
-/// In what `{name...}` stands for, an escaped `/` looks like the others once decoded, and `%2e%2e` becomes `..`: who maps
-/// it to files has to refuse such segments first ([`StaticFile`](crate::StaticFile) looks names up and cannot be misled).
+/// In the value of `{name...}`, an escaped `/` cannot be distinguished from the others once
+/// decoded, and `%2e%2e` becomes `..`: code that maps the value to files has to refuse such
+/// segments first ([`StaticFile`](crate::StaticFile) looks names up and cannot be misled).
 ///
-/// Where several patterns fit, a literal segment goes before `{name}` and that before `{name...}`, from the left. Only
-/// patterns that have the request's method count. HEAD goes to GET where it has no value of its own.
+/// If several patterns match, a literal segment takes precedence over `{name}`, and `{name}` over
+/// `{name...}`, from the left. Only patterns with the request's method count. HEAD uses the value
+/// of GET if HEAD has none of its own.
 ///
-/// A lookup goes along the path once, and looks again only where patterns overlap: never at more segments than all
-/// patterns have together. It allocates for paths with parameters only.
+/// A lookup walks along the path once, and visits further nodes only if patterns overlap: never
+/// more segments than all patterns have together. A lookup allocates only for paths with
+/// parameters.
 ///
 /// # Example
 /// ```
@@ -43,7 +48,7 @@ use crate::response::Response;
 /// # Ok::<(), NoRoute>(())
 /// ```
 ///
-/// In a handler of one's own, with a function for each route:
+/// In a custom handler, with a function for each route:
 /// ```
 /// use sealed::ConnectionId;
 /// use sealed_http::{Handler, Http, Params, Request, Response, Routes};
@@ -78,15 +83,15 @@ pub struct Routes<T> {
     methods: Methods,
 }
 
-/// What is known of paths up to a `/`.
+/// A node of the routing tree: the routes that share the segments up to a `/`.
 struct Node<T> {
-    /// What follows a literal segment, sorted by that's length and text.
+    /// The nodes after a literal segment, sorted by length and text of the segment.
     literals: Vec<(&'static str, Node<T>)>,
-    /// What follows a segment that is a parameter.
+    /// The node after a segment that is a parameter.
     parameter: Option<Box<Node<T>>>,
-    /// Patterns that end here.
+    /// The patterns that end here.
     ends: Vec<Route<T>>,
-    /// Patterns whose last parameter starts here.
+    /// The patterns whose parameter `{name...}` starts here.
     rests: Vec<Route<T>>,
 }
 
@@ -98,40 +103,52 @@ struct Route<T> {
 }
 
 impl<T> Routes<T> {
-    /// A table without routes.
+    /// Creates a table without routes.
     pub fn new() -> Self {
         Self { root: Node::new(), methods: Methods::default() }
     }
 
-    /// Adds a route for GET, and for HEAD where that has none of its own. Panics as [`Routes::on`] does.
+    /// Adds a route for GET, and for HEAD if HEAD has none of its own.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn get(self, pattern: &'static str, value: T) -> Self {
         self.on(Method::Get, pattern, value)
     }
 
-    /// Adds a route for POST. Panics as [`Routes::on`] does.
+    /// Adds a route for POST.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn post(self, pattern: &'static str, value: T) -> Self {
         self.on(Method::Post, pattern, value)
     }
 
-    /// Adds a route for PUT. Panics as [`Routes::on`] does.
+    /// Adds a route for PUT.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn put(self, pattern: &'static str, value: T) -> Self {
         self.on(Method::Put, pattern, value)
     }
 
-    /// Adds a route for DELETE. Panics as [`Routes::on`] does.
+    /// Adds a route for DELETE.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn delete(self, pattern: &'static str, value: T) -> Self {
         self.on(Method::Delete, pattern, value)
     }
 
-    /// Adds a route for any method that has a name here.
+    /// Adds a route for any method that [`Method`] names, except CONNECT.
     ///
     /// # Panics
-    /// Where the pattern is malformed, has a name twice, or fits the very paths of another one with that method; and for
-    /// [`Method::Connect`] and [`Method::Other`].
+    /// If the pattern is malformed, has a name twice, or matches exactly the paths of another
+    /// pattern with the same method; or if the method is [`Method::Connect`] or [`Method::Other`].
     #[must_use]
     pub fn on(mut self, method: Method, pattern: &'static str, value: T) -> Self {
         assert!(method != Method::Other, "a route for a method without a name: {pattern}");
@@ -163,12 +180,19 @@ impl<T> Routes<T> {
         self
     }
 
-    /// What a request is for.
+    /// Returns the value for the method and path of a request, and the path's parameters.
+    ///
+    /// # Errors
+    /// If the table has no value for the request: see [`NoRoute`].
     pub fn find_for<'a>(&self, head: &RequestHead<'a>) -> Result<(&T, Params<'a>), NoRoute> {
         self.find(head.method(), head.path())
     }
 
-    /// What a method and a path are for. The path is as it was sent: not decoded, and without the query.
+    /// Returns the value for a method and a path, and the path's parameters. The path is given as
+    /// it was sent: not decoded, and without the query.
+    ///
+    /// # Errors
+    /// If the table has no value for them: see [`NoRoute`].
     pub fn find<'a>(&self, method: Method, path: &'a str) -> Result<(&T, Params<'a>), NoRoute> {
         if path == "*" && method == Method::Options {
             return Err(NoRoute::Options(self.methods));
@@ -211,10 +235,10 @@ impl<T> fmt::Debug for Routes<T> {
     }
 }
 
-/// A lookup on its way.
+/// The state of a lookup.
 struct Search<'a> {
     method: Method,
-    /// What could have been asked for, of all patterns that fit the path.
+    /// The methods of all patterns that match the path.
     seen: Methods,
     params: Params<'a>,
 }
@@ -242,14 +266,15 @@ impl<T> Node<T> {
         &mut self.literals[index].1
     }
 
-    /// Where a literal segment is, or belongs. Lengths are compared first, which mostly is enough.
+    /// Returns the index of a literal segment, or as an error the index at which to insert it.
+    /// Lengths are compared first, which is usually enough.
     fn place_of(&self, segment: &str) -> Result<usize, usize> {
         let order = |literal: &str| literal.len().cmp(&segment.len()).then_with(|| literal.cmp(segment));
         self.literals.binary_search_by(|(literal, _)| order(literal))
     }
 
-    /// Looks among what is left of a path: `None` behind its last segment. A node is looked at once at most, so that no
-    /// path takes more steps than there are nodes.
+    /// Searches the rest of a path: `None` after its last segment. Each node is visited at most
+    /// once, so that no path takes more steps than there are nodes.
     fn find<'a>(&self, left: Option<&'a str>, search: &mut Search<'a>) -> Option<&Route<T>> {
         let Some(left) = left else { return search.pick(&self.ends) };
         let (segment, behind) = left.split_once('/').map_or((left, None), |(segment, behind)| (segment, Some(behind)));
@@ -273,22 +298,23 @@ impl<T> Node<T> {
     }
 }
 
-/// Why a request has no route. As a [`Response`], it is what to answer.
+/// The reason why a request has no route. A `NoRoute` converts into the [`Response`] to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoute {
-    /// No pattern fits the path: 404.
+    /// No pattern matches the path: 404.
     #[error("there is nothing at this path")]
     NotFound,
-    /// A pattern fits, but a parameter's percent-encoding is malformed: 400.
+    /// A pattern matches, but the percent-encoding of a parameter is malformed: 400.
     #[error("the path's percent-encoding is malformed")]
     BadEncoding,
-    /// The path has other methods: 405.
+    /// The path exists, but only with other methods: 405.
     #[error("the path has no such method, but {0}")]
     MethodNotAllowed(Methods),
-    /// The path has other methods, and this one is not known here at all: 501.
+    /// The path exists, but only with other methods, and [`Method`] does not name this one: 501.
     #[error("the method is not known here; the path has {0}")]
     NotImplemented(Methods),
-    /// OPTIONS, which has no value of its own, of a path or, by `*`, of all: not an error, but answered with 204.
+    /// OPTIONS, without a route of its own, for a path or, with `*`, for the whole table: not an
+    /// error, but answered with 204.
     #[error("the path has {0}")]
     Options(Methods),
 }
@@ -312,7 +338,8 @@ impl From<NoRoute> for Response {
     }
 }
 
-/// A set of methods. It is written as `Allow` wants it, with HEAD where there is GET, and always with OPTIONS.
+/// A set of methods. `Display` formats it for the field `Allow`, with HEAD if GET is in the set,
+/// and always with OPTIONS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Methods(u16);
 
@@ -327,7 +354,7 @@ const NAMES: [(Method, &str); 7] = [
 ];
 
 impl Methods {
-    /// Whether a method is in the set. OPTIONS always is, and HEAD where GET is.
+    /// Returns whether a method is in the set. OPTIONS always is, and HEAD is if GET is.
     pub fn contains(self, method: Method) -> bool {
         let has = |method| self.0 & 1 << method as u16 != 0;
         has(method) || method == Method::Options || method == Method::Head && has(Method::Get)
@@ -346,7 +373,8 @@ impl fmt::Display for Methods {
     }
 }
 
-/// What can stand in a path as it is sent, and is not taken for a parameter gone wrong.
+/// Returns whether a segment may occur in a path as it is sent, and does not look like a malformed
+/// parameter.
 fn is_literal(segment: &str) -> bool {
     segment.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#{}".contains(&byte))
 }

@@ -1,4 +1,4 @@
-//! The server: the codec on a loop's connections, one exchange at a time on each.
+//! The server: runs the codec on a loop's connections, one exchange at a time on each.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,25 +14,28 @@ use crate::http::Http;
 use crate::intake::Outcome;
 use crate::limits::Limits;
 
-/// How long connections between two requests are kept when the server goes down.
+/// How long idle connections between two requests are kept during a shutdown.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
-/// How a server behaves.
+/// Limits and timeouts of a server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What a request may be.
+    /// Size limits of requests.
     pub limits: Limits,
-    /// For the head of a request to come in, from its first byte, or from the connection for the first one. Default 20 s.
+    /// Time allowed for the head of a request to arrive, from its first byte; for the first request
+    /// of a connection, from the start of the connection. Default 20 s.
     pub request_timeout: Duration,
-    /// For nothing of a body to come. Each `body_rate_min` bytes that come earn a second more, up to this again. Default 20 s.
+    /// Time allowed without receiving body bytes. Every `body_rate_min` bytes extend it by one
+    /// second, up to this value. Default 20 s.
     pub body_timeout: Duration,
-    /// Bytes a second at which a body has to come at least in the long run. Default 1,000.
+    /// Minimum rate of a request body in the long run, in bytes per second. Default 1,000.
     pub body_rate_min: u32,
-    /// How long a client may take nothing, or less than 1 KiB, of an answer that is whole. One that takes more of it has that
-    /// long again.
-    /// What is streamed is the handler's to watch. Default 30 s.
+    /// Time within which a client must take at least 1 KiB of a complete response. A client that
+    /// does so gets the same time again. The handler itself has to watch streamed responses.
+    /// Default 30 s.
     pub write_timeout: Duration,
-    /// For a kept-alive connection between two requests, from when the answer to the first has been taken. Default 75 s.
+    /// Time that a keep-alive connection may stay idle between two requests, from when the client
+    /// has taken the response to the first. Default 75 s.
     pub idle_timeout: Duration,
 }
 
@@ -49,28 +52,29 @@ impl Default for Settings {
     }
 }
 
-/// An HTTP/1.1 server: a [`Service`] that decodes requests for its [`Handler`].
+/// An HTTP/1.1 server: a [`Service`] that decodes requests and passes them to its [`Handler`].
 #[derive(Debug)]
 pub struct Server<H> {
     handler: H,
     pub(crate) shared: Shared,
 }
 
-/// What all connections of a loop share.
+/// State that all connections of a loop share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) scratch: Vec<u8>,
     pub(crate) client: Client,
-    /// Connections whose answer is complete, of which the handler was not told yet.
+    /// Connections whose response is complete and not yet reported to the handler.
     pub(crate) answered: Vec<ConnectionId>,
     date: String,
     date_s: u64,
-    /// The tick in which the clock was last looked at, by its time.
+    /// The time of the tick in which the clock was last read.
     looked: Option<Duration>,
 }
 
-/// What a timer of a server's loop is for: the handler's own, or a limit of the client's.
+/// The purpose of a timer on a server's loop: a timer of the handler, or a time limit of the
+/// client.
 #[derive(Debug, Clone)]
 pub struct ServerTimer<T>(pub(crate) Due<T>);
 
@@ -81,7 +85,8 @@ pub(crate) enum Due<T> {
 }
 
 impl Shared {
-    /// An empty buffer to encode into, and the `Date` of now, rendered once a second.
+    /// Returns an empty buffer to encode into, and the current `Date`, which is rendered once a
+    /// second.
     pub(crate) fn encoding<H: Handler>(&mut self, cx: &Context<Server<H>>) -> (&mut Vec<u8>, &str) {
         if self.looked.replace(cx.now()) != Some(cx.now()) {
             let date_s = cx.unix_time().as_secs();
@@ -96,19 +101,19 @@ impl Shared {
 }
 
 impl<H: Handler> Server<H> {
-    /// A server for one loop.
+    /// Creates a server for one loop.
     pub fn new(settings: Settings, handler: H) -> Self {
         let (scratch, client, answered, date) = (Vec::new(), Client::default(), Vec::new(), String::new());
         Self { handler, shared: Shared { settings, scratch, client, answered, date, date_s: 0, looked: None } }
     }
 
-    /// The handler, to be looked at between ticks.
+    /// Returns the handler, to be inspected between ticks.
     pub fn handler(&self) -> &H {
         &self.handler
     }
 
-    /// The handler, and its way to connections, to start something from outside a tick: a loop's parts are a server and
-    /// its context.
+    /// Returns the handler and its access to connections, to start something outside a tick. The
+    /// server and the context are the parts of an event loop.
     pub fn parts<'a>(&'a mut self, cx: &'a mut Context<Self>) -> (&'a mut H, Http<'a, H>) {
         (&mut self.handler, Http { cx, shared: &mut self.shared })
     }
@@ -122,20 +127,20 @@ impl<H: Handler> Server<H> {
         outcome
     }
 
-    /// Gives a request to the handler, and notes what its answer depends on.
+    /// Passes a request to the handler, and records the properties on which its response depends.
     fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, request: &Request<'_>) {
         cx.clear_deadline(id);
         Self::note(cx, id, &request.head);
         self.with(cx, |handler, http| handler.request(http, id, request));
     }
 
-    /// Answers what cannot be decoded, and lets nothing behind it be read.
+    /// Answers a request that cannot be decoded, and lets nothing after it be read.
     fn refuse(&mut self, cx: &mut Context<Self>, id: ConnectionId, error: DecodeError) {
         let response = self.handler.refusal(error).closing();
         if let Some(connection) = cx.state_mut(id) {
             if connection.phase == Phase::Streaming {
-                // An answer that has been begun cannot be taken back; nor may it seem to be whole, as one that ends with its
-                // connection would.
+                // A response that has begun cannot be taken back. It must not seem complete either,
+                // as a response that ends with its connection would.
                 return cx.reset(id);
             }
             connection.phase = Phase::Answering;
@@ -145,7 +150,7 @@ impl<H: Handler> Server<H> {
         self.with(cx, |_, http| http.respond(id, &response));
     }
 
-    /// Takes what can be used of the input.
+    /// Consumes as much of the input as can be used.
     fn take(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         while cx.is_open(id) {
             let Some(connection) = cx.state(id) else { return };
@@ -160,7 +165,7 @@ impl<H: Handler> Server<H> {
                     Preface::Incomplete if !input.is_full() => return,
                     Preface::Incomplete | Preface::Wrong => return cx.abort(id),
                 },
-                // Who takes none of the answers gets no more of them.
+                // A client that takes none of its responses gets no more of them.
                 Phase::Reading if connection.partial.is_none() && !cx.has_room(id) => return,
                 Phase::Reading => {}
                 Phase::Raw if input.is_empty() => return,
@@ -213,7 +218,7 @@ impl<H: Handler> Service for Server<H> {
     }
 
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        // Those of the client have their request queued already.
+        // Connections of the client already have their request queued.
         if !is_outgoing(cx.state(id)) {
             self.with(cx, |handler, http| handler.connected(http, id));
         }
@@ -229,7 +234,8 @@ impl<H: Handler> Service for Server<H> {
         self.take(cx, id, input);
         let Some(connection) = cx.state_mut(id) else { return };
         connection.marks.set(Marks::INPUT_LEFT, !input.is_empty());
-        // Of a request that has begun no more will come; one that waits to be looked at is answered yet.
+        // After the client's end, a request that has begun stays incomplete; a request that still
+        // waits in the input is answered.
         let is_last = connection.partial.is_some() || input.is_empty();
         let is_over = match connection.phase {
             Phase::Preface => true,
@@ -245,12 +251,13 @@ impl<H: Handler> Service for Server<H> {
         let Some(connection) = cx.state_mut(id) else { return };
         connection.marks.set(Marks::ENDED, true);
         match connection.phase {
-            // What was asked before is answered yet, when there is room.
+            // Requests that arrived before the end are still answered, once there is room for
+            // output.
             Phase::Reading if connection.partial.is_none() && connection.marks.has(Marks::INPUT_LEFT) => {}
-            // It is closed when it has taken its answer.
+            // The connection is closed once the client has taken its response.
             Phase::Over => {}
             Phase::Preface | Phase::Reading => cx.close(id),
-            // The rest of a body will not come.
+            // The rest of the body will not arrive.
             Phase::Answering | Phase::Streaming if connection.partial.is_some() => cx.close(id),
             Phase::Answering | Phase::Streaming | Phase::Raw => {
                 self.with(cx, |handler, http| handler.ended(http, id));
@@ -290,12 +297,13 @@ impl<H: Handler> Service for Server<H> {
             }
             Phase::Over if is_draining => cx.close(id),
             Phase::Reading | Phase::Over if queued > 0 => {
-                // It is slow, not dead, where it has taken some of it.
+                // A client that has taken some of the output is slow, not dead.
                 let now = how_much(queued);
                 if now < std::mem::replace(&mut connection.queued, now) && !fault!("slow-answer-cut-off") {
                     cx.set_deadline(id, self.shared.settings.write_timeout);
                 } else {
-                    // What the kernel holds would go on being offered, and take memory for as long as this client likes.
+                    // Otherwise the kernel would keep offering what it holds, and use memory for as
+                    // long as this client likes.
                     cx.reset(id);
                 }
             }
@@ -335,7 +343,8 @@ impl<H: Handler> Service for Server<H> {
     }
 
     fn draining(&mut self, cx: &mut Context<Self>, limit: Duration) {
-        // A client may just be sending its next request: a moment's grace spares it the doubt whether that was served.
+        // A client may just be sending its next request: a short grace period spares the client the
+        // doubt whether that request was processed.
         let grace = (limit / 4).min(DRAIN_GRACE);
         for id in cx.connection_ids() {
             let idle = |connection: &Self::Connection| {

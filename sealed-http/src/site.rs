@@ -1,4 +1,4 @@
-//! A handler made of pages: the short way to a server.
+//! A handler made of pages: the short way to write a server.
 
 use std::fmt;
 
@@ -13,19 +13,22 @@ use crate::routes::Routes;
 use crate::server::{Server, Settings};
 use crate::static_file::StaticFile;
 
-/// Something to be done later on a site's loop, with its state: what its timers carry, and what its mailbox takes.
+/// A closure that runs later on a site's loop, with its state: the value that the site's timers
+/// carry and that its mailbox takes.
 pub type Task<S> = Box<dyn FnOnce(&mut S, &mut Http<'_, Site<S>>) + Send>;
 
 type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request<'_>, &Params<'_>)>;
 
-/// A [`Handler`] made of pages, which share a state of the user's: functions by method and pattern, as in [`Routes`],
-/// which also answers what has no page. Whoever needs more of [`Handler`] implements that, with [`Routes`] in it.
+/// A [`Handler`] made of pages: functions that are registered by method and pattern, as in
+/// [`Routes`], and share one user-defined state. `Routes` also answers requests that have no page.
+/// To use more of [`Handler`], implement that trait, and use [`Routes`] in the implementation.
 ///
-/// A page gets the state, the request and its parameters, and returns what becomes a [`Response`]: one, a text, a
-/// [`Problem`](crate::Problem), or a `Result` of those. One that answers later, or streams, is added with
-/// [`Site::hold`].
+/// A page receives the state, the request and its parameters, and returns a value that converts
+/// into a [`Response`]: a response, a text, a [`Problem`](crate::Problem), or a `Result` of those.
+/// A page that responds later, or streams, is added with [`Site::hold`].
 ///
-/// It belongs to one loop. With a [`sealed::Pool`], each loop makes one of its own, and has a state of its own.
+/// A site belongs to one loop. With a [`sealed::Pool`], each loop makes its own site with its own
+/// state.
 ///
 /// # Example
 /// ```no_run
@@ -47,12 +50,15 @@ pub struct Site<S: 'static> {
 }
 
 impl<S: 'static> Site<S> {
-    /// A site without pages.
+    /// Creates a site without pages.
     pub fn new(state: S) -> Self {
         Self { state, routes: Routes::new() }
     }
 
-    /// Adds a page for GET, and for HEAD, which gets its head alone. Panics as [`Routes::on`] does.
+    /// Adds a page for GET, and for HEAD, which returns only the head.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn get<R: Into<Response>>(
         self,
@@ -62,7 +68,10 @@ impl<S: 'static> Site<S> {
         self.on(Method::Get, pattern, page)
     }
 
-    /// Adds a page for POST. Panics as [`Routes::on`] does.
+    /// Adds a page for POST.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn post<R: Into<Response>>(
         self,
@@ -72,7 +81,10 @@ impl<S: 'static> Site<S> {
         self.on(Method::Post, pattern, page)
     }
 
-    /// Adds a page for PUT. Panics as [`Routes::on`] does.
+    /// Adds a page for PUT.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn put<R: Into<Response>>(
         self,
@@ -82,7 +94,10 @@ impl<S: 'static> Site<S> {
         self.on(Method::Put, pattern, page)
     }
 
-    /// Adds a page for DELETE. Panics as [`Routes::on`] does.
+    /// Adds a page for DELETE.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn delete<R: Into<Response>>(
         self,
@@ -92,7 +107,10 @@ impl<S: 'static> Site<S> {
         self.on(Method::Delete, pattern, page)
     }
 
-    /// Adds a page for any method that has a name here. Panics as [`Routes::on`] does.
+    /// Adds a page for any method that [`Method`] names, except CONNECT.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn on<R: Into<Response>>(
         self,
@@ -106,7 +124,10 @@ impl<S: 'static> Site<S> {
         })
     }
 
-    /// Adds a page that answers by itself, now or at any later time: see [`Http`]. Panics as [`Routes::on`] does.
+    /// Adds a page that responds by itself, at once or at any later time: see [`Http`].
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     ///
     /// # Example
     /// ```
@@ -129,18 +150,25 @@ impl<S: 'static> Site<S> {
         self
     }
 
-    /// Adds a file. Panics as [`Routes::on`] does.
+    /// Adds a page that serves a file.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
     #[must_use]
     pub fn file(self, path: &'static str, file: StaticFile) -> Self {
         self.get(path, move |_, request, _| file.answer(&request.head))
     }
 
-    /// Its state, to be looked at between ticks.
+    /// Returns the state, to be inspected between ticks.
     pub fn state(&self) -> &S {
         &self.state
     }
 
-    /// Serves it at an address, on one loop and with the settings' defaults, until SIGINT or SIGTERM.
+    /// Serves the site at an address until SIGINT or SIGTERM, on one loop and with default
+    /// settings. Blocks the calling thread, which runs the loop.
+    ///
+    /// # Errors
+    /// If the loop cannot be created, cannot listen, cannot handle signals, or fails.
     pub fn run(self, listen: impl Into<Listen>) -> sealed::Result<()> {
         let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), self))?;
         event_loop.listen(listen)?;

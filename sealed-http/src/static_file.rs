@@ -1,4 +1,4 @@
-//! Files that are part of the program, and answers that spare a client what it has already.
+//! Files that are compiled into the program, and conditional requests for them.
 
 use bytes::Bytes;
 
@@ -6,11 +6,11 @@ use crate::head::RequestHead;
 use crate::problem::Problem;
 use crate::response::Response;
 
-/// A file that is part of the program, with all that its answers need made once.
+/// A file that is compiled into the program. Everything that its responses need is computed once.
 ///
-/// It has a strong `ETag`, so that who asks again with `If-None-Match` is told 304 for as long as it has not changed,
-/// and `X-Content-Type-Options: nosniff`. It is sent whole and as it is: ranges are not offered, and compression is a
-/// proxy's.
+/// The file has a strong `ETag`: a client that sends it in `If-None-Match` receives 304 while the
+/// file is unchanged. Responses carry `X-Content-Type-Options: nosniff`. The file is sent
+/// completely and unmodified: ranges are not offered, and compression is left to a proxy.
 ///
 /// # Example
 /// ```
@@ -30,41 +30,45 @@ pub struct StaticFile {
 }
 
 impl StaticFile {
-    /// A file of these bytes. Its type goes by what is behind the last dot of its name, in any case; text is taken for
-    /// UTF-8, and what is not known for `application/octet-stream`. A client is to ask each time whether it has changed.
+    /// Creates a file from these bytes. The type depends on the extension of `name`, in any case;
+    /// text files count as UTF-8, and unknown extensions as `application/octet-stream`. By default,
+    /// clients must revalidate the file on each use.
     pub fn new(name: &str, bytes: &'static [u8]) -> Self {
         Self { content_type: type_of(name), cache_control: "no-cache", etag: etag_of(bytes), bytes }
     }
 
-    /// Sets the type.
+    /// Sets the media type.
     #[must_use]
     pub fn with_type(mut self, content_type: &'static str) -> Self {
         self.content_type = content_type;
         self
     }
 
-    /// Sets `Cache-Control`, at first `no-cache`. A file whose name changes with its bytes can be
-    /// `public, max-age=31536000, immutable`.
+    /// Sets the value of `Cache-Control`. Default `no-cache`. A file whose name changes with its
+    /// content can use `public, max-age=31536000, immutable`.
     #[must_use]
     pub fn cache_control(mut self, directives: &'static str) -> Self {
         self.cache_control = directives;
         self
     }
 
-    /// Its type.
+    /// Returns the media type.
     pub fn content_type(&self) -> &'static str {
         self.content_type
     }
 
-    /// Its strong entity tag, quotes included. The same bytes have the same one in every build.
+    /// Returns the strong entity tag, including quotes. Files with the same bytes have the same tag
+    /// in every build.
     pub fn etag(&self) -> &str {
         &self.etag
     }
 
-    /// The answer to GET or HEAD: 200 with the file, 304 where the client has it, 412 where it wants another one
-    /// (`If-Match`). It does not look at the method: see [`Routes`](crate::Routes).
+    /// Returns the response to GET or HEAD: 200 with the file, 304 if the client already has it, or
+    /// 412 if the client requires another version (`If-Match`). The method is not checked: see
+    /// [`Routes`](crate::Routes).
     pub fn answer(&self, head: &RequestHead<'_>) -> Response {
-        // RFC 9110, 13.2.2. There is no date of change, so that conditions by date do not count.
+        // RFC 9110, 13.2.2. The file has no modification date, so that conditions by date do not
+        // apply.
         if names(head, "if-match", |tag| tag == self.etag) == Some(false) {
             return Problem::new(412).code("precondition_failed").detail("The file is not the one in If-Match.").into();
         }
@@ -83,8 +87,8 @@ impl StaticFile {
     }
 }
 
-/// Whether header fields of that name have `*` or a tag that is wanted; `None` where there are none. What stands
-/// behind something malformed is not looked at.
+/// Returns whether the header fields of that name have `*` or a wanted tag; `None` if there are no
+/// such fields. A list is read only up to its first malformed entry.
 fn names(head: &RequestHead<'_>, field: &str, is_wanted: impl Fn(&str) -> bool) -> Option<bool> {
     let mut found = None;
     for (_, value) in head.headers().filter(|(name, _)| name.eq_ignore_ascii_case(field)) {
@@ -95,7 +99,7 @@ fn names(head: &RequestHead<'_>, field: &str, is_wanted: impl Fn(&str) -> bool) 
     found
 }
 
-/// The entity tags of a list, with `W/` and quotes. There may be commas within quotes.
+/// Returns the entity tags of a list, including `W/` and quotes. Quoted tags may contain commas.
 fn tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         while let [b' ' | b'\t' | b',', rest @ ..] = list {
@@ -105,7 +109,7 @@ fn tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
         let inside = list.get(opening..)?.strip_prefix(b"\"")?;
         let length = inside.iter().position(|byte| *byte == b'"')?;
         let (tag, rest) = list.split_at(opening + length + 2);
-        // Only a comma separates two.
+        // Only a comma separates two tags.
         list = match rest.trim_ascii_start() {
             rest @ ([] | [b',', ..]) => rest,
             _ => &[],
@@ -114,9 +118,10 @@ fn tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Length and FNV-1a of the bytes. The program's own files are not made to collide, so that it needs no cryptography;
-/// it is the same in every build, unlike the standard library's hashes; and of two files of one length that differ in
-/// one byte, it always differs, for each of its steps can be undone.
+/// Returns a tag made of the length and the FNV-1a hash of the bytes. The program's own files are
+/// not made to collide, so that no cryptographic hash is needed. Unlike the standard library's
+/// hashes, FNV-1a is the same in every build. The hashes of two files of equal length that differ
+/// in one byte always differ, because each step of FNV-1a is reversible.
 fn etag_of(bytes: &[u8]) -> String {
     let hash = bytes
         .iter()

@@ -1,4 +1,5 @@
-//! One connection's messages, however their bytes are split, and the rules of pings and closes.
+//! The messages of one connection, however their bytes are split, and the rules of pings and
+//! closes.
 
 use std::fmt;
 use std::io::Cursor;
@@ -10,14 +11,15 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use super::frame::{self, CONTROL_BYTES_MAX, CloseCode, Kind, apply_mask};
 use super::violation::Violation;
 
-/// How large a message may be. What passes a limit is refused as soon as that can be known: by the header of a frame.
+/// Size limits of messages. A message that exceeds a limit is refused as soon as this is known: by
+/// the header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a message. Beyond: 1009. Default 1 MiB.
+    /// Maximum size of a message in bytes. Beyond: 1009. Default 1 MiB.
     pub message_bytes_max: usize,
-    /// Bytes of one frame's payload. Beyond: 1009. Default 1 MiB.
+    /// Maximum size of the payload of a frame in bytes. Beyond: 1009. Default 1 MiB.
     pub frame_bytes_max: usize,
-    /// Fragments of a message, of which some may be empty. Beyond: 1009. Default 1,024.
+    /// Maximum number of fragments of a message, including empty ones. Beyond: 1009. Default 1,024.
     pub fragments_max: u32,
 }
 
@@ -27,37 +29,39 @@ impl Default for Limits {
     }
 }
 
-/// What came.
+/// A decoded event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// More has to come first.
+    /// More bytes are needed.
     Incomplete,
-    /// A message of text, which is UTF-8.
+    /// A text message, which is valid UTF-8.
     Text(String),
-    /// A message of bytes.
+    /// A binary message.
     Binary(Vec<u8>),
-    /// A ping. It has been answered, unless this side has closed.
+    /// A ping. The codec has answered it, unless this side has closed.
     Ping(Vec<u8>),
-    /// A pong: the answer to a ping of this side, or one that nobody asked for.
+    /// A pong: the answer to a ping of this side, or an unsolicited pong.
     Pong(Vec<u8>),
-    /// The other side closes, or answers that this side does. It has been answered where it had to be, and nothing more
-    /// comes: a server closes the connection now, a client lets the server do it.
+    /// The peer closes, or answers the close of this side. The codec has appended an answer if one
+    /// was needed, and no more events follow. A server now closes the connection; a client leaves
+    /// this to the server.
     Close {
-        /// `None` where it gave none.
+        /// The code; `None` if the peer sent none.
         code: Option<CloseCode>,
-        /// Words for a log; often there are none.
+        /// A text for logs, often empty.
         reason: String,
     },
 }
 
-/// One connection's state: what was received in part, and whether it is closed. It does no input or output of its own.
+/// The state of one connection: the message that is being received, and whether the connection is
+/// closed. The codec does no input or output of its own.
 ///
-/// While nothing is half-received it is three words, and holds nothing on the heap. A message that comes in pieces is
-/// collected as it comes: a length that is only announced costs nothing.
+/// Between messages the codec is three words long and holds nothing on the heap. A message is
+/// collected as it arrives: a length that is only announced costs no memory.
 #[derive(Debug, Default)]
 pub struct Codec {
     partial: Option<Box<Partial>>,
-    /// `None` on a server.
+    /// The client's state; `None` on a server.
     client: Option<Box<Client>>,
     state: State,
 }
@@ -68,26 +72,26 @@ const _: () = assert!(size_of::<Codec>() <= 24, "every idle subscriber has one")
 enum State {
     #[default]
     Open,
-    /// This side has sent its close; the other one may still send.
+    /// This side has sent its close; the peer may still send.
     Closing,
-    /// The other side's close has come, or it broke the protocol.
+    /// The peer's close has arrived, or the peer broke the protocol.
     Closed,
 }
 
-/// What only a client has.
+/// State that only a client has.
 struct Client {
     masks: Box<dyn FnMut() -> [u8; 4] + Send>,
 }
 
-/// A message that is still coming.
+/// A message that is being received.
 #[derive(Debug)]
 struct Partial {
     is_text: bool,
     message: Vec<u8>,
-    /// Bytes of it that are known to be UTF-8.
+    /// Number of bytes that are known to be UTF-8.
     checked: usize,
     fragments: u32,
-    /// The frame that is being received; `None` between two.
+    /// The frame that is being received; `None` between two frames.
     frame: Option<Frame>,
     is_whole: bool,
 }
@@ -96,29 +100,35 @@ struct Partial {
 struct Frame {
     is_final: bool,
     left: usize,
-    /// Turned so that it begins with the next byte.
+    /// The mask, rotated so that it begins with the next byte.
     mask: [u8; 4],
 }
 
 impl Codec {
-    /// A server's side of a connection.
+    /// Creates the codec of a server's side.
     pub const fn server() -> Self {
         Self { partial: None, client: None, state: State::Open }
     }
 
-    /// A client's side. Each call of `masks` gives the mask of a frame: it should not be possible to guess it, lest what is
-    /// sent is taken for something else by what is between (RFC 6455, 10.3).
+    /// Creates the codec of a client's side. Each call of `masks` returns the mask of a frame.
+    /// Masks should be unpredictable, so that intermediaries cannot take the payload for something
+    /// else (RFC 6455, 10.3).
     pub fn client(masks: impl FnMut() -> [u8; 4] + Send + 'static) -> Self {
         Self { partial: None, client: Some(Box::new(Client { masks: Box::new(masks) })), state: State::Open }
     }
 
-    /// Goes on with what comes next. Returns how many bytes were used up, and what they were; the rest is to be shown again,
-    /// in front of what comes behind it. Until it is [`Event::Incomplete`] there may be more.
+    /// Decodes the next bytes. Returns how many bytes were used, and the event. Pass the remaining
+    /// bytes again to the next call, in front of those that follow. Call until the event is
+    /// [`Event::Incomplete`].
     ///
-    /// What has to be answered, pings and closes, is appended to `out`, which is to be sent, after an error too: it tells the
-    /// other side why. Behind a close and behind an error everything is used up and means nothing.
+    /// Answers to pings and closes are appended to `out`. Send `out` even after an error: it then
+    /// holds the close frame that reports the error to the peer. After a close or an error all
+    /// further input is consumed and ignored.
     ///
-    /// Less than a frame's header, or than a whole control frame, is left in the input: at most 130 bytes.
+    /// An incomplete frame header or control frame is left in the input: at most 130 bytes.
+    ///
+    /// # Errors
+    /// If the peer breaks the protocol or exceeds a limit.
     pub fn decode(&mut self, input: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Result<(usize, Event), Violation> {
         if self.state == State::Closed {
             return Ok((input.len(), Event::Incomplete));
@@ -131,7 +141,11 @@ impl Codec {
         decoded
     }
 
-    /// The same on a connection's input, of which what is used up is taken. `None` where more has to come first.
+    /// Decodes the next event from the input of a connection, as [`decode`](Self::decode) does, and
+    /// consumes the bytes that were used. Returns `None` if more bytes are needed.
+    ///
+    /// # Errors
+    /// If the peer breaks the protocol or exceeds a limit.
     pub fn read(
         &mut self,
         input: &mut Input<'_>,
@@ -143,13 +157,15 @@ impl Codec {
         Ok(Some(event).filter(|event| *event != Event::Incomplete))
     }
 
-    /// Appends a frame of this side, masked if it is a client's. Nothing, and false, where this side has closed.
+    /// Appends a frame, masked on a client's side. Appends nothing and returns false if this side
+    /// or the peer has closed.
     ///
-    /// A server's frames depend on nothing: where many get the same, [`text_frame`](super::text_frame) makes it once.
-    /// `payload` of a [`Kind::Text`] has to be UTF-8.
+    /// A server's frames depend only on their payload: if many clients receive the same message,
+    /// [`text_frame`](super::text_frame) makes its frame once. The payload of a [`Kind::Text`] has
+    /// to be UTF-8.
     ///
     /// # Panics
-    /// Where the payload of a ping or pong is longer than [`CONTROL_BYTES_MAX`].
+    /// If the payload of a ping or pong is longer than [`CONTROL_BYTES_MAX`].
     pub fn encode(&mut self, kind: Kind, payload: &[u8], out: &mut Vec<u8>) -> bool {
         kind.check(payload.len());
         if self.is_open() {
@@ -158,10 +174,12 @@ impl Codec {
         self.is_open()
     }
 
-    /// Appends a close; nothing, and false, where there was one before. Behind it this side sends nothing more: what the other
-    /// one has sent before it learnt of that still comes, and at last its close. That may never come: give it a deadline.
+    /// Appends a close frame. Appends nothing and returns false if either side has closed before.
+    /// After a close this side sends nothing more. Messages that the peer sent before receiving the
+    /// close still arrive, and at last the peer's close. That close may never arrive: set a
+    /// deadline for it.
     ///
-    /// Of the reason, as many characters are sent as fit into 123 bytes.
+    /// The reason is truncated at a character boundary to 123 bytes.
     pub fn close(&mut self, code: CloseCode, reason: &str, out: &mut Vec<u8>) -> bool {
         let is_first = self.is_open();
         if is_first {
@@ -171,12 +189,13 @@ impl Codec {
         is_first
     }
 
-    /// Whether this side may send: neither has closed.
+    /// Returns whether this side may send: neither side has closed.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
     }
 
-    /// Whether a message has begun and is not whole: one that takes too long may be cut off.
+    /// Returns whether a message has begun and is incomplete. If this takes too long, the
+    /// application may close the connection.
     pub fn is_receiving(&self) -> bool {
         self.partial.is_some()
     }
@@ -215,7 +234,7 @@ impl Codec {
         }
     }
 
-    /// What holds for every frame.
+    /// Checks the rules that apply to every frame.
     fn check(&self, header: &FrameHeader, length: u64) -> Result<(), Violation> {
         match (&self.client, header.mask) {
             (None, None) => return Err(Violation::Unmasked),
@@ -236,7 +255,7 @@ impl Codec {
         Ok(())
     }
 
-    /// The header of a data frame has come.
+    /// Starts a data frame after its header has arrived.
     fn begin(&mut self, data: Data, header: &FrameHeader, length: usize, limits: &Limits) -> Result<(), Violation> {
         match (data, &self.partial) {
             (Data::Continue, None) => return Err(Violation::NothingToContinue),
@@ -269,7 +288,7 @@ impl Codec {
         Ok(())
     }
 
-    /// A control frame has come whole.
+    /// Processes a complete control frame.
     fn control(&mut self, control: Control, payload: Vec<u8>, out: &mut Vec<u8>) -> Result<Event, Violation> {
         match control {
             Control::Ping => {
@@ -282,7 +301,7 @@ impl Codec {
             Control::Close => {
                 let (code, reason) = read_close(&payload)?;
                 if self.is_open() {
-                    // RFC 6455, 5.5.1: the code is sent back; the reason need not be.
+                    // RFC 6455, 5.5.1: the answer repeats the code; it need not repeat the reason.
                     self.write(OpCode::Control(Control::Close), &payload[..payload.len().min(2)], out);
                 }
                 (self.state, self.partial) = (State::Closed, None);
@@ -299,7 +318,7 @@ impl Codec {
 }
 
 impl Partial {
-    /// Takes what there is of the frame's payload. Returns how many bytes that was.
+    /// Takes the available payload of the frame. Returns how many bytes were taken.
     fn take(&mut self, input: &[u8]) -> Result<usize, Violation> {
         let Some(frame) = &mut self.frame else { return Ok(0) };
         let taken = frame.left.min(input.len());
@@ -308,7 +327,7 @@ impl Partial {
         apply_mask(&mut self.message[start..], frame.mask);
         frame.mask.rotate_left(taken % 4);
         frame.left -= taken;
-        // What is not whole yet is looked at as it comes, so that who sends anything else is refused at once.
+        // Incomplete text is checked as it arrives, so that anything but UTF-8 is refused at once.
         self.is_whole = frame.left == 0 && frame.is_final;
         if frame.left == 0 {
             self.frame = None;
@@ -319,7 +338,7 @@ impl Partial {
         Ok(taken)
     }
 
-    /// Bytes so far are UTF-8, but for a character that is not whole.
+    /// Checks that the bytes so far are UTF-8, except for an incomplete last character.
     fn check_text(&mut self) -> Result<(), Violation> {
         match std::str::from_utf8(&self.message[self.checked..]) {
             Ok(text) => self.checked += text.len(),
@@ -344,7 +363,8 @@ impl fmt::Debug for Client {
     }
 }
 
-/// The header that the input begins with, the length of the payload, and its own. `None` where it has not come whole.
+/// Parses the frame header at the start of the input. Returns the header, the length of the payload
+/// and the length of the header; `None` if the header is incomplete.
 fn parse(input: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, Violation> {
     let mut cursor = Cursor::new(input);
     match FrameHeader::parse(&mut cursor) {
@@ -357,7 +377,7 @@ fn parse(input: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, Violation> {
                 Err(Violation::Length)
             }
         }
-        // It refuses nothing else.
+        // The parser returns no other error.
         Err(_) => Err(Violation::ReservedOpcode),
     }
 }

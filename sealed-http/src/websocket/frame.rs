@@ -1,25 +1,26 @@
-//! Frames that are sent. Their headers, and which close codes there are, are tungstenite's to say.
+//! Encodes frames. `tungstenite` encodes their headers and defines the close codes.
 
 use bytes::Bytes;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode as Known, Control, Data, OpCode};
 
-/// Bytes that the payload of a ping, a pong or a close can have at most.
+/// Maximum size in bytes of the payload of a ping, a pong or a close.
 pub const CONTROL_BYTES_MAX: usize = 125;
 
-/// Bytes of a header without a mask, at most.
+/// Maximum size in bytes of a header without a mask.
 const HEADER_BYTES_MAX: usize = 10;
 
-/// What a frame that is sent carries. Closes are apart: [`Codec::close`](super::Codec::close), [`close_frame`].
+/// The kind of a frame to send. Closes are separate: [`Codec::close`](super::Codec::close),
+/// [`close_frame`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A message of text, whole.
+    /// A complete text message.
     Text,
-    /// A message of bytes, whole.
+    /// A complete binary message.
     Binary,
-    /// A ping: the other side sends its payload back, of [`CONTROL_BYTES_MAX`] bytes at most.
+    /// A ping: the peer returns its payload, of at most [`CONTROL_BYTES_MAX`] bytes.
     Ping,
-    /// A pong that nobody asked for. It may be a sign of life in one direction.
+    /// An unsolicited pong. It can serve as a keep-alive in one direction.
     Pong,
 }
 
@@ -39,54 +40,57 @@ impl Kind {
     }
 }
 
-/// Why a connection is closed: a code that may stand in a close frame (RFC 6455, 7.4).
+/// The reason for a close: a code that may occur in a close frame (RFC 6455, 7.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// What the connection was for is done.
+    /// The connection has fulfilled its purpose.
     pub const NORMAL: Self = Self(1000);
-    /// The server goes down, or the page is left.
+    /// The server is shutting down, or the user leaves the page.
     pub const GOING_AWAY: Self = Self(1001);
-    /// The other side broke the protocol.
+    /// The peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// Messages of this kind are not taken: binary ones where text is wanted.
+    /// Messages of this kind are not accepted: a binary message, for example, if text is expected.
     pub const UNSUPPORTED: Self = Self(1003);
-    /// A message is not what its kind says: text that is not UTF-8.
+    /// The payload does not match the kind of the message: text that is not UTF-8.
     pub const BAD_DATA: Self = Self(1007);
-    /// A message breaks rules of the application.
+    /// A message violates a rule of the application.
     pub const POLICY: Self = Self(1008);
     /// A message is too big.
     pub const TOO_BIG: Self = Self(1009);
-    /// The server met with something that it did not expect.
+    /// The server encountered an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self(1011);
-    /// The server starts anew: come back.
+    /// The server restarts: the client may reconnect.
     pub const RESTART: Self = Self(1012);
-    /// The server has too much to do: come back later.
+    /// The server is overloaded: the client may reconnect later.
     pub const TRY_AGAIN: Self = Self(1013);
 
-    /// One by its number: those that are defined to be sent, and 3000 to 4999, which libraries and applications may give a
-    /// meaning. `None` for all others, 1005, 1006 and 1015 among them: they only say that there was no close frame.
+    /// Returns the close code with this number: the codes that are defined to be sent, and 3000 to
+    /// 4999, which libraries and applications may define. `None` for all others, including 1005,
+    /// 1006 and 1015, which only report that there was no close frame.
     pub fn new(number: u16) -> Option<Self> {
         Known::from(number).is_allowed().then_some(Self(number))
     }
 
-    /// Its number.
+    /// Returns the number.
     pub fn number(self) -> u16 {
         self.0
     }
 }
 
-/// Appends the header of a frame from a server: whole, unmasked. The payload follows it.
+/// Appends the header of an unfragmented, unmasked frame from a server. The payload follows the
+/// header.
 ///
 /// # Panics
-/// Where the payload of a ping or pong would be longer than [`CONTROL_BYTES_MAX`].
+/// If the payload of a ping or pong would be longer than [`CONTROL_BYTES_MAX`].
 pub fn encode_header(out: &mut Vec<u8>, kind: Kind, payload_bytes: usize) {
     kind.check(payload_bytes);
     write_header(out, kind.op_code(), payload_bytes, None);
 }
 
-/// A frame from a server, whole: a message of text. It depends on nothing else, so that one can be sent to many.
+/// Returns a complete text frame from a server. The frame depends only on its payload, so that it
+/// can be sent to many clients.
 ///
 /// # Example
 /// ```
@@ -98,23 +102,25 @@ pub fn text_frame(text: &str) -> Bytes {
     whole(Kind::Text, text.as_bytes())
 }
 
-/// A frame from a server, whole: a message of bytes. It depends on nothing else, so that one can be sent to many.
+/// Returns a complete binary frame from a server. The frame depends only on its payload, so that it
+/// can be sent to many clients.
 pub fn binary_frame(bytes: &[u8]) -> Bytes {
     whole(Kind::Binary, bytes)
 }
 
-/// A ping from a server.
+/// Returns a ping frame from a server.
 ///
 /// # Panics
-/// Where the payload is longer than [`CONTROL_BYTES_MAX`].
+/// If the payload is longer than [`CONTROL_BYTES_MAX`].
 pub fn ping_frame(payload: &[u8]) -> Bytes {
     whole(Kind::Ping, payload)
 }
 
-/// A close from a server, for connections that are given up right behind it. Where the other side's answer is to be waited
-/// for, [`Codec::close`](super::Codec::close) keeps to the rules.
+/// Returns a close frame from a server, for connections that are closed right after it. To wait for
+/// the peer's answer, use [`Codec::close`](super::Codec::close), which follows the rules of the
+/// closing handshake.
 ///
-/// Of the reason, as many characters are sent as fit into 123 bytes.
+/// The reason is truncated at a character boundary to 123 bytes.
 pub fn close_frame(code: CloseCode, reason: &str) -> Bytes {
     let mut out = Vec::with_capacity(2 + CONTROL_BYTES_MAX);
     write(&mut out, OpCode::Control(Control::Close), &close_payload(code, reason), None);
@@ -136,7 +142,7 @@ pub(crate) fn close_payload(code: CloseCode, reason: &str) -> Vec<u8> {
     [&code.number().to_be_bytes(), &reason.as_bytes()[..end]].concat()
 }
 
-/// Appends a frame that is a message, or a control frame, as a whole.
+/// Appends a complete message or control frame as one frame.
 pub(crate) fn write(out: &mut Vec<u8>, op_code: OpCode, payload: &[u8], mask: Option<[u8; 4]>) {
     write_header(out, op_code, payload.len(), mask);
     let start = out.len();
@@ -152,7 +158,7 @@ fn write_header(out: &mut Vec<u8>, opcode: OpCode, payload_bytes: usize, mask: O
     debug_assert!(written.is_ok(), "there is always room in a vector");
 }
 
-/// Masks bytes, or takes the mask off them.
+/// Masks bytes, or removes the mask.
 pub(crate) fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);

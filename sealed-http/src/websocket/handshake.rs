@@ -1,4 +1,4 @@
-//! The opening handshake, as the server sees it and as the client does (RFC 6455, 4).
+//! The opening handshake, for servers and for clients (RFC 6455, 4).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,35 +9,37 @@ use crate::problem::Problem;
 use crate::response::Response;
 use crate::response_head::ResponseHead;
 
-/// What a server appends to a client's key before it hashes it.
+/// The string that a server appends to the client's key before hashing it.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const VERSION: &str = "13";
 
-/// A request for a WebSocket that can be granted.
+/// A valid request for a WebSocket, ready to be accepted.
 #[derive(Debug)]
 pub struct Accepted<'a> {
-    /// The answer, 101, for [`Http::upgrade`](crate::Http::upgrade). Fields can be added to it.
+    /// The 101 response, for [`Http::upgrade`](crate::Http::upgrade). Fields can be added to it.
     pub response: Response,
-    /// The subprotocol that was chosen; `None` where none of the server's was asked for.
+    /// The chosen subprotocol; `None` if the client asked for none of the server's subprotocols.
     pub protocol: Option<&'static str>,
-    /// The page's origin, as browsers always send it. `None` means that no browser asks.
+    /// The origin of the page, which browsers always send. `None` means that the client is not a
+    /// browser.
     ///
-    /// It has to be looked at. Any page on the web can open a WebSocket to any server that its visitor can reach, with the
-    /// visitor's cookies, and read what comes: CORS does not hold here, and no preflight asks before.
+    /// Check it. Any page on the web can open a WebSocket to any server that its visitor can reach,
+    /// with the visitor's cookies, and read what the server sends: CORS does not apply, and
+    /// browsers send no preflight request.
     pub origin: Option<&'a str>,
 }
 
-/// Why a request for a WebSocket is refused.
+/// The reason why a request for a WebSocket is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The method is not GET.
     #[error("a WebSocket is opened with GET")]
     Method,
-    /// It is not asked for at all: with `Upgrade: websocket` and `Connection: Upgrade`, in HTTP/1.1.
+    /// The request lacks `Upgrade: websocket` or `Connection: Upgrade`, or does not use HTTP/1.1.
     #[error("this is spoken over WebSocket")]
     NotAsked,
-    /// Another version is asked for, or none.
+    /// The request asks for another version, or for none.
     #[error("the version of WebSocket has to be 13")]
     Version,
     /// The key is missing, repeated, or not 16 bytes in Base64.
@@ -46,16 +48,16 @@ pub enum Refusal {
     /// The subprotocols are not a list of tokens.
     #[error("the Sec-WebSocket-Protocol header field is malformed")]
     Protocol,
-    /// There is more than one origin, or it is not ASCII.
+    /// The origin is repeated or not ASCII.
     #[error("the Origin header field is malformed")]
     Origin,
-    /// A body follows, which nobody would tell from frames.
+    /// The request has a body, which could be confused with frames.
     #[error("a request for a WebSocket has no body")]
     Body,
 }
 
 impl Refusal {
-    /// The status to answer with: 400, 405 or 426.
+    /// Returns the status of the response: 400, 405 or 426.
     pub fn status(self) -> u16 {
         match self {
             Self::Method => 405,
@@ -64,7 +66,7 @@ impl Refusal {
         }
     }
 
-    /// A name that does not change, for whoever reads errors by program.
+    /// Returns a stable name of the error, for programs.
     pub fn code(self) -> &'static str {
         match self {
             Self::Method => "method_not_allowed",
@@ -84,7 +86,7 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// With the header fields that say what would have been granted.
+/// Adds the header fields that state what the server would accept.
 impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Self {
         let response = Self::from(Problem::from(refusal));
@@ -98,21 +100,26 @@ impl From<Refusal> for Response {
     }
 }
 
-/// Whether a request asks for a WebSocket, be it well or badly: for whoever serves something else at the same path.
+/// Returns whether a request asks for a WebSocket, even if the request is malformed. Use this
+/// function if the same path serves something else, too.
 pub fn is_asked(head: &RequestHead<'_>) -> bool {
-    // Some list more than one protocol, in more than one field.
+    // Some clients list several protocols, in several fields.
     let is_listed =
         |(name, value): (&str, &[u8])| name.eq_ignore_ascii_case("upgrade") && has_token(value, "websocket");
     head.upgrade().is_some() && head.headers().any(is_listed)
 }
 
-/// Looks at a request for a WebSocket. Of the subprotocols that the server speaks, by preference, the first that the client
-/// asks for is chosen; where it asks for none of them the answer names none, and the client decides.
+/// Checks a request for a WebSocket and makes the response. `protocols` are the subprotocols that
+/// the server supports, in order of preference; the first that the client asks for is chosen. If
+/// the client asks for none of them, the response names none, and the client decides.
 ///
-/// Extensions, and compression among them, are never agreed to.
+/// Extensions, including compression, are never negotiated.
+///
+/// # Errors
+/// If the request cannot be accepted. The [`Refusal`] converts into the response to send.
 ///
 /// # Panics
-/// Where one of the server's subprotocols is not a token.
+/// If one of the server's subprotocols is not a token.
 ///
 /// # Example
 /// ```
@@ -165,7 +172,8 @@ pub fn accept<'a>(head: &RequestHead<'a>, protocols: &[&'static str]) -> Result<
     Ok(Accepted { response, protocol, origin })
 }
 
-/// What a client asks a server to answer, so that it knows that it speaks with one that means it.
+/// A client's challenge in the opening handshake. The response proves that the server speaks
+/// WebSocket.
 ///
 /// A request for a WebSocket is a GET with the fields `Upgrade: websocket`, `Connection: Upgrade`,
 /// `Sec-WebSocket-Version: 13`, and `Sec-WebSocket-Key` with this [`key`](Self::key).
@@ -175,18 +183,22 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// One of 16 random bytes, new for each connection.
+    /// Creates a challenge from 16 random bytes. Use new bytes for each connection.
     pub fn new(nonce: [u8; 16]) -> Self {
         Self { key: BASE64.encode(nonce) }
     }
 
-    /// The value of `Sec-WebSocket-Key`.
+    /// Returns the value of `Sec-WebSocket-Key`.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Whether this is the answer: then frames follow it. It must name no extension, and no subprotocol but one of those that
-    /// were asked for; the one that it names is returned.
+    /// Checks the response of the server; frames follow a valid response. The response must name no
+    /// extension, and no subprotocol except one of `protocols`. Returns the subprotocol that the
+    /// response names.
+    ///
+    /// # Errors
+    /// If the response does not open the WebSocket, or does not meet the challenge.
     pub fn check<'a>(&self, head: &ResponseHead<'a>, protocols: &[&str]) -> Result<Option<&'a str>, BadAnswer> {
         let has = |name: &str, token: &str| {
             head.headers().any(|(held, value)| held.eq_ignore_ascii_case(name) && has_token(value, token))
@@ -202,7 +214,7 @@ impl Challenge {
     }
 }
 
-/// A server does not open the WebSocket that it was asked for.
+/// The server does not open the WebSocket that the client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server does not open a WebSocket")]
 pub struct BadAnswer;
@@ -211,7 +223,8 @@ fn answer_to(key: &str) -> String {
     BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
-/// The value of a header field that may be there once. It is refused where it is there more often, or is not ASCII.
+/// Returns the value of a header field that may occur at most once. Refuses a field that is
+/// repeated or not ASCII.
 fn only<'a>(head: &RequestHead<'a>, name: &str, refusal: Refusal) -> Result<Option<&'a str>, Refusal> {
     let mut values = head.headers().filter(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     match (values.next(), values.next()) {

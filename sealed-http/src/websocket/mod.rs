@@ -1,18 +1,23 @@
-//! WebSocket (RFC 6455): the opening handshake, and a codec for what follows it. With the feature `websocket`.
+//! WebSocket (RFC 6455): the opening handshake, and a codec for the frames that follow. Requires
+//! the feature `websocket`.
 //!
-//! [`accept`] looks at a request and makes the answer, with which [`Http::upgrade`](crate::Http::upgrade) hands the
-//! connection over. From then on what comes is told to [`Handler::raw`](crate::Handler::raw), where the connection's
-//! [`Codec`] makes messages of it, answers pings, and keeps to the rules of closing. A server's frames depend on nothing but
-//! what they carry: [`text_frame`] makes one, and [`Http::write_framed`](crate::Http::write_framed) sends the same bytes to
-//! as many as want it.
+//! [`accept`] checks a request and makes the response with which
+//! [`Http::upgrade`](crate::Http::upgrade) switches the connection. From then on
+//! [`Handler::raw`](crate::Handler::raw) receives the input. The connection's [`Codec`] decodes
+//! messages from it, answers pings, and follows the rules of the closing handshake. A server's
+//! frames depend only on their payload: [`text_frame`] makes a frame once, and
+//! [`Http::write_framed`](crate::Http::write_framed) sends the same bytes to any number of
+//! connections.
 //!
-//! **Whose page asks has to be looked at** ([`Accepted::origin`]): any page on the web can open a WebSocket to any server
-//! that its visitor can reach. CORS does not hold here.
+//! **Check the origin** of each request ([`Accepted::origin`]): any page on the web can open a
+//! WebSocket to any server that its visitor can reach. CORS does not apply to WebSocket.
 //!
-//! [`Limits`] bound what a message may cost. A message, or a close, that never becomes whole is nobody's to notice but the
-//! application's: [`Codec::is_receiving`] and [`Codec::is_open`] tell.
+//! [`Limits`] bound the cost of a message. The codec does not watch the time: the application has
+//! to notice a message or a closing handshake that never completes, with [`Codec::is_receiving`]
+//! and [`Codec::is_open`].
 //!
-//! Nobody watches the time: [`Http::set_deadline`](crate::Http::set_deadline), with a ping, finds the peers that are gone.
+//! To detect peers that are gone, send pings and set a deadline with
+//! [`Http::set_deadline`](crate::Http::set_deadline).
 //!
 //! # Example
 //! ```no_run
@@ -52,7 +57,7 @@
 //!                 Ok(None) => break false,
 //!             }
 //!         };
-//!         // Who does not take the answers is not listened to, until they are taken.
+//!         // Stop reading from a client that does not take its answers, until they are taken.
 //!         if !http.write(id, &out) {
 //!             http.pause(id);
 //!         }

@@ -1,58 +1,59 @@
-//! What the other side may not do.
+//! Protocol violations of the peer.
 
 use super::frame::CloseCode;
 
-/// How the other side broke the protocol, or passed a limit. It has been told, and the connection is to be closed: nothing
-/// behind it can be trusted.
+/// A violation of the protocol, or of a limit, by the peer. Unless this side had closed before, the
+/// codec has appended a close frame that reports the violation. Close the connection: no bytes
+/// after the violation can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// A client has to mask its frames.
+    /// A client's frame is not masked, but must be.
     #[error("a frame of a client's is not masked")]
     Unmasked,
-    /// A server must not mask its frames.
+    /// A server's frame is masked, but must not be.
     #[error("a frame of a server's is masked")]
     Masked,
-    /// A reserved bit is set, and no extension was agreed upon that would give it a meaning.
+    /// A reserved bit is set, although no extension was negotiated that defines it.
     #[error("a reserved bit is set")]
     ReservedBit,
-    /// The frame is of a kind that is not defined.
+    /// The opcode of the frame is not defined.
     #[error("a frame has a reserved opcode")]
     ReservedOpcode,
     /// The length is not in the shortest form, or has its highest bit set.
     #[error("a frame's length is malformed")]
     Length,
-    /// A ping, pong or close in fragments.
+    /// A ping, pong or close is fragmented.
     #[error("a control frame is fragmented")]
     FragmentedControl,
-    /// A ping, pong or close of more than 125 bytes.
+    /// A ping, pong or close has more than 125 bytes.
     #[error("a control frame is too long")]
     LongControl,
-    /// A fragment continues a message that was not begun.
+    /// A continuation frame arrived, but no message had begun.
     #[error("a fragment continues nothing")]
     NothingToContinue,
-    /// A message begins where a fragment of another was due.
+    /// A message begins before the previous message is complete.
     #[error("a message begins within another")]
     MessageWithinMessage,
-    /// A close frame has one byte, or a code that is not to be sent.
+    /// A close frame has a payload of one byte, or a code that must not be sent.
     #[error("a close frame is malformed")]
     Close,
-    /// Text, or the reason of a close, is not UTF-8.
+    /// A text message, or the reason of a close, is not UTF-8.
     #[error("text is not UTF-8")]
     Text,
-    /// The payload of a frame is longer than its limit.
+    /// The payload of a frame exceeds its limit.
     #[error("a frame is too big")]
     FrameTooBig,
-    /// A message is longer than its limit.
+    /// A message exceeds its size limit.
     #[error("a message is too big")]
     MessageTooBig,
-    /// A message has more fragments than its limit.
+    /// A message exceeds its limit of fragments.
     #[error("a message has too many fragments")]
     TooManyFragments,
 }
 
 impl Violation {
-    /// The code that the connection is closed with.
+    /// Returns the code with which the connection is closed.
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::Text => CloseCode::BAD_DATA,
