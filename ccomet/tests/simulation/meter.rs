@@ -23,7 +23,7 @@ const CHANNEL_BYTES: usize = 2 << 10;
 const CHANNEL_PLACE_BYTES: usize = 200;
 const ASKING_BYTES: usize = 8 << 10;
 const PLACE_BYTES: usize = 100;
-const STORED_CHANNEL_BYTES: usize = 300;
+const STORED_CHANNEL_BYTES: usize = 600;
 
 /// What the simulated network may take meanwhile to tell clients that their connections are over.
 const NETWORK_BYTES: usize = 256 << 10;
