@@ -99,7 +99,7 @@ fn the_tokens_of_one_subject_make_so_many_channels_wherever_they_come_from() {
 
 #[test]
 fn a_client_that_may_make_no_more_takes_nobody_else_with_it() {
-    let stage = Stage::of(3, |config| config.limits.channels_per_client_max = 3);
+    let stage = Stage::of(2, |config| config.limits.channels_per_client_max = 2);
     for n in 0..40 {
         stage.publish(ANN, &format!("a{n}"));
     }
