@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use sealed::fault;
+
 use crate::error::DecodeError;
 use crate::query::BadEncoding;
 use crate::response::{Response, reason};
@@ -141,7 +143,7 @@ impl From<Problem> for Response {
         Self::new(problem.status)
             .header("Content-Type", "application/problem+json")
             .header("Cache-Control", "no-store")
-            .header("X-Content-Type-Options", "nosniff")
+            .header("X-Content-Type-Options", if fault!("problem-may-be-sniffed") { "" } else { "nosniff" })
             .body(problem.to_json())
     }
 }

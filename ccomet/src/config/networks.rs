@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use sealed::fault;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -12,8 +13,11 @@ pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::
 }
 
 fn parse(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse().map(|address: IpAddr| IpNet::from(address.to_canonical()));
-    text.parse().or_else(|_| address()).map_err(|_| {
+    let address = || {
+        let address = text.parse().ok().filter(|_| !fault!("bare-address-refused"));
+        address.map(|address: IpAddr| IpNet::from(address.to_canonical()))
+    };
+    text.parse().ok().or_else(address).ok_or_else(|| {
         format!("{text:?} is neither an address nor a network: write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32")
     })
 }

@@ -52,7 +52,8 @@ impl StaticFiles {
             fields
         };
         let page = |path, html: &'static str| {
-            let fields = vec![("Content-Security-Policy", policy(html))];
+            let policy = if fault!("pages-without-policy") { String::new() } else { policy(html) };
+            let fields = vec![("Content-Security-Policy", policy)];
             file(path, html.as_bytes(), fields)
         };
         let demo =

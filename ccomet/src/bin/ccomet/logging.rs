@@ -22,10 +22,11 @@ pub(crate) fn start(level: &str) -> Result<WorkerGuard, Box<dyn std::error::Erro
     let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES_MAX).thread_name("log");
     let (writer, guard) = builder.finish(output);
     let _ = dropped.set(writer.error_counter());
+    let is_for_people = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // Escape codes are for people; NO_COLOR asks for none.
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
+        .with_ansi(is_for_people || fault!("colours-in-a-file"));
     if fault!("unwritten-log-ends-process") {
         builder.with_writer(io::stderr).init();
     } else {
