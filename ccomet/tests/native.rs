@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Client, Local, config, wait_until};
+use serde_json::json;
 
 /// Loops with which the tests run: alone, and with channels whose home is another loop than the client's.
 const LOOPS: [usize; 2] = [1, 3];
@@ -106,6 +107,35 @@ fn several_channels_share_one_position() {
         poll.ask("GET", &format!("/channels/a,b,c?after={}", ids[3]), "");
         client.publish("b", "5");
         assert_eq!(poll.reply().messages(), ["5"]);
+    }
+}
+
+#[test]
+fn polls_that_wait_at_one_place_learn_of_a_gap_each_by_where_it_began() {
+    for loops in LOOPS {
+        let mut settings = config(loops);
+        settings.history.messages_max = 1;
+        let server = Local::start(settings);
+        let mut client = Client::connect(server.front);
+        let mut admin = Client::connect(server.admin);
+        let start = client.get("/channels/news?wait=0").position();
+        // Those that want what there is come first and last, so that either kind is answered before the other.
+        let starts = ["oldest", &start, "oldest"];
+        let mut polls = starts.map(|start| {
+            let mut poll = Client::connect(server.front);
+            poll.ask("GET", &format!("/channels/news?after={start}"), "");
+            (start, poll)
+        });
+        wait_until("all polls wait", || admin.get("/channels/news/info").json()["subscribers"] == 3);
+        let messages = ["1", "2"].map(|data| json!({"channel": "news", "data": data}));
+        assert_eq!(admin.post("/messages", &json!({ "messages": messages }).to_string()).status, 200);
+        for (start, poll) in &mut polls {
+            let reply = poll.reply().json();
+            let items = reply["items"].as_array().expect("items");
+            let kinds: Vec<&str> = items.iter().filter_map(|item| item["type"].as_str()).collect();
+            let wanted = if *start == "oldest" { vec!["message"] } else { vec!["gap", "message"] };
+            assert_eq!(kinds, wanted, "after {start}: {reply}");
+        }
     }
 }
 

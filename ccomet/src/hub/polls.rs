@@ -19,7 +19,16 @@ use crate::core::problem::Problem;
 #[derive(Debug)]
 pub(super) struct ReplyCache {
     limit: BatchLimit,
-    made: Vec<(Format, u64, Reply)>,
+    made: Vec<(ReplyKey, Reply)>,
+}
+
+/// What decides a shared reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ReplyKey {
+    format: Format,
+    from: u64,
+    /// A reader that asked for the oldest message is not told of a gap.
+    is_from_oldest: bool,
 }
 
 impl ReplyCache {
@@ -30,14 +39,13 @@ impl ReplyCache {
         Self { limit, made: Vec::new() }
     }
 
-    fn find(&self, format: Format, from: u64) -> Option<Reply> {
-        let mut made = self.made.iter();
-        made.find(|(held, number, _)| *held == format && *number == from).map(|(.., reply)| reply.clone())
+    fn find(&self, key: ReplyKey) -> Option<Reply> {
+        self.made.iter().find(|(held, _)| *held == key).map(|(_, reply)| reply.clone())
     }
 
-    fn keep(&mut self, format: Format, from: u64, reply: &Reply) {
+    fn keep(&mut self, key: ReplyKey, reply: &Reply) {
         if self.made.len() < Self::KEPT_MAX {
-            self.made.push((format, from, reply.clone()));
+            self.made.push((key, reply.clone()));
         }
     }
 }
@@ -141,9 +149,10 @@ pub(super) fn reply_of_one(
     let encoder = encoded.encoder(format);
     let details = subscriber.details.as_deref_mut()?;
     let cursor = details.cursors.first_mut()?;
-    let from = cursor.next;
+    let is_from_oldest = cursor.is_from_oldest && !fault!("gap-left-out-for-others");
+    let key = ReplyKey { format, from: cursor.next, is_from_oldest };
     let is_shared = details.target.is_none() && announcements.is_empty();
-    if let (true, Some(reply)) = (is_shared, replies.find(format, from)) {
+    if let (true, Some(reply)) = (is_shared, replies.find(key)) {
         return Some(reply);
     }
     let mut items = Vec::new();
@@ -158,7 +167,7 @@ pub(super) fn reply_of_one(
     let outcome = PollOutcome::Items { items: &items, announcements, position: &[channel.spot(batch.to)] };
     let reply = encoder.reply(details.target.as_deref(), &outcome).map(Reply::Encoded)?;
     if is_shared {
-        replies.keep(format, from, &reply);
+        replies.keep(key, &reply);
     }
     Some(reply)
 }
