@@ -257,9 +257,14 @@ impl Channel {
         self.log.entry(number).or_else(|| self.older()?.entry(number))
     }
 
-    /// Returns whether a reader has to wait for message `number`, because it is kept but not in memory.
+    /// Returns whether a reader that is at message `number` has to wait for what it gets next, because that is kept but
+    /// not in memory.
     pub(super) fn must_fetch(&self, number: u64, now: UnixMillis) -> bool {
-        if number >= self.log.first() || number < self.kept_from {
+        if fault!("dropped-message-not-fetched") && number < self.kept_from {
+            return false;
+        }
+        let number = number.max(self.kept_from);
+        if number >= self.log.first() {
             return false;
         }
         let number = self.skip_expired(number, now);

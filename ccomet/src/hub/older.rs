@@ -82,7 +82,7 @@ impl Hub {
         if !channel.must_fetch(next, now) {
             return false;
         }
-        let next = channel.skip_expired(next, now);
+        let next = channel.skip_expired(next.max(channel.kept_from), now);
         let older = channel.rare_mut().older.get_or_insert_default();
         if !older.waiting.iter().any(|(waiting, _)| *waiting == reader) {
             older.waiting.push_back((reader, next));

@@ -105,3 +105,25 @@ fn a_poll_cannot_be_answered_before_its_channel_has_come() {
     hub.event(&channel, opened(), NOW, &mut ears);
     assert!(!hub.has_no_position(poll));
 }
+
+#[test]
+fn a_poll_whose_message_is_dropped_while_it_waits_for_a_page_waits_for_the_oldest_kept() {
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+    let channel = ChannelName::new("news").expect("a name");
+    let message = || Arc::new(Message { payload: Bytes::from_static(b"new"), sender: None, time: NOW, extra: None });
+    let subscription = Subscription::new(vec![(channel.clone(), Start::Oldest)], Delivery::new(POLL));
+    hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
+    let window = Window { epoch: Epoch(9), kept_from: 3, first: 5, entries: vec![message()] };
+    hub.event(&channel, ChannelEvent::Opened(window), NOW, &mut ears);
+    assert!(hub.orders.iter().any(|order| matches!(order, Order::Fetch { from: 3, .. })), "{:?}", hub.orders);
+    hub.event(&channel, ChannelEvent::Truncated { kept_from: 4, window_from: 5 }, NOW, &mut ears);
+    hub.flush(NOW, &mut ears);
+    let (entries, announcements) = (vec![message()], Vec::new());
+    let appended = ChannelEvent::Appended { first: 6, entries, announcements, kept_from: 4, window_from: 5 };
+    hub.event(&channel, appended, NOW, &mut ears);
+    hub.flush(NOW, &mut ears);
+    assert_eq!(ears.ended, 0, "message 4 is kept, and on its way");
+    let page = ChannelEvent::Page { epoch: Epoch(9), from: 3, end: 5, kept_from: 4, entries: vec![(4, message())] };
+    hub.event(&channel, page, NOW, &mut ears);
+    assert_eq!(ears.ended, 1);
+}
