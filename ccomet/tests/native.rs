@@ -128,7 +128,7 @@ fn polls_that_wait_at_one_place_learn_of_a_gap_each_by_where_it_began() {
         });
         wait_until("all polls wait", || admin.get("/channels/news/info").json()["subscribers"] == 3);
         let messages = ["1", "2"].map(|data| json!({"channel": "news", "data": data}));
-        assert_eq!(admin.post("/messages", &json!({ "messages": messages }).to_string()).status, 200);
+        assert_eq!(admin.post("/messages", json!({ "messages": messages }).to_string()).status, 200);
         for (start, poll) in &mut polls {
             let reply = poll.reply().json();
             let items = reply["items"].as_array().expect("items");
