@@ -39,6 +39,14 @@ impl Cuts {
         Self { how, random: Random::new(random.bits()), pieces: VecDeque::new() }
     }
 
+    /// Keeps nothing back any more: a client that sends a piece at a time may need longer for an answer to a ping than a
+    /// message may take.
+    pub fn hurry(&mut self) {
+        if self.how == How::Slowly {
+            self.how = How::Pieces;
+        }
+    }
+
     /// Sends bytes, or keeps what is to be sent [later](Self::go_on).
     pub fn send(&mut self, peer: &mut Peer, bytes: &[u8]) {
         let mut rest = bytes;

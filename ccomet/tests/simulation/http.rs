@@ -50,6 +50,12 @@ impl Http {
         self.cuts.send(&mut self.peer, bytes.as_ref());
     }
 
+    /// Reads and sends without a pause from here on.
+    pub fn calm_down(&mut self) {
+        self.peer.unstall();
+        self.cuts.hurry();
+    }
+
     /// Sends a message of a WebSocket.
     pub fn say(&mut self, text: &str) {
         let message = self.cuts.message(text);

@@ -85,7 +85,7 @@ impl Member {
 
     pub fn calm_down(&mut self) {
         if let Some(http) = &mut self.http {
-            http.peer.unstall();
+            http.calm_down();
         }
     }
 

@@ -69,7 +69,7 @@ impl Gatherer {
 
     pub fn calm_down(&mut self) {
         if let Some(http) = &mut self.http {
-            http.peer.unstall();
+            http.calm_down();
         }
     }
 

@@ -93,7 +93,7 @@ impl Reader {
     /// Goes on reading, and waits for nothing new.
     pub fn calm_down(&mut self) {
         if let Some(http) = &mut self.http {
-            http.peer.unstall();
+            http.calm_down();
         }
     }
 
