@@ -34,17 +34,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::core::pattern::Pattern;
-
-    fn rules(toml: &str) -> Rules {
-        Rules::new(&toml::from_str::<Config>(toml).expect("TOML"))
-    }
-
-    fn channel(name: &str) -> ChannelName {
-        let pattern = Pattern::new(name).expect("a pattern");
-        if name.contains('*') { ChannelName::of_pattern(&pattern) } else { ChannelName::new(name).expect("a name") }
-    }
+    use crate::config::rules::tests::{channel, rules};
 
     #[test]
     fn a_pattern_may_be_used_where_each_of_its_channels_may() {

@@ -222,14 +222,15 @@ impl Rules {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn rules(toml: &str) -> Rules {
+    pub(crate) fn rules(toml: &str) -> Rules {
         Rules::new(&toml::from_str::<Config>(toml).expect("TOML"))
     }
 
-    fn channel(name: &str) -> ChannelName {
+    /// Returns the channel of that name, or the one for that pattern.
+    pub(crate) fn channel(name: &str) -> ChannelName {
         let pattern = Pattern::new(name).expect("a pattern");
         if name.contains('*') { ChannelName::of_pattern(&pattern) } else { ChannelName::new(name).expect("a name") }
     }
