@@ -70,7 +70,12 @@ fn as_a_response() {
     let text = String::from_utf8(out).expect("text");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
-    for line in ["Content-Type: application/problem+json", "Cache-Control: no-store", "Retry-After: 5"] {
+    for line in [
+        "Content-Type: application/problem+json",
+        "X-Content-Type-Options: nosniff",
+        "Cache-Control: no-store",
+        "Retry-After: 5",
+    ] {
         assert!(head.lines().any(|held| held == line), "{line} in {head}");
     }
     assert_eq!(body.as_bytes(), problem.to_json());

@@ -103,6 +103,7 @@ mod net;
 mod pool;
 mod rate;
 mod service;
+mod shrink;
 mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;

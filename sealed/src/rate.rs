@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use crate::shrink::Shrink;
+
 /// A token bucket: an average rate in bytes per second, and a burst after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -161,6 +163,7 @@ pub(crate) struct Group {
 pub(crate) struct Groups {
     held: Slab<Group>,
     serial: u32,
+    shrink: Shrink,
 }
 
 impl Groups {
@@ -176,7 +179,7 @@ impl Groups {
             return false;
         }
         self.held.remove(group.slot as usize);
-        if self.held.is_empty() {
+        if self.shrink.is_due(1, self.held.len(), self.held.capacity()) {
             self.held.shrink_to_fit();
         }
         true

@@ -24,6 +24,7 @@ use crate::net::{Clock, Listener, Network, Poller, Stream};
 use crate::pool::HandOver;
 use crate::rate::Groups;
 use crate::service::Service;
+use crate::shrink::Shrink;
 use crate::slot::{Flags, NO_LISTENER, Slot};
 use crate::socket::SocketOptions;
 use crate::stats::{Counters, Stats, Watch};
@@ -68,7 +69,7 @@ pub struct Context<S: Service> {
     pub(crate) pool: Vec<Box<Buffers>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) hand_over: Option<HandOver<S::Message>>,
-    pub(crate) freed_since_shrink: usize,
+    pub(crate) shrink: Shrink,
     serial: u32,
     random: u64,
 }
@@ -110,7 +111,7 @@ impl<S: Service> Context<S> {
             pool: Vec::new(),
             counters,
             hand_over: None,
-            freed_since_shrink: 0,
+            shrink: Shrink::default(),
             serial: 0,
             random: network.entropy(),
             network,

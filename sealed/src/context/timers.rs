@@ -8,6 +8,7 @@ use super::Context;
 use crate::id::{ConnectionId, TimerId};
 use crate::rate::Way;
 use crate::service::Service;
+use crate::shrink::Shrink;
 use crate::slot::Slot;
 use crate::wheel::{self, Nodes, Wheel};
 
@@ -48,6 +49,7 @@ pub(crate) struct Timers<T> {
     held: Held<T>,
     pub(crate) wheel: Wheel,
     of_service: usize,
+    shrink: Shrink,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,7 @@ impl<T> Nodes for Held<T> {
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Self { held: Held(Slab::new()), wheel: Wheel::default(), of_service: 0 }
+        Self { held: Held(Slab::new()), wheel: Wheel::default(), of_service: 0, shrink: Shrink::default() }
     }
 }
 
@@ -86,7 +88,7 @@ impl<T> Timers<T> {
     fn remove(&mut self, slot: u32) -> Due<T> {
         let due = self.held.0.remove(slot as usize).due;
         self.of_service -= usize::from(due.is_of_service());
-        if self.held.0.is_empty() && self.held.0.capacity() > 64 {
+        if self.shrink.is_due(1, self.held.0.len(), self.held.0.capacity()) {
             self.held.0.shrink_to_fit();
         }
         due

@@ -155,23 +155,21 @@ impl<S: Service> EventLoop<S> {
         cx.to_flush.retain(gone);
         cx.counters.closed.add(closing.len() as u64);
         cx.counters.connections.set(cx.slots.0.len() as u64);
-        cx.freed_since_shrink += closing.len();
+        let closed = closing.len();
         closing.clear();
         closing.shrink_to(64);
         cx.closing = closing;
         self.cx.listeners.iter_mut().for_each(|held| held.after = None);
-        self.shrink();
+        self.shrink(closed);
     }
 
-    /// Releases memory once most of it is unused; the cost is amortized over the connections that
-    /// ended.
-    fn shrink(&mut self) {
+    /// Releases memory once connections use little of it.
+    fn shrink(&mut self, closed: usize) {
         let cx = &mut self.cx;
-        let (held, used) = (cx.slots.0.capacity(), cx.slots.0.len());
-        if held < 64 || used * 4 > held || cx.freed_since_shrink * 2 < held {
+        let used = cx.slots.0.len();
+        if !cx.shrink.is_due(closed, used, cx.slots.0.capacity()) {
             return;
         }
-        cx.freed_since_shrink = 0;
         if used == 0 {
             cx.slots.0 = Slab::new();
             cx.pool.truncate(16);
