@@ -5,11 +5,10 @@ mod common;
 use std::time::Duration;
 
 use ccomet::Claims;
+use common::socket::Socket;
 use common::stage::{LOOPBACK, Stage, bearer, key, patterns};
-use sealed::sim::{Peer, Simulation};
-use sealed_http::websocket::{Codec, Event, Kind, Limits};
+use sealed_http::websocket::{Event, Kind, Limits};
 use serde_json::{Value, json};
-use testing::http::UPGRADE;
 
 impl Stage {
     fn of() -> Self {
@@ -26,73 +25,8 @@ impl Stage {
         self.sign(&Claims { sub, subscribe, publish, ..self.claims_for("*", seconds) })
     }
 
-    /// Asks for a WebSocket; the socket, or the status of what there is instead.
-    fn try_open(&self, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
-        let mut peer = self.connect(LOOPBACK);
-        let opened = self.exchange(&mut peer, "GET", target, &format!("{UPGRADE}{headers}"), "");
-        if opened.status != 101 {
-            return Err(opened.status);
-        }
-        let codec = Codec::client(|| [7, 1, 2, 3]);
-        let mut socket = Socket { sim: &self.sim, peer, codec, bytes: opened.body, closed: None };
-        assert_eq!(socket.hear()[0]["type"], "hello");
-        Ok(socket)
-    }
-
     fn open_with(&self, target: &str, token: &str) -> Result<Socket<'_>, u16> {
         self.try_open(target, &bearer(token))
-    }
-}
-
-struct Socket<'a> {
-    sim: &'a Simulation,
-    peer: Peer,
-    codec: Codec,
-    bytes: Vec<u8>,
-    closed: Option<u16>,
-}
-
-impl Socket<'_> {
-    fn say(&mut self, what: &Value) -> Vec<Value> {
-        let mut frame = Vec::new();
-        self.codec.encode(Kind::Text, what.to_string().as_bytes(), &mut frame);
-        self.peer.send(frame);
-        self.wait(Duration::from_millis(500))
-    }
-
-    /// What comes in that time; pings are answered meanwhile.
-    fn wait(&mut self, mut time: Duration) -> Vec<Value> {
-        let mut items = Vec::new();
-        while !time.is_zero() {
-            let step = time.min(Duration::from_secs(5));
-            self.sim.run_for(step);
-            self.bytes.append(&mut self.peer.take());
-            items.extend(self.hear());
-            time -= step;
-        }
-        items
-    }
-
-    /// The items that have come.
-    fn hear(&mut self) -> Vec<Value> {
-        let (mut items, mut answers) = (Vec::new(), Vec::new());
-        loop {
-            let (used, event) = self.codec.decode(&self.bytes, &Limits::default(), &mut answers).expect("frames");
-            self.bytes.drain(..used);
-            match event {
-                Event::Text(text) => {
-                    let reply: Value = serde_json::from_str(&text).expect("JSON");
-                    items.extend(reply["items"].as_array().expect("items").clone());
-                }
-                Event::Close { code, .. } => self.closed = code.map(sealed_http::websocket::CloseCode::number),
-                Event::Incomplete => break,
-                _ => {}
-            }
-        }
-        if !answers.is_empty() {
-            self.peer.send(answers);
-        }
-        items
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sealed::fault;
 use sealed_http::RequestHead;
 
-use super::call::{Access, Audience};
+use super::call::{Access, Audience, Course};
 use super::channel_rules::Deed;
 use super::origin;
 use super::token::Grant;
@@ -146,6 +146,18 @@ impl Authorizer {
         grant.may_publish(channel) && self.rules.allow(Deed::Publish, channel, grant.expires_s.is_some())
     }
 
+    /// Whether a client that has a grant may add a subscription to its connection.
+    pub(crate) fn allow_added(&self, grant: &Grant, access: &Access<'_>) -> Result<(), Problem> {
+        let has_token = grant.expires_s.is_some();
+        if !may(grant, access) {
+            return Err(if has_token { Problem::NotAllowed } else { self.why_nobody_may() });
+        }
+        if !has_token && !self.patterns && access.has_pattern() && !fault!("added-pattern-allowed") {
+            return Err(Problem::PatternForbidden);
+        }
+        if self.rules_allow(access, has_token) { Ok(()) } else { Err(Problem::NotAllowed) }
+    }
+
     /// Whether who has a grant may read a channel.
     pub(crate) fn may_subscribe(&self, grant: &Grant, channel: &ChannelName) -> bool {
         grant.may_subscribe(channel) && self.rules.allow(Deed::Subscribe, channel, grant.expires_s.is_some())
@@ -165,7 +177,10 @@ impl Authorizer {
 /// stands for all of them.
 fn may(grant: &Grant, access: &Access<'_>) -> bool {
     let may_read = |channel| grant.may_subscribe(channel) || access.is_about_members && grant.may_see(channel);
+    // A WebSocket may be opened without channels, but not by a client that could do nothing on it.
+    let is_of_use = access.course != Course::Conversation || !grant.subscribe.is_empty() || !grant.publish.is_empty();
     access.audience != Audience::Admin
+        && (is_of_use || fault!("useless-socket-opened"))
         && access.reads().all(may_read)
         && access.writes().all(|write| grant.may_publish(write.channel))
 }

@@ -111,7 +111,8 @@ impl<'a> Access<'a> {
         Self { audience: Audience::Granted, reads, cost: Cost::Subscribe, ..Self::free() }
     }
 
-    fn subscribing(subscription: &'a Subscription) -> Self {
+    /// Describes a subscription.
+    pub(crate) fn subscribing(subscription: &'a Subscription) -> Self {
         let delivery = &subscription.delivery;
         let Exposure { is_script, listener, callback } = protocols::of(delivery.format).exposure(delivery);
         Self {

@@ -51,6 +51,8 @@ settings! {
         subscribers_per_channel_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
         /// Channels of one subscription.
         channels_per_subscription_max: usize = 32, [1..=255], answers = "too_many_channels";
+        /// Subscriptions that a client may add to one WebSocket.
+        subscriptions_per_connection_max: usize = 100, [1..=10_000], answers = "too_many_subscriptions";
         /// Bytes of one message.
         message_bytes_max: usize = 64 KiB, [1 B..=8 MiB], answers = "message_too_large";
         /// Messages that one request publishes, counted in each of their channels.

@@ -150,6 +150,7 @@ mod tests {
             Problem::TooManyChannels,
             Problem::TooManyMessages,
             Problem::TooManyRequests(1),
+            Problem::TooManySubscriptions,
             Problem::Unavailable,
         ];
         assert_eq!(codes, own.map(Problem::code).into_iter().chain(of_http).collect());

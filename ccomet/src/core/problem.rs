@@ -51,6 +51,9 @@ impl MessageFault {
 pub(crate) enum Problem {
     BadChannel,
     TooManyChannels,
+    TooManySubscriptions,
+    RefTaken,
+    UnknownRef,
     BadPosition,
     /// The parameter, or the header field.
     BadParameter(&'static str),
@@ -159,6 +162,13 @@ impl Problem {
                 "too_many_channels",
                 "The request names more channels than one request may, or one channel twice.",
             ),
+            Self::TooManySubscriptions => (
+                400,
+                "too_many_subscriptions",
+                "The WebSocket has subscriptions_per_connection_max subscriptions. Remove one, or open another WebSocket.",
+            ),
+            Self::RefTaken => (409, "ref_taken", "The WebSocket has a subscription with this 'ref' already."),
+            Self::UnknownRef => (404, "unknown_ref", "The WebSocket has no subscription with this 'ref'."),
             Self::BadPosition => {
                 (400, "bad_position", "'after' is not a position that the server gave out for these channels.")
             }

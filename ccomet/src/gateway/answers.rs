@@ -7,7 +7,7 @@ use sealed_http::{Cors, Field, Http, Origins, Response};
 
 use super::{Client, Gateway, SessionState, done, socket};
 use crate::core::problem::Problem;
-use crate::hub::{Format, Reply, Sink};
+use crate::hub::{Format, Label, Reply, Sink};
 use crate::ops::refusals::RefusalLog;
 use crate::protocols::call::Door;
 use crate::protocols::format::jsonp;
@@ -40,6 +40,14 @@ impl Sink for Out<'_, '_> {
 
     fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool {
         self.http.write_framed(peer, chunks)
+    }
+
+    fn has_queued(&self, peer: ConnectionId) -> bool {
+        self.http.queued(peer) > 0
+    }
+
+    fn refuse(&mut self, peer: ConnectionId, label: Label, problem: Problem) {
+        refuse_on_socket(self.http, peer, problem, Some(label.0), self.answering);
     }
 
     fn end(&mut self, peer: ConnectionId) {

@@ -18,6 +18,7 @@ use crate::config::webhooks::{Hooks, WhenDown};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::problem::Problem;
 use crate::core::time::LoopTime;
+use crate::hub::{Label, Subscription};
 use crate::protocols::call::Call;
 use crate::webhooks::{Answer, Answers, Deed, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
 
@@ -102,6 +103,12 @@ enum Then {
         draft: Draft,
         reference: Option<i64>,
     },
+    /// The same, where it wants to read more channels.
+    Subscribe {
+        socket: u32,
+        subscription: Subscription,
+        label: Label,
+    },
 }
 
 impl Site {
@@ -181,7 +188,7 @@ impl Gateway {
         }
         let origin = origin::origin(head);
         let access = call.access();
-        if hooks.publish && access.course == Course::Conversation {
+        if (hooks.publish || hooks.subscribe) && access.course == Course::Conversation {
             caller.origin = origin.map(Into::into);
         }
         let member = caller.grant.as_ref().and_then(|grant| grant.subject.as_deref());
@@ -247,6 +254,52 @@ impl Gateway {
             self.sockets[socket as usize].question = Some(question);
             http.pause(id);
         }
+        self.send_questions(http);
+        None
+    }
+
+    /// Asks the back end whether a client may add a subscription to its WebSocket, where that is to be asked. Gives the
+    /// subscription back where it is not.
+    pub(super) fn ask_about_subscribing(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        socket: u32,
+        subscription: Subscription,
+        label: Label,
+    ) -> Option<Subscription> {
+        let caller = self.sockets[socket as usize].caller.clone();
+        let Some(grant) = caller.grant.as_ref().filter(|_| self.site.is_there() && !fault!("added-not-asked-about"))
+        else {
+            return Some(subscription);
+        };
+        let hooks = &self.config.hooks;
+        let access = Access::subscribing(&subscription);
+        let Some(mut question) = question_of(hooks, &access, grant.subject.as_deref()) else {
+            return Some(subscription);
+        };
+        question.origin = caller.origin.as_deref();
+        let Some(body) = question.to_json(hooks.question_bytes_max) else {
+            refuse_on_socket(http, id, Problem::HookTooLarge, Some(label.0), &self.answering);
+            return None;
+        };
+        let key = Key::of(&body);
+        match self.site.answers.find(&key, loop_time(http)) {
+            Some(true) => return Some(subscription),
+            Some(false) => {
+                refuse_on_socket(http, id, Problem::HookRefused, Some(label.0), &self.answering);
+                return None;
+            }
+            None => {}
+        }
+        if let Err(problem) = self.make_room(caller.asking, body.len()) {
+            refuse_on_socket(http, id, problem, Some(label.0), &self.answering);
+            return None;
+        }
+        let then = Then::Subscribe { socket, subscription, label };
+        let question = self.put_question(http, id, caller.asking, body, Some(key), then);
+        self.sockets[socket as usize].question = Some(question);
+        http.pause(id);
         self.send_questions(http);
         None
     }
@@ -396,6 +449,15 @@ impl Gateway {
                 match outcome.and_then(|()| in_time(&held.caller)) {
                     Ok(()) => self.publish_said(http, peer, socket, channel, draft, reference),
                     Err(problem) => refuse_on_socket(http, peer, problem, reference, &self.answering),
+                }
+                http.resume(peer);
+            }
+            Then::Subscribe { socket, subscription, label } => {
+                let Some(held) = self.sockets.get_mut(socket as usize) else { return };
+                held.question = None;
+                match outcome.and_then(|()| in_time(&held.caller)) {
+                    Ok(()) => self.add_subscription(http, peer, socket, subscription, label),
+                    Err(problem) => refuse_on_socket(http, peer, problem, Some(label.0), &self.answering),
                 }
                 http.resume(peer);
             }

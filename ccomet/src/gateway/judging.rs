@@ -39,7 +39,7 @@ impl Gateway {
 
     /// Asks on behalf of a client. One of the admin listener may do anything, and what touches no
     /// channel anybody may.
-    fn judge_access(
+    pub(super) fn judge_access(
         &self,
         http: &Http<'_, Self>,
         id: ConnectionId,

@@ -78,7 +78,7 @@ impl Gateway {
         };
         let limits = websocket::Limits {
             // A message as JSON is longer than it is.
-            message_bytes_max: self.config.limits.message_bytes_max.saturating_mul(6).saturating_add(1_024),
+            message_bytes_max: self.text_bytes_max(),
             ..websocket::Limits::default()
         };
         let mut out = Vec::new();
@@ -152,11 +152,15 @@ impl Gateway {
         {
             return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
         }
-        match words::read(text, self.config.limits.message_bytes_max) {
+        match words::read(text, &self.config.limits) {
             Ok(Said::Publish { channel, draft, reference }) => {
                 self.publish_from_socket(http, id, key, channel, draft, reference);
             }
             Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
+            Ok(Said::Subscribe { channels, label }) => {
+                self.subscribe_on_socket(http, id, key, words::subscription(channels, label), label);
+            }
+            Ok(Said::Unsubscribe { label }) => self.unsubscribe_on_socket(http, id, label),
             Err((problem, reference)) => refuse_on_socket(http, id, problem, reference, &self.answering),
         }
     }
@@ -238,12 +242,14 @@ impl Gateway {
             return Self::tell(http, id, &words::renewed(reference));
         }
         let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
+        let added = self.hub.added_channels(id).filter(|_| !fault!("renewed-without-added-channels"));
+        let mut channels = socket.channels.iter().chain(added);
         let grant = match self.authorizer.renew(token, unix_time(http)) {
             // Who is there is known by the subject with which the connection began.
             Ok(grant) if grant.subject != subject && !fault!("renewed-by-another-subject") => {
                 return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
             }
-            Ok(grant) if socket.channels.iter().all(|channel| self.authorizer.may_subscribe(&grant, channel)) => grant,
+            Ok(grant) if channels.all(|channel| self.authorizer.may_subscribe(&grant, channel)) => grant,
             Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };

@@ -8,7 +8,7 @@ use sealed::fault;
 
 use super::channel::{Batch, BatchLimit, Batches, Channel};
 use super::encoded::Encoded;
-use super::encoder::{Encoder, Format, Gap, StreamEvent};
+use super::encoder::{Encoder, Format, Gap, Label, StreamEvent};
 use super::older::Waiter;
 use super::polls::{ReplyCache, announcements_for, reply_of_one};
 use super::subscriber::{ChannelCursor, Flags, Subscriber};
@@ -17,15 +17,24 @@ use crate::core::position::{Missed, Spot};
 use crate::core::time::UnixMillis;
 
 impl Hub {
-    /// Feeds a stream whose output the kernel has taken.
+    /// Feeds the subscriber of a connection whose output the kernel has taken, and those that were
+    /// added to the connection.
     pub(crate) fn drained(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
-        let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
+        let Some(peer) = self.subscribers.get(key.0 as usize).map(|subscriber| subscriber.peer) else { return };
+        self.unblock(key.0, sink);
+        for key in self.sessions.take_turns(peer) {
+            self.unblock(key, sink);
+        }
+    }
+
+    fn unblock(&mut self, key: u32, sink: &mut impl Sink) {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         if !fault!("stalled-stream-not-fed") {
             subscriber.clear(Flags::BLOCKED);
         }
         if subscriber.is(Flags::STARTED) && subscriber.format.is_stream() {
-            self.feed_stream(key.0, sink);
+            self.feed_stream(key, sink);
         }
     }
 
@@ -179,11 +188,15 @@ impl Hub {
     fn feed_many(&mut self, key: u32, sink: &mut impl Sink) {
         let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
-        let (peer, format) = (subscriber.peer, subscriber.format);
+        let (peer, format, label) = (subscriber.peer, subscriber.format, subscriber.label());
         if !format.is_stream() {
             return;
         }
         let encoder = self.limits.encoders.get(format);
+        // What is queued for the others of its connection goes first.
+        if label.is_some() && sink.has_queued(peer) && !fault!("added-subscription-ignores-queue") {
+            subscriber.set(Flags::BLOCKED);
+        }
         let mut behind = Vec::new();
         let mut index = 0;
         while index < subscriber.cursors().len() && !subscriber.is(Flags::BLOCKED) {
@@ -205,7 +218,7 @@ impl Hub {
                 cursor.next = channel.kept_from;
                 let gap = gap(channel, missed, cursor.next);
                 let position = spots(&self.channels, subscriber.cursors());
-                chunks.extend(gap_event(encoder, format, gap, &position));
+                chunks.extend(gap_event(encoder, format, label, gap, &position));
             } else {
                 let batch = channel.batch(&mut self.encoded, cursor.next, format.of_items(), limit);
                 let Batch { chunks: items, numbers, to, .. } = batch;
@@ -213,7 +226,7 @@ impl Hub {
                 let mut spots = spots(&self.channels, subscriber.cursors());
                 for (number, item) in numbers.into_iter().zip(&items) {
                     spots[index].next = number + 1;
-                    chunks.extend(encoder.event_around(format, &spots, item));
+                    chunks.extend(encoder.event_around(format, label, &spots, item));
                 }
             }
             if chunks.is_empty() {
@@ -257,7 +270,7 @@ fn feed_one(
             let missed = Missed(Some(channel.kept_from - subscriber.cursor));
             subscriber.cursor = channel.kept_from;
             let gap = gap(channel, missed, subscriber.cursor);
-            match gap_event(encoded.encoder(format), format, gap, &[gap.spot]) {
+            match gap_event(encoded.encoder(format), format, None, gap, &[gap.spot]) {
                 Some(event) => sink.stream(subscriber.peer, &[event]),
                 None => continue,
             }
@@ -292,9 +305,15 @@ pub(super) fn gap(channel: &Channel, missed: Missed, next: u64) -> Gap<'_> {
 }
 
 /// Returns the event that reports a gap, if the protocol has one for that.
-fn gap_event(encoder: &dyn Encoder, format: Format, gap: Gap<'_>, position: &[Spot]) -> Option<Bytes> {
+fn gap_event(
+    encoder: &dyn Encoder,
+    format: Format,
+    label: Option<Label>,
+    gap: Gap<'_>,
+    position: &[Spot],
+) -> Option<Bytes> {
     let mut event = Vec::new();
-    encoder.write_event(format, &StreamEvent::Gap { gap, position }, &mut event);
+    encoder.write_event(format, label, &StreamEvent::Gap { gap, position }, &mut event);
     (!event.is_empty()).then(|| event.into())
 }
 

@@ -59,6 +59,10 @@ impl Format {
     }
 }
 
+/// Names a subscription among several of one connection: the number that its client gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Label(pub(crate) i64);
+
 /// The encoders of all protocols, each in its row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Encoders(pub(crate) &'static [&'static dyn Encoder]);
@@ -88,12 +92,13 @@ pub(crate) trait Encoder: Debug + Sync {
     /// item. Every reader of the format gets these same bytes.
     fn write_message(&self, format: Format, message: &PlacedMessage<'_>, out: &mut Vec<u8>);
 
-    /// Writes an event to a stream. Writes nothing if the protocol has no such event.
-    fn write_event(&self, format: Format, event: &StreamEvent<'_>, out: &mut Vec<u8>);
+    /// Writes an event to a stream, which has a label if its connection has several. Writes nothing
+    /// if the protocol has no such event.
+    fn write_event(&self, format: Format, label: Option<Label>, event: &StreamEvent<'_>, out: &mut Vec<u8>);
 
-    /// Returns an event for a stream of several channels, around an item that others get too.
-    /// `position` is where the stream is behind it, in each of its channels.
-    fn event_around(&self, _format: Format, _position: &[Spot], item: &Bytes) -> [Bytes; 3] {
+    /// Returns an event for a stream of several channels, or one that has a label, around an item
+    /// that others get too. `position` is where the stream is after it, in each of its channels.
+    fn event_around(&self, _format: Format, _label: Option<Label>, _position: &[Spot], item: &Bytes) -> [Bytes; 3] {
         [Bytes::new(), item.clone(), Bytes::new()]
     }
 

@@ -53,7 +53,7 @@ impl Hub {
             let mut out = Vec::new();
             let event =
                 StreamEvent::Heartbeat { channel: channel.map(|channel| &channel.name), count: subscriber.beats };
-            encoder.write_event(format, &event, &mut out);
+            encoder.write_event(format, None, &event, &mut out);
             subscriber.beats = subscriber.beats.wrapping_add(1);
             if !sink.stream(subscriber.peer, &[out.into()]) {
                 subscriber.set(Flags::BLOCKED);
@@ -129,8 +129,13 @@ impl Hub {
         problem: Option<Problem>,
         sink: &mut impl Sink,
     ) {
-        let subscriber = &self.subscribers[key as usize];
-        let format = subscriber.format;
+        // Its connection may have ended meanwhile, with another of its subscriptions.
+        let Some(subscriber) = self.subscribers.get(key as usize) else { return };
+        let (peer, format) = (subscriber.peer, subscriber.format);
+        if let (Some(problem), Some(label)) = (problem, subscriber.label()) {
+            self.leave(key);
+            return sink.refuse(peer, label, problem);
+        }
         if let Some(problem) = problem {
             let reply = self.refusal(format, name, subscriber.target(), problem);
             return self.conclude(key, reply, sink);
@@ -150,7 +155,7 @@ impl Hub {
     /// Sends a stream its last event, if the protocol has one for that, and ends it.
     fn end_stream(&mut self, key: u32, event: &StreamEvent<'_>, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        let (peer, format) = (subscriber.peer, subscriber.format);
+        let (peer, format, label) = (subscriber.peer, subscriber.format, subscriber.label());
         let encoder = self.limits.encoders.get(format);
         let mut out = Vec::new();
         // It may have waited for its channel until now.
@@ -159,20 +164,23 @@ impl Hub {
             let target = target.filter(|_| !fault!("close-without-opening")).unwrap_or_default();
             sink.open(peer, format, &target);
             if !fault!("close-without-opening") {
-                encoder.write_event(format, &StreamEvent::Opening { target: &target }, &mut out);
+                encoder.write_event(format, label, &StreamEvent::Opening { target: &target }, &mut out);
             }
         }
-        encoder.write_event(format, event, &mut out);
+        encoder.write_event(format, label, event, &mut out);
         if !out.is_empty() {
             sink.stream(peer, &[out.into()]);
         }
         self.leave(key);
-        sink.end(peer);
+        // A connection outlasts the subscriptions that were added to it.
+        if label.is_none() || fault!("added-end-ends-connection") {
+            sink.end(peer);
+        }
     }
 
     fn encode_event(&self, format: Format, event: &StreamEvent<'_>) -> Bytes {
         let mut out = Vec::new();
-        self.limits.encoders.get(format).write_event(format, event, &mut out);
+        self.limits.encoders.get(format).write_event(format, None, event, &mut out);
         out.into()
     }
 }

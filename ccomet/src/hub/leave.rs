@@ -14,10 +14,15 @@ impl Hub {
         self.leave(key.0);
     }
 
-    /// Removes a subscriber from its channels, and from memory.
+    /// Removes a subscriber from its channels, and from memory, and with the first one of a connection
+    /// those that were added to it.
     pub(super) fn leave(&mut self, key: u32) {
         if !self.subscribers.contains(key as usize) {
             return;
+        }
+        for added in self.sessions.end(&self.subscribers[key as usize], key) {
+            self.leave_channels(added);
+            self.forget(added);
         }
         self.leave_channels(key);
         self.forget(key);

@@ -5,6 +5,7 @@
 //! - `subscriber.rs`: a cursor; `start.rs` and `leave.rs`: its start and its end
 //! - `deliver.rs`: from the window to streams; `polls.rs`: replies to polls; `heartbeat.rs`: what is
 //!   sent without a message
+//! - `sessions.rs`: several subscribers on one connection
 //! - `encoder.rs`: the seam to the protocols; `encoded.rs`: a cache of encoded messages
 //! - `followers.rs`: readers inside the process
 
@@ -19,6 +20,7 @@ mod limits;
 mod older;
 mod polls;
 mod presence;
+mod sessions;
 mod sink;
 mod start;
 mod subscriber;
@@ -32,14 +34,15 @@ use slab::Slab;
 use channel::Channel;
 use encoded::Encoded;
 pub(crate) use encoder::{
-    Encoder, Encoders, Format, Gap, HeartbeatRule, Item, PlacedMessage, PollOutcome, RefusedSubscription, Resolved,
-    SessionRules, StreamEvent,
+    Encoder, Encoders, Format, Gap, HeartbeatRule, Item, Label, PlacedMessage, PollOutcome, RefusedSubscription,
+    Resolved, SessionRules, StreamEvent,
 };
 use followers::Followers;
 pub(crate) use followers::{FollowerKey, Told};
 pub(crate) use limits::HubLimits;
 use older::Page;
 use presence::Moved;
+use sessions::Sessions;
 pub(crate) use sink::{Reply, ReplyBody, Sink};
 use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
 pub(crate) use subscriber::{Delivery, Start, Subscription};
@@ -64,6 +67,8 @@ pub(crate) struct Hub {
     channels: Slab<Channel>,
     names: HashMap<ChannelName, u32>,
     subscribers: Slab<Subscriber>,
+    /// Subscribers that were added to a connection.
+    sessions: Sessions,
     followers: Followers,
     /// Subscribers that wait under a name, by the number that the engine has for each.
     claims: HashMap<u64, u32>,
@@ -96,6 +101,7 @@ impl Hub {
             channels: Slab::new(),
             names: HashMap::new(),
             subscribers: Slab::new(),
+            sessions: Sessions::default(),
             followers: Followers::default(),
             claims: HashMap::new(),
             last_claim: 0,
@@ -143,8 +149,9 @@ impl Hub {
         }
     }
 
-    /// Adds a subscription to one channel or more. It starts, through the sink, as soon as all of its
-    /// channels have been opened.
+    /// Adds a subscription. It starts, through the sink, as soon as all of its channels have been
+    /// opened. One with a label is added to those that its connection has: no other of them may have
+    /// the same label.
     pub(crate) fn subscribe(
         &mut self,
         peer: ConnectionId,
@@ -153,11 +160,10 @@ impl Hub {
         sink: &mut impl Sink,
     ) -> Result<SubscriberKey, Reply> {
         self.now = now;
-        debug_assert!(!subscription.channels.is_empty());
         if self.subscribers() >= self.limits.subscribers_max {
             return Err(self.refuse(&subscription, Problem::SubscriberLimit));
         }
-        let Subscription { channels, delivery, answer_at_once, member, owner } = subscription;
+        let Subscription { channels, delivery, answer_at_once, member, owner, label } = subscription;
         let Delivery { format, target, name: waits_as, beats } = delivery;
         let encoder = self.limits.encoders.get(format);
         let mut cursors = Vec::with_capacity(channels.len());
@@ -195,8 +201,11 @@ impl Hub {
             }
         }
         let name = waits_as.clone();
-        let details = SubscriberDetails { cursors, answer_at_once, target, name, claim: None, member, owner };
+        let details = SubscriberDetails { cursors, answer_at_once, target, name, claim: None, member, owner, label };
         self.subscribers.insert(Subscriber::new(peer, format, beats, details));
+        if let Some(label) = label {
+            self.sessions.add(peer, label, key);
+        }
         if let Some(name) = waits_as {
             self.claim(key, name);
         }

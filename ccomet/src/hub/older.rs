@@ -151,7 +151,7 @@ impl Hub {
     fn report_restart(&mut self, member: u32, key: u32, sink: &mut impl Sink) {
         let subscriber = &self.subscribers[member as usize];
         let channel = &self.channels[key as usize];
-        let (peer, format) = (subscriber.peer, subscriber.format);
+        let (peer, format, label) = (subscriber.peer, subscriber.format, subscriber.label());
         let name = channel.name.clone();
         let gap = Gap { channel: &name, missed: Missed(None), spot: channel.spot(channel.kept_from) };
         if !format.is_stream() {
@@ -163,7 +163,7 @@ impl Hub {
         };
         let mut event = Vec::new();
         let encoder = self.limits.encoders.get(format);
-        encoder.write_event(format, &StreamEvent::Gap { gap, position: &position }, &mut event);
+        encoder.write_event(format, label, &StreamEvent::Gap { gap, position: &position }, &mut event);
         if !event.is_empty() && !sink.stream(peer, &[event.into()]) {
             self.subscribers[member as usize].set(Flags::BLOCKED);
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sealed::ConnectionId;
 
-use super::encoder::Format;
+use super::encoder::{Format, Label};
 use crate::core::problem::Problem;
 
 /// Writes to subscribers.
@@ -15,7 +15,13 @@ pub(crate) trait Sink {
     ///
     /// [`Hub::drained`]: super::Hub::drained
     fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool;
-    /// Ends a stream.
+    /// Returns whether bytes are queued for a connection: [`Hub::drained`] will be called.
+    ///
+    /// [`Hub::drained`]: super::Hub::drained
+    fn has_queued(&self, peer: ConnectionId) -> bool;
+    /// Tells a client that one of the subscriptions of its connection has ended, and why.
+    fn refuse(&mut self, peer: ConnectionId, label: Label, problem: Problem);
+    /// Ends a stream, and with it its connection.
     fn end(&mut self, peer: ConnectionId);
     /// Answers a poll, or a subscriber whose stream has not started.
     fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply);

@@ -90,12 +90,12 @@ impl Hub {
 
     fn start_stream(&mut self, key: u32, gaps: &[StartGap], is_unknown: bool, sink: &mut impl Sink) {
         let subscriber = &mut self.subscribers[key as usize];
-        let (peer, format) = (subscriber.peer, subscriber.format);
+        let (peer, format, label) = (subscriber.peer, subscriber.format, subscriber.label());
         let target = subscriber.details.as_mut().and_then(|details| details.target.take()).unwrap_or_default();
         sink.open(peer, format, &target);
         let encoder = self.limits.encoders.get(format);
         let mut hello = Vec::with_capacity(256);
-        encoder.write_event(format, &StreamEvent::Opening { target: &target }, &mut hello);
+        encoder.write_event(format, label, &StreamEvent::Opening { target: &target }, &mut hello);
         self.write_hello(key, gaps, is_unknown, &mut hello);
         let subscriber = &mut self.subscribers[key as usize];
         if !hello.is_empty() && !sink.stream(peer, &[Bytes::from(hello)]) {
@@ -111,17 +111,17 @@ impl Hub {
     /// can resume all the same, and what it has missed.
     fn write_hello(&self, key: u32, gaps: &[StartGap], is_unknown: bool, out: &mut Vec<u8>) {
         let subscriber = &self.subscribers[key as usize];
-        let format = subscriber.format;
+        let (format, label) = (subscriber.format, subscriber.label());
         let encoder = self.limits.encoders.get(format);
         let channel = |index: usize| &self.channels[subscriber.cursors()[index].channel as usize];
         let spots = self.spots(subscriber.cursors());
         // Not with the position behind a gap: a client that lost the stream between the two would
         // never learn of it.
         let position = gaps.is_empty().then_some(spots.as_slice());
-        encoder.write_event(format, &StreamEvent::Hello { heartbeat: self.limits.heartbeat, position }, out);
+        encoder.write_event(format, label, &StreamEvent::Hello { heartbeat: self.limits.heartbeat, position }, out);
         if let (true, [_]) = (is_unknown, subscriber.cursors()) {
             let Channel { name, log, .. } = channel(0);
-            encoder.write_event(format, &StreamEvent::UnknownStart { channel: name, next: log.next() }, out);
+            encoder.write_event(format, label, &StreamEvent::UnknownStart { channel: name, next: log.next() }, out);
         }
         // Likewise, each gap's position covers the gaps that have been reported, and not yet those
         // behind it.
@@ -134,7 +134,7 @@ impl Hub {
         for StartGap { index, missed, .. } in gaps.iter().copied() {
             told[index] = spots[index];
             let gap = Gap { channel: &channel(index).name, missed, spot: spots[index] };
-            encoder.write_event(format, &StreamEvent::Gap { gap, position: &told }, out);
+            encoder.write_event(format, label, &StreamEvent::Gap { gap, position: &told }, out);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealed::ConnectionId;
 
-use super::encoder::Format;
+use super::encoder::{Format, Label};
 use crate::core::message::ChannelName;
 use crate::core::owner::Owner;
 use crate::core::position::Spot;
@@ -14,7 +14,8 @@ use crate::engine::Claim;
 /// What a client asked for.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    /// The channels, sorted by name, none twice, and where to start in each.
+    /// The channels, sorted by name, none twice, and where to start in each. There are none for a
+    /// connection to which labelled subscriptions are added later.
     pub(crate) channels: Vec<(ChannelName, Start)>,
     pub(crate) delivery: Delivery,
     /// A poll that does not wait: it is answered even if there is nothing for it.
@@ -23,12 +24,14 @@ pub(crate) struct Subscription {
     pub(crate) member: Option<Arc<str>>,
     /// Whose the channels are that are made for it.
     pub(crate) owner: Owner,
+    /// Its name, if it is added to a connection that has a subscriber already.
+    pub(crate) label: Option<Label>,
 }
 
 impl Subscription {
     /// Creates a subscription of somebody that nothing is known of yet.
     pub(crate) fn new(channels: Vec<(ChannelName, Start)>, delivery: Delivery) -> Self {
-        Self { channels, delivery, answer_at_once: false, member: None, owner: Owner::default() }
+        Self { channels, delivery, answer_at_once: false, member: None, owner: Owner::default(), label: None }
     }
 }
 
@@ -100,6 +103,7 @@ pub(super) struct SubscriberDetails {
     pub(super) claim: Option<Claim>,
     pub(super) member: Option<Arc<str>>,
     pub(super) owner: Owner,
+    pub(super) label: Option<Label>,
 }
 
 /// Where a subscriber is in one of its channels.
@@ -123,10 +127,12 @@ impl Subscriber {
         Self { peer, cursor: 0, channel: MANY, place: 0, details, beats, format, flags: Flags(0) }
     }
 
-    /// Drops the box where nothing in it is needed any more: one channel, and a stream.
+    /// Drops the box if nothing in it is needed any more: that of a stream of one channel, which has
+    /// its connection to itself.
     pub(super) fn slim(&mut self) {
         let Some(details) = &mut self.details else { return };
-        if let ([cursor], true) = (details.cursors.as_slice(), self.format.is_stream()) {
+        let may_slim = self.format.is_stream() && details.label.is_none();
+        if let ([cursor], true) = (details.cursors.as_slice(), may_slim) {
             (self.channel, self.place, self.cursor) = (cursor.channel, cursor.place, cursor.next);
             details.cursors = Vec::new();
             if details.member.is_none() {
@@ -138,6 +144,11 @@ impl Subscriber {
     /// Returns what the client named for its protocol to address.
     pub(super) fn target(&self) -> Option<&str> {
         self.details.as_ref().and_then(|details| details.target.as_deref())
+    }
+
+    /// Returns its name among the subscribers of its connection, if it is not the first of them.
+    pub(super) fn label(&self) -> Option<Label> {
+        self.details.as_ref().and_then(|details| details.label)
     }
 
     pub(super) fn cursors_mut(&mut self) -> &mut [ChannelCursor] {

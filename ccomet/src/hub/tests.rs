@@ -15,6 +15,8 @@ const NOW: UnixMillis = UnixMillis::from_millis(0);
 struct Ears {
     opened: u32,
     ended: u32,
+    /// How many writes are taken until bytes are queued.
+    room: Option<u32>,
     said: String,
 }
 
@@ -25,7 +27,16 @@ impl Sink for Ears {
 
     fn stream(&mut self, _: ConnectionId, chunks: &[Bytes]) -> bool {
         self.said.extend(chunks.iter().map(|chunk| String::from_utf8_lossy(chunk)));
-        true
+        self.room = self.room.map(|room| room.saturating_sub(1));
+        self.room != Some(0)
+    }
+
+    fn has_queued(&self, _: ConnectionId) -> bool {
+        self.room == Some(0)
+    }
+
+    fn refuse(&mut self, _: ConnectionId, Label(label): Label, problem: Problem) {
+        self.said.push_str(&format!("{label}: {}\n", problem.code()));
     }
 
     fn end(&mut self, _: ConnectionId) {
@@ -126,4 +137,50 @@ fn a_poll_whose_message_is_dropped_while_it_waits_for_a_page_waits_for_the_oldes
     let page = ChannelEvent::Page { epoch: Epoch(9), from: 3, end: 5, kept_from: 4, entries: vec![(4, message())] };
     hub.event(&channel, page, NOW, &mut ears);
     assert_eq!(ears.ended, 1);
+}
+
+#[test]
+fn subscriptions_of_one_connection_take_turns_where_it_has_no_room_for_all() {
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+    let channel = ChannelName::new("news").expect("a name");
+    let peer = ConnectionId::default();
+    let first = Subscription::new(Vec::new(), Delivery::new(STREAM));
+    let first = hub.subscribe(peer, first, NOW, &mut ears).expect("room");
+    for label in [1, 2] {
+        let added = Subscription { label: Some(Label(label)), ..stream_of(&channel) };
+        hub.subscribe(peer, added, NOW, &mut ears).expect("room");
+    }
+    hub.event(&channel, opened(), NOW, &mut ears);
+    assert_eq!(std::mem::take(&mut ears.said), "hello\n1: hello\n2: hello\n");
+    let message = || Arc::new(Message { payload: Bytes::from_static(b"x"), sender: None, time: NOW, extra: None });
+    let append = |hub: &mut Hub, ears: &mut Ears, first: u64| {
+        let (entries, announcements) = (vec![message()], Vec::new());
+        let appended = ChannelEvent::Appended { first, entries, announcements, kept_from: 0, window_from: 0 };
+        hub.event(&channel, appended, NOW, ears);
+        hub.flush(NOW, ears);
+    };
+    // There is room for one write each time.
+    let mut turns = Vec::new();
+    for number in 0..4 {
+        ears.room = Some(1);
+        if number > 0 {
+            hub.drained(first, NOW, &mut ears);
+        }
+        append(&mut hub, &mut ears, number);
+        let said = std::mem::take(&mut ears.said);
+        let labels: std::collections::HashSet<_> = said.lines().map(|line| &line[..1]).collect();
+        assert_eq!(labels.len(), 1, "no more than there is room for: {said}");
+        turns.extend(said.chars().next());
+    }
+    assert!(turns.contains(&'1') && turns.contains(&'2'), "{turns:?}");
+    ears.room = None;
+    hub.drained(first, NOW, &mut ears);
+    assert_eq!((hub.added(peer), ears.ended), (2, 0));
+    // The connection outlasts a channel, and no subscription outlasts the connection.
+    hub.event(&channel, ChannelEvent::Closed, NOW, &mut ears);
+    assert_eq!((hub.added(peer), ears.ended, hub.subscribers()), (0, 0, 1));
+    let added = Subscription { label: Some(Label(1)), ..stream_of(&channel) };
+    hub.subscribe(peer, added, NOW, &mut ears).expect("room");
+    hub.unsubscribe(first, NOW);
+    assert_eq!((hub.added(peer), hub.subscribers()), (0, 0));
 }

@@ -337,3 +337,31 @@ fn the_back_end_is_told_who_comes_and_goes() {
         assert_eq!(event(&backend.say(204, "")), ("leave".into(), "ann".into()));
     }
 }
+
+#[test]
+fn the_back_end_is_asked_about_what_is_added_to_a_websocket() {
+    let stage = Stage::new(1, |_| {});
+    let mut socket = stage.client(&upgrade("/channels"));
+    socket.expect("hello");
+    let subscribe = |reference: u32, channel: &str| {
+        frame(&format!(r#"{{"type":"subscribe","ref":{reference},"channels":["{channel}"]}}"#))
+    };
+    socket.send(subscribe(1, "news"));
+    // What follows is not read before the answer.
+    socket.send(subscribe(2, "sport"));
+    let mut backend = stage.backend();
+    let question = backend.say(200, r#"{"allow":true}"#);
+    assert_eq!((&question["type"], &question["channels"]), (&"subscribe".into(), &serde_json::json!(["news"])));
+    assert_eq!(question["origin"], "http://x");
+    socket.expect(r#""ref":1"#);
+    socket.expect("subscribed");
+    assert_eq!(backend.say(200, r#"{"allow":false}"#)["channels"], serde_json::json!(["sport"]));
+    socket.expect("hook_refused");
+    assert_eq!(stage.server.holdings().subscribers, 2);
+    // A question whose client is gone is not asked any more.
+    socket.send(subscribe(3, "late"));
+    assert_eq!(backend.asked().1["channels"], serde_json::json!(["late"]));
+    drop(socket);
+    stage.wait(1);
+    assert_eq!(stage.server.holdings().subscribers, 0);
+}

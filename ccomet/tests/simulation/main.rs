@@ -20,6 +20,7 @@ mod proxies;
 mod readers;
 mod rulings;
 mod scenery;
+mod sessions;
 mod tokens;
 mod world;
 mod writers;

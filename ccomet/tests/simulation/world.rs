@@ -22,6 +22,7 @@ use crate::proxies::{self, Visitor};
 use crate::readers::{Page, Reader};
 use crate::rulings::Rebel;
 use crate::scenery::{self, Scenery};
+use crate::sessions::{self, Session};
 use crate::tokens::{self, Holder};
 use crate::writers::{Admin, Broadcaster, Insider, Nuisance, Publisher};
 
@@ -47,6 +48,8 @@ pub struct Place {
     pub preface: Vec<u8>,
     /// A back end is asked about some channels.
     pub has_hooks: bool,
+    /// Several subscriptions are too much for one connection to be prompt.
+    pub is_narrow: bool,
     /// By how much what is due may be late.
     pub lateness: Duration,
     /// How likely what is sent on a new connection is to come in pieces.
@@ -87,6 +90,7 @@ pub struct World {
     gatherers: Vec<Gatherer>,
     counters: Vec<Counter>,
     members: Vec<Member>,
+    sessions: Vec<Session>,
     publishers: Vec<Publisher>,
     admin: Admin,
     nuisances: Vec<Nuisance>,
@@ -140,8 +144,9 @@ pub fn run(sim: &Simulation) {
 impl World {
     fn new(sim: &Simulation) -> Self {
         let mut random = sim.random(1);
-        let (config, scenery) = scenery::draw(sim, &mut random);
-        draw_link(sim, &mut random);
+        let (mut config, scenery) = scenery::draw(sim, &mut random);
+        let sessions = Session::draw(&mut config, &mut sim.random(7));
+        let is_narrow = draw_link(sim, &mut random);
         let server = Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts");
         let channels: Vec<String> =
             ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
@@ -194,6 +199,7 @@ impl World {
             deletes,
             preface,
             has_hooks,
+            is_narrow,
             lateness: lateness(&faults),
             cuts,
             cutting,
@@ -225,6 +231,7 @@ impl World {
             gatherers,
             counters,
             members,
+            sessions,
             publishers,
             admin: Admin::default(),
             nuisances,
@@ -266,6 +273,9 @@ impl World {
         }
         for member in &mut self.members {
             member.act(place, random, oracle);
+        }
+        for session in &mut self.sessions {
+            session.act(place, random, oracle);
         }
         for publisher in &mut self.publishers {
             publisher.act(place, random, oracle);
@@ -350,6 +360,7 @@ impl World {
         self.gatherers.iter_mut().for_each(|gatherer| gatherer.hear(oracle));
         self.counters.iter_mut().for_each(Counter::hear);
         self.members.iter_mut().for_each(|member| member.hear(oracle));
+        self.sessions.iter_mut().for_each(|session| session.hear(oracle));
         self.publishers.iter_mut().for_each(|publisher| publisher.hear(oracle));
         self.admin.hear(oracle);
         self.visitors.iter_mut().for_each(|visitor| visitor.hear(oracle, &mut self.accounts));
@@ -376,6 +387,7 @@ impl World {
         self.readers.iter_mut().for_each(Reader::calm_down);
         self.gatherers.iter_mut().for_each(Gatherer::calm_down);
         self.members.iter_mut().for_each(Member::calm_down);
+        self.sessions.iter_mut().for_each(Session::calm_down);
         if let Some(backend) = &mut self.backend {
             backend.calm_down();
         }
@@ -387,9 +399,11 @@ impl World {
         if self.config.limits.connections_max >= 100 {
             self.suitors.iter().for_each(Suitor::check_answered);
         }
-        let live = self.readers.iter().filter(|reader| reader.is_live()).count();
+        let sessions = self.sessions.iter().map(Session::live_count).sum::<usize>();
+        let live = self.readers.iter().filter(|reader| reader.is_live()).count() + sessions;
         let held = self.holdings();
-        let there = held.connections >= held.subscribers && held.attached_channels >= usize::from(live > 0);
+        let added_max = self.sessions.len() * sessions::SUBSCRIPTIONS_MAX;
+        let there = held.connections + added_max >= held.subscribers && held.attached_channels >= usize::from(live > 0);
         assert!(held.subscribers >= live && there, "{live} read streams: {held:?}");
         assert!(held.message_bytes <= held.history_bytes, "what is dropped is dropped by all loops: {held:?}");
         let idle = self.place.sim.turns();
@@ -411,6 +425,7 @@ impl World {
             .chain(self.gatherers.drain(..).map(Gatherer::into_peer))
             .chain(self.counters.drain(..).map(Counter::into_peer))
             .chain(self.members.drain(..).map(Member::into_peer))
+            .chain(self.sessions.drain(..).map(Session::into_peer))
             .chain(self.publishers.drain(..).map(Publisher::into_peer))
             .chain(self.nuisances.drain(..).map(Nuisance::into_peer))
             .chain(self.visitors.drain(..).map(Visitor::into_peer))
@@ -453,14 +468,17 @@ impl World {
     }
 }
 
-/// Draws how fast the network is.
-fn draw_link(sim: &Simulation, random: &mut Random) {
-    sim.set_link(Link {
+/// Draws how fast the network is. Returns whether several subscriptions on one connection are too much for it.
+fn draw_link(sim: &Simulation, random: &mut Random) -> bool {
+    let link = Link {
         latency_max: Duration::from_millis(*random.pick(&[1, 30]).expect("one")),
         bandwidth: if random.chance(0.2) { Some(50_000) } else { None },
         buffer_bytes: *random.pick(&[600, 5_000, 200_000]).expect("one"),
         ..Link::default()
-    });
+    };
+    let is_narrow = link.buffer_bytes < 5_000;
+    sim.set_link(link);
+    is_narrow
 }
 
 fn accounts_of(config: &Config, sim: &Simulation, faults: &Faults, scenery: &Scenery) -> Accounts {

@@ -7,8 +7,8 @@ use super::events::{self, Kind, event, number_of, seq_of};
 use super::request;
 use crate::config::Api;
 use crate::hub::{
-    Delivery, Encoder, Format, HeartbeatRule, Item, PlacedMessage, PollOutcome, RefusedSubscription, Reply, ReplyBody,
-    Resolved, SessionRules, StreamEvent,
+    Delivery, Encoder, Format, HeartbeatRule, Item, Label, PlacedMessage, PollOutcome, RefusedSubscription, Reply,
+    ReplyBody, Resolved, SessionRules, StreamEvent,
 };
 use crate::protocols::call::{Call, Refused};
 use crate::protocols::format::framing::Framing;
@@ -58,7 +58,7 @@ impl Encoder for Icomet {
         write_event(StreamFormat::of(format), &event, out);
     }
 
-    fn write_event(&self, format: Format, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
+    fn write_event(&self, format: Format, _: Option<Label>, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
         let stream = StreamFormat::of(format);
         let (kind, channel, seq) = match *event {
             StreamEvent::Opening { .. } => return stream.write_opening("", out),

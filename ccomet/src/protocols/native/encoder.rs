@@ -10,7 +10,7 @@ use crate::core::json;
 use crate::core::position::{Spot, write_position};
 use crate::core::time::millis;
 use crate::hub::{
-    Delivery, Encoder, Format, Gap, Item, PlacedMessage, PollOutcome, RefusedSubscription, Reply, ReplyBody,
+    Delivery, Encoder, Format, Gap, Item, Label, PlacedMessage, PollOutcome, RefusedSubscription, Reply, ReplyBody,
     StreamEvent,
 };
 use crate::protocols::call::{Call, Refused};
@@ -39,11 +39,14 @@ impl Encoder for Native {
         write_event(format, &EventFields { position: Some(&[spot]), item: &item, ..EventFields::default() }, out);
     }
 
-    fn write_event(&self, format: Format, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
+    fn write_event(&self, format: Format, label: Option<Label>, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
         let stream = StreamFormat::of(format);
-        let named = |kind, item| EventFields { kind: Some(kind), item, ..EventFields::default() };
+        let named = |kind, item| EventFields { label, kind: Some(kind), item, ..EventFields::default() };
         match *event {
             StreamEvent::Opening { target } => stream.write_opening(&listener_script(target), out),
+            StreamEvent::Hello { position, .. } if label.is_some() => {
+                write_event(format, &EventFields { position, ..named("subscribed", items::SUBSCRIBED) }, out);
+            }
             StreamEvent::Hello { heartbeat, position } => {
                 let item = items::hello(millis(heartbeat));
                 let fields = EventFields { retry_ms: Some(sse::RETRY_MS), position, ..named("hello", &item) };
@@ -56,7 +59,7 @@ impl Encoder for Native {
             StreamEvent::Heartbeat { .. } if stream.transport == Transport::EventStream => {
                 stream.framing.around(out, |out| out.extend_from_slice(sse::HEARTBEAT));
             }
-            StreamEvent::Heartbeat { .. } => write_reply(stream, &[], None, out),
+            StreamEvent::Heartbeat { .. } => write_reply(stream, None, &[], None, out),
             StreamEvent::Closed { channel, .. } => {
                 let mut item = Vec::new();
                 items::write_close(channel, &mut item);
@@ -75,7 +78,7 @@ impl Encoder for Native {
         }
     }
 
-    fn event_around(&self, format: Format, position: &[Spot], item: &Bytes) -> [Bytes; 3] {
+    fn event_around(&self, format: Format, label: Option<Label>, position: &[Spot], item: &Bytes) -> [Bytes; 3] {
         let stream = StreamFormat::of(format);
         let (begin, middle, end): (&[u8], &[u8], &[u8]) = match stream.transport {
             Transport::EventStream => (b"id: ", b"\ndata: ", b"\n\n"),
@@ -83,6 +86,9 @@ impl Encoder for Native {
         };
         let (before, after) = delimiters(stream);
         let mut head = [before, begin].concat();
+        if let Some(label) = label {
+            head = labelled(&head, label);
+        }
         write_position(position.iter().copied(), &mut head);
         head.extend_from_slice(middle);
         let (before, after) = stream.framing.split(head, item.len(), &[end, after].concat());
@@ -180,6 +186,8 @@ impl Protocol for Native {
 /// The fields of an event.
 #[derive(Debug, Clone, Copy, Default)]
 struct EventFields<'a> {
+    /// The subscription, if its connection has several.
+    label: Option<Label>,
     /// When to come back, if that is to change.
     retry_ms: Option<u64>,
     /// The position behind it, if it has one.
@@ -193,21 +201,34 @@ struct EventFields<'a> {
 /// Writes an event. Streams that are no event streams carry replies.
 fn write_event(format: Format, event: &EventFields<'_>, out: &mut Vec<u8>) {
     let stream = StreamFormat::of(format);
-    let EventFields { retry_ms, position, kind, item } = *event;
+    let EventFields { label, retry_ms, position, kind, item } = *event;
     if stream.transport == Transport::EventStream {
         return stream.framing.around(out, |out| sse::write_event(retry_ms, position, kind, item, out));
     }
-    write_reply(stream, position.unwrap_or_default(), Some(item), out);
+    write_reply(stream, label, position.unwrap_or_default(), Some(item), out);
 }
 
 /// Writes a reply as one event.
-fn write_reply(stream: StreamFormat, position: &[Spot], item: Option<&[u8]>, out: &mut Vec<u8>) {
+fn write_reply(stream: StreamFormat, label: Option<Label>, position: &[Spot], item: Option<&[u8]>, out: &mut Vec<u8>) {
     let (before, after) = delimiters(stream);
     stream.framing.around(out, |out| {
         out.extend_from_slice(before);
-        items::write_reply(position.iter().copied(), item, out);
+        match label {
+            None => items::write_reply(position.iter().copied(), item, out),
+            Some(label) => {
+                let mut reply = Vec::new();
+                items::write_reply(position.iter().copied(), item, &mut reply);
+                out.extend_from_slice(&labelled(&reply, label));
+            }
+        }
         out.extend_from_slice(after);
     });
+}
+
+/// Puts a subscription's label in front of the other members of a JSON object, or of the beginning of one.
+fn labelled(object: &[u8], Label(label): Label) -> Vec<u8> {
+    let members = object.strip_prefix(b"{").unwrap_or(object);
+    [format!("{{\"ref\":{label},").as_bytes(), members].concat()
 }
 
 /// Returns what stands around a reply.
@@ -255,6 +276,7 @@ mod tests {
     fn chunks_hold_what_goes_plain_otherwise() {
         for transport in TRANSPORTS {
             let event = EventFields {
+                label: None,
                 retry_ms: Some(5),
                 position: Some(&[SPOT]),
                 kind: Some("gap"),
@@ -262,7 +284,7 @@ mod tests {
             };
             let write = |framing: Framing| {
                 let (format, mut out) = (format(transport, framing), Vec::new());
-                Native.write_event(format, &StreamEvent::Opening { target: "https://a.example" }, &mut out);
+                Native.write_event(format, None, &StreamEvent::Opening { target: "https://a.example" }, &mut out);
                 let opened = out.len();
                 write_event(format, &event, &mut out);
                 out.split_off(opened)
@@ -276,20 +298,22 @@ mod tests {
     #[test]
     fn an_item_of_others_is_written_like_one_of_its_own() {
         let item = Bytes::from_static(b"{\"type\":\"message\"}");
-        for transport in TRANSPORTS {
-            for framing in [Framing::Plain, Framing::Chunked, Framing::Message] {
-                let (format, mut own) = (format(transport, framing), Vec::new());
-                let event = EventFields { position: Some(&[SPOT]), item: &item, ..EventFields::default() };
-                write_event(format, &event, &mut own);
-                assert_eq!(Native.event_around(format, &[SPOT], &item).concat(), own, "{transport:?} {framing:?}");
-            }
+        let all = TRANSPORTS.into_iter().flat_map(|transport| {
+            [Framing::Plain, Framing::Chunked, Framing::Message].map(|framing| (transport, framing, None))
+        });
+        for (transport, framing, label) in all.chain([(Transport::Socket, Framing::Message, Some(Label(-7)))]) {
+            let (format, mut own) = (format(transport, framing), Vec::new());
+            let event = EventFields { label, position: Some(&[SPOT]), item: &item, ..EventFields::default() };
+            write_event(format, &event, &mut own);
+            assert_eq!(Native.event_around(format, label, &[SPOT], &item).concat(), own, "{transport:?} {framing:?}");
         }
     }
 
     #[test]
     fn events_have_all_that_they_are_given() {
         let mut out = Vec::new();
-        let event = EventFields { retry_ms: Some(5), position: Some(&[SPOT]), kind: Some("gap"), item: b"{}" };
+        let event =
+            EventFields { label: None, retry_ms: Some(5), position: Some(&[SPOT]), kind: Some("gap"), item: b"{}" };
         write_event(format(Transport::EventStream, Framing::Plain), &event, &mut out);
         assert_eq!(out, b"retry: 5\nid: 0000000000001-0000000002\nevent: gap\ndata: {}\n\n");
         out.clear();

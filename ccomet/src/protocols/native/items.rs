@@ -114,6 +114,9 @@ pub(crate) fn write_close(channel: &ChannelName, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// The first item of a subscription that is added to a WebSocket.
+pub(crate) const SUBSCRIBED: &[u8] = br#"{"type":"subscribed"}"#;
+
 /// An item that says how often a stream shows that it lives.
 pub(crate) fn hello(heartbeat_ms: u64) -> Vec<u8> {
     let mut out = br#"{"type":"hello","heartbeat_ms":"#.to_vec();

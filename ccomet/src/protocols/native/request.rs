@@ -26,6 +26,9 @@ const SUBPROTOCOL: &str = "ccomet";
 /// Where several messages are published at once.
 pub(super) const MESSAGES_PATH: &str = "/messages";
 
+/// Where a WebSocket is opened without channels.
+const SESSION_PATH: &str = "/channels";
+
 const MESSAGES_METHODS: &str = "POST, OPTIONS";
 const FRONT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ADMIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
@@ -41,6 +44,7 @@ pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
         return Some(Reader::new(incoming).read(names));
     }
     match path {
+        SESSION_PATH if websocket::is_asked(incoming.head) => Some(Reader::new(incoming).open_session()),
         "/channels" if incoming.door == Door::Admin => Some(Reader::new(incoming).read_list()),
         MESSAGES_PATH => Some(read_publications(incoming)),
         _ => None,
@@ -101,7 +105,7 @@ impl<'a> Reader<'a> {
             Method::Get => self.get(names),
             Method::Delete if self.door == Door::Admin => Ok(Call::Delete { channel: one_channel(names)? }),
             Method::Head => {
-                let channels = channels(names, self.limits, true)?;
+                let channels = channels(names, self.limits)?;
                 Ok(Call::Probe { channels })
             }
             Method::Options => Ok(Call::Preflight { allow }),
@@ -177,7 +181,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a request that publishes its body.
     fn publish(&self, names: &str) -> Result<Call, Refused> {
-        let mut channels = channels(names, self.limits, true)?;
+        let mut channels = channels(names, self.limits)?;
         if self.body.len() > self.limits.message_bytes_max {
             return Err(Problem::MessageTooLarge.into());
         }
@@ -221,15 +225,27 @@ impl<'a> Reader<'a> {
     }
 
     fn open_socket(&self, names: &str, query: Query<'_>) -> Result<Call, Refused> {
+        self.accept_socket(|| self.channels_and_starts(names, query, None))
+    }
+
+    /// Reads a request for a WebSocket without channels.
+    fn open_session(&self) -> Result<Call, Refused> {
+        match self.head.method() {
+            Method::Get => self.accept_socket(|| Ok(Vec::new())),
+            _ => Err(Refused::method(PART_METHODS)),
+        }
+    }
+
+    fn accept_socket(
+        &self,
+        channels: impl FnOnce() -> Result<Vec<(ChannelName, Start)>, Problem>,
+    ) -> Result<Call, Refused> {
         let Accepted { response, origin, .. } = websocket::accept(self.head, &[SUBPROTOCOL])
             .map_err(|refusal| Refused::Own { problem: None, response: refusal.into() })?;
         if origin.is_some_and(|origin| !self.may_open_socket(origin)) {
             return Err(Problem::OriginForbidden.into());
         }
-        let channels = self.channels_and_starts(names, query, None)?;
-        let stream = StreamFormat { transport: Transport::Socket, framing: Framing::Message };
-        let subscription = Subscription::new(channels, Delivery::new(stream.in_row(ROW)));
-        Ok(Call::Socket { subscription, response })
+        Ok(Call::Socket { subscription: Subscription::new(channels()?, Delivery::new(on_socket())), response })
     }
 
     /// Returns whether pages of an origin may open a WebSocket, which browsers leave to the server.
@@ -298,32 +314,22 @@ impl<'a> Reader<'a> {
         query: Query<'_>,
         last_id: Option<&str>,
     ) -> Result<Vec<(ChannelName, Start)>, Problem> {
-        let mut channels = channels(names, self.limits, true)?;
-        if with_presence(query)? {
-            // No pattern has members.
-            if channels.iter().any(ChannelName::is_pattern) {
-                return Err(Problem::BadParameter("presence"));
-            }
-            let beside: Vec<_> = channels.iter().map(ChannelName::of_presence).collect();
-            channels.extend(beside);
-            channels.sort();
-        }
+        let channels = channels(names, self.limits)?;
+        let with_presence = with_presence(query)?;
         let after = query.get("after").map_err(|_| Problem::BadPosition)?;
         let last = query.get("last").map_err(|_| Problem::BadParameter("last"))?;
-        let starts = match (last_id, after.as_deref(), last) {
-            (Some(id), ..) if fault!("foreign-event-id-refused") => starts_after(id, channels.len())?,
-            (Some(id), ..) => {
-                starts_after(id, channels.len()).unwrap_or_else(|_| vec![Start::After(Spot::UNKNOWN); channels.len()])
-            }
-            (_, None, Some(count)) => {
-                vec![Start::Last(parse_number(&count).ok_or(Problem::BadParameter("last"))?); channels.len()]
-            }
-            (_, Some(_), Some(_)) => return Err(Problem::BadParameter("last")),
-            (_, None | Some("latest"), None) => vec![Start::Latest; channels.len()],
-            (_, Some("oldest"), None) => vec![Start::Oldest; channels.len()],
-            (_, Some(position), None) => starts_after(position, channels.len())?,
+        let last = last.map(|count| parse_number(&count).ok_or(Problem::BadParameter("last"))).transpose();
+        let Some(id) = last_id else {
+            return Starts { after: after.as_deref(), last: last?, with_presence }.of(channels);
         };
-        Ok(channels.into_iter().zip(starts).collect())
+        let id_alone = Starts { after: Some(id), last: None, with_presence };
+        match id_alone.of(channels.clone()) {
+            Err(Problem::BadPosition) if !fault!("foreign-event-id-refused") => {
+                let channels = Starts { after: None, ..id_alone }.of(channels)?;
+                Ok(channels.into_iter().map(|(channel, _)| (channel, Start::After(Spot::UNKNOWN))).collect())
+            }
+            starts => starts,
+        }
     }
 
     /// Returns the transport of the answer, or `None` if it is one reply.
@@ -352,11 +358,50 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Returns the format of what a WebSocket's client is sent.
+pub(super) fn on_socket() -> Format {
+    StreamFormat { transport: Transport::Socket, framing: Framing::Message }.in_row(ROW)
+}
+
+/// Where a client wants a subscription to start, and whether joins and leaves are part of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Starts<'a> {
+    /// `latest`, `oldest`, or a position.
+    pub(super) after: Option<&'a str>,
+    /// How many messages back.
+    pub(super) last: Option<u64>,
+    pub(super) with_presence: Option<bool>,
+}
+
+impl Starts<'_> {
+    /// Returns the channels of the subscription, sorted, and the start in each.
+    pub(super) fn of(self, mut channels: Vec<ChannelName>) -> Result<Vec<(ChannelName, Start)>, Problem> {
+        if self.with_presence == Some(true) {
+            // No pattern has members.
+            if channels.iter().any(ChannelName::is_pattern) {
+                return Err(Problem::BadParameter("presence"));
+            }
+            let beside: Vec<_> = channels.iter().map(ChannelName::of_presence).collect();
+            channels.extend(beside);
+            channels.sort();
+        }
+        let starts = match (self.after, self.last) {
+            (None, Some(count)) => vec![Start::Last(count); channels.len()],
+            (Some(_), Some(_)) => return Err(Problem::BadParameter("last")),
+            (None | Some("latest"), None) => vec![Start::Latest; channels.len()],
+            (Some("oldest"), None) => vec![Start::Oldest; channels.len()],
+            (Some(position), None) => starts_after(position, channels.len())?,
+        };
+        Ok(channels.into_iter().zip(starts).collect())
+    }
+}
+
 /// Returns whether joins and leaves are subscribed to, too.
-fn with_presence(query: Query<'_>) -> Result<bool, Problem> {
+fn with_presence(query: Query<'_>) -> Result<Option<bool>, Problem> {
     match query.get("presence").map_err(|_| Problem::BadParameter("presence"))?.as_deref() {
-        None | Some("0") => Ok(false),
-        Some("1") => Ok(true),
+        None => Ok(None),
+        Some("0") => Ok(Some(false)),
+        Some("1") => Ok(Some(true)),
         Some(_) => Err(Problem::BadParameter("presence")),
     }
 }
@@ -366,19 +411,26 @@ fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> 
     Ok(spots.into_iter().map(Start::After).collect())
 }
 
-/// Returns the channels of a path, sorted, so that a position means the same in whatever order they
-/// are asked for.
-fn channels(names: &str, limits: &Limits, and_patterns: bool) -> Result<Vec<ChannelName>, Problem> {
+/// Returns the channels of a path.
+fn channels(names: &str, limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
+    // A name may hold an escaped '/', but a path has no more segments.
+    let decoded = names.split(',').map(|name| if name.contains('/') { None } else { decode_segment(name).ok() });
+    read_channels(decoded, limits)
+}
+
+/// Reads the names of channels and patterns, where they are names. Returns them sorted, so that a position means the
+/// same in whatever order they are asked for.
+pub(super) fn read_channels<N: AsRef<str>>(
+    names: impl Iterator<Item = Option<N>>,
+    limits: &Limits,
+) -> Result<Vec<ChannelName>, Problem> {
     let mut channels = Vec::new();
-    for name in names.split(',') {
+    for name in names {
         if channels.len() == limits.channels_per_subscription_max {
             return Err(Problem::TooManyChannels);
         }
-        // A name may hold an escaped '/', but a path has no more segments.
-        let decoded = if name.contains('/') { None } else { decode_segment(name).ok() };
-        let name =
-            decoded.and_then(|name| read_target(&name).ok().filter(|channel| and_patterns || !channel.is_pattern()));
-        channels.push(name.ok_or(Problem::BadChannel)?);
+        let channel = name.and_then(|name| read_target(name.as_ref()).ok());
+        channels.push(channel.ok_or(Problem::BadChannel)?);
     }
     channels.sort();
     let count = channels.len();

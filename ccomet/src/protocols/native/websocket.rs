@@ -6,10 +6,13 @@ use serde_json::value::RawValue;
 
 use super::items as native;
 use super::publication::{checked_event, checked_key, checked_ttl, exact, read_data, read_given};
+use super::request::{Starts, on_socket, read_channels};
+use crate::config::Limits;
 use crate::core::json;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
 use crate::core::problem::Problem;
+use crate::hub::{Delivery, Label, Start, Subscription};
 
 /// What a client says in a message of text.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +21,10 @@ pub(crate) enum Said {
     Publish { channel: ChannelName, draft: Draft, reference: Option<i64> },
     /// That this token counts from now on.
     Token { token: String, reference: Option<i64> },
+    /// To read more channels, by a subscription of its own.
+    Subscribe { channels: Vec<(ChannelName, Start)>, label: Label },
+    /// That it has read enough by that subscription.
+    Unsubscribe { label: Label },
 }
 
 #[derive(Deserialize)]
@@ -26,6 +33,10 @@ struct Raw<'a> {
     #[serde(rename = "type")]
     kind: String,
     channel: Option<String>,
+    channels: Option<Vec<String>>,
+    after: Option<String>,
+    last: Option<u64>,
+    presence: Option<bool>,
     #[serde(borrow, default, deserialize_with = "read_given")]
     data: Option<&'a RawValue>,
     event: Option<String>,
@@ -38,18 +49,30 @@ struct Raw<'a> {
 
 /// Reads a message; what is wrong with it is told with its reference, if it has one that can be
 /// read.
-pub(crate) fn read(text: &str, message_bytes_max: usize) -> Result<Said, (Problem, Option<i64>)> {
+pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option<i64>)> {
     let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, None))?;
     let refused = |problem| (problem, raw.reference);
     let event = raw.event.as_deref().map(checked_event).transpose().map_err(refused)?;
     let key = raw.key.as_deref().map(checked_key).transpose().map_err(refused)?;
     let ttl_s = checked_ttl(raw.ttl).map_err(refused)?;
-    match (raw.kind.as_str(), raw.channel, raw.data, raw.token) {
-        ("token", None, None, Some(token)) => Ok(Said::Token { token, reference: raw.reference }),
-        ("publish", Some(channel), Some(data), None) => {
+    let has_message = raw.data.is_some() || event.is_some() || ttl_s.is_some() || key.is_some();
+    let starts = Starts { after: raw.after.as_deref(), last: raw.last, with_presence: raw.presence };
+    let has_starts = raw.channels.is_some() || starts != Starts::default();
+    match (raw.kind.as_str(), raw.channel, raw.token, raw.reference.map(Label)) {
+        ("token", None, Some(token), _) if !has_message && !has_starts => {
+            Ok(Said::Token { token, reference: raw.reference })
+        }
+        ("subscribe", None, None, Some(label)) if !has_message => {
+            let names = raw.channels.filter(|names| !names.is_empty()).ok_or(refused(Problem::BadCommand))?;
+            let channels = read_channels(names.iter().map(|name| Some(name.as_str())), limits).map_err(refused)?;
+            Ok(Said::Subscribe { channels: starts.of(channels).map_err(refused)?, label })
+        }
+        ("unsubscribe", None, None, Some(label)) if !has_message && !has_starts => Ok(Said::Unsubscribe { label }),
+        ("publish", Some(channel), None, _) if !has_starts => {
+            let data = raw.data.ok_or(refused(Problem::BadCommand))?;
             let channel = ChannelName::new(&channel).map_err(|_| refused(Problem::BadChannel))?;
             let payload = exact(read_data(data).map_err(refused)?.into_bytes());
-            if payload.len() > message_bytes_max {
+            if payload.len() > limits.message_bytes_max {
                 return Err(refused(Problem::MessageTooLarge));
             }
             let draft = Draft { payload, sender: None, event, ttl_s, key };
@@ -57,6 +80,11 @@ pub(crate) fn read(text: &str, message_bytes_max: usize) -> Result<Said, (Proble
         }
         _ => Err(refused(Problem::BadCommand)),
     }
+}
+
+/// Returns what the hub needs for a subscription that is added to a WebSocket.
+pub(crate) fn subscription(channels: Vec<(ChannelName, Start)>, label: Label) -> Subscription {
+    Subscription { label: Some(label), ..Subscription::new(channels, Delivery::new(on_socket())) }
 }
 
 /// The reference of a message that is not read, if it has one that can be found.
@@ -89,6 +117,11 @@ pub(crate) fn renewed(reference: Option<i64>) -> Vec<u8> {
     reply(&item)
 }
 
+/// The answer to a client that has read enough by one of its subscriptions.
+pub(crate) fn unsubscribed(Label(label): Label) -> Vec<u8> {
+    reply(format!(r#"{{"type":"unsubscribed","ref":{label}}}"#).as_bytes())
+}
+
 /// What went wrong.
 pub(crate) fn refused(problem: Problem, reference: Option<i64>) -> Vec<u8> {
     let details = problem.details().kind("error").title(None);
@@ -111,8 +144,24 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
+    fn subscriptions_begin_like_those_of_urls() {
+        let limits = Limits::default();
+        let channel = |name| ChannelName::new(name).expect("a name");
+        let (a, b) = (channel("a"), channel("b"));
+        for (text, channels) in [
+            ("", vec![(a.clone(), Start::Latest), (b.clone(), Start::Latest)]),
+            (r#","after":"oldest""#, vec![(a.clone(), Start::Oldest), (b.clone(), Start::Oldest)]),
+            (r#","last":3,"presence":false"#, vec![(a, Start::Last(3)), (b, Start::Last(3))]),
+        ] {
+            let said = read(&format!(r#"{{"type":"subscribe","channels":["b","a"],"ref":-1{text}}}"#), &limits);
+            assert_eq!(said, Ok(Said::Subscribe { channels, label: Label(-1) }));
+        }
+    }
+
+    #[test]
     fn messages_are_read_and_refused_by_name() {
-        let said = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, 10).expect("fine");
+        let limits = Limits { message_bytes_max: 10, ..Limits::default() };
+        let said = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, &limits).expect("fine");
         let channel = ChannelName::new("a").expect("a name");
         let draft = Draft { payload: Bytes::from_static(b"hi"), ..Draft::default() };
         assert_eq!(said, Said::Publish { channel, draft, reference: Some(7) });
@@ -125,8 +174,24 @@ mod tests {
             (r#"{"type":"publish","channel":"a*","data":""}"#, Problem::BadChannel, None),
             (r#"{"type":"publish","channel":"a","data":"12345678901"}"#, Problem::MessageTooLarge, None),
             (r#"{"type":"publish","channel":"a","data":"","color":"red"}"#, Problem::BadCommand, None),
+            (r#"{"type":"publish","channel":"a","data":"","last":1}"#, Problem::BadCommand, None),
+            (r#"{"type":"token","token":"a","channels":["a"],"ref":4}"#, Problem::BadCommand, Some(4)),
+            (r#"{"type":"subscribe","channels":["a"]}"#, Problem::BadCommand, None),
+            (r#"{"type":"subscribe","ref":5}"#, Problem::BadCommand, Some(5)),
+            (r#"{"type":"subscribe","channels":["a"],"data":"","ref":5}"#, Problem::BadCommand, Some(5)),
+            (r#"{"type":"subscribe","channels":[],"ref":5}"#, Problem::BadCommand, Some(5)),
+            (r#"{"type":"subscribe","channels":["a,b"],"ref":5}"#, Problem::BadChannel, Some(5)),
+            (r#"{"type":"subscribe","channels":["a","a"],"ref":5}"#, Problem::TooManyChannels, Some(5)),
+            (r#"{"type":"subscribe","channels":["a"],"after":"b","ref":5}"#, Problem::BadPosition, Some(5)),
+            (
+                r#"{"type":"subscribe","channels":["a*"],"presence":true,"ref":5}"#,
+                Problem::BadParameter("presence"),
+                Some(5),
+            ),
+            (r#"{"type":"unsubscribe"}"#, Problem::BadCommand, None),
+            (r#"{"type":"unsubscribe","channels":["a"],"ref":6}"#, Problem::BadCommand, Some(6)),
         ] {
-            assert_eq!(read(text, 10), Err((problem, reference)), "{text}");
+            assert_eq!(read(text, &limits), Err((problem, reference)), "{text}");
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io::Write;
 
+use bytes::Bytes;
 use sealed_http::{Field, Query, Response};
 
 use super::call::{Call, Refused};
@@ -13,9 +14,11 @@ use super::route::{Incoming, parse_number};
 use super::{Answer, Exposure, Protocol};
 use crate::config::Api;
 use crate::core::message::ChannelName;
+use crate::core::position::Spot;
 use crate::core::problem::Problem;
 use crate::hub::{
-    Delivery, Encoder, Encoders, Format, Item, PlacedMessage, PollOutcome, ReplyBody, Start, StreamEvent, Subscription,
+    Delivery, Encoder, Encoders, Format, Item, Label, PlacedMessage, PollOutcome, ReplyBody, Start, StreamEvent,
+    Subscription,
 };
 
 /// The table of protocols that tests give the hub.
@@ -37,7 +40,10 @@ impl Encoder for Toy {
         let _ = write!(out, "{}#{} {text}{end}", message.channel, message.spot.next - 1);
     }
 
-    fn write_event(&self, _: Format, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
+    fn write_event(&self, _: Format, label: Option<Label>, event: &StreamEvent<'_>, out: &mut Vec<u8>) {
+        if let (Some(Label(label)), false) = (label, matches!(event, StreamEvent::Opening { .. })) {
+            let _ = write!(out, "{label}: ");
+        }
         let _ = match event {
             StreamEvent::Hello { .. } => writeln!(out, "hello"),
             StreamEvent::Gap { gap, .. } => writeln!(out, "lost {:?} before #{}", gap.missed.0, gap.spot.next),
@@ -45,6 +51,11 @@ impl Encoder for Toy {
             StreamEvent::Closed { channel, .. } => writeln!(out, "{channel} closed"),
             _ => Ok(()),
         };
+    }
+
+    fn event_around(&self, _: Format, label: Option<Label>, _: &[Spot], item: &Bytes) -> [Bytes; 3] {
+        let before = label.map_or(String::new(), |Label(label)| format!("{label}: "));
+        [before.into(), item.clone(), Bytes::from_static(b"\n")]
     }
 
     fn reply(&self, _: Option<&str>, outcome: &PollOutcome<'_>) -> Option<ReplyBody> {
@@ -88,7 +99,6 @@ impl Protocol for Toy {
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
     use sealed::ConnectionId;
     use sealed_http::{Limits, RequestHead};
 
@@ -123,6 +133,14 @@ mod tests {
         fn stream(&mut self, _: ConnectionId, chunks: &[Bytes]) -> bool {
             self.0.extend(chunks.iter().map(|chunk| String::from_utf8_lossy(chunk)));
             true
+        }
+
+        fn has_queued(&self, _: ConnectionId) -> bool {
+            false
+        }
+
+        fn refuse(&mut self, _: ConnectionId, Label(label): Label, problem: Problem) {
+            self.0.push_str(&format!("{label}: {}\n", problem.code()));
         }
 
         fn end(&mut self, _: ConnectionId) {

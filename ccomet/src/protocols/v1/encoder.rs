@@ -5,7 +5,9 @@ use sealed_http::{Field, Response};
 
 use super::{items, request};
 use crate::config::Api;
-use crate::hub::{Delivery, Encoder, Format, Item, PlacedMessage, PollOutcome, ReplyBody, SessionRules, StreamEvent};
+use crate::hub::{
+    Delivery, Encoder, Format, Item, Label, PlacedMessage, PollOutcome, ReplyBody, SessionRules, StreamEvent,
+};
 use crate::protocols::call::{Call, Refused};
 use crate::protocols::format::response::script_response;
 use crate::protocols::route::Incoming;
@@ -29,7 +31,7 @@ impl Encoder for V1 {
     }
 
     /// There are no streams.
-    fn write_event(&self, _: Format, _: &StreamEvent<'_>, _: &mut Vec<u8>) {}
+    fn write_event(&self, _: Format, _: Option<Label>, _: &StreamEvent<'_>, _: &mut Vec<u8>) {}
 
     fn reply(&self, target: Option<&str>, outcome: &PollOutcome<'_>) -> Option<ReplyBody> {
         let nothing = ReplyBody { kind: NOTHING, bytes: Bytes::new() };

@@ -73,6 +73,9 @@ impl World {
             self.hear();
             for (channel, spot) in accepted {
                 self.readers.iter().for_each(|reader| reader.check_has(&channel, spot));
+                if !self.place.is_narrow {
+                    self.sessions.iter().for_each(|session| session.check_has(&channel, spot));
+                }
                 self.counters.iter().for_each(|counter| counter.check_has(&channel, spot));
                 if !is_short {
                     self.gatherers.iter().for_each(|gatherer| gatherer.check_has(&channel, spot));
@@ -118,9 +121,8 @@ impl World {
         }
         self.hear();
         assert!(crowded || !self.admin.is_deleting(), "a deletion is answered");
-        for reader in &self.readers {
-            reader.check_head(&heads);
-        }
+        self.readers.iter().for_each(|reader| reader.check_head(&heads));
+        self.sessions.iter().for_each(|session| session.check_head(&heads));
         // The words of icomet's API say nothing of a message that is dropped before its reader gets it.
         if self.config.history.age_max_s > 60 && !self.is_short() {
             self.counters.iter().for_each(|counter| counter.check_head(&heads));

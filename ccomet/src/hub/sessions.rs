@@ -1,0 +1,95 @@
+//! Several subscribers on one connection. The first has no label, and as many channels as the
+//! connection was opened with, maybe none; its end is the end of the connection. Labelled ones are
+//! added to it and removed from it. What is sent for each names its label.
+
+use std::collections::HashMap;
+
+use sealed::{ConnectionId, fault};
+
+use super::subscriber::Subscriber;
+use super::{Hub, Label};
+use crate::core::message::ChannelName;
+use crate::core::time::UnixMillis;
+
+/// The labelled subscribers, by their connection.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    added: HashMap<ConnectionId, Vec<(Label, u32)>>,
+}
+
+impl Sessions {
+    pub(super) fn add(&mut self, peer: ConnectionId, label: Label, key: u32) {
+        self.added.entry(peer).or_default().push((label, key));
+    }
+
+    fn get(&self, peer: ConnectionId) -> &[(Label, u32)] {
+        self.added.get(&peer).map_or(&[], Vec::as_slice)
+    }
+
+    fn find(&self, peer: ConnectionId, label: Label) -> Option<u32> {
+        self.get(peer).iter().find(|(held, _)| *held == label).map(|(_, key)| *key)
+    }
+
+    /// Returns those of a connection in the order in which they are fed now. Another one is first each time,
+    /// since the first may leave no room for the others.
+    pub(super) fn take_turns(&mut self, peer: ConnectionId) -> Vec<u32> {
+        let Some(added) = self.added.get_mut(&peer) else { return Vec::new() };
+        if !fault!("first-subscription-always-first") {
+            added.rotate_left(1);
+        }
+        added.iter().map(|(_, key)| *key).collect()
+    }
+
+    /// Notes that a subscriber ends, and returns those that end with it.
+    pub(super) fn end(&mut self, subscriber: &Subscriber, key: u32) -> Vec<u32> {
+        if self.added.is_empty() {
+            return Vec::new();
+        }
+        let ended = match subscriber.label() {
+            None if fault!("added-outlives-connection") => Vec::new(),
+            None => self.added.remove(&subscriber.peer).unwrap_or_default(),
+            Some(_) => {
+                let others = self.added.get_mut(&subscriber.peer);
+                let is_last = others.is_some_and(|others| {
+                    others.retain(|(_, held)| *held != key);
+                    others.is_empty()
+                });
+                if is_last {
+                    self.added.remove(&subscriber.peer);
+                }
+                Vec::new()
+            }
+        };
+        if self.added.is_empty() {
+            self.added = HashMap::new();
+        }
+        ended.into_iter().map(|(_, key)| key).collect()
+    }
+}
+
+impl Hub {
+    /// Returns how many subscriptions were added to a connection and have not ended.
+    pub(crate) fn added(&self, peer: ConnectionId) -> usize {
+        self.sessions.get(peer).len()
+    }
+
+    /// Returns whether a connection has a subscription with that label.
+    pub(crate) fn has_added(&self, peer: ConnectionId, label: Label) -> bool {
+        self.sessions.find(peer, label).is_some()
+    }
+
+    /// Returns the channels of the subscriptions that were added to a connection.
+    pub(crate) fn added_channels(&self, peer: ConnectionId) -> impl Iterator<Item = &ChannelName> {
+        let subscribers = self.sessions.get(peer).iter().filter_map(|(_, key)| self.subscribers.get(*key as usize));
+        let cursors = subscribers.flat_map(Subscriber::cursors);
+        cursors.filter_map(|cursor| self.channels.get(cursor.channel as usize)).map(|channel| &channel.name)
+    }
+
+    /// Removes a subscription that was added to a connection. Returns false if there is none with that label.
+    pub(crate) fn remove_added(&mut self, peer: ConnectionId, label: Label, now: UnixMillis) -> bool {
+        self.now = now;
+        let Some(key) = self.sessions.find(peer, label) else { return false };
+        self.leave(key);
+        true
+    }
+}

@@ -1,0 +1,280 @@
+//! Several subscriptions on one WebSocket, on the simulated network.
+
+mod common;
+
+use std::time::Duration;
+
+use ccomet::{Claims, Decision};
+use common::stage::{ANN, LOOPBACK, Stage, bearer, key, patterns};
+use serde_json::{Value, json};
+use testing::http::{UPGRADE, frame};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn subscribe(reference: i64, channels: &[&str], more: &Value) -> Value {
+    let mut command = json!({"type": "subscribe", "ref": reference, "channels": channels});
+    for (name, value) in more.as_object().into_iter().flatten() {
+        command[name] = value.clone();
+    }
+    command
+}
+
+fn unsubscribe(reference: i64) -> Value {
+    json!({"type": "unsubscribe", "ref": reference})
+}
+
+fn publish(stage: &Stage, channel: &str, text: &str) {
+    let reply = stage.exchange(&mut stage.connect(ANN), "POST", &format!("/channels/{channel}"), "", text);
+    assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+/// The texts of messages, each with the subscription that it came for.
+fn messages(replies: &[Value]) -> Vec<(Option<i64>, String)> {
+    let mut all = Vec::new();
+    for reply in replies {
+        for item in reply["items"].as_array().expect("items") {
+            let what = item["data"].as_str().or(item["type"].as_str()).expect("a text");
+            all.push((reply["ref"].as_i64(), what.to_owned()));
+        }
+    }
+    all
+}
+
+fn message(reference: i64, text: &str) -> (Option<i64>, String) {
+    (Some(reference), text.to_owned())
+}
+
+/// The code of the one error that an answer is.
+fn error(answer: &[Value], reference: i64) -> &str {
+    let [item] = answer else { panic!("{answer:?}") };
+    assert_eq!((&item["type"], &item["ref"]), (&json!("error"), &json!(reference)));
+    item["code"].as_str().expect("a code")
+}
+
+#[test]
+fn each_subscription_has_its_channels_and_a_position_of_its_own() {
+    let stage = Stage::with(1, 3, |_| {});
+    publish(&stage, "a", "a1");
+    publish(&stage, "b", "b1");
+    let mut socket = stage.try_open("/channels", "").expect("it opens");
+    let first = socket.ask(&subscribe(1, &["b", "a"], &json!({"after": "oldest"})));
+    let texts: Vec<_> = messages(&first).into_iter().map(|(reference, text)| (reference.expect("one"), text)).collect();
+    assert_eq!(texts[0], (1, "subscribed".to_owned()));
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert_eq!(messages(&socket.ask(&subscribe(-2, &["a"], &Value::Null))), [message(-2, "subscribed")]);
+    publish(&stage, "a", "a2");
+    let both = socket.replies(SECOND);
+    let mut texts = messages(&both);
+    texts.sort();
+    assert_eq!(texts, [message(-2, "a2"), message(1, "a2")]);
+    let position = |reference: i64| {
+        let reply = both.iter().find(|reply| reply["ref"] == reference).expect("one for it");
+        reply["position"].as_str().expect("a position").to_owned()
+    };
+    assert_eq!((position(1).matches('.').count(), position(-2).matches('.').count()), (1, 0));
+    // A position is that of a subscription to the same channels, wherever.
+    publish(&stage, "b", "b2");
+    socket.replies(SECOND);
+    let again = socket.ask(&subscribe(7, &["a", "b"], &json!({"after": position(1)})));
+    assert_eq!(messages(&again), [message(7, "subscribed"), message(7, "b2")]);
+    let last = socket.ask(&subscribe(8, &["a", "b"], &json!({"last": 1})));
+    assert_eq!(last.len(), 3, "{last:?}");
+}
+
+#[test]
+fn a_subscription_ends_alone() {
+    let stage = Stage::with(1, 2, |_| {});
+    let mut socket = stage.try_open("/channels/own", "").expect("it opens");
+    for (reference, channel) in [(1, "a"), (2, "b"), (3, "b")] {
+        assert_eq!(socket.ask(&subscribe(reference, &[channel], &Value::Null)).len(), 1);
+    }
+    assert_eq!(error(&socket.say(&subscribe(1, &["c"], &Value::Null)), 1), "ref_taken");
+    assert_eq!(socket.say(&unsubscribe(1)), [json!({"type": "unsubscribed", "ref": 1})]);
+    assert_eq!(error(&socket.say(&unsubscribe(1)), 1), "unknown_ref");
+    publish(&stage, "a", "a1");
+    publish(&stage, "b", "b1");
+    publish(&stage, "own", "own1");
+    let mut texts = messages(&socket.replies(SECOND));
+    texts.sort();
+    assert_eq!(texts, [(None, "own1".to_owned()), message(2, "b1"), message(3, "b1")]);
+    // A channel is closed: with it those that read it, and nothing else.
+    stage.delete("b");
+    let mut texts = messages(&socket.replies(SECOND));
+    texts.sort();
+    assert_eq!(texts, [message(2, "close"), message(3, "close")]);
+    assert_eq!(error(&socket.say(&unsubscribe(2)), 2), "unknown_ref");
+    assert_eq!(messages(&socket.ask(&subscribe(2, &["b"], &Value::Null))), [message(2, "subscribed")]);
+    publish(&stage, "own", "own2");
+    assert_eq!(messages(&socket.replies(SECOND)), [(None, "own2".to_owned())]);
+    // The connection ends with the channel that it was opened with.
+    stage.delete("own");
+    assert_eq!(messages(&socket.replies(SECOND)), [(None, "close".to_owned())]);
+    assert_eq!(socket.closed, Some(1000));
+    assert_eq!(stage.server.holdings().subscribers, 0);
+}
+
+#[test]
+fn a_connection_that_goes_takes_its_subscriptions_along() {
+    let stage = Stage::with(1, 2, |_| {});
+    let mut socket = stage.try_open("/channels", "").expect("it opens");
+    for reference in 0..5 {
+        socket.ask(&subscribe(reference, &["a", "b"], &json!({"presence": true})));
+    }
+    assert_eq!(stage.server.holdings().subscribers, 6);
+    drop(socket);
+    stage.sim.run_for(SECOND);
+    assert_eq!(stage.server.holdings().subscribers, 0);
+}
+
+#[test]
+fn what_was_missed_is_said_to_the_subscription_that_missed_it() {
+    let stage = Stage::new(|config| config.history.messages_max = 2);
+    let mut socket = stage.try_open("/channels", "").expect("it opens");
+    let begun = socket.ask(&subscribe(1, &["a"], &Value::Null));
+    let position = begun[0]["position"].clone();
+    for number in 1..=4 {
+        publish(&stage, "a", &format!("a{number}"));
+    }
+    assert_eq!(socket.replies(SECOND).len(), 4);
+    let late = socket.ask(&subscribe(2, &["a"], &json!({"after": position})));
+    assert_eq!(messages(&late), ["subscribed", "gap", "a3", "a4"].map(|text| message(2, text)));
+    assert!(late[0]["position"].as_str().expect("text").is_empty(), "not ahead of a gap: {}", late[0]);
+    assert_eq!(late[1]["items"][0]["missed"], 2);
+}
+
+#[test]
+fn limits_hold_for_each_subscription() {
+    let stage = Stage::new(|config| {
+        config.limits.subscriptions_per_connection_max = 2;
+        config.limits.channels_per_subscription_max = 2;
+        config.limits.channels_max = 3;
+        config.limits.subscribers_per_channel_max = 1;
+    });
+    let mut socket = stage.try_open("/channels", "").expect("it opens");
+    assert_eq!(error(&socket.say(&subscribe(1, &["a", "b", "c"], &Value::Null)), 1), "too_many_channels");
+    assert_eq!(messages(&socket.ask(&subscribe(1, &["a"], &Value::Null))), [message(1, "subscribed")]);
+    assert_eq!(error(&socket.say(&subscribe(2, &["a"], &Value::Null)), 2), "subscriber_limit");
+    assert_eq!(messages(&socket.ask(&subscribe(2, &["b"], &Value::Null))), [message(2, "subscribed")]);
+    assert_eq!(error(&socket.say(&subscribe(3, &["c"], &Value::Null)), 3), "too_many_subscriptions");
+    socket.ask(&unsubscribe(2));
+    // The owner of the channels says no: after the hub has said yes.
+    assert_eq!(error(&socket.say(&subscribe(3, &["d", "e"], &Value::Null)), 3), "channel_limit");
+    assert_eq!(messages(&socket.ask(&subscribe(3, &["b"], &Value::Null))), [message(3, "subscribed")]);
+    assert!(!socket.peer.is_over());
+}
+
+#[test]
+fn subscribes_are_counted_by_address_wherever_they_come() {
+    let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 3);
+    let mut peer = stage.connect(ANN);
+    peer.send(format!("GET /channels HTTP/1.1\r\nHost: sim\r\n{UPGRADE}\r\n"));
+    stage.sim.run_for(SECOND);
+    for reference in 0..3 {
+        peer.send(frame(0x81, subscribe(reference, &["a"], &Value::Null).to_string().as_bytes()));
+    }
+    stage.sim.run_for(SECOND);
+    let text = String::from_utf8_lossy(&peer.take()).into_owned();
+    assert_eq!((text.matches("subscribed").count(), text.matches("too_many_requests").count()), (2, 1), "{text}");
+}
+
+fn token(stage: &Stage, subject: &str, subscribe: &str) -> String {
+    let (sub, subscribe) = (Some(subject.to_owned()), patterns(&[subscribe]));
+    stage.sign(&Claims { sub, presence: subscribe.clone(), subscribe, ..stage.claims_for("none", 600) })
+}
+
+#[test]
+fn a_token_says_what_may_be_added_and_a_new_one_allows_all_that_is_there() {
+    let stage = Stage::new(|config| config.auth.keys = vec![key("main")]);
+    assert_eq!(stage.try_open("/channels", "").map(drop).expect_err("no token"), 401);
+    let mut socket = stage.try_open("/channels", &bearer(&token(&stage, "ann", "a*"))).expect("it opens");
+    assert_eq!(error(&socket.say(&subscribe(1, &["a1", "b"], &Value::Null)), 1), "not_allowed");
+    assert_eq!(error(&socket.say(&subscribe(1, &["*"], &Value::Null)), 1), "not_allowed");
+    assert_eq!(messages(&socket.ask(&subscribe(1, &["a1"], &Value::Null))), [message(1, "subscribed")]);
+    let renew = |token: String| json!({"type": "token", "token": token, "ref": 9});
+    assert_eq!(error(&socket.say(&renew(token(&stage, "ann", "a2"))), 9), "not_allowed");
+    assert_eq!(socket.say(&renew(token(&stage, "ann", "a1")))[0]["type"], "renewed");
+    assert_eq!(error(&socket.say(&subscribe(2, &["a2"], &Value::Null)), 2), "not_allowed");
+    let ended = socket.wait(SECOND * 700);
+    assert_eq!(ended.last().expect("an end"), &json!({"type": "close", "reason": "token_expired"}));
+    assert_eq!(stage.server.holdings().subscribers, 0);
+}
+
+#[test]
+fn one_without_a_token_may_add_what_it_could_open() {
+    let stage = Stage::new(|config| {
+        config.auth.keys = vec![key("main")];
+        let anonymous = ccomet::Anonymous { subscribe: patterns(&["*"]), ..ccomet::Anonymous::default() };
+        config.auth.anonymous = Some(anonymous);
+        config.rules = vec![];
+    });
+    let mut socket = stage.try_open("/channels", "").expect("it opens");
+    assert_eq!(messages(&socket.ask(&subscribe(1, &["a"], &Value::Null))), [message(1, "subscribed")]);
+    assert_eq!(error(&socket.say(&subscribe(2, &["a*"], &Value::Null)), 2), "pattern_forbidden");
+}
+
+#[test]
+fn the_embedder_is_asked_about_what_is_added() {
+    let stage = Stage::prepared(
+        1,
+        1,
+        |_| {},
+        |server| {
+            server.on_call(|call| {
+                if call.channels().any(|channel| channel == "no") { Decision::Refuse } else { Decision::Allow }
+            });
+        },
+    );
+    let mut socket = stage.try_open("/channels", "").expect("it opens");
+    assert_eq!(error(&socket.say(&subscribe(1, &["no", "yes"], &Value::Null)), 1), "hook_refused");
+    assert_eq!(messages(&socket.ask(&subscribe(1, &["yes"], &Value::Null))), [message(1, "subscribed")]);
+}
+
+#[test]
+fn members_are_present_by_each_subscription() {
+    let stage = Stage::new(|config| config.auth.keys = vec![key("main")]);
+    let ann = token(&stage, "ann", "*");
+    let mut socket = stage.try_open("/channels", &bearer(&ann)).expect("it opens");
+    let subscribed = socket.ask(&subscribe(1, &["room"], &json!({"presence": true})));
+    let texts: Vec<_> = messages(&subscribed).into_iter().map(|(_, text)| text).collect();
+    assert!(texts.contains(&"join".to_owned()), "{texts:?}");
+    let who = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
+    assert!(String::from_utf8_lossy(&who.body).contains("\"ann\""), "{who:?}");
+    socket.ask(&unsubscribe(1));
+    stage.sim.run_for(SECOND * 10);
+    let who = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
+    assert!(!String::from_utf8_lossy(&who.body).contains("\"ann\""), "{who:?}");
+}
+
+#[test]
+fn a_slow_reader_gets_all_in_turn() {
+    let stage = Stage::new(|config| config.limits.batch_bytes_max = 10_000);
+    let mut socket = stage.try_open("/channels", "").expect("it opens");
+    for reference in 1..=3 {
+        socket.ask(&subscribe(reference, &["a"], &Value::Null));
+    }
+    socket.peer.stall();
+    let text = "x".repeat(40_000);
+    for _ in 0..20 {
+        publish(&stage, "a", &text);
+    }
+    assert!(!socket.peer.is_over());
+    socket.peer.unstall();
+    let replies = socket.replies(SECOND * 20);
+    for reference in 1..=3 {
+        let own = replies.iter().filter(|reply| reply["ref"] == reference);
+        assert_eq!(own.count(), 20, "subscription {reference}");
+    }
+}
+
+#[test]
+fn a_server_that_goes_down_says_so_once() {
+    let stage = Stage::with(1, 2, |_| {});
+    let mut socket = stage.try_open("/channels", "").expect("it opens");
+    for reference in 0..3 {
+        socket.ask(&subscribe(reference, &["a"], &Value::Null));
+    }
+    stage.server.stop();
+    let last = socket.replies(SECOND * 10);
+    assert_eq!(messages(&last), [(None, "bye".to_owned())]);
+    assert_eq!(socket.closed, Some(1001));
+}
