@@ -1,3 +1,4 @@
+use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ impl Sink for Ears {
     }
 
     fn refuse(&mut self, _: ConnectionId, Label(label): Label, problem: Problem) {
-        self.said.push_str(&format!("{label}: {}\n", problem.code()));
+        let _ = writeln!(self.said, "{label}: {}", problem.code());
     }
 
     fn end(&mut self, _: ConnectionId) {

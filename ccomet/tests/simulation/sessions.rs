@@ -145,7 +145,7 @@ impl Session {
         if self.subscriptions.len() < SUBSCRIPTIONS_MAX && random.chance(0.1) {
             let is_free =
                 |one: &i64| !self.leaving.contains(one) && self.subscriptions.iter().all(|held| held.reference != *one);
-            let reference = (0..).find(is_free).expect("one");
+            let reference = (0..=i64::MAX).find(is_free).expect("one");
             self.subscriptions.push(Subscription::new(self.number, reference, place, random));
         }
         let Some(http) = &mut self.http else {

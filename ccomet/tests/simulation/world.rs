@@ -174,15 +174,7 @@ impl World {
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
         let mut restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
-        let mut faults = Faults::any(&mut random);
-        if let Some(hooking) = &scenery.hooking {
-            hooking.soften(&mut faults, &mut restarts);
-        }
-        let mut ticks = sim.random(4);
-        if ticks.chance(0.2) {
-            faults.slow_tick = *ticks.pick(&[0.01, 0.1]).expect("one");
-        }
-        sim.set_faults(faults.clone());
+        let faults = draw_faults(sim, &mut random, &scenery, &mut restarts);
         let is_kept = !scenery.forgets_keys && !scenery.is_silent && !scenery.restarts_numbers();
         let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
         let (front, admin) = (server.front(), server.admin());
@@ -479,6 +471,20 @@ fn draw_link(sim: &Simulation, random: &mut Random) -> bool {
     let is_narrow = link.buffer_bytes < 5_000;
     sim.set_link(link);
     is_narrow
+}
+
+/// Draws what goes wrong, and how often.
+fn draw_faults(sim: &Simulation, random: &mut Random, scenery: &Scenery, restarts: &mut f64) -> Faults {
+    let mut faults = Faults::any(random);
+    if let Some(hooking) = &scenery.hooking {
+        hooking.soften(&mut faults, restarts);
+    }
+    let mut ticks = sim.random(4);
+    if ticks.chance(0.2) {
+        faults.slow_tick = *ticks.pick(&[0.01, 0.1]).expect("one");
+    }
+    sim.set_faults(faults.clone());
+    faults
 }
 
 fn accounts_of(config: &Config, sim: &Simulation, faults: &Faults, scenery: &Scenery) -> Accounts {

@@ -97,6 +97,7 @@ impl Protocol for Toy {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
     use std::sync::Arc;
 
     use sealed::ConnectionId;
@@ -140,7 +141,7 @@ mod tests {
         }
 
         fn refuse(&mut self, _: ConnectionId, Label(label): Label, problem: Problem) {
-            self.0.push_str(&format!("{label}: {}\n", problem.code()));
+            let _ = writeln!(self.0, "{label}: {}", problem.code());
         }
 
         fn end(&mut self, _: ConnectionId) {
