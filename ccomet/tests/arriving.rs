@@ -5,10 +5,10 @@ mod common;
 
 use std::time::Duration;
 
-use ccomet::Config;
-use common::stage::{ANN, Stage, key, networks};
+use ccomet::{Claims, Config};
+use common::stage::{ANN, LOOPBACK, Stage, bearer, key, networks, patterns};
 use sealed::sim::Peer;
-use testing::http::frame;
+use testing::http::{Reply, UPGRADE, frame};
 
 impl Stage {
     /// One that only who has a token may publish to.
@@ -251,4 +251,88 @@ fn bodies_on_their_way_are_bounded_for_an_address_and_for_all() {
     // One that nothing more comes of is given up in time.
     stage.sim.run_for(Duration::from_secs(100));
     let _again: Vec<Peer> = [ANN, ANN, "192.0.2.5"].map(accepted).into();
+}
+
+#[test]
+fn messages_of_websockets_in_transit_are_bounded_like_bodies() {
+    const MESSAGE: u64 = 60_000;
+    let stage = Stage::new(|config| {
+        config.limits.body_bytes_per_address_max = 2 * MESSAGE as usize;
+        config.limits.body_bytes_max = 5 * MESSAGE as usize;
+    });
+    // A frame of that length, all but its last byte.
+    let begin = |client: &str| {
+        let mut peer = stage.connect(client);
+        peer.send(format!("GET /channels/a HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n"));
+        stage.heard(&mut peer);
+        let mut frame = frame(0x82, vec![b'x'; MESSAGE as usize]);
+        let last = frame.split_off(frame.len() - 1);
+        peer.send(frame);
+        let told = stage.heard(&mut peer);
+        (peer, last, told)
+    };
+    let accepted = |client: &str| {
+        let (peer, last, told) = begin(client);
+        assert!(!told.contains("error"), "{client}: {told}");
+        (peer, last)
+    };
+    let (mut first, last) = accepted(ANN);
+    let second = accepted(ANN);
+    let (third, _, told) = begin(ANN);
+    assert!(told.contains("too_many_requests"), "{told}");
+    stage.sim.run_for(Duration::from_secs(5));
+    assert!(third.is_over(), "it is not read any further");
+    let others = ["192.0.2.2", "192.0.2.3", "192.0.2.4"].map(accepted);
+    assert!(begin("192.0.2.5").2.contains("body_limit"));
+    accepted("127.0.0.1");
+    // What has come, and what will not come any more, counts no longer.
+    first.send(last);
+    assert!(stage.heard(&mut first).contains("published"));
+    drop((second, others));
+    stage.sim.run_for(Duration::from_secs(1));
+    let _all = [ANN, ANN, "192.0.2.5", "192.0.2.6", "192.0.2.7"].map(accepted);
+}
+
+#[test]
+fn a_websocket_of_a_client_that_may_not_publish_takes_commands_and_nothing_longer() {
+    let stage = Stage::new(|config| config.auth.keys = vec![key("main")]);
+    let token = |publish: &[&str]| {
+        let publish = patterns(publish);
+        stage.sign(&Claims { publish, subscribe: patterns(&["a"]), ..stage.claims_for("none", 600) })
+    };
+    for (publish, is_ended) in [(&[][..], true), (&["a"][..], false)] {
+        let mut peer = stage.connect(LOOPBACK);
+        peer.send(format!("GET /channels/a HTTP/1.1\r\nHost: x\r\n{UPGRADE}{}\r\n", bearer(&token(publish))));
+        stage.heard(&mut peer);
+        peer.send(&frame(0x82, vec![b'x'; 65_000])[..60_000]);
+        stage.sim.run_for(Duration::from_secs(5));
+        assert_eq!(peer.is_over(), is_ended, "publish: {publish:?}");
+    }
+}
+
+#[test]
+fn a_batch_beyond_the_rate_of_its_address_costs_nothing_and_passes_when_told() {
+    let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 60);
+    let batch = |count: usize| {
+        let messages = vec![r#"{"channel":"a","data":"x"}"#; count].join(",");
+        let body = format!(r#"{{"messages":[{messages}]}}"#);
+        stage.exchange(&mut stage.connect(ANN), "POST", "/messages", "", &body)
+    };
+    let wait = |refused: &Reply| -> u64 {
+        assert!(refused.is(429, "too_many_requests"), "{refused:?}");
+        refused.header("retry-after").expect("a time").parse().expect("seconds")
+    };
+    assert_eq!(batch(31).status, 200);
+    let seconds = wait(&batch(40));
+    assert!((11..=12).contains(&seconds), "{seconds}");
+    assert_eq!(batch(20).status, 200, "what was refused has cost nothing but its request");
+    let seconds = wait(&batch(40));
+    stage.sim.run_for(Duration::from_secs(seconds));
+    assert_eq!(batch(40).status, 200);
+    // More than a minute's worth: once a minute's worth is there. The head alone is refused while nothing is.
+    let seconds = wait(&batch(90));
+    stage.sim.run_for(Duration::from_secs(seconds));
+    let seconds = wait(&batch(90));
+    stage.sim.run_for(Duration::from_secs(seconds));
+    assert_eq!(batch(90).status, 200);
 }

@@ -319,9 +319,15 @@ fn what_one_side_sends_the_other_reads() {
         assert_eq!((used, event), (outcome.answers.len(), Event::Pong(vec![1; length.min(125)])));
         up.clear();
     }
-    assert!(!server.is_receiving());
+    assert!(!server.is_receiving() && server.announced_len() == 0);
     let begun = frame(TEXT, "a");
     assert!(server.decode(&begun, &limits, &mut down).is_ok() && server.is_receiving());
+    assert_eq!(server.announced_len(), 1);
+    let mut more = frame(0, "0123456789");
+    let rest = more.split_off(more.len() - 7);
+    assert!(server.decode(&more, &limits, &mut down).is_ok());
+    assert_eq!(server.announced_len(), 11, "what is still to come counts");
+    assert!(server.decode(&rest, &limits, &mut down).is_ok());
     client.close(CloseCode::NORMAL, "bye", &mut up);
     assert!(
         server

@@ -22,7 +22,8 @@ settings! {
         /// Publishes from one address per minute, on each loop. Loopback is not limited.
         publishes_per_address_minute: u32 = 6_000, [1..=60_000_000], answers = "too_many_requests";
         /// Bytes of request bodies in transit to the front, by the lengths that their heads name. A request beyond the
-        /// limit is refused before its body is read. Bodies of up to 16 KiB, and those from loopback, are not counted.
+        /// limit is refused before its body is read. Messages in transit on WebSockets count, too. Bodies and messages of
+        /// up to 16 KiB, and those from loopback, are not counted.
         body_bytes_max: usize = 64 MiB, [1 B..], answers = "body_limit";
         /// Bytes of request bodies of more than 16 KiB in transit to the front from one address, on each loop. Loopback is
         /// not limited. A single body may exceed it.

@@ -17,7 +17,7 @@ const OTHER_BODY_BYTES_MAX: u64 = 4 * 1024;
 
 /// A body of up to so many bytes is not counted among those on their way, so that long ones do not keep short messages out. A
 /// connection may have a head of that size on its way, too.
-const SHORT_BODY_BYTES: u64 = 16 * 1024;
+pub(super) const SHORT_BODY_BYTES: u64 = 16 * 1024;
 
 /// A request whose head has been looked at.
 #[derive(Debug)]

@@ -75,16 +75,12 @@ impl Gateway {
             SessionState::Hooked(question) => self.forget_question(http, question),
             SessionState::Watching => self.unwatch(http, id),
             SessionState::Socket(key) => {
-                let socket = self.sockets.remove(key as usize);
-                if let Some(question) = socket.question {
-                    self.forget_question(http, question);
+                if let Some(socket) = self.remove_socket(http, key) {
+                    self.hub.unsubscribe(socket.subscriber, unix_time(http));
                 }
-                self.hub.unsubscribe(socket.subscriber, unix_time(http));
             }
             SessionState::SocketOver(key) => {
-                if let Some(question) = self.sockets.remove(key as usize).question {
-                    self.forget_question(http, question);
-                }
+                self.remove_socket(http, key);
             }
             SessionState::Nothing | SessionState::Asking => {}
         }

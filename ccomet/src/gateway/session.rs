@@ -14,13 +14,22 @@ use crate::protocols::native::websocket as words;
 /// Bytes of a command for each channel that it may name, at most: its name as JSON, and its part of a position.
 const CHANNEL_COMMAND_BYTES: usize = 1_024;
 
+/// Bytes of a command that brings a token, at most.
+const TOKEN_COMMAND_BYTES: usize = 16 * 1_024;
+
 impl Gateway {
-    /// Returns the most bytes of a message of text: the longest publication as JSON, or the longest subscription.
-    pub(super) fn text_bytes_max(&self) -> usize {
+    /// Returns the most bytes of a message from a client: the longest subscription or token, or the longest publication
+    /// as JSON if the client may publish.
+    pub(super) fn socket_message_bytes_max(&self, socket: u32) -> usize {
         let limits = &self.config.limits;
+        let of_commands = limits.channels_per_subscription_max.saturating_mul(CHANNEL_COMMAND_BYTES);
+        let of_commands = of_commands.max(TOKEN_COMMAND_BYTES);
+        let grant = self.sockets.get(socket as usize).and_then(|socket| socket.caller.grant.as_ref());
+        if grant.is_some_and(|grant| grant.publish.is_empty()) && !fault!("reader-sends-long-messages") {
+            return of_commands;
+        }
         // As JSON, text is up to six times as long as it is.
-        let of_message = limits.message_bytes_max.saturating_mul(6).saturating_add(1_024);
-        of_message.max(limits.channels_per_subscription_max.saturating_mul(CHANNEL_COMMAND_BYTES))
+        of_commands.max(limits.message_bytes_max.saturating_mul(6).saturating_add(1_024))
     }
 
     /// Adds a subscription, if the client may have it.

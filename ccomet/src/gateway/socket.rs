@@ -8,6 +8,7 @@ use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind};
 use sealed_http::{Http, Response};
 
 use super::answers::refuse_on_socket;
+use super::arriving::SHORT_BODY_BYTES;
 use super::pending::PendingRequest;
 use super::{Caller, Gateway, SessionState, loop_time, unix_time};
 use crate::core::message::{ChannelName, Draft};
@@ -41,6 +42,8 @@ pub(super) struct Socket {
     /// What the back end is asked about something that it said: it is not listened to meanwhile.
     pub(super) question: Option<u32>,
     pings: u8,
+    /// Bytes of a message in transit that are counted against the limits on bodies.
+    pub(super) body_bytes: u64,
 }
 
 impl Gateway {
@@ -61,8 +64,16 @@ impl Gateway {
         }
         let channels = subscription.channels.iter().map(|(channel, _)| channel.clone()).collect();
         let (codec, subscriber) = (Codec::server(), self.hub.next_key());
-        let socket =
-            Socket { codec, subscriber, caller: caller.clone(), channels, pending: 0, question: None, pings: 0 };
+        let socket = Socket {
+            codec,
+            subscriber,
+            caller: caller.clone(),
+            channels,
+            pending: 0,
+            question: None,
+            pings: 0,
+            body_bytes: 0,
+        };
         let key = self.sockets.insert(socket) as u32;
         if let Some(client) = http.state_mut(id) {
             client.session = SessionState::Socket(key);
@@ -78,7 +89,7 @@ impl Gateway {
         };
         let limits = websocket::Limits {
             // A message as JSON is longer than it is.
-            message_bytes_max: self.text_bytes_max(),
+            message_bytes_max: self.socket_message_bytes_max(key),
             ..websocket::Limits::default()
         };
         let mut out = Vec::new();
@@ -116,6 +127,38 @@ impl Gateway {
         if !out.is_empty() {
             http.write(id, &out);
         }
+        if let Err(problem) = self.count_unfinished(http, key) {
+            refuse_on_socket(http, id, problem, None, &self.answering);
+            self.hub.unsubscribe(self.sockets[key as usize].subscriber, unix_time(http));
+            end(http, id, key, CloseCode::TRY_AGAIN);
+        }
+    }
+
+    /// Counts the bytes of a message in transit against the limits on bodies, by the length that its frames announce.
+    fn count_unfinished(&mut self, http: &Http<'_, Self>, key: u32) -> Result<(), Problem> {
+        let Some(socket) = self.sockets.get_mut(key as usize) else { return Ok(()) };
+        let announced = socket.codec.announced_len() as u64;
+        let bytes = if announced <= SHORT_BODY_BYTES { 0 } else { announced };
+        if bytes == socket.body_bytes || fault!("socket-message-in-transit-not-counted") {
+            return Ok(());
+        }
+        let asking = socket.caller.asking;
+        self.client_tracker.end_body(asking, std::mem::take(&mut socket.body_bytes));
+        if bytes > 0 {
+            self.client_tracker.begin_body(asking, bytes, loop_time(http))?;
+            socket.body_bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// Removes what is kept for a WebSocket that has ended.
+    pub(super) fn remove_socket(&mut self, http: &mut Http<'_, Self>, key: u32) -> Option<Socket> {
+        let socket = self.sockets.try_remove(key as usize)?;
+        self.client_tracker.end_body(socket.caller.asking, socket.body_bytes);
+        if let Some(question) = socket.question {
+            self.forget_question(http, question);
+        }
+        Some(socket)
     }
 
     /// Notes whether the rest of a message is still to come. No time runs while an answer to its client is

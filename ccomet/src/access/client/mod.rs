@@ -10,6 +10,7 @@ mod throttle;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use ipnet::IpNet;
 use sealed::{ConnectionId, fault};
@@ -260,19 +261,19 @@ impl ClientTracker {
         let publications = match cost {
             Cost::Nothing => 0,
             Cost::Subscribe => {
-                self.take(asking, Charge::Subscribe, now)?;
+                self.take(asking, Charge::Subscribe, 0..1, now)?;
                 0
             }
             Cost::Publish(count) => count,
         };
         let counted = if fault!("charged-at-head-and-again") { 0 } else { paid };
-        (counted..publications).try_for_each(|_| self.charge_publish(asking, now))?;
+        self.take(asking, Charge::Publish, counted as u64..publications as u64, now)?;
         Ok(publications.max(paid))
     }
 
     /// Counts a publication that is no call of its own.
     pub(crate) fn charge_publish(&mut self, asking: Asking, now: LoopTime) -> Result<(), Problem> {
-        self.take(asking, Charge::Publish, now)
+        self.take(asking, Charge::Publish, 0..1, now)
     }
 
     /// Counts as many publications as a message to a pattern has come to beyond what was counted before. They are owed where
@@ -283,9 +284,9 @@ impl ClientTracker {
         }
     }
 
-    fn take(&mut self, asking: Asking, charge: Charge, now: LoopTime) -> Result<(), Problem> {
-        let Asking(Some(key)) = asking else { return Ok(()) };
-        self.throttle.take(key, charge, now).map_err(Problem::TooManyRequests)
+    fn take(&mut self, asking: Asking, charge: Charge, units: Range<u64>, now: LoopTime) -> Result<(), Problem> {
+        let (Asking(Some(key)), false) = (asking, units.is_empty()) else { return Ok(()) };
+        self.throttle.take(key, charge, units, now).map_err(Problem::TooManyRequests)
     }
 
     /// About once a second: forgets some of those who have not been here for a while.

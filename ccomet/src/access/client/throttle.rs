@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
 
 use sealed::fault;
 use slab::Slab;
@@ -103,16 +104,26 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Takes one out, of a bucket that would be full at `full_us`. Otherwise: in how many seconds there is one.
-    fn take(self, full_us: &mut u64, now: LoopTime) -> Result<(), u32> {
+    /// Takes units of a request, those before them having been taken, out of a bucket that would be full at `full_us`: all, or none.
+    /// Returns an error with the seconds until the whole request could be taken. A request for more than the bucket holds has to wait until it is full;
+    /// what it does not hold is owed.
+    fn take(self, full_us: &mut u64, units: Range<u64>, now: LoopTime) -> Result<(), u32> {
         // What is missing from the bucket is the time in which it comes.
         let (now_us, one_us) = (now.as_micros(), MINUTE_US / self.per_minute);
-        let owed_us = full_us.saturating_sub(now_us) + one_us;
-        let wait_us = owed_us.saturating_sub(one_us * self.per_minute);
-        if wait_us > 0 {
-            return Err(wait_us.div_ceil(1_000_000) as u32);
+        let end = if fault!("batch-never-fits") { units.end } else { units.end.min(self.per_minute) };
+        let after = |count: u64| {
+            let missing_us = full_us.saturating_sub(now_us) + one_us.saturating_mul(count);
+            missing_us.saturating_sub(one_us * self.per_minute)
+        };
+        if after(end.saturating_sub(units.start)) > 0 {
+            // The next attempt pays for all of its units.
+            let wait_us = after(end);
+            if fault!("refused-batch-charged") {
+                *full_us = now_us + one_us * self.per_minute;
+            }
+            return Err(u32::try_from(wait_us.div_ceil(1_000_000)).unwrap_or(u32::MAX));
         }
-        *full_us = now_us + owed_us;
+        self.owe(full_us, units.end.saturating_sub(units.start), now);
         Ok(())
     }
 
@@ -198,13 +209,14 @@ impl Throttle {
         }
     }
 
-    /// Counts something, or says in how many seconds there is room for it.
-    pub(super) fn take(&mut self, key: Key, charge: Charge, now: LoopTime) -> Result<(), u32> {
+    /// Counts units of a request, all or none; those before them have been counted. Returns an error with the seconds until
+    /// there is room for them.
+    pub(super) fn take(&mut self, key: Key, charge: Charge, units: Range<u64>, now: LoopTime) -> Result<(), u32> {
         let (subscribes, publishes) = (self.subscribes, self.publishes);
         let Some(entry) = self.entry(key, now) else { return Ok(()) };
         match charge {
-            Charge::Subscribe => subscribes.take(&mut entry.subscribes_full_us, now),
-            Charge::Publish => publishes.take(&mut entry.publishes_full_us, now),
+            Charge::Subscribe => subscribes.take(&mut entry.subscribes_full_us, units, now),
+            Charge::Publish => publishes.take(&mut entry.publishes_full_us, units, now),
         }
     }
 
@@ -273,14 +285,29 @@ mod tests {
     fn a_minutes_worth_may_come_at_once_and_then_as_time_passes() {
         let mut throttle = throttle(10);
         let one = key("192.0.2.1");
-        let mut publish = |millis| throttle.take(one, Charge::Publish, at(millis));
+        let mut publish = |millis| throttle.take(one, Charge::Publish, 0..1, at(millis));
         assert_eq!([publish(5), publish(5), publish(5), publish(5)], [Ok(()), Ok(()), Ok(()), Err(20)]);
         // What was refused does not count.
         assert_eq!([publish(20_004), publish(20_005), publish(20_005)], [Err(1), Ok(()), Err(20)]);
         assert_eq!([publish(200_000), publish(200_000), publish(200_000)], [Ok(()); 3]);
         // The other bucket is another, whose share of a minute is not whole.
-        let taken = (0..9).filter(|_| throttle.take(one, Charge::Subscribe, at(200_000)).is_ok()).count();
+        let taken = (0..9).filter(|_| throttle.take(one, Charge::Subscribe, 0..1, at(200_000)).is_ok()).count();
         assert_eq!(taken, 7);
+    }
+
+    #[test]
+    fn a_batch_is_taken_whole_or_not_at_all_and_comes_through_when_it_is_told() {
+        let mut throttle = throttle(10);
+        let one = key("192.0.2.1");
+        let mut publish = |count, seconds: u64| throttle.take(one, Charge::Publish, 0..count, at(seconds * 1_000));
+        assert_eq!([publish(2, 0), publish(2, 0), publish(1, 0)], [Ok(()), Err(20), Ok(())]);
+        assert_eq!([publish(2, 39), publish(2, 40)], [Err(1), Ok(())]);
+        // More than a minute's worth: when all of that is there. The rest is owed.
+        assert_eq!([publish(5, 40), publish(5, 100)], [Err(60), Ok(())]);
+        assert_eq!([publish(1, 100), publish(1, 159), publish(1, 160)], [Err(60), Err(1), Ok(())]);
+        // What of a request was counted before is not asked for again.
+        assert_eq!(throttle.take(one, Charge::Publish, 1..5, at(190_000)), Err(30));
+        assert_eq!(throttle.take(one, Charge::Publish, 1..5, at(200_000)), Ok(()));
     }
 
     #[test]
@@ -290,9 +317,9 @@ mod tests {
         for _ in 0..3 {
             throttle.owe(ann, Charge::Publish, 1_000_000, at(0));
         }
-        let wait_s = throttle.take(ann, Charge::Publish, at(0)).expect_err("it owes");
+        let wait_s = throttle.take(ann, Charge::Publish, 0..1, at(0)).expect_err("it owes");
         assert!((590..=620).contains(&wait_s), "{wait_s}");
-        assert_eq!(throttle.take(ann, Charge::Publish, at(u64::from(wait_s) * 1_000)), Ok(()));
+        assert_eq!(throttle.take(ann, Charge::Publish, 0..1, at(u64::from(wait_s) * 1_000)), Ok(()));
     }
 
     #[test]
@@ -311,12 +338,12 @@ mod tests {
         assert_eq!(throttle.hold(one, at(0)), Some(Crowd::Fine));
         assert_eq!(throttle.hold(three, at(0)), Some(Crowd::Fine));
         throttle.release(three);
-        throttle.take(two, Charge::Publish, at(0)).expect("the first");
+        throttle.take(two, Charge::Publish, 0..1, at(0)).expect("the first");
         // The third has nothing to be remembered for.
         assert_eq!(throttle.hold(four, at(0)), Some(Crowd::Fine));
         assert_eq!(throttle.hold(five, at(0)), None);
         assert_eq!(
-            throttle.take(five, Charge::Publish, at(0)),
+            throttle.take(five, Charge::Publish, 0..1, at(0)),
             Ok(()),
             "those for whom there is no room are not limited"
         );
@@ -334,14 +361,14 @@ mod tests {
     fn a_key_outlasts_its_entry_and_never_stands_for_another_address() {
         let mut throttle = throttle(1);
         let (ann, bob) = (key("192.0.2.1"), key("192.0.2.2"));
-        throttle.take(ann, Charge::Publish, at(0)).expect("the first");
+        throttle.take(ann, Charge::Publish, 0..1, at(0)).expect("the first");
         throttle.sweep(at(100_000));
         assert!(throttle.entries.is_empty());
-        assert_eq!(throttle.take(bob, Charge::Publish, at(100_000)), Ok(()), "in the same place");
+        assert_eq!(throttle.take(bob, Charge::Publish, 0..1, at(100_000)), Ok(()), "in the same place");
         for _ in 0..5 {
-            assert_eq!(throttle.take(ann, Charge::Publish, at(100_000)), Ok(()), "there is no room, so no limit");
+            assert_eq!(throttle.take(ann, Charge::Publish, 0..1, at(100_000)), Ok(()), "there is no room, so no limit");
         }
-        let left = [(); 3].map(|()| throttle.take(bob, Charge::Publish, at(100_000)).is_ok());
+        let left = [(); 3].map(|()| throttle.take(bob, Charge::Publish, 0..1, at(100_000)).is_ok());
         assert_eq!(left, [true, true, false], "one of three was used");
     }
 
