@@ -26,8 +26,8 @@ settings! {
         presence: bool = false;
         /// Channels to which the questions and reports apply.
         channels: Vec<Pattern> = ["*"] => vec![Pattern::all()];
-        /// Fields of a client's request that a question passes on in `headers`, such as `Cookie`; not of what comes on
-        /// a WebSocket. With `Cookie` or `Authorization`, `front.origins` has to name the origins of the site's pages.
+        /// Fields of a client's request that a question passes on in `headers`, such as `Cookie`. What a client says on a
+        /// WebSocket has those of the request that opened it. With `Cookie` or `Authorization`, `front.origins` has to name the origins of the site's pages.
         headers: Vec<String> = [];
         /// Secret that requests to the back end have as `Authorization: Bearer`, as proof of their origin.
         #[serde(skip_serializing_if = "Option::is_none")]

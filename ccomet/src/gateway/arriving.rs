@@ -2,6 +2,7 @@
 
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
+use std::sync::Arc;
 
 use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
 use super::{Caller, Gateway, loop_time, unix_time};
@@ -207,7 +208,7 @@ impl Gateway {
                 })
             }
         };
-        let caller = Caller { grant, asking: *asking, origin: None };
+        let caller = Caller { grant, asking: *asking, origin: None, headers: Arc::default() };
         // The body may have taken its time.
         if caller.has_expired(unix_time(http)) && !fault!("expired-while-body-comes") {
             return Err(Problem::TokenExpired);

@@ -15,6 +15,8 @@ pub(crate) struct Caller {
     pub(super) asking: Asking,
     /// The origin of the page that opened a WebSocket, where the back end is to know.
     pub(super) origin: Option<Arc<str>>,
+    /// Fields of the request that opened a WebSocket, which are passed on to the back end.
+    pub(super) headers: Arc<[(Box<str>, Box<str>)]>,
 }
 
 impl Caller {

@@ -188,17 +188,24 @@ impl Gateway {
         }
         let origin = origin::origin(head);
         let access = call.access();
+        let passed_on = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
+        let headers: Vec<(Box<str>, Box<str>)> = hooks.headers.iter().filter_map(passed_on).collect();
+        let has_ambient = headers.iter().any(|(name, value)| is_ambient(name, value));
+        let is_forged =
+            has_ambient && self.authorizer.may_be_forged(head, &access) && !fault!("cookies-act-for-anybody");
         if (hooks.publish || hooks.subscribe) && access.course == Course::Conversation {
             caller.origin = origin.map(Into::into);
+            // Nothing that is said later is asked about with what a browser sends for pages of anybody.
+            if !is_forged || fault!("foreign-socket-keeps-cookie") {
+                caller.headers = headers.as_slice().into();
+            }
         }
         let member = caller.grant.as_ref().and_then(|grant| grant.subject.as_deref());
         let Some(mut question) = question_of(hooks, &access, member) else {
             return self.call(http, id, head, call, &caller);
         };
-        let passed_on = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
-        (question.origin, question.headers) = (origin, hooks.headers.iter().filter_map(passed_on).collect());
-        let has_ambient = question.headers.iter().any(|(name, value)| is_ambient(name, value));
-        if has_ambient && !fault!("cookies-act-for-anybody") && self.authorizer.may_be_forged(head, &access) {
+        (question.origin, question.headers) = (origin, headers);
+        if is_forged {
             return self.refuse_call(http, id, call, Problem::NotAllowed);
         }
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
@@ -239,7 +246,8 @@ impl Gateway {
         let Some(grant) = grant else { return Some((channel, draft)) };
         let (member, origin) = (grant.subject.as_deref(), caller.origin.as_deref());
         let drafts = vec![(&channel, &draft)];
-        let question = Question { member, drafts, origin, ..Question::about(Deed::Publish) };
+        let headers = caller.headers.to_vec();
+        let question = Question { member, drafts, origin, headers, ..Question::about(Deed::Publish) };
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
             refuse_on_socket(http, id, Problem::HookTooLarge, reference, &self.answering);
             return None;
@@ -278,7 +286,7 @@ impl Gateway {
         let Some(mut question) = question_of(hooks, &access, grant.subject.as_deref()) else {
             return Some(subscription);
         };
-        question.origin = caller.origin.as_deref();
+        (question.origin, question.headers) = (caller.origin.as_deref(), caller.headers.to_vec());
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
             refuse_on_socket(http, id, Problem::HookTooLarge, Some(label.0), &self.answering);
             return None;

@@ -136,8 +136,24 @@ fn a_websockets_publications_say_which_page_opened_it() {
     client.expect("hello");
     client.send(frame(r#"{"type":"publish","channel":"news","data":"x"}"#));
     let question = backend.say(204, "");
-    assert_eq!((&question["origin"], &question["headers"]), (&"http://x".into(), &Value::Null));
+    assert_eq!((&question["origin"], &question["headers"]["Cookie"]), (&"http://x".into(), &"session=7".into()));
     client.expect("published");
+}
+
+#[test]
+fn a_page_of_others_opens_no_websocket_that_speaks_for_its_visitor() {
+    let stage = stage();
+    let foreign = upgrade("/channels").replace("Referer: http://x/page\r\n", "Origin: https://listed.example\r\n");
+    let own = upgrade("/channels");
+    let nobodys = upgrade("/channels").replace("Referer: http://x/page\r\n", "");
+    for (request, cookie) in [(own, Value::from("session=7")), (foreign, "session=7".into()), (nobodys, Value::Null)] {
+        let mut client = stage.client(&request);
+        client.expect("hello");
+        client.send(frame(r#"{"type":"subscribe","ref":1,"channels":["news"]}"#));
+        let question = stage.backend().say(204, "");
+        assert_eq!(question["headers"]["Cookie"], cookie, "{request}");
+        client.expect("subscribed");
+    }
 }
 
 #[test]
