@@ -24,7 +24,7 @@ use crate::core::time::UnixMillis;
 pub(crate) struct Authorizer {
     verifier: Arc<Verifier>,
     anonymous: Arc<Grant>,
-    /// Whether who brings no token may subscribe to patterns.
+    /// Whether clients without a token may subscribe to patterns.
     patterns: bool,
     /// Whether icomet's tokens open its channels, and nothing else.
     icomet_has_tokens: bool,
@@ -135,18 +135,18 @@ impl Authorizer {
         Ok(Arc::new(self.verifier.verify(token, now.as_secs())?))
     }
 
-    /// Whether the rules let who comes by the front do that.
+    /// Returns whether the rules let a client of the front do that.
     fn rules_allow(&self, access: &Access<'_>, has_token: bool) -> bool {
         access.reads().all(|channel| self.rules.allow(Deed::Subscribe, channel, has_token))
             && access.writes().all(|write| self.rules.allow(Deed::Publish, write.channel, has_token))
     }
 
-    /// Whether who has a grant may publish to a channel, too, and so much.
+    /// Returns whether a client with a grant may publish to a channel.
     pub(crate) fn may_publish(&self, grant: &Grant, channel: &ChannelName) -> bool {
         grant.may_publish(channel) && self.rules.allow(Deed::Publish, channel, grant.expires_s.is_some())
     }
 
-    /// Whether a client that has a grant may add a subscription to its connection.
+    /// Returns an error if a client with a grant may not add a subscription to its connection.
     pub(crate) fn allow_added(&self, grant: &Grant, access: &Access<'_>) -> Result<(), Problem> {
         let has_token = grant.expires_s.is_some();
         if !may(grant, access) {
@@ -158,7 +158,7 @@ impl Authorizer {
         if self.rules_allow(access, has_token) { Ok(()) } else { Err(Problem::NotAllowed) }
     }
 
-    /// Whether who has a grant may read a channel.
+    /// Returns whether a client with a grant may read a channel.
     pub(crate) fn may_subscribe(&self, grant: &Grant, channel: &ChannelName) -> bool {
         grant.may_subscribe(channel) && self.rules.allow(Deed::Subscribe, channel, grant.expires_s.is_some())
     }

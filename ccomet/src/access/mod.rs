@@ -1,7 +1,7 @@
-//! Who may do what: decided for each call from one description of what it needs.
+//! Permissions: decided for each call from one description of what it needs.
 //!
 //! - `call.rs`: that description, [`Access`].
-//! - `client/`: the client's address, who may come in by it, and how much of each it may ask for.
+//! - `client/`: the client's address, whether it is admitted, and its rate limits.
 //! - `host.rs`, `origin.rs`: the name by which a browser calls the server, and whose page makes it ask.
 //! - `token/`: tokens, what they grant, and the keys that sign them.
 //! - `channel_rules.rs`: which clients the rules of a channel let in.

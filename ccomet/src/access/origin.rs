@@ -112,7 +112,7 @@ fn wants_script(head: &RequestHead<'_>) -> bool {
 fn page<'a>(head: &RequestHead<'a>) -> Page<'a> {
     let named = |origin: &'a str| if is_own(head, origin) { Page::Own } else { Page::Of(origin) };
     let referrer = head.header_str("referer").and_then(origin_of);
-    // Whoever says from where it comes is a browser, though it be said in another way.
+    // A request that names the page that it comes from, in whatever field, is a browser's.
     let is_referred = head.header("referer").is_some();
     let mut origins = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("origin"));
     if origins.next().is_some() {

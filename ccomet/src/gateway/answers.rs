@@ -61,7 +61,7 @@ impl Sink for Out<'_, '_> {
 
     fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply) {
         if let Some(SessionState::Socket(key)) = self.http.state(peer).map(|client| client.session) {
-            // It cannot have what it wants: nothing else is answered to one who reads a stream.
+            // A refusal: a reader of a stream gets no other answer.
             let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::ShuttingDown };
             refuse_on_socket(self.http, peer, problem, None, self.answering);
             let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
@@ -175,13 +175,13 @@ pub(super) fn allow_credentials() -> Field {
     ("Access-Control-Allow-Credentials", "true".to_owned())
 }
 
-/// What a page of another origin is told. At the admin listener only pages of its listed origins are told anything.
+/// Returns the header fields for a page of another origin. At the admin listener only pages of listed origins get any.
 pub(super) fn fields_for<'a>(answering: &'a Answering, client: Option<&Client>) -> &'a [Field] {
     let number = client.filter(|client| client.door == Door::Front || client.origin > 0).map(|client| client.origin);
     number.and_then(|number| answering.fields.get(usize::from(number))).map_or(&[], Vec::as_slice)
 }
 
-/// What pages of other origins are told, by the number that a connection keeps: any at the front, those listed there, and those
+/// Returns the header fields for pages of other origins, by the number that a connection keeps: any at the front, those listed there, and those
 /// listed for the admin listener.
 pub(super) fn answering(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
     // Only those that are listed by name may have their users' cookies sent along, and only to the front.
@@ -201,7 +201,7 @@ pub(super) fn answering(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
     told
 }
 
-/// The number of a page's origin among those that are told something.
+/// Returns the number of a page's origin among those that have header fields of their own.
 pub(super) fn origin_number(front: &Cors, admin: &Cors, door: Door, origin: &str) -> u16 {
     let place = |cors| listed(cors).iter().position(|held| held == origin);
     let number = match door {

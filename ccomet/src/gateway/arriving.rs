@@ -24,7 +24,7 @@ pub(super) const SHORT_BODY_BYTES: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Arrival {
     asking: Asking,
-    /// Who asks, if that was needed.
+    /// The client's token and grant, if the head has been checked for them.
     identity: Option<Identity>,
     /// Publications that were charged.
     paid: usize,
@@ -183,7 +183,7 @@ impl Gateway {
         http.respond(id, &response);
     }
 
-    /// Whether the call is allowed, and what else is. Who comes by the admin listener may do anything.
+    /// Decides whether the call is allowed, and returns its caller. A client of the admin listener may do anything.
     fn admit(
         &mut self,
         http: &Http<'_, Self>,

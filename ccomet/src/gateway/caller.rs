@@ -25,7 +25,7 @@ impl Caller {
         self.grant.as_ref()?.subject.as_deref().map(Arc::from)
     }
 
-    /// Returns the owner of channels that are made for it. At the admin listener that is nobody who is counted.
+    /// Returns the owner of channels that are made for it. Channels of the admin listener have no owner that is counted.
     pub(super) fn owner(&self) -> Owner {
         let Some(grant) = &self.grant else { return Owner::default() };
         self.asking.owner(grant.subject.as_deref())

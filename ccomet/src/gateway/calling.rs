@@ -53,7 +53,7 @@ impl Gateway {
                 let response = Response::new(204).header("Allow", allow);
                 let (door, number) = http.state(id).map_or((Door::Front, 0), |client| (client.door, client.origin));
                 let cors = if door == Door::Front { &self.preflight } else { &self.admin_preflight };
-                // At the admin listener, pages of no other origins than its own are told anything.
+                // At the admin listener, only pages of listed origins get header fields.
                 let origin = head.header_str("origin").filter(|_| door == Door::Front || number > 0);
                 let mut fields = origin.map_or(Vec::new(), |origin| cors.preflight_fields(Some(origin)));
                 if door == Door::Front && cors.origins != Origins::Any && number > 0 {

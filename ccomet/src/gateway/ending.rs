@@ -12,7 +12,7 @@ use crate::ops::health::{Life, Listener};
 /// How much longer a poll waits whose channel has not come in time.
 const POLL_EXTENSION: Duration = Duration::from_secs(1);
 
-/// The least time after which streams are told to come back when the server goes down, in milliseconds.
+/// The least time after which clients of streams are to reconnect when the server shuts down, in milliseconds.
 const RETRY_MIN_MS: u64 = 1_000;
 
 impl Gateway {

@@ -1,4 +1,4 @@
-//! The site's back end is asked before something is done, and told of what happened.
+//! Questions to the site's back end, before a call is carried out.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -118,7 +118,7 @@ impl Site {
         let limit = hooks.timeout();
         let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
             let upstream = Upstream::to(host.as_str()).connections_max(hooks.connections_max).connect_limit(limit);
-            // To be asked or told the same twice does it no harm.
+            // To repeat a question or a report does no harm.
             let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");
             let fetch = if fault!("question-not-repeated") { fetch } else { fetch.repeatable() };
             let mut fetch = fetch.limit(Some(limit)).silence_max(limit).body_bytes_max(ANSWER_BYTES_MAX);

@@ -134,7 +134,7 @@ impl Gateway {
             client.session = SessionState::Watching;
         }
         self.watchers.push(id);
-        // Asked for each, so that each is told at once of what is in use already.
+        // One request for each watcher, so that each learns at once which channels are in use.
         self.engine.watch_activity(now(http), true);
     }
 

@@ -11,11 +11,11 @@ use crate::core::message::ChannelName;
 use crate::handle::{Event, HandleRequest, Position, Reader, Received};
 use crate::hub::{FollowerKey, Told};
 
-/// Events that a reader is told in one tick, so that clients do not wait for a long history to be
-/// told.
+/// Events that a reader gets in one tick, so that clients do not wait for a long history to be
+/// delivered.
 const EVENTS_PER_TICK: usize = 256;
 
-/// Who reads channels on this loop from inside.
+/// Readers in this process that are served by this loop.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
     /// In an order, so that a simulation is repeatable.
@@ -114,7 +114,7 @@ impl Gateway {
         }
     }
 
-    /// The server goes down: readers get what there is, and are told.
+    /// Gives readers what is left for them, and ends them, since the server shuts down.
     pub(super) fn dismiss_readers(&mut self, http: &Http<'_, Self>) {
         self.feed_readers(http);
         let keys: Vec<FollowerKey> = self.readers.all.keys().copied().collect();

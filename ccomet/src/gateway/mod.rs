@@ -124,13 +124,13 @@ pub(crate) struct Gateway {
     token_expirations: TokenExpirations,
     files: StaticFiles,
     counters: Arc<[LoopCounters]>,
-    /// Who wants to know whether the loops go on: on the first of them.
+    /// The listener for the health of the loops: on the first loop only.
     life: Option<(Listener, LoopWatchdog)>,
-    /// Who hears of channels in use.
+    /// Connections that are notified of channels in use.
     watchers: Vec<ConnectionId>,
-    /// Who reads channels from inside.
+    /// Readers in this process.
     readers: Readers,
-    /// Who is asked about calls.
+    /// The embedder's decision on calls, if it makes any.
     judge: Option<Judge>,
     sockets: Slab<Socket>,
     /// WebSockets of which a message has begun, and when it has to be whole.

@@ -14,7 +14,7 @@ use crate::protocols::format::response::json_response;
 use crate::protocols::native::items as native;
 use crate::protocols::v1;
 
-/// Whoever waits for the engine's reply.
+/// The client or handle that waits for a reply of the engine.
 #[derive(Debug)]
 pub(super) enum Asker {
     Client(PendingRequest),
@@ -54,7 +54,7 @@ impl Gateway {
         self.engine.request(now(http), request, Asker::Client(pending));
     }
 
-    /// Brings a reply of the engine to whoever waits for it.
+    /// Passes a reply of the engine to the client or handle that waits for it.
     pub(super) fn complete(&mut self, http: &mut Http<'_, Self>, asker: Asker, outcome: Result<Reply, Refusal>) {
         match asker {
             Asker::Client(pending) => self.complete_request(http, pending, outcome),

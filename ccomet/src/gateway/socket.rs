@@ -21,13 +21,14 @@ use crate::hub::{SubscriberKey, Subscription};
 use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket::{self as words, Said};
 
-/// Publications of one client that are not answered yet; who sends more is not listened to meanwhile.
+/// Unanswered publications of one client. At the limit, nothing further is read from the client until one is answered.
 const PENDING_MAX: u32 = 16;
 
-/// Bytes queued for a client, beyond which it is not listened to until it has taken them: each ping would have its pong.
+/// Bytes queued for a client, beyond which nothing further is read from it until it has taken them: each ping
+/// causes a pong.
 const QUEUED_MAX: usize = 64 * 1024;
 
-/// Pings without a sign of life in between, after which a client is gone: what is between may keep up its end.
+/// Unanswered pings after which a client counts as gone: a proxy may keep the connection open.
 const PINGS_MAX: u8 = 2;
 
 /// A WebSocket.
@@ -280,7 +281,7 @@ impl Gateway {
     /// Another token counts from now on, if it lets the client read what it reads.
     fn renew(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, token: &str, reference: Option<i64>) {
         let socket = &mut self.sockets[key as usize];
-        // Who came by the admin listener may do anything as it is.
+        // A client of the admin listener may do anything without a token.
         if socket.caller.grant.is_none() {
             return Self::tell(http, id, &words::renewed(reference));
         }
@@ -288,7 +289,7 @@ impl Gateway {
         let added = self.hub.added_channels(id).filter(|_| !fault!("renewed-without-added-channels"));
         let mut channels = socket.channels.iter().chain(added);
         let grant = match self.authorizer.renew(token, unix_time(http)) {
-            // Who is there is known by the subject with which the connection began.
+            // Presence is recorded under the subject with which the connection began.
             Ok(grant) if grant.subject != subject && !fault!("renewed-by-another-subject") => {
                 return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
             }

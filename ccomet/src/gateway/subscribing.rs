@@ -64,7 +64,7 @@ impl Gateway {
             self.token_expirations.next_check(id, now, beat)
         } else {
             let wait = Duration::from_secs(if at_once { self.config.times.poll_wait_s } else { wait_s });
-            // A poll does not outlast its token: the next one is told.
+            // A poll does not outlast its token; the next poll is refused.
             expires.map_or(wait, |expires| wait.min(expires.saturating_since(now)))
         };
         if self.subscriber_of(http.state(id)) == Some(key) {
@@ -72,7 +72,7 @@ impl Gateway {
         }
     }
 
-    /// Answers who cannot have what he wants to subscribe to.
+    /// Refuses a subscription.
     pub(super) fn refuse(
         &self,
         http: &mut Http<'_, Self>,
@@ -84,7 +84,7 @@ impl Gateway {
         Out { http, answering: &self.answering }.answer(id, subscription.delivery.format, reply);
     }
 
-    /// A stream's deadline has come: it is told what there is to tell of its token, or that the server lives.
+    /// Handles the deadline of a stream: sends what is due about its token, or a heartbeat.
     pub(super) fn look_after(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: SubscriberKey) {
         let now = unix_time(http);
         match self.token_expirations.due(id, now) {

@@ -1,4 +1,4 @@
-//! The site's back end is told which members come and go.
+//! Reports to the site's back end of members that join and leave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use super::{Chore, Gateway, unix_time};
 use crate::core::message::{ChannelName, Movement};
 use crate::webhooks::Told;
 
-/// Whether the back end is being told.
+/// Whether a report to the back end is in transit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Telling {
     #[default]
     Idle,
     /// A request is on its way.
     UnderWay,
-    /// It did not hear: nothing is told before a timer runs out.
+    /// The last report failed: the next one waits for a timer.
     Resting,
 }
 
@@ -38,7 +38,7 @@ impl Gateway {
         }
     }
 
-    /// Tells the back end what there is to be told, if it is not being told something already.
+    /// Sends the back end the next report, unless one is in transit.
     pub(super) fn tell_site(&mut self, http: &mut Http<'_, Self>) {
         if self.site.telling == Telling::Resting {
             return;

@@ -31,7 +31,7 @@ impl Gateway {
             Chore::Sweep => self.sweep(http),
             // It goes on at the end of this tick.
             Chore::WakeEngine => self.wakes_in = None,
-            // Told at the end of this tick.
+            // Reported at the end of this tick.
             Chore::TellSite => self.site_has_rested(),
             Chore::LookAtQuestions => self.look_at_questions(http),
         }

@@ -55,7 +55,7 @@ impl TokenExpirations {
         }
     }
 
-    /// What a stream is to be told now, if anything. A warning is told once.
+    /// Returns the notice that is due for a stream, if any. A warning is returned once.
     pub(crate) fn due(&mut self, id: ConnectionId, now: UnixMillis) -> Option<Notice> {
         let expiration = self.tracked.get_mut(&id)?;
         let left = expiration.expires.saturating_since(now);

@@ -1,4 +1,4 @@
-//! Readers that are no clients: they are told nothing, but take what is next for them, as it is in
+//! Readers that are no clients: nothing is pushed to them; they take what is next for them, as it is in
 //! the log.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +17,7 @@ use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 use crate::engine::Order;
 
-/// Names a follower to whoever takes for it.
+/// Names a follower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FollowerKey(pub(super) u32);
 
@@ -242,7 +242,7 @@ impl Hub {
         }
     }
 
-    /// Ends those who follow a channel. They take that last.
+    /// Ends the followers of a channel. The end is the last that they take.
     pub(super) fn end_followers(&mut self, channel: u32, problem: Option<Problem>) {
         for key in self.followers.by_channel.get(&channel).cloned().unwrap_or_default() {
             let follower = &mut self.followers.all[key as usize];
@@ -270,7 +270,7 @@ impl Hub {
         }
         follower.has_started = true;
         let mut gaps = Vec::new();
-        // Before a gap is told, the position does not cover it.
+        // Before a gap is reported, the position does not cover it.
         let mut position = Vec::with_capacity(follower.cursors.len());
         for (index, cursor) in follower.cursors.iter_mut().enumerate() {
             let channel = &channels[cursor.channel as usize];

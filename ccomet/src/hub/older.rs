@@ -91,7 +91,7 @@ impl Hub {
         true
     }
 
-    /// Takes a page, and wakes those who wait for it.
+    /// Takes a page, and wakes the subscribers that wait for it.
     pub(super) fn take_older(&mut self, key: u32, page: Page, kept_from: u64, sink: &mut impl Sink) {
         let channel = &mut self.channels[key as usize];
         channel.kept_from = channel.kept_from.max(kept_from);

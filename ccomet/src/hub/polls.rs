@@ -27,7 +27,7 @@ pub(super) struct ReplyCache {
 struct ReplyKey {
     format: Format,
     from: u64,
-    /// A reader that asked for the oldest message is not told of a gap.
+    /// No gap is reported to a reader that asked for the oldest message.
     is_from_oldest: bool,
 }
 

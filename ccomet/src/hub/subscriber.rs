@@ -215,7 +215,7 @@ impl Flags {
     pub(super) const BLOCKED: Self = Self(1 << 1);
     /// Something was sent since the last heartbeat was due.
     pub(super) const SPOKEN: Self = Self(1 << 2);
-    /// In the list of those of several channels who have something to get.
+    /// In the list of subscribers of several channels that have something to get.
     pub(super) const DIRTY: Self = Self(1 << 3);
 }
 

@@ -11,13 +11,13 @@ const SILENT_MAX: u8 = 5;
 /// What happens to a running server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    /// All of its loops go on. Told about once a second, and not while one hangs.
+    /// All loops make progress. Reported about once a second, and not while one hangs.
     Alive,
     /// It goes down.
     Stopping,
 }
 
-/// Whoever wants to know, told on the first loop's thread: it is not to wait for anything.
+/// A callback that is called on the thread of the first loop. It must not block.
 #[derive(Clone)]
 pub(crate) struct Listener(pub(crate) Arc<dyn Fn(Life) + Send + Sync>);
 

@@ -62,7 +62,7 @@ pub(crate) enum Call {
     Inspect {
         channel: ChannelName,
     },
-    /// Who is in a channel.
+    /// The members of a channel.
     Who {
         channel: ChannelName,
     },
@@ -122,7 +122,7 @@ pub(crate) enum ReplyTo {
 /// Which of several publications of one request an answer is about.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
-    /// Whoever keeps them finds them by these two.
+    /// The gateway finds the batch by these two.
     pub(crate) batch: u32,
     pub(crate) serial: u32,
     pub(crate) places: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Hooks: what the site's back end is asked before something is done, and told of what happened.
+//! Webhooks: questions to the site's back end before a call is carried out, and reports of what happened.
 //!
 //! `question.rs` is what goes over the wire, `turns.rs` which question is sent next, `cache.rs` what answers are kept,
 //! `queue.rs` the news that waits to be sent. All of it is pure: `gateway/hooks.rs` and

@@ -1,4 +1,4 @@
-//! Comings and goings that wait to be told to the back end: in their order, some at a time, again where it did not hear.
+//! Joins and leaves that wait to be reported to the back end: in order, in batches, repeated after a failure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::core::json;
 use crate::core::message::{ChannelName, Movement};
 use crate::core::time::UnixMillis;
 
-/// Told in one request.
+/// Joins and leaves in one request.
 const BATCH_MAX: usize = 100;
 
 /// Attempts to tell one batch.
@@ -35,12 +35,12 @@ pub(crate) enum Told {
     GivenUp(usize),
 }
 
-/// What waits to be told.
+/// Joins and leaves that wait to be reported.
 #[derive(Debug)]
 pub(crate) struct Movements {
     max: usize,
     waiting: VecDeque<Moved>,
-    /// Of those, the first are being told.
+    /// How many of them, from the front, are in transit.
     telling: usize,
     attempts: u32,
     dropped: u64,
@@ -61,7 +61,7 @@ impl Movements {
         true
     }
 
-    /// What is to be told next, as JSON, unless something is being told.
+    /// Returns the next report as JSON, unless one is in transit.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         if self.telling > 0 || self.waiting.is_empty() {
             return None;

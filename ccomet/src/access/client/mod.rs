@@ -1,4 +1,4 @@
-//! Who may come in, by address, and how much of each he may ask for.
+//! Admission and rate limits by address.
 //!
 //! A client's address is its connection's, or, where the listener has the PROXY protocol, the one that a trusted proxy says in front
 //! of the first request. Where that is a trusted proxy's in turn, it is the one that this names (`forwarded.rs`), for each
@@ -29,10 +29,10 @@ use throttle::{Crowd, Key, Throttle};
 
 pub(crate) use forwarded::Named;
 
-/// When who has too many connections may try again, in seconds: nobody can know.
+/// When an address with too many connections may try again, in seconds. The real time cannot be known.
 const CONNECTIONS_RETRY_S: u32 = 5;
 
-/// Looks at who comes. One for each loop.
+/// Tracks the clients of one loop by their addresses.
 #[derive(Debug)]
 pub(crate) struct ClientTracker {
     front: NetworkRules,
@@ -72,7 +72,7 @@ enum Visitor {
 pub(crate) enum Entrance {
     /// It may ask.
     Open,
-    /// It is told that it may not.
+    /// Its requests are refused.
     Barred,
     /// A trusted proxy says first whose it is.
     ByProxy,
@@ -289,7 +289,7 @@ impl ClientTracker {
         self.throttle.take(key, charge, units, now).map_err(Problem::TooManyRequests)
     }
 
-    /// About once a second: forgets some of those who have not been here for a while.
+    /// Forgets some of the addresses that have been idle for a while. Called about once a second.
     pub(crate) fn sweep(&mut self, now: LoopTime) {
         self.throttle.sweep(now);
     }

@@ -12,7 +12,7 @@ pub(crate) struct NetworkRules {
 }
 
 impl NetworkRules {
-    /// With nothing allowed in particular, everyone is who is not denied.
+    /// If `allow` is empty, every address that is not denied is admitted.
     pub(crate) fn new(allow: &[IpNet], deny: &[IpNet]) -> Self {
         Self { allow: allow.to_vec(), deny: deny.to_vec() }
     }

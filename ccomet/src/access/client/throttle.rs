@@ -1,4 +1,4 @@
-//! How much an address may ask for: connections at a time, and subscribes and publishes a minute.
+//! Limits by address: connections at a time, and subscribes and publishes per minute.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,8 +20,8 @@ const SWEEP_MIN: usize = 64;
 const SWEEP_ROUNDS: usize = 60;
 
 /// What is counted together: an address of IPv4, a /64 of IPv6, for that is what one subscriber is given, or all clients
-/// of one proxy whose addresses cannot be read. Whoever keeps a key may use it at any time: the table is asked anew each
-/// time, and may have forgotten the address meanwhile.
+/// of one proxy whose addresses cannot be read. A key may be kept and used at any time: it is looked up each time, and the
+/// table may have forgotten the address meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     network: Ipv6Addr,
@@ -64,8 +64,8 @@ pub(super) enum Crowd {
     Flood,
 }
 
-/// A bounded table of addresses. Those for whom there is no room are not limited, but by the limits of the whole server; room
-/// is made by forgetting those who owe nothing and have no connection.
+/// A bounded table of addresses. Addresses for which there is no room are limited only by the limits of the whole server; room
+/// is made by forgetting addresses that owe nothing and have no connection.
 #[derive(Debug)]
 pub(super) struct Throttle {
     connections_max: u32,

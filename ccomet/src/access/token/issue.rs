@@ -27,7 +27,7 @@ pub struct Claims {
     pub subscribe: Vec<Pattern>,
     /// The channels that may be published to.
     pub publish: Vec<Pattern>,
-    /// The channels of which it may be known who is there.
+    /// Patterns of the channels whose members the bearer may see.
     pub presence: Vec<Pattern>,
 }
 

@@ -1,4 +1,4 @@
-//! Who may do what: tokens, what they grant, and who is let do without one.
+//! Tokens, and what they grant.
 //!
 //! [`Verifier`] is what the keys of the configuration make of a token: a [`Grant`] or a reason. `bearer.rs` finds the token in a
 //! request, and `issue.rs` makes tokens.
@@ -21,16 +21,16 @@ pub use issue::{Claims, make_token};
 pub use key::AuthError;
 pub use verifier::Verifier;
 
-/// What the bearer of a token may do, or who brings none.
+/// What a client may do: the bearer of a token, or any client without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Who it is; nobody in particular without a token, or with one that does not say.
+    /// The subject of the token, if there is a token and it has one.
     pub subject: Option<Box<str>>,
     /// The channels that may be read.
     pub subscribe: Vec<Pattern>,
     /// The channels that may be published to.
     pub publish: Vec<Pattern>,
-    /// The channels of which it may be known who is there.
+    /// Patterns of the channels whose members it may see.
     pub presence: Vec<Pattern>,
     /// When it ends, in seconds since 1970; `None` without a token.
     pub expires_s: Option<u64>,
@@ -42,7 +42,7 @@ impl Grant {
         self.expires_s.map(UnixMillis::from_secs)
     }
 
-    /// Whether a channel may be read, or all those of a pattern; or who comes and goes in one.
+    /// Returns whether it may read a channel, all channels of a pattern, or the joins and leaves of a channel.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> bool {
         match channel.watched() {
             Some(watched) if fault!("presence-sent-to-readers") => any_matches(&self.subscribe, &watched),
@@ -51,7 +51,7 @@ impl Grant {
         }
     }
 
-    /// Whether it may be known who is in a channel.
+    /// Returns whether it may see the members of a channel.
     pub(crate) fn may_see(&self, channel: &ChannelName) -> bool {
         any_matches(&self.presence, channel)
     }

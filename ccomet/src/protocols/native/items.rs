@@ -41,7 +41,7 @@ pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message
     out.push(b'}');
 }
 
-/// An item for somebody who came or went.
+/// Writes an item for a member that joined or left.
 fn write_movement(channel: &ChannelName, spot: Spot, movement: Movement, message: &Message, out: &mut Vec<u8>) {
     let kind = match movement {
         Movement::Join => "join",
@@ -59,7 +59,7 @@ fn write_movement(channel: &ChannelName, spot: Spot, movement: Movement, message
     out.push(b'}');
 }
 
-/// The channel that an item is about. One about who comes and goes there says so.
+/// Writes the channel that an item is about, and that it is about its presence if it is.
 fn write_channel(channel: &ChannelName, out: &mut Vec<u8>) {
     out.extend_from_slice(br#","channel":"#);
     match channel.watched() {
@@ -71,7 +71,7 @@ fn write_channel(channel: &ChannelName, out: &mut Vec<u8>) {
     }
 }
 
-/// Who is in a channel; `members` only for those who may know.
+/// Returns the members of a channel; `members` is left out for clients that may not see them.
 pub(crate) fn presence(channel: &ChannelName, who: &Who, with_members: bool) -> Vec<u8> {
     let mut out = br#"{"channel":"#.to_vec();
     json::write_string(channel.as_str(), &mut out);

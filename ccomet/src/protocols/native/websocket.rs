@@ -47,8 +47,7 @@ struct Raw<'a> {
     reference: Option<i64>,
 }
 
-/// Reads a message; what is wrong with it is told with its reference, if it has one that can be
-/// read.
+/// Reads a message. An error has the message's reference, if it has one that can be read.
 pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option<i64>)> {
     let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, None))?;
     let refused = |problem| (problem, raw.reference);
