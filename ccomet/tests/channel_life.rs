@@ -105,6 +105,16 @@ fn a_sign_in_makes_no_channel() {
 }
 
 #[test]
+fn a_subscription_that_is_refused_makes_no_channel() {
+    let stage = Stage::of(1, |config| config.limits.subscribers_per_channel_max = 1);
+    let _reader = stage.stream("full");
+    let (status, problem) = stage.ask("GET", "/channels/fresh,full?wait=0", "");
+    assert_eq!((status, &problem["code"]), (503, &"subscriber_limit".into()));
+    let listed = stage.exchange(&mut stage.admin(), "GET", "/channels", "", "");
+    assert!(listed.is(200, "full") && !listed.is(200, "fresh"), "{listed}");
+}
+
+#[test]
 fn a_channel_of_one_message_keeps_its_numbers() {
     let stage = Stage::of(1, |config| config.history.age_max_s = 10);
     assert_eq!(stage.publish("news"), 200);

@@ -451,6 +451,39 @@ fn readers_inside_count_against_the_limits_on_subscribers() {
 }
 
 #[test]
+fn a_client_is_refused_where_a_reader_inside_has_the_last_place() {
+    let stage = Stage::new(|config| config.limits.subscribers_per_channel_max = 1);
+    let mut events = stage.server.handle().events(["news"], &Start::Latest, 16).expect("a subscription");
+    stage.sim.settle();
+    assert_eq!(texts(&drain(&mut events)), ["started"]);
+    let reply = stage.exchange(&mut stage.connect(ANN), "GET", "/channels/news?wait=0", "", "");
+    assert!(reply.is(503, "subscriber_limit"), "{reply}");
+}
+
+#[test]
+fn a_reader_inside_is_refused_where_a_client_has_the_last_place() {
+    let stage = Stage::new(|config| config.limits.subscribers_per_channel_max = 1);
+    let _stream = stage.begin(ANN, "GET", "/channels/news?transport=sse", "");
+    stage.sim.settle();
+    let mut events = stage.server.handle().events(["news"], &Start::Latest, 16).expect("a subscription");
+    stage.sim.settle();
+    assert_eq!(drain(&mut events), [Event::Refused(HandleError::Refused("subscriber_limit"))]);
+}
+
+#[test]
+fn a_reader_inside_that_is_refused_makes_no_channel() {
+    let stage = Stage::new(|config| config.limits.subscribers_per_channel_max = 1);
+    let handle = stage.server.handle();
+    let _full = handle.events(["full"], &Start::Latest, 16).expect("a subscription");
+    stage.sim.settle();
+    let mut events = handle.events(["fresh", "full"], &Start::Latest, 16).expect("a subscription");
+    stage.sim.settle();
+    assert_eq!(drain(&mut events), [Event::Refused(HandleError::Refused("subscriber_limit"))]);
+    let listed = stage.exchange(&mut stage.admin(), "GET", "/channels", "", "");
+    assert!(listed.is(200, "full") && !listed.is(200, "fresh"), "{listed}");
+}
+
+#[test]
 fn a_full_mailbox_is_busy_and_what_it_keeps_from_a_loop_is_swept() {
     let stage = Stage::new(|_| {});
     let handle = stage.server.handle();

@@ -104,18 +104,13 @@ impl Hub {
         if self.subscribers() >= self.limits.subscribers_max {
             return Err(Problem::SubscriberLimit);
         }
+        if channels.iter().any(|(name, _)| self.is_full(name)) {
+            return Err(Problem::SubscriberLimit);
+        }
         let mut cursors = Vec::with_capacity(channels.len());
         for (name, start) in channels {
             let channel = self.channel(name, Owner::default());
             cursors.push(Cursor { channel, start: *start, next: 0, syncs: 0 });
-        }
-        let is_full = |cursor: &Cursor| {
-            let channel = &self.channels[cursor.channel as usize];
-            let bounds = self.limits.rules.bounds(channel.crowd_rule);
-            channel.subscribers.len() + self.followers.count(cursor.channel) >= bounds.subscribers_max
-        };
-        if cursors.iter().any(is_full) {
-            return Err(Problem::SubscriberLimit);
         }
         let key = self.followers.all.vacant_key() as u32;
         for cursor in &mut cursors {

@@ -165,20 +165,16 @@ impl Hub {
         }
         let Subscription { channels, delivery, answer_at_once, member, owner, label } = subscription;
         let Delivery { format, target, name: waits_as, beats } = delivery;
+        // Before any of them is opened: a subscription that is refused makes no channel.
+        if let Some((channel, _)) = channels.iter().find(|(channel, _)| self.is_full(channel)) {
+            return Err(self.refusal(format, channel, target.as_deref(), Problem::SubscriberLimit));
+        }
         let encoder = self.limits.encoders.get(format);
         let mut cursors = Vec::with_capacity(channels.len());
         for (name, start) in channels {
             let channel = self.channel(&name, owner);
             let start = Some(start);
             cursors.push(ChannelCursor { channel, place: 0, next: 0, start, syncs: 0, is_from_oldest: false });
-        }
-        let is_full = |cursor: &&ChannelCursor| {
-            let channel = self.channel_of(cursor);
-            channel.subscribers.len() >= self.limits.rules.bounds(channel.crowd_rule).subscribers_max
-        };
-        if let Some(cursor) = cursors.iter().find(is_full) {
-            let channel = &self.channel_of(cursor).name;
-            return Err(self.refusal(format, channel, target.as_deref(), Problem::SubscriberLimit));
         }
 
         let key = self.subscribers.vacant_key() as u32;
@@ -287,8 +283,11 @@ impl Hub {
     /// Reports changed numbers of subscribers to the shards.
     fn tell_counts(&mut self) {
         for key in std::mem::take(&mut self.recount) {
-            let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            let subscribers = (channel.subscribers.len() + self.followers.count(key)) as u32;
+            if !self.channels.contains(key as usize) {
+                continue;
+            }
+            let subscribers = self.readers(key) as u32;
+            let channel = &mut self.channels[key as usize];
             if std::mem::take(&mut channel.recounting) && channel.told != subscribers {
                 channel.told = subscribers;
                 self.orders.push(Order::SetSubscribers { channel: channel.name.clone(), count: subscribers });
@@ -329,6 +328,20 @@ impl Hub {
             self.truncated.shrink_to_fit();
             self.recount.shrink_to_fit();
         }
+    }
+
+    /// Returns how many read a channel on this loop: clients, and readers inside the process.
+    fn readers(&self, key: u32) -> usize {
+        let inside = if fault!("readers-inside-not-counted") { 0 } else { self.followers.count(key) };
+        self.channels[key as usize].subscribers.len() + inside
+    }
+
+    /// Returns whether a channel has as many readers as it may have.
+    fn is_full(&self, name: &ChannelName) -> bool {
+        // The limit is at least 1.
+        let Some(key) = self.names.get(name).copied() else { return false };
+        let bounds = self.limits.rules.bounds(self.channels[key as usize].crowd_rule);
+        self.readers(key) >= bounds.subscribers_max
     }
 
     /// Returns a channel by name. If this loop does not follow it, opens it.
@@ -459,10 +472,6 @@ impl Hub {
             }
             None => self.end_channel(name, None, sink),
         }
-    }
-
-    fn channel_of(&self, cursor: &ChannelCursor) -> &Channel {
-        &self.channels[cursor.channel as usize]
     }
 
     fn channel_named(&self, name: &ChannelName) -> Option<&Channel> {
