@@ -34,7 +34,12 @@
 //!
 //! Untaken input needs a limit, or one peer's endless line fills the memory. The loop has its own
 //! limit, [`Config::input_bytes_max`](crate::Config::input_bytes_max), at which it stops reading; a
-//! protocol's own, lower limit lets the service send an error message.
+//! protocol's own, lower limit lets the service send an error message. Such a limit has to hold for
+//! complete lines as well as for the rest: many bytes can arrive in one call.
+//!
+//! [`close`](crate::Context::close) does not end a loop over input. The lines behind a `quit` have
+//! been received, and are in `input`; the loop looks at [`is_open`](crate::Context::is_open) to
+//! leave them alone.
 //!
 //! # Output
 //!
@@ -54,7 +59,20 @@
 //! Each connection has one deadline, which is cheap to set. Here every line moves it, and a client
 //! that sends nothing for five minutes is closed by the default implementation of
 //! [`timed_out`](crate::Service::timed_out). Timers serve all other purposes. The timer that
-//! notifies watchers is [periodic](crate::Context::set_interval) and does not drift.
+//! notifies watchers is [periodic](crate::Context::set_interval) and does not drift. The tally sets
+//! it when its first client connects; a service that needs a timer from the beginning sets it
+//! before the loop runs, with the context that [`EventLoop::parts`](crate::EventLoop::parts)
+//! returns:
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/tally.rs"));
+//! # fn main() -> sealed::Result<()> {
+//! let mut event_loop = sealed::EventLoop::new(sealed::Config::default(), Tally::default())?;
+//! let (_tally, cx) = event_loop.parts();
+//! cx.set_interval(EVERY, ());
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! Connections are identified by [`ConnectionId`](crate::ConnectionId)s. The list of watchers need
 //! not be exact: the id of a connection that has ended finds nothing, even if its slot has been

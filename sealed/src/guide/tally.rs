@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sealed::{Address, ConnectionId, Context, Input, ListenerId, Service, TimerId};
+use sealed::{Address, Bytes, ConnectionId, Context, Input, ListenerId, Service, TimerId};
 
 /// Bytes of the longest line.
 const LINE_BYTES_MAX: usize = 200;
@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Counts votes, and sends the standings to watchers.
 #[derive(Default)]
-pub struct Tally {
+struct Tally {
     votes: BTreeMap<String, u64>,
     watchers: Vec<ConnectionId>,
     /// Whether votes have come since watchers were last notified.
@@ -62,20 +62,24 @@ impl Service for Tally {
     }
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
-        while let Some(line) = input.take_until(b'\n') {
+        // `close` does not end this loop: what came behind `quit` is still in `input`.
+        while cx.is_open(id) {
+            let line = input.take_until(b'\n');
+            // The limit is for complete lines, too: a long one may arrive as a whole.
+            if line.map_or(input.len(), <[u8]>::len) > LINE_BYTES_MAX {
+                cx.write(id, b"that line is too long\n");
+                return cx.close(id);
+            }
+            let Some(line) = line else { break };
             cx.set_deadline(id, IDLE_MAX);
             self.obey(cx, id, line);
-        }
-        if input.len() > LINE_BYTES_MAX {
-            cx.write(id, b"that line is too long\n");
-            cx.close(id);
         }
     }
 
     fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, (): ()) {
         self.watchers.retain(|id| cx.is_open(*id));
         if std::mem::take(&mut self.changed) {
-            let standings = bytes::Bytes::from(self.standings());
+            let standings = Bytes::from(self.standings());
             for id in &self.watchers {
                 // A watcher that has not received the last standings is skipped: it gets newer ones
                 // later.
