@@ -53,7 +53,7 @@ pub trait Service: Sized + 'static {
 
     /// Handles the end of the peer's output: the peer sends no more bytes but may still read. Once
     /// this side has ended too ([`Context::half_close`]), the connection is closed. By default,
-    /// closes the connection after its queued output has been sent.
+    /// closes the connection after its queued output has been sent ([`Context::close_ended`]).
     ///
     /// Input that [`received`](Service::received) left untaken is still there: the end follows the
     /// last received byte, not the last taken one. A service that still needs this input, such as a
@@ -62,7 +62,7 @@ pub trait Service: Sized + 'static {
     /// number of untaken bytes. While a connection is [paused](Context::pause), the loop reports
     /// neither input nor its end.
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        cx.finish(id, CloseReason::Ended);
+        cx.close_ended(id);
     }
 
     /// Handles a drained output queue: the kernel has taken the queued output of the connection
@@ -71,9 +71,9 @@ pub trait Service: Sized + 'static {
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
     /// Handles a deadline, set with [`Context::set_deadline`], that has passed. By default, aborts
-    /// the connection.
+    /// the connection ([`Context::time_out`]).
     fn timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        cx.abort_because(id, CloseReason::TimedOut);
+        cx.time_out(id);
     }
 
     /// Handles the end of a connection. The loop calls this exactly once per connection, as the

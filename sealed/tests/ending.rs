@@ -6,7 +6,10 @@ use std::io::ErrorKind;
 
 use common::{Book, Node, SECOND, Told, address, ms};
 use sealed::sim::{Link, Simulation};
-use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Listen, Rates, Service, SocketOptions};
+use sealed::{
+    Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, Listen, ListenerId, Rates, Service,
+    SocketOptions,
+};
 
 fn stage(config: Config, book: Book) -> (Simulation, Node) {
     let sim = Simulation::new(4);
@@ -472,4 +475,55 @@ fn the_end_is_told_with_input_left_which_can_still_be_had() {
         (keeper.left_at_the_end, keeper.taken.clone(), cx.connections())
     };
     assert_eq!(sim.with(id, heard).expect("it runs"), (Some(8), b"abcdefgh".to_vec(), 0));
+}
+
+/// Notes the end and the deadline of connections, and does then what services do by default.
+#[derive(Default)]
+struct Logger {
+    log: Vec<String>,
+}
+
+impl Service for Logger {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
+        cx.set_deadline(id, SECOND);
+    }
+
+    fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+        cx.write(id, input.take_all());
+    }
+
+    fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        self.log.push("ended".to_owned());
+        cx.close_ended(id);
+        assert!(!cx.is_open(id));
+    }
+
+    fn timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+        self.log.push("timed out".to_owned());
+        cx.time_out(id);
+    }
+
+    fn closed(&mut self, _: &mut Context<Self>, _: ConnectionId, (): (), reason: CloseReason) {
+        self.log.push(format!("closed: {reason:?}"));
+    }
+}
+
+#[test]
+fn a_service_can_add_to_what_it_does_by_default() {
+    let sim = Simulation::new(9);
+    let mut event_loop = sim.event_loop(Config::default(), Logger::default()).expect("a loop");
+    let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+    let id = sim.start(event_loop);
+    let mut ends = sim.connect(&at);
+    ends.send("all");
+    ends.finish();
+    assert_eq!(ends.expect_end(), b"all");
+    let mut stays = sim.connect(&at);
+    stays.expect_end();
+    let log = sim.with(id, |event_loop: &mut EventLoop<Logger>| event_loop.service().log.clone());
+    assert_eq!(log.expect("it runs"), ["ended", "closed: Ended", "timed out", "closed: TimedOut"]);
 }

@@ -166,6 +166,13 @@ impl<S: Service> Context<S> {
         self.finish(id, CloseReason::Closed);
     }
 
+    /// Closes a connection whose peer has ended, as [`close`](Self::close) does, with the reason
+    /// [`CloseReason::Ended`]. This is what [`Service::ended`] does by default; a service that
+    /// overrides it, to log for instance, calls this at the end.
+    pub fn close_ended(&mut self, id: ConnectionId) {
+        self.finish(id, CloseReason::Ended);
+    }
+
     /// Sets how long the peer of this connection may accept no output once the connection is
     /// closed, in place of [`Config::linger`](crate::Config::linger). If the connection is already
     /// closed, the time starts now.
@@ -185,6 +192,13 @@ impl<S: Service> Context<S> {
     /// kernel.
     pub fn abort(&mut self, id: ConnectionId) {
         self.abort_because(id, CloseReason::Aborted);
+    }
+
+    /// Aborts a connection whose deadline has passed, as [`abort`](Self::abort) does, with the reason
+    /// [`CloseReason::TimedOut`]. This is what [`Service::timed_out`] does by default; a service that
+    /// overrides it calls this unless it lets the connection go on.
+    pub fn time_out(&mut self, id: ConnectionId) {
+        self.abort_because(id, CloseReason::TimedOut);
     }
 
     /// Closes a connection at once with a TCP reset, so that the peer sees a failure. A proxy uses
@@ -284,7 +298,7 @@ impl<S: Service> Context<S> {
         }
     }
 
-    pub(crate) fn finish(&mut self, id: ConnectionId, reason: CloseReason) {
+    fn finish(&mut self, id: ConnectionId, reason: CloseReason) {
         let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_open()) else { return };
         slot.set(Flags::FINISHING);
         if reason == CloseReason::Ended {

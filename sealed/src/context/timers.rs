@@ -129,8 +129,11 @@ impl<T> Rhythm<T> {
 }
 
 impl<S: Service> Context<S> {
-    /// Sets a one-shot timer: [`expired`](Service::expired) is called once, with `value`. The delay
-    /// is at most about 24 days.
+    /// Sets a one-shot timer: [`expired`](Service::expired) is called once, with `value`.
+    ///
+    /// A delay of more than about 24 days is cut to that, and the timer expires too early. For a
+    /// longer delay, store the time at which it ends, compare it with [`now`](Self::now) in
+    /// `expired`, and set another timer for the rest.
     pub fn set_timer(&mut self, delay: Duration, value: S::Timer) -> TimerId {
         let serial = self.next_serial();
         self.timers.set(self.now, delay, serial, Due::Once(value))
@@ -141,7 +144,7 @@ impl<S: Service> Context<S> {
     ///
     /// The timer does not drift: even if a call is late, the next one is due at its regular time.
     /// If the loop was delayed by more than a period, the missed calls are skipped. The period is
-    /// at least 1 ms and at most about 24 days.
+    /// at least 1 ms; do not use one of more than about 24 days, the longest delay of a timer.
     pub fn set_interval(&mut self, period: Duration, value: S::Timer) -> TimerId
     where
         S::Timer: Clone,
@@ -182,7 +185,8 @@ impl<S: Service> Context<S> {
     }
 
     /// Sets the deadline of a connection, in place of an earlier one. When it passes,
-    /// [`timed_out`](Service::timed_out) is called once. The delay is at most about 24 days.
+    /// [`timed_out`](Service::timed_out) is called once. A longer delay than about 24
+    /// days is cut to that.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
         if self.slots.find(id).is_some_and(Slot::is_open) {
             self.deadlines.arm(&mut self.slots, id.slot, self.now, delay);

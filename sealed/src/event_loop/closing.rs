@@ -103,7 +103,7 @@ impl<S: Service> EventLoop<S> {
         }
         if slot.is(Flags::ENDED) && !fault!("both-ended-stays") {
             let id = self.cx.slots.id_at(index);
-            self.cx.finish(id, CloseReason::Ended);
+            self.cx.close_ended(id);
         }
     }
 

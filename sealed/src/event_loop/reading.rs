@@ -92,7 +92,7 @@ impl<S: Service> EventLoop<S> {
         }
         self.call(Some(id), |service, cx| service.ended(cx, id));
         if self.cx.slots.find(id).is_some_and(|slot| slot.is_open() && slot.is(Flags::SHUT)) {
-            self.cx.finish(id, CloseReason::Ended);
+            self.cx.close_ended(id);
         }
     }
 
