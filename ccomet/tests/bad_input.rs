@@ -18,7 +18,7 @@ fn malformed_calls_are_answered_with_a_code() {
         ("GET", "/channels/%zz", 400, "bad_channel"),
         ("GET", "/channels/a%0d%0ab", 400, "bad_channel"),
         ("GET", "/channels/..", 400, "bad_channel"),
-        ("GET", "/channels/a/b", 400, "bad_channel"),
+        ("GET", "/channels/a/b", 404, "not_found"),
         ("GET", "/channels/news.*", 403, "pattern_forbidden"),
         ("POST", "/channels/news.*", 403, "pattern_forbidden"),
         ("GET", &format!("/channels/{long}"), 400, "bad_channel"),
@@ -36,8 +36,8 @@ fn malformed_calls_are_answered_with_a_code() {
         ("GET", "/channels/a?callback=", 400, "bad_callback"),
         ("POST", "/channels/a,a", 400, "too_many_channels"),
         ("POST", "/channels/a,,b", 400, "bad_channel"),
-        ("GET", "/channels/a/presents", 400, "bad_channel"),
-        ("GET", "/channels/a/info", 400, "bad_channel"),
+        ("GET", "/channels/a/presents", 404, "not_found"),
+        ("GET", "/channels/a/info", 404, "not_found"),
         ("GET", "/channels/a/history?limit=0", 400, "bad_parameter"),
         ("GET", "/channels/a/history?after=oldest&before=latest", 400, "bad_parameter"),
         ("GET", "/channels/a/history?before=oldest", 400, "bad_position"),
@@ -121,6 +121,9 @@ fn a_parameter_that_is_wrong_is_named() {
         ("/channels/a?presence=2", "presence"),
         ("/channels/a?transport=pigeon", "transport"),
         ("/channels/a/history?limit=0", "limit"),
+        ("/channels/a?after=x", "after"),
+        ("/channels/a/history?after=x", "after"),
+        ("/channels/a/history?before=oldest", "before"),
     ] {
         let detail = client.get(target).json()["detail"].as_str().expect("a sentence").to_owned();
         assert!(detail.contains(&format!("'{name}'")), "{target}: {detail}");
@@ -129,6 +132,34 @@ fn a_parameter_that_is_wrong_is_named() {
     assert!(client.reply().text().contains("'ttl'"));
     client.ask("POST", "/channels/a", "Idempotency-Key: a b\u{e9}\r\nContent-Length: 0\r\n");
     assert!(client.reply().text().contains("'Idempotency-Key'"));
+}
+
+#[test]
+fn parameters_that_exclude_each_other_are_not_called_malformed() {
+    let server = Local::start(config(1));
+    let mut client = Client::connect(server.front);
+    for (target, excluded) in [
+        ("/channels/a?after=xyz&last=1", "'after' and 'last'"),
+        ("/channels/a/history?before=latest&after=oldest", "'after' and 'before'"),
+    ] {
+        let problem = client.get(target).json();
+        assert_eq!(problem["code"], "bad_parameter");
+        assert_eq!(problem["detail"], format!("{excluded} cannot be used together."), "{target}");
+    }
+}
+
+#[test]
+fn an_unknown_part_of_a_channel_is_not_found() {
+    let server = Local::start(config(1));
+    for (listener, target) in [
+        (server.front, "/channels/a/presences"),
+        (server.front, "/channels/a/info"),
+        (server.front, "/channels/a*/b"),
+        (server.admin, "/channels/a/presence/more"),
+    ] {
+        let reply = Client::connect(listener).get(target);
+        assert!(reply.is(404, "not_found") && reply.contains("%2F"), "{target}: {reply:?}");
+    }
 }
 
 #[test]

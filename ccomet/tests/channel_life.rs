@@ -110,6 +110,7 @@ fn a_subscription_that_is_refused_makes_no_channel() {
     let _reader = stage.stream("full");
     let (status, problem) = stage.ask("GET", "/channels/fresh,full?wait=0", "");
     assert_eq!((status, &problem["code"]), (503, &"subscriber_limit".into()));
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.starts_with("The channel")), "{problem}");
     let listed = stage.exchange(&mut stage.admin(), "GET", "/channels", "", "");
     assert!(listed.is(200, "full") && !listed.is(200, "fresh"), "{listed}");
 }

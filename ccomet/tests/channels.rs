@@ -128,7 +128,7 @@ fn channels_are_listed_page_by_page_and_known_singly() {
         assert_eq!((none.status, &none.json()["code"]), (404, &"unknown_channel".into()));
         // None of that is for the public.
         let mut front = Client::connect(server.front);
-        assert_eq!((front.get("/channels").status, front.get("/channels/a/info").status), (404, 400));
+        assert_eq!((front.get("/channels").status, front.get("/channels/a/info").status), (404, 404));
     }
 }
 

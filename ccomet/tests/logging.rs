@@ -96,13 +96,35 @@ fn refusals_are_logged_with_an_example_and_a_count_and_once_a_minute_for_each_ki
     }
     assert!(lines.iter().all(|line| !line.contains("sesame")), "{lines:?}");
     // What is wrong with a token is for the operator, too.
-    assert!(lines[0].contains("the token is malformed, or not signed by a key of this server"), "{}", lines[0]);
+    assert!(lines[0].contains("The token is malformed, or not signed by a key of this server"), "{}", lines[0]);
 }
 
 /// What stands behind a name in a line of the log.
 fn value<'a>(line: &'a str, name: &str) -> &'a str {
     let (_, behind) = line.split_once(name).unwrap_or_else(|| panic!("no {name} in {line}"));
     behind.split(' ').next().unwrap_or_default()
+}
+
+#[test]
+fn a_refusal_for_a_channel_is_logged_with_it() {
+    let settings = "[[rules]]\nchannels = \"closed\"\npublish = \"admin\"\n\
+                    [[rules]]\nchannels = \"short\"\nmessage_bytes_max = 3\n";
+    let folder = Folder::new("refusals-for-channels");
+    let config = folder.write("ccomet.toml", settings).display().to_string();
+    let mut server = Process::run(program(&["--log", "info", "--config", &config]).stderr(Stdio::piped()));
+    let messages = r#"{"messages":[{"channel":"open","data":"x"},{"channel":"closed","data":"x"}]}"#;
+    assert_eq!(Client::connect(server.front).post("/messages", messages).status, 403);
+    assert_eq!(Client::connect(server.front).post("/messages", "no JSON").status, 400);
+    let mut socket = Client::connect(server.front);
+    socket.ask("GET", "/channels/news", UPGRADE);
+    assert_eq!(socket.head().0, 101);
+    socket.send(frame(0x81, r#"{"type":"publish","channel":"short","data":"long"}"#));
+    server.signal("TERM");
+    let lines: Vec<String> = server.errors().map(|line| line.expect("text")).collect();
+    for (kind, channel) in [("message_too_large", "\"short\""), ("not_allowed", "\"closed\""), ("bad_body", "\"\"")] {
+        let line = lines.iter().find(|line| line.contains(kind)).unwrap_or_else(|| panic!("{kind}: {lines:?}"));
+        assert_eq!(value(line, "channel="), channel, "{line}");
+    }
 }
 
 #[test]

@@ -318,6 +318,7 @@ fn limits_answer() {
     let reply = client.get("/channels/a");
     assert!(reply.header("retry-after").is_some());
     assert_eq!(code(reply), (503, "subscriber_limit".to_owned()));
+    assert!(client.get("/channels/a").text().contains("(subscribers_max)"));
     drop(streams);
     common::wait_until("the places are free again", || client.get("/channels/a?wait=0").status == 200);
     assert_eq!(code(client.post("/channels/a", "0123456789+")), (413, "message_too_large".to_owned()));

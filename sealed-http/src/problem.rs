@@ -150,7 +150,9 @@ impl From<Problem> for Response {
 
 impl From<DecodeError> for Problem {
     fn from(error: DecodeError) -> Self {
-        Self::new(error.status()).code(error.code()).detail(error.to_string())
+        let text = error.to_string();
+        let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+        Self::new(error.status()).code(error.code()).detail(format!("{}{rest}.", first.to_uppercase()))
     }
 }
 

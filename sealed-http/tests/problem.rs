@@ -86,7 +86,9 @@ fn errors_of_this_crate_are_problems() {
     for error in [DecodeError::Host, DecodeError::BodyTooLarge, DecodeError::TimedOut, DecodeError::Version] {
         let json = parse(&error.into());
         assert_eq!((&json["status"], &json["code"]), (&error.status().into(), &error.code().into()));
-        assert_eq!(json["detail"], error.to_string());
+        let detail = json["detail"].as_str().expect("a sentence");
+        assert_eq!(detail.to_lowercase(), format!("{error}.").to_lowercase());
+        assert!(detail.starts_with(char::is_uppercase), "{detail}");
     }
     assert_eq!(parse(&BadEncoding.into())["code"], "bad_encoding");
 }

@@ -15,7 +15,7 @@ use crate::config::auth::Anonymous;
 use crate::config::rules::Rules;
 use crate::config::{Config, IcometAuth};
 use crate::core::message::ChannelName;
-use crate::core::problem::Problem;
+use crate::core::problem::{Denial, Problem};
 use crate::core::refused::Refused;
 use crate::core::time::UnixMillis;
 
@@ -42,6 +42,20 @@ pub(crate) struct Identity {
     source: Option<Source>,
 }
 
+/// Why a call is not allowed.
+#[derive(Debug)]
+pub(crate) struct Denied<'a> {
+    pub(crate) problem: Problem,
+    /// The first of its channels for which it is not allowed, if that is the reason.
+    pub(crate) channel: Option<&'a ChannelName>,
+}
+
+impl From<Problem> for Denied<'_> {
+    fn from(problem: Problem) -> Self {
+        Self { problem, channel: None }
+    }
+}
+
 impl Authorizer {
     /// Of the front's origins, `*` is none here.
     pub(crate) fn new(verifier: Arc<Verifier>, config: &Config, rules: Arc<Rules>) -> Self {
@@ -55,18 +69,17 @@ impl Authorizer {
     }
 
     /// Returns what a client of the front may do at that time of the calendar; an error if this call is not among it.
-    pub(crate) fn admit(
+    pub(crate) fn admit<'a>(
         &self,
         head: &RequestHead<'_>,
-        access: &Access<'_>,
+        access: &Access<'a>,
         now: UnixMillis,
-    ) -> Result<Arc<Grant>, Problem> {
+    ) -> Result<Arc<Grant>, Denied<'a>> {
         match access.audience {
             Audience::Everybody => Ok(self.anonymous.clone()),
             // Whether that token is right is looked at when the channel's shard is asked.
             Audience::GrantedByChannel if self.icomet_has_tokens => {
-                let grant = || self.anonymous.clone();
-                self.rules_allow(access, true).then(grant).ok_or(Problem::NotAllowed)
+                self.check_rules(access, true).map(|()| self.anonymous.clone())
             }
             Audience::GrantedByChannel => self.allow(&self.nobody(), head, access),
             Audience::Granted | Audience::Admin => self.allow(&self.identify(head, now)?, head, access),
@@ -90,28 +103,16 @@ impl Authorizer {
     }
 
     /// What a client may do that is known already; an error where this call is not among it.
-    pub(crate) fn allow(
+    pub(crate) fn allow<'a>(
         &self,
         identity: &Identity,
         head: &RequestHead<'_>,
-        access: &Access<'_>,
-    ) -> Result<Arc<Grant>, Problem> {
-        let grant = &identity.grant;
-        if identity.source.is_none() {
-            if !may(grant, access) {
-                return Err(self.why_nobody_may());
-            }
-            if !self.patterns && access.has_pattern() {
-                return Err(Problem::PatternForbidden);
-            }
-            if !self.rules_allow(access, false) {
-                return Err(Problem::NotAllowed);
-            }
-            return Ok(grant.clone());
-        }
-        let is_granted = may(grant, access) && self.rules_allow(access, true);
-        if !is_granted || identity.source == Some(Source::Cookie) && self.may_be_forged(head, access) {
-            return Err(Problem::NotAllowed);
+        access: &Access<'a>,
+    ) -> Result<Arc<Grant>, Denied<'a>> {
+        let Identity { grant, source } = identity;
+        self.check(grant, source.is_some(), access)?;
+        if *source == Some(Source::Cookie) && self.may_be_forged(head, access) {
+            return Err(Problem::NotAllowed(Denial::Page).into());
         }
         Ok(grant.clone())
     }
@@ -121,13 +122,16 @@ impl Authorizer {
         if identity.source.is_none() && identity.grant.publish.is_empty() {
             return Err(self.why_nobody_may());
         }
+        if identity.grant.publish.is_empty() {
+            return Err(Problem::NotAllowed(Denial::Token));
+        }
         let is_forged = identity.source == Some(Source::Cookie) && !origin::is_of_site(head, &self.origins);
-        if identity.grant.publish.is_empty() || is_forged { Err(Problem::NotAllowed) } else { Ok(()) }
+        if is_forged { Err(Problem::NotAllowed(Denial::Page)) } else { Ok(()) }
     }
 
     /// Why one without a token may not do something: where there are no keys, no token would help.
     fn why_nobody_may(&self) -> Problem {
-        if self.verifier.has_keys() { Problem::TokenMissing } else { Problem::NotAllowed }
+        if self.verifier.has_keys() { Problem::TokenMissing } else { Problem::NotAllowed(Denial::Anonymous) }
     }
 
     /// What another token grants.
@@ -135,27 +139,40 @@ impl Authorizer {
         Ok(Arc::new(self.verifier.verify(token, now.as_secs())?))
     }
 
-    /// Returns whether the rules let a client of the front do that.
-    fn rules_allow(&self, access: &Access<'_>, has_token: bool) -> bool {
-        access.reads().all(|channel| self.rules.allow(Deed::Subscribe, channel, has_token))
-            && access.writes().all(|write| self.rules.allow(Deed::Publish, write.channel, has_token))
+    /// Checks that a client of the front may do that by its token, or without one, and by the rules.
+    fn check<'a>(&self, grant: &Grant, has_token: bool, access: &Access<'a>) -> Result<(), Denied<'a>> {
+        let problem = if has_token { Problem::NotAllowed(Denial::Token) } else { self.why_nobody_may() };
+        check_grant(grant, access).map_err(|channel| Denied { problem, channel })?;
+        if !has_token && !self.patterns && access.has_pattern() {
+            return Err(Problem::PatternForbidden.into());
+        }
+        self.check_rules(access, has_token)
     }
 
-    /// Returns whether a client with a grant may publish to a channel.
-    pub(crate) fn may_publish(&self, grant: &Grant, channel: &ChannelName) -> bool {
-        grant.may_publish(channel) && self.rules.allow(Deed::Publish, channel, grant.expires_s.is_some())
+    /// Checks that the rules let a client of the front do that.
+    fn check_rules<'a>(&self, access: &Access<'a>, has_token: bool) -> Result<(), Denied<'a>> {
+        let allow = |deed, channel: &&ChannelName| self.rules.allow(deed, channel, has_token);
+        let mut writes = access.writes().map(|write| write.channel);
+        let read = access.reads().find(|channel| !allow(Deed::Subscribe, channel));
+        match read.or_else(|| writes.find(|channel| !allow(Deed::Publish, channel))) {
+            Some(channel) => Err(Denied { problem: Problem::NotAllowed(Denial::Rule), channel: Some(channel) }),
+            None => Ok(()),
+        }
     }
 
-    /// Returns an error if a client with a grant may not add a subscription to its connection.
-    pub(crate) fn allow_added(&self, grant: &Grant, access: &Access<'_>) -> Result<(), Problem> {
+    /// Checks that a client with a grant may publish to a channel.
+    pub(crate) fn may_publish(&self, grant: &Grant, channel: &ChannelName) -> Result<(), Problem> {
         let has_token = grant.expires_s.is_some();
-        if !may(grant, access) {
-            return Err(if has_token { Problem::NotAllowed } else { self.why_nobody_may() });
+        if !grant.may_publish(channel) {
+            return Err(Problem::NotAllowed(if has_token { Denial::Token } else { Denial::Anonymous }));
         }
-        if !has_token && !self.patterns && access.has_pattern() && !fault!("added-pattern-allowed") {
-            return Err(Problem::PatternForbidden);
-        }
-        if self.rules_allow(access, has_token) { Ok(()) } else { Err(Problem::NotAllowed) }
+        let is_allowed = self.rules.allow(Deed::Publish, channel, has_token);
+        if is_allowed { Ok(()) } else { Err(Problem::NotAllowed(Denial::Rule)) }
+    }
+
+    /// Checks that a client with a grant may add a subscription to its connection.
+    pub(crate) fn may_add(&self, grant: &Grant, access: &Access<'_>) -> Result<(), Problem> {
+        self.check(grant, grant.expires_s.is_some(), access).map_err(|denied| denied.problem)
     }
 
     /// Returns whether a client with a grant may read a channel.
@@ -173,16 +190,22 @@ impl Authorizer {
     }
 }
 
-/// Whether a grant lets its bearer read and publish all that a call does. To read all channels of a pattern, a pattern is needed that
-/// stands for all of them.
-fn may(grant: &Grant, access: &Access<'_>) -> bool {
+/// Checks that a grant lets its bearer read and publish all that a call does. To read all channels of a pattern, a pattern is needed
+/// that stands for all of them. The error is the first channel for which the grant does not do.
+fn check_grant<'a>(grant: &Grant, access: &Access<'a>) -> Result<(), Option<&'a ChannelName>> {
+    if access.audience == Audience::Admin {
+        return Err(None);
+    }
     let may_read = |channel| grant.may_subscribe(channel) || access.is_about_members && grant.may_see(channel);
     // A WebSocket may be opened without channels, but not by a client that could do nothing on it.
-    let is_of_use = access.course != Course::Conversation || !grant.subscribe.is_empty() || !grant.publish.is_empty();
-    access.audience != Audience::Admin
-        && (is_of_use || fault!("useless-socket-opened"))
-        && access.reads().all(may_read)
-        && access.writes().all(|write| grant.may_publish(write.channel))
+    let is_useless = access.course == Course::Conversation && grant.subscribe.is_empty() && grant.publish.is_empty();
+    if is_useless && !fault!("useless-socket-opened") {
+        return Err(None);
+    }
+    let mut writes = access.writes().map(|write| write.channel);
+    let read = access.reads().find(|channel| !may_read(channel));
+    let denied = read.or_else(|| writes.find(|channel| !grant.may_publish(channel)));
+    if denied.is_some() { Err(denied) } else { Ok(()) }
 }
 
 impl From<Refused> for Problem {

@@ -15,5 +15,5 @@ pub(crate) mod host;
 pub(crate) mod origin;
 pub(crate) mod token;
 
-pub(crate) use authorize::{Authorizer, Identity};
+pub(crate) use authorize::{Authorizer, Denied, Identity};
 pub(crate) use call::{Access, Cost, Course, Write};

@@ -97,7 +97,7 @@ mod tests {
     use sealed_http::DecodeError;
 
     use super::*;
-    use crate::core::problem::Problem;
+    use crate::core::problem::{Denial, Problem};
 
     #[test]
     fn every_section_is_in_the_table_with_the_defaults_that_hold() {
@@ -140,8 +140,8 @@ mod tests {
             Problem::HookTooLarge,
             Problem::HookUnavailable,
             Problem::HostUnknown,
-            Problem::MessageTooLarge,
-            Problem::NotAllowed,
+            Problem::MessageTooLarge(1),
+            Problem::NotAllowed(Denial::Rule),
             Problem::OriginForbidden,
             Problem::PatternForbidden,
             Problem::PatternLimit,

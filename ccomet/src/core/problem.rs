@@ -18,7 +18,8 @@ pub(crate) enum MessageFault {
     Channel,
     /// The member that is malformed or out of its range.
     Member(&'static str),
-    TooLarge,
+    /// It has more bytes than that.
+    TooLarge(usize),
 }
 
 impl MessageFault {
@@ -28,22 +29,33 @@ impl MessageFault {
             Self::Shape | Self::Base64 => Problem::BadBody,
             Self::Channel => Problem::BadChannel,
             Self::Member(name) => Problem::BadParameter(name),
-            Self::TooLarge => Problem::MessageTooLarge,
+            Self::TooLarge(bytes_max) => Problem::MessageTooLarge(bytes_max),
         }
     }
 
-    fn reason(self) -> String {
+    fn detail(self) -> Cow<'static, str> {
         match self {
             Self::Shape => {
-                "a message needs 'channel' or 'channels', one of 'data' and 'data_base64', and has no members but \
-                            these, 'event', 'ttl' and 'key', each once."
-                    .to_owned()
+                "A message needs 'channel' or 'channels' and one of 'data' and 'data_base64'. It has no members \
+                            but these, 'event', 'ttl' and 'key', each once."
+                    .into()
             }
-            Self::Base64 => "'data_base64' is not Base64 with its padding.".to_owned(),
-            Self::Member(name) => format!("'{name}' is malformed or out of its range."),
-            Self::Channel | Self::TooLarge => self.alone().reason().to_owned(),
+            Self::Base64 => "'data_base64' is not Base64 with its padding.".into(),
+            Self::Member(_) | Self::Channel | Self::TooLarge(_) => self.alone().detail(),
         }
     }
+}
+
+/// What does not allow a client to do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// What clients without a token may do.
+    Anonymous,
+    Token,
+    /// A rule for the channel.
+    Rule,
+    /// The request has the cookie or the password of a user, and may come from a page of another site.
+    Page,
 }
 
 /// What a client is told when its request cannot be met.
@@ -54,9 +66,12 @@ pub(crate) enum Problem {
     TooManySubscriptions,
     RefTaken,
     UnknownRef,
-    BadPosition,
+    /// The parameter.
+    BadPosition(&'static str),
     /// The parameter, or the header field.
     BadParameter(&'static str),
+    /// A parameter, and what it cannot be used with.
+    Excluded(&'static str, &'static str),
     BadCallback,
     BadOrigin,
     BadCommand,
@@ -78,13 +93,18 @@ pub(crate) enum Problem {
     TokenExpired,
     SubjectChanged,
     TokenNotYet,
-    NotAllowed,
+    NotAllowed(Denial),
     Forbidden,
     NotFound,
+    /// Of a channel.
+    UnknownPart,
     UnknownChannel,
     WrongToken,
     MethodNotAllowed,
-    MessageTooLarge,
+    /// It has more bytes than that.
+    MessageTooLarge(usize),
+    /// What is not known to be one message.
+    BodyTooLarge,
     ChannelLimit,
     PatternLimit,
     PatternForbidden,
@@ -93,7 +113,10 @@ pub(crate) enum Problem {
     BroadcastTooWide,
     /// In so many seconds there may be room.
     TooManyRequests(u32),
+    /// Of the server.
     SubscriberLimit,
+    /// A channel has as many subscribers as it may have.
+    ChannelFull,
     BodyLimit,
     ShuttingDown,
     Unavailable,
@@ -110,24 +133,26 @@ impl Problem {
         self.parts().0
     }
 
-    /// Returns the sentence that clients are sent.
-    pub(crate) fn reason(self) -> &'static str {
-        self.parts().2
-    }
-
     /// Returns what is wrong with this request, in a sentence.
     pub(crate) fn detail(self) -> Cow<'static, str> {
         match self {
+            Self::BadPosition(name) => {
+                format!("'{name}' is not a position that the server gave out for these channels.").into()
+            }
             Self::BadParameter(name) => format!("'{name}' is malformed or out of its range.").into(),
-            Self::BadMessage(index, fault) => format!("messages[{index}]: {}", fault.reason()).into(),
-            Self::TokenInvalid(why) => why.to_string().into(),
-            _ => self.reason().into(),
+            Self::Excluded(name, other) => format!("'{name}' and {other} cannot be used together.").into(),
+            Self::BadMessage(index, fault) => format!("messages[{index}]: {}", fault.detail()).into(),
+            Self::TokenInvalid(why) => sentence(&why.to_string()).into(),
+            Self::MessageTooLarge(bytes_max) => {
+                format!("The message has more than the {bytes_max} bytes that its channel allows.").into()
+            }
+            _ => self.text().into(),
         }
     }
 
     /// What is told.
     pub(crate) fn details(self) -> Details {
-        let (status, code, _) = self.parts();
+        let (status, code) = self.parts();
         let details = Details::new(status).code(code).detail(self.detail());
         // When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
         match self.retry_s() {
@@ -150,104 +175,146 @@ impl Problem {
         self.details().kind("error").title(None).to_json()
     }
 
-    fn parts(self) -> (u16, &'static str, &'static str) {
+    /// Returns the status and the code.
+    fn parts(self) -> (u16, &'static str) {
         match self {
-            Self::BadChannel => (
-                400,
-                "bad_channel",
-                "A channel's name is 1 to 128 bytes of UTF-8 without control characters, ',' or '*'.",
-            ),
-            Self::TooManyChannels => (
-                400,
-                "too_many_channels",
-                "The request names more channels than one request may, or one channel twice.",
-            ),
-            Self::TooManySubscriptions => (
-                400,
-                "too_many_subscriptions",
-                "The WebSocket has subscriptions_per_connection_max subscriptions. Remove one, or open another WebSocket.",
-            ),
-            Self::RefTaken => (409, "ref_taken", "The WebSocket has a subscription with this 'ref' already."),
-            Self::UnknownRef => (404, "unknown_ref", "The WebSocket has no subscription with this 'ref'."),
-            Self::BadPosition => {
-                (400, "bad_position", "'after' is not a position that the server gave out for these channels.")
-            }
-            Self::BadParameter(_) => {
-                (400, "bad_parameter", "A parameter or header field is malformed or out of its range.")
-            }
-            Self::BadCallback => (
-                400,
-                "bad_callback",
-                "'callback' must be a JavaScript identifier, dotted or indexed, of at most 128 bytes.",
-            ),
-            Self::BadOrigin => (400, "bad_origin", "'origin' is not an origin whose pages may read here."),
-            Self::BadCommand => (400, "bad_command", "That is nothing that can be said on a WebSocket."),
-            Self::BadBody => {
-                (400, "bad_body", "The body must be JSON: {\"messages\":[{\"channel\":\"…\",\"data\":\"…\"}, …]}.")
-            }
+            Self::BadChannel => (400, "bad_channel"),
+            Self::TooManyChannels => (400, "too_many_channels"),
+            Self::TooManySubscriptions => (400, "too_many_subscriptions"),
+            Self::RefTaken => (409, "ref_taken"),
+            Self::UnknownRef => (404, "unknown_ref"),
+            Self::BadPosition(_) => (400, "bad_position"),
+            Self::BadParameter(_) | Self::Excluded(..) => (400, "bad_parameter"),
+            Self::BadCallback => (400, "bad_callback"),
+            Self::BadOrigin => (400, "bad_origin"),
+            Self::BadCommand => (400, "bad_command"),
+            Self::BadBody => (400, "bad_body"),
             Self::BadMessage(_, fault) => fault.alone().parts(),
-            Self::UnsupportedEncoding => {
-                (415, "unsupported_encoding", "The body has a Content-Encoding; send it without one.")
-            }
-            Self::TooManyMessages => {
-                (400, "too_many_messages", "The request publishes more than publications_per_request_max.")
-            }
-            Self::KeyReused => (422, "key_reused", "Something else was published under this idempotency key."),
-            Self::HookRefused => (403, "hook_refused", "The site does not allow this."),
-            Self::HookUnavailable => (503, "hook_unavailable", "The site cannot be asked whether this is allowed."),
-            Self::HookTooLarge => (413, "hook_too_large", "The site cannot be asked about so much in one request."),
-            Self::OriginForbidden => (403, "origin_forbidden", "Pages of this origin may not do that here."),
-            Self::HostUnknown => (
-                421,
-                "host_unknown",
-                "The listener is not called by the name in Host. If it is, list the name in admin.hosts, or front.hosts.",
-            ),
-            Self::Forgeable => (
-                403,
-                "forgeable",
-                "A page could make a browser send this GET unseen. Use POST or X-Requested-With, set admin.keys, or set \
-                 admin.forgeable_gets.",
-            ),
-            Self::AdminKey => {
-                (401, "admin_key", "The admin listener wants one of admin.keys, as Authorization: Bearer KEY.")
-            }
-            Self::TokenMissing => (401, "token_missing", "This needs a token, and the request has none."),
-            Self::TokenInvalid(_) => (401, "token_invalid", "The token is not one that this server accepts."),
-            Self::SubjectChanged => {
-                (403, "subject_changed", "The token is of another subject: open a connection of its own with it.")
-            }
-            Self::TokenExpired => (401, "token_expired", "The token's time is over."),
-            Self::TokenNotYet => (401, "token_not_yet", "The token's time has not begun."),
-            Self::NotAllowed => (403, "not_allowed", "Who asks may not do this to the channel, or not from this page."),
-            Self::Forbidden => (403, "forbidden", "Clients of this address may not come in."),
-            Self::WrongToken => (401, "wrong_token", "The channel was not signed for, or not with this token."),
-            Self::NotFound => (404, "not_found", "There is nothing at this path."),
-            Self::UnknownChannel => (404, "unknown_channel", "There is no such channel."),
-            Self::MethodNotAllowed => (405, "method_not_allowed", "The path has no such method; see the Allow header."),
-            Self::MessageTooLarge => (413, "message_too_large", "The message is larger than message_bytes_max."),
-            Self::TooManyRequests(_) => (429, "too_many_requests", "More comes from this address than may."),
-            Self::ChannelLimit => (503, "channel_limit", "The server holds as many channels as it may."),
-            Self::PatternLimit => (503, "pattern_limit", "As many patterns are subscribed to as may be."),
-            Self::PatternForbidden => (403, "pattern_forbidden", "Patterns of channels may not be used here."),
-            Self::ClientLimit => (
-                429,
-                "client_limit",
-                "This address or token has as many channels, patterns, or messages to patterns as a client may.",
-            ),
-            Self::BroadcastLimit => {
-                (503, "broadcast_limit", "As many messages are on their way to patterns as broadcasts_under_way_max.")
-            }
-            Self::BroadcastTooWide => {
-                (403, "broadcast_too_wide", "The pattern stands for more channels than channels_per_broadcast_max.")
-            }
-            Self::SubscriberLimit => (503, "subscriber_limit", "The server has as many subscribers as it may."),
-            Self::BodyLimit => (503, "body_limit", "As many bytes of requests are on their way as body_bytes_max."),
-            Self::Unavailable => (
-                503,
-                "unavailable",
-                "The channel cannot be reached now. A message may have been published all the same.",
-            ),
-            Self::ShuttingDown => (503, "shutting_down", "The server is going down; come back later."),
+            Self::UnsupportedEncoding => (415, "unsupported_encoding"),
+            Self::TooManyMessages => (400, "too_many_messages"),
+            Self::KeyReused => (422, "key_reused"),
+            Self::HookRefused => (403, "hook_refused"),
+            Self::HookUnavailable => (503, "hook_unavailable"),
+            Self::HookTooLarge => (413, "hook_too_large"),
+            Self::OriginForbidden => (403, "origin_forbidden"),
+            Self::HostUnknown => (421, "host_unknown"),
+            Self::Forgeable => (403, "forgeable"),
+            Self::AdminKey => (401, "admin_key"),
+            Self::TokenMissing => (401, "token_missing"),
+            Self::TokenInvalid(_) => (401, "token_invalid"),
+            Self::SubjectChanged => (403, "subject_changed"),
+            Self::TokenExpired => (401, "token_expired"),
+            Self::TokenNotYet => (401, "token_not_yet"),
+            Self::NotAllowed(_) => (403, "not_allowed"),
+            Self::Forbidden => (403, "forbidden"),
+            Self::WrongToken => (401, "wrong_token"),
+            Self::NotFound | Self::UnknownPart => (404, "not_found"),
+            Self::UnknownChannel => (404, "unknown_channel"),
+            Self::MethodNotAllowed => (405, "method_not_allowed"),
+            Self::MessageTooLarge(_) | Self::BodyTooLarge => (413, "message_too_large"),
+            Self::TooManyRequests(_) => (429, "too_many_requests"),
+            Self::ChannelLimit => (503, "channel_limit"),
+            Self::PatternLimit => (503, "pattern_limit"),
+            Self::PatternForbidden => (403, "pattern_forbidden"),
+            Self::ClientLimit => (429, "client_limit"),
+            Self::BroadcastLimit => (503, "broadcast_limit"),
+            Self::BroadcastTooWide => (403, "broadcast_too_wide"),
+            Self::SubscriberLimit | Self::ChannelFull => (503, "subscriber_limit"),
+            Self::BodyLimit => (503, "body_limit"),
+            Self::Unavailable => (503, "unavailable"),
+            Self::ShuttingDown => (503, "shutting_down"),
         }
     }
+
+    /// Returns the sentence of a problem that always has the same.
+    fn text(self) -> &'static str {
+        match self {
+            Self::BadChannel => {
+                "The name of a channel has 1 to 128 bytes of UTF-8, without control characters, ',' and '*', and is not \
+                 '.' or '..'."
+            }
+            Self::TooManyChannels => {
+                "The request names more channels than channels_per_subscription_max, or one channel twice."
+            }
+            Self::TooManySubscriptions => {
+                "The WebSocket has subscriptions_per_connection_max subscriptions. Remove one, or open another WebSocket."
+            }
+            Self::RefTaken => "The WebSocket has a subscription with this 'ref' already.",
+            Self::UnknownRef => "The WebSocket has no subscription with this 'ref'.",
+            Self::BadCallback => "'callback' must be a JavaScript identifier, dotted or indexed, of at most 128 bytes.",
+            Self::BadOrigin => "'origin' is not an origin whose pages may read from this server.",
+            Self::BadCommand => {
+                "The message is neither a 'publish' nor a 'token' command. A binary message needs a WebSocket of one \
+                 channel."
+            }
+            Self::BadBody => {
+                "The body must be JSON of the form {\"messages\":[{\"channel\":\"…\",\"data\":\"…\"}, …]}."
+            }
+            Self::UnsupportedEncoding => "The body has a Content-Encoding. Send it without one.",
+            Self::TooManyMessages => "The request has more messages than publications_per_request_max.",
+            Self::KeyReused => "Another message was published under this idempotency key.",
+            Self::HookRefused => "The site does not allow this.",
+            Self::HookUnavailable => "The site could not be asked whether this is allowed.",
+            Self::HookTooLarge => "The request is too large for a question to the site.",
+            Self::OriginForbidden => "Pages of this origin may not do this.",
+            Self::HostUnknown => {
+                "The name in Host is not a name of this listener. If it should be, add it to admin.hosts or front.hosts."
+            }
+            Self::Forgeable => {
+                "A page of another site could make a browser send this GET. Use POST, send X-Requested-With, or set \
+                 admin.keys or admin.forgeable_gets."
+            }
+            Self::AdminKey => "The admin listener requires one of admin.keys, as 'Authorization: Bearer KEY'.",
+            Self::TokenMissing => "This requires a token, and the request has none.",
+            Self::SubjectChanged => "The token has another subject ('sub'). Open another connection with it.",
+            Self::TokenExpired => "The token has expired.",
+            Self::TokenNotYet => "The token is not valid yet ('nbf').",
+            Self::NotAllowed(why) => match why {
+                Denial::Anonymous => "Clients without a token may not do this.",
+                Denial::Token => "The token does not allow this.",
+                Denial::Rule => "A rule for the channel does not allow this.",
+                Denial::Page => {
+                    "The request has a cookie or a password, and does not come from a page that may use them."
+                }
+            },
+            Self::Forbidden => "Clients with this address may not connect.",
+            Self::WrongToken => "The token is not the one of this channel, or the channel has none.",
+            Self::NotFound => "There is nothing at this path.",
+            Self::UnknownPart => {
+                "There is nothing at this path. If '/' is part of the channel's name, write it as %2F."
+            }
+            Self::UnknownChannel => "There is no channel of this name.",
+            Self::MethodNotAllowed => "This path does not have this method. The Allow header lists those that it has.",
+            Self::BodyTooLarge => "The body is larger than this request may have.",
+            Self::TooManyRequests(_) => "The address of the client has reached a limit.",
+            Self::ChannelLimit => "The server has no room for another channel (channels_max).",
+            Self::PatternLimit => "The server has no room for another pattern (patterns_max).",
+            Self::PatternForbidden => "This client may not use patterns of channels (front.patterns).",
+            Self::ClientLimit => {
+                "This address or token has as many channels, patterns, or messages to patterns as one client may have."
+            }
+            Self::BroadcastLimit => "Too many messages to patterns are in transit (broadcasts_under_way_max).",
+            Self::BroadcastTooWide => "The pattern stands for more channels than channels_per_broadcast_max.",
+            Self::SubscriberLimit => "The server has no room for another subscriber (subscribers_max).",
+            Self::ChannelFull => {
+                "The channel has no room for another subscriber (subscribers_per_channel_max, or subscribers_max of its \
+                 rule)."
+            }
+            Self::BodyLimit => "Too many bytes of requests are in transit (body_bytes_max).",
+            Self::Unavailable => "The channel is not available now. A message may have been published nevertheless.",
+            Self::ShuttingDown => "The server is shutting down. Try again later.",
+            Self::BadPosition(_)
+            | Self::BadParameter(_)
+            | Self::Excluded(..)
+            | Self::BadMessage(..)
+            | Self::TokenInvalid(_)
+            | Self::MessageTooLarge(_) => "",
+        }
+    }
+}
+
+/// Returns the text of an error as a sentence.
+fn sentence(text: &str) -> String {
+    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    format!("{}{rest}.", first.to_uppercase())
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
 use super::{Caller, Gateway, loop_time, unix_time};
-use crate::access::Identity;
 use crate::access::client::Asking;
 use crate::access::origin;
+use crate::access::{Denied, Identity};
 use crate::core::problem::Problem;
 use crate::protocols::call::{Call, Door, Refused};
 use crate::protocols::route::{self, Ahead, read_ahead};
@@ -92,21 +92,21 @@ impl Gateway {
         match ahead.and_then(|()| read_ahead(door, head, &self.config)) {
             Ok(Ahead::Publish(call)) => {
                 let access = call.access();
-                let bytes_max = self.bytes_max(&access) as u64;
+                let bytes_max = self.bytes_max(&access);
                 let mut paid = 0;
                 if !fault!("charged-after-body") {
                     paid = self.client_tracker.charge(asking, access.cost, 0, now).map_err(refuse)?;
                 }
                 // First to charge: to look at a token costs more.
                 let identity = self.authorizer.identify(head, calendar).map_err(refuse)?;
-                self.authorizer.allow(&identity, head, &access).map_err(refuse)?;
+                self.authorizer.allow(&identity, head, &access).map_err(|denied| refuse(self.noted(&denied)))?;
                 let length = head.content_length().unwrap_or_default();
-                if length > bytes_max {
-                    let response = refuse(Problem::MessageTooLarge);
+                if length > bytes_max as u64 {
+                    let response = refuse(Problem::MessageTooLarge(bytes_max));
                     // What no channel takes is not listened to any longer.
                     return Err(if length > message_bytes_max { response.closing() } else { response });
                 }
-                Ok((Arrival { asking, identity: Some(identity), paid, body_bytes: 0 }, bytes_max))
+                Ok((Arrival { asking, identity: Some(identity), paid, body_bytes: 0 }, bytes_max as u64))
             }
             Ok(Ahead::PublishSome) => {
                 self.client_tracker.charge_publish(asking, now).map_err(refuse)?;
@@ -202,10 +202,11 @@ impl Gateway {
             Door::Front => {
                 // First: to look at a token costs more.
                 self.client_tracker.charge(*asking, access.cost, *paid, loop_time(http))?;
-                Some(match identity {
-                    Some(identity) => self.authorizer.allow(identity, head, &access)?,
-                    None => self.authorizer.admit(head, &access, unix_time(http))?,
-                })
+                let granted = match identity {
+                    Some(identity) => self.authorizer.allow(identity, head, &access),
+                    None => self.authorizer.admit(head, &access, unix_time(http)),
+                };
+                Some(granted.map_err(|denied| self.noted(&denied))?)
             }
         };
         let caller = Caller { grant, asking: *asking, origin: None, headers: Arc::default() };
@@ -214,6 +215,14 @@ impl Gateway {
             return Err(Problem::TokenExpired);
         }
         Ok(caller)
+    }
+
+    /// Notes for the log which channel a call is not allowed for.
+    fn noted(&self, denied: &Denied<'_>) -> Problem {
+        if let Some(channel) = denied.channel {
+            self.answering.refusals.about(channel);
+        }
+        denied.problem
     }
 
     /// The answer to what is no call.

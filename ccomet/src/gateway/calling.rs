@@ -20,8 +20,15 @@ use crate::protocols::v1;
 impl Gateway {
     /// Whether what is published is as short as the rules want it.
     pub(super) fn measure(&self, access: &Access<'_>) -> Result<(), Problem> {
-        let fits = |write: Write<'_>| write.bytes <= self.message_bytes_max(write.channel);
-        if access.writes().all(fits) { Ok(()) } else { Err(Problem::MessageTooLarge) }
+        let fits = |write: Write<'_>| {
+            let bytes_max = self.message_bytes_max(write.channel);
+            if write.bytes <= bytes_max {
+                return Ok(());
+            }
+            self.answering.refusals.about(write.channel);
+            Err(Problem::MessageTooLarge(bytes_max))
+        };
+        access.writes().try_for_each(fits)
     }
 
     /// The longest message of all channels to which a call publishes.

@@ -16,7 +16,7 @@ use crate::access::origin;
 use crate::access::{Access, Course};
 use crate::config::webhooks::{Hooks, WhenDown};
 use crate::core::message::{ChannelName, Draft};
-use crate::core::problem::Problem;
+use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
 use crate::hub::{Label, Subscription};
 use crate::protocols::call::Call;
@@ -206,7 +206,7 @@ impl Gateway {
         };
         (question.origin, question.headers) = (origin, headers);
         if is_forged {
-            return self.refuse_call(http, id, call, Problem::NotAllowed);
+            return self.refuse_call(http, id, call, Problem::NotAllowed(Denial::Page));
         }
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
             return self.refuse_call(http, id, call, Problem::HookTooLarge);

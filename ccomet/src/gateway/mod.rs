@@ -212,7 +212,7 @@ impl Handler for Gateway {
 
     fn refusal(&mut self, error: DecodeError) -> Response {
         if error == DecodeError::BodyTooLarge {
-            return problem_response(Problem::MessageTooLarge).with(&self.answering.fields[0]);
+            return problem_response(Problem::BodyTooLarge).with(&self.answering.fields[0]);
         }
         Details::from(error).into()
     }

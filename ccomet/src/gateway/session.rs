@@ -63,7 +63,7 @@ impl Gateway {
             if !fault!("added-subscription-not-charged") {
                 self.client_tracker.charge(caller.asking, access.cost, 0, loop_time(http))?;
             }
-            self.authorizer.allow_added(grant, &access)?;
+            self.authorizer.may_add(grant, &access)?;
         }
         if self.hub.has_added(id, label) && !fault!("label-given-twice") {
             return Err(Problem::RefTaken);

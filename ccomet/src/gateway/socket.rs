@@ -14,7 +14,7 @@ use super::{Caller, Gateway, SessionState, loop_time, unix_time};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::position::Spot;
-use crate::core::problem::Problem;
+use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
 use crate::engine::Request;
 use crate::hub::{SubscriberKey, Subscription};
@@ -269,11 +269,14 @@ impl Gateway {
 
     fn may_publish(&self, key: u32, channel: &ChannelName, bytes: usize) -> Result<(), Problem> {
         let Caller { grant, .. } = &self.sockets[key as usize].caller;
-        if grant.as_ref().is_some_and(|grant| !self.authorizer.may_publish(grant, channel)) {
-            return Err(Problem::NotAllowed);
+        if let Some(grant) = grant {
+            let denied = |_: &Problem| self.answering.refusals.about(channel);
+            self.authorizer.may_publish(grant, channel).inspect_err(denied)?;
         }
-        if bytes > self.message_bytes_max(channel) && !fault!("said-not-measured") {
-            return Err(Problem::MessageTooLarge);
+        let bytes_max = self.message_bytes_max(channel);
+        if bytes > bytes_max && !fault!("said-not-measured") {
+            self.answering.refusals.about(channel);
+            return Err(Problem::MessageTooLarge(bytes_max));
         }
         Ok(())
     }
@@ -294,7 +297,7 @@ impl Gateway {
                 return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
             }
             Ok(grant) if channels.all(|channel| self.authorizer.may_subscribe(&grant, channel)) => grant,
-            Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed, reference, &self.answering),
+            Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed(Denial::Token), reference, &self.answering),
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };
         self.token_expirations.track(id, grant.expires());

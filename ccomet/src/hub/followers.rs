@@ -105,7 +105,7 @@ impl Hub {
             return Err(Problem::SubscriberLimit);
         }
         if channels.iter().any(|(name, _)| self.is_full(name)) {
-            return Err(Problem::SubscriberLimit);
+            return Err(Problem::ChannelFull);
         }
         let mut cursors = Vec::with_capacity(channels.len());
         for (name, start) in channels {

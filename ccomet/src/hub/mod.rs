@@ -167,7 +167,7 @@ impl Hub {
         let Delivery { format, target, name: waits_as, beats } = delivery;
         // Before any of them is opened: a subscription that is refused makes no channel.
         if let Some((channel, _)) = channels.iter().find(|(channel, _)| self.is_full(channel)) {
-            return Err(self.refusal(format, channel, target.as_deref(), Problem::SubscriberLimit));
+            return Err(self.refusal(format, channel, target.as_deref(), Problem::ChannelFull));
         }
         let encoder = self.limits.encoders.get(format);
         let mut cursors = Vec::with_capacity(channels.len());

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sealed::{ConnectionId, fault};
 
+use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 
@@ -71,6 +72,8 @@ pub(crate) struct RefusalLog {
     counts: Arc<RefusalCounts>,
     examples: RefCell<Vec<Example>>,
     request: RefCell<LastRequest>,
+    /// The channel that the next refusal is about, if that is known.
+    channel: RefCell<String>,
     /// Whose connections are that proxies have made: the address that they named last on each.
     clients: RefCell<HashMap<ConnectionId, IpAddr>>,
     accept_pauses: Cell<u64>,
@@ -93,16 +96,18 @@ struct Example {
     client: String,
     /// The path that was asked for, if a request was refused.
     path: String,
+    /// The channel that it was refused for, if it was refused for one.
+    channel: String,
 }
 
 impl Example {
     fn write(&self, count: u64) {
-        let Self { code, is_limit, client, path, .. } = self;
+        let Self { code, is_limit, client, path, channel, .. } = self;
         let reason = &*self.reason;
         if *is_limit {
-            tracing::warn!(code, count, client, path, reason, "refused");
+            tracing::warn!(code, count, client, path, channel, reason, "refused");
         } else {
-            tracing::info!(code, count, client, path, reason, "refused");
+            tracing::info!(code, count, client, path, channel, reason, "refused");
         }
     }
 }
@@ -113,6 +118,7 @@ impl RefusalLog {
             counts,
             examples: RefCell::default(),
             request: RefCell::default(),
+            channel: RefCell::default(),
             clients: RefCell::default(),
             accept_pauses: Cell::new(0),
         }
@@ -124,6 +130,14 @@ impl RefusalLog {
         request.id = Some(id);
         request.path.clear();
         request.path.extend(path.chars().take(PATH_CHARS_MAX));
+        self.channel.take();
+    }
+
+    /// Notes the channel that the refusal which follows is about.
+    pub(crate) fn about(&self, channel: &ChannelName) {
+        if !fault!("refusal-names-no-channel") {
+            self.channel.replace(channel.as_str().to_owned());
+        }
     }
 
     /// Notes the client's address on a connection that a proxy has made, if the proxy has named it.
@@ -155,6 +169,7 @@ impl RefusalLog {
         let is_limit = matches!(problem.status(), 429 | 500..);
         let request = self.request.borrow();
         let request = Some(&*request).filter(|request| request.id == Some(id));
+        let channel = self.channel.take();
         let named = self.clients.borrow().get(&id).copied().filter(|_| !fault!("refusal-names-proxy"));
         self.count(problem.code(), 1, || Example {
             code: problem.code(),
@@ -162,13 +177,14 @@ impl RefusalLog {
             is_limit,
             client: named.map_or_else(client, |client| client.to_string()),
             path: request.map_or("", |request| &request.path).to_owned(),
+            channel,
         });
     }
 
     /// Counts a client that is cut off without a word.
     pub(crate) fn note_silent(&self, code: &'static str, reason: &'static str, is_limit: bool, client: String) {
         let reason = Cow::Borrowed(reason);
-        self.count(code, 1, || Example { code, reason, is_limit, client, path: String::new() });
+        self.count(code, 1, || Example { code, reason, is_limit, client, path: String::new(), channel: String::new() });
     }
 
     fn count(&self, code: &'static str, count: u64, example: impl FnOnce() -> Example) {
@@ -194,6 +210,7 @@ impl RefusalLog {
                 is_limit: true,
                 client: String::new(),
                 path: String::new(),
+                channel: String::new(),
             });
         }
     }

@@ -56,7 +56,7 @@ pub(crate) fn event(kind: Kind, channel: &ChannelName, seq: i32, content: &str) 
 pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>> {
     let (kind, content) = match problem {
         Problem::ChannelLimit => (Kind::TooMany, "Too many channels"),
-        Problem::SubscriberLimit => (Kind::TooMany, "Too many subscribers"),
+        Problem::SubscriberLimit | Problem::ChannelFull => (Kind::TooMany, "Too many subscribers"),
         // Its clients come back some seconds after a 429, and after an HTTP error only when they
         // have waited in vain.
         Problem::TooManyRequests(_) if !fault!("icomet-limit-in-other-words") => (Kind::TooMany, "Too many requests"),

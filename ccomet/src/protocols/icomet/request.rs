@@ -41,7 +41,8 @@ pub(super) enum Refused {
     Method(&'static str),
     BadName,
     BadCallback,
-    TooLarge,
+    /// It has more bytes than that.
+    TooLarge(usize),
 }
 
 impl From<Refused> for call::Refused {
@@ -53,7 +54,7 @@ impl From<Refused> for call::Refused {
             }
             Refused::BadName => (Problem::BadChannel, 400, "cname is missing or no channel's name"),
             Refused::BadCallback => (Problem::BadCallback, 400, "cb is not a JavaScript identifier"),
-            Refused::TooLarge => (Problem::MessageTooLarge, 413, "content is too long"),
+            Refused::TooLarge(bytes_max) => (Problem::MessageTooLarge(bytes_max), 413, "content is too long"),
         };
         let response = Response::new(status).header("Content-Type", TEXT).header("X-Content-Type-Options", "nosniff");
         Self::Own { problem: Some(problem), response: response.body(text) }
@@ -170,7 +171,11 @@ impl Reader<'_> {
 
     fn content(&self, read: fn(String) -> String) -> Result<Bytes, Refused> {
         let content = read(self.parameters.get("content").unwrap_or_default());
-        if content.len() > self.message_bytes_max { Err(Refused::TooLarge) } else { Ok(content.into()) }
+        if content.len() > self.message_bytes_max {
+            Err(Refused::TooLarge(self.message_bytes_max))
+        } else {
+            Ok(content.into())
+        }
     }
 }
 

@@ -193,7 +193,7 @@ fn read_raw(raw: &RawMessage<'_>, limits: &Limits) -> Result<Draft, MessageFault
         _ => return Err(MessageFault::Shape),
     };
     if payload.len() > limits.message_bytes_max {
-        return Err(MessageFault::TooLarge);
+        return Err(MessageFault::TooLarge(limits.message_bytes_max));
     }
     let event = raw.event.as_deref().map(checked_event).transpose();
     let key = raw.key.as_deref().map(checked_key).transpose();
@@ -296,7 +296,10 @@ mod tests {
             (r#"{"messages":[{"channel":"a","data":"x"},17]}"#, Problem::BadMessage(1, MessageFault::Shape)),
             (r#"{"messages":[{"channel":"a","data":"x"}],"more":1}"#, Problem::BadBody),
             (r#"{"messages":[{"channel":"a,b","data":"x"}]}"#, Problem::BadMessage(0, MessageFault::Channel)),
-            (r#"{"messages":[{"channel":"a","data":"12345678901"}]}"#, Problem::BadMessage(0, MessageFault::TooLarge)),
+            (
+                r#"{"messages":[{"channel":"a","data":"12345678901"}]}"#,
+                Problem::BadMessage(0, MessageFault::TooLarge(10)),
+            ),
             (r#"{"messages":[{"channels":["a","b","c","d"],"data":""}]}"#, Problem::TooManyMessages),
             (r#"{"messages":[{},{},{},{}]}"#, Problem::TooManyMessages),
             (r#"{"messages":{"channel":"a","data":""}}"#, Problem::BadBody),

@@ -115,39 +115,42 @@ impl<'a> Reader<'a> {
 
     /// Reads a request to a part of one channel.
     fn read_part(&self, name: &str, part: &str) -> Result<Call, Refused> {
-        let channel = one_channel(name)?;
         let is_admin = self.door == Door::Admin;
+        let is_there = matches!(part, "history" | "presence") || part == "info" && is_admin;
+        if !is_there {
+            return Err(Problem::UnknownPart.into());
+        }
+        let channel = one_channel(name)?;
         match (part, self.head.method()) {
             ("history", Method::Get) => {
                 let range = self.range(Query::new(self.head.query()))?;
                 Ok(Call::Read { channel, range })
             }
             ("history", Method::Delete) if is_admin => Ok(Call::Clear { channel }),
-            ("presence", Method::Get) => Ok(Call::Who { channel }),
-            ("presence", Method::Options) => Ok(Call::Preflight { allow: PART_METHODS }),
-            ("presence", _) => Err(Refused::method(PART_METHODS)),
-            ("info", Method::Get) if is_admin => Ok(Call::Inspect { channel }),
             ("history", method) => {
                 let allow = if is_admin { "GET, DELETE, OPTIONS" } else { PART_METHODS };
                 if method == Method::Options { Ok(Call::Preflight { allow }) } else { Err(Refused::method(allow)) }
             }
-            ("info", Method::Options) if is_admin => Ok(Call::Preflight { allow: PART_METHODS }),
-            ("info", _) if is_admin => Err(Refused::method(PART_METHODS)),
-            // A name may hold an escaped '/', but a path has no more segments.
-            _ => Err(Problem::BadChannel.into()),
+            ("presence", Method::Get) => Ok(Call::Who { channel }),
+            (_, Method::Get) => Ok(Call::Inspect { channel }),
+            (_, Method::Options) => Ok(Call::Preflight { allow: PART_METHODS }),
+            _ => Err(Refused::method(PART_METHODS)),
         }
     }
 
     /// Returns which part of a channel's history is asked for: by default, the newest messages.
     fn range(&self, query: Query<'_>) -> Result<Range, Problem> {
-        let get = |name: &str| query.get(name).map_err(|_| Problem::BadPosition);
-        let spot = |text: &str| parse_position(text, 1).map(|spots| spots[0]).map_err(|_| Problem::BadPosition);
+        let get = |name: &'static str| query.get(name).map_err(|_| Problem::BadPosition(name));
+        let edge = |name: &'static str, text: &str| {
+            let spots = parse_position(text, 1);
+            spots.map(|spots| Edge::At(spots[0])).map_err(|_| Problem::BadPosition(name))
+        };
         let (edge, is_backward) = match (get("after")?.as_deref(), get("before")?.as_deref()) {
             (None, None | Some("latest")) => (Edge::End, true),
-            (None, Some(before)) => (Edge::At(spot(before)?), true),
+            (None, Some(before)) => (edge("before", before)?, true),
             (Some("oldest"), None) => (Edge::Begin, false),
-            (Some(after), None) => (Edge::At(spot(after)?), false),
-            (Some(_), Some(_)) => return Err(Problem::BadParameter("before")),
+            (Some(after), None) => (edge("after", after)?, false),
+            (Some(_), Some(_)) => return Err(Problem::Excluded("after", "'before'")),
         };
         Ok(Range { edge, is_backward, limit: self.limit(query)?, bytes_max: self.limits.batch_bytes_max })
     }
@@ -183,7 +186,7 @@ impl<'a> Reader<'a> {
     fn publish(&self, names: &str) -> Result<Call, Refused> {
         let mut channels = channels(names, self.limits)?;
         if self.body.len() > self.limits.message_bytes_max {
-            return Err(Problem::MessageTooLarge.into());
+            return Err(Problem::MessageTooLarge(self.limits.message_bytes_max).into());
         }
         let draft = read_draft(self.body, self.head, Query::new(self.head.query()))?;
         if let [channel] = channels.as_mut_slice()
@@ -212,7 +215,7 @@ impl<'a> Reader<'a> {
             }
             let channel = one_channel(names).map_err(refused)?;
             if text.len() > self.limits.message_bytes_max {
-                return Err(refused(Problem::MessageTooLarge));
+                return Err(refused(Problem::MessageTooLarge(self.limits.message_bytes_max)));
             }
             let draft = read_draft(text.as_bytes(), self.head, query).map_err(refused)?;
             let reply = ReplyTo::Native { channel: channel.clone(), callback };
@@ -316,7 +319,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<(ChannelName, Start)>, Problem> {
         let channels = channels(names, self.limits)?;
         let with_presence = with_presence(query)?;
-        let after = query.get("after").map_err(|_| Problem::BadPosition)?;
+        let after = query.get("after").map_err(|_| Problem::BadPosition("after"))?;
         let last = query.get("last").map_err(|_| Problem::BadParameter("last"))?;
         let last = last.map(|count| parse_number(&count).ok_or(Problem::BadParameter("last"))).transpose();
         let Some(id) = last_id else {
@@ -324,7 +327,7 @@ impl<'a> Reader<'a> {
         };
         let id_alone = Starts { after: Some(id), last: None, with_presence };
         match id_alone.of(channels.clone()) {
-            Err(Problem::BadPosition) if !fault!("foreign-event-id-refused") => {
+            Err(Problem::BadPosition(_)) if !fault!("foreign-event-id-refused") => {
                 let channels = Starts { after: None, ..id_alone }.of(channels)?;
                 Ok(channels.into_iter().map(|(channel, _)| (channel, Start::After(Spot::UNKNOWN))).collect())
             }
@@ -379,7 +382,7 @@ impl Starts<'_> {
         if self.with_presence == Some(true) {
             // No pattern has members.
             if channels.iter().any(ChannelName::is_pattern) {
-                return Err(Problem::BadParameter("presence"));
+                return Err(Problem::Excluded("presence", "a pattern"));
             }
             let beside: Vec<_> = channels.iter().map(ChannelName::of_presence).collect();
             channels.extend(beside);
@@ -387,7 +390,7 @@ impl Starts<'_> {
         }
         let starts = match (self.after, self.last) {
             (None, Some(count)) => vec![Start::Last(count); channels.len()],
-            (Some(_), Some(_)) => return Err(Problem::BadParameter("last")),
+            (Some(_), Some(_)) => return Err(Problem::Excluded("after", "'last'")),
             (None | Some("latest"), None) => vec![Start::Latest; channels.len()],
             (Some("oldest"), None) => vec![Start::Oldest; channels.len()],
             (Some(position), None) => starts_after(position, channels.len())?,
@@ -407,7 +410,7 @@ fn with_presence(query: Query<'_>) -> Result<Option<bool>, Problem> {
 }
 
 fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> {
-    let spots = parse_position(position, channels).map_err(|_| Problem::BadPosition)?;
+    let spots = parse_position(position, channels).map_err(|_| Problem::BadPosition("after"))?;
     Ok(spots.into_iter().map(Start::After).collect())
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option
             let channel = ChannelName::new(&channel).map_err(|_| refused(Problem::BadChannel))?;
             let payload = exact(read_data(data).map_err(refused)?.into_bytes());
             if payload.len() > limits.message_bytes_max {
-                return Err(refused(Problem::MessageTooLarge));
+                return Err(refused(Problem::MessageTooLarge(limits.message_bytes_max)));
             }
             let draft = Draft { payload, sender: None, event, ttl_s, key };
             Ok(Said::Publish { channel, draft, reference: raw.reference })
@@ -171,7 +171,7 @@ mod tests {
             (r#"{"type":"dance","ref":2}"#, Problem::BadCommand, Some(2)),
             (r#"{"type":"publish","channel":"a,b","data":"","ref":3}"#, Problem::BadChannel, Some(3)),
             (r#"{"type":"publish","channel":"a*","data":""}"#, Problem::BadChannel, None),
-            (r#"{"type":"publish","channel":"a","data":"12345678901"}"#, Problem::MessageTooLarge, None),
+            (r#"{"type":"publish","channel":"a","data":"12345678901"}"#, Problem::MessageTooLarge(10), None),
             (r#"{"type":"publish","channel":"a","data":"","color":"red"}"#, Problem::BadCommand, None),
             (r#"{"type":"publish","channel":"a","data":"","last":1}"#, Problem::BadCommand, None),
             (r#"{"type":"token","token":"a","channels":["a"],"ref":4}"#, Problem::BadCommand, Some(4)),
@@ -181,10 +181,10 @@ mod tests {
             (r#"{"type":"subscribe","channels":[],"ref":5}"#, Problem::BadCommand, Some(5)),
             (r#"{"type":"subscribe","channels":["a,b"],"ref":5}"#, Problem::BadChannel, Some(5)),
             (r#"{"type":"subscribe","channels":["a","a"],"ref":5}"#, Problem::TooManyChannels, Some(5)),
-            (r#"{"type":"subscribe","channels":["a"],"after":"b","ref":5}"#, Problem::BadPosition, Some(5)),
+            (r#"{"type":"subscribe","channels":["a"],"after":"b","ref":5}"#, Problem::BadPosition("after"), Some(5)),
             (
                 r#"{"type":"subscribe","channels":["a*"],"presence":true,"ref":5}"#,
-                Problem::BadParameter("presence"),
+                Problem::Excluded("presence", "a pattern"),
                 Some(5),
             ),
             (r#"{"type":"unsubscribe"}"#, Problem::BadCommand, None),
