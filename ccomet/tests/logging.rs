@@ -230,12 +230,22 @@ fn a_listener_may_be_named() {
 fn the_soft_limit_of_open_files_is_raised_to_the_hard_one_and_a_limit_below_the_connections_is_warned_of() {
     let program = env!("CARGO_BIN_EXE_ccomet");
     let arguments = "--front 127.0.0.1:0 --admin 127.0.0.1:0";
-    let script = format!("ulimit -Sn 100 && ulimit -Hn 300 && exec {program} {arguments}");
-    let mut server = Process::run(Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()));
+    let start = |more: &str| {
+        let script = format!("ulimit -Sn 100 && ulimit -Hn 300 && exec {program} {arguments} {more}");
+        Process::run(Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()))
+    };
+    let below = |server: &mut Process| {
+        let line = server.errors().map(|line| line.expect("text")).find(|line| line.contains("limits.connections_max"));
+        line.expect("a line")
+    };
+    let mut server = start("");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("its limits");
     let limit = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
     assert_eq!(limit.split_whitespace().filter(|word| *word == "300").count(), 2, "{limit}");
-    let mut log = server.errors();
-    let warning = log.find(|line| line.as_ref().expect("text").contains("limits.connections_max"));
-    assert!(warning.expect("a line").expect("text").contains("300"));
+    let line = below(&mut server);
+    assert!(line.contains("300") && line.contains("INFO"), "nobody has chosen the default: {line}");
+    let folder = Folder::new("chosen-connections");
+    let config = folder.write("ccomet.toml", "[limits]\nconnections_max = 1000\n").display().to_string();
+    let line = below(&mut start(&format!("--config {config}")));
+    assert!(line.contains("WARN"), "{line}");
 }

@@ -1,18 +1,28 @@
 //! The process's limit of open files, which bounds its connections.
 
-/// Raises the soft limit of open files to the hard one, and warns if it is below the connections that the settings allow.
+#[cfg(unix)]
+use ccomet::Config;
+
+#[cfg(unix)]
+const BELOW: &str = "the limit of open files (ulimit -Hn, LimitNOFILE=) is below limits.connections_max: connections beyond it wait \
+                     in the kernel until others close";
+
+/// Raises the soft limit of open files to the hard one, and says if that is below the connections that the settings allow: as a
+/// warning, if that number of connections was chosen.
 #[cfg(unix)]
 pub(crate) fn raise_limit(connections_max: usize) {
     if sealed::fault!("soft-limit-not-raised") {
         return;
     }
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) if limit < connections_max as u64 => tracing::warn!(
-            limit,
-            connections_max,
-            "the limit of open files (ulimit -Hn, LimitNOFILE=) is below limits.connections_max: connections beyond it \
-             wait in the kernel until others close"
-        ),
+        Ok(limit) if limit < connections_max as u64 => {
+            let is_default = connections_max == Config::default().limits.connections_max;
+            if is_default {
+                tracing::info!(limit, connections_max, "{BELOW}");
+            } else {
+                tracing::warn!(limit, connections_max, "{BELOW}");
+            }
+        }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }

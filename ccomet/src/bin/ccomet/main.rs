@@ -28,10 +28,10 @@ struct Arguments {
     /// Settings, as TOML. `ccomet config --reference` describes all of them.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Where the public listener is: publish and subscribe, and the chat demo [default: 127.0.0.1:8100]
+    /// Address of the public listener, for publishing, subscribing and the chat demo [default: 127.0.0.1:8100]
     #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
     front: Option<SocketAddr>,
-    /// Where the private listener is: the same, and closing channels [default: 127.0.0.1:8000]
+    /// Address of the private listener, which can also list, inspect, clear and close channels [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
     admin: Option<SocketAddr>,
     /// Event loops, each with a thread [default: one for each core]
