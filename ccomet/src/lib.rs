@@ -20,6 +20,8 @@
 //! publishes, subscribes, lists and closes channels without a request of HTTP, and stops the
 //! server. By [`Server::on_call`] it decides about each call of a client. The limits of the
 //! [`Config`] on sizes and counts hold for a handle as for clients; tokens are for clients alone.
+//! A handle cannot read yet which members are present in a channel: clients can, by
+//! `GET /channels/NAME/presence`.
 //!
 //! ```
 //! use ccomet::handle::{Event, Start};

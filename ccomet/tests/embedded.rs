@@ -187,7 +187,8 @@ fn what_is_wrong_with_a_call_is_its_answer() {
     let handle = stage.server.handle();
     let publish = |channel: &str, message: Message| handle.publish(channel, message).try_take().expect("at once");
     assert_eq!(publish("a,b", Message::new("x")), Err(HandleError::BadChannel));
-    assert_eq!(publish("news.*", Message::new("x")), Err(HandleError::BadChannel));
+    assert_eq!(publish("news.*", Message::new("x")), Err(HandleError::IsPattern));
+    assert_eq!(handle.info("news.*").try_take(), Some(Err(HandleError::IsPattern)));
     assert_eq!(publish("a", Message::new("x".repeat(101))), Err(HandleError::TooLarge { bytes_max: 100 }));
     assert_eq!(publish("short.a", Message::new("four")), Err(HandleError::TooLarge { bytes_max: 3 }));
     assert_eq!(publish("a", Message::new("x").event("")), Err(HandleError::BadOption("event")));
@@ -200,8 +201,9 @@ fn what_is_wrong_with_a_call_is_its_answer() {
     assert_eq!(subscribe(&["a", "b", "c"], Start::Latest), Err(HandleError::BadChannelCount));
     assert_eq!(subscribe(&["a,presence"], Start::Latest), Err(HandleError::BadChannel));
     let position = answer(&stage, handle.publish("a", "x")).expect("published");
-    assert_eq!(subscribe(&["a", "b"], Start::After(position)), Err(HandleError::BadPosition));
+    assert_eq!(subscribe(&["a", "b"], Start::After(position.clone())), Err(HandleError::BadPosition));
     assert_eq!("news".parse::<Position>(), Err(HandleError::BadPosition));
+    assert_eq!(format!("{position:?}"), format!("Position({position})"));
 }
 
 #[test]

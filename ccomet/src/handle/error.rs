@@ -1,6 +1,5 @@
 //! Why something that was asked of a server from inside was not done.
 
-use crate::core::message::BadChannelName;
 use crate::core::position::BadPosition;
 use crate::core::problem::Problem;
 use crate::engine::Refusal;
@@ -13,6 +12,11 @@ pub enum HandleError {
     /// The text is not the name of a channel, nor, in a subscription, a pattern.
     #[error("a channel's name is 1 to 128 bytes of UTF-8 without control characters, ',' or '*'")]
     BadChannel,
+    /// The text is a pattern, where a channel is to be named.
+    /// [`broadcast`](super::Handle::broadcast) publishes to patterns; subscriptions and
+    /// [`list`](super::Handle::list) take them, too.
+    #[error("this is a pattern of channels, and one channel is to be named; 'broadcast' publishes to patterns")]
+    IsPattern,
     /// A subscription names no channel, more channels than `limits.channels_per_subscription_max`,
     /// or one channel twice.
     #[error("a subscription has 1 to limits.channels_per_subscription_max channels, none twice")]
@@ -66,12 +70,6 @@ impl From<Problem> for HandleError {
             Problem::BadParameter(name) => Self::BadOption(name),
             problem => Self::Refused(problem.code()),
         }
-    }
-}
-
-impl From<BadChannelName> for HandleError {
-    fn from(_: BadChannelName) -> Self {
-        Self::BadChannel
     }
 }
 

@@ -104,7 +104,7 @@ impl From<&'static str> for Message {
 /// as `position` and as the id of an event: either can resume where the other was.
 ///
 /// Of one and the same channels, later positions are greater.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(Box<[Spot]>);
 
 impl Position {
@@ -122,6 +122,12 @@ impl fmt::Display for Position {
         let mut text = Vec::new();
         write_position(self.0.iter().copied(), &mut text);
         f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Position({self})")
     }
 }
 

@@ -88,14 +88,14 @@ impl Handle {
         Self { shared: Arc::new(Shared { mailboxes, stopper, config, rules }) }
     }
 
-    /// Publishes a message in a channel. The answer is the position behind it, with which a reader
+    /// Publishes a message in a channel; [`broadcast`](Self::broadcast) is for patterns. The answer is the position behind it, with which a reader
     /// of that one channel goes on after this message.
     ///
     /// Its data is as long as `limits.message_bytes_max` and the rule for the channel allow, in
     /// bytes. Hooks are not asked.
     pub fn publish(&self, channel: &str, message: impl Into<Message>) -> Pending<Position> {
         let message = message.into();
-        let checked = ChannelName::new(channel).map_err(HandleError::from).and_then(|channel| {
+        let checked = channel_named(channel).and_then(|channel| {
             let bytes_max = self.shared.rules.bounds(self.shared.rules.find(&channel)).message_bytes_max;
             if message.len() > bytes_max {
                 return Err(HandleError::TooLarge { bytes_max });
@@ -297,12 +297,12 @@ impl Handle {
         request: impl FnOnce(ChannelName) -> Request,
         convert: impl FnOnce(ChannelName, Reply) -> Option<T> + Send + 'static,
     ) -> Pending<T> {
-        match ChannelName::new(channel) {
+        match channel_named(channel) {
             Ok(channel) => {
                 let deed = Deed::Other(request(channel.clone()));
                 self.ask(self.loop_of(&channel), deed, move |reply| convert(channel, reply).map(Ok))
             }
-            Err(error) => Pending::ready(Err(error.into())),
+            Err(error) => Pending::ready(Err(error)),
         }
     }
 
@@ -331,6 +331,12 @@ impl Handle {
     fn page_limit(&self, limit: usize) -> usize {
         limit.clamp(1, self.shared.config.limits.page_items_max)
     }
+}
+
+/// Reads the name of one channel.
+fn channel_named(text: &str) -> Result<ChannelName, HandleError> {
+    let is_pattern = || text.contains('*') && Pattern::new(text).is_ok();
+    ChannelName::new(text).map_err(|_| if is_pattern() { HandleError::IsPattern } else { HandleError::BadChannel })
 }
 
 impl fmt::Debug for Handle {
