@@ -182,7 +182,8 @@ fn what_is_wrong_with_a_call_is_its_answer() {
     let stage = Stage::new(|config| {
         config.limits.message_bytes_max = 100;
         config.limits.channels_per_subscription_max = 2;
-        config.rules = vec![toml::from_str::<Rule>("channels = \"short.*\"\nmessage_bytes_max = 3").expect("a rule")];
+        let short = Rule::new("short.*".parse().expect("a pattern"));
+        config.rules = vec![Rule { message_bytes_max: Some(3), ..short }];
     });
     let handle = stage.server.handle();
     let publish = |channel: &str, message: Message| handle.publish(channel, message).try_take().expect("at once");

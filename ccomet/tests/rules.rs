@@ -2,12 +2,11 @@
 
 mod common;
 
-use ccomet::{Config, Pattern, Rule, Who};
+use ccomet::{Pattern, Rule, Who};
 use common::{Client, Local, config};
 
 fn rule(channels: &str, change: impl FnOnce(&mut Rule)) -> Rule {
-    let text = format!("[[rules]]\nchannels = \"{channels}\"\n");
-    let mut rule = toml::from_str::<Config>(&text).expect("TOML").rules.remove(0);
+    let mut rule = Rule::new(channels.parse().expect("a pattern"));
     change(&mut rule);
     rule
 }

@@ -41,6 +41,29 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Creates a rule that changes nothing for the channels of a pattern.
+    ///
+    /// ```
+    /// use ccomet::{Config, Rule, Who};
+    ///
+    /// let mut config = Config::default();
+    /// let chat = Rule { messages_max: Some(50), publish: Who::Token, ..Rule::new("chat.*".parse()?) };
+    /// config.rules.push(chat);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(channels: Pattern) -> Self {
+        Self {
+            channels,
+            messages_max: None,
+            bytes_max: None,
+            age_max_s: None,
+            subscribers_max: None,
+            message_bytes_max: None,
+            subscribe: Who::Anyone,
+            publish: Who::Anyone,
+        }
+    }
+
     /// The ranges are those of the settings that a rule takes the place of.
     fn numbers(&self) -> [(&'static str, Option<u64>, u64); 5] {
         let count = |number: Option<usize>| number.map(|number| number as u64);

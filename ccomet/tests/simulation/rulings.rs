@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccomet::{Config, Pattern, Rule, Who};
+use ccomet::{Config, Pattern, Rule};
 use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::{EventQueue, UPGRADE};
@@ -52,16 +52,8 @@ impl Ruling {
         let mut rule = |name: &str| {
             let wide = format!("{name}*");
             let channels = Pattern::new(if random.chance(0.5) { name } else { &wide }).expect("a pattern");
-            Rule {
-                channels,
-                messages_max: random.pick(&[None, None, Some(5)]).copied().flatten(),
-                bytes_max: None,
-                age_max_s: None,
-                subscribers_max: None,
-                message_bytes_max: None,
-                subscribe: Who::Anyone,
-                publish: Who::Anyone,
-            }
+            let messages_max = random.pick(&[None, None, Some(5)]).copied().flatten();
+            Rule { messages_max, ..Rule::new(channels) }
         };
         let mut rules = vec![
             Rule { message_bytes_max: Some(bytes_max), ..rule(SMALL) },

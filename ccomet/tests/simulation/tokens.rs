@@ -25,14 +25,9 @@ const LATENESS: Duration = Duration::from_secs(25);
 /// Sets what goes with tokens.
 pub fn configure(config: &mut Config, random: &mut Random) {
     let rule = |channels: &str, who: Who| Rule {
-        channels: Pattern::new(channels).expect("a pattern"),
-        messages_max: None,
-        bytes_max: None,
-        age_max_s: None,
-        subscribers_max: None,
-        message_bytes_max: None,
         subscribe: who,
         publish: who,
+        ..Rule::new(Pattern::new(channels).expect("a pattern"))
     };
     let mut closed = rule("vip.*", Who::Token);
     closed.messages_max = *random.pick(&[None, Some(3)]).expect("one");
