@@ -135,8 +135,8 @@ impl Channel {
     /// Returns how long this loop follows it without readers. That is short for a pattern, and for a
     /// channel in which nothing was published, because opening it again costs little.
     pub(super) fn linger(&self, longest: Duration) -> Duration {
-        let is_dear = self.log.next() == 0 || self.name.is_pattern();
-        if is_dear { longest.min(SHORT_LINGER) } else { longest }
+        let is_cheap_to_reopen = self.log.next() == 0 || self.name.is_pattern();
+        if is_cheap_to_reopen { longest.min(SHORT_LINGER) } else { longest }
     }
 
     pub(super) fn is_attached(&self) -> bool {
@@ -276,11 +276,11 @@ impl Channel {
     pub(super) fn last(&self, count: u64, now: UnixMillis) -> u64 {
         let living = self.log.back().filter(|(_, message)| !message.is_expired(now));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let mut counted = living.take(count);
-        let oldest = if fault!("counted-from-wrong-end") { counted.next() } else { counted.last() };
-        let oldest = oldest.map_or(self.log.next(), |(number, _)| number);
-        let in_memory = self.log.back().filter(|(_, message)| !message.is_expired(now)).count();
-        let before = count.saturating_sub(in_memory) as u64;
+        let (in_memory, oldest) = living.take(count).fold((0, self.log.next()), |(counted, newer), (number, _)| {
+            let keeps = counted > 0 && fault!("counted-from-wrong-end");
+            (counted + 1, if keeps { newer } else { number })
+        });
+        let before = (count - in_memory) as u64;
         if before == 0 { oldest } else { self.log.first().saturating_sub(before).max(self.kept_from).min(oldest) }
     }
 
