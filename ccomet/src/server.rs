@@ -1,4 +1,4 @@
-//! The server: loops in a pool, each with an [`Gateway`].
+//! The server: loops in a pool, each with a [`Gateway`].
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -74,7 +74,7 @@ pub(crate) enum Call {
     File {
         path: String,
     },
-    /// A question by OPTIONS or HEAD, to which the answer is what may be done here.
+    /// OPTIONS: the answer is which methods there are, and what pages of other origins may send.
     Preflight {
         allow: &'static str,
     },
@@ -86,7 +86,7 @@ pub(crate) enum Call {
     Icomet(icomet::Call),
 }
 
-/// How a publisher is answered.
+/// How a client is answered that waits for a reply of the engine: to a publication, or to any other request.
 #[derive(Debug)]
 pub(crate) enum ReplyTo {
     Native {
