@@ -110,7 +110,7 @@ struct Import {
     /// The lines of the two addresses.
     admin_line: usize,
     front_line: usize,
-    /// Who is let in, and kept out, at the admin listener.
+    /// Addresses that the admin listener admits and denies.
     allows_all: bool,
     denies_all: bool,
     has_rules: bool,

@@ -115,7 +115,7 @@ impl fmt::Debug for CallInfo<'_> {
     }
 }
 
-/// Whoever is asked, on the thread of the loop that has the call.
+/// The embedder's callback, which runs on the thread of the loop that has the call.
 #[derive(Clone)]
 pub(crate) struct Judge(pub(crate) Arc<dyn Fn(&CallInfo<'_>) -> Decision + Send + Sync>);
 

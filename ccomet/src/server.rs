@@ -126,19 +126,19 @@ impl Server {
         Handle::new(self.pool.mailboxes(), self.stopper(), self.config.clone())
     }
 
-    /// Lets something be told how the server does while it runs, on the thread of its first loop: it may not wait there.
+    /// Sets a callback for the server's state while it runs. It is called on the thread of the first loop, and must not block.
     pub fn on_life(&mut self, tell: impl Fn(Life) + Send + Sync + 'static) {
         self.life = Some(Listener(Arc::new(tell)));
     }
 
-    /// Has the program asked about each call of a client of the public listener, before it is
+    /// Sets a callback that decides about each call of a client of the public listener, before it is
     /// carried out: to subscribe, to look something up, or to publish, on a WebSocket, too. It is
     /// asked after limits by address, token and rules, which have allowed the call by then, and
     /// before the hooks. Files and preflights are not asked about, nor is what a [`Handle`] does.
     ///
     /// It is called on the thread of the loop that has the call, several at the same time if there
     /// are several loops, and must not wait for anything, since all clients of that loop would wait
-    /// with it. Who has to look something up elsewhere uses a hook of [`Hooks`](crate::Hooks). A
+    /// with it. To look something up elsewhere, use a hook of [`Hooks`](crate::Hooks). A
     /// panic in it ends the server.
     ///
     /// ```

@@ -31,7 +31,7 @@ settings! {
 }
 
 impl Auth {
-    /// What who brings no token may do.
+    /// What clients without a token may do.
     pub(crate) fn of_anonymous(&self) -> Anonymous {
         match &self.anonymous {
             Some(anonymous) => anonymous.clone(),
@@ -50,7 +50,7 @@ impl Auth {
     }
 }
 
-/// What who brings no token may do: names and patterns of channels.
+/// What clients without a token may do: names and patterns of channels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Anonymous {
@@ -58,7 +58,7 @@ pub struct Anonymous {
     pub subscribe: Vec<Pattern>,
     /// The channels that may be published to.
     pub publish: Vec<Pattern>,
-    /// The channels of which it may be known who is there.
+    /// The channels whose members they may see.
     pub presence: Vec<Pattern>,
 }
 
@@ -87,7 +87,7 @@ pub struct Key {
 /// How tokens are signed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {
-    /// HMAC with SHA-256: who can verify can also sign.
+    /// HMAC with SHA-256: whatever can verify can also sign.
     #[default]
     HS256,
     /// Ed25519: a private key signs, the public one verifies.

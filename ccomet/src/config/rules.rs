@@ -1,4 +1,4 @@
-//! Rules by the names of channels: what those of a pattern keep, how many may read them, and who may do what.
+//! Rules by the names of channels: their history, their number of readers, and which clients may use them.
 
 use std::time::Duration;
 
@@ -152,16 +152,16 @@ impl Settings for Rule {
     }
 }
 
-/// Who may do something, of those who may otherwise.
+/// Which of the clients that are otherwise allowed may do something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Who {
     /// All of them.
     #[default]
     Anyone,
-    /// Who brings a token that allows it.
+    /// Clients with a token that allows it.
     Token,
-    /// Who comes by the admin listener.
+    /// Clients of the admin listener.
     Admin,
 }
 
@@ -208,7 +208,7 @@ impl Rules {
         Self { rules: config.rules.clone(), bounds: all.collect() }
     }
 
-    /// The rule for a channel. Who comes and goes is told for as long as the channel keeps its messages.
+    /// The rule for a channel. Joins and leaves are kept for as long as the messages of their channel.
     pub(crate) fn find(&self, channel: &ChannelName) -> RuleId {
         let watched = channel.watched();
         let name = watched.as_ref().unwrap_or(channel).as_str();

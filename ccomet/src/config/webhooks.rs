@@ -62,7 +62,7 @@ settings! {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDown {
-    /// Nothing: clients are told to come back.
+    /// Nothing: clients are asked to come back later.
     #[default]
     Refuse,
     /// What was asked for, as if it were allowed.

@@ -14,7 +14,7 @@ use crate::core::window::Kept;
 /// The longest channel name, in bytes of UTF-8.
 pub(crate) const CHANNEL_NAME_BYTES_MAX: usize = 128;
 
-/// What the name ends with of a channel in which it is told who comes and goes in another.
+/// The end of the name of a channel that has the joins and leaves of another channel.
 const PRESENCE: &str = ",presence";
 
 /// A channel's name: 1 to 128 bytes of UTF-8 without control characters, `,` or `*`, and not `.` or `..`, which no
@@ -48,17 +48,17 @@ impl ChannelName {
         self.0.contains('*')
     }
 
-    /// The channel beside another one, in which it is told who comes and goes there. No other has a name with a `,`.
+    /// The channel that has the joins and leaves of this one. No other channel has a name with a `,`.
     pub(crate) fn of_presence(channel: &Self) -> Self {
         Self(format!("{channel}{PRESENCE}").into())
     }
 
-    /// The channel of which it is told here who comes and goes, if it is such a channel.
+    /// The channel whose joins and leaves this one has, if it has any.
     pub(crate) fn watched(&self) -> Option<Self> {
         self.0.strip_suffix(PRESENCE).map(|name| Self(name.into()))
     }
 
-    /// Whether who comes and goes in another channel is told here.
+    /// Whether it has the joins and leaves of another channel.
     pub(crate) fn is_presence(&self) -> bool {
         self.0.ends_with(PRESENCE)
     }
@@ -104,7 +104,7 @@ impl fmt::Display for ChannelName {
 pub(crate) struct Message {
     /// What was published: any bytes.
     pub(crate) payload: Bytes,
-    /// Who published it, where the API has such a name (classic `sname`).
+    /// The name of the publisher, if its API has one (classic `sname`).
     pub(crate) sender: Option<Box<str>>,
     /// When the server took it.
     pub(crate) time: UnixMillis,
@@ -150,7 +150,7 @@ pub(crate) struct MessageExtra {
     pub(crate) event: Option<Box<str>>,
     /// From when on it is delivered to nobody.
     pub(crate) expires: Option<UnixMillis>,
-    /// That it is told with this message that somebody came or went.
+    /// Whether the message is a join or a leave.
     pub(crate) movement: Option<Movement>,
     /// Under which it was published.
     pub(crate) key: Option<Box<str>>,

@@ -6,7 +6,7 @@
 //! - `window.rs`: the messages that are kept of a channel.
 //! - `time.rs`: the calendar, and the loop's own clock.
 //! - `owner.rs`: the client that a channel counts for.
-//! - `problem.rs`: what clients are told is wrong, with its code and status.
+//! - `problem.rs`: errors that clients get, with code and status.
 //! - `refused.rs`: what is wrong with a token.
 //! - `holdings.rs`: what a server holds, in tests.
 //! - `json.rs`: JSON that is safe in a script.

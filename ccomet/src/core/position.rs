@@ -35,7 +35,7 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    /// A spot of no channel: no epoch is 0, so that a reader who comes with it is told of a gap.
+    /// A spot of no channel: no epoch is 0, so a reader that starts there gets a gap.
     pub(crate) const UNKNOWN: Self = Self { epoch: Epoch(0), next: 0 };
 
     /// Appends the text of the spot: fixed in length, so that later spots are greater as strings too.

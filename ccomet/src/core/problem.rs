@@ -58,7 +58,7 @@ pub(crate) enum Denial {
     Page,
 }
 
-/// What a client is told when its request cannot be met.
+/// The error that a client gets when its request cannot be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
     BadChannel,
@@ -150,7 +150,7 @@ impl Problem {
         }
     }
 
-    /// What is told.
+    /// Returns the problem details that clients get.
     pub(crate) fn details(self) -> Details {
         let (status, code) = self.parts();
         let details = Details::new(status).code(code).detail(self.detail());

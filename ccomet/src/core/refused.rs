@@ -31,7 +31,7 @@ pub enum Refused {
     /// What it lets be published to (`publish`) is no list of channels and patterns.
     #[error("the token's 'publish' is not a list of channels and patterns")]
     Publish,
-    /// Where it lets be known who is there (`presence`) is no list of channels and patterns.
+    /// Its `presence` is no list of channels and patterns.
     #[error("the token's 'presence' is not a list of channels and patterns")]
     Presence,
     /// Its time is over.

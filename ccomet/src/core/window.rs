@@ -111,8 +111,8 @@ impl<T: Kept> Log<T> {
         }
     }
 
-    /// Drops what the limits no longer allow. The newest message stays though it alone be over `bytes_max`: who
-    /// waits for it must get it.
+    /// Drops what the limits no longer allow. The newest message stays even if it alone exceeds `bytes_max`: readers
+    /// that wait for it must get it.
     pub(crate) fn trim(&mut self, limits: &HistoryLimits, now: UnixMillis) {
         let not_before = now.minus(limits.kept_for);
         while let Some(oldest) = self.entries.front() {

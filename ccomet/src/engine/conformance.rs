@@ -37,7 +37,7 @@ enum Asked {
     Other,
 }
 
-/// A channel as a loop has been told of it.
+/// A channel as a loop knows it from events.
 #[derive(Debug)]
 struct Replica {
     epoch: Option<Epoch>,

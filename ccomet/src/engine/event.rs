@@ -1,4 +1,4 @@
-//! What a loop's hub tells the engine of the channels that its subscribers read, and what it is told of them.
+//! Orders of a loop's hub to the engine, and events of the channels that its subscribers read.
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ pub(super) enum Parcel {
     Loop(ToLoop),
 }
 
-/// What a shard is told.
+/// A message to a shard.
 #[derive(Debug)]
 pub(super) enum ToShard {
     Request(RequestId, Request),
@@ -33,7 +33,7 @@ pub(super) enum ToShard {
     Acknowledge(u32),
 }
 
-/// What a loop is told by a shard.
+/// A message from a shard to a loop.
 #[derive(Debug)]
 pub(super) enum ToLoop {
     Reply(RequestId, Result<Reply, Refusal>),

@@ -32,7 +32,7 @@ pub(crate) enum Request {
     List { listing: Listing },
     /// Return what is known of the channel. Replied by `Info`.
     Inspect { channel: ChannelName },
-    /// Return who is in the channel. Replied by `Presence`.
+    /// Return the members of the channel. Replied by `Presence`.
     Presence { channel: ChannelName, owner: Owner },
     /// Make the channel if it does not exist, keep it in use for `hold`, and give it that token if it has none.
     /// Replied by `TokenIssued`.

@@ -25,7 +25,7 @@ pub(crate) struct Engine<T, M> {
     mailboxes: Vec<Mailbox<M>>,
     shard: Shard,
     pending: Pending<T>,
-    /// What this loop is told, in order.
+    /// Output for this loop, in order.
     inbox: VecDeque<ToLoop>,
     /// Replies to requests that were given up.
     given_up: VecDeque<Output<T>>,

@@ -1,6 +1,6 @@
 //! The tokens that open one channel each.
 
-/// What opens a channel to who knows it: 128 random bits.
+/// A secret that opens a channel: 128 random bits.
 #[derive(Clone, Copy)]
 pub(crate) struct Token([u8; 16]);
 
@@ -16,7 +16,7 @@ impl Token {
         Some(Self(bits.to_be_bytes()))
     }
 
-    /// Whether they are the same, told in the same time whichever bits differ.
+    /// Returns whether they are the same, in constant time.
     pub(crate) fn is(&self, other: &Self) -> bool {
         let differing = self.0.iter().zip(other.0).fold(0, |differing, (mine, theirs)| differing | (mine ^ theirs));
         std::hint::black_box(differing) == 0

@@ -57,7 +57,7 @@ impl Events {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Does one step of [`recv_async`](Self::recv_async), for those who make a stream of it.
+    /// Does one step of [`recv_async`](Self::recv_async), for adapters to streams.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let mut state = self.queue.lock();
         match state.events.pop_front() {
@@ -122,7 +122,7 @@ impl Events {
         if fault!("stalled-reader-inside-not-resumed") {
             return;
         }
-        // If the loop cannot be told now, it is with the next event, and looks by itself when it
+        // If the loop cannot be notified now, it is with the next event, and looks by itself when it
         // sweeps.
         if !self.subscription.resume() {
             self.queue.lock().is_stalled = true;

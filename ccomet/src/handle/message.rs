@@ -151,7 +151,7 @@ pub struct Received {
     pub time: SystemTime,
     /// What kind of message it is, if its publisher has said so.
     pub event: Option<Box<str>>,
-    /// Who published it, if the publisher's API has such a name: `sname` of the classic one.
+    /// The name of the publisher, if its API has one: `sname` of the classic API.
     pub sender: Option<Box<str>>,
     /// What was published. It shares its memory with the channel's history.
     pub data: Bytes,

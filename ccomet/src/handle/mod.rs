@@ -1,8 +1,8 @@
 //! A server that is embedded, used from inside: by the program that it is part of.
 //!
 //! [`Server::handle`](crate::Server::handle) gives a [`Handle`], which any thread and any task can use at the same time.
-//! Whoever has one may do what a client of the admin listener may: neither tokens nor rules about
-//! who may publish hold for it, and limits by address do not, either. What holds are the limits on
+//! A handle may do what a client of the admin listener may: neither tokens nor rules about
+//! publishers hold for it, and limits by address do not, either. What holds are the limits on
 //! sizes and counts.
 
 mod error;
@@ -184,7 +184,7 @@ impl Handle {
         )
     }
 
-    /// Closes a channel: its readers are told and end, its history is gone, and its numbers start
+    /// Closes a channel: its readers are notified and end, its history is gone, and its numbers start
     /// anew. The answer is whether there was such a channel.
     pub fn close(&self, channel: &str) -> Pending<bool> {
         self.ask_of(

@@ -1,4 +1,4 @@
-//! An answer that is on its way from a loop to whoever asked.
+//! An answer in transit from a loop to the handle that asked.
 
 use std::fmt;
 use std::future::Future;
@@ -116,7 +116,7 @@ impl<T> fmt::Debug for Pending<T> {
 }
 
 impl<T> Promise<T> {
-    /// Gives the answer, and wakes whoever waits for it.
+    /// Gives the answer, and wakes the thread or task that waits for it.
     pub(crate) fn give(mut self, outcome: Result<T, HandleError>) {
         if let Some(slot) = self.slot.take() {
             slot.put(outcome);

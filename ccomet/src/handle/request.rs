@@ -89,7 +89,7 @@ impl Deed {
     }
 }
 
-/// Whoever asked the engine through a handle.
+/// The handle behind a request to the engine.
 pub(crate) struct Asker(Box<dyn FnOnce(Result<Reply, HandleError>) + Send>);
 
 impl Asker {

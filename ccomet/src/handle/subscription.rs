@@ -145,7 +145,7 @@ impl Reader {
         self.is_wanted.load(Ordering::Acquire)
     }
 
-    /// Returns whether an event can be told now. If not, it says so when there is room.
+    /// Returns whether there is room for an event now. If not, the subscription notifies the loop once there is.
     pub(crate) fn has_room(&self) -> bool {
         match &self.target {
             Target::Closure(_) => true,

@@ -13,7 +13,7 @@ pub(crate) struct ImportIcomet {
 }
 
 impl ImportIcomet {
-    /// The settings, as TOML. What has no equal is told on standard error.
+    /// The settings, as TOML. Settings without an equivalent are named on standard error.
     pub(crate) fn toml(&self) -> Result<String, Box<dyn std::error::Error>> {
         let path = self.file.display();
         let text = std::fs::read(&self.file).map_err(|error| format!("cannot read {path}: {error}"))?;

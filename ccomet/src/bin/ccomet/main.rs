@@ -111,7 +111,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
     let demo = config.front.demo;
     let mut server = Server::bind_with(config, service_manager::sockets()?)?;
-    // Before anybody is told where it is: who knows may also stop it.
+    // Before the addresses are announced: whatever starts the server may stop it as soon as it knows them.
     server.stop_on_signals()?;
     let chat = if demo { format!("chat   http://{}/chat.html\n", server.front()) } else { String::new() };
     let announcement = format!("front  http://{}\nadmin  http://{}\n{chat}", server.front(), server.admin());

@@ -1,4 +1,4 @@
-//! Under systemd: sockets that it hands over, and what it is told of how the server does. Elsewhere, nothing of it happens.
+//! Service managers: sockets that systemd passes, and reports of the server's state. Does nothing without systemd.
 
 use std::io;
 use std::net::TcpListener;

@@ -21,7 +21,7 @@ pub(crate) struct Token {
     /// A channel that may be published to, or a pattern
     #[arg(long, value_name = "CHANNEL")]
     publish: Vec<Pattern>,
-    /// A channel of which it may be known who is there, or a pattern
+    /// A channel whose members the bearer may see, or a pattern
     #[arg(long, value_name = "CHANNEL")]
     presence: Vec<Pattern>,
     /// For how long it counts, in seconds

@@ -17,7 +17,7 @@ pub(super) struct Follower {
     pub(super) to: usize,
     /// The number of the next message it needs.
     pub(super) cursor: u64,
-    /// Its subscribers, as it told last.
+    /// The number of its subscribers, as last reported.
     pub(super) subscribers: u32,
     /// In its link's queue, because its window was full.
     queued: bool,
@@ -35,7 +35,7 @@ impl Shard {
                 continue;
             }
             if attachment.queued {
-                // Announcements are for who waits at this moment: a loop that is so far behind does without.
+                // Announcements are for clients that wait at this moment: a loop that is so far behind does without.
                 continue;
             }
             let link = &mut self.links[attachment.to];
@@ -88,7 +88,7 @@ impl Shard {
     }
 
     pub(super) fn catch_up(&mut self, from: usize, name: ChannelName) {
-        // Where it is gone, the loop has been told so, and with it all who wait for this.
+        // If the channel is gone, the loop has been notified, and with it every reader that waits for this.
         let Some(key) = self.names.get(&name).copied() else { return };
         if self.defers_sync(key, from) {
             return;

@@ -125,7 +125,7 @@ impl Shard {
 
     /// Sends a loop messages from a number on.
     pub(super) fn fetch(&mut self, now: Tick, to: usize, name: &ChannelName, epoch: Epoch, from: u64) {
-        // If the numbers have begun anew, the loop has been told so.
+        // If the numbers have begun anew, the loop has been notified.
         let Some(key) = self.key_of(name).filter(|key| self.channels[*key].epoch == epoch) else { return };
         self.trim(key, now);
         let channel = &self.channels[key];
