@@ -80,13 +80,15 @@ settings! {
     pub struct History in [history] {
         /// Messages that one channel keeps.
         messages_max: usize = 500, [1..=1_048_576];
-        /// Bytes that one channel keeps.
+        /// Bytes that one channel keeps. A message that other channels have as well counts in full here.
         bytes_max: usize = 1 MiB, [1 B..];
         /// Time for which a message is kept.
         age_max_s: u64 = 86_400 s, [1 s..];
         /// Bytes that all channels of the process keep together. A message counts once, with its sender, its
         /// idempotency key and 96 bytes, however many loops have subscribers for it, and with 16 bytes more for each of
-        /// those loops. Each loop has an equal share for the channels of its own. Beyond it, the oldest
+        /// those loops. Of a message to several channels or to a pattern, and of the copies that patterns keep, the data
+        /// counts once on each loop to which some of these channels belong, and the rest for each channel. Each loop has
+        /// an equal share for the channels of its own. Beyond it, the oldest
         /// messages of the channels that keep more than the mean are dropped, on all loops. Messages in transit to
         /// other loops come on top, up to a quarter of the limit.
         total_bytes_max: usize = 256 MiB, [1 B..];

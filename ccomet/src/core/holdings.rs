@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::message::Message;
+use super::message::{Message, SharedPayload};
 
 /// What a server holds, over all its loops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,8 +26,10 @@ pub struct Holdings {
     pub names: usize,
     /// Bytes of history as the channels' shards count them: messages, and their places on the loops that are attached.
     pub history_bytes: usize,
-    /// Bytes of the messages that are held by shards and loops, each message once. Where all loops have heard of all that was
-    /// dropped, it is `history_bytes` without the places.
+    /// The same, counted anew from the messages.
+    pub recounted_bytes: usize,
+    /// Bytes of the messages that are held by shards and loops, each message and each shared payload once. Where all loops
+    /// have heard of all that was dropped, and no channels share messages, it is `history_bytes` without the places.
     pub message_bytes: usize,
     /// Places for channels in a store for tests.
     pub stored_channels: usize,
@@ -51,11 +53,15 @@ pub struct Holdings {
 
 /// Messages that were counted, so that each is counted once.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(HashSet<*const Message>);
+pub(crate) struct Seen(HashSet<*const Message>, HashSet<SharedPayload>);
 
 impl Seen {
     /// What a message counts for, if it was not counted before.
     pub(crate) fn count(&mut self, message: &Arc<Message>) -> usize {
-        if self.0.insert(Arc::as_ptr(message)) { message.cost() } else { 0 }
+        if !self.0.insert(Arc::as_ptr(message)) {
+            return 0;
+        }
+        let again = SharedPayload::of(message).filter(|payload| !self.1.insert(*payload));
+        message.cost() - again.map_or(0, |payload| payload.length)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sealed::fault;
 
 use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
@@ -110,6 +111,15 @@ pub(crate) struct Message {
     pub(crate) time: UnixMillis,
     /// What few messages have.
     pub(crate) extra: Option<Box<MessageExtra>>,
+    /// Whether others may have the same payload in memory, so that it is counted once for all of them.
+    pub(crate) is_shared: bool,
+}
+
+/// The payload of a shared message, by its place in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SharedPayload {
+    address: usize,
+    pub(crate) length: usize,
 }
 
 /// A message that somebody wants to publish.
@@ -132,7 +142,7 @@ impl Draft {
         let expires = ttl_s.map(|ttl_s| time.plus(Duration::from_secs(u64::from(ttl_s))));
         let extra = MessageExtra { event, expires, key, ..MessageExtra::default() };
         let extra = (extra != MessageExtra::default()).then(|| Box::new(extra));
-        Message { payload, sender, time, extra }
+        Message { payload, sender, time, extra, is_shared: false }
     }
 }
 
@@ -217,9 +227,22 @@ impl Message {
     }
 }
 
+impl SharedPayload {
+    /// The payload of a message, if it is shared. The place is that payload's for as long as anyone holds the message.
+    pub(crate) fn of(message: &Message) -> Option<Self> {
+        let (address, length) = (message.payload.as_ptr() as usize, message.payload.len());
+        let is_shared = message.is_shared && length > 0 && !fault!("shared-message-counted-in-each-channel");
+        is_shared.then_some(Self { address, length })
+    }
+}
+
 impl Kept for Arc<Message> {
     fn cost(&self) -> usize {
         Message::cost(self)
+    }
+
+    fn shared_cost(&self) -> usize {
+        SharedPayload::of(self).map_or(0, |payload| payload.length)
     }
 
     fn time(&self) -> UnixMillis {

@@ -22,6 +22,10 @@ pub(crate) struct HistoryLimits {
 pub(crate) trait Kept {
     /// Its share of [`HistoryLimits::bytes_max`].
     fn cost(&self) -> usize;
+    /// The part of it that is counted once for all logs of the shard that have it.
+    fn shared_cost(&self) -> usize {
+        0
+    }
     /// When it was taken.
     fn time(&self) -> UnixMillis;
 }
@@ -32,12 +36,13 @@ pub(crate) struct Log<T> {
     entries: VecDeque<T>,
     first: u64,
     bytes: usize,
+    shared_bytes: usize,
 }
 
 impl<T: Kept> Log<T> {
     /// An empty log, whose first message will have number `next`.
     pub(crate) fn starting_at(next: u64) -> Self {
-        Self { entries: VecDeque::new(), first: next, bytes: 0 }
+        Self { entries: VecDeque::new(), first: next, bytes: 0, shared_bytes: 0 }
     }
 
     /// The number of the oldest message kept, or of the next one where none is.
@@ -62,10 +67,16 @@ impl<T: Kept> Log<T> {
         self.bytes
     }
 
+    /// The bytes that other logs do not count as well.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.bytes - self.shared_bytes
+    }
+
     /// Adds a message and returns its number.
     pub(crate) fn push(&mut self, entry: T) -> u64 {
         let number = self.next();
         self.bytes += entry.cost();
+        self.shared_bytes += entry.shared_cost();
         self.entries.push_back(entry);
         number
     }
@@ -94,13 +105,14 @@ impl<T: Kept> Log<T> {
         self.entries.get(index)
     }
 
-    /// Drops the oldest message, if there is one.
-    pub(crate) fn drop_oldest(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
-            self.first += 1;
-            self.bytes -= entry.cost();
-            self.shrink();
-        }
+    /// Drops the oldest message, if there is one, and returns it.
+    pub(crate) fn drop_oldest(&mut self) -> Option<T> {
+        let entry = self.entries.pop_front()?;
+        self.first += 1;
+        self.bytes -= entry.cost();
+        self.shared_bytes -= entry.shared_cost();
+        self.shrink();
+        Some(entry)
     }
 
     /// Gives back room that was needed once.
@@ -111,9 +123,9 @@ impl<T: Kept> Log<T> {
         }
     }
 
-    /// Drops what the limits no longer allow. The newest message stays even if it alone exceeds `bytes_max`: readers
-    /// that wait for it must get it.
-    pub(crate) fn trim(&mut self, limits: &HistoryLimits, now: UnixMillis) {
+    /// Drops what the limits no longer allow, and hands it to `dropped`. The newest message stays even if it alone exceeds
+    /// `bytes_max`: readers that wait for it must get it.
+    pub(crate) fn trim(&mut self, limits: &HistoryLimits, now: UnixMillis, mut dropped: impl FnMut(T)) {
         let not_before = now.minus(limits.kept_for);
         while let Some(oldest) = self.entries.front() {
             let over = self.entries.len() > limits.messages_max.max(1) + usize::from(fault!("one-message-too-many"))
@@ -123,14 +135,16 @@ impl<T: Kept> Log<T> {
             if !over {
                 break;
             }
-            self.drop_oldest();
+            self.drop_oldest().map(&mut dropped);
         }
     }
 
-    /// Drops everything before number `first`.
-    pub(crate) fn drop_before(&mut self, first: u64) {
-        while self.first < first && !self.entries.is_empty() {
-            self.drop_oldest();
+    /// Drops everything before number `first`, and hands it to `dropped`.
+    pub(crate) fn drop_before(&mut self, first: u64, mut dropped: impl FnMut(T)) {
+        while self.first < first
+            && let Some(entry) = self.drop_oldest()
+        {
+            dropped(entry);
         }
         self.first = self.first.max(first);
     }
@@ -167,20 +181,20 @@ mod tests {
         let mut log = Log::starting_at(7);
         for _ in 0..4 {
             log.push(Thing(10, 5_000));
-            log.trim(&LIMITS, at(5_000));
+            log.trim(&LIMITS, at(5_000), drop);
         }
         assert_eq!((log.first(), log.next(), log.bytes()), (8, 11, 30));
         log.push(Thing(90, 5_500));
-        log.trim(&LIMITS, at(5_500));
+        log.trim(&LIMITS, at(5_500), drop);
         assert_eq!(numbers(&log, 0), [10, 11]);
-        log.trim(&LIMITS, at(6_000));
+        log.trim(&LIMITS, at(6_000), drop);
         assert_eq!(numbers(&log, 0), [10, 11], "exactly as old as allowed");
-        log.trim(&LIMITS, at(6_001));
+        log.trim(&LIMITS, at(6_001), drop);
         assert_eq!(numbers(&log, 0), [11]);
         log.push(Thing(500, 6_001));
-        log.trim(&LIMITS, at(6_001));
+        log.trim(&LIMITS, at(6_001), drop);
         assert_eq!(numbers(&log, 0), [12], "the newest stays though it is too large alone");
-        log.trim(&LIMITS, at(60_000));
+        log.trim(&LIMITS, at(60_000), drop);
         assert_eq!((log.first(), log.next(), log.bytes()), (13, 13, 0));
     }
 
@@ -196,9 +210,9 @@ mod tests {
         assert!(numbers(&log, 99).is_empty());
         let before = |number| log.before(number).map(|(number, _)| number);
         assert_eq!([before(99), before(8), before(6), before(5), before(0)], [Some(7), Some(7), Some(5), None, None]);
-        log.drop_before(7);
+        log.drop_before(7, drop);
         assert_eq!(numbers(&log, 0), [7]);
-        log.drop_before(20);
+        log.drop_before(20, drop);
         assert_eq!((log.first(), log.next()), (20, 20));
     }
 }

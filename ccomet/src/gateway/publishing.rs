@@ -47,7 +47,9 @@ impl Gateway {
         let results: Vec<_> = publications.iter().map(|publication| (publication.channel.clone(), None)).collect();
         let mut groups: Vec<Group> = Vec::new();
         for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
-            let message = draft.taken_at(unix_time(http));
+            let mut message = draft.taken_at(unix_time(http));
+            // Those for its other channels are here as well.
+            message.is_shared = !message.payload.is_unique();
             match groups.iter_mut().find(|group| group.channel == channel && !channel.is_pattern()) {
                 Some(group) => {
                     group.places.push(place);

@@ -160,7 +160,7 @@ impl Channel {
         debug_assert!(first >= self.log.next(), "the shard sends each message once, in order");
         if first > self.log.next() {
             // Messages left the shard's window before they were sent to this loop.
-            self.log.drop_before(first);
+            self.log.drop_before(first, drop);
             self.kept_from = self.kept_from.max(kept_from.min(first));
         }
         self.push_all(entries);
@@ -169,7 +169,7 @@ impl Channel {
     /// Drops messages that the shard has dropped, or does not have in memory any more.
     pub(super) fn truncate(&mut self, kept_from: u64, window_from: u64) {
         self.kept_from = self.kept_from.max(kept_from);
-        self.log.drop_before(window_from.min(self.log.next()));
+        self.log.drop_before(window_from.min(self.log.next()), drop);
     }
 
     /// Returns the spot before message `next`.

@@ -328,17 +328,19 @@ impl Shard {
         let Window { epoch, kept_from, first, ref entries } = *window;
         let Some(key) = self.key_of(name) else { return };
         self.epochs.replace(name, epoch);
-        self.change(key, |channel| {
+        self.change(key, |channel, dropped| {
+            channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
             channel.epoch = epoch;
             channel.log = Log::starting_at(first);
-            for message in entries {
-                channel.log.push(message.clone());
-            }
             channel.stored.get_or_insert_default().kept_from = kept_from;
-            for follower in &mut channel.attached {
-                follower.cursor = channel.log.next();
-            }
         });
+        for message in entries {
+            self.push(key, message.clone());
+        }
+        let channel = &mut self.channels[key];
+        for follower in &mut channel.attached {
+            follower.cursor = channel.log.next();
+        }
         // Those that are in memory are known again by their keys.
         for (number, message) in (first..).zip(entries) {
             self.keys.note(name, message, Spot { epoch, next: number + 1 });

@@ -67,7 +67,7 @@ impl Shard {
     pub(super) fn attach_to(&mut self, key: usize, from: usize) {
         let channel = &self.channels[key];
         let cursor = channel.log.next() + u64::from(channel.dirty && fault!("attaching-loop-misses-message"));
-        self.change(key, |channel| {
+        self.change(key, |channel, _| {
             if let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) {
                 attachment.cursor = cursor;
             } else {
@@ -107,7 +107,7 @@ impl Shard {
         let channel = &mut self.channels[key];
         channel.touched = now.loop_time;
         if !fault!("loop-not-detached") {
-            self.change(key, |channel| channel.attached.retain(|attachment| attachment.to != from));
+            self.change(key, |channel, _| channel.attached.retain(|attachment| attachment.to != from));
         }
         let channel = &mut self.channels[key];
         self.watch.look_at(name, channel.used_until(&self.limits));

@@ -1,12 +1,12 @@
 //! The history of channels and its account: the bytes of all channels of a shard, including the copies of their logs on
-//! the loops that follow them.
+//! the loops that follow them. Payloads that several channels have count once (`shared.rs`).
 
 use std::sync::Arc;
 
 use sealed::fault;
 
 use super::{ChannelState, Shard};
-use crate::core::message::Message;
+use crate::core::message::{Message, SharedPayload};
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{ChannelEvent, Tick};
 
@@ -17,19 +17,44 @@ const COPY_BYTES: usize = 16;
 const LOOKS_MAX: usize = 1_000;
 
 impl ChannelState {
-    /// Returns the bytes that its history counts for.
-    pub(super) fn held_bytes(&self) -> usize {
+    /// Returns the bytes that its history counts for, without the payloads that others may have as well.
+    pub(super) fn own_bytes(&self) -> usize {
         let copy_bytes = if fault!("copies-not-counted") { 0 } else { COPY_BYTES };
-        self.log.bytes() + self.log.len() * self.attached.len() * copy_bytes
+        self.log.own_bytes() + self.log.len() * self.attached.len() * copy_bytes
+    }
+
+    /// Returns the bytes for which it is compared with others.
+    pub(super) fn weight(&self) -> usize {
+        self.own_bytes() + self.shared_bytes
+    }
+}
+
+/// Messages that a channel has dropped, as far as others may have their payloads.
+#[derive(Debug, Default)]
+pub(super) struct Dropped(Vec<SharedPayload>);
+
+impl Dropped {
+    pub(super) fn note(&mut self, message: &Message) {
+        self.0.extend(SharedPayload::of(message));
     }
 }
 
 impl Shard {
     /// Appends a message to a derived channel. This does not count as use of the channel.
     pub(super) fn append_derived(&mut self, key: usize, now: Tick, message: Arc<Message>) {
-        self.change(key, |channel| channel.log.push(message));
+        self.push(key, message);
         self.trim(key, now);
         self.mark(key);
+    }
+
+    /// Adds a message to a channel's log. Returns its number.
+    pub(super) fn push(&mut self, key: usize, message: Arc<Message>) -> u64 {
+        let payload = SharedPayload::of(&message);
+        let number = self.change(key, |channel, _| channel.log.push(message));
+        if let Some(payload) = payload {
+            self.hold(key, number, payload);
+        }
+        number
     }
 
     /// Drops a channel's history. Returns the number of its next message.
@@ -39,8 +64,8 @@ impl Shard {
             self.deliver_to_all(key);
         }
         let next = self.channels[key].log.next();
-        self.change(key, |channel| {
-            channel.log.drop_before(next);
+        self.change(key, |channel, dropped| {
+            channel.log.drop_before(next, |message| dropped.note(&message));
             if let Some(stored) = &mut channel.stored {
                 stored.kept_from = next;
             }
@@ -61,25 +86,29 @@ impl Shard {
         let limits = self.limits.rules.bounds(channel.rule).history;
         let kept_from = if channel.stored.is_some() { self.store.trim(now, &channel.name, &limits) } else { None };
         let window_max = self.store.window_max().unwrap_or(usize::MAX) as u64;
-        self.change(key, |channel| match (&mut channel.stored, kept_from) {
+        self.change(key, |channel, dropped| match (&mut channel.stored, kept_from) {
             (Some(stored), Some(kept_from)) => {
                 stored.kept_from = kept_from;
                 let window_from = channel.log.next().saturating_sub(window_max);
-                channel.log.drop_before(window_from.max(kept_from).min(channel.log.next()));
+                let from = window_from.max(kept_from).min(channel.log.next());
+                channel.log.drop_before(from, |message| dropped.note(&message));
             }
-            _ => channel.log.trim(&limits, now.time),
+            _ => channel.log.trim(&limits, now.time, |message| dropped.note(&message)),
         });
     }
 
-    /// Changes a channel's log or its followers, and updates the account.
-    pub(super) fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut ChannelState) -> R) -> R {
+    /// Changes a channel's log or its followers, and updates the account. What is dropped is noted for it.
+    pub(super) fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut ChannelState, &mut Dropped) -> R) -> R {
         let channel = &mut self.channels[key];
-        let (bytes, was_empty) = (channel.held_bytes(), channel.log.is_empty());
+        let (bytes, was_empty) = (channel.own_bytes(), channel.log.is_empty());
         let (first, kept_from) = (channel.log.first(), channel.kept_from());
-        let result = change(channel);
-        if channel.held_bytes() > bytes || !fault!("dropped-history-still-counted") {
-            self.bytes = self.bytes - bytes + channel.held_bytes();
+        let mut dropped = Dropped::default();
+        let result = change(channel, &mut dropped);
+        let own_bytes = channel.own_bytes();
+        if own_bytes > bytes || !fault!("dropped-history-still-counted") {
+            self.bytes = self.bytes - bytes + own_bytes;
         }
+        self.weight = self.weight - bytes + own_bytes;
         if channel.log.is_empty() {
             self.with_history.remove(&key);
         } else if was_empty {
@@ -90,23 +119,60 @@ impl Shard {
         if is_shorter && !fault!("drops-not-sent-to-loops") && !std::mem::replace(&mut channel.truncated, true) {
             self.truncated.push(key);
         }
+        if !dropped.0.is_empty() {
+            self.release(key, &dropped.0);
+        }
         result
+    }
+
+    /// Changes a channel's share of the payloads that others have as well.
+    pub(super) fn weigh(&mut self, key: usize, change: impl FnOnce(usize) -> usize) {
+        let share = &mut self.channels[key].shared_bytes;
+        let before = *share;
+        *share = change(before);
+        self.weight = self.weight - before + *share;
+    }
+
+    /// Returns the bytes that count against the limit.
+    pub(super) fn history_bytes(&self) -> usize {
+        self.bytes + self.shared.bytes()
+    }
+
+    /// Counts these bytes anew, from the messages themselves.
+    #[cfg(feature = "sim")]
+    pub(super) fn recount(&self) -> usize {
+        let mut seen = std::collections::HashSet::new();
+        let messages = self.channels.iter().flat_map(|(_, channel)| channel.log.since(0));
+        let payloads: Vec<_> = messages.filter_map(|(_, message)| SharedPayload::of(message)).collect();
+        let once = payloads.iter().filter(|payload| seen.insert(**payload));
+        let shared: usize = once.map(|payload| payload.length).sum();
+        let shares: usize = self.channels.iter().map(|(_, channel)| channel.shared_bytes).sum();
+        // Each share may be a byte short.
+        assert!(
+            2 * (shares + payloads.len()) >= shared && shares <= 2 * shared,
+            "{shares} bytes of {shared} are shares"
+        );
+        let weight: usize = self.channels.iter().map(|(_, channel)| channel.weight()).sum();
+        assert_eq!(weight, self.weight, "all channels together weigh what they weigh one by one");
+        shared + self.channels.iter().map(|(_, channel)| channel.own_bytes()).sum::<usize>()
     }
 
     /// Drops the oldest messages until all channels together are within the limit. Only channels with more than the mean
     /// lose messages, so that a client that fills some channels does not cost the others their history.
     pub(super) fn evict(&mut self) {
         let (mut looked, mut is_new) = (0, false);
-        while self.bytes > self.limits.history_bytes_max && !self.is_all_new {
+        while self.history_bytes() > self.limits.history_bytes_max && !self.is_all_new {
             let mut behind = self.with_history.range(self.evict_next..);
             let Some(key) = behind.next().or_else(|| self.with_history.first()).copied() else { break };
             let (channel, count) = (&self.channels[key], self.with_history.len());
-            let is_small = channel.held_bytes() < self.bytes / count && !fault!("small-channels-evicted");
+            let is_small = channel.weight() < self.weight / count && !fault!("small-channels-evicted");
             looked += 1;
             if !channel.dirty && (!is_small || looked > LOOKS_MAX && !is_new) {
                 // Continues with the same channel while it has more than the mean.
                 self.evict_next = key;
-                self.change(key, |channel| channel.log.drop_oldest());
+                self.change(key, |channel, dropped| {
+                    channel.log.drop_oldest().inspect(|message| dropped.note(message));
+                });
                 (looked, is_new) = (0, false);
                 continue;
             }

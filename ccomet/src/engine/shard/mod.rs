@@ -22,6 +22,7 @@ mod patterns;
 mod peer_window;
 mod presence;
 mod publishing;
+mod shared;
 mod work;
 
 use std::collections::{BTreeSet, HashMap};
@@ -44,6 +45,7 @@ use patterns::{PatternChannel, PatternFeed};
 use peer_window::PeerWindow;
 use presence::{Leaving, Presence};
 use publishing::Reach;
+use shared::Shared;
 use work::Work;
 
 use super::peer::{Parcel, ToLoop, ToShard};
@@ -73,6 +75,8 @@ struct ChannelState {
     /// The newest messages; all that are kept, unless `stored` says otherwise.
     log: Log<Arc<Message>>,
     stored: Option<Box<Stored>>,
+    /// Its share of the payloads that others have as well.
+    shared_bytes: usize,
     attached: Vec<Follower>,
     /// Names under which clients wait, and announcements.
     waits: Option<Box<Names>>,
@@ -126,7 +130,11 @@ pub(crate) struct Shard {
     epochs: Epochs,
     idle: Idle,
     idle_patterns: Idle,
+    /// Of all channels, without the payloads of `shared`.
     bytes: usize,
+    shared: Shared,
+    /// What all channels weigh together.
+    weight: usize,
     sweep_next: usize,
     /// Channels that have messages, and the first one that eviction visits.
     with_history: BTreeSet<usize>,
@@ -169,6 +177,8 @@ impl Shard {
             idle: Idle::default(),
             idle_patterns: Idle::default(),
             bytes: 0,
+            shared: Shared::default(),
+            weight: 0,
             sweep_next: 0,
             with_history: BTreeSet::new(),
             evict_next: 0,
@@ -200,7 +210,8 @@ impl Shard {
             .iter()
             .map(|(_, channel)| channel.waits.as_ref().map_or(0, |waits| waits.waiting.len()))
             .sum::<usize>();
-        all.history_bytes += self.bytes;
+        all.history_bytes += self.history_bytes();
+        all.recounted_bytes += self.recount();
         all.delivery_bytes += self.links.iter().map(PeerWindow::bytes).sum::<usize>();
         for (_, channel) in &self.channels {
             all.message_bytes += channel.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();
@@ -344,7 +355,7 @@ impl Shard {
 
     /// Removes a channel and notifies the loops that follow it.
     fn end(&mut self, key: usize) {
-        let attached = self.change(key, |channel| std::mem::take(&mut channel.attached));
+        let attached = self.change(key, |channel, _| std::mem::take(&mut channel.attached));
         let name = &self.channels[key].name;
         let closed =
             |attachment: Follower| (attachment.to, Parcel::Loop(ToLoop::Channel(name.clone(), ChannelEvent::Closed)));
@@ -402,6 +413,7 @@ impl Shard {
             epoch,
             log: Log::starting_at(0),
             stored: is_stored.then(Box::default),
+            shared_bytes: 0,
             attached: Vec::new(),
             waits: None,
             touched: now.loop_time,
@@ -420,6 +432,9 @@ impl Shard {
     }
 
     fn remove(&mut self, key: usize) {
+        self.change(key, |channel, dropped| {
+            channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
+        });
         let channel = self.channels.remove(key);
         if !fault!("gone-channel-still-counts") {
             self.owners.gone(channel.owner, channel.name.is_pattern());
@@ -436,8 +451,6 @@ impl Shard {
         self.names.remove(&channel.name);
         self.store.forget(&channel.name);
         self.watch.remove(&channel.name, &mut self.outbox);
-        self.bytes -= channel.held_bytes();
-        self.with_history.remove(&key);
         self.dirty.retain(|dirty| *dirty != key);
         self.truncated.retain(|truncated| *truncated != key);
         for link in &mut self.links {

@@ -321,6 +321,11 @@ impl Shard {
         }
     }
 
+    /// Returns whether a pattern that matches the channel is followed.
+    pub(super) fn is_followed(&self, name: &ChannelName) -> bool {
+        self.followed.iter().any(|followed| followed.pattern.matches(name.as_str()))
+    }
+
     /// Adds a new message to the patterns that match its channel: one copy for all of them.
     pub(super) fn pass_to_patterns(&mut self, key: usize, spot: Spot, message: &Arc<Message>) {
         let ChannelState { name, rule, .. } = &self.channels[key];
@@ -445,6 +450,7 @@ fn too_old(message: &Message, kept_for: Duration) -> UnixMillis {
 /// Returns a message as a pattern's channel has it: it names its own channel, and expires when that channel drops it.
 fn gathered(message: &Message, channel: &ChannelName, spot: Spot, too_old: UnixMillis) -> Arc<Message> {
     let mut copy = message.clone();
+    copy.is_shared = true;
     let extra = copy.extra_mut();
     extra.origin = Some((channel.clone(), spot));
     if !fault!("pattern-gives-too-old") {

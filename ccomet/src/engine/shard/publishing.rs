@@ -78,7 +78,12 @@ impl Shard {
         messages: OneOrMore<Message>,
         owner: Owner,
     ) {
-        let messages = messages.map(Arc::new);
+        // Patterns are going to have copies.
+        let is_shared = self.is_followed(&name);
+        let messages = messages.map(|mut message| {
+            message.is_shared |= is_shared;
+            Arc::new(message)
+        });
         match self.open(now, name, owner) {
             Ok(key) => self.begin_change(now, key, Change::Publish { cause: Cause::Asker(asker), owner, messages }),
             Err(why) => self.reply(asker, Err(why)),
@@ -87,7 +92,7 @@ impl Shard {
 
     /// Appends a message to a channel. Returns the spot behind it.
     pub(super) fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
-        let number = self.change(key, |channel| channel.log.push(message.clone()));
+        let number = self.push(key, message.clone());
         let channel = &mut self.channels[key];
         channel.touched = now.loop_time;
         self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
@@ -105,7 +110,8 @@ impl Shard {
         if let Some(why) = self.why_no_broadcast(order.owner) {
             return self.reply(asker, Err(why));
         }
-        let BroadcastOrder { pattern, message, reach_max, owner } = order;
+        let BroadcastOrder { pattern, mut message, reach_max, owner } = order;
+        message.is_shared = true;
         let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
         let reach =
             Reach { asker, owner, channels: 0, outstanding: 0, is_refused: false, refused: None, is_over: false };

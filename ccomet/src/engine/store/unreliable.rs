@@ -102,7 +102,7 @@ impl UnreliableStore {
                     kept.log.push(message);
                 }
             }
-            OwnedChange::Clear => kept.log.drop_before(kept.log.next()),
+            OwnedChange::Clear => kept.log.drop_before(kept.log.next(), drop),
             OwnedChange::Remove => {
                 self.channels.remove(channel);
             }
@@ -214,7 +214,7 @@ impl Store for UnreliableStore {
     fn trim(&mut self, now: Tick, channel: &ChannelName, limits: &HistoryLimits) -> Option<u64> {
         let kept = self.channels.get_mut(channel);
         Some(kept.map_or(0, |kept| {
-            kept.log.trim(limits, now.time);
+            kept.log.trim(limits, now.time, drop);
             kept.log.first()
         }))
     }

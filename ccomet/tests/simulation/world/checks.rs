@@ -27,6 +27,7 @@ impl World {
         let slack = (limits.message_bytes_max + 200)
             * (self.publishers.len() + self.visitors.len() + self.place.channels.len());
         assert!(held.history_bytes <= share(history.total_bytes_max) + slack, "{held:?}");
+        assert_eq!(held.history_bytes, held.recounted_bytes, "{held:?}");
         assert!(
             held.encoded_bytes <= share(limits.encoded_bytes_max) + loops * (limits.message_bytes_max + 200) * 7,
             "{held:?}"

@@ -1,0 +1,109 @@
+//! Payloads that several channels of a shard have and memory holds once: those of messages to patterns and to several
+//! channels, and of the copies that patterns keep. Each counts once against the limit of the shard.
+//!
+//! For eviction it is divided among the messages that have it, in equal parts, so that no channel seems to keep more for a
+//! message that it has in common with many. The parts are made anew whenever the number of these messages has doubled or
+//! halved, so that all parts together are between half and twice the payload, and each message costs constant time.
+
+use std::collections::HashMap;
+
+use sealed::fault;
+
+use super::Shard;
+use crate::core::message::SharedPayload;
+
+/// The shared payloads of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    held: HashMap<SharedPayload, Holders>,
+    /// The bytes of all of them.
+    bytes: usize,
+}
+
+/// The messages that have one payload.
+#[derive(Debug)]
+struct Holders {
+    count: usize,
+    /// Among how many it is divided.
+    parts: usize,
+    /// The channel and number of each. Those that are gone are removed when it is divided anew.
+    places: Vec<(usize, u64)>,
+}
+
+impl Holders {
+    fn part(&self, payload: SharedPayload) -> usize {
+        payload.length / self.parts
+    }
+}
+
+impl Shared {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Shard {
+    /// Counts a message with a shared payload that a channel has now.
+    pub(super) fn hold(&mut self, key: usize, number: u64, payload: SharedPayload) {
+        let holders = self.shared.held.entry(payload).or_insert_with(|| {
+            self.shared.bytes += payload.length;
+            Holders { count: 0, parts: 1, places: Vec::new() }
+        });
+        holders.count += 1;
+        holders.places.push((key, number));
+        let part = holders.part(payload);
+        self.weigh(key, |share| share + part);
+        self.divide(payload);
+    }
+
+    /// Does the opposite of `hold` for messages that a channel has no more.
+    pub(super) fn release(&mut self, key: usize, payloads: &[SharedPayload]) {
+        for payload in payloads {
+            let Some(holders) = self.shared.held.get_mut(payload) else { continue };
+            holders.count -= 1;
+            let part = holders.part(*payload);
+            if holders.count == 0 && !fault!("shared-message-counted-for-ever") {
+                self.shared.held.remove(payload);
+                self.shared.bytes -= payload.length;
+            }
+            self.weigh(key, |share| share - part);
+        }
+        // The channel's log is without all of them now, as are the counts.
+        for payload in payloads {
+            self.divide(*payload);
+        }
+        if self.shared.held.is_empty() && self.shared.held.capacity() > 64 {
+            self.shared.held = HashMap::new();
+        }
+    }
+
+    /// Divides a payload anew if the number of messages that have it is another than it was.
+    fn divide(&mut self, payload: SharedPayload) {
+        let Some(holders) = self.shared.held.get_mut(&payload) else { return };
+        let is_near = holders.count < 2 * holders.parts
+            && (holders.parts < 2 * holders.count || fault!("shared-message-not-divided-anew"));
+        if is_near || holders.count == 0 {
+            return;
+        }
+        let before = holders.part(payload);
+        let mut places = std::mem::take(&mut holders.places);
+        // A channel in the slot of another may have it under the same number.
+        places.sort_unstable();
+        places.dedup();
+        let channels = &self.channels;
+        places.retain(|(key, number)| {
+            let message = channels.get(*key).and_then(|channel| channel.log.entry(*number));
+            message.and_then(|message| SharedPayload::of(message)) == Some(payload)
+        });
+        places.shrink_to(2 * places.len());
+        debug_assert_eq!(places.len(), holders.count);
+        holders.parts = holders.count;
+        let part = holders.part(payload);
+        for (key, _) in &places {
+            self.weigh(*key, |share| share - before + part);
+        }
+        if let Some(holders) = self.shared.held.get_mut(&payload) {
+            holders.places = places;
+        }
+    }
+}
