@@ -1,4 +1,4 @@
-//! How many channels and patterns one client may have made. On the simulated network, where a client may have any address.
+//! How many channels and patterns one client may have made, and what it costs others that their history is too much. On the simulated network, where a client may have any address.
 
 mod common;
 
@@ -129,4 +129,122 @@ fn a_server_that_clients_have_filled_has_room_for_its_back_end() {
         let reply = stage.exchange(&mut admin, "POST", &format!("/channels/own{n}"), "", "");
         assert_eq!(reply.status, if n < 2 { 200 } else { 503 });
     }
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+impl Stage {
+    /// A server that keeps 4 MiB.
+    fn small(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(loops, |config| {
+            config.history.total_bytes_max = loops * 4 * MIB;
+            change(config);
+        })
+    }
+
+    /// Publishes a message of so many bytes in a channel, or in several.
+    fn publish_long(&self, from: &str, fields: &str, channels: &str, bytes: usize) {
+        let (mut peer, body) = (self.connect(from), "x".repeat(bytes));
+        let reply = self.exchange(&mut peer, "POST", &format!("/channels/{channels}"), fields, &body);
+        assert_eq!(reply.status, 200, "{reply}");
+    }
+
+    /// The messages that each of these channels keeps.
+    fn kept(&self, channels: impl IntoIterator<Item = String>) -> Vec<u64> {
+        let mut admin = self.admin();
+        let mut kept = |channel: String| {
+            let reply = self.exchange(&mut admin, "GET", &format!("/channels/{channel}/info"), "", "");
+            reply.json()["messages"].as_u64().unwrap_or(0)
+        };
+        channels.into_iter().map(&mut kept).collect()
+    }
+
+    /// What may not be lost whatever a single client does: of the site's own channels, and of clients.
+    fn prepare(&self, bobs_fields: &str) {
+        let (mut admin, order) = (self.admin(), "x".repeat(2 * KIB));
+        for n in 0..300 {
+            assert_eq!(self.exchange(&mut admin, "POST", "/channels/orders", "", &order).status, 200);
+            self.publish_long(BOB, bobs_fields, &format!("bob{}", n % 3), KIB);
+        }
+    }
+
+    fn check_prepared(&self) {
+        assert_eq!(self.kept(["orders", "bob0", "bob1", "bob2"].map(str::to_owned)), [300, 100, 100, 100]);
+    }
+}
+
+#[test]
+fn a_client_that_fills_many_channels_costs_the_others_none_of_their_history() {
+    for loops in [1, 3] {
+        let stage = Stage::small(loops, |_| {});
+        stage.prepare("");
+        for n in 0..400 * loops {
+            stage.publish_long(ANN, "", &format!("ann{n}"), 60 * KIB);
+        }
+        stage.check_prepared();
+        let kept: u64 = stage.kept((0..400 * loops).map(|n| format!("ann{n}"))).iter().sum();
+        assert!(kept > 35 * loops as u64, "she has what is left: {kept} messages");
+    }
+}
+
+#[test]
+fn a_subject_that_fills_many_channels_from_many_addresses_costs_the_others_none_of_their_history() {
+    let stage = Stage::small(1, |config| {
+        config.auth.keys = vec![key("main")];
+    });
+    let token = |subject: &str| {
+        let claims = Claims { sub: Some(subject.into()), ..stage.claims_for("*", 3_600) };
+        bearer(&stage.sign(&claims))
+    };
+    stage.prepare(&token("bob"));
+    for n in 0..400 {
+        stage.publish_long(&format!("192.0.2.{}", 10 + n % 100), &token("mallory"), &format!("m{n}"), 60 * KIB);
+    }
+    stage.check_prepared();
+}
+
+#[test]
+fn many_clients_together_leave_the_channels_of_the_back_end_half_of_the_history() {
+    let stage = Stage::small(1, |config| {
+        config.history.bytes_max = 8 * MIB;
+        config.history.messages_max = 10_000;
+    });
+    for _ in 0..900 {
+        stage.publish_long(LOOPBACK, "", "own", 2 * KIB);
+    }
+    for n in 0..400 {
+        stage.publish_long(&format!("192.0.2.{}", 1 + n % 200), "", &format!("c{n}"), 60 * KIB);
+    }
+    assert_eq!(stage.kept(["own".to_owned()]), [900]);
+    // It does not have the other half, if they want it.
+    for _ in 0..2_000 {
+        stage.publish_long(LOOPBACK, "", "own", 2 * KIB);
+    }
+    let clients: u64 = stage.kept((0..400).map(|n| format!("c{n}"))).iter().sum();
+    assert!((30..36).contains(&clients), "{clients} messages");
+    let own = stage.kept(["own".to_owned()])[0];
+    assert!((950..1_000).contains(&own), "{own} messages");
+}
+
+#[test]
+fn a_client_has_all_of_a_message_that_only_its_channels_still_share() {
+    let stage = Stage::small(1, |config| {
+        let rules = "[[rules]]\nchannels = \"short*\"\nage_max_s = 5\n";
+        config.rules = toml::from_str::<Config>(rules).expect("TOML").rules;
+    });
+    stage.prepare("");
+    let short = (0..30).map(|n| format!("short{n}")).collect::<Vec<_>>().join(",");
+    for n in 0..48 {
+        stage.publish_long(ANN, "", &format!("keep{n},{short}"), 60 * KIB);
+    }
+    stage.sim.run_for(Duration::from_secs(60));
+    // Of all that is kept, she has three quarters, though each message was in many channels.
+    for _ in 0..8 {
+        stage.publish_long("192.0.2.9", "", "other", 60 * KIB);
+    }
+    stage.check_prepared();
+    let kept: u64 = stage.kept((0..48).map(|n| format!("keep{n}"))).iter().sum();
+    assert!((40..48).contains(&kept), "{kept} messages");
+    assert_eq!(stage.kept(["other".to_owned()]), [8]);
 }

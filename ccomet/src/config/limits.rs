@@ -88,9 +88,11 @@ settings! {
         /// idempotency key and 96 bytes, however many loops have subscribers for it, and with 16 bytes more for each of
         /// those loops. Of a message to several channels or to a pattern, and of the copies that patterns keep, the data
         /// counts once on each loop to which some of these channels belong, and the rest for each channel. Each loop has
-        /// an equal share for the channels of its own. Beyond it, the oldest
-        /// messages of the channels that keep more than the mean are dropped, on all loops. Messages in transit to
-        /// other loops come on top, up to a quarter of the limit.
+        /// an equal share for the channels of its own. Beyond it, the client whose channels keep most loses messages, on
+        /// all loops: the oldest of those of its channels that keep more than their mean. A channel counts for the address
+        /// and for the token's subject of the client that made it, whoever publishes in it. The channels that the admin
+        /// listener or loopback made lose messages only if they keep more than half of the limit, or if no others keep
+        /// any. Messages in transit to other loops come on top, up to a quarter of the limit.
         total_bytes_max: usize = 256 MiB, [1 B..];
         /// Idempotency keys of all channels together. The oldest are dropped first.
         keys_max: usize = 65_536, [1..];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sealed::fault;
 
+use super::owners::Candidate;
 use super::{ChannelState, Shard};
 use crate::core::message::{Message, SharedPayload};
 use crate::engine::peer::{Parcel, ToLoop};
@@ -108,16 +109,19 @@ impl Shard {
         if own_bytes > bytes || !fault!("dropped-history-still-counted") {
             self.bytes = self.bytes - bytes + own_bytes;
         }
-        self.weight = self.weight - bytes + own_bytes;
-        if channel.log.is_empty() {
-            self.with_history.remove(&key);
-        } else if was_empty {
-            self.with_history.insert(key);
+        self.owners.weigh(channel.counted, bytes, own_bytes);
+        if was_empty && !channel.log.is_empty() {
+            self.owners.list(key, &mut channel.counted);
         }
+        let has_become_empty = !was_empty && channel.log.is_empty();
         let is_shorter =
             (channel.log.first() > first || channel.kept_from() > kept_from) && !channel.attached.is_empty();
         if is_shorter && !fault!("drops-not-sent-to-loops") && !std::mem::replace(&mut channel.truncated, true) {
             self.truncated.push(key);
+        }
+        if has_become_empty {
+            let (counted, channels) = (self.channels[key].counted, &mut self.channels);
+            self.owners.unlist(counted, |key, moved| channels[key].counted.note(moved));
         }
         if !dropped.0.is_empty() {
             self.release(key, &dropped.0);
@@ -127,10 +131,10 @@ impl Shard {
 
     /// Changes a channel's share of the payloads that others have as well.
     pub(super) fn weigh(&mut self, key: usize, change: impl FnOnce(usize) -> usize) {
-        let share = &mut self.channels[key].shared_bytes;
-        let before = *share;
-        *share = change(before);
-        self.weight = self.weight - before + *share;
+        let channel = &mut self.channels[key];
+        let before = channel.shared_bytes;
+        channel.shared_bytes = change(before);
+        self.owners.weigh(channel.counted, before, channel.shared_bytes);
     }
 
     /// Returns the bytes that count against the limit.
@@ -152,24 +156,24 @@ impl Shard {
             2 * (shares + payloads.len()) >= shared && shares <= 2 * shared,
             "{shares} bytes of {shared} are shares"
         );
-        let weight: usize = self.channels.iter().map(|(_, channel)| channel.weight()).sum();
-        assert_eq!(weight, self.weight, "all channels together weigh what they weigh one by one");
+        let weights = self.channels.iter().map(|(_, channel)| channel.weight() * channel.counted.accounts().count());
+        assert_eq!(weights.sum::<usize>(), self.owners.bytes(), "clients have what their channels have");
         shared + self.channels.iter().map(|(_, channel)| channel.own_bytes()).sum::<usize>()
     }
 
-    /// Drops the oldest messages until all channels together are within the limit. Only channels with more than the mean
-    /// lose messages, so that a client that fills some channels does not cost the others their history.
+    /// Drops the oldest messages until all channels together are within the limit. The client whose channels keep most
+    /// loses first, and among these the channels with more than their mean, so that a client that fills channels, however
+    /// many, does not cost the others their history.
     pub(super) fn evict(&mut self) {
         let (mut looked, mut is_new) = (0, false);
         while self.history_bytes() > self.limits.history_bytes_max && !self.is_all_new {
-            let mut behind = self.with_history.range(self.evict_next..);
-            let Some(key) = behind.next().or_else(|| self.with_history.first()).copied() else { break };
-            let (channel, count) = (&self.channels[key], self.with_history.len());
-            let is_small = channel.weight() < self.weight / count && !fault!("small-channels-evicted");
+            let Some(candidate) = self.owners.candidate(self.limits.history_bytes_max) else { break };
+            let Candidate { key, count, mean, .. } = candidate;
+            let channel = &self.channels[key];
+            let is_small = channel.weight() < mean && !fault!("small-channels-evicted");
             looked += 1;
             if !channel.dirty && (!is_small || looked > LOOKS_MAX && !is_new) {
-                // Continues with the same channel while it has more than the mean.
-                self.evict_next = key;
+                // The same channel is next as long as it has more than the mean.
                 self.change(key, |channel, dropped| {
                     channel.log.drop_oldest().inspect(|message| dropped.note(message));
                 });
@@ -179,7 +183,7 @@ impl Shard {
             // Readers do not have this tick's messages yet; they may go at the end of the tick.
             is_new |= channel.dirty && !is_small;
             self.is_all_new = looked > count || looked > LOOKS_MAX && is_new;
-            self.evict_next = key + 1;
+            self.owners.pass_over(candidate);
         }
     }
 }

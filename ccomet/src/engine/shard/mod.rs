@@ -22,10 +22,11 @@ mod patterns;
 mod peer_window;
 mod presence;
 mod publishing;
+mod ranks;
 mod shared;
 mod work;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sealed::fault;
@@ -39,7 +40,7 @@ use idempotency::Idempotency;
 use idle::Idle;
 pub(crate) use limits::ShardLimits;
 use names::Names;
-use owners::Owners;
+use owners::{Counted, Owners};
 use pages::Reading;
 use patterns::{PatternChannel, PatternFeed};
 use peer_window::PeerWindow;
@@ -91,7 +92,8 @@ struct ChannelState {
     truncated: bool,
     /// Whether one of the lists of idle channels has it.
     is_noted_idle: bool,
-    owner: Owner,
+    /// Whose it is.
+    counted: Counted,
 }
 
 impl ChannelState {
@@ -133,12 +135,7 @@ pub(crate) struct Shard {
     /// Of all channels, without the payloads of `shared`.
     bytes: usize,
     shared: Shared,
-    /// What all channels weigh together.
-    weight: usize,
     sweep_next: usize,
-    /// Channels that have messages, and the first one that eviction visits.
-    with_history: BTreeSet<usize>,
-    evict_next: usize,
     /// Whether all messages that could be evicted were published in this tick.
     is_all_new: bool,
     /// The loops that watch which channels are in use.
@@ -178,10 +175,7 @@ impl Shard {
             idle_patterns: Idle::default(),
             bytes: 0,
             shared: Shared::default(),
-            weight: 0,
             sweep_next: 0,
-            with_history: BTreeSet::new(),
-            evict_next: 0,
             is_all_new: false,
             watch: ActivityWatch::new(limits.use_max),
             followed: Vec::new(),
@@ -423,10 +417,9 @@ impl Shard {
             dirty: false,
             truncated: false,
             is_noted_idle: false,
-            owner,
+            counted: self.owners.made(owner, name.is_pattern()),
         });
         self.presences += usize::from(name.is_presence());
-        self.owners.made(owner, name.is_pattern());
         self.names.insert(name, key);
         Ok(key)
     }
@@ -437,7 +430,7 @@ impl Shard {
         });
         let channel = self.channels.remove(key);
         if !fault!("gone-channel-still-counts") {
-            self.owners.gone(channel.owner, channel.name.is_pattern());
+            self.owners.gone(channel.counted, channel.name.is_pattern());
         }
         let is_spent = channel.log.next() > 0 || fault!("unused-epoch-spent");
         if is_spent && !fault!("epoch-not-renewed") {

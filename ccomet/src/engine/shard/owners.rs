@@ -1,8 +1,15 @@
-//! Counts the existing channels of a shard that each client has made.
+//! What each client has made on a shard: its channels, and what these keep.
+//!
+//! Channels count for the address and for the subject of the client that made them, and those of the admin listener and of
+//! loopback for nobody, which is an account, too.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
+use sealed::fault;
+use slab::Slab;
+
+use super::ranks::Ranks;
 use crate::core::owner::Owner;
 
 /// Limits the channels and patterns of one shard that one client may have made.
@@ -12,55 +19,182 @@ pub(crate) struct OwnerLimits {
     pub(crate) patterns_max: usize,
 }
 
-/// Clients that have made channels, by address and by subject: at most two entries for each channel.
+/// The account of nobody.
+const NOBODY: usize = 0;
+
+/// The divisor of the limit up to which nobody's channels lose nothing as long as those of clients keep something.
+const NOBODYS_SHARE: usize = 2;
+
+/// Clients that have made channels, by address and by subject: at most two accounts for each channel.
 #[derive(Debug)]
 pub(super) struct Owners {
     limits: OwnerLimits,
-    held: HashMap<NonZeroU64, Held>,
+    numbers: HashMap<NonZeroU64, u32>,
+    accounts: Slab<Account>,
+    /// The accounts of clients, by the bytes of their history.
+    ranks: Ranks,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Account {
+    part: Option<NonZeroU64>,
     channels: usize,
     patterns: usize,
+    /// What its channels weigh.
+    bytes: usize,
+    /// Its channels that keep messages, and the place of the first one that eviction visits.
+    with_history: Vec<u32>,
+    next: usize,
 }
 
-impl Held {
+/// The accounts for which a channel counts, and its place in the list of each, if it keeps messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted([Option<(u32, u32)>; 2]);
+
+/// The new place of a channel in the list of an account.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moved {
+    account: u32,
+    place: u32,
+}
+
+/// A channel of the account that is the next to lose history.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate {
+    pub(super) key: usize,
+    account: usize,
+    /// The channels of the account that keep messages, and what these weigh in the mean.
+    pub(super) count: usize,
+    pub(super) mean: usize,
+}
+
+impl Account {
     fn count_mut(&mut self, is_pattern: bool) -> &mut usize {
         if is_pattern { &mut self.patterns } else { &mut self.channels }
     }
 }
 
+impl Counted {
+    pub(super) fn accounts(self) -> impl Iterator<Item = usize> {
+        self.0.into_iter().flatten().map(|(account, _)| account as usize)
+    }
+
+    /// Records the new place of its channel.
+    pub(super) fn note(&mut self, moved: Moved) {
+        for (_, place) in self.0.iter_mut().flatten().filter(|(account, _)| *account == moved.account) {
+            *place = moved.place;
+        }
+    }
+}
+
 impl Owners {
     pub(super) fn new(limits: OwnerLimits) -> Self {
-        Self { limits, held: HashMap::new() }
+        let mut accounts = Slab::new();
+        accounts.insert(Account::default());
+        Self { limits, numbers: HashMap::new(), accounts, ranks: Ranks::default() }
     }
 
     /// Returns whether a client may make one more.
     pub(super) fn may_make(&self, owner: Owner, is_pattern: bool) -> bool {
-        let held = owner.parts().filter_map(|part| self.held.get(&part));
-        let mut counts = held.map(|held| if is_pattern { held.patterns } else { held.channels });
+        let accounts = owner.parts().filter_map(|part| self.accounts.get(*self.numbers.get(&part)? as usize));
+        let mut counts = accounts.map(|account| if is_pattern { account.patterns } else { account.channels });
         let max = if is_pattern { self.limits.patterns_max } else { self.limits.channels_max };
         counts.all(|count| count < max)
     }
 
-    pub(super) fn made(&mut self, owner: Owner, is_pattern: bool) {
-        for part in owner.parts() {
-            *self.held.entry(part).or_default().count_mut(is_pattern) += 1;
+    /// Counts a new channel.
+    pub(super) fn made(&mut self, owner: Owner, is_pattern: bool) -> Counted {
+        let mut counted = Counted([None; 2]);
+        let Self { numbers, accounts, .. } = self;
+        let of_parts = owner.parts().map(|part| {
+            *numbers
+                .entry(part)
+                .or_insert_with(|| accounts.insert(Account { part: Some(part), ..Account::default() }) as u32)
+        });
+        for (at, account) in counted.0.iter_mut().zip(of_parts) {
+            *at = Some((account, 0));
+        }
+        if counted.0[0].is_none() {
+            counted.0[0] = Some((NOBODY as u32, 0));
+        }
+        for account in counted.accounts() {
+            *self.accounts[account].count_mut(is_pattern) += 1;
+        }
+        counted
+    }
+
+    /// Removes a channel that keeps nothing.
+    pub(super) fn gone(&mut self, counted: Counted, is_pattern: bool) {
+        for number in counted.accounts() {
+            let account = &mut self.accounts[number];
+            *account.count_mut(is_pattern) -= 1;
+            if account.channels + account.patterns == 0
+                && let Some(part) = account.part
+            {
+                self.numbers.remove(&part);
+                self.accounts.remove(number);
+            }
+        }
+        if self.numbers.is_empty() && self.numbers.capacity() > 64 {
+            (self.numbers, self.ranks) = (HashMap::new(), Ranks::default());
+            self.accounts.shrink_to_fit();
         }
     }
 
-    pub(super) fn gone(&mut self, owner: Owner, is_pattern: bool) {
-        for part in owner.parts() {
-            let Some(held) = self.held.get_mut(&part) else { continue };
-            let count = held.count_mut(is_pattern);
-            *count = count.saturating_sub(1);
-            if held.channels + held.patterns == 0 {
-                self.held.remove(&part);
+    /// Records that a channel weighs so much, and no more what it weighed before.
+    pub(super) fn weigh(&mut self, counted: Counted, before: usize, now: usize) {
+        for number in counted.accounts() {
+            let account = &mut self.accounts[number];
+            account.bytes = account.bytes - before + now;
+            if number != NOBODY && !fault!("history-of-clients-not-compared") {
+                self.ranks.set(number, account.bytes);
             }
         }
-        if self.held.is_empty() && self.held.capacity() > 64 {
-            self.held = HashMap::new();
+    }
+
+    /// Returns what the channels of all accounts weigh, each as often as it is counted.
+    #[cfg(feature = "sim")]
+    pub(super) fn bytes(&self) -> usize {
+        self.accounts.iter().map(|(_, account)| account.bytes).sum()
+    }
+
+    /// Lists a channel that keeps messages now.
+    pub(super) fn list(&mut self, key: usize, counted: &mut Counted) {
+        for (number, place) in counted.0.iter_mut().flatten() {
+            let listed = &mut self.accounts[*number as usize].with_history;
+            *place = listed.len() as u32;
+            listed.push(key as u32);
         }
+    }
+
+    /// Does the opposite of `list`. Other channels may have other places then, of which `moved` is told.
+    pub(super) fn unlist(&mut self, counted: Counted, mut moved: impl FnMut(usize, Moved)) {
+        for (number, place) in counted.0.into_iter().flatten() {
+            let listed = &mut self.accounts[number as usize].with_history;
+            listed.swap_remove(place as usize);
+            if let Some(key) = listed.get(place as usize) {
+                moved(*key as usize, Moved { account: number, place });
+            }
+            if listed.len() * 4 < listed.capacity() {
+                listed.shrink_to(listed.len() * 2);
+            }
+        }
+    }
+
+    /// Returns a channel of the account that is the next to lose history: the client that has most, or nobody's, if that is
+    /// more than its share. `None` if no channel keeps anything.
+    pub(super) fn candidate(&self, bytes_max: usize) -> Option<Candidate> {
+        let is_much = self.accounts[NOBODY].bytes > bytes_max / NOBODYS_SHARE || fault!("back-end-loses-first");
+        let number = if is_much { NOBODY } else { self.ranks.heaviest().unwrap_or(NOBODY) };
+        let account = &self.accounts[number];
+        let key = account.with_history.get(account.next).or_else(|| account.with_history.first())?;
+        let count = account.with_history.len();
+        Some(Candidate { key: *key as usize, account: number, count, mean: account.bytes / count })
+    }
+
+    /// Goes on to the next channel of the account.
+    pub(super) fn pass_over(&mut self, candidate: Candidate) {
+        let account = &mut self.accounts[candidate.account];
+        account.next = if account.next + 1 < account.with_history.len() { account.next + 1 } else { 0 };
     }
 }
