@@ -94,9 +94,12 @@ settings! {
         /// listener or loopback made lose messages only if they keep more than half of the limit, or if no others keep
         /// any. Messages in transit to other loops come on top, up to a quarter of the limit.
         total_bytes_max: usize = 256 MiB, [1 B..];
-        /// Idempotency keys of all channels together. The oldest are dropped first.
+        /// Idempotency keys of all channels together; each loop has an equal share for its channels. Beyond it, the oldest of
+        /// the admin listener and loopback is dropped if these have more than half; else the oldest of clients, unless its
+        /// publisher, by address and by the token's subject, has less than a quarter of the keys of the publisher that has
+        /// most: then the oldest of that one. A retry is recognized as long as its key is known.
         keys_max: usize = 65_536, [1..];
-        /// Time for which an idempotency key is known.
+        /// Time for which an idempotency key is known, if it is not dropped before (`keys_max`).
         keys_age_max_s: u64 = 300 s, [1..=86_400 s];
     }
 }

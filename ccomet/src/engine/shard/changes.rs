@@ -53,6 +53,7 @@ pub(super) enum Planned {
 #[derive(Debug)]
 struct Publication {
     cause: Cause,
+    owner: Owner,
     planned: OneOrMore<Planned>,
 }
 
@@ -108,8 +109,8 @@ impl Shard {
     /// Hands a change to the store.
     fn make_change(&mut self, now: Tick, key: usize, change: Change) {
         let under_way = match change {
-            Change::Publish { cause, messages, .. } => match self.plan(key, messages, &mut Vec::new()) {
-                Ok(planned) => UnderWay::Publish(OneOrMore::one(Publication { cause, planned })),
+            Change::Publish { cause, owner, messages } => match self.plan(key, messages, &mut Vec::new()) {
+                Ok(planned) => UnderWay::Publish(OneOrMore::one(Publication { cause, owner, planned })),
                 Err(why) => return self.conclude(cause, Err(why)),
             },
             Change::Clear(asker) => UnderWay::Clear(asker),
@@ -234,7 +235,7 @@ impl Shard {
     fn keep_all_of(&mut self, now: Tick, key: usize, publications: OneOrMore<Publication>) {
         // The spots of those that have keys.
         let mut made = Vec::new();
-        let concluded = publications.map(|Publication { cause, planned }| {
+        let concluded = publications.map(|Publication { cause, owner, planned }| {
             let spots = planned.map(|planned| match planned {
                 Planned::Known(spot) => spot,
                 Planned::Same(index) => made.get(index).copied().unwrap_or(Spot::UNKNOWN),
@@ -243,7 +244,7 @@ impl Shard {
                     if message.key().is_some() {
                         made.push(spot);
                         if !fault!("retry-kept-again") {
-                            self.keys.note(&self.channels[key].name, &message, spot);
+                            self.keys.note(&self.channels[key].name, &message, spot, owner);
                         }
                     }
                     spot
@@ -309,9 +310,9 @@ impl Shard {
     /// Hands over a publication, and those that have come behind it.
     fn publish_together(&mut self, now: Tick, key: usize, first: Change) {
         let (mut new, mut publications, mut next) = (Vec::new(), Vec::new(), Some(first));
-        while let Some(Change::Publish { cause, messages, .. }) = next {
+        while let Some(Change::Publish { cause, owner, messages }) = next {
             match self.plan(key, messages, &mut new) {
-                Ok(planned) => publications.push(Publication { cause, planned }),
+                Ok(planned) => publications.push(Publication { cause, owner, planned }),
                 Err(why) => self.conclude(cause, Err(why)),
             }
             let is_full = publications.len() >= TOGETHER_MAX;
@@ -341,9 +342,9 @@ impl Shard {
         for follower in &mut channel.attached {
             follower.cursor = channel.log.next();
         }
-        // Those that are in memory are known again by their keys.
+        // Those that are in memory are known again by their keys. Whose they were is not known.
         for (number, message) in (first..).zip(entries) {
-            self.keys.note(name, message, Spot { epoch, next: number + 1 });
+            self.keys.note(name, message, Spot { epoch, next: number + 1 }, Owner::default());
         }
         for index in 0..self.channels[key].attached.len() {
             let to = self.channels[key].attached[index].to;

@@ -1,15 +1,29 @@
 //! Idempotency keys and the messages published under them, so that a publication that is retried is kept once.
+//!
+//! A key counts for the address and for the subject of its publisher, and those of the admin listener and of loopback for
+//! nobody. If there are too many, nobody's oldest goes if that is more than half of all; else the oldest of clients, unless
+//! its publisher has few: then the oldest of the one that has most. So a publisher does not drop the keys of others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sealed::fault;
+use slab::Slab;
 
+use super::ranks::Ranks;
 use crate::core::message::{ChannelName, Message};
+use crate::core::owner::Owner;
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::UnixMillis;
+
+/// The factor by which a publisher has fewer keys than the one that has most, if it has few.
+const FEW: usize = 4;
+
+/// The divisor of the limit up to which nobody's keys stay.
+const NOBODYS_SHARE: usize = 2;
 
 /// Limits the keys that a shard remembers, in number and age.
 #[derive(Debug, Clone, Copy)]
@@ -21,21 +35,38 @@ pub(crate) struct KeyLimits {
 /// A channel and a key in it.
 type Name = Arc<(ChannelName, Box<str>)>;
 
-/// The keys that are remembered. If there are too many, the oldest is dropped.
+/// The keys that are remembered, each with a serial number, by which they are in the order of their age.
 #[derive(Debug)]
 pub(super) struct Idempotency {
     limits: KeyLimits,
-    known: HashMap<Name, Known>,
-    /// Keys from the oldest to the newest, each with its time.
-    order: VecDeque<(UnixMillis, Name)>,
+    serials: HashMap<Name, u64>,
+    known: BTreeMap<u64, Known>,
+    last_serial: u64,
+    /// The keys of the admin listener and of loopback.
+    nobodys: BTreeSet<u64>,
+    /// Those of all others.
+    clients: BTreeSet<u64>,
+    /// Publishers that have keys, by address and by subject.
+    publishers: Slab<Publisher>,
+    numbers: HashMap<NonZeroU64, usize>,
+    /// The publishers by the number of their keys.
+    ranks: Ranks,
 }
 
 #[derive(Debug)]
 struct Known {
+    name: Name,
     digest: u64,
     /// The spot behind the message.
     spot: Spot,
     time: UnixMillis,
+    owner: Owner,
+}
+
+#[derive(Debug)]
+struct Publisher {
+    part: NonZeroU64,
+    keys: BTreeSet<u64>,
 }
 
 /// The result of looking up a key.
@@ -49,7 +80,17 @@ enum Found {
 
 impl Idempotency {
     pub(super) fn new(limits: KeyLimits) -> Self {
-        Self { limits, known: HashMap::new(), order: VecDeque::new() }
+        Self {
+            limits,
+            serials: HashMap::new(),
+            known: BTreeMap::new(),
+            last_serial: 0,
+            nobodys: BTreeSet::new(),
+            clients: BTreeSet::new(),
+            publishers: Slab::new(),
+            numbers: HashMap::new(),
+            ranks: Ranks::default(),
+        }
     }
 
     /// Returns whether a message has the key of a different one, published before or in the same request.
@@ -75,7 +116,8 @@ impl Idempotency {
     }
 
     fn find(&self, channel: &ChannelName, epoch: Epoch, key: &str, digest: u64) -> Found {
-        match self.known.get(&(channel.clone(), key.into())) {
+        let serial = self.serials.get(&(channel.clone(), key.into()));
+        match serial.and_then(|serial| self.known.get(serial)) {
             // Keys of a channel that was closed since do not count.
             Some(known) if known.spot.epoch != epoch && !fault!("key-outlives-channel") => Found::New,
             Some(known) if known.digest == digest => Found::Same(known.spot),
@@ -84,36 +126,89 @@ impl Idempotency {
         }
     }
 
-    /// Remembers the key of a message.
-    pub(super) fn note(&mut self, channel: &ChannelName, message: &Message, spot: Spot) {
+    /// Remembers the key of a message, and who published it.
+    pub(super) fn note(&mut self, channel: &ChannelName, message: &Message, spot: Spot, owner: Owner) {
         let Some(key) = message.key() else { return };
         let name: Name = Arc::new((channel.clone(), key.into()));
-        let time = message.time;
-        self.known.insert(name.clone(), Known { digest: digest(message), spot, time });
-        self.order.push_back((time, name));
-        while self.order.len() > self.limits.keys_max {
-            self.drop_oldest();
+        self.last_serial += 1;
+        let serial = self.last_serial;
+        // It may have been used before, in an earlier channel of that name.
+        if let Some(earlier) = self.serials.insert(name.clone(), serial) {
+            self.forget(earlier);
+        }
+        self.known.insert(serial, Known { name, digest: digest(message), spot, time: message.time, owner });
+        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.nobodys };
+        keys.insert(serial);
+        for part in owner.parts() {
+            let publishers = &mut self.publishers;
+            let new = || publishers.insert(Publisher { part, keys: BTreeSet::new() });
+            let number = *self.numbers.entry(part).or_insert_with(new);
+            let keys = &mut self.publishers[number].keys;
+            keys.insert(serial);
+            self.ranks.set(number, keys.len());
+        }
+        while self.known.len() > self.limits.keys_max
+            && let Some(serial) = self.dispensable()
+        {
+            self.drop(serial);
         }
     }
 
     /// Drops keys that are too old.
     pub(super) fn sweep(&mut self, now: UnixMillis) {
         let not_before = now.minus(self.limits.age_max);
-        while self.order.front().is_some_and(|(time, _)| *time < not_before) {
-            self.drop_oldest();
+        while let Some((serial, known)) = self.known.first_key_value()
+            && known.time < not_before
+        {
+            self.drop(*serial);
         }
-        if self.order.is_empty() {
-            self.order.shrink_to_fit();
-            self.known.shrink_to_fit();
+        if self.known.is_empty() {
+            self.serials.shrink_to_fit();
+            self.numbers.shrink_to_fit();
+            (self.publishers, self.ranks) = (Slab::new(), Ranks::default());
         }
     }
 
-    fn drop_oldest(&mut self) {
-        let Some((time, name)) = self.order.pop_front() else { return };
-        // The key may have been used again, in a later channel of that name.
-        if self.known.get(&name).is_some_and(|known| known.time == time) {
-            self.known.remove(&name);
+    /// Returns the key to drop if there are too many.
+    fn dispensable(&self) -> Option<u64> {
+        if fault!("keys-of-others-dropped") {
+            return self.known.first_key_value().map(|(oldest, _)| *oldest);
         }
+        let (Some(oldest), Some(heaviest)) = (self.clients.first(), self.ranks.heaviest()) else {
+            return self.nobodys.first().copied();
+        };
+        if self.nobodys.len() > self.limits.keys_max / NOBODYS_SHARE {
+            return self.nobodys.first().copied();
+        }
+        let has = |part| self.numbers.get(&part).map_or(0, |number| self.publishers[*number].keys.len());
+        let owner = self.known.get(oldest)?.owner;
+        let most = &self.publishers[heaviest].keys;
+        let has_few = owner.parts().all(|part| has(part) * FEW < most.len());
+        if has_few { most.first().copied() } else { Some(*oldest) }
+    }
+
+    fn drop(&mut self, serial: u64) {
+        if let Some(name) = self.forget(serial) {
+            self.serials.remove(&name);
+        }
+    }
+
+    /// Removes a key, but not its name.
+    fn forget(&mut self, serial: u64) -> Option<Name> {
+        let Known { name, owner, .. } = self.known.remove(&serial)?;
+        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.nobodys };
+        keys.remove(&serial);
+        for part in owner.parts() {
+            let Some(number) = self.numbers.get(&part).copied() else { continue };
+            let Publisher { part, keys } = &mut self.publishers[number];
+            keys.remove(&serial);
+            self.ranks.set(number, keys.len());
+            if keys.is_empty() {
+                self.numbers.remove(part);
+                self.publishers.remove(number);
+            }
+        }
+        Some(name)
     }
 }
 
@@ -145,7 +240,7 @@ mod tests {
         let channel = ChannelName::new("a").expect("a name");
         let mut keys = Idempotency::new(KeyLimits { keys_max: 2, age_max: Duration::from_secs(1) });
         for (next, key) in [(1, "k1"), (2, "k2"), (3, "k3")] {
-            keys.note(&channel, &message("x", key, 10 * next), spot(1, next));
+            keys.note(&channel, &message("x", key, 10 * next), spot(1, next), Owner::default());
         }
         let mut published = |key: &str, millis: u64| {
             keys.sweep(UnixMillis::from_millis(millis));
@@ -154,14 +249,45 @@ mod tests {
         assert_eq!((published("k1", 50), published("k2", 50)), (None, Some(spot(1, 2))));
         assert_eq!((published("k2", 1_025), published("k3", 1_025)), (None, Some(spot(1, 3))));
         assert_eq!(published("k3", 1_031), None);
-        assert!(keys.known.is_empty());
+        assert!(keys.known.is_empty() && keys.serials.is_empty() && keys.nobodys.is_empty());
+    }
+
+    #[test]
+    fn of_many_publishers_with_few_keys_the_oldest_key_goes_and_of_one_with_many_its_own() {
+        let channel = ChannelName::new("a").expect("a name");
+        let mut keys = Idempotency::new(KeyLimits { keys_max: 20, age_max: Duration::from_secs(1_000) });
+        let mut note = |client: u64, key: &str| {
+            let owner = Owner::new(Some(client), (client > 901).then_some("subject"));
+            keys.note(&channel, &message("x", key, 1), spot(1, 1), owner);
+            let has = |key: &str| keys.published(&channel, Epoch(1), &message("x", key, 1)).is_some();
+            (0..400).filter(|n| has(&format!("{n}"))).collect::<Vec<_>>()
+        };
+        for n in 0..100 {
+            note(n, &n.to_string());
+        }
+        assert_eq!(note(100, "100"), (81..=100).collect::<Vec<_>>());
+        // By address, and then by subject.
+        for n in 200..300 {
+            note(901, &n.to_string());
+        }
+        let known = note(901, "300");
+        assert!(
+            known[..16] == (85..=100).collect::<Vec<_>>() && known[16..] == (297..=300).collect::<Vec<_>>(),
+            "{known:?}"
+        );
+        for n in 301..350 {
+            note(902 + 2 * n, &n.to_string());
+        }
+        let known = note(902, "350");
+        assert!(known.contains(&100) && known.contains(&350), "{known:?}");
+        assert_eq!(known.len(), 20);
     }
 
     #[test]
     fn a_key_is_for_one_message_of_one_channel_and_epoch() {
         let (channel, other) = (ChannelName::new("a").expect("a name"), ChannelName::new("b").expect("a name"));
         let mut keys = Idempotency::new(KeyLimits { keys_max: 9, age_max: Duration::from_secs(1) });
-        keys.note(&channel, &message("x", "k", 1), spot(1, 1));
+        keys.note(&channel, &message("x", "k", 1), spot(1, 1), Owner::default());
         let same = OneOrMore::one(message("x", "k", 2));
         let different = OneOrMore::one(message("y", "k", 2));
         assert!(
