@@ -12,8 +12,11 @@
  * handed over, and every new request asks for what comes after the position.
  *
  * Transports: WebSocket, Server-Sent Events, endless lines by fetch, long polls by fetch, JSONP (script tags) for pages
- * that CORS keeps out, and a page in a hidden frame. `subscription.transport` says which is used. But for a WebSocket, browsers open
- * six HTTP/1.1 connections to a host and no more: a page with many subscriptions should make them one, `subscribe(['a', 'b'])`.
+ * that CORS keeps out, and a page in a hidden frame. `subscription.transport` says which is used.
+ *
+ * Subscriptions to the same server with the same token (as text, as function, or none) share one WebSocket, whichever `CComet` they come
+ * from. By any other transport, each subscription has a connection of its own, and browsers open six HTTP/1.1 connections to a host and no
+ * more: where no WebSocket gets through, a page with many subscriptions should make them one, `subscribe(['a', 'b'])`.
  *
  * A token goes into the header `Authorization` wherever the transport has headers: by fetch. A WebSocket, a script tag and a frame have
  * none, so that it is in their URLs.
@@ -42,6 +45,8 @@
   const BACKOFF_CAP_MS = 15_000;
   const RETRY_AFTER_CAP_MS = 300_000;
   const STABLE_MS = 5_000; // a connection that lasted this long starts the backoff anew
+  const TIMER_SLACK_MS = 100; // a timer may be early by as much, by clocks that browsers make coarse
+  const LINGER_MS = 1_000; // a WebSocket without subscriptions is kept this long, for a page that moves to another channel
 
   const TRANSPORTS = ['websocket', 'sse', 'lines', 'poll', 'jsonp', 'iframe'];
   const AGAIN_FIRST_MS = 15_000; // a transport that does not get through is passed over: when to try it again
@@ -82,7 +87,8 @@
      *     WebSocket, Server-Sent Events and polls that the browser has and that gets through
      * @param {string|function(): (string|Promise<string>)} [options.token] who asks, and what that one may do. A function is called for
      *     each request, and again when a stream's token is about to expire: on a WebSocket, the new token takes the old one's place; any
-     *     other stream is opened anew, and goes on from its position. A token as text ends its subscriptions when it expires
+     *     other stream is opened anew, and goes on from its position. It is called once for all subscriptions on a WebSocket, and again for
+     *     one that the token of the others does not allow. A token as text ends its subscriptions when it expires
      */
     constructor(serverUrl = '/', { transport = 'auto', token } = {}) {
       if (transport !== 'auto' && !TRANSPORTS.includes(transport)) {
@@ -97,14 +103,14 @@
     }
 
     /**
-     * Subscribes to a channel, or to several over one connection.
+     * Subscribes to a channel, or to several with one position for all.
      *
      * Callbacks are `onmessage(item)`, `ongap(item)`, `onclose(item)` with the server's items, `onitem(item)` with those of any
      * other type, and `onstate(state, detail)`:
      *
      *     'connecting'
      *     'open'        messages arrive
-     *     'waiting'     the connection broke; the next attempt is in `detail` milliseconds
+     *     'waiting'     the connection broke, or the server has no room; the next attempt is in `detail` milliseconds
      *     'closed'      for good: by `close()`, because the server closed a channel (`onclose` was called), or
      *                   because it refuses the subscription (`detail` is the error)
      *
@@ -121,7 +127,10 @@
       if (names.length === 0 || !names.every((name) => typeof name === 'string' && name !== '')) {
         throw new TypeError('CComet: subscribe takes the name of a channel, or an array of names');
       }
-      return new Subscription(this.#channelUrl(names), this.#mode, names.length, { ...options, token: this.#token });
+      if (options.last && !(Number.isSafeInteger(Number(options.last)) && options.last > 0)) {
+        throw new TypeError('CComet: `last` is a number of messages');
+      }
+      return new Subscription(this.#base, names, this.#mode, { ...options, token: this.#token });
     }
 
     /**
@@ -135,7 +144,7 @@
     async publish(channel, text, { event, ttl, key, keepalive = false } = {}) {
       // Half of a surrogate pair has no UTF-8: fetch would replace it silently, encodeURIComponent would throw.
       const body = String(text).replace(/\p{Surrogate}/gu, '\uFFFD');
-      const url = this.#channelUrl([channel]);
+      const url = channelUrl(this.#base, [channel]);
       // The browser drops the script tags of a page that goes away, but not its keepalive requests.
       if (this.#mode !== 'jsonp' || (keepalive && globalThis.fetch)) {
         const headers = key ? { 'Idempotency-Key': key } : {};
@@ -153,7 +162,7 @@
 
     /** Resolves to who is in a channel: `{channel, subscribers, members: [{id, connections}], position}`. */
     presence(channel) {
-      return this.#look(`${this.#channelUrl([channel])}/presence`, {});
+      return this.#look(`${channelUrl(this.#base, [channel])}/presence`, {});
     }
 
     /**
@@ -163,7 +172,7 @@
      *     subscription; `limit`: items at most
      */
     history(channel, { before, after, limit } = {}) {
-      return this.#look(`${this.#channelUrl([channel])}/history`, { before, after, limit });
+      return this.#look(`${channelUrl(this.#base, [channel])}/history`, { before, after, limit });
     }
 
     #look(url, parameters) {
@@ -182,10 +191,6 @@
         return ask(next);
       }
     }
-
-    #channelUrl(names) {
-      return `${this.#base}/channels/${names.map(encodeURIComponent).join(',')}`;
-    }
   }
 
   /** Where tokens come from. */
@@ -193,6 +198,7 @@
     #give;
 
     constructor(token) {
+      this.source = token || undefined;
       this.isRenewable = typeof token === 'function';
       this.#give = this.isRenewable ? token : () => token;
     }
@@ -218,8 +224,297 @@
     }
   }
 
+  /** How long to wait before the next attempt. */
+  class Backoff {
+    #failures = 0;
+    #openedAt = Infinity;
+
+    opened() {
+      this.#openedAt = Date.now();
+    }
+
+    next(failure) {
+      if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
+      this.#openedAt = Infinity;
+      const jitter = Math.random() * Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** this.#failures);
+      this.#failures += 1;
+      // A server that names a time for each client has done the spreading already.
+      return Math.round(failure.retryMs > 0 ? Math.min(failure.retryMs, RETRY_AFTER_CAP_MS) : jitter);
+    }
+  }
+
+  /** Whether a transport gets through. One that does not is passed over for a while, and each time for longer. */
+  class Reach {
+    #misses = 0;
+    #againAt = 0;
+
+    get isDue() {
+      return Date.now() >= this.#againAt;
+    }
+
+    hit() {
+      this.#misses = 0;
+    }
+
+    miss() {
+      this.#againAt = Date.now() + Math.min(AGAIN_CAP_MS, AGAIN_FIRST_MS * 4 ** this.#misses);
+      this.#misses += 1;
+    }
+  }
+
+  /** Of all servers and tokens, the oldest first. */
+  const sessions = [];
+
+  /**
+   * A WebSocket that subscriptions to one server with one token share. It is opened for the first of them, and anew when there are some
+   * after a break.
+   */
+  class Session {
+    #base;
+    #token;
+
+    // The subscriptions that belong here, even if they wait, or use another transport meanwhile. The server says how many are too many.
+    #users = 0;
+    #usersMax = Infinity;
+
+    // Those that are subscribed or about to be, by reference.
+    #members = new Map();
+    #refs = 0;
+
+    #connection = null;
+    #idle;
+    #backoff = new Backoff();
+    #retryAt = 0;
+    reach = new Reach();
+
+    constructor(base, token) {
+      this.#base = base;
+      this.#token = token;
+      sessions.push(this);
+    }
+
+    /** Returns one that has room. */
+    static of(base, token, among = sessions) {
+      const fits = (one) => one.#base === base && one.#token.source === token.source && one.#users < one.#usersMax;
+      return among.find(fits) ?? new Session(base, token);
+    }
+
+    enter() {
+      this.#users += 1;
+    }
+
+    leave() {
+      this.#users -= 1;
+      this.#rest();
+    }
+
+    /**
+     * Runs a subscription: `question` is what the server is asked, and `url` the same as a poll; `hear(items, position)` is told the answers.
+     * Rejects when it breaks off; resolves to what gives another session if the subscription is to go there.
+     */
+    carry(signal, { question, url, hear }) {
+      return new Promise((resolve, reject) => {
+        // The wait after a break is that of the connection: all come back together, and no new one comes before.
+        const waitMs = this.#retryAt - performance.now();
+        if (waitMs > TIMER_SLACK_MS) throw new CometError('network', 0, 'The connection broke', waitMs);
+        const ref = (this.#refs += 1);
+        this.#members.set(ref, { question, url, hear, resolve, reject, isLate: this.#connection?.hasToken });
+        signal.addEventListener('abort', () => {
+          reject(signal.reason);
+          this.#unsubscribe(ref);
+        }, { once: true });
+        this.#rest();
+        if (!this.#connection) this.#open();
+        else if (this.#connection.isOpen) this.#subscribe(ref);
+      });
+    }
+
+    /** Breaks the connection off without a word to those who are on it. */
+    drop() {
+      this.#retryAt = 0;
+      this.#connection?.abort.abort();
+      this.#connection = null;
+      for (const ref of [...this.#members.keys()]) this.#take(ref);
+    }
+
+    /** Lets those who wait for the connection try again now. */
+    hurry() {
+      this.#retryAt = 0;
+    }
+
+    async #open() {
+      const connection = { abort: new AbortController(), hasToken: false, isOpen: false, heard: 0, answered: 0 };
+      const { signal } = connection.abort;
+      this.#connection = connection;
+      let token;
+      let failure;
+      try {
+        token = await this.#token.ask(signal);
+        connection.hasToken = true;
+        await flow(signal, {
+          open: (tools) => this.#socket(connection, token, tools),
+          isRenewable: this.#token.isRenewable,
+          onhello: () => {
+            connection.isOpen = true;
+            this.reach.hit();
+            this.#backoff.opened();
+            for (const ref of this.#members.keys()) this.#subscribe(ref);
+          },
+          onitems: (items, reply) => this.#hear(items, reply),
+        });
+      } catch (error) {
+        failure = error;
+      }
+      if (gotNothing(failure) && !connection.isOpen && !signal.aborted) failure = await this.#explain(failure, signal, token);
+      if (signal.aborted) return;
+      connection.abort.abort();
+      this.#connection = null;
+      failure.retryMs = Math.max(1, this.#backoff.next(failure));
+      // With a new token, one that was open goes on at once.
+      if (failure.code !== 'token_expired') this.#retryAt = performance.now() + failure.retryMs;
+      for (const ref of [...this.#members.keys()]) this.#take(ref).reject(failure);
+      this.#rest();
+    }
+
+    #socket(connection, token, { hear, fail }) {
+      const url = withToken(`${this.#base}/channels`, token).replace(/^http/, 'ws');
+      const socket = new WebSocket(url);
+      let wasOpen = false;
+      socket.onopen = () => (wasOpen = true);
+      socket.onmessage = (event) => {
+        connection.heard += 1;
+        hear(parsed(event.data));
+      };
+      // In Node, a handshake that fails is told as an error alone.
+      socket.onclose = socket.onerror = () => fail(wasOpen ? 'network' : 'refused', 'The stream broke');
+      connection.say = (command) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(command));
+      connection.fail = fail;
+      connection.token = token;
+      return { close: () => socket.close() };
+    }
+
+    /** Returns why there is no connection, as far as the question of one subscription tells. */
+    async #explain(failure, signal, token) {
+      const [ref] = this.#members.keys();
+      if (!ref) return failure;
+      try {
+        await askByFetch(this.#members.get(ref).url, POLL_GRACE_MS, signal, token);
+      } catch (reason) {
+        // What is wrong with the server, the network or the token holds for all.
+        if (!reason.final || reason.status === 401) return reason;
+        this.#take(ref)?.reject(reason);
+      }
+      this.reach.miss();
+      return failure;
+    }
+
+    #hear(items, { ref, position }) {
+      if (ref !== undefined) {
+        const member = this.#members.get(ref); // none, if it has left meanwhile
+        this.#answered(member);
+        if (items.some(({ type }) => type === 'close')) this.#take(ref);
+        return member?.hear(items, position);
+      }
+      for (const item of items) {
+        if (item.type === 'error') this.#refuse(item);
+        else if (!['renewed', 'unsubscribed'].includes(item.type)) {
+          if (item.type === 'token' && this.#token.isRenewable) this.#renew(this.#connection, item.expires_in_s * 1_000);
+          for (const member of [...this.#members.values()]) member.hear([item]);
+        }
+      }
+    }
+
+    #refuse({ ref, code, status, detail, retry_ms: retryMs }) {
+      const member = this.#take(ref);
+      if (!member) return; // it has left, or it is a new token: when the old one ends, all begin anew with another
+      if (code === 'too_many_subscriptions' && this.#users > 1) {
+        this.#usersMax = this.#users - 1;
+        member.resolve(() => Session.of(this.#base, this.#token));
+      } else if ([401, 403].includes(status) && member.isLate && this.#token.isRenewable) {
+        // It might be allowed with a token of now, which the others need not have.
+        member.resolve(() => Session.of(this.#base, this.#token, sessions.slice(sessions.indexOf(this) + 1)));
+      } else member.reject(new CometError(code, status, detail, retryMs));
+      this.#rest();
+    }
+
+    #subscribe(ref) {
+      const connection = this.#connection;
+      const member = this.#members.get(ref);
+      const wait = () => {
+        const { heard, answered } = connection;
+        member.timer = setTimeout(() => {
+          if (connection.heard === heard) return connection.fail('silent', 'The stream fell silent');
+          // The server answers one after the other, and may have to ask a back end about each.
+          if (connection.answered !== answered) return wait();
+          member.reject(new CometError('timeout', 0, 'The server did not answer in time'));
+          this.#unsubscribe(ref);
+        }, HELLO_TIMEOUT_MS);
+      };
+      wait();
+      connection.say({ type: 'subscribe', ref, ...member.question });
+    }
+
+    #unsubscribe(ref) {
+      if (!this.#take(ref)) return;
+      if (this.#connection?.isOpen) this.#connection.say({ type: 'unsubscribe', ref });
+      this.#rest();
+    }
+
+    #answered(member) {
+      if (!member?.timer) return;
+      clearTimeout(member.timer);
+      member.timer = undefined;
+      if (this.#connection) this.#connection.answered += 1;
+    }
+
+    #take(ref) {
+      const member = this.#members.get(ref);
+      this.#answered(member);
+      this.#members.delete(ref);
+      return member;
+    }
+
+    /**
+     * Where the token was renewed before, or is still the same, half of what is left is waited for: a token of a few seconds, or one that is
+     * kept somewhere until its end, shall not be asked for again and again.
+     */
+    async #renew(connection, leftMs) {
+      const { signal } = connection.abort;
+      let waitMs = connection.isRenewed ? leftMs / 2 : 0;
+      for (;;) {
+        if (waitMs > 0) await sleep(waitMs, signal);
+        leftMs -= waitMs;
+        const next = await this.#token.ask(signal).catch(() => undefined);
+        if (signal.aborted) return;
+        if (next && next !== connection.token) {
+          [connection.token, connection.isRenewed] = [next, true];
+          return connection.say({ type: 'token', token: next, ref: (this.#refs += 1) });
+        }
+        if (leftMs < 1_000) return; // the stream ends with its token, and is opened anew
+        waitMs = leftMs / 2;
+      }
+    }
+
+    /** Without members, the connection goes after a while; without users, all of it. */
+    #rest() {
+      clearTimeout(this.#idle);
+      if (this.#members.size > 0) return;
+      if (this.#connection) {
+        this.#idle = setTimeout(() => {
+          this.drop();
+          this.#rest();
+        }, LINGER_MS);
+      } else if (this.#users === 0 && sessions.includes(this)) sessions.splice(sessions.indexOf(this), 1);
+    }
+  }
+
+  // Another network, or a page that goes away: see Subscription.#watchPage, whose listeners come after these and begin anew.
+  for (const type of ['online', 'pagehide']) globalThis.addEventListener?.(type, () => sessions.forEach((session) => session.drop()));
+  globalThis.document?.addEventListener('visibilitychange', () => sessions.forEach((session) => session.hurry()));
+
   class Subscription {
     #url;
+    #names;
     #mode;
     #single;
     #options;
@@ -233,19 +528,20 @@
     #life = new AbortController();
     #parked = null;
 
-    #failures = 0;
+    #session;
+    #reach = { sse: new Reach() };
+    #backoff = new Backoff();
     #tokensRefused = 0;
-    #openedAt = Infinity;
-    #misses = {};
-    #againAt = {};
 
-    constructor(url, mode, channelCount, options) {
-      this.#url = url;
+    constructor(base, names, mode, options) {
+      this.#url = channelUrl(base, names);
+      this.#names = names;
       this.#mode = mode;
       // With who comes and goes, there is a second channel to each.
-      this.#single = channelCount === 1 && !options.presence;
-      this.#options = { ...options, after: options.after ?? 'latest' };
+      this.#single = names.length === 1 && !options.presence;
+      this.#options = { ...options, after: String(options.after ?? 'latest'), last: Number(options.last ?? 0) };
       if (!['latest', 'oldest'].includes(this.#options.after)) this.#position = this.#options.after;
+      this.#enter(Session.of(base, options.token));
       this.#transport = this.#pick();
       this.#watchPage();
       this.#run();
@@ -279,7 +575,6 @@
 
         const { signal } = (this.#attempt = new AbortController());
         this.#transport = this.#pick();
-        this.#openedAt = Infinity;
         this.#tell('connecting');
         try {
           if (!signal.aborted) await this.#connect(signal);
@@ -288,7 +583,7 @@
           if (this.#isFinal(failure)) return this.#end(failure);
           // Its token has had its time, and there is a new one.
           if (failure.code === 'token_expired' && this.#state === 'open') continue;
-          const ms = this.#backoff(failure);
+          const ms = this.#backoff.next(failure);
           this.#tell('waiting', ms);
           await sleep(ms, signal);
         }
@@ -297,15 +592,15 @@
 
     /** Runs one connection: throws when it breaks, returns when another should follow at once. */
     #connect(signal) {
-      const streams = { websocket: this.#socket, sse: this.#events, lines: this.#lines, iframe: this.#frame };
-      const open = streams[this.#transport];
+      if (this.#transport === 'websocket') return this.#share(signal);
+      const open = { sse: this.#events, lines: this.#lines, iframe: this.#frame }[this.#transport];
       if (open) return this.#stream(signal, open);
       return this.#poll(signal, this.#transport === 'jsonp' ? askByScript : askByFetch);
     }
 
     #pick() {
       if (this.#mode !== 'auto') return this.#mode;
-      const works = (transport) => has(transport) && Date.now() >= (this.#againAt[transport] ?? 0);
+      const works = (transport) => has(transport) && this.#reach[transport].isDue;
       return ['websocket', 'sse'].find(works) ?? 'poll';
     }
 
@@ -316,103 +611,47 @@
       return this.#tokensRefused >= TOKENS_REFUSED_MAX;
     }
 
+    #enter(session) {
+      session.enter();
+      this.#session?.leave();
+      this.#session = session;
+      this.#reach.websocket = session.reach;
+    }
+
+    /** On the WebSocket of all subscriptions; on another, if this one is full or its token is too old. */
+    async #share(signal) {
+      const { presence } = this.#options;
+      const question = { channels: this.#names, ...this.#start(), presence: presence ? true : undefined };
+      const hear = (items, position) => {
+        const others = items.filter(({ type }) => type !== 'subscribed');
+        // The position is that after all of the items.
+        if (others.length < items.length) this.#opened(others.length === 0 ? position : undefined);
+        if (others.length > 0) this.#deliver(others, position);
+      };
+      const other = await this.#session.carry(signal, { question, hear, url: this.#ask({ wait: 0 }) });
+      if (this.#state !== 'closed') this.#enter(other());
+    }
+
     async #stream(signal, open) {
-      const transport = this.#transport;
-      const token = await this.#options.token.ask(signal);
+      const reach = this.#reach[this.#transport];
+      const { token } = this.#options;
+      const text = await token.ask(signal);
       try {
-        await this.#flow(signal, open, token);
+        await flow(signal, {
+          open: (tools) => open.call(this, { ...tools, token: text }),
+          isRenewable: token.isRenewable,
+          onhello: (position) => {
+            reach?.hit();
+            this.#opened(position);
+          },
+          onitems: (items, { position }) => this.#deliver(items, position),
+        });
       } catch (failure) {
-        if (!['silent', 'refused'].includes(failure.code) || this.#state === 'open') throw failure;
-        // Nothing tells why it got nothing; the same question by fetch does. If that fails as well, it is the server or
-        // the network, and the transport is not to blame.
-        await askByFetch(this.#ask({ wait: 0 }), POLL_GRACE_MS, signal, token);
-        const misses = this.#misses[transport] ?? 0;
-        this.#againAt[transport] = Date.now() + Math.min(AGAIN_CAP_MS, AGAIN_FIRST_MS * 4 ** misses);
-        this.#misses[transport] = misses + 1;
+        if (!gotNothing(failure) || this.#state === 'open') throw failure;
+        await askByFetch(this.#ask({ wait: 0 }), POLL_GRACE_MS, signal, text);
+        reach?.miss();
         throw failure;
       }
-    }
-
-    /**
-     * Replies as they come, by whatever `open` opens. It gets three functions and the token, and returns what can be done with the
-     * stream: `close()`, and `say(text)` where the server listens.
-     */
-    #flow(signal, open, token) {
-      const over = new AbortController();
-      let silenceMaxMs = HELLO_TIMEOUT_MS;
-      let watchdog;
-      let stream;
-      let isRenewed = false;
-
-      // Where the token was renewed before, or is still the same, half of what is left is waited for: a token of a few seconds, or one that
-      // is kept somewhere until its end, shall not be asked for again and again.
-      const renew = async (leftMs) => {
-        let waitMs = isRenewed ? leftMs / 2 : 0;
-        for (;;) {
-          if (waitMs > 0) await sleep(waitMs, over.signal);
-          leftMs -= waitMs;
-          const next = await this.#options.token.ask(over.signal).catch(() => undefined);
-          if (over.signal.aborted) return;
-          if (next && next !== token) {
-            [token, isRenewed] = [next, true];
-            return stream.say(JSON.stringify({ type: 'token', token }));
-          }
-          if (leftMs < 1_000) return; // the stream ends with its token, and is opened anew
-          waitMs = leftMs / 2;
-        }
-      };
-
-      const broken = new Promise((_, reject) => {
-        const fail = (code, message) => reject(new CometError(code, 0, message));
-        const heard = () => {
-          clearTimeout(watchdog);
-          watchdog = setTimeout(() => fail('silent', 'The stream fell silent'), silenceMaxMs);
-        };
-        const hear = (reply) => {
-          if (over.signal.aborted || signal.aborted) return;
-          heard();
-          // An item that cannot be read must not be passed over: ask for it again.
-          if (!Array.isArray(reply?.items)) return fail('bad_reply', 'The stream holds something that is not a reply');
-          const items = [];
-          for (const item of reply.items) {
-            if (item.type === 'hello') {
-              silenceMaxMs = HEARTBEATS_MISSED_MAX * (item.heartbeat_ms || HEARTBEAT_DEFAULT_MS);
-              heard();
-              this.#position ??= reply.position || null;
-              this.#misses[this.#transport] = 0;
-              this.#opened();
-            } else if (item.type === 'bye') {
-              reject(new CometError('shutting_down', 503, 'The server is going down', item.retry_ms));
-            } else if (item.type === 'error') {
-              reject(new CometError(item.code, item.status, item.detail, item.retry_ms));
-            } else if (item.type === 'close' && item.reason === 'token_expired' && this.#options.token.isRenewable) {
-              reject(new CometError('token_expired', 401, "The token's time is over"));
-            } else if (item.type !== 'renewed') {
-              if (item.type === 'token' && stream?.say && this.#options.token.isRenewable) renew(item.expires_in_s * 1_000);
-              items.push(item);
-            }
-          }
-          if (items.length > 0) this.#deliver(items, reply.position);
-        };
-        signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: over.signal });
-        heard();
-        stream = open.call(this, { hear, fail, reject, token });
-      });
-
-      return broken.finally(() => {
-        clearTimeout(watchdog);
-        over.abort();
-        stream?.close();
-      });
-    }
-
-    #socket({ hear, fail, token }) {
-      const socket = new WebSocket(withToken(this.#ask(), token).replace(/^http/, 'ws'));
-      let isOpen = false;
-      socket.onopen = () => (isOpen = true);
-      socket.onmessage = (event) => hear(parsed(event.data));
-      socket.onclose = () => fail(isOpen ? 'network' : 'refused', 'The stream broke');
-      return { close: () => socket.close(), say: (text) => socket.readyState === WebSocket.OPEN && socket.send(text) };
     }
 
     /** Server-Sent Events: by EventSource, or by fetch where that is missing, and where a token is to be in a header. */
@@ -507,9 +746,13 @@
 
     /** The question for what comes next, without a token. */
     #ask(parameters = {}) {
-      const { last, presence } = this.#options;
-      const start = last && !this.#position ? { last } : { after: this.#position ?? this.#options.after };
-      return withQuery(this.#url, { ...start, presence: presence ? 1 : undefined, ...parameters });
+      const { presence } = this.#options;
+      return withQuery(this.#url, { ...this.#start(), presence: presence ? 1 : undefined, ...parameters });
+    }
+
+    #start() {
+      const { last, after } = this.#options;
+      return last && !this.#position ? { last } : { after: this.#position ?? after };
     }
 
     #deliver(items, position) {
@@ -529,19 +772,12 @@
       if (ended) this.#end(ended === true ? undefined : ended);
     }
 
-    #opened() {
+    #opened(position) {
+      this.#position ??= position || null;
       if (this.#state === 'open') return;
-      this.#openedAt = Date.now();
+      this.#backoff.opened();
       this.#tokensRefused = 0;
       this.#tell('open');
-    }
-
-    #backoff(failure) {
-      if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
-      const jitter = Math.random() * Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** this.#failures);
-      this.#failures += 1;
-      // A server that names a time for each client has done the spreading already.
-      return Math.round(failure.retryMs > 0 ? Math.min(failure.retryMs, RETRY_AFTER_CAP_MS) : jitter);
     }
 
     #watchPage() {
@@ -566,6 +802,7 @@
       this.#life.abort();
       this.#tell('closed', reason);
       this.#attempt.abort();
+      this.#session.leave();
     }
 
     #tell(state, detail) {
@@ -582,6 +819,68 @@
         });
       }
     }
+  }
+
+  /**
+   * Replies as they come, by whatever `open` opens, until it breaks: rejects with the reason. `open` gets `hear(reply)`,
+   * `fail(code, message)` and `reject(error)`, and returns how to `close()` it. `onhello(position)` is told that the stream gets through, and
+   * `onitems(items, reply)` what else there is.
+   */
+  function flow(signal, { open, isRenewable, onhello, onitems }) {
+    const over = new AbortController();
+    let silenceMaxMs = HELLO_TIMEOUT_MS;
+    let watchdog;
+    let stream;
+
+    const broken = new Promise((_, reject) => {
+      const fail = (code, message) => reject(new CometError(code, 0, message));
+      const heard = () => {
+        clearTimeout(watchdog);
+        watchdog = setTimeout(() => fail('silent', 'The stream fell silent'), silenceMaxMs);
+      };
+      const hear = (reply) => {
+        if (over.signal.aborted || signal.aborted) return;
+        heard();
+        // An item that cannot be read must not be passed over: ask for it again.
+        if (!Array.isArray(reply?.items)) return fail('bad_reply', 'The stream holds something that is not a reply');
+        const items = [];
+        for (const item of reply.items) {
+          if (item.type === 'hello') {
+            silenceMaxMs = HEARTBEATS_MISSED_MAX * (item.heartbeat_ms || HEARTBEAT_DEFAULT_MS);
+            heard();
+            onhello(reply.position);
+          } else if (item.type === 'bye') {
+            reject(new CometError('shutting_down', 503, 'The server is going down', item.retry_ms));
+          } else if (item.type === 'error' && item.ref === undefined) {
+            reject(new CometError(item.code, item.status, item.detail, item.retry_ms));
+          } else if (item.type === 'close' && item.reason === 'token_expired' && isRenewable) {
+            reject(new CometError('token_expired', 401, "The token's time is over"));
+          } else items.push(item);
+        }
+        if (items.length > 0) onitems(items, reply);
+      };
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: over.signal });
+      heard();
+      stream = open({ hear, fail, reject });
+    });
+
+    return broken.finally(() => {
+      clearTimeout(watchdog);
+      over.abort();
+      stream?.close();
+    });
+  }
+
+  /**
+   * Whether a stream that never opened gives no reason. The same question by fetch does: if that fails as well, it is the server or the
+   * network, and the transport is not to blame.
+   */
+  function gotNothing({ code }) {
+    return ['silent', 'refused'].includes(code);
+  }
+
+  function channelUrl(base, names) {
+    return `${base}/channels/${names.map(encodeURIComponent).join(',')}`;
   }
 
   /** A URL with those of the parameters that have a value. */

@@ -4,9 +4,9 @@
 //     node library.mjs http://127.0.0.1:8100 SECRET FOLDER
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { createServer } from 'node:http';
 import { after, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
+import { closeAll, follow, listen, pause, reply, until } from './common.mjs';
 
 const [server, secret, folder] = process.argv.slice(2);
 const { default: CComet } = await import(pathToFileURL(`${folder}/ccomet.mjs`));
@@ -22,60 +22,8 @@ function mint(ttlS, claims = {}) {
   return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
 }
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-async function until(what, condition) {
-  const start = Date.now();
-  while (!condition()) {
-    assert.ok(Date.now() - start < PATIENCE_MS, `waited in vain: ${what}`);
-    await pause(20);
-  }
-}
-
-// What a failed test leaves open would keep the process from ending.
-const closers = [];
-
-/** A subscription that notes what it is told. */
-function follow(comet, channel, options = {}) {
-  const notes = { messages: [], states: [], details: [], gaps: 0, closes: [] };
-  notes.sub = comet.subscribe(channel, {
-    after: 'oldest',
-    onmessage: (item) => notes.messages.push(item.data),
-    ongap: () => (notes.gaps += 1),
-    onclose: (item) => notes.closes.push(item),
-    onstate: (state, detail) => {
-      notes.states.push(state);
-      notes.details.push(detail);
-    },
-    ...options,
-  });
-  closers.push(() => notes.sub.close());
-  return notes;
-}
-
-/** A server of our own, that notes what it is asked. */
-async function listen(answer) {
-  const asked = [];
-  const http = createServer((request, response) => {
-    asked.push({ method: request.method, url: request.url, headers: request.headers });
-    answer(request, response, asked.length);
-  });
-  await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
-  const close = () => {
-    http.closeAllConnections();
-    http.close();
-  };
-  closers.push(close);
-  return { url: `http://127.0.0.1:${http.address().port}`, asked, close };
-}
-
-function reply(response, status, body, headers = {}) {
-  response.writeHead(status, { 'Content-Type': 'application/json', ...headers });
-  response.end(JSON.stringify(body));
-}
-
 describe('ccomet.js', { concurrency: true }, () => {
-  after(() => closers.forEach((close) => close()));
+  after(closeAll);
 
   for (const transport of ['sse', 'lines', 'poll']) {
     test(`a token function keeps a subscription going by ${transport}: with a new token from its position`, async () => {

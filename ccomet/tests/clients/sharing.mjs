@@ -1,0 +1,452 @@
+// ccomet.js in Node: subscriptions that share a WebSocket. Run by node.rs, with the folder of the library:
+//
+//     node sharing.mjs FOLDER
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { closeAll, follow, pause, until } from './common.mjs';
+import { serve } from './socket_server.mjs';
+
+const { default: CComet } = await import(pathToFileURL(`${process.argv[2]}/ccomet.mjs`));
+
+const names = (count) => Array.from({ length: count }, (_, n) => `c${n}`);
+const isOpen = (notes) => notes.states.at(-1) === 'open';
+const opened = (all) => until('all are open', () => all.every(isOpen));
+const error = (ref, status, code, more = {}) => ({ items: [{ type: 'error', ref, status, code, detail: 'No.', ...more }] });
+const closeSubs = (all) => all.forEach(({ sub }) => sub.close());
+
+describe('subscriptions on one WebSocket', { concurrency: true }, () => {
+  after(closeAll);
+
+  test('each has channels, position and messages of its own', async () => {
+    const server = await serve();
+    const all = names(20).map((name) => follow(new CComet(server.url), name, { after: `at-${name}` }));
+    await opened(all);
+    assert.deepEqual(server.handshakes, ['/channels']);
+    const [connection] = server.connections;
+    assert.equal(new Set(connection.commands.map(({ ref }) => ref)).size, 20);
+    for (const [n, name] of names(20).entries()) {
+      assert.equal(all[n].sub.transport, 'websocket');
+      assert.equal(all[n].sub.position, `at-${name}`);
+      connection.message(name, `P${n}`, `to ${name}`);
+    }
+    await until('all arrive', () => all.every(({ messages }) => messages.length > 0));
+    for (const [n, { messages, sub }] of all.entries()) {
+      assert.deepEqual([messages, sub.position], [[`to c${n}`], `P${n}`]);
+    }
+    closeSubs(all);
+    await until('it is closed', () => connection.isOver);
+  });
+
+  test('what is asked for is what the subscription says', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url);
+    const all = [
+      comet.subscribe(['a', 'b'], { last: 5 }),
+      comet.subscribe('c', { presence: true, after: 'oldest' }),
+      comet.subscribe('d'),
+    ];
+    await until('all are asked for', () => server.connections[0]?.commands.length === 3);
+    assert.deepEqual(server.connections[0].commands.map(({ ref, ...rest }) => rest), [
+      { type: 'subscribe', channels: ['a', 'b'], last: 5 },
+      { type: 'subscribe', channels: ['c'], after: 'oldest', presence: true },
+      { type: 'subscribe', channels: ['d'], after: 'latest' },
+    ]);
+    all.forEach((sub) => sub.close());
+  });
+
+  test('those of one token share, and no others', async () => {
+    const server = await serve();
+    const [give, other] = [async () => 'f', async () => 'f'];
+    const tokens = [undefined, '', 'x', 'x', 'y', give, give, other];
+    const all = tokens.map((token) => follow(new CComet(server.url, { token }), 'a'));
+    await opened(all);
+    assert.deepEqual(server.handshakes.toSorted(), [
+      '/channels', '/channels?token=f', '/channels?token=f', '/channels?token=x', '/channels?token=y']);
+    closeSubs(all);
+  });
+
+  test('one that is refused or closed disturbs no other', async () => {
+    const server = await serve({
+      oncommand: (connection, { ref, channels }) => channels?.[0] === 'secret' && !connection.tell(error(ref, 403, 'not_allowed')),
+    });
+    const comet = new CComet(server.url);
+    const all = ['a', 'secret', 'b'].map((name) => follow(comet, name));
+    await until('the refused one ends', () => all[1].states.includes('closed'));
+    assert.equal(all[1].details.at(-1).code, 'not_allowed');
+    await opened([all[0], all[2]]);
+    const [connection] = server.connections;
+    const ref = connection.of('b');
+    connection.tellOf('b', { type: 'close', channel: 'b' });
+    await until('it ends', () => all[2].states.at(-1) === 'closed');
+    assert.deepEqual(all[2].closes, [{ type: 'close', channel: 'b' }]);
+    connection.message('a', 'P1', 'still here');
+    await until('it arrives', () => all[0].messages.length === 1);
+    assert.deepEqual(all[0].states, ['connecting', 'open']);
+    // What is over already is not ended again.
+    assert.ok(!connection.commands.some((command) => command.type === 'unsubscribe' && command.ref === ref));
+    assert.equal(server.handshakes.length, 1);
+    closeSubs(all);
+  });
+
+  test('one that the server has no room for waits alone', async () => {
+    let refused = 0;
+    const server = await serve({
+      oncommand: (connection, { ref, channels }) => channels?.[0] === 'busy' && refused++ < 1
+        && !connection.tell(error(ref, 429, 'too_many_requests', { retry_ms: 700 })),
+    });
+    const comet = new CComet(server.url);
+    const [busy, calm] = [follow(comet, 'busy'), follow(comet, 'calm')];
+    await opened([busy, calm]);
+    assert.deepEqual(busy.states, ['connecting', 'waiting', 'connecting', 'open']);
+    assert.equal(busy.details[1], 700);
+    assert.deepEqual(calm.states, ['connecting', 'open']);
+    assert.equal(server.handshakes.length, 1);
+    closeSubs([busy, calm]);
+  });
+
+  test('after a break all come back together, each from its position', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url);
+    const all = names(20).map((name) => follow(comet, name, { after: `at-${name}` }));
+    await opened(all);
+    for (const name of names(10)) server.connections[0].message(name, `later-${name}`, 'x');
+    await until('they arrive', () => all.slice(0, 10).every(({ messages }) => messages.length === 1));
+    server.connections[0].cut();
+    await until('all notice', () => all.every(({ states }) => states.includes('waiting')));
+    assert.equal(new Set(all.map(({ details }) => details[2])).size, 1, 'the wait is that of the connection');
+    await opened(all);
+    assert.equal(server.handshakes.length, 2);
+    const asked = server.connections[1].commands.map(({ channels, after }) => [channels[0], after]);
+    assert.deepEqual(Object.fromEntries(asked), Object.fromEntries(names(20).map((name, n) => [name, `${n < 10 ? 'later' : 'at'}-${name}`])));
+    closeSubs(all);
+  });
+
+  test('a server that is away is asked by the connection, not by each subscription', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url);
+    const all = names(20).map((name) => follow(comet, name));
+    await opened(all);
+    let attempts = 0;
+    const RealSocket = globalThis.WebSocket;
+    globalThis.WebSocket = class extends RealSocket {
+      constructor(url) {
+        super(url);
+        if (url.startsWith(server.url.replace('http', 'ws'))) attempts += 1;
+      }
+    };
+    server.close();
+    server.connections[0].cut();
+    await pause(1_000);
+    // One that comes meanwhile waits with the others.
+    all.push(follow(comet, 'new'));
+    await pause(3_000);
+    const waits = all.map(({ states }) => states.filter((state) => state === 'waiting').length);
+    assert.ok(attempts > 0 && attempts <= Math.max(...waits), `${attempts} attempts, ${waits} waits`);
+    assert.equal(new Set(waits.slice(0, 20)).size, 1);
+    await server.reopen();
+    await opened(all);
+    assert.equal(server.connections.length, 2);
+    globalThis.WebSocket = RealSocket;
+    closeSubs(all);
+  });
+
+  test('a server that goes down says when to come back', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url);
+    const all = names(3).map((name) => follow(comet, name));
+    await opened(all);
+    server.connections[0].tell({ items: [{ type: 'bye', retry_ms: 800 }] });
+    await until('all wait', () => all.every(({ states }) => states.at(-1) === 'waiting'));
+    assert.deepEqual(all.map(({ details }) => details.at(-1)), [800, 800, 800]);
+    await opened(all);
+    assert.equal(server.handshakes.length, 2);
+    closeSubs(all);
+  });
+
+  test('what was on its way to one that has left reaches nobody', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url);
+    const [gone, stays] = [follow(comet, 'a'), follow(comet, 'b')];
+    await opened([gone, stays]);
+    const [connection] = server.connections;
+    const ref = connection.of('a');
+    gone.sub.close();
+    connection.message('a', 'P1', 'late');
+    await until('it is ended', () => connection.commands.some((command) => command.type === 'unsubscribe' && command.ref === ref));
+    const again = follow(comet, 'a');
+    await opened([again]);
+    assert.notEqual(connection.of('a'), ref);
+    connection.message('b', 'P2', 'x');
+    await until('it arrives', () => stays.messages.length === 1);
+    assert.deepEqual([gone.messages, again.messages], [[], []]);
+    closeSubs([stays, again]);
+  });
+
+  test('a page that moves from channel to channel keeps its connection, and one that leaves does not', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url);
+    let at = follow(comet, 'a');
+    for (const name of names(3)) {
+      await opened([at]);
+      at.sub.close();
+      await pause(300);
+      at = follow(comet, name);
+    }
+    await opened([at]);
+    assert.equal(server.handshakes.length, 1);
+    at.sub.close();
+    await until('it is closed', () => server.connections[0].isOver);
+    at = follow(comet, 'b');
+    await opened([at]);
+    assert.equal(server.handshakes.length, 2);
+    at.sub.close();
+  });
+
+  test('callbacks may subscribe and close', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url);
+    const inner = [];
+    const outer = follow(comet, 'outer', {
+      onmessage: ({ data }) => {
+        inner.push(follow(comet, data));
+        assert.deepEqual(inner.at(-1).states, [], 'nothing is called before subscribe has returned');
+        if (inner.length === 2) outer.sub.close();
+      },
+    });
+    await opened([outer]);
+    const ref = server.connections[0].of('outer');
+    const message = (data, position) => ({ type: 'message', channel: 'outer', position, data });
+    server.connections[0].tell({ ref, position: 'P3', items: [message('x', 'P1'), message('y', 'P2'), message('z', 'P3')] });
+    await until('all are open', () => inner.length === 2 && inner.every(isOpen));
+    assert.equal(outer.sub.position, 'P2');
+    assert.equal(outer.sub.state, 'closed');
+    assert.equal(server.handshakes.length, 1);
+    closeSubs(inner);
+  });
+
+  test('gaps, joins and leaves are told', async () => {
+    const server = await serve({
+      oncommand: (connection, { type, ref }) => type === 'subscribe' && (connection.tell({ ref, position: '', items: [{ type: 'subscribed' }] }), true),
+    });
+    const items = [];
+    const notes = follow(new CComet(server.url), 'a', { after: 'old', presence: true, onitem: (item) => items.push(item.type) });
+    await opened([notes]);
+    assert.equal(notes.sub.position, 'old');
+    const ref = server.connections[0].of('a');
+    server.connections[0].tell({ ref, position: 'P1', items: [{ type: 'gap', channel: 'a', missed: 3, position: 'x' }, { type: 'join', id: 'ann' }] });
+    server.connections[0].tell({ ref, position: 'P2', items: [{ type: 'leave', id: 'ann' }] });
+    await until('all arrive', () => items.length === 2);
+    assert.deepEqual([items, notes.gaps, notes.sub.position], [['join', 'leave'], 1, 'P2']);
+    notes.sub.close();
+  });
+
+  test('when a connection is full another is opened', async () => {
+    const most = 8;
+    const server = await serve({
+      oncommand: (connection, { type, ref }) => {
+        const live = (kind) => connection.commands.filter((command) => command.type === kind && !connection.refused?.has(command.ref)).length;
+        if (type !== 'subscribe' || live('subscribe') - live('unsubscribe') <= most) return false;
+        (connection.refused ??= new Set()).add(ref);
+        connection.tell(error(ref, 400, 'too_many_subscriptions'));
+        return true;
+      },
+    });
+    const comet = new CComet(server.url);
+    const all = names(20).map((name) => follow(comet, name));
+    await opened(all);
+    const live = () => server.connections.filter((connection) => !connection.isOver);
+    assert.equal(server.connections.length, 3);
+    assert.ok(all.every(({ states }) => !states.includes('waiting')));
+    // Where one has left there is room again.
+    all.shift().sub.close();
+    all.push(follow(comet, 'next'));
+    await opened(all);
+    assert.equal(server.connections.length, 3);
+    for (const connection of live()) connection.cut();
+    await until('all notice', () => all.every(({ states }) => states.includes('waiting')));
+    await opened(all);
+    assert.equal(server.connections.length, 6);
+    closeSubs(all);
+    await until('all are closed', () => live().length === 0);
+  });
+
+  test('a connection that takes no subscription at all is not tried without end', async () => {
+    const server = await serve({
+      oncommand: (connection, { type, ref }) => type === 'subscribe' && (connection.tell(error(ref, 400, 'too_many_subscriptions')), true),
+    });
+    const notes = follow(new CComet(server.url), 'a');
+    await until('it ends', () => notes.states.includes('closed'));
+    assert.equal(notes.details.at(-1).code, 'too_many_subscriptions');
+    assert.equal(server.handshakes.length, 1);
+  });
+
+  test('one that is not answered is asked for again, while the others go on', async () => {
+    let asked = 0;
+    const server = await serve({ oncommand: (_, { channels }) => channels?.[0] === 'lost' && asked++ < 1 });
+    const comet = new CComet(server.url);
+    const [lost, calm] = [follow(comet, 'lost'), follow(comet, 'calm')];
+    const beat = setInterval(() => server.connections[0]?.tell({ items: [] }), 1_000);
+    await opened([lost, calm]);
+    clearInterval(beat);
+    assert.deepEqual(lost.states, ['connecting', 'waiting', 'connecting', 'open']);
+    assert.deepEqual(calm.states, ['connecting', 'open']);
+    assert.equal(server.handshakes.length, 1);
+    closeSubs([lost, calm]);
+  });
+
+  test('many that are answered slowly, one after the other, wait for their turn', async () => {
+    let turn = Promise.resolve();
+    const server = await serve({
+      oncommand: (connection, { type, ref }) => {
+        if (type !== 'subscribe') return false;
+        turn = turn.then(() => pause(1_500)).then(() => connection.tell({ ref, position: 'P', items: [{ type: 'subscribed' }] }));
+        return true;
+      },
+    });
+    const comet = new CComet(server.url);
+    const all = names(9).map((name) => follow(comet, name));
+    await opened(all);
+    assert.ok(all.every(({ states }) => states.join() === 'connecting,open'));
+    assert.equal(server.connections[0].commands.length, 9);
+    closeSubs(all);
+  });
+
+  test('one that is not answered by a connection without a sound gives the connection up', async () => {
+    const server = await serve({ oncommand: (_, { channels }) => channels?.[0] === 'second' && server.connections.length === 1 });
+    const comet = new CComet(server.url);
+    const first = follow(comet, 'first');
+    await opened([first]);
+    await pause(100);
+    const second = follow(comet, 'second');
+    await opened([second, first]);
+    await until('both are on a new one', () => first.states.length === 5 && isOpen(first));
+    assert.equal(server.handshakes.length, 2);
+    assert.deepEqual(first.states, ['connecting', 'open', 'waiting', 'connecting', 'open']);
+    closeSubs([first, second]);
+  });
+
+  test('a connection that falls silent is noticed by all', async () => {
+    const server = await serve({ heartbeatMs: () => (server.connections.length === 1 ? 200 : 15_000) });
+    const comet = new CComet(server.url);
+    const all = names(3).map((name) => follow(comet, name));
+    await until('all are open again', () => all.every(({ states }) => states.join() === 'connecting,open,waiting,connecting,open'));
+    assert.equal(server.handshakes.length, 2);
+    closeSubs(all);
+  });
+
+  test('one token is asked for, and renewed, for all', async () => {
+    const server = await serve();
+    let calls = 0;
+    const comet = new CComet(server.url, { token: async () => `t${(calls += 1)}` });
+    const items = [];
+    const all = names(20).map((name) => follow(comet, name, { onitem: (item) => items.push(item.type) }));
+    await opened(all);
+    assert.equal(calls, 1);
+    server.connections[0].tell({ items: [{ type: 'token', expires_in_s: 30 }] });
+    await until('it is renewed', () => server.connections[0].commands.some(({ type }) => type === 'token'));
+    await pause(200);
+    const sent = server.connections[0].commands.filter(({ type }) => type === 'token');
+    assert.deepEqual([calls, sent.map(({ token }) => token)], [2, ['t2']]);
+    assert.ok(!server.connections[0].commands.some(({ type, ref }) => type === 'subscribe' && ref === sent[0].ref));
+    assert.deepEqual(items, Array.from(all, () => 'token'));
+    assert.deepEqual([...new Set(all.map(({ states }) => states.join()))], ['connecting,open']);
+    // At its end, there is one new connection, at once.
+    server.connections[0].tell({ items: [{ type: 'close', reason: 'token_expired' }] });
+    await until('all are open again', () => all.every(({ states }) => states.join() === 'connecting,open,connecting,open'));
+    assert.deepEqual(server.handshakes, ['/channels?token=t1', '/channels?token=t3']);
+    assert.ok(all.every(({ closes }) => closes.length === 0));
+    closeSubs(all);
+  });
+
+  test('a new token that is refused ends nothing before the old one ends', async () => {
+    const server = await serve({
+      oncommand: (connection, { type, ref }) => type === 'token' && (connection.tell(error(ref, 403, 'subject_changed')), true),
+    });
+    let calls = 0;
+    const comet = new CComet(server.url, { token: () => `t${(calls += 1)}` });
+    const all = names(3).map((name) => follow(comet, name));
+    await opened(all);
+    server.connections[0].tell({ items: [{ type: 'token', expires_in_s: 30 }] });
+    await until('it was tried', () => server.connections[0].commands.some(({ type }) => type === 'token'));
+    await pause(200);
+    assert.ok(all.every(isOpen));
+    server.connections[0].tell({ items: [{ type: 'close', reason: 'token_expired' }] });
+    await until('all are open again', () => all.every(({ states }) => states.join() === 'connecting,open,connecting,open'));
+    closeSubs(all);
+  });
+
+  test('a token as text ends all of its subscriptions', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url, { token: 'x' });
+    const all = names(3).map((name) => follow(comet, name));
+    await opened(all);
+    server.connections[0].tell({ items: [{ type: 'close', reason: 'token_expired' }] });
+    await until('all end', () => all.every(({ states }) => states.at(-1) === 'closed'));
+    assert.ok(all.every(({ details, closes }) => details.at(-1).code === 'token_expired' && closes.length === 1));
+  });
+
+  test('what the token of the others does not allow is asked for once more with a new one', async () => {
+    const server = await serve({
+      oncommand: (connection, { type, ref, channels }) => {
+        const isAllowed = !channels?.[0].startsWith('group') || connection.url.endsWith('=member');
+        return type === 'subscribe' && !isAllowed && !connection.tell(error(ref, 403, 'not_allowed'));
+      },
+    });
+    let token = 'guest';
+    const comet = new CComet(server.url, { token: () => token });
+    const first = follow(comet, 'first');
+    await opened([first]);
+    const refused = follow(comet, 'group1');
+    await until('it ends', () => refused.states.includes('closed'));
+    assert.equal(refused.details.at(-1).code, 'not_allowed');
+    const other = follow(comet, 'other');
+    await opened([other]);
+    assert.ok(server.connections[0].of('other'), 'it is on the first connection still');
+    token = 'member';
+    const group = ['group1', 'group2'].map((name) => follow(comet, name));
+    await opened(group);
+    assert.ok(group.every(({ states }) => !states.includes('waiting')));
+    assert.deepEqual(first.states, ['connecting', 'open']);
+    assert.equal(server.handshakes.filter((url) => url.endsWith('=member')).length, 1);
+    closeSubs([first, other, ...group]);
+    await until('all are closed', () => server.connections.every(({ isOver }) => isOver));
+  });
+
+  test('where no WebSocket gets through, one asks why, and all take the next transport', async () => {
+    const server = await serve({ refuse: () => 404 });
+    const comet = new CComet(server.url);
+    const all = names(3).map((name) => follow(comet, name));
+    await until('all go on by another', () => all.every(({ sub, states }) => sub.transport === 'sse' && states.includes('waiting')));
+    const asked = server.asked.filter(({ url }) => url.includes('wait=0'));
+    assert.deepEqual([server.handshakes.length, asked.length], [1, 1]);
+    // One that comes later does not try.
+    const next = follow(comet, 'next');
+    assert.equal(next.sub.transport, 'sse');
+    closeSubs([...all, next]);
+  });
+
+  test('a token that the handshake refuses holds for all, a channel that is refused for one', async () => {
+    for (const [status, code, ended] of [[401, 'token_invalid', 3], [403, 'not_allowed', 1]]) {
+      const server = await serve({ refuse: () => status, poll: () => [status, { code, status, detail: 'No.' }] });
+      const comet = new CComet(server.url, { token: 'x', transport: 'websocket' });
+      const all = names(3).map((name) => follow(comet, name));
+      await until('they are told', () => all.every(({ states }) => states.length >= 2));
+      const closed = all.filter(({ states }) => states.at(-1) === 'closed');
+      assert.equal(closed.length, ended);
+      assert.ok(closed.every(({ details }) => details.at(-1).code === code));
+      closeSubs(all);
+    }
+  });
+
+  test('a message that cannot be read is asked for again', async () => {
+    const server = await serve();
+    const comet = new CComet(server.url);
+    const all = names(2).map((name) => follow(comet, name, { after: 'P0' }));
+    await opened(all);
+    server.connections[0].tell({ ref: server.connections[0].of('c0'), position: 'P1' });
+    await until('both are open again', () => all.every(({ states }) => states.join() === 'connecting,open,waiting,connecting,open'));
+    assert.deepEqual(server.connections[1].commands.map(({ after }) => after), ['P0', 'P0']);
+    closeSubs(all);
+  });
+});
