@@ -6,6 +6,7 @@ mod common;
 mod guarded;
 mod icomet;
 mod phone;
+mod sharing;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -42,7 +43,11 @@ fn main() -> ExitCode {
         icomet::pages_that_are_not_listed_do_nothing_at_the_admin_listener,
         phone::long_names_and_refused_messages_fit_the_screen_of_a_phone,
         phone::the_door_fits_a_phone_and_says_what_a_name_may_be,
-        phone::a_message_that_is_too_long_is_said_to_be_before_it_is_sent
+        phone::a_message_that_is_too_long_is_said_to_be_before_it_is_sent,
+        sharing::many_subscriptions_of_a_page_have_one_websocket_through_everything,
+        sharing::subscriptions_with_one_token_share_it_and_one_that_is_refused_disturbs_no_other,
+        sharing::more_subscriptions_than_a_connection_may_have_get_another,
+        sharing::a_channel_that_is_closed_ends_its_subscription_alone
     ];
     if std::env::var_os("CCOMET_SCREENSHOT").is_some() {
         all.extend(tests![needs [Need::Program("chromium")]; a_picture_of_the_chat]);
