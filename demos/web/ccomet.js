@@ -285,11 +285,13 @@
     #idle;
     #backoff = new Backoff();
     #retryAt = 0;
+    #gotThrough = false;
     reach = new Reach();
 
     constructor(base, token) {
       this.#base = base;
       this.#token = token;
+      this.#gotThrough = sessions.some((one) => one.#base === base && one.#gotThrough);
       sessions.push(this);
     }
 
@@ -355,7 +357,7 @@
           open: (tools) => this.#socket(connection, token, tools),
           isRenewable: this.#token.isRenewable,
           onhello: () => {
-            connection.isOpen = true;
+            connection.isOpen = this.#gotThrough = true;
             this.reach.hit();
             this.#backoff.opened();
             for (const ref of this.#members.keys()) this.#subscribe(ref);
@@ -404,7 +406,10 @@
         if (!reason.final || reason.status === 401) return reason;
         this.#take(ref)?.reject(reason);
       }
-      this.reach.miss();
+      // A server that starts anew may refuse the one and answer the other, and a connection may break at any time. All would lose their
+      // common connection by that.
+      if (!this.#gotThrough || failure.code !== 'refused') this.reach.miss();
+      this.#gotThrough = false;
       return failure;
     }
 

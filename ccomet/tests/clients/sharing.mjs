@@ -190,7 +190,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     for (const name of names(3)) {
       await opened([at]);
       at.sub.close();
-      await pause(300);
+      await pause(50);
       at = follow(comet, name);
     }
     await opened([at]);
@@ -426,16 +426,36 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs([...all, next]);
   });
 
+  test('a WebSocket that got through before is tried twice', async () => {
+    let refusals = 0;
+    const server = await serve({ refuse: () => refusals-- > 0 && 503 });
+    const comet = new CComet(server.url);
+    const all = names(3).map((name) => follow(comet, name));
+    await opened(all);
+    // So is another one to the same server.
+    refusals = 1;
+    const other = follow(new CComet(server.url, { token: 'x' }), 'other');
+    await opened([other]);
+    assert.deepEqual([other.sub.transport, other.states.length], ['websocket', 4]);
+    other.sub.close();
+    for (const [refused, transport] of [[1, 'websocket'], [2, 'sse']]) {
+      await opened(all);
+      refusals = refused;
+      server.connections.findLast(({ url }) => url === '/channels').cut();
+      await until('all go on', () => all.every(({ states, sub }) => sub.transport === transport && states.filter((state) => state === 'waiting').length >= refused));
+      await until('it was tried', () => server.handshakes.length === (refused === 1 ? 5 : 7));
+    }
+    closeSubs(all);
+  });
+
   test('a token that the handshake refuses holds for all, a channel that is refused for one', async () => {
-    for (const [status, code, ended] of [[401, 'token_invalid', 3], [403, 'not_allowed', 1]]) {
+    for (const [status, code, handshakes] of [[401, 'token_invalid', 1], [403, 'not_allowed', 3]]) {
       const server = await serve({ refuse: () => status, poll: () => [status, { code, status, detail: 'No.' }] });
       const comet = new CComet(server.url, { token: 'x', transport: 'websocket' });
       const all = names(3).map((name) => follow(comet, name));
-      await until('they are told', () => all.every(({ states }) => states.length >= 2));
-      const closed = all.filter(({ states }) => states.at(-1) === 'closed');
-      assert.equal(closed.length, ended);
-      assert.ok(closed.every(({ details }) => details.at(-1).code === code));
-      closeSubs(all);
+      await until('they end', () => all.every(({ states }) => states.at(-1) === 'closed'));
+      assert.ok(all.every(({ details }) => details.at(-1).code === code));
+      assert.equal(server.handshakes.length, handshakes);
     }
   });
 
