@@ -320,7 +320,7 @@
         const waitMs = this.#retryAt - performance.now();
         if (waitMs > TIMER_SLACK_MS) throw new CometError('network', 0, 'The connection broke', waitMs);
         const ref = (this.#refs += 1);
-        this.#members.set(ref, { question, url, hear, resolve, reject, isLate: this.#connection?.hasToken });
+        this.#members.set(ref, { question, url, hear, resolve, reject, isLate: this.#connection?.hasBegun });
         signal.addEventListener('abort', () => {
           reject(signal.reason);
           this.#unsubscribe(ref);
@@ -345,14 +345,14 @@
     }
 
     async #open() {
-      const connection = { abort: new AbortController(), hasToken: false, isOpen: false, heard: 0, answered: 0 };
+      const connection = { abort: new AbortController(), hasBegun: false, isOpen: false, heard: 0, answered: 0 };
       const { signal } = connection.abort;
       this.#connection = connection;
       let token;
       let failure;
       try {
         token = await this.#token.ask(signal);
-        connection.hasToken = true;
+        connection.hasBegun = true;
         await flow(signal, {
           open: (tools) => this.#socket(connection, token, tools),
           isRenewable: this.#token.isRenewable,
@@ -435,8 +435,8 @@
       if (code === 'too_many_subscriptions' && this.#users > 1) {
         this.#usersMax = this.#users - 1;
         member.resolve(() => Session.of(this.#base, this.#token));
-      } else if ([401, 403].includes(status) && member.isLate && this.#token.isRenewable) {
-        // It might be allowed with a token of now, which the others need not have.
+      } else if ([401, 403].includes(status) && member.isLate) {
+        // It might be allowed with a token, or cookies, of now, which the others need not have.
         member.resolve(() => Session.of(this.#base, this.#token, sessions.slice(sessions.indexOf(this) + 1)));
       } else member.reject(new CometError(code, status, detail, retryMs));
       this.#rest();
@@ -623,7 +623,7 @@
       this.#reach.websocket = session.reach;
     }
 
-    /** On the WebSocket of all subscriptions; on another, if this one is full or its token is too old. */
+    /** On the WebSocket of all subscriptions; on another, if this one is full, or too old to be allowed what a new one may be. */
     async #share(signal) {
       const { presence } = this.#options;
       const question = { channels: this.#names, ...this.#start(), presence: presence ? true : undefined };

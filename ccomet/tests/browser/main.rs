@@ -47,7 +47,8 @@ fn main() -> ExitCode {
         sharing::many_subscriptions_of_a_page_have_one_websocket_through_everything,
         sharing::subscriptions_with_one_token_share_it_and_one_that_is_refused_disturbs_no_other,
         sharing::more_subscriptions_than_a_connection_may_have_get_another,
-        sharing::a_channel_that_is_closed_ends_its_subscription_alone
+        sharing::a_channel_that_is_closed_ends_its_subscription_alone,
+        sharing::who_is_known_by_a_cookie_may_subscribe
     ];
     if std::env::var_os("CCOMET_SCREENSHOT").is_some() {
         all.extend(tests![needs [Need::Program("chromium")]; a_picture_of_the_chat]);

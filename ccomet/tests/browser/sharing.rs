@@ -1,5 +1,8 @@
 //! Many subscriptions of a page, and the few WebSockets that it has for them.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+
 use serde_json::json;
 
 use crate::chromium::{Chromium, Page};
@@ -165,4 +168,56 @@ pub(crate) fn a_channel_that_is_closed_ends_its_subscription_alone() {
     browser.wait(&page, "all.every(isOpen)");
     tell_all(&mut browser, &page, &server, &mut Vec::new(), "hello");
     assert_eq!(browser.eval(&page, "[sockets.length, all[1].states]"), json!([1, ["connecting", "open"]]));
+}
+
+/// A back end that allows what comes with a cookie, and nothing else. Returns its address.
+fn start_backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.expect("a connection"));
+            std::thread::spawn(move || {
+                loop {
+                    let (mut line, mut length) = (String::new(), 0);
+                    while line != "\r\n" {
+                        line.clear();
+                        if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                            return;
+                        }
+                        let lower = line.to_ascii_lowercase();
+                        length = lower
+                            .strip_prefix("content-length:")
+                            .map_or(length, |value| value.trim().parse().expect("a length"));
+                    }
+                    let mut body = vec![0; length];
+                    stream.read_exact(&mut body).expect("a body");
+                    let is_known = String::from_utf8_lossy(&body).contains("\"Cookie\":\"user=ann\"");
+                    let answer = if is_known { "204 No Content\r\n" } else { "403 Forbidden\r\nContent-Length: 0\r\n" };
+                    stream.get_mut().write_all(format!("HTTP/1.1 {answer}\r\n").as_bytes()).expect("sent");
+                }
+            });
+        }
+    });
+    address
+}
+
+pub(crate) fn who_is_known_by_a_cookie_may_subscribe() {
+    let mut browser = Chromium::start();
+    let backend = start_backend();
+    let server = Process::start(
+        &format!(
+            "[front]\norigins = [\"https://friend.example\"]\n
+             [hooks]\nurl = \"http://{backend}/\"\nsubscribe = true\nheaders = [\"Cookie\"]\n"
+        ),
+        &["--loops", "1"],
+    );
+    let page = open(&mut browser, &server);
+    browser.eval(&page, "globalThis.all = [follow(new CComet(location.origin), 'a')], 0");
+    browser.wait(&page, "all[0].states.at(-1) === 'closed'");
+    assert_eq!(browser.eval(&page, "all[0].detail.code"), "hook_refused");
+    // At once: the connection that was opened without the cookie is there still.
+    browser.eval(&page, "document.cookie = 'user=ann'; globalThis.all = [follow(new CComet(location.origin), 'a')], 0");
+    browser.wait(&page, "isOpen(all[0])");
+    assert_eq!(browser.eval(&page, "all[0].sub.transport"), "websocket");
 }
