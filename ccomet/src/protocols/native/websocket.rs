@@ -49,7 +49,7 @@ struct Raw<'a> {
 
 /// Reads a message. An error has the message's reference, if it has one that can be read.
 pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option<i64>)> {
-    let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, None))?;
+    let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, reference(text)))?;
     let refused = |problem| (problem, raw.reference);
     let event = raw.event.as_deref().map(checked_event).transpose().map_err(refused)?;
     let key = raw.key.as_deref().map(checked_key).transpose().map_err(refused)?;
@@ -169,6 +169,7 @@ mod tests {
             ("[]", Problem::BadCommand, None),
             (r#"{"type":"publish","channel":"a","ref":1}"#, Problem::BadCommand, Some(1)),
             (r#"{"type":"dance","ref":2}"#, Problem::BadCommand, Some(2)),
+            (r#"{"type":"subscribe","channels":"a","ref":2}"#, Problem::BadCommand, Some(2)),
             (r#"{"type":"publish","channel":"a,b","data":"","ref":3}"#, Problem::BadChannel, Some(3)),
             (r#"{"type":"publish","channel":"a*","data":""}"#, Problem::BadChannel, None),
             (r#"{"type":"publish","channel":"a","data":"12345678901"}"#, Problem::MessageTooLarge(10), None),
