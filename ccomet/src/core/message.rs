@@ -111,8 +111,6 @@ pub(crate) struct Message {
     pub(crate) time: UnixMillis,
     /// What few messages have.
     pub(crate) extra: Option<Box<MessageExtra>>,
-    /// Whether others may have the same payload in memory, so that it is counted once for all of them.
-    pub(crate) is_shared: bool,
 }
 
 /// The payload of a shared message, by its place in memory.
@@ -142,7 +140,7 @@ impl Draft {
         let expires = ttl_s.map(|ttl_s| time.plus(Duration::from_secs(u64::from(ttl_s))));
         let extra = MessageExtra { event, expires, key, ..MessageExtra::default() };
         let extra = (extra != MessageExtra::default()).then(|| Box::new(extra));
-        Message { payload, sender, time, extra, is_shared: false }
+        Message { payload, sender, time, extra }
     }
 }
 
@@ -166,6 +164,8 @@ pub(crate) struct MessageExtra {
     pub(crate) key: Option<Box<str>>,
     /// Whether it went to all channels at once.
     pub(crate) is_broadcast: bool,
+    /// Whether others may have the same payload in memory, so that it is counted once for all of them.
+    pub(crate) is_shared: bool,
     /// In the channel of a pattern: the channel that it was published in, and the spot behind it there.
     pub(crate) origin: Option<(ChannelName, Spot)>,
 }
@@ -181,6 +181,11 @@ impl MessageExtra {
 const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
 impl Message {
+    /// Notes that others may have the same payload.
+    pub(crate) fn share(&mut self) {
+        self.extra.get_or_insert_default().is_shared = true;
+    }
+
     pub(crate) fn is_broadcast(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.is_broadcast)
     }
@@ -231,7 +236,9 @@ impl SharedPayload {
     /// The payload of a message, if it is shared. The place is that payload's for as long as anyone holds the message.
     pub(crate) fn of(message: &Message) -> Option<Self> {
         let (address, length) = (message.payload.as_ptr() as usize, message.payload.len());
-        let is_shared = message.is_shared && length > 0 && !fault!("shared-message-counted-in-each-channel");
+        let is_shared = message.extra.as_ref().is_some_and(|extra| extra.is_shared)
+            && length > 0
+            && !fault!("shared-message-counted-in-each-channel");
         is_shared.then_some(Self { address, length })
     }
 }
@@ -239,10 +246,6 @@ impl SharedPayload {
 impl Kept for Arc<Message> {
     fn cost(&self) -> usize {
         Message::cost(self)
-    }
-
-    fn shared_cost(&self) -> usize {
-        SharedPayload::of(self).map_or(0, |payload| payload.length)
     }
 
     fn time(&self) -> UnixMillis {

@@ -22,10 +22,6 @@ pub(crate) struct HistoryLimits {
 pub(crate) trait Kept {
     /// Its share of [`HistoryLimits::bytes_max`].
     fn cost(&self) -> usize;
-    /// The part of it that is counted once for all logs of the shard that have it.
-    fn shared_cost(&self) -> usize {
-        0
-    }
     /// When it was taken.
     fn time(&self) -> UnixMillis;
 }
@@ -36,13 +32,12 @@ pub(crate) struct Log<T> {
     entries: VecDeque<T>,
     first: u64,
     bytes: usize,
-    shared_bytes: usize,
 }
 
 impl<T: Kept> Log<T> {
     /// An empty log, whose first message will have number `next`.
     pub(crate) fn starting_at(next: u64) -> Self {
-        Self { entries: VecDeque::new(), first: next, bytes: 0, shared_bytes: 0 }
+        Self { entries: VecDeque::new(), first: next, bytes: 0 }
     }
 
     /// The number of the oldest message kept, or of the next one where none is.
@@ -67,16 +62,10 @@ impl<T: Kept> Log<T> {
         self.bytes
     }
 
-    /// The bytes that other logs do not count as well.
-    pub(crate) fn own_bytes(&self) -> usize {
-        self.bytes - self.shared_bytes
-    }
-
     /// Adds a message and returns its number.
     pub(crate) fn push(&mut self, entry: T) -> u64 {
         let number = self.next();
         self.bytes += entry.cost();
-        self.shared_bytes += entry.shared_cost();
         self.entries.push_back(entry);
         number
     }
@@ -110,7 +99,6 @@ impl<T: Kept> Log<T> {
         let entry = self.entries.pop_front()?;
         self.first += 1;
         self.bytes -= entry.cost();
-        self.shared_bytes -= entry.shared_cost();
         self.shrink();
         Some(entry)
     }

@@ -49,7 +49,9 @@ impl Gateway {
         for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
             let mut message = draft.taken_at(unix_time(http));
             // Those for its other channels are here as well.
-            message.is_shared = !message.payload.is_unique();
+            if !message.payload.is_unique() {
+                message.share();
+            }
             match groups.iter_mut().find(|group| group.channel == channel && !channel.is_pattern()) {
                 Some(group) => {
                     group.places.push(place);

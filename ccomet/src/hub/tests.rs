@@ -94,13 +94,7 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     hub.flush(NOW, &mut ears);
     assert!(matches!(hub.orders[..], [_, Order::SetSubscribers { count: 1, .. }]));
     // Both were on their way when this loop let go of the channel and entered it again.
-    let message = Arc::new(Message {
-        payload: Bytes::from_static(b"old"),
-        sender: None,
-        time: NOW,
-        extra: None,
-        is_shared: false,
-    });
+    let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time: NOW, extra: None });
     let entries = vec![message];
     let appended =
         ChannelEvent::Appended { first: 7, entries, announcements: Vec::new(), kept_from: 7, window_from: 7 };
@@ -128,15 +122,7 @@ fn a_poll_cannot_be_answered_before_its_channel_has_come() {
 fn a_poll_whose_message_is_dropped_while_it_waits_for_a_page_waits_for_the_oldest_kept() {
     let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
-    let message = || {
-        Arc::new(Message {
-            payload: Bytes::from_static(b"new"),
-            sender: None,
-            time: NOW,
-            extra: None,
-            is_shared: false,
-        })
-    };
+    let message = || Arc::new(Message { payload: Bytes::from_static(b"new"), sender: None, time: NOW, extra: None });
     let subscription = Subscription::new(vec![(channel.clone(), Start::Oldest)], Delivery::new(POLL));
     hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
     let window = Window { epoch: Epoch(9), kept_from: 3, first: 5, entries: vec![message()] };
@@ -167,9 +153,7 @@ fn subscriptions_of_one_connection_take_turns_where_it_has_no_room_for_all() {
     }
     hub.event(&channel, opened(), NOW, &mut ears);
     assert_eq!(std::mem::take(&mut ears.said), "hello\n1: hello\n2: hello\n");
-    let message = || {
-        Arc::new(Message { payload: Bytes::from_static(b"x"), sender: None, time: NOW, extra: None, is_shared: false })
-    };
+    let message = || Arc::new(Message { payload: Bytes::from_static(b"x"), sender: None, time: NOW, extra: None });
     let append = |hub: &mut Hub, ears: &mut Ears, first: u64| {
         let (entries, announcements) = (vec![message()], Vec::new());
         let appended = ChannelEvent::Appended { first, entries, announcements, kept_from: 0, window_from: 0 };

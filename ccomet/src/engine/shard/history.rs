@@ -21,7 +21,7 @@ impl ChannelState {
     /// Returns the bytes that its history counts for, without the payloads that others may have as well.
     pub(super) fn own_bytes(&self) -> usize {
         let copy_bytes = if fault!("copies-not-counted") { 0 } else { COPY_BYTES };
-        self.log.own_bytes() + self.log.len() * self.attached.len() * copy_bytes
+        self.log.bytes() - self.shared_length + self.log.len() * self.attached.len() * copy_bytes
     }
 
     /// Returns the bytes for which it is compared with others.
@@ -51,7 +51,10 @@ impl Shard {
     /// Adds a message to a channel's log. Returns its number.
     pub(super) fn push(&mut self, key: usize, message: Arc<Message>) -> u64 {
         let payload = SharedPayload::of(&message);
-        let number = self.change(key, |channel, _| channel.log.push(message));
+        let number = self.change(key, |channel, _| {
+            channel.shared_length += payload.map_or(0, |payload| payload.length);
+            channel.log.push(message)
+        });
         if let Some(payload) = payload {
             self.hold(key, number, payload);
         }
@@ -105,6 +108,7 @@ impl Shard {
         let (first, kept_from) = (channel.log.first(), channel.kept_from());
         let mut dropped = Dropped::default();
         let result = change(channel, &mut dropped);
+        channel.shared_length -= dropped.0.iter().map(|payload| payload.length).sum::<usize>();
         let own_bytes = channel.own_bytes();
         if own_bytes > bytes || !fault!("dropped-history-still-counted") {
             self.bytes = self.bytes - bytes + own_bytes;

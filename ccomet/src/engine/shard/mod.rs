@@ -78,6 +78,8 @@ struct ChannelState {
     stored: Option<Box<Stored>>,
     /// Its share of the payloads that others have as well.
     shared_bytes: usize,
+    /// The bytes of these payloads in its log.
+    shared_length: usize,
     attached: Vec<Follower>,
     /// Names under which clients wait, and announcements.
     waits: Option<Box<Names>>,
@@ -408,6 +410,7 @@ impl Shard {
             log: Log::starting_at(0),
             stored: is_stored.then(Box::default),
             shared_bytes: 0,
+            shared_length: 0,
             attached: Vec::new(),
             waits: None,
             touched: now.loop_time,

@@ -49,7 +49,10 @@ struct Account {
 
 /// The accounts for which a channel counts, and its place in the list of each, if it keeps messages.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counted([Option<(u32, u32)>; 2]);
+pub(super) struct Counted([(u32, u32); 2]);
+
+/// Stands for no account in [`Counted`], which is part of every channel.
+const NO_ACCOUNT: u32 = u32::MAX;
 
 /// The new place of a channel in the list of an account.
 #[derive(Debug, Clone, Copy)]
@@ -76,12 +79,20 @@ impl Account {
 
 impl Counted {
     pub(super) fn accounts(self) -> impl Iterator<Item = usize> {
-        self.0.into_iter().flatten().map(|(account, _)| account as usize)
+        self.entries().map(|(account, _)| account as usize)
+    }
+
+    fn entries(self) -> impl Iterator<Item = (u32, u32)> {
+        self.0.into_iter().filter(|(account, _)| *account != NO_ACCOUNT)
+    }
+
+    fn entries_mut(&mut self) -> impl Iterator<Item = &mut (u32, u32)> {
+        self.0.iter_mut().filter(|(account, _)| *account != NO_ACCOUNT)
     }
 
     /// Records the new place of its channel.
     pub(super) fn note(&mut self, moved: Moved) {
-        for (_, place) in self.0.iter_mut().flatten().filter(|(account, _)| *account == moved.account) {
+        for (_, place) in self.entries_mut().filter(|(account, _)| *account == moved.account) {
             *place = moved.place;
         }
     }
@@ -104,7 +115,7 @@ impl Owners {
 
     /// Counts a new channel.
     pub(super) fn made(&mut self, owner: Owner, is_pattern: bool) -> Counted {
-        let mut counted = Counted([None; 2]);
+        let mut counted = Counted([(NO_ACCOUNT, 0); 2]);
         let Self { numbers, accounts, .. } = self;
         let of_parts = owner.parts().map(|part| {
             *numbers
@@ -112,10 +123,10 @@ impl Owners {
                 .or_insert_with(|| accounts.insert(Account { part: Some(part), ..Account::default() }) as u32)
         });
         for (at, account) in counted.0.iter_mut().zip(of_parts) {
-            *at = Some((account, 0));
+            *at = (account, 0);
         }
-        if counted.0[0].is_none() {
-            counted.0[0] = Some((NOBODY as u32, 0));
+        if counted.0[0].0 == NO_ACCOUNT {
+            counted.0[0] = (NOBODY as u32, 0);
         }
         for account in counted.accounts() {
             *self.accounts[account].count_mut(is_pattern) += 1;
@@ -160,7 +171,7 @@ impl Owners {
 
     /// Lists a channel that keeps messages now.
     pub(super) fn list(&mut self, key: usize, counted: &mut Counted) {
-        for (number, place) in counted.0.iter_mut().flatten() {
+        for (number, place) in counted.entries_mut() {
             let listed = &mut self.accounts[*number as usize].with_history;
             *place = listed.len() as u32;
             listed.push(key as u32);
@@ -169,7 +180,7 @@ impl Owners {
 
     /// Does the opposite of `list`. Other channels may have other places then, of which `moved` is told.
     pub(super) fn unlist(&mut self, counted: Counted, mut moved: impl FnMut(usize, Moved)) {
-        for (number, place) in counted.0.into_iter().flatten() {
+        for (number, place) in counted.entries() {
             let listed = &mut self.accounts[number as usize].with_history;
             listed.swap_remove(place as usize);
             if let Some(key) = listed.get(place as usize) {

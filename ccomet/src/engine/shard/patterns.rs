@@ -450,7 +450,7 @@ fn too_old(message: &Message, kept_for: Duration) -> UnixMillis {
 /// Returns a message as a pattern's channel has it: it names its own channel, and expires when that channel drops it.
 fn gathered(message: &Message, channel: &ChannelName, spot: Spot, too_old: UnixMillis) -> Arc<Message> {
     let mut copy = message.clone();
-    copy.is_shared = true;
+    copy.share();
     let extra = copy.extra_mut();
     extra.origin = Some((channel.clone(), spot));
     if !fault!("pattern-gives-too-old") {

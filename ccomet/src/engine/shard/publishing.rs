@@ -81,7 +81,9 @@ impl Shard {
         // Patterns are going to have copies.
         let is_shared = self.is_followed(&name);
         let messages = messages.map(|mut message| {
-            message.is_shared |= is_shared;
+            if is_shared {
+                message.share();
+            }
             Arc::new(message)
         });
         match self.open(now, name, owner) {
@@ -111,7 +113,7 @@ impl Shard {
             return self.reply(asker, Err(why));
         }
         let BroadcastOrder { pattern, mut message, reach_max, owner } = order;
-        message.is_shared = true;
+        message.share();
         let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
         let reach =
             Reach { asker, owner, channels: 0, outstanding: 0, is_refused: false, refused: None, is_over: false };

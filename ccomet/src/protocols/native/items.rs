@@ -251,7 +251,6 @@ mod tests {
             sender: sender.map(Into::into),
             time: UnixMillis::from_millis(17),
             extra: None,
-            is_shared: false,
         };
         let mut out = Vec::new();
         write_message(&ChannelName::new("a\"b").expect("a name"), spot(1), &message, &mut out);

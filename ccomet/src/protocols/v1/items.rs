@@ -84,7 +84,6 @@ mod tests {
             sender: Some("ann".into()),
             time: UnixMillis::default(),
             extra: None,
-            is_shared: false,
         };
         let mut item = Vec::new();
         write_message(&channel, 7, &message, &mut item);
@@ -109,13 +108,8 @@ mod tests {
     #[test]
     fn any_text_comes_out_of_both_escapes_unchanged() {
         let text = "'\"\\ </script> \r\n\t\u{0}\u{2028}\u{2029} 😀 中文 \\' \\\\";
-        let message = Message {
-            payload: Bytes::from(text),
-            sender: Some(text.into()),
-            time: UnixMillis::default(),
-            extra: None,
-            is_shared: false,
-        };
+        let message =
+            Message { payload: Bytes::from(text), sender: Some(text.into()), time: UnixMillis::default(), extra: None };
         let mut item = Vec::new();
         write_message(&ChannelName::new("'\\").expect("a name"), 0, &message, &mut item);
         assert!(!String::from_utf8_lossy(&item).contains("</"));
