@@ -319,7 +319,7 @@ fn a_message_to_many_channels_counts_once_and_costs_nobody_any_history() {
         }
         assert_eq!(stage.count_kept(&mut admin, "channel7"), MIB / (60 * KIB));
         let holdings = stage.check_shared_accounts();
-        assert!(holdings.history_bytes < 3 * MIB + loops * MIB, "{holdings:?}");
+        assert!(holdings.history_bytes < 5 * MIB + loops * MIB, "{holdings:?}");
     }
 }
 
@@ -332,7 +332,7 @@ fn a_message_to_several_channels_counts_once() {
         send_to_all(&stage, &mut client, &names(30).join(","), &format!("{n} {body}"));
     }
     let holdings = stage.check_shared_accounts();
-    assert!(holdings.history_bytes < 17 * 61 * KIB, "{holdings:?}");
+    assert!(holdings.history_bytes < 18 * 61 * KIB, "{holdings:?}");
     for channel in names(30) {
         assert_eq!(stage.count_kept(&mut client, &channel), 16, "{channel}");
     }
@@ -355,7 +355,7 @@ fn the_copies_of_a_message_that_patterns_keep_count_once() {
         publish(&mut client, &format!("channel{n}"), &"x".repeat(60 * KIB));
     }
     let holdings = stage.check_shared_accounts();
-    assert!(holdings.history_bytes < 17 * 61 * KIB, "{holdings:?}");
+    assert!(holdings.history_bytes < 18 * 61 * KIB, "{holdings:?}");
 }
 
 #[test]
