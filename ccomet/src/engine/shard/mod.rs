@@ -208,6 +208,7 @@ impl Shard {
             .sum::<usize>();
         all.history_bytes += self.history_bytes();
         all.recounted_bytes += self.recount();
+        all.shared_places += self.shared.places();
         all.delivery_bytes += self.links.iter().map(PeerWindow::bytes).sum::<usize>();
         for (_, channel) in &self.channels {
             all.message_bytes += channel.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();

@@ -26,8 +26,8 @@ struct Holders {
     count: usize,
     /// Among how many it is divided.
     parts: usize,
-    /// The channel and number of each. Those that are gone are removed when it is divided anew.
-    places: Vec<(usize, u64)>,
+    /// The channel of each, and the last 32 bits of its number. Those that are gone are removed when it is divided anew.
+    places: Vec<(u32, u32)>,
 }
 
 impl Holders {
@@ -40,6 +40,12 @@ impl Shared {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Returns how many messages are listed.
+    #[cfg(feature = "sim")]
+    pub(super) fn places(&self) -> usize {
+        self.held.values().map(|holders| holders.places.len()).sum()
+    }
 }
 
 impl Shard {
@@ -50,7 +56,7 @@ impl Shard {
             Holders { count: 0, parts: 1, places: Vec::new() }
         });
         holders.count += 1;
-        holders.places.push((key, number));
+        holders.places.push((key as u32, number as u32));
         let part = holders.part(payload);
         self.weigh(key, |share| share + part);
         self.divide(payload);
@@ -80,9 +86,11 @@ impl Shard {
     /// Divides a payload anew if the number of messages that have it is another than it was.
     fn divide(&mut self, payload: SharedPayload) {
         let Some(holders) = self.shared.held.get_mut(&payload) else { return };
-        let is_near = holders.count < 2 * holders.parts
-            && (holders.parts < 2 * holders.count || fault!("shared-message-not-divided-anew"));
-        if is_near || holders.count == 0 {
+        let Holders { count, parts, ref places } = *holders;
+        // The list is not to grow with messages that come and go.
+        let is_short = places.len() <= 4 * count;
+        let is_near = parts < 2 * count && is_short || fault!("shared-message-not-divided-anew");
+        if count == 0 || count < 2 * parts && is_near {
             return;
         }
         let before = holders.part(payload);
@@ -92,7 +100,10 @@ impl Shard {
         places.dedup();
         let channels = &self.channels;
         places.retain(|(key, number)| {
-            let message = channels.get(*key).and_then(|channel| channel.log.entry(*number));
+            let message = channels.get(*key as usize).and_then(|channel| {
+                let first = channel.log.first();
+                channel.log.entry(first + u64::from(number.wrapping_sub(first as u32)))
+            });
             message.and_then(|message| SharedPayload::of(message)) == Some(payload)
         });
         places.shrink_to(2 * places.len());
@@ -100,7 +111,7 @@ impl Shard {
         holders.parts = holders.count;
         let part = holders.part(payload);
         for (key, _) in &places {
-            self.weigh(*key, |share| share - before + part);
+            self.weigh(*key as usize, |share| share - before + part);
         }
         if let Some(holders) = self.shared.held.get_mut(&payload) {
             holders.places = places;
