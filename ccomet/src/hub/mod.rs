@@ -410,10 +410,12 @@ impl Hub {
     fn truncate(&mut self, name: &ChannelName, kept_from: u64, window_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
-        if channel.is_attached() && channel.log.next() < kept_from && !fault!("no-gap-without-message") {
-            // Messages were dropped before they came: readers learn of the gap even if no message
-            // follows.
-            return self.appended(name, kept_from, Vec::new(), Vec::new(), kept_from);
+        // Messages were dropped before they came: readers learn of the gap even if no message follows,
+        // and fetch what is not in memory any more but still kept.
+        let known_to = if fault!("no-gap-without-message") { u64::MAX } else { channel.log.next() };
+        let dropped_to = if fault!("kept-messages-not-fetched") { kept_from } else { kept_from.max(window_from) };
+        if channel.is_attached() && known_to < dropped_to {
+            return self.appended(name, dropped_to, Vec::new(), Vec::new(), kept_from);
         }
         if channel.is_attached() && (channel.kept_from < kept_from || channel.log.first() < window_from) {
             self.truncated.push((key, kept_from, window_from));

@@ -86,6 +86,19 @@ fn readers_are_told_of_a_gap_though_no_message_follows_it() {
 }
 
 #[test]
+fn readers_fetch_what_left_memory_before_it_came_though_no_message_follows_it() {
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+    let channel = ChannelName::new("news").expect("a name");
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
+    hub.event(&channel, opened(), NOW, &mut ears);
+    // Of five messages, the last three are kept, and none is in memory.
+    hub.event(&channel, ChannelEvent::Truncated { kept_from: 2, window_from: 5 }, NOW, &mut ears);
+    hub.flush(NOW, &mut ears);
+    assert!(ears.said.contains("lost Some(2) before #2"), "{}", ears.said);
+    assert!(hub.orders.iter().any(|order| matches!(order, Order::Fetch { from: 2, .. })), "{:?}", hub.orders);
+}
+
+#[test]
 fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");

@@ -77,8 +77,9 @@ impl World {
                 if !self.place.is_narrow {
                     self.sessions.iter().for_each(|session| session.check_has(&channel, spot));
                 }
-                self.counters.iter().for_each(|counter| counter.check_has(&channel, spot));
                 if !is_short {
+                    // The words of icomet's API say nothing of a message that is dropped before its reader gets it.
+                    self.counters.iter().for_each(|counter| counter.check_has(&channel, spot));
                     self.gatherers.iter().for_each(|gatherer| gatherer.check_has(&channel, spot));
                 }
             }
