@@ -99,6 +99,29 @@ fn readers_fetch_what_left_memory_before_it_came_though_no_message_follows_it() 
 }
 
 #[test]
+fn what_is_dropped_as_numbers_begin_anew_is_of_the_old_ones() {
+    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+    let channel = ChannelName::new("news").expect("a name");
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
+    hub.event(&channel, opened(), NOW, &mut ears);
+    let message = || Arc::new(Message { payload: Bytes::from_static(b"x"), sender: None, time: NOW, extra: None });
+    let append = |hub: &mut Hub, ears: &mut Ears, first: u64, count: usize, kept_from: u64| {
+        let entries = (0..count).map(|_| message()).collect();
+        let (announcements, window_from) = (Vec::new(), kept_from);
+        let appended = ChannelEvent::Appended { first, entries, announcements, kept_from, window_from };
+        hub.event(&channel, appended, NOW, ears);
+    };
+    append(&mut hub, &mut ears, 0, 6, 5);
+    let window = Window { epoch: Epoch(10), kept_from: 1, first: 1, entries: Vec::new() };
+    hub.event(&channel, ChannelEvent::Restarted(window), NOW, &mut ears);
+    hub.flush(NOW, &mut ears);
+    append(&mut hub, &mut ears, 1, 1, 1);
+    ears.said.clear();
+    hub.flush(NOW, &mut ears);
+    assert_eq!(ears.said, "news#1 x\n");
+}
+
+#[test]
 fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
