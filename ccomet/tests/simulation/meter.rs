@@ -7,7 +7,8 @@ use ccomet::{Holdings, Simulated};
 use sealed::sim::Simulation;
 
 /// The most bytes that a tick may take from the heap, ticks that interrupted it included: whatever is to be done, it is spread.
-pub const TICK_BYTES_MAX: u64 = 5 << 20;
+/// About a KiB for each unit of work that a home allows itself, when a store comes back for which messages to many channels waited.
+pub const TICK_BYTES_MAX: u64 = 8 << 20;
 
 /// The most units of work of a tick, that is, channels and kept messages that are looked at or reached: what a home allows itself, and
 /// a last step.
