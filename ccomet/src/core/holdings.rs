@@ -30,6 +30,8 @@ pub struct Holdings {
     pub recounted_bytes: usize,
     /// Messages that are listed because others have the same payload, beside what is counted for them in bytes.
     pub shared_places: usize,
+    /// Changes of channels that wait for a store, such as publications: their messages are in no history yet.
+    pub waiting_changes: usize,
     /// Bytes of the messages that are held by shards and loops, each message and each shared payload once. Where all loops
     /// have heard of all that was dropped, and no channels share messages, it is `history_bytes` without the places.
     pub message_bytes: usize,

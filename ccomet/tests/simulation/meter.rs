@@ -25,6 +25,7 @@ const CHANNEL_PLACE_BYTES: usize = 200;
 const ASKING_BYTES: usize = 8 << 10;
 const PLACE_BYTES: usize = 100;
 const SHARED_PLACE_BYTES: usize = 24;
+const WAITING_CHANGE_BYTES: usize = 400;
 const STORED_CHANNEL_BYTES: usize = 600;
 
 /// What the simulated network may take meanwhile to tell clients that their connections are over.
@@ -61,6 +62,7 @@ fn allowance(held: &Holdings, loops: usize) -> usize {
         + held.asking * ASKING_BYTES
         + held.copied_messages * PLACE_BYTES
         + held.shared_places * SHARED_PLACE_BYTES
+        + held.waiting_changes * WAITING_CHANGE_BYTES
         + held.message_bytes
         + held.stored_channels * STORED_CHANNEL_BYTES
         + held.stored_messages * PLACE_BYTES

@@ -72,6 +72,18 @@ impl Stored {
         if matches!(self.waiting.front()?, Change::Publish { .. }) { self.waiting.pop_front() } else { None }
     }
 
+    /// Returns how many changes wait for their turns, or for the store.
+    #[cfg(feature = "sim")]
+    pub(super) fn waiting(&self) -> usize {
+        let under_way = match &self.under_way {
+            Some(UnderWay::Publish(publications)) => {
+                publications.iter().map(|publication| publication.planned.iter().count()).sum()
+            }
+            other => usize::from(other.is_some()),
+        };
+        under_way + self.waiting.len()
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.under_way.is_some() || !self.waiting.is_empty()
     }

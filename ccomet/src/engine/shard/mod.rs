@@ -211,6 +211,7 @@ impl Shard {
         all.shared_places += self.shared.places();
         all.delivery_bytes += self.links.iter().map(PeerWindow::bytes).sum::<usize>();
         for (_, channel) in &self.channels {
+            all.waiting_changes += channel.stored.as_ref().map_or(0, |stored| stored.waiting());
             all.message_bytes += channel.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();
         }
     }
