@@ -160,19 +160,9 @@ impl Authorizer {
         }
     }
 
-    /// Checks that a client with a grant may publish to a channel.
-    pub(crate) fn may_publish(&self, grant: &Grant, channel: &ChannelName) -> Result<(), Problem> {
-        let has_token = grant.expires_s.is_some();
-        if !grant.may_publish(channel) {
-            return Err(Problem::NotAllowed(if has_token { Denial::Token } else { Denial::Anonymous }));
-        }
-        let is_allowed = self.rules.allow(Deed::Publish, channel, has_token);
-        if is_allowed { Ok(()) } else { Err(Problem::NotAllowed(Denial::Rule)) }
-    }
-
-    /// Checks that a client with a grant may add a subscription to its connection.
-    pub(crate) fn may_add(&self, grant: &Grant, access: &Access<'_>) -> Result<(), Problem> {
-        self.check(grant, grant.expires_s.is_some(), access).map_err(|denied| denied.problem)
+    /// Checks that a client with a grant may do that on its connection.
+    pub(crate) fn may<'a>(&self, grant: &Grant, access: &Access<'a>) -> Result<(), Denied<'a>> {
+        self.check(grant, grant.expires_s.is_some(), access)
     }
 
     /// Returns whether a client with a grant may read a channel.

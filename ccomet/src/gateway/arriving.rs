@@ -1,8 +1,9 @@
 //! A request arrives. Its head decides whether its client may ask at all, and is charged for it: before a body is read.
 
+use std::sync::Arc;
+
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
-use std::sync::Arc;
 
 use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
 use super::{Caller, Gateway, loop_time, unix_time};
@@ -218,7 +219,7 @@ impl Gateway {
     }
 
     /// Notes for the log which channel a call is not allowed for.
-    fn noted(&self, denied: &Denied<'_>) -> Problem {
+    pub(super) fn noted(&self, denied: &Denied<'_>) -> Problem {
         if let Some(channel) = denied.channel {
             self.answering.refusals.about(channel);
         }

@@ -9,16 +9,15 @@ use sealed_http::{Fetch, FetchId, Fetched, Http, RequestHead, Upstream, Upstream
 use slab::Slab;
 
 use super::answers::{refuse_on_socket, respond_problem};
+use super::socket_calls::SocketCall;
 use super::telling::Telling;
 use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
 use crate::access::client::Asking;
 use crate::access::origin;
 use crate::access::{Access, Course};
 use crate::config::webhooks::{Hooks, WhenDown};
-use crate::core::message::{ChannelName, Draft};
 use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
-use crate::hub::{Label, Subscription};
 use crate::protocols::call::Call;
 use crate::webhooks::{Answer, Answers, Deed, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
 
@@ -96,19 +95,8 @@ enum Progress {
 #[derive(Debug)]
 enum Then {
     Call(Box<Call>, Caller),
-    /// What a client said on its WebSocket, which is not listened to meanwhile.
-    Publish {
-        socket: u32,
-        channel: ChannelName,
-        draft: Draft,
-        reference: Option<i64>,
-    },
-    /// The same, where it wants to read more channels.
-    Subscribe {
-        socket: u32,
-        subscription: Subscription,
-        label: Label,
-    },
+    /// What a client wants on its WebSocket, which is not read meanwhile.
+    SocketCall(u32, SocketCall),
 }
 
 impl Site {
@@ -229,87 +217,35 @@ impl Gateway {
         }
     }
 
-    /// Asks the back end whether a client may publish what it said on its WebSocket, where that is to be asked. Gives the draft
-    /// back where it is not.
-    pub(super) fn ask_about_publishing(
+    /// Asks the back end about what a client wants on its WebSocket, which is not read meanwhile. Returns the call if the
+    /// back end need not be asked, and an error if it cannot be or has refused the same before.
+    pub(super) fn ask_about_socket_call(
         &mut self,
         http: &mut Http<'_, Self>,
         id: ConnectionId,
         socket: u32,
-        channel: ChannelName,
-        draft: Draft,
-        reference: Option<i64>,
-    ) -> Option<(ChannelName, Draft)> {
-        let hooks = &self.config.hooks;
-        let caller = self.sockets[socket as usize].caller.clone();
-        let grant = caller.grant.as_ref().filter(|_| hooks.publish && self.site.is_there() && hooks.concern(&channel));
-        let Some(grant) = grant else { return Some((channel, draft)) };
-        let (member, origin) = (grant.subject.as_deref(), caller.origin.as_deref());
-        let drafts = vec![(&channel, &draft)];
-        let headers = caller.headers.to_vec();
-        let question = Question { member, drafts, origin, headers, ..Question::about(Deed::Publish) };
-        let Some(body) = question.to_json(hooks.question_bytes_max) else {
-            refuse_on_socket(http, id, Problem::HookTooLarge, reference, &self.answering);
-            return None;
-        };
-        if let Err(problem) = self.make_room(caller.asking, body.len()) {
-            refuse_on_socket(http, id, problem, reference, &self.answering);
-            return None;
+        call: SocketCall,
+    ) -> Result<Option<SocketCall>, Problem> {
+        let (hooks, caller) = (&self.config.hooks, self.sockets[socket as usize].caller.clone());
+        let Some(grant) = caller.grant.as_ref().filter(|_| self.site.is_there()) else { return Ok(Some(call)) };
+        let question = question_of(hooks, &call.access(), grant.subject.as_deref());
+        let is_left_out = |question: &Question<'_>| question.deed == Deed::Subscribe && fault!("added-not-asked-about");
+        let Some(question) = question.filter(|question| !is_left_out(question)) else { return Ok(Some(call)) };
+        let question = Question { origin: caller.origin.as_deref(), headers: caller.headers.to_vec(), ..question };
+        let body = question.to_json(hooks.question_bytes_max).ok_or(Problem::HookTooLarge)?;
+        let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
+        match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
+            Some(true) => return Ok(Some(call)),
+            Some(false) => return Err(Problem::HookRefused),
+            None => self.make_room(caller.asking, body.len())?,
         }
-        let then = Then::Publish { socket, channel, draft, reference };
-        let question = self.put_question(http, id, caller.asking, body, None, then);
+        let question = self.put_question(http, id, caller.asking, body, key, Then::SocketCall(socket, call));
         if !fault!("publication-overtakes-question") {
             self.sockets[socket as usize].question = Some(question);
             http.pause(id);
         }
         self.send_questions(http);
-        None
-    }
-
-    /// Asks the back end whether a client may add a subscription to its WebSocket, where that is to be asked. Gives the
-    /// subscription back where it is not.
-    pub(super) fn ask_about_subscribing(
-        &mut self,
-        http: &mut Http<'_, Self>,
-        id: ConnectionId,
-        socket: u32,
-        subscription: Subscription,
-        label: Label,
-    ) -> Option<Subscription> {
-        let caller = self.sockets[socket as usize].caller.clone();
-        let Some(grant) = caller.grant.as_ref().filter(|_| self.site.is_there() && !fault!("added-not-asked-about"))
-        else {
-            return Some(subscription);
-        };
-        let hooks = &self.config.hooks;
-        let access = Access::subscribing(&subscription);
-        let Some(mut question) = question_of(hooks, &access, grant.subject.as_deref()) else {
-            return Some(subscription);
-        };
-        (question.origin, question.headers) = (caller.origin.as_deref(), caller.headers.to_vec());
-        let Some(body) = question.to_json(hooks.question_bytes_max) else {
-            refuse_on_socket(http, id, Problem::HookTooLarge, Some(label.0), &self.answering);
-            return None;
-        };
-        let key = Key::of(&body);
-        match self.site.answers.find(&key, loop_time(http)) {
-            Some(true) => return Some(subscription),
-            Some(false) => {
-                refuse_on_socket(http, id, Problem::HookRefused, Some(label.0), &self.answering);
-                return None;
-            }
-            None => {}
-        }
-        if let Err(problem) = self.make_room(caller.asking, body.len()) {
-            refuse_on_socket(http, id, problem, Some(label.0), &self.answering);
-            return None;
-        }
-        let then = Then::Subscribe { socket, subscription, label };
-        let question = self.put_question(http, id, caller.asking, body, Some(key), then);
-        self.sockets[socket as usize].question = Some(question);
-        http.pause(id);
-        self.send_questions(http);
-        None
+        Ok(None)
     }
 
     /// Gives a question its place among those of its client, if there is room for it: that of the next one that is put.
@@ -451,21 +387,12 @@ impl Gateway {
                     Err(problem) => self.refuse_call(http, peer, *call, problem),
                 }
             }
-            Then::Publish { socket, channel, draft, reference } => {
+            Then::SocketCall(socket, call) => {
                 let Some(held) = self.sockets.get_mut(socket as usize) else { return };
                 held.question = None;
                 match outcome.and_then(|()| in_time(&held.caller)) {
-                    Ok(()) => self.publish_said(http, peer, socket, channel, draft, reference),
-                    Err(problem) => refuse_on_socket(http, peer, problem, reference, &self.answering),
-                }
-                http.resume(peer);
-            }
-            Then::Subscribe { socket, subscription, label } => {
-                let Some(held) = self.sockets.get_mut(socket as usize) else { return };
-                held.question = None;
-                match outcome.and_then(|()| in_time(&held.caller)) {
-                    Ok(()) => self.add_subscription(http, peer, socket, subscription, label),
-                    Err(problem) => refuse_on_socket(http, peer, problem, Some(label.0), &self.answering),
+                    Ok(()) => self.carry_out(http, peer, socket, call),
+                    Err(problem) => refuse_on_socket(http, peer, problem, call.reference(), &self.answering),
                 }
                 http.resume(peer);
             }

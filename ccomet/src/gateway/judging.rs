@@ -7,7 +7,6 @@ use sealed_http::{Http, RequestHead};
 
 use super::{Caller, Gateway};
 use crate::access::Access;
-use crate::core::message::{ChannelName, Draft};
 use crate::core::problem::Problem;
 use crate::on_call::{CallInfo, Decision};
 use crate::protocols::call::Call;
@@ -23,18 +22,6 @@ impl Gateway {
         caller: &Caller,
     ) -> Result<(), Problem> {
         self.judge_access(http, id, &call.access(), Some(head), caller)
-    }
-
-    /// Asks about what a client publishes on its WebSocket.
-    pub(super) fn judge_publication(
-        &self,
-        http: &Http<'_, Self>,
-        id: ConnectionId,
-        channel: &ChannelName,
-        draft: &Draft,
-        caller: &Caller,
-    ) -> Result<(), Problem> {
-        self.judge_access(http, id, &Access::publishing(channel, draft), None, caller)
     }
 
     /// Asks on behalf of a client. One of the admin listener may do anything, and what touches no

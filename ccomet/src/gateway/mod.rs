@@ -4,7 +4,7 @@
 //!
 //! - `entering.rs`, `arriving.rs`: a connection, a request; what is decided before its body is read.
 //! - `caller.rs`: the client behind a call. `judging.rs`, `hooks.rs`: the embedder and the back end are asked.
-//! - `calling.rs`, `publishing.rs`, `subscribing.rs`, `socket.rs`, `session.rs`, `icomet.rs`: what is done for it.
+//! - `calling.rs`, `publishing.rs`, `subscribing.rs`, `socket.rs`, `socket_calls.rs`, `icomet.rs`: what is done for it.
 //! - `pending.rs`, `answers.rs`: replies of the engine, responses, and the hub's way to subscribers.
 //! - `tick.rs`, `ending.rs`, `token_expiry.rs`: what the clock brings, and how connections end.
 //! - `inside.rs`: handles, and their readers. `telling.rs`: reports for the back end.
@@ -22,9 +22,9 @@ mod inside;
 mod judging;
 mod pending;
 mod publishing;
-mod session;
 mod setup;
 mod socket;
+mod socket_calls;
 mod subscribing;
 mod telling;
 mod tick;

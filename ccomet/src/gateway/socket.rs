@@ -9,16 +9,13 @@ use sealed_http::{Http, Response};
 
 use super::answers::refuse_on_socket;
 use super::arriving::SHORT_BODY_BYTES;
-use super::pending::PendingRequest;
+use super::socket_calls::SocketCall;
 use super::{Caller, Gateway, SessionState, loop_time, unix_time};
 use crate::core::message::{ChannelName, Draft};
-use crate::core::one_or_more::OneOrMore;
 use crate::core::position::Spot;
 use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
-use crate::engine::Request;
 use crate::hub::{SubscriberKey, Subscription};
-use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket::{self as words, Said};
 
 /// Unanswered publications of one client. At the limit, nothing further is read from the client until one is answered.
@@ -39,7 +36,7 @@ pub(super) struct Socket {
     pub(super) caller: Caller,
     /// What it reads. Where that is one channel, what it sends as bytes is published there.
     channels: Vec<ChannelName>,
-    pending: u32,
+    pub(super) pending: u32,
     /// What the back end is asked about something that it said: it is not listened to meanwhile.
     pub(super) question: Option<u32>,
     pings: u8,
@@ -198,11 +195,11 @@ impl Gateway {
         }
         match words::read(text, &self.config.limits) {
             Ok(Said::Publish { channel, draft, reference }) => {
-                self.publish_from_socket(http, id, key, channel, draft, reference);
+                self.take_socket_call(http, id, key, SocketCall::Publish { channel, draft, reference });
             }
             Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
             Ok(Said::Subscribe { channels, label }) => {
-                self.subscribe_on_socket(http, id, key, words::subscription(channels, label), label);
+                self.take_socket_call(http, id, key, SocketCall::Subscribe(words::subscription(channels, label)));
             }
             Ok(Said::Unsubscribe { label }) => self.unsubscribe_on_socket(http, id, label),
             Err((problem, reference)) => refuse_on_socket(http, id, problem, reference, &self.answering),
@@ -216,7 +213,7 @@ impl Gateway {
         match only_channel(&self.sockets[key as usize].channels) {
             Some(channel) => {
                 let draft = Draft { payload: bytes.into_boxed_slice().into(), ..Draft::default() };
-                self.publish_from_socket(http, id, key, channel, draft, None);
+                self.take_socket_call(http, id, key, SocketCall::Publish { channel, draft, reference: None });
             }
             None => refuse_on_socket(http, id, Problem::BadCommand, None, &self.answering),
         }
@@ -225,60 +222,6 @@ impl Gateway {
     /// Counts a message against its client's limits, whatever it says.
     fn charge_message(&mut self, key: u32, now: LoopTime) -> Result<(), Problem> {
         self.client_tracker.charge_publish(self.sockets[key as usize].caller.asking, now)
-    }
-
-    fn publish_from_socket(
-        &mut self,
-        http: &mut Http<'_, Self>,
-        id: ConnectionId,
-        key: u32,
-        channel: ChannelName,
-        draft: Draft,
-        reference: Option<i64>,
-    ) {
-        let caller = &self.sockets[key as usize].caller;
-        let allowed = self
-            .may_publish(key, &channel, draft.payload.len())
-            .and_then(|()| self.judge_publication(http, id, &channel, &draft, caller));
-        if let Err(problem) = allowed {
-            return refuse_on_socket(http, id, problem, reference, &self.answering);
-        }
-        if let Some((channel, draft)) = self.ask_about_publishing(http, id, key, channel, draft, reference) {
-            self.publish_said(http, id, key, channel, draft, reference);
-        }
-    }
-
-    /// Publishes what a client said.
-    pub(super) fn publish_said(
-        &mut self,
-        http: &mut Http<'_, Self>,
-        id: ConnectionId,
-        key: u32,
-        channel: ChannelName,
-        mut draft: Draft,
-        reference: Option<i64>,
-    ) {
-        self.sockets[key as usize].caller.scope_key(&mut draft);
-        let messages = OneOrMore::one(draft.taken_at(unix_time(http)));
-        let reply = ReplyTo::Socket { channel: channel.clone(), reference };
-        let socket = &mut self.sockets[key as usize];
-        socket.pending += 1;
-        let owner = socket.caller.owner();
-        self.request(http, Request::Publish { channel, messages, owner }, PendingRequest::new(id, reply));
-    }
-
-    fn may_publish(&self, key: u32, channel: &ChannelName, bytes: usize) -> Result<(), Problem> {
-        let Caller { grant, .. } = &self.sockets[key as usize].caller;
-        if let Some(grant) = grant {
-            let denied = |_: &Problem| self.answering.refusals.about(channel);
-            self.authorizer.may_publish(grant, channel).inspect_err(denied)?;
-        }
-        let bytes_max = self.message_bytes_max(channel);
-        if bytes > bytes_max && !fault!("said-not-measured") {
-            self.answering.refusals.about(channel);
-            return Err(Problem::MessageTooLarge(bytes_max));
-        }
-        Ok(())
     }
 
     /// Another token counts from now on, if it lets the client read what it reads.

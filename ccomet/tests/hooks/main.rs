@@ -365,3 +365,20 @@ fn the_back_end_is_asked_about_what_is_added_to_a_websocket() {
     stage.wait(1);
     assert_eq!(stage.server.holdings().subscribers, 0);
 }
+
+#[test]
+fn a_websocket_that_ends_while_the_back_end_is_asked_gets_no_further_subscription() {
+    let stage = Stage::new(1, |_| {});
+    let mut socket = stage.client(&upgrade("/channels/own"));
+    let mut backend = stage.backend();
+    backend.say(204, "");
+    socket.expect("hello");
+    socket.send(frame(r#"{"type":"subscribe","ref":1,"channels":["news"]}"#));
+    backend.asked();
+    let mut admin = stage.sim.connect(stage.server.admin());
+    admin.send("DELETE /channels/own HTTP/1.1\r\nHost: x\r\n\r\n");
+    admin.expect("HTTP/1.1 204");
+    backend.answer(204, "", "");
+    stage.wait(1);
+    assert_eq!(stage.server.holdings().subscribers, 0);
+}

@@ -1,0 +1,184 @@
+//! What a client may want on its WebSocket: to publish, or to read more channels. Each call is admitted, decided upon by the
+//! embedder and the back end, and carried out, as a request is. Subscriptions are kept by the hub, under the labels that
+//! the client gave them.
+
+use sealed::{ConnectionId, fault};
+use sealed_http::Http;
+
+use super::answers::{Out, refuse_on_socket};
+use super::pending::PendingRequest;
+use super::{Gateway, SessionState, loop_time, unix_time};
+use crate::access::Access;
+use crate::core::message::{ChannelName, Draft};
+use crate::core::one_or_more::OneOrMore;
+use crate::core::problem::Problem;
+use crate::engine::Request;
+use crate::hub::{Label, Reply, Subscription};
+use crate::protocols::call::ReplyTo;
+use crate::protocols::native::websocket as words;
+
+/// Bytes of a command for each channel that it may name, at most: its name as JSON, and its part of a position.
+const CHANNEL_COMMAND_BYTES: usize = 1_024;
+
+/// Bytes of a command that brings a token, at most.
+const TOKEN_COMMAND_BYTES: usize = 16 * 1_024;
+
+/// What a client wants on its WebSocket.
+#[derive(Debug)]
+pub(super) enum SocketCall {
+    Publish {
+        channel: ChannelName,
+        draft: Draft,
+        reference: Option<i64>,
+    },
+    /// The subscription has a label.
+    Subscribe(Subscription),
+}
+
+impl SocketCall {
+    /// Returns what the call needs.
+    pub(super) fn access(&self) -> Access<'_> {
+        match self {
+            Self::Publish { channel, draft, .. } => Access::publishing(channel, draft),
+            Self::Subscribe(subscription) => Access::subscribing(subscription),
+        }
+    }
+
+    /// Returns the number that the answer refers to.
+    pub(super) fn reference(&self) -> Option<i64> {
+        match self {
+            Self::Publish { reference, .. } => *reference,
+            Self::Subscribe(subscription) => subscription.label.map(|Label(label)| label),
+        }
+    }
+}
+
+impl Gateway {
+    /// Returns the most bytes of a message from a client: the longest subscription or token, or the longest publication
+    /// as JSON if the client may publish.
+    pub(super) fn socket_message_bytes_max(&self, socket: u32) -> usize {
+        let limits = &self.config.limits;
+        let of_commands = limits.channels_per_subscription_max.saturating_mul(CHANNEL_COMMAND_BYTES);
+        let of_commands = of_commands.max(TOKEN_COMMAND_BYTES);
+        let grant = self.sockets.get(socket as usize).and_then(|socket| socket.caller.grant.as_ref());
+        if grant.is_some_and(|grant| grant.publish.is_empty()) && !fault!("reader-sends-long-messages") {
+            return of_commands;
+        }
+        // As JSON, text is up to six times as long as it is.
+        of_commands.max(limits.message_bytes_max.saturating_mul(6).saturating_add(1_024))
+    }
+
+    /// Carries a call out, if it is allowed.
+    pub(super) fn take_socket_call(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        socket: u32,
+        call: SocketCall,
+    ) {
+        let reference = call.reference();
+        let outcome = self
+            .admit_socket_call(http, id, socket, &call)
+            .and_then(|()| self.ask_about_socket_call(http, id, socket, call));
+        match outcome {
+            Ok(Some(call)) => self.carry_out(http, id, socket, call),
+            // The back end is asked.
+            Ok(None) => {}
+            Err(problem) => refuse_on_socket(http, id, problem, reference, &self.answering),
+        }
+    }
+
+    fn admit_socket_call(
+        &mut self,
+        http: &Http<'_, Self>,
+        id: ConnectionId,
+        socket: u32,
+        call: &SocketCall,
+    ) -> Result<(), Problem> {
+        let access = call.access();
+        let caller = &self.sockets[socket as usize].caller;
+        if let Some(grant) = &caller.grant {
+            // A message counts as a publication before it is read.
+            let paid = 1;
+            if !fault!("added-subscription-not-charged") {
+                self.client_tracker.charge(caller.asking, access.cost, paid, loop_time(http))?;
+            }
+            self.authorizer.may(grant, &access).map_err(|denied| self.noted(&denied))?;
+        }
+        if !fault!("said-not-measured") {
+            self.measure(&access)?;
+        }
+        if let SocketCall::Subscribe(Subscription { label: Some(label), .. }) = call {
+            if self.hub.has_added(id, *label) && !fault!("label-given-twice") {
+                return Err(Problem::RefTaken);
+            }
+            if self.hub.added(id) >= self.config.limits.subscriptions_per_connection_max {
+                return Err(Problem::TooManySubscriptions);
+            }
+        }
+        self.judge_access(http, id, &access, None, caller)
+    }
+
+    /// Carries out a call that is allowed.
+    pub(super) fn carry_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, socket: u32, call: SocketCall) {
+        match call {
+            SocketCall::Publish { channel, draft, reference } => {
+                self.publish_from_socket(http, id, socket, channel, draft, reference);
+            }
+            SocketCall::Subscribe(subscription) => self.subscribe_on_socket(http, id, socket, subscription),
+        }
+    }
+
+    fn publish_from_socket(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        socket: u32,
+        channel: ChannelName,
+        mut draft: Draft,
+        reference: Option<i64>,
+    ) {
+        let held = &mut self.sockets[socket as usize];
+        held.caller.scope_key(&mut draft);
+        held.pending += 1;
+        let owner = held.caller.owner();
+        let messages = OneOrMore::one(draft.taken_at(unix_time(http)));
+        let reply = ReplyTo::Socket { channel: channel.clone(), reference };
+        self.request(http, Request::Publish { channel, messages, owner }, PendingRequest::new(id, reply));
+    }
+
+    fn subscribe_on_socket(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        socket: u32,
+        mut subscription: Subscription,
+    ) {
+        // It may have ended while the back end was asked, and would never take its subscriptions along.
+        let session = http.state(id).map(|client| client.session);
+        if session != Some(SessionState::Socket(socket)) && !fault!("socket-over-subscribes") {
+            return;
+        }
+        let reference = subscription.label.map(|Label(label)| label);
+        if self.draining.is_some() {
+            return refuse_on_socket(http, id, Problem::ShuttingDown, reference, &self.answering);
+        }
+        let caller = &self.sockets[socket as usize].caller;
+        (subscription.member, subscription.owner) = (caller.member(), caller.owner());
+        let now = unix_time(http);
+        let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
+        if let Err(reply) = outcome {
+            let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::Unavailable };
+            refuse_on_socket(http, id, problem, reference, &self.answering);
+        }
+    }
+
+    /// Removes a subscription.
+    pub(super) fn unsubscribe_on_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, label: Label) {
+        if self.hub.remove_added(id, label, unix_time(http)) {
+            Self::tell(http, id, &words::unsubscribed(label));
+        } else {
+            refuse_on_socket(http, id, Problem::UnknownRef, Some(label.0), &self.answering);
+        }
+    }
+}
