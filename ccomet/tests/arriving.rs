@@ -268,18 +268,18 @@ fn messages_of_websockets_in_transit_are_bounded_like_bodies() {
         let mut frame = frame(0x82, vec![b'x'; MESSAGE as usize]);
         let last = frame.split_off(frame.len() - 1);
         peer.send(frame);
-        let told = stage.heard(&mut peer);
-        (peer, last, told)
+        let answer = stage.heard(&mut peer);
+        (peer, last, answer)
     };
     let accepted = |client: &str| {
-        let (peer, last, told) = begin(client);
-        assert!(!told.contains("error"), "{client}: {told}");
+        let (peer, last, answer) = begin(client);
+        assert!(!answer.contains("error"), "{client}: {answer}");
         (peer, last)
     };
     let (mut first, last) = accepted(ANN);
     let second = accepted(ANN);
-    let (third, _, told) = begin(ANN);
-    assert!(told.contains("too_many_requests"), "{told}");
+    let (third, _, answer) = begin(ANN);
+    assert!(answer.contains("too_many_requests"), "{answer}");
     stage.sim.run_for(Duration::from_secs(5));
     assert!(third.is_over(), "it is not read any further");
     let others = ["192.0.2.2", "192.0.2.3", "192.0.2.4"].map(accepted);

@@ -3,7 +3,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -454,21 +453,15 @@ fn readers_inside_count_against_the_limits_on_subscribers() {
 }
 
 #[test]
-fn a_client_is_refused_where_a_reader_inside_has_the_last_place() {
+fn the_last_place_in_a_channel_is_for_a_client_or_a_reader_inside() {
     let stage = Stage::new(|config| config.limits.subscribers_per_channel_max = 1);
-    let mut events = stage.server.handle().events(["news"], &Start::Latest, 16).expect("a subscription");
+    let handle = stage.server.handle();
+    let _inside = handle.events(["a"], &Start::Latest, 16).expect("a subscription");
+    let _client = stage.begin(ANN, "GET", "/channels/b?transport=sse", "");
     stage.sim.settle();
-    assert_eq!(texts(&drain(&mut events)), ["started"]);
-    let reply = stage.exchange(&mut stage.connect(ANN), "GET", "/channels/news?wait=0", "", "");
+    let reply = stage.exchange(&mut stage.connect(ANN), "GET", "/channels/a?wait=0", "", "");
     assert!(reply.is(503, "subscriber_limit"), "{reply}");
-}
-
-#[test]
-fn a_reader_inside_is_refused_where_a_client_has_the_last_place() {
-    let stage = Stage::new(|config| config.limits.subscribers_per_channel_max = 1);
-    let _stream = stage.begin(ANN, "GET", "/channels/news?transport=sse", "");
-    stage.sim.settle();
-    let mut events = stage.server.handle().events(["news"], &Start::Latest, 16).expect("a subscription");
+    let mut events = handle.events(["b"], &Start::Latest, 16).expect("a subscription");
     stage.sim.settle();
     assert_eq!(drain(&mut events), [Event::Refused(HandleError::Refused("subscriber_limit"))]);
 }
@@ -498,36 +491,4 @@ fn a_full_mailbox_is_busy_and_what_it_keeps_from_a_loop_is_swept() {
     drop(events);
     stage.sim.run_for(Duration::from_secs(2));
     assert_eq!((stage.server.holdings().subscribers, fill()), (0, None));
-}
-
-#[test]
-fn a_task_waits_without_a_runtime() {
-    let (server, handle) = start(NonZeroUsize::MIN.get(), |_| {});
-    let published = block_on(handle.publish("news", "hello")).expect("published");
-    let mut events = handle.events(["news"], &Start::Oldest, 1).expect("a subscription");
-    assert!(matches!(block_on(events.recv_async()), Some(Event::Started { .. })));
-    let received = message(block_on(events.recv_async()).expect("an event"));
-    assert_eq!((text(&received), &received.position), ("hello", &published));
-    // The next one is not there yet.
-    let publisher = std::thread::spawn(move || Client::connect(server.front).publish("news", "later"));
-    assert_eq!(text(&message(block_on(events.recv_async()).expect("an event"))), "later");
-    publisher.join().expect("no panic");
-}
-
-/// Runs a task on this thread, which sleeps until it is woken.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-            std::task::Poll::Ready(output) => return output,
-            std::task::Poll::Pending => std::thread::park(),
-        }
-    }
 }

@@ -90,7 +90,7 @@ settings! {
         /// counts once on each loop to which some of these channels belong, and the rest for each channel. Each loop has
         /// an equal share for the channels of its own. Beyond it, the client whose channels keep most loses messages, on
         /// all loops: the oldest of those of its channels that keep more than their mean. A channel counts for the address
-        /// and for the token's subject of the client that made it, whoever publishes in it. The channels that the admin
+        /// and for the token's subject of the client that made it, not of those that publish in it. The channels that the admin
         /// listener or loopback made lose messages only if they keep more than half of the limit, or if no others keep
         /// any. Messages in transit to other loops come on top, up to a quarter of the limit.
         total_bytes_max: usize = 256 MiB, [1 B..];

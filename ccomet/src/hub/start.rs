@@ -125,16 +125,16 @@ impl Hub {
         }
         // Likewise, each gap's position covers the gaps that have been reported, and not yet those
         // behind it.
-        let mut told = spots.clone();
+        let mut reached = spots.clone();
         for gap in gaps {
             if !fault!("first-gap-covers-others") {
-                told[gap.index] = gap.from;
+                reached[gap.index] = gap.from;
             }
         }
         for StartGap { index, missed, .. } in gaps.iter().copied() {
-            told[index] = spots[index];
+            reached[index] = spots[index];
             let gap = Gap { channel: &channel(index).name, missed, spot: spots[index] };
-            encoder.write_event(format, label, &StreamEvent::Gap { gap, position: &told }, out);
+            encoder.write_event(format, label, &StreamEvent::Gap { gap, position: &reached }, out);
         }
     }
 

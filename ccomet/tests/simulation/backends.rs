@@ -8,8 +8,7 @@ use sealed::sim::{Faults, Host, Peer, Random, Simulation};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
-use crate::cuts::PING;
-use crate::frames::{Frame, Frames, pong};
+use crate::frames::{Frame, Frames};
 use crate::http::{Answer, Http};
 use crate::meter;
 use crate::oracle::{Oracle, spots};
@@ -335,7 +334,7 @@ impl Suitor {
                 }
                 Answer::Data(bytes) if self.socket.is_some() => {
                     self.frames.push(&bytes);
-                    while let Some(frame) = self.frames.next() {
+                    while let Some(frame) = self.frames.next(&mut self.http) {
                         self.frame(frame, oracle);
                     }
                 }
@@ -389,18 +388,11 @@ impl Suitor {
 
     fn frame(&mut self, frame: Frame, oracle: &mut Oracle) {
         match frame {
-            Frame::Text(text) => {
-                let reply: Value = serde_json::from_slice(&text).expect("JSON");
+            Frame::Reply(reply) => {
                 for item in reply["items"].as_array().expect("items") {
                     self.item(item, oracle);
                 }
             }
-            Frame::Ping(payload) => {
-                if let Some(http) = &mut self.http {
-                    http.send(pong(&payload));
-                }
-            }
-            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => {}
         }
     }

@@ -1,13 +1,15 @@
 //! Frames of WebSockets, as a client reads and writes them.
 
+use serde_json::Value;
 use testing::http::frame;
 
-/// A frame that the server sent.
+use crate::cuts::PING;
+use crate::http::Http;
+
+/// What the server sent.
 #[derive(Debug)]
 pub enum Frame {
-    Text(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong(Vec<u8>),
+    Reply(Value),
     Close,
 }
 
@@ -24,8 +26,26 @@ impl Frames {
         self.0.clear();
     }
 
-    /// Takes a frame, if one is there whole.
-    pub fn next(&mut self) -> Option<Frame> {
+    /// Takes the next reply, or the close, if it is there whole. Answers pings, and holds pongs against the client's own.
+    pub fn next(&mut self, http: &mut Option<Http>) -> Option<Frame> {
+        loop {
+            let (kind, payload) = self.take()?;
+            match kind {
+                0x81 => return Some(Frame::Reply(serde_json::from_slice(&payload).expect("JSON"))),
+                0x88 => return Some(Frame::Close),
+                0x89 => {
+                    if let Some(http) = http {
+                        http.send(frame(0x8a, &payload));
+                    }
+                }
+                0x8a => assert_eq!(payload, PING),
+                _ => panic!("a frame that nobody sends: {kind:x}"),
+            }
+        }
+    }
+
+    /// Takes a frame, if one is there whole: its first byte and its payload.
+    fn take(&mut self) -> Option<(u8, Vec<u8>)> {
         let (kind, short) = (*self.0.first()?, *self.0.get(1)?);
         let (from, length) = match short {
             126 => (4, usize::from(u16::from_be_bytes([*self.0.get(2)?, *self.0.get(3)?]))),
@@ -34,17 +54,6 @@ impl Frames {
         };
         let payload = self.0.get(from..from + length)?.to_vec();
         self.0.drain(..from + length);
-        match kind {
-            0x81 => Some(Frame::Text(payload)),
-            0x89 => Some(Frame::Ping(payload)),
-            0x8a => Some(Frame::Pong(payload)),
-            0x88 => Some(Frame::Close),
-            _ => panic!("a frame that nobody sends: {kind:x}"),
-        }
+        Some((kind, payload))
     }
-}
-
-/// The answer to a ping.
-pub fn pong(payload: &[u8]) -> Vec<u8> {
-    frame(0x8a, payload)
 }

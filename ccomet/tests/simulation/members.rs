@@ -7,8 +7,7 @@ use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
-use crate::cuts::PING;
-use crate::frames::{Frame, Frames, pong};
+use crate::frames::{Frame, Frames};
 use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
@@ -132,7 +131,7 @@ impl Member {
                 Answer::Stream => self.is_open = true,
                 Answer::Data(bytes) => {
                     self.frames.push(&bytes);
-                    while let Some(frame) = self.frames.next() {
+                    while let Some(frame) = self.frames.next(&mut self.http) {
                         self.frame(frame, oracle);
                     }
                 }
@@ -156,19 +155,12 @@ impl Member {
 
     fn frame(&mut self, frame: Frame, oracle: &mut Oracle) {
         match frame {
-            Frame::Text(payload) => self.reply(&payload, oracle),
-            Frame::Ping(payload) => {
-                if let Some(http) = &mut self.http {
-                    http.send(pong(&payload));
-                }
-            }
-            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
+            Frame::Reply(reply) => self.reply(&reply, oracle),
             Frame::Close => self.live = false,
         }
     }
 
-    fn reply(&mut self, text: &[u8], oracle: &mut Oracle) {
-        let reply: Value = serde_json::from_slice(text).expect("JSON");
+    fn reply(&mut self, reply: &Value, oracle: &mut Oracle) {
         for item in reply["items"].as_array().expect("items") {
             self.item(item, oracle);
         }

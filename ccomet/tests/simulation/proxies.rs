@@ -10,8 +10,7 @@ use testing::http::UPGRADE;
 
 use crate::accounts::{Accounts, Asked, Charge, Made};
 use crate::backends::ASKED;
-use crate::cuts::PING;
-use crate::frames::{Frame, Frames, pong};
+use crate::frames::{Frame, Frames};
 use crate::hops::{Hops, Version, announcement, own_announcement};
 use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
@@ -345,7 +344,7 @@ impl Visitor {
                 }
                 Answer::Data(bytes) => {
                     self.frames.push(&bytes);
-                    while let Some(frame) = self.frames.next() {
+                    while let Some(frame) = self.frames.next(&mut self.http) {
                         self.frame(frame, oracle, accounts);
                     }
                 }
@@ -412,18 +411,11 @@ impl Visitor {
 
     fn frame(&mut self, frame: Frame, oracle: &mut Oracle, accounts: &mut Accounts) {
         match frame {
-            Frame::Text(text) => {
-                let reply: Value = serde_json::from_slice(&text).expect("JSON");
+            Frame::Reply(reply) => {
                 for item in reply["items"].as_array().expect("items") {
                     self.item(item, oracle, accounts);
                 }
             }
-            Frame::Ping(payload) => {
-                if let Some(http) = &mut self.http {
-                    http.send(pong(&payload));
-                }
-            }
-            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => {}
         }
     }

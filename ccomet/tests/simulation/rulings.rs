@@ -7,8 +7,7 @@ use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::{EventQueue, UPGRADE};
 
-use crate::cuts::PING;
-use crate::frames::{Frame, Frames, pong};
+use crate::frames::{Frame, Frames};
 use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;
@@ -258,7 +257,7 @@ impl Rebel {
                 }
                 Answer::Data(bytes) if self.socket.is_some() => {
                     self.frames.push(&bytes);
-                    while let Some(frame) = self.frames.next() {
+                    while let Some(frame) = self.frames.next(&mut self.http) {
                         self.frame(frame, oracle);
                     }
                 }
@@ -331,19 +330,12 @@ impl Rebel {
 
     fn frame(&mut self, frame: Frame, oracle: &mut Oracle) {
         match frame {
-            Frame::Text(text) => {
-                let reply: Value = serde_json::from_slice(&text).expect("JSON");
+            Frame::Reply(reply) => {
                 for item in reply["items"].as_array().expect("items") {
                     saw(item, oracle);
                     self.item(item);
                 }
             }
-            Frame::Ping(payload) => {
-                if let Some(http) = &mut self.http {
-                    http.send(pong(&payload));
-                }
-            }
-            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => {}
         }
     }

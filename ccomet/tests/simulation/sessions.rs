@@ -7,8 +7,7 @@ use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
-use crate::cuts::PING;
-use crate::frames::{Frame, Frames, pong};
+use crate::frames::{Frame, Frames};
 use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
@@ -220,7 +219,7 @@ impl Session {
                 Answer::Stream => self.is_open = true,
                 Answer::Data(bytes) => {
                     self.frames.push(&bytes);
-                    while let Some(frame) = self.frames.next() {
+                    while let Some(frame) = self.frames.next(&mut self.http) {
                         self.frame(frame, oracle);
                     }
                 }
@@ -235,22 +234,15 @@ impl Session {
 
     fn frame(&mut self, frame: Frame, oracle: &mut Oracle) {
         match frame {
-            Frame::Text(payload) => self.reply(&payload, oracle),
-            Frame::Ping(payload) => {
-                if let Some(http) = &mut self.http {
-                    http.send(pong(&payload));
-                }
-            }
-            Frame::Pong(payload) => assert_eq!(payload, PING, "session {}", self.number),
+            Frame::Reply(reply) => self.reply(&reply, oracle),
             Frame::Close => self.subscriptions.iter_mut().for_each(Subscription::end),
         }
     }
 
-    fn reply(&mut self, text: &[u8], oracle: &mut Oracle) {
-        let reply: Value = serde_json::from_slice(text).expect("JSON");
+    fn reply(&mut self, reply: &Value, oracle: &mut Oracle) {
         if let Some(reference) = reply["ref"].as_i64() {
             match self.subscriptions.iter_mut().find(|held| held.reference == reference) {
-                Some(subscription) => subscription.reply(&reply, oracle),
+                Some(subscription) => subscription.reply(reply, oracle),
                 None => assert!(self.leaving.contains(&reference), "session {}: for nobody: {reply}", self.number),
             }
             return;

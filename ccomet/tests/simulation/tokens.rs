@@ -7,8 +7,7 @@ use sealed::sim::{Peer, Random};
 use serde_json::{Value, json};
 use testing::http::{EventQueue, UPGRADE};
 
-use crate::cuts::PING;
-use crate::frames::{Frame, Frames, pong};
+use crate::frames::{Frame, Frames};
 use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, spots};
 use crate::world::Place;
@@ -252,7 +251,7 @@ impl Holder {
                 }
                 Answer::Data(bytes) if self.way == Way::Socket => {
                     self.frames.push(&bytes);
-                    while let Some(frame) = self.frames.next() {
+                    while let Some(frame) = self.frames.next(&mut self.http) {
                         self.frame(frame, place, oracle);
                     }
                 }
@@ -337,8 +336,7 @@ impl Holder {
 
     fn frame(&mut self, frame: Frame, place: &Place, oracle: &mut Oracle) {
         match frame {
-            Frame::Text(text) => {
-                let reply: Value = serde_json::from_slice(&text).expect("JSON");
+            Frame::Reply(reply) => {
                 for item in reply["items"].as_array().expect("items") {
                     match item["type"].as_str() {
                         Some("published") => {
@@ -368,12 +366,6 @@ impl Holder {
                     self.told(position);
                 }
             }
-            Frame::Ping(payload) => {
-                if let Some(http) = &mut self.http {
-                    http.send(pong(&payload));
-                }
-            }
-            Frame::Pong(payload) => assert_eq!(payload, PING, "{}", self.label),
             Frame::Close => self.is_open = false,
         }
     }

@@ -178,7 +178,7 @@ impl Owners {
         }
     }
 
-    /// Does the opposite of `list`. Other channels may have other places then, of which `moved` is told.
+    /// Removes a channel from the lists of its accounts. Calls `moved` for each channel that gets another place by that.
     pub(super) fn unlist(&mut self, counted: Counted, mut moved: impl FnMut(usize, Moved)) {
         for (number, place) in counted.entries() {
             let listed = &mut self.accounts[number as usize].with_history;
