@@ -481,17 +481,6 @@ impl<H: Handler> Server<H> {
     }
 }
 
-impl FetchError {
-    fn from_close(reason: CloseReason) -> Self {
-        match reason {
-            CloseReason::NotConnected(kind) => Self::NotConnected(kind),
-            CloseReason::Failed(kind) => Self::Lost(kind),
-            CloseReason::TimedOut => Self::TimedOut,
-            _ => Self::Lost(io::ErrorKind::UnexpectedEof),
-        }
-    }
-}
-
 fn kind_of(error: &sealed::Error) -> io::ErrorKind {
     match error {
         sealed::Error::Connect { source, .. } => source.kind(),

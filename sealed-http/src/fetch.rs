@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::{Connect, ToAddresses, fault};
+use sealed::{CloseReason, Connect, ToAddresses, fault};
 
 use crate::error::DecodeError;
 use crate::fields::{BadHeaderValue, Fields, encode_field};
@@ -347,4 +347,16 @@ pub enum FetchError {
     /// The server switched to another protocol.
     #[error("the server switched to another protocol")]
     Switched,
+}
+
+impl FetchError {
+    /// Returns what the end of a connection means for the request on it.
+    pub(crate) fn from_close(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::NotConnected(kind) => Self::NotConnected(kind),
+            CloseReason::Failed(kind) => Self::Lost(kind),
+            CloseReason::TimedOut => Self::TimedOut,
+            _ => Self::Lost(io::ErrorKind::UnexpectedEof),
+        }
+    }
 }

@@ -1,7 +1,8 @@
-//! What the decoder's tests share: bytes fed in pieces, and what was decoded put in words.
+//! What the tests share: bytes fed in pieces, and what was decoded put in words; a handler that asks.
 
 #![allow(dead_code, unreachable_pub)] // each test program uses a part
 
+pub mod asker;
 pub mod cases;
 
 use cases::Table;
