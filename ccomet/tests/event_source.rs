@@ -36,7 +36,15 @@ fn a_last_events_id_from_elsewhere_is_a_gap_and_the_stream_goes_on() {
     let server = Local::start(config(2));
     let mut publisher = Client::connect(server.front);
     publisher.publish("news", "kept");
-    for foreign in ["42", "urn:uuid:7f1e", "a b", "\u{ff}", "0000000000000-0000000000.0000000000000-0000000000"] {
+    for foreign in [
+        "42",
+        "latest",
+        "oldest",
+        "urn:uuid:7f1e",
+        "a b",
+        "\u{ff}",
+        "0000000000000-0000000000.0000000000000-0000000000",
+    ] {
         let header = format!("Last-Event-ID: {foreign}\r\n");
         let mut stream = Client::connect(server.front).events("/channels/news", &header);
         let gap = stream.next();

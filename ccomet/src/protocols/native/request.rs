@@ -325,14 +325,13 @@ impl<'a> Reader<'a> {
         let Some(id) = last_id else {
             return Starts { after: after.as_deref(), last: last?, with_presence }.of(channels);
         };
-        let id_alone = Starts { after: Some(id), last: None, with_presence };
-        match id_alone.of(channels.clone()) {
-            Err(Problem::BadPosition(_)) if !fault!("foreign-event-id-refused") => {
-                let channels = Starts { after: None, ..id_alone }.of(channels)?;
-                Ok(channels.into_iter().map(|(channel, _)| (channel, Start::After(Spot::UNKNOWN))).collect())
-            }
-            starts => starts,
-        }
+        let mut channels = Starts { with_presence, ..Starts::default() }.of(channels)?;
+        let starts = match starts_after(id, channels.len()) {
+            Err(problem) if fault!("foreign-event-id-refused") => return Err(problem),
+            starts => starts.unwrap_or_else(|_| vec![Start::After(Spot::UNKNOWN); channels.len()]),
+        };
+        channels.iter_mut().zip(starts).for_each(|((_, held), start)| *held = start);
+        Ok(channels)
     }
 
     /// Returns the transport of the answer, or `None` if it is one reply.
