@@ -186,7 +186,7 @@ fn check_grant<'a>(grant: &Grant, access: &Access<'a>) -> Result<(), Option<&'a 
     if access.audience == Audience::Admin {
         return Err(None);
     }
-    let may_read = |channel| grant.may_subscribe(channel) || access.is_about_members && grant.may_see(channel);
+    let may_read = |channel| grant.may_subscribe(channel) || access.is_about_members && grant.may_see(channel.as_str());
     // A WebSocket may be opened without channels, but not by a client that could do nothing on it.
     let is_useless = access.course == Course::Conversation && grant.subscribe.is_empty() && grant.publish.is_empty();
     if is_useless && !fault!("useless-socket-opened") {

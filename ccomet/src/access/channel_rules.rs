@@ -3,7 +3,7 @@
 use sealed::fault;
 
 use crate::config::rules::{Rule, Rules, Who};
-use crate::core::message::ChannelName;
+use crate::core::message::{ChannelKind, ChannelName};
 
 /// What may be done to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,12 @@ impl Rules {
             let needed = if deed == Deed::Publish { rule.publish } else { rule.subscribe };
             needed <= most
         };
-        match channel.to_pattern() {
-            Some(pattern) if fault!("pattern-evades-rule") => {
+        match channel.kind() {
+            ChannelKind::Pattern(pattern) if fault!("pattern-evades-rule") => {
                 self.iter().all(|rule| allows(rule) || rule.channels != pattern)
             }
-            Some(pattern) => self.iter().all(|rule| allows(rule) || !rule.channels.overlaps(&pattern)),
-            None => self.rule_of(channel).is_none_or(allows),
+            ChannelKind::Pattern(pattern) => self.iter().all(|rule| allows(rule) || !rule.channels.overlaps(&pattern)),
+            ChannelKind::Named(_) | ChannelKind::Presence(_) => self.rule_of(channel).is_none_or(allows),
         }
     }
 }

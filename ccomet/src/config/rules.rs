@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::table::{Row, Section, Settings, check};
 use crate::config::{Config, ConfigError};
-use crate::core::message::ChannelName;
+use crate::core::message::{ChannelKind, ChannelName};
 use crate::core::pattern::Pattern;
 use crate::core::window::HistoryLimits;
 
@@ -210,9 +210,12 @@ impl Rules {
 
     /// The rule for a channel. Joins and leaves are kept for as long as the messages of their channel.
     pub(crate) fn find(&self, channel: &ChannelName) -> RuleId {
-        let watched = channel.watched();
-        let name = watched.as_ref().unwrap_or(channel).as_str();
-        let found = self.rules.iter().position(|rule| !channel.is_pattern() && rule.channels.matches(name));
+        let found = match channel.kind() {
+            ChannelKind::Named(name) | ChannelKind::Presence(name) => {
+                self.rules.iter().position(|rule| rule.channels.matches(name))
+            }
+            ChannelKind::Pattern(_) => None,
+        };
         RuleId(found.unwrap_or(self.rules.len()) as u16)
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Secret;
 use super::table::settings;
-use crate::core::message::ChannelName;
+use crate::core::message::{ChannelKind, ChannelName};
 use crate::core::pattern::{Pattern, any_matches};
 
 /// The fields in which a browser sends by itself what tells one user from another. Of `Authorization` only what is no
@@ -99,10 +99,10 @@ impl Hooks {
 
     /// Whether it has a say in a channel, or in one that a pattern stands for.
     pub(crate) fn concern(&self, channel: &ChannelName) -> bool {
-        if let Some(pattern) = channel.to_pattern() {
-            return self.channels.iter().any(|mine| mine.overlaps(&pattern));
+        match channel.kind() {
+            ChannelKind::Named(name) | ChannelKind::Presence(name) => any_matches(&self.channels, name),
+            ChannelKind::Pattern(pattern) => self.channels.iter().any(|mine| mine.overlaps(&pattern)),
         }
-        any_matches(&self.channels, &channel.watched().unwrap_or_else(|| channel.clone()))
     }
 }
 

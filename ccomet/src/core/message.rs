@@ -23,6 +23,17 @@ const PRESENCE: &str = ",presence";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ChannelName(Arc<str>);
 
+/// What a channel is for, as its name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ChannelKind<'a> {
+    /// It has what is published in it. No more is in its name.
+    Named(&'a str),
+    /// It has the joins and leaves of the channel of this name.
+    Presence(&'a str),
+    /// It gathers what is published in the channels of a pattern.
+    Pattern(Pattern),
+}
+
 /// The name is not one a channel may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a channel's name is 1 to {CHANNEL_NAME_BYTES_MAX} bytes of UTF-8 without control characters, ',' or '*'")]
@@ -44,6 +55,15 @@ impl ChannelName {
         Self(Arc::from(pattern.as_str()))
     }
 
+    /// Returns what the channel is for. This is the one place that reads it from the name; `is_pattern` and `is_presence` are
+    /// for those who need to know one thing alone.
+    pub(crate) fn kind(&self) -> ChannelKind<'_> {
+        if let Some(pattern) = self.to_pattern() {
+            return ChannelKind::Pattern(pattern);
+        }
+        self.0.strip_suffix(PRESENCE).map_or(ChannelKind::Named(&self.0), ChannelKind::Presence)
+    }
+
     /// Whether it is the channel of a pattern.
     pub(crate) fn is_pattern(&self) -> bool {
         self.0.contains('*')
@@ -54,11 +74,6 @@ impl ChannelName {
         Self(format!("{channel}{PRESENCE}").into())
     }
 
-    /// The channel whose joins and leaves this one has, if it has any.
-    pub(crate) fn watched(&self) -> Option<Self> {
-        self.0.strip_suffix(PRESENCE).map(|name| Self(name.into()))
-    }
-
     /// Whether it has the joins and leaves of another channel.
     pub(crate) fn is_presence(&self) -> bool {
         self.0.ends_with(PRESENCE)
@@ -66,7 +81,7 @@ impl ChannelName {
 
     /// The pattern, if it is the channel of one.
     pub(crate) fn to_pattern(&self) -> Option<Pattern> {
-        Pattern::new(&self.0).ok().filter(|_| self.is_pattern())
+        if self.is_pattern() { Pattern::new(&self.0).ok() } else { None }
     }
 
     /// The name as text.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::core::message::{CHANNEL_NAME_BYTES_MAX, ChannelName};
+use crate::core::message::CHANNEL_NAME_BYTES_MAX;
 
 /// A pattern of channel names: each `*` stands for any run of characters, also for none, and also for those in which there
 /// are dots. Everything else stands for itself. One without `*` is a name.
@@ -87,9 +87,9 @@ impl Pattern {
     }
 }
 
-/// Whether one of the patterns stands for the channel.
-pub(crate) fn any_matches(patterns: &[Pattern], channel: &ChannelName) -> bool {
-    patterns.iter().any(|pattern| pattern.matches(channel.as_str()))
+/// Whether one of the patterns stands for the name.
+pub(crate) fn any_matches(patterns: &[Pattern], name: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(name))
 }
 
 impl fmt::Display for Pattern {

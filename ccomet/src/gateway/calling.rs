@@ -119,7 +119,7 @@ impl Gateway {
                 self.ask(http, id, Request::Inspect { channel }, reply);
             }
             Call::Who { channel } => {
-                let with_members = caller.grant.as_ref().is_none_or(|grant| grant.may_see(&channel));
+                let with_members = caller.grant.as_ref().is_none_or(|grant| grant.may_see(channel.as_str()));
                 let reply = ReplyTo::Who { channel: channel.clone(), with_members };
                 self.ask(http, id, Request::Presence { channel, owner: caller.owner() }, reply);
             }

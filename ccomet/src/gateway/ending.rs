@@ -28,7 +28,7 @@ impl Gateway {
     pub(super) fn read_end(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         // A browser that leaves looks just like this; a client that publishes and hangs up at once still gets its answer.
         let is_left = match http.state(id).map(|client| client.session) {
-            None | Some(SessionState::Nothing | SessionState::Asking | SessionState::Publishing(_)) => false,
+            None | Some(SessionState::Nothing | SessionState::Asking | SessionState::Publishing) => false,
             Some(SessionState::Hooked(_)) if fault!("lost-subscriber-waited-for") => false,
             Some(SessionState::Hooked(question)) => self.site.is_about_subscribing(question),
             Some(_) => true,
@@ -68,8 +68,8 @@ impl Gateway {
         }
         match client.session {
             SessionState::Subscribed(key) => self.hub.unsubscribe(key, unix_time(http)),
-            SessionState::Publishing(key) => {
-                self.batches.try_remove(key as usize);
+            SessionState::Publishing => {
+                self.batches.remove(&id);
             }
             SessionState::Hooked(_) if fault!("question-outlives-asker") => {}
             SessionState::Hooked(question) => self.forget_question(http, question),

@@ -90,8 +90,8 @@ enum SessionState {
     Subscribed(SubscriberKey),
     /// The engine's reply.
     Asking,
-    /// Its replies about several messages: the place among those.
-    Publishing(u32),
+    /// The engine's replies about several messages.
+    Publishing,
     /// The back end's leave: the place of its question.
     Hooked(u32),
     /// Channels that come into use, or go out of it.
@@ -109,9 +109,8 @@ pub(crate) struct Gateway {
     index: usize,
     hub: Hub,
     engine: Engine<Asker, LoopMessage>,
-    batches: Slab<Batch>,
+    batches: HashMap<ConnectionId, Batch>,
     site: Site,
-    last_serial: u32,
     answering: Answering,
     preflight: Cors,
     admin_preflight: Cors,

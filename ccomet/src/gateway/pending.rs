@@ -81,7 +81,7 @@ impl Gateway {
             Ok(reply) => Ok(reply),
         };
         match reply {
-            ReplyTo::Part(part) => self.complete_part(http, &part, &outcome),
+            ReplyTo::Part { places } => self.complete_part(http, peer, &places, &outcome),
             ReplyTo::Socket { channel, reference } => {
                 let outcome = outcome.map(|reply| match reply {
                     Reply::Published(spots) => Some(spots.first),

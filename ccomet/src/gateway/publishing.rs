@@ -10,7 +10,7 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::problem::Problem;
 use crate::engine::{BroadcastOrder, Reply, Request};
-use crate::protocols::call::{Part, ReplyTo};
+use crate::protocols::call::ReplyTo;
 use crate::protocols::format::jsonp;
 use crate::protocols::format::response::json_response;
 use crate::protocols::native::publication::{Outcome, Publication, write_results};
@@ -18,8 +18,6 @@ use crate::protocols::native::publication::{Outcome, Publication, write_results}
 /// A request whose publications are on their way.
 #[derive(Debug)]
 pub(super) struct Batch {
-    serial: u32,
-    peer: ConnectionId,
     /// What became of each, where that is known.
     results: Vec<(ChannelName, Option<Outcome>)>,
     /// Answers that are still to come.
@@ -42,8 +40,6 @@ impl Gateway {
         publications: Vec<Publication>,
         caller: &Caller,
     ) {
-        self.last_serial = self.last_serial.wrapping_add(1);
-        let serial = self.last_serial;
         let results: Vec<_> = publications.iter().map(|publication| (publication.channel.clone(), None)).collect();
         let mut groups: Vec<Group> = Vec::new();
         for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
@@ -61,16 +57,17 @@ impl Gateway {
             }
         }
         let missing = groups.len();
-        let batch = self.batches.insert(Batch { serial, peer: id, results, missing }) as u32;
+        // A connection has one request at a time.
+        self.batches.insert(id, Batch { results, missing });
         if let Some(client) = http.state_mut(id) {
-            client.session = SessionState::Publishing(batch);
+            client.session = SessionState::Publishing;
         }
         let reach_max = match caller.grant {
             None => usize::MAX,
             Some(_) => self.config.limits.channels_per_broadcast_max,
         };
         for Group { channel, places, messages } in groups {
-            let pending = PendingRequest::new(id, ReplyTo::Part(Part { batch, serial, places }));
+            let pending = PendingRequest::new(id, ReplyTo::Part { places });
             let owner = caller.owner();
             match channel.to_pattern() {
                 Some(pattern) => {
@@ -83,14 +80,17 @@ impl Gateway {
     }
 
     /// The engine has replied to one of the requests. The last reply is the publisher's answer.
-    pub(super) fn complete_part(&mut self, http: &mut Http<'_, Self>, part: &Part, outcome: &Result<Reply, Problem>) {
+    pub(super) fn complete_part(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        peer: ConnectionId,
+        places: &[usize],
+        outcome: &Result<Reply, Problem>,
+    ) {
         // A publisher that is gone needs no answer.
-        let batches = &mut self.batches;
-        let Some(batch) = batches.get_mut(part.batch as usize).filter(|batch| batch.serial == part.serial) else {
-            return;
-        };
+        let Some(batch) = self.batches.get_mut(&peer) else { return };
         batch.missing -= 1;
-        for (index, place) in part.places.iter().enumerate() {
+        for (index, place) in places.iter().enumerate() {
             batch.results[*place].1 = match outcome {
                 Ok(Reply::Published(spots)) => spots.iter().nth(index).copied().map(Outcome::At),
                 Ok(Reply::Broadcast { channels, .. }) => Some(Outcome::In(*channels)),
@@ -101,7 +101,7 @@ impl Gateway {
         if batch.missing > 0 {
             return;
         }
-        let Batch { peer, results, .. } = batches.remove(part.batch as usize);
+        let results = self.batches.remove(&peer).map_or_else(Vec::new, |batch| batch.results);
         done(http, peer);
         let (response, problem) = respond(&results);
         if let Some(problem) = problem {

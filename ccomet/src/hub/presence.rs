@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Hub;
-use crate::core::message::ChannelName;
+use crate::core::message::{ChannelKind, ChannelName};
 use crate::engine::Order;
 
 /// Members of a channel, each with its number of connections.
@@ -19,8 +19,9 @@ impl Hub {
     /// Adds a connection of a member to a channel.
     pub(super) fn come(&mut self, channel: u32, id: &Arc<str>) {
         let channel = &mut self.channels[channel as usize];
-        if channel.name.is_presence() || channel.name.is_pattern() {
-            return;
+        match channel.name.kind() {
+            ChannelKind::Named(_) => {}
+            ChannelKind::Presence(_) | ChannelKind::Pattern(_) => return,
         }
         *channel.members.get_or_insert_default().0.entry(id.clone()).or_default() += 1;
         self.moved.push((channel.name.clone(), id.clone()));

@@ -113,19 +113,12 @@ pub(crate) enum ReplyTo {
         channel: ChannelName,
         reference: Option<i64>,
     },
-    /// One of several.
-    Part(Part),
+    /// A request that publishes several messages: the places of those that this reply is about.
+    Part {
+        places: Vec<usize>,
+    },
     /// The client has its answer already.
     Nobody,
-}
-
-/// Which of several publications of one request an answer is about.
-#[derive(Debug, Clone)]
-pub(crate) struct Part {
-    /// The gateway finds the batch by these two.
-    pub(crate) batch: u32,
-    pub(crate) serial: u32,
-    pub(crate) places: Vec<usize>,
 }
 
 /// How a client of icomet's is answered.

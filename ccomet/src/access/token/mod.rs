@@ -12,7 +12,7 @@ mod verifier;
 
 use sealed::fault;
 
-use crate::core::message::ChannelName;
+use crate::core::message::{ChannelKind, ChannelName};
 use crate::core::pattern::{Pattern, any_matches};
 use crate::core::time::UnixMillis;
 
@@ -44,22 +44,25 @@ impl Grant {
 
     /// Returns whether it may read a channel, all channels of a pattern, or the joins and leaves of a channel.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> bool {
-        match channel.watched() {
-            Some(watched) if fault!("presence-sent-to-readers") => any_matches(&self.subscribe, &watched),
-            Some(watched) => self.may_see(&watched),
-            None => any_matches(&self.subscribe, channel),
+        match channel.kind() {
+            ChannelKind::Presence(watched) if fault!("presence-sent-to-readers") => {
+                any_matches(&self.subscribe, watched)
+            }
+            ChannelKind::Presence(watched) => self.may_see(watched),
+            ChannelKind::Named(_) | ChannelKind::Pattern(_) => any_matches(&self.subscribe, channel.as_str()),
         }
     }
 
-    /// Returns whether it may see the members of a channel.
-    pub(crate) fn may_see(&self, channel: &ChannelName) -> bool {
-        any_matches(&self.presence, channel)
+    /// Returns whether it may see the members of the channel of a name.
+    pub(crate) fn may_see(&self, name: &str) -> bool {
+        any_matches(&self.presence, name)
     }
 
     /// Returns whether it may be published to a channel. What is published to a pattern reaches channels whose names the
     /// publisher may not know, and the answer counts them: that needs leave to read the pattern, too.
     pub(crate) fn may_publish(&self, channel: &ChannelName) -> bool {
         let reaches_others = channel.is_pattern() && !fault!("pattern-published-unread");
-        any_matches(&self.publish, channel) && (!reaches_others || any_matches(&self.subscribe, channel))
+        let name = channel.as_str();
+        any_matches(&self.publish, name) && (!reaches_others || any_matches(&self.subscribe, name))
     }
 }

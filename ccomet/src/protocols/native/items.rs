@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sealed_http::Response;
 
 use crate::core::json;
-use crate::core::message::{ChannelName, Message, Movement};
+use crate::core::message::{ChannelKind, ChannelName, Message, Movement};
 use crate::core::position::{Spot, write_position};
 use crate::engine::{Listed, Page, Who};
 use crate::protocols::format::jsonp;
@@ -62,12 +62,12 @@ fn write_movement(channel: &ChannelName, spot: Spot, movement: Movement, message
 /// Writes the channel that an item is about, and that it is about its presence if it is.
 fn write_channel(channel: &ChannelName, out: &mut Vec<u8>) {
     out.extend_from_slice(br#","channel":"#);
-    match channel.watched() {
-        Some(watched) => {
-            json::write_string(watched.as_str(), out);
+    match channel.kind() {
+        ChannelKind::Presence(watched) => {
+            json::write_string(watched, out);
             out.extend_from_slice(br#","of":"presence""#);
         }
-        None => json::write_string(channel.as_str(), out),
+        ChannelKind::Named(_) | ChannelKind::Pattern(_) => json::write_string(channel.as_str(), out),
     }
 }
 
