@@ -75,6 +75,10 @@ pub trait Handler: Sized + 'static {
     /// The value that a timer carries.
     type Timer;
 
+    /// Called once, in the first tick and before all other calls: the place to start timers and
+    /// requests, and to [add](Http::add_service) other services to the loop.
+    fn started(&mut self, http: &mut Http<'_, Self>) {}
+
     /// Called when a client has connected.
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
 
@@ -153,8 +157,11 @@ pub trait Handler: Sized + 'static {
         Preface::Over
     }
 
-    /// Called for each complete request. Respond at once, or keep the id and respond later.
-    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>);
+    /// Called for each complete request. Respond at once, or keep the id and respond later. By
+    /// default, responds 404: a handler that only [sends](Http::fetch) requests needs no more.
+    fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+        http.respond(id, &Problem::new(404).into());
+    }
 
     /// Decides what happens to a request body. Called when the head of a request with a body has
     /// arrived and before any of the body is read. If the client expects `100 Continue`, the server

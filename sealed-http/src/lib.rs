@@ -73,21 +73,23 @@
 //! how many connections to it may be kept, and [`Http::fetch`] sends a request.
 //! [`Handler::fetched`] reports the outcome of each request exactly once, whether it succeeds or
 //! fails. Responses are collected or streamed; [`EventStream`] parses responses that are
-//! Server-Sent Events. A program that only sends requests runs a server without a listener:
+//! Server-Sent Events. A program that only sends requests listens on no address and implements no
+//! more of [`Handler`] than this:
 //!
 //! ```no_run
-//! use sealed::{Config, ConnectionId, EventLoop};
-//! use sealed_http::{Fetch, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream};
+//! use sealed::{Config, EventLoop};
+//! use sealed_http::{Fetch, FetchId, Fetched, Handler, Http, Server, Settings, Upstream};
 //!
-//! struct Asker;
+//! struct Asker(Fetch);
 //!
 //! impl Handler for Asker {
 //!     type Connection = ();
 //!     type Message = ();
 //!     type Timer = ();
 //!
-//!     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, _: &Request<'_>) {
-//!         http.respond(id, &Response::new(404));
+//!     fn started(&mut self, http: &mut Http<'_, Self>) {
+//!         let upstream = http.add_upstream(Upstream::to("127.0.0.1:8080"));
+//!         http.fetch(upstream, &self.0);
 //!     }
 //!
 //!     fn fetched(&mut self, http: &mut Http<'_, Self>, _: FetchId, fetched: Fetched<'_>) {
@@ -101,14 +103,14 @@
 //! }
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), Asker))?;
-//!     let (server, cx) = event_loop.parts();
-//!     let (_, mut http) = server.parts(cx);
-//!     let upstream = http.add_upstream(Upstream::to("127.0.0.1:8080"));
-//!     http.fetch(upstream, &Fetch::get("/world")?);
-//!     Ok(event_loop.run()?)
+//!     let asker = Asker(Fetch::get("/world")?);
+//!     Ok(EventLoop::new(Config::default(), Server::new(Settings::default(), asker))?.run()?)
 //! }
 //! ```
+//!
+//! A server and clients of other protocols can share a loop: see
+//! [`Http::add_service`], and [`Http::connect`] for a connection of another protocol that the
+//! handler itself speaks.
 //!
 //! # What it refuses
 //!

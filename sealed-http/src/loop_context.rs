@@ -7,8 +7,8 @@ use bytes::Bytes;
 #[cfg(feature = "tls")]
 use sealed::tls;
 use sealed::{
-    Address, Config, Connect, ConnectionId, GroupId, Listen, ListenerId, ListeningSocket, Rates, Socket, Stats,
-    Stopper, TimerId, Watch,
+    Address, Config, Connect, ConnectionId, Context, GroupId, Listen, ListenerId, ListeningSocket, Rates, Service,
+    Socket, Stats, Stopper, TimerId, Watch,
 };
 
 use crate::connection::{Connection, Marks, Phase};
@@ -234,6 +234,18 @@ impl<H: Handler> Http<'_, H> {
     /// Returns a handle to the loop's counters, which any thread can read.
     pub fn watch(&self) -> Watch {
         self.cx.watch()
+    }
+
+    /// Adds another service to this loop, such as a second server, a client of another protocol or a
+    /// protocol of its own, and returns its context: see [`sealed::Context::add_service`].
+    ///
+    /// # Errors
+    /// If no file descriptor is left, or if the loop has 256 services.
+    pub fn add_service<T>(&mut self, config: Config, service: T) -> sealed::Result<&mut Context<T>>
+    where
+        T: Service<Connection: Send, Timer: Send> + Send,
+    {
+        self.cx.add_service(config, service)
     }
 
     /// Returns a handle with which any thread can stop this loop.

@@ -212,6 +212,10 @@ impl<H: Handler> Service for Server<H> {
     type Message = H::Message;
     type Timer = ServerTimer<H::Timer>;
 
+    fn started(&mut self, cx: &mut Context<Self>) {
+        self.with(cx, Handler::started);
+    }
+
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
         cx.set_deadline(id, self.shared.settings.request_timeout);
         self.with(cx, |handler, http| handler.accepted(http, id, listener, peer));

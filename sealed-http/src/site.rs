@@ -17,7 +17,7 @@ use crate::static_file::StaticFile;
 /// carry and that its mailbox takes.
 pub type Task<S> = Box<dyn FnOnce(&mut S, &mut Http<'_, Site<S>>) + Send>;
 
-type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request<'_>, &Params<'_>)>;
+type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request<'_>, &Params<'_>) + Send>;
 
 /// A [`Handler`] made of pages: functions that are registered by method and pattern, as in
 /// [`Routes`], and share one user-defined state. `Routes` also answers requests that have no page.
@@ -28,7 +28,8 @@ type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request
 /// A page that responds later, or streams, is added with [`Site::hold`].
 ///
 /// A site belongs to one loop. With a [`sealed::Pool`], each loop makes its own site with its own
-/// state.
+/// state. Pages are `Send`, so that a site whose state is `Send` can be
+/// [added](sealed::Context::add_service) to the loop of another service.
 ///
 /// # Example
 /// ```no_run
@@ -63,7 +64,7 @@ impl<S: 'static> Site<S> {
     pub fn get<R: Into<Response>>(
         self,
         pattern: &'static str,
-        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + Send + 'static,
     ) -> Self {
         self.on(Method::Get, pattern, page)
     }
@@ -76,7 +77,7 @@ impl<S: 'static> Site<S> {
     pub fn post<R: Into<Response>>(
         self,
         pattern: &'static str,
-        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + Send + 'static,
     ) -> Self {
         self.on(Method::Post, pattern, page)
     }
@@ -89,7 +90,7 @@ impl<S: 'static> Site<S> {
     pub fn put<R: Into<Response>>(
         self,
         pattern: &'static str,
-        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + Send + 'static,
     ) -> Self {
         self.on(Method::Put, pattern, page)
     }
@@ -102,7 +103,7 @@ impl<S: 'static> Site<S> {
     pub fn delete<R: Into<Response>>(
         self,
         pattern: &'static str,
-        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + Send + 'static,
     ) -> Self {
         self.on(Method::Delete, pattern, page)
     }
@@ -116,7 +117,7 @@ impl<S: 'static> Site<S> {
         self,
         method: Method,
         pattern: &'static str,
-        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + 'static,
+        page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + Send + 'static,
     ) -> Self {
         self.hold(method, pattern, move |state, http, id, request, params| {
             let response = page(state, request, params).into();
@@ -144,7 +145,7 @@ impl<S: 'static> Site<S> {
         mut self,
         method: Method,
         pattern: &'static str,
-        page: impl Fn(&mut S, &mut Http<'_, Self>, ConnectionId, &Request<'_>, &Params<'_>) + 'static,
+        page: impl Fn(&mut S, &mut Http<'_, Self>, ConnectionId, &Request<'_>, &Params<'_>) + Send + 'static,
     ) -> Self {
         self.routes = self.routes.on(method, pattern, Box::new(page));
         self

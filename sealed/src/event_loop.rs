@@ -1,73 +1,63 @@
-//! The loop itself: the steps of one tick, and their order. `accepting.rs` and `dialing.rs` make
-//! connections, `reading.rs` passes input to the service, `closing.rs` sends output and ends
-//! connections.
+//! The loop itself: the steps of one tick, and their order. `hosted.rs` is a service's part in each
+//! step; of that, `accepting.rs` and `dialing.rs` make connections, `reading.rs` passes input to the
+//! service, `closing.rs` sends output and ends connections.
 
 mod accepting;
 pub(crate) mod closing;
 mod dialing;
+mod hosted;
 mod reading;
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{io, mem};
+use std::{fmt, mem};
 
+use self::hosted::ReadBuffers;
+pub(crate) use self::hosted::{Hosted, Tenant};
 use crate::address::Address;
 use crate::config::Config;
-use crate::context::{ATTEMPTS, Accepting, Context, Due, LISTENERS};
-use crate::error::{CloseReason, Error, Result};
-use crate::id::ConnectionId;
-use crate::mailbox::{BATCH, Inlet, Mail, Mailbox};
-use crate::net::{Network, Readiness};
-use crate::service::{Panic, Service};
+use crate::context::{Base, Context};
+use crate::error::{Error, Result};
+use crate::mailbox::{Inlet, Mailbox};
+use crate::net::{Network, Poller, Readiness};
+use crate::service::Service;
 use crate::signal::Signals;
-use crate::slot::Flags;
 use crate::socket::Listen;
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
+use crate::token::Source;
 
 /// The longest time of one wait.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Capacity up to which an empty list is kept for reuse.
-const SPARE_MAX: usize = 1024;
-
-pub(crate) const WAKER: usize = usize::MAX;
-pub(crate) const SIGNALS: usize = usize::MAX - 1;
-
-/// Runs one service over its connections, on one thread.
+/// Runs a service over its connections, on one thread, and further services beside it.
 ///
 /// The order of a tick is always: wait, accept, read, deliver messages, expire timers,
 /// [`turned`](Service::turned), flush, close, free. A connection that a call closes stays
 /// addressable until the end of the tick.
-#[derive(Debug)]
+///
+/// # Several services
+///
+/// A loop is created with one service, and [`add_service`](Self::add_service) adds others: an HTTP
+/// server, its client, a protocol of one's own and an admin port can share a loop. Each service has
+/// its own connections, listeners, timers, messages and limits, and a [`Context`] of its own; an id
+/// that one context returned means nothing to another. The services take turns in each step of a
+/// tick, in the order in which they were added, so no call is made from within another. They talk
+/// to each other by [`Mailbox`]. An idle connection costs the same as on a loop of its own.
 pub struct EventLoop<S: Service> {
-    service: S,
-    pub(crate) cx: Context<S>,
+    first: Hosted<S>,
+    /// The services that were added. The index of each is its number, minus 1.
+    others: Vec<Box<dyn Tenant + Send>>,
+    pub(crate) poller: Poller,
     ready: Vec<Readiness>,
-    /// An empty list, to replace a list while its entries are handled and new ones are added.
-    spare: Vec<u32>,
-    /// Messages in transit from the mailbox to the service. Empty between ticks.
-    mail: Vec<Mail<S::Message>>,
-    /// Connection attempts for which an event was reported.
-    answered: Vec<usize>,
+    buffers: ReadBuffers,
     pub(crate) signals: Signals,
-    /// Signals to deliver to the service in this tick.
+    /// Signals to deliver to the first service in this tick.
     pub(crate) signalled: Vec<i32>,
     stops_seen: u32,
     attendance: Attendance,
-    state: State,
-}
-
-/// Whether a loop can continue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    /// Between two ticks.
-    Sound,
-    /// In a tick; or a panic has unwound out of a tick, at an unknown point.
-    Turning,
-    /// A call of the service panicked, with this message.
-    Panicked(String),
+    /// A tick is running, or a panic has unwound out of one, at an unknown point.
+    is_turning: bool,
 }
 
 impl<S: Service> EventLoop<S> {
@@ -82,27 +72,28 @@ impl<S: Service> EventLoop<S> {
 
     pub(crate) fn on(network: Network, config: Config, service: S) -> Result<Self> {
         let poller = network.poller().map_err(Error::Create)?;
-        let waker = poller.waker(WAKER).map_err(Error::Create)?;
+        let waker = poller.waker().map_err(Error::Create)?;
+        let registry = poller.registry().map_err(Error::Create)?;
         let inlet = Inlet::new(waker.clone(), config.mailbox_messages_max);
         let stopper = Stopper::new(vec![waker]);
         let attendance = Attendance::new(stopper.clone());
-        let cx = Context::new(config, network, poller, inlet, stopper, Arc::new(Counters::default()));
-        Ok(Self::assemble(cx, attendance, service))
+        let base = Base { clock: network.clock(), network, registry, stopper };
+        let cx = Context::new(config, base, inlet, Arc::new(Counters::default()));
+        Ok(Self::assemble(poller, cx, attendance, service))
     }
 
-    pub(crate) fn assemble(cx: Context<S>, attendance: Attendance, service: S) -> Self {
+    pub(crate) fn assemble(poller: Poller, cx: Context<S>, attendance: Attendance, service: S) -> Self {
         Self {
-            service,
-            cx,
+            buffers: ReadBuffers::new(cx.config.read_buffer_bytes),
+            first: Hosted::new(cx, service),
+            others: Vec::new(),
+            poller,
             ready: Vec::new(),
-            spare: Vec::new(),
-            mail: Vec::new(),
-            answered: Vec::new(),
             signals: Signals::default(),
             signalled: Vec::new(),
             stops_seen: 0,
             attendance,
-            state: State::Sound,
+            is_turning: false,
         }
     }
 
@@ -115,8 +106,23 @@ impl<S: Service> EventLoop<S> {
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Address> {
         let listen = listen.into();
         let name = listen.at.name.clone();
-        let listener = self.cx.listen(listen)?;
-        self.cx.listeners[listener.index()].local_addr().map_err(|source| Error::Listen { address: name, source })
+        let cx = &mut self.first.cx;
+        let listener = cx.listen(listen)?;
+        cx.listeners[listener.index()].local_addr().map_err(|source| Error::Listen { address: name, source })
+    }
+
+    /// Adds a service to the loop, and returns the context of that service, to listen, to connect,
+    /// and to get its mailbox. See [`Context::add_service`], which adds one while the loop runs.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Create`] if the system has no file descriptor left, or if the loop has 256
+    /// services.
+    pub fn add_service<T>(&mut self, config: Config, service: T) -> Result<&mut Context<T>>
+    where
+        T: Service<Connection: Send, Timer: Send> + Send,
+    {
+        self.first.cx.add_service(config, service)
     }
 
     /// Makes SIGINT and SIGTERM stop the loop: the loop drains within its drain limit, and a second
@@ -126,11 +132,11 @@ impl<S: Service> EventLoop<S> {
     ///
     /// Returns [`Error::Signal`] if the signals cannot be caught.
     pub fn stop_on_signals(&mut self) -> Result<()> {
-        let registry = self.cx.poller.registry().map_err(Error::Signal)?;
-        self.signals.catch_stops(registry, SIGNALS).map_err(Error::Signal)
+        let (registry, token) = self.poller.signals().map_err(Error::Signal)?;
+        self.signals.catch_stops(registry, token).map_err(Error::Signal)
     }
 
-    /// Delivers these signals to the service, by [`signalled`](Service::signalled), instead of the
+    /// Delivers these signals to the first service, by [`signalled`](Service::signalled), instead of the
     /// default action of the process. Works on Unix only; several signals of one number that arrive
     /// together may be delivered once.
     ///
@@ -138,35 +144,41 @@ impl<S: Service> EventLoop<S> {
     ///
     /// Returns [`Error::Signal`] if the signals cannot be caught.
     pub fn deliver_signals(&mut self, signals: &[i32]) -> Result<()> {
-        let registry = self.cx.poller.registry().map_err(Error::Signal)?;
-        signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, SIGNALS)).map_err(Error::Signal)
+        let (registry, token) = self.poller.signals().map_err(Error::Signal)?;
+        signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, token)).map_err(Error::Signal)
     }
 
-    /// Returns a mailbox through which any thread can post to this loop.
+    /// Returns a mailbox through which any thread can post to the first service.
     pub fn mailbox(&self) -> Mailbox<S::Message> {
-        self.cx.mailbox()
+        self.first.cx.mailbox()
     }
 
     /// Returns a stopper through which any thread can stop this loop.
     pub fn stopper(&self) -> Stopper {
-        self.cx.stopper()
+        self.first.cx.stopper()
     }
 
     /// Returns a handle that reads the loop's counters from any thread.
     pub fn watch(&self) -> Watch {
-        self.cx.watch()
+        self.first.cx.watch()
     }
 
     /// Returns the service, to inspect it between ticks.
     pub fn service(&self) -> &S {
-        &self.service
+        &self.first.service
     }
 
     /// Returns the service and its context, to start connections or timers between ticks.
     pub fn parts(&mut self) -> (&mut S, &mut Context<S>) {
-        // Time has passed since the last tick.
-        self.cx.now = self.cx.clock.now();
-        (&mut self.service, &mut self.cx)
+        self.first.parts()
+    }
+
+    /// Returns the first of the added services that has this type, and its context. Returns `None`
+    /// if there is none; services added by [`Context::add_service`] are there from the next tick
+    /// on.
+    pub fn parts_of<T: Service>(&mut self) -> Option<(&mut T, &mut Context<T>)> {
+        self.adopt();
+        self.others.iter_mut().find_map(|other| other.as_any_mut().downcast_mut::<Hosted<T>>()).map(Hosted::parts)
     }
 
     /// Runs until the loop has been stopped and has drained. A loop of a pool also waits for the
@@ -190,124 +202,139 @@ impl<S: Service> EventLoop<S> {
     /// Returns [`Error::Panicked`] if a call of the service panicked, and from then on in every
     /// call. Returns [`Error::Wait`] if the readiness queue fails.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
-        match &self.state {
-            State::Sound => self.state = State::Turning,
-            State::Turning if fault!("broken-loop-turns-on") => {}
-            State::Turning => return Err(Error::Panicked("an earlier tick was broken off".to_owned())),
-            State::Panicked(message) => return Err(Error::Panicked(message.clone())),
+        if let Some(message) = self.panic_message() {
+            return Err(Error::Panicked(message));
         }
+        if self.is_turning && !fault!("broken-loop-turns-on") {
+            return Err(Error::Panicked("an earlier tick was broken off".to_owned()));
+        }
+        self.is_turning = true;
         let outcome = self.tick(wait);
-        if self.state == State::Turning {
-            self.state = State::Sound;
-        }
+        self.is_turning = false;
         if !matches!(outcome, Ok(true)) && !fault!("posts-taken-after-end") {
-            self.cx.inlet.close();
+            self.each(|tenant| tenant.close_mailbox());
         }
         outcome
     }
 
     fn tick(&mut self, wait: Option<Duration>) -> Result<bool> {
+        self.first.start();
+        self.adopt();
         self.wait(wait)?;
         self.heed_stops();
         for signal in mem::take(&mut self.signalled) {
-            self.call(None, |service, cx| service.signalled(cx, signal));
+            self.first.call(None, |service, cx| service.signalled(cx, signal));
         }
-        self.accept();
-        self.establish();
-        self.go_on()?;
-        self.read();
-        self.go_on()?;
-        self.mail();
-        self.expire();
-        self.go_on()?;
-        self.call(None, Service::turned);
-        self.flush();
-        self.close();
-        if let State::Panicked(message) = &self.state {
-            return Err(Error::Panicked(message.clone()));
+        self.step(Tenant::establish)?;
+        let mut buffers = mem::take(&mut self.buffers);
+        let read = self.step(|tenant| tenant.read(&mut buffers));
+        self.buffers = buffers;
+        read?;
+        self.step(Tenant::deliver)?;
+        let mut has_shrunk = false;
+        self.calls(|tenant| has_shrunk |= tenant.finish());
+        if has_shrunk {
+            self.ready.shrink_to_fit();
         }
-        let length = self.cx.clock.now().saturating_sub(self.cx.now);
-        self.cx.counters.tick(length);
-        if !self.cx.is_draining() {
+        if let Some(message) = self.panic_message() {
+            return Err(Error::Panicked(message));
+        }
+        let cx = &self.first.cx;
+        cx.counters.tick(cx.clock.now().saturating_sub(cx.now));
+        if !cx.is_draining() {
             return Ok(true);
         }
-        let busy = !self.cx.slots.0.is_empty();
+        let mut busy = false;
+        self.each(|tenant| {
+            busy |= tenant.has_connections() && !(tenant.number() > 0 && fault!("added-service-cut-off"))
+        });
         Ok(self.attendance.anyone_busy(busy))
     }
 
-    /// Runs between two steps of a tick: ends the tick here if a call has panicked.
-    fn go_on(&mut self) -> Result<()> {
-        self.cx.clock.pass();
-        match &self.state {
-            State::Panicked(message) => Err(Error::Panicked(message.clone())),
-            _ => Ok(()),
+    /// Takes in the services that were added, and starts them.
+    fn adopt(&mut self) {
+        loop {
+            let mut added = Vec::new();
+            self.each(|tenant| added.append(&mut tenant.take_added()));
+            if added.is_empty() {
+                return;
+            }
+            // Several services may have added some in one tick.
+            added.sort_by_key(|tenant| tenant.number());
+            let cx = &self.first.cx;
+            let left = cx.draining_until.map(|until| until.saturating_sub(cx.now));
+            for tenant in &mut added {
+                if !fault!("added-service-not-started") {
+                    tenant.start();
+                }
+                if let Some(limit) = left.filter(|_| !fault!("late-service-not-drained")) {
+                    tenant.begin_drain(limit, true);
+                }
+            }
+            self.others.append(&mut added);
         }
     }
 
-    /// Calls the service, unless it has panicked. A panic resets at least the connection of the
-    /// call; the service decides about the loop.
+    /// Visits the services in order.
     #[inline]
-    fn call(&mut self, id: Option<ConnectionId>, call: impl FnOnce(&mut S, &mut Context<S>)) {
-        if self.state != State::Turning && !fault!("called-after-panic") {
-            return;
-        }
-        let (service, cx) = (&mut self.service, &mut self.cx);
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| call(service, cx))) {
-            self.panicked(id, payload);
+    fn each(&mut self, mut visit: impl FnMut(&mut dyn Tenant)) {
+        visit(&mut self.first);
+        self.others.iter_mut().for_each(|other| visit(&mut **other));
+    }
+
+    /// Lets the services make their calls in order, until one of them has panicked.
+    #[inline]
+    fn calls(&mut self, mut step: impl FnMut(&mut dyn Tenant)) {
+        step(&mut self.first);
+        let mut is_sound = self.first.panic_message().is_none();
+        for other in &mut self.others {
+            if is_sound || fault!("called-after-panic") {
+                step(&mut **other);
+                is_sound = other.panic_message().is_none();
+            }
         }
     }
 
-    #[cold]
-    fn panicked(&mut self, id: Option<ConnectionId>, payload: Panic) {
-        let (service, cx) = (&mut self.service, &mut self.cx);
-        let judged = panic::catch_unwind(AssertUnwindSafe(|| service.panicked(cx, id, payload)));
-        match judged.and_then(|judged| judged) {
-            Ok(()) => {
-                if let Some(id) = id.filter(|_| !fault!("panicked-connection-goes-on")) {
-                    self.cx.reset_because(id, CloseReason::Panicked);
-                }
-            }
-            Err(payload) => {
-                if let Error::Panicked(message) = Error::of_panic(&*payload) {
-                    self.state = State::Panicked(message);
-                }
-            }
-        }
+    /// Runs one step of a tick, and ends the tick here if a call has panicked.
+    #[inline]
+    fn step(&mut self, step: impl FnMut(&mut dyn Tenant)) -> Result<()> {
+        self.calls(step);
+        self.first.cx.clock.pass();
+        self.panic_message().map_or(Ok(()), |message| Err(Error::Panicked(message)))
+    }
+
+    /// Returns the message of the panic that has ended the loop.
+    fn panic_message(&self) -> Option<String> {
+        let of_others = || self.others.iter().find_map(|other| other.panic_message());
+        self.first.panic_message().or_else(of_others).map(str::to_owned)
     }
 
     fn wait(&mut self, wait: Option<Duration>) -> Result<()> {
         // The timeouts of some systems have few bits: a longer wait is split by empty ticks.
         let timeout = earliest(wait, self.sleep()).map(|timeout| timeout.min(WAIT_MAX));
-        self.cx.poller.wait(timeout, &mut self.ready).map_err(Error::Wait)?;
-        self.cx.now = self.cx.clock.now();
+        self.poller.wait(timeout, &mut self.ready).map_err(Error::Wait)?;
+        let now = self.first.cx.clock.now();
+        self.each(|tenant| tenant.begin_tick(now));
         let mut ready_list = mem::take(&mut self.ready);
         for ready in ready_list.drain(..) {
-            match ready.token {
-                WAKER => {}
-                SIGNALS => self.take_signals(),
-                LISTENERS.. => self.cx.listeners[ready.token - LISTENERS].ready = true,
-                ATTEMPTS.. if ready.writable || ready.failed || ready.ended => {
-                    self.answered.push(ready.token - ATTEMPTS);
+            match Source::of(ready.token) {
+                (_, Source::Waker) => {}
+                (_, Source::Signals) => self.take_signals(),
+                (0, source) => self.first.note(source, &ready),
+                (service, source) => {
+                    if let Some(other) = self.others.get_mut(service - 1) {
+                        other.note(source, &ready);
+                    }
                 }
-                ATTEMPTS.. => {}
-                slot => self.note(slot as u32, &ready),
             }
         }
         self.ready = ready_list;
         Ok(())
     }
 
-    /// Keeps an empty list for reuse, so that a tick allocates none, unless a burst has made the
-    /// list long.
-    fn keep_spare(&mut self, list: Vec<u32>) {
-        if list.capacity() <= SPARE_MAX {
-            self.spare = list;
-        }
-    }
-
     fn take_signals(&mut self) {
         for _ in 0..self.signals.take_stops() {
-            self.cx.stopper.stop();
+            self.first.cx.stopper.stop();
         }
         self.signals.take(&mut self.signalled);
     }
@@ -315,172 +342,36 @@ impl<S: Service> EventLoop<S> {
     /// Returns when the loop runs next if no event occurs.
     #[cfg(feature = "sim")]
     pub(crate) fn wake_time(&self) -> Option<Duration> {
-        self.sleep().map(|wait| self.cx.clock.now().saturating_add(wait))
+        self.sleep().map(|wait| self.first.cx.clock.now().saturating_add(wait))
     }
 
     /// Returns how long, from now on, the loop can wait for an event; `None` means without limit.
     fn sleep(&self) -> Option<Duration> {
-        if self.has_work() {
+        if !self.signalled.is_empty() || self.first.cx.stopper.calls() != self.stops_seen {
             return Some(Duration::ZERO);
         }
-        if fault!("timer-late-by-tick") {
-            return self.next_time();
-        }
-        // Due times are relative to the start of the last tick: subtract the time since then.
-        self.next_time().map(|wait| self.cx.now.saturating_add(wait).saturating_sub(self.cx.clock.now()))
-    }
-
-    /// Returns whether work is left that no event will announce.
-    fn has_work(&self) -> bool {
-        let cx = &self.cx;
-        cx.listeners.iter().any(Accepting::can_accept)
-            || !cx.to_read.is_empty()
-            || !cx.to_flush.is_empty()
-            || !cx.closing.is_empty()
-            || !cx.inlet.is_empty()
-            || !cx.deferred.is_empty() && !fault!("deferred-left-waiting")
-            || !self.signalled.is_empty()
-            || cx.stopper.calls() != self.stops_seen
-    }
-
-    /// Returns the time from the start of the last tick until the next timer or time limit.
-    fn next_time(&self) -> Option<Duration> {
-        let cx = &self.cx;
-        let until = |time: Duration| time.saturating_sub(cx.now);
-        let wheels = earliest(cx.deadlines.next_wait(cx.now), cx.timers.wheel.next_wait(cx.now));
-        // When this limit has passed, all connections are gone and the loop waits only for other
-        // loops.
-        let limit = cx.draining_until.filter(|limit| *limit > cx.now || fault!("drained-loop-spins"));
-        let after = cx.listeners.iter().filter_map(|held| held.after).min();
-        earliest(earliest(wheels, after.map(until)), limit.map(until))
-    }
-
-    /// Records an event that the kernel reported for a connection.
-    fn note(&mut self, index: u32, ready: &Readiness) {
-        let Some(slot) = self.cx.slots.0.get_mut(index as usize) else { return };
-        if ready.failed {
-            let kind = slot.stream.take_error().err().map_or(io::ErrorKind::ConnectionReset, |error| error.kind());
-            return self.cx.end_now(index, CloseReason::Failed(kind));
-        }
-        if ready.ended {
-            slot.set(Flags::END_SEEN);
-        }
-        if ready.readable || ready.ended {
-            slot.set(Flags::READABLE);
-            self.cx.will_read(index);
-        }
-        if ready.writable {
-            let slot = &mut self.cx.slots.0[index as usize];
-            slot.set(Flags::WRITABLE);
-            let has_output = slot.output_len() > 0 && !fault!("output-left-when-ready");
-            // A connection with extras may have output that is not in its outbox.
-            if has_output || slot.is(Flags::FINISHING | Flags::SHUT) || slot.has_extras() {
-                self.cx.will_flush(index);
-            }
-        }
+        let others = self.others.iter().filter(|_| !fault!("added-service-not-awaited"));
+        others.fold(self.first.sleep(), |wait, other| earliest(wait, other.sleep()))
     }
 
     fn heed_stops(&mut self) {
-        let calls = self.cx.stopper.calls();
-        if calls == self.stops_seen {
-            return self.end_drain();
+        let calls = self.first.cx.stopper.calls();
+        if calls != self.stops_seen {
+            let is_first = self.stops_seen == 0;
+            self.stops_seen = calls;
+            let limit = if is_first && calls == 1 { self.first.cx.config.drain_limit } else { Duration::ZERO };
+            self.calls(|tenant| tenant.begin_drain(limit, is_first));
         }
-        let first = self.stops_seen == 0;
-        self.stops_seen = calls;
-        let limit = if first && calls == 1 { self.cx.config.drain_limit } else { Duration::ZERO };
-        let now = self.cx.now;
-        let until = if fault!("drain-limit-overflows") { now + limit } else { now.saturating_add(limit) };
-        self.cx.draining_until = Some(until);
-        for held in &mut self.cx.listeners {
-            held.ready = false;
-            if let Some(mut listener) = held.listener.take() {
-                // The listener is dropped next, so an error here has no effect.
-                let _ = self.cx.poller.remove_listener(&mut listener);
-            }
-        }
-        if first {
-            self.call(None, |service, cx| service.draining(cx, limit));
-        }
-        self.end_drain();
+        self.calls(Tenant::end_drain);
     }
+}
 
-    fn end_drain(&mut self) {
-        if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) && !fault!("drain-limit-not-kept") {
-            let left: Vec<u32> = self.cx.slots.0.iter().map(|(index, _)| index as u32).collect();
-            for index in left {
-                // Send what the kernel takes at once before the connection ends.
-                if !fault!("shutdown-drops-at-once") {
-                    self.ask_again(index);
-                }
-                self.cx.end_now(index, CloseReason::Shutdown);
-            }
-        }
-    }
-
-    fn mail(&mut self) {
-        let deferred = if fault!("deferred-done-same-tick") { usize::MAX } else { self.cx.deferred.len() };
-        for _ in 0..deferred {
-            let Some(message) = self.cx.deferred.pop_front() else { break };
-            self.call(None, |service, cx| service.message(cx, message));
-        }
-        // Rearm in every tick, even without messages: a post is not atomic, so its wake-up may come
-        // after its message was taken.
-        if fault!("rearmed-with-mail-only") && self.cx.inlet.is_empty() {
-            return;
-        }
-        let rearms_late = fault!("mailbox-rearmed-late") && !self.cx.inlet.is_empty();
-        if !fault!("mailbox-rearmed-late") {
-            self.cx.inlet.rearm();
-        }
-        let mut batch = mem::take(&mut self.mail);
-        let mut budget = self.cx.config.messages_per_tick;
-        while budget > 0 {
-            let taken = self.cx.inlet.take(&mut batch, budget.min(BATCH));
-            if taken == 0 {
-                if rearms_late {
-                    self.cx.inlet.rearm();
-                }
-                break;
-            }
-            budget -= taken;
-            for mail in batch.drain(..) {
-                match mail {
-                    Mail::Message(message) => {
-                        self.cx.counters.messages.add(1);
-                        self.call(None, |service, cx| service.message(cx, message));
-                    }
-                    Mail::Connection(handed) => self.take_over(*handed),
-                }
-            }
-        }
-        self.mail = batch;
-    }
-
-    fn expire(&mut self) {
-        while let Some(index) = self.cx.deadlines.expire(&mut self.cx.slots, self.cx.now) {
-            let id = self.cx.slots.id_at(index);
-            if !fault!("kernel-not-asked-again") && self.ask_again(index) {
-                continue;
-            }
-            if self.cx.is_open(id) {
-                self.call(Some(id), |service, cx| service.timed_out(cx, id));
-            } else {
-                // The connection was closed, and its time to send the rest has passed.
-                self.cx.end_now(index, CloseReason::TimedOut);
-            }
-        }
-        while let Some((timer, due)) = self.cx.timers.expire(self.cx.now) {
-            match due {
-                Due::Once(value) | Due::Repeated(value, _) => {
-                    self.cx.counters.timers_expired.add(1);
-                    self.call(None, |service, cx| service.expired(cx, timer, value));
-                }
-                Due::Dial(_) if fault!("silent-address-holds-up") => {}
-                Due::Dial(id) => self.dial_on(id),
-                Due::Limit(id) => self.limit_passed(id),
-                Due::Pace(id, way) => self.cx.go_on(id, way),
-            }
-        }
+impl<S: Service> fmt::Debug for EventLoop<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("context", &self.first.cx)
+            .field("other_services", &self.others.len())
+            .finish_non_exhaustive()
     }
 }
 

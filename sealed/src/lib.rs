@@ -29,7 +29,7 @@
 //!
 //! # How it works
 //!
-//! A loop runs on one thread and has one service object. The [`Context`] that is passed to every
+//! A loop runs on one thread and has one service object, or [several](EventLoop#several-services). The [`Context`] that is passed to every
 //! call owns all connections of the loop, so any call can write to any of them; publishing to many
 //! connections needs nothing more. Output is queued and flushed at the end of the tick, with one
 //! vectored write per connection. After a partial write, the rest is sent in order as soon as the
@@ -51,6 +51,7 @@
 //! | Input | lent to the service, which may leave a rest ([`Input`]); [pausing](Context::pause); a read budget per tick |
 //! | Time | a [deadline](Context::set_deadline) per connection; [one-shot](Context::set_timer) and [periodic](Context::set_interval) timers; [moving](Context::move_timer) or [cancelling](Context::cancel_timer) a timer costs no more than setting it |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
+//! | On one thread | [several services](Context::add_service), each with connections, timers and messages of its own |
 //! | Limits | connections per loop and per listener, bytes queued, bytes per second ([`Rate`]) of a connection or a group |
 //! | The process | [signals](EventLoop::deliver_signals), [draining](Service::draining), [`Stopper`] |
 //! | Observability | counters and tick lengths, readable from any thread ([`Watch`]) |
@@ -68,7 +69,8 @@
 //!
 //! # Reading the source
 //!
-//! [`EventLoop::turn`] in `event_loop.rs` runs the tick, step by step. `slot.rs` holds a
+//! [`EventLoop::turn`] in `event_loop.rs` runs the tick, step by step, and `event_loop/hosted.rs` is
+//! a service's part in each step. `slot.rs` holds a
 //! connection, `buffers.rs` the buffers it borrows, `wheel.rs` the timers. `net/` is the seam below
 //! the loop: all code that touches the operating system.
 //!
@@ -113,6 +115,7 @@ mod stats;
 mod stopper;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod token;
 mod wheel;
 
 pub use address::{Address, ToAddresses};

@@ -135,6 +135,11 @@ impl<M> Inlet<M> {
         Self { receiver, mailbox: Mailbox { sender, shared } }
     }
 
+    /// Returns what wakes the loop.
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.mailbox.shared.waker
+    }
+
     pub(crate) fn mailbox(&self) -> &Mailbox<M> {
         &self.mailbox
     }

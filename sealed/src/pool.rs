@@ -7,9 +7,9 @@ use std::thread;
 
 use crate::address::Address;
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{Base, Context};
 use crate::error::{Error, Result};
-use crate::event_loop::{EventLoop, SIGNALS, WAKER};
+use crate::event_loop::EventLoop;
 use crate::id::ListenerId;
 use crate::mailbox::{Handed, Inlet, Mail, Mailbox, PostError};
 use crate::net::{Listener, Network, Poller, Stream, Waker};
@@ -112,7 +112,7 @@ impl<M: Send + 'static> Pool<M> {
         let mut halves = Vec::new();
         for _ in 0..loops {
             let poller = network.poller().map_err(Error::Create)?;
-            let waker = poller.waker(WAKER).map_err(Error::Create)?;
+            let waker = poller.waker().map_err(Error::Create)?;
             wakers.push(waker.clone());
             halves.push((poller, Inlet::new(waker, config.mailbox_messages_max)));
         }
@@ -236,8 +236,8 @@ impl<M: Send + 'static> Pool<M> {
     ///
     /// Returns [`Error::Signal`] if the signals cannot be caught.
     pub fn stop_on_signals(&mut self) -> Result<()> {
-        let registry = self.seats[0].poller.registry().map_err(Error::Signal)?;
-        self.signals.catch_stops(registry, SIGNALS).map_err(Error::Signal)
+        let (registry, token) = self.seats[0].poller.signals().map_err(Error::Signal)?;
+        self.signals.catch_stops(registry, token).map_err(Error::Signal)
     }
 
     /// Delivers these signals to the service of the first loop, as [`EventLoop::deliver_signals`]
@@ -247,8 +247,8 @@ impl<M: Send + 'static> Pool<M> {
     ///
     /// Returns [`Error::Signal`] if the signals cannot be caught.
     pub fn deliver_signals(&mut self, signals: &[i32]) -> Result<()> {
-        let registry = self.seats[0].poller.registry().map_err(Error::Signal)?;
-        signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, SIGNALS)).map_err(Error::Signal)
+        let (registry, token) = self.seats[0].poller.signals().map_err(Error::Signal)?;
+        signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, token)).map_err(Error::Signal)
     }
 
     /// Returns a stopper of the whole pool, usable from any thread.
@@ -362,8 +362,13 @@ impl<M: Send + 'static> Plan<M> {
     ) -> Result<EventLoop<S>> {
         let Seat { poller, inlet, listeners, attendance, counters } = seat;
         let place = Place { index, mailboxes: self.mailboxes.clone(), stopper: self.stopper.clone() };
-        let (config, network, stopper) = (self.config.clone(), self.network.clone(), self.stopper.clone());
-        let mut cx = Context::new(config, network, poller, inlet, stopper, counters);
+        let base = Base {
+            network: self.network.clone(),
+            clock: self.network.clock(),
+            registry: poller.registry().map_err(Error::Create)?,
+            stopper: self.stopper.clone(),
+        };
+        let mut cx = Context::new(self.config.clone(), base, inlet, counters);
         for (listener, Listens { listen, spread, address }) in listeners.into_iter().zip(&self.listens) {
             let for_all = listener.is_some() && *spread == Spread::LeastLoaded && self.mailboxes.len() > 1;
             let added = cx.add_listener(listener, listen);
@@ -371,7 +376,7 @@ impl<M: Send + 'static> Plan<M> {
             cx.listeners[added.index()].for_all = for_all;
         }
         cx.hand_over = Some(HandOver::new(index, self.mailboxes.clone(), self.counters.clone()));
-        Ok(EventLoop::assemble(cx, attendance, service(place)))
+        Ok(EventLoop::assemble(poller, cx, attendance, service(place)))
     }
 }
 

@@ -15,7 +15,8 @@ pub type Panic = Box<dyn Any + Send>;
 
 /// The application's code on one loop.
 ///
-/// A loop has one service, not one per connection. Data of a connection belongs in its
+/// A loop has one service, or [several of different kinds](crate::EventLoop#several-services), not
+/// one per connection. Data of a connection belongs in its
 /// [`Connection`](Service::Connection) state, which is stored inline in the loop's slab. The loop
 /// makes every call on its own thread and never from within another call. Each call gets the
 /// [`Context`], through which it may act on any connection.
@@ -31,6 +32,10 @@ pub trait Service: Sized + 'static {
     /// The value that a timer carries, so that [`expired`](Service::expired) can tell what the
     /// timer is for.
     type Timer;
+
+    /// Runs once, in the first tick of the service and before all its other calls. This is the
+    /// place to start timers and connections, and to [add](Context::add_service) other services.
+    fn started(&mut self, cx: &mut Context<Self>) {}
 
     /// Handles a connection that a listener accepted.
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}

@@ -1,7 +1,9 @@
-//! The context through which a service acts: everything that its loop owns. `sockets.rs` creates
-//! connections, `output.rs` acts on them, `timers.rs` holds deadlines and timers.
+//! The context through which a service acts: everything that its loop owns for it. `sockets.rs`
+//! creates connections, `output.rs` acts on them, `timers.rs` holds deadlines and timers,
+//! `services.rs` adds services to the loop.
 
 mod output;
+mod services;
 mod sockets;
 mod timers;
 
@@ -18,9 +20,10 @@ use crate::buffers::{Buffers, Extras};
 use crate::config::Config;
 use crate::dial::Dials;
 use crate::error::CloseReason;
+use crate::event_loop::Tenant;
 use crate::id::{ConnectionId, ListenerId};
 use crate::mailbox::{Inlet, Mailbox};
-use crate::net::{Clock, Listener, Network, Poller, Stream};
+use crate::net::{Clock, Listener, Network, Registry, Stream};
 use crate::pool::HandOver;
 use crate::rate::Groups;
 use crate::service::Service;
@@ -31,17 +34,18 @@ use crate::stats::{Counters, Stats, Watch};
 use crate::stopper::Stopper;
 #[cfg(feature = "tls")]
 use crate::tls;
+use crate::token::Source;
 use crate::wheel::{self, Nodes, Wheel};
 
-/// Everything that a loop owns: connections, timers, listeners, its clock and its end of the
-/// mailbox.
+/// Everything that a loop owns for a service: connections, timers, listeners, the clock and the end
+/// of a mailbox.
 ///
-/// A context belongs to the thread of its loop and is lent to the service for each call. A stale id
+/// A context belongs to the thread of its loop and is lent to its service for each call. A stale id
 /// is harmless in every method: it finds nothing, and the call has no effect.
 pub struct Context<S: Service> {
     pub(crate) config: Config,
     pub(crate) network: Network,
-    pub(crate) poller: Poller,
+    pub(crate) registry: Registry,
     pub(crate) clock: Clock,
     pub(crate) now: Duration,
     pub(crate) slots: Slots<S::Connection>,
@@ -54,6 +58,7 @@ pub struct Context<S: Service> {
     pub(crate) deferred: VecDeque<S::Message>,
     pub(crate) stopper: Stopper,
     pub(crate) draining_until: Option<Duration>,
+    /// The loop's buffer, while the service reads.
     pub(crate) read_buffer: Vec<u8>,
     #[cfg(feature = "tls")]
     pub(crate) plain_buffer: Vec<u8>,
@@ -69,28 +74,32 @@ pub struct Context<S: Service> {
     pub(crate) pool: Vec<Box<Buffers>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) hand_over: Option<HandOver<S::Message>>,
+    /// Services that the loop takes in before its next wait.
+    pub(crate) added: Vec<Box<dyn Tenant + Send>>,
     pub(crate) shrink: Shrink,
     serial: u32,
     random: u64,
 }
 
+/// What the services of a loop share.
+pub(crate) struct Base {
+    pub(crate) network: Network,
+    pub(crate) clock: Clock,
+    /// Numbers the service that it is for.
+    pub(crate) registry: Registry,
+    pub(crate) stopper: Stopper,
+}
+
 impl<S: Service> Context<S> {
-    pub(crate) fn new(
-        config: Config,
-        network: Network,
-        poller: Poller,
-        inlet: Inlet<S::Message>,
-        stopper: Stopper,
-        counters: Arc<Counters>,
-    ) -> Self {
-        let clock = network.clock();
+    pub(crate) fn new(config: Config, base: Base, inlet: Inlet<S::Message>, counters: Arc<Counters>) -> Self {
+        let Base { network, clock, registry, stopper } = base;
         let now = clock.now();
         Self {
-            read_buffer: vec![0; config.read_buffer_bytes.max(1)],
+            read_buffer: Vec::new(),
             #[cfg(feature = "tls")]
             plain_buffer: Vec::new(),
             config,
-            poller,
+            registry,
             clock,
             now,
             slots: Slots(Slab::new()),
@@ -111,6 +120,7 @@ impl<S: Service> Context<S> {
             pool: Vec::new(),
             counters,
             hand_over: None,
+            added: Vec::new(),
             shrink: Shrink::default(),
             serial: 0,
             random: network.entropy(),
@@ -265,7 +275,7 @@ impl<S: Service> Context<S> {
     /// Allocates the slot of a connected socket and registers the socket. The loop reads from it in
     /// this tick.
     pub(crate) fn insert_connected(&mut self, mut stream: Stream, state: S::Connection) -> io::Result<ConnectionId> {
-        self.poller.add_stream(&mut stream, self.slots.0.vacant_key())?;
+        self.registry.add_stream(&mut stream, Source::Connection(self.slots.0.vacant_key()))?;
         let id = self.insert(stream, Flags::READABLE | Flags::WRITABLE | Flags::TO_READ, state);
         self.to_read.push(id.slot);
         Ok(id)
@@ -347,11 +357,6 @@ pub(crate) fn split_mix(state: &mut u64) -> u64 {
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
-
-/// Tokens from here on belong to listeners; lower ones belong to connection attempts.
-pub(crate) const LISTENERS: usize = usize::MAX / 2;
-/// Tokens from here on belong to connection attempts; lower ones are slots of connections.
-pub(crate) const ATTEMPTS: usize = LISTENERS / 2;
 
 /// A listener, and the settings of the connections that it accepts.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{ATTEMPTS, Accepting, Context, LISTENERS};
+use super::{Accepting, Context};
 use crate::address::Address;
 use crate::context::Due;
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use crate::net::{Listener, Stream};
 use crate::service::Service;
 use crate::slot::{Flags, NO_LISTENER};
 use crate::socket::{Connect, Listen, ListeningSocket, Socket};
+use crate::token::Source;
 
 impl<S: Service> Context<S> {
     /// Listens on an address. With port 0 the system chooses a port;
@@ -127,9 +128,9 @@ impl<S: Service> Context<S> {
             let options = dial.connect.socket.as_ref().unwrap_or(&self.config.socket);
             let (id, stagger, has_more) = (dial.id, dial.connect.stagger, dial.has_more());
             let started = self.network.connect(&address, options);
-            let token = ATTEMPTS + self.dials.next_attempt();
+            let attempt = Source::Attempt(self.dials.next_attempt());
             let started = started.and_then(|mut stream| {
-                self.poller.add_stream(&mut stream, token)?;
+                self.registry.add_stream(&mut stream, attempt)?;
                 Ok(stream)
             });
             match started {
@@ -167,7 +168,7 @@ impl<S: Service> Context<S> {
             return Err(io::Error::other("a loop has at most 65,535 listeners"));
         }
         if let Some(listener) = &mut listener {
-            self.poller.add_listener(listener, LISTENERS + index)?;
+            self.registry.add_listener(listener, index)?;
         }
         self.listeners.push(Accepting {
             ready: listener.is_some(),

@@ -2,17 +2,18 @@
 
 use std::io;
 
-use super::EventLoop;
+use super::Hosted;
 use crate::address::Address;
+use crate::context::Accepting;
 #[cfg(feature = "tls")]
 use crate::context::Due;
-use crate::context::{ATTEMPTS, Accepting};
 #[cfg(feature = "tls")]
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, ListenerId};
 use crate::mailbox::Handed;
 use crate::net::Stream;
 use crate::service::Service;
+use crate::token::CONNECTIONS_MAX;
 
 impl Accepting {
     /// Returns whether a waiting connection could be accepted.
@@ -26,7 +27,7 @@ impl Accepting {
     }
 }
 
-impl<S: Service> EventLoop<S> {
+impl<S: Service> Hosted<S> {
     pub(super) fn accept(&mut self) {
         for index in 0..self.cx.listeners.len() {
             let held = &mut self.cx.listeners[index];
@@ -136,7 +137,7 @@ impl<S: Service> EventLoop<S> {
     }
 
     fn is_full(&self) -> bool {
-        self.cx.slots.0.len() >= self.cx.config.connections_max.min(ATTEMPTS).min(u32::MAX as usize)
+        self.cx.slots.0.len() >= self.cx.config.connections_max.min(CONNECTIONS_MAX).min(u32::MAX as usize)
     }
 
     /// Pauses accepting until a connection is freed or `accept_retry` has passed; new connections

@@ -4,7 +4,7 @@ use std::mem;
 
 use slab::Slab;
 
-use super::EventLoop;
+use super::Hosted;
 use crate::buffers::Buffers;
 use crate::context::{Context, Due};
 use crate::error::CloseReason;
@@ -24,7 +24,7 @@ pub(crate) enum Flushed {
     Waiting,
 }
 
-impl<S: Service> EventLoop<S> {
+impl<S: Service> Hosted<S> {
     pub(super) fn flush(&mut self) {
         let spare = mem::take(&mut self.spare);
         let mut list = mem::replace(&mut self.cx.to_flush, spare);
@@ -126,7 +126,8 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Reports each connection that ended in this tick to the service, then frees their slots.
-    pub(super) fn close(&mut self) {
+    /// Returns whether memory was released.
+    pub(super) fn close(&mut self) -> bool {
         let mut told = 0;
         while told < self.cx.closing.len() {
             let (index, reason) = self.cx.closing[told];
@@ -141,7 +142,7 @@ impl<S: Service> EventLoop<S> {
             self.call(Some(id), |service, cx| service.closed(cx, id, state, reason));
         }
         if told == 0 {
-            return;
+            return false;
         }
         let cx = &mut self.cx;
         let mut closing = mem::take(&mut cx.closing);
@@ -160,15 +161,15 @@ impl<S: Service> EventLoop<S> {
         closing.shrink_to(64);
         cx.closing = closing;
         self.cx.listeners.iter_mut().for_each(|held| held.after = None);
-        self.shrink(closed);
+        self.shrink(closed)
     }
 
-    /// Releases memory once connections use little of it.
-    fn shrink(&mut self, closed: usize) {
+    /// Releases memory once connections use little of it. Returns whether they do.
+    fn shrink(&mut self, closed: usize) -> bool {
         let cx = &mut self.cx;
         let used = cx.slots.0.len();
         if !cx.shrink.is_due(closed, used, cx.slots.0.capacity()) {
-            return;
+            return false;
         }
         if used == 0 {
             cx.slots.0 = Slab::new();
@@ -179,7 +180,7 @@ impl<S: Service> EventLoop<S> {
         for list in [&mut cx.to_read, &mut cx.to_flush] {
             list.shrink_to_fit();
         }
-        self.ready.shrink_to_fit();
+        true
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::{io, mem};
 
-use super::EventLoop;
+use super::Hosted;
 use crate::error::CloseReason;
 use crate::id::ConnectionId;
 use crate::service::Service;
 use crate::slot::Flags;
+use crate::token::Source;
 
-impl<S: Service> EventLoop<S> {
+impl<S: Service> Hosted<S> {
     /// Handles the attempts for which an event was reported.
-    pub(super) fn establish(&mut self) {
+    pub(super) fn complete_dials(&mut self) {
         if self.answered.is_empty() {
             return;
         }
@@ -57,7 +58,7 @@ impl<S: Service> EventLoop<S> {
             self.cx.timers.cancel(timer);
         }
         let id = dial.id;
-        if let Err(error) = self.cx.poller.move_stream(&mut stream, id.slot as usize) {
+        if let Err(error) = self.cx.registry.move_stream(&mut stream, Source::Connection(id.slot as usize)) {
             return self.cx.end_now(id.slot, CloseReason::NotConnected(error.kind()));
         }
         let slot = &mut self.cx.slots.0[id.slot as usize];

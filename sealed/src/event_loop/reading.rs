@@ -3,7 +3,7 @@
 
 use std::{io, mem};
 
-use super::EventLoop;
+use super::Hosted;
 use crate::context::{Context, Due};
 use crate::error::CloseReason;
 use crate::id::ConnectionId;
@@ -12,8 +12,9 @@ use crate::rate::Way;
 use crate::service::Service;
 use crate::slot::Flags;
 
-impl<S: Service> EventLoop<S> {
-    pub(super) fn read(&mut self) {
+impl<S: Service> Hosted<S> {
+    /// Reads from the connections that have input, in turn.
+    pub(super) fn read_all(&mut self) {
         let spare = mem::take(&mut self.spare);
         let mut list = mem::replace(&mut self.cx.to_read, spare);
         for index in list.drain(..) {

@@ -7,7 +7,7 @@
 //!
 //! # What a service is
 //!
-//! A loop runs on one thread and has one service: a plain struct, here with the votes and the ids
+//! A loop runs on one thread and has a service: a plain struct, here with the votes and the ids
 //! of the watching connections. The loop reports events of connections by calling the methods of
 //! the [`Service`](crate::Service) trait; the service acts on connections through the
 //! [`Context`](crate::Context) that is passed to every call. There is no object per connection, no

@@ -6,16 +6,20 @@
 //! type here is one of the two. Without the feature there is only one, and nothing is dispatched at
 //! run time.
 
+mod registry;
 pub(crate) mod system;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::registry::Queue;
+pub(crate) use self::registry::Registry;
 use crate::address::Address;
 #[cfg(feature = "sim")]
 use crate::sim;
 use crate::socket::{ListeningSocket, Socket, SocketOptions};
+use crate::token::Source;
 
 /// The readiness of one source, as of one wait.
 #[derive(Debug, Clone, Copy)]
@@ -169,8 +173,7 @@ impl Clock {
     }
 }
 
-/// A readiness queue. Each source is registered once, edge-triggered; streams for reading and
-/// writing.
+/// The readiness queue of a loop.
 #[derive(Debug)]
 pub(crate) enum Poller {
     System(system::Poller),
@@ -192,7 +195,8 @@ impl Poller {
         }
     }
 
-    pub(crate) fn waker(&self, token: usize) -> io::Result<Waker> {
+    pub(crate) fn waker(&self) -> io::Result<Waker> {
+        let token = Source::Waker.token(0);
         match self {
             Self::System(poller) => poller.waker(token).map(Waker::System),
             #[cfg(feature = "sim")]
@@ -200,57 +204,20 @@ impl Poller {
         }
     }
 
-    pub(crate) fn add_listener(&self, listener: &mut Listener, token: usize) -> io::Result<()> {
-        match (self, listener) {
-            (Self::System(poller), Listener::System(listener)) => poller.add_listener(listener, token),
+    /// Returns the registry of the loop's first service.
+    pub(crate) fn registry(&self) -> io::Result<Registry> {
+        Ok(Registry::of_first(match self {
+            Self::System(poller) => Queue::System(poller.registry()?),
             #[cfg(feature = "sim")]
-            (Self::Simulated(poller), Listener::Simulated(listener)) => {
-                poller.add_listener(listener, token);
-                Ok(())
-            }
-            #[cfg(feature = "sim")]
-            _ => Err(io::ErrorKind::InvalidInput.into()),
-        }
+            Self::Simulated(poller) => Queue::Simulated(poller.clone()),
+        }))
     }
 
-    pub(crate) fn remove_listener(&self, listener: &mut Listener) -> io::Result<()> {
-        match (self, listener) {
-            (Self::System(poller), Listener::System(listener)) => poller.remove_listener(listener),
-            #[cfg(feature = "sim")]
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn add_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
-        match (self, stream) {
-            (Self::System(poller), Stream::System(stream)) => poller.add_stream(stream, token),
-            #[cfg(feature = "sim")]
-            (Self::Simulated(poller), Stream::Simulated(stream)) => {
-                poller.add_stream(stream, token);
-                Ok(())
-            }
-            _ => Err(io::ErrorKind::InvalidInput.into()),
-        }
-    }
-
-    /// Changes the token of a registered stream; its readiness is reported again.
-    pub(crate) fn move_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
-        match (self, stream) {
-            (Self::System(poller), Stream::System(stream)) => poller.move_stream(stream, token),
-            #[cfg(feature = "sim")]
-            (Self::Simulated(poller), Stream::Simulated(stream)) => {
-                poller.add_stream(stream, token);
-                Ok(())
-            }
-            _ => Err(io::ErrorKind::InvalidInput.into()),
-        }
-    }
-
-    /// Returns the registry for other sources of the operating system.
+    /// Returns the registry and the token for pipes that announce signals.
     #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))] // a simulated poller has none
-    pub(crate) fn registry(&self) -> io::Result<&mio::Registry> {
+    pub(crate) fn signals(&self) -> io::Result<(&mio::Registry, usize)> {
         match self {
-            Self::System(poller) => Ok(poller.registry()),
+            Self::System(poller) => Ok((poller.sources(), Source::Signals.token(0))),
             #[cfg(feature = "sim")]
             Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }

@@ -80,7 +80,7 @@ impl Handle {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Poller {
     handle: Handle,
     index: u32,

@@ -173,7 +173,7 @@ impl Simulation {
     ///
     /// Panics if the loop belongs to the operating system's network.
     pub fn start<S: Service>(&self, event_loop: EventLoop<S>) -> LoopId {
-        let poller = match &event_loop.cx.poller {
+        let poller = match &event_loop.poller {
             net::Poller::Simulated(poller) => poller.index(),
             net::Poller::System(_) => panic!("the loop was not made by a simulation"),
         };

@@ -5,7 +5,7 @@ mod poller;
 mod socket;
 
 pub(crate) use clock::Clock;
-pub(crate) use poller::{Poller, Waker};
+pub(crate) use poller::{Poller, Registry, Waker};
 pub(crate) use socket::{Listener, Stream, reserve_port};
 
 /// Returns 64 random bits from the operating system.

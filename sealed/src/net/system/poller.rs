@@ -11,8 +11,7 @@ use crate::net::Readiness;
 /// wait.
 const EVENTS_MAX: usize = 1024;
 
-/// The kernel's readiness queue. Each source is registered once, edge-triggered; streams for
-/// reading and writing.
+/// The kernel's readiness queue.
 #[derive(Debug)]
 pub(crate) struct Poller {
     poll: mio::Poll,
@@ -45,26 +44,41 @@ impl Poller {
         Ok(Waker(Arc::new(waker)))
     }
 
+    /// Returns the registry of a loop. It is a file descriptor of its own.
+    pub(crate) fn registry(&self) -> io::Result<Registry> {
+        self.poll.registry().try_clone().map(Registry)
+    }
+
+    pub(crate) fn sources(&self) -> &mio::Registry {
+        self.poll.registry()
+    }
+}
+
+/// Registers sources in the queue.
+#[derive(Debug)]
+pub(crate) struct Registry(mio::Registry);
+
+impl Registry {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     pub(crate) fn add_listener(&self, listener: &mut Listener, token: usize) -> io::Result<()> {
-        self.poll.registry().register(listener.source(), mio::Token(token), mio::Interest::READABLE)
+        self.0.register(listener.source(), mio::Token(token), mio::Interest::READABLE)
     }
 
     pub(crate) fn remove_listener(&self, listener: &mut Listener) -> io::Result<()> {
-        self.poll.registry().deregister(listener.source())
+        self.0.deregister(listener.source())
     }
 
     pub(crate) fn add_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
-        self.poll.registry().register(stream.source(), mio::Token(token), interest)
+        self.0.register(stream.source(), mio::Token(token), interest)
     }
 
     pub(crate) fn move_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
-        self.poll.registry().reregister(stream.source(), mio::Token(token), interest)
-    }
-
-    pub(crate) fn registry(&self) -> &mio::Registry {
-        self.poll.registry()
+        self.0.reregister(stream.source(), mio::Token(token), interest)
     }
 }
 

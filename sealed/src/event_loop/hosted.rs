@@ -1,0 +1,382 @@
+//! A service with its context, and its part in each step of a tick.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
+use std::{io, mem};
+
+use crate::context::{Accepting, Context, Due};
+use crate::error::{CloseReason, Error};
+use crate::event_loop::earliest;
+use crate::id::ConnectionId;
+use crate::mailbox::{BATCH, Mail};
+use crate::net::Readiness;
+use crate::service::{Panic, Service};
+use crate::slot::Flags;
+use crate::token::Source;
+
+/// Capacity up to which an empty list is kept for reuse.
+const SPARE_MAX: usize = 1024;
+
+/// A service of a loop, with everything that is its own.
+#[derive(Debug)]
+pub(crate) struct Hosted<S: Service> {
+    pub(crate) service: S,
+    pub(crate) cx: Context<S>,
+    has_started: bool,
+    /// An empty list, to replace a list while its entries are handled and new ones are added.
+    pub(super) spare: Vec<u32>,
+    /// Messages in transit from the mailbox to the service. Empty between ticks.
+    mail: Vec<Mail<S::Message>>,
+    /// Connection attempts for which an event was reported.
+    pub(super) answered: Vec<usize>,
+    /// A call of the service panicked, with this message, and there are no more calls.
+    panicked: Option<String>,
+}
+
+/// The buffers that a loop reads into. Its services take turns with them.
+#[derive(Debug, Default)]
+pub(crate) struct ReadBuffers {
+    fresh: Vec<u8>,
+    #[cfg(feature = "tls")]
+    plain: Vec<u8>,
+}
+
+impl ReadBuffers {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            fresh: vec![0; bytes.max(1)],
+            #[cfg(feature = "tls")]
+            plain: Vec::new(),
+        }
+    }
+}
+
+/// What a loop asks of each of its services, whatever their types. The order of the methods is that
+/// of a tick.
+pub(crate) trait Tenant: Any {
+    /// Returns the number of the service on its loop.
+    fn number(&self) -> usize;
+    /// Takes the services that this one has added since the last call.
+    fn take_added(&mut self) -> Vec<Box<dyn Tenant + Send>>;
+    /// Returns how long, from now on, the service can wait for an event; `None` means without
+    /// limit.
+    fn sleep(&self) -> Option<Duration>;
+    fn begin_tick(&mut self, now: Duration);
+    /// Records an event of one of the service's sources.
+    fn note(&mut self, source: Source, ready: &Readiness);
+    /// Tells the service that it has started, once.
+    fn start(&mut self);
+    /// Closes the listeners. The connections have the time `limit` to end.
+    fn begin_drain(&mut self, limit: Duration, is_first: bool);
+    /// Ends the connections if the time limit of draining has passed.
+    fn end_drain(&mut self);
+    /// Accepts connections, and completes those that the service makes.
+    fn establish(&mut self);
+    fn read(&mut self, lent: &mut ReadBuffers);
+    /// Delivers messages, and expires timers.
+    fn deliver(&mut self);
+    /// Calls [`Service::turned`], sends output and frees connections. Returns whether so many were
+    /// freed that the loop can release memory as well.
+    fn finish(&mut self) -> bool;
+    /// Returns the message of the panic after which there are no more calls.
+    fn panic_message(&self) -> Option<&str>;
+    fn has_connections(&self) -> bool;
+    /// Refuses messages from now on.
+    fn close_mailbox(&self);
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<S: Service> Tenant for Hosted<S> {
+    fn number(&self) -> usize {
+        self.cx.registry.service()
+    }
+
+    fn take_added(&mut self) -> Vec<Box<dyn Tenant + Send>> {
+        mem::take(&mut self.cx.added)
+    }
+
+    fn sleep(&self) -> Option<Duration> {
+        if self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        if fault!("timer-late-by-tick") {
+            return self.next_time();
+        }
+        // Due times are relative to the start of the last tick: subtract the time since then.
+        self.next_time().map(|wait| self.cx.now.saturating_add(wait).saturating_sub(self.cx.clock.now()))
+    }
+
+    fn begin_tick(&mut self, now: Duration) {
+        self.cx.now = now;
+    }
+
+    fn note(&mut self, source: Source, ready: &Readiness) {
+        match source {
+            Source::Listener(index) => {
+                if let Some(held) = self.cx.listeners.get_mut(index) {
+                    held.ready = true;
+                }
+            }
+            Source::Attempt(attempt) if ready.writable || ready.failed || ready.ended => self.answered.push(attempt),
+            Source::Connection(slot) => self.note_connection(slot as u32, ready),
+            Source::Attempt(_) | Source::Waker | Source::Signals => {}
+        }
+    }
+
+    fn start(&mut self) {
+        if !mem::replace(&mut self.has_started, true) {
+            self.cx.now = self.cx.clock.now();
+            self.call(None, Service::started);
+        }
+    }
+
+    fn begin_drain(&mut self, limit: Duration, is_first: bool) {
+        let now = self.cx.now;
+        let until = if fault!("drain-limit-overflows") { now + limit } else { now.saturating_add(limit) };
+        self.cx.draining_until = Some(until);
+        for held in &mut self.cx.listeners {
+            held.ready = false;
+            if let Some(mut listener) = held.listener.take() {
+                // The listener is dropped next, so an error here has no effect.
+                let _ = self.cx.registry.remove_listener(&mut listener);
+            }
+        }
+        if is_first {
+            self.call(None, |service, cx| service.draining(cx, limit));
+        }
+    }
+
+    fn end_drain(&mut self) {
+        if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) && !fault!("drain-limit-not-kept") {
+            let left: Vec<u32> = self.cx.slots.0.iter().map(|(index, _)| index as u32).collect();
+            for index in left {
+                // Send what the kernel takes at once before the connection ends.
+                if !fault!("shutdown-drops-at-once") {
+                    self.ask_again(index);
+                }
+                self.cx.end_now(index, CloseReason::Shutdown);
+            }
+        }
+    }
+
+    fn establish(&mut self) {
+        self.accept();
+        self.complete_dials();
+    }
+
+    fn read(&mut self, lent: &mut ReadBuffers) {
+        self.swap_buffers(lent);
+        self.read_all();
+        self.swap_buffers(lent);
+    }
+
+    fn deliver(&mut self) {
+        self.mail();
+        self.expire();
+    }
+
+    fn finish(&mut self) -> bool {
+        self.call(None, Service::turned);
+        self.flush();
+        self.close()
+    }
+
+    fn panic_message(&self) -> Option<&str> {
+        self.panicked.as_deref()
+    }
+
+    fn has_connections(&self) -> bool {
+        !self.cx.slots.0.is_empty()
+    }
+
+    fn close_mailbox(&self) {
+        self.cx.inlet.close();
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+impl<S: Service> Hosted<S> {
+    pub(crate) fn new(cx: Context<S>, service: S) -> Self {
+        Self {
+            service,
+            cx,
+            has_started: false,
+            spare: Vec::new(),
+            mail: Vec::new(),
+            answered: Vec::new(),
+            panicked: None,
+        }
+    }
+
+    /// Returns the service and its context, between ticks.
+    pub(super) fn parts(&mut self) -> (&mut S, &mut Context<S>) {
+        // Time has passed since the last tick.
+        self.cx.now = self.cx.clock.now();
+        (&mut self.service, &mut self.cx)
+    }
+
+    /// Calls the service, unless it has panicked. A panic resets at least the connection of the
+    /// call; the service decides about the loop.
+    #[inline]
+    pub(super) fn call(&mut self, id: Option<ConnectionId>, call: impl FnOnce(&mut S, &mut Context<S>)) {
+        if self.panicked.is_some() && !fault!("called-after-panic") {
+            return;
+        }
+        let (service, cx) = (&mut self.service, &mut self.cx);
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| call(service, cx))) {
+            self.judge(id, payload);
+        }
+    }
+
+    #[cold]
+    fn judge(&mut self, id: Option<ConnectionId>, payload: Panic) {
+        let (service, cx) = (&mut self.service, &mut self.cx);
+        let judged = panic::catch_unwind(AssertUnwindSafe(|| service.panicked(cx, id, payload)));
+        match judged.and_then(|judged| judged) {
+            Ok(()) => {
+                if let Some(id) = id.filter(|_| !fault!("panicked-connection-goes-on")) {
+                    self.cx.reset_because(id, CloseReason::Panicked);
+                }
+            }
+            Err(payload) => {
+                if let Error::Panicked(message) = Error::of_panic(&*payload) {
+                    self.panicked = Some(message);
+                }
+            }
+        }
+    }
+
+    fn swap_buffers(&mut self, lent: &mut ReadBuffers) {
+        mem::swap(&mut self.cx.read_buffer, &mut lent.fresh);
+        #[cfg(feature = "tls")]
+        mem::swap(&mut self.cx.plain_buffer, &mut lent.plain);
+    }
+
+    /// Keeps an empty list for reuse, so that a tick allocates none, unless a burst has made the
+    /// list long.
+    pub(super) fn keep_spare(&mut self, list: Vec<u32>) {
+        if list.capacity() <= SPARE_MAX {
+            self.spare = list;
+        }
+    }
+
+    /// Returns whether work is left that no event will announce.
+    fn has_work(&self) -> bool {
+        let cx = &self.cx;
+        !self.has_started
+            || cx.listeners.iter().any(Accepting::can_accept)
+            || !cx.to_read.is_empty()
+            || !cx.to_flush.is_empty()
+            || !cx.closing.is_empty()
+            || !cx.inlet.is_empty()
+            || !cx.deferred.is_empty() && !fault!("deferred-left-waiting")
+            || !cx.added.is_empty()
+    }
+
+    /// Returns the time from the start of the last tick until the next timer or time limit.
+    fn next_time(&self) -> Option<Duration> {
+        let cx = &self.cx;
+        let until = |time: Duration| time.saturating_sub(cx.now);
+        let wheels = earliest(cx.deadlines.next_wait(cx.now), cx.timers.wheel.next_wait(cx.now));
+        // When this limit has passed, all connections are gone and the loop waits only for other
+        // loops.
+        let limit = cx.draining_until.filter(|limit| *limit > cx.now || fault!("drained-loop-spins"));
+        let after = cx.listeners.iter().filter_map(|held| held.after).min();
+        earliest(earliest(wheels, after.map(until)), limit.map(until))
+    }
+
+    /// Records an event that the kernel reported for a connection.
+    fn note_connection(&mut self, index: u32, ready: &Readiness) {
+        let Some(slot) = self.cx.slots.0.get_mut(index as usize) else { return };
+        if ready.failed {
+            let kind = slot.stream.take_error().err().map_or(io::ErrorKind::ConnectionReset, |error| error.kind());
+            return self.cx.end_now(index, CloseReason::Failed(kind));
+        }
+        if ready.ended {
+            slot.set(Flags::END_SEEN);
+        }
+        if ready.readable || ready.ended {
+            slot.set(Flags::READABLE);
+            self.cx.will_read(index);
+        }
+        if ready.writable {
+            let slot = &mut self.cx.slots.0[index as usize];
+            slot.set(Flags::WRITABLE);
+            let has_output = slot.output_len() > 0 && !fault!("output-left-when-ready");
+            // A connection with extras may have output that is not in its outbox.
+            if has_output || slot.is(Flags::FINISHING | Flags::SHUT) || slot.has_extras() {
+                self.cx.will_flush(index);
+            }
+        }
+    }
+
+    fn mail(&mut self) {
+        let deferred = if fault!("deferred-done-same-tick") { usize::MAX } else { self.cx.deferred.len() };
+        for _ in 0..deferred {
+            let Some(message) = self.cx.deferred.pop_front() else { break };
+            self.call(None, |service, cx| service.message(cx, message));
+        }
+        // Rearm in every tick, even without messages: a post is not atomic, so its wake-up may come
+        // after its message was taken.
+        if fault!("rearmed-with-mail-only") && self.cx.inlet.is_empty() {
+            return;
+        }
+        let rearms_late = fault!("mailbox-rearmed-late") && !self.cx.inlet.is_empty();
+        if !fault!("mailbox-rearmed-late") {
+            self.cx.inlet.rearm();
+        }
+        let mut batch = mem::take(&mut self.mail);
+        let mut budget = self.cx.config.messages_per_tick;
+        while budget > 0 {
+            let taken = self.cx.inlet.take(&mut batch, budget.min(BATCH));
+            if taken == 0 {
+                if rearms_late {
+                    self.cx.inlet.rearm();
+                }
+                break;
+            }
+            budget -= taken;
+            for mail in batch.drain(..) {
+                match mail {
+                    Mail::Message(message) => {
+                        self.cx.counters.messages.add(1);
+                        self.call(None, |service, cx| service.message(cx, message));
+                    }
+                    Mail::Connection(handed) => self.take_over(*handed),
+                }
+            }
+        }
+        self.mail = batch;
+    }
+
+    fn expire(&mut self) {
+        while let Some(index) = self.cx.deadlines.expire(&mut self.cx.slots, self.cx.now) {
+            let id = self.cx.slots.id_at(index);
+            if !fault!("kernel-not-asked-again") && self.ask_again(index) {
+                continue;
+            }
+            if self.cx.is_open(id) {
+                self.call(Some(id), |service, cx| service.timed_out(cx, id));
+            } else {
+                // The connection was closed, and its time to send the rest has passed.
+                self.cx.end_now(index, CloseReason::TimedOut);
+            }
+        }
+        while let Some((timer, due)) = self.cx.timers.expire(self.cx.now) {
+            match due {
+                Due::Once(value) | Due::Repeated(value, _) => {
+                    self.cx.counters.timers_expired.add(1);
+                    self.call(None, |service, cx| service.expired(cx, timer, value));
+                }
+                Due::Dial(_) if fault!("silent-address-holds-up") => {}
+                Due::Dial(id) => self.dial_on(id),
+                Due::Limit(id) => self.limit_passed(id),
+                Due::Pace(id, way) => self.cx.go_on(id, way),
+            }
+        }
+    }
+}
