@@ -5,7 +5,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sealed_http::{Event, Limits, RequestDecoder, Response};
+use sealed_http::Response;
+use sealed_http::codec::{Event, Limits, RequestDecoder};
 
 const BROWSER: &[u8] = b"GET /channels/news?after=oldest HTTP/1.1\r\nHost: localhost:8100\r\nConnection: keep-alive\r\n\
 User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: text/event-stream\r\nSec-Fetch-Mode: cors\r\nAccept-Encoding: gzip\r\n\r\n";

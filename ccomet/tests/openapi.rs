@@ -44,7 +44,7 @@ fn every_code_is_in_the_document_and_no_other() {
     assert!(own.contains("bad_channel"), "{own:?}");
     assert_eq!(listed("Code"), own);
     // Files have one more, and a refused WebSocket's may be one of the others.
-    let mut http = codes_in(include_str!("../../sealed-http/src/error.rs"), "fn code");
+    let mut http = codes_in(include_str!("../../sealed-http/src/codec/error.rs"), "fn code");
     http.extend(codes_in(include_str!("../../sealed-http/src/websocket/handshake.rs"), "fn code"));
     http.insert("precondition_failed".to_owned());
     assert!(http.contains("head_too_large"), "{http:?}");

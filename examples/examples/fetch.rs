@@ -7,9 +7,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use sealed::{Config, ConnectionId, EventLoop};
-use sealed_http::{
-    EventStream, Fetch, FetchId, Fetched, Handler, Http, Request, Response, ResponseHead, Server, Settings, Upstream,
-};
+use sealed_http::client::{EventStream, Fetch, FetchId, Fetched, Upstream};
+use sealed_http::codec::ResponseHead;
+use sealed_http::{Handler, Http, Request, Response, Server, Settings};
 
 /// Bytes of an event.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;

@@ -8,10 +8,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sealed::{Address, Config, ConnectionId, Context, EventLoop, Input, Mailbox, Service};
-use sealed_http::{
-    Fetch, FetchId, Fetched, Handler, Http, Method, Problem, Request, Response, Server, Settings, Site, Task, Upstream,
-    UpstreamId,
-};
+use sealed_http::client::{Fetch, FetchId, Fetched, Upstream, UpstreamId};
+use sealed_http::site::Task;
+use sealed_http::{Handler, Http, Method, Problem, Request, Response, Server, Settings, Site};
 
 /// Longest line that the counter reads.
 const LINE_BYTES_MAX: usize = 1_000;

@@ -10,7 +10,8 @@
 use std::time::Duration;
 
 use sealed::{Config, EventLoop};
-use sealed_http::{Method, Params, Problem, Request, Response, Server, Settings, Site, StaticFile};
+use sealed_http::site::{Params, StaticFile};
+use sealed_http::{Method, Problem, Request, Response, Server, Settings, Site};
 
 /// Bytes of the longest note.
 const NOTE_BYTES_MAX: usize = 1_000;

@@ -1,6 +1,7 @@
 //! What the targets share: bytes decoded in pieces, and what must hold of whatever comes out.
 
-use sealed_http::{DecodeError, Event, Limits, RequestDecoder, RequestHead};
+use sealed_http::RequestHead;
+use sealed_http::codec::{DecodeError, Event, Limits, RequestDecoder};
 
 /// Limits that a short input can reach.
 pub const TIGHT: Limits = Limits {
@@ -159,9 +160,9 @@ pub fn encode(request: &Request) -> Vec<u8> {
     bytes.extend(b"\r\n");
     if request.is_chunked() {
         if !request.body.is_empty() {
-            sealed_http::encode_chunk(&mut bytes, &request.body);
+            sealed_http::codec::encode_chunk(&mut bytes, &request.body);
         }
-        sealed_http::encode_last_chunk(&mut bytes);
+        sealed_http::codec::encode_last_chunk(&mut bytes);
     } else {
         bytes.extend(&request.body);
     }

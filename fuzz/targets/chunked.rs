@@ -6,7 +6,7 @@ mod chunks;
 
 use fuzz::{Outcome, TIGHT, decode, decode_every_way};
 use libfuzzer_sys::fuzz_target;
-use sealed_http::{Limits, encode_chunk, encode_last_chunk};
+use sealed_http::codec::{Limits, encode_chunk, encode_last_chunk};
 
 const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
 

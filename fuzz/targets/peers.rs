@@ -12,7 +12,7 @@ mod peers;
 use std::collections::HashSet;
 
 use libfuzzer_sys::fuzz_target;
-use sealed_http::Limits;
+use sealed_http::codec::Limits;
 
 fuzz_target!(|bytes: &[u8]| {
     compare::compare("input", bytes, &Limits::default(), &mut HashSet::new());

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sealed_http::ProxyHeader;
+use sealed_http::codec::ProxyHeader;
 
 const BYTES_MAX: usize = 512;
 

@@ -3,7 +3,7 @@
 
 use fuzz::{TIGHT, decode, decode_every_way, encode};
 use libfuzzer_sys::fuzz_target;
-use sealed_http::Limits;
+use sealed_http::codec::Limits;
 
 fuzz_target!(|bytes: &[u8]| {
     decode_every_way(bytes, &TIGHT);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sealed_http::{Asked, DecodeError, Limits, ResponseDecoder, ResponseEvent};
+use sealed_http::codec::{Asked, DecodeError, Limits, ResponseDecoder, ResponseEvent};
 
 /// Status, whether the connection is kept, and body of each response; the last may not be whole.
 #[derive(Debug, Default, PartialEq, Eq)]

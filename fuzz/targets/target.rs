@@ -4,7 +4,9 @@
 use fuzz::decode_every_way;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use sealed_http::{Limits, Method, NoRoute, Query, Routes, decode_segment};
+use sealed_http::Method;
+use sealed_http::codec::Limits;
+use sealed_http::site::{NoRoute, Query, Routes, decode_segment};
 
 fuzz_target!(|bytes: &[u8]| {
     for method in ["GET", "OPTIONS"] {

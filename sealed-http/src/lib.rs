@@ -1,16 +1,26 @@
 //! A small, strict HTTP/1.1 implementation: a codec on byte slices, and a server and client on the
 //! [`sealed`] event loop.
 //!
-//! [`RequestDecoder`] and [`Response`] are plain state machines and need no event loop. [`Server`]
-//! is a [`sealed::Service`] that runs them on connections and passes complete requests to a
-//! [`Handler`]. The handler responds at once, holds the request and responds later, or streams the
-//! response.
+//! [`RequestDecoder`](codec::RequestDecoder) and [`Response`] are plain state machines and need no
+//! event loop. [`Server`] is a [`sealed::Service`] that runs them on connections and passes complete
+//! requests to a [`Handler`]. The handler responds at once, holds the request and responds later, or
+//! streams the response.
 //!
 //! [`Handler::intake`] decides what happens to a request body: the server collects it under a
 //! limit, passes it on as it arrives, or refuses it unread. A connection can switch to another
 //! protocol ([`Http::upgrade`]), for example to WebSocket (`websocket`, with the feature of that
 //! name). To read what a proxy sends in front of the first request, implement [`Handler::preface`]
-//! and decode it with [`ProxyHeader`].
+//! and decode it with [`ProxyHeader`](codec::ProxyHeader).
+//!
+//! | module | what it has |
+//! | --- | --- |
+//! | [`codec`] | requests and responses as bytes |
+//! | [`server`] | the service, its handler, and what a handler can do |
+//! | [`client`] | requests to other servers, and Server-Sent Events from them |
+//! | [`site`] | pages by pattern, queries and forms, problems, static files, CORS |
+//! | `websocket` | WebSocket, with the feature of that name |
+//!
+//! The types that nearly every program uses are also at the root.
 //!
 //! # A site
 //!
@@ -34,9 +44,10 @@
 //! }
 //! ```
 //!
-//! Its parts can be used on their own: [`Routes`] maps methods and patterns to values of any type,
-//! [`Query`] reads queries and forms, [`Problem`] represents errors in a format that clients can
-//! parse (RFC 9457), and [`StaticFile`] serves files that are compiled into the program.
+//! Its parts can be used on their own: [`Routes`](site::Routes) maps methods and patterns to values
+//! of any type, [`Query`](site::Query) reads queries and forms, [`Problem`] represents errors in a
+//! format that clients can parse (RFC 9457), and [`StaticFile`](site::StaticFile) serves files that
+//! are compiled into the program.
 //!
 //! # A server
 //!
@@ -72,13 +83,14 @@
 //! [`Http`] also sends requests to other servers. [`Http::add_upstream`] names a server and sets
 //! how many connections to it may be kept, and [`Http::fetch`] sends a request.
 //! [`Handler::fetched`] reports the outcome of each request exactly once, whether it succeeds or
-//! fails. Responses are collected or streamed; [`EventStream`] parses responses that are
+//! fails. Responses are collected or streamed; [`EventStream`](client::EventStream) parses responses that are
 //! Server-Sent Events. A program that only sends requests listens on no address and implements no
 //! more of [`Handler`] than this:
 //!
 //! ```no_run
 //! use sealed::{Config, EventLoop};
-//! use sealed_http::{Fetch, FetchId, Fetched, Handler, Http, Server, Settings, Upstream};
+//! use sealed_http::{Handler, Http, Server, Settings};
+//! use sealed_http::client::{Fetch, Fetched, FetchId, Upstream};
 //!
 //! struct Asker(Fetch);
 //!
@@ -115,8 +127,8 @@
 //! # What it refuses
 //!
 //! The decoder refuses every message that two implementations might interpret differently: see
-//! [`DecodeError`]. The server answers a refused request with the status of the error, closes the
-//! connection, and ignores all bytes that follow. [`Limits`] holds every limit.
+//! [`DecodeError`](codec::DecodeError). The server answers a refused request with the status of the error, closes the
+//! connection, and ignores all bytes that follow. [`Limits`](codec::Limits) holds every limit.
 //!
 //! # What it is not for
 //!
@@ -126,56 +138,23 @@
 // No input from outside may end the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
 
-mod chunked;
-mod client;
-mod connection;
-mod cors;
-mod decoder;
-mod error;
-mod event_stream;
-mod fetch;
-mod fields;
-mod form;
-mod handler;
-mod head;
-mod http;
-mod intake;
-mod limits;
-mod loop_context;
-mod params;
-mod problem;
-mod proxy_header;
-mod query;
-mod reply;
-mod response;
-mod response_decoder;
-mod response_head;
-mod routes;
-mod server;
-mod site;
-mod static_file;
+pub mod client;
+pub mod codec;
+pub mod server;
+pub mod site;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
-pub use connection::Connection;
-pub use cors::{Cors, Field, Origins};
-pub use decoder::{Event, RequestDecoder};
-pub use error::DecodeError;
-pub use event_stream::{EventStream, EventTooLong, StreamEvent};
-pub use fetch::{BadTarget, Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
-pub use fields::BadHeaderValue;
-pub use handler::{Handler, Intake, Piece, Preface, Request};
-pub use head::{Method, RequestHead};
-pub use http::Http;
-pub use limits::{HEADERS_MAX, Limits};
-pub use params::Params;
-pub use problem::{Member, Problem};
-pub use proxy_header::{BadProxyHeader, ProxyHeader};
-pub use query::{BadEncoding, Query, decode_segment};
-pub use response::{CONTINUE, Response, encode_chunk, encode_last_chunk, reason};
-pub use response_decoder::{ResponseDecoder, ResponseEvent};
-pub use response_head::{Asked, ResponseHead};
-pub use routes::{Methods, NoRoute, Routes};
-pub use server::{Server, ServerTimer, Settings};
-pub use site::{Site, Task};
-pub use static_file::StaticFile;
+pub use client::{
+    BadTarget, EventStream, EventTooLong, Fetch, FetchError, FetchId, Fetched, StreamEvent, Upstream, UpstreamId,
+};
+pub use codec::{
+    Asked, BadHeaderValue, BadProxyHeader, CONTINUE, DecodeError, Event, HEADERS_MAX, Limits, Method, ProxyHeader,
+    RequestDecoder, RequestHead, Response, ResponseDecoder, ResponseEvent, ResponseHead, encode_chunk,
+    encode_last_chunk, reason,
+};
+pub use server::{Connection, Handler, Http, Intake, Piece, Preface, Request, Server, ServerTimer, Settings};
+pub use site::{
+    BadEncoding, Cors, Field, Member, Methods, NoRoute, Origins, Params, Problem, Query, Routes, Site, StaticFile,
+    Task, decode_segment,
+};

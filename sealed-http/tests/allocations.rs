@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use sealed::{Config, ConnectionId, EventLoop};
-use sealed_http::{
-    Asked, DecodeError, Event, Handler, Http, Limits, Request, RequestDecoder, Response, ResponseDecoder,
-    ResponseEvent, Server, Settings,
-};
+use sealed_http::codec::{Asked, DecodeError, Event, Limits, RequestDecoder, ResponseDecoder, ResponseEvent};
+use sealed_http::{Handler, Http, Request, Response, Server, Settings};
 
 const REQUEST: &[u8] = b"POST /channels/news?after=latest HTTP/1.1\r\nHost: comet.example\r\nUser-Agent: test\r\n\
     Accept: */*\r\nContent-Length: 5\r\n\r\nhello";

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sealed::sim::{Link, Peer};
 use sealed::{CloseReason, Config, ConnectionId, Input};
-use sealed_http::{Handler, Http, Intake, Limits, Piece, Request, RequestHead, Response, Settings};
+use sealed_http::codec::Limits;
+use sealed_http::server::{Intake, Piece};
+use sealed_http::{Handler, Http, Request, RequestHead, Response, Settings};
 use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);

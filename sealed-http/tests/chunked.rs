@@ -3,7 +3,7 @@
 mod common;
 
 use common::{decode_every_way, decode_pieces, latin1};
-use sealed_http::{DecodeError as E, Limits};
+use sealed_http::codec::{DecodeError as E, Limits};
 
 const HEAD: &str = "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use common::asker::{Asker, Told};
 use sealed::sim::{Host, Link, Peer};
 use sealed::{Address, Config};
-use sealed_http::{DecodeError, Fetch, FetchError, FetchId, Settings, Upstream, UpstreamId};
+use sealed_http::Settings;
+use sealed_http::client::{Fetch, FetchError, FetchId, Upstream, UpstreamId};
+use sealed_http::codec::DecodeError;
 use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);

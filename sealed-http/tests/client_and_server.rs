@@ -8,7 +8,8 @@ use common::asker::{Asker, Told};
 use sealed::sim::{Faults, Random, Simulation};
 use sealed::tls::{Acceptor, Connector, ServerName};
 use sealed::{Config, ConnectionId, EventLoop, Listen};
-use sealed_http::{Fetch, FetchError, Handler, Http, Request, Response, Server, Settings, Upstream};
+use sealed_http::client::{Fetch, FetchError, Upstream};
+use sealed_http::{Handler, Http, Request, Response, Server, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 

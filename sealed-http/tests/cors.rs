@@ -1,6 +1,7 @@
 //! Cross-origin answers: who may read, and that nobody else is told so.
 
-use sealed_http::{Cors, Field, Origins, Response};
+use sealed_http::Response;
+use sealed_http::site::{Cors, Field, Origins};
 
 const ALLOW: &str = "Access-Control-Allow-Origin";
 

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Outcome, decode_every_way, decode_pieces};
-use sealed_http::{DecodeError as E, Event, HEADERS_MAX, Limits, Method, RequestDecoder, RequestHead, reason};
+use sealed_http::codec::{DecodeError as E, Event, HEADERS_MAX, Limits, RequestDecoder, reason};
+use sealed_http::{Method, RequestHead};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use common::{cases, decode_pieces, latin1};
 use compare::{KNOWN, PEERS, PROBE, STRICTER, compare, difference};
-use sealed_http::{DecodeError as E, Limits};
+use sealed_http::codec::{DecodeError as E, Limits};
 
 const SEEDS: u64 = 50_000;
 

@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use common::latin1;
 use compare::{KNOWN, PEERS, PROBE, STRICTER, compare, difference};
-use sealed_http::{Asked, Limits};
+use sealed_http::codec::{Asked, Limits};
 
 const SEEDS: u64 = 50_000;
 

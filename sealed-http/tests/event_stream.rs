@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sealed_http::{EventStream, EventTooLong};
+use sealed_http::client::{EventStream, EventTooLong};
 
 fn read(pieces: &[&[u8]], bytes_max: usize) -> Result<String, EventTooLong> {
     let mut stream = EventStream::new(bytes_max);

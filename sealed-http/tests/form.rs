@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use sealed::sim::Random;
-use sealed_http::{Limits, Problem, Query, Request, RequestHead};
+use sealed_http::codec::Limits;
+use sealed_http::site::Query;
+use sealed_http::{Problem, Request, RequestHead};
 
 /// How many forms are made up and read by another reader, too.
 const SEEDS: u64 = 20_000;

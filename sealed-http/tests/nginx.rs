@@ -6,7 +6,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use sealed::{Address, Config, ConnectionId, EventLoop, ListenerId};
-use sealed_http::{Fetch, FetchId, Fetched, Handler, Http, Request, Response, Server, Settings, Upstream, UpstreamId};
+use sealed_http::client::{Fetch, FetchId, Fetched, Upstream, UpstreamId};
+use sealed_http::{Handler, Http, Request, Response, Server, Settings};
 use testing::process::{Process, free_address};
 use testing::programs::{Need, run};
 use testing::{Folder, PATIENCE, tests};

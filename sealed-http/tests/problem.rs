@@ -2,7 +2,9 @@
 
 use std::panic::catch_unwind;
 
-use sealed_http::{BadEncoding, DecodeError, Problem, Response};
+use sealed_http::codec::DecodeError;
+use sealed_http::site::BadEncoding;
+use sealed_http::{Problem, Response};
 use serde_json::{Value, json};
 
 fn parse(problem: &Problem) -> Value {

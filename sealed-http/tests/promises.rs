@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use sealed::sim::Link;
 use sealed::{CloseReason, Config, ConnectionId, TimerId};
-use sealed_http::{Handler, Http, Intake, Limits, Piece, Request, RequestHead, Response, Settings};
+use sealed_http::codec::Limits;
+use sealed_http::server::{Intake, Piece};
+use sealed_http::{Handler, Http, Request, RequestHead, Response, Settings};
 use testing::http::request;
 use testing::sim::Served;
 

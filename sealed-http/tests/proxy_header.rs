@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use sealed::sim::Peer;
 use sealed::{Address, Config, ConnectionId, Input, ListenerId};
-use sealed_http::BadProxyHeader::{self, Line, Short, Signature, TooLong, Unknown};
-use sealed_http::{Handler, Http, Preface, ProxyHeader, Request, Response, Settings};
+use sealed_http::codec::BadProxyHeader::{self, Line, Short, Signature, TooLong, Unknown};
+use sealed_http::codec::ProxyHeader;
+use sealed_http::server::Preface;
+use sealed_http::{Handler, Http, Request, Response, Settings};
 use testing::sim::Served;
 
 const BYTES_MAX: usize = 256;

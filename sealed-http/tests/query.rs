@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use sealed_http::{BadEncoding, Query, decode_segment};
+use sealed_http::site::{BadEncoding, Query, decode_segment};
 
 type Value = Result<Option<&'static str>, BadEncoding>;
 

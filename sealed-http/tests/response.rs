@@ -2,7 +2,8 @@
 
 use std::panic::{UnwindSafe, catch_unwind};
 
-use sealed_http::{BadHeaderValue, CONTINUE, Response, encode_chunk, encode_last_chunk, reason};
+use sealed_http::Response;
+use sealed_http::codec::{BadHeaderValue, CONTINUE, encode_chunk, encode_last_chunk, reason};
 
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 

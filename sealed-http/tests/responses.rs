@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use sealed_http::{Asked, DecodeError as E, Limits, ResponseDecoder, ResponseEvent};
+use sealed_http::codec::{Asked, DecodeError as E, Limits, ResponseDecoder, ResponseEvent};
 
 /// What is fed, why, and what is told of all responses in it: status, whether the connection is kept, body. `end` stands where one
 /// ended with the connection, `switched` where what follows is another protocol.

@@ -3,7 +3,9 @@
 use std::panic::catch_unwind;
 
 use sealed::sim::Random;
-use sealed_http::{Limits, Method, NoRoute, RequestHead, Response, Routes};
+use sealed_http::codec::Limits;
+use sealed_http::site::{NoRoute, Routes};
+use sealed_http::{Method, RequestHead, Response};
 
 /// How many tables are made up and compared with a simple reading of the rules.
 const SEEDS: u64 = 2_000;

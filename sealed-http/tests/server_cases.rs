@@ -12,7 +12,8 @@ use common::cases::{Table, tables};
 use common::{decode_pieces, latin1};
 use sealed::sim::Peer;
 use sealed::{Config, ConnectionId};
-use sealed_http::{DecodeError, Handler, Http, Limits, Problem, Request, Response, Settings};
+use sealed_http::codec::{DecodeError, Limits};
+use sealed_http::{Handler, Http, Problem, Request, Response, Settings};
 use testing::sim::Served;
 
 /// A request that nobody would refuse.

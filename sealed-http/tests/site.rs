@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sealed::{Config, EventLoop};
-use sealed_http::{Method, Problem, Request, Response, Server, Settings, Site, StaticFile};
+use sealed_http::site::StaticFile;
+use sealed_http::{Method, Problem, Request, Response, Server, Settings, Site};
 use testing::http::request;
 use testing::sim::Served;
 

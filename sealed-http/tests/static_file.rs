@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use sealed_http::{Limits, RequestHead, Response, StaticFile};
+use sealed_http::codec::Limits;
+use sealed_http::site::StaticFile;
+use sealed_http::{RequestHead, Response};
 
 const BYTES: &[u8] = b"hello";
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use sealed::Config;
 use sealed::sim::Peer;
+use sealed_http::codec::{Asked, Limits as HttpLimits, ResponseHead};
 use sealed_http::websocket::{self as ws, CloseCode, Limits, Refusal};
-use sealed_http::{Asked, Limits as HttpLimits, RequestHead, Response, ResponseHead, Settings};
+use sealed_http::{RequestHead, Response, Settings};
 use testing::sim::Served;
 use websocket::echo::Echo;
 use websocket::shared::*;

@@ -4,10 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest, Sha1};
 
-use crate::head::{Method, RequestHead, has_token};
-use crate::problem::Problem;
-use crate::response::Response;
-use crate::response_head::ResponseHead;
+use crate::codec::head::{Method, RequestHead, has_token};
+use crate::codec::response::Response;
+use crate::codec::response_head::ResponseHead;
+use crate::site::problem::Problem;
 
 /// The string that a server appends to the client's key before hashing it.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -123,7 +123,8 @@ pub fn is_asked(head: &RequestHead<'_>) -> bool {
 ///
 /// # Example
 /// ```
-/// use sealed_http::{Limits, RequestHead, Response, websocket};
+/// use sealed_http::{RequestHead, Response, websocket};
+/// use sealed_http::codec::Limits;
 ///
 /// let head = b"GET /chat HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://h\r\n\
 ///     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -136,7 +137,7 @@ pub fn is_asked(head: &RequestHead<'_>) -> bool {
 /// assert_eq!(answer.status(), 101);
 /// ```
 pub fn accept<'a>(head: &RequestHead<'a>, protocols: &[&'static str]) -> Result<Accepted<'a>, Refusal> {
-    let is_token = |text: &str| !text.is_empty() && text.bytes().all(crate::head::is_token_byte);
+    let is_token = |text: &str| !text.is_empty() && text.bytes().all(crate::codec::head::is_token_byte);
     assert!(protocols.iter().all(|protocol| is_token(protocol)), "not all tokens: {protocols:?}");
     if head.method() != Method::Get {
         return Err(Refusal::Method);

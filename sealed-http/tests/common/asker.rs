@@ -1,7 +1,8 @@
 //! A handler that asks servers, and notes what comes of it.
 
 use sealed::ConnectionId;
-use sealed_http::{Fetch, FetchError, FetchId, Fetched, Handler, Http, Request, Response, UpstreamId};
+use sealed_http::client::{Fetch, FetchError, FetchId, Fetched, UpstreamId};
+use sealed_http::{Handler, Http, Request, Response};
 
 /// What was told of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ pub mod asker;
 pub mod cases;
 
 use cases::Table;
-use sealed_http::{DecodeError, Event, Limits, RequestDecoder};
+use sealed_http::codec::{DecodeError, Event, Limits, RequestDecoder};
 
 /// What became of some bytes: requests in words, and the error that ended them.
 ///

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use sealed_http::{DecodeError as E, Limits};
+use sealed_http::codec::{DecodeError as E, Limits};
 
 use crate::peers::{self, Seen};
 

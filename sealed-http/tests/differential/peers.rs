@@ -13,7 +13,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
-use sealed_http::{DecodeError, Event, Limits, RequestDecoder, RequestHead};
+use sealed_http::RequestHead;
+use sealed_http::codec::{DecodeError, Event, Limits, RequestDecoder};
 
 use crate::chunks;
 

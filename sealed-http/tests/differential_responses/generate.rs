@@ -1,7 +1,7 @@
 //! Responses as servers send them, then spoilt, and what they answer: all of it comes from its seed.
 
 use sealed::sim::Random;
-use sealed_http::Asked;
+use sealed_http::codec::Asked;
 
 use crate::common::latin1;
 use crate::requests::{BODIES, TOKENS, chunks, pick, spoil};

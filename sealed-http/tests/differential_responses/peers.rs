@@ -10,7 +10,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Request, Response, Version};
-use sealed_http::{Asked, DecodeError, Limits, ResponseDecoder, ResponseEvent, ResponseHead};
+use sealed_http::codec::{Asked, DecodeError, Limits, ResponseDecoder, ResponseEvent, ResponseHead};
 
 use crate::chunks;
 

@@ -3,7 +3,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use sealed_http::{EventStream, StreamEvent};
+use sealed_http::client::{EventStream, StreamEvent};
 use serde_json::Value;
 
 use super::Client;

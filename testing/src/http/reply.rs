@@ -1,6 +1,6 @@
 use std::fmt::{self, Display};
 
-use sealed_http::{Asked, DecodeError, Limits, ResponseDecoder, ResponseEvent};
+use sealed_http::codec::{Asked, DecodeError, Limits, ResponseDecoder, ResponseEvent};
 use serde_json::Value;
 
 /// A response.

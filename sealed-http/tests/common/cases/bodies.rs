@@ -1,6 +1,6 @@
 //! Where bodies end, and what comes behind them.
 
-use sealed_http::DecodeError as E;
+use sealed_http::codec::DecodeError as E;
 
 use super::{Case, OK};
 

@@ -1,6 +1,6 @@
 //! Chunked bodies, their extensions and trailers.
 
-use sealed_http::DecodeError as E;
+use sealed_http::codec::DecodeError as E;
 
 use super::Case;
 

@@ -1,6 +1,6 @@
 //! Header fields, but those that frame a body.
 
-use sealed_http::DecodeError as E;
+use sealed_http::codec::DecodeError as E;
 
 use super::{Case, OK};
 

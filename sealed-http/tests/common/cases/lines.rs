@@ -1,6 +1,6 @@
 //! Request lines: method, target, version.
 
-use sealed_http::DecodeError as E;
+use sealed_http::codec::DecodeError as E;
 
 use super::{Case, OK};
 

@@ -1,7 +1,7 @@
 //! Requests, one a row: what is understood, and what is refused and why. RFC numbers are 9110 and 9112 where a row does
 //! not say which, and 9112 in the tables of chunks.
 
-use sealed_http::{DecodeError, Limits};
+use sealed_http::codec::{DecodeError, Limits};
 
 use super::Case;
 

@@ -1,6 +1,6 @@
 //! What is too large, under limits so tight that each case can be read.
 
-use sealed_http::{DecodeError as E, Limits};
+use sealed_http::codec::{DecodeError as E, Limits};
 
 use super::Case;
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Index;
 
-use crate::query::{BadEncoding, decode_segment};
+use crate::site::query::{BadEncoding, decode_segment};
 
 /// The parameters of a path, percent-decoded, with the names from the pattern. See
 /// [`Routes`](crate::Routes).

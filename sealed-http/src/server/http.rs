@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sealed::{ConnectionId, Context, Mailbox, TimerId, fault};
 
-use crate::connection::{Connection, Marks, Phase, how_much};
-use crate::handler::Handler;
-use crate::response::{Response, encode_chunk, encode_last_chunk};
+use crate::codec::response::{Response, encode_chunk, encode_last_chunk};
+use crate::server::connection::{Connection, Marks, Phase, how_much};
+use crate::server::handler::Handler;
 use crate::server::{Due, Server, ServerTimer, Shared};
 
 /// Most bytes of unsent output with which a connection is closed at once, after its last response.

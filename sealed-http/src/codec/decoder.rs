@@ -2,17 +2,17 @@
 
 use sealed::fault;
 
-use crate::chunked::{Chunk, ChunkedDecoder};
-use crate::error::DecodeError;
-use crate::head::{BodyFraming, RequestHead};
-use crate::limits::Limits;
+use crate::codec::chunked::{Chunk, ChunkedDecoder};
+use crate::codec::error::DecodeError;
+use crate::codec::head::{BodyFraming, RequestHead};
+use crate::codec::limits::Limits;
 
 /// Decodes the requests of one connection, one after the other. The decoder holds no bytes and
 /// allocates nothing.
 ///
 /// # Example
 /// ```
-/// use sealed_http::{Event, Limits, RequestDecoder};
+/// use sealed_http::codec::{Event, Limits, RequestDecoder};
 ///
 /// let mut input: &[u8] = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi";
 /// let mut decoder = RequestDecoder::new();
@@ -28,7 +28,7 @@ use crate::limits::Limits;
 ///     }
 /// }
 /// assert_eq!(body, b"hi");
-/// # Ok::<(), sealed_http::DecodeError>(())
+/// # Ok::<(), sealed_http::codec::DecodeError>(())
 /// ```
 #[derive(Debug)]
 pub struct RequestDecoder {

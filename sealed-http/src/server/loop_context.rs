@@ -11,10 +11,10 @@ use sealed::{
     Socket, Stats, Stopper, TimerId, Watch,
 };
 
-use crate::connection::{Connection, Marks, Phase};
-use crate::handler::Handler;
-use crate::http::Http;
 use crate::server::Due;
+use crate::server::connection::{Connection, Marks, Phase};
+use crate::server::handler::Handler;
+use crate::server::http::Http;
 
 /// Timers and deadlines.
 impl<H: Handler> Http<'_, H> {

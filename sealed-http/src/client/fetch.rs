@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use sealed::{CloseReason, Connect, ToAddresses, fault};
 
-use crate::error::DecodeError;
-use crate::fields::{BadHeaderValue, Fields, encode_field};
-use crate::head::{is_host, is_token_byte};
-use crate::limits::Limits;
-use crate::response::write_decimal;
-use crate::response_head::{Asked, ResponseHead};
+use crate::codec::error::DecodeError;
+use crate::codec::fields::{BadHeaderValue, Fields, encode_field};
+use crate::codec::head::{is_host, is_token_byte};
+use crate::codec::limits::Limits;
+use crate::codec::response::write_decimal;
+use crate::codec::response_head::{Asked, ResponseHead};
 
 /// Fields that the encoder writes itself, or that are never sent.
 const WRITTEN: [&str; 6] = ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade"];
@@ -24,7 +24,7 @@ const WRITTEN: [&str; 6] = ["Host", "Content-Length", "Transfer-Encoding", "Conn
 ///
 /// ```
 /// use std::time::Duration;
-/// use sealed_http::Upstream;
+/// use sealed_http::client::Upstream;
 ///
 /// let backend = Upstream::to("127.0.0.1:9000").host("backend.internal").connections_max(8);
 /// # let _ = backend;
@@ -111,11 +111,11 @@ impl Upstream {
 /// A request to be sent.
 ///
 /// ```
-/// use sealed_http::Fetch;
+/// use sealed_http::client::Fetch;
 ///
 /// let fetch = Fetch::post("/hooks?of=news")?.header("Content-Type", "application/json").body("{}");
 /// # let _ = fetch;
-/// # Ok::<(), sealed_http::BadTarget>(())
+/// # Ok::<(), sealed_http::client::BadTarget>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Fetch {

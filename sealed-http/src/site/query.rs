@@ -12,13 +12,13 @@ pub struct BadEncoding;
 ///
 /// # Example
 /// ```
-/// use sealed_http::Query;
+/// use sealed_http::site::Query;
 ///
 /// let query = Query::new(Some("name=J%C3%BCrgen+K.&wait"));
 /// assert_eq!(query.get("name")?.as_deref(), Some("Jürgen K."));
 /// assert_eq!(query.get("wait")?.as_deref(), Some(""));
 /// assert_eq!(query.get("after")?, None);
-/// # Ok::<(), sealed_http::BadEncoding>(())
+/// # Ok::<(), sealed_http::site::BadEncoding>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a>(&'a str);

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Panic, TimerId};
 
-use crate::error::DecodeError;
-use crate::fetch::{FetchId, Fetched};
-use crate::head::RequestHead;
-use crate::http::Http;
-use crate::problem::Problem;
-use crate::response::Response;
+use crate::client::fetch::{FetchId, Fetched};
+use crate::codec::error::DecodeError;
+use crate::codec::head::RequestHead;
+use crate::codec::response::Response;
+use crate::server::http::Http;
+use crate::site::problem::Problem;
 
 /// A complete request, borrowed for the duration of one call.
 #[derive(Debug)]
@@ -101,7 +101,9 @@ pub trait Handler: Sized + 'static {
     ///
     /// ```
     /// use sealed::{Address, Config, ConnectionId, EventLoop, Input, ListenerId};
-    /// use sealed_http::{Handler, Http, Preface, ProxyHeader, Request, Response, Server, Settings};
+    /// use sealed_http::{Handler, Http, Request, Response, Server, Settings};
+    /// use sealed_http::codec::ProxyHeader;
+    /// use sealed_http::server::Preface;
     /// # use std::io::{Read, Write};
     ///
     /// struct WhoAmI;

@@ -1,9 +1,9 @@
 //! A response's status line and header fields: `httparse` finds them, and this module interprets
 //! them.
 
-use crate::error::DecodeError;
-use crate::head::{check_line_ends, check_transfer_coding, check_value, has_token, parse_length};
-use crate::limits::{HEADERS_MAX, Limits};
+use crate::codec::error::DecodeError;
+use crate::codec::head::{check_line_ends, check_transfer_coding, check_value, has_token, parse_length};
+use crate::codec::limits::{HEADERS_MAX, Limits};
 
 /// The kind of request, as far as the framing of the response depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Parameters of a request: from its query, or from its body if that is a form.
 
-use crate::handler::Request;
-use crate::problem::Problem;
-use crate::query::Query;
+use crate::server::handler::Request;
+use crate::site::problem::Problem;
+use crate::site::query::Query;
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::head::RequestHead;
-use crate::problem::Problem;
-use crate::response::Response;
+use crate::codec::head::RequestHead;
+use crate::codec::response::Response;
+use crate::site::problem::Problem;
 
 /// A file that is compiled into the program. Everything that its responses need is computed once.
 ///
@@ -14,7 +14,8 @@ use crate::response::Response;
 ///
 /// # Example
 /// ```
-/// use sealed_http::{Response, Routes, StaticFile};
+/// use sealed_http::Response;
+/// use sealed_http::site::{Routes, StaticFile};
 ///
 /// let style = StaticFile::new("style.css", b"body { color: black }").cache_control("public, max-age=3600");
 /// assert_eq!(style.content_type(), "text/css; charset=utf-8");

@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 
 use sealed::fault;
 
-use crate::decoder::find_line_feed;
-use crate::error::DecodeError;
-use crate::limits::{HEADERS_MAX, Limits};
+use crate::codec::decoder::find_line_feed;
+use crate::codec::error::DecodeError;
+use crate::codec::limits::{HEADERS_MAX, Limits};
 
 /// The method of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

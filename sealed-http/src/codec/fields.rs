@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::head::{is_token_byte, is_value};
+use crate::codec::head::{is_token_byte, is_value};
 
 /// The value of a header field has a line end or other control characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

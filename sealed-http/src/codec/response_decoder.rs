@@ -1,17 +1,17 @@
 //! Decodes responses from bytes, however the bytes are split.
 
-use crate::chunked::{Chunk, ChunkedDecoder};
-use crate::decoder::find_head_end;
-use crate::error::DecodeError;
-use crate::limits::Limits;
-use crate::response_head::{Asked, ResponseFraming, ResponseHead};
+use crate::codec::chunked::{Chunk, ChunkedDecoder};
+use crate::codec::decoder::find_head_end;
+use crate::codec::error::DecodeError;
+use crate::codec::limits::Limits;
+use crate::codec::response_head::{Asked, ResponseFraming, ResponseHead};
 
 /// Decodes the responses of one connection, one after the other. The decoder holds no bytes and
 /// allocates nothing.
 ///
 /// # Example
 /// ```
-/// use sealed_http::{Asked, Limits, ResponseDecoder, ResponseEvent};
+/// use sealed_http::codec::{Asked, Limits, ResponseDecoder, ResponseEvent};
 ///
 /// let mut input: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
 /// let mut decoder = ResponseDecoder::new();
@@ -27,7 +27,7 @@ use crate::response_head::{Asked, ResponseFraming, ResponseHead};
 ///     }
 /// }
 /// assert_eq!(body, b"hi");
-/// # Ok::<(), sealed_http::DecodeError>(())
+/// # Ok::<(), sealed_http::codec::DecodeError>(())
 /// ```
 #[derive(Debug)]
 pub struct ResponseDecoder {

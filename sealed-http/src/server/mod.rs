@@ -1,18 +1,27 @@
-//! The server: runs the codec on a loop's connections, one exchange at a time on each.
+//! The server: runs the codec on a loop's connections, one exchange at a time on each, and passes
+//! requests to a [`Handler`]. The handler acts through its [`Http`].
+
+pub(crate) mod connection;
+pub(crate) mod handler;
+pub(crate) mod http;
+pub(crate) mod intake;
+mod loop_context;
+
+pub use connection::Connection;
+pub use handler::{Handler, Intake, Piece, Preface, Request};
+pub use http::Http;
 
 use std::time::{Duration, SystemTime};
 
 use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Panic, Service, TimerId, fault};
 
+use crate::client::fetch::{FetchError, FetchId};
 use crate::client::{Client, is_outgoing};
-use crate::connection::{Connection, Marks, Phase, how_much};
-use crate::error::DecodeError;
-use crate::fetch::{FetchError, FetchId};
-use crate::handler::{Handler, Preface, Request};
-use crate::head::RequestHead;
-use crate::http::Http;
-use crate::intake::Outcome;
-use crate::limits::Limits;
+use crate::codec::error::DecodeError;
+use crate::codec::head::RequestHead;
+use crate::codec::limits::Limits;
+use crate::server::connection::{Marks, Phase, how_much};
+use crate::server::intake::Outcome;
 
 /// How long idle connections between two requests are kept during a shutdown.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);

@@ -1,5 +1,14 @@
 //! The client: sends requests on kept connections, one exchange at a time on each, beside a
 //! server's own connections.
+//!
+//! [`Http::add_upstream`] names a server and sets how many connections to it may be kept, and
+//! [`Http::fetch`] sends a request. [`Handler::fetched`] reports the outcome.
+
+pub(crate) mod event_stream;
+pub(crate) mod fetch;
+
+pub use event_stream::{EventStream, EventTooLong, StreamEvent};
+pub use fetch::{BadTarget, Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -7,14 +16,13 @@ use std::io;
 use bytes::Bytes;
 use sealed::{CloseReason, ConnectionId, Context, Input, TimerId, fault};
 
-use crate::connection::{Connection, Phase, how_much};
-use crate::fetch::{Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
-use crate::handler::Handler;
-use crate::http::Http;
-use crate::limits::Limits;
-use crate::response::{encode_chunk, encode_last_chunk};
-use crate::response_decoder::{ResponseDecoder, ResponseEvent};
-use crate::response_head::{Asked, ResponseHead};
+use crate::codec::limits::Limits;
+use crate::codec::response::{encode_chunk, encode_last_chunk};
+use crate::codec::response_decoder::{ResponseDecoder, ResponseEvent};
+use crate::codec::response_head::{Asked, ResponseHead};
+use crate::server::connection::{Connection, Phase, how_much};
+use crate::server::handler::Handler;
+use crate::server::http::Http;
 use crate::server::{Due, Server, ServerTimer};
 
 /// Bytes of a body held while its request waits for a connection, from which on writing returns

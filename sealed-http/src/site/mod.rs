@@ -1,17 +1,31 @@
-//! A handler made of pages: the short way to write a server.
+//! A handler made of pages, the short way to write a server, and its parts: routes, queries and
+//! forms, problems, static files, and answers to pages of other origins.
+
+pub(crate) mod cors;
+pub(crate) mod form;
+pub(crate) mod params;
+pub(crate) mod problem;
+pub(crate) mod query;
+mod reply;
+pub(crate) mod routes;
+pub(crate) mod static_file;
+
+pub use cors::{Cors, Field, Origins};
+pub use params::Params;
+pub use problem::{Member, Problem};
+pub use query::{BadEncoding, Query, decode_segment};
+pub use routes::{Methods, NoRoute, Routes};
+pub use static_file::StaticFile;
 
 use std::fmt;
 
 use sealed::{Config, ConnectionId, EventLoop, Listen, TimerId};
 
-use crate::handler::{Handler, Request};
-use crate::head::Method;
-use crate::http::Http;
-use crate::params::Params;
-use crate::response::Response;
-use crate::routes::Routes;
+use crate::codec::head::Method;
+use crate::codec::response::Response;
+use crate::server::handler::{Handler, Request};
+use crate::server::http::Http;
 use crate::server::{Server, Settings};
-use crate::static_file::StaticFile;
 
 /// A closure that runs later on a site's loop, with its state: the value that the site's timers
 /// carry and that its mailbox takes.

@@ -5,9 +5,9 @@ use std::fmt;
 
 use sealed::fault;
 
-use crate::error::DecodeError;
-use crate::query::BadEncoding;
-use crate::response::{Response, reason};
+use crate::codec::error::DecodeError;
+use crate::codec::response::{Response, reason};
+use crate::site::query::BadEncoding;
 
 /// Members that the problem writes itself.
 const OWN: [&str; 6] = ["type", "title", "status", "code", "detail", "instance"];

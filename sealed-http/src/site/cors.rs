@@ -16,7 +16,8 @@ pub enum Origins {
 ///
 /// # Example
 /// ```
-/// use sealed_http::{Cors, Origins, Response};
+/// use sealed_http::Response;
+/// use sealed_http::site::{Cors, Origins};
 ///
 /// let cors = Cors {
 ///     origins: Origins::Listed(vec!["https://example.org".to_owned()]),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::fields::{BadHeaderValue, Fields, encode_field};
+use crate::codec::fields::{BadHeaderValue, Fields, encode_field};
 
 /// The interim response that asks the client for the request body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

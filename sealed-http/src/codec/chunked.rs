@@ -1,9 +1,9 @@
 //! A strict decoder of the chunked transfer coding.
 
-use crate::error::DecodeError;
-use crate::limits::Limits;
+use crate::codec::error::DecodeError;
+use crate::codec::limits::Limits;
 
-use crate::head::is_token_byte;
+use crate::codec::head::is_token_byte;
 
 /// Maximum number of hexadecimal digits of a chunk size. No body may be as long as a size with more
 /// digits.

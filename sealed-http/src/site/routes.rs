@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::head::{Method, RequestHead};
-use crate::params::Params;
-use crate::problem::Problem;
-use crate::response::Response;
+use crate::codec::head::{Method, RequestHead};
+use crate::codec::response::Response;
+use crate::site::params::Params;
+use crate::site::problem::Problem;
 
 /// A table that maps methods and path patterns to values: functions, or variants of an enum.
 ///
@@ -30,7 +30,8 @@ use crate::response::Response;
 ///
 /// # Example
 /// ```
-/// use sealed_http::{Method, NoRoute, Routes};
+/// use sealed_http::Method;
+/// use sealed_http::site::{NoRoute, Routes};
 ///
 /// enum Call { Read, Publish, File }
 ///
@@ -51,7 +52,8 @@ use crate::response::Response;
 /// In a custom handler, with a function for each route:
 /// ```
 /// use sealed::ConnectionId;
-/// use sealed_http::{Handler, Http, Params, Request, Response, Routes};
+/// use sealed_http::{Handler, Http, Request, Response};
+/// use sealed_http::site::{Params, Routes};
 ///
 /// type Page = fn(&mut App, &mut Http<'_, App>, ConnectionId, &Request<'_>, &Params<'_>);
 ///

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use sealed::{ConnectionId, Context, Input, fault};
 
-use crate::connection::{Marks, Phase};
-use crate::decoder::{Event, RequestDecoder};
-use crate::error::DecodeError;
-use crate::handler::{Handler, Intake, Piece, Request};
-use crate::head::{Method, RequestHead};
-use crate::limits::Limits;
-use crate::response::CONTINUE;
+use crate::codec::decoder::{Event, RequestDecoder};
+use crate::codec::error::DecodeError;
+use crate::codec::head::{Method, RequestHead};
+use crate::codec::limits::Limits;
+use crate::codec::response::CONTINUE;
+use crate::server::connection::{Marks, Phase};
+use crate::server::handler::{Handler, Intake, Piece, Request};
 use crate::server::{Server, Settings};
 
 /// A request that is being received.

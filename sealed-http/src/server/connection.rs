@@ -1,6 +1,6 @@
 //! The state that a server keeps for each connection.
 
-use crate::intake::Partial;
+use crate::server::intake::Partial;
 
 /// The state that a server keeps for each connection.
 #[derive(Debug)]

@@ -7,14 +7,14 @@ use std::time::Duration;
 ///
 /// # Example
 /// ```
-/// use sealed_http::EventStream;
+/// use sealed_http::client::EventStream;
 ///
 /// let mut stream = EventStream::new(1024);
 /// let mut events = Vec::new();
 /// stream.read(b"id: 7\ndata: hel", |event| events.push(event))?;
 /// stream.read(b"lo\n\n: a comment\n", |event| events.push(event))?;
 /// assert_eq!((&*events[0].event, &*events[0].data, stream.last_event_id()), ("message", "hello", "7"));
-/// # Ok::<(), sealed_http::EventTooLong>(())
+/// # Ok::<(), sealed_http::client::EventTooLong>(())
 /// ```
 #[derive(Debug)]
 pub struct EventStream {

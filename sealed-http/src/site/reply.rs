@@ -1,6 +1,6 @@
 //! Conversions into a response.
 
-use crate::response::Response;
+use crate::codec::response::Response;
 
 /// Creates a response with status 200 and plain text.
 impl From<&'static str> for Response {
