@@ -12,7 +12,7 @@ use crate::protocols::call::Door;
 /// The text of a file of the demos.
 macro_rules! demo_text {
     ($name:literal) => {{
-        let text = include_str!(concat!("../../../demos/web/", $name));
+        let text = include_str!(concat!("../../demos/web/", $name));
         #[cfg(fault_points)]
         let text = sealed::fault::text(concat!("demos/web/", $name), text);
         text

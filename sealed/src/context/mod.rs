@@ -42,6 +42,39 @@ use crate::wheel::{self, Nodes, Wheel};
 ///
 /// A context belongs to the thread of its loop and is lent to its service for each call. A stale id
 /// is harmless in every method: it finds nothing, and the call has no effect.
+///
+/// # How a connection ends
+///
+/// ```text
+///          half_close
+///   open ─────────────▶ half-closed: output ends after the queue, input goes on
+///    │                       │
+///    │ close, close_ended    │ the peer ends too
+///    ├───────────────────────┤
+///    │                       ▼
+///    │                   closing: sends the queue and this side's end, discards input,
+///    │                       │    and waits for the peer's end
+///    │                       │
+///    │                       ├─▶ the peer ends, or has had the linger time to: Closed, Ended
+///    │                       ╰─▶ output is left, and the peer takes none for the linger time: TimedOut
+///    │
+///    ╰─▶ at once: abort, reset (Aborted), time_out (TimedOut), a failure (Failed), a full queue
+///        (OutputFull), the drain limit (Shutdown), a panic (Panicked)
+/// ```
+///
+/// A half-closed or closing connection can also end at once. However a connection ends,
+/// [`Service::closed`] is called once, at the end of the tick, with the [`CloseReason`]; after it
+/// the id is stale. The peer sees an ordinary end only if the kernel has taken all output, and a
+/// reset otherwise.
+///
+/// | the service | calls | the reason is |
+/// | --- | --- | --- |
+/// | has said all | [`close`](Self::close) | `Closed` |
+/// | has said all, and still listens | [`half_close`](Self::half_close) | `Ended`, when the peer has ended too |
+/// | is called because the peer has [ended](Service::ended) | [`close_ended`](Self::close_ended) | `Ended` |
+/// | wants no more of it | [`abort`](Self::abort) | `Aborted` |
+/// | is called because the [deadline](Service::timed_out) has passed | [`time_out`](Self::time_out) | `TimedOut` |
+/// | wants the peer to see a failure | [`reset`](Self::reset) | `Aborted` |
 pub struct Context<S: Service> {
     pub(crate) config: Config,
     pub(crate) network: Network,
