@@ -9,7 +9,6 @@ use bytes::{Buf, Bytes};
 
 use crate::net::Stream;
 use crate::rate::Pace;
-#[cfg(feature = "tls")]
 use crate::tls;
 
 /// Maximum number of slices in one vectored write.
@@ -32,17 +31,12 @@ pub(crate) struct Buffers {
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     pub(crate) pace: Option<Pace>,
-    #[cfg(feature = "tls")]
     pub(crate) tls: Option<tls::Session>,
 }
 
 impl Extras {
     fn is_empty(&self) -> bool {
-        #[cfg(feature = "tls")]
-        if self.tls.is_some() {
-            return false;
-        }
-        self.pace.is_none()
+        self.tls.is_none() && self.pace.is_none()
     }
 }
 
@@ -54,7 +48,6 @@ impl Buffers {
 
     /// Returns whether output is queued, or encrypted and not yet taken by the kernel.
     pub(crate) fn has_unsent(&self) -> bool {
-        #[cfg(feature = "tls")]
         if let Some(tls) = self.extras.as_ref().and_then(|extras| extras.tls.as_ref()) {
             return tls.has_unsent(!self.outbox.is_empty());
         }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::socket::SocketOptions;
 
 /// Limits of one event loop. Every field has a default that is safe on the open internet.
+///
+/// Set some fields and take the others from [`Default`], `Config { backlog: 64, ..Config::default() }`:
+/// a minor version may add fields.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Maximum number of connections at a time. At the limit the loop stops accepting, and new

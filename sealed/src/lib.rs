@@ -115,6 +115,9 @@ mod stats;
 mod stopper;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_absent.rs"]
+mod tls;
 mod token;
 mod wheel;
 

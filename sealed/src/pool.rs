@@ -21,6 +21,7 @@ use crate::stopper::{Attendance, Stopper};
 
 /// The place of a loop in its pool, passed to the function that creates its service.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Place<M> {
     /// The index of the loop, from 0.
     pub index: usize,
@@ -219,9 +220,10 @@ impl<M: Send + 'static> Pool<M> {
         Ok(address)
     }
 
-    /// Returns the addresses that the pool listens on, in the order of their [`ListenerId`]s.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.listens.iter().map(|held| &held.address)
+    /// Returns the listeners of the pool, which have the same ids on every loop, and their addresses,
+    /// in the order in which they were added.
+    pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, &Address)> {
+        self.listens.iter().enumerate().map(|(index, held)| (ListenerId(index as u32), &held.address))
     }
 
     /// Returns the number of loops.

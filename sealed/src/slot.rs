@@ -72,13 +72,9 @@ impl<C> Slot<C> {
     }
 
     /// Returns the number of encrypted bytes that the kernel has taken; 0 without TLS.
-    #[cfg_attr(not(feature = "tls"), allow(clippy::unused_self))]
     pub(crate) fn ciphered_sent(&self) -> u64 {
-        #[cfg(feature = "tls")]
-        if let Some(extras) = self.buffers.as_ref().and_then(|buffers| buffers.extras.as_ref()) {
-            return extras.tls.as_ref().map_or(0, |tls| tls.sent);
-        }
-        0
+        let extras = self.buffers.as_ref().and_then(|buffers| buffers.extras.as_ref());
+        extras.and_then(|extras| extras.tls.as_ref()).map_or(0, |tls| tls.sent)
     }
 
     pub(crate) fn sent_ahead(&self) -> usize {
@@ -151,7 +147,7 @@ impl Flags {
     /// The service has half-closed the connection: this side's end is sent after the queued output.
     pub(crate) const SHUT: Self = Self(1 << 13);
     /// The peer's TLS `close_notify` has been reported.
-    #[cfg(feature = "tls")]
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(crate) const TLS_ENDED: Self = Self(1 << 15);
     /// The service closed the connection because the peer ended.
     pub(crate) const ENDING: Self = Self(1 << 14);

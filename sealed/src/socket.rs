@@ -6,7 +6,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use crate::address::{Address, Named, ToAddresses};
-#[cfg(feature = "tls")]
 use crate::tls;
 
 /// Time that an attempt to connect has before an attempt with the next address starts beside it, as
@@ -57,7 +56,6 @@ pub struct Listen {
     pub(crate) connections_max: usize,
     pub(crate) reuse_port: bool,
     pub(crate) socket: Option<SocketOptions>,
-    #[cfg(feature = "tls")]
     pub(crate) tls: Option<tls::Acceptor>,
 }
 
@@ -72,7 +70,6 @@ impl Listen {
             connections_max: usize::MAX,
             reuse_port: false,
             socket: None,
-            #[cfg(feature = "tls")]
             tls: None,
         }
     }
@@ -108,14 +105,6 @@ impl Listen {
         self.socket = Some(options);
         self
     }
-
-    /// Accepts connections with TLS.
-    #[cfg(feature = "tls")]
-    #[must_use]
-    pub fn tls(mut self, acceptor: tls::Acceptor) -> Self {
-        self.tls = Some(acceptor);
-        self
-    }
 }
 
 impl<A: ToAddresses> From<A> for Listen {
@@ -136,7 +125,6 @@ pub struct Connect {
     pub(crate) limit: Duration,
     pub(crate) stagger: Duration,
     pub(crate) socket: Option<SocketOptions>,
-    #[cfg(feature = "tls")]
     pub(crate) tls: Option<(tls::Connector, tls::ServerName<'static>)>,
 }
 
@@ -151,14 +139,7 @@ impl Connect {
     /// that address families alternate. A name that cannot be resolved is an error only if there is
     /// no other address.
     pub fn to_any(addresses: impl IntoIterator<Item = impl ToAddresses>) -> Self {
-        Self {
-            to: Named::look_up_all(addresses),
-            limit: CONNECT_LIMIT,
-            stagger: STAGGER,
-            socket: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
+        Self { to: Named::look_up_all(addresses), limit: CONNECT_LIMIT, stagger: STAGGER, socket: None, tls: None }
     }
 
     /// Sets the time limit for the whole connection attempt, including a TLS handshake. Default
@@ -181,14 +162,6 @@ impl Connect {
     #[must_use]
     pub fn socket(mut self, options: SocketOptions) -> Self {
         self.socket = Some(options);
-        self
-    }
-
-    /// Connects with TLS. The server must present a certificate for `name`.
-    #[cfg(feature = "tls")]
-    #[must_use]
-    pub fn tls(mut self, connector: tls::Connector, name: tls::ServerName<'static>) -> Self {
-        self.tls = Some((connector, name));
         self
     }
 }

@@ -50,6 +50,7 @@ use crate::event_loop::closing::Flushed;
 use crate::id::{ConnectionId, TimerId};
 use crate::net::Stream;
 use crate::service::Service;
+use crate::socket::{Connect, Listen};
 
 /// Maximum number of encrypted bytes that one connection may hold before its socket takes them.
 const CIPHERED_BYTES_MAX: usize = 64 * 1024;
@@ -151,6 +152,7 @@ impl Connector {
 
 /// The negotiated parameters of a TLS connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Agreed {
     /// The protocol (ALPN), if one was negotiated.
     pub protocol: Option<Vec<u8>>,
@@ -311,7 +313,32 @@ fn full_is_would_block(written: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
+impl Listen {
+    /// Accepts connections with TLS.
+    #[must_use]
+    pub fn tls(mut self, acceptor: Acceptor) -> Self {
+        self.tls = Some(acceptor);
+        self
+    }
+}
+
+impl Connect {
+    /// Connects with TLS. The server must present a certificate for `name`.
+    #[must_use]
+    pub fn tls(mut self, connector: Connector, name: ServerName<'static>) -> Self {
+        self.tls = Some((connector, name));
+        self
+    }
+}
+
 impl<S: Service> Context<S> {
+    /// Returns the negotiated TLS parameters; `None` before the handshake is done, and for a
+    /// connection without TLS.
+    pub fn tls(&self, id: ConnectionId) -> Option<Agreed> {
+        let extras = self.slots.find(id)?.buffers.as_ref()?.extras.as_ref()?;
+        extras.tls.as_ref()?.agreed()
+    }
+
     /// Starts TLS on a connection.
     pub(crate) fn begin_tls(&mut self, id: ConnectionId, session: Session) {
         if let Some(extras) = self.extras(id) {

@@ -44,6 +44,7 @@ fn a_unix_listener_of_a_pool_serves_all_its_loops() {
     let sim = Simulation::new(1);
     let mut pool = sim.pool(Config::default(), 2).expect("a pool");
     let at = pool.listen(sealed::Address::unix("/run/app.sock")).expect("it is free");
+    assert!(pool.listeners().map(|(id, address)| (id.index(), address)).eq([(0, &at)]));
     let loops = sim.start_pool(pool, |_| Book { echoes: true, ends: true, ..Book::default() }).expect("loops");
     let mut peers: Vec<_> = (0..6).map(|_| sim.connect(&at)).collect();
     for peer in &mut peers {

@@ -33,6 +33,7 @@ pub struct EventStream {
 
 /// An event of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StreamEvent {
     /// The type of the event: `message` if the stream names none.
     pub event: String,

@@ -26,7 +26,8 @@ use crate::server::intake::Outcome;
 /// How long idle connections between two requests are kept during a shutdown.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
-/// Limits and timeouts of a server.
+/// Limits and timeouts of a server. Take the fields that you do not set from [`Default`]: a minor
+/// version may add fields.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Size limits of requests.

@@ -15,6 +15,7 @@ const VERSION: &str = "13";
 
 /// A valid request for a WebSocket, ready to be accepted.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Accepted<'a> {
     /// The 101 response, for [`Http::upgrade`](crate::Http::upgrade). Fields can be added to it.
     pub response: Response,

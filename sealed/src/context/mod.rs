@@ -32,7 +32,6 @@ use crate::slot::{Flags, NO_LISTENER, Slot};
 use crate::socket::SocketOptions;
 use crate::stats::{Counters, Stats, Watch};
 use crate::stopper::Stopper;
-#[cfg(feature = "tls")]
 use crate::tls;
 use crate::token::Source;
 use crate::wheel::{self, Nodes, Wheel};
@@ -93,7 +92,6 @@ pub struct Context<S: Service> {
     pub(crate) draining_until: Option<Duration>,
     /// The loop's buffer, while the service reads.
     pub(crate) read_buffer: Vec<u8>,
-    #[cfg(feature = "tls")]
     pub(crate) plain_buffer: Vec<u8>,
     /// The connection whose input the service is handling. Bytes that the service leaves are not in
     /// the inbox of this connection yet.
@@ -129,7 +127,6 @@ impl<S: Service> Context<S> {
         let now = clock.now();
         Self {
             read_buffer: Vec::new(),
-            #[cfg(feature = "tls")]
             plain_buffer: Vec::new(),
             config,
             registry,
@@ -267,14 +264,6 @@ impl<S: Service> Context<S> {
         (listener != NO_LISTENER).then_some(ListenerId(u32::from(listener)))
     }
 
-    /// Returns the negotiated TLS parameters; `None` before the handshake is done, and for a
-    /// connection without TLS.
-    #[cfg(feature = "tls")]
-    pub fn tls(&self, id: ConnectionId) -> Option<tls::Agreed> {
-        let extras = self.slots.find(id)?.buffers.as_ref()?.extras.as_ref()?;
-        extras.tls.as_ref()?.agreed()
-    }
-
     /// Ends a connection at the end of this tick. The first reason given is reported, unless output
     /// is lost: then the peer sees a reset, and the service gets the reason that cut the output
     /// off.
@@ -407,7 +396,6 @@ pub(crate) struct Accepting {
     /// Accepts for all loops of the pool, not only for this one.
     pub(crate) for_all: bool,
     pub(crate) socket: SocketOptions,
-    #[cfg(feature = "tls")]
     pub(crate) tls: Option<tls::Acceptor>,
 }
 

@@ -178,7 +178,6 @@ impl<S: Service> Context<S> {
             connections_max: listen.connections_max,
             for_all: false,
             socket: listen.socket.clone().unwrap_or_else(|| self.config.socket.clone()),
-            #[cfg(feature = "tls")]
             tls: listen.tls.clone(),
         });
         Ok(ListenerId(index as u32))

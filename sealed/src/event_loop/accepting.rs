@@ -4,10 +4,7 @@ use std::io;
 
 use super::Hosted;
 use crate::address::Address;
-use crate::context::Accepting;
-#[cfg(feature = "tls")]
-use crate::context::Due;
-#[cfg(feature = "tls")]
+use crate::context::{Accepting, Due};
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, ListenerId};
 use crate::mailbox::Handed;
@@ -122,11 +119,6 @@ impl<S: Service> Hosted<S> {
         self.call(Some(id), |service, cx| service.accepted(cx, id, listener, peer));
     }
 
-    #[cfg(not(feature = "tls"))]
-    #[allow(clippy::unused_self)] // used with TLS
-    fn begin_handshake(&mut self, _: ConnectionId, _: ListenerId) {}
-
-    #[cfg(feature = "tls")]
     fn begin_handshake(&mut self, id: ConnectionId, listener: ListenerId) {
         let Some(acceptor) = self.cx.listeners[listener.index()].tls.clone() else { return };
         let limit = self.cx.set_due(self.cx.config.handshake_limit, Due::Limit(id));

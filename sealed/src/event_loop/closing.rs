@@ -201,13 +201,10 @@ impl<S: Service> Context<S> {
             Some(pace) => self.groups.allowance(pace, Way::Out, self.now),
             None => (usize::MAX, std::time::Duration::ZERO),
         };
-        #[cfg(feature = "tls")]
         let flushed = match &mut extras.tls {
             Some(tls) => tls.flush(outbox, &mut slot.stream, limit, is_last),
             None => outbox.flush(&mut slot.stream, limit).map(Flushed::from_all),
         };
-        #[cfg(not(feature = "tls"))]
-        let (flushed, _) = (outbox.flush(&mut slot.stream, limit).map(Flushed::from_all), is_last);
         let sent = queued - outbox.len();
         self.counters.bytes_sent.add(sent as u64);
         let is_held_back = sent == limit && !outbox.is_empty();
@@ -241,7 +238,6 @@ impl<S: Service> Context<S> {
         if slot.listener != NO_LISTENER && !fault!("listener-forgets-leavers") {
             self.listeners[usize::from(slot.listener)].connections -= 1;
         }
-        #[cfg(feature = "tls")]
         if let Some(limit) = slot.extras().and_then(|extras| extras.tls.as_mut()?.limit.take()) {
             self.timers.cancel(limit);
         }

@@ -67,7 +67,6 @@ impl<S: Service> Hosted<S> {
         slot.set(Flags::READABLE | Flags::WRITABLE);
         self.cx.will_read(id.slot);
         self.cx.will_flush(id.slot);
-        #[cfg(feature = "tls")]
         if let Some((connector, name)) = dial.connect.tls {
             // The time limit includes the handshake.
             let limit = dial.limit.filter(|_| !fault!("limit-cuts-off-later"));
@@ -94,7 +93,6 @@ impl<S: Service> Hosted<S> {
     pub(super) fn limit_passed(&mut self, id: ConnectionId) {
         let Some(slot) = self.cx.slots.find_mut(id) else { return };
         let is_connecting = slot.is(Flags::CONNECTING);
-        #[cfg(feature = "tls")]
         if let Some(tls) = slot.extras().and_then(|extras| extras.tls.as_mut()) {
             tls.limit = None;
             let reason = tls.failure(io::ErrorKind::TimedOut);

@@ -38,17 +38,12 @@ pub(crate) struct Hosted<S: Service> {
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffers {
     fresh: Vec<u8>,
-    #[cfg(feature = "tls")]
     plain: Vec<u8>,
 }
 
 impl ReadBuffers {
     pub(super) fn new(bytes: usize) -> Self {
-        Self {
-            fresh: vec![0; bytes.max(1)],
-            #[cfg(feature = "tls")]
-            plain: Vec::new(),
-        }
+        Self { fresh: vec![0; bytes.max(1)], plain: Vec::new() }
     }
 }
 
@@ -252,7 +247,6 @@ impl<S: Service> Hosted<S> {
 
     fn swap_buffers(&mut self, lent: &mut ReadBuffers) {
         mem::swap(&mut self.cx.read_buffer, &mut lent.fresh);
-        #[cfg(feature = "tls")]
         mem::swap(&mut self.cx.plain_buffer, &mut lent.plain);
     }
 

@@ -101,7 +101,6 @@ impl<S: Service> Hosted<S> {
     /// decrypts them.
     fn unwrap(&mut self, id: ConnectionId, got: &Fetched, left: usize) -> bool {
         self.cx.has_read(id.slot, got.count);
-        #[cfg(feature = "tls")]
         if self.cx.slots.0[id.slot as usize].extras().is_some_and(|extras| extras.tls.is_some()) {
             return self.decipher(id, got, left);
         }
@@ -110,7 +109,6 @@ impl<S: Service> Hosted<S> {
         got.more
     }
 
-    #[cfg(feature = "tls")]
     fn decipher(&mut self, id: ConnectionId, got: &Fetched, left: usize) -> bool {
         let deciphered = self.cx.decipher(id.slot, got.count, got.ended);
         if deciphered.is_new {
@@ -231,7 +229,6 @@ impl<S: Service> Hosted<S> {
             }
             Ok(count) => {
                 *budget = budget.saturating_sub(count);
-                #[cfg(feature = "tls")]
                 cx.decipher(index, count, false);
                 true
             }

@@ -86,7 +86,7 @@ impl<S: Read + Write> Events<S> {
         let start = Instant::now();
         loop {
             assert!(start.elapsed() < PATIENCE, "nothing but heartbeats");
-            let Some(StreamEvent { event: kind, data, last_event_id: id }) = self.queue.pop() else {
+            let Some(StreamEvent { event: kind, data, last_event_id: id, .. }) = self.queue.pop() else {
                 self.queue.push(self.client.chunk()?.as_bytes());
                 continue;
             };
