@@ -2,9 +2,9 @@
 //! [`sealed`] event loop.
 //!
 //! [`RequestDecoder`](codec::RequestDecoder) and [`Response`] are plain state machines and need no
-//! event loop. [`Server`] is a [`sealed::Service`] that runs them on connections and passes complete
-//! requests to a [`Handler`]. The handler responds at once, holds the request and responds later, or
-//! streams the response.
+//! event loop. [`Server`] is a [`sealed::Service`] that runs them on connections and passes
+//! complete requests to a [`Handler`]. The handler responds at once, holds the request and responds
+//! later, or streams the response.
 //!
 //! [`Handler::intake`] decides what happens to a request body: the server collects it under a
 //! limit, passes it on as it arrives, or refuses it unread. A connection can switch to another
@@ -83,9 +83,9 @@
 //! [`Http`] also sends requests to other servers. [`Http::add_upstream`] names a server and sets
 //! how many connections to it may be kept, and [`Http::fetch`] sends a request.
 //! [`Handler::fetched`] reports the outcome of each request exactly once, whether it succeeds or
-//! fails. Responses are collected or streamed; [`EventStream`](client::EventStream) parses responses that are
-//! Server-Sent Events. A program that only sends requests listens on no address and implements no
-//! more of [`Handler`] than this:
+//! fails. Responses are collected or streamed; [`EventStream`](client::EventStream) parses
+//! responses that are Server-Sent Events. A program that only sends requests listens on no address
+//! and implements no more of [`Handler`] than this:
 //!
 //! ```no_run
 //! use sealed::{Config, EventLoop};
@@ -127,8 +127,9 @@
 //! # What it refuses
 //!
 //! The decoder refuses every message that two implementations might interpret differently: see
-//! [`DecodeError`](codec::DecodeError). The server answers a refused request with the status of the error, closes the
-//! connection, and ignores all bytes that follow. [`Limits`](codec::Limits) holds every limit.
+//! [`DecodeError`](codec::DecodeError). The server answers a refused request with the status of the
+//! error, closes the connection, and ignores all bytes that follow. [`Limits`](codec::Limits) holds
+//! every limit.
 //!
 //! # What it is not for
 //!

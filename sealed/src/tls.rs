@@ -332,7 +332,8 @@ impl<S: Service> Context<S> {
         let mut failure = tls.feed(&self.read_buffer[..count], &mut self.plain_buffer).err();
         if failure.is_some() {
             // Send the peer an alert with the error, if its socket takes it.
-            let is_written = tls.connection.wants_write() && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
+            let is_written =
+                tls.connection.wants_write() && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
             tls.alerted = is_written && !tls.connection.wants_write();
         } else if fault!("unannounced-end-believed") {
             tls.ended |= ended;
