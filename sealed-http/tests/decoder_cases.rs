@@ -13,7 +13,7 @@ fn every_case_of_every_table() {
     }
 }
 
-/// A case that is there twice tests nothing the second time.
+/// Compares all cases: a case that is there twice tests nothing the second time.
 #[test]
 fn no_two_refused_cases_are_the_same() {
     let mut inputs = HashSet::new();

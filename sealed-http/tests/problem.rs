@@ -1,4 +1,4 @@
-//! Problem details: JSON that is right whatever text is in it, and answers made of it.
+//! Problem details: JSON that is valid whatever text is in it, and responses made of it.
 
 use std::panic::catch_unwind;
 
@@ -37,7 +37,7 @@ fn members() {
 }
 
 #[test]
-fn any_text_comes_back_and_none_ends_a_script() {
+fn any_text_is_preserved_and_none_ends_a_script() {
     let mut texts: Vec<String> = (0..=0xa0_u8).map(|byte| format!("a{}b", char::from(byte))).collect();
     texts.extend(
         ["", "\"\\/", "</script>", "<!--", "<//", "/</", "\u{2028}\u{2029}", "中😀\u{ffff}", "\r\n"].map(Into::into),
@@ -54,7 +54,7 @@ fn any_text_comes_back_and_none_ends_a_script() {
 }
 
 #[test]
-fn mistakes_are_found_at_once() {
+fn mistakes_panic_at_once() {
     for status in [0, 200, 304, 399, 600] {
         assert!(catch_unwind(|| drop(Problem::new(status))).is_err(), "{status}");
     }

@@ -222,8 +222,8 @@ impl<H: Handler> Server<H> {
         Ok(most)
     }
 
-    /// Records the result of the handler's look at a head: the body is streamed, unless the handler
-    /// has responded.
+    /// Begins to stream the body after the handler has seen the head, unless the handler has
+    /// responded.
     fn tell<'a>(&mut self, cx: &mut Context<Self>, id: ConnectionId, decoder: RequestDecoder) -> Outcome<'a> {
         let now = cx.now();
         if let Some(connection) = cx.state_mut(id).filter(|connection| connection.marks.has(Marks::BODY_IS_COMING)) {
