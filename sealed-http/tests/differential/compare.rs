@@ -75,7 +75,10 @@ pub(crate) const STRICTER: &[(E, &str)] = &[
     (E::RequestLine, "9112 2.2: one empty line in front is forgiven, not any number"),
     (E::Target, "9112 3.2, 9110 4.2.4 and 7.1: no user, no fragment, no other scheme"),
     (E::Connect, "9110 9.3.6: there is no tunnel here"),
-    (E::LineEnd, "9112 2.2: a bare LF may be taken for a line's end; a reader that does not do so reads another message"),
+    (
+        E::LineEnd,
+        "9112 2.2: a bare LF may be taken for a line's end; a reader that does not do so reads another message",
+    ),
     (E::Host, "9112 3.2: must be refused"),
     (E::ContentLength, "9112 6.3: the same length twice may be refused"),
     (E::TransferEncoding, "9112 6.1: a length beside chunks may be refused; hyper's rule is another one allowed"),

@@ -59,7 +59,10 @@ pub(crate) const KNOWN: &[Known] = &[
 /// The errors of this crate where a peer goes on: this crate is stricter on purpose.
 pub(crate) const STRICTER: &[(E, &str)] = &[
     (E::StatusLine, "9112 2.2: a client need not forgive empty lines in front"),
-    (E::LineEnd, "9112 2.2: a bare LF may be taken for a line's end; a reader that does not do so reads another message"),
+    (
+        E::LineEnd,
+        "9112 2.2: a bare LF may be taken for a line's end; a reader that does not do so reads another message",
+    ),
     (E::ContentLength, "9112 6.3: the same length twice may be refused"),
     (E::TransferEncoding, "9112 6.1: a length beside chunks may be refused; hyper's rule is another one allowed"),
     (E::TransferCoding, "9112 6.1: a coding that is not understood; hyper passes the body on encoded"),
