@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_they_are_read() {
+    fn written_numbers_can_be_read() {
         for value in [0, 7, -1, 10, i64::MAX, i64::MIN] {
             let mut out = Vec::new();
             out.number(value);

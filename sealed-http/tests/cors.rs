@@ -63,7 +63,7 @@ fn no_other_origin_is_ever_echoed() {
 }
 
 #[test]
-fn a_preflight_is_answered_with_what_is_allowed() {
+fn a_preflight_names_the_allowed_methods_and_fields() {
     let allowed = [
         field("Access-Control-Allow-Methods", "GET, POST"),
         field("Access-Control-Allow-Headers", "Content-Type"),

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use common::{cases, check};
 
 #[test]
-fn every_case_of_every_table() {
+fn every_case_has_its_expected_result() {
     for table in cases::tables() {
         check(&table);
     }

@@ -22,7 +22,7 @@ fn ask(content_type: &str, body: &[u8]) -> Result<Option<String>, (u16, String)>
 }
 
 #[test]
-fn types_of_bodies() {
+fn only_bodies_of_the_form_type_are_read() {
     for (content_type, is_form) in [
         ("application/x-www-form-urlencoded", true),
         ("Application/X-WWW-Form-URLencoded", true),
@@ -45,7 +45,7 @@ fn types_of_bodies() {
 }
 
 #[test]
-fn values() {
+fn the_value_of_a_form_field_is_decoded() {
     for (body, wanted) in [
         (&b"a=1&b=2"[..], Ok(Some("1"))),
         (b"", Ok(None)),

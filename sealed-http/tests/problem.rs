@@ -12,7 +12,7 @@ fn parse(problem: &Problem) -> Value {
 }
 
 #[test]
-fn members() {
+fn members_are_written_as_json() {
     let plain = json!({ "type": "about:blank", "title": "Not Found", "status": 404 });
     assert_eq!(parse(&Problem::new(404)), plain);
     let full = Problem::new(429)
@@ -65,7 +65,7 @@ fn mistakes_panic_at_once() {
 }
 
 #[test]
-fn as_a_response() {
+fn a_problem_converts_into_a_response() {
     let problem = Problem::new(503).code("full");
     let mut out = Vec::new();
     Response::from(problem.clone()).header("Retry-After", "5").encode(&mut out, 1, true, false, "now");

@@ -7,7 +7,7 @@ use sealed_http::site::{BadEncoding, Query, decode_segment};
 type Value = Result<Option<&'static str>, BadEncoding>;
 
 #[test]
-fn values() {
+fn the_value_of_a_parameter_is_decoded() {
     let cases: &[(&str, &str, Value)] = &[
         ("simple", "a=b", Ok(Some("b"))),
         ("last of several", "x=y&a=b", Ok(Some("b"))),
@@ -80,7 +80,7 @@ fn values_without_escapes_are_not_copied() {
 }
 
 #[test]
-fn segments_of_a_path() {
+fn path_segments_are_decoded() {
     for (segment, expected) in [
         ("", Ok("")),
         ("news", Ok("news")),

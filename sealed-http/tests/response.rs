@@ -25,7 +25,7 @@ fn panics(call: impl FnOnce() + UnwindSafe) -> bool {
 }
 
 #[test]
-fn a_whole_response() {
+fn a_response_is_encoded_completely() {
     let hello = Response::new(200).header("Content-Type", "text/plain").body("hello");
     let head = format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Type: text/plain\r\n");
     for (version_minor, keep_alive, connection) in [
@@ -79,7 +79,7 @@ fn a_stream_is_chunked_or_ends_with_its_connection() {
 }
 
 #[test]
-fn chunks() {
+fn chunks_are_encoded() {
     let mut out = Vec::new();
     encode_chunk(&mut out, b"");
     assert!(out.is_empty(), "an empty chunk would end the body");
@@ -125,7 +125,7 @@ fn fields_keep_their_order() {
 }
 
 #[test]
-fn statuses() {
+fn only_final_statuses_are_accepted() {
     for status in [0, 99, 100, 199, 600, 1000] {
         assert!(panics(|| drop(Response::new(status))), "{status} is not final");
     }

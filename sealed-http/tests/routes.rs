@@ -150,7 +150,7 @@ fn malformed_patterns_panic_at_once() {
 }
 
 #[test]
-fn parameters_by_name() {
+fn parameters_are_found_by_name() {
     let routes = table();
     let (_, params) = routes.find(Method::Delete, "/channels/a/users/b").expect("a route");
     assert_eq!((params.get("channel"), params.get("user"), params.get("name")), (Some("a"), Some("b"), None));

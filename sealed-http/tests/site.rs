@@ -65,7 +65,7 @@ fn ask(run: &Served<Site<Notes>>, line: &str, fields: &str, body: &str) -> Strin
 }
 
 #[test]
-fn pages() {
+fn pages_answer_requests() {
     let run = run();
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     for (line, fields, body, status, wanted) in [

@@ -19,7 +19,7 @@ fn answer(file: &StaticFile, fields: &str) -> (u16, String) {
 }
 
 #[test]
-fn a_file_whole() {
+fn a_file_is_served_completely() {
     let file = StaticFile::new("a.txt", BYTES);
     let (status, text) = answer(&file, "");
     assert_eq!(status, 200);
@@ -42,7 +42,7 @@ fn a_file_whole() {
 }
 
 #[test]
-fn conditions() {
+fn conditional_requests_are_answered() {
     let file = StaticFile::new("a.txt", BYTES);
     // `TAG` stands for the tag.
     for (fields, status) in [
@@ -119,7 +119,7 @@ fn tags_differ_if_bytes_differ() {
 }
 
 #[test]
-fn types_by_name() {
+fn the_type_depends_on_the_name() {
     for (name, kind) in [
         ("/chat.html", "text/html; charset=utf-8"),
         ("INDEX.HTM", "text/html; charset=utf-8"),

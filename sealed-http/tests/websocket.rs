@@ -29,7 +29,7 @@ fn check_within(limits: &Limits, name: &str, frames: &[Vec<u8>], expected: &str)
 }
 
 #[test]
-fn lengths_in_each_of_their_three_forms() {
+fn lengths_are_read_in_each_of_their_three_forms() {
     for length in [0, 1, 124, 125, 126, 127, 128, 65_535, 65_536, 300_000] {
         let text = "*".repeat(length);
         let bytes = vec![0xfe; length];

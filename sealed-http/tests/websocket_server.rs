@@ -122,7 +122,7 @@ fn fields_may_be_lists_and_in_any_case() {
 }
 
 #[test]
-fn the_servers_first_subprotocol_that_is_asked_for_is_chosen() {
+fn the_first_requested_subprotocol_of_the_server_is_chosen() {
     for (asked, chosen) in [
         ("", None),
         ("Sec-WebSocket-Protocol: b\r\n", Some("b")),

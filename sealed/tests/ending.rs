@@ -57,7 +57,7 @@ fn half_closing_after_the_peer_has_ended_closes() {
 }
 
 #[test]
-fn a_reset_is_seen_as_a_failure_and_what_was_queued_is_lost() {
+fn a_reset_shows_as_a_failure_and_loses_queued_output() {
     let (sim, node) = stage(Config::default(), Book::default());
     let connect = || {
         let peer = sim.connect(address("10.0.0.1:80"));
@@ -475,7 +475,7 @@ impl Service for Logger {
 }
 
 #[test]
-fn a_service_can_add_to_what_it_does_by_default() {
+fn a_service_can_extend_the_default_behaviour() {
     let sim = Simulation::new(9);
     let mut event_loop = sim.event_loop(Config::default(), Logger::default()).expect("a loop");
     let at = event_loop.listen("10.0.0.1:80").expect("it is free");

@@ -63,7 +63,7 @@ fn notes() -> EventLoop<Notes> {
 }
 
 #[test]
-fn a_tick_has_one_order() {
+fn the_steps_of_a_tick_have_a_fixed_order() {
     let mut event_loop = notes();
     let address = event_loop.listen("127.0.0.1:0").expect("a port");
     let (_, cx) = event_loop.parts();

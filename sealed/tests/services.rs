@@ -202,7 +202,7 @@ fn a_loop_ends_once_no_service_has_connections_left() {
 }
 
 #[test]
-fn a_service_that_is_added_to_a_loop_that_is_going_down_goes_down_with_it() {
+fn a_service_added_during_a_shutdown_shuts_down_with_the_loop() {
     struct Late(Log);
 
     impl Service for Late {

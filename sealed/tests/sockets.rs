@@ -130,7 +130,7 @@ fn the_path_of_a_dead_server_is_taken_over_and_a_path_in_use_is_not() {
     let server = Running::start(|event_loop| {
         event_loop.listen(Address::unix(&path.0)).expect("it is taken over");
     });
-    let (sender, _told) = mpsc::channel();
+    let (sender, _events) = mpsc::channel();
     let mut second = EventLoop::new(Config::default(), Echo(sender)).expect("a loop");
     let error = second.listen(Address::unix(&path.0)).expect_err("it is in use");
     assert!(error.to_string().contains("unix:"), "{error}");
@@ -160,8 +160,8 @@ fn the_file_of_a_unix_socket_is_removed_with_its_loop_unless_it_was_replaced() {
 }
 
 #[test]
-fn errors_name_the_failed_operation() {
-    let (sender, _told) = mpsc::channel();
+fn errors_name_the_requested_addresses() {
+    let (sender, _events) = mpsc::channel();
     let mut event_loop = EventLoop::new(Config::default(), Echo(sender)).expect("a loop");
     let (_, cx) = event_loop.parts();
     let error = cx.listen("127.0.0.1:eighty").expect_err("not a port").to_string();
@@ -198,7 +198,7 @@ fn sockets_made_elsewhere_are_adopted() {
 
 #[test]
 fn options_are_set_on_the_sockets_that_they_are_for() {
-    let (sender, _told) = mpsc::channel();
+    let (sender, _events) = mpsc::channel();
     let options = SocketOptions { no_delay: false, send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() };
     let mut event_loop = EventLoop::new(Config::default(), Echo(sender)).expect("a loop");
     let (_, cx) = event_loop.parts();

@@ -47,7 +47,7 @@ fn a_moved_timer_expires_once_at_its_new_time() {
 }
 
 #[test]
-fn of_timers_due_together_only_the_cancelled_do_not_expire() {
+fn of_timers_due_together_all_but_the_cancelled_expire() {
     let (sim, node) = node();
     let timers: Vec<_> = node.act(|cx| (0..8).map(|value| cx.set_timer(SECOND, value)).collect());
     for timer in timers.iter().step_by(2) {
