@@ -247,7 +247,7 @@ impl<S: Service> EventLoop<S> {
         }
         let mut busy = false;
         self.each(|tenant| {
-            busy |= tenant.has_connections() && !(tenant.number() > 0 && fault!("added-service-cut-off"))
+            busy |= tenant.has_connections() && !(tenant.number() > 0 && fault!("added-service-cut-off"));
         });
         Ok(self.attendance.anyone_busy(busy))
     }

@@ -316,7 +316,9 @@ fn services_of_one_loop_get_their_own_bytes_whatever_the_network_does() {
             for (number, caller) in callers.iter_mut().enumerate() {
                 caller.send(format!("{number}.{round}\n"));
             }
-            lookers.iter_mut().for_each(|looker| looker.send("?"));
+            for looker in &mut lookers {
+                looker.send("?");
+            }
             sim.run_for(SECOND);
         }
         sim.set_faults(Faults::default());
