@@ -1,4 +1,4 @@
-//! What a request costs before anything is done with it, and what an answer costs.
+//! The cost of decoding a request, and of encoding a response.
 //!
 //! `cargo bench -p benches --bench codec`
 

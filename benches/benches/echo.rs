@@ -1,7 +1,8 @@
-//! Small servers on loopback: `sealed` beside a bare mio loop, calloop and tokio, in processes of their own.
+//! Small servers on loopback: `sealed` compared with a bare mio loop, polling, calloop and tokio,
+//! each in a process of its own.
 //!
-//! `cargo bench -p benches --bench echo` prints criterion's figures for one case, and then a table of all of them from
-//! rounds in turn.
+//! `cargo bench -p benches --bench echo` prints criterion's figures for one case, and then a table
+//! of all cases, measured in alternating rounds.
 
 #![allow(clippy::cast_precision_loss)] // counts far below 2^52
 
@@ -83,7 +84,7 @@ fn start(part: Part) -> [Process; SERVERS.len()] {
     SERVERS.map(|server| Process::start_echo(server, part))
 }
 
-/// Exchanges on connections made for it, after one on each that does not count.
+/// Measures exchanges on new connections, after one exchange on each that is not measured.
 fn exchange(server: &Process, connections: usize, asked: usize, answered: usize, times: usize) -> Duration {
     let mut client = Client::connect(server.address, connections);
     client.exchange(asked, answered, 1);

@@ -1,7 +1,9 @@
-//! One message to many: this server beside a bare loop that writes the same ready-made bytes to as many sockets.
+//! One message to many subscribers: this server compared with a bare loop that writes the same
+//! prepared bytes to as many sockets.
 //!
-//! `cargo bench -p benches --bench fan_out` prints criterion's figures for each, and then a table of ratios from rounds
-//! in turn. Server and client are processes of their own, each on a processor of its own where there are two.
+//! `cargo bench -p benches --bench fan_out` prints criterion's figures for each, and then a table
+//! of ratios from alternating rounds. Server and client are processes of their own, each on its own
+//! processor if there are two.
 
 #![allow(clippy::cast_precision_loss)] // counts far below 2^52
 
@@ -9,7 +11,7 @@ use benches::client::Client;
 use benches::server::{Kind, Process, become_server_if_asked, pin_client};
 use criterion::{Criterion, Throughput};
 
-/// A case: who publishes to how many, and what ratio to the floor is wanted.
+/// A case: the numbers of publishers and subscribers, and the wanted ratio to the floor.
 struct Case {
     name: &'static str,
     subscribers: usize,
@@ -51,7 +53,8 @@ fn main() {
     }
 }
 
-/// Rounds in turn, so that both meet the same weather; medians, and a row of the table.
+/// Measures alternating rounds, so that both servers meet the same conditions. Returns a row of the
+/// table with the medians.
 fn in_turn(case: &Case, subscribers: usize, servers: &[(Kind, Process); 2], short: bool) -> String {
     let rounds = if short { 1 } else { 5 };
     let messages = if short { 2 } else { (400_000 / (subscribers * case.publishers)).max(12) };
@@ -60,7 +63,7 @@ fn in_turn(case: &Case, subscribers: usize, servers: &[(Kind, Process); 2], shor
     let mut cpu = [0.0, 0.0];
     for _ in 0..rounds {
         for (((_, server), rates), cpu) in servers.iter().zip(&mut rates).zip(&mut cpu) {
-            // One after the other: a process may not hold sockets for both at once.
+            // One after the other: a process may not be able to hold the sockets for both at once.
             let mut client = Client::connect(server.address, subscribers, case.publishers);
             client.round(1);
             let before = server.processor_time();

@@ -1,8 +1,10 @@
-//! HTTP servers on loopback: `sealed-http` beside a bare mio loop, hyper, actix-http and nginx, in processes of their own on
-//! one processor, and the client on another. With `--features may`, `may_minihttp` is one of the peers.
+//! HTTP servers on loopback: `sealed-http` compared with a bare mio loop, hyper, actix-http and
+//! nginx, each in a process of its own on one processor, and the client on another. With
+//! `--features may`, `may_minihttp` is one of the peers.
 //!
-//! `cargo bench -p benches --bench http` prints criterion's figures for one case, and then two tables of all of them from rounds
-//! in turn: requests a second, and what one costs of the server's processor.
+//! `cargo bench -p benches --bench http` prints criterion's figures for one case, and then two
+//! tables of all cases, measured in alternating rounds: requests per second, and the cost of a
+//! request in time of the server's processor.
 
 #![allow(clippy::cast_precision_loss)] // counts far below 2^52
 
@@ -16,7 +18,8 @@ use benches::server::{Process, become_server_if_asked, pin_client};
 use benches::table::{Better, Table, in_turn, is_short};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-/// Connections, bytes of a body, requests sent at a time on each connection, and requests of a round.
+/// Connections, bytes of a body, requests sent at a time on each connection, and requests of a
+/// round.
 const CASES: [(usize, usize, usize, usize); 9] = [
     (1, SMALL, 1, 30_000),
     (100, SMALL, 1, 100_000),
@@ -32,7 +35,7 @@ const CASES: [(usize, usize, usize, usize); 9] = [
 const SMALL: usize = 100;
 const LARGE: usize = 100_000;
 
-/// The share of its processor below which a server was not what was waited for.
+/// The share of its processor below which the server was not the bottleneck.
 const FULL: f64 = 0.95;
 
 fn main() {
@@ -80,7 +83,7 @@ fn main() {
     costs.finish();
 }
 
-/// Those servers that can be had here.
+/// Starts the servers that are available here.
 fn start(body_bytes: usize) -> Vec<(&'static str, Process)> {
     let mut servers = Vec::new();
     for name in SERVERS {
@@ -92,10 +95,11 @@ fn start(body_bytes: usize) -> Vec<(&'static str, Process)> {
     servers
 }
 
-/// Requests a second, microseconds of the server's processor for each, and the share of its processor that the server had.
+/// Measures requests per second, microseconds of the server's processor for each request, and the
+/// share of its processor that the server used.
 fn measure(server: &Process, connections: usize, pipelined: usize, body_bytes: usize, requests: usize) -> Vec<f64> {
     let mut client = Client::connect(server.address, connections, pipelined, body_bytes);
-    // The first on each connection does not count.
+    // The first batch on each connection is not measured.
     client.exchange(connections * pipelined);
     let before = server.processor_time();
     let (count, time) = client.exchange(requests);
@@ -104,7 +108,7 @@ fn measure(server: &Process, connections: usize, pipelined: usize, body_bytes: u
     vec![count as f64 / time.as_secs_f64(), used.as_secs_f64() * 1e6 / count as f64, share]
 }
 
-/// Tells where something else than the server was what took the time.
+/// Notes in the table which cases were limited by something other than the server.
 fn note_waiting(table: &mut Table, case: &str, names: &[&str], shares: &[Option<f64>]) {
     let shares = names.iter().zip(shares).filter_map(|(name, share)| Some((name, (*share)?)));
     let waiting: Vec<_> = shares

@@ -1,7 +1,9 @@
-//! Bytes round a ring of socket pairs, as libevent's own benchmark has it: `sealed` beside a bare mio loop and others.
+//! Bytes round a ring of socket pairs, as in libevent's own benchmark: `sealed` compared with a
+//! bare mio loop and others.
 //!
-//! `cargo bench -p benches --bench pairs` prints criterion's figures for one case, and then a table of all of them from
-//! rounds in turn. With `--features libevent` libevent is one of the peers.
+//! `cargo bench -p benches --bench pairs` prints criterion's figures for one case, and then a table
+//! of all cases, measured in alternating rounds. With `--features libevent`, libevent is one of the
+//! peers.
 
 use std::path::Path;
 
@@ -13,7 +15,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 /// Writes of one round.
 const WRITES: usize = 20_000;
 
-/// How many pairs, and how many bytes on their way at a time.
+/// The number of pairs, and the number of bytes in flight at a time.
 const CASES: [(usize, usize); 8] =
     [(100, 1), (100, 100), (1_000, 1), (1_000, 100), (1_000, 1_000), (9_000, 1), (9_000, 100), (9_000, 1_000)];
 
@@ -54,7 +56,8 @@ fn with_criterion(criterion: &mut Criterion, writes: usize) {
     group.finish();
 }
 
-/// One measured round on a loop made for it: the process may not hold the sockets of all of them at once.
+/// Measures one round on a new loop, because the process may not be able to hold the sockets of all
+/// loops at once.
 fn one(peer: usize, libevent: Option<&Path>, pairs: usize, active: usize, writes: usize) -> Option<Vec<f64>> {
     let time = if let Some((_, make)) = LOOPS.get(peer) {
         let mut passing = make(pairs);

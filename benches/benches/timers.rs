@@ -1,7 +1,7 @@
-//! A million timers, and a million messages from another thread: `sealed` beside others.
+//! A million timers, and a million messages from another thread: `sealed` compared with others.
 //!
-//! `cargo bench -p benches --bench timers` prints criterion's figures for smaller cases, and then a table of all from
-//! rounds in turn.
+//! `cargo bench -p benches --bench timers` prints criterion's figures for smaller cases, and then a
+//! table of all cases, measured in alternating rounds.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-/* A ring of socket pairs on libevent, as benches/src/pairs.rs has it on other loops.
+/* A ring of socket pairs on libevent, like that of benches/src/pairs.rs on other loops.
  *
- * bench PAIRS ACTIVE WRITES prints the time of one round in nanoseconds, after one that does not count. */
+ * bench PAIRS ACTIVE WRITES prints the time of one round in nanoseconds, after one that is not measured. */
 
 #include <event2/event.h>
 #include <stdio.h>
@@ -33,7 +33,7 @@ static void pass(evutil_socket_t reader, short what, void *argument)
 	if (count <= 0)
 		fail("read");
 	to_read -= (int)count;
-	/* The neighbour before it, so that bytes do not run together in one read. */
+	/* The neighbour is the pair before, so that bytes do not run together in one read. */
 	int neighbour = pair > 0 ? pair - 1 : pairs - 1;
 	for (; count > 0 && to_write > 0; count--) {
 		to_write--;
@@ -80,7 +80,7 @@ int main(int count, char **arguments)
 		evutil_make_socket_nonblocking(ends[0]);
 		evutil_make_socket_nonblocking(ends[1]);
 		writers[pair] = ends[1];
-		/* Told of changes alone, as the others are. */
+		/* Notified only of changes, as the others are. */
 		short what = EV_READ | EV_PERSIST | EV_ET;
 		struct event *event = event_new(base, ends[0], what, pass, (void *)pair);
 		if (event == NULL || event_add(event, NULL) != 0)

@@ -1,4 +1,4 @@
-//! A client that is cheap for what it does: one thread that drains many sockets and counts bytes.
+//! A client that costs little for its work: one thread that drains many sockets and counts bytes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ use testing::http::{connect, request, subscribe};
 
 use crate::bare;
 
-/// What is published.
+/// The body of each publication.
 pub const BODY: &str = "0123456789abcdef0123456789abcdef";
 
-/// Subscribers and publishers of one server.
+/// The subscribers and publishers of one server.
 pub struct Client {
     poll: Poll,
     events: Events,
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects so many of each, and waits until all have subscribed.
+    /// Connects this many of each, and waits until all have subscribed.
     pub fn connect(address: SocketAddr, subscribers: usize, publishers: usize) -> Self {
         let poll = Poll::new().expect("a poll");
         let register = |stream: TcpStream, token: usize| {
@@ -44,8 +44,8 @@ impl Client {
         Self { poll, events: Events::with_capacity(4096), subscribers, publishers, buffer: vec![0; 64 * 1024] }
     }
 
-    /// Each publisher publishes so many messages, each as soon as the last one was answered; returns how long it takes
-    /// until every subscriber has every message.
+    /// Lets each publisher publish this many messages, each as soon as the previous one is
+    /// answered. Returns how long it takes until every subscriber has every message.
     pub fn round(&mut self, messages_each: usize) -> Duration {
         let request = request("POST", "/channels/news", "", BODY);
         let publishers = self.publishers.len();

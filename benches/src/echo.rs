@@ -1,4 +1,5 @@
-//! Small servers that do the same on loops of several kinds. Each prints its address, and serves until it is killed.
+//! Small servers that do the same work on loops of several kinds. Each prints its address, and
+//! serves until it is killed.
 
 mod bare;
 mod calloop;
@@ -8,28 +9,28 @@ mod tokio;
 
 use std::os::fd::AsFd;
 
-/// The servers, this project's first.
+/// The servers, that of this project first.
 pub const SERVERS: [&str; 5] = ["sealed", "bare mio", "polling", "calloop", "tokio"];
 
-/// What a server does with what it reads.
+/// How a server treats its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// It is sent back.
+    /// It sends the input back.
     Echo,
-    /// It is counted and thrown away; every [`BULK`] bytes are answered with one.
+    /// It counts and discards the input, and answers every [`BULK`] bytes with one byte.
     Discard,
-    /// Each byte asks for [`MESSAGES`] messages, and each of those is a write of its own.
+    /// It answers each byte with [`MESSAGES`] messages, each of which is a write of its own.
     Tell,
 }
 
 /// Bytes of a bulk.
 pub const BULK: usize = 16 * 1024 * 1024;
-/// How many messages are asked for with one byte.
+/// The number of messages for one byte.
 pub const MESSAGES: usize = 100;
-/// One of them.
+/// One of the messages.
 pub const MESSAGE: &[u8; 32] = b"0123456789abcdef0123456789abcde\n";
 
-/// Bytes that each server reads at most at a time.
+/// Maximum number of bytes that each server reads at a time.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 pub(crate) fn serve(server: &str, part: &str) {
@@ -45,19 +46,19 @@ pub(crate) fn serve(server: &str, part: &str) {
     }
 }
 
-/// Lets the kernel hold as many connections for a server as it does for `sealed`: one that it drops comes back a second
-/// later, and that second would be measured.
+/// Sets the backlog of a server to that of `sealed`: a connection that the kernel drops is tried
+/// again a second later, and that second would be measured.
 pub(crate) fn hold_as_many(listener: impl AsFd) {
     let backlog = ::sealed::Config::default().backlog;
     rustix::net::listen(listener, backlog).expect("listening");
 }
 
-/// Counts what is thrown away of one connection.
+/// The number of discarded bytes of one connection.
 #[derive(Debug, Default)]
 struct Discarded(usize);
 
 impl Discarded {
-    /// Adds what was read, and tells how many bulks are full by it.
+    /// Adds the number of bytes read, and returns the number of bulks that they complete.
     fn add(&mut self, count: usize) -> usize {
         self.0 += count;
         let full = self.0 / BULK;

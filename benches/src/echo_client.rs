@@ -1,4 +1,5 @@
-//! The client of [`crate::echo`]: one thread that keeps many connections busy, and costs little for what it does.
+//! The client of [`crate::echo`]: one thread that keeps many connections busy, and costs little for
+//! its work.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -11,12 +12,12 @@ use testing::PATIENCE;
 
 use crate::echo::BULK;
 
-/// The longest request, and what is read or written at a time at most.
+/// Maximum number of bytes of a request, and of one read or write.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Connections that are being made at a time.
+/// Maximum number of connections that are being made at a time.
 const BEGINNING: usize = 50;
 
-/// Connections to one server.
+/// The connections to one server.
 #[derive(Debug)]
 pub struct Client {
     poll: Poll,
@@ -27,20 +28,20 @@ pub struct Client {
 #[derive(Debug)]
 struct Connection {
     stream: TcpStream,
-    /// Exchanges that are not over.
+    /// The number of exchanges that are not complete.
     left: usize,
-    /// Bytes of the request that are to be written.
+    /// Bytes of the request that have not been written.
     unsent: usize,
-    /// Bytes of the answer that are to come.
+    /// Bytes of the answer that have not been read.
     unread: usize,
 }
 
 impl Client {
-    /// Connects so often.
+    /// Makes this many connections.
     pub fn connect(address: SocketAddr, connections: usize) -> Self {
         let poll = Poll::new().expect("a poll");
         let connect = |index| {
-            // Waits for each: the server's queue need not hold them all.
+            // Waits for each, because the backlog of the server need not hold them all.
             let stream = testing::http::connect(address);
             stream.set_nonblocking(true).expect("no waiting");
             let mut stream = TcpStream::from_std(stream);
@@ -52,7 +53,8 @@ impl Client {
         Self { poll, connections, buffer: vec![0; BUFFER_BYTES] }
     }
 
-    /// On each connection so many exchanges, one after the other: of so many bytes asked, and so many answered.
+    /// Runs `times` exchanges on each connection, one after the other, each with a request of
+    /// `asked` bytes and an answer of `answered` bytes. Returns the time.
     pub fn exchange(&mut self, asked: usize, answered: usize, times: usize) -> Duration {
         let Self { poll, connections, buffer } = self;
         let mut events = Events::with_capacity(1024);
@@ -93,7 +95,7 @@ impl Connection {
         }
     }
 
-    /// Reads what there is, and tells whether an answer is complete by it.
+    /// Reads the available bytes, and returns whether they complete an answer.
     fn receive(&mut self, buffer: &mut [u8]) -> bool {
         while self.unread > 0 {
             match self.stream.read(buffer) {
@@ -110,7 +112,8 @@ impl Connection {
     }
 }
 
-/// Streams so many bulks one way, and waits until they are acknowledged.
+/// Streams this many bulks in one direction, and waits until they are acknowledged. Returns the
+/// time.
 pub fn stream(address: SocketAddr, bulks: usize) -> Duration {
     let mut stream = testing::http::connect(address);
     let chunk = vec![0; BUFFER_BYTES];
@@ -122,7 +125,8 @@ pub fn stream(address: SocketAddr, bulks: usize) -> Duration {
     start.elapsed()
 }
 
-/// So many connections, some at a time: each is made, sends a byte, has it back, and is closed.
+/// Makes this many connections, several at a time: each is made, sends a byte, gets it back, and is
+/// closed. Returns the time.
 pub fn come_and_go(address: SocketAddr, connections: usize) -> Duration {
     let mut poll = Poll::new().expect("a poll");
     let mut events = Events::with_capacity(1024);
@@ -155,7 +159,7 @@ fn begin(poll: &Poll, index: usize, address: SocketAddr) -> (TcpStream, bool) {
     (stream, false)
 }
 
-/// Returns whether the byte has come back. What is noted beside a socket is whether it was sent.
+/// Returns whether the byte has come back. The flag beside the socket is set once the byte is sent.
 fn go_on((stream, sent): &mut (TcpStream, bool), event: &Event) -> bool {
     if event.is_writable() && !*sent {
         *sent = stream.write(b"e").is_ok();

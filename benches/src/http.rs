@@ -1,8 +1,9 @@
-//! HTTP servers of several kinds that answer every request with the same body, each on one thread or as near to that as it
-//! comes. Each prints its address, and serves until it is killed; nginx is a program of its own.
+//! HTTP servers of several kinds that answer every request with the same body, each on one thread,
+//! or as close to that as possible. Each prints its address, and serves until it is killed; nginx
+//! is a program of its own.
 //!
-//! `may_minihttp` is there with the feature `may`, so that nobody need build its coroutines who does not ask for them. Its
-//! release 0.1.11 builds and serves; it does not set `TCP_NODELAY`.
+//! `may_minihttp` needs the feature `may`, so that only users who ask for it build its coroutines.
+//! Its release 0.1.11 builds and serves; it does not set `TCP_NODELAY`.
 
 mod actix;
 mod bare;
@@ -14,13 +15,13 @@ mod sealed;
 
 use std::net::TcpListener;
 
-/// The servers, this project's first. Not all of them can be had everywhere.
+/// The servers, that of this project first. Not all of them are available everywhere.
 pub const SERVERS: [&str; 6] = ["sealed-http", "bare mio", "hyper", "actix-http", "may_minihttp", "nginx"];
 
-/// What every answer says of its body.
+/// The media type of every answer.
 const CONTENT_TYPE: &str = "text/plain";
 
-/// The requests' target.
+/// The target of the requests.
 pub(crate) const TARGET: &str = "/body";
 
 pub(crate) fn serve(server: &str, body_bytes: &str) {
@@ -36,7 +37,7 @@ pub(crate) fn serve(server: &str, body_bytes: &str) {
     }
 }
 
-/// Whether there is such a server here.
+/// Returns whether the server is available here.
 pub(crate) fn can_be_had(server: &str) -> bool {
     match server {
         "may_minihttp" => cfg!(feature = "may"),
@@ -45,12 +46,12 @@ pub(crate) fn can_be_had(server: &str) -> bool {
     }
 }
 
-/// A body of so many bytes.
+/// Returns a body of this many bytes.
 fn body(length: usize) -> String {
     "0123456789abcdef".chars().cycle().take(length).collect()
 }
 
-/// A listener whose address is printed, with as long a queue as `sealed` has.
+/// Creates a listener with the same backlog as `sealed`, and prints its address.
 fn listen() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     crate::echo::hold_as_many(&listener);

@@ -1,5 +1,6 @@
-//! The client of [`crate::http`]: one thread that keeps many connections busy, and looks at every answer, at little cost: each
-//! must be as the first was, which alone is taken apart, but for its `Date`.
+//! The client of [`crate::http`]: one thread that keeps many connections busy, and checks every
+//! answer at little cost. Only the first answer is parsed; each later one must have the same head,
+//! except for its `Date`.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -13,17 +14,18 @@ use testing::PATIENCE;
 
 use crate::http::TARGET;
 
-/// Bytes read at a time at most.
+/// Maximum number of bytes of one read.
 const BUFFER_BYTES: usize = 128 * 1024;
-/// A longer body is thrown away by the kernel, as Linux can: to copy it would cost the client more than the server.
+/// Maximum number of bytes of a body that is copied. The kernel discards a longer one, which Linux
+/// supports: copying it would cost the client more than the server.
 const COPIED_MAX: usize = 4 * 1024;
 
-/// Connections to one server.
+/// The connections to one server.
 #[derive(Debug)]
 pub struct Client {
     poll: Poll,
     connections: Vec<Connection>,
-    /// What is asked at a time.
+    /// The requests that are sent at a time.
     requests: Vec<u8>,
     pipelined: usize,
     answer: Answer,
@@ -33,29 +35,29 @@ pub struct Client {
 #[derive(Debug)]
 struct Connection {
     stream: TcpStream,
-    /// Bytes of the answers that are to come.
+    /// Bytes of the answers that have not been read.
     unread: usize,
 }
 
-/// What an answer has to be.
+/// The expected answer.
 #[derive(Debug)]
 struct Answer {
     head: Vec<u8>,
-    /// Where in the head the date is.
+    /// The range of the date in the head.
     date: Range<usize>,
-    /// Bytes of head and body.
+    /// Bytes of the head and the body.
     length: usize,
 }
 
 impl Client {
-    /// Connects so often, to a server that answers with so many bytes. That many requests are sent at a time on each
-    /// connection, in one write.
+    /// Makes this many connections to a server that answers with `body_bytes` bytes. `pipelined`
+    /// requests are sent at a time on each connection, in one write.
     pub fn connect(address: SocketAddr, connections: usize, pipelined: usize, body_bytes: usize) -> Self {
         let request = format!("GET {TARGET} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: benches\r\nAccept: */*\r\n\r\n");
         let answer = Answer::learn(address, request.as_bytes(), body_bytes);
         let poll = Poll::new().expect("a poll");
         let connect = |index| {
-            // Waits for each: the server's queue need not hold them all.
+            // Waits for each, because the backlog of the server need not hold them all.
             let stream = testing::http::connect(address);
             stream.set_nonblocking(true).expect("no waiting");
             let mut stream = TcpStream::from_std(stream);
@@ -67,8 +69,9 @@ impl Client {
         Self { poll, connections, requests, pipelined, answer, buffer: vec![0; BUFFER_BYTES] }
     }
 
-    /// So many requests and answers, on whichever connection is free for more. On each, what was asked is answered before
-    /// more is asked. Returns how many it were, a few more perhaps than were wanted, and how long it took.
+    /// Sends requests and reads their answers, on any connection that is free. On each connection,
+    /// all answers are read before more requests are sent. Returns the number of requests, which
+    /// may be slightly higher than `wanted`, and the time.
     pub fn exchange(&mut self, wanted: usize) -> (usize, Duration) {
         let Self { poll, connections, requests, pipelined, answer, buffer } = self;
         let batches = wanted.div_ceil(*pipelined);
@@ -100,12 +103,12 @@ impl Client {
 
 impl Connection {
     fn ask(&mut self, requests: &[u8], answers_bytes: usize) {
-        // All before was answered, so that the kernel has room for it.
+        // All earlier requests were answered, so that the kernel has room for these.
         self.stream.write_all(requests).expect("sent");
         self.unread = answers_bytes;
     }
 
-    /// Reads what there is, and tells whether the last answer is complete by it.
+    /// Reads the available bytes, and returns whether they complete the last answer.
     fn receive(&mut self, answer: &Answer, buffer: &mut [u8]) -> bool {
         while self.unread > 0 {
             let (wanted, is_body) = answer.next(self.unread);
@@ -123,7 +126,7 @@ impl Connection {
                         answer.check(&buffer[..count], self.unread);
                     }
                     self.unread -= count;
-                    // A short read has emptied the socket, and what comes later is announced.
+                    // A short read has emptied the socket, and the kernel announces later bytes.
                     if self.unread == 0 || count < wanted {
                         return self.unread == 0;
                     }
@@ -137,7 +140,7 @@ impl Connection {
 }
 
 impl Answer {
-    /// Takes a first answer apart.
+    /// Requests a first answer, and learns its head and its length.
     fn learn(address: SocketAddr, request: &[u8], body_bytes: usize) -> Self {
         let mut stream = testing::http::connect(address);
         stream.write_all(request).expect("sent");
@@ -157,23 +160,24 @@ impl Answer {
         Self { length: head.len() + body_bytes, head, date }
     }
 
-    /// How many bytes are to be read next when so many are to come, and whether they are of a body that nobody looks at.
+    /// Returns the number of bytes to read next if `unread` bytes of answers are left, and whether
+    /// they belong to a body that is not checked.
     fn next(&self, unread: usize) -> (usize, bool) {
         if self.length - self.head.len() <= COPIED_MAX {
-            // More than there should be, to see if there is more.
+            // One byte more than expected, to detect any excess.
             return (unread + 1, false);
         }
         let at = self.at(unread);
         if at < self.head.len() { (self.head.len() - at, false) } else { (self.length - at, true) }
     }
 
-    /// Where in an answer one is when so many bytes of answers are to come.
+    /// Returns the position within an answer if `unread` bytes of answers are left.
     fn at(&self, unread: usize) -> usize {
         (self.length - unread % self.length) % self.length
     }
 
-    /// Looks at what was read when so many bytes of answers were to come. That heads are where they should be tells that the
-    /// bodies in between have their length.
+    /// Checks bytes that were read when `unread` bytes of answers were left. If the heads are at
+    /// their places, the bodies between them have the right length.
     fn check(&self, mut bytes: &[u8], mut unread: usize) {
         while !bytes.is_empty() {
             let from = self.at(unread);

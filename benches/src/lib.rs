@@ -1,7 +1,8 @@
-//! What the benchmarks share: servers in processes of their own, on one core, and a client that drains many sockets on
-//! another; loops and timers of others beside this project's; tables of ratios.
+//! Code that the benchmarks share: servers in processes of their own on one core, and a client that
+//! drains many sockets on another; loops and timers of other crates, for comparison; tables of
+//! ratios.
 
-#![allow(clippy::missing_panics_doc)] // a benchmark that cannot go on says so, and ends
+#![allow(clippy::missing_panics_doc)] // a benchmark that cannot continue prints the reason, and ends
 
 pub mod bare;
 pub mod client;

@@ -1,4 +1,5 @@
-//! libevent beside the loops of [`crate::pairs`]: a program in C, compiled when it is wanted, and a process for each round.
+//! libevent compared with the loops of [`crate::pairs`]: a program in C, compiled on demand, and a
+//! process for each round.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,8 @@ use crate::table;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/libevent/bench.c");
 
-/// Compiles the program. Says so, and gives none, where it is not wanted or cannot be had.
+/// Compiles the program. Prints the reason, and returns `None`, if the feature is off or libevent
+/// is not available.
 pub fn compile() -> Option<PathBuf> {
     if !cfg!(feature = "libevent") {
         eprintln!("libevent is left out: the feature `libevent` is off");
@@ -23,7 +25,7 @@ pub fn compile() -> Option<PathBuf> {
     None
 }
 
-/// The time of one round, after one that does not count.
+/// Returns the time of one round, after one that is not measured.
 pub fn round(program: &Path, pairs: usize, active: usize, writes: usize) -> Duration {
     let run = Command::new(program).args([pairs, active, writes].map(|number| number.to_string())).output();
     let output = run.expect("a process").stdout;

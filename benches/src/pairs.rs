@@ -1,8 +1,10 @@
-//! A ring of socket pairs, through which bytes go round: what a loop costs beside the calls that it makes.
+//! A ring of socket pairs, through which bytes go round: the cost of a loop in addition to its
+//! system calls.
 //!
-//! The method is that of libevent's own benchmark. Each loop watches one end of every pair. Whatever it reads there is
-//! written to the neighbour, a byte at a time, into the end that is outside the loop, until the writes of the round are
-//! used up; a round is over once everything was read.
+//! The method is that of libevent's own benchmark. Each loop watches one end of every pair. It
+//! writes the bytes that it reads there to the neighbour, one at a time, into the end that is
+//! outside the loop, until the writes of the round are used up. A round is over once all bytes are
+//! read.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,11 +20,12 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-/// Bytes that every loop reads at a time. More are never there together.
+/// Bytes that every loop reads at a time. There are never more of them together.
 const BUFFER_BYTES: usize = 256;
 
-/// The ends that are written to, and what is left of a round. All of it is on one thread; the counters are atomic
-/// because tokio's tasks have to be `Send`, and are never changed in one step, which would cost more.
+/// The ends that are written to, and the rest of a round. Everything runs on one thread; the
+/// counters are atomic only because tokio's tasks have to be `Send`. They are loaded and stored
+/// separately, because an atomic update would cost more.
 #[derive(Debug)]
 struct Ring {
     writers: Vec<UnixStream>,
@@ -31,7 +34,7 @@ struct Ring {
 }
 
 impl Ring {
-    /// Makes so many pairs, and returns the ends that are read from besides.
+    /// Creates this many pairs, and returns the reading ends as well.
     fn new(pairs: usize) -> (Arc<Self>, Vec<UnixStream>) {
         let made = (0..pairs).map(|_| UnixStream::pair().expect("a pair"));
         let (writers, readers): (Vec<_>, Vec<_>) = made.unzip();
@@ -41,7 +44,7 @@ impl Ring {
         (Arc::new(Self { writers, to_write: AtomicUsize::new(0), to_read: AtomicUsize::new(0) }), readers)
     }
 
-    /// Writes the first bytes, evenly spread, and tells when that was begun.
+    /// Writes the first bytes, evenly spread, and returns the time before the first write.
     fn start(&self, active: usize, writes: usize) -> Instant {
         self.to_write.store(writes, Relaxed);
         self.to_read.store(writes + active, Relaxed);
@@ -52,10 +55,11 @@ impl Ring {
         start
     }
 
-    /// So many bytes were read from a pair: as many go to its neighbour.
+    /// Records that bytes were read from a pair, and writes as many to its neighbour.
     fn pass(&self, pair: usize, count: usize) {
         self.to_read.store(self.to_read.load(Relaxed) - count, Relaxed);
-        // The neighbour before it, which has been read from where all are ready: bytes do not run together in one read.
+        // The neighbour is the pair before, which has already been read if all are ready, so that
+        // bytes do not run together in one read.
         let neighbour = pair.checked_sub(1).unwrap_or(self.writers.len() - 1);
         for _ in 0..count.min(self.to_write.load(Relaxed)) {
             self.to_write.store(self.to_write.load(Relaxed) - 1, Relaxed);
@@ -74,14 +78,15 @@ impl Ring {
 
 /// A loop that passes bytes on.
 pub trait Passing {
-    /// One round: so many bytes are on their way at a time, and so many are written besides the first.
+    /// Runs one round: `active` bytes are in flight at a time, and `writes` are written besides the
+    /// first ones. Returns the time.
     fn round(&mut self, active: usize, writes: usize) -> Duration;
 }
 
-/// Makes a loop over so many pairs.
+/// Creates a loop over this many pairs.
 pub type Make = fn(usize) -> Box<dyn Passing>;
 
-/// The loops, this project's first.
+/// The loops, that of this project first.
 pub const LOOPS: [(&str, Make); 5] = [
     ("sealed", |pairs| Box::new(Sealed::new(pairs))),
     ("bare mio", |pairs| Box::new(Mio::new(pairs))),
@@ -192,7 +197,7 @@ impl Passing for Polling {
             self.poller.wait(&mut self.events, Some(Duration::ZERO)).expect("events");
             for event in self.events.iter().filter(|event| event.readable) {
                 let count = match self.readers[event.key].read(&mut buffer) {
-                    // It tells that it can be written to, too.
+                    // The event may be one of writability.
                     Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                     count => count.expect("a byte"),
                 };
@@ -213,7 +218,8 @@ impl Calloop {
         let (ring, readers) = Ring::new(pairs);
         let event_loop = calloop::EventLoop::try_new().expect("a loop");
         for (pair, reader) in readers.into_iter().enumerate() {
-            // Told of changes alone, as the others are: else bytes run together, and fewer reads do for as many.
+            // Notified only of changes, as the others are: otherwise bytes run together, and fewer
+            // reads suffice for as many.
             let source = Generic::new(reader, Interest::READ, Mode::Edge);
             let passed = move |_, reader: &mut calloop::generic::NoIoDrop<UnixStream>, ring: &mut Arc<Ring>| {
                 let mut buffer = [0; BUFFER_BYTES];

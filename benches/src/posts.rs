@@ -1,4 +1,5 @@
-//! Very many messages from one thread to a loop on another: this project's mailbox beside others.
+//! Very many messages from one thread to a loop on another: this project's mailbox compared with
+//! others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +10,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service};
 
-/// Posts so many messages, and returns how long it takes until the loop has had all of them.
+/// Posts this many messages, and returns how long it takes until the loop has received all of them.
 pub type Post = fn(usize) -> Duration;
 
-/// The ways to post, this project's first.
+/// The ways to post, that of this project first.
 pub const WAYS: [(&str, Post); 3] = [("sealed", sealed), ("mpsc and mio", bare), ("tokio mpsc", tokio)];
 
 #[derive(Default)]
@@ -44,7 +45,8 @@ fn sealed(count: usize) -> Duration {
     time
 }
 
-/// The least that a loop on mio needs: a queue without bounds, and one wake-up however many post.
+/// Posts with the minimum that a loop on mio needs: an unbounded queue, and one wake-up for any
+/// number of posts.
 fn bare(count: usize) -> Duration {
     let mut poll = Poll::new().expect("a poll");
     let mut events = Events::with_capacity(16);

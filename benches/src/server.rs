@@ -1,4 +1,5 @@
-//! Servers to be measured, each in a process of its own: the benchmark's program, started again in another role.
+//! Servers to be measured, each in a process of its own: the program of the benchmark, started
+//! again in another role.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -9,15 +10,15 @@ use std::time::Duration;
 use ccomet::{Config, Server};
 use testing::{Folder, process};
 
-/// The variable that tells a program started again which server to be.
+/// The environment variable that names the server that a program started again runs.
 const ROLE: &str = "CCOMET_BENCH_ROLE";
 
 /// A server to be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// This project's, on one loop.
+    /// The server of this project, on one loop.
     Ccomet,
-    /// The least possible one: [`crate::bare`].
+    /// The server that does the least work: [`crate::bare`].
     Bare,
 }
 
@@ -25,13 +26,14 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Process {
     child: process::Process,
-    /// Where it listens.
+    /// The address of the server.
     pub address: SocketAddr,
-    /// What goes with it.
+    /// A folder that is removed with the server.
     _folder: Option<Folder>,
 }
 
-/// To be called first in `main`: runs the server instead, and does not come back, where this process was started as one.
+/// Runs the server, and does not return, if this process was started as one. Call it first in
+/// `main`.
 pub fn become_server_if_asked() {
     let Ok(role) = std::env::var(ROLE) else { return };
     if role == "bare" {
@@ -53,17 +55,17 @@ pub fn become_server_if_asked() {
 }
 
 impl Process {
-    /// Starts one on processor 0, where `taskset` can be had.
+    /// Starts a server, on processor 0 if `taskset` is available.
     pub fn start(kind: Kind) -> Self {
         Self::start_as(if kind == Kind::Bare { "bare" } else { "ccomet" })
     }
 
-    /// Starts one of those in [`crate::echo`].
+    /// Starts a server of [`crate::echo`].
     pub fn start_echo(server: &str, part: crate::echo::Part) -> Self {
         Self::start_as(&format!("{server}/{part:?}"))
     }
 
-    /// Starts one of those in [`crate::http`], if it can be had, to answer with so many bytes.
+    /// Starts a server of [`crate::http`] that answers with this many bytes, if it is available.
     pub fn start_http(server: &str, body_bytes: usize) -> Option<Self> {
         if !crate::http::can_be_had(server) {
             return None;
@@ -74,7 +76,8 @@ impl Process {
         })
     }
 
-    /// Starts another program, and waits until it listens there. The folder is removed behind it.
+    /// Starts another program, and waits until it listens at the address. The folder is removed
+    /// after it.
     pub(crate) fn start_program(command: &mut Command, address: SocketAddr, folder: Folder) -> Self {
         let mut child = process::Process::start(command);
         child.wait_for_listener(address, || format!("{command:?}"));
@@ -96,7 +99,7 @@ impl Deref for Process {
     }
 }
 
-/// A program on processor 0, where `taskset` can be had.
+/// Returns a command that runs a program, on processor 0 if `taskset` is available.
 pub(crate) fn pinned(program: &Path) -> Command {
     if !Command::new("taskset").args(["-c", "0", "true"]).output().is_ok_and(|run| run.status.success()) {
         return Command::new(program);
@@ -106,7 +109,8 @@ pub(crate) fn pinned(program: &Path) -> Command {
     command
 }
 
-/// A server's resident memory in KiB, once that has not changed for a while: longer than its own sweeps take.
+/// Returns the resident memory of a server in KiB, once it has not changed for 2 s, which is longer
+/// than the server's own sweeps take.
 pub fn settled(server: &Process) -> u64 {
     let mut last = server.rss_kib();
     let mut same = 0;
@@ -119,7 +123,7 @@ pub fn settled(server: &Process) -> u64 {
     last
 }
 
-/// Puts this process on processor 1, where that can be done: beside the server, not in its way.
+/// Pins this process to processor 1 if possible, so that it does not disturb the server.
 pub fn pin_client() {
     let pid = std::process::id().to_string();
     let pinned = Command::new("taskset").args(["-a", "-c", "-p", "1", &pid]).output();

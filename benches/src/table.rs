@@ -1,18 +1,20 @@
-//! Tables of ratios: peers are measured in rounds in turn, so that all meet the same weather, and compared by medians.
+//! Tables of ratios: peers are measured in alternating rounds, so that all meet the same
+//! conditions, and are compared by medians.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Which figures are the better ones.
+/// Which figures are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
-    /// They are times, in milliseconds.
+    /// Lower: they are times, in milliseconds.
     Less,
-    /// They are rates.
+    /// Higher: they are rates.
     More,
 }
 
-/// A table that has `sealed` first, and after each of the others how fast `sealed` is for its speed.
+/// A table with `sealed` first, and after each of the others the speed of `sealed` divided by its
+/// speed.
 #[derive(Debug)]
 pub struct Table {
     name: &'static str,
@@ -23,7 +25,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Starts a table. The first of `peers` is what the others are compared with.
+    /// Starts a table. The others are compared with the first of `peers`.
     pub fn new(name: &'static str, what: &str, better: Better, peers: &[&'static str]) -> Self {
         let mut text = format!("| {what} | {} |", peers[0]);
         for peer in &peers[1..] {
@@ -35,7 +37,8 @@ impl Table {
         Self { name, better, peers: peers.to_vec(), text, notes: String::new() }
     }
 
-    /// Measures each peer [`in_turn`], and adds a row for each case: `measure` gives one figure for each.
+    /// Measures each peer [`in_turn`], and adds a row for each case: `measure` returns one figure
+    /// for each.
     pub fn compare(&mut self, cases: &[&str], rounds: usize, measure: impl FnMut(usize) -> Option<Vec<f64>>) {
         let medians = in_turn(self.peers.len(), rounds, measure);
         for (row, case) in cases.iter().enumerate() {
@@ -44,7 +47,7 @@ impl Table {
         }
     }
 
-    /// Adds a row: a figure for each peer, or `None` where there is no such peer.
+    /// Adds a row: a figure for each peer, or `None` for a peer that is not available.
     pub fn row(&mut self, case: &str, figures: &[Option<f64>]) {
         let ours = figures[0].unwrap_or(f64::NAN);
         let _ = write!(self.text, "| {case} | {} |", self.figure(ours));
@@ -60,7 +63,7 @@ impl Table {
         self.text.push('\n');
     }
 
-    /// Adds a sentence to be told below the table.
+    /// Adds a sentence that is printed below the table.
     pub fn note(&mut self, sentence: &str) {
         let _ = writeln!(self.notes, "- {sentence}");
     }
@@ -69,7 +72,7 @@ impl Table {
         if self.better == Better::More { format!("{figure:.0}") } else { format!("{figure:.2}") }
     }
 
-    /// Prints the table, and writes it to `target/ratios-<name>.md`, unless all was only tried.
+    /// Prints the table, and writes it to `target/ratios-<name>.md`, except in a short run.
     pub fn finish(self) {
         let mut text = format!("{}\nA ratio above 1: `{}` is the faster of the two.\n", self.text, self.peers[0]);
         if !self.notes.is_empty() {
@@ -86,8 +89,9 @@ impl Table {
     }
 }
 
-/// Measures each peer in turn, so many times, each time another one first, and gives the medians for each. `measure` is given
-/// the peer's number, and gives its figures; `None` where there is no such peer.
+/// Measures each peer once per round, each time beginning with another peer, and returns the
+/// medians for each. `measure` gets the number of the peer, and returns its figures, or `None` for
+/// a peer that is not available.
 pub fn in_turn(peers: usize, rounds: usize, mut measure: impl FnMut(usize) -> Option<Vec<f64>>) -> Vec<Vec<f64>> {
     let mut measured: Vec<Vec<Vec<f64>>> = vec![Vec::new(); peers];
     for round in 0..rounds {
@@ -109,13 +113,14 @@ fn medians(rounds: &[Vec<f64>]) -> Vec<f64> {
     (0..figures).map(median).collect()
 }
 
-/// Where the build's results are: this program is in `release/deps` below it.
+/// Returns the folder of the build's results: this program is in `release/deps` below it.
 pub fn target() -> PathBuf {
     let program = std::env::current_exe().expect("this program");
     program.ancestors().nth(3).expect("a directory of results").to_path_buf()
 }
 
-/// Whether everything is only to be tried once, with small counts: no figures are wanted.
+/// Returns whether everything is only to be tried once, with small counts, because no figures are
+/// wanted.
 pub fn is_short() -> bool {
     let given = |wanted: &str| std::env::args().any(|argument| argument == wanted);
     given("--test") || !given("--bench")

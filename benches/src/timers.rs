@@ -1,4 +1,4 @@
-//! Very many timers: this project's wheel beside others, each told to do the same.
+//! Very many timers: this project's wheel compared with others that do the same work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,33 +10,35 @@ use tokio::runtime::Runtime;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
-/// How far ahead timers are set that are not to run out.
+/// The range of the delays, in milliseconds, of timers that are not to expire.
 const FAR: u64 = 60_000;
-/// Within how many milliseconds those run out that are to.
+/// The range of the delays, in milliseconds, of timers that are to expire.
 const NEAR: u64 = 64;
 
-/// What is measured of so many timers.
+/// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The times for setting all, for moving all, and for cancelling all.
     Changing,
-    /// The time for taking out all when the time of every one has come. Each was set, and moved once.
+    /// The time for expiring all once every one of them is due. Each was set, and moved once.
     Firing,
 }
 
-/// A way to keep timers, numbered from 0. Each is given many at a time, as a service does within a tick.
+/// A way to keep timers, numbered from 0. Each call passes many timers, as a service sets many
+/// within a tick.
 trait Timers {
     fn set(&mut self, timers: impl Iterator<Item = (usize, Duration)>);
     fn shift(&mut self, timers: impl Iterator<Item = (usize, Duration)>);
     fn cancel(&mut self, timers: impl Iterator<Item = usize>);
-    /// Takes out those that are due, until there are none or `wanted` of them, and tells how many.
+    /// Expires the timers that are due, until none is left or there were `wanted` of them, and
+    /// returns their number.
     fn fire(&mut self, wanted: usize) -> usize;
 }
 
-/// Makes timers, and measures so many of them; in milliseconds.
+/// Creates timers, and measures this many of them, in milliseconds.
 pub type Measure = fn(usize, Part) -> Vec<f64>;
 
-/// The ways to keep timers, this project's first.
+/// The ways to keep timers, that of this project first.
 pub const WAYS: [(&str, Measure); 3] = [
     ("sealed", |count, part| measure(&mut Sealed::new(), count, part)),
     ("tokio `DelayQueue`", |count, part| {
@@ -54,7 +56,7 @@ fn measure(timers: &mut impl Timers, count: usize, part: Part) -> Vec<f64> {
         let cancelled = timed(|| timers.cancel((0..count).map(|n| scattered(n, count))));
         return vec![set, moved, cancelled];
     }
-    // None is to run out while others are still being set.
+    // No timer is to expire while others are still being set.
     let ahead = Duration::from_nanos(1_500) * count as u32;
     timers.set((0..count).map(|n| (n, ahead + delay(n, NEAR))));
     timers.shift((0..count).map(|n| (scattered(n, count), ahead + delay(n + 1, NEAR))));
@@ -74,13 +76,14 @@ fn timed(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64() * 1_000.0
 }
 
-/// Delays as if by chance, the same in each run.
+/// Returns a delay that looks random, but is the same in each run.
 fn delay(number: usize, most: u64) -> Duration {
     let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     Duration::from_millis(1 + mixed % most)
 }
 
-/// All numbers below `count`, each once, in an order in which neighbours are far apart. `count` has no factor but 2 and 5.
+/// Maps the numbers below `count` to each other, so that neighbours end up far apart. `count` must
+/// have no prime factors but 2 and 5.
 fn scattered(number: usize, count: usize) -> usize {
     number * 7_368_787 % count
 }
@@ -165,12 +168,12 @@ impl Timers for Queue<'_> {
     }
 }
 
-/// Deletes lazily: what was moved or cancelled stays in the heap until its time, and is passed over then. To cancel costs
-/// next to nothing, and is paid for by whoever takes out what has run out.
+/// A heap that deletes lazily: an entry that was moved or cancelled stays in the heap until its
+/// time, and is skipped then. Cancelling costs next to nothing; expiring bears the cost.
 struct Heap {
     origin: Instant,
     entries: BinaryHeap<Reverse<(Duration, u32, u32)>>,
-    /// The number of changes to each timer, of which the last alone holds, and its value.
+    /// For each timer, the number of its changes, of which only the last counts, and its value.
     serials: Vec<(u32, usize)>,
 }
 

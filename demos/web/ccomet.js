@@ -1,62 +1,70 @@
 /*
- * ccomet.js: subscribe and publish to a CComet server from a web page, a worker, or Node 20 and later.
+ * ccomet.js: subscribes and publishes to a CComet server, from a web page, a worker, or Node 20 and
+ * later.
  *
  *     const comet = new CComet('http://127.0.0.1:8100');
  *     const sub = comet.subscribe('news', { after: 'oldest', onmessage: (item) => console.log(item.data) });
  *     await comet.publish('news', 'hello');
  *     sub.close();
  *
- * What a subscription promises: every message after its starting point comes exactly once and in order, whatever
- * happens to the network, the server or the page in between; where the server no longer has a message, `ongap` says
- * so before anything later is delivered. It rests on one rule: the position moves on in the same step as the item is
- * handed over, and every new request asks for what comes after the position.
+ * A subscription guarantees that every message after its starting point comes exactly once and in
+ * order, whatever happens to the network, the server or the page in between. If the server no
+ * longer has a message, `ongap` reports that before any later message is delivered. The guarantee
+ * rests on one rule: the position advances in the same step in which the item is delivered, and
+ * every new request starts after the position.
  *
- * Transports: WebSocket, Server-Sent Events, endless lines by fetch, long polls by fetch, JSONP (script tags) for pages
- * that CORS keeps out, and a page in a hidden frame. `subscription.transport` says which is used.
+ * Transports: WebSocket, Server-Sent Events, endless lines by fetch, long polls by fetch, JSONP
+ * (script tags) for pages that CORS does not admit, and a page in a hidden frame.
+ * `subscription.transport` names the current one.
  *
- * Subscriptions to the same server with the same token (as text, as function, or none) share one WebSocket, whichever `CComet` they come
- * from. By any other transport, each subscription has a connection of its own, and browsers open six HTTP/1.1 connections to a host and no
- * more: where no WebSocket gets through, a page with many subscriptions should make them one, `subscribe(['a', 'b'])`.
+ * Subscriptions to the same server with the same token (the same text, the same function, or none)
+ * share one WebSocket, even if they belong to different `CComet` objects. With any other transport,
+ * each subscription has a connection of its own, and browsers open at most six HTTP/1.1 connections
+ * to a host: if no WebSocket gets through, a page that needs many channels should read them with
+ * one subscription, `subscribe(['a', 'b'])`.
  *
- * A token goes into the header `Authorization` wherever the transport has headers: by fetch. A WebSocket, a script tag and a frame have
- * none, so that it is in their URLs.
+ * If the transport has headers, which is the case for fetch, a token is sent in the header
+ * `Authorization`. A WebSocket, a script tag and a frame have no headers, so that the token is in
+ * their URLs.
  */
 (function () {
   'use strict';
 
-  // A page may load this file both as a script and through ccomet.mjs. The JSONP replies of either go through the
-  // global name, so that the first one stays.
+  // A page may load this file both as a script and through ccomet.mjs. The JSONP replies of both go
+  // through the global name, so the first copy stays.
   if (globalThis.CComet) return;
 
-  const HELLO_TIMEOUT_MS = 10_000; // a stream without its first event by then sits in some proxy's buffer
+  const HELLO_TIMEOUT_MS = 10_000; // a stream without its first event by then is stuck in the buffer of a proxy
   const HEARTBEATS_MISSED_MAX = 2.5;
   const HEARTBEAT_DEFAULT_MS = 15_000;
 
   const POLL_WAIT_S = 25; // below the 30 seconds after which many proxies give up
-  const POLL_GRACE_MS = 10_000; // how long a reply may be late before the connection counts as dead
-  const POLL_EMPTY_MS = 1_000; // an empty reply earlier than this is followed by a pause as long
+  const POLL_GRACE_MS = 10_000; // how late a reply may be before the connection counts as dead
+  const POLL_EMPTY_MS = 1_000; // an empty reply that is faster than this is followed by a pause of this length
 
   const PUBLISH_TIMEOUT_MS = 15_000;
   const TOKEN_TIMEOUT_MS = 15_000;
-  const TOKENS_REFUSED_MAX = 5; // so many new tokens in a row, and it is not for their age that they are refused
-  const JSONP_URL_CHARS_MAX = 8_000; // what servers and proxies take as a request line
+  const TOKENS_REFUSED_MAX = 5; // after this many refused tokens in a row, their age is not the reason
+  const JSONP_URL_CHARS_MAX = 8_000; // the length of a request line that servers and proxies accept
 
   const BACKOFF_FIRST_MS = 500;
   const BACKOFF_CAP_MS = 15_000;
   const RETRY_AFTER_CAP_MS = 300_000;
-  const STABLE_MS = 5_000; // a connection that lasted this long starts the backoff anew
-  const TIMER_SLACK_MS = 100; // a timer may be early by as much, by clocks that browsers make coarse
-  const LINGER_MS = 1_000; // a WebSocket without subscriptions is kept this long, for a page that moves to another channel
+  const STABLE_MS = 5_000; // a connection that lasts this long resets the backoff
+  const TIMER_SLACK_MS = 100; // how early a timer may be, because browsers make clocks coarse
+  const LINGER_MS = 1_000; // how long a WebSocket without subscriptions is kept, for a page that moves to another channel
 
   const TRANSPORTS = ['websocket', 'sse', 'lines', 'poll', 'jsonp', 'iframe'];
-  const AGAIN_FIRST_MS = 15_000; // a transport that does not get through is passed over: when to try it again
+  const AGAIN_FIRST_MS = 15_000; // a transport that does not get through is skipped: when to try it again
   const AGAIN_CAP_MS = 3_600_000;
 
   /**
-   * What a publish is rejected with, and the `detail` of a subscription's last state when an error ended it.
+   * The error with which `publish` rejects, and the `detail` of the last state of a subscription
+   * that an error ended.
    *
-   * `code` is the server's own (`message_too_large`), or one of `network`, `timeout`, `bad_reply`, `http_error`,
-   * `token` (the function that gives tokens failed), and for streams `silent` and `refused`. `status` is the HTTP status, 0 where there was no reply.
+   * `code` is that of the server (`message_too_large`), or `network`, `timeout`, `bad_reply`,
+   * `http_error`, `token` (the function that supplies tokens failed), and for streams `silent` or
+   * `refused`. `status` is the HTTP status, or 0 if there was no reply.
    */
   class CometError extends Error {
     constructor(code, status, message, retryMs) {
@@ -67,7 +75,10 @@
       this.retryMs = retryMs;
     }
 
-    /** The server itself said no, and would again. A bare 404 from a proxy in the middle of a deployment is not that. */
+    /**
+     * Whether the server itself refused, and would refuse again. A bare 404 from a proxy in the
+     * middle of a deployment does not count.
+     */
     get final() {
       const refused = this.status >= 400 && this.status < 500 && ![408, 425, 429].includes(this.status);
       return refused && this.code !== 'http_error';
@@ -80,15 +91,20 @@
     #token;
 
     /**
-     * @param {string} [serverUrl] where the server is, relative to the page or the worker; by default their own origin. Where there is
-     *     neither, as in Node, it has to be whole: `http://127.0.0.1:8100`
+     * @param {string} [serverUrl] the address of the server, relative to the page or the worker; by
+     *     default their own origin. If there is neither, as in Node, it has to be absolute:
+     *     `http://127.0.0.1:8100`
      * @param {object} [options]
-     * @param {'auto'|'websocket'|'sse'|'lines'|'poll'|'jsonp'|'iframe'} [options.transport] `auto` takes the first of
-     *     WebSocket, Server-Sent Events and polls that the browser has and that gets through
-     * @param {string|function(): (string|Promise<string>)} [options.token] who asks, and what that one may do. A function is called for
-     *     each request, and again when a stream's token is about to expire: on a WebSocket, the new token takes the old one's place; any
-     *     other stream is opened anew, and goes on from its position. It is called once for all subscriptions on a WebSocket, and again for
-     *     one that the token of the others does not allow. A token as text ends its subscriptions when it expires
+     * @param {'auto'|'websocket'|'sse'|'lines'|'poll'|'jsonp'|'iframe'} [options.transport] `auto`
+     *     takes the first of WebSocket, Server-Sent Events and polls that the browser supports and
+     *     that gets through
+     * @param {string|function(): (string|Promise<string>)} [options.token] the token, which states
+     *     who the client is and what it may do. A function is called for each request, and again
+     *     when the token of a stream is about to expire: on a WebSocket, the new token replaces the
+     *     old one; any other stream is reopened, and continues from its position. The function is
+     *     called once for all subscriptions on a WebSocket, and again for a subscription that the
+     *     common token does not allow. If the token is a text, its subscriptions end when it
+     *     expires
      */
     constructor(serverUrl = '/', { transport = 'auto', token } = {}) {
       if (transport !== 'auto' && !TRANSPORTS.includes(transport)) {
@@ -103,24 +119,28 @@
     }
 
     /**
-     * Subscribes to a channel, or to several with one position for all.
+     * Subscribes to a channel, or to several channels with one position for all.
      *
-     * Callbacks are `onmessage(item)`, `ongap(item)`, `onclose(item)` with the server's items, `onitem(item)` with those of any
-     * other type, and `onstate(state, detail)`:
+     * The callbacks are `onmessage(item)`, `ongap(item)` and `onclose(item)` with the items of the
+     * server, `onitem(item)` with items of any other type, and `onstate(state, detail)`:
      *
      *     'connecting'
      *     'open'        messages arrive
-     *     'waiting'     the connection broke, or the server has no room; the next attempt is in `detail` milliseconds
-     *     'closed'      for good: by `close()`, because the server closed a channel (`onclose` was called), or
-     *                   because it refuses the subscription (`detail` is the error)
+     *     'waiting'     the connection broke, or the server has no room; the next attempt is in
+     *                   `detail` milliseconds
+     *     'closed'      for good: by `close()`, because the server closed a channel (`onclose` was
+     *                   called), or because it refuses the subscription (`detail` is the error)
      *
-     * A closed channel ends the whole subscription, for its response ends with it. To go on, subscribe again.
-     * None of them is called before `subscribe` has returned. What they throw is reported, and stops nothing.
+     * A closed channel ends the whole subscription, because its response ends with the channel. To
+     * continue, subscribe again. No callback is called before `subscribe` has returned. An error
+     * that a callback throws is reported, and stops nothing.
      *
      * @param {string|string[]} channels
-     * @param {object} [options] the callbacks; `after`: 'latest', 'oldest', or the `position` of an earlier subscription to the same
-     *     channels; `last`: begin with so many messages instead; `presence`: true where `onitem` is to be told who comes and goes, with
-     *     items of the types 'join' and 'leave'. Who is there already is told by `presence()`, whose `position` is the `after` to go with
+     * @param {object} [options] the callbacks; `after`: 'latest', 'oldest', or the `position` of an
+     *     earlier subscription to the same channels; `last`: begins with this many messages
+     *     instead; `presence`: if true, `onitem` gets an item of the type 'join' or 'leave' for
+     *     each member that comes or goes. `presence()` returns the members that are there already,
+     *     and a `position` to use as `after`
      */
     subscribe(channels, options = {}) {
       const names = [channels].flat();
@@ -134,15 +154,18 @@
     }
 
     /**
-     * Publishes a text. Resolves to `{channel, position}` once the message is in the channel's history; rejects with
-     * an error that has `code`, `status` and `final`. After a `timeout` or `network` error nobody knows whether the
-     * message got there: with a `key`, it can be published again, and is kept once.
+     * Publishes a text. Resolves to `{channel, position}` once the message is in the channel's
+     * history; rejects with an error that has `code`, `status` and `final`. After a `timeout` or
+     * `network` error the message may or may not have been published: with a `key`, it can be
+     * published again, and is kept once.
      *
-     * @param {object} [options] `event`: the type of the message; `ttl`: seconds that it is delivered; `key`: under which a retry is the
-     *     same message (not with JSONP); `keepalive`: the page is about to go away; send it all the same
+     * @param {object} [options] `event`: the type of the message; `ttl`: how many seconds the
+     *     message is delivered; `key`: identifies a retry as the same message (not with JSONP);
+     *     `keepalive`: sends the message even if the page is about to go away
      */
     async publish(channel, text, { event, ttl, key, keepalive = false } = {}) {
-      // Half of a surrogate pair has no UTF-8: fetch would replace it silently, encodeURIComponent would throw.
+      // Half of a surrogate pair has no UTF-8: fetch would replace it silently, encodeURIComponent
+      // would throw.
       const body = String(text).replace(/\p{Surrogate}/gu, '\uFFFD');
       const url = channelUrl(this.#base, [channel]);
       // The browser drops the script tags of a page that goes away, but not its keepalive requests.
@@ -160,7 +183,10 @@
       });
     }
 
-    /** Resolves to who is in a channel: `{channel, subscribers, members: [{id, connections}], position}`. */
+    /**
+     * Resolves to the members of a channel: `{channel, subscribers, members: [{id, connections}],
+     * position}`.
+     */
     presence(channel) {
       return this.#look(`${channelUrl(this.#base, [channel])}/presence`, {});
     }
@@ -168,8 +194,8 @@
     /**
      * Resolves to a page of a channel's history: `{items, position, more}`.
      *
-     * @param {object} [options] `before` (newest first) or `after` (oldest first): the `position` of the page before it, or of a
-     *     subscription; `limit`: items at most
+     * @param {object} [options] `before` (newest first) or `after` (oldest first): the `position`
+     *     of the previous page, or of a subscription; `limit`: the maximum number of items
      */
     history(channel, { before, after, limit } = {}) {
       return this.#look(`${channelUrl(this.#base, [channel])}/history`, { before, after, limit });
@@ -179,7 +205,10 @@
       return this.#once((token) => askByFetch(withQuery(url, parameters), PUBLISH_TIMEOUT_MS, null, token));
     }
 
-    /** Asks with a token, and once more with another where that one has just expired: then nothing was done. */
+    /**
+     * Sends a request with a token. If that token has just expired, nothing was done, and the
+     * request is sent once more with another token.
+     */
     async #once(ask) {
       const token = await this.#token.ask();
       try {
@@ -193,7 +222,7 @@
     }
   }
 
-  /** Where tokens come from. */
+  /** The source of tokens. */
   class Token {
     #give;
 
@@ -203,7 +232,7 @@
       this.#give = this.isRenewable ? token : () => token;
     }
 
-    /** Resolves to a token, or to undefined where there is none. */
+    /** Resolves to a token, or to undefined if there is none. */
     async ask(signal) {
       if (!this.isRenewable) return this.#give() || undefined;
       let timer;
@@ -224,7 +253,7 @@
     }
   }
 
-  /** How long to wait before the next attempt. */
+  /** The time to wait before the next attempt. */
   class Backoff {
     #failures = 0;
     #openedAt = Infinity;
@@ -238,12 +267,15 @@
       this.#openedAt = Infinity;
       const jitter = Math.random() * Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** this.#failures);
       this.#failures += 1;
-      // A server that names a time for each client has done the spreading already.
+      // A server that names a time for each client has already spread the clients.
       return Math.round(failure.retryMs > 0 ? Math.min(failure.retryMs, RETRY_AFTER_CAP_MS) : jitter);
     }
   }
 
-  /** Whether a transport gets through. One that does not is passed over for a while, and each time for longer. */
+  /**
+   * Tracks whether a transport gets through. One that does not is skipped for a while, each time
+   * for longer.
+   */
   class Reach {
     #misses = 0;
     #againAt = 0;
@@ -262,22 +294,23 @@
     }
   }
 
-  /** Of all servers and tokens, the oldest first. */
+  /** The sessions of all servers and tokens, oldest first. */
   const sessions = [];
 
   /**
-   * A WebSocket that subscriptions to one server with one token share. It is opened for the first of them, and anew when there are some
-   * after a break.
+   * A WebSocket that subscriptions to one server with one token share. It is opened for the first
+   * of them, and reopened after a break if there are any.
    */
   class Session {
     #base;
     #token;
 
-    // The subscriptions that belong here, even if they wait, or use another transport meanwhile. The server says how many are too many.
+    // The subscriptions of this session, even while they wait or use another transport. The server
+    // reports when there are too many.
     #users = 0;
     #usersMax = Infinity;
 
-    // Those that are subscribed or about to be, by reference.
+    // The subscriptions that are subscribed or about to be, by reference.
     #members = new Map();
     #refs = 0;
 
@@ -295,7 +328,7 @@
       sessions.push(this);
     }
 
-    /** Returns one that has room. */
+    /** Returns a session that has room. */
     static of(base, token, among = sessions) {
       const fits = (one) => one.#base === base && one.#token.source === token.source && one.#users < one.#usersMax;
       return among.find(fits) ?? new Session(base, token);
@@ -311,12 +344,14 @@
     }
 
     /**
-     * Runs a subscription: `question` is what the server is asked, and `url` the same as a poll; `hear(items, position)` is told the answers.
-     * Rejects when it breaks off; resolves to what gives another session if the subscription is to go there.
+     * Runs a subscription: `question` is the request to the server, and `url` the same request as a
+     * poll; `hear(items, position)` gets the answers. Rejects when the connection breaks; resolves
+     * to a function that returns another session if the subscription has to move there.
      */
     carry(signal, { question, url, hear }) {
       return new Promise((resolve, reject) => {
-        // The wait after a break is that of the connection: all come back together, and no new one comes before.
+        // The wait after a break is that of the connection: all members come back together, and no
+        // new member before.
         const waitMs = this.#retryAt - performance.now();
         if (waitMs > TIMER_SLACK_MS) throw new CometError('network', 0, 'The connection broke', waitMs);
         const ref = (this.#refs += 1);
@@ -331,7 +366,7 @@
       });
     }
 
-    /** Breaks the connection off without a word to those who are on it. */
+    /** Drops the connection without notifying its members. */
     drop() {
       this.#retryAt = 0;
       this.#connection?.abort.abort();
@@ -339,7 +374,7 @@
       for (const ref of [...this.#members.keys()]) this.#take(ref);
     }
 
-    /** Lets those who wait for the connection try again now. */
+    /** Lets the members that wait for the connection try again now. */
     hurry() {
       this.#retryAt = 0;
     }
@@ -372,7 +407,7 @@
       connection.abort.abort();
       this.#connection = null;
       failure.retryMs = Math.max(1, this.#backoff.next(failure));
-      // With a new token, one that was open goes on at once.
+      // A connection whose token has expired is reopened at once, with a new token.
       if (failure.code !== 'token_expired') this.#retryAt = performance.now() + failure.retryMs;
       for (const ref of [...this.#members.keys()]) this.#take(ref).reject(failure);
       this.#rest();
@@ -387,7 +422,7 @@
         connection.heard += 1;
         hear(parsed(event.data));
       };
-      // In Node, a handshake that fails is told as an error alone.
+      // In Node, a failed handshake is reported only as an error.
       socket.onclose = socket.onerror = () => fail(wasOpen ? 'network' : 'refused', 'The stream broke');
       connection.say = (command) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(command));
       connection.fail = fail;
@@ -395,19 +430,19 @@
       return { close: () => socket.close() };
     }
 
-    /** Returns why there is no connection, as far as the question of one subscription tells. */
+    /** Returns why there is no connection, as far as the request of one subscription can show. */
     async #explain(failure, signal, token) {
       const [ref] = this.#members.keys();
       if (!ref) return failure;
       try {
         await askByFetch(this.#members.get(ref).url, POLL_GRACE_MS, signal, token);
       } catch (reason) {
-        // What is wrong with the server, the network or the token holds for all.
+        // A failure of the server, the network or the token concerns all members.
         if (!reason.final || reason.status === 401) return reason;
         this.#take(ref)?.reject(reason);
       }
-      // A server that starts anew may refuse the one and answer the other, and a connection may break at any time. All would lose their
-      // common connection by that.
+      // A server that restarts may refuse the WebSocket and answer the poll, and a connection may
+      // break at any time. Neither may cost all members their common connection.
       if (!this.#gotThrough || failure.code !== 'refused') this.reach.miss();
       this.#gotThrough = false;
       return failure;
@@ -431,12 +466,12 @@
 
     #refuse({ ref, code, status, detail, retry_ms: retryMs }) {
       const member = this.#take(ref);
-      if (!member) return; // it has left, or it is a new token: when the old one ends, all begin anew with another
+      if (!member) return; // it has left, or this is a new token: when the old one ends, all start again with another
       if (code === 'too_many_subscriptions' && this.#users > 1) {
         this.#usersMax = this.#users - 1;
         member.resolve(() => Session.of(this.#base, this.#token));
       } else if ([401, 403].includes(status) && member.isLate) {
-        // It might be allowed with a token, or cookies, of now, which the others need not have.
+        // The current token or cookies might allow it. The other members need not have those.
         member.resolve(() => Session.of(this.#base, this.#token, sessions.slice(sessions.indexOf(this) + 1)));
       } else member.reject(new CometError(code, status, detail, retryMs));
       this.#rest();
@@ -449,7 +484,8 @@
         const { heard, answered } = connection;
         member.timer = setTimeout(() => {
           if (connection.heard === heard) return connection.fail('silent', 'The stream fell silent');
-          // The server answers one after the other, and may have to ask a back end about each.
+          // The server answers one subscription after the other, and may have to ask a back end
+          // about each.
           if (connection.answered !== answered) return wait();
           member.reject(new CometError('timeout', 0, 'The server did not answer in time'));
           this.#unsubscribe(ref);
@@ -480,8 +516,9 @@
     }
 
     /**
-     * Where the token was renewed before, or is still the same, half of what is left is waited for: a token of a few seconds, or one that is
-     * kept somewhere until its end, shall not be asked for again and again.
+     * If the token was renewed before, or is still the same, waits for half of the remaining time:
+     * a token that lasts a few seconds, or that is stored until its end, must not be requested
+     * again and again.
      */
     async #renew(connection, leftMs) {
       const { signal } = connection.abort;
@@ -495,12 +532,15 @@
           [connection.token, connection.isRenewed] = [next, true];
           return connection.say({ type: 'token', token: next, ref: (this.#refs += 1) });
         }
-        if (leftMs < 1_000) return; // the stream ends with its token, and is opened anew
+        if (leftMs < 1_000) return; // the stream ends with its token, and is reopened
         waitMs = leftMs / 2;
       }
     }
 
-    /** Without members, the connection goes after a while; without users, all of it. */
+    /**
+     * Without members, the connection is closed after a while; without users, the session is
+     * removed as well.
+     */
     #rest() {
       clearTimeout(this.#idle);
       if (this.#members.size > 0) return;
@@ -513,7 +553,8 @@
     }
   }
 
-  // Another network, or a page that goes away: see Subscription.#watchPage, whose listeners come after these and begin anew.
+  // Another network, or a page that goes away: see Subscription.#watchPage, whose listeners run
+  // after these and start again.
   for (const type of ['online', 'pagehide']) globalThis.addEventListener?.(type, () => sessions.forEach((session) => session.drop()));
   globalThis.document?.addEventListener('visibilitychange', () => sessions.forEach((session) => session.hurry()));
 
@@ -528,7 +569,8 @@
     #transport;
     #position = null;
 
-    // Aborting the attempt breaks off its connection, or the pause after it. The loop then looks what to do next.
+    // Aborting the attempt drops its connection, or ends the pause after it. The loop then decides
+    // what to do next.
     #attempt = new AbortController();
     #life = new AbortController();
     #parked = null;
@@ -542,7 +584,7 @@
       this.#url = channelUrl(base, names);
       this.#names = names;
       this.#mode = mode;
-      // With who comes and goes, there is a second channel to each.
+      // With presence, each channel has a second one.
       this.#single = names.length === 1 && !options.presence;
       this.#options = { ...options, after: String(options.after ?? 'latest'), last: Number(options.last ?? 0) };
       if (!['latest', 'oldest'].includes(this.#options.after)) this.#position = this.#options.after;
@@ -556,14 +598,15 @@
       return this.#state;
     }
 
-    /** 'websocket', 'sse', 'lines', 'poll', 'jsonp' or 'iframe': what is used now. */
+    /** The current transport: 'websocket', 'sse', 'lines', 'poll', 'jsonp' or 'iframe'. */
     get transport() {
       return this.#transport;
     }
 
     /**
-     * Everything up to here was delivered: pass it as `after` to go on later. `null` as long as it is not known. After
-     * a `close()` from within a callback, with several channels, some of what was delivered may come again.
+     * The position up to which everything was delivered: pass it as `after` to continue later.
+     * `null` as long as it is unknown. After a `close()` from within a callback, with several
+     * channels, some delivered items may come again.
      */
     get position() {
       return this.#position;
@@ -586,7 +629,7 @@
         } catch (failure) {
           if (signal.aborted) continue;
           if (this.#isFinal(failure)) return this.#end(failure);
-          // Its token has had its time, and there is a new one.
+          // The token has expired, and there is a new one.
           if (failure.code === 'token_expired' && this.#state === 'open') continue;
           const ms = this.#backoff.next(failure);
           this.#tell('waiting', ms);
@@ -595,7 +638,9 @@
       }
     }
 
-    /** Runs one connection: throws when it breaks, returns when another should follow at once. */
+    /**
+     * Runs one connection: throws when it breaks, and returns when another should follow at once.
+     */
     #connect(signal) {
       if (this.#transport === 'websocket') return this.#share(signal);
       const open = { sse: this.#events, lines: this.#lines, iframe: this.#frame }[this.#transport];
@@ -609,7 +654,10 @@
       return ['websocket', 'sse'].find(works) ?? 'poll';
     }
 
-    /** Whether there is no use in trying again. A refused token may have been on its way for too long, or of a key that is gone. */
+    /**
+     * Whether another attempt is useless. A refused token may have been in transit for too long, or
+     * its key may be gone.
+     */
     #isFinal(failure) {
       if (!failure.final || failure.status !== 401 || !this.#options.token.isRenewable) return Boolean(failure.final);
       this.#tokensRefused += 1;
@@ -623,13 +671,16 @@
       this.#reach.websocket = session.reach;
     }
 
-    /** On the WebSocket of all subscriptions; on another, if this one is full, or too old to be allowed what a new one may be. */
+    /**
+     * Subscribes on the common WebSocket, or on another one if this one is full, or has an older
+     * token that does not allow the subscription.
+     */
     async #share(signal) {
       const { presence } = this.#options;
       const question = { channels: this.#names, ...this.#start(), presence: presence ? true : undefined };
       const hear = (items, position) => {
         const others = items.filter(({ type }) => type !== 'subscribed');
-        // The position is that after all of the items.
+        // The position follows the last of the items.
         if (others.length < items.length) this.#opened(others.length === 0 ? position : undefined);
         if (others.length > 0) this.#deliver(others, position);
       };
@@ -659,7 +710,10 @@
       }
     }
 
-    /** Server-Sent Events: by EventSource, or by fetch where that is missing, and where a token is to be in a header. */
+    /**
+     * Server-Sent Events: by EventSource, or by fetch if EventSource is missing or a token has to
+     * be sent in a header.
+     */
     #events({ hear, fail, reject, token }) {
       if (CAN_STREAM && (token || !globalThis.EventSource)) {
         const read = eventReader(({ id, data }) => {
@@ -689,7 +743,7 @@
       return this.#lineByLine(this.#ask({ transport: 'lines' }), 'application/x-ndjson', read, { fail, reject, token });
     }
 
-    /** A response by fetch, each of its lines told as it comes. */
+    /** Reads a response by fetch, and passes on each line as it comes. */
     #lineByLine(url, type, tell, { fail, reject, token }) {
       const abort = new AbortController();
       const read = async () => {
@@ -717,7 +771,7 @@
       };
       addEventListener('message', onMessage);
       frame.hidden = true;
-      frame.onload = () => fail('network', 'The stream ended'); // as long as it goes on, it is loading
+      frame.onload = () => fail('network', 'The stream ended'); // it loads for as long as the stream lasts
       frame.src = url;
       document.body.append(frame);
       const close = () => {
@@ -727,10 +781,10 @@
       return { close };
     }
 
-    /** Long polls, by whichever of the two ways to ask. */
+    /** Long polls, by fetch or by script tag. */
     async #poll(signal, ask) {
-      // The first question does not wait. It tells a subscriber from 'latest' its position before anything can
-      // break, and any subscriber that it is connected.
+      // The first request does not wait. It gives a subscriber from 'latest' its position before
+      // anything can break, and shows any subscriber that it is connected.
       for (let wait = 0; !signal.aborted; wait = POLL_WAIT_S) {
         const askedAt = Date.now();
         if (wait > 0 && ask === askByScript) await pageLoaded();
@@ -749,7 +803,7 @@
       }
     }
 
-    /** The question for what comes next, without a token. */
+    /** Returns the URL of the next request, without a token. */
     #ask(parameters = {}) {
       const { presence } = this.#options;
       return withQuery(this.#url, { ...this.#start(), presence: presence ? 1 : undefined, ...parameters });
@@ -764,7 +818,8 @@
       let ended = false;
       for (const item of items) {
         if (this.#state === 'closed') return; // by a callback
-        // An item's position is in its own channel alone: with several, only that of the whole reply will do.
+        // The position of an item counts only within its own channel: with several channels, only
+        // the position of the whole reply is usable.
         if (this.#single && item.position) this.#position = item.position;
         if (item.type === 'message') this.#call('onmessage', item);
         else if (item.type === 'gap') this.#call('ongap', item);
@@ -789,13 +844,13 @@
       const on = (target, type, listener, options) =>
         target?.addEventListener?.(type, listener, { signal: this.#life.signal, ...options });
 
-      // Another network: what was open most likely hangs, and whatever made us wait may be over.
+      // Another network: an open connection most likely hangs, and the reason to wait may be gone.
       on(globalThis, 'online', () => this.#attempt.abort());
       on(globalThis.document, 'visibilitychange', () => {
         if (document.visibilityState === 'visible' && this.#state === 'waiting') this.#attempt.abort();
       });
-      // A page with an open connection is kept out of the back/forward cache. Without, it comes back as it was, and
-      // goes on from its position.
+      // A page with an open connection is not put into the back/forward cache. Without a
+      // connection, it comes back as it was, and continues from its position.
       on(globalThis, 'pagehide', () => {
         this.#parked = new Promise((resolve) => on(globalThis, 'pageshow', resolve, { once: true }));
         this.#attempt.abort();
@@ -827,9 +882,10 @@
   }
 
   /**
-   * Replies as they come, by whatever `open` opens, until it breaks: rejects with the reason. `open` gets `hear(reply)`,
-   * `fail(code, message)` and `reject(error)`, and returns how to `close()` it. `onhello(position)` is told that the stream gets through, and
-   * `onitems(items, reply)` what else there is.
+   * Passes on the replies of the stream that `open` opens, until it breaks; then rejects with the
+   * reason. `open` gets `hear(reply)`, `fail(code, message)` and `reject(error)`, and returns an
+   * object whose `close()` closes the stream. `onhello(position)` is called once the stream gets
+   * through, and `onitems(items, reply)` for all other items.
    */
   function flow(signal, { open, isRenewable, onhello, onitems }) {
     const over = new AbortController();
@@ -846,7 +902,7 @@
       const hear = (reply) => {
         if (over.signal.aborted || signal.aborted) return;
         heard();
-        // An item that cannot be read must not be passed over: ask for it again.
+        // An item that cannot be read must not be skipped: request it again.
         if (!Array.isArray(reply?.items)) return fail('bad_reply', 'The stream holds something that is not a reply');
         const items = [];
         for (const item of reply.items) {
@@ -877,8 +933,8 @@
   }
 
   /**
-   * Whether a stream that never opened gives no reason. The same question by fetch does: if that fails as well, it is the server or the
-   * network, and the transport is not to blame.
+   * Whether a stream that never opened gives no reason. The same request by fetch gives one: if
+   * that fails as well, the server or the network is the cause, and not the transport.
    */
   function gotNothing({ code }) {
     return ['silent', 'refused'].includes(code);
@@ -888,14 +944,14 @@
     return `${base}/channels/${names.map(encodeURIComponent).join(',')}`;
   }
 
-  /** A URL with those of the parameters that have a value. */
+  /** Returns a URL with the parameters that have a value. */
   function withQuery(url, parameters) {
     const pairs = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null);
     const query = pairs.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join('&');
     return query ? `${url}?${query}` : url;
   }
 
-  /** The same with a token in it, for what can set no header. */
+  /** Returns the URL with a token in it, for transports without headers. */
   function withToken(url, token) {
     return token ? `${url}${url.includes('?') ? '&' : '?'}token=${encodeURIComponent(token)}` : url;
   }
@@ -904,7 +960,10 @@
     return token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
   }
 
-  /** A URL as a whole: what is relative is so to the page, or to the worker's script. */
+  /**
+   * Returns an absolute URL. A relative one is relative to the page, or to the script of the
+   * worker.
+   */
   function absolute(url) {
     // A worker made of a blob has no directory, but the origin of the page that made it.
     const { href = '', origin } = globalThis.location ?? {};
@@ -917,10 +976,10 @@
     }
   }
 
-  // fetch hands out what has come so far.
+  // fetch must pass on the bytes that have arrived so far.
   const CAN_STREAM = Boolean(globalThis.fetch && globalThis.TextDecoderStream && globalThis.Response?.prototype && 'body' in Response.prototype);
 
-  /** Whether a transport can be had here. */
+  /** Whether a transport is available here. */
   function has(transport) {
     const needs = {
       websocket: globalThis.WebSocket,
@@ -934,8 +993,8 @@
   }
 
   /**
-   * Reads lines of Server-Sent Events as this server writes them. Calls `tell({id, data})` for each event that has data, and
-   * `beat()` for one that has none.
+   * Reads lines of Server-Sent Events as this server writes them. Calls `tell({id, data})` for each
+   * event that has data, and `beat()` for each that has none.
    */
   function eventReader(tell, beat) {
     let id = '';
@@ -953,7 +1012,7 @@
     };
   }
 
-  /** What JSON says; undefined where it is none. */
+  /** Returns the value of a JSON text, or undefined if the text is not JSON. */
   function parsed(text) {
     try {
       return JSON.parse(text);
@@ -986,14 +1045,15 @@
 
   async function refusal(response) {
     const problem = await response.json().catch(() => null);
-    // A date is not a number, and unused.
+    // A date is not a number, and is ignored.
     const retryMs = problem?.retry_ms ?? Number(response.headers.get('Retry-After')) * 1_000;
     const message = problem?.detail ?? problem?.title ?? `The server answered ${response.status}`;
     return new CometError(problem?.code ?? 'http_error', response.status, message, retryMs);
   }
 
-  // JSONP. A script that was given up may still arrive and run: its callback must exist, and do nothing. Looking any
-  // name up in this object gives a function, so that nothing is left behind for scripts that never come.
+  // JSONP. A script that was given up may still arrive and run: its callback must exist, and do
+  // nothing. Every name in this object yields a function, so that nothing has to be kept for
+  // scripts that never come.
   const waitingReplies = new Map();
   const replies = new Proxy({}, { get: (_, name) => waitingReplies.get(name) ?? (() => {}) });
   let scripts = 0;
@@ -1014,7 +1074,7 @@
         else reject(new CometError(reply.code, reply.status, reply.detail, reply.retry_ms));
       });
       script.onerror = () => reject(new CometError('network', 0, 'The server cannot be reached'));
-      // Comes after the script has run. If that made no call, it was not the server's.
+      // Runs after the script. If the script has called nothing, it was not the server's.
       script.onload = () => reject(new CometError('bad_reply', 200, 'The reply is not JSONP'));
       script.charset = 'utf-8';
       script.src = `${withToken(url, token)}&callback=CComet.replies.${name}&_=${Date.now()}`;
@@ -1029,14 +1089,17 @@
     });
   }
 
-  /** A script tag on its way holds up the page's load event, and the browser shows it as still loading. */
+  /**
+   * Waits until the page is loaded. A script tag in transit delays the load event, and the browser
+   * shows the page as still loading.
+   */
   function pageLoaded() {
     if (document.readyState === 'complete') return null;
     const loaded = new Promise((resolve) => addEventListener('load', () => setTimeout(resolve), { once: true }));
     return Promise.race([loaded, sleep(5_000)]);
   }
 
-  /** Ends early, and well, when the signal is aborted. */
+  /** Resolves early, without an error, when the signal is aborted. */
   function sleep(ms, signal) {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve();

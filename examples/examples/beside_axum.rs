@@ -1,5 +1,6 @@
-//! The comet server beside axum, in one program: axum serves the site, ccomet the clients that wait
-//! for news, each on a port of its own. The site publishes by a handle, and streams by it, too.
+//! The comet server beside axum, in one program: axum serves the site, and ccomet serves the
+//! clients that wait for news, each on a port of its own. The site publishes by a handle, and also
+//! streams by it.
 //!
 //! Try it: `cargo run -p examples --example beside_axum`, then, with the address that it prints for
 //! subscribers:
@@ -27,7 +28,7 @@ use futures_util::stream::poll_fn;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// Events that wait for a client of axum's that is slow. One that is slower still goes on where it
+/// The number of events that wait for a slow client of axum. A slower client continues where it
 /// was.
 const EVENTS_MAX: usize = 16;
 
@@ -39,14 +40,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.front.demo = false;
     let mut server = Server::bind(config)?;
     server.stop_on_signals()?;
-    // Clients of ccomet read. What is published is the site's.
+    // Clients of ccomet only read. The site publishes.
     server.on_call(|call| if call.action() == Action::Publish { Decision::Refuse } else { Decision::Allow });
     let (front, handle) = (server.front(), server.handle());
-    let (tell_end, end) = oneshot::channel();
+    let (end_sender, end) = oneshot::channel();
     let running = thread::spawn(move || {
         let outcome = server.run();
-        // Nobody listens if axum has ended already.
-        let _ = tell_end.send(());
+        // If axum has ended already, nothing receives this.
+        let _ = end_sender.send(());
         outcome
     });
     let stop = handle.clone();
@@ -66,8 +67,7 @@ fn site(handle: Handle) -> Router {
     Router::new().route("/orders/{id}", post(publish)).route("/orders/{id}/events", get(stream)).with_state(handle)
 }
 
-/// Publishes what happened to an order. Returns the position, with which a client can start behind
-/// it.
+/// Publishes an event of an order. Returns the position, from which a client can start.
 async fn publish(
     State(handle): State<Handle>,
     Path(id): Path<u64>,
@@ -77,14 +77,14 @@ async fn publish(
     published.map(|position| position.to_string()).map_err(|error| refuse(&error))
 }
 
-/// Streams what happens to an order, from the beginning.
+/// Streams the events of an order, from the beginning.
 async fn stream(
     State(handle): State<Handle>,
     Path(id): Path<u64>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, (StatusCode, String)> {
     let mut events = handle.events([channel(id)], &Start::Oldest, EVENTS_MAX).map_err(|error| refuse(&error))?;
-    // It ends with the subscription, which ends with the comet server; and the other way round,
-    // when the client leaves.
+    // The stream ends with the subscription, which ends with the comet server. If the client leaves
+    // first, the subscription ends with the stream.
     let stream = poll_fn(move |cx| events.poll_next(cx).map(|event| event.map(|event| Ok(event_of(&event)))));
     Ok(Sse::new(stream))
 }

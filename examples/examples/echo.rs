@@ -1,4 +1,4 @@
-//! The least a service has to do: take what came, and send it back.
+//! The smallest service: it takes its input and sends it back.
 //!
 //! Try it: `cargo run -p examples --example echo`, then `nc 127.0.0.1 7777`.
 

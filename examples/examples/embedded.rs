@@ -1,6 +1,7 @@
-//! The whole comet server inside a program of one's own, on an address of its choice.
+//! The whole comet server inside another program, on an address that the program chooses.
 //!
-//! Try it: `cargo run -p examples --example embedded`, then `curl -d hello 127.0.0.1:7777/channels/news`.
+//! Try it: `cargo run -p examples --example embedded`, then
+//! `curl -d hello 127.0.0.1:7777/channels/news`.
 
 use ccomet::{Config, Server};
 

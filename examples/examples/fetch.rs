@@ -1,7 +1,8 @@
-//! A client: a request to a server, its answer printed as it comes; of an event stream, the events.
+//! A client: sends a request to a server, and prints the answer as it comes, or the events of an
+//! event stream.
 //!
-//! Try it: `cargo run -p examples --example fetch -- 127.0.0.1:7777 /world` beside the example `hello_http`, or
-//! `... -- 127.0.0.1:8100 /channels/news text/event-stream` beside the server.
+//! Try it: `cargo run -p examples --example fetch -- 127.0.0.1:7777 /world` beside the example
+//! `hello_http`, or `... -- 127.0.0.1:8100 /channels/news text/event-stream` beside the server.
 
 use std::io::Write;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use sealed_http::client::{EventStream, Fetch, FetchId, Fetched, Upstream};
 use sealed_http::codec::ResponseHead;
 use sealed_http::{Handler, Http, Request, Response, Server, Settings};
 
-/// Bytes of an event.
+/// Maximum number of bytes of an event.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
-/// What is done with an answer. A handler of a server would have the same call beside its `request`.
+/// Prints an answer. A handler of a server has the same call, `fetched`, beside its `request`.
 #[derive(Default)]
 struct Printer {
     events: Option<EventStream>,
@@ -44,7 +45,7 @@ impl Handler for Printer {
     type Timer = ();
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, _: &Request<'_>) {
-        // It listens nowhere.
+        // Never called: the program does not listen.
         http.respond(id, &Response::new(404));
     }
 
@@ -63,7 +64,7 @@ impl Handler for Printer {
                 self.failed = true;
                 http.stop();
             }
-            // Without `streamed`, it would come whole.
+            // Without `streamed`, the answer would come as `Whole`.
             Fetched::End | Fetched::Whole(..) => http.stop(),
             Fetched::Drained => {}
         }
@@ -76,7 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = arguments.next().unwrap_or_else(|| "/".to_owned());
     let accept = arguments.next().unwrap_or_else(|| "*/*".to_owned());
     let fetch = Fetch::get(target)?.try_header("Accept", accept)?;
-    // A stream may last, as long as it is not silent.
+    // A stream may last for as long as it is not silent.
     let fetch = fetch.streamed().limit(None).silence_max(Duration::from_secs(60));
 
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), Printer::default()))?;

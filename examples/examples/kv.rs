@@ -1,7 +1,8 @@
-//! A key-value server that speaks Redis' protocol: pipelining, expiry by timers, publishing, limits that answer.
+//! A key-value server that speaks the protocol of Redis: pipelining, expiry by timers, publishing,
+//! and limits that are reported as errors.
 //!
-//! Try it: `cargo run --release -p examples --example kv -- 127.0.0.1:7777`, then `redis-cli -p 7777` or
-//! `redis-benchmark -p 7777 -t set,get,incr -P 16`.
+//! Try it: `cargo run --release -p examples --example kv -- 127.0.0.1:7777`, then
+//! `redis-cli -p 7777` or `redis-benchmark -p 7777 -t set,get,incr -P 16`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,15 +11,15 @@ use bytes::Bytes;
 use examples::resp::{self, COMMAND_BYTES_MAX, Reply, integer};
 use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Service, TimerId};
 
-/// Bytes of all keys and values, with what it costs to hold them.
+/// Maximum number of bytes of all keys and values, including the cost of storing them.
 const MEMORY_MAX: usize = 1024 * 1024 * 1024;
-/// What holding a key costs besides its bytes and its value's.
+/// The cost of a key in bytes, besides the bytes of the key and its value.
 const KEY_COST: usize = 128;
-/// Channels that one connection may listen to.
+/// Maximum number of channels that one connection may listen to.
 const CHANNELS_MAX: usize = 1_024;
-/// Answers are handed on when there are so many bytes of them.
+/// Answers are passed to the connection once they have this many bytes.
 const ANSWERS_BYTES: usize = 64 * 1024;
-/// The longest time to live: what a timer can do, about 24 days.
+/// The longest time to live, in milliseconds: the longest delay of a timer, about 24 days.
 const EXPIRE_MAX: i64 = 2_000_000_000;
 
 #[derive(Default)]
@@ -26,7 +27,7 @@ struct Store {
     values: HashMap<Bytes, Value>,
     memory: usize,
     listeners: HashMap<Bytes, Vec<ConnectionId>>,
-    /// Reused from command to command.
+    /// The next two are reused for all commands.
     answers: Vec<u8>,
     arguments: Vec<(usize, usize)>,
 }
@@ -64,8 +65,8 @@ impl<'a> Arguments<'a> {
 }
 
 impl Store {
-    #[allow(clippy::too_many_lines)] // a command a line, or little more
-    fn obey(&mut self, cx: &mut Context<Self>, id: ConnectionId, arguments: &Arguments<'_>) {
+    #[allow(clippy::too_many_lines)] // one line for each command, or little more
+    fn execute(&mut self, cx: &mut Context<Self>, id: ConnectionId, arguments: &Arguments<'_>) {
         let mut name = [0; 16];
         let given = arguments.at(0);
         let name = &mut name[..given.len().min(16)];
@@ -125,12 +126,12 @@ impl Store {
                 self.answers.bulk(b"");
                 Ok(())
             }
-            (b"PING", 0) => self.say("PONG"),
+            (b"PING", 0) => self.status("PONG"),
             (b"PING" | b"ECHO", 1) => {
                 self.answers.bulk(arguments.at(1));
                 Ok(())
             }
-            (b"SELECT", 1) if arguments.at(1) == b"0" => self.say("OK"),
+            (b"SELECT", 1) if arguments.at(1) == b"0" => self.status("OK"),
             (b"SELECT", 1) => Err("ERR DB index is out of range"),
             (b"FLUSHALL" | b"FLUSHDB", 0) => {
                 for (_, value) in self.values.drain() {
@@ -139,13 +140,13 @@ impl Store {
                     }
                 }
                 self.memory = 0;
-                self.say("OK")
+                self.status("OK")
             }
             (b"DBSIZE", 0) => {
                 self.answers.count(self.values.len());
                 Ok(())
             }
-            // What clients ask when they begin.
+            // Clients send these when they connect.
             (b"CONFIG" | b"COMMAND", _) => {
                 self.answers.array(0);
                 Ok(())
@@ -174,8 +175,8 @@ impl Store {
         }
     }
 
-    #[allow(clippy::unnecessary_wraps)] // as what all commands come to
-    fn say(&mut self, text: &str) -> Outcome {
+    #[allow(clippy::unnecessary_wraps)] // the type that all commands return
+    fn status(&mut self, text: &str) -> Outcome {
         self.answers.simple(text);
         Ok(())
     }
@@ -203,10 +204,10 @@ impl Store {
         if expires || delay.is_some() {
             self.set_expiry(cx, key, delay);
         }
-        self.say("OK")
+        self.status("OK")
     }
 
-    /// Holds a value. Leaves alone when it expires, and returns whether it does.
+    /// Stores a value. Keeps the expiry of the key, and returns whether the key has one.
     fn put(&mut self, key: &[u8], bytes: &[u8]) -> Result<bool, &'static str> {
         if let Some(value) = self.values.get_mut(key) {
             let memory = self.memory - value.bytes.len() + bytes.len();
@@ -259,7 +260,7 @@ impl Store {
         Ok(())
     }
 
-    /// Lets a value expire after so long, or never, whatever was said of it before.
+    /// Sets or removes the expiry of a value, in place of an earlier one.
     fn set_expiry(&mut self, cx: &mut Context<Self>, key: &[u8], delay: Option<Duration>) {
         let Some((key, _)) = self.values.get_key_value(key) else { return };
         let key = key.clone();
@@ -296,7 +297,7 @@ impl Store {
                 self.listeners.entry(channel).or_default().push(id);
             }
             let count = channels.len();
-            self.tell_channel("subscribe", Some(channel), count);
+            self.push_channel("subscribe", Some(channel), count);
         }
         Ok(())
     }
@@ -306,18 +307,18 @@ impl Store {
         let given: Vec<Bytes> = arguments.after(1).map(Bytes::copy_from_slice).collect();
         let channels = if given.is_empty() { held.clone() } else { given };
         if channels.is_empty() {
-            self.tell_channel("unsubscribe", None, 0);
+            self.push_channel("unsubscribe", None, 0);
         }
         for channel in channels {
             self.leave(id, &channel);
             let Some(held) = cx.state_mut(id) else { return };
             held.retain(|other| *other != channel);
             let count = held.len();
-            self.tell_channel("unsubscribe", Some(&channel), count);
+            self.push_channel("unsubscribe", Some(&channel), count);
         }
     }
 
-    fn tell_channel(&mut self, what: &str, channel: Option<&[u8]>, count: usize) {
+    fn push_channel(&mut self, what: &str, channel: Option<&[u8]>, count: usize) {
         self.answers.array(3);
         self.answers.bulk(what.as_bytes());
         match channel {
@@ -335,7 +336,8 @@ impl Store {
         }
     }
 
-    /// Gives what was answered so far to the connection. Returns whether it takes more.
+    /// Passes the answers so far to the connection. Returns whether the connection has room for
+    /// more.
     fn hand_on(&mut self, cx: &mut Context<Self>, id: ConnectionId) -> bool {
         let has_room = cx.write(id, &self.answers);
         self.answers.clear();
@@ -344,12 +346,12 @@ impl Store {
     }
 }
 
-/// Whole seconds, rounded as Redis does.
+/// Converts a time to whole seconds, rounded as Redis does.
 fn seconds(time: Duration) -> i64 {
     i64::try_from((time + Duration::from_millis(500)).as_secs()).unwrap_or(i64::MAX)
 }
 
-/// A time to live, of so many units.
+/// Converts a time to live of this many units.
 fn span(number: i64, unit_ms: i64) -> Result<Duration, &'static str> {
     let millis = number.checked_mul(unit_ms).filter(|millis| (1..=EXPIRE_MAX).contains(millis));
     millis.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis).ok_or(BAD_EXPIRY)
@@ -363,7 +365,7 @@ impl Service for Store {
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         let mut places = std::mem::take(&mut self.arguments);
-        // Who does not read his answers is not read from either.
+        // A client that does not read its answers is not read from either.
         let mut has_room = cx.has_room(id);
         while has_room && cx.is_open(id) {
             match resp::parse(input.bytes(), &mut places) {
@@ -371,7 +373,7 @@ impl Service for Store {
                 Ok(Some(used)) => {
                     let input = input.take(used);
                     if !places.is_empty() {
-                        self.obey(cx, id, &Arguments { input, places: &places });
+                        self.execute(cx, id, &Arguments { input, places: &places });
                     }
                 }
                 Err(error) => {

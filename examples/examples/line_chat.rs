@@ -1,14 +1,15 @@
-//! A chat by lines: state kept with each connection, input taken line by line, and one message written to many.
+//! A chat by lines: state kept with each connection, input taken line by line, and one message
+//! written to many connections.
 //!
-//! Try it: `cargo run -p examples --example line_chat`, then `nc 127.0.0.1 7777` in two terminals. The first line is
-//! your name.
+//! Try it: `cargo run -p examples --example line_chat`, then `nc 127.0.0.1 7777` in two terminals.
+//! The first line is your name.
 
 use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, Service};
 
 struct Chat;
 
 impl Chat {
-    fn tell_all(cx: &mut Context<Self>, line: &str) {
+    fn send_all(cx: &mut Context<Self>, line: &str) {
         for id in cx.connection_ids() {
             if cx.state(id).is_some_and(Option::is_some) {
                 cx.write(id, line.as_bytes());
@@ -27,16 +28,16 @@ impl Service for Chat {
         while let Some(line) = input.take_until(b'\n') {
             let line = String::from_utf8_lossy(line.trim_ascii()).into_owned();
             let Some(state) = cx.state_mut(id) else { return };
-            let said = if let Some(name) = state {
+            let text = if let Some(name) = state {
                 format!("{name}: {line}\n")
             } else {
                 let joined = format!("{line} joined\n");
                 *state = Some(line);
                 joined
             };
-            Self::tell_all(cx, &said);
+            Self::send_all(cx, &text);
         }
-        // A line has an end, or the connection has one.
+        // A line without an end would use memory without a limit.
         if input.len() > 1_000 {
             cx.abort(id);
         }
@@ -44,7 +45,7 @@ impl Service for Chat {
 
     fn closed(&mut self, cx: &mut Context<Self>, _: ConnectionId, state: Option<String>, _: CloseReason) {
         if let Some(name) = state {
-            Self::tell_all(cx, &format!("{name} left\n"));
+            Self::send_all(cx, &format!("{name} left\n"));
         }
     }
 }

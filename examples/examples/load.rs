@@ -1,7 +1,9 @@
-//! A load generator: many connections of one's own, each of which keeps one message going to an echo server.
+//! A load generator: many outgoing connections, each of which keeps one message in flight to an
+//! echo server.
 //!
-//! Try it: `cargo run --release -p examples --example echo` in one terminal, and in another
-//! `cargo run --release -p examples --example load -- 127.0.0.1:7777 100 64 5`: 100 connections, 64 bytes, 5 seconds.
+//! Try it: `cargo run --release -p examples --example echo` in one terminal, and in another `cargo
+//! run --release -p examples --example load -- 127.0.0.1:7777 100 64 5`: 100 connections, 64 bytes,
+//! 5 seconds.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +14,15 @@ struct Load {
     message: Vec<u8>,
     connected: usize,
     failed: usize,
-    /// Microseconds of each round trip.
+    /// The round-trip times, in microseconds.
     latencies: Vec<u32>,
     stopping: bool,
 }
 
-/// One connection's message.
+/// The message of one connection.
 struct Trip {
     began: Instant,
-    /// Bytes of it that have come back.
+    /// Number of bytes of the message that have come back.
     returned: usize,
 }
 
@@ -64,7 +66,7 @@ impl Service for Load {
         if !self.stopping {
             eprintln!("a connection ended: {reason:?}");
             self.failed += 1;
-            // Where all have failed there is nothing to wait for.
+            // Once all connections have failed, there is nothing to wait for.
             if self.failed == self.count {
                 cx.stop();
             }

@@ -1,6 +1,7 @@
-//! Work on other threads: what takes long is computed elsewhere, and its answer comes back by mailbox.
+//! Work on other threads: a worker computes what takes long, and its answer comes back by mailbox.
 //!
-//! Try it: `cargo run -p examples --example post`, then `nc 127.0.0.1 7777` and a number by line: how many primes there are up to it.
+//! Try it: `cargo run -p examples --example post`, then `nc 127.0.0.1 7777` and a number per line.
+//! The answer is the number of primes up to it.
 
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use sealed::{Config, ConnectionId, Context, EventLoop, Input, Mailbox, PostError, Service};
 
-/// Questions that may wait for the worker.
+/// Maximum number of questions that wait for the worker.
 const WAITING_MAX: usize = 1_000;
 
 struct Primes {
@@ -17,7 +18,8 @@ struct Primes {
 
 impl Service for Primes {
     type Connection = ();
-    /// An answer, and for whom. He may have gone meanwhile; then his id finds nothing.
+    /// An answer, and the connection that it is for. If the connection is gone, its id finds
+    /// nothing.
     type Message = (ConnectionId, String);
     type Timer = ();
 
@@ -28,7 +30,8 @@ impl Service for Primes {
                 cx.write(id, b"a number up to 10,000,000\n");
                 continue;
             };
-            // A loop must not wait: where the worker has too much to do, that is the answer.
+            // A loop must not wait: if the worker has too much to do, the client gets that as the
+            // answer.
             if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.worker.try_send((id, number)) {
                 cx.write(id, b"busy, ask again\n");
             }
@@ -55,7 +58,7 @@ fn count_primes(limit: u32) -> usize {
     count
 }
 
-/// Posts an answer. Unlike a loop, a worker may wait where the mailbox is full.
+/// Posts an answer. Unlike a loop, a worker may wait if the mailbox is full.
 fn post(mailbox: &Mailbox<(ConnectionId, String)>, mut answer: (ConnectionId, String)) -> Result<(), ()> {
     loop {
         match mailbox.post(answer) {
@@ -83,7 +86,8 @@ fn main() -> sealed::Result<()> {
     println!("listening on {}", event_loop.listen(address)?);
     event_loop.stop_on_signals()?;
     let outcome = event_loop.run();
-    // With the loop goes the service, and with that the worker's questions; an answer that is still made is refused.
+    // The service is dropped with the loop, and with it the sender of the worker's questions. An
+    // answer that the worker still computes is refused.
     drop(event_loop);
     let _ = worker.join();
     outcome

@@ -1,12 +1,14 @@
-//! A TCP proxy: connections of one's own, and back-pressure passed on from each side to the other.
+//! A TCP proxy: outgoing connections, and backpressure passed on from each side to the other.
 //!
-//! Try it: `cargo run -p examples --example proxy -- 127.0.0.1:7777 127.0.0.1:8000`, then talk to 7777 as you would to 8000.
+//! Try it: `cargo run -p examples --example proxy -- 127.0.0.1:7777 127.0.0.1:8000`, then use port
+//! 7777 as you would use port 8000.
 
 use std::time::Duration;
 
 use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service};
 
-/// How long a side may take nothing of what the other has left for it as it went.
+/// The time for which a side may accept none of the output that is left after the other side has
+/// gone.
 const LINGER: Duration = Duration::from_secs(60);
 
 pub(crate) struct Proxy {
@@ -14,7 +16,7 @@ pub(crate) struct Proxy {
 }
 
 impl Service for Proxy {
-    /// The connection on the other side. The default names none.
+    /// The connection on the other side. The default identifies no connection.
     type Connection = ConnectionId;
     type Message = ();
     type Timer = ();
@@ -34,7 +36,7 @@ impl Service for Proxy {
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         let Some(other) = cx.state(id).copied() else { return };
-        // What is written before the connection is made waits for it.
+        // Output that is written before the connection is made waits for it.
         if !cx.write(other, input.take_all()) {
             cx.pause(id);
         }
@@ -47,7 +49,7 @@ impl Service for Proxy {
     }
 
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        // The other way may go on for long.
+        // The other direction may continue for a long time.
         if let Some(other) = cx.state(id).copied() {
             cx.half_close(other);
         }
@@ -56,7 +58,7 @@ impl Service for Proxy {
     fn closed(&mut self, cx: &mut Context<Self>, _: ConnectionId, other: ConnectionId, reason: CloseReason) {
         match reason {
             CloseReason::Closed | CloseReason::Ended => cx.close(other),
-            // The other side is to see that not all has come.
+            // The reset shows the other side that its data is incomplete.
             _ => cx.reset(other),
         }
     }

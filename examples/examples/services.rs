@@ -1,9 +1,11 @@
-//! Several services on one loop: a counter with a protocol of its own; a reverse proxy, which is an HTTP server and client and
-//! counts what is asked for; and an admin port. They talk to each other by mailbox.
+//! Several services on one loop: a counter with a protocol of its own; a reverse proxy, which is an
+//! HTTP server and an HTTP client, and counts the requests for each path; and an admin port. The
+//! services communicate by mailbox.
 //!
-//! Try it: `cargo run -p examples --example services -- 127.0.0.1:7777 127.0.0.1:8080` beside the example `hello_http` at
-//! `127.0.0.1:8080`, then `curl 127.0.0.1:7777/tea` a few times, `curl` the second address it prints, with `/counts`, for
-//! all counts, and send `/tea` and a line end to the third one, with `nc`, for one of them.
+//! Try it: `cargo run -p examples --example services -- 127.0.0.1:7777 127.0.0.1:8080` beside the
+//! example `hello_http` at `127.0.0.1:8080`, then `curl 127.0.0.1:7777/tea` a few times. For all
+//! counts, use `curl` with the second address that it prints and the path `/counts`. For one count,
+//! send the line `/tea` to the third address with `nc`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,21 +14,22 @@ use sealed_http::client::{Fetch, FetchId, Fetched, Upstream, UpstreamId};
 use sealed_http::site::Task;
 use sealed_http::{Handler, Http, Method, Problem, Request, Response, Server, Settings, Site};
 
-/// Longest line that the counter reads.
+/// Maximum number of bytes of a line that the counter reads.
 const LINE_BYTES_MAX: usize = 1_000;
 
 type Counts = BTreeMap<String, u64>;
 
-/// Counts words. Each line of a connection is a word, and is answered with its count.
+/// A counter of words. Other services add to the counts; each line of a connection is a word, and
+/// is answered with its count.
 #[derive(Default)]
 struct Counter {
     counts: Counts,
 }
 
-/// What other services want of the counter.
+/// A request from another service.
 enum Ask {
     Count(String),
-    /// Shows the counts to a function.
+    /// Passes the counts to a function.
     Show(Box<dyn FnOnce(&Counts) + Send>),
 }
 
@@ -54,7 +57,7 @@ impl Service for Counter {
     }
 }
 
-/// Passes requests on to another server.
+/// A handler that passes requests on to another server.
 struct Proxy {
     to: Address,
     upstream: Option<UpstreamId>,
@@ -80,7 +83,7 @@ impl Handler for Proxy {
         let (Some(upstream), Ok(fetch)) = (self.upstream, Fetch::get(target)) else {
             return http.respond(id, &Problem::new(400).into());
         };
-        // A full mailbox costs a count, and nothing else.
+        // If the mailbox is full, only a count is lost.
         let _ = self.counter.post(Ask::Count(request.head.path().to_owned()));
         self.waiting.insert(http.fetch(upstream, &fetch), id);
     }
@@ -90,14 +93,14 @@ impl Handler for Proxy {
         let response = match fetched {
             Fetched::Whole(head, body) => Response::new(head.status()).body(body.to_vec()),
             Fetched::Failed(error) => Problem::new(502).detail(error.to_string()).into(),
-            // Only if the response is streamed.
+            // These come only if the response is streamed.
             _ => return,
         };
         http.respond(client, &response);
     }
 }
 
-/// The pages of the admin port. Their state is the counter's mailbox.
+/// Returns the pages of the admin port. Their state is the counter's mailbox.
 fn admin(counter: Mailbox<Ask>) -> Site<Mailbox<Ask>> {
     Site::new(counter)
         .hold(Method::Get, "/counts", |counter, http, id, _, _| {
@@ -118,7 +121,8 @@ fn admin(counter: Mailbox<Ask>) -> Site<Mailbox<Ask>> {
         })
 }
 
-/// Adds the proxy and the admin port to the counter's loop. Returns where the three listen, the proxy first.
+/// Adds the proxy and the admin port to the counter's loop. Returns the addresses of the proxy, the
+/// admin port and the counter.
 fn assemble(event_loop: &mut EventLoop<Counter>, addresses: [Address; 3], to: Address) -> sealed::Result<[Address; 3]> {
     let [proxy_at, admin_at, counter_at] = addresses;
     let (config, counter) = (Config::default(), event_loop.mailbox());
@@ -154,7 +158,8 @@ mod tests {
         Address::Tcp(([10, 0, 0, 1], port).into())
     }
 
-    /// Starts the three services, and a server behind them that answers with its path.
+    /// Starts the three services, and a server behind them that answers with the path of the
+    /// request.
     fn start(sim: &Simulation) {
         let site = Site::new(()).get("/{name}", |(), request, _| request.head.path().to_owned());
         let mut behind = sim.event_loop(Config::default(), Server::new(Settings::default(), site)).expect("a loop");
@@ -170,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_is_counted_and_the_other_two_show_it() {
+    fn requests_to_the_proxy_are_counted_and_the_other_two_show_the_counts() {
         let sim = Simulation::new(1);
         start(&sim);
         let (mut client, mut admin, mut counter) = (sim.connect(at(1)), sim.connect(at(2)), sim.connect(at(3)));
@@ -190,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn each_answer_is_for_its_question_whatever_the_network_does() {
+    fn each_answer_belongs_to_its_request_whatever_the_network_does() {
         let mut answers = 0;
         for seed in 0..200 {
             let sim = Simulation::new(seed);

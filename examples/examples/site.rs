@@ -1,4 +1,5 @@
-//! A site made of pages: paths with parameters, a form, a file, errors as problem details, and an answer that waits.
+//! A site made of pages: paths with parameters, a form, a file, errors as problem details, and an
+//! answer that comes later.
 //!
 //! Try it: `cargo run -p examples --example site`, then open <http://127.0.0.1:7777/>, or:
 //!
@@ -13,10 +14,10 @@ use sealed::{Config, EventLoop};
 use sealed_http::site::{Params, StaticFile};
 use sealed_http::{Method, Problem, Request, Response, Server, Settings, Site};
 
-/// Bytes of the longest note.
+/// Maximum number of bytes of a note.
 const NOTE_BYTES_MAX: usize = 1_000;
 
-/// Notes that are kept at most.
+/// Maximum number of notes.
 const NOTES_MAX: usize = 1_000;
 
 const HOME: &[u8] =
@@ -58,7 +59,7 @@ fn main() -> sealed::Result<()> {
             let wait = Duration::from_secs(seconds);
             http.set_timer(wait, Box::new(move |notes, http| http.respond(id, &list(notes).into())));
         });
-    // `site.run("127.0.0.1:7777")` is the same, but does not tell where it listens.
+    // `site.run("127.0.0.1:7777")` does the same, but does not report its address.
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), site))?;
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
     println!("listening on {}", event_loop.listen(address)?);

@@ -1,7 +1,9 @@
-//! Time: a deadline for each connection, timers that run out once or again and again, moved and cancelled.
+//! Time: a deadline for each connection, and timers that expire once or periodically, are moved,
+//! and are cancelled.
 //!
-//! Try it: `cargo run -p examples --example timers`, then `nc 127.0.0.1 7777`. `ring 5` rings in five seconds, `later` puts the
-//! last one off by five, `cancel` cancels it, `tick` ticks every second. Who says nothing for a minute is sent away.
+//! Try it: `cargo run -p examples --example timers`, then `nc 127.0.0.1 7777`. `ring 5` rings in
+//! five seconds, `later` moves the last timer to five seconds from now, `cancel` cancels it, `tick`
+//! ticks every second. A client that sends nothing for a minute is disconnected.
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 struct Clock;
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone)]
 enum Alarm {
     Ring(ConnectionId, String),
@@ -31,7 +33,7 @@ impl Service for Clock {
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         while let Some(line) = input.take_until(b'\n') {
             let line = String::from_utf8_lossy(line.trim_ascii()).into_owned();
-            // A deadline is moved by setting it again.
+            // Setting a deadline again moves it.
             cx.set_deadline(id, SECOND * 60);
             let last = cx.state(id).copied().flatten();
             let next = match line.split_once(' ').unwrap_or((&line, "")) {
@@ -69,7 +71,7 @@ impl Service for Clock {
             Alarm::Ring(id, text) => {
                 cx.write(id, text.as_bytes());
             }
-            // An id whose connection is gone finds nothing: that is the time to stop.
+            // The connection is gone: the timer is no longer needed.
             Alarm::Tick(id) if !cx.is_open(id) => {
                 cx.cancel_timer(timer);
             }

@@ -1,8 +1,9 @@
-//! TLS: the echo service once more, unchanged; only its listener knows.
+//! TLS: the same echo service; only its listener differs.
 //!
-//! Try it: `cargo run -p examples --example tls_echo`, then `openssl s_client -connect 127.0.0.1:7777`. With a certificate and
-//! a key of your own, as PEM files: `… --example tls_echo -- 127.0.0.1:7777 certificate.pem key.pem`; after SIGHUP they
-//! are read again.
+//! Try it: `cargo run -p examples --example tls_echo`, then
+//! `openssl s_client -connect 127.0.0.1:7777`. With a certificate and a key of your own, as PEM
+//! files: `… --example tls_echo -- 127.0.0.1:7777 certificate.pem key.pem`. On SIGHUP the files are
+//! read again.
 
 use std::error::Error;
 
@@ -11,7 +12,7 @@ use sealed::{Config, ConnectionId, Context, EventLoop, Input, Listen, Service};
 
 struct Echo {
     acceptor: Acceptor,
-    /// Where certificate and key are.
+    /// The paths of the certificate and the key.
     files: Option<(String, String)>,
 }
 
@@ -25,7 +26,8 @@ impl Service for Echo {
     }
 
     fn signalled(&mut self, _: &mut Context<Self>, _: i32) {
-        // What cannot be read leaves things as they are: connections that are there keep their certificate anyway.
+        // If the files cannot be read, the server keeps its certificate. Existing connections keep
+        // theirs in any case.
         match read(self.files.as_ref()) {
             Ok((certificate, key)) => match tls::server_config(&certificate, &key) {
                 Ok(config) => self.acceptor.replace(config),
@@ -36,7 +38,8 @@ impl Service for Echo {
     }
 }
 
-/// The certificate and its key; where no files are named, new ones, which nobody has reason to trust.
+/// Reads the certificate and its key, or generates new ones if no files are named; no client has a
+/// reason to trust those.
 fn read(files: Option<&(String, String)>) -> Result<(Vec<u8>, Vec<u8>), Box<dyn Error>> {
     if let Some((certificate, key)) = files {
         return Ok((std::fs::read(certificate)?, std::fs::read(key)?));

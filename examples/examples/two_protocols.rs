@@ -1,7 +1,9 @@
-//! Two protocols on one loop, told apart by listener, with what belongs to each in its connections' state.
+//! Two protocols on one loop, distinguished by listener, with the protocol in the state of each
+//! connection.
 //!
-//! Try it: `cargo run -p examples --example two_protocols -- 127.0.0.1:7777 127.0.0.1:7778`, then `nc 127.0.0.1 7777` for what
-//! is said in capitals, and `nc 127.0.0.1 7778` to be told what was said there.
+//! Try it: `cargo run -p examples --example two_protocols -- 127.0.0.1:7777 127.0.0.1:7778`, then
+//! `nc 127.0.0.1 7777` to send lines and get them back in capitals, and `nc 127.0.0.1 7778` to see
+//! the lines of all others.
 
 use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service};
 
@@ -10,13 +12,13 @@ struct Theatre {
     audience: Vec<ConnectionId>,
 }
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Default)]
 enum Role {
-    /// Says lines, and hears them in capitals.
+    /// Sends lines, and gets them back in capitals.
     #[default]
     Actor,
-    /// Hears what actors say, and says nothing.
+    /// Gets the lines of the actors, and sends nothing.
     Spectator,
 }
 

@@ -1,13 +1,13 @@
-//! A Unix socket: nothing but the address differs.
+//! A Unix socket: only the address differs from TCP.
 //!
-//! Try it: `cargo run -p examples --example unix -- unix:/tmp/counter.sock`, then `nc -U /tmp/counter.sock`. Each line is a
-//! name, answered with how often it has come.
+//! Try it: `cargo run -p examples --example unix -- unix:/tmp/counter.sock`, then
+//! `nc -U /tmp/counter.sock`. Each line is a name, and the answer is how often that name has come.
 
 use std::collections::HashMap;
 
 use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service};
 
-/// Names that are counted; others are told that there is no room.
+/// Maximum number of names that are counted. Other names get the answer that there is no room.
 const NAMES_MAX: usize = 10_000;
 
 #[derive(Default)]

@@ -1,8 +1,13 @@
-//! A WebSocket echo: the opening handshake, whose page may ask, messages, pings to find who is gone, and both ways to close.
+//! A WebSocket echo: the opening handshake with a check of the origin, messages, pings that detect
+//! clients that are gone, and a close by either side.
 //!
-//! Try it: `cargo run -p examples --example websocket_echo`, then `python3 -m websockets ws://127.0.0.1:7777` (after
-//! `pip install websockets`), or the console of a page that is not of the web, `about:blank` say, whose origin is `null`:
-//! `s = new WebSocket("ws://127.0.0.1:7777"); s.onmessage = e => console.log(e.data); s.onopen = () => s.send("hello")`
+//! Try it: `cargo run -p examples --example websocket_echo`, then
+//! `python3 -m websockets ws://127.0.0.1:7777` (after `pip install websockets`), or the console of
+//! a browser on a page that is not from the web, such as `about:blank`, whose origin is `null`:
+//!
+//!     s = new WebSocket("ws://127.0.0.1:7777")
+//!     s.onmessage = e => console.log(e.data)
+//!     s.onopen = () => s.send("hello")
 
 use std::time::Duration;
 
@@ -10,10 +15,11 @@ use sealed::{Config, ConnectionId, EventLoop, Input};
 use sealed_http::websocket::{self, CloseCode, Codec, Event, Kind, Limits};
 use sealed_http::{Handler, Http, Request, Response, Server, Settings};
 
-/// Who says nothing for so long is asked whether they are there, and has as long again to answer.
+/// A client that is silent for this long gets a ping, and has the same time again to answer.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Origins that may ask beside programs, which have none. `null` is any page's that wants it: only an echo may be so generous.
+/// The origins of pages that are accepted. Programs send no origin, and are always accepted. Any
+/// page can obtain the origin `null`: only an echo may be so generous.
 const ORIGINS: [&str; 2] = ["null", "http://127.0.0.1:7777"];
 
 struct Echo;
@@ -57,11 +63,11 @@ impl Handler for Echo {
                     client.socket.encode(Kind::Binary, &bytes, &mut out);
                 }
                 Ok(Some(Event::Close { .. })) | Err(_) => break true,
-                Ok(Some(_)) => {} // pings are answered, and pongs are a sign of life
+                Ok(Some(_)) => {} // the codec answers pings, and a pong is a sign of life
                 Ok(None) => break false,
             }
         };
-        // Who does not take what comes back is not listened to, until it is taken.
+        // A client that does not read its answers is not read from until it does.
         if !http.write(id, &out) {
             http.pause(id);
         }
@@ -76,7 +82,7 @@ impl Handler for Echo {
 
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         let Some(client) = http.state_mut(id) else { return };
-        // Who is silent again, or does not answer a close, is gone.
+        // A client that is silent again, or does not answer a close, is gone.
         if std::mem::replace(&mut client.is_asked, true) || !client.socket.is_open() {
             return http.abort(id);
         }

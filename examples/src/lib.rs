@@ -1,3 +1,3 @@
-//! What examples have in common.
+//! Code that examples share.
 
 pub mod resp;

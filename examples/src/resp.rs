@@ -1,20 +1,21 @@
-//! Redis' protocol, as far as a server has to read and write it.
+//! The protocol of Redis, as far as a server needs it.
 
-/// Arguments of one command, its name included.
+/// Maximum number of arguments of one command, including its name.
 pub const ARGUMENTS_MAX: usize = 1_024;
-/// Bytes of one argument.
+/// Maximum number of bytes of one argument.
 pub const ARGUMENT_BYTES_MAX: usize = 512 * 1024;
-/// Bytes of one command as it is sent, framing included.
+/// Maximum number of bytes of one encoded command, including the framing.
 pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of a line: a count, or a command typed by hand.
+/// Maximum number of bytes of a line: a count, or a command typed by hand.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// A command that cannot be one; the connection cannot go on.
+/// An error after which the connection cannot continue: the bytes are not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProtocolError(pub &'static str);
 
-/// Reads one command, an array of strings or a line of words. Puts where its arguments stand into `arguments`, and returns how many
-/// bytes it has; `None` where it has not come whole.
+/// Parses one command: an array of strings, or a line of words. Stores the start and the end of
+/// each argument in `arguments`. Returns the number of bytes of the command, or `None` if the
+/// command is incomplete.
 pub fn parse(bytes: &[u8], arguments: &mut Vec<(usize, usize)>) -> Result<Option<usize>, ProtocolError> {
     arguments.clear();
     let parsed = match bytes.first() {
@@ -53,10 +54,10 @@ fn array(bytes: &[u8], arguments: &mut Vec<(usize, usize)>) -> Result<Option<usi
     Ok(Some(at))
 }
 
-/// A number up to the end of its line, and where the next line begins.
+/// Parses a number that ends with its line. Returns the number, and the start of the next line.
 fn number(bytes: &[u8], start: usize) -> Result<Option<(i64, usize)>, ProtocolError> {
     let line = &bytes[start..];
-    // The longest number there is, its sign, and the line's end.
+    // The longest number, its sign, and the end of the line.
     let window = &line[..line.len().min(22)];
     let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
         return if window.len() == 22 { Err(ProtocolError("invalid length")) } else { Ok(None) };
@@ -83,27 +84,28 @@ fn inline(bytes: &[u8], arguments: &mut Vec<(usize, usize)>) -> Result<Option<us
     Ok(Some(end + 1))
 }
 
-/// A whole number in decimal digits, as Redis takes it: no plus sign, no zeros in front, nothing around.
+/// Parses a whole number in decimal digits, as Redis does: no plus sign, no leading zeros, and
+/// nothing before or after.
 pub fn integer(digits: &[u8]) -> Option<i64> {
     let plain = matches!(digits, b"0" | [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..]);
     std::str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
 }
 
-/// Answers, written one behind the other.
+/// Appends replies to a buffer.
 pub trait Reply {
-    /// A line that says how it went.
+    /// Appends a status line.
     fn simple(&mut self, text: &str);
-    /// A line that says what was wrong.
+    /// Appends an error line.
     fn error(&mut self, text: &str);
-    /// A number.
+    /// Appends a number.
     fn number(&mut self, value: i64);
-    /// How many there are.
+    /// Appends a count.
     fn count(&mut self, count: usize);
-    /// Any bytes.
+    /// Appends a string of any bytes.
     fn bulk(&mut self, bytes: &[u8]);
-    /// Nothing.
+    /// Appends a nil.
     fn nil(&mut self);
-    /// So many answers follow and are one.
+    /// Begins an array: the next `count` replies are its elements.
     fn array(&mut self, count: usize);
 }
 
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_read_once_it_is_whole_wherever_it_is_cut() {
+    fn a_command_is_read_once_it_is_complete_wherever_it_is_split() {
         for whole in [&b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\nb\r\n"[..], b"SET k  v\r\n", b"*1\r\n$0\r\n\r\n"] {
             for cut in 0..whole.len() {
                 assert_eq!(words(&whole[..cut]), Ok(None), "{cut}");
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_command_is_refused() {
+    fn malformed_commands_are_refused() {
         for bytes in [
             &b"*2000\r\n"[..],
             b"*x\r\n",
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_they_are_read() {
+    fn written_numbers_can_be_read() {
         for value in [0, 7, -1, 10, i64::MAX, i64::MIN] {
             let mut out = Vec::new();
             out.number(value);

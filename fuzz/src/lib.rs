@@ -1,4 +1,4 @@
-//! What the targets share: bytes decoded in pieces, and what must hold of whatever comes out.
+//! Code that the targets share: decodes bytes in pieces, and checks the properties of every result.
 
 use sealed_http::RequestHead;
 use sealed_http::codec::{DecodeError, Event, Limits, RequestDecoder};
@@ -15,16 +15,16 @@ pub const TIGHT: Limits = Limits {
     connect_allowed: false,
 };
 
-/// What became of the bytes of a connection.
+/// The result of decoding the bytes of a connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub whole: Vec<Request>,
-    /// The request that is not whole.
+    /// The request that is incomplete.
     pub coming: Option<Request>,
     pub error: Option<DecodeError>,
 }
 
-/// A request as it was decoded.
+/// A decoded request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub method: String,
@@ -55,7 +55,7 @@ impl Request {
         self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"))
     }
 
-    /// What holds for every request that is accepted, or is so far.
+    /// Asserts the properties of every accepted request. The body may be incomplete.
     fn check(&self, limits: &Limits) {
         let named = |name: &str| self.fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name)).count();
         assert!(self.path.starts_with('/') || (self.path == "*" && self.method == "OPTIONS"), "{self:?}");
@@ -76,7 +76,7 @@ pub fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -
     let mut kept = Vec::new();
     for piece in pieces {
         kept.extend_from_slice(piece);
-        // Each call takes something, or ends a request that took something, or is the last.
+        // Each call consumes bytes, or ends a request that consumed some, or is the last.
         let mut calls_left = 2 * kept.len() + 2;
         loop {
             calls_left = calls_left.checked_sub(1).expect("it goes round and round");
@@ -125,7 +125,8 @@ impl Outcome {
     }
 }
 
-/// Decodes bytes whole, one at a time, and in pieces that they decide themselves: all must come to the same.
+/// Decodes bytes whole, one at a time, and in pieces whose lengths depend on the bytes. Asserts
+/// that the results are the same, and returns the result.
 pub fn decode_every_way(bytes: &[u8], limits: &Limits) -> Outcome {
     let whole = decode([bytes], limits);
     assert_eq!(decode(bytes.chunks(1), limits), whole, "a byte at a time");
@@ -135,7 +136,7 @@ pub fn decode_every_way(bytes: &[u8], limits: &Limits) -> Outcome {
 
 /// Splits bytes at places that depend on all of them.
 fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
-    // FNV-1a, gone on with for each piece.
+    // FNV-1a, continued for each piece.
     let hash = |start: u64, bytes: &[u8]| {
         bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
     };
@@ -149,7 +150,7 @@ fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
     pieces
 }
 
-/// A request as this crate would write it, which must mean the same.
+/// Encodes a request again, so that it has the same meaning.
 pub fn encode(request: &Request) -> Vec<u8> {
     let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let mut bytes =

@@ -1,4 +1,5 @@
-//! A chunked body, however it is split, and as another reader understands it; and data written in chunks.
+//! Chunked bodies: the result does not depend on how the bytes are split, and is the same for
+//! another reader. Data that is written in chunks can be read.
 #![no_main]
 
 #[path = "../../sealed-http/tests/differential/chunks.rs"]
@@ -18,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         let (body, _) = chunks::parse(bytes).expect("what is accepted is accepted by others");
         assert_eq!(request.body, body);
     }
-    // As data: what is written in chunks of any size is read.
+    // The input as data: chunks of any size can be read.
     let size = 1 + usize::from(bytes.first().copied().unwrap_or_default());
     let mut written = HEAD.to_vec();
     for data in bytes.chunks(size) {

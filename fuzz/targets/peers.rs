@@ -1,6 +1,7 @@
-//! The bytes of a connection, as this crate, hyper and httparse understand them: the differential test's table holds.
+//! The bytes of a connection, as this crate, hyper and httparse understand them: the table of the
+//! differential test holds.
 #![no_main]
-#![allow(dead_code)] // what only the test uses
+#![allow(dead_code)] // a part is used only by the test
 
 #[path = "../../sealed-http/tests/differential/chunks.rs"]
 mod chunks;

@@ -1,4 +1,5 @@
-//! What a proxy says in front of the first request: the same however it is split, bounded, and what is written anew.
+//! PROXY headers in front of the first request: the result does not depend on how the bytes are
+//! split, the length is bounded, and a header that is written again is the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +10,7 @@ const BYTES_MAX: usize = 512;
 fuzz_target!(|bytes: &[u8]| {
     let whole = ProxyHeader::decode(bytes, BYTES_MAX);
     let pieces = (0..=bytes.len()).map(|length| ProxyHeader::decode(&bytes[..length], BYTES_MAX));
-    let first = pieces.into_iter().find(|told| !matches!(told, Ok(None))).unwrap_or(Ok(None));
+    let first = pieces.into_iter().find(|result| !matches!(result, Ok(None))).unwrap_or(Ok(None));
     assert_eq!(first, whole, "a byte at a time");
     match whole {
         Ok(None) => assert!(bytes.len() < BYTES_MAX),

@@ -1,10 +1,11 @@
-//! What a server may answer, however it is split: a client must always find the same ends.
+//! Responses of any server: a client finds the same ends, however the bytes are split.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use sealed_http::codec::{Asked, DecodeError, Limits, ResponseDecoder, ResponseEvent};
 
-/// Status, whether the connection is kept, and body of each response; the last may not be whole.
+/// The status, whether the connection is kept, and the body of each response; the last may be
+/// incomplete.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     responses: Vec<(u16, bool, Vec<u8>)>,

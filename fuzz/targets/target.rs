@@ -1,4 +1,5 @@
-//! Request targets, queries, segments and routes: what is malformed does no harm, and what is encoded is decoded.
+//! Request targets, queries, segments and routes: malformed input does no harm, and encoded input
+//! is decoded.
 #![no_main]
 
 use fuzz::decode_every_way;
@@ -21,7 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Decodes all that can be decoded, and what comes out again from its encoding.
+/// Decodes everything that can be decoded, and asserts that it survives encoding and decoding
+/// again.
 fn take_apart(path: &str, query: Option<&str>) {
     for segment in path.split('/') {
         if let Ok(decoded) = decode_segment(segment) {
@@ -34,12 +36,13 @@ fn take_apart(path: &str, query: Option<&str>) {
     for (name, value) in query.pairs().flatten() {
         round(&name);
         round(&value);
-        // The first of that name is found, be it this one or another.
+        // The first parameter of that name is found, which may be another one.
         assert_ne!(query.get(&name), Ok(None));
     }
 }
 
-/// A path is told apart as it was sent, and its parameters are its segments, decoded.
+/// Asserts that a path is matched as it was sent, and that its parameters are its segments,
+/// decoded.
 fn route(path: &str) {
     let routes = Routes::new().get("/{a}/{b}", 2).get("/{rest...}", 1);
     match routes.find(Method::Get, path) {
@@ -54,7 +57,7 @@ fn route(path: &str) {
     }
 }
 
-/// Encodes text as a segment and as a form does, and decodes it.
+/// Encodes a text as a segment and as a form does, and asserts that decoding returns it.
 fn round(text: &str) {
     let escaped = percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string();
     assert_eq!(decode_segment(&escaped).as_deref(), Ok(text));

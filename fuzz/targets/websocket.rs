@@ -1,4 +1,5 @@
-//! A client's frames, however they are split, and as another reader understands them; and messages that are sent.
+//! A client's frames: the result does not depend on how the bytes are split, and is the same for
+//! another reader. Messages that are sent can be read.
 #![no_main]
 
 #[path = "../../sealed-http/tests/websocket/peer.rs"]
@@ -15,7 +16,7 @@ const TIGHT: Limits = Limits { message_bytes_max: 150, frame_bytes_max: 125, fra
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, bytes)) = bytes.split_first() else { return };
     let size = usize::from(*first) % 7 + 2;
-    // Masks that change nothing, so that payloads are what they seem to be.
+    // Masks of zeros change nothing, so that payloads are the bytes of the input.
     let bare = unmasked(bytes);
     for bytes in [bytes, &bare] {
         for limits in [TIGHT, Limits::default()] {
@@ -32,7 +33,8 @@ fuzz_target!(|bytes: &[u8]| {
                     };
                     assert!(length <= limits.message_bytes_max);
                 }
-                // Each ping and the close are answered at most as long as they are, but for the masks of a client's answers.
+                // The answer to a ping or a close is at most as long as the frame itself, except
+                // for the mask of a client's answer.
                 let masks = mask_bytes * (whole.events.len() + 1);
                 assert!(whole.answers.len() <= bytes.len() + 131 + masks);
             }
@@ -40,14 +42,14 @@ fuzz_target!(|bytes: &[u8]| {
             peer::check(bytes, &limits, &whole);
         }
     }
-    // As data: what is sent is read.
+    // The input as data: a message that is sent can be read.
     let (mut sent, mask) = (Vec::new(), [*first, 7, 0, 255]);
     Codec::client(move || mask).encode(Kind::Binary, bytes, &mut sent);
     let read = decode_pieces(Codec::server(), sent.chunks(size), &Limits::default());
     assert_eq!(read.events, [Event::Binary(bytes.to_vec())]);
 });
 
-/// The same frames with masks of zeros, as far as they are frames.
+/// Returns the same frames with masks of zeros, as far as the bytes are frames.
 fn unmasked(bytes: &[u8]) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), bytes);
     while let [first, second, behind @ ..] = rest {

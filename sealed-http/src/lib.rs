@@ -1,16 +1,16 @@
 //! A small, strict HTTP/1.1 implementation: a codec on byte slices, and a server and client on the
 //! [`sealed`] event loop.
 //!
-//! [`RequestDecoder`](codec::RequestDecoder) and [`Response`] are plain state machines and need no
-//! event loop. [`Server`] is a [`sealed::Service`] that runs them on connections and passes complete
-//! requests to a [`Handler`]. The handler responds at once, holds the request and responds later, or
-//! streams the response.
+//! [`RequestDecoder`] and [`Response`] are plain state machines and need no event loop. [`Server`]
+//! is a [`sealed::Service`] that runs them on connections and passes complete requests to a
+//! [`Handler`]. The handler responds at once, holds the request and responds later, or streams the
+//! response.
 //!
 //! [`Handler::intake`] decides what happens to a request body: the server collects it under a
 //! limit, passes it on as it arrives, or refuses it unread. A connection can switch to another
 //! protocol ([`Http::upgrade`]), for example to WebSocket (`websocket`, with the feature of that
 //! name). To read what a proxy sends in front of the first request, implement [`Handler::preface`]
-//! and decode it with [`ProxyHeader`](codec::ProxyHeader).
+//! and decode it with [`ProxyHeader`].
 //!
 //! | module | what it has |
 //! | --- | --- |
@@ -44,10 +44,9 @@
 //! }
 //! ```
 //!
-//! Its parts can be used on their own: [`Routes`](site::Routes) maps methods and patterns to values
-//! of any type, [`Query`](site::Query) reads queries and forms, [`Problem`] represents errors in a
-//! format that clients can parse (RFC 9457), and [`StaticFile`](site::StaticFile) serves files that
-//! are compiled into the program.
+//! Its parts can be used on their own: [`Routes`] maps methods and patterns to values of any type,
+//! [`Query`] reads queries and forms, [`Problem`] represents errors in a format that clients can
+//! parse (RFC 9457), and [`StaticFile`] serves files that are compiled into the program.
 //!
 //! # A server
 //!
@@ -83,7 +82,7 @@
 //! [`Http`] also sends requests to other servers. [`Http::add_upstream`] names a server and sets
 //! how many connections to it may be kept, and [`Http::fetch`] sends a request.
 //! [`Handler::fetched`] reports the outcome of each request exactly once, whether it succeeds or
-//! fails. Responses are collected or streamed; [`EventStream`](client::EventStream) parses responses that are
+//! fails. Responses are collected or streamed; [`EventStream`] parses responses that are
 //! Server-Sent Events. A program that only sends requests listens on no address and implements no
 //! more of [`Handler`] than this:
 //!
@@ -120,15 +119,14 @@
 //! }
 //! ```
 //!
-//! A server and clients of other protocols can share a loop: see
-//! [`Http::add_service`], and [`Http::connect`] for a connection of another protocol that the
-//! handler itself speaks.
+//! A server and clients of other protocols can share a loop: see [`Http::add_service`], and
+//! [`Http::connect`] for a connection of another protocol that the handler itself speaks.
 //!
 //! # What it refuses
 //!
 //! The decoder refuses every message that two implementations might interpret differently: see
-//! [`DecodeError`](codec::DecodeError). The server answers a refused request with the status of the error, closes the
-//! connection, and ignores all bytes that follow. [`Limits`](codec::Limits) holds every limit.
+//! [`DecodeError`]. The server answers a refused request with the status of the error, closes the
+//! connection, and ignores all bytes that follow. [`Limits`] holds every limit.
 //!
 //! # What it is not for
 //!

@@ -1,4 +1,5 @@
-//! What the common path takes from the heap: decoding, nothing; an exchange on a kept connection, what its response is made of.
+//! Heap allocations of the common path: decoding makes none; an exchange on a kept connection makes
+//! only those of its response.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -27,7 +28,7 @@ fn decode(mut input: &[u8]) -> Result<usize, DecodeError> {
     }
 }
 
-/// The same of a response.
+/// Decodes a response to its end.
 fn decode_response(mut input: &[u8]) -> Result<usize, DecodeError> {
     let (mut decoder, mut body) = (ResponseDecoder::new(), 0);
     loop {
@@ -47,7 +48,7 @@ fn the_counter_counts() {
 }
 
 #[test]
-fn decoding_takes_nothing() {
+fn decoding_allocates_nothing() {
     for request in [REQUEST, CHUNKED] {
         let info = measure(|| assert_eq!(decode(request).expect("a request"), 5));
         assert_eq!(info.count_total, 0, "{}", String::from_utf8_lossy(request));
@@ -73,7 +74,7 @@ impl Handler for Hello {
 }
 
 #[test]
-fn an_exchange_takes_what_its_response_is_made_of() {
+fn an_exchange_allocates_only_the_fields_of_its_response() {
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), Hello)).expect("a loop");
     let address = event_loop.listen("127.0.0.1:0").expect("an address").tcp().expect("one of TCP");
     let mut client = TcpStream::connect(address).expect("connected");
@@ -88,7 +89,7 @@ fn an_exchange_takes_what_its_response_is_made_of() {
             }
         }
     };
-    // Buffers are lent, and the date is made, before.
+    // The first exchanges allocate buffers and render the date.
     for _ in 0..3 {
         exchange();
     }

@@ -1,5 +1,5 @@
-//! Bodies on the simulated network: asked for, collected, streamed, refused, in time; and connections that are handed over
-//! to another protocol.
+//! Bodies on the simulated network: expected, collected, streamed, refused, within time limits; and
+//! connections that are handed over to another protocol.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use testing::sim::Served;
 const SECOND: Duration = Duration::from_secs(1);
 const BIG: usize = 500_000;
 
-/// Does with a body what the path says, and notes what it is told.
+/// A handler that treats a body as the path demands, and records its calls.
 #[derive(Default)]
 struct Stage {
-    told: Vec<String>,
+    notes: Vec<String>,
     answered: usize,
     pauses: bool,
 }
 
 impl Stage {
     fn note(&mut self, what: impl Into<String>) {
-        self.told.push(what.into());
+        self.notes.push(what.into());
     }
 }
 
@@ -108,15 +108,16 @@ fn site(settings: Settings) -> Served<Stage> {
     Served::new(3, Config::default(), settings, Stage::default())
 }
 
-fn told(site: &Served<Stage>) -> Vec<String> {
-    site.act(|stage, _| std::mem::take(&mut stage.told))
+fn notes(site: &Served<Stage>) -> Vec<String> {
+    site.act(|stage, _| std::mem::take(&mut stage.notes))
 }
 
 fn post(path: &str, fields: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n{body}")
 }
 
-/// A body that is refused or answered early is not read: nothing behind it can be a request.
+/// Asserts that a connection ends with this status. A body that is refused or answered early is not
+/// read, so nothing behind it can be a request.
 fn ends_with_status(peer: &mut Peer, status: u16) {
     let answer = String::from_utf8(peer.expect_end()).expect("text");
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
@@ -146,7 +147,7 @@ fn the_handler_decides_how_long_a_collected_body_may_be() {
 }
 
 #[test]
-fn who_waits_is_told_to_go_on_only_if_the_body_is_read() {
+fn a_waiting_client_gets_100_continue_only_if_the_body_is_read() {
     let site = site(Settings::default());
     let fields = "Content-Length: 5\r\nExpect: 100-continue\r\n";
     for path in ["/any", "/stream"] {
@@ -155,7 +156,7 @@ fn who_waits_is_told_to_go_on_only_if_the_body_is_read() {
         assert_eq!(peer.expect("\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n", "{path}");
         peer.send("hello");
         peer.expect("\r\n\r\nhello");
-        // Who does not wait is not told.
+        // A client that does not wait gets no `100 Continue`.
         peer.send(post(path, fields, "hello"));
         assert!(peer.expect("\r\n\r\nhello").starts_with(b"HTTP/1.1 200"), "{path}");
     }
@@ -173,7 +174,7 @@ fn who_waits_is_told_to_go_on_only_if_the_body_is_read() {
 }
 
 #[test]
-fn a_streamed_body_is_told_as_it_comes_and_its_connection_is_kept() {
+fn a_streamed_body_is_passed_on_as_it_comes_and_its_connection_is_kept() {
     let site = site(Settings::default());
     let mut peer = site.connect();
     // More than would be collected.
@@ -183,7 +184,7 @@ fn a_streamed_body_is_told_as_it_comes_and_its_connection_is_kept() {
         peer.send("x".repeat(length / 3));
         site.sim.settle();
     }
-    assert_eq!(told(&site), ["intake /stream".to_owned(), format!("end {length}")]);
+    assert_eq!(notes(&site), ["intake /stream".to_owned(), format!("end {length}")]);
     assert!(peer.expect("\r\n\r\n").starts_with(b"HTTP/1.1 200"));
     peer.discard();
     let mut peer = site.connect();
@@ -197,7 +198,7 @@ fn a_streamed_body_is_told_as_it_comes_and_its_connection_is_kept() {
 }
 
 #[test]
-fn what_is_answered_before_its_body_has_come_is_the_last() {
+fn a_request_answered_before_its_body_has_come_is_the_last() {
     for path in ["/refuse", "/early"] {
         let site = site(Settings::default());
         let mut peer = site.connect();
@@ -205,23 +206,23 @@ fn what_is_answered_before_its_body_has_come_is_the_last() {
         ends_with_status(&mut peer, if path == "/early" { 200 } else { 403 });
         peer.finish();
         site.sim.settle();
-        assert_eq!(told(&site), [format!("intake {path}"), "closed Closed".to_owned()]);
+        assert_eq!(notes(&site), [format!("intake {path}"), "closed Closed".to_owned()]);
     }
 }
 
 #[test]
-fn what_is_answered_at_its_head_is_the_last_unless_its_body_is_there() {
+fn a_request_answered_at_its_head_is_the_last_unless_its_body_is_there() {
     let site = site(Settings::default());
     let mut peer = site.connect();
-    // What looks like a request is thrown away with the body that it is.
+    // The bytes look like a request, but are a body, and are discarded with it.
     let hidden = "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n";
     let length = format!("Content-Length: {}\r\n", hidden.len());
     for _ in 0..2 {
         peer.send(post("/answer", &length, hidden) + &post("/any", "Content-Length: 2\r\n", "hi"));
-        let heard = String::from_utf8(peer.expect("\r\n\r\nhi")).expect("text");
-        assert_eq!(heard.matches("HTTP/1.1 ").count(), 2, "{heard}");
-        assert!(heard.starts_with("HTTP/1.1 403 ") && !heard.contains("Connection: close"), "{heard}");
-        assert_eq!(told(&site), ["intake /answer", "intake /any", "request /any 2"]);
+        let answers = String::from_utf8(peer.expect("\r\n\r\nhi")).expect("text");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+        assert!(answers.starts_with("HTTP/1.1 403 ") && !answers.contains("Connection: close"), "{answers}");
+        assert_eq!(notes(&site), ["intake /answer", "intake /any", "request /any 2"]);
     }
     for request in [
         post("/answer", &length, &hidden[1..]),
@@ -231,12 +232,12 @@ fn what_is_answered_at_its_head_is_the_last_unless_its_body_is_there() {
         let mut peer = site.connect();
         peer.send(request);
         ends_with_status(&mut peer, 403);
-        assert!(told(&site).iter().all(|told| !told.contains("hidden")));
+        assert!(notes(&site).iter().all(|note| !note.contains("hidden")));
     }
 }
 
 #[test]
-fn a_handler_is_told_once_of_each_answer_that_is_complete() {
+fn answered_is_called_once_for_each_complete_answer() {
     let site = site(Settings::default());
     let answered = |request: String| {
         let mut peer = site.connect();
@@ -251,14 +252,14 @@ fn a_handler_is_told_once_of_each_answer_that_is_complete() {
         assert_eq!(answered(post(path, length, "hi")), 1, "{path}");
     }
     assert_eq!(answered(post("/any", length, "hi").repeat(3)), 3);
-    assert_eq!(answered(post("/small", "Content-Length: 11\r\n", "")), 1, "what the server says itself");
+    assert_eq!(answered(post("/small", "Content-Length: 11\r\n", "")), 1, "an answer of the server itself");
     assert_eq!(answered("nonsense\r\n\r\n".to_owned()), 1);
-    assert_eq!(answered(post("/any", length, "h")), 0, "what is never answered");
+    assert_eq!(answered(post("/any", length, "h")), 0, "a request without an answer");
     assert_eq!(answered("GET /switch HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: shout\r\n\r\n".into()), 0);
 }
 
 #[test]
-fn a_handler_that_pauses_slows_the_client_down_and_no_time_runs() {
+fn a_handler_that_pauses_slows_the_client_down_and_no_time_limit_runs() {
     let site = site(Settings::default());
     site.act(|stage, _| stage.pauses = true);
     let mut peer = site.connect();
@@ -275,7 +276,7 @@ fn a_handler_that_pauses_slows_the_client_down_and_no_time_runs() {
         http.resume(id);
     });
     peer.expect("\r\n\r\n");
-    assert!(told(&site).contains(&"end 2000000".to_owned()));
+    assert!(notes(&site).contains(&"end 2000000".to_owned()));
 }
 
 #[test]
@@ -283,8 +284,8 @@ fn a_handler_may_pause_before_the_first_piece() {
     let site = site(Settings::default());
     let mut peer = site.connect();
     peer.send(post("/wait", "Content-Length: 5\r\n", "hello"));
-    assert!(peer.is_silent_for(SECOND * 600), "nothing is told, and nobody cut off");
-    assert_eq!(told(&site), ["intake /wait"]);
+    assert!(peer.is_silent_for(SECOND * 600), "no call, and no connection cut off");
+    assert_eq!(notes(&site), ["intake /wait"]);
     site.act(|_, http| {
         let id = http.connection_ids()[0];
         http.resume(id);
@@ -293,7 +294,7 @@ fn a_handler_may_pause_before_the_first_piece() {
 }
 
 #[test]
-fn bodies_that_break_off_or_are_malformed_are_never_told_as_whole() {
+fn bodies_that_break_off_or_are_malformed_never_end() {
     let site = site(Settings::default());
     let mut peer = site.connect();
     peer.send(post("/stream", "Content-Length: 9\r\n", "hel"));
@@ -301,7 +302,7 @@ fn bodies_that_break_off_or_are_malformed_are_never_told_as_whole() {
     peer.finish();
     peer.expect_end();
     site.sim.settle();
-    assert_eq!(told(&site), ["intake /stream", "closed Closed"]);
+    assert_eq!(notes(&site), ["intake /stream", "closed Closed"]);
     let mut peer = site.connect();
     peer.send(post("/stream", "Transfer-Encoding: chunked\r\n", "3\r\none\r\nnonsense\r\n"));
     ends_with_status(&mut peer, 400);
@@ -313,14 +314,14 @@ fn bodies_that_break_off_or_are_malformed_are_never_told_as_whole() {
 }
 
 #[test]
-fn a_body_has_to_come_at_a_least_rate() {
+fn a_body_has_to_come_at_the_minimum_rate() {
     let settings = Settings { body_timeout: SECOND * 10, body_rate_min: 100, ..Settings::default() };
     for path in ["/any", "/stream"] {
         let site = site(settings.clone());
         let mut slow = site.connect();
         slow.send(post(path, "Content-Length: 100000\r\n", ""));
         let start = site.sim.now();
-        // 50 bytes a second: less than it has to be.
+        // 50 bytes per second, less than the minimum rate.
         while !site.sim.run_until(SECOND, || slow.is_over()) && site.sim.now() < start + SECOND * 60 {
             slow.send("x".repeat(50));
         }
@@ -338,7 +339,7 @@ fn a_body_has_to_come_at_a_least_rate() {
 }
 
 #[test]
-fn an_answer_may_be_taken_slowly_but_not_left_lying() {
+fn a_client_may_read_an_answer_slowly_but_must_read_it() {
     let site = site(Settings { write_timeout: SECOND * 5, ..Settings::default() });
     let link = Link { bandwidth: Some(10_000), buffer_bytes: 10_000, ..Link::default() };
     let body = "x".repeat(BIG);
@@ -352,11 +353,11 @@ fn an_answer_may_be_taken_slowly_but_not_left_lying() {
     idle.stall();
     idle.send(big);
     site.sim.run_for(SECOND * 30);
-    assert!(told(&site).last().is_some_and(|told| told.starts_with("closed")), "it takes nothing");
+    assert!(notes(&site).last().is_some_and(|note| note.starts_with("closed")), "it takes nothing");
 }
 
 #[test]
-fn a_connection_is_handed_over_with_what_has_come_behind_the_request() {
+fn a_connection_is_handed_over_with_the_bytes_behind_the_request() {
     let site = site(Settings::default());
     let switch = "GET /switch HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: shout\r\n\r\n";
     let mut peer = site.connect();
@@ -372,11 +373,11 @@ fn a_connection_is_handed_over_with_what_has_come_behind_the_request() {
     peer.finish();
     assert_eq!(peer.expect_end(), b"");
     site.sim.settle();
-    assert_eq!(told(&site), ["request /switch 0", "closed Closed"]);
+    assert_eq!(notes(&site), ["request /switch 0", "closed Closed"]);
 }
 
 #[test]
-fn nobody_is_handed_over_who_did_not_ask() {
+fn a_connection_is_not_switched_unless_the_client_asks() {
     let site = site(Settings::default());
     for request in [
         "GET /switch HTTP/1.1\r\nHost: h\r\nUpgrade: shout\r\n\r\n",
@@ -390,7 +391,7 @@ fn nobody_is_handed_over_who_did_not_ask() {
 }
 
 #[test]
-fn connect_makes_a_tunnel_where_it_is_allowed() {
+fn connect_makes_a_tunnel_if_it_is_allowed() {
     let connect = "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n";
     let mut peer = site(Settings::default()).connect();
     peer.send(connect);
@@ -410,7 +411,7 @@ fn connect_makes_a_tunnel_where_it_is_allowed() {
 }
 
 #[test]
-fn the_targets_authority_counts_for_more_than_host() {
+fn the_authority_of_the_target_overrides_host() {
     for (request, expected) in [
         ("GET / HTTP/1.1\r\nHost: a:1\r\n\r\n", Some("a:1")),
         ("GET http://b:2/ HTTP/1.1\r\nHost: a:1\r\n\r\n", Some("b:2")),

@@ -1,4 +1,5 @@
-//! Limits of chunked bodies, and every byte of their framing. Single cases are in `common/cases/chunked.rs`.
+//! Limits of chunked bodies, and every byte of their framing. Single cases are in
+//! `common/cases/chunked.rs`.
 
 mod common;
 
@@ -7,14 +8,14 @@ use sealed_http::codec::{DecodeError as E, Limits};
 
 const HEAD: &str = "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Feeds a chunked body every way under some limits.
+/// Decodes a chunked body under these limits, split in every way.
 fn decode(body: &str, limits: &Limits) -> Result<String, E> {
     let outcome = decode_every_way(&latin1(&(HEAD.to_owned() + body)), limits, body);
     outcome.error.map_or(Ok(outcome.requests), Err)
 }
 
 #[test]
-fn body_at_its_limit() {
+fn a_body_is_refused_beyond_its_limit() {
     let limits = Limits { body_bytes_max: 20, ..Limits::default() };
     let x = |count: usize| "x".repeat(count);
     let fine = |body: &str| Ok(format!("POST /p 1.1 keep [{body}]"));
@@ -32,16 +33,17 @@ fn body_at_its_limit() {
 }
 
 #[test]
-fn chunk_line_at_its_limit() {
+fn a_chunk_line_is_refused_beyond_its_limit() {
     let limits = Limits { chunk_line_bytes_max: 8, ..Limits::default() };
     assert_eq!(decode("2;3456 8\r\nhi\r\n0;3456 8\r\n\r\n", &limits), Ok("POST /p 1.1 keep [hi]".to_owned()));
     assert_eq!(decode("2;3456 89\r\nhi\r\n0\r\n\r\n", &limits), Err(E::Chunk));
     assert_eq!(decode("000000002\r\nhi\r\n0\r\n\r\n", &limits), Err(E::Chunk), "digits count");
 }
 
-/// Many small chunks with long extensions were a way to send much and be counted little.
+/// Sends many small chunks with long extensions: otherwise they would be much data that no limit
+/// counts.
 #[test]
-fn extensions_of_all_chunks_at_their_limit() {
+fn extensions_of_all_chunks_are_refused_beyond_their_limit() {
     let limits = Limits { chunk_extension_bytes_max: 6, ..Limits::default() };
     assert_eq!(decode("1;a\r\nh\r\n1;b\r\ni\r\n0;c\r\n\r\n", &limits), Ok("POST /p 1.1 keep [hi]".to_owned()));
     assert_eq!(decode("1;a\r\nh\r\n1;b\r\ni\r\n0;c!\r\n\r\n", &limits), Err(E::Chunk));
@@ -53,7 +55,7 @@ fn extensions_of_all_chunks_at_their_limit() {
 }
 
 #[test]
-fn trailer_at_its_limit() {
+fn trailers_are_refused_beyond_their_limit() {
     let limits = Limits { trailer_bytes_max: 12, ..Limits::default() };
     assert_eq!(decode("0\r\nX: y\r\nZ: z\r\n\r\n", &limits), Ok("POST /p 1.1 keep".to_owned()), "12 bytes");
     assert_eq!(decode("0\r\nX: y\r\nZ: zz\r\n\r\n", &limits), Err(E::HeadTooLarge), "13 bytes");
@@ -63,9 +65,9 @@ fn trailer_at_its_limit() {
     assert_eq!(decode("0\r\nX", &none), Err(E::HeadTooLarge));
 }
 
-/// Counters as narrow as the limits stopped counting there.
+/// Sets the largest limits: a counter as narrow as the limits would stop counting there.
 #[test]
-fn the_largest_limits_are_limits() {
+fn the_largest_limits_hold() {
     let limits = Limits {
         chunk_line_bytes_max: u16::MAX,
         chunk_extension_bytes_max: u16::MAX,
@@ -79,9 +81,9 @@ fn the_largest_limits_are_limits() {
     }
 }
 
-/// Every byte at every place of the framing: only what is meant gets through.
+/// Tries every byte at every place of the framing: only the expected bytes are accepted.
 #[test]
-fn every_byte_in_every_place() {
+fn every_byte_is_checked_in_every_place() {
     let text = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let valid = b"2;e\r\nhi\r\n0\r\nX: y\r\n\r\n";

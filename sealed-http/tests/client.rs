@@ -1,11 +1,12 @@
-//! The client on the simulated network: every request has one outcome, in time, on connections that are kept within limits.
+//! The client on the simulated network: every request has one outcome, in time, on connections that
+//! are kept within limits.
 
 mod common;
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use common::asker::{Asker, Told};
+use common::asker::{Asker, Report};
 use sealed::sim::{Host, Link, Peer};
 use sealed::{Address, Config};
 use sealed_http::Settings;
@@ -15,7 +16,7 @@ use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A loop that asks, and a host whose part the test plays.
+/// A loop that sends requests, and a host that the test plays.
 struct Stage {
     site: Served<Asker>,
     host: Host,
@@ -40,7 +41,7 @@ impl Stage {
         self.site.act(|_, http| http.fetch(upstream, fetch))
     }
 
-    /// The connection that the loop has made.
+    /// Accepts the connection that the loop has made.
     fn accept(&self) -> Peer {
         let mut accepted = None;
         self.site.sim.run_until(SECOND, || {
@@ -50,9 +51,9 @@ impl Stage {
         accepted.expect("the loop connects")
     }
 
-    fn told(&self) -> Vec<(FetchId, Told)> {
+    fn reports(&self) -> Vec<(FetchId, Report)> {
         self.site.sim.settle();
-        self.site.act(|asker, _| std::mem::take(&mut asker.told))
+        self.site.act(|asker, _| std::mem::take(&mut asker.reports))
     }
 
     fn connections(&self) -> usize {
@@ -64,8 +65,8 @@ fn get(target: &str) -> Fetch {
     Fetch::get(target).expect("a path")
 }
 
-fn whole(status: u16, body: &str) -> Told {
-    Told::Whole(status, body.to_owned())
+fn whole(status: u16, body: &str) -> Report {
+    Report::Whole(status, body.to_owned())
 }
 
 fn answer(body: &str) -> String {
@@ -73,7 +74,7 @@ fn answer(body: &str) -> String {
 }
 
 #[test]
-fn a_request_is_sent_as_it_should_be() {
+fn a_request_is_encoded_correctly() {
     let stage = Stage::new();
     let upstream = stage.add(Upstream::to(stage.host.address()).host("api.internal:81"));
     let fetch = Fetch::post("/a?b=%20").expect("a path").header("Accept", "text/plain").body("hello");
@@ -84,11 +85,11 @@ fn a_request_is_sent_as_it_should_be() {
         "POST /a?b=%20 HTTP/1.1\r\nHost: api.internal:81\r\nAccept: text/plain\r\nContent-Length: 5\r\n\r\nhello";
     assert_eq!(String::from_utf8_lossy(&sent), wanted);
     peer.send(answer("thanks"));
-    assert_eq!(stage.told(), [(id, whole(200, "thanks"))]);
+    assert_eq!(stage.reports(), [(id, whole(200, "thanks"))]);
 }
 
 #[test]
-fn what_is_no_request_is_refused_before_it_is_sent() {
+fn malformed_requests_are_refused_before_they_are_sent() {
     for (method, target) in [
         ("GET", "a"),
         ("GET", ""),
@@ -109,10 +110,10 @@ fn what_is_no_request_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn a_connection_is_kept_for_the_next_request_and_closed_when_nobody_asks() {
+fn a_connection_is_kept_for_the_next_request_and_closed_when_idle() {
     let stage = Stage::new();
     let upstream = stage.add(Upstream::to(stage.host.address()).idle_timeout(SECOND * 7));
-    // The second is sent from within the call that tells of the first.
+    // The second request is sent from within the call that reports the first response.
     stage.site.act(|asker, _| asker.next.push((upstream, get("/2"))));
     stage.fetch(upstream, &get("/1"));
     let mut peer = stage.accept();
@@ -120,8 +121,8 @@ fn a_connection_is_kept_for_the_next_request_and_closed_when_nobody_asks() {
     peer.send(answer("one"));
     peer.expect("GET /2");
     peer.send(answer("two"));
-    let told: Vec<_> = stage.told().into_iter().map(|(_, told)| told).collect();
-    assert_eq!(told, [whole(200, "one"), whole(200, "two")]);
+    let reports: Vec<_> = stage.reports().into_iter().map(|(_, report)| report).collect();
+    assert_eq!(reports, [whole(200, "one"), whole(200, "two")]);
     stage.site.sim.run_for(SECOND * 6);
     assert_eq!(stage.connections(), 1);
     stage.site.sim.run_for(SECOND * 2);
@@ -139,12 +140,12 @@ fn requests_beyond_the_connections_wait_and_those_beyond_the_queue_fail() {
     let mut peer = stage.accept();
     peer.expect("GET /1");
     stage.site.sim.run_for(SECOND);
-    assert_eq!(stage.told(), [(ids[2], Told::Failed(FetchError::Busy))]);
+    assert_eq!(stage.reports(), [(ids[2], Report::Failed(FetchError::Busy))]);
     peer.send(answer("one"));
     peer.expect("GET /2");
     peer.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\ntwo");
-    assert_eq!(stage.told(), [(ids[0], whole(200, "one")), (ids[1], whole(200, "two"))]);
-    assert!(peer.is_ended(), "it was said that it would be closed");
+    assert_eq!(stage.reports(), [(ids[0], whole(200, "one")), (ids[1], whole(200, "two"))]);
+    assert!(peer.is_ended(), "`Connection: close` was announced");
 }
 
 #[test]
@@ -155,18 +156,18 @@ fn answers_are_streamed_as_they_come() {
     let mut peer = stage.accept();
     peer.expect("\r\n\r\n");
     peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
-    assert_eq!(stage.told(), [(id, Told::Head(200)), (id, Told::Data("one".into()))]);
+    assert_eq!(stage.reports(), [(id, Report::Head(200)), (id, Report::Data("one".into()))]);
     for _ in 0..9 {
         stage.site.sim.run_for(SECOND * 9);
         peer.send("1\r\n.\r\n");
-        assert_eq!(stage.told(), [(id, Told::Data(".".into()))], "as long as something comes in time");
+        assert_eq!(stage.reports(), [(id, Report::Data(".".into()))], "as long as something comes in time");
     }
     peer.send("0\r\n\r\n");
-    assert_eq!(stage.told(), [(id, Told::End)]);
+    assert_eq!(stage.reports(), [(id, Report::End)]);
 }
 
 #[test]
-fn a_server_is_slowed_down_while_its_answer_is_not_wanted() {
+fn pausing_a_response_slows_the_server_down() {
     let long = "x".repeat(300_000);
     let heads =
         [format!("Content-Length: {}\r\n", long.len()), "Transfer-Encoding: chunked\r\n".to_owned(), String::new()];
@@ -178,7 +179,7 @@ fn a_server_is_slowed_down_while_its_answer_is_not_wanted() {
         let mut peer = stage.accept();
         peer.expect("\r\n\r\n");
         peer.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n"));
-        assert_eq!(stage.told(), [(id, Told::Head(200))]);
+        assert_eq!(stage.reports(), [(id, Report::Head(200))]);
         stage.site.act(|_, http| http.pause_fetch(id));
         let is_chunked = head.contains("chunked");
         peer.send(if is_chunked { format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len()) } else { long.clone() });
@@ -186,34 +187,34 @@ fn a_server_is_slowed_down_while_its_answer_is_not_wanted() {
             peer.finish();
         }
         stage.site.sim.run_for(SECOND * 60);
-        assert_eq!(stage.told(), [], "{head}: it is not read, and its silence is nobody's fault");
+        assert_eq!(stage.reports(), [], "{head}: it is not read, and its silence is nobody's fault");
         stage.site.act(|_, http| http.resume_fetch(id));
         stage.site.sim.run_for(SECOND * 5);
-        let told = stage.told();
-        assert_eq!(told.last(), Some(&(id, Told::End)), "{head}");
-        let data = told.iter().map(|(_, told)| if let Told::Data(data) = told { data.len() } else { 0 });
+        let reports = stage.reports();
+        assert_eq!(reports.last(), Some(&(id, Report::End)), "{head}");
+        let data = reports.iter().map(|(_, report)| if let Report::Data(data) = report { data.len() } else { 0 });
         assert_eq!(data.sum::<usize>(), long.len(), "{head}");
         // The connection is as good as any other.
         let next = stage.fetch(upstream, &get("/next"));
         let mut peer = if head.is_empty() { stage.accept() } else { peer };
         peer.expect("GET /next");
         peer.send(answer("next"));
-        assert_eq!(stage.told(), [(next, whole(200, "next"))], "{head}");
+        assert_eq!(stage.reports(), [(next, whole(200, "next"))], "{head}");
         assert!(stage.connections() <= 1);
     }
 }
 
 #[test]
-fn a_pause_at_the_last_piece_delays_no_end() {
+fn a_pause_at_the_last_piece_does_not_delay_the_end() {
     let stage = Stage::new();
     let id = stage.fetch(stage.upstream(), &get("/").streamed());
     let mut peer = stage.accept();
     peer.expect("\r\n\r\n");
     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
-    assert_eq!(stage.told(), [(id, Told::Head(200))]);
+    assert_eq!(stage.reports(), [(id, Report::Head(200))]);
     stage.site.act(|asker, _| asker.pauses = true);
     peer.send("one");
-    assert_eq!(stage.told(), [(id, Told::Data("one".into())), (id, Told::End)]);
+    assert_eq!(stage.reports(), [(id, Report::Data("one".into())), (id, Report::End)]);
 }
 
 #[test]
@@ -223,9 +224,9 @@ fn a_body_may_end_with_the_connection() {
     let mut peer = stage.accept();
     peer.expect("\r\n\r\n");
     peer.send("HTTP/1.0 200 OK\r\n\r\nall of it");
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reports(), []);
     peer.finish();
-    assert_eq!(stage.told(), [(id, whole(200, "all of it"))]);
+    assert_eq!(stage.reports(), [(id, whole(200, "all of it"))]);
     assert_eq!(stage.connections(), 0);
 }
 
@@ -241,25 +242,25 @@ fn a_body_is_streamed_to_the_server() {
     });
     let mut peer = stage.accept();
     peer.expect("17\r\nbefore it is connected \r\n");
-    stage.told();
+    stage.reports();
     stage.site.act(|_, http| {
         assert!(http.write_body(id, b"and after"));
         assert!(http.write_body(id, b""), "an empty chunk would be the last");
     });
     peer.expect("9\r\nand after\r\n");
-    assert_eq!(stage.told(), [(id, Told::Drained)]);
+    assert_eq!(stage.reports(), [(id, Report::Drained)]);
     stage.site.act(|_, http| {
         http.end_body(id);
         assert!(!http.write_body(id, b"too late"));
     });
     assert_eq!(peer.expect("0\r\n\r\n"), b"0\r\n\r\n");
     peer.send(answer("thanks"));
-    assert_eq!(stage.told(), [(id, whole(200, "thanks"))]);
+    assert_eq!(stage.reports(), [(id, whole(200, "thanks"))]);
 }
 
 #[test]
 fn a_server_that_takes_a_body_slowly_is_not_silent() {
-    // By a slow link, all that there is to send queued at once.
+    // Over a slow link, with the whole body queued at once.
     let stage = Stage::new();
     stage.site.sim.set_link(Link { bandwidth: Some(30_000), buffer_bytes: 8_192, ..Link::default() });
     let upstream = stage.upstream();
@@ -274,9 +275,9 @@ fn a_server_that_takes_a_body_slowly_is_not_silent() {
         stage.site.sim.now()
     );
     server.send(answer("got it"));
-    assert_eq!(stage.told(), [(sent, whole(200, "got it"))]);
+    assert_eq!(stage.reports(), [(sent, whole(200, "got it"))]);
 
-    // By one who asks, a piece at a time.
+    // By a program that writes one piece at a time.
     let stage = Stage::new();
     let upstream = stage.upstream();
     let pieces = Fetch::post("/").expect("a path").streamed_body().limit(None).silence_max(SECOND * 5);
@@ -289,16 +290,16 @@ fn a_server_that_takes_a_body_slowly_is_not_silent() {
     stage.site.act(|_, http| http.end_body(sent));
     server.expect("0\r\n\r\n");
     server.send(answer("got it"));
-    assert_eq!(stage.told().last(), Some(&(sent, whole(200, "got it"))));
+    assert_eq!(stage.reports().last(), Some(&(sent, whole(200, "got it"))));
 
-    // One who takes nothing is given up all the same.
+    // A server that takes nothing is given up all the same.
     let stage = Stage::new();
     let upstream = stage.upstream();
     let sent = stage.fetch(upstream, &long);
     let mut server = stage.accept();
     server.stall();
     stage.site.sim.run_for(SECOND * 11);
-    assert_eq!(stage.told(), [(sent, Told::Failed(FetchError::TimedOut))]);
+    assert_eq!(stage.reports(), [(sent, Report::Failed(FetchError::TimedOut))]);
 }
 
 #[test]
@@ -310,29 +311,29 @@ fn time_limits_are_kept() {
     let mut peer = stage.accept();
     peer.expect("GET /slow");
     stage.site.sim.run_for(SECOND * 3);
-    assert_eq!(stage.told(), [(queued, Told::Failed(FetchError::TimedOut))], "while it waits");
+    assert_eq!(stage.reports(), [(queued, Report::Failed(FetchError::TimedOut))], "while it waits");
     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
     stage.site.sim.run_for(SECOND * 4);
-    assert_eq!(stage.told(), [], "something came");
+    assert_eq!(stage.reports(), [], "something came");
     stage.site.sim.run_for(SECOND * 2);
-    assert_eq!(stage.told(), [(slow, Told::Failed(FetchError::TimedOut))], "silence");
+    assert_eq!(stage.reports(), [(slow, Report::Failed(FetchError::TimedOut))], "silence");
     let endless = stage.fetch(upstream, &get("/endless").limit(Some(SECOND * 10)));
     let mut peer = stage.accept();
     peer.expect("GET /endless");
     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
     for _ in 0..12 {
-        assert_eq!(stage.told(), []);
+        assert_eq!(stage.reports(), []);
         stage.site.sim.run_for(Duration::from_millis(900));
         peer.send(".");
         if stage.site.sim.run_until(Duration::from_millis(1), || peer.is_over()) {
             break;
         }
     }
-    assert_eq!(stage.told(), [(endless, Told::Failed(FetchError::TimedOut))], "all of it together");
+    assert_eq!(stage.reports(), [(endless, Report::Failed(FetchError::TimedOut))], "all of it together");
 }
 
 #[test]
-fn what_is_idempotent_is_sent_again_where_a_kept_connection_was_closed() {
+fn idempotent_requests_are_retried_if_a_kept_connection_was_closed() {
     for (method, again) in [("GET", true), ("PUT", true), ("DELETE", true), ("POST", false), ("PATCH", false)] {
         let stage = Stage::new();
         let upstream = stage.upstream();
@@ -341,7 +342,7 @@ fn what_is_idempotent_is_sent_again_where_a_kept_connection_was_closed() {
         let mut peer = stage.accept();
         peer.expect("\r\n\r\n");
         peer.send(answer("first"));
-        stage.told();
+        stage.reports();
         let id = stage.fetch(upstream, &fetch);
         peer.expect(method);
         peer.finish();
@@ -349,24 +350,24 @@ fn what_is_idempotent_is_sent_again_where_a_kept_connection_was_closed() {
             let mut fresh = stage.accept();
             fresh.expect(method);
             fresh.send(answer("second"));
-            assert_eq!(stage.told(), [(id, whole(200, "second"))], "{method}");
+            assert_eq!(stage.reports(), [(id, whole(200, "second"))], "{method}");
             let id = stage.fetch(upstream, &fetch);
             fresh.expect(method);
             fresh.send("HTTP/1.1 2");
             stage.site.sim.settle();
             fresh.reset();
             let lost = FetchError::Lost(ErrorKind::ConnectionReset);
-            assert_eq!(stage.told(), [(id, Told::Failed(lost))], "{method}: an answer had begun");
+            assert_eq!(stage.reports(), [(id, Report::Failed(lost))], "{method}: an answer had begun");
         } else {
             let lost = FetchError::Lost(ErrorKind::UnexpectedEof);
-            assert_eq!(stage.told(), [(id, Told::Failed(lost))], "{method}");
+            assert_eq!(stage.reports(), [(id, Report::Failed(lost))], "{method}");
         }
         assert!(stage.host.accept().is_none());
     }
 }
 
 #[test]
-fn a_post_that_is_said_to_be_repeatable_is_sent_again_on_a_fresh_connection() {
+fn a_repeatable_post_is_retried_on_a_fresh_connection() {
     let close: fn(Peer) = |mut peer| peer.finish();
     for end in [close, Peer::reset] {
         let stage = Stage::new();
@@ -376,27 +377,27 @@ fn a_post_that_is_said_to_be_repeatable_is_sent_again_on_a_fresh_connection() {
         let mut peer = stage.accept();
         peer.expect("question");
         peer.send(answer("first"));
-        stage.told();
+        stage.reports();
         let id = stage.fetch(upstream, &post());
         peer.expect("question");
         end(peer);
         let mut fresh = stage.accept();
         fresh.expect("question");
         fresh.send(answer("second"));
-        assert_eq!(stage.told(), [(id, whole(200, "second"))]);
-        // A fresh connection that is lost says more than that it was kept for too long.
+        assert_eq!(stage.reports(), [(id, whole(200, "second"))]);
+        // The loss of a fresh connection is not explained by a server that closes idle connections.
         let id = stage.fetch(upstream, &post());
         fresh.expect("question");
         end(fresh);
         let last = stage.accept();
         last.reset();
-        assert!(matches!(stage.told()[..], [(failed, Told::Failed(FetchError::Lost(_)))] if failed == id));
+        assert!(matches!(stage.reports()[..], [(failed, Report::Failed(FetchError::Lost(_)))] if failed == id));
         assert!(stage.host.accept().is_none());
     }
 }
 
 #[test]
-fn failures_say_what_is_wrong() {
+fn failures_name_their_cause() {
     let stage = Stage::new();
     let upstream = stage.upstream();
     let answers: [(&str, FetchError); 5] = [
@@ -414,50 +415,50 @@ fn failures_say_what_is_wrong() {
         peer.expect("\r\n\r\n");
         peer.send(bytes);
         peer.finish();
-        assert_eq!(stage.told(), [(id, Told::Failed(error))], "{bytes}");
+        assert_eq!(stage.reports(), [(id, Report::Failed(error))], "{bytes}");
         assert_eq!(stage.connections(), 0);
     }
     let nobody: Address = "10.0.0.9:80".parse().expect("an address");
     let id = stage.fetch(stage.add(Upstream::to(nobody)), &get("/"));
     stage.site.sim.run_for(SECOND * 20);
     let refused = FetchError::NotConnected(ErrorKind::ConnectionRefused);
-    assert_eq!(stage.told(), [(id, Told::Failed(refused))]);
+    assert_eq!(stage.reports(), [(id, Report::Failed(refused))]);
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_never_taken_for_the_next() {
+fn an_unsolicited_answer_is_never_taken_for_the_next() {
     let stage = Stage::new();
     let upstream = stage.upstream();
     let first = stage.fetch(upstream, &get("/1"));
     let mut peer = stage.accept();
     peer.expect("GET /1");
     peer.send(answer("one") + &answer("planted"));
-    assert_eq!(stage.told(), [(first, whole(200, "one"))]);
+    assert_eq!(stage.reports(), [(first, whole(200, "one"))]);
     assert!(peer.is_over());
     let second = stage.fetch(upstream, &get("/2"));
     let mut peer = stage.accept();
     peer.expect("GET /2");
     peer.send(answer("two"));
-    assert_eq!(stage.told(), [(second, whole(200, "two"))]);
-    // And when it comes later.
+    assert_eq!(stage.reports(), [(second, whole(200, "two"))]);
+    // The same for an answer that comes later.
     peer.send(answer("planted"));
     stage.site.sim.settle();
     assert!(peer.is_over());
-    // Nor where the next is asked as soon as the one before is answered.
+    // The same if the next request is sent as soon as the one before is answered.
     stage.site.act(|asker, _| asker.next.push((upstream, get("/4"))));
     let third = stage.fetch(upstream, &get("/3"));
     let mut peer = stage.accept();
     peer.expect("GET /3");
     peer.send(answer("three") + &answer("planted"));
-    assert_eq!(stage.told(), [(third, whole(200, "three"))]);
+    assert_eq!(stage.reports(), [(third, whole(200, "three"))]);
     let mut peer = stage.accept();
     peer.expect("GET /4");
     peer.send(answer("four"));
-    assert_eq!(stage.told().pop().map(|(_, told)| told), Some(whole(200, "four")));
+    assert_eq!(stage.reports().pop().map(|(_, report)| report), Some(whole(200, "four")));
 }
 
 #[test]
-fn a_cancelled_request_is_not_heard_of_again() {
+fn nothing_is_reported_for_a_cancelled_request() {
     let stage = Stage::new();
     let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1));
     let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
@@ -471,11 +472,11 @@ fn a_cancelled_request_is_not_heard_of_again() {
     let mut peer = stage.accept();
     peer.expect("GET /3");
     peer.send(answer("three"));
-    assert_eq!(stage.told(), [(ids[2], whole(200, "three"))]);
+    assert_eq!(stage.reports(), [(ids[2], whole(200, "three"))]);
 }
 
 #[test]
-fn going_down_closes_what_is_idle_and_lets_the_rest_finish() {
+fn a_shutdown_closes_idle_connections_and_lets_the_others_finish() {
     let stage = Stage::new();
     let upstream = stage.upstream();
     let ids = ["/1", "/2"].map(|target| stage.fetch(upstream, &get(target)));
@@ -483,13 +484,13 @@ fn going_down_closes_what_is_idle_and_lets_the_rest_finish() {
     peers[0].expect("\r\n\r\n");
     peers[1].expect("\r\n\r\n");
     peers[0].send(answer("one"));
-    assert_eq!(stage.told().len(), 1);
+    assert_eq!(stage.reports().len(), 1);
     stage.site.stopper.stop();
     stage.site.sim.settle();
     assert!(peers[0].is_ended() && !peers[1].is_over());
     peers[1].send(answer("two"));
-    let told = stage.told();
-    assert_eq!(told.len(), 1);
-    assert!(ids.contains(&told[0].0));
+    let reports = stage.reports();
+    assert_eq!(reports.len(), 1);
+    assert!(ids.contains(&reports[0].0));
     assert!(peers[1].is_ended());
 }

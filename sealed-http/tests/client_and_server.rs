@@ -1,10 +1,11 @@
-//! The client and the server of this crate, on one simulated network: by TLS, and in a storm of faults.
+//! The client and the server of this crate, on one simulated network: with TLS, and in a storm of
+//! faults.
 
 mod common;
 
 use std::time::Duration;
 
-use common::asker::{Asker, Told};
+use common::asker::{Asker, Report};
 use sealed::sim::{Faults, Random, Simulation};
 use sealed::tls::{Acceptor, Connector, ServerName};
 use sealed::{Config, ConnectionId, EventLoop, Listen};
@@ -13,7 +14,7 @@ use sealed_http::{Handler, Http, Request, Response, Server, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Answers with what it was asked for, at once or a second later, in one of several forms.
+/// Answers with the target of the request, at once or a second later, in one of several forms.
 struct Echo;
 
 impl Handler for Echo {
@@ -44,7 +45,7 @@ impl Handler for Echo {
 }
 
 #[test]
-fn what_is_asked_by_tls_is_answered_and_only_by_whom_it_was_meant_for() {
+fn requests_over_tls_are_answered_only_by_the_intended_server() {
     let sim = Simulation::new(9);
     let made = rcgen::generate_simple_self_signed(["api.test".to_owned()]).expect("a certificate");
     let certificate = made.cert.pem();
@@ -65,18 +66,18 @@ fn what_is_asked_by_tls_is_answered_and_only_by_whom_it_was_meant_for() {
     });
     let id = sim.start(asker);
     sim.run_for(SECOND * 5);
-    let told = sim.with(id, |event_loop: &mut EventLoop<Server<Asker>>| {
+    let reports = sim.with(id, |event_loop: &mut EventLoop<Server<Asker>>| {
         let (server, cx) = event_loop.parts();
-        std::mem::take(&mut server.parts(cx).0.told)
+        std::mem::take(&mut server.parts(cx).0.reports)
     });
-    let mut told = told.expect("it runs");
-    told.sort_by_key(|(held, _)| *held != ids[0]);
-    assert_eq!(told[0], (ids[0], Told::Whole(200, "/secret ".to_owned())));
-    assert!(matches!(told[1..], [(id, Told::Failed(FetchError::NotConnected(_)))] if id == ids[1]), "{told:?}");
+    let mut reports = reports.expect("it runs");
+    reports.sort_by_key(|(held, _)| *held != ids[0]);
+    assert_eq!(reports[0], (ids[0], Report::Whole(200, "/secret ".to_owned())));
+    assert!(matches!(reports[1..], [(id, Report::Failed(FetchError::NotConnected(_)))] if id == ids[1]), "{reports:?}");
 }
 
 #[test]
-fn in_a_storm_every_request_has_one_outcome_and_no_other_ones_answer() {
+fn in_a_storm_every_request_has_one_outcome_and_only_its_own_answer() {
     let (mut answered, mut failed) = (0, 0);
     for seed in 0..200 {
         let sim = Simulation::new(seed);
@@ -105,17 +106,17 @@ fn in_a_storm_every_request_has_one_outcome_and_no_other_ones_answer() {
             sim.run_for(random.time(Duration::from_millis(400)));
         }
         sim.run_for(SECOND * 120);
-        let mut told = Vec::new();
-        act(&mut |asker, _| told = std::mem::take(&mut asker.told));
-        assert_eq!(told.len(), sent.len(), "seed {seed}");
+        let mut reports = Vec::new();
+        act(&mut |asker, _| reports = std::mem::take(&mut asker.reports));
+        assert_eq!(reports.len(), sent.len(), "seed {seed}");
         for (id, text) in sent {
-            let outcomes: Vec<_> = told.iter().filter(|(held, _)| *held == id).map(|(_, told)| told).collect();
+            let outcomes: Vec<_> = reports.iter().filter(|(held, _)| *held == id).map(|(_, report)| report).collect();
             match outcomes[..] {
-                [Told::Whole(200, body)] => {
+                [Report::Whole(200, body)] => {
                     assert_eq!(*body, text, "seed {seed}");
                     answered += 1;
                 }
-                [Told::Failed(_)] => failed += 1,
+                [Report::Failed(_)] => failed += 1,
                 _ => panic!("seed {seed}: {outcomes:?} for {text}"),
             }
         }

@@ -1,4 +1,4 @@
-//! Cross-origin answers: who may read, and that nobody else is told so.
+//! Cross-origin answers: which origins may read, and that no other origin is named.
 
 use sealed_http::Response;
 use sealed_http::site::{Cors, Field, Origins};
@@ -18,15 +18,15 @@ fn field(name: &'static str, value: &str) -> Field {
 }
 
 #[test]
-fn any_origin_is_told_the_same() {
+fn all_origins_get_the_same_fields() {
     for origin in [None, Some("https://a.example"), Some("null"), Some("")] {
-        // What is the same for all needs no `Vary`.
+        // A value that is the same for all origins needs no `Vary`.
         assert_eq!(cors(Origins::Any).response_fields(origin), [field(ALLOW, "*")], "{origin:?}");
     }
 }
 
 #[test]
-fn a_listed_origin_is_echoed_and_caches_are_told() {
+fn a_listed_origin_is_echoed_and_vary_is_set() {
     let cors = listed(&["https://a.example", "http://localhost:3000"]);
     for origin in ["https://a.example", "http://localhost:3000"] {
         assert_eq!(cors.response_fields(Some(origin)), [field("Vary", "Origin"), field(ALLOW, origin)]);
@@ -52,7 +52,8 @@ fn no_other_origin_is_ever_echoed() {
         Some("https://a.example, https://b.example"),
         Some(" https://a.example"),
     ];
-    // `null` is what a sandboxed page of anybody's sends, so that listing it would let anybody in.
+    // Any page can sandbox itself and then sends `null`, so that listing `null` would allow every
+    // page.
     for cors in [listed(&["https://a.example"]), listed(&["https://a.example", "null"]), listed(&[])] {
         for origin in others {
             assert_eq!(cors.response_fields(origin), [field("Vary", "Origin")], "{origin:?}");
@@ -62,7 +63,7 @@ fn no_other_origin_is_ever_echoed() {
 }
 
 #[test]
-fn a_preflight_is_answered_with_what_is_allowed() {
+fn a_preflight_names_the_allowed_methods_and_fields() {
     let allowed = [
         field("Access-Control-Allow-Methods", "GET, POST"),
         field("Access-Control-Allow-Headers", "Content-Type"),
@@ -77,7 +78,7 @@ fn a_preflight_is_answered_with_what_is_allowed() {
 }
 
 #[test]
-fn what_is_exposed_is_said_to_those_who_may_read_and_in_no_preflight() {
+fn exposed_fields_are_named_to_allowed_origins_and_never_in_a_preflight() {
     let exposing = |cors: Cors| Cors { exposed: "Retry-After", ..cors };
     let exposed = field("Access-Control-Expose-Headers", "Retry-After");
     let friend = Some("https://a.example");

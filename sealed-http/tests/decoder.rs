@@ -1,4 +1,5 @@
-//! What holds for the decoder beyond single cases: limits, pipelines, errors, every byte, and work that stays linear.
+//! Properties of the decoder beyond single cases: limits, pipelines, errors, every byte, and work
+//! that stays linear.
 
 mod common;
 
@@ -8,32 +9,33 @@ use sealed_http::{Method, RequestHead};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// Feeds bytes every way under some limits: the requests in words, or the error.
+/// Decodes bytes under these limits, split in every way. Returns the requests as text, or the
+/// error.
 fn decode(input: &str, limits: &Limits) -> Result<String, E> {
     let outcome = decode_every_way(input.as_bytes(), limits, input);
     outcome.error.map_or(Ok(outcome.requests), Err)
 }
 
 #[test]
-fn request_line_at_its_limit() {
+fn a_request_line_is_refused_beyond_its_limit() {
     let limits = Limits { request_line_bytes_max: 20, ..Limits::default() };
     let at = "GET /12345 HTTP/1.1";
     assert_eq!(at.len(), 19);
     let ask = |path: &str| decode(&format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"), &limits);
     assert_eq!(ask("/123456"), Ok("GET /123456 1.1 keep".to_owned()), "20 bytes");
     assert_eq!(ask("/1234567"), Err(E::RequestLineTooLong), "21 bytes");
-    // The empty line in front is not of the line.
+    // The empty line in front does not count as a part of the line.
     assert_eq!(decode("\r\nGET /123456 HTTP/1.1\r\nHost: h\r\n\r\n", &limits), Ok("GET /123456 1.1 keep".to_owned()));
-    // Without an end, as soon as no end could be in time.
+    // A line without an end is refused as soon as no end could come within the limit.
     assert_eq!(decode(&"x".repeat(21), &limits), Ok(String::new()), "a carriage return may have been the last of them");
     assert_eq!(decode(&"x".repeat(22), &limits), Err(E::RequestLineTooLong));
     assert_eq!(decode(&("x".repeat(20) + "\r"), &limits), Ok(String::new()));
-    // What else is wrong with it does not matter, however it was split.
+    // Other errors in the line do not matter, however the line is split.
     assert_eq!(decode(&("x".repeat(30) + "\n"), &limits), Err(E::RequestLineTooLong));
 }
 
 #[test]
-fn head_at_its_limit() {
+fn a_head_is_refused_beyond_its_limit() {
     let ask = |head_bytes_max| decode(GET, &Limits { head_bytes_max, ..Limits::default() });
     assert_eq!(ask(GET.len()), Ok("GET / 1.1 keep".to_owned()));
     assert_eq!(ask(GET.len() - 1), Err(E::HeadTooLarge));
@@ -41,7 +43,8 @@ fn head_at_its_limit() {
     assert_eq!(ask(16), Err(E::HeadTooLarge));
     assert_eq!(ask(15), Err(E::RequestLineTooLong), "the line alone fills the head");
     assert_eq!(ask(0), Err(E::RequestLineTooLong));
-    // Without an end, as soon as no end could be in time; and whatever else is wrong behind the limit.
+    // A head without an end is refused as soon as no end could come within the limit, whatever
+    // other errors follow beyond the limit.
     let limits = Limits { head_bytes_max: 40, ..Limits::default() };
     let endless = "GET / HTTP/1.1\r\nHost: h\r\nX: ".to_owned() + &"x".repeat(100);
     assert_eq!(decode(&endless[..39], &limits), Ok(String::new()));
@@ -53,7 +56,7 @@ fn head_at_its_limit() {
 }
 
 #[test]
-fn a_limit_of_any_size_is_one() {
+fn a_limit_of_any_size_holds() {
     for max in [0, 1, u32::MAX as usize, usize::MAX] {
         let limits = Limits { request_line_bytes_max: max, head_bytes_max: max, headers_max: max, ..Limits::default() };
         let outcome = decode(GET, &limits);
@@ -62,7 +65,7 @@ fn a_limit_of_any_size_is_one() {
 }
 
 #[test]
-fn header_fields_at_their_limit() {
+fn header_fields_are_refused_beyond_their_limit() {
     for (headers_max, fields, fine) in [
         (64, 64, true),
         (64, 65, false),
@@ -81,7 +84,7 @@ fn header_fields_at_their_limit() {
 }
 
 #[test]
-fn body_at_its_limit() {
+fn a_body_is_refused_beyond_its_limit() {
     let limits = Limits { body_bytes_max: 3, ..Limits::default() };
     let ask = |length: u64, body: &str| {
         decode(&format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}"), &limits)
@@ -114,7 +117,7 @@ fn a_body_of_known_length_is_one_piece_and_is_not_copied() {
 }
 
 #[test]
-fn what_came_before_an_error_stands_and_nothing_behind_it_does() {
+fn requests_before_an_error_are_decoded_and_none_behind_it() {
     let input = "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhiBAD\r\n\r\n".to_owned() + GET + GET;
     let outcome = decode_every_way(input.as_bytes(), &Limits::default(), "error between");
     assert_eq!(
@@ -123,7 +126,8 @@ fn what_came_before_an_error_stands_and_nothing_behind_it_does() {
     );
 }
 
-/// Pairs of a request that is understood and one of any kind: the second means what it means alone.
+/// Decodes pairs of a valid request and any other input: the second means the same as it does
+/// alone.
 #[test]
 fn a_request_means_the_same_behind_any_other() {
     let firsts = [
@@ -145,7 +149,7 @@ fn a_request_means_the_same_behind_any_other() {
 }
 
 #[test]
-fn methods_are_told_apart() {
+fn methods_are_distinguished() {
     for (name, method) in [
         ("GET", Method::Get),
         ("HEAD", Method::Head),
@@ -177,9 +181,10 @@ fn header_fields_are_found_in_any_case_and_order() {
     assert_eq!(all, expected.map(|(name, value)| (name, value.to_owned())));
 }
 
-/// A head parsed by itself is held to the same rules: it must be whole, and nothing else.
+/// Parses heads by themselves: they have to keep the same rules, and to be complete and nothing
+/// else.
 #[test]
-fn a_head_is_parsed_by_itself_only_if_it_is_whole_and_alone() {
+fn a_head_is_parsed_by_itself_only_if_it_is_complete_and_alone() {
     let parse = |text: &str| RequestHead::parse(text.as_bytes(), &Limits::default()).err();
     assert_eq!(parse(GET), None);
     assert_eq!(parse(&format!("\r\n{GET}")), None, "as the decoder takes it");
@@ -193,16 +198,17 @@ fn a_head_is_parsed_by_itself_only_if_it_is_whole_and_alone() {
     }
 }
 
-/// Every byte at many offsets in every part of a head: the parser below looks at many bytes at once.
+/// Tries every byte at many offsets in every part of a head, because `httparse` looks at many bytes
+/// at once.
 #[test]
-fn every_byte_in_every_place() {
+fn every_byte_is_checked_in_every_place() {
     type Allowed = fn(u8) -> bool;
     fn token(byte: u8) -> bool {
         byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
     }
     let value = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
     let target = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-    // What is in front of the byte, what is behind it, and whether it may stand there.
+    // The text before the byte, the text after it, and whether the byte may occur there.
     let parts: [(&str, &str, Allowed); 5] = [
         ("", " / HTTP/1.1\r\nHost: h\r\n\r\n", token),
         ("GET /", " HTTP/1.1\r\nHost: h\r\n\r\n", target),
@@ -220,7 +226,8 @@ fn every_byte_in_every_place() {
     }
 }
 
-/// Looking from the start again at every byte would take hours here.
+/// Feeds a head byte by byte: a decoder that searched from the start again at every byte would take
+/// hours here.
 #[test]
 fn a_head_that_comes_byte_by_byte_costs_linear_work() {
     const BYTES: usize = 4 << 20;
@@ -264,8 +271,8 @@ fn errors_have_a_status_a_code_and_a_sentence() {
 }
 
 #[test]
-fn a_carriage_return_alone_is_refused_as_soon_as_something_else_follows_it() {
-    // Nothing is waited for: neither the end of the line nor that of the head.
+fn a_bare_carriage_return_is_refused_at_the_byte_behind_it() {
+    // The decoder waits neither for the end of the line nor for that of the head.
     for (input, is_refused) in [
         ("GET / HTTP/1.1\r", false),
         ("GET / HTTP/1.1\rH", true),
@@ -287,7 +294,7 @@ fn a_carriage_return_alone_is_refused_as_soon_as_something_else_follows_it() {
         let outcome = decode_every_way((chunked.to_owned() + body).as_bytes(), &Limits::default(), body);
         assert_eq!(outcome.error, Some(E::Chunk), "{body:?}");
     }
-    // Where the limit comes first, that is what is told.
+    // If the limit is reached first, the limit is reported.
     let limits = Limits { request_line_bytes_max: 20, ..Limits::default() };
     assert_eq!(decode(&("x".repeat(21) + "\ry"), &limits), Err(E::RequestLineTooLong));
     assert_eq!(decode(&("x".repeat(20) + "\ry"), &limits), Err(E::LineEnd));

@@ -7,13 +7,13 @@ use std::collections::HashSet;
 use common::{cases, check};
 
 #[test]
-fn every_case_of_every_table() {
+fn every_case_has_its_expected_result() {
     for table in cases::tables() {
         check(&table);
     }
 }
 
-/// A case that is there twice tests nothing the second time.
+/// Compares all cases: a case that is there twice tests nothing the second time.
 #[test]
 fn no_two_refused_cases_are_the_same() {
     let mut inputs = HashSet::new();

@@ -1,7 +1,9 @@
-//! What is accepted here, hyper and httparse accept with the same meaning; where they do not, a row says why.
+//! Requests that this crate accepts are accepted by hyper and httparse with the same meaning; a row
+//! explains each exception.
 //!
-//! Inputs are all cases of the tables, and requests made and spoilt from seeds. A seed that failed is run again with
-//! `DIFFERENTIAL_SEED=17 cargo test -p sealed-http --test differential`, more of them with `DIFFERENTIAL_SEEDS=1000000`.
+//! Inputs are all cases of the tables, and requests that are generated from seeds and then spoilt.
+//! To repeat a seed that failed, run `DIFFERENTIAL_SEED=17 cargo test -p sealed-http --test
+//! differential`; for more seeds, set `DIFFERENTIAL_SEEDS=1000000`.
 
 #[path = "differential/chunks.rs"]
 mod chunks;
@@ -23,7 +25,7 @@ use sealed_http::codec::{DecodeError as E, Limits};
 const SEEDS: u64 = 50_000;
 
 #[test]
-fn cases_accepted_here_mean_the_same_to_others() {
+fn accepted_cases_mean_the_same_to_peers() {
     let mut stricter = HashSet::new();
     for table in cases::tables() {
         for (name, _, input, _) in table.cases {
@@ -36,7 +38,7 @@ fn cases_accepted_here_mean_the_same_to_others() {
 }
 
 #[test]
-fn known_differences_are_there_still() {
+fn known_differences_still_exist() {
     for known in KNOWN {
         let input = [&latin1(known.example), PROBE].concat();
         let (ours, error) = peers::sealed(&input, &Limits::default());
@@ -48,17 +50,17 @@ fn known_differences_are_there_still() {
 }
 
 #[test]
-fn spoilt_requests_accepted_here_mean_the_same_to_others() {
+fn accepted_spoilt_requests_mean_the_same_to_peers() {
     let seeds = seeds();
     let mut stricter = HashSet::new();
     let accepted = seeds.clone().filter(|seed| compare_seed(*seed, &mut stricter)).count();
     let inputs = seeds.count();
     println!("{inputs} inputs, of {accepted} at least the first request was accepted");
-    // Neither are nearly all of them spoilt beyond recognition, nor nearly none.
+    // Neither nearly all nor nearly none of the requests are spoilt beyond recognition.
     assert!(inputs < 100 || (inputs / 4..inputs * 3 / 4).contains(&accepted), "{accepted} accepted of {inputs}");
 }
 
-/// The seeds to run: one, or so many, where the environment says so.
+/// Returns the seeds to run: one, or as many as the environment sets.
 fn seeds() -> Range<u64> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     match number("DIFFERENTIAL_SEED") {

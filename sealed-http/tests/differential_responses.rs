@@ -1,9 +1,9 @@
-//! Responses that are accepted here, hyper's client and httparse accept with the same meaning; where they do not, a row says
-//! why.
+//! Responses that this crate accepts are accepted by hyper's client and httparse with the same
+//! meaning; a row explains each exception.
 //!
-//! Inputs are made and spoilt from seeds. A seed that failed is run again with
-//! `DIFFERENTIAL_SEED=17 cargo test -p sealed-http --test differential_responses`, more of them with
-//! `DIFFERENTIAL_SEEDS=1000000`.
+//! Inputs are generated from seeds and then spoilt. To repeat a seed that failed, run
+//! `DIFFERENTIAL_SEED=17 cargo test -p sealed-http --test differential_responses`; for more seeds,
+//! set `DIFFERENTIAL_SEEDS=1000000`.
 
 #[path = "differential/chunks.rs"]
 mod chunks;
@@ -27,7 +27,7 @@ use sealed_http::codec::{Asked, Limits};
 const SEEDS: u64 = 50_000;
 
 #[test]
-fn known_differences_are_there_still() {
+fn known_differences_still_exist() {
     for known in KNOWN {
         let (input, asked) = ([&latin1(known.example), PROBE].concat(), [Asked::Other; 4]);
         let (ours, error) = peers::sealed(&asked, &input, &Limits::default());
@@ -40,7 +40,7 @@ fn known_differences_are_there_still() {
 }
 
 #[test]
-fn spoilt_responses_accepted_here_mean_the_same_to_others() {
+fn accepted_spoilt_responses_mean_the_same_to_peers() {
     let seeds = seeds();
     let inputs = seeds.clone().count();
     let mut stricter = HashSet::new();
@@ -54,14 +54,14 @@ fn spoilt_responses_accepted_here_mean_the_same_to_others() {
     if inputs < 10_000 {
         return;
     }
-    // Neither are nearly all of them spoilt beyond recognition, nor nearly none.
+    // Neither nearly all nor nearly none of the responses are spoilt beyond recognition.
     assert!((inputs / 4..inputs * 9 / 10).contains(&accepted), "{accepted} accepted of {inputs}");
     for (error, why) in STRICTER {
         assert!(stricter.contains(error), "no peer goes on any more where it is {error:?} here: {why}");
     }
 }
 
-/// The seeds to run: one, or so many, where the environment says so.
+/// Returns the seeds to run: one, or as many as the environment sets.
 fn seeds() -> Range<u64> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     match number("DIFFERENTIAL_SEED") {

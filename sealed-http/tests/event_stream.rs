@@ -1,4 +1,5 @@
-//! Streams of events, one case a row, each fed whole, a byte at a time, and split in two at every position.
+//! Streams of events, one case per row, each fed whole, a byte at a time, and split in two at every
+//! position.
 
 use std::fmt::Write as _;
 
@@ -6,14 +7,14 @@ use sealed_http::client::{EventStream, EventTooLong};
 
 fn read(pieces: &[&[u8]], bytes_max: usize) -> Result<String, EventTooLong> {
     let mut stream = EventStream::new(bytes_max);
-    let mut told = String::new();
+    let mut text = String::new();
     for piece in pieces {
         stream.read(piece, |event| {
-            let _ = write!(told, "{}={:?}@{} ", event.event, event.data, event.last_event_id);
+            let _ = write!(text, "{}={:?}@{} ", event.event, event.data, event.last_event_id);
         })?;
     }
     let retry = stream.retry().map_or(String::new(), |retry| format!(" retry {}", retry.as_millis()));
-    Ok(format!("{told}last {}{retry}", stream.last_event_id()))
+    Ok(format!("{text}last {}{retry}", stream.last_event_id()))
 }
 
 fn check(bytes: &[u8], bytes_max: usize, expected: Result<&str, EventTooLong>) {
@@ -55,7 +56,7 @@ fn events_are_read_as_browsers_read_them() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn events_beyond_the_limit_are_refused() {
     check(b"data: 123456789\n\n", 15, Ok("message=\"123456789\"@ last "));
     check(b"data: 1234567890\n\n", 15, Err(EventTooLong));
     check(b"data: 123\ndata: 123456\n\n", 15, Ok("message=\"123\\n123456\"@ last "));

@@ -1,4 +1,4 @@
-//! Forms in bodies: which are read, and that what is read is what others read.
+//! Forms in bodies: which bodies are read, and that other readers read the same.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use sealed_http::codec::Limits;
 use sealed_http::site::Query;
 use sealed_http::{Problem, Request, RequestHead};
 
-/// How many forms are made up and read by another reader, too.
+/// The number of generated forms that another reader reads too.
 const SEEDS: u64 = 20_000;
 
-/// What the form says of `a`, or the status and code of the problem.
+/// Returns the value of `a` in the form, or the status and code of the problem.
 fn ask(content_type: &str, body: &[u8]) -> Result<Option<String>, (u16, String)> {
     let fields = if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
     let text = format!("POST /?a=query HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
@@ -22,7 +22,7 @@ fn ask(content_type: &str, body: &[u8]) -> Result<Option<String>, (u16, String)>
 }
 
 #[test]
-fn types_of_bodies() {
+fn only_bodies_of_the_form_type_are_read() {
     for (content_type, is_form) in [
         ("application/x-www-form-urlencoded", true),
         ("Application/X-WWW-Form-URLencoded", true),
@@ -45,7 +45,7 @@ fn types_of_bodies() {
 }
 
 #[test]
-fn values() {
+fn the_value_of_a_form_field_is_decoded() {
     for (body, wanted) in [
         (&b"a=1&b=2"[..], Ok(Some("1"))),
         (b"", Ok(None)),
@@ -64,7 +64,7 @@ fn values() {
 }
 
 #[test]
-fn what_is_read_is_what_others_read() {
+fn other_readers_read_the_same() {
     const PARTS: &[&str] =
         &["a", "b", "=", "&", "+", "%20", "%3D", "%26", "%2B", "%41", "%c3%a4", "%", "%f", "%ff", ";", "ä"];
     let mut strict = 0;
@@ -78,7 +78,7 @@ fn what_is_read_is_what_others_read() {
             if let Ok(pair) = here {
                 assert_eq!(pair, there, "{text}");
             } else {
-                // What is refused here, it guesses.
+                // The other reader guesses where this crate refuses.
                 strict += 1;
                 let guessed = |text: &str| text.contains(['\u{fffd}', '%']);
                 assert!(guessed(&there.0) || guessed(&there.1), "{text}");

@@ -1,4 +1,5 @@
-//! What a handler has of its loop: timers, connections of other protocols, rates; and what a panic costs.
+//! The features of its loop that a handler can use: timers, connections of other protocols, rates;
+//! and what a panic costs.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn address(text: &str) -> Address {
 
 #[derive(Default)]
 struct App {
-    told: Vec<String>,
+    notes: Vec<String>,
     keeps: bool,
 }
 
@@ -41,25 +42,25 @@ impl Handler for App {
     }
 
     fn connected(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        self.told.push(format!("connected {:?}", http.state(id)));
+        self.notes.push(format!("connected {:?}", http.state(id)));
         http.write_bytes(id, Bytes::from_static(b"raw question"));
     }
 
     fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
-        self.told.push(String::from_utf8_lossy(input.take_all()).into_owned());
+        self.notes.push(String::from_utf8_lossy(input.take_all()).into_owned());
         http.close(id);
     }
 
     fn closed(&mut self, _: &mut Http<'_, Self>, _: ConnectionId, state: u32, reason: CloseReason) {
-        self.told.push(format!("closed {state} {reason:?}"));
+        self.notes.push(format!("closed {state} {reason:?}"));
     }
 
     fn message(&mut self, _: &mut Http<'_, Self>, message: u32) {
-        self.told.push(format!("message {message}"));
+        self.notes.push(format!("message {message}"));
     }
 
     fn expired(&mut self, _: &mut Http<'_, Self>, _: TimerId, value: u32) {
-        self.told.push(format!("expired {value}"));
+        self.notes.push(format!("expired {value}"));
     }
 
     fn panicked(&mut self, _: &mut Http<'_, Self>, _: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
@@ -71,8 +72,8 @@ fn stage(keeps: bool) -> Served<App> {
     Served::new(6, Config::default(), Settings::default(), App { keeps, ..App::default() })
 }
 
-fn told(site: &Served<App>) -> Vec<String> {
-    site.act(|app, _| std::mem::take(&mut app.told))
+fn notes(site: &Served<App>) -> Vec<String> {
+    site.act(|app, _| std::mem::take(&mut app.notes))
 }
 
 fn ask(site: &Served<App>, path: &str) -> Peer {
@@ -93,9 +94,9 @@ fn timers_are_moved_and_cancelled_and_work_is_deferred() {
         http.defer(9);
     });
     stage.sim.run_for(SECOND * 2);
-    assert_eq!(told(&stage), ["message 9", "expired 3"]);
+    assert_eq!(notes(&stage), ["message 9", "expired 3"]);
     stage.sim.run_for(SECOND * 4);
-    assert_eq!(told(&stage), ["expired 2"]);
+    assert_eq!(notes(&stage), ["expired 2"]);
 }
 
 #[test]
@@ -110,15 +111,15 @@ fn a_connection_of_another_protocol_is_made_and_served_beside_http() {
     other.expect_end();
     other.finish();
     stage.sim.settle();
-    assert_eq!(told(&stage), ["connected Some(42)", "raw answer", "closed 42 Closed"]);
+    assert_eq!(notes(&stage), ["connected Some(42)", "raw answer", "closed 42 Closed"]);
     stage.act(|_, http| http.connect(address("10.0.0.2:8"), 43).expect("started"));
     stage.sim.run_for(SECOND);
-    assert_eq!(told(&stage), ["closed 43 NotConnected(ConnectionRefused)"]);
+    assert_eq!(notes(&stage), ["closed 43 NotConnected(ConnectionRefused)"]);
     ask(&stage, "/").expect("fine");
 }
 
 #[test]
-fn shared_bytes_of_a_stream_are_framed_as_copied_ones_are() {
+fn shared_bytes_of_a_stream_are_framed_like_copied_bytes() {
     let stage = stage(false);
     let answer = ask(&stage, "/stream").expect("0\r\n\r\n");
     let answer = String::from_utf8(answer).expect("text");
@@ -126,7 +127,7 @@ fn shared_bytes_of_a_stream_are_framed_as_copied_ones_are() {
 }
 
 #[test]
-fn connections_are_asked_about_reset_and_held_to_rates() {
+fn connections_can_be_inspected_reset_and_limited() {
     let stage = stage(false);
     let mut peer = ask(&stage, "/");
     peer.expect("fine");
@@ -147,17 +148,17 @@ fn connections_are_asked_about_reset_and_held_to_rates() {
     let mut other = ask(&stage, "/reset");
     other.expect_end();
     assert!(other.failure().is_some());
-    assert_eq!(told(&stage), ["closed 0 Aborted"]);
+    assert_eq!(notes(&stage), ["closed 0 Aborted"]);
 }
 
 #[test]
-fn a_handler_may_keep_its_server_where_a_request_makes_it_panic() {
+fn a_handler_may_keep_its_server_if_a_request_makes_it_panic() {
     let stage = stage(true);
     let mut bystander = ask(&stage, "/");
     bystander.expect("fine");
     let mut peer = ask(&stage, "/panic");
     peer.expect_end();
-    assert_eq!(told(&stage), ["closed 0 Panicked"]);
+    assert_eq!(notes(&stage), ["closed 0 Panicked"]);
     bystander.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     bystander.expect("fine");
 }

@@ -1,4 +1,5 @@
-//! Beside nginx: the client with it as origin, and client and server with it as proxy between them.
+//! Tests with nginx: the client with nginx as origin, and client and server with nginx as proxy
+//! between them.
 #![cfg(unix)]
 
 use std::net::SocketAddr;
@@ -15,8 +16,8 @@ use testing::{Folder, PATIENCE, tests};
 fn main() -> ExitCode {
     run(tests![
         needs [Need::Program("nginx")];
-        nginx_is_asked_again_on_the_same_connection,
-        bodies_go_through_a_proxy_whole_and_its_connections_are_kept
+        requests_to_nginx_share_a_connection,
+        bodies_pass_a_proxy_complete_and_its_connections_are_kept
     ])
 }
 
@@ -53,17 +54,18 @@ impl Nginx {
         let file = folder.write("nginx.conf", configuration);
         let mut command = Command::new("nginx");
         command.arg("-e").arg(folder.join("log")).arg("-c").arg(file).arg("-p").arg(&*folder);
-        // Its workers end with it only when it is asked to.
+        // The workers of nginx end with it only if it ends by a signal.
         let mut process = Process::start(command.stderr(Stdio::null())).ended_by_signal();
         process.wait_for_listener(address, || std::fs::read_to_string(folder.join("log")).unwrap_or_default());
         Self { _process: process, folder, address }
     }
 }
 
-/// What came of a request: status, the connection that nginx gave it, and the body.
+/// The outcome of a request: the status, the connection that nginx names, and the body.
 type Answer = Result<(u16, String, Vec<u8>), String>;
 
-/// Sends back what it is sent, in chunks, and notes what it is answered.
+/// A handler that sends back what it receives, in chunks, and records the outcomes of its own
+/// requests.
 #[derive(Default)]
 struct Both {
     accepted: usize,
@@ -122,7 +124,7 @@ impl Stage {
         server.parts(cx).1.fetch(self.upstream, fetch)
     }
 
-    /// Turns the loop until there is an outcome.
+    /// Turns the loop until the request has an outcome.
     fn outcome(&mut self, id: FetchId) -> Answer {
         let start = Instant::now();
         loop {
@@ -142,7 +144,7 @@ impl Stage {
     }
 }
 
-fn nginx_is_asked_again_on_the_same_connection() {
+fn requests_to_nginx_share_a_connection() {
     let mut stage = Stage::new();
     let mut connections = Vec::new();
     for (method, target, status, length) in
@@ -161,7 +163,7 @@ fn nginx_is_asked_again_on_the_same_connection() {
     assert!(stage.nginx.folder.exists());
 }
 
-fn bodies_go_through_a_proxy_whole_and_its_connections_are_kept() {
+fn bodies_pass_a_proxy_complete_and_its_connections_are_kept() {
     let mut stage = Stage::new();
     let body: Vec<u8> = (0..BIG).map(|n| (n % 251) as u8).collect();
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Problem details: JSON that is right whatever text is in it, and answers made of it.
+//! Problem details: JSON that is valid whatever text is in it, and responses made of it.
 
 use std::panic::catch_unwind;
 
@@ -12,7 +12,7 @@ fn parse(problem: &Problem) -> Value {
 }
 
 #[test]
-fn members() {
+fn members_are_written_as_json() {
     let plain = json!({ "type": "about:blank", "title": "Not Found", "status": 404 });
     assert_eq!(parse(&Problem::new(404)), plain);
     let full = Problem::new(429)
@@ -37,7 +37,7 @@ fn members() {
 }
 
 #[test]
-fn any_text_comes_back_and_none_ends_a_script() {
+fn any_text_is_preserved_and_none_ends_a_script() {
     let mut texts: Vec<String> = (0..=0xa0_u8).map(|byte| format!("a{}b", char::from(byte))).collect();
     texts.extend(
         ["", "\"\\/", "</script>", "<!--", "<//", "/</", "\u{2028}\u{2029}", "中😀\u{ffff}", "\r\n"].map(Into::into),
@@ -54,7 +54,7 @@ fn any_text_comes_back_and_none_ends_a_script() {
 }
 
 #[test]
-fn mistakes_are_found_at_once() {
+fn mistakes_panic_at_once() {
     for status in [0, 200, 304, 399, 600] {
         assert!(catch_unwind(|| drop(Problem::new(status))).is_err(), "{status}");
     }
@@ -65,7 +65,7 @@ fn mistakes_are_found_at_once() {
 }
 
 #[test]
-fn as_a_response() {
+fn a_problem_converts_into_a_response() {
     let problem = Problem::new(503).code("full");
     let mut out = Vec::new();
     Response::from(problem.clone()).header("Retry-After", "5").encode(&mut out, 1, true, false, "now");

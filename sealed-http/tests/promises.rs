@@ -1,4 +1,5 @@
-//! Clients that take what they get slowly, end early, or want to be waited for: what the server promises them, and what not.
+//! Clients that read slowly, end early, or expect the server to wait: what the server guarantees to
+//! them, and what not.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -66,7 +67,7 @@ fn get(target: &str, fields: &str) -> String {
 }
 
 #[test]
-fn requests_of_who_takes_no_answers_are_not_read_on_and_on() {
+fn requests_of_a_client_that_reads_no_answers_are_not_read_without_end() {
     let (site, notes) = site();
     let mut client = site.sim.connect_over(Link { buffer_bytes: 4_000, ..Link::default() }, &site.address);
     client.stall();
@@ -76,7 +77,7 @@ fn requests_of_who_takes_no_answers_are_not_read_on_and_on() {
 }
 
 #[test]
-fn all_that_was_asked_before_the_clients_end_is_answered() {
+fn all_requests_before_the_end_of_the_client_are_answered() {
     let (site, _) = site();
     let mut client = site.connect();
     client.send(get("/later", "").repeat(3));
@@ -86,7 +87,7 @@ fn all_that_was_asked_before_the_clients_end_is_answered() {
 }
 
 #[test]
-fn a_slow_client_gets_an_answer_that_closes_whole() {
+fn a_slow_client_gets_all_of_an_answer_that_closes_its_connection() {
     let (site, notes) = site();
     let link = Link { bandwidth: Some(20_000), buffer_bytes: 4_000, ..Link::default() };
     let mut client = site.sim.connect_over(link, &site.address);
@@ -106,11 +107,11 @@ fn a_body_paused_at_its_last_piece_still_ends() {
     let (site, _) = site();
     let mut client = site.connect();
     client.send("POST / HTTP/1.1\r\nHost: sim\r\nContent-Length: 5\r\n\r\nhello");
-    assert!(site.sim.run_until(SECOND * 10, || client.count_received() > 0), "the end was never told");
+    assert!(site.sim.run_until(SECOND * 10, || client.count_received() > 0), "no end was reported");
 }
 
 #[test]
-fn the_first_head_is_due_from_the_connection() {
+fn the_limit_on_the_first_head_runs_from_the_connection() {
     let (site, _) = site();
     let start = site.sim.now();
     let mut client = site.connect();
@@ -122,7 +123,7 @@ fn the_first_head_is_due_from_the_connection() {
 }
 
 #[test]
-fn what_came_fast_at_first_does_not_buy_time_without_end() {
+fn a_fast_beginning_does_not_extend_the_limit_without_end() {
     let (site, _) = site();
     let mut client = site.connect();
     client.send(
@@ -135,7 +136,7 @@ fn what_came_fast_at_first_does_not_buy_time_without_end() {
 }
 
 #[test]
-fn what_comes_behind_a_tunnel_that_is_refused_is_no_request() {
+fn bytes_behind_a_refused_tunnel_are_no_request() {
     let (site, notes) = site();
     let mut client = site.connect();
     client.send("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n".to_owned() + &get("/smuggled", ""));

@@ -1,4 +1,5 @@
-//! Headers of the PROXY protocol, good and bad, each whole and a byte at a time; and in front of requests to a server.
+//! Headers of the PROXY protocol, good and bad, each whole and a byte at a time; and in front of
+//! requests to a server.
 
 use std::time::Duration;
 
@@ -16,19 +17,20 @@ const ANN: [u8; 4] = [192, 0, 2, 1];
 const SITE: [u8; 4] = [198, 51, 100, 7];
 const PORTS: [u8; 4] = [0x12, 0x67, 0x01, 0xbb];
 
-/// What is told of a header: `source > destination`, or `local`.
-type Told = Result<Option<String>, BadProxyHeader>;
+/// The result of decoding a header: `source > destination`, or `local`.
+type Decoded = Result<Option<String>, BadProxyHeader>;
 
 fn decode(input: &[u8]) -> Result<Option<(usize, String)>, BadProxyHeader> {
-    let told = ProxyHeader::decode(input, BYTES_MAX)?;
-    Ok(told.map(|(length, header)| match header {
+    let decoded = ProxyHeader::decode(input, BYTES_MAX)?;
+    Ok(decoded.map(|(length, header)| match header {
         ProxyHeader::Local => (length, "local".to_owned()),
         ProxyHeader::Proxied { source, destination } => (length, format!("{source} > {destination}")),
     }))
 }
 
-/// Feeds it whole, with something behind it, and a byte at a time.
-fn decode_every_way(name: &str, input: &[u8]) -> Told {
+/// Feeds a header whole, with bytes behind it, and a byte at a time. Asserts that the result is the
+/// same, and returns it.
+fn decode_every_way(name: &str, input: &[u8]) -> Decoded {
     let whole = decode(input);
     let mut pieces = Ok(None);
     for length in 0..=input.len() {
@@ -42,7 +44,7 @@ fn decode_every_way(name: &str, input: &[u8]) -> Told {
         assert_eq!(*length, input.len(), "{name}: all of it is taken");
         assert_eq!(decode(&[input, b"GET / HTTP/1.1\r\n"].concat()), whole, "{name}: and no more");
     }
-    whole.map(|told| told.map(|(_, told)| told))
+    whole.map(|decoded| decoded.map(|(_, decoded)| decoded))
 }
 
 fn binary(command: u8, family: u8, length: usize, block: &[u8]) -> Vec<u8> {
@@ -51,7 +53,7 @@ fn binary(command: u8, family: u8, length: usize, block: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn lines_of_version_1() {
+fn version_1_lines_are_decoded() {
     let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(91));
     assert_eq!(longest.len(), 107);
     let too_long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(92));
@@ -97,14 +99,14 @@ fn lines_of_version_1() {
         ("\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", Err(Signature)),
     ];
     for (line, expected) in cases {
-        let expected = expected.map(|told| Some(told.to_owned()));
+        let expected = expected.map(|decoded| Some(decoded.to_owned()));
         assert_eq!(decode_every_way(line, line.as_bytes()), expected, "{line:?}");
     }
     assert_eq!(decode_every_way("no UTF-8", b"PROXY UNKNOWN \xff\r\n"), Ok(Some("local".to_owned())));
 }
 
 #[test]
-fn headers_of_version_2() {
+fn version_2_headers_are_decoded() {
     let four = [&ANN[..], &SITE, &PORTS].concat();
     let (ann6, site6) = ([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [0; 16]);
     let six = [&ann6[..], &site6, &PORTS].concat();
@@ -131,7 +133,7 @@ fn headers_of_version_2() {
             Ok("7.7.7.7:1799 > 7.7.7.7:1799"),
         ),
         ("longer", binary(0x21, 0x11, BYTES_MAX - 15, &[7; BYTES_MAX - 15]), Err(TooLong)),
-        ("as long as can be said", binary(0x20, 0, 65_535, &[]), Err(TooLong)),
+        ("the longest possible", binary(0x20, 0, 65_535, &[]), Err(TooLong)),
         ("version 1", binary(0x11, 0x11, 12, &four), Err(Unknown)),
         ("version 3", binary(0x31, 0x11, 12, &four), Err(Unknown)),
         ("another command", binary(0x22, 0x11, 12, &four), Err(Unknown)),
@@ -143,14 +145,14 @@ fn headers_of_version_2() {
         ("another signature", b"\r\n\r\n\0\r\nQUIT\r!\x11\0\x0c".to_vec(), Err(Signature)),
     ];
     for (name, bytes, expected) in cases {
-        assert_eq!(decode_every_way(name, bytes), expected.map(|told| Some(told.to_owned())), "{name}");
+        assert_eq!(decode_every_way(name, bytes), expected.map(|decoded| Some(decoded.to_owned())), "{name}");
     }
     for length in 0..28 {
         assert_eq!(decode(&binary(0x21, 0x11, 12, &four)[..length]), Ok(None), "{length} bytes of it");
     }
 }
 
-/// Answers with whom it takes the client for.
+/// Answers with the address that it takes for the client's.
 struct WhoAmI;
 
 impl Handler for WhoAmI {
@@ -160,7 +162,7 @@ impl Handler for WhoAmI {
 
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, _: ListenerId, _: &Address) {
         http.await_preface(id);
-        // Not yet: there is nothing to be answered.
+        // Has no effect: there is no request to answer yet.
         http.respond(id, &Response::new(200));
         http.set_deadline(id, Duration::from_millis(1));
     }
@@ -180,7 +182,7 @@ impl Handler for WhoAmI {
     }
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
-        // Too late.
+        // Has no effect: it is too late.
         http.await_preface(id);
         let text = format!("{} for {}", request.head.path(), http.state(id).map_or("", String::as_str));
         http.respond(id, &Response::new(200).body(text));
@@ -200,7 +202,7 @@ const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.7 4711 80\r\n";
 const TWO: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
 
 #[test]
-fn requests_follow_however_it_all_is_split() {
+fn requests_follow_a_header_however_the_bytes_are_split() {
     let stage = stage();
     let four = [&ANN[..], &SITE, &PORTS].concat();
     for header in [LINE.to_vec(), binary(0x21, 0x11, 12, &four)] {
@@ -211,14 +213,14 @@ fn requests_follow_however_it_all_is_split() {
             stage.sim.run_for(Duration::from_millis(500));
             peer.send(&all[at..]);
             let answer = answer(&stage, &mut peer);
-            let told: Vec<&str> = answer.matches("for 192.0.2.1:4711").collect();
-            assert!(told.len() == 2 && answer.contains("/a for") && answer.contains("/b for"), "{at}: {answer}");
+            let lines: Vec<&str> = answer.matches("for 192.0.2.1:4711").collect();
+            assert!(lines.len() == 2 && answer.contains("/a for") && answer.contains("/b for"), "{at}: {answer}");
         }
     }
 }
 
 #[test]
-fn what_is_wrong_too_long_or_broken_off_is_closed_without_a_word() {
+fn malformed_long_or_cut_off_headers_close_the_connection_without_an_answer() {
     let stage = stage();
     let endless = binary(0x21, 0x11, 60_000, &vec![0; 30_000]);
     for bytes in [TWO, &endless, b"PROXY TCP4 nobody nowhere 1 2\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"] {
@@ -236,7 +238,7 @@ fn what_is_wrong_too_long_or_broken_off_is_closed_without_a_word() {
 }
 
 #[test]
-fn the_time_for_the_first_head_runs_from_the_connection() {
+fn the_time_limit_for_the_first_head_runs_from_the_connection() {
     let stage = stage();
     let (mut silent, mut slow) = (stage.connect(), stage.connect());
     let start = stage.sim.now();

@@ -1,4 +1,4 @@
-//! Queries and path segments: decoded once, strictly, and only where asked.
+//! Queries and path segments: decoded once, strictly, and only on demand.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use sealed_http::site::{BadEncoding, Query, decode_segment};
 type Value = Result<Option<&'static str>, BadEncoding>;
 
 #[test]
-fn values() {
+fn the_value_of_a_parameter_is_decoded() {
     let cases: &[(&str, &str, Value)] = &[
         ("simple", "a=b", Ok(Some("b"))),
         ("last of several", "x=y&a=b", Ok(Some("b"))),
@@ -65,7 +65,7 @@ fn names_are_decoded_too() {
 }
 
 #[test]
-fn pairs_come_in_order_and_as_often_as_they_were_sent() {
+fn pairs_are_returned_in_order_and_as_often_as_they_were_sent() {
     let pairs: Vec<_> = Query::new(Some("a=1&&b&a=%32&c=%zz&%zz=d&=e")).pairs().collect();
     let pair = |name, value| Ok((Cow::Borrowed(name), Cow::Borrowed(value)));
     let bad = Err(BadEncoding);
@@ -74,13 +74,13 @@ fn pairs_come_in_order_and_as_often_as_they_were_sent() {
 }
 
 #[test]
-fn what_needs_no_decoding_is_not_copied() {
+fn values_without_escapes_are_not_copied() {
     assert!(matches!(Query::new(Some("a=b")).get("a"), Ok(Some(Cow::Borrowed("b")))));
     assert!(matches!(decode_segment("a+b"), Ok(Cow::Borrowed("a+b"))));
 }
 
 #[test]
-fn segments_of_a_path() {
+fn path_segments_are_decoded() {
     for (segment, expected) in [
         ("", Ok("")),
         ("news", Ok("news")),

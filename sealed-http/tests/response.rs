@@ -1,4 +1,4 @@
-//! Responses: their framing, their fields, and that nothing can break out of either.
+//! Responses: their framing, their fields, and that no value can break out of either.
 
 use std::panic::{UnwindSafe, catch_unwind};
 
@@ -25,7 +25,7 @@ fn panics(call: impl FnOnce() + UnwindSafe) -> bool {
 }
 
 #[test]
-fn a_whole_response() {
+fn a_response_is_encoded_completely() {
     let hello = Response::new(200).header("Content-Type", "text/plain").body("hello");
     let head = format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Type: text/plain\r\n");
     for (version_minor, keep_alive, connection) in [
@@ -59,7 +59,7 @@ fn lengths_are_written_in_full() {
 }
 
 #[test]
-fn what_can_have_no_body_has_neither_body_nor_length() {
+fn statuses_without_a_body_have_neither_body_nor_length() {
     for status in [204, 304] {
         let text = encode(&Response::new(status).body("never sent"), 1, true, false);
         assert_eq!(text, format!("HTTP/1.1 {status} {}\r\nDate: {DATE}\r\n\r\n", reason(status)));
@@ -79,7 +79,7 @@ fn a_stream_is_chunked_or_ends_with_its_connection() {
 }
 
 #[test]
-fn chunks() {
+fn chunks_are_encoded() {
     let mut out = Vec::new();
     encode_chunk(&mut out, b"");
     assert!(out.is_empty(), "an empty chunk would end the body");
@@ -109,7 +109,7 @@ fn no_value_breaks_out_of_its_line() {
 }
 
 #[test]
-fn names_are_tokens_and_framing_is_the_encoders() {
+fn names_must_be_tokens_and_framing_fields_cannot_be_set() {
     for name in ["", "A B", "A:", "A\r\n", "Ä", "Content-Length", "transfer-encoding", "CONNECTION", "Date"] {
         assert!(panics(|| drop(Response::new(200).header(name, "1"))), "{name:?}");
         assert!(panics(|| drop(Response::new(200).try_header(name, "1"))), "{name:?}");
@@ -118,14 +118,14 @@ fn names_are_tokens_and_framing_is_the_encoders() {
 }
 
 #[test]
-fn fields_stand_in_the_order_they_were_given() {
+fn fields_keep_their_order() {
     let response = Response::new(200).header("B", "1").try_header("A", "2").expect("allowed");
     let text = encode(&response.with(&[("C", "3".to_owned())]).header("B", "4"), 1, true, false);
     assert!(text.contains("\r\nB: 1\r\nA: 2\r\nC: 3\r\nB: 4\r\n"), "{text}");
 }
 
 #[test]
-fn statuses() {
+fn only_final_statuses_are_accepted() {
     for status in [0, 99, 100, 199, 600, 1000] {
         assert!(panics(|| drop(Response::new(status))), "{status} is not final");
     }
@@ -139,7 +139,7 @@ fn statuses() {
 }
 
 #[test]
-fn content_is_reset_without_any() {
+fn a_205_has_no_content() {
     for (body, head_only) in [("", false), ("x", false), ("x", true)] {
         let text = encode(&Response::new(205).body(body), 1, true, head_only);
         assert!(text.ends_with("\r\nContent-Length: 0\r\n\r\n"), "{text}");

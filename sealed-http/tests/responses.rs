@@ -1,24 +1,25 @@
-//! Responses, one case a row: what is understood, and what is refused and why.
+//! Responses, one case per row: what they mean, or the error that refuses them and the reason.
 //!
-//! Each case is fed whole, a byte at a time, and split in two at every position; then the connection ends. RFC numbers are
-//! 9110 and 9112.
+//! Each case is fed whole, a byte at a time, and split in two at every position; then the
+//! connection ends. RFC numbers are 9110 and 9112.
 
 use std::fmt::Write as _;
 
 use sealed_http::codec::{Asked, DecodeError as E, Limits, ResponseDecoder, ResponseEvent};
 
-/// What is fed, why, and what is told of all responses in it: status, whether the connection is kept, body. `end` stands where one
-/// ended with the connection, `switched` where what follows is another protocol.
+/// The input, the reason for the result, and the responses in it as text: status, whether the
+/// connection is kept, body. `end` marks a response that ended with the connection, `switched` one
+/// after which another protocol follows.
 type Case = (&'static str, &'static str, Result<&'static str, E>);
 
-/// A response with these header fields and this body.
+/// Expands to a response with these header fields and this body.
 macro_rules! ok {
     ($($fields:literal),*; $body:literal) => { concat!("HTTP/1.1 200 OK\r\n", $($fields, "\r\n",)* "\r\n", $body) };
 }
 
 fn decode(pieces: &[&[u8]], asked: Asked, limits: &Limits) -> Result<String, E> {
     let mut decoder = ResponseDecoder::new();
-    let (mut input, mut told) = (Vec::new(), String::new());
+    let (mut input, mut words) = (Vec::new(), String::new());
     for piece in pieces {
         input.extend_from_slice(piece);
         loop {
@@ -26,20 +27,20 @@ fn decode(pieces: &[&[u8]], asked: Asked, limits: &Limits) -> Result<String, E> 
             let more = match event {
                 ResponseEvent::Incomplete | ResponseEvent::Switched => false,
                 ResponseEvent::Interim(head) => {
-                    let _ = write!(told, "({})", head.status());
+                    let _ = write!(words, "({})", head.status());
                     true
                 }
                 ResponseEvent::Head(head) => {
                     let kept = if head.keep_alive() { "keep" } else { "close" };
-                    let _ = write!(told, "{} {kept} ", head.status());
+                    let _ = write!(words, "{} {kept} ", head.status());
                     true
                 }
                 ResponseEvent::Data(data) => {
-                    told += std::str::from_utf8(data).expect("text");
+                    words += std::str::from_utf8(data).expect("text");
                     true
                 }
                 ResponseEvent::End => {
-                    told += ".";
+                    words += ".";
                     !input[used..].is_empty()
                 }
             };
@@ -51,10 +52,10 @@ fn decode(pieces: &[&[u8]], asked: Asked, limits: &Limits) -> Result<String, E> 
     }
     let (_, last) = decoder.decode(&input, asked, limits)?;
     if matches!(last, ResponseEvent::Switched) {
-        told += "switched";
+        words += "switched";
     }
-    told += if decoder.end()? { "end" } else { "" };
-    Ok(told)
+    words += if decoder.end()? { "end" } else { "" };
+    Ok(words)
 }
 
 fn check(cases: &[Case], asked: Asked, limits: &Limits) {
@@ -72,7 +73,7 @@ fn check(cases: &[Case], asked: Asked, limits: &Limits) {
 }
 
 #[test]
-fn what_is_understood() {
+fn accepted_responses_are_decoded() {
     let cases: &[Case] = &[
         (ok!("Content-Length: 2"; "hi"), "9112 6.2", Ok("200 keep hi.")),
         (ok!("Content-Length: 0"; ""), "9112 6.2", Ok("200 keep .")),
@@ -107,7 +108,7 @@ fn what_is_understood() {
 }
 
 #[test]
-fn what_was_asked_decides_where_the_end_is() {
+fn the_request_decides_where_a_response_ends() {
     let head: &[Case] = &[
         (ok!("Content-Length: 200"; ""), "9110 9.3.2", Ok("200 keep .")),
         (ok!("Transfer-Encoding: chunked"; ""), "9110 9.3.2", Ok("200 keep .")),
@@ -122,7 +123,7 @@ fn what_was_asked_decides_where_the_end_is() {
 }
 
 #[test]
-fn what_is_refused() {
+fn malformed_responses_are_refused() {
     let cases: &[Case] = &[
         (ok!("Content-Length: 2", "Content-Length: 2"; "hi"), "9112 6.3: repeated", Err(E::ContentLength)),
         (ok!("Content-Length: 2, 2"; "hi"), "9112 6.3: listed", Err(E::ContentLength)),
@@ -144,7 +145,7 @@ fn what_is_refused() {
         ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "9112 6.1", Err(E::TransferEncoding)),
         (ok!("Transfer-Encoding: chunked"; "+2\r\nhi\r\n"), "9112 7.1: signed", Err(E::Chunk)),
         (ok!("Transfer-Encoding: chunked"; "2\nhi\r\n"), "9112 7.1: a bare line feed", Err(E::Chunk)),
-        (ok!("Transfer-Encoding: chunked"; "2\r\nhi!"), "9112 7.1: longer than it said", Err(E::Chunk)),
+        (ok!("Transfer-Encoding: chunked"; "2\r\nhi!"), "9112 7.1: longer than its size", Err(E::Chunk)),
         (ok!("A: b\r\n c"; ""), "9112 5.2: folded", Err(E::Header)),
         (ok!("A : b"; ""), "9112 5.1: a space before the colon", Err(E::Header)),
         (ok!("A: \u{1}"; ""), "9110 5.5: a control byte", Err(E::Header)),

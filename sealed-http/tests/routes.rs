@@ -1,4 +1,5 @@
-//! Routes: which pattern a path is for, what its parts are, and what is answered where there is none.
+//! Routes: which pattern matches a path, which parameters it has, and the answer if no pattern
+//! matches.
 
 use std::panic::catch_unwind;
 
@@ -7,7 +8,7 @@ use sealed_http::codec::Limits;
 use sealed_http::site::{NoRoute, Routes};
 use sealed_http::{Method, RequestHead, Response};
 
-/// How many tables are made up and compared with a simple reading of the rules.
+/// The number of generated tables that are compared with a simple implementation of the rules.
 const SEEDS: u64 = 2_000;
 
 fn table() -> Routes<&'static str> {
@@ -27,7 +28,7 @@ fn table() -> Routes<&'static str> {
 }
 
 #[test]
-fn paths_and_what_they_are_for() {
+fn paths_find_their_routes() {
     let routes = table();
     for (method, path, value, params) in [
         (Method::Get, "/", "home", ""),
@@ -37,7 +38,7 @@ fn paths_and_what_they_are_for() {
         (Method::Get, "/channels/a", "read", "name=a"),
         (Method::Post, "/channels/a", "publish", "name=a"),
         (Method::Get, "/channels/news", "news", ""),
-        // The more general pattern alone has the method.
+        // Only the more general pattern has the method.
         (Method::Post, "/channels/news", "publish", "name=news"),
         (Method::Get, "/channels/newspaper", "read", "name=newspaper"),
         (Method::Get, "/channels/a%2Fb", "read", "name=a/b"),
@@ -45,10 +46,11 @@ fn paths_and_what_they_are_for() {
         (Method::Get, "/channels/a+b", "read", "name=a+b"),
         (Method::Get, "/channels/%E4%B8%AD", "read", "name=中"),
         (Method::Get, "/channels/..", "read", "name=.."),
-        // An escaped letter is not the letter: what a proxy takes for another path is another path.
+        // An escaped letter differs from the letter: a path that a proxy considers different is
+        // different here too.
         (Method::Get, "/channels/new%73", "read", "name=news"),
         (Method::Put, "/%7Eann", "escaped", ""),
-        // Back from a literal segment that led nowhere.
+        // The search returns from a literal segment that led nowhere.
         (Method::Get, "/channels/news/users", "users", "name=news"),
         (Method::Head, "/channels/news/users", "count", ""),
         (Method::Delete, "/channels/news/users/%C3%A4", "kick", "channel=news user=ä"),
@@ -66,7 +68,7 @@ fn paths_and_what_they_are_for() {
 }
 
 #[test]
-fn what_has_no_route_is_answered() {
+fn requests_without_a_route_are_answered() {
     let routes = table();
     for (method, path, status, allow) in [
         ("GET", "/nothing", 404, None),
@@ -107,7 +109,7 @@ fn what_has_no_route_is_answered() {
 }
 
 #[test]
-fn a_table_without_routes_has_nothing() {
+fn a_table_without_routes_finds_nothing() {
     let routes = Routes::<()>::new();
     for (method, path) in [(Method::Get, "/"), (Method::Options, "/"), (Method::Get, ""), (Method::Get, "a")] {
         assert_eq!(routes.find(method, path).err(), Some(NoRoute::NotFound), "{path}");
@@ -117,7 +119,7 @@ fn a_table_without_routes_has_nothing() {
 }
 
 #[test]
-fn patterns_that_are_mistakes_are_found_at_once() {
+fn malformed_patterns_panic_at_once() {
     for pattern in [
         "",
         "a",
@@ -148,7 +150,7 @@ fn patterns_that_are_mistakes_are_found_at_once() {
 }
 
 #[test]
-fn parameters_by_name() {
+fn parameters_are_found_by_name() {
     let routes = table();
     let (_, params) = routes.find(Method::Delete, "/channels/a/users/b").expect("a route");
     assert_eq!((params.get("channel"), params.get("user"), params.get("name")), (Some("a"), Some("b"), None));
@@ -162,7 +164,7 @@ fn debugging_shows_the_table() {
     assert_eq!(format!("{routes:?}"), "[Post /{c...}, Get /a/{b}]");
 }
 
-/// All patterns of up to three segments out of few, and all paths that could be for them.
+/// Returns all paths of one to three of these segments, with `{r...}` only as the last one.
 fn all(segments: &[&str]) -> Vec<String> {
     let (mut all, mut longest) = (Vec::new(), vec![String::new()]);
     for _ in 0..3 {
@@ -173,8 +175,8 @@ fn all(segments: &[&str]) -> Vec<String> {
     all
 }
 
-/// How well a pattern fits, by the rules as they are told: for each segment 0 where it is literal, 1 for a parameter, 2 for
-/// all that is left.
+/// Returns how well a pattern fits a path, by the documented rules: for each segment, 0 if it is
+/// literal, 1 if it is a parameter, 2 if it is the rest of the path.
 fn fit(pattern: &str, path: &str) -> Option<Vec<u8>> {
     let (mut parts, mut fit) = (path[1..].split('/'), Vec::new());
     for segment in pattern[1..].split('/') {
@@ -236,6 +238,6 @@ fn a_set_of_methods_has_those_that_were_added_and_no_others() {
 
 #[test]
 #[should_panic(expected = "no path")]
-fn connect_has_no_path_to_be_routed_by() {
+fn connect_cannot_be_routed() {
     let _ = Routes::new().on(Method::Connect, "/", ());
 }

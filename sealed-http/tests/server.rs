@@ -1,4 +1,5 @@
-//! The server on the simulated network: exchanges in order, in time, and whole, however slow or broken a client is.
+//! The server on the simulated network: exchanges in order, in time, and complete, however slow or
+//! broken a client is.
 
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Answers `/now` at once, `/later` a second later, `/stream` in three pieces, a second apart, `/big` at once with a long body, and
-/// `/never` never. The answer has the path, the query and the body of the request.
+/// A handler that answers `/now` at once, `/later` a second later, `/stream` in three pieces, a
+/// second apart, `/big` at once with a long body, and `/never` never. The answer contains the path,
+/// the query and the body of the request.
 struct Stage;
 
 const BIG: usize = 200_000;
@@ -19,7 +21,7 @@ const BIG: usize = 200_000;
 impl Handler for Stage {
     type Connection = ();
     type Message = ();
-    /// Who is answered later, with what, and in how many more pieces.
+    /// The connection that gets a later answer, the text, and the number of further pieces.
     type Timer = (ConnectionId, String, u32);
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
@@ -58,7 +60,7 @@ fn site(seed: u64) -> Served<Stage> {
     Served::new(seed, Config::default(), Settings::default(), Stage)
 }
 
-/// How long something takes, in whole seconds.
+/// Returns how long `act` takes, in whole seconds.
 fn seconds(site: &Served<Stage>, act: impl FnOnce()) -> u64 {
     let start = site.sim.now();
     act();
@@ -77,7 +79,7 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
-/// The body of an answer.
+/// Returns the body of an answer.
 fn body(answer: &[u8]) -> String {
     let reply = Reply::decode("GET", answer);
     assert_eq!(reply.status, 200, "{reply}");
@@ -85,7 +87,7 @@ fn body(answer: &[u8]) -> String {
 }
 
 #[test]
-fn a_connection_is_kept_and_asked_again() {
+fn a_connection_is_kept_for_further_requests() {
     let site = site(1);
     let mut client = site.connect();
     for n in 0..5 {
@@ -96,7 +98,7 @@ fn a_connection_is_kept_and_asked_again() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_whatever_each_takes() {
+fn pipelined_requests_are_answered_in_order_however_long_each_takes() {
     for seed in 0..50 {
         let site = site(seed);
         let mut random = site.sim.random(0);
@@ -121,7 +123,7 @@ fn pipelined_requests_are_answered_in_order_whatever_each_takes() {
 }
 
 #[test]
-fn a_head_request_gets_the_head_alone_and_the_connection_goes_on() {
+fn a_head_request_gets_only_the_head_and_the_connection_goes_on() {
     let site = site(1);
     let mut client = site.connect();
     client.send("HEAD /now HTTP/1.1\r\nHost: sim\r\n\r\nHEAD /stream HTTP/1.1\r\nHost: sim\r\n\r\n");
@@ -136,20 +138,20 @@ fn a_head_request_gets_the_head_alone_and_the_connection_goes_on() {
 }
 
 #[test]
-fn who_waits_for_leave_to_send_a_body_gets_it() {
+fn a_client_that_expects_100_continue_gets_it() {
     let site = site(1);
     let mut client = site.connect();
     client.send("POST /now HTTP/1.1\r\nHost: sim\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     client.expect("HTTP/1.1 100 Continue\r\n\r\n");
     client.send("hello");
     client.expect("/now? hello");
-    // Who does not wait is not told.
+    // A client that does not wait gets no `100 Continue`.
     client.send("POST /now HTTP/1.1\r\nHost: sim\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello");
     assert!(!text(client.expect("/now? hello")).contains("100 Continue"));
 }
 
 #[test]
-fn a_request_that_does_not_come_whole_in_time_is_told_so() {
+fn a_request_that_is_not_complete_in_time_gets_408() {
     let site = site(1);
     for part in ["GET /no", "POST /now HTTP/1.1\r\nHost: sim\r\nContent-Length: 5\r\n\r\nhel"] {
         let mut client = site.connect();
@@ -169,7 +171,7 @@ fn a_request_that_does_not_come_whole_in_time_is_told_so() {
 }
 
 #[test]
-fn a_connection_without_requests_is_closed_in_time() {
+fn an_idle_connection_is_closed_in_time() {
     let site = site(1);
     let mut client = site.connect();
     let took = seconds(&site, || assert!(client.expect_end().is_empty()));
@@ -182,7 +184,7 @@ fn a_connection_without_requests_is_closed_in_time() {
 }
 
 #[test]
-fn a_long_answer_reaches_a_slow_client_whole() {
+fn a_slow_client_gets_all_of_a_long_answer() {
     let site = site(1);
     let slow = Link { bandwidth: Some(5_000), buffer_bytes: 4_000, ..Link::default() };
     for closing in ["", "Connection: close\r\n"] {
@@ -206,7 +208,7 @@ fn an_exchange_may_have_a_deadline_of_its_own() {
 }
 
 #[test]
-fn what_is_malformed_is_refused_after_what_came_before_was_answered() {
+fn a_malformed_request_is_refused_after_the_requests_before_it_are_answered() {
     let site = site(1);
     let mut client = site.connect();
     client.send(get("/later?good"));
@@ -218,7 +220,7 @@ fn what_is_malformed_is_refused_after_what_came_before_was_answered() {
 }
 
 #[test]
-fn going_down_answers_what_was_asked_and_closes() {
+fn a_shutdown_answers_pending_requests_and_closes() {
     let site = site(1);
     let (mut idle, mut asking, mut streaming) = (site.connect(), site.connect(), site.connect());
     idle.send(get("/now"));

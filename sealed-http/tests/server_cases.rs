@@ -1,5 +1,6 @@
-//! Every case through a whole server: what is handed over is the same however it comes; what is refused is answered,
-//! closed, and nothing behind it reaches the handler.
+//! Every case through a complete server: a request is handed over in the same way however it
+//! arrives; a refused request is answered, its connection is closed, and nothing behind it reaches
+//! the handler.
 
 mod common;
 #[path = "differential/generate.rs"]
@@ -16,16 +17,16 @@ use sealed_http::codec::{DecodeError, Limits};
 use sealed_http::{Handler, Http, Problem, Request, Response, Settings};
 use testing::sim::Served;
 
-/// A request that nobody would refuse.
+/// A request that no server would refuse.
 const BEHIND: &str = "GET /behind HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// How many refused cases there are at least.
+/// The minimum number of refused cases.
 const CASES_MIN: usize = 150;
 
-/// How many spoilt requests are sent.
+/// The number of spoilt requests that are sent.
 const SEEDS: u64 = 3_000;
 
-/// Answers every request, and notes what it was handed.
+/// A handler that answers every request, and records the requests that it gets.
 struct Note {
     requests: Rc<RefCell<Vec<String>>>,
 }
@@ -68,7 +69,7 @@ impl Cases {
         client
     }
 
-    /// Sends the pieces, and returns what was answered until the connection's end.
+    /// Sends the pieces, and returns the output of the server until the end of the connection.
     fn send_to_the_end(&self, pieces: &[&[u8]]) -> String {
         let mut client = self.send(pieces);
         let start = self.site.sim.now();
@@ -78,7 +79,7 @@ impl Cases {
     }
 }
 
-/// The cases of a table that are refused: name and reason, bytes, error.
+/// Returns the cases of a table that are refused: name and reason, bytes, error.
 fn refused(table: &Table) -> impl Iterator<Item = (String, Vec<u8>, DecodeError)> {
     table.cases.iter().filter_map(|(name, why, input, expected)| {
         let error = expected.err()?;
@@ -87,13 +88,13 @@ fn refused(table: &Table) -> impl Iterator<Item = (String, Vec<u8>, DecodeError)
 }
 
 #[test]
-fn every_accepted_case_is_handed_over_the_same_however_it_comes() {
+fn accepted_cases_are_handed_over_in_the_same_way_however_they_are_split() {
     for table in tables() {
         let site = Cases::new(&table);
         for (name, why, input, _) in table.cases.iter().filter(|case| case.3.is_ok()) {
             let (name, input) = (format!("{}: {name}: {why}", table.name), latin1(input));
             let outcome = decode_pieces(&[&input], &table.limits);
-            // Behind a request that closes the connection none is handed over.
+            // After a request that closes the connection no further request is handed over.
             let closing = outcome.requests.split(" + ").position(|request| request.contains(" close"));
             let expected = closing.map_or(outcome.whole, |at| outcome.whole.min(at + 1));
             site.send(&[&input]);
@@ -106,7 +107,7 @@ fn every_accepted_case_is_handed_over_the_same_however_it_comes() {
 }
 
 #[test]
-fn every_refused_case_is_answered_and_closed_and_nothing_behind_it_is_handed_over() {
+fn refused_cases_are_answered_and_closed_and_nothing_behind_them_is_handed_over() {
     let mut cases = 0;
     for table in tables() {
         let site = Cases::new(&table);
@@ -137,7 +138,7 @@ fn every_refused_case_is_answered_and_closed_and_nothing_behind_it_is_handed_ove
 }
 
 #[test]
-fn spoilt_requests_are_handed_over_and_answered_the_same_however_they_come() {
+fn spoilt_requests_have_the_same_result_however_they_are_split() {
     let table = Table { name: "spoilt", cases: &[], limits: Limits::default() };
     let site = Cases::new(&table);
     for seed in 0..SEEDS {

@@ -1,4 +1,5 @@
-//! A site on the simulated network: what its pages return, now and later, and what is answered without one.
+//! A site on the simulated network: what its pages return, now and later, and the answers to
+//! requests without a page.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use testing::sim::Served;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is kept: notes by name.
+/// The state of the site: notes by name.
 #[derive(Debug, Default)]
 struct Notes(Vec<(String, String)>);
 
@@ -55,7 +56,7 @@ fn run() -> Served<Site<Notes>> {
     Served::new(1, Config::default(), Settings::default(), site())
 }
 
-/// The whole answer to a request that is the last on its connection.
+/// Sends a request that is the last on its connection, and returns the whole answer.
 fn ask(run: &Served<Site<Notes>>, line: &str, fields: &str, body: &str) -> String {
     let mut client = run.connect();
     let (method, target) = line.split_once(' ').expect("a method");
@@ -64,7 +65,7 @@ fn ask(run: &Served<Site<Notes>>, line: &str, fields: &str, body: &str) -> Strin
 }
 
 #[test]
-fn pages() {
+fn pages_answer_requests() {
     let run = run();
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     for (line, fields, body, status, wanted) in [
@@ -97,7 +98,7 @@ fn pages() {
 }
 
 #[test]
-fn others_may_post_tasks() {
+fn other_threads_may_post_tasks() {
     let run = run();
     let mailbox = run.sim.with(run.id, |event_loop: &mut EventLoop<Server<Site<Notes>>>| event_loop.mailbox());
     let post = mailbox
@@ -109,7 +110,7 @@ fn others_may_post_tasks() {
 }
 
 #[test]
-fn what_is_malformed_is_refused_with_a_problem() {
+fn malformed_requests_are_refused_with_a_problem() {
     let run = run();
     let mut client = run.connect();
     client.send("GET / HTTP/1.1\r\n\r\n");

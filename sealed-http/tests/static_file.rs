@@ -1,4 +1,4 @@
-//! Files of the program: their tags, their types, and who is spared what it has.
+//! Files of the program: their tags, their types, and clients that have the file already.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use sealed_http::{RequestHead, Response};
 
 const BYTES: &[u8] = b"hello";
 
-/// What is answered to a request with these header fields, and its whole text.
+/// Returns the status and the whole text of the answer to a request with these header fields.
 fn answer(file: &StaticFile, fields: &str) -> (u16, String) {
     let request = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
     let head = RequestHead::parse(request.as_bytes(), &Limits::default()).expect("a request");
@@ -19,7 +19,7 @@ fn answer(file: &StaticFile, fields: &str) -> (u16, String) {
 }
 
 #[test]
-fn a_file_whole() {
+fn a_file_is_served_completely() {
     let file = StaticFile::new("a.txt", BYTES);
     let (status, text) = answer(&file, "");
     assert_eq!(status, 200);
@@ -42,9 +42,9 @@ fn a_file_whole() {
 }
 
 #[test]
-fn conditions() {
+fn conditional_requests_are_answered() {
     let file = StaticFile::new("a.txt", BYTES);
-    // The tag stands for TAG.
+    // `TAG` stands for the tag.
     for (fields, status) in [
         ("If-None-Match: TAG", 304),
         ("if-none-match: TAG", 304),
@@ -72,7 +72,7 @@ fn conditions() {
         ("If-None-Match: \"open, TAG", 200),
         ("If-None-Match: \"a\" TAG", 200),
         ("If-None-Match: \"a\"TAG", 200),
-        // No date of change is told: it cannot be asked for.
+        // The file has no date of change, so that conditions by date do not apply.
         ("If-Modified-Since: Sun, 06 Nov 2094 08:49:37 GMT", 200),
         ("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT", 200),
         ("Range: bytes=0-1", 200),
@@ -91,7 +91,7 @@ fn conditions() {
         let (given, text) = answer(&file, &format!("{fields}\r\n"));
         assert_eq!(given, status, "{fields}");
         if given == 304 {
-            // RFC 9110, 15.4.5: what a cache would update, and no more.
+            // RFC 9110, 15.4.5: only the fields that a cache would update.
             assert!(text.contains(&format!("\r\nETag: {}\r\n", file.etag())), "{text}");
             assert!(text.contains("\r\nCache-Control: no-cache\r\n") && !text.contains("Content-"), "{text}");
             assert!(text.ends_with("\r\n\r\n"), "{text}");
@@ -100,9 +100,10 @@ fn conditions() {
 }
 
 #[test]
-fn tags_differ_as_bytes_do() {
+fn tags_differ_if_bytes_differ() {
     let tag = |bytes: &'static [u8]| StaticFile::new("a", bytes).etag().to_owned();
-    // The same in every build: a page that was asked for before an update is known behind it.
+    // The tags are the same in every build: a page that was loaded before an update is recognized
+    // after it.
     assert_eq!(tag(b""), "\"0-cbf29ce484222325\"");
     assert_eq!(tag(b"a"), "\"1-af63dc4c8601ec8c\"");
     assert_eq!(tag(BYTES), StaticFile::new("b.js", BYTES).etag());
@@ -118,7 +119,7 @@ fn tags_differ_as_bytes_do() {
 }
 
 #[test]
-fn types_by_name() {
+fn the_type_depends_on_the_name() {
     for (name, kind) in [
         ("/chat.html", "text/html; charset=utf-8"),
         ("INDEX.HTM", "text/html; charset=utf-8"),

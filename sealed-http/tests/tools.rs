@@ -1,5 +1,5 @@
-//! The server on real sockets, driven by what others use to drive servers: curl, and the load generators `ab`, `wrk` and
-//! `h2load`; and by `slowhttptest`, which tries to hold it up.
+//! The server on real sockets, driven by the tools that others use for servers: curl, and the load
+//! generators `ab`, `wrk` and `h2load`; and by `slowhttptest`, which tries to block it.
 
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode, Stdio};
@@ -16,20 +16,21 @@ use testing::{Folder, tests};
 
 fn main() -> ExitCode {
     run(tests![
-        needs [Need::Program("curl")]; curl_is_served_in_every_way_it_asks;
+        needs [Need::Program("curl")]; curl_is_served_in_all_its_modes;
         needs [Need::Program("ab"), Need::Program("h2load"), Need::Program("wrk")];
-        load_generators_find_no_request_that_failed;
+        load_generators_find_no_failed_request;
         needs [Need::Program("slowhttptest")];
         slow_attackers_are_cut_off, a_client_that_reads_slowly_is_cut_off_and_others_are_served_meanwhile
     ])
 }
 
-/// Of an answer that no kernel takes for a client that reads nothing.
+/// Bytes of an answer that no kernel buffers completely for a client that reads nothing.
 const LARGE: usize = 12 * 1024 * 1024;
 
-/// Sends back what it is sent, in chunks, or says hello, or much more at `/large`.
+/// A handler that sends back the body that it gets, in chunks, or answers hello, or a long body at
+/// `/large`.
 struct Echo {
-    /// Connections that this side has cut off.
+    /// The number of connections that this side has cut off.
     cut_off: Arc<AtomicUsize>,
 }
 
@@ -99,14 +100,14 @@ fn drive(program: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// The number behind a word in what a program prints.
+/// Returns the number behind a word in the output of a program.
 fn number_behind(text: &str, word: &str) -> u64 {
     let rest = text.split(word).nth(1).unwrap_or_else(|| panic!("{word} in {text}")).trim_start();
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest[..end].parse().unwrap_or_else(|_| panic!("a number behind {word} in {text}"))
 }
 
-fn curl_is_served_in_every_way_it_asks() {
+fn curl_is_served_in_all_its_modes() {
     let server = Running::start(Settings::default());
     let body = "x".repeat(300_000);
     let folder = Folder::new("tools");
@@ -129,18 +130,18 @@ fn curl_is_served_in_every_way_it_asks() {
     assert!(asked.contains("< HTTP/1.1 100 Continue"), "it waits for that");
 }
 
-fn load_generators_find_no_request_that_failed() {
+fn load_generators_find_no_failed_request() {
     let server = Running::start(Settings::default());
     let url = server.url("/");
-    let told = drive("ab", &["-q", "-k", "-n", "5000", "-c", "20", &url]);
-    assert_eq!(number_behind(&told, "Complete requests:"), 5_000, "{told}");
-    assert_eq!(number_behind(&told, "Failed requests:"), 0, "{told}");
-    assert_eq!(number_behind(&told, "Keep-Alive requests:"), 5_000, "{told}");
-    let told = drive("h2load", &["--h1", "-n", "5000", "-c", "20", "-m", "16", &url]);
-    assert!(told.contains("5000 succeeded, 0 failed, 0 errored, 0 timeout"), "{told}");
-    let told = drive("wrk", &["-t", "1", "-c", "20", "-d", "1s", &url]);
-    assert!(!told.contains("Socket errors") && !told.contains("Non-2xx"), "{told}");
-    assert!(number_behind(&told, "Requests/sec:") > 0, "{told}");
+    let output = drive("ab", &["-q", "-k", "-n", "5000", "-c", "20", &url]);
+    assert_eq!(number_behind(&output, "Complete requests:"), 5_000, "{output}");
+    assert_eq!(number_behind(&output, "Failed requests:"), 0, "{output}");
+    assert_eq!(number_behind(&output, "Keep-Alive requests:"), 5_000, "{output}");
+    let output = drive("h2load", &["--h1", "-n", "5000", "-c", "20", "-m", "16", &url]);
+    assert!(output.contains("5000 succeeded, 0 failed, 0 errored, 0 timeout"), "{output}");
+    let output = drive("wrk", &["-t", "1", "-c", "20", "-d", "1s", &url]);
+    assert!(!output.contains("Socket errors") && !output.contains("Non-2xx"), "{output}");
+    assert!(number_behind(&output, "Requests/sec:") > 0, "{output}");
 }
 
 fn slow_attackers_are_cut_off() {
@@ -153,8 +154,8 @@ fn slow_attackers_are_cut_off() {
         let connections = "50";
         let arguments =
             [attack, "-c", connections, "-r", connections, "-i", "1", "-l", "8", "-p", "3", "-x", "10", "-u", &url];
-        let told = drive("slowhttptest", &arguments);
-        let plain = strip_colours(&told);
+        let output = drive("slowhttptest", &arguments);
+        let plain = strip_colours(&output);
         assert!(plain.contains("No open connections left"), "{attack}: {plain}");
         assert!(plain.contains("service available:   YES") && !plain.contains("service available:   NO"), "{plain}");
     }
@@ -172,15 +173,15 @@ fn a_client_that_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
     });
     let mut answered = 0;
     while !attack.is_finished() {
-        // The short answer, on a connection for that alone.
+        // The short answer, on a connection of its own.
         assert_eq!(Client::connect(server.address).get("/").text(), "hello\n");
         answered += 1;
     }
-    let told = attack.join().expect("no panic");
-    let plain = strip_colours(&told);
+    let output = attack.join().expect("no panic");
+    let plain = strip_colours(&output);
     assert!(plain.contains("No open connections left"), "{plain}");
     assert!(answered > 0, "it took no time");
-    // The tool's own probes may be among them, for they read no more than the beginning.
+    // The tool's own probes may be among them, because they read no more than the beginning.
     assert!(
         server.cut_off.load(Ordering::Relaxed) >= connections,
         "{}: {plain}",
@@ -188,7 +189,7 @@ fn a_client_that_reads_slowly_is_cut_off_and_others_are_served_meanwhile() {
     );
 }
 
-/// Without the escapes that colour a terminal.
+/// Removes the escapes that colour a terminal.
 fn strip_colours(text: &str) -> String {
     let mut parts = text.split('\u{1b}');
     let first = parts.next().unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
-//! Frames, one case a row: what is understood, and what is refused, with which code. The sections are RFC 6455's, and the
-//! groups those that the Autobahn test suite has.
+//! Frames, one case per row: what they mean, or the violation and the close code. Sections are
+//! those of RFC 6455, and groups those of the Autobahn test suite.
 //!
-//! Each case is fed whole, a byte at a time, and split in two everywhere.
+//! Each case is fed whole, a byte at a time, and split in two at every position.
 
 mod websocket {
     pub(crate) mod shared;
@@ -12,7 +12,7 @@ use sealed_http::websocket::{
 };
 use websocket::shared::*;
 
-/// Bytes that follow a close or an error, and must mean nothing.
+/// Bytes that follow a close or an error, and must be ignored.
 const BEHIND: &[u8] = b"\x89\x80\x37\xfa\x21\x3d";
 
 fn check(name: &str, frames: &[Vec<u8>], expected: &str) {
@@ -24,12 +24,12 @@ fn check_within(limits: &Limits, name: &str, frames: &[Vec<u8>], expected: &str)
     assert_eq!(words(&decode(&bytes, limits)), expected, "{name}");
     if expected.contains("close ") {
         let outcome = decode(&[&bytes, BEHIND].concat(), limits);
-        assert_eq!(words(&outcome), expected, "{name}: nothing is heard or said behind it");
+        assert_eq!(words(&outcome), expected, "{name}: nothing is read or sent behind it");
     }
 }
 
 #[test]
-fn lengths_in_each_of_their_three_forms() {
+fn lengths_are_read_in_each_of_their_three_forms() {
     for length in [0, 1, 124, 125, 126, 127, 128, 65_535, 65_536, 300_000] {
         let text = "*".repeat(length);
         let bytes = vec![0xfe; length];
@@ -45,7 +45,7 @@ fn lengths_in_each_of_their_three_forms() {
 }
 
 #[test]
-fn lengths_that_are_not_in_their_shortest_form_are_refused() {
+fn lengths_in_longer_forms_are_refused() {
     // 5.2.
     let long = |second: u8, length: &[u8]| [&[FIN | BINARY, 0x80 | second], length, &[0; 4], &[0; 125][..]].concat();
     check("16 bits for 125", &[long(126, &[0, 125])], "Length / close 1002");
@@ -74,7 +74,7 @@ fn pings_are_answered_and_pongs_are_not() {
 }
 
 #[test]
-fn what_is_reserved_is_refused() {
+fn reserved_bits_and_opcodes_are_refused() {
     // 5.2.
     for bits in [0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70] {
         for op_code in [TEXT, BINARY, CLOSE, PING, PONG] {
@@ -96,7 +96,7 @@ fn what_is_reserved_is_refused() {
 }
 
 #[test]
-fn frames_are_masked_by_clients_and_by_nobody_else() {
+fn only_frames_of_clients_are_masked() {
     // 5.1.
     for op_code in [TEXT, BINARY, CLOSE, PING, PONG] {
         check("unmasked", &[plain(FIN | op_code, "")], "Unmasked / close 1002");
@@ -114,7 +114,7 @@ fn frames_are_masked_by_clients_and_by_nobody_else() {
 }
 
 #[test]
-fn fragments_are_put_together_and_control_frames_may_come_between() {
+fn fragments_are_joined_and_control_frames_may_come_between() {
     // 5.4.
     check("two", &[frame(TEXT, "hel"), frame(FIN, "lo")], "text hello /");
     check("bytes", &[frame(BINARY, "hel"), frame(0, "l"), frame(FIN, "o")], "binary hello /");
@@ -140,7 +140,7 @@ fn fragments_are_put_together_and_control_frames_may_come_between() {
 }
 
 #[test]
-fn text_is_utf_8_and_is_refused_as_soon_as_it_is_not() {
+fn text_is_refused_as_soon_as_it_is_not_utf_8() {
     // 8.1.
     for text in [
         "κόσμε",
@@ -196,7 +196,8 @@ fn text_is_utf_8_and_is_refused_as_soon_as_it_is_not() {
             let (first, second) = end.split_at(at);
             check("in fragments", &[frame(TEXT, first), frame(0, ""), frame(FIN, second)], "Text / close 1007");
         }
-        // The rest of the frame, and the message's other fragments, are not waited for.
+        // The decoder waits neither for the rest of the frame nor for the other fragments of the
+        // message.
         let begun = frame(TEXT, [bytes, &b"."[..], &[b'.'; 50]].concat());
         check("at once", &[begun[..begun.len() - 50].to_vec()], "Text / close 1007");
         let bytes_are_fine = decode(&frame(FIN | BINARY, bytes), &Limits::default());
@@ -231,7 +232,7 @@ fn closes_are_answered_once_and_only_with_codes_that_may_be_sent() {
 }
 
 #[test]
-fn who_has_closed_says_nothing_more_but_listens_until_the_answer() {
+fn a_closed_side_sends_nothing_more_but_reads_until_the_answer() {
     // 5.5.1, 7.1.
     let (mut codec, mut out, limits) = (Codec::server(), Vec::new(), Limits::default());
     assert!(codec.is_open() && codec.encode(Kind::Text, b"hi", &mut out));
@@ -246,14 +247,14 @@ fn who_has_closed_says_nothing_more_but_listens_until_the_answer() {
     let mut codec = Codec::server();
     codec.close(CloseCode::NORMAL, "", &mut Vec::new());
     let outcome = decode_pieces(codec, [&frame(FIN | 3, "")[..]], &limits);
-    assert_eq!(words(&outcome), "ReservedOpcode /", "nor is an error told");
+    assert_eq!(words(&outcome), "ReservedOpcode /", "nor is an error answered");
     let mut codec = Codec::server();
     codec.decode(&close(1000, ""), &limits, &mut Vec::new()).expect("a close");
     assert!(!codec.is_open() && !codec.close(CloseCode::NORMAL, "", &mut out), "theirs was answered");
 }
 
 #[test]
-fn limits_are_exact_and_hold_before_anything_comes() {
+fn limits_are_exact_and_hold_before_the_payload_comes() {
     let limits = Limits { message_bytes_max: 10, frame_bytes_max: 6, fragments_max: 3 };
     let check = |name: &str, frames: &[Vec<u8>], expected: &str| check_within(&limits, name, frames, expected);
     let header = |length: u8| vec![FIN | BINARY, 0x80 | length, 0, 0, 0, 0];
@@ -280,7 +281,7 @@ fn limits_are_exact_and_hold_before_anything_comes() {
 }
 
 #[test]
-fn what_is_said_of_a_close_fits_and_is_text() {
+fn the_reason_of_a_close_fits_and_is_text() {
     for reason in [String::new(), "x".repeat(123), "x".repeat(124), "é".repeat(100), format!("{}😀", "x".repeat(121))]
     {
         let frame = close_frame(CloseCode::POLICY, &reason);
@@ -289,14 +290,14 @@ fn what_is_said_of_a_close_fits_and_is_text() {
         assert!(reason.starts_with(sent) && sent.len() <= 123 && (sent.len() > 119 || sent == reason), "{sent}");
     }
     assert_eq!(ping_frame(b"abc"), plain(FIN | PING, "abc"));
-    assert!(std::panic::catch_unwind(|| ping_frame(&[0; 126])).is_err(), "it is said in the documentation");
+    assert!(std::panic::catch_unwind(|| ping_frame(&[0; 126])).is_err(), "as documented");
     for violation in [Violation::Text, Violation::MessageTooBig, Violation::Unmasked] {
         assert!(violation.to_string().len() < 124, "it is sent as the reason");
     }
 }
 
 #[test]
-fn what_one_side_sends_the_other_reads() {
+fn each_side_reads_what_the_other_sends() {
     let mut count = 0_u32;
     let masks = move || {
         count = count.wrapping_add(0x1234_5677);

@@ -1,4 +1,5 @@
-//! Frames made and spoilt from seeds, read by this crate and by tungstenite's own connection.
+//! Frames that are generated from seeds and spoilt, read by this crate and by tungstenite's own
+//! connection.
 
 mod websocket {
     pub(crate) mod peer;
@@ -11,11 +12,11 @@ use websocket::shared::*;
 
 const SEEDS: u64 = 20_000;
 
-/// What payloads are made of: text, its characters cut in two, and what is none.
+/// Parts of payloads: text, characters cut in two, and bytes that are no text.
 const PARTS: [&[u8]; 9] =
     [b"", b"a", "é".as_bytes(), b"\xc3", b"\xa9", b"\xf0\x9f", b"\x98\x80", b"\xed\xa0\x80", &[b'x'; 126]];
 
-/// A small generator (SplitMix64): the same numbers from the same seed everywhere.
+/// A small generator (SplitMix64): a seed gives the same numbers everywhere.
 struct Random(u64);
 
 impl Random {
@@ -49,7 +50,7 @@ fn frames(random: &mut Random) -> Vec<u8> {
                 payload.splice(..0, u16::to_be_bytes(code));
                 FIN | CLOSE
             }
-            // Mostly what may come next.
+            // Mostly a frame that may come next.
             _ => {
                 let continues = is_open != random.one_in(20);
                 is_open = !is_final;
@@ -70,7 +71,7 @@ fn frames(random: &mut Random) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_accepted_means_the_same_to_another_reader() {
+fn accepted_frames_mean_the_same_to_another_reader() {
     let limits = Limits { message_bytes_max: 700, frame_bytes_max: 400, fragments_max: u32::MAX };
     let (mut accepted, mut messages) = (0, 0);
     for seed in 0..SEEDS {

@@ -1,4 +1,4 @@
-//! WebSocket on real sockets: the Autobahn test suite's cases, and an independent client.
+//! WebSocket on real sockets: the cases of the Autobahn test suite, and an independent client.
 
 mod websocket {
     pub(crate) mod echo;
@@ -16,12 +16,12 @@ use websocket::echo::Echo;
 
 fn main() -> ExitCode {
     run(tests![
-        needs [Need::PythonModule("autobahntestsuite")]; the_autobahn_suite_finds_nothing;
-        needs [Need::PythonModule("websockets")]; an_independent_client_gets_along_with_the_server
+        needs [Need::PythonModule("autobahntestsuite")]; the_autobahn_suite_finds_no_fault;
+        needs [Need::PythonModule("websockets")]; an_independent_client_can_use_the_server
     ])
 }
 
-/// Runs a script against a server of its own, and returns what it prints.
+/// Runs a script against a server of its own, and returns its output.
 fn drive(script: &str) -> String {
     // The suite sends 16 MiB at once, and 65,536 fragments.
     let limits = Limits { message_bytes_max: 1 << 24, frame_bytes_max: 1 << 24, fragments_max: 1 << 16 };
@@ -42,19 +42,19 @@ fn drive(script: &str) -> String {
     text
 }
 
-fn the_autobahn_suite_finds_nothing() {
-    let told = drive("autobahn.py");
+fn the_autobahn_suite_finds_no_fault() {
+    let output = drive("autobahn.py");
     let mut passed = 0;
-    for line in told.lines() {
-        // Where the RFC leaves open what is right, the suite only informs.
-        let (count, what) = line.split_once(" cases: ").unwrap_or_else(|| panic!("{told}"));
-        assert!(["OK OK", "INFORMATIONAL INFORMATIONAL"].contains(&what), "{told}");
+    for line in output.lines() {
+        // If the RFC leaves the right behaviour open, the suite only informs.
+        let (count, what) = line.split_once(" cases: ").unwrap_or_else(|| panic!("{output}"));
+        assert!(["OK OK", "INFORMATIONAL INFORMATIONAL"].contains(&what), "{output}");
         passed += count.parse::<u32>().expect("a count");
     }
-    assert!(passed > 250, "hardly any case was run: {told}");
+    assert!(passed > 250, "hardly any case was run: {output}");
 }
 
-fn an_independent_client_gets_along_with_the_server() {
-    let told = drive("client.py");
-    assert_eq!(told, "all is well\n");
+fn an_independent_client_can_use_the_server() {
+    let output = drive("client.py");
+    assert_eq!(output, "all is well\n");
 }

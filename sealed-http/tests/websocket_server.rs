@@ -1,4 +1,5 @@
-//! WebSocket on the simulated network: whom the server lets in, and what becomes of the connection.
+//! WebSocket on the simulated network: which clients the server accepts, and what happens on their
+//! connections.
 
 mod websocket {
     pub(crate) mod echo;
@@ -30,7 +31,7 @@ fn site(limits: Limits) -> Served<Echo> {
     Served::new(3, Config::default(), Settings::default(), Echo::new(limits))
 }
 
-/// A connection that speaks WebSocket.
+/// Opens a connection that speaks WebSocket.
 fn open(site: &Served<Echo>) -> Peer {
     let mut peer = site.connect();
     peer.send(get(&[ASKS, KEY, VERSION]));
@@ -39,7 +40,7 @@ fn open(site: &Served<Echo>) -> Peer {
 }
 
 #[test]
-fn who_asks_well_is_let_in_and_what_came_behind_is_heard() {
+fn a_valid_handshake_is_accepted_and_frames_behind_it_are_read() {
     let site = site(Limits::default());
     let mut peer = site.connect();
     peer.send([get(&[ASKS, KEY, VERSION]).into_bytes(), frame(FIN | TEXT, "early")].concat());
@@ -56,7 +57,7 @@ fn who_asks_well_is_let_in_and_what_came_behind_is_heard() {
 }
 
 #[test]
-fn whoever_asks_badly_is_told_what_is_wanted() {
+fn a_malformed_handshake_is_refused_with_the_reason() {
     let site = site(Limits::default());
     let protocol = "Sec-WebSocket-Protocol: ";
     let cases = [
@@ -121,7 +122,7 @@ fn fields_may_be_lists_and_in_any_case() {
 }
 
 #[test]
-fn the_servers_first_subprotocol_that_is_asked_for_is_chosen() {
+fn the_first_requested_subprotocol_of_the_server_is_chosen() {
     for (asked, chosen) in [
         ("", None),
         ("Sec-WebSocket-Protocol: b\r\n", Some("b")),
@@ -137,14 +138,11 @@ fn the_servers_first_subprotocol_that_is_asked_for_is_chosen() {
     let head = RequestHead::parse(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", &HttpLimits::default()).expect("it is good");
     assert!(!ws::is_asked(&head));
     assert_eq!(ws::accept(&head, &[]).err(), Some(Refusal::NotAsked));
-    assert!(
-        std::panic::catch_unwind(|| ws::accept(&head, &["a b"]).is_ok()).is_err(),
-        "it is said in the documentation"
-    );
+    assert!(std::panic::catch_unwind(|| ws::accept(&head, &["a b"]).is_ok()).is_err(), "as documented");
 }
 
 #[test]
-fn a_client_knows_whether_it_was_let_in() {
+fn a_client_checks_the_answer_to_its_handshake() {
     let challenge = ws::Challenge::new(*b"the sample nonce");
     assert_eq!(format!("Sec-WebSocket-Key: {}\r\n", challenge.key()), KEY);
     let good = format!(
@@ -170,7 +168,7 @@ fn a_client_knows_whether_it_was_let_in() {
 }
 
 #[test]
-fn the_server_closes_when_both_have_said_so() {
+fn the_server_closes_after_both_closes() {
     let site = site(Limits::default());
     let mut peer = open(&site);
     peer.send([frame(FIN | TEXT, "hi"), close(1001, "gone"), frame(FIN | TEXT, "more")].concat());
@@ -181,11 +179,11 @@ fn the_server_closes_when_both_have_said_so() {
     assert!(peer.is_silent_for(Duration::from_secs(60)), "the answer is waited for");
     peer.send(close(1008, ""));
     assert_eq!(peer.expect_end(), b"");
-    assert_eq!(site.act(|echo, _| echo.told.len()), 2);
+    assert_eq!(site.act(|echo, _| echo.notes.len()), 2);
 }
 
 #[test]
-fn who_breaks_the_rules_is_told_and_cut_off() {
+fn a_peer_that_breaks_the_protocol_gets_a_close_and_is_cut_off() {
     let site = site(Limits { message_bytes_max: 10, ..Limits::default() });
     for (bytes, code) in [
         (plain(FIN | TEXT, "unmasked"), 1002),
@@ -196,11 +194,11 @@ fn who_breaks_the_rules_is_told_and_cut_off() {
         peer.send([frame(FIN | TEXT, "fine"), bytes, frame(FIN | TEXT, "more")].concat());
         assert_eq!(server_frames(&peer.expect_end()), ["text fine".to_owned(), format!("close {code}")]);
     }
-    assert_eq!(site.act(|echo, _| std::mem::take(&mut echo.told)), ["Unmasked", "Text", "MessageTooBig"]);
+    assert_eq!(site.act(|echo, _| std::mem::take(&mut echo.notes)), ["Unmasked", "Text", "MessageTooBig"]);
 }
 
 #[test]
-fn who_takes_no_answers_is_not_listened_to() {
+fn a_peer_that_reads_no_answers_is_not_read() {
     let site = site(Limits::default());
     let mut peer = open(&site);
     peer.stall();
@@ -216,7 +214,7 @@ fn who_takes_no_answers_is_not_listened_to() {
 }
 
 #[test]
-fn one_frame_is_for_all() {
+fn one_frame_can_be_sent_to_all() {
     let site = site(Limits::default());
     let mut peers: Vec<_> = (0..5).map(|_| open(&site)).collect();
     let frame = ws::text_frame("news");
@@ -231,7 +229,7 @@ fn one_frame_is_for_all() {
 }
 
 #[test]
-fn refusals_say_what_they_are() {
+fn refusals_have_distinct_codes() {
     let refusals = [
         Refusal::Method,
         Refusal::NotAsked,

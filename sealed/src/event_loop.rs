@@ -1,6 +1,6 @@
 //! The loop itself: the steps of one tick, and their order. `hosted.rs` is a service's part in each
-//! step; of that, `accepting.rs` and `dialing.rs` make connections, `reading.rs` passes input to the
-//! service, `closing.rs` sends output and ends connections.
+//! step. Of that part, `accepting.rs` and `dialing.rs` make connections, `reading.rs` passes input
+//! to the service, and `closing.rs` sends output and ends connections.
 
 mod accepting;
 pub(crate) mod closing;
@@ -39,11 +39,11 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// # Several services
 ///
 /// A loop is created with one service, and [`add_service`](Self::add_service) adds others: an HTTP
-/// server, its client, a protocol of one's own and an admin port can share a loop. Each service has
-/// its own connections, listeners, timers, messages and limits, and a [`Context`] of its own; an id
+/// server, its client, a custom protocol and an admin port can share a loop. Each service has its
+/// own connections, listeners, timers, messages and limits, and a [`Context`] of its own; an id
 /// that one context returned means nothing to another. The services take turns in each step of a
-/// tick, in the order in which they were added, so no call is made from within another. They talk
-/// to each other by [`Mailbox`]. An idle connection costs the same as on a loop of its own.
+/// tick, in the order in which they were added, so no call is made from within another. They
+/// communicate by [`Mailbox`]. An idle connection costs the same as on a loop of its own.
 pub struct EventLoop<S: Service> {
     first: Hosted<S>,
     /// The services that were added. The index of each is its number, minus 1.
@@ -56,7 +56,8 @@ pub struct EventLoop<S: Service> {
     pub(crate) signalled: Vec<i32>,
     stops_seen: u32,
     attendance: Attendance,
-    /// A tick is running, or a panic has unwound out of one, at an unknown point.
+    /// Set while a tick is running, and after a panic has unwound out of a tick at an unknown
+    /// point.
     is_turning: bool,
 }
 
@@ -136,9 +137,9 @@ impl<S: Service> EventLoop<S> {
         self.signals.catch_stops(registry, token).map_err(Error::Signal)
     }
 
-    /// Delivers these signals to the first service, by [`signalled`](Service::signalled), instead of the
-    /// default action of the process. Works on Unix only; several signals of one number that arrive
-    /// together may be delivered once.
+    /// Delivers these signals to the first service, by [`signalled`](Service::signalled), instead
+    /// of the default action of the process. Works on Unix only; several signals of one number that
+    /// arrive together may be delivered once.
     ///
     /// # Errors
     ///
@@ -251,7 +252,7 @@ impl<S: Service> EventLoop<S> {
         Ok(self.attendance.anyone_busy(busy))
     }
 
-    /// Takes in the services that were added, and starts them.
+    /// Adopts the services that were added, and starts them.
     fn adopt(&mut self) {
         loop {
             let mut added = Vec::new();

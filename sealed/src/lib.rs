@@ -29,11 +29,11 @@
 //!
 //! # How it works
 //!
-//! A loop runs on one thread and has one service object, or [several](EventLoop#several-services). The [`Context`] that is passed to every
-//! call owns all connections of the loop, so any call can write to any of them; publishing to many
-//! connections needs nothing more. Output is queued and flushed at the end of the tick, with one
-//! vectored write per connection. After a partial write, the rest is sent in order as soon as the
-//! socket is writable again.
+//! A loop runs on one thread and has one service object, or [several](EventLoop#several-services).
+//! The [`Context`] that is passed to every call owns all connections of the loop, so any call can
+//! write to any of them; publishing to many connections needs nothing more. Output is queued and
+//! flushed at the end of the tick, with one vectored write per connection. After a partial write,
+//! the rest is sent in order as soon as the socket is writable again.
 //!
 //! Loops share no state. They, and other threads, communicate by [`Mailbox`]. A [`Pool`] runs
 //! several loops, one per core.
@@ -69,10 +69,10 @@
 //!
 //! # Reading the source
 //!
-//! [`EventLoop::turn`] in `event_loop.rs` runs the tick, step by step, and `event_loop/hosted.rs` is
-//! a service's part in each step. `slot.rs` holds a
-//! connection, `buffers.rs` the buffers it borrows, `wheel.rs` the timers. `net/` is the seam below
-//! the loop: all code that touches the operating system.
+//! [`EventLoop::turn`] in `event_loop.rs` runs the tick, step by step, and `event_loop/hosted.rs`
+//! is a service's part in each step. `slot.rs` holds a connection, `buffers.rs` the buffers it
+//! borrows, `wheel.rs` the timers. `net/` is the seam below the loop: all code that touches the
+//! operating system.
 //!
 //! # Cargo features
 //!

@@ -1,11 +1,11 @@
-//! The time at which a table gives back memory.
+//! The time at which a table frees memory.
 
-/// Decides when a table is to be shrunk: once at most a quarter of it is used, and again whenever half of the entries
-/// that were left then are removed. A table can only give back what lies behind its last entry, so once may not be
-/// enough.
+/// The rule that decides when a table is shrunk: once at most a quarter of it is used, and again
+/// whenever half of the entries that were left then are removed. A table can free only the memory
+/// behind its last entry, so once may not be enough.
 #[derive(Debug, Default)]
 pub(crate) struct Shrink {
-    /// The most entries since the table was last shrunk.
+    /// Maximum number of entries since the table was last shrunk.
     peak: usize,
 }
 
@@ -13,7 +13,8 @@ impl Shrink {
     /// Tables of less capacity are kept as they are.
     const CAPACITY_MIN: usize = 64;
 
-    /// Notes that `removed` entries were removed and that `used` entries are left, and returns whether to shrink now.
+    /// Records that `removed` entries were removed and that `used` entries are left, and returns
+    /// whether to shrink now.
     pub(crate) fn is_due(&mut self, removed: usize, used: usize, capacity: usize) -> bool {
         self.peak = self.peak.max(used + removed);
         let is_due = capacity >= Self::CAPACITY_MIN && used * 4 <= capacity && used * 2 <= self.peak;

@@ -359,8 +359,9 @@ impl<S: Service> Context<S> {
         let mut failure = tls.feed(&self.read_buffer[..count], &mut self.plain_buffer).err();
         if failure.is_some() {
             // Send the peer an alert with the error, if its socket takes it.
-            let told = tls.connection.wants_write() && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
-            tls.alerted = told && !tls.connection.wants_write();
+            let is_written =
+                tls.connection.wants_write() && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
+            tls.alerted = is_written && !tls.connection.wants_write();
         } else if fault!("unannounced-end-believed") {
             tls.ended |= ended;
         } else if ended && !tls.ended {
@@ -404,7 +405,7 @@ impl<S: Service> Context<S> {
         if slot.is(crate::slot::Flags::PAUSED) && !fault!("end-reported-while-paused") {
             return false;
         }
-        let said = slot.extras().is_some_and(|extras| extras.tls.as_ref().is_some_and(|tls| tls.ended));
-        said && slot.raise(crate::slot::Flags::TLS_ENDED)
+        let has_ended = slot.extras().is_some_and(|extras| extras.tls.as_ref().is_some_and(|tls| tls.ended));
+        has_ended && slot.raise(crate::slot::Flags::TLS_ENDED)
     }
 }

@@ -1,5 +1,5 @@
 //! The tokens under which sources are registered in the readiness queue of a loop. The upper bits
-//! number the service that a source belongs to, the lower ones the source.
+//! are the number of the service that a source belongs to, the lower bits identify the source.
 
 /// Number of services that a loop can have.
 pub(crate) const SERVICES_MAX: usize = 1 << SERVICE_BITS;
@@ -13,7 +13,7 @@ const SIGNALS: usize = SOURCES - 2;
 const LISTENERS: usize = SOURCES / 2;
 const ATTEMPTS: usize = LISTENERS / 2;
 
-/// The highest number of connections, and of connection attempts, that tokens can tell apart.
+/// The highest number of connections, and of connection attempts, that tokens can distinguish.
 pub(crate) const CONNECTIONS_MAX: usize = ATTEMPTS;
 
 /// A source of events.

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_armed_while_expiring_waits_for_the_next_turn() {
+    fn timers_armed_while_others_expire_wait_for_the_next_turn() {
         let mut wheel = Wheel::default();
         let mut store = Store(vec![Node::default(); 1]);
         wheel.arm(&mut store, 0, ms(5), Duration::ZERO);

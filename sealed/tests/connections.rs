@@ -1,4 +1,4 @@
-//! What a loop promises of its connections, on real sockets.
+//! What a loop promises about its connections, on real sockets.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,9 +11,9 @@ use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Inp
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a test's service tells.
+/// A call of a test's service.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum Call {
     Accepted(ConnectionId),
     Received(ConnectionId, Vec<u8>),
     Ended(ConnectionId),
@@ -22,20 +22,20 @@ enum Told {
     Answer(String),
 }
 
-/// What a test tells its service to do.
+/// What a test makes its service do.
 type Order = Box<dyn FnOnce(&mut Context<Puppet>) -> Option<String> + Send>;
 
-/// A service that does what it is told, and tells what happens.
+/// A service that does what the test orders, and reports its calls.
 struct Puppet {
-    told: Sender<Told>,
-    /// How much it takes of what comes; the rest it leaves.
+    calls: Sender<Call>,
+    /// Returns how much of the input it takes. The rest is left.
     take: fn(usize) -> usize,
 }
 
 impl Puppet {
-    fn tell(&self, told: Told) {
-        // A test that has ended does not listen any more.
-        let _ = self.told.send(told);
+    fn report(&self, call: Call) {
+        // A test that has ended no longer receives.
+        let _ = self.calls.send(call);
     }
 }
 
@@ -45,32 +45,32 @@ impl Service for Puppet {
     type Timer = ();
 
     fn accepted(&mut self, _: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
-        self.tell(Told::Accepted(id));
+        self.report(Call::Accepted(id));
     }
 
     fn received(&mut self, _: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
-        self.tell(Told::Received(id, input.bytes().to_vec()));
+        self.report(Call::Received(id, input.bytes().to_vec()));
         input.take((self.take)(input.len()));
     }
 
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        self.tell(Told::Ended(id));
+        self.report(Call::Ended(id));
         cx.close(id);
     }
 
     fn drained(&mut self, _: &mut Context<Self>, id: ConnectionId) {
-        self.tell(Told::Drained(id));
+        self.report(Call::Drained(id));
     }
 
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: u8, reason: CloseReason) {
-        // Nothing can be sent any more, and trying does no harm.
+        // Nothing can be sent any more. The attempt does no harm.
         cx.write(id, b"too late");
-        self.tell(Told::Closed(id, reason));
+        self.report(Call::Closed(id, reason));
     }
 
     fn message(&mut self, cx: &mut Context<Self>, order: Order) {
         if let Some(answer) = order(cx) {
-            self.tell(Told::Answer(answer));
+            self.report(Call::Answer(answer));
         }
     }
 }
@@ -78,42 +78,42 @@ impl Service for Puppet {
 struct Stage {
     address: Address,
     mailbox: sealed::Mailbox<Order>,
-    told: Receiver<Told>,
+    calls: Receiver<Call>,
     stopper: Stopper,
     thread: Option<JoinHandle<sealed::Result<()>>>,
 }
 
 impl Stage {
     fn new(config: Config, take: fn(usize) -> usize) -> Self {
-        let (sender, told) = mpsc::channel();
+        let (sender, calls) = mpsc::channel();
         let (ready, waiting) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let mut event_loop = EventLoop::new(config, Puppet { told: sender, take })?;
+            let mut event_loop = EventLoop::new(config, Puppet { calls: sender, take })?;
             let address = event_loop.listen("127.0.0.1:0")?;
             ready.send((address, event_loop.mailbox(), event_loop.stopper())).expect("the test waits");
             event_loop.run()
         });
         let (address, mailbox, stopper) = waiting.recv_timeout(PATIENCE).expect("the loop starts");
-        Self { address, mailbox, told, stopper, thread: Some(thread) }
+        Self { address, mailbox, calls, stopper, thread: Some(thread) }
     }
 
     fn connect(&self) -> (TcpStream, ConnectionId) {
         let stream = TcpStream::connect(&self.address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         loop {
-            if let Told::Accepted(id) = self.next() {
+            if let Call::Accepted(id) = self.next() {
                 return (stream, id);
             }
         }
     }
 
-    fn next(&self) -> Told {
-        self.told.recv_timeout(PATIENCE).expect("something happens")
+    fn next(&self) -> Call {
+        self.calls.recv_timeout(PATIENCE).expect("something happens")
     }
 
     fn next_closed(&self) -> (ConnectionId, CloseReason) {
         loop {
-            if let Told::Closed(id, reason) = self.next() {
+            if let Call::Closed(id, reason) = self.next() {
                 return (id, reason);
             }
         }
@@ -130,7 +130,7 @@ impl Stage {
     fn ask(&self, question: impl FnOnce(&mut Context<Puppet>) -> String + Send + 'static) -> String {
         assert!(self.mailbox.post(Box::new(move |cx| Some(question(cx)))).is_ok());
         loop {
-            if let Told::Answer(answer) = self.next() {
+            if let Call::Answer(answer) = self.next() {
                 return answer;
             }
         }
@@ -155,10 +155,10 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_a_slow_reader_cannot_take_comes_later_in_order() {
+fn output_that_a_slow_reader_cannot_take_arrives_later_in_order() {
     let stage = Stage::new(Config::default(), |length| length);
     let (mut stream, id) = stage.connect();
-    // Copied and shared, small and large, in turn, and far more than the kernel takes at once.
+    // Copied and shared pieces in turn, small and large, far more than the kernel takes at once.
     let whole = pattern(12_000_000);
     let pieces = whole.clone();
     stage.order(move |cx| {
@@ -177,12 +177,12 @@ fn what_a_slow_reader_cannot_take_comes_later_in_order() {
     let mut read = vec![0; whole.len()];
     stream.read_exact(&mut read).expect("all of it");
     assert!(read == whole, "every byte, in order");
-    assert_eq!(stage.next(), Told::Drained(id));
+    assert_eq!(stage.next(), Call::Drained(id));
     assert_eq!(stage.ask(move |cx| cx.queued(id).to_string()), "0");
 }
 
 #[test]
-fn an_id_whose_connection_is_gone_finds_nothing_though_its_slot_is_used_again() {
+fn a_stale_id_finds_nothing_after_its_slot_is_reused() {
     let stage = Stage::new(Config::default(), |length| length);
     let (stream, old) = stage.connect();
     drop(stream);
@@ -204,7 +204,7 @@ fn an_id_whose_connection_is_gone_finds_nothing_though_its_slot_is_used_again() 
 }
 
 #[test]
-fn closed_comes_once_and_last_with_its_reason() {
+fn closed_is_called_once_and_last_with_its_reason() {
     let config = Config { output_bytes_max: 1_000_000, ..Config::default() };
     let stage = Stage::new(config, |length| length);
     let (stream, peer_closes) = stage.connect();
@@ -253,11 +253,11 @@ fn closed_comes_once_and_last_with_its_reason() {
     let (id, reason) = stage.next_closed();
     assert_eq!(id, down);
     assert!(matches!(reason, CloseReason::Shutdown | CloseReason::Closed), "{reason:?}");
-    assert!(stage.told.recv_timeout(PATIENCE).is_err(), "nothing comes behind the last");
+    assert!(stage.calls.recv_timeout(PATIENCE).is_err(), "nothing comes behind the last");
 }
 
 #[test]
-fn a_refused_connection_is_told_once() {
+fn a_refused_connection_is_closed_as_not_connected() {
     let stage = Stage::new(Config::default(), |length| length);
     let nobody = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -293,20 +293,20 @@ fn closing_delivers_the_last_bytes_to_a_peer_that_still_sends() {
 }
 
 #[test]
-fn leftovers_are_shown_again_with_more_behind_them() {
+fn untaken_input_is_shown_again_with_new_input_behind_it() {
     let stage = Stage::new(Config::default(), |length| length / 4 * 4);
     let (mut stream, id) = stage.connect();
     let mut shown = |sent: &[u8], expected: &[u8]| {
         stream.write_all(sent).expect("sent");
-        assert_eq!(stage.next(), Told::Received(id, expected.to_vec()));
+        assert_eq!(stage.next(), Call::Received(id, expected.to_vec()));
     };
     shown(b"ab", b"ab");
     shown(b"c", b"abc");
     shown(b"defghi", b"abcdefghi");
     shown(b"j", b"ij");
-    // Though nothing has come, where it is asked for.
+    // `resume` shows it again although nothing new has come.
     stage.order(move |cx| cx.resume(id));
-    assert_eq!(stage.next(), Told::Received(id, b"ij".to_vec()));
+    assert_eq!(stage.next(), Call::Received(id, b"ij".to_vec()));
 }
 
 #[test]
@@ -315,22 +315,22 @@ fn a_half_closed_peer_can_still_be_answered() {
     let (mut stream, id) = stage.connect();
     stream.write_all(b"question").expect("sent");
     stream.shutdown(Shutdown::Write).expect("half closed");
-    assert_eq!(stage.next(), Told::Received(id, b"question".to_vec()));
-    assert_eq!(stage.next(), Told::Ended(id));
+    assert_eq!(stage.next(), Call::Received(id, b"question".to_vec()));
+    assert_eq!(stage.next(), Call::Ended(id));
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("the end");
     assert_eq!(stage.next_closed().0, id);
 }
 
 #[test]
-fn input_that_is_not_taken_stops_the_reading_and_pausing_does_too() {
+fn untaken_input_and_pausing_stop_the_reading() {
     let config = Config { input_bytes_max: 1_000, ..Config::default() };
     let stage = Stage::new(config, |_| 0);
     let (mut stream, id) = stage.connect();
     stream.write_all(&[1; 600]).expect("sent");
-    assert_eq!(stage.next(), Told::Received(id, vec![1; 600]));
+    assert_eq!(stage.next(), Call::Received(id, vec![1; 600]));
     stream.write_all(&[2; 600]).expect("sent");
-    let Told::Received(_, bytes) = stage.next() else { panic!("input") };
+    let Call::Received(_, bytes) = stage.next() else { panic!("input") };
     assert_eq!(bytes.len(), 1_000, "as much as there is room for");
     assert_eq!(stage.ask(move |cx| cx.stats().bytes_received.to_string()), "1000");
 
@@ -341,12 +341,12 @@ fn input_that_is_not_taken_stops_the_reading_and_pausing_does_too() {
         String::new()
     });
     stream.write_all(b"hello").expect("sent");
-    // Two turns and more: what could be read would have been.
+    // More than two ticks: the loop would have read it by now.
     for _ in 0..3 {
         assert_eq!(stage.ask(move |cx| cx.stats().bytes_received.to_string()), "0");
     }
     stage.order(move |cx| cx.resume(id));
-    assert_eq!(stage.next(), Told::Received(id, b"hello".to_vec()));
+    assert_eq!(stage.next(), Call::Received(id, b"hello".to_vec()));
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn a_flood_on_one_connection_does_not_starve_another() {
     for _ in 0..50 {
         stream.write_all(b"x").expect("sent");
         loop {
-            if let Told::Received(from, bytes) = stage.next()
+            if let Call::Received(from, bytes) = stage.next()
                 && from == id
             {
                 assert_eq!(bytes, b"x");

@@ -4,7 +4,7 @@ mod common;
 
 use std::io::ErrorKind;
 
-use common::{Book, Node, SECOND, Told, address, ms};
+use common::{Book, Call, Node, SECOND, address, ms};
 use sealed::sim::{Link, Simulation};
 use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Rates, Service};
 
@@ -21,7 +21,7 @@ fn a_half_closed_connection_still_reads_and_ends_when_both_have_ended() {
     let mut peer = sim.connect(address("10.0.0.1:80"));
     sim.settle();
     let id = node.only();
-    node.told();
+    node.calls();
     node.act(|cx| {
         assert!(cx.write(id, b"all there is"));
         cx.half_close(id);
@@ -31,10 +31,10 @@ fn a_half_closed_connection_still_reads_and_ends_when_both_have_ended() {
     peer.send("and more");
     sim.run_for(SECOND * 60);
     assert_eq!(node.received(), b"and more");
-    assert_eq!(node.told(), [Told::Drained(id)]);
+    assert_eq!(node.calls(), [Call::Drained(id)]);
     peer.finish();
     sim.settle();
-    assert_eq!(node.told(), [Told::Ended(id), Told::Closed(id, CloseReason::Ended)]);
+    assert_eq!(node.calls(), [Call::Ended(id), Call::Closed(id, CloseReason::Ended)]);
     assert!(node.is_empty());
 }
 
@@ -46,23 +46,23 @@ fn half_closing_after_the_peer_has_ended_closes() {
     peer.finish();
     sim.settle();
     let id = node.only();
-    assert_eq!(node.told()[1..], [Told::Ended(id)]);
+    assert_eq!(node.calls()[1..], [Call::Ended(id)]);
     node.act(|cx| {
         cx.write(id, b"answer");
         cx.half_close(id);
     });
     assert_eq!(peer.expect_end(), b"answer");
     sim.settle();
-    assert_eq!(node.told(), [Told::Closed(id, CloseReason::Ended)]);
+    assert_eq!(node.calls(), [Call::Closed(id, CloseReason::Ended)]);
 }
 
 #[test]
-fn a_reset_is_seen_as_a_failure_and_what_was_queued_is_lost() {
+fn a_reset_shows_as_a_failure_and_loses_queued_output() {
     let (sim, node) = stage(Config::default(), Book::default());
     let connect = || {
         let peer = sim.connect(address("10.0.0.1:80"));
         sim.settle();
-        let Some(Told::Accepted(id, _)) = node.told().pop() else { panic!("accepted") };
+        let Some(Call::Accepted(id, _)) = node.calls().pop() else { panic!("accepted") };
         (peer, id)
     };
     let ((first, id), (second, other)) = (connect(), connect());
@@ -75,14 +75,14 @@ fn a_reset_is_seen_as_a_failure_and_what_was_queued_is_lost() {
     });
     sim.settle();
     let aborted = CloseReason::Aborted;
-    assert_eq!(node.told(), [Told::Closed(ids[0], aborted), Told::Closed(ids[1], aborted)]);
+    assert_eq!(node.calls(), [Call::Closed(ids[0], aborted), Call::Closed(ids[1], aborted)]);
     let failures = peers.map(|mut peer| (peer.take(), peer.failure()));
     assert_eq!(failures, [(vec![], Some(ErrorKind::ConnectionReset)), (vec![], None)]);
     assert!(node.is_empty());
 }
 
 #[test]
-fn half_closing_tells_the_end_behind_all_that_is_queued() {
+fn half_closing_sends_the_end_behind_all_queued_output() {
     let (sim, node) = stage(Config::default(), Book::default());
     sim.set_link(Link { buffer_bytes: 1_000, ..Link::default() });
     let mut peer = sim.connect(address("10.0.0.1:80"));
@@ -102,7 +102,8 @@ fn a_closed_connection_is_gone_as_soon_as_its_peer_has_ended_too() {
     let mut peer = sim.connect_over(link.clone(), address("10.0.0.1:80"));
     sim.settle();
     let id = node.only();
-    // The last bytes fill the way to a peer that does not read them, so that nothing more can be written.
+    // The last bytes fill the link to a peer that does not read, so that nothing more can be
+    // written.
     peer.stall();
     node.act(|cx| {
         cx.write(id, &vec![7; link.buffer_bytes]);
@@ -112,18 +113,19 @@ fn a_closed_connection_is_gone_as_soon_as_its_peer_has_ended_too() {
     assert!(!node.is_empty(), "the peer may still be sending");
     peer.finish();
     sim.settle();
-    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Closed)));
+    assert_eq!(node.calls().last(), Some(&Call::Closed(id, CloseReason::Closed)));
     assert!(node.is_empty());
 }
 
 #[test]
-fn a_slow_peer_gets_all_of_a_closed_connection_though_the_kernel_is_late_to_tell_of_room() {
+fn a_slow_peer_gets_all_output_of_a_closed_connection_even_if_the_kernel_reports_room_late() {
     let (sim, node) = stage(Config { linger: SECOND * 5, ..Config::default() }, Book::default());
     let link = Link { bandwidth: Some(1_000), buffer_bytes: 9_000, room_told_bytes: 6_000, ..Link::default() };
     let mut peer = sim.connect_over(link, address("10.0.0.1:80"));
     sim.settle();
     let id = node.only();
-    // Three segments, three seconds each: there is some room after each of them, and word of it after two.
+    // Three segments, three seconds each. Each of them frees some room, but the kernel reports room
+    // only after two.
     for _ in 0..3 {
         node.act(|cx| cx.write(id, &[7; 3_000]));
         sim.run_for(ms(1));
@@ -135,11 +137,11 @@ fn a_slow_peer_gets_all_of_a_closed_connection_though_the_kernel_is_late_to_tell
     assert_eq!(peer.expect_end().len(), 49_000);
     peer.finish();
     sim.settle();
-    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Closed)));
+    assert_eq!(node.calls().last(), Some(&Call::Closed(id, CloseReason::Closed)));
 }
 
 #[test]
-fn a_deadline_that_a_service_moves_as_the_last_bytes_go_is_not_told_before_its_time() {
+fn a_deadline_that_a_service_moves_on_drained_does_not_expire_early() {
     let (sim, node) = stage(Config::default(), Book::default());
     let link = Link { bandwidth: Some(1_000), buffer_bytes: 9_000, room_told_bytes: 9_000, ..Link::default() };
     let _peer = sim.connect_over(link, address("10.0.0.1:80"));
@@ -149,26 +151,26 @@ fn a_deadline_that_a_service_moves_as_the_last_bytes_go_is_not_told_before_its_t
         node.act(|cx| cx.write(id, &[7; 3_000]));
         sim.run_for(ms(1));
     }
-    // What is left fits when the first segment has gone, and nobody tells.
+    // The rest fits once the first segment is gone, but nothing reports that.
     node.act(|cx| {
         cx.write(id, &[7; 2_000]);
         cx.set_deadline(id, SECOND * 5);
     });
-    node.told();
+    node.calls();
     node.look(|book, _| book.deadline_when_drained = Some(SECOND * 60));
     sim.run_for(SECOND * 10);
-    assert_eq!(node.told(), [Told::Drained(id)], "all is with the kernel, and its time has not come");
+    assert_eq!(node.calls(), [Call::Drained(id)], "all is with the kernel, and its time has not come");
     sim.run_for(SECOND * 60);
-    assert_eq!(node.told(), [Told::Closed(id, CloseReason::TimedOut)]);
+    assert_eq!(node.calls(), [Call::Closed(id, CloseReason::TimedOut)]);
 }
 
 #[test]
-fn much_is_sent_without_waiting_in_order_and_drained_is_told() {
+fn large_output_is_sent_in_order_and_drained_is_called() {
     let (sim, node) = stage(Config::default(), Book::default());
     let mut peer = sim.connect_over(Link { buffer_bytes: 50_000, ..Link::default() }, address("10.0.0.1:80"));
     sim.settle();
     let id = node.only();
-    node.told();
+    node.calls();
     let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
     node.act(|cx| {
         assert!(cx.write(id, &bytes[..40_000]));
@@ -183,45 +185,45 @@ fn much_is_sent_without_waiting_in_order_and_drained_is_told() {
         got.extend(peer.take());
     }
     assert!(got == bytes, "in order");
-    assert_eq!(node.told(), [Told::Drained(id)]);
+    assert_eq!(node.calls(), [Call::Drained(id)]);
     node.act(|cx| cx.write(id, &bytes[..40_000]));
     sim.settle();
-    assert_eq!(node.told(), [Told::Drained(id)], "what was sent at once is told of too");
+    assert_eq!(node.calls(), [Call::Drained(id)], "drained is called for output that was sent at once as well");
     assert_eq!(node.act(|cx| cx.stats().bytes_sent), 240_000);
 }
 
 #[test]
-fn writing_tells_of_the_high_mark_and_drained_of_the_low_one() {
+fn writing_reports_the_high_mark_and_drained_the_low_mark() {
     let config = Config { output_high_bytes: 10_000, output_low_bytes: 4_000, ..Config::default() };
     let (sim, node) = stage(config, Book::default());
     sim.set_link(Link { buffer_bytes: 1_000, ..Link::default() });
     let mut peer = sim.connect(address("10.0.0.1:80"));
     sim.settle();
     let id = node.only();
-    node.told();
+    node.calls();
     peer.stall();
     node.act(|cx| {
         assert!(cx.write(id, &[1; 3_000]));
         assert!(cx.has_room(id));
     });
     sim.settle();
-    assert_eq!(node.told(), [], "below the low mark there is nothing to tell");
+    assert_eq!(node.calls(), [], "no call below the low mark");
     node.act(|cx| assert!(!cx.write(id, &[2; 9_000]), "the high mark is passed"));
     sim.settle();
-    assert_eq!((node.act(|cx| cx.queued(id)), node.told()), (11_000, vec![]));
+    assert_eq!((node.act(|cx| cx.queued(id)), node.calls()), (11_000, vec![]));
     peer.unstall();
-    while node.told().is_empty() {
-        assert!(node.act(|cx| cx.queued(id)) > 4_000, "told when the low mark is reached");
+    while node.calls().is_empty() {
+        assert!(node.act(|cx| cx.queued(id)) > 4_000, "the call comes at the low mark");
         sim.run_for(ms(1));
     }
     assert!(node.act(|cx| cx.has_room(id)));
     sim.settle();
-    assert_eq!(node.told(), [], "told once");
+    assert_eq!(node.calls(), [], "one call");
     assert_eq!(peer.take().len(), 12_000);
 }
 
 #[test]
-fn what_is_queued_may_reach_its_limit_and_no_more() {
+fn queued_output_may_reach_its_limit_and_no_more() {
     let config = Config { output_bytes_max: 1_000, ..Config::default() };
     let (sim, node) = stage(config, Book::default());
     let mut peer = sim.connect(address("10.0.0.1:80"));
@@ -235,11 +237,11 @@ fn what_is_queued_may_reach_its_limit_and_no_more() {
         assert!(!cx.write(id, &[1; 401]));
     });
     sim.settle();
-    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::OutputFull)));
+    assert_eq!(node.calls().last(), Some(&Call::Closed(id, CloseReason::OutputFull)));
 }
 
 #[test]
-fn who_never_ends_is_cut_off_after_the_linger_and_the_loop_sleeps_meanwhile() {
+fn a_peer_that_never_ends_is_cut_off_after_the_linger_and_the_loop_sleeps_meanwhile() {
     let (sim, node) = stage(Config { linger: SECOND * 3, ..Config::default() }, Book::default());
     let mut peer = sim.connect(address("10.0.0.1:80"));
     sim.settle();
@@ -250,7 +252,7 @@ fn who_never_ends_is_cut_off_after_the_linger_and_the_loop_sleeps_meanwhile() {
     });
     assert_eq!(peer.expect_end(), b"bye");
     sim.run_for(SECOND * 4);
-    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Closed)));
+    assert_eq!(node.calls().last(), Some(&Call::Closed(id, CloseReason::Closed)));
     assert!(sim.turns() - turns < 20, "{} ticks", sim.turns() - turns);
 }
 
@@ -271,11 +273,11 @@ fn a_half_closed_connection_to_a_silent_peer_lets_its_loop_sleep_and_loses_nothi
     node.act(|cx| cx.resume(id));
     sim.settle();
     assert_eq!(node.received().len(), 1_000_000);
-    assert_eq!(node.told().last(), Some(&Told::Closed(id, CloseReason::Ended)));
+    assert_eq!(node.calls().last(), Some(&Call::Closed(id, CloseReason::Ended)));
     assert!(node.is_empty());
 }
 
-/// Takes a byte at a call, and does what it is told between.
+/// Takes one byte per call, and runs `between` after it.
 struct Sipper {
     act: fn(&mut Context<Self>, ConnectionId),
     sipped: Vec<u8>,
@@ -300,16 +302,16 @@ impl Service for Sipper {
 }
 
 #[test]
-fn what_is_left_stays_whatever_a_service_does_between() {
+fn untaken_input_stays_whatever_a_service_does_meanwhile() {
     let acts: [fn(&mut Context<Sipper>, ConnectionId); 3] = [
         // Asks for the rest at once.
         |cx, id| cx.resume(id),
-        // Pauses, and goes on in the next tick.
+        // Pauses, and resumes in the next tick.
         |cx, id| {
             cx.pause(id);
             cx.resume(id);
         },
-        // Gives up what made it keep its buffers.
+        // Drops the rates, which were the reason to keep its buffers.
         |cx, id| {
             cx.set_rates(id, Rates::default());
             cx.resume(id);
@@ -324,13 +326,13 @@ fn what_is_left_stays_whatever_a_service_does_between() {
         let mut peer = sim.connect(&at);
         peer.send("abcdefgh");
         sim.settle();
-        let heard = |event_loop: &mut EventLoop<Sipper>| event_loop.parts().0.sipped.clone();
-        assert_eq!(sim.with(id, heard).expect("it runs"), b"abcdefgh");
+        let sipped = |event_loop: &mut EventLoop<Sipper>| event_loop.parts().0.sipped.clone();
+        assert_eq!(sim.with(id, sipped).expect("it runs"), b"abcdefgh");
     }
 }
 
 #[test]
-fn the_end_is_not_told_to_who_has_paused() {
+fn a_paused_connection_does_not_report_the_end() {
     let sim = Simulation::new(8);
     let sipper = Sipper { act: |cx, id| cx.pause(id), sipped: Vec::new(), ended: false };
     let mut event_loop = sim.event_loop(Config::default(), sipper).expect("a loop");
@@ -353,7 +355,7 @@ fn the_end_is_not_told_to_who_has_paused() {
     assert!(peer.is_over());
 }
 
-/// Takes nothing, and asks to see it once more.
+/// A service that takes nothing, and asks to see the input once more.
 #[derive(Default)]
 struct Insisting {
     looks: u32,
@@ -378,7 +380,7 @@ impl Service for Insisting {
 }
 
 #[test]
-fn who_asks_again_and_again_starves_nobody() {
+fn a_service_that_keeps_resuming_does_not_starve_other_connections() {
     let sim = Simulation::new(8);
     let mut event_loop = sim.event_loop(Config::default(), Insisting::default()).expect("a loop");
     let at = event_loop.listen("10.0.0.1:80").expect("it is free");
@@ -393,7 +395,7 @@ fn who_asks_again_and_again_starves_nobody() {
     assert!(sim.with(id, look).expect("it runs").0 > 1, "and it is shown again");
 }
 
-/// Takes nothing before the peer's end, and all of it then.
+/// A service that takes nothing before the peer's end, and everything then.
 #[derive(Default)]
 struct Keeper {
     left_at_the_end: Option<usize>,
@@ -419,7 +421,7 @@ impl Service for Keeper {
 }
 
 #[test]
-fn the_end_is_told_with_input_left_which_can_still_be_had() {
+fn input_left_at_the_end_can_still_be_taken() {
     let sim = Simulation::new(8);
     let mut event_loop = sim.event_loop(Config::default(), Keeper::default()).expect("a loop");
     let at = event_loop.listen("10.0.0.1:80").expect("it is free");
@@ -430,14 +432,14 @@ fn the_end_is_told_with_input_left_which_can_still_be_had() {
     peer.send("defgh");
     peer.finish();
     sim.settle();
-    let heard = |event_loop: &mut EventLoop<Keeper>| {
+    let state = |event_loop: &mut EventLoop<Keeper>| {
         let (keeper, cx) = event_loop.parts();
         (keeper.left_at_the_end, keeper.taken.clone(), cx.connections())
     };
-    assert_eq!(sim.with(id, heard).expect("it runs"), (Some(8), b"abcdefgh".to_vec(), 0));
+    assert_eq!(sim.with(id, state).expect("it runs"), (Some(8), b"abcdefgh".to_vec(), 0));
 }
 
-/// Notes the end and the deadline of connections, and does then what services do by default.
+/// Records the end and the deadline of connections, and then does what services do by default.
 #[derive(Default)]
 struct Logger {
     log: Vec<String>,
@@ -473,7 +475,7 @@ impl Service for Logger {
 }
 
 #[test]
-fn a_service_can_add_to_what_it_does_by_default() {
+fn a_service_can_extend_the_default_behaviour() {
     let sim = Simulation::new(9);
     let mut event_loop = sim.event_loop(Config::default(), Logger::default()).expect("a loop");
     let at = event_loop.listen("10.0.0.1:80").expect("it is free");

@@ -5,8 +5,8 @@ include!("../src/guide/tally.rs");
 use sealed::Config;
 use sealed::sim::{Peer, Simulation};
 
-/// Sends `input` in one piece to a new server. Returns what is answered, up to the end of the connection, and another
-/// client.
+/// Sends `input` in one piece to a new server. Returns the answer up to the end of the connection,
+/// and another client.
 fn answer(input: &str) -> (String, Peer) {
     let sim = Simulation::new(1);
     let mut event_loop = sim.event_loop(Config::default(), Tally::default()).expect("a loop");
@@ -18,7 +18,7 @@ fn answer(input: &str) -> (String, Peer) {
 }
 
 #[test]
-fn what_comes_behind_quit_is_not_obeyed() {
+fn lines_behind_quit_are_ignored() {
     let (answer, mut other) = answer("vote tea\nquit\nvote coffee\n");
     assert_eq!(answer, "counted\n");
     other.send("watch\n");

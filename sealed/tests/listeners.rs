@@ -1,10 +1,10 @@
-//! What a listener has of its own, beside other listeners of its loop.
+//! Limits and socket options that a listener has for itself.
 
 mod common;
 
 use std::io::ErrorKind;
 
-use common::{Book, Node, SECOND, Told, address};
+use common::{Book, Call, Node, SECOND, address};
 use sealed::sim::Simulation;
 use sealed::{CloseReason, Config, Listen, SocketOptions};
 
@@ -46,8 +46,8 @@ fn a_listener_has_socket_options_of_its_own() {
     let mut silent = [80, 81].map(|port| sim.connect(address(&format!("10.0.0.1:{port}"))));
     sim.settle();
     silent.iter_mut().for_each(sealed::sim::Peer::vanish);
-    node.told();
+    node.calls();
     sim.run_for(SECOND * 10);
-    assert!(matches!(node.told()[..], [Told::Closed(_, CloseReason::Failed(ErrorKind::TimedOut))]));
+    assert!(matches!(node.calls()[..], [Call::Closed(_, CloseReason::Failed(ErrorKind::TimedOut))]));
     node.only();
 }

@@ -1,4 +1,5 @@
-//! What a loop promises of time, mail, descriptors and its order, and a pool of its loops.
+//! What a loop promises about time, messages, descriptors and the order of its calls, and a pool of
+//! loops.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -12,7 +13,7 @@ use sealed::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Notes what it is called for.
+/// A service that records its calls.
 #[derive(Default)]
 struct Notes {
     calls: Vec<String>,
@@ -62,7 +63,7 @@ fn notes() -> EventLoop<Notes> {
 }
 
 #[test]
-fn a_tick_has_one_order() {
+fn the_steps_of_a_tick_have_a_fixed_order() {
     let mut event_loop = notes();
     let address = event_loop.listen("127.0.0.1:0").expect("a port");
     let (_, cx) = event_loop.parts();
@@ -70,7 +71,8 @@ fn a_tick_has_one_order() {
     event_loop.mailbox().post(1).expect("room");
     let mut stream = TcpStream::connect(&address).expect("connected");
     std::io::Write::write_all(&mut stream, b"x").expect("sent");
-    // All of it is there before the tick: the connection in the backlog, its byte, the message, the timer.
+    // All of it is there before the tick: the connection in the backlog, its byte, the message, the
+    // timer.
     let due = Instant::now() + Duration::from_millis(2);
     while Instant::now() < due {
         std::hint::spin_loop();
@@ -102,7 +104,7 @@ fn timers_fire_in_order_never_early_and_not_when_cancelled() {
 }
 
 #[test]
-fn mail_keeps_its_order_is_bounded_and_wakes_the_loop_once() {
+fn messages_keep_their_order_are_bounded_and_wake_the_loop_once() {
     let config = Config { mailbox_messages_max: 1_000, ..Config::default() };
     let mut event_loop = EventLoop::new(config, Notes::default()).expect("a loop");
     let mailbox = event_loop.mailbox();
@@ -117,7 +119,7 @@ fn mail_keeps_its_order_is_bounded_and_wakes_the_loop_once() {
     let calls = &event_loop.service().calls;
     let expected: Vec<String> = (0..1_000).map(|n| format!("message {n}")).chain(["turned".into()]).collect();
     assert_eq!(calls, &expected, "all in one tick");
-    // A wake-up for each would make the next tick return at once.
+    // A wake-up for each message would make the next tick return at once.
     let start = Instant::now();
     event_loop.turn(Some(Duration::from_millis(50))).expect("a tick");
     assert!(start.elapsed() >= Duration::from_millis(50), "no wake-up is left over");
@@ -125,7 +127,7 @@ fn mail_keeps_its_order_is_bounded_and_wakes_the_loop_once() {
 }
 
 #[test]
-fn a_mailbox_whose_loop_has_ended_or_been_dropped_says_so_though_it_is_full() {
+fn a_full_mailbox_reports_that_its_loop_has_ended_or_been_dropped() {
     let config = Config { mailbox_messages_max: 2, ..Config::default() };
     for (ends, posted) in [(false, 0), (false, 2), (true, 0), (true, 2)] {
         let mut event_loop = EventLoop::new(config.clone(), Notes::default()).expect("a loop");
@@ -133,7 +135,7 @@ fn a_mailbox_whose_loop_has_ended_or_been_dropped_says_so_though_it_is_full() {
         let fill = |count| (0..count).for_each(|n| mailbox.post(n).expect("room"));
         if ends {
             event_loop.stopper().stop();
-            // The last tick takes some of it, and nobody the rest.
+            // The last tick takes a part of the messages. The rest is never taken.
             fill(posted);
             event_loop.run().expect("a good end");
             for _ in 0..5 {
@@ -151,12 +153,12 @@ fn a_mailbox_whose_loop_has_ended_or_been_dropped_says_so_though_it_is_full() {
 }
 
 #[test]
-fn where_descriptors_run_out_accepting_waits_and_does_not_spin() {
+fn accepting_without_free_descriptors_waits_and_does_not_spin() {
     if std::env::var_os("SEALED_TEST_FEW_DESCRIPTORS").is_some() {
         return with_few_descriptors();
     }
-    // In a process of its own, for the limit is the process's.
-    let script = "ulimit -n 40 && exec \"$0\" --exact where_descriptors_run_out_accepting_waits_and_does_not_spin";
+    // In a process of its own, because the limit is the process's.
+    let script = "ulimit -n 40 && exec \"$0\" --exact accepting_without_free_descriptors_waits_and_does_not_spin";
     let program = std::env::current_exe().expect("this program");
     let output = Command::new("sh")
         .args(["-c", script])
@@ -174,7 +176,8 @@ fn with_few_descriptors() {
     while let Ok(stream) = TcpStream::connect(&address) {
         streams.push(stream);
     }
-    // Some are given back, so that the loop can take a few of those who wait, and not all.
+    // Some descriptors are freed, so that the loop can accept a few of the waiting connections, but
+    // not all.
     streams.truncate(streams.len() - 4);
     while event_loop.parts().1.stats().accept_pauses == 0 {
         event_loop.turn(Some(PATIENCE)).expect("a tick");
@@ -186,7 +189,7 @@ fn with_few_descriptors() {
         ticks += 1;
     }
     assert!(ticks < 50, "{ticks} ticks in half a second of waiting");
-    // Who leaves makes room for the others.
+    // A connection that closes makes room for another.
     let accepted = event_loop.parts().1.stats().accepted;
     let half = streams.len() / 2;
     streams.truncate(half);
@@ -216,7 +219,8 @@ fn at_the_limit_of_connections_accepting_waits() {
     assert_eq!(event_loop.parts().1.connections(), 2);
 }
 
-/// Says in which loop it was accepted, and panics where it is told to.
+/// Writes the number of its loop to each connection that it accepts, and panics if a message
+/// arrives.
 struct Greeter(usize);
 
 impl Service for Greeter {
@@ -267,19 +271,19 @@ fn every_loop_of_a_pool_gets_connections_and_all_stop_together() {
 }
 
 #[test]
-fn a_loop_that_panics_takes_the_pool_with_it() {
+fn a_loop_that_panics_ends_its_pool() {
     let (pool, _) = pool(3);
     let mailbox = pool.mailboxes()[1].clone();
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || done.send(pool.run(|place: Place<()>| Greeter(place.index))));
     mailbox.post(()).expect("room");
     let outcome = ended.recv_timeout(PATIENCE).expect("it ends");
-    assert!(matches!(&outcome, Err(sealed::Error::Panicked(said)) if said == "told to"), "{outcome:?}");
+    assert!(matches!(&outcome, Err(sealed::Error::Panicked(text)) if text == "told to"), "{outcome:?}");
     assert_eq!(mailbox.post(()), Err(PostError::Gone(())));
 }
 
 #[test]
-fn a_port_that_another_pool_has_cannot_be_shared_with_it() {
+fn a_port_cannot_be_shared_with_another_pool() {
     let (_pool, address) = pool(2);
     let mut other = Pool::<()>::new(Config::default(), 2.try_into().ok()).expect("a pool");
     assert!(matches!(other.listen(address), Err(sealed::Error::Listen { .. })));

@@ -1,4 +1,4 @@
-//! Memory that a loop gives back while it goes on.
+//! Memory that a loop frees while it runs.
 
 mod common;
 
@@ -9,7 +9,7 @@ use sealed::{Config, Context, Rates};
 
 const COUNT: u32 = 10_000;
 
-/// Checks that what `take` makes the loop allocate is given back by `give_back`, but for a tenth.
+/// Asserts that `give_back` frees at least nine tenths of what `take` makes the loop allocate.
 fn assert_given_back<T>(
     node: &Node,
     take: impl Fn(&mut Context<Book>) -> T,
@@ -24,19 +24,19 @@ fn assert_given_back<T>(
 }
 
 #[test]
-fn what_most_timers_needed_is_given_back_while_one_goes_on() {
+fn memory_of_cancelled_timers_is_freed_while_one_stays() {
     let node = Node::start(&Simulation::new(1), Config::default(), Book::default());
     assert_given_back(&node, |cx| cx.set_timer(SECOND, 1), |cx, timer| assert_eq!(cx.cancel_timer(timer), Some(1)));
 }
 
 #[test]
-fn what_most_groups_needed_is_given_back_while_one_goes_on() {
+fn memory_of_removed_groups_is_freed_while_one_stays() {
     let node = Node::start(&Simulation::new(1), Config::default(), Book::default());
     assert_given_back(&node, |cx| cx.add_group(Rates::default()), |cx, group| assert!(cx.remove_group(group)));
 }
 
 #[test]
-fn what_timers_needed_is_given_back_when_they_expire() {
+fn memory_of_timers_is_freed_when_they_expire() {
     let sim = Simulation::new(1);
     let node = Node::start(&sim, Config::default(), Book::default());
     node.act(|cx| cx.set_timer(SECOND * 60, 0));
@@ -44,7 +44,7 @@ fn what_timers_needed_is_given_back_when_they_expire() {
     let taken = measure(|| node.act(set)).bytes_current;
     let freed = -measure(|| {
         sim.run_for(SECOND * 2);
-        assert_eq!(node.told().len(), COUNT as usize);
+        assert_eq!(node.calls().len(), COUNT as usize);
     })
     .bytes_current;
     assert!(freed >= taken / 10 * 9, "of {taken} bytes, {freed} are given back");

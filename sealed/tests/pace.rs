@@ -1,4 +1,5 @@
-//! Token buckets: how fast a connection, or a group of them, may be read from and written to.
+//! Token buckets: how fast a connection, or a group of connections, may be read from and written
+//! to.
 
 mod common;
 
@@ -60,7 +61,7 @@ fn writing_keeps_to_its_rate_and_its_order() {
 }
 
 #[test]
-fn a_group_shares_its_rate_and_none_takes_all() {
+fn the_members_of_a_group_share_its_rate_and_none_takes_it_all() {
     let (sim, node) = stage(false);
     let group = node.act(|cx| cx.add_group(Rates { read: Some(SLOW), write: None }));
     let mut peers: Vec<Peer> = (0..4).map(|_| connected(&sim)).collect();
@@ -79,7 +80,7 @@ fn a_group_shares_its_rate_and_none_takes_all() {
         let share = received.iter().map(|byte| usize::from(*byte == number)).sum::<usize>();
         assert!((20_000..=30_000).contains(&share), "{share} bytes of connection {number}");
     }
-    // Who leaves is free.
+    // A connection that leaves the group is free.
     node.act(|cx| {
         for id in cx.connection_ids() {
             cx.set_group(id, None);
@@ -96,7 +97,7 @@ fn a_rate_can_be_changed_and_taken_away_while_a_connection_waits() {
     let id = node.only();
     node.act(|cx| cx.set_rates(id, Rates { read: Some(DROP_BY_DROP), write: None }));
     peer.send(vec![7; 10_000]);
-    // To the middle between two bytes.
+    // In the middle between two bytes.
     sim.run_for(SECOND * 5 + ms(500));
     assert!(node.received().len() <= 6);
     node.act(|cx| cx.set_rates(id, Rates::default()));
@@ -108,10 +109,10 @@ fn a_rate_can_be_changed_and_taken_away_while_a_connection_waits() {
 }
 
 #[test]
-fn who_sends_a_little_and_often_has_the_whole_of_its_rate() {
+fn a_peer_that_sends_little_and_often_gets_its_whole_rate() {
     let (sim, node) = stage(false);
     let mut peer = connected(&sim);
-    // The bucket is looked at ten times for each byte that it gets.
+    // The loop looks at the bucket ten times for each byte that the bucket gains.
     let rate = Rate { bytes_per_second: 100, burst_bytes: 10 };
     node.act(|cx| cx.set_rates(cx.connection_ids()[0], Rates { read: Some(rate), write: None }));
     for _ in 0..2_000 {
@@ -135,7 +136,7 @@ fn after_a_pause_a_burst_passes_and_no_more() {
 }
 
 #[test]
-fn what_is_written_through_keeps_to_its_rate() {
+fn output_written_through_keeps_to_its_rate() {
     let (sim, node) = stage(false);
     let mut peer = connected(&sim);
     let id = node.only();
@@ -165,7 +166,7 @@ fn closing_takes_as_long_as_the_rate_makes_it() {
 }
 
 #[test]
-fn what_a_closed_connection_throws_away_is_not_held_to_its_rate() {
+fn input_that_a_closed_connection_discards_is_not_held_to_its_rate() {
     let (sim, node) = stage(false);
     let mut peer = connected(&sim);
     node.act(|cx| cx.set_rates(cx.connection_ids()[0], Rates { read: Some(DROP_BY_DROP), write: None }));
@@ -178,7 +179,7 @@ fn what_a_closed_connection_throws_away_is_not_held_to_its_rate() {
 }
 
 #[test]
-fn a_group_that_is_removed_holds_nobody_back_and_its_id_finds_nothing() {
+fn a_removed_group_limits_no_connection_and_its_id_finds_nothing() {
     let (sim, node) = stage(false);
     let rates = Rates { read: Some(DROP_BY_DROP), write: None };
     let group = node.act(|cx| cx.add_group(rates));
@@ -192,7 +193,7 @@ fn a_group_that_is_removed_holds_nobody_back_and_its_id_finds_nothing() {
     assert!(node.act(|cx| cx.remove_group(group)));
     sim.run_for(SECOND * 3);
     assert!(node.received().len() > 990);
-    // The place is given to another group, of which the stale id does not speak.
+    // Another group has the slot now, and the stale id does not refer to it.
     let next = node.act(|cx| cx.add_group(rates));
     node.act(|cx| {
         assert!(!cx.remove_group(group));

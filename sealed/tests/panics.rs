@@ -1,4 +1,5 @@
-//! What a panic in a service costs: the loop, which says so, or, where the service says so, one connection.
+//! What a panic in a service costs: the whole loop, which returns an error, or one connection if
+//! the service decides so.
 
 mod common;
 
@@ -15,7 +16,7 @@ use sealed::{
     Service, TimerId,
 };
 
-/// Echoes, and panics in the call of this name.
+/// A service that echoes, and panics in the call of this name.
 #[derive(Default)]
 struct Fragile {
     fails_in: Rc<Cell<&'static str>>,
@@ -123,7 +124,7 @@ fn a_panic_ends_the_loop_with_an_error_and_each_turn_after_it() {
     fails_in.set("received");
     for _ in 0..3 {
         let outcome = turn(&mut event_loop);
-        assert!(matches!(&outcome, Err(Error::Panicked(said)) if said == "in received"), "{outcome:?}");
+        assert!(matches!(&outcome, Err(Error::Panicked(text)) if text == "in received"), "{outcome:?}");
         assert_eq!(mailbox.post(()), Err(PostError::Gone(())));
     }
     assert_eq!(event_loop.run().expect_err("it is over").to_string(), "an event loop panicked: in received");
@@ -137,8 +138,8 @@ fn a_panic_ends_the_loop_with_an_error_and_each_turn_after_it() {
 }
 
 #[test]
-fn a_panic_outside_the_calls_of_a_service_goes_up_and_the_loop_stays_broken() {
-    /// Its state cannot be made.
+fn a_panic_outside_the_calls_of_a_service_propagates_and_the_loop_stays_broken() {
+    /// A connection state whose `default` panics.
     struct Broken;
 
     #[derive(Debug)]
@@ -171,7 +172,7 @@ fn a_panic_outside_the_calls_of_a_service_goes_up_and_the_loop_stays_broken() {
     }
 }
 
-/// A loop that is kept, and a peer that is served before and after whatever is done to another.
+/// A loop that survives panics, and a peer that is served before and after the panic of another.
 struct Kept {
     sim: Simulation,
     id: LoopId,
@@ -196,7 +197,8 @@ impl Kept {
         looked.expect("it runs")
     }
 
-    /// Checks that one panic has been told, and that the loop goes on; returns whether it was of a connection.
+    /// Asserts that one panic was reported and that the loop goes on. Returns whether the panic was
+    /// reported for a connection.
     fn goes_on(&mut self, call: &str) -> bool {
         self.bystander.send("still here");
         self.bystander.expect("still here");
@@ -208,7 +210,7 @@ impl Kept {
 }
 
 #[test]
-fn a_service_that_keeps_its_loop_loses_the_connection_alone() {
+fn a_service_that_keeps_its_loop_loses_only_the_connection() {
     for call in ["accepted", "received", "received, later", "ended", "ended, later", "drained", "timed_out"] {
         let mut kept = Kept::start();
         if call == "accepted" {
@@ -242,7 +244,7 @@ fn a_service_that_keeps_its_loop_loses_the_connection_alone() {
 }
 
 #[test]
-fn a_panic_as_a_connection_is_told_closed_costs_nothing_more() {
+fn a_panic_in_closed_costs_nothing_more() {
     let mut kept = Kept::start();
     let peer = kept.sim.connect(address(AT));
     kept.sim.settle();
@@ -254,7 +256,7 @@ fn a_panic_as_a_connection_is_told_closed_costs_nothing_more() {
 }
 
 #[test]
-fn a_panic_in_a_call_for_no_connection_can_be_survived_too() {
+fn a_loop_can_survive_a_panic_in_a_call_without_a_connection() {
     for call in ["message", "expired", "signalled", "turned"] {
         let mut kept = Kept::start();
         kept.fails_in.set(call);
@@ -272,12 +274,12 @@ fn a_panic_in_a_call_for_no_connection_can_be_survived_too() {
 }
 
 #[test]
-fn a_service_that_panics_in_judging_a_panic_ends_its_loop() {
+fn a_panic_in_panicked_ends_the_loop() {
     let (sim, mut event_loop, fails_in) = stage(true);
     let _peer = sim.connect(address(AT));
     sim.settle();
     fails_in.set("accepted");
     event_loop.parts().0.fails_in_judging = true;
     let outcome = turn(&mut event_loop);
-    assert!(matches!(&outcome, Err(Error::Panicked(said)) if said == "in judging"), "{outcome:?}");
+    assert!(matches!(&outcome, Err(Error::Panicked(text)) if text == "in judging"), "{outcome:?}");
 }

@@ -1,4 +1,5 @@
-//! The example of a proxy, between a client that stalls and a server that has sent all and gone.
+//! The example `proxy`, between a client that stalls and a server that has sent everything and
+//! closed.
 
 #[allow(dead_code)] // its `main`
 #[path = "../../examples/examples/proxy.rs"]
@@ -13,7 +14,8 @@ use sealed::{Address, Config};
 const SECOND: Duration = Duration::from_secs(1);
 const SENT: usize = 200_000;
 
-/// How many bytes of [`SENT`] a client gets that ends its side and stalls for a while, and how it fails.
+/// Returns how many bytes of [`SENT`] a client receives that ends its side and stalls for this
+/// time, and the failure that it sees.
 fn stall_for(time: Duration) -> (usize, Option<ErrorKind>) {
     let sim = Simulation::new(5);
     let at = |text: &str| text.parse::<Address>().expect("an address");
@@ -39,7 +41,7 @@ fn stall_for(time: Duration) -> (usize, Option<ErrorKind>) {
 }
 
 #[test]
-fn a_client_that_stalls_gets_all_of_it_or_sees_a_failure() {
+fn a_client_that_stalls_gets_everything_or_sees_a_failure() {
     for seconds in [0, 4, 6, 30] {
         assert_eq!(stall_for(SECOND * seconds), (SENT, None), "after {seconds} s");
     }

@@ -75,7 +75,7 @@ struct Question {
     id: ConnectionId,
 }
 
-/// Keeps what it is asked. Tells its own connections how much that is.
+/// Stores the questions. Writes to its own connections how many there are.
 struct Store {
     log: Log,
     kept: Vec<String>,
@@ -176,7 +176,8 @@ fn a_question_to_another_service_is_answered_within_two_ticks() {
     let turns = sim.turns();
     caller.send("one\n");
     caller.expect("1 0 one\n");
-    // The tick that reads it delivers it as well. The answer comes with the next one, at the latest.
+    // The tick that reads the question delivers it as well. The answer comes with the next tick at
+    // the latest.
     assert!(sim.turns() - turns <= 2, "{} ticks", sim.turns() - turns);
 }
 
@@ -201,7 +202,7 @@ fn a_loop_ends_once_no_service_has_connections_left() {
 }
 
 #[test]
-fn a_service_that_is_added_to_a_loop_that_is_going_down_goes_down_with_it() {
+fn a_service_added_during_a_shutdown_shuts_down_with_the_loop() {
     struct Late(Log);
 
     impl Service for Late {
@@ -256,7 +257,7 @@ fn a_panic_of_an_added_service_ends_the_loop_and_no_service_is_called_again() {
     assert!(fragile.post(()).is_err() && event_loop.mailbox().post((ids(), String::new())).is_err());
 }
 
-/// An id of no connection.
+/// Returns an id without a connection.
 fn ids() -> ConnectionId {
     let sim = Simulation::new(0);
     let mut event_loop = sim.event_loop(Config::default(), Fragile(Log::default())).expect("a loop");
@@ -281,7 +282,7 @@ impl Service for Fragile {
     }
 
     fn turned(&mut self, _: &mut Context<Self>) {
-        // Only if it is called after its panic.
+        // It is called after the panic only if the last note is that of the panic.
         if self.0.lock().expect("no panic while it was held").last().is_some_and(|last| last == "a message") {
             note(&self.0, "turned");
         }
@@ -315,7 +316,9 @@ fn services_of_one_loop_get_their_own_bytes_whatever_the_network_does() {
             for (number, caller) in callers.iter_mut().enumerate() {
                 caller.send(format!("{number}.{round}\n"));
             }
-            lookers.iter_mut().for_each(|looker| looker.send("?"));
+            for looker in &mut lookers {
+                looker.send("?");
+            }
             sim.run_for(SECOND);
         }
         sim.set_faults(Faults::default());

@@ -1,4 +1,4 @@
-//! What a loop promises under every fault a network has, and what the simulation itself promises.
+//! What a loop promises under every fault of a network, and what the simulation itself promises.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,8 +19,8 @@ fn address() -> SocketAddr {
     "10.0.0.1:7777".parse().expect("an address")
 }
 
-/// Sends back what it gets, a line at a time, and keeps book of who is there. Some lines it answers late, whoever has
-/// the connection's slot by then.
+/// Sends back what it receives, a line at a time, and records which connections are open. It
+/// answers some lines late, even if another connection has the slot by then.
 #[derive(Default)]
 struct Echo {
     book: Rc<RefCell<Book>>,
@@ -36,7 +36,7 @@ struct Book {
 impl Service for Echo {
     type Connection = u32;
     type Message = ();
-    /// A late answer, and for whom.
+    /// A late answer, and the connection that it is for.
     type Timer = (ConnectionId, Vec<u8>);
 
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
@@ -103,7 +103,8 @@ impl Stage {
     }
 }
 
-/// Many peers, each sends lines and gets them back, while everything goes wrong. Returns what happened, in short.
+/// Lets many peers send lines and receive them back, while everything goes wrong. Returns a digest
+/// of the run.
 fn echo_in_a_storm(seed: u64) -> u64 {
     let sim = Simulation::new(seed);
     let mut random = sim.random(0);
@@ -127,7 +128,7 @@ fn echo_in_a_storm(seed: u64) -> u64 {
                 peer.send(&line);
                 sent.extend(line.bytes());
                 if random.chance(0.1) {
-                    // Its answer comes when it comes; nothing else is asked on this connection.
+                    // Its answer may come at any time; this connection carries nothing else.
                     let (mut hasty, ..) = peers.swap_remove(index);
                     hasty.send("late\n");
                     sim.run_for(random.time(SECOND));
@@ -149,7 +150,7 @@ fn echo_in_a_storm(seed: u64) -> u64 {
             sent.len()
         );
     }
-    // All leave, though some without a word.
+    // All leave, some of them without an end or a reset.
     for (mut peer, ..) in peers {
         if random.chance(0.5) {
             peer.vanish();
@@ -157,7 +158,7 @@ fn echo_in_a_storm(seed: u64) -> u64 {
         }
     }
     sim.run_for(SECOND * 120);
-    assert!(stage.book.borrow().open.is_empty(), "all were told closed");
+    assert!(stage.book.borrow().open.is_empty(), "closed was called for all");
     assert_eq!(stage.look(|event_loop| event_loop.parts().1.connections()), 0);
     assert_eq!(sim.descriptors(), 1, "the listener alone");
     sim.digest()
@@ -172,14 +173,14 @@ fn nothing_is_lost_repeated_or_left_behind_in_a_storm() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run_and_another_seed_another() {
+fn a_seed_determines_the_run() {
     let digests: Vec<u64> = (0..20).map(echo_in_a_storm).collect();
     assert_eq!(digests, (0..20).map(echo_in_a_storm).collect::<Vec<_>>());
     let distinct: std::collections::HashSet<_> = digests.iter().collect();
     assert_eq!(distinct.len(), digests.len());
 }
 
-/// Posts to the other loop whatever number it gets, less one.
+/// Posts each number that it receives to the other loop, less one.
 struct Relay {
     others: Vec<Mailbox<u32>>,
     arrived: Rc<RefCell<u32>>,
@@ -236,7 +237,7 @@ fn an_idle_loop_does_not_turn() {
 }
 
 #[test]
-fn accepting_that_fails_is_tried_again_without_spinning() {
+fn failed_accepting_is_retried_without_spinning() {
     let stage = Stage::new(Simulation::new(1), Config::default());
     stage.sim.set_descriptors_max(stage.sim.descriptors() + 2);
     let mut peers: Vec<Peer> = (0..3).map(|_| stage.connected()).collect();
@@ -246,7 +247,7 @@ fn accepting_that_fails_is_tried_again_without_spinning() {
     assert!(stage.sim.turns() - turns <= 110, "about one try each 100 ms: {}", stage.sim.turns() - turns);
     drop(peers.remove(0));
     peers[1].expect("hello\n");
-    // A few failures in a row, with places free.
+    // A few failures in a row, with descriptors free.
     stage.sim.set_descriptors_max(usize::MAX);
     stage.sim.fail_accepts(5);
     let mut late = stage.sim.connect(address());
@@ -255,7 +256,7 @@ fn accepting_that_fails_is_tried_again_without_spinning() {
 }
 
 #[test]
-fn at_the_limit_of_connections_the_backlog_holds_who_comes() {
+fn at_the_limit_of_connections_new_peers_wait_in_the_backlog() {
     let stage = Stage::new(Simulation::new(1), Config { connections_max: 2, backlog: 2, ..Config::default() });
     let mut peers: Vec<Peer> = (0..4).map(|_| stage.connected()).collect();
     peers[0].send("a\n");
@@ -271,7 +272,7 @@ fn at_the_limit_of_connections_the_backlog_holds_who_comes() {
 }
 
 #[test]
-fn a_peer_that_falls_silent_is_found_within_the_stated_time() {
+fn a_peer_that_vanishes_is_detected_within_silence_max() {
     let config = Config {
         socket: SocketOptions { silence_max: Some(SECOND * 60), ..SocketOptions::default() },
         ..Config::default()
@@ -286,7 +287,7 @@ fn a_peer_that_falls_silent_is_found_within_the_stated_time() {
 }
 
 #[test]
-fn a_stalled_peer_holds_up_nobody_else_and_gets_everything_in_the_end() {
+fn a_stalled_peer_delays_no_other_peer_and_gets_everything_in_the_end() {
     let sim = Simulation::new(1);
     sim.set_link(Link { buffer_bytes: 10_000, ..Link::default() });
     let stage = Stage::new(sim.clone(), Config::default());
@@ -306,7 +307,7 @@ fn a_stalled_peer_holds_up_nobody_else_and_gets_everything_in_the_end() {
 }
 
 #[test]
-fn half_closed_reset_and_refused_connections_are_told_apart() {
+fn half_closed_reset_and_refused_connections_are_distinguished() {
     let stage = Stage::new(Simulation::new(1), Config::default());
     let mut half = stage.connected();
     half.send("last\n");
@@ -321,7 +322,7 @@ fn half_closed_reset_and_refused_connections_are_told_apart() {
 }
 
 #[test]
-fn a_killed_loop_is_heard_of_and_its_address_is_free_at_once() {
+fn peers_of_a_killed_loop_see_the_end_and_its_address_is_free_at_once() {
     let stage = Stage::new(Simulation::new(1), Config::default());
     let mut peer = stage.connected();
     stage.sim.kill(stage.id);
@@ -351,10 +352,10 @@ fn links_have_latency_and_bandwidth() {
     assert!(took >= SECOND * 2 && took < SECOND * 3, "a second each way: {took:?}");
 }
 
-/// Connects to whoever it is told to, and says what comes of it.
+/// Connects where the test orders, and records what happens.
 #[derive(Default)]
 struct Caller {
-    told: Vec<String>,
+    calls: Vec<String>,
 }
 
 impl Service for Caller {
@@ -363,17 +364,17 @@ impl Service for Caller {
     type Timer = ();
 
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        self.told.push("connected".into());
+        self.calls.push("connected".into());
         cx.write(id, b"hello\n");
     }
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
-        self.told.push(String::from_utf8_lossy(input.take_all()).into_owned());
+        self.calls.push(String::from_utf8_lossy(input.take_all()).into_owned());
         cx.close(id);
     }
 
     fn closed(&mut self, _: &mut Context<Self>, _: ConnectionId, (): (), reason: CloseReason) {
-        self.told.push(format!("{reason:?}"));
+        self.calls.push(format!("{reason:?}"));
     }
 }
 
@@ -388,13 +389,14 @@ fn loops_connect_to_one_another() {
             event_loop.parts().1.connect(address, ()).expect("started");
         });
         stage.sim.run_for(SECOND * 10);
-        let told =
-            stage.sim.with(caller, |event_loop: &mut EventLoop<Caller>| std::mem::take(&mut event_loop.parts().0.told));
-        told.expect("it runs")
+        let calls = stage
+            .sim
+            .with(caller, |event_loop: &mut EventLoop<Caller>| std::mem::take(&mut event_loop.parts().0.calls));
+        calls.expect("it runs")
     };
     assert_eq!(call("10.0.0.1:7777"), ["connected", "hello\n", "Closed"]);
     assert_eq!(call("10.0.0.1:1"), ["NotConnected(ConnectionRefused)"]);
-    // And to a test itself.
+    // A loop can connect to the test as well.
     let host = stage.sim.listen("10.0.0.2:80".parse::<Address>().expect("an address")).expect("it is free");
     stage.sim.with(caller, |event_loop: &mut EventLoop<Caller>| {
         event_loop.parts().1.connect(host.address(), ()).expect("started");
@@ -411,7 +413,7 @@ fn loops_connect_to_one_another() {
     assert_eq!(call("10.0.0.1:7777"), ["NotConnected(TimedOut)"]);
 }
 
-/// Lets nobody go.
+/// A service that closes no connection when its loop shuts down.
 struct Host;
 
 impl Service for Host {
@@ -427,7 +429,7 @@ impl Service for Host {
 }
 
 #[test]
-fn loops_of_a_pool_go_together_and_a_second_stop_ends_them_all() {
+fn loops_of_a_pool_end_together_and_a_second_stop_ends_them_at_once() {
     let sim = Simulation::new(1);
     let mut pool = sim.pool(Config { drain_limit: SECOND * 3_600, ..Config::default() }, 3).expect("a pool");
     pool.listen(address()).expect("an address");
@@ -445,7 +447,7 @@ fn loops_of_a_pool_go_together_and_a_second_stop_ends_them_all() {
     guest.expect_end();
 }
 
-/// Says much at once, and goodbye.
+/// Writes much at once, and closes.
 struct Orator;
 
 const SPEECH: usize = 100_000;
@@ -466,7 +468,7 @@ impl Service for Orator {
 }
 
 #[test]
-fn a_closed_connection_sends_all_to_a_slow_reader_and_gives_up_on_one_that_stalls() {
+fn a_closed_connection_sends_everything_to_a_slow_reader_and_gives_up_on_a_stalled_reader() {
     let sim = Simulation::new(1);
     let config = Config { linger: SECOND * 2, ..Config::default() };
     let mut event_loop = sim.event_loop(config, Orator).expect("a loop");

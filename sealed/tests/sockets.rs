@@ -1,4 +1,5 @@
-//! Unix sockets, adopted sockets, options, signals and watches: what only the operating system has.
+//! Unix sockets, adopted sockets, options, signals and watches: features that only the operating
+//! system has.
 #![cfg(unix)]
 
 use std::io::{Read, Write};
@@ -17,7 +18,8 @@ use sealed::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sends back what it gets, and tells who came, was reached, and left, and which signal came.
+/// Sends back what it receives, and reports accepted, connected and closed connections, and
+/// signals.
 struct Echo(Sender<String>);
 
 impl Service for Echo {
@@ -48,23 +50,23 @@ impl Service for Echo {
 
 /// A loop on a thread of its own.
 struct Running {
-    told: Receiver<String>,
+    events: Receiver<String>,
     stopper: Stopper,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Running {
     fn start(prepare: impl FnOnce(&mut EventLoop<Echo>)) -> Self {
-        let (sender, told) = mpsc::channel();
+        let (sender, events) = mpsc::channel();
         let mut event_loop = EventLoop::new(Config::default(), Echo(sender)).expect("a loop");
         prepare(&mut event_loop);
         let stopper = event_loop.stopper();
         let thread = Some(thread::spawn(move || event_loop.run().expect("a good end")));
-        Self { told, stopper, thread }
+        Self { events, stopper, thread }
     }
 
     fn next(&self) -> String {
-        self.told.recv_timeout(PATIENCE).expect("something happens")
+        self.events.recv_timeout(PATIENCE).expect("something happens")
     }
 }
 
@@ -77,7 +79,7 @@ impl Drop for Running {
     }
 }
 
-/// A path that no other test has, removed in the end.
+/// A path that no other test has. The file is removed at the end.
 struct Path(PathBuf);
 
 impl Path {
@@ -121,14 +123,14 @@ fn a_unix_socket_is_served_and_connected_to() {
 }
 
 #[test]
-fn a_path_that_a_dead_server_left_is_taken_and_one_in_use_is_not() {
+fn the_path_of_a_dead_server_is_taken_over_and_a_path_in_use_is_not() {
     let path = Path::new();
     drop(UnixListener::bind(&path.0).expect("bound"));
     assert!(path.0.exists(), "it stays when the server is gone");
     let server = Running::start(|event_loop| {
         event_loop.listen(Address::unix(&path.0)).expect("it is taken over");
     });
-    let (sender, _told) = mpsc::channel();
+    let (sender, _events) = mpsc::channel();
     let mut second = EventLoop::new(Config::default(), Echo(sender)).expect("a loop");
     let error = second.listen(Address::unix(&path.0)).expect_err("it is in use");
     assert!(error.to_string().contains("unix:"), "{error}");
@@ -140,7 +142,7 @@ fn a_path_that_a_dead_server_left_is_taken_and_one_in_use_is_not() {
 }
 
 #[test]
-fn the_file_of_a_unix_socket_goes_with_its_loop_unless_it_is_anothers() {
+fn the_file_of_a_unix_socket_is_removed_with_its_loop_unless_it_was_replaced() {
     let path = Path::new();
     let server = Running::start(|event_loop| {
         event_loop.listen(Address::unix(&path.0)).expect("it is free");
@@ -158,8 +160,8 @@ fn the_file_of_a_unix_socket_goes_with_its_loop_unless_it_is_anothers() {
 }
 
 #[test]
-fn errors_name_what_was_asked_for() {
-    let (sender, _told) = mpsc::channel();
+fn errors_name_the_requested_addresses() {
+    let (sender, _events) = mpsc::channel();
     let mut event_loop = EventLoop::new(Config::default(), Echo(sender)).expect("a loop");
     let (_, cx) = event_loop.parts();
     let error = cx.listen("127.0.0.1:eighty").expect_err("not a port").to_string();
@@ -190,13 +192,13 @@ fn sockets_made_elsewhere_are_adopted() {
     let late = TcpStream::connect(at).expect("connected");
     echoes(&late);
     assert_eq!(running.next(), format!("accepted {}", late.local_addr().expect("an address")));
-    // Who goes down waits for the other ends.
+    // A loop that shuts down waits for the other ends.
     drop((theirs, dialled, late));
 }
 
 #[test]
-fn options_are_set_where_they_were_asked_for() {
-    let (sender, _told) = mpsc::channel();
+fn options_are_set_on_the_sockets_that_they_are_for() {
+    let (sender, _events) = mpsc::channel();
     let options = SocketOptions { no_delay: false, send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() };
     let mut event_loop = EventLoop::new(Config::default(), Echo(sender)).expect("a loop");
     let (_, cx) = event_loop.parts();
@@ -205,7 +207,7 @@ fn options_are_set_where_they_were_asked_for() {
     let at = tcp.local_addr().expect("an address");
     cx.adopt_listener(tcp, Listen::on(at).socket(options)).expect("adopted");
     let socket = socket2::SockRef::from(&kept);
-    // Linux doubles it, for its own use.
+    // Linux doubles the size, for its own use.
     assert!((32 * 1024..=64 * 1024).contains(&socket.send_buffer_size().expect("a size")));
     assert!(!socket.tcp_nodelay().expect("an option"));
     let (one, other) = (TcpStream::connect(at).expect("connected"), kept.accept().expect("accepted").0);
@@ -224,7 +226,7 @@ fn names_with_several_addresses_are_listened_on_and_connected_to() {
     let bound = bound.expect("TCP");
     let client = Running::start(|event_loop| {
         let (_, cx) = event_loop.parts();
-        // Nobody listens on the first.
+        // Nothing listens on the first address.
         let nobody = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a port");
         cx.connect(Connect::to_any([nobody, bound]), ()).expect("started");
     });
@@ -233,8 +235,8 @@ fn names_with_several_addresses_are_listened_on_and_connected_to() {
 }
 
 #[test]
-fn signals_are_delivered_and_counts_are_seen_from_outside() {
-    // SIGWINCH: nothing happens to a process that does not ask for it.
+fn signals_are_delivered_and_counts_are_readable_from_outside() {
+    // SIGWINCH: it has no effect on a process that does not handle it.
     const WINDOW_CHANGED: i32 = 28;
     let mut watch = None;
     let running = Running::start(|event_loop| {
@@ -257,8 +259,8 @@ fn signals_are_delivered_and_counts_are_seen_from_outside() {
 }
 
 #[test]
-fn a_pool_that_hands_over_and_is_pinned_serves_on_every_loop() {
-    let (sender, told) = mpsc::channel();
+fn a_pinned_pool_that_hands_connections_over_serves_on_every_loop() {
+    let (sender, events) = mpsc::channel();
     let mut pool = Pool::new(Config::default(), 3.try_into().ok()).expect("a pool");
     pool.spread(Spread::LeastLoaded);
     pool.pin(true);
@@ -268,7 +270,7 @@ fn a_pool_that_hands_over_and_is_pinned_serves_on_every_loop() {
     let clients: Vec<_> = (0..9).map(|_| TcpStream::connect(&at).expect("connected")).collect();
     for client in &clients {
         echoes(client);
-        assert!(told.recv_timeout(PATIENCE).expect("it is told").starts_with("accepted "));
+        assert!(events.recv_timeout(PATIENCE).expect("an event").starts_with("accepted "));
     }
     assert!(watches.iter().all(|watch| watch.stats().connections == 3), "{watches:?}");
     drop(clients);

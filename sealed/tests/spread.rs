@@ -1,13 +1,13 @@
-//! How the connections of a pool get to its loops.
+//! How the connections of a pool are distributed to its loops.
 
 mod common;
 
-use common::{Book, SECOND, Told, address, ms};
+use common::{Book, Call, SECOND, address, ms};
 use sealed::sim::{Faults, LoopId, Simulation};
 use sealed::{Config, EventLoop, Listen, Spread};
 
 #[test]
-fn an_acceptor_hands_each_connection_to_the_loop_that_has_fewest() {
+fn an_acceptor_hands_each_connection_to_the_loop_with_the_fewest() {
     for seed in 0..20 {
         let sim = Simulation::new(seed);
         sim.set_faults(Faults { late_wake: 0.3, interleave: 0.3, stall: 0.1, accept: 0.2, ..Faults::default() });
@@ -25,14 +25,14 @@ fn an_acceptor_hands_each_connection_to_the_loop_that_has_fewest() {
             sim.with(loops[index], look).expect("it runs")
         };
         assert_eq!([0, 1, 2, 3].map(count), [10; 4], "seed {seed}");
-        // Those of one loop leave; who comes next goes there.
-        let told =
-            sim.with(loops[2], |event_loop: &mut EventLoop<Book>| std::mem::take(&mut event_loop.parts().0.told));
-        let its = told.expect("it runs").into_iter().filter_map(|(_, told)| match told {
-            Told::Accepted(_, peer) => peer.tcp(),
+        // The connections of one loop close; the next connections go there.
+        let calls =
+            sim.with(loops[2], |event_loop: &mut EventLoop<Book>| std::mem::take(&mut event_loop.parts().0.calls));
+        let its = calls.expect("it runs").into_iter().filter_map(|(_, call)| match call {
+            Call::Accepted(_, peer) => peer.tcp(),
             _ => None,
         });
-        assert_eq!(its.count(), 10, "each is told to the loop that has it, with its peer");
+        assert_eq!(its.count(), 10, "each is accepted by the loop that has it, with its peer");
         sim.with(loops[2], |event_loop: &mut EventLoop<Book>| event_loop.parts().1.close_all());
         drop(peers);
         sim.settle();
@@ -61,7 +61,7 @@ fn book() -> Book {
     Book { echoes: true, ends: true, ..Book::default() }
 }
 
-/// A pool whose first loop accepts for both, on 10.0.0.1:80.
+/// Starts a pool whose first loop accepts for both, on 10.0.0.1:80.
 fn pair(sim: &Simulation, config: Config, listen: Listen) -> Vec<LoopId> {
     let mut pool = sim.pool(config, 2).expect("a pool");
     pool.spread(Spread::LeastLoaded);
@@ -75,7 +75,7 @@ fn connections(sim: &Simulation, loops: &[LoopId]) -> Vec<usize> {
 }
 
 #[test]
-fn where_a_mailbox_is_full_the_acceptor_keeps_who_comes() {
+fn an_acceptor_keeps_connections_for_which_a_mailbox_has_no_room() {
     let sim = Simulation::new(1);
     let at = address("10.0.0.1:80");
     let loops = pair(&sim, Config { mailbox_messages_max: 0, ..Config::default() }, Listen::on(&at));
@@ -88,11 +88,11 @@ fn where_a_mailbox_is_full_the_acceptor_keeps_who_comes() {
 }
 
 #[test]
-fn who_is_handed_over_where_there_is_no_room_hears_of_it_and_is_not_counted() {
+fn a_connection_handed_over_to_a_full_loop_is_closed_and_not_counted() {
     let sim = Simulation::new(1);
     let (shared, own) = (address("10.0.0.1:80"), address("10.0.0.1:81"));
     let loops = pair(&sim, Config::default(), Listen::on(&shared).connections_max(2));
-    // The first loop has so many of its own that all others are handed over.
+    // The first loop has so many connections of its own that it hands over all others.
     let listen = |event_loop: &mut EventLoop<Book>| event_loop.listen(&own).expect("it is free");
     sim.with(loops[0], listen).expect("it runs");
     let busy: Vec<_> = (0..10).map(|_| sim.connect(&own)).collect();
@@ -109,13 +109,13 @@ fn who_is_handed_over_where_there_is_no_room_hears_of_it_and_is_not_counted() {
 }
 
 #[test]
-fn a_loop_that_goes_down_takes_nobody_over() {
+fn a_loop_that_shuts_down_takes_no_connection_over() {
     for seed in 0..20 {
         let sim = Simulation::new(seed);
         let at = address("10.0.0.1:80");
         let loops = pair(&sim, Config { linger: ms(100), ..Config::default() }, Listen::on(&at));
         sim.settle();
-        // It is stopped before it has heard of them.
+        // It is stopped before it knows of them.
         sim.set_faults(Faults { late_wake: 1.0, delay_max: ms(100), ..Faults::default() });
         let peers: Vec<_> = (0..4).map(|_| sim.connect(&at)).collect();
         sim.run_for(ms(1));
@@ -127,7 +127,7 @@ fn a_loop_that_goes_down_takes_nobody_over() {
 }
 
 #[test]
-fn an_acceptor_that_is_full_goes_on_for_those_that_are_not() {
+fn an_acceptor_that_is_full_accepts_for_loops_that_are_not() {
     let at = address("10.0.0.1:80");
     let of_each_loop = (Config { connections_max: 2, ..Config::default() }, Listen::on(&at));
     let of_the_listener = (Config::default(), Listen::on(&at).connections_max(2));

@@ -4,75 +4,75 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Book, Node, SECOND, Told, ms};
+use common::{Book, Call, Node, SECOND, ms};
 use sealed::sim::{Faults, LoopId, Simulation};
 use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, TimerId};
 
 fn node() -> (Simulation, Node) {
     let sim = Simulation::new(9);
     let node = Node::start(&sim, Config::default(), Book::default());
-    // Between two milliseconds, as it is mostly.
+    // Between two milliseconds, as the time mostly is.
     sim.run_for(Duration::from_micros(700));
     (sim, node)
 }
 
 #[test]
-fn a_timer_brings_its_value_and_a_cancelled_one_gives_it_back() {
+fn a_timer_delivers_its_value_and_cancelling_returns_it() {
     let (sim, node) = node();
     let (first, second) = node.act(|cx| (cx.set_timer(SECOND, 1), cx.set_timer(SECOND, 2)));
     assert_eq!(node.act(|cx| cx.timers()), 2);
     assert_eq!(node.act(|cx| cx.cancel_timer(first)), Some(1));
     assert_eq!(node.act(|cx| cx.cancel_timer(first)), None);
     sim.run_for(SECOND * 2);
-    assert_eq!(node.told(), [Told::Expired(2)]);
+    assert_eq!(node.calls(), [Call::Expired(2)]);
     assert_eq!(node.act(|cx| (cx.cancel_timer(second), cx.timers())), (None, 0));
 }
 
 #[test]
-fn a_moved_timer_runs_out_once_at_its_new_time() {
+fn a_moved_timer_expires_once_at_its_new_time() {
     let (sim, node) = node();
     let start = sim.now();
     let timer = node.act(|cx| cx.set_timer(SECOND, 1));
     sim.run_for(ms(900));
     assert!(node.act(|cx| cx.move_timer(timer, SECOND)));
     sim.run_for(SECOND * 5);
-    let told = node.told_at();
-    assert_eq!(told.len(), 1);
+    let calls = node.calls_at();
+    assert_eq!(calls.len(), 1);
     assert!(
-        told[0].0.saturating_sub(start) >= ms(1_900) && told[0].0.saturating_sub(start) < ms(1_905),
+        calls[0].0.saturating_sub(start) >= ms(1_900) && calls[0].0.saturating_sub(start) < ms(1_905),
         "{:?}",
-        told[0].0.saturating_sub(start)
+        calls[0].0.saturating_sub(start)
     );
     assert!(!node.act(|cx| cx.move_timer(timer, SECOND)));
 }
 
 #[test]
-fn of_timers_that_are_due_together_those_run_out_that_are_not_cancelled() {
+fn of_timers_due_together_all_but_the_cancelled_expire() {
     let (sim, node) = node();
     let timers: Vec<_> = node.act(|cx| (0..8).map(|value| cx.set_timer(SECOND, value)).collect());
     for timer in timers.iter().step_by(2) {
         node.act(|cx| cx.cancel_timer(*timer));
     }
     sim.run_for(SECOND * 2);
-    let told = node.told();
-    assert_eq!(told.len(), 4);
+    let calls = node.calls();
+    assert_eq!(calls.len(), 4);
     for value in [1, 3, 5, 7] {
-        assert!(told.contains(&Told::Expired(value)), "{value} of {told:?}");
+        assert!(calls.contains(&Call::Expired(value)), "{value} of {calls:?}");
     }
 }
 
 #[test]
-fn a_periodic_timer_that_is_moved_goes_on_from_there() {
+fn a_moved_periodic_timer_continues_from_its_new_time() {
     let (sim, node) = node();
     let (start, timer) = node.act(|cx| (cx.now(), cx.set_interval(SECOND, 7)));
     sim.run_for(ms(300));
     assert!(node.act(|cx| cx.move_timer(timer, SECOND)));
     sim.run_for(SECOND * 3 + ms(500));
-    let told = node.told_at();
-    assert_eq!(told.len(), 3);
-    for ((at, _), due) in told.into_iter().zip([1_300, 2_300, 3_300].map(ms)) {
+    let calls = node.calls_at();
+    assert_eq!(calls.len(), 3);
+    for ((at, _), due) in calls.into_iter().zip([1_300, 2_300, 3_300].map(ms)) {
         let at = at.saturating_sub(start);
-        assert!(at >= due && at < due + ms(5), "due at {due:?}, told at {at:?}");
+        assert!(at >= due && at < due + ms(5), "due at {due:?}, called at {at:?}");
     }
 }
 
@@ -83,20 +83,20 @@ fn a_periodic_timer_does_not_drift_however_late_its_loop_is() {
     sim.set_faults(Faults { stall: 0.3, delay_max: ms(1), ..Faults::default() });
     let (start, timer) = node.act(|cx| (cx.now(), cx.set_interval(ms(10), 7)));
     sim.run_for(SECOND * 100 + ms(9));
-    let told = node.told_at();
-    assert_eq!(told.len(), 10_000);
-    for (index, (at, what)) in told.iter().enumerate() {
-        assert_eq!(*what, Told::Expired(7));
+    let calls = node.calls_at();
+    assert_eq!(calls.len(), 10_000);
+    for (index, (at, what)) in calls.iter().enumerate() {
+        assert_eq!(*what, Call::Expired(7));
         let due = start + ms(10) * (index as u32 + 1);
-        assert!(*at >= due && *at < due + ms(10), "{index}: due at {due:?}, told at {at:?}");
+        assert!(*at >= due && *at < due + ms(10), "{index}: due at {due:?}, called at {at:?}");
     }
     assert_eq!(node.act(|cx| cx.cancel_timer(timer)), Some(7));
     sim.run_for(SECOND);
-    assert_eq!(node.told(), []);
+    assert_eq!(node.calls(), []);
 }
 
 #[test]
-fn periods_that_a_loop_slept_through_are_left_out() {
+fn periods_that_a_loop_missed_are_skipped() {
     let (sim, node) = node();
     let start = node.act(|cx| {
         cx.set_interval(SECOND, 7);
@@ -105,7 +105,7 @@ fn periods_that_a_loop_slept_through_are_left_out() {
     sim.run_for(ms(1_500));
     sim.jump(SECOND * 60);
     sim.run_for(SECOND * 2);
-    let times: Vec<_> = node.told_at().into_iter().map(|(at, _)| at.saturating_sub(start)).collect();
+    let times: Vec<_> = node.calls_at().into_iter().map(|(at, _)| at.saturating_sub(start)).collect();
     assert_eq!(times.len(), 4, "{times:?}");
     assert_eq!(times.iter().map(Duration::as_secs).collect::<Vec<_>>(), [1, 61, 62, 63]);
     assert!(times[2].subsec_millis() < 5, "back in its rhythm: {times:?}");
@@ -121,15 +121,15 @@ fn deferred_work_and_signals_come_in_the_next_tick_in_order() {
     });
     sim.signal(node.id, 10);
     sim.settle();
-    assert_eq!(node.told(), [Told::Signal(10), Told::Message(1), Told::Message(2), Told::Message(3)]);
+    assert_eq!(node.calls(), [Call::Signal(10), Call::Message(1), Call::Message(2), Call::Message(3)]);
 }
 
 #[test]
-fn deferred_work_waits_for_nothing_else_to_happen() {
+fn deferred_work_needs_no_other_event() {
     let (sim, node) = node();
     node.act(|cx| cx.defer(1));
     sim.settle();
-    assert_eq!(node.told(), [Told::Message(1)]);
+    assert_eq!(node.calls(), [Call::Message(1)]);
 }
 
 /// Does its work in steps, each of which defers the next.
@@ -163,7 +163,7 @@ impl Service for Stepper {
 }
 
 #[test]
-fn work_that_defers_itself_is_done_a_step_a_tick() {
+fn work_that_defers_itself_runs_one_step_per_tick() {
     let sim = Simulation::new(9);
     let id = sim.start(sim.event_loop(Config::default(), Stepper::default()).expect("a loop"));
     sim.with(id, |event_loop: &mut EventLoop<Stepper>| event_loop.parts().1.defer(())).expect("it runs");
@@ -171,7 +171,7 @@ fn work_that_defers_itself_is_done_a_step_a_tick() {
     assert_eq!(sim.with(id, |event_loop: &mut EventLoop<Stepper>| event_loop.service().steps), Some(STEPS));
 }
 
-/// Works for a while whenever one of its timers runs out, and notes when each of them comes.
+/// Works for a while whenever one of its timers expires, and records how late each of them is.
 struct Worker {
     sim: Simulation,
     work: Duration,
@@ -181,7 +181,7 @@ struct Worker {
 impl Service for Worker {
     type Connection = ();
     type Message = ();
-    /// When it is due: counted on by this where it is periodic.
+    /// The time at which it is due, and the period by which that advances.
     type Timer = (Duration, Duration);
 
     fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, _: &mut Input<'_>) {}
@@ -237,7 +237,7 @@ fn a_timer_is_not_late_by_the_length_of_the_tick_before() {
 }
 
 #[test]
-fn a_loop_that_was_held_up_sleeps_no_longer_than_until_its_next_timer() {
+fn a_delayed_loop_sleeps_no_longer_than_until_its_next_timer() {
     let place = Workplace::new(Duration::ZERO);
     place.act(|_, cx| {
         cx.set_timer(ms(2_500), (cx.now() + ms(2_500), Duration::ZERO));
@@ -256,7 +256,7 @@ fn the_deadline_of_a_connection_is_not_late_by_the_length_of_the_tick_before() {
     let _peer = sim.connect(common::address("10.0.0.1:80"));
     sim.settle();
     let (id, start) = node.act(|cx| (cx.connection_ids()[0], cx.now()));
-    node.told();
+    node.calls();
     sim.set_faults(Faults { slow_tick: 1.0, delay_max: ms(200), ..Faults::default() });
     node.act(|cx| {
         cx.set_deadline(id, SECOND * 3);
@@ -265,13 +265,13 @@ fn the_deadline_of_a_connection_is_not_late_by_the_length_of_the_tick_before() {
     sim.run_for(SECOND);
     sim.set_faults(Faults::default());
     sim.run_for(SECOND * 4);
-    let told = node.told_at();
-    let (at, _) = told.iter().find(|(_, told)| matches!(told, Told::Closed(..))).expect("its time is up");
-    assert!(at.saturating_sub(start) < SECOND * 3 + ms(2), "{told:?}");
+    let calls = node.calls_at();
+    let (at, _) = calls.iter().find(|(_, call)| matches!(call, Call::Closed(..))).expect("its time is up");
+    assert!(at.saturating_sub(start) < SECOND * 3 + ms(2), "{calls:?}");
 }
 
 #[test]
-fn times_of_any_length_are_as_good_as_for_ever() {
+fn times_of_any_length_are_accepted() {
     let sim = Simulation::new(9);
     let config = Config { drain_limit: Duration::MAX, accept_retry: Duration::MAX, ..Config::default() };
     let node = Node::start(&sim, config, Book::default());

@@ -1,17 +1,17 @@
-//! TLS between loops: the same services with it and without.
+//! TLS between loops: the same services with and without it.
 
 mod common;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use common::{Book, Node, SECOND, Told, address, ms};
+use common::{Book, Call, Node, SECOND, address, ms};
 use rcgen::{CertifiedKey, KeyPair};
 use sealed::sim::{Faults, Link, Simulation};
 use sealed::tls::{Acceptor, Connector, ServerName, rustls, server_config};
 use sealed::{Address, CloseReason, Config, Connect, Listen, Rate, Rates};
 
-/// A certificate that vouches for itself, and its key.
+/// Returns a self-signed certificate and its key.
 fn certificate(name: &str) -> (String, String) {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
@@ -49,7 +49,7 @@ impl Stage {
 }
 
 #[test]
-fn what_is_sent_arrives_whatever_the_network_does() {
+fn data_arrives_whatever_the_network_does() {
     for seed in 0..30 {
         let stage = stage(seed, Config::default());
         stage.sim.set_faults(Faults {
@@ -63,42 +63,42 @@ fn what_is_sent_arrives_whatever_the_network_does() {
         let id = stage.call(&stage.connector, "server.test");
         let text: Vec<u8> = (0..200_000_u32).map(|n| (n % 256 * (n % 251) % 253) as u8).collect();
         stage.client.act(|cx| cx.write(id, &text[..1_000]));
-        let wrote = || stage.client.told().contains(&Told::Connected(id));
+        let wrote = || stage.client.calls().contains(&Call::Connected(id));
         assert!(stage.sim.run_until(SECOND * 10, wrote), "seed {seed}");
         stage.client.act(|cx| {
             cx.write(id, &text[1_000..90_000]);
             cx.write_through(id, &[text[90_000..].to_vec().into()]);
-            // The end is said behind it.
+            // The end is sent after the data.
             cx.half_close(id);
         });
         stage.sim.run_for(SECOND * 60);
         assert!(stage.client.received() == text, "seed {seed}");
-        let (server, client) = (stage.server.told(), stage.client.told());
-        assert!(matches!(server.last(), Some(Told::Closed(_, CloseReason::Closed))), "seed {seed}: {server:?}");
-        assert!(client.contains(&Told::Ended(id)), "seed {seed}: {client:?}");
-        let is_closed = |told: &&Told| matches!(told, Told::Closed(..));
+        let (server, client) = (stage.server.calls(), stage.client.calls());
+        assert!(matches!(server.last(), Some(Call::Closed(_, CloseReason::Closed))), "seed {seed}: {server:?}");
+        assert!(client.contains(&Call::Ended(id)), "seed {seed}: {client:?}");
+        let is_closed = |call: &&Call| matches!(call, Call::Closed(..));
         assert_eq!(client.iter().filter(is_closed).count(), 1, "seed {seed}: {client:?}");
         assert!(stage.server.is_empty() && stage.client.is_empty(), "seed {seed}");
     }
 }
 
 #[test]
-fn a_server_whose_name_or_issuer_is_wrong_is_refused() {
+fn a_server_with_a_wrong_name_or_issuer_is_refused() {
     let stage = stage(1, Config::default());
     let id = stage.call(&stage.connector, "other.test");
     stage.sim.run_for(SECOND);
-    assert_eq!(stage.client.told(), [Told::Closed(id, CloseReason::NotConnected(ErrorKind::InvalidData))]);
+    assert_eq!(stage.client.calls(), [Call::Closed(id, CloseReason::NotConnected(ErrorKind::InvalidData))]);
     let (stranger, _) = certificate("server.test");
     let id = stage.call(&Connector::trusting_pem(stranger.as_bytes()).expect("it is good"), "server.test");
     stage.sim.run_for(SECOND);
-    assert_eq!(stage.client.told(), [Told::Closed(id, CloseReason::NotConnected(ErrorKind::InvalidData))]);
-    let server = stage.server.told();
-    assert!(server.iter().all(|told| !matches!(told, Told::Closed(_, CloseReason::Closed))), "{server:?}");
+    assert_eq!(stage.client.calls(), [Call::Closed(id, CloseReason::NotConnected(ErrorKind::InvalidData))]);
+    let server = stage.server.calls();
+    assert!(server.iter().all(|call| !matches!(call, Call::Closed(_, CloseReason::Closed))), "{server:?}");
     assert!(stage.server.is_empty());
 }
 
 #[test]
-fn a_certificate_is_exchanged_while_the_server_runs() {
+fn a_certificate_can_be_replaced_while_the_server_runs() {
     let stage = stage(2, Config::default());
     let before = stage.call(&stage.connector, "server.test");
     stage.sim.run_for(SECOND);
@@ -116,7 +116,7 @@ fn a_certificate_is_exchanged_while_the_server_runs() {
 }
 
 #[test]
-fn name_and_protocol_are_agreed_on() {
+fn server_name_and_protocol_are_negotiated() {
     let stage = stage(3, Config::default());
     let (cert, key) = certificate("server.test");
     let mut config = server_config(cert.as_bytes(), key.as_bytes()).expect("it is good");
@@ -143,7 +143,7 @@ fn pem_bytes(pem: &str) -> Vec<u8> {
 }
 
 #[test]
-fn who_does_not_shake_hands_in_time_is_cut_off_and_so_is_who_sends_nonsense() {
+fn a_peer_that_is_late_for_the_handshake_or_sends_no_tls_is_cut_off() {
     let config = Config { handshake_limit: SECOND * 3, ..Config::default() };
     let stage = stage(4, config);
     let mut silent = stage.sim.connect(at());
@@ -154,31 +154,31 @@ fn who_does_not_shake_hands_in_time_is_cut_off_and_so_is_who_sends_nonsense() {
     let mut noisy = stage.sim.connect(at());
     noisy.send("GET / HTTP/1.1\r\nHost: server.test\r\n\r\n");
     noisy.expect_end();
-    let told = stage.server.told();
+    let calls = stage.server.calls();
     let reasons: Vec<_> =
-        told.iter().filter_map(|told| if let Told::Closed(_, why) = told { Some(*why) } else { None }).collect();
+        calls.iter().filter_map(|call| if let Call::Closed(_, why) = call { Some(*why) } else { None }).collect();
     assert_eq!(reasons, [CloseReason::TimedOut, CloseReason::Failed(ErrorKind::InvalidData)]);
     assert!(stage.server.is_empty());
     stage.sim.run_for(SECOND * 60);
-    assert_eq!(stage.server.told(), [], "no limit is left behind");
+    assert_eq!(stage.server.calls(), [], "no limit is left behind");
 }
 
 #[test]
-fn an_end_that_nobody_announced_is_a_failure() {
+fn an_end_without_a_close_notify_is_a_failure() {
     let stage = stage(5, Config::default());
     let id = stage.call(&stage.connector, "server.test");
     stage.sim.run_for(SECOND);
-    stage.server.told();
-    // The process is gone, and its kernel ends the connection without a word of TLS.
+    stage.server.calls();
+    // The process is gone, and its kernel ends the connection without an alert of TLS.
     stage.sim.kill(stage.server.id);
     stage.sim.run_for(SECOND);
-    let told = stage.client.told();
-    let end = Told::Closed(id, CloseReason::Failed(ErrorKind::UnexpectedEof));
-    assert_eq!(told, [Told::Connected(id), end]);
+    let calls = stage.client.calls();
+    let end = Call::Closed(id, CloseReason::Failed(ErrorKind::UnexpectedEof));
+    assert_eq!(calls, [Call::Connected(id), end]);
 }
 
 #[test]
-fn a_server_that_speaks_no_tls_is_told_as_not_connected_in_time() {
+fn connecting_to_a_server_without_tls_times_out() {
     let stage = stage(6, Config::default());
     let mute = stage.sim.listen(address("10.0.0.9:443")).expect("it is free");
     let name = ServerName::try_from("server.test").expect("a name");
@@ -187,15 +187,15 @@ fn a_server_that_speaks_no_tls_is_told_as_not_connected_in_time() {
     stage.sim.run_for(SECOND);
     let _other = mute.accept().expect("a call");
     stage.sim.run_for(SECOND * 2);
-    assert_eq!(stage.client.told(), [Told::Closed(id, CloseReason::NotConnected(ErrorKind::TimedOut))]);
+    assert_eq!(stage.client.calls(), [Call::Closed(id, CloseReason::NotConnected(ErrorKind::TimedOut))]);
 }
 
 #[test]
-fn the_end_is_not_told_to_who_has_paused_though_it_came_with_the_last_bytes() {
+fn a_paused_connection_does_not_report_an_end_that_came_with_the_last_bytes() {
     let stage = stage(7, Config::default());
     let id = stage.call(&stage.connector, "server.test");
     stage.sim.run_for(SECOND);
-    stage.client.told();
+    stage.client.calls();
     stage.client.act(|cx| cx.pause(id));
     // Its last bytes and its end are sent together, and wait together.
     stage.server.act(|cx| {
@@ -204,23 +204,23 @@ fn the_end_is_not_told_to_who_has_paused_though_it_came_with_the_last_bytes() {
         cx.close(other);
     });
     stage.sim.run_for(SECOND);
-    assert_eq!((stage.client.told(), stage.client.received()), (vec![], vec![]));
+    assert_eq!((stage.client.calls(), stage.client.received()), (vec![], vec![]));
     stage.client.look(|book, cx| {
         book.pauses = true;
         cx.resume(id);
     });
     stage.sim.run_for(SECOND);
     assert_eq!(stage.client.received(), b"last words");
-    assert_eq!(stage.client.told(), [], "it has paused again");
+    assert_eq!(stage.client.calls(), [], "it has paused again");
     stage.client.act(|cx| cx.resume(id));
     stage.sim.run_for(SECOND);
-    assert_eq!(stage.client.told()[..1], [Told::Ended(id)]);
+    assert_eq!(stage.client.calls()[..1], [Call::Ended(id)]);
 }
 
 const SLOW: Rate = Rate { bytes_per_second: 10_000, burst_bytes: 1_000 };
 
 #[test]
-fn a_connection_outlives_the_limits_of_its_making() {
+fn a_connection_outlives_the_limits_on_connecting() {
     let stage = stage(8, Config::default());
     let id = stage.call(&stage.connector, "server.test");
     stage.sim.run_for(SECOND * 60);
@@ -230,7 +230,7 @@ fn a_connection_outlives_the_limits_of_its_making() {
 }
 
 #[test]
-fn what_is_written_before_the_handshake_is_sent_though_a_rate_holds_that_up() {
+fn output_written_before_a_handshake_that_a_rate_slows_is_sent() {
     let stage = stage(9, Config::default());
     let id = stage.call(&stage.connector, "server.test");
     stage.client.act(|cx| {
@@ -242,7 +242,7 @@ fn what_is_written_before_the_handshake_is_sent_though_a_rate_holds_that_up() {
 }
 
 #[test]
-fn the_end_is_told_behind_what_a_rate_holds_back() {
+fn the_end_is_sent_behind_output_that_a_rate_delays() {
     let stage = stage(10, Config::default());
     let id = stage.call(&stage.connector, "server.test");
     stage.client.act(|cx| {
@@ -256,7 +256,7 @@ fn the_end_is_told_behind_what_a_rate_holds_back() {
 }
 
 #[test]
-fn what_waits_for_a_handshake_that_never_comes_is_lost_behind_a_reset() {
+fn output_that_waits_for_a_handshake_that_never_comes_ends_in_a_reset() {
     for is_queued in [true, false] {
         let stage = stage(12, Config::default());
         let mut peer = stage.sim.connect(at());
@@ -266,14 +266,14 @@ fn what_waits_for_a_handshake_that_never_comes_is_lost_behind_a_reset() {
             stage.server.act(|cx| cx.write(id, b"hello"));
         }
         stage.sim.run_for(SECOND * 11);
-        assert_eq!(stage.server.told().last(), Some(&Told::Closed(id, CloseReason::TimedOut)));
+        assert_eq!(stage.server.calls().last(), Some(&Call::Closed(id, CloseReason::TimedOut)));
         assert!(peer.expect_end().is_empty());
         assert_eq!(peer.failure(), is_queued.then_some(ErrorKind::ConnectionReset));
     }
 }
 
 #[test]
-fn a_peer_that_is_told_what_is_wrong_gets_that_word_though_output_is_lost() {
+fn a_peer_gets_the_alert_even_if_output_is_lost() {
     let stage = stage(13, Config::default());
     let mut peer = stage.sim.connect(at());
     stage.sim.settle();
@@ -282,16 +282,16 @@ fn a_peer_that_is_told_what_is_wrong_gets_that_word_though_output_is_lost() {
     peer.send("GET / HTTP/1.1\r\n\r\n");
     let alert = peer.expect_end();
     assert_eq!((alert.first(), peer.failure()), (Some(&0x15), None), "{alert:?}");
-    let told = stage.server.told();
-    assert_eq!(told.last(), Some(&Told::Closed(id, CloseReason::Failed(ErrorKind::InvalidData))));
+    let calls = stage.server.calls();
+    assert_eq!(calls.last(), Some(&Call::Closed(id, CloseReason::Failed(ErrorKind::InvalidData))));
 }
 
 #[test]
-fn a_slow_peer_gets_all_of_a_closed_connection_though_what_is_left_of_it_is_ciphered() {
+fn a_slow_peer_gets_all_output_of_a_closed_connection_even_if_the_rest_is_encrypted_already() {
     let stage = stage(14, Config::default());
     stage.sim.set_link(Link { bandwidth: Some(3_000), buffer_bytes: 4_000, ..Link::default() });
     let id = stage.call(&stage.connector, "server.test");
-    assert!(stage.sim.run_until(SECOND * 10, || stage.client.told().contains(&Told::Connected(id))));
+    assert!(stage.sim.run_until(SECOND * 10, || stage.client.calls().contains(&Call::Connected(id))));
     let of_server = stage.server.only();
     stage.server.act(|cx| {
         cx.write(of_server, &vec![7; 60_000]);
@@ -299,5 +299,5 @@ fn a_slow_peer_gets_all_of_a_closed_connection_though_what_is_left_of_it_is_ciph
     });
     stage.sim.run_for(SECOND * 60);
     assert_eq!(stage.client.received().len(), 60_000);
-    assert_eq!(stage.server.told().last(), Some(&Told::Closed(of_server, CloseReason::Closed)));
+    assert_eq!(stage.server.calls().last(), Some(&Call::Closed(of_server, CloseReason::Closed)));
 }

@@ -1,5 +1,5 @@
-//! What was queued is sent, or the peer sees a reset and the service the true reason: never an ordinary end over lost
-//! bytes.
+//! Queued output is sent, or else the peer sees a reset and the service the true reason: the peer
+//! never sees an ordinary end after lost bytes.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{Book, Node, SECOND, Told, address, ms};
+use common::{Book, Call, Node, SECOND, address, ms};
 use sealed::sim::{Faults, Link, Peer, Simulation};
 use sealed::{
     Address, Bytes, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Rate, Rates, Service,
@@ -21,7 +21,7 @@ fn small() -> Link {
     Link { buffer_bytes: 10_000, ..Link::default() }
 }
 
-/// A loop, and a peer of it that takes nothing.
+/// Creates a loop, and a peer of it that reads nothing.
 fn stalled(config: Config, book: Book) -> (Simulation, Node, Peer, ConnectionId) {
     let sim = Simulation::new(4);
     let node = Node::start(&sim, config, book);
@@ -30,16 +30,16 @@ fn stalled(config: Config, book: Book) -> (Simulation, Node, Peer, ConnectionId)
     sim.settle();
     peer.stall();
     let id = node.only();
-    node.told();
+    node.calls();
     (sim, node, peer, id)
 }
 
-/// The reason that the service was told.
+/// Returns the reason that the service was given. Asserts that there was one call.
 fn reason(node: &Node) -> CloseReason {
-    let told = node.told();
+    let calls = node.calls();
     let reasons: Vec<_> =
-        told.iter().filter_map(|told| if let Told::Closed(_, reason) = told { Some(*reason) } else { None }).collect();
-    assert_eq!(reasons.len(), 1, "told once: {told:?}");
+        calls.iter().filter_map(|call| if let Call::Closed(_, reason) = call { Some(*reason) } else { None }).collect();
+    assert_eq!(reasons.len(), 1, "one call: {calls:?}");
     reasons[0]
 }
 
@@ -51,7 +51,7 @@ fn sees_a_reset(peer: &mut Peer) {
 }
 
 #[test]
-fn a_closed_connection_whose_peer_takes_nothing_is_reset_and_told_as_timed_out() {
+fn a_closed_connection_whose_peer_reads_nothing_is_reset_and_reported_as_timed_out() {
     let (sim, node, mut peer, id) = stalled(Config::default(), Book::default());
     node.act(|cx| {
         cx.write(id, &BYTES);
@@ -64,7 +64,7 @@ fn a_closed_connection_whose_peer_takes_nothing_is_reset_and_told_as_timed_out()
 }
 
 #[test]
-fn a_connection_closed_as_its_peer_ended_is_reset_where_the_peer_takes_nothing() {
+fn a_connection_closed_as_its_peer_ended_is_reset_if_the_peer_reads_nothing() {
     let (sim, node, mut peer, id) = stalled(Config::default(), Book { ends: true, ..Book::default() });
     node.act(|cx| cx.write(id, &BYTES));
     peer.finish();
@@ -74,7 +74,7 @@ fn a_connection_closed_as_its_peer_ended_is_reset_where_the_peer_takes_nothing()
 }
 
 #[test]
-fn a_connection_half_closed_from_both_sides_is_reset_where_the_peer_takes_nothing() {
+fn a_connection_half_closed_from_both_sides_is_reset_if_the_peer_reads_nothing() {
     let (sim, node, mut peer, id) = stalled(Config::default(), Book::default());
     node.act(|cx| {
         cx.write(id, &BYTES);
@@ -104,7 +104,7 @@ fn a_peer_that_goes_on_reading_within_the_limit_gets_everything() {
 }
 
 #[test]
-fn more_than_may_be_queued_resets_the_connection_though_nothing_was_queued() {
+fn output_beyond_its_limit_resets_a_connection_that_had_nothing_queued() {
     let config = Config { output_bytes_max: 100_000, ..Config::default() };
     let too_much: [fn(&Node, ConnectionId); 3] = [
         |node, id| node.act(|cx| assert!(!cx.write(id, &BYTES))),
@@ -125,8 +125,9 @@ fn more_than_may_be_queued_resets_the_connection_though_nothing_was_queued() {
 }
 
 #[test]
-fn what_a_shutdown_leaves_unsent_is_reset_and_told_as_shutdown() {
-    // Closed by the service before, or by the shutdown itself; ended by its limit, or by a second stop.
+fn a_shutdown_resets_connections_with_unsent_output() {
+    // Closed by the service before, or by the shutdown itself; ended by its limit, or by a second
+    // stop.
     for (closed_before, stops_twice) in [(false, false), (true, false), (false, true), (true, true)] {
         let config = Config { drain_limit: SECOND * 3, linger: SECOND * 60, ..Config::default() };
         let (sim, node, mut peer, id) = stalled(config, Book::default());
@@ -164,7 +165,7 @@ fn a_shutdown_without_time_still_sends_what_the_system_takes_at_once() {
 }
 
 #[test]
-fn a_deadline_and_an_abort_reset_what_has_output_left_and_end_the_rest_ordinarily() {
+fn a_deadline_and_an_abort_reset_connections_with_unsent_output_and_end_the_others() {
     let ends: [fn(&Node, ConnectionId); 2] =
         [|node, id| node.act(|cx| cx.set_deadline(id, SECOND)), |node, id| node.act(|cx| cx.abort(id))];
     for (end, reason_wanted) in ends.iter().zip([CloseReason::TimedOut, CloseReason::Aborted]) {
@@ -184,7 +185,7 @@ fn a_deadline_and_an_abort_reset_what_has_output_left_and_end_the_rest_ordinaril
 }
 
 #[test]
-fn a_connection_that_fails_while_it_is_closed_is_told_as_failed() {
+fn a_connection_that_fails_while_it_is_closing_is_reported_as_failed() {
     let (sim, node, peer, id) = stalled(Config::default(), Book::default());
     node.act(|cx| {
         cx.write(id, &BYTES);
@@ -197,7 +198,7 @@ fn a_connection_that_fails_while_it_is_closed_is_told_as_failed() {
 }
 
 #[test]
-fn a_loop_that_is_dropped_resets_what_has_output_left() {
+fn a_dropped_loop_resets_connections_with_unsent_output() {
     let sim = Simulation::new(4);
     let mut event_loop = sim.event_loop(Config::default(), Book::default()).expect("a loop");
     let at = event_loop.listen(address("10.0.0.1:80")).expect("it is free");
@@ -238,7 +239,7 @@ fn a_connection_may_have_a_linger_of_its_own() {
 }
 
 #[test]
-fn a_linger_given_to_a_connection_that_is_closed_already_counts_from_then_and_goes_with_it() {
+fn a_linger_set_on_a_closed_connection_counts_from_then_and_ends_with_it() {
     let (sim, node, mut peer, id) = stalled(Config::default(), Book::default());
     node.act(|cx| {
         cx.write(id, &BYTES);
@@ -251,12 +252,12 @@ fn a_linger_given_to_a_connection_that_is_closed_already_counts_from_then_and_go
     sim.run_for(SECOND * 2);
     assert_eq!(reason(&node), CloseReason::TimedOut);
     sees_a_reset(&mut peer);
-    // The next connection, in the same slot, has the ordinary one.
+    // The next connection, in the same slot, has the ordinary linger.
     let mut next = sim.connect_over(small(), address("10.0.0.1:80"));
     next.stall();
     sim.settle();
     let id = node.only();
-    node.told();
+    node.calls();
     node.act(|cx| {
         cx.write(id, &BYTES);
         cx.close(id);
@@ -266,7 +267,7 @@ fn a_linger_given_to_a_connection_that_is_closed_already_counts_from_then_and_go
 }
 
 #[test]
-fn a_rate_that_lets_nothing_pass_for_longer_than_the_linger_cuts_nothing_off() {
+fn a_rate_that_is_slower_than_the_linger_cuts_nothing_off() {
     let (_sim, node, mut peer, id) = stalled(Config { linger: ms(300), ..Config::default() }, Book::default());
     peer.unstall();
     node.act(|cx| {
@@ -277,7 +278,8 @@ fn a_rate_that_lets_nothing_pass_for_longer_than_the_linger_cuts_nothing_off() {
     assert_eq!((peer.expect_end(), peer.failure()), (b"slowly".to_vec(), None));
 }
 
-/// Says more than any buffer holds as soon as somebody comes, closes, and tells how that ended.
+/// Writes more than any buffer holds to each connection that it accepts, closes it, and reports the
+/// reason of its end.
 struct Orator(mpsc::Sender<CloseReason>);
 
 impl Service for Orator {
@@ -299,15 +301,15 @@ impl Service for Orator {
 }
 
 #[test]
-fn a_socket_of_the_operating_systems_sees_the_reset_too() {
+fn a_socket_of_the_operating_system_sees_the_reset_too() {
     let socket = SocketOptions { send_buffer_bytes: Some(64 * 1024), ..SocketOptions::default() };
     let config = Config { linger: ms(20), socket, ..Config::default() };
-    let (sender, told) = mpsc::channel();
+    let (sender, reasons) = mpsc::channel();
     let mut event_loop = EventLoop::new(config, Orator(sender)).expect("a loop");
     let Address::Tcp(at) = event_loop.listen("127.0.0.1:0").expect("it is free") else { panic!("a port") };
     let mut client = std::net::TcpStream::connect(at).expect("it listens");
     event_loop.run().expect("a good end");
-    assert_eq!(told.recv(), Ok(CloseReason::TimedOut));
+    assert_eq!(reasons.recv(), Ok(CloseReason::TimedOut));
     let failure = client.read_to_end(&mut Vec::new()).expect_err("not all has come");
     assert_eq!(failure.kind(), ErrorKind::ConnectionReset);
 }

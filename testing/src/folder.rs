@@ -2,17 +2,18 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder for temporary files, of one test alone. It is removed, with all that is in it, when it is dropped.
+/// A folder for the temporary files of one test. When it is dropped, the folder is removed with
+/// everything in it.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes an empty folder, whose name has `name` in it.
+    /// Creates an empty folder. `name` is a part of its name.
     pub fn new(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("testing-{name}-{}-{number}", std::process::id()));
-        // One of a process that was killed, and had this number before.
+        // The folder may be left over from a process that was killed and had the same number.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a folder");
         Self(path)
@@ -36,7 +37,7 @@ impl Deref for Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A helper of a program that was killed may end a moment later, and writes until then.
+        // A helper of a program that was killed may end a moment later, and write until then.
         for _ in 0..100 {
             if std::fs::remove_dir_all(&self.0).is_ok() {
                 break;

@@ -1,5 +1,5 @@
-//! HTTP/1.1 as a client has it. Responses are decoded by the decoder of `sealed_http`; one that is malformed, or ends
-//! too early, is a panic.
+//! HTTP/1.1 from the side of a client. The decoder of `sealed_http` decodes the responses; a
+//! response that is malformed, or ends too early, makes the call panic.
 
 mod client;
 mod events;
@@ -18,8 +18,8 @@ use crate::PATIENCE;
 pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// Returns a request with a `Host`, unless `fields` begin with one, and with a `Content-Length` if it is a `POST` or
-/// has a body. Each of the fields ends with CRLF.
+/// Returns a request with a `Host`, unless `fields` begin with one, and with a `Content-Length` if
+/// it is a `POST` or has a body. Each of the fields ends with CRLF.
 pub fn request(method: &str, target: &str, fields: &str, body: &str) -> String {
     let has_body = method == "POST" || !body.is_empty();
     head(method, target, fields, has_body.then_some(body.len())) + body
@@ -32,8 +32,8 @@ fn head(method: &str, target: &str, fields: &str, body_len: Option<usize>) -> St
     format!("{method} {target} HTTP/1.1\r\n{host}{length}{fields}\r\n")
 }
 
-/// Returns a WebSocket's frame as a client sends it, with its first byte and a mask of zeros. The payload is shorter
-/// than 64 KiB.
+/// Returns a frame of a WebSocket client, with this first byte and a mask of zeros. The payload
+/// must be shorter than 64 KiB.
 pub fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     let length = match payload.len() {
@@ -43,7 +43,7 @@ pub fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     [&[first], &length[..], &[0; 4], payload].concat()
 }
 
-/// Connects, without delay of what is sent; a read gives up after [`PATIENCE`].
+/// Connects with Nagle's algorithm disabled. A read gives up after [`PATIENCE`].
 pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
@@ -51,8 +51,8 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Subscribes to a channel by Server-Sent Events, and reads what the stream starts with, to the byte. Nothing is kept
-/// beside the connection: there may be many.
+/// Subscribes to a channel by Server-Sent Events, and reads the beginning of the stream, not a byte
+/// more. Stores nothing besides the connection, because there may be many.
 pub fn subscribe(address: SocketAddr, channel: &str) -> TcpStream {
     let mut stream = connect(address);
     let asked = request("GET", &format!("/channels/{channel}"), "Accept: text/event-stream\r\n", "");

@@ -1,17 +1,22 @@
 //! Test tools shared by the crates of this workspace.
 //!
 //! - [`http`]: requests, responses, streams of events, and a blocking client of them.
-//! - [`process`]: programs that run for as long as a test does, and what the system reports about them.
+//! - [`process`]: programs that run for as long as a test does, and what the system reports about
+//!   them.
 //! - `sim`, with the feature `sim`: the same requests and responses on a simulated network.
-//! - [`Folder`]: a folder of a test's own. [`wait_until`]: a wait for a condition, no longer than [`PATIENCE`].
-//! - [`programs`]: tests that drive other programs, and are ignored, visibly, if those are not installed.
-//! - The program `faults` (`src/bin/faults`) plants faults in the code, to see whether the tests catch them.
+//! - [`Folder`]: a folder for one test. [`wait_until`]: waits for a condition, at most
+//!   [`PATIENCE`].
+//! - [`programs`]: tests that drive other programs, and are reported as ignored if those are not
+//!   installed.
+//! - The program `faults` (`src/bin/faults`) plants faults in the code, to check whether the tests
+//!   catch them.
 //!
 //! # Panics
 //!
-//! A function that cannot do its work panics: the test fails there. What a function demands beyond that, its text says.
+//! A function that cannot do its work panics, and the test fails there. Its documentation states
+//! what else makes it panic.
 
-#![allow(clippy::missing_panics_doc)] // said above, for all of them
+#![allow(clippy::missing_panics_doc)] // stated above, for all of them
 
 mod folder;
 pub mod http;
@@ -24,10 +29,12 @@ use std::time::{Duration, Instant};
 
 pub use folder::Folder;
 
-/// How long anything may take before a test gives up. Generous: machines are slow at times.
+/// The time that anything may take before a test gives up. It is generous, because machines are
+/// slow at times.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until a condition holds, and looks every 5 ms. Panics, and says `what` was waited for, after [`PATIENCE`].
+/// Waits until a condition holds, and checks it every 5 ms. Panics after [`PATIENCE`], with `what`
+/// in the message.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {

@@ -1,10 +1,10 @@
 //! A harness for tests that drive other programs.
 //!
-//! The harness of the standard library cannot decide at run time that a test is ignored. This one reports a test as ignored,
-//! with the reason, if a program that it drives is not installed. With `CCOMET_TEST_REQUIRE_ALL` in the environment such a test
-//! runs, and fails.
+//! The harness of the standard library cannot decide at run time that a test is ignored. This
+//! harness reports a test as ignored, with the reason, if a program that the test drives is not
+//! installed. With `CCOMET_TEST_REQUIRE_ALL` in the environment such a test runs, and fails.
 //!
-//! A file of tests that uses it has `harness = false` in its crate's `Cargo.toml`:
+//! A test file that uses it has `harness = false` in the `Cargo.toml` of its crate:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -26,10 +26,10 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
 
-/// Makes tests run, and fail, though what they need is missing.
+/// Makes tests run, and fail, even if their needs are missing.
 const REQUIRE_ALL: &str = "CCOMET_TEST_REQUIRE_ALL";
 
-/// What a test needs beside this workspace.
+/// A requirement of a test, besides this workspace.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Need {
@@ -41,14 +41,15 @@ pub enum Need {
     PythonModule(&'static str),
     /// A file, such as a module of nginx.
     File(&'static str),
-    /// Anything else: whether it is there, and what is said if it is not.
+    /// Anything else: the reason that is reported if it is missing, and a function that checks for
+    /// it.
     Other(&'static str, fn() -> bool),
-    /// So many descriptors for a process, by the soft limit of open files.
+    /// This many descriptors for a process, by the soft limit of open files.
     Descriptors(u64),
 }
 
 impl Need {
-    /// Returns what is missing, in words, if it is.
+    /// Returns what is missing, as text; `None` if nothing is.
     fn missing(self) -> Option<String> {
         match self {
             Self::Program(name) => (!is_program(name)).then(|| format!("{name} is not installed")),
@@ -81,7 +82,7 @@ fn is_program(name: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
-/// A test, and what it needs.
+/// A test, and its needs.
 #[derive(Debug)]
 pub struct Test {
     name: &'static str,
@@ -90,12 +91,12 @@ pub struct Test {
 }
 
 impl Test {
-    /// Makes a test that fails if `run` panics.
+    /// Creates a test that fails if `run` panics.
     pub fn new(name: &'static str, run: fn()) -> Self {
         Self { name, run, needs: Vec::new() }
     }
 
-    /// Adds something without which the test is ignored.
+    /// Adds a need without which the test is ignored.
     #[must_use]
     pub fn needs(mut self, need: Need) -> Self {
         self.needs.push(need);
@@ -112,19 +113,21 @@ impl Test {
         if missing.is_empty() {
             return trial;
         }
-        // The kind is printed in front of the name: the reason is seen in the list of tests.
+        // The kind is printed in front of the name, so that the list of tests shows the reason.
         trial.with_kind(missing.join("; ")).with_ignored_flag(!requires_all)
     }
 }
 
-/// Runs tests as the arguments of the process say, which are those of the standard harness. Returns the exit code for `main`.
+/// Runs the tests that the arguments of the process select, which are those of the standard
+/// harness. Returns the exit code for `main`.
 pub fn run(tests: impl IntoIterator<Item = Test>) -> ExitCode {
     let requires_all = std::env::var_os(REQUIRE_ALL).is_some();
     let trials = tests.into_iter().map(|test| test.into_trial(requires_all)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// Lists tests by the names of their functions, each with what it needs: `tests![needs [Need::Program("nginx")]; one, two]`.
+/// Lists tests by the names of their functions, each with its needs:
+/// `tests![needs [Need::Program("nginx")]; one, two]`.
 #[macro_export]
 macro_rules! tests {
     ($(needs [$($need:expr),* $(,)?]; $($test:path),+ $(,)?);+ $(;)?) => {{

@@ -8,22 +8,22 @@ use sealed_http::{Handler, Http, Server, Settings};
 
 use crate::http::{Reply, request};
 
-/// Sends a request, as [`request`] makes it, on a peer. Lets happen what follows at once, and returns the answer as far
-/// as it has come. Panics if no answer has begun.
+/// Sends a request, as [`request`] makes it, on a peer. Lets the simulation settle, and returns the
+/// answer as far as it has arrived. Panics if no answer has begun.
 pub fn ask(sim: &Simulation, peer: &mut Peer, method: &str, target: &str, fields: &str, body: &str) -> Reply {
     peer.send(request(method, target, fields, body));
     sim.settle();
     Reply::decode(method, &peer.take())
 }
 
-/// A handler that is served on a loop of a simulated network of its own.
+/// A handler that is served by a loop on a simulated network of its own.
 #[derive(Debug)]
 pub struct Served<H> {
     /// The network.
     pub sim: Simulation,
-    /// Where the loop listens.
+    /// The address of the loop.
     pub address: Address,
-    /// Stops the loop.
+    /// The stopper of the loop.
     pub stopper: Stopper,
     /// The loop.
     pub id: LoopId,
@@ -46,7 +46,8 @@ impl<H: Handler> Served<H> {
         self.sim.connect(&self.address)
     }
 
-    /// Looks at the handler, or does something with it between two ticks. Panics if the loop has ended.
+    /// Calls `act` with the handler and its context between two ticks. Panics if the loop has
+    /// ended.
     pub fn act<R>(&self, act: impl FnOnce(&mut H, &mut Http<'_, H>) -> R) -> R {
         let acted = self.sim.with(self.id, |event_loop: &mut EventLoop<Server<H>>| {
             let (server, cx) = event_loop.parts();

@@ -1,7 +1,8 @@
-//! What a server's memory grows by for each idle subscriber, read from outside.
+//! The growth of a server's memory per idle subscriber, read from outside.
 //!
-//! `cargo run --release -p benches --bin idle -- [SUBSCRIBERS] [channels]` starts a server in a process of its own, lets so
-//! many (10,000) subscribe by Server-Sent Events to one channel, or with `channels` each to its own, and prints `VmRSS` before and after.
+//! `cargo run --release -p benches --bin idle -- [SUBSCRIBERS] [channels]` starts a server in a
+//! process of its own, and subscribes that many clients (10,000) by Server-Sent Events to one
+//! channel, or, with `channels`, each to a channel of its own. It prints `VmRSS` before and after.
 
 use std::net::TcpStream;
 
@@ -13,7 +14,8 @@ fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000);
     let own_channels = std::env::args().nth(2).is_some_and(|text| text == "channels");
     let server = Process::start(Kind::Ccomet);
-    // What is there once, whoever comes: pages of the program, the channel.
+    // Memory that the server needs once, however many subscribers there are: pages of the program,
+    // the channel.
     let empty = server.rss_kib();
     drop((0..100).map(|_| subscribe(server.address, "news")).collect::<Vec<_>>());
     let warm = settled(&server);

@@ -1,7 +1,9 @@
-//! The example `kv` beside `redis-server`: the same load from `redis-benchmark`, in turns, in one run.
+//! The example `kv` compared with `redis-server`: the same load from `redis-benchmark`, in
+//! alternating rounds of one run.
 //!
-//! `cargo build --release -p examples --example kv && cargo run --release -p benches --bin kv`. Needs Debian's `redis-server` and
-//! `redis-tools`. The servers share processor 0 and the load is on processor 1, where `taskset` can be had. Takes a minute.
+//! `cargo build --release -p examples --example kv && cargo run --release -p benches --bin kv`.
+//! Needs Debian's `redis-server` and `redis-tools`, and `taskset`: the servers share processor 0,
+//! and the load runs on processor 1. Takes a minute.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -52,7 +54,7 @@ fn main() {
     }
 }
 
-/// What `redis-benchmark` tells of each command.
+/// Runs `redis-benchmark`, and returns the rate that it prints for each command.
 fn load(port: u16, depth: usize, requests: &str) -> Vec<(String, f64)> {
     let mut command = Command::new("taskset");
     command.args(["-c", "1", "redis-benchmark", "-p", &port.to_string(), "-t", "set,get,incr", "-n", requests]);

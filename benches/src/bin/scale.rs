@@ -1,10 +1,12 @@
-//! What a server's memory is with so many idle subscribers, up to a million, on the simulated network; and, beside it, what it is
-//! on real sockets.
+//! The memory of a server with many idle subscribers, up to a million, on the simulated network,
+//! and, for comparison, on real sockets.
 //!
-//! `cargo run --release -p benches --features sim --bin scale` prints the whole table; with `-- 200000`, the row of so many.
+//! `cargo run --release -p benches --features sim --bin scale` prints the whole table; with
+//! `-- 200000`, the row for that number of subscribers.
 //!
-//! Each figure is that of a process of its own, as the system tells it (`VmSize`, `VmRSS`). A simulated row is the process
-//! with server and network, less a process with as many connections of the network and no server.
+//! Each figure is that of a process of its own, as the system reports it (`VmSize`, `VmRSS`). A
+//! simulated row is a process with server and network, less the memory that as many connections add
+//! to a process with the network alone.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -17,10 +19,11 @@ use testing::process::memory_kib;
 
 const COUNTS: [usize; 6] = [0, 10_000, 50_000, 100_000, 200_000, 1_000_000];
 
-/// A process may have 20,000 descriptors on a machine as it comes, and the client needs as many as the server.
+/// By default a process may have 20,000 descriptors on many machines, and the client needs as many
+/// as the server.
 const REAL_MAX: usize = 19_000;
 
-/// Connections under way at a time.
+/// Connections that are being made at a time.
 const BATCH: usize = 1_000;
 
 const REQUEST: &str = "GET /channels/news HTTP/1.1\r\nHost: sim\r\nAccept: text/event-stream\r\n\r\n";
@@ -45,7 +48,7 @@ fn row(count: usize) {
     let (virt, res) = figures("server", count);
     let (network_virt, network_res) = figures("network", count);
     let (empty_virt, empty_res) = (figures("network", 0), figures("server", 0));
-    // The network's own share: what its connections add to a process that has none.
+    // The share of the network is the memory that its connections add to a process that has none.
     let (virt, res) = (virt - (network_virt - empty_virt.0), res - (network_res - empty_virt.1));
     print(count, "simulated", virt, res, empty_res.1);
 }
@@ -65,7 +68,7 @@ fn print(count: usize, network: &str, virt: u64, res: u64, empty: u64) {
     println!("{count:>11}  {network:<9}  {virt:>10}  {res:>9}  {each:>10}");
 }
 
-/// `VmSize` and `VmRSS` of a process of this program in one of the roles below, in KiB.
+/// Returns `VmSize` and `VmRSS`, in KiB, of a process of this program in one of the roles below.
 fn figures(role: &str, count: usize) -> (u64, u64) {
     let program = std::env::current_exe().expect("this program");
     let output = Command::new(program).args([role, &count.to_string()]).output().expect("a process");
@@ -84,7 +87,7 @@ fn with_server(count: usize) {
     let server = Simulated::start(&sim, config).expect("a server");
     let peers = connect(&sim, server.front(), count, |_| {});
     assert_eq!(server.holdings().subscribers, count);
-    say_figures();
+    print_figures();
     drop(peers);
 }
 
@@ -97,17 +100,17 @@ fn network_alone(count: usize) {
             other.discard();
             other.send("HTTP/1.1 200 OK\r\n\r\n");
             others += 1;
-            // The server's handle is in its slot, and the server's.
+            // A server keeps this handle in its slot, where it counts as memory of the server.
             std::mem::forget(other);
         }
         sim.settle();
     });
     assert_eq!(others, count);
-    say_figures();
+    print_figures();
     drop(peers);
 }
 
-/// Connects so many peers, each of which subscribes.
+/// Connects this many peers, each of which subscribes.
 fn connect(sim: &Simulation, address: SocketAddr, count: usize, mut between: impl FnMut(&Simulation)) -> Vec<Peer> {
     let mut peers = Vec::with_capacity(count);
     while peers.len() < count {
@@ -123,7 +126,7 @@ fn connect(sim: &Simulation, address: SocketAddr, count: usize, mut between: imp
     peers
 }
 
-fn say_figures() {
+fn print_figures() {
     let own = std::process::id();
     println!("{} {}", memory_kib(own, "VmSize"), memory_kib(own, "VmRSS"));
 }

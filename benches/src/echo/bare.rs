@@ -1,4 +1,5 @@
-//! On mio alone: what is read is answered at once, and what the kernel does not take waits.
+//! On mio alone: the server answers each read at once, and keeps the output that the kernel does
+//! not take.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -11,16 +12,16 @@ use super::{BUFFER_BYTES, Discarded, MESSAGE, MESSAGES, Part, hold_as_many};
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// A connection on a loop that is told of changes alone. Its socket is kept elsewhere.
+/// A connection on a loop that is notified only of changes. Its socket is kept elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
     discarded: Discarded,
-    /// What the kernel has not taken yet.
+    /// Output that the kernel has not taken yet.
     waiting: Vec<u8>,
 }
 
 impl Connection {
-    /// Does all that can be done now. Returns false where the connection is over.
+    /// Reads and writes as much as possible now. Returns false once the connection is over.
     pub(super) fn go_on(&mut self, stream: &mut (impl Read + Write), part: Part, buffer: &mut [u8]) -> bool {
         self.flush(stream).is_ok() && self.read(stream, part, buffer).unwrap_or(false)
     }
@@ -31,7 +32,7 @@ impl Connection {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
                     self.answer(stream, part, &buffer[..count])?;
-                    // A short read has emptied the socket, and what comes later is announced.
+                    // A short read has emptied the socket, and the kernel announces later bytes.
                     if count < buffer.len() {
                         return Ok(true);
                     }
@@ -67,7 +68,7 @@ impl Connection {
     }
 }
 
-/// Writes until the kernel takes no more, and tells how much it took.
+/// Writes until the kernel takes no more, and returns the number of bytes that it took.
 fn take(stream: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     let mut taken = 0;
     while taken < bytes.len() {

@@ -1,4 +1,5 @@
-//! On calloop: a source for each connection, told of changes alone, so that one that waits to write need not register anew.
+//! On calloop: a source for each connection, notified only of changes, so that a connection that
+//! waits to write need not register again.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 

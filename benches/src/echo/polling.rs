@@ -1,4 +1,4 @@
-//! On the crate `polling`, which calloop stands on.
+//! On the crate `polling`, which calloop uses as well.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 

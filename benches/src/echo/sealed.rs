@@ -1,4 +1,4 @@
-//! On this project's loop, as the documentation would have it written.
+//! On this project's loop, written as its documentation recommends.
 
 use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service};
 

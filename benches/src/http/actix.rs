@@ -1,4 +1,4 @@
-//! actix-http on its own server, with one worker: besides, a thread that accepts.
+//! actix-http on its own server, with one worker, and one more thread that accepts.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) fn serve(body: String) {
             let response = response.body(body.clone());
             async { Ok::<_, Infallible>(response) }
         };
-        // As long as ours keeps a connection.
+        // As long as the server of this project keeps a connection.
         HttpService::build().keep_alive(Duration::from_secs(75)).h1(fn_service(answer)).tcp()
     };
     let server = actix_server::Server::build().workers(1).disable_signals();

@@ -1,4 +1,4 @@
-//! The floor: on mio alone, ready-made bytes for every end of a request that is found in what was read.
+//! The floor: on mio alone, prepared bytes for every end of a request that is found in the input.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -9,29 +9,29 @@ use slab::Slab;
 use super::{CONTENT_TYPE, listen};
 
 const LISTENER: Token = Token(usize::MAX);
-/// Bytes read at a time at most.
+/// Maximum number of bytes of one read.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// How a request without a body ends.
+/// The end of a request without a body.
 const END: &[u8; 4] = b"\r\n\r\n";
-/// Answers written at a time at most.
+/// Maximum number of answers in one write.
 const AT_ONCE: usize = 16;
 
 struct Connection {
     stream: TcpStream,
-    /// Bytes of an end that have been seen.
+    /// The number of bytes of an end that have been seen.
     seen: usize,
     /// Bytes of answers that the kernel has not taken yet.
     unsent: usize,
 }
 
-/// The same answer several times over.
+/// The same answer several times in a row.
 struct Answers {
     bytes: Vec<u8>,
     length: usize,
 }
 
 impl Connection {
-    /// Does all that can be done now. Returns whether the connection goes on.
+    /// Reads and writes as much as possible now. Returns whether the connection continues.
     fn go_on(&mut self, answers: &Answers, buffer: &mut [u8]) -> io::Result<bool> {
         loop {
             self.send(answers)?;
@@ -39,7 +39,7 @@ impl Connection {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
                     self.unsent += self.count_ends(&buffer[..count]) * answers.length;
-                    // A short read has emptied the socket, and what comes later is announced.
+                    // A short read has emptied the socket, and the kernel announces later bytes.
                     if count < buffer.len() {
                         self.send(answers)?;
                         return Ok(true);
@@ -64,7 +64,7 @@ impl Connection {
 
     fn send(&mut self, answers: &Answers) -> io::Result<()> {
         while self.unsent > 0 {
-            // All are the same: what is left of one tells where it goes on.
+            // All answers are the same, so the rest of one determines where to continue.
             let from = (answers.length - self.unsent % answers.length) % answers.length;
             let to = answers.bytes.len().min(from + self.unsent);
             match self.stream.write(&answers.bytes[from..to]) {

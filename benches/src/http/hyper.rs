@@ -30,8 +30,8 @@ async fn converse(stream: TcpStream, body: Bytes) {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(super::CONTENT_TYPE));
         async { Ok::<_, Infallible>(response) }
     });
-    // Answers to pipelined requests together, as the other servers send them.
+    // Answers to pipelined requests are sent together, as the other servers send them.
     let connection = http1::Builder::new().pipeline_flush(true).serve_connection(TokioIo::new(stream), answer);
-    // The client goes when it has what it wanted.
+    // The client closes the connection once it has all answers.
     let _ = connection.await;
 }

@@ -17,7 +17,7 @@ impl HttpService for Same {
 
 pub(super) fn serve(body: String) {
     may::config().set_workers(1);
-    // It binds its port itself, and does not tell which.
+    // The server binds its port itself, and does not report a port that the system chooses.
     let address = testing::process::free_address([127, 0, 0, 1]);
     let server = HttpServer(Same(body.leak())).start(address).expect("a server");
     println!("{address}");

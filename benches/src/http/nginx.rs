@@ -1,4 +1,4 @@
-//! nginx, where it is installed: one process, and as little of what it can do as this needs.
+//! nginx, if it is installed: one process, with as few features as possible.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,14 +10,16 @@ use testing::process::free_address;
 use super::{CONTENT_TYPE, TARGET, body};
 use crate::server::{Process, pinned};
 
-/// The longest body that is written into the configuration; a longer one is a file.
+/// Maximum number of bytes of a body that is written into the configuration; a longer body is a
+/// file.
 const TEXT_BYTES_MAX: usize = 1024;
 
 pub(super) fn is_installed() -> bool {
     Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Starts it with its configuration, and the file that it serves, in a folder that goes with it.
+/// Starts nginx with its configuration, and the file that it serves, in a folder that is removed
+/// with it.
 pub(crate) fn start(body_bytes: usize) -> Process {
     let (address, folder) = (free_address([127, 0, 0, 1]), Folder::new("nginx"));
     let body = body(body_bytes);

@@ -1,4 +1,4 @@
-//! This project's server, as its documentation would have it written.
+//! The server of this project, written as its documentation recommends.
 
 use bytes::Bytes;
 use sealed::{Config, ConnectionId, EventLoop};

@@ -362,7 +362,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Called when bytes of a response have arrived.
+    /// Processes bytes of a response that have arrived.
     pub(crate) fn response_received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
         while cx.is_open(id) {
             let client = &mut self.shared.client;
@@ -426,7 +426,7 @@ impl<H: Handler> Server<H> {
         self.with(cx, |_, http| http.send_waiting(exchange.upstream));
     }
 
-    /// Called when a server has closed its sending side.
+    /// Reacts to a server that has closed its sending side.
     pub(crate) fn response_ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(line) = self.shared.client.lines.get_mut(&id) else { return cx.close(id) };
         match line.decoder.end() {
@@ -436,7 +436,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Called when a connection to a server is gone, or could not be established.
+    /// Reacts to a connection to a server that is gone or could not be established.
     pub(crate) fn outgoing_closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, reason: CloseReason) {
         let client = &mut self.shared.client;
         let Some(line) = client.lines.remove(&id) else { return };
@@ -460,7 +460,8 @@ impl<H: Handler> Server<H> {
         self.with(cx, |_, http| http.send_waiting(line.upstream));
     }
 
-    /// Called when the server has been silent for too long, or an idle connection has timed out.
+    /// Reacts to a server that has been silent for too long, or to an idle connection that has
+    /// timed out.
     pub(crate) fn outgoing_timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(fetch) = self.shared.client.lines.get(&id).and_then(|line| line.fetch) else { return cx.close(id) };
         let now = how_much(cx.queued(id));
@@ -471,7 +472,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Called when the kernel has taken all output for a server.
+    /// Reacts to the kernel having taken all output for a server.
     pub(crate) fn outgoing_drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(line) = self.shared.client.lines.get(&id) else { return };
         let Some((fetch, exchange)) =

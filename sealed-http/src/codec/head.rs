@@ -204,7 +204,7 @@ fn lines(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// What the header fields state about the message and its connection.
+/// The statements of the header fields about the message and its connection.
 struct Meaning {
     keep_alive: bool,
     expects_continue: bool,

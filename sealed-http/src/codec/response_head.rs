@@ -116,7 +116,7 @@ impl<'a> ResponseHead<'a> {
     }
 }
 
-/// What the header fields state about the message and its connection.
+/// The statements of the header fields about the message and its connection.
 struct Fields {
     keep_alive: bool,
     length: Option<u64>,

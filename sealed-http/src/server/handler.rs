@@ -20,7 +20,7 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-/// Decides what happens to a request body.
+/// The decision about a request body, as [`Handler::intake`] returns it.
 #[derive(Debug)]
 pub enum Intake {
     /// Collects the body, up to [`Limits::body_bytes_max`](crate::Limits::body_bytes_max), and
@@ -75,20 +75,20 @@ pub trait Handler: Sized + 'static {
     /// The value that a timer carries.
     type Timer;
 
-    /// Called once, in the first tick and before all other calls: the place to start timers and
+    /// Runs once, in the first tick and before all other calls: the place to start timers and
     /// requests, and to [add](Http::add_service) other services to the loop.
     fn started(&mut self, http: &mut Http<'_, Self>) {}
 
-    /// Called when a client has connected.
+    /// Handles a client that has connected.
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
 
-    /// Called when a connection started with [`Http::connect`] is established. If the connection
+    /// Handles an established connection that was started with [`Http::connect`]. If the connection
     /// cannot be established, only [`closed`](Handler::closed) is called.
     fn connected(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
-    /// Called with bytes that a client sends in front of its first request, on connections for
-    /// which [`Http::await_preface`] was called. Take the bytes that belong to the preface and
-    /// leave the rest.
+    /// Receives bytes that a client sends in front of its first request, on connections for which
+    /// [`Http::await_preface`] was called. Take the bytes that belong to the preface and leave the
+    /// rest.
     ///
     /// While the preface is incomplete, this method is called again with the remaining bytes and
     /// those that followed; the time limit for the head of the first request runs meanwhile. The
@@ -159,8 +159,8 @@ pub trait Handler: Sized + 'static {
         Preface::Over
     }
 
-    /// Called for each complete request. Respond at once, or keep the id and respond later. By
-    /// default, responds 404: a handler that only [sends](Http::fetch) requests needs no more.
+    /// Handles a complete request. Respond at once, or keep the id and respond later. By default,
+    /// responds 404: a handler that only [sends](Http::fetch) requests needs no more.
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         http.respond(id, &Problem::new(404).into());
     }
@@ -172,7 +172,7 @@ pub trait Handler: Sized + 'static {
         Intake::Collect
     }
 
-    /// Called for each part of a streamed request body.
+    /// Receives a part of a streamed request body.
     ///
     /// The handler can respond at any time from [`intake`](Self::intake) on. If the handler
     /// completes the response before the body ends, the rest of the body is not read, and the
@@ -181,9 +181,8 @@ pub trait Handler: Sized + 'static {
     /// [`closed`](Self::closed) is called.
     fn body(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, piece: Piece<'_>) {}
 
-    /// Called with bytes of another protocol, after [`Http::upgrade`] has switched the connection
-    /// to it. Take the bytes that can be used and leave the rest, as in
-    /// [`sealed::Service::received`].
+    /// Receives bytes of another protocol, after [`Http::upgrade`] has switched the connection to
+    /// it. Take the bytes that can be used and leave the rest, as in [`sealed::Service::received`].
     fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {}
 
     /// Returns the response to a request that cannot be decoded; the server then closes the
@@ -192,7 +191,7 @@ pub trait Handler: Sized + 'static {
         Problem::from(error).into()
     }
 
-    /// Called when the client has closed its sending side while its request is unanswered, or while
+    /// Handles a client that has closed its sending side while its request is unanswered, or while
     /// the connection speaks another protocol. The client may still be reading, or be gone: TCP
     /// cannot tell. By default the exchange goes on, and a connection that speaks another protocol
     /// is closed.
@@ -200,34 +199,34 @@ pub trait Handler: Sized + 'static {
         http.close_raw(id);
     }
 
-    /// Called when the kernel has taken all output that was queued for a stream: more can be
-    /// written.
+    /// Handles a drained stream: the kernel has taken all output that was queued for it, and more
+    /// can be written.
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
-    /// Called when the deadline that the handler set for the exchange has passed. By default the
-    /// connection is aborted.
+    /// Handles a deadline that the handler set for the exchange and that has passed. By default,
+    /// aborts the connection.
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         http.abort(id);
     }
 
-    /// Called when the response to a connection's request is complete: [`Http::respond`] sent it,
-    /// or its stream was ended, by this handler or by the server.
+    /// Handles the completion of a response: [`Http::respond`] sent it, or its stream was ended, by
+    /// this handler or by the server.
     ///
     /// Called once for each response, after the call in which the handler completed it has returned
     /// and before the connection's next request is read. Not called if the connection closes first.
     fn answered(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
-    /// Called when a connection is gone, whether its request was answered or not. Called once for
+    /// Handles the end of a connection, whether its request was answered or not. Called once for
     /// each connection, as the last call for it.
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}
 
-    /// Called with the progress and the outcome of a request that was sent with [`Http::fetch`].
+    /// Receives the progress and the outcome of a request that was sent with [`Http::fetch`].
     fn fetched(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {}
 
-    /// Called with a message that was posted to the mailbox.
+    /// Handles a message that was posted to the mailbox.
     fn message(&mut self, http: &mut Http<'_, Self>, message: Self::Message) {}
 
-    /// Called when a timer has expired.
+    /// Handles the expiry of a timer.
     fn expired(&mut self, http: &mut Http<'_, Self>, timer: TimerId, value: Self::Timer) {}
 
     /// Decides how to go on after a panic: see [`sealed::Service::panicked`].
@@ -239,15 +238,15 @@ pub trait Handler: Sized + 'static {
         Err(payload)
     }
 
-    /// Called when the process has received a signal that was requested with
+    /// Handles a signal that was requested with
     /// [`EventLoop::deliver_signals`](sealed::EventLoop::deliver_signals) or
     /// [`Pool::deliver_signals`](sealed::Pool::deliver_signals).
     fn signalled(&mut self, http: &mut Http<'_, Self>, signal: i32) {}
 
-    /// Called at the end of each tick, before output is flushed.
+    /// Runs at the end of each tick, before output is flushed.
     fn turned(&mut self, http: &mut Http<'_, Self>) {}
 
-    /// Called when the server starts to shut down. Exchanges that are not complete within `limit`
-    /// are cut off. Connections between two requests are closed shortly.
+    /// Handles the start of a shutdown. Exchanges that are not complete within `limit` are cut off.
+    /// Connections between two requests are closed after a short grace period.
     fn draining(&mut self, http: &mut Http<'_, Self>, limit: Duration) {}
 }

@@ -10,9 +10,9 @@ use crate::server::connection::{Connection, Marks, Phase, how_much};
 use crate::server::handler::Handler;
 use crate::server::{Due, Server, ServerTimer, Shared};
 
-/// Most bytes of unsent output with which a connection is closed at once, after its last response.
-/// The kernel usually takes this much at once, and the loop sends it while it closes the
-/// connection. A larger rest is sent first, at the client's pace.
+/// Maximum number of unsent bytes of output with which a connection is closed at once, after its
+/// last response. The kernel usually takes this much at once, and the loop sends it while it closes
+/// the connection. A larger rest is sent first, at the client's pace.
 const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
 
 /// A handler's access to its connections.

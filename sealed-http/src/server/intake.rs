@@ -1,5 +1,6 @@
-//! Assembles requests. A request that arrives in one read is passed on as it is; one that arrives
-//! in pieces is collected. The handler decides what happens to a body when the head has arrived.
+//! Assembles requests. A request that arrives in one read is passed on as it is; a request that
+//! arrives in pieces is collected. The handler decides what happens to a body when the head has
+//! arrived.
 
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ pub(crate) enum Outcome<'a> {
     /// Nothing of the next request has arrived.
     Idle,
     /// The head was passed to the handler, which has responded or streams the body.
-    Told,
+    HandedOver,
 }
 
 impl<H: Handler> Server<H> {
@@ -221,7 +222,7 @@ impl<H: Handler> Server<H> {
         Ok(most)
     }
 
-    /// Called after the handler has seen a head: the body is streamed, unless the handler has
+    /// Begins to stream the body after the handler has seen the head, unless the handler has
     /// responded.
     fn tell<'a>(&mut self, cx: &mut Context<Self>, id: ConnectionId, decoder: RequestDecoder) -> Outcome<'a> {
         let now = cx.now();
@@ -236,7 +237,7 @@ impl<H: Handler> Server<H> {
                 cx.set_deadline(id, self.shared.settings.body_timeout);
             }
         }
-        Outcome::Told
+        Outcome::HandedOver
     }
 
     /// Passes the parts of a streamed body to the handler.

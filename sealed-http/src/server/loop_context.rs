@@ -236,8 +236,8 @@ impl<H: Handler> Http<'_, H> {
         self.cx.watch()
     }
 
-    /// Adds another service to this loop, such as a second server, a client of another protocol or a
-    /// protocol of its own, and returns its context: see [`sealed::Context::add_service`].
+    /// Adds another service to this loop, such as a second server, or a client or server of another
+    /// protocol, and returns the context of that service: see [`sealed::Context::add_service`].
     ///
     /// # Errors
     /// If no file descriptor is left, or if the loop has 256 services.

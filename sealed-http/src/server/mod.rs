@@ -210,7 +210,7 @@ impl<H: Handler> Server<H> {
                 }
                 Ok(Outcome::BodyIncomplete) => return Self::expect_body(cx, id),
                 Ok(Outcome::Idle) => return,
-                Ok(Outcome::Told) => {}
+                Ok(Outcome::HandedOver) => {}
                 Err(error) => return self.refuse(cx, id, error),
             }
         }

@@ -12,7 +12,7 @@ pub enum Origins {
     Listed(Vec<String>),
 }
 
-/// What a server allows pages of other origins to do. Credentials are never allowed.
+/// The access that a server grants to pages of other origins. Credentials are never allowed.
 ///
 /// # Example
 /// ```

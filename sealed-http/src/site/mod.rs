@@ -38,7 +38,7 @@ type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request
 /// To use more of [`Handler`], implement that trait, and use [`Routes`] in the implementation.
 ///
 /// A page receives the state, the request and its parameters, and returns a value that converts
-/// into a [`Response`]: a response, a text, a [`Problem`](crate::Problem), or a `Result` of those.
+/// into a [`Response`]: a response, a text, a [`Problem`], or a `Result` of those.
 /// A page that responds later, or streams, is added with [`Site::hold`].
 ///
 /// A site belongs to one loop. With a [`sealed::Pool`], each loop makes its own site with its own

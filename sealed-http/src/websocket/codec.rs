@@ -200,8 +200,8 @@ impl Codec {
         self.partial.is_some()
     }
 
-    /// Returns the length, in bytes, of the message that is being received, as far as the headers of
-    /// its frames have announced it; 0 if none is being received. An application that bounds the
+    /// Returns the length, in bytes, of the message that is being received, as far as the headers
+    /// of its frames have announced it; 0 if none is being received. An application that bounds the
     /// memory of all its connections can count these bytes before they come.
     pub fn announced_len(&self) -> usize {
         let Some(partial) = &self.partial else { return 0 };

@@ -1,12 +1,12 @@
-//! A handler that asks servers, and notes what comes of it.
+//! A handler that sends requests to servers, and records their outcomes.
 
 use sealed::ConnectionId;
 use sealed_http::client::{Fetch, FetchError, FetchId, Fetched, UpstreamId};
 use sealed_http::{Handler, Http, Request, Response};
 
-/// What was told of a request.
+/// A report about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum Report {
     Whole(u16, String),
     Head(u16),
     Data(String),
@@ -15,12 +15,12 @@ pub enum Told {
     Failed(FetchError),
 }
 
-/// Notes what is told, and asks `next` as soon as an outcome is there.
+/// A handler that records reports, and sends the requests in `next`, one for each outcome.
 #[derive(Default)]
 pub struct Asker {
-    pub told: Vec<(FetchId, Told)>,
+    pub reports: Vec<(FetchId, Report)>,
     pub next: Vec<(UpstreamId, Fetch)>,
-    /// It wants no more of an answer for each piece of it.
+    /// Whether it pauses the response at each piece of it.
     pub pauses: bool,
 }
 
@@ -38,19 +38,19 @@ impl Handler for Asker {
         if self.pauses && matches!(fetched, Fetched::Data(_)) {
             http.pause_fetch(id);
         }
-        let told = match fetched {
-            Fetched::Whole(head, body) => Told::Whole(head.status(), text(body)),
-            Fetched::Head(head) => Told::Head(head.status()),
-            Fetched::Data(data) => Told::Data(text(data)),
-            Fetched::End => Told::End,
-            Fetched::Drained => Told::Drained,
-            Fetched::Failed(error) => Told::Failed(error),
+        let report = match fetched {
+            Fetched::Whole(head, body) => Report::Whole(head.status(), text(body)),
+            Fetched::Head(head) => Report::Head(head.status()),
+            Fetched::Data(data) => Report::Data(text(data)),
+            Fetched::End => Report::End,
+            Fetched::Drained => Report::Drained,
+            Fetched::Failed(error) => Report::Failed(error),
         };
-        if matches!(told, Told::Whole(..) | Told::End | Told::Failed(_))
+        if matches!(report, Report::Whole(..) | Report::End | Report::Failed(_))
             && let Some((upstream, fetch)) = self.next.pop()
         {
             http.fetch(upstream, &fetch);
         }
-        self.told.push((id, told));
+        self.reports.push((id, report));
     }
 }

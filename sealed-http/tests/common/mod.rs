@@ -1,6 +1,7 @@
-//! What the tests share: bytes fed in pieces, and what was decoded put in words; a handler that asks.
+//! Tools that the tests share: bytes fed in pieces, decoded requests as text, and a handler that
+//! sends requests.
 
-#![allow(dead_code, unreachable_pub)] // each test program uses a part
+#![allow(dead_code, unreachable_pub)] // each test program uses a part of it
 
 pub mod asker;
 pub mod cases;
@@ -8,21 +9,24 @@ pub mod cases;
 use cases::Table;
 use sealed_http::codec::{DecodeError, Event, Limits, RequestDecoder};
 
-/// What became of some bytes: requests in words, and the error that ended them.
+/// The result of decoding some bytes: the requests as text, and the error that ended them.
 ///
-/// A request reads `POST /path?query 1.1 keep continue [body]`; one that is not whole ends with `...`.
+/// A request reads `POST /path?query 1.1 keep continue [body]`; an incomplete request ends with
+/// `...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub requests: String,
-    /// How many of them are whole.
+    /// The number of complete requests.
     pub whole: usize,
     pub error: Option<DecodeError>,
 }
 
-/// A table's row: a name, why it must be so, the bytes as Latin-1, and what is expected of them.
+/// A row of a table: a name, the reason for the result, the bytes as Latin-1, and the expected
+/// result.
 pub type Case = (&'static str, &'static str, &'static str, Result<&'static str, DecodeError>);
 
-/// Feeds every case whole, a byte at a time, and split in two everywhere.
+/// Asserts the result of every case of a table: fed whole, a byte at a time, and split in two at
+/// every position.
 pub fn check(table: &Table) {
     let mut names: Vec<_> = table.cases.iter().map(|case| case.0).collect();
     names.sort_unstable();
@@ -38,7 +42,8 @@ pub fn check(table: &Table) {
     }
 }
 
-/// Feeds bytes whole, a byte at a time, and split in two everywhere: what comes out must always be the same.
+/// Feeds bytes whole, a byte at a time, and split in two at every position. Asserts that the result
+/// is always the same, and returns it.
 pub fn decode_every_way(input: &[u8], limits: &Limits, name: &str) -> Outcome {
     let whole = decode_pieces(&[input], limits);
     let bytes: Vec<&[u8]> = input.chunks(1).collect();
@@ -50,7 +55,7 @@ pub fn decode_every_way(input: &[u8], limits: &Limits, name: &str) -> Outcome {
     whole
 }
 
-/// Feeds bytes as a connection would: what is not used stays in front of what comes next.
+/// Feeds bytes as a connection would: unused bytes stay in front of the next ones.
 pub fn decode_pieces(pieces: &[&[u8]], limits: &Limits) -> Outcome {
     let mut decoder = RequestDecoder::new();
     let mut kept = Vec::new();
@@ -75,12 +80,12 @@ pub fn decode_pieces(pieces: &[&[u8]], limits: &Limits) -> Outcome {
     words.finish(None)
 }
 
-/// Bytes written as characters below 256.
+/// Returns the bytes of a text whose characters are all below 256.
 pub fn latin1(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(u32::from(character)).expect("a character below 256")).collect()
 }
 
-/// After an error nothing is decoded: not what is left, and not what is valid.
+/// Asserts that nothing is decoded after an error: neither the rest of the input, nor valid input.
 fn assert_poisoned(decoder: &mut RequestDecoder, left: &[u8]) {
     let roomy = Limits {
         request_line_bytes_max: 1 << 20,
@@ -103,7 +108,7 @@ struct Words {
 }
 
 impl Words {
-    /// Returns whether there may be more.
+    /// Records an event. Returns whether there may be more.
     fn note(&mut self, event: &Event<'_>) -> bool {
         match event {
             Event::Incomplete => return false,

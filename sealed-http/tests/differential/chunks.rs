@@ -1,6 +1,6 @@
-//! Chunked bodies as httparse reads them. A fuzz target has this file too.
+//! Chunked bodies as httparse reads them. A fuzz target includes this file too.
 
-/// A chunked body, and the length of all of its framing.
+/// Parses a chunked body. Returns the data, and the length of the whole body with its framing.
 pub(crate) fn parse(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
@@ -9,7 +9,7 @@ pub(crate) fn parse(input: &[u8]) -> Option<(Vec<u8>, usize)> {
         };
         at += line;
         if size == 0 {
-            // As many as the limit of their bytes leaves room for.
+            // As many as the limit on their bytes leaves room for.
             let mut trailer = vec![httparse::EMPTY_HEADER; 1024];
             let parsed = httparse::parse_headers(&input[at..], &mut trailer).ok()?;
             let httparse::Status::Complete((length, _)) = parsed else { return None };

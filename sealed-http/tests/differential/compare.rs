@@ -1,4 +1,5 @@
-//! What the readers make of the same bytes, and which differences are known. A fuzz target has this file too.
+//! Compares what the readers understand from the same bytes, and lists the known differences. A
+//! fuzz target includes this file too.
 
 use std::collections::HashSet;
 
@@ -6,30 +7,32 @@ use sealed_http::codec::{DecodeError as E, Limits};
 
 use crate::peers::{self, Seen};
 
-/// Behind every input, so that whoever takes less or more of it is found out.
+/// A request that follows every input, so that a reader that consumes more or less of the input is
+/// noticed.
 pub(crate) const PROBE: &[u8] = b"GET /probe HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// What a reader makes of a connection's bytes.
+/// A function that returns the requests that a reader understands from the bytes of a connection.
 pub(crate) type Reader = fn(&[u8]) -> Vec<Seen>;
 
 pub(crate) const PEERS: [(&str, Reader); 2] = [("hyper", peers::hyper), ("httparse", peers::httparse)];
 
-/// How a peer differs about something that is accepted here.
+/// A difference between a peer and this crate about input that this crate accepts.
 #[derive(Debug)]
 pub(crate) struct Difference<'a> {
     /// The last request on which both agree.
     before: Option<&'a Seen>,
-    /// What is read here behind it: a request, or none where the connection is closed or more bytes are waited for.
+    /// The request that this crate reads next; `None` if the connection is closed or more bytes are
+    /// needed.
     here: Option<&'a Seen>,
-    /// What the peer reads instead, or nothing.
+    /// The request that the peer reads instead, if any.
     there: Option<&'a Seen>,
 }
 
-/// A difference that is meant, or is the peer's affair.
+/// A difference that is intended, or that is a fault of the peer.
 pub(crate) struct Known {
     pub(crate) peer: &'static str,
     pub(crate) why: &'static str,
-    /// The bytes of a connection, as Latin-1, on which it is seen.
+    /// The bytes of a connection, as Latin-1, that show the difference.
     pub(crate) example: &'static str,
     pub(crate) is_it: fn(&Difference<'_>) -> bool,
 }
@@ -67,12 +70,15 @@ pub(crate) const KNOWN: &[Known] = &[
     },
 ];
 
-/// The errors of this crate for which a peer would have gone on: where it is stricter on purpose.
+/// The errors of this crate where a peer goes on: this crate is stricter on purpose.
 pub(crate) const STRICTER: &[(E, &str)] = &[
     (E::RequestLine, "9112 2.2: one empty line in front is forgiven, not any number"),
     (E::Target, "9112 3.2, 9110 4.2.4 and 7.1: no user, no fragment, no other scheme"),
     (E::Connect, "9110 9.3.6: there is no tunnel here"),
-    (E::LineEnd, "9112 2.2: a bare LF may be taken for a line's end; who does not do so reads another message"),
+    (
+        E::LineEnd,
+        "9112 2.2: a bare LF may be taken for a line's end; a reader that does not do so reads another message",
+    ),
     (E::Host, "9112 3.2: must be refused"),
     (E::ContentLength, "9112 6.3: the same length twice may be refused"),
     (E::TransferEncoding, "9112 6.1: a length beside chunks may be refused; hyper's rule is another one allowed"),
@@ -84,7 +90,8 @@ pub(crate) const STRICTER: &[(E, &str)] = &[
     (E::BodyTooLarge, "9110 15.5.14: limits are each server's own"),
 ];
 
-/// Compares the readers on one input. Returns whether something was accepted. Notes in `stricter` what only peers accept.
+/// Compares the readers on one input. Returns whether a request was accepted. Adds the errors of
+/// input that only peers accept to `stricter`.
 pub(crate) fn compare(name: &str, input: &[u8], limits: &Limits, stricter: &mut HashSet<E>) -> bool {
     let input = [input, PROBE].concat();
     let (ours, error) = peers::sealed(&input, limits);
@@ -103,7 +110,8 @@ pub(crate) fn compare(name: &str, input: &[u8], limits: &Limits, stricter: &mut 
     !ours.is_empty()
 }
 
-/// The first difference, but that a peer may go on where this crate has found an error.
+/// Returns the first difference. It is no difference that a peer goes on where this crate has found
+/// an error.
 pub(crate) fn difference<'a>(ours: &'a [Seen], error: Option<E>, theirs: &'a [Seen]) -> Option<Difference<'a>> {
     let at = ours.iter().zip(theirs).take_while(|(our, their)| our == their).count();
     let (here, there) = (ours.get(at), theirs.get(at));

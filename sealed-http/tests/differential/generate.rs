@@ -1,6 +1,6 @@
-//! Requests as clients send them, then spoilt: every input comes from its seed.
+//! Requests as clients send them, then spoilt: every input is determined by its seed.
 
-#![allow(dead_code)] // responses are spoilt with a part of it
+#![allow(dead_code)] // the test of responses uses a part of it
 
 use sealed::sim::Random;
 
@@ -30,7 +30,7 @@ pub(crate) const BODIES: &[&str] =
 const EXTENSIONS: &[&str] = &["", "", "", ";a", ";a=b", "; a=\"b;c\""];
 const TRAILERS: &[&str] = &["", "", "", "X: y\r\n", "X:\r\nY: z\r\n", "Content-Length: 3\r\n"];
 
-/// What requests are spoilt with: all that readers are known to disagree about.
+/// The fragments that requests are spoilt with: readers are known to disagree about all of them.
 pub(crate) const TOKENS: &[&str] = &[
     "\r\n",
     "\r\n\r\n",
@@ -83,7 +83,7 @@ pub(crate) const TOKENS: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
 ];
 
-/// The bytes of a connection: one to three requests, spoilt in up to three places.
+/// Returns the bytes of a connection: one to three requests, spoilt in up to three places.
 pub(crate) fn input(seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut bytes = Vec::new();

@@ -1,5 +1,5 @@
-//! The readers that are compared: this crate's decoder, hyper's server, and a plain one that httparse finds tokens for. A fuzz
-//! target has this file too.
+//! The readers that are compared: this crate's decoder, hyper's server, and a plain reader that
+//! uses httparse for tokens. A fuzz target includes this file too.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -18,19 +18,20 @@ use sealed_http::codec::{DecodeError, Event, Limits, RequestDecoder};
 
 use crate::chunks;
 
-/// A whole request, as a reader understood it.
+/// A complete request, as a reader understood it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: Option<String>,
     pub(crate) version_minor: u8,
-    /// Names in small letters, sorted; fields of one name in their order.
+    /// Names in lower case, sorted; fields of one name in their order.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
 }
 
-/// What this crate makes of a connection's bytes: whole requests until one closes it, or the bytes end, or an error.
+/// Returns the requests that this crate understands from the bytes of a connection: the complete
+/// requests until one closes the connection, the bytes end, or an error occurs.
 pub(crate) fn sealed(mut input: &[u8], limits: &Limits) -> (Vec<Seen>, Option<DecodeError>) {
     let mut decoder = RequestDecoder::new();
     let (mut whole, mut coming, mut keep_alive) = (Vec::new(), None, true);
@@ -70,7 +71,8 @@ fn sorted<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<(String,
     fields
 }
 
-/// What hyper's server makes of them. There is no network, and nothing to wait for: it is polled until it is done.
+/// Returns the requests that hyper's server understands. There is no network, and nothing to wait
+/// for: the server is polled until it is done.
 pub(crate) fn hyper(input: &[u8]) -> Vec<Seen> {
     let whole = Arc::new(Mutex::new(Vec::new()));
     let service = service_fn(|request| {
@@ -83,7 +85,8 @@ pub(crate) fn hyper(input: &[u8]) -> Vec<Seen> {
     });
     let wire = Wire(input.iter().copied().collect());
     let mut server = http1::Builder::new();
-    // Its limit of 100 holds for trailer fields too, of which here only the bytes are limited.
+    // hyper's limit of 100 fields also holds for trailer fields; this crate limits only the bytes
+    // of those.
     server.half_close(true).max_headers(1024);
     let mut connection = pin!(server.serve_connection(wire, service));
     let mut context = Context::from_waker(Waker::noop());
@@ -109,7 +112,7 @@ async fn collect(request: Request<Incoming>) -> Result<Seen, hyper::Error> {
     })
 }
 
-/// A client that has sent all it will, and reads whatever comes.
+/// A client that has sent everything, and reads whatever comes.
 struct Wire(VecDeque<u8>);
 
 impl Read for Wire {
@@ -151,7 +154,8 @@ impl Body for Nothing {
     }
 }
 
-/// What a reader makes of them that takes httparse's word for every token, and is as trusting beyond.
+/// Returns the requests that a plain reader understands: it accepts every token that httparse
+/// accepts, and trusts the rest in the same way.
 pub(crate) fn httparse(mut input: &[u8]) -> Vec<Seen> {
     let mut whole = Vec::new();
     while let Some((seen, keep_alive, length)) = parse_request(input) {
@@ -164,7 +168,7 @@ pub(crate) fn httparse(mut input: &[u8]) -> Vec<Seen> {
     whole
 }
 
-/// A request, whether another may follow, and its length.
+/// Parses a request. Returns the request, whether another may follow, and its length.
 fn parse_request(input: &[u8]) -> Option<(Seen, bool, usize)> {
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut fields);

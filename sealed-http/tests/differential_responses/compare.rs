@@ -1,4 +1,4 @@
-//! What the readers make of the same bytes, and which differences are known.
+//! Compares what the readers understand from the same bytes, and lists the known differences.
 
 use std::collections::HashSet;
 
@@ -6,30 +6,32 @@ use sealed_http::codec::{Asked, DecodeError as E, Limits};
 
 use crate::peers::{self, Seen};
 
-/// Behind every input, so that whoever takes less or more of it is found out.
+/// A response that follows every input, so that a reader that consumes more or less of the input is
+/// noticed.
 pub(crate) const PROBE: &[u8] = b"HTTP/1.1 203 Probe\r\nContent-Length: 5\r\n\r\nprobe";
 
-/// What a reader makes of a connection's bytes, by what was asked on it.
+/// A function that returns the responses that a reader understands from the bytes of a connection,
+/// given the requests on it.
 pub(crate) type Reader = fn(&[Asked], &[u8]) -> Vec<Seen>;
 
 pub(crate) const PEERS: [(&str, Reader); 2] = [("hyper", peers::hyper), ("httparse", peers::httparse)];
 
-/// How a peer differs about something that is accepted here.
+/// A difference between a peer and this crate about input that this crate accepts.
 #[derive(Debug)]
 pub(crate) struct Difference<'a> {
     /// The last response on which both agree.
     before: Option<&'a Seen>,
-    /// What is read here behind it: a response, or none where the connection is closed.
+    /// The response that this crate reads next; `None` if the connection is closed.
     here: Option<&'a Seen>,
-    /// What the peer reads instead, or nothing.
+    /// The response that the peer reads instead, if any.
     there: Option<&'a Seen>,
 }
 
-/// A difference that is meant, or is the peer's affair.
+/// A difference that is intended, or that is a fault of the peer.
 pub(crate) struct Known {
     pub(crate) peers: &'static [&'static str],
     pub(crate) why: &'static str,
-    /// The bytes of a connection on which GET was sent, as Latin-1, where it is seen.
+    /// The bytes of a connection on which GET was sent, as Latin-1, that show the difference.
     pub(crate) example: &'static str,
     pub(crate) is_it: fn(&Difference<'_>) -> bool,
 }
@@ -54,17 +56,21 @@ pub(crate) const KNOWN: &[Known] = &[
     },
 ];
 
-/// The errors of this crate for which a peer would have gone on: where it is stricter on purpose.
+/// The errors of this crate where a peer goes on: this crate is stricter on purpose.
 pub(crate) const STRICTER: &[(E, &str)] = &[
     (E::StatusLine, "9112 2.2: a client need not forgive empty lines in front"),
-    (E::LineEnd, "9112 2.2: a bare LF may be taken for a line's end; who does not do so reads another message"),
+    (
+        E::LineEnd,
+        "9112 2.2: a bare LF may be taken for a line's end; a reader that does not do so reads another message",
+    ),
     (E::ContentLength, "9112 6.3: the same length twice may be refused"),
     (E::TransferEncoding, "9112 6.1: a length beside chunks may be refused; hyper's rule is another one allowed"),
     (E::TransferCoding, "9112 6.1: a coding that is not understood; hyper passes the body on encoded"),
     (E::Chunk, "9112 7.1: no white space behind a size, and no control bytes in extensions"),
 ];
 
-/// Compares the readers on one input. Returns whether something was accepted. Notes in `stricter` what only peers accept.
+/// Compares the readers on one input. Returns whether a response was accepted. Adds the errors of
+/// input that only peers accept to `stricter`.
 pub(crate) fn compare(name: &str, asked: &[Asked], input: &[u8], limits: &Limits, stricter: &mut HashSet<E>) -> bool {
     let input = [input, PROBE].concat();
     let (ours, error) = peers::sealed(asked, &input, limits);
@@ -83,7 +89,8 @@ pub(crate) fn compare(name: &str, asked: &[Asked], input: &[u8], limits: &Limits
     !ours.is_empty()
 }
 
-/// The first difference, but that a peer may go on where this crate has found an error.
+/// Returns the first difference. It is no difference that a peer goes on where this crate has found
+/// an error.
 pub(crate) fn difference<'a>(ours: &'a [Seen], error: Option<E>, theirs: &'a [Seen]) -> Option<Difference<'a>> {
     let at = ours.iter().zip(theirs).take_while(|(our, their)| our == their).count();
     let (here, there) = (ours.get(at), theirs.get(at));

@@ -1,4 +1,5 @@
-//! Responses as servers send them, then spoilt, and what they answer: all of it comes from its seed.
+//! Responses as servers send them, then spoilt, and the requests that they answer: all of it is
+//! determined by the seed.
 
 use sealed::sim::Random;
 use sealed_http::codec::Asked;
@@ -34,7 +35,7 @@ const FIELDS: &[&str] = &[
     "Trailer: X",
 ];
 
-/// What responses alone are spoilt with, beside what requests are.
+/// The fragments that only responses are spoilt with, besides those of requests.
 const MORE_TOKENS: &[&str] = &[
     "HTTP/1.1 200 OK\r\n\r\n",
     "HTTP/1.1 100 Continue\r\n\r\n",
@@ -51,7 +52,7 @@ const MORE_TOKENS: &[&str] = &[
     "Content-Length: 5\r\n",
 ];
 
-/// The bytes of a connection on which so many things were asked.
+/// Returns the bytes of a connection, and the kinds of the requests on it.
 pub(crate) fn input(seed: u64) -> (Vec<Asked>, Vec<u8>) {
     let mut random = Random::new(seed);
     let (mut all, mut bytes) = (Vec::new(), Vec::new());
@@ -60,7 +61,7 @@ pub(crate) fn input(seed: u64) -> (Vec<Asked>, Vec<u8>) {
         all.push(asked);
         bytes.extend(response(&mut random, asked));
     }
-    // For what stands behind all inputs, and one more than is there.
+    // One for the response that follows all inputs, and one more than there are responses.
     all.extend([Asked::Other; 2]);
     let tokens = [TOKENS, MORE_TOKENS].concat();
     for _ in 0..random.below(4) {

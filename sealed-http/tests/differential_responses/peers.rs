@@ -1,4 +1,5 @@
-//! The readers that are compared: this crate's decoder, hyper's client, and a plain one that httparse finds tokens for.
+//! The readers that are compared: this crate's decoder, hyper's client, and a plain reader that
+//! uses httparse for tokens.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -14,19 +15,21 @@ use sealed_http::codec::{Asked, DecodeError, Limits, ResponseDecoder, ResponseEv
 
 use crate::chunks;
 
-/// A whole response, as a reader understood it. Interim ones are passed over.
+/// A complete response, as a reader understood it. Interim responses are skipped.
 ///
-/// Trailer fields are not in it: here they are checked and passed over too. But where they end decides what comes next.
+/// Trailer fields are not a part of it: this crate checks and skips them. But their end decides
+/// where the next response begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) status: u16,
     pub(crate) version_minor: u8,
-    /// Names in small letters, sorted; fields of one name in their order.
+    /// Names in lower case, sorted; fields of one name in their order.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
 }
 
-/// What this crate makes of a connection's bytes: whole responses until one closes it, or the bytes end, or an error.
+/// Returns the responses that this crate understands from the bytes of a connection: the complete
+/// responses until one closes the connection, the bytes end, or an error occurs.
 pub(crate) fn sealed(asked: &[Asked], mut input: &[u8], limits: &Limits) -> (Vec<Seen>, Option<DecodeError>) {
     let mut decoder = ResponseDecoder::new();
     let (mut whole, mut coming, mut keep_alive) = (Vec::new(), None, true);
@@ -73,32 +76,34 @@ fn sorted<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<(String,
     fields
 }
 
-/// What hyper's client makes of them. There is no network, and nothing to wait for: it is polled until it has what it asked
-/// for, and given no byte more, for it closes a connection on which something comes that it did not ask for.
+/// Returns the responses that hyper's client understands. There is no network, and nothing to wait
+/// for: the client is polled until it has its response, and gets no byte more, because it closes a
+/// connection on which bytes arrive that answer no request.
 pub(crate) fn hyper(asked: &[Asked], input: &[u8]) -> Vec<Seen> {
     let wire = Wire(Arc::new(Mutex::new(Line { input: input.to_vec(), at: 0, may_take: 0 })));
     let mut context = Context::from_waker(Waker::noop());
     let mut making = http1::Builder::new();
-    // Its limit of 100 holds for trailer fields too, of which here only the bytes are limited.
+    // hyper's limit of 100 fields also holds for trailer fields; this crate limits only the bytes
+    // of those.
     let mut making = pin!(making.max_headers(1024).handshake(wire.clone()));
     let Poll::Ready(Ok((mut sender, connection))) = making.as_mut().poll(&mut context) else { panic!("a handshake") };
     let mut connection = pin!(connection);
     let mut whole = Vec::new();
     for asked in asked {
-        // It says here whether it takes the connection for one that is kept.
+        // hyper reports here whether it considers the connection kept.
         if connection.as_mut().poll(&mut context).is_ready() || !sender.is_ready() {
             break;
         }
         let method = if *asked == Asked::Head { "HEAD" } else { "GET" };
         let request = Request::builder().method(method).uri("/").header("Host", "h").body(Nothing).expect("a request");
         let mut answer = pin!(collect(sender.send_request(request)));
-        // It sends first, then reads.
+        // hyper sends first, then reads.
         let mut is_over = connection.as_mut().poll(&mut context).is_ready();
         let outcome = loop {
             if let Poll::Ready(outcome) = answer.as_mut().poll(&mut context) {
                 break outcome;
             }
-            assert!(!is_over, "hyper is done and tells nothing");
+            assert!(!is_over, "hyper is done without an outcome");
             wire.line().may_take = 1;
             is_over = connection.as_mut().poll(&mut context).is_ready();
             wire.line().may_take = 0;
@@ -128,7 +133,8 @@ async fn collect(answer: impl Future<Output = hyper::Result<Response<Incoming>>>
     })
 }
 
-/// A server that takes all it is sent, and whose answers come as fast as they are let through.
+/// A server that takes everything it is sent, and whose answers arrive as fast as the test lets
+/// them through.
 #[derive(Clone)]
 struct Wire(Arc<Mutex<Line>>);
 
@@ -152,7 +158,7 @@ impl Read for Wire {
         }
         let end = line.input.len().min(line.at + line.may_take.min(to.remaining()));
         to.put_slice(&line.input[line.at..end]);
-        // The end of all is told as often as it is asked for.
+        // A read at the end returns nothing, as often as it is repeated.
         line.may_take -= end - line.at;
         line.at = end;
         Poll::Ready(Ok(()))
@@ -189,7 +195,8 @@ impl Body for Nothing {
     }
 }
 
-/// What a reader makes of them that takes httparse's word for every token, and is as trusting beyond.
+/// Returns the responses that a plain reader understands: it accepts every token that httparse
+/// accepts, and trusts the rest in the same way.
 pub(crate) fn httparse(asked: &[Asked], mut input: &[u8]) -> Vec<Seen> {
     let mut whole = Vec::new();
     for asked in asked {
@@ -203,7 +210,8 @@ pub(crate) fn httparse(asked: &[Asked], mut input: &[u8]) -> Vec<Seen> {
     whole
 }
 
-/// A response, whether another may follow, and its length with all interim ones before it.
+/// Parses a response. Returns the response, whether another may follow, and its length including
+/// all interim responses before it.
 fn parse_response(asked: Asked, input: &[u8]) -> Option<(Seen, bool, usize)> {
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut response = httparse::Response::new(&mut fields);

@@ -1,8 +1,9 @@
 """Runs the cases of the Autobahn test suite against an echo server: autobahn.py HOST PORT [CASE...]
 
-The suite (autobahntestsuite of PyPI) is written for Python 2. Of it only the cases are used, read as Python 3 where they
-differ, with their texts as characters below 256. What drives them is here, and needs nothing else. Prints a line for each
-case that is not passed, and how many were. Exits with 1 where one failed, with 3 where the suite is not installed.
+The suite (autobahntestsuite of PyPI) is written for Python 2. This script uses only its cases, loaded
+as Python 3 where the two differ, with texts as characters below 256. The code that drives the cases is
+here, and needs nothing else. Prints a line for each case that does not pass, and how many cases had
+each result. Exits with 1 if a case failed, and with 3 if the suite is not installed.
 """
 
 import asyncio
@@ -17,12 +18,12 @@ import types
 from pathlib import Path
 
 SIDE_BY_SIDE = 8
-# Echo servers that close of themselves are waited for so long, in seconds.
+# The time to wait for a server that closes by itself, in seconds.
 PATIENCE = 120
 
 
 class Hex:
-    """`binascii`, for texts."""
+    """`binascii`, which accepts texts."""
 
     @staticmethod
     def b2a_hex(text):
@@ -56,7 +57,7 @@ def to_bytes(text):
 
 
 def plain(value):
-    """Texts and bytes alike, as Python 2 has them."""
+    """Accepts texts and bytes, as Python 2 does."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if isinstance(value, (list, tuple)):
@@ -65,7 +66,7 @@ def plain(value):
 
 
 class Cases(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the suite's modules, and reads them as Python 3."""
+    """Finds the modules of the suite, and loads them as Python 3."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -80,7 +81,7 @@ class Cases(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.run(Path(module.__spec__.origin), module.__dict__)
 
     def run(self, file, into):
-        # Texts that are not ASCII are the bytes that they have in the file.
+        # A text that is not ASCII stands for its bytes in the file.
         text = file.read_text(encoding="latin-1")
         text = re.sub(r"\bxrange\b", "range", text).replace("(object, Case, )", "(Case, )")
         text = re.sub(r"\) / (?=self)", ") // ", text)
@@ -102,7 +103,7 @@ def load_cases():
     cases = Cases(folder)
     sys.meta_path.insert(0, cases)
     listed = (folder / "__init__.py").read_text(encoding="utf-8")
-    # Compression is not spoken, and 9.9 is none of those that the suite lists.
+    # The server does not support compression, and 9.9 is not a case that the suite lists.
     listed = "\n".join(line for line in listed.splitlines() if not re.search(r"case12|Case1[23]_X|case9_9", line))
     into = {}
     exec(compile(listed, "cases", "exec"), into)
@@ -112,7 +113,7 @@ def load_cases():
 
 
 class Connection(WebSocketProtocol):
-    """A client that does what a case tells it, also what no client may do."""
+    """A client that does what a case demands, even what no client may do."""
 
     factory = types.SimpleNamespace(isServer=False)
 
@@ -128,7 +129,7 @@ class Connection(WebSocketProtocol):
         self.message = None
         self.loop = asyncio.get_running_loop()
 
-    # What a case calls.
+    # The methods that a case calls.
 
     def sendFrame(self, opcode, payload="", fin=True, rsv=0, mask=None, payload_len=None, chopsize=None, sync=False):
         payload = to_bytes(payload)
@@ -190,7 +191,7 @@ class Connection(WebSocketProtocol):
     def enableWirelog(self, enable):
         pass
 
-    # What it is made of.
+    # The methods behind them.
 
     def header(self, opcode, fin, rsv, length, key):
         size = bytes([0x80 | length]) if length < 126 else (
@@ -207,7 +208,7 @@ class Connection(WebSocketProtocol):
             await self.writer.drain()
 
     def fail(self):
-        """Closes as one does who has had enough, and drops the connection where that is not answered."""
+        """Sends a close, and drops the connection if the close is not answered."""
         if self.state == self.STATE_OPEN:
             self.sendCloseFrame(1001)
             self.loop.call_later(1, self.drop)
@@ -286,18 +287,18 @@ async def main(host, port, wanted):
         async with places:
             try:
                 case = await run_case(kind, host, port)
-                told = (case.behavior, case.behaviorClose)
+                result = (case.behavior, case.behaviorClose)
                 what = f"{case.result} {case.resultClose}"
             except Exception as error:
-                told, what = ("FAILED", "FAILED"), repr(error)
-        counts[told] = counts.get(told, 0) + 1
-        if told[0] not in ("OK", "INFORMATIONAL") or told[1] not in ("OK", "INFORMATIONAL"):
+                result, what = ("FAILED", "FAILED"), repr(error)
+        counts[result] = counts.get(result, 0) + 1
+        if result[0] not in ("OK", "INFORMATIONAL") or result[1] not in ("OK", "INFORMATIONAL"):
             failed.append(name)
-            print(name, *told, what, flush=True)
+            print(name, *result, what, flush=True)
 
     await asyncio.gather(*(one(kind) for kind in load_cases()))
-    for told, count in sorted(counts.items()):
-        print(count, "cases:", *told)
+    for result, count in sorted(counts.items()):
+        print(count, "cases:", *result)
     sys.exit(1 if failed or not counts else 0)
 
 

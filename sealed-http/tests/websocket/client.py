@@ -1,6 +1,6 @@
 """An independent client, `websockets` of PyPI, against an echo server: client.py HOST PORT.
 
-Exits with 3 where it is not installed.
+Exits with 3 if the package is not installed.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ except ImportError:
 
 
 async def main(url):
-    # It offers compression, and a subprotocol that nobody knows beside one that is known.
+    # The client offers compression, and an unknown subprotocol beside a known one.
     async with websockets.connect(url, subprotocols=["unknown", "echo"], max_size=None) as socket:
         assert socket.subprotocol == "echo", socket.subprotocol
         for size in [0, 1, 125, 126, 65535, 65536, 1000000]:
@@ -33,7 +33,7 @@ async def main(url):
             raise AssertionError("it closes")
         except websockets.ConnectionClosedError as closed:
             assert (closed.rcvd.code, closed.rcvd.reason) == (1008, "as asked"), closed
-    # Origins are looked at.
+    # The server checks origins.
     try:
         await websockets.connect(url, origin="https://elsewhere.test")
         raise AssertionError("it refuses")

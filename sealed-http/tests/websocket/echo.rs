@@ -1,4 +1,4 @@
-//! A server that sends messages back, closes when it is told to, and looks at origins.
+//! A server that sends messages back, closes if a message asks for it, and checks origins.
 
 #![allow(unreachable_pub)] // it is a part of test programs
 
@@ -9,12 +9,12 @@ use sealed_http::{Handler, Http, Request, Response};
 #[derive(Debug)]
 pub struct Echo {
     pub limits: Limits,
-    pub told: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 impl Echo {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, told: Vec::new() }
+        Self { limits, notes: Vec::new() }
     }
 }
 
@@ -48,11 +48,11 @@ impl Handler for Echo {
                     socket.encode(Kind::Binary, &bytes, &mut out);
                 }
                 Ok(Some(event @ Event::Close { .. })) => {
-                    self.told.push(format!("{event:?}"));
+                    self.notes.push(format!("{event:?}"));
                     break true;
                 }
                 Err(violation) => {
-                    self.told.push(format!("{violation:?}"));
+                    self.notes.push(format!("{violation:?}"));
                     break true;
                 }
                 Ok(Some(_)) => {}

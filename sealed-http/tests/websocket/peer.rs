@@ -1,4 +1,5 @@
-//! tungstenite's own connection as another reader of a client's frames, and what it and this crate have to agree on.
+//! tungstenite's own connection as another reader of a client's frames, and the rules on which it
+//! and this crate have to agree.
 
 #![allow(unreachable_pub)] // it is a part of test programs
 
@@ -10,7 +11,7 @@ use tungstenite::{Error, Message};
 
 use super::shared::Outcome;
 
-/// Bytes to read, and nothing behind them yet; what is written is lost.
+/// A stream of bytes to read, with nothing behind them yet; written bytes are lost.
 struct Wire<'a>(&'a [u8]);
 
 impl Read for Wire<'_> {
@@ -29,7 +30,8 @@ impl Write for Wire<'_> {
     }
 }
 
-/// What it makes of the bytes, and whether it refuses some.
+/// Returns the events that tungstenite reads from the bytes, and whether it refuses some of the
+/// bytes.
 fn read(bytes: &[u8], limits: &Limits) -> (Vec<Event>, bool) {
     let config = WebSocketConfig::default()
         .read_buffer_size(1024)
@@ -55,9 +57,10 @@ fn read(bytes: &[u8], limits: &Limits) -> (Vec<Event>, bool) {
     }
 }
 
-/// What is accepted here is accepted there, and means the same. What is refused here is refused there, or not looked at before
-/// it is whole; there lengths need not be in their shortest form, fragments have no limit, frames have the same limit whatever
-/// they are, and a close with a bad code is told as a close.
+/// Asserts that tungstenite accepts what this crate accepts, with the same meaning, and refuses
+/// what this crate refuses, or does not look at it before it is complete. It differs in these
+/// rules: lengths need not be in their shortest form, fragments have no limit, frames of all kinds
+/// have the same limit, and a close with a bad code is reported as a close.
 pub fn check(bytes: &[u8], limits: &Limits, ours: &Outcome) {
     assert!(limits.frame_bytes_max >= CONTROL_BYTES_MAX, "it has to let control frames through");
     let (theirs, refuses) = read(bytes, limits);

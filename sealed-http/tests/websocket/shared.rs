@@ -1,6 +1,7 @@
-//! What the tests of WebSocket share: frames written by hand, and what comes of them in words.
+//! Tools that the tests of WebSocket share: frames written by hand, and the results of decoding as
+//! text.
 
-#![allow(dead_code, unreachable_pub)] // each test program uses a part
+#![allow(dead_code, unreachable_pub)] // each test program uses a part of it
 
 use sealed_http::websocket::{CloseCode, Codec, Event, Limits, Violation};
 
@@ -12,7 +13,7 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// A client's frame: its first byte, as it is, and its payload, masked.
+/// Returns a client's frame: its first byte, unchanged, and its payload, masked.
 pub fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let (payload, mask) = (payload.as_ref(), [0x37, 0xfa, 0x21, 0x3d]);
     let mut bytes = header(first, 0x80, payload.len());
@@ -21,7 +22,7 @@ pub fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// A server's frame.
+/// Returns a server's frame.
 pub fn plain(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     [&header(first, 0, payload.len()), payload].concat()
@@ -39,7 +40,7 @@ pub fn close(code: u16, reason: impl AsRef<[u8]>) -> Vec<u8> {
     frame(FIN | CLOSE, [&code.to_be_bytes(), reason.as_ref()].concat())
 }
 
-/// What became of some bytes.
+/// The result of decoding some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub events: Vec<Event>,
@@ -47,18 +48,19 @@ pub struct Outcome {
     pub violation: Option<Violation>,
 }
 
-/// Decodes whole, a byte at a time, and split in two everywhere: what comes of it must be the same.
+/// Decodes bytes whole, a byte at a time, and split in two at every position. Asserts that the
+/// result is the same, and returns it.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Outcome {
     let whole = decode_pieces(Codec::server(), [bytes], limits);
     assert_eq!(decode_pieces(Codec::server(), bytes.chunks(1), limits), whole, "a byte at a time");
-    // Of what is long, only the ends are looked at so closely.
+    // Long input is split only near its ends.
     for at in (1..bytes.len()).filter(|at| *at < 200 || *at + 200 > bytes.len()) {
         assert_eq!(decode_pieces(Codec::server(), [&bytes[..at], &bytes[at..]], limits), whole, "split at {at}");
     }
     whole
 }
 
-/// Decodes as a connection would: what is not used stays in front of what comes next.
+/// Decodes pieces as a connection would: unused bytes stay in front of the next ones.
 pub fn decode_pieces<'a>(mut codec: Codec, pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
     let mut outcome = Outcome { events: Vec::new(), answers: Vec::new(), violation: None };
     let mut kept = Vec::new();
@@ -74,7 +76,7 @@ pub fn decode_pieces<'a>(mut codec: Codec, pieces: impl IntoIterator<Item = &'a 
                     outcome.events.push(event);
                 }
                 Err(violation) => {
-                    assert_eq!(outcome.violation.replace(violation), None, "it is told once");
+                    assert_eq!(outcome.violation.replace(violation), None, "one violation");
                     kept.clear();
                 }
             }
@@ -84,13 +86,13 @@ pub fn decode_pieces<'a>(mut codec: Codec, pieces: impl IntoIterator<Item = &'a 
     outcome
 }
 
-/// The outcome in words: what came, the violation, and behind a slash what was answered.
+/// Returns the outcome as text: the events, the violation, and the answers behind a slash.
 pub fn words(outcome: &Outcome) -> String {
     let text = |bytes: &[u8]| match bytes.len() {
         0..40 => String::from_utf8_lossy(bytes).escape_debug().to_string(),
         length => format!("{length} bytes"),
     };
-    let mut told: Vec<_> = outcome
+    let mut words: Vec<_> = outcome
         .events
         .iter()
         .map(|event| match event {
@@ -104,12 +106,12 @@ pub fn words(outcome: &Outcome) -> String {
             Event::Incomplete => unreachable!("it is not kept"),
         })
         .collect();
-    told.extend(outcome.violation.map(|violation| format!("{violation:?}")));
-    let joined = |frames: Vec<String>| frames.iter().map(|told| told.trim_end()).collect::<Vec<_>>().join(", ");
-    format!("{} / {}", joined(told), joined(server_frames(&outcome.answers))).trim().to_owned()
+    words.extend(outcome.violation.map(|violation| format!("{violation:?}")));
+    let joined = |frames: Vec<String>| frames.iter().map(|word| word.trim_end()).collect::<Vec<_>>().join(", ");
+    format!("{} / {}", joined(words), joined(server_frames(&outcome.answers))).trim().to_owned()
 }
 
-/// A server's frames in words. They must be whole and unmasked.
+/// Returns a server's frames as text. They must be complete and unmasked.
 pub fn server_frames(mut bytes: &[u8]) -> Vec<String> {
     let mut frames = Vec::new();
     while let [first, second, rest @ ..] = bytes {

@@ -105,18 +105,18 @@ pub struct Context<S: Service> {
     pub(crate) pool: Vec<Box<Buffers>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) hand_over: Option<HandOver<S::Message>>,
-    /// Services that the loop takes in before its next wait.
+    /// Services that the loop adopts before its next wait.
     pub(crate) added: Vec<Box<dyn Tenant + Send>>,
     pub(crate) shrink: Shrink,
     serial: u32,
     random: u64,
 }
 
-/// What the services of a loop share.
+/// The state that the services of a loop share.
 pub(crate) struct Base {
     pub(crate) network: Network,
     pub(crate) clock: Clock,
-    /// Numbers the service that it is for.
+    /// The registry of the service that the context belongs to.
     pub(crate) registry: Registry,
     pub(crate) stopper: Stopper,
 }

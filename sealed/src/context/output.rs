@@ -194,9 +194,9 @@ impl<S: Service> Context<S> {
         self.abort_because(id, CloseReason::Aborted);
     }
 
-    /// Aborts a connection whose deadline has passed, as [`abort`](Self::abort) does, with the reason
-    /// [`CloseReason::TimedOut`]. This is what [`Service::timed_out`] does by default; a service that
-    /// overrides it calls this unless it lets the connection go on.
+    /// Aborts a connection whose deadline has passed, as [`abort`](Self::abort) does, with the
+    /// reason [`CloseReason::TimedOut`]. This is what [`Service::timed_out`] does by default; a
+    /// service that overrides it calls this unless it lets the connection go on.
     pub fn time_out(&mut self, id: ConnectionId) {
         self.abort_because(id, CloseReason::TimedOut);
     }

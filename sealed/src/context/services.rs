@@ -11,13 +11,13 @@ use crate::service::Service;
 
 impl<S: Service> Context<S> {
     /// Adds another service to this loop, beside this one, and returns the context of the new
-    /// service: to listen, to connect, and to get the mailbox through which others talk to it. Its
+    /// service: to listen, to connect, and to get the mailbox through which others post to it. Its
     /// calls begin with [`started`](Service::started), before the loop waits again.
     ///
-    /// The new service has limits of its own, those of `config`, except that services share the read
-    /// buffer ([`Config::read_buffer_bytes`]) and the drain limit ([`Config::drain_limit`]) of the
-    /// first service of the loop. Signals and [tick counters](crate::Watch) are of the first service
-    /// alone. A service stays as long as its loop.
+    /// The new service has limits of its own, those of `config`, except that services share the
+    /// read buffer ([`Config::read_buffer_bytes`]) and the drain limit ([`Config::drain_limit`]) of
+    /// the first service of the loop. Signals and [tick counters](crate::Watch) belong to the first
+    /// service alone. A service stays as long as its loop.
     ///
     /// The service has to be `Send` because a loop may be moved to another thread before it runs.
     ///

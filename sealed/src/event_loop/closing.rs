@@ -79,8 +79,8 @@ impl<S: Service> Hosted<S> {
     }
 
     /// Offers the queued output of a connection whose time has run out to the kernel again. Returns
-    /// whether the connection has got more time. The kernel reports writability only when much room
-    /// is free, so a peer that takes little at a time must not be mistaken for a dead one.
+    /// whether the connection has more time. The kernel reports writability only when much room is
+    /// free, so a peer that takes little at a time must not be mistaken for a dead one.
     pub(super) fn ask_again(&mut self, index: u32) -> bool {
         let slot = &mut self.cx.slots.0[index as usize];
         if !slot.has_unsent() || slot.is(Flags::CONNECTING) {
@@ -128,20 +128,20 @@ impl<S: Service> Hosted<S> {
     /// Reports each connection that ended in this tick to the service, then frees their slots.
     /// Returns whether memory was released.
     pub(super) fn close(&mut self) -> bool {
-        let mut told = 0;
-        while told < self.cx.closing.len() {
-            let (index, reason) = self.cx.closing[told];
-            told += 1;
+        let mut next = 0;
+        while next < self.cx.closing.len() {
+            let (index, reason) = self.cx.closing[next];
+            next += 1;
             let id = self.cx.slots.id_at(index);
             let slot = &mut self.cx.slots.0[index as usize];
-            assert!(slot.raise(Flags::CLOSED), "closed is told once");
+            assert!(slot.raise(Flags::CLOSED), "closed is called once");
             if slot.is(Flags::CONNECTING) {
                 self.cx.end_dial(index);
             }
             let state = mem::take(&mut self.cx.slots.0[index as usize].state);
             self.call(Some(id), |service, cx| service.closed(cx, id, state, reason));
         }
-        if told == 0 {
+        if next == 0 {
             return false;
         }
         let cx = &mut self.cx;

@@ -30,7 +30,7 @@ pub(crate) struct Hosted<S: Service> {
     mail: Vec<Mail<S::Message>>,
     /// Connection attempts for which an event was reported.
     pub(super) answered: Vec<usize>,
-    /// A call of the service panicked, with this message, and there are no more calls.
+    /// The message of the panic after which the service gets no more calls.
     panicked: Option<String>,
 }
 
@@ -47,8 +47,8 @@ impl ReadBuffers {
     }
 }
 
-/// What a loop asks of each of its services, whatever their types. The order of the methods is that
-/// of a tick.
+/// The requests of a loop to each of its services, whatever their types. The order of the methods
+/// is that of a tick.
 pub(crate) trait Tenant: Any {
     /// Returns the number of the service on its loop.
     fn number(&self) -> usize;
@@ -60,7 +60,7 @@ pub(crate) trait Tenant: Any {
     fn begin_tick(&mut self, now: Duration);
     /// Records an event of one of the service's sources.
     fn note(&mut self, source: Source, ready: &Readiness);
-    /// Tells the service that it has started, once.
+    /// Calls [`Service::started`], once.
     fn start(&mut self);
     /// Closes the listeners. The connections have the time `limit` to end.
     fn begin_drain(&mut self, limit: Duration, is_first: bool);

@@ -1,5 +1,5 @@
-//! The end of the readiness queue that a service registers its sources at. Each source is registered
-//! once, edge-triggered; streams for reading and writing.
+//! The end of the readiness queue at which a service registers its sources. Each source is
+//! registered once, edge-triggered; streams are registered for reading and writing.
 
 use std::io;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Registry {
         }
     }
 
-    /// Changes what a registered stream is the source of; its readiness is reported again.
+    /// Changes the source that a registered stream belongs to; its readiness is reported again.
     pub(crate) fn move_stream(&self, stream: &mut Stream, source: Source) -> io::Result<()> {
         let token = source.token(self.service);
         match (&self.queue, stream) {

@@ -1,6 +1,6 @@
-//! A service that keeps book of what it is told, on the simulated network; tests act through its context.
+//! A service that records its calls, on the simulated network; tests act through its context.
 
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code)] // each test file uses a part of it
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) fn address(text: &str) -> Address {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Call {
     Accepted(ConnectionId, Address),
     Connected(ConnectionId),
     Ended(ConnectionId),
@@ -30,23 +30,23 @@ pub(crate) enum Told {
     Signal(i32),
 }
 
-/// Sends back what it gets, where it is to, and notes everything with the time at which it is told.
+/// Sends back what it receives if `echoes` is set, and records each call with its time.
 #[derive(Default)]
 pub(crate) struct Book {
     pub(crate) echoes: bool,
-    /// Closes with the peer, as services do by default.
+    /// Closes when the peer ends, as services do by default.
     pub(crate) ends: bool,
-    /// Pauses whenever something has come.
+    /// Pauses the connection after each input.
     pub(crate) pauses: bool,
-    /// Gives a connection that long whenever it has drained.
+    /// Sets this deadline for a connection whenever it has drained.
     pub(crate) deadline_when_drained: Option<Duration>,
-    pub(crate) told: Vec<(Duration, Told)>,
+    pub(crate) calls: Vec<(Duration, Call)>,
     pub(crate) received: Vec<u8>,
 }
 
 impl Book {
-    fn note(&mut self, cx: &Context<Self>, told: Told) {
-        self.told.push((cx.now(), told));
+    fn note(&mut self, cx: &Context<Self>, call: Call) {
+        self.calls.push((cx.now(), call));
     }
 }
 
@@ -56,11 +56,11 @@ impl Service for Book {
     type Timer = u32;
 
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, peer: &Address) {
-        self.note(cx, Told::Accepted(id, peer.clone()));
+        self.note(cx, Call::Accepted(id, peer.clone()));
     }
 
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        self.note(cx, Told::Connected(id));
+        self.note(cx, Call::Connected(id));
     }
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
@@ -75,33 +75,33 @@ impl Service for Book {
     }
 
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        self.note(cx, Told::Ended(id));
+        self.note(cx, Call::Ended(id));
         if self.ends {
             cx.close(id);
         }
     }
 
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        self.note(cx, Told::Drained(id));
+        self.note(cx, Call::Drained(id));
         if let Some(delay) = self.deadline_when_drained {
             cx.set_deadline(id, delay);
         }
     }
 
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, (): (), reason: CloseReason) {
-        self.note(cx, Told::Closed(id, reason));
+        self.note(cx, Call::Closed(id, reason));
     }
 
     fn message(&mut self, cx: &mut Context<Self>, message: u32) {
-        self.note(cx, Told::Message(message));
+        self.note(cx, Call::Message(message));
     }
 
     fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, value: u32) {
-        self.note(cx, Told::Expired(value));
+        self.note(cx, Call::Expired(value));
     }
 
     fn signalled(&mut self, cx: &mut Context<Self>, signal: i32) {
-        self.note(cx, Told::Signal(signal));
+        self.note(cx, Call::Signal(signal));
     }
 }
 
@@ -117,14 +117,14 @@ impl Node {
         Self { sim: sim.clone(), id: sim.start(event_loop) }
     }
 
-    /// An echo server on an address.
+    /// Starts an echo server on an address.
     pub(crate) fn echo(sim: &Simulation, at: &Address) -> Self {
         let node = Self::start(sim, Config::default(), Book { echoes: true, ends: true, ..Book::default() });
         node.act(|cx| cx.listen(at).expect("it is free"));
         node
     }
 
-    /// Does something between two ticks.
+    /// Calls `act` with the context between two ticks.
     pub(crate) fn act<R>(&self, act: impl FnOnce(&mut Context<Book>) -> R) -> R {
         self.look(|_, cx| act(cx))
     }
@@ -137,28 +137,28 @@ impl Node {
         looked.expect("it runs")
     }
 
-    /// Everything told since the last call.
-    pub(crate) fn told(&self) -> Vec<Told> {
-        self.look(|book, _| std::mem::take(&mut book.told)).into_iter().map(|(_, told)| told).collect()
+    /// Returns the calls since the last call of this function.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.look(|book, _| std::mem::take(&mut book.calls)).into_iter().map(|(_, call)| call).collect()
     }
 
-    /// The same, with the times.
-    pub(crate) fn told_at(&self) -> Vec<(Duration, Told)> {
-        self.look(|book, _| std::mem::take(&mut book.told))
+    /// Returns the calls since the last call of this function, with their times.
+    pub(crate) fn calls_at(&self) -> Vec<(Duration, Call)> {
+        self.look(|book, _| std::mem::take(&mut book.calls))
     }
 
     pub(crate) fn received(&self) -> Vec<u8> {
         self.look(|book, _| std::mem::take(&mut book.received))
     }
 
-    /// The only connection there is.
+    /// Returns the only connection. Asserts that there is one.
     pub(crate) fn only(&self) -> ConnectionId {
         let ids = self.act(|cx| cx.connection_ids());
         assert_eq!(ids.len(), 1, "one connection");
         ids[0]
     }
 
-    /// Whether nothing is left over of any connection or timer.
+    /// Returns whether no connection and no timer is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.act(|cx| cx.connections() == 0 && cx.timers() == 0)
     }

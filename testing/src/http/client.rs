@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{Events, Part, Reply, Responses, connect, head, request};
 use crate::PATIENCE;
 
-/// A client that blocks, on one connection: of TCP, or of whatever is in its place.
+/// A blocking client on one connection: TCP, or any other stream.
 #[derive(Debug)]
 pub struct Client<S = TcpStream> {
     stream: S,
     responses: Responses,
-    /// What was decoded, and not asked for yet.
+    /// A part that was decoded and not returned yet.
     ahead: Option<Part>,
 }
 
@@ -20,12 +20,12 @@ impl Client {
         Self::over(connect(address))
     }
 
-    /// Returns the connection, for its settings.
+    /// Returns the connection, to change its settings.
     pub fn socket(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Waits for 50 ms, and returns whether nothing came and nothing ended meanwhile.
+    /// Waits for 50 ms, and returns whether no byte came and the connection did not end meanwhile.
     pub fn is_silent(&mut self) -> bool {
         self.socket().set_read_timeout(Some(Duration::from_millis(50))).expect("a limit");
         self.look_ahead();
@@ -37,30 +37,30 @@ impl Client {
 }
 
 impl<S: Read + Write> Client<S> {
-    /// Makes a client of a connection on which nothing was said.
+    /// Creates a client of a connection on which nothing has been sent.
     pub fn over(stream: S) -> Self {
         Self { stream, responses: Responses::default(), ahead: None }
     }
 
-    /// Sends bytes, whatever they are.
+    /// Sends any bytes.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).expect("sent");
     }
 
-    /// Sends a request with its head alone, and does not wait for the answer. Each of the further `fields` ends with
-    /// CRLF.
+    /// Sends a request without a body, and does not wait for the answer. Each of the further
+    /// `fields` ends with CRLF.
     pub fn ask(&mut self, method: &str, target: &str, fields: &str) {
         self.responses.ask(method);
         self.send(head(method, target, fields, None));
     }
 
-    /// Sends a GET, and waits for the reply.
+    /// Sends a GET request, and waits for the reply.
     pub fn get(&mut self, target: &str) -> Reply {
         self.ask("GET", target, "");
         self.reply()
     }
 
-    /// Sends a POST with any bytes for a body, and waits for the reply.
+    /// Sends a POST request with this body, and waits for the reply.
     pub fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Reply {
         let body = body.as_ref();
         self.responses.ask("POST");
@@ -68,7 +68,8 @@ impl<S: Read + Write> Client<S> {
         self.reply()
     }
 
-    /// Sends a POST, and waits for the reply; `None` if the connection is closed instead of an answer.
+    /// Sends a POST request, and waits for the reply. Returns `None` if the connection is closed
+    /// without an answer.
     pub fn try_post(&mut self, target: &str, body: &str) -> Option<Reply> {
         self.stream.write_all(request("POST", target, "", body).as_bytes()).ok()?;
         let begins = self.fill().is_ok_and(|count| count > 0);
@@ -82,7 +83,7 @@ impl<S: Read + Write> Client<S> {
         reply.position()
     }
 
-    /// Waits for a whole response.
+    /// Waits for a complete response.
     pub fn reply(&mut self) -> Reply {
         let mut reply = self.begun();
         loop {
@@ -94,19 +95,19 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Waits for a response's head; its body is then read by [`Self::chunk`].
+    /// Waits for the head of a response; [`Self::chunk`] then reads its body.
     pub fn head(&mut self) -> (u16, String) {
         let Reply { status, head, .. } = self.begun();
         (status, head)
     }
 
-    /// Waits, and returns whether the connection was closed before anything came.
+    /// Waits, and returns whether the connection is closed before any byte comes.
     pub fn is_closed(&mut self) -> bool {
         self.look_ahead();
         self.ahead.is_none() && matches!(self.fill(), Ok(0))
     }
 
-    /// Subscribes by Server-Sent Events, and waits for the stream's hello.
+    /// Subscribes by Server-Sent Events, and waits for the hello of the stream.
     pub fn events(mut self, target: &str, fields: &str) -> Events<S> {
         self.ask("GET", target, &format!("Accept: text/event-stream\r\n{fields}"));
         let (status, head) = self.head();
@@ -118,7 +119,7 @@ impl<S: Read + Write> Client<S> {
         events
     }
 
-    /// Reads exactly so many bytes behind a head, whatever they are: those of another protocol.
+    /// Reads exactly as many bytes as fit, after a head: bytes of another protocol.
     pub fn read_exact(&mut self, bytes: &mut [u8]) {
         while self.responses.bytes.len() < bytes.len() {
             assert!(self.fill().expect("bytes") > 0, "closed too early");
@@ -127,7 +128,7 @@ impl<S: Read + Write> Client<S> {
         bytes.copy_from_slice(&std::mem::replace(&mut self.responses.bytes, rest));
     }
 
-    /// Waits for a piece of a body, which is text; `None` if the body ends, or the connection does.
+    /// Waits for a piece of a body of text. Returns `None` if the body or the connection ends.
     pub fn chunk(&mut self) -> Option<String> {
         let mut text = Vec::new();
         loop {
@@ -135,7 +136,7 @@ impl<S: Read + Write> Client<S> {
                 Part::Data(data) => text.extend(data),
                 Part::Head(_) | Part::End => return None,
             }
-            // It may have been cut in the middle of a letter.
+            // The piece may be cut in the middle of a character.
             if let Ok(text) = std::str::from_utf8(&text) {
                 return Some(text.to_owned());
             }
@@ -162,7 +163,7 @@ impl<S: Read + Write> Client<S> {
         part.unwrap_or_else(|| panic!("closed in the middle of a response: {}", self.responses))
     }
 
-    /// Waits for what comes next of a response; `None` where the connection ends.
+    /// Waits for the next part of a response. Returns `None` if the connection ends.
     fn try_part(&mut self) -> Option<Part> {
         loop {
             self.look_ahead();
@@ -175,7 +176,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Decodes what there is of what comes next.
+    /// Decodes the next part, if it has arrived.
     fn look_ahead(&mut self) {
         if self.ahead.is_none() {
             self.ahead = self.responses.next().expect("a response");

@@ -18,24 +18,24 @@ pub struct Event {
     pub id: String,
     /// Its data.
     pub data: String,
-    /// When to come back if the connection is lost, as the stream said last, in milliseconds.
+    /// The time to wait before reconnecting, in milliseconds, as the stream last set it.
     pub retry: Option<u64>,
 }
 
 impl Event {
-    /// Returns its data as JSON. Panics if it is something else.
+    /// Returns the data as JSON. Panics if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Returns the text that was published. Panics if the event is no message, or has no text.
+    /// Returns the text that was published. Panics if the event is not a message, or has no text.
     pub fn message(&self) -> String {
         assert_eq!(self.kind, "message", "{self:?}");
         self.json()["data"].as_str().expect("text").to_owned()
     }
 }
 
-/// Events of a stream as they come out of its bytes. The default is before the first byte.
+/// The events of a stream, decoded from its bytes. The default is the beginning of a stream.
 #[derive(Debug)]
 pub struct EventQueue {
     stream: EventStream,
@@ -49,12 +49,12 @@ impl Default for EventQueue {
 }
 
 impl EventQueue {
-    /// Takes what has come. Panics if an event is longer than 1 MiB.
+    /// Adds bytes that have arrived. Panics if an event is longer than 1 MiB.
     pub fn push(&mut self, bytes: &[u8]) {
         self.stream.read(bytes, |event| self.events.push_back(event)).expect("events are short");
     }
 
-    /// Takes the next event, if one is there.
+    /// Takes the next event, if there is one.
     pub fn pop(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
     }
@@ -63,25 +63,25 @@ impl EventQueue {
 /// A stream of events on a connection.
 #[derive(Debug)]
 pub struct Events<S = TcpStream> {
-    /// The connection, to be looked at.
+    /// The connection, for inspection.
     pub client: Client<S>,
     queue: EventQueue,
 }
 
 impl<S: Read + Write> Events<S> {
-    /// Reads events from a connection on which the head of the response was read.
+    /// Reads events from a connection on which the head of the response has been read.
     pub fn of(client: Client<S>) -> Self {
         Self { client, queue: EventQueue::default() }
     }
 
-    /// Waits for the next event that is no heartbeat. Panics at the stream's end.
-    #[allow(clippy::should_implement_trait)] // the end of a stream is rarely meant
+    /// Waits for the next event other than a heartbeat. Panics at the end of the stream.
+    #[allow(clippy::should_implement_trait)] // the end of a stream is rarely expected
     pub fn next(&mut self) -> Event {
         self.try_next().expect("the stream goes on")
     }
 
-    /// Waits for the next event that is no heartbeat; `None` at the stream's end. Panics if nothing but heartbeats
-    /// comes for [`PATIENCE`].
+    /// Waits for the next event other than a heartbeat. Returns `None` at the end of the stream.
+    /// Panics if nothing but heartbeats comes for [`PATIENCE`].
     pub fn try_next(&mut self) -> Option<Event> {
         let start = Instant::now();
         loop {

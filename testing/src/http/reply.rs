@@ -8,15 +8,15 @@ use serde_json::Value;
 pub struct Reply {
     /// The status code.
     pub status: u16,
-    /// The status line and the header fields, each with CRLF behind it.
+    /// The status line and the header fields, each with its CRLF.
     pub head: String,
-    /// The body, out of its chunks, as far as it has come.
+    /// The body that has arrived so far, without chunk framing.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// Decodes the response that bytes begin with, as far as it has come; what is behind it is not looked at. The
-    /// method is that of the request. Panics without a whole head.
+    /// Decodes the response at the beginning of `bytes`, as far as it has arrived, and ignores the
+    /// bytes behind it. `method` is that of the request. Panics if the head is incomplete.
     pub fn decode(method: &str, bytes: &[u8]) -> Self {
         let mut responses = Responses::default();
         responses.ask(method);
@@ -34,12 +34,12 @@ impl Reply {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
-    /// Returns the body as JSON. Panics if it is something else.
+    /// Returns the body as JSON. Panics if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Returns the value of the first header field of that name, in whatever case.
+    /// Returns the value of the first header field of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (held, value) = line.split_once(':')?;
@@ -47,25 +47,26 @@ impl Reply {
         })
     }
 
-    /// Returns whether a text is in the head or in the body.
+    /// Returns whether the head or the body contains a text.
     pub fn contains(&self, text: &str) -> bool {
         self.head.contains(text) || String::from_utf8_lossy(&self.body).contains(text)
     }
 
-    /// Returns whether it is a refusal, or a success, with this status, and has this text in it.
+    /// Returns whether the response has this status and contains this text.
     pub fn is(&self, status: u16, text: &str) -> bool {
         self.status == status && self.contains(text)
     }
 
-    /// Returns the data of the messages in a poll's reply. Data that is no text is written as JSON. Panics if it is
-    /// another's reply.
+    /// Returns the data of the messages in the reply to a poll. Data that is not a text is returned
+    /// as JSON. Panics if this is not the reply to a poll.
     pub fn messages(&self) -> Vec<String> {
         let reply = self.json();
         let items = reply["items"].as_array().unwrap_or_else(|| panic!("items: {self:?}"));
         items.iter().map(|item| item["data"].as_str().unwrap_or(&item.to_string()).to_owned()).collect()
     }
 
-    /// Returns the position in a poll's reply, or in the answer to a publication. Panics if there is none.
+    /// Returns the position in the reply to a poll, or in the answer to a publication. Panics if
+    /// there is none.
     pub fn position(&self) -> String {
         self.json()["position"].as_str().expect("a position").to_owned()
     }
@@ -77,27 +78,27 @@ impl Display for Reply {
     }
 }
 
-/// What comes of a response, one after the other.
+/// The parts of a response, in order.
 #[derive(Debug)]
 pub enum Part {
-    /// Its head; the reply has no body yet.
+    /// The head. The body of the reply is empty.
     Head(Reply),
-    /// A piece of its body, or of another protocol after an upgrade.
+    /// A piece of the body, or of another protocol after an upgrade.
     Data(Vec<u8>),
-    /// Its end.
+    /// The end.
     End,
 }
 
-/// Decodes the responses of one connection, however the bytes come.
+/// A decoder of the responses of one connection, however the bytes are split.
 #[derive(Debug)]
 pub struct Responses {
-    /// What has come and was not decoded yet.
+    /// Bytes that have arrived and were not decoded yet.
     pub(crate) bytes: Vec<u8>,
     decoder: ResponseDecoder,
     asked: Asked,
 }
 
-/// Shows the beginning of what has come and was not decoded yet.
+/// Formats the beginning of the bytes that were not decoded yet.
 impl Display for Responses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.bytes[..self.bytes.len().min(300)].escape_ascii())
@@ -111,30 +112,31 @@ impl Default for Responses {
 }
 
 impl Responses {
-    /// Notes with what method the next response is asked for: one to `HEAD` has no body.
+    /// Sets the method of the request that the next response answers: a response to `HEAD` has no
+    /// body.
     pub fn ask(&mut self, method: &str) {
         self.asked = if method == "HEAD" { Asked::Head } else { Asked::Other };
     }
 
-    /// Takes what has come.
+    /// Adds bytes that have arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Returns what has come and was not decoded yet.
+    /// Returns the bytes that have arrived and were not decoded yet.
     pub fn rest(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Decodes what comes next, if it is there. A body may be of any length.
+    /// Decodes the next part, if it has arrived. A body may have any length.
     ///
     /// # Errors
     ///
-    /// If the response is malformed.
+    /// Returns an error if the response is malformed.
     ///
     /// # Panics
     ///
-    /// If the response is an interim one, such as 100, which nobody asks for here.
+    /// Panics if the response is interim, such as 100, because these tests never request one.
     #[allow(clippy::should_implement_trait)] // an iterator would end where more may come
     pub fn next(&mut self) -> Result<Option<Part>, DecodeError> {
         let limits = Limits { body_bytes_max: u64::MAX, ..Limits::default() };
@@ -155,7 +157,7 @@ impl Responses {
         Ok(part)
     }
 
-    /// Returns whether a response ends with the connection. To be called when that has ended.
+    /// Returns whether a response ends with the connection. Call it when the connection has ended.
     pub fn end(&mut self) -> bool {
         self.decoder.end().is_ok_and(|is_end| is_end)
     }

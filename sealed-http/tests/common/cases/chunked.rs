@@ -4,7 +4,7 @@ use sealed_http::codec::DecodeError as E;
 
 use super::Case;
 
-/// A POST with this chunked body.
+/// Expands to a POST request with this chunked body.
 macro_rules! body {
     ($($body:literal),*) => {
         concat!("POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", $($body),*)

@@ -1,30 +1,30 @@
-//! Requests, one a row: what is understood, and what is refused and why. RFC numbers are 9110 and 9112 where a row does
-//! not say which, and 9112 in the tables of chunks.
+//! Requests, one per row: what they mean, or the error that refuses them and the reason. RFC
+//! numbers are 9110 and 9112 where a row does not name another, and 9112 in the tables of chunks.
 
 use sealed_http::codec::{DecodeError, Limits};
 
 use super::Case;
 
-/// A GET with these header fields.
+/// Expands to a GET request with these header fields.
 macro_rules! get {
     ($($fields:literal),*) => { concat!("GET / HTTP/1.1\r\nHost: h\r\n", $($fields, "\r\n",)* "\r\n") };
 }
 
-/// A GET of this target.
+/// Expands to a GET request for this target.
 macro_rules! target {
     ($target:literal) => {
         concat!("GET ", $target, " HTTP/1.1\r\nHost: h\r\n\r\n")
     };
 }
 
-/// A GET with this Host.
+/// Expands to a GET request with this Host.
 macro_rules! host {
     ($host:literal) => {
         concat!("GET / HTTP/1.1\r\nHost: ", $host, "\r\n\r\n")
     };
 }
 
-/// A POST with these header fields and this body behind them.
+/// Expands to a POST request with these header fields, followed by this body.
 macro_rules! post {
     ($($fields:literal),*; $body:literal) => {
         concat!("POST /p HTTP/1.1\r\nHost: h\r\n", $($fields, "\r\n",)* "\r\n", $body)
@@ -45,14 +45,14 @@ pub use sizes::{LIMITS as TIGHT, SIZES};
 
 const OK: Result<&str, DecodeError> = Ok("GET / 1.1 keep");
 
-/// Cases of one kind, and the limits they are decoded under.
+/// Cases of one kind, and the limits under which they are decoded.
 pub struct Table {
     pub name: &'static str,
     pub cases: &'static [Case],
     pub limits: Limits,
 }
 
-/// All tables of requests.
+/// Returns all tables of requests.
 pub fn tables() -> Vec<Table> {
     let table = |name, cases| Table { name, cases, limits: Limits::default() };
     vec![

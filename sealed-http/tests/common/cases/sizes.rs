@@ -1,4 +1,4 @@
-//! What is too large, under limits so tight that each case can be read.
+//! Messages that are too large, under limits so tight that each case stays readable.
 
 use sealed_http::codec::{DecodeError as E, Limits};
 
@@ -15,7 +15,7 @@ pub const LIMITS: Limits = Limits {
     connect_allowed: false,
 };
 
-/// A POST with this chunked body.
+/// Expands to a POST request with this chunked body.
 macro_rules! body {
     ($body:literal) => {
         concat!("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", $body)

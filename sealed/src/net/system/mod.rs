@@ -38,7 +38,7 @@ pub(crate) fn pin_to_processor(index: usize) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &only)?)
 }
 
-/// Does nothing: outside Linux, the system places the threads.
+/// Leaves the thread where it is: outside Linux, the system places the threads.
 #[cfg(all(feature = "pin", not(target_os = "linux")))]
 #[allow(clippy::unnecessary_wraps)] // as on Linux
 pub(crate) fn pin_to_processor(_: usize) -> std::io::Result<()> {

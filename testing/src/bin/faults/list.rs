@@ -1,4 +1,4 @@
-//! The list of faults, and the points in the code that they are planted at.
+//! The list of faults, and the points in the code where they are planted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,14 +22,15 @@ struct Row {
     name: String,
     /// The name of the `fault!` in the code.
     point: Option<String>,
-    /// A file that is not Rust, and the text in it that is replaced, where there is no point.
+    /// A file that is not Rust. A fault without a point replaces a text in it.
     file: Option<PathBuf>,
     old: Option<String>,
     new: Option<String>,
-    /// Whether the fault was in the code once.
+    /// Whether the code once had the fault.
     #[serde(default)]
     found: bool,
-    /// The file among the tests of its crate that has to catch it. Without one, the seeds of the simulation have to.
+    /// The test file of the crate that has to catch the fault. If there is none, the seeds of the
+    /// simulation have to.
     test: Option<String>,
 }
 
@@ -43,7 +44,7 @@ pub(crate) struct Fault {
     test: Option<String>,
 }
 
-/// What makes it wrong.
+/// The place of a fault.
 #[derive(Debug)]
 pub(crate) enum Place {
     Point(String),
@@ -51,7 +52,7 @@ pub(crate) enum Place {
 }
 
 impl Fault {
-    /// Returns whether its name, place or test contains a word.
+    /// Returns whether the name, place or test of the fault contains a word.
     pub(crate) fn has(&self, word: &str) -> bool {
         let place = match &self.place {
             Place::Point(point) => point.clone(),
@@ -69,14 +70,15 @@ impl Fault {
         if exists { Ok(self) } else { Err(format!("{package} has no tests {file}")) }
     }
 
-    /// Returns the crate and the file of its tests that have to catch it alone.
+    /// Returns the crate and the test file that has to catch the fault, if the fault names one.
     pub(crate) fn test(&self) -> Option<(&str, &str)> {
         self.test.as_deref().map(|test| (self.package.as_str(), test))
     }
 }
 
-/// Reads the faults of `ccomet/tests/simulation/faults/*.toml`, in the order of the files' names, and holds them against the code.
-/// Returns them, and a text for each that has no place in the code, and for each point that is not in the list.
+/// Reads the faults of `ccomet/tests/simulation/faults/*.toml`, in the order of the file names, and
+/// compares them with the code. Returns the faults, and a text for each fault that has no place in
+/// the code and for each point that is not in the list.
 pub(crate) fn read(root: &Path) -> (Vec<Fault>, Vec<String>) {
     let mut points = points(root);
     let (mut faults, mut failures, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -141,7 +143,8 @@ fn points(root: &Path) -> BTreeMap<String, &'static str> {
     points
 }
 
-/// Returns the files below a folder whose names end so, in the order of their paths, with their texts.
+/// Returns the files below a folder whose names end with `extension`, in the order of their paths,
+/// with their texts.
 fn files_below(folder: &Path, extension: &str) -> Vec<(PathBuf, String)> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();

@@ -1,16 +1,17 @@
-//! Makes the code wrong, in one way after the other, and checks that a test fails each time: one that the fault names, or else the seeds
-//! of the simulation.
+//! Plants one fault in the code after the other, and checks that a test fails each time: the test
+//! that the fault names, or else the seeds of the simulation.
 //!
 //! | command | effect |
 //! | --- | --- |
 //! | `cargo faults` | plants all faults in `ccomet/tests/simulation/faults/*.toml` |
 //! | `cargo faults -- WORD...` | plants the faults whose name, point or test contains all words |
 //! | `cargo faults -- --seeds N` | runs at most N seeds for each fault (20,000) |
-//! | `cargo faults -- --jobs N` | plants so many at a time (as many as there are processors) |
+//! | `cargo faults -- --jobs N` | plants N at a time (as many as there are processors) |
 //! | `cargo faults -- --build` | builds the tests with all faults in them, and runs nothing |
 //!
-//! A fault is caught if a test fails or hangs. The exit code is 1 if a fault is not caught, if a test fails or hangs
-//! without a fault, or if the list and the points in the code differ: that is said before anything is built.
+//! A fault is caught if a test fails or hangs. The exit code is 1 if a fault is not caught, if a
+//! test fails or hangs without a fault, or if the list and the points in the code differ, which is
+//! reported before anything is built.
 
 mod list;
 mod tests;
@@ -26,7 +27,7 @@ use list::Fault;
 use tests::{Outcome, Tests};
 
 const SEEDS: u64 = 20_000;
-/// Seeds that the code without a fault has to pass.
+/// The number of seeds that the code without a fault has to pass.
 const SEEDS_WITHOUT: u64 = 500;
 
 fn main() -> ExitCode {
@@ -61,7 +62,7 @@ fn fail(failures: &[String]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Options {
     seeds: u64,
     jobs: usize,
@@ -93,8 +94,8 @@ impl Options {
     }
 }
 
-/// Runs the tests that have to catch each fault, some at a time. Returns a text for each fault that is not caught, or
-/// for the tests that do not pass without a fault.
+/// Runs the tests that have to catch each fault, several at a time. Returns a text for each fault
+/// that is not caught, or for the tests that fail without a fault.
 fn plant_all(tests: &Tests, faults: &[Fault], options: &Options) -> Vec<String> {
     let start = Instant::now();
     let needed = faults.iter().map(Fault::test).collect::<BTreeSet<_>>();
@@ -125,7 +126,7 @@ fn plant_all(tests: &Tests, faults: &[Fault], options: &Options) -> Vec<String> 
     failures.into_inner().expect("no thread panics with it")
 }
 
-/// Plants a fault, and runs the tests that have to catch it.
+/// Plants a fault, and runs the tests that have to catch it. Returns whether they do.
 fn is_caught(tests: &Tests, fault: &Fault, seeds: u64) -> bool {
     let start = Instant::now();
     let outcome = tests.run(fault.test(), Some(fault), seeds);

@@ -12,25 +12,27 @@ use serde::Deserialize;
 
 use crate::list::{Fault, Place};
 
-/// A run with a fault may take this time, and four times the time of the run without one. After that it hangs.
+/// A run with a fault may take this time, plus four times the time of the run without a fault.
+/// After that it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A run without a fault may take this time.
+/// The time that a run without a fault may take.
 const LONGEST: Duration = Duration::from_secs(600);
-/// The simulation of the server prints its progress every 5 s, for as many seeds as there are. Once it is silent for
-/// this time, a seed hangs.
+/// The simulation of the server prints its progress every 5 s, however many seeds there are. Once
+/// it has been silent for this time, a seed hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// What a fault names as its test if the tests in the sources of its crate catch it.
+/// The test of a fault that the unit tests of its crate catch.
 pub(crate) const UNIT_TESTS: &str = "lib";
-/// The tests that catch a fault if it names none: the loop's own simulation, and that of the server.
+/// The tests that catch a fault that names none: the simulation of the loop, and that of the
+/// server.
 const SIMULATED: &str = "simulated";
 const SIMULATION: &str = "simulation";
 
-/// What came of the tests of a fault.
+/// The result of the tests of a fault.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed,
-    /// What failed or hung, and after how many seeds.
+    /// The test that failed or hung, and the number of seeds that it took.
     Caught(String),
 }
 
@@ -39,7 +41,7 @@ pub(crate) enum Outcome {
 enum End {
     Passed,
     Failed,
-    /// It did not end by itself.
+    /// The program did not end by itself.
     Hung,
 }
 
@@ -53,17 +55,17 @@ impl End {
     }
 }
 
-/// The programs of tests, by crate and file.
+/// The test programs, by crate and file.
 pub(crate) struct Tests {
     root: PathBuf,
     programs: BTreeMap<(String, String), PathBuf>,
     /// How long each program took without a fault.
     took: Mutex<BTreeMap<PathBuf, Duration>>,
-    /// How many there have been: each has a file of its own for its output.
+    /// The number of runs so far: each has a file of its own for its output.
     runs: AtomicUsize,
 }
 
-/// A line that cargo prints of what it has built.
+/// A line that cargo prints about something it has built.
 #[derive(Deserialize)]
 struct Built {
     target: Option<Target>,
@@ -78,11 +80,11 @@ struct Target {
 }
 
 impl Tests {
-    /// Builds what the faults need, with all of their points.
+    /// Builds the tests that the faults need, with all fault points.
     ///
     /// # Panics
     ///
-    /// If the build fails; cargo has said why.
+    /// Panics if the build fails; cargo has printed the reason.
     pub(crate) fn build(root: &Path, faults: &[Fault]) -> Self {
         let mut command = Command::new(env!("CARGO"));
         command.args([
@@ -115,8 +117,9 @@ impl Tests {
         Self { root: root.to_owned(), programs: programs.collect(), took: Mutex::default(), runs: AtomicUsize::new(0) }
     }
 
-    /// Runs the tests that have to catch a fault, or runs them without any: one file of a crate's tests, or else the
-    /// loop's own simulation and then seeds of the server's until one fails. A run that hangs is caught.
+    /// Runs the tests that have to catch a fault, or runs them without a fault: one test file of a
+    /// crate, or else the simulation of the loop, followed by seeds of the simulation of the server
+    /// until one fails. A run that hangs counts as caught.
     pub(crate) fn run(&self, test: Option<(&str, &str)>, fault: Option<&Fault>, seeds: u64) -> Outcome {
         if let Some((package, file)) = test {
             let (end, _) = self.start(package, file, &[], fault);
@@ -126,7 +129,7 @@ impl Tests {
                 End::Hung => Outcome::Caught(format!("{}, hanging", shown(package, file))),
             };
         }
-        // The loop alone, with seeds of its own in each of its tests.
+        // The loop alone. Each of its tests has seeds of its own.
         let (end, output) = self.start("sealed", SIMULATED, &["in_a_storm", "wake_up"], fault);
         if end != End::Passed {
             let seed = output.split("seed ").nth(1).and_then(|rest| rest.split_whitespace().next());
@@ -138,8 +141,8 @@ impl Tests {
         if end == End::Passed {
             return Outcome::Passed;
         }
-        // "N of M seeds passed": M have been run. A process that hangs or went down altogether has no such line, but
-        // may have said how far it was: "N of M seeds, 0 failed".
+        // "N of M seeds passed" means that M seeds have run. A process that hangs or crashes has
+        // printed no such line, but may have printed its progress: "N of M seeds, 0 failed".
         let lines = || output.lines().rev();
         let of_all = lines().find_map(|line| line.split_once(" seeds passed")?.0.rsplit(' ').next());
         let ran = of_all.or_else(|| lines().find_map(|line| Some(line.split_once(" seeds, ")?.0.split_once(' ')?.0)));
@@ -147,7 +150,7 @@ impl Tests {
         Outcome::Caught(format!("{:>5} seeds, seed {} {}", ran.unwrap_or("1"), seed.unwrap_or("unknown"), end.verb()))
     }
 
-    /// Runs a program of tests. Returns how it ended, and what it printed.
+    /// Runs a test program. Returns how it ended, and its output.
     fn start(&self, package: &str, file: &str, arguments: &[&str], fault: Option<&Fault>) -> (End, String) {
         let program = self.programs.get(&(package.to_owned(), file.to_owned()));
         let program = program.unwrap_or_else(|| panic!("cargo has not built {}", shown(package, file)));
@@ -160,7 +163,8 @@ impl Tests {
             }
             None => {}
         }
-        // A file, for what the program has started may outlive it, and would hold a pipe open.
+        // A file, because a process that the program has started may outlive it, and would hold a
+        // pipe open.
         let path = program.with_extension(format!("{}.log", self.runs.fetch_add(1, Ordering::Relaxed)));
         let log = File::create(&path).expect("a file for the output");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("the same file")).stderr(log);
@@ -182,12 +186,12 @@ impl Tests {
     }
 }
 
-/// When a program counts as one that hangs.
+/// The condition under which a program counts as hanging.
 #[derive(Debug, Clone, Copy)]
 enum Limit {
-    /// It has run for so long.
+    /// It has run for this long.
     Time(Duration),
-    /// It has printed nothing for so long.
+    /// It has printed nothing for this long.
     Silence(Duration),
 }
 
@@ -227,7 +231,7 @@ mod unit_tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_silent_hangs_and_one_that_prints_does_not() {
+    fn a_silent_program_hangs_and_a_printing_program_does_not() {
         let output = std::env::temp_dir().join(format!("faults-{}", std::process::id()));
         for (script, expected) in [
             ("for n in 1 2 3 4 5 6; do echo $n; sleep 0.5; done", End::Passed),
