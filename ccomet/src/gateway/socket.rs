@@ -1,6 +1,7 @@
 //! A WebSocket: the same subscriptions, and what its client says.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealed::{ConnectionId, Input, fault};
@@ -11,6 +12,7 @@ use super::answers::refuse_on_socket;
 use super::arriving::SHORT_BODY_BYTES;
 use super::socket_calls::SocketCall;
 use super::{Caller, Gateway, SessionState, loop_time, unix_time};
+use crate::access::token::Grant;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
 use crate::core::problem::{Denial, Problem};
@@ -226,28 +228,49 @@ impl Gateway {
 
     /// Another token counts from now on, if it lets the client read what it reads.
     fn renew(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, token: &str, reference: Option<i64>) {
-        let socket = &mut self.sockets[key as usize];
+        let socket = &self.sockets[key as usize];
         // A client of the admin listener may do anything without a token.
         if socket.caller.grant.is_none() {
             return Self::tell(http, id, &words::renewed(reference));
         }
-        let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
-        let added = self.hub.added_channels(id).filter(|_| !fault!("renewed-without-added-channels"));
-        let mut channels = socket.channels.iter().chain(added);
-        let grant = match self.authorizer.renew(token, unix_time(http)) {
-            // Presence is recorded under the subject with which the connection began.
-            Ok(grant) if grant.subject != subject && !fault!("renewed-by-another-subject") => {
-                return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
-            }
-            Ok(grant) if channels.all(|channel| self.authorizer.may_subscribe(&grant, channel)) => grant,
-            Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed(Denial::Token), reference, &self.answering),
+        let grant = match self.renewed_grant(http, id, key, token) {
+            Ok(grant) => grant,
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };
         self.token_expirations.track(id, grant.expires());
-        socket.caller.grant = Some(grant);
-        let beat = Duration::from_secs(self.config.times.heartbeat_s);
-        http.set_deadline(id, self.token_expirations.next_check(id, unix_time(http), beat));
+        if let Some(socket) = self.sockets.get_mut(key as usize) {
+            socket.caller.grant = Some(grant);
+        }
+        // Of a server that goes down, the deadline is the end of the connection.
+        if self.draining.is_none() || fault!("renewal-outlasts-shutdown") {
+            let beat = Duration::from_secs(self.config.times.heartbeat_s);
+            http.set_deadline(id, self.token_expirations.next_check(id, unix_time(http), beat));
+        }
         Self::tell(http, id, &words::renewed(reference));
+    }
+
+    /// Returns what another token grants, if it is of the same subject and allows all that the connection reads.
+    fn renewed_grant(
+        &self,
+        http: &Http<'_, Self>,
+        id: ConnectionId,
+        key: u32,
+        token: &str,
+    ) -> Result<Arc<Grant>, Problem> {
+        let socket = &self.sockets[key as usize];
+        let grant = self.authorizer.renew(token, unix_time(http))?;
+        let held = socket.caller.grant.as_deref();
+        // Presence is recorded under the subject with which the connection began.
+        if held.is_none_or(|held| held.subject != grant.subject) && !fault!("renewed-by-another-subject") {
+            return Err(Problem::SubjectChanged);
+        }
+        if held.is_some_and(|held| grant.may_read_all_of(held)) {
+            return Ok(grant);
+        }
+        let added = self.hub.added_channels(id).filter(|_| !fault!("renewed-without-added-channels"));
+        let mut channels = socket.channels.iter().chain(added);
+        let is_enough = channels.all(|channel| self.authorizer.may_subscribe(&grant, channel));
+        if is_enough { Ok(grant) } else { Err(Problem::NotAllowed(Denial::Token)) }
     }
 
     /// Tells a client what became of what it published.

@@ -78,11 +78,15 @@ impl Hub {
         self.sessions.find(peer, label).is_some()
     }
 
-    /// Returns the channels of the subscriptions that were added to a connection.
+    /// Returns the channels of the subscriptions that were added to a connection, each once.
     pub(crate) fn added_channels(&self, peer: ConnectionId) -> impl Iterator<Item = &ChannelName> {
         let subscribers = self.sessions.get(peer).iter().filter_map(|(_, key)| self.subscribers.get(*key as usize));
-        let cursors = subscribers.flat_map(Subscriber::cursors);
-        cursors.filter_map(|cursor| self.channels.get(cursor.channel as usize)).map(|channel| &channel.name)
+        let mut channels: Vec<u32> = subscribers.flat_map(Subscriber::cursors).map(|cursor| cursor.channel).collect();
+        channels.sort_unstable();
+        if !fault!("renewal-looks-at-each-cursor") {
+            channels.dedup();
+        }
+        channels.into_iter().filter_map(|key| self.channels.get(key as usize)).map(|channel| &channel.name)
     }
 
     /// Removes a subscription that was added to a connection. Returns false if there is none with that label.
