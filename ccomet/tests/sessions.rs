@@ -5,9 +5,11 @@ mod common;
 use std::time::Duration;
 
 use ccomet::{Claims, Decision};
+use common::socket::Socket;
 use common::stage::{ANN, LOOPBACK, Stage, bearer, key, patterns};
+use sealed::sim::{Link, Peer};
 use serde_json::{Value, json};
-use testing::http::{UPGRADE, frame};
+use testing::http::{UPGRADE, frame, request};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -263,6 +265,50 @@ fn a_slow_reader_gets_all_in_turn() {
     for reference in 1..=3 {
         let own = replies.iter().filter(|reply| reply["ref"] == reference);
         assert_eq!(own.count(), 20, "subscription {reference}");
+    }
+}
+
+/// A WebSocket on a link of so many bytes per second, which reads a channel that has 360 KB more for it each second.
+fn on_a_slow_link(stage: &Stage, bandwidth: u64) -> Socket<'_> {
+    let link = Link { bandwidth: Some(bandwidth), buffer_bytes: 64 * 1024, ..Link::default() };
+    let peer = stage.sim.connect_over(link, stage.server.front());
+    let mut socket = stage.open_on(peer, "/channels", "").expect("it opens");
+    assert_eq!(messages(&socket.ask(&subscribe(1, &["hot"], &Value::Null))), [message(1, "subscribed")]);
+    socket
+}
+
+/// Publishes a message that is six times as long as JSON, and waits for nothing.
+fn publish_long(publisher: &mut Peer) {
+    publisher.send(request("POST", "/channels/hot", "", &"\u{1}".repeat(60_000)));
+}
+
+#[test]
+fn a_slow_reader_for_which_there_is_always_more_is_heard() {
+    let stage = Stage::new(|_| {});
+    let mut socket = on_a_slow_link(&stage, 100_000);
+    let mut publisher = stage.connect(LOOPBACK);
+    let is_heard = (0..80).any(|second| {
+        publish_long(&mut publisher);
+        // A sign of life, whether it was asked for one or not.
+        socket.peer.send(frame(0x8a, ""));
+        if second == 20 {
+            socket.send(&unsubscribe(1));
+        }
+        socket.wait(SECOND).iter().any(|item| item["type"] == "unsubscribed")
+    });
+    assert!(is_heard && !socket.peer.is_over());
+}
+
+#[test]
+fn a_slow_reader_that_sees_pings_late_is_not_taken_for_dead() {
+    let stage = Stage::new(|_| {});
+    // A message takes longer than three pings.
+    let mut socket = on_a_slow_link(&stage, 5_000);
+    let mut publisher = stage.connect(LOOPBACK);
+    for _ in 0..200 {
+        publish_long(&mut publisher);
+        socket.replies(SECOND);
+        assert!(!socket.peer.is_over());
     }
 }
 

@@ -23,8 +23,8 @@ use crate::protocols::native::websocket::{self as words, Said};
 /// Unanswered publications of one client. At the limit, nothing further is read from the client until one is answered.
 const PENDING_MAX: u32 = 16;
 
-/// Bytes queued for a client, beyond which nothing further is read from it until it has taken them: each ping
-/// causes a pong.
+/// Bytes queued for a client behind what its subscriptions have sent, beyond which nothing further is read from it until it
+/// has taken all: each ping causes a pong.
 const QUEUED_MAX: usize = 64 * 1024;
 
 /// Unanswered pings after which a client counts as gone: a proxy may keep the connection open.
@@ -42,8 +42,22 @@ pub(super) struct Socket {
     /// What the back end is asked about something that it said: it is not listened to meanwhile.
     pub(super) question: Option<u32>,
     pings: u8,
+    /// Bytes that subscriptions had queued when they were last fed. A client that reads slowly may always have so many.
+    fed: usize,
     /// Bytes of a message in transit that are counted against the limits on bodies.
     pub(super) body_bytes: u64,
+}
+
+impl Socket {
+    /// Returns whether its client has asked for so much that it is not listened to until something of that is answered.
+    fn waits_for_answer(&self) -> bool {
+        self.question.is_some() || self.pending >= PENDING_MAX
+    }
+
+    /// Returns whether its client is not listened to until it has taken what is queued for it.
+    fn has_untaken(&self, queued: usize) -> bool {
+        queued.saturating_sub(self.fed) > QUEUED_MAX
+    }
 }
 
 impl Gateway {
@@ -72,6 +86,7 @@ impl Gateway {
             pending: 0,
             question: None,
             pings: 0,
+            fed: 0,
             body_bytes: 0,
         };
         let key = self.sockets.insert(socket) as u32;
@@ -96,8 +111,8 @@ impl Gateway {
         let mut is_new = false;
         let has_more = loop {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
-            let is_waiting = socket.question.is_some() || socket.pending >= PENDING_MAX;
-            if is_waiting || http.queued(id) + out.len() > QUEUED_MAX && !fault!("untaken-pings-answered") {
+            let is_waiting = socket.waits_for_answer();
+            if is_waiting || socket.has_untaken(http.queued(id) + out.len()) && !fault!("untaken-pings-answered") {
                 // A client that takes no answers is why it is not listened to: the time for its message runs on.
                 let has_more = !is_waiting && socket.codec.is_receiving() && !fault!("untaken-answers-win-time");
                 http.pause(id);
@@ -294,14 +309,13 @@ impl Gateway {
         }
     }
 
-    /// What was queued for a client is with the kernel: it is listened to again.
+    /// What was queued for a client is with the kernel, and its subscriptions have been fed: it is listened to again.
     pub(super) fn socket_drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) {
-        if self
-            .sockets
-            .get(key as usize)
-            .is_some_and(|socket| socket.pending < PENDING_MAX && socket.question.is_none())
-            && !fault!("flooder-never-heard-again")
-        {
+        let Some(socket) = self.sockets.get_mut(key as usize) else { return };
+        if !fault!("slow-reader-not-heard") {
+            socket.fed = http.queued(id);
+        }
+        if !socket.waits_for_answer() && !fault!("flooder-never-heard-again") {
             http.resume(id);
         }
     }
@@ -309,12 +323,15 @@ impl Gateway {
     /// It is time for a sign of life: the client is asked for one too. Returns whether it is there, as far as is known.
     pub(super) fn ping_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) -> bool {
         let Some(socket) = self.sockets.get_mut(key as usize) else { return true };
-        if socket.pings >= PINGS_MAX {
-            http.abort(id);
-            return false;
-        }
-        // While the back end is asked about what it said, it is not listened to, and its signs of life are not seen.
-        if socket.question.is_none() || fault!("waiting-socket-taken-for-dead") {
+        // While it is not listened to, its signs of life are not seen, and behind what is queued, it does not see the ping:
+        // that it takes nothing of that is noticed all the same.
+        let is_unheard = socket.waits_for_answer() && !fault!("waiting-socket-taken-for-dead");
+        let is_behind = http.queued(id) > 0 && !fault!("slow-reader-taken-for-dead");
+        if !is_unheard && !is_behind {
+            if socket.pings >= PINGS_MAX {
+                http.abort(id);
+                return false;
+            }
             socket.pings += 1;
         }
         http.write(id, &websocket::ping_frame(b""));
