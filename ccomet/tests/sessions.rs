@@ -179,6 +179,27 @@ fn subscribes_are_counted_by_address_wherever_they_come() {
     assert_eq!((text.matches("subscribed").count(), text.matches("too_many_requests").count()), (2, 1), "{text}");
 }
 
+/// A WebSocket without channels, of a client that the limits by address hold for.
+fn open_from<'a>(stage: &'a Stage, from: &str) -> Socket<'a> {
+    stage.open_on(stage.connect(from), "/channels", "").expect("it opens")
+}
+
+#[test]
+fn a_client_that_may_say_no_more_can_end_its_subscriptions() {
+    let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 2);
+    let mut socket = open_from(&stage, ANN);
+    assert_eq!(messages(&socket.ask(&subscribe(7, &["a"], &Value::Null))), [message(7, "subscribed")]);
+    publish(&stage, "other", "the last");
+    assert_eq!(error(&socket.say(&subscribe(8, &["a"], &Value::Null)), 8), "too_many_requests");
+    assert_eq!(socket.say(&unsubscribe(7)), [json!({"type": "unsubscribed", "ref": 7})]);
+    assert_eq!(stage.server.holdings().subscribers, 1);
+    // It is paid for later.
+    stage.sim.run_for(SECOND * 31);
+    assert_eq!(error(&socket.say(&subscribe(7, &["a"], &Value::Null)), 7), "too_many_requests");
+    stage.sim.run_for(SECOND * 30);
+    assert_eq!(messages(&socket.ask(&subscribe(7, &["a"], &Value::Null))), [message(7, "subscribed")]);
+}
+
 fn token(stage: &Stage, subject: &str, subscribe: &str) -> String {
     let (sub, subscribe) = (Some(subject.to_owned()), patterns(&[subscribe]));
     stage.sign(&Claims { sub, presence: subscribe.clone(), subscribe, ..stage.claims_for("none", 600) })

@@ -208,7 +208,16 @@ impl Gateway {
         if !fault!("socket-message-not-charged")
             && let Err(problem) = self.charge_message(key, loop_time(http))
         {
-            return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
+            let label = words::read_unsubscribe(text).filter(|_| !fault!("unsubscribe-refused"));
+            let Some(label) = label else {
+                return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
+            };
+            // It only gives back: refused, it would let messages go on that nobody wants. Owed, and not for nothing: others
+            // may come from the same address.
+            if self.hub.has_added(id, label) {
+                self.client_tracker.owe_publishes(self.sockets[key as usize].caller.asking, 1, loop_time(http));
+            }
+            return self.unsubscribe_on_socket(http, id, label);
         }
         match words::read(text, &self.config.limits) {
             Ok(Said::Publish { channel, draft, reference }) => {

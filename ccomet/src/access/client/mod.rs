@@ -276,9 +276,9 @@ impl ClientTracker {
         self.take(asking, Charge::Publish, 0..1, now)
     }
 
-    /// Counts as many publications as a message to a pattern has come to beyond what was counted before. They are owed where
-    /// there is no room for them: the client publishes again when they are paid.
-    pub(crate) fn charge_reached(&mut self, asking: Asking, count: u64, now: LoopTime) {
+    /// Counts publications that are not refused: those of a message to a pattern beyond what was counted before, and what
+    /// counts as one. They are owed where there is no room for them: the client publishes again when they are paid.
+    pub(crate) fn owe_publishes(&mut self, asking: Asking, count: u64, now: LoopTime) {
         if let Asking(Some(key)) = asking {
             self.throttle.owe(key, Charge::Publish, count, now);
         }

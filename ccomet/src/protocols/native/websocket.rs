@@ -15,6 +15,9 @@ use crate::core::position::Spot;
 use crate::core::problem::Problem;
 use crate::hub::{Delivery, Label, Start, Subscription};
 
+/// Bytes of a command to unsubscribe that is read though its client may say nothing more, at most.
+const UNSUBSCRIBE_BYTES_MAX: usize = 256;
+
 /// What a client says in a message of text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Said {
@@ -81,6 +84,17 @@ pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option
             Ok(Said::Publish { channel, draft, reference: raw.reference })
         }
         _ => Err(refused(Problem::BadCommand)),
+    }
+}
+
+/// Reads a command to unsubscribe. Any other message costs next to nothing to read.
+pub(crate) fn read_unsubscribe(text: &str) -> Option<Label> {
+    if text.len() > UNSUBSCRIBE_BYTES_MAX {
+        return None;
+    }
+    match read(text, &Limits::default()) {
+        Ok(Said::Unsubscribe { label }) => Some(label),
+        _ => None,
     }
 }
 
