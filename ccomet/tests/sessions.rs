@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use ccomet::{Claims, Decision};
+use ccomet::{Claims, Decision, Rule};
 use common::socket::Socket;
-use common::stage::{ANN, LOOPBACK, Stage, bearer, key, patterns};
+use common::stage::{ANN, BOB, LOOPBACK, Stage, bearer, key, patterns};
 use sealed::sim::{Link, Peer};
 use serde_json::{Value, json};
 use testing::http::{UPGRADE, frame, request};
@@ -182,6 +182,72 @@ fn subscribes_are_counted_by_address_wherever_they_come() {
 /// A WebSocket without channels, of a client that the limits by address hold for.
 fn open_from<'a>(stage: &'a Stage, from: &str) -> Socket<'a> {
     stage.open_on(stage.connect(from), "/channels", "").expect("it opens")
+}
+
+#[test]
+fn subscriptions_of_one_address_are_limited_however_many_connections_it_has() {
+    let stage = Stage::new(|config| {
+        config.limits.subscriptions_per_address_max = 3;
+        config.limits.channels_max = 3;
+    });
+    let (mut first, mut other) = (open_from(&stage, ANN), open_from(&stage, ANN));
+    for (reference, channel) in [(1, "a"), (2, "b")] {
+        assert_eq!(messages(&first.ask(&subscribe(reference, &[channel], &Value::Null))).len(), 1);
+    }
+    let mut is_full_behind = |socket: &mut Socket<'_>, reference: i64| {
+        let added = socket.ask(&subscribe(reference, &["a"], &Value::Null));
+        assert_eq!(messages(&added).last(), Some(&message(reference, "subscribed")));
+        let refused = other.say(&subscribe(99, &["a"], &Value::Null));
+        assert_eq!((error(&refused, 99), &refused[0]["retry_ms"]), ("too_many_requests", &json!(5_000)));
+    };
+    is_full_behind(&mut first, 3);
+    assert_eq!(messages(&open_from(&stage, BOB).ask(&subscribe(1, &["a"], &Value::Null))).len(), 1, "another address");
+    // One that the client ends makes room at once, also for what is said in the same breath.
+    first.send(&unsubscribe(1));
+    is_full_behind(&mut first, 4);
+    // One whose channel is closed does as well.
+    stage.delete("b");
+    first.replies(SECOND);
+    is_full_behind(&mut first, 5);
+    // One that the owner of its channels refuses has taken none.
+    first.ask(&unsubscribe(5));
+    for reference in 6..9 {
+        assert_eq!(
+            error(&first.say(&subscribe(reference, &["c", "d", "e"], &Value::Null)), reference),
+            "channel_limit"
+        );
+    }
+    is_full_behind(&mut first, 9);
+    // A connection that goes takes its own along.
+    drop(first);
+    stage.sim.run_for(SECOND);
+    let mut second = open_from(&stage, ANN);
+    for reference in 1..=2 {
+        assert_eq!(messages(&second.ask(&subscribe(reference, &["a"], &Value::Null))).len(), 1);
+    }
+    is_full_behind(&mut second, 3);
+}
+
+#[test]
+fn a_connection_has_one_place_in_a_channel_whose_places_a_rule_counts() {
+    let stage = Stage::new(|config| {
+        config.rules = vec![Rule { subscribers_max: Some(2), ..Rule::new("room*".parse().expect("a pattern")) }];
+    });
+    let mut socket = stage.try_open("/channels/room1", "").expect("it opens");
+    assert_eq!(messages(&socket.ask(&subscribe(1, &["a", "room2"], &Value::Null))).len(), 1);
+    for (reference, channels) in [(2, ["room2"]), (3, ["room1"])] {
+        assert_eq!(
+            error(&socket.say(&subscribe(reference, &channels, &Value::Null)), reference),
+            "too_many_subscriptions"
+        );
+    }
+    assert_eq!(messages(&socket.ask(&subscribe(4, &["a"], &Value::Null))).len(), 1, "of others it may have several");
+    let mut other = stage.try_open("/channels", "").expect("it opens");
+    assert_eq!(messages(&other.ask(&subscribe(1, &["room2"], &Value::Null))).len(), 1);
+    let mut third = stage.try_open("/channels", "").expect("it opens");
+    assert_eq!(error(&third.say(&subscribe(1, &["room2"], &Value::Null)), 1), "subscriber_limit");
+    socket.ask(&unsubscribe(1));
+    assert_eq!(messages(&socket.ask(&subscribe(2, &["room2"], &Value::Null))).len(), 1);
 }
 
 #[test]

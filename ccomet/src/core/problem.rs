@@ -64,6 +64,8 @@ pub(crate) enum Problem {
     BadChannel,
     TooManyChannels,
     TooManySubscriptions,
+    /// A connection reads a channel already of which it may have one place.
+    SeatTaken,
     RefTaken,
     UnknownRef,
     /// The parameter.
@@ -180,7 +182,7 @@ impl Problem {
         match self {
             Self::BadChannel => (400, "bad_channel"),
             Self::TooManyChannels => (400, "too_many_channels"),
-            Self::TooManySubscriptions => (400, "too_many_subscriptions"),
+            Self::TooManySubscriptions | Self::SeatTaken => (400, "too_many_subscriptions"),
             Self::RefTaken => (409, "ref_taken"),
             Self::UnknownRef => (404, "unknown_ref"),
             Self::BadPosition(_) => (400, "bad_position"),
@@ -238,6 +240,10 @@ impl Problem {
             }
             Self::TooManySubscriptions => {
                 "The WebSocket has subscriptions_per_connection_max subscriptions. Remove one, or open another WebSocket."
+            }
+            Self::SeatTaken => {
+                "The WebSocket has a subscription to this channel already, whose rule limits its subscribers \
+                 (subscribers_max). Open another WebSocket."
             }
             Self::RefTaken => "The WebSocket has a subscription with this 'ref' already.",
             Self::UnknownRef => "The WebSocket has no subscription with this 'ref'.",

@@ -37,13 +37,15 @@ pub(super) struct Socket {
     pub(super) subscriber: SubscriberKey,
     pub(super) caller: Caller,
     /// What it reads. Where that is one channel, what it sends as bytes is published there.
-    channels: Vec<ChannelName>,
+    pub(super) channels: Vec<ChannelName>,
     pub(super) pending: u32,
     /// What the back end is asked about something that it said: it is not listened to meanwhile.
     pub(super) question: Option<u32>,
     pings: u8,
     /// Bytes that subscriptions had queued when they were last fed. A client that reads slowly may always have so many.
     fed: usize,
+    /// Subscriptions that were added to it and are counted for its client's address.
+    pub(super) counted: u32,
     /// Bytes of a message in transit that are counted against the limits on bodies.
     pub(super) body_bytes: u64,
 }
@@ -87,6 +89,7 @@ impl Gateway {
             question: None,
             pings: 0,
             fed: 0,
+            counted: 0,
             body_bytes: 0,
         };
         let key = self.sockets.insert(socket) as u32;
@@ -170,6 +173,9 @@ impl Gateway {
     pub(super) fn remove_socket(&mut self, http: &mut Http<'_, Self>, key: u32) -> Option<Socket> {
         let socket = self.sockets.try_remove(key as usize)?;
         self.client_tracker.end_body(socket.caller.asking, socket.body_bytes);
+        if !fault!("subscriptions-of-ended-socket-counted") {
+            self.client_tracker.end_subscriptions(socket.caller.asking, socket.counted);
+        }
         if let Some(question) = socket.question {
             self.forget_question(http, question);
         }

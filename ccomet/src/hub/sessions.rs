@@ -15,6 +15,8 @@ use crate::core::time::UnixMillis;
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     added: HashMap<ConnectionId, Vec<(Label, u32)>>,
+    /// Connections of which labelled subscribers have ended, each maybe more than once, until they are asked for.
+    ended: Vec<ConnectionId>,
 }
 
 impl Sessions {
@@ -49,6 +51,7 @@ impl Sessions {
             None if fault!("added-outlives-connection") => Vec::new(),
             None => self.added.remove(&subscriber.peer).unwrap_or_default(),
             Some(_) => {
+                self.ended.push(subscriber.peer);
                 let others = self.added.get_mut(&subscriber.peer);
                 let is_last = others.is_some_and(|others| {
                     others.retain(|(_, held)| *held != key);
@@ -71,6 +74,12 @@ impl Hub {
     /// Returns how many subscriptions were added to a connection and have not ended.
     pub(crate) fn added(&self, peer: ConnectionId) -> usize {
         self.sessions.get(peer).len()
+    }
+
+    /// Returns the connections of which added subscriptions have ended since the last call, but for those that have ended as
+    /// a whole.
+    pub(crate) fn take_ended(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.sessions.ended)
     }
 
     /// Returns whether a connection has a subscription with that label.

@@ -289,6 +289,24 @@ impl ClientTracker {
         self.throttle.take(key, charge, units, now).map_err(Problem::TooManyRequests)
     }
 
+    /// A client adds a subscription to its connection. Returns how many of them to [release](Self::end_subscriptions) when
+    /// it ends: none of a client that is not limited.
+    pub(crate) fn begin_subscription(&mut self, asking: Asking, now: LoopTime) -> Result<u32, Problem> {
+        let Asking(Some(key)) = asking else { return Ok(0) };
+        match self.throttle.hold_subscription(key, now) {
+            Ok(count) => Ok(count),
+            Err(()) if fault!("added-subscriptions-not-limited") => Ok(0),
+            Err(()) => Err(Problem::TooManyRequests(CONNECTIONS_RETRY_S)),
+        }
+    }
+
+    /// So many of a client's subscriptions that were counted have ended.
+    pub(crate) fn end_subscriptions(&mut self, asking: Asking, count: u32) {
+        if let (Asking(Some(key)), false) = (asking, count == 0) {
+            self.throttle.release_subscriptions(key, count);
+        }
+    }
+
     /// Forgets some of the addresses that have been idle for a while. Called about once a second.
     pub(crate) fn sweep(&mut self, now: LoopTime) {
         self.throttle.sweep(now);
