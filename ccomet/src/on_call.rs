@@ -16,7 +16,8 @@ use crate::webhooks::is_ambient;
 #[non_exhaustive]
 pub enum Action {
     /// Read channels as their messages come: a stream, a WebSocket, or one long poll, each of which
-    /// is a call of its own.
+    /// is a call of its own. So is each subscription that a client adds to its WebSocket. A WebSocket
+    /// may be opened without channels, and the client then names them as it goes on.
     Subscribe,
     /// Look something up that is there already: history, who is present, or, in the classic API, to
     /// sign in.
@@ -39,10 +40,54 @@ pub struct CallInfo<'a> {
     pub(crate) access: &'a Access<'a>,
     pub(crate) member: Option<&'a str>,
     pub(crate) address: &'a dyn Fn() -> Option<IpAddr>,
-    /// Not there for what is said on a WebSocket.
-    pub(crate) head: Option<&'a RequestHead<'a>>,
-    /// A page of any site could have made its visitor's browser send this.
-    pub(crate) may_be_forged: bool,
+    pub(crate) fields: Fields<'a>,
+}
+
+/// The header fields that come with a call.
+#[derive(Clone, Copy)]
+pub(crate) enum Fields<'a> {
+    /// Those of its request.
+    Of {
+        head: &'a RequestHead<'a>,
+        /// A page of any site could have made its visitor's browser send it.
+        may_be_forged: bool,
+    },
+    /// Those of the request that opened the WebSocket on which the call was said.
+    Kept(&'a KeptFields),
+}
+
+/// Header fields that outlast their request: a line for each, its name and its value with a colon between.
+#[derive(Debug, Default)]
+pub(crate) struct KeptFields(Box<str>);
+
+impl KeptFields {
+    /// Keeps the fields of a request that an embedder may see: of each name the first, and no more bytes than the head has.
+    pub(crate) fn of(head: &RequestHead<'_>, may_be_forged: bool) -> Self {
+        let fields = Fields::Of { head, may_be_forged };
+        let mut lines = String::new();
+        for (name, bytes) in head.headers() {
+            if let Some(value) = fields.get(name).filter(|value| value.as_bytes() == bytes) {
+                lines.extend([name, ":", value, "\n"]);
+            }
+        }
+        Self(lines.into())
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn get(self, name: &str) -> Option<&'a str> {
+        match self {
+            Self::Of { head, may_be_forged } => {
+                let value = head.header_str(name)?;
+                let is_hidden = may_be_forged && is_ambient(name, value) && !fault!("judge-sees-forged-cookie");
+                (!is_hidden).then_some(value)
+            }
+            Self::Kept(KeptFields(lines)) => {
+                let mut fields = lines.lines().filter_map(|line| line.split_once(':'));
+                fields.find(|(held, _)| held.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+            }
+        }
+    }
 }
 
 /// A message that a client wants to publish.
@@ -68,7 +113,7 @@ impl<'a> CallInfo<'a> {
     }
 
     /// Returns the channels, or patterns of channels, that it is about, in no order. One may come
-    /// more than once.
+    /// more than once. A WebSocket that is opened without channels has none.
     pub fn channels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let written = self.access.writes().map(|write| write.channel.as_str());
         self.access.reads().map(ChannelName::as_str).chain(written)
@@ -94,15 +139,13 @@ impl<'a> CallInfo<'a> {
     }
 
     /// Returns a field of the request's header, whatever the case of its name, if it is text. What
-    /// is published on a WebSocket has none: the fields are there when the WebSocket is opened.
+    /// a client says on its WebSocket has the fields of the request that opened the WebSocket.
     ///
     /// `Cookie`, and an `Authorization` that is no bearer's, are left out where a page of another
     /// site could have made the browser send the request: they do not say there that the user wants
     /// it.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        let value = self.head?.header_str(name)?;
-        let is_hidden = self.may_be_forged && is_ambient(name, value) && !fault!("judge-sees-forged-cookie");
-        (!is_hidden).then_some(value)
+        self.fields.get(name)
     }
 }
 

@@ -93,13 +93,43 @@ fn what_is_published_on_a_websocket_is_asked_about() {
         socket.send(frame(0x81, text));
         let heard = stage.heard(&mut socket);
         assert!(heard.contains(wanted), "{heard}");
-        assert_eq!(asked.take(), [format!("Publish {channel} [x] nobody {ANN} none")]);
+        assert_eq!(asked.take(), [format!("Publish {channel} [x] nobody {ANN} me")]);
     }
     let mut unpublished = stage.server.handle().info("no");
     stage.sim.settle();
     assert_eq!(unpublished.try_take(), Some(Ok(None)));
     let mut refused = stage.begin(ANN, "GET", "/channels/no", UPGRADE);
     assert!(is_refused(&stage.reply(&mut refused)));
+}
+
+#[test]
+fn a_websocket_is_asked_about_when_it_opens_and_with_its_header_when_it_goes_on() {
+    let (stage, asked) = stage("x-who", |_| {});
+    let mut socket = stage.open(stage.connect(ANN), "/channels", "X-Who: me\r\nX-Others: 2:3\r\n");
+    assert_eq!(asked.take(), [format!("Subscribe  [] nobody {ANN} me")]);
+    for (channel, wanted) in [("no", "hook_refused"), ("yes", "subscribed")] {
+        socket.send(frame(0x81, format!(r#"{{"type":"subscribe","channels":["{channel}"],"ref":1}}"#)));
+        let heard = stage.heard(&mut socket);
+        assert!(heard.contains(wanted), "{heard}");
+        assert_eq!(asked.take(), [format!("Subscribe {channel} [] nobody {ANN} me")]);
+    }
+}
+
+#[test]
+fn a_header_may_keep_a_client_out_whatever_it_opens() {
+    let stage = Stage::prepared(
+        1,
+        1,
+        |_| {},
+        |server| {
+            server.on_call(|call| if call.header("X-Blocked").is_some() { Decision::Refuse } else { Decision::Allow });
+        },
+    );
+    for target in ["/channels/a", "/channels"] {
+        let mut refused = stage.begin(ANN, "GET", target, &format!("{UPGRADE}X-Blocked: 1\r\n"));
+        assert!(is_refused(&stage.reply(&mut refused)), "{target}");
+        stage.open(stage.connect(ANN), target, "");
+    }
 }
 
 #[test]
@@ -136,4 +166,18 @@ fn a_cookie_is_not_shown_where_a_page_of_another_site_may_have_sent_it() {
     };
     assert_eq!(cookie_as_seen_from("https://mine.example").as_deref(), Some("s=1"));
     assert_eq!(cookie_as_seen_from("https://other.example").as_deref(), Some("none"));
+}
+
+#[test]
+fn a_cookie_that_opens_a_websocket_for_any_page_is_shown_at_no_time() {
+    let (stage, asked) = stage("cookie", |config| config.front.origins = vec!["*".to_owned()]);
+    for (origin, cookie) in
+        [("", "none"), ("Origin: https://other.example\r\n", "none"), ("Origin: http://localhost\r\n", "s=1")]
+    {
+        let mut socket = stage.open(stage.connect(ANN), "/channels/yes", &format!("Cookie: s=1\r\n{origin}"));
+        socket.send(frame(0x81, r#"{"type":"publish","channel":"yes","data":"x"}"#));
+        stage.heard(&mut socket);
+        let both = ["Subscribe yes []", "Publish yes [x]"].map(|call| format!("{call} nobody {ANN} {cookie}"));
+        assert_eq!(asked.take(), both, "{origin}");
+    }
 }

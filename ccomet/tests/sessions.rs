@@ -4,10 +4,12 @@ mod common;
 
 use std::time::Duration;
 
-use ccomet::{Claims, Decision};
-use common::stage::{ANN, LOOPBACK, Stage, bearer, key, patterns};
+use ccomet::{Claims, Decision, Rule};
+use common::socket::Socket;
+use common::stage::{ANN, BOB, LOOPBACK, Stage, bearer, key, patterns};
+use sealed::sim::{Link, Peer};
 use serde_json::{Value, json};
-use testing::http::{UPGRADE, frame};
+use testing::http::{UPGRADE, frame, request};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -177,6 +179,93 @@ fn subscribes_are_counted_by_address_wherever_they_come() {
     assert_eq!((text.matches("subscribed").count(), text.matches("too_many_requests").count()), (2, 1), "{text}");
 }
 
+/// A WebSocket without channels, of a client that the limits by address hold for.
+fn open_from<'a>(stage: &'a Stage, from: &str) -> Socket<'a> {
+    stage.open_on(stage.connect(from), "/channels", "").expect("it opens")
+}
+
+#[test]
+fn subscriptions_of_one_address_are_limited_however_many_connections_it_has() {
+    let stage = Stage::new(|config| {
+        config.limits.subscriptions_per_address_max = 3;
+        config.limits.channels_max = 3;
+    });
+    let (mut first, mut other) = (open_from(&stage, ANN), open_from(&stage, ANN));
+    for (reference, channel) in [(1, "a"), (2, "b")] {
+        assert_eq!(messages(&first.ask(&subscribe(reference, &[channel], &Value::Null))).len(), 1);
+    }
+    let mut is_full_behind = |socket: &mut Socket<'_>, reference: i64| {
+        let added = socket.ask(&subscribe(reference, &["a"], &Value::Null));
+        assert_eq!(messages(&added).last(), Some(&message(reference, "subscribed")));
+        let refused = other.say(&subscribe(99, &["a"], &Value::Null));
+        assert_eq!((error(&refused, 99), &refused[0]["retry_ms"]), ("too_many_requests", &json!(5_000)));
+    };
+    is_full_behind(&mut first, 3);
+    assert_eq!(messages(&open_from(&stage, BOB).ask(&subscribe(1, &["a"], &Value::Null))).len(), 1, "another address");
+    // One that the client ends makes room at once, also for what is said in the same breath.
+    first.send(&unsubscribe(1));
+    is_full_behind(&mut first, 4);
+    // One whose channel is closed does as well.
+    stage.delete("b");
+    first.replies(SECOND);
+    is_full_behind(&mut first, 5);
+    // One that the owner of its channels refuses has taken none.
+    first.ask(&unsubscribe(5));
+    for reference in 6..9 {
+        assert_eq!(
+            error(&first.say(&subscribe(reference, &["c", "d", "e"], &Value::Null)), reference),
+            "channel_limit"
+        );
+    }
+    is_full_behind(&mut first, 9);
+    // A connection that goes takes its own along.
+    drop(first);
+    stage.sim.run_for(SECOND);
+    let mut second = open_from(&stage, ANN);
+    for reference in 1..=2 {
+        assert_eq!(messages(&second.ask(&subscribe(reference, &["a"], &Value::Null))).len(), 1);
+    }
+    is_full_behind(&mut second, 3);
+}
+
+#[test]
+fn a_connection_has_one_place_in_a_channel_whose_places_a_rule_counts() {
+    let stage = Stage::new(|config| {
+        config.rules = vec![Rule { subscribers_max: Some(2), ..Rule::new("room*".parse().expect("a pattern")) }];
+    });
+    let mut socket = stage.try_open("/channels/room1", "").expect("it opens");
+    assert_eq!(messages(&socket.ask(&subscribe(1, &["a", "room2"], &Value::Null))).len(), 1);
+    for (reference, channels) in [(2, ["room2"]), (3, ["room1"])] {
+        assert_eq!(
+            error(&socket.say(&subscribe(reference, &channels, &Value::Null)), reference),
+            "too_many_subscriptions"
+        );
+    }
+    assert_eq!(messages(&socket.ask(&subscribe(4, &["a"], &Value::Null))).len(), 1, "of others it may have several");
+    let mut other = stage.try_open("/channels", "").expect("it opens");
+    assert_eq!(messages(&other.ask(&subscribe(1, &["room2"], &Value::Null))).len(), 1);
+    let mut third = stage.try_open("/channels", "").expect("it opens");
+    assert_eq!(error(&third.say(&subscribe(1, &["room2"], &Value::Null)), 1), "subscriber_limit");
+    socket.ask(&unsubscribe(1));
+    assert_eq!(messages(&socket.ask(&subscribe(2, &["room2"], &Value::Null))).len(), 1);
+}
+
+#[test]
+fn a_client_that_may_say_no_more_can_end_its_subscriptions() {
+    let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 2);
+    let mut socket = open_from(&stage, ANN);
+    assert_eq!(messages(&socket.ask(&subscribe(7, &["a"], &Value::Null))), [message(7, "subscribed")]);
+    publish(&stage, "other", "the last");
+    assert_eq!(error(&socket.say(&subscribe(8, &["a"], &Value::Null)), 8), "too_many_requests");
+    assert_eq!(socket.say(&unsubscribe(7)), [json!({"type": "unsubscribed", "ref": 7})]);
+    assert_eq!(stage.server.holdings().subscribers, 1);
+    // It is paid for later.
+    stage.sim.run_for(SECOND * 31);
+    assert_eq!(error(&socket.say(&subscribe(7, &["a"], &Value::Null)), 7), "too_many_requests");
+    stage.sim.run_for(SECOND * 30);
+    assert_eq!(messages(&socket.ask(&subscribe(7, &["a"], &Value::Null))), [message(7, "subscribed")]);
+}
+
 fn token(stage: &Stage, subject: &str, subscribe: &str) -> String {
     let (sub, subscribe) = (Some(subject.to_owned()), patterns(&[subscribe]));
     stage.sign(&Claims { sub, presence: subscribe.clone(), subscribe, ..stage.claims_for("none", 600) })
@@ -263,6 +352,50 @@ fn a_slow_reader_gets_all_in_turn() {
     for reference in 1..=3 {
         let own = replies.iter().filter(|reply| reply["ref"] == reference);
         assert_eq!(own.count(), 20, "subscription {reference}");
+    }
+}
+
+/// A WebSocket on a link of so many bytes per second, which reads a channel that has 360 KB more for it each second.
+fn on_a_slow_link(stage: &Stage, bandwidth: u64) -> Socket<'_> {
+    let link = Link { bandwidth: Some(bandwidth), buffer_bytes: 64 * 1024, ..Link::default() };
+    let peer = stage.sim.connect_over(link, stage.server.front());
+    let mut socket = stage.open_on(peer, "/channels", "").expect("it opens");
+    assert_eq!(messages(&socket.ask(&subscribe(1, &["hot"], &Value::Null))), [message(1, "subscribed")]);
+    socket
+}
+
+/// Publishes a message that is six times as long as JSON, and waits for nothing.
+fn publish_long(publisher: &mut Peer) {
+    publisher.send(request("POST", "/channels/hot", "", &"\u{1}".repeat(60_000)));
+}
+
+#[test]
+fn a_slow_reader_for_which_there_is_always_more_is_heard() {
+    let stage = Stage::new(|_| {});
+    let mut socket = on_a_slow_link(&stage, 100_000);
+    let mut publisher = stage.connect(LOOPBACK);
+    let is_heard = (0..80).any(|second| {
+        publish_long(&mut publisher);
+        // A sign of life, whether it was asked for one or not.
+        socket.peer.send(frame(0x8a, ""));
+        if second == 20 {
+            socket.send(&unsubscribe(1));
+        }
+        socket.wait(SECOND).iter().any(|item| item["type"] == "unsubscribed")
+    });
+    assert!(is_heard && !socket.peer.is_over());
+}
+
+#[test]
+fn a_slow_reader_that_sees_pings_late_is_not_taken_for_dead() {
+    let stage = Stage::new(|_| {});
+    // A message takes longer than three pings.
+    let mut socket = on_a_slow_link(&stage, 5_000);
+    let mut publisher = stage.connect(LOOPBACK);
+    for _ in 0..200 {
+        publish_long(&mut publisher);
+        socket.replies(SECOND);
+        assert!(!socket.peer.is_over());
     }
 }
 

@@ -80,6 +80,25 @@ fn a_socket_ends_with_its_token_is_told_before_and_can_be_renewed() {
 }
 
 #[test]
+fn a_socket_that_is_renewed_while_the_server_goes_down_is_told_of_that() {
+    let stage = Stage::with(1, 1, |config| {
+        config.auth.keys = vec![key("main")];
+        config.times.heartbeat_s = 30;
+    });
+    let token = || stage.token("a", "a", 600);
+    let mut sockets: Vec<_> = (0..5).map(|_| stage.open_with("/channels/a", &token()).expect("it opens")).collect();
+    stage.server.stop();
+    stage.sim.run_for(Duration::from_millis(5));
+    for socket in &mut sockets {
+        socket.send(&json!({"type": "token", "token": token()}));
+    }
+    for socket in &mut sockets {
+        let last = socket.wait(Duration::from_secs(10));
+        assert_eq!((&last[last.len() - 1]["type"], socket.closed), (&json!("bye"), Some(1001)), "{last:?}");
+    }
+}
+
+#[test]
 fn a_connection_is_its_subjects_and_no_token_of_another_renews_it() {
     let stage = Stage::of();
     let token = |subject: Option<&str>| stage.token_of(subject, "a", "a", 600);

@@ -15,6 +15,9 @@ settings! {
         /// trusted proxies are not limited: each request, poll, stream and WebSocket that a proxy forwards counts as a
         /// connection of the address that the proxy names, for as long as it lasts.
         connections_per_address_max: u32 = 2_000, [1..], answers = "too_many_requests";
+        /// Subscriptions that clients of one address (for IPv6, of one /64) have added to WebSockets, on each loop, beside
+        /// the channels of the WebSockets' URLs. Loopback is not limited.
+        subscriptions_per_address_max: u32 = 2_000, [1..], answers = "too_many_requests";
         // What is counted by the minute is counted in microseconds.
         /// Subscribes from one address per minute, on each loop, all at once or spread out. Each poll is a subscribe.
         /// Loopback is not limited.
@@ -52,7 +55,8 @@ settings! {
         subscribers_per_channel_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
         /// Channels of one subscription.
         channels_per_subscription_max: usize = 32, [1..=255], answers = "too_many_channels";
-        /// Subscriptions that a client may add to one WebSocket.
+        /// Subscriptions that a client may add to one WebSocket. Only one subscription on a WebSocket may have a channel
+        /// for which a rule has `subscribers_max`.
         subscriptions_per_connection_max: usize = 100, [1..=10_000], answers = "too_many_subscriptions";
         /// Bytes of one message.
         message_bytes_max: usize = 64 KiB, [1 B..=8 MiB], answers = "message_too_large";

@@ -232,6 +232,12 @@ impl Rules {
         RuleId(strictest.unwrap_or(self.rules.len()) as u16)
     }
 
+    /// Returns whether a rule says how many may read a channel.
+    pub(crate) fn limit_readers(&self, channel: &ChannelName) -> bool {
+        let RuleId(rule) = self.find_for_readers(channel);
+        self.rules.get(usize::from(rule)).is_some_and(|rule| rule.subscribers_max.is_some())
+    }
+
     /// Returns the rule for a channel, if it has one.
     pub(crate) fn rule_of(&self, channel: &ChannelName) -> Option<&Rule> {
         self.rules.get(usize::from(self.find(channel).0))

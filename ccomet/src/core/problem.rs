@@ -64,6 +64,8 @@ pub(crate) enum Problem {
     BadChannel,
     TooManyChannels,
     TooManySubscriptions,
+    /// A connection reads a channel already of which it may have one place.
+    SeatTaken,
     RefTaken,
     UnknownRef,
     /// The parameter.
@@ -180,7 +182,7 @@ impl Problem {
         match self {
             Self::BadChannel => (400, "bad_channel"),
             Self::TooManyChannels => (400, "too_many_channels"),
-            Self::TooManySubscriptions => (400, "too_many_subscriptions"),
+            Self::TooManySubscriptions | Self::SeatTaken => (400, "too_many_subscriptions"),
             Self::RefTaken => (409, "ref_taken"),
             Self::UnknownRef => (404, "unknown_ref"),
             Self::BadPosition(_) => (400, "bad_position"),
@@ -239,13 +241,17 @@ impl Problem {
             Self::TooManySubscriptions => {
                 "The WebSocket has subscriptions_per_connection_max subscriptions. Remove one, or open another WebSocket."
             }
+            Self::SeatTaken => {
+                "The WebSocket has a subscription to this channel already, whose rule limits its subscribers \
+                 (subscribers_max). Open another WebSocket."
+            }
             Self::RefTaken => "The WebSocket has a subscription with this 'ref' already.",
             Self::UnknownRef => "The WebSocket has no subscription with this 'ref'.",
             Self::BadCallback => "'callback' must be a JavaScript identifier, dotted or indexed, of at most 128 bytes.",
             Self::BadOrigin => "'origin' is not an origin whose pages may read from this server.",
             Self::BadCommand => {
-                "The message is neither a 'publish' nor a 'token' command. A binary message needs a WebSocket of one \
-                 channel."
+                "The message is none of the commands 'publish', 'subscribe', 'unsubscribe' and 'token', or has not the \
+                 members of its command. A binary message needs a WebSocket of one channel."
             }
             Self::BadBody => {
                 "The body must be JSON of the form {\"messages\":[{\"channel\":\"…\",\"data\":\"…\"}, …]}."

@@ -1,7 +1,5 @@
 //! A request arrives. Its head decides whether its client may ask at all, and is charged for it: before a body is read.
 
-use std::sync::Arc;
-
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
 
@@ -210,7 +208,7 @@ impl Gateway {
                 Some(granted.map_err(|denied| self.noted(&denied))?)
             }
         };
-        let caller = Caller { grant, asking: *asking, origin: None, headers: Arc::default() };
+        let caller = Caller { grant, asking: *asking, opening: None };
         // The body may have taken its time.
         if caller.has_expired(unix_time(http)) && !fault!("expired-while-body-comes") {
             return Err(Problem::TokenExpired);

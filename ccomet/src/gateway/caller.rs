@@ -7,16 +7,29 @@ use crate::access::token::Grant;
 use crate::core::message::Draft;
 use crate::core::owner::Owner;
 use crate::core::time::UnixMillis;
+use crate::on_call::KeptFields;
 
 /// The client behind a call: what it may do, unless that is everything.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(super) grant: Option<Arc<Grant>>,
     pub(super) asking: Asking,
-    /// The origin of the page that opened a WebSocket, where the back end is to know.
-    pub(super) origin: Option<Arc<str>>,
-    /// Fields of the request that opened a WebSocket, which are passed on to the back end.
-    pub(super) headers: Arc<[(Box<str>, Box<str>)]>,
+    /// What is kept of the request that opened a WebSocket, if anybody is asked about what is said there.
+    pub(super) opening: Option<Arc<Opening>>,
+}
+
+/// A header field that is passed on to the back end: its name and its value.
+pub(super) type PassedOn = (Box<str>, Box<str>);
+
+/// What the back end and the embedder are to know of the request that opened a WebSocket.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// The origin of its page.
+    pub(super) origin: Option<Box<str>>,
+    /// The fields that are passed on to the back end.
+    pub(super) passed_on: Box<[PassedOn]>,
+    /// All fields that the embedder may see.
+    pub(super) fields: KeptFields,
 }
 
 impl Caller {

@@ -1,6 +1,7 @@
 //! Questions to the site's back end, before a call is carried out.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use sealed_http::{Fetch, FetchId, Fetched, Http, RequestHead, Upstream, Upstream
 use slab::Slab;
 
 use super::answers::{refuse_on_socket, respond_problem};
+use super::caller::{Opening, PassedOn};
 use super::socket_calls::SocketCall;
 use super::telling::Telling;
 use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
@@ -18,6 +20,7 @@ use crate::access::{Access, Course};
 use crate::config::webhooks::{Hooks, WhenDown};
 use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
+use crate::on_call::KeptFields;
 use crate::protocols::call::Call;
 use crate::webhooks::{Answer, Answers, Deed, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
 
@@ -169,30 +172,24 @@ impl Gateway {
         call: Call,
         mut caller: Caller,
     ) {
-        let hooks = &self.config.hooks;
         // A client of the admin listener may do anything.
-        if caller.grant.is_none() || !self.site.is_there() {
+        if caller.grant.is_none() {
             return self.call(http, id, head, call, &caller);
         }
-        let origin = origin::origin(head);
         let access = call.access();
-        let passed_on = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
-        let headers: Vec<(Box<str>, Box<str>)> = hooks.headers.iter().filter_map(passed_on).collect();
-        let has_ambient = headers.iter().any(|(name, value)| is_ambient(name, value));
-        let is_forged =
-            has_ambient && self.authorizer.may_be_forged(head, &access) && !fault!("cookies-act-for-anybody");
-        if (hooks.publish || hooks.subscribe) && access.course == Course::Conversation {
-            caller.origin = origin.map(Into::into);
-            // Nothing that is said later is asked about with what a browser sends for pages of anybody.
-            if !is_forged || fault!("foreign-socket-keeps-cookie") {
-                caller.headers = headers.as_slice().into();
-            }
+        if access.course == Course::Conversation {
+            caller.opening = self.opening_of(head, &access).map(Arc::new);
         }
+        if !self.site.is_there() {
+            return self.call(http, id, head, call, &caller);
+        }
+        let hooks = &self.config.hooks;
+        let (headers, is_forged) = self.passed_on(head, &access);
         let member = caller.grant.as_ref().and_then(|grant| grant.subject.as_deref());
         let Some(mut question) = question_of(hooks, &access, member) else {
             return self.call(http, id, head, call, &caller);
         };
-        (question.origin, question.headers) = (origin, headers);
+        (question.origin, question.headers) = (origin::origin(head), headers);
         if is_forged {
             return self.refuse_call(http, id, call, Problem::NotAllowed(Denial::Page));
         }
@@ -217,6 +214,33 @@ impl Gateway {
         }
     }
 
+    /// Returns the fields of a request that are passed on to the back end, and whether a page of anybody could have made a
+    /// browser add some of them.
+    fn passed_on(&self, head: &RequestHead<'_>, access: &Access<'_>) -> (Vec<PassedOn>, bool) {
+        let field = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
+        let fields: Vec<PassedOn> = self.config.hooks.headers.iter().filter_map(field).collect();
+        let has_ambient = fields.iter().any(|(name, value)| is_ambient(name, value));
+        let is_forged = has_ambient && self.authorizer.may_be_forged(head, access);
+        (fields, is_forged && !fault!("cookies-act-for-anybody"))
+    }
+
+    /// Returns what is kept of a request that opens a WebSocket, if anybody is to be asked about what is said there.
+    fn opening_of(&self, head: &RequestHead<'_>, access: &Access<'_>) -> Option<Opening> {
+        let hooks = &self.config.hooks;
+        let is_asked = self.site.is_there() && (hooks.publish || hooks.subscribe);
+        if !is_asked && self.judge.is_none() {
+            return None;
+        }
+        // Nothing that is said later is asked about with what a browser sends for pages of anybody.
+        let passed_on = match self.passed_on(head, access) {
+            (_, true) if !fault!("foreign-socket-keeps-cookie") => Box::default(),
+            (fields, _) => fields.into(),
+        };
+        let may_be_forged = self.authorizer.may_be_forged(head, access);
+        let fields = self.judge.as_ref().map(|_| KeptFields::of(head, may_be_forged)).unwrap_or_default();
+        Some(Opening { origin: origin::origin(head).map(Into::into), passed_on, fields })
+    }
+
     /// Asks the back end about what a client wants on its WebSocket, which is not read meanwhile. Returns the call if the
     /// back end need not be asked, and an error if it cannot be or has refused the same before.
     pub(super) fn ask_about_socket_call(
@@ -231,7 +255,9 @@ impl Gateway {
         let question = question_of(hooks, &call.access(), grant.subject.as_deref());
         let is_left_out = |question: &Question<'_>| question.deed == Deed::Subscribe && fault!("added-not-asked-about");
         let Some(question) = question.filter(|question| !is_left_out(question)) else { return Ok(Some(call)) };
-        let question = Question { origin: caller.origin.as_deref(), headers: caller.headers.to_vec(), ..question };
+        let opening = caller.opening.as_deref();
+        let headers = opening.map_or_else(Vec::new, |opening| opening.passed_on.to_vec());
+        let question = Question { origin: opening.and_then(|opening| opening.origin.as_deref()), headers, ..question };
         let body = question.to_json(hooks.question_bytes_max).ok_or(Problem::HookTooLarge)?;
         let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
         match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {

@@ -6,9 +6,9 @@ use sealed::{ConnectionId, fault};
 use sealed_http::{Http, RequestHead};
 
 use super::{Caller, Gateway};
-use crate::access::Access;
+use crate::access::{Access, Course};
 use crate::core::problem::Problem;
-use crate::on_call::{CallInfo, Decision};
+use crate::on_call::{CallInfo, Decision, Fields, KeptFields};
 use crate::protocols::call::Call;
 
 impl Gateway {
@@ -24,8 +24,8 @@ impl Gateway {
         self.judge_access(http, id, &call.access(), Some(head), caller)
     }
 
-    /// Asks on behalf of a client. One of the admin listener may do anything, and what touches no
-    /// channel anybody may.
+    /// Asks on behalf of a client. One of the admin listener may do anything, and what touches no channel anybody may,
+    /// unless it is a WebSocket, on which its client goes on to say what it wants. Without a `head`, the call was said on one.
     pub(super) fn judge_access(
         &self,
         http: &Http<'_, Self>,
@@ -36,11 +36,17 @@ impl Gateway {
     ) -> Result<(), Problem> {
         let (Some(judge), Some(grant)) = (&self.judge, &caller.grant) else { return Ok(()) };
         let address = || self.address_of(http, id);
-        let may_be_forged = head.is_some_and(|head| self.authorizer.may_be_forged(head, access));
-        let member = grant.subject.as_deref();
-        let info = CallInfo { access, member, address: &address, head, may_be_forged };
+        let nothing = KeptFields::default();
+        let fields = match head {
+            Some(head) => Fields::Of { head, may_be_forged: self.authorizer.may_be_forged(head, access) },
+            None if fault!("said-without-fields") => Fields::Kept(&nothing),
+            None => Fields::Kept(caller.opening.as_ref().map_or(&nothing, |opening| &opening.fields)),
+        };
+        let info = CallInfo { access, member: grant.subject.as_deref(), address: &address, fields };
+        let is_conversation = access.course == Course::Conversation && !fault!("socket-without-channels-not-judged");
+        let is_nothing = info.channels().next().is_none() && !is_conversation;
         let is_socket = head.is_none() && fault!("socket-not-judged");
-        if info.channels().next().is_none() || is_socket || (judge.0)(&info) == Decision::Allow {
+        if is_nothing || is_socket || (judge.0)(&info) == Decision::Allow {
             return Ok(());
         }
         Err(Problem::HookRefused)

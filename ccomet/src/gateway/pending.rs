@@ -74,7 +74,7 @@ impl Gateway {
         if let (Some(payer), Ok(Reply::Broadcast { channels, .. })) = (payer, &outcome)
             && !fault!("reach-not-charged")
         {
-            self.client_tracker.charge_reached(payer, channels.saturating_sub(1), loop_time(http));
+            self.client_tracker.owe_publishes(payer, channels.saturating_sub(1), loop_time(http));
         }
         let outcome = match outcome {
             Ok(Reply::Broadcast { refused: Some(why), .. }) | Err(why) => Err(Problem::from(why)),

@@ -1,6 +1,7 @@
 //! A WebSocket: the same subscriptions, and what its client says.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealed::{ConnectionId, Input, fault};
@@ -11,6 +12,7 @@ use super::answers::refuse_on_socket;
 use super::arriving::SHORT_BODY_BYTES;
 use super::socket_calls::SocketCall;
 use super::{Caller, Gateway, SessionState, loop_time, unix_time};
+use crate::access::token::Grant;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
 use crate::core::problem::{Denial, Problem};
@@ -21,8 +23,8 @@ use crate::protocols::native::websocket::{self as words, Said};
 /// Unanswered publications of one client. At the limit, nothing further is read from the client until one is answered.
 const PENDING_MAX: u32 = 16;
 
-/// Bytes queued for a client, beyond which nothing further is read from it until it has taken them: each ping
-/// causes a pong.
+/// Bytes queued for a client behind what its subscriptions have sent, beyond which nothing further is read from it until it
+/// has taken all: each ping causes a pong.
 const QUEUED_MAX: usize = 64 * 1024;
 
 /// Unanswered pings after which a client counts as gone: a proxy may keep the connection open.
@@ -35,13 +37,29 @@ pub(super) struct Socket {
     pub(super) subscriber: SubscriberKey,
     pub(super) caller: Caller,
     /// What it reads. Where that is one channel, what it sends as bytes is published there.
-    channels: Vec<ChannelName>,
+    pub(super) channels: Vec<ChannelName>,
     pub(super) pending: u32,
     /// What the back end is asked about something that it said: it is not listened to meanwhile.
     pub(super) question: Option<u32>,
     pings: u8,
+    /// Bytes that subscriptions had queued when they were last fed. A client that reads slowly may always have so many.
+    fed: usize,
+    /// Subscriptions that were added to it and are counted for its client's address.
+    pub(super) counted: u32,
     /// Bytes of a message in transit that are counted against the limits on bodies.
     pub(super) body_bytes: u64,
+}
+
+impl Socket {
+    /// Returns whether its client has asked for so much that it is not listened to until something of that is answered.
+    fn waits_for_answer(&self) -> bool {
+        self.question.is_some() || self.pending >= PENDING_MAX
+    }
+
+    /// Returns whether its client is not listened to until it has taken what is queued for it.
+    fn has_untaken(&self, queued: usize) -> bool {
+        queued.saturating_sub(self.fed) > QUEUED_MAX
+    }
 }
 
 impl Gateway {
@@ -70,6 +88,8 @@ impl Gateway {
             pending: 0,
             question: None,
             pings: 0,
+            fed: 0,
+            counted: 0,
             body_bytes: 0,
         };
         let key = self.sockets.insert(socket) as u32;
@@ -94,8 +114,8 @@ impl Gateway {
         let mut is_new = false;
         let has_more = loop {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
-            let is_waiting = socket.question.is_some() || socket.pending >= PENDING_MAX;
-            if is_waiting || http.queued(id) + out.len() > QUEUED_MAX && !fault!("untaken-pings-answered") {
+            let is_waiting = socket.waits_for_answer();
+            if is_waiting || socket.has_untaken(http.queued(id) + out.len()) && !fault!("untaken-pings-answered") {
                 // A client that takes no answers is why it is not listened to: the time for its message runs on.
                 let has_more = !is_waiting && socket.codec.is_receiving() && !fault!("untaken-answers-win-time");
                 http.pause(id);
@@ -153,6 +173,9 @@ impl Gateway {
     pub(super) fn remove_socket(&mut self, http: &mut Http<'_, Self>, key: u32) -> Option<Socket> {
         let socket = self.sockets.try_remove(key as usize)?;
         self.client_tracker.end_body(socket.caller.asking, socket.body_bytes);
+        if !fault!("subscriptions-of-ended-socket-counted") {
+            self.client_tracker.end_subscriptions(socket.caller.asking, socket.counted);
+        }
         if let Some(question) = socket.question {
             self.forget_question(http, question);
         }
@@ -191,7 +214,16 @@ impl Gateway {
         if !fault!("socket-message-not-charged")
             && let Err(problem) = self.charge_message(key, loop_time(http))
         {
-            return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
+            let label = words::read_unsubscribe(text).filter(|_| !fault!("unsubscribe-refused"));
+            let Some(label) = label else {
+                return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
+            };
+            // It only gives back: refused, it would let messages go on that nobody wants. Owed, and not for nothing: others
+            // may come from the same address.
+            if self.hub.has_added(id, label) {
+                self.client_tracker.owe_publishes(self.sockets[key as usize].caller.asking, 1, loop_time(http));
+            }
+            return self.unsubscribe_on_socket(http, id, label);
         }
         match words::read(text, &self.config.limits) {
             Ok(Said::Publish { channel, draft, reference }) => {
@@ -226,28 +258,49 @@ impl Gateway {
 
     /// Another token counts from now on, if it lets the client read what it reads.
     fn renew(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, token: &str, reference: Option<i64>) {
-        let socket = &mut self.sockets[key as usize];
+        let socket = &self.sockets[key as usize];
         // A client of the admin listener may do anything without a token.
         if socket.caller.grant.is_none() {
             return Self::tell(http, id, &words::renewed(reference));
         }
-        let subject = socket.caller.grant.as_ref().and_then(|grant| grant.subject.clone());
-        let added = self.hub.added_channels(id).filter(|_| !fault!("renewed-without-added-channels"));
-        let mut channels = socket.channels.iter().chain(added);
-        let grant = match self.authorizer.renew(token, unix_time(http)) {
-            // Presence is recorded under the subject with which the connection began.
-            Ok(grant) if grant.subject != subject && !fault!("renewed-by-another-subject") => {
-                return refuse_on_socket(http, id, Problem::SubjectChanged, reference, &self.answering);
-            }
-            Ok(grant) if channels.all(|channel| self.authorizer.may_subscribe(&grant, channel)) => grant,
-            Ok(_) => return refuse_on_socket(http, id, Problem::NotAllowed(Denial::Token), reference, &self.answering),
+        let grant = match self.renewed_grant(http, id, key, token) {
+            Ok(grant) => grant,
             Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
         };
         self.token_expirations.track(id, grant.expires());
-        socket.caller.grant = Some(grant);
-        let beat = Duration::from_secs(self.config.times.heartbeat_s);
-        http.set_deadline(id, self.token_expirations.next_check(id, unix_time(http), beat));
+        if let Some(socket) = self.sockets.get_mut(key as usize) {
+            socket.caller.grant = Some(grant);
+        }
+        // Of a server that goes down, the deadline is the end of the connection.
+        if self.draining.is_none() || fault!("renewal-outlasts-shutdown") {
+            let beat = Duration::from_secs(self.config.times.heartbeat_s);
+            http.set_deadline(id, self.token_expirations.next_check(id, unix_time(http), beat));
+        }
         Self::tell(http, id, &words::renewed(reference));
+    }
+
+    /// Returns what another token grants, if it is of the same subject and allows all that the connection reads.
+    fn renewed_grant(
+        &self,
+        http: &Http<'_, Self>,
+        id: ConnectionId,
+        key: u32,
+        token: &str,
+    ) -> Result<Arc<Grant>, Problem> {
+        let socket = &self.sockets[key as usize];
+        let grant = self.authorizer.renew(token, unix_time(http))?;
+        let held = socket.caller.grant.as_deref();
+        // Presence is recorded under the subject with which the connection began.
+        if held.is_none_or(|held| held.subject != grant.subject) && !fault!("renewed-by-another-subject") {
+            return Err(Problem::SubjectChanged);
+        }
+        if held.is_some_and(|held| grant.may_read_all_of(held)) {
+            return Ok(grant);
+        }
+        let added = self.hub.added_channels(id).filter(|_| !fault!("renewed-without-added-channels"));
+        let mut channels = socket.channels.iter().chain(added);
+        let is_enough = channels.all(|channel| self.authorizer.may_subscribe(&grant, channel));
+        if is_enough { Ok(grant) } else { Err(Problem::NotAllowed(Denial::Token)) }
     }
 
     /// Tells a client what became of what it published.
@@ -271,14 +324,13 @@ impl Gateway {
         }
     }
 
-    /// What was queued for a client is with the kernel: it is listened to again.
+    /// What was queued for a client is with the kernel, and its subscriptions have been fed: it is listened to again.
     pub(super) fn socket_drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) {
-        if self
-            .sockets
-            .get(key as usize)
-            .is_some_and(|socket| socket.pending < PENDING_MAX && socket.question.is_none())
-            && !fault!("flooder-never-heard-again")
-        {
+        let Some(socket) = self.sockets.get_mut(key as usize) else { return };
+        if !fault!("slow-reader-not-heard") {
+            socket.fed = http.queued(id);
+        }
+        if !socket.waits_for_answer() && !fault!("flooder-never-heard-again") {
             http.resume(id);
         }
     }
@@ -286,12 +338,15 @@ impl Gateway {
     /// It is time for a sign of life: the client is asked for one too. Returns whether it is there, as far as is known.
     pub(super) fn ping_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) -> bool {
         let Some(socket) = self.sockets.get_mut(key as usize) else { return true };
-        if socket.pings >= PINGS_MAX {
-            http.abort(id);
-            return false;
-        }
-        // While the back end is asked about what it said, it is not listened to, and its signs of life are not seen.
-        if socket.question.is_none() || fault!("waiting-socket-taken-for-dead") {
+        // While it is not listened to, its signs of life are not seen, and behind what is queued, it does not see the ping:
+        // that it takes nothing of that is noticed all the same.
+        let is_unheard = socket.waits_for_answer() && !fault!("waiting-socket-taken-for-dead");
+        let is_behind = http.queued(id) > 0 && !fault!("slow-reader-taken-for-dead");
+        if !is_unheard && !is_behind {
+            if socket.pings >= PINGS_MAX {
+                http.abort(id);
+                return false;
+            }
             socket.pings += 1;
         }
         http.write(id, &websocket::ping_frame(b""));

@@ -13,7 +13,7 @@ use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::problem::Problem;
 use crate::engine::Request;
-use crate::hub::{Label, Reply, Subscription};
+use crate::hub::{Label, Reply, Start, Subscription};
 use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket as words;
 
@@ -108,15 +108,30 @@ impl Gateway {
         if !fault!("said-not-measured") {
             self.measure(&access)?;
         }
-        if let SocketCall::Subscribe(Subscription { label: Some(label), .. }) = call {
+        if let SocketCall::Subscribe(subscription @ Subscription { label: Some(label), .. }) = call {
             if self.hub.has_added(id, *label) && !fault!("label-given-twice") {
                 return Err(Problem::RefTaken);
             }
             if self.hub.added(id) >= self.config.limits.subscriptions_per_connection_max {
                 return Err(Problem::TooManySubscriptions);
             }
+            if self.has_seat(id, socket, subscription) && !fault!("connection-takes-several-seats") {
+                return Err(Problem::SeatTaken);
+            }
         }
         self.judge_access(http, id, &access, None, caller)
+    }
+
+    /// Returns whether a connection reads one of a subscription's channels already whose rule limits its subscribers: of these
+    /// places it has one.
+    fn has_seat(&self, id: ConnectionId, socket: u32, subscription: &Subscription) -> bool {
+        let channels = &subscription.channels;
+        let is_limited = |(channel, _): &&(ChannelName, Start)| self.rules.limit_readers(channel);
+        let limited: Vec<&ChannelName> = channels.iter().filter(is_limited).map(|(channel, _)| channel).collect();
+        // Sorted, as the subscription's channels are.
+        let is_meant = |channel: &ChannelName| limited.binary_search(&channel).is_ok();
+        let own = self.sockets.get(socket as usize).map_or(&[][..], |held| held.channels.as_slice());
+        !limited.is_empty() && own.iter().chain(self.hub.added_channels(id)).any(is_meant)
     }
 
     /// Carries out a call that is allowed.
@@ -163,14 +178,39 @@ impl Gateway {
         if self.draining.is_some() {
             return refuse_on_socket(http, id, Problem::ShuttingDown, reference, &self.answering);
         }
-        let caller = &self.sockets[socket as usize].caller;
-        (subscription.member, subscription.owner) = (caller.member(), caller.owner());
+        self.count_ended(http);
+        let Some(held) = self.sockets.get_mut(socket as usize) else { return };
+        match self.client_tracker.begin_subscription(held.caller.asking, loop_time(http)) {
+            Ok(count) => held.counted += count,
+            Err(problem) => return refuse_on_socket(http, id, problem, reference, &self.answering),
+        }
+        (subscription.member, subscription.owner) = (held.caller.member(), held.caller.owner());
         let now = unix_time(http);
         let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
         if let Err(reply) = outcome {
             let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::Unavailable };
             refuse_on_socket(http, id, problem, reference, &self.answering);
+            self.count_added(id, socket);
         }
+    }
+
+    /// Counts the added subscriptions of connections anew where some have ended.
+    pub(super) fn count_ended(&mut self, http: &Http<'_, Self>) {
+        for id in self.hub.take_ended() {
+            if let Some(SessionState::Socket(socket)) = http.state(id).map(|client| client.session)
+                && !fault!("ended-subscription-counted")
+            {
+                self.count_added(id, socket);
+            }
+        }
+    }
+
+    /// Takes what a connection does not have any more off the count of its client's address.
+    fn count_added(&mut self, id: ConnectionId, socket: u32) {
+        let Some(held) = self.sockets.get_mut(socket as usize) else { return };
+        let ended = held.counted.saturating_sub(self.hub.added(id) as u32);
+        held.counted -= ended;
+        self.client_tracker.end_subscriptions(held.caller.asking, ended);
     }
 
     /// Removes a subscription.

@@ -69,6 +69,7 @@ impl Gateway {
             self.hub.flush(now, &mut Out { http, answering: &self.answering });
         }
         self.pump(http);
+        self.count_ended(http);
         let delay = self.engine.post(now(http));
         let delay = if self.hub.has_ready_followers() { Some(Duration::ZERO) } else { delay };
         if let Some(delay) = delay

@@ -15,6 +15,8 @@ use crate::core::time::UnixMillis;
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     added: HashMap<ConnectionId, Vec<(Label, u32)>>,
+    /// Connections of which labelled subscribers have ended, each maybe more than once, until they are asked for.
+    ended: Vec<ConnectionId>,
 }
 
 impl Sessions {
@@ -49,6 +51,7 @@ impl Sessions {
             None if fault!("added-outlives-connection") => Vec::new(),
             None => self.added.remove(&subscriber.peer).unwrap_or_default(),
             Some(_) => {
+                self.ended.push(subscriber.peer);
                 let others = self.added.get_mut(&subscriber.peer);
                 let is_last = others.is_some_and(|others| {
                     others.retain(|(_, held)| *held != key);
@@ -73,16 +76,26 @@ impl Hub {
         self.sessions.get(peer).len()
     }
 
+    /// Returns the connections of which added subscriptions have ended since the last call, but for those that have ended as
+    /// a whole.
+    pub(crate) fn take_ended(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.sessions.ended)
+    }
+
     /// Returns whether a connection has a subscription with that label.
     pub(crate) fn has_added(&self, peer: ConnectionId, label: Label) -> bool {
         self.sessions.find(peer, label).is_some()
     }
 
-    /// Returns the channels of the subscriptions that were added to a connection.
+    /// Returns the channels of the subscriptions that were added to a connection, each once.
     pub(crate) fn added_channels(&self, peer: ConnectionId) -> impl Iterator<Item = &ChannelName> {
         let subscribers = self.sessions.get(peer).iter().filter_map(|(_, key)| self.subscribers.get(*key as usize));
-        let cursors = subscribers.flat_map(Subscriber::cursors);
-        cursors.filter_map(|cursor| self.channels.get(cursor.channel as usize)).map(|channel| &channel.name)
+        let mut channels: Vec<u32> = subscribers.flat_map(Subscriber::cursors).map(|cursor| cursor.channel).collect();
+        channels.sort_unstable();
+        if !fault!("renewal-looks-at-each-cursor") {
+            channels.dedup();
+        }
+        channels.into_iter().filter_map(|key| self.channels.get(key as usize)).map(|channel| &channel.name)
     }
 
     /// Removes a subscription that was added to a connection. Returns false if there is none with that label.

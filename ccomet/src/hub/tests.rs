@@ -212,6 +212,7 @@ fn subscriptions_of_one_connection_take_turns_where_it_has_no_room_for_all() {
     ears.room = None;
     hub.drained(first, NOW, &mut ears);
     assert_eq!((hub.added(peer), ears.ended), (2, 0));
+    assert_eq!(hub.added_channels(peer).collect::<Vec<_>>(), [&channel], "which two of them read");
     // The connection outlasts a channel, and no subscription outlasts the connection.
     hub.event(&channel, ChannelEvent::Closed, NOW, &mut ears);
     assert_eq!((hub.added(peer), ears.ended, hub.subscribers()), (0, 0, 1));

@@ -21,7 +21,11 @@ pub struct Socket<'a> {
 impl Stage {
     /// Asks for a WebSocket. Returns the status if it is refused.
     pub fn try_open(&self, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
-        let mut peer = self.connect(LOOPBACK);
+        self.open_on(self.connect(LOOPBACK), target, headers)
+    }
+
+    /// Asks for a WebSocket on a connection. Returns the status if it is refused.
+    pub fn open_on(&self, mut peer: Peer, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
         let opened = self.exchange(&mut peer, "GET", target, &format!("{UPGRADE}{headers}"), "");
         if opened.status != 101 {
             return Err(opened.status);

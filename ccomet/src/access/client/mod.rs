@@ -276,9 +276,9 @@ impl ClientTracker {
         self.take(asking, Charge::Publish, 0..1, now)
     }
 
-    /// Counts as many publications as a message to a pattern has come to beyond what was counted before. They are owed where
-    /// there is no room for them: the client publishes again when they are paid.
-    pub(crate) fn charge_reached(&mut self, asking: Asking, count: u64, now: LoopTime) {
+    /// Counts publications that are not refused: those of a message to a pattern beyond what was counted before, and what
+    /// counts as one. They are owed where there is no room for them: the client publishes again when they are paid.
+    pub(crate) fn owe_publishes(&mut self, asking: Asking, count: u64, now: LoopTime) {
         if let Asking(Some(key)) = asking {
             self.throttle.owe(key, Charge::Publish, count, now);
         }
@@ -287,6 +287,24 @@ impl ClientTracker {
     fn take(&mut self, asking: Asking, charge: Charge, units: Range<u64>, now: LoopTime) -> Result<(), Problem> {
         let (Asking(Some(key)), false) = (asking, units.is_empty()) else { return Ok(()) };
         self.throttle.take(key, charge, units, now).map_err(Problem::TooManyRequests)
+    }
+
+    /// A client adds a subscription to its connection. Returns how many of them to [release](Self::end_subscriptions) when
+    /// it ends: none of a client that is not limited.
+    pub(crate) fn begin_subscription(&mut self, asking: Asking, now: LoopTime) -> Result<u32, Problem> {
+        let Asking(Some(key)) = asking else { return Ok(0) };
+        match self.throttle.hold_subscription(key, now) {
+            Ok(count) => Ok(count),
+            Err(()) if fault!("added-subscriptions-not-limited") => Ok(0),
+            Err(()) => Err(Problem::TooManyRequests(CONNECTIONS_RETRY_S)),
+        }
+    }
+
+    /// So many of a client's subscriptions that were counted have ended.
+    pub(crate) fn end_subscriptions(&mut self, asking: Asking, count: u32) {
+        if let (Asking(Some(key)), false) = (asking, count == 0) {
+            self.throttle.release_subscriptions(key, count);
+        }
     }
 
     /// Forgets some of the addresses that have been idle for a while. Called about once a second.

@@ -1,4 +1,4 @@
-//! Limits by address: connections at a time, and subscribes and publishes per minute.
+//! Limits by address: connections and added subscriptions at a time, and subscribes and publishes per minute.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -69,6 +69,7 @@ pub(super) enum Crowd {
 #[derive(Debug)]
 pub(super) struct Throttle {
     connections_max: u32,
+    subscriptions_max: u32,
     subscribes: Bucket,
     publishes: Bucket,
     body_bytes_max: u64,
@@ -83,6 +84,8 @@ pub(super) struct Throttle {
 struct Entry {
     key: Key,
     connections: u32,
+    /// Subscriptions that were added to its connections.
+    subscriptions: u32,
     /// When the bucket is full again, in microseconds of the loop's clock: a bucket is that one number.
     subscribes_full_us: u64,
     publishes_full_us: u64,
@@ -92,7 +95,7 @@ struct Entry {
 
 impl Entry {
     fn is_idle(&self, now: LoopTime) -> bool {
-        let is_idle = self.connections == 0 && self.body_bytes == 0;
+        let is_idle = self.connections == 0 && self.subscriptions == 0 && self.body_bytes == 0;
         is_idle && self.subscribes_full_us <= now.as_micros() && self.publishes_full_us <= now.as_micros()
     }
 }
@@ -141,6 +144,7 @@ impl Throttle {
         let bucket = |per_minute: u32| Bucket { per_minute: u64::from(per_minute).clamp(1, MINUTE_US) };
         Self {
             connections_max: limits.connections_per_address_max,
+            subscriptions_max: limits.subscriptions_per_address_max,
             subscribes: bucket(limits.subscribes_per_address_minute),
             publishes: bucket(limits.publishes_per_address_minute),
             body_bytes_max: limits.body_bytes_per_address_max as u64,
@@ -162,7 +166,8 @@ impl Throttle {
                 return None;
             }
         }
-        let entry = Entry { key, connections: 0, subscribes_full_us: 0, publishes_full_us: 0, body_bytes: 0 };
+        let entry =
+            Entry { key, connections: 0, subscriptions: 0, subscribes_full_us: 0, publishes_full_us: 0, body_bytes: 0 };
         let place = self.entries.insert(entry);
         self.places.insert(key, place as u32);
         self.entries.get_mut(place)
@@ -187,6 +192,28 @@ impl Throttle {
         debug_assert!(entry.as_ref().is_some_and(|entry| entry.connections > 0), "what is held is not forgotten");
         if let Some(entry) = entry {
             entry.connections = entry.connections.saturating_sub(1);
+        }
+    }
+
+    /// The address adds a subscription to one of its connections, and is remembered until that is
+    /// [released](Self::release_subscriptions). Returns how many are to be released then, 0 where there is no room for
+    /// the address; an error if it has as many as it may have.
+    pub(super) fn hold_subscription(&mut self, key: Key, now: LoopTime) -> Result<u32, ()> {
+        let most = self.subscriptions_max;
+        let Some(entry) = self.entry(key, now) else { return Ok(0) };
+        if entry.subscriptions >= most {
+            return Err(());
+        }
+        entry.subscriptions += 1;
+        Ok(1)
+    }
+
+    /// The address has so many added subscriptions less.
+    pub(super) fn release_subscriptions(&mut self, key: Key, count: u32) {
+        let entry = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize));
+        if let Some(entry) = entry {
+            debug_assert!(entry.subscriptions >= count, "what is held is not forgotten");
+            entry.subscriptions = entry.subscriptions.saturating_sub(count);
         }
     }
 
@@ -270,6 +297,7 @@ mod tests {
         let limits = Limits {
             addresses_max,
             connections_per_address_max: 2,
+            subscriptions_per_address_max: 2,
             subscribes_per_address_minute: 7,
             publishes_per_address_minute: 3,
             ..Limits::default()
@@ -370,6 +398,21 @@ mod tests {
         }
         let left = [(); 3].map(|()| throttle.take(bob, Charge::Publish, 0..1, at(100_000)).is_ok());
         assert_eq!(left, [true, true, false], "one of three was used");
+    }
+
+    #[test]
+    fn added_subscriptions_are_counted_and_their_address_is_remembered() {
+        let mut throttle = throttle(1);
+        let (ann, bob) = (key("192.0.2.1"), key("192.0.2.2"));
+        let held = [(); 3].map(|()| throttle.hold_subscription(ann, at(0)));
+        assert_eq!(held, [Ok(1), Ok(1), Err(())]);
+        throttle.sweep(at(100_000));
+        assert_eq!(throttle.hold_subscription(bob, at(100_000)), Ok(0), "there is no room, so no limit");
+        throttle.release_subscriptions(ann, 1);
+        assert_eq!([throttle.hold_subscription(ann, at(0)), throttle.hold_subscription(ann, at(0))], [Ok(1), Err(())]);
+        throttle.release_subscriptions(ann, 2);
+        throttle.sweep(at(100_000));
+        assert!(throttle.entries.is_empty());
     }
 
     #[test]

@@ -143,10 +143,7 @@ fn read_list(list: &RawValue, most: usize) -> Result<Vec<RawMessage<'_>>, Proble
     if !list.get().starts_with('[') {
         return Err(Problem::BadBody);
     }
-    let mut read = 0;
-    let elements = Elements { most, read: &mut read, kind: PhantomData };
-    let list = serde_json::Deserializer::from_str(list.get()).deserialize_seq(elements);
-    list.map_err(|_| match read {
+    read_bounded(list, most).map_err(|read| match read {
         read if read > most => Problem::TooManyMessages,
         read => Problem::BadMessage(read as u32, MessageFault::Shape),
     })
@@ -156,6 +153,15 @@ fn read_list(list: &RawValue, most: usize) -> Result<Vec<RawMessage<'_>>, Proble
 /// allow.
 fn read_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     from.deserialize_seq(Elements { most: 10_000, read: &mut 0, kind: PhantomData })
+}
+
+/// Reads a list of at most `most` elements, and no further. An error has the number of elements that could be read: it is
+/// greater than `most` if the list is too long.
+pub(super) fn read_bounded<'a, T: Deserialize<'a>>(list: &'a RawValue, most: usize) -> Result<Vec<T>, usize> {
+    let mut read = 0;
+    let elements = Elements { most, read: &mut read, kind: PhantomData };
+    let list = serde_json::Deserializer::from_str(list.get()).deserialize_seq(elements);
+    list.map_err(|_| read)
 }
 
 /// Reads a list of bounded length: what is longer takes no memory. `read` counts the elements that

@@ -1,11 +1,12 @@
 //! What a client says on its WebSocket, and what it is answered there: everything the server says
 //! has the form of a poll's reply.
 
+use sealed::fault;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::items as native;
-use super::publication::{checked_event, checked_key, checked_ttl, exact, read_data, read_given};
+use super::publication::{checked_event, checked_key, checked_ttl, exact, read_bounded, read_data, read_given};
 use super::request::{Starts, on_socket, read_channels};
 use crate::config::Limits;
 use crate::core::json;
@@ -13,6 +14,9 @@ use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
 use crate::core::problem::Problem;
 use crate::hub::{Delivery, Label, Start, Subscription};
+
+/// Bytes of a command to unsubscribe that is read though its client may say nothing more, at most.
+const UNSUBSCRIBE_BYTES_MAX: usize = 256;
 
 /// What a client says in a message of text.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +37,8 @@ struct Raw<'a> {
     #[serde(rename = "type")]
     kind: String,
     channel: Option<String>,
-    channels: Option<Vec<String>>,
+    #[serde(borrow)]
+    channels: Option<&'a RawValue>,
     after: Option<String>,
     last: Option<u64>,
     presence: Option<bool>,
@@ -62,7 +67,8 @@ pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option
             Ok(Said::Token { token, reference: raw.reference })
         }
         ("subscribe", None, None, Some(label)) if !has_message => {
-            let names = raw.channels.filter(|names| !names.is_empty()).ok_or(refused(Problem::BadCommand))?;
+            let names = raw.channels.ok_or(Problem::BadCommand).and_then(|list| read_names(list, limits));
+            let names = names.map_err(refused)?;
             let channels = read_channels(names.iter().map(|name| Some(name.as_str())), limits).map_err(refused)?;
             Ok(Said::Subscribe { channels: starts.of(channels).map_err(refused)?, label })
         }
@@ -78,6 +84,27 @@ pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option
             Ok(Said::Publish { channel, draft, reference: raw.reference })
         }
         _ => Err(refused(Problem::BadCommand)),
+    }
+}
+
+/// Reads a command to unsubscribe. Any other message costs next to nothing to read.
+pub(crate) fn read_unsubscribe(text: &str) -> Option<Label> {
+    if text.len() > UNSUBSCRIBE_BYTES_MAX {
+        return None;
+    }
+    match read(text, &Limits::default()) {
+        Ok(Said::Unsubscribe { label }) => Some(label),
+        _ => None,
+    }
+}
+
+/// Reads the names of a subscription's channels, no more of them than it may have.
+fn read_names(list: &RawValue, limits: &Limits) -> Result<Vec<String>, Problem> {
+    let most = if fault!("list-of-channels-unbounded") { usize::MAX } else { limits.channels_per_subscription_max };
+    match read_bounded(list, most) {
+        Ok(names) if names.is_empty() => Err(Problem::BadCommand),
+        Err(read) if read > most => Err(Problem::TooManyChannels),
+        names => names.map_err(|_| Problem::BadCommand),
     }
 }
 
@@ -159,7 +186,7 @@ mod tests {
 
     #[test]
     fn messages_are_read_and_refused_by_name() {
-        let limits = Limits { message_bytes_max: 10, ..Limits::default() };
+        let limits = Limits { message_bytes_max: 10, channels_per_subscription_max: 2, ..Limits::default() };
         let said = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, &limits).expect("fine");
         let channel = ChannelName::new("a").expect("a name");
         let draft = Draft { payload: Bytes::from_static(b"hi"), ..Draft::default() };
@@ -182,6 +209,9 @@ mod tests {
             (r#"{"type":"subscribe","channels":[],"ref":5}"#, Problem::BadCommand, Some(5)),
             (r#"{"type":"subscribe","channels":["a,b"],"ref":5}"#, Problem::BadChannel, Some(5)),
             (r#"{"type":"subscribe","channels":["a","a"],"ref":5}"#, Problem::TooManyChannels, Some(5)),
+            // What is beyond the limit is not read.
+            (r#"{"type":"subscribe","channels":["a","b","c",7],"ref":5}"#, Problem::TooManyChannels, Some(5)),
+            (r#"{"type":"subscribe","channels":["a",7],"ref":5}"#, Problem::BadCommand, Some(5)),
             (r#"{"type":"subscribe","channels":["a"],"after":"b","ref":5}"#, Problem::BadPosition("after"), Some(5)),
             (
                 r#"{"type":"subscribe","channels":["a*"],"presence":true,"ref":5}"#,
