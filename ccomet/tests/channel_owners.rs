@@ -7,6 +7,7 @@ use std::time::Duration;
 use ccomet::{Claims, Config};
 use common::Reply;
 use common::stage::{ANN, BOB, LOOPBACK, Stage, bearer, key};
+use testing::http::request;
 
 impl Stage {
     fn of(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
@@ -116,6 +117,24 @@ fn a_client_that_may_make_no_more_takes_nobody_else_with_it() {
 }
 
 #[test]
+fn a_client_that_may_make_no_more_keeps_nobody_waiting_that_resumes() {
+    let stage = Stage::of(2, |config| config.limits.channels_per_client_max = 2);
+    for n in 0..40 {
+        stage.publish(ANN, &format!("a{n}"));
+    }
+    for n in 0..60 {
+        // The position is of an earlier life of the server.
+        let target = format!("/channels/b{n}?transport=sse&after=0000000000001-0000000002");
+        let _ann: Vec<_> = (0..6).map(|_| stage.begin(ANN, "GET", &target, "")).collect();
+        let mut other = stage.begin(&format!("198.51.100.{n}"), "GET", &target, "");
+        let heard = stage.heard(&mut other);
+        assert!(heard.contains("event: gap"), "b{n}: {heard:?}");
+        assert_eq!(stage.publish(LOOPBACK, &format!("b{n}")), Fine);
+        assert!(stage.heard(&mut other).contains("data:"), "b{n}");
+    }
+}
+
+#[test]
 fn a_server_that_clients_have_filled_has_room_for_its_back_end() {
     let stage = Stage::of(1, |config| {
         config.limits.channels_max = 32;
@@ -128,6 +147,30 @@ fn a_server_that_clients_have_filled_has_room_for_its_back_end() {
     for n in 0..3 {
         let reply = stage.exchange(&mut admin, "POST", &format!("/channels/own{n}"), "", "");
         assert_eq!(reply.status, if n < 2 { 200 } else { 503 });
+    }
+}
+
+#[test]
+fn a_client_that_finds_the_server_full_does_not_keep_the_back_end_out() {
+    let stage = Stage::of(2, |config| {
+        config.limits.channels_max = 64;
+        config.limits.channels_per_client_max = 64;
+    });
+    for n in 0..200 {
+        stage.publish(ANN, &format!("c{n}"));
+    }
+    for n in 0..60 {
+        let target = format!("/channels/own{n}?transport=sse");
+        let mut ann = stage.begin(ANN, "GET", &target, "");
+        let mut admin = stage.admin();
+        admin.send(request("GET", &target, "", ""));
+        let heard = stage.heard(&mut admin);
+        assert!(heard.contains("hello"), "own{n}: {heard}");
+        let heard = stage.heard(&mut ann);
+        assert!(heard.contains("channel_limit") || heard.contains("hello"), "own{n}: {heard}");
+        drop((ann, admin));
+        // It is given back.
+        stage.sim.run_for(Duration::from_secs(120));
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sealed::ConnectionId;
 
-use super::encoder::{Format, Label};
+use super::channel::Channel;
+use super::encoder::{Encoder, Format, Label};
 use crate::core::message::ChannelName;
 use crate::core::owner::Owner;
 use crate::core::position::Spot;
@@ -119,6 +120,13 @@ pub(super) struct ChannelCursor {
     pub(super) syncs: u32,
     /// A poll wants the oldest message kept: what is dropped before it gets a position is not missed.
     pub(super) is_from_oldest: bool,
+}
+
+impl ChannelCursor {
+    /// Returns whether it starts beyond what this loop knows of its channel.
+    pub(super) fn is_behind(&self, channel: &Channel, encoder: &dyn Encoder) -> bool {
+        self.start.is_some_and(|start| channel.is_behind(start, encoder))
+    }
 }
 
 impl Subscriber {

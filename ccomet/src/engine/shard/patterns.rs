@@ -40,8 +40,8 @@ pub(super) struct PatternChannel {
     fed_bytes: usize,
     /// Whether some of these were dropped. Older messages must be dropped as well, or there would be a hole.
     is_fed_over: bool,
-    /// Loops that wait to follow the channel, each with the number of its `CatchUp` orders since.
-    attaching: Vec<(usize, u32)>,
+    /// Loops that wait to follow the channel.
+    attaching: Vec<usize>,
 }
 
 /// A pattern to which a shard forwards messages.
@@ -237,17 +237,8 @@ impl Shard {
     /// Makes a loop wait if some shards have not sent their backfill yet. Returns whether it waits.
     pub(super) fn defers_attaching(&mut self, key: usize, from: usize) -> bool {
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.missing > 0) else { return false };
-        if !gathering.attaching.iter().any(|(to, _)| *to == from) {
-            gathering.attaching.push((from, 0));
-        }
-        true
-    }
-
-    /// Returns whether a loop that sends `CatchUp` still waits to follow the channel.
-    pub(super) fn defers_sync(&mut self, key: usize, from: usize) -> bool {
-        let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.missing > 0) else { return false };
-        if let Some((_, syncs)) = gathering.attaching.iter_mut().find(|(to, _)| *to == from) {
-            *syncs += 1;
+        if !gathering.attaching.contains(&from) {
+            gathering.attaching.push(from);
         }
         true
     }
@@ -255,7 +246,7 @@ impl Shard {
     /// Removes a loop that waits to follow the channel.
     pub(super) fn stop_deferring(&mut self, key: usize, from: usize) {
         if let Some(gathering) = self.gathering_mut(key) {
-            gathering.attaching.retain(|(to, _)| *to != from);
+            gathering.attaching.retain(|to| *to != from);
         }
     }
 
@@ -378,11 +369,8 @@ impl Shard {
         for message in filled.into_iter().skip(over).map(|(_, message)| message).chain(fed) {
             self.append_derived(key, now, message);
         }
-        for (to, syncs) in attaching {
+        for to in attaching {
             self.attach_to(key, to);
-            for _ in 0..syncs {
-                self.catch_up(to, name.clone());
-            }
         }
         self.evict();
     }
