@@ -197,7 +197,8 @@ impl Hub {
             }
         }
         let has_name = name.is_some();
-        let details = SubscriberDetails { cursors, answer_at_once, target, name, claim: None, member, owner, label };
+        let details =
+            SubscriberDetails { cursors, answer_at_once, turn: 0, target, name, claim: None, member, owner, label };
         self.subscribers.insert(Subscriber::new(peer, format, beats, details));
         if let Some(label) = label {
             self.sessions.add(peer, label, key);

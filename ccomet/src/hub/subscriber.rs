@@ -98,6 +98,8 @@ const MANY: u32 = u32::MAX;
 pub(super) struct SubscriberDetails {
     pub(super) cursors: Vec<ChannelCursor>,
     pub(super) answer_at_once: bool,
+    /// The index of the channel that is looked at next.
+    pub(super) turn: u8,
     /// What the client named for its protocol to address.
     pub(super) target: Option<Box<str>>,
     pub(super) name: Option<Arc<str>>,
@@ -167,6 +169,15 @@ impl Subscriber {
         self.details.as_ref().map_or(&[], |details| &details.cursors)
     }
 
+    /// Returns the index of the channel that it is fed from now, and goes on to the next.
+    pub(super) fn take_turn(&mut self) -> usize {
+        let Some(details) = &mut self.details else { return 0 };
+        let index = usize::from(details.turn) % details.cursors.len().max(1);
+        // A subscription has at most 255 channels.
+        details.turn = (index + 1) as u8;
+        index
+    }
+
     /// Its one channel, if it has one and has started.
     pub(super) fn only_channel(&self) -> Option<u32> {
         (self.channel != MANY).then_some(self.channel)
@@ -225,6 +236,8 @@ impl Flags {
     pub(super) const SPOKEN: Self = Self(1 << 2);
     /// In the list of subscribers of several channels that have something to get.
     pub(super) const DIRTY: Self = Self(1 << 3);
+    /// Others are on its connection, and wait for their turns as it does.
+    pub(super) const SHARES: Self = Self(1 << 4);
 }
 
 impl BitOr for Flags {
