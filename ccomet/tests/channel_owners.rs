@@ -232,6 +232,32 @@ fn a_client_that_fills_many_channels_costs_the_others_none_of_their_history() {
 }
 
 #[test]
+fn a_client_that_was_in_a_channel_first_costs_the_back_end_none_of_its_history() {
+    let stage = Stage::small(1, |_| {});
+    assert_eq!(stage.poll(ANN, "orders"), Fine);
+    stage.prepare("");
+    for n in 0..400 {
+        stage.publish_long(ANN, "", &format!("ann{n}"), 60 * KIB);
+    }
+    stage.check_prepared();
+}
+
+#[test]
+fn a_channel_that_keeps_nothing_passes_to_the_back_end_that_publishes_in_it() {
+    let stage = Stage::of(1, |config| config.limits.channels_per_client_max = 1);
+    assert_eq!([stage.publish(ANN, "a"), stage.publish(ANN, "b")], [Fine, Over]);
+    // What is hers, she keeps.
+    assert_eq!([stage.publish(LOOPBACK, "a"), stage.publish(ANN, "b")], [Fine, Over]);
+    let reply = stage.exchange(&mut stage.admin(), "DELETE", "/channels/a/history", "", "");
+    assert_eq!(reply.status, 204, "{reply}");
+    assert_eq!([stage.publish(LOOPBACK, "a"), stage.publish(ANN, "b")], [Fine, Fine]);
+    // A message to a pattern goes to channels as they are.
+    stage.delete("b");
+    assert_eq!([stage.poll(ANN, "c"), stage.publish(LOOPBACK, "c*"), stage.publish(ANN, "d")], [Fine, Fine, Over]);
+    assert_eq!(stage.kept(["c".to_owned()]), [1]);
+}
+
+#[test]
 fn a_subject_that_fills_many_channels_from_many_addresses_costs_the_others_none_of_their_history() {
     let stage = Stage::small(1, |config| {
         config.auth.keys = vec![key("main")];

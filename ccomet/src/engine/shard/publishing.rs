@@ -92,6 +92,19 @@ impl Shard {
         }
     }
 
+    /// Counts a channel for `owner` from now on if that is the back end and the channel keeps nothing. A client that has read
+    /// the channel before there was anything to read would otherwise pay for it with its own share of the history.
+    pub(super) fn pass_to_back_end(&mut self, key: usize, owner: Owner) {
+        let channel = &mut self.channels[key];
+        let keeps_some = !channel.log.is_empty() || channel.kept_from() < channel.log.next();
+        if owner.is_counted() || keeps_some || fault!("first-reader-keeps-channel") {
+            return;
+        }
+        let is_pattern = channel.name.is_pattern();
+        self.owners.gone(channel.counted, is_pattern);
+        channel.counted = self.owners.made(owner, is_pattern);
+    }
+
     /// Appends a message to a channel. Returns the spot behind it.
     pub(super) fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
         let number = self.push(key, message.clone());
