@@ -270,7 +270,7 @@ impl Channel {
 
     /// Returns since when what comes next for a reader has been there; it is at message `number`.
     pub(super) fn waits_since(&self, number: u64) -> UnixMillis {
-        self.entry(number).map_or(UnixMillis::MAX, |message| message.time)
+        self.entry(number).map_or(UnixMillis::MAX, |message| message.time())
     }
 
     /// Returns whether a reader that is at message `number` has to wait for what it gets next, because that is kept but

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::rules::Rules;
+use crate::core::message::Draft;
 use crate::core::owner::Owner;
 use crate::core::position::{Epoch, Spot};
 use crate::engine::{Refusal, Window};
@@ -105,7 +106,7 @@ fn what_is_dropped_as_numbers_begin_anew_is_of_the_old_ones() {
     let channel = ChannelName::new("news").expect("a name");
     hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
     hub.event(&channel, opened(), NOW, &mut ears);
-    let message = || Arc::new(Message { payload: Bytes::from_static(b"x"), sender: None, time: NOW, extra: None });
+    let message = || Arc::new(Draft { payload: Bytes::from_static(b"x"), ..Draft::default() }.taken_at(NOW));
     let append = |hub: &mut Hub, ears: &mut Ears, first: u64, count: usize, kept_from: u64| {
         let entries = (0..count).map(|_| message()).collect();
         let (announcements, window_from) = (Vec::new(), kept_from);
@@ -130,7 +131,7 @@ fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
     assert!(matches!(hub.orders[..], [Order::Open { .. }]));
     hub.flush(NOW, &mut ears);
     // Both were on their way when this loop let go of the channel and entered it again.
-    let message = Arc::new(Message { payload: Bytes::from_static(b"old"), sender: None, time: NOW, extra: None });
+    let message = Arc::new(Draft { payload: Bytes::from_static(b"old"), ..Draft::default() }.taken_at(NOW));
     let entries = vec![message];
     let appended =
         ChannelEvent::Appended { first: 7, entries, announcements: Vec::new(), kept_from: 7, window_from: 7 };
@@ -197,7 +198,7 @@ fn a_poll_cannot_be_answered_before_its_channel_has_come() {
 fn a_poll_whose_message_is_dropped_while_it_waits_for_a_page_waits_for_the_oldest_kept() {
     let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
     let channel = ChannelName::new("news").expect("a name");
-    let message = || Arc::new(Message { payload: Bytes::from_static(b"new"), sender: None, time: NOW, extra: None });
+    let message = || Arc::new(Draft { payload: Bytes::from_static(b"new"), ..Draft::default() }.taken_at(NOW));
     let subscription = Subscription::new(vec![(channel.clone(), Start::Oldest)], Delivery::new(POLL));
     hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
     let window = Window { epoch: Epoch(9), kept_from: 3, first: 5, entries: vec![message()] };
@@ -230,7 +231,7 @@ fn subscriptions_of_one_connection_take_turns_where_it_has_no_room_for_all() {
     hub.event(&channel, opened(), NOW, &mut ears);
     assert_eq!(std::mem::take(&mut ears.said), "hello\n1: hello\n2: hello\n");
     hub.drained(first, NOW, &mut ears);
-    let message = || Arc::new(Message { payload: Bytes::from_static(b"x"), sender: None, time: NOW, extra: None });
+    let message = || Arc::new(Draft { payload: Bytes::from_static(b"x"), ..Draft::default() }.taken_at(NOW));
     let append = |hub: &mut Hub, ears: &mut Ears, first: u64| {
         for channel in [&own, &channel] {
             let (entries, announcements) = (vec![message()], Vec::new());

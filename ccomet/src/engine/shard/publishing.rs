@@ -80,7 +80,7 @@ impl Shard {
     ) {
         // Patterns are going to have copies.
         let is_shared = self.is_followed(&name);
-        let messages = messages.map(|mut message| {
+        let messages = messages.map(|message| {
             if is_shared {
                 message.share();
             }
@@ -125,7 +125,7 @@ impl Shard {
         if let Some(why) = self.why_no_broadcast(order.owner) {
             return self.reply(asker, Err(why));
         }
-        let BroadcastOrder { pattern, mut message, reach_max, owner } = order;
+        let BroadcastOrder { pattern, message, reach_max, owner } = order;
         message.share();
         let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
         let reach =
