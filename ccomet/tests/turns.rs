@@ -12,8 +12,8 @@ use testing::http::{UPGRADE, frame, request};
 /// How many messages of channel `busy` and of another one have come.
 type Counts = (usize, usize);
 
-/// Reads on a WebSocket to `url`, and by a subscription for each of `added`, on a link that takes half of what is published in
-/// `busy` in a minute. Once a second there is a message in `quiet`, too.
+/// Reads on a WebSocket to `url`, and by a subscription for each of `added`, on a link that takes half of what is
+/// published in `busy` in a minute. Once a second there is a message in `quiet`, too.
 fn on_a_slow_link(url: &str, added: &[&[&str]], quiet: &str) -> Counts {
     let stage = Stage::new(|_| {});
     let link = Link { bandwidth: Some(100_000), buffer_bytes: 64 << 10, ..Link::default() };

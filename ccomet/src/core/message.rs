@@ -128,9 +128,9 @@ pub(crate) struct Message {
     pub(crate) extra: Option<Box<MessageExtra>>,
 }
 
-/// When the server took a message, and a mark: whether others may have the same payload in memory, so that it is counted
-/// once for all of them. Once a shard has the message, that shard alone looks at the mark and sets it. The two share a word,
-/// since there are many messages.
+/// When the server took a message, and a mark: whether others may have the same payload in memory, so that it is
+/// counted once for all of them. Once a shard has the message, that shard alone looks at the mark and sets it. The two
+/// share a word, since there are many messages.
 #[derive(Debug)]
 struct Stamp(AtomicU64);
 

@@ -7,8 +7,8 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::position::Epoch;
 
-/// An order of the hub. It has no reply: what comes of it comes as events. All but `Open` are for channels that have been
-/// opened for this loop, and are dropped otherwise.
+/// An order of the hub. It has no reply: what comes of it comes as events. All but `Open` are for channels that have
+/// been opened for this loop, and are dropped otherwise.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Send this loop the channel's history, and from then on what is published. Answered by `Opened` or `Refused`.

@@ -143,8 +143,8 @@ impl Channel {
         self.epoch.is_some()
     }
 
-    /// Returns whether its shard is told of its readers, and asked to catch up: before it has opened the channel, it may
-    /// refuse that, and drops all else that it is sent.
+    /// Returns whether its shard is told of its readers, and asked to catch up: before it has opened the channel, it
+    /// may refuse that, and drops all else that it is sent.
     pub(super) fn takes_orders(&self) -> bool {
         self.is_attached() || fault!("orders-ahead-of-channel")
     }

@@ -191,8 +191,8 @@ impl Hub {
         }
     }
 
-    /// Gives a stream of several channels what is new, a batch of each channel in turn, so that a busy one does not keep the
-    /// others out.
+    /// Gives a stream of several channels what is new, a batch of each channel in turn, so that a busy one does not
+    /// keep the others out.
     fn feed_many(&mut self, key: u32, sink: &mut impl Sink) {
         let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
@@ -244,8 +244,8 @@ impl Hub {
     }
 }
 
-/// Has one of several subscribers of a connection wait if the others have left no room for it. What is queued is little as
-/// long as the connection keeps up, and it may be no more than an answer from this tick.
+/// Has one of several subscribers of a connection wait if the others have left no room for it. What is queued is little
+/// as long as the connection keeps up, and it may be no more than an answer from this tick.
 fn wait_for_turn(subscriber: &mut Subscriber, limit: BatchLimit, sink: &impl Sink) {
     let is_first_of_several = subscriber.is(Flags::SHARES) && !fault!("url-subscription-does-not-wait");
     let is_one_of_several = is_first_of_several || subscriber.label().is_some();

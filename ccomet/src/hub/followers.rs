@@ -83,8 +83,8 @@ impl Followers {
         self.by_channel.get(&channel).map_or(0, Vec::len)
     }
 
-    /// Has the followers that start beyond what is known of a channel wait until `CatchUp` order `sync` is answered. Returns
-    /// whether there are any.
+    /// Has the followers that start beyond what is known of a channel wait until `CatchUp` order `sync` is answered.
+    /// Returns whether there are any.
     pub(super) fn wait_for(&mut self, key: u32, channel: &Channel, sync: u32) -> bool {
         let mut is_any = false;
         for follower in self.by_channel.get(&key).into_iter().flatten() {

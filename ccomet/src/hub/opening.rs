@@ -1,8 +1,8 @@
 //! From the order to open a channel to its end.
 //!
-//! A shard may refuse to open a channel for one client and open it for the next. Until it has opened the channel, it drops all
-//! else that it is sent about it. So the order to open a channel goes alone, and the readers are reported when the channel
-//! has come.
+//! A shard may refuse to open a channel for one client and open it for the next. Until it has opened the channel, it
+//! drops all else that it is sent about it. So the order to open a channel goes alone, and the readers are reported
+//! when the channel has come.
 
 use sealed::fault;
 
@@ -87,10 +87,13 @@ impl Hub {
 
     /// Sends the claims of the subscribers that wait in a channel, in the order in which they came.
     fn send_claims(&mut self, key: u32) {
-        let claim_of = |subscriber: &u32| self.subscribers[*subscriber as usize].details.as_ref()?.claim;
-        let channel = &self.channels[key as usize];
-        let mut waiting: Vec<(u64, u32)> =
-            channel.subscribers.iter().filter_map(|subscriber| Some((claim_of(subscriber)?.0, *subscriber))).collect();
+        let claim_of = |subscriber: u32| {
+            let details = self.subscribers[subscriber as usize].details.as_ref()?;
+            details.cursors.first().filter(|cursor| cursor.channel == key)?;
+            Some((details.claim?.0, subscriber))
+        };
+        let waiting = self.channels[key as usize].subscribers.iter();
+        let mut waiting: Vec<(u64, u32)> = waiting.filter_map(|subscriber| claim_of(*subscriber)).collect();
         waiting.sort_unstable();
         for (_, subscriber) in waiting {
             self.send_claim(subscriber);

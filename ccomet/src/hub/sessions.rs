@@ -38,8 +38,8 @@ impl Sessions {
         self.get(peer).iter().find(|(held, _)| *held == label).map(|(_, key)| *key)
     }
 
-    /// Returns the subscribers of a connection, whose first is `first`, in the order in which they are fed now, if there are
-    /// labelled ones. Another one leads each time, since that may leave no room for the others.
+    /// Returns the subscribers of a connection, whose first is `first`, in the order in which they are fed now, if
+    /// there are labelled ones. Another one leads each time, since that may leave no room for the others.
     pub(super) fn take_turns(&mut self, peer: ConnectionId, first: u32) -> Vec<u32> {
         let Some(session) = self.added.get_mut(&peer) else { return Vec::new() };
         let all = [first].into_iter().chain(session.added.iter().map(|(_, key)| *key));

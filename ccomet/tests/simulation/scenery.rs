@@ -86,7 +86,7 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     if is_crowded {
         crowds::configure(&mut config);
     }
-    (config, Scenery { is_crowded, proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store })
+    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store, is_crowded })
 }
 
 /// Draws how fast the network is. Returns whether several subscriptions on one connection are too much for it.

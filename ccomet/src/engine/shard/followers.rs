@@ -87,8 +87,8 @@ impl Shard {
         }
     }
 
-    /// Returns the channel of that name if the loop follows it. An order for a channel that has been deleted may come when
-    /// another one has its name.
+    /// Returns the channel of that name if the loop follows it. An order for a channel that has been deleted may come
+    /// when another one has its name.
     pub(super) fn followed_by(&self, from: usize, name: &ChannelName) -> Option<usize> {
         let key = self.key_of(name)?;
         let is_followed = self.channels[key].attached.iter().any(|follower| follower.to == from);

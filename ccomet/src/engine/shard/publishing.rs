@@ -92,8 +92,9 @@ impl Shard {
         }
     }
 
-    /// Counts a channel for `owner` from now on if that is the back end and the channel keeps nothing. A client that has read
-    /// the channel before there was anything to read would otherwise pay for it with its own share of the history.
+    /// Counts a channel for `owner` from now on if that is the back end and the channel keeps nothing. A client that
+    /// has read the channel before there was anything to read would otherwise pay for it with its own share of the
+    /// history.
     pub(super) fn pass_to_back_end(&mut self, key: usize, owner: Owner) {
         let channel = &mut self.channels[key];
         let keeps_some = !channel.log.is_empty() || channel.kept_from() < channel.log.next();
