@@ -359,6 +359,35 @@ fn the_copies_of_a_message_that_patterns_keep_count_once() {
 }
 
 #[test]
+fn what_a_pattern_begins_with_counts_once() {
+    let stage = Stage::of(1, |config| config.front.patterns = true);
+    let mut client = stage.client();
+    for n in 0..16 {
+        publish(&mut client, &format!("channel{n}"), &"x".repeat(60 * KIB));
+    }
+    // In some of the channels somebody reads.
+    let readers = (0..8).map(|n| {
+        let mut reader = stage.client();
+        reader.send(format!("GET /channels/channel{n}?transport=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        reader
+    });
+    let _readers: Vec<Peer> = readers.collect();
+    for pattern in ["ch*", "channel*"] {
+        client.send(format!("GET /channels/{pattern}?after=oldest&wait=0 HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.expect("\"items\":[{");
+        client.expect("]}\n");
+        let holdings = stage.check_shared_accounts();
+        assert!(holdings.history_bytes < 17 * 61 * KIB, "{holdings:?}");
+    }
+    // It does not matter who drops it first.
+    for n in 0..16 {
+        client.send(format!("DELETE /channels/channel{n} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    }
+    stage.sim.run_for(Duration::from_secs(300));
+    stage.check_shared_accounts();
+}
+
+#[test]
 fn whatever_becomes_of_messages_that_channels_share_the_account_is_right() {
     for loops in [1, LOOPS] {
         let stage = Stage::of(loops, |config| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ccomet::{Claims, Config};
 use common::Reply;
 use common::stage::{ANN, BOB, LOOPBACK, Stage, bearer, key};
+use testing::http::request;
 
 impl Stage {
     fn of(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
@@ -116,6 +117,24 @@ fn a_client_that_may_make_no_more_takes_nobody_else_with_it() {
 }
 
 #[test]
+fn a_client_that_may_make_no_more_keeps_nobody_waiting_that_resumes() {
+    let stage = Stage::of(2, |config| config.limits.channels_per_client_max = 2);
+    for n in 0..40 {
+        stage.publish(ANN, &format!("a{n}"));
+    }
+    for n in 0..60 {
+        // The position is of an earlier life of the server.
+        let target = format!("/channels/b{n}?transport=sse&after=0000000000001-0000000002");
+        let _ann: Vec<_> = (0..6).map(|_| stage.begin(ANN, "GET", &target, "")).collect();
+        let mut other = stage.begin(&format!("198.51.100.{n}"), "GET", &target, "");
+        let heard = stage.heard(&mut other);
+        assert!(heard.contains("event: gap"), "b{n}: {heard:?}");
+        assert_eq!(stage.publish(LOOPBACK, &format!("b{n}")), Fine);
+        assert!(stage.heard(&mut other).contains("data:"), "b{n}");
+    }
+}
+
+#[test]
 fn a_server_that_clients_have_filled_has_room_for_its_back_end() {
     let stage = Stage::of(1, |config| {
         config.limits.channels_max = 32;
@@ -128,6 +147,30 @@ fn a_server_that_clients_have_filled_has_room_for_its_back_end() {
     for n in 0..3 {
         let reply = stage.exchange(&mut admin, "POST", &format!("/channels/own{n}"), "", "");
         assert_eq!(reply.status, if n < 2 { 200 } else { 503 });
+    }
+}
+
+#[test]
+fn a_client_that_finds_the_server_full_does_not_keep_the_back_end_out() {
+    let stage = Stage::of(2, |config| {
+        config.limits.channels_max = 64;
+        config.limits.channels_per_client_max = 64;
+    });
+    for n in 0..200 {
+        stage.publish(ANN, &format!("c{n}"));
+    }
+    for n in 0..60 {
+        let target = format!("/channels/own{n}?transport=sse");
+        let mut ann = stage.begin(ANN, "GET", &target, "");
+        let mut admin = stage.admin();
+        admin.send(request("GET", &target, "", ""));
+        let heard = stage.heard(&mut admin);
+        assert!(heard.contains("hello"), "own{n}: {heard}");
+        let heard = stage.heard(&mut ann);
+        assert!(heard.contains("channel_limit") || heard.contains("hello"), "own{n}: {heard}");
+        drop((ann, admin));
+        // It is given back.
+        stage.sim.run_for(Duration::from_secs(120));
     }
 }
 
@@ -186,6 +229,32 @@ fn a_client_that_fills_many_channels_costs_the_others_none_of_their_history() {
         let kept: u64 = stage.kept((0..400 * loops).map(|n| format!("ann{n}"))).iter().sum();
         assert!(kept > 35 * loops as u64, "she has what is left: {kept} messages");
     }
+}
+
+#[test]
+fn a_client_that_was_in_a_channel_first_costs_the_back_end_none_of_its_history() {
+    let stage = Stage::small(1, |_| {});
+    assert_eq!(stage.poll(ANN, "orders"), Fine);
+    stage.prepare("");
+    for n in 0..400 {
+        stage.publish_long(ANN, "", &format!("ann{n}"), 60 * KIB);
+    }
+    stage.check_prepared();
+}
+
+#[test]
+fn a_channel_that_keeps_nothing_passes_to_the_back_end_that_publishes_in_it() {
+    let stage = Stage::of(1, |config| config.limits.channels_per_client_max = 1);
+    assert_eq!([stage.publish(ANN, "a"), stage.publish(ANN, "b")], [Fine, Over]);
+    // What is hers, she keeps.
+    assert_eq!([stage.publish(LOOPBACK, "a"), stage.publish(ANN, "b")], [Fine, Over]);
+    let reply = stage.exchange(&mut stage.admin(), "DELETE", "/channels/a/history", "", "");
+    assert_eq!(reply.status, 204, "{reply}");
+    assert_eq!([stage.publish(LOOPBACK, "a"), stage.publish(ANN, "b")], [Fine, Fine]);
+    // A message to a pattern goes to channels as they are.
+    stage.delete("b");
+    assert_eq!([stage.poll(ANN, "c"), stage.publish(LOOPBACK, "c*"), stage.publish(ANN, "d")], [Fine, Fine, Over]);
+    assert_eq!(stage.kept(["c".to_owned()]), [1]);
 }
 
 #[test]

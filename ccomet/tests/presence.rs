@@ -5,10 +5,10 @@ mod common;
 use std::time::Duration;
 
 use ccomet::{Claims, Config};
-use common::stage::{LOOPBACK, Stage, bearer, key, patterns};
+use common::stage::{ANN, LOOPBACK, Stage, bearer, key, patterns};
 use sealed::sim::Peer;
 use serde_json::Value;
-use testing::http::UPGRADE;
+use testing::http::{UPGRADE, request};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -271,4 +271,57 @@ fn a_calendar_that_is_set_back_keeps_nobody_present() {
     drop(bob);
     stage.wait(8);
     assert_eq!(watch.told(), ["join ann", "join bob", "leave ann", "leave bob"]);
+}
+
+#[test]
+fn a_client_that_may_make_no_channel_hides_no_member() {
+    for seed in 1..=8 {
+        let stage = Stage::with(seed, 2, |config| {
+            config.auth.keys = vec![key("main")];
+            config.limits.channels_per_client_max = 2;
+        });
+        let token = |sub: &str| bearer(&stage.sign(&Claims { sub: Some(sub.into()), ..stage.claims_for("*", 3_600) }));
+        let ann = token("ann");
+        for n in 0..40 {
+            stage.exchange(&mut stage.connect(ANN), "POST", &format!("/channels/a{n}"), &ann, "");
+        }
+        for n in 0..60 {
+            let target = format!("/channels/b{n}?transport=lines");
+            let _ann: Vec<_> = (0..6).map(|_| stage.begin(ANN, "GET", &target, &ann)).collect();
+            let bob = format!("bob{n}");
+            let mut peer = stage.begin(&format!("198.51.100.{n}"), "GET", &target, &token(&bob));
+            assert!(stage.heard(&mut peer).contains("hello"));
+            let target = format!("/channels/b{n}/presence");
+            let who = stage.exchange(&mut stage.admin(), "GET", &target, "", "").json();
+            let mut members = who["members"].as_array().expect("members").iter();
+            assert!(members.any(|member| member["id"] == *bob), "seed {seed}, b{n}: {who}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_comes_as_the_channel_is_deleted_is_not_in_the_next_of_its_name() {
+    let stage = Stage::of(2, |_| {});
+    let subs: Vec<String> = (0..8).map(|n| format!("ann{n}")).collect();
+    let tokens: Vec<_> = subs.iter().map(|sub| bearer(&stage.token(sub, false))).collect();
+    for round in 0..100 {
+        // Both loops follow the channel.
+        let mut readers: Vec<_> = (0..4).map(|_| stage.join("bob")).collect();
+        let mut admins = [stage.admin(), stage.admin()];
+        stage.sim.settle();
+        let come = |token: &String| stage.begin(LOOPBACK, "GET", "/channels/room?transport=lines", token);
+        let mut peers: Vec<_> = tokens[..4].iter().map(come).collect();
+        admins[0].send(request("DELETE", "/channels/room", "", ""));
+        admins[1].send(request("POST", "/channels/room", "", "").repeat(4));
+        peers.extend(tokens[4..].iter().map(come));
+        stage.sim.settle();
+        let members: Vec<_> = stage.members().into_iter().map(|(id, _)| id).collect();
+        // Those that came before the channel was deleted have ended with it.
+        let mut stays = |peer: &mut Peer| !stage.heard(peer).contains("\"close\"");
+        assert!(!readers.iter_mut().any(&mut stays));
+        let staying = subs.iter().zip(&mut peers).filter_map(|(sub, peer)| stays(peer).then(|| sub.clone()));
+        assert_eq!(members, staying.collect::<Vec<_>>(), "round {round}");
+        drop((readers, peers));
+        stage.wait(10);
+    }
 }

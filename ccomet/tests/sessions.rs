@@ -84,6 +84,21 @@ fn each_subscription_has_its_channels_and_a_position_of_its_own() {
 }
 
 #[test]
+fn a_subscription_that_keeps_up_misses_nothing_whatever_else_its_connection_is_told() {
+    // No message is kept for longer than a tick.
+    let stage = Stage::new(|config| config.history.total_bytes_max = 1);
+    for url in ["/channels/a", "/channels"] {
+        let mut socket = stage.try_open(url, "").expect("it opens");
+        if url == "/channels" {
+            socket.ask(&subscribe(1, &["a"], &Value::Null));
+        }
+        let items = socket.say(&json!({"type": "publish", "channel": "a", "data": "hello", "ref": 2}));
+        let kinds: Vec<_> = items.iter().map(|item| item["type"].as_str().expect("a type")).collect();
+        assert_eq!(kinds, ["published", "message"], "{url}: {items:?}");
+    }
+}
+
+#[test]
 fn a_subscription_ends_alone() {
     let stage = Stage::with(1, 2, |_| {});
     let mut socket = stage.try_open("/channels/own", "").expect("it opens");

@@ -41,7 +41,8 @@ settings! {
         /// Messages to patterns that are in transit to their channels at a time.
         broadcasts_under_way_max: usize = 100, [1..=10_000], answers = "broadcast_limit";
         /// Existing channels made from one address of the front (for IPv6, from one /64), and those made with tokens of
-        /// one subject. Loopback's address is not limited.
+        /// one subject. Loopback's address is not limited. A channel
+        /// counts no longer when it becomes the back end's (`history.total_bytes_max`).
         channels_per_client_max: usize = 5_000, [1..], answers = "client_limit";
         /// Followed patterns to which one client, an address or a subject, subscribed first.
         patterns_per_client_max: usize = 20, [1..=10_000], answers = "client_limit";
@@ -90,13 +91,14 @@ settings! {
         age_max_s: u64 = 86_400 s, [1 s..];
         /// Bytes that all channels of the process keep together. A message counts once, with its sender, its
         /// idempotency key and 96 bytes, however many loops have subscribers for it, and with 16 bytes more for each of
-        /// those loops. Of a message to several channels or to a pattern, and of the copies that patterns keep, the data
-        /// counts once on each loop to which some of these channels belong, and the rest for each channel. Each loop has
-        /// an equal share for the channels of its own. Beyond it, the client whose channels keep most loses messages, on
-        /// all loops: the oldest of those of its channels that keep more than their mean. A channel counts for the address
-        /// and for the token's subject of the client that made it, not of those that publish in it. The channels that the admin
-        /// listener or loopback made lose messages only if they keep more than half of the limit, or if no others keep
-        /// any. Messages in transit to other loops come on top, up to a quarter of the limit.
+        /// those loops. Of a message to several channels or to a pattern, and of the copies that patterns keep, the
+        /// data counts once on each loop to which some of these channels belong, and the rest for each channel. Each
+        /// loop has an equal share for the channels of its own. Beyond it, the client whose channels keep most loses
+        /// messages, on all loops: the oldest of those of its channels that keep more than their mean. A channel counts
+        /// for the address and for the token's subject of the client that made it, not of those that publish in it; but
+        /// it becomes the back end's, if the admin listener or loopback publishes in it, by its name, while it keeps
+        /// nothing. The channels of the back end lose messages only if they keep more than half of the limit, or if no
+        /// others keep any. Messages in transit to other loops come on top, up to a quarter of the limit.
         total_bytes_max: usize = 256 MiB, [1 B..];
         /// Idempotency keys of all channels together; each loop has an equal share for its channels. Beyond it, the oldest of
         /// the admin listener and loopback is dropped if these have more than half; else the oldest of clients, unless its

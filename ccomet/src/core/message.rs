@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -115,18 +116,55 @@ impl fmt::Display for ChannelName {
     }
 }
 
-/// One message, as it was published. Loops share it; nothing in it changes.
+/// One message, as it was published. Loops share it; nothing in it changes but its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     /// What was published: any bytes.
     pub(crate) payload: Bytes,
     /// The name of the publisher, if its API has one (classic `sname`).
     pub(crate) sender: Option<Box<str>>,
-    /// When the server took it.
-    pub(crate) time: UnixMillis,
+    stamp: Stamp,
     /// What few messages have.
     pub(crate) extra: Option<Box<MessageExtra>>,
 }
+
+/// When the server took a message, and a mark: whether others may have the same payload in memory, so that it is
+/// counted once for all of them. Once a shard has the message, that shard alone looks at the mark and sets it. The two
+/// share a word, since there are many messages.
+#[derive(Debug)]
+struct Stamp(AtomicU64);
+
+impl Stamp {
+    fn new(time: UnixMillis) -> Self {
+        Self(AtomicU64::new(time.as_millis().min(u64::MAX >> 1) << 1))
+    }
+
+    fn time(&self) -> UnixMillis {
+        UnixMillis::from_millis(self.0.load(Ordering::Relaxed) >> 1)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & 1 == 1
+    }
+
+    fn share(&self) {
+        self.0.fetch_or(1, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Stamp {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl PartialEq for Stamp {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.load(Ordering::Relaxed) == other.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Eq for Stamp {}
 
 /// The payload of a shared message, by its place in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -155,7 +193,7 @@ impl Draft {
         let expires = ttl_s.map(|ttl_s| time.plus(Duration::from_secs(u64::from(ttl_s))));
         let extra = MessageExtra { event, expires, key, ..MessageExtra::default() };
         let extra = (extra != MessageExtra::default()).then(|| Box::new(extra));
-        Message { payload, sender, time, extra }
+        Message { payload, sender, stamp: Stamp::new(time), extra }
     }
 }
 
@@ -179,8 +217,6 @@ pub(crate) struct MessageExtra {
     pub(crate) key: Option<Box<str>>,
     /// Whether it went to all channels at once.
     pub(crate) is_broadcast: bool,
-    /// Whether others may have the same payload in memory, so that it is counted once for all of them.
-    pub(crate) is_shared: bool,
     /// In the channel of a pattern: the channel that it was published in, and the spot behind it there.
     pub(crate) origin: Option<(ChannelName, Spot)>,
 }
@@ -197,8 +233,13 @@ const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
 impl Message {
     /// Notes that others may have the same payload.
-    pub(crate) fn share(&mut self) {
-        self.extra.get_or_insert_default().is_shared = true;
+    pub(crate) fn share(&self) {
+        self.stamp.share();
+    }
+
+    /// When the server took it.
+    pub(crate) fn time(&self) -> UnixMillis {
+        self.stamp.time()
     }
 
     pub(crate) fn is_broadcast(&self) -> bool {
@@ -251,9 +292,7 @@ impl SharedPayload {
     /// The payload of a message, if it is shared. The place is that payload's for as long as anyone holds the message.
     pub(crate) fn of(message: &Message) -> Option<Self> {
         let (address, length) = (message.payload.as_ptr() as usize, message.payload.len());
-        let is_shared = message.extra.as_ref().is_some_and(|extra| extra.is_shared)
-            && length > 0
-            && !fault!("shared-message-counted-in-each-channel");
+        let is_shared = message.stamp.is_shared() && length > 0 && !fault!("shared-message-counted-in-each-channel");
         is_shared.then_some(Self { address, length })
     }
 }
@@ -264,7 +303,7 @@ impl Kept for Arc<Message> {
     }
 
     fn time(&self) -> UnixMillis {
-        self.time
+        Message::time(self)
     }
 }
 

@@ -7,12 +7,13 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::position::Epoch;
 
-/// An order of the hub. It has no reply: what comes of it comes as events.
+/// An order of the hub. It has no reply: what comes of it comes as events. All but `Open` are for channels that have
+/// been opened for this loop, and are dropped otherwise.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Send this loop the channel's history, and from then on what is published. Answered by `Opened` or `Refused`.
     Open { channel: ChannelName, owner: Owner },
-    /// Send this loop what it does not have yet, now. Answered by `CaughtUp`.
+    /// Send this loop what it does not have yet of a channel that has been opened for it, now. Answered by `CaughtUp`.
     CatchUp { channel: ChannelName },
     /// Send messages before the window, from number `from` on. Answered by `Page`, unless the channel is gone or its numbers
     /// have begun anew.

@@ -42,8 +42,8 @@ impl Sink for Out<'_, '_> {
         self.http.write_framed(peer, chunks)
     }
 
-    fn has_queued(&self, peer: ConnectionId) -> bool {
-        self.http.queued(peer) > 0
+    fn queued(&self, peer: ConnectionId) -> usize {
+        self.http.queued(peer)
     }
 
     fn refuse(&mut self, peer: ConnectionId, label: Label, problem: Problem) {

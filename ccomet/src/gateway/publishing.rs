@@ -43,7 +43,7 @@ impl Gateway {
         let results: Vec<_> = publications.iter().map(|publication| (publication.channel.clone(), None)).collect();
         let mut groups: Vec<Group> = Vec::new();
         for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
-            let mut message = draft.taken_at(unix_time(http));
+            let message = draft.taken_at(unix_time(http));
             // Those for its other channels are here as well.
             if !message.payload.is_unique() {
                 message.share();

@@ -163,7 +163,7 @@ impl Received {
         Self {
             channel: channel.as_str().into(),
             position,
-            time: SystemTime::UNIX_EPOCH + Duration::from_millis(message.time.as_millis()),
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(message.time().as_millis()),
             event: message.event().map(Into::into),
             sender: message.sender.clone(),
             data: message.payload.clone(),

@@ -17,7 +17,7 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::UnixMillis;
 use crate::core::window::Log;
-use crate::engine::Window;
+use crate::engine::{Order, Window};
 
 /// The most chunks in one write.
 const CHUNKS_MAX: usize = 60;
@@ -143,6 +143,12 @@ impl Channel {
         self.epoch.is_some()
     }
 
+    /// Returns whether its shard is told of its readers, and asked to catch up: before it has opened the channel, it
+    /// may refuse that, and drops all else that it is sent.
+    pub(super) fn takes_orders(&self) -> bool {
+        self.is_attached() || fault!("orders-ahead-of-channel")
+    }
+
     /// Replaces the window.
     pub(super) fn attach(&mut self, window: Window) {
         let Window { epoch, kept_from, first, entries } = window;
@@ -179,17 +185,16 @@ impl Channel {
     }
 
     /// Returns whether a start is beyond what this loop knows. The channel's shard may know it: other
-    /// loops may be ahead of this one by the mail that is on its way.
+    /// loops may be ahead of this one by the mail that is on its way. Of a channel that has not been opened, nothing is
+    /// known yet.
     pub(super) fn is_behind(&self, start: Start, encoder: &dyn Encoder) -> bool {
         match start {
             _ if fault!("unheard-position-is-gap") => false,
-            _ if fault!("early-comer-not-synchronised") && !self.is_attached() => false,
             Start::Latest | Start::Oldest | Start::Last(_) => false,
             Start::After(spot) => self.is_behind_spot(spot),
             Start::Number(number) => match encoder.resolve(number, self.log.next()) {
-                Resolved::Message(_) => !self.is_attached(),
-                Resolved::NotYet => true,
-                Resolved::Nothing => false,
+                Resolved::NotYet => self.takes_orders(),
+                Resolved::Message(_) | Resolved::Nothing => false,
             },
         }
     }
@@ -201,14 +206,20 @@ impl Channel {
 
     /// Returns whether a spot is beyond what this loop knows.
     pub(super) fn is_behind_spot(&self, spot: Spot) -> bool {
-        Some(spot.epoch) != self.epoch || spot.next > self.log.next()
+        self.takes_orders() && (Some(spot.epoch) != self.epoch || spot.next > self.log.next())
     }
 
-    /// Counts a `CatchUp` order, and returns its number.
-    pub(super) fn note_sync(&mut self) -> u32 {
+    /// Orders what this loop does not have yet, and returns the number of the order.
+    pub(super) fn catch_up(&mut self, orders: &mut Vec<Order>) -> u32 {
+        orders.push(Order::CatchUp { channel: self.name.clone() });
         let rare = self.rare_mut();
         rare.syncs_asked += 1;
         rare.syncs_asked
+    }
+
+    /// Returns the number that the next `CatchUp` order will have.
+    pub(super) fn next_sync(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.syncs_asked) + 1
     }
 
     /// Returns whether the channel is open, and the `CatchUp` order of that number is answered; 0 for none.
@@ -255,6 +266,11 @@ impl Channel {
     /// Returns a message that is in memory.
     pub(super) fn entry(&self, number: u64) -> Option<&Arc<Message>> {
         self.log.entry(number).or_else(|| self.older()?.entry(number))
+    }
+
+    /// Returns since when what comes next for a reader has been there; it is at message `number`.
+    pub(super) fn waits_since(&self, number: u64) -> UnixMillis {
+        self.entry(number).map_or(UnixMillis::MAX, |message| message.time())
     }
 
     /// Returns whether a reader that is at message `number` has to wait for what it gets next, because that is kept but

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sealed::fault;
+use slab::Slab;
 
 use super::channel::{Batch, BatchLimit, Batches, Channel};
 use super::encoded::Encoded;
@@ -21,9 +22,14 @@ impl Hub {
     /// added to the connection.
     pub(crate) fn drained(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
-        let Some(peer) = self.subscribers.get(key.0 as usize).map(|subscriber| subscriber.peer) else { return };
-        self.unblock(key.0, sink);
-        for key in self.sessions.take_turns(peer) {
+        let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
+        let turns = self.sessions.take_turns(subscriber.peer, key.0);
+        if turns.is_empty() {
+            subscriber.clear(Flags::SHARES);
+            return self.unblock(key.0, sink);
+        }
+        subscriber.set(Flags::SHARES);
+        for key in turns {
             self.unblock(key, sink);
         }
     }
@@ -185,55 +191,40 @@ impl Hub {
         }
     }
 
+    /// Gives a stream of several channels what is new, a batch of each channel in turn, so that a busy one does not
+    /// keep the others out.
     fn feed_many(&mut self, key: u32, sink: &mut impl Sink) {
         let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
-        let (peer, format, label) = (subscriber.peer, subscriber.format, subscriber.label());
-        if !format.is_stream() {
+        if !subscriber.format.is_stream() {
             return;
         }
-        let encoder = self.limits.encoders.get(format);
-        // What is queued for the others of its connection goes first.
-        if label.is_some() && sink.has_queued(peer) && !fault!("added-subscription-ignores-queue") {
-            subscriber.set(Flags::BLOCKED);
-        }
+        wait_for_turn(subscriber, limit, sink);
         let mut behind = Vec::new();
-        let mut index = 0;
-        while index < subscriber.cursors().len() && !subscriber.is(Flags::BLOCKED) {
+        // Channels in a row that had nothing for it.
+        let mut passed = 0;
+        while passed < subscriber.cursors().len() && !subscriber.is(Flags::BLOCKED) {
+            let turn = subscriber.take_turn();
+            let index = if fault!("first-channel-always-first") { passed } else { turn };
             let cursor = &mut subscriber.cursors_mut()[index];
             let channel = &self.channels[cursor.channel as usize];
             cursor.next = channel.skip_expired(cursor.next, limit.now);
-            if cursor.next >= channel.log.next() {
-                index += 1;
-                continue;
-            }
             if channel.must_fetch(cursor.next, limit.now) {
                 behind.push((cursor.channel, cursor.next));
-                index += 1;
+                passed += 1;
                 continue;
             }
-            let mut chunks = Vec::new();
-            if cursor.next < channel.kept_from {
-                let missed = Missed(Some(channel.kept_from - cursor.next));
-                cursor.next = channel.kept_from;
-                let gap = gap(channel, missed, cursor.next);
-                let position = spots(&self.channels, subscriber.cursors());
-                chunks.extend(gap_event(encoder, format, label, gap, &position));
-            } else {
-                let batch = channel.batch(&mut self.encoded, cursor.next, format.of_items(), limit);
-                let Batch { chunks: items, numbers, to, .. } = batch;
-                cursor.next = to;
-                let mut spots = spots(&self.channels, subscriber.cursors());
-                for (number, item) in numbers.into_iter().zip(&items) {
-                    spots[index].next = number + 1;
-                    chunks.extend(encoder.event_around(format, label, &spots, item));
-                }
+            if cursor.next >= channel.log.next() {
+                passed += 1;
+                continue;
             }
+            passed = 0;
+            let chunks = next_events(subscriber, index, &self.channels, &mut self.encoded, limit);
             if chunks.is_empty() {
                 continue;
             }
             subscriber.set(Flags::SPOKEN);
-            if !sink.stream(peer, &chunks) {
+            if !sink.stream(subscriber.peer, &chunks) {
                 subscriber.set(Flags::BLOCKED);
             }
         }
@@ -253,6 +244,46 @@ impl Hub {
     }
 }
 
+/// Has one of several subscribers of a connection wait if the others have left no room for it. What is queued is little
+/// as long as the connection keeps up, and it may be no more than an answer from this tick.
+fn wait_for_turn(subscriber: &mut Subscriber, limit: BatchLimit, sink: &impl Sink) {
+    let is_first_of_several = subscriber.is(Flags::SHARES) && !fault!("url-subscription-does-not-wait");
+    let is_one_of_several = is_first_of_several || subscriber.label().is_some();
+    let queued_max = if fault!("any-queued-byte-holds-up") { 0 } else { limit.bytes_max };
+    if is_one_of_several && sink.queued(subscriber.peer) > queued_max && !fault!("added-subscription-ignores-queue") {
+        subscriber.set(Flags::BLOCKED);
+    }
+}
+
+/// Returns the events that a stream of several channels gets next of one of them: a gap, or a batch of messages.
+fn next_events(
+    subscriber: &mut Subscriber,
+    index: usize,
+    channels: &Slab<Channel>,
+    encoded: &mut Encoded,
+    limit: BatchLimit,
+) -> Vec<Bytes> {
+    let (format, label) = (subscriber.format, subscriber.label());
+    let encoder = encoded.encoder(format);
+    let cursor = &mut subscriber.cursors_mut()[index];
+    let channel = &channels[cursor.channel as usize];
+    if cursor.next < channel.kept_from {
+        let missed = Missed(Some(channel.kept_from - cursor.next));
+        cursor.next = channel.kept_from;
+        let gap = gap(channel, missed, cursor.next);
+        let position = spots(channels, subscriber.cursors());
+        return gap_event(encoder, format, label, gap, &position).into_iter().collect();
+    }
+    let Batch { chunks: items, numbers, to, .. } = channel.batch(encoded, cursor.next, format.of_items(), limit);
+    cursor.next = to;
+    let mut spots = spots(channels, subscriber.cursors());
+    let events = numbers.into_iter().zip(&items).flat_map(|(number, item)| {
+        spots[index].next = number + 1;
+        encoder.event_around(format, label, &spots, item)
+    });
+    events.collect()
+}
+
 /// Gives a stream of one channel the new messages.
 fn feed_one(
     subscriber: &mut Subscriber,
@@ -265,6 +296,7 @@ fn feed_one(
     if !format.is_stream() {
         return;
     }
+    wait_for_turn(subscriber, batches.limit, sink);
     while subscriber.cursor < channel.log.next() && !subscriber.is(Flags::BLOCKED) {
         let all_taken = if subscriber.cursor < channel.kept_from {
             let missed = Missed(Some(channel.kept_from - subscriber.cursor));
@@ -318,6 +350,6 @@ fn gap_event(
 }
 
 /// Returns where a subscriber is in each of its channels.
-pub(super) fn spots(channels: &slab::Slab<Channel>, cursors: &[ChannelCursor]) -> Vec<Spot> {
+pub(super) fn spots(channels: &Slab<Channel>, cursors: &[ChannelCursor]) -> Vec<Spot> {
     cursors.iter().map(|cursor| channels[cursor.channel as usize].spot(cursor.next)).collect()
 }

@@ -15,7 +15,6 @@ use crate::core::owner::Owner;
 use crate::core::position::{Missed, Spot};
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
-use crate::engine::Order;
 
 /// Names a follower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +83,20 @@ impl Followers {
         self.by_channel.get(&channel).map_or(0, Vec::len)
     }
 
+    /// Has the followers that start beyond what is known of a channel wait until `CatchUp` order `sync` is answered.
+    /// Returns whether there are any.
+    pub(super) fn wait_for(&mut self, key: u32, channel: &Channel, sync: u32) -> bool {
+        let mut is_any = false;
+        for follower in self.by_channel.get(&key).into_iter().flatten() {
+            let cursors = self.all.get_mut(*follower as usize).into_iter().flat_map(|follower| &mut follower.cursors);
+            for cursor in cursors.filter(|cursor| cursor.channel == key && cursor.is_behind(channel)) {
+                cursor.syncs = sync;
+                is_any = true;
+            }
+        }
+        is_any
+    }
+
     fn mark_ready(&mut self, key: u32) {
         if let Some(follower) = self.all.get_mut(key as usize)
             && !std::mem::replace(&mut follower.is_ready, true)
@@ -116,10 +129,8 @@ impl Hub {
         for cursor in &mut cursors {
             let channel = &mut self.channels[cursor.channel as usize];
             channel.mark_for_recount(cursor.channel, &mut self.recount);
-            let is_behind = |spot| channel.is_behind_spot(spot) && !fault!("unheard-position-is-gap");
-            if matches!(cursor.start, Start::After(spot) if is_behind(spot)) {
-                cursor.syncs = channel.note_sync();
-                self.orders.push(Order::CatchUp { channel: channel.name.clone() });
+            if cursor.is_behind(channel) {
+                cursor.syncs = channel.catch_up(&mut self.orders);
             }
             self.followers.by_channel.entry(cursor.channel).or_default().push(key);
         }
@@ -290,6 +301,11 @@ impl Hub {
 }
 
 impl Cursor {
+    /// Returns whether it starts beyond what this loop knows of its channel.
+    fn is_behind(&self, channel: &Channel) -> bool {
+        matches!(self.start, Start::After(spot) if channel.is_behind_spot(spot)) && !fault!("unheard-position-is-gap")
+    }
+
     /// Goes on to what is next: a message, or what is missed.
     fn advance(&mut self, channel: &Channel, now: UnixMillis) -> Option<Result<Arc<Message>, Missed>> {
         let missed = channel.kept_from.saturating_sub(self.next);

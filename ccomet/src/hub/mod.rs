@@ -2,6 +2,7 @@
 //! time come in; output goes through a [`Sink`] to subscribers, and in [`Order`]s to the engine.
 //!
 //! - `channel.rs`: a channel and its window; `older.rs`: messages before the window
+//! - `opening.rs`: from the order to open a channel to its end
 //! - `subscriber.rs`: a cursor; `start.rs` and `leave.rs`: its start and its end
 //! - `deliver.rs`: from the window to streams; `polls.rs`: replies to polls; `heartbeat.rs`: what is
 //!   sent without a message
@@ -18,6 +19,7 @@ mod heartbeat;
 mod leave;
 mod limits;
 mod older;
+mod opening;
 mod polls;
 mod presence;
 mod sessions;
@@ -48,10 +50,9 @@ use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
 pub(crate) use subscriber::{Delivery, Start, Subscription};
 
 use crate::core::message::{ChannelName, Message};
-use crate::core::owner::Owner;
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
-use crate::engine::{ChannelEvent, Claim, Order, Refusal};
+use crate::engine::{ChannelEvent, Claim, Order};
 
 /// The least number of channels that a sweep visits. Sweeps visit all within about half a minute.
 const SWEEP_MIN: usize = 1024;
@@ -164,15 +165,15 @@ impl Hub {
             return Err(self.refuse(&subscription, Problem::SubscriberLimit));
         }
         let Subscription { channels, delivery, answer_at_once, member, owner, label } = subscription;
-        let Delivery { format, target, name: waits_as, beats } = delivery;
+        let Delivery { format, target, name, beats } = delivery;
         // Before any of them is opened: a subscription that is refused makes no channel.
         if let Some((channel, _)) = channels.iter().find(|(channel, _)| self.is_full(channel)) {
             return Err(self.refusal(format, channel, target.as_deref(), Problem::ChannelFull));
         }
         let encoder = self.limits.encoders.get(format);
         let mut cursors = Vec::with_capacity(channels.len());
-        for (name, start) in channels {
-            let channel = self.channel(&name, owner);
+        for (channel, start) in channels {
+            let channel = self.channel(&channel, owner);
             let start = Some(start);
             cursors.push(ChannelCursor { channel, place: 0, next: 0, start, syncs: 0, is_from_oldest: false });
         }
@@ -183,9 +184,8 @@ impl Hub {
             cursor.place = channel.subscribers.len() as u32;
             channel.subscribers.push(key);
             channel.mark_for_recount(cursor.channel, &mut self.recount);
-            if cursor.start.is_some_and(|start| channel.is_behind(start, encoder)) {
-                cursor.syncs = channel.note_sync();
-                self.orders.push(Order::CatchUp { channel: channel.name.clone() });
+            if cursor.is_behind(channel, encoder) {
+                cursor.syncs = channel.catch_up(&mut self.orders);
             }
             if !channel.is_ready_for(cursor) {
                 channel.rare_mut().starting.push(key);
@@ -196,14 +196,15 @@ impl Hub {
                 self.come(cursor.channel, member);
             }
         }
-        let name = waits_as.clone();
-        let details = SubscriberDetails { cursors, answer_at_once, target, name, claim: None, member, owner, label };
+        let has_name = name.is_some();
+        let details =
+            SubscriberDetails { cursors, answer_at_once, turn: 0, target, name, claim: None, member, owner, label };
         self.subscribers.insert(Subscriber::new(peer, format, beats, details));
         if let Some(label) = label {
             self.sessions.add(peer, label, key);
         }
-        if let Some(name) = waits_as {
-            self.claim(key, name);
+        if has_name {
+            self.claim(key);
         }
         self.start_if_ready(key, sink);
         Ok(SubscriberKey(key))
@@ -218,13 +219,8 @@ impl Hub {
     pub(crate) fn event(&mut self, channel: &ChannelName, event: ChannelEvent, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         match event {
-            ChannelEvent::Opened(window) => {
-                let Some(key) = self.names.get(channel).copied() else { return };
-                self.channels[key as usize].attach(window);
-                self.start_all(key, sink);
-            }
-            ChannelEvent::Refused { owner, why: Refusal::ClientLimit } => self.end_those_of(channel, owner, sink),
-            ChannelEvent::Refused { why, .. } => self.end_channel(channel, Some(why.into()), sink),
+            ChannelEvent::Opened(window) => self.opened(channel, window, sink),
+            ChannelEvent::Refused { owner, why } => self.refused(channel, owner, why, sink),
             ChannelEvent::Appended { first, entries, announcements, kept_from, window_from } => {
                 self.appended(channel, first, entries, announcements, kept_from);
                 self.truncate(channel, kept_from, window_from);
@@ -288,7 +284,8 @@ impl Hub {
             }
             let subscribers = self.readers(key) as u32;
             let channel = &mut self.channels[key as usize];
-            if std::mem::take(&mut channel.recounting) && channel.told != subscribers {
+            let is_due = std::mem::take(&mut channel.recounting) && channel.takes_orders();
+            if is_due && channel.told != subscribers {
                 channel.told = subscribers;
                 self.orders.push(Order::SetSubscribers { channel: channel.name.clone(), count: subscribers });
             }
@@ -344,42 +341,6 @@ impl Hub {
         self.readers(key) >= bounds.subscribers_max
     }
 
-    /// Returns a channel by name. If this loop does not follow it, opens it.
-    fn channel(&mut self, name: &ChannelName, owner: Owner) -> u32 {
-        if let Some(key) = self.names.get(name) {
-            return *key;
-        }
-        let crowd_rule = self.limits.rules.find_for_readers(name);
-        let key = self.channels.insert(Channel::attaching(name.clone(), crowd_rule, self.now)) as u32;
-        self.names.insert(name.clone(), key);
-        self.orders.push(Order::Open { channel: name.clone(), owner });
-        key
-    }
-
-    fn is_attaching(&self, name: &ChannelName) -> bool {
-        self.names.get(name).is_some_and(|key| !self.channels[*key as usize].is_attached())
-    }
-
-    fn claim(&mut self, key: u32, name: Arc<str>) {
-        self.last_claim += 1;
-        let claim = Claim(self.last_claim);
-        self.claims.insert(claim.0, key);
-        let subscriber = &mut self.subscribers[key as usize];
-        let Some(details) = &mut subscriber.details else { return };
-        details.claim = Some(claim);
-        let Some(cursor) = details.cursors.first() else { return };
-        let channel = self.channels[cursor.channel as usize].name.clone();
-        self.orders.push(Order::AcquireName { channel, name, claim });
-    }
-
-    fn synced(&mut self, name: &ChannelName, sink: &mut impl Sink) {
-        let Some(key) = self.names.get(name).copied() else { return };
-        if !self.is_attaching(name) {
-            self.channels[key as usize].rare_mut().syncs += 1;
-            self.start_all(key, sink);
-        }
-    }
-
     fn appended(
         &mut self,
         name: &ChannelName,
@@ -433,47 +394,6 @@ impl Hub {
             self.deliver_many(many, sink);
         }
         self.channels[key as usize].truncate(first, first);
-    }
-
-    /// Ends all subscribers of the channel, and the channel.
-    fn end_channel(&mut self, name: &ChannelName, problem: Option<Problem>, sink: &mut impl Sink) {
-        let Some(key) = self.names.get(name).copied() else { return };
-        while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {
-            self.conclude_closed(subscriber, name, problem, sink);
-        }
-        self.end_followers(key, problem);
-        self.remove(key, name);
-    }
-
-    /// Removes a channel that has no readers.
-    fn remove(&mut self, key: u32, name: &ChannelName) {
-        self.names.remove(name);
-        self.dirty.retain(|dirty| *dirty != key);
-        self.truncated.retain(|(truncated, ..)| *truncated != key);
-        self.channels.remove(key as usize);
-    }
-
-    /// Ends the subscribers of a client that may not create the channel. Other clients may.
-    fn end_those_of(&mut self, name: &ChannelName, owner: Owner, sink: &mut impl Sink) {
-        let Some(key) = self.names.get(name).copied() else { return };
-        let owner_of = |hub: &Self, subscriber: &u32| {
-            hub.subscribers[*subscriber as usize].details.as_ref().map_or(Owner::default(), |details| details.owner)
-        };
-        let waiting = self.channels[key as usize].subscribers.clone();
-        let is_meant = |subscriber: &&u32| owner_of(self, subscriber) == owner || fault!("other-clients-refused-too");
-        for subscriber in waiting.iter().filter(is_meant).collect::<Vec<_>>() {
-            self.conclude_closed(*subscriber, name, Some(Refusal::ClientLimit.into()), sink);
-        }
-        match self.channels[key as usize].subscribers.first().copied() {
-            Some(other) => {
-                let owner = owner_of(self, &other);
-                self.orders.push(Order::Open { channel: name.clone(), owner });
-            }
-            None if self.followers.count(key) > 0 => {
-                self.orders.push(Order::Open { channel: name.clone(), owner: Owner::default() });
-            }
-            None => self.end_channel(name, None, sink),
-        }
     }
 
     fn channel_named(&self, name: &ChannelName) -> Option<&Channel> {

@@ -9,7 +9,7 @@ use super::channel::{BatchLimit, Channel};
 use super::deliver::{fall_off, gap, spots};
 use super::encoded::Encoded;
 use super::encoder::{Announcement, Format, Item, PollOutcome, RefusedSubscription};
-use super::subscriber::{Subscriber, Subscription};
+use super::subscriber::{ChannelCursor, Subscriber, Subscription};
 use super::{Hub, Reply, Sink};
 use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
@@ -69,12 +69,20 @@ impl Hub {
         let format = subscriber.format;
         let details = subscriber.details.as_deref_mut()?;
         let mut items = items.to_vec();
-        let mut room = limit.bytes_max;
         for cursor in &mut details.cursors {
             let channel = &self.channels[cursor.channel as usize];
             if let Some(missed) = fall_off(channel, cursor) {
                 items.push(Item::Gap(gap(channel, missed, cursor.next)));
             }
+        }
+        let mut room = limit.bytes_max;
+        let mut cursors: Vec<&mut ChannelCursor> = details.cursors.iter_mut().collect();
+        // There may not be room for all: a busy channel does not keep out what has waited for longer.
+        if !fault!("poll-of-busy-channel-alone") {
+            cursors.sort_by_key(|cursor| self.channels[cursor.channel as usize].waits_since(cursor.next));
+        }
+        for cursor in cursors {
+            let channel = &self.channels[cursor.channel as usize];
             if room > 0 && cursor.next < channel.log.next() {
                 let limit = BatchLimit { bytes_max: room, ..limit };
                 let batch = channel.batch(&mut self.encoded, cursor.next, format.of_items(), limit);

@@ -42,6 +42,13 @@ impl Hub {
         self.moved.push((channel.name.clone(), id.clone()));
     }
 
+    /// Has all members of a channel reported to its shard at the end of the tick.
+    pub(super) fn report_members(&mut self, key: u32) {
+        let channel = &self.channels[key as usize];
+        let members = channel.members.iter().flat_map(|members| members.0.keys());
+        self.moved.extend(members.map(|id| (channel.name.clone(), id.clone())));
+    }
+
     /// Reports the changes of this tick to the shards.
     pub(super) fn tell_moved(&mut self) {
         let mut moved = std::mem::take(&mut self.moved);
@@ -49,7 +56,7 @@ impl Hub {
         moved.dedup();
         for (name, id) in moved {
             // The shard of a channel that is gone knows that nobody is in it.
-            let Some(channel) = self.channel_named(&name) else { continue };
+            let Some(channel) = self.channel_named(&name).filter(|channel| channel.takes_orders()) else { continue };
             let connections = channel.members.as_ref().and_then(|members| members.0.get(&id).copied()).unwrap_or(0);
             self.orders.push(Order::SetMember { channel: name, id, connections });
         }

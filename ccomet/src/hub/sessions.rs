@@ -14,32 +14,42 @@ use crate::core::time::UnixMillis;
 /// The labelled subscribers, by their connection.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    added: HashMap<ConnectionId, Vec<(Label, u32)>>,
-    /// Connections of which labelled subscribers have ended, each maybe more than once, until they are asked for.
+    added: HashMap<ConnectionId, Session>,
+    /// Connections that have lost labelled subscribers since the gateway last asked, some more than once.
     ended: Vec<ConnectionId>,
+}
+
+/// The labelled subscribers of a connection.
+#[derive(Debug, Default)]
+struct Session {
+    added: Vec<(Label, u32)>,
+    /// How often its subscribers have taken turns.
+    turns: usize,
 }
 
 impl Sessions {
     pub(super) fn add(&mut self, peer: ConnectionId, label: Label, key: u32) {
-        self.added.entry(peer).or_default().push((label, key));
+        self.added.entry(peer).or_default().added.push((label, key));
     }
 
     fn get(&self, peer: ConnectionId) -> &[(Label, u32)] {
-        self.added.get(&peer).map_or(&[], Vec::as_slice)
+        self.added.get(&peer).map_or(&[], |session| &session.added)
     }
 
     fn find(&self, peer: ConnectionId, label: Label) -> Option<u32> {
         self.get(peer).iter().find(|(held, _)| *held == label).map(|(_, key)| *key)
     }
 
-    /// Returns those of a connection in the order in which they are fed now. Another one is first each time,
-    /// since the first may leave no room for the others.
-    pub(super) fn take_turns(&mut self, peer: ConnectionId) -> Vec<u32> {
-        let Some(added) = self.added.get_mut(&peer) else { return Vec::new() };
-        if !fault!("first-subscription-always-first") {
-            added.rotate_left(1);
-        }
-        added.iter().map(|(_, key)| *key).collect()
+    /// Returns the subscribers of a connection, whose first is `first`, in the order in which they are fed now, if
+    /// there are labelled ones. Another one leads each time, since that may leave no room for the others.
+    pub(super) fn take_turns(&mut self, peer: ConnectionId, first: u32) -> Vec<u32> {
+        let Some(session) = self.added.get_mut(&peer) else { return Vec::new() };
+        let all = [first].into_iter().chain(session.added.iter().map(|(_, key)| *key));
+        let mut order: Vec<u32> = all.collect();
+        session.turns = if fault!("first-subscription-always-first") { 0 } else { session.turns.wrapping_add(1) };
+        let leader = session.turns % order.len();
+        order.rotate_left(leader);
+        order
     }
 
     /// Notes that a subscriber ends, and returns those that end with it.
@@ -49,13 +59,13 @@ impl Sessions {
         }
         let ended = match subscriber.label() {
             None if fault!("added-outlives-connection") => Vec::new(),
-            None => self.added.remove(&subscriber.peer).unwrap_or_default(),
+            None => self.added.remove(&subscriber.peer).unwrap_or_default().added,
             Some(_) => {
                 self.ended.push(subscriber.peer);
                 let others = self.added.get_mut(&subscriber.peer);
                 let is_last = others.is_some_and(|others| {
-                    others.retain(|(_, held)| *held != key);
-                    others.is_empty()
+                    others.added.retain(|(_, held)| *held != key);
+                    others.added.is_empty()
                 });
                 if is_last {
                     self.added.remove(&subscriber.peer);

@@ -15,10 +15,10 @@ pub(crate) trait Sink {
     ///
     /// [`Hub::drained`]: super::Hub::drained
     fn stream(&mut self, peer: ConnectionId, chunks: &[Bytes]) -> bool;
-    /// Returns whether bytes are queued for a connection: [`Hub::drained`] will be called.
+    /// Returns how many bytes are queued for a connection. If there are any, [`Hub::drained`] will be called.
     ///
     /// [`Hub::drained`]: super::Hub::drained
-    fn has_queued(&self, peer: ConnectionId) -> bool;
+    fn queued(&self, peer: ConnectionId) -> usize;
     /// Tells a client that one of the subscriptions of its connection has ended, and why.
     fn refuse(&mut self, peer: ConnectionId, label: Label, problem: Problem);
     /// Ends a stream, and with it its connection.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sealed::ConnectionId;
 
-use super::encoder::{Format, Label};
+use super::channel::Channel;
+use super::encoder::{Encoder, Format, Label};
 use crate::core::message::ChannelName;
 use crate::core::owner::Owner;
 use crate::core::position::Spot;
@@ -97,6 +98,8 @@ const MANY: u32 = u32::MAX;
 pub(super) struct SubscriberDetails {
     pub(super) cursors: Vec<ChannelCursor>,
     pub(super) answer_at_once: bool,
+    /// The index of the channel that is looked at next.
+    pub(super) turn: u8,
     /// What the client named for its protocol to address.
     pub(super) target: Option<Box<str>>,
     pub(super) name: Option<Arc<str>>,
@@ -119,6 +122,13 @@ pub(super) struct ChannelCursor {
     pub(super) syncs: u32,
     /// A poll wants the oldest message kept: what is dropped before it gets a position is not missed.
     pub(super) is_from_oldest: bool,
+}
+
+impl ChannelCursor {
+    /// Returns whether it starts beyond what this loop knows of its channel.
+    pub(super) fn is_behind(&self, channel: &Channel, encoder: &dyn Encoder) -> bool {
+        self.start.is_some_and(|start| channel.is_behind(start, encoder))
+    }
 }
 
 impl Subscriber {
@@ -157,6 +167,15 @@ impl Subscriber {
 
     pub(super) fn cursors(&self) -> &[ChannelCursor] {
         self.details.as_ref().map_or(&[], |details| &details.cursors)
+    }
+
+    /// Returns the index of the channel that it is fed from now, and goes on to the next.
+    pub(super) fn take_turn(&mut self) -> usize {
+        let Some(details) = &mut self.details else { return 0 };
+        let index = usize::from(details.turn) % details.cursors.len().max(1);
+        // A subscription has at most 255 channels.
+        details.turn = (index + 1) as u8;
+        index
     }
 
     /// Its one channel, if it has one and has started.
@@ -217,6 +236,8 @@ impl Flags {
     pub(super) const SPOKEN: Self = Self(1 << 2);
     /// In the list of subscribers of several channels that have something to get.
     pub(super) const DIRTY: Self = Self(1 << 3);
+    /// Others are on its connection, and wait for their turns as it does.
+    pub(super) const SHARES: Self = Self(1 << 4);
 }
 
 impl BitOr for Flags {

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod backends;
+mod crowds;
 mod cuts;
 mod frames;
 mod hops;

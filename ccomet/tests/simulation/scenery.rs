@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ccomet::{Anonymous, Config, Key, Pattern, Secret, StoreFaults};
-use sealed::sim::{Random, Simulation};
+use sealed::sim::{Link, Random, Simulation};
 
 use crate::backends::Hooking;
+use crate::crowds;
 use crate::proxies::Proxying;
 use crate::rulings::Ruling;
 use crate::tokens;
@@ -30,6 +31,8 @@ pub struct Scenery {
     pub ruling: Option<Ruling>,
     /// Messages are kept by a store that is slow and fails.
     pub store: Option<StoreFaults>,
+    /// Clients come to new channels together, and one of them may make none.
+    pub is_crowded: bool,
 }
 
 impl Scenery {
@@ -78,7 +81,25 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     let ruling = random.chance(0.25).then(|| Ruling::draw(&mut config, &mut random));
     let mut random = sim.random(6);
     let store = random.chance(0.3).then(|| any_store(&mut random));
-    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store })
+    let has_others = proxying.is_some() || has_tokens || hooking.is_some() || ruling.is_some() || forgets_keys;
+    let is_crowded = !has_others && sim.random(8).chance(0.4);
+    if is_crowded {
+        crowds::configure(&mut config);
+    }
+    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store, is_crowded })
+}
+
+/// Draws how fast the network is. Returns whether several subscriptions on one connection are too much for it.
+pub fn draw_link(sim: &Simulation, random: &mut Random) -> bool {
+    let link = Link {
+        latency_max: Duration::from_millis(*random.pick(&[1, 30]).expect("one")),
+        bandwidth: if random.chance(0.2) { Some(50_000) } else { None },
+        buffer_bytes: *random.pick(&[600, 5_000, 200_000]).expect("one"),
+        ..Link::default()
+    };
+    let is_narrow = link.buffer_bytes < 5_000;
+    sim.set_link(link);
+    is_narrow
 }
 
 fn any_config(random: &mut Random) -> Config {

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ccomet::{Config, Holdings, Simulated};
-use sealed::sim::{Faults, Link, Peer, Random, Simulation};
+use sealed::sim::{Faults, Peer, Random, Simulation};
 
 use crate::accounts::Accounts;
 use crate::backends::{self, Backend, Suitor};
+use crate::crowds::Crowd;
 use crate::cuts::Cuts;
 use crate::http::Http;
 use crate::icomet::Counter;
@@ -102,6 +103,7 @@ pub struct World {
     backend: Option<Backend>,
     insider: Insider,
     broadcaster: Option<Broadcaster>,
+    crowd: Option<Crowd>,
     accounts: Accounts,
     /// What those who are not in each world draw from.
     extra: Random,
@@ -146,7 +148,7 @@ impl World {
         let mut random = sim.random(1);
         let (mut config, scenery) = scenery::draw(sim, &mut random);
         let sessions = Session::draw(&mut config, &mut sim.random(7));
-        let is_narrow = draw_link(sim, &mut random);
+        let is_narrow = scenery::draw_link(sim, &mut random);
         let server = Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts");
         let channels: Vec<String> =
             ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
@@ -212,6 +214,7 @@ impl World {
         let mut oracle = Oracle::new(scenery.restarts_numbers());
         scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
+        let crowd = scenery.is_crowded.then(|| Crowd::new(&config));
         Self {
             place,
             config,
@@ -235,6 +238,7 @@ impl World {
             backend,
             insider: Insider::new(inside),
             broadcaster,
+            crowd,
             accounts,
             extra,
             restarts,
@@ -291,6 +295,9 @@ impl World {
         self.insider.act(place, &mut self.extra, oracle);
         if let Some(broadcaster) = &mut self.broadcaster {
             broadcaster.act(place, &mut self.extra);
+        }
+        if let Some(crowd) = &mut self.crowd {
+            crowd.act(place, &mut self.extra);
         }
         if let (Some(server), true) = (&self.server, self.extra.chance(0.005)) {
             place.sim.note("the server is asked to read its settings again");
@@ -361,6 +368,7 @@ impl World {
         self.rebels.iter_mut().for_each(|rebel| rebel.hear(&self.place, oracle));
         self.insider.hear(oracle);
         self.broadcaster.iter_mut().for_each(Broadcaster::hear);
+        self.crowd.iter_mut().for_each(Crowd::hear);
     }
 
     fn holdings(&self) -> Holdings {
@@ -380,6 +388,7 @@ impl World {
         self.gatherers.iter_mut().for_each(Gatherer::calm_down);
         self.members.iter_mut().for_each(Member::calm_down);
         self.sessions.iter_mut().for_each(Session::calm_down);
+        self.crowd.iter_mut().for_each(Crowd::calm_down);
         if let Some(backend) = &mut self.backend {
             backend.calm_down();
         }
@@ -425,6 +434,7 @@ impl World {
             .chain(self.suitors.drain(..).map(Suitor::into_peer))
             .chain(self.rebels.drain(..).map(Rebel::into_peer))
             .chain(self.broadcaster.take().map(Broadcaster::into_peer))
+            .chain(self.crowd.take().into_iter().flat_map(Crowd::into_peers).map(Some))
             .chain(std::iter::once(std::mem::replace(&mut self.insider, Insider::new(Vec::new())).into_peer()))
             .chain(std::iter::once(std::mem::take(&mut self.admin).into_peer()));
         for mut peer in peers.flatten().collect::<Vec<Peer>>() {
@@ -458,19 +468,6 @@ impl World {
         meter::rest(&held, loops, || self.stop(&server));
         assert_eq!(self.place.sim.descriptors(), 0);
     }
-}
-
-/// Draws how fast the network is. Returns whether several subscriptions on one connection are too much for it.
-fn draw_link(sim: &Simulation, random: &mut Random) -> bool {
-    let link = Link {
-        latency_max: Duration::from_millis(*random.pick(&[1, 30]).expect("one")),
-        bandwidth: if random.chance(0.2) { Some(50_000) } else { None },
-        buffer_bytes: *random.pick(&[600, 5_000, 200_000]).expect("one"),
-        ..Link::default()
-    };
-    let is_narrow = link.buffer_bytes < 5_000;
-    sim.set_link(link);
-    is_narrow
 }
 
 /// Draws what goes wrong, and how often.

@@ -248,6 +248,10 @@ impl Shard {
         // The spots of those that have keys.
         let mut made = Vec::new();
         let concluded = publications.map(|Publication { cause, owner, planned }| {
+            // A message to a pattern goes to channels as they are.
+            if matches!(cause, Cause::Asker(_)) {
+                self.pass_to_back_end(key, owner);
+            }
             let spots = planned.map(|planned| match planned {
                 Planned::Known(spot) => spot,
                 Planned::Same(index) => made.get(index).copied().unwrap_or(Spot::UNKNOWN),

@@ -87,12 +87,17 @@ impl Shard {
         }
     }
 
+    /// Returns the channel of that name if the loop follows it. An order for a channel that has been deleted may come
+    /// when another one has its name.
+    pub(super) fn followed_by(&self, from: usize, name: &ChannelName) -> Option<usize> {
+        let key = self.key_of(name)?;
+        let is_followed = self.channels[key].attached.iter().any(|follower| follower.to == from);
+        (is_followed || fault!("order-for-deleted-channel-carried-out")).then_some(key)
+    }
+
     pub(super) fn catch_up(&mut self, from: usize, name: ChannelName) {
         // If the channel is gone, the loop has been notified, and with it every reader that waits for this.
-        let Some(key) = self.names.get(&name).copied() else { return };
-        if self.defers_sync(key, from) {
-            return;
-        }
+        let Some(key) = self.followed_by(from, &name) else { return };
         let channel = &mut self.channels[key];
         let kept_from = channel.kept_from();
         let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };

@@ -136,7 +136,7 @@ impl Idempotency {
         if let Some(earlier) = self.serials.insert(name.clone(), serial) {
             self.forget(earlier);
         }
-        self.known.insert(serial, Known { name, digest: digest(message), spot, time: message.time, owner });
+        self.known.insert(serial, Known { name, digest: digest(message), spot, time: message.time(), owner });
         let keys = if owner.is_counted() { &mut self.clients } else { &mut self.nobodys };
         keys.insert(serial);
         for part in owner.parts() {

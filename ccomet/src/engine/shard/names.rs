@@ -42,7 +42,7 @@ impl Shard {
     }
 
     pub(super) fn acquire_name(&mut self, from: usize, name: &ChannelName, who: Arc<str>, claim: Claim) {
-        let Some(key) = self.names.get(name).copied() else { return };
+        let Some(key) = self.followed_by(from, name) else { return };
         self.displace(key, &who);
         self.channels[key].waits.get_or_insert_default().waiting.insert(who, (from, claim));
     }

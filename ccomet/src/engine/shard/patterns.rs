@@ -40,8 +40,8 @@ pub(super) struct PatternChannel {
     fed_bytes: usize,
     /// Whether some of these were dropped. Older messages must be dropped as well, or there would be a hole.
     is_fed_over: bool,
-    /// Loops that wait to follow the channel, each with the number of its `CatchUp` orders since.
-    attaching: Vec<(usize, u32)>,
+    /// Loops that wait to follow the channel.
+    attaching: Vec<usize>,
 }
 
 /// A pattern to which a shard forwards messages.
@@ -146,12 +146,12 @@ impl Backfill {
         let Some((number, message)) = channel.log.before(before) else { return false };
         // Messages of one channel stay in order even if the calendar was set back.
         let newer = self.within.map_or(UnixMillis::MAX, |within| within.time);
-        let time = message.time.min(newer);
+        let time = message.time().min(newer);
         self.within = Some(Within { number, time });
         let order = (time, self.looked_at, number);
         let is_full = self.found.len() >= self.limits.messages_max;
         let is_older = is_full && self.found.peek().is_some_and(|Reverse(oldest)| order < oldest.order);
-        if is_older || message.time < now.minus(self.limits.kept_for.min(kept_for)) {
+        if is_older || message.time() < now.minus(self.limits.kept_for.min(kept_for)) {
             return false;
         }
         if is_full {
@@ -173,7 +173,7 @@ impl Backfill {
     }
 
     /// Returns the newest messages found, in order, as many as may be kept.
-    fn into_entries(self) -> Vec<(UnixMillis, Arc<Message>)> {
+    fn into_found(self) -> Vec<Found> {
         let mut bytes = 0;
         // Sorted by `Reverse`: the newest come first.
         let sorted = self.found.into_sorted_vec().into_iter().map(|Reverse(found)| found);
@@ -181,9 +181,9 @@ impl Backfill {
             bytes += found.message.cost();
             bytes <= self.limits.bytes_max
         });
-        let mut entries: Vec<_> = kept.map(|found| (found.order.0, found.gathered())).collect();
-        entries.reverse();
-        entries
+        let mut found: Vec<_> = kept.collect();
+        found.reverse();
+        found
     }
 }
 
@@ -237,17 +237,8 @@ impl Shard {
     /// Makes a loop wait if some shards have not sent their backfill yet. Returns whether it waits.
     pub(super) fn defers_attaching(&mut self, key: usize, from: usize) -> bool {
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.missing > 0) else { return false };
-        if !gathering.attaching.iter().any(|(to, _)| *to == from) {
-            gathering.attaching.push((from, 0));
-        }
-        true
-    }
-
-    /// Returns whether a loop that sends `CatchUp` still waits to follow the channel.
-    pub(super) fn defers_sync(&mut self, key: usize, from: usize) -> bool {
-        let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.missing > 0) else { return false };
-        if let Some((_, syncs)) = gathering.attaching.iter_mut().find(|(to, _)| *to == from) {
-            *syncs += 1;
+        if !gathering.attaching.contains(&from) {
+            gathering.attaching.push(from);
         }
         true
     }
@@ -255,7 +246,7 @@ impl Shard {
     /// Removes a loop that waits to follow the channel.
     pub(super) fn stop_deferring(&mut self, key: usize, from: usize) {
         if let Some(gathering) = self.gathering_mut(key) {
-            gathering.attaching.retain(|(to, _)| *to != from);
+            gathering.attaching.retain(|to| *to != from);
         }
     }
 
@@ -301,7 +292,14 @@ impl Shard {
                 _ => filling.go_on(),
             }
         }
-        let (pattern, entries) = (followed.name.clone(), filling.into_entries());
+        let (pattern, found) = (followed.name.clone(), filling.into_found());
+        if to == self.own && !fault!("found-message-counted-twice") {
+            // The pattern has a copy of each on this shard.
+            for Found { order: (_, key, number), message, .. } in &found {
+                self.share_kept(*key, *number, message);
+            }
+        }
+        let entries = found.iter().map(|found| (found.order.0, found.gathered())).collect();
         self.send(to, PatternMessage::Backfill { pattern, run, entries });
         true
     }
@@ -378,11 +376,8 @@ impl Shard {
         for message in filled.into_iter().skip(over).map(|(_, message)| message).chain(fed) {
             self.append_derived(key, now, message);
         }
-        for (to, syncs) in attaching {
+        for to in attaching {
             self.attach_to(key, to);
-            for _ in 0..syncs {
-                self.catch_up(to, name.clone());
-            }
         }
         self.evict();
     }
@@ -444,7 +439,7 @@ impl Shard {
 
 /// Returns when a channel that keeps messages for `kept_for` drops this one.
 fn too_old(message: &Message, kept_for: Duration) -> UnixMillis {
-    message.time.plus(kept_for).plus(Duration::from_millis(1))
+    message.time().plus(kept_for).plus(Duration::from_millis(1))
 }
 
 /// Returns a message as a pattern's channel has it: it names its own channel, and expires when that channel drops it.

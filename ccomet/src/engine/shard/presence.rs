@@ -63,7 +63,7 @@ pub(super) type Leaving = VecDeque<(LoopTime, ChannelName, Arc<str>)>;
 impl Shard {
     /// Sets the number of connections that a member has in a channel on one loop.
     pub(super) fn present(&mut self, from: usize, now: Tick, name: &ChannelName, id: &Arc<str>, connections: u32) {
-        let Some(key) = self.key_of(name) else { return };
+        let Some(key) = self.followed_by(from, name) else { return };
         let PresenceLimits { members_max, grace, .. } = self.limits.presence;
         let held = &mut self.channels[key].presence;
         let is_new = held.as_ref().is_none_or(|presence| !presence.members.contains_key(id));

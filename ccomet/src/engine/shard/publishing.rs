@@ -80,7 +80,7 @@ impl Shard {
     ) {
         // Patterns are going to have copies.
         let is_shared = self.is_followed(&name);
-        let messages = messages.map(|mut message| {
+        let messages = messages.map(|message| {
             if is_shared {
                 message.share();
             }
@@ -90,6 +90,20 @@ impl Shard {
             Ok(key) => self.begin_change(now, key, Change::Publish { cause: Cause::Asker(asker), owner, messages }),
             Err(why) => self.reply(asker, Err(why)),
         }
+    }
+
+    /// Counts a channel for `owner` from now on if that is the back end and the channel keeps nothing. A client that
+    /// has read the channel before there was anything to read would otherwise pay for it with its own share of the
+    /// history.
+    pub(super) fn pass_to_back_end(&mut self, key: usize, owner: Owner) {
+        let channel = &mut self.channels[key];
+        let keeps_some = !channel.log.is_empty() || channel.kept_from() < channel.log.next();
+        if owner.is_counted() || keeps_some || fault!("first-reader-keeps-channel") {
+            return;
+        }
+        let is_pattern = channel.name.is_pattern();
+        self.owners.gone(channel.counted, is_pattern);
+        channel.counted = self.owners.made(owner, is_pattern);
     }
 
     /// Appends a message to a channel. Returns the spot behind it.
@@ -112,7 +126,7 @@ impl Shard {
         if let Some(why) = self.why_no_broadcast(order.owner) {
             return self.reply(asker, Err(why));
         }
-        let BroadcastOrder { pattern, mut message, reach_max, owner } = order;
+        let BroadcastOrder { pattern, message, reach_max, owner } = order;
         message.share();
         let compared_bytes = if message.key().is_some() { message.payload.len() } else { 0 };
         let reach =

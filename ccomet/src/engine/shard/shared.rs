@@ -6,11 +6,12 @@
 //! halved, so that all parts together are between half and twice the payload, and each message costs constant time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sealed::fault;
 
 use super::Shard;
-use crate::core::message::SharedPayload;
+use crate::core::message::{Message, SharedPayload};
 
 /// The shared payloads of a shard.
 #[derive(Debug, Default)]
@@ -60,6 +61,20 @@ impl Shard {
         let part = holders.part(payload);
         self.weigh(key, |share| share + part);
         self.divide(payload);
+    }
+
+    /// Counts the payload of a message as one that others have, too, if the channel keeps the message still.
+    pub(super) fn share_kept(&mut self, key: usize, number: u64, message: &Arc<Message>) {
+        let kept = self.channels.get(key).and_then(|channel| channel.log.entry(number));
+        let is_kept = kept.is_some_and(|kept| Arc::ptr_eq(kept, message));
+        if !is_kept || SharedPayload::of(message).is_some() {
+            return;
+        }
+        message.share();
+        if let Some(payload) = SharedPayload::of(message) {
+            self.change(key, |channel, _| channel.shared_length += payload.length);
+            self.hold(key, number, payload);
+        }
     }
 
     /// Does the opposite of `hold` for messages that a channel has no more.

@@ -22,7 +22,7 @@ pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message
     out.extend_from_slice(br#","position":""#);
     spot.write(out);
     out.extend_from_slice(br#"","time":"#);
-    json::write_number(message.time.as_millis(), out);
+    json::write_number(message.time().as_millis(), out);
     if let Some(sender) = &message.sender {
         out.extend_from_slice(br#","sender":"#);
         json::write_string(sender, out);
@@ -53,7 +53,7 @@ fn write_movement(channel: &ChannelName, spot: Spot, movement: Movement, message
     out.extend_from_slice(br#","position":""#);
     spot.write(out);
     out.extend_from_slice(br#"","time":"#);
-    json::write_number(message.time.as_millis(), out);
+    json::write_number(message.time().as_millis(), out);
     out.extend_from_slice(br#","id":"#);
     json::write_string(&String::from_utf8_lossy(&message.payload), out);
     out.push(b'}');
@@ -238,6 +238,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::core::message::Draft;
     use crate::core::position::Epoch;
     use crate::core::time::UnixMillis;
 
@@ -246,12 +247,9 @@ mod tests {
     }
 
     fn item(payload: &'static [u8], sender: Option<&str>) -> serde_json::Value {
-        let message = Message {
-            payload: Bytes::from_static(payload),
-            sender: sender.map(Into::into),
-            time: UnixMillis::from_millis(17),
-            extra: None,
-        };
+        let payload = Bytes::from_static(payload);
+        let draft = Draft { payload, sender: sender.map(Into::into), ..Draft::default() };
+        let message = draft.taken_at(UnixMillis::from_millis(17));
         let mut out = Vec::new();
         write_message(&ChannelName::new("a\"b").expect("a name"), spot(1), &message, &mut out);
         serde_json::from_slice(&out).expect("JSON")

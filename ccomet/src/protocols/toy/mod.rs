@@ -136,8 +136,8 @@ mod tests {
             true
         }
 
-        fn has_queued(&self, _: ConnectionId) -> bool {
-            false
+        fn queued(&self, _: ConnectionId) -> usize {
+            0
         }
 
         fn refuse(&mut self, _: ConnectionId, Label(label): Label, problem: Problem) {

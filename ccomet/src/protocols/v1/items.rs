@@ -74,17 +74,14 @@ fn escape_literal(json: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::message::Draft;
     use crate::core::time::UnixMillis;
 
     #[test]
     fn the_envelope_is_what_the_page_of_2014_expects() {
         let channel = ChannelName::new("abc").expect("a name");
-        let message = Message {
-            payload: Bytes::from_static(b"hello"),
-            sender: Some("ann".into()),
-            time: UnixMillis::default(),
-            extra: None,
-        };
+        let draft = Draft { payload: Bytes::from_static(b"hello"), sender: Some("ann".into()), ..Draft::default() };
+        let message = draft.taken_at(UnixMillis::default());
         let mut item = Vec::new();
         write_message(&channel, 7, &message, &mut item);
         assert_eq!(
@@ -108,8 +105,8 @@ mod tests {
     #[test]
     fn any_text_comes_out_of_both_escapes_unchanged() {
         let text = "'\"\\ </script> \r\n\t\u{0}\u{2028}\u{2029} 😀 中文 \\' \\\\";
-        let message =
-            Message { payload: Bytes::from(text), sender: Some(text.into()), time: UnixMillis::default(), extra: None };
+        let draft = Draft { payload: Bytes::from(text), sender: Some(text.into()), ..Draft::default() };
+        let message = draft.taken_at(UnixMillis::default());
         let mut item = Vec::new();
         write_message(&ChannelName::new("'\\").expect("a name"), 0, &message, &mut item);
         assert!(!String::from_utf8_lossy(&item).contains("</"));

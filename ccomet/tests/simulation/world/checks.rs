@@ -129,6 +129,9 @@ impl World {
         if self.config.history.age_max_s > 60 && !self.is_short() {
             self.counters.iter().for_each(|counter| counter.check_head(&heads));
         }
+        if let Some(crowd) = &mut self.crowd {
+            crowd.check(&self.place);
+        }
         if !crowded {
             self.check_presence();
         }
