@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed::{Listen, Place, Pool, SocketOptions, Stopper, fault};
-use sealed_http::{Limits as HttpLimits, Server as HttpServer, Settings};
+use sealed_http::codec::Limits as HttpLimits;
+use sealed_http::{Server as HttpServer, Settings};
 
 use crate::access::token::Verifier;
 use crate::config::{Admin, Config, ConfigError};

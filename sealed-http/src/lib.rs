@@ -143,16 +143,6 @@ pub mod site;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
-pub use client::{
-    BadTarget, EventStream, EventTooLong, Fetch, FetchError, FetchId, Fetched, StreamEvent, Upstream, UpstreamId,
-};
-pub use codec::{
-    Asked, BadHeaderValue, BadProxyHeader, CONTINUE, DecodeError, Event, HEADERS_MAX, Limits, Method, ProxyHeader,
-    RequestDecoder, RequestHead, Response, ResponseDecoder, ResponseEvent, ResponseHead, encode_chunk,
-    encode_last_chunk, reason,
-};
-pub use server::{Connection, Handler, Http, Intake, Piece, Preface, Request, Server, ServerTimer, Settings};
-pub use site::{
-    BadEncoding, Cors, Field, Member, Methods, NoRoute, Origins, Params, Problem, Query, Routes, Site, StaticFile,
-    Task, decode_segment,
-};
+pub use codec::{Method, RequestHead, Response};
+pub use server::{Handler, Http, Request, Server, Settings};
+pub use site::{Problem, Site};

@@ -43,7 +43,7 @@ fn host<'a>(head: &RequestHead<'a>) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use sealed_http::Limits;
+    use sealed_http::codec::Limits;
 
     use super::*;
 

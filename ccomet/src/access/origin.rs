@@ -1,7 +1,8 @@
 //! From whose page a request comes, as far as its browser says: what pages of others may ask for is little.
 
 use sealed::fault;
-use sealed_http::{Method, Query, RequestHead};
+use sealed_http::site::Query;
+use sealed_http::{Method, RequestHead};
 
 use super::host;
 use crate::config::{Admin, Config};
@@ -138,7 +139,7 @@ fn origin_of(url: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use sealed_http::Limits;
+    use sealed_http::codec::Limits;
 
     use super::*;
 

@@ -94,7 +94,7 @@ fn values(kind: &str) -> &'static str {
 mod tests {
     use std::collections::BTreeSet;
 
-    use sealed_http::DecodeError;
+    use sealed_http::codec::DecodeError;
 
     use super::*;
     use crate::core::problem::{Denial, Problem};

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use sealed::{ConnectionId, fault};
+use sealed_http::site::{Cors, Field, Origins};
 use sealed_http::websocket::CloseCode;
-use sealed_http::{Cors, Field, Http, Origins, Response};
+use sealed_http::{Http, Response};
 
 use super::{Client, Gateway, SessionState, done, socket};
 use crate::core::problem::Problem;

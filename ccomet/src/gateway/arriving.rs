@@ -1,7 +1,8 @@
 //! A request arrives. Its head decides whether its client may ask at all, and is charged for it: before a body is read.
 
 use sealed::{ConnectionId, fault};
-use sealed_http::{Http, Intake, Method, Request, RequestHead, Response};
+use sealed_http::server::Intake;
+use sealed_http::{Http, Method, Request, RequestHead, Response};
 
 use super::answers::{fields_for, note_refusal, origin_number, problem_response, refusal};
 use super::{Caller, Gateway, loop_time, unix_time};

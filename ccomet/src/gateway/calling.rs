@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use sealed::{ConnectionId, fault};
-use sealed_http::{Http, Method, Origins, RequestHead, Response};
+use sealed_http::site::Origins;
+use sealed_http::{Http, Method, RequestHead, Response};
 
 use super::answers::{allow_credentials, fields_for, note_refusal, problem_response};
 use super::pending::PendingRequest;

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use sealed::{Address, ConnectionId, Input, ListenerId, fault};
-use sealed_http::{Http, Preface, ProxyHeader};
+use sealed_http::Http;
+use sealed_http::codec::ProxyHeader;
+use sealed_http::server::Preface;
 
 use super::{Gateway, loop_time};
 use crate::access::client::Entrance;

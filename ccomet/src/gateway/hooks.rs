@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealed::{ConnectionId, fault};
-use sealed_http::{Fetch, FetchId, Fetched, Http, RequestHead, Upstream, UpstreamId};
+use sealed_http::client::{Fetch, FetchId, Fetched, Upstream, UpstreamId};
+use sealed_http::{Http, RequestHead};
 use slab::Slab;
 
 use super::answers::{refuse_on_socket, respond_problem};

@@ -42,10 +42,11 @@ use inside::Readers;
 use pending::Asker;
 use publishing::Batch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, TimerId, fault};
-use sealed_http::{
-    Cors, DecodeError, FetchId, Fetched, Handler, Http, Intake, Preface, Problem as Details, Request, RequestHead,
-    Response,
-};
+use sealed_http::client::{FetchId, Fetched};
+use sealed_http::codec::DecodeError;
+use sealed_http::server::{Intake, Preface};
+use sealed_http::site::Cors;
+use sealed_http::{Handler, Http, Problem as Details, Request, RequestHead, Response};
 use slab::Slab;
 use socket::Socket;
 use tick::Chore;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed::{Place, fault};
-use sealed_http::{Cors, Origins};
+use sealed_http::site::{Cors, Origins};
 use slab::Slab;
 
 use super::Gateway;

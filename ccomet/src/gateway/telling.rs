@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealed_http::{Fetched, Http};
+use sealed_http::Http;
+use sealed_http::client::Fetched;
 
 use super::hooks::Sent;
 use super::{Chore, Gateway, unix_time};

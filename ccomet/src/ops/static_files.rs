@@ -5,7 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::digest::{SHA256, digest};
 use sealed::fault;
-use sealed_http::{Field, RequestHead, Response, StaticFile};
+use sealed_http::site::{Field, StaticFile};
+use sealed_http::{RequestHead, Response};
 
 use crate::protocols::call::Door;
 

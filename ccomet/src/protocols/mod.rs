@@ -16,7 +16,8 @@ pub(crate) mod v1;
 use bytes::Bytes;
 use call::{Call, Refused};
 use route::{Ahead, Incoming};
-use sealed_http::{Field, Response};
+use sealed_http::Response;
+use sealed_http::site::Field;
 
 use crate::config::Api;
 use crate::hub::{Delivery, Encoder, Encoders, Format, ReplyBody};

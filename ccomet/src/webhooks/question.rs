@@ -7,7 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use sealed::fault;
-use sealed_http::{FetchError, Fetched, ResponseHead};
+use sealed_http::client::{FetchError, Fetched};
+use sealed_http::codec::ResponseHead;
 use serde::Deserialize;
 
 use crate::core::json;
@@ -216,7 +217,7 @@ fn max_age_s(field: &str) -> u64 {
 mod tests {
     use std::io;
 
-    use sealed_http::{Asked, DecodeError, Limits};
+    use sealed_http::codec::{Asked, DecodeError, Limits};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What is read of a proxy's header field, case by case, and against a naive reference.
 
-use sealed_http::Limits;
+use sealed_http::codec::Limits;
 
 use super::*;
 use ForwardedBy::{Forwarded, XForwardedFor};

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use sealed_http::{Method, Query, RequestHead};
+use sealed_http::site::Query;
+use sealed_http::{Method, RequestHead};
 
 use crate::core::refused::Refused;
 

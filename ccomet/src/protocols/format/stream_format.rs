@@ -1,7 +1,7 @@
 //! How the events of a stream are carried: by a transport, in a framing of HTTP or WebSocket.
 
 use sealed::fault;
-use sealed_http::Field;
+use sealed_http::site::Field;
 
 use super::framing::Framing;
 use super::response::CONTENT_SECURITY_POLICY;

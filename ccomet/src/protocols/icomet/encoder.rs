@@ -1,7 +1,8 @@
 //! Encodes for subscribers of icomet: one event at a time, by number.
 
 use sealed::fault;
-use sealed_http::{Field, Response};
+use sealed_http::Response;
+use sealed_http::site::Field;
 
 use super::events::{self, Kind, event, number_of, seq_of};
 use super::request;

@@ -2,7 +2,8 @@
 //! reply.
 
 use bytes::Bytes;
-use sealed_http::{Field, Response};
+use sealed_http::Response;
+use sealed_http::site::Field;
 
 use super::{items, request};
 use crate::config::Api;

@@ -1,8 +1,9 @@
 //! Requests to `/channels` and `/messages`: the native API.
 
 use sealed::fault;
+use sealed_http::site::{Query, decode_segment};
 use sealed_http::websocket::{self, Accepted};
-use sealed_http::{Method, Query, RequestHead, decode_segment};
+use sealed_http::{Method, RequestHead};
 
 use super::ROW;
 use crate::access::origin;

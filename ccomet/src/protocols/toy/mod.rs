@@ -7,7 +7,8 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use sealed_http::{Field, Query, Response};
+use sealed_http::Response;
+use sealed_http::site::{Field, Query};
 
 use super::call::{Call, Refused};
 use super::route::{Incoming, parse_number};
@@ -101,7 +102,8 @@ mod tests {
     use std::sync::Arc;
 
     use sealed::ConnectionId;
-    use sealed_http::{Limits, RequestHead};
+    use sealed_http::RequestHead;
+    use sealed_http::codec::Limits;
 
     use super::*;
     use crate::config::Config;

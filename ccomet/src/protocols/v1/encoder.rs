@@ -1,7 +1,8 @@
 //! Encodes for polls of version 1.0: a script that calls the client's function, or nothing.
 
 use bytes::Bytes;
-use sealed_http::{Field, Response};
+use sealed_http::Response;
+use sealed_http::site::Field;
 
 use super::{items, request};
 use crate::config::Api;

@@ -1,7 +1,8 @@
 //! Requests in the API of version 1.0.
 
 use bytes::Bytes;
-use sealed_http::{Method, Query, Response};
+use sealed_http::site::Query;
+use sealed_http::{Method, Response};
 
 use super::{ROW, items};
 use crate::core::message::{ChannelName, Draft};
