@@ -91,7 +91,7 @@ fn what_is_published_on_a_websocket_is_asked_about() {
     for (channel, wanted) in [("no", "hook_refused"), ("yes", r#""type":"published""#)] {
         let text = format!(r#"{{"type":"publish","channel":"{channel}","data":"x","ref":1}}"#);
         socket.send(frame(0x81, text));
-        let heard = stage.heard(&mut socket);
+        let heard = stage.received(&mut socket);
         assert!(heard.contains(wanted), "{heard}");
         assert_eq!(asked.take(), [format!("Publish {channel} [x] nobody {ANN} me")]);
     }
@@ -109,7 +109,7 @@ fn a_websocket_is_asked_about_when_it_opens_and_with_its_header_when_it_goes_on(
     assert_eq!(asked.take(), [format!("Subscribe  [] nobody {ANN} me")]);
     for (channel, wanted) in [("no", "hook_refused"), ("yes", "subscribed")] {
         socket.send(frame(0x81, format!(r#"{{"type":"subscribe","channels":["{channel}"],"ref":1}}"#)));
-        let heard = stage.heard(&mut socket);
+        let heard = stage.received(&mut socket);
         assert!(heard.contains(wanted), "{heard}");
         assert_eq!(asked.take(), [format!("Subscribe {channel} [] nobody {ANN} me")]);
     }
@@ -176,7 +176,7 @@ fn a_cookie_that_opens_a_websocket_for_any_page_is_shown_at_no_time() {
     {
         let mut socket = stage.open(stage.connect(ANN), "/channels/yes", &format!("Cookie: s=1\r\n{origin}"));
         socket.send(frame(0x81, r#"{"type":"publish","channel":"yes","data":"x"}"#));
-        stage.heard(&mut socket);
+        stage.received(&mut socket);
         let both = ["Subscribe yes []", "Publish yes [x]"].map(|call| format!("{call} nobody {ANN} {cookie}"));
         assert_eq!(asked.take(), both, "{origin}");
     }

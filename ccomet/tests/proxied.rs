@@ -26,7 +26,7 @@ impl Stage {
     /// What a client is answered, on a connection of the proxy.
     fn ask_on(&self, peer: &mut Peer, client: &str, method: &str, target: &str) -> String {
         peer.send(request(method, target, &format!("X-Forwarded-For: {client}\r\n"), ""));
-        self.heard(peer)
+        self.received(peer)
     }
 
     /// The same on a connection of its own.
@@ -43,7 +43,7 @@ impl Stage {
     fn publish(&self, socket: &mut Peer) -> String {
         let text = r#"{"type":"publish","channel":"a","data":"hi","ref":1}"#;
         socket.send(frame(0x81, text));
-        self.heard(socket)
+        self.received(socket)
     }
 }
 
@@ -111,7 +111,7 @@ impl Stage {
         let mut peer = self.proxy();
         let begin = b"POST /channels/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n";
         peer.send([begin, lines, b"\r\n\r\n"].concat());
-        self.heard(&mut peer)
+        self.received(&mut peer)
     }
 }
 
@@ -197,7 +197,7 @@ fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
     let mut body = stage.proxy();
     let fields = format!("X-Forwarded-For: {ANN}\r\n");
     body.send(request("POST", "/channels/b", &fields, "hi").trim_end_matches('i'));
-    assert_eq!(stage.heard(&mut body), "");
+    assert_eq!(stage.received(&mut body), "");
     for request in [stream, "GET /channels/a?wait=0", "GET /channels/a?wait=30", "POST /channels/a"] {
         let (mut peer, heard) = ask(ANN, request);
         assert!(is_over(&heard) && heard.contains("Retry-After: "), "{request}: {heard}");
@@ -207,7 +207,7 @@ fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
     assert!(is_fine(&stage.ask("", "GET", "/channels/a?wait=0")), "those who cannot be read are another client");
     // Each makes room as it ends, though the proxy keeps the connection.
     body.send("i");
-    assert!(is_fine(&stage.heard(&mut body)));
+    assert!(is_fine(&stage.received(&mut body)));
     assert!(is_fine(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
     let (held, heard) = ask(ANN, "GET /channels/a?wait=30");
     assert_eq!(heard, "");
@@ -238,5 +238,5 @@ fn connections_that_a_proxy_keeps_between_requests_are_nobodys() {
     }
     // One after the other on one connection, sent at once.
     kept[0].send(request("GET", "/channels/a?wait=0", &format!("X-Forwarded-For: {ANN}\r\n"), "").repeat(5));
-    assert_eq!(stage.heard(&mut kept[0]).matches("HTTP/1.1 200 ").count(), 5);
+    assert_eq!(stage.received(&mut kept[0]).matches("HTTP/1.1 200 ").count(), 5);
 }

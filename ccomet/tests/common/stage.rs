@@ -72,7 +72,7 @@ impl Stage {
     }
 
     /// What comes at once, whatever it is.
-    pub fn heard(&self, peer: &mut Peer) -> String {
+    pub fn received(&self, peer: &mut Peer) -> String {
         self.sim.settle();
         String::from_utf8_lossy(&peer.take()).into_owned()
     }
