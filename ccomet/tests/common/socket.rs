@@ -1,4 +1,4 @@
-//! A WebSocket of a client, on a simulated network.
+//! A client's WebSocket on a simulated network.
 
 use std::time::Duration;
 
@@ -32,14 +32,14 @@ impl Stage {
         }
         let codec = Codec::client(|| [7, 1, 2, 3]);
         let mut socket = Socket { sim: &self.sim, peer, codec, bytes: opened.body, closed: None };
-        assert_eq!(socket.hear()[0]["items"][0]["type"], "hello");
+        assert_eq!(socket.receive()[0]["items"][0]["type"], "hello");
         Ok(socket)
     }
 }
 
 impl Socket<'_> {
     /// Sends a message, and returns the items that come within half a second.
-    pub fn say(&mut self, what: &Value) -> Vec<Value> {
+    pub fn exchange(&mut self, what: &Value) -> Vec<Value> {
         items(&self.ask(what))
     }
 
@@ -67,7 +67,7 @@ impl Socket<'_> {
             let step = time.min(Duration::from_secs(5));
             self.sim.run_for(step);
             self.bytes.append(&mut self.peer.take());
-            replies.extend(self.hear());
+            replies.extend(self.receive());
             time -= step;
         }
         replies.retain(|reply| reply["items"] != Value::Array(Vec::new()));
@@ -75,7 +75,7 @@ impl Socket<'_> {
     }
 
     /// Returns the replies that have come.
-    fn hear(&mut self) -> Vec<Value> {
+    fn receive(&mut self) -> Vec<Value> {
         let (mut replies, mut answers) = (Vec::new(), Vec::new());
         loop {
             let (used, event) = self.codec.decode(&self.bytes, &Limits::default(), &mut answers).expect("frames");
