@@ -1,4 +1,4 @@
-// What the tests of ccomet.js in Node have in common.
+// Helpers for the tests of ccomet.js in Node.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 
@@ -14,7 +14,7 @@ export async function until(what, condition) {
   }
 }
 
-// What a failed test leaves open would keep the process from ending.
+// Closes what a failed test leaves open, which would keep the process from ending.
 const closers = [];
 
 export function closeAll() {

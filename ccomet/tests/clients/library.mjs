@@ -1,5 +1,5 @@
-// ccomet.js in Node: what a program may rely on. Run by node.rs, with the server's address, the secret of its key, and
-// the folder of the library:
+// ccomet.js in Node: what a program may rely on. node.rs runs it with the server's address, the
+// secret of its key, and the folder of the library:
 //
 //     node library.mjs http://127.0.0.1:8100 SECRET FOLDER
 import assert from 'node:assert/strict';
@@ -37,7 +37,7 @@ describe('ccomet.js', { concurrency: true }, () => {
       const channel = `expiring-${transport}`;
       const notes = follow(new CComet(server, { transport, token }), channel);
       const published = [];
-      const end = Date.now() + 5_000; // more than two tokens' time
+      const end = Date.now() + 5_000; // more than the lifetime of two tokens
       while (Date.now() < end || (given.length < 3 && Date.now() < end + PATIENCE_MS)) {
         published.push(`message ${published.length}`);
         await publisher.publish(channel, published.at(-1));
@@ -54,14 +54,14 @@ describe('ccomet.js', { concurrency: true }, () => {
 
   test('a token function renews a WebSocket in place', async () => {
     const given = [];
-    // The server warns ten seconds before the end.
+    // The server warns ten seconds before the token expires.
     const token = async () => {
       given.push(mint(12));
       return given.at(-1);
     };
     const notes = follow(new CComet(server, { transport: 'websocket', token }), 'renewed');
     const publisher = new CComet(server, { token: () => mint(600) });
-    const end = Date.now() + 14_000; // more than the first token's time
+    const end = Date.now() + 14_000; // more than the lifetime of the first token
     let count = 0;
     for (; Date.now() < end || (given.length < 3 && Date.now() < end + PATIENCE_MS); count += 1) {
       await publisher.publish('renewed', String(count));
@@ -173,7 +173,7 @@ describe('ccomet.js', { concurrency: true }, () => {
       const own = await listen((_, response, count) => {
         if (count === 1) reply(response, 429, body, headers);
         else if (count === 2) reply(response, 200, { position: 'P', items: [] });
-        // Further ones wait.
+        // Further requests wait.
       });
       const notes = follow(new CComet(own.url, { transport: 'poll' }), 'a');
       await until('it opens', () => notes.states.includes('open'));

@@ -1,4 +1,5 @@
-// ccomet.js in Node: subscriptions that share a WebSocket. Run by node.rs, with the folder of the library:
+// ccomet.js in Node: subscriptions that share a WebSocket. node.rs runs it with the folder of the
+// library:
 //
 //     node sharing.mjs FOLDER
 import assert from 'node:assert/strict';
@@ -83,7 +84,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     connection.message('a', 'P1', 'still here');
     await until('it arrives', () => all[0].messages.length === 1);
     assert.deepEqual(all[0].states, ['connecting', 'open']);
-    // What is over already is not ended again.
+    // An ended subscription is not ended again.
     assert.ok(!connection.commands.some((command) => command.type === 'unsubscribe' && command.ref === ref));
     assert.equal(server.handshakes.length, 1);
     closeSubs(all);
@@ -138,7 +139,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     server.close();
     server.connections[0].cut();
     await pause(1_000);
-    // One that comes meanwhile waits with the others.
+    // A later subscription waits with the others.
     all.push(follow(comet, 'new'));
     await pause(3_000);
     const waits = all.map(({ states }) => states.filter((state) => state === 'waiting').length);
@@ -258,7 +259,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     const live = () => server.connections.filter((connection) => !connection.isOver);
     assert.equal(server.connections.length, 3);
     assert.ok(all.every(({ states }) => !states.includes('waiting')));
-    // Where one has left there is room again.
+    // A closed subscription makes room again.
     all.shift().sub.close();
     all.push(follow(comet, 'next'));
     await opened(all);
@@ -351,7 +352,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     assert.ok(!server.connections[0].commands.some(({ type, ref }) => type === 'subscribe' && ref === sent[0].ref));
     assert.deepEqual(items, Array.from(all, () => 'token'));
     assert.deepEqual([...new Set(all.map(({ states }) => states.join()))], ['connecting,open']);
-    // At its end, there is one new connection, at once.
+    // When the token expires, one new connection is opened at once.
     server.connections[0].tell({ items: [{ type: 'close', reason: 'token_expired' }] });
     await until('all are open again', () => all.every(({ states }) => states.join() === 'connecting,open,connecting,open'));
     assert.deepEqual(server.handshakes, ['/channels?token=t1', '/channels?token=t3']);
@@ -420,7 +421,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     await until('all go on by another', () => all.every(({ sub, states }) => sub.transport === 'sse' && states.includes('waiting')));
     const asked = server.asked.filter(({ url }) => url.includes('wait=0'));
     assert.deepEqual([server.handshakes.length, asked.length], [1, 1]);
-    // One that comes later does not try.
+    // A later subscription does not try a WebSocket.
     const next = follow(comet, 'next');
     assert.equal(next.sub.transport, 'sse');
     closeSubs([...all, next]);
@@ -432,7 +433,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     const comet = new CComet(server.url);
     const all = names(3).map((name) => follow(comet, name));
     await opened(all);
-    // So is another one to the same server.
+    // The first attempt of another `CComet` to the same server is repeated, too.
     refusals = 1;
     const other = follow(new CComet(server.url, { token: 'x' }), 'other');
     await opened([other]);

@@ -1,4 +1,5 @@
-// A server of WebSockets with several subscriptions each, that does as a test says: for what a real server does not do on demand.
+// A server of WebSockets with several subscriptions each, which a test controls, to do what a real
+// server does not do on demand.
 import { createHash } from 'node:crypto';
 import { listen, reply } from './common.mjs';
 
