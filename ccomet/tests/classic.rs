@@ -81,7 +81,7 @@ fn signing_in_reaches_waiting_clients_takes_no_number_and_is_not_kept() {
         let mut bob = Client::connect(server.front);
         subscribe(&mut bob, "bob", 1);
         let mut ann = Client::connect(server.front);
-        // The sign-in is not kept: Bob receives it only while he waits.
+        // The sign-in is not kept: Bob gets it only with a waiting poll.
         wait_until("Bob hears of it", || {
             let reply = ann.get("/sign?channel=abc&sname=ann&callback=cb");
             assert_eq!(script(&reply), r#"cb('[{"type" : "sign in"}]')"#);

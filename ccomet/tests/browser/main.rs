@@ -239,17 +239,17 @@ fn a_page_with_a_token_sees_presence() {
                      const seen = [];
                      const ann = {};
                      const {{ members, position }} = await ann.presence('room');
-                     const told = (sub, on) => new Promise((done) => {{ sub[on] = done; }});
+                     const called = (sub, on) => new Promise((done) => {{ sub[on] = done; }});
                      const hooks = {{}};
                      const sub = ann.subscribe('room', {{ presence: true, after: position,
                          onmessage: (item) => {{ seen.push(item.event + ' ' + item.data); hooks.message?.(); }},
                          onitem: (item) => {{ seen.push(item.type + ' ' + item.id); hooks[item.type + item.id]?.(); }} }});
-                     await told(hooks, 'joinann');
+                     await called(hooks, 'joinann');
                      const bob = {}.subscribe('room', {{}});
-                     await told(hooks, 'joinbob');
+                     await called(hooks, 'joinbob');
                      for (const again of [1, 2]) await ann.publish('room', 'once', {{ event: 'greeting', key: '{transport}' }});
                      bob.close();
-                     await told(hooks, 'leavebob');
+                     await called(hooks, 'leavebob');
                      const page = await ann.history('room', {{ limit: 1 }});
                      sub.close();
                      return {{ before: members.length, seen, last: page.items[0].data }};

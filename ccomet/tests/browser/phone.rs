@@ -87,7 +87,7 @@ const MISFITS: &str = r"(() => {
         const { left, right } = part.getBoundingClientRect();
         if (left < 0 || right > innerWidth) found.push(`${part.id || part.className} from ${left} to ${right}`);
     }
-    for (const part of document.querySelectorAll('.message[data-kind=send] .what')) {
+    for (const part of document.querySelectorAll('.message[data-kind=say] .what')) {
         const { width } = part.getBoundingClientRect();
         if (width < innerWidth / 2) found.push(`a message is ${width} wide`);
     }
@@ -124,7 +124,7 @@ pub(crate) fn long_names_and_refused_messages_fit_the_screen_of_a_phone() {
         }
         send(&mut browser, &ann, &"This is longer than the server takes. ".repeat(15));
         browser.wait(&ann, "document.querySelectorAll('.own[data-status=refused] .note button').length === 2");
-        browser.wait(&ann, "document.querySelectorAll('.message[data-kind=send]').length === 3");
+        browser.wait(&ann, "document.querySelectorAll('.message[data-kind=say]').length === 3");
         browser.wait(&ann, "document.getAnimations().every((one) => one.playState === 'finished')");
         shoot(&mut browser, &ann, &place);
         assert_none(&mut browser, &ann, MISFITS, &place);
@@ -197,7 +197,7 @@ pub(crate) fn a_too_long_message_is_reported_before_it_is_sent() {
     shoot(&mut browser, &page, "too-long");
     browser.eval(&page, "document.querySelector('#send').click()");
     assert_eq!(browser.eval(&page, "document.querySelector('#text').value.length"), 12_000, "it is kept");
-    assert_eq!(browser.eval(&page, "document.querySelectorAll('.message[data-kind=send]').length"), Value::from(0));
+    assert_eq!(browser.eval(&page, "document.querySelectorAll('.message[data-kind=say]').length"), Value::from(0));
     // The longest message that is allowed, of characters that take most bytes on the wire, is
     // accepted.
     browser.eval(
@@ -205,5 +205,5 @@ pub(crate) fn a_too_long_message_is_reported_before_it_is_sent() {
         "(() => { const box = document.querySelector('#text'); box.value = 'a' + '\\u0001'.repeat(9999);
              box.dispatchEvent(new Event('input')); document.querySelector('#send').click(); })()",
     );
-    browser.wait(&page, "document.querySelector('.message[data-kind=send]:not([data-status])')");
+    browser.wait(&page, "document.querySelector('.message[data-kind=say]:not([data-status])')");
 }

@@ -9,7 +9,7 @@ export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export async function until(what, condition) {
   const start = Date.now();
   while (!condition()) {
-    assert.ok(Date.now() - start < PATIENCE_MS, `waited in vain: ${what}`);
+    assert.ok(Date.now() - start < PATIENCE_MS, `timed out: ${what}`);
     await pause(20);
   }
 }
@@ -21,7 +21,7 @@ export function closeAll() {
   closers.forEach((close) => close());
 }
 
-/** A subscription that notes what it is told. */
+/** Subscribes, and notes the events of the subscription. */
 export function follow(comet, channel, options = {}) {
   const notes = { messages: [], states: [], details: [], gaps: 0, closes: [] };
   notes.sub = comet.subscribe(channel, {
@@ -39,7 +39,7 @@ export function follow(comet, channel, options = {}) {
   return notes;
 }
 
-/** A server of our own, that notes what it is asked. */
+/** Starts a server of the test's own, which notes its requests. */
 export async function listen(answer, onupgrade) {
   const asked = [];
   const http = createServer((request, response) => {

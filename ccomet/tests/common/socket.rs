@@ -14,17 +14,17 @@ pub struct Socket<'a> {
     pub peer: Peer,
     pub codec: Codec,
     pub bytes: Vec<u8>,
-    /// The code with which the server has closed it.
+    /// The close code that the server has sent.
     pub closed: Option<u16>,
 }
 
 impl Stage {
-    /// Asks for a WebSocket. Returns the status if it is refused.
+    /// Opens a WebSocket. Returns the status if the server refuses it.
     pub fn try_open(&self, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
         self.open_on(self.connect(LOOPBACK), target, headers)
     }
 
-    /// Asks for a WebSocket on a connection. Returns the status if it is refused.
+    /// Opens a WebSocket on a connection. Returns the status if the server refuses it.
     pub fn open_on(&self, mut peer: Peer, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
         let opened = self.exchange(&mut peer, "GET", target, &format!("{UPGRADE}{headers}"), "");
         if opened.status != 101 {
@@ -55,12 +55,12 @@ impl Socket<'_> {
         self.peer.send(frame);
     }
 
-    /// Returns the items that come in that time; pings are answered meanwhile.
+    /// Returns the items that come in that time. Answers pings meanwhile.
     pub fn wait(&mut self, time: Duration) -> Vec<Value> {
         items(&self.replies(time))
     }
 
-    /// Returns the replies that come in that time, but for heartbeats; pings are answered meanwhile.
+    /// Returns the replies that come in that time, without heartbeats. Answers pings meanwhile.
     pub fn replies(&mut self, mut time: Duration) -> Vec<Value> {
         let mut replies = Vec::new();
         while !time.is_zero() {
