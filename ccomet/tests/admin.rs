@@ -338,9 +338,9 @@ fn keys_are_never_shown() {
         (format!("[admin]\nkeys = [\"{key}\", 5]\n"), false),
         (format!("[admin]\nkeys = [\"{key}\"\n"), false),
     ] {
-        let (is_fine, told) = written(&text);
-        assert_eq!(is_fine, fine, "{text}: {told}");
-        assert!(!told.contains(key), "{told}");
+        let (is_fine, logged) = written(&text);
+        assert_eq!(is_fine, fine, "{text}: {logged}");
+        assert!(!logged.contains(key), "{logged}");
     }
 }
 
@@ -359,10 +359,10 @@ fn logged_at_start(settings: &str) -> String {
 fn settings_that_admit_pages_are_warned_of_at_the_start() {
     for (settings, word) in [("forgeable_gets = true", "admin.forgeable_gets"), ("origins = [\"*\"]", "admin.origins")]
     {
-        let told = logged_at_start(settings);
-        assert!(told.lines().any(|line| line.contains("WARN") && line.contains(word)), "{told}");
-        let told = logged_at_start(&format!("{settings}\nkeys = [\"a-key-of-enough-letters\"]"));
-        assert!(!told.contains(word), "no page has a key: {told}");
+        let logged = logged_at_start(settings);
+        assert!(logged.lines().any(|line| line.contains("WARN") && line.contains(word)), "{logged}");
+        let logged = logged_at_start(&format!("{settings}\nkeys = [\"a-key-of-enough-letters\"]"));
+        assert!(!logged.contains(word), "no page has a key: {logged}");
     }
     assert!(!logged_at_start("").contains("admin."), "all is well");
 }

@@ -82,12 +82,12 @@ fn checking_a_token_reports_what_is_wrong_with_it() {
         String::from_utf8(made.stdout).expect("text").trim().to_owned()
     };
     let good = ccomet(&config, &["token", "--check", &make(&["--sub", "ann", "--publish", "chat.*"])]);
-    let told = String::from_utf8(good.stdout).expect("text");
-    assert!(good.status.success() && told.starts_with("accepted\n"), "{told}");
-    assert!(told.contains("ann") && told.contains("chat.*") && told.contains("expires in"), "{told}");
+    let printed = String::from_utf8(good.stdout).expect("text");
+    assert!(good.status.success() && printed.starts_with("accepted\n"), "{printed}");
+    assert!(printed.contains("ann") && printed.contains("chat.*") && printed.contains("expires in"), "{printed}");
     for (token, why) in [(make(&["--aud", "them"]), "'aud'"), ("nonsense".to_owned(), "malformed")] {
         let refused = ccomet(&config, &["token", "--check", &token]);
-        let told = String::from_utf8(refused.stderr).expect("text");
-        assert!(!refused.status.success() && told.contains(why), "{told}");
+        let printed = String::from_utf8(refused.stderr).expect("text");
+        assert!(!refused.status.success() && printed.contains(why), "{printed}");
     }
 }

@@ -329,8 +329,8 @@ fn a_form_is_read_like_a_query_and_overrides_it() {
     assert_eq!(Client::connect(server.front).post("/sub", "cname=abc").status, 405);
 }
 
-/// Expects a `429` as a call: icomet's client retries some seconds after it, but after an answer that
-/// is no call only when its own timeout is over.
+/// Expects a call with `429`: icomet's client retries some seconds after it, but after an answer
+/// that is no call only when its own timeout is over.
 #[test]
 fn a_client_over_its_rate_gets_the_error_as_a_jsonp_call() {
     let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 1);

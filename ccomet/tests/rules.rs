@@ -36,7 +36,7 @@ fn a_rule_bounds_the_history_the_messages_and_the_subscribers_of_its_channels() 
         let refused = client.post("/channels/small.a", "123456");
         assert!(refused.is(413, "more than the 5 bytes"), "{refused:?}");
         assert_eq!(client.post("/channels/long,small.a", "123456").status, 413);
-        assert_eq!(admin.post("/channels/small.a", "123456").status, 413, "whoever publishes");
+        assert_eq!(admin.post("/channels/small.a", "123456").status, 413, "for every publisher");
         assert_eq!(admin.get("/push?cname=small.a&content=123456").status, 413, "and by whichever API");
 
         // The channel is on one loop, and a subscriber may be on another.

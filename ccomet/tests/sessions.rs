@@ -326,12 +326,12 @@ fn each_subscription_makes_its_member_present() {
     let subscribed = socket.ask(&subscribe(1, &["room"], &json!({"presence": true})));
     let texts: Vec<_> = messages(&subscribed).into_iter().map(|(_, text)| text).collect();
     assert!(texts.contains(&"join".to_owned()), "{texts:?}");
-    let who = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
-    assert!(String::from_utf8_lossy(&who.body).contains("\"ann\""), "{who:?}");
+    let presence = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
+    assert!(String::from_utf8_lossy(&presence.body).contains("\"ann\""), "{presence:?}");
     socket.ask(&unsubscribe(1));
     stage.sim.run_for(SECOND * 10);
-    let who = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
-    assert!(!String::from_utf8_lossy(&who.body).contains("\"ann\""), "{who:?}");
+    let presence = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
+    assert!(!String::from_utf8_lossy(&presence.body).contains("\"ann\""), "{presence:?}");
 }
 
 #[test]

@@ -214,7 +214,7 @@ impl Member {
     /// Asserts that the member knows the present ones, once nothing happens any more.
     pub fn check_knows(&self, who: &BTreeSet<String>) {
         if let (true, Some(known)) = (self.live, &self.known) {
-            assert_eq!(known, who, "{} knows who is there", self.label);
+            assert_eq!(known, who, "{} knows the present members", self.label);
         }
     }
 
