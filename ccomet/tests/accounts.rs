@@ -1,8 +1,8 @@
-//! What the server says that it holds, against what it was given by the allocator: the bounds of history hold for the whole
-//! process, and nothing is held that is not counted.
+//! Compares the server's accounts of its memory with the allocator's: the bounds of history hold
+//! for the whole process, and the server counts all that it holds.
 //!
-//! The network is simulated, so that memory is the same in every run. Its own share is part of what is measured, and of the
-//! allowances.
+//! The network is simulated, so that memory is the same in every run. The network's own share is
+//! part of the measurements and of the allowances.
 
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use sealed::sim::{Peer, Simulation};
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// Only one test measures at a time.
+/// Allows one test at a time to measure.
 static MEASURING: Mutex<()> = Mutex::new(());
 
 const KIB: usize = 1 << 10;
@@ -23,9 +23,9 @@ const MIB: usize = 1 << 20;
 const LOOPS: usize = 4;
 const TOTAL: usize = 8 * MIB;
 const ENCODED: usize = MIB;
-/// The network's own share, connections, and channels.
+/// The share of the network, the connections and the channels.
 const ALLOWANCE: usize = 3 * MIB / 2;
-/// What a message takes in a loop's log, by the server's account.
+/// The bytes that a message takes in a loop's log, by the server's account.
 const COPY: usize = 16;
 
 struct Stage {
@@ -60,7 +60,7 @@ impl Stage {
         self.sim.connect(self.server.admin())
     }
 
-    /// How many messages a channel keeps.
+    /// Returns how many messages a channel keeps.
     fn count_kept(&self, client: &mut Peer, channel: &str) -> usize {
         client.send(format!("GET /channels/{channel}/info HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         self.sim.settle();
@@ -74,7 +74,8 @@ impl Stage {
         self.sim.connect(self.server.front())
     }
 
-    /// Lets a client on every loop poll each of these channels once, so that the loops keep what is published there.
+    /// Polls each of these channels once from a client on every loop, so that each loop keeps the
+    /// messages that are published there.
     fn attach_all(&self, channels: &[String]) -> Vec<Peer> {
         let mut peers = Vec::new();
         while self.server.holdings().attached_channels < LOOPS * channels.len() {
@@ -89,15 +90,15 @@ impl Stage {
         peers
     }
 
-    /// Checks that the accounts are right now, where nothing is on its way.
+    /// Asserts that the accounts are right once nothing is in transit.
     fn check_accounts(&self) -> Holdings {
         let holdings = self.check_shared_accounts();
         assert_eq!(holdings.message_bytes + COPY * holdings.copied_messages, holdings.history_bytes, "{holdings:?}");
         holdings
     }
 
-    /// Does the same where messages are shared: of these, some that memory holds once are counted more than once, as far as
-    /// it is not their payloads.
+    /// Asserts that the accounts are right where channels share messages. Apart from its payload, a
+    /// shared message that memory holds once is counted more than once.
     fn check_shared_accounts(&self) -> Holdings {
         self.sim.settle();
         let holdings = self.server.holdings();
@@ -140,7 +141,7 @@ fn history_keeps_to_its_limit_on_all_loops_together() {
     }
     let holdings = stage.check_accounts();
     assert!(holdings.history_bytes > TOTAL * 3 / 4, "all that may be kept is: {holdings:?}");
-    // What is told on a loop is what its home has.
+    // A reader on any loop gets what the channel's home loop has.
     let held = |reader: &mut Peer| {
         reader.send("GET /channels/channel7?after=oldest&wait=0 HTTP/1.1\r\nHost: sim\r\n\r\n");
         let reply = reader.expect("\"}]}\n");
@@ -153,7 +154,7 @@ fn history_keeps_to_its_limit_on_all_loops_together() {
 }
 
 #[test]
-fn what_is_too_old_goes_on_all_loops() {
+fn expired_messages_are_dropped_on_all_loops() {
     let mut config = Config { loops: LOOPS.try_into().ok(), ..Config::default() };
     config.history.age_max_s = 10;
     config.times.channel_linger_s = 3_600;
@@ -176,7 +177,7 @@ fn what_is_too_old_goes_on_all_loops() {
 }
 
 #[test]
-fn a_loop_is_sent_so_many_bytes_at_a_time_and_no_more() {
+fn the_bytes_in_transit_to_a_loop_are_bounded() {
     const MESSAGE: usize = 32 * KIB;
     let stage = Stage::new(LOOPS);
     let channels = names(31);
@@ -188,7 +189,7 @@ fn a_loop_is_sent_so_many_bytes_at_a_time_and_no_more() {
         write!(body, "{comma}{{\"channel\":\"{channel}\",\"data\":\"{}\"}}", "x".repeat(MESSAGE)).expect("memory");
     }
     body.push_str("]}");
-    // To each of the other loops from each home a twelfth of its share, and a delivery.
+    // From each home loop to each other loop: a twelfth of the home's share, and a delivery.
     let window = TOTAL / LOOPS / 4 / (LOOPS - 1);
     let most = LOOPS * (LOOPS - 1) * (window + 2 * MESSAGE);
     assert!(most < channels.len() * (LOOPS - 1) * MESSAGE, "all of them at once are more than that");
@@ -201,7 +202,7 @@ fn a_loop_is_sent_so_many_bytes_at_a_time_and_no_more() {
         });
     }
     assert!((window..=most).contains(&peak), "{peak} bytes were on their way");
-    // Nothing of it was lost.
+    // No message was lost.
     for reader in &mut readers {
         for channel in &channels {
             reader.send(format!("GET /channels/{channel}?after=oldest&wait=0 HTTP/1.1\r\nHost: sim\r\n\r\n"));
@@ -213,10 +214,10 @@ fn a_loop_is_sent_so_many_bytes_at_a_time_and_no_more() {
 }
 
 #[test]
-fn the_forms_in_which_messages_are_encoded_are_bounded_and_counted() {
+fn encoded_forms_of_messages_are_bounded_and_counted() {
     let stage = Stage::new(1);
     let mut publisher = stage.client();
-    // Each byte of it becomes six.
+    // Each byte of this body becomes six in JSON.
     let body = "\u{1}".repeat(16 * KIB);
     for _ in 0..32 {
         publish(&mut publisher, "news", &body);
@@ -245,7 +246,7 @@ fn the_forms_in_which_messages_are_encoded_are_bounded_and_counted() {
         assert!(stage.held() <= stored.history_bytes + ENCODED + ENCODED / 4 + ALLOWANCE, "{target}: {}", stage.held());
         readers.push(reader);
     }
-    // At the head, one encoding is for all that read in that form.
+    // At the head of the channel, all subscribers that read in one form share one encoding.
     stage.sim.run_for(Duration::from_secs(2));
     assert_eq!(stage.check_accounts().encoded_bytes, 0);
     for n in 0..20 {
@@ -262,7 +263,7 @@ fn the_forms_in_which_messages_are_encoded_are_bounded_and_counted() {
 }
 
 #[test]
-fn who_fills_some_channels_costs_the_others_nothing_of_what_they_keep() {
+fn filling_some_channels_costs_the_others_no_history() {
     for loops in [1, LOOPS] {
         let stage = Stage::new(loops);
         let (quiet, filled) = (names(200), (0..40).map(|n| format!("filled{n}")).collect::<Vec<_>>());
@@ -283,7 +284,7 @@ fn who_fills_some_channels_costs_the_others_nothing_of_what_they_keep() {
     }
 }
 
-/// Sends a message to a pattern, or to several channels, and waits for the answer.
+/// Publishes a message to a pattern, or to several channels, and waits for the answer.
 fn send_to_all(stage: &Stage, client: &mut Peer, target: &str, body: &str) {
     let length = body.len();
     client
@@ -294,7 +295,7 @@ fn send_to_all(stage: &Stage, client: &mut Peer, target: &str, body: &str) {
 }
 
 #[test]
-fn a_message_to_many_channels_counts_once_and_costs_nobody_any_history() {
+fn a_message_to_many_channels_counts_once_and_drops_no_history() {
     let body = "x".repeat(60 * KIB);
     for loops in [1, LOOPS] {
         let stage = Stage::new(loops);
@@ -313,7 +314,7 @@ fn a_message_to_many_channels_counts_once_and_costs_nobody_any_history() {
         for channel in &channels {
             assert_eq!(stage.count_kept(&mut admin, channel), 2, "{channel}");
         }
-        // In one channel it counts in full.
+        // A message to a single channel counts in full.
         for _ in 0..30 {
             send_to_all(&stage, &mut admin, "channel*", &body);
         }
@@ -388,7 +389,7 @@ fn what_a_pattern_begins_with_counts_once() {
 }
 
 #[test]
-fn whatever_becomes_of_messages_that_channels_share_the_account_is_right() {
+fn accounts_of_shared_messages_stay_right() {
     for loops in [1, LOOPS] {
         let stage = Stage::of(loops, |config| {
             config.front.patterns = true;

@@ -1,4 +1,5 @@
-//! Rules and limits by address, and what must not get by them. On the simulated network, where a client may have any address.
+//! Rules and limits by address, and attempts to evade them. They run on the simulated network,
+//! where a client may have any address.
 
 mod common;
 
@@ -10,7 +11,7 @@ use common::stage::{ANN, BOB, LOOPBACK, PROXY, Stage, is_barred, is_fine, is_ove
 use sealed::sim::Peer;
 
 impl Stage {
-    /// What a client of that address is answered on a connection of its own.
+    /// Sends a request from an address on a new connection, and returns the reply.
     fn ask(&self, from: &str, method: &str, headers: &str) -> Reply {
         self.ask_on(&mut self.connect(from), method, headers)
     }
@@ -27,7 +28,7 @@ impl Stage {
 }
 
 #[test]
-fn who_is_denied_does_not_come_in_though_he_be_allowed() {
+fn deny_overrides_allow() {
     let stage = Stage::new(|config| {
         config.front.allow = networks(&["192.0.2.0/24"]);
         config.front.deny = networks(&["192.0.2.2/32"]);
@@ -41,7 +42,7 @@ fn who_is_denied_does_not_come_in_though_he_be_allowed() {
 }
 
 #[test]
-fn a_trusted_proxy_says_for_whom_it_asks_with_each_request() {
+fn a_trusted_proxy_names_the_client_of_each_request() {
     for (by, name) in [(ForwardedBy::XForwardedFor, "X-Forwarded-For: "), (ForwardedBy::Forwarded, "Forwarded: for=")] {
         let stage = Stage::new(|config| {
             config.front.deny = networks(&["192.0.2.2/32"]);
@@ -51,27 +52,27 @@ fn a_trusted_proxy_says_for_whom_it_asks_with_each_request() {
         let mut proxy = stage.connect(PROXY);
         for _ in 0..2 {
             assert!(is_fine(&stage.ask_on(&mut proxy, "POST", &format!("{name}{ANN}\r\n"))), "{name}");
-            // The connection goes on: others come by it, too.
+            // The connection stays open: other clients send requests through it, too.
             assert!(is_barred(&stage.ask_on(&mut proxy, "POST", &format!("{name}{BOB}\r\n"))), "{name}");
         }
     }
 }
 
 #[test]
-fn who_is_no_trusted_proxy_speaks_for_nobody() {
+fn an_untrusted_client_cannot_name_another_address() {
     let stage = Stage::new(|config| {
         config.front.allow = networks(&["192.0.2.1/32", "10.0.0.0/8"]);
         config.front.trusted_proxies = networks(&["10.0.0.0/8"]);
         config.limits.publishes_per_address_minute = 2;
     });
-    // From outside, in the name of one who is allowed.
+    // A client outside names an allowed address.
     for headers in ["X-Forwarded-For: 192.0.2.1\r\n", "Forwarded: for=192.0.2.1\r\n"] {
         assert!(is_barred(&stage.ask(BOB, "POST", headers)), "{headers}");
-        // Through the proxy, which adds who it really was.
+        // The proxy adds the client's real address.
         let added = format!("{headers}X-Forwarded-For: {BOB}\r\n");
         assert!(is_barred(&stage.ask(PROXY, "POST", &added)), "{headers}");
     }
-    // From inside, a new name each time does not make a new one of anybody.
+    // A client inside does not become another client by a new name for each request.
     let answers: Vec<Reply> =
         (1..=3).map(|n| stage.ask(ANN, "POST", &format!("X-Forwarded-For: 192.0.2.1, 10.0.0.{n}\r\n"))).collect();
     assert!(is_fine(&answers[0]) && is_fine(&answers[1]));
@@ -93,7 +94,7 @@ fn a_flood_of_publishes_from_one_address_is_stopped_and_others_are_served() {
 }
 
 #[test]
-fn a_batch_that_is_refused_has_paid_for_being_read_and_no_more() {
+fn a_refused_batch_is_charged_for_its_reading_only() {
     let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 10);
     let batch = |count: usize| {
         let messages = vec![r#"{"channel":"a","data":"x"}"#; count].join(",");
@@ -102,10 +103,11 @@ fn a_batch_that_is_refused_has_paid_for_being_read_and_no_more() {
         (answer.status, answer.header("retry-after").map(|text| text.parse::<u64>().expect("seconds")))
     };
     assert_eq!(batch(5), (200, None));
-    // Of five that are left, one each: what is to come is for the whole batch.
+    // Each refused batch uses one of the five publications that are left. `Retry-After` is for the
+    // whole batch.
     assert_eq!([batch(6), batch(6)], [(429, Some(12)), (429, Some(18))]);
     assert_eq!(batch(3), (200, None));
-    // Without one for its head, a batch is not read, and how long it is not known.
+    // Without one publication for its head, a batch is not read, and its length is not known.
     assert_eq!(batch(3), (429, Some(6)));
     stage.sim.run_for(Duration::from_secs(6));
     assert_eq!(batch(3), (429, Some(18)));
@@ -116,12 +118,12 @@ fn a_batch_that_is_refused_has_paid_for_being_read_and_no_more() {
 #[test]
 fn a_flood_of_subscribes_from_one_network_is_stopped_and_others_are_served() {
     let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 10);
-    // Each from another address of one /64.
+    // Each request comes from another address of one /64.
     let answers: Vec<Reply> = (1..=30).map(|n| stage.ask(&format!("2001:db8::{n}"), "GET", "")).collect();
     assert_eq!(answers.iter().filter(|answer| is_fine(answer)).count(), 10);
     Stage::assert_over(&answers[29]);
     assert!(is_fine(&stage.ask("2001:db8:0:1::1", "GET", "")) && is_fine(&stage.ask(ANN, "GET", "")));
-    // Through a script tag, too, with which no status can be seen.
+    // A script tag is limited, too, though it cannot see a status.
     let mut peer = stage.connect("2001:db8::1");
     let answer = stage.exchange(&mut peer, "GET", "/channels/a?callback=f", "", "");
     assert!(answer.contains("f({\"type\":\"error\",\"status\":429,") && answer.contains("\"retry_ms\":"), "{answer}");
@@ -133,10 +135,11 @@ fn a_flood_of_connections_from_one_address_is_stopped_and_others_are_served() {
     let stage = Stage::new(|config| config.limits.connections_per_address_max = MAX as u32);
     let mut peers: Vec<Peer> = (0..3 * MAX).map(|_| stage.connect(ANN)).collect();
     stage.sim.run_for(Duration::from_secs(1));
-    // Twice as many as there may be are held, and wait to be told; the rest is gone already.
+    // The server holds twice as many connections as the limit allows, to refuse those beyond it
+    // with a reply; it has closed the rest.
     assert_eq!(stage.server.holdings().connections, 2 * MAX - 1);
     assert!(is_fine(&stage.ask(BOB, "GET", "")));
-    let (mut served, mut told) = (0, 0);
+    let (mut served, mut refused) = (0, 0);
     for peer in &mut peers {
         if peer.is_over() {
             continue;
@@ -147,13 +150,14 @@ fn a_flood_of_connections_from_one_address_is_stopped_and_others_are_served() {
         } else {
             Stage::assert_over(&answer);
             assert!(answer.contains("Connection: close\r\n"), "{answer}");
-            told += 1;
+            refused += 1;
         }
     }
-    assert_eq!((served, told), (MAX, MAX - 1));
-    // Those who were told are gone, at the latest when they have not hung up for a while.
+    assert_eq!((served, refused), (MAX, MAX - 1));
+    // The refused connections are closed, at the latest some time after a client that does not hang
+    // up.
     stage.sim.run_for(Duration::from_secs(10));
-    // There is room as soon as one has gone.
+    // There is room as soon as one of the served connections is closed.
     Stage::assert_over(&stage.ask(ANN, "GET", ""));
     drop(peers);
     stage.sim.run_for(Duration::from_secs(1));
@@ -161,7 +165,7 @@ fn a_flood_of_connections_from_one_address_is_stopped_and_others_are_served() {
 }
 
 #[test]
-fn clients_of_a_proxy_are_counted_one_by_one_and_the_proxy_is_not() {
+fn clients_of_a_proxy_are_counted_separately_and_the_proxy_is_not() {
     let stage = Stage::new(|config| {
         config.front.trusted_proxies = networks(&["10.0.0.0/8"]);
         config.limits.publishes_per_address_minute = 2;

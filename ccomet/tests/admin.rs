@@ -1,4 +1,4 @@
-//! The admin listener and pages: by which name it is called, whose page asks, what a page could forge, and keys.
+//! The admin listener and pages: host names, origins, requests that a page can forge, and keys.
 
 mod common;
 
@@ -12,7 +12,7 @@ use testing::http::UPGRADE;
 const EVIL: &str = "https://evil.example";
 const FRIEND: &str = "https://friend.example";
 
-/// What the admin listener does, in every API.
+/// Calls of the admin listener in every API, as method and target.
 const ADMIN_CALLS: [(&str, &str); 19] = [
     ("GET", "/channels"),
     ("GET", "/channels/news/info"),
@@ -35,7 +35,7 @@ const ADMIN_CALLS: [(&str, &str); 19] = [
     ("POST", "/channels/news"),
 ];
 
-/// Asks on a connection of its own, and reads the head alone.
+/// Sends a request on a new connection, and reads only the head of the answer.
 fn head_of(address: SocketAddr, method: &str, target: &str, fields: &str) -> (u16, String) {
     let mut client = Client::connect(address);
     let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
@@ -48,7 +48,7 @@ fn history(address: SocketAddr, channel: &str) -> Vec<String> {
     Client::connect(address).get(&format!("/channels/{channel}?after=oldest&wait=0")).messages()
 }
 
-/// Every GET of the admin listener that does something, or is answered as script.
+/// Every GET of the admin listener that changes something or is answered as script.
 const FORGEABLE: [&str; 9] = [
     "/push?cname=news&content=bad",
     "/pub?cname=news&content=bad&cb=f",
@@ -61,7 +61,7 @@ const FORGEABLE: [&str; 9] = [
     "/channels/news?after=oldest&wait=0&callback=f",
 ];
 
-/// Asks under a name, on a connection of its own.
+/// Sends a request under a host name on a new connection.
 fn ask_as(host: &str, address: SocketAddr, method: &str, target: &str, fields: &str) -> Reply {
     let mut client = Client::connect(address);
     let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
@@ -70,13 +70,13 @@ fn ask_as(host: &str, address: SocketAddr, method: &str, target: &str, fields: &
 }
 
 #[test]
-fn a_page_that_leads_its_name_to_the_admin_listener_is_refused() {
+fn dns_rebinding_to_the_admin_listener_is_refused() {
     let mut config = config(1);
     config.admin.hosts = vec!["comet.example".to_owned()];
     let server = Local::start(config);
     Client::connect(server.front).publish("news", "kept");
     let evil = "evil.example:8000";
-    // It is the server's own page, as far as its browser knows, which says so or nothing.
+    // The browser takes the page for the server's own: it sends fields that confirm this, or none.
     for fields in
         ["", "Origin: http://evil.example:8000\r\n", "Sec-Fetch-Site: same-origin\r\n", "Sec-Fetch-Site: none\r\n"]
     {
@@ -96,12 +96,12 @@ fn a_page_that_leads_its_name_to_the_admin_listener_is_refused() {
     {
         assert_eq!(ask_as(host, server.admin, "GET", "/info", "").status, 200, "{host}");
     }
-    // The front is called as its public wants, until it is told how.
+    // The front answers to any name until `front.hosts` is set.
     assert_eq!(ask_as(evil, server.front, "GET", "/channels/news?wait=0&after=oldest", "").status, 200);
 }
 
 #[test]
-fn a_front_that_knows_its_names_answers_to_no_other() {
+fn a_front_with_host_names_answers_to_no_others() {
     let mut config = config(1);
     config.front.hosts = vec!["comet.example".to_owned()];
     let server = Local::start(config);
@@ -118,12 +118,12 @@ fn a_front_that_knows_its_names_answers_to_no_other() {
 }
 
 #[test]
-fn an_image_that_hides_its_page_does_nothing_at_the_admin_listener() {
+fn an_image_without_a_referrer_changes_nothing_at_the_admin_listener() {
     let mut named = config(1);
     named.admin.hosts = vec!["comet.example".to_owned()];
     let server = Local::start(named);
     Client::connect(server.front).publish("news", "kept");
-    // Neither loopback nor https: a browser does not say there whose page asks.
+    // Without loopback and https, a browser does not send whose page makes the request.
     for host in ["10.0.0.5:8000", "comet.example", "[2001:db8::1]"] {
         for target in FORGEABLE {
             let reply = ask_as(host, server.admin, "GET", target, "Accept: image/*\r\n");
@@ -135,7 +135,8 @@ fn an_image_that_hides_its_page_does_nothing_at_the_admin_listener() {
         }
     }
     assert_eq!(history(server.front, "news"), ["kept"]);
-    // A program on this machine, one that posts, one that says what no image can, and a person who typed the address.
+    // A program on this machine, a POST, a header field that no image can send, and a user who
+    // typed the address.
     for (host, method, fields) in [
         ("127.0.0.1:8000", "GET", ""),
         ("localhost:8000", "GET", ""),
@@ -155,7 +156,7 @@ fn an_image_that_hides_its_page_does_nothing_at_the_admin_listener() {
 }
 
 #[test]
-fn an_admin_listener_with_keys_does_nothing_without_one() {
+fn an_admin_listener_with_keys_requires_one() {
     let mut config = config(1);
     let keys = ["an old key, not secret".replace(' ', "-"), "the-newer-key-of-two".to_owned()];
     config.admin.keys = keys.iter().map(|key| Secret::new(key.clone())).collect();
@@ -185,19 +186,19 @@ fn an_admin_listener_with_keys_does_nothing_without_one() {
     assert_eq!(history(server.front, "news"), ["kept"]);
     for (index, key) in keys.iter().enumerate() {
         let fields = format!("Authorization: Bearer {key}\r\n");
-        // No page has a key, so that a GET with one is nobody's forgery.
+        // No page has a key, so that a GET with a key is not forged.
         let reply = ask_as("10.0.0.5", server.admin, "GET", "/push?cname=news&content=new", &fields);
         assert_eq!(reply.text(), "{\"type\":\"ok\"}\n");
         assert_eq!(history(server.front, "news").len(), index + 2);
     }
-    // Browsers ask first, without one.
+    // Browsers send a preflight first, without a key.
     let preflight = format!("Origin: {FRIEND}\r\nAccess-Control-Request-Method: DELETE\r\n");
     let reply = ask_as("localhost", server.admin, "OPTIONS", "/channels/news", &preflight);
     assert_eq!((reply.status, reply.header("Access-Control-Allow-Origin")), (204, Some(FRIEND)));
 }
 
 #[test]
-fn pages_of_listed_origins_use_the_admin_listener_and_no_others_do() {
+fn only_pages_of_listed_origins_use_the_admin_listener() {
     let mut config = config(1);
     config.front.origins = vec![EVIL.to_owned()];
     config.admin.origins = vec![FRIEND.to_owned()];
@@ -234,7 +235,7 @@ fn pages_of_listed_origins_use_the_admin_listener_and_no_others_do() {
     assert!(!head.contains("credentials"), "{head}");
     let (_, head) = head_of(server.admin, "OPTIONS", "/channels/news", &asks(EVIL));
     assert!(!head.contains("access-control-allow"), "{head}");
-    // A frame tells those alone, too.
+    // A frame passes messages on to listed origins only, too.
     for (origin, status) in [(FRIEND, 200), (EVIL, 400)] {
         let frame = format!("/channels/news?transport=iframe&origin={origin}");
         assert_eq!(head_of(server.admin, "GET", &frame, "").0, status, "{origin}");
@@ -254,7 +255,7 @@ fn pages_of_listed_origins_use_the_admin_listener_and_no_others_do() {
 }
 
 #[test]
-fn pages_of_listed_origins_open_sockets_at_the_admin_listener_and_no_others_do() {
+fn only_pages_of_listed_origins_open_websockets_at_the_admin_listener() {
     let mut config = config(1);
     config.front.origins = vec![EVIL.to_owned()];
     config.admin.origins = vec![FRIEND.to_owned()];
@@ -266,7 +267,7 @@ fn pages_of_listed_origins_open_sockets_at_the_admin_listener_and_no_others_do()
 }
 
 #[test]
-fn the_body_of_a_page_that_may_not_ask_is_not_waited_for() {
+fn a_refused_page_is_answered_before_its_body() {
     let server = Local::start(config(1));
     for (host, fields, status) in [
         ("evil.example", String::new(), 421),
@@ -282,7 +283,7 @@ fn the_body_of_a_page_that_may_not_ask_is_not_waited_for() {
 }
 
 #[test]
-fn settings_that_cannot_be_meant_are_refused() {
+fn invalid_admin_settings_are_refused() {
     let checked = |change: &dyn Fn(&mut Config)| {
         let mut config = Config::default();
         change(&mut config);
@@ -322,7 +323,7 @@ fn settings_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
-fn a_key_is_shown_nowhere() {
+fn keys_are_never_shown() {
     let key = "a-key-of-enough-letters";
     let written = |text: &str| {
         let folder = Folder::new("admin-keys");
@@ -337,13 +338,13 @@ fn a_key_is_shown_nowhere() {
         (format!("[admin]\nkeys = [\"{key}\", 5]\n"), false),
         (format!("[admin]\nkeys = [\"{key}\"\n"), false),
     ] {
-        let (is_fine, told) = written(&text);
-        assert_eq!(is_fine, fine, "{text}: {told}");
-        assert!(!told.contains(key), "{told}");
+        let (is_fine, logged) = written(&text);
+        assert_eq!(is_fine, fine, "{text}: {logged}");
+        assert!(!logged.contains(key), "{logged}");
     }
 }
 
-/// What the program logs before it serves, with these settings of the admin listener.
+/// Returns what the program logs before it serves, with these settings of the admin listener.
 fn logged_at_start(settings: &str) -> String {
     let folder = Folder::new("logged");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
@@ -355,13 +356,13 @@ fn logged_at_start(settings: &str) -> String {
 }
 
 #[test]
-fn what_lets_pages_in_is_warned_of_at_the_start() {
+fn settings_that_admit_pages_are_warned_of_at_the_start() {
     for (settings, word) in [("forgeable_gets = true", "admin.forgeable_gets"), ("origins = [\"*\"]", "admin.origins")]
     {
-        let told = logged_at_start(settings);
-        assert!(told.lines().any(|line| line.contains("WARN") && line.contains(word)), "{told}");
-        let told = logged_at_start(&format!("{settings}\nkeys = [\"a-key-of-enough-letters\"]"));
-        assert!(!told.contains(word), "no page has a key: {told}");
+        let logged = logged_at_start(settings);
+        assert!(logged.lines().any(|line| line.contains("WARN") && line.contains(word)), "{logged}");
+        let logged = logged_at_start(&format!("{settings}\nkeys = [\"a-key-of-enough-letters\"]"));
+        assert!(!logged.contains(word), "no page has a key: {logged}");
     }
     assert!(!logged_at_start("").contains("admin."), "all is well");
 }

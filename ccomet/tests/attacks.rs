@@ -1,5 +1,5 @@
-//! What must not get by: pages of others, text that would be taken for more than text, and calls at the wrong door. Floods, tokens,
-//! addresses and malformed requests have tests of their own.
+//! Attacks: pages of other origins, text that a reader could take for markup or script, and admin
+//! calls at the front. Floods, tokens, addresses and malformed requests have tests of their own.
 
 mod common;
 
@@ -13,7 +13,7 @@ use testing::http::UPGRADE;
 const EVIL: &str = "https://evil.example";
 const FRIEND: &str = "https://friend.example";
 
-/// What every API of the front has to be read: a target, and what belongs to it.
+/// Every readable target of the front, in every API, with the header fields that it needs.
 const READS: [(&str, &str); 18] = [
     ("/channels/news/history", ""),
     ("/channels/news/presence", ""),
@@ -41,7 +41,7 @@ fn with_friend() -> Config {
     config
 }
 
-/// Asks on a connection of its own, and reads the head alone.
+/// Sends a request on a new connection, and reads only the head of the answer.
 fn head_of(address: SocketAddr, method: &str, target: &str, fields: &str) -> (u16, String) {
     let mut client = Client::connect(address);
     let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
@@ -62,7 +62,7 @@ fn history(address: SocketAddr, channel: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_page_without_leave_reads_nothing() {
+fn a_page_of_an_unlisted_origin_reads_nothing() {
     let server = Local::start(with_friend());
     Client::connect(server.front).publish("news", "secret");
     for (target, fields) in READS {
@@ -85,7 +85,7 @@ fn a_page_without_leave_reads_nothing() {
         let (_, head) = head_of(server.front, "OPTIONS", "/channels/news", &fields);
         assert!(!head.contains("access-control-allow"), "{wanted}: {head}");
     }
-    // Who has leave has it, and nobody is told that of another.
+    // A listed origin has access, and the answer names no other origin.
     for target in ["/channels/news?wait=0", "/sse?cname=news&seq=1"] {
         let (_, head) = head_of(server.front, "GET", target, &format!("Origin: {FRIEND}\r\n"));
         assert!(
@@ -93,12 +93,13 @@ fn a_page_without_leave_reads_nothing() {
             "{head}"
         );
     }
-    // A frame hands what it hears to the page that it was made for, and not to the one around it.
+    // A frame passes messages on only to the page that it was made for, not to a page that embeds
+    // it.
     assert_eq!(head_of(server.front, "GET", &format!("/channels/news?transport=iframe&origin={EVIL}"), "").0, 400);
 }
 
 #[test]
-fn a_page_without_leave_opens_no_socket() {
+fn a_page_of_an_unlisted_origin_opens_no_websocket() {
     let server = Local::start(with_friend());
     for (address, origin, status) in [
         (server.front, FRIEND, 101),
@@ -115,7 +116,7 @@ fn a_page_without_leave_opens_no_socket() {
 }
 
 #[test]
-fn a_page_without_leave_gets_no_script() {
+fn a_page_of_an_unlisted_origin_gets_no_script() {
     let server = Local::start(with_friend());
     let scripts = [
         "/channels/news?wait=0&callback=f",
@@ -130,7 +131,7 @@ fn a_page_without_leave_gets_no_script() {
         for fields in [
             from("cross-site", &format!("{EVIL}/page")),
             from("same-site", &format!("{EVIL}/page")),
-            // It forbids its browser to say where it is; an older browser says nothing else.
+            // The page forbids its browser to send a referrer; an older browser sends nothing else.
             "Sec-Fetch-Site: cross-site\r\n".to_owned(),
             format!("Referer: {EVIL}/?{FRIEND}/\r\n"),
             format!("Origin: {EVIL}\r\n"),
@@ -155,7 +156,7 @@ fn a_page_without_leave_gets_no_script() {
     }
 }
 
-/// Whatever the admin listener does, in every API.
+/// Calls of the admin listener in every API, as method and target.
 const ADMIN_CALLS: [(&str, &str); 19] = [
     ("GET", "/channels"),
     ("GET", "/channels/news/info"),
@@ -193,7 +194,8 @@ fn no_page_makes_a_browser_call_the_admin_listener() {
                 format!("Origin: {EVIL}\r\n"),
                 format!("Origin: {FRIEND}\r\n"),
                 "Origin: null\r\n".to_owned(),
-                // An image, a script, a link, a form: no Origin is said of the first three.
+                // An image, a script, a link, a form: browsers send no `Origin` for the first
+                // three.
                 "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n".to_owned(),
                 "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors\r\n".to_owned(),
                 format!("Referer: {EVIL}/page\r\n"),
@@ -204,7 +206,8 @@ fn no_page_makes_a_browser_call_the_admin_listener() {
             }
         }
         assert_eq!(history(server.front, "news"), ["kept"]);
-        // A back end says nothing of the kind, a person who types the address is from nowhere, and its own pages are its own.
+        // A back end sends no such field; a request without a page has the site `none`; the
+        // server's own pages have their own origin.
         for fields in [
             "",
             "Sec-Fetch-Site: none\r\n",
@@ -238,7 +241,8 @@ fn no_admin_call_is_answered_at_the_front() {
                 format!("X-Forwarded-Host: {admin}\r\nX-Original-URL: {target}\r\nX-HTTP-Method-Override: DELETE\r\n"),
             ] {
                 let reply = ask(server.front, method, &path, &fields);
-                // Some paths are no channel's name here, or another API's call that lacks its parameters.
+                // Some paths are no valid channel names here, or are calls of another API that lack
+                // its parameters.
                 assert!(matches!(reply.status, 400 | 403 | 404 | 405), "{method} {path}: {reply:?}");
                 assert!(!String::from_utf8_lossy(&reply.body).contains("token"), "{reply:?}");
             }
@@ -250,10 +254,10 @@ fn no_admin_call_is_answered_at_the_front() {
 }
 
 #[test]
-fn no_line_end_of_a_client_ends_a_line() {
+fn line_ends_from_clients_do_not_end_lines() {
     let server = Local::start(config(1));
     let bad = "%0d%0aX-Evil:%201%0d%0a%0d%0adata:%20evil%0a%0a";
-    // Wherever a parameter could reach a header field, or the field of an event.
+    // Targets where a parameter could reach a header field, or a field of an event.
     let targets = [
         format!("/channels/{bad}"),
         format!("/channels/a?wait=0&callback={bad}"),
@@ -283,7 +287,8 @@ fn no_line_end_of_a_client_ends_a_line() {
         let (_, head) = head_of(server.admin, "GET", &format!("{target}{bad}"), "");
         assert!(!head.contains("x-evil"), "{target}: {head}");
     }
-    // A line end within a header field is none: the request is refused, or has another field.
+    // A line end within a header field does not survive: the server refuses the request, or reads
+    // another field.
     for field in
         ["Last-Event-ID", "Idempotency-Key", "Authorization", "Cookie", "Origin", "Sec-WebSocket-Protocol", "Referer"]
     {
@@ -293,7 +298,7 @@ fn no_line_end_of_a_client_ends_a_line() {
             assert!(reply.status == 400 && !reply.head.contains("Evil"), "{field} {end:?}: {reply:?}");
         }
     }
-    // What is text stays text, of one event and one line.
+    // Text stays text: one event, and one line.
     let text = "one\r\n\r\nevent: gap\r\ndata: evil\n\nid: evil\u{2028}\0";
     let mut events = Client::connect(server.front).events("/channels/a", "");
     let mut lines = Client::connect(server.front);
@@ -315,20 +320,21 @@ fn no_line_end_of_a_client_ends_a_line() {
         assert!(line.ends_with('\n') && line.matches('\n').count() == 1 && !line.contains('\r'), "{line:?}");
     }
     loop {
-        let said = icomet.chunk().expect("an event");
+        let chunk = icomet.chunk().expect("an event");
         assert!(
-            said.split("\n\n")
+            chunk
+                .split("\n\n")
                 .all(|event| event.is_empty() || event.starts_with("data: {") && !event.contains(['\n', '\r'])),
-            "{said:?}"
+            "{chunk:?}"
         );
-        if said.contains("evil") && said.contains("x\\r") {
+        if chunk.contains("evil") && chunk.contains("x\\r") {
             break;
         }
     }
 }
 
 #[test]
-fn no_text_of_a_client_becomes_script() {
+fn text_from_clients_does_not_become_script() {
     let server = Local::start(config(1));
     let evil = "</script><script>alert(1)</script><!--<script>\u{2028}');alert(2)//\\');//\"));//";
     let encoded: String = evil.bytes().flat_map(|byte| format!("%{byte:02x}").into_bytes()).map(char::from).collect();
@@ -350,7 +356,7 @@ fn no_text_of_a_client_becomes_script() {
         assert!(!reply.text().contains("alert") && !reply.text().contains("<script"), "{target}: {reply:?}");
         assert!(!reply.header("content-type").is_some_and(|kind| kind.contains("html")), "{target}: {reply:?}");
     }
-    // As a channel's name, a sender's and a message, wherever these are shown.
+    // The text as a channel's name, a sender's name and a message, wherever the server shows them.
     let page = |target: String| {
         let mut client = Client::connect(server.front);
         client.ask("GET", &target, "");
@@ -380,21 +386,21 @@ fn no_text_of_a_client_becomes_script() {
     let classic = ask(server.front, "GET", &format!("/subscribe?channel={encoded}&sname=b&seqid=0&callback=f"), "");
     assert!(classic.text().contains("alert"), "{classic:?}");
     assert_is_no_script(classic.text());
-    let hear = |client: &mut Client| loop {
-        let said = client.chunk().expect("it goes on");
-        let Some((_, said)) = said.split_once("alert") else { continue };
-        // Of the tags there is the one that the server puts behind it.
-        let inner = said.trim_end().strip_suffix("</script>").unwrap_or_else(|| panic!("{said}"));
+    let check_next = |client: &mut Client| loop {
+        let chunk = client.chunk().expect("it goes on");
+        let Some((_, chunk)) = chunk.split_once("alert") else { continue };
+        // The only tag is the one that the server appends.
+        let inner = chunk.trim_end().strip_suffix("</script>").unwrap_or_else(|| panic!("{chunk}"));
         return assert_is_no_script(inner);
     };
-    hear(&mut native);
-    hear(&mut icomet);
-    // As its type, too.
+    check_next(&mut native);
+    check_next(&mut icomet);
+    // The text as the type of a message.
     let typed = Client::connect(server.front).post(&format!("/channels/{encoded}?event={encoded}"), evil);
     assert_eq!(typed.status, 200, "{typed:?}");
-    hear(&mut native);
-    hear(&mut icomet);
-    // What is told of a channel that is not there is not a page.
+    check_next(&mut native);
+    check_next(&mut icomet);
+    // Answers about a missing channel are not pages.
     for target in
         [format!("/close?cname={encoded}x"), format!("/check?cname={encoded}"), format!("/info?cname={encoded}")]
     {
@@ -404,7 +410,7 @@ fn no_text_of_a_client_becomes_script() {
     }
 }
 
-/// Nothing in it ends a script, hides the end of one, or ends a line in it.
+/// Asserts that a text ends no script, hides no end of one, and ends no line in it.
 fn assert_is_no_script(text: &str) {
     for sign in ["</", "<!", "<s", "<S", "\u{2028}", "\u{2029}"] {
         assert!(!text.contains(sign), "{sign}: {text}");

@@ -1,4 +1,4 @@
-//! Bad input to every endpoint: a clear answer, and the server goes on.
+//! Malformed requests to every endpoint: the server answers with a clear error, and goes on.
 
 mod common;
 
@@ -70,7 +70,7 @@ fn malformed_calls_are_answered_with_a_code() {
 }
 
 #[test]
-fn what_is_not_http_is_refused_and_nothing_behind_it_is_answered() {
+fn malformed_http_is_refused_and_nothing_after_it_is_answered() {
     let server = Local::start(config(1));
     let valid = "GET /channels/a?wait=0 HTTP/1.1\r\nHost: h\r\n\r\n";
     let body = "Content-Length: 5\r\n";
@@ -100,7 +100,7 @@ fn what_is_not_http_is_refused_and_nothing_behind_it_is_answered() {
 }
 
 #[test]
-fn a_request_that_does_not_come_to_its_end_is_given_up() {
+fn an_incomplete_request_is_given_up() {
     let mut settings = config(1);
     settings.times.request_s = 1;
     let server = Local::start(settings);
@@ -112,7 +112,7 @@ fn a_request_that_does_not_come_to_its_end_is_given_up() {
 }
 
 #[test]
-fn a_parameter_that_is_wrong_is_named() {
+fn errors_name_the_wrong_parameter() {
     let server = Local::start(config(1));
     let mut client = Client::connect(server.front);
     for (target, name) in [
@@ -135,7 +135,7 @@ fn a_parameter_that_is_wrong_is_named() {
 }
 
 #[test]
-fn parameters_that_exclude_each_other_are_not_called_malformed() {
+fn parameters_that_exclude_each_other_are_not_reported_as_malformed() {
     let server = Local::start(config(1));
     let mut client = Client::connect(server.front);
     for (target, excluded) in [
@@ -149,7 +149,7 @@ fn parameters_that_exclude_each_other_are_not_called_malformed() {
 }
 
 #[test]
-fn an_unknown_part_of_a_channel_is_not_found() {
+fn an_unknown_subresource_of_a_channel_is_not_found() {
     let server = Local::start(config(1));
     for (listener, target) in [
         (server.front, "/channels/a/presences"),
@@ -163,7 +163,7 @@ fn an_unknown_part_of_a_channel_is_not_found() {
 }
 
 #[test]
-fn a_body_that_is_packed_is_refused_for_readers_would_get_it_so() {
+fn a_body_with_a_content_encoding_is_refused() {
     let server = Local::start(config(1));
     let mut client = Client::connect(server.front);
     for path in ["/channels/a", "/messages"] {
@@ -176,7 +176,7 @@ fn a_body_that_is_packed_is_refused_for_readers_would_get_it_so() {
 }
 
 #[test]
-fn of_a_batch_the_message_that_is_wrong_is_named_and_none_is_kept() {
+fn a_wrong_message_of_a_batch_is_named_and_none_is_kept() {
     let server = Local::start(config(2));
     let mut client = Client::connect(server.front);
     let good = r#"{"channel":"a","data":"x"}"#;

@@ -1,5 +1,5 @@
-//! What many channels are concerned by at once: messages to all channels of a pattern, and patterns that are subscribed to. On the
-//! simulated network, where the work of each tick is counted.
+//! Operations that concern many channels at once: messages to all channels of a pattern, and
+//! subscriptions to patterns. On the simulated network, which counts the work of each tick.
 
 mod common;
 
@@ -12,7 +12,7 @@ use common::stage::{ANN, BOB, Stage};
 use sealed::sim::Peer;
 use serde_json::{Value, json};
 
-/// Units of work that a loop may use in a tick, and what the last step may use beyond.
+/// The units of work that a loop may use in a tick, and what the last step may use beyond.
 const WORK_MAX: usize = 8_192 + 200;
 
 impl Stage {
@@ -31,7 +31,8 @@ impl Stage {
         self.exchange(peer, method, target, "", body)
     }
 
-    /// Publishes so many messages in each of so many channels, `PREFIX0` and so on. Each says where it is and which it is.
+    /// Publishes a number of messages in each of a number of channels, `PREFIX0` and so on. Each
+    /// message contains the number of its channel and its own.
     fn fill(&self, prefix: &str, channels: usize, messages: usize) {
         let mut admin = self.admin();
         let names: Vec<usize> = (0..channels).collect();
@@ -46,7 +47,7 @@ impl Stage {
         }
     }
 
-    /// What a channel or a pattern keeps.
+    /// Returns the messages that a channel or a pattern keeps.
     fn held(&self, channel: &str) -> Vec<String> {
         if channel.contains('*') {
             return self.held_in_pattern(channel);
@@ -84,12 +85,12 @@ fn retry_s(reply: &Reply) -> u64 {
 }
 
 #[test]
-fn a_message_to_many_channels_reaches_each_once_and_no_tick_does_all_of_it() {
+fn a_message_to_many_channels_reaches_each_once_over_several_ticks() {
     const CHANNELS: usize = 6_000;
     for loops in [1, 3] {
         let stage = Stage::of(loops, |config| config.history.messages_max = 10 * CHANNELS);
         stage.fill("c", CHANNELS, 1);
-        // Forty patterns are followed, which all of it is passed on to.
+        // Forty patterns have subscribers. Each receives every message.
         let mut readers = Vec::new();
         for n in 0..40 {
             let mut reader = stage.connect(ANN);
@@ -113,7 +114,7 @@ fn a_message_to_many_channels_reaches_each_once_and_no_tick_does_all_of_it() {
 }
 
 #[test]
-fn messages_to_patterns_keep_their_order_and_what_is_deleted_meanwhile_is_passed_by() {
+fn messages_to_patterns_keep_their_order_and_skip_deleted_channels() {
     const CHANNELS: usize = 12_000;
     let stage = Stage::of(1, |_| {});
     stage.fill("c", CHANNELS, 1);
@@ -122,7 +123,7 @@ fn messages_to_patterns_keep_their_order_and_what_is_deleted_meanwhile_is_passed
         admin.send(request("POST", "/channels/c*", &n.to_string()));
         stage.sim.run_for(Duration::from_micros(100));
     }
-    // Its place is taken by another one while they are under way.
+    // Another channel takes the place of a deleted one while messages are in transit.
     let mut other = stage.admin();
     for request in [request("DELETE", "/channels/c11999", ""), request("POST", "/channels/other", "first")] {
         other.send(request);
@@ -148,12 +149,12 @@ fn a_message_to_a_pattern_costs_as_many_publications_as_it_reaches() {
     assert_eq!(stage.ask(&mut stage.connect(ANN), "POST", "/channels/c*", "all").status, 200);
     let refused = publish(ANN);
     assert_eq!(code(&refused), (429, "too_many_requests".to_owned()));
-    // It owes 50, and has to have room for one more.
+    // The client owes 50, and needs room for one more.
     assert!((29..=31).contains(&retry_s(&refused)), "{}", refused.head);
     assert_eq!(publish(BOB).status, 200, "others pay nothing");
     stage.sim.run_for(Duration::from_secs(32));
     assert_eq!(publish(ANN).status, 200);
-    // A client that does not wait for the answer pays as well.
+    // A client that does not wait for the answer is charged as well.
     let mut hasty = stage.connect("192.0.2.3");
     hasty.send(request("POST", "/channels/c*", "all"));
     let holds = || stage.server.holdings().asking > 0;
@@ -161,14 +162,14 @@ fn a_message_to_a_pattern_costs_as_many_publications_as_it_reaches() {
     drop(hasty);
     stage.sim.settle();
     assert_eq!(publish("192.0.2.3").status, 429);
-    // One that reaches nobody is a publication still.
+    // A message that reaches no channel still counts as one publication.
     let mut asker = stage.connect("192.0.2.4");
     let fine = (0..300).take_while(|_| stage.ask(&mut asker, "POST", "/channels/none*", "").status == 200).count();
     assert!((100..200).contains(&fine), "{fine}");
 }
 
 #[test]
-fn a_pattern_of_too_many_channels_is_refused_before_any_of_them_has_the_message() {
+fn a_pattern_of_too_many_channels_is_refused_before_any_of_them_gets_the_message() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |config| config.limits.channels_per_broadcast_max = 10);
         stage.fill("few", 10, 1);
@@ -180,14 +181,14 @@ fn a_pattern_of_too_many_channels_is_refused_before_any_of_them_has_the_message(
         if loops == 1 {
             assert_eq!(stage.held("many0"), ["0 0"]);
         }
-        // The operator may.
+        // The admin listener has no such limit.
         let all = stage.ask(&mut stage.admin(), "POST", "/channels/many*", "all");
         assert_eq!(all.json()["results"][0]["channels"], 31, "{all}");
     }
 }
 
 #[test]
-fn messages_that_are_under_way_to_patterns_are_limited() {
+fn messages_in_transit_to_patterns_are_limited() {
     let stage = Stage::of(1, |config| config.limits.broadcasts_under_way_max = 2);
     stage.fill("c", 3_000, 1);
     let messages = [0; 5].map(|_| json!({"channel": "c*", "data": "all"}));
@@ -202,18 +203,18 @@ fn messages_that_are_under_way_to_patterns_are_limited() {
 }
 
 #[test]
-fn what_is_published_while_a_pattern_is_filled_leaves_no_hole() {
+fn messages_published_while_a_pattern_is_filled_leave_no_hole() {
     let stage = Stage::of(1, |config| config.history.bytes_max = 3_000);
-    // To look at all of them takes several ticks.
+    // Scanning all channels takes several ticks.
     stage.fill("c", 40_000, 1);
     for delay in 0..30 {
         let (mut reader, mut publisher) = (stage.connect(ANN), stage.admin());
-        // The newest of all that is there.
+        // The newest message of all.
         assert_eq!(stage.ask(&mut publisher, "POST", "/channels/c0", "x").status, 200);
         stage.sim.run_for(Duration::from_millis(2));
         reader.send(request("GET", "/channels/c*?wait=0&after=oldest", ""));
         stage.sim.run_for(Duration::from_micros(delay * 20));
-        // Both do not fit into what the pattern keeps.
+        // The pattern's history has no room for both.
         for _ in 0..2 {
             publisher.send(request("POST", "/channels/c0", &"x".repeat(2_000)));
         }
@@ -230,23 +231,23 @@ fn what_is_published_while_a_pattern_is_filled_leaves_no_hole() {
 }
 
 #[test]
-fn patterns_that_have_gone_cost_nothing() {
+fn patterns_without_subscribers_cost_nothing() {
     let stage = Stage::of(1, |config| config.limits.patterns_max = 10);
     stage.fill("c", 100, 1);
     for n in 0..300 {
         assert_eq!(stage.ask(&mut stage.admin(), "GET", &format!("/channels/c{n}*?wait=0"), "").status, 200);
-        // It is followed for a while yet.
+        // The server keeps a pattern for some time after its last reader.
         stage.sim.run_for(Duration::from_secs(20));
     }
     let reply = stage.ask(&mut stage.admin(), "POST", "/channels/c*", "all");
     assert_eq!(reply.json()["results"][0]["channels"], 100, "{reply}");
-    // Each message is held against the patterns that are followed.
+    // The server matches each message against the patterns that it keeps.
     let most = stage.server.most_work();
     assert!(most <= 100 * 50, "{most}");
 }
 
 #[test]
-fn one_client_has_a_quarter_of_what_may_be_under_way_to_patterns() {
+fn one_client_may_have_a_quarter_of_the_messages_in_transit_to_patterns() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |config| config.limits.broadcasts_under_way_max = 8);
         stage.fill("c", 3_000, 1);
@@ -262,13 +263,14 @@ fn one_client_has_a_quarter_of_what_may_be_under_way_to_patterns() {
         assert!(reply.is(429, "client_limit"), "{reply}");
         let results = reply.json()["results"].clone();
         let reached = results.as_array().expect("results").iter().filter(|result| result["channels"] == 3_000).count();
-        // Those behind the second begin only where one is done before they come to a home.
+        // Messages after the second begin only if another one is finished before they come to a
+        // home loop.
         assert!((2..8).contains(&reached), "{results}");
     }
 }
 
 #[test]
-fn a_new_pattern_begins_with_the_newest_messages_and_no_tick_looks_at_all_of_them() {
+fn a_new_pattern_begins_with_the_newest_messages_found_over_several_ticks() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |config| config.history.messages_max = 100);
         stage.fill("c", 500, 80);
@@ -282,7 +284,7 @@ fn a_new_pattern_begins_with_the_newest_messages_and_no_tick_looks_at_all_of_the
 }
 
 #[test]
-fn what_is_published_while_a_pattern_is_filled_is_in_it_once() {
+fn messages_published_while_a_pattern_is_filled_are_in_it_once() {
     const CHANNELS: usize = 500;
     for loops in [1, 3] {
         let stage = Stage::of(loops, |config| config.history.messages_max = 1_000_000);
@@ -291,7 +293,7 @@ fn what_is_published_while_a_pattern_is_filled_is_in_it_once() {
         reader.send(request("GET", "/channels/c*?last=1&wait=0", ""));
         let mut publishers: Vec<Peer> = (0..40).map(|_| stage.admin()).collect();
         for (n, publisher) in publishers.iter_mut().enumerate() {
-            // At both ends, so that some are looked at already and others are not.
+            // From both ends, so that the scan has passed some of the channels and not others.
             let channel = if n % 2 == 0 { n * 7 } else { CHANNELS - n * 7 };
             publisher.send(request("POST", &format!("/channels/c{channel}"), &format!("{channel} {}", 1_000 + n)));
             stage.sim.run_for(Duration::from_micros(50));
@@ -310,13 +312,13 @@ fn what_is_published_while_a_pattern_is_filled_is_in_it_once() {
     }
 }
 
-/// Rules as they are written.
+/// Parses rules from TOML.
 fn rules(toml: &str) -> Vec<Rule> {
     toml::from_str::<Config>(toml).expect("TOML").rules
 }
 
 #[test]
-fn a_message_to_a_pattern_goes_only_where_it_is_short_enough() {
+fn a_message_to_a_pattern_reaches_only_channels_that_allow_its_length() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |config| {
             config.rules = rules("[[rules]]\nchannels = \"small.*\"\nmessage_bytes_max = 5\n");
@@ -333,7 +335,7 @@ fn a_message_to_a_pattern_goes_only_where_it_is_short_enough() {
 }
 
 #[test]
-fn a_pattern_gives_out_messages_for_no_longer_than_their_channels_may_keep_them() {
+fn a_pattern_delivers_no_message_that_has_expired_in_its_channel() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |config| {
             config.rules = rules("[[rules]]\nchannels = \"short.*\"\nage_max_s = 60\n");
@@ -343,7 +345,7 @@ fn a_pattern_gives_out_messages_for_no_longer_than_their_channels_may_keep_them(
                 assert_eq!(stage.ask(&mut stage.admin(), "POST", &format!("/channels/{channel}"), text).status, 200);
             }
         };
-        // Before the pattern is followed, and while it is.
+        // One message before the pattern is subscribed to, and one after.
         publish("1");
         let mut reader = stage.connect(ANN);
         reader.discard();

@@ -1,8 +1,9 @@
-//! What the server may hold in memory, in bytes, and that it keeps to it. On the simulated network memory is the same in
+//! Budgets for the memory of the server, in bytes. On the simulated network memory is the same in
 //! every run, so that one byte too many fails.
 //!
-//! Bytes are those asked of the allocator, with slabs full; the connections' share of the simulated network is
-//! measured apart and left out. A slot holds 12 bytes more here than on real sockets.
+//! The bytes are those requested from the allocator, with slabs full; the connections' share of the
+//! simulated network is measured separately and subtracted. A slot takes 12 bytes more here than on
+//! real sockets.
 
 use std::net::SocketAddr;
 
@@ -10,13 +11,13 @@ use ccomet::{Config, Simulated};
 use peak_alloc::PeakAlloc;
 use sealed::sim::{Peer, Simulation};
 
-/// A server of one loop to which nobody has come: most of it the loop's read buffer of 64 KiB.
+/// A server of one loop without connections: most of it is the loop's read buffer of 64 KiB.
 const EMPTY_SERVER: usize = 90_000;
-/// A subscriber by Server-Sent Events that waits, in a channel of many.
+/// An idle subscriber by Server-Sent Events, in a channel with many.
 const IDLE_SUBSCRIBER: usize = 136;
-/// A channel, on one loop: at its home, and at the hub that is attached to it; its one subscriber not included.
+/// A channel on one loop: at its home, and at the attached hub, without its one subscriber.
 const CHANNEL: usize = 512;
-/// A message in a channel's history, beyond its payload, while nobody reads it.
+/// A message in a channel's history without its payload, while no client reads it.
 const KEPT_MESSAGE: usize = 88;
 
 #[global_allocator]
@@ -76,7 +77,7 @@ fn subscribe(sim: &Simulation, address: SocketAddr, channel: impl Fn(usize) -> S
     peers
 }
 
-/// What so many connections are to the network.
+/// Returns the network's share of `COUNT` connections.
 fn network_share() -> usize {
     let sim = Simulation::new(1);
     let host = sim.listen(SocketAddr::from(([127, 0, 0, 1], 8100))).expect("an address");
@@ -89,7 +90,7 @@ fn network_share() -> usize {
             while let Some(mut other) = host.accept() {
                 other.discard();
                 other.send("x");
-                // The server's handle is in its slot, and the server's.
+                // The server counts this handle as part of its own slot.
                 std::mem::forget(other);
             }
             sim.settle();
@@ -110,7 +111,7 @@ fn memory_keeps_to_its_budgets() {
             over.push(what.to_owned());
         }
     };
-    // What is made once in a process is made here.
+    // Allocates what a process allocates once.
     drop(Stage::new().subscribe(|_| "news".to_owned()));
     let network = network_share();
 
@@ -146,7 +147,7 @@ fn memory_keeps_to_its_budgets() {
             publisher.expect("}\n");
         }
     };
-    // The simulation's own record of what happened is full by then.
+    // This also fills the simulation's own record of events.
     publish(COUNT);
     stage.delete("news");
     publish(1);

@@ -1,5 +1,5 @@
-//! How long channels and patterns are there, and which go where there are as many as there may be. On the simulated network, where
-//! hours pass in a moment.
+//! How long channels and patterns exist, and which of them the server removes at its limits. On the
+//! simulated network, where hours pass in a moment.
 
 mod common;
 
@@ -18,7 +18,7 @@ impl Stage {
         })
     }
 
-    /// What is answered on a connection of its own.
+    /// Sends a request on a new connection, and returns its status and JSON.
     fn ask(&self, method: &str, target: &str, body: &str) -> (u16, Value) {
         let mut peer = if method == "DELETE" { self.admin() } else { self.connect(LOOPBACK) };
         let reply = self.exchange(&mut peer, method, target, "", body);
@@ -45,7 +45,7 @@ impl Stage {
         self.server.holdings().channels
     }
 
-    /// Whether there is a channel of that name.
+    /// Returns whether a channel of that name exists.
     fn has(&self, channel: &str) -> bool {
         self.exchange(&mut self.admin(), "GET", &format!("/channels/{channel}/info"), "", "").status == 200
     }
@@ -65,7 +65,7 @@ fn position(reply: &Value) -> &str {
 }
 
 #[test]
-fn a_channel_that_is_only_read_goes_with_its_last_reader() {
+fn a_channel_that_is_only_read_is_removed_with_its_last_reader() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |_| {});
         for target in [
@@ -90,7 +90,7 @@ fn a_channel_that_is_only_read_goes_with_its_last_reader() {
 }
 
 impl Stage {
-    /// Asks, and does not wait for what comes later than at once.
+    /// Sends a request, and hangs up without waiting for a later answer.
     fn ask_and_leave(&self, target: &str) {
         let _peer = self.begin(LOOPBACK, "GET", target, "");
         self.sim.settle();
@@ -98,14 +98,14 @@ impl Stage {
 }
 
 #[test]
-fn a_sign_in_makes_no_channel() {
+fn a_sign_in_creates_no_channel() {
     let stage = Stage::of(1, |_| {});
     stage.ask_and_leave("/sign?channel=a&sname=ann&callback=f");
     assert_eq!(stage.channels(), 0);
 }
 
 #[test]
-fn a_subscription_that_is_refused_makes_no_channel() {
+fn a_refused_subscription_creates_no_channel() {
     let stage = Stage::of(1, |config| config.limits.subscribers_per_channel_max = 1);
     let _reader = stage.stream("full");
     let (status, problem) = stage.ask("GET", "/channels/fresh,full?wait=0", "");
@@ -116,7 +116,7 @@ fn a_subscription_that_is_refused_makes_no_channel() {
 }
 
 #[test]
-fn a_channel_of_one_message_keeps_its_numbers() {
+fn a_channel_whose_message_expired_keeps_its_numbers() {
     let stage = Stage::of(1, |config| config.history.age_max_s = 10);
     assert_eq!(stage.publish("news"), 200);
     let before = position(&stage.get("/channels/news?wait=0")).to_owned();
@@ -127,7 +127,7 @@ fn a_channel_of_one_message_keeps_its_numbers() {
 }
 
 #[test]
-fn a_reader_of_a_channel_that_came_again_is_told_of_a_gap_where_there_may_be_one_only() {
+fn a_reader_of_a_recreated_channel_gets_a_gap_only_if_one_is_possible() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |_| {});
         let before = position(&stage.get("/channels/news?wait=0")).to_owned();
@@ -138,7 +138,7 @@ fn a_reader_of_a_channel_that_came_again_is_told_of_a_gap_where_there_may_be_one
         stage.minutes(3);
         stage.publish("news");
         assert_eq!(types(&resume()), ["message"]);
-        // What was published in it is gone, and so is the channel.
+        // This removes the channel with the message that was published in it.
         assert_eq!(stage.ask("DELETE", "/channels/news", "").0, 204);
         assert_eq!(types(&resume()), ["gap"]);
         stage.publish("news");
@@ -147,7 +147,7 @@ fn a_reader_of_a_channel_that_came_again_is_told_of_a_gap_where_there_may_be_one
 }
 
 #[test]
-fn patterns_that_nobody_reads_make_room_for_others_and_go() {
+fn unread_patterns_make_room_for_others_and_expire() {
     let stage = Stage::of(1, |config| config.limits.patterns_max = 3);
     let _stream = stage.stream("a*");
     for n in 0..2 {
@@ -155,7 +155,8 @@ fn patterns_that_nobody_reads_make_room_for_others_and_go() {
     }
     assert_eq!(stage.ask("GET", "/channels/c*?wait=0", "").0, 503, "a poll may come back in a moment");
     stage.sim.run_for(Duration::from_secs(10));
-    // The one that was left first makes room, and the position of the other is good.
+    // The pattern that lost its readers first makes room, and a position in the other one stays
+    // valid.
     let other = position(&stage.get("/channels/b1*?wait=0")).to_owned();
     stage.sim.run_for(Duration::from_secs(10));
     stage.get("/channels/c*?wait=0");
@@ -165,7 +166,7 @@ fn patterns_that_nobody_reads_make_room_for_others_and_go() {
 }
 
 #[test]
-fn at_the_limit_the_channel_goes_that_was_idle_longest() {
+fn at_the_limit_the_longest_idle_channel_is_removed() {
     let stage = Stage::of(1, |config| {
         config.limits.channels_max = 4;
         config.history.age_max_s = 10;
@@ -175,7 +176,7 @@ fn at_the_limit_the_channel_goes_that_was_idle_longest() {
         assert_eq!(stage.publish(name), 200);
         stage.minutes(2);
     }
-    // It was idle, and is so again, behind the others.
+    // Channel `a` was idle, and is idle again, with its time counted anew.
     assert_eq!(stage.publish("a"), 200);
     stage.minutes(2);
     assert_eq!(stage.publish("d"), 200);
@@ -183,19 +184,19 @@ fn at_the_limit_the_channel_goes_that_was_idle_longest() {
     for name in ["e", "f"] {
         assert_eq!(stage.publish(name), 200);
     }
-    // The others have messages, or a reader.
+    // The other channels have messages or a reader.
     assert_eq!(stage.publish("g"), 503);
     assert_eq!(["read", "d", "e", "f"].map(|name| stage.has(name)), [true; 4]);
 }
 
 #[test]
-fn a_calendar_that_is_set_back_keeps_no_channel_for_longer() {
+fn a_calendar_set_back_keeps_no_channel_longer() {
     let stage = Stage::of(1, |config| {
         config.times.channel_idle_s = 20;
         config.history.age_max_s = 5;
     });
     assert_eq!(stage.publish("news"), 200);
-    // What is kept is dated by the calendar, and is too old before that is set back.
+    // Messages are dated by the calendar, and are too old before the calendar is set back.
     stage.sim.run_for(Duration::from_secs(10));
     stage.sim.set_unix_time(stage.sim.unix_time().saturating_sub(Duration::from_secs(3_600)));
     stage.sim.run_for(Duration::from_secs(60));

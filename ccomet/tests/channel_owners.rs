@@ -1,4 +1,5 @@
-//! How many channels and patterns one client may have made, and what it costs others that their history is too much. On the simulated network, where a client may have any address.
+//! How many channels and patterns one client may create, and how much of the history of others its
+//! messages may replace. On the simulated network, where a client may have any address.
 
 mod common;
 
@@ -33,7 +34,7 @@ impl Stage {
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Fine,
-    /// It has as many as it may have, and is told when to come back.
+    /// The client has as many as it may have, and the answer has `Retry-After`.
     Over,
     Other(Reply),
 }
@@ -49,28 +50,28 @@ fn outcome(reply: Reply) -> Outcome {
 }
 
 #[test]
-fn one_address_makes_so_many_channels_and_others_as_many() {
+fn the_channels_that_an_address_creates_are_limited_for_each_address() {
     let stage = Stage::of(1, |config| config.limits.channels_per_client_max = 3);
     assert_eq!(stage.publish(BOB, "bobs"), Fine);
     assert_eq!(["a", "b", "c", "d"].map(|channel| stage.publish(ANN, channel)), [Fine, Fine, Fine, Over]);
     assert_eq!([stage.poll(ANN, "d"), stage.ask(ANN, "GET", "/channels/d/presence")], [Over, Over]);
     assert_eq!(stage.ask(ANN, "POST", "/channels/a,d"), Over, "in one of them");
-    // Those that are there are for her as for anyone.
+    // Ann may use existing channels like any client.
     assert_eq!([stage.publish(ANN, "a"), stage.publish(ANN, "bobs"), stage.poll(ANN, "bobs")], [Fine, Fine, Fine]);
     assert_eq!([stage.publish(BOB, "d"), stage.publish(ANN, "d")], [Fine, Fine]);
     stage.delete("b");
     assert_eq!(["e", "f"].map(|channel| stage.publish(ANN, channel)), [Fine, Over]);
-    // One that was only read is given back when it has gone.
+    // A channel that was only read is given back when it is removed.
     stage.delete("e");
     assert_eq!([stage.poll(ANN, "g"), stage.poll(ANN, "h")], [Fine, Over]);
     stage.sim.run_for(Duration::from_secs(180));
     assert_eq!([stage.poll(ANN, "h"), stage.poll(ANN, "g")], [Fine, Over]);
-    // The server's own machine makes as many as it wants.
+    // The server's own machine has no such limit.
     assert!((0..9).all(|n| stage.publish(LOOPBACK, &format!("l{n}")) == Fine));
 }
 
 #[test]
-fn one_address_takes_so_many_patterns() {
+fn the_patterns_of_an_address_are_limited() {
     let stage = Stage::of(1, |config| {
         config.limits.channels_per_client_max = 1;
         config.limits.patterns_per_client_max = 2;
@@ -83,7 +84,7 @@ fn one_address_takes_so_many_patterns() {
 }
 
 #[test]
-fn the_tokens_of_one_subject_make_so_many_channels_wherever_they_come_from() {
+fn the_channels_that_a_subject_creates_are_limited_across_addresses() {
     let stage = Stage::of(1, |config| {
         config.limits.channels_per_client_max = 2;
         config.auth.keys = vec![key("main")];
@@ -99,18 +100,18 @@ fn the_tokens_of_one_subject_make_so_many_channels_wherever_they_come_from() {
 }
 
 #[test]
-fn a_client_that_may_make_no_more_takes_nobody_else_with_it() {
+fn the_limit_of_one_client_refuses_no_other_client() {
     let stage = Stage::of(2, |config| config.limits.channels_per_client_max = 2);
     for n in 0..40 {
         stage.publish(ANN, &format!("a{n}"));
     }
-    // On whichever loops they are, and wherever the channel is.
+    // With readers on either loop, and channels at either home.
     for n in 0..40 {
         let target = format!("/channels/b{n}?transport=sse");
         let mut peers = [ANN, BOB, ANN].map(|from| stage.begin(from, "GET", &target, ""));
         let outcomes = peers.each_mut().map(|peer| outcome(stage.reply(peer)));
         assert_eq!(outcomes[1], Fine);
-        // Where the channel is there when it comes, it is for her too.
+        // Ann may read the channel if it exists when her request arrives.
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Fine | Over)), "{outcomes:?}");
         stage.delete(&format!("b{n}"));
     }
@@ -127,15 +128,15 @@ fn a_client_that_may_make_no_more_keeps_nobody_waiting_that_resumes() {
         let target = format!("/channels/b{n}?transport=sse&after=0000000000001-0000000002");
         let _ann: Vec<_> = (0..6).map(|_| stage.begin(ANN, "GET", &target, "")).collect();
         let mut other = stage.begin(&format!("198.51.100.{n}"), "GET", &target, "");
-        let heard = stage.heard(&mut other);
+        let heard = stage.received(&mut other);
         assert!(heard.contains("event: gap"), "b{n}: {heard:?}");
         assert_eq!(stage.publish(LOOPBACK, &format!("b{n}")), Fine);
-        assert!(stage.heard(&mut other).contains("data:"), "b{n}");
+        assert!(stage.received(&mut other).contains("data:"), "b{n}");
     }
 }
 
 #[test]
-fn a_server_that_clients_have_filled_has_room_for_its_back_end() {
+fn a_server_filled_by_clients_has_room_for_its_back_end() {
     let stage = Stage::of(1, |config| {
         config.limits.channels_max = 32;
         config.limits.channels_per_client_max = 10;
@@ -164,9 +165,9 @@ fn a_client_that_finds_the_server_full_does_not_keep_the_back_end_out() {
         let mut ann = stage.begin(ANN, "GET", &target, "");
         let mut admin = stage.admin();
         admin.send(request("GET", &target, "", ""));
-        let heard = stage.heard(&mut admin);
+        let heard = stage.received(&mut admin);
         assert!(heard.contains("hello"), "own{n}: {heard}");
-        let heard = stage.heard(&mut ann);
+        let heard = stage.received(&mut ann);
         assert!(heard.contains("channel_limit") || heard.contains("hello"), "own{n}: {heard}");
         drop((ann, admin));
         // It is given back.
@@ -178,7 +179,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 impl Stage {
-    /// A server that keeps 4 MiB.
+    /// Starts a server that keeps 4 MiB for each loop.
     fn small(loops: usize, change: impl FnOnce(&mut Config)) -> Self {
         Self::of(loops, |config| {
             config.history.total_bytes_max = loops * 4 * MIB;
@@ -186,14 +187,14 @@ impl Stage {
         })
     }
 
-    /// Publishes a message of so many bytes in a channel, or in several.
+    /// Publishes a message of a number of bytes in a channel, or in several.
     fn publish_long(&self, from: &str, fields: &str, channels: &str, bytes: usize) {
         let (mut peer, body) = (self.connect(from), "x".repeat(bytes));
         let reply = self.exchange(&mut peer, "POST", &format!("/channels/{channels}"), fields, &body);
         assert_eq!(reply.status, 200, "{reply}");
     }
 
-    /// The messages that each of these channels keeps.
+    /// Returns the number of messages that each of these channels keeps.
     fn kept(&self, channels: impl IntoIterator<Item = String>) -> Vec<u64> {
         let mut admin = self.admin();
         let mut kept = |channel: String| {
@@ -203,7 +204,8 @@ impl Stage {
         channels.into_iter().map(&mut kept).collect()
     }
 
-    /// What may not be lost whatever a single client does: of the site's own channels, and of clients.
+    /// Publishes messages that no single client may displace: in the site's own channel, and in
+    /// Bob's.
     fn prepare(&self, bobs_fields: &str) {
         let (mut admin, order) = (self.admin(), "x".repeat(2 * KIB));
         for n in 0..300 {
@@ -286,7 +288,7 @@ fn many_clients_together_leave_the_channels_of_the_back_end_half_of_the_history(
         stage.publish_long(&format!("192.0.2.{}", 1 + n % 200), "", &format!("c{n}"), 60 * KIB);
     }
     assert_eq!(stage.kept(["own".to_owned()]), [900]);
-    // It does not have the other half, if they want it.
+    // The back end does not get the other half while clients want it.
     for _ in 0..2_000 {
         stage.publish_long(LOOPBACK, "", "own", 2 * KIB);
     }
@@ -297,7 +299,7 @@ fn many_clients_together_leave_the_channels_of_the_back_end_half_of_the_history(
 }
 
 #[test]
-fn a_client_has_all_of_a_message_that_only_its_channels_still_share() {
+fn a_message_that_only_one_clients_channels_still_share_counts_in_full_for_it() {
     let stage = Stage::small(1, |config| {
         let rules = "[[rules]]\nchannels = \"short*\"\nage_max_s = 5\n";
         config.rules = toml::from_str::<Config>(rules).expect("TOML").rules;
@@ -308,7 +310,7 @@ fn a_client_has_all_of_a_message_that_only_its_channels_still_share() {
         stage.publish_long(ANN, "", &format!("keep{n},{short}"), 60 * KIB);
     }
     stage.sim.run_for(Duration::from_secs(60));
-    // Of all that is kept, she has three quarters, though each message was in many channels.
+    // Ann has three quarters of the history, though each of her messages was in many channels.
     for _ in 0..8 {
         stage.publish_long("192.0.2.9", "", "other", 60 * KIB);
     }

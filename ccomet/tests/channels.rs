@@ -1,10 +1,11 @@
-//! What can be looked up of channels, and done to them: history page by page, the list, information, clearing.
+//! Queries and operations on channels: history page by page, the list, information, clearing.
 
 mod common;
 
 use common::{Client, Local, Reply, config, wait_until};
 
-/// Loops with which the tests run: alone, and with channels whose home is another loop than the client's.
+/// The numbers of loops of the tests: one, and several, where a channel's home may be another loop
+/// than the client's.
 const LOOPS: [usize; 2] = [1, 3];
 
 fn delete(client: &mut Client, target: &str) -> Reply {
@@ -12,7 +13,7 @@ fn delete(client: &mut Client, target: &str) -> Reply {
     client.reply()
 }
 
-/// All pages of a channel's history, from one edge on, each page's messages.
+/// Returns all pages of a channel's history from an edge on, as the messages of each page.
 fn pages(client: &mut Client, channel: &str, limit: usize, direction: &str, edge: &str) -> Vec<Vec<String>> {
     let (mut pages, mut edge) = (Vec::new(), edge.to_owned());
     loop {
@@ -41,7 +42,7 @@ fn history_is_read_page_by_page_in_either_direction() {
         assert_eq!((newest.messages(), &newest.json()["more"]), (vec!["4".to_owned()], &true.into()));
         let item = &newest.json()["items"][0];
         assert_eq!((&item["type"], item["position"].as_str()), (&"message".into(), Some(positions[4].as_str())));
-        // What is read to its end goes on where the channel does.
+        // After the end of the history, a page continues with new messages.
         let end = client.get("/channels/news/history?after=oldest").position();
         client.publish("news", "5");
         assert_eq!(client.get(&format!("/channels/news?wait=0&after={end}")).messages(), ["5"]);
@@ -49,7 +50,7 @@ fn history_is_read_page_by_page_in_either_direction() {
 }
 
 #[test]
-fn a_page_says_what_is_missing_and_holds_nothing_that_has_expired() {
+fn a_page_reports_gaps_and_omits_expired_messages() {
     let mut settings = config(1);
     settings.history.messages_max = 3;
     settings.limits.batch_bytes_max = 100;
@@ -72,7 +73,7 @@ fn a_page_says_what_is_missing_and_holds_nothing_that_has_expired() {
 }
 
 #[test]
-fn who_joins_may_ask_for_the_last_messages() {
+fn a_new_subscriber_may_request_the_last_messages() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut client = Client::connect(server.front);
@@ -86,7 +87,7 @@ fn who_joins_may_ask_for_the_last_messages() {
         assert_eq!(client.get("/channels/news,sport?last=1").messages(), ["4", "goal"]);
         assert_eq!(client.get("/channels/news?last=99").messages(), ["0", "1", "2", "3", "4"]);
         assert_eq!(client.get("/channels/news?last=0&wait=0").messages(), Vec::<String>::new());
-        // Where a stream was counts before where it wanted to begin.
+        // The position that a stream resumes from overrides `last`.
         let header = format!("Last-Event-ID: {}\r\n", client.get("/channels/news?last=1").position());
         let mut resumed = Client::connect(server.front).events("/channels/news?last=2", &header);
         client.publish("news", "5");
@@ -95,7 +96,7 @@ fn who_joins_may_ask_for_the_last_messages() {
 }
 
 #[test]
-fn channels_are_listed_page_by_page_and_known_singly() {
+fn channels_are_listed_page_by_page_and_shown_singly() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut admin = Client::connect(server.admin);
@@ -126,14 +127,14 @@ fn channels_are_listed_page_by_page_and_known_singly() {
         });
         let none = admin.get("/channels/nobody/info");
         assert_eq!((none.status, &none.json()["code"]), (404, &"unknown_channel".into()));
-        // None of that is for the public.
+        // The front has none of these.
         let mut front = Client::connect(server.front);
         assert_eq!((front.get("/channels").status, front.get("/channels/a/info").status), (404, 404));
     }
 }
 
 #[test]
-fn a_channel_is_cleared_and_goes_on() {
+fn a_cleared_channel_continues() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut admin = Client::connect(server.admin);

@@ -1,4 +1,4 @@
-//! The classic API, byte for byte, with the client of 2014 in mind.
+//! The classic API, byte for byte, as the client of 2014 uses it.
 
 mod common;
 
@@ -59,7 +59,7 @@ fn a_poll_at_the_head_waits() {
 }
 
 #[test]
-fn where_history_has_ended_the_reply_starts_at_the_oldest_kept() {
+fn a_poll_before_the_history_starts_at_the_oldest_kept_message() {
     let mut settings = config(2);
     settings.history.messages_max = 2;
     let server = Local::start(settings);
@@ -73,7 +73,7 @@ fn where_history_has_ended_the_reply_starts_at_the_oldest_kept() {
 }
 
 #[test]
-fn signing_in_tells_who_waits_takes_no_number_and_is_not_kept() {
+fn signing_in_reaches_waiting_clients_takes_no_number_and_is_not_kept() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut publisher = Client::connect(server.front);
@@ -81,7 +81,7 @@ fn signing_in_tells_who_waits_takes_no_number_and_is_not_kept() {
         let mut bob = Client::connect(server.front);
         subscribe(&mut bob, "bob", 1);
         let mut ann = Client::connect(server.front);
-        // It is not kept: only when Bob waits does he hear of it.
+        // The sign-in is not kept: Bob gets it only with a waiting poll.
         wait_until("Bob hears of it", || {
             let reply = ann.get("/sign?channel=abc&sname=ann&callback=cb");
             assert_eq!(script(&reply), r#"cb('[{"type" : "sign in"}]')"#);
@@ -91,12 +91,12 @@ fn signing_in_tells_who_waits_takes_no_number_and_is_not_kept() {
             script(&bob.reply()),
             r#"ns.cb_1('[{"type":"SIGN","msg":"SIGN","sname":"ann","seqid":"1","channel":"abc"}]')"#
         );
-        // Bob does not count it, and asks for the same number again.
+        // Bob does not count the sign-in, and polls with the same number again.
         publish(&mut publisher, "abc", "ann", "1");
         loop {
             subscribe(&mut bob, "bob", 1);
             let reply = bob.reply();
-            // Ann may have signed in once more before Bob's answer came.
+            // Ann may have signed in again before Bob's answer came.
             if !script(&reply).contains("SIGN") {
                 assert!(script(&reply).contains(r#""msg":"1","sname":"ann","seqid":"1""#), "{reply:?}");
                 break;
@@ -123,18 +123,18 @@ fn signing_in_ends_a_wait_of_the_same_name() {
 }
 
 #[test]
-fn of_two_polls_of_one_name_one_makes_way() {
+fn of_two_polls_of_one_name_one_is_ended() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut stays = Client::connect(server.front);
         subscribe(&mut stays, "ann", 0);
-        // Many times, so that both come to the same loop and to different ones.
+        // Many times, so that both polls come to the same loop and to different ones.
         for _ in 0..20 {
             let mut newer = Client::connect(server.front);
             subscribe(&mut newer, "ann", 0);
             stays = the_one_that_stays(stays, newer);
         }
-        // The same name in another channel is somebody else.
+        // The same name in another channel belongs to another client.
         let mut other = Client::connect(server.front);
         other.ask("GET", "/subscribe?channel=other&sname=ann&seqid=0&callback=cb", "");
         assert!(other.is_silent());
@@ -157,7 +157,8 @@ fn text_of_any_kind_survives_both_escapes() {
     for forbidden in ["</", "\n", "\r", "\u{2028}", "\u{2029}"] {
         assert!(!literal.contains(forbidden), "{literal}");
     }
-    // What a script engine makes of the literal: an escape is a backslash and the character itself.
+    // Decodes the literal as a script engine does: an escape is a backslash and the character
+    // itself.
     let (mut json, mut chars) = (String::new(), literal.chars());
     while let Some(c) = chars.next() {
         assert_ne!(c, '\'', "the literal would end here: {literal}");
@@ -180,7 +181,7 @@ fn native_and_classic_clients_share_channels() {
 }
 
 #[test]
-fn missing_and_malformed_parameters_are_told_in_the_envelope() {
+fn missing_and_malformed_parameters_are_reported_in_the_envelope() {
     let server = Local::start(config(1));
     let mut client = Client::connect(server.front);
     let long = "x".repeat(200);
@@ -217,6 +218,6 @@ fn missing_and_malformed_parameters_are_told_in_the_envelope() {
     }
     assert_eq!(client.post("/publish?channel=a&sname=b&msg=c&callback=cb", "").status, 405);
     assert_eq!(client.get("/nothing").status, 404);
-    // And all this on one connection that still works.
+    // All this happened on one connection, which still works.
     publish(&mut client, "abc", "ann", "hi");
 }

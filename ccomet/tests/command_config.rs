@@ -9,7 +9,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_reference_in_the_repository_is_that_of_the_program() {
+fn the_committed_reference_matches_the_program() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md");
     let committed = std::fs::read_to_string(path).unwrap_or_default().replace("\r\n", "\n");
     let reference = printed(&["config", "--reference"]);
@@ -22,7 +22,7 @@ fn the_reference_in_the_repository_is_that_of_the_program() {
 }
 
 #[test]
-fn the_settings_in_force_are_those_that_check_config_prints() {
+fn config_prints_the_same_settings_as_check_config() {
     let flags = ["--loops", "3", "--log", "debug"];
     let shown = printed(&[&["config"], &flags[..]].concat());
     assert_eq!(shown, printed(&[&["check-config"], &flags[..]].concat()));

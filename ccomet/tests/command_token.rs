@@ -1,4 +1,4 @@
-//! The subcommand `token`, and what `check-config` shows of keys.
+//! The subcommand `token`, and how `check-config` shows keys.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -18,7 +18,7 @@ fn shared_key() -> String {
 }
 
 #[test]
-fn a_token_that_was_made_opens_its_channels_and_no_others() {
+fn a_made_token_opens_its_channels_and_no_others() {
     let folder = Folder::new("made");
     let config = folder.write("ccomet.toml", shared_key());
     let made = ccomet(&config, &["token", "--key", "main", "--sub", "ann", "--publish", "chat.*", "--ttl", "600"]);
@@ -66,7 +66,7 @@ fn secrets_are_never_shown() {
     let shown = ccomet(&config, &["check-config"]);
     let text = String::from_utf8(shown.stdout).expect("text");
     assert!(shown.status.success() && text.contains("id = \"main\"") && !text.contains(SECRET), "{text}");
-    // Nor where the line is quoted in which the mistake is.
+    // An error that quotes the wrong line does not show the secret either.
     let bad = shared_key().replace("HS256", "HS257");
     let refused = ccomet(&folder.write("bad.toml", &bad), &["check-config"]);
     let text = String::from_utf8(refused.stderr).expect("text");
@@ -74,7 +74,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn a_token_is_checked_and_what_is_wrong_with_it_is_said() {
+fn checking_a_token_reports_what_is_wrong_with_it() {
     let folder = Folder::new("checked");
     let config = folder.write("ccomet.toml", shared_key());
     let make = |arguments: &[&str]| {
@@ -82,12 +82,12 @@ fn a_token_is_checked_and_what_is_wrong_with_it_is_said() {
         String::from_utf8(made.stdout).expect("text").trim().to_owned()
     };
     let good = ccomet(&config, &["token", "--check", &make(&["--sub", "ann", "--publish", "chat.*"])]);
-    let told = String::from_utf8(good.stdout).expect("text");
-    assert!(good.status.success() && told.starts_with("accepted\n"), "{told}");
-    assert!(told.contains("ann") && told.contains("chat.*") && told.contains("expires in"), "{told}");
+    let printed = String::from_utf8(good.stdout).expect("text");
+    assert!(good.status.success() && printed.starts_with("accepted\n"), "{printed}");
+    assert!(printed.contains("ann") && printed.contains("chat.*") && printed.contains("expires in"), "{printed}");
     for (token, why) in [(make(&["--aud", "them"]), "'aud'"), ("nonsense".to_owned(), "malformed")] {
         let refused = ccomet(&config, &["token", "--check", &token]);
-        let told = String::from_utf8(refused.stderr).expect("text");
-        assert!(!refused.status.success() && told.contains(why), "{told}");
+        let printed = String::from_utf8(refused.stderr).expect("text");
+        assert!(!refused.status.success() && printed.contains(why), "{printed}");
     }
 }

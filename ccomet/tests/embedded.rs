@@ -1,4 +1,4 @@
-//! A server that is used from inside, by a handle.
+//! A program that uses the server it embeds, by a handle.
 
 mod common;
 
@@ -12,7 +12,7 @@ use ccomet::{Config, Handle, HandleError, Pattern, Rule, Server};
 use common::stage::{ANN, Stage};
 use common::{Client, Local, PATIENCE, config};
 
-/// A server that runs, and its handle.
+/// Starts a server, and returns it with its handle.
 fn start(loops: usize, change: impl FnOnce(&mut Config)) -> (Local, Handle) {
     let mut config = config(loops);
     change(&mut config);
@@ -25,7 +25,7 @@ fn next(events: &mut Events) -> Event {
     events.recv_timeout(PATIENCE).expect("an event")
 }
 
-/// Begins to read, and takes the word that it has begun.
+/// Subscribes to a channel, and takes the first event, `Started`.
 fn read(handle: &Handle, channel: &str, start: &Start) -> (Events, Position) {
     let mut events = handle.events([channel], start, 16).expect("a subscription");
     match next(&mut events) {
@@ -45,12 +45,12 @@ fn text(received: &Received) -> &str {
     std::str::from_utf8(&received.data).expect("text")
 }
 
-/// What has come, up to the last event or until nothing more is there.
+/// Takes the events that have come.
 fn drain(events: &mut Events) -> Vec<Event> {
     std::iter::from_fn(|| events.try_recv()).collect()
 }
 
-/// The answer that a simulation has brought.
+/// Runs the simulation, and returns the answer to a call.
 fn answer<T>(stage: &Stage, mut pending: Pending<T>) -> Result<T, HandleError> {
     stage.sim.settle();
     pending.try_take().expect("an answer")
@@ -69,14 +69,14 @@ fn texts(events: &[Event]) -> Vec<String> {
 fn is_sendable<T: Send + Sync + Clone + 'static>(_: &T) {}
 
 #[test]
-fn what_is_published_inside_reaches_clients_with_its_options() {
+fn messages_of_the_embedder_reach_clients_with_their_options() {
     let (server, handle) = start(2, |_| {});
     is_sendable(&handle);
     let mut stream = Client::connect(server.front).events("/channels/news", "");
     let published = handle.publish("news", Message::new("hello").event("greeting").key("k")).wait().expect("published");
     let event = stream.next();
     assert_eq!((event.message(), event.id), ("hello".to_owned(), published.to_string()));
-    // Under a key, the same once.
+    // A second publication under the same key is not kept.
     let again = handle.publish("news", Message::new("hello").event("greeting").key("k")).wait();
     assert_eq!(again, Ok(published));
     let other = handle.publish("news", Message::new("else").key("k")).wait();
@@ -86,7 +86,7 @@ fn what_is_published_inside_reaches_clients_with_its_options() {
 }
 
 #[test]
-fn what_clients_publish_is_read_inside_and_resumed_by_either() {
+fn the_embedder_reads_messages_of_clients_and_both_can_resume() {
     let (server, handle) = start(2, |_| {});
     let mut client = Client::connect(server.front);
     let (mut events, begin) = read(&handle, "news", &Start::Latest);
@@ -95,7 +95,7 @@ fn what_clients_publish_is_read_inside_and_resumed_by_either() {
     assert_eq!((&*first.channel, text(&first)), ("news", "a"));
     assert_eq!(first.position.to_string(), positions[0]);
     drop(events);
-    // After what was taken, and after nothing.
+    // A subscription from the position of the message that was taken, and one from the latest.
     let (mut resumed, _) = read(&handle, "news", &Start::After(first.position));
     assert_eq!([next(&mut resumed), next(&mut resumed)].map(|event| text(&message(event)).to_owned()), ["b", "c"]);
     let (mut resumed, _) = read(&handle, "news", &Start::After(begin));
@@ -127,19 +127,19 @@ fn a_closure_is_called_in_order_until_its_subscription_is_dropped() {
         assert!(got.eq((first..20).step_by(2).map(|number| number.to_string())), "{all:?}");
     }
     drop(subscription);
-    // The closure is dropped, and its sender with it.
+    // The subscription drops the closure, and with it the sender.
     assert_eq!(receiver.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
 }
 
 #[test]
-fn to_wait_on_the_thread_of_a_loop_is_an_error() {
+fn waiting_on_the_thread_of_a_loop_is_an_error() {
     let (server, handle) = start(1, |_| {});
     let (sender, receiver) = mpsc::channel();
     let inside = handle.clone();
     let subscription = handle.subscribe(["in"], &Start::Latest, move |event| {
         if let Event::Message(_) = event {
             let outcome = inside.publish("out", "waited for").wait();
-            // Not waited for, it is fine.
+            // A call without a wait succeeds.
             inside.publish("out", "later").then(|outcome| assert!(outcome.is_ok()));
             let _ = sender.send(outcome);
         }
@@ -148,12 +148,12 @@ fn to_wait_on_the_thread_of_a_loop_is_an_error() {
     let (mut out, _) = read(&handle, "out", &Start::Latest);
     Client::connect(server.front).publish("in", "x");
     assert_eq!(receiver.recv_timeout(PATIENCE), Ok(Err(HandleError::OnLoop)));
-    // What was asked for is done all the same: only the wait is an error.
+    // The first call takes effect all the same: only the wait is an error.
     assert_eq!([next(&mut out), next(&mut out)].map(|event| text(&message(event)).to_owned()), ["waited for", "later"]);
 }
 
 #[test]
-fn a_handle_whose_server_has_ended_says_so() {
+fn a_handle_reports_that_its_server_has_ended() {
     let (server, handle) = start(2, |_| {});
     let (mut events, _) = read(&handle, "news", &Start::Latest);
     handle.stop();
@@ -166,7 +166,7 @@ fn a_handle_whose_server_has_ended_says_so() {
 }
 
 #[test]
-fn a_server_that_never_runs_leaves_nobody_waiting() {
+fn dropping_a_server_that_never_ran_answers_its_calls() {
     let server = Server::bind(config(1)).expect("the server starts");
     let handle = server.handle();
     let mut early = handle.publish("news", "early");
@@ -177,7 +177,7 @@ fn a_server_that_never_runs_leaves_nobody_waiting() {
 }
 
 #[test]
-fn what_is_wrong_with_a_call_is_its_answer() {
+fn a_wrong_call_is_answered_with_its_error() {
     let stage = Stage::new(|config| {
         config.limits.message_bytes_max = 100;
         config.limits.channels_per_subscription_max = 2;
@@ -232,21 +232,21 @@ fn channels_are_listed_described_cleared_and_closed() {
     assert_eq!(rest.position, info.position);
 
     assert_eq!(answer(&stage, handle.broadcast(&Pattern::all(), "4")), Ok(3));
-    // In one tick: what comes before is told.
+    // Both run in one tick: the subscriber gets the message before the channel is cleared.
     let published = handle.publish("a", "5");
     assert_eq!(answer(&stage, handle.clear("a")), Ok(true));
     assert!(answer(&stage, published).is_ok());
     assert_eq!(answer(&stage, handle.info("a")).expect("an answer").expect("a channel").messages, 0);
     assert_eq!((answer(&stage, handle.close("a")), answer(&stage, handle.close("x"))), (Ok(true), Ok(false)));
-    let told = drain(&mut events);
-    assert_eq!(texts(&told), ["started", "4", "5", "Closed { channel: \"a\" }"]);
+    let seen = drain(&mut events);
+    assert_eq!(texts(&seen), ["started", "4", "5", "Closed { channel: \"a\" }"]);
     assert_eq!((events.is_over(), answer(&stage, handle.info("a"))), (true, Ok(None)));
     let holdings = stage.server.holdings();
     assert_eq!((holdings.subscribers, holdings.asking), (0, 0));
 }
 
 #[test]
-fn a_reader_inside_is_told_of_gaps() {
+fn the_embedder_gets_gaps() {
     let stage = Stage::new(|config| config.history.messages_max = 2);
     let handle = stage.server.handle();
     let first = answer(&stage, handle.publish("news", "1")).expect("published");
@@ -255,12 +255,12 @@ fn a_reader_inside_is_told_of_gaps() {
     }
     let mut events = handle.events(["news"], &Start::After(first.clone()), 16).expect("a subscription");
     stage.sim.settle();
-    let told = drain(&mut events);
-    assert_eq!(texts(&told), ["started", "gap Some(2)", "4", "5"]);
-    assert_eq!(told[0], Event::Started { position: first }, "the gap is not covered before it is told");
-    // A position of another life of the channel: nobody knows how much is missing.
+    let seen = drain(&mut events);
+    assert_eq!(texts(&seen), ["started", "gap Some(2)", "4", "5"]);
+    assert_eq!(seen[0], Event::Started { position: first }, "no position covers the gap before the reader has it");
+    // A position from before the channel was deleted: the size of the gap is unknown.
     stage.delete("news");
-    let late = message(told[3].clone()).position;
+    let late = message(seen[3].clone()).position;
     answer(&stage, handle.publish("news", "6")).expect("published");
     let mut events = handle.events(["news"], &Start::After(late), 16).expect("a subscription");
     stage.sim.settle();
@@ -268,7 +268,7 @@ fn a_reader_inside_is_told_of_gaps() {
 }
 
 #[test]
-fn for_a_slow_reader_no_more_waits_than_its_capacity() {
+fn the_queue_of_a_slow_reader_is_bounded_by_its_capacity() {
     let stage = Stage::with(1, 2, |config| config.history.messages_max = 8);
     let handle = stage.server.handle();
     let mut events = handle.events(["news"], &Start::Latest, 4).expect("a subscription");
@@ -278,7 +278,8 @@ fn for_a_slow_reader_no_more_waits_than_its_capacity() {
         answer(&stage, handle.publish("news", number.to_string())).expect("published");
         assert!(events.len() <= 4);
     }
-    // Four wait; of those behind them, the channel keeps eight, so that nothing is lost.
+    // Four events wait in the queue, and the channel keeps the eight messages after them, so that
+    // none is lost.
     let mut got = Vec::new();
     while let Some(event) = events.try_recv() {
         got.push(event);
@@ -286,7 +287,7 @@ fn for_a_slow_reader_no_more_waits_than_its_capacity() {
         assert!(events.len() <= 4);
     }
     assert_eq!(texts(&got), (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
-    // It is slower than the channel forgets.
+    // The reader is slower than the channel drops messages.
     for number in 10..30 {
         answer(&stage, handle.publish("news", number.to_string())).expect("published");
     }
@@ -300,7 +301,7 @@ fn for_a_slow_reader_no_more_waits_than_its_capacity() {
     assert_eq!(texts(&got), [lost, (22..30).map(|number| number.to_string()).collect()].concat());
 }
 
-/// What a reader has to get of its channels: the messages of each are numbered.
+/// The numbered messages that a reader has to get from each of its channels.
 #[derive(Default)]
 struct Expected {
     channels: BTreeMap<String, u64>,
@@ -308,7 +309,7 @@ struct Expected {
 }
 
 impl Expected {
-    /// Takes an event. Returns the position behind it.
+    /// Takes an event, and returns the position after it.
     fn take(&mut self, event: Event) -> Position {
         match event {
             Event::Started { position } => position,
@@ -329,7 +330,7 @@ impl Expected {
 }
 
 #[test]
-fn nothing_is_lost_or_repeated_unannounced_inside() {
+fn the_embedder_gets_every_message_once_or_a_gap() {
     const NAMES: [&str; 3] = ["a", "b", "c"];
     let mut gaps = 0;
     for seed in 0..30 {
@@ -382,7 +383,7 @@ fn nothing_is_lost_or_repeated_unannounced_inside() {
 }
 
 #[test]
-fn a_long_history_is_told_in_several_ticks() {
+fn a_long_history_is_delivered_over_several_ticks() {
     let stage = Stage::new(|config| config.history.messages_max = 2_000);
     let handle = stage.server.handle();
     for number in 0..2_000 {
@@ -415,7 +416,7 @@ fn channels_take_turns() {
 }
 
 #[test]
-fn patterns_are_read_inside_and_expired_messages_are_not() {
+fn the_embedder_reads_patterns_without_expired_messages() {
     let stage = Stage::with(3, 3, |_| {});
     let handle = stage.server.handle();
     let short = Message::new("gone").ttl(Duration::from_secs(5));
@@ -426,16 +427,16 @@ fn patterns_are_read_inside_and_expired_messages_are_not() {
     let reply = stage.exchange(&mut stage.connect(ANN), "POST", "/channels/news.fr?event=e", "", "salut");
     assert_eq!(reply.status, 200, "{reply}");
     stage.sim.settle();
-    let told = drain(&mut events);
-    assert_eq!(texts(&told), ["started", "salut"]);
-    let received = message(told[1].clone());
+    let seen = drain(&mut events);
+    assert_eq!(texts(&seen), ["started", "salut"]);
+    let received = message(seen[1].clone());
     assert_eq!((&*received.channel, received.event.as_deref()), ("news.fr", Some("e")));
     let time = received.time.duration_since(std::time::SystemTime::UNIX_EPOCH).expect("after 1970");
     assert!(time <= stage.sim.unix_time() && time + Duration::from_secs(5) > stage.sim.unix_time());
 }
 
 #[test]
-fn readers_inside_count_against_the_limits_on_subscribers() {
+fn subscriptions_of_the_embedder_count_against_the_limits() {
     let stage = Stage::new(|config| config.limits.subscribers_per_channel_max = 1);
     let handle = stage.server.handle();
     let events = handle.events(["news"], &Start::Latest, 16).expect("a subscription");
@@ -446,14 +447,14 @@ fn readers_inside_count_against_the_limits_on_subscribers() {
     let mut other = handle.events(["news"], &Start::Latest, 16).expect("a subscription");
     stage.sim.settle();
     assert_eq!(texts(&drain(&mut other)), ["started"]);
-    // A channel that is read inside alone stays.
+    // A channel stays while only the embedding program reads it.
     stage.sim.run_for(Duration::from_secs(3_600));
     answer(&stage, handle.publish("news", "x")).expect("published");
     assert_eq!(texts(&drain(&mut other)), ["x"]);
 }
 
 #[test]
-fn the_last_place_in_a_channel_is_for_a_client_or_a_reader_inside() {
+fn clients_and_the_embedder_share_the_places_of_a_channel() {
     let stage = Stage::new(|config| config.limits.subscribers_per_channel_max = 1);
     let handle = stage.server.handle();
     let _inside = handle.events(["a"], &Start::Latest, 16).expect("a subscription");
@@ -467,7 +468,7 @@ fn the_last_place_in_a_channel_is_for_a_client_or_a_reader_inside() {
 }
 
 #[test]
-fn a_reader_inside_that_is_refused_makes_no_channel() {
+fn a_refused_subscription_of_the_embedder_creates_no_channel() {
     let stage = Stage::new(|config| config.limits.subscribers_per_channel_max = 1);
     let handle = stage.server.handle();
     let _full = handle.events(["full"], &Start::Latest, 16).expect("a subscription");
@@ -480,7 +481,7 @@ fn a_reader_inside_that_is_refused_makes_no_channel() {
 }
 
 #[test]
-fn a_full_mailbox_is_busy_and_what_it_keeps_from_a_loop_is_swept() {
+fn a_full_mailbox_is_busy_and_a_subscription_dropped_meanwhile_is_removed() {
     let stage = Stage::new(|_| {});
     let handle = stage.server.handle();
     let events = handle.events(["news"], &Start::Latest, 1).expect("a subscription");

@@ -1,4 +1,4 @@
-//! A handle that is awaited, under no runtime.
+//! Awaiting a handle without an async runtime.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn message(event: Option<Event>) -> Received {
 }
 
 #[test]
-fn a_task_waits_without_a_runtime() {
+fn a_task_awaits_events_without_a_runtime() {
     let server = Server::bind(config(1)).expect("the server starts");
     let handle = server.handle();
     let server = Local::run(server);
@@ -25,13 +25,13 @@ fn a_task_waits_without_a_runtime() {
     assert!(matches!(block_on(events.recv_async()), Some(Event::Started { .. })));
     let received = message(block_on(events.recv_async()));
     assert_eq!((&*received.data, &received.position), (b"hello".as_slice(), &published));
-    // The next one is not there yet.
+    // The task waits for the next message.
     let publisher = std::thread::spawn(move || Client::connect(server.front).publish("news", "later"));
     assert_eq!(message(block_on(events.recv_async())).data, b"later".as_slice());
     publisher.join().expect("no panic");
 }
 
-/// Runs a task on this thread, which sleeps until it is woken.
+/// Runs a task on this thread, which sleeps until the task is woken.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {

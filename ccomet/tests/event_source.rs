@@ -1,5 +1,6 @@
-//! What a browser's `EventSource`, and what stands in for it elsewhere, relies on: it resumes by the id of the last event,
-//! comes back after a lost connection, and gives up for good on any status but 200.
+//! What a browser's `EventSource`, and its substitutes elsewhere, rely on: resuming by the id of
+//! the last event, reconnecting after a lost connection, and giving up for good on any status but
+//! 200.
 
 mod common;
 
@@ -12,7 +13,7 @@ use testing::http::request;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn the_last_events_id_may_stand_in_the_query() {
+fn the_last_event_id_is_accepted_in_the_query() {
     let server = Local::start(config(2));
     let mut publisher = Client::connect(server.front);
     publisher.publish("news", "one");
@@ -25,14 +26,14 @@ fn the_last_events_id_may_stand_in_the_query() {
         let mut resumed = Client::connect(server.front).events(&target, "");
         assert_eq!(resumed.next().message(), "two", "{name}");
     }
-    // The header field is nearer to the truth: a polyfill's query is as old as its first request.
+    // The header field overrides the query: a polyfill's query is as old as its first request.
     let mut both = Client::connect(server.front)
         .events("/channels/news?lastEventId=nonsense", &format!("Last-Event-ID: {}\r\n", seen.id));
     assert_eq!(both.next().message(), "two");
 }
 
 #[test]
-fn a_last_events_id_from_elsewhere_is_a_gap_and_the_stream_goes_on() {
+fn a_foreign_last_event_id_is_a_gap_and_the_stream_goes_on() {
     let server = Local::start(config(2));
     let mut publisher = Client::connect(server.front);
     publisher.publish("news", "kept");
@@ -51,7 +52,7 @@ fn a_last_events_id_from_elsewhere_is_a_gap_and_the_stream_goes_on() {
         assert_eq!((gap.kind.as_str(), &gap.json()["missed"]), ("gap", &serde_json::Value::Null), "{foreign}");
         assert_eq!(stream.next().message(), "kept", "{foreign}");
     }
-    // A position that the page itself names is still one that it has to get right.
+    // A malformed `after` is still an error, since the page itself writes it.
     assert_eq!(Client::connect(server.front).get("/channels/news?after=42").status, 400);
 }
 
@@ -62,7 +63,7 @@ fn draining() -> Stage {
 const EVENTS: &str = "Accept: text/event-stream\r\n";
 
 #[test]
-fn the_connection_of_a_stream_that_ends_at_a_shutdown_is_closed_behind_its_goodbye() {
+fn a_shutdown_closes_the_connection_of_a_stream_after_its_goodbye() {
     let stage = draining();
     let mut stream = stage.begin(LOOPBACK, "GET", "/channels/news", EVENTS);
     stream.expect("event: hello");
@@ -73,9 +74,10 @@ fn the_connection_of_a_stream_that_ends_at_a_shutdown_is_closed_behind_its_goodb
 }
 
 #[test]
-fn a_server_that_goes_down_answers_no_event_source_with_a_status_that_would_end_it_for_good() {
+fn a_shutdown_sends_no_event_source_a_status_that_ends_it_for_good() {
     let stage = draining();
-    // A connection that is kept between two requests, and a stream that keeps the server from going at once.
+    // A connection kept between two requests, and a stream that keeps the server from ending at
+    // once.
     let mut stream = stage.begin(LOOPBACK, "GET", "/channels/news", EVENTS);
     stream.expect("event: hello");
     let mut kept = stage.begin(LOOPBACK, "GET", "/channels/news/history", "");

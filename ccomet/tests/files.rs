@@ -1,11 +1,11 @@
-//! The files of the front: asked for once, and then only whether they have changed.
+//! The files of the front: a client fetches each once, and then only validates it.
 
 mod common;
 
 use common::{Client, Local, config};
 
 #[test]
-fn files_are_sent_once_and_known_afterwards() {
+fn files_are_sent_once_and_validated_afterwards() {
     let server = Local::start(config(2));
     let mut client = Client::connect(server.front);
     for (path, kind) in [
@@ -18,7 +18,7 @@ fn files_are_sent_once_and_known_afterwards() {
         assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{path}");
         assert_eq!(reply.header("cache-control"), Some("no-cache"), "{path}");
         let tag = reply.header("etag").expect("a tag").to_owned();
-        // The other loop has made the same one.
+        // The other loop computes the same `ETag`.
         for _ in 0..4 {
             let mut client = Client::connect(server.front);
             client.ask("GET", path, &format!("If-None-Match: \"other\", {tag}\r\n"));
@@ -32,7 +32,7 @@ fn files_are_sent_once_and_known_afterwards() {
 }
 
 #[test]
-fn the_library_is_served_without_the_demo_and_no_page_is() {
+fn without_the_demo_only_the_library_is_served() {
     let mut settings = config(1);
     settings.front.demo = false;
     let server = Local::start(settings);

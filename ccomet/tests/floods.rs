@@ -1,4 +1,5 @@
-//! Floods: what one client asks for without end takes no more than its limit, and others are served.
+//! Floods: a client that sends requests without end uses no more than its limit, and other clients
+//! are served.
 
 mod common;
 
@@ -6,7 +7,7 @@ use common::stage::{ANN, BOB, Stage, is_fine};
 use common::{Client, Process, Reply, wait_until};
 use testing::http::UPGRADE;
 
-fn is_told_to_wait(answer: &Reply) -> bool {
+fn has_retry_after(answer: &Reply) -> bool {
     matches!(answer.status, 429 | 503) && answer.header("retry-after").is_some()
 }
 
@@ -18,22 +19,22 @@ fn a_flood_of_sign_ins_is_stopped_and_others_are_served() {
     let sign = |n: usize| format!("/sign?channel=c{n}&sname=s{n}&callback=f");
     let answers: Vec<Reply> = (0..10 * MAX).map(|n| stage.exchange(&mut peer, "GET", &sign(n), "", "")).collect();
     let fine = answers.iter().filter(|answer| is_fine(answer)).count();
-    // A few more were earned by the time it took.
+    // The flood took long enough for a few more to be allowed.
     assert!((MAX..2 * MAX).contains(&fine), "{fine}");
-    assert!(is_told_to_wait(&answers[10 * MAX - 1]), "{}", answers[10 * MAX - 1]);
+    assert!(has_retry_after(&answers[10 * MAX - 1]), "{}", answers[10 * MAX - 1]);
     assert!(stage.server.holdings().channels <= fine);
     assert!(is_fine(&stage.exchange(&mut stage.connect(BOB), "GET", &sign(0), "", "")));
 }
 
 #[test]
-fn a_flood_of_channels_takes_no_more_than_its_limit() {
+fn a_flood_of_channels_stays_within_its_limit() {
     let server = Process::start("loops = 2\n[limits]\nchannels_max = 200\n", &[]);
     let mut reader = Client::connect(server.front).events("/channels/kept", "");
     let mut client = Client::connect(server.front);
     let mut flood = |from: usize, count: usize| {
         let mut refused = 0;
         for n in from..from + count {
-            // Made by who publishes, reads, signs in, or uses another API.
+            // Publishing, reading, and two calls of the classic API.
             let reply = match n % 4 {
                 0 => client.post(&format!("/channels/c{n}"), "x"),
                 1 => client.get(&format!("/channels/c{n}?wait=0")),
@@ -49,7 +50,8 @@ fn a_flood_of_channels_takes_no_more_than_its_limit() {
     let refused = flood(0, 2_000);
     assert!(refused > 1_000, "{refused}");
     let before_kib = server.rss_kib();
-    // All but sign-ins, which nobody hears, and a few where channels that were only read have gone.
+    // All but the sign-ins, which create no channels, and a few requests that took the places of
+    // expired channels.
     let refused = flood(2_000, 10_000);
     assert!((7_250..=7_500).contains(&refused), "{refused}");
     let grown_kib = server.rss_kib().saturating_sub(before_kib);
@@ -63,7 +65,7 @@ fn a_flood_of_channels_takes_no_more_than_its_limit() {
 }
 
 #[test]
-fn a_flood_of_subscribers_takes_no_more_than_its_limit() {
+fn a_flood_of_subscribers_stays_within_its_limit() {
     let server = Process::start("loops = 1\n[limits]\nsubscribers_max = 50\n", &[]);
     let mut reader = Client::connect(server.front).events("/channels/kept", "");
     let held: Vec<_> = (1..50).map(|_| Client::connect(server.front).events("/channels/kept", "")).collect();
@@ -83,7 +85,7 @@ fn a_flood_of_subscribers_takes_no_more_than_its_limit() {
     (0..5).for_each(|_| flood());
     let grown_kib = server.rss_kib().saturating_sub(before_kib);
     assert!(grown_kib < 1_024, "{grown_kib} KiB more");
-    // A socket is told so, too, and closed.
+    // A WebSocket gets the error, too, and is closed.
     let mut socket = Client::connect(server.front);
     socket.ask("GET", "/channels/kept", UPGRADE);
     assert_eq!(socket.head().0, 101);

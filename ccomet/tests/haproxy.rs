@@ -1,4 +1,5 @@
-//! Behind HAProxy, with the configuration of `haproxy/`, which OPERATING.md shows: what a client must not notice of it.
+//! Behind HAProxy, with the configuration of `haproxy/`, which OPERATING.md shows: clients must not
+//! notice the proxy.
 #![cfg(target_os = "linux")] // all of 127.0.0.0/8 is loopback
 
 #[path = "common/behind.rs"]
@@ -17,18 +18,18 @@ use testing::tests;
 
 fn main() -> ExitCode {
     run(tests![
-        needs []; the_configuration_is_the_one_that_is_shown_and_outlasts_any_silence;
+        needs []; the_shown_configuration_is_the_tested_one_and_outlasts_any_silence;
         needs [Need::Program("haproxy")];
-        each_message_comes_at_once_by_every_transport,
-        a_socket_that_was_silent_for_long_still_publishes,
-        the_clients_address_is_the_one_that_counts
+        messages_arrive_at_once_over_every_transport,
+        a_websocket_can_publish_after_long_silence,
+        limits_apply_to_the_address_of_the_client
     ])
 }
 
 const SHOWN: &str = include_str!("../haproxy/ccomet.cfg");
 const OPERATING: &str = include_str!("../OPERATING.md");
 
-/// A process of its own, with one folder, in front of a server.
+/// HAProxy in a process and a folder of its own, in front of a server.
 struct Haproxy {
     _process: Process,
     _folder: Folder,
@@ -47,11 +48,11 @@ impl Haproxy {
     fn start(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(2);
         config.front.trusted_proxies = vec!["127.0.0.1/32".parse().expect("a network")];
-        // Nothing but messages: what comes is not pushed on by something else.
+        // No heartbeats, which could push held-back messages on.
         config.times.heartbeat_s = 3_600;
         change(&mut config);
         let server = Local::start(config);
-        // Where no other test listens.
+        // No other test listens here.
         let address = free_address([127, 0, 0, 78]);
         let folder = Folder::new("haproxy");
         let tls = make_certificate(&folder);
@@ -75,7 +76,7 @@ impl Haproxy {
     }
 }
 
-fn the_configuration_is_the_one_that_is_shown_and_outlasts_any_silence() {
+fn the_shown_configuration_is_the_tested_one_and_outlasts_any_silence() {
     assert!(OPERATING.contains(SHOWN), "OPERATING.md shows this:\n{SHOWN}");
     let Config { times, icomet, .. } = Config::default();
     let silences = [2 * times.heartbeat_s, times.poll_wait_max_s, times.classic_poll_s, icomet.polling_timeout_s];
@@ -85,17 +86,17 @@ fn the_configuration_is_the_one_that_is_shown_and_outlasts_any_silence() {
     assert!(SHOWN.contains("\n    option http-no-delay\n"), "or events wait for each other");
 }
 
-fn each_message_comes_at_once_by_every_transport() {
+fn messages_arrive_at_once_over_every_transport() {
     let haproxy = Haproxy::start(|_| {});
     haproxy.assert_prompt("HAProxy");
 }
 
-fn a_socket_that_was_silent_for_long_still_publishes() {
+fn a_websocket_can_publish_after_long_silence() {
     let haproxy = Haproxy::start(|_| {});
     haproxy.assert_sockets_outlast_silence("HAProxy");
 }
 
-fn the_clients_address_is_the_one_that_counts() {
+fn limits_apply_to_the_address_of_the_client() {
     let (ann, bob, eve) = ([127, 0, 0, 3], [127, 0, 0, 4], [127, 0, 0, 5]);
     let haproxy = Haproxy::start(|config| {
         config.front.deny = vec!["127.0.0.5/32".parse().expect("a network")];

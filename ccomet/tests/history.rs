@@ -1,4 +1,5 @@
-//! What loops keep of channels, and for how long, on the simulated network: by the server's own accounts.
+//! Which channels loops keep, and for how long, on the simulated network, by the server's own
+//! accounts.
 
 mod common;
 
@@ -15,7 +16,7 @@ impl Stage {
 }
 
 #[test]
-fn a_poll_that_is_answered_at_once_leaves_its_loop_attached_for_the_linger() {
+fn a_loop_stays_attached_for_the_linger_after_a_poll() {
     let linger = Duration::from_secs(Config::default().times.channel_linger_s);
     for (target, answer) in [
         ("/channels/news?after=oldest", "hello"),
@@ -30,7 +31,7 @@ fn a_poll_that_is_answered_at_once_leaves_its_loop_attached_for_the_linger() {
         client.expect(answer);
         stage.sim.run_for(linger / 2);
         assert_eq!(stage.attached_channels(), 1, "{target}");
-        // The next poll begins the time anew.
+        // The next poll restarts the time.
         client.send(request("GET", target, "", ""));
         client.expect(answer);
         stage.sim.run_for(linger * 3 / 4);

@@ -1,4 +1,4 @@
-//! The API of icomet, as its clients see it: byte by byte.
+//! The API of icomet as its clients see it, byte by byte.
 
 mod common;
 
@@ -18,8 +18,8 @@ fn get(address: SocketAddr, target: &str) -> Reply {
     Client::connect(address).get(target)
 }
 
-/// The next words of a stream; none, where it has ended.
-fn said(stream: &mut Client) -> String {
+/// Returns the next chunk of a stream, or an empty text at its end.
+fn next_chunk(stream: &mut Client) -> String {
     stream.chunk().unwrap_or_default()
 }
 
@@ -28,7 +28,7 @@ fn text(address: SocketAddr, target: &str) -> String {
 }
 
 #[test]
-fn a_poll_gets_one_event_a_reply_and_keeps_its_connection() {
+fn each_poll_gets_one_event_and_keeps_its_connection() {
     let server = Local::start(icomet());
     assert_eq!(text(server.admin, "/push?cname=abc&content=one"), "{\"type\":\"ok\"}\n");
     assert_eq!(text(server.admin, "/pub?cname=abc&content=t%5Cu0077o&cb=f"), "f({\"type\":\"ok\"});");
@@ -50,7 +50,7 @@ fn a_poll_gets_one_event_a_reply_and_keeps_its_connection() {
 }
 
 #[test]
-fn a_poll_that_does_not_know_the_number_is_told_it() {
+fn a_poll_without_a_number_gets_the_number() {
     let server = Local::start(icomet());
     text(server.admin, "/push?cname=abc&content=one");
     let next = "{\"type\":\"next_seq\",\"cname\":\"abc\",\"seq\":2,\"content\":\"\"}\n";
@@ -60,7 +60,7 @@ fn a_poll_that_does_not_know_the_number_is_told_it() {
 }
 
 #[test]
-fn silence_is_broken_by_a_count() {
+fn a_silent_stream_gets_counted_noops() {
     let server = Local::start(icomet());
     text(server.admin, "/push?cname=abc&content=one");
     let noop = "{\"type\":\"noop\",\"cname\":\"abc\",\"seq\":7,\"content\":\"\"}\n";
@@ -68,15 +68,15 @@ fn silence_is_broken_by_a_count() {
     let mut stream = Client::connect(server.front);
     stream.ask("GET", "/stream?cname=abc&seq=2&noop=7", "");
     stream.head();
-    assert_eq!(said(&mut stream), noop);
-    assert_eq!(said(&mut stream), noop.replace('7', "8"));
+    assert_eq!(next_chunk(&mut stream), noop);
+    assert_eq!(next_chunk(&mut stream), noop.replace('7', "8"));
     text(server.admin, "/push?cname=abc&content=two");
-    assert!(said(&mut stream).contains("two"));
-    assert_eq!(said(&mut stream), noop.replace('7', "9"));
+    assert!(next_chunk(&mut stream).contains("two"));
+    assert_eq!(next_chunk(&mut stream), noop.replace('7', "9"));
 }
 
 #[test]
-fn streams_say_the_same_in_their_own_ways() {
+fn all_kinds_of_streams_carry_the_same_events() {
     let server = Local::start(icomet());
     for content in ["a", "b%3C/script%3E"] {
         text(server.admin, &format!("/push?cname=abc&content={content}"));
@@ -101,7 +101,7 @@ fn streams_say_the_same_in_their_own_ways() {
         assert!(head.contains(&format!("Content-Type: {kind}\r\n")), "{head}");
         assert_eq!(head.contains("Access-Control-Allow-Origin: *"), path == "sse", "{head}");
         if path == "iframe" {
-            assert!(said(&mut stream).starts_with("<!DOCTYPE html>"));
+            assert!(next_chunk(&mut stream).starts_with("<!DOCTYPE html>"));
         }
         streams.push((stream, before, after));
     }
@@ -110,14 +110,14 @@ fn streams_say_the_same_in_their_own_ways() {
         let expected = events[..2].iter().map(said_of).collect::<Vec<_>>().concat();
         let mut got = String::new();
         while got.len() < expected.len() {
-            got += &said(stream);
+            got += &next_chunk(stream);
         }
         assert_eq!(got, expected);
     }
     assert_eq!(text(server.admin, "/close?cname=abc"), "ok 3");
     for (mut stream, before, after) in streams {
-        assert_eq!(said(&mut stream), format!("{before}{}{after}", events[2]));
-        assert_eq!(said(&mut stream), "", "the response ends");
+        assert_eq!(next_chunk(&mut stream), format!("{before}{}{after}", events[2]));
+        assert_eq!(next_chunk(&mut stream), "", "the response ends");
     }
     let gone = get(server.admin, "/close?cname=abc");
     assert_eq!((gone.status, gone.text()), (404, "channel[abc] not connected"));
@@ -138,32 +138,32 @@ fn a_broadcast_takes_a_number_in_every_channel() {
 
 #[test]
 fn clearing_drops_history_and_keeps_the_number() {
-    // One loop: so that what is asked at once is done at once, below.
+    // With one loop, requests that are sent together take effect together.
     let mut config = icomet();
     config.loops = 1.try_into().ok();
     let server = Local::start(config);
     let mut reader = Client::connect(server.front);
     reader.ask("GET", "/stream?cname=abc&seq=0", "");
     reader.head();
-    assert!(said(&mut reader).contains("next_seq"));
+    assert!(next_chunk(&mut reader).contains("next_seq"));
     for content in ["one", "two"] {
         text(server.admin, &format!("/push?cname=abc&content={content}"));
     }
     assert_eq!(text(server.admin, "/clear?cname=abc"), "ok 3");
-    assert!(said(&mut reader).contains("one") && said(&mut reader).contains("two"), "it kept up");
+    assert!(next_chunk(&mut reader).contains("one") && next_chunk(&mut reader).contains("two"), "it kept up");
     text(server.admin, "/push?cname=abc&content=three");
-    assert!(said(&mut reader).contains("three"));
+    assert!(next_chunk(&mut reader).contains("three"));
     assert!(text(server.front, "/sub?cname=abc&seq=1").contains("three"), "nothing before is kept");
     assert_eq!(get(server.admin, "/clear?cname=other").status, 404);
     let ask = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut admin = Client::connect(server.admin);
     admin.send(ask("/push?cname=abc&content=four") + &ask("/clear?cname=abc"));
     assert_eq!([admin.reply().status, admin.reply().status], [200, 200]);
-    assert!(said(&mut reader).contains("four"), "who keeps up gets what was published before");
+    assert!(next_chunk(&mut reader).contains("four"), "a reader that keeps up gets earlier messages");
 }
 
 #[test]
-fn a_channel_that_was_signed_for_opens_to_its_token_alone() {
+fn a_signed_channel_requires_its_token() {
     let mut config = icomet();
     config.icomet.auth = IcometAuth::Token;
     let server = Local::start(config);
@@ -189,7 +189,7 @@ fn a_channel_that_was_signed_for_opens_to_its_token_alone() {
 }
 
 #[test]
-fn back_ends_are_told_of_channels_and_who_is_in_them() {
+fn back_ends_can_list_channels_and_watch_presence() {
     let server = Local::start(icomet());
     assert_eq!(text(server.admin, "/check?cname=abc"), "{}");
     let mut watch = Client::connect(server.admin);
@@ -198,19 +198,19 @@ fn back_ends_are_told_of_channels_and_who_is_in_them() {
     let mut reader = Client::connect(server.front);
     reader.ask("GET", "/stream?cname=abc&seq=0", "");
     reader.head();
-    assert_eq!(said(&mut watch), "1 abc\n");
+    assert_eq!(next_chunk(&mut watch), "1 abc\n");
     assert_eq!(text(server.admin, "/check?cname=abc"), "{\"abc\": 1}");
     assert_eq!(text(server.admin, "/info?cname=abc"), "{\"cname\": \"abc\", \"subscribers\": 1}");
     let info = get(server.admin, "/info").json();
     assert_eq!((&info["channels"], &info["subscribers"]), (&1.into(), &1.into()), "{info}");
     assert_eq!(text(server.admin, "/info?cname=none"), "{\"cname\": \"none\", \"subscribers\": 0}");
     text(server.admin, "/close?cname=abc");
-    assert_eq!(said(&mut watch), "0 abc\n");
+    assert_eq!(next_chunk(&mut watch), "0 abc\n");
     assert_eq!(text(server.admin, "/check?cname=abc"), "{}");
 }
 
 #[test]
-fn methods_and_parameters_that_there_are_not_are_refused() {
+fn unknown_methods_and_parameters_are_refused() {
     let server = Local::start(icomet());
     for target in ["/sub?cname=a", "/stream?cname=a", "/sse?cname=a", "/iframe?cname=a", "/ping"] {
         let mut client = Client::connect(server.front);
@@ -229,7 +229,7 @@ fn methods_and_parameters_that_there_are_not_are_refused() {
 }
 
 #[test]
-fn limits_are_told_in_its_words() {
+fn limits_are_reported_as_icomet_reports_them() {
     let mut config = icomet();
     config.loops = 1.try_into().ok();
     config.limits.channels_max = 1;
@@ -238,7 +238,7 @@ fn limits_are_told_in_its_words() {
     let mut reader = Client::connect(server.front);
     reader.ask("GET", "/stream?cname=abc&seq=0", "");
     reader.head();
-    said(&mut reader);
+    next_chunk(&mut reader);
     let too_many = |name: &str, what: &str| {
         format!("{{\"type\":\"429\",\"cname\":\"{name}\",\"seq\":0,\"content\":\"Too many {what}\"}}")
     };
@@ -248,9 +248,9 @@ fn limits_are_told_in_its_words() {
     assert_eq!(get(server.admin, "/push?cname=b&content=x").status, 429);
 }
 
-/// Browsers run nothing that is not said to be a script, where they are told not to guess.
+/// Browsers do not run a response without a script's content type if it has `nosniff`.
 #[test]
-fn a_reply_in_a_call_is_a_script_in_every_api() {
+fn jsonp_replies_are_scripts_in_every_api() {
     let mut config = icomet();
     config.loops = 1.try_into().ok();
     config.limits.channels_max = 2;
@@ -289,7 +289,7 @@ fn a_reply_in_a_call_is_a_script_in_every_api() {
 }
 
 #[test]
-fn a_form_is_read_like_a_query_and_wins_over_it() {
+fn a_form_is_read_like_a_query_and_overrides_it() {
     let mut config = icomet();
     config.limits.message_bytes_max = 1_024;
     let server = Local::start(config);
@@ -301,7 +301,7 @@ fn a_form_is_read_like_a_query_and_wins_over_it() {
         ("/push?cname=abc", "content=of+both", "of both".to_owned()),
         ("/push?cname=abc&content=query", "", "query".to_owned()),
         ("/pub", "content=t%5Cu0077o&cname=abc", "two".to_owned()),
-        // As long as a message may be, though each of its bytes be escaped.
+        // The longest message that is allowed, with each of its bytes escaped.
         ("/push", &format!("cname=abc&content={}", "%78".repeat(1_024)), "x".repeat(1_024)),
     ]
     .into_iter()
@@ -325,13 +325,14 @@ fn a_form_is_read_like_a_query_and_wins_over_it() {
     }
     let too_long = format!("cname=abc&content={}", "x".repeat(5_000));
     assert_eq!(Client::connect(server.admin).post("/push", too_long).status, 413);
-    // A reader's parameters are in the query alone.
+    // A reader's parameters come from the query only.
     assert_eq!(Client::connect(server.front).post("/sub", "cname=abc").status, 405);
 }
 
-/// Its script comes back some seconds after a `429`, and after an answer that is no call only when it has waited in vain.
+/// Expects a call with `429`: icomet's client retries some seconds after it, but after an answer
+/// that is no call only when its own timeout is over.
 #[test]
-fn a_client_that_comes_too_often_is_told_so_in_its_call() {
+fn a_client_over_its_rate_gets_the_error_as_a_jsonp_call() {
     let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 1);
     let mut peer = stage.connect(ANN);
     let mut ask = || stage.exchange(&mut peer, "GET", "/sub?cname=a&seq=0&cb=f", "", "");

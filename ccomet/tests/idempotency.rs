@@ -1,5 +1,5 @@
-//! Idempotency keys of many publishers: whose are forgotten where there are too many. On the simulated network, where a client
-//! may have any address.
+//! Idempotency keys of many publishers: which keys the server drops beyond its limit. On the
+//! simulated network, where a client may have any address.
 
 mod common;
 
@@ -25,7 +25,8 @@ impl Stage {
         reply
     }
 
-    /// Publishes many messages under keys, in channels of this client's own and in another's.
+    /// Publishes many messages under keys, in channels of this client's own and in a channel of
+    /// another client.
     fn flood(&self, from: &str, fields: &str, rounds: usize) {
         let mut peer = self.connect(from);
         for round in 0..rounds {
@@ -39,7 +40,7 @@ impl Stage {
 }
 
 #[test]
-fn a_publisher_of_many_keys_drops_nobody_elses() {
+fn a_publisher_of_many_keys_drops_only_its_own() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |_| {});
         let mut publishers = [("bob", stage.connect(BOB)), ("own", stage.connect(LOOPBACK)), ("site", stage.admin())];
@@ -59,7 +60,7 @@ fn a_publisher_of_many_keys_drops_nobody_elses() {
 }
 
 #[test]
-fn a_subject_of_many_keys_drops_nobody_elses_wherever_it_comes_from() {
+fn a_subject_of_many_keys_drops_only_its_own_from_any_address() {
     let stage = Stage::of(1, |config| config.auth.keys = vec![key("main")]);
     let token = |subject: &str| {
         let claims = Claims { sub: Some(subject.into()), ..stage.claims_for("*", 3_600) };
@@ -74,7 +75,7 @@ fn a_subject_of_many_keys_drops_nobody_elses_wherever_it_comes_from() {
 }
 
 #[test]
-fn the_keys_of_clients_and_of_the_back_end_leave_each_other_half() {
+fn clients_and_the_back_end_each_have_half_of_the_keys() {
     let stage = Stage::of(1, |_| {});
     let (mut bob, mut admin) = (stage.connect(BOB), stage.admin());
     let mut publish = || {

@@ -1,4 +1,5 @@
-//! `ccomet import-icomet`: a site's settings go over, and a server that has them answers as icomet did.
+//! `ccomet import-icomet`: converts a site's settings, and a server with these settings answers as
+//! icomet did.
 
 mod common;
 
@@ -7,7 +8,7 @@ use std::process::{Command, Output};
 use ccomet::{Config, ImportError, import_icomet};
 use common::{Client, Folder, Process};
 
-/// All that such a file can say.
+/// A file with every setting.
 const WHOLE: &str = "\
 # a site's own
 pidfile = /var/run/icomet.pid
@@ -41,7 +42,7 @@ fn import(text: &str) -> Output {
 }
 
 #[test]
-fn every_setting_goes_over_or_is_warned_of() {
+fn every_setting_is_converted_or_warned_of() {
     let output = import(WHOLE);
     assert!(output.status.success(), "{output:?}");
     let config: Config = toml::from_str(&String::from_utf8(output.stdout).expect("text")).expect("our settings");
@@ -53,15 +54,15 @@ fn every_setting_goes_over_or_is_warned_of() {
     assert_eq!(allowed, ["127.0.0.1/32", "192.168.0.0/16"]);
     let warnings = String::from_utf8(output.stderr).expect("text");
     for (line, word) in [(2, "pid file"), (6, "standard error"), (8, "log"), (20, "loop"), (11, "admin.origins")] {
-        let told = warnings.lines().find(|told| told.contains(&format!("line {line}: ")));
-        assert!(told.is_some_and(|told| told.contains(word)), "line {line}: {warnings}");
+        let warned = warnings.lines().find(|warned| warned.contains(&format!("line {line}: ")));
+        assert!(warned.is_some_and(|warned| warned.contains(word)), "line {line}: {warnings}");
     }
     assert_eq!(warnings.lines().count(), 5, "{warnings}");
     assert!(config.admin.origins.is_empty() && !config.admin.forgeable_gets, "nothing is opened that need not be");
 }
 
 #[test]
-fn a_server_with_them_speaks_icomets_api_and_no_other() {
+fn a_server_with_imported_settings_serves_icomets_api_only() {
     let output = import(WHOLE);
     let server = Process::start(&String::from_utf8(output.stdout).expect("text"), &[]);
     let mut admin = Client::connect(server.admin);
@@ -84,7 +85,7 @@ fn a_server_with_them_speaks_icomets_api_and_no_other() {
 }
 
 #[test]
-fn what_is_malformed_is_named_by_its_line() {
+fn malformed_lines_are_named_by_their_number() {
     let text = "front:\n\tlisten: here\n  auth: maybe\n\tmax_channels: many\n\tcolor: red\nadmin:\n\tallow: 10.1\n\tallow: x\nword\n";
     let (config, warnings) = import_icomet(text).expect("it is icomet's");
     config.check().expect("what is left is fine");
@@ -99,13 +100,13 @@ fn what_is_malformed_is_named_by_its_line() {
     assert!(warnings.iter().any(|warning| warning.line == 2 && warning.text.contains("open")), "{warnings:?}");
 }
 
-/// icomet's own configuration, as it is handed out, and one that lets everybody in.
+/// Tests the configuration that icomet is distributed with, and one that allows every address.
 #[test]
-fn what_keeps_a_site_going_is_set_and_warned_of() {
+fn settings_that_keep_a_site_working_are_set_and_warned_of() {
     let section = "front:\n\tlisten: 0.0.0.0:8100\nadmin:\n\tlisten: 0.0.0.0:8000\n";
     let own = format!("{section}\tallow: 127.0.0.1\n\tallow: 192.168\n\tdeny: all\n");
     let open = format!("{section}\tallow: all\n");
-    for (text, origins, told) in [
+    for (text, origins, warned) in [
         (own, &[][..], ["admin.forgeable_gets = true", "admin.hosts", "list their origins in admin.origins"]),
         (open, &["*"][..], ["admin.forgeable_gets = true", "admin.hosts", "admin.origins = [\"*\"]"]),
     ] {
@@ -113,7 +114,7 @@ fn what_keeps_a_site_going_is_set_and_warned_of() {
         config.check().expect("fine");
         assert!(config.admin.forgeable_gets, "back ends on other machines publish by GET");
         assert_eq!(config.admin.origins, origins, "{text}");
-        for word in told {
+        for word in warned {
             let found = warnings.iter().any(|warning| warning.line == 4 && warning.text.contains(word));
             assert!(found, "{word}: {warnings:?}");
         }
@@ -121,7 +122,7 @@ fn what_keeps_a_site_going_is_set_and_warned_of() {
 }
 
 #[test]
-fn who_was_kept_out_stays_out() {
+fn denied_addresses_stay_denied() {
     let admin = |rules: &str| format!("admin:\n\tlisten: 0.0.0.0:8000\n{rules}");
     let let_in = |rules: &str, address: &str| {
         let (config, _) = import_icomet(&admin(rules)).expect("it is icomet's");
@@ -132,7 +133,7 @@ fn who_was_kept_out_stays_out() {
     };
     for (rules, inside, outside) in [
         ("\tallow: all\n\tdeny: 10.1\n", "10.2.0.1", "10.1.0.1"),
-        // Its beginnings of addresses are text.
+        // icomet compares prefixes of addresses as text.
         ("\tallow: *\n\tdeny: 10.1\n", "10.20.0.1", "10.17.0.1"),
         ("\tallow: *\n\tdeny: 10.1\n", "10.20.0.1", "10.100.0.1"),
         ("\tallow: all\n\tdeny: 10.1.\n", "10.17.0.1", "10.1.0.1"),
@@ -148,7 +149,7 @@ fn who_was_kept_out_stays_out() {
 }
 
 #[test]
-fn a_line_that_denies_and_cannot_be_read_ends_it() {
+fn an_unreadable_deny_line_is_an_error() {
     for (line, what) in [
         ("\tdeny: 10.0.0.0/8", "deny: 10.0.0.0/8"),
         ("\tdeny: intruder.example", "deny: intruder.example"),
@@ -156,7 +157,7 @@ fn a_line_that_denies_and_cannot_be_read_ends_it() {
         ("\tdeny: 10..1", "deny: 10..1"),
         ("\tdeny:", "deny: "),
         ("\tdeny 10.1", "deny 10.1"),
-        // It would belong to no section.
+        // This line belongs to no section.
         ("  deny: 10.1", "deny: 10.1"),
         ("front:\n\tdeny: 10.1", "deny: 10.1"),
     ] {
@@ -171,7 +172,7 @@ fn a_line_that_denies_and_cannot_be_read_ends_it() {
 }
 
 #[test]
-fn what_is_not_icomets_is_an_error() {
+fn a_file_of_another_format_is_an_error() {
     for text in ["[front]\nlisten = 5\n", ""] {
         let output = import(text);
         assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");

@@ -1,5 +1,5 @@
-//! Many at once: ten thousand subscribers, stalled readers, comings and goings. The server is a process of its own,
-//! whose memory and descriptors are read from outside.
+//! Load: ten thousand subscribers, stalled readers, clients that connect and leave. The server is a
+//! process of its own, whose memory and descriptors the tests read from outside.
 
 mod common;
 
@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use common::{Client, Process, wait_until};
 use testing::http::{request, subscribe};
 
-/// Heartbeats would come in between, at other places in each stream; and a reader that is stalled on purpose does not count as
-/// dead, however long a machine takes.
+/// Without heartbeats, which would stand at other places in each stream. A reader that the test
+/// stalls does not count as dead, however slow the machine is.
 const QUIET: &str = "[times]\nheartbeat_s = 86400\nsilence_max_s = 86400\n";
 
-/// How many subscribers a process may have: its limit of open files, less what else it opens.
+/// Returns how many subscribers a process may have: its limit of open files without what else it
+/// opens.
 fn subscribers_wanted(wanted: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").expect("limits");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
@@ -29,7 +30,7 @@ fn subscribers_wanted(wanted: usize) -> usize {
     possible.min(wanted)
 }
 
-/// Publishes over one connection, many requests at a time.
+/// Publishes over one connection, with many requests at a time.
 fn publish_all(address: SocketAddr, channel: &str, messages: impl Iterator<Item = String>) {
     let mut client = Client::connect(address);
     let mut asked = 0;
@@ -56,7 +57,7 @@ fn ten_thousand_subscribers_get_a_thousand_messages_each_once_and_in_order() {
     for round in 0..MESSAGES / ROUND {
         let numbers = round * ROUND..(round + 1) * ROUND;
         publish_all(server.front, "news", numbers.clone().map(|n| n.to_string()));
-        // One of them is read event by event; what the others get must be the same to the byte.
+        // The test reads one stream event by event; the other streams must have the same bytes.
         let mut expected = Vec::new();
         for n in numbers {
             let event = reference.next();
@@ -78,10 +79,10 @@ fn ten_thousand_subscribers_get_a_thousand_messages_each_once_and_in_order() {
 }
 
 #[test]
-fn stalled_readers_cost_no_memory_and_delay_nobody_and_are_told_of_the_gap() {
+fn stalled_readers_cost_no_memory_delay_no_client_and_get_the_gap() {
     const MESSAGES: usize = 200_000;
     const STALLED: usize = 500;
-    // Messages that are kept as they were encoded come and go with the rate of publishing; here are few.
+    // The memory for encoded messages varies with the rate of publishing; the limit keeps it small.
     let server = Process::start(&format!("{QUIET}[limits]\nencoded_bytes_max = 65536\n"), &["--loops", "2"]);
     let mut stalled: Vec<_> =
         (0..STALLED).map(|_| Client::connect(server.front).events("/channels/news", "")).collect();
@@ -99,7 +100,7 @@ fn stalled_readers_cost_no_memory_and_delay_nobody_and_are_told_of_the_gap() {
     };
     let filler = "x".repeat(500);
     let mut figures = Vec::new();
-    // In lots that the reader keeps up with: it must not fall off the log itself.
+    // In lots that the reader keeps up with: the reader must not fall behind the history itself.
     for lot in 0..MESSAGES / 250 {
         let numbers = lot * 250..(lot + 1) * 250;
         publish_all(server.front, "news", numbers.map(|n| format!("{n} {filler}")));
@@ -109,12 +110,13 @@ fn stalled_readers_cost_no_memory_and_delay_nobody_and_are_told_of_the_gap() {
         }
     }
     reading.join().expect("the reader is delayed by nobody");
-    // By the first figure the buffers of every stalled connection in the kernel are full.
+    // At the first figure, the kernel's buffers of every stalled connection are full.
     eprintln!("memory after each 25,000 messages, KiB: {figures:?}");
     let (first, last) = (figures[0], figures[figures.len() - 1]);
     assert!(last < first + 1_024, "memory grows: {figures:?}");
 
-    // One wakes up: what the kernel held, then the gap, then what history holds, to the last message.
+    // One reader goes on: it gets what the kernel held, then the gap, then the history to the last
+    // message.
     let mut stream = stalled.pop().expect("one of them");
     let mut expected = 0;
     loop {
@@ -135,13 +137,14 @@ fn stalled_readers_cost_no_memory_and_delay_nobody_and_are_told_of_the_gap() {
 }
 
 #[test]
-fn comings_and_goings_leave_nothing_behind() {
+fn connecting_and_leaving_clients_leak_nothing() {
     let seconds = std::env::var("CCOMET_CHURN_S").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let stay = subscribers_wanted(15_000) / 3;
     let server = Process::start("", &["--loops", "2"]);
     let staying: Vec<TcpStream> = (0..stay).map(|n| subscribe(server.front, &format!("room{}", n % 100))).collect();
     let end = Instant::now() + Duration::from_secs(seconds);
-    // Twice as many come, say something, and leave: all together at first, then one by one.
+    // Twice as many clients connect, poll or publish, and leave: all together at first, then one by
+    // one.
     let churn = |together: bool| {
         let mut guests = Vec::new();
         for n in 0..2 * stay {
@@ -160,7 +163,7 @@ fn comings_and_goings_leave_nothing_behind() {
     };
     let back = |wanted: usize| server.descriptors() <= wanted;
     let descriptors = server.descriptors();
-    // Once to warm up: what is made once, and what the allocator keeps.
+    // A first round warms up: it allocates what is allocated once, and what the allocator keeps.
     churn(true);
     wait_until("descriptors are back", || back(descriptors));
     let before = server.rss_kib();
@@ -172,9 +175,9 @@ fn comings_and_goings_leave_nothing_behind() {
     }
     wait_until("descriptors are back", || back(descriptors));
     let after = server.rss_kib();
-    eprintln!("memory with {stay} who stay, before and after: {before} KiB, {after} KiB");
+    eprintln!("memory with {stay} subscribers, before and after: {before} KiB, {after} KiB");
     assert!(after <= before + before / 10, "{before} KiB before, {after} KiB after");
-    // Those who stayed are all there.
+    // All clients that stayed are still subscribed.
     let mut publisher = Client::connect(server.front);
     (0..100).for_each(|room| drop(publisher.publish(&format!("room{room}"), "hi")));
     for mut stream in staying {

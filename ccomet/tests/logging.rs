@@ -1,4 +1,5 @@
-//! The program's log, signals, and limit of open files: whatever becomes of the log, the server goes on.
+//! The program's log, signals, and limit of open files: the server goes on, whatever happens to the
+//! log.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -15,8 +16,8 @@ fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Makes requests, each of which is worth lines in the log.
-fn serves(server: &Process) {
+/// Sends requests, each of which causes lines in the log.
+fn assert_serves(server: &Process) {
     for _ in 0..20 {
         let mut client = Client::connect(server.front);
         client.publish("news", "hello");
@@ -28,16 +29,16 @@ fn serves(server: &Process) {
 fn a_log_on_a_full_disk_does_not_end_the_server() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("a device that is always full");
     let mut server = Process::run(program(&["--log", "trace"]).stderr(full));
-    serves(&server);
+    assert_serves(&server);
     server.signal("TERM");
     assert!(server.wait().success());
 }
 
 #[test]
-fn a_log_whose_reader_has_gone_does_not_end_the_server() {
+fn a_log_without_a_reader_does_not_end_the_server() {
     let mut server = Process::run(program(&["--log", "trace"]).stderr(Stdio::piped()));
     drop(server.errors());
-    serves(&server);
+    assert_serves(&server);
     server.signal("TERM");
     assert!(server.wait().success());
 }
@@ -47,7 +48,7 @@ fn a_log_whose_reader_stalls_does_not_stop_a_loop() {
     // More than a pipe holds.
     let server = Process::run(program(&["--log", "trace"]).stderr(Stdio::piped()));
     for _ in 0..20 {
-        serves(&server);
+        assert_serves(&server);
     }
 }
 
@@ -88,25 +89,25 @@ fn refusals_are_logged_with_an_example_and_a_count_and_once_a_minute_for_each_ki
     refuse();
     server.signal("TERM");
     let lines: Vec<String> = std::iter::once(line).chain(log).collect();
-    // All are counted, the last of them as the server ends.
+    // The counts include all refusals, the last of them when the server ends.
     for kind in ["token_invalid", "token_missing"] {
         let of_kind: Vec<&String> = lines.iter().filter(|line| line.contains(kind)).collect();
         let counts = of_kind.iter().map(|line| value(line, "count=").parse::<u32>().expect("a number"));
         assert_eq!((counts.sum(), of_kind.len()), (6, 2), "{lines:?}");
     }
     assert!(lines.iter().all(|line| !line.contains("sesame")), "{lines:?}");
-    // What is wrong with a token is for the operator, too.
+    // The log names the error of a token for the operator, too.
     assert!(lines[0].contains("The token is malformed, or not signed by a key of this server"), "{}", lines[0]);
 }
 
-/// What stands behind a name in a line of the log.
+/// Returns the value that follows a name in a line of the log.
 fn value<'a>(line: &'a str, name: &str) -> &'a str {
     let (_, behind) = line.split_once(name).unwrap_or_else(|| panic!("no {name} in {line}"));
     behind.split(' ').next().unwrap_or_default()
 }
 
 #[test]
-fn a_refusal_for_a_channel_is_logged_with_it() {
+fn a_refusal_for_a_channel_is_logged_with_the_channel() {
     let settings = "[[rules]]\nchannels = \"closed\"\npublish = \"admin\"\n\
                     [[rules]]\nchannels = \"short\"\nmessage_bytes_max = 3\n";
     let folder = Folder::new("refusals-for-channels");
@@ -128,13 +129,13 @@ fn a_refusal_for_a_channel_is_logged_with_it() {
 }
 
 #[test]
-fn refusals_by_the_native_api_and_by_icomets_are_logged_with_the_clients_own_address() {
+fn refusals_of_every_api_are_logged_with_the_address_of_the_client() {
     let settings = "[front]\ntrusted_proxies = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.66\"]\n\
                     [icomet]\nauth = \"token\"\n[limits]\nsubscribes_per_address_minute = 1\nchannels_max = 2\n";
     let folder = Folder::new("refusals-of-clients");
     let config = folder.write("ccomet.toml", settings).display().to_string();
     let mut server = Process::run(program(&["--log", "info", "--config", &config]).stderr(Stdio::piped()));
-    // One connection, for each loop counts for itself.
+    // On one connection, since each loop counts separately.
     let mut proxy = Client::connect(server.front);
     let mut ask = |client: &str, target: &str| {
         proxy.ask("GET", target, &format!("X-Forwarded-For: {client}\r\n"));
@@ -176,7 +177,7 @@ fn refusals_by_the_native_api_and_by_icomets_are_logged_with_the_clients_own_add
 }
 
 #[test]
-fn what_is_refused_on_a_websocket_is_logged_by_the_address_that_the_proxy_named() {
+fn refusals_on_a_websocket_are_logged_with_the_address_that_the_proxy_named() {
     for (proxy_protocol, header) in [(false, "X-Forwarded-For: 192.0.2.7\r\n"), (true, "")] {
         let settings = format!("[front]\ntrusted_proxies = [\"127.0.0.0/8\"]\nproxy_protocol = {proxy_protocol}\n");
         let folder = Folder::new("refusals-on-sockets");
@@ -197,7 +198,7 @@ fn what_is_refused_on_a_websocket_is_logged_by_the_address_that_the_proxy_named(
 }
 
 #[test]
-fn a_log_that_is_no_terminal_has_no_colour_codes() {
+fn a_log_without_a_terminal_has_no_colour_codes() {
     let mut server = Process::run(program(&["--log", "info"]).stderr(Stdio::piped()));
     server.signal("TERM");
     let lines: Vec<String> = server.errors().map(|line| line.expect("text")).collect();
@@ -210,14 +211,14 @@ fn checked(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_log_level_that_does_not_exist_is_an_error_that_says_which_do() {
+fn an_unknown_log_level_is_an_error_that_lists_the_levels() {
     let output = checked(&["--log", "loud"]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && message.contains("loud") && message.contains("debug"), "{message}");
 }
 
 #[test]
-fn a_listener_may_be_named() {
+fn a_listener_may_be_given_by_host_name() {
     let output = checked(&["--front", "localhost:8100"]);
     let settings = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && settings.contains("listen = \"127.0.0.1:8100\""), "{output:?}");
@@ -227,7 +228,7 @@ fn a_listener_may_be_named() {
 }
 
 #[test]
-fn the_soft_limit_of_open_files_is_raised_to_the_hard_one_and_a_limit_below_the_connections_is_warned_of() {
+fn the_soft_limit_of_open_files_is_raised_and_a_hard_limit_below_the_connections_is_warned_of() {
     let program = env!("CARGO_BIN_EXE_ccomet");
     let arguments = "--front 127.0.0.1:0 --admin 127.0.0.1:0";
     let start = |more: &str| {

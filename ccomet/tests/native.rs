@@ -5,11 +5,12 @@ mod common;
 use common::{Client, Local, config, wait_until};
 use serde_json::json;
 
-/// Loops with which the tests run: alone, and with channels whose home is another loop than the client's.
+/// The numbers of loops of the tests: one, and several, where a channel's home may be another loop
+/// than the client's.
 const LOOPS: [usize; 2] = [1, 3];
 
 #[test]
-fn a_message_reaches_who_polls_and_who_streams() {
+fn a_message_reaches_polls_and_streams() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut stream = Client::connect(server.front).events("/channels/news", "");
@@ -44,7 +45,7 @@ fn a_poll_without_a_position_waits_for_the_next_message() {
 }
 
 #[test]
-fn a_poll_that_waits_in_vain_is_answered_with_a_position() {
+fn a_poll_without_messages_is_answered_with_a_position() {
     let server = Local::start(config(1));
     let mut client = Client::connect(server.front);
     let reply = client.get("/channels/news?wait=1");
@@ -67,7 +68,7 @@ fn positions_resume_without_gap_or_repeat() {
             assert_eq!((reply.messages(), &reply.position()), (rest.clone(), &positions[9]));
             for (target, headers) in [
                 (format!("/channels/news?after={position}"), String::new()),
-                // A browser that comes back by itself asks for the old position, and says where it was.
+                // A browser that reconnects sends the old target with its last position.
                 ("/channels/news?after=oldest".to_owned(), format!("Last-Event-ID: {position}\r\n")),
             ] {
                 let mut stream = Client::connect(server.front).events(&target, &headers);
@@ -93,7 +94,7 @@ fn several_channels_share_one_position() {
             ids.push(event.id);
         }
         assert!(ids.is_sorted(), "{ids:?}");
-        // In whatever order the channels are named.
+        // The order of the channels in the path does not matter.
         let reply = client.get(&format!("/channels/c,a,b?wait=0&after={}", ids[0]));
         let mut messages = reply.messages();
         messages.sort();
@@ -102,7 +103,7 @@ fn several_channels_share_one_position() {
         let mut resumed =
             Client::connect(server.front).events("/channels/a,b,c", &format!("Last-Event-ID: {}\r\n", ids[2]));
         assert_eq!(resumed.next().message(), "4");
-        // A poll of several waits for any of them.
+        // A poll of several channels waits for any of them.
         let mut poll = Client::connect(server.front);
         poll.ask("GET", &format!("/channels/a,b,c?after={}", ids[3]), "");
         client.publish("b", "5");
@@ -111,7 +112,7 @@ fn several_channels_share_one_position() {
 }
 
 #[test]
-fn polls_that_wait_at_one_place_learn_of_a_gap_each_by_where_it_began() {
+fn polls_that_wait_at_one_place_get_a_gap_according_to_their_start() {
     for loops in LOOPS {
         let mut settings = config(loops);
         settings.history.messages_max = 1;
@@ -119,7 +120,7 @@ fn polls_that_wait_at_one_place_learn_of_a_gap_each_by_where_it_began() {
         let mut client = Client::connect(server.front);
         let mut admin = Client::connect(server.admin);
         let start = client.get("/channels/news?wait=0").position();
-        // Those that want what there is come first and last, so that either kind is answered before the other.
+        // Polls with `oldest` come first and last, so that each kind is answered before the other.
         let starts = ["oldest", &start, "oldest"];
         let mut polls = starts.map(|start| {
             let mut poll = Client::connect(server.front);
@@ -140,7 +141,7 @@ fn polls_that_wait_at_one_place_learn_of_a_gap_each_by_where_it_began() {
 }
 
 #[test]
-fn who_was_away_too_long_is_told_what_is_missing() {
+fn a_client_that_was_away_too_long_gets_a_gap() {
     for loops in LOOPS {
         let mut settings = config(loops);
         settings.history.messages_max = 3;
@@ -153,7 +154,7 @@ fn who_was_away_too_long_is_told_what_is_missing() {
         assert_eq!((&gap["type"], &gap["missed"]), (&"gap".into(), &6.into()), "{reply}");
         assert_eq!(gap["position"], rest[5].as_str());
         assert_eq!(reply["items"][1]["data"], "7");
-        // The position in the gap goes on from there, and is told of no gap.
+        // A poll from the position of the gap continues there without a gap.
         let reply = client.get(&format!("/channels/news?wait=0&after={}", rest[5]));
         assert_eq!(reply.messages(), ["7", "8", "9"]);
 
@@ -161,7 +162,8 @@ fn who_was_away_too_long_is_told_what_is_missing() {
         let event = stream.next();
         assert_eq!((event.kind.as_str(), &event.json()["missed"], &event.id), ("gap", &6.into(), &rest[5]));
         assert_eq!(stream.next().message(), "7");
-        // A stream lost before the gap was read must not count as resumed behind it.
+        // The `hello` of a stream has no id: a stream that is lost before its gap must not resume
+        // after the gap.
         let mut lost = Client::connect(server.front);
         lost.ask("GET", &format!("/channels/news?after={first}"), "Accept: text/event-stream\r\n");
         let (_, head) = lost.head();
@@ -185,7 +187,7 @@ fn a_new_epoch_is_a_gap_of_unknown_size() {
         let reply = client.get(&format!("/channels/news?wait=0&after={old}")).json();
         assert_eq!(reply["items"][0]["missed"], serde_json::Value::Null);
         assert_eq!(reply["items"][1]["data"], "here");
-        // Even if nothing has been published since.
+        // The gap comes even if nothing has been published since.
         admin.ask("DELETE", "/channels/news", "");
         assert_eq!(admin.reply().status, 204);
         let mut item = serde_json::Value::Null;
@@ -198,7 +200,7 @@ fn a_new_epoch_is_a_gap_of_unknown_size() {
 }
 
 #[test]
-fn deleting_a_channel_ends_who_reads_it() {
+fn deleting_a_channel_ends_its_subscriptions() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut stream = Client::connect(server.front).events("/channels/news", "");
@@ -282,7 +284,7 @@ fn pages_of_other_origins_may_read_and_preflights_are_answered() {
     assert!(reply.header("access-control-allow-methods").is_some_and(|methods| methods.contains("POST")));
     let reply = client.get("/channels/news?wait=0");
     assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
-    // No page has any business with the admin listener.
+    // The admin listener permits no page of another origin.
     let mut admin = Client::connect(server.admin);
     admin.ask("OPTIONS", "/channels/news", "Origin: http://evil\r\nAccess-Control-Request-Method: DELETE\r\n");
     assert_eq!(admin.reply().header("access-control-allow-origin"), None);
@@ -300,7 +302,7 @@ fn pages_of_other_origins_may_read_and_preflights_are_answered() {
 }
 
 #[test]
-fn limits_answer() {
+fn requests_beyond_the_limits_are_refused() {
     let mut settings = config(1);
     settings.limits.channels_max = 2;
     settings.limits.subscribers_max = 3;
@@ -322,11 +324,11 @@ fn limits_answer() {
     drop(streams);
     common::wait_until("the places are free again", || client.get("/channels/a?wait=0").status == 200);
     assert_eq!(code(client.post("/channels/a", "0123456789+")), (413, "message_too_large".to_owned()));
-    assert!(client.is_closed(), "who sends too much is not listened to any longer");
+    assert!(client.is_closed(), "a client that sends too much is closed");
 }
 
 #[test]
-fn only_listed_networks_come_in() {
+fn only_listed_networks_are_allowed() {
     let mut settings = config(1);
     settings.front.allow = vec!["10.0.0.0/8".parse().expect("a network")];
     let server = Local::start(settings);

@@ -1,4 +1,5 @@
-//! Behind nginx, with the configurations of `nginx/`, which OPERATING.md shows: what a client must not notice of it.
+//! Behind nginx, with the configurations of `nginx/`, which OPERATING.md shows: clients must not
+//! notice the proxy.
 #![cfg(target_os = "linux")] // all of 127.0.0.0/8 is loopback
 
 #[path = "common/behind.rs"]
@@ -20,14 +21,14 @@ use tungstenite::Message;
 
 fn main() -> ExitCode {
     run(tests![
-        needs []; the_configurations_are_those_that_are_shown_and_outlast_any_silence;
+        needs []; the_shown_configurations_are_the_tested_ones_and_outlast_any_silence;
         needs [Need::Program("nginx")]; no_token_is_logged;
         needs [Need::Program("nginx"), Need::Other("nginx has no stream module", has_stream)];
-        each_message_comes_at_once_by_every_transport,
-        a_socket_that_was_silent_for_long_still_publishes,
-        heartbeats_come_through,
+        messages_arrive_at_once_over_every_transport,
+        a_websocket_can_publish_after_long_silence,
+        heartbeats_arrive,
         a_client_that_was_cut_off_resumes,
-        the_clients_address_is_the_one_that_counts
+        limits_apply_to_the_address_of_the_client
     ])
 }
 
@@ -39,16 +40,16 @@ const HTTP: &str = include_str!("../nginx/ccomet.conf");
 const STREAM: &str = include_str!("../nginx/stream.conf");
 const OPERATING: &str = include_str!("../OPERATING.md");
 
-/// Which of the two nginx is.
+/// The kind of proxy that nginx is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A proxy of HTTP, which names clients by `X-Forwarded-For`.
     Http,
-    /// A proxy of TCP, which names them by the PROXY protocol.
+    /// A proxy of TCP, which names clients by the PROXY protocol.
     Stream,
 }
 
-/// A process of its own, with one folder, in front of a server.
+/// nginx in a process and a folder of its own, in front of a server.
 struct Nginx {
     _process: Process,
     folder: Folder,
@@ -61,18 +62,18 @@ impl Nginx {
         let mut config = config(2);
         config.front.trusted_proxies = vec!["127.0.0.1/32".parse().expect("a network")];
         config.front.proxy_protocol = kind == Kind::Stream;
-        // Nothing but messages: what comes is not pushed on by something else.
+        // No heartbeats, which could push held-back messages on.
         config.times.heartbeat_s = 3_600;
         change(&mut config);
         let server = Local::start(config);
-        // Where no other test listens.
+        // No other test listens here.
         let address = free_address([127, 0, 0, 77]);
         let folder = Folder::new("nginx");
         let tls = make_certificate(&folder);
         let configuration = folder.write("nginx.conf", whole(kind, &load, &folder, address, server.front));
         let mut command = Command::new("nginx");
         command.arg("-e").arg(folder.join("log")).arg("-c").arg(configuration).arg("-p").arg(&*folder);
-        // Its workers end with it only when it is asked to.
+        // A signal ends nginx with its workers; a kill would leave them running.
         let mut process = Process::start(command.stderr(Stdio::null())).ended_by_signal();
         process.wait_for_listener(address, || std::fs::read_to_string(folder.join("log")).unwrap_or_default());
         Self { _process: process, folder, behind: Behind { address, tls, server } }
@@ -87,22 +88,22 @@ impl Deref for Nginx {
     }
 }
 
-/// What nginx has to load, if it is there and can do that.
+/// Returns the lines that load the modules of this kind, if nginx is installed and has them.
 fn found(kind: Kind) -> Option<String> {
     let output = Command::new("nginx").arg("-V").output().ok()?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     if kind == Kind::Http {
         return Some(String::new());
     }
-    if told.split_whitespace().any(|option| option == "--with-stream") {
+    if printed.split_whitespace().any(|option| option == "--with-stream") {
         return Some(String::new());
     }
-    let modules = told.split_whitespace().find_map(|option| option.strip_prefix("--modules-path="))?;
+    let modules = printed.split_whitespace().find_map(|option| option.strip_prefix("--modules-path="))?;
     let module = Path::new(modules).join("ngx_stream_module.so");
     module.exists().then(|| format!("load_module {};", module.display()))
 }
 
-/// A configuration as it is shown, with ports and paths of the test, in what stands around it.
+/// Returns a complete configuration around the shown one, with ports and paths of the test.
 fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: SocketAddr) -> String {
     let shown = if kind == Kind::Http { HTTP } else { STREAM };
     #[cfg(fault_points)]
@@ -130,7 +131,7 @@ fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: Socke
     format!("{load} daemon off; worker_processes 1; pid {place}/pid; error_log {place}/log; events {{}} {shown}")
 }
 
-fn the_configurations_are_those_that_are_shown_and_outlast_any_silence() {
+fn the_shown_configurations_are_the_tested_ones_and_outlast_any_silence() {
     for configuration in [HTTP, STREAM] {
         assert!(OPERATING.contains(configuration), "OPERATING.md shows this:\n{configuration}");
     }
@@ -144,21 +145,21 @@ fn the_configurations_are_those_that_are_shown_and_outlast_any_silence() {
     assert!(HTTP.contains("client_max_body_size 128k;") && limits.message_bytes_max * 2 <= 128 * 1024);
 }
 
-fn each_message_comes_at_once_by_every_transport() {
+fn messages_arrive_at_once_over_every_transport() {
     for kind in [Kind::Http, Kind::Stream] {
         let nginx = Nginx::start(kind, |_| {});
         nginx.assert_prompt(&format!("{kind:?}"));
     }
 }
 
-fn a_socket_that_was_silent_for_long_still_publishes() {
+fn a_websocket_can_publish_after_long_silence() {
     for kind in [Kind::Http, Kind::Stream] {
         let nginx = Nginx::start(kind, |_| {});
         nginx.assert_sockets_outlast_silence(&format!("{kind:?}"));
     }
 }
 
-fn heartbeats_come_through() {
+fn heartbeats_arrive() {
     for kind in [Kind::Http, Kind::Stream] {
         let nginx = Nginx::start(kind, |config| config.times.heartbeat_s = 1);
         let mut events = nginx.client().events("/channels/news", "");
@@ -197,7 +198,7 @@ fn no_token_is_logged() {
         client.ask("GET", target, fields);
         assert_eq!(client.reply().status, status);
     }
-    // nginx quotes requests where it reaches no server.
+    // nginx quotes requests in its log when it reaches no server.
     nginx.behind.server = Local::start(config(1));
     let mut client = nginx.client();
     client.ask("GET", "/channels/away?token=sesame", fields);
@@ -208,7 +209,7 @@ fn no_token_is_logged() {
     assert!(!logged(&nginx).contains("sesame"), "{}", logged(&nginx));
 }
 
-fn the_clients_address_is_the_one_that_counts() {
+fn limits_apply_to_the_address_of_the_client() {
     let (ann, bob, eve) = ([127, 0, 0, 3], [127, 0, 0, 4], [127, 0, 0, 5]);
     for kind in [Kind::Http, Kind::Stream] {
         let nginx = Nginx::start(kind, |config| {
@@ -220,7 +221,7 @@ fn the_clients_address_is_the_one_that_counts() {
         assert_eq!(nginx.status(eve, ""), 403, "{kind:?}");
         assert_eq!(nginx.status(eve, "X-Forwarded-For: 127.0.0.3\r\n"), 403, "whatever it says itself");
         assert_eq!(nginx.status(ann, "X-Forwarded-For: 127.0.0.5\r\n"), 200);
-        // Loopback is limited only where a proxy names it in a header field.
+        // Limits apply to an address of loopback only if a proxy names it in a header field.
         assert_eq!(nginx.status(ann, ""), if kind == Kind::Http { 429 } else { 200 });
         assert_eq!(nginx.status(ann, "X-Forwarded-For: 192.0.2.1\r\n"), if kind == Kind::Http { 429 } else { 200 });
         assert_eq!(nginx.status(bob, ""), 200);

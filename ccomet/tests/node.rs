@@ -1,5 +1,5 @@
-//! The client library in Node: what a program relies on, what happens when its tokens expire, and how subscriptions
-//! share a WebSocket.
+//! The client library in Node: what a program relies on, what happens when its tokens expire, and
+//! how subscriptions share a WebSocket.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn flags() -> &'static [&'static str] {
     if asked.stdout.starts_with(b"undefined") { &["--experimental-websocket"] } else { &[] }
 }
 
-/// The library as the server has it.
+/// Saves the library as the server sends it.
 fn library(server: &Process) -> Folder {
     let folder = Folder::new("node");
     for name in ["ccomet.js", "ccomet.mjs"] {

@@ -1,4 +1,4 @@
-//! The program that embeds a server decides about calls.
+//! The callback of `on_call`, by which a program that embeds a server decides about calls.
 
 mod common;
 
@@ -8,7 +8,7 @@ use ccomet::{CallInfo, Claims, Config, Decision};
 use common::stage::{ANN, BOB, PROXY, Stage, bearer, key, networks};
 use testing::http::{Reply, UPGRADE, frame};
 
-/// What was asked, in order.
+/// Descriptions of the calls, in order.
 #[derive(Debug, Clone, Default)]
 struct Asked(Arc<Mutex<Vec<String>>>);
 
@@ -27,8 +27,8 @@ impl Asked {
     }
 }
 
-/// A server that asks, about each call, a judge who refuses what is about a channel `no`, and notes
-/// what it was asked, with one field of the header.
+/// Starts a server with a callback that refuses calls about the channel `no`, and that notes each
+/// call with one field of its header.
 fn stage(field: &'static str, change: impl FnOnce(&mut Config)) -> (Stage, Asked) {
     let asked = Asked::default();
     let notes = asked.clone();
@@ -46,7 +46,7 @@ fn is_refused(reply: &Reply) -> bool {
 }
 
 #[test]
-fn calls_of_all_kinds_are_asked_about_and_refused() {
+fn the_callback_decides_about_calls_of_all_kinds() {
     let (stage, asked) = stage("x-who", |_| {});
     let ask = |method: &str, target: &str, body: &str| {
         stage.exchange(&mut stage.connect(ANN), method, target, "X-Who: me\r\n", body)
@@ -69,11 +69,11 @@ fn calls_of_all_kinds_are_asked_about_and_refused() {
         "Read no []",
     ];
     assert_eq!(asked.take(), expected.map(|call| format!("{call} nobody {ANN} me")));
-    // What was refused was not done.
+    // The refused calls had no effect.
     let history = ask("GET", "/channels/yes/history", "");
     assert_eq!(history.messages(), ["a"]);
     asked.take();
-    // Not about files, preflights, nor what comes by the admin listener or a handle.
+    // The callback gets no files, no preflights, and no calls by the admin listener or a handle.
     assert_eq!(ask("OPTIONS", "/channels/no", "").status, 204);
     ask("GET", "/", "");
     assert_eq!(stage.exchange(&mut stage.admin(), "POST", "/channels/no", "", "e").status, 200);
@@ -84,14 +84,14 @@ fn calls_of_all_kinds_are_asked_about_and_refused() {
 }
 
 #[test]
-fn what_is_published_on_a_websocket_is_asked_about() {
+fn the_callback_decides_about_publications_on_a_websocket() {
     let (stage, asked) = stage("x-who", |_| {});
     let mut socket = stage.open(stage.connect(ANN), "/channels/yes", "X-Who: me\r\n");
     assert_eq!(asked.take(), [format!("Subscribe yes [] nobody {ANN} me")]);
     for (channel, wanted) in [("no", "hook_refused"), ("yes", r#""type":"published""#)] {
         let text = format!(r#"{{"type":"publish","channel":"{channel}","data":"x","ref":1}}"#);
         socket.send(frame(0x81, text));
-        let heard = stage.heard(&mut socket);
+        let heard = stage.received(&mut socket);
         assert!(heard.contains(wanted), "{heard}");
         assert_eq!(asked.take(), [format!("Publish {channel} [x] nobody {ANN} me")]);
     }
@@ -103,20 +103,20 @@ fn what_is_published_on_a_websocket_is_asked_about() {
 }
 
 #[test]
-fn a_websocket_is_asked_about_when_it_opens_and_with_its_header_when_it_goes_on() {
+fn the_callback_sees_the_header_of_a_websocket_at_its_opening_and_later() {
     let (stage, asked) = stage("x-who", |_| {});
     let mut socket = stage.open(stage.connect(ANN), "/channels", "X-Who: me\r\nX-Others: 2:3\r\n");
     assert_eq!(asked.take(), [format!("Subscribe  [] nobody {ANN} me")]);
     for (channel, wanted) in [("no", "hook_refused"), ("yes", "subscribed")] {
         socket.send(frame(0x81, format!(r#"{{"type":"subscribe","channels":["{channel}"],"ref":1}}"#)));
-        let heard = stage.heard(&mut socket);
+        let heard = stage.received(&mut socket);
         assert!(heard.contains(wanted), "{heard}");
         assert_eq!(asked.take(), [format!("Subscribe {channel} [] nobody {ANN} me")]);
     }
 }
 
 #[test]
-fn a_header_may_keep_a_client_out_whatever_it_opens() {
+fn the_callback_may_refuse_a_client_by_a_header_field() {
     let stage = Stage::prepared(
         1,
         1,
@@ -133,7 +133,7 @@ fn a_header_may_keep_a_client_out_whatever_it_opens() {
 }
 
 #[test]
-fn tokens_come_first_and_their_subject_is_told() {
+fn tokens_are_checked_first_and_the_callback_gets_their_subject() {
     let (stage, asked) = stage("x-who", |config| config.auth.keys = vec![key("main")]);
     let mut client = stage.connect(BOB);
     let without = stage.exchange(&mut client, "POST", "/channels/yes", "", "x");
@@ -147,7 +147,7 @@ fn tokens_come_first_and_their_subject_is_told() {
 }
 
 #[test]
-fn a_client_behind_a_proxy_has_its_own_address() {
+fn the_callback_gets_the_address_of_a_client_behind_a_proxy() {
     let (stage, asked) = stage("x-who", |config| config.front.trusted_proxies = networks(&["10.0.0.1/32"]));
     let mut proxy = stage.connect(PROXY);
     stage.exchange(&mut proxy, "POST", "/channels/yes", &format!("X-Forwarded-For: {ANN}\r\n"), "x");
@@ -157,7 +157,7 @@ fn a_client_behind_a_proxy_has_its_own_address() {
 }
 
 #[test]
-fn a_cookie_is_not_shown_where_a_page_of_another_site_may_have_sent_it() {
+fn the_callback_gets_no_cookie_that_a_page_of_another_site_may_have_sent() {
     let (stage, asked) = stage("cookie", |config| config.front.origins = vec!["https://mine.example".to_owned()]);
     let cookie_as_seen_from = |origin: &str| {
         let fields = format!("Cookie: s=1\r\nOrigin: {origin}\r\n");
@@ -169,14 +169,14 @@ fn a_cookie_is_not_shown_where_a_page_of_another_site_may_have_sent_it() {
 }
 
 #[test]
-fn a_cookie_that_opens_a_websocket_for_any_page_is_shown_at_no_time() {
+fn the_callback_gets_no_cookie_of_a_websocket_that_any_page_may_open() {
     let (stage, asked) = stage("cookie", |config| config.front.origins = vec!["*".to_owned()]);
     for (origin, cookie) in
         [("", "none"), ("Origin: https://other.example\r\n", "none"), ("Origin: http://localhost\r\n", "s=1")]
     {
         let mut socket = stage.open(stage.connect(ANN), "/channels/yes", &format!("Cookie: s=1\r\n{origin}"));
         socket.send(frame(0x81, r#"{"type":"publish","channel":"yes","data":"x"}"#));
-        stage.heard(&mut socket);
+        stage.received(&mut socket);
         let both = ["Subscribe yes []", "Publish yes [x]"].map(|call| format!("{call} nobody {ANN} {cookie}"));
         assert_eq!(asked.take(), both, "{origin}");
     }

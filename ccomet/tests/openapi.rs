@@ -1,4 +1,5 @@
-//! The description of the API is true: of every code and path, and by a fuzzer that reads it.
+//! The description of the API matches the server: its codes, its paths, and the answers that a
+//! fuzzer gets.
 
 mod common;
 
@@ -43,7 +44,8 @@ fn every_code_is_in_the_document_and_no_other() {
     let own = codes_in(include_str!("../src/core/problem.rs"), "fn parts");
     assert!(own.contains("bad_channel"), "{own:?}");
     assert_eq!(listed("Code"), own);
-    // Files have one more, and a refused WebSocket's may be one of the others.
+    // Static files have one code more, and the code of a refused WebSocket may be one of the
+    // server's own.
     let mut http = codes_in(include_str!("../../sealed-http/src/codec/error.rs"), "fn code");
     http.extend(codes_in(include_str!("../../sealed-http/src/websocket/handshake.rs"), "fn code"));
     http.insert("precondition_failed".to_owned());
@@ -51,7 +53,7 @@ fn every_code_is_in_the_document_and_no_other() {
     assert_eq!(listed("HttpCode"), http.difference(&own).cloned().collect());
 }
 
-/// The string literals of a function that are codes.
+/// Returns the string literals of a function that are codes.
 fn codes_in(source: &str, function: &str) -> BTreeSet<String> {
     let (_, body) = source.split_once(function).expect("the function");
     let (body, _) = body.split_once("\n    }\n").expect("its end");
@@ -62,7 +64,7 @@ fn codes_in(source: &str, function: &str) -> BTreeSet<String> {
 fn every_operation_of_the_document_is_there_at_its_listeners() {
     let server = Local::start(config(1));
     let ask = |address: SocketAddr, method: &str, path: &str| {
-        // Each time anew, for some of them close it.
+        // On a new connection each time, since some of the calls close it.
         Client::connect(server.front).publish("a", "x");
         let target = path.replace("{names}", "a").replace("{name}", "a");
         let mut client = Client::connect(address);
@@ -80,7 +82,7 @@ fn every_operation_of_the_document_is_there_at_its_listeners() {
         there += here.len();
         let is_here = |method: &str, path: &str| here.iter().any(|(held, at, _)| held == method && at == path);
         for (method, path, _) in operations(&document()).iter().filter(|(method, path, _)| !is_here(method, path)) {
-            // To the front, what is behind a channel's name and no part of it is a bad name.
+            // The front takes an unknown part of a channel's path for a bad name.
             let status = ask(address, method, path);
             assert!(matches!(status, 400 | 404 | 405), "{method} {path} of {}: {status}", listener.name);
         }
@@ -88,7 +90,8 @@ fn every_operation_of_the_document_is_there_at_its_listeners() {
     assert!(there > 30, "{there}");
 }
 
-/// Schemathesis makes requests from the document, good and bad, and holds the answers to it.
+/// Runs Schemathesis, which makes good and bad requests from the document, and compares the answers
+/// with it.
 fn a_fuzzer_that_reads_the_document_finds_nothing() {
     let settings = "front.patterns = true\n\
                     times = { poll_wait_s = 1, poll_wait_max_s = 1, classic_poll_s = 1 }\n\
@@ -102,23 +105,24 @@ fn a_fuzzer_that_reads_the_document_finds_nothing() {
             .arg(&file)
             .args(["--url", &format!("http://{address}"), "--phases", "coverage,fuzzing", "--workers", "1"])
             .args(["--seed", "1", "--max-examples", "20", "--generation-database", "none", "--request-timeout", "30"])
-            // What a listener needs no token for it gives to anyone; and not all that is wrong can be said in a schema.
+            // A listener that needs no token ignores tokens, and a schema cannot express every
+            // error.
             .args(["--exclude-checks", "ignored_auth,positive_data_acceptance,negative_data_rejection"])
             .args(["--suppress-health-check", "all", "--no-color"])
-            // It keeps what it found there.
+            // Schemathesis writes its results there.
             .current_dir(&*folder)
             .stdin(Stdio::null())
             .output();
         let output = output.expect("schemathesis");
-        let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "{} of {}\n{told}", output.status, listener.name);
+        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{} of {}\n{printed}", output.status, listener.name);
         let count =
             operations(&document_of(listener)).iter().filter(|(.., operation)| !has_tag(operation, STREAM)).count();
-        assert!(told.contains(&format!("Tested: {count}\n")), "{count} operations\n{told}");
+        assert!(printed.contains(&format!("Tested: {count}\n")), "{count} operations\n{printed}");
     }
 }
 
-/// A document of what can be tried: nothing without an end, no long waits, and no members that are not listed.
+/// Returns the document without streams, long waits, and members that are not listed.
 fn for_fuzzing(mut document: Value) -> Value {
     for item in path_items(&mut document) {
         item.retain(|_, operation| !has_tag(operation, STREAM));
@@ -139,7 +143,7 @@ fn for_fuzzing(mut document: Value) -> Value {
     document
 }
 
-/// Lets no object have members that its schema does not name.
+/// Forbids members that a schema does not name, in every object.
 fn close_objects(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -153,7 +157,7 @@ fn close_objects(schema: &mut Value) {
     }
 }
 
-/// A listener, and the tag of what it has not.
+/// A listener, and the tag of the operations that it lacks.
 #[derive(Clone, Copy)]
 struct Listener {
     name: &'static str,
@@ -163,7 +167,7 @@ struct Listener {
 const FRONT: Listener = Listener { name: "front", without: "admin only" };
 const ADMIN: Listener = Listener { name: "admin", without: "front only" };
 
-/// The tag of what does not end by itself.
+/// The tag of operations that do not end by themselves.
 const STREAM: &str = "stream";
 
 fn document() -> Value {
@@ -178,7 +182,7 @@ fn document() -> Value {
     document
 }
 
-/// What the document says of one listener.
+/// Returns the part of the document that is about one listener.
 fn document_of(listener: Listener) -> Value {
     let mut document = document();
     for item in path_items(&mut document) {
@@ -196,7 +200,7 @@ fn path_items(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Val
     paths.values_mut().filter_map(Value::as_object_mut)
 }
 
-/// Methods and paths, and what is said of them.
+/// Returns methods, paths and operations.
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {

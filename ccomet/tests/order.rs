@@ -1,4 +1,4 @@
-//! One order for everyone: many publishers at once, subscribers on every loop.
+//! All subscribers get messages in one order: many publishers at once, subscribers on every loop.
 
 mod common;
 
@@ -11,7 +11,7 @@ const MESSAGES_EACH: usize = 100;
 const SUBSCRIBERS: usize = 64;
 
 #[test]
-fn thirty_two_publishers_on_four_loops_make_one_order() {
+fn messages_of_many_publishers_on_four_loops_have_one_order() {
     let mut settings = config(4);
     settings.history.messages_max = PUBLISHERS * MESSAGES_EACH;
     let server = Local::start(settings);
@@ -48,7 +48,7 @@ fn thirty_two_publishers_on_four_loops_make_one_order() {
     assert!(first.is_sorted_by(|(one, _), (other, _)| one < other), "positions rise, and none comes twice");
     assert_eq!(first.len(), accepted.len());
     for (position, message) in first {
-        assert_eq!(accepted.get(position), Some(message), "what the publisher was told is what it got");
+        assert_eq!(accepted.get(position), Some(message), "the message has the position that its publisher got");
     }
     // Each publisher waited for its answers, so its own messages are in its own order.
     let mut next = [0; PUBLISHERS];
@@ -58,7 +58,7 @@ fn thirty_two_publishers_on_four_loops_make_one_order() {
         assert_eq!(n.parse(), Ok(next[publisher]));
         next[publisher] += 1;
     }
-    // And so it stands in history, whichever loop is asked.
+    // History has the same order on every loop.
     for _ in 0..8 {
         let mut stream = Client::connect(front).events("/channels/news?after=oldest", "");
         for (id, message) in first {

@@ -1,4 +1,5 @@
-//! What pages in browsers may do: those of others that have a stream in a frame or ask across origins, and those of the server.
+//! What pages in browsers may do: pages of other origins that have a stream in a frame or send
+//! requests, and pages of the server.
 
 mod common;
 
@@ -7,7 +8,7 @@ use common::stage::{ANN, Stage, key};
 
 const EVIL: &str = "https://evil.example";
 const FRIEND: &str = "https://friend.example";
-/// Of the server itself, by the `Host` of all requests.
+/// The origin of the server itself, by the `Host` of all requests.
 const OWN: &str = "https://comet.example";
 
 impl Stage {
@@ -22,14 +23,14 @@ impl Stage {
         self.sign(&self.claims_for("a", 60))
     }
 
-    /// Asks on a connection of its own, from an address that limits hold for.
+    /// Sends a request on a new connection, from an address that limits apply to.
     fn ask(&self, method: &str, target: &str, headers: &str) -> Reply {
         let fields = format!("Host: comet.example\r\n{headers}");
         self.exchange(&mut self.connect(ANN), method, target, &fields, "")
     }
 }
 
-/// The names in a list.
+/// Returns the names in a list.
 fn listed(answer: &Reply, name: &str) -> Vec<String> {
     let value = answer.header(name).unwrap_or_default();
     value.split(',').map(|part| part.trim().to_ascii_lowercase()).filter(|part| !part.is_empty()).collect()
@@ -45,21 +46,21 @@ fn frame_for(origin: &str) -> String {
 }
 
 #[test]
-fn a_cookie_opens_no_frame_for_pages_of_others() {
+fn a_cookie_opens_no_frame_for_pages_of_other_origins() {
     for origins in [["*"].as_slice(), &[FRIEND]] {
         let stage = Stage::with_key(origins);
         let token = stage.token();
         let cookie = format!("Cookie: ccomet_token={token}\r\n");
         for origin in [EVIL, "https://comet.example.evil.example", "https://comet.example:8443", "http://evil.example"]
         {
-            // A browser names the page around a frame nowhere.
+            // A browser does not name the page around a frame.
             for fields in ["Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: iframe\r\n", ""] {
                 let answer = stage.ask("GET", &frame_for(origin), &format!("{cookie}{fields}"));
                 assert!(matches!(answer.status, 400 | 403), "{origins:?} {origin}: {answer:?}");
                 assert!(!answer.contains("<script>"), "{answer:?}");
             }
         }
-        // The same token in the query beside it is the cookie's.
+        // The token of the cookie in the query as well does not change that.
         let both = format!("{}&token={token}", frame_for(EVIL));
         assert!(matches!(stage.ask("GET", &both, &cookie).status, 400 | 403));
     }
@@ -84,10 +85,10 @@ fn a_cookie_opens_frames_for_pages_of_the_server_and_of_listed_origins() {
 }
 
 #[test]
-fn a_frame_is_shown_in_pages_of_the_origin_that_it_talks_to_and_of_no_other() {
+fn a_frame_may_be_embedded_only_by_the_origin_that_it_posts_to() {
     let stage = Stage::with_key(&["*"]);
     let token = stage.token();
-    // A page that has a token itself may read what it opens.
+    // A page that has a token itself may read with it.
     let answer = stage.ask("GET", &format!("{}&token={token}", frame_for(EVIL)), "");
     assert_eq!((answer.status, policy(&answer, "frame-ancestors")), (200, Some(" https://evil.example")));
     assert_eq!(policy(&answer, "default-src"), Some(" 'none'"));
@@ -103,7 +104,7 @@ fn a_frame_is_shown_in_pages_of_the_origin_that_it_talks_to_and_of_no_other() {
 }
 
 #[test]
-fn a_preflight_allows_what_the_api_knows_and_what_libraries_add() {
+fn a_preflight_allows_fields_of_the_api_and_of_common_libraries() {
     let always = [
         "authorization",
         "content-type",
@@ -133,7 +134,7 @@ fn a_preflight_allows_what_the_api_knows_and_what_libraries_add() {
 }
 
 #[test]
-fn a_page_of_another_origin_can_read_when_to_come_back() {
+fn a_page_of_another_origin_can_read_retry_after() {
     let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 1);
     let origin = format!("Origin: {EVIL}\r\n");
     let answer = (0..10).map(|_| stage.ask("POST", "/channels/a", &origin)).find(|answer| answer.status == 429);
@@ -150,7 +151,7 @@ fn pages_of_any_origin_may_import_the_library_and_read_no_page() {
         let answer = stage.ask("GET", path, &format!("Origin: {EVIL}\r\n"));
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some("*")), "{path}");
         assert_eq!(answer.header("cross-origin-resource-policy"), Some("cross-origin"), "{path}");
-        // What a browser has already is still for all.
+        // A `304` also allows every origin.
         let known = format!("Origin: {EVIL}\r\nIf-None-Match: {}\r\n", answer.header("etag").expect("a tag"));
         let again = stage.ask("GET", path, &known);
         assert_eq!((again.status, again.header("access-control-allow-origin")), (304, Some("*")), "{path}");

@@ -13,13 +13,13 @@ fn open() -> Config {
     config
 }
 
-/// Names whose homes are on all of the loops.
+/// Returns names whose homes are spread over all loops.
 fn names() -> impl Iterator<Item = String> {
     (0..12).map(|index| format!("news.{index}"))
 }
 
 #[test]
-fn a_pattern_gets_what_its_channels_get_those_made_later_too() {
+fn a_pattern_gets_the_messages_of_its_channels_and_of_later_ones() {
     let server = Local::start(open());
     let mut publisher = Client::connect(server.front);
     for name in names().take(6) {
@@ -59,7 +59,7 @@ fn history_is_in_a_pattern_and_positions_resume_in_it() {
         assert_eq!(item["position"], positions[&(name, *round)], "an item's position is its channel's own");
         *round += 1;
     }
-    // From the middle, on whichever loop.
+    // Resumes from the middle, on any loop.
     let mut position = whole.position();
     for round in 2..5 {
         for name in names() {
@@ -79,7 +79,7 @@ fn history_is_in_a_pattern_and_positions_resume_in_it() {
 }
 
 #[test]
-fn patterns_and_names_go_together() {
+fn a_subscription_may_have_patterns_and_names() {
     let server = Local::start(open());
     let mut publisher = Client::connect(server.front);
     let mut events = Client::connect(server.front).events("/channels/news.*,chat,*.9", "");
@@ -91,7 +91,7 @@ fn patterns_and_names_go_together() {
 }
 
 #[test]
-fn what_was_cleared_is_not_in_a_pattern_any_more() {
+fn clearing_a_channel_removes_its_messages_from_patterns() {
     let server = Local::start(open());
     let mut publisher = Client::connect(server.front);
     let mut admin = Client::connect(server.admin);
@@ -106,7 +106,7 @@ fn what_was_cleared_is_not_in_a_pattern_any_more() {
 }
 
 #[test]
-fn the_front_has_no_patterns_unless_told_to() {
+fn the_front_has_patterns_only_if_configured() {
     let server = Local::start(config(2));
     let refused = Client::connect(server.front).get("/channels/news.*?wait=0");
     assert_eq!((refused.status, refused.json()["code"].as_str()), (403, Some("pattern_forbidden")));

@@ -1,4 +1,4 @@
-//! What broke the server of 2014, one test each.
+//! Inputs that broke the server of 2014, one test each.
 
 mod common;
 
@@ -15,14 +15,14 @@ fn two_polls_of_one_name_and_then_a_message() {
     subscribe(&mut first, "ann");
     let mut second = Client::connect(server.front);
     subscribe(&mut second, "ann");
-    // Which of the two came first is for their loops to say; the one that did makes way.
+    // Their loops decide which of the two polls came first; that one is ended.
     let stays = the_one_that_stays(first, second);
     Client::connect(server.front).publish("abc", "hi");
     assert!({ stays }.reply().text().contains("hi"));
 }
 
 #[test]
-fn a_poll_that_is_ended_for_its_age_and_then_a_message() {
+fn a_poll_that_timed_out_and_then_a_message() {
     let mut settings = config(2);
     settings.times.classic_poll_s = 1;
     let server = Local::start(settings);
@@ -44,7 +44,8 @@ fn a_request_in_two_pieces() {
     for at in 1..request.len() {
         let mut client = Client::connect(server.front);
         client.send(&request[..at]);
-        // The first piece has arrived before the second is sent: the server answers somebody else in between.
+        // An answered request in between ensures that the first piece arrives before the second is
+        // sent.
         assert_eq!(Client::connect(server.front).get("/channels/b?wait=0").status, 200);
         client.send(&request[at..]);
         assert_eq!(client.reply().status, 200, "split at {at}");
@@ -64,9 +65,9 @@ fn exactly_1024_bytes() {
 }
 
 #[test]
-fn a_client_that_leaves_right_after_asking() {
+fn a_client_that_leaves_right_after_its_request() {
     let server = Process::start("", &["--loops", "2"]);
-    // Once before counting, so that what is made once is there.
+    // A first client before counting, for descriptors that are opened once.
     drop(Client::connect(server.front).events("/channels/abc", ""));
     let settled = |count: usize| move |server: &Process| server.descriptors() <= count;
     let mut before = server.descriptors();

@@ -1,4 +1,5 @@
-//! Who is in a channel: by the tokens that clients bring. On the simulated network, where silence takes no time.
+//! Presence in channels, by the tokens of clients. On the simulated network, where silence takes no
+//! time.
 
 mod common;
 
@@ -20,7 +21,7 @@ impl Stage {
         })
     }
 
-    /// A token for the room, and whether it lets its bearer see who is there.
+    /// Returns a token for the room, with or without permission to see its members.
     fn token(&self, sub: &str, sees: bool) -> String {
         let presence = patterns(if sees { &["room"] } else { &[] });
         let publish = Vec::new();
@@ -31,29 +32,30 @@ impl Stage {
         self.begin(LOOPBACK, "GET", target, &(bearer(token) + headers))
     }
 
-    /// A stream of the room for a member.
+    /// Opens a stream of the room for a member.
     fn join(&self, sub: &str) -> Peer {
         let mut peer = self.ask(&self.token(sub, false), "/channels/room?transport=lines", "");
         peer.expect("hello");
         peer
     }
 
-    /// Who is there, as one sees it who may: their names, and with how many connections.
+    /// Returns the names of the members, as a client with permission sees them, with their numbers
+    /// of connections.
     fn members(&self) -> Vec<(String, u64)> {
-        let who = self.who();
+        let presence = self.presence();
         let member = |member: &Value| {
             (member["id"].as_str().expect("a name").to_owned(), member["connections"].as_u64().expect("a number"))
         };
-        who["members"].as_array().expect("members").iter().map(member).collect()
+        presence["members"].as_array().expect("members").iter().map(member).collect()
     }
 
-    fn who(&self) -> Value {
+    fn presence(&self) -> Value {
         self.body(&mut self.ask(&self.token("watcher", true), "/channels/room/presence", ""))
     }
 
-    /// A stream of who comes and goes, from now on.
+    /// Opens a stream of joins and leaves from now on.
     fn watch(&self) -> Watch {
-        let position = self.who()["position"].as_str().expect("a position").to_owned();
+        let position = self.presence()["position"].as_str().expect("a position").to_owned();
         let target = format!("/channels/room?presence=1&transport=lines&after={position}");
         let mut peer = self.ask(&self.token("watcher", true), &target, "");
         peer.expect("hello");
@@ -71,15 +73,15 @@ impl Stage {
     }
 }
 
-/// Who comes and goes, as it is told.
+/// A stream of joins and leaves.
 struct Watch {
     peer: Peer,
     text: String,
 }
 
 impl Watch {
-    /// What was told since the last call, but for the watcher's own coming.
-    fn told(&mut self) -> Vec<String> {
+    /// Returns the events since the last call, without the watcher's own join.
+    fn events(&mut self) -> Vec<String> {
         self.text.push_str(&String::from_utf8(self.peer.take()).expect("text"));
         let (whole, rest) = self.text.rsplit_once('\n').unwrap_or(("", &self.text));
         let items: Vec<Value> = whole
@@ -91,19 +93,19 @@ impl Watch {
             .collect();
         self.text = rest.to_owned();
         let is_other = |item: &&Value| item["id"] != "watcher" && item["type"] != "hello";
-        let told = |item: &Value| {
+        let events = |item: &Value| {
             if item["type"] == "message" {
                 return format!("message {}", item["data"].as_str().expect("text"));
             }
             assert_eq!((&item["channel"], &item["of"]), (&"room".into(), &"presence".into()), "{item}");
             format!("{} {}", item["type"].as_str().expect("a type"), item["id"].as_str().expect("a name"))
         };
-        items.iter().filter(is_other).map(told).collect()
+        items.iter().filter(is_other).map(events).collect()
     }
 }
 
 #[test]
-fn who_comes_and_goes_is_told_to_those_who_ask() {
+fn joins_and_leaves_are_sent_to_clients_that_request_them() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |_| {});
         let mut ann = stage.join("ann");
@@ -111,7 +113,7 @@ fn who_comes_and_goes_is_told_to_those_who_ask() {
         assert!(stage.members().contains(&("ann".to_owned(), 1)), "{:?}", stage.members());
         let mut bob = stage.join("bob");
         stage.wait(1);
-        assert_eq!(watch.told(), ["join bob"]);
+        assert_eq!(watch.events(), ["join bob"]);
         let again = stage.join("bob");
         stage.wait(1);
         assert!(stage.members().contains(&("bob".to_owned(), 2)), "{:?}", stage.members());
@@ -119,17 +121,17 @@ fn who_comes_and_goes_is_told_to_those_who_ask() {
         ann.finish();
         bob.finish();
         stage.wait(8);
-        assert_eq!(watch.told(), ["message hi", "leave ann"], "who has another connection has not left");
+        assert_eq!(watch.events(), ["message hi", "leave ann"], "a member with another connection has not left");
         again.reset();
         stage.wait(8);
-        assert_eq!(watch.told(), ["leave bob"]);
+        assert_eq!(watch.events(), ["leave bob"]);
         assert_eq!(stage.members(), [("watcher".to_owned(), 1)]);
-        assert_eq!(stage.who()["subscribers"], 1);
+        assert_eq!(stage.presence()["subscribers"], 1);
     }
 }
 
 #[test]
-fn who_polls_is_there_between_the_polls() {
+fn a_polling_client_is_present_between_its_polls() {
     for loops in [1, 3] {
         let stage = Stage::of(loops, |_| {});
         let mut watch = stage.watch();
@@ -139,17 +141,17 @@ fn who_polls_is_there_between_the_polls() {
             stage.wait(2);
             poll.expect("\"items\":[]");
             poll.finish();
-            // She takes her time, but comes back.
+            // Ann takes some time, but polls again.
             stage.wait(round % 4 + 1);
         }
-        assert_eq!(watch.told(), ["join ann"]);
+        assert_eq!(watch.events(), ["join ann"]);
         stage.wait(8);
-        assert_eq!(watch.told(), ["leave ann"]);
+        assert_eq!(watch.events(), ["leave ann"]);
     }
 }
 
 #[test]
-fn who_vanishes_without_a_word_has_left_within_seconds() {
+fn a_vanished_client_leaves_within_seconds() {
     let stage = Stage::of(3, |config| {
         config.times.heartbeat_s = 2;
         config.times.silence_max_s = 4;
@@ -160,28 +162,29 @@ fn who_vanishes_without_a_word_has_left_within_seconds() {
     socket.expect("hello");
     let mut poll = stage.ask(&stage.token("poll", false), "/channels/room?wait=5", "");
     stage.wait(1);
-    let mut told = watch.told();
-    told.sort();
-    assert_eq!(told, ["join poll", "join socket", "join stream"]);
+    let mut events = watch.events();
+    events.sort();
+    assert_eq!(events, ["join poll", "join socket", "join stream"]);
     for peer in [&mut stream, &mut socket, &mut poll] {
         peer.vanish();
     }
-    // The longest of: what a poll waits, three heartbeats, and one with the time to be acknowledged; and the grace.
+    // The longest of the wait of a poll, three heartbeats, and one heartbeat with the time for its
+    // acknowledgement; then the grace.
     stage.wait(8 + 6);
-    let mut told = watch.told();
-    told.sort();
-    assert_eq!(told, ["leave poll", "leave socket", "leave stream"]);
+    let mut events = watch.events();
+    events.sort();
+    assert_eq!(events, ["leave poll", "leave socket", "leave stream"]);
 }
 
 #[test]
-fn who_may_not_see_it_is_told_how_many_there_are() {
+fn a_client_without_permission_gets_the_number_of_subscribers() {
     let stage = Stage::of(1, |_| {});
     let _ann = stage.join("ann");
     let token = stage.token("bob", false);
     let mut peer = stage.ask(&token, "/channels/room/presence", "");
     stage.wait(1);
-    let who = stage.body(&mut peer);
-    assert_eq!((&who["subscribers"], who.get("members")), (&1.into(), None));
+    let presence = stage.body(&mut peer);
+    assert_eq!((&presence["subscribers"], presence.get("members")), (&1.into(), None));
     for target in ["/channels/room?presence=1", "/channels/other/presence"] {
         let mut peer = stage.ask(&token, target, "");
         peer.expect("HTTP/1.1 403 ");
@@ -191,9 +194,9 @@ fn who_may_not_see_it_is_told_how_many_there_are() {
 }
 
 #[test]
-fn what_is_told_of_presence_resumes_like_any_message() {
+fn presence_resumes_like_messages() {
     let stage = Stage::of(3, |_| {});
-    let before = stage.who()["position"].as_str().expect("a position").to_owned();
+    let before = stage.presence()["position"].as_str().expect("a position").to_owned();
     let ann = stage.join("ann");
     stage.wait(1);
     ann.reset();
@@ -212,15 +215,15 @@ fn members_are_limited_and_end_with_their_channel() {
     let mut watch = stage.watch();
     let _streams = ["ann", "bob", "eve"].map(|sub| stage.join(sub));
     stage.wait(1);
-    let who = stage.who();
-    assert_eq!((&who["incomplete"], &who["subscribers"]), (&true.into(), &4.into()));
+    let presence = stage.presence();
+    assert_eq!((&presence["incomplete"], &presence["subscribers"]), (&true.into(), &4.into()));
     assert_eq!(stage.members().len(), 2);
     stage.delete("room");
     watch.peer.expect("\"type\":\"close\"");
     stage.wait(8);
     assert_eq!(stage.members(), [], "and nobody is left behind");
-    // Who knew them learns that he knows nothing any more.
-    let before = who["position"].as_str().expect("a position");
+    // A client that knew the members gets a gap.
+    let before = presence["position"].as_str().expect("a position");
     let target = format!("/channels/room?presence=1&after={before}&wait=0");
     let mut late = stage.ask(&stage.token("watcher", true), &target, "");
     stage.wait(1);
@@ -230,7 +233,7 @@ fn members_are_limited_and_end_with_their_channel() {
 }
 
 #[test]
-fn nothing_is_kept_of_those_who_are_gone() {
+fn nothing_is_kept_of_members_that_left() {
     let stage = Stage::of(3, |config| {
         config.times.channel_idle_s = 60;
         config.history.age_max_s = 60;
@@ -242,7 +245,7 @@ fn nothing_is_kept_of_those_who_are_gone() {
 }
 
 #[test]
-fn a_picture_on_a_page_of_anybodys_makes_nobody_present() {
+fn a_cookie_of_a_page_of_another_site_makes_no_client_present() {
     let stage = Stage::of(1, |_| {});
     let ask = |fields: &str| {
         let cookie = format!("Cookie: ccomet_token={}\r\n", stage.token("ann", false));
@@ -259,7 +262,7 @@ fn a_picture_on_a_page_of_anybodys_makes_nobody_present() {
 }
 
 #[test]
-fn a_calendar_that_is_set_back_keeps_nobody_present() {
+fn a_calendar_set_back_keeps_no_client_present() {
     let stage = Stage::of(1, |_| {});
     let mut watch = stage.watch();
     let (ann, bob) = (stage.join("ann"), stage.join("bob"));
@@ -270,7 +273,7 @@ fn a_calendar_that_is_set_back_keeps_nobody_present() {
     stage.sim.set_unix_time(stage.sim.unix_time().saturating_sub(hour));
     drop(bob);
     stage.wait(8);
-    assert_eq!(watch.told(), ["join ann", "join bob", "leave ann", "leave bob"]);
+    assert_eq!(watch.events(), ["join ann", "join bob", "leave ann", "leave bob"]);
 }
 
 #[test]
@@ -290,7 +293,7 @@ fn a_client_that_may_make_no_channel_hides_no_member() {
             let _ann: Vec<_> = (0..6).map(|_| stage.begin(ANN, "GET", &target, &ann)).collect();
             let bob = format!("bob{n}");
             let mut peer = stage.begin(&format!("198.51.100.{n}"), "GET", &target, &token(&bob));
-            assert!(stage.heard(&mut peer).contains("hello"));
+            assert!(stage.received(&mut peer).contains("hello"));
             let target = format!("/channels/b{n}/presence");
             let who = stage.exchange(&mut stage.admin(), "GET", &target, "", "").json();
             let mut members = who["members"].as_array().expect("members").iter();
@@ -317,7 +320,7 @@ fn a_member_that_comes_as_the_channel_is_deleted_is_not_in_the_next_of_its_name(
         stage.sim.settle();
         let members: Vec<_> = stage.members().into_iter().map(|(id, _)| id).collect();
         // Those that came before the channel was deleted have ended with it.
-        let mut stays = |peer: &mut Peer| !stage.heard(peer).contains("\"close\"");
+        let mut stays = |peer: &mut Peer| !stage.received(peer).contains("\"close\"");
         assert!(!readers.iter_mut().any(&mut stays));
         let staying = subs.iter().zip(&mut peers).filter_map(|(sub, peer)| stays(peer).then(|| sub.clone()));
         assert_eq!(members, staying.collect::<Vec<_>>(), "round {round}");

@@ -1,5 +1,6 @@
-//! Clients behind a trusted HTTP proxy: each is limited by the address that the proxy names, for as long as it is
-//! there. On the simulated network, where a client may have any address.
+//! Clients behind a trusted HTTP proxy: limits apply to each by the address that the proxy names,
+//! as long as the client is connected. On the simulated network, where a client may have any
+//! address.
 
 mod common;
 
@@ -18,32 +19,32 @@ impl Stage {
         })
     }
 
-    /// A connection of the proxy.
+    /// Opens a connection of the proxy.
     fn proxy(&self) -> Peer {
         self.connect(PROXY)
     }
 
-    /// What a client is answered, on a connection of the proxy.
+    /// Sends a client's request on a connection of the proxy, and returns the answer.
     fn ask_on(&self, peer: &mut Peer, client: &str, method: &str, target: &str) -> String {
         peer.send(request(method, target, &format!("X-Forwarded-For: {client}\r\n"), ""));
-        self.heard(peer)
+        self.received(peer)
     }
 
-    /// The same on a connection of its own.
+    /// Sends a client's request on a new connection of the proxy, and returns the answer.
     fn ask(&self, client: &str, method: &str, target: &str) -> String {
         self.ask_on(&mut self.proxy(), client, method, target)
     }
 
-    /// A WebSocket of this client, which has been greeted.
+    /// Opens a WebSocket of this client, and reads the hello.
     fn socket(&self, client: &str) -> Peer {
         self.open(self.proxy(), "/channels/a", &format!("X-Forwarded-For: {client}\r\n"))
     }
 
-    /// What becomes of a publication on a WebSocket.
+    /// Publishes on a WebSocket, and returns the answer.
     fn publish(&self, socket: &mut Peer) -> String {
         let text = r#"{"type":"publish","channel":"a","data":"hi","ref":1}"#;
         socket.send(frame(0x81, text));
-        self.heard(socket)
+        self.received(socket)
     }
 }
 
@@ -56,7 +57,7 @@ fn is_over(answer: &str) -> bool {
 }
 
 #[test]
-fn a_socket_that_was_silent_for_long_publishes_and_its_own_client_is_charged() {
+fn a_websocket_publishes_after_long_silence_and_its_own_client_is_charged() {
     for silence in [2, 10, 600] {
         let stage = Stage::of(|config| {
             config.limits.publishes_per_address_minute = 2;
@@ -65,8 +66,8 @@ fn a_socket_that_was_silent_for_long_publishes_and_its_own_client_is_charged() {
         let mut socket = stage.socket(ANN);
         stage.sim.run_for(Duration::from_secs(silence));
         for _ in 0..2 {
-            let told = stage.publish(&mut socket);
-            assert!(told.contains("\"published\""), "after {silence} s: {told}");
+            let answer = stage.publish(&mut socket);
+            assert!(answer.contains("\"published\""), "after {silence} s: {answer}");
         }
         assert!(stage.publish(&mut socket).contains("too_many_requests"));
         assert!(is_over(&stage.ask(ANN, "POST", "/channels/a")), "both ways count together");
@@ -74,14 +75,14 @@ fn a_socket_that_was_silent_for_long_publishes_and_its_own_client_is_charged() {
 }
 
 #[test]
-fn a_silent_socket_does_not_charge_the_client_that_came_meanwhile() {
+fn a_silent_websocket_does_not_charge_a_later_client() {
     let stage = Stage::of(|config| {
         config.limits.publishes_per_address_minute = 2;
         config.times.heartbeat_s = 3_600;
     });
     let mut socket = stage.socket(ANN);
     stage.sim.run_for(Duration::from_secs(10));
-    // Whatever is free in the table is BOB's from now on.
+    // Bob takes any entry that is free in the table from now on.
     assert!(is_fine(&stage.ask(BOB, "POST", "/channels/a")));
     for _ in 0..5 {
         stage.publish(&mut socket);
@@ -90,7 +91,8 @@ fn a_silent_socket_does_not_charge_the_client_that_came_meanwhile() {
     assert!(is_fine(&stage.ask(BOB, "POST", "/channels/a")), "nobody else is");
 }
 
-/// Header lines in which a proxy's client cannot be read, though it said 192.0.2.1 itself, in both styles.
+/// Header lines, in both styles, from which the server cannot read a client's address, though the
+/// client itself wrote 192.0.2.1.
 const UNREADABLE: [(ForwardedBy, &[u8]); 12] = [
     (ForwardedBy::XForwardedFor, b"X-Forwarded-For: \xff"),
     (ForwardedBy::XForwardedFor, b"X-Forwarded-For: 192.0.2.1, \xff"),
@@ -111,15 +113,15 @@ impl Stage {
         let mut peer = self.proxy();
         let begin = b"POST /channels/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n";
         peer.send([begin, lines, b"\r\n\r\n"].concat());
-        self.heard(&mut peer)
+        self.received(&mut peer)
     }
 }
 
 #[test]
-fn a_client_whose_address_cannot_be_read_does_not_come_in_where_there_are_rules() {
+fn a_client_with_an_unreadable_address_is_denied_if_there_are_rules() {
     for (by, lines) in UNREADABLE {
         let shown = lines.escape_ascii();
-        // The proxy itself may come in, and so may the address that stands farther left.
+        // The proxy itself is allowed, and so is the address farther left.
         let stage = Stage::of(|config| {
             config.front.forwarded_by = by;
             config.front.deny = networks(&["192.0.2.66/32"]);
@@ -147,7 +149,7 @@ fn clients_whose_addresses_cannot_be_read_are_limited_together() {
         assert!(is_fine(&answers[0]) && is_fine(&answers[1]) && is_over(&answers[2]), "{shown}: {answers:?}");
         let (_, other) = UNREADABLE.iter().rfind(|(style, _)| *style == by).expect("one");
         assert!(is_over(&stage.publish_as(other)), "another one of the same proxy");
-        // Neither the proxy is charged, nor the address that stands farther left.
+        // The requests are charged neither to the proxy nor to the address farther left.
         assert!((0..5).all(|_| is_fine(&stage.publish_as(b"X-Other: 1"))), "{shown}");
         let named: &[u8] =
             if by == ForwardedBy::Forwarded { b"Forwarded: for=192.0.2.1" } else { b"X-Forwarded-For: 192.0.2.1" };
@@ -156,7 +158,7 @@ fn clients_whose_addresses_cannot_be_read_are_limited_together() {
 }
 
 #[test]
-fn what_a_client_says_in_front_of_its_address_changes_nothing() {
+fn text_in_front_of_the_client_address_changes_nothing() {
     for (by, before) in [
         (ForwardedBy::XForwardedFor, &b"X-Forwarded-For: \xff, "[..]),
         (ForwardedBy::XForwardedFor, b"X-Forwarded-For: \"\r\nX-Forwarded-For: "),
@@ -180,7 +182,7 @@ fn what_a_client_says_in_front_of_its_address_changes_nothing() {
 }
 
 #[test]
-fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
+fn requests_in_progress_through_a_proxy_count_as_connections_of_the_client() {
     let stage = Stage::of(|config| config.limits.connections_per_address_max = 4);
     let stream = "GET /channels/a?transport=sse";
     let ask = |client: &str, request: &str| {
@@ -193,21 +195,24 @@ fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
     let (mut poll, heard) = ask(ANN, "GET /channels/a?wait=30");
     assert_eq!(heard, "", "it waits");
     let socket = stage.socket(ANN);
-    // A body that is still coming.
+    // A body that is still in transit.
     let mut body = stage.proxy();
     let fields = format!("X-Forwarded-For: {ANN}\r\n");
     body.send(request("POST", "/channels/b", &fields, "hi").trim_end_matches('i'));
-    assert_eq!(stage.heard(&mut body), "");
+    assert_eq!(stage.received(&mut body), "");
     for request in [stream, "GET /channels/a?wait=0", "GET /channels/a?wait=30", "POST /channels/a"] {
         let (mut peer, heard) = ask(ANN, request);
         assert!(is_over(&heard) && heard.contains("Retry-After: "), "{request}: {heard}");
-        // The proxy's connection goes on, for whomever it asks next.
+        // The proxy's connection stays open for requests of other clients.
         assert!(is_fine(&stage.ask_on(&mut peer, BOB, "GET", "/channels/a?wait=0")), "{request}");
     }
-    assert!(is_fine(&stage.ask("", "GET", "/channels/a?wait=0")), "those who cannot be read are another client");
+    assert!(
+        is_fine(&stage.ask("", "GET", "/channels/a?wait=0")),
+        "clients with unreadable addresses are another client"
+    );
     // Each makes room as it ends, though the proxy keeps the connection.
     body.send("i");
-    assert!(is_fine(&stage.heard(&mut body)));
+    assert!(is_fine(&stage.received(&mut body)));
     assert!(is_fine(&stage.ask(ANN, "GET", "/channels/a?wait=0")));
     let (held, heard) = ask(ANN, "GET /channels/a?wait=30");
     assert_eq!(heard, "");
@@ -226,7 +231,7 @@ fn what_a_client_holds_through_a_proxy_counts_as_its_connections() {
 }
 
 #[test]
-fn connections_that_a_proxy_keeps_between_requests_are_nobodys() {
+fn idle_connections_of_a_proxy_count_for_no_client() {
     let stage = Stage::of(|config| config.limits.connections_per_address_max = 1);
     let mut kept: Vec<Peer> = (0..5).map(|_| stage.proxy()).collect();
     for _ in 0..3 {
@@ -236,7 +241,7 @@ fn connections_that_a_proxy_keeps_between_requests_are_nobodys() {
             assert!(not_found.starts_with("HTTP/1.1 404 "), "{not_found}");
         }
     }
-    // One after the other on one connection, sent at once.
+    // Several requests on one connection, sent together.
     kept[0].send(request("GET", "/channels/a?wait=0", &format!("X-Forwarded-For: {ANN}\r\n"), "").repeat(5));
-    assert_eq!(stage.heard(&mut kept[0]).matches("HTTP/1.1 200 ").count(), 5);
+    assert_eq!(stage.received(&mut kept[0]).matches("HTTP/1.1 200 ").count(), 5);
 }

@@ -1,5 +1,5 @@
-//! The PROXY protocol: who is believed, and that the address it names is the one that counts. On the simulated network, where a
-//! client may have any address.
+//! The PROXY protocol: which connections may use it, and that rules and limits apply to the address
+//! that it names. On the simulated network, where a client may have any address.
 
 mod common;
 
@@ -22,7 +22,7 @@ impl Stage {
         })
     }
 
-    /// Connects to the front, and begins with these bytes.
+    /// Connects to the front, and sends these bytes first.
     fn connect_with(&self, from: &str, header: &[u8]) -> Peer {
         let mut peer = self.connect(from);
         peer.send(header);
@@ -33,7 +33,7 @@ impl Stage {
         self.exchange(peer, method, "/channels/a?wait=0", headers, "")
     }
 
-    /// What is answered on a connection of its own by the proxy, for this client.
+    /// Sends a request for this client on a new connection of the proxy, and returns the reply.
     fn ask(&self, client: &str, method: &str, headers: &str) -> Reply {
         self.ask_on(&mut self.connect_with(PROXY, line(client).as_bytes()), method, headers)
     }
@@ -44,14 +44,14 @@ fn line(client: &str) -> String {
     format!("PROXY {family} {client} {site} 4711 443\r\n")
 }
 
-/// The same in version 2.
+/// Returns a header of version 2.
 fn binary(client: &str) -> Vec<u8> {
     let ip: std::net::Ipv4Addr = client.parse().expect("an address");
     [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", &ip.octets()[..], &[198, 51, 100, 1, 0x12, 0x67, 1, 0xbb]].concat()
 }
 
 #[test]
-fn the_address_that_a_proxy_says_is_the_one_for_rules_and_limits() {
+fn rules_and_limits_apply_to_the_address_that_the_proxy_names() {
     let stage = Stage::of(|config| {
         config.front.deny = networks(&["192.0.2.2/32"]);
         config.limits.publishes_per_address_minute = 2;
@@ -67,13 +67,13 @@ fn the_address_that_a_proxy_says_is_the_one_for_rules_and_limits() {
         assert!(is_over(&stage.ask_on(peer, "POST", "")), "both are one client");
     }
     assert!(is_fine(&stage.ask("192.0.2.3", "POST", "")));
-    // Of IPv6, one /64 is one client.
+    // One /64 of IPv6 is one client.
     let answers: Vec<Reply> = (1..=3).map(|n| stage.ask(&format!("2001:db8::{n}"), "POST", "")).collect();
     assert!(is_fine(&answers[0]) && is_fine(&answers[1]) && is_over(&answers[2]), "{answers:?}");
 }
 
 #[test]
-fn connections_are_counted_by_the_address_that_is_said() {
+fn connections_are_counted_by_the_named_address() {
     let stage = Stage::of(|config| config.limits.connections_per_address_max = 2);
     let mut peers: Vec<Peer> = (0..5).map(|_| stage.connect_with(PROXY, line(ANN).as_bytes())).collect();
     stage.sim.run_for(Duration::from_secs(1));
@@ -84,28 +84,28 @@ fn connections_are_counted_by_the_address_that_is_said() {
     assert!(is_fine(&stage.ask(BOB, "GET", "")));
     drop(peers);
     stage.sim.run_for(Duration::from_secs(1));
-    assert!(is_fine(&stage.ask(ANN, "GET", "")), "who left is not counted any more");
+    assert!(is_fine(&stage.ask(ANN, "GET", "")), "closed connections are not counted");
 }
 
 #[test]
-fn nobody_else_connects_and_nothing_else_is_taken() {
+fn only_trusted_proxies_connect_and_only_with_a_valid_header() {
     let stage = Stage::of(|config| config.front.allow = networks(&["192.0.2.0/24"]));
     let request = b"POST /channels/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
-    let say = |header: &[u8]| [header, request].concat();
-    for (what, from, said) in [
-        ("from elsewhere", "203.0.113.9", say(line(ANN).as_bytes())),
-        ("from one who is allowed", ANN, say(line(ANN).as_bytes())),
-        ("from loopback", LOOPBACK, say(&binary(ANN))),
-        ("without a header", PROXY, say(b"")),
-        ("a wrong one", PROXY, say(b"PROXY TCP4 192.0.2.1 198.51.100.1 1\r\n")),
-        ("one that is too long", PROXY, say(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff")),
+    let with_header = |header: &[u8]| [header, request].concat();
+    for (what, from, bytes) in [
+        ("from elsewhere", "203.0.113.9", with_header(line(ANN).as_bytes())),
+        ("from an allowed client", ANN, with_header(line(ANN).as_bytes())),
+        ("from loopback", LOOPBACK, with_header(&binary(ANN))),
+        ("without a header", PROXY, with_header(b"")),
+        ("a wrong one", PROXY, with_header(b"PROXY TCP4 192.0.2.1 198.51.100.1 1\r\n")),
+        ("one that is too long", PROXY, with_header(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff")),
     ] {
-        let mut peer = stage.connect_with(from, &said);
+        let mut peer = stage.connect_with(from, &bytes);
         stage.sim.run_for(Duration::from_millis(500));
         assert!(peer.is_over() && peer.take().is_empty(), "{what}");
     }
     assert!(is_fine(&stage.ask(ANN, "POST", "")));
-    // Who says nothing is waited for no longer than for a request.
+    // A connection without a complete header is kept no longer than one without a complete request.
     let mut silent = stage.connect_with(PROXY, b"PROXY TCP4 192.0.2.1");
     let start = stage.sim.now();
     assert!(stage.sim.run_until(Duration::from_secs(60), || silent.is_over()));
@@ -116,31 +116,31 @@ fn nobody_else_connects_and_nothing_else_is_taken() {
 }
 
 #[test]
-fn one_that_is_the_proxys_own_has_its_own_address() {
+fn a_connection_of_the_proxy_itself_has_its_own_address() {
     let stage = Stage::of(|config| {
         config.front.deny = networks(&["192.0.2.2/32"]);
         config.limits.publishes_per_address_minute = 1;
     });
     for header in [LOCAL, UNKNOWN] {
         let mut peer = stage.connect_with(PROXY, header);
-        // As without the header: it is not limited, and asks for others by header field.
+        // As without the header: the proxy is not limited, and names clients by header field.
         assert!(is_fine(&stage.ask_on(&mut peer, "POST", "")) && is_fine(&stage.ask_on(&mut peer, "POST", "")));
         assert!(is_barred(&stage.ask_on(&mut peer, "POST", &format!("X-Forwarded-For: {BOB}\r\n"))));
     }
 }
 
 #[test]
-fn header_fields_are_believed_of_a_trusted_address_only() {
+fn header_fields_are_used_from_trusted_addresses_only() {
     let stage = Stage::of(|config| config.front.deny = networks(&["192.0.2.2/32"]));
     let names = |client: &str| format!("X-Forwarded-For: {client}\r\n");
-    // A load balancer in front of a proxy of ours, and one in front of a client.
+    // A load balancer in front of a trusted proxy, and one in front of a client.
     assert!(is_barred(&stage.ask("10.0.0.2", "POST", &names(BOB))));
     assert!(is_fine(&stage.ask(ANN, "POST", &names(BOB))));
     assert!(is_barred(&stage.ask(BOB, "POST", &names(ANN))));
 }
 
 #[test]
-fn the_admin_listener_has_it_apart() {
+fn the_admin_listener_has_a_setting_of_its_own() {
     let stage = Stage::of(|config| {
         config.front.proxy_protocol = false;
         config.admin.proxy_protocol = true;
@@ -153,7 +153,7 @@ fn the_admin_listener_has_it_apart() {
     };
     assert!(is_fine(&stage.ask_on(&mut connect(PROXY, line(ANN).as_bytes()), "POST", "")));
     assert!(is_barred(&stage.ask_on(&mut connect(PROXY, line(BOB).as_bytes()), "POST", "")));
-    // The proxy itself is not allowed, whatever it says in a header field.
+    // The proxy itself is not allowed, whatever header field it sends.
     let fields = format!("X-Forwarded-For: {ANN}\r\n");
     assert!(is_barred(&stage.ask_on(&mut connect(PROXY, LOCAL), "POST", &fields)));
     let mut direct = connect(ANN, line(ANN).as_bytes());

@@ -1,4 +1,5 @@
-//! Publishing: to several channels, several messages at once, under keys, with a type and a time to live, to patterns.
+//! Publishing: to several channels, several messages at once, under keys, with a type and a time to
+//! live, to patterns.
 
 mod common;
 
@@ -6,7 +7,8 @@ use common::{Client, Local, Reply, config, wait_until};
 use serde_json::{Value, json};
 use testing::http::request;
 
-/// Loops with which the tests run: alone, and with channels whose home is another loop than the client's.
+/// The numbers of loops of the tests: one, and several, where a channel's home may be another loop
+/// than the client's.
 const LOOPS: [usize; 2] = [1, 3];
 
 fn post(client: &mut Client, target: &str, header: &str, body: &str) -> Reply {
@@ -18,7 +20,7 @@ fn publish(client: &mut Client, messages: &Value) -> Reply {
     post(client, "/messages", "", &json!({ "messages": messages }).to_string())
 }
 
-/// What a channel holds.
+/// Returns the messages of a channel.
 fn held(client: &mut Client, channel: &str) -> Vec<String> {
     client.get(&format!("/channels/{channel}?after=oldest&wait=0")).messages()
 }
@@ -40,7 +42,7 @@ fn one_message_goes_to_several_channels() {
 }
 
 #[test]
-fn any_json_is_a_message_and_null_too() {
+fn any_json_value_is_a_message() {
     let server = Local::start(config(1));
     let mut client = Client::connect(server.front);
     for data in [json!(null), json!(false), json!(0), json!([null]), json!({})] {
@@ -53,7 +55,7 @@ fn any_json_is_a_message_and_null_too() {
 }
 
 #[test]
-fn several_messages_go_in_one_request_in_their_order() {
+fn several_messages_in_one_request_keep_their_order() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut client = Client::connect(server.front);
@@ -95,7 +97,7 @@ fn a_retried_publication_is_kept_once() {
         let again = post(&mut client, "/channels/news,sport", key, "once").json();
         assert_eq!(first, again, "the positions that it got the first time");
         assert_eq!(held(&mut client, "news"), ["once", "between"]);
-        // The key stands for that message, and is another one in another channel.
+        // In this channel the key belongs to that message; in another channel it is another key.
         let other = post(&mut client, "/channels/news", key, "something else");
         assert_eq!((other.status, &other.json()["code"]), (422, &"key_reused".into()));
         assert_eq!(post(&mut client, "/channels/other", key, "something else").status, 200);
@@ -109,14 +111,14 @@ fn a_retried_publication_is_kept_once() {
         let first = post(&mut client, "/messages", key, &body).json();
         assert_eq!(post(&mut client, "/messages", key, &body).json(), first);
         assert_eq!(held(&mut client, "orders"), ["1", "2", "3"]);
-        // All or nothing: one key that stands for something else keeps the others out, too.
+        // All or nothing: one key of another message makes the server refuse the others, too.
         let spoilt = publish(
             &mut client,
             &json!([{"channel": "orders", "data": "4", "key": "k4"}, {"channel": "orders", "data": "x", "key": "k3"}]),
         );
         assert_eq!(spoilt.status, 422, "{spoilt:?}");
         assert_eq!(held(&mut client, "orders"), ["1", "2", "3"]);
-        // What was published is gone with its channel, and so is its key.
+        // Deleting the channel drops its messages, and their keys.
         Client::connect(server.admin).ask("DELETE", "/channels/orders", "");
         wait_until("the channel is closed", || held(&mut client, "orders").is_empty());
         assert_eq!(publish(&mut client, &batch).status, 200);
@@ -125,17 +127,17 @@ fn a_retried_publication_is_kept_once() {
 }
 
 #[test]
-fn what_one_channel_cannot_have_others_get_and_it_is_said() {
+fn a_message_refused_by_one_channel_reaches_the_others_and_the_error_is_reported() {
     let mut settings = config(1);
     settings.limits.channels_max = 2;
     let server = Local::start(settings);
     let mut client = Client::connect(server.front);
     let reply = client.post("/channels/a,b,c", "x");
-    let said = reply.json();
-    assert_eq!((reply.status, &said["code"]), (503, &"channel_limit".into()));
+    let body = reply.json();
+    assert_eq!((reply.status, &body["code"]), (503, &"channel_limit".into()));
     assert!(reply.header("retry-after").is_some(), "{reply:?}");
-    assert!(said["results"][0]["position"].is_string() && said["results"][1]["position"].is_string(), "{said}");
-    assert_eq!(said["results"][2]["error"]["code"], "channel_limit");
+    assert!(body["results"][0]["position"].is_string() && body["results"][1]["position"].is_string(), "{body}");
+    assert_eq!(body["results"][2]["error"]["code"], "channel_limit");
     assert_eq!(held(&mut client, "b"), ["x"]);
 }
 
@@ -157,18 +159,18 @@ fn a_message_may_carry_a_type() {
 }
 
 #[test]
-fn what_has_a_time_to_live_is_delivered_to_nobody_after_it() {
+fn a_message_is_not_delivered_after_its_time_to_live() {
     for loops in LOOPS {
         let server = Local::start(config(loops));
         let mut client = Client::connect(server.front);
         let start = client.publish("news", "lasting");
         let mut stream = Client::connect(server.front).events("/channels/news", "");
         assert_eq!(client.post("/channels/news?ttl=1", "fleeting").status, 200);
-        assert_eq!(stream.next().message(), "fleeting", "who is there gets it");
+        assert_eq!(stream.next().message(), "fleeting", "a connected reader gets it");
         client.publish("news", "last");
         wait_until("its time is over", || held(&mut client, "news") == ["lasting", "last"]);
         let mut late = Client::connect(server.front).events(&format!("/channels/news?after={start}"), "");
-        assert_eq!(late.next().message(), "last", "and nothing is said to be missing");
+        assert_eq!(late.next().message(), "last", "and there is no gap");
         let mut several = Client::connect(server.front).events("/channels/news,sport?after=oldest", "");
         let seen = [several.next(), several.next()];
         assert_eq!(seen.each_ref().map(common::Event::message), ["lasting", "last"]);
@@ -178,7 +180,7 @@ fn what_has_a_time_to_live_is_delivered_to_nobody_after_it() {
 }
 
 #[test]
-fn a_poll_waits_behind_what_has_expired() {
+fn a_poll_after_expired_messages_waits() {
     let server = Local::start(config(1));
     let mut client = Client::connect(server.front);
     let start = client.publish("news", "lasting");
@@ -213,7 +215,7 @@ fn a_message_goes_to_all_channels_of_a_pattern() {
         assert_eq!(held(&mut admin, "sport"), ["first", "everyone"]);
         let none = admin.post("/channels/weather.*", "nobody");
         assert_eq!(none.json()["results"][0]["channels"], 0);
-        // Not for anyone.
+        // The front does not allow this.
         let refused = Client::connect(server.front).post("/channels/news.*", "spam");
         assert_eq!((refused.status, &refused.json()["code"]), (403, &"pattern_forbidden".into()));
     }

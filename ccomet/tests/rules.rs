@@ -12,7 +12,7 @@ fn rule(channels: &str, change: impl FnOnce(&mut Rule)) -> Rule {
 }
 
 #[test]
-fn channels_of_a_rule_keep_what_it_says_and_take_whom_it_says() {
+fn a_rule_bounds_the_history_the_messages_and_the_subscribers_of_its_channels() {
     for loops in [1, 3] {
         let mut settings = config(loops);
         settings.rules = vec![
@@ -36,10 +36,10 @@ fn channels_of_a_rule_keep_what_it_says_and_take_whom_it_says() {
         let refused = client.post("/channels/small.a", "123456");
         assert!(refused.is(413, "more than the 5 bytes"), "{refused:?}");
         assert_eq!(client.post("/channels/long,small.a", "123456").status, 413);
-        assert_eq!(admin.post("/channels/small.a", "123456").status, 413, "whoever publishes");
+        assert_eq!(admin.post("/channels/small.a", "123456").status, 413, "for every publisher");
         assert_eq!(admin.get("/push?cname=small.a&content=123456").status, 413, "and by whichever API");
 
-        // Of one loop, and who comes may be on another.
+        // The channel is on one loop, and a subscriber may be on another.
         let streams: Vec<_> = (0..=loops)
             .map(|_| {
                 let mut stream = Client::connect(server.front);
@@ -63,7 +63,7 @@ fn channels_of_a_rule_keep_what_it_says_and_take_whom_it_says() {
 }
 
 #[test]
-fn a_pattern_is_no_way_around_a_rule() {
+fn a_pattern_cannot_evade_a_rule() {
     let mut settings = config(1);
     settings.front.patterns = true;
     settings.rules = vec![rule("hidden.*", |rule| rule.subscribe = Who::Admin)];

@@ -1,4 +1,5 @@
-//! Under a service manager: it is told how the server does, and hands over sockets. What systemd does, done by hand.
+//! Under a service manager: notifications of the server's state, and sockets that it inherits. The
+//! tests do what systemd does.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -12,12 +13,12 @@ use testing::tests;
 
 fn main() -> ExitCode {
     run(tests![
-        needs []; it_is_told_that_the_server_is_ready_lives_and_goes_down;
-        needs [Need::Program("python3")]; sockets_are_taken_over_by_their_names
+        needs []; the_server_notifies_readiness_watchdog_and_stopping;
+        needs [Need::Program("python3")]; inherited_sockets_are_found_by_name
     ])
 }
 
-/// Where a service manager listens.
+/// The socket where a service manager listens.
 struct Manager(UnixDatagram, Folder);
 
 impl Manager {
@@ -28,29 +29,30 @@ impl Manager {
         Self(socket, folder)
     }
 
-    fn told(&self) -> String {
+    fn notification(&self) -> String {
         let mut bytes = [0; 256];
-        let length = self.0.recv(&mut bytes).expect("something is told");
+        let length = self.0.recv(&mut bytes).expect("a notification");
         String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
     }
 }
 
-fn it_is_told_that_the_server_is_ready_lives_and_goes_down() {
+fn the_server_notifies_readiness_watchdog_and_stopping() {
     let manager = Manager::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
     command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "3"]);
     command.env("NOTIFY_SOCKET", manager.1.join("socket")).env("WATCHDOG_USEC", "30000000");
     let server = Process::run(&mut command);
-    assert_eq!(manager.told(), "READY=1");
+    assert_eq!(manager.notification(), "READY=1");
     assert_eq!(Client::connect(server.front).post("/channels/news", "hello").status, 200);
     for _ in 0..3 {
-        assert_eq!(manager.told(), "WATCHDOG=1");
+        assert_eq!(manager.notification(), "WATCHDOG=1");
     }
     server.signal("TERM");
-    wait_until("it tells that it goes down", || manager.told() == "STOPPING=1");
+    wait_until("it notifies that it stops", || manager.notification() == "STOPPING=1");
 }
 
-/// Opens two sockets and becomes the server, as a service manager does: descriptors from 3 on, and what they are in the environment.
+/// Opens two sockets and becomes the server, as a service manager does: with descriptors from 3 on,
+/// and their names in the environment.
 const LAUNCHER: &str = "
 import os, socket, sys
 held = []
@@ -69,7 +71,7 @@ print(*(one.getsockname()[1] for one in held), file=sys.stderr, flush=True)
 os.execv(sys.argv[1], sys.argv[1:])
 ";
 
-fn sockets_are_taken_over_by_their_names() {
+fn inherited_sockets_are_found_by_name() {
     let mut command = Command::new("python3");
     command.args(["-c", LAUNCHER, env!("CARGO_BIN_EXE_ccomet"), "--log", "off", "--loops", "2"]);
     let mut server = Process::run(command.stderr(Stdio::piped()));
@@ -79,7 +81,7 @@ fn sockets_are_taken_over_by_their_names() {
     Client::connect(server.front).publish("news", "hello");
     assert_eq!(Client::connect(server.admin).get("/channels").json()["channels"][0]["channel"], "news");
     assert_eq!(Client::connect(server.front).get("/channels").status, 404, "each is what its name says");
-    // Every loop is handed its share.
+    // Each loop gets its share of the connections.
     let clients: Vec<Client> = (0..8).map(|_| Client::connect(server.front)).collect();
     for mut client in clients {
         assert_eq!(client.get("/channels/news?after=oldest").messages(), ["hello"]);

@@ -30,7 +30,7 @@ fn publish(stage: &Stage, channel: &str, text: &str) {
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
-/// The texts of messages, each with the subscription that it came for.
+/// Returns the texts of messages, each with the `ref` of its subscription.
 fn messages(replies: &[Value]) -> Vec<(Option<i64>, String)> {
     let mut all = Vec::new();
     for reply in replies {
@@ -46,7 +46,7 @@ fn message(reference: i64, text: &str) -> (Option<i64>, String) {
     (Some(reference), text.to_owned())
 }
 
-/// The code of the one error that an answer is.
+/// Asserts that an answer is one error, and returns its code.
 fn error(answer: &[Value], reference: i64) -> &str {
     let [item] = answer else { panic!("{answer:?}") };
     assert_eq!((&item["type"], &item["ref"]), (&json!("error"), &json!(reference)));
@@ -54,7 +54,7 @@ fn error(answer: &[Value], reference: i64) -> &str {
 }
 
 #[test]
-fn each_subscription_has_its_channels_and_a_position_of_its_own() {
+fn each_subscription_has_channels_and_a_position_of_its_own() {
     let stage = Stage::with(1, 3, |_| {});
     publish(&stage, "a", "a1");
     publish(&stage, "b", "b1");
@@ -74,7 +74,7 @@ fn each_subscription_has_its_channels_and_a_position_of_its_own() {
         reply["position"].as_str().expect("a position").to_owned()
     };
     assert_eq!((position(1).matches('.').count(), position(-2).matches('.').count()), (1, 0));
-    // A position is that of a subscription to the same channels, wherever.
+    // A position is valid in every subscription to the same channels.
     publish(&stage, "b", "b2");
     socket.replies(SECOND);
     let again = socket.ask(&subscribe(7, &["a", "b"], &json!({"after": position(1)})));
@@ -92,34 +92,34 @@ fn a_subscription_that_keeps_up_misses_nothing_whatever_else_its_connection_is_t
         if url == "/channels" {
             socket.ask(&subscribe(1, &["a"], &Value::Null));
         }
-        let items = socket.say(&json!({"type": "publish", "channel": "a", "data": "hello", "ref": 2}));
+        let items = socket.exchange(&json!({"type": "publish", "channel": "a", "data": "hello", "ref": 2}));
         let kinds: Vec<_> = items.iter().map(|item| item["type"].as_str().expect("a type")).collect();
         assert_eq!(kinds, ["published", "message"], "{url}: {items:?}");
     }
 }
 
 #[test]
-fn a_subscription_ends_alone() {
+fn ending_a_subscription_leaves_the_others() {
     let stage = Stage::with(1, 2, |_| {});
     let mut socket = stage.try_open("/channels/own", "").expect("it opens");
     for (reference, channel) in [(1, "a"), (2, "b"), (3, "b")] {
         assert_eq!(socket.ask(&subscribe(reference, &[channel], &Value::Null)).len(), 1);
     }
-    assert_eq!(error(&socket.say(&subscribe(1, &["c"], &Value::Null)), 1), "ref_taken");
-    assert_eq!(socket.say(&unsubscribe(1)), [json!({"type": "unsubscribed", "ref": 1})]);
-    assert_eq!(error(&socket.say(&unsubscribe(1)), 1), "unknown_ref");
+    assert_eq!(error(&socket.exchange(&subscribe(1, &["c"], &Value::Null)), 1), "ref_taken");
+    assert_eq!(socket.exchange(&unsubscribe(1)), [json!({"type": "unsubscribed", "ref": 1})]);
+    assert_eq!(error(&socket.exchange(&unsubscribe(1)), 1), "unknown_ref");
     publish(&stage, "a", "a1");
     publish(&stage, "b", "b1");
     publish(&stage, "own", "own1");
     let mut texts = messages(&socket.replies(SECOND));
     texts.sort();
     assert_eq!(texts, [(None, "own1".to_owned()), message(2, "b1"), message(3, "b1")]);
-    // A channel is closed: with it those that read it, and nothing else.
+    // Closing a channel ends the subscriptions to it, and nothing else.
     stage.delete("b");
     let mut texts = messages(&socket.replies(SECOND));
     texts.sort();
     assert_eq!(texts, [message(2, "close"), message(3, "close")]);
-    assert_eq!(error(&socket.say(&unsubscribe(2)), 2), "unknown_ref");
+    assert_eq!(error(&socket.exchange(&unsubscribe(2)), 2), "unknown_ref");
     assert_eq!(messages(&socket.ask(&subscribe(2, &["b"], &Value::Null))), [message(2, "subscribed")]);
     publish(&stage, "own", "own2");
     assert_eq!(messages(&socket.replies(SECOND)), [(None, "own2".to_owned())]);
@@ -131,7 +131,7 @@ fn a_subscription_ends_alone() {
 }
 
 #[test]
-fn a_connection_that_goes_takes_its_subscriptions_along() {
+fn closing_a_connection_ends_its_subscriptions() {
     let stage = Stage::with(1, 2, |_| {});
     let mut socket = stage.try_open("/channels", "").expect("it opens");
     for reference in 0..5 {
@@ -144,7 +144,7 @@ fn a_connection_that_goes_takes_its_subscriptions_along() {
 }
 
 #[test]
-fn what_was_missed_is_said_to_the_subscription_that_missed_it() {
+fn a_gap_is_sent_to_the_subscription_that_missed_messages() {
     let stage = Stage::new(|config| config.history.messages_max = 2);
     let mut socket = stage.try_open("/channels", "").expect("it opens");
     let begun = socket.ask(&subscribe(1, &["a"], &Value::Null));
@@ -168,20 +168,20 @@ fn limits_hold_for_each_subscription() {
         config.limits.subscribers_per_channel_max = 1;
     });
     let mut socket = stage.try_open("/channels", "").expect("it opens");
-    assert_eq!(error(&socket.say(&subscribe(1, &["a", "b", "c"], &Value::Null)), 1), "too_many_channels");
+    assert_eq!(error(&socket.exchange(&subscribe(1, &["a", "b", "c"], &Value::Null)), 1), "too_many_channels");
     assert_eq!(messages(&socket.ask(&subscribe(1, &["a"], &Value::Null))), [message(1, "subscribed")]);
-    assert_eq!(error(&socket.say(&subscribe(2, &["a"], &Value::Null)), 2), "subscriber_limit");
+    assert_eq!(error(&socket.exchange(&subscribe(2, &["a"], &Value::Null)), 2), "subscriber_limit");
     assert_eq!(messages(&socket.ask(&subscribe(2, &["b"], &Value::Null))), [message(2, "subscribed")]);
-    assert_eq!(error(&socket.say(&subscribe(3, &["c"], &Value::Null)), 3), "too_many_subscriptions");
+    assert_eq!(error(&socket.exchange(&subscribe(3, &["c"], &Value::Null)), 3), "too_many_subscriptions");
     socket.ask(&unsubscribe(2));
-    // The owner of the channels says no: after the hub has said yes.
-    assert_eq!(error(&socket.say(&subscribe(3, &["d", "e"], &Value::Null)), 3), "channel_limit");
+    // The owner of the channels refuses after the hub has accepted.
+    assert_eq!(error(&socket.exchange(&subscribe(3, &["d", "e"], &Value::Null)), 3), "channel_limit");
     assert_eq!(messages(&socket.ask(&subscribe(3, &["b"], &Value::Null))), [message(3, "subscribed")]);
     assert!(!socket.peer.is_over());
 }
 
 #[test]
-fn subscribes_are_counted_by_address_wherever_they_come() {
+fn subscribe_commands_and_requests_count_together_by_address() {
     let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 3);
     let mut peer = stage.connect(ANN);
     peer.send(format!("GET /channels HTTP/1.1\r\nHost: sim\r\n{UPGRADE}\r\n"));
@@ -194,13 +194,13 @@ fn subscribes_are_counted_by_address_wherever_they_come() {
     assert_eq!((text.matches("subscribed").count(), text.matches("too_many_requests").count()), (2, 1), "{text}");
 }
 
-/// A WebSocket without channels, of a client that the limits by address hold for.
+/// Opens a WebSocket without channels, from an address that limits apply to.
 fn open_from<'a>(stage: &'a Stage, from: &str) -> Socket<'a> {
     stage.open_on(stage.connect(from), "/channels", "").expect("it opens")
 }
 
 #[test]
-fn subscriptions_of_one_address_are_limited_however_many_connections_it_has() {
+fn subscriptions_of_one_address_are_limited_over_all_its_connections() {
     let stage = Stage::new(|config| {
         config.limits.subscriptions_per_address_max = 3;
         config.limits.channels_max = 3;
@@ -212,28 +212,28 @@ fn subscriptions_of_one_address_are_limited_however_many_connections_it_has() {
     let mut is_full_behind = |socket: &mut Socket<'_>, reference: i64| {
         let added = socket.ask(&subscribe(reference, &["a"], &Value::Null));
         assert_eq!(messages(&added).last(), Some(&message(reference, "subscribed")));
-        let refused = other.say(&subscribe(99, &["a"], &Value::Null));
+        let refused = other.exchange(&subscribe(99, &["a"], &Value::Null));
         assert_eq!((error(&refused, 99), &refused[0]["retry_ms"]), ("too_many_requests", &json!(5_000)));
     };
     is_full_behind(&mut first, 3);
     assert_eq!(messages(&open_from(&stage, BOB).ask(&subscribe(1, &["a"], &Value::Null))).len(), 1, "another address");
-    // One that the client ends makes room at once, also for what is said in the same breath.
+    // A subscription that the client ends makes room at once, also for the message right after it.
     first.send(&unsubscribe(1));
     is_full_behind(&mut first, 4);
-    // One whose channel is closed does as well.
+    // A subscription whose channel is closed makes room, too.
     stage.delete("b");
     first.replies(SECOND);
     is_full_behind(&mut first, 5);
-    // One that the owner of its channels refuses has taken none.
+    // A subscription that the owner of its channels refuses takes no room.
     first.ask(&unsubscribe(5));
     for reference in 6..9 {
         assert_eq!(
-            error(&first.say(&subscribe(reference, &["c", "d", "e"], &Value::Null)), reference),
+            error(&first.exchange(&subscribe(reference, &["c", "d", "e"], &Value::Null)), reference),
             "channel_limit"
         );
     }
     is_full_behind(&mut first, 9);
-    // A connection that goes takes its own along.
+    // A closed connection ends its subscriptions.
     drop(first);
     stage.sim.run_for(SECOND);
     let mut second = open_from(&stage, ANN);
@@ -244,7 +244,7 @@ fn subscriptions_of_one_address_are_limited_however_many_connections_it_has() {
 }
 
 #[test]
-fn a_connection_has_one_place_in_a_channel_whose_places_a_rule_counts() {
+fn a_rule_gives_a_connection_one_place_in_a_channel() {
     let stage = Stage::new(|config| {
         config.rules = vec![Rule { subscribers_max: Some(2), ..Rule::new("room*".parse().expect("a pattern")) }];
     });
@@ -252,7 +252,7 @@ fn a_connection_has_one_place_in_a_channel_whose_places_a_rule_counts() {
     assert_eq!(messages(&socket.ask(&subscribe(1, &["a", "room2"], &Value::Null))).len(), 1);
     for (reference, channels) in [(2, ["room2"]), (3, ["room1"])] {
         assert_eq!(
-            error(&socket.say(&subscribe(reference, &channels, &Value::Null)), reference),
+            error(&socket.exchange(&subscribe(reference, &channels, &Value::Null)), reference),
             "too_many_subscriptions"
         );
     }
@@ -260,23 +260,23 @@ fn a_connection_has_one_place_in_a_channel_whose_places_a_rule_counts() {
     let mut other = stage.try_open("/channels", "").expect("it opens");
     assert_eq!(messages(&other.ask(&subscribe(1, &["room2"], &Value::Null))).len(), 1);
     let mut third = stage.try_open("/channels", "").expect("it opens");
-    assert_eq!(error(&third.say(&subscribe(1, &["room2"], &Value::Null)), 1), "subscriber_limit");
+    assert_eq!(error(&third.exchange(&subscribe(1, &["room2"], &Value::Null)), 1), "subscriber_limit");
     socket.ask(&unsubscribe(1));
     assert_eq!(messages(&socket.ask(&subscribe(2, &["room2"], &Value::Null))).len(), 1);
 }
 
 #[test]
-fn a_client_that_may_say_no_more_can_end_its_subscriptions() {
+fn a_client_over_its_rate_can_end_its_subscriptions() {
     let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 2);
     let mut socket = open_from(&stage, ANN);
     assert_eq!(messages(&socket.ask(&subscribe(7, &["a"], &Value::Null))), [message(7, "subscribed")]);
     publish(&stage, "other", "the last");
-    assert_eq!(error(&socket.say(&subscribe(8, &["a"], &Value::Null)), 8), "too_many_requests");
-    assert_eq!(socket.say(&unsubscribe(7)), [json!({"type": "unsubscribed", "ref": 7})]);
+    assert_eq!(error(&socket.exchange(&subscribe(8, &["a"], &Value::Null)), 8), "too_many_requests");
+    assert_eq!(socket.exchange(&unsubscribe(7)), [json!({"type": "unsubscribed", "ref": 7})]);
     assert_eq!(stage.server.holdings().subscribers, 1);
-    // It is paid for later.
+    // The client is charged for this command afterwards.
     stage.sim.run_for(SECOND * 31);
-    assert_eq!(error(&socket.say(&subscribe(7, &["a"], &Value::Null)), 7), "too_many_requests");
+    assert_eq!(error(&socket.exchange(&subscribe(7, &["a"], &Value::Null)), 7), "too_many_requests");
     stage.sim.run_for(SECOND * 30);
     assert_eq!(messages(&socket.ask(&subscribe(7, &["a"], &Value::Null))), [message(7, "subscribed")]);
 }
@@ -287,24 +287,24 @@ fn token(stage: &Stage, subject: &str, subscribe: &str) -> String {
 }
 
 #[test]
-fn a_token_says_what_may_be_added_and_a_new_one_allows_all_that_is_there() {
+fn a_token_limits_new_subscriptions_and_its_renewal_must_allow_existing_ones() {
     let stage = Stage::new(|config| config.auth.keys = vec![key("main")]);
     assert_eq!(stage.try_open("/channels", "").map(drop).expect_err("no token"), 401);
     let mut socket = stage.try_open("/channels", &bearer(&token(&stage, "ann", "a*"))).expect("it opens");
-    assert_eq!(error(&socket.say(&subscribe(1, &["a1", "b"], &Value::Null)), 1), "not_allowed");
-    assert_eq!(error(&socket.say(&subscribe(1, &["*"], &Value::Null)), 1), "not_allowed");
+    assert_eq!(error(&socket.exchange(&subscribe(1, &["a1", "b"], &Value::Null)), 1), "not_allowed");
+    assert_eq!(error(&socket.exchange(&subscribe(1, &["*"], &Value::Null)), 1), "not_allowed");
     assert_eq!(messages(&socket.ask(&subscribe(1, &["a1"], &Value::Null))), [message(1, "subscribed")]);
     let renew = |token: String| json!({"type": "token", "token": token, "ref": 9});
-    assert_eq!(error(&socket.say(&renew(token(&stage, "ann", "a2"))), 9), "not_allowed");
-    assert_eq!(socket.say(&renew(token(&stage, "ann", "a1")))[0]["type"], "renewed");
-    assert_eq!(error(&socket.say(&subscribe(2, &["a2"], &Value::Null)), 2), "not_allowed");
+    assert_eq!(error(&socket.exchange(&renew(token(&stage, "ann", "a2"))), 9), "not_allowed");
+    assert_eq!(socket.exchange(&renew(token(&stage, "ann", "a1")))[0]["type"], "renewed");
+    assert_eq!(error(&socket.exchange(&subscribe(2, &["a2"], &Value::Null)), 2), "not_allowed");
     let ended = socket.wait(SECOND * 700);
     assert_eq!(ended.last().expect("an end"), &json!({"type": "close", "reason": "token_expired"}));
     assert_eq!(stage.server.holdings().subscribers, 0);
 }
 
 #[test]
-fn one_without_a_token_may_add_what_it_could_open() {
+fn a_websocket_without_a_token_may_subscribe_to_what_it_could_open() {
     let stage = Stage::new(|config| {
         config.auth.keys = vec![key("main")];
         let anonymous = ccomet::Anonymous { subscribe: patterns(&["*"]), ..ccomet::Anonymous::default() };
@@ -313,11 +313,11 @@ fn one_without_a_token_may_add_what_it_could_open() {
     });
     let mut socket = stage.try_open("/channels", "").expect("it opens");
     assert_eq!(messages(&socket.ask(&subscribe(1, &["a"], &Value::Null))), [message(1, "subscribed")]);
-    assert_eq!(error(&socket.say(&subscribe(2, &["a*"], &Value::Null)), 2), "pattern_forbidden");
+    assert_eq!(error(&socket.exchange(&subscribe(2, &["a*"], &Value::Null)), 2), "pattern_forbidden");
 }
 
 #[test]
-fn the_embedder_is_asked_about_what_is_added() {
+fn the_embedder_decides_about_added_subscriptions() {
     let stage = Stage::prepared(
         1,
         1,
@@ -329,28 +329,28 @@ fn the_embedder_is_asked_about_what_is_added() {
         },
     );
     let mut socket = stage.try_open("/channels", "").expect("it opens");
-    assert_eq!(error(&socket.say(&subscribe(1, &["no", "yes"], &Value::Null)), 1), "hook_refused");
+    assert_eq!(error(&socket.exchange(&subscribe(1, &["no", "yes"], &Value::Null)), 1), "hook_refused");
     assert_eq!(messages(&socket.ask(&subscribe(1, &["yes"], &Value::Null))), [message(1, "subscribed")]);
 }
 
 #[test]
-fn members_are_present_by_each_subscription() {
+fn each_subscription_makes_its_member_present() {
     let stage = Stage::new(|config| config.auth.keys = vec![key("main")]);
     let ann = token(&stage, "ann", "*");
     let mut socket = stage.try_open("/channels", &bearer(&ann)).expect("it opens");
     let subscribed = socket.ask(&subscribe(1, &["room"], &json!({"presence": true})));
     let texts: Vec<_> = messages(&subscribed).into_iter().map(|(_, text)| text).collect();
     assert!(texts.contains(&"join".to_owned()), "{texts:?}");
-    let who = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
-    assert!(String::from_utf8_lossy(&who.body).contains("\"ann\""), "{who:?}");
+    let presence = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
+    assert!(String::from_utf8_lossy(&presence.body).contains("\"ann\""), "{presence:?}");
     socket.ask(&unsubscribe(1));
     stage.sim.run_for(SECOND * 10);
-    let who = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
-    assert!(!String::from_utf8_lossy(&who.body).contains("\"ann\""), "{who:?}");
+    let presence = stage.exchange(&mut stage.connect(LOOPBACK), "GET", "/channels/room/presence", &bearer(&ann), "");
+    assert!(!String::from_utf8_lossy(&presence.body).contains("\"ann\""), "{presence:?}");
 }
 
 #[test]
-fn a_slow_reader_gets_all_in_turn() {
+fn a_slow_reader_gets_its_subscriptions_in_turn() {
     let stage = Stage::new(|config| config.limits.batch_bytes_max = 10_000);
     let mut socket = stage.try_open("/channels", "").expect("it opens");
     for reference in 1..=3 {
@@ -370,7 +370,8 @@ fn a_slow_reader_gets_all_in_turn() {
     }
 }
 
-/// A WebSocket on a link of so many bytes per second, which reads a channel that has 360 KB more for it each second.
+/// Opens a WebSocket on a link of so many bytes per second, subscribed to a channel that gets 360
+/// KB each second.
 fn on_a_slow_link(stage: &Stage, bandwidth: u64) -> Socket<'_> {
     let link = Link { bandwidth: Some(bandwidth), buffer_bytes: 64 * 1024, ..Link::default() };
     let peer = stage.sim.connect_over(link, stage.server.front());
@@ -379,30 +380,30 @@ fn on_a_slow_link(stage: &Stage, bandwidth: u64) -> Socket<'_> {
     socket
 }
 
-/// Publishes a message that is six times as long as JSON, and waits for nothing.
+/// Publishes a message that becomes six times as long in JSON, without waiting for the answer.
 fn publish_long(publisher: &mut Peer) {
     publisher.send(request("POST", "/channels/hot", "", &"\u{1}".repeat(60_000)));
 }
 
 #[test]
-fn a_slow_reader_for_which_there_is_always_more_is_heard() {
+fn commands_of_a_slow_reader_that_always_has_more_to_read_are_processed() {
     let stage = Stage::new(|_| {});
     let mut socket = on_a_slow_link(&stage, 100_000);
     let mut publisher = stage.connect(LOOPBACK);
-    let is_heard = (0..80).any(|second| {
+    let is_answered = (0..80).any(|second| {
         publish_long(&mut publisher);
-        // A sign of life, whether it was asked for one or not.
+        // A pong, which proves that the client lives, without a ping.
         socket.peer.send(frame(0x8a, ""));
         if second == 20 {
             socket.send(&unsubscribe(1));
         }
         socket.wait(SECOND).iter().any(|item| item["type"] == "unsubscribed")
     });
-    assert!(is_heard && !socket.peer.is_over());
+    assert!(is_answered && !socket.peer.is_over());
 }
 
 #[test]
-fn a_slow_reader_that_sees_pings_late_is_not_taken_for_dead() {
+fn a_slow_reader_that_gets_pings_late_is_not_taken_for_dead() {
     let stage = Stage::new(|_| {});
     // A message takes longer than three pings.
     let mut socket = on_a_slow_link(&stage, 5_000);
@@ -415,7 +416,7 @@ fn a_slow_reader_that_sees_pings_late_is_not_taken_for_dead() {
 }
 
 #[test]
-fn a_server_that_goes_down_says_so_once() {
+fn a_shutdown_is_announced_once() {
     let stage = Stage::with(1, 2, |_| {});
     let mut socket = stage.try_open("/channels", "").expect("it opens");
     for reference in 0..3 {

@@ -1,4 +1,4 @@
-//! Going down: what waits is answered, streams are told when to come back, spread over the limit.
+//! Shutdown: polls are answered, and streams end with a time to reconnect, spread over the limit.
 
 mod common;
 
@@ -29,7 +29,8 @@ fn sigterm_under_load_answers_polls_and_spreads_the_ends_of_streams() {
             let mut client = Client::connect(front);
             client.publish("news", "first");
             go.wait();
-            // Until the server says that it closes the connection, or has closed it between two requests.
+            // Until the server announces that it closes the connection, or has closed it between
+            // two requests.
             while let Some(reply) = client.try_post("/channels/news", "more") {
                 assert_eq!(reply.status, 200, "{reply:?}");
                 if stop.load(Ordering::Relaxed) || reply.header("connection") == Some("close") {
@@ -71,14 +72,15 @@ fn sigterm_under_load_answers_polls_and_spreads_the_ends_of_streams() {
     assert!(start.elapsed() < Duration::from_secs(LIMIT_S) + PATIENCE / 10);
     let retries: BTreeSet<u64> = ends.iter().map(|(_, retry)| *retry).collect();
     assert!(retries.len() > ends.len() / 2, "each its own: {retries:?}");
-    // In which third of the spread a stream ended: all three, with a hundred of them, but for one time in 10^17.
+    // The thirds of the spread in which streams ended: with a hundred streams all three, except for
+    // one time in 10^17.
     let thirds: BTreeSet<u128> =
         ends.iter().map(|(after, _)| after.as_millis() / (u128::from(LIMIT_S) * 200)).collect();
     assert!(thirds.len() >= 3, "not all at once: {thirds:?}");
 }
 
 #[test]
-fn a_second_signal_ends_the_limit() {
+fn a_second_signal_ends_the_drain() {
     let mut server = Process::start("[times]\ndrain_s = 3600\n", &["--loops", "2"]);
     let _stream = Client::connect(server.front).events("/channels/news", "");
     server.signal("TERM");
@@ -88,7 +90,7 @@ fn a_second_signal_ends_the_limit() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_though_ports_are_shared_among_loops() {
+fn an_occupied_port_is_an_error_though_loops_share_ports() {
     let server = Process::start("", &["--loops", "2"]);
     let output = Command::new(env!("CARGO_BIN_EXE_ccomet"))
         .args(["--loops", "2", "--admin", "127.0.0.1:0", "--front", &server.front.to_string()])
@@ -99,7 +101,7 @@ fn a_port_that_is_taken_is_an_error_though_ports_are_shared_among_loops() {
 }
 
 #[test]
-fn an_open_front_must_be_meant() {
+fn an_open_front_requires_its_flag() {
     let run = |arguments: &[&str]| {
         let output =
             Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("check-config").args(arguments).output().expect("it ends");

@@ -1,4 +1,5 @@
-//! Tokens on WebSocket: what they let a client do there, how they end, and how they are renewed. On the simulated network.
+//! Tokens on a WebSocket: what they allow, how they expire, and how a client renews them. On the
+//! simulated network.
 
 mod common;
 
@@ -35,26 +36,26 @@ fn publish(channel: &str) -> Value {
 }
 
 #[test]
-fn a_token_says_what_may_be_read_and_published() {
+fn a_token_limits_reading_and_publishing() {
     let stage = Stage::of();
     assert_eq!(stage.try_open("/channels/a", "").map(drop).expect_err("no token"), 401);
     let token = stage.token("a*", "b", 600);
     assert_eq!(stage.open_with("/channels/b", &token).map(drop).expect_err("not that"), 403);
     assert_eq!(stage.open_with("/channels/a1,b", &token).map(drop).expect_err("not both"), 403);
     let mut socket = stage.open_with("/channels/a1", &token).expect("that");
-    assert_eq!(socket.say(&publish("b"))[0]["type"], "published");
-    let refused = &socket.say(&publish("a1"))[0];
+    assert_eq!(socket.exchange(&publish("b"))[0]["type"], "published");
+    let refused = &socket.exchange(&publish("a1"))[0];
     assert_eq!(
         (&refused["type"], &refused["code"], &refused["ref"]),
         (&json!("error"), &json!("not_allowed"), &json!(1))
     );
-    // Patterns are for those whose token has all that is in them.
+    // A pattern requires a token for all of its channels.
     assert!(stage.open_with("/channels/a*", &token).is_ok());
     assert_eq!(stage.open_with("/channels/*", &token).map(drop).expect_err("not all"), 403);
 }
 
 #[test]
-fn a_socket_ends_with_its_token_is_told_before_and_can_be_renewed() {
+fn a_websocket_is_warned_ends_with_its_token_and_can_be_renewed() {
     let stage = Stage::of();
     let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 100)).expect("it opens");
     assert_eq!(socket.wait(Duration::from_secs(65)), Vec::<Value>::new());
@@ -65,13 +66,13 @@ fn a_socket_ends_with_its_token_is_told_before_and_can_be_renewed() {
         (stage.token("a", "a", 100) + "x", "token_invalid"),
         (String::new(), "token_invalid"),
     ] {
-        let refused = socket.say(&json!({"type": "token", "token": token}));
+        let refused = socket.exchange(&json!({"type": "token", "token": token}));
         assert_eq!(refused[0]["code"], code);
     }
-    let renewed = socket.say(&json!({"type": "token", "token": stage.token("a", "c", 100), "ref": 2}));
+    let renewed = socket.exchange(&json!({"type": "token", "token": stage.token("a", "c", 100), "ref": 2}));
     assert_eq!(renewed, [json!({"type": "renewed", "ref": 2})]);
-    assert_eq!(socket.say(&publish("a"))[0]["code"], "not_allowed", "the new one counts for everything");
-    assert_eq!(socket.say(&publish("c"))[0]["type"], "published");
+    assert_eq!(socket.exchange(&publish("a"))[0]["code"], "not_allowed", "the new one counts for everything");
+    assert_eq!(socket.exchange(&publish("c"))[0]["type"], "published");
     let warned = socket.wait(Duration::from_secs(80));
     assert_eq!((warned.len(), &warned[0]["type"]), (1, &json!("token")));
     let ended = socket.wait(Duration::from_secs(30));
@@ -80,7 +81,7 @@ fn a_socket_ends_with_its_token_is_told_before_and_can_be_renewed() {
 }
 
 #[test]
-fn a_socket_that_is_renewed_while_the_server_goes_down_is_told_of_that() {
+fn a_websocket_renewed_during_a_shutdown_gets_the_goodbye() {
     let stage = Stage::with(1, 1, |config| {
         config.auth.keys = vec![key("main")];
         config.times.heartbeat_s = 30;
@@ -99,19 +100,19 @@ fn a_socket_that_is_renewed_while_the_server_goes_down_is_told_of_that() {
 }
 
 #[test]
-fn a_connection_is_its_subjects_and_no_token_of_another_renews_it() {
+fn a_token_of_another_subject_does_not_renew_a_websocket() {
     let stage = Stage::of();
     let token = |subject: Option<&str>| stage.token_of(subject, "a", "a", 600);
     let mut socket = stage.open_with("/channels/a", &token(Some("ann"))).expect("it opens");
     for other in [Some("bob"), None] {
-        let refused = socket.say(&json!({"type": "token", "token": token(other)}));
+        let refused = socket.exchange(&json!({"type": "token", "token": token(other)}));
         assert_eq!(refused[0]["code"], "subject_changed", "{other:?}");
     }
-    assert_eq!(socket.say(&json!({"type": "token", "token": token(Some("ann"))}))[0]["type"], "renewed");
+    assert_eq!(socket.exchange(&json!({"type": "token", "token": token(Some("ann"))}))[0]["type"], "renewed");
 }
 
 #[test]
-fn a_cookie_opens_a_socket_for_pages_of_listed_origins_alone() {
+fn a_cookie_opens_a_websocket_only_for_pages_of_listed_origins() {
     let stage = Stage::of();
     let token = stage.token("a", "a", 100);
     let cookie = |origin: &str| format!("Cookie: ccomet_token={token}\r\n{origin}");
@@ -124,7 +125,7 @@ fn a_cookie_opens_a_socket_for_pages_of_listed_origins_alone() {
 }
 
 #[test]
-fn who_does_not_answer_pings_is_let_go() {
+fn a_client_that_does_not_answer_pings_is_closed() {
     let stage = Stage::of();
     let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 10_000)).expect("it opens");
     socket.wait(Duration::from_secs(150));
@@ -134,20 +135,21 @@ fn who_does_not_answer_pings_is_let_go() {
 }
 
 #[test]
-fn who_takes_no_answers_is_heard_no_further_and_costs_no_more() {
+fn a_client_that_takes_no_answers_is_not_read_from() {
     let stage = Stage::of();
     let mut socket = stage.open_with("/channels/a", &stage.token("a", "a", 10_000)).expect("it opens");
     let mut ping = Vec::new();
     socket.codec.encode(Kind::Ping, &[b'p'; 125], &mut ping);
     let pings = ping.repeat(8_000);
     socket.peer.stall();
-    // More than twice of what may be queued for one connection before it is cut off.
+    // More than twice as much as the server queues for one connection before it cuts the connection
+    // off.
     for _ in 0..40 {
         socket.peer.send(&pings);
         stage.sim.settle();
     }
     assert!(!socket.peer.is_over(), "what was not read needs no answer");
-    // When it takes them, it is heard again: each ping has its pong.
+    // When the client takes the answers, the server reads on: each ping has its pong.
     socket.peer.unstall();
     let mut answered = 0;
     while answered < 40 * 8_000 {
@@ -170,7 +172,7 @@ fn who_takes_no_answers_is_heard_no_further_and_costs_no_more() {
 }
 
 #[test]
-fn what_is_known_of_a_token_goes_with_its_connection() {
+fn the_state_of_a_token_ends_with_its_connection() {
     let stage = Stage::of();
     let token = stage.token("news", "news", 600);
     let fields = format!("Accept: text/event-stream\r\n{}", bearer(&token));

@@ -1,5 +1,5 @@
-//! Clients of Server-Sent Events as others wrote them, cut off again and again: they come back by themselves, with what they got
-//! last, and nothing is lost or told twice.
+//! Independent clients of Server-Sent Events whose connections are cut repeatedly: they reconnect
+//! by themselves with their last position, and nothing is lost or comes twice.
 
 mod common;
 
@@ -23,11 +23,11 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A way to the server that can be cut.
+/// A relay to the server whose connections a test can cut.
 struct Wire {
     address: SocketAddr,
     streams: Arc<Mutex<Vec<TcpStream>>>,
-    /// Bytes to the client after which it is cut.
+    /// The number of bytes to the client until a connection is cut.
     left: Arc<AtomicUsize>,
 }
 
@@ -43,7 +43,7 @@ impl Wire {
         thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.expect("a connection");
-                // While the server is away, who comes is turned away.
+                // While the server is away, the relay closes new connections.
                 let Ok(server) = TcpStream::connect(server) else { continue };
                 let clone = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
                 streams.lock().expect("no panic").extend([clone(&client), clone(&server)]);
@@ -62,7 +62,7 @@ impl Wire {
     }
 }
 
-/// Passes on what comes, up to so many bytes. At the end, nothing goes either way.
+/// Relays up to a number of bytes, and then shuts both directions down.
 fn pass(mut from: TcpStream, mut to: TcpStream, left: &AtomicUsize) {
     let mut bytes = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
@@ -83,7 +83,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, left: &AtomicUsize) {
     }
 }
 
-/// A client that tells its events.
+/// A client in a process of its own, which prints its events.
 struct Reader {
     _process: process::Process,
     lines: Receiver<(String, String)>,
@@ -95,12 +95,12 @@ impl Reader {
         let mut command = Command::new("python3");
         command.args(["-W", "ignore", script, client, url]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = process::Process::start(&mut command);
-        let (told, lines) = channel();
+        let (sender, lines) = channel();
         let output = process.output();
         thread::spawn(move || {
             for line in output.map_while(Result::ok) {
                 let (kind, data) = line.split_once(' ').expect("type and data");
-                if kind != "heartbeat" && told.send((kind.to_owned(), data.to_owned())).is_err() {
+                if kind != "heartbeat" && sender.send((kind.to_owned(), data.to_owned())).is_err() {
                     break;
                 }
             }
@@ -117,7 +117,7 @@ impl Reader {
         (kind, data)
     }
 
-    /// The next message, or gap, however often the client came back before.
+    /// Returns the next message or gap, however often the client reconnected before.
     fn item(&self) -> Value {
         loop {
             let (kind, data) = self.next();
@@ -152,16 +152,16 @@ fn check(client: &str) {
     };
     publish(&mut publisher, 3);
     expect(3);
-    // Cut between two messages, and while it is away there are more.
+    // Cuts between two messages, and publishes more while the client is away.
     wire.cut();
     publish(&mut publisher, 3);
     expect(3);
-    // Cut in the middle of an event.
+    // Cuts in the middle of an event.
     wire.left.store(60, Ordering::SeqCst);
     publish(&mut publisher, 3);
     expect(3);
     assert_eq!(wire.left.load(Ordering::SeqCst), usize::MAX, "it was cut");
-    // The server starts anew, and has kept nothing: that is told, before what follows.
+    // The server restarts without its history: the client gets a gap before new messages.
     drop(publisher);
     server.restart();
     let mut publisher = Client::connect(server.front);

@@ -1,4 +1,4 @@
-//! Stories on the simulated network: what depends on who comes first, or on time, told step by step.
+//! Scenarios on the simulated network that depend on the order of clients or on time.
 
 mod common;
 
@@ -19,7 +19,8 @@ impl Stage {
         Self::with(seed, 3, |_| {})
     }
 
-    /// Sends a request on a connection of its own; when this returns, all that follows from it has happened.
+    /// Sends a request on a new connection, and returns when all effects of the request have
+    /// happened.
     fn ask(&self, target: &str) -> Peer {
         let peer = self.begin(LOOPBACK, "GET", target, "");
         self.sim.settle();
@@ -30,22 +31,22 @@ impl Stage {
         body(&mut self.ask(request))
     }
 
-    /// Publishes, and returns the position; when this returns, everybody has the message.
+    /// Publishes, and returns the position when all subscribers have the message.
     fn publish(&self, channel: &str, text: &str) -> String {
-        let position = self.publish_and_hurry_on(channel, text);
+        let position = self.publish_without_settling(channel, text);
         self.sim.settle();
         position
     }
 
-    /// The same, and returns as soon as the publisher has its answer.
-    fn publish_and_hurry_on(&self, channel: &str, text: &str) -> String {
+    /// Publishes, and returns the position as soon as the publisher has its answer.
+    fn publish_without_settling(&self, channel: &str, text: &str) -> String {
         let mut peer = self.connect(LOOPBACK);
         peer.send(request("POST", &format!("/channels/{channel}"), "", text));
         Reply::decode("POST", &peer.expect("\"}\n")).position()
     }
 }
 
-/// What came behind the head of a response.
+/// Returns the body of a response.
 fn body(peer: &mut Peer) -> String {
     let reply = Reply::decode("GET", &peer.take());
     assert_eq!(reply.status, 200, "{reply}");
@@ -61,7 +62,7 @@ fn subscribe(name: &str, seqid: u64) -> String {
 }
 
 #[test]
-fn a_newer_poll_of_a_name_takes_the_place_of_the_older_on_whatever_loop() {
+fn a_newer_poll_of_a_name_replaces_the_older_one_on_any_loop() {
     for seed in SEEDS {
         let stage = Stage::of(seed);
         let mut polls = vec![stage.ask(&subscribe("ann", 0))];
@@ -72,7 +73,7 @@ fn a_newer_poll_of_a_name_takes_the_place_of_the_older_on_whatever_loop() {
             assert!(older.is_ended());
             polls.push(newer);
         }
-        // The same name in another channel is somebody else.
+        // The same name in another channel belongs to another client.
         let mut other = stage.ask("/subscribe?channel=other&sname=ann&seqid=0&callback=cb");
         stage.publish("abc", "hi");
         assert!(body(&mut polls[0]).contains("\"hi\""));
@@ -81,7 +82,7 @@ fn a_newer_poll_of_a_name_takes_the_place_of_the_older_on_whatever_loop() {
 }
 
 #[test]
-fn signing_in_is_heard_by_who_waits_then_and_by_nobody_later() {
+fn a_sign_in_reaches_clients_that_wait_and_no_later_ones() {
     for seed in SEEDS {
         let stage = Stage::of(seed);
         stage.publish("abc", "0");
@@ -117,7 +118,7 @@ fn a_number_beyond_the_head_waits_for_the_next_message_whatever_its_number() {
 }
 
 #[test]
-fn a_position_holds_on_every_loop_though_it_has_not_heard_of_the_message() {
+fn a_position_is_valid_on_loops_that_do_not_have_the_message_yet() {
     for seed in SEEDS {
         let stage = Stage::of(seed);
         // Every loop reads the channel, some with delay.
@@ -126,13 +127,13 @@ fn a_position_holds_on_every_loop_though_it_has_not_heard_of_the_message() {
         let mut position = stage.publish("news", "0");
         for n in 1..20 {
             let text = n.to_string();
-            let after = stage.publish_and_hurry_on("news", &text);
-            // At once, before anything has settled, from where the message before ended.
+            let after = stage.publish_without_settling("news", &text);
+            // A poll from the end of the previous message, before the simulation settles.
             let reply = stage.answer(&format!("/channels/news?wait=0&after={position}"));
             let reply: serde_json::Value = serde_json::from_str(&reply).expect("JSON");
             assert_eq!((&reply["items"][0]["type"], &reply["items"][0]["data"]), (&"message".into(), &text.into()));
             position = after;
-            // And from where this one ends there is nothing, neither a gap nor a message.
+            // A poll from the end of this message gets neither a gap nor a message.
             let reply = stage.answer(&format!("/channels/news?wait=0&after={position}"));
             assert!(reply.contains("\"items\":[]"), "{reply}");
         }
@@ -140,7 +141,7 @@ fn a_position_holds_on_every_loop_though_it_has_not_heard_of_the_message() {
 }
 
 #[test]
-fn deleting_a_channel_ends_everyone_who_reads_it_on_every_loop() {
+fn deleting_a_channel_ends_its_subscriptions_on_every_loop() {
     for seed in SEEDS {
         let stage = Stage::of(seed);
         let position = stage.publish("news", "0");
@@ -154,7 +155,8 @@ fn deleting_a_channel_ends_everyone_who_reads_it_on_every_loop() {
         for script in &mut scripts {
             assert!(body(script).contains(r#"{"type":"close","channel":"news"}"#));
         }
-        // The old position is of a run of numbers that is over, though nothing has been published since.
+        // The old position belongs to an epoch that has ended, though nothing has been published
+        // since.
         for _ in 0..3 {
             let reply = stage.answer(&format!("/channels/news?after={position}"));
             assert!(reply.contains(r#"{"type":"gap","channel":"news","missed":null"#), "{reply}");
@@ -163,7 +165,7 @@ fn deleting_a_channel_ends_everyone_who_reads_it_on_every_loop() {
 }
 
 #[test]
-fn polls_wait_as_long_as_they_say_and_streams_beat() {
+fn polls_wait_as_long_as_requested_and_streams_have_heartbeats() {
     let stage = Stage::of(1);
     let start = stage.sim.now();
     let mut poll = stage.ask("/channels/news?wait=20");
@@ -181,7 +183,7 @@ fn polls_wait_as_long_as_they_say_and_streams_beat() {
 }
 
 #[test]
-fn history_is_forgotten_in_time_and_a_reader_is_told() {
+fn history_expires_and_a_reader_gets_a_gap() {
     let stage = Stage::with(1, 3, |config| config.history.age_max_s = 60);
     let position = stage.publish("news", "0");
     for n in 1..5 {

@@ -1,4 +1,5 @@
-//! Tokens on the wire, and what must not get by them. On the simulated network, so that hours take no time.
+//! Tokens on the wire, and attempts to evade them. On the simulated network, so that hours take no
+//! time.
 
 mod common;
 
@@ -18,7 +19,7 @@ impl Stage {
         })
     }
 
-    /// A token to read and publish to channels that begin with `a`, for a minute.
+    /// Returns a token to read and publish to channels that begin with `a`, for a minute.
     fn token(&self) -> String {
         self.sign(&self.claims())
     }
@@ -46,7 +47,7 @@ impl Stage {
 }
 
 #[test]
-fn a_token_opens_its_channels_wherever_it_is_brought() {
+fn a_token_opens_its_channels_by_header_query_and_cookie() {
     let stage = Stage::of(|_| {});
     let token = stage.token();
     let cookie = format!("Cookie: x=1; ccomet_token={token}\r\n");
@@ -55,16 +56,16 @@ fn a_token_opens_its_channels_wherever_it_is_brought() {
     assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &cookie)));
     assert!(is_fine(&stage.ask("GET", &format!("/channels/a?wait=0&token={token}"), "")));
     assert!(is_fine(&stage.ask("GET", &format!("/channels/a?publish=x&callback=f&token={token}"), "")));
-    // The same in two places is one.
+    // The same token in two places is one token.
     assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &format!("{cookie}{}", bearer(&token)))));
-    // Others' schemes are others' business.
+    // Other authorization schemes are ignored.
     assert!(is_fine(&stage.ask("GET", "/channels/a?wait=0", &format!("Authorization: Basic eDp5\r\n{cookie}"))));
-    // Admin needs none.
+    // The admin listener needs no token.
     assert!(is_fine(&stage.exchange(&mut stage.admin(), "POST", "/channels/z", "", "")));
 }
 
 #[test]
-fn without_a_token_nothing_is_allowed_and_a_poll_by_script_is_told_so_too() {
+fn without_a_token_nothing_is_allowed_and_jsonp_gets_the_error_too() {
     let stage = Stage::of(|_| {});
     for (method, target) in [("POST", "/channels/a"), ("GET", "/channels/a?wait=0")] {
         let answer = stage.ask(method, target, "");
@@ -73,7 +74,7 @@ fn without_a_token_nothing_is_allowed_and_a_poll_by_script_is_told_so_too() {
     }
     let script = stage.ask("GET", "/channels/a?callback=f", "");
     assert!(is_fine(&script) && script.contains("token_missing"), "{script}");
-    // The classic API is no way around it.
+    // The classic API does not evade tokens.
     for target in ["/sign?channel=a&sname=x&callback=f", "/publish?channel=a&sname=x&msg=x&callback=f"] {
         assert!(stage.ask("GET", target, "").status == 401, "{target}");
         assert!(is_fine(&stage.ask("GET", &format!("{target}&token={}", stage.token()), "")), "{target}");
@@ -82,7 +83,7 @@ fn without_a_token_nothing_is_allowed_and_a_poll_by_script_is_told_so_too() {
 }
 
 #[test]
-fn who_brings_no_token_may_do_what_the_settings_say() {
+fn clients_without_a_token_may_do_what_the_settings_allow() {
     let anonymous = Anonymous { subscribe: patterns(&["public.*"]), ..Anonymous::default() };
     let stage = Stage::of(|config| config.auth.anonymous = Some(anonymous));
     assert!(is_fine(&stage.ask("GET", "/channels/public.x?wait=0", "")));
@@ -112,7 +113,7 @@ fn an_expired_token_opens_nothing() {
 }
 
 #[test]
-fn a_token_of_tomorrow_opens_nothing_today() {
+fn a_token_of_the_future_opens_nothing() {
     let stage = Stage::of(|_| {});
     let day = stage.now_s() + 86_400;
     let body = format!(r#"{{"exp":{},"nbf":{day},"publish":["*"],"subscribe":["*"]}}"#, day + 60);
@@ -151,7 +152,7 @@ fn a_token_of_a_wrong_or_unknown_key_opens_nothing() {
 
 #[test]
 fn the_public_key_is_not_taken_for_a_secret() {
-    // Any 32 bytes; nobody needs to know the private key to try this.
+    // Any 32 bytes; the attack needs no private key.
     let public = BASE64.encode([9; 32]);
     let stage = Stage::of(|config| {
         let algorithm = ccomet::Algorithm::EdDSA;
@@ -164,7 +165,7 @@ fn the_public_key_is_not_taken_for_a_secret() {
 }
 
 #[test]
-fn a_token_that_was_tampered_with_opens_nothing() {
+fn a_tampered_token_opens_nothing() {
     let stage = Stage::of(|_| {});
     let token = stage.token();
     let parts: Vec<&str> = token.split('.').collect();
@@ -175,7 +176,7 @@ fn a_token_that_was_tampered_with_opens_nothing() {
 }
 
 #[test]
-fn two_tokens_that_differ_are_none() {
+fn two_different_tokens_are_refused() {
     let stage = Stage::of(|_| {});
     let (one, other) = (stage.token(), stage.sign(&Claims { sub: Some("ann".to_owned()), ..stage.claims() }));
     let both = format!("{}Cookie: ccomet_token={other}\r\n", bearer(&one));
@@ -186,7 +187,7 @@ fn two_tokens_that_differ_are_none() {
 }
 
 #[test]
-fn a_cookie_publishes_for_no_page_of_another_origin() {
+fn a_cookie_does_not_publish_for_pages_of_other_origins() {
     let listed = "https://listed.example";
     let stage = Stage::of(|config| config.front.origins = vec![listed.to_owned()]);
     let cookie = format!("Cookie: ccomet_token={}\r\n", stage.token());
@@ -207,7 +208,7 @@ fn a_cookie_publishes_for_no_page_of_another_origin() {
         let answer = stage.ask("GET", target, &cookie);
         assert!(answer.contains("not_allowed"), "{target}: {answer}");
     }
-    // `*` lists nobody by name.
+    // `*` lists no origin by name.
     let open = Stage::of(|config| config.front.origins = vec!["*".to_owned()]);
     let cookie = format!("Cookie: ccomet_token={}\r\n", open.token());
     let answer = open.ask("POST", "/channels/a", &format!("{cookie}Origin: https://evil.example\r\n"));
@@ -215,19 +216,19 @@ fn a_cookie_publishes_for_no_page_of_another_origin() {
 }
 
 #[test]
-fn credentials_are_shared_with_origins_that_are_listed_and_no_others() {
-    const LEAVE: &str = "Access-Control-Allow-Credentials: true\r\n";
+fn credentials_are_allowed_for_listed_origins_only() {
+    const CREDENTIALS_ALLOWED: &str = "Access-Control-Allow-Credentials: true\r\n";
     let stage = Stage::of(|config| config.front.origins = vec!["https://listed.example".to_owned()]);
     for method in ["GET", "OPTIONS"] {
         let ask = |origin: &str| stage.ask(method, "/channels/a?wait=0", &format!("Origin: {origin}\r\n"));
-        assert!(ask("https://listed.example").contains(LEAVE), "{method}");
-        assert!(!ask("https://evil.example").contains(LEAVE), "{method}");
+        assert!(ask("https://listed.example").contains(CREDENTIALS_ALLOWED), "{method}");
+        assert!(!ask("https://evil.example").contains(CREDENTIALS_ALLOWED), "{method}");
     }
     let open = Stage::of(|config| config.front.origins = vec!["*".to_owned()]);
     for origin in ["https://evil.example", "*"] {
         for method in ["GET", "OPTIONS"] {
             let answer = open.ask(method, "/channels/a?wait=0", &format!("Origin: {origin}\r\n"));
-            assert!(!answer.contains(LEAVE), "{method} {origin}: {answer}");
+            assert!(!answer.contains(CREDENTIALS_ALLOWED), "{method} {origin}: {answer}");
         }
     }
 }
@@ -239,18 +240,22 @@ fn a_stream_is_warned_and_ends_with_its_token() {
     let mut peer = stage.begin(LOOPBACK, "GET", "/channels/a", &fields);
     peer.expect("event: hello");
     stage.sim.run_for(Duration::from_secs(29));
-    assert!(!stage.heard(&mut peer).contains("event: token"), "too early");
+    assert!(!stage.received(&mut peer).contains("event: token"), "too early");
     assert_eq!(stage.server.holdings().leases, 1);
     stage.sim.run_for(Duration::from_secs(2));
-    let told = stage.heard(&mut peer);
-    assert_eq!(told.matches("event: token\ndata: {\"type\":\"token\",\"expires_in_s\":30}\n").count(), 1, "{told}");
+    let answers = stage.received(&mut peer);
+    assert_eq!(
+        answers.matches("event: token\ndata: {\"type\":\"token\",\"expires_in_s\":30}\n").count(),
+        1,
+        "{answers}"
+    );
     stage.sim.run_for(Duration::from_secs(28));
-    let told = stage.heard(&mut peer);
-    assert!(!told.contains("event: token") && !told.contains("event: close"), "{told}");
+    let answers = stage.received(&mut peer);
+    assert!(!answers.contains("event: token") && !answers.contains("event: close"), "{answers}");
     stage.sim.run_for(Duration::from_secs(2));
-    let told = stage.heard(&mut peer);
+    let answers = stage.received(&mut peer);
     let end = "event: close\ndata: {\"type\":\"close\",\"reason\":\"token_expired\"}\n\n\r\n0\r\n\r\n";
-    assert!(told.ends_with(end), "{told}");
+    assert!(answers.ends_with(end), "{answers}");
     let holdings = stage.server.holdings();
     assert_eq!((holdings.leases, holdings.subscribers), (0, 0));
 }
@@ -264,7 +269,7 @@ fn a_poll_does_not_outlast_its_token() {
     assert!(is_fine(&stage.reply(&mut peer)));
 }
 
-/// A token with these parts, signed as the key of that id would.
+/// Returns a token with these parts, signed with the secret of the key of that id.
 fn by_hand(header: &str, body: &str, id: &str) -> String {
     hmac(header, body, format!("a secret long enough, for key {id}").as_bytes())
 }
@@ -276,7 +281,7 @@ fn hmac(header: &str, body: &str, secret: &[u8]) -> String {
 }
 
 #[test]
-fn a_refused_token_is_answered_with_the_claim_that_is_wrong_and_nothing_about_its_signature() {
+fn a_refused_token_is_answered_with_its_wrong_claim_and_nothing_about_its_signature() {
     let stage = Stage::of(|config| config.auth.audience = Some("us".to_owned()));
     let detail = |token: &str| {
         let answer = stage.ask("POST", "/channels/a", &bearer(token));
@@ -289,11 +294,11 @@ fn a_refused_token_is_answered_with_the_claim_that_is_wrong_and_nothing_about_it
     parts[2] = BASE64.encode([0; 32]);
     let forged = detail(&parts.join("."));
     assert!(forged.contains("not signed by a key of this server"), "{forged}");
-    assert_eq!(detail("nonsense"), forged, "what is no token is told the same");
+    assert_eq!(detail("nonsense"), forged, "malformed tokens get the same answer");
 }
 
 #[test]
-fn an_idempotency_key_is_its_subjects_own() {
+fn an_idempotency_key_belongs_to_its_subject() {
     let stage = Stage::of(|_| {});
     let publish = |subject: Option<&str>, body: &str| {
         let claims = Claims { sub: subject.map(str::to_owned), ..stage.claims() };
@@ -312,7 +317,7 @@ fn an_idempotency_key_is_its_subjects_own() {
 }
 
 #[test]
-fn leave_to_publish_alone_does_not_reach_the_channels_of_a_pattern() {
+fn publishing_to_a_pattern_requires_permission_to_read_it() {
     let stage = Stage::of(|_| {});
     let publish = |subscribe: &[&str]| {
         let claims = Claims { subscribe: patterns(subscribe), ..stage.claims() };
@@ -328,7 +333,7 @@ fn leave_to_publish_alone_does_not_reach_the_channels_of_a_pattern() {
 #[test]
 fn a_token_whose_issuers_clock_is_ahead_is_accepted() {
     let stage = Stage::of(|_| {});
-    // Claims has no `nbf`: the body is signed by hand.
+    // `Claims` has no `nbf`, so that the test signs the body itself.
     let sign = |nbf: u64| {
         let claims = serde_json::json!({"exp": stage.now_s() + 600, "nbf": nbf, "publish": ["a"]});
         let header = BASE64.encode(r#"{"alg":"HS256","kid":"main"}"#);
@@ -342,7 +347,7 @@ fn a_token_whose_issuers_clock_is_ahead_is_accepted() {
 }
 
 #[test]
-fn a_token_that_ends_while_a_body_is_on_its_way_publishes_nothing() {
+fn a_token_that_expires_while_its_body_is_in_transit_publishes_nothing() {
     let stage = Stage::of(|_| {});
     for target in ["/channels/a", "/messages"] {
         let body = r#"{"messages":[{"channel":"a","data":"late"}]}"#;
@@ -359,7 +364,7 @@ fn a_token_that_ends_while_a_body_is_on_its_way_publishes_nothing() {
 }
 
 #[test]
-fn the_head_of_a_channel_is_for_those_who_may_read_it() {
+fn head_of_a_channel_requires_permission_to_read_it() {
     let stage = Stage::of(|_| {});
     let mine = bearer(&stage.token());
     for (target, headers, expected) in [
@@ -369,7 +374,7 @@ fn the_head_of_a_channel_is_for_those_who_may_read_it() {
         ("/channels/a,b?wait=0", mine.as_str(), 403),
         ("/channels/a?wait=0", "Authorization: Bearer x.y.z\r\n", 401),
     ] {
-        let told = ["GET", "HEAD"].map(|method| stage.ask(method, target, headers).status);
-        assert_eq!(told, [expected; 2], "{target} {headers}");
+        let answers = ["GET", "HEAD"].map(|method| stage.ask(method, target, headers).status);
+        assert_eq!(answers, [expected; 2], "{target} {headers}");
     }
 }

@@ -1,4 +1,4 @@
-//! A WebSocket, as an independent client sees them.
+//! The WebSocket protocol, as an independent client sees it.
 
 mod common;
 
@@ -12,7 +12,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket, client};
 
-/// A client of one socket.
+/// A client of one WebSocket.
 struct Socket(WebSocket<TcpStream>);
 
 impl Socket {
@@ -28,14 +28,14 @@ impl Socket {
         }
     }
 
-    /// Opens one and hears the hello.
+    /// Opens a WebSocket, and reads the hello.
     fn open(address: SocketAddr, target: &str) -> Self {
         let mut socket = Self::try_open(address, target, &[]).expect("it opens");
         assert_eq!(socket.item()["type"], "hello");
         socket
     }
 
-    fn say(&mut self, text: &str) {
+    fn send(&mut self, text: &str) {
         self.0.send(Message::text(text)).expect("sent");
     }
 
@@ -49,7 +49,7 @@ impl Socket {
         }
     }
 
-    /// The one item of the next reply that has any.
+    /// Returns the single item of the next reply that has one.
     fn item(&mut self) -> Value {
         loop {
             let reply = self.reply();
@@ -77,13 +77,13 @@ fn messages_are_pushed_and_published_on_one_socket() {
     let server = Local::start(config(3));
     let mut reader = Socket::open(server.front, "/channels/news");
     let mut writer = Socket::open(server.admin, "/channels/other");
-    writer.say(r#"{"type":"publish","channel":"news","data":"hi","ref":5}"#);
+    writer.send(r#"{"type":"publish","channel":"news","data":"hi","ref":5}"#);
     let answer = writer.item();
     assert_eq!((&answer["type"], &answer["ref"], &answer["channel"]), (&"published".into(), &5.into(), &"news".into()));
     let reply = reader.reply();
     assert_eq!(reply["items"][0]["data"], "hi");
     assert_eq!(reply["position"], answer["position"], "of one channel, an item's position is the reader's");
-    writer.say(r#"{"type":"publish","channel":"news","data":null}"#);
+    writer.send(r#"{"type":"publish","channel":"news","data":null}"#);
     assert_eq!(writer.item()["type"], "published");
     assert_eq!(reader.item()["data"], "null", "any JSON is a message");
     reader.0.send(Message::binary(vec![0xff, 0])).expect("sent");
@@ -93,7 +93,7 @@ fn messages_are_pushed_and_published_on_one_socket() {
 }
 
 #[test]
-fn positions_resume_and_gaps_are_told() {
+fn positions_resume_and_gaps_are_reported() {
     let mut config = config(2);
     config.history.messages_max = 2;
     let server = Local::start(config);
@@ -114,19 +114,23 @@ fn positions_resume_and_gaps_are_told() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn impossible_commands_are_answered_with_errors() {
     let mut config = config(1);
     config.limits.message_bytes_max = 10;
     let server = Local::start(config);
     let mut socket = Socket::open(server.front, "/channels/a,b");
-    for (said, code, reference) in [
+    for (message, code, reference) in [
         ("{", "bad_command", Value::Null),
         (r#"{"type":"publish","channel":"a,b","data":"","ref":1}"#, "bad_channel", 1.into()),
         (r#"{"type":"publish","channel":"a","data":"12345678901","ref":2}"#, "message_too_large", 2.into()),
     ] {
-        socket.say(said);
+        socket.send(message);
         let item = socket.item();
-        assert_eq!((&item["type"], &item["code"], &item["ref"]), (&"error".into(), &code.into(), &reference), "{said}");
+        assert_eq!(
+            (&item["type"], &item["code"], &item["ref"]),
+            (&"error".into(), &code.into(), &reference),
+            "{message}"
+        );
     }
     socket.0.send(Message::binary(vec![1])).expect("sent");
     assert_eq!(socket.item()["code"], "bad_command", "of which channel?");
@@ -135,7 +139,7 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
-fn closing_has_a_reason() {
+fn closing_sends_a_reason() {
     let server = Local::start(config(2));
     let mut admin = Client::connect(server.admin);
     let mut reader = Socket::open(server.front, "/channels/news");
@@ -152,7 +156,7 @@ fn closing_has_a_reason() {
 }
 
 #[test]
-fn limits_end_it_with_a_word() {
+fn limits_close_a_websocket_with_a_reason() {
     let mut config = config(1);
     config.limits.channels_max = 1;
     config.limits.subscribers_max = 2;
@@ -165,13 +169,13 @@ fn limits_end_it_with_a_word() {
     let _second = Socket::open(server.front, "/channels/a");
     let mut third = Socket::try_open(server.front, "/channels/a", &[]).expect("handed over");
     assert_eq!(third.item()["code"], "subscriber_limit");
-    first.say(r#"{"type":"publish","channel":"a","data":"still here"}"#);
+    first.send(r#"{"type":"publish","channel":"a","data":"still here"}"#);
     let items = [first.item(), first.item()];
     assert!(items.iter().any(|item| item["data"] == "still here"), "{items:?}");
 }
 
 #[test]
-fn pages_of_other_origins_need_leave() {
+fn pages_of_other_origins_must_be_listed() {
     let start = |origins: &[&str]| {
         let mut config: Config = config(1);
         config.front.origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
@@ -196,7 +200,7 @@ fn pages_of_other_origins_need_leave() {
 }
 
 #[test]
-fn a_flood_on_one_socket_is_answered_in_order_and_whole() {
+fn every_message_of_a_flood_on_one_websocket_is_answered_in_order() {
     let server = Local::start(config(3));
     let mut socket = Socket::open(server.front, "/channels/a");
     let count = 500;
@@ -213,7 +217,7 @@ fn a_flood_on_one_socket_is_answered_in_order_and_whole() {
 }
 
 #[test]
-fn who_leaves_is_forgotten() {
+fn a_closed_websocket_is_forgotten() {
     let server = Local::start(config(1));
     let mut admin = Client::connect(server.admin);
     let mut socket = Socket::open(server.front, "/channels/a");
@@ -224,7 +228,7 @@ fn who_leaves_is_forgotten() {
 }
 
 #[test]
-fn bytes_are_published_to_the_one_channel_though_its_presence_is_read_too() {
+fn binary_messages_are_published_though_presence_is_read_too() {
     let server = Local::start(config(2));
     let mut socket = Socket::open(server.front, "/channels/news?presence=1");
     socket.0.send(Message::binary(b"plain".to_vec())).expect("sent");
@@ -233,11 +237,11 @@ fn bytes_are_published_to_the_one_channel_though_its_presence_is_read_too() {
 }
 
 #[test]
-fn what_is_published_may_have_a_type_and_a_key() {
+fn a_published_message_may_have_a_type_and_a_key() {
     let server = Local::start(config(1));
     let mut socket = Socket::open(server.front, "/channels/news");
     for reference in [1, 2] {
-        socket.say(&format!(
+        socket.send(&format!(
             r#"{{"type":"publish","channel":"news","data":{{"n":1}},"event":"T","ttl":60,"key":"k","ref":{reference}}}"#
         ));
     }

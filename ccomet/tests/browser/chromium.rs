@@ -11,7 +11,7 @@ use tungstenite::{Message, WebSocket, client};
 
 use crate::common::{Folder, PATIENCE, wait_until};
 
-/// A browser of our own, ended when it is dropped.
+/// A browser with a profile of its own, ended when it is dropped.
 pub(crate) struct Chromium {
     _process: Process,
     _profile: Folder,
@@ -19,12 +19,12 @@ pub(crate) struct Chromium {
     last_id: u64,
 }
 
-/// A page, by the session in which it is driven.
+/// A page, by the session that drives it.
 #[derive(Debug, Clone)]
 pub(crate) struct Page(String);
 
 impl Chromium {
-    /// Starts one.
+    /// Starts a browser.
     pub(crate) fn start() -> Self {
         let profile = Folder::new("chromium");
         let mut command = Command::new("chromium");
@@ -47,7 +47,7 @@ impl Chromium {
         Self { _process: process, _profile: profile, socket, last_id: 0 }
     }
 
-    /// Opens a page in a window of its own, with nothing shared with others.
+    /// Opens a page in a window that shares nothing with others.
     pub(crate) fn open(&mut self, url: &str) -> Page {
         let context = self.call(None, "Target.createBrowserContext", json!({}))["browserContextId"].clone();
         let target = self.call(
@@ -64,7 +64,7 @@ impl Chromium {
         page
     }
 
-    /// Gives a page the screen of a phone, and its user's choice of colours: `light` or `dark`.
+    /// Sets the screen of a phone for a page, and its user's choice of colours: `light` or `dark`.
     pub(crate) fn set_screen(&mut self, page: &Page, width: u32, colours: &str) {
         let screen = json!({"width": width, "height": 640, "deviceScaleFactor": 2, "mobile": true});
         self.call(Some(page), "Emulation.setDeviceMetricsOverride", screen);
@@ -72,7 +72,7 @@ impl Chromium {
         self.call(Some(page), "Emulation.setEmulatedMedia", media);
     }
 
-    /// What an expression is, as JSON.
+    /// Returns the value of an expression as JSON.
     pub(crate) fn eval(&mut self, page: &Page, expression: &str) -> Value {
         let arguments = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let reply = self.call(Some(page), "Runtime.evaluate", arguments);
@@ -83,7 +83,7 @@ impl Chromium {
     /// Waits until an expression is true.
     pub(crate) fn wait(&mut self, page: &Page, expression: &str) {
         let start = Instant::now();
-        // A page that is still loading may not have what is asked for.
+        // A page that is still loading may lack what the expression uses.
         let guarded =
             format!("(() => {{ try {{ return Boolean({expression}); }} catch (error) {{ return false; }} }})()");
         while self.eval(page, &guarded) != Value::Bool(true) {
@@ -95,13 +95,13 @@ impl Chromium {
         }
     }
 
-    /// Cuts a page off from the network, or lets it back.
+    /// Cuts a page off from the network, or connects it again.
     pub(crate) fn set_offline(&mut self, page: &Page, offline: bool) {
         let arguments = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
         self.call(Some(page), "Network.emulateNetworkConditions", arguments);
     }
 
-    /// A picture of a page, as PNG in base64.
+    /// Returns a picture of a page, as PNG in base64.
     pub(crate) fn screenshot(&mut self, page: &Page) -> String {
         let reply = self.call(Some(page), "Page.captureScreenshot", json!({"format": "png"}));
         reply["data"].as_str().expect("a picture").to_owned()

@@ -1,19 +1,19 @@
-//! Pages and a server that wants tokens, and what a page may run.
+//! Pages of a server that requires tokens, and what a page may run.
 
 use serde_json::json;
 
 use crate::chromium::Chromium;
 use crate::common::{Client, Process};
-use crate::{chat, say, wait_open, wait_said};
+use crate::{chat, send, wait_messages, wait_open};
 
 const SECRET: &str = "a secret that is long enough for it";
 
-/// The settings of a server with a key.
+/// Returns the settings of a server with a key.
 pub(crate) fn settings() -> String {
     format!("[auth]\nkeys = [{{ id = \"main\", algorithm = \"HS256\", secret = \"{SECRET}\" }}]\n")
 }
 
-/// A token for the rooms of the tests, for so many seconds.
+/// Returns a token for the rooms of the tests, for so many seconds.
 pub(crate) fn token(sub: &str, ttl_s: u64) -> String {
     let auth = ccomet::Auth {
         keys: vec![ccomet::Key {
@@ -40,7 +40,7 @@ pub(crate) fn token(sub: &str, ttl_s: u64) -> String {
 const ASKS: &str = "!document.querySelector('#token-part').hidden
     && /token/.test(document.querySelector('#problem').textContent)";
 
-pub(crate) fn the_front_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one() {
+pub(crate) fn the_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one() {
     let mut browser = Chromium::start();
     let server = Process::start(&settings(), &[]);
     for url in [format!("http://{}/", server.front), chat(server.front, "ann", "sse")] {
@@ -56,29 +56,29 @@ pub(crate) fn the_front_page_of_a_server_with_keys_asks_for_a_token_and_works_wi
         );
         browser.wait(&page, "document.querySelector('#state').dataset.state === 'open'");
     }
-    // A wrong one is said to be wrong, and asked for again.
+    // The page reports a wrong token, and asks for another.
     let page = browser.open(&format!("{}#token=nonsense", chat(server.front, "bob", "auto")));
     browser.wait(&page, ASKS);
     browser.wait(&page, "/accept/.test(document.querySelector('#problem').textContent)");
 }
 
-pub(crate) fn a_token_in_the_address_signs_in_and_is_taken_out_of_it() {
+pub(crate) fn a_token_in_the_address_signs_in_and_is_removed_from_it() {
     let mut browser = Chromium::start();
     let server = Process::start(&settings(), &[]);
-    let mut said = Vec::new();
+    let mut messages = Vec::new();
     for transport in ["websocket", "sse", "lines", "poll", "jsonp", "iframe"] {
         let url = format!("{}#token={}", chat(server.front, "ann", transport), token("ann", 600));
         let page = browser.open(&url);
         wait_open(&mut browser, &page, transport);
         assert_eq!(browser.eval(&page, "location.hash"), "");
         assert_eq!(browser.eval(&page, "location.search.includes('name=ann')"), true);
-        say(&mut browser, &page, transport);
-        said.push(transport.to_owned());
-        wait_said(&mut browser, &page, &said);
+        send(&mut browser, &page, transport);
+        messages.push(transport.to_owned());
+        wait_messages(&mut browser, &page, &messages);
     }
 }
 
-pub(crate) fn what_is_smuggled_into_a_page_is_not_run_and_reaches_no_other_server() {
+pub(crate) fn scripts_injected_into_a_page_do_not_run_and_reach_no_other_server() {
     let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     let other = Process::start("", &["--loops", "1"]);
@@ -111,14 +111,14 @@ pub(crate) fn what_is_smuggled_into_a_page_is_not_run_and_reaches_no_other_serve
         );
         assert_eq!(browser.eval(&page, "typeof window.broken"), "undefined", "{path}");
     }
-    // A link names no other server for what is written in the page.
+    // A link cannot name another server for what is written in the page.
     let url = format!("http://{}/chat.html?name=ann&server=http://{}", server.front, other.front);
     let page = browser.open(&url);
     browser.wait(&page, "document.querySelector('#problem').textContent.includes('only to the server')");
     assert_eq!(browser.eval(&page, "document.querySelector('#room').hidden"), true);
 }
 
-/// Not a page with a policy of its own, but of an origin of its own.
+/// Returns a URL that opens as a page without a policy, in the origin of the server.
 fn blank(server: &Process) -> String {
     format!("http://{}/ccomet.js", server.front)
 }
@@ -131,7 +131,7 @@ pub(crate) fn pages_of_other_origins_import_the_library_and_use_it_with_a_token(
     browser.wait(&page, "document.readyState === 'complete' && location.protocol === 'http:'");
     for transport in ["websocket", "sse", "lines", "poll", "jsonp", "iframe"] {
         let (server, token) = (json!(format!("http://{}", server.front)), json!(token("ann", 600)));
-        let heard = browser.eval(
+        let received = browser.eval(
             &page,
             &format!(
                 "import({server} + '/ccomet.mjs').then(({{ CComet }}) => new Promise((done) => {{
@@ -142,11 +142,11 @@ pub(crate) fn pages_of_other_origins_import_the_library_and_use_it_with_a_token(
                  }}))"
             ),
         );
-        assert_eq!(heard, json!([transport, transport]));
+        assert_eq!(received, json!([transport, transport]));
     }
 }
 
-pub(crate) fn the_library_works_in_a_worker_without_being_told_where_the_server_is() {
+pub(crate) fn the_library_finds_its_server_in_a_worker() {
     let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     Client::connect(server.front).publish("news", "for workers");
@@ -154,7 +154,7 @@ pub(crate) fn the_library_works_in_a_worker_without_being_told_where_the_server_
     browser.wait(&page, "document.readyState === 'complete' && location.protocol === 'http:'");
     let library = json!(blank(&server));
     for (transport, kind) in [("auto", "classic"), ("sse", "classic"), ("lines", "module"), ("poll", "module")] {
-        let heard = browser.eval(
+        let received = browser.eval(
             &page,
             &format!(
                 "new Promise((done) => {{
@@ -167,6 +167,6 @@ pub(crate) fn the_library_works_in_a_worker_without_being_told_where_the_server_
                  }})"
             ),
         );
-        assert_eq!(heard, "for workers", "{transport} {kind}");
+        assert_eq!(received, "for workers", "{transport} {kind}");
     }
 }

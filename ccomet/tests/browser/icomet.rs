@@ -1,4 +1,4 @@
-//! Pages of icomet's, as they are without a back end of their own: they sign and publish at the admin listener.
+//! Pages of icomet without a back end of their own: they sign and publish at the admin listener.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::chromium::{Chromium, Page};
 use crate::common::{Client, Process};
-use crate::{HOSTILE, SAID, say, wait_said};
+use crate::{HOSTILE, MESSAGES, send, wait_messages};
 
-/// Serves the page, from an origin of its own, for as long as the tests run.
+/// Serves the page from an origin of its own, for as long as the tests run.
 fn serve_page() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -34,7 +34,7 @@ fn serve_page() -> SocketAddr {
     address
 }
 
-/// A server whose admin listener the pages of that origin may use.
+/// Starts a server whose admin listener pages of that origin may use.
 fn serve_for(origin: &str) -> Process {
     let settings = format!("[admin]\norigins = [\"{origin}\"]\n[icomet]\nauth = \"token\"\npolling_timeout_s = 1\n");
     Process::start(&settings, &["--loops", "2"])
@@ -58,12 +58,12 @@ fn two_pages_talk(transports: [&str; 2]) {
     for page in &pages {
         wait_state(&mut browser, page, "open");
     }
-    let mut said = Vec::new();
+    let mut messages = Vec::new();
     for (index, text) in HOSTILE.iter().enumerate() {
-        say(&mut browser, &pages[index % 2], text);
-        said.push((*text).to_owned());
+        send(&mut browser, &pages[index % 2], text);
+        messages.push((*text).to_owned());
         for page in &pages {
-            wait_said(&mut browser, page, &said);
+            wait_messages(&mut browser, page, &messages);
         }
     }
 }
@@ -77,15 +77,15 @@ pub(crate) fn icomets_chat_by_server_sent_events() {
     two_pages_talk(["sse", "poll"]);
 }
 
-pub(crate) fn pages_that_are_not_listed_do_nothing_at_the_admin_listener() {
+pub(crate) fn pages_of_unlisted_origins_change_nothing_at_the_admin_listener() {
     let mut browser = Chromium::start();
     let address = serve_page();
     let server = serve_for(&format!("http://{address}"));
-    // The same page, by another name: another origin.
+    // The same page by another host name: another origin.
     let stranger = browser.open(&url(&format!("http://localhost:{}", address.port()), &server, "eve", "poll"));
     wait_state(&mut browser, &stranger, "refused");
-    assert_eq!(browser.eval(&stranger, SAID), json!([]));
-    // An image that does not say where it is.
+    assert_eq!(browser.eval(&stranger, MESSAGES), json!([]));
+    // An image without a referrer.
     let push = format!("http://{}/push?cname=icomet&content=bad", server.admin);
     let loaded = browser.eval(
         &stranger,
@@ -97,7 +97,8 @@ pub(crate) fn pages_that_are_not_listed_do_nothing_at_the_admin_listener() {
     assert_eq!(loaded, "over");
     let history = Client::connect(server.front).get("/channels/icomet?after=oldest&wait=0");
     assert_eq!(history.messages(), [""; 0]);
-    // A name of somebody's that leads here: browsers take all names below localhost to this machine.
+    // An attacker's name that resolves to this machine: browsers resolve all names below localhost
+    // to it.
     let rebound = browser.open(&format!("http://evil.localhost:{}/info", server.admin.port()));
     browser.wait(&rebound, "document.body.textContent.includes('host_unknown')");
 }

@@ -1,4 +1,5 @@
-//! Real pages in a real browser: the chat over each transport, the classic page, a plain `EventSource`.
+//! Real pages in a real browser: the chat over each transport, the classic page, a plain
+//! `EventSource`.
 
 mod chromium;
 #[path = "../common/mod.rs"]
@@ -27,28 +28,28 @@ fn main() -> ExitCode {
         the_chat_over_websocket,
         the_chat_over_endless_lines,
         the_chat_over_a_page_in_a_frame,
-        the_best_that_works_is_taken,
-        a_page_with_a_token_sees_who_comes_and_goes,
-        the_chat_dropped_into_a_browser_from_disk,
+        the_best_working_transport_is_used,
+        a_page_with_a_token_sees_presence,
+        the_chat_opened_from_a_file,
         the_classic_page,
         a_plain_event_source_sees_the_gap,
         the_client_library_is_an_es_module_too,
-        guarded::the_front_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one,
-        guarded::a_token_in_the_address_signs_in_and_is_taken_out_of_it,
-        guarded::what_is_smuggled_into_a_page_is_not_run_and_reaches_no_other_server,
+        guarded::the_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one,
+        guarded::a_token_in_the_address_signs_in_and_is_removed_from_it,
+        guarded::scripts_injected_into_a_page_do_not_run_and_reach_no_other_server,
         guarded::pages_of_other_origins_import_the_library_and_use_it_with_a_token,
-        guarded::the_library_works_in_a_worker_without_being_told_where_the_server_is,
+        guarded::the_library_finds_its_server_in_a_worker,
         icomet::icomets_chat_by_long_polling,
         icomet::icomets_chat_by_server_sent_events,
-        icomet::pages_that_are_not_listed_do_nothing_at_the_admin_listener,
+        icomet::pages_of_unlisted_origins_change_nothing_at_the_admin_listener,
         phone::long_names_and_refused_messages_fit_the_screen_of_a_phone,
-        phone::the_door_fits_a_phone_and_says_what_a_name_may_be,
-        phone::a_message_that_is_too_long_is_said_to_be_before_it_is_sent,
-        sharing::many_subscriptions_of_a_page_have_one_websocket_through_everything,
-        sharing::subscriptions_with_one_token_share_it_and_one_that_is_refused_disturbs_no_other,
-        sharing::more_subscriptions_than_a_connection_may_have_get_another,
-        sharing::a_channel_that_is_closed_ends_its_subscription_alone,
-        sharing::who_is_known_by_a_cookie_may_subscribe
+        phone::the_sign_in_form_fits_a_phone_and_describes_allowed_names,
+        phone::a_too_long_message_is_reported_before_it_is_sent,
+        sharing::many_subscriptions_of_a_page_share_one_websocket_through_all_interruptions,
+        sharing::subscriptions_with_one_token_share_a_websocket_and_a_refused_one_disturbs_no_other,
+        sharing::subscriptions_beyond_the_limit_of_a_connection_get_another,
+        sharing::closing_a_channel_ends_only_its_subscription,
+        sharing::a_client_with_a_cookie_may_subscribe
     ];
     if std::env::var_os("CCOMET_SCREENSHOT").is_some() {
         all.extend(tests![needs [Need::Program("chromium")]; a_picture_of_the_chat]);
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     run(all)
 }
 
-/// All that has ever broken a chat.
+/// Texts that have broken a chat.
 const HOSTILE: &[&str] = &[
     "it's \"quoted\" and 'quoted'",
     "back\\slash \\n \\u0041 \\",
@@ -85,7 +86,7 @@ fn wait_open(browser: &mut Chromium, page: &Page, transport: &str) {
 }
 
 /// Types a text and sends it.
-fn say(browser: &mut Chromium, page: &Page, text: &str) {
+fn send(browser: &mut Chromium, page: &Page, text: &str) {
     let text = json!(text);
     browser.eval(
         page,
@@ -96,19 +97,20 @@ fn say(browser: &mut Chromium, page: &Page, text: &str) {
     );
 }
 
-/// What was said, as a page shows it. Line ends of a text box are the browser's.
-const SAID: &str = "[...document.querySelectorAll('#log .message')]
+/// The messages that a page shows. A text box normalizes line ends.
+const MESSAGES: &str = "[...document.querySelectorAll('#log .message')]
     .filter((entry) => !['join', 'leave', 'sign', 'gap', 'note'].includes(entry.dataset.kind)).map((entry) => entry.dataset.text)";
 
-fn wait_said(browser: &mut Chromium, page: &Page, expected: &[String]) {
-    browser.wait(page, &format!("({SAID}).length >= {}", expected.len()));
-    assert_eq!(browser.eval(page, SAID), json!(expected), "each once, in order, unchanged");
+fn wait_messages(browser: &mut Chromium, page: &Page, expected: &[String]) {
+    browser.wait(page, &format!("({MESSAGES}).length >= {}", expected.len()));
+    assert_eq!(browser.eval(page, MESSAGES), json!(expected), "each once, in order, unchanged");
     assert_eq!(browser.eval(page, "typeof window.broken"), "undefined", "nothing was run");
     assert_eq!(browser.eval(page, "document.querySelectorAll('#log img, #log script').length"), 0);
 }
 
-/// Two pages chat both ways; the server is killed and comes back; one page sleeps through ten messages.
-fn chat_through_everything(
+/// Lets two pages chat both ways, kills and restarts the server, and cuts one page off during ten
+/// messages.
+fn chat_through_interruptions(
     urls: impl Fn(SocketAddr, &str) -> String,
     wait_ready: impl Fn(&mut Chromium, &Page, SocketAddr),
 ) {
@@ -118,92 +120,93 @@ fn chat_through_everything(
     for page in [&ann, &bob] {
         wait_ready(&mut browser, page, server.front);
     }
-    let mut said = Vec::new();
+    let mut messages = Vec::new();
     for (index, text) in HOSTILE.iter().enumerate() {
         let speaker = if index % 2 == 0 { &ann } else { &bob };
-        say(&mut browser, speaker, text);
-        said.push((*text).to_owned());
+        send(&mut browser, speaker, text);
+        messages.push((*text).to_owned());
         for page in [&ann, &bob] {
-            wait_said(&mut browser, page, &said);
+            wait_messages(&mut browser, page, &messages);
         }
     }
 
-    // A page sleeps, and misses nothing.
+    // A page that is offline misses nothing.
     browser.set_offline(&bob, true);
     for n in 0..10 {
         let text = format!("while you slept {n}");
-        say(&mut browser, &ann, &text);
-        said.push(text);
-        wait_said(&mut browser, &ann, &said);
+        send(&mut browser, &ann, &text);
+        messages.push(text);
+        wait_messages(&mut browser, &ann, &messages);
     }
     browser.set_offline(&bob, false);
-    wait_said(&mut browser, &bob, &said);
+    wait_messages(&mut browser, &bob, &messages);
 
-    // Killed, and started again on the same ports.
+    // The server is killed, and started again on the same ports.
     server.restart();
     for page in [&ann, &bob] {
         wait_ready(&mut browser, page, server.front);
     }
     for (speaker, text) in [(&ann, "back again"), (&bob, "so am I")] {
-        say(&mut browser, speaker, text);
-        said.push(text.to_owned());
+        send(&mut browser, speaker, text);
+        messages.push(text.to_owned());
         for page in [&ann, &bob] {
-            wait_said(&mut browser, page, &said);
+            wait_messages(&mut browser, page, &messages);
         }
     }
 }
 
 fn the_chat_over_server_sent_events() {
-    chat_through_everything(
+    chat_through_interruptions(
         |server, name| chat(server, name, "sse"),
         |browser, page, _| wait_open(browser, page, "sse"),
     );
 }
 
 fn the_chat_over_jsonp() {
-    chat_through_everything(
+    chat_through_interruptions(
         |server, name| chat(server, name, "jsonp"),
         |browser, page, _| wait_open(browser, page, "jsonp"),
     );
 }
 
 fn the_chat_over_long_polling() {
-    chat_through_everything(
+    chat_through_interruptions(
         |server, name| chat(server, name, "poll"),
         |browser, page, _| wait_open(browser, page, "poll"),
     );
 }
 
 fn the_chat_over_websocket() {
-    chat_through_everything(
+    chat_through_interruptions(
         |server, name| chat(server, name, "websocket"),
         |browser, page, _| wait_open(browser, page, "websocket"),
     );
 }
 
 fn the_chat_over_endless_lines() {
-    chat_through_everything(
+    chat_through_interruptions(
         |server, name| chat(server, name, "lines"),
         |browser, page, _| wait_open(browser, page, "lines"),
     );
 }
 
 fn the_chat_over_a_page_in_a_frame() {
-    chat_through_everything(
+    chat_through_interruptions(
         |server, name| chat(server, name, "iframe"),
         |browser, page, _| wait_open(browser, page, "iframe"),
     );
 }
 
-/// A WebSocket where it gets through, and where it does not, the next best; it is said which.
-fn the_best_that_works_is_taken() {
+/// Tests that a page uses a WebSocket, or the next transport if WebSocket fails, and that it
+/// reports which.
+fn the_best_working_transport_is_used() {
     let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     let page = browser.open(&chat(server.front, "ann", "auto"));
     wait_open(&mut browser, &page, "websocket");
-    // A page that is not in a room: it has no WebSocket yet.
+    // A page that is not in a room has no WebSocket yet.
     let closed = browser.open(&format!("http://{}/chat.html", server.front));
-    // The library's script may come after what the page shows.
+    // The library's script may load after the page is shown.
     browser.wait(&closed, "typeof CComet === 'function'");
     let seen = browser.eval(
         &closed,
@@ -216,8 +219,9 @@ fn the_best_that_works_is_taken() {
     assert_eq!(seen, "sse");
 }
 
-/// A page with a token sees who is there, reads history, and publishes once what it says twice.
-fn a_page_with_a_token_sees_who_comes_and_goes() {
+/// Tests that a page with a token sees presence, reads history, and publishes once under a repeated
+/// key.
+fn a_page_with_a_token_sees_presence() {
     let mut browser = Chromium::start();
     let server = Process::start(&format!("{}[times]\npresence_grace_s = 1\n", guarded::settings()), &[]);
     let token = |sub: &str| guarded::token(sub, 600);
@@ -235,17 +239,17 @@ fn a_page_with_a_token_sees_who_comes_and_goes() {
                      const seen = [];
                      const ann = {};
                      const {{ members, position }} = await ann.presence('room');
-                     const told = (sub, on) => new Promise((done) => {{ sub[on] = done; }});
+                     const called = (sub, on) => new Promise((done) => {{ sub[on] = done; }});
                      const hooks = {{}};
                      const sub = ann.subscribe('room', {{ presence: true, after: position,
                          onmessage: (item) => {{ seen.push(item.event + ' ' + item.data); hooks.message?.(); }},
                          onitem: (item) => {{ seen.push(item.type + ' ' + item.id); hooks[item.type + item.id]?.(); }} }});
-                     await told(hooks, 'joinann');
+                     await called(hooks, 'joinann');
                      const bob = {}.subscribe('room', {{}});
-                     await told(hooks, 'joinbob');
+                     await called(hooks, 'joinbob');
                      for (const again of [1, 2]) await ann.publish('room', 'once', {{ event: 'greeting', key: '{transport}' }});
                      bob.close();
-                     await told(hooks, 'leavebob');
+                     await called(hooks, 'leavebob');
                      const page = await ann.history('room', {{ limit: 1 }});
                      sub.close();
                      return {{ before: members.length, seen, last: page.items[0].data }};
@@ -256,7 +260,7 @@ fn a_page_with_a_token_sees_who_comes_and_goes() {
         );
         let expected = ["join ann", "join bob", "greeting once", "leave bob"];
         assert_eq!(seen, json!({"before": 0, "seen": expected, "last": "once"}), "{transport}");
-        // The next one starts with an empty room.
+        // The next transport starts with an empty room.
         let mut admin = Client::connect(server.admin);
         common::wait_until("the room is empty", || {
             admin.get("/channels/room/presence").json()["members"].as_array().is_some_and(Vec::is_empty)
@@ -264,10 +268,10 @@ fn a_page_with_a_token_sees_who_comes_and_goes() {
     }
 }
 
-fn the_chat_dropped_into_a_browser_from_disk() {
+fn the_chat_opened_from_a_file() {
     for transport in ["websocket", "sse", "jsonp"] {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../demos/web/chat.html");
-        chat_through_everything(
+        chat_through_interruptions(
             |server, name| format!("file://{page}?server=http://{server}&name={name}&transport={transport}"),
             |browser, page, _| wait_open(browser, page, transport),
         );
@@ -275,9 +279,9 @@ fn the_chat_dropped_into_a_browser_from_disk() {
 }
 
 fn the_classic_page() {
-    chat_through_everything(classic, |browser, page, server| {
-        // The classic API has no way to resume over a restart: a page is ready when its poll waits, and then it sees
-        // who signs in.
+    chat_through_interruptions(classic, |browser, page, server| {
+        // The classic API cannot resume over a restart: a page is ready when its poll waits, and
+        // then sees a sign-in.
         let mut visitor = Client::connect(server);
         let mut count = browser.eval(page, JOINED).as_u64().unwrap_or(0);
         let before = count;
@@ -291,7 +295,7 @@ fn the_classic_page() {
     });
 }
 
-/// How often a visitor was seen to sign in.
+/// The number of sign-ins that a page shows.
 const JOINED: &str = "[...document.querySelectorAll('#log .message[data-kind=join]')]
     .filter((entry) => entry.textContent.includes('visitor')).length";
 
@@ -333,7 +337,7 @@ fn the_client_library_is_an_es_module_too() {
     assert_eq!(seen, "from a module");
 }
 
-/// Writes the picture for the README where `CCOMET_SCREENSHOT` says.
+/// Writes the picture for the README to the path in `CCOMET_SCREENSHOT`.
 fn a_picture_of_the_chat() {
     let path = std::env::var_os("CCOMET_SCREENSHOT").expect("where it goes");
     let mut browser = Chromium::start();
@@ -348,11 +352,11 @@ fn a_picture_of_the_chat() {
         (&ann, "And \"quotes\", back\\slashes and </script> survive?"),
         (&bob, "They do. So does the connection: kill the server and see ;)"),
     ];
-    let mut said = Vec::new();
+    let mut messages = Vec::new();
     for (speaker, text) in lines {
-        say(&mut browser, speaker, text);
-        said.push(text.to_owned());
-        wait_said(&mut browser, &ann, &said);
+        send(&mut browser, speaker, text);
+        messages.push(text.to_owned());
+        wait_messages(&mut browser, &ann, &messages);
     }
     browser.wait(&ann, "document.getAnimations().every((one) => one.playState === 'finished')");
     let picture: Value = browser.screenshot(&ann).into();

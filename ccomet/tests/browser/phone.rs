@@ -1,16 +1,17 @@
-//! The chat on a phone: what is written can be read, and what can be pressed is on the screen.
+//! The chat on a phone: its text is legible, and its controls are on the screen.
 
 use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Page};
 use crate::common::Process;
-use crate::{chat, say};
+use crate::{chat, send};
 
-/// Forty letters, of the widest.
+/// Forty letters of the widest kind.
 const NAME: &str = "WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW";
 const TEXT: &str = "A message of some words that are not long";
 
-/// Of all text on a page: how much it differs from what is behind it. Returns the places below 4.5, with what was measured.
+/// Measures the contrast of all text on a page with its background, and returns the places below
+/// 4.5 with their values.
 const FAINT: &str = r"(() => {
     const numbers = (colour) => {
         const found = colour.match(/[\d.]+/g).map(Number);
@@ -24,7 +25,8 @@ const FAINT: &str = r"(() => {
         const [low, high] = [light(one), light(other)].sort((a, b) => a - b);
         return (high + 0.05) / (low + 0.05);
     };
-    // What is behind an element, and the colour of its text, both as they are seen through what is half transparent.
+    // Returns the background of an element and the colour of its text, as seen through translucent
+    // layers.
     const seen = (element, colour) => {
         const chain = [];
         for (let at = element; at; at = at.parentElement) chain.push(getComputedStyle(at));
@@ -60,7 +62,7 @@ const FAINT: &str = r"(() => {
         }
     };
     judgeAll();
-    // Whatever a name's colour is.
+    // Each colour that a name may have.
     for (const node of document.querySelectorAll('.message')) {
         const held = node.style.getPropertyValue('--hue');
         for (let hue = 0; hue < 360; hue += 3) {
@@ -74,7 +76,7 @@ const FAINT: &str = r"(() => {
     return faint;
 })()";
 
-/// What does not fit: wider than the screen, squeezed, or out of it.
+/// Returns elements that do not fit: wider than the screen, squeezed, or outside of it.
 const MISFITS: &str = r"(() => {
     const found = [];
     const log = document.querySelector('#log');
@@ -100,7 +102,7 @@ fn shoot(browser: &mut Chromium, page: &Page, name: &str) {
 }
 
 fn assert_none(browser: &mut Chromium, page: &Page, what: &str, place: &str) {
-    // A message that comes in is faint until it is there.
+    // A new message is faint until its animation ends.
     browser.wait(page, "document.getAnimations().every((one) => one.playState === 'finished')");
     assert_eq!(browser.eval(page, what), json!([]), "{place}");
 }
@@ -117,10 +119,10 @@ pub(crate) fn long_names_and_refused_messages_fit_the_screen_of_a_phone() {
             browser.wait(page, "document.querySelector('#state').dataset.state === 'open'");
         }
         for page in [&bob, &ann] {
-            say(&mut browser, page, TEXT);
+            send(&mut browser, page, TEXT);
             browser.wait(page, "document.querySelector('.own:not([data-status])')");
         }
-        say(&mut browser, &ann, &"This is longer than the server takes. ".repeat(15));
+        send(&mut browser, &ann, &"This is longer than the server takes. ".repeat(15));
         browser.wait(&ann, "document.querySelectorAll('.own[data-status=refused] .note button').length === 2");
         browser.wait(&ann, "document.querySelectorAll('.message[data-kind=say]').length === 3");
         browser.wait(&ann, "document.getAnimations().every((one) => one.playState === 'finished')");
@@ -137,9 +139,9 @@ pub(crate) fn long_names_and_refused_messages_fit_the_screen_of_a_phone() {
         for page in [&ann, &bob] {
             assert_none(&mut browser, page, FAINT, &place);
         }
-        // On its way: as much can be read.
+        // A message in transit is as legible.
         browser.set_offline(&ann, true);
-        say(&mut browser, &ann, TEXT);
+        send(&mut browser, &ann, TEXT);
         browser.wait(&ann, "document.querySelector('[data-status=sending]')");
         browser.wait(
             &ann,
@@ -149,7 +151,7 @@ pub(crate) fn long_names_and_refused_messages_fit_the_screen_of_a_phone() {
     }
 }
 
-pub(crate) fn the_door_fits_a_phone_and_says_what_a_name_may_be() {
+pub(crate) fn the_sign_in_form_fits_a_phone_and_describes_allowed_names() {
     let mut browser = Chromium::start();
     let server = Process::start(&crate::guarded::settings(), &["--loops", "1"]);
     for (width, colours) in [(320, "light"), (320, "dark"), (390, "light"), (390, "dark")] {
@@ -170,7 +172,7 @@ pub(crate) fn the_door_fits_a_phone_and_says_what_a_name_may_be() {
     }
 }
 
-pub(crate) fn a_message_that_is_too_long_is_said_to_be_before_it_is_sent() {
+pub(crate) fn a_too_long_message_is_reported_before_it_is_sent() {
     let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "1"]);
     let page = browser.open(&chat(server.front, "ann", "sse"));
@@ -196,7 +198,8 @@ pub(crate) fn a_message_that_is_too_long_is_said_to_be_before_it_is_sent() {
     browser.eval(&page, "document.querySelector('#send').click()");
     assert_eq!(browser.eval(&page, "document.querySelector('#text').value.length"), 12_000, "it is kept");
     assert_eq!(browser.eval(&page, "document.querySelectorAll('.message[data-kind=say]').length"), Value::from(0));
-    // The longest that may be, of what takes most bytes on the way, is taken.
+    // The longest message that is allowed, of characters that take most bytes on the wire, is
+    // accepted.
     browser.eval(
         &page,
         "(() => { const box = document.querySelector('#text'); box.value = 'a' + '\\u0001'.repeat(9999);

@@ -1,4 +1,4 @@
-//! Many subscriptions of a page, and the few WebSockets that it has for them.
+//! Many subscriptions of a page, and the few WebSockets that they share.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use crate::chromium::{Chromium, Page};
 use crate::common::{Client, Process};
 use crate::guarded;
 
-/// A page without subscriptions of its own, that counts its WebSockets, and has `follow`.
+/// Opens a page without subscriptions, which counts its WebSockets and has the function `follow`.
 fn open(browser: &mut Chromium, server: &Process) -> Page {
     let page = browser.open(&format!("http://{}/ccomet.js", server.front));
     browser.wait(&page, "document.readyState === 'complete' && location.protocol === 'http:'");
@@ -37,7 +37,7 @@ fn open(browser: &mut Chromium, server: &Process) -> Page {
 
 const COUNT: usize = 20;
 
-/// Subscribes to as many channels, each by a `CComet` of its own.
+/// Subscribes to `COUNT` channels, each by a `CComet` of its own.
 fn follow_all(browser: &mut Chromium, page: &Page) {
     browser.eval(
         page,
@@ -46,8 +46,8 @@ fn follow_all(browser: &mut Chromium, page: &Page) {
     browser.wait(page, "all.every(isOpen)");
 }
 
-/// Publishes to all channels, and waits until each subscription has all that was ever published in its own.
-fn tell_all(browser: &mut Chromium, page: &Page, server: &Process, rounds: &mut Vec<String>, text: &str) {
+/// Publishes to all channels, and waits until each subscription has all messages of its channel.
+fn publish_all(browser: &mut Chromium, page: &Page, server: &Process, rounds: &mut Vec<String>, text: &str) {
     let mut publisher = Client::connect(server.front);
     for n in 0..COUNT {
         publisher.publish(&format!("c{n}"), format!("{text} {n}"));
@@ -65,16 +65,16 @@ fn expect_all(browser: &mut Chromium, page: &Page, rounds: &[String]) {
     assert_eq!(browser.eval(page, &wrong), json!([]), "each once and in order");
 }
 
-pub(crate) fn many_subscriptions_of_a_page_have_one_websocket_through_everything() {
+pub(crate) fn many_subscriptions_of_a_page_share_one_websocket_through_all_interruptions() {
     let mut browser = Chromium::start();
     let mut server = Process::start("", &["--loops", "2"]);
     let page = open(&mut browser, &server);
     let mut rounds = Vec::new();
     follow_all(&mut browser, &page);
-    tell_all(&mut browser, &page, &server, &mut rounds, "hello");
+    publish_all(&mut browser, &page, &server, &mut rounds, "hello");
     assert_eq!(browser.eval(&page, "[sockets.length, all[0].sub.transport]"), json!([1, "websocket"]));
 
-    // The page sleeps, and misses nothing.
+    // A page that is offline misses nothing.
     browser.set_offline(&page, true);
     browser.wait(&page, "!navigator.onLine");
     browser.eval(&page, "sockets[0].close()");
@@ -88,28 +88,29 @@ pub(crate) fn many_subscriptions_of_a_page_have_one_websocket_through_everything
     expect_all(&mut browser, &page, &rounds);
     assert_eq!(browser.eval(&page, "live()"), 1);
 
-    // Another network: the connection is given up though nothing tells that it broke, and at once.
+    // Another network: the page gives the connection up at once, though no event reports that it
+    // broke.
     browser.eval(&page, "globalThis.before = sockets.length; dispatchEvent(new Event('online'))");
-    tell_all(&mut browser, &page, &server, &mut rounds, "elsewhere");
+    publish_all(&mut browser, &page, &server, &mut rounds, "elsewhere");
     browser.wait(&page, "all.every(isOpen) && live() === 1");
     assert_eq!(browser.eval(&page, "sockets.length - before"), 1);
 
-    // Into the back/forward cache, which no open connection may enter, and out of it.
+    // Into the back/forward cache, which allows no open connection, and out of it.
     browser.eval(&page, "dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))");
     browser.wait(&page, "live() === 0");
     browser.eval(&page, "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))");
-    tell_all(&mut browser, &page, &server, &mut rounds, "back");
+    publish_all(&mut browser, &page, &server, &mut rounds, "back");
     assert_eq!(browser.eval(&page, "live()"), 1);
 
-    // Killed, and started again on the same ports: what was published before is gone with it.
+    // The server is killed, and started again on the same ports, without the earlier messages.
     server.restart();
     browser.wait(&page, "all.every(({ states }) => states.at(-1) === 'open') && live() === 1");
     browser.eval(&page, "for (const notes of all) notes.messages.length = 0");
     rounds.clear();
-    tell_all(&mut browser, &page, &server, &mut rounds, "again");
+    publish_all(&mut browser, &page, &server, &mut rounds, "again");
     assert_eq!(browser.eval(&page, "live()"), 1);
 
-    // All but one leave; the last one takes the connection with it.
+    // All subscriptions but one close; the last one closes the connection.
     browser.eval(&page, "for (const { sub } of all.slice(1)) sub.close()");
     publisher = Client::connect(server.front);
     publisher.publish("c0", "the last");
@@ -120,7 +121,7 @@ pub(crate) fn many_subscriptions_of_a_page_have_one_websocket_through_everything
     assert_eq!(browser.eval(&page, "all.every(({ states }) => states.at(-1) === 'closed')"), true);
 }
 
-pub(crate) fn subscriptions_with_one_token_share_it_and_one_that_is_refused_disturbs_no_other() {
+pub(crate) fn subscriptions_with_one_token_share_a_websocket_and_a_refused_one_disturbs_no_other() {
     let mut browser = Chromium::start();
     let server = Process::start(&guarded::settings(), &["--loops", "1"]);
     let page = open(&mut browser, &server);
@@ -138,24 +139,24 @@ pub(crate) fn subscriptions_with_one_token_share_it_and_one_that_is_refused_dist
         browser.eval(&page, "[sockets.length, calls, all[1].detail.code, all[0].states, all[2].states]"),
         json!([1, 1, "not_allowed", ["connecting", "open"], ["connecting", "open"]])
     );
-    // Without the token, it is another connection.
+    // Without the token, a subscription uses another connection.
     browser.eval(&page, "new CComet(location.origin).subscribe('room'), 0");
     browser.wait(&page, "sockets.length === 2");
 }
 
-pub(crate) fn more_subscriptions_than_a_connection_may_have_get_another() {
+pub(crate) fn subscriptions_beyond_the_limit_of_a_connection_get_another() {
     let mut browser = Chromium::start();
     let server = Process::start("[limits]\nsubscriptions_per_connection_max = 8\n", &["--loops", "2"]);
     let page = open(&mut browser, &server);
     follow_all(&mut browser, &page);
-    tell_all(&mut browser, &page, &server, &mut Vec::new(), "hello");
+    publish_all(&mut browser, &page, &server, &mut Vec::new(), "hello");
     assert_eq!(
         browser.eval(&page, "[sockets.length, all.filter(({ states }) => states.includes('waiting')).length]"),
         json!([3, 0])
     );
 }
 
-pub(crate) fn a_channel_that_is_closed_ends_its_subscription_alone() {
+pub(crate) fn closing_a_channel_ends_only_its_subscription() {
     let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "2"]);
     let page = open(&mut browser, &server);
@@ -166,11 +167,11 @@ pub(crate) fn a_channel_that_is_closed_ends_its_subscription_alone() {
     browser.wait(&page, "all[0].states.at(-1) === 'closed'");
     browser.eval(&page, "all[0] = follow(new CComet(location.origin), 'c0'), 0");
     browser.wait(&page, "all.every(isOpen)");
-    tell_all(&mut browser, &page, &server, &mut Vec::new(), "hello");
+    publish_all(&mut browser, &page, &server, &mut Vec::new(), "hello");
     assert_eq!(browser.eval(&page, "[sockets.length, all[1].states]"), json!([1, ["connecting", "open"]]));
 }
 
-/// A back end that allows what comes with a cookie, and nothing else. Returns its address.
+/// Starts a back end that allows only what comes with a cookie. Returns its address.
 fn start_backend() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -202,7 +203,7 @@ fn start_backend() -> SocketAddr {
     address
 }
 
-pub(crate) fn who_is_known_by_a_cookie_may_subscribe() {
+pub(crate) fn a_client_with_a_cookie_may_subscribe() {
     let mut browser = Chromium::start();
     let backend = start_backend();
     let server = Process::start(
@@ -216,7 +217,7 @@ pub(crate) fn who_is_known_by_a_cookie_may_subscribe() {
     browser.eval(&page, "globalThis.all = [follow(new CComet(location.origin), 'a')], 0");
     browser.wait(&page, "all[0].states.at(-1) === 'closed'");
     assert_eq!(browser.eval(&page, "all[0].detail.code"), "hook_refused");
-    // At once: the connection that was opened without the cookie is there still.
+    // Immediately, while the connection that was opened without the cookie still exists.
     browser.eval(&page, "document.cookie = 'user=ann'; globalThis.all = [follow(new CComet(location.origin), 'a')], 0");
     browser.wait(&page, "isOpen(all[0])");
     assert_eq!(browser.eval(&page, "all[0].sub.transport"), "websocket");

@@ -1,4 +1,4 @@
-// What the tests of ccomet.js in Node have in common.
+// Helpers for the tests of ccomet.js in Node.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 
@@ -9,19 +9,19 @@ export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export async function until(what, condition) {
   const start = Date.now();
   while (!condition()) {
-    assert.ok(Date.now() - start < PATIENCE_MS, `waited in vain: ${what}`);
+    assert.ok(Date.now() - start < PATIENCE_MS, `timed out: ${what}`);
     await pause(20);
   }
 }
 
-// What a failed test leaves open would keep the process from ending.
+// Closes what a failed test leaves open, which would keep the process from ending.
 const closers = [];
 
 export function closeAll() {
   closers.forEach((close) => close());
 }
 
-/** A subscription that notes what it is told. */
+/** Subscribes, and notes the events of the subscription. */
 export function follow(comet, channel, options = {}) {
   const notes = { messages: [], states: [], details: [], gaps: 0, closes: [] };
   notes.sub = comet.subscribe(channel, {
@@ -39,7 +39,7 @@ export function follow(comet, channel, options = {}) {
   return notes;
 }
 
-/** A server of our own, that notes what it is asked. */
+/** Starts a server of the test's own, which notes its requests. */
 export async function listen(answer, onupgrade) {
   const asked = [];
   const http = createServer((request, response) => {

@@ -1,5 +1,5 @@
-// ccomet.js in Node: what a program may rely on. Run by node.rs, with the server's address, the secret of its key, and
-// the folder of the library:
+// ccomet.js in Node: what a program may rely on. node.rs runs it with the server's address, the
+// secret of its key, and the folder of the library:
 //
 //     node library.mjs http://127.0.0.1:8100 SECRET FOLDER
 import assert from 'node:assert/strict';
@@ -15,7 +15,7 @@ const PATIENCE_MS = 60_000;
 const base64 = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 const nowS = () => Math.floor(Date.now() / 1_000);
 
-/** A token for the channels of a prefix. */
+/** Returns a token for so many seconds, by default for all channels. */
 function mint(ttlS, claims = {}) {
   const body = { iat: nowS(), exp: nowS() + ttlS, subscribe: ['*'], publish: ['*'], presence: ['*'], ...claims };
   const text = `${base64({ alg: 'HS256', typ: 'JWT', kid: 'main' })}.${base64(body)}`;
@@ -26,7 +26,7 @@ describe('ccomet.js', { concurrency: true }, () => {
   after(closeAll);
 
   for (const transport of ['sse', 'lines', 'poll']) {
-    test(`a token function keeps a subscription going by ${transport}: with a new token from its position`, async () => {
+    test(`a token function keeps a subscription going by ${transport}: from its position with a new token`, async () => {
       const given = [];
       const token = async () => {
         await pause(5);
@@ -37,7 +37,7 @@ describe('ccomet.js', { concurrency: true }, () => {
       const channel = `expiring-${transport}`;
       const notes = follow(new CComet(server, { transport, token }), channel);
       const published = [];
-      const end = Date.now() + 5_000; // more than two tokens' time
+      const end = Date.now() + 5_000; // more than the lifetime of two tokens
       while (Date.now() < end || (given.length < 3 && Date.now() < end + PATIENCE_MS)) {
         published.push(`message ${published.length}`);
         await publisher.publish(channel, published.at(-1));
@@ -54,14 +54,14 @@ describe('ccomet.js', { concurrency: true }, () => {
 
   test('a token function renews a WebSocket in place', async () => {
     const given = [];
-    // The server warns ten seconds before the end.
+    // The server warns ten seconds before the token expires.
     const token = async () => {
       given.push(mint(12));
       return given.at(-1);
     };
     const notes = follow(new CComet(server, { transport: 'websocket', token }), 'renewed');
     const publisher = new CComet(server, { token: () => mint(600) });
-    const end = Date.now() + 14_000; // more than the first token's time
+    const end = Date.now() + 14_000; // more than the lifetime of the first token
     let count = 0;
     for (; Date.now() < end || (given.length < 3 && Date.now() < end + PATIENCE_MS); count += 1) {
       await publisher.publish('renewed', String(count));
@@ -74,7 +74,7 @@ describe('ccomet.js', { concurrency: true }, () => {
     notes.sub.close();
   });
 
-  test('a token that is kept until its end is not asked for without a pause', async () => {
+  test('a token that is cached until it expires is not requested in a loop', async () => {
     let held;
     let calls = 0;
     const token = () => {
@@ -97,7 +97,7 @@ describe('ccomet.js', { concurrency: true }, () => {
     }
   });
 
-  test('a token function that fails is asked again', async () => {
+  test('a token function that fails is called again', async () => {
     let calls = 0;
     const token = async () => {
       calls += 1;
@@ -112,7 +112,7 @@ describe('ccomet.js', { concurrency: true }, () => {
     await assert.rejects(refusing.publish('failing', 'x'), { code: 'token', message: /the site is away/ });
   });
 
-  test('an expired token is replaced once when something is published or looked up', async () => {
+  test('a request with an expired token is repeated once with a new token', async () => {
     for (const ask of [
       (comet) => comet.publish('late', 'x'),
       (comet) => comet.history('late'),
@@ -164,7 +164,7 @@ describe('ccomet.js', { concurrency: true }, () => {
     own.close();
   });
 
-  test('a server that says when to come back is heeded', async () => {
+  test('the time to retry that a server sends is kept', async () => {
     for (const [body, headers] of [
       [{ code: 'too_many_requests', status: 429, retry_ms: 1_250 }, {}],
       [{ code: 'too_many_requests', status: 429, retry_ms: 1_250 }, { 'Retry-After': '60' }],
@@ -173,7 +173,7 @@ describe('ccomet.js', { concurrency: true }, () => {
       const own = await listen((_, response, count) => {
         if (count === 1) reply(response, 429, body, headers);
         else if (count === 2) reply(response, 200, { position: 'P', items: [] });
-        // Further ones wait.
+        // Further requests wait.
       });
       const notes = follow(new CComet(own.url, { transport: 'poll' }), 'a');
       await until('it opens', () => notes.states.includes('open'));
@@ -183,14 +183,14 @@ describe('ccomet.js', { concurrency: true }, () => {
     }
   });
 
-  test('the best transport that there is opens', async () => {
+  test('the best available transport is used', async () => {
     const notes = follow(new CComet(server, { token: mint(600) }), 'auto');
     await until('it opens', () => notes.states.includes('open'));
     assert.equal(notes.sub.transport, globalThis.WebSocket ? 'websocket' : 'sse');
     notes.sub.close();
   });
 
-  test('without a page a whole URL is asked for', () => {
+  test('without a page a complete URL is required', () => {
     for (const url of [undefined, '/', 'comet/']) assert.throws(() => new CComet(url), /whole URL/);
     for (const transport of ['jsonp', 'iframe']) {
       assert.throws(() => new CComet(server, { transport }), /missing here/);

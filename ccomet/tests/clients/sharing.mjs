@@ -1,4 +1,5 @@
-// ccomet.js in Node: subscriptions that share a WebSocket. Run by node.rs, with the folder of the library:
+// ccomet.js in Node: subscriptions that share a WebSocket. node.rs runs it with the folder of the
+// library:
 //
 //     node sharing.mjs FOLDER
 import assert from 'node:assert/strict';
@@ -18,7 +19,7 @@ const closeSubs = (all) => all.forEach(({ sub }) => sub.close());
 describe('subscriptions on one WebSocket', { concurrency: true }, () => {
   after(closeAll);
 
-  test('each has channels, position and messages of its own', async () => {
+  test('each subscription has its own channels, position and messages', async () => {
     const server = await serve();
     const all = names(20).map((name) => follow(new CComet(server.url), name, { after: `at-${name}` }));
     await opened(all);
@@ -38,7 +39,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     await until('it is closed', () => connection.isOver);
   });
 
-  test('what is asked for is what the subscription says', async () => {
+  test('commands contain the options of their subscriptions', async () => {
     const server = await serve();
     const comet = new CComet(server.url);
     const all = [
@@ -55,7 +56,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     all.forEach((sub) => sub.close());
   });
 
-  test('those of one token share, and no others', async () => {
+  test('only subscriptions with one token share a WebSocket', async () => {
     const server = await serve();
     const [give, other] = [async () => 'f', async () => 'f'];
     const tokens = [undefined, '', 'x', 'x', 'y', give, give, other];
@@ -66,9 +67,9 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs(all);
   });
 
-  test('one that is refused or closed disturbs no other', async () => {
+  test('a refused or closed subscription disturbs no other', async () => {
     const server = await serve({
-      oncommand: (connection, { ref, channels }) => channels?.[0] === 'secret' && !connection.tell(error(ref, 403, 'not_allowed')),
+      oncommand: (connection, { ref, channels }) => channels?.[0] === 'secret' && !connection.send(error(ref, 403, 'not_allowed')),
     });
     const comet = new CComet(server.url);
     const all = ['a', 'secret', 'b'].map((name) => follow(comet, name));
@@ -77,23 +78,23 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     await opened([all[0], all[2]]);
     const [connection] = server.connections;
     const ref = connection.of('b');
-    connection.tellOf('b', { type: 'close', channel: 'b' });
+    connection.sendTo('b', { type: 'close', channel: 'b' });
     await until('it ends', () => all[2].states.at(-1) === 'closed');
     assert.deepEqual(all[2].closes, [{ type: 'close', channel: 'b' }]);
     connection.message('a', 'P1', 'still here');
     await until('it arrives', () => all[0].messages.length === 1);
     assert.deepEqual(all[0].states, ['connecting', 'open']);
-    // What is over already is not ended again.
+    // An ended subscription is not ended again.
     assert.ok(!connection.commands.some((command) => command.type === 'unsubscribe' && command.ref === ref));
     assert.equal(server.handshakes.length, 1);
     closeSubs(all);
   });
 
-  test('one that the server has no room for waits alone', async () => {
+  test('a subscription for which the server has no room waits alone', async () => {
     let refused = 0;
     const server = await serve({
       oncommand: (connection, { ref, channels }) => channels?.[0] === 'busy' && refused++ < 1
-        && !connection.tell(error(ref, 429, 'too_many_requests', { retry_ms: 700 })),
+        && !connection.send(error(ref, 429, 'too_many_requests', { retry_ms: 700 })),
     });
     const comet = new CComet(server.url);
     const [busy, calm] = [follow(comet, 'busy'), follow(comet, 'calm')];
@@ -105,7 +106,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs([busy, calm]);
   });
 
-  test('after a break all come back together, each from its position', async () => {
+  test('after a break all subscriptions resume together, each from its position', async () => {
     const server = await serve();
     const comet = new CComet(server.url);
     const all = names(20).map((name) => follow(comet, name, { after: `at-${name}` }));
@@ -122,7 +123,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs(all);
   });
 
-  test('a server that is away is asked by the connection, not by each subscription', async () => {
+  test('the connection, not each subscription, retries a server that is away', async () => {
     const server = await serve();
     const comet = new CComet(server.url);
     const all = names(20).map((name) => follow(comet, name));
@@ -138,7 +139,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     server.close();
     server.connections[0].cut();
     await pause(1_000);
-    // One that comes meanwhile waits with the others.
+    // A later subscription waits with the others.
     all.push(follow(comet, 'new'));
     await pause(3_000);
     const waits = all.map(({ states }) => states.filter((state) => state === 'waiting').length);
@@ -151,12 +152,12 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs(all);
   });
 
-  test('a server that goes down says when to come back', async () => {
+  test('a server that shuts down sends the time to reconnect', async () => {
     const server = await serve();
     const comet = new CComet(server.url);
     const all = names(3).map((name) => follow(comet, name));
     await opened(all);
-    server.connections[0].tell({ items: [{ type: 'bye', retry_ms: 800 }] });
+    server.connections[0].send({ items: [{ type: 'bye', retry_ms: 800 }] });
     await until('all wait', () => all.every(({ states }) => states.at(-1) === 'waiting'));
     assert.deepEqual(all.map(({ details }) => details.at(-1)), [800, 800, 800]);
     await opened(all);
@@ -164,7 +165,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs(all);
   });
 
-  test('what was on its way to one that has left reaches nobody', async () => {
+  test('a message in transit to a closed subscription is dropped', async () => {
     const server = await serve();
     const comet = new CComet(server.url);
     const [gone, stays] = [follow(comet, 'a'), follow(comet, 'b')];
@@ -183,7 +184,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs([stays, again]);
   });
 
-  test('a page that moves from channel to channel keeps its connection, and one that leaves does not', async () => {
+  test('a page that changes channels keeps its connection, and a page without channels closes it', async () => {
     const server = await serve();
     const comet = new CComet(server.url);
     let at = follow(comet, 'a');
@@ -217,7 +218,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     await opened([outer]);
     const ref = server.connections[0].of('outer');
     const message = (data, position) => ({ type: 'message', channel: 'outer', position, data });
-    server.connections[0].tell({ ref, position: 'P3', items: [message('x', 'P1'), message('y', 'P2'), message('z', 'P3')] });
+    server.connections[0].send({ ref, position: 'P3', items: [message('x', 'P1'), message('y', 'P2'), message('z', 'P3')] });
     await until('all are open', () => inner.length === 2 && inner.every(isOpen));
     assert.equal(outer.sub.position, 'P2');
     assert.equal(outer.sub.state, 'closed');
@@ -225,30 +226,30 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs(inner);
   });
 
-  test('gaps, joins and leaves are told', async () => {
+  test('gaps, joins and leaves are reported', async () => {
     const server = await serve({
-      oncommand: (connection, { type, ref }) => type === 'subscribe' && (connection.tell({ ref, position: '', items: [{ type: 'subscribed' }] }), true),
+      oncommand: (connection, { type, ref }) => type === 'subscribe' && (connection.send({ ref, position: '', items: [{ type: 'subscribed' }] }), true),
     });
     const items = [];
     const notes = follow(new CComet(server.url), 'a', { after: 'old', presence: true, onitem: (item) => items.push(item.type) });
     await opened([notes]);
     assert.equal(notes.sub.position, 'old');
     const ref = server.connections[0].of('a');
-    server.connections[0].tell({ ref, position: 'P1', items: [{ type: 'gap', channel: 'a', missed: 3, position: 'x' }, { type: 'join', id: 'ann' }] });
-    server.connections[0].tell({ ref, position: 'P2', items: [{ type: 'leave', id: 'ann' }] });
+    server.connections[0].send({ ref, position: 'P1', items: [{ type: 'gap', channel: 'a', missed: 3, position: 'x' }, { type: 'join', id: 'ann' }] });
+    server.connections[0].send({ ref, position: 'P2', items: [{ type: 'leave', id: 'ann' }] });
     await until('all arrive', () => items.length === 2);
     assert.deepEqual([items, notes.gaps, notes.sub.position], [['join', 'leave'], 1, 'P2']);
     notes.sub.close();
   });
 
-  test('when a connection is full another is opened', async () => {
+  test('a full connection makes the library open another', async () => {
     const most = 8;
     const server = await serve({
       oncommand: (connection, { type, ref }) => {
         const live = (kind) => connection.commands.filter((command) => command.type === kind && !connection.refused?.has(command.ref)).length;
         if (type !== 'subscribe' || live('subscribe') - live('unsubscribe') <= most) return false;
         (connection.refused ??= new Set()).add(ref);
-        connection.tell(error(ref, 400, 'too_many_subscriptions'));
+        connection.send(error(ref, 400, 'too_many_subscriptions'));
         return true;
       },
     });
@@ -258,7 +259,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     const live = () => server.connections.filter((connection) => !connection.isOver);
     assert.equal(server.connections.length, 3);
     assert.ok(all.every(({ states }) => !states.includes('waiting')));
-    // Where one has left there is room again.
+    // A closed subscription makes room again.
     all.shift().sub.close();
     all.push(follow(comet, 'next'));
     await opened(all);
@@ -271,9 +272,9 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     await until('all are closed', () => live().length === 0);
   });
 
-  test('a connection that takes no subscription at all is not tried without end', async () => {
+  test('a server that allows no subscription on a connection is not retried in a loop', async () => {
     const server = await serve({
-      oncommand: (connection, { type, ref }) => type === 'subscribe' && (connection.tell(error(ref, 400, 'too_many_subscriptions')), true),
+      oncommand: (connection, { type, ref }) => type === 'subscribe' && (connection.send(error(ref, 400, 'too_many_subscriptions')), true),
     });
     const notes = follow(new CComet(server.url), 'a');
     await until('it ends', () => notes.states.includes('closed'));
@@ -281,12 +282,12 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     assert.equal(server.handshakes.length, 1);
   });
 
-  test('one that is not answered is asked for again, while the others go on', async () => {
+  test('an unanswered subscription is retried while the others go on', async () => {
     let asked = 0;
     const server = await serve({ oncommand: (_, { channels }) => channels?.[0] === 'lost' && asked++ < 1 });
     const comet = new CComet(server.url);
     const [lost, calm] = [follow(comet, 'lost'), follow(comet, 'calm')];
-    const beat = setInterval(() => server.connections[0]?.tell({ items: [] }), 1_000);
+    const beat = setInterval(() => server.connections[0]?.send({ items: [] }), 1_000);
     await opened([lost, calm]);
     clearInterval(beat);
     assert.deepEqual(lost.states, ['connecting', 'waiting', 'connecting', 'open']);
@@ -295,12 +296,12 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs([lost, calm]);
   });
 
-  test('many that are answered slowly, one after the other, wait for their turn', async () => {
+  test('subscriptions that are answered slowly, one after the other, do not time out', async () => {
     let turn = Promise.resolve();
     const server = await serve({
       oncommand: (connection, { type, ref }) => {
         if (type !== 'subscribe') return false;
-        turn = turn.then(() => pause(1_500)).then(() => connection.tell({ ref, position: 'P', items: [{ type: 'subscribed' }] }));
+        turn = turn.then(() => pause(1_500)).then(() => connection.send({ ref, position: 'P', items: [{ type: 'subscribed' }] }));
         return true;
       },
     });
@@ -312,7 +313,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs(all);
   });
 
-  test('one that is not answered by a connection without a sound gives the connection up', async () => {
+  test('an unanswered subscription on a silent connection gives the connection up', async () => {
     const server = await serve({ oncommand: (_, { channels }) => channels?.[0] === 'second' && server.connections.length === 1 });
     const comet = new CComet(server.url);
     const first = follow(comet, 'first');
@@ -320,13 +321,13 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     await pause(100);
     const second = follow(comet, 'second');
     await opened([second, first]);
-    await until('both are on a new one', () => first.states.length === 5 && isOpen(first));
+    await until('both are on a new connection', () => first.states.length === 5 && isOpen(first));
     assert.equal(server.handshakes.length, 2);
     assert.deepEqual(first.states, ['connecting', 'open', 'waiting', 'connecting', 'open']);
     closeSubs([first, second]);
   });
 
-  test('a connection that falls silent is noticed by all', async () => {
+  test('all subscriptions notice that a connection falls silent', async () => {
     const server = await serve({ heartbeatMs: () => (server.connections.length === 1 ? 200 : 15_000) });
     const comet = new CComet(server.url);
     const all = names(3).map((name) => follow(comet, name));
@@ -335,7 +336,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs(all);
   });
 
-  test('one token is asked for, and renewed, for all', async () => {
+  test('one token is requested and renewed for all subscriptions', async () => {
     const server = await serve();
     let calls = 0;
     const comet = new CComet(server.url, { token: async () => `t${(calls += 1)}` });
@@ -343,7 +344,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     const all = names(20).map((name) => follow(comet, name, { onitem: (item) => items.push(item.type) }));
     await opened(all);
     assert.equal(calls, 1);
-    server.connections[0].tell({ items: [{ type: 'token', expires_in_s: 30 }] });
+    server.connections[0].send({ items: [{ type: 'token', expires_in_s: 30 }] });
     await until('it is renewed', () => server.connections[0].commands.some(({ type }) => type === 'token'));
     await pause(200);
     const sent = server.connections[0].commands.filter(({ type }) => type === 'token');
@@ -351,46 +352,46 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     assert.ok(!server.connections[0].commands.some(({ type, ref }) => type === 'subscribe' && ref === sent[0].ref));
     assert.deepEqual(items, Array.from(all, () => 'token'));
     assert.deepEqual([...new Set(all.map(({ states }) => states.join()))], ['connecting,open']);
-    // At its end, there is one new connection, at once.
-    server.connections[0].tell({ items: [{ type: 'close', reason: 'token_expired' }] });
+    // When the token expires, one new connection is opened at once.
+    server.connections[0].send({ items: [{ type: 'close', reason: 'token_expired' }] });
     await until('all are open again', () => all.every(({ states }) => states.join() === 'connecting,open,connecting,open'));
     assert.deepEqual(server.handshakes, ['/channels?token=t1', '/channels?token=t3']);
     assert.ok(all.every(({ closes }) => closes.length === 0));
     closeSubs(all);
   });
 
-  test('a new token that is refused ends nothing before the old one ends', async () => {
+  test('a refused renewal ends no subscription before the old token expires', async () => {
     const server = await serve({
-      oncommand: (connection, { type, ref }) => type === 'token' && (connection.tell(error(ref, 403, 'subject_changed')), true),
+      oncommand: (connection, { type, ref }) => type === 'token' && (connection.send(error(ref, 403, 'subject_changed')), true),
     });
     let calls = 0;
     const comet = new CComet(server.url, { token: () => `t${(calls += 1)}` });
     const all = names(3).map((name) => follow(comet, name));
     await opened(all);
-    server.connections[0].tell({ items: [{ type: 'token', expires_in_s: 30 }] });
+    server.connections[0].send({ items: [{ type: 'token', expires_in_s: 30 }] });
     await until('it was tried', () => server.connections[0].commands.some(({ type }) => type === 'token'));
     await pause(200);
     assert.ok(all.every(isOpen));
-    server.connections[0].tell({ items: [{ type: 'close', reason: 'token_expired' }] });
+    server.connections[0].send({ items: [{ type: 'close', reason: 'token_expired' }] });
     await until('all are open again', () => all.every(({ states }) => states.join() === 'connecting,open,connecting,open'));
     closeSubs(all);
   });
 
-  test('a token as text ends all of its subscriptions', async () => {
+  test('a token as text ends all its subscriptions when it expires', async () => {
     const server = await serve();
     const comet = new CComet(server.url, { token: 'x' });
     const all = names(3).map((name) => follow(comet, name));
     await opened(all);
-    server.connections[0].tell({ items: [{ type: 'close', reason: 'token_expired' }] });
+    server.connections[0].send({ items: [{ type: 'close', reason: 'token_expired' }] });
     await until('all end', () => all.every(({ states }) => states.at(-1) === 'closed'));
     assert.ok(all.every(({ details, closes }) => details.at(-1).code === 'token_expired' && closes.length === 1));
   });
 
-  test('what the token of the others does not allow is asked for once more with a new one', async () => {
+  test('a subscription that the shared token does not allow is retried once with a new token', async () => {
     const server = await serve({
       oncommand: (connection, { type, ref, channels }) => {
         const isAllowed = !channels?.[0].startsWith('group') || connection.url.endsWith('=member');
-        return type === 'subscribe' && !isAllowed && !connection.tell(error(ref, 403, 'not_allowed'));
+        return type === 'subscribe' && !isAllowed && !connection.send(error(ref, 403, 'not_allowed'));
       },
     });
     let token = 'guest';
@@ -413,26 +414,26 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     await until('all are closed', () => server.connections.every(({ isOver }) => isOver));
   });
 
-  test('where no WebSocket gets through, one asks why, and all take the next transport', async () => {
+  test('without a WebSocket one subscription finds out why, and all use the next transport', async () => {
     const server = await serve({ refuse: () => 404 });
     const comet = new CComet(server.url);
     const all = names(3).map((name) => follow(comet, name));
     await until('all go on by another', () => all.every(({ sub, states }) => sub.transport === 'sse' && states.includes('waiting')));
     const asked = server.asked.filter(({ url }) => url.includes('wait=0'));
     assert.deepEqual([server.handshakes.length, asked.length], [1, 1]);
-    // One that comes later does not try.
+    // A later subscription does not try a WebSocket.
     const next = follow(comet, 'next');
     assert.equal(next.sub.transport, 'sse');
     closeSubs([...all, next]);
   });
 
-  test('a WebSocket that got through before is tried twice', async () => {
+  test('a WebSocket that worked before is tried twice', async () => {
     let refusals = 0;
     const server = await serve({ refuse: () => refusals-- > 0 && 503 });
     const comet = new CComet(server.url);
     const all = names(3).map((name) => follow(comet, name));
     await opened(all);
-    // So is another one to the same server.
+    // The first attempt of another `CComet` to the same server is repeated, too.
     refusals = 1;
     const other = follow(new CComet(server.url, { token: 'x' }), 'other');
     await opened([other]);
@@ -448,7 +449,7 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     closeSubs(all);
   });
 
-  test('a token that the handshake refuses holds for all, a channel that is refused for one', async () => {
+  test('a token that the handshake refuses ends all subscriptions, a refused channel ends one', async () => {
     for (const [status, code, handshakes] of [[401, 'token_invalid', 1], [403, 'not_allowed', 3]]) {
       const server = await serve({ refuse: () => status, poll: () => [status, { code, status, detail: 'No.' }] });
       const comet = new CComet(server.url, { token: 'x', transport: 'websocket' });
@@ -459,12 +460,12 @@ describe('subscriptions on one WebSocket', { concurrency: true }, () => {
     }
   });
 
-  test('a message that cannot be read is asked for again', async () => {
+  test('an invalid message is requested again', async () => {
     const server = await serve();
     const comet = new CComet(server.url);
     const all = names(2).map((name) => follow(comet, name, { after: 'P0' }));
     await opened(all);
-    server.connections[0].tell({ ref: server.connections[0].of('c0'), position: 'P1' });
+    server.connections[0].send({ ref: server.connections[0].of('c0'), position: 'P1' });
     await until('both are open again', () => all.every(({ states }) => states.join() === 'connecting,open,waiting,connecting,open'));
     assert.deepEqual(server.connections[1].commands.map(({ after }) => after), ['P0', 'P0']);
     closeSubs(all);

@@ -1,15 +1,16 @@
-// A server of WebSockets with several subscriptions each, that does as a test says: for what a real server does not do on demand.
+// A server of WebSockets with several subscriptions each, which a test controls, to do what a real
+// server does not do on demand.
 import { createHash } from 'node:crypto';
 import { listen, reply } from './common.mjs';
 
-/** A text as a frame. */
+/** Returns a text as a frame. */
 function frame(text, opcode = 1) {
   const body = Buffer.from(text);
   const head = body.length < 126 ? [body.length] : [126, body.length >> 8, body.length & 0xff];
   return Buffer.concat([Buffer.from([0x80 | opcode, ...head]), body]);
 }
 
-/** The frames in the bytes so far, and the bytes that are left. Clients send short messages in one frame each. */
+/** Returns the frames in the bytes so far, and the remaining bytes. Clients send short messages in one frame each. */
 function frames(bytes) {
   const found = [];
   while (bytes.length >= 6) {
@@ -26,8 +27,10 @@ function frames(bytes) {
 }
 
 /**
- * `refuse(request)` is the status of a handshake that is refused; `poll(request)` is the reply to any other request; `oncommand(connection,
- * command)` returns true if the test has answered. Otherwise, each subscription is accepted, at the position that it asks for.
+ * Starts a server. `refuse(request)` returns the status with which a handshake is refused, or 0;
+ * `poll(request)` returns the reply to any other request; `oncommand(connection, command)` returns
+ * true if the test has answered. Otherwise the server accepts each subscription, at the position
+ * that the command contains.
  */
 export async function serve({
   refuse = () => 0,
@@ -47,9 +50,9 @@ export async function serve({
       commands: [],
       isOver: false,
       of: (channel) => connection.commands.findLast(({ type, channels }) => type === 'subscribe' && channels.includes(channel))?.ref,
-      tell: (message) => socket.write(frame(JSON.stringify(message))),
-      tellOf: (channel, ...items) => connection.tell({ ref: connection.of(channel), position: items.at(-1).position ?? '', items }),
-      message: (channel, position, data) => connection.tellOf(channel, { type: 'message', channel, position, data }),
+      send: (message) => socket.write(frame(JSON.stringify(message))),
+      sendTo: (channel, ...items) => connection.send({ ref: connection.of(channel), position: items.at(-1).position ?? '', items }),
+      message: (channel, position, data) => connection.sendTo(channel, { type: 'message', channel, position, data }),
       cut: () => socket.destroy(),
     };
     connections.push(connection);
@@ -66,12 +69,12 @@ export async function serve({
         connection.commands.push(command);
         if (oncommand(connection, command)) continue;
         const { type, ref, after } = command;
-        if (type === 'subscribe') connection.tell({ ref, position: after ?? 'P', items: [{ type: 'subscribed' }] });
-        if (type === 'unsubscribe') connection.tell({ items: [{ type: 'unsubscribed', ref }] });
-        if (type === 'token') connection.tell({ items: [{ type: 'renewed', ref }] });
+        if (type === 'subscribe') connection.send({ ref, position: after ?? 'P', items: [{ type: 'subscribed' }] });
+        if (type === 'unsubscribe') connection.send({ items: [{ type: 'unsubscribed', ref }] });
+        if (type === 'token') connection.send({ items: [{ type: 'renewed', ref }] });
       }
     });
-    connection.tell({ items: [{ type: 'hello', heartbeat_ms: heartbeatMs() }] });
+    connection.send({ items: [{ type: 'hello', heartbeat_ms: heartbeatMs() }] });
   });
   return Object.assign(server, { connections, handshakes: [] });
 }

@@ -1,7 +1,7 @@
-"""Clients of Server-Sent Events, of PyPI, that come back by themselves: sse.py CLIENT URL.
+"""Runs a client of Server-Sent Events from PyPI that reconnects by itself: sse.py CLIENT URL.
 
-Says each event on a line of its own, its type first, until one has the word `end` in it. Exits with 3 where the client is not
-installed.
+Prints each event on a line of its own, its type first, up to the event whose data is `end`. Exits
+with 3 if the client is not installed.
 """
 
 import sys

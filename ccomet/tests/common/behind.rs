@@ -1,4 +1,4 @@
-//! A server behind a proxy that speaks TLS, and what no client must notice of that.
+//! A server behind a proxy that speaks TLS, and what no client may notice of the proxy.
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)] // each test uses a part
 
@@ -16,7 +16,7 @@ use crate::common::{Client, Folder, Local, PATIENCE, wait_until};
 
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// A server, and the way to the proxy in front of it.
+/// A server, and the address of the proxy in front of it.
 pub struct Behind {
     pub address: SocketAddr,
     pub tls: Arc<ClientConfig>,
@@ -24,7 +24,7 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// A connection with TLS, from an address of loopback.
+    /// Opens a connection with TLS from an address of loopback.
     pub fn tls(&self, from: [u8; 4]) -> Tls {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from((from, 0)).into()).expect("a port");
@@ -51,7 +51,7 @@ impl Behind {
         socket
     }
 
-    /// The status with which a read is answered that comes from there.
+    /// Returns the status of a poll from this address.
     pub fn status(&self, from: [u8; 4], headers: &str) -> u16 {
         let mut client = Client::over(self.tls(from));
         client.ask("GET", "/channels/news?wait=0", headers);
@@ -63,7 +63,7 @@ impl Behind {
         info["subscribers"].as_u64().expect("a number")
     }
 
-    /// Each message comes at once, by every transport.
+    /// Asserts that each message arrives at once, over every transport.
     pub fn assert_prompt(&self, what: &str) {
         let mut publisher = self.client();
         let mut events = self.client().events("/channels/news", "");
@@ -78,7 +78,7 @@ impl Behind {
         let mut poll = self.client();
         let mut after = publisher.publish("other", "");
         for n in 0..5 {
-            // Nothing follows it: what waited for more would wait for ever.
+            // Nothing follows the message: a transport that waited for more would wait for ever.
             after.clone_from(&publisher.publish("news", format!("message {n}")));
             assert_eq!(events.next().message(), format!("message {n}"), "{what}");
             for client in [&mut lines, &mut page] {
@@ -86,29 +86,30 @@ impl Behind {
             }
             assert_eq!(item(&mut socket)["data"], format!("message {n}"));
         }
-        // A poll waits for the next one, and is then answered.
+        // A poll waits for the next message, and is then answered.
         poll.ask("GET", &format!("/channels/news?after={after}"), "");
         wait_until("the poll waits", || self.subscribers("news") == 5);
         publisher.publish("news", "the last");
         assert_eq!(poll.reply().messages(), ["the last"]);
-        // By the socket, too.
+        // The WebSocket can publish, too.
         socket.send(Message::text(r#"{"type":"publish","channel":"news","data":"back","ref":1}"#)).expect("sent");
         let items = [item(&mut socket), item(&mut socket), item(&mut socket)];
         assert!(items.iter().any(|item| item["type"] == "published"), "{items:?}");
-        // The poll may be answered by another loop, which hears of it a little later.
+        // Another loop, which may get the message a little later, may answer the poll.
         wait_until("a poll has both", || {
             poll.get(&format!("/channels/news?after={after}")).messages() == ["the last", "back"]
         });
-        // Who leaves is not waited upon.
+        // The server does not wait for clients that leave.
         drop((events, lines, page, socket));
         wait_until("nobody is left", || self.subscribers("news") == 0);
     }
 
-    /// A WebSocket publishes after a silence that is longer than the server remembers an address that asks for nothing.
+    /// Asserts that a WebSocket can publish after a silence that is longer than the server
+    /// remembers an address without requests.
     pub fn assert_sockets_outlast_silence(&self, what: &str) {
         let (ann, bob) = ([127, 0, 0, 3], [127, 0, 0, 4]);
         let mut socket = self.socket_from(ann, "/channels/news");
-        // Addresses are forgotten about once a second.
+        // The server forgets addresses about once a second.
         let mut other = Client::over(self.tls(bob));
         for _ in 0..2 {
             assert_eq!(other.get("/channels/other?wait=2").status, 200, "{what}");
@@ -131,7 +132,7 @@ pub fn make_certificate(folder: &Folder) -> Arc<ClientConfig> {
     Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
-/// The one item of the next reply that has any.
+/// Returns the single item of the next reply that has one.
 pub fn item(socket: &mut WebSocket<Tls>) -> Value {
     loop {
         let Message::Text(text) = socket.read().expect("a message") else { continue };
@@ -142,7 +143,7 @@ pub fn item(socket: &mut WebSocket<Tls>) -> Value {
     }
 }
 
-/// A setting of a proxy, in seconds.
+/// Returns a setting of a proxy, in seconds.
 pub fn seconds(configuration: &str, name: &str) -> u64 {
     let value = configuration.split_once(&format!("{name} ")).expect("the setting").1;
     value.split_once('s').expect("seconds").0.parse().expect("a number")

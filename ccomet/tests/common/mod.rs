@@ -1,4 +1,4 @@
-//! What the tests share: servers to talk to, in this process, in one of their own, and on a simulated network.
+//! Servers for the tests: in this process, in a process of its own, and on a simulated network.
 
 #![allow(dead_code, unused_imports, unreachable_pub, missing_debug_implementations)] // each test uses a part
 
@@ -15,7 +15,7 @@ use sealed::Stopper;
 pub use testing::http::{Client, Event, Events, Reply};
 pub use testing::{Folder, PATIENCE, process, wait_until};
 
-/// A configuration on ports of the system's choice.
+/// Returns a configuration on ports of the system's choice.
 pub fn config(loops: usize) -> Config {
     let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
     config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -23,7 +23,8 @@ pub fn config(loops: usize) -> Config {
     config
 }
 
-/// A server in this process. It is stopped, and must end well, when it is dropped.
+/// A server in this process. Dropping it stops the server, and asserts that the server ends without
+/// an error.
 pub struct Local {
     pub front: SocketAddr,
     pub admin: SocketAddr,
@@ -36,7 +37,7 @@ impl Local {
         Self::run(Server::bind(config).expect("the server starts"))
     }
 
-    /// Runs a server that is prepared for it.
+    /// Runs a server that the caller has prepared.
     pub fn run(server: Server) -> Self {
         let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
         Self { front, admin, stopper, thread: Some(std::thread::spawn(move || server.run())) }
@@ -53,7 +54,7 @@ impl Local {
 impl Drop for Local {
     fn drop(&mut self) {
         self.stopper.stop();
-        // Twice: what a test left open need not drain.
+        // The second call ends the drain of what a test left open.
         self.stopper.stop();
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
@@ -64,7 +65,7 @@ impl Drop for Local {
     }
 }
 
-/// A server in a process of its own, killed when it is dropped.
+/// A server in a process of its own, which dropping kills.
 pub struct Process {
     pub front: SocketAddr,
     pub admin: SocketAddr,
@@ -74,19 +75,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the program, with these lines in its configuration besides.
+    /// Starts the program with these additional lines in its configuration.
     pub fn start(settings: &str, arguments: &[&str]) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self::start_at(any, any, settings, arguments.iter().map(|argument| (*argument).to_owned()).collect())
     }
 
-    /// Starts it as the command says.
+    /// Starts a command that runs the program.
     pub fn run(command: &mut Command) -> Self {
         let (child, [front, admin]) = process::Process::start_announced(command, ["front", "admin"]);
         Self { front, admin, child, settings: String::new(), arguments: Vec::new() }
     }
 
-    /// Kills one that was started with settings, without a warning, and starts it again where it was.
+    /// Kills a server that was started with settings, and starts it again at the same addresses.
     pub fn restart(&mut self) {
         self.child.kill();
         *self = Self::start_at(self.front, self.admin, &self.settings, self.arguments.clone());
@@ -97,7 +98,8 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
         command.args(["--front", &front.to_string(), "--admin", &admin.to_string(), "--log", "warn", "--config"]);
         command.arg(folder.write("ccomet.toml", settings)).args(&arguments);
-        // The addresses come after the file was read.
+        // The server announces its addresses after it has read the file, so that the folder may be
+        // dropped.
         Self { settings: settings.to_owned(), arguments, ..Self::run(&mut command) }
     }
 }
@@ -116,7 +118,7 @@ impl DerefMut for Process {
     }
 }
 
-/// Of two that poll under one name, one is answered with nothing and closed. Returns the other.
+/// Expects one of two polls of one name to get an empty answer and to be closed. Returns the other.
 pub fn the_one_that_stays(one: Client, other: Client) -> Client {
     let (mut ended, mut stays) = (one, other);
     wait_until("one of the two makes way", || {

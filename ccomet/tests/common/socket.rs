@@ -1,4 +1,4 @@
-//! A WebSocket of a client, on a simulated network.
+//! A client's WebSocket on a simulated network.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ pub struct Socket<'a> {
     pub peer: Peer,
     pub codec: Codec,
     pub bytes: Vec<u8>,
-    /// The code with which the server has closed it.
+    /// The close code that the server has sent.
     pub closed: Option<u16>,
 }
 
 impl Stage {
-    /// Asks for a WebSocket. Returns the status if it is refused.
+    /// Opens a WebSocket. Returns the status if the server refuses it.
     pub fn try_open(&self, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
         self.open_on(self.connect(LOOPBACK), target, headers)
     }
 
-    /// Asks for a WebSocket on a connection. Returns the status if it is refused.
+    /// Opens a WebSocket on a connection. Returns the status if the server refuses it.
     pub fn open_on(&self, mut peer: Peer, target: &str, headers: &str) -> Result<Socket<'_>, u16> {
         let opened = self.exchange(&mut peer, "GET", target, &format!("{UPGRADE}{headers}"), "");
         if opened.status != 101 {
@@ -32,14 +32,14 @@ impl Stage {
         }
         let codec = Codec::client(|| [7, 1, 2, 3]);
         let mut socket = Socket { sim: &self.sim, peer, codec, bytes: opened.body, closed: None };
-        assert_eq!(socket.hear()[0]["items"][0]["type"], "hello");
+        assert_eq!(socket.receive()[0]["items"][0]["type"], "hello");
         Ok(socket)
     }
 }
 
 impl Socket<'_> {
     /// Sends a message, and returns the items that come within half a second.
-    pub fn say(&mut self, what: &Value) -> Vec<Value> {
+    pub fn exchange(&mut self, what: &Value) -> Vec<Value> {
         items(&self.ask(what))
     }
 
@@ -55,19 +55,19 @@ impl Socket<'_> {
         self.peer.send(frame);
     }
 
-    /// Returns the items that come in that time; pings are answered meanwhile.
+    /// Returns the items that come in that time. Answers pings meanwhile.
     pub fn wait(&mut self, time: Duration) -> Vec<Value> {
         items(&self.replies(time))
     }
 
-    /// Returns the replies that come in that time, but for heartbeats; pings are answered meanwhile.
+    /// Returns the replies that come in that time, without heartbeats. Answers pings meanwhile.
     pub fn replies(&mut self, mut time: Duration) -> Vec<Value> {
         let mut replies = Vec::new();
         while !time.is_zero() {
             let step = time.min(Duration::from_secs(5));
             self.sim.run_for(step);
             self.bytes.append(&mut self.peer.take());
-            replies.extend(self.hear());
+            replies.extend(self.receive());
             time -= step;
         }
         replies.retain(|reply| reply["items"] != Value::Array(Vec::new()));
@@ -75,7 +75,7 @@ impl Socket<'_> {
     }
 
     /// Returns the replies that have come.
-    fn hear(&mut self) -> Vec<Value> {
+    fn receive(&mut self) -> Vec<Value> {
         let (mut replies, mut answers) = (Vec::new(), Vec::new());
         loop {
             let (used, event) = self.codec.decode(&self.bytes, &Limits::default(), &mut answers).expect("frames");

@@ -9,10 +9,10 @@ use testing::http::{Reply, UPGRADE, request};
 pub const ANN: &str = "192.0.2.1";
 pub const BOB: &str = "192.0.2.2";
 pub const LOOPBACK: &str = "127.0.0.1";
-/// Of a proxy, where the test has one.
+/// The address of the proxy, if the test has one.
 pub const PROXY: &str = "10.0.0.1";
 
-/// The server, its configuration, and its network.
+/// A server, its configuration, and its network.
 pub struct Stage {
     pub sim: Simulation,
     pub server: Simulated,
@@ -30,7 +30,7 @@ impl Stage {
         Self::prepared(seed, loops, change, |_| {})
     }
 
-    /// Does the same with a server that is prepared for it.
+    /// Starts a server that `prepare` changes before it runs.
     pub fn prepared(
         seed: u64,
         loops: usize,
@@ -59,25 +59,25 @@ impl Stage {
         self.sim.connect(self.server.admin())
     }
 
-    /// Asks on a connection of its own, and waits for nothing.
+    /// Sends a request on a new connection, without waiting for the answer.
     pub fn begin(&self, from: &str, method: &str, target: &str, fields: &str) -> Peer {
         let mut peer = self.connect(from);
         peer.send(request(method, target, fields, ""));
         peer
     }
 
-    /// What is answered at once on a connection.
+    /// Sends a request on a connection, and returns what is answered at once.
     pub fn exchange(&self, peer: &mut Peer, method: &str, target: &str, fields: &str, body: &str) -> Reply {
         testing::sim::ask(&self.sim, peer, method, target, fields, body)
     }
 
-    /// What comes at once, whatever it is.
-    pub fn heard(&self, peer: &mut Peer) -> String {
+    /// Returns the text that arrives at once.
+    pub fn received(&self, peer: &mut Peer) -> String {
         self.sim.settle();
         String::from_utf8_lossy(&peer.take()).into_owned()
     }
 
-    /// What has come of the answer to a GET.
+    /// Returns what has arrived of the answer to a GET.
     pub fn reply(&self, peer: &mut Peer) -> Reply {
         self.sim.settle();
         Reply::decode("GET", &peer.take())
@@ -88,7 +88,7 @@ impl Stage {
         assert_eq!(reply.status, 204, "{reply}");
     }
 
-    /// Opens a WebSocket on a connection, and hears the hello.
+    /// Opens a WebSocket on a connection, and reads the hello.
     pub fn open(&self, mut peer: Peer, target: &str, fields: &str) -> Peer {
         let opened = self.exchange(&mut peer, "GET", target, &format!("{UPGRADE}{fields}"), "");
         assert!(opened.is(101, "hello"), "{opened}");
@@ -99,19 +99,20 @@ impl Stage {
         self.sim.unix_time().as_secs()
     }
 
-    /// Claims for so many seconds from now on, to read and to publish to the channels of a pattern.
+    /// Returns claims to read and to publish to the channels of a pattern, for so many seconds from
+    /// now on.
     pub fn claims_for(&self, pattern: &str, seconds: u64) -> Claims {
         let (iat, mine) = (self.now_s(), patterns(&[pattern]));
         Claims { iat, exp: iat + seconds, subscribe: mine.clone(), publish: mine, ..Claims::default() }
     }
 
-    /// A token of the key `main`.
+    /// Returns a token, signed with the key `main`.
     pub fn sign(&self, claims: &Claims) -> String {
         make_token(&self.config.auth, "main", None, claims).expect("a token")
     }
 }
 
-/// A key of this name, with a secret of its own.
+/// Returns a key of this name, with a secret of its own.
 pub fn key(id: &str) -> Key {
     let secret = Some(Secret::new(format!("a secret long enough, for key {id}")));
     Key { id: id.to_owned(), secret, ..Key::default() }
@@ -125,7 +126,7 @@ pub fn networks(texts: &[&str]) -> Vec<ipnet::IpNet> {
     texts.iter().map(|text| text.parse().expect("a network")).collect()
 }
 
-/// The header field that brings a token.
+/// Returns the header field for a token.
 pub fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
@@ -134,12 +135,12 @@ pub fn is_fine(reply: &Reply) -> bool {
     reply.status == 200
 }
 
-/// Whether a rule keeps a client out.
+/// Returns whether a rule denies a client.
 pub fn is_barred(reply: &Reply) -> bool {
     reply.is(403, "\"forbidden\"")
 }
 
-/// Whether a reply says that the client asks for too much, and when to come back.
+/// Returns whether a reply is a refusal by rate, with `Retry-After`.
 pub fn is_over(reply: &Reply) -> bool {
     reply.is(429, "too_many_requests") && reply.header("retry-after").is_some()
 }

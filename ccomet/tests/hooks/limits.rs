@@ -1,4 +1,4 @@
-//! What clients can bring about does no harm to others, and what takes its time is looked at again.
+//! Limits of hooks: no client harms others, and a decision that took long is checked again.
 
 use ccomet::WhenDown;
 use sealed::sim::Peer;
@@ -25,12 +25,12 @@ fn one_client_cannot_take_all_connections_to_the_back_end() {
     let held: Vec<Peer> = std::iter::from_fn(|| stage.accept()).collect();
     assert_eq!(held.len(), 2);
     let mut other = stage.client_from(BOB, &poll());
-    stage.backend().say(204, "");
+    stage.backend().answer_next(204, "");
     other.expect("\"items\"");
 }
 
 #[test]
-fn a_client_with_too_many_questions_is_told_to_come_back_and_others_are_served() {
+fn a_client_with_too_many_questions_gets_retry_after_and_others_are_served() {
     let stage = Stage::new(1, |config| {
         (config.hooks.questions_per_address_max, config.hooks.connections_per_address_max) = (3, 1);
         config.hooks.when_down = WhenDown::Allow;
@@ -40,21 +40,21 @@ fn a_client_with_too_many_questions_is_told_to_come_back_and_others_are_served()
     assert_eq!(count(&mut greedy, "too_many_requests"), 5);
     let mut first = stage.backend();
     let mut other = stage.client_from(BOB, &poll());
-    stage.backend().say(204, "");
+    stage.backend().answer_next(204, "");
     other.expect("\"items\"");
     // The rest waits for its turn.
     for _ in 0..3 {
-        first.say(204, "");
+        first.answer_next(204, "");
     }
     stage.wait(1);
     assert_eq!(count(&mut greedy, "\"items\""), 3);
     let mut again = stage.client_from(ANN, &poll());
-    first.say(204, "");
+    first.answer_next(204, "");
     again.expect("\"items\"");
 }
 
 #[test]
-fn too_many_questions_are_refused_though_the_server_allows_when_down() {
+fn too_many_questions_are_refused_even_if_the_server_allows_when_down() {
     let stage = Stage::new(1, |config| {
         (config.hooks.connections_max, config.hooks.questions_max) = (2, 5);
         config.hooks.when_down = WhenDown::Allow;
@@ -72,12 +72,13 @@ fn a_question_that_waited_too_long_is_refused_unless_the_back_end_is_silent() {
     let mut clients: Vec<Peer> = (0..4).map(|_| stage.client(&poll())).collect();
     let mut backend = stage.backend();
     stage.wait(1);
-    // It is slow, but it lives: two of them have waited for more than two seconds by then.
-    backend.say(403, "");
-    backend.asked();
+    // The back end is slow, but alive: by then, two questions have waited for more than two
+    // seconds.
+    backend.answer_next(403, "");
+    backend.next_question();
     stage.wait(2);
     assert_eq!(count(&mut clients, "hook_unavailable"), 2);
-    // Silent, it is down.
+    // A silent back end counts as down.
     stage.wait(5);
     assert_eq!(count(&mut clients, "\"items\""), 1);
     let stage = Stage::new(1, |config| {
@@ -89,18 +90,18 @@ fn a_question_that_waited_too_long_is_refused_unless_the_back_end_is_silent() {
 }
 
 #[test]
-fn a_kept_connection_that_the_back_end_has_closed_is_no_reason_to_refuse() {
+fn a_kept_connection_closed_by_the_back_end_causes_no_refusal() {
     let end: [fn(Peer); 2] = [|mut peer| peer.finish(), Peer::reset];
     for end in end {
         let stage = Stage::new(1, |_| {});
         let mut client = stage.client(&post("/channels/news", "one"));
         let mut backend = stage.backend();
-        backend.say(204, "");
+        backend.answer_next(204, "");
         client.expect("\"position\"");
         client.send(post("/channels/news", "two"));
-        backend.asked();
+        backend.next_question();
         end(backend.0);
-        let question = stage.backend().say(204, "");
+        let question = stage.backend().answer_next(204, "");
         assert_eq!(question["messages"][0]["data"], "two");
         client.expect("\"position\"");
     }
@@ -115,12 +116,12 @@ fn a_token_that_expires_while_the_back_end_is_asked_opens_nothing() {
     let target = format!("/channels/news?wait=0&token={}", stage.token("news", 5));
     let mut reader = stage.client(&get(&target));
     let mut backend = stage.backend();
-    backend.asked();
+    backend.next_question();
     stage.wait(3);
     backend.answer(204, "", "");
     reader.expect("\"items\"");
     reader.send(get(&target));
-    backend.asked();
+    backend.next_question();
     stage.wait(3);
     backend.answer(204, "", "");
     reader.expect("token_expired");
@@ -136,7 +137,7 @@ fn a_publication_on_a_websocket_whose_token_expires_meanwhile_is_not_published()
     socket.expect("hello");
     socket.send(frame(r#"{"type":"publish","channel":"news","data":"late"}"#));
     let mut backend: Backend = stage.backend();
-    backend.asked();
+    backend.next_question();
     stage.wait(6);
     backend.answer(204, "", "");
     stage.wait(1);

@@ -1,4 +1,5 @@
-//! Hooks: the site's back end is asked and told. On the simulated network, where the test is the back end.
+//! Hooks, by which the server asks and notifies the site's back end. On the simulated network,
+//! where the test is the back end.
 
 mod limits;
 mod pages;
@@ -10,12 +11,12 @@ use serde_json::{Value, json};
 use stage::{Backend, Stage, frame, get, post, upgrade};
 
 #[test]
-fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
+fn the_back_end_allows_or_refuses_requests() {
     for loops in [1, 3] {
         let stage = Stage::new(loops, |config| config.hooks.headers = vec!["Cookie".to_owned()]);
         let mut client = stage.client(&post("/channels/news", "hello"));
         let mut backend = stage.backend();
-        let (head, question) = backend.asked();
+        let (head, question) = backend.next_question();
         assert!(head.starts_with("POST /comet?x=1 HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("Authorization: Bearer shared\r\n") && head.contains("Host: 10.0.0.9"), "{head}");
         let messages = json!([{"channels": ["news"], "data": "hello"}]);
@@ -25,13 +26,13 @@ fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
 
         client.send(post("/channels/news", "spam"));
         stage.wait(1);
-        // On whichever connection it comes: the one that was kept.
-        backend.say(403, "");
+        // The question comes on the connection that was kept.
+        backend.answer_next(403, "");
         let refused = client.expect("hook_refused");
         assert!(String::from_utf8_lossy(&refused).contains("HTTP/1.1 403 "));
 
         client.send(get("/channels/news,sport?after=oldest&wait=0"));
-        let question = backend.say(204, "");
+        let question = backend.answer_next(204, "");
         let expected = json!({"type": "subscribe", "id": null, "origin": "http://x", "channels": ["news", "sport"],
             "headers": {"Cookie": "session=7"}});
         assert_eq!(question, expected);
@@ -49,14 +50,14 @@ fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
             // Each loop has connections of its own.
             backend = stage.accept().map_or(backend, Backend);
             if target.starts_with("/s") {
-                // The classic API has no tokens, and no way around this either.
-                backend.say(200, r#"{"allow":false}"#);
+                // The classic API has no tokens, and does not evade the hook.
+                backend.answer_next(200, r#"{"allow":false}"#);
             } else {
-                backend.say(403, "");
+                backend.answer_next(403, "");
             }
             client.expect("hook_refused");
         }
-        // Who comes by the admin listener is not asked about.
+        // Publications at the admin listener are not asked about.
         let mut admin = stage.sim.connect(stage.server.admin());
         admin.send(post("/channels/news", "from inside"));
         admin.expect("\"position\"");
@@ -66,26 +67,26 @@ fn what_the_back_end_allows_is_done_and_what_it_refuses_is_not() {
 
 type Act = fn(&mut Backend);
 
-/// What a publisher is told where the back end does that with its question.
-fn told_after(act: Act, when_down: WhenDown) -> String {
+/// Returns the answer to a publisher when the back end acts on its question in this way.
+fn reply_after(act: Act, when_down: WhenDown) -> String {
     let stage = Stage::new(1, |config| config.hooks.when_down = when_down);
     let mut client = stage.client(&post("/channels/news", "hello"));
     let mut backend = stage.backend();
-    backend.asked();
+    backend.next_question();
     act(&mut backend);
     stage.wait(3);
     String::from_utf8(client.take()).expect("text")
 }
 
 #[test]
-fn a_back_end_that_fails_by_itself_is_down() {
+fn a_back_end_that_fails_by_itself_counts_as_down() {
     let silent: Act = |_| {};
     let failing: Act = |backend| backend.answer(500, "", "");
     let overloaded: Act = |backend| backend.answer(503, "", "");
     for act in [silent, failing, overloaded] {
-        let refused = told_after(act, WhenDown::Refuse);
+        let refused = reply_after(act, WhenDown::Refuse);
         assert!(refused.contains("hook_unavailable") && refused.contains("Retry-After"), "{refused}");
-        let allowed = told_after(act, WhenDown::Allow);
+        let allowed = reply_after(act, WhenDown::Allow);
         assert!(allowed.contains("\"position\""), "{allowed}");
     }
     for (when_down, expected) in [(WhenDown::Refuse, "hook_unavailable"), (WhenDown::Allow, "event: ")] {
@@ -100,7 +101,7 @@ fn a_back_end_that_fails_by_itself_is_down() {
 }
 
 #[test]
-fn what_a_client_can_bring_about_is_refused_though_the_server_allows_when_down() {
+fn failures_that_a_client_can_cause_are_refused_even_if_the_server_allows_when_down() {
     let unclear: [Act; 6] = [
         |backend| backend.0.send("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
         |backend| backend.answer(200, "", &"x".repeat(20_000)),
@@ -117,11 +118,11 @@ fn what_a_client_can_bring_about_is_refused_though_the_server_allows_when_down()
     ];
     for when_down in [WhenDown::Refuse, WhenDown::Allow] {
         for act in unclear {
-            let answer = told_after(act, when_down);
+            let answer = reply_after(act, when_down);
             assert!(answer.contains("hook_unavailable") && answer.contains("Retry-After"), "{answer}");
         }
         for act in bad {
-            let answer = told_after(act, when_down);
+            let answer = reply_after(act, when_down);
             assert!(answer.contains("hook_refused"), "{answer}");
         }
     }
@@ -135,14 +136,14 @@ fn a_message_for_many_channels_is_in_its_question_once() {
     let body = json!({"messages": [{"channels": channels, "data": data}, {"channel": "c0", "data": "more"}]});
     let mut client = stage.client(&post("/messages", &body.to_string()));
     let mut backend = stage.backend();
-    let question = backend.say(204, "");
+    let question = backend.answer_next(204, "");
     let expected = json!([{"channels": channels, "data": data}, {"channels": ["c0"], "data": "more"}]);
     assert_eq!(question["messages"], expected);
     client.expect("]}");
 }
 
 #[test]
-fn a_question_that_is_too_long_is_refused_and_not_sent() {
+fn too_long_a_question_is_refused_and_not_sent() {
     let stage = Stage::new(1, |config| {
         (config.hooks.question_bytes_max, config.hooks.when_down) = (1_000, WhenDown::Allow);
         config.hooks.subscribe = false;
@@ -160,50 +161,50 @@ fn a_question_that_is_too_long_is_refused_and_not_sent() {
     socket.expect("hello");
     let long = json!({"type": "publish", "channel": "news", "data": "\u{1}".repeat(12), "ref": 7});
     socket.send(frame(&long.to_string()));
-    let told = socket.expect("\"ref\":7");
-    assert!(String::from_utf8_lossy(&told).contains("hook_too_large"));
+    let reply = socket.expect("\"ref\":7");
+    assert!(String::from_utf8_lossy(&reply).contains("hook_too_large"));
     assert!(stage.accept().is_none());
-    // It is heard all the same.
+    // The WebSocket still works.
     socket.send(frame(r#"{"type":"publish","channel":"news","data":"x"}"#));
-    stage.backend().say(204, "");
+    stage.backend().answer_next(204, "");
     socket.expect("published");
 }
 
 #[test]
-fn an_answer_is_kept_for_as_long_as_it_says() {
+fn an_answer_is_cached_for_its_max_age() {
     let stage = Stage::new(1, |config| config.hooks.headers = vec!["Cookie".to_owned()]);
     let mut first = stage.client(&get("/channels/news?wait=0"));
     let mut backend = stage.backend();
-    backend.asked();
+    backend.next_question();
     backend.answer(204, "Cache-Control: max-age=10\r\n", "");
     first.expect("\"items\":[]");
     for _ in 0..3 {
         first.send(get("/channels/news?wait=0"));
         first.expect("\"items\":[]");
     }
-    // Another who, or another what, is another question.
+    // A question about another client or another channel is a different one.
     first.send(get("/channels/news?wait=0").replace("session=7", "session=8"));
-    backend.say(403, "");
+    backend.answer_next(403, "");
     first.expect("hook_refused");
     first.send(get("/channels/sport?wait=0"));
-    backend.say(204, "");
+    backend.answer_next(204, "");
     first.expect("\"items\":[]");
     stage.wait(11);
     first.send(get("/channels/news?wait=0"));
     let mut again = stage.accept().map_or(backend, Backend);
-    again.say(403, "");
+    again.answer_next(403, "");
     first.expect("hook_refused");
-    // What is published is asked about each time.
+    // Each publication is asked about.
     for _ in 0..2 {
         first.send(post("/channels/news", "x"));
-        again.asked();
+        again.next_question();
         again.answer(204, "Cache-Control: max-age=10\r\n", "");
         first.expect("\"position\"");
     }
 }
 
 #[test]
-fn a_client_that_is_gone_is_asked_about_no_more_and_nothing_is_left() {
+fn questions_of_closed_clients_are_dropped_without_a_trace() {
     let stage = Stage::new(3, |config| config.hooks.timeout_ms = 60_000);
     let clients: Vec<Peer> = (0..20).map(|_| stage.client(&get("/channels/news?transport=sse"))).collect();
     let held: Vec<Peer> = std::iter::from_fn(|| stage.accept()).collect();
@@ -218,19 +219,19 @@ fn a_client_that_is_gone_is_asked_about_no_more_and_nothing_is_left() {
 }
 
 #[test]
-fn a_subscriber_that_hangs_up_during_a_check_is_forgotten_and_its_publication_is_kept() {
+fn a_subscriber_that_hangs_up_during_a_question_is_forgotten_and_its_publication_is_kept() {
     let stage = Stage::new(1, |_| {});
     let mut reader = stage.client(&get("/channels/news?transport=sse"));
     let mut backend = stage.backend();
-    backend.asked();
-    // A browser that leaves.
+    backend.next_question();
+    // The browser closes its connection.
     reader.finish();
     stage.wait(1);
     assert_eq!(stage.server.holdings().asking, 0);
     let mut publisher = stage.client(&post("/channels/news", "hello"));
     publisher.finish();
     let mut backend = stage.backend();
-    backend.say(204, "");
+    backend.answer_next(204, "");
     publisher.expect("\"position\"");
     assert_eq!(stage.server.holdings().subscribers, 0);
 }
@@ -244,54 +245,54 @@ fn a_websocket_that_waits_for_the_back_end_is_not_taken_for_dead() {
     client.expect("hello");
     client.send(frame(r#"{"type":"publish","channel":"news","data":"late","ref":1}"#));
     let mut backend = stage.backend();
-    backend.asked();
+    backend.next_question();
     stage.wait(20);
     backend.answer(204, "", "");
     client.expect("\"published\"");
 }
 
 #[test]
-fn what_is_said_on_a_websocket_keeps_its_order_while_the_back_end_is_asked() {
+fn messages_on_a_websocket_keep_their_order_while_the_back_end_is_asked() {
     let stage = Stage::new(3, |config| config.hooks.subscribe = false);
     let mut client = stage.client(&upgrade("/channels/news"));
     client.expect("hello");
     for (data, reference) in [("one", 1), ("two", 2), ("three", 3)] {
-        let said = json!({"type": "publish", "channel": "news", "data": data, "ref": reference});
-        client.send(frame(&said.to_string()));
+        let message = json!({"type": "publish", "channel": "news", "data": data, "ref": reference});
+        client.send(frame(&message.to_string()));
     }
     let mut backend = stage.backend();
-    let asked = backend.asked().1;
-    assert_eq!(asked["messages"][0]["data"], "one");
+    let question = backend.next_question().1;
+    assert_eq!(question["messages"][0]["data"], "one");
     assert!(stage.accept().is_none(), "one after the other");
     backend.answer(204, "", "");
-    assert_eq!(backend.say(403, "")["messages"][0]["data"], "two");
-    assert_eq!(backend.say(204, "")["messages"][0]["data"], "three");
+    assert_eq!(backend.answer_next(403, "")["messages"][0]["data"], "two");
+    assert_eq!(backend.answer_next(204, "")["messages"][0]["data"], "three");
     stage.wait(1);
-    let told = String::from_utf8_lossy(&client.take()).into_owned();
-    let at = |text: &str| told.find(text).unwrap_or_else(|| panic!("{text}: {told}"));
-    assert!(at("\"data\":\"one\"") < at("\"data\":\"three\""), "{told}");
+    let reply = String::from_utf8_lossy(&client.take()).into_owned();
+    let at = |text: &str| reply.find(text).unwrap_or_else(|| panic!("{text}: {reply}"));
+    assert!(at("\"data\":\"one\"") < at("\"data\":\"three\""), "{reply}");
     assert!(
-        told.contains("hook_refused") && told.contains("\"ref\":2") && !told.contains("\"data\":\"two\""),
-        "{told}"
+        reply.contains("hook_refused") && reply.contains("\"ref\":2") && !reply.contains("\"data\":\"two\""),
+        "{reply}"
     );
 }
 
 #[test]
-fn a_websocket_opens_when_it_is_allowed() {
+fn a_websocket_opens_when_the_back_end_allows_it() {
     let stage = Stage::new(1, |_| {});
     let request = upgrade("/channels/news");
     let mut client = stage.client(&request);
     let mut backend = stage.backend();
-    backend.say(204, "");
+    backend.answer_next(204, "");
     let opened = client.expect("hello");
     assert!(String::from_utf8_lossy(&opened).starts_with("HTTP/1.1 101 "));
     let mut refused = stage.client(&request);
-    backend.say(403, "");
+    backend.answer_next(403, "");
     refused.expect("HTTP/1.1 403 ");
 }
 
 #[test]
-fn the_back_end_is_asked_only_about_its_channels() {
+fn the_back_end_is_asked_only_about_configured_channels() {
     let stage = Stage::new(1, |config| {
         config.hooks.channels = vec![Pattern::new("private.*").expect("a pattern")];
         config.front.patterns = true;
@@ -301,14 +302,14 @@ fn the_back_end_is_asked_only_about_its_channels() {
     for target in ["/channels/news,private.x?wait=0", "/channels/priv*?wait=0"] {
         let mut client = stage.client(&get(target));
         let mut backend = stage.backend();
-        let question = backend.say(403, "");
+        let question = backend.answer_next(403, "");
         assert_eq!(question["channels"].as_array().map(Vec::len), Some(1), "{question}");
         client.expect("hook_refused");
     }
 }
 
 #[test]
-fn the_back_end_is_told_who_comes_and_goes() {
+fn the_back_end_is_notified_of_joins_and_leaves() {
     for loops in [1, 3] {
         let stage = Stage::new(loops, |config| {
             (config.hooks.subscribe, config.hooks.publish, config.hooks.presence) = (false, false, true);
@@ -318,14 +319,14 @@ fn the_back_end_is_told_who_comes_and_goes() {
         let request = get(&format!("/channels/room?transport=sse&token={token}"));
         let client = stage.client(&request);
         let mut backend = stage.backend();
-        let event = |told: &Value| (told["events"][0]["type"].clone(), told["events"][0]["id"].clone());
-        // It did not hear, and is told again.
-        let first = backend.say(500, "");
+        let event = |reply: &Value| (reply["events"][0]["type"].clone(), reply["events"][0]["id"].clone());
+        // The back end fails to take the event, and gets it again.
+        let first = backend.answer_next(500, "");
         assert_eq!((&first["type"], event(&first)), (&"presence".into(), ("join".into(), "ann".into())));
         assert_eq!(first["events"][0]["channel"], "room");
         stage.wait(2);
         let mut backend = stage.accept().map_or(backend, Backend);
-        assert_eq!(backend.say(204, ""), first);
+        assert_eq!(backend.answer_next(204, ""), first);
         let second = stage.client(&request);
         stage.wait(1);
         client.reset();
@@ -334,12 +335,12 @@ fn the_back_end_is_told_who_comes_and_goes() {
         second.reset();
         stage.wait(8);
         let mut backend = stage.accept().map_or(backend, Backend);
-        assert_eq!(event(&backend.say(204, "")), ("leave".into(), "ann".into()));
+        assert_eq!(event(&backend.answer_next(204, "")), ("leave".into(), "ann".into()));
     }
 }
 
 #[test]
-fn the_back_end_is_asked_about_what_is_added_to_a_websocket() {
+fn the_back_end_is_asked_about_added_subscriptions() {
     let stage = Stage::new(1, |_| {});
     let mut socket = stage.client(&upgrade("/channels"));
     socket.expect("hello");
@@ -347,20 +348,20 @@ fn the_back_end_is_asked_about_what_is_added_to_a_websocket() {
         frame(&format!(r#"{{"type":"subscribe","ref":{reference},"channels":["{channel}"]}}"#))
     };
     socket.send(subscribe(1, "news"));
-    // What follows is not read before the answer.
+    // The server reads no further command before the answer.
     socket.send(subscribe(2, "sport"));
     let mut backend = stage.backend();
-    let question = backend.say(200, r#"{"allow":true}"#);
+    let question = backend.answer_next(200, r#"{"allow":true}"#);
     assert_eq!((&question["type"], &question["channels"]), (&"subscribe".into(), &serde_json::json!(["news"])));
     assert_eq!(question["origin"], "http://x");
     socket.expect(r#""ref":1"#);
     socket.expect("subscribed");
-    assert_eq!(backend.say(200, r#"{"allow":false}"#)["channels"], serde_json::json!(["sport"]));
+    assert_eq!(backend.answer_next(200, r#"{"allow":false}"#)["channels"], serde_json::json!(["sport"]));
     socket.expect("hook_refused");
     assert_eq!(stage.server.holdings().subscribers, 2);
-    // A question whose client is gone is not asked any more.
+    // The question of a client that is gone is dropped.
     socket.send(subscribe(3, "late"));
-    assert_eq!(backend.asked().1["channels"], serde_json::json!(["late"]));
+    assert_eq!(backend.next_question().1["channels"], serde_json::json!(["late"]));
     drop(socket);
     stage.wait(1);
     assert_eq!(stage.server.holdings().subscribers, 0);
@@ -371,10 +372,10 @@ fn a_websocket_that_ends_while_the_back_end_is_asked_gets_no_further_subscriptio
     let stage = Stage::new(1, |_| {});
     let mut socket = stage.client(&upgrade("/channels/own"));
     let mut backend = stage.backend();
-    backend.say(204, "");
+    backend.answer_next(204, "");
     socket.expect("hello");
     socket.send(frame(r#"{"type":"subscribe","ref":1,"channels":["news"]}"#));
-    backend.asked();
+    backend.next_question();
     let mut admin = stage.sim.connect(stage.server.admin());
     admin.send("DELETE /channels/own HTTP/1.1\r\nHost: x\r\n\r\n");
     admin.expect("HTTP/1.1 204");

@@ -1,12 +1,13 @@
-//! What a browser sends by itself, a cookie or a password that it knows, says nothing about the page that made it do so: only pages
-//! of the site may act with it.
+//! A cookie or a password that a browser sends by itself does not identify the page that caused the
+//! request: only pages of the site may act with such credentials.
 
 use ccomet::{Config, ConfigError};
 use serde_json::Value;
 
 use super::stage::{Stage, frame, upgrade};
 
-/// What any page can make its visitor's browser ask for and win by, without leave of the server.
+/// Requests that any page can cause in its visitor's browser, and profit from, without permission
+/// of the server.
 const FORGEABLE: [&str; 8] = [
     "GET /channels/news?callback=f&wait=0",
     "GET /channels/news?callback=f&publish=spam",
@@ -18,7 +19,7 @@ const FORGEABLE: [&str; 8] = [
     "POST /messages",
 ];
 
-/// Requests that a browser sends for a page that is not the site's, or for nobody knows which.
+/// Header fields that a browser sends for a page of another site or of an unknown one.
 const FOREIGN: [&str; 5] = [
     "",
     "Origin: https://evil.example\r\n",
@@ -47,7 +48,7 @@ fn request(line: &str, fields: &str) -> String {
 }
 
 #[test]
-fn pages_of_others_do_nothing_with_what_browsers_send_by_themselves() {
+fn pages_of_other_sites_cannot_use_credentials_that_browsers_send_by_themselves() {
     for credentials in ["Cookie: session=7\r\n", "Authorization: Basic YTpi\r\n", "Authorization: Negotiate YTpi\r\n"] {
         let stage = stage();
         for line in FORGEABLE {
@@ -70,78 +71,79 @@ fn pages_of_others_do_nothing_with_what_browsers_send_by_themselves() {
 }
 
 #[test]
-fn the_back_end_is_told_which_page_asks() {
+fn the_back_end_gets_the_origin_of_the_page() {
     for (page, origin) in OWN {
         for line in FORGEABLE {
             let stage = stage();
             let mut client = stage.client(&request(line, &format!("Cookie: session=7\r\n{page}")));
-            let question = stage.backend().say(204, "");
+            let question = stage.backend().answer_next(204, "");
             assert_eq!(question["origin"], origin, "{line}");
             assert_eq!(question["headers"]["Cookie"], "session=7", "{line}");
             client.expect("HTTP/1.1 200 ");
         }
     }
-    // Replies that no other page can read are given to any, and the back end decides.
+    // The server processes requests of any page if other pages cannot read the reply, and the back
+    // end decides.
     let stage = stage();
     let line = "GET /channels/news?wait=0";
     let mut client = stage.client(&request(line, "Cookie: session=7\r\nOrigin: https://evil.example\r\n"));
     let mut backend = stage.backend();
-    assert_eq!(backend.say(204, "")["origin"], "https://evil.example");
+    assert_eq!(backend.answer_next(204, "")["origin"], "https://evil.example");
     let answer = client.expect("\"items\"");
     assert!(!String::from_utf8_lossy(&answer).contains("Access-Control-Allow-Origin"));
     client.send(request(line, "Cookie: session=7\r\n"));
-    assert_eq!(backend.say(204, "")["origin"], Value::Null);
+    assert_eq!(backend.answer_next(204, "")["origin"], Value::Null);
 }
 
 #[test]
-fn a_program_that_brings_no_cookie_needs_no_page() {
+fn a_program_without_a_cookie_needs_no_page() {
     let stage = stage();
     let mut client = stage.client(&request("POST /channels/news", "Authorization: Bearer of-the-sites-own\r\n"));
     let mut backend = stage.backend();
-    let question = backend.say(204, "");
+    let question = backend.answer_next(204, "");
     assert_eq!(question["headers"]["authorization"], "Bearer of-the-sites-own");
     client.expect("\"position\"");
     client.send(request("POST /channels/news", ""));
-    backend.say(204, "");
+    backend.answer_next(204, "");
     client.expect("\"position\"");
-    // Where the back end is shown no cookie, none opens anything.
+    // If the back end does not get cookies, a cookie permits nothing.
     let stage = Stage::new(1, |_| {});
     let mut client = stage.client(&request("POST /channels/news", "Cookie: session=7\r\n"));
-    stage.backend().say(204, "");
+    stage.backend().answer_next(204, "");
     client.expect("\"position\"");
 }
 
 #[test]
-fn an_answer_about_one_page_is_not_kept_for_another() {
+fn an_answer_about_one_page_is_not_cached_for_another() {
     let stage = stage();
-    let asked = |page: &str| request("GET /channels/news?wait=0", &format!("Cookie: session=7\r\n{page}"));
-    let mut client = stage.client(&asked("Origin: http://x\r\n"));
+    let asked_by = |page: &str| request("GET /channels/news?wait=0", &format!("Cookie: session=7\r\n{page}"));
+    let mut client = stage.client(&asked_by("Origin: http://x\r\n"));
     let mut backend = stage.backend();
-    backend.asked();
+    backend.next_question();
     backend.answer(204, "Cache-Control: max-age=60\r\n", "");
     client.expect("\"items\"");
-    client.send(asked("Origin: http://x\r\n"));
+    client.send(asked_by("Origin: http://x\r\n"));
     client.expect("\"items\"");
-    client.send(asked("Origin: https://evil.example\r\n"));
-    backend.say(403, "");
+    client.send(asked_by("Origin: https://evil.example\r\n"));
+    backend.answer_next(403, "");
     client.expect("hook_refused");
 }
 
 #[test]
-fn a_websockets_publications_say_which_page_opened_it() {
+fn questions_about_publications_on_a_websocket_name_its_page() {
     let stage = stage();
     let mut client = stage.client(&upgrade("/channels/news"));
     let mut backend = stage.backend();
-    backend.say(204, "");
+    backend.answer_next(204, "");
     client.expect("hello");
     client.send(frame(r#"{"type":"publish","channel":"news","data":"x"}"#));
-    let question = backend.say(204, "");
+    let question = backend.answer_next(204, "");
     assert_eq!((&question["origin"], &question["headers"]["Cookie"]), (&"http://x".into(), &"session=7".into()));
     client.expect("published");
 }
 
 #[test]
-fn a_page_of_others_opens_no_websocket_that_speaks_for_its_visitor() {
+fn a_page_of_another_site_opens_no_websocket_with_credentials() {
     let stage = stage();
     let foreign = upgrade("/channels").replace("Referer: http://x/page\r\n", "Origin: https://listed.example\r\n");
     let own = upgrade("/channels");
@@ -150,14 +152,14 @@ fn a_page_of_others_opens_no_websocket_that_speaks_for_its_visitor() {
         let mut client = stage.client(&request);
         client.expect("hello");
         client.send(frame(r#"{"type":"subscribe","ref":1,"channels":["news"]}"#));
-        let question = stage.backend().say(204, "");
+        let question = stage.backend().answer_next(204, "");
         assert_eq!(question["headers"]["Cookie"], cookie, "{request}");
         client.expect("subscribed");
     }
 }
 
 #[test]
-fn origins_are_named_where_the_back_end_is_shown_cookies() {
+fn origins_must_be_listed_if_the_back_end_gets_cookies() {
     for (headers, origins, is_fine) in [
         (["Cookie"], ["*"], false),
         (["COOKIE"], ["*"], false),

@@ -38,14 +38,14 @@ impl Stage {
         peer
     }
 
-    /// A client that is not of loopback, so that limits by address hold for it.
+    /// Connects a client from an address that is not loopback, so that limits by address apply.
     pub(crate) fn client_from(&self, from: [u8; 4], request: &str) -> Peer {
         let mut peer = self.sim.connect_from(from.into(), self.server.front());
         peer.send(request);
         peer
     }
 
-    /// A token for a channel, of `ann`, for so many seconds.
+    /// Returns a token of `ann` for a channel, for so many seconds.
     pub(crate) fn token(&self, channel: &str, seconds: u64) -> String {
         let iat = self.sim.unix_time().as_secs();
         let channels = vec![Pattern::new(channel).expect("a pattern")];
@@ -55,7 +55,7 @@ impl Stage {
         make_token(&self.config.auth, "main", None, &claims).expect("a token")
     }
 
-    /// A connection of the server to the back end, if it makes one.
+    /// Accepts the server's connection to the back end, if there is one.
     pub(crate) fn accept(&self) -> Option<Peer> {
         let mut accepted = None;
         self.sim.run_until(SECOND, || {
@@ -78,8 +78,8 @@ impl Stage {
 pub(crate) struct Backend(pub(crate) Peer);
 
 impl Backend {
-    /// The next question, head and body.
-    pub(crate) fn asked(&mut self) -> (String, Value) {
+    /// Returns the next question, head and body.
+    pub(crate) fn next_question(&mut self) -> (String, Value) {
         let head = String::from_utf8(self.0.expect("\r\n\r\n")).expect("text");
         let body = self.0.expect("}");
         let mut text = String::from_utf8(body).expect("text");
@@ -95,21 +95,21 @@ impl Backend {
     }
 
     /// Answers the next question, and returns it.
-    pub(crate) fn say(&mut self, status: u16, body: &str) -> Value {
-        let (_, question) = self.asked();
+    pub(crate) fn answer_next(&mut self, status: u16, body: &str) -> Value {
+        let (_, question) = self.next_question();
         self.answer(status, "", body);
         question
     }
 }
 
-/// Nothing may be done without a token.
+/// Requires tokens for everything.
 pub(crate) fn need_tokens(config: &mut Config) {
     let secret = Secret::new("a secret that is long enough for it");
     config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
     config.auth.anonymous = Some(Anonymous::default());
 }
 
-/// A request of a page of the server's own.
+/// Returns a GET of a page of the server's own.
 pub(crate) fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: x\r\nReferer: http://x/page\r\nCookie: session=7\r\n\r\n")
 }
@@ -118,12 +118,12 @@ pub(crate) fn post(target: &str, body: &str) -> String {
     testing::http::request("POST", target, "Host: x\r\n", body)
 }
 
-/// A WebSocket that a page of the server's own opens.
+/// Returns a request for a WebSocket by a page of the server's own.
 pub(crate) fn upgrade(target: &str) -> String {
     get(target).replace("\r\n\r\n", &format!("\r\n{UPGRADE}\r\n"))
 }
 
-/// A message of text, as a client sends it: masked by nothing but zeros.
+/// Returns a text message as a client sends it, masked with zeros.
 pub(crate) fn frame(text: &str) -> Vec<u8> {
     testing::http::frame(0x81, text)
 }

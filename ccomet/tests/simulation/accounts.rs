@@ -1,4 +1,4 @@
-//! What addresses may ask for, what they have asked for, and what they were given.
+//! What addresses may request, what they have requested, and what they got.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use ccomet::Config;
 use sealed::sim::Simulation;
 
-/// A time after which nothing is under way any more, and a minute besides.
+/// A time after which nothing is in transit, plus a minute.
 const WINDOW: Duration = Duration::from_secs(240);
 
-/// What is counted of an address.
+/// A kind of request that is counted for an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Charge {
     Subscribe,
@@ -21,17 +21,17 @@ pub enum Charge {
     Question,
 }
 
-/// What a client may have made, and what others may have made before it.
+/// Things that a client may have created, unless other clients created them first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Made {
     Channel,
     Pattern,
 }
 
-/// What a client asked for, as far as a refusal may have to do with it.
+/// A client's request, as far as it matters to a refusal.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// Who asked, for messages.
+    /// The requesting client, for messages.
     pub what: &'a str,
     pub client: IpAddr,
     pub charge: Charge,
@@ -39,39 +39,39 @@ pub struct Asked<'a> {
     pub channel: &'a str,
 }
 
-/// Whether a channel is a client's own: nobody else uses its name.
+/// Returns whether a channel is a client's own: no other client uses its name.
 pub fn is_own(channel: &str) -> bool {
     channel.starts_with("own.")
 }
 
-/// What addresses have asked of one server, and what they were given.
+/// The requests of addresses to one server, and their results.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Accounts {
     sim: Simulation,
-    /// When the server was started.
+    /// The time when the server was started.
     pub since: Duration,
     loops: u64,
     subscribes: u64,
     publishes: u64,
     connections: u32,
-    /// Channels and patterns that each client may have made on each loop.
+    /// The channels and patterns that each client may create on each loop.
     made_max: [usize; 2],
     questions_max: usize,
-    /// Some limits of the whole server are so low that they are met.
+    /// Some limits of the whole server are low enough to be reached.
     is_narrow: bool,
-    /// A loop may stall, or the store, for longer than a request waits.
+    /// A loop or the store may stall for longer than a request waits.
     pub may_stall: bool,
     has_few_patterns: bool,
-    /// Whether all addresses are known.
+    /// All addresses are known.
     is_complete: bool,
     asked: HashMap<(IpAddr, Charge), Vec<Duration>>,
     given: HashMap<(IpAddr, Charge), u64>,
-    /// Connections, and what may go on for a while on those of others.
+    /// Connections, and requests that may go on for a while on connections of proxies.
     opened: HashMap<IpAddr, u32>,
-    /// What each has named, and may have made by that.
+    /// The names that each client has used, and may have created thereby.
     named: HashMap<(IpAddr, Made), HashSet<String>>,
-    /// Channels of its own in which each has published.
+    /// The channels of its own in which each client has published.
     own: HashMap<IpAddr, HashSet<String>>,
 }
 
@@ -122,7 +122,8 @@ impl Accounts {
         asked.iter().filter(|at| **at + WINDOW > now).count()
     }
 
-    /// It was refused with 429. Whatever others do, that happens only to one that asked for more than it may.
+    /// Checks a refusal with 429. Only a client that requested more than it may is refused so,
+    /// whatever others do.
     pub fn refused(&self, asked: &Asked<'_>, now: Duration, text: &str) {
         let Asked { what, client, charge, made, .. } = *asked;
         let opened = self.opened.get(&client).copied().unwrap_or(0);
@@ -142,7 +143,8 @@ impl Accounts {
         );
     }
 
-    /// It was refused with 503: others have all that there is. Where there is enough of all, nobody is.
+    /// Checks a refusal with 503: other clients have used up a limit of the server. If no limit is
+    /// low, no client is refused so.
     pub fn unavailable(&self, asked: &Asked<'_>, text: &str) {
         let is_due = match () {
             () if text.contains("shutting_down") => true,
@@ -155,7 +157,8 @@ impl Accounts {
         assert!(is_due, "{}: there is room for it: {asked:?}: {text}", asked.what);
     }
 
-    /// It was not refused: at some time until now. Where channels are `lasting`, they are still there.
+    /// Notes a request that succeeded at some time until now. If channels are `lasting`, they still
+    /// exist.
     pub fn given(&mut self, asked: &Asked<'_>, lasting: bool) {
         let Asked { what, client, charge, channel, .. } = *asked;
         let given = self.given.entry((client, charge)).or_default();

@@ -1,4 +1,4 @@
-//! A site's back end, in all moods, and clients that may do what it allows.
+//! A site's back end, in several moods, and clients whose requests it decides about.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use crate::meter;
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;
 
-/// Always allowed, never allowed, and as it falls.
+/// Channels that the back end always allows, never allows, and allows at random.
 pub const ASKED: [&str; 3] = ["asked.yes", "asked.no", "asked.maybe"];
 const YES: &str = ASKED[0];
 const NO: &str = ASKED[1];
 
-/// What a world's back end is like.
+/// The behaviour of a world's back end.
 #[derive(Debug, Clone)]
 pub struct Hooking {
     when_down: WhenDown,
-    /// How often it does not answer as it should.
+    /// The probability that it misbehaves.
     trouble: f64,
-    /// The network is well, and what goes wrong is the clients' fault.
+    /// The network works, and the clients cause all failures.
     by_clients: bool,
 }
 
 impl Hooking {
-    /// Draws one, and sets what goes with it.
+    /// Draws the behaviour, and sets the configuration for it.
     pub fn draw(config: &mut Config, random: &mut Random) -> Self {
         let when_down = *random.pick(&[WhenDown::Refuse, WhenDown::Refuse, WhenDown::Allow]).expect("one");
         let trouble = *random.pick(&[0.0, 0.2, 0.8]).expect("one");
@@ -47,16 +47,17 @@ impl Hooking {
         Self { when_down, trouble, by_clients }
     }
 
-    /// Changes what may go wrong in such a world.
+    /// Adjusts what may go wrong in such a world.
     pub fn soften(&self, faults: &mut Faults, restarts: &mut f64) {
         if self.by_clients {
-            // While a server goes down, the back end does not answer.
+            // While a server shuts down, the back end does not answer.
             *restarts = 0.0;
             *faults = Faults { interleave: faults.interleave, short_read: faults.short_read, ..Faults::default() };
         }
     }
 
-    /// Whether a client may be let do what the back end never allows, since it could not be asked.
+    /// Returns whether the server may allow what the back end never allows, since it could not ask
+    /// the back end.
     fn is_lax(&self) -> bool {
         self.when_down == WhenDown::Allow && !self.by_clients
     }
@@ -78,31 +79,31 @@ pub struct Backend {
     lines: Vec<Line>,
 }
 
-/// A connection of the server's to it.
+/// A connection of the server to the back end.
 struct Line {
     peer: Peer,
     buffer: Vec<u8>,
-    /// What it will say, and when.
+    /// The answer that the back end will send, and when.
     due: Option<(Duration, String)>,
-    /// It says nothing any more.
+    /// The back end sends nothing more.
     is_mute: bool,
-    /// It ends by a reset.
+    /// The connection ends with a reset.
     is_reset: bool,
 }
 
 impl Backend {
-    /// Answers from now on, as it should.
+    /// Makes the back end answer correctly from now on.
     pub fn calm_down(&mut self) {
         self.hooking.trouble = 0.0;
         self.lines.retain(|line| !line.is_mute);
     }
 
-    /// Closes its connections.
+    /// Closes the connections.
     pub fn hang_up(&mut self) {
         self.lines.clear();
     }
 
-    /// Lets time pass, in steps in which it answers.
+    /// Lets time pass, in steps in which the back end answers.
     pub fn run_for(&mut self, place: &Place, time: Duration, random: &mut Random) {
         let end = place.sim.now() + time;
         while place.sim.now() < end {
@@ -119,8 +120,8 @@ impl Backend {
         let now = place.sim.now();
         for mut line in std::mem::take(&mut self.lines) {
             line.buffer.append(&mut line.peer.take());
-            if let Some((_, said)) = line.due.take_if(|(at, _)| *at <= now) {
-                line.peer.send(said);
+            if let Some((_, message)) = line.due.take_if(|(at, _)| *at <= now) {
+                line.peer.send(message);
             }
             let is_kept = line.due.is_some() || line.is_mute || self.hear(&mut line, now, random);
             if line.is_reset {
@@ -131,7 +132,7 @@ impl Backend {
         }
     }
 
-    /// Takes a question, if one is there whole. Returns whether the connection is kept.
+    /// Takes a complete question, if there is one. Returns whether the connection is kept.
     fn hear(&self, line: &mut Line, now: Duration, random: &mut Random) -> bool {
         let Some(head) = line.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { return true };
         let text = String::from_utf8_lossy(&line.buffer[..head]).to_lowercase();
@@ -176,7 +177,7 @@ impl Backend {
     }
 }
 
-/// Does not answer as it should. Returns whether the connection is kept.
+/// Misbehaves in a random way. Returns whether the connection is kept.
 fn misbehave(line: &mut Line, answer: String, now: Duration, random: &mut Random) -> bool {
     let status = |status: u16| format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
     let soon = now + Duration::from_millis(10);
@@ -188,7 +189,7 @@ fn misbehave(line: &mut Line, answer: String, now: Duration, random: &mut Random
         }
         2 => line.due = Some((now + random.time(Duration::from_secs(8)), answer)),
         3 => line.due = Some((soon, status(500))),
-        // Which is a refusal.
+        // A 404 is a refusal.
         4 if !answer.starts_with("HTTP/1.1 204") => line.due = Some((soon, status(404))),
         5 => line.due = Some((soon, "HTTP/1.1 200 X\r\nContent-Length: x\r\n\r\n".to_owned())),
         6 => line.due = Some((soon, "HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\n{}".to_owned())),
@@ -202,13 +203,13 @@ fn misbehave(line: &mut Line, answer: String, now: Duration, random: &mut Random
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+enum Action {
     Poll,
     History,
     Publish,
     PublishMany,
     Socket,
-    Said,
+    OnSocket,
     ClassicPublish,
     ClassicPoll,
     Icomet,
@@ -216,22 +217,22 @@ enum Deed {
 
 #[derive(Debug)]
 struct Pending {
-    deed: Deed,
+    action: Action,
     channel: &'static str,
     payload: String,
 }
 
-/// A client that wants to do what the back end is asked about.
+/// A client whose requests need an answer of the back end.
 pub struct Suitor {
     label: String,
     is_lax: bool,
     http: Option<Http>,
     pending: Option<Pending>,
-    /// What its WebSocket reads.
+    /// The channel that its WebSocket reads.
     socket: Option<&'static str>,
     frames: Frames,
-    /// What has come of an answer without a length.
-    told: Vec<u8>,
+    /// What has arrived of an answer without a length.
+    body_so_far: Vec<u8>,
     sent: u64,
 }
 
@@ -244,7 +245,7 @@ impl Suitor {
             pending: None,
             socket: None,
             frames: Frames::default(),
-            told: Vec::new(),
+            body_so_far: Vec::new(),
             sent: 0,
         }
     }
@@ -269,31 +270,31 @@ impl Suitor {
         }
     }
 
-    fn prepare(&mut self, deed: Deed, random: &mut Random, oracle: &mut Oracle) -> (&'static str, String) {
+    fn prepare(&mut self, action: Action, random: &mut Random, oracle: &mut Oracle) -> (&'static str, String) {
         let channel = *random.pick(&ASKED).expect("one");
         self.sent += 1;
         let payload = format!("{channel}-{}-{}", self.label, self.sent);
         if channel == NO && !self.is_lax {
             oracle.forbid(&payload);
         }
-        self.pending = Some(Pending { deed, channel, payload: payload.clone() });
+        self.pending = Some(Pending { action, channel, payload: payload.clone() });
         (channel, payload)
     }
 
     fn ask(&mut self, random: &mut Random, oracle: &mut Oracle) {
-        use Deed::{ClassicPoll, ClassicPublish, History, Icomet, Poll, Publish, PublishMany, Socket};
-        let deeds = [Poll, Poll, History, Publish, Publish, PublishMany, Socket, ClassicPublish, ClassicPoll, Icomet];
-        let deed = *random.pick(&deeds).expect("one");
-        let (channel, payload) = self.prepare(deed, random, oracle);
+        use Action::{ClassicPoll, ClassicPublish, History, Icomet, Poll, Publish, PublishMany, Socket};
+        let actions = [Poll, Poll, History, Publish, Publish, PublishMany, Socket, ClassicPublish, ClassicPoll, Icomet];
+        let action = *random.pick(&actions).expect("one");
+        let (channel, payload) = self.prepare(action, random, oracle);
         let Some(http) = &mut self.http else { return };
         let mut post = |path: &str, body: &str| http.cuts.post(path, "", body);
         let get = |path: &str, fields: &str| format!("GET {path} HTTP/1.1\r\nHost: sim\r\n{fields}\r\n");
-        let request = match deed {
-            Publish | Deed::Said => post(&format!("/channels/{channel}"), &payload),
+        let request = match action {
+            Publish | Action::OnSocket => post(&format!("/channels/{channel}"), &payload),
             PublishMany => {
                 let message = json!({"channel": channel, "data": payload});
                 let fine = json!({"channel": YES, "data": format!("{YES}-{payload}")});
-                // One that is refused takes the others along.
+                // A refused message makes the server refuse the others, too.
                 if channel == NO && !self.is_lax {
                     oracle.forbid(&format!("{YES}-{payload}"));
                 }
@@ -310,24 +311,24 @@ impl Suitor {
     }
 
     fn say(&mut self, random: &mut Random, oracle: &mut Oracle) {
-        let (channel, payload) = self.prepare(Deed::Said, random, oracle);
-        let said = json!({"type": "publish", "channel": channel, "data": payload}).to_string();
+        let (channel, payload) = self.prepare(Action::OnSocket, random, oracle);
+        let message = json!({"type": "publish", "channel": channel, "data": payload}).to_string();
         if let Some(http) = &mut self.http {
-            http.say(&said);
+            http.say(&message);
         }
     }
 
     fn lost(&mut self) {
         (self.http, self.pending, self.socket) = (None, None, None);
         self.frames.clear();
-        self.told.clear();
+        self.body_so_far.clear();
     }
 
     pub fn hear(&mut self, oracle: &mut Oracle) {
         while let Some(answer) = self.http.as_mut().and_then(Http::next) {
             match answer {
                 Answer::Over => self.lost(),
-                Answer::Stream if self.pending.as_ref().is_some_and(|pending| pending.deed == Deed::Socket) => {
+                Answer::Stream if self.pending.as_ref().is_some_and(|pending| pending.action == Action::Socket) => {
                     let channel = self.pending.take().map(|pending| pending.channel);
                     self.may(channel, "a WebSocket");
                     self.socket = channel;
@@ -338,11 +339,11 @@ impl Suitor {
                         self.frame(frame, oracle);
                     }
                 }
-                // An answer of icomet's has no length.
-                Answer::Stream if self.pending.as_ref().is_some_and(|pending| pending.deed == Deed::Icomet) => {}
-                Answer::Data(bytes) => self.told.extend(bytes),
+                // An answer of icomet has no length.
+                Answer::Stream if self.pending.as_ref().is_some_and(|pending| pending.action == Action::Icomet) => {}
+                Answer::Data(bytes) => self.body_so_far.extend(bytes),
                 Answer::StreamEnd => {
-                    let body = std::mem::take(&mut self.told);
+                    let body = std::mem::take(&mut self.body_so_far);
                     self.whole(200, &body, oracle);
                 }
                 Answer::Whole { status, body } => self.whole(status, &body, oracle),
@@ -351,33 +352,33 @@ impl Suitor {
         }
     }
 
-    /// It was let do something in a channel.
+    /// Asserts that the back end may have allowed a request about a channel.
     fn may(&self, channel: Option<&str>, what: &str) {
         assert!(self.is_lax || channel != Some(NO), "{}: the back end never allows that: {what}", self.label);
     }
 
     fn whole(&mut self, status: u16, body: &[u8], oracle: &mut Oracle) {
         let text = String::from_utf8_lossy(body);
-        // What cannot be asked of the server is answered without a question, 408.
+        // The server answers a request that it cannot read with 408, without a question.
         let Some(pending) = self.pending.take() else { return assert_eq!(status, 408, "{}: {text}", self.label) };
         let channel = pending.channel;
         let is_refused = text.contains("hook_refused");
         assert!(!is_refused || channel != YES, "{}: the back end never refuses that: {pending:?}", self.label);
-        match (status, pending.deed) {
+        match (status, pending.action) {
             (403, _) => assert!(is_refused, "{}: {status} {text}", self.label),
-            (503 | 408 | 429, _) | (404, Deed::History) => {}
-            (200, Deed::ClassicPublish | Deed::ClassicPoll | Deed::Icomet) => {
+            (503 | 408 | 429, _) | (404, Action::History) => {}
+            (200, Action::ClassicPublish | Action::ClassicPoll | Action::Icomet) => {
                 let is_problem = is_refused || text.contains("\"status\":503") || text.contains("hook_unavailable");
                 if !is_problem && !text.contains("\"429\"") {
                     self.may(Some(channel), &text);
                 }
             }
-            (200, deed) => {
+            (200, action) => {
                 self.may(Some(channel), &text);
                 let reply: Value = serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {text}"));
                 let items = reply["items"].as_array();
                 items.into_iter().flatten().for_each(|item| self.item(item, oracle));
-                if deed == Deed::Publish {
+                if action == Action::Publish {
                     let spot = spots(reply["position"].as_str().expect("a position"))[0];
                     oracle.accepted(channel, spot, &pending.payload);
                 }
@@ -412,16 +413,16 @@ impl Suitor {
             }
             Some("error") => {
                 let is_refused = item["status"] == 403;
-                let said = self.pending.take().map(|pending| pending.channel);
-                let is_due = is_refused && said.is_some_and(|channel| channel != YES);
-                assert!(is_due || item["status"] == 503, "{}: {item} to {said:?}", self.label);
+                let message = self.pending.take().map(|pending| pending.channel);
+                let is_due = is_refused && message.is_some_and(|channel| channel != YES);
+                assert!(is_due || item["status"] == 503, "{}: {item} to {message:?}", self.label);
             }
             Some("hello" | "gap" | "close" | "bye") => {}
             _ => panic!("{}: {item}", self.label),
         }
     }
 
-    /// All is quiet: what was asked is answered.
+    /// Asserts that each request is answered, once nothing happens any more.
     pub fn check_answered(&self) {
         assert!(self.pending.is_none(), "{}: never answered: {:?}", self.label, self.pending);
     }

@@ -1,20 +1,20 @@
-//! How a client's bytes come: whole, or in pieces; its bodies in chunks, and its messages in frames.
+//! How a client's bytes arrive: whole or in pieces, with bodies in chunks and messages in frames.
 
 use std::collections::VecDeque;
 
 use sealed::sim::{Peer, Random};
 use testing::http::frame;
 
-/// What is cut byte by byte at most: behind that, it comes whole.
+/// The most bytes that are cut byte by byte: the rest comes whole.
 const BYTES_MAX: usize = 400;
 
-/// What stands between the frames of a message.
+/// The payload of pings between the frames of a message.
 pub const PING: &[u8] = b"between";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
     Whole,
-    /// Cut somewhere, and sent as soon as can be.
+    /// Cut somewhere, and sent as soon as possible.
     Pieces,
     /// Cut somewhere, and sent one after the other as time passes.
     Slowly,
@@ -27,27 +27,27 @@ enum How {
 pub struct Cuts {
     how: How,
     random: Random,
-    /// What is still to be sent.
+    /// Bytes that are still to be sent.
     pieces: VecDeque<Vec<u8>>,
 }
 
 impl Cuts {
-    /// Cuts with this probability.
+    /// Creates a sender that cuts with this probability.
     pub fn new(chance: f64, random: &mut Random) -> Self {
         let hows = [How::Pieces, How::Pieces, How::Slowly, How::Bytes];
         let how = if random.chance(chance) { *random.pick(&hows).expect("one") } else { How::Whole };
         Self { how, random: Random::new(random.bits()), pieces: VecDeque::new() }
     }
 
-    /// Keeps nothing back any more: a client that sends a piece at a time may need longer for an answer to a ping than a
-    /// message may take.
+    /// Stops holding pieces back: a client that sends a piece at a time may need longer for a pong
+    /// than a message may take.
     pub fn hurry(&mut self) {
         if self.how == How::Slowly {
             self.how = How::Pieces;
         }
     }
 
-    /// Sends bytes, or keeps what is to be sent [later](Self::go_on).
+    /// Sends bytes, or keeps pieces for [later](Self::go_on).
     pub fn send(&mut self, peer: &mut Peer, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -60,13 +60,13 @@ impl Cuts {
             self.pieces.push_back(piece.to_vec());
             rest = behind;
         }
-        // What is sent before the connection is there comes in one.
+        // Bytes that are sent before the connection is established arrive together.
         if self.how == How::Whole {
             self.pieces.drain(..).for_each(|piece| peer.send(piece));
         }
     }
 
-    /// Sends what is to be sent by now.
+    /// Sends the pieces that are due by now.
     pub fn go_on(&mut self, peer: &mut Peer) {
         if !peer.is_connected() {
             return;
@@ -75,7 +75,7 @@ impl Cuts {
         self.pieces.drain(..count.min(self.pieces.len())).for_each(|piece| peer.send(piece));
     }
 
-    /// A message of text, in one frame or in several, with pings between.
+    /// Returns a text message, in one frame or in several, with pings between.
     pub fn message(&mut self, text: &str) -> Vec<u8> {
         let text = text.as_bytes();
         if self.how == How::Whole || self.random.chance(0.3) {
@@ -94,7 +94,7 @@ impl Cuts {
         frames
     }
 
-    /// A POST, of known length or in chunks. Each of the fields ends with CRLF.
+    /// Returns a POST of known length or in chunks. Each of the fields ends with CRLF.
     pub fn post(&mut self, target: &str, fields: &str, body: &str) -> String {
         let head = format!("POST {target} HTTP/1.1\r\nHost: sim\r\n{fields}");
         if self.how == How::Whole || self.random.chance(0.5) {
@@ -104,7 +104,7 @@ impl Cuts {
         format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}")
     }
 
-    /// A body in chunks, with what may stand beside them.
+    /// Returns a body in chunks, with optional extensions and trailers.
     pub fn chunks(&mut self, body: &str) -> String {
         let (mut chunks, mut rest) = (String::new(), body);
         while !rest.is_empty() {

@@ -6,14 +6,14 @@ use testing::http::frame;
 use crate::cuts::PING;
 use crate::http::Http;
 
-/// What the server sent.
+/// A message of the server.
 #[derive(Debug)]
 pub enum Frame {
     Reply(Value),
     Close,
 }
 
-/// Frames of the server, as they come out of its bytes.
+/// The frames in the bytes from the server.
 #[derive(Debug, Default)]
 pub struct Frames(Vec<u8>);
 
@@ -26,7 +26,8 @@ impl Frames {
         self.0.clear();
     }
 
-    /// Takes the next reply, or the close, if it is there whole. Answers pings, and holds pongs against the client's own.
+    /// Takes the next complete reply or close, if there is one. Answers pings, and compares pongs
+    /// with the client's own pings.
     pub fn next(&mut self, http: &mut Option<Http>) -> Option<Frame> {
         loop {
             let (kind, payload) = self.take()?;
@@ -44,7 +45,7 @@ impl Frames {
         }
     }
 
-    /// Takes a frame, if one is there whole: its first byte and its payload.
+    /// Takes a complete frame, if there is one: its first byte and its payload.
     fn take(&mut self) -> Option<(u8, Vec<u8>)> {
         let (kind, short) = (*self.0.first()?, *self.0.get(1)?);
         let (from, length) = match short {

@@ -1,4 +1,4 @@
-//! What proxies say of the clients that they ask for: by the PROXY protocol, and in header fields.
+//! How proxies name the clients of their requests: by the PROXY protocol, and in header fields.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,21 +7,21 @@ use sealed::sim::Random;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Bytes of a family that has addresses of files.
+/// The length of addresses in the family of Unix sockets.
 const UNIX_BYTES: usize = 216;
 
 /// The version of the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// 1, a line of text.
+    /// Version 1, a line of text.
     Line,
-    /// 2, binary.
+    /// Version 2, binary.
     Binary,
 }
 
-/// The header of the PROXY protocol for a client.
+/// Returns the header of the PROXY protocol for a client.
 pub fn announcement(version: Version, client: IpAddr, random: &mut Random) -> Vec<u8> {
-    // An address of IPv4 may be written as one of IPv6.
+    // An IPv4 address may be written as an IPv6 one.
     let client = match client {
         IpAddr::V4(ip) if random.chance(0.2) => IpAddr::V6(ip.to_ipv6_mapped()),
         client => client,
@@ -35,13 +35,13 @@ pub fn announcement(version: Version, client: IpAddr, random: &mut Random) -> Ve
     binary(0x21, if client.is_ipv4() { 0x11 } else { 0x21 }, &block)
 }
 
-/// The header of the PROXY protocol for a connection that is the proxy's own.
+/// Returns the header of the PROXY protocol for a connection of the proxy itself.
 pub fn own_announcement(version: Version, random: &mut Random) -> Vec<u8> {
     if version == Version::Line {
         let lines = ["PROXY UNKNOWN\r\n", "PROXY UNKNOWN 192.0.2.66 10.0.0.1 4711 80\r\n"];
         return random.pick(&lines).expect("one").as_bytes().to_vec();
     }
-    // Whatever stands where addresses would be is to be ignored.
+    // The server has to ignore the bytes in the place of the addresses.
     let ignored = addresses(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66)), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
     match random.below(4) {
         0 => binary(0x20, 0, &[]),
@@ -56,7 +56,7 @@ fn binary(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     [SIGNATURE, &[command, family], &length[..], block].concat()
 }
 
-/// Both addresses, and both ports.
+/// Returns both addresses, and both ports.
 fn addresses(client: IpAddr, own: IpAddr) -> Vec<u8> {
     let bytes = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -65,7 +65,8 @@ fn addresses(client: IpAddr, own: IpAddr) -> Vec<u8> {
     [bytes(client), bytes(own), 4711_u16.to_be_bytes().to_vec(), 80_u16.to_be_bytes().to_vec()].concat()
 }
 
-/// What stands behind the addresses: things of a kind, a length and a value, or nothing. Some look like a request.
+/// Returns what follows the addresses: entries of a type, a length and a value, or nothing. Some
+/// look like a request.
 fn extension(random: &mut Random) -> Vec<u8> {
     let request = b"\r\n\r\nGET /channels/a HTTP/1.1\r\nHost: sim\r\n\r\n";
     match random.below(4) {
@@ -78,14 +79,15 @@ fn extension(random: &mut Random) -> Vec<u8> {
 /// The last hops of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Hops {
-    /// Nothing where the proxy next to the client cannot say its address.
+    /// `None` if the proxy next to the client cannot name its address.
     pub client: Option<IpAddr>,
-    /// A proxy between that one and the one that connects.
+    /// A proxy between that proxy and the one that connects.
     pub between: Option<IpAddr>,
 }
 
 impl Hops {
-    /// The header field that says for whom a request is. What the client claimed stands before what the proxies know.
+    /// Returns the header field that names the client. The client's own claim stands before the
+    /// hops that the proxies add.
     pub fn field(self, by: ForwardedBy, random: &mut Random) -> Vec<u8> {
         let name: &[u8] = match by {
             ForwardedBy::XForwardedFor => b"X-Forwarded-For: ",
@@ -100,7 +102,7 @@ impl Hops {
         let mut field = name.to_vec();
         for (index, hop) in claimed.into_iter().chain([own]).chain(between).enumerate() {
             if index > 0 {
-                // A line of its own is as good as a comma.
+                // A header line of its own is equivalent to a comma.
                 field.extend(if random.chance(0.2) { [b"\r\n", name].concat() } else { b", ".to_vec() });
             }
             field.extend(hop);
@@ -110,7 +112,7 @@ impl Hops {
     }
 }
 
-/// What a client wants a proxy to have said.
+/// Returns a hop that the client claims itself.
 fn claim(by: ForwardedBy, random: &mut Random) -> Vec<u8> {
     let claims: [&[u8]; 4] = [b"", b"127.0.0.1", b"192.0.2.1, 10.0.0.2", b"nonsense"];
     let hostile: [&[u8]; 5] = [b"\xff", b"\"", b"unknown", b",", b"10.0.0.1, \xff\xff"];
@@ -123,7 +125,7 @@ fn claim(by: ForwardedBy, random: &mut Random) -> Vec<u8> {
     b"for=".iter().copied().chain(spaced).collect()
 }
 
-/// A hop whose address can be read.
+/// Returns a hop with a readable address.
 fn readable(by: ForwardedBy, address: IpAddr, random: &mut Random) -> Vec<u8> {
     let with_port = if address.is_ipv6() { format!("[{address}]:4711") } else { format!("{address}:4711") };
     let text = if random.chance(0.3) { with_port } else { address.to_string() };
@@ -135,7 +137,7 @@ fn readable(by: ForwardedBy, address: IpAddr, random: &mut Random) -> Vec<u8> {
     hop.into_bytes()
 }
 
-/// A hop whose address cannot be read: it could be anybody's.
+/// Returns a hop with an unreadable address, which could belong to any client.
 fn unreadable(by: ForwardedBy, random: &mut Random) -> Vec<u8> {
     let hop: &[u8] = match by {
         ForwardedBy::XForwardedFor => {

@@ -5,16 +5,16 @@ use testing::http::{Part, Reply, Responses};
 
 use crate::cuts::Cuts;
 
-/// What came of a request.
+/// An event on the connection after a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// A whole response.
+    /// A complete response.
     Whole { status: u16, body: Vec<u8> },
-    /// A response that goes on for as long as the server has something to say.
+    /// The head of a response that goes on as long as the server has more to send.
     Stream,
-    /// More of it.
+    /// A part of its body.
     Data(Vec<u8>),
-    /// Its end. The connection can be used again where it was in chunks.
+    /// Its end. If it was in chunks, the connection can be used again.
     StreamEnd,
     /// The connection is over.
     Over,
@@ -25,11 +25,11 @@ pub struct Http {
     pub peer: Peer,
     pub cuts: Cuts,
     responses: Responses,
-    /// A response that is to come whole, as far as it has.
+    /// A response of known length, as far as it has arrived.
     whole: Option<Reply>,
-    /// Requests that were sent and not answered yet.
+    /// The number of requests that are not answered yet.
     asked: usize,
-    /// What the connection was asked for last, for messages.
+    /// The last request on the connection, for messages.
     what: String,
     over: bool,
 }
@@ -50,13 +50,13 @@ impl Http {
         self.cuts.send(&mut self.peer, bytes.as_ref());
     }
 
-    /// Reads and sends without a pause from here on.
+    /// Reads and sends without pauses from now on.
     pub fn calm_down(&mut self) {
         self.peer.unstall();
         self.cuts.hurry();
     }
 
-    /// Sends a message of a WebSocket.
+    /// Sends a message on a WebSocket.
     pub fn say(&mut self, text: &str) {
         let message = self.cuts.message(text);
         self.send(message);
@@ -70,7 +70,7 @@ impl Http {
         self.asked > 0
     }
 
-    /// What has come next, if anything has.
+    /// Returns the next event, if there is one.
     pub fn next(&mut self) -> Option<Answer> {
         if self.over {
             return None;

@@ -1,4 +1,4 @@
-//! Pages of icomet's, by every transport that it has.
+//! Pages of icomet, by each of its transports.
 
 use std::collections::HashSet;
 
@@ -10,35 +10,35 @@ use crate::http::{Answer, Http};
 use crate::oracle::Spot;
 use crate::world::Place;
 
-/// The call that a poll asks for.
+/// The function that a poll names.
 const CALLBACK: &str = "app.cb";
 
-/// How a page is told.
+/// How a page gets events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
-    /// One answer an event.
+    /// One event for each answer.
     Poll,
-    /// The same as a script.
+    /// One event for each answer, as a script.
     Call,
     Stream,
     EventStream,
     Iframe,
 }
 
-/// A page of icomet's: it counts, and has no word for a gap.
+/// A page of icomet: it counts messages, and cannot express a gap.
 pub struct Counter {
     label: String,
     channel: String,
     transport: Transport,
     http: Option<Http>,
-    /// What has come of a line, and, for an event stream, of an event.
+    /// The incomplete line, or for an event stream, the incomplete event.
     line: Vec<u8>,
     events: EventQueue,
-    /// What stood before the first event.
+    /// The number of bytes before the first event.
     opening: usize,
     /// A stream has begun.
     is_open: bool,
-    /// It was told that there is no room.
+    /// The server has reported that it has no room.
     is_refused: bool,
     seq: i64,
     noop: i64,
@@ -97,7 +97,7 @@ impl Counter {
             Transport::Iframe => "iframe",
         };
         let call = if self.transport == Transport::Call { format!("&cb={CALLBACK}") } else { String::new() };
-        // In chunks, or up to the connection's end.
+        // The answer comes in chunks, or ends with the connection.
         let version = if self.is_open || random.chance(0.8) { "1.1" } else { "1.0" };
         http.ask(format!(
             "GET /{path}?cname={}&seq={}&noop={}{call} HTTP/{version}\r\nHost: sim\r\n\r\n",
@@ -110,7 +110,7 @@ impl Counter {
         self.end();
     }
 
-    /// An answer is over.
+    /// Resets the state at the end of an answer.
     fn end(&mut self) {
         self.line.clear();
         self.events = EventQueue::default();
@@ -189,18 +189,18 @@ impl Counter {
         }
     }
 
-    /// Whether it reads a stream now.
+    /// Returns whether the page reads a stream now.
     fn is_live(&self) -> bool {
         self.is_stream() && self.is_open && !self.is_refused
     }
 
-    /// Who reads a stream has this message, or one behind it.
+    /// Asserts that a page that reads a stream has this message, or a later one.
     pub fn check_has(&self, channel: &str, spot: Spot) {
         let has = self.channel != channel || self.seq > i64::try_from(spot.next).expect("a small number");
         assert!(has || !self.is_live(), "{}: {spot:?} is delivered at once", self.label);
     }
 
-    /// All is quiet: who reads a stream has everything.
+    /// Asserts that a page that reads a stream has every message, once nothing happens any more.
     pub fn check_head(&self, heads: &[(String, Spot)]) {
         let head = heads.iter().find(|(held, _)| *held == self.channel);
         if let Some((_, head)) = head.filter(|_| self.is_live()) {

@@ -1,7 +1,7 @@
 //! Random workloads on the whole server in a simulated network, each from a seed.
 //!
-//! `cargo test` runs a fixed set of seeds. `cargo sim --seeds N` runs as many as one likes, `cargo sim --seed X` one of
-//! them, with its trace.
+//! `cargo test` runs a fixed set of seeds. `cargo sim --seeds N` runs N seeds, `cargo sim --seed X`
+//! one seed with its trace.
 
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
@@ -34,13 +34,13 @@ use std::time::{Duration, Instant};
 
 use sealed::sim::Simulation;
 
-/// Seeds that `cargo test` runs.
+/// The number of seeds that `cargo test` runs.
 const FIXED: u64 = 500;
 
-/// Of these, so many run twice, and must be the same to the last byte.
+/// The number of these seeds that run twice, and must be the same to the last byte.
 const TWICE: u64 = 10;
 
-/// Lines of the trace shown for a seed that failed among many.
+/// The lines of the trace that are shown for a seed that failed among many.
 const TRACE_LINES: usize = 60;
 
 const USAGE: &str = "\
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     };
-    // A seed that fails is reported once, in order, by whoever ran it.
+    // The thread that ran a failed seed reports it once, in order.
     std::panic::set_hook(Box::new(|info| LAST_PANIC.with_borrow_mut(|last| *last = info.to_string())));
     if let Some(seed) = arguments.only {
         return replay(seed);
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Reads the command line. What the usual test harness knows is let pass.
+/// Reads the command line. Ignores arguments of the usual test harness.
 fn arguments() -> Option<Arguments> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut arguments = Arguments { first: 0, count: None, only: None, threads, until_failure: false };
@@ -102,7 +102,7 @@ fn arguments() -> Option<Arguments> {
             "--threads" => arguments.threads = number()? as usize,
             "--until-failure" => arguments.until_failure = true,
             "--help" | "-h" => return None,
-            // Asked by whoever runs tests one by one: there is no such list.
+            // Runners that execute tests one by one ask for a list, which does not exist.
             "--list" => std::process::exit(0),
             _ => {}
         }
@@ -114,7 +114,7 @@ thread_local! {
     static LAST_PANIC: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
 }
 
-/// Runs a seed; returns the digest of everything that happened, or what went wrong.
+/// Runs a seed. Returns the digest of all events, or the failure.
 fn run(seed: u64) -> Result<u64, String> {
     let sim = Simulation::new(seed);
     catch_unwind(AssertUnwindSafe(|| world::run(&sim)))
@@ -139,7 +139,7 @@ fn replay(seed: u64) -> ExitCode {
 
 fn run_many(arguments: &Arguments, count: u64) -> (u64, u64) {
     let (next, ran, failed, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-    let said = Mutex::new(Instant::now());
+    let printed = Mutex::new(Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads.max(1) {
             scope.spawn(|| {
@@ -155,7 +155,7 @@ fn run_many(arguments: &Arguments, count: u64) -> (u64, u64) {
                         stop.fetch_or(arguments.until_failure, Ordering::Relaxed);
                     }
                     let done = ran.fetch_add(1, Ordering::Relaxed) + 1;
-                    progress(&said, done, count, failed.load(Ordering::Relaxed));
+                    progress(&printed, done, count, failed.load(Ordering::Relaxed));
                 }
             });
         }
@@ -163,11 +163,11 @@ fn run_many(arguments: &Arguments, count: u64) -> (u64, u64) {
     (ran.into_inner(), failed.into_inner())
 }
 
-fn progress(said: &Mutex<Instant>, done: u64, count: u64, failed: u64) {
-    let Ok(mut said) = said.lock() else { return };
-    if said.elapsed() >= Duration::from_secs(5) {
+fn progress(printed: &Mutex<Instant>, done: u64, count: u64, failed: u64) {
+    let Ok(mut printed) = printed.lock() else { return };
+    if printed.elapsed() >= Duration::from_secs(5) {
         println!("{done} of {count} seeds, {failed} failed");
-        *said = Instant::now();
+        *printed = Instant::now();
     }
 }
 

@@ -1,4 +1,5 @@
-//! Those who come by WebSocket with tokens, and know who else is there: by one list, and by what they are told from then on.
+//! Members that connect by WebSocket with tokens, and know the other members: from one list, and
+//! from later joins and leaves.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +13,10 @@ use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
 
-/// The channel that they are in, and nobody else.
+/// The channel of the members, which no other client uses.
 pub const ROOM: &str = "room";
 
-/// Somebody with a name, perhaps on several connections.
+/// A member, perhaps on several connections.
 pub struct Member {
     label: String,
     id: String,
@@ -25,9 +26,9 @@ pub struct Member {
     is_open: bool,
     live: bool,
     position: Option<String>,
-    /// In the room, and in who comes and goes there.
+    /// The positions in the room, and in its presence.
     cursors: [Cursor; 2],
-    /// Who is there, once that is known.
+    /// The present members, once they are known.
     known: Option<BTreeSet<String>>,
     sent: u64,
 }
@@ -37,7 +38,7 @@ impl Member {
         let id = format!("m{}", random.below(3));
         let iat = place.sim.unix_time().as_secs();
         let room = vec![Pattern::new(ROOM).expect("a pattern")];
-        // Whatever the clocks do, its time is not over.
+        // The token does not expire, whatever the clocks do.
         let claims = Claims {
             sub: Some(id.clone()),
             iat,
@@ -103,7 +104,7 @@ impl Member {
         self.frames.clear();
     }
 
-    /// Asks who is there, or, when that is known, to be told from there on.
+    /// Requests the list of members, or, once that is known, later joins and leaves.
     fn ask(&mut self) {
         let Some(http) = &mut self.http else { return };
         let token = &self.token;
@@ -118,9 +119,9 @@ impl Member {
     fn publish(&mut self) {
         self.sent += 1;
         let data = format!("{ROOM}-{}-{}", self.label, self.sent);
-        let said = json!({"type": "publish", "channel": ROOM, "data": data}).to_string();
+        let message = json!({"type": "publish", "channel": ROOM, "data": data}).to_string();
         if let Some(http) = &mut self.http {
-            http.say(&said);
+            http.say(&message);
         }
     }
 
@@ -205,15 +206,15 @@ impl Member {
         }
     }
 
-    /// Who it is, if it is there.
+    /// Returns the name of the member, if it is present.
     pub fn here(&self) -> Option<&str> {
         self.live.then_some(self.id.as_str())
     }
 
-    /// All is quiet: it knows who is there.
+    /// Asserts that the member knows the present ones, once nothing happens any more.
     pub fn check_knows(&self, who: &BTreeSet<String>) {
         if let (true, Some(known)) = (self.live, &self.known) {
-            assert_eq!(known, who, "{} knows who is there", self.label);
+            assert_eq!(known, who, "{} knows the present members", self.label);
         }
     }
 

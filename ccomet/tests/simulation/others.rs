@@ -1,4 +1,4 @@
-//! Those who read patterns of channels.
+//! Clients that read patterns of channels.
 
 use std::collections::HashMap;
 
@@ -18,11 +18,12 @@ pub struct Gatherer {
     events: EventQueue,
     cursor: Cursor,
     position: Option<String>,
-    /// Where it is in each channel, since the last gap.
+    /// The position in each channel, since the last gap.
     channels: HashMap<String, Spot>,
     live: bool,
     last_event: String,
-    /// Messages are too old so soon that one who is slow is not told of some: they are passed by, as those are whose time is over.
+    /// Messages expire so soon that a slow reader gets no gap for some: the server skips them like
+    /// those whose time to live is over.
     may_skip: bool,
 }
 
@@ -82,7 +83,7 @@ impl Gatherer {
         self.lost();
     }
 
-    /// What it knows for sure is its position; in which channels that is where, it has forgotten.
+    /// Keeps only the position of the pattern, and forgets the positions in its channels.
     fn lost(&mut self) {
         self.http = None;
         self.live = false;
@@ -113,7 +114,7 @@ impl Gatherer {
                             _ => self.item(&data, oracle),
                         }
                         if !event.last_event_id.is_empty() {
-                            self.told(&event.last_event_id);
+                            self.note_position(&event.last_event_id);
                         }
                     }
                 }
@@ -127,7 +128,7 @@ impl Gatherer {
                     for item in reply["items"].as_array().expect("items") {
                         self.item(item, oracle);
                     }
-                    self.told(reply["position"].as_str().expect("a position"));
+                    self.note_position(reply["position"].as_str().expect("a position"));
                 }
                 Answer::Whole { status, body } => {
                     let text = String::from_utf8_lossy(&body);
@@ -137,7 +138,7 @@ impl Gatherer {
         }
     }
 
-    fn told(&mut self, position: &str) {
+    fn note_position(&mut self, position: &str) {
         let spot = spots(position)[0];
         if let Some(held) = self.cursor.0.filter(|held| self.may_skip && held.epoch == spot.epoch) {
             assert!(spot >= held, "{}: a position goes on: {held:?}, {spot:?}", self.label);
@@ -156,7 +157,7 @@ impl Gatherer {
             if let (Some(held), Some(missed)) =
                 (self.cursor.0.filter(|held| self.may_skip && held.epoch == spot.epoch), missed)
             {
-                // What was passed by because it was too old is not missing.
+                // A skipped message that had expired is not missing.
                 let next = spot.next.saturating_sub(missed);
                 assert!(next >= held.next, "{}: a gap that goes back: {held:?}, {spot:?}", self.label);
                 self.cursor.0 = Some(Spot { next, ..held });
@@ -182,7 +183,8 @@ impl Gatherer {
         }
     }
 
-    /// Who reads a stream has this message, where it is certain that it has no other epoch's instead.
+    /// Asserts that a reader of a stream has this message, if no message of another epoch can have
+    /// replaced it.
     pub fn check_has(&self, channel: &str, spot: Spot) {
         if self.live {
             assert!(self.channels.get(channel) >= Some(&spot), "{}: {channel} is delivered at once", self.label);

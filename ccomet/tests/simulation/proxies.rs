@@ -1,4 +1,4 @@
-//! Clients whose addresses count: each asks for itself, or through a proxy that says for whom it asks.
+//! Clients whose addresses count: each connects itself, or through a proxy that names it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::world::Place;
 pub const PROXIES: [IpAddr; 2] =
     [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2))];
 
-/// Addresses of clients; those of one IPv6 network are one.
+/// Addresses of clients; those of one IPv6 network count as one.
 const CLIENTS: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::1", "2001:db8:0:1::1"];
 
-/// Addresses that may not come in.
+/// Denied addresses.
 const BARRED: [&str; 2] = ["192.0.2.66", "2001:db8:66::1"];
 
 /// Longer than a body that is not counted.
@@ -33,18 +33,18 @@ const LONG_BYTES: usize = 17_000;
 #[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Proxying {
     by: ForwardedBy,
-    /// Otherwise, all clients come by themselves.
+    /// `false` if all clients connect themselves.
     has_proxies: bool,
-    /// Only proxies connect, and say by the PROXY protocol for whom.
+    /// Only proxies connect, and name the client by the PROXY protocol.
     by_protocol: bool,
-    /// Some addresses may not come in.
+    /// Some addresses are denied.
     has_rules: bool,
     /// Messages may be so long that their bodies are counted.
     has_long: bool,
 }
 
 impl Proxying {
-    /// Draws one, and sets what goes with it.
+    /// Draws the proxies, and sets the configuration for them.
     pub fn draw(config: &mut Config, random: &mut Random) -> Self {
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a network")).collect();
         let by = *random.pick(&[ForwardedBy::XForwardedFor, ForwardedBy::Forwarded]).expect("one");
@@ -65,7 +65,7 @@ impl Proxying {
         limits.subscribes_per_address_minute = *random.pick(&[3, 12, 12_000]).expect("one");
         limits.publishes_per_address_minute = *random.pick(&[2, 10, 6_000]).expect("one");
         limits.connections_per_address_max = *random.pick(&[2, 8, 2_000]).expect("one");
-        // A member makes its room, and who comes and goes there.
+        // A member creates its room, and the channel of the room's presence.
         let least = 2 * config.loops.map_or(1, std::num::NonZeroUsize::get);
         limits.channels_per_client_max = *random.pick(&[5_000, 12, least]).expect("one");
         limits.patterns_per_client_max = *random.pick(&[20, 2]).expect("one");
@@ -77,7 +77,7 @@ impl Proxying {
         Self { by, has_proxies, by_protocol, has_rules, has_long }
     }
 
-    /// What stands in front of the first request of a client whose address does not count.
+    /// Returns the bytes before the first request of a client whose address does not count.
     pub fn preface(&self, random: &mut Random) -> Vec<u8> {
         let version = any_version(random);
         let loopback = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -89,30 +89,30 @@ impl Proxying {
     }
 }
 
-/// How a client comes.
+/// How a client connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// Through a proxy that keeps one connection for all its clients.
     Shared,
-    /// Through a proxy that makes a connection for each, and says so first.
+    /// Through a proxy that opens a connection for each client, and announces the client first.
     Announced,
-    /// By itself, though it claims to come for another.
+    /// Itself, though it claims another address.
     Direct,
-    /// By itself, where only proxies may connect, and announces itself as they do.
+    /// Itself, where only proxies may connect, with an announcement as proxies send it.
     Impostor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Poll,
-    /// A poll of a pattern that nobody else uses.
+    /// A poll of a pattern that no other client uses.
     Follow,
     Publish,
     Socket,
-    Said,
+    OnSocket,
 }
 
-/// What a client asks for, the more often the more it stands here.
+/// The kinds of requests; a kind that is repeated here is more frequent.
 const KINDS: [Kind; 7] =
     [Kind::Poll, Kind::Poll, Kind::Publish, Kind::Publish, Kind::Publish, Kind::Socket, Kind::Follow];
 
@@ -124,7 +124,7 @@ struct Pending {
     since: Duration,
 }
 
-/// A client, or all those of a proxy.
+/// A client, or all clients of a proxy.
 #[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Visitor {
     label: String,
@@ -136,18 +136,19 @@ pub struct Visitor {
     http: Option<Http>,
     /// The proxy that connects.
     proxy: IpAddr,
-    /// Another proxy, between that one and the client.
+    /// Another proxy, between the connecting one and the client.
     between: Option<IpAddr>,
     client: IpAddr,
-    /// The proxies do not say its address so that it can be read: it counts as all those of the proxy.
+    /// The proxies do not send its address in a readable form: it counts with all such clients of
+    /// the proxy.
     is_unreadable: bool,
     is_barred: bool,
     pending: Option<Pending>,
-    /// The connection is a WebSocket, over which nothing is said before that time.
+    /// The connection is a WebSocket, on which the client sends nothing before that time.
     silent_until: Option<Duration>,
     frames: Frames,
     sent: u64,
-    /// Channels are there for as long as the server.
+    /// Channels exist as long as the server.
     is_lasting: bool,
 }
 
@@ -210,7 +211,7 @@ impl Visitor {
         self.is_unreadable = self.way == Way::Shared && random.chance(0.15);
         if self.is_unreadable {
             self.client = self.between.unwrap_or(self.proxy);
-            // It could be one that is denied.
+            // Any such address could be a denied one.
             self.is_barred = self.has_rules;
             return;
         }
@@ -278,7 +279,7 @@ impl Visitor {
         }
     }
 
-    /// One of all, or one that nobody else uses.
+    /// Returns a channel of all clients, or one that no other client uses.
     fn pick_channel(&self, kind: Kind, place: &Place, random: &mut Random) -> String {
         let own = format!("own.{}.{}", self.client.to_string().replace(':', "-"), random.below(8));
         match kind {
@@ -289,7 +290,7 @@ impl Visitor {
         }
     }
 
-    /// A message of its own. One of a client that may not come in is never to be read.
+    /// Returns the payload of a new message. Nobody may ever read a message of a denied client.
     fn payload(&mut self, channel: &str, oracle: &mut Oracle) -> String {
         self.sent += 1;
         let payload = format!("{channel}-{}-{}", self.label.replace(' ', "-"), self.sent);
@@ -299,30 +300,30 @@ impl Visitor {
         payload
     }
 
-    /// The header field that says for whom the request is.
+    /// Returns the header field that names the client of the request.
     fn named(&self, random: &mut Random) -> Vec<u8> {
         let (client, between) = match self.way {
             Way::Shared => ((!self.is_unreadable).then_some(self.client), self.between),
-            // It claims to be a proxy.
+            // The client claims to be a proxy.
             _ => (CLIENTS[0].parse().ok(), None),
         };
         Hops { client, between }.field(self.by, random)
     }
 
-    /// Publishes over a WebSocket.
+    /// Publishes on a WebSocket.
     fn say(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle, accounts: &mut Accounts) {
         let channel = random.pick(&place.channels).expect("a channel").clone();
         let payload = self.payload(&channel, oracle);
-        let said = json!({"type": "publish", "channel": channel, "data": payload}).to_string();
+        let message = json!({"type": "publish", "channel": channel, "data": payload}).to_string();
         let since = place.sim.now();
         accounts.asks(self.client, Charge::Publish, since);
         accounts.names(self.client, Made::Channel, &channel);
-        self.pending = Some(Pending { kind: Kind::Said, channel, payload, since });
-        // Longer than it takes to forget an address that nobody uses, mostly.
+        self.pending = Some(Pending { kind: Kind::OnSocket, channel, payload, since });
+        // Mostly longer than the server remembers an unused address.
         let longest = *random.pick(&[1, 5, 20]).expect("one");
         self.silent_until = Some(since + random.time(Duration::from_secs(longest)));
         if let Some(http) = &mut self.http {
-            http.say(&said);
+            http.say(&message);
         }
     }
 
@@ -384,10 +385,10 @@ impl Visitor {
         }
     }
 
-    /// What was asked for is answered: with 429, where there is a text.
+    /// Accounts for the answer to a request: a refusal with 429, if there is a text.
     fn settle(&mut self, accounts: &mut Accounts, refused: Option<&str>) {
         let Some(pending) = self.pending.take() else { return };
-        // A server that has gone meanwhile has taken its accounts along.
+        // A server that was restarted meanwhile has lost its accounts.
         if pending.since < accounts.since {
             return;
         }
@@ -402,7 +403,7 @@ impl Visitor {
         Asked { what: &self.label, client: self.client, charge: charge(*kind), made: made(*kind), channel }
     }
 
-    /// It was answered with 503.
+    /// Accounts for an answer with 503.
     fn unavailable(&mut self, accounts: &Accounts, text: &str) {
         if let Some(pending) = self.pending.take() {
             accounts.unavailable(&self.asked(&pending), text);
@@ -438,7 +439,7 @@ impl Visitor {
         }
     }
 
-    /// Books what is still on its way when the server is started anew: it may come to the new one.
+    /// Accounts for requests in transit when the server is restarted: they may reach the new one.
     pub fn carry_over(&self, accounts: &mut Accounts) {
         if self.http.is_none() {
             return;
@@ -471,7 +472,7 @@ fn made(kind: Kind) -> Made {
 fn charge(kind: Kind) -> Charge {
     match kind {
         Kind::Poll | Kind::Follow | Kind::Socket => Charge::Subscribe,
-        Kind::Publish | Kind::Said => Charge::Publish,
+        Kind::Publish | Kind::OnSocket => Charge::Publish,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Those who read channels, by every transport there is.
+//! Clients that read channels, by every transport.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
 
-/// How a reader is told.
+/// How a reader gets messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     Stream,
@@ -21,22 +21,22 @@ pub enum Transport {
     Jsonp,
 }
 
-/// A reader of one or several channels that resumes where it was.
+/// A reader of one or several channels, which resumes from its position.
 pub struct Reader {
     label: String,
     channels: Vec<String>,
     transport: Transport,
     http: Option<Http>,
     events: EventQueue,
-    /// What has come of a line, where its transport has lines.
+    /// The incomplete line of a transport with lines.
     line: Vec<u8>,
-    /// A page has begun as it should.
+    /// A page has begun correctly.
     is_page: bool,
     cursors: Vec<Cursor>,
-    /// What it resumes with.
+    /// The position that it resumes with.
     position: Option<String>,
     from_oldest: bool,
-    /// Started, and told of its position since.
+    /// The stream has begun, and has sent a position since.
     live: bool,
     last_event: String,
 }
@@ -74,7 +74,7 @@ impl Reader {
             }
             Some(http) if !http.waits() => {
                 if random.chance(0.3) {
-                    // To another loop, maybe: that must know as much as the first.
+                    // The next loop must know as much as the first.
                     self.http = Some(place.visit());
                 }
                 if random.chance(0.7) {
@@ -90,7 +90,7 @@ impl Reader {
         }
     }
 
-    /// Goes on reading, and waits for nothing new.
+    /// Reads without pauses from now on, and sends nothing more.
     pub fn calm_down(&mut self) {
         if let Some(http) = &mut self.http {
             http.calm_down();
@@ -109,7 +109,7 @@ impl Reader {
         self.lost();
     }
 
-    /// The connection is gone: what it knows for sure is its position.
+    /// Forgets everything but the position when the connection is lost.
     fn lost(&mut self) {
         self.http = None;
         self.live = false;
@@ -164,7 +164,7 @@ impl Reader {
                             _ => self.item(&data, oracle),
                         }
                         if !event.last_event_id.is_empty() {
-                            self.told(&event.last_event_id);
+                            self.note_position(&event.last_event_id);
                         }
                     }
                 }
@@ -183,17 +183,17 @@ impl Reader {
         }
     }
 
-    /// More came of lines, each with a reply.
+    /// Takes more of the lines, each with a reply.
     fn lines(&mut self, bytes: &[u8], oracle: &mut Oracle) {
         self.line.extend_from_slice(bytes);
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.line.drain(..=end).collect();
             let text = std::str::from_utf8(&line).expect("text").trim_end();
-            let said = text.strip_prefix("<script>m(").and_then(|text| text.strip_suffix(");</script>"));
-            // A page has other lines in front, with what is called behind them.
+            let call = text.strip_prefix("<script>m(").and_then(|text| text.strip_suffix(");</script>"));
+            // Lines of a page come before its calls, and define the function.
             self.is_page |= text.starts_with("<script>function m(reply)");
-            assert!(said.is_none() || self.is_page, "{}: nobody hears that: {text}", self.label);
-            let json = if self.transport == Transport::Lines { Some(text) } else { said };
+            assert!(call.is_none() || self.is_page, "{}: nobody hears that: {text}", self.label);
+            let json = if self.transport == Transport::Lines { Some(text) } else { call };
             let Some(json) = json else { continue };
             let reply: Value =
                 serde_json::from_str(json).unwrap_or_else(|error| panic!("{}: {error}: {text}", self.label));
@@ -207,7 +207,7 @@ impl Reader {
             }
             match reply["position"].as_str() {
                 Some("") | None => {}
-                Some(position) => self.told(position),
+                Some(position) => self.note_position(position),
             }
         }
     }
@@ -231,13 +231,13 @@ impl Reader {
             self.item(item, oracle);
         }
         let position = reply["position"].as_str().expect("a position");
-        // A reply that tells of a close has a position only where all channels were there.
+        // A reply with a close has a position only if all channels existed.
         if !(closed && position.is_empty()) {
-            self.told(position);
+            self.note_position(position);
         }
     }
 
-    fn told(&mut self, position: &str) {
+    fn note_position(&mut self, position: &str) {
         let spots = spots(position);
         assert_eq!(spots.len(), self.channels.len(), "{}: {position}", self.label);
         for (cursor, spot) in self.cursors.iter_mut().zip(spots) {
@@ -261,7 +261,7 @@ impl Reader {
         }
     }
 
-    /// Who reads a stream has this message.
+    /// Asserts that a reader of a stream has this message.
     pub fn check_has(&self, channel: &str, spot: Spot) {
         let index = self.channels.iter().position(|held| held == channel);
         if let Some(index) = index.filter(|_| self.live) {
@@ -269,19 +269,19 @@ impl Reader {
         }
     }
 
-    /// All is quiet: who reads a stream has everything.
+    /// Asserts that a reader of a stream has every message, once nothing happens any more.
     pub fn check_head(&self, heads: &[(String, Spot)]) {
         if !self.live {
             return;
         }
         for (channel, cursor) in self.channels.iter().zip(&self.cursors) {
-            // Where the server was at a limit, nobody could ask.
+            // No client could read the head of a channel while the server was at a limit.
             let Some((_, head)) = heads.iter().find(|(held, _)| held == channel) else { continue };
             assert_eq!(cursor.0, Some(*head), "{}: a stream that is there has everything of {channel}", self.label);
         }
     }
 
-    /// Whether it reads a stream now.
+    /// Returns whether the reader reads a stream now.
     pub fn is_live(&self) -> bool {
         self.live
     }
@@ -291,7 +291,7 @@ impl Reader {
     }
 }
 
-/// A page of 2014, by the book.
+/// A page of 2014 that uses the API correctly.
 pub struct Page {
     name: String,
     channel: String,
@@ -302,7 +302,7 @@ pub struct Page {
 
 impl Page {
     pub fn new(number: usize, channel: String, random: &mut Random) -> Self {
-        // Some share a name, and displace each other.
+        // Some pages share a name, and displace each other.
         let name = if random.chance(0.3) { "twin".to_owned() } else { format!("page{number}") };
         Self { name, channel, http: None, seqid: 0, seen: HashSet::new() }
     }
@@ -366,8 +366,8 @@ impl Page {
                     assert!(expected.is_none_or(|expected| expected == seqid), "in order, without holes: {text}");
                     expected = Some(seqid + 1);
                     if seqid < self.seqid {
-                        // Numbers began anew. A loop that has not heard of it yet may say once more what was before: this API
-                        // has no word for it.
+                        // Numbers have restarted. A loop that has not been notified yet may repeat
+                        // earlier messages: this API cannot express that.
                         self.seen.clear();
                     }
                     let msg = item["msg"].as_str().expect("text").to_owned();

@@ -1,4 +1,5 @@
-//! Channels with limits of their own, by rules; and clients that try what is beyond them, by name and by pattern.
+//! Channels with limits of their own, by rules; and clients that try to exceed them, by name and by
+//! pattern.
 
 use std::time::Duration;
 
@@ -12,23 +13,24 @@ use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;
 
-/// Its messages are short.
+/// A channel with short messages.
 const SMALL: &str = "ruled.small";
-/// Its messages are kept for a short time.
+/// A channel whose messages are kept for a short time.
 const BRIEF: &str = "ruled.brief";
-/// It has few readers.
+/// A channel with few readers.
 pub const FEW: &str = "ruled.few";
-/// What a limit on readers holds for.
+/// The names and patterns to which a limit on readers applies.
 pub const LIMITED: [&str; 3] = [FEW, "ruled.f*", "ruled.*"];
-/// No rule is for it.
+/// A channel without a rule.
 const PLAIN: &str = "ruled.plain";
 
 const CHANNELS: [&str; 4] = [SMALL, BRIEF, FEW, PLAIN];
 
-/// What a reader may ask for that is more than one channel.
+/// Patterns that a reader may subscribe to.
 const PATTERNS: [&str; 3] = ["ruled.*", "ruled.b*", "*"];
 
-/// By when a message that is too old is dropped, besides: channels are swept each second, and loops stall.
+/// The additional time until an expired message is dropped: the server sweeps channels each second,
+/// and loops stall.
 const ALLOWANCE: Duration = Duration::from_secs(5);
 
 /// The limits of a world.
@@ -37,12 +39,12 @@ pub struct Ruling {
     bytes_max: usize,
     age_max: Duration,
     pub readers_max: usize,
-    /// Patterns are open to who has no token.
+    /// Clients without a token may use patterns.
     has_patterns: bool,
 }
 
 impl Ruling {
-    /// Draws one, and sets what goes with it.
+    /// Draws the limits, and sets the configuration for them.
     pub fn draw(config: &mut Config, random: &mut Random) -> Self {
         let has_patterns = config.rules.is_empty();
         let bytes_max = *random.pick(&[40, 300]).expect("one");
@@ -59,7 +61,7 @@ impl Ruling {
             Rule { age_max_s: Some(age_max_s), ..rule(BRIEF) },
             Rule { subscribers_max: Some(readers_max), ..rule(FEW) },
         ];
-        // Of several rules, the first counts.
+        // The first of several matching rules applies.
         let last = Rule { message_bytes_max: Some(1), ..rule(SMALL) };
         random.shuffle(&mut rules);
         rules.push(last);
@@ -71,7 +73,7 @@ impl Ruling {
         (0..2 + random.below(5)).map(|number| Rebel::new(number, self)).collect()
     }
 
-    /// The longest message of each channel.
+    /// Passes the longest message of each channel to the oracle.
     pub fn tell(&self, oracle: &mut Oracle) {
         oracle.limit_messages(SMALL, self.bytes_max);
     }
@@ -87,9 +89,9 @@ enum How {
     Pattern,
     Jsonp,
     Classic,
-    /// By icomet's API, on the private listener.
+    /// By icomet's API, on the admin listener.
     Push,
-    Said,
+    OnSocket,
     /// As bytes, on a WebSocket that reads the channel.
     Bytes,
 }
@@ -101,24 +103,24 @@ enum Doing {
         channel: &'static str,
         payload: String,
     },
-    /// Since then.
+    /// Since this time.
     Poll(Duration),
     Stream(String),
     Socket,
 }
 
-/// A client that tries what a rule does not allow, and what it does.
+/// A client that tries what a rule does not allow, and its state.
 pub struct Rebel {
     label: String,
     ruling: Ruling,
     http: Option<Http>,
-    /// The connection is to the private listener.
+    /// The connection is to the admin listener.
     is_inside: bool,
     doing: Option<Doing>,
-    /// What its WebSocket reads.
+    /// The channel that its WebSocket reads.
     socket: Option<&'static str>,
     is_heard: bool,
-    /// What its stream reads, once that stands.
+    /// The channel that its stream reads, once the stream is open.
     stream: Option<String>,
     events: EventQueue,
     frames: Frames,
@@ -157,7 +159,7 @@ impl Rebel {
             }
             self.lost();
         } else if self.doing.is_none() && self.socket.is_some() {
-            let how = if random.chance(0.5) { How::Said } else { How::Bytes };
+            let how = if random.chance(0.5) { How::OnSocket } else { How::Bytes };
             self.publish(how, random);
         } else if self.doing.is_none() && self.stream.is_none() && !http.waits() && random.chance(0.7) {
             self.ask(place, random);
@@ -233,7 +235,7 @@ impl Rebel {
                 http.get(&format!("/publish?channel={channel}&sname=x&msg={payload}&callback=cb"), "");
             }
             How::Push => http.get(&format!("/push?cname={channel}&content={payload}"), ""),
-            How::Said => http.say(&fields.to_string()),
+            How::OnSocket => http.say(&fields.to_string()),
             How::Bytes => http.send(testing::http::frame(0x82, &payload)),
         }
         self.doing = Some(Doing::Publish { how, channel, payload });
@@ -299,7 +301,7 @@ impl Rebel {
         }
     }
 
-    /// A message was not too old when it was asked for.
+    /// Asserts that a message had not expired at the time of the request.
     fn check_age(&self, item: &Value, since: Duration, place: &Place) {
         if item["type"] == "message" && item["channel"] == BRIEF {
             let time = Duration::from_millis(item["time"].as_u64().expect("a time"));
@@ -309,7 +311,8 @@ impl Rebel {
         }
     }
 
-    /// An attempt to publish was answered so. It is too long where the rule says so, and nowhere else.
+    /// Checks the answer to a publication: the server accepts no message that is too long by the
+    /// rule, and refuses no other as too long.
     fn published(&self, how: How, channel: &str, payload: &str, status: u16, text: &str) {
         let is_long = channel == SMALL && payload.len() > self.ruling.bytes_max && how != How::Pattern;
         let refused = matches!(status, 413) || text.contains("message_too_large");
@@ -349,12 +352,12 @@ impl Rebel {
         };
         match self.doing.take() {
             Some(Doing::Publish { how, channel, payload }) => self.published(how, channel, &payload, status, &text),
-            // There is no room for what it wants to read.
+            // There is no room for the subscription.
             _ => assert_eq!(status, 503, "{}: {item}", self.label),
         }
     }
 
-    /// What it reads for as long as it likes.
+    /// Returns the channel that it reads without an end.
     pub fn reads(&self) -> Option<&str> {
         self.stream.as_deref().or(self.socket.filter(|_| self.is_heard))
     }

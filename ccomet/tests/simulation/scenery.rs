@@ -1,4 +1,4 @@
-//! What a world is like: the server's configuration, and which of the rarer things there are.
+//! The features of a world: the server's configuration, and which of the rarer features it has.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::proxies::Proxying;
 use crate::rulings::Ruling;
 use crate::tokens;
 
-/// What a world has beside what each has.
+/// The features that only some worlds have.
 #[derive(Debug, Clone, Default)]
 #[allow(clippy::struct_excessive_bools)] // each is a thing of its own
 pub struct Scenery {
-    /// Proxies stand in front, and addresses count.
+    /// Clients connect through proxies, and addresses count.
     pub proxying: Option<Proxying>,
     /// Some channels need tokens.
     pub has_tokens: bool,
-    /// A back end is asked about some channels.
+    /// The server asks a back end about some channels.
     pub hooking: Option<Hooking>,
-    /// All are silent at times, for longer than anything is swept or timed by.
+    /// All clients are silent at times, for longer than any sweep or timeout takes.
     pub is_silent: bool,
-    /// Keys of publishers are forgotten before their time.
+    /// Keys of publishers are dropped before their time.
     pub forgets_keys: bool,
-    /// There are many channels, and messages for all of them.
+    /// There are many channels, and messages to all of them.
     pub is_wide: bool,
     /// Some channels have limits of their own.
     pub ruling: Option<Ruling>,
@@ -36,13 +36,13 @@ pub struct Scenery {
 }
 
 impl Scenery {
-    /// Whether the numbers of channels may begin anew at any time.
+    /// Returns whether the numbers of channels may restart at any time.
     pub fn restarts_numbers(&self) -> bool {
         self.store.is_some_and(|store| store.cuts > 0 && store.restarts > 0)
     }
 }
 
-/// A store that only keeps late.
+/// Returns the faults of a store that only keeps late.
 pub fn calm(store: StoreFaults) -> StoreFaults {
     StoreFaults { delay_max: store.delay_max.min(Duration::from_millis(50)), refusals: 0, cuts: 0, ..store }
 }
@@ -59,7 +59,7 @@ fn any_store(random: &mut Random) -> StoreFaults {
     }
 }
 
-/// Draws the scenery of a seed, and the configuration that goes with it.
+/// Draws the features of a seed, and the configuration for them.
 pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     let mut config = any_config(random);
     let mut random = sim.random(2);
@@ -106,10 +106,10 @@ fn any_config(random: &mut Random) -> Config {
     let mut pick = |from: &[usize]| *random.pick(from).expect("one");
     let mut config = Config { loops: pick(&[1, 2, 3, 4]).try_into().ok(), ..Config::default() };
     config.front.patterns = true;
-    // As its clients call it.
+    // The name in the `Host` of the clients.
     config.admin.hosts = vec!["sim".to_owned()];
     config.admin.forgeable_gets = true;
-    // Who brings no token may do everything, too.
+    // Clients without a token may do everything, too.
     let secret = Secret::new("a secret that is long enough for it");
     config.auth.keys = vec![Key { id: "main".to_owned(), secret: Some(secret), ..Key::default() }];
     let all = || vec![Pattern::all()];
@@ -133,7 +133,7 @@ fn any_config(random: &mut Random) -> Config {
     config.times.keep_alive_s = pick(&[75, 2]) as u64;
     config.times.silence_max_s = pick(&[60, 20]) as u64;
     if config.limits.connections_max < 100 {
-        // A retry may wait for its turn in the backlog for minutes.
+        // A retry may wait in the backlog for minutes.
         config.history.keys_age_max_s = 3_600;
     }
     config

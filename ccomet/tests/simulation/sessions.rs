@@ -1,4 +1,4 @@
-//! Pages that read by several subscriptions on one WebSocket, and add and remove them meanwhile.
+//! Pages that read by several subscriptions on one WebSocket, and add and remove some meanwhile.
 
 use std::collections::HashSet;
 
@@ -12,10 +12,10 @@ use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, Spot, spots};
 use crate::world::Place;
 
-/// Subscriptions that a page has at a time.
+/// The most subscriptions of a page at a time.
 pub const SUBSCRIPTIONS_MAX: usize = 4;
 
-/// How far a subscription is on the connection of now.
+/// The state of a subscription on the current connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -23,7 +23,7 @@ enum Phase {
     Live,
 }
 
-/// One of the subscriptions. It outlasts connections, and goes on from its position on the next one.
+/// A subscription, which outlasts connections, and resumes from its position on the next one.
 struct Subscription {
     label: String,
     reference: i64,
@@ -61,7 +61,7 @@ impl Subscription {
         command.to_string()
     }
 
-    /// Is over on this connection: what it knows for sure is its position.
+    /// Ends the subscription on this connection, and keeps only its position.
     fn end(&mut self) {
         self.phase = Phase::Idle;
         let known = self.position.as_deref().map(spots);
@@ -110,20 +110,21 @@ impl Subscription {
     }
 }
 
-/// A page.
+/// A page with one WebSocket.
 pub struct Session {
     number: usize,
     http: Option<Http>,
     frames: Frames,
     is_open: bool,
     subscriptions: Vec<Subscription>,
-    /// References that it has given up, until the server says that nothing more comes for them.
+    /// The references of removed subscriptions, until the server confirms that it sends nothing
+    /// more for them.
     leaving: HashSet<i64>,
     subscriptions_max: usize,
 }
 
 impl Session {
-    /// Draws the pages, and how many subscriptions they may have.
+    /// Draws the pages, and the number of subscriptions that they may have.
     pub fn draw(config: &mut Config, random: &mut Random) -> Vec<Self> {
         let subscriptions_max = *random.pick(&[100, 2]).expect("one");
         config.limits.subscriptions_per_connection_max = subscriptions_max;
@@ -265,7 +266,7 @@ impl Session {
         let code = item["code"].as_str().expect("a code");
         let label = format!("subscription {reference} of session {}: {item}", self.number);
         if self.leaving.contains(&reference) {
-            // It had ended already, or was refused on the way.
+            // The subscription had ended already, or was refused meanwhile.
             if code == "unknown_ref" {
                 self.leaving.remove(&reference);
             }
@@ -286,12 +287,12 @@ impl Session {
         self.subscriptions.iter().filter(|held| held.phase == Phase::Live)
     }
 
-    /// How many subscriptions it reads now.
+    /// Returns how many subscriptions it reads now.
     pub fn live_count(&self) -> usize {
         self.live().count()
     }
 
-    /// Each of its subscriptions to a channel has this message.
+    /// Asserts that each of its subscriptions to a channel has this message.
     pub fn check_has(&self, channel: &str, spot: Spot) {
         for subscription in self.live() {
             if let Some(index) = subscription.channels.iter().position(|held| held == channel) {
@@ -301,7 +302,7 @@ impl Session {
         }
     }
 
-    /// All is quiet: it has everything.
+    /// Asserts that it has every message, once nothing happens any more.
     pub fn check_head(&self, heads: &[(String, Spot)]) {
         for subscription in self.live() {
             for (channel, cursor) in subscription.channels.iter().zip(&subscription.cursors) {

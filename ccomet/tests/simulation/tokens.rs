@@ -1,4 +1,5 @@
-//! Clients that need tokens: some have the right one, some another, some one whose time is over soon, and renew it.
+//! Clients that need tokens: some have the right one, some a wrong one, some one that expires soon
+//! and is renewed.
 
 use std::time::Duration;
 
@@ -12,16 +13,17 @@ use crate::http::{Answer, Http};
 use crate::oracle::{Cursor, Oracle, spots};
 use crate::world::Place;
 
-/// Channels that a token opens, each with one of its own.
+/// Channels that each require a token of their own.
 pub const CLOSED: [&str; 2] = ["vip.a", "vip.b"];
 
-/// One that opens to nobody who comes by the front.
+/// A channel that is closed to all clients of the front.
 pub const INNER: &str = "inner";
 
-/// How long after its token's end a stream may be told something: clocks that jump and loops that stall included.
+/// How long after its token's expiry a stream may get messages, with clocks that jump and loops
+/// that stall.
 const LATENESS: Duration = Duration::from_secs(25);
 
-/// Sets what goes with tokens.
+/// Sets the configuration for tokens.
 pub fn configure(config: &mut Config, random: &mut Random) {
     let rule = |channels: &str, who: Who| Rule {
         subscribe: who,
@@ -34,7 +36,7 @@ pub fn configure(config: &mut Config, random: &mut Random) {
     config.auth.warning_s = *random.pick(&[30, 1]).expect("one");
 }
 
-/// What a token is like.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quality {
     Right,
@@ -57,7 +59,7 @@ enum Asked {
     Read(Quality),
     Publish(Quality),
     Inner,
-    /// On its WebSocket.
+    /// A publication on its WebSocket.
     Say {
         elsewhere: bool,
     },
@@ -67,17 +69,17 @@ enum Asked {
 /// A client that needs a token.
 pub struct Holder {
     label: String,
-    /// Its channel, by number.
+    /// The index of its channel.
     mine: usize,
     way: Way,
     http: Option<Http>,
     pending: Option<(Asked, String)>,
-    /// When its token ends, by the calendar.
+    /// The time when its token expires, by the calendar.
     expires: Duration,
-    /// When the token ends that it has shown last.
+    /// The time when the token expires that it has shown last.
     shown: Duration,
-    /// When it said something last.
-    said: Duration,
+    /// The time when it sent a message last.
+    sent_at: Duration,
     is_open: bool,
     events: EventQueue,
     frames: Frames,
@@ -98,7 +100,7 @@ impl Holder {
             pending: None,
             expires: Duration::ZERO,
             shown: Duration::ZERO,
-            said: Duration::ZERO,
+            sent_at: Duration::ZERO,
             is_open: false,
             events: EventQueue::default(),
             frames: Frames::default(),
@@ -133,7 +135,7 @@ impl Holder {
         }
     }
 
-    /// A token of that kind, for its channel. Also: when it ends.
+    /// Returns a token of that kind for its channel, and the time when the token expires.
     fn token(&self, quality: Quality, place: &Place, config: &Config, random: &mut Random) -> (String, Duration) {
         let now = place.sim.unix_time();
         let seconds = now.as_secs();
@@ -207,14 +209,14 @@ impl Holder {
         }
     }
 
-    /// Says something on its WebSocket: a message, or another token.
+    /// Sends a message or another token on its WebSocket.
     fn say(&mut self, place: &Place, config: &Config, random: &mut Random, oracle: &mut Oracle) {
-        let (asked, said) = if random.chance(0.5) {
+        let (asked, message) = if random.chance(0.5) {
             let elsewhere = random.chance(0.2);
             let channel = CLOSED[if elsewhere { 1 - self.mine } else { self.mine }];
             let payload = self.payload(channel, !elsewhere, oracle);
-            let said = json!({"type": "publish", "channel": channel, "data": payload});
-            ((Asked::Say { elsewhere }, payload), said)
+            let message = json!({"type": "publish", "channel": channel, "data": payload});
+            ((Asked::Say { elsewhere }, payload), message)
         } else {
             let quality = match random.below(8) {
                 0 => Quality::Other,
@@ -227,9 +229,9 @@ impl Holder {
             ((Asked::Renew(quality), String::new()), json!({"type": "token", "token": token}))
         };
         self.pending = Some(asked);
-        self.said = place.sim.unix_time();
+        self.sent_at = place.sim.unix_time();
         if let Some(http) = &mut self.http {
-            http.say(&said.to_string());
+            http.say(&message.to_string());
         }
     }
 
@@ -265,19 +267,19 @@ impl Holder {
         }
     }
 
-    /// It was let do what it asked for.
+    /// Asserts that a request that succeeded was allowed.
     fn is_granted(&self, asked: Option<Asked>) {
         let is_right = match asked {
             Some(Asked::Read(quality) | Asked::Publish(quality) | Asked::Renew(quality)) => quality == Quality::Right,
-            Some(Asked::Say { elsewhere }) => !elsewhere && self.said < self.expires + LATENESS,
+            Some(Asked::Say { elsewhere }) => !elsewhere && self.sent_at < self.expires + LATENESS,
             Some(Asked::Inner) | None => false,
         };
         assert!(is_right, "{}: its token does not allow {asked:?}", self.label);
     }
 
-    /// It was refused, with that status.
+    /// Asserts that the status of a refusal is right for the request.
     fn is_refused(&self, asked: Asked, status: u64, place: &Place) {
-        // It may have come when its time was over.
+        // The token may have expired when the request arrived.
         let now = place.sim.unix_time();
         let is_late = now >= self.shown.min(self.expires) || now >= self.shown;
         let expected = match asked {
@@ -289,7 +291,7 @@ impl Holder {
             Asked::Read(Quality::Right) | Asked::Publish(Quality::Right) | Asked::Renew(Quality::Right) => {
                 status == 401 && is_late
             }
-            // Without a token, it is the rule that says no.
+            // Without a token, the rule refuses.
             Asked::Read(Quality::None) | Asked::Publish(Quality::None) => status == 403,
             Asked::Read(_) | Asked::Publish(_) | Asked::Renew(_) => status == 401,
         };
@@ -311,10 +313,10 @@ impl Holder {
         for item in reply["items"].as_array().expect("items") {
             self.item(item, oracle);
         }
-        self.told(position);
+        self.note_position(position);
     }
 
-    fn told(&mut self, position: &str) {
+    fn note_position(&mut self, position: &str) {
         if !position.is_empty() {
             self.cursor.check(&self.label, spots(position)[0]);
             self.position = Some(position.to_owned());
@@ -330,7 +332,7 @@ impl Holder {
                 "heartbeat" | "hello" | "token" => {}
                 _ => self.item(&data, oracle),
             }
-            self.told(&event.last_event_id);
+            self.note_position(&event.last_event_id);
         }
     }
 
@@ -354,7 +356,7 @@ impl Holder {
                             let status = item["status"].as_u64().expect("a status");
                             match self.pending.take() {
                                 Some((asked, _)) => self.is_refused(asked, status, place),
-                                // There is no room for what it wants to read.
+                                // There is no room for the subscription.
                                 None => assert_eq!(status, 503, "{}: {item}", self.label),
                             }
                         }
@@ -363,7 +365,7 @@ impl Holder {
                     }
                 }
                 if let Some(position) = reply["position"].as_str() {
-                    self.told(position);
+                    self.note_position(position);
                 }
             }
             Frame::Close => self.is_open = false,
