@@ -106,7 +106,8 @@ fn admin(counter: Mailbox<Ask>) -> Site<Mailbox<Ask>> {
         .hold(Method::Get, "/counts", |counter, http, id, _, _| {
             let site = http.mailbox();
             let show = move |counts: &Counts| {
-                let text: String = counts.iter().map(|(word, count)| format!("{word} {count}\n")).collect();
+                let lines: Vec<String> = counts.iter().map(|(word, count)| format!("{word} {count}\n")).collect();
+                let text = lines.concat();
                 let answer: Task<_> = Box::new(move |_, http| http.respond(id, &text.into()));
                 // If this is refused, the loop is ending, and its connections with it.
                 let _ = site.post(answer);
