@@ -5,8 +5,8 @@
 //! the events of the channels that it has opened as [`ChannelEvent`]s, in order. The engine calls
 //! nothing back: [`Engine::next_output`] returns the results of a call.
 //!
-//! Neither the gateway nor the hub can tell where a channel is. Each channel has its shard on one
-//! loop of the process; `router.rs` passes requests there and replies back, by mail between loops
+//! Neither the gateway nor the hub knows where a channel is. Each channel has its shard on one loop
+//! of the process; `router.rs` passes requests there and replies back, by mail between loops
 //! (`peer.rs`).
 
 mod event;

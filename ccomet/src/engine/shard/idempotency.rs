@@ -1,11 +1,11 @@
 //! Idempotency keys and the messages published under them, so that a publication that is retried is
 //! kept once.
 //!
-//! A key counts for the address and for the subject of its publisher. Keys of the admin listener
-//! and of loopback count for nobody. If there are too many keys, one is dropped: nobody's oldest,
-//! if nobody has more than half of the limit; otherwise the oldest of clients, unless its publisher
-//! has few keys: then the oldest of the publisher that has most. So a publisher does not drop the
-//! keys of others.
+//! A key counts for the address and for the subject of its publisher. The keys of the admin
+//! listener and of loopback are uncounted. If there are too many keys, the oldest uncounted key is
+//! dropped if more than half of the limit are uncounted. Otherwise, the oldest key of a client is
+//! dropped, unless its publisher has few keys; then the publisher that has most loses its oldest
+//! key. So a publisher does not drop the keys of others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,8 +25,8 @@ use crate::core::time::UnixMillis;
 /// A publisher has few keys if the publisher that has most has more than this many times as many.
 const FEW: usize = 4;
 
-/// The divisor of the limit up to which nobody's keys stay.
-const NOBODYS_SHARE: usize = 2;
+/// The divisor of the limit up to which uncounted keys stay.
+const UNCOUNTED_SHARE: usize = 2;
 
 /// The limits of the keys that a shard remembers, in number and age.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +45,8 @@ pub(super) struct Idempotency {
     serials: HashMap<Name, u64>,
     known: BTreeMap<u64, Known>,
     last_serial: u64,
-    /// The keys of the admin listener and of loopback.
-    nobodys: BTreeSet<u64>,
+    /// The uncounted keys: those of the admin listener and of loopback.
+    uncounted: BTreeSet<u64>,
     /// The keys of all other publishers.
     clients: BTreeSet<u64>,
     /// The publishers that have keys, by address and by subject.
@@ -88,7 +88,7 @@ impl Idempotency {
             serials: HashMap::new(),
             known: BTreeMap::new(),
             last_serial: 0,
-            nobodys: BTreeSet::new(),
+            uncounted: BTreeSet::new(),
             clients: BTreeSet::new(),
             publishers: Slab::new(),
             numbers: HashMap::new(),
@@ -141,7 +141,7 @@ impl Idempotency {
             self.forget(earlier);
         }
         self.known.insert(serial, Known { name, digest: digest(message), spot, time: message.time(), owner });
-        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.nobodys };
+        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.uncounted };
         keys.insert(serial);
         for part in owner.parts() {
             let publishers = &mut self.publishers;
@@ -179,10 +179,10 @@ impl Idempotency {
             return self.known.first_key_value().map(|(oldest, _)| *oldest);
         }
         let (Some(oldest), Some(heaviest)) = (self.clients.first(), self.ranks.heaviest()) else {
-            return self.nobodys.first().copied();
+            return self.uncounted.first().copied();
         };
-        if self.nobodys.len() > self.limits.keys_max / NOBODYS_SHARE {
-            return self.nobodys.first().copied();
+        if self.uncounted.len() > self.limits.keys_max / UNCOUNTED_SHARE {
+            return self.uncounted.first().copied();
         }
         let has = |part| self.numbers.get(&part).map_or(0, |number| self.publishers[*number].keys.len());
         let owner = self.known.get(oldest)?.owner;
@@ -200,7 +200,7 @@ impl Idempotency {
     /// Removes a key, but not its name.
     fn forget(&mut self, serial: u64) -> Option<Name> {
         let Known { name, owner, .. } = self.known.remove(&serial)?;
-        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.nobodys };
+        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.uncounted };
         keys.remove(&serial);
         for part in owner.parts() {
             let Some(number) = self.numbers.get(&part).copied() else { continue };
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!((published("k1", 50), published("k2", 50)), (None, Some(spot(1, 2))));
         assert_eq!((published("k2", 1_025), published("k3", 1_025)), (None, Some(spot(1, 3))));
         assert_eq!(published("k3", 1_031), None);
-        assert!(keys.known.is_empty() && keys.serials.is_empty() && keys.nobodys.is_empty());
+        assert!(keys.known.is_empty() && keys.serials.is_empty() && keys.uncounted.is_empty());
     }
 
     #[test]

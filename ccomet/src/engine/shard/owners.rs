@@ -1,7 +1,7 @@
 //! The accounts of clients on a shard: their channels, and the history that these keep.
 //!
-//! A channel counts for the address and for the subject of the client that created it. Channels of
-//! the admin listener and of loopback count for nobody, which is an account too.
+//! A channel counts for the address and for the subject of the client that created it. The channels
+//! of the admin listener and of loopback share one account, `NOBODY`.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -22,8 +22,8 @@ pub(crate) struct OwnerLimits {
 /// The account of channels that count for no client.
 const NOBODY: usize = 0;
 
-/// The divisor of the history limit. Up to that part of the limit, nobody's channels lose nothing
-/// as long as those of clients keep messages.
+/// The divisor of the history limit for the share of `NOBODY`. Up to that share, its channels lose
+/// nothing as long as those of clients keep messages.
 const NOBODYS_SHARE: usize = 2;
 
 /// The clients that have created channels, by address and by subject: at most two accounts for each
@@ -174,7 +174,9 @@ impl Owners {
         self.accounts.iter().map(|(_, account)| account.bytes).sum()
     }
 
-    /// Adds a channel that keeps messages now to the lists of its accounts.
+    /// Returns a channel of the account that is the next to lose history: the client that keeps
+    /// most, or `NOBODY` if it keeps more than its share. Returns `None` if the account has no
+    /// channel that keeps messages.
     pub(super) fn list(&mut self, key: usize, counted: &mut Counted) {
         for (number, place) in counted.entries_mut() {
             let listed = &mut self.accounts[*number as usize].with_history;

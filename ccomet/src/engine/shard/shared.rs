@@ -101,7 +101,7 @@ impl Shard {
         }
     }
 
-    /// Divides a payload anew if the number of its messages has changed enough.
+    /// Divides a payload again if the number of its messages has changed enough.
     fn divide(&mut self, payload: SharedPayload) {
         let Some(holders) = self.shared.held.get_mut(&payload) else { return };
         let Holders { count, parts, ref places } = *holders;
