@@ -167,8 +167,8 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         self.pass_on(now);
     }
 
-    /// Posts the parcels for the other loops. Returns the time after which the loop is to tick again,
-    /// if anything is left to do then.
+    /// Posts the parcels for the other loops. Returns the time after which the loop is to tick
+    /// again, if anything is left to do then.
     pub(crate) fn post(&mut self, now: Tick) -> Option<Duration> {
         self.is_mail_left = false;
         for to in 0..self.mailboxes.len() {
