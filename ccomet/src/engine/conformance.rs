@@ -1,5 +1,5 @@
-//! What every store has to keep to: random requests and orders of two loops, over each of the stores, against a model of
-//! a hub.
+//! The contract of every store: random requests and orders of two loops, over each of the stores,
+//! against a model of a hub.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const SLOW: StoreFaults = StoreFaults {
     restarts: 0,
 };
 
-/// A request, as its asker remembers it.
+/// A request, as the test remembers it.
 #[derive(Debug, Clone)]
 enum Asked {
     Publish { channel: ChannelName, payloads: Vec<String> },
@@ -46,18 +46,18 @@ struct Replica {
     is_interrupted: bool,
 }
 
-/// Two loops, and what is known of their channels.
+/// Two loops, and the known state of their channels.
 struct Bench {
     engines: Vec<Engine<(u64, Asked), Mail>>,
     mail: VecDeque<(usize, Mail)>,
     millis: u64,
     random: u64,
     replicas: Vec<HashMap<ChannelName, Replica>>,
-    /// The payload under each number, as anybody has seen it.
+    /// The payload under each number, as far as it was observed.
     seen: HashMap<(ChannelName, Epoch, u64), String>,
-    /// Where each payload is, by its channel and epoch.
+    /// The number of each payload, by its channel and epoch.
     numbers: HashMap<(ChannelName, Epoch, String), u64>,
-    /// Numbers may begin anew.
+    /// Set if numbers may begin anew.
     restarts: bool,
     outstanding: BTreeMap<u64, Asked>,
     accepted: Vec<(ChannelName, Spot, String)>,
@@ -130,7 +130,7 @@ impl Bench {
         self.ask(on, request, Asked::Publish { channel, payloads });
     }
 
-    /// A new message, or one that may have been published before, under its key.
+    /// Returns a new message, or one that may have been published before under its key.
     fn message(&mut self, channel: &ChannelName, payloads: &mut Vec<String>) -> Message {
         let number = if self.below(3) == 0 { self.below(20) } else { 100 + self.last * 10 + payloads.len() as u64 };
         let payload = format!("{channel}{number}");
@@ -182,13 +182,13 @@ impl Bench {
         self.ask(on, Request::Read { channel: channel.clone(), range }, Asked::Page { channel });
     }
 
-    /// Both loops end a tick, and some of the mail comes.
+    /// Ends a tick of both loops, and delivers some of the mail.
     fn turn(&mut self) {
         self.millis += self.below(40);
         for on in 0..2 {
             let now = self.tick();
             self.engines[on].end_tick(now);
-            self.hear(on);
+            self.take_outputs(on);
             let mail = self.engines[on].take_mail(1 - on);
             self.mail.push_back((1 - on, mail));
         }
@@ -196,19 +196,19 @@ impl Bench {
             if let Some((to, mail)) = self.mail.pop_front() {
                 let now = self.tick();
                 self.engines[to].receive(now, mail);
-                self.hear(to);
+                self.take_outputs(to);
             }
         }
     }
 
-    fn hear(&mut self, on: usize) {
+    fn take_outputs(&mut self, on: usize) {
         while let Some(output) = self.engines[on].next_output() {
             match output {
                 Output::Reply((id, asked), outcome) => {
                     assert!(self.outstanding.remove(&id).is_some(), "one reply to {asked:?}");
                     self.replied(asked, outcome);
                 }
-                Output::Channel(channel, event) => self.told(on, &channel, event),
+                Output::Channel(channel, event) => self.on_event(on, &channel, event),
                 _ => {}
             }
         }
@@ -235,19 +235,21 @@ impl Bench {
         }
     }
 
-    /// A message is somewhere: nothing else was ever there, nor this one elsewhere.
+    /// Asserts that no other message was observed at this place, and that this message was observed
+    /// at no other.
     fn see(&mut self, channel: &ChannelName, epoch: Epoch, number: u64, payload: &str) {
         let place = (channel.clone(), epoch, number);
         let held = self.seen.entry(place).or_insert_with(|| payload.to_owned());
         assert_eq!(held, payload, "{channel} {epoch:?} {number}");
-        // Where numbers began anew, keys of messages that are not in memory are not known.
+        // After a restart of the numbers, the keys of messages that are not in memory are not
+        // known.
         if !self.restarts {
             let name = (channel.clone(), epoch, payload.to_owned());
             assert_eq!(*self.numbers.entry(name).or_insert(number), number, "{channel}: {payload} is there twice");
         }
     }
 
-    fn told(&mut self, on: usize, channel: &ChannelName, event: ChannelEvent) {
+    fn on_event(&mut self, on: usize, channel: &ChannelName, event: ChannelEvent) {
         let Some(mut replica) = self.replicas[on].remove(channel) else { return };
         let is_open = replica.epoch.is_some();
         match event {
@@ -277,7 +279,7 @@ impl Bench {
             }
             ChannelEvent::Interrupted => replica.is_interrupted = true,
             ChannelEvent::Resumed => replica.is_interrupted = false,
-            // One that waits for `Opened` is a later channel of that name.
+            // A channel that waits for `Opened` is a later channel of that name.
             ChannelEvent::Closed if is_open => return,
             _ => {}
         }
@@ -293,7 +295,7 @@ impl Bench {
         replica.next = first + entries.len() as u64;
     }
 
-    /// Lets all that is under way come to its end.
+    /// Completes all work in progress.
     fn settle(&mut self) {
         for _ in 0..60 {
             self.millis += 100;
@@ -305,7 +307,8 @@ impl Bench {
         assert_eq!(self.outstanding.len(), 0, "{:?}", self.outstanding);
     }
 
-    /// What was accepted and is still to be kept is read, in pages, and followers are where the channel is.
+    /// Asserts that pages contain all accepted messages that are to be kept, and that followers are
+    /// at the channel's head.
     fn check(&mut self) {
         for name in CHANNELS {
             let channel = ChannelName::new(name).expect("a name");
@@ -349,7 +352,7 @@ fn conforms(store: impl Fn() -> Box<dyn Store>) -> usize {
     conforms_with(false, store)
 }
 
-/// Returns how many messages were accepted.
+/// Returns the number of messages accepted.
 fn conforms_with(restarts: bool, store: impl Fn() -> Box<dyn Store>) -> usize {
     let mut accepted = 0;
     for seed in 0..SEEDS {
@@ -366,35 +369,35 @@ fn conforms_with(restarts: bool, store: impl Fn() -> Box<dyn Store>) -> usize {
 }
 
 #[test]
-fn memory() {
+fn the_memory_store_conforms() {
     assert!(conforms(|| Box::new(MemoryStore)) > 100 * SEEDS as usize / 2);
 }
 
 #[test]
-fn a_store_that_keeps_late() {
+fn a_store_that_keeps_changes_late_conforms() {
     assert!(conforms(|| Box::new(UnreliableStore::new(SLOW))) > 100 * SEEDS as usize / 2);
 }
 
 #[test]
-fn a_store_with_little_in_memory() {
+fn a_store_with_little_in_memory_conforms() {
     for window_max in [1, 3] {
         conforms(|| Box::new(UnreliableStore::new(StoreFaults { window_max, ..SLOW })));
     }
 }
 
 #[test]
-fn a_store_that_refuses() {
+fn a_store_that_refuses_changes_conforms() {
     conforms(|| Box::new(UnreliableStore::new(StoreFaults { refusals: 200, ..SLOW })));
 }
 
 #[test]
-fn a_store_that_is_cut_off_and_comes_back() {
+fn a_store_that_becomes_unreachable_and_returns_conforms() {
     let cut_max = Duration::from_secs(2);
     conforms(|| Box::new(UnreliableStore::new(StoreFaults { cuts: 50, cut_max, window_max: 3, ..SLOW })));
 }
 
 #[test]
-fn a_store_that_comes_back_with_other_numbers() {
+fn a_store_that_returns_with_other_numbers_conforms() {
     let cut_max = Duration::from_secs(2);
     let faults = StoreFaults { cuts: 50, cut_max, window_max: 3, restarts: 50, refusals: 20, ..SLOW };
     conforms_with(true, || Box::new(UnreliableStore::new(faults)));

@@ -7,26 +7,29 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::position::Epoch;
 
-/// An order of the hub. It has no reply: what comes of it comes as events. All but `Open` are for channels that have
-/// been opened for this loop, and are dropped otherwise.
+/// An order of the hub. It has no reply: its results arrive as events. All orders but `Open` are
+/// for channels that have been opened for this loop, and are dropped otherwise.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Send this loop the channel's history, and from then on what is published. Answered by `Opened` or `Refused`.
+    /// Send this loop the channel's window, and all messages that are published from now on. The
+    /// engine answers with `Opened` or `Refused`.
     Open { channel: ChannelName, owner: Owner },
-    /// Send this loop what it does not have yet of a channel that has been opened for it, now. Answered by `CaughtUp`.
+    /// Send this loop at once what it does not have yet of an opened channel. The engine answers
+    /// with `CaughtUp`.
     CatchUp { channel: ChannelName },
-    /// Send messages before the window, from number `from` on. Answered by `Page`, unless the channel is gone or its numbers
-    /// have begun anew.
+    /// Send messages before the window, from number `from` on. The engine answers with `Page`,
+    /// unless the channel is gone or its numbers have begun anew.
     Fetch { channel: ChannelName, epoch: Epoch, from: u64 },
     /// Send no more of that channel.
     Close { channel: ChannelName },
-    /// A subscriber of this loop waits under a name. One that waits under it already is displaced.
+    /// A subscriber of this loop waits under a name. It displaces a subscriber that waits under
+    /// that name already.
     AcquireName { channel: ChannelName, name: Arc<str>, claim: Claim },
-    /// It does not wait any more.
+    /// The subscriber does not wait any more.
     ReleaseName { channel: ChannelName, name: Arc<str>, claim: Claim },
-    /// So many subscribers of this loop are in the channel now.
+    /// The number of subscribers in the channel on this loop.
     SetSubscribers { channel: ChannelName, count: u32 },
-    /// So many connections of a member are in the channel on this loop now.
+    /// The number of connections that a member has in the channel on this loop.
     SetMember { channel: ChannelName, id: Arc<str>, connections: u32 },
 }
 
@@ -51,23 +54,25 @@ pub(crate) struct Window {
     pub(crate) epoch: Epoch,
     /// The number of the oldest message kept, which may be older than the window.
     pub(crate) kept_from: u64,
-    /// The number of the first of the messages.
+    /// The number of the first entry.
     pub(crate) first: u64,
     pub(crate) entries: Vec<Arc<Message>>,
 }
 
-/// What happened in a channel that this loop has opened. The events of one channel come in order.
+/// An event of a channel that this loop has opened. The events of one channel arrive in order.
 #[derive(Debug)]
 pub(crate) enum ChannelEvent {
-    /// The channel as it is now. What is published from here on comes as `Appended`, without a gap.
+    /// The state of the channel when it was opened. Later messages arrive as `Appended`, without a
+    /// gap.
     Opened(Window),
     /// The channel cannot be opened for the client `owner`.
     Refused {
         owner: Owner,
         why: Refusal,
     },
-    /// Messages from number `first` on. If this loop was slow, `first` may be beyond what it has. The channel keeps
-    /// nothing before number `kept_from`, and in memory nothing before `window_from`.
+    /// Messages from number `first` on. If this loop was slow, `first` may be beyond the last
+    /// message that it has. The channel keeps nothing before number `kept_from`, and in memory
+    /// nothing before `window_from`.
     Appended {
         first: u64,
         entries: Vec<Arc<Message>>,
@@ -75,19 +80,22 @@ pub(crate) enum ChannelEvent {
         kept_from: u64,
         window_from: u64,
     },
-    /// The channel keeps nothing any more before number `kept_from`, and in memory nothing before `window_from`.
+    /// The channel no longer keeps messages before number `kept_from`, and in memory none before
+    /// `window_from`.
     Truncated {
         kept_from: u64,
         window_from: u64,
     },
-    /// The answer to `CatchUp`: all that this loop does not have of the channel as it was when it was asked.
+    /// The answer to `CatchUp`: all messages up to the time of the order that this loop does not
+    /// have.
     CaughtUp {
         first: u64,
         entries: Vec<Arc<Message>>,
         kept_from: u64,
     },
-    /// Messages before the window, from number `from` on, up to number `end`: those that are missing have expired. The
-    /// oldest message that was kept when they were read has number `kept_from`. The answer to `Fetch`.
+    /// The answer to `Fetch`: messages before the window, from number `from` on, up to number
+    /// `end`. Messages that are missing have expired. When the page was read, the oldest message
+    /// kept had number `kept_from`.
     Page {
         epoch: Epoch,
         from: u64,
@@ -95,9 +103,9 @@ pub(crate) enum ChannelEvent {
         kept_from: u64,
         entries: Vec<(u64, Arc<Message>)>,
     },
-    /// The numbers began anew, though nobody closed the channel.
+    /// The numbers began anew, although the channel was not closed.
     Restarted(Window),
-    /// What is published from here on is not known until `Resumed`.
+    /// Messages that are published from now on are unknown until `Resumed`.
     Interrupted,
     Resumed,
     /// The channel's history before that number is gone.
@@ -108,6 +116,7 @@ pub(crate) enum ChannelEvent {
     Closed,
 }
 
-/// Finds a subscriber again that waits under a name: the loop's own number for it, never used twice.
+/// Identifies a subscriber that waits under a name. The loop assigns the number and never reuses
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Claim(pub(crate) u64);

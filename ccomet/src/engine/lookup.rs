@@ -1,4 +1,4 @@
-//! What the engine knows of channels, for those that ask.
+//! Requests for the state of channels, and their results.
 
 use std::sync::Arc;
 
@@ -11,28 +11,30 @@ use crate::core::position::{Missed, Spot};
 pub(crate) struct ChannelInfo {
     /// Its subscribers on all loops.
     pub(crate) subscribers: u64,
-    /// Whether it has subscribers, a token that holds it, or recent activity.
+    /// Set if it has subscribers, a token that holds it, or recent activity.
     pub(crate) in_use: bool,
-    /// Messages kept, and the bytes of those in memory.
+    /// The number of messages kept.
     pub(crate) messages: u64,
+    /// The bytes of the messages in memory.
     pub(crate) bytes: u64,
-    /// The spot behind its last message.
+    /// The spot after its last message.
     pub(crate) spot: Spot,
 }
 
-/// A page of a channel's history, as it is asked for.
+/// A request for a page of a channel's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Range {
-    /// Where it begins.
+    /// The place where it begins.
     pub(crate) edge: Edge,
-    /// Whether it goes to older messages.
+    /// Set if it proceeds to older messages.
     pub(crate) is_backward: bool,
-    /// The most messages, and the most bytes; one message at least.
+    /// The maximum number of messages.
     pub(crate) limit: usize,
+    /// The maximum number of bytes, but at least one message.
     pub(crate) bytes_max: usize,
 }
 
-/// Where a page begins.
+/// The place where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edge {
     Begin,
@@ -43,23 +45,23 @@ pub(crate) enum Edge {
 /// A page of a channel's history.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// Messages in the order that was asked for, each with its number.
+    /// The messages in the requested order, each with its number.
     pub(crate) entries: Vec<(u64, Arc<Message>)>,
-    /// The messages missing where it begins, if there are any.
+    /// The messages that are missing at the beginning, if any are.
     pub(crate) gap: Option<Missed>,
-    /// Where it begins.
+    /// The place where it begins.
     pub(crate) begin: Spot,
-    /// Where the next page begins.
+    /// The place where the next page begins.
     pub(crate) end: Spot,
-    /// Whether there is a next page.
+    /// Set if there is a next page.
     pub(crate) more: bool,
 }
 
-/// A page of the list of channels, as it is asked for.
+/// A request for a page of the list of channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listing {
     pub(crate) pattern: Pattern,
-    /// Lists names after this one.
+    /// The page has names after this one.
     pub(crate) after: Box<str>,
     pub(crate) limit: usize,
 }
@@ -76,11 +78,11 @@ pub(crate) struct Listed {
 pub(crate) struct Who {
     /// The spots in the channel and in its presence channel.
     pub(crate) position: [Spot; 2],
-    /// Subscribers of the channel, members and others.
+    /// The number of subscribers of the channel, members and others.
     pub(crate) subscribers: u64,
-    /// Members, sorted by id.
+    /// The members, sorted by id.
     pub(crate) members: Vec<Member>,
-    /// Whether there were more members than are recorded.
+    /// Set if the channel has more members than are recorded.
     pub(crate) is_incomplete: bool,
 }
 
@@ -88,6 +90,6 @@ pub(crate) struct Who {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) id: Arc<str>,
-    /// 0 during the grace period of a member that has disconnected.
+    /// The number of its connections; 0 during the grace period after the last one has ended.
     pub(crate) connections: u32,
 }

@@ -1,11 +1,13 @@
-//! Orders, keeps and distributes the messages of channels, as one loop sees it.
+//! Numbers, keeps and distributes the messages of channels, as one loop sees it.
 //!
-//! The gateway asks in [`Request`]s, each of which has exactly one [`Reply`], [`Refusal::Unavailable`] at its deadline at
-//! the latest. The hub gives [`Order`]s and is told in [`ChannelEvent`]s, in order, what happens in the channels that it
-//! has opened. Nothing is called back: what comes of a call is fetched by [`Engine::next_output`].
+//! The gateway sends [`Request`]s, each of which has exactly one [`Reply`]:
+//! [`Refusal::Unavailable`] at its deadline at the latest. The hub sends [`Order`]s, and receives
+//! the events of the channels that it has opened as [`ChannelEvent`]s, in order. The engine calls
+//! nothing back: [`Engine::next_output`] returns the results of a call.
 //!
-//! Neither can tell where a channel is. Each has its shard on one loop of the process; `router.rs` brings requests there
-//! and replies back, by mail between loops (`peer.rs`).
+//! Neither the gateway nor the hub knows where a channel is. Each channel has its shard on one loop
+//! of the process; `router.rs` passes requests there and replies back, by mail between loops
+//! (`peer.rs`).
 
 mod event;
 mod lookup;
@@ -14,7 +16,8 @@ mod pending;
 mod request;
 mod router;
 mod shard;
-// The one store that is not for tests keeps at once.
+// The only store outside of tests keeps changes at once, so that some variants are never
+// constructed.
 #[cfg_attr(not(feature = "sim"), allow(dead_code))]
 mod store;
 mod token;
@@ -41,27 +44,27 @@ pub(crate) use token::Token;
 use crate::core::message::{ChannelName, Movement};
 use crate::core::time::{LoopTime, UnixMillis};
 
-/// What happened in the engine.
+/// An output of the engine.
 #[derive(Debug)]
 pub(crate) enum Output<T> {
-    /// The only reply to a request, with what its asker keeps with it.
+    /// The only reply to a request, with the context that came with the request.
     Reply(T, Result<Reply, Refusal>),
-    /// Something happened in a channel that the hub has opened.
+    /// An event of a channel that the hub has opened.
     Channel(ChannelName, ChannelEvent),
-    /// Another subscriber waits under the name of this one now, or its owner signed in anew.
+    /// Another subscriber has taken the name of this one, or the name was announced.
     NameTaken(Claim),
-    /// A channel came into use, or went out of it: if [`Engine::watch_activity`] asks for that.
+    /// A channel came into use, or went out of use. Sent if [`Engine::watch_activity`] asks for it.
     Activity { channel: ChannelName, in_use: bool },
-    /// A member came into a channel of this loop's shard, or went.
+    /// A member joined a channel of this loop's shard, or left it.
     Presence { channel: ChannelName, id: Arc<str>, movement: Movement },
 }
 
-/// The time, by both clocks, and a random number: the engine looks at no clock itself.
+/// The time by both clocks, and a random number: the engine reads no clock itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tick {
-    /// For what is dated: messages, epochs, and how long they are kept.
+    /// For dates: of messages, of epochs, and of the end of their time in the history.
     pub(crate) time: UnixMillis,
-    /// For what takes a while.
+    /// For durations.
     pub(crate) loop_time: LoopTime,
     pub(crate) random: u64,
 }

@@ -1,4 +1,5 @@
-//! What the loops of one process say to each other: requests and orders to the shard that a channel is on, and what it answers.
+//! Messages between the loops of one process: requests and orders to the shard of a channel, and
+//! its answers.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use super::request::{Refusal, Reply, Request};
 use crate::core::message::{ChannelName, Message, Movement};
 use crate::core::time::UnixMillis;
 
-/// What one loop sends another, gathered over a tick.
+/// The messages of one loop to another in one tick.
 #[derive(Debug)]
 pub(crate) struct Mail {
     pub(super) from: usize,
@@ -26,10 +27,10 @@ pub(super) enum Parcel {
 pub(super) enum ToShard {
     Request(RequestId, Request),
     Order(Order),
-    /// The loop wants to hear of every channel that comes into use or goes out of it, or no more.
+    /// Set if the loop wants reports of every channel that comes into use or goes out of use.
     WatchActivity(bool),
     Pattern(PatternMessage),
-    /// The loop has worked off so many deliveries.
+    /// The loop has processed so many deliveries.
     Acknowledge(u32),
 }
 
@@ -38,14 +39,14 @@ pub(super) enum ToShard {
 pub(super) enum ToLoop {
     Reply(RequestId, Result<Reply, Refusal>),
     Channel(ChannelName, ChannelEvent),
-    /// Another subscriber waits under that name now, or its owner signed in anew.
+    /// Another subscriber has taken that name, or the name was announced.
     NameTaken(Claim),
-    /// A channel is in use, or not any more.
+    /// A channel came into use, or went out of use.
     Activity {
         channel: ChannelName,
         in_use: bool,
     },
-    /// A member came into a channel of this loop's shard, or went.
+    /// A member joined a channel of this loop's shard, or left it.
     Presence {
         channel: ChannelName,
         id: Arc<str>,
@@ -53,11 +54,11 @@ pub(super) enum ToLoop {
     },
 }
 
-/// What the shard that has the channel of a pattern and the shards whose messages it gathers say to each other. A `run`
-/// is one life of the channel: what is meant for an earlier one does not count.
+/// Messages between the shard of a pattern's channel and the shards whose messages it gathers. A
+/// `run` is one lifetime of the pattern's channel: messages of an earlier run are ignored.
 #[derive(Debug)]
 pub(super) enum PatternMessage {
-    /// Send what there is of the pattern, in one `Backfill`, and from now on what is published.
+    /// Send the existing messages of the pattern in one `Backfill`, and new messages as `Feed`.
     Follow {
         pattern: ChannelName,
         run: u64,
@@ -65,19 +66,20 @@ pub(super) enum PatternMessage {
     Unfollow {
         pattern: ChannelName,
     },
-    /// What there was at the beginning, each message with the time that puts it in order.
+    /// The messages that existed at the beginning of the run, each with the time by which it is
+    /// sorted.
     Backfill {
         pattern: ChannelName,
         run: u64,
         entries: Vec<(UnixMillis, Arc<Message>)>,
     },
-    /// What was published since.
+    /// Messages that were published since.
     Feed {
         pattern: ChannelName,
         run: u64,
         entries: Vec<Arc<Message>>,
     },
-    /// A channel of the pattern was cleared or closed: keep nothing that was in it.
+    /// A channel of the pattern was cleared or deleted: drop the history of the pattern.
     Forget {
         pattern: ChannelName,
     },

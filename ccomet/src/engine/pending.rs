@@ -1,4 +1,4 @@
-//! Requests that are not replied to yet.
+//! Requests that wait for their replies.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use slab::Slab;
 use super::request::{Refusal, Reply, Request};
 use crate::core::time::LoopTime;
 
-/// Finds a request again when its reply comes. It is never used twice.
+/// Identifies a request when its reply arrives. It is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RequestId {
     index: u32,
     serial: u32,
 }
 
-/// The requests of one loop, each with what its asker keeps with it.
+/// The requests of one loop, each with its context.
 #[derive(Debug)]
 pub(super) struct Pending<T> {
     requests: Slab<Waiting<T>>,
@@ -27,15 +27,15 @@ pub(super) struct Pending<T> {
 struct Waiting<T> {
     serial: u32,
     context: T,
-    /// When it is replied to at the latest.
+    /// The time at which it is given up.
     deadline: LoopTime,
-    /// Replies of shards that are still to come.
+    /// The number of shards whose replies are outstanding.
     missing: usize,
-    /// What those that have replied have said together.
+    /// The combined replies so far of a request to all shards.
     gathered: Option<Gathered>,
 }
 
-/// The replies of several shards to one request.
+/// The combined replies of several shards to one request.
 #[derive(Debug)]
 enum Gathered {
     Broadcast { channels: u64, refused: Option<Refusal> },
@@ -43,7 +43,7 @@ enum Gathered {
 }
 
 impl Gathered {
-    /// Returns what the replies to a request to all shards are added to, if it is one.
+    /// Returns an empty combination if the request goes to all shards.
     fn of(request: &Request) -> Option<Self> {
         match request {
             Request::Broadcast(_) => Some(Self::Broadcast { channels: 0, refused: None }),
@@ -78,12 +78,12 @@ impl Gathered {
 }
 
 impl<T> Pending<T> {
-    /// `limit` is how long a request waits for its reply.
+    /// Creates the list. `limit` is how long a request waits for its reply.
     pub(super) fn new(limit: Duration) -> Self {
         Self { requests: Slab::new(), last_serial: 0, limit }
     }
 
-    /// Notes a request to one shard, or to all of so many.
+    /// Adds a request to one shard, or to all of `shards`.
     pub(super) fn add(&mut self, now: LoopTime, request: &Request, shards: usize, context: T) -> RequestId {
         self.last_serial = self.last_serial.wrapping_add(1);
         let (serial, gathered) = (self.last_serial, Gathered::of(request));
@@ -93,14 +93,15 @@ impl<T> Pending<T> {
         RequestId { index, serial }
     }
 
-    /// Takes the reply of a shard. Returns the request's only reply, if this was the last one that it waited for.
+    /// Processes the reply of a shard. Returns the request's only reply, if no other shard's is
+    /// outstanding.
     pub(super) fn reply(
         &mut self,
         id: RequestId,
         outcome: Result<Reply, Refusal>,
     ) -> Option<(T, Result<Reply, Refusal>)> {
         let index = id.index as usize;
-        // It may have been given up.
+        // The request may have been given up.
         let waiting = self.requests.get_mut(index).filter(|waiting| waiting.serial == id.serial)?;
         waiting.missing -= 1;
         let outcome = match &mut waiting.gathered {
@@ -116,8 +117,8 @@ impl<T> Pending<T> {
         Some((self.requests.remove(index).context, outcome))
     }
 
-    /// Gives up the requests that have waited for too long. A message for all channels of a pattern counts where it is
-    /// known to be.
+    /// Gives up the requests that have waited for too long. The reply to a broadcast counts the
+    /// channels in which the message is known to be.
     pub(super) fn give_up(&mut self, now: LoopTime) -> Vec<(T, Result<Reply, Refusal>)> {
         let is_late = |waiting: &Waiting<T>| waiting.deadline <= now && !fault!("request-waits-for-ever");
         let late = self.requests.iter().filter(|(_, waiting)| is_late(waiting)).map(|(index, _)| index);
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_given_up_at_its_deadline_and_what_comes_later_is_nobodys() {
+    fn a_request_is_given_up_at_its_deadline_and_later_replies_are_dropped() {
         let mut pending = Pending::new(Duration::from_secs(10));
         let early = pending.add(at(0), &delete(), 2, "early");
         let late = pending.add(at(1), &delete(), 2, "late");
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_all_shards_are_one() {
+    fn replies_of_all_shards_are_combined_into_one() {
         let mut pending = Pending::new(Duration::from_secs(10));
         let message = Draft::default().taken_at(UnixMillis::default());
         let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: 9, owner: Owner::default() };
@@ -199,7 +200,7 @@ mod tests {
         let reply = pending.reply(id, Ok(Reply::Broadcast { channels: 3, refused: None }));
         let refused = Some(Refusal::BroadcastLimit);
         assert!(matches!(reply, Some(((), Ok(Reply::Broadcast { channels: 5, refused: why }))) if why == refused));
-        // What is known to be published counts, though a shard has not replied.
+        // The reply counts the channels that are known, although a shard has not replied.
         let id = pending.add(at(0), &broadcast, 2, ());
         pending.reply(id, Ok(Reply::Broadcast { channels: 2, refused: None }));
         let given_up = pending.give_up(at(10)).pop();

@@ -1,4 +1,4 @@
-//! What the gateway asks of the engine, and what it is answered.
+//! Requests of the gateway to the engine, and their replies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,42 +11,43 @@ use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
 use crate::core::problem::Problem;
 
-/// A request. It has exactly one reply, of the kind that stands beside it in [`Reply`].
+/// A request. It has exactly one reply: the [`Reply`] that its variant names, or a [`Refusal`].
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
-    /// Number and keep messages, all of them or none. A message that was published before under its key is not kept
-    /// again. Replied by `Published`.
+    /// Number and keep messages, all of them or none. A message that was published before under its
+    /// key is not kept again. The reply is `Published`.
     Publish { channel: ChannelName, messages: OneOrMore<Message>, owner: Owner },
-    /// Number and keep a message in every channel of a pattern. Replied by `Broadcast`.
+    /// Number and keep a message in every channel of a pattern. The reply is `Broadcast`.
     Broadcast(BroadcastOrder),
-    /// Tell the readers of a channel that somebody signed in: it has no number and is not kept. It ends a wait under
-    /// that name. Replied by `Done`.
+    /// Notify the readers of a channel that a client signed in. The announcement has no number and
+    /// is not kept. It ends a wait under that name. The reply is `Done`.
     Announce { channel: ChannelName, name: Arc<str> },
-    /// End the channel: its history is gone, and its numbers start anew. Replied by `Ended`.
+    /// Delete the channel: its history is gone, and its numbers start anew. The reply is `Ended`.
     Delete { channel: ChannelName },
-    /// Drop the channel's history; its numbers go on. Replied by `Ended`.
+    /// Drop the channel's history; its numbers continue. The reply is `Ended`.
     Clear { channel: ChannelName },
-    /// Return a part of what the channel has kept. Replied by `Page`.
+    /// Return a part of the channel's history. The reply is `Page`.
     Read { channel: ChannelName, range: Range },
-    /// Return a page of the list of channels. Replied by `List`.
+    /// Return a page of the list of channels. The reply is `List`.
     List { listing: Listing },
-    /// Return what is known of the channel. Replied by `Info`.
+    /// Return the state of the channel. The reply is `Info`.
     Inspect { channel: ChannelName },
-    /// Return the members of the channel. Replied by `Presence`.
+    /// Return the members of the channel. The reply is `Presence`.
     Presence { channel: ChannelName, owner: Owner },
-    /// Make the channel if it does not exist, keep it in use for `hold`, and give it that token if it has none.
-    /// Replied by `TokenIssued`.
+    /// Create the channel if it does not exist, keep it in use for `hold`, and give it that token
+    /// if it has none. The reply is `TokenIssued`.
     IssueToken { channel: ChannelName, hold: Duration, token: Token },
-    /// Compare the channel's token. Replied by `TokenChecked`.
+    /// Compare a token with the channel's. The reply is `TokenChecked`.
     CheckToken { channel: ChannelName, token: Option<Token> },
 }
 
 /// The reply to a request that was carried out.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// The messages are kept: the spot behind each.
+    /// The messages are kept: the spot after each.
     Published(OneOrMore<Spot>),
-    /// The message is kept in so many channels. `refused` says why it is not in all of them.
+    /// The message is kept in so many channels. `refused` is the reason why it is not in all of
+    /// them.
     Broadcast {
         channels: u64,
         refused: Option<Refusal>,
@@ -56,7 +57,7 @@ pub(crate) enum Reply {
     Ended(Option<u64>),
     /// `None` if there is no such channel.
     Page(Option<Page>),
-    /// Channels in the order of their names, and whether there are more.
+    /// Channels in the order of their names, and whether more follow.
     List {
         channels: Vec<Listed>,
         has_more: bool,
@@ -64,12 +65,13 @@ pub(crate) enum Reply {
     /// `None` if there is no such channel.
     Info(Option<ChannelInfo>),
     Presence(Who),
-    /// The number of the oldest message kept, or of the next one, and the channel's token.
+    /// The number of the oldest message kept, or of the next one if none is, and the channel's
+    /// token.
     TokenIssued {
         first: u64,
         token: Token,
     },
-    /// Whether the token is the channel's.
+    /// Set if the token is the channel's.
     TokenChecked(bool),
 }
 
@@ -78,28 +80,29 @@ pub(crate) enum Reply {
 pub(crate) struct BroadcastOrder {
     pub(crate) pattern: Pattern,
     pub(crate) message: Message,
-    /// A shard that has more of these channels publishes it in none of them.
+    /// A shard that has more of these channels publishes the message in none of them.
     pub(crate) reach_max: usize,
-    /// Whose message it is.
+    /// The client that publishes the message.
     pub(crate) owner: Owner,
 }
 
-/// Why a request was not carried out.
+/// The reason why a request was not carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// There are as many channels as there may be.
+    /// The number of channels is at its limit.
     ChannelLimit,
-    /// There are as many patterns as there may be.
+    /// The number of patterns is at its limit.
     PatternLimit,
-    /// The client has made as many channels or patterns as one may.
+    /// The number of channels, patterns or broadcasts of the client is at its limit.
     ClientLimit,
-    /// There are as many messages on their way to all channels of a pattern as there may be.
+    /// The number of broadcasts in progress is at its limit.
     BroadcastLimit,
-    /// The pattern stands for more channels than one message may go to.
+    /// The pattern matches more channels than one message may go to.
     BroadcastTooWide,
-    /// Something else was published under the same key.
+    /// A different message was published under the same key.
     KeyReused,
-    /// It cannot be carried out now, or no reply came in time. Whether a publication is kept is not known.
+    /// The request cannot be carried out now, or no reply came in time. It is unknown whether a
+    /// publication is kept.
     Unavailable,
 }
 

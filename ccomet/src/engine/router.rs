@@ -1,4 +1,4 @@
-//! The way from a loop to the shard that a channel is on, and back: on this loop, or by mail.
+//! The path from a loop to the shard of a channel, and back: on this loop, or by mail.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use super::store::Store;
 use super::{ChannelEvent, Output, ShardLimits, Tick};
 use crate::core::message::ChannelName;
 
-/// How soon mail is posted again for which another loop had no room.
+/// The time after which mail is posted again for which another loop had no room.
 const POST_RETRY: Duration = Duration::from_millis(1);
 
-/// The engine as one loop sees it: a shard of the channels, and the way to the others. `T` is what an asker keeps with a
-/// request until it is replied to, `M` a message to a loop, which may be mail.
+/// The engine as one loop sees it: its shard of the channels, and the path to the other shards. `T`
+/// is the context of a request until its reply, `M` a message to a loop, which may be mail.
 #[derive(Debug)]
 pub(crate) struct Engine<T, M> {
     index: usize,
@@ -29,17 +29,17 @@ pub(crate) struct Engine<T, M> {
     inbox: VecDeque<ToLoop>,
     /// Replies to requests that were given up.
     given_up: VecDeque<Output<T>>,
-    /// What is to go to each of the other loops.
+    /// Parcels for each of the other loops.
     outgoing: Vec<Vec<Parcel>>,
-    /// A mailbox was full.
+    /// Set if a mailbox was full.
     is_mail_left: bool,
-    /// Deliveries from each loop that were worked off and not acknowledged yet.
+    /// The number of deliveries from each loop that were processed and are not acknowledged yet.
     to_acknowledge: Vec<u32>,
 }
 
 impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
-    /// Makes the engine of loop `index`. `mailboxes` are those of all loops; `request_max` is how long a request waits
-    /// for its reply.
+    /// Creates the engine of loop `index`. `mailboxes` are those of all loops; `request_max` is how
+    /// long a request waits for its reply.
     pub(crate) fn new(
         index: usize,
         mailboxes: Vec<Mailbox<M>>,
@@ -91,7 +91,8 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         self.shard.channels()
     }
 
-    /// Begins a request. Its only reply comes with `context` from [`next_output`](Self::next_output), at once or later.
+    /// Starts a request. Its only reply comes with `context` from
+    /// [`next_output`](Self::next_output), at once or later.
     pub(crate) fn request(&mut self, now: Tick, request: Request, context: T) {
         let id = self.pending.add(now.loop_time, &request, self.mailboxes.len(), context);
         match request.channel() {
@@ -103,18 +104,19 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         }
     }
 
-    /// Takes an order of the hub. What comes of it comes as events from [`next_output`](Self::next_output).
+    /// Carries out an order of the hub. Its results come as events from
+    /// [`next_output`](Self::next_output).
     pub(crate) fn order(&mut self, now: Tick, order: Order) {
         let shard = self.shard_of(order.channel());
         self.send(now, shard, ToShard::Order(order));
     }
 
-    /// Tells this loop of every channel that comes into use or goes out of it, or no more.
+    /// Starts or stops reports of all channels that come into use or go out of use.
     pub(crate) fn watch_activity(&mut self, now: Tick, wanted: bool) {
         self.send_to_all(now, || ToShard::WatchActivity(wanted));
     }
 
-    /// Takes what another loop has sent.
+    /// Processes mail of another loop.
     pub(crate) fn receive(&mut self, now: Tick, mail: Mail) {
         for parcel in mail.parcels {
             match parcel {
@@ -138,7 +140,7 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         }
     }
 
-    /// Returns what happened next.
+    /// Returns the next output.
     pub(crate) fn next_output(&mut self) -> Option<Output<T>> {
         while let Some(message) = self.inbox.pop_front() {
             return Some(match message {
@@ -155,7 +157,7 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         self.given_up.pop_front()
     }
 
-    /// Ends a tick: what was gathered is passed on to followers and other loops.
+    /// Ends a tick: passes gathered messages on to followers and other loops.
     pub(crate) fn end_tick(&mut self, now: Tick) {
         self.shard.work(now);
         self.pass_on(now);
@@ -165,8 +167,8 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         self.pass_on(now);
     }
 
-    /// Posts what was gathered for the other loops. Returns how soon [`wake`](Self::wake) is to be called, if there is
-    /// something left to do then.
+    /// Posts the parcels for the other loops. Returns the time after which the loop is to tick
+    /// again, if anything is left to do then.
     pub(crate) fn post(&mut self, now: Tick) -> Option<Duration> {
         self.is_mail_left = false;
         for to in 0..self.mailboxes.len() {
@@ -178,7 +180,7 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
                 continue;
             }
             let mail = Mail { from: self.index, parcels: std::mem::take(&mut self.outgoing[to]) };
-            // A mailbox that is gone: that loop broke down, and the server with it.
+            // If the mailbox is gone, its loop has failed, and the server ends.
             if let Err(PostError::Full(message)) = self.mailboxes[to].post(mail.into())
                 && let Ok(mail) = message.try_into()
             {
@@ -203,11 +205,12 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         Mail { from: self.index, parcels }
     }
 
-    /// About once a second: what has become old goes, and requests that have waited for too long are given up.
+    /// Drops expired state, and gives up requests that have waited for too long. The loop calls
+    /// this about once a second.
     pub(crate) fn sweep(&mut self, now: Tick) {
         self.shard.sweep(now);
         self.pass_on(now);
-        // What a burst needed once is given back.
+        // Memory that only a burst needed is released.
         if self.inbox.is_empty() {
             self.inbox.shrink_to(8);
         }
@@ -217,7 +220,7 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         self.given_up.extend(given_up.into_iter().map(|(context, outcome)| Output::Reply(context, outcome)));
     }
 
-    /// The shard of a channel.
+    /// Returns the shard of a channel.
     fn shard_of(&self, channel: &ChannelName) -> usize {
         channel.shard(self.mailboxes.len())
     }
@@ -237,7 +240,7 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         }
     }
 
-    /// Brings what this loop's shard has to say to where it is to go.
+    /// Passes the output of this loop's shard on to its destinations.
     fn pass_on(&mut self, now: Tick) {
         while !self.shard.outbox.is_empty() {
             let mut own = Vec::new();
@@ -256,7 +259,7 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
 }
 
 impl Request {
-    /// Returns the channel whose shard carries it out; `None` for one to all of them.
+    /// Returns the channel whose shard carries out the request; `None` for a request to all shards.
     fn channel(&self) -> Option<&ChannelName> {
         match self {
             Self::Publish { channel, .. }

@@ -1,5 +1,5 @@
-//! Reports to loops which channels come into use and go out of it: at each change, and again from time to time while a
-//! channel is in use, for clients that have missed the change.
+//! Reports to loops which channels come into use and go out of use: at each change, and from time
+//! to time while a channel is in use, for clients that have missed the change.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -15,17 +15,18 @@ pub(super) struct ActivityWatch {
     /// The loops that watch. If there are none, nothing is recorded.
     loops: Vec<usize>,
     in_use: HashMap<ChannelName, Times>,
-    /// When to check which channel. Entries that differ from their channel's `look` are void.
+    /// The time at which to check each channel. Entries that differ from their channel's `check`
+    /// are void.
     due: BinaryHeap<Reverse<(LoopTime, ChannelName)>>,
 }
 
 /// The times at which something is due for a channel in use.
 #[derive(Debug)]
 struct Times {
-    /// When it is reported again.
+    /// The time of the next report.
     again: LoopTime,
-    /// When it is checked.
-    look: LoopTime,
+    /// The time of the next check.
+    check: LoopTime,
 }
 
 impl ActivityWatch {
@@ -54,17 +55,17 @@ impl ActivityWatch {
             return;
         }
         let again = now.plus(self.period);
-        self.in_use.insert(channel.clone(), Times { again, look: again });
+        self.in_use.insert(channel.clone(), Times { again, check: again });
         self.due.push(Reverse((again, channel.clone())));
-        self.say(channel, true, outbox);
+        self.report(channel, true, outbox);
     }
 
-    /// Has a channel checked at that time, because it may go out of use.
-    pub(super) fn look_at(&mut self, channel: &ChannelName, at: LoopTime) {
+    /// Schedules a check of a channel at that time, because it may go out of use.
+    pub(super) fn check_at(&mut self, channel: &ChannelName, at: LoopTime) {
         if let Some(times) = self.in_use.get_mut(channel)
-            && at < times.look
+            && at < times.check
         {
-            times.look = at;
+            times.check = at;
             self.due.push(Reverse((at, channel.clone())));
         }
     }
@@ -72,11 +73,12 @@ impl ActivityWatch {
     /// Reports that a channel is out of use.
     pub(super) fn remove(&mut self, channel: &ChannelName, outbox: &mut Vec<(usize, Parcel)>) {
         if self.in_use.remove(channel).is_some() {
-            self.say(channel, false, outbox);
+            self.report(channel, false, outbox);
         }
     }
 
-    /// Checks the channels that are due. `used_until` returns until when a channel is in use, as far as is known.
+    /// Checks the channels that are due. `used_until` returns the end of a channel's use, as far as
+    /// it is known.
     pub(super) fn sweep(
         &mut self,
         now: LoopTime,
@@ -85,7 +87,7 @@ impl ActivityWatch {
     ) {
         while self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((at, channel))) = self.due.pop() else { break };
-            let Some(times) = self.in_use.get_mut(&channel).filter(|times| times.look == at) else { continue };
+            let Some(times) = self.in_use.get_mut(&channel).filter(|times| times.check == at) else { continue };
             let until = used_until(&channel);
             if until <= now {
                 self.remove(&channel, outbox);
@@ -95,16 +97,16 @@ impl ActivityWatch {
             if is_again {
                 times.again = now.plus(self.period);
             }
-            times.look = times.again.min(until);
-            self.due.push(Reverse((times.look, channel.clone())));
+            times.check = times.again.min(until);
+            self.due.push(Reverse((times.check, channel.clone())));
             if is_again {
-                self.say(&channel, true, outbox);
+                self.report(&channel, true, outbox);
             }
         }
     }
 
-    fn say(&self, channel: &ChannelName, in_use: bool, outbox: &mut Vec<(usize, Parcel)>) {
-        let told = |to: &usize| (*to, Parcel::Loop(ToLoop::Activity { channel: channel.clone(), in_use }));
-        outbox.extend(self.loops.iter().map(told));
+    fn report(&self, channel: &ChannelName, in_use: bool, outbox: &mut Vec<(usize, Parcel)>) {
+        let message_to = |to: &usize| (*to, Parcel::Loop(ToLoop::Activity { channel: channel.clone(), in_use }));
+        outbox.extend(self.loops.iter().map(message_to));
     }
 }

@@ -1,5 +1,5 @@
-//! A channel as one loop sees it: a window of its newest messages, which it shares with the channel's
-//! shard.
+//! A channel as one loop sees it: a window of its newest messages, which the loop shares with the
+//! channel's shard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,11 @@ use crate::core::time::UnixMillis;
 use crate::core::window::Log;
 use crate::engine::{Order, Window};
 
-/// The most chunks in one write.
+/// The maximum number of chunks in one write.
 const CHUNKS_MAX: usize = 60;
 
-/// How long a loop follows a pattern, or a channel in which nothing was published, without readers.
+/// The time for which a loop follows a pattern, or a channel in which nothing was published,
+/// without readers.
 const SHORT_LINGER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(super) struct Channel {
     pub(super) name: ChannelName,
     /// The rule that limits its subscribers: for a pattern, the strictest rule of its channels.
     pub(super) crowd_rule: RuleId,
-    /// `None` until the engine has opened it.
+    /// `None` until the engine has opened the channel.
     epoch: Option<Epoch>,
     /// The window: the newest messages, which the shard has in memory.
     pub(super) log: Log<Arc<Message>>,
@@ -38,34 +39,36 @@ pub(super) struct Channel {
     pub(super) kept_from: u64,
     /// State that few channels have at a time.
     rare: Option<Box<Rare>>,
-    /// Keys of subscribers, in no order.
+    /// The keys of its subscribers, in no order.
     pub(super) subscribers: Vec<u32>,
-    /// The head at the last flush, at which subscribers that keep up are.
+    /// The head at the last flush. Subscribers that keep up have this cursor.
     pub(super) flushed: u64,
     /// The time of the last delivery to its subscribers.
     pub(super) spoken: UnixMillis,
-    /// Whether `Hub::dirty` lists it.
+    /// Set while `Hub::dirty` lists the channel.
     pub(super) dirty: bool,
-    /// The number of subscribers that was reported to its shard, and whether it is to be reported again.
-    pub(super) told: u32,
+    /// The number of subscribers that was last reported to its shard.
+    pub(super) reported: u32,
+    /// Set while `Hub::recount` lists the channel.
     pub(super) recounting: bool,
-    /// When a reader last left.
+    /// The time at which a reader last left.
     pub(super) left: UnixMillis,
-    /// Members that read it on this loop, each with its number of connections.
+    /// The members that read it on this loop, each with its number of connections.
     pub(super) members: Option<Box<Members>>,
 }
 
 /// State that few channels have at a time.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
-    /// Keys of subscribers that wait for this channel to start; some may have left since.
+    /// The keys of subscribers that wait to start in this channel; some may have left since.
     pub(super) starting: Vec<u32>,
-    /// Names that were announced since the last flush.
+    /// The names that were announced since the last flush.
     pub(super) announced: Vec<Arc<str>>,
-    /// `CatchUp` orders sent, and answers received.
+    /// The number of `CatchUp` orders sent.
     pub(super) syncs_asked: u32,
+    /// The number of `CatchUp` orders answered.
     pub(super) syncs: u32,
-    /// Whether the engine does not know what is published now.
+    /// Set while the engine does not know what is published.
     pub(super) is_interrupted: bool,
     /// A page of messages before the window, and the readers that wait for pages.
     pub(super) older: Option<Older>,
@@ -78,7 +81,7 @@ impl Rare {
     }
 }
 
-/// Limits what a subscriber is given at a time.
+/// A limit of what a subscriber is given at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchLimit {
     pub(super) bytes_max: usize,
@@ -98,7 +101,7 @@ impl Channel {
             flushed: 0,
             spoken: UnixMillis::default(),
             dirty: false,
-            told: 0,
+            reported: 0,
             recounting: false,
             left: now,
             members: None,
@@ -109,12 +112,12 @@ impl Channel {
         self.rare.get_or_insert_default()
     }
 
-    /// Returns the state that few channels have, if this one has it.
+    /// Returns the rare state, if the channel has it.
     pub(super) fn rare_if_any(&mut self) -> Option<&mut Rare> {
         self.rare.as_deref_mut()
     }
 
-    /// Drops that state if it is not needed any more.
+    /// Drops the rare state if it is not needed any more.
     pub(super) fn slim(&mut self) {
         if self.rare.as_ref().is_some_and(|rare| !rare.is_needed()) {
             self.rare = None;
@@ -125,15 +128,17 @@ impl Channel {
         self.rare.as_ref()?.older.as_ref()
     }
 
-    /// Has the number of subscribers reported to its shard at the end of the tick.
+    /// Marks the channel, so that its number of subscribers is reported to its shard at the end of
+    /// the tick.
     pub(super) fn mark_for_recount(&mut self, key: u32, recount: &mut Vec<u32>) {
         if !std::mem::replace(&mut self.recounting, true) {
             recount.push(key);
         }
     }
 
-    /// Returns how long this loop follows it without readers. That is short for a pattern, and for a
-    /// channel in which nothing was published, because opening it again costs little.
+    /// Returns how long this loop follows the channel without readers. The time is short for a
+    /// pattern, and for a channel in which nothing was published, because opening it again costs
+    /// little.
     pub(super) fn linger(&self, longest: Duration) -> Duration {
         let is_cheap_to_reopen = self.log.next() == 0 || self.name.is_pattern();
         if is_cheap_to_reopen { longest.min(SHORT_LINGER) } else { longest }
@@ -143,8 +148,8 @@ impl Channel {
         self.epoch.is_some()
     }
 
-    /// Returns whether its shard is told of its readers, and asked to catch up: before it has opened the channel, it
-    /// may refuse that, and drops all else that it is sent.
+    /// Returns whether its shard accepts orders about it. A shard drops all orders about a channel
+    /// that it has not opened, which it may refuse to do.
     pub(super) fn takes_orders(&self) -> bool {
         self.is_attached() || fault!("orders-ahead-of-channel")
     }
@@ -165,14 +170,14 @@ impl Channel {
     pub(super) fn append(&mut self, first: u64, entries: Vec<Arc<Message>>, kept_from: u64) {
         debug_assert!(first >= self.log.next(), "the shard sends each message once, in order");
         if first > self.log.next() {
-            // Messages left the shard's window before they were sent to this loop.
+            // The shard dropped messages from its window before it sent them to this loop.
             self.log.drop_before(first, drop);
             self.kept_from = self.kept_from.max(kept_from.min(first));
         }
         self.push_all(entries);
     }
 
-    /// Drops messages that the shard has dropped, or does not have in memory any more.
+    /// Drops messages that the shard has dropped, or no longer has in memory.
     pub(super) fn truncate(&mut self, kept_from: u64, window_from: u64) {
         self.kept_from = self.kept_from.max(kept_from);
         self.log.drop_before(window_from.min(self.log.next()), drop);
@@ -184,9 +189,9 @@ impl Channel {
         Spot { epoch: self.epoch.unwrap_or(Epoch(0)), next }
     }
 
-    /// Returns whether a start is beyond what this loop knows. The channel's shard may know it: other
-    /// loops may be ahead of this one by the mail that is on its way. Of a channel that has not been opened, nothing is
-    /// known yet.
+    /// Returns whether a start is beyond what this loop knows. The channel's shard may know it:
+    /// other loops may be ahead of this one by the mail in transit. Nothing is known of a channel
+    /// that is not open yet.
     pub(super) fn is_behind(&self, start: Start, encoder: &dyn Encoder) -> bool {
         match start {
             _ if fault!("unheard-position-is-gap") => false,
@@ -201,7 +206,7 @@ impl Channel {
 
     /// Returns whether a subscriber can start in this channel.
     pub(super) fn is_ready_for(&self, cursor: &ChannelCursor) -> bool {
-        self.has_heard(cursor.syncs)
+        self.is_caught_up(cursor.syncs)
     }
 
     /// Returns whether a spot is beyond what this loop knows.
@@ -209,7 +214,7 @@ impl Channel {
         self.takes_orders() && (Some(spot.epoch) != self.epoch || spot.next > self.log.next())
     }
 
-    /// Orders what this loop does not have yet, and returns the number of the order.
+    /// Orders the messages that this loop does not have yet, and returns the number of the order.
     pub(super) fn catch_up(&mut self, orders: &mut Vec<Order>) -> u32 {
         orders.push(Order::CatchUp { channel: self.name.clone() });
         let rare = self.rare_mut();
@@ -222,11 +227,12 @@ impl Channel {
         self.rare.as_ref().map_or(0, |rare| rare.syncs_asked) + 1
     }
 
-    /// Returns whether the channel is open, and the `CatchUp` order of that number is answered; 0 for none.
-    pub(super) fn has_heard(&self, syncs: u32) -> bool {
+    /// Returns whether the channel is open and `CatchUp` order `syncs` is answered. `syncs` is 0
+    /// for a reader that waits for no order.
+    pub(super) fn is_caught_up(&self, syncs: u32) -> bool {
         // While the channel is interrupted, the answer may be out of date.
-        let is_heard = |rare: &Rare| !rare.is_interrupted && rare.syncs >= syncs;
-        self.is_attached() && (syncs == 0 || self.rare.as_deref().is_some_and(is_heard))
+        let is_current = |rare: &Rare| !rare.is_interrupted && rare.syncs >= syncs;
+        self.is_attached() && (syncs == 0 || self.rare.as_deref().is_some_and(is_current))
     }
 
     pub(super) fn epoch(&self) -> Option<Epoch> {
@@ -240,8 +246,8 @@ impl Channel {
         Some(encoded.encode(format, &placed))
     }
 
-    /// Returns messages from number `from` on in one format, up to the limit's bytes but at least one.
-    /// Expired messages are skipped.
+    /// Returns messages from number `from` on in one format: at least one, and no more than the
+    /// limit's bytes. Expired messages are skipped.
     pub(super) fn batch(&self, encoded: &mut Encoded, from: u64, format: Format, limit: BatchLimit) -> Batch {
         let from = from.max(self.kept_from);
         let mut batch = Batch { format, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
@@ -268,13 +274,13 @@ impl Channel {
         self.log.entry(number).or_else(|| self.older()?.entry(number))
     }
 
-    /// Returns since when what comes next for a reader has been there; it is at message `number`.
+    /// Returns the time of the next message for a reader whose cursor is `number`.
     pub(super) fn waits_since(&self, number: u64) -> UnixMillis {
         self.entry(number).map_or(UnixMillis::MAX, |message| message.time())
     }
 
-    /// Returns whether a reader that is at message `number` has to wait for what it gets next, because that is kept but
-    /// not in memory.
+    /// Returns whether a reader whose cursor is `number` has to wait for its next message, because
+    /// that is kept but not in memory.
     pub(super) fn must_fetch(&self, number: u64, now: UnixMillis) -> bool {
         if fault!("dropped-message-not-fetched") && number < self.kept_from {
             return false;
@@ -287,8 +293,8 @@ impl Channel {
         number < self.log.first() && self.older().is_none_or(|older| !older.covers(number))
     }
 
-    /// Returns the number of the oldest of the last `count` messages. Expired messages do not count, unless they are
-    /// older than the window.
+    /// Returns the number of the oldest of the last `count` messages. Expired messages do not
+    /// count, unless they are older than the window.
     pub(super) fn last(&self, count: u64, now: UnixMillis) -> u64 {
         let living = self.log.back().filter(|(_, message)| !message.is_expired(now));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -307,7 +313,7 @@ impl Channel {
             let is_skipped = if let Some(message) = self.entry(number) {
                 message.is_expired(now)
             } else {
-                // A message that a page leaves out has expired, unless it was dropped.
+                // A message that is missing in a page has expired, unless it was dropped.
                 let is_older = (self.kept_from..self.log.first()).contains(&number);
                 is_older && self.older().is_some_and(|older| older.covers(number))
             };
@@ -325,8 +331,8 @@ impl Channel {
     }
 }
 
-/// Batches that a flush has made for the subscribers of a channel. Most subscribers are at the same
-/// message and get the same bytes.
+/// The batches that a flush has made for the subscribers of a channel. Most subscribers are at the
+/// same message and get the same bytes.
 #[derive(Debug)]
 pub(super) struct Batches {
     pub(super) limit: BatchLimit,
@@ -339,14 +345,14 @@ pub(super) struct Batch {
     format: Format,
     from: u64,
     pub(super) chunks: Vec<Bytes>,
-    /// The number of each.
+    /// The number of each message.
     pub(super) numbers: Vec<u64>,
-    /// The number after them.
+    /// The number after the last message.
     pub(super) to: u64,
 }
 
 impl Batches {
-    /// The most batches kept. A subscriber that needs another one has it made.
+    /// The maximum number of batches kept. Further batches replace the last one.
     const KEPT_MAX: usize = 8;
 
     pub(super) fn new(limit: BatchLimit) -> Self {
@@ -364,7 +370,7 @@ impl Batches {
         let found = self.made.iter().position(|batch| batch.from == from && batch.format == format);
         let index = found.unwrap_or_else(|| {
             let mut batch = channel.batch(encoded, from, format, self.limit);
-            // Many subscribers get this batch: one chunk is cheaper for each than several.
+            // Many subscribers get this batch: for each, one chunk is cheaper than several.
             if from == channel.flushed && batch.chunks.len() > 1 {
                 batch.chunks = vec![concat(&batch.chunks)];
             }

@@ -1,5 +1,5 @@
-//! Delivers what is in a channel's log to its subscribers: from the cursor to the head, when they
-//! can take it.
+//! Delivers the messages of a channel's log to its subscribers: from the cursor to the head, as far
+//! as their connections accept them.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::core::position::{Missed, Spot};
 use crate::core::time::UnixMillis;
 
 impl Hub {
-    /// Feeds the subscriber of a connection whose output the kernel has taken, and those that were
-    /// added to the connection.
+    /// Delivers to the subscribers of a connection whose queued output the kernel has accepted: the
+    /// first subscriber, and those that were added.
     pub(crate) fn drained(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return };
@@ -57,7 +57,7 @@ impl Hub {
         })
     }
 
-    /// Returns whether a poll waits for messages that are not in memory, and asks for them.
+    /// Returns whether a poll waits for messages that are not in memory, and orders them.
     pub(super) fn waits_for_older(&mut self, key: u32) -> bool {
         let cursors = self.subscribers[key as usize].cursors().iter();
         let waiting: Vec<(u32, u64)> = cursors.map(|cursor| (cursor.channel, cursor.next)).collect();
@@ -68,7 +68,7 @@ impl Hub {
         waits
     }
 
-    /// Gives all subscribers of a channel its new messages.
+    /// Delivers the new messages of a channel to all its subscribers.
     pub(super) fn deliver_channel(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(channel) = self.channels.get_mut(key as usize) else { return };
         channel.dirty = false;
@@ -79,9 +79,10 @@ impl Hub {
         let limit = self.batch_limit();
         let mut batches = Batches::new(limit);
         let mut replies = ReplyCache::new(limit);
-        // Those that wait for messages that are not in memory.
+        // The subscribers that wait for messages that are not in memory.
         let mut behind = Vec::new();
-        // From the end: a subscriber that moves into the place of one that leaves has had its turn.
+        // The loop goes backward: a subscriber that moves into the place of a removed one has had
+        // its turn.
         for place in (0..members.len()).rev() {
             let member = members[place];
             let subscriber = &mut self.subscribers[member as usize];
@@ -161,7 +162,7 @@ impl Hub {
         true
     }
 
-    /// Gives a subscriber of several channels their new messages.
+    /// Delivers to a subscriber of several channels their new messages.
     pub(super) fn deliver_many(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         if !fault!("fed-only-once") {
@@ -174,7 +175,8 @@ impl Hub {
         }
     }
 
-    /// Gives a stream the new messages of its channels, as far as its connection takes them.
+    /// Delivers to a stream the new messages of its channels, as far as its connection accepts
+    /// them.
     pub(super) fn feed_stream(&mut self, key: u32, sink: &mut impl Sink) {
         let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
@@ -191,8 +193,8 @@ impl Hub {
         }
     }
 
-    /// Gives a stream of several channels what is new, a batch of each channel in turn, so that a busy one does not
-    /// keep the others out.
+    /// Delivers to a stream of several channels what is new. The channels take turns, a batch each,
+    /// so that a busy channel does not block the others.
     fn feed_many(&mut self, key: u32, sink: &mut impl Sink) {
         let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
@@ -201,7 +203,7 @@ impl Hub {
         }
         wait_for_turn(subscriber, limit, sink);
         let mut behind = Vec::new();
-        // Channels in a row that had nothing for it.
+        // The number of successive channels that had nothing to deliver.
         let mut passed = 0;
         while passed < subscriber.cursors().len() && !subscriber.is(Flags::BLOCKED) {
             let turn = subscriber.take_turn();
@@ -233,19 +235,19 @@ impl Hub {
         }
     }
 
-    /// Returns how much a subscriber is given now.
+    /// Returns the limit of what a subscriber is given now.
     pub(super) fn batch_limit(&self) -> BatchLimit {
         BatchLimit { bytes_max: self.limits.batch_bytes_max, now: self.now }
     }
 
-    /// Returns where a subscriber is in each of its channels.
+    /// Returns the position of a subscriber in each of its channels.
     pub(super) fn spots(&self, cursors: &[ChannelCursor]) -> Vec<Spot> {
         spots(&self.channels, cursors)
     }
 }
 
-/// Has one of several subscribers of a connection wait if the others have left no room for it. What is queued is little
-/// as long as the connection keeps up, and it may be no more than an answer from this tick.
+/// Blocks one of several subscribers of a connection if the others have left no room for it. A
+/// connection that keeps up has little queued: perhaps no more than a response of this tick.
 fn wait_for_turn(subscriber: &mut Subscriber, limit: BatchLimit, sink: &impl Sink) {
     let is_first_of_several = subscriber.is(Flags::SHARES) && !fault!("url-subscription-does-not-wait");
     let is_one_of_several = is_first_of_several || subscriber.label().is_some();
@@ -255,7 +257,8 @@ fn wait_for_turn(subscriber: &mut Subscriber, limit: BatchLimit, sink: &impl Sin
     }
 }
 
-/// Returns the events that a stream of several channels gets next of one of them: a gap, or a batch of messages.
+/// Returns the next events of one channel for a stream of several channels: a gap, or a batch of
+/// messages.
 fn next_events(
     subscriber: &mut Subscriber,
     index: usize,
@@ -284,7 +287,7 @@ fn next_events(
     events.collect()
 }
 
-/// Gives a stream of one channel the new messages.
+/// Delivers to a stream of one channel its new messages.
 fn feed_one(
     subscriber: &mut Subscriber,
     channel: &Channel,
@@ -324,7 +327,8 @@ fn feed_one(
     }
 }
 
-/// Moves a cursor that has fallen off the log to the oldest message kept.
+/// Moves a cursor that is before the oldest message kept to that message. Returns the number of
+/// messages missed, if that is to be reported.
 pub(super) fn fall_off(channel: &Channel, cursor: &mut ChannelCursor) -> Option<Missed> {
     let missed = channel.kept_from.checked_sub(cursor.next).filter(|missed| *missed > 0)?;
     cursor.next = channel.kept_from;
@@ -336,7 +340,7 @@ pub(super) fn gap(channel: &Channel, missed: Missed, next: u64) -> Gap<'_> {
     Gap { channel: &channel.name, missed, spot: channel.spot(next) }
 }
 
-/// Returns the event that reports a gap, if the protocol has one for that.
+/// Returns the event that reports a gap, if the protocol has one.
 fn gap_event(
     encoder: &dyn Encoder,
     format: Format,
@@ -349,7 +353,7 @@ fn gap_event(
     (!event.is_empty()).then(|| event.into())
 }
 
-/// Returns where a subscriber is in each of its channels.
+/// Returns the position of a subscriber in each of its channels.
 pub(super) fn spots(channels: &Slab<Channel>, cursors: &[ChannelCursor]) -> Vec<Spot> {
     cursors.iter().map(|cursor| channels[cursor.channel as usize].spot(cursor.next)).collect()
 }

@@ -1,8 +1,8 @@
-//! Messages as they were encoded last, for the others that read at the same place.
+//! A cache of encoded messages, for all readers at the same place.
 //!
-//! Subscribers at the head of a channel read what was published in this tick: each message is
-//! encoded once for each format that somebody on this loop reads. Nothing is kept for longer than
-//! until the next sweep, nor beyond a number of bytes.
+//! Subscribers at the head of a channel read the messages that were published in this tick: each
+//! message is encoded once for each format that has a reader on this loop. The cache keeps messages
+//! until the next sweep at the latest, and within a limit of bytes.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,10 +13,10 @@ use super::encoder::{Encoder, Encoders, Format, PlacedMessage};
 use crate::core::message::ChannelName;
 use crate::core::position::Spot;
 
-/// Memory that an encoded message takes beside its bytes, roughly.
+/// The approximate memory of an encoded message in addition to its bytes.
 const OVERHEAD_BYTES: usize = 192;
 
-/// All that the bytes of an encoded message depend on: a spot has one message for ever.
+/// All that the bytes of an encoded message depend on: the message at a spot never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     channel: ChannelName,
@@ -24,14 +24,14 @@ struct Key {
     format: Format,
 }
 
-/// Encoded messages, of which the oldest are dropped if there are too many.
+/// Encoded messages. If they exceed the limit, the oldest are dropped.
 #[derive(Debug)]
 pub(super) struct Encoded {
     encoders: Encoders,
     bytes_max: usize,
     bytes: usize,
     held: HashMap<Key, Bytes>,
-    /// In the order in which they were encoded.
+    /// The keys in the order in which their messages were encoded.
     order: VecDeque<Key>,
 }
 
@@ -55,26 +55,26 @@ impl Encoded {
         }
         let mut out = Vec::with_capacity(message.message.payload.len() + 160);
         self.encoder(format).write_message(format, message, &mut out);
-        // It is kept for others, or waits for its reader: no room to spare.
+        // The bytes stay in memory for other readers, so they take no spare room.
         out.shrink_to_fit();
         let bytes = Bytes::from(out);
         self.bytes += cost(&bytes);
-        // The newest stays even if it alone is over the limit: the others that read here are about
-        // to get it.
+        // The newest message stays even if it alone exceeds the limit: other readers at this place
+        // are about to get it.
         while self.bytes > self.bytes_max && !fault!("encoded-without-bound") && self.drop_oldest() {}
         self.order.push_back(key.clone());
         self.held.insert(key, bytes.clone());
         bytes
     }
 
-    /// Drops all of them, and their memory.
+    /// Drops all messages, and their memory.
     pub(super) fn clear(&mut self) {
         if !self.order.is_empty() {
             *self = Self::new(self.encoders, self.bytes_max);
         }
     }
 
-    /// Returns the bytes that they count for.
+    /// Returns the bytes that count against the limit.
     #[cfg(any(feature = "sim", test))]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -116,15 +116,15 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_beyond_a_number_of_bytes_and_all_at_a_sweep() {
+    fn the_oldest_are_dropped_beyond_the_limit_and_all_are_dropped_by_clear() {
         let mut encoded = Encoded::new(TOYS, 10_000);
         for next in 1..100 {
             encode(&mut encoded, POLL, next, 500);
             assert!(encoded.bytes() <= 10_000 && encoded.order.len() == encoded.held.len());
         }
-        assert!(encoded.order.len() > 5, "not all of them");
+        assert!(encoded.order.len() > 5, "the limit has room for several");
         encode(&mut encoded, POLL, 100, 50_000);
-        assert_eq!(encoded.order.len(), 1, "one alone may be larger");
+        assert_eq!(encoded.order.len(), 1, "a single message may exceed the limit");
         encode(&mut encoded, POLL, 101, 500);
         assert!(encoded.bytes() <= 10_000);
         encoded.clear();

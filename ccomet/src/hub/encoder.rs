@@ -1,5 +1,5 @@
-//! The protocol seam. The hub says what happened; an [`Encoder`] turns that into the bytes of its
-//! protocol, and answers the few questions in which protocols differ.
+//! The interface to the protocols. The hub reports events; an [`Encoder`] turns them into the bytes
+//! of its protocol, and determines the few rules in which protocols differ.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Missed, Spot};
 use crate::core::problem::Problem;
 
-/// Names how a subscriber is written to: a row in the table of protocols, and a variant that this
-/// protocol alone understands. Messages are encoded once for each format that has a reader, so it
-/// is the key of the cache, too: equal formats must get equal bytes.
+/// The encoding for a subscriber: a row in the table of protocols, and a variant that only this
+/// protocol interprets. Messages are encoded once for each format that has a reader. The format is
+/// a part of the cache's key, so equal formats must get equal bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Format {
     row: u8,
@@ -21,7 +21,7 @@ pub(crate) struct Format {
     variant: u8,
 }
 
-/// Whether a subscriber goes on after its first message.
+/// Determines whether a subscriber continues after its first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Stream,
@@ -40,8 +40,8 @@ impl Format {
         Self { row, kind: Kind::Poll, variant: 0 }
     }
 
-    /// Returns the format of messages alone, which replies and streams of several channels put
-    /// something around.
+    /// Returns the format of single messages, around which replies and streams of several channels
+    /// add more.
     pub(crate) const fn of_items(self) -> Self {
         Self::poll(self.row)
     }
@@ -59,11 +59,11 @@ impl Format {
     }
 }
 
-/// Names a subscription among several of one connection: the number that its client gave it.
+/// Identifies one of several subscriptions of a connection. The client chooses the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Label(pub(crate) i64);
 
-/// The encoders of all protocols, each in its row.
+/// The encoders of all protocols, each at the index of its row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Encoders(pub(crate) &'static [&'static dyn Encoder]);
 
@@ -73,9 +73,9 @@ impl Encoders {
     }
 }
 
-/// Turns what happens to the subscribers of one protocol into bytes.
+/// Encodes the events of the subscribers of one protocol.
 pub(crate) trait Encoder: Debug + Sync {
-    /// Returns what distinguishes its sessions.
+    /// Returns the rules in which the sessions of this protocol differ.
     fn rules(&self) -> SessionRules {
         SessionRules::default()
     }
@@ -89,37 +89,38 @@ pub(crate) trait Encoder: Debug + Sync {
     }
 
     /// Writes a message: a whole event of a stream of one channel, or, in the format of polls, an
-    /// item. Every reader of the format gets these same bytes.
+    /// item. All readers of the format get these bytes.
     fn write_message(&self, format: Format, message: &PlacedMessage<'_>, out: &mut Vec<u8>);
 
-    /// Writes an event to a stream, which has a label if its connection has several. Writes nothing
-    /// if the protocol has no such event.
+    /// Writes an event to a stream, with a label if the subscription was added to a connection.
+    /// Writes nothing if the protocol has no such event.
     fn write_event(&self, format: Format, label: Option<Label>, event: &StreamEvent<'_>, out: &mut Vec<u8>);
 
-    /// Returns an event for a stream of several channels, or one that has a label, around an item
-    /// that others get too. `position` is where the stream is after it, in each of its channels.
+    /// Returns an event around an item that others get too, for a stream of several channels or
+    /// with a label. `position` is the position of the stream after the item, in each of its
+    /// channels.
     fn event_around(&self, _format: Format, _label: Option<Label>, _position: &[Spot], item: &Bytes) -> [Bytes; 3] {
         [Bytes::new(), item.clone(), Bytes::new()]
     }
 
-    /// Returns a poll's reply, or `None` if the protocol has none for that: then the poll waits on,
-    /// or ends like one that got no message.
+    /// Returns a poll's reply, or `None` if the protocol has no reply for the outcome. Then the
+    /// poll continues to wait, or ends like a poll that got no message.
     fn reply(&self, target: Option<&str>, outcome: &PollOutcome<'_>) -> Option<ReplyBody>;
 
-    /// Returns the answer to a subscriber that cannot have what it wants and has got nothing yet.
+    /// Returns the answer to a subscriber that is refused before it has received anything.
     fn refusal(&self, _format: Format, refusal: &RefusedSubscription<'_>) -> Reply {
         Reply::Refused { problem: refusal.problem, target: None, body: None }
     }
 }
 
-/// What distinguishes the sessions of one protocol from those of others.
+/// The rules in which the sessions of protocols differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionRules {
-    /// A poll's reply holds one message at the most.
+    /// A poll's reply has at most one message.
     pub(crate) has_one_message_per_poll: bool,
-    /// A poll cannot end before its channels have come, since its reply names a position in them.
+    /// A poll cannot end before its channels are open, because its reply names a position in them.
     pub(crate) needs_position: bool,
-    /// Polls end with the announcement of a name, too.
+    /// The announcement of a name ends polls too.
     pub(crate) takes_announcements: bool,
     pub(crate) heartbeat: HeartbeatRule,
 }
@@ -135,26 +136,26 @@ impl Default for SessionRules {
     }
 }
 
-/// From when the silence before a stream's heartbeat is counted.
+/// Determines when the silence before a stream's heartbeat begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeartbeatRule {
-    /// From what this subscriber was sent last.
+    /// With the last event sent to this subscriber.
     SinceLastEvent,
-    /// From what any subscriber of the channel was sent last.
+    /// With the last event sent to any subscriber of the channel.
     SinceChannelSpoke,
 }
 
-/// What a number of a protocol stands for in a channel.
+/// The meaning of a protocol's number in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resolved {
     Message(u64),
-    /// A message that the channel has not got yet, as far as this loop knows.
+    /// A message that the channel does not have yet, as far as this loop knows.
     NotYet,
-    /// Nothing, whatever the channel has got.
+    /// Nothing, regardless of the messages of the channel.
     Nothing,
 }
 
-/// A message in its channel. `spot` is the one right after it.
+/// A message and its channel. `spot` is the spot right after the message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlacedMessage<'a> {
     pub(crate) channel: &'a ChannelName,
@@ -162,7 +163,7 @@ pub(crate) struct PlacedMessage<'a> {
     pub(crate) message: &'a Message,
 }
 
-/// Messages that a subscriber cannot have any more. What follows starts after `spot`.
+/// Messages that are lost for a subscriber. It continues after `spot`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gap<'a> {
     pub(crate) channel: &'a ChannelName,
@@ -170,55 +171,56 @@ pub(crate) struct Gap<'a> {
     pub(crate) spot: Spot,
 }
 
-/// What happens to a stream beside messages.
+/// An event of a stream, other than a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum StreamEvent<'a> {
     /// The stream opens. `target` is what the client named for its protocol to address.
     Opening { target: &'a str },
-    /// Its channels are there. It has a position, unless gaps are about to be reported.
+    /// The channels of the stream are open. It has a position, unless gaps follow.
     Hello { heartbeat: Duration, position: Option<&'a [Spot]> },
-    /// The client named a number that the channel has not given out, and starts with `next`.
+    /// The client named a number that the channel has not assigned, and starts with `next`.
     UnknownStart { channel: &'a ChannelName, next: u64 },
     /// Messages are lost. `position` covers this gap, and none that is reported after it.
     Gap { gap: Gap<'a>, position: &'a [Spot] },
-    /// Nothing has happened for a while, for the time number `count`. The channel is named if the
-    /// stream has one only.
+    /// Nothing was sent for a while. `count` is the number of the heartbeat. `channel` is set if
+    /// the stream has only one.
     Heartbeat { channel: Option<&'a ChannelName>, count: i32 },
-    /// The channel was closed, whose next message would have been number `next`.
+    /// The channel was closed. Its next message would have been number `next`.
     Closed { channel: &'a ChannelName, next: u64 },
-    /// The reader's leave to read ends soon.
+    /// The reader's permission to read ends soon.
     AccessExpiring { in_s: u64 },
-    /// The reader's leave to read has ended, and so does the stream.
+    /// The reader's permission to read has ended, and with it the stream.
     AccessExpired,
-    /// The server goes down. The client is to come back after so long.
+    /// The server shuts down. The client is to reconnect after that time.
     ShuttingDown { retry_ms: u64 },
 }
 
-/// Why a poll ends.
+/// The reason why a poll ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum PollOutcome<'a> {
-    /// There is something for it, or it does not wait. `position` is behind all of that.
+    /// There is something for the poll, or it does not wait. `position` is the position after all
+    /// items.
     Items { items: &'a [Item<'a>], announcements: &'a [Announcement<'a>], position: &'a [Spot] },
-    /// It has waited long enough, for the time number `count`.
+    /// The poll has waited long enough. `count` is the number of this timeout.
     TimedOut { channel: &'a ChannelName, count: i32 },
-    /// The client named a number that the channel has not given out.
+    /// The client named a number that the channel has not assigned.
     UnknownStart { channel: &'a ChannelName, next: u64 },
-    /// The channel was closed, whose next message would have been number `next`. `position` is
-    /// empty if the poll has not started.
+    /// The channel was closed. Its next message would have been number `next`. `position` is empty
+    /// if the poll has not started.
     Closed { channel: &'a ChannelName, next: u64, position: &'a [Spot] },
-    /// Another subscriber waits under its name now.
+    /// Another subscriber has taken the name under which the poll waited.
     Displaced,
 }
 
-/// A piece of a poll's reply.
+/// A part of a poll's reply.
 #[derive(Debug, Clone)]
 pub(crate) enum Item<'a> {
     Gap(Gap<'a>),
-    /// A message, as [`Encoder::write_message`] has written it.
+    /// A message, as written by [`Encoder::write_message`].
     Message(Bytes),
 }
 
-/// A name that somebody has announced in a channel, whose next message was number `next` then.
+/// A name that was announced in a channel when number `next` was that of its next message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Announcement<'a> {
     pub(crate) channel: &'a ChannelName,
@@ -226,7 +228,7 @@ pub(crate) struct Announcement<'a> {
     pub(crate) name: &'a str,
 }
 
-/// What a subscriber cannot have, and why.
+/// A refused subscription, and the reason.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RefusedSubscription<'a> {
     pub(crate) problem: Problem,

@@ -1,5 +1,5 @@
-//! Readers that are no clients: nothing is pushed to them; they take what is next for them, as it is in
-//! the log.
+//! Readers inside the process. The hub pushes nothing to them: they take the next message as it is
+//! in the log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use crate::core::position::{Missed, Spot};
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 
-/// Names a follower.
+/// Identifies a follower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FollowerKey(pub(super) u32);
 
-/// What is next for a follower. `position` is where it is behind that, in each of its channels.
+/// The next event of a follower. `position` is the follower's position after the event, in each of
+/// its channels.
 #[derive(Debug)]
 pub(crate) enum Told {
     Started {
@@ -36,7 +37,7 @@ pub(crate) enum Told {
         missed: Missed,
         position: Vec<Spot>,
     },
-    /// A channel is gone, or cannot be. The follower is, too.
+    /// A channel was closed or cannot be opened. This is the follower's last event.
     Ended {
         channel: ChannelName,
         problem: Option<Problem>,
@@ -48,7 +49,7 @@ pub(crate) enum Told {
 pub(super) struct Followers {
     all: Slab<Follower>,
     by_channel: BTreeMap<u32, Vec<u32>>,
-    /// Those with something to take, each once.
+    /// The keys of followers that have something to take, without duplicates.
     ready: Vec<u32>,
 }
 
@@ -57,19 +58,19 @@ struct Follower {
     cursors: Vec<Cursor>,
     has_started: bool,
     is_ready: bool,
-    /// What it takes before messages.
+    /// Events that precede messages.
     first: VecDeque<Told>,
-    /// The one of its channels that is looked at next.
+    /// The index of the channel whose turn is next.
     turn: usize,
 }
 
-/// Where it is in one of its channels.
+/// The place of a follower in one of its channels.
 #[derive(Debug)]
 struct Cursor {
     channel: u32,
     start: Start,
     next: u64,
-    /// How many times the channel must have been brought up to date before it can start.
+    /// The number of the `CatchUp` order that must be answered before the start; 0 for none.
     syncs: u32,
 }
 
@@ -78,13 +79,13 @@ impl Followers {
         self.all.len()
     }
 
-    /// Returns how many follow a channel.
+    /// Returns the number of followers of a channel.
     pub(super) fn count(&self, channel: u32) -> usize {
         self.by_channel.get(&channel).map_or(0, Vec::len)
     }
 
-    /// Has the followers that start beyond what is known of a channel wait until `CatchUp` order `sync` is answered.
-    /// Returns whether there are any.
+    /// Delays the followers that start beyond what is known of a channel until `CatchUp` order
+    /// `sync` is answered. Returns whether there are any.
     pub(super) fn wait_for(&mut self, key: u32, channel: &Channel, sync: u32) -> bool {
         let mut is_any = false;
         for follower in self.by_channel.get(&key).into_iter().flatten() {
@@ -107,7 +108,7 @@ impl Followers {
 }
 
 impl Hub {
-    /// Begins to follow channels, sorted by name, none twice.
+    /// Adds a follower of channels that are sorted by name, without duplicates.
     pub(crate) fn follow(
         &mut self,
         channels: &[(ChannelName, Start)],
@@ -140,7 +141,7 @@ impl Hub {
         Ok(FollowerKey(key))
     }
 
-    /// Forgets a follower.
+    /// Removes a follower.
     pub(crate) fn unfollow(&mut self, key: FollowerKey, now: UnixMillis) {
         self.now = now;
         if let Some(follower) = self.followers.all.try_remove(key.0 as usize) {
@@ -149,7 +150,7 @@ impl Hub {
         }
     }
 
-    /// Takes a follower out of the lists of its channels.
+    /// Removes a follower from the lists of its channels.
     fn leave_followed(&mut self, key: u32, cursors: &[Cursor]) {
         for cursor in cursors {
             if let Some(followers) = self.followers.by_channel.get_mut(&cursor.channel) {
@@ -164,12 +165,12 @@ impl Hub {
         }
     }
 
-    /// Returns whether a follower has something to take.
+    /// Returns whether any follower may have something to take.
     pub(crate) fn has_ready_followers(&self) -> bool {
         !self.followers.ready.is_empty()
     }
 
-    /// Returns the followers that have something to take, as far as is known.
+    /// Returns the followers that may have something to take, and clears the list.
     pub(crate) fn take_ready_followers(&mut self) -> Vec<FollowerKey> {
         let ready = std::mem::take(&mut self.followers.ready);
         for key in &ready {
@@ -180,22 +181,22 @@ impl Hub {
         ready.into_iter().map(FollowerKey).collect()
     }
 
-    /// Notes that a follower may have something to take.
+    /// Marks a follower that may have something to take.
     pub(crate) fn mark_follower_ready(&mut self, key: FollowerKey) {
         self.followers.mark_ready(key.0);
     }
 
-    /// Takes what is next for a follower.
+    /// Takes the next event of a follower.
     pub(crate) fn next_for(&mut self, key: FollowerKey, now: UnixMillis) -> Option<Told> {
         self.now = now;
         let follower = self.followers.all.get_mut(key.0 as usize)?;
-        if let Some(told) = follower.first.pop_front() {
-            return Some(told);
+        if let Some(event) = follower.first.pop_front() {
+            return Some(event);
         }
         if !follower.has_started || follower.cursors.is_empty() {
             return None;
         }
-        // From one channel to the next, so that a busy one does not keep the others out.
+        // The channels take turns, so that a busy channel does not block the others.
         let count = follower.cursors.len();
         let turn = if fault!("busy-channel-comes-first") { 0 } else { follower.turn };
         let mut older = Vec::new();
@@ -219,7 +220,8 @@ impl Hub {
         None
     }
 
-    /// The numbers of a channel began anew: its followers may have missed something, and go on with what is kept.
+    /// Handles a restart of a channel's numbers: its followers may have missed something, and
+    /// resume with the oldest message kept.
     pub(super) fn restart_followers(&mut self, channel: u32) {
         let Self { followers, channels, .. } = self;
         for key in followers.by_channel.get(&channel).cloned().unwrap_or_default() {
@@ -237,7 +239,7 @@ impl Hub {
         }
     }
 
-    /// A channel has come, or has something new.
+    /// Wakes the followers of a channel that was opened or has something new.
     pub(super) fn wake_followers(&mut self, channel: u32) {
         for key in self.followers.by_channel.get(&channel).cloned().unwrap_or_default() {
             if self.followers.all[key as usize].has_started {
@@ -248,7 +250,7 @@ impl Hub {
         }
     }
 
-    /// Ends the followers of a channel. The end is the last that they take.
+    /// Ends the followers of a channel. The end is the last event that they take.
     pub(super) fn end_followers(&mut self, channel: u32, problem: Option<Problem>) {
         for key in self.followers.by_channel.get(&channel).cloned().unwrap_or_default() {
             let follower = &mut self.followers.all[key as usize];
@@ -260,23 +262,24 @@ impl Hub {
         }
     }
 
-    /// Starts a follower once all of its channels are here.
+    /// Starts a follower once all of its channels are open.
     fn start_follower(&mut self, key: u32) {
         let Self { followers, channels, .. } = self;
         let follower = &mut followers.all[key as usize];
-        let mut is_here = true;
+        let mut is_ready = true;
         for cursor in &mut follower.cursors {
-            let has_heard = channels[cursor.channel as usize].has_heard(cursor.syncs);
-            // It waits for other channels at the most, while this one may count anew.
-            cursor.syncs = if has_heard { 0 } else { cursor.syncs };
-            is_here &= has_heard;
+            let is_caught_up = channels[cursor.channel as usize].is_caught_up(cursor.syncs);
+            // From here on the follower waits at most for other channels, and this channel may
+            // start to count its orders anew.
+            cursor.syncs = if is_caught_up { 0 } else { cursor.syncs };
+            is_ready &= is_caught_up;
         }
-        if !is_here {
+        if !is_ready {
             return;
         }
         follower.has_started = true;
         let mut gaps = Vec::new();
-        // Before a gap is reported, the position does not cover it.
+        // Until a gap is reported, the position does not cover it.
         let mut position = Vec::with_capacity(follower.cursors.len());
         for (index, cursor) in follower.cursors.iter_mut().enumerate() {
             let channel = &channels[cursor.channel as usize];
@@ -301,12 +304,12 @@ impl Hub {
 }
 
 impl Cursor {
-    /// Returns whether it starts beyond what this loop knows of its channel.
+    /// Returns whether its start is beyond what this loop knows of its channel.
     fn is_behind(&self, channel: &Channel) -> bool {
         matches!(self.start, Start::After(spot) if channel.is_behind_spot(spot)) && !fault!("unheard-position-is-gap")
     }
 
-    /// Goes on to what is next: a message, or what is missed.
+    /// Advances to the next message or gap, and returns it.
     fn advance(&mut self, channel: &Channel, now: UnixMillis) -> Option<Result<Arc<Message>, Missed>> {
         let missed = channel.kept_from.saturating_sub(self.next);
         if missed > 0 {
@@ -324,7 +327,7 @@ impl Cursor {
     }
 }
 
-/// Returns where a start is in a channel, and what cannot be had of what comes after it.
+/// Returns where a start is in a channel, and the messages after it that are lost.
 fn resolve(channel: &Channel, start: Start) -> (u64, Option<Missed>) {
     let (first, next) = (channel.kept_from, channel.log.next());
     match start {
@@ -334,7 +337,7 @@ fn resolve(channel: &Channel, start: Start) -> (u64, Option<Missed>) {
             (spot.next.max(first), (missed > 0).then_some(Missed(Some(missed))))
         }
         Start::After(_) => (first, Some(Missed(None))),
-        // No follower starts in another way.
+        // Followers use no other start than these and `Start::Latest`.
         _ => (next, None),
     }
 }

@@ -15,8 +15,8 @@ use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 
 impl Hub {
-    /// Sends a stream's heartbeat if nothing else was sent since the last time. Returns how long it
-    /// is until the next one.
+    /// Sends a stream's heartbeat if nothing else was sent since the last one was due. Returns the
+    /// time until the next one is due.
     pub(crate) fn beat(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) -> Duration {
         self.now = now;
         let Some(subscriber) = self.subscribers.get_mut(key.0 as usize) else { return self.limits.heartbeat };
@@ -41,7 +41,8 @@ impl Hub {
             }
             (HeartbeatRule::SinceChannelSpoke, None) => return period,
             (HeartbeatRule::SinceChannelSpoke, Some(channel)) => {
-                // If the calendar was set back, the silence is unknown: better too soon than never.
+                // If the calendar was set back, the length of the silence is unknown: an early
+                // heartbeat does less harm than none.
                 let silence = self.now.checked_since(channel.spoken).unwrap_or(period);
                 let left = period.saturating_sub(silence);
                 if !left.is_zero() {
@@ -62,8 +63,8 @@ impl Hub {
         period
     }
 
-    /// Returns whether a subscriber is a poll that cannot be answered with a position, since a
-    /// channel of it has not come yet.
+    /// Returns whether a subscriber is a poll that cannot be answered with a position, because one
+    /// of its channels is not open yet.
     pub(crate) fn has_no_position(&self, key: SubscriberKey) -> bool {
         let Some(subscriber) = self.subscribers.get(key.0 as usize) else { return false };
         let rules = self.limits.encoders.get(subscriber.format).rules();
@@ -88,7 +89,7 @@ impl Hub {
             None if subscriber.is(Flags::STARTED) => {
                 self.poll_reply(key.0, &[]).unwrap_or_else(|| Reply::Encoded(ReplyBody::default()))
             }
-            // Its channel did not come in time, and there is no position to reply with.
+            // Its channel did not open in time, so there is no position to reply with.
             None => {
                 let target = subscriber.target().map(Box::from);
                 Reply::Refused { problem: Problem::ShuttingDown, target, body: None }
@@ -110,8 +111,8 @@ impl Hub {
         self.end_stream(key.0, &StreamEvent::AccessExpired, sink);
     }
 
-    /// Ends a subscriber because the server shuts down. A stream is told when to reconnect; a poll
-    /// is answered without a message.
+    /// Ends a subscriber because the server shuts down. A stream gets the time after which to
+    /// reconnect; a poll gets an answer without a message.
     pub(crate) fn shut_down(&mut self, key: SubscriberKey, retry_ms: u64, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         if self.is_stream(key) {
@@ -121,7 +122,7 @@ impl Hub {
         }
     }
 
-    /// Ends a subscriber because one of its channels is gone.
+    /// Ends a subscriber because one of its channels is closed or cannot be opened.
     pub(super) fn conclude_closed(
         &mut self,
         key: u32,
@@ -144,7 +145,7 @@ impl Hub {
         if format.is_stream() {
             return self.end_stream(key, &StreamEvent::Closed { channel: name, next }, sink);
         }
-        // A poll that has not started yet comes back with the position that it came with.
+        // A poll that has not started returns with the position that it came with.
         let is_started = subscriber.is(Flags::STARTED);
         let position = if is_started { self.spots(subscriber.cursors()) } else { Vec::new() };
         let outcome = PollOutcome::Closed { channel: name, next, position: &position };
@@ -152,13 +153,13 @@ impl Hub {
         self.conclude(key, Reply::Encoded(body), sink);
     }
 
-    /// Sends a stream its last event, if the protocol has one for that, and ends it.
+    /// Sends a stream its last event, if the protocol has one, and ends it.
     fn end_stream(&mut self, key: u32, event: &StreamEvent<'_>, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         let (peer, format, label) = (subscriber.peer, subscriber.format, subscriber.label());
         let encoder = self.limits.encoders.get(format);
         let mut out = Vec::new();
-        // It may have waited for its channel until now.
+        // The stream may have waited for its channel until now.
         if !subscriber.is(Flags::STARTED) {
             let target = subscriber.details.as_mut().and_then(|details| details.target.take());
             let target = target.filter(|_| !fault!("close-without-opening")).unwrap_or_default();

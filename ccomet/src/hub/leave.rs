@@ -14,8 +14,8 @@ impl Hub {
         self.leave(key.0);
     }
 
-    /// Removes a subscriber from its channels, and from memory, and with the first one of a connection
-    /// those that were added to it.
+    /// Removes a subscriber from its channels and from memory. With the first subscriber of a
+    /// connection, also removes those that were added to the connection.
     pub(super) fn leave(&mut self, key: u32) {
         if !self.subscribers.contains(key as usize) {
             return;
@@ -46,7 +46,7 @@ impl Hub {
         }
     }
 
-    /// Removes a subscriber that is in no channel's list any more.
+    /// Removes a subscriber that no channel lists any more.
     pub(super) fn forget(&mut self, key: u32) {
         let subscriber = self.subscribers.remove(key as usize);
         if subscriber.is(Flags::DIRTY) {
@@ -56,7 +56,7 @@ impl Hub {
         let Some(details) = subscriber.details else { return };
         if let Some(member) = &details.member {
             for channel in only.into_iter().chain(details.cursors.iter().map(|cursor| cursor.channel)) {
-                self.go(channel, member);
+                self.remove_connection(channel, member);
             }
         }
         if let (Some(claim), Some(name), Some(cursor)) = (details.claim, details.name, details.cursors.first()) {

@@ -1,4 +1,4 @@
-//! What a loop's hub may hold.
+//! Limits of a loop's hub.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use super::encoder::Encoders;
 use crate::config::rules::Rules;
 
-/// What a loop's hub may hold, how long it waits, and in which protocols it writes.
+/// The limits of a loop's hub, its times, and its protocols.
 #[derive(Debug, Clone)]
 pub(crate) struct HubLimits {
     pub(crate) rules: Arc<Rules>,
     pub(crate) encoders: Encoders,
     pub(crate) subscribers_max: usize,
-    /// Bytes handed to one subscriber at a time.
+    /// The maximum number of bytes delivered to one subscriber at a time.
     pub(crate) batch_bytes_max: usize,
-    /// Bytes of encoded messages that are kept for others.
+    /// The maximum number of bytes of encoded messages that the cache keeps.
     pub(crate) encoded_bytes_max: usize,
-    /// How long a loop stays attached to a channel that nobody on it reads: the pause between two
-    /// polls, and more.
+    /// How long a loop follows a channel without readers on it: longer than the pause between two
+    /// polls.
     pub(crate) linger: Duration,
     /// The time between two heartbeats.
     pub(crate) heartbeat: Duration,
     /// The silence in a channel after which its streams get a heartbeat, in protocols that count
-    /// from there.
+    /// from the channel's last event.
     pub(crate) channel_silence_max: Duration,
 }

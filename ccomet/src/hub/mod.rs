@@ -1,13 +1,14 @@
-//! A loop's channels and their subscribers. Pure state: subscriptions, the engine's events and the
-//! time come in; output goes through a [`Sink`] to subscribers, and in [`Order`]s to the engine.
+//! The channels of one loop and their subscribers. This is pure state: subscriptions, events of the
+//! engine and the time come in; output goes through a [`Sink`] to the subscribers and as [`Order`]s
+//! to the engine.
 //!
 //! - `channel.rs`: a channel and its window; `older.rs`: messages before the window
-//! - `opening.rs`: from the order to open a channel to its end
-//! - `subscriber.rs`: a cursor; `start.rs` and `leave.rs`: its start and its end
-//! - `deliver.rs`: from the window to streams; `polls.rs`: replies to polls; `heartbeat.rs`: what is
-//!   sent without a message
+//! - `opening.rs`: a channel from the order to open it to its end
+//! - `subscriber.rs`: a subscriber and its cursor; `start.rs` and `leave.rs`: its start and its end
+//! - `deliver.rs`: from the window to streams; `polls.rs`: replies to polls; `heartbeat.rs`: events
+//!   without a message
 //! - `sessions.rs`: several subscribers on one connection
-//! - `encoder.rs`: the seam to the protocols; `encoded.rs`: a cache of encoded messages
+//! - `encoder.rs`: the interface to the protocols; `encoded.rs`: a cache of encoded messages
 //! - `followers.rs`: readers inside the process
 
 mod channel;
@@ -43,7 +44,7 @@ use followers::Followers;
 pub(crate) use followers::{FollowerKey, Told};
 pub(crate) use limits::HubLimits;
 use older::Page;
-use presence::Moved;
+use presence::ChangedMembers;
 use sessions::Sessions;
 pub(crate) use sink::{Reply, ReplyBody, Sink};
 use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
@@ -54,11 +55,12 @@ use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 use crate::engine::{ChannelEvent, Claim, Order};
 
-/// The least number of channels that a sweep visits. Sweeps visit all within about half a minute.
+/// The minimum number of channels that a sweep visits. Sweeps visit all channels within about half
+/// a minute.
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 30;
 
-/// Names a subscriber to the owner of its connection.
+/// Identifies a subscriber to the owner of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SubscriberKey(pub(crate) u32);
 
@@ -68,26 +70,26 @@ pub(crate) struct Hub {
     channels: Slab<Channel>,
     names: HashMap<ChannelName, u32>,
     subscribers: Slab<Subscriber>,
-    /// Subscribers that were added to a connection.
+    /// The subscribers that were added to a connection.
     sessions: Sessions,
     followers: Followers,
-    /// Subscribers that wait under a name, by the number that the engine has for each.
+    /// The subscribers that wait under a name, by the number of their claim.
     claims: HashMap<u64, u32>,
     last_claim: u64,
-    /// Channels with something to deliver.
+    /// The channels that have something to deliver.
     dirty: Vec<u32>,
-    /// Subscribers of several channels with something to deliver.
+    /// The subscribers of several channels that have something to deliver.
     dirty_many: Vec<u32>,
-    /// Channels to truncate at the end of the tick: the new `kept_from`, and the new start of the window.
+    /// The channels to truncate at the end of the tick: the key, the new `kept_from`, and the new
+    /// start of the window.
     truncated: Vec<(u32, u64, u64)>,
-    /// A cache of encoded messages.
     encoded: Encoded,
-    /// Channels whose number of subscribers has changed.
+    /// The channels whose number of subscribers has changed.
     recount: Vec<u32>,
-    /// Members whose number of connections has changed.
-    moved: Moved,
+    /// The members whose number of connections has changed.
+    changed_members: ChangedMembers,
     sweep_next: usize,
-    /// The calendar time. Each public method sets it once, and all others read it here.
+    /// The calendar time. Each public method sets it once; all other methods read it here.
     now: UnixMillis,
     /// Orders for the engine.
     pub(crate) orders: Vec<Order>,
@@ -109,7 +111,7 @@ impl Hub {
             dirty: Vec::new(),
             dirty_many: Vec::new(),
             recount: Vec::new(),
-            moved: Moved::new(),
+            changed_members: ChangedMembers::new(),
             sweep_next: 0,
             now: UnixMillis::default(),
             orders: Vec::new(),
@@ -127,7 +129,7 @@ impl Hub {
             || !self.dirty_many.is_empty()
             || !self.truncated.is_empty()
             || !self.recount.is_empty()
-            || !self.moved.is_empty()
+            || !self.changed_members.is_empty()
     }
 
     pub(crate) fn subscribers(&self) -> usize {
@@ -150,9 +152,9 @@ impl Hub {
         }
     }
 
-    /// Adds a subscription. It starts, through the sink, as soon as all of its channels have been
-    /// opened. One with a label is added to those that its connection has: no other of them may have
-    /// the same label.
+    /// Adds a subscription. It starts, through the sink, as soon as all of its channels are open. A
+    /// subscription with a label is added to those of its connection, none of which may have the
+    /// same label.
     pub(crate) fn subscribe(
         &mut self,
         peer: ConnectionId,
@@ -166,7 +168,7 @@ impl Hub {
         }
         let Subscription { channels, delivery, answer_at_once, member, owner, label } = subscription;
         let Delivery { format, target, name, beats } = delivery;
-        // Before any of them is opened: a subscription that is refused makes no channel.
+        // This precedes the opening of any channel, so that a refused subscription creates none.
         if let Some((channel, _)) = channels.iter().find(|(channel, _)| self.is_full(channel)) {
             return Err(self.refusal(format, channel, target.as_deref(), Problem::ChannelFull));
         }
@@ -193,7 +195,7 @@ impl Hub {
         }
         for cursor in &cursors {
             if let Some(member) = &member {
-                self.come(cursor.channel, member);
+                self.add_connection(cursor.channel, member);
             }
         }
         let has_name = name.is_some();
@@ -231,7 +233,7 @@ impl Hub {
                 self.appended(channel, first, entries, Vec::new(), kept_from);
                 self.synced(channel, sink);
             }
-            // A channel that waits for `Opened` is a later one than the channel that was closed.
+            // A channel that waits for `Opened` is a successor of the channel that was closed.
             ChannelEvent::Closed if self.is_attaching(channel) => {}
             ChannelEvent::Closed => self.end_channel(channel, None, sink),
             ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
@@ -256,7 +258,7 @@ impl Hub {
         }
     }
 
-    /// Ends a tick: delivers to all subscribers from their cursors on.
+    /// Ends a tick: delivers new messages to all subscribers, each from its cursor on.
     pub(crate) fn flush(&mut self, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
         for key in std::mem::take(&mut self.dirty) {
@@ -267,17 +269,18 @@ impl Hub {
         }
         for (key, kept_from, window_from) in std::mem::take(&mut self.truncated) {
             let Some(channel) = self.channels.get_mut(key as usize) else { continue };
-            // If this loop was so slow that messages were skipped, the next delivery reports the gap.
+            // If this loop was so slow that messages were skipped, the next delivery reports the
+            // gap.
             if !fault!("loop-keeps-what-home-dropped") {
                 channel.truncate(kept_from, window_from);
             }
         }
-        self.tell_counts();
-        self.tell_moved();
+        self.report_counts();
+        self.report_members();
     }
 
     /// Reports changed numbers of subscribers to the shards.
-    fn tell_counts(&mut self) {
+    fn report_counts(&mut self) {
         for key in std::mem::take(&mut self.recount) {
             if !self.channels.contains(key as usize) {
                 continue;
@@ -285,14 +288,14 @@ impl Hub {
             let subscribers = self.readers(key) as u32;
             let channel = &mut self.channels[key as usize];
             let is_due = std::mem::take(&mut channel.recounting) && channel.takes_orders();
-            if is_due && channel.told != subscribers {
-                channel.told = subscribers;
+            if is_due && channel.reported != subscribers {
+                channel.reported = subscribers;
                 self.orders.push(Order::SetSubscribers { channel: channel.name.clone(), count: subscribers });
             }
         }
     }
 
-    /// Closes channels without readers, and drops caches. Called about once a second.
+    /// Closes channels without readers, and drops caches. The loop calls this about once a second.
     pub(crate) fn sweep(&mut self, now: UnixMillis) {
         self.now = now;
         if !fault!("encoded-kept-for-ever") {
@@ -327,15 +330,16 @@ impl Hub {
         }
     }
 
-    /// Returns how many read a channel on this loop: clients, and readers inside the process.
+    /// Returns the number of readers of a channel on this loop: clients, and readers inside the
+    /// process.
     fn readers(&self, key: u32) -> usize {
         let inside = if fault!("readers-inside-not-counted") { 0 } else { self.followers.count(key) };
         self.channels[key as usize].subscribers.len() + inside
     }
 
-    /// Returns whether a channel has as many readers as it may have.
+    /// Returns whether a channel has the maximum number of readers.
     fn is_full(&self, name: &ChannelName) -> bool {
-        // The limit is at least 1.
+        // The limit is at least 1, so a channel without readers is not full.
         let Some(key) = self.names.get(name).copied() else { return false };
         let bounds = self.limits.rules.bounds(self.channels[key as usize].crowd_rule);
         self.readers(key) >= bounds.subscribers_max
@@ -351,7 +355,7 @@ impl Hub {
     ) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &mut self.channels[key as usize];
-        // What comes before `Opened` is in `Opened`, too.
+        // `Opened` includes all that precedes it.
         if !channel.is_attached() {
             return;
         }
@@ -366,13 +370,13 @@ impl Hub {
         self.wake_followers(key);
     }
 
-    /// Truncates a channel at the end of this tick, after subscribers that keep up have got what is
-    /// new.
+    /// Truncates a channel at the end of this tick, after the delivery of new messages to
+    /// subscribers that keep up.
     fn truncate(&mut self, name: &ChannelName, kept_from: u64, window_from: u64) {
         let Some(key) = self.names.get(name).copied() else { return };
         let channel = &self.channels[key as usize];
-        // Messages were dropped before they came: readers learn of the gap even if no message follows,
-        // and fetch what is not in memory any more but still kept.
+        // Messages were dropped before this loop received them: readers learn of the gap even if no
+        // message follows, and fetch messages that are kept but no longer in memory.
         let known_to = if fault!("no-gap-without-message") { u64::MAX } else { channel.log.next() };
         let dropped_to = if fault!("kept-messages-not-fetched") { kept_from } else { kept_from.max(window_from) };
         if channel.is_attached() && known_to < dropped_to {
@@ -383,7 +387,8 @@ impl Hub {
         }
     }
 
-    /// Drops a channel's messages before a number, after subscribers that keep up have got them.
+    /// Drops the messages of a channel before number `first`, after their delivery to subscribers
+    /// that keep up.
     fn cleared(&mut self, name: &ChannelName, first: u64, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         if !self.channels[key as usize].is_attached() {

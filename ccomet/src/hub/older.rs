@@ -1,5 +1,6 @@
-//! Messages before a channel's window: they are kept, but not in memory. A subscriber that needs them waits until the engine
-//! has read them, a page at a time, which the channel then has beside its window.
+//! The messages before a channel's window: they are kept, but not in memory. A subscriber that
+//! needs them waits until the engine has read them, a page at a time. The channel holds the page
+//! beside its window.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Missed};
 use crate::engine::{Order, Window};
 
-/// Messages `from .. end`. Those that are missing have expired.
+/// The messages `from .. end`. Messages that are missing have expired.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) from: u64,
@@ -26,7 +27,7 @@ pub(super) struct Page {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiter {
     Subscriber(u32),
-    /// One inside the process.
+    /// A reader inside the process.
     Follower(u32),
 }
 
@@ -34,9 +35,9 @@ pub(super) enum Waiter {
 #[derive(Debug, Default)]
 pub(super) struct Older {
     page: Page,
-    /// The engine has been asked for a page.
+    /// Set from the order for a page until its arrival.
     is_fetching: bool,
-    /// Those that wait, and where each goes on. Some may have left since.
+    /// The readers that wait, and the number that each needs next. Some may have left since.
     waiting: VecDeque<(Waiter, u64)>,
 }
 
@@ -53,7 +54,7 @@ impl Older {
 }
 
 impl Channel {
-    /// Drops what was read of older messages if nobody waits for more.
+    /// Drops the page if no reader waits for another.
     pub(super) fn forget_older(&mut self) {
         let is_over = |older: &Older| !older.is_fetching && older.waiting.is_empty();
         if let Some(rare) = self.rare_if_any().filter(|rare| rare.older.as_ref().is_some_and(is_over)) {
@@ -62,7 +63,7 @@ impl Channel {
         self.slim();
     }
 
-    /// Returns the order for the page that is needed next, if none is on its way.
+    /// Returns the order for the page that is needed next, if no page is on its way.
     fn next_fetch(&mut self) -> Option<Order> {
         let (channel, epoch) = (self.name.clone(), self.epoch()?);
         let older = self.rare_if_any()?.older.as_mut()?;
@@ -74,8 +75,8 @@ impl Channel {
 }
 
 impl Hub {
-    /// Returns whether a reader has to wait for message `next` of a channel, since that is not in memory. It is woken when it
-    /// is.
+    /// Returns whether a reader has to wait for message `next` of a channel, because that is not in
+    /// memory. The reader resumes when it is.
     pub(super) fn fetch_for(&mut self, channel: u32, reader: Waiter, next: u64) -> bool {
         let now = self.now;
         let channel = &mut self.channels[channel as usize];
@@ -91,16 +92,16 @@ impl Hub {
         true
     }
 
-    /// Takes a page, and wakes the subscribers that wait for it.
+    /// Takes a page, and resumes the readers that wait for it.
     pub(super) fn take_older(&mut self, key: u32, page: Page, kept_from: u64, sink: &mut impl Sink) {
         let channel = &mut self.channels[key as usize];
         channel.kept_from = channel.kept_from.max(kept_from);
         let older = channel.rare_mut().older.get_or_insert_default();
         (older.page, older.is_fetching) = (page, false);
-        // Those whose messages are elsewhere wait again, behind the others.
+        // Readers whose messages are in other pages wait again, behind the others.
         for (reader, _) in std::mem::take(&mut older.waiting) {
             match reader {
-                Waiter::Subscriber(key) => self.go_on(key, sink),
+                Waiter::Subscriber(key) => self.resume(key, sink),
                 Waiter::Follower(key) => self.mark_follower_ready(FollowerKey(key)),
             }
         }
@@ -109,8 +110,8 @@ impl Hub {
         }
     }
 
-    /// Gives a subscriber what it can have now.
-    fn go_on(&mut self, key: u32, sink: &mut impl Sink) {
+    /// Delivers to a subscriber what is available now.
+    fn resume(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get(key as usize) else { return };
         if !subscriber.is(Flags::STARTED) || subscriber.is(Flags::BLOCKED) {
             return;
@@ -122,13 +123,14 @@ impl Hub {
         }
     }
 
-    /// Returns the channel of that name, if its numbers are those of the epoch.
+    /// Returns the key of the channel of that name, if its numbers are those of the epoch.
     pub(super) fn key_in(&self, name: &ChannelName, epoch: Epoch) -> Option<u32> {
         let key = *self.names.get(name)?;
         (self.channels[key as usize].epoch() == Some(epoch) || fault!("page-of-other-numbers")).then_some(key)
     }
 
-    /// The numbers of a channel began anew: its readers may have missed something, and go on with what is kept.
+    /// Handles a restart of a channel's numbers: its readers may have missed something, and resume
+    /// with the oldest message kept.
     pub(super) fn restart(&mut self, key: u32, window: Window, sink: &mut impl Sink) {
         let channel = &mut self.channels[key as usize];
         if !channel.is_attached() {
@@ -136,7 +138,7 @@ impl Hub {
         }
         let kept_from = window.kept_from;
         channel.attach(window);
-        // What was to be dropped at the end of this tick has numbers from before.
+        // The truncation that is due at the end of this tick has numbers of the old epoch.
         if !fault!("truncation-outlives-numbers") {
             self.truncated.retain(|(truncated, ..)| *truncated != key);
         }
@@ -172,10 +174,10 @@ impl Hub {
         if !event.is_empty() && !sink.stream(peer, &[event.into()]) {
             self.subscribers[member as usize].set(Flags::BLOCKED);
         }
-        self.go_on(member, sink);
+        self.resume(member, sink);
     }
 
-    /// The engine knows no more, or again, what is published in a channel.
+    /// Sets whether the engine does not know what is published in a channel.
     pub(super) fn set_interrupted(&mut self, name: &ChannelName, is_interrupted: bool, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         self.channels[key as usize].rare_mut().is_interrupted = is_interrupted;

@@ -1,8 +1,8 @@
-//! From the order to open a channel to its end.
+//! A channel from the order to open it to its end.
 //!
-//! A shard may refuse to open a channel for one client and open it for the next. Until it has opened the channel, it
-//! drops all else that it is sent about it. So the order to open a channel goes alone, and the readers are reported
-//! when the channel has come.
+//! A shard may refuse to open a channel for one client and open it for the next. Until it has
+//! opened the channel, it drops all other orders about it. Therefore, the order to open a channel
+//! is sent alone, and the readers are reported when the channel is open.
 
 use sealed::fault;
 
@@ -14,7 +14,8 @@ use crate::core::problem::Problem;
 use crate::engine::{Claim, Order, Refusal, Window};
 
 impl Hub {
-    /// Returns a channel by name. If this loop does not follow it, opens it.
+    /// Returns the key of the channel of that name. Orders it to be opened if this loop does not
+    /// follow it.
     pub(super) fn channel(&mut self, name: &ChannelName, owner: Owner) -> u32 {
         if let Some(key) = self.names.get(name) {
             return *key;
@@ -30,20 +31,20 @@ impl Hub {
         self.names.get(name).is_some_and(|key| !self.channels[*key as usize].is_attached())
     }
 
-    /// A channel has come: its shard learns of its readers, and they start.
+    /// Handles the opening of a channel: reports its readers to its shard, and starts them.
     pub(super) fn opened(&mut self, name: &ChannelName, window: Window, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         self.channels[key as usize].attach(window);
         if !fault!("orders-ahead-of-channel") {
             self.channels[key as usize].mark_for_recount(key, &mut self.recount);
-            self.report_members(key);
+            self.mark_members(key);
             self.send_claims(key);
             self.catch_up_starts(key);
         }
         self.start_all(key, sink);
     }
 
-    /// Catches up with a channel that has come, if readers start beyond what came.
+    /// Catches up with a newly opened channel, if readers start beyond its window.
     fn catch_up_starts(&mut self, key: u32) {
         if fault!("early-comer-not-synchronised") {
             return;
@@ -85,7 +86,7 @@ impl Hub {
         self.send_claim(key);
     }
 
-    /// Sends the claims of the subscribers that wait in a channel, in the order in which they came.
+    /// Sends the claims of the subscribers that wait in a channel, in the order of their arrival.
     fn send_claims(&mut self, key: u32) {
         let claim_of = |subscriber: u32| {
             let details = self.subscribers[subscriber as usize].details.as_ref()?;
@@ -111,14 +112,15 @@ impl Hub {
         }
     }
 
-    /// A shard has refused to open a channel for a client: ends the subscribers for whom it would do the same.
+    /// Handles a shard's refusal to open a channel for a client: ends the subscribers for which the
+    /// shard would refuse it too.
     pub(super) fn refused(&mut self, name: &ChannelName, owner: Owner, why: Refusal, sink: &mut impl Sink) {
         match why {
             Refusal::ClientLimit => {
                 let is_meant = |other| other == owner || fault!("other-clients-refused-too");
                 self.end_those(name, why.into(), is_meant, sink);
             }
-            // Some channels are reserved for the others.
+            // Some channels are reserved for owners that are not counted.
             Refusal::ChannelLimit if owner.is_counted() && !fault!("reserve-refused-with-client") => {
                 self.end_those(name, why.into(), Owner::is_counted, sink);
             }
@@ -150,7 +152,7 @@ impl Hub {
         self.orders.push(Order::Open { channel: name.clone(), owner });
     }
 
-    /// Ends all subscribers of the channel, and the channel.
+    /// Ends all subscribers of the channel, and removes it.
     pub(super) fn end_channel(&mut self, name: &ChannelName, problem: Option<Problem>, sink: &mut impl Sink) {
         let Some(key) = self.names.get(name).copied() else { return };
         while let Some(subscriber) = self.channels[key as usize].subscribers.last().copied() {

@@ -1,4 +1,4 @@
-//! Replies to polls, and to subscriptions that are refused before they have begun.
+//! Replies to polls, and to subscriptions that are refused before they start.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{Hub, Reply, Sink};
 use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
 
-/// Replies that a flush has made for polls of one channel. Most polls are at the same place, and
+/// The replies that a flush has made for polls of one channel. Most polls have the same cursor, and
 /// get the same bytes.
 #[derive(Debug)]
 pub(super) struct ReplyCache {
@@ -22,7 +22,7 @@ pub(super) struct ReplyCache {
     made: Vec<(ReplyKey, Reply)>,
 }
 
-/// What decides a shared reply.
+/// The parts of a poll that determine a shared reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ReplyKey {
     format: Format,
@@ -32,7 +32,7 @@ struct ReplyKey {
 }
 
 impl ReplyCache {
-    /// Replies kept at a time.
+    /// The maximum number of replies kept.
     const KEPT_MAX: usize = 8;
 
     pub(super) fn new(limit: BatchLimit) -> Self {
@@ -77,7 +77,8 @@ impl Hub {
         }
         let mut room = limit.bytes_max;
         let mut cursors: Vec<&mut ChannelCursor> = details.cursors.iter_mut().collect();
-        // There may not be room for all: a busy channel does not keep out what has waited for longer.
+        // There may not be room for all: the channels whose next message is the oldest come first,
+        // so that a busy channel does not block the others.
         if !fault!("poll-of-busy-channel-alone") {
             cursors.sort_by_key(|cursor| self.channels[cursor.channel as usize].waits_since(cursor.next));
         }
@@ -122,7 +123,7 @@ impl Hub {
         }
     }
 
-    /// Returns the refusal of a subscriber that has not got anything yet.
+    /// Returns the refusal of a subscriber that has not received anything yet.
     pub(super) fn refusal(
         &self,
         format: Format,
@@ -134,7 +135,7 @@ impl Hub {
     }
 }
 
-/// Returns the announced names that are not the subscriber's own.
+/// Returns the announced names other than the subscriber's own.
 pub(super) fn announcements_for<'a>(
     subscriber: &Subscriber,
     channel: &'a Channel,
@@ -145,7 +146,7 @@ pub(super) fn announcements_for<'a>(
     others.map(|name| Announcement { channel: &channel.name, next: channel.flushed, name }).collect()
 }
 
-/// Returns the reply to a poll of one channel, if its protocol has one for what there is.
+/// Returns the reply to a poll of one channel, if its protocol has a reply for what is new.
 pub(super) fn reply_of_one(
     subscriber: &mut Subscriber,
     channel: &Channel,

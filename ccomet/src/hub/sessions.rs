@@ -1,6 +1,7 @@
-//! Several subscribers on one connection. The first has no label, and as many channels as the
-//! connection was opened with, maybe none; its end is the end of the connection. Labelled ones are
-//! added to it and removed from it. What is sent for each names its label.
+//! Several subscribers on one connection. The first subscriber has no label, and the channels that
+//! the connection was opened with, possibly none; its end is the end of the connection. Labelled
+//! subscribers are added to the connection and removed from it. Each event that is sent for a
+//! labelled subscriber names the label.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,8 @@ use crate::core::time::UnixMillis;
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     added: HashMap<ConnectionId, Session>,
-    /// Connections that have lost labelled subscribers since the gateway last asked, some more than once.
+    /// Connections that have lost labelled subscribers since the gateway last asked; some may be
+    /// listed more than once.
     ended: Vec<ConnectionId>,
 }
 
@@ -23,7 +25,7 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 struct Session {
     added: Vec<(Label, u32)>,
-    /// How often its subscribers have taken turns.
+    /// The number of times its subscribers have taken turns.
     turns: usize,
 }
 
@@ -40,8 +42,9 @@ impl Sessions {
         self.get(peer).iter().find(|(held, _)| *held == label).map(|(_, key)| *key)
     }
 
-    /// Returns the subscribers of a connection, whose first is `first`, in the order in which they are fed now, if
-    /// there are labelled ones. Another one leads each time, since that may leave no room for the others.
+    /// Returns the subscribers of a connection, whose first is `first`, in the order in which they
+    /// are served now; nothing if none has a label. Each call returns another one at the head,
+    /// because that may leave no room for the others.
     pub(super) fn take_turns(&mut self, peer: ConnectionId, first: u32) -> Vec<u32> {
         let Some(session) = self.added.get_mut(&peer) else { return Vec::new() };
         let all = [first].into_iter().chain(session.added.iter().map(|(_, key)| *key));
@@ -52,7 +55,7 @@ impl Sessions {
         order
     }
 
-    /// Notes that a subscriber ends, and returns those that end with it.
+    /// Handles the end of a subscriber. Returns the subscribers that end with it.
     pub(super) fn end(&mut self, subscriber: &Subscriber, key: u32) -> Vec<u32> {
         if self.added.is_empty() {
             return Vec::new();
@@ -81,13 +84,13 @@ impl Sessions {
 }
 
 impl Hub {
-    /// Returns how many subscriptions were added to a connection and have not ended.
+    /// Returns the number of subscriptions that were added to a connection and have not ended.
     pub(crate) fn added(&self, peer: ConnectionId) -> usize {
         self.sessions.get(peer).len()
     }
 
-    /// Returns the connections of which added subscriptions have ended since the last call, but for those that have ended as
-    /// a whole.
+    /// Returns the connections of which added subscriptions have ended since the last call, except
+    /// for connections that have ended themselves.
     pub(crate) fn take_ended(&mut self) -> Vec<ConnectionId> {
         std::mem::take(&mut self.sessions.ended)
     }
@@ -97,7 +100,8 @@ impl Hub {
         self.sessions.find(peer, label).is_some()
     }
 
-    /// Returns the channels of the subscriptions that were added to a connection, each once.
+    /// Returns the channels of the subscriptions that were added to a connection, without
+    /// duplicates.
     pub(crate) fn added_channels(&self, peer: ConnectionId) -> impl Iterator<Item = &ChannelName> {
         let subscribers = self.sessions.get(peer).iter().filter_map(|(_, key)| self.subscribers.get(*key as usize));
         let mut channels: Vec<u32> = subscribers.flat_map(Subscriber::cursors).map(|cursor| cursor.channel).collect();
@@ -108,7 +112,7 @@ impl Hub {
         channels.into_iter().filter_map(|key| self.channels.get(key as usize)).map(|channel| &channel.name)
     }
 
-    /// Removes a subscription that was added to a connection. Returns false if there is none with that label.
+    /// Removes a subscription that was added to a connection. Returns false if none has that label.
     pub(crate) fn remove_added(&mut self, peer: ConnectionId, label: Label, now: UnixMillis) -> bool {
         self.now = now;
         let Some(key) = self.sessions.find(peer, label) else { return false };

@@ -1,5 +1,5 @@
-//! Starts subscribers: finds where in each of their channels, and reports messages that they cannot
-//! have.
+//! Starts subscribers: determines the start in each of their channels, and reports messages that
+//! are lost for them.
 
 use bytes::Bytes;
 use sealed::fault;
@@ -11,12 +11,12 @@ use super::{Hub, Reply, Sink};
 use crate::core::position::{Missed, Spot};
 use crate::core::time::UnixMillis;
 
-/// What to report to a subscriber about its start in a channel.
+/// A report to a subscriber about its start in a channel.
 #[derive(Debug, Clone, Copy)]
 enum Notice {
-    /// It may have missed something.
+    /// The subscriber may have missed something.
     Gap(Missed),
-    /// The channel has not given out the number that it named.
+    /// The channel has not assigned the number that the client named.
     Unknown,
 }
 
@@ -25,7 +25,7 @@ enum Notice {
 pub(super) struct StartGap {
     /// The index of the channel among those of the subscriber.
     index: usize,
-    /// The spot that it came with.
+    /// The spot that the subscriber named.
     from: Spot,
     missed: Missed,
 }
@@ -44,7 +44,8 @@ impl Hub {
                     channel.rare_mut().starting.push(waiting);
                     continue;
                 }
-                // It waits for other channels at the most, while this one may count anew.
+                // From here on the subscriber waits at most for other channels, and this channel
+                // may start to count its orders anew.
                 cursor.syncs = 0;
             }
             self.start_if_ready(waiting, sink);
@@ -55,7 +56,7 @@ impl Hub {
         }
     }
 
-    /// Starts a subscriber once all of its channels are here.
+    /// Starts a subscriber once all of its channels are open.
     pub(super) fn start_if_ready(&mut self, key: u32, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         if subscriber.is(Flags::STARTED) {
@@ -102,29 +103,29 @@ impl Hub {
             subscriber.set(Flags::BLOCKED);
         }
         subscriber.slim();
-        // History may be longer than what goes at once: the head of the response is still queued,
-        // and when that has gone, `drained` fetches the rest.
+        // The history may be longer than one batch: while the head of the response is queued,
+        // nothing more is sent, and `drained` delivers the rest.
         self.feed_stream(key, sink);
     }
 
-    /// Writes the first events of a stream: where it starts, so that a client that loses it at once
-    /// can resume all the same, and what it has missed.
+    /// Writes the first events of a stream: its position, so that a client that loses the stream at
+    /// once can resume, and the messages that the client has missed.
     fn write_hello(&self, key: u32, gaps: &[StartGap], is_unknown: bool, out: &mut Vec<u8>) {
         let subscriber = &self.subscribers[key as usize];
         let (format, label) = (subscriber.format, subscriber.label());
         let encoder = self.limits.encoders.get(format);
         let channel = |index: usize| &self.channels[subscriber.cursors()[index].channel as usize];
         let spots = self.spots(subscriber.cursors());
-        // Not with the position behind a gap: a client that lost the stream between the two would
-        // never learn of it.
+        // The position after a gap is left out: a client that lost the stream between the two
+        // events would never learn of the gap.
         let position = gaps.is_empty().then_some(spots.as_slice());
         encoder.write_event(format, label, &StreamEvent::Hello { heartbeat: self.limits.heartbeat, position }, out);
         if let (true, [_]) = (is_unknown, subscriber.cursors()) {
             let Channel { name, log, .. } = channel(0);
             encoder.write_event(format, label, &StreamEvent::UnknownStart { channel: name, next: log.next() }, out);
         }
-        // Likewise, each gap's position covers the gaps that have been reported, and not yet those
-        // behind it.
+        // Likewise, each gap's position covers the gaps that have been reported, and not those that
+        // follow.
         let mut reached = spots.clone();
         for gap in gaps {
             if !fault!("first-gap-covers-others") {
@@ -148,24 +149,25 @@ impl Hub {
                 return self.conclude(key, Reply::Encoded(body), sink);
             }
         }
-        let told = gaps.iter().map(|StartGap { index, missed, .. }| {
+        let lost = gaps.iter().map(|StartGap { index, missed, .. }| {
             let cursor = &subscriber.cursors()[*index];
             let channel = &self.channels[cursor.channel as usize];
             (channel.name.clone(), *missed, channel.spot(cursor.next))
         });
-        let told: Vec<_> = told.collect();
-        let items = told.iter().map(|(channel, missed, spot)| Gap { channel, missed: *missed, spot: *spot });
+        let lost: Vec<_> = lost.collect();
+        let items = lost.iter().map(|(channel, missed, spot)| Gap { channel, missed: *missed, spot: *spot });
         let items: Vec<_> = items.map(Item::Gap).collect();
         let at_once = subscriber.details.as_ref().is_some_and(|details| details.answer_at_once);
         let answers = at_once || !items.is_empty() || self.has_news(key);
-        // Not before what is not in memory has come, or it would come back for the same.
+        // The poll waits until older messages are in memory; otherwise it would return for them at
+        // once.
         if answers && (!items.is_empty() || !self.waits_for_older(key)) {
             self.answer_poll(key, &items, sink);
         }
     }
 }
 
-/// Returns where a subscription starts in a channel, and what to report about that.
+/// Returns where a subscription starts in a channel, and a notice about that.
 fn resolve(channel: &Channel, start: Start, encoder: &dyn Encoder, now: UnixMillis) -> (u64, Option<Notice>) {
     let (first, next) = (channel.kept_from, channel.log.next());
     match start {

@@ -1,4 +1,4 @@
-//! Subscribers of channels: a cursor each, and little else.
+//! Subscribers of channels: each is a cursor, and little else.
 
 use std::ops::BitOr;
 use std::sync::Arc;
@@ -12,38 +12,40 @@ use crate::core::owner::Owner;
 use crate::core::position::Spot;
 use crate::engine::Claim;
 
-/// What a client asked for.
+/// A client's request to subscribe.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    /// The channels, sorted by name, none twice, and where to start in each. There are none for a
-    /// connection to which labelled subscriptions are added later.
+    /// The channels, sorted by name and without duplicates, and the start in each. There are none
+    /// for a connection to which labelled subscriptions are added later.
     pub(crate) channels: Vec<(ChannelName, Start)>,
     pub(crate) delivery: Delivery,
-    /// A poll that does not wait: it is answered even if there is nothing for it.
+    /// Set for a poll that does not wait: it is answered even if there is nothing for it.
     pub(crate) answer_at_once: bool,
-    /// The name of the reader, if it is known: this member is present in the channels meanwhile.
+    /// The name of the reader, if it is known: this member is present in the channels while the
+    /// subscription lasts.
     pub(crate) member: Option<Arc<str>>,
-    /// Whose the channels are that are made for it.
+    /// The owner of the channels that are created for this subscription.
     pub(crate) owner: Owner,
-    /// Its name, if it is added to a connection that has a subscriber already.
+    /// Its label, if it is added to a connection that has a subscriber already.
     pub(crate) label: Option<Label>,
 }
 
 impl Subscription {
-    /// Creates a subscription of somebody that nothing is known of yet.
+    /// Creates a subscription without a member, an owner and a label.
     pub(crate) fn new(channels: Vec<(ChannelName, Start)>, delivery: Delivery) -> Self {
         Self { channels, delivery, answer_at_once: false, member: None, owner: Owner::default(), label: None }
     }
 }
 
-/// How a client wants to be written to.
+/// The form in which a client receives messages.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) format: Format,
     /// What the client named for its protocol to address, such as a function or an origin. Never
     /// empty.
     pub(crate) target: Option<Box<str>>,
-    /// The name under which it waits, which one subscriber of a channel can have at a time.
+    /// The name under which the subscriber waits. One subscriber of a channel can hold it at a
+    /// time.
     pub(crate) name: Option<Arc<str>>,
     /// The number of its first heartbeat.
     pub(crate) beats: i32,
@@ -55,32 +57,34 @@ impl Delivery {
     }
 }
 
-/// Where to start in a channel.
+/// The place where a subscription starts in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// With what is published from now on.
+    /// The next message published.
     Latest,
-    /// With the oldest message kept.
+    /// The oldest message kept.
     Oldest,
-    /// So many messages back.
+    /// So many messages before the next one.
     Last(u64),
-    /// Where an earlier subscription ended.
+    /// The spot where an earlier subscription ended.
     After(Spot),
-    /// With that number, as the protocol counts, in whatever epoch: see [`Encoder::resolve`].
+    /// The message of that number, as the protocol counts, in any epoch: see [`Encoder::resolve`].
     ///
     /// [`Encoder::resolve`]: super::Encoder::resolve
     Number(u64),
 }
 
-/// A subscriber. Of one channel, all it needs is here; what only few need is in a box.
+/// A subscriber. The struct has all that a stream of one channel needs; state that few subscribers
+/// need is in a box.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) peer: ConnectionId,
-    /// The number of the next message it needs.
+    /// The number of the next message that it needs.
     pub(super) cursor: u64,
-    /// The one channel; `MANY` where the box holds several, or has not been looked at yet.
+    /// The key of its only channel; `MANY` if the box holds the channels, because they are several
+    /// or the subscriber has not started.
     channel: u32,
-    /// Where it is in the channel's list.
+    /// Its index in the channel's list.
     place: u32,
     pub(super) details: Option<Box<SubscriberDetails>>,
     /// The number of its next heartbeat.
@@ -93,12 +97,12 @@ const _: () = assert!(size_of::<Subscriber>() <= 40 && size_of::<Option<Subscrib
 
 const MANY: u32 = u32::MAX;
 
-/// What few subscribers need: polls, those of several channels, and any that has not started yet.
+/// The state of polls, of subscribers of several channels, and of all that have not started.
 #[derive(Debug, Default)]
 pub(super) struct SubscriberDetails {
     pub(super) cursors: Vec<ChannelCursor>,
     pub(super) answer_at_once: bool,
-    /// The index of the channel that is looked at next.
+    /// The index of the channel whose turn is next.
     pub(super) turn: u8,
     /// What the client named for its protocol to address.
     pub(super) target: Option<Box<str>>,
@@ -109,23 +113,24 @@ pub(super) struct SubscriberDetails {
     pub(super) label: Option<Label>,
 }
 
-/// Where a subscriber is in one of its channels.
+/// The place of a subscriber in one of its channels.
 #[derive(Debug)]
 pub(super) struct ChannelCursor {
     pub(super) channel: u32,
     pub(super) place: u32,
-    /// The number of the next message it needs.
+    /// The number of the next message that it needs.
     pub(super) next: u64,
-    /// Until it has started there.
+    /// The requested start; `None` once the subscriber has started.
     pub(super) start: Option<Start>,
-    /// How many times the channel must have been brought up to date before it can.
+    /// The number of the `CatchUp` order that must be answered before the start; 0 for none.
     pub(super) syncs: u32,
-    /// A poll wants the oldest message kept: what is dropped before it gets a position is not missed.
+    /// Set for a poll that asked for the oldest message kept: messages that are dropped before it
+    /// gets a position are not missed.
     pub(super) is_from_oldest: bool,
 }
 
 impl ChannelCursor {
-    /// Returns whether it starts beyond what this loop knows of its channel.
+    /// Returns whether its start is beyond what this loop knows of its channel.
     pub(super) fn is_behind(&self, channel: &Channel, encoder: &dyn Encoder) -> bool {
         self.start.is_some_and(|start| channel.is_behind(start, encoder))
     }
@@ -137,8 +142,8 @@ impl Subscriber {
         Self { peer, cursor: 0, channel: MANY, place: 0, details, beats, format, flags: Flags(0) }
     }
 
-    /// Drops the box if nothing in it is needed any more: that of a stream of one channel, which has
-    /// its connection to itself.
+    /// Drops the parts of the box that are not needed any more. Only a stream of one channel that
+    /// has its connection to itself needs none but its member.
     pub(super) fn slim(&mut self) {
         let Some(details) = &mut self.details else { return };
         let may_slim = self.format.is_stream() && details.label.is_none();
@@ -156,7 +161,7 @@ impl Subscriber {
         self.details.as_ref().and_then(|details| details.target.as_deref())
     }
 
-    /// Returns its name among the subscribers of its connection, if it is not the first of them.
+    /// Returns its label, if it was added to a connection.
     pub(super) fn label(&self) -> Option<Label> {
         self.details.as_ref().and_then(|details| details.label)
     }
@@ -169,7 +174,7 @@ impl Subscriber {
         self.details.as_ref().map_or(&[], |details| &details.cursors)
     }
 
-    /// Returns the index of the channel that it is fed from now, and goes on to the next.
+    /// Returns the index of the channel whose turn it is, and advances the turn.
     pub(super) fn take_turn(&mut self) -> usize {
         let Some(details) = &mut self.details else { return 0 };
         let index = usize::from(details.turn) % details.cursors.len().max(1);
@@ -178,12 +183,13 @@ impl Subscriber {
         index
     }
 
-    /// Its one channel, if it has one and has started.
+    /// Returns the key of its channel, if the subscriber is a stream of one channel that has
+    /// started.
     pub(super) fn only_channel(&self) -> Option<u32> {
         (self.channel != MANY).then_some(self.channel)
     }
 
-    /// Its channel number `index` and where it is in that channel's list.
+    /// Returns the key of its channel number `index`, and its place in that channel's list.
     pub(super) fn place(&self, index: usize) -> Option<(u32, u32)> {
         match &self.details {
             Some(details) if self.channel == MANY => {
@@ -201,7 +207,7 @@ impl Subscriber {
         }
     }
 
-    /// Lets it go on with message `next` of a channel.
+    /// Moves its cursor in a channel to message `next`.
     pub(super) fn set_cursor(&mut self, channel: u32, next: u64) {
         if self.channel == channel {
             self.cursor = next;
@@ -223,20 +229,20 @@ impl Subscriber {
     }
 }
 
-/// What is going on with a subscriber, a bit each.
+/// The state of a subscriber, one bit for each flag.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flags(u8);
 
 impl Flags {
-    /// All its channels are here, and it has its place in them.
+    /// All its channels are open, and it has a cursor in each.
     pub(super) const STARTED: Self = Self(1);
-    /// What it was sent last is not all with the kernel.
+    /// The kernel has not accepted all that was sent to it.
     pub(super) const BLOCKED: Self = Self(1 << 1);
     /// Something was sent since the last heartbeat was due.
     pub(super) const SPOKEN: Self = Self(1 << 2);
-    /// In the list of subscribers of several channels that have something to get.
+    /// `Hub::dirty_many` lists it.
     pub(super) const DIRTY: Self = Self(1 << 3);
-    /// Others are on its connection, and wait for their turns as it does.
+    /// Its connection has other subscribers, which take turns with it.
     pub(super) const SHARES: Self = Self(1 << 4);
 }
 

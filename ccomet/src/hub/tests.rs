@@ -13,23 +13,23 @@ use crate::protocols::toy::{POLL, STREAM, TOYS};
 
 const NOW: UnixMillis = UnixMillis::from_millis(0);
 
-/// Keeps what is said to subscribers.
+/// A sink that records what is sent to subscribers.
 #[derive(Default)]
-struct Ears {
+struct Recorder {
     opened: u32,
     ended: u32,
-    /// How many writes are taken until bytes are queued.
+    /// How many writes are accepted before bytes are queued.
     room: Option<u32>,
-    said: String,
+    sent: String,
 }
 
-impl Sink for Ears {
+impl Sink for Recorder {
     fn open(&mut self, _: ConnectionId, _: Format, _: &str) {
         self.opened += 1;
     }
 
     fn stream(&mut self, _: ConnectionId, chunks: &[Bytes]) -> bool {
-        self.said.extend(chunks.iter().map(|chunk| String::from_utf8_lossy(chunk)));
+        self.sent.extend(chunks.iter().map(|chunk| String::from_utf8_lossy(chunk)));
         self.room = self.room.map(|room| room.saturating_sub(1));
         self.room != Some(0)
     }
@@ -39,7 +39,7 @@ impl Sink for Ears {
     }
 
     fn refuse(&mut self, _: ConnectionId, Label(label): Label, problem: Problem) {
-        let _ = writeln!(self.said, "{label}: {}", problem.code());
+        let _ = writeln!(self.sent, "{label}: {}", problem.code());
     }
 
     fn end(&mut self, _: ConnectionId) {
@@ -76,99 +76,99 @@ fn opened() -> ChannelEvent {
 }
 
 #[test]
-fn readers_are_told_of_a_gap_though_no_message_follows_it() {
-    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+fn a_gap_is_reported_even_if_no_message_follows() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
-    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
-    hub.event(&channel, opened(), NOW, &mut ears);
-    // Five messages were dropped before they came to this loop.
-    hub.event(&channel, ChannelEvent::Truncated { kept_from: 5, window_from: 5 }, NOW, &mut ears);
-    hub.flush(NOW, &mut ears);
-    assert!(ears.said.contains("lost Some(5) before #5"), "{}", ears.said);
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut sink).expect("room");
+    hub.event(&channel, opened(), NOW, &mut sink);
+    // Five messages were dropped before this loop received them.
+    hub.event(&channel, ChannelEvent::Truncated { kept_from: 5, window_from: 5 }, NOW, &mut sink);
+    hub.flush(NOW, &mut sink);
+    assert!(sink.sent.contains("lost Some(5) before #5"), "{}", sink.sent);
 }
 
 #[test]
-fn readers_fetch_what_left_memory_before_it_came_though_no_message_follows_it() {
-    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+fn readers_fetch_kept_messages_that_are_not_in_memory_even_if_no_message_follows() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
-    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
-    hub.event(&channel, opened(), NOW, &mut ears);
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut sink).expect("room");
+    hub.event(&channel, opened(), NOW, &mut sink);
     // Of five messages, the last three are kept, and none is in memory.
-    hub.event(&channel, ChannelEvent::Truncated { kept_from: 2, window_from: 5 }, NOW, &mut ears);
-    hub.flush(NOW, &mut ears);
-    assert!(ears.said.contains("lost Some(2) before #2"), "{}", ears.said);
+    hub.event(&channel, ChannelEvent::Truncated { kept_from: 2, window_from: 5 }, NOW, &mut sink);
+    hub.flush(NOW, &mut sink);
+    assert!(sink.sent.contains("lost Some(2) before #2"), "{}", sink.sent);
     assert!(hub.orders.iter().any(|order| matches!(order, Order::Fetch { from: 2, .. })), "{:?}", hub.orders);
 }
 
 #[test]
-fn what_is_dropped_as_numbers_begin_anew_is_of_the_old_ones() {
-    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+fn a_restart_of_the_numbers_cancels_truncations_that_are_due() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
-    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
-    hub.event(&channel, opened(), NOW, &mut ears);
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut sink).expect("room");
+    hub.event(&channel, opened(), NOW, &mut sink);
     let message = || Arc::new(Draft { payload: Bytes::from_static(b"x"), ..Draft::default() }.taken_at(NOW));
-    let append = |hub: &mut Hub, ears: &mut Ears, first: u64, count: usize, kept_from: u64| {
+    let append = |hub: &mut Hub, sink: &mut Recorder, first: u64, count: usize, kept_from: u64| {
         let entries = (0..count).map(|_| message()).collect();
         let (announcements, window_from) = (Vec::new(), kept_from);
         let appended = ChannelEvent::Appended { first, entries, announcements, kept_from, window_from };
-        hub.event(&channel, appended, NOW, ears);
+        hub.event(&channel, appended, NOW, sink);
     };
-    append(&mut hub, &mut ears, 0, 6, 5);
+    append(&mut hub, &mut sink, 0, 6, 5);
     let window = Window { epoch: Epoch(10), kept_from: 1, first: 1, entries: Vec::new() };
-    hub.event(&channel, ChannelEvent::Restarted(window), NOW, &mut ears);
-    hub.flush(NOW, &mut ears);
-    append(&mut hub, &mut ears, 1, 1, 1);
-    ears.said.clear();
-    hub.flush(NOW, &mut ears);
-    assert_eq!(ears.said, "news#1 x\n");
+    hub.event(&channel, ChannelEvent::Restarted(window), NOW, &mut sink);
+    hub.flush(NOW, &mut sink);
+    append(&mut hub, &mut sink, 1, 1, 1);
+    sink.sent.clear();
+    hub.flush(NOW, &mut sink);
+    assert_eq!(sink.sent, "news#1 x\n");
 }
 
 #[test]
-fn what_is_told_of_a_channel_that_was_left_does_not_touch_its_successor() {
-    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+fn events_of_a_closed_channel_do_not_affect_its_successor() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
-    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut ears).expect("room");
+    hub.subscribe(ConnectionId::default(), stream_of(&channel), NOW, &mut sink).expect("room");
     assert!(matches!(hub.orders[..], [Order::Open { .. }]));
-    hub.flush(NOW, &mut ears);
-    // Both were on their way when this loop let go of the channel and entered it again.
+    hub.flush(NOW, &mut sink);
+    // Both events were in transit when this loop closed the channel and opened it again.
     let message = Arc::new(Draft { payload: Bytes::from_static(b"old"), ..Draft::default() }.taken_at(NOW));
     let entries = vec![message];
     let appended =
         ChannelEvent::Appended { first: 7, entries, announcements: Vec::new(), kept_from: 7, window_from: 7 };
-    hub.event(&channel, appended, NOW, &mut ears);
-    hub.event(&channel, ChannelEvent::Closed, NOW, &mut ears);
-    assert_eq!((ears.opened, ears.ended, hub.is_dirty()), (0, 0, false));
-    hub.event(&channel, opened(), NOW, &mut ears);
-    assert_eq!((ears.opened, ears.ended), (1, 0));
-    hub.event(&channel, ChannelEvent::Closed, NOW, &mut ears);
-    assert_eq!((ears.ended, hub.channels(), hub.subscribers()), (1, 0, 0));
+    hub.event(&channel, appended, NOW, &mut sink);
+    hub.event(&channel, ChannelEvent::Closed, NOW, &mut sink);
+    assert_eq!((sink.opened, sink.ended, hub.is_dirty()), (0, 0, false));
+    hub.event(&channel, opened(), NOW, &mut sink);
+    assert_eq!((sink.opened, sink.ended), (1, 0));
+    hub.event(&channel, ChannelEvent::Closed, NOW, &mut sink);
+    assert_eq!((sink.ended, hub.channels(), hub.subscribers()), (1, 0, 0));
 }
 
 #[test]
-fn readers_are_reported_when_the_channel_is_there() {
-    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+fn readers_are_reported_when_the_channel_is_open() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
     let subscription = |address: u8, start: Start| Subscription {
         owner: Owner::new(Some(address), None),
         channels: vec![(channel.clone(), start)],
         ..stream_of(&channel)
     };
-    hub.subscribe(ConnectionId::default(), subscription(1, Start::Latest), NOW, &mut ears).expect("room");
+    hub.subscribe(ConnectionId::default(), subscription(1, Start::Latest), NOW, &mut sink).expect("room");
     let mut other = subscription(2, Start::After(Spot { epoch: Epoch(1), next: 2 }));
     other.member = Some("bob".into());
     other.delivery.name = Some("bob".into());
-    hub.subscribe(ConnectionId::default(), other, NOW, &mut ears).expect("room");
-    hub.flush(NOW, &mut ears);
-    // The shard would forget what else it is sent, if it refuses to open the channel for the first of them.
+    hub.subscribe(ConnectionId::default(), other, NOW, &mut sink).expect("room");
+    hub.flush(NOW, &mut sink);
+    // If the shard refuses to open the channel for the first client, it drops all other orders.
     assert!(matches!(hub.orders[..], [Order::Open { .. }]), "{:?}", hub.orders);
     hub.orders.clear();
     let refused = ChannelEvent::Refused { owner: Owner::new(Some(1_u8), None), why: Refusal::ClientLimit };
-    hub.event(&channel, refused, NOW, &mut ears);
-    hub.flush(NOW, &mut ears);
+    hub.event(&channel, refused, NOW, &mut sink);
+    hub.flush(NOW, &mut sink);
     assert!(matches!(hub.orders[..], [Order::Open { .. }]), "{:?}", hub.orders);
     hub.orders.clear();
-    hub.event(&channel, opened(), NOW, &mut ears);
-    hub.flush(NOW, &mut ears);
+    hub.event(&channel, opened(), NOW, &mut sink);
+    hub.flush(NOW, &mut sink);
     let [
         Order::AcquireName { .. },
         Order::CatchUp { .. },
@@ -178,90 +178,90 @@ fn readers_are_reported_when_the_channel_is_there() {
     else {
         panic!("{:?}", hub.orders)
     };
-    assert_eq!((ears.opened, ears.ended), (0, 1), "it may be that the channel's shard knows the position");
-    hub.event(&channel, ChannelEvent::CaughtUp { first: 0, entries: Vec::new(), kept_from: 0 }, NOW, &mut ears);
-    assert_eq!(ears.opened, 1);
+    assert_eq!((sink.opened, sink.ended), (0, 1), "the shard may know the position");
+    hub.event(&channel, ChannelEvent::CaughtUp { first: 0, entries: Vec::new(), kept_from: 0 }, NOW, &mut sink);
+    assert_eq!(sink.opened, 1);
 }
 
 #[test]
-fn a_poll_cannot_be_answered_before_its_channel_has_come() {
-    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+fn a_poll_has_no_position_before_its_channel_is_open() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
     let subscription = Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(POLL));
-    let poll = hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
+    let poll = hub.subscribe(ConnectionId::default(), subscription, NOW, &mut sink).expect("room");
     assert!(hub.has_no_position(poll));
-    hub.event(&channel, opened(), NOW, &mut ears);
+    hub.event(&channel, opened(), NOW, &mut sink);
     assert!(!hub.has_no_position(poll));
 }
 
 #[test]
-fn a_poll_whose_message_is_dropped_while_it_waits_for_a_page_waits_for_the_oldest_kept() {
-    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+fn a_poll_whose_message_is_dropped_while_it_waits_for_a_page_gets_the_oldest_kept() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
     let message = || Arc::new(Draft { payload: Bytes::from_static(b"new"), ..Draft::default() }.taken_at(NOW));
     let subscription = Subscription::new(vec![(channel.clone(), Start::Oldest)], Delivery::new(POLL));
-    hub.subscribe(ConnectionId::default(), subscription, NOW, &mut ears).expect("room");
+    hub.subscribe(ConnectionId::default(), subscription, NOW, &mut sink).expect("room");
     let window = Window { epoch: Epoch(9), kept_from: 3, first: 5, entries: vec![message()] };
-    hub.event(&channel, ChannelEvent::Opened(window), NOW, &mut ears);
+    hub.event(&channel, ChannelEvent::Opened(window), NOW, &mut sink);
     assert!(hub.orders.iter().any(|order| matches!(order, Order::Fetch { from: 3, .. })), "{:?}", hub.orders);
-    hub.event(&channel, ChannelEvent::Truncated { kept_from: 4, window_from: 5 }, NOW, &mut ears);
-    hub.flush(NOW, &mut ears);
+    hub.event(&channel, ChannelEvent::Truncated { kept_from: 4, window_from: 5 }, NOW, &mut sink);
+    hub.flush(NOW, &mut sink);
     let (entries, announcements) = (vec![message()], Vec::new());
     let appended = ChannelEvent::Appended { first: 6, entries, announcements, kept_from: 4, window_from: 5 };
-    hub.event(&channel, appended, NOW, &mut ears);
-    hub.flush(NOW, &mut ears);
-    assert_eq!(ears.ended, 0, "message 4 is kept, and on its way");
+    hub.event(&channel, appended, NOW, &mut sink);
+    hub.flush(NOW, &mut sink);
+    assert_eq!(sink.ended, 0, "message 4 is kept, and on its way");
     let page = ChannelEvent::Page { epoch: Epoch(9), from: 3, end: 5, kept_from: 4, entries: vec![(4, message())] };
-    hub.event(&channel, page, NOW, &mut ears);
-    assert_eq!(ears.ended, 1);
+    hub.event(&channel, page, NOW, &mut sink);
+    assert_eq!(sink.ended, 1);
 }
 
 #[test]
-fn subscriptions_of_one_connection_take_turns_where_it_has_no_room_for_all() {
-    let (mut hub, mut ears) = (Hub::for_tests(TOYS), Ears::default());
+fn subscriptions_take_turns_if_their_connection_has_no_room_for_all() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
     let peer = ConnectionId::default();
     let own = ChannelName::new("own").expect("a name");
-    let first = hub.subscribe(peer, stream_of(&own), NOW, &mut ears).expect("room");
+    let first = hub.subscribe(peer, stream_of(&own), NOW, &mut sink).expect("room");
     for label in [1, 2] {
         let added = Subscription { label: Some(Label(label)), ..stream_of(&channel) };
-        hub.subscribe(peer, added, NOW, &mut ears).expect("room");
+        hub.subscribe(peer, added, NOW, &mut sink).expect("room");
     }
-    hub.event(&own, opened(), NOW, &mut ears);
-    hub.event(&channel, opened(), NOW, &mut ears);
-    assert_eq!(std::mem::take(&mut ears.said), "hello\n1: hello\n2: hello\n");
-    hub.drained(first, NOW, &mut ears);
+    hub.event(&own, opened(), NOW, &mut sink);
+    hub.event(&channel, opened(), NOW, &mut sink);
+    assert_eq!(std::mem::take(&mut sink.sent), "hello\n1: hello\n2: hello\n");
+    hub.drained(first, NOW, &mut sink);
     let message = || Arc::new(Draft { payload: Bytes::from_static(b"x"), ..Draft::default() }.taken_at(NOW));
-    let append = |hub: &mut Hub, ears: &mut Ears, first: u64| {
+    let append = |hub: &mut Hub, sink: &mut Recorder, first: u64| {
         for channel in [&own, &channel] {
             let (entries, announcements) = (vec![message()], Vec::new());
             let appended = ChannelEvent::Appended { first, entries, announcements, kept_from: 0, window_from: 0 };
-            hub.event(channel, appended, NOW, ears);
+            hub.event(channel, appended, NOW, sink);
         }
-        hub.flush(NOW, ears);
+        hub.flush(NOW, sink);
     };
-    // There is room for one write each time.
+    // Each time, there is room for one write.
     let mut turns = Vec::new();
     for number in 0..6 {
-        ears.room = Some(0);
-        append(&mut hub, &mut ears, number);
-        ears.room = Some(1);
-        hub.drained(first, NOW, &mut ears);
-        let said = std::mem::take(&mut ears.said);
-        let labels: std::collections::HashSet<_> = said.lines().map(|line| &line[..1]).collect();
-        assert_eq!(labels.len(), 1, "no more than there is room for: {said}");
-        turns.extend(said.chars().next());
+        sink.room = Some(0);
+        append(&mut hub, &mut sink, number);
+        sink.room = Some(1);
+        hub.drained(first, NOW, &mut sink);
+        let sent = std::mem::take(&mut sink.sent);
+        let labels: std::collections::HashSet<_> = sent.lines().map(|line| &line[..1]).collect();
+        assert_eq!(labels.len(), 1, "no more than there is room for: {sent}");
+        turns.extend(sent.chars().next());
     }
     assert!(['o', '1', '2'].iter().all(|one| turns.contains(one)), "{turns:?}");
-    ears.room = None;
-    hub.drained(first, NOW, &mut ears);
-    assert_eq!((hub.added(peer), ears.ended), (2, 0));
-    assert_eq!(hub.added_channels(peer).collect::<Vec<_>>(), [&channel], "which two of them read");
+    sink.room = None;
+    hub.drained(first, NOW, &mut sink);
+    assert_eq!((hub.added(peer), sink.ended), (2, 0));
+    assert_eq!(hub.added_channels(peer).collect::<Vec<_>>(), [&channel], "two subscriptions read it");
     // The connection outlasts a channel, and no subscription outlasts the connection.
-    hub.event(&channel, ChannelEvent::Closed, NOW, &mut ears);
-    assert_eq!((hub.added(peer), ears.ended, hub.subscribers()), (0, 0, 1));
+    hub.event(&channel, ChannelEvent::Closed, NOW, &mut sink);
+    assert_eq!((hub.added(peer), sink.ended, hub.subscribers()), (0, 0, 1));
     let added = Subscription { label: Some(Label(1)), ..stream_of(&channel) };
-    hub.subscribe(peer, added, NOW, &mut ears).expect("room");
+    hub.subscribe(peer, added, NOW, &mut sink).expect("room");
     hub.unsubscribe(first, NOW);
     assert_eq!((hub.added(peer), hub.subscribers()), (0, 0));
 }

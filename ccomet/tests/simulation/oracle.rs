@@ -1,4 +1,4 @@
-//! What is known of the channels from what clients were told, and what must never be told.
+//! The state of the channels as observed by clients, and the observations that must never occur.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -10,7 +10,8 @@ pub struct Spot {
     pub next: u64,
 }
 
-/// Reads a position of so many channels. To clients it is opaque; a test may look.
+/// Parses a position into the spots of its channels. To clients a position is opaque; a test may
+/// look.
 pub fn spots(position: &str) -> Vec<Spot> {
     let number = |text: &str| u64::from_str_radix(text, 32).unwrap_or_else(|_| panic!("a position: {position:?}"));
     let spot = |text: &str| {
@@ -25,19 +26,20 @@ pub struct Oracle {
     /// Messages by channel, epoch and number.
     messages: HashMap<(String, u64, u64), String>,
     places: HashMap<String, (String, u64, u64)>,
-    /// What publishers were told is accepted, by channel and epoch: number and payload.
+    /// The acknowledged publications, by channel and epoch: number and payload.
     accepted: BTreeMap<(String, u64), Vec<(u64, String)>>,
-    /// The same where no position is told, with what the channel had gone through then.
+    /// The acknowledged publications without a position, with the channel's upheaval at that time.
     accepted_somewhere: Vec<(String, u32, String)>,
-    /// How often a channel may have begun anew.
+    /// The number of times that a channel may have begun anew.
     upheavals: HashMap<String, u32>,
     restarts: u32,
     looks: Cell<u32>,
-    /// What nobody may read, since who published it may not.
+    /// Payloads that no client may read, because their publisher may not publish them.
     forbidden: HashSet<String>,
-    /// The numbers of channels may begin anew at any time, with messages that were there before.
+    /// Set if the numbers of channels may begin anew at any time, with messages that existed
+    /// before.
     pub restarts_numbers: bool,
-    /// The longest message of a channel, where a rule says so.
+    /// The maximum length of the messages of a channel, if a rule sets it.
     bytes_max: HashMap<String, usize>,
 }
 
@@ -46,7 +48,7 @@ impl Oracle {
         Self { restarts_numbers, ..Self::default() }
     }
 
-    /// Somebody was given a message; `spot` is the one after it.
+    /// Records that a client received a message; `spot` is the spot after it.
     pub fn saw(&mut self, channel: &str, spot: Spot, payload: &str) {
         let place = (channel.to_owned(), spot.epoch, spot.next - 1);
         let held = self.messages.entry(place.clone()).or_insert_with(|| payload.to_owned());
@@ -54,7 +56,7 @@ impl Oracle {
         let bytes_max = self.bytes_max.get(channel).copied().unwrap_or(usize::MAX);
         assert!(payload.len() <= bytes_max, "a message longer than its rule allows: {payload} in {channel}");
         if payload.starts_with('*') {
-            // It is for all channels of a pattern.
+            // The message is for all channels of a pattern.
             return;
         }
         let held = self.places.entry(payload.to_owned()).or_insert_with(|| place.clone());
@@ -63,28 +65,29 @@ impl Oracle {
         assert!(payload.starts_with(channel), "a message of another channel: {payload} in {channel}");
     }
 
-    /// No message of a channel is longer than that.
+    /// Sets the maximum length of the messages of a channel.
     pub fn limit_messages(&mut self, channel: &str, bytes_max: usize) {
         self.bytes_max.insert(channel.to_owned(), bytes_max);
     }
 
-    /// Notes a message of a client that may not publish it.
+    /// Records a message of a client that may not publish it.
     pub fn forbid(&mut self, payload: &str) {
         self.forbidden.insert(payload.to_owned());
     }
 
-    /// A publisher was told that its message is at a place.
+    /// Records that a publication was acknowledged with its position.
     pub fn accepted(&mut self, channel: &str, spot: Spot, payload: &str) {
         self.saw(channel, spot, payload);
         self.accepted.entry((channel.to_owned(), spot.epoch)).or_default().push((spot.next - 1, payload.to_owned()));
     }
 
-    /// A publisher was told that its message is accepted, wherever. `upheaval` is what it was when it was sent.
+    /// Records that a publication was acknowledged without a position. `upheaval` is the channel's
+    /// upheaval at the time of the request.
     pub fn accepted_somewhere(&mut self, channel: &str, upheaval: u32, payload: &str) {
         self.accepted_somewhere.push((channel.to_owned(), upheaval, payload.to_owned()));
     }
 
-    /// The channel is asked to be deleted, or was.
+    /// Records that the deletion of a channel was requested or carried out.
     pub fn upheaval_of(&mut self, channel: &str) {
         *self.upheavals.entry(channel.to_owned()).or_default() += 1;
     }
@@ -95,14 +98,14 @@ impl Oracle {
 
     pub fn upheaval(&self, channel: &str) -> u32 {
         if self.restarts_numbers {
-            // It may have begun anew since it was looked at last.
+            // The channel may have begun anew since the last look.
             self.looks.set(self.looks.get() + 1);
         }
         self.looks.get() + self.restarts + self.upheavals.get(channel).copied().unwrap_or(0)
     }
 
-    /// A channel's history was read, from the oldest message kept to `head`. `messages_max` is given where it is the
-    /// only limit that can have been met.
+    /// Checks a channel's history, which was read from the oldest message kept to `head`.
+    /// `messages_max` is given if no other limit can have been reached.
     pub fn history(&mut self, channel: &str, head: Spot, items: &[(Spot, String)], messages_max: Option<usize>) {
         for pair in items.windows(2) {
             let next = Spot { next: pair[0].0.next + 1, ..pair[0].0 };
@@ -137,21 +140,21 @@ impl Oracle {
     }
 }
 
-/// What a reader of one channel has been told, in order.
+/// The position of a reader of one channel after the last event that it received.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cursor(pub Option<Spot>);
 
 impl Cursor {
-    /// A message came; `spot` is the one after it.
+    /// Records a message and asserts its order; `spot` is the spot after the message.
     pub fn message(&mut self, what: &str, spot: Spot) {
         if let Some(held) = self.0 {
             let next = Spot { next: held.next + 1, ..held };
-            assert_eq!(spot, next, "{what}: in order, without a gap that is not told, and none twice");
+            assert_eq!(spot, next, "{what}: in order, without an unreported gap, and none twice");
         }
         self.0 = Some(spot);
     }
 
-    /// A gap was told.
+    /// Records a gap and asserts its length; `spot` is the spot after the gap.
     pub fn gap(&mut self, what: &str, missed: Option<u64>, spot: Spot) {
         match (self.0, missed) {
             (Some(held), Some(missed)) => {
@@ -167,7 +170,7 @@ impl Cursor {
         self.0 = Some(spot);
     }
 
-    /// The server says that the reader is here.
+    /// Asserts that a position reported by the server is the reader's own.
     pub fn check(&mut self, what: &str, spot: Spot) {
         assert_eq!(*self.0.get_or_insert(spot), spot, "{what}: a position covers what was delivered, and no more");
     }

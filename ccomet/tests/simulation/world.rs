@@ -1,4 +1,4 @@
-//! One run: a server, its clients, all faults; and what must hold at the end.
+//! One run: a server, its clients, all faults; and the conditions that must hold at the end.
 
 mod checks;
 
@@ -29,37 +29,37 @@ use crate::writers::{Admin, Broadcaster, Insider, Nuisance, Publisher};
 
 const ROUNDS: usize = 120;
 
-/// Longer than any time that the server grants, so that all is over by then.
+/// Longer than any time limit of the server, so that everything is over by then.
 const LONG: Duration = Duration::from_secs(200);
 
-/// A message is everywhere by then, on the slowest of the ways.
+/// The time by which a message has reached every reader, on the slowest path.
 const PROMPT: Duration = Duration::from_millis(400);
 
-/// Where everything is.
+/// The environment of the clients: the network, the server's addresses, and the drawn settings.
 pub struct Place {
     pub sim: Simulation,
     pub front: SocketAddr,
     pub admin: SocketAddr,
     pub channels: Vec<String>,
-    /// Whether channels are there for as long as the server runs, and its keys with them.
+    /// Set if channels and their idempotency keys last as long as the server runs.
     pub lasting: bool,
-    /// How likely the next step of the admin is to delete a channel.
+    /// The probability that the next step of the admin deletes a channel.
     pub deletes: f64,
-    /// What goes in front of the first request to the front.
+    /// Bytes ahead of the first request to the front.
     pub preface: Vec<u8>,
-    /// A back end is asked about some channels.
+    /// Set if a back end is asked about some channels.
     pub has_hooks: bool,
-    /// Several subscriptions are too much for one connection to be prompt.
+    /// Set if several subscriptions are too much for one connection to be prompt.
     pub is_narrow: bool,
-    /// By how much what is due may be late.
+    /// The maximum delay of due work.
     pub lateness: Duration,
-    /// How likely what is sent on a new connection is to come in pieces.
+    /// The probability that the output on a new connection is sent in pieces.
     pub cuts: Cell<f64>,
     pub cutting: RefCell<Random>,
 }
 
 impl Place {
-    /// Connects somebody to the front whose address does not count.
+    /// Connects a client to the front whose address is irrelevant.
     pub fn visit(&self) -> Http {
         if self.preface.is_empty() {
             return self.over(self.sim.connect(self.front));
@@ -69,12 +69,12 @@ impl Place {
         http
     }
 
-    /// Connects somebody to the private listener.
+    /// Connects a client to the private listener.
     pub fn visit_admin(&self) -> Http {
         self.over(self.sim.connect(self.admin))
     }
 
-    /// Speaks HTTP on a connection, perhaps in pieces.
+    /// Creates an HTTP client on a connection, which perhaps sends in pieces.
     pub fn over(&self, peer: Peer) -> Http {
         Http::over(peer, Cuts::new(self.cuts.get(), &mut self.cutting.borrow_mut()))
     }
@@ -105,27 +105,28 @@ pub struct World {
     broadcaster: Option<Broadcaster>,
     crowd: Option<Crowd>,
     accounts: Accounts,
-    /// What those who are not in each world draw from.
+    /// The random source of clients that are not in every world.
     extra: Random,
     restarts: f64,
     faults: Faults,
 }
 
-/// How likely what is sent is to come in pieces, and what says in which.
+/// Draws the probability that output is sent in pieces, and returns it with the random source of
+/// the pieces.
 fn cutting(sim: &Simulation) -> (Cell<f64>, RefCell<Random>) {
     let mut cutting = sim.random(5);
     let cuts = *cutting.pick(&[0.0, 0.1, 0.5]).expect("one");
     (Cell::new(cuts), RefCell::new(cutting))
 }
 
-/// By how much what is due each second may be late.
+/// Returns the maximum delay of work that is due each second.
 fn lateness(faults: &Faults) -> Duration {
     let slow = if faults.slow_tick > 0.0 { Duration::from_secs(60) } else { Duration::ZERO };
     let jump = if faults.jump > 0.0 { faults.jump_max } else { Duration::ZERO };
     slow + jump + 10 * faults.delay_max
 }
 
-/// One run from the seed; what breaks a promise panics.
+/// Performs one run from the seed. Panics if a promise is broken.
 pub fn run(sim: &Simulation) {
     let mut world = World::new(sim);
     for _ in 0..ROUNDS {
@@ -162,13 +163,13 @@ impl World {
         let may_skip = config.history.age_max_s < 60 || scenery.ruling.is_some();
         let mut gatherers: Vec<_> = (0..random.below(3)).map(|n| Gatherer::new(n, may_skip, &mut random)).collect();
         if scenery.has_tokens {
-            // There are channels that they may not read.
+            // There are channels that gatherers may not read.
             gatherers.clear();
         }
         let mut counters: Vec<_> =
             (0..random.below(4)).map(|n| Counter::new(n, some(&mut random).remove(0), &mut random)).collect();
         if scenery.restarts_numbers() {
-            // Their protocols have no word for that.
+            // The protocols of these clients cannot report new numbers.
             counters.clear();
             pages.clear();
         }
@@ -309,7 +310,7 @@ impl World {
         self.check_bounds();
     }
 
-    /// Lets time pass, in which the back end answers.
+    /// Lets time pass, during which the back end answers.
     fn pass(&mut self, time: Duration) {
         match &mut self.backend {
             Some(backend) => backend.run_for(&self.place, time, &mut self.extra),
@@ -337,9 +338,10 @@ impl World {
         self.server = Some(server.expect("its ports are free"));
     }
 
-    /// Stops a server and sees that it keeps to its limit.
+    /// Stops a server and asserts that it ends within its limit.
     fn stop(&mut self, server: &Simulated) {
-        // Its limit is a time: no clock may jump over it. Loops that stall, and are woken late, hear of it late.
+        // The limit is a time, so no clock may jump over it. A loop that stalls and is woken late
+        // notices the stop late.
         self.place.sim.set_faults(Faults { jump: 0.0, ..self.faults.clone() });
         server.stop();
         let limit = Duration::from_secs(self.config.times.drain_s);
@@ -375,7 +377,7 @@ impl World {
         self.server.as_ref().expect("a server").holdings()
     }
 
-    /// No more faults, and nobody begins anything new: in the end all is answered.
+    /// Ends all faults and new activity, and asserts that in the end all requests are answered.
     fn calm_down(&mut self) {
         self.place.sim.note("calm from here");
         self.faults = Faults::default();
@@ -396,7 +398,7 @@ impl World {
             self.pass(LONG / 40);
             self.hear();
         }
-        // Some may still wait to be let in, where a loop has all the connections that it may have.
+        // Some may still wait for admission, if a loop has the maximum number of connections.
         if self.config.limits.connections_max >= 100 {
             self.suitors.iter().for_each(Suitor::check_answered);
         }
@@ -412,14 +414,15 @@ impl World {
         self.hear();
         let loops = self.loops() as u64;
         let turns = self.place.sim.turns() - idle;
-        // A sweep each second, a heartbeat for each reader at most as often, and the end of some connections.
+        // The limit allows for a sweep each second, a heartbeat for each reader at most as often,
+        // and the end of some connections.
         let listeners =
             (self.readers.len() + self.visitors.len() + self.holders.len() + self.suitors.len() + self.rebels.len())
                 as u64;
         assert!(turns <= 10 * (loops + 4 * listeners) + 200, "{turns} ticks in ten idle seconds");
     }
 
-    /// Everyone goes, some without a word.
+    /// Disconnects all clients, some without closing their connections.
     fn leave(&mut self) {
         let peers = (self.readers.drain(..).map(Reader::into_peer))
             .chain(self.pages.drain(..).map(Page::into_peer))
@@ -448,7 +451,7 @@ impl World {
         self.place.sim.run_for(LONG);
     }
 
-    /// Ends with a server that has something to do.
+    /// Ends the run with a server that has something to do.
     fn kill(mut self) {
         let server = self.server.take().expect("a server");
         meter::kill(server, self.loops(), 0);
@@ -470,7 +473,7 @@ impl World {
     }
 }
 
-/// Draws what goes wrong, and how often.
+/// Draws the faults and their frequency.
 fn draw_faults(sim: &Simulation, random: &mut Random, scenery: &Scenery, restarts: &mut f64) -> Faults {
     let mut faults = Faults::any(random);
     if let Some(hooking) = &scenery.hooking {

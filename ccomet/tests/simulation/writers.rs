@@ -1,4 +1,4 @@
-//! Those who publish, delete, and send what makes no sense.
+//! Clients that publish, delete, and send invalid requests.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::http::{Answer, Http};
 use crate::oracle::{Oracle, spots};
 use crate::world::Place;
 
-/// A publisher: one message after the other, and each only once.
+/// A publisher: it publishes one message after the other, each only once.
 pub struct Publisher {
     number: usize,
     http: Option<Http>,
     sent: u64,
     pending: Option<Pending>,
-    /// What was sent under a key, and nobody knows what became of it: it is sent again, to the same listener, since keys of the
-    /// one are not those of the other.
+    /// A keyed publication with unknown outcome. The publisher sends it again, to the same
+    /// listener, because each listener has keys of its own.
     unsure: Option<Pending>,
     by_front: bool,
     bulk: usize,
@@ -36,7 +36,7 @@ enum Kind {
     ChunkedPost,
     Jsonp,
     Classic,
-    /// With a key, and again until it is answered.
+    /// With a key, and repeated until it is answered.
     Keyed,
 }
 
@@ -61,7 +61,7 @@ impl Publisher {
                     self.publish(place, random, oracle);
                 }
             }
-            // Some hang up right after asking.
+            // Some publishers hang up right after a request.
             Some(_) if random.chance(0.02) => self.lost(),
             Some(_) => {}
         }
@@ -69,7 +69,8 @@ impl Publisher {
 
     fn publish(&mut self, place: &Place, random: &mut Random, oracle: &Oracle) {
         let Some(http) = &mut self.http else { return };
-        // Where that comes to the next server, which knows no keys of the one before, it is another message.
+        // If the request reaches the next server, which does not know the keys of the previous one,
+        // it is another message.
         if self.unsure.is_some() && !http.peer.is_connected() {
             return;
         }
@@ -82,7 +83,8 @@ impl Publisher {
         let kind = if kind == Kind::Keyed && !place.lasting { Kind::Post } else { kind };
         let fresh =
             Pending { upheaval: oracle.upheaval(&channel), since: place.sim.unix_time(), channel, payload, kind };
-        // What was not answered may be there: only under its key, it is not there twice. A key is known for five minutes.
+        // A publication without an answer may have been kept: only a key prevents a second copy. A
+        // key is known for five minutes.
         let again = self.unsure.take().filter(|unsure| {
             unsure.upheaval == oracle.upheaval(&unsure.channel)
                 && place.sim.unix_time().saturating_sub(unsure.since) < Duration::from_secs(200)
@@ -114,7 +116,7 @@ impl Publisher {
         self.pending = Some(pending);
     }
 
-    /// The connection is gone, and nobody knows what became of what was asked.
+    /// Handles the loss of the connection: the outcome of a pending publication is unknown.
     fn lost(&mut self) {
         self.http = None;
         self.unsure = self.pending.take().filter(|pending| pending.kind == Kind::Keyed);
@@ -157,7 +159,7 @@ impl Publisher {
     }
 }
 
-/// Deletes a channel now and then.
+/// An administrator that deletes a channel now and then.
 #[derive(Default)]
 pub struct Admin {
     http: Option<Http>,
@@ -192,7 +194,7 @@ impl Admin {
         }
     }
 
-    /// Whether a channel may be gone at any moment.
+    /// Returns whether a channel may disappear at any moment.
     pub fn is_deleting(&self) -> bool {
         self.pending.is_some()
     }
@@ -202,7 +204,7 @@ impl Admin {
     }
 }
 
-/// Sends what makes no sense, or half of what does.
+/// A client that sends invalid or incomplete requests.
 #[derive(Default)]
 pub struct Nuisance {
     http: Option<Http>,
@@ -230,7 +232,7 @@ impl Nuisance {
                     format!("OPTIONS /channels/{channel} HTTP/1.1\r\nHost: sim\r\nOrigin: null\r\n\r\n"),
                 ];
                 let request = random.pick(&requests).expect("one");
-                // The reply to a HEAD looks as though it had a body.
+                // The reply to a HEAD request looks as if it had a body.
                 let closes = request.starts_with("HEAD");
                 http.ask(request);
                 if closes {
@@ -257,7 +259,7 @@ impl Nuisance {
     }
 }
 
-/// Publishes by the admin listener, in channels that not everyone may read.
+/// A client that publishes through the admin listener, in channels that not all clients may read.
 pub struct Insider {
     channels: Vec<&'static str>,
     http: Option<Http>,
@@ -303,7 +305,8 @@ impl Insider {
     }
 }
 
-/// Publishes in many channels at a time: at first in each by its name, then in all that there are.
+/// A client that publishes in many channels at a time: first in each by its name, then in all
+/// existing channels.
 #[derive(Default)]
 pub struct Broadcaster {
     http: Option<Http>,

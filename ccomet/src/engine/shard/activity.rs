@@ -11,11 +11,11 @@ use crate::core::position::Spot;
 use crate::core::time::LoopTime;
 use crate::engine::{ChannelInfo, Refusal, Reply, Tick, Token};
 
-/// What was signed for a channel.
+/// The token issued for a channel.
 #[derive(Debug)]
 pub(super) struct IssuedToken {
     token: Token,
-    /// The channel is in use until then, at least.
+    /// The time until which the token keeps the channel in use.
     pub(super) held_until: LoopTime,
 }
 
@@ -24,19 +24,19 @@ impl ChannelState {
         self.attached.iter().map(|attachment| u64::from(attachment.subscribers)).sum()
     }
 
-    /// Returns until when it is in use: for ever if it has subscribers.
+    /// Returns the time until which it is in use: for ever if it has subscribers.
     pub(super) fn used_until(&self, limits: &ShardLimits) -> LoopTime {
         if self.subscribers() > 0 {
             return LoopTime::MAX;
         }
         let held = self.token.as_ref().map_or_else(LoopTime::default, |token| token.held_until);
-        held.max(self.touched.plus(limits.use_max))
+        held.max(self.last_used.plus(limits.use_max))
     }
 }
 
 impl Shard {
-    /// Creates a channel if it does not exist, and holds it in use for a while. Returns its token, which is `token` if it
-    /// had none.
+    /// Creates a channel if it does not exist, and holds it in use for a while. Returns its token,
+    /// which is `token` if it had none.
     pub(super) fn issue_token(
         &mut self,
         now: Tick,
@@ -50,7 +50,7 @@ impl Shard {
         let first = channel.kept_from();
         let issued = channel.token.get_or_insert_with(|| Box::new(IssuedToken { token, held_until }));
         issued.held_until = issued.held_until.max(held_until);
-        channel.touched = now.loop_time;
+        channel.last_used = now.loop_time;
         let reply = Reply::TokenIssued { first, token: issued.token };
         self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
         Ok(reply)
@@ -87,12 +87,12 @@ impl Shard {
     /// Records activity in a channel.
     pub(super) fn touch(&mut self, key: usize, now: Tick) {
         let channel = &mut self.channels[key];
-        channel.touched = now.loop_time;
+        channel.last_used = now.loop_time;
         if channel.is_derived() {
             return;
         }
         self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
-        self.watch.look_at(&channel.name, channel.used_until(&self.limits));
+        self.watch.check_at(&channel.name, channel.used_until(&self.limits));
     }
 
     pub(super) fn set_watch(&mut self, from: usize, now: Tick, wanted: bool) {
@@ -101,11 +101,11 @@ impl Shard {
         if !wanted {
             return;
         }
-        // Loops that watch later learn of the others when these are reported again.
+        // Loops that watch later learn of the channels in use when these are reported again.
         for (_, channel) in self.channels.iter().filter(|(_, channel)| !was_on && !channel.is_derived()) {
             if channel.used_until(&self.limits) > now.loop_time {
                 self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
-                self.watch.look_at(&channel.name, channel.used_until(&self.limits));
+                self.watch.check_at(&channel.name, channel.used_until(&self.limits));
             }
         }
     }

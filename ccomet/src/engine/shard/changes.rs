@@ -1,6 +1,7 @@
-//! Changes of channels: what is published, cleared and deleted. Each is handed to the store, and counts once the store has
-//! kept it. Of a channel one is under way at a time, and the others wait for their turns: so what waits for a slow store is
-//! kept together, and numbers are given in the order in which publishers came.
+//! Changes of channels: publications, clearing and deletion. The shard submits each change to the
+//! store, and completes it once the store has kept it. Each channel has one change in progress, and
+//! the others wait for their turns: so publications that wait for a slow store are kept together,
+//! and numbers are in the order in which publications arrived.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::store::{self, Outcome, Submitted};
 use crate::engine::{ChannelEvent, Refusal, Reply, Tick, Window};
 
-/// Changes of one channel that may wait.
+/// The maximum number of changes of one channel that wait.
 const WAITING_MAX: usize = 1_000;
 
-/// Publications of one channel that are handed to the store together.
+/// The maximum number of publications of one channel that are submitted together.
 const TOGETHER_MAX: usize = 100;
 
-/// A change that somebody wants.
+/// A requested change.
 #[derive(Debug)]
 pub(super) enum Change {
     Publish { cause: Cause, owner: Owner, messages: OneOrMore<Arc<Message>> },
@@ -31,25 +32,25 @@ pub(super) enum Change {
     Delete(Asker),
 }
 
-/// What something is published for.
+/// The cause of a publication.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Cause {
     Asker(Asker),
-    /// The message to all channels of a pattern that has this number.
+    /// The broadcast of that number.
     Broadcast(usize),
 }
 
-/// What is to be done about a message.
+/// The plan for one message of a publication.
 #[derive(Debug)]
 pub(super) enum Planned {
-    /// It is kept already, before this spot.
+    /// The message is kept already, before this spot.
     Known(Spot),
     New(Arc<Message>),
-    /// It is the same as this one of the new ones that are handed over together.
+    /// The message equals the new message of this index among those submitted together.
     Same(usize),
 }
 
-/// Messages of one publisher, and what is to be done about them.
+/// The messages of one publisher, and the plan for each.
 #[derive(Debug)]
 struct Publication {
     cause: Cause,
@@ -57,7 +58,8 @@ struct Publication {
     planned: OneOrMore<Planned>,
 }
 
-/// What a channel has beside its window, if the store keeps elsewhere than in memory.
+/// The state that a channel has in addition to its window, if the store keeps messages elsewhere
+/// than in memory.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     /// The number of the oldest message kept.
@@ -67,12 +69,12 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Takes the change that waits for its turn first, if it is a publication.
+    /// Takes the first change that waits, if it is a publication.
     fn next_publication(&mut self) -> Option<Change> {
         if matches!(self.waiting.front()?, Change::Publish { .. }) { self.waiting.pop_front() } else { None }
     }
 
-    /// Returns how many changes wait for their turns, or for the store.
+    /// Returns the number of changes that wait for their turns or for the store.
     #[cfg(feature = "sim")]
     pub(super) fn waiting(&self) -> usize {
         let under_way = match &self.under_way {
@@ -97,7 +99,7 @@ enum UnderWay {
 }
 
 impl Shard {
-    /// Makes a change of a channel when it is its turn.
+    /// Starts a change of a channel, or queues it until its turn.
     pub(super) fn begin_change(&mut self, now: Tick, key: usize, change: Change) {
         let is_cut_off = self.is_cut_off;
         if let Some(stored) = self.channels[key].stored.as_mut()
@@ -118,7 +120,7 @@ impl Shard {
         }
     }
 
-    /// Hands a change to the store.
+    /// Plans a change and submits it to the store.
     fn make_change(&mut self, now: Tick, key: usize, change: Change) {
         let under_way = match change {
             Change::Publish { cause, owner, messages } => match self.plan(key, messages, &mut Vec::new()) {
@@ -140,7 +142,8 @@ impl Shard {
         }
     }
 
-    /// Finds out which of the messages are new. `new` has those that are handed over with them, ahead of them.
+    /// Determines which of the messages are new. `new` has the keyed messages that are submitted
+    /// ahead of these.
     fn plan(
         &self,
         key: usize,
@@ -197,7 +200,7 @@ impl Shard {
         self.store.submit(now, place, store::Change::Append(&new))
     }
 
-    /// The store has kept a change, or it has not.
+    /// Completes a change after the store has kept or refused it.
     fn complete(&mut self, now: Tick, key: usize, under_way: UnderWay, is_kept: bool) {
         match (under_way, is_kept) {
             (UnderWay::Publish(publications), true) => self.keep_all_of(now, key, publications),
@@ -225,7 +228,7 @@ impl Shard {
         }
     }
 
-    /// Makes a change that waited for a channel that is gone.
+    /// Starts a change that waited for a channel that is gone.
     fn begin_anew(&mut self, now: Tick, name: ChannelName, change: Change) {
         match change {
             Change::Publish { cause: Cause::Asker(asker), owner, messages } => match self.open(now, name, owner) {
@@ -234,7 +237,7 @@ impl Shard {
                 }
                 Err(why) => self.reply(asker, Err(why)),
             },
-            // It was for the channels that existed then.
+            // The broadcast was for the channels that existed then.
             Change::Publish { cause, .. } => self.conclude(cause, Err(Refusal::KeyReused)),
             Change::Clear(asker) | Change::Delete(asker) => match self.key_of(&name) {
                 Some(key) => self.begin_change(now, key, change),
@@ -243,12 +246,12 @@ impl Shard {
         }
     }
 
-    /// Numbers messages and keeps them, and answers their publishers.
+    /// Appends messages to the channel, and replies to their publishers.
     fn keep_all_of(&mut self, now: Tick, key: usize, publications: OneOrMore<Publication>) {
-        // The spots of those that have keys.
+        // The spots of the new messages that have keys.
         let mut made = Vec::new();
         let concluded = publications.map(|Publication { cause, owner, planned }| {
-            // A message to a pattern goes to channels as they are.
+            // A broadcast goes to existing channels and does not change their owners.
             if matches!(cause, Cause::Asker(_)) {
                 self.pass_to_back_end(key, owner);
             }
@@ -268,7 +271,8 @@ impl Shard {
             });
             (cause, spots)
         });
-        // A message to all channels of a pattern is passed on when it is in all of them that one tick allows.
+        // The messages of a broadcast are forwarded once they are in all channels that one tick
+        // allows.
         if matches!(concluded.first.0, Cause::Asker(_)) {
             self.send_feeds();
             self.evict();
@@ -276,7 +280,7 @@ impl Shard {
         concluded.map(|(cause, spots)| self.conclude(cause, Ok(spots)));
     }
 
-    /// Answers the publisher of messages.
+    /// Reports the outcome of a publication to its cause.
     fn conclude(&mut self, cause: Cause, outcome: Result<OneOrMore<Spot>, Refusal>) {
         match cause {
             Cause::Asker(asker) => self.reply(asker, outcome.map(Reply::Published)),
@@ -284,7 +288,7 @@ impl Shard {
         }
     }
 
-    /// Takes what happened in the store.
+    /// Processes the outcomes of the store.
     pub(super) fn settle(&mut self, now: Tick) {
         while let Some(outcome) = self.store.next_outcome(now) {
             match outcome {
@@ -305,11 +309,11 @@ impl Shard {
             self.send_feeds();
             self.evict();
         }
-        self.go_on_with_changes(now, name);
+        self.continue_changes(now, name);
     }
 
-    /// Makes the changes of a channel that wait, as far as it is their turn.
-    fn go_on_with_changes(&mut self, now: Tick, name: &ChannelName) {
+    /// Starts the changes of a channel that wait, as far as it is their turn.
+    fn continue_changes(&mut self, now: Tick, name: &ChannelName) {
         while let Some(key) = self.key_of(name)
             && !self.is_cut_off
             && let Some(stored) = self.channels[key].stored.as_mut()
@@ -323,7 +327,7 @@ impl Shard {
         }
     }
 
-    /// Hands over a publication, and those that have come behind it.
+    /// Submits a publication, together with those that follow it.
     fn publish_together(&mut self, now: Tick, key: usize, first: Change) {
         let (mut new, mut publications, mut next) = (Vec::new(), Vec::new(), Some(first));
         while let Some(Change::Publish { cause, owner, messages }) = next {
@@ -340,7 +344,7 @@ impl Shard {
         }
     }
 
-    /// The numbers of a channel began anew, though nobody closed it.
+    /// Replaces a channel's state after a restart of its numbers.
     fn restarted(&mut self, name: &ChannelName, window: &Window) {
         let Window { epoch, kept_from, first, ref entries } = *window;
         let Some(key) = self.key_of(name) else { return };
@@ -358,39 +362,39 @@ impl Shard {
         for follower in &mut channel.attached {
             follower.cursor = channel.log.next();
         }
-        // Those that are in memory are known again by their keys. Whose they were is not known.
+        // The keys of messages in memory are registered again. Their owners are not known.
         for (number, message) in (first..).zip(entries) {
             self.keys.note(name, message, Spot { epoch, next: number + 1 }, Owner::default());
         }
         for index in 0..self.channels[key].attached.len() {
             let to = self.channels[key].attached[index].to;
-            self.tell(to, name.clone(), ChannelEvent::Restarted(window.clone()));
+            self.notify(to, name.clone(), ChannelEvent::Restarted(window.clone()));
         }
     }
 
-    /// The store is not reached.
+    /// Handles the loss of the store.
     fn cut_off(&mut self) {
         self.is_cut_off = true;
-        self.tell_all_followers(|| ChannelEvent::Interrupted);
+        self.notify_all_followers(|| ChannelEvent::Interrupted);
     }
 
-    /// The store is reached again, and all that was under way is settled.
+    /// Handles the return of the store, when all changes in progress are settled.
     fn back(&mut self, now: Tick) {
         self.is_cut_off = false;
-        self.tell_all_followers(|| ChannelEvent::Resumed);
+        self.notify_all_followers(|| ChannelEvent::Resumed);
         let is_waiting = |stored: &Stored| !stored.waiting.is_empty();
         let waiting = self.sources().filter(|channel| channel.stored.as_deref().is_some_and(is_waiting));
         for name in waiting.map(|channel| channel.name.clone()).collect::<Vec<_>>() {
-            self.go_on_with_changes(now, &name);
+            self.continue_changes(now, &name);
         }
     }
 
-    fn tell_all_followers(&mut self, event: impl Fn() -> ChannelEvent) {
-        let mut told = Vec::new();
+    fn notify_all_followers(&mut self, event: impl Fn() -> ChannelEvent) {
+        let mut notices = Vec::new();
         for channel in self.sources() {
             let message = || Parcel::Loop(ToLoop::Channel(channel.name.clone(), event()));
-            told.extend(channel.attached.iter().map(|follower| (follower.to, message())));
+            notices.extend(channel.attached.iter().map(|follower| (follower.to, message())));
         }
-        self.outbox.append(&mut told);
+        self.outbox.append(&mut notices);
     }
 }

@@ -1,9 +1,10 @@
 //! The epochs of channels.
 //!
-//! A channel in which nothing was published leaves nothing behind, so that a channel that is only read can be removed with
-//! its last reader. If it is created again, it has the same epoch, and earlier positions stay valid, because nothing was
-//! missed. This ends for all channels of a slot when one of them is removed in which something was published. A reader may
-//! then see a gap where there is none, but never miss one.
+//! A channel in which nothing was published leaves no state, so that a channel that is only read
+//! can be removed with its last reader. If it is created again, it has the same epoch, and earlier
+//! positions stay valid, because no message was missed. This ends for all channels of a slot when
+//! one of them is removed after a publication in it. A reader may then see a gap where none is, but
+//! never misses one.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -13,7 +14,8 @@ use crate::engine::Tick;
 
 const SLOTS: usize = 64;
 
-/// Gives out the epochs of a shard. Each is greater than those before, except for channels that are created again.
+/// The epochs that a shard assigns. Each is greater than those before, except for channels that are
+/// created again.
 #[derive(Debug)]
 pub(super) struct Epochs {
     last: Epoch,
@@ -26,13 +28,14 @@ impl Epochs {
         Self { last: Epoch(0), unused: Box::new([Epoch(0); SLOTS]) }
     }
 
-    /// Returns a new epoch, for derived channels: they may have missed messages while they did not exist.
+    /// Returns a new epoch for a derived channel, which may have missed messages while it did not
+    /// exist.
     pub(super) fn fresh(&mut self, now: Tick) -> Epoch {
         self.last = Epoch::new(now.time, now.random, self.last);
         self.last
     }
 
-    /// Replaces a channel's epoch by one that its store has given out. Later epochs are greater.
+    /// Replaces a channel's epoch by one that its store has assigned. Later epochs are greater.
     pub(super) fn replace(&mut self, channel: &ChannelName, epoch: Epoch) {
         self.spend(channel);
         self.last = self.last.max(epoch);
@@ -65,7 +68,7 @@ mod tests {
     use crate::core::time::{LoopTime, UnixMillis};
 
     #[test]
-    fn an_epoch_is_used_again_until_something_was_published_under_it() {
+    fn an_epoch_is_reused_until_something_is_published_under_it() {
         let (mut epochs, channel) = (Epochs::new(), ChannelName::new("a").expect("a name"));
         let now = |millis| Tick { time: UnixMillis::from_millis(millis), loop_time: LoopTime::default(), random: 0 };
         let first = epochs.of_absent(now(1_000), &channel);
@@ -73,6 +76,6 @@ mod tests {
         let other = epochs.fresh(now(2_000));
         epochs.spend(&channel);
         let second = epochs.of_absent(now(1_000), &channel);
-        assert!(first < other && other < second, "though the calendar was set back");
+        assert!(first < other && other < second, "although the calendar was set back");
     }
 }

@@ -1,4 +1,5 @@
-//! Loops that follow channels: each is a cursor on the channel's log, and is sent what is behind it.
+//! The loops that follow channels: each has a cursor on the channel's log, and is sent the messages
+//! after it.
 
 use std::sync::Arc;
 
@@ -15,16 +16,17 @@ use crate::engine::{ChannelEvent, Tick, Window};
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) to: usize,
-    /// The number of the next message it needs.
+    /// The number of the next message that it needs.
     pub(super) cursor: u64,
     /// The number of its subscribers, as last reported.
     pub(super) subscribers: u32,
-    /// In its link's queue, because its window was full.
+    /// Set while its link's queue lists the channel, because its window was full.
     queued: bool,
 }
 
 impl Shard {
-    /// Sends each attached loop what it has not got yet, and tells it what is kept no more.
+    /// Sends each attached loop the messages that it does not have yet, and reports what is no
+    /// longer kept.
     pub(super) fn deliver_to_all(&mut self, key: usize) {
         let channel = &mut self.channels[key];
         let announcements = channel.waits.as_mut().map_or(Vec::new(), |waits| std::mem::take(&mut waits.announcements));
@@ -35,7 +37,8 @@ impl Shard {
                 continue;
             }
             if attachment.queued {
-                // Announcements are for clients that wait at this moment: a loop that is so far behind does without.
+                // Announcements are for clients that wait at this moment: a loop so far behind does
+                // not get them.
                 continue;
             }
             let link = &mut self.links[attachment.to];
@@ -56,7 +59,7 @@ impl Shard {
     pub(super) fn attach(&mut self, from: usize, now: Tick, name: ChannelName, owner: Owner) {
         let key = match self.open(now, name.clone(), owner) {
             Ok(key) => key,
-            Err(why) => return self.tell(from, name, ChannelEvent::Refused { owner, why }),
+            Err(why) => return self.notify(from, name, ChannelEvent::Refused { owner, why }),
         };
         self.trim(key, now);
         if !self.defers_attaching(key, from) {
@@ -81,14 +84,14 @@ impl Shard {
         let (name, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
         let kept_from = channel.kept_from();
         let is_interrupted = self.is_cut_off && !channel.is_derived();
-        self.tell(from, name.clone(), ChannelEvent::Opened(Window { epoch, kept_from, first, entries }));
+        self.notify(from, name.clone(), ChannelEvent::Opened(Window { epoch, kept_from, first, entries }));
         if is_interrupted {
-            self.tell(from, name, ChannelEvent::Interrupted);
+            self.notify(from, name, ChannelEvent::Interrupted);
         }
     }
 
-    /// Returns the channel of that name if the loop follows it. An order for a channel that has been deleted may come
-    /// when another one has its name.
+    /// Returns the channel of that name if the loop follows it. An order for a deleted channel may
+    /// arrive when another channel has its name.
     pub(super) fn followed_by(&self, from: usize, name: &ChannelName) -> Option<usize> {
         let key = self.key_of(name)?;
         let is_followed = self.channels[key].attached.iter().any(|follower| follower.to == from);
@@ -96,13 +99,14 @@ impl Shard {
     }
 
     pub(super) fn catch_up(&mut self, from: usize, name: ChannelName) {
-        // If the channel is gone, the loop has been notified, and with it every reader that waits for this.
+        // If the channel is gone, the loop and all its readers that wait for this answer have been
+        // notified.
         let Some(key) = self.followed_by(from, &name) else { return };
         let channel = &mut self.channels[key];
         let kept_from = channel.kept_from();
         let Some(attachment) = channel.attached.iter_mut().find(|attachment| attachment.to == from) else { return };
         let (first, entries) = take_rest(&channel.log, attachment);
-        self.tell(from, name, ChannelEvent::CaughtUp { first, entries, kept_from });
+        self.notify(from, name, ChannelEvent::CaughtUp { first, entries, kept_from });
     }
 
     pub(super) fn detach(&mut self, from: usize, now: Tick, name: &ChannelName) {
@@ -110,12 +114,12 @@ impl Shard {
         self.stop_deferring(key, from);
         self.all_gone(from, now, name);
         let channel = &mut self.channels[key];
-        channel.touched = now.loop_time;
+        channel.last_used = now.loop_time;
         if !fault!("loop-not-detached") {
             self.change(key, |channel, _| channel.attached.retain(|attachment| attachment.to != from));
         }
         let channel = &mut self.channels[key];
-        self.watch.look_at(name, channel.used_until(&self.limits));
+        self.watch.check_at(name, channel.used_until(&self.limits));
         if let Some(waits) = &mut channel.waits {
             waits.waiting.retain(|_, (held_by, _)| *held_by != from);
         }
@@ -142,7 +146,7 @@ impl Shard {
     }
 }
 
-/// What a loop is sent, and the bytes of its messages.
+/// Returns the event to send to a loop, and the bytes of its messages.
 fn deliver(
     log: &Log<Arc<Message>>,
     kept_from: u64,
@@ -158,7 +162,8 @@ fn deliver(
     (ChannelEvent::Appended { first, entries, announcements, kept_from, window_from }, bytes)
 }
 
-/// Everything from the attachment's cursor on, and the number of the first.
+/// Returns the messages from the follower's cursor on and the number of the first, and moves the
+/// cursor to the head.
 fn take_rest(log: &Log<Arc<Message>>, attachment: &mut Follower) -> (u64, Vec<Arc<Message>>) {
     let first = attachment.cursor.max(log.first());
     attachment.cursor = log.next().saturating_sub(u64::from(fault!("loop-stops-one-short")));

@@ -1,5 +1,6 @@
-//! The history of channels and its account: the bytes of all channels of a shard, including the copies of their logs on
-//! the loops that follow them. Payloads that several channels have count once (`shared.rs`).
+//! The history of channels and its account: the bytes of all channels of a shard, including the
+//! copies of their logs on the loops that follow them. A payload that several channels share counts
+//! once (`shared.rs`).
 
 use std::sync::Arc;
 
@@ -11,26 +12,27 @@ use crate::core::message::{Message, SharedPayload};
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{ChannelEvent, Tick};
 
-/// The bytes that a message takes on each following loop: an entry in the loop's log. The message itself is shared.
+/// The bytes that a message takes on each following loop: an entry in the loop's log. The message
+/// itself is shared.
 const COPY_BYTES: usize = 16;
 
-/// The most channels that eviction visits to find one that has more than the mean.
+/// The maximum number of channels that eviction visits to find one above the mean.
 const LOOKS_MAX: usize = 1_000;
 
 impl ChannelState {
-    /// Returns the bytes that its history counts for, without the payloads that others may have as well.
+    /// Returns the bytes of its history, without shared payloads.
     pub(super) fn own_bytes(&self) -> usize {
         let copy_bytes = if fault!("copies-not-counted") { 0 } else { COPY_BYTES };
         self.log.bytes() - self.shared_length + self.log.len() * self.attached.len() * copy_bytes
     }
 
-    /// Returns the bytes for which it is compared with others.
+    /// Returns the bytes by which eviction compares it with other channels.
     pub(super) fn weight(&self) -> usize {
         self.own_bytes() + self.shared_bytes
     }
 }
 
-/// Messages that a channel has dropped, as far as others may have their payloads.
+/// The shared payloads of messages that a channel has dropped.
 #[derive(Debug, Default)]
 pub(super) struct Dropped(Vec<SharedPayload>);
 
@@ -63,7 +65,7 @@ impl Shard {
 
     /// Drops a channel's history. Returns the number of its next message.
     pub(super) fn drop_history(&mut self, key: usize) -> u64 {
-        // Readers get what was published before they learn that it is cleared.
+        // Readers get the published messages before the event of the clearing.
         if !fault!("cleared-before-delivery") {
             self.deliver_to_all(key);
         }
@@ -75,7 +77,7 @@ impl Shard {
             }
         });
         let channel = &mut self.channels[key];
-        // The event below covers this.
+        // The event below covers the truncation.
         channel.truncated = false;
         for attachment in &channel.attached {
             let cleared = ToLoop::Channel(channel.name.clone(), ChannelEvent::Cleared { first: next });
@@ -101,7 +103,8 @@ impl Shard {
         });
     }
 
-    /// Changes a channel's log or its followers, and updates the account. What is dropped is noted for it.
+    /// Changes a channel's log or its followers, and updates the account. `change` notes dropped
+    /// messages.
     pub(super) fn change<R>(&mut self, key: usize, change: impl FnOnce(&mut ChannelState, &mut Dropped) -> R) -> R {
         let channel = &mut self.channels[key];
         let (bytes, was_empty) = (channel.own_bytes(), channel.log.is_empty());
@@ -133,7 +136,7 @@ impl Shard {
         result
     }
 
-    /// Changes a channel's share of the payloads that others have as well.
+    /// Changes a channel's share of shared payloads.
     pub(super) fn weigh(&mut self, key: usize, change: impl FnOnce(usize) -> usize) {
         let channel = &mut self.channels[key];
         let before = channel.shared_bytes;
@@ -146,7 +149,7 @@ impl Shard {
         self.bytes + self.shared.bytes()
     }
 
-    /// Counts these bytes anew, from the messages themselves.
+    /// Recomputes these bytes from the messages themselves.
     #[cfg(feature = "sim")]
     pub(super) fn recount(&self) -> usize {
         let mut seen = std::collections::HashSet::new();
@@ -155,7 +158,7 @@ impl Shard {
         let once = payloads.iter().filter(|payload| seen.insert(**payload));
         let shared: usize = once.map(|payload| payload.length).sum();
         let shares: usize = self.channels.iter().map(|(_, channel)| channel.shared_bytes).sum();
-        // Each share may be a byte short.
+        // Rounding may make each share a byte too small.
         assert!(
             2 * (shares + payloads.len()) >= shared && shares <= 2 * shared,
             "{shares} bytes of {shared} are shares"
@@ -165,9 +168,9 @@ impl Shard {
         shared + self.channels.iter().map(|(_, channel)| channel.own_bytes()).sum::<usize>()
     }
 
-    /// Drops the oldest messages until all channels together are within the limit. The client whose channels keep most
-    /// loses first, and among these the channels with more than their mean, so that a client that fills channels, however
-    /// many, does not cost the others their history.
+    /// Drops the oldest messages until all channels together are within the limit. The client whose
+    /// channels keep most loses first, and among these channels, those above their mean. So a
+    /// client that fills any number of channels does not cost the others their history.
     pub(super) fn evict(&mut self) {
         let (mut looked, mut is_new) = (0, false);
         while self.history_bytes() > self.limits.history_bytes_max && !self.is_all_new {
@@ -177,14 +180,15 @@ impl Shard {
             let is_small = channel.weight() < mean && !fault!("small-channels-evicted");
             looked += 1;
             if !channel.dirty && (!is_small || looked > LOOKS_MAX && !is_new) {
-                // The same channel is next as long as it has more than the mean.
+                // The same channel is next as long as it is above the mean.
                 self.change(key, |channel, dropped| {
                     channel.log.drop_oldest().inspect(|message| dropped.note(message));
                 });
                 (looked, is_new) = (0, false);
                 continue;
             }
-            // Readers do not have this tick's messages yet; they may go at the end of the tick.
+            // Readers do not have this tick's messages yet; these messages may be dropped at the
+            // end of the tick.
             is_new |= channel.dirty && !is_small;
             self.is_all_new = looked > count || looked > LOOKS_MAX && is_new;
             self.owners.pass_over(candidate);

@@ -1,8 +1,11 @@
-//! Idempotency keys and the messages published under them, so that a publication that is retried is kept once.
+//! Idempotency keys and the messages published under them, so that a publication that is retried is
+//! kept once.
 //!
-//! A key counts for the address and for the subject of its publisher, and those of the admin listener and of loopback for
-//! nobody. If there are too many, nobody's oldest goes if that is more than half of all; else the oldest of clients, unless
-//! its publisher has few: then the oldest of the one that has most. So a publisher does not drop the keys of others.
+//! A key counts for the address and for the subject of its publisher. The keys of the admin
+//! listener and of loopback are uncounted. If there are too many keys, the oldest uncounted key is
+//! dropped if more than half of the limit are uncounted. Otherwise, the oldest key of a client is
+//! dropped, unless its publisher has few keys; then the publisher that has most loses its oldest
+//! key. So a publisher does not drop the keys of others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,13 +22,13 @@ use crate::core::owner::Owner;
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::UnixMillis;
 
-/// The factor by which a publisher has fewer keys than the one that has most, if it has few.
+/// A publisher has few keys if the publisher that has most has more than this many times as many.
 const FEW: usize = 4;
 
-/// The divisor of the limit up to which nobody's keys stay.
-const NOBODYS_SHARE: usize = 2;
+/// The divisor of the limit up to which uncounted keys stay.
+const UNCOUNTED_SHARE: usize = 2;
 
-/// Limits the keys that a shard remembers, in number and age.
+/// The limits of the keys that a shard remembers, in number and age.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyLimits {
     pub(crate) keys_max: usize,
@@ -35,18 +38,18 @@ pub(crate) struct KeyLimits {
 /// A channel and a key in it.
 type Name = Arc<(ChannelName, Box<str>)>;
 
-/// The keys that are remembered, each with a serial number, by which they are in the order of their age.
+/// The remembered keys, each with a serial number, which increases with their time.
 #[derive(Debug)]
 pub(super) struct Idempotency {
     limits: KeyLimits,
     serials: HashMap<Name, u64>,
     known: BTreeMap<u64, Known>,
     last_serial: u64,
-    /// The keys of the admin listener and of loopback.
-    nobodys: BTreeSet<u64>,
-    /// Those of all others.
+    /// The uncounted keys: those of the admin listener and of loopback.
+    uncounted: BTreeSet<u64>,
+    /// The keys of all other publishers.
     clients: BTreeSet<u64>,
-    /// Publishers that have keys, by address and by subject.
+    /// The publishers that have keys, by address and by subject.
     publishers: Slab<Publisher>,
     numbers: HashMap<NonZeroU64, usize>,
     /// The publishers by the number of their keys.
@@ -57,7 +60,7 @@ pub(super) struct Idempotency {
 struct Known {
     name: Name,
     digest: u64,
-    /// The spot behind the message.
+    /// The spot after the message.
     spot: Spot,
     time: UnixMillis,
     owner: Owner,
@@ -85,7 +88,7 @@ impl Idempotency {
             serials: HashMap::new(),
             known: BTreeMap::new(),
             last_serial: 0,
-            nobodys: BTreeSet::new(),
+            uncounted: BTreeSet::new(),
             clients: BTreeSet::new(),
             publishers: Slab::new(),
             numbers: HashMap::new(),
@@ -93,7 +96,8 @@ impl Idempotency {
         }
     }
 
-    /// Returns whether a message has the key of a different one, published before or in the same request.
+    /// Returns whether a message has the key of a different one, published before or in the same
+    /// request.
     pub(super) fn is_misused<'a>(
         &self,
         channel: &ChannelName,
@@ -107,7 +111,7 @@ impl Idempotency {
         })
     }
 
-    /// Returns the spot behind a message that was published under its key before.
+    /// Returns the spot after a message that was published under its key before.
     pub(super) fn published(&self, channel: &ChannelName, epoch: Epoch, message: &Message) -> Option<Spot> {
         match self.find(channel, epoch, message.key()?, digest(message)) {
             Found::Same(spot) => Some(spot),
@@ -118,7 +122,7 @@ impl Idempotency {
     fn find(&self, channel: &ChannelName, epoch: Epoch, key: &str, digest: u64) -> Found {
         let serial = self.serials.get(&(channel.clone(), key.into()));
         match serial.and_then(|serial| self.known.get(serial)) {
-            // Keys of a channel that was closed since do not count.
+            // Keys of an earlier epoch of the channel do not count.
             Some(known) if known.spot.epoch != epoch && !fault!("key-outlives-channel") => Found::New,
             Some(known) if known.digest == digest => Found::Same(known.spot),
             Some(_) => Found::Other,
@@ -126,18 +130,18 @@ impl Idempotency {
         }
     }
 
-    /// Remembers the key of a message, and who published it.
+    /// Registers the key of a message and its publisher.
     pub(super) fn note(&mut self, channel: &ChannelName, message: &Message, spot: Spot, owner: Owner) {
         let Some(key) = message.key() else { return };
         let name: Name = Arc::new((channel.clone(), key.into()));
         self.last_serial += 1;
         let serial = self.last_serial;
-        // It may have been used before, in an earlier channel of that name.
+        // The key may have been used in an earlier channel of that name.
         if let Some(earlier) = self.serials.insert(name.clone(), serial) {
             self.forget(earlier);
         }
         self.known.insert(serial, Known { name, digest: digest(message), spot, time: message.time(), owner });
-        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.nobodys };
+        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.uncounted };
         keys.insert(serial);
         for part in owner.parts() {
             let publishers = &mut self.publishers;
@@ -175,10 +179,10 @@ impl Idempotency {
             return self.known.first_key_value().map(|(oldest, _)| *oldest);
         }
         let (Some(oldest), Some(heaviest)) = (self.clients.first(), self.ranks.heaviest()) else {
-            return self.nobodys.first().copied();
+            return self.uncounted.first().copied();
         };
-        if self.nobodys.len() > self.limits.keys_max / NOBODYS_SHARE {
-            return self.nobodys.first().copied();
+        if self.uncounted.len() > self.limits.keys_max / UNCOUNTED_SHARE {
+            return self.uncounted.first().copied();
         }
         let has = |part| self.numbers.get(&part).map_or(0, |number| self.publishers[*number].keys.len());
         let owner = self.known.get(oldest)?.owner;
@@ -196,7 +200,7 @@ impl Idempotency {
     /// Removes a key, but not its name.
     fn forget(&mut self, serial: u64) -> Option<Name> {
         let Known { name, owner, .. } = self.known.remove(&serial)?;
-        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.nobodys };
+        let keys = if owner.is_counted() { &mut self.clients } else { &mut self.uncounted };
         keys.remove(&serial);
         for part in owner.parts() {
             let Some(number) = self.numbers.get(&part).copied() else { continue };
@@ -212,7 +216,7 @@ impl Idempotency {
     }
 }
 
-/// Returns a digest of what makes two messages the same.
+/// Returns a digest of the parts in which equal messages agree.
 fn digest(message: &Message) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.payload.hash(&mut hasher);
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_where_there_are_too_many_or_its_time_is_over() {
+    fn the_oldest_key_is_dropped_at_the_limit_or_when_it_is_too_old() {
         let channel = ChannelName::new("a").expect("a name");
         let mut keys = Idempotency::new(KeyLimits { keys_max: 2, age_max: Duration::from_secs(1) });
         for (next, key) in [(1, "k1"), (2, "k2"), (3, "k3")] {
@@ -249,11 +253,11 @@ mod tests {
         assert_eq!((published("k1", 50), published("k2", 50)), (None, Some(spot(1, 2))));
         assert_eq!((published("k2", 1_025), published("k3", 1_025)), (None, Some(spot(1, 3))));
         assert_eq!(published("k3", 1_031), None);
-        assert!(keys.known.is_empty() && keys.serials.is_empty() && keys.nobodys.is_empty());
+        assert!(keys.known.is_empty() && keys.serials.is_empty() && keys.uncounted.is_empty());
     }
 
     #[test]
-    fn of_many_publishers_with_few_keys_the_oldest_key_goes_and_of_one_with_many_its_own() {
+    fn publishers_with_few_keys_lose_the_oldest_of_all_and_one_with_many_loses_its_own() {
         let channel = ChannelName::new("a").expect("a name");
         let mut keys = Idempotency::new(KeyLimits { keys_max: 20, age_max: Duration::from_secs(1_000) });
         let mut note = |client: u64, key: &str| {
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_for_one_message_of_one_channel_and_epoch() {
+    fn a_key_identifies_one_message_of_one_channel_and_epoch() {
         let (channel, other) = (ChannelName::new("a").expect("a name"), ChannelName::new("b").expect("a name"));
         let mut keys = Idempotency::new(KeyLimits { keys_max: 9, age_max: Duration::from_secs(1) });
         keys.note(&channel, &message("x", "k", 1), spot(1, 1), Owner::default());

@@ -1,4 +1,4 @@
-//! What one shard may keep.
+//! Limits of one shard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,40 +9,42 @@ use super::presence::PresenceLimits;
 use crate::config::Config;
 use crate::config::rules::Rules;
 
-/// What one shard may keep.
+/// The limits of one shard.
 #[derive(Debug, Clone)]
 pub(crate) struct ShardLimits {
     pub(super) rules: Arc<Rules>,
     pub(super) channels_max: usize,
     pub(super) patterns_max: usize,
-    /// Messages on their way to all channels of a pattern.
+    /// The maximum number of broadcasts in progress.
     pub(super) broadcasts_max: usize,
-    /// On their way to one loop, and the bytes of their messages; a single one may have more.
+    /// The maximum number of deliveries in transit to one loop.
     pub(super) deliveries_max: usize,
+    /// The maximum bytes of messages in transit to one loop; a single delivery may have more.
     pub(super) delivery_bytes_max: usize,
-    /// Over all channels together, with what they take on the loops that are attached.
+    /// The maximum bytes of the history of all channels together, including the copies on the loops
+    /// that follow them.
     pub(super) history_bytes_max: usize,
     pub(super) keys: KeyLimits,
     pub(super) owners: OwnerLimits,
     pub(super) presence: PresenceLimits,
     /// How long a channel without history and subscribers keeps its epoch.
     pub(super) idle_max: Duration,
-    /// How long one that is made of others does.
+    /// How long an idle derived channel stays.
     pub(super) linger: Duration,
-    /// How long one without subscribers counts as in use.
+    /// How long a channel without subscribers counts as in use.
     pub(super) use_max: Duration,
 }
 
 impl ShardLimits {
-    /// Returns the share of one of so many loops.
-    /// A channel without subscribers counts as in use for `use_max`.
+    /// Returns the limits of one of `loops` shards. A channel without subscribers counts as in use
+    /// for `use_max`.
     pub(crate) fn new(config: &Config, rules: Arc<Rules>, loops: usize, use_max: Duration) -> Self {
         let share = |whole: usize| whole.div_ceil(loops);
         Self {
             rules,
             channels_max: share(config.limits.channels_max),
             deliveries_max: config.limits.deliveries_under_way_max,
-            // To all other loops together, a quarter of what is kept.
+            // The deliveries to all other loops together may have a quarter of the history's bytes.
             delivery_bytes_max: (share(config.history.total_bytes_max) / 4 / loops.saturating_sub(1).max(1)).max(1),
             history_bytes_max: share(config.history.total_bytes_max),
             owners: OwnerLimits {
@@ -58,7 +60,7 @@ impl ShardLimits {
             presence: PresenceLimits {
                 members_max: config.limits.members_per_channel_max,
                 grace: Duration::from_secs(config.times.presence_grace_s),
-                are_told: config.hooks.presence,
+                are_reported: config.hooks.presence,
             },
             patterns_max: share(config.limits.patterns_max),
             broadcasts_max: config.limits.broadcasts_under_way_max,

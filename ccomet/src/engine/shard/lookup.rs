@@ -12,7 +12,7 @@ impl Shard {
             *name > *listing.after && listing.pattern.matches(name)
         };
         let mut found: Vec<&ChannelState> = self.sources().filter(is_meant).collect();
-        // Only the first of them are put in order, and one more, which tells that there are more.
+        // Only the first channels are sorted, and one more, which shows that there are more.
         let wanted = listing.limit.saturating_add(usize::from(!fault!("list-ends-early")));
         if found.len() > wanted {
             found.select_nth_unstable_by(wanted - 1, |one, other| one.name.cmp(&other.name));
@@ -21,7 +21,7 @@ impl Shard {
         found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         let listed = |channel: &&ChannelState| Listed { channel: channel.name.clone(), info: self.info(channel, now) };
         let channels = found.iter().map(listed).collect();
-        // The last one, if it is one too many, tells that.
+        // The recipient takes a channel beyond the limit as the sign that there are more.
         self.reply(asker, Ok(Reply::List { channels, has_more: false }));
     }
 }

@@ -1,10 +1,11 @@
 //! One loop's shard of the channels: it numbers their messages, keeps their history, and sends the
-//! messages to the loops that follow the channels. Pure state; its output is left in `outbox`.
+//! messages to the loops that follow the channels. This is pure state; its output is left in
+//! `outbox`.
 //!
-//! A following loop is a cursor on the channel's log, as a subscriber is, so that nothing queues for
-//! a slow loop. At most `deliveries_max` deliveries to a loop are in flight; later messages wait in
-//! the log, and go out in one delivery when the loop has acknowledged some. The loop drops what the
-//! shard drops.
+//! A following loop has a cursor on the channel's log, as a subscriber has, so that nothing queues
+//! for a slow loop. At most `deliveries_max` deliveries to a loop are in transit; later messages
+//! wait in the log, and are sent in one delivery when the loop has acknowledged some. The loop
+//! drops what the shard drops.
 
 mod activity;
 mod changes;
@@ -61,10 +62,12 @@ use crate::core::position::Epoch;
 use crate::core::time::LoopTime;
 use crate::core::window::Log;
 
-/// The divisor of the share of channels that is reserved for the admin listener and loopback.
+/// The divisor of `channels_max` for the share that is reserved for the admin listener and
+/// loopback.
 const RESERVED_SHARE: usize = 16;
 
-/// The least number of channels that a sweep visits. Sweeps visit all within about half a minute.
+/// The minimum number of channels that a sweep visits. Sweeps visit all channels within about half
+/// a minute.
 const SWEEP_MIN: usize = 1024;
 const SWEEP_ROUNDS: usize = 30;
 
@@ -73,33 +76,34 @@ struct ChannelState {
     name: ChannelName,
     epoch: Epoch,
     rule: RuleId,
-    /// The newest messages; all that are kept, unless `stored` says otherwise.
+    /// The newest messages: all that are kept, unless there is a `stored`.
     log: Log<Arc<Message>>,
     stored: Option<Box<Stored>>,
-    /// Its share of the payloads that others have as well.
+    /// Its share of the payloads that it shares with other channels.
     shared_bytes: usize,
     /// The bytes of these payloads in its log.
     shared_length: usize,
     attached: Vec<Follower>,
-    /// Names under which clients wait, and announcements.
+    /// The names under which clients wait, and announcements.
     waits: Option<Box<Names>>,
-    touched: LoopTime,
+    last_used: LoopTime,
     token: Option<Box<IssuedToken>>,
     /// The state of a pattern's channel.
     gathering: Option<Box<PatternChannel>>,
-    /// The channel's members.
+    /// The members of the channel.
     presence: Option<Box<Presence>>,
     dirty: bool,
-    /// Whether `Shard::truncated` lists it.
+    /// Set while `Shard::truncated` lists it.
     truncated: bool,
-    /// Whether one of the lists of idle channels has it.
+    /// Set while one of the lists of idle channels has it.
     is_noted_idle: bool,
-    /// Whose it is.
+    /// The accounts for which it counts.
     counted: Counted,
 }
 
 impl ChannelState {
-    /// Returns whether its messages come from other channels, and not from publishers.
+    /// Returns whether its messages come from other channels or from presence, and not from
+    /// publishers.
     fn is_derived(&self) -> bool {
         self.gathering.is_some() || self.name.is_presence()
     }
@@ -108,7 +112,8 @@ impl ChannelState {
         Place { channel: &self.name, epoch: self.epoch, next: self.log.next() }
     }
 
-    /// Returns the number of the oldest message kept, in memory or elsewhere, or of the next one if none is.
+    /// Returns the number of the oldest message kept, in memory or elsewhere, or of the next one if
+    /// none is.
     fn kept_from(&self) -> u64 {
         self.stored.as_ref().map_or(self.log.first(), |stored| stored.kept_from)
     }
@@ -124,7 +129,8 @@ struct Asker {
 #[derive(Debug)]
 pub(crate) struct Shard {
     limits: ShardLimits,
-    /// The index of this shard's loop. Its deliveries are handled in the same tick and need no window.
+    /// The index of this shard's loop. Its deliveries are processed in the same tick and need no
+    /// window.
     own: usize,
     channels: Slab<ChannelState>,
     names: HashMap<ChannelName, usize>,
@@ -134,16 +140,17 @@ pub(crate) struct Shard {
     epochs: Epochs,
     idle: Idle,
     idle_patterns: Idle,
-    /// Of all channels, without the payloads of `shared`.
+    /// The bytes of all channels, without the payloads of `shared`.
     bytes: usize,
     shared: Shared,
     sweep_next: usize,
-    /// Whether all messages that could be evicted were published in this tick.
+    /// Set if all messages that eviction could drop were published in this tick.
     is_all_new: bool,
     /// The loops that watch which channels are in use.
     watch: ActivityWatch,
-    /// Patterns to which this shard forwards messages, and the number of patterns on this shard.
+    /// The patterns to which this shard forwards messages.
     followed: Vec<PatternFeed>,
+    /// The number of patterns on this shard.
     gatherings: usize,
     /// The number of presence channels.
     presences: usize,
@@ -151,15 +158,15 @@ pub(crate) struct Shard {
     last_run: u64,
     keys: Idempotency,
     pub(super) store: Box<dyn Store>,
-    /// Whether the store cannot be reached.
+    /// Set while the store is unreachable.
     is_cut_off: bool,
-    /// Reads that the store has not finished.
+    /// The reads that the store has not finished.
     reads: Slab<Reading>,
-    /// Messages to patterns that are in progress.
+    /// The broadcasts in progress.
     broadcasts: Slab<Reach>,
     work: Work,
     owners: Owners,
-    /// Output, each with the index of the loop that gets it.
+    /// The output: each parcel with the index of its destination loop.
     pub(super) outbox: Vec<(usize, Parcel)>,
 }
 
@@ -216,13 +223,13 @@ impl Shard {
         }
     }
 
-    /// Returns the most units of work that one tick has used.
+    /// Returns the maximum number of units of work that one tick has used.
     #[cfg(feature = "sim")]
     pub(crate) fn most_work(&self) -> usize {
         self.work.most
     }
 
-    /// Returns the number of channels that take messages from publishers.
+    /// Returns the number of channels that accept messages from publishers.
     pub(crate) fn channels(&self) -> usize {
         self.channels.len() - self.gatherings - self.presences
     }
@@ -285,14 +292,15 @@ impl Shard {
         }
     }
 
-    /// Sends what was published since the last call: one delivery for each channel and following loop.
+    /// Sends the messages that were published since the last call: one delivery for each channel
+    /// and following loop.
     pub(crate) fn flush(&mut self) {
         for key in std::mem::take(&mut self.dirty) {
             let channel = &mut self.channels[key];
             channel.dirty = false;
             self.deliver_to_all(key);
         }
-        // Messages over the limit had to stay until their readers had them.
+        // Messages over the limit had to stay until they were delivered.
         if !fault!("lone-channel-over-limit") {
             self.is_all_new = false;
             self.evict();
@@ -304,7 +312,7 @@ impl Shard {
         }
     }
 
-    /// Drops messages that have become too old, in a share of the channels at a time.
+    /// Drops expired state, and messages that are too old, in a share of the channels at a time.
     pub(crate) fn sweep(&mut self, now: Tick) {
         let share = SWEEP_MIN.max(self.channels.len() / SWEEP_ROUNDS);
         for _ in 0..share.min(self.channels.capacity()) {
@@ -361,7 +369,7 @@ impl Shard {
         self.remove(key);
     }
 
-    /// Drops a channel's history. Returns the number of its next message.
+    /// Clears a channel's history, here and in patterns. Returns the number of its next message.
     fn clear(&mut self, key: usize) -> u64 {
         let (name, next) = (self.channels[key].name.clone(), self.drop_history(key));
         if !fault!("pattern-remembers-cleared") {
@@ -382,12 +390,13 @@ impl Shard {
         self.channels[key].gathering.as_deref_mut()
     }
 
-    /// Returns the channels that take messages from publishers.
+    /// Returns the channels that accept messages from publishers.
     fn sources(&self) -> impl Iterator<Item = &ChannelState> {
         self.channels.iter().map(|(_, channel)| channel).filter(|channel| !channel.is_derived())
     }
 
-    /// Returns a channel by name. If it does not exist, creates it and counts it as made by `owner`.
+    /// Returns the key of the channel of that name. If it does not exist, creates it, and counts it
+    /// for `owner`.
     fn open(&mut self, now: Tick, name: ChannelName, owner: Owner) -> Result<usize, Refusal> {
         if let Some(key) = self.names.get(&name) {
             return Ok(*key);
@@ -395,7 +404,7 @@ impl Shard {
         if !self.owners.may_make(owner, name.is_pattern()) && !fault!("client-makes-any-number") {
             return Err(Refusal::ClientLimit);
         }
-        // A back end can make channels even if clients have filled the server.
+        // A back end can create channels even if clients have filled the server.
         let leaves_room = owner.is_counted() && !fault!("no-room-for-back-end");
         let reserved = if leaves_room { self.limits.channels_max / RESERVED_SHARE } else { 0 };
         if self.channels.len() >= self.limits.channels_max - reserved && !self.make_room(now, false) {
@@ -415,7 +424,7 @@ impl Shard {
             shared_length: 0,
             attached: Vec::new(),
             waits: None,
-            touched: now.loop_time,
+            last_used: now.loop_time,
             token: None,
             gathering,
             presence: None,
@@ -468,7 +477,7 @@ impl Shard {
         self.outbox.push((asker.from, Parcel::Loop(ToLoop::Reply(asker.id, outcome))));
     }
 
-    fn tell(&mut self, to: usize, channel: ChannelName, event: ChannelEvent) {
+    fn notify(&mut self, to: usize, channel: ChannelName, event: ChannelEvent) {
         self.outbox.push((to, Parcel::Loop(ToLoop::Channel(channel, event))));
     }
 }

@@ -1,4 +1,5 @@
-//! Names under which clients wait, one client for each name, and announcements to the present readers of a channel.
+//! The names under which clients wait, one client for each name, and announcements to the present
+//! readers of a channel.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use crate::core::time::{LoopTime, UnixMillis};
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{Claim, Tick};
 
-/// The most announcements in one delivery. More in one tick are noise.
+/// The maximum number of announcements in one delivery. Further announcements in one tick are
+/// dropped.
 const ANNOUNCEMENTS_MAX: usize = 256;
 
 /// The names of a channel.
@@ -20,7 +22,7 @@ const ANNOUNCEMENTS_MAX: usize = 256;
 pub(super) struct Names {
     /// The client that waits under each name, and its loop.
     pub(super) waiting: HashMap<Arc<str>, (usize, Claim)>,
-    /// Names that were announced since the last flush.
+    /// The names that were announced since the last flush.
     pub(super) announcements: Vec<Arc<str>>,
 }
 
@@ -30,7 +32,7 @@ impl Shard {
             let now = Tick { time: UnixMillis::default(), loop_time: LoopTime::default(), random: 0 };
             let _ = self.open(now, name.clone(), Owner::default());
         }
-        // Nobody waits in a channel that does not exist.
+        // A channel that does not exist has no client that waits.
         let Some(key) = self.key_of(name) else { return };
         self.displace(key, &who);
         let channel = &mut self.channels[key];

@@ -1,7 +1,7 @@
-//! What each client has made on a shard: its channels, and what these keep.
+//! The accounts of clients on a shard: their channels, and the history that these keep.
 //!
-//! Channels count for the address and for the subject of the client that made them, and those of the admin listener and of
-//! loopback for nobody, which is an account, too.
+//! A channel counts for the address and for the subject of the client that created it. The channels
+//! of the admin listener and of loopback share one account, `NOBODY`.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -12,20 +12,22 @@ use slab::Slab;
 use super::ranks::Ranks;
 use crate::core::owner::Owner;
 
-/// Limits the channels and patterns of one shard that one client may have made.
+/// The limits of the channels and patterns that one client may have created on one shard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnerLimits {
     pub(crate) channels_max: usize,
     pub(crate) patterns_max: usize,
 }
 
-/// The account of nobody.
+/// The account of channels that count for no client.
 const NOBODY: usize = 0;
 
-/// The divisor of the limit up to which nobody's channels lose nothing as long as those of clients keep something.
+/// The divisor of the history limit for the share of `NOBODY`. Up to that share, its channels lose
+/// nothing as long as those of clients keep messages.
 const NOBODYS_SHARE: usize = 2;
 
-/// Clients that have made channels, by address and by subject: at most two accounts for each channel.
+/// The clients that have created channels, by address and by subject: at most two accounts for each
+/// channel.
 #[derive(Debug)]
 pub(super) struct Owners {
     limits: OwnerLimits,
@@ -40,21 +42,23 @@ struct Account {
     part: Option<NonZeroU64>,
     channels: usize,
     patterns: usize,
-    /// What its channels weigh.
+    /// The weight of its channels.
     bytes: usize,
-    /// Its channels that keep messages, and the place of the first one that eviction visits.
+    /// Its channels that keep messages.
     with_history: Vec<u32>,
+    /// The index of the channel that eviction visits next.
     next: usize,
 }
 
-/// The accounts for which a channel counts, and its place in the list of each, if it keeps messages.
+/// The accounts for which a channel counts, and its index in the list of each, if it keeps
+/// messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted([(u32, u32); 2]);
 
-/// Stands for no account in [`Counted`], which is part of every channel.
+/// Stands for no account in [`Counted`], which is a part of every channel.
 const NO_ACCOUNT: u32 = u32::MAX;
 
-/// The new place of a channel in the list of an account.
+/// The new index of a channel in the list of an account.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moved {
     account: u32,
@@ -66,8 +70,9 @@ pub(super) struct Moved {
 pub(super) struct Candidate {
     pub(super) key: usize,
     account: usize,
-    /// The channels of the account that keep messages, and what these weigh in the mean.
+    /// The number of channels of the account that keep messages.
     pub(super) count: usize,
+    /// The mean weight of these channels.
     pub(super) mean: usize,
 }
 
@@ -90,7 +95,7 @@ impl Counted {
         self.0.iter_mut().filter(|(account, _)| *account != NO_ACCOUNT)
     }
 
-    /// Records the new place of its channel.
+    /// Sets the new index of the channel.
     pub(super) fn note(&mut self, moved: Moved) {
         for (_, place) in self.entries_mut().filter(|(account, _)| *account == moved.account) {
             *place = moved.place;
@@ -105,7 +110,7 @@ impl Owners {
         Self { limits, numbers: HashMap::new(), accounts, ranks: Ranks::default() }
     }
 
-    /// Returns whether a client may make one more.
+    /// Returns whether a client may create one more channel or pattern.
     pub(super) fn may_make(&self, owner: Owner, is_pattern: bool) -> bool {
         let accounts = owner.parts().filter_map(|part| self.accounts.get(*self.numbers.get(&part)? as usize));
         let mut counts = accounts.map(|account| if is_pattern { account.patterns } else { account.channels });
@@ -152,7 +157,7 @@ impl Owners {
         }
     }
 
-    /// Records that a channel weighs so much, and no more what it weighed before.
+    /// Replaces the weight of a channel.
     pub(super) fn weigh(&mut self, counted: Counted, before: usize, now: usize) {
         for number in counted.accounts() {
             let account = &mut self.accounts[number];
@@ -163,13 +168,15 @@ impl Owners {
         }
     }
 
-    /// Returns what the channels of all accounts weigh, each as often as it is counted.
+    /// Returns the total weight of all accounts: each channel counts once for each of its accounts.
     #[cfg(feature = "sim")]
     pub(super) fn bytes(&self) -> usize {
         self.accounts.iter().map(|(_, account)| account.bytes).sum()
     }
 
-    /// Lists a channel that keeps messages now.
+    /// Returns a channel of the account that is the next to lose history: the client that keeps
+    /// most, or `NOBODY` if it keeps more than its share. Returns `None` if the account has no
+    /// channel that keeps messages.
     pub(super) fn list(&mut self, key: usize, counted: &mut Counted) {
         for (number, place) in counted.entries_mut() {
             let listed = &mut self.accounts[*number as usize].with_history;
@@ -178,7 +185,8 @@ impl Owners {
         }
     }
 
-    /// Removes a channel from the lists of its accounts. Calls `moved` for each channel that gets another place by that.
+    /// Removes a channel from the lists of its accounts. Calls `moved` for each channel whose index
+    /// changes.
     pub(super) fn unlist(&mut self, counted: Counted, mut moved: impl FnMut(usize, Moved)) {
         for (number, place) in counted.entries() {
             let listed = &mut self.accounts[number as usize].with_history;
@@ -192,8 +200,9 @@ impl Owners {
         }
     }
 
-    /// Returns a channel of the account that is the next to lose history: the client that has most, or nobody's, if that is
-    /// more than its share. `None` if no channel keeps anything.
+    /// Returns a channel of the account that is the next to lose history: the client that keeps
+    /// most, or nobody, if nobody's channels keep more than their share. Returns `None` if the
+    /// account has no channel that keeps messages.
     pub(super) fn candidate(&self, bytes_max: usize) -> Option<Candidate> {
         let is_much = self.accounts[NOBODY].bytes > bytes_max / NOBODYS_SHARE || fault!("back-end-loses-first");
         let number = if is_much { NOBODY } else { self.ranks.heaviest().unwrap_or(NOBODY) };
@@ -203,7 +212,7 @@ impl Owners {
         Some(Candidate { key: *key as usize, account: number, count, mean: account.bytes / count })
     }
 
-    /// Goes on to the next channel of the account.
+    /// Advances to the next channel of the account.
     pub(super) fn pass_over(&mut self, candidate: Candidate) {
         let account = &mut self.accounts[candidate.account];
         account.next = if account.next + 1 < account.with_history.len() { account.next + 1 } else { 0 };

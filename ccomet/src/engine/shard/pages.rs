@@ -1,5 +1,5 @@
-//! Parts of a channel's history: from its window, or from the store if they are not in memory. Where a part begins, and
-//! whether something is missing there, is decided here alone.
+//! Parts of a channel's history: from its window, or from the store if they are not in memory. Only
+//! this module determines where a part begins, and whether messages are missing there.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::core::time::UnixMillis;
 use crate::engine::store::{Part, PartRange};
 use crate::engine::{ChannelEvent, Edge, Page, Range, Reply, Tick};
 
-/// What a loop is sent at a time of what is not in memory.
+/// The limits of one page that a loop gets of messages that are not in memory.
 const FETCH_MESSAGES_MAX: usize = 100;
 const FETCH_BYTES_MAX: usize = 256 * 1024;
 
@@ -23,7 +23,7 @@ pub(super) enum Reading {
         asker: Asker,
         start: PageStart,
     },
-    /// What a loop has fetched, from that number on.
+    /// A page for a loop that has ordered messages from number `from` on.
     Fetch {
         to: usize,
         channel: ChannelName,
@@ -32,14 +32,14 @@ pub(super) enum Reading {
     },
 }
 
-/// Where a page begins.
+/// The beginning of a page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PageStart {
     epoch: Epoch,
     begin: u64,
     is_backward: bool,
     gap: Option<Missed>,
-    /// The number of the next message when it was asked for.
+    /// The number of the next message at the time of the request.
     next: u64,
 }
 
@@ -53,13 +53,14 @@ impl PageStart {
                 let missed = first.saturating_sub(spot.next);
                 (spot.next.max(first), (missed > 0).then_some(Missed(Some(missed))))
             }
-            // Of another run of numbers: all that there is now came later.
+            // The spot is of another epoch: all messages kept are newer.
             Edge::At(_) => (if range.is_backward { next } else { first }, Some(Missed(None))),
         };
         Self { epoch, begin, is_backward: range.is_backward, gap, next }
     }
 
-    /// Returns the page with these messages. If there are no more, the next page begins where the history ends.
+    /// Returns the page with these messages. If there are no more, the next page begins where the
+    /// history ends.
     fn page(self, part: Part) -> Page {
         let spot = |next| Spot { epoch: self.epoch, next };
         let end = match (part.has_more, self.is_backward) {
@@ -101,7 +102,7 @@ impl ChannelState {
         Part { entries, end, has_more: !is_whole, kept_from: self.kept_from() }
     }
 
-    /// Whether all that is kept in that direction is in memory.
+    /// Returns whether all messages that are kept in that direction are in memory.
     fn has_in_memory(&self, begin: u64, is_backward: bool) -> bool {
         self.kept_from() == self.log.first() || !is_backward && begin >= self.log.first()
     }
@@ -142,14 +143,14 @@ impl Shard {
 
     fn send_part(&mut self, to: usize, name: ChannelName, epoch: Epoch, from: u64, part: Part) {
         let Part { entries, end, kept_from, .. } = part;
-        self.tell(to, name, ChannelEvent::Page { epoch, from, end, kept_from, entries });
+        self.notify(to, name, ChannelEvent::Page { epoch, from, end, kept_from, entries });
     }
 
-    /// The store has read a part.
+    /// Completes a read with the part that the store has read.
     pub(super) fn has_read(&mut self, read: u32, part: Part) {
         match self.reads.try_remove(read as usize) {
             Some(Reading::Page { asker, mut start }) => {
-                // Some may have been dropped since it was asked for.
+                // Messages may have been dropped since the request.
                 let missed = part.kept_from.saturating_sub(start.begin);
                 if missed > 0 && !start.is_backward {
                     let before = start.gap.map_or(Some(0), |Missed(missed)| missed);
@@ -163,13 +164,13 @@ impl Shard {
         }
     }
 
-    /// The end of a tick: what was submitted in it is kept.
+    /// Ends a tick: completes the changes that were submitted in it and are kept.
     pub(in crate::engine) fn keep_all(&mut self, now: Tick) {
         self.store.flush(now);
         self.settle(now);
     }
 
-    /// Returns when something will happen in the store, if that is known.
+    /// Returns when the store will have an outcome, if that is known.
     pub(in crate::engine) fn store_due(&self) -> Option<crate::core::time::LoopTime> {
         self.store.due()
     }

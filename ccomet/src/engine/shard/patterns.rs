@@ -1,13 +1,15 @@
-//! Patterns of channels, such as `news.*`. A pattern that somebody reads is a channel of its own, to which every shard
-//! forwards the messages of its matching channels.
+//! Patterns of channels, such as `news.*`. A pattern that has readers is a channel of its own, to
+//! which every shard forwards the messages of its matching channels.
 //!
-//! So a pattern has numbers, a history and an epoch like any channel, and its reader has one cursor and resumes without gap
-//! or repeat, whatever the number of matching channels and whenever they were created. It starts with the messages in the
-//! shards' memory when its first subscriber comes, and is removed like any idle channel.
+//! So a pattern has numbers, a history and an epoch like any channel, and its reader has one cursor
+//! and resumes without gap or repeat, regardless of the number of matching channels and the times
+//! of their creation. A pattern starts with the messages that the shards have in memory when its
+//! first subscriber arrives, and is removed like any idle channel.
 //!
-//! A shard searches for these messages over several ticks (`work.rs`), channel by channel in the order of their slots.
-//! Messages that are published meanwhile in a channel already visited are forwarded at once; in others, the search finds
-//! them. So no message is sent twice or left out. A search holds no more than the pattern's channel keeps.
+//! A shard searches for these messages over several ticks (`work.rs`), channel by channel in the
+//! order of their slots. Messages that are published meanwhile in a channel already visited are
+//! forwarded at once; in others, the search finds them. So no message is sent twice or left out. A
+//! search holds no more messages than the pattern's channel keeps.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -26,20 +28,21 @@ use crate::core::window::HistoryLimits;
 use crate::engine::peer::{Parcel, PatternMessage, ToShard};
 use crate::engine::{Refusal, Tick};
 
-/// The state of a pattern's channel on its own shard, beside that of any channel.
+/// The additional state of a pattern's channel on its own shard.
 #[derive(Debug)]
 pub(super) struct PatternChannel {
-    /// The life of the pattern, counted on this shard.
+    /// The lifetime of the pattern, counted on this shard.
     run: u64,
-    /// Shards that have not sent their backfill yet.
+    /// The number of shards that have not sent their backfill yet.
     missing: usize,
     /// The backfills, each message with the time by which messages are sorted.
-    filled: Vec<(UnixMillis, Arc<Message>)>,
-    /// Messages published since the pattern started.
-    fed: VecDeque<Arc<Message>>,
-    fed_bytes: usize,
-    /// Whether some of these were dropped. Older messages must be dropped as well, or there would be a hole.
-    is_fed_over: bool,
+    backfilled: Vec<(UnixMillis, Arc<Message>)>,
+    /// Messages published since the pattern started, which wait for the backfills.
+    held: VecDeque<Arc<Message>>,
+    held_bytes: usize,
+    /// Set if some of these were dropped. Then the older messages must be dropped too; otherwise
+    /// there would be a hole.
+    is_feed_truncated: bool,
     /// Loops that wait to follow the channel.
     attaching: Vec<usize>,
 }
@@ -49,12 +52,13 @@ pub(super) struct PatternChannel {
 pub(super) struct PatternFeed {
     name: ChannelName,
     pattern: Pattern,
-    /// The shard of the pattern's channel, and the life of the pattern there.
+    /// The shard of the pattern's channel.
     to: usize,
+    /// The lifetime of the pattern there.
     run: u64,
     /// Messages to forward.
     feed: Vec<Arc<Message>>,
-    /// The search for the backfill, until it is over.
+    /// The search for the backfill, until it is complete.
     filling: Option<Box<Backfill>>,
 }
 
@@ -71,10 +75,11 @@ impl PatternFeed {
 #[derive(Debug)]
 struct Backfill {
     limits: HistoryLimits,
-    /// The slot to visit next, up to the end of the slab when the search began.
-    looked_at: usize,
+    /// The slot to visit next.
+    next_slot: usize,
+    /// The end of the slab when the search began.
     end: usize,
-    /// Where it stopped in the channel of that slot.
+    /// The progress within the channel of that slot.
     within: Option<Within>,
     /// The newest messages found, with the oldest of them on top.
     found: BinaryHeap<Reverse<Found>>,
@@ -83,7 +88,7 @@ struct Backfill {
 /// How far back a channel was searched.
 #[derive(Debug, Clone, Copy)]
 struct Within {
-    /// The oldest message visited.
+    /// The number of the oldest message visited.
     number: u64,
     /// The time by which it is sorted.
     time: UnixMillis,
@@ -96,7 +101,7 @@ struct Found {
     order: (UnixMillis, usize, u64),
     channel: ChannelName,
     spot: Spot,
-    /// When its own channel drops it.
+    /// The time at which its own channel drops it.
     too_old: UnixMillis,
     message: Arc<Message>,
 }
@@ -130,17 +135,18 @@ impl Ord for Found {
 impl Backfill {
     /// Returns whether the search has yet to visit the channel of a slot.
     fn will_look_at(&self, key: usize) -> bool {
-        let is_ahead = key > self.looked_at || key == self.looked_at && self.within.is_none();
+        let is_ahead = key > self.next_slot || key == self.next_slot && self.within.is_none();
         key < self.end && is_ahead && !fault!("published-while-filling-twice")
     }
 
-    /// Continues with the next slot.
-    fn go_on(&mut self) {
-        self.looked_at += 1;
+    /// Advances to the next slot.
+    fn advance(&mut self) {
+        self.next_slot += 1;
         self.within = None;
     }
 
-    /// Visits the next older message of a channel. Returns whether older ones may count.
+    /// Visits the next older message of a channel. Returns whether still older messages may
+    /// qualify.
     fn look(&mut self, channel: &ChannelState, kept_for: Duration, now: UnixMillis) -> bool {
         let before = self.within.map_or(channel.log.next(), |within| within.number);
         let Some((number, message)) = channel.log.before(before) else { return false };
@@ -148,7 +154,7 @@ impl Backfill {
         let newer = self.within.map_or(UnixMillis::MAX, |within| within.time);
         let time = message.time().min(newer);
         self.within = Some(Within { number, time });
-        let order = (time, self.looked_at, number);
+        let order = (time, self.next_slot, number);
         let is_full = self.found.len() >= self.limits.messages_max;
         let is_older = is_full && self.found.peek().is_some_and(|Reverse(oldest)| order < oldest.order);
         if is_older || message.time() < now.minus(self.limits.kept_for.min(kept_for)) {
@@ -188,7 +194,7 @@ impl Backfill {
 }
 
 impl PatternChannel {
-    /// Returns whether a loop waits for it to be complete.
+    /// Returns whether a loop waits until it is complete.
     pub(super) fn is_awaited(&self) -> bool {
         !self.attaching.is_empty()
     }
@@ -226,15 +232,16 @@ impl Shard {
         Ok(Box::new(PatternChannel {
             run,
             missing: shards,
-            filled: Vec::new(),
-            fed: VecDeque::new(),
-            fed_bytes: 0,
-            is_fed_over: false,
+            backfilled: Vec::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            is_feed_truncated: false,
             attaching: Vec::new(),
         }))
     }
 
-    /// Makes a loop wait if some shards have not sent their backfill yet. Returns whether it waits.
+    /// Delays the attachment of a loop if some shards have not sent their backfill yet. Returns
+    /// whether the loop waits.
     pub(super) fn defers_attaching(&mut self, key: usize, from: usize) -> bool {
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.missing > 0) else { return false };
         if !gathering.attaching.contains(&from) {
@@ -258,12 +265,12 @@ impl Shard {
         }
     }
 
-    /// Starts the search for a pattern, and forwards what is published from now on.
+    /// Starts the search for a pattern, and forwards messages that are published from now on.
     pub(super) fn follow(&mut self, from: usize, now: Tick, name: ChannelName, run: u64) {
         let Some(pattern) = name.to_pattern() else { return };
         let filling = Backfill {
             limits: self.limits.rules.bounds(self.limits.rules.find(&name)).history,
-            looked_at: 0,
+            next_slot: 0,
             end: self.channels.capacity(),
             within: None,
             found: BinaryHeap::new(),
@@ -273,28 +280,28 @@ impl Shard {
         self.begin(now, Task::Fill { to: from, run });
     }
 
-    /// Continues the search until this tick's work is used up. Returns whether it is over.
+    /// Continues the search until this tick's work is used up. Returns whether it is complete.
     pub(super) fn fill_on(&mut self, now: Tick, to: usize, run: u64) -> bool {
         let mut all = self.followed.iter_mut();
         let Some(followed) = all.find(|followed| followed.to == to && followed.run == run) else { return true };
         let Some(mut filling) = followed.filling.take() else { return true };
         let rules = &self.limits.rules;
-        while filling.looked_at < filling.end {
-            if !self.work.may_go_on() {
+        while filling.next_slot < filling.end {
+            if !self.work.has_units_left() {
                 followed.filling = Some(filling);
                 return false;
             }
             self.work.spend(1);
             let pattern = &followed.pattern;
             let is_meant = |channel: &&ChannelState| !channel.is_derived() && pattern.matches(channel.name.as_str());
-            match self.channels.get(filling.looked_at).filter(is_meant) {
+            match self.channels.get(filling.next_slot).filter(is_meant) {
                 Some(channel) if filling.look(channel, rules.bounds(channel.rule).history.kept_for, now.time) => {}
-                _ => filling.go_on(),
+                _ => filling.advance(),
             }
         }
         let (pattern, found) = (followed.name.clone(), filling.into_found());
         if to == self.own && !fault!("found-message-counted-twice") {
-            // The pattern has a copy of each on this shard.
+            // On this shard, the pattern has a copy of each message.
             for Found { order: (_, key, number), message, .. } in &found {
                 self.share_kept(*key, *number, message);
             }
@@ -310,11 +317,12 @@ impl Shard {
         }
     }
 
-    /// Restarts the search in a slot whose channel is gone, because another channel may get the slot.
+    /// Advances searches beyond a slot whose channel is gone, because another channel may get the
+    /// slot.
     pub(super) fn skip_in_patterns(&mut self, key: usize) {
         for filling in self.followed.iter_mut().filter_map(|followed| followed.filling.as_deref_mut()) {
-            if filling.looked_at == key && filling.within.is_some() {
-                filling.go_on();
+            if filling.next_slot == key && filling.within.is_some() {
+                filling.advance();
             }
         }
     }
@@ -356,24 +364,24 @@ impl Shard {
         }
     }
 
-    /// Takes the backfill of a shard. After the last one, the loops that wait follow the channel.
+    /// Adds the backfill of a shard. After the last backfill, attaches the loops that wait.
     pub(super) fn fill(&mut self, now: Tick, name: &ChannelName, run: u64, entries: Vec<(UnixMillis, Arc<Message>)>) {
         let Some(key) = self.key_of(name) else { return };
         let Some(gathering) = self.gathering_mut(key).filter(|gathering| gathering.run == run) else { return };
-        gathering.filled.extend(entries);
+        gathering.backfilled.extend(entries);
         gathering.missing -= 1;
         if gathering.missing > 0 {
             return;
         }
-        let mut filled = std::mem::take(&mut gathering.filled);
-        if gathering.is_fed_over && !fault!("hole-behind-what-was-found") {
-            filled.clear();
+        let mut backfilled = std::mem::take(&mut gathering.backfilled);
+        if gathering.is_feed_truncated && !fault!("hole-behind-what-was-found") {
+            backfilled.clear();
         }
-        let (fed, attaching) = (std::mem::take(&mut gathering.fed), std::mem::take(&mut gathering.attaching));
-        filled.sort_by_key(|(time, _)| *time);
+        let (held, attaching) = (std::mem::take(&mut gathering.held), std::mem::take(&mut gathering.attaching));
+        backfilled.sort_by_key(|(time, _)| *time);
         let kept_max = self.history_limits(key).messages_max;
-        let over = (filled.len() + fed.len()).saturating_sub(kept_max);
-        for message in filled.into_iter().skip(over).map(|(_, message)| message).chain(fed) {
+        let over = (backfilled.len() + held.len()).saturating_sub(kept_max);
+        for message in backfilled.into_iter().skip(over).map(|(_, message)| message).chain(held) {
             self.append_derived(key, now, message);
         }
         for to in attaching {
@@ -391,7 +399,7 @@ impl Shard {
         };
         if gathering.missing > 0 {
             if !fault!("fed-while-filling-lost") {
-                self.keep_fed(key, entries);
+                self.hold_feed(key, entries);
             }
             return;
         }
@@ -401,20 +409,21 @@ impl Shard {
         self.evict();
     }
 
-    /// Holds forwarded messages until all backfills have come, at most as many as the pattern's channel keeps.
-    fn keep_fed(&mut self, key: usize, entries: Vec<Arc<Message>>) {
+    /// Holds forwarded messages until all backfills have arrived, at most as many as the pattern's
+    /// channel keeps.
+    fn hold_feed(&mut self, key: usize, entries: Vec<Arc<Message>>) {
         let limits = self.history_limits(key);
         let Some(gathering) = self.gathering_mut(key) else { return };
         for message in entries {
-            gathering.fed_bytes += message.cost();
-            gathering.fed.push_back(message);
+            gathering.held_bytes += message.cost();
+            gathering.held.push_back(message);
             let is_over = |gathering: &PatternChannel| {
-                let (count, bytes) = (gathering.fed.len(), gathering.fed_bytes);
+                let (count, bytes) = (gathering.held.len(), gathering.held_bytes);
                 count > 1 && (count > limits.messages_max || bytes > limits.bytes_max)
             };
             while is_over(gathering) {
-                gathering.fed_bytes -= gathering.fed.pop_front().map_or(0, |message| message.cost());
-                gathering.is_fed_over = true;
+                gathering.held_bytes -= gathering.held.pop_front().map_or(0, |message| message.cost());
+                gathering.is_feed_truncated = true;
             }
         }
     }
@@ -428,21 +437,22 @@ impl Shard {
         if let Some(gathering) = self.gathering_mut(key)
             && gathering.missing > 0
         {
-            // Loops that follow later get what is left.
-            gathering.filled.clear();
-            (gathering.fed_bytes, gathering.is_fed_over) = (0, false);
-            return gathering.fed.clear();
+            // Loops that attach later get the remaining messages.
+            gathering.backfilled.clear();
+            (gathering.held_bytes, gathering.is_feed_truncated) = (0, false);
+            return gathering.held.clear();
         }
         self.drop_history(key);
     }
 }
 
-/// Returns when a channel that keeps messages for `kept_for` drops this one.
+/// Returns when a channel that keeps messages for `kept_for` drops this message.
 fn too_old(message: &Message, kept_for: Duration) -> UnixMillis {
     message.time().plus(kept_for).plus(Duration::from_millis(1))
 }
 
-/// Returns a message as a pattern's channel has it: it names its own channel, and expires when that channel drops it.
+/// Returns a message as a pattern's channel has it: it names its own channel, and expires when that
+/// channel drops it.
 fn gathered(message: &Message, channel: &ChannelName, spot: Spot, too_old: UnixMillis) -> Arc<Message> {
     let mut copy = message.clone();
     copy.share();

@@ -1,5 +1,6 @@
-//! The flow control of deliveries from a shard to one loop, by their number and bytes. Messages beyond the limit wait in the
-//! channels' logs, where they are counted, and dropped if there are too many.
+//! The flow control of deliveries from a shard to one loop, by their number and bytes. Messages
+//! beyond the limit wait in the channels' logs, where they are counted, and dropped if there are
+//! too many.
 
 use std::collections::VecDeque;
 
@@ -12,7 +13,7 @@ pub(super) struct PeerWindow {
     /// The bytes of each delivery that is not acknowledged yet, in order.
     under_way: VecDeque<usize>,
     bytes: usize,
-    /// Channels that have something to send.
+    /// The channels that have something to send.
     pub(super) queue: VecDeque<usize>,
 }
 

@@ -1,9 +1,9 @@
 //! The members of channels, and their joins and leaves.
 //!
-//! A member is a subject of tokens that reads the channel, on any number of connections. Loops report how many connections
-//! of a member they have. A member without connections leaves after a grace period, so that a long poll that returns in
-//! time is neither a leave nor a join. Joins and leaves are messages of a presence channel beside the channel, while
-//! somebody reads that.
+//! A member is a subject of tokens that reads the channel, on any number of connections. Loops
+//! report how many connections of a member they have. A member without connections leaves after a
+//! grace period, so that a long poll that returns in time is neither a leave nor a join. Joins and
+//! leaves are messages of the channel's presence channel, while that exists.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::core::time::LoopTime;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{Member, Refusal, Tick, Who};
 
-/// Limits the members of a channel, and sets the grace period of members without connections.
+/// The limits of the members of a channel, and the grace period of members without connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PresenceLimits {
     pub(crate) members_max: usize,
     pub(crate) grace: Duration,
-    /// Whether the gateway gets an output for each join and leave.
-    pub(crate) are_told: bool,
+    /// Set if the gateway gets an output for each join and leave.
+    pub(crate) are_reported: bool,
 }
 
 /// The members of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     members: HashMap<Arc<str>, Connections>,
-    /// Whether a member was left out because of the limit.
+    /// Set if a member was left out because of the limit.
     is_incomplete: bool,
 }
 
 #[derive(Debug, Default)]
 struct Connections {
-    /// Loops, each with its number of connections.
+    /// The loops, each with its number of connections.
     on_loops: Vec<(usize, u32)>,
-    /// When the member leaves, if it has no connection.
+    /// The time at which the member leaves, if it has no connection.
     gone: Option<LoopTime>,
 }
 
@@ -57,7 +57,7 @@ impl Connections {
     }
 }
 
-/// Members without connections, in the order in which they leave.
+/// The members without connections, in the order in which they leave.
 pub(super) type Leaving = VecDeque<(LoopTime, ChannelName, Arc<str>)>;
 
 impl Shard {
@@ -67,7 +67,7 @@ impl Shard {
         let PresenceLimits { members_max, grace, .. } = self.limits.presence;
         let held = &mut self.channels[key].presence;
         let is_new = held.as_ref().is_none_or(|presence| !presence.members.contains_key(id));
-        // The member came and went within a tick and was never reported.
+        // The member joined and left within a tick and was never reported.
         if is_new && connections == 0 {
             if fault!("brief-member-holds-channel") {
                 held.get_or_insert_default();
@@ -91,7 +91,7 @@ impl Shard {
             self.leaving.push_back((gone, name.clone(), id.clone()));
         }
         if is_new {
-            self.tell_movement(now, name, id, Movement::Join);
+            self.report_movement(now, name, id, Movement::Join);
         }
     }
 
@@ -102,7 +102,7 @@ impl Shard {
             let Some(key) = self.key_of(&name) else { continue };
             let presence = &mut self.channels[key].presence;
             let Some(all) = presence.as_deref_mut() else { continue };
-            // The member may have come back and gone again.
+            // The member may have returned and left again.
             if all.members.get(&id).is_none_or(|member| member.gone != Some(gone)) {
                 continue;
             }
@@ -112,7 +112,7 @@ impl Shard {
             if all.members.is_empty() {
                 *presence = None;
             }
-            self.tell_movement(now, &name, &id, Movement::Leave);
+            self.report_movement(now, &name, &id, Movement::Leave);
         }
         if self.leaving.is_empty() {
             self.leaving.shrink_to_fit();
@@ -128,13 +128,14 @@ impl Shard {
         }
     }
 
-    /// Returns the members of a channel, and the position from which a reader of both channels misses no change.
+    /// Returns the members of a channel, and the position from which a reader of both channels
+    /// misses no change.
     pub(super) fn who_is_in(&mut self, now: Tick, name: &ChannelName, owner: Owner) -> Result<Who, Refusal> {
         // The presence channel has to exist, because changes are numbered in it from now on.
         let movements = self.open(now, ChannelName::of_presence(name), owner)?;
         let key = self.key_of(name);
         for key in key.into_iter().chain([movements]) {
-            self.channels[key].touched = now.loop_time;
+            self.channels[key].last_used = now.loop_time;
         }
         let spot = |key: usize| Spot { epoch: self.channels[key].epoch, next: self.channels[key].log.next() };
         let movements = spot(movements);
@@ -155,8 +156,8 @@ impl Shard {
         })
     }
 
-    fn tell_movement(&mut self, now: Tick, name: &ChannelName, id: &Arc<str>, movement: Movement) {
-        if self.limits.presence.are_told {
+    fn report_movement(&mut self, now: Tick, name: &ChannelName, id: &Arc<str>, movement: Movement) {
+        if self.limits.presence.are_reported {
             let moved = ToLoop::Presence { channel: name.clone(), id: id.clone(), movement };
             self.outbox.push((self.own, Parcel::Loop(moved)));
         }

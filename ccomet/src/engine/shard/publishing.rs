@@ -15,15 +15,17 @@ use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
 use crate::engine::{BroadcastOrder, Refusal, Reply, Tick};
 
-/// The cost of publishing in one channel, in units of work. Each followed pattern costs one more, and a message with a
-/// key costs its comparison with the one that was published under the key.
+/// The cost of publishing in one channel, in units of work. Each followed pattern costs one unit
+/// more, and a message with a key costs its comparison with the message that was published under
+/// the key.
 const PUBLISH_UNITS: usize = 4;
 const COMPARED_BYTES_PER_UNIT: usize = 256;
 
-/// The divisor of the share of broadcasts in progress that one client may have.
+/// The divisor of the limit of broadcasts in progress for the share of one client.
 const BROADCASTS_SHARE: usize = 4;
 
-/// A message to all channels of a pattern. First the channels are found, then the message is published in each.
+/// A message to all channels of a pattern. First the shard finds the channels, then it publishes
+/// the message in each.
 #[derive(Debug)]
 pub(super) struct Broadcasting {
     /// The key of its `Reach`.
@@ -33,29 +35,30 @@ pub(super) struct Broadcasting {
     /// If the pattern has more channels, the message is published in none.
     reach_max: usize,
     owner: Owner,
-    /// The next slot to look at, up to the end of the slab when the search began.
-    looked_at: usize,
+    /// The slot to visit next.
+    next_slot: usize,
+    /// The end of the slab when the search began.
     end: usize,
-    /// Slots of the channels found. Channels that are created meanwhile are not among them.
+    /// The slots of the channels found. Channels that are created meanwhile are not among them.
     found: Vec<u32>,
     published: usize,
-    /// The cost of publishing it once, in units of work.
+    /// The cost of publishing the message once, in units of work.
     units: usize,
 }
 
-/// Counts the channels that a message to a pattern has reached.
+/// The number of channels that a broadcast has reached.
 #[derive(Debug)]
 pub(super) struct Reach {
     asker: Asker,
     owner: Owner,
     channels: u64,
-    /// Channels in which the message is submitted, and not yet kept or refused.
+    /// The number of channels in which the message is submitted, and not yet kept or refused.
     outstanding: usize,
-    /// Whether a store has refused it.
+    /// Set if a store has refused the message.
     is_refused: bool,
-    /// Why it was not submitted in all channels.
+    /// The reason why the message was not submitted in all channels.
     refused: Option<Refusal>,
-    /// Whether it will be submitted in no more channels.
+    /// Set when the message will be submitted in no more channels.
     is_over: bool,
 }
 
@@ -78,7 +81,7 @@ impl Shard {
         messages: OneOrMore<Message>,
         owner: Owner,
     ) {
-        // Patterns are going to have copies.
+        // Patterns will have copies.
         let is_shared = self.is_followed(&name);
         let messages = messages.map(|message| {
             if is_shared {
@@ -92,9 +95,9 @@ impl Shard {
         }
     }
 
-    /// Counts a channel for `owner` from now on if that is the back end and the channel keeps nothing. A client that
-    /// has read the channel before there was anything to read would otherwise pay for it with its own share of the
-    /// history.
+    /// Counts a channel for `owner` from now on if `owner` is the back end and the channel keeps
+    /// nothing. Otherwise, a client that has read the channel before the first publication would
+    /// pay for it with its own share of the history.
     pub(super) fn pass_to_back_end(&mut self, key: usize, owner: Owner) {
         let channel = &mut self.channels[key];
         let keeps_some = !channel.log.is_empty() || channel.kept_from() < channel.log.next();
@@ -106,11 +109,11 @@ impl Shard {
         channel.counted = self.owners.made(owner, is_pattern);
     }
 
-    /// Appends a message to a channel. Returns the spot behind it.
+    /// Appends a message to a channel. Returns the spot after it.
     pub(super) fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
         let number = self.push(key, message.clone());
         let channel = &mut self.channels[key];
-        channel.touched = now.loop_time;
+        channel.last_used = now.loop_time;
         self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
         if !self.followed.is_empty() {
@@ -138,7 +141,7 @@ impl Shard {
             message: Arc::new(message),
             reach_max,
             owner,
-            looked_at: 0,
+            next_slot: 0,
             end: self.channels.capacity(),
             found: Vec::new(),
             published: 0,
@@ -146,7 +149,8 @@ impl Shard {
         self.begin(now, Task::Broadcast(broadcasting));
     }
 
-    /// Returns why a client may not start a broadcast now: the limit of all, or the limit of one client, is met.
+    /// Returns why a client may not start a broadcast now: the limit of all, or the limit of one
+    /// client, is reached.
     fn why_no_broadcast(&self, owner: Owner) -> Option<Refusal> {
         let under_way = || self.broadcasts.iter().map(|(_, reach)| reach);
         let has = |part| under_way().filter(|other| other.owner.parts().any(|other| other == part)).count();
@@ -159,15 +163,15 @@ impl Shard {
 
     /// Continues a broadcast until this tick's work is used up. Returns the rest of it.
     pub(super) fn broadcast_on(&mut self, now: Tick, mut this: Broadcasting) -> Option<Broadcasting> {
-        while this.looked_at < this.end {
-            if !self.work.may_go_on() {
+        while this.next_slot < this.end {
+            if !self.work.has_units_left() {
                 return Some(this);
             }
             self.work.spend(1);
-            if self.channels.get(this.looked_at).is_some_and(|channel| this.is_for(channel, &self.limits.rules)) {
-                this.found.push(this.looked_at as u32);
+            if self.channels.get(this.next_slot).is_some_and(|channel| this.is_for(channel, &self.limits.rules)) {
+                this.found.push(this.next_slot as u32);
             }
-            this.looked_at += 1;
+            this.next_slot += 1;
             if this.found.len() > this.reach_max {
                 // Nothing is published yet.
                 self.conclude_broadcast(&this, Some(Refusal::BroadcastTooWide));
@@ -175,7 +179,7 @@ impl Shard {
             }
         }
         while let Some(key) = this.found.get(this.published).map(|key| *key as usize) {
-            if !self.work.may_go_on() {
+            if !self.work.has_units_left() {
                 self.send_feeds();
                 self.evict();
                 return Some(this);

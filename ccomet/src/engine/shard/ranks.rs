@@ -1,25 +1,25 @@
-//! Which of many things weighs most, roughly: within a quarter. A change costs constant time, and allocates nothing unless
-//! the weight has changed by as much.
+//! An approximate ranking by weight: the heaviest of many items, within a quarter. A change costs
+//! constant time, and allocates nothing unless the weight has changed by as much.
 
-/// Ranks of one power of two.
+/// The number of ranks for each power of two.
 const STEPS: usize = 4;
 
-/// Things by their weights. Each has a number, as in a slab.
+/// Items ranked by their weights. Each has a number, as in a slab.
 #[derive(Debug, Default)]
 pub(super) struct Ranks {
-    /// The rank of each thing, and its place among those of that rank.
+    /// The rank of each item, and its index in the list of that rank.
     places: Vec<(usize, usize)>,
-    /// The things of each rank. Nothing is listed in rank 0.
+    /// The items of each rank. Rank 0 lists nothing.
     ranks: Vec<Vec<u32>>,
 }
 
 impl Ranks {
-    /// Records the weight of a thing; 0 if it is not among them.
-    pub(super) fn set(&mut self, thing: usize, weight: usize) {
-        if self.places.len() <= thing {
-            self.places.resize(thing + 1, (0, 0));
+    /// Sets the weight of an item; 0 removes it.
+    pub(super) fn set(&mut self, item: usize, weight: usize) {
+        if self.places.len() <= item {
+            self.places.resize(item + 1, (0, 0));
         }
-        let (rank, place) = self.places[thing];
+        let (rank, place) = self.places[item];
         let next = rank_of(weight);
         if next == rank {
             return;
@@ -37,23 +37,23 @@ impl Ranks {
             if self.ranks.len() <= next {
                 self.ranks.resize_with(next + 1, Vec::new);
             }
-            self.places[thing] = (next, self.ranks[next].len());
-            self.ranks[next].push(thing as u32);
+            self.places[item] = (next, self.ranks[next].len());
+            self.ranks[next].push(item as u32);
         } else {
-            self.places[thing] = (0, 0);
+            self.places[item] = (0, 0);
         }
     }
 
-    /// Returns one of those that weigh most.
+    /// Returns an item of the highest rank.
     pub(super) fn heaviest(&self) -> Option<usize> {
-        self.ranks.last()?.last().map(|thing| *thing as usize)
+        self.ranks.last()?.last().map(|item| *item as usize)
     }
 }
 
-/// Returns the rank of a weight: greater for greater weights, and 0 for none.
+/// Returns the rank of a weight: greater for greater weights, and 0 for weight 0.
 fn rank_of(weight: usize) -> usize {
     let Some(power) = weight.checked_ilog2() else { return 0 };
-    // The two bits behind the first.
+    // The two bits after the highest.
     let step = if power >= 2 { weight >> (power - 2) & (STEPS - 1) } else { weight << (2 - power) & (STEPS - 1) };
     1 + power as usize * STEPS + step
 }
@@ -68,11 +68,11 @@ mod tests {
         let mut random = 1_u64;
         for _ in 0..20_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (thing, weight) = (random as usize >> 33, random as usize >> (44 + random % 20));
-            weights[thing % 50] = if weight % 3 == 0 { 0 } else { weight };
-            ranks.set(thing % 50, weights[thing % 50]);
+            let (item, weight) = (random as usize >> 33, random as usize >> (44 + random % 20));
+            weights[item % 50] = if weight % 3 == 0 { 0 } else { weight };
+            ranks.set(item % 50, weights[item % 50]);
             let most = *weights.iter().max().expect("one");
-            let heaviest = ranks.heaviest().map_or(0, |thing| weights[thing]);
+            let heaviest = ranks.heaviest().map_or(0, |item| weights[item]);
             assert!(heaviest * 5 >= most * 4, "{heaviest} of {most}");
         }
     }

@@ -1,9 +1,11 @@
-//! Payloads that several channels of a shard have and memory holds once: those of messages to patterns and to several
-//! channels, and of the copies that patterns keep. Each counts once against the limit of the shard.
+//! Payloads that several channels of a shard share and that memory holds once: those of messages to
+//! patterns and to several channels, and of the copies that patterns keep. Each payload counts once
+//! against the limit of the shard.
 //!
-//! For eviction it is divided among the messages that have it, in equal parts, so that no channel seems to keep more for a
-//! message that it has in common with many. The parts are made anew whenever the number of these messages has doubled or
-//! halved, so that all parts together are between half and twice the payload, and each message costs constant time.
+//! For eviction, a payload is divided among its messages in equal parts, so that a channel does not
+//! seem to keep more because of a message that it shares with many. The parts are recomputed
+//! whenever the number of these messages has doubled or halved, so that all parts together are
+//! between half and twice the payload, and each message costs constant time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use crate::core::message::{Message, SharedPayload};
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     held: HashMap<SharedPayload, Holders>,
-    /// The bytes of all of them.
+    /// The bytes of all payloads.
     bytes: usize,
 }
 
@@ -25,9 +27,10 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Holders {
     count: usize,
-    /// Among how many it is divided.
+    /// The number of parts into which the payload is divided.
     parts: usize,
-    /// The channel of each, and the last 32 bits of its number. Those that are gone are removed when it is divided anew.
+    /// The channel of each message, and the last 32 bits of its number. Messages that are gone are
+    /// removed at the next division.
     places: Vec<(u32, u32)>,
 }
 
@@ -42,7 +45,7 @@ impl Shared {
         self.bytes
     }
 
-    /// Returns how many messages are listed.
+    /// Returns the number of messages listed.
     #[cfg(feature = "sim")]
     pub(super) fn places(&self) -> usize {
         self.held.values().map(|holders| holders.places.len()).sum()
@@ -63,7 +66,7 @@ impl Shard {
         self.divide(payload);
     }
 
-    /// Counts the payload of a message as one that others have, too, if the channel keeps the message still.
+    /// Counts the payload of a message as shared, if the channel still keeps the message.
     pub(super) fn share_kept(&mut self, key: usize, number: u64, message: &Arc<Message>) {
         let kept = self.channels.get(key).and_then(|channel| channel.log.entry(number));
         let is_kept = kept.is_some_and(|kept| Arc::ptr_eq(kept, message));
@@ -77,7 +80,7 @@ impl Shard {
         }
     }
 
-    /// Does the opposite of `hold` for messages that a channel has no more.
+    /// Reverses `hold` for messages that a channel no longer has.
     pub(super) fn release(&mut self, key: usize, payloads: &[SharedPayload]) {
         for payload in payloads {
             let Some(holders) = self.shared.held.get_mut(payload) else { continue };
@@ -89,7 +92,7 @@ impl Shard {
             }
             self.weigh(key, |share| share - part);
         }
-        // The channel's log is without all of them now, as are the counts.
+        // The channel's log and the counts are up to date only now.
         for payload in payloads {
             self.divide(*payload);
         }
@@ -98,11 +101,11 @@ impl Shard {
         }
     }
 
-    /// Divides a payload anew if the number of messages that have it is another than it was.
+    /// Divides a payload again if the number of its messages has changed enough.
     fn divide(&mut self, payload: SharedPayload) {
         let Some(holders) = self.shared.held.get_mut(&payload) else { return };
         let Holders { count, parts, ref places } = *holders;
-        // The list is not to grow with messages that come and go.
+        // The list must not grow with messages that come and go.
         let is_short = places.len() <= 4 * count;
         let is_near = parts < 2 * count && is_short || fault!("shared-message-not-divided-anew");
         if count == 0 || count < 2 * parts && is_near {
@@ -110,7 +113,7 @@ impl Shard {
         }
         let before = holders.part(payload);
         let mut places = std::mem::take(&mut holders.places);
-        // A channel in the slot of another may have it under the same number.
+        // A channel in the slot of another may have the payload under the same number.
         places.sort_unstable();
         places.dedup();
         let channels = &self.channels;

@@ -1,5 +1,5 @@
-//! Work that may be too much for one tick: a message for all channels of a pattern, and the history with which a new pattern
-//! starts. Each tick does a bounded part of it, in the order in which it came.
+//! Work that may be too much for one tick: broadcasts, and the history with which a new pattern
+//! starts. Each tick does a bounded part of it, in the order of its arrival.
 //!
 //! The first part is done at once, so that small work is done when the call returns.
 
@@ -11,7 +11,8 @@ use super::Shard;
 use super::publishing::Broadcasting;
 use crate::engine::Tick;
 
-/// Units of work in one tick, which take a millisecond or two. Visiting a channel or a message is one unit.
+/// The units of work in one tick, which take a millisecond or two. Visiting a channel or a message
+/// is one unit.
 pub(super) const UNITS_MAX: usize = 8_192;
 
 /// Work that is not done yet.
@@ -29,9 +30,9 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Work {
     tasks: VecDeque<Task>,
-    /// Units used in this tick.
+    /// The units used in this tick.
     used: usize,
-    /// The most units used in one tick.
+    /// The maximum number of units used in one tick so far.
     #[cfg(feature = "sim")]
     pub(super) most: usize,
 }
@@ -51,11 +52,11 @@ impl Work {
     }
 
     /// Returns whether this tick has units left.
-    pub(super) fn may_go_on(&self) -> bool {
+    pub(super) fn has_units_left(&self) -> bool {
         self.used < UNITS_MAX || fault!("work-without-bound")
     }
 
-    /// Uses units. The last step of a tick may use more than there are.
+    /// Uses units. The last step of a tick may exceed the limit.
     pub(super) fn spend(&mut self, units: usize) {
         self.used = self.used.saturating_add(units);
         #[cfg(feature = "sim")]
@@ -66,17 +67,17 @@ impl Work {
 }
 
 impl Shard {
-    /// Starts a task behind those that are not done yet.
+    /// Starts a task after those that are not done yet.
     pub(super) fn begin(&mut self, now: Tick, task: Task) {
         self.work.tasks.push_back(task);
         if self.work.tasks.len() == 1 {
-            self.go_on(now);
+            self.run_tasks(now);
         }
     }
 
     /// Ends a tick: continues unfinished tasks, and resets the units for the next tick.
     pub(crate) fn work(&mut self, now: Tick) {
-        self.go_on(now);
+        self.run_tasks(now);
         self.work.used = 0;
         if self.work.tasks.is_empty() {
             self.work.tasks.shrink_to(16);
@@ -88,8 +89,8 @@ impl Shard {
         !self.work.is_empty()
     }
 
-    fn go_on(&mut self, now: Tick) {
-        while self.work.may_go_on() {
+    fn run_tasks(&mut self, now: Tick) {
+        while self.work.has_units_left() {
             let Some(task) = self.work.tasks.pop_front() else { break };
             self.work.spend(1);
             let rest = match task {

@@ -4,7 +4,8 @@ use crate::core::time::LoopTime;
 use crate::core::window::HistoryLimits;
 use crate::engine::Tick;
 
-/// Keeps nothing beside what the shard has in memory: so a change is kept as soon as the shard has made it.
+/// A store that keeps nothing in addition to the shard's memory, so that it keeps each change at
+/// once.
 #[derive(Debug)]
 pub(crate) struct MemoryStore;
 

@@ -1,10 +1,13 @@
-//! What keeps the messages of a shard's channels.
+//! The stores that keep the messages of a shard's channels.
 //!
-//! A shard hands over each change of a channel, and counts it only when the store has kept it: then it replies to the
-//! publisher, and gives the messages to readers. A store in memory keeps at once; one on a disk or on another machine
-//! keeps later, and may refuse, be cut off, or lose what it had. Of a channel one change is under way at a time.
+//! A shard submits each change of a channel to the store, and completes it only when the store has
+//! kept it: then the shard replies to the publisher, and sends the messages to readers. A store in
+//! memory keeps changes at once; a store on a disk or on another machine keeps them later, and may
+//! refuse changes, be unreachable, or lose messages. Each channel has at most one change in
+//! progress.
 //!
-//! The shard has the newest messages of a channel in memory, its *window*. Older ones it reads from the store.
+//! The shard has the newest messages of a channel in memory, its *window*. It reads older messages
+//! from the store.
 
 mod memory;
 #[cfg(feature = "sim")]
@@ -28,15 +31,15 @@ use crate::core::window::HistoryLimits;
 /// A change of a channel.
 #[derive(Debug)]
 pub(crate) enum Change<'a> {
-    /// Keep these messages behind the last one.
+    /// Keep these messages after the last one.
     Append(&'a [Arc<Message>]),
-    /// Drop all messages. The numbers go on.
+    /// Drop all messages. The numbers continue.
     Clear,
     /// Drop the channel.
     Remove,
 }
 
-/// A channel, and where its numbers are.
+/// A channel, and the state of its numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) channel: &'a ChannelName,
@@ -45,97 +48,101 @@ pub(crate) struct Place<'a> {
     pub(crate) next: u64,
 }
 
-/// What becomes of a change.
+/// The result of submitting a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Submitted {
-    /// It is kept.
+    /// The change is kept.
     Kept,
-    /// [`Outcome::Changed`] tells.
+    /// [`Outcome::Changed`] reports the result.
     Later,
-    /// It cannot be kept now.
+    /// The change cannot be kept now.
     Refused,
 }
 
-/// What happened in a store.
+/// An event of a store.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The change of a channel that was under way is kept, or it is not.
+    /// Reports whether the change of a channel that was in progress is kept.
     Changed {
         channel: ChannelName,
         is_kept: bool,
     },
-    /// The channel's numbers began anew. A change that was under way is settled ahead of this.
+    /// The channel's numbers began anew. A change that was in progress is settled before this
+    /// event.
     Restarted {
         channel: ChannelName,
         window: Window,
     },
-    /// A part of a channel's history that was asked for.
+    /// The requested part of a channel's history.
     Page {
         read: u32,
         part: Part,
     },
-    /// The store is not reached: nothing is settled until [`Back`](Self::Back).
+    /// The store is unreachable: nothing is settled until [`Back`](Self::Back).
     CutOff,
     Back,
 }
 
-/// A part of a channel's history that is to be read. Messages whose time is over are left out.
+/// A request for a part of a channel's history. Expired messages are left out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PartRange {
-    /// Where it begins: with this number, or, if it goes backward, with the one before.
+    /// The part begins with this number or, if it goes backward, with the number before.
     pub(crate) begin: u64,
     pub(crate) is_backward: bool,
-    /// Messages, and bytes of them; one at least.
+    /// The maximum number of messages.
     pub(crate) limit: usize,
+    /// The maximum number of bytes, but at least one message.
     pub(crate) bytes_max: usize,
 }
 
-/// Messages of a part, in the order that was asked for.
+/// Messages of a part, in the requested order.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) entries: Vec<(u64, Arc<Message>)>,
-    /// The number behind them, or, if they go backward, of the last of them: those that were left out count.
+    /// The number after the last message or, if the part goes backward, the number of the last one.
+    /// Messages that were left out count.
     pub(crate) end: u64,
-    /// Whether there are more.
+    /// Set if more messages follow.
     pub(crate) has_more: bool,
-    /// The number of the oldest message that was kept when it was read.
+    /// The number of the oldest message that was kept when the part was read.
     pub(crate) kept_from: u64,
 }
 
-/// Keeps the messages of a shard's channels. Nothing is called back: what comes of a call later is fetched by
-/// [`next_outcome`](Self::next_outcome).
+/// Keeps the messages of a shard's channels. A store calls nothing back:
+/// [`next_outcome`](Self::next_outcome) returns results that come later.
 pub(crate) trait Store: Debug + Send {
-    /// Returns how many messages of a channel the shard has in memory, if that is not all that is kept.
+    /// Returns how many messages of a channel the shard has in memory; `None` if it has all that
+    /// are kept.
     fn window_max(&self) -> Option<usize>;
 
-    /// Takes a change of a channel of which no other is under way.
+    /// Submits a change of a channel that has no other change in progress.
     fn submit(&mut self, now: Tick, place: Place<'_>, change: Change<'_>) -> Submitted;
 
-    /// Drops what the limits no longer allow, and returns the number of the oldest message kept; `None` if all that is kept
-    /// is in the shard's memory, which drops it there.
+    /// Drops messages that the limits no longer allow, and returns the number of the oldest message
+    /// kept. Returns `None` if the shard has all messages in memory and drops them itself.
     fn trim(&mut self, now: Tick, channel: &ChannelName, limits: &HistoryLimits) -> Option<u64>;
 
-    /// Forgets a channel that is gone, and of which nothing is kept.
+    /// Drops the state of a channel that is gone, and of which nothing is kept.
     fn forget(&mut self, channel: &ChannelName);
 
-    /// Reads a part of a channel's history. It comes as [`Outcome::Page`] of that number; with nothing in it if the
-    /// channel's numbers have begun anew meanwhile.
+    /// Reads a part of a channel's history. The result is [`Outcome::Page`] with the number `read`;
+    /// it is empty if the channel's numbers have begun anew meanwhile.
     fn read(&mut self, now: Tick, read: u32, place: Place<'_>, range: PartRange);
 
-    /// The end of a tick: what was submitted in it is kept together.
+    /// Ends a tick, so that changes submitted in it may be kept together.
     fn flush(&mut self, now: Tick);
 
-    /// Returns what happened next.
+    /// Returns the next outcome.
     fn next_outcome(&mut self, now: Tick) -> Option<Outcome>;
 
-    /// Returns when something will happen, if that is known.
+    /// Returns the time of the next outcome, if that is known.
     fn due(&self) -> Option<LoopTime>;
 
-    /// Changes how it misbehaves, if it does.
+    /// Sets the faults of a store for tests.
     #[cfg(feature = "sim")]
     fn set_faults(&mut self, _: StoreFaults) {}
 
-    /// Adds what it holds beside what the shard has in memory.
+    /// Adds what the store holds in addition to the shard's memory.
     #[cfg(feature = "sim")]
     fn add_to(&self, _: &mut crate::core::holdings::Holdings, _: &mut crate::core::holdings::Seen) {}
 }

@@ -1,4 +1,5 @@
-//! A store for tests: it keeps late, has little in memory, refuses, is cut off and comes back, and loses what it had.
+//! A store for tests: it keeps changes late, has little in memory, refuses changes, becomes
+//! unreachable and returns, and loses messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,33 +12,34 @@ use crate::core::time::{LoopTime, millis};
 use crate::core::window::{HistoryLimits, Log};
 use crate::engine::{Tick, Window};
 
-/// How a store misbehaves.
+/// The faults of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreFaults {
-    /// Messages of a channel that are in memory.
+    /// The number of messages of a channel that are in memory.
     pub window_max: usize,
-    /// The longest time for a change to be kept, or for a part to be read.
+    /// The maximum time until a change is kept, or a part is read.
     pub delay_max: Duration,
-    /// Of a thousand changes, so many are refused.
+    /// The number of changes in a thousand that are refused.
     pub refusals: u32,
-    /// At so many of a thousand changes, the store is cut off.
+    /// The number of changes in a thousand at which the store becomes unreachable.
     pub cuts: u32,
-    /// The longest time for which it is.
+    /// The maximum time for which it is unreachable.
     pub cut_max: Duration,
-    /// Of a hundred channels, so many have lost messages when it comes back, and have other numbers.
+    /// The percentage of channels that have lost messages when the store returns, and have other
+    /// numbers.
     pub restarts: u32,
 }
 
-/// Keeps messages as an unreliable store on another machine would.
+/// A store that behaves like an unreliable store on another machine.
 #[derive(Debug)]
 pub(crate) struct UnreliableStore {
     faults: StoreFaults,
     channels: HashMap<ChannelName, Kept>,
-    /// What is under way, by the time at which it is done, and in the order in which it came.
+    /// The work in progress, by the time at which it is done, and in the order of its arrival.
     jobs: BTreeMap<(LoopTime, u64), Job>,
     last_job: u64,
     random: u64,
-    /// Until when it is cut off.
+    /// The time until which the store is unreachable.
     cut_until: Option<LoopTime>,
     outcomes: std::collections::VecDeque<Outcome>,
 }
@@ -150,8 +152,9 @@ impl UnreliableStore {
         Part { entries, end, has_more, kept_from: log.first() }
     }
 
-    /// It is reached again. Of the changes that were under way, each is kept or lost; some channels have lost messages.
-    fn come_back(&mut self, now: Tick) {
+    /// Makes the store reachable again. Each change that was in progress is kept or lost; some
+    /// channels have lost messages.
+    fn reconnect(&mut self, now: Tick) {
         self.cut_until = None;
         for job in std::mem::take(&mut self.jobs).into_values() {
             let is_kept = self.random(2) == 0;
@@ -240,7 +243,7 @@ impl Store for UnreliableStore {
     fn next_outcome(&mut self, now: Tick) -> Option<Outcome> {
         if self.outcomes.is_empty() {
             match self.cut_until {
-                Some(until) if until <= now.loop_time => self.come_back(now),
+                Some(until) if until <= now.loop_time => self.reconnect(now),
                 Some(_) => {}
                 None => {
                     while self.outcomes.is_empty()

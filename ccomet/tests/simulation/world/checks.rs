@@ -1,4 +1,4 @@
-//! What must hold of a world: at every moment, when all is calm, and at its end.
+//! The conditions that must hold of a world: at every moment, when all is calm, and at its end.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,8 @@ impl World {
         assert!(held.connections <= share(limits.connections_max), "{held:?}");
         assert!(held.subscribers <= share(limits.subscribers_max), "{held:?}");
         assert!(held.channels <= share(limits.channels_max), "{held:?}");
-        // What was published in a tick is kept until its readers have it, and of each channel the newest message.
+        // Messages published in a tick are kept until their readers have them, and so is the newest
+        // message of each channel.
         let slack = (limits.message_bytes_max + 200)
             * (self.publishers.len() + self.visitors.len() + self.place.channels.len());
         assert!(held.history_bytes <= share(history.total_bytes_max) + slack, "{held:?}");
@@ -38,14 +39,14 @@ impl World {
         assert!(busiest < 5_000, "a tick of {busiest} calls to the network");
     }
 
-    /// Loops are still interrupted, but nothing is slow: what is published is with its readers well before a sweep or
-    /// a heartbeat would wake anybody.
+    /// Asserts that published messages reach their readers well before a sweep or a heartbeat would
+    /// wake a loop. Loops are still interrupted, but nothing is slow.
     pub(super) fn check_promptness(&mut self) {
         let Limits { connections_max, channels_max, .. } = self.config.limits;
         if connections_max < 100 || channels_max < 100 {
             return;
         }
-        // Behind a gap, the reader of a pattern does not know where it is in each channel.
+        // After a gap, the reader of a pattern does not know its position in each channel.
         let is_short = self.is_short();
         self.place.sim.note("nothing is slow from here");
         self.place.sim.set_faults(Faults { interleave: 0.5, double_wake: 0.2, ..Faults::default() });
@@ -78,7 +79,8 @@ impl World {
                     self.sessions.iter().for_each(|session| session.check_has(&channel, spot));
                 }
                 if !is_short {
-                    // The words of icomet's API say nothing of a message that is dropped before its reader gets it.
+                    // The icomet API cannot report a message that is dropped before its reader gets
+                    // it.
                     self.counters.iter().for_each(|counter| counter.check_has(&channel, spot));
                     self.gatherers.iter().for_each(|gatherer| gatherer.check_has(&channel, spot));
                 }
@@ -87,24 +89,25 @@ impl World {
         self.place.sim.set_faults(Faults::default());
         self.place.sim.settle();
         let held = self.holdings();
-        assert!(held.names <= held.claims, "a name is held for who waits under it: {held:?}");
+        assert!(held.names <= held.claims, "a name is held for a subscriber that waits under it: {held:?}");
     }
 
-    /// Whether messages may be dropped before slow loops and readers get them.
+    /// Returns whether messages may be dropped before slow loops and readers get them.
     fn is_short(&self) -> bool {
         let history = &self.config.history;
         history.messages_max < 100 || history.bytes_max < 1 << 20 || history.total_bytes_max < 1 << 20
     }
 
-    /// Every channel's history is what it must be, on every loop, and readers have all of it.
+    /// Asserts that every channel's history is correct on every loop, and that readers have all of
+    /// it.
     pub(super) fn check_channels(&mut self) {
         let history = &self.config.history;
         let limited = history.bytes_max < 1_000_000
             || history.total_bytes_max < 10_000_000
             || history.age_max_s < 3_600
             || self.config.limits.channels_max < 100;
-        // A client in the backlog of a full loop may have its turn at any moment: to publish between two pages that are read, or to
-        // delete what was just published.
+        // A client in the backlog of a full loop may have its turn at any moment: to publish
+        // between two pages that are read, or to delete a message that was just published.
         let crowded = self.config.limits.connections_max < 100;
         let messages_max =
             Some(history.messages_max).filter(|_| !limited && !crowded && !self.scenery.restarts_numbers());
@@ -125,7 +128,7 @@ impl World {
         assert!(crowded || !self.admin.is_deleting(), "a deletion is answered");
         self.readers.iter().for_each(|reader| reader.check_head(&heads));
         self.sessions.iter().for_each(|session| session.check_head(&heads));
-        // The words of icomet's API say nothing of a message that is dropped before its reader gets it.
+        // The icomet API cannot report a message that is dropped before its reader gets it.
         if self.config.history.age_max_s > 60 && !self.is_short() {
             self.counters.iter().for_each(|counter| counter.check_head(&heads));
         }
@@ -137,7 +140,8 @@ impl World {
         }
     }
 
-    /// A channel has as many readers as its rule allows, on each loop: no more, and no fewer where some are refused.
+    /// Asserts that a channel has as many readers as its rule allows, on each loop: no more, and no
+    /// fewer if some are refused.
     pub(super) fn check_readers(&mut self) {
         let Limits { connections_max, subscribers_max, channels_max, .. } = self.config.limits;
         let Some(ruling) = &self.scenery.ruling else { return };
@@ -171,7 +175,7 @@ impl World {
         self.hear();
     }
 
-    /// Who is in the room is known to the server, and to everyone there.
+    /// Asserts that the server and every member of the room know the members of the room.
     fn check_presence(&mut self) {
         let mut http = self.place.visit_admin();
         http.get(&format!("/channels/{ROOM}/presence"), "");
@@ -180,13 +184,13 @@ impl World {
         let Some(Answer::Whole { status: 200, body }) = http.next() else { return };
         let who: Value = serde_json::from_slice(&body).expect("JSON");
         let members = who["members"].as_array().expect("members");
-        let told = members.iter().map(|member| member["id"].as_str().expect("a name").to_owned()).collect();
+        let reported = members.iter().map(|member| member["id"].as_str().expect("a name").to_owned()).collect();
         let here: BTreeSet<String> = self.members.iter().filter_map(Member::here).map(str::to_owned).collect();
-        assert_eq!(here, told, "who is there is known");
-        self.members.iter().for_each(|member| member.check_knows(&told));
+        assert_eq!(here, reported, "the server reports the members of the room");
+        self.members.iter().for_each(|member| member.check_knows(&reported));
     }
 
-    /// Reads a channel from the oldest message kept; `None` where the server is at a limit.
+    /// Reads a channel from the oldest message kept. Returns `None` if the server is at a limit.
     fn read_history(&mut self, channel: &str) -> Option<(Spot, Vec<(Spot, String)>)> {
         let mut http = self.place.visit();
         let mut after = "oldest".to_owned();
@@ -199,7 +203,7 @@ impl World {
                 answer.is_some()
             });
             if answer.is_none() && self.config.limits.connections_max < 100 {
-                // It came to a loop that has all the connections it may have.
+                // The connection reached a loop that has the maximum number of connections.
                 return None;
             }
             let (status, body) = match answer {
@@ -209,8 +213,9 @@ impl World {
             if status == 503 {
                 return None;
             }
-            // Others are heard meanwhile: some have to answer within a time. Where one may publish at any moment, what is read now
-            // is held against what was known before.
+            // Other clients process their events meanwhile, because some must answer within a time.
+            // If a client may publish at any moment, the history read now is compared with what was
+            // known before.
             if self.config.limits.connections_max >= 100 {
                 self.hear();
             }
@@ -219,7 +224,8 @@ impl World {
             let batch = reply["items"].as_array().expect("items");
             for item in batch {
                 if matches!(item["type"].as_str(), Some("gap" | "close")) && self.config.limits.connections_max < 100 {
-                    // It was deleted between two pages, by one that had waited in the backlog of a full loop.
+                    // A client that had waited in the backlog of a full loop deleted the channel
+                    // between two pages.
                     return None;
                 }
                 assert_eq!(item["type"], "message", "history is messages: {item}");
