@@ -10,19 +10,19 @@ use super::{Chore, Gateway, unix_time};
 use crate::core::message::{ChannelName, Movement};
 use crate::webhooks::Told;
 
-/// Whether a report to the back end is in transit.
+/// The state of the reports to the back end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Telling {
     #[default]
     Idle,
-    /// A request is on its way.
+    /// A request is in transit.
     UnderWay,
     /// The last report failed: the next one waits for a timer.
     Resting,
 }
 
 impl Gateway {
-    /// Somebody came into a channel on this loop's shard, or went.
+    /// Notes a join or leave of a member in a channel on this loop's shard.
     pub(super) fn note_movement(
         &mut self,
         http: &Http<'_, Self>,
@@ -34,7 +34,7 @@ impl Gateway {
             && self.config.hooks.concern(&channel)
             && !self.site.movements.push(channel, id, movement, unix_time(http))
         {
-            tracing::warn!("the back end is not told of all who come and go: too many wait to be told");
+            tracing::warn!("joins and leaves are not reported to the back end: too many are waiting");
         }
     }
 
@@ -51,7 +51,7 @@ impl Gateway {
         }
     }
 
-    /// Something came of telling it. Any success says that it heard.
+    /// Handles the result of a report. Any success status is an acknowledgement.
     pub(super) fn movements_told(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
         self.site.telling = Telling::Idle;
         let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
@@ -61,7 +61,7 @@ impl Gateway {
                 self.site.telling = Telling::Resting;
                 http.set_timer(Duration::from_secs(seconds), Chore::TellSite);
             }
-            Told::GivenUp(count) => tracing::warn!(count, "the back end could not be told of who came and went"),
+            Told::GivenUp(count) => tracing::warn!(count, "joins and leaves could not be reported to the back end"),
         }
     }
 
