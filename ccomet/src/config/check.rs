@@ -41,8 +41,8 @@ pub enum ConfigError {
     /// The front would be open to every client.
     #[error(
         "front.listen = {0} is reachable from other machines, and anyone there could publish and subscribe. Name the \
-         networks that may come in (front.allow), let in only who brings a token (auth.keys), or say that it is meant \
-         to be open (front.open = true, or --open-front)"
+         networks that may come in (front.allow), require tokens (auth.keys), or open it deliberately \
+         (front.open = true, or --open-front)"
     )]
     OpenFront(SocketAddr),
     /// The URL of the back end is malformed.
@@ -53,7 +53,7 @@ pub enum ConfigError {
     /// Pages of any origin could act with the credentials that their visitors' browsers store for
     /// the site.
     #[error(
-        "hooks.headers passes on Cookie or Authorization, which browsers send whichever page asks, and \
+        "hooks.headers passes on Cookie or Authorization, which browsers send for requests of every page, and \
          front.origins = [\"*\"]: name the origins of the site's pages, or none (front.origins = [])"
     )]
     AnyOrigin,

@@ -252,7 +252,7 @@ mod tests {
         let open = "[front]\nlisten = \"0.0.0.0:8100\"\n";
         let refused = parse(open).expect("TOML").check();
         assert!(matches!(refused, Err(ConfigError::OpenFront(_))), "{refused:?}");
-        parse(&format!("{open}open = true")).expect("TOML").check().expect("said so");
+        parse(&format!("{open}open = true")).expect("TOML").check().expect("open is set");
         parse(&format!("{open}allow = [\"10.0.0.0/8\"]")).expect("TOML").check().expect("has rules");
         let admin = parse("[admin]\nlisten = \"[::]:8000\"\n").expect("TOML").check();
         assert!(matches!(admin, Err(ConfigError::OpenAdmin(_))), "{admin:?}");

@@ -197,13 +197,13 @@ pub(super) fn answering(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
         }
         fields
     };
-    let mut told = vec![front.response_fields(None)];
-    told.extend(listed(front).iter().map(with_credentials));
-    told.extend(listed(admin).iter().map(|origin| admin.response_fields(Some(origin))));
+    let mut fields = vec![front.response_fields(None)];
+    fields.extend(listed(front).iter().map(with_credentials));
+    fields.extend(listed(admin).iter().map(|origin| admin.response_fields(Some(origin))));
     if admin.origins == Origins::Any {
-        told.push(admin.response_fields(None));
+        fields.push(admin.response_fields(None));
     }
-    told
+    fields
 }
 
 /// Returns the number of a page's origin among the origins with header fields of their own.

@@ -57,6 +57,7 @@ impl Gateway {
                 http.respond(id, &response);
             }
             Call::Preflight { allow } => {
+                let response = Response::new(204).header("Allow", allow);
                 let (door, number) = http.state(id).map_or((Door::Front, 0), |client| (client.door, client.origin));
                 let cors = if door == Door::Front { &self.preflight } else { &self.admin_preflight };
                 // At the admin listener, only pages of listed origins get header fields.

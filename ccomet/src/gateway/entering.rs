@@ -51,7 +51,7 @@ impl Gateway {
                 }
             }
             Err(error) => {
-                tracing::debug!(?id, %error, "cut off: a trusted proxy did not say for whom it connects");
+                tracing::debug!(?id, %error, "closed: a trusted proxy did not name the client of its connection");
                 return Preface::Wrong;
             }
         };

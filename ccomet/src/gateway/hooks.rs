@@ -22,7 +22,7 @@ use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
 use crate::on_call::KeptFields;
 use crate::protocols::call::Call;
-use crate::webhooks::{Answer, Answers, Deed, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
+use crate::webhooks::{Action, Answer, Answers, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
 
 /// The maximum length of an answer, in bytes; a longer one counts as a failure.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
@@ -196,7 +196,7 @@ impl Gateway {
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
             return self.refuse_call(http, id, call, Problem::HookTooLarge);
         };
-        let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
+        let key = (question.action == Action::Subscribe).then(|| Key::of(&body));
         match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
             Some(true) => self.call(http, id, head, call, &caller),
             Some(false) => self.refuse_call(http, id, call, Problem::HookRefused),
@@ -256,13 +256,14 @@ impl Gateway {
         let (hooks, caller) = (&self.config.hooks, self.sockets[socket as usize].caller.clone());
         let Some(grant) = caller.grant.as_ref().filter(|_| self.site.is_there()) else { return Ok(Some(call)) };
         let question = question_of(hooks, &call.access(), grant.subject.as_deref());
-        let is_left_out = |question: &Question<'_>| question.deed == Deed::Subscribe && fault!("added-not-asked-about");
+        let is_left_out =
+            |question: &Question<'_>| question.action == Action::Subscribe && fault!("added-not-asked-about");
         let Some(question) = question.filter(|question| !is_left_out(question)) else { return Ok(Some(call)) };
         let opening = caller.opening.as_deref();
         let headers = opening.map_or_else(Vec::new, |opening| opening.passed_on.to_vec());
         let question = Question { origin: opening.and_then(|opening| opening.origin.as_deref()), headers, ..question };
         let body = question.to_json(hooks.question_bytes_max).ok_or(Problem::HookTooLarge)?;
-        let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
+        let key = (question.action == Action::Subscribe).then(|| Key::of(&body));
         match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
             Some(true) => return Ok(Some(call)),
             Some(false) => return Err(Problem::HookRefused),
@@ -367,9 +368,9 @@ impl Gateway {
                 }
             }
             Some(Sent::Movements) => {
-                let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
-                self.note_whether_down(http, !heard, fetched);
-                self.movements_told(http, fetched);
+                let is_received = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+                self.note_whether_down(http, !is_received, fetched);
+                self.report_ended(http, fetched);
             }
             None => return,
         }
@@ -472,12 +473,12 @@ fn question_of<'a>(hooks: &Hooks, access: &Access<'a>, member: Option<&'a str>) 
     let drafts = access.writes().filter_map(|write| Some((write.channel, write.draft?)));
     let drafts: Vec<_> = drafts.filter(|(channel, _)| hooks.concern(channel)).collect();
     if !drafts.is_empty() && hooks.publish {
-        return Some(Question { member, drafts, ..Question::about(Deed::Publish) });
+        return Some(Question { member, drafts, ..Question::about(Action::Publish) });
     }
     // Reading history is treated like subscribing. Joins and leaves are exempt: they require
     // `presence` in a token.
     let channels = access.reads().filter(|channel| !channel.is_presence() && hooks.concern(channel));
     let channels: Vec<_> = channels.collect();
     let is_asked = !channels.is_empty() && hooks.subscribe;
-    is_asked.then_some(Question { member, channels, ..Question::about(Deed::Subscribe) })
+    is_asked.then_some(Question { member, channels, ..Question::about(Action::Subscribe) })
 }

@@ -28,8 +28,8 @@ impl Gateway {
     /// Executes a request of a handle.
     pub(super) fn hear_handle(&mut self, http: &mut Http<'_, Self>, request: HandleRequest) {
         match request {
-            HandleRequest::Ask { deed, asker } => {
-                let request = deed.into_request(unix_time(http));
+            HandleRequest::Ask { action, asker } => {
+                let request = action.into_request(unix_time(http));
                 self.engine.request(now(http), request, Asker::Handle(asker));
             }
             HandleRequest::Subscribe(reader) => self.add_reader(http, reader),

@@ -263,8 +263,8 @@ impl Handler for Gateway {
         tracing::info!("{signal} received: settings are read at the start only, and nothing was reloaded");
     }
 
-    /// Ends the tick. This is the only callback that calls [`pump`](Self::pump) itself, since it needs
-    /// further steps in between.
+    /// Ends the tick. This is the only callback that calls [`pump`](Self::pump) itself, since it
+    /// needs further steps in between.
     fn turned(&mut self, http: &mut Http<'_, Self>) {
         self.end_tick(http);
     }

@@ -8,7 +8,7 @@ use sealed_http::{Fetched, Http};
 use super::hooks::Sent;
 use super::{Chore, Gateway, unix_time};
 use crate::core::message::{ChannelName, Movement};
-use crate::webhooks::Told;
+use crate::webhooks::Report;
 
 /// The state of the reports to the back end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,16 +52,16 @@ impl Gateway {
     }
 
     /// Handles the result of a report. Any success status is an acknowledgement.
-    pub(super) fn movements_told(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
+    pub(super) fn report_ended(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
         self.site.telling = Telling::Idle;
-        let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
-        match self.site.movements.told(heard) {
-            Told::Heard => {}
-            Told::Again(seconds) => {
+        let is_received = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+        match self.site.movements.end_report(is_received) {
+            Report::Received => {}
+            Report::Retry(seconds) => {
                 self.site.telling = Telling::Resting;
                 http.set_timer(Duration::from_secs(seconds), Chore::TellSite);
             }
-            Told::GivenUp(count) => tracing::warn!(count, "joins and leaves could not be reported to the back end"),
+            Report::GivenUp(count) => tracing::warn!(count, "joins and leaves could not be reported to the back end"),
         }
     }
 

@@ -200,7 +200,7 @@ const PIECES: [&[u8]; 24] = [
 fn naive(value: &[u8]) -> String {
     let text: String = value.iter().map(|byte| char::from(*byte)).collect();
     let mut last = PROXY.to_owned();
-    let mut told = None;
+    let mut last_named = None;
     let hops: Vec<&str> = text.split(',').map(|hop| hop.trim_matches([' ', '\t'])).collect();
     for hop in hops.into_iter().rev() {
         let without_port = |hop: &str| {
@@ -221,12 +221,12 @@ fn naive(value: &[u8]) -> String {
             return if last == PROXY { UNREADABLE.to_owned() } else { format!("{UNREADABLE} of {last}") };
         };
         last = read.to_canonical().to_string();
-        told = Some(last.clone());
+        last_named = Some(last.clone());
         if !(last.starts_with("10.") || last.starts_with("fd00:")) {
             break;
         }
     }
-    told.expect("a list has at least one element")
+    last_named.expect("a list has at least one element")
 }
 
 #[test]

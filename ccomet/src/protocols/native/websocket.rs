@@ -180,18 +180,18 @@ mod tests {
             (r#","after":"oldest""#, vec![(a.clone(), Start::Oldest), (b.clone(), Start::Oldest)]),
             (r#","last":3,"presence":false"#, vec![(a, Start::Last(3)), (b, Start::Last(3))]),
         ] {
-            let said = read(&format!(r#"{{"type":"subscribe","channels":["b","a"],"ref":-1{text}}}"#), &limits);
-            assert_eq!(said, Ok(Command::Subscribe { channels, label: Label(-1) }));
+            let command = read(&format!(r#"{{"type":"subscribe","channels":["b","a"],"ref":-1{text}}}"#), &limits);
+            assert_eq!(command, Ok(Command::Subscribe { channels, label: Label(-1) }));
         }
     }
 
     #[test]
     fn commands_are_parsed_and_refused_with_the_faulty_member() {
         let limits = Limits { message_bytes_max: 10, channels_per_subscription_max: 2, ..Limits::default() };
-        let said = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, &limits).expect("fine");
+        let command = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, &limits).expect("fine");
         let channel = ChannelName::new("a").expect("a name");
         let draft = Draft { payload: Bytes::from_static(b"hi"), ..Draft::default() };
-        assert_eq!(said, Command::Publish { channel, draft, reference: Some(7) });
+        assert_eq!(command, Command::Publish { channel, draft, reference: Some(7) });
         for (text, problem, reference) in [
             ("", Problem::BadCommand, None),
             ("[]", Problem::BadCommand, None),

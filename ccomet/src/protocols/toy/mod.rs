@@ -67,7 +67,7 @@ impl Encoder for Toy {
 }
 
 impl Protocol for Toy {
-    /// No setting refers to it.
+    /// Returns true: no setting refers to this protocol.
     fn is_spoken(&self, _: &[Api]) -> bool {
         true
     }
