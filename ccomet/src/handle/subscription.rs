@@ -25,7 +25,7 @@ pub enum Start {
 }
 
 impl Start {
-    /// Returns the start in each of so many channels.
+    /// Returns the start in each of `channels` channels.
     pub(super) fn in_each(&self, channels: usize) -> Result<Vec<hub::Start>, HandleError> {
         match self {
             Self::Latest => Ok(vec![hub::Start::Latest; channels]),
