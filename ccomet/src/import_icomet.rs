@@ -1,4 +1,4 @@
-//! icomet's configuration, read as settings of this server.
+//! The import of icomet's configuration as settings of this server.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,12 +8,12 @@ use sealed::fault;
 
 use crate::config::{Api, Config, IcometAuth};
 
-/// What could not be taken over as it is.
+/// A setting that could not be imported unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The line of the file, from 1 on.
     pub line: usize,
-    /// What is different, or missing.
+    /// The difference, or the missing setting.
     pub text: String,
 }
 
@@ -23,34 +23,36 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Why a text cannot be taken over.
+/// The reason for which a text cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// It is not a configuration of icomet's.
+    /// The text is not a configuration of icomet.
     #[error("this is not a configuration of icomet's: it has neither 'front' nor 'admin'")]
     NotIcomet,
-    /// A line keeps somebody out, and cannot be read: without it, more would be open than was before.
+    /// A line that denies access cannot be read: without it, the server would be more open than
+    /// before.
     #[error(
-        "line {line}: '{text}' denies what cannot be read. A line is 'deny: all' or 'deny: ' and the beginning of an address, in the section 'admin'"
+        "line {line}: '{text}' denies access and cannot be parsed. A line is 'deny: all' or 'deny: ' and the beginning of an address, in the section 'admin'"
     )]
     Deny {
         /// The line of the file, from 1 on.
         line: usize,
-        /// What it says.
+        /// The text of the line.
         text: String,
     },
 }
 
-/// A line of the file that says something: its number, the names of the sections it is in and its own, and its value.
+/// A line with a setting: its number, the names of its sections and its own name, and its value.
 struct Line<'a> {
     number: usize,
     path: String,
     value: &'a str,
 }
 
-/// What `icomet.conf` says, as settings of this server, and what has no equal here. Both listeners speak icomet's API alone, so that
-/// nothing is open that was not before.
+/// Converts an `icomet.conf` into settings of this server, with warnings about settings without an
+/// equivalent. Both listeners serve icomet's API alone, so that nothing becomes more open than
+/// before.
 ///
 /// # Example
 /// ```
@@ -75,7 +77,8 @@ pub fn import_icomet(text: &str) -> Result<(Config, Vec<Warning>), ImportError> 
     Ok((import.config, import.warnings))
 }
 
-/// Lines are indented by tabs, one for each section around them. A section is a name with nothing behind its `:`.
+/// Splits the text into lines. Lines are indented by tabs, one for each section around them. A
+/// section is a name with nothing behind its `:`.
 fn read_lines<'a>(text: &'a str, warnings: &mut Vec<Warning>) -> Result<Vec<Line<'a>>, ImportError> {
     let mut sections: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
@@ -89,7 +92,7 @@ fn read_lines<'a>(text: &'a str, warnings: &mut Vec<Warning>) -> Result<Vec<Line
             if content.split_whitespace().next() == Some("deny") {
                 return Err(ImportError::Deny { line: index + 1, text: content.to_owned() });
             }
-            warnings.push(Warning { line: index + 1, text: format!("'{content}' has no value, and is left out") });
+            warnings.push(Warning { line: index + 1, text: format!("'{content}' has no value, and is ignored") });
             continue;
         };
         if line[depth..].starts_with(' ') || depth > sections.len() {
@@ -107,7 +110,7 @@ fn read_lines<'a>(text: &'a str, warnings: &mut Vec<Warning>) -> Result<Vec<Line
 struct Import {
     config: Config,
     warnings: Vec<Warning>,
-    /// The lines of the two addresses.
+    /// The lines of the addresses of both listeners.
     admin_line: usize,
     front_line: usize,
     /// Addresses that the admin listener admits and denies.
@@ -140,7 +143,10 @@ impl Import {
                 "none" => self.config.icomet.auth = IcometAuth::None,
                 "token" => self.config.icomet.auth = IcometAuth::Token,
                 other => {
-                    self.warn(line.number, format!("'{other}' is neither 'none' nor 'token'; it is left at 'none'"));
+                    self.warn(
+                        line.number,
+                        format!("'{other}' is neither 'none' nor 'token'; the setting stays at 'none'"),
+                    );
                 }
             },
             "front.max_channels" => self.number(line, |config, n| config.limits.channels_max = n as usize),
@@ -148,7 +154,7 @@ impl Import {
                 self.number(line, |config, n| config.limits.subscribers_per_channel_max = n as usize);
                 self.warn(
                     line.number,
-                    "subscribers of a channel are counted on each loop by itself: set `loops = 1` for an exact limit",
+                    "subscribers of a channel are counted on each loop separately: set `loops = 1` for an exact limit",
                 );
             }
             "front.channel_buffer_size" => self.number(line, |config, n| config.history.messages_max = n as usize),
@@ -161,15 +167,15 @@ impl Import {
                 level @ ("trace" | "debug" | "info" | "warn" | "error") => level.clone_into(&mut self.config.log.level),
                 "fatal" => "error".clone_into(&mut self.config.log.level),
                 "none" => "off".clone_into(&mut self.config.log.level),
-                other => self.warn(line.number, format!("'{other}' is no level; it is left at 'info'")),
+                other => self.warn(line.number, format!("'{other}' is not a level; it stays at 'info'")),
             },
             "logger.output" if line.value == "stderr" => {}
             "logger.output" => {
-                self.warn(line.number, "the log goes to standard error, where the service manager takes it");
+                self.warn(line.number, "the log goes to standard error, from which the service manager collects it");
             }
-            "logger.rotate.size" => self.warn(line.number, "the service manager keeps the log, and limits it"),
-            "pidfile" => self.warn(line.number, "there is no pid file: the service manager knows the process"),
-            path => self.warn(line.number, format!("'{path}' is not known, and is left out")),
+            "logger.rotate.size" => self.warn(line.number, "the service manager stores the log, and limits its size"),
+            "pidfile" => self.warn(line.number, "there is no pid file: the service manager tracks the process"),
+            path => self.warn(line.number, format!("'{path}' is unknown, and is ignored")),
         }
         Ok(())
     }
@@ -196,7 +202,7 @@ impl Import {
             return;
         }
         let Some(prefix) = Prefix::read(line.value) else {
-            let text = format!("'{}' is not the beginning of an address, and is left out", line.value);
+            let text = format!("'{}' is not the beginning of an address, and is ignored", line.value);
             return self.warn(line.number, text);
         };
         if let Some(network) = prefix.networks(false).first() {
@@ -205,7 +211,7 @@ impl Import {
                 let text = line.value;
                 self.warn(
                     line.number,
-                    format!("'{text}' is read as {network}; icomet takes it for the beginning of other numbers, too"),
+                    format!("'{text}' is imported as {network}; in icomet it also matches longer numbers with the same first digits"),
                 );
             }
         }
@@ -224,27 +230,39 @@ impl Import {
         let networks = prefix.networks(!fault!("beginning-denied-as-number"));
         let allow = &self.config.admin.allow;
         if networks.iter().any(|denied| allow.iter().any(|allowed| denied.contains(allowed))) {
-            self.warn(line.number, "what is denied here is denied though it be allowed by name: icomet allows it");
+            self.warn(
+                line.number,
+                "these addresses are denied even if an 'allow' line names them: icomet would allow them",
+            );
         }
         self.config.admin.deny.extend(networks);
         Ok(())
     }
 
-    /// What has to be said in so many words here, of listeners beyond loopback.
+    /// Adds the settings that this server requires explicitly for listeners beyond loopback.
     fn guard(&mut self) {
         if !self.config.front.listen.ip().is_loopback() {
             self.config.front.open = true;
-            self.warn(self.front_line, "the front is open to everybody who reaches it, as it was: front.open = true");
+            self.warn(
+                self.front_line,
+                "the front is open to every client that reaches it, as before: front.open = true",
+            );
         }
-        // A file may leave that section out.
+        // The file may lack that section.
         let admin_line = self.admin_line.max(1);
         let is_open = self.allows_all && (!self.denies_all || fault!("allow-all-beats-deny-all"));
         if is_open {
             self.config.admin.allow.extend(everybody());
-            self.warn(admin_line, "everybody who reaches the admin listener may publish and close channels, as it was");
+            self.warn(
+                admin_line,
+                "every client that reaches the admin listener may publish and close channels, as before",
+            );
         } else if self.has_rules && self.config.admin.allow.is_empty() {
             self.config.admin.deny = everybody().collect();
-            self.warn(admin_line, "nobody is allowed at the admin listener, as it was: name networks in admin.allow");
+            self.warn(
+                admin_line,
+                "no client is allowed at the admin listener, as before: name networks in admin.allow",
+            );
         }
         let is_local = self.config.admin.listen.ip().is_loopback();
         if !is_local && self.config.admin.allow.is_empty() {
@@ -253,7 +271,7 @@ impl Import {
             if !self.has_rules {
                 self.warn(
                     admin_line,
-                    "nobody is allowed at the admin listener but this machine: name others in admin.allow",
+                    "only this machine is allowed at the admin listener: name other networks in admin.allow",
                 );
             }
         }
@@ -261,8 +279,8 @@ impl Import {
             self.config.admin.forgeable_gets = true;
             self.warn(
                 admin_line,
-                "back ends may publish and sign by GET from other machines, as they could, and so any page can make a browser there \
-                 do: admin.forgeable_gets = true. Have them use POST, or set admin.keys, and take it out",
+                "back ends may publish and sign by GET from other machines, as before, and so any page can make a browser there do \
+                 the same: admin.forgeable_gets = true. Change them to POST, or set admin.keys, and remove this setting",
             );
             self.warn(
                 admin_line,
@@ -273,7 +291,7 @@ impl Import {
             self.config.admin.origins = vec!["*".to_owned()];
             self.warn(
                 admin_line,
-                "pages may publish and sign at the admin listener, as icomet's chat does, and so may any page of anybody's: \
+                "pages may publish and sign at the admin listener, as icomet's chat does, and so may the pages of any site: \
                  admin.origins = [\"*\"]. Name the origins of your own pages",
             );
         } else {
@@ -295,10 +313,11 @@ fn unreadable(line: &Line<'_>) -> ImportError {
     ImportError::Deny { line: line.number, text: format!("{name}: {}", line.value) }
 }
 
-/// The beginning of an address. icomet compares it as text; here whole parts of addresses are compared.
+/// The prefix of an address. icomet compares it as text; this server compares whole parts of
+/// addresses.
 enum Prefix {
     Address(IpAddr),
-    /// Some of the four numbers, and whether the last of them is whole.
+    /// Some of the four numbers, and whether the last of them is complete.
     Parts(Vec<u8>, bool),
 }
 
@@ -313,7 +332,8 @@ impl Prefix {
         Some(Self::Parts(numbers, text.ends_with('.')))
     }
 
-    /// The networks that it stands for: with `all`, those too whose number only begins with the last of its numbers.
+    /// Returns the networks that the prefix stands for. With `all`, they include those in which the
+    /// last number only starts with the given digits.
     fn networks(&self, all: bool) -> Vec<IpNet> {
         let (numbers, is_whole) = match self {
             Self::Address(address) => return vec![IpNet::from(*address)],
@@ -322,12 +342,12 @@ impl Prefix {
         let Some((last, before)) = numbers.split_last() else { return Vec::new() };
         let digits = last.to_string();
         let begins = |number: &u8| number == last || all && !is_whole && number.to_string().starts_with(&digits);
-        // The number itself comes first: others that begin with it are greater.
+        // The number itself comes first: others that start with its digits are greater.
         (0..=u8::MAX).filter(begins).filter_map(|number| network(before, number)).collect()
     }
 }
 
-/// The network of all addresses that begin with these numbers.
+/// Returns the network of all addresses that start with these numbers.
 fn network(before: &[u8], last: u8) -> Option<IpNet> {
     let mut octets = [0; 4];
     for (octet, number) in octets.iter_mut().zip(before.iter().chain([&last])) {
@@ -336,7 +356,7 @@ fn network(before: &[u8], last: u8) -> Option<IpNet> {
     IpNet::new(octets.into(), 8 * (before.len() as u8 + 1)).ok()
 }
 
-/// All addresses.
+/// Returns the networks of all addresses.
 fn everybody() -> impl Iterator<Item = IpNet> {
     ["0.0.0.0/0", "::/0"].into_iter().filter_map(|text| text.parse().ok())
 }

@@ -1,7 +1,9 @@
-//! A comet server: channels over HTTP. Pages, phones and programs subscribe by WebSocket, Server-Sent Events or long poll,
-//! and what is published to a channel is pushed to all of them, in one order, to be resumed after any break.
+//! A comet server: channels over HTTP. Pages, phones and programs subscribe by WebSocket,
+//! Server-Sent Events or long poll. Published messages are pushed to all subscribers in one order,
+//! and a subscriber can resume after any interruption.
 //!
-//! The crate is the server itself, to be run in a program of one's own; the binary `ccomet` is a thin one around it, in `bin/ccomet/`.
+//! The crate is the server itself, to be run in a program of your own; the binary `ccomet` is a
+//! thin program around it, in `bin/ccomet/`.
 //!
 //! ```no_run
 //! use ccomet::{Config, Server};
@@ -16,12 +18,11 @@
 //!
 //! # Embedding
 //!
-//! A program that has the server in it uses it by a [`Handle`], from any thread and any task: it
-//! publishes, subscribes, lists and closes channels without a request of HTTP, and stops the
-//! server. By [`Server::on_call`] it decides about each call of a client. The limits of the
-//! [`Config`] on sizes and counts hold for a handle as for clients; tokens are for clients alone.
-//! A handle cannot read yet which members are present in a channel: clients can, by
-//! `GET /channels/NAME/presence`.
+//! A program that contains the server uses it by a [`Handle`], from any thread and any task: it
+//! publishes, subscribes, lists and closes channels without HTTP requests, and stops the server. By
+//! [`Server::on_call`], it decides about each call of a client. The limits of the [`Config`] on
+//! sizes and counts apply to a handle as to clients; tokens apply to clients alone. A handle cannot
+//! read yet which members are present in a channel; clients can, by `GET /channels/NAME/presence`.
 //!
 //! ```
 //! use ccomet::handle::{Event, Start};
@@ -31,20 +32,20 @@
 //! config.front.listen = "127.0.0.1:0".parse()?;
 //! config.admin.listen = "127.0.0.1:0".parse()?;
 //! let mut server = Server::bind(config)?;
-//! // Clients read, and what is published is the program's.
+//! // Clients may read, and only the program publishes.
 //! server.on_call(|call| if call.action() == Action::Publish { Decision::Refuse } else { Decision::Allow });
 //! let handle = server.handle();
 //! let running = std::thread::spawn(move || server.run());
 //!
-//! // On the thread of an event loop, which must not wait.
+//! // The closure runs on the thread of an event loop, and must not block.
 //! let counter = handle.subscribe(["orders.*"], &Start::Latest, |event| {
 //!     if let Event::Message(message) = event {
 //!         println!("{}: {} bytes", message.channel, message.data.len());
 //!     }
 //! })?;
-//! // Waited for here; a task would say `.await`.
+//! // This thread blocks for the answer; a task would use `.await`.
 //! let position = handle.publish("orders.7", "paid").wait()?;
-//! let page = handle.history("orders.7", &Start::Oldest, 10).wait()?.expect("the channel is there");
+//! let page = handle.history("orders.7", &Start::Oldest, 10).wait()?.expect("the channel exists");
 //! assert_eq!((page.messages.len(), page.position), (1, position));
 //!
 //! drop(counter);
@@ -53,28 +54,31 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The server is a thread, or several, of its own, and needs no runtime. Beside one, such as tokio,
-//! it runs on a thread that is not the runtime's, since [`run`](Server::run) blocks; the example
-//! `beside_axum` has it beside a site in axum. Whatever a loop calls, closures of subscriptions and
-//! `on_call` among them, must not wait, and a wait for the server's own answer is an error there
-//! ([`HandleError::OnLoop`]). Work that takes longer takes its events from a bounded queue
-//! ([`Events`](handle::Events)).
+//! The server consists of one or more threads of its own, and needs no runtime. In a program with a
+//! runtime such as tokio, it runs on a thread outside of the runtime, since [`run`](Server::run)
+//! blocks; the example `beside_axum` runs it next to a site in axum. Closures that a loop calls,
+//! such as those of subscriptions and `on_call`, must not block, and waiting there for the server's
+//! own answer is an error ([`HandleError::OnLoop`]). Longer work takes its events from a bounded
+//! queue ([`Events`](handle::Events)).
 //!
 //! # Features
 //!
-//! - `cli`, on by default: the binary. Without it, `default-features = false`, no command line and no log writer is compiled.
+//! - `cli`, on by default: the binary. Without it (`default-features = false`), neither the command
+//!   line nor the log writer is compiled.
 //! - `sim`: the server on a simulated network, for tests.
 //!
-//! # Reading it
+//! # Structure of the source
 //!
-//! A message's way leads forward only. The `gateway/` takes a request, `protocols/` read it as a call, and `access/` decides
-//! whether its client may do that, by what `access/call.rs` says that the call needs. The `engine/` numbers and keeps the
-//! message, and the `hub/` of every loop with subscribers gets it, which at the end of the tick sends it to each,
-//! encoded by the protocol of each. The hub says what happened and knows no protocol; `hub/encoder.rs` is the seam between
-//! them. Only `gateway/` and `server.rs` know of connections; everything else is pure state. `core/` is what all of them
-//! speak of. ARCHITECTURE.md has the picture, and a glossary.
+//! A message passes the modules in one direction. The `gateway/` receives a request, `protocols/`
+//! parse it into a call, and `access/` decides whether its client may do it, by the description of
+//! its needs in `access/call.rs`. The `engine/` numbers and keeps the message, and passes it to the
+//! `hub/` of every loop with subscribers. At the end of the tick, the hub sends it to each
+//! subscriber, encoded by the subscriber's protocol. The hub knows events and no protocol;
+//! `hub/encoder.rs` is the interface between them. Only `gateway/` and `server.rs` know
+//! connections; all other modules are pure state. `core/` is the vocabulary of all modules.
+//! ARCHITECTURE.md has a diagram and a glossary.
 
-// Nothing that comes from outside ends the process.
+// No input from outside may end the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
 
 mod access;

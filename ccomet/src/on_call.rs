@@ -1,4 +1,4 @@
-//! The embedder's say: whether a call of a client is carried out.
+//! The embedder's decision whether a call of a client is executed.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,27 +11,29 @@ use crate::access::{Access, Course};
 use crate::core::message::{ChannelName, Draft};
 use crate::webhooks::is_ambient;
 
-/// What a client wants to do.
+/// The action of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Read channels as their messages come: a stream, a WebSocket, or one long poll, each of which
-    /// is a call of its own. So is each subscription that a client adds to its WebSocket. A WebSocket
-    /// may be opened without channels, and the client then names them as it goes on.
+    /// Reads channels as messages are published: by a stream, a WebSocket, or a long poll, each of
+    /// which is a call of its own. Each subscription that a client adds to its WebSocket is a call,
+    /// too. A WebSocket may be opened without channels; the client then names them in later
+    /// commands.
     Subscribe,
-    /// Look something up that is there already: history, who is present, or, in the classic API, to
-    /// sign in.
+    /// Reads something that exists already: history, or present members. A sign-in of the classic
+    /// API also counts as reading.
     Read,
-    /// Publish messages: of a request all at once, on a WebSocket each.
+    /// Publishes messages: all messages of a request in one call, on a WebSocket each message in a
+    /// call of its own.
     Publish,
 }
 
-/// What becomes of a call.
+/// The decision about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It goes on: to the hooks, if there are any, and is then carried out.
+    /// The call continues: the hooks are asked, if there are any, and then it is executed.
     Allow,
-    /// Its client is answered 403, `hook_refused`.
+    /// The client is answered 403, `hook_refused`.
     Refuse,
 }
 
@@ -43,25 +45,26 @@ pub struct CallInfo<'a> {
     pub(crate) fields: Fields<'a>,
 }
 
-/// The header fields that come with a call.
+/// The header fields of a call.
 #[derive(Clone, Copy)]
 pub(crate) enum Fields<'a> {
-    /// Those of its request.
+    /// The fields of its own request.
     Of {
         head: &'a RequestHead<'a>,
-        /// A page of any site could have made its visitor's browser send it.
+        /// Whether a page of any site could have made its visitor's browser send it.
         may_be_forged: bool,
     },
-    /// Those of the request that opened the WebSocket on which the call was said.
+    /// The fields of the request that opened the WebSocket of the call.
     Kept(&'a KeptFields),
 }
 
-/// Header fields that outlast their request: a line for each, its name and its value with a colon between.
+/// Header fields that are kept longer than their request, one per line: name, colon and value.
 #[derive(Debug, Default)]
 pub(crate) struct KeptFields(Box<str>);
 
 impl KeptFields {
-    /// Keeps the fields of a request that an embedder may see: of each name the first, and no more bytes than the head has.
+    /// Keeps the fields of a request that an embedder may see: the first of each name, and at most
+    /// as many bytes as the head has.
     pub(crate) fn of(head: &RequestHead<'_>, may_be_forged: bool) -> Self {
         let fields = Fields::Of { head, may_be_forged };
         let mut lines = String::new();
@@ -96,14 +99,14 @@ impl<'a> Fields<'a> {
 pub struct Publication<'a> {
     /// The channel, or the pattern of channels.
     pub channel: &'a str,
-    /// Any bytes.
+    /// The data: any bytes.
     pub data: &'a [u8],
-    /// What kind of message it is, if its publisher says so.
+    /// The kind of the message, if its publisher has set one.
     pub event: Option<&'a str>,
 }
 
 impl<'a> CallInfo<'a> {
-    /// Returns what the client wants to do.
+    /// Returns the action of the client.
     pub fn action(&self) -> Action {
         match self.access.course {
             _ if self.access.writes().next().is_some() => Action::Publish,
@@ -112,14 +115,14 @@ impl<'a> CallInfo<'a> {
         }
     }
 
-    /// Returns the channels, or patterns of channels, that it is about, in no order. One may come
-    /// more than once. A WebSocket that is opened without channels has none.
+    /// Returns the channels, or patterns of channels, of the call, in no particular order. A
+    /// channel may occur more than once. A WebSocket that is opened without channels has none.
     pub fn channels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let written = self.access.writes().map(|write| write.channel.as_str());
         self.access.reads().map(ChannelName::as_str).chain(written)
     }
 
-    /// Returns what is published.
+    /// Returns the messages that the call publishes.
     pub fn publications(&self) -> impl Iterator<Item = Publication<'a>> + use<'a> {
         self.access.writes().filter_map(|write| {
             let Draft { payload, event, .. } = write.draft?;
@@ -127,23 +130,23 @@ impl<'a> CallInfo<'a> {
         })
     }
 
-    /// Returns the subject of the client's token, if it has brought a token with one.
+    /// Returns the subject of the client's token, if it has one.
     pub fn member(&self) -> Option<&'a str> {
         self.member
     }
 
-    /// Returns the client's address: what a trusted proxy says it is, or else where the connection
-    /// comes from.
+    /// Returns the client's address: the one that a trusted proxy names, or else that of the
+    /// connection.
     pub fn address(&self) -> Option<IpAddr> {
         (self.address)()
     }
 
-    /// Returns a field of the request's header, whatever the case of its name, if it is text. What
-    /// a client says on its WebSocket has the fields of the request that opened the WebSocket.
+    /// Returns a field of the request's header, whatever the case of its name, if it is text. A
+    /// command on a WebSocket has the fields of the request that opened the WebSocket.
     ///
-    /// `Cookie`, and an `Authorization` that is no bearer's, are left out where a page of another
-    /// site could have made the browser send the request: they do not say there that the user wants
-    /// it.
+    /// `Cookie`, and an `Authorization` without a bearer token, are left out if a page of another
+    /// site could have made the browser send the request: in that case they do not prove the intent
+    /// of the user.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.fields.get(name)
     }
@@ -158,7 +161,7 @@ impl fmt::Debug for CallInfo<'_> {
     }
 }
 
-/// The embedder's callback, which runs on the thread of the loop that has the call.
+/// The embedder's callback, which runs on the thread of the loop that handles the call.
 #[derive(Clone)]
 pub(crate) struct Judge(pub(crate) Arc<dyn Fn(&CallInfo<'_>) -> Decision + Send + Sync>);
 

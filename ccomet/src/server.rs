@@ -18,19 +18,20 @@ use crate::ops::health::{Life, Listener};
 use crate::ops::refusals::RefusalCounts;
 use crate::ops::signals;
 
-/// Why a server does not run.
+/// The error of a server that does not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration makes no sense.
+    /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The event loops cannot be made, listen, or go on.
+    /// The event loops cannot be created, cannot listen, or have failed.
     #[error(transparent)]
     Loop(#[from] sealed::Error),
 }
 
-/// Sockets that listen already, for a server to take over, as socket activation hands them over. They are accepted from by one loop, for all.
+/// Listening sockets for a server to take over, for instance from socket activation. One loop
+/// accepts their connections, for all loops.
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// The public listener, in place of `front.listen`.
@@ -54,24 +55,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Checks the configuration and opens both listeners. Port 0 lets the system choose.
+    /// Checks the configuration and opens both listeners. With port 0, the system chooses the port.
     pub fn bind(config: Config) -> Result<Self, Error> {
         Self::bind_with(config, Sockets::default())
     }
 
-    /// The same with listeners that are open already.
+    /// Binds like [`bind`](Self::bind), with listeners that may be open already.
     pub fn bind_with(config: Config, sockets: Sockets) -> Result<Self, Error> {
         let loops = config.loops;
         Self::bind_to(config, sockets, |loop_config| Pool::new(loop_config, loops))
     }
 
-    /// The same on a pool that is made here.
+    /// Binds like [`bind_with`](Self::bind_with), in a pool that `make_pool` creates.
     pub(crate) fn bind_to(
         mut config: Config,
         sockets: Sockets,
         make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<LoopMessage>>,
     ) -> Result<Self, Error> {
-        // What is checked is where they are.
+        // The checks apply to the actual addresses.
         for (socket, listen) in [(&sockets.front, &mut config.front.listen), (&sockets.admin, &mut config.admin.listen)]
         {
             if let Some(address) = socket.as_ref().and_then(|socket| socket.local_addr().ok()) {
@@ -83,7 +84,7 @@ impl Server {
         let mut pool = make_pool(loop_config(&config, 1))?;
         let count = pool.loops();
         *pool.config_mut() = loop_config(&config, count);
-        // In this order: a listener's number tells which of the two it is.
+        // The order matters: the number of a listener identifies it.
         let mut listen = |address: SocketAddr, socket: Option<TcpListener>| {
             let listens = match socket {
                 Some(socket) => pool.adopt_listener(socket, Listen::on(address)),
@@ -106,41 +107,43 @@ impl Server {
         })
     }
 
-    /// Where the public listener is.
+    /// Returns the address of the public listener.
     pub fn front(&self) -> SocketAddr {
         self.front
     }
 
-    /// Where the private listener is.
+    /// Returns the address of the private listener.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Stops the server from any thread: it drains within its limit, and [`run`](Self::run) returns.
+    /// Returns a stopper, which stops the server from any thread: it drains within its time limit,
+    /// and [`run`](Self::run) returns.
     pub fn stopper(&self) -> Stopper {
         self.pool.stopper()
     }
 
-    /// Returns what the program uses the server with from inside: from any thread, and also while
-    /// it runs.
+    /// Returns a handle to use the server from inside the process: from any thread, also while it
+    /// runs.
     pub fn handle(&self) -> Handle {
         Handle::new(self.pool.mailboxes(), self.stopper(), self.config.clone())
     }
 
-    /// Sets a callback for the server's state while it runs. It is called on the thread of the first loop, and must not block.
+    /// Sets a callback for the server's state while it runs. It runs on the thread of the first
+    /// loop, and must not block.
     pub fn on_life(&mut self, tell: impl Fn(Life) + Send + Sync + 'static) {
         self.life = Some(Listener(Arc::new(tell)));
     }
 
-    /// Sets a callback that decides about each call of a client of the public listener, before it is
-    /// carried out: to subscribe, to look something up, or to publish, on a WebSocket, too. It is
-    /// asked after limits by address, token and rules, which have allowed the call by then, and
-    /// before the hooks. Files and preflights are not asked about, nor is what a [`Handle`] does.
+    /// Sets a callback that decides about each call of a client of the public listener before it is
+    /// executed: to subscribe, to read, or to publish, also on a WebSocket. It is asked after the
+    /// limits by address, the token and the rules have allowed the call, and before the hooks. It
+    /// is not asked about files and preflight requests, nor about calls of a [`Handle`].
     ///
-    /// It is called on the thread of the loop that has the call, several at the same time if there
-    /// are several loops, and must not wait for anything, since all clients of that loop would wait
-    /// with it. To look something up elsewhere, use a hook of [`Hooks`](crate::Hooks). A
-    /// panic in it ends the server.
+    /// It runs on the thread of the loop that handles the call, and concurrently if there are
+    /// several loops. It must not block, since all clients of that loop would wait. For decisions
+    /// that need a look-up elsewhere, use a hook of [`Hooks`](crate::Hooks). A panic in it ends the
+    /// server.
     ///
     /// ```
     /// use ccomet::{Action, Config, Decision, Server};
@@ -175,7 +178,7 @@ impl Server {
         self.config.clone()
     }
 
-    /// The pool, and what makes the service of each of its loops.
+    /// Splits the server into its pool and the constructor of each loop's service.
     pub(crate) fn into_parts(
         self,
     ) -> (Pool<LoopMessage>, impl Fn(Place<LoopMessage>) -> HttpServer<Gateway> + Send + Sync + 'static) {
@@ -197,8 +200,9 @@ impl Server {
         (pool, move |place| HttpServer::new(settings.clone(), Gateway::new(shared.clone(), place)))
     }
 
-    /// Lets SIGINT and SIGTERM stop the server, from now on; a second one ends its limit. SIGHUP, SIGUSR1 and SIGUSR2, which
-    /// would end the process otherwise, are logged and change nothing.
+    /// Lets SIGINT and SIGTERM stop the server, from now on; a second signal ends the time limit at
+    /// once. SIGHUP, SIGUSR1 and SIGUSR2, which would end the process otherwise, are logged and
+    /// have no other effect.
     pub fn stop_on_signals(&mut self) -> Result<(), Error> {
         self.pool.stop_on_signals()?;
         if fault!("hang-up-ends-process") {
@@ -208,20 +212,20 @@ impl Server {
     }
 }
 
-/// Warns of what the settings of the admin listener open to pages.
+/// Logs warnings about access that the settings of the admin listener grant to pages.
 fn warn(admin: &Admin) {
     if !admin.keys.is_empty() {
         return;
     }
     if admin.forgeable_gets {
         tracing::warn!(
-            "admin.forgeable_gets is set: any page can make the browser of a person who can reach the admin listener publish, sign \
-             and close channels there"
+            "admin.forgeable_gets is set: any page can make the browser of a user with access to the admin listener publish, \
+             sign and close channels there"
         );
     }
     if admin.allows_any_origin() {
         tracing::warn!(
-            "admin.origins is [\"*\"]: any page that a person who can reach the admin listener opens may use it; name the \
+            "admin.origins is [\"*\"]: any page that a user with access to the admin listener opens may use it; name the \
              origins of your own pages"
         );
     }

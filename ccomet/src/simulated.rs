@@ -29,17 +29,17 @@ pub struct Simulated {
 }
 
 impl Simulated {
-    /// Starts a server in a simulation. `config.loops` is 1 where nothing is said.
+    /// Starts a server in a simulation. `config.loops` is 1 by default.
     pub fn start(sim: &Simulation, config: Config) -> Result<Self, Error> {
         Self::start_with(sim, config, |_| {})
     }
 
-    /// Starts a server in a simulation, over a store that misbehaves like that.
+    /// Starts a server in a simulation, over a store with the given faults.
     pub fn start_over(sim: &Simulation, config: Config, store: Option<StoreFaults>) -> Result<Self, Error> {
         Self::start_with(sim, config, |server| server.store = store)
     }
 
-    /// Starts a server that is prepared for it, as one is before it [runs](Server::run).
+    /// Starts a server that `prepare` changes before it [runs](Server::run).
     pub fn start_with(sim: &Simulation, config: Config, prepare: impl FnOnce(&mut Server)) -> Result<Self, Error> {
         let loops = config.loops.map_or(1, std::num::NonZeroUsize::get);
         let mut server = Server::bind_to(config, Sockets::default(), |loop_config| sim.pool(loop_config, loops))?;
@@ -52,49 +52,49 @@ impl Simulated {
         Ok(Self { sim: sim.clone(), loops, stopper, mailboxes, config, front, admin })
     }
 
-    /// Where the public listener is.
+    /// Returns the address of the public listener.
     pub fn front(&self) -> SocketAddr {
         self.front
     }
 
-    /// Where the private listener is.
+    /// Returns the address of the private listener.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Returns what uses the server from inside. The thread of the simulation is that of all loops:
-    /// answers are looked for with [`try_take`](crate::handle::Pending::try_take), once the
-    /// simulation has gone on.
+    /// Returns a handle to use the server from inside. All loops run on the thread of the
+    /// simulation: take answers with [`try_take`](crate::handle::Pending::try_take), after the
+    /// simulation has advanced.
     pub fn handle(&self) -> Handle {
         Handle::new(self.mailboxes.clone(), self.stopper.clone(), self.config.clone())
     }
 
-    /// Asks the server to go down, as SIGTERM does.
+    /// Asks the server to shut down, as SIGTERM does.
     pub fn stop(&self) {
         self.stopper.stop();
     }
 
-    /// Sends the server a signal that asks for settings to be read again, as SIGHUP does.
+    /// Sends the server a signal that asks it to reload its settings, as SIGHUP does.
     pub fn hang_up(&self) {
         if let (Some(first), Some(signal)) = (self.loops.first(), signals::LOGGED.first()) {
             self.sim.signal(*first, *signal);
         }
     }
 
-    /// Whether any loop is still running.
+    /// Returns whether any loop is still running.
     pub fn is_running(&self) -> bool {
         self.loops.iter().any(|id| self.sim.is_running(*id))
     }
 
-    /// Ends the server where it stands.
+    /// Ends the server immediately, without a shutdown.
     pub fn kill(self) {
         for id in self.loops {
             self.sim.kill(id);
         }
     }
 
-    /// The most units of work that any loop has used in one tick for messages to patterns and for the history that new
-    /// patterns begin with.
+    /// Returns the most units of work that any loop has used in one tick for messages to patterns
+    /// and for the initial history of new patterns.
     pub fn most_work(&self) -> usize {
         let most = self.loops.iter().map(|id| {
             self.sim
@@ -103,7 +103,7 @@ impl Simulated {
         most.flatten().max().unwrap_or(0)
     }
 
-    /// Changes how the server's store misbehaves.
+    /// Changes the faults of the server's store.
     pub fn set_store_faults(&self, faults: StoreFaults) {
         for id in &self.loops {
             self.sim.with(*id, |event_loop: &mut EventLoop<HttpServer<Gateway>>| {
@@ -113,7 +113,7 @@ impl Simulated {
         }
     }
 
-    /// What the server holds now.
+    /// Returns the resources that the server holds now.
     pub fn holdings(&self) -> Holdings {
         let (mut all, mut seen) = (Holdings::default(), Seen::default());
         for id in &self.loops {

@@ -1,4 +1,4 @@
-//! Whether a client of the front may do what it asks for.
+//! The authorization of calls from clients of the front.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use sealed::fault;
 use sealed_http::RequestHead;
 
 use super::call::{Access, Audience, Course};
-use super::channel_rules::Deed;
+use super::channel_rules::Action;
 use super::origin;
 use super::token::Grant;
 use super::token::Verifier;
@@ -19,34 +19,35 @@ use crate::core::problem::{Denial, Problem};
 use crate::core::refused::Refused;
 use crate::core::time::UnixMillis;
 
-/// Holds what tokens grant against what is asked. One for each loop.
+/// Checks calls against the grants of tokens and the rules. Each loop has one.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
     verifier: Arc<Verifier>,
     anonymous: Arc<Grant>,
     /// Whether clients without a token may subscribe to patterns.
     patterns: bool,
-    /// Whether icomet's tokens open its channels, and nothing else.
+    /// Whether icomet's tokens give access to their channels, and to nothing else.
     icomet_has_tokens: bool,
     cookie: String,
     rules: Arc<Rules>,
-    /// Origins of which pages may act with their user's cookie, beside the server's own.
+    /// The origins whose pages may act with their user's cookie, in addition to the server's own
+    /// pages.
     origins: Vec<String>,
 }
 
-/// A client of the front, as its request's head says.
+/// A client of the front, as the head of its request identifies it.
 #[derive(Debug)]
 pub(crate) struct Identity {
     grant: Arc<Grant>,
-    /// How its token came, if it has one.
+    /// The place of its token in the request, if it has a token.
     source: Option<Source>,
 }
 
-/// Why a call is not allowed.
+/// The reason for which a call is not allowed.
 #[derive(Debug)]
 pub(crate) struct Denied<'a> {
     pub(crate) problem: Problem,
-    /// The first of its channels for which it is not allowed, if that is the reason.
+    /// The first channel of the call that is not allowed, if a channel is the reason.
     pub(crate) channel: Option<&'a ChannelName>,
 }
 
@@ -57,7 +58,7 @@ impl From<Problem> for Denied<'_> {
 }
 
 impl Authorizer {
-    /// Of the front's origins, `*` is none here.
+    /// Creates an authorizer. `*` among the front's origins does not count as an origin here.
     pub(crate) fn new(verifier: Arc<Verifier>, config: &Config, rules: Arc<Rules>) -> Self {
         let Config { auth, front, icomet, .. } = config;
         let Anonymous { subscribe, publish, presence } = auth.of_anonymous();
@@ -68,7 +69,8 @@ impl Authorizer {
         Self { verifier, anonymous, patterns, icomet_has_tokens, cookie, rules, origins }
     }
 
-    /// Returns what a client of the front may do at that time of the calendar; an error if this call is not among it.
+    /// Returns what a client of the front may do at a time of the calendar; an error if it may not
+    /// do this call.
     pub(crate) fn admit<'a>(
         &self,
         head: &RequestHead<'_>,
@@ -77,7 +79,7 @@ impl Authorizer {
     ) -> Result<Arc<Grant>, Denied<'a>> {
         match access.audience {
             Audience::Everybody => Ok(self.anonymous.clone()),
-            // Whether that token is right is looked at when the channel's shard is asked.
+            // The channel's shard checks that token later.
             Audience::GrantedByChannel if self.icomet_has_tokens => {
                 self.check_rules(access, true).map(|()| self.anonymous.clone())
             }
@@ -86,12 +88,14 @@ impl Authorizer {
         }
     }
 
-    /// Returns which client of the front asks, as far as the head of the request says it, at that time of the calendar.
+    /// Returns the identity of a client of the front at a time of the calendar, as far as the head
+    /// of its request shows it.
     pub(crate) fn identify(&self, head: &RequestHead<'_>, now: UnixMillis) -> Result<Identity, Problem> {
         let found = if self.verifier.has_keys() { bearer::find(head, &self.cookie)? } else { None };
         let Some((token, source)) = found else { return Ok(self.nobody()) };
         let mut grant = self.verifier.verify(&token, now.as_secs())?;
-        // A picture on anybody's page makes a browser ask, too: its user is not present for that.
+        // An image on a page of any site makes a browser send a request, too; its user is not
+        // present then.
         if source == Source::Cookie && !origin::is_of_site(head, &self.origins) && !fault!("picture-makes-present") {
             grant.subject = None;
         }
@@ -102,7 +106,7 @@ impl Authorizer {
         Identity { grant: self.anonymous.clone(), source: None }
     }
 
-    /// What a client may do that is known already; an error where this call is not among it.
+    /// Returns the grant of an identified client; an error if it may not do this call.
     pub(crate) fn allow<'a>(
         &self,
         identity: &Identity,
@@ -117,7 +121,8 @@ impl Authorizer {
         Ok(grant.clone())
     }
 
-    /// Whether a client may publish anything at all: an error where it may not, whatever its request turns out to publish.
+    /// Checks that a client may publish anything at all, before the messages of its request are
+    /// known.
     pub(crate) fn allow_some_publication(&self, identity: &Identity, head: &RequestHead<'_>) -> Result<(), Problem> {
         if identity.source.is_none() && identity.grant.publish.is_empty() {
             return Err(self.why_nobody_may());
@@ -129,17 +134,19 @@ impl Authorizer {
         if is_forged { Err(Problem::NotAllowed(Denial::Page)) } else { Ok(()) }
     }
 
-    /// Why one without a token may not do something: where there are no keys, no token would help.
+    /// Returns the problem of a client without a token. If the server has no keys, no token would
+    /// help.
     fn why_nobody_may(&self) -> Problem {
         if self.verifier.has_keys() { Problem::TokenMissing } else { Problem::NotAllowed(Denial::Anonymous) }
     }
 
-    /// What another token grants.
+    /// Returns the grant of a token that replaces the client's current one.
     pub(crate) fn renew(&self, token: &str, now: UnixMillis) -> Result<Arc<Grant>, Problem> {
         Ok(Arc::new(self.verifier.verify(token, now.as_secs())?))
     }
 
-    /// Checks that a client of the front may do that by its token, or without one, and by the rules.
+    /// Checks that a client of the front may do a call by its token, or without one, and by the
+    /// rules.
     fn check<'a>(&self, grant: &Grant, has_token: bool, access: &Access<'a>) -> Result<(), Denied<'a>> {
         let problem = if has_token { Problem::NotAllowed(Denial::Token) } else { self.why_nobody_may() };
         check_grant(grant, access).map_err(|channel| Denied { problem, channel })?;
@@ -149,30 +156,31 @@ impl Authorizer {
         self.check_rules(access, has_token)
     }
 
-    /// Checks that the rules let a client of the front do that.
+    /// Checks that the rules let a client of the front do a call.
     fn check_rules<'a>(&self, access: &Access<'a>, has_token: bool) -> Result<(), Denied<'a>> {
-        let allow = |deed, channel: &&ChannelName| self.rules.allow(deed, channel, has_token);
+        let allow = |action, channel: &&ChannelName| self.rules.allow(action, channel, has_token);
         let mut writes = access.writes().map(|write| write.channel);
-        let read = access.reads().find(|channel| !allow(Deed::Subscribe, channel));
-        match read.or_else(|| writes.find(|channel| !allow(Deed::Publish, channel))) {
+        let read = access.reads().find(|channel| !allow(Action::Subscribe, channel));
+        match read.or_else(|| writes.find(|channel| !allow(Action::Publish, channel))) {
             Some(channel) => Err(Denied { problem: Problem::NotAllowed(Denial::Rule), channel: Some(channel) }),
             None => Ok(()),
         }
     }
 
-    /// Checks that a client with a grant may do that on its connection.
+    /// Checks that a client with a grant may do a call on its connection.
     pub(crate) fn may<'a>(&self, grant: &Grant, access: &Access<'a>) -> Result<(), Denied<'a>> {
         self.check(grant, grant.expires_s.is_some(), access)
     }
 
     /// Returns whether a client with a grant may read a channel.
     pub(crate) fn may_subscribe(&self, grant: &Grant, channel: &ChannelName) -> bool {
-        grant.may_subscribe(channel) && self.rules.allow(Deed::Subscribe, channel, grant.expires_s.is_some())
+        grant.may_subscribe(channel) && self.rules.allow(Action::Subscribe, channel, grant.expires_s.is_some())
     }
 
-    /// Whether the call may be forged: a page of anybody's could make its visitor's browser do it, with what the browser adds by itself
-    /// (cookies, a password that it knows), and it is not sure that a page of the site does. What a page in a frame hears, it hands to
-    /// pages of one origin: that has to be the server's own or one that is listed by name.
+    /// Returns whether the call may be forged: a page of any site could make its visitor's browser
+    /// send it, with the credentials that the browser adds by itself (cookies, a stored password),
+    /// and the server cannot be sure that a page of the site does. A page in a frame passes its
+    /// messages on to pages of one origin: it has to be the server's own or listed by name.
     pub(crate) fn may_be_forged(&self, head: &RequestHead<'_>, access: &Access<'_>) -> bool {
         let is_open = fault!("cookie-opens-any-frame");
         access.listener.is_some_and(|listener| !is_open && !self.origins.iter().any(|held| *held == *listener))
@@ -180,14 +188,15 @@ impl Authorizer {
     }
 }
 
-/// Checks that a grant lets its bearer read and publish all that a call does. To read all channels of a pattern, a pattern is needed
-/// that stands for all of them. The error is the first channel for which the grant does not do.
+/// Checks that a grant allows all that a call reads and publishes. Reading all channels of a
+/// pattern requires a granted pattern that matches all of them. The error is the first channel that
+/// the grant does not allow.
 fn check_grant<'a>(grant: &Grant, access: &Access<'a>) -> Result<(), Option<&'a ChannelName>> {
     if access.audience == Audience::Admin {
         return Err(None);
     }
     let may_read = |channel| grant.may_subscribe(channel) || access.is_about_members && grant.may_see(channel.as_str());
-    // A WebSocket may be opened without channels, but not by a client that could do nothing on it.
+    // A WebSocket may be opened without channels, but not by a client that may do nothing on it.
     let is_useless = access.course == Course::Conversation && grant.subscribe.is_empty() && grant.publish.is_empty();
     if is_useless && !fault!("useless-socket-opened") {
         return Err(None);

@@ -1,6 +1,7 @@
-//! What a call needs, in one description. Tokens, rules, limits by address, sizes, forgery and webhooks read it and not
-//! the call. Beside it, the kind of a call matters to the dispatcher, to the form of a refusal
-//! ([`Call::into_subscription`]), and to a request whose body has not come yet (`protocols/route.rs`).
+//! The description of what a call needs. Tokens, rules, limits by address, sizes, forgery checks
+//! and webhooks use the description instead of the call. Otherwise the kind of a call matters only
+//! to the dispatcher, to the form of a refusal ([`Call::into_subscription`]), and to a request
+//! whose body has not arrived yet (`protocols/route.rs`).
 
 use sealed::fault;
 
@@ -17,27 +18,29 @@ pub(crate) struct Access<'a> {
     pub(crate) audience: Audience,
     reads: Reads<'a>,
     writes: Writes<'a>,
-    /// Whether leave to see a channel's members does as well as leave to read the channel.
+    /// Whether permission to see a channel's members suffices instead of permission to read it.
     pub(crate) is_about_members: bool,
     pub(crate) cost: Cost,
-    /// Whether a page of any origin could make a browser do it with its user's cookie, to an effect: a publication, or a reply that
-    /// scripts can read. Browsers keep other replies from such pages.
+    /// Whether a page of any origin could make a browser send it with its user's cookie, with an
+    /// effect: a publication, or a reply that scripts can read. Browsers hide other replies from
+    /// such pages.
     pub(crate) is_forgeable: bool,
-    /// The origin whose pages are handed what is read, if that is not the server's own.
+    /// The origin whose pages receive what is read, if it is not the server's own.
     pub(crate) listener: Option<&'a str>,
-    /// The script function that a refusal is an argument of, if the client asks for one.
+    /// The script function to which a refusal is passed, if the client asks for one.
     pub(crate) callback: Option<&'a str>,
     pub(crate) course: Course,
 }
 
-/// Whom a call is for.
+/// The clients that may do a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
-    /// Everybody, whatever tokens grant.
+    /// All clients, whatever their tokens grant.
     Everybody,
-    /// Clients of the front to whom tokens and rules grant it, and the admin listener.
+    /// Clients of the front that have permission by tokens and rules, and the admin listener.
     Granted,
-    /// The same, where the channel may have a token of its own instead.
+    /// The clients of `Granted`, unless the channel has a token of its own, which replaces their
+    /// permission.
     GrantedByChannel,
     /// The admin listener alone.
     Admin,
@@ -48,18 +51,18 @@ pub(crate) enum Audience {
 pub(crate) enum Cost {
     Nothing,
     Subscribe,
-    /// So many publications.
+    /// This number of publications.
     Publish(usize),
 }
 
-/// What comes of a call that is allowed.
+/// The course of an allowed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Course {
     /// One answer.
     Answer,
-    /// Messages, as they come.
+    /// Messages as they are published.
     Messages,
-    /// The same, while the client may say more.
+    /// Messages as they are published, while the client may send further commands.
     Conversation,
 }
 
@@ -88,7 +91,7 @@ enum Writes<'a> {
 }
 
 impl<'a> Access<'a> {
-    /// Describes what needs nobody's leave.
+    /// Describes a call that needs no permission.
     fn free() -> Self {
         Self {
             audience: Audience::Everybody,
@@ -128,12 +131,12 @@ impl<'a> Access<'a> {
         Self { audience: Audience::Granted, writes, cost: Cost::Publish(count), is_forgeable: true, ..Self::free() }
     }
 
-    /// Describes a message that is published by itself, on a WebSocket.
+    /// Describes a single message that is published on a WebSocket.
     pub(crate) fn publishing(channel: &'a ChannelName, draft: &'a Draft) -> Self {
         Self::writing(Writes::One(write(channel, draft)), 1)
     }
 
-    /// Returns the channels that it reads, or patterns of channels.
+    /// Returns the channels, or patterns of channels, that it reads.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &'a ChannelName> + use<'a> {
         let (one, all, from): (_, &[ChannelName], &[(ChannelName, Start)]) = match self.reads {
             Reads::Nothing => (None, &[], &[]),
@@ -154,7 +157,7 @@ impl<'a> Access<'a> {
         one.into_iter().chain(all.iter().map(|publication| write(&publication.channel, &publication.draft)))
     }
 
-    /// Whether it reads or publishes in all channels of a pattern.
+    /// Returns whether it reads or publishes in all channels of a pattern.
     pub(crate) fn has_pattern(&self) -> bool {
         self.reads().any(ChannelName::is_pattern) || self.writes().any(|write| write.channel.is_pattern())
     }
@@ -165,7 +168,7 @@ fn write<'a>(channel: &'a ChannelName, draft: &'a Draft) -> Write<'a> {
 }
 
 impl Call {
-    /// Describes what the call needs. Every kind of call says it here.
+    /// Describes what the call needs. This is the one place for all kinds of calls.
     pub(crate) fn access(&self) -> Access<'_> {
         match self {
             Self::Publish { channel, draft, reply } => {
@@ -174,7 +177,7 @@ impl Call {
             }
             Self::PublishAll { publications } => Access::writing(Writes::All(publications), publications.len()),
             Self::Subscribe { subscription, .. } => Access::subscribing(subscription),
-            // No browser keeps a page from reading what a WebSocket says.
+            // No browser hides the messages of a WebSocket from a page.
             Self::Socket { subscription, .. } => {
                 Access { is_forgeable: true, course: Course::Conversation, ..Access::subscribing(subscription) }
             }
@@ -190,7 +193,7 @@ impl Call {
         }
     }
 
-    /// Returns the subscription of a call that is refused: its format decides the form of the answer.
+    /// Returns the subscription of a refused call: its format determines the form of the answer.
     pub(crate) fn into_subscription(self) -> Option<Subscription> {
         match self {
             Self::Subscribe { subscription, .. } | Self::Icomet(icomet::Call::Subscribe { subscription, .. }) => {

@@ -1,24 +1,24 @@
-//! Which clients the rules of channels let subscribe and publish.
+//! The part of the channel rules that determines which clients may subscribe and publish.
 
 use sealed::fault;
 
 use crate::config::rules::{Rule, Rules, Who};
 use crate::core::message::{ChannelKind, ChannelName};
 
-/// What may be done to a channel.
+/// An action on a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     Subscribe,
     Publish,
 }
 
 impl Rules {
-    /// Whether who comes by the front may do that to a channel, or to all channels of a pattern: then none of them may have a rule
-    /// against it.
-    pub(crate) fn allow(&self, deed: Deed, channel: &ChannelName, has_token: bool) -> bool {
+    /// Returns whether a client of the front may do that to a channel, or to all channels of a
+    /// pattern. For a pattern, no rule of a channel that it matches may forbid it.
+    pub(crate) fn allow(&self, action: Action, channel: &ChannelName, has_token: bool) -> bool {
         let most = if has_token { Who::Token } else { Who::Anyone };
         let allows = |rule: &Rule| {
-            let needed = if deed == Deed::Publish { rule.publish } else { rule.subscribe };
+            let needed = if action == Action::Publish { rule.publish } else { rule.subscribe };
             needed <= most
         };
         match channel.kind() {
@@ -37,7 +37,7 @@ mod tests {
     use crate::config::rules::tests::{channel, rules};
 
     #[test]
-    fn a_pattern_may_be_used_where_each_of_its_channels_may() {
+    fn a_pattern_is_allowed_if_all_its_channels_are() {
         let rules = rules(
             "[[rules]]\nchannels = \"secret.*\"\nsubscribe = \"admin\"\n\
              [[rules]]\nchannels = \"*.members\"\nsubscribe = \"token\"\npublish = \"token\"\n",
@@ -53,9 +53,9 @@ mod tests {
             ("news.*.uk", true, true),
         ] {
             let name = channel(name);
-            let allowed = [false, true].map(|token| rules.allow(Deed::Subscribe, &name, token));
+            let allowed = [false, true].map(|token| rules.allow(Action::Subscribe, &name, token));
             assert_eq!(allowed, [without, with], "{name}");
         }
-        assert!(rules.allow(Deed::Publish, &channel("secret.plan"), false));
+        assert!(rules.allow(Action::Publish, &channel("secret.plan"), false));
     }
 }

@@ -1,13 +1,14 @@
-//! The name by which a client calls a listener. A page can lead a name of its own to any address, and its browser then takes the
-//! server behind that address for the page's own (DNS rebinding). The name, which the browser says in `Host`, gives it away.
+//! The host name by which a client addresses a listener. A page can point a host name of its own at
+//! any address, and its browser then takes the server at that address for the page's own server
+//! (DNS rebinding). The name, which the browser sends in `Host`, reveals this.
 
 use std::net::IpAddr;
 
 use sealed::fault;
 use sealed_http::RequestHead;
 
-/// Returns whether the listener may be called so: by an address, as `localhost`, or by one of these names. A client that does not
-/// say how it calls the listener is no browser.
+/// Returns whether the listener may be addressed by this name: an address, `localhost`, or one of
+/// `names`. A client without `Host` is not a browser.
 pub(crate) fn is_known(head: &RequestHead<'_>, names: &[String]) -> bool {
     if head.header("host").is_none() {
         return true;
@@ -20,8 +21,8 @@ pub(crate) fn is_known(head: &RequestHead<'_>, names: &[String]) -> bool {
     })
 }
 
-/// Returns whether the client calls the listener by a name that is its own machine's. Browsers trust those as they trust `https`,
-/// and so they say of every request whose page asks (`Sec-Fetch-Site`).
+/// Returns whether the client addresses the listener by a name of its own machine. Browsers trust
+/// these names as they trust `https`, and so they send `Sec-Fetch-Site` with every request to them.
 pub(crate) fn is_loopback(head: &RequestHead<'_>) -> bool {
     if head.header("host").is_none() {
         return true;
@@ -31,7 +32,7 @@ pub(crate) fn is_loopback(head: &RequestHead<'_>) -> bool {
     })
 }
 
-/// The host of `Host`, without its port and without the dot at a name's end.
+/// Returns the host of `Host`, without its port and without a trailing dot.
 fn host<'a>(head: &RequestHead<'a>) -> Option<&'a str> {
     let host = head.header_str("host")?;
     if let Some(bracketed) = host.strip_prefix('[') {
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_localhost_are_known_and_names_where_they_are_listed() {
+    fn addresses_and_localhost_are_known_and_other_names_must_be_listed() {
         let names = ["comet.example".to_owned()];
         for (host, known, loopback) in [
             ("127.0.0.1:8000", true, true),

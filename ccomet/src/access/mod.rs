@@ -1,11 +1,12 @@
 //! Permissions: decided for each call from one description of what it needs.
 //!
 //! - `call.rs`: that description, [`Access`].
-//! - `client/`: the client's address, whether it is admitted, and its rate limits.
-//! - `host.rs`, `origin.rs`: the name by which a browser calls the server, and whose page makes it ask.
-//! - `token/`: tokens, what they grant, and the keys that sign them.
-//! - `channel_rules.rs`: which clients the rules of a channel let in.
-//! - `authorize.rs`: what tokens and rules grant, held against a call.
+//! - `client/`: the client's address, its admission, and its rate limits.
+//! - `host.rs`, `origin.rs`: the name by which a browser addresses the server, and the page that
+//!   sends a request.
+//! - `token/`: tokens, their grants, and the keys that sign them.
+//! - `channel_rules.rs`: the clients that the rules of a channel allow.
+//! - `authorize.rs`: checks of calls against tokens and rules.
 
 mod authorize;
 mod call;

@@ -1,4 +1,5 @@
-//! From whose page a request comes, as far as its browser says: what pages of others may ask for is little.
+//! The page that sends a request, as far as its browser names it. Pages of other sites may do
+//! little.
 
 use sealed::fault;
 use sealed_http::site::Query;
@@ -10,22 +11,24 @@ use crate::core::problem::Problem;
 use crate::protocols::call::Door;
 use crate::protocols::route;
 
-/// Whose page asks.
+/// The page that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page<'a> {
-    /// Nothing says that it is one: a program, a person who typed the address, or a browser that was kept from saying it.
+    /// No known page: a program, a user who typed the address, or a browser that was kept from
+    /// naming the page.
     Nobodys,
-    /// The server's own.
+    /// A page of the server's own.
     Own,
-    /// One of this origin.
+    /// A page of this origin.
     Of(&'a str),
-    /// Another one that the browser does not name.
+    /// Another page, which the browser does not name.
     Unnamed,
 }
 
-/// Returns whether a page of this origin is the server's own, by the host in the request. Behind a proxy the server does not
-/// know its own scheme; a browser that says `Sec-Fetch-Site`, as all of today do to `https`, counts a page of the same host
-/// by `http` as one of another site.
+/// Returns whether a page of this origin is the server's own, by the host in the request. Behind a
+/// proxy, the server does not know its own scheme. Browsers that send `Sec-Fetch-Site`, as all
+/// current browsers do over `https`, treat an `http` page of the same host as a page of another
+/// site.
 pub(crate) fn is_own(head: &RequestHead<'_>, origin: &str) -> bool {
     if head.header("sec-fetch-site").is_some_and(|site| site != b"same-origin") {
         return false;
@@ -34,8 +37,8 @@ pub(crate) fn is_own(head: &RequestHead<'_>, origin: &str) -> bool {
     host.zip(head.header_str("host")).is_some_and(|(host, own)| !host.is_empty() && host.eq_ignore_ascii_case(own))
 }
 
-/// Whether it is sure that a page of the site asks: one of the server's own, or of an origin that is listed by name. A request that
-/// does not say is of none.
+/// Returns whether the request certainly comes from a page of the site: the server's own, or one of
+/// an origin that is listed by name. It is false for a request that names no page.
 pub(crate) fn is_of_site(head: &RequestHead<'_>, listed: &[String]) -> bool {
     match page(head) {
         Page::Own => true,
@@ -44,7 +47,7 @@ pub(crate) fn is_of_site(head: &RequestHead<'_>, listed: &[String]) -> bool {
     }
 }
 
-/// The origin of the page that asks, as far as the browser names it.
+/// Returns the origin of the page that sends the request, as far as the browser names it.
 pub(crate) fn origin<'a>(head: &RequestHead<'a>) -> Option<&'a str> {
     match page(head) {
         Page::Of(origin) => Some(origin),
@@ -53,13 +56,14 @@ pub(crate) fn origin<'a>(head: &RequestHead<'a>) -> Option<&'a str> {
     }
 }
 
-/// Tells whether a request may come from where it does. The admin listener does what a plain link can ask for, and listens to no
-/// pages but its own and those of listed origins; what is answered as script can be read by every page, so that it is for those
-/// that may read.
+/// Checks that a request may come from its page. The admin listener executes requests that a plain
+/// link can send, so it accepts only pages of its own and of listed origins. A reply in the form of
+/// a script can be read by every page, so it is only for pages that may read.
 pub(crate) fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<(), Problem> {
     let Config { front, admin, .. } = config;
     match door {
-        // Where pages of any origin may ask, one that pretends to be the server's own wins nothing.
+        // If pages of any origin are allowed, a page gains nothing by pretending to be the server's
+        // own.
         Door::Admin if !admin.allows_any_origin() && !host::is_known(head, &admin.hosts) && !fault!("rebound-name") => {
             return Err(Problem::HostUnknown);
         }
@@ -68,7 +72,8 @@ pub(crate) fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Resul
         }
         _ => {}
     }
-    // A preflight does nothing, and gets no leave where there is none.
+    // A preflight request has no effect, and its answer grants nothing to pages that are not
+    // allowed.
     if head.method() == Method::Options || door == Door::Front && (front.allows_any_origin() || !wants_script(head)) {
         return Ok(());
     }
@@ -89,13 +94,14 @@ pub(crate) fn look(door: Door, head: &RequestHead<'_>, config: &Config) -> Resul
     }
 }
 
-/// Whether a page could have made a browser send this and kept it from saying so: by an image or a script that leaves out
-/// `Referer`. Browsers say whose page asks (`Sec-Fetch-Site`) to nobody but servers that they reach by `https`, or on their own
-/// machine. What neither changes anything nor is answered as script is of no use to such a page.
+/// Returns whether a page could have made a browser send this without naming the page: by an image
+/// or a script with `Referer` turned off. Browsers send `Sec-Fetch-Site` only over `https` or to
+/// their own machine. A request that neither changes anything nor is answered as script is of no
+/// use to such a page.
 fn is_forgeable(head: &RequestHead<'_>, admin: &Admin) -> bool {
     let is_of_use =
         route::get_has_effect(head.path(), &admin.apis) || wants_script(head) && !fault!("history-loads-as-script");
-    // No page can make an image or a script bring these.
+    // No page can make an image or a script send these.
     let is_proven = !admin.keys.is_empty()
         || head.header("x-requested-with").is_some()
         || head.header("sec-fetch-site") == Some(b"none")
@@ -108,16 +114,17 @@ fn wants_script(head: &RequestHead<'_>) -> bool {
     ["callback", "cb"].into_iter().any(|name| !matches!(query.get(name), Ok(None)))
 }
 
-/// Browsers say it by `Origin`, but not for scripts, images and links; then by `Sec-Fetch-Site`, to those whom they trust with it;
-/// and by `Referer`, unless the page forbids it.
+/// Finds the page in the fields in which browsers name it: `Origin`, but not for scripts, images
+/// and links; `Sec-Fetch-Site`, only to servers that they trust; and `Referer`, unless the page
+/// forbids it.
 fn page<'a>(head: &RequestHead<'a>) -> Page<'a> {
     let named = |origin: &'a str| if is_own(head, origin) { Page::Own } else { Page::Of(origin) };
     let referrer = head.header_str("referer").and_then(origin_of);
-    // A request that names the page that it comes from, in whatever field, is a browser's.
+    // A request that names its page in any field comes from a browser.
     let is_referred = head.header("referer").is_some();
     let mut origins = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("origin"));
     if origins.next().is_some() {
-        // Of two, somebody else might count the other one.
+        // With two fields, another reader might use the other one.
         let origin = head.header_str("origin").filter(|_| origins.next().is_none());
         return origin.map_or(Page::Unnamed, named);
     }
@@ -130,7 +137,7 @@ fn page<'a>(head: &RequestHead<'a>) -> Page<'a> {
     }
 }
 
-/// The origin of a page, by its address.
+/// Returns the origin of a page from its URL.
 fn origin_of(url: &str) -> Option<&str> {
     let host_at = url.find("://")? + 3;
     let length = url[host_at..].find(['/', '?', '#']).unwrap_or(url.len() - host_at);
@@ -144,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_whose_its_browser_says_it_is() {
+    fn a_page_is_identified_by_the_fields_of_its_browser() {
         for (fields, expected) in [
             ("", Page::Nobodys),
             ("Origin: https://a.example", Page::Of("https://a.example")),

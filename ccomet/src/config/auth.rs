@@ -24,14 +24,15 @@ settings! {
         leeway_s: u64 = 60 s, [0..=3_600 s], answers = "token_not_yet";
         /// Time between the warning on a stream and the end of its token.
         warning_s: u64 = 30 s, [1..=86_400 s];
-        /// What a client without a token may do. Without it: everything if there are no keys, otherwise nothing.
+        /// What a client without a token may do. Without it: everything if there are no keys,
+        /// otherwise nothing.
         #[serde(skip_serializing_if = "Option::is_none")]
         anonymous: Option<Anonymous> = none;
     }
 }
 
 impl Auth {
-    /// What clients without a token may do.
+    /// Returns what clients without a token may do.
     pub(crate) fn of_anonymous(&self) -> Anonymous {
         match &self.anonymous {
             Some(anonymous) => anonymous.clone(),
@@ -43,37 +44,38 @@ impl Auth {
         }
     }
 
-    /// Whether nobody can publish or subscribe without a token.
+    /// Returns whether all clients of the front need a token to publish or subscribe.
     pub(crate) fn is_closed(&self) -> bool {
         let anonymous = self.of_anonymous();
         !self.keys.is_empty() && anonymous.subscribe.is_empty() && anonymous.publish.is_empty()
     }
 }
 
-/// What clients without a token may do: names and patterns of channels.
+/// What clients without a token may do, as names and patterns of channels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Anonymous {
-    /// The channels that may be read.
+    /// The channels that they may read.
     pub subscribe: Vec<Pattern>,
-    /// The channels that may be published to.
+    /// The channels that they may publish to.
     pub publish: Vec<Pattern>,
     /// The channels whose members they may see.
     pub presence: Vec<Pattern>,
 }
 
-/// A key with which tokens are signed. It says by which algorithm; a token that says otherwise is refused.
+/// A key with which tokens are signed. It determines the algorithm; a token that names another one
+/// is refused.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// What tokens call it (`kid`).
+    /// The name by which tokens refer to it (`kid`).
     pub id: String,
-    /// How its tokens are signed.
+    /// The algorithm with which its tokens are signed.
     pub algorithm: Algorithm,
     /// HS256: the secret, at least 32 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
-    /// HS256: a file that holds the secret; an end of line behind it is not part of it.
+    /// HS256: a file that holds the secret; a line break at its end is not part of the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<PathBuf>,
     /// `EdDSA`: the public key, as PEM, or its 32 bytes in Base64.
@@ -84,28 +86,28 @@ pub struct Key {
     pub public_key_file: Option<PathBuf>,
 }
 
-/// How tokens are signed.
+/// An algorithm with which tokens are signed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {
-    /// HMAC with SHA-256: whatever can verify can also sign.
+    /// HMAC with SHA-256: each holder of the key can both sign and verify.
     #[default]
     HS256,
-    /// Ed25519: a private key signs, the public one verifies.
+    /// Ed25519: a private key signs, and its public key verifies.
     EdDSA,
 }
 
-/// The fewest bytes of a key of the admin listener.
+/// The minimum length of a key of the admin listener, in bytes.
 const KEY_BYTES_MIN: usize = 16;
 
-/// What stands for a secret where it is shown.
+/// The text that replaces a secret in all output.
 const PLACEHOLDER: &str = "(secret)";
 
-/// A secret, which is never shown: neither in messages nor where the configuration is written out.
+/// A secret. It is never shown, neither in messages nor in a printed configuration.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps a secret.
+    /// Creates a secret from its text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -134,7 +136,7 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // A configuration that was written out: everybody knows this secret.
+        // The text comes from a printed configuration, and is public knowledge.
         if text == PLACEHOLDER && !fault!("placeholder-is-secret") {
             return Err(D::Error::custom(
                 "(secret) is no secret: 'ccomet config' prints it in place of one. Write the secret itself there",
@@ -144,7 +146,7 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Returns whether a key can be sent in a header field, and is long enough.
+/// Returns whether a key is long enough, and can be sent in a header field.
 pub(crate) fn is_key(key: &Secret) -> bool {
     key.as_bytes().len() >= KEY_BYTES_MIN && key.as_bytes().iter().all(u8::is_ascii_graphic)
 }

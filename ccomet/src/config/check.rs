@@ -1,4 +1,4 @@
-//! What is wrong with a configuration.
+//! The checks of a configuration.
 
 use std::net::SocketAddr;
 
@@ -14,114 +14,115 @@ use crate::config::rules::Rules;
 /// A connection keeps the number of its origin, over both listeners, in 16 bits.
 const ORIGINS_MAX: usize = 250;
 
-/// Names of header fields are sent with each answer to a preflight.
+/// Each answer to a preflight request contains the names of all header fields.
 const HEADERS_MAX: usize = 100;
 
-/// What is wrong with a configuration.
+/// A fault of a configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// The configuration file cannot be read.
     #[error("cannot read {path}")]
     Read {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// The file is not what we understand.
+    /// The file is not a valid configuration.
     #[error("{path}: {message}")]
     Parse {
         /// The file.
         path: String,
-        /// Where and what.
+        /// The place and the fault.
         message: String,
     },
-    /// The front would be open to anyone.
+    /// The front would be open to every client.
     #[error(
         "front.listen = {0} is reachable from other machines, and anyone there could publish and subscribe. Name the \
-         networks that may come in (front.allow), let in only who brings a token (auth.keys), or say that it is meant \
-         to be open (front.open = true, or --open-front)"
+         networks that may come in (front.allow), require tokens (auth.keys), or open it deliberately \
+         (front.open = true, or --open-front)"
     )]
     OpenFront(SocketAddr),
-    /// The back end's address is none that can be asked.
+    /// The URL of the back end is malformed.
     #[error(
-        "hooks.url = {0:?} is not 'http://HOST[:PORT]/PATH', which is needed where something is to be asked or told"
+        "hooks.url = {0:?} is not 'http://HOST[:PORT]/PATH', which is required if the back end is to be asked or notified"
     )]
     Hooks(String),
-    /// Pages of any origin would act with what their visitors' browsers know of the site.
+    /// Pages of any origin could act with the credentials that their visitors' browsers store for
+    /// the site.
     #[error(
-        "hooks.headers passes on Cookie or Authorization, which browsers send whichever page asks, and \
+        "hooks.headers passes on Cookie or Authorization, which browsers send for requests of every page, and \
          front.origins = [\"*\"]: name the origins of the site's pages, or none (front.origins = [])"
     )]
     AnyOrigin,
-    /// Keys make no sense, or cannot be read.
+    /// The keys are inconsistent, or cannot be read.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// The admin listener would be open to anyone.
+    /// The admin listener would be open to every client.
     #[error("admin.listen = {0} is reachable from other machines. Name the networks that may come in (admin.allow)")]
     OpenAdmin(SocketAddr),
-    /// Proxies say for whom they connect, and none is trusted.
+    /// Proxies are to name their clients, and no proxy is trusted.
     #[error("{0} is set, and front.trusted_proxies names no proxy that could connect")]
     NoProxy(&'static str),
-    /// The admin listener would be open to whomever a proxy lets through.
+    /// The admin listener would be open to every client of a proxy.
     #[error("admin.proxy_protocol is set: name the networks whose clients may come in by a proxy (admin.allow)")]
     ProxiedAdmin,
-    /// An origin is not one that a browser sends.
+    /// An origin does not have the form in which browsers send it.
     #[error("{setting} has {origin:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
     Origin {
         /// The setting.
         setting: &'static str,
-        /// What it has.
+        /// The malformed origin.
         origin: String,
     },
-    /// A host is not a name.
+    /// A host is not a plain host name.
     #[error("{setting} has {host:?}: a host is a name alone, like comet.example.org, without a port")]
     Host {
         /// The setting.
         setting: &'static str,
-        /// What it has.
+        /// The malformed host.
         host: String,
     },
-    /// A key of the admin listener can be guessed, or cannot be sent.
+    /// A key of the admin listener is easily guessed, or cannot be sent.
     #[error(
         "admin.keys has a key that is shorter than 16 characters, or has characters other than visible ones of ASCII"
     )]
     AdminKey,
-    /// The level of the log is none.
+    /// The level of the log does not exist.
     #[error(
         "log.level = {0:?} is not a level (error, warn, info, debug, trace, off) or a list of levels by \
          module, such as info,sealed=debug"
     )]
     LogLevel(String),
-    /// A name is not one of a header field.
+    /// A name is not valid for a header field.
     #[error("{setting} has {name:?}, which is not the name of a header field")]
     HeaderName {
         /// The setting.
         setting: &'static str,
-        /// What it has.
+        /// The invalid name.
         name: String,
     },
-    /// The name of the cookie for tokens is not one of a cookie.
+    /// The name of the cookie for tokens is not valid for a cookie.
     #[error("auth.cookie = {0:?} is not the name of a cookie")]
     CookieName(String),
-    /// The admin listener would have to serve the classic API.
+    /// The admin listener is configured to serve the classic API.
     #[error("admin.apis has \"classic\": the classic API is served at the front alone (front.apis)")]
     ClassicAdmin,
-    /// A value is outside of what makes sense.
+    /// A value is out of its range.
     #[error("{name} must be {range}, and is {value}")]
     Range {
         /// The setting.
         name: &'static str,
-        /// What it may be.
+        /// The allowed range.
         range: String,
-        /// What it is.
+        /// The value.
         value: u64,
     },
 }
 
-/// Returns whether a text is a level, or a list of levels in which modules are named.
+/// Returns whether a text is a log level, or a list of levels, some of them for a module.
 fn is_log_level(text: &str) -> bool {
     let is_level = |level: &str| !level.is_empty() && level.parse::<LevelFilter>().is_ok();
     text.split(',').map(str::trim).all(|part| match part.rsplit_once('=') {
@@ -130,13 +131,13 @@ fn is_log_level(text: &str) -> bool {
     })
 }
 
-/// Returns the error of a list with more entries than it may have.
+/// Returns the error for a list with too many entries.
 fn too_long(name: &'static str, what: &str, max: usize, len: usize) -> ConfigError {
     ConfigError::Range { name, range: format!("{what}at most {max}"), value: len as u64 }
 }
 
 impl Config {
-    /// Checks that the parts make sense, alone and together.
+    /// Checks that each setting is valid, and that the settings are consistent.
     pub fn check(&self) -> Result<(), ConfigError> {
         let front = &self.front;
         let is_guarded = !front.allow.is_empty() || self.auth.is_closed();
@@ -201,7 +202,8 @@ impl Config {
         Ok(())
     }
 
-    /// Checks the names of header fields, of the cookie, of origins and of hosts, and the admin listener's keys.
+    /// Checks the names of header fields, of the cookie, of origins and of hosts, and the admin
+    /// listener's keys.
     fn check_names(&self) -> Result<(), ConfigError> {
         let (headers, cookie) = (&self.front.headers, &self.auth.cookie);
         if headers.len() > HEADERS_MAX {
@@ -214,7 +216,7 @@ impl Config {
                 return Err(ConfigError::HeaderName { setting, name: name.clone() });
             }
         }
-        // A cookie's name has the characters of a header field's (RFC 6265).
+        // A cookie's name consists of the same characters as a header field's (RFC 6265).
         if !cookie.is_empty() && !is_field_name(cookie) {
             return Err(ConfigError::CookieName(cookie.clone()));
         }
@@ -236,7 +238,7 @@ impl Config {
     }
 }
 
-/// Returns whether a setting can name a host so: by a name alone, without a port.
+/// Returns whether a text is a plain host name, without a port.
 fn is_name(text: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !text.is_empty() && text.len() <= 255 && text.bytes().all(is_letter) && !text.ends_with('.')

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The header field in which trusted proxies say for whom they ask. Only this one is looked at: a proxy that writes the one
-/// passes the other on as its client sent it.
+/// The header field in which trusted proxies name the client. The server ignores the other field: a
+/// proxy that writes one of them passes on the other as its client sent it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardedBy {
     /// `X-Forwarded-For`, as nginx, `HAProxy` and most others write it.

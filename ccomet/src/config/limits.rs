@@ -10,43 +10,50 @@ settings! {
     pub struct Limits in [limits] {
         /// Connections to the server. At the limit, new connections wait in the kernel's backlog.
         connections_max: usize = 1_000_000, [1..];
-        /// Connections to the front from one address (for IPv6, from one /64), on each loop. A connection beyond the
-        /// limit is answered 429 and closed; from twice the limit on, it is closed without an answer. Loopback and
-        /// trusted proxies are not limited: each request, poll, stream and WebSocket that a proxy forwards counts as a
-        /// connection of the address that the proxy names, for as long as it lasts.
+        /// Connections to the front from one address (for IPv6, from one /64), on each loop. A
+        /// connection beyond the limit is answered 429 and closed; from twice the limit on, it is
+        /// closed without an answer. Loopback and trusted proxies are not limited: each request,
+        /// poll, stream and WebSocket that a proxy forwards counts as a connection of the address
+        /// that the proxy names, for as long as it lasts.
         connections_per_address_max: u32 = 2_000, [1..], answers = "too_many_requests";
-        /// Subscriptions that clients of one address (for IPv6, of one /64) have added to WebSockets, on each loop, beside
-        /// the channels of the WebSockets' URLs. Loopback is not limited.
+        /// Subscriptions that clients of one address (for IPv6, of one /64) have added to
+        /// WebSockets, on each loop, in addition to the channels of the WebSockets' URLs. Loopback
+        /// is not limited.
         subscriptions_per_address_max: u32 = 2_000, [1..], answers = "too_many_requests";
-        // What is counted by the minute is counted in microseconds.
-        /// Subscribes from one address per minute, on each loop, all at once or spread out. Each poll is a subscribe.
-        /// Loopback is not limited.
+        // Counts per minute are kept in microseconds.
+        /// Subscribes from one address per minute, on each loop, all at once or spread out. Each
+        /// poll is a subscribe. Loopback is not limited.
         subscribes_per_address_minute: u32 = 12_000, [1..=60_000_000], answers = "too_many_requests";
         /// Publishes from one address per minute, on each loop. Loopback is not limited.
         publishes_per_address_minute: u32 = 6_000, [1..=60_000_000], answers = "too_many_requests";
-        /// Bytes of request bodies in transit to the front, by the lengths that their heads name. A request beyond the
-        /// limit is refused before its body is read. Messages in transit on WebSockets count, too. Bodies and messages of
-        /// up to 16 KiB, and those from loopback, are not counted.
+        /// Bytes of request bodies in transit to the front, by the lengths that their heads name. A
+        /// request beyond the limit is refused before its body is read. Messages in transit on
+        /// WebSockets count, too. Bodies and messages of up to 16 KiB, and those from loopback, are
+        /// not counted.
         body_bytes_max: usize = 64 MiB, [1 B..], answers = "body_limit";
-        /// Bytes of request bodies of more than 16 KiB in transit to the front from one address, on each loop. Loopback is
-        /// not limited. A single body may exceed it.
+        /// Bytes of request bodies of more than 16 KiB in transit to the front from one address, on
+        /// each loop. Loopback is not limited. A single body may exceed the limit.
         body_bytes_per_address_max: usize = 4 MiB, [1 B..], answers = "too_many_requests";
-        /// Addresses whose use is recorded. The limits by address do not hold for further addresses.
+        /// Addresses whose usage is recorded. The limits by address do not apply to further
+        /// addresses.
         addresses_max: usize = 100_000, [1..];
-        /// Channels of the server. A sixteenth of them is reserved for the admin listener and loopback.
+        /// Channels of the server. A sixteenth of them is reserved for the admin listener and
+        /// loopback.
         channels_max: usize = 100_000, [1..], answers = "channel_limit";
-        /// Channels on each loop that one message from the front to a pattern may reach. A message for more of
-        /// them reaches none. It counts as a publish in each channel.
+        /// Channels on each loop that one message from the front to a pattern may reach. A message
+        /// for more of them reaches none. It counts as a publish in each channel.
         channels_per_broadcast_max: usize = 10_000, [1..], answers = "broadcast_too_wide";
         /// Messages to patterns that are in transit to their channels at a time.
         broadcasts_under_way_max: usize = 100, [1..=10_000], answers = "broadcast_limit";
-        /// Existing channels made from one address of the front (for IPv6, from one /64), and those made with tokens of
-        /// one subject. Loopback's address is not limited. A channel
-        /// counts no longer when it becomes the back end's (`history.total_bytes_max`).
+        /// Existing channels that clients of one address of the front (for IPv6, of one /64)
+        /// created, and those created with tokens of one subject. Loopback's address is not
+        /// limited. A channel no longer counts when it passes to the back end
+        /// (`history.total_bytes_max`).
         channels_per_client_max: usize = 5_000, [1..], answers = "client_limit";
         /// Followed patterns to which one client, an address or a subject, subscribed first.
         patterns_per_client_max: usize = 20, [1..=10_000], answers = "client_limit";
-        /// Patterns that have subscriptions at a time. Each published message is matched against all of them.
+        /// Patterns that have subscriptions at a time. Each published message is matched against
+        /// all of them.
         patterns_max: usize = 100, [1..=10_000], answers = "pattern_limit";
         /// Subscribers of the server.
         subscribers_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
@@ -56,8 +63,8 @@ settings! {
         subscribers_per_channel_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
         /// Channels of one subscription.
         channels_per_subscription_max: usize = 32, [1..=255], answers = "too_many_channels";
-        /// Subscriptions that a client may add to one WebSocket. Only one subscription on a WebSocket may have a channel
-        /// for which a rule has `subscribers_max`.
+        /// Subscriptions that a client may add to one WebSocket. Only one subscription on a
+        /// WebSocket may have a channel for which a rule has `subscribers_max`.
         subscriptions_per_connection_max: usize = 100, [1..=10_000], answers = "too_many_subscriptions";
         /// Bytes of one message.
         message_bytes_max: usize = 64 KiB, [1 B..=8 MiB], answers = "message_too_large";
@@ -71,39 +78,46 @@ settings! {
         head_bytes_max: usize = 16 KiB, [1 KiB..=1 MiB], answers = "head_too_large";
         /// Bytes that the server sends one subscriber at a time; a single message may exceed it.
         batch_bytes_max: usize = 64 KiB, [1 B..=1 MiB];
-        /// Bytes of encoded messages, kept for a second at most for subscribers that read them in the same form. A
-        /// single message may exceed the share of a loop.
+        /// Bytes of encoded messages, kept for a second at most for subscribers that read them in
+        /// the same form. A single message may exceed the share of a loop.
         encoded_bytes_max: usize = 16 MiB, [1 B..];
-        /// Deliveries in transit from one loop to another. Later ones wait in the channels' history.
+        /// Deliveries in transit from one loop to another. Later ones wait in the channels'
+        /// history.
         deliveries_under_way_max: usize = 1_024, [1..=1_048_576];
     }
 }
 
 settings! {
-    /// What channels keep of their past.
+    /// The past messages that channels keep.
     #[derive(Copy)]
     pub struct History in [history] {
         /// Messages that one channel keeps.
         messages_max: usize = 500, [1..=1_048_576];
-        /// Bytes that one channel keeps. A message that other channels have as well counts in full here.
+        /// Bytes that one channel keeps. A message that other channels keep as well counts in full
+        /// here.
         bytes_max: usize = 1 MiB, [1 B..];
         /// Time for which a message is kept.
         age_max_s: u64 = 86_400 s, [1 s..];
-        /// Bytes that all channels of the process keep together. A message counts once, with its sender, its
-        /// idempotency key and 96 bytes, however many loops have subscribers for it, and with 16 bytes more for each of
-        /// those loops. Of a message to several channels or to a pattern, and of the copies that patterns keep, the
-        /// data counts once on each loop to which some of these channels belong, and the rest for each channel. Each
-        /// loop has an equal share for the channels of its own. Beyond it, the client whose channels keep most loses
-        /// messages, on all loops: the oldest of those of its channels that keep more than their mean. A channel counts
-        /// for the address and for the token's subject of the client that made it, not of those that publish in it; but
-        /// it becomes the back end's, if the admin listener or loopback publishes in it, by its name, while it keeps
-        /// nothing. The channels of the back end lose messages only if they keep more than half of the limit, or if no
-        /// others keep any. Messages in transit to other loops come on top, up to a quarter of the limit.
+        /// Bytes that all channels of the process keep together. A message counts once, with its
+        /// sender, its idempotency key and 96 bytes, however many loops have subscribers for it,
+        /// and with 16 bytes more for each of those loops. Of a message to several channels or to a
+        /// pattern, and of the copies that patterns keep, the data counts once on each loop to
+        /// which some of these channels belong, and the rest for each channel. Each loop has an
+        /// equal share for its own channels. Beyond it, the client whose channels keep most loses
+        /// messages, on all loops: the oldest messages of those of its channels that keep more than
+        /// their mean. A channel counts for the address and for the token's subject of the client
+        /// that created the channel, not of the clients that publish in it. A channel that keeps
+        /// nothing passes to the back end, that is, the admin listener and loopback, when the back
+        /// end publishes in it by name. The channels of the back end lose messages only if they keep
+        /// more than half of the limit, or if no other channels keep any. Messages in transit to
+        /// other loops are not included; they take up to a quarter of the limit in addition.
         total_bytes_max: usize = 256 MiB, [1 B..];
-        /// Idempotency keys of all channels together; each loop has an equal share for its channels. Beyond it, the oldest of
-        /// the admin listener and loopback is dropped if these have more than half; else the oldest of clients, unless its
-        /// publisher, by address and by the token's subject, has less than a quarter of the keys of the publisher that has
-        /// most: then the oldest of that one. A retry is recognized as long as its key is known.
+        /// Idempotency keys of all channels together; each loop has an equal share for its
+        /// channels. Beyond it, a key is dropped: the oldest key of the admin listener and loopback
+        /// if these have more than half; otherwise the oldest key of the clients. But if the
+        /// publisher of that key, by address and by the token's subject, has less than a quarter of
+        /// the keys of the publisher with most keys, the oldest key of the latter is dropped. A
+        /// retry is recognized as long as its key is known.
         keys_max: usize = 65_536, [1..];
         /// Time for which an idempotency key is known, if it is not dropped before (`keys_max`).
         keys_age_max_s: u64 = 300 s, [1..=86_400 s];
@@ -116,15 +130,15 @@ settings! {
     pub struct Times in [times] {
         /// Interval of the heartbeats of a stream on which nothing else is sent.
         heartbeat_s: u64 = 15 s, [1..=86_400 s];
-        /// Wait of a long poll that names none; at most `poll_wait_max_s`.
+        /// Wait of a long poll that does not name a wait; at most `poll_wait_max_s`.
         poll_wait_s: u64 = 30 s, [0..];
         /// Longest wait that a long poll may name.
         poll_wait_max_s: u64 = 60 s, [1..=86_400 s];
-        /// Wait of a classic poll. The default is longer than its clients' own limits, and shorter than those of most
-        /// proxies.
+        /// Wait of a classic poll. The default is longer than its clients' own limits, and shorter
+        /// than those of most proxies.
         classic_poll_s: u64 = 55 s, [1..=86_400 s];
-        /// Time for the head of a request to arrive, and longest pause in its body, which has to arrive at 1,000 bytes
-        /// per second in the long run.
+        /// Time for the head of a request to arrive, and longest pause in its body, which has to
+        /// arrive at 1,000 bytes per second in the long run.
         request_s: u64 = 20 s, [1..=86_400 s], answers = "request_timeout";
         /// Time for a message on a WebSocket to arrive completely, from its first byte.
         message_s: u64 = 20 s, [1..=86_400 s];
@@ -132,14 +146,16 @@ settings! {
         keep_alive_s: u64 = 75 s, [1..=86_400 s];
         /// Time for a peer to acknowledge what the server sent, before it counts as dead.
         silence_max_s: u64 = 60 s, [1..=86_400 s];
-        /// Time for a member of a channel to return after its last connection ends, before its `leave` is published.
+        /// Time for a member of a channel to return after its last connection ends, before its
+        /// `leave` is published.
         presence_grace_s: u64 = 5 s, [1..=86_400 s];
-        /// Time for a channel's owner to reply to a request, which is refused then. Whether a message is published then is
-        /// not known: a publisher that has sent an idempotency key may publish it again.
+        /// Time for a channel's owner to reply to a request, which is refused then. Whether the
+        /// message is published is unknown in that case: a publisher that sent an idempotency key
+        /// may publish it again.
         reply_s: u64 = 10 s, [1..=3_600 s], answers = "unavailable";
         /// Time for which a channel without readers stays on a loop.
         channel_linger_s: u64 = 60 s, [1..=86_400 s];
-        /// Time for which a channel without history and subscribers keeps its place in the numbers of its messages.
+        /// Time for which a channel without history and subscribers keeps its message numbering.
         channel_idle_s: u64 = 3_600 s, [1 s..];
         /// Time for a shutdown.
         drain_s: u64 = 10 s, [1..=86_400 s];
@@ -147,7 +163,7 @@ settings! {
 }
 
 settings! {
-    /// What the API of icomet does.
+    /// The behavior of the API of icomet.
     #[derive(Copy)]
     pub struct Icomet in [icomet] {
         /// Whether a subscription needs the token of a signed channel: `token` if so.
@@ -159,12 +175,12 @@ settings! {
     }
 }
 
-/// Which subscriptions icomet's API accepts.
+/// The subscriptions that icomet's API accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IcometAuth {
-    /// All.
+    /// All subscriptions.
     None,
-    /// Those with the token of the channel.
+    /// Subscriptions with the token of the channel.
     Token,
 }

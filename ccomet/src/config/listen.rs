@@ -1,16 +1,17 @@
-//! Where a listener is: an address, or a name that the system resolves.
+//! The address of a listener: an IP address, or a name that the system resolves.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use sealed::fault;
 use serde::de::{Deserialize, Deserializer, Error};
 
-/// Reads an address and port, such as `127.0.0.1:8100`, `[::1]:8100` or `localhost:8100`. Of a name's addresses, the first
-/// of IPv4 is taken, otherwise the first.
+/// Parses an address and port, such as `127.0.0.1:8100`, `[::1]:8100` or `localhost:8100`. Of the
+/// addresses of a name, the first IPv4 address is used, or the first address if there is none.
 ///
 /// # Errors
 ///
-/// Returns what is wrong, in words, if the text has no port or the name has no address. Resolving a name may block.
+/// Returns a message if the text has no port or the name has no address. Resolving a name may
+/// block.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("'{text}' is not ADDRESS:PORT or NAME:PORT: {why}");
     if fault!("listener-name-refused") {
@@ -30,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_named_by_an_address_or_a_name_with_a_port() {
+    fn a_listener_address_is_an_address_or_a_name_with_a_port() {
         for (text, address) in [
             ("127.0.0.1:8100", Some("127.0.0.1:8100")),
             ("[::1]:8100", Some("[::1]:8100")),

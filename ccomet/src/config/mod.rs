@@ -1,9 +1,11 @@
-//! What an operator can set. Every limit has a default that is safe on the open internet.
+//! The settings of an operator. The default of every limit is safe on the open internet.
 //!
-//! - `table.rs`: the macro by which a section is written once, with its documentation, range and default.
-//! - `limits.rs`, `auth.rs`, `rules.rs`, `webhooks.rs`: sections; those of the listeners and the log are here.
-//! - `listen.rs`, `networks.rs`, `forwarded_by.rs`: values that need reading.
-//! - `check.rs`: what has to fit together.
+//! - `table.rs`: the macro by which a section is written once, with its documentation, range and
+//!   default.
+//! - `limits.rs`, `auth.rs`, `rules.rs`, `webhooks.rs`: sections; those of the listeners and the
+//!   log are here.
+//! - `listen.rs`, `networks.rs`, `forwarded_by.rs`: values that need parsing.
+//! - `check.rs`: validation, also of settings that depend on each other.
 //! - `reference.rs`: the reference of all settings, `docs/settings.md`.
 
 pub(crate) mod auth;
@@ -35,8 +37,8 @@ pub use forwarded_by::ForwardedBy;
 pub use limits::{History, Icomet, IcometAuth, Limits, Times};
 pub use listen::listen_address;
 
-/// The whole configuration, as the TOML file has it. A setting that the file leaves out has its default; an unknown one
-/// is an error.
+/// The whole configuration, as in the TOML file. A setting that is missing in the file has its
+/// default; an unknown setting is an error.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -47,21 +49,21 @@ pub struct Config {
     pub front: Front,
     /// The private listener.
     pub admin: Admin,
-    /// Tokens, and what clients without one may do.
+    /// Tokens, and the permissions of clients without one.
     pub auth: Auth,
     /// Limits on counts and bytes.
     pub limits: Limits,
-    /// What channels keep.
+    /// The past messages that channels keep.
     pub history: History,
     /// Durations.
     pub times: Times,
-    /// What the API of icomet does.
+    /// The behavior of the API of icomet.
     pub icomet: Icomet,
     /// The log.
     pub log: Log,
     /// Requests to the site's back end.
     pub hooks: Hooks,
-    /// What differs for channels of some names.
+    /// Deviating settings for channels by their names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
 }
@@ -72,41 +74,43 @@ settings! {
         /// Address or name, with a port, on which the front listens.
         #[serde(deserialize_with = "listen::deserialize")]
         listen: SocketAddr = "127.0.0.1:8100" => SocketAddr::from(([127, 0, 0, 1], 8100));
-        /// Networks whose clients may connect; empty: all. A bare address, here and in the other lists, is a network of
-        /// one.
+        /// Networks whose clients may connect; empty: all. A bare address, here and in the other
+        /// lists, is a network of one address.
         #[serde(deserialize_with = "networks::read")]
         allow: Vec<IpNet> = [], answers = "forbidden";
         /// Networks whose clients may not connect, even if they are in `allow`.
         #[serde(deserialize_with = "networks::read")]
         deny: Vec<IpNet> = [], answers = "forbidden";
-        /// Networks of proxies that name the client of a request. Rules and limits hold for the address that they name.
+        /// Networks of proxies that name the client of a request. Rules and limits hold for the
+        /// address that they name.
         #[serde(deserialize_with = "networks::read")]
         trusted_proxies: Vec<IpNet> = [];
-        /// Whether trusted proxies name the client by the PROXY protocol, before the first request. Only they can
-        /// connect then.
+        /// Whether trusted proxies name the client by the PROXY protocol, before the first request.
+        /// Only they can connect then.
         proxy_protocol: bool = false;
         /// Header field in which trusted proxies name the client.
         forwarded_by: ForwardedBy = "X-Forwarded-For" => ForwardedBy::XForwardedFor;
-        /// Lets anyone publish and subscribe though the front is not on loopback and has no `allow`.
+        /// Lets every client publish and subscribe although the front is not on loopback and has no
+        /// `allow`.
         open: bool = false;
-        /// Whether clients may subscribe to patterns of channels, such as `news.*`, and so learn the names of all that
-        /// match.
+        /// Whether clients may subscribe to patterns of channels, such as `news.*`, and so learn
+        /// the names of all matching channels.
         patterns: bool = false, answers = "pattern_forbidden";
         /// Origins of pages that may read replies, `["*"]` for any.
         origins: Vec<String> = ["*"] => vec!["*".to_owned()], answers = "origin_forbidden";
-        /// Host names of the front, without ports; empty: any. If there are any, the front refuses requests with
-        /// another `Host`, unless it is an address or `localhost`. Set it where the network limits access to the front:
-        /// otherwise a page can point a name of its own at the front (DNS rebinding), and reads what its visitor can
-        /// read.
+        /// Host names of the front, without ports; empty: any. If there are any, the front refuses
+        /// requests with another `Host`, unless it is an address or `localhost`. Set it if the
+        /// network limits access to the front: otherwise a page can point its own host name at the
+        /// front (DNS rebinding), and read what its visitor can read.
         hosts: Vec<String> = [], answers = "host_unknown";
-        /// Names of further header fields that requests of pages of these origins may have, at most 100. Always allowed
-        /// are those that the API knows, `X-Requested-With`, `X-CSRF-Token`, and those of tracing (`traceparent`,
-        /// `tracestate`, `baggage`, `sentry-trace`).
+        /// Names of further header fields that requests of pages of these origins may have, at most
+        /// 100. Always allowed are those that the API uses, `X-Requested-With`, `X-CSRF-Token`, and
+        /// those of tracing (`traceparent`, `tracestate`, `baggage`, `sentry-trace`).
         headers: Vec<String> = [];
-        /// APIs that the front speaks.
+        /// APIs that the front serves.
         apis: Vec<Api> = ["native", "classic", "icomet"] => vec![Api::Native, Api::Classic, Api::Icomet];
-        /// Whether the front serves the pages of the chat demo, and `/` leads there. It always serves the client
-        /// library.
+        /// Whether the front serves the pages of the chat demo, and redirects `/` to them. It
+        /// always serves the client library.
         demo: bool = true;
     }
 }
@@ -117,94 +121,96 @@ settings! {
         /// Address or name, with a port, on which the listener accepts connections.
         #[serde(deserialize_with = "listen::deserialize")]
         listen: SocketAddr = "127.0.0.1:8000" => SocketAddr::from(([127, 0, 0, 1], 8000));
-        /// Networks whose clients may connect. It is needed where the listener is not on loopback.
+        /// Networks whose clients may connect. It is required if the listener is not on loopback.
         #[serde(deserialize_with = "networks::read")]
         allow: Vec<IpNet> = [], answers = "forbidden";
         /// Networks whose clients may not connect, even if they are in `allow`.
         #[serde(deserialize_with = "networks::read")]
         deny: Vec<IpNet> = [], answers = "forbidden";
-        /// Whether the front's trusted proxies name the client by the PROXY protocol. Only they can connect then, and
-        /// `allow` is needed.
+        /// Whether the front's trusted proxies name the client by the PROXY protocol. Only they can
+        /// connect then, and `allow` is required.
         proxy_protocol: bool = false;
-        /// Host names of the listener, without ports. It refuses requests with another `Host`, unless that is an
-        /// address or `localhost`.
+        /// Host names of the listener, without ports. It refuses requests with another `Host`,
+        /// unless that is an address or `localhost`.
         hosts: Vec<String> = [], answers = "host_unknown";
-        /// Origins of pages that may use the listener, as those of icomet do; empty: its own pages alone. `["*"]` lets
-        /// every page that a person of these machines opens publish, close channels and read.
+        /// Origins of pages that may use the listener, as those of icomet do; empty: its own pages
+        /// alone. `["*"]` lets every page that a user of these machines opens publish, close
+        /// channels and read.
         origins: Vec<String> = [], answers = "origin_forbidden";
-        /// Secrets of at least 16 characters, one of which each request has to have as `Authorization: Bearer KEY`;
-        /// empty: none is needed.
+        /// Secrets of at least 16 characters; each request has to have one of them as
+        /// `Authorization: Bearer KEY`. Empty: no secret is needed.
         keys: Vec<Secret> = [], answers = "admin_key";
-        /// Whether a GET may publish, sign, close or be answered as script even if a page could have made a browser
-        /// send it: a listener that is called by neither `localhost` nor a loopback address cannot see which page loads
-        /// an image.
+        /// Whether a GET may publish, sign, close or be answered as script even if a page could
+        /// have made a browser send it. A listener that is addressed by neither `localhost` nor a
+        /// loopback address cannot see which page loads an image.
         forgeable_gets: bool = false, answers = "forgeable";
-        /// APIs that the listener speaks. The classic API is served at the front alone.
+        /// APIs that the listener serves. The classic API is served at the front alone.
         apis: Vec<Api> = ["native", "icomet"] => vec![Api::Native, Api::Icomet];
     }
 }
 
-/// An API that a listener speaks.
+/// An API that a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Api {
     /// `/channels` and `/messages`.
     Native,
-    /// That of `CComet` 1.0, at the front alone.
+    /// The API of `CComet` 1.0, at the front alone.
     Classic,
-    /// icomet's.
+    /// The API of icomet.
     Icomet,
 }
 
 settings! {
     /// The log, on standard error.
     pub struct Log in [log] {
-        /// `error`, `warn`, `info`, `debug`, `trace` or `off`; by module too, as in `info,sealed=debug`.
+        /// `error`, `warn`, `info`, `debug`, `trace` or `off`; also by module, as in
+        /// `info,sealed=debug`.
         level: String = "info" => "info".to_owned();
     }
 }
 
 impl Config {
-    /// Reads a TOML file. It is not checked yet: flags may still change it.
+    /// Reads a TOML file without checking it: flags may still change the configuration.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
         toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: parse_message(&text, &error) })
     }
 
-    /// The configuration as a TOML file would have it, defaults written out.
+    /// Returns the configuration as TOML, including defaults.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
     }
 }
 
-/// Whether it looks like an origin as browsers send it.
+/// Returns whether a text has the form in which browsers send an origin.
 pub(crate) fn is_origin(origin: &str) -> bool {
     let Some((scheme, host)) = origin.split_once("://") else { return false };
     let consists_of = |text: &str, others: &[u8]| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
     };
-    // It goes into header fields, where other characters would say more than an origin. Browsers encode the rest of a
-    // host's name.
+    // The origin is copied into header fields, where other characters could have a meaning.
+    // Browsers encode all other characters of a host name.
     let others: &[u8] = if fault!("origin-ends-directive") { b"-._:[];" } else { b"-._:[]" };
     consists_of(scheme, b"+-.") && consists_of(host, others)
 }
 
-/// Whether a text is the name of a header field.
+/// Returns whether a text is the name of a header field.
 pub(crate) fn is_field_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte))
 }
 
-/// Both listeners have a list of origins, with one meaning.
+/// Implements the methods of the setting `origins`, which both listeners have.
 macro_rules! with_origins {
     ($listener:ident) => {
         impl $listener {
-            /// Returns whether the listener's `origins` let pages of all origins in.
+            /// Returns whether the listener's `origins` allow pages of all origins.
             pub(crate) fn allows_any_origin(&self) -> bool {
                 self.origins.iter().any(|listed| listed == "*")
             }
 
-            /// Returns whether the listener's `origins` let pages of an origin in.
+            /// Returns whether the listener's `origins` allow pages of an origin.
             pub(crate) fn allows_origin(&self, origin: &str) -> bool {
                 self.allows_any_origin() || self.origins.iter().any(|listed| listed == origin)
             }
@@ -215,7 +221,7 @@ macro_rules! with_origins {
 with_origins!(Front);
 with_origins!(Admin);
 
-/// What is wrong with a file, and where. A file with a secret is not quoted.
+/// Returns the fault of a file, and its place. A file that may contain a secret is not quoted.
 fn parse_message(text: &str, error: &toml::de::Error) -> String {
     if !text.contains("secret") && !text.contains("keys") {
         return error.to_string();
@@ -224,7 +230,8 @@ fn parse_message(text: &str, error: &toml::de::Error) -> String {
     format!("line {}: {}", before.matches('\n').count() + 1, without_quotes(error.message()))
 }
 
-/// The message without the value that it quotes: a secret of another type than it has to be is one, too.
+/// Returns the message without the value that it quotes: a secret of a wrong type is still a
+/// secret.
 fn without_quotes(message: &str) -> String {
     match (message.split_once('"'), message.rsplit_once('"')) {
         (Some((before, _)), Some((_, after))) if !fault!("secret-quoted-in-error") => format!("{before}\"…\"{after}"),
@@ -241,18 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn a_front_beyond_loopback_needs_rules_or_a_plain_word() {
+    fn a_front_beyond_loopback_needs_allowed_networks_or_open() {
         let open = "[front]\nlisten = \"0.0.0.0:8100\"\n";
         let refused = parse(open).expect("TOML").check();
         assert!(matches!(refused, Err(ConfigError::OpenFront(_))), "{refused:?}");
-        parse(&format!("{open}open = true")).expect("TOML").check().expect("said so");
+        parse(&format!("{open}open = true")).expect("TOML").check().expect("open is set");
         parse(&format!("{open}allow = [\"10.0.0.0/8\"]")).expect("TOML").check().expect("has rules");
         let admin = parse("[admin]\nlisten = \"[::]:8000\"\n").expect("TOML").check();
         assert!(matches!(admin, Err(ConfigError::OpenAdmin(_))), "{admin:?}");
     }
 
     #[test]
-    fn the_proxy_protocol_needs_somebody_to_speak_it() {
+    fn the_proxy_protocol_needs_trusted_proxies() {
         let trusted = "[front]\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
         let admin = "[admin]\nproxy_protocol = true\n";
         for (text, fine) in [
@@ -268,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_what_browsers_send() {
+    fn origins_have_the_form_of_browsers() {
         for (origins, fine) in [
             (r#"["*"]"#, true),
             (r#"["https://a.example", "http://b.example:8080"]"#, true),
@@ -287,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn header_names_are_names() {
+    fn header_names_are_checked() {
         for (headers, fine) in [
             (r#"["X-Site", "x-other_1"]"#, true),
             ("[]", true),
@@ -332,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_a_secret_is_not_read_as_one() {
+    fn the_placeholder_of_a_secret_is_not_accepted_as_a_secret() {
         for (before, after) in [
             ("hooks.secret = ", ""),
             ("admin.keys = [", "]"),
@@ -350,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_fine_and_survive_being_written_out() {
+    fn defaults_are_valid_and_round_trip_as_toml() {
         let config = Config::default();
         config.check().expect("defaults");
         let again = parse(&config.to_toml()).expect("TOML");

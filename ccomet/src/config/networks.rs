@@ -1,4 +1,4 @@
-//! Lists of networks, in which a bare address is a network of one.
+//! Lists of networks, in which a bare address is a network of one address.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use sealed::fault;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// Reads a list.
+/// Reads a list of networks.
 pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
     Vec::<String>::deserialize(from)?.iter().map(|text| parse(text).map_err(D::Error::custom)).collect()
 }
@@ -27,7 +27,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn a_bare_address_is_a_network_of_one_in_every_list() {
+    fn a_bare_address_is_a_network_of_one_address_in_every_list() {
         for (table, name) in
             [("front", "allow"), ("front", "deny"), ("front", "trusted_proxies"), ("admin", "allow"), ("admin", "deny")]
         {
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_of_a_configuration_can_be_read_again() {
+    fn a_printed_configuration_can_be_read_again() {
         let config: Config = toml::from_str("[front]\nallow = [\"127.0.0.1\"]").expect("TOML");
         let again: Config = toml::from_str(&config.to_toml()).expect("TOML");
         assert_eq!(again.front.allow, config.front.allow);

@@ -8,7 +8,7 @@ use super::webhooks::Hooks;
 use super::{Admin, Config, Front, History, Icomet, Limits, Log, Times};
 use crate::config::rules::Rule;
 
-/// All settings but those of rules, in the order of the file.
+/// All sections of settings but the rules, in the order of the file.
 pub(crate) static ROWS: [Section; 9] = [
     Front::SECTION,
     Admin::SECTION,
@@ -33,8 +33,8 @@ Outside of the tables, `loops` is the number of event loops, each with a thread;
 ";
 
 impl Config {
-    /// Returns the reference of all settings, as Markdown: for each table of the file, the name, default, range, error
-    /// code and meaning of its settings.
+    /// Returns the reference of all settings, as Markdown: for each table of the file, the name,
+    /// default, range, error code and meaning of its settings.
     pub fn reference() -> String {
         let mut page = INTRODUCTION.to_owned();
         let tables = ROWS.iter().map(|section| (format!("[{}]", section.name), section));
@@ -51,10 +51,11 @@ impl Config {
     }
 }
 
-/// Returns a default and a range for readers.
+/// Returns a default and a range in the form for readers.
 fn shown(row: &Row) -> (String, String) {
     let default = match row.default {
-        // A number, with `_` between its digits, or a setting that the default is taken from.
+        // A number, with `_` between its digits, or the name of a setting that provides the
+        // default.
         number if number.starts_with(|first: char| first.is_ascii_digit()) => number.replace('_', ","),
         default if default == "none" || default.starts_with('`') => default.to_owned(),
         default => format!("`{default}`"),
@@ -63,14 +64,14 @@ fn shown(row: &Row) -> (String, String) {
         return (default, range.replace('_', ","));
     }
     let range = match row.kind {
-        // The default is all that there are.
+        // The default contains all values that exist.
         "Vec<Api>" => format!("list of {}", row.default.trim_matches(['[', ']']).replace('"', "`")),
         kind => values(kind).to_owned(),
     };
     (default, range)
 }
 
-/// Returns what a setting that is no number may be.
+/// Returns the allowed values of a setting that is not a number.
 fn values(kind: &str) -> &'static str {
     match kind {
         "bool" => "`true`, `false`",
@@ -100,7 +101,7 @@ mod tests {
     use crate::core::problem::{Denial, Problem};
 
     #[test]
-    fn every_section_is_in_the_table_with_the_defaults_that_hold() {
+    fn every_section_is_in_the_table_with_the_actual_defaults() {
         let defaults: toml::Table = toml::from_str(&Config::default().to_toml()).expect("TOML");
         let names: BTreeSet<&str> = defaults.keys().map(String::as_str).collect();
         assert_eq!(ROWS.iter().map(|section| section.name).collect::<BTreeSet<_>>(), names);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_codes_of_settings_are_these_and_exist() {
+    fn the_listed_error_codes_of_settings_exist() {
         let rows = ROWS.iter().chain([&Rule::SECTION]).flat_map(|section| section.rows);
         let codes: BTreeSet<&str> = rows.filter_map(|row| row.answers).collect();
         let of_http = [DecodeError::HeadTooLarge, DecodeError::TimedOut].map(DecodeError::code);
@@ -156,8 +157,8 @@ mod tests {
         assert_eq!(codes, own.map(Problem::code).into_iter().chain(of_http).collect());
     }
 
-    /// Returns the bounds of a range as the table shows it; without a greatest value, the greatest that can be computed
-    /// with.
+    /// Returns the bounds of a range in the table. Without an upper bound in the table, the upper
+    /// bound is the greatest number that the server can compute with.
     fn bounds(range: &str) -> (u64, u64) {
         let number = |text: &str| {
             let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
@@ -176,7 +177,7 @@ mod tests {
         }
     }
 
-    /// Returns the error of a file with that value alone.
+    /// Returns the error for a file with that value alone.
     fn refusal(section: &Section, row: &Row, value: u64) -> Option<String> {
         let (heading, needed) = match section.name {
             "rules" => ("[[rules]]".to_owned(), "channels = \"*\""),
@@ -188,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn a_number_out_of_its_range_is_refused_whichever_row_it_is_of() {
+    fn a_number_out_of_its_range_is_refused_in_every_row() {
         let sections = ROWS.iter().chain([&Rule::SECTION]);
         let mut count = 0;
         for (section, row) in sections.flat_map(|section| section.rows.iter().map(move |row| (section, row))) {
             let Some((min, max)) = row.range.map(bounds) else { continue };
             let start = format!("{}.{} must be ", section.name, row.name);
-            // TOML has no greater numbers than this.
+            // TOML has no greater numbers.
             let above = (max < i64::MAX as u64).then(|| max + 1);
             for value in min.checked_sub(1).into_iter().chain(above) {
                 let error = refusal(section, row, value).unwrap_or_else(|| panic!("{start}, and is {value}"));

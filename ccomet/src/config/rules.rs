@@ -1,4 +1,5 @@
-//! Rules by the names of channels: their history, their number of readers, and which clients may use them.
+//! Rules for channels by name: their history, their number of readers, and the clients that may use
+//! them.
 
 use std::time::Duration;
 
@@ -11,31 +12,32 @@ use crate::core::message::{ChannelKind, ChannelName};
 use crate::core::pattern::Pattern;
 use crate::core::window::HistoryLimits;
 
-/// What holds for the channels of a pattern, in place of what holds for all. Of several rules for a channel, the first counts.
+/// The settings for the channels of a pattern, in place of the general ones. If several rules match
+/// a channel, the first applies.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// The channels that it is for.
+    /// The channels to which the rule applies.
     pub channels: Pattern,
-    /// Messages that each keeps. Default `history.messages_max`.
+    /// Messages that each channel keeps. Default `history.messages_max`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages_max: Option<usize>,
-    /// Bytes that each keeps. Default `history.bytes_max`.
+    /// Bytes that each channel keeps. Default `history.bytes_max`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_max: Option<usize>,
-    /// Seconds that a message is kept. Default `history.age_max_s`.
+    /// Time for which a message is kept, in seconds. Default `history.age_max_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_max_s: Option<u64>,
-    /// Subscribers of each on one loop. Default `limits.subscribers_per_channel_max`.
+    /// Subscribers of each channel on one loop. Default `limits.subscribers_per_channel_max`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscribers_max: Option<usize>,
     /// Bytes of one message, at most `limits.message_bytes_max`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_bytes_max: Option<usize>,
-    /// Who may subscribe.
+    /// The clients that may subscribe.
     #[serde(default)]
     pub subscribe: Who,
-    /// Who may publish.
+    /// The clients that may publish.
     #[serde(default)]
     pub publish: Who,
 }
@@ -64,7 +66,8 @@ impl Rule {
         }
     }
 
-    /// The ranges are those of the settings that a rule takes the place of.
+    /// Returns the numbers with their names and default bounds. The ranges are those of the
+    /// settings that a rule replaces.
     fn numbers(&self) -> [(&'static str, Option<u64>, u64); 5] {
         let count = |number: Option<usize>| number.map(|number| number as u64);
         [
@@ -77,7 +80,8 @@ impl Rule {
     }
 }
 
-/// A number of a rule, and a client that a rule lets do something, as rows of the table of settings.
+/// Templates for rows of the table of settings: a number of a rule, and the clients that a rule
+/// allows.
 const NUMBER: Row = Row { name: "", kind: "Option<usize>", default: "", range: None, answers: None, meaning: "" };
 const CLIENTS: Row = Row { kind: "Who", default: "\"anyone\"", answers: Some("not_allowed"), ..NUMBER };
 
@@ -152,28 +156,28 @@ impl Settings for Rule {
     }
 }
 
-/// Which of the clients that are otherwise allowed may do something.
+/// The clients that may do something, among those that the rest of the configuration allows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Who {
-    /// All of them.
+    /// All clients.
     #[default]
     Anyone,
-    /// Clients with a token that allows it.
+    /// Clients with a token that grants it.
     Token,
     /// Clients of the admin listener.
     Admin,
 }
 
-/// The rules as loops look them up.
+/// The rules, prepared for lookups by loops.
 #[derive(Debug)]
 pub(crate) struct Rules {
     rules: Vec<Rule>,
-    /// What each channel has by its rule; behind them, what it has without one.
+    /// The bounds of each rule, followed by the bounds of channels without a rule.
     bounds: Vec<Bounds>,
 }
 
-/// What a channel may keep and have.
+/// The bounds of a channel: its history, its subscribers, and its messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) history: HistoryLimits,
@@ -181,12 +185,12 @@ pub(crate) struct Bounds {
     pub(crate) message_bytes_max: usize,
 }
 
-/// Which rule is for a channel.
+/// The index of a channel's rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RuleId(u16);
 
 impl Rules {
-    /// As many as can be.
+    /// The maximum number of rules.
     pub(crate) const MAX: usize = 1_000;
 
     pub(crate) fn new(config: &Config) -> Self {
@@ -208,7 +212,8 @@ impl Rules {
         Self { rules: config.rules.clone(), bounds: all.collect() }
     }
 
-    /// The rule for a channel. Joins and leaves are kept for as long as the messages of their channel.
+    /// Returns the rule for a channel. The joins and leaves of a channel are kept for as long as
+    /// its messages.
     pub(crate) fn find(&self, channel: &ChannelName) -> RuleId {
         let found = match channel.kind() {
             ChannelKind::Named(name) | ChannelKind::Presence(name) => {
@@ -219,8 +224,8 @@ impl Rules {
         RuleId(found.unwrap_or(self.rules.len()) as u16)
     }
 
-    /// The rule that says how many may read a channel. For a pattern that is the strictest of the rules of its channels: it is no
-    /// way round any of them.
+    /// Returns the rule that limits the number of readers of a channel. For a pattern, that is the
+    /// strictest of the rules of matching channels, so that a pattern evades none of them.
     pub(crate) fn find_for_readers(&self, channel: &ChannelName) -> RuleId {
         let Some(pattern) = channel.to_pattern() else { return self.find(channel) };
         let limited = self.rules.iter().enumerate().filter(|(_, rule)| rule.subscribers_max.is_some());
@@ -232,7 +237,7 @@ impl Rules {
         RuleId(strictest.unwrap_or(self.rules.len()) as u16)
     }
 
-    /// Returns whether a rule says how many may read a channel.
+    /// Returns whether a rule limits the number of readers of a channel.
     pub(crate) fn limit_readers(&self, channel: &ChannelName) -> bool {
         let RuleId(rule) = self.find_for_readers(channel);
         self.rules.get(usize::from(rule)).is_some_and(|rule| rule.subscribers_max.is_some())
@@ -243,7 +248,7 @@ impl Rules {
         self.rules.get(usize::from(self.find(channel).0))
     }
 
-    /// Returns all rules, the first to count first.
+    /// Returns all rules; those that take precedence come first.
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Rule> {
         self.rules.iter()
     }
@@ -261,14 +266,14 @@ pub(crate) mod tests {
         Rules::new(&toml::from_str::<Config>(toml).expect("TOML"))
     }
 
-    /// Returns the channel of that name, or the one for that pattern.
+    /// Returns the channel of that name, or the channel of that pattern.
     pub(crate) fn channel(name: &str) -> ChannelName {
         let pattern = Pattern::new(name).expect("a pattern");
         if name.contains('*') { ChannelName::of_pattern(&pattern) } else { ChannelName::new(name).expect("a name") }
     }
 
     #[test]
-    fn the_first_rule_for_a_channel_counts() {
+    fn the_first_matching_rule_applies() {
         let rules = rules(
             "[[rules]]\nchannels = \"news.uk\"\nmessages_max = 7\n\
              [[rules]]\nchannels = \"news.*\"\nmessages_max = 9\nmessage_bytes_max = 100\nage_max_s = 60\n",

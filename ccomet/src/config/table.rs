@@ -1,5 +1,5 @@
-//! Settings as rows of a table. A row is the one place that has a setting's documentation, name, type, default and
-//! range.
+//! Settings as rows of a table. A row is the only place that has a setting's documentation, name,
+//! type, default and range.
 
 use std::ops::RangeInclusive;
 
@@ -19,16 +19,16 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     /// The type of the field.
     pub(crate) kind: &'static str,
-    /// The default. What is no number is written as in TOML; `none` is a setting that is left out.
+    /// The default. Values other than numbers are written as in TOML; `none` is a missing setting.
     pub(crate) default: &'static str,
     /// The allowed range of a number.
     pub(crate) range: Option<&'static str>,
-    /// The code of the error where the setting refuses a request.
+    /// The code of the error with which the setting refuses a request.
     pub(crate) answers: Option<&'static str>,
     pub(crate) meaning: &'static str,
 }
 
-/// What [`settings!`] makes of a table.
+/// The interface that [`settings!`] implements for a table.
 pub(crate) trait Settings {
     const SECTION: Section;
 
@@ -47,7 +47,8 @@ pub(crate) fn check(
         return Ok(());
     }
     let (min, max) = range.into_inner();
-    // The greatest number that can be computed with is no bound that an operator meets.
+    // The greatest number that the server can compute with is not a bound that operators need to
+    // know.
     let is_named = max < u64::MAX / 1_000 || value > max;
     let range = if is_named { format!("from {min} to {max}") } else { format!("at least {min}") };
     Err(ConfigError::Range { name, range, value })
@@ -60,10 +61,10 @@ pub(crate) fn check(
 /// name: Type = DEFAULT, [MIN..=MAX], answers = "error_code";
 /// ```
 ///
-/// Numbers may have a unit behind them: `B`, `KiB`, `MiB`, `GiB`, `s` or `ms`. The range `[MIN..]` has no greatest
-/// value, but seconds have to fit into 64 bits as milliseconds. A default other than a number, `true`, `false`, `[]` or
-/// `none` stands there as in TOML, and behind `=>` as in Rust. Range and code are optional; a row has a range if it is
-/// a number.
+/// A number may have a unit behind it: `B`, `KiB`, `MiB`, `GiB`, `s` or `ms`. The range `[MIN..]`
+/// has no greatest value, but seconds have to fit into 64 bits as milliseconds. A default other
+/// than a number, `true`, `false`, `[]` or `none` stands there as in TOML, and behind `=>` as in
+/// Rust. Range and code are optional; a row has a range if it is a number.
 macro_rules! settings {
     (
         $(#[doc = $about:literal])*
@@ -157,7 +158,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn a_value_out_of_its_range_is_named_with_the_range() {
+    fn the_error_for_a_value_out_of_range_has_the_range() {
         for (setting, error) in [
             ("limits.channels_max = 0", "limits.channels_max must be at least 1, and is 0"),
             ("limits.head_bytes_max = 1023", "limits.head_bytes_max must be from 1024 to 1048576, and is 1023"),

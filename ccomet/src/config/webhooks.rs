@@ -9,12 +9,12 @@ use super::table::settings;
 use crate::core::message::{ChannelKind, ChannelName};
 use crate::core::pattern::{Pattern, any_matches};
 
-/// The fields in which a browser sends by itself what tells one user from another. Of `Authorization` only what is no
-/// bearer's token: a script has to set that.
+/// The fields in which a browser sends credentials by itself, which identify its user. For
+/// `Authorization`, this does not include bearer tokens: only a script can set those.
 pub(crate) const AMBIENT: [&str; 2] = ["cookie", "authorization"];
 
 settings! {
-    /// Requests of HTTP to the site's back end: questions before something is done, and reports of presence.
+    /// HTTP requests to the site's back end: questions before an action, and reports of presence.
     pub struct Hooks in [hooks] {
         /// URL of the back end: `http://HOST[:PORT]/PATH`; empty: none.
         url: String = "" => String::new();
@@ -26,10 +26,12 @@ settings! {
         presence: bool = false;
         /// Channels to which the questions and reports apply.
         channels: Vec<Pattern> = ["*"] => vec![Pattern::all()];
-        /// Fields of a client's request that a question passes on in `headers`, such as `Cookie`. What a client says on a
-        /// WebSocket has those of the request that opened it. With `Cookie` or `Authorization`, `front.origins` has to name the origins of the site's pages.
+        /// Fields of a client's request that a question passes on in `headers`, such as `Cookie`.
+        /// For an action on a WebSocket, they come from the request that opened it. With `Cookie`
+        /// or `Authorization`, `front.origins` has to name the origins of the site's pages.
         headers: Vec<String> = [];
-        /// Secret that requests to the back end have as `Authorization: Bearer`, as proof of their origin.
+        /// Secret that requests to the back end have as `Authorization: Bearer`, to prove their
+        /// origin.
         #[serde(skip_serializing_if = "Option::is_none")]
         secret: Option<Secret> = none;
         /// Whether an action is refused or allowed while the back end cannot be asked.
@@ -38,44 +40,48 @@ settings! {
         timeout_ms: u64 = 2_000 ms, [1..=60_000 ms], answers = "hook_unavailable";
         /// Connections to the back end, on each loop.
         connections_max: usize = 16, [1..=1_000];
-        /// Connections to the back end that are busy with questions of one client address, on each loop.
+        /// Connections to the back end that are busy with questions of one client address, on each
+        /// loop.
         connections_per_address_max: usize = 4, [1..=1_000];
         /// Questions that wait or are not answered yet, on each loop.
         questions_max: usize = 1_000, [1..=1_000_000], answers = "hook_unavailable";
-        /// Questions of one client address that wait or are not answered yet, on each loop. Loopback is not limited.
+        /// Questions of one client address that wait or are not answered yet, on each loop.
+        /// Loopback is not limited.
         questions_per_address_max: usize = 200, [1..=1_000_000], answers = "too_many_requests";
-        /// Bytes of questions that wait or are not answered yet, on each loop. One client address may have a quarter of
-        /// them.
+        /// Bytes of questions that wait or are not answered yet, on each loop. One client address
+        /// may have a quarter of them.
         questions_bytes_max: usize = 16 MiB, [1 B..], answers = "hook_unavailable";
         /// Bytes of a question. A longer one is refused, and the back end is not asked.
         question_bytes_max: usize = 1 MiB, [1 B..=8 MiB], answers = "hook_too_large";
-        /// Bytes of kept answers, on each loop. An answer takes 160 bytes, and is kept for as long as its `max-age`
-        /// says. The least recently used answers are dropped first.
+        /// Bytes of kept answers, on each loop. An answer takes 160 bytes, and is kept for the time
+        /// of its `max-age`. The least recently used answers are dropped first.
         answers_bytes_max: usize = 2 MiB, [1 B..=1 GiB];
-        /// Joins and leaves that wait to be sent, on each loop. Further ones are dropped, and the log says so.
+        /// Joins and leaves that wait to be sent, on each loop. Further ones are dropped with a
+        /// line in the log.
         movements_max: usize = 10_000, [1..=1_000_000];
     }
 }
 
-/// What is done while the back end cannot be asked: there is no connection to it, it does not answer in time, or it
-/// answers with a failure of its own (5xx). What a client can bring about is refused in any case.
+/// The treatment of actions while the back end cannot be asked: there is no connection to it, it
+/// does not answer in time, or it answers with a server error (5xx). Failures that a client can
+/// cause are refused in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDown {
-    /// Nothing: clients are asked to come back later.
+    /// Refuses the action: clients should retry later.
     #[default]
     Refuse,
-    /// What was asked for, as if it were allowed.
+    /// Treats the action as allowed.
     Allow,
 }
 
 impl Hooks {
-    /// Returns how long an answer, or a question's turn, may take.
+    /// Returns the time for an answer, and for a question to wait for its turn.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// Where it is: an address, and a path. `None` where the URL is none of HTTP.
+    /// Returns the address and the path of the back end; `None` if the URL is not a valid HTTP URL.
     pub(crate) fn place(&self) -> Option<(String, String)> {
         let rest = self.url.strip_prefix("http://")?;
         let (host, path) =
@@ -86,18 +92,19 @@ impl Hooks {
         (!rest.is_empty() && !host.starts_with(':') && is_fine(&host) && is_fine(&path)).then_some((host, path))
     }
 
-    /// The URL as logs have it: without its query, which may be secret.
+    /// Returns the URL for logs, without its query, which may be secret.
     pub(crate) fn shown_url(&self) -> &str {
         self.url.split_once('?').map_or(&self.url, |(url, _)| url)
     }
 
-    /// Whether it is asked, and shown what a browser sends by itself, whichever page asks.
+    /// Returns whether the back end is asked, and gets credentials that a browser sends by itself
+    /// for every page.
     pub(crate) fn pass_on_credentials(&self) -> bool {
         let is_sent_alone = |name: &String| AMBIENT.iter().any(|ambient| name.eq_ignore_ascii_case(ambient));
         (self.subscribe || self.publish) && self.headers.iter().any(is_sent_alone)
     }
 
-    /// Whether it has a say in a channel, or in one that a pattern stands for.
+    /// Returns whether the hooks apply to a channel, or to a channel that a pattern matches.
     pub(crate) fn concern(&self, channel: &ChannelName) -> bool {
         match channel.kind() {
             ChannelKind::Named(name) | ChannelKind::Presence(name) => any_matches(&self.channels, name),
@@ -122,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_do_not_show_what_a_url_has_in_its_query() {
+    fn logs_do_not_show_the_query_of_the_url() {
         let shown = |url: &str| Hooks { url: url.to_owned(), ..Hooks::default() }.shown_url().to_owned();
         assert_eq!(shown("http://backend/comet?key=secret"), "http://backend/comet");
         assert_eq!(shown("http://backend/"), "http://backend/");

@@ -1,66 +1,71 @@
-//! What a server holds, for tests that look for what is left behind.
+//! The resources that a server holds, for tests that look for leaks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::message::{Message, SharedPayload};
 
-/// What a server holds, over all its loops.
+/// The resources that a server holds, over all its loops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Holdings {
-    /// Connections, of any kind.
+    /// Open connections of any kind.
     pub connections: usize,
-    /// Timers of the loops, those for sweeping included: one for each loop that has had a tick.
+    /// Timers of the loops, including the sweep timer of each loop that has had a tick.
     pub timers: usize,
     /// Subscribers of the loops' hubs.
     pub subscribers: usize,
     /// Names under which subscribers wait.
     pub claims: usize,
-    /// Channels that loops are attached to, each counted on every such loop.
+    /// Channels that loops are attached to, counted once for each attached loop.
     pub attached_channels: usize,
-    /// Channels at their shards.
+    /// Channels held by their shards.
     pub channels: usize,
-    /// Places for channels at their shards, those included that are free: they go when all behind them are free.
+    /// Slots for channels in their shards, free ones included: a slot is released when all slots
+    /// behind it are free.
     pub channel_places: usize,
-    /// Names that are held at the channels' shards.
+    /// Names held by the channels' shards.
     pub names: usize,
-    /// Bytes of history as the channels' shards count them: messages, and their places on the loops that are attached.
+    /// Bytes of history as the channels' shards count them: messages, and their entries on the
+    /// attached loops.
     pub history_bytes: usize,
-    /// The same, counted anew from the messages.
+    /// The same bytes of history, recounted from the messages.
     pub recounted_bytes: usize,
-    /// Messages that are listed because others have the same payload, beside what is counted for them in bytes.
+    /// Messages that are listed because other messages have the same payload, in addition to the
+    /// messages that their byte count includes.
     pub shared_places: usize,
-    /// Changes of channels that wait for a store, such as publications: their messages are in no history yet.
+    /// Changes of channels, such as publications, that wait for a store: their messages are in no
+    /// history yet.
     pub waiting_changes: usize,
-    /// Bytes of the messages that are held by shards and loops, each message and each shared payload once. Where all loops
-    /// have heard of all that was dropped, and no channels share messages, it is `history_bytes` without the places.
+    /// Bytes of the messages that shards and loops hold; each message and each shared payload
+    /// counts once. If all loops know of every dropped message, and no channels share messages,
+    /// this is `history_bytes` without the entries on the loops.
     pub message_bytes: usize,
-    /// Places for channels in a store for tests.
+    /// Slots for channels in a store for tests.
     pub stored_channels: usize,
-    /// Messages that it keeps.
+    /// Messages that the store for tests keeps.
     pub stored_messages: usize,
-    /// Bytes of those of them that the shards do not have in memory.
+    /// Bytes of those stored messages that the shards do not have in memory.
     pub stored_bytes: usize,
-    /// Places of messages on the loops that are attached.
+    /// Entries of messages on the attached loops.
     pub copied_messages: usize,
-    /// Bytes of messages that are on their way from shards to loops, counted for each loop.
+    /// Bytes of messages in transit from shards to loops, counted for each loop.
     pub delivery_bytes: usize,
-    /// Bytes of encoded messages that loops keep for others that read them.
+    /// Bytes of encoded messages that loops keep for further readers.
     pub encoded_bytes: usize,
-    /// Bytes of buffers that loops keep for connections to come.
+    /// Bytes of buffers that loops keep for future connections.
     pub pooled_bytes: usize,
-    /// Streams that end with a token.
+    /// Streams that end when a token expires.
     pub leases: usize,
     /// Requests that wait for the engine's reply.
     pub asking: usize,
 }
 
-/// Messages that were counted, so that each is counted once.
+/// Messages that were counted already, so that each message counts once.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(HashSet<*const Message>, HashSet<SharedPayload>);
 
 impl Seen {
-    /// What a message counts for, if it was not counted before.
+    /// Returns the bytes that a message counts for; 0 if it was counted before.
     pub(crate) fn count(&mut self, message: &Arc<Message>) -> usize {
         if !self.0.insert(Arc::as_ptr(message)) {
             return 0;

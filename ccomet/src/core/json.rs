@@ -1,4 +1,4 @@
-//! JSON that is safe in a script, too: `</`, `<!`, `<s`, U+2028 and U+2029 are escaped in every
+//! JSON that is also safe in a script: `</`, `<!`, `<s`, U+2028 and U+2029 are escaped in every
 //! string.
 
 use std::io;
@@ -23,7 +23,7 @@ pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
     write(&number, out);
 }
 
-/// A formatter that escapes what JavaScript or HTML would read as more than text.
+/// A formatter that escapes the characters that JavaScript or HTML would interpret.
 struct ScriptSafe(CompactFormatter);
 
 impl Formatter for ScriptSafe {
@@ -32,9 +32,9 @@ impl Formatter for ScriptSafe {
         let mut written = 0;
         for (index, byte) in bytes.iter().enumerate() {
             let (length, escape): (usize, &[u8]) = match byte {
-                // The one that closes a script tag comes behind '<'.
+                // Only a '/' behind '<' can close a script tag.
                 b'/' if index > 0 && bytes[index - 1] == b'<' => (1, b"\\/"),
-                // `<!--` and `<script` in a script make what follows no end of it.
+                // Behind `<!--` and `<script` in a script, `</script>` does not end the script.
                 b'<' if matches!(bytes.get(index + 1), Some(b'!' | b's' | b'S')) => (1, b"\\u003c"),
                 0xe2 if bytes[index..].starts_with("\u{2028}".as_bytes()) => (3, b"\\u2028"),
                 0xe2 if bytes[index..].starts_with("\u{2029}".as_bytes()) => (3, b"\\u2029"),
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_come_back_unchanged_and_hold_nothing_that_a_script_would_read() {
+    fn strings_round_trip_and_contain_nothing_that_a_script_interprets() {
         let text = "'\"\\ </script><!--<script <SCRIPT <b> < \r\n\t\u{0} \u{2028}\u{2029} 😀 中文 / <//";
         let mut out = Vec::new();
         write_string(text, &mut out);

@@ -1,4 +1,4 @@
-//! What a channel carries, and what it is called.
+//! Channel names and messages.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use crate::core::window::Kept;
 /// The longest channel name, in bytes of UTF-8.
 pub(crate) const CHANNEL_NAME_BYTES_MAX: usize = 128;
 
-/// The end of the name of a channel that has the joins and leaves of another channel.
+/// The suffix of the name of a channel that carries the joins and leaves of another channel.
 const PRESENCE: &str = ",presence";
 
-/// A channel's name: 1 to 128 bytes of UTF-8 without control characters, `,` or `*`, and not `.` or `..`, which no
-/// URL can hold as a segment.
+/// A channel's name: 1 to 128 bytes of UTF-8 without control characters, `,` or `*`, and not `.` or
+/// `..`, which a URL cannot have as a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ChannelName(Arc<str>);
 
-/// What a channel is for, as its name says.
+/// The purpose of a channel, as given by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ChannelKind<'a> {
-    /// It has what is published in it. No more is in its name.
+    /// A channel for publications. The name has no further meaning.
     Named(&'a str),
-    /// It has the joins and leaves of the channel of this name.
+    /// The channel that carries the joins and leaves of the channel of this name.
     Presence(&'a str),
-    /// It gathers what is published in the channels of a pattern.
+    /// The channel that collects the publications in all channels that match a pattern.
     Pattern(Pattern),
 }
 
-/// The name is not one a channel may have.
+/// The error for a text that is not a channel name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a channel's name is 1 to {CHANNEL_NAME_BYTES_MAX} bytes of UTF-8 without control characters, ',' or '*'")]
 pub(crate) struct BadChannelName;
@@ -51,13 +51,14 @@ impl ChannelName {
         Ok(Self(Arc::from(name)))
     }
 
-    /// The channel that gathers what is published in those of a pattern. No other has a name with a `*`.
+    /// Returns the name of the channel that collects the publications in the channels of a pattern.
+    /// No other channel has a name with a `*`.
     pub(crate) fn of_pattern(pattern: &Pattern) -> Self {
         Self(Arc::from(pattern.as_str()))
     }
 
-    /// Returns what the channel is for. This is the one place that reads it from the name; `is_pattern` and `is_presence` are
-    /// for those who need to know one thing alone.
+    /// Returns the purpose of the channel. This is the only function that parses it from the name;
+    /// `is_pattern` and `is_presence` are for callers that need a single answer.
     pub(crate) fn kind(&self) -> ChannelKind<'_> {
         if let Some(pattern) = self.to_pattern() {
             return ChannelKind::Pattern(pattern);
@@ -65,45 +66,48 @@ impl ChannelName {
         self.0.strip_suffix(PRESENCE).map_or(ChannelKind::Named(&self.0), ChannelKind::Presence)
     }
 
-    /// Whether it is the channel of a pattern.
+    /// Returns whether this is the channel of a pattern.
     pub(crate) fn is_pattern(&self) -> bool {
         self.0.contains('*')
     }
 
-    /// The channel that has the joins and leaves of this one. No other channel has a name with a `,`.
+    /// Returns the name of the channel that carries the joins and leaves of a channel. No other
+    /// channel has a name with a `,`.
     pub(crate) fn of_presence(channel: &Self) -> Self {
         Self(format!("{channel}{PRESENCE}").into())
     }
 
-    /// Whether it has the joins and leaves of another channel.
+    /// Returns whether this channel carries the joins and leaves of another channel.
     pub(crate) fn is_presence(&self) -> bool {
         self.0.ends_with(PRESENCE)
     }
 
-    /// The pattern, if it is the channel of one.
+    /// Returns the pattern, if this is the channel of a pattern.
     pub(crate) fn to_pattern(&self) -> Option<Pattern> {
         if self.is_pattern() { Pattern::new(&self.0).ok() } else { None }
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What its shard depends on: a channel and the one beside it have the same.
+    /// Returns the part of the name that selects the shard: it is equal for a channel and its
+    /// presence channel.
     fn shard_name(&self) -> &str {
         self.0.strip_suffix(PRESENCE).unwrap_or(&self.0)
     }
 
-    /// The loop, of so many, on whose shard the channel is. The same in every process, for it depends on the
-    /// name alone.
+    /// Returns the index of the loop, of `loops`, whose shard has the channel. It is the same in
+    /// every process, since it depends on the name alone.
     pub(crate) fn shard(&self, loops: usize) -> usize {
-        // FNV-1a: short names, no need to resist crafted ones beyond an uneven spread.
+        // FNV-1a suffices: names are short, and crafted names only make the spread uneven.
         let hash = self
             .shard_name()
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-        // The last bytes of a name have hardly reached the bits that are looked at: they are mixed, as `SplitMix64` does.
+        // The last bytes of a name hardly affect the upper bits, which select the shard: mix them
+        // as `SplitMix64` does.
         let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((hash >> 32) % loops as u64) as usize
@@ -116,21 +120,21 @@ impl fmt::Display for ChannelName {
     }
 }
 
-/// One message, as it was published. Loops share it; nothing in it changes but its mark.
+/// A published message. Loops share it, and nothing in it changes except its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// What was published: any bytes.
+    /// The published data: any bytes.
     pub(crate) payload: Bytes,
     /// The name of the publisher, if its API has one (classic `sname`).
     pub(crate) sender: Option<Box<str>>,
     stamp: Stamp,
-    /// What few messages have.
+    /// The fields that few messages have.
     pub(crate) extra: Option<Box<MessageExtra>>,
 }
 
-/// When the server took a message, and a mark: whether others may have the same payload in memory, so that it is
-/// counted once for all of them. Once a shard has the message, that shard alone looks at the mark and sets it. The two
-/// share a word, since there are many messages.
+/// The time at which the server accepted a message, and a mark: whether other messages may have the
+/// same payload in memory, so that the payload counts once for all of them. Once a shard has the
+/// message, only that shard reads and sets the mark. Both share a word, because messages are many.
 #[derive(Debug)]
 struct Stamp(AtomicU64);
 
@@ -166,28 +170,28 @@ impl PartialEq for Stamp {
 
 impl Eq for Stamp {}
 
-/// The payload of a shared message, by its place in memory.
+/// The payload of a shared message, identified by its address in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SharedPayload {
     address: usize,
     pub(crate) length: usize,
 }
 
-/// A message that somebody wants to publish.
+/// A message that a client or the embedding program wants to publish.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) payload: Bytes,
     pub(crate) sender: Option<Box<str>>,
-    /// What kind of message it is, in the publisher's own words.
+    /// The kind of the message, as the publisher names it.
     pub(crate) event: Option<Box<str>>,
-    /// For how long it is delivered, in seconds.
+    /// The time for which it is delivered, in seconds.
     pub(crate) ttl_s: Option<u32>,
-    /// Under which the same message is taken once in its channel.
+    /// The idempotency key: its channel accepts a message with this key once.
     pub(crate) key: Option<Box<str>>,
 }
 
 impl Draft {
-    /// The message, as the server takes it at that time.
+    /// Returns the message as the server accepts it at a time.
     pub(crate) fn taken_at(self, time: UnixMillis) -> Message {
         let Self { payload, sender, event, ttl_s, key } = self;
         let expires = ttl_s.map(|ttl_s| time.plus(Duration::from_secs(u64::from(ttl_s))));
@@ -197,27 +201,28 @@ impl Draft {
     }
 }
 
-/// That somebody came into a channel, or went.
+/// A change of a channel's members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Movement {
     Join,
     Leave,
 }
 
-/// What few messages have.
+/// The fields that few messages have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MessageExtra {
-    /// What kind of message it is, in the publisher's own words.
+    /// The kind of the message, as the publisher names it.
     pub(crate) event: Option<Box<str>>,
-    /// From when on it is delivered to nobody.
+    /// The time from which on it is no longer delivered.
     pub(crate) expires: Option<UnixMillis>,
-    /// Whether the message is a join or a leave.
+    /// The change of members, if the message is a join or a leave.
     pub(crate) movement: Option<Movement>,
-    /// Under which it was published.
+    /// The idempotency key.
     pub(crate) key: Option<Box<str>>,
-    /// Whether it went to all channels at once.
+    /// Whether it was published to all channels at once.
     pub(crate) is_broadcast: bool,
-    /// In the channel of a pattern: the channel that it was published in, and the spot behind it there.
+    /// In the channel of a pattern: the channel in which the message was published, and the spot
+    /// behind the message there.
     pub(crate) origin: Option<(ChannelName, Spot)>,
 }
 
@@ -228,16 +233,17 @@ impl MessageExtra {
     }
 }
 
-/// Memory that a kept message takes beside its payload and sender, roughly, in bytes.
+/// The approximate memory that a kept message takes in addition to its payload and sender, in
+/// bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
 impl Message {
-    /// Notes that others may have the same payload.
+    /// Marks the message: other messages may have the same payload in memory.
     pub(crate) fn share(&self) {
         self.stamp.share();
     }
 
-    /// When the server took it.
+    /// Returns the time at which the server accepted the message.
     pub(crate) fn time(&self) -> UnixMillis {
         self.stamp.time()
     }
@@ -254,7 +260,7 @@ impl Message {
         self.extra.as_ref()?.movement
     }
 
-    /// Whether it says the same as another one.
+    /// Returns whether payload and event are equal to those of another message.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.payload == other.payload && self.event() == other.event()
     }
@@ -263,13 +269,14 @@ impl Message {
         self.extra.as_ref()?.key.as_deref()
     }
 
-    /// Whether its time is over.
+    /// Returns whether the message has expired.
     pub(crate) fn is_expired(&self, now: UnixMillis) -> bool {
         let expires = self.extra.as_ref().and_then(|extra| extra.expires);
         expires.is_some_and(|expires| expires <= now)
     }
 
-    /// Where it was published, if that is not the channel that it is read in.
+    /// Returns the channel in which the message was published and the spot behind it there, if that
+    /// is another channel than the one it is read in.
     pub(crate) fn origin(&self) -> Option<(&ChannelName, Spot)> {
         let (channel, spot) = self.extra.as_ref()?.origin.as_ref()?;
         Some((channel, *spot))
@@ -279,7 +286,7 @@ impl Message {
         self.extra.get_or_insert_default()
     }
 
-    /// What it counts for against a limit on bytes.
+    /// Returns the bytes that the message counts for against limits.
     pub(crate) fn cost(&self) -> usize {
         self.payload.len()
             + self.sender.as_ref().map_or(0, |sender| sender.len())
@@ -289,7 +296,8 @@ impl Message {
 }
 
 impl SharedPayload {
-    /// The payload of a message, if it is shared. The place is that payload's for as long as anyone holds the message.
+    /// Returns the payload of a message, if it is shared. The address is unique as long as the
+    /// message is held.
     pub(crate) fn of(message: &Message) -> Option<Self> {
         let (address, length) = (message.payload.as_ptr() as usize, message.payload.len());
         let is_shared = message.stamp.is_shared() && length > 0 && !fault!("shared-message-counted-in-each-channel");
@@ -312,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_differ_in_their_ends_have_homes_on_all_loops() {
+    fn names_with_different_last_bytes_spread_over_all_loops() {
         for loops in [2, 3, 4, 8, 64] {
             let mut counts = vec![0; loops];
             for n in 0..100 * loops {
@@ -323,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_checked_at_their_edges() {
+    fn names_are_checked_at_the_limits() {
         for good in ["a", "news", "a/b", "新闻", "a b", &"x".repeat(128)] {
             assert!(ChannelName::new(good).is_ok(), "{good}");
         }

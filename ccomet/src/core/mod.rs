@@ -1,14 +1,15 @@
-//! The vocabulary of the server: what all rooms speak of. It imports nothing else of the crate.
+//! The vocabulary of the server, which all other modules use. It imports no other module of the
+//! crate.
 //!
-//! - `message.rs`: names of channels, messages, and what becomes one.
+//! - `message.rs`: channel names, messages, and drafts of messages.
 //! - `pattern.rs`: patterns of names.
-//! - `position.rs`: epochs, and the text that a client resumes with.
+//! - `position.rs`: epochs, and the text with which a client resumes.
 //! - `window.rs`: the messages that are kept of a channel.
 //! - `time.rs`: the calendar, and the loop's own clock.
 //! - `owner.rs`: the client that a channel counts for.
-//! - `problem.rs`: errors that clients get, with code and status.
-//! - `refused.rs`: what is wrong with a token.
-//! - `holdings.rs`: what a server holds, in tests.
+//! - `problem.rs`: the errors that clients get, with code and status.
+//! - `refused.rs`: the reasons for which a token is refused.
+//! - `holdings.rs`: the resources that a server holds, in tests.
 //! - `json.rs`: JSON that is safe in a script.
 //! - `one_or_more.rs`: a list that is not empty.
 

@@ -1,6 +1,6 @@
-//! At least one of something, and mostly just one: which then costs no allocation.
+//! A list of at least one item. A single item, the most frequent case, needs no allocation.
 
-/// One, and what comes behind it.
+/// A first item, and those behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OneOrMore<T> {
     pub(crate) first: T,
@@ -16,7 +16,7 @@ impl<T> OneOrMore<T> {
         std::iter::once(&self.first).chain(&self.rest)
     }
 
-    /// Makes something else of each, in order.
+    /// Converts each item, in order.
     pub(crate) fn map<U>(self, mut make: impl FnMut(T) -> U) -> OneOrMore<U> {
         let first = make(self.first);
         OneOrMore { first, rest: self.rest.into_iter().map(make).collect() }

@@ -1,12 +1,12 @@
-//! The client that a channel is counted for: the one that made it.
+//! The client that a channel counts for: the client that created it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 
 use sealed::fault;
 
-/// Hashes of the address and the token's subject of a client, as far as its channels are counted. They are the same on all
-/// loops.
+/// Hashes of the address and of the token's subject of a client, as far as its channels are
+/// counted. They are the same on all loops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Owner {
     address: Option<NonZeroU64>,
@@ -22,12 +22,13 @@ impl Owner {
         }
     }
 
-    /// Returns whether its channels are counted. Those of the admin listener, and of loopback without a subject, are not.
+    /// Returns whether its channels are counted. Channels of the admin listener, and of loopback
+    /// without a subject, are not.
     pub(crate) fn is_counted(self) -> bool {
         self.address.is_some() || self.subject.is_some()
     }
 
-    /// Returns the parts for each of which channels are counted.
+    /// Returns the parts; channels are counted for each part.
     pub(crate) fn parts(self) -> impl Iterator<Item = NonZeroU64> {
         [self.address, self.subject.filter(|_| !fault!("subject-not-counted"))].into_iter().flatten()
     }

@@ -6,15 +6,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::message::CHANNEL_NAME_BYTES_MAX;
 
-/// A pattern of channel names: each `*` stands for any run of characters, also for none, and also for those in which there
-/// are dots. Everything else stands for itself. One without `*` is a name.
+/// A pattern of channel names: each `*` stands for any run of characters, which may be empty and
+/// may contain dots. All other characters stand for themselves. A pattern without `*` is a name.
 ///
-/// A name is matched in at most pattern length times name length steps, for what a pattern holds between two `*` is
-/// looked for once, from the left: where it is found first leaves the most for what follows.
+/// Matching a name takes at most pattern length times name length steps: each part between two `*`
+/// is searched once, from the left, since its first occurrence leaves the most characters for the
+/// following parts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(Box<str>);
 
-/// The text is not a pattern of channel names.
+/// The error for a text that is not a pattern of channel names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a pattern is 1 to {CHANNEL_NAME_BYTES_MAX} bytes: a channel's name, in which '*' may stand for any characters"
@@ -38,22 +39,22 @@ impl Pattern {
         Ok(Self(pattern.into()))
     }
 
-    /// The pattern of all names.
+    /// Returns the pattern of all names.
     pub fn all() -> Self {
         Self("*".into())
     }
 
-    /// The pattern as text.
+    /// Returns the pattern as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a channel's name is one of those it stands for.
+    /// Returns whether the pattern matches a channel's name.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else { return *self.0 == *name };
         let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
         let Some(name) = name.strip_prefix(first) else { return false };
-        // Begin and end may not overlap, so that the end is looked for in what the begin has left.
+        // Prefix and suffix must not overlap: the suffix is searched in the rest behind the prefix.
         let Some(mut name) = name.strip_suffix(last) else { return false };
         for part in middle.split('*') {
             let Some(at) = name.find(part) else { return false };
@@ -64,10 +65,11 @@ impl Pattern {
 }
 
 impl Pattern {
-    /// Whether there is a name that both patterns stand for, as far as their letters go.
+    /// Returns whether there is a text that both patterns match. The text need not be a valid name.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let (mine, theirs): (Vec<char>, Vec<char>) = (self.0.chars().collect(), other.0.chars().collect());
-        // Whether what is left of mine from here on, and of theirs from each place on, overlap.
+        // For each position in `other`: whether the rest of this pattern from here on overlaps with
+        // the rest of `other` from that position on.
         let mut rest: Vec<bool> = Vec::new();
         for letter in std::iter::once(None).chain(mine.iter().rev().map(Some)) {
             let mut here = vec![false; theirs.len() + 1];
@@ -75,7 +77,7 @@ impl Pattern {
                 let behind = |row: &[bool], at: usize| row.get(at).copied().unwrap_or(false);
                 here[place] = match (letter, theirs.get(place)) {
                     (None, None) => true,
-                    // A star stands for nothing, or for one letter more of the other.
+                    // A star stands for nothing, or for one more letter of the other pattern.
                     (Some('*'), other) => behind(&rest, place) || other.is_some() && here[place + 1],
                     (letter, Some('*')) => here[place + 1] || letter.is_some() && behind(&rest, place),
                     (letter, other) => letter == other && behind(&rest, place + 1),
@@ -87,7 +89,7 @@ impl Pattern {
     }
 }
 
-/// Whether one of the patterns stands for the name.
+/// Returns whether one of the patterns matches the name.
 pub(crate) fn any_matches(patterns: &[Pattern], name: &str) -> bool {
     patterns.iter().any(|pattern| pattern.matches(name))
 }
@@ -127,7 +129,7 @@ mod tests {
         Pattern::new(pattern).expect("a pattern").matches(name)
     }
 
-    /// The definition, letter by letter: slow where there are many stars, and obviously right.
+    /// Matches by the definition, letter by letter: slow with many stars, and obviously correct.
     fn matches_slowly(pattern: &[char], name: &[char]) -> bool {
         match pattern.split_first() {
             None => name.is_empty(),
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_run_and_everything_else_for_itself() {
+    fn a_star_matches_any_run_and_other_characters_match_themselves() {
         for (pattern, name, is_one) in [
             ("news", "news", true),
             ("news", "news.", false),
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_overlap_where_some_name_is_of_both() {
+    fn patterns_overlap_if_a_name_matches_both() {
         for (one, other, overlap) in [
             ("a", "a", true),
             ("a", "b", false),
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_short_pattern_matches_as_the_definition_says() {
+    fn every_short_pattern_matches_by_the_definition() {
         let texts = |letters: &[char], length: u32| -> Vec<String> {
             let count = letters.len().pow(length);
             let letter = |n: usize, at: u32| letters[n / letters.len().pow(at) % letters.len()];
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_bounded_and_holds_what_a_name_may() {
+    fn a_pattern_has_the_length_limit_and_the_characters_of_a_name() {
         let long = "x".repeat(CHANNEL_NAME_BYTES_MAX);
         assert!(Pattern::new(&long).is_ok());
         for bad in ["", ".", "..", "a,b", "a\nb", &format!("{long}*")] {
@@ -211,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_cost_no_more_than_their_number() {
-        // With a way back at each star, this would take longer than anybody waits.
+    fn matching_many_stars_takes_no_exponential_time() {
+        // With backtracking at each star, this would practically never finish.
         let pattern = "a*".repeat(CHANNEL_NAME_BYTES_MAX / 2 - 1) + "b";
         assert!(!matches(&pattern, &"a".repeat(CHANNEL_NAME_BYTES_MAX)));
     }

@@ -1,4 +1,4 @@
-//! Where a reader is in its channels, and how that is written for clients.
+//! The position of a reader in its channels, and its text form for clients.
 
 use std::fmt;
 
@@ -9,36 +9,39 @@ const NUMBER_MAX: u64 = (1 << 50) - 1;
 const EPOCH_CHARS: usize = 13;
 const NUMBER_CHARS: usize = 10;
 const SPOT_CHARS: usize = EPOCH_CHARS + 1 + NUMBER_CHARS;
-/// Digits in the order of their characters, so that positions sort as strings.
+/// Digits in the order of their character codes, so that positions sort as strings.
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-/// Names one run of a channel's numbers. It changes whenever they start anew, and the later one is the greater.
+/// The identifier of one run of a channel's message numbers. A channel gets a new, greater epoch
+/// whenever its numbers start anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Epoch(pub(crate) u64);
 
 impl Epoch {
-    /// A new epoch: the time in its upper bits, so that later ones are greater, and random ones below, so that two
-    /// servers started in the same millisecond differ. Always greater than `previous`.
+    /// Creates an epoch greater than `previous`. The time is in its upper bits, so that later
+    /// epochs are greater; random bits are below, so that two servers that start in the same
+    /// millisecond differ.
     pub(crate) fn new(time: UnixMillis, random: u64, previous: Self) -> Self {
         let fresh = time.as_millis() << 16 | random & 0xffff;
         Self(fresh.max(previous.0 + 1))
     }
 }
 
-/// Everything of one channel before message `next` of this epoch was delivered.
+/// A position in one channel: all messages before `next` of this epoch were delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Spot {
     /// The run of numbers.
     pub(crate) epoch: Epoch,
-    /// The number of the first message not delivered.
+    /// The number of the first message that was not delivered.
     pub(crate) next: u64,
 }
 
 impl Spot {
-    /// A spot of no channel: no epoch is 0, so a reader that starts there gets a gap.
+    /// A position in no run: no epoch is 0, so a reader that starts here is notified of a gap.
     pub(crate) const UNKNOWN: Self = Self { epoch: Epoch(0), next: 0 };
 
-    /// Appends the text of the spot: fixed in length, so that later spots are greater as strings too.
+    /// Appends the text of the spot. Its length is fixed, so that later spots are also greater as
+    /// strings.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         debug_assert!(self.next <= NUMBER_MAX);
         write_base32(self.epoch.0, EPOCH_CHARS, out);
@@ -64,16 +67,17 @@ impl fmt::Display for Spot {
     }
 }
 
-/// How many messages somebody missed, if that is known.
+/// The number of messages that a reader missed, if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Missed(pub(crate) Option<u64>);
 
-/// The text is not a position for so many channels.
+/// The error for a text that is not a position in the given number of channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a position that the server gave out for these channels")]
 pub(crate) struct BadPosition;
 
-/// Appends the position of a reader of several channels: the spots in the order of the channels' names.
+/// Appends the position of a reader of several channels: the spots in the order of the channels'
+/// names.
 pub(crate) fn write_position(spots: impl IntoIterator<Item = Spot>, out: &mut Vec<u8>) {
     for (index, spot) in spots.into_iter().enumerate() {
         if index > 0 {
@@ -83,7 +87,7 @@ pub(crate) fn write_position(spots: impl IntoIterator<Item = Spot>, out: &mut Ve
     }
 }
 
-/// Reads the position of a reader of `channels` channels.
+/// Parses the position of a reader of `channels` channels.
 pub(crate) fn parse_position(text: &str, channels: usize) -> Result<Vec<Spot>, BadPosition> {
     let spots: Option<Vec<Spot>> =
         text.as_bytes().split(|byte| *byte == b'.').take(channels + 1).map(Spot::parse).collect();
@@ -123,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn positions_survive_the_way_to_a_client_and_back() {
+    fn positions_round_trip_as_text() {
         for spots in [vec![spot(0, 0)], vec![spot(u64::MAX, NUMBER_MAX)], vec![spot(5, 6), spot(7, 8), spot(1, 0)]] {
             assert_eq!(parse_position(&text(&spots), spots.len()), Ok(spots));
         }
     }
 
     #[test]
-    fn positions_sort_as_strings_in_the_order_they_were_given_out() {
+    fn positions_sort_as_strings_in_the_order_of_issue() {
         let mut before = text(&[spot(0, 0), spot(0, 0)]);
         for step in
             [(1, 0, 1, 0), (1, 1, 1, 0), (1, 1, 1, 9), (1, 1, 2, 0), (1, 31, 2, 0), (1, 32, 2, 33), (9, 0, 2, 33)]
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_position_is_refused() {
+    fn a_text_that_is_no_position_is_refused() {
         let good = text(&[spot(5, 6)]);
         let short = &good[1..];
         for bad in [

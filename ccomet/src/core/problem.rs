@@ -6,24 +6,24 @@ use sealed_http::Problem as Details;
 
 use super::refused::Refused as TokenRefused;
 
-/// When a client is to come back that cannot be served now, in seconds.
+/// The time in seconds after which a client that cannot be served now should retry.
 const RETRY_S: u32 = 5;
 
-/// What is wrong with a message of several.
+/// The fault of one message in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageFault {
-    /// Its members are not those of a message.
+    /// The members are not those of a message.
     Shape,
     Base64,
     Channel,
-    /// The member that is malformed or out of its range.
+    /// This member is malformed or out of its range.
     Member(&'static str),
-    /// It has more bytes than that.
+    /// The message has more bytes than this limit.
     TooLarge(usize),
 }
 
 impl MessageFault {
-    /// Returns what one message alone would be refused with.
+    /// Returns the problem with which the message is refused if it is published alone.
     fn alone(self) -> Problem {
         match self {
             Self::Shape | Self::Base64 => Problem::BadBody,
@@ -46,25 +46,26 @@ impl MessageFault {
     }
 }
 
-/// What does not allow a client to do something.
+/// The source of a denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denial {
-    /// What clients without a token may do.
+    /// The permissions of clients without a token.
     Anonymous,
     Token,
     /// A rule for the channel.
     Rule,
-    /// The request has the cookie or the password of a user, and may come from a page of another site.
+    /// The request has the cookie or the password of a user, and may come from a page of another
+    /// site.
     Page,
 }
 
-/// The error that a client gets when its request cannot be met.
+/// The error that a client gets if its request cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
     BadChannel,
     TooManyChannels,
     TooManySubscriptions,
-    /// A connection reads a channel already of which it may have one place.
+    /// The connection already reads a channel that it may have in one subscription only.
     SeatTaken,
     RefTaken,
     UnknownRef,
@@ -72,13 +73,13 @@ pub(crate) enum Problem {
     BadPosition(&'static str),
     /// The parameter, or the header field.
     BadParameter(&'static str),
-    /// A parameter, and what it cannot be used with.
+    /// A parameter, and the parameter that it excludes.
     Excluded(&'static str, &'static str),
     BadCallback,
     BadOrigin,
     BadCommand,
     BadBody,
-    /// What is wrong with the message at that place in the body, from 0 on.
+    /// The index of the message in the body, from 0 on, and its fault.
     BadMessage(u32, MessageFault),
     UnsupportedEncoding,
     TooManyMessages,
@@ -98,14 +99,14 @@ pub(crate) enum Problem {
     NotAllowed(Denial),
     Forbidden,
     NotFound,
-    /// Of a channel.
+    /// The unknown path segment is one behind a channel.
     UnknownPart,
     UnknownChannel,
     WrongToken,
     MethodNotAllowed,
-    /// It has more bytes than that.
+    /// The message has more bytes than this limit.
     MessageTooLarge(usize),
-    /// What is not known to be one message.
+    /// The body is too large, and is not known to be a single message.
     BodyTooLarge,
     ChannelLimit,
     PatternLimit,
@@ -113,11 +114,11 @@ pub(crate) enum Problem {
     ClientLimit,
     BroadcastLimit,
     BroadcastTooWide,
-    /// In so many seconds there may be room.
+    /// The time in seconds after which there may be room.
     TooManyRequests(u32),
-    /// Of the server.
+    /// The limit of the server.
     SubscriberLimit,
-    /// A channel has as many subscribers as it may have.
+    /// The channel has as many subscribers as it may have.
     ChannelFull,
     BodyLimit,
     ShuttingDown,
@@ -125,17 +126,17 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
-    /// The stable code.
+    /// Returns the stable code.
     pub(crate) fn code(self) -> &'static str {
         self.parts().1
     }
 
-    /// Returns the status of HTTP.
+    /// Returns the HTTP status.
     pub(crate) fn status(self) -> u16 {
         self.parts().0
     }
 
-    /// Returns what is wrong with this request, in a sentence.
+    /// Returns the sentence that describes the problem of this request.
     pub(crate) fn detail(self) -> Cow<'static, str> {
         match self {
             Self::BadPosition(name) => {
@@ -156,14 +157,15 @@ impl Problem {
     pub(crate) fn details(self) -> Details {
         let (status, code) = self.parts();
         let details = Details::new(status).code(code).detail(self.detail());
-        // When to come back: a script tag cannot see Retry-After, nor can a page of another origin.
+        // The time is in the body too: neither a script tag nor a page of another origin can see
+        // Retry-After.
         match self.retry_s() {
             Some(retry_s) => details.member("retry_ms", i64::from(retry_s) * 1_000),
             None => details,
         }
     }
 
-    /// In how many seconds it is worth another try, where it is.
+    /// Returns the number of seconds after which a retry may succeed, if it may.
     pub(crate) fn retry_s(self) -> Option<u32> {
         match self {
             Self::TooManyRequests(retry_s) => Some(retry_s),
@@ -172,7 +174,8 @@ impl Problem {
         }
     }
 
-    /// The argument of a JSONP callback, where no status can be seen.
+    /// Returns the argument of a JSONP callback, which replaces the status that a script cannot
+    /// see.
     pub(crate) fn to_callback_argument(self) -> Vec<u8> {
         self.details().kind("error").title(None).to_json()
     }
@@ -228,7 +231,7 @@ impl Problem {
         }
     }
 
-    /// Returns the sentence of a problem that always has the same.
+    /// Returns the sentence of a problem whose sentence never varies.
     fn text(self) -> &'static str {
         match self {
             Self::BadChannel => {

@@ -7,26 +7,27 @@ use sealed::fault;
 
 use crate::core::time::UnixMillis;
 
-/// How much of its past a channel keeps. Whatever bound is met first drops the oldest message.
+/// The limits on the history of a channel. The oldest message is dropped as soon as one limit is
+/// exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HistoryLimits {
-    /// Messages.
+    /// The number of messages.
     pub(crate) messages_max: usize,
-    /// Bytes, counted with what a message takes beside its payload.
+    /// The number of bytes, including the overhead of each message.
     pub(crate) bytes_max: usize,
-    /// How long each is kept, from when it was taken.
+    /// The time for which each message is kept after it was accepted.
     pub(crate) kept_for: Duration,
 }
 
-/// What a log keeps.
+/// An entry of a log.
 pub(crate) trait Kept {
-    /// Its share of [`HistoryLimits::bytes_max`].
+    /// Returns its share of [`HistoryLimits::bytes_max`].
     fn cost(&self) -> usize;
-    /// When it was taken.
+    /// Returns the time at which it was accepted.
     fn time(&self) -> UnixMillis;
 }
 
-/// Messages `first .. next`, in order.
+/// A log of the messages with the numbers `first .. next`, in order.
 #[derive(Debug)]
 pub(crate) struct Log<T> {
     entries: VecDeque<T>,
@@ -35,17 +36,17 @@ pub(crate) struct Log<T> {
 }
 
 impl<T: Kept> Log<T> {
-    /// An empty log, whose first message will have number `next`.
+    /// Creates an empty log, whose first message will have number `next`.
     pub(crate) fn starting_at(next: u64) -> Self {
         Self { entries: VecDeque::new(), first: next, bytes: 0 }
     }
 
-    /// The number of the oldest message kept, or of the next one where none is.
+    /// Returns the number of the oldest kept message, or of the next message if the log is empty.
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
-    /// The number that the next message will have.
+    /// Returns the number that the next message will have.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
@@ -70,19 +71,19 @@ impl<T: Kept> Log<T> {
         number
     }
 
-    /// The messages from number `from` on, as far back as the log reaches.
+    /// Returns the messages from number `from` on, as far as they are still kept.
     pub(crate) fn since(&self, from: u64) -> impl Iterator<Item = (u64, &T)> {
         let skipped = from.saturating_sub(self.first).min(self.entries.len() as u64) as usize;
         let first = self.first + skipped as u64;
         (first..).zip(self.entries.range(skipped..))
     }
 
-    /// The messages from the newest on backwards.
+    /// Returns all messages, the newest first.
     pub(crate) fn back(&self) -> impl Iterator<Item = (u64, &T)> {
         (self.first..self.next()).rev().zip(self.entries.iter().rev())
     }
 
-    /// The newest message before number `number`.
+    /// Returns the newest message before number `number`.
     pub(crate) fn before(&self, number: u64) -> Option<(u64, &T)> {
         let number = number.min(self.next()).checked_sub(1)?;
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
@@ -103,7 +104,7 @@ impl<T: Kept> Log<T> {
         Some(entry)
     }
 
-    /// Gives back room that was needed once.
+    /// Releases memory that is no longer needed.
     fn shrink(&mut self) {
         if self.entries.is_empty() || (self.entries.capacity() > 8 && self.entries.len() * 4 < self.entries.capacity())
         {
@@ -111,8 +112,8 @@ impl<T: Kept> Log<T> {
         }
     }
 
-    /// Drops what the limits no longer allow, and hands it to `dropped`. The newest message stays even if it alone exceeds
-    /// `bytes_max`: readers that wait for it must get it.
+    /// Drops the messages that exceed the limits, and passes them to `dropped`. The newest message
+    /// stays even if it alone exceeds `bytes_max`: readers that wait for it must get it.
     pub(crate) fn trim(&mut self, limits: &HistoryLimits, now: UnixMillis, mut dropped: impl FnMut(T)) {
         let not_before = now.minus(limits.kept_for);
         while let Some(oldest) = self.entries.front() {
@@ -127,7 +128,7 @@ impl<T: Kept> Log<T> {
         }
     }
 
-    /// Drops everything before number `first`, and hands it to `dropped`.
+    /// Drops all messages before number `first`, and passes them to `dropped`.
     pub(crate) fn drop_before(&mut self, first: u64, mut dropped: impl FnMut(T)) {
         while self.first < first
             && let Some(entry) = self.drop_oldest()
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_newest_by_count_bytes_and_age() {
+    fn trim_keeps_the_newest_by_count_bytes_and_age() {
         let mut log = Log::starting_at(7);
         for _ in 0..4 {
             log.push(Thing(10, 5_000));
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_from_any_number() {
+    fn messages_are_read_from_any_number() {
         let mut log = Log::starting_at(5);
         for _ in 0..3 {
             log.push(Thing(1, 0));

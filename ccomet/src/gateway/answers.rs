@@ -1,4 +1,4 @@
-//! How answers look, and the hub's way to its subscribers.
+//! The form of answers, and the output from the hub to its subscribers.
 
 use bytes::Bytes;
 use sealed::{ConnectionId, fault};
@@ -16,17 +16,17 @@ use crate::protocols::format::response::script_response;
 use crate::protocols::native::websocket;
 use crate::protocols::{self, Answer};
 
-/// The hub's way to its subscribers.
+/// The output from the hub to its subscribers.
 pub(super) struct Out<'a, 'b> {
     pub(super) http: &'a mut Http<'b, Gateway>,
     pub(super) answering: &'a Answering,
 }
 
-/// What answers need beside their content.
+/// The parts of answers that do not depend on their content.
 #[derive(Debug)]
 pub(super) struct Answering {
-    /// Header fields for pages of other origins, by the number that a connection keeps of its origin: 0 for any that is not
-    /// listed.
+    /// Header fields for pages of other origins, by the origin number of a connection: 0 for all
+    /// origins that are not listed.
     pub(super) fields: Vec<Vec<Field>>,
     pub(super) refusals: RefusalLog,
 }
@@ -62,7 +62,7 @@ impl Sink for Out<'_, '_> {
 
     fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply) {
         if let Some(SessionState::Socket(key)) = self.http.state(peer).map(|client| client.session) {
-            // A refusal: a reader of a stream gets no other answer.
+            // This is a refusal: a reader of a stream gets no other answer.
             let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::ShuttingDown };
             refuse_on_socket(self.http, peer, problem, None, self.answering);
             let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
@@ -102,7 +102,7 @@ pub(super) fn problem_response(problem: Problem) -> Response {
     }
 }
 
-/// Tells a client of a problem, within its callback where it has one.
+/// Answers a client with a problem, within its callback if it has one.
 pub(super) fn respond_problem(
     http: &mut Http<'_, Gateway>,
     id: ConnectionId,
@@ -114,7 +114,7 @@ pub(super) fn respond_problem(
     http.respond(id, &response);
 }
 
-/// The answer that tells a client of a problem.
+/// Returns the answer for a problem, within a callback if there is one.
 pub(super) fn refusal(
     http: &Http<'_, Gateway>,
     id: ConnectionId,
@@ -135,8 +135,9 @@ pub(super) fn note_refusal(http: &Http<'_, Gateway>, id: ConnectionId, problem: 
     answering.refusals.note(id, problem, || http.peer_addr(id).map_or_else(String::new, |peer| peer.to_string()));
 }
 
-/// Header fields of requests that pages of other origins may send: what the API knows, and what libraries add by themselves, for
-/// tracing and against forgery. The server makes nothing of the latter.
+/// Header fields of requests that pages of other origins may send: those that the API uses, and
+/// those that libraries add by themselves, for tracing and against forgery. The server ignores the
+/// latter.
 const HEADERS_ALLOWED: [&str; 11] = [
     "Authorization",
     "Content-Type",
@@ -151,7 +152,7 @@ const HEADERS_ALLOWED: [&str; 11] = [
     "sentry-trace",
 ];
 
-/// Returns the names of these fields and of further ones, as in a header field.
+/// Returns the names of [`HEADERS_ALLOWED`] and of further fields, in the form of a header field.
 pub(super) fn allowed_headers(further: &[String]) -> String {
     let further = further.iter().map(String::as_str).filter(|_| !fault!("further-fields-ignored"));
     let known =
@@ -159,7 +160,7 @@ pub(super) fn allowed_headers(further: &[String]) -> String {
     known.chain(further).collect::<Vec<_>>().join(", ")
 }
 
-/// Refuses what a client asked for on a WebSocket.
+/// Refuses a command of a client on a WebSocket.
 pub(super) fn refuse_on_socket(
     http: &mut Http<'_, Gateway>,
     id: ConnectionId,
@@ -171,21 +172,25 @@ pub(super) fn refuse_on_socket(
     Gateway::tell(http, id, &websocket::refused(problem, reference));
 }
 
-/// Leave for a page of another origin to read what its user's cookie opened.
+/// Returns the field that lets a page of another origin read replies to requests with its user's
+/// cookie.
 pub(super) fn allow_credentials() -> Field {
     ("Access-Control-Allow-Credentials", "true".to_owned())
 }
 
-/// Returns the header fields for a page of another origin. At the admin listener only pages of listed origins get any.
+/// Returns the header fields for a page of another origin. At the admin listener, only pages of
+/// listed origins get any.
 pub(super) fn fields_for<'a>(answering: &'a Answering, client: Option<&Client>) -> &'a [Field] {
     let number = client.filter(|client| client.door == Door::Front || client.origin > 0).map(|client| client.origin);
     number.and_then(|number| answering.fields.get(usize::from(number))).map_or(&[], Vec::as_slice)
 }
 
-/// Returns the header fields for pages of other origins, by the number that a connection keeps: any at the front, those listed there, and those
-/// listed for the admin listener.
+/// Returns the header fields for pages of other origins, by origin number: first those for any
+/// origin at the front, then those for the origins listed there, and then those for the origins of
+/// the admin listener.
 pub(super) fn answering(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
-    // Only those that are listed by name may have their users' cookies sent along, and only to the front.
+    // Only pages of origins that are listed by name may send their users' cookies, and only to the
+    // front.
     let with_credentials = |origin: &String| {
         let mut fields = front.response_fields(Some(origin));
         if front.origins != Origins::Any {
@@ -193,16 +198,16 @@ pub(super) fn answering(front: &Cors, admin: &Cors) -> Vec<Vec<Field>> {
         }
         fields
     };
-    let mut told = vec![front.response_fields(None)];
-    told.extend(listed(front).iter().map(with_credentials));
-    told.extend(listed(admin).iter().map(|origin| admin.response_fields(Some(origin))));
+    let mut fields = vec![front.response_fields(None)];
+    fields.extend(listed(front).iter().map(with_credentials));
+    fields.extend(listed(admin).iter().map(|origin| admin.response_fields(Some(origin))));
     if admin.origins == Origins::Any {
-        told.push(admin.response_fields(None));
+        fields.push(admin.response_fields(None));
     }
-    told
+    fields
 }
 
-/// Returns the number of a page's origin among those that have header fields of their own.
+/// Returns the number of a page's origin among the origins with header fields of their own.
 pub(super) fn origin_number(front: &Cors, admin: &Cors, door: Door, origin: &str) -> u16 {
     let place = |cors| listed(cors).iter().position(|held| held == origin);
     let number = match door {

@@ -1,4 +1,5 @@
-//! A request arrives. Its head decides whether its client may ask at all, and is charged for it: before a body is read.
+//! The arrival of a request. Its head determines whether its client may send it at all, and the
+//! client is charged for it, before a body is read.
 
 use sealed::{ConnectionId, fault};
 use sealed_http::server::Intake;
@@ -13,27 +14,27 @@ use crate::core::problem::Problem;
 use crate::protocols::call::{Call, Door, Refused};
 use crate::protocols::route::{self, Ahead, read_ahead};
 
-/// The longest body of a request at the front that has no use for one, in bytes.
+/// The longest body, in bytes, of a request at the front that needs no body.
 const OTHER_BODY_BYTES_MAX: u64 = 4 * 1024;
 
-/// A body of up to so many bytes is not counted among those on their way, so that long ones do not keep short messages out. A
-/// connection may have a head of that size on its way, too.
+/// The length up to which a body is not counted among those in transit, so that long bodies do not
+/// keep short messages out. A connection may have a head of that size in transit, too.
 pub(super) const SHORT_BODY_BYTES: u64 = 16 * 1024;
 
-/// A request whose head has been looked at.
+/// A request whose head was checked.
 #[derive(Debug)]
 pub(super) struct Arrival {
     asking: Asking,
-    /// The client's token and grant, if the head has been checked for them.
+    /// The client's token and grant, if they were checked with the head.
     identity: Option<Identity>,
-    /// Publications that were charged.
+    /// The number of publications that were charged.
     paid: usize,
-    /// Bytes of its body that are counted as on their way.
+    /// The bytes of its body that count as in transit.
     body_bytes: u64,
 }
 
 impl Gateway {
-    /// Decides by the head of a request that has a body whether the body is read.
+    /// Decides by the head of a request with a body whether the body is read.
     pub(super) fn look_ahead(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
         self.answering.refusals.begin(id, head.path());
         match self.admit_head(http, id, head) {
@@ -42,7 +43,7 @@ impl Gateway {
         }
     }
 
-    /// Has a body read, if there is room for the length that its head names.
+    /// Starts to read a body, if there is room for the length that its head names.
     fn await_body(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -62,7 +63,7 @@ impl Gateway {
         Intake::CollectUpTo(bytes_max)
     }
 
-    /// The body of a request has come, or will not.
+    /// Ends the arrival of a body that is complete, or that will not arrive.
     pub(super) fn end_arrival(&mut self, id: ConnectionId) -> Option<Arrival> {
         let arrival = self.arrivals.remove(&id)?;
         self.client_tracker.end_body(arrival.asking, arrival.body_bytes);
@@ -97,13 +98,13 @@ impl Gateway {
                 if !fault!("charged-after-body") {
                     paid = self.client_tracker.charge(asking, access.cost, 0, now).map_err(refuse)?;
                 }
-                // First to charge: to look at a token costs more.
+                // The charge comes first: checking a token is more expensive.
                 let identity = self.authorizer.identify(head, calendar).map_err(refuse)?;
                 self.authorizer.allow(&identity, head, &access).map_err(|denied| refuse(self.noted(&denied)))?;
                 let length = head.content_length().unwrap_or_default();
                 if length > bytes_max as u64 {
                     let response = refuse(Problem::MessageTooLarge(bytes_max));
-                    // What no channel takes is not listened to any longer.
+                    // The connection is closed if no channel accepts a body of this length.
                     return Err(if length > message_bytes_max { response.closing() } else { response });
                 }
                 Ok((Arrival { asking, identity: Some(identity), paid, body_bytes: 0 }, bytes_max as u64))
@@ -122,7 +123,7 @@ impl Gateway {
         }
     }
 
-    /// Notes from where a request comes, and whether it may come from there.
+    /// Notes the origin of a request and its client, and checks that they may send requests.
     fn enter_request(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -137,7 +138,7 @@ impl Gateway {
             note_refusal(http, id, Problem::Forbidden, &self.answering);
             return Err(problem_response(Problem::Forbidden).closing());
         }
-        // A preflight cannot bring a key, and does nothing.
+        // A preflight request cannot carry a key, and has no effect.
         let is_spared = fault!("key-asked-of-pages-alone") && head.header("origin").is_none();
         let needs_key = door == Door::Admin && head.method() != Method::Options && !is_spared;
         if needs_key && !self.admin_keys.admit(head) {
@@ -157,12 +158,12 @@ impl Gateway {
         }
     }
 
-    /// Does what a request asks for, if it may ask for that.
+    /// Executes a request, if it is allowed.
     pub(super) fn take_request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         self.answering.refusals.begin(id, request.head.path());
         let arrival = match self.end_arrival(id) {
             Some(arrival) => arrival,
-            // Without a body, this is the first look at it.
+            // A request without a body has no earlier check.
             None => match self.enter_request(http, id, &request.head) {
                 Ok((_, asking)) => Arrival { asking, identity: None, paid: 0, body_bytes: 0 },
                 Err(response) => return http.respond(id, &response),
@@ -183,7 +184,8 @@ impl Gateway {
         http.respond(id, &response);
     }
 
-    /// Decides whether the call is allowed, and returns its caller. A client of the admin listener may do anything.
+    /// Decides whether the call is allowed, and returns its caller. A client of the admin listener
+    /// may do anything.
     fn admit(
         &mut self,
         http: &Http<'_, Self>,
@@ -200,7 +202,7 @@ impl Gateway {
         let grant = match door {
             Door::Admin => None,
             Door::Front => {
-                // First: to look at a token costs more.
+                // The charge comes first: checking a token is more expensive.
                 self.client_tracker.charge(*asking, access.cost, *paid, loop_time(http))?;
                 let granted = match identity {
                     Some(identity) => self.authorizer.allow(identity, head, &access),
@@ -210,14 +212,14 @@ impl Gateway {
             }
         };
         let caller = Caller { grant, asking: *asking, opening: None };
-        // The body may have taken its time.
+        // The token may have expired while the body arrived.
         if caller.has_expired(unix_time(http)) && !fault!("expired-while-body-comes") {
             return Err(Problem::TokenExpired);
         }
         Ok(caller)
     }
 
-    /// Notes for the log which channel a call is not allowed for.
+    /// Notes for the log the channel for which a call is not allowed. Returns the problem.
     pub(super) fn noted(&self, denied: &Denied<'_>) -> Problem {
         if let Some(channel) = denied.channel {
             self.answering.refusals.about(channel);
@@ -225,7 +227,7 @@ impl Gateway {
         denied.problem
     }
 
-    /// The answer to what is no call.
+    /// Returns the answer to a request that is not a valid call.
     fn refusal_of(&self, http: &Http<'_, Self>, id: ConnectionId, refused: Refused) -> Response {
         match refused {
             Refused::Problem { problem: problem @ Problem::MethodNotAllowed, allow, .. } => {

@@ -1,4 +1,4 @@
-//! From what a client wants to what hub and engine are asked for.
+//! The conversion of calls into requests to the hub and the engine.
 
 use bytes::Bytes;
 use sealed::{ConnectionId, fault};
@@ -19,7 +19,7 @@ use crate::protocols::route::READ_METHODS;
 use crate::protocols::v1;
 
 impl Gateway {
-    /// Whether what is published is as short as the rules want it.
+    /// Checks that the messages of a call are as short as the rules require.
     pub(super) fn measure(&self, access: &Access<'_>) -> Result<(), Problem> {
         let fits = |write: Write<'_>| {
             let bytes_max = self.message_bytes_max(write.channel);
@@ -32,13 +32,13 @@ impl Gateway {
         access.writes().try_for_each(fits)
     }
 
-    /// The longest message of all channels to which a call publishes.
+    /// Returns the longest message that any of the channels of a call accepts.
     pub(super) fn bytes_max(&self, access: &Access<'_>) -> usize {
         let all = access.writes().map(|write| self.message_bytes_max(write.channel));
         all.min().unwrap_or(self.config.limits.message_bytes_max)
     }
 
-    /// The longest message of a channel.
+    /// Returns the longest message that a channel accepts.
     pub(super) fn message_bytes_max(&self, channel: &ChannelName) -> usize {
         self.rules.bounds(self.rules.find(channel)).message_bytes_max
     }
@@ -73,7 +73,7 @@ impl Gateway {
         }
     }
 
-    /// Does what needs no look at the request any more.
+    /// Executes a call that no longer needs its request.
     pub(super) fn act(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, caller: &Caller) {
         match call {
             Call::File { .. } | Call::Preflight { .. } => {}
@@ -135,7 +135,7 @@ impl Gateway {
         }
     }
 
-    /// The answer to a request for a file.
+    /// Returns the answer to a request for a file.
     pub(super) fn file(
         &self,
         http: &Http<'_, Self>,

@@ -1,4 +1,4 @@
-//! How connections end: a peer that leaves, a deadline, a close, and the server that goes down.
+//! The end of connections: a peer that leaves, a deadline, a close, and a shutdown of the server.
 
 use std::time::Duration;
 
@@ -9,14 +9,15 @@ use super::answers::Out;
 use super::{Client, Gateway, SessionState, done, unix_time};
 use crate::ops::health::{Life, Listener};
 
-/// How much longer a poll waits whose channel has not come in time.
+/// The additional wait of a poll whose channel has not arrived in time.
 const POLL_EXTENSION: Duration = Duration::from_secs(1);
 
-/// The least time after which clients of streams are to reconnect when the server shuts down, in milliseconds.
+/// The minimum time in milliseconds after which clients of streams should reconnect if the server
+/// shuts down.
 const RETRY_MIN_MS: u64 = 1_000;
 
 impl Gateway {
-    /// Ends what was kept for a request that is answered.
+    /// Drops the state of a request that was answered.
     pub(super) fn end_exchange(&mut self, id: ConnectionId) {
         self.end_arrival(id);
         if !fault!("proxied-connection-outlasts-answer") {
@@ -24,9 +25,10 @@ impl Gateway {
         }
     }
 
-    /// Takes the end of a peer's input for its leaving, if it waits for messages.
+    /// Handles the end of a peer's input: a peer that waits for messages has left.
     pub(super) fn read_end(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
-        // A browser that leaves looks just like this; a client that publishes and hangs up at once still gets its answer.
+        // A browser that leaves looks the same; a client that publishes and closes its side at once
+        // still gets its answer.
         let is_left = match http.state(id).map(|client| client.session) {
             None | Some(SessionState::Nothing | SessionState::Asking | SessionState::Publishing) => false,
             Some(SessionState::Hooked(_)) if fault!("lost-subscriber-waited-for") => false,
@@ -38,7 +40,7 @@ impl Gateway {
         }
     }
 
-    /// Ends what waited for too long, or looks after a stream that goes on.
+    /// Handles a deadline: ends a wait that took too long, or sends what is due on a stream.
     pub(super) fn reach_deadline(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         let Some(key) = self.subscriber_of(http.state(id)) else { return http.abort(id) };
         let now = unix_time(http);
@@ -49,20 +51,21 @@ impl Gateway {
         } else if self.hub.is_stream(key) {
             self.look_after(http, id, key);
         } else if self.draining.is_none() && self.hub.has_no_position(key) {
-            // Its channel is on its way; without it there is nothing to answer.
+            // Its channel is in transit; without it there is nothing to answer.
             http.set_deadline(id, POLL_EXTENSION);
         } else {
             self.hub.time_out(key, now, &mut Out { http, answering: &self.answering });
         }
     }
 
-    /// Drops all that is kept for a connection.
+    /// Drops all state of a connection.
     pub(super) fn forget_connection(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: &Client) {
         self.client_tracker.closed(id);
         self.answering.refusals.closed(id);
         self.end_arrival(id);
         self.unfinished.remove(&id);
-        // Whatever became of its stream: one that was refused, or whose channel was closed, has had an expiration too.
+        // The stream may have ended before: a refused stream, or one whose channel was closed, has
+        // an expiration, too.
         if !fault!("lease-outlives-connection") {
             self.token_expirations.forget(id);
         }
@@ -98,7 +101,7 @@ impl Gateway {
         if let Some((Listener(tell), _)) = &self.life {
             tell(Life::Stopping);
         }
-        // The rest of the limit is for the last of them to get its last bytes.
+        // The rest of the limit is for the last stream to get its last bytes.
         let spread = limit.mul_f32(0.6);
         self.draining = Some(spread);
         self.dismiss_readers(http);

@@ -1,4 +1,5 @@
-//! A new connection: from where it comes, by its own address or by what a proxy says in front of its first request.
+//! A new connection, and its client's address: the connection's own, or the one that a proxy names
+//! before the first request.
 
 use std::net::IpAddr;
 
@@ -12,7 +13,7 @@ use crate::access::client::Entrance;
 use crate::protocols::call::Door;
 
 impl Gateway {
-    /// A connection was made.
+    /// Handles a new connection.
     pub(super) fn come(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
         let door = if listener.index() == 0 { Door::Front } else { Door::Admin };
         if let Some(client) = http.state_mut(id) {
@@ -34,7 +35,8 @@ impl Gateway {
         enter(http, id, entrance);
     }
 
-    /// Bytes came in front of the first request, where a proxy has to say for whom it connects.
+    /// Reads the bytes before the first request, in which a proxy names the client of its
+    /// connection.
     pub(super) fn read_preface(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -51,7 +53,7 @@ impl Gateway {
                 }
             }
             Err(error) => {
-                tracing::debug!(?id, %error, "cut off: a trusted proxy did not say for whom it connects");
+                tracing::debug!(?id, %error, "closed: a trusted proxy did not name the client of its connection");
                 return Preface::Wrong;
             }
         };

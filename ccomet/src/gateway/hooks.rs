@@ -23,21 +23,21 @@ use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
 use crate::on_call::KeptFields;
 use crate::protocols::call::Call;
-use crate::webhooks::{Answer, Answers, Deed, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
+use crate::webhooks::{Action, Answer, Answers, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
 
-/// Bytes of an answer; a longer one is none.
+/// The maximum length of an answer, in bytes; a longer one counts as a failure.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
-/// The least time until it is looked again for questions that have waited for too long.
+/// The minimum time between two checks for questions that have waited for too long.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 
-/// The least time between two lines in the log that say that the back end is down.
+/// The minimum time between two warnings in the log that the back end is down.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// In how many seconds a client may ask again that has too many questions outstanding.
+/// The time in seconds after which a client with too many open questions should retry.
 const CLIENT_RETRY_S: u32 = 1;
 
-/// The way to the back end, and what is under way.
+/// The site's back end, with the questions and reports to it.
 #[derive(Debug)]
 pub(super) struct Site {
     way: Option<Way>,
@@ -49,27 +49,27 @@ pub(super) struct Site {
     pub(super) telling: Telling,
     /// A timer is set for questions that wait for too long.
     is_looking: bool,
-    /// What it said last was no answer.
+    /// The last response was a failure.
     is_down: bool,
-    /// When the log may say that again.
+    /// The time from which the log may repeat the warning.
     warns_again: LoopTime,
-    /// When it answered anything last, but that it has failed.
+    /// The time of the last response other than a server error.
     answered: Option<LoopTime>,
 }
 
 #[derive(Debug)]
 struct Way {
     upstream: Upstream,
-    /// Once something was sent there.
+    /// The upstream, after the first request to it.
     id: Option<UpstreamId>,
-    /// What every request has.
+    /// The template of all requests.
     fetch: Fetch,
 }
 
-/// What a request to the back end is about.
+/// The purpose of a request to the back end.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Sent {
-    /// A question, by its place among them.
+    /// A question, by its index.
     Question(u32),
     Movements,
 }
@@ -81,9 +81,9 @@ struct Asked {
     client: Asking,
     progress: Progress,
     bytes: usize,
-    /// When it was put.
+    /// The time at which it was created.
     since: LoopTime,
-    /// Under which its answer may be kept.
+    /// The key under which its answer may be kept.
     key: Option<Key>,
     then: Then,
 }
@@ -95,22 +95,22 @@ enum Progress {
     Sent(FetchId),
 }
 
-/// What is done where it is allowed.
+/// The action that follows if the answer allows it.
 #[derive(Debug)]
 enum Then {
     Call(Box<Call>, Caller),
-    /// What a client wants on its WebSocket, which is not read meanwhile.
+    /// A command on a WebSocket, which is not read meanwhile.
     SocketCall(u32, SocketCall),
 }
 
 impl Site {
-    /// Looks its name up, which may take a while: before the loop runs.
+    /// Resolves the host name of the back end. This may block, and so comes before the loop runs.
     pub(super) fn new(hooks: &Hooks) -> Self {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
         let limit = hooks.timeout();
         let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
             let upstream = Upstream::to(host.as_str()).connections_max(hooks.connections_max).connect_limit(limit);
-            // To repeat a question or a report does no harm.
+            // Questions and reports may be repeated without harm.
             let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");
             let fetch = if fault!("question-not-repeated") { fetch } else { fetch.repeatable() };
             let mut fetch = fetch.limit(Some(limit)).silence_max(limit).body_bytes_max(ANSWER_BYTES_MAX);
@@ -142,13 +142,13 @@ impl Site {
         self.answers.sweep(now);
     }
 
-    /// Whether a question is about a subscription, which means nothing once its client is gone.
+    /// Returns whether a question is about a subscription, which is void once its client has gone.
     pub(super) fn is_about_subscribing(&self, question: u32) -> bool {
         let then = self.questions.get(question as usize).map(|asked| &asked.then);
         matches!(then, Some(Then::Call(call, _)) if call.access().course != Course::Answer)
     }
 
-    /// Takes out a question that is over.
+    /// Removes a question that is over.
     fn take(&mut self, question: u32) -> Option<Asked> {
         let asked = self.questions.try_remove(question as usize)?;
         let was_sent = matches!(asked.progress, Progress::Sent(_));
@@ -156,7 +156,7 @@ impl Site {
         Some(asked)
     }
 
-    /// Questions that are not answered yet.
+    /// Returns the number of questions that are not answered yet.
     #[cfg(feature = "sim")]
     pub(super) fn asking(&self) -> usize {
         self.questions.len()
@@ -164,7 +164,7 @@ impl Site {
 }
 
 impl Gateway {
-    /// Does what a client of the front wants, when the back end allows it where it is to be asked.
+    /// Executes a call of a client, after the back end has allowed it if it has to be asked.
     pub(super) fn call_if_allowed(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -197,7 +197,7 @@ impl Gateway {
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
             return self.refuse_call(http, id, call, Problem::HookTooLarge);
         };
-        let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
+        let key = (question.action == Action::Subscribe).then(|| Key::of(&body));
         match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
             Some(true) => self.call(http, id, head, call, &caller),
             Some(false) => self.refuse_call(http, id, call, Problem::HookRefused),
@@ -215,8 +215,8 @@ impl Gateway {
         }
     }
 
-    /// Returns the fields of a request that are passed on to the back end, and whether a page of anybody could have made a
-    /// browser add some of them.
+    /// Returns the fields of a request that are passed on to the back end, and whether a page of
+    /// any site could have made a browser add some of them.
     fn passed_on(&self, head: &RequestHead<'_>, access: &Access<'_>) -> (Vec<PassedOn>, bool) {
         let field = |name: &String| Some((name.as_str().into(), head.header_str(name)?.into()));
         let fields: Vec<PassedOn> = self.config.hooks.headers.iter().filter_map(field).collect();
@@ -225,14 +225,16 @@ impl Gateway {
         (fields, is_forged && !fault!("cookies-act-for-anybody"))
     }
 
-    /// Returns what is kept of a request that opens a WebSocket, if anybody is to be asked about what is said there.
+    /// Returns the kept parts of a request that opens a WebSocket, if the back end or the embedder
+    /// is asked about its commands.
     fn opening_of(&self, head: &RequestHead<'_>, access: &Access<'_>) -> Option<Opening> {
         let hooks = &self.config.hooks;
         let is_asked = self.site.is_there() && (hooks.publish || hooks.subscribe);
         if !is_asked && self.judge.is_none() {
             return None;
         }
-        // Nothing that is said later is asked about with what a browser sends for pages of anybody.
+        // Questions about later commands do not contain fields that a browser sends for pages of
+        // any site.
         let passed_on = match self.passed_on(head, access) {
             (_, true) if !fault!("foreign-socket-keeps-cookie") => Box::default(),
             (fields, _) => fields.into(),
@@ -242,8 +244,9 @@ impl Gateway {
         Some(Opening { origin: origin::origin(head).map(Into::into), passed_on, fields })
     }
 
-    /// Asks the back end about what a client wants on its WebSocket, which is not read meanwhile. Returns the call if the
-    /// back end need not be asked, and an error if it cannot be or has refused the same before.
+    /// Asks the back end about a command on a WebSocket, which is not read meanwhile. Returns the
+    /// call if the back end need not be asked, and an error if it cannot be asked or its kept
+    /// answer refuses the call.
     pub(super) fn ask_about_socket_call(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -254,13 +257,14 @@ impl Gateway {
         let (hooks, caller) = (&self.config.hooks, self.sockets[socket as usize].caller.clone());
         let Some(grant) = caller.grant.as_ref().filter(|_| self.site.is_there()) else { return Ok(Some(call)) };
         let question = question_of(hooks, &call.access(), grant.subject.as_deref());
-        let is_left_out = |question: &Question<'_>| question.deed == Deed::Subscribe && fault!("added-not-asked-about");
+        let is_left_out =
+            |question: &Question<'_>| question.action == Action::Subscribe && fault!("added-not-asked-about");
         let Some(question) = question.filter(|question| !is_left_out(question)) else { return Ok(Some(call)) };
         let opening = caller.opening.as_deref();
         let headers = opening.map_or_else(Vec::new, |opening| opening.passed_on.to_vec());
         let question = Question { origin: opening.and_then(|opening| opening.origin.as_deref()), headers, ..question };
         let body = question.to_json(hooks.question_bytes_max).ok_or(Problem::HookTooLarge)?;
-        let key = (question.deed == Deed::Subscribe).then(|| Key::of(&body));
+        let key = (question.action == Action::Subscribe).then(|| Key::of(&body));
         match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
             Some(true) => return Ok(Some(call)),
             Some(false) => return Err(Problem::HookRefused),
@@ -275,7 +279,7 @@ impl Gateway {
         Ok(None)
     }
 
-    /// Gives a question its place among those of its client, if there is room for it: that of the next one that is put.
+    /// Reserves room for the next question of a client, if there is any.
     fn make_room(&mut self, client: Asking, bytes: usize) -> Result<(), Problem> {
         let question = self.site.questions.vacant_key() as u32;
         self.site.turns.add(client, client.is_limited(), question, bytes).map_err(|full| match full {
@@ -284,7 +288,7 @@ impl Gateway {
         })
     }
 
-    /// Notes a question for which there is room.
+    /// Stores a question for which room was reserved.
     fn put_question(
         &mut self,
         http: &Http<'_, Self>,
@@ -299,7 +303,7 @@ impl Gateway {
         self.site.questions.insert(Asked { peer, client, progress, bytes, since, key, then }) as u32
     }
 
-    /// Sends the questions whose turn it is, as far as there are connections for them.
+    /// Sends the next questions, as far as there are connections for them.
     fn send_questions(&mut self, http: &mut Http<'_, Self>) {
         let others = usize::from(self.site.telling == Telling::UnderWay);
         while let Some(question) = self.site.turns.next(others, Asking::is_limited) {
@@ -321,7 +325,8 @@ impl Gateway {
         Some(http.fetch(upstream, &way.fetch.clone().body(body)))
     }
 
-    /// Sets a timer for the question that will have waited for too long first, if any waits and none is set.
+    /// Sets a timer for the first timeout of a waiting question, if there is one and no timer is
+    /// set.
     fn look_later(&mut self, http: &mut Http<'_, Self>) {
         if self.site.is_looking {
             return;
@@ -335,8 +340,9 @@ impl Gateway {
         }
     }
 
-    /// Gives up the questions that have waited for their turn for too long. The back end is down where it has not answered anything
-    /// meanwhile; otherwise there were only too many questions, which clients can bring about.
+    /// Gives up the questions that have waited for their turn for too long. The back end counts as
+    /// down if it has answered nothing meanwhile; otherwise there were only too many questions,
+    /// which clients can cause.
     pub(super) fn look_at_questions(&mut self, http: &mut Http<'_, Self>) {
         self.site.is_looking = false;
         let (now, timeout) = (loop_time(http), self.config.hooks.timeout());
@@ -351,7 +357,7 @@ impl Gateway {
         self.look_later(http);
     }
 
-    /// Something came of a request to the back end.
+    /// Handles the result of a request to the back end.
     pub(super) fn site_answered(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: &Fetched<'_>) {
         let Some(answer) = Answer::of(fetched) else { return };
         match self.site.fetches.remove(&id) {
@@ -363,16 +369,16 @@ impl Gateway {
                 }
             }
             Some(Sent::Movements) => {
-                let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
-                self.note_whether_down(http, !heard, fetched);
-                self.movements_told(http, fetched);
+                let is_received = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+                self.note_whether_down(http, !is_received, fetched);
+                self.report_ended(http, fetched);
             }
             None => return,
         }
         self.send_questions(http);
     }
 
-    /// Logs that the back end does not answer as it should: once, not for each client that comes meanwhile.
+    /// Logs a failure of the back end: once, and not for each client that is affected.
     fn note_whether_down(&mut self, http: &Http<'_, Self>, is_down: bool, fetched: &Fetched<'_>) {
         let now = loop_time(http);
         if matches!(fetched, Fetched::Whole(head, _) if head.status() < 500) {
@@ -398,7 +404,7 @@ impl Gateway {
             (Verdict::Down, WhenDown::Refuse) | (Verdict::Unclear, _) => Err(Problem::HookUnavailable),
         };
         let now = unix_time(http);
-        // While the back end was asked, a token's time may have passed.
+        // A token may have expired while the back end was asked.
         let in_time = |caller: &Caller| {
             if caller.has_expired(now) && !fault!("expiry-not-seen-again") {
                 Err(Problem::TokenExpired)
@@ -434,7 +440,7 @@ impl Gateway {
         }
     }
 
-    /// The client for which a question was put is gone.
+    /// Drops a question whose client has gone.
     pub(super) fn forget_question(&mut self, http: &mut Http<'_, Self>, question: u32) {
         let Some(asked) = self.site.take(question) else { return };
         if let Progress::Sent(fetch) = asked.progress {
@@ -451,7 +457,7 @@ impl Asked {
     }
 }
 
-/// Why what came of a request is no answer, in words.
+/// Returns the reason for which a response is a failure, in words.
 fn reason_of(fetched: &Fetched<'_>) -> String {
     match fetched {
         Fetched::Whole(head, _) if head.is_success() => {
@@ -463,16 +469,17 @@ fn reason_of(fetched: &Fetched<'_>) -> String {
     }
 }
 
-/// What is to be asked about a call, if anything is.
+/// Returns the question to the back end about a call, if there is one.
 fn question_of<'a>(hooks: &Hooks, access: &Access<'a>, member: Option<&'a str>) -> Option<Question<'a>> {
     let drafts = access.writes().filter_map(|write| Some((write.channel, write.draft?)));
     let drafts: Vec<_> = drafts.filter(|(channel, _)| hooks.concern(channel)).collect();
     if !drafts.is_empty() && hooks.publish {
-        return Some(Question { member, drafts, ..Question::about(Deed::Publish) });
+        return Some(Question { member, drafts, ..Question::about(Action::Publish) });
     }
-    // History is asked about as subscriptions are. Joins and leaves are not: for those a token needs `presence`.
+    // Reading history is treated like subscribing. Joins and leaves are exempt: they require
+    // `presence` in a token.
     let channels = access.reads().filter(|channel| !channel.is_presence() && hooks.concern(channel));
     let channels: Vec<_> = channels.collect();
     let is_asked = !channels.is_empty() && hooks.subscribe;
-    is_asked.then_some(Question { member, channels, ..Question::about(Deed::Subscribe) })
+    is_asked.then_some(Question { member, channels, ..Question::about(Action::Subscribe) })
 }

@@ -1,4 +1,4 @@
-//! Clients of icomet's: what they want is done by the same hub and engine.
+//! The API of icomet, served by the same hub and engine.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::protocols::call::{IcometReply, ReplyTo};
 use crate::protocols::icomet::responses::{self, Signed};
 use crate::protocols::icomet::{head_of_json, request};
 
-/// What a watcher may leave untaken before it is given up, in bytes.
+/// The number of unsent bytes beyond which a watcher is disconnected.
 const WATCHER_BYTES_MAX: usize = 1 << 20;
 
 impl Gateway {
@@ -86,7 +86,7 @@ impl Gateway {
         }
     }
 
-    /// Answers a client with what the engine has replied.
+    /// Answers a client with the engine's reply.
     pub(super) fn complete_icomet(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -114,7 +114,7 @@ impl Gateway {
             (IcometReply::Subscribe(subscription), Err(problem)) => {
                 return self.refuse(http, id, &subscription, problem);
             }
-            // To a back end.
+            // This is the answer to a back end.
             (_, Err(problem)) => {
                 note_refusal(http, id, problem, &self.answering);
                 responses::refused(problem)
@@ -127,14 +127,14 @@ impl Gateway {
         http.respond(id, &response);
     }
 
-    /// Starts to tell one of the channels in use.
+    /// Starts to notify a client of the channels in use.
     fn watch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         http.start_stream(id, &head_of_json());
         if let Some(client) = http.state_mut(id) {
             client.session = SessionState::Watching;
         }
         self.watchers.push(id);
-        // One request for each watcher, so that each learns at once which channels are in use.
+        // Each watcher has its own request, so that it is notified at once of the channels in use.
         self.engine.watch_activity(now(http), true);
     }
 
@@ -149,7 +149,7 @@ impl Gateway {
         let line = responses::activity(channel, in_use);
         for id in &self.watchers {
             if http.queued(*id) > WATCHER_BYTES_MAX {
-                tracing::warn!(?id, "a watcher takes too little, and is given up");
+                tracing::warn!(?id, "a watcher reads too slowly, and is disconnected");
                 http.abort(*id);
             } else {
                 http.write(*id, &line);

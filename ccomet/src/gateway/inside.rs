@@ -1,4 +1,4 @@
-//! What handles ask a loop for, and their readers on it.
+//! Requests of handles to a loop, and the handles' readers on it.
 
 use std::collections::BTreeMap;
 
@@ -11,25 +11,25 @@ use crate::core::message::ChannelName;
 use crate::handle::{Event, HandleRequest, Position, Reader, Received};
 use crate::hub::{FollowerKey, Told};
 
-/// Events that a reader gets in one tick, so that clients do not wait for a long history to be
-/// delivered.
+/// The maximum number of events that a reader gets in one tick, so that clients do not wait while a
+/// long history is delivered.
 const EVENTS_PER_TICK: usize = 256;
 
-/// Readers in this process that are served by this loop.
+/// The readers in this process that this loop serves.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
-    /// In an order, so that a simulation is repeatable.
+    /// All readers, in a fixed order, so that simulations are repeatable.
     all: BTreeMap<FollowerKey, Reader>,
-    /// Each by the number that its handle knows.
+    /// The key of each reader, by the number that its handle uses.
     keys: BTreeMap<u64, FollowerKey>,
 }
 
 impl Gateway {
-    /// Does what a handle asks for.
+    /// Executes a request of a handle.
     pub(super) fn hear_handle(&mut self, http: &mut Http<'_, Self>, request: HandleRequest) {
         match request {
-            HandleRequest::Ask { deed, asker } => {
-                let request = deed.into_request(unix_time(http));
+            HandleRequest::Ask { action, asker } => {
+                let request = action.into_request(unix_time(http));
                 self.engine.request(now(http), request, Asker::Handle(asker));
             }
             HandleRequest::Subscribe(reader) => self.add_reader(http, reader),
@@ -67,7 +67,7 @@ impl Gateway {
         Some(reader)
     }
 
-    /// Tells readers what is new, as far as they have room for it.
+    /// Delivers new events to readers, as far as these have room.
     pub(super) fn feed_readers(&mut self, http: &Http<'_, Self>) {
         for key in self.hub.take_ready_followers() {
             let is_over = self.feed_reader(http, key);
@@ -77,7 +77,7 @@ impl Gateway {
         }
     }
 
-    /// Tells a reader what is new. Returns whether that was the last.
+    /// Delivers new events to a reader. Returns whether the last event was delivered.
     fn feed_reader(&mut self, http: &Http<'_, Self>, key: FollowerKey) -> bool {
         let Some(reader) = self.readers.all.get_mut(&key) else { return true };
         let most = if fault!("long-history-in-one-tick") { usize::MAX } else { EVENTS_PER_TICK };
@@ -85,7 +85,7 @@ impl Gateway {
             if !reader.is_wanted() && !fault!("reader-outlives-subscription") {
                 return true;
             }
-            // It says when there is.
+            // The reader sends a request as soon as there is room.
             if !reader.has_room() && !fault!("slow-reader-inside-queues") {
                 return false;
             }
@@ -101,7 +101,8 @@ impl Gateway {
         false
     }
 
-    /// About once a second: looks for what a full mailbox has kept from this loop.
+    /// Checks the state of the readers, in case a full mailbox has kept their requests from this
+    /// loop. It runs about once a second.
     pub(super) fn sweep_readers(&mut self, http: &Http<'_, Self>) {
         let keys: Vec<FollowerKey> = self.readers.all.keys().copied().collect();
         for key in keys {
@@ -114,7 +115,7 @@ impl Gateway {
         }
     }
 
-    /// Gives readers what is left for them, and ends them, since the server shuts down.
+    /// Delivers the remaining events to readers and ends them, for a shutdown of the server.
     pub(super) fn dismiss_readers(&mut self, http: &Http<'_, Self>) {
         self.feed_readers(http);
         let keys: Vec<FollowerKey> = self.readers.all.keys().copied().collect();

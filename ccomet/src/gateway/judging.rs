@@ -1,4 +1,4 @@
-//! The program that embeds the server is asked whether a call is carried out.
+//! The decision of the embedding program whether a call is executed.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::on_call::{CallInfo, Decision, Fields, KeptFields};
 use crate::protocols::call::Call;
 
 impl Gateway {
-    /// Asks about a call that token and rules allow.
+    /// Asks the embedder about a call that token and rules allow.
     pub(super) fn judge(
         &self,
         http: &Http<'_, Self>,
@@ -24,8 +24,9 @@ impl Gateway {
         self.judge_access(http, id, &call.access(), Some(head), caller)
     }
 
-    /// Asks on behalf of a client. One of the admin listener may do anything, and what touches no channel anybody may,
-    /// unless it is a WebSocket, on which its client goes on to say what it wants. Without a `head`, the call was said on one.
+    /// Asks the embedder about an access of a client. It is not asked about clients of the admin
+    /// listener, nor about an access to no channel, unless that opens a WebSocket, on which
+    /// commands follow. Without a `head`, the access is a command on a WebSocket.
     pub(super) fn judge_access(
         &self,
         http: &Http<'_, Self>,

@@ -1,14 +1,18 @@
-//! One loop of the server: requests in, calls to hub and engine, answers out.
+//! One loop of the server: requests arrive, call hub and engine, and are answered.
 //!
-//! Here is what [`Handler`] calls, one line each: [`Gateway::run`] drains what follows. The rest by the way of a call:
+//! This file has the callbacks of [`Handler`], in one line each: [`Gateway::run`] processes what
+//! they cause. The other files, in the order in which a call passes them:
 //!
-//! - `entering.rs`, `arriving.rs`: a connection, a request; what is decided before its body is read.
-//! - `caller.rs`: the client behind a call. `judging.rs`, `hooks.rs`: the embedder and the back end are asked.
-//! - `calling.rs`, `publishing.rs`, `subscribing.rs`, `socket.rs`, `socket_calls.rs`, `icomet.rs`: what is done for it.
-//! - `pending.rs`, `answers.rs`: replies of the engine, responses, and the hub's way to subscribers.
-//! - `tick.rs`, `ending.rs`, `token_expiry.rs`: what the clock brings, and how connections end.
-//! - `inside.rs`: handles, and their readers. `telling.rs`: reports for the back end.
-//! - `setup.rs`: how a loop is made.
+//! - `entering.rs`, `arriving.rs`: a connection, a request; the decisions before its body is read.
+//! - `caller.rs`: the client behind a call. `judging.rs`, `hooks.rs`: questions to the embedder and
+//!   the back end.
+//! - `calling.rs`, `publishing.rs`, `subscribing.rs`, `socket.rs`, `socket_calls.rs`, `icomet.rs`:
+//!   the execution of calls.
+//! - `pending.rs`, `answers.rs`: replies of the engine, responses, and the output from the hub to
+//!   subscribers.
+//! - `tick.rs`, `ending.rs`, `token_expiry.rs`: timers, and the end of connections.
+//! - `inside.rs`: handles, and their readers. `telling.rs`: reports to the back end.
+//! - `setup.rs`: the construction of a loop.
 
 mod answers;
 mod arriving;
@@ -71,18 +75,19 @@ use token_expiry::TokenExpirations;
 
 pub(crate) use setup::Shared;
 
-/// What the server keeps with each connection.
+/// The state of each connection.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     session: SessionState,
     door: Door,
-    /// Its address is not one that may come in.
+    /// Whether its address may not connect.
     barred: bool,
-    /// Which of the listed origins its page has, counted from 1, those of the front first; 0: none of them.
+    /// The number of its page's origin among the listed origins, counted from 1, those of the front
+    /// first; 0 if it is not listed.
     origin: u16,
 }
 
-/// What a connection waits for.
+/// The event that a connection waits for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum SessionState {
     #[default]
@@ -93,20 +98,20 @@ enum SessionState {
     Asking,
     /// The engine's replies about several messages.
     Publishing,
-    /// The back end's leave: the place of its question.
+    /// The back end's answer to the question with this index.
     Hooked(u32),
-    /// Channels that come into use, or go out of it.
+    /// Changes of the channels in use.
     Watching,
-    /// Messages, on a WebSocket: its place among them.
+    /// Messages, on the WebSocket with this index.
     Socket(u32),
-    /// The end of one that is over.
+    /// The close of the WebSocket with this index, which has ended.
     SocketOver(u32),
 }
 
 #[derive(Debug)]
 pub(crate) struct Gateway {
     config: Arc<Config>,
-    /// Which of the loops it is.
+    /// The index of this loop.
     index: usize,
     hub: Hub,
     engine: Engine<Asker, LoopMessage>,
@@ -119,43 +124,44 @@ pub(crate) struct Gateway {
     authorizer: Authorizer,
     rules: Arc<Rules>,
     client_tracker: ClientTracker,
-    /// Requests whose bodies are still coming.
+    /// Requests whose bodies have not arrived completely.
     arrivals: HashMap<ConnectionId, Arrival>,
     token_expirations: TokenExpirations,
     files: StaticFiles,
     counters: Arc<[LoopCounters]>,
-    /// The listener for the health of the loops: on the first loop only.
+    /// The listener for the health of the loops; on the first loop only.
     life: Option<(Listener, LoopWatchdog)>,
     /// Connections that are notified of channels in use.
     watchers: Vec<ConnectionId>,
     /// Readers in this process.
     readers: Readers,
-    /// The embedder's decision on calls, if it makes any.
+    /// The embedder's decision on calls, if the embedder makes any.
     judge: Option<Judge>,
     sockets: Slab<Socket>,
-    /// WebSockets of which a message has begun, and when it has to be whole.
+    /// WebSockets with an incomplete message, and the time at which it must be complete.
     unfinished: HashMap<ConnectionId, LoopTime>,
     is_sweeping: bool,
-    /// How soon the engine is woken, if a timer is set for that.
+    /// The delay after which the engine is woken, if a timer is set for that.
     wakes_in: Option<Duration>,
-    /// Over how long the ends of streams are spread, once the server goes down.
+    /// The time over which the ends of streams are spread, during a shutdown.
     draining: Option<Duration>,
     _thread: LoopThread,
 }
 
-/// What a connection of the server costs while it waits, on all layers.
+/// The memory of an idle connection of the server, over all layers.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<Gateway>>() <= 128);
 
 impl Gateway {
-    /// Runs what a callback does, then [drains](Self::pump) what follows from it.
+    /// Runs a callback, then [processes](Self::pump) what it has caused.
     fn run<R>(&mut self, http: &mut Http<'_, Self>, callback: impl FnOnce(&mut Self, &mut Http<'_, Self>) -> R) -> R {
         let result = callback(self, http);
         self.pump(http);
         result
     }
 
-    /// Takes the hub's orders to the engine, and what comes of them to hub and askers, until there is no more.
+    /// Passes the hub's orders to the engine, and the engine's output to hub and askers, until
+    /// there is no more.
     fn pump(&mut self, http: &mut Http<'_, Self>) {
         loop {
             for order in std::mem::take(&mut self.hub.orders) {
@@ -166,7 +172,7 @@ impl Gateway {
                 Some(Output::Channel(channel, event)) => {
                     let is_end = matches!(event, ChannelEvent::Cleared { .. } | ChannelEvent::Closed);
                     if is_end && !fault!("cleared-before-read-inside") {
-                        // What was published before gets to its readers.
+                        // Earlier publications must reach their readers first.
                         self.feed_readers(http);
                     }
                     let now = unix_time(http);
@@ -258,7 +264,8 @@ impl Handler for Gateway {
         tracing::info!("{signal} received: settings are read at the start only, and nothing was reloaded");
     }
 
-    /// Needs steps of its own between what it drains, and is the one callback that calls [`pump`](Self::pump) itself.
+    /// Ends the tick. This is the only callback that calls [`pump`](Self::pump) itself, since it
+    /// needs further steps in between.
     fn turned(&mut self, http: &mut Http<'_, Self>) {
         self.end_tick(http);
     }
@@ -268,19 +275,19 @@ impl Handler for Gateway {
     }
 }
 
-/// The connection waits for nothing any more.
+/// Resets a connection: it waits for nothing.
 fn done(http: &mut Http<'_, Gateway>, id: ConnectionId) {
     if let Some(client) = http.state_mut(id) {
         client.session = SessionState::Nothing;
     }
 }
 
-/// Looks at the calendar.
+/// Returns the time of the calendar.
 fn unix_time(http: &Http<'_, Gateway>) -> UnixMillis {
     UnixMillis::since_1970(http.unix_time())
 }
 
-/// Looks at the loop's own clock, which nobody sets.
+/// Returns the time of the loop's own clock, which is never set.
 fn loop_time(http: &Http<'_, Gateway>) -> LoopTime {
     LoopTime::since_start(http.now())
 }

@@ -1,4 +1,4 @@
-//! Requests to the engine, and how their askers are answered.
+//! Requests to the engine, and the answers to their askers.
 
 use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Response};
@@ -21,12 +21,12 @@ pub(super) enum Asker {
     Handle(handle::Asker),
 }
 
-/// What is kept with a client's request to the engine until it is replied to.
+/// The kept data of a client's request to the engine, until its reply.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
     peer: ConnectionId,
     reply: ReplyTo,
-    /// The client that pays for the channels that its message comes to.
+    /// The client that is charged for the channels that its message reaches.
     payer: Option<Asking>,
 }
 
@@ -35,14 +35,15 @@ impl PendingRequest {
         Self { peer, reply, payer: None }
     }
 
-    /// Lets a client pay for all channels that its message comes to but the first, which is paid for.
+    /// Charges a client for all channels that its message reaches but the first, which is charged
+    /// already.
     pub(super) fn paid_by(self, payer: Asking) -> Self {
         Self { payer: Some(payer), ..self }
     }
 }
 
 impl Gateway {
-    /// Asks the engine for a client, which waits for nothing else.
+    /// Sends the engine a request for a client, which waits for nothing else.
     pub(super) fn ask(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: Request, reply: ReplyTo) {
         if let Some(client) = http.state_mut(id) {
             client.session = SessionState::Asking;
@@ -62,7 +63,7 @@ impl Gateway {
         }
     }
 
-    /// Answers a client with what the engine has replied.
+    /// Answers a client with the engine's reply.
     fn complete_request(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -70,7 +71,7 @@ impl Gateway {
         outcome: Result<Reply, Refusal>,
     ) {
         let PendingRequest { peer, reply, payer } = pending;
-        // The message is where it is, though its publisher has gone.
+        // The message is published even if its publisher has gone.
         if let (Some(payer), Ok(Reply::Broadcast { channels, .. })) = (payer, &outcome)
             && !fault!("reach-not-charged")
         {
@@ -90,7 +91,7 @@ impl Gateway {
                 self.complete_on_socket(http, peer, &channel, reference, outcome);
             }
             ReplyTo::Nobody => {}
-            // A client that has gone is not answered.
+            // The client has gone and gets no answer.
             _ if http.state(peer).is_none() => {}
             ReplyTo::Icomet(reply) => {
                 done(http, peer);

@@ -1,4 +1,5 @@
-//! Requests that publish more than one message, or in more than one channel: one answer, when the engine has replied to all.
+//! Requests that publish several messages, or in several channels. Each gets one answer, after the
+//! engine has replied to all of its parts.
 
 use sealed::ConnectionId;
 use sealed_http::{Http, Response};
@@ -15,16 +16,16 @@ use crate::protocols::format::jsonp;
 use crate::protocols::format::response::json_response;
 use crate::protocols::native::publication::{Outcome, Publication, write_results};
 
-/// A request whose publications are on their way.
+/// A request whose publications are in transit.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// What became of each, where that is known.
+    /// The outcome of each publication, if it is known.
     results: Vec<(ChannelName, Option<Outcome>)>,
-    /// Answers that are still to come.
+    /// The number of missing replies.
     missing: usize,
 }
 
-/// What of a batch is for one channel, or for one pattern.
+/// The messages of a batch for one channel, or for one pattern.
 struct Group {
     channel: ChannelName,
     places: Vec<usize>,
@@ -32,7 +33,7 @@ struct Group {
 }
 
 impl Gateway {
-    /// Publishes, in the order in which they come, those of one channel together.
+    /// Publishes messages in their order; those of one channel go together.
     pub(super) fn publish_all(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -44,7 +45,7 @@ impl Gateway {
         let mut groups: Vec<Group> = Vec::new();
         for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
             let message = draft.taken_at(unix_time(http));
-            // Those for its other channels are here as well.
+            // Messages for other channels in the same request have this payload, too.
             if !message.payload.is_unique() {
                 message.share();
             }
@@ -79,7 +80,8 @@ impl Gateway {
         }
     }
 
-    /// The engine has replied to one of the requests. The last reply is the publisher's answer.
+    /// Handles the engine's reply to one of the requests. After the last reply, the publisher is
+    /// answered.
     pub(super) fn complete_part(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -87,7 +89,7 @@ impl Gateway {
         places: &[usize],
         outcome: &Result<Reply, Problem>,
     ) {
-        // A publisher that is gone needs no answer.
+        // The publisher has gone and needs no answer.
         let Some(batch) = self.batches.get_mut(&peer) else { return };
         batch.missing -= 1;
         for (index, place) in places.iter().enumerate() {
@@ -111,7 +113,8 @@ impl Gateway {
     }
 }
 
-/// Returns the answer: the list of what became of each publication, and the first problem, if there is one.
+/// Returns the answer, which lists the outcome of each publication, and the first problem, if there
+/// is one.
 fn respond(results: &[(ChannelName, Option<Outcome>)]) -> (Response, Option<Problem>) {
     let outcomes = || results.iter().filter_map(|(channel, outcome)| Some((channel, (*outcome)?)));
     let problem = outcomes().find_map(|(_, outcome)| match outcome {

@@ -1,4 +1,4 @@
-//! How a loop of the server is made from its settings.
+//! The construction of a loop of the server from its settings.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::ops::refusals::{RefusalCounts, RefusalLog};
 use crate::ops::static_files::StaticFiles;
 use crate::protocols::ENCODERS;
 
-/// What the loops of a server share.
+/// The data that the loops of a server share.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) refusals: Arc<RefusalCounts>,
     pub(crate) life: Option<Listener>,
     pub(crate) judge: Option<Judge>,
-    /// How the store misbehaves, in tests.
+    /// The simulated faults of the store, in tests.
     #[cfg(feature = "sim")]
     pub(crate) store: Option<StoreFaults>,
 }
@@ -120,7 +120,7 @@ impl Gateway {
         }
     }
 
-    /// Adds what this loop holds to what others do.
+    /// Adds the resources that this loop holds to those of others.
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.asking += self.batches.len() + self.site.asking();
@@ -143,7 +143,7 @@ impl Gateway {
         self.engine.set_store_faults(faults);
     }
 
-    /// The most units of work that this loop's shard has used in one tick.
+    /// Returns the most units of work that this loop's shard has used in one tick.
     #[cfg(feature = "sim")]
     pub(crate) fn most_work(&self) -> usize {
         self.engine.most_work()

@@ -1,4 +1,4 @@
-//! A WebSocket: the same subscriptions, and what its client says.
+//! WebSockets: subscriptions, and the commands of the client.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,16 +18,19 @@ use crate::core::position::Spot;
 use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
 use crate::hub::{SubscriberKey, Subscription};
-use crate::protocols::native::websocket::{self as words, Said};
+use crate::protocols::native::websocket::{self as words, Command};
 
-/// Unanswered publications of one client. At the limit, nothing further is read from the client until one is answered.
+/// The maximum number of unanswered publications of one client. At the limit, the client is not
+/// read until one is answered.
 const PENDING_MAX: u32 = 16;
 
-/// Bytes queued for a client behind what its subscriptions have sent, beyond which nothing further is read from it until it
-/// has taken all: each ping causes a pong.
+/// The maximum number of bytes that are queued for a client in addition to the output of its
+/// subscriptions. Beyond it, the client is not read until it has taken all: each ping causes a
+/// pong.
 const QUEUED_MAX: usize = 64 * 1024;
 
-/// Unanswered pings after which a client counts as gone: a proxy may keep the connection open.
+/// The number of unanswered pings after which a client counts as gone: a proxy may keep the
+/// connection open.
 const PINGS_MAX: u8 = 2;
 
 /// A WebSocket.
@@ -36,34 +39,36 @@ pub(super) struct Socket {
     codec: Codec,
     pub(super) subscriber: SubscriberKey,
     pub(super) caller: Caller,
-    /// What it reads. Where that is one channel, what it sends as bytes is published there.
+    /// The channels that it reads. If there is one channel, binary messages of the client are
+    /// published there.
     pub(super) channels: Vec<ChannelName>,
     pub(super) pending: u32,
-    /// What the back end is asked about something that it said: it is not listened to meanwhile.
+    /// The open question to the back end about a command; the client is not read meanwhile.
     pub(super) question: Option<u32>,
     pings: u8,
-    /// Bytes that subscriptions had queued when they were last fed. A client that reads slowly may always have so many.
+    /// Bytes that subscriptions had queued when they were last fed. A slow reader may always have
+    /// this number.
     fed: usize,
-    /// Subscriptions that were added to it and are counted for its client's address.
+    /// The number of added subscriptions that count for the client's address.
     pub(super) counted: u32,
-    /// Bytes of a message in transit that are counted against the limits on bodies.
+    /// The bytes of a message in transit that count against the limits on bodies.
     pub(super) body_bytes: u64,
 }
 
 impl Socket {
-    /// Returns whether its client has asked for so much that it is not listened to until something of that is answered.
+    /// Returns whether the client is not read, since it has too many unanswered commands.
     fn waits_for_answer(&self) -> bool {
         self.question.is_some() || self.pending >= PENDING_MAX
     }
 
-    /// Returns whether its client is not listened to until it has taken what is queued for it.
+    /// Returns whether the client is not read, since it has to take the queued bytes first.
     fn has_untaken(&self, queued: usize) -> bool {
         queued.saturating_sub(self.fed) > QUEUED_MAX
     }
 }
 
 impl Gateway {
-    /// Hands the connection over, and subscribes.
+    /// Switches the connection to WebSocket, and subscribes.
     pub(super) fn open_socket(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -99,14 +104,14 @@ impl Gateway {
         self.subscribe(http, id, subscription, 0, caller.expires());
     }
 
-    /// Takes what a client says.
+    /// Handles input from the client.
     pub(super) fn hear_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut Input<'_>) {
         let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) else {
             input.take_all();
             return;
         };
         let limits = websocket::Limits {
-            // A message as JSON is longer than it is.
+            // As JSON, a message is longer.
             message_bytes_max: self.socket_message_bytes_max(key),
             ..websocket::Limits::default()
         };
@@ -116,7 +121,8 @@ impl Gateway {
             let Some(socket) = self.sockets.get_mut(key as usize) else { return };
             let is_waiting = socket.waits_for_answer();
             if is_waiting || socket.has_untaken(http.queued(id) + out.len()) && !fault!("untaken-pings-answered") {
-                // A client that takes no answers is why it is not listened to: the time for its message runs on.
+                // If the client takes no answers, the pause is its own fault: the time for its
+                // message continues.
                 let has_more = !is_waiting && socket.codec.is_receiving() && !fault!("untaken-answers-win-time");
                 http.pause(id);
                 break has_more;
@@ -152,7 +158,8 @@ impl Gateway {
         }
     }
 
-    /// Counts the bytes of a message in transit against the limits on bodies, by the length that its frames announce.
+    /// Counts the bytes of a message in transit against the limits on bodies, by the length that
+    /// its frames announce.
     fn count_unfinished(&mut self, http: &Http<'_, Self>, key: u32) -> Result<(), Problem> {
         let Some(socket) = self.sockets.get_mut(key as usize) else { return Ok(()) };
         let announced = socket.codec.announced_len() as u64;
@@ -169,7 +176,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Removes what is kept for a WebSocket that has ended.
+    /// Removes the state of a WebSocket that has ended.
     pub(super) fn remove_socket(&mut self, http: &mut Http<'_, Self>, key: u32) -> Option<Socket> {
         let socket = self.sockets.try_remove(key as usize)?;
         self.client_tracker.end_body(socket.caller.asking, socket.body_bytes);
@@ -182,8 +189,8 @@ impl Gateway {
         Some(socket)
     }
 
-    /// Notes whether the rest of a message is still to come. No time runs while an answer to its client is
-    /// waited for.
+    /// Notes whether a message is incomplete. Its time does not run while the client waits for an
+    /// answer.
     fn note_unfinished(&mut self, http: &Http<'_, Self>, id: ConnectionId, has_more: bool, is_new: bool) {
         if is_new || !has_more || fault!("piece-gives-more-time") {
             self.unfinished.remove(&id);
@@ -196,7 +203,7 @@ impl Gateway {
         }
     }
 
-    /// About once a second: ends WebSockets whose message takes too long to come.
+    /// Ends WebSockets whose message takes too long to arrive. It runs about once a second.
     pub(super) fn end_unfinished(&mut self, http: &mut Http<'_, Self>) {
         let now = loop_time(http);
         let due: Vec<_> = self.unfinished.extract_if(|_, due| *due <= now).map(|(id, _)| id).collect();
@@ -210,7 +217,7 @@ impl Gateway {
     }
 
     fn hear_text(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, text: &str) {
-        // First: to read it costs more.
+        // The charge comes first: parsing is more expensive.
         if !fault!("socket-message-not-charged")
             && let Err(problem) = self.charge_message(key, loop_time(http))
         {
@@ -218,22 +225,22 @@ impl Gateway {
             let Some(label) = label else {
                 return refuse_on_socket(http, id, problem, words::reference(text), &self.answering);
             };
-            // It only gives back: refused, it would let messages go on that nobody wants. Owed, and not for nothing: others
-            // may come from the same address.
+            // Unsubscribing only releases resources: a refusal would let unwanted messages
+            // continue. It is owed instead of free, for the sake of other clients of the address.
             if self.hub.has_added(id, label) {
                 self.client_tracker.owe_publishes(self.sockets[key as usize].caller.asking, 1, loop_time(http));
             }
             return self.unsubscribe_on_socket(http, id, label);
         }
         match words::read(text, &self.config.limits) {
-            Ok(Said::Publish { channel, draft, reference }) => {
+            Ok(Command::Publish { channel, draft, reference }) => {
                 self.take_socket_call(http, id, key, SocketCall::Publish { channel, draft, reference });
             }
-            Ok(Said::Token { token, reference }) => self.renew(http, id, key, &token, reference),
-            Ok(Said::Subscribe { channels, label }) => {
+            Ok(Command::Token { token, reference }) => self.renew(http, id, key, &token, reference),
+            Ok(Command::Subscribe { channels, label }) => {
                 self.take_socket_call(http, id, key, SocketCall::Subscribe(words::subscription(channels, label)));
             }
-            Ok(Said::Unsubscribe { label }) => self.unsubscribe_on_socket(http, id, label),
+            Ok(Command::Unsubscribe { label }) => self.unsubscribe_on_socket(http, id, label),
             Err((problem, reference)) => refuse_on_socket(http, id, problem, reference, &self.answering),
         }
     }
@@ -251,12 +258,12 @@ impl Gateway {
         }
     }
 
-    /// Counts a message against its client's limits, whatever it says.
+    /// Counts a message against its client's limits, whatever its content.
     fn charge_message(&mut self, key: u32, now: LoopTime) -> Result<(), Problem> {
         self.client_tracker.charge_publish(self.sockets[key as usize].caller.asking, now)
     }
 
-    /// Another token counts from now on, if it lets the client read what it reads.
+    /// Replaces the token, if the new one allows all that the client reads.
     fn renew(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32, token: &str, reference: Option<i64>) {
         let socket = &self.sockets[key as usize];
         // A client of the admin listener may do anything without a token.
@@ -271,7 +278,7 @@ impl Gateway {
         if let Some(socket) = self.sockets.get_mut(key as usize) {
             socket.caller.grant = Some(grant);
         }
-        // Of a server that goes down, the deadline is the end of the connection.
+        // During a shutdown, the deadline is the end of the connection.
         if self.draining.is_none() || fault!("renewal-outlasts-shutdown") {
             let beat = Duration::from_secs(self.config.times.heartbeat_s);
             http.set_deadline(id, self.token_expirations.next_check(id, unix_time(http), beat));
@@ -279,7 +286,8 @@ impl Gateway {
         Self::tell(http, id, &words::renewed(reference));
     }
 
-    /// Returns what another token grants, if it is of the same subject and allows all that the connection reads.
+    /// Returns the grant of a new token, if it has the same subject and allows all that the
+    /// connection reads.
     fn renewed_grant(
         &self,
         http: &Http<'_, Self>,
@@ -303,7 +311,7 @@ impl Gateway {
         if is_enough { Ok(grant) } else { Err(Problem::NotAllowed(Denial::Token)) }
     }
 
-    /// Tells a client what became of what it published.
+    /// Sends a client the outcome of its publication.
     pub(super) fn complete_on_socket(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -315,16 +323,17 @@ impl Gateway {
         let Some(SessionState::Socket(key)) = http.state(id).map(|client| client.session) else { return };
         match outcome {
             Ok(Some(spot)) => Self::tell(http, id, &words::published(channel, spot, reference)),
-            Ok(None) => debug_assert!(false, "a publisher is told where its message is"),
+            Ok(None) => debug_assert!(false, "a published message has a position"),
             Err(problem) => refuse_on_socket(http, id, problem, reference, &self.answering),
         }
-        // The answer, when it is with the kernel, lets it be heard again.
+        // The client is read again when the answer has been passed to the kernel.
         if let Some(socket) = self.sockets.get_mut(key as usize) {
             socket.pending -= 1;
         }
     }
 
-    /// What was queued for a client is with the kernel, and its subscriptions have been fed: it is listened to again.
+    /// Reads a client again: its output was passed to the kernel, and its subscriptions have been
+    /// fed.
     pub(super) fn socket_drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) {
         let Some(socket) = self.sockets.get_mut(key as usize) else { return };
         if !fault!("slow-reader-not-heard") {
@@ -335,11 +344,12 @@ impl Gateway {
         }
     }
 
-    /// It is time for a sign of life: the client is asked for one too. Returns whether it is there, as far as is known.
+    /// Sends a heartbeat, which asks the client for a pong. Returns whether the client is alive, as
+    /// far as is known.
     pub(super) fn ping_socket(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, key: u32) -> bool {
         let Some(socket) = self.sockets.get_mut(key as usize) else { return true };
-        // While it is not listened to, its signs of life are not seen, and behind what is queued, it does not see the ping:
-        // that it takes nothing of that is noticed all the same.
+        // While the client is not read, its pongs are not seen, and it does not see a ping behind
+        // queued output. If it takes no output, another check ends the connection.
         let is_unheard = socket.waits_for_answer() && !fault!("waiting-socket-taken-for-dead");
         let is_behind = http.queued(id) > 0 && !fault!("slow-reader-taken-for-dead");
         if !is_unheard && !is_behind {
@@ -353,7 +363,7 @@ impl Gateway {
         true
     }
 
-    /// Sends a message of text.
+    /// Sends a text message.
     pub(super) fn tell(http: &mut Http<'_, Self>, id: ConnectionId, text: &[u8]) {
         let mut frame = Vec::with_capacity(text.len() + 10);
         websocket::encode_header(&mut frame, Kind::Text, text.len());
@@ -362,19 +372,20 @@ impl Gateway {
     }
 }
 
-/// The channel to which what comes as bytes is published: the one that is read, if it is one.
+/// Returns the channel to which binary messages are published: the one that is read, if there is
+/// exactly one.
 fn only_channel(channels: &[ChannelName]) -> Option<ChannelName> {
     let mut named = channels.iter().filter(|channel| !channel.is_presence());
     named.next().filter(|channel| named.next().is_none() && !channel.is_pattern()).cloned()
 }
 
-/// Says that nothing more will come, and why.
+/// Sends a close frame with the reason, and ends the connection.
 pub(super) fn end(http: &mut Http<'_, Gateway>, id: ConnectionId, key: u32, code: CloseCode) {
     http.write(id, &websocket::close_frame(code, ""));
     close(http, id, key);
 }
 
-/// Closes a connection that is nobody's subscriber any more. What its client still says means nothing.
+/// Closes a connection without a subscriber. Further input is ignored.
 fn close(http: &mut Http<'_, Gateway>, id: ConnectionId, key: u32) {
     if let Some(client) = http.state_mut(id) {
         client.session = SessionState::SocketOver(key);

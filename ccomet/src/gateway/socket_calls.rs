@@ -1,6 +1,6 @@
-//! What a client may want on its WebSocket: to publish, or to read more channels. Each call is admitted, decided upon by the
-//! embedder and the back end, and carried out, as a request is. Subscriptions are kept by the hub, under the labels that
-//! the client gave them.
+//! Commands on a WebSocket: to publish, or to read more channels. Each call is authorized, decided
+//! on by the embedder and the back end, and executed in the same way as a request. The hub keeps
+//! the subscriptions, under the labels of the client.
 
 use sealed::{ConnectionId, fault};
 use sealed_http::Http;
@@ -17,13 +17,14 @@ use crate::hub::{Label, Reply, Start, Subscription};
 use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket as words;
 
-/// Bytes of a command for each channel that it may name, at most: its name as JSON, and its part of a position.
+/// The maximum bytes of a command for each channel that it may name: its name as JSON, and its part
+/// of a position.
 const CHANNEL_COMMAND_BYTES: usize = 1_024;
 
-/// Bytes of a command that brings a token, at most.
+/// The maximum bytes of a command that contains a token.
 const TOKEN_COMMAND_BYTES: usize = 16 * 1_024;
 
-/// What a client wants on its WebSocket.
+/// A command of a client on its WebSocket.
 #[derive(Debug)]
 pub(super) enum SocketCall {
     Publish {
@@ -31,7 +32,7 @@ pub(super) enum SocketCall {
         draft: Draft,
         reference: Option<i64>,
     },
-    /// The subscription has a label.
+    /// A subscription, which has a label.
     Subscribe(Subscription),
 }
 
@@ -54,8 +55,8 @@ impl SocketCall {
 }
 
 impl Gateway {
-    /// Returns the most bytes of a message from a client: the longest subscription or token, or the longest publication
-    /// as JSON if the client may publish.
+    /// Returns the maximum bytes of a message from a client: the longest subscription or token, or
+    /// the longest publication as JSON if the client may publish.
     pub(super) fn socket_message_bytes_max(&self, socket: u32) -> usize {
         let limits = &self.config.limits;
         let of_commands = limits.channels_per_subscription_max.saturating_mul(CHANNEL_COMMAND_BYTES);
@@ -64,11 +65,11 @@ impl Gateway {
         if grant.is_some_and(|grant| grant.publish.is_empty()) && !fault!("reader-sends-long-messages") {
             return of_commands;
         }
-        // As JSON, text is up to six times as long as it is.
+        // As JSON, text is up to six times as long.
         of_commands.max(limits.message_bytes_max.saturating_mul(6).saturating_add(1_024))
     }
 
-    /// Carries a call out, if it is allowed.
+    /// Executes a call, if it is allowed.
     pub(super) fn take_socket_call(
         &mut self,
         http: &mut Http<'_, Self>,
@@ -98,7 +99,7 @@ impl Gateway {
         let access = call.access();
         let caller = &self.sockets[socket as usize].caller;
         if let Some(grant) = &caller.grant {
-            // A message counts as a publication before it is read.
+            // A message was counted as a publication before it was parsed.
             let paid = 1;
             if !fault!("added-subscription-not-charged") {
                 self.client_tracker.charge(caller.asking, access.cost, paid, loop_time(http))?;
@@ -122,19 +123,19 @@ impl Gateway {
         self.judge_access(http, id, &access, None, caller)
     }
 
-    /// Returns whether a connection reads one of a subscription's channels already whose rule limits its subscribers: of these
-    /// places it has one.
+    /// Returns whether a connection already reads a channel of a subscription whose rule limits the
+    /// number of subscribers: it may have one such subscription.
     fn has_seat(&self, id: ConnectionId, socket: u32, subscription: &Subscription) -> bool {
         let channels = &subscription.channels;
         let is_limited = |(channel, _): &&(ChannelName, Start)| self.rules.limit_readers(channel);
         let limited: Vec<&ChannelName> = channels.iter().filter(is_limited).map(|(channel, _)| channel).collect();
-        // Sorted, as the subscription's channels are.
+        // Both lists are sorted.
         let is_meant = |channel: &ChannelName| limited.binary_search(&channel).is_ok();
         let own = self.sockets.get(socket as usize).map_or(&[][..], |held| held.channels.as_slice());
         !limited.is_empty() && own.iter().chain(self.hub.added_channels(id)).any(is_meant)
     }
 
-    /// Carries out a call that is allowed.
+    /// Executes a call that is allowed.
     pub(super) fn carry_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, socket: u32, call: SocketCall) {
         match call {
             SocketCall::Publish { channel, draft, reference } => {
@@ -169,7 +170,8 @@ impl Gateway {
         socket: u32,
         mut subscription: Subscription,
     ) {
-        // It may have ended while the back end was asked, and would never take its subscriptions along.
+        // The WebSocket may have ended while the back end was asked; the subscription would never
+        // end then.
         let session = http.state(id).map(|client| client.session);
         if session != Some(SessionState::Socket(socket)) && !fault!("socket-over-subscribes") {
             return;
@@ -194,7 +196,7 @@ impl Gateway {
         }
     }
 
-    /// Counts the added subscriptions of connections anew where some have ended.
+    /// Recounts the added subscriptions of connections on which some have ended.
     pub(super) fn count_ended(&mut self, http: &Http<'_, Self>) {
         for id in self.hub.take_ended() {
             if let Some(SessionState::Socket(socket)) = http.state(id).map(|client| client.session)
@@ -205,7 +207,8 @@ impl Gateway {
         }
     }
 
-    /// Takes what a connection does not have any more off the count of its client's address.
+    /// Reduces the count of a client's address by the subscriptions that a connection no longer
+    /// has.
     fn count_added(&mut self, id: ConnectionId, socket: u32) {
         let Some(held) = self.sockets.get_mut(socket as usize) else { return };
         let ended = held.counted.saturating_sub(self.hub.added(id) as u32);

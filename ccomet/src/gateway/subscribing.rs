@@ -1,4 +1,4 @@
-//! How a subscription begins, and what keeps it going.
+//! The start of a subscription, and its upkeep.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::hub::{HeartbeatRule, Sink, SubscriberKey, Subscription};
 use crate::protocols;
 
 impl Gateway {
-    /// Goes on with what a full socket held up.
+    /// Resumes output that a full socket has delayed.
     pub(super) fn resume_output(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         if let Some(key) = self.subscriber_of(http.state(id)) {
             let now = unix_time(http);
@@ -38,7 +38,8 @@ impl Gateway {
         let protocol = protocols::of(format);
         if self.draining.is_some() {
             if protocol.is_event_source(format) && !fault!("shutdown-refuses-event-source") {
-                // An `EventSource` that is refused by a status never comes back; one that loses its connection does.
+                // An `EventSource` that is refused by a status never reconnects; if it loses its
+                // connection, it does.
                 return http.close(id);
             }
             return self.refuse(http, id, &subscription, Problem::ShuttingDown);
@@ -47,7 +48,7 @@ impl Gateway {
         if format.is_stream() {
             self.token_expirations.track(id, expires);
         }
-        // Noted before the hub is asked: it may answer at once, and the note is cleared with the answer.
+        // The key is noted before the call: the hub may answer at once, which clears the note.
         let key = self.hub.next_key();
         if let Some(client) = http.state_mut(id).filter(|client| client.session == SessionState::Nothing) {
             client.session = SessionState::Subscribed(key);
@@ -58,7 +59,8 @@ impl Gateway {
             Err(reply) => return Out { http, answering: &self.answering }.answer(id, format, reply),
         }
         let delay = if format.is_stream() && protocol.rules().heartbeat == HeartbeatRule::SinceLastEvent {
-            // Spread, so that streams that came together do not all beat together.
+            // The first heartbeat is randomized, so that streams that started together do not send
+            // theirs together.
             let beat_ms = self.config.times.heartbeat_s * 1_000;
             let beat = Duration::from_millis(beat_ms / 2 + http.random() % (beat_ms / 2 + 1));
             self.token_expirations.next_check(id, now, beat)

@@ -9,21 +9,21 @@ use sealed_http::client::Fetched;
 use super::hooks::Sent;
 use super::{Chore, Gateway, unix_time};
 use crate::core::message::{ChannelName, Movement};
-use crate::webhooks::Told;
+use crate::webhooks::Report;
 
-/// Whether a report to the back end is in transit.
+/// The state of the reports to the back end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Telling {
     #[default]
     Idle,
-    /// A request is on its way.
+    /// A request is in transit.
     UnderWay,
     /// The last report failed: the next one waits for a timer.
     Resting,
 }
 
 impl Gateway {
-    /// Somebody came into a channel on this loop's shard, or went.
+    /// Notes a join or leave of a member in a channel on this loop's shard.
     pub(super) fn note_movement(
         &mut self,
         http: &Http<'_, Self>,
@@ -35,7 +35,7 @@ impl Gateway {
             && self.config.hooks.concern(&channel)
             && !self.site.movements.push(channel, id, movement, unix_time(http))
         {
-            tracing::warn!("the back end is not told of all who come and go: too many wait to be told");
+            tracing::warn!("joins and leaves are not reported to the back end: too many are waiting");
         }
     }
 
@@ -52,17 +52,17 @@ impl Gateway {
         }
     }
 
-    /// Something came of telling it. Any success says that it heard.
-    pub(super) fn movements_told(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
+    /// Handles the result of a report. Any success status is an acknowledgement.
+    pub(super) fn report_ended(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
         self.site.telling = Telling::Idle;
-        let heard = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
-        match self.site.movements.told(heard) {
-            Told::Heard => {}
-            Told::Again(seconds) => {
+        let is_received = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
+        match self.site.movements.end_report(is_received) {
+            Report::Received => {}
+            Report::Retry(seconds) => {
                 self.site.telling = Telling::Resting;
                 http.set_timer(Duration::from_secs(seconds), Chore::TellSite);
             }
-            Told::GivenUp(count) => tracing::warn!(count, "the back end could not be told of who came and went"),
+            Report::GivenUp(count) => tracing::warn!(count, "joins and leaves could not be reported to the back end"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a loop does by the clock: at the end of each tick, once a second, and when a timer is over.
+//! Periodic work of a loop: at the end of each tick, once a second, and on timers.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::answers::Out;
 use super::{Gateway, loop_time, now, unix_time};
 use crate::ops::health::{Life, Listener};
 
-/// How often old messages and idle channels are looked for.
+/// The interval of the sweeps for old messages and idle channels.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Chore {
-    /// To look for old messages and idle channels.
+    /// Sweeps old messages and idle channels.
     Sweep,
-    /// To go on with what the engine could not finish in a tick.
+    /// Continues work that the engine could not finish in a tick.
     WakeEngine,
-    /// To tell the back end again what it did not hear.
+    /// Repeats a report that the back end did not receive.
     TellSite,
-    /// To look for questions to the back end that have waited for too long.
+    /// Checks for questions to the back end that have waited for too long.
     LookAtQuestions,
 }
 
@@ -29,9 +29,9 @@ impl Gateway {
     pub(super) fn do_chore(&mut self, http: &mut Http<'_, Self>, chore: Chore) {
         match chore {
             Chore::Sweep => self.sweep(http),
-            // It goes on at the end of this tick.
+            // The work continues at the end of this tick.
             Chore::WakeEngine => self.wakes_in = None,
-            // Reported at the end of this tick.
+            // The report is sent at the end of this tick.
             Chore::TellSite => self.site_has_rested(),
             Chore::LookAtQuestions => self.look_at_questions(http),
         }
@@ -53,16 +53,17 @@ impl Gateway {
         }
     }
 
-    /// Passes on all that came of this tick: from the engine to the hub, and from there to subscribers.
+    /// Passes on the results of this tick: from the engine to the hub, and from there to
+    /// subscribers.
     pub(super) fn end_tick(&mut self, http: &mut Http<'_, Self>) {
-        // A loop to which nobody ever connects may have channels on its shard all the same.
+        // A loop without connections may have channels on its shard all the same.
         let is_unvisited = fault!("unvisited-loop-unswept") && http.connections() == 0;
         if !is_unvisited && !std::mem::replace(&mut self.is_sweeping, true) {
             http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
         }
         self.engine.end_tick(now(http));
         self.pump(http);
-        // Ahead of the flush, after which what the shard has dropped is gone.
+        // This precedes the flush, which removes the messages that the shard has dropped.
         self.feed_readers(http);
         if self.hub.is_dirty() {
             let now = unix_time(http);
@@ -82,7 +83,7 @@ impl Gateway {
         self.counters[self.index].set(self.engine.channels(), self.hub.subscribers());
     }
 
-    /// This loop goes on; the first one tells where all of them do.
+    /// Shows that this loop is alive; the first loop reports that all of them are.
     fn show_life(&mut self) {
         self.counters[self.index].beat();
         if let Some((Listener(tell), watchdog)) = &mut self.life

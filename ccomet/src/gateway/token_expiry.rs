@@ -7,7 +7,7 @@ use sealed::ConnectionId;
 
 use crate::core::time::{UnixMillis, millis};
 
-/// The ends of streams, for the few or many that have one, by the calendar: that it was set is
+/// The expiry times of those streams that have one, by the calendar: a change of the calendar is
 /// noticed at the next heartbeat.
 #[derive(Debug)]
 pub(crate) struct TokenExpirations {
@@ -21,22 +21,22 @@ struct Expiration {
     is_warned: bool,
 }
 
-/// What to tell a stream about its token now.
+/// A notice to a stream about its token.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// It ends soon.
+    /// The token expires soon.
     Expiring { in_s: u64 },
-    /// It has ended.
+    /// The token has expired.
     Expired,
 }
 
 impl TokenExpirations {
-    /// None yet; each will be warned so long before its end.
+    /// Creates an empty tracker. Each stream gets a warning this long before its token expires.
     pub(crate) fn new(warning: Duration) -> Self {
         Self { warning, tracked: HashMap::new() }
     }
 
-    /// A connection has a stream, which may go on until then, or for ever.
+    /// Registers a connection's stream with its expiry, if it has one.
     pub(crate) fn track(&mut self, id: ConnectionId, expires: Option<UnixMillis>) {
         match expires {
             Some(expires) => {
@@ -47,7 +47,7 @@ impl TokenExpirations {
         }
     }
 
-    /// A connection's stream is over.
+    /// Removes a connection's stream.
     pub(crate) fn forget(&mut self, id: ConnectionId) {
         self.tracked.remove(&id);
         if self.tracked.is_empty() {
@@ -69,7 +69,7 @@ impl TokenExpirations {
         Some(Notice::Expiring { in_s: millis(left).div_ceil(1_000) })
     }
 
-    /// When a stream is to be looked at again, at the latest after `longest`.
+    /// Returns the time until the next check of a stream, at most `longest`.
     pub(crate) fn next_check(&self, id: ConnectionId, now: UnixMillis, longest: Duration) -> Duration {
         let Some(expiration) = self.tracked.get(&id) else { return longest };
         let left = expiration.expires.saturating_since(now);
@@ -77,7 +77,7 @@ impl TokenExpirations {
         longest.min(until_warning.max(Duration::from_millis(1)))
     }
 
-    /// How many there are.
+    /// Returns the number of streams that expire.
     #[cfg(feature = "sim")]
     pub(crate) fn count(&self) -> usize {
         self.tracked.len()

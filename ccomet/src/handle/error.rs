@@ -1,27 +1,25 @@
-//! Why something that was asked of a server from inside was not done.
+//! The errors of calls from inside the process.
 
 use crate::core::position::BadPosition;
 use crate::core::problem::Problem;
 use crate::engine::Refusal;
 
-/// Tells why something that was asked of a server through its [`Handle`](super::Handle) was not
-/// done.
+/// The error of a call of a [`Handle`](super::Handle).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandleError {
-    /// The text is not the name of a channel, nor, in a subscription, a pattern.
+    /// The text is not the name of a channel; in a subscription, it is not a pattern, either.
     #[error("a channel's name is 1 to 128 bytes of UTF-8 without control characters, ',' or '*'")]
     BadChannel,
-    /// The text is a pattern, where a channel is to be named.
-    /// [`broadcast`](super::Handle::broadcast) publishes to patterns; subscriptions and
-    /// [`list`](super::Handle::list) take them, too.
+    /// The text is a pattern, and the call needs a channel. [`broadcast`](super::Handle::broadcast)
+    /// publishes to patterns; subscriptions and [`list`](super::Handle::list) also accept them.
     #[error("this is a pattern of channels, and one channel is to be named; 'broadcast' publishes to patterns")]
     IsPattern,
     /// A subscription names no channel, more channels than `limits.channels_per_subscription_max`,
-    /// or one channel twice.
+    /// or a channel twice.
     #[error("a subscription has 1 to limits.channels_per_subscription_max channels, none twice")]
     BadChannelCount,
-    /// The text is not a position, or not one of so many channels.
+    /// The text is not a position, or is a position in another number of channels.
     #[error("this is not a position that the server gave out for these channels")]
     BadPosition,
     /// An option of a message is malformed or out of its range: `event`, `ttl` or `key`.
@@ -33,23 +31,22 @@ pub enum HandleError {
         /// The length of the longest message of that channel, in bytes.
         bytes_max: usize,
     },
-    /// A limit of the server does not allow it. The code is one of those that clients get, such as
-    /// `channel_limit` or `key_reused`.
+    /// A limit of the server does not allow the call. The code is one of those that clients get,
+    /// such as `channel_limit` or `key_reused`.
     #[error("the server refuses this: {0}")]
     Refused(&'static str),
-    /// As many messages wait for the event loop as may. Nothing was done, and it is worth another
-    /// try soon.
+    /// The mailbox of the event loop is full. Nothing was done, and a retry may succeed soon.
     #[error("too many requests wait for the server's event loop")]
     Busy,
-    /// The channel did not answer within `times.reply_s`. A message may have been published all the
-    /// same.
+    /// The channel did not answer within `times.reply_s`. A message may have been published
+    /// nevertheless.
     #[error("the channel cannot be reached now; a message may have been published all the same")]
     Unavailable,
-    /// The server goes down, or has ended. A message that was on its way may have been published
-    /// all the same.
+    /// The server is shutting down, or has ended. A message in transit may have been published
+    /// nevertheless.
     #[error("the server has ended")]
     Stopped,
-    /// The call would wait on the thread of an event loop, for what only that loop can do.
+    /// The call would block the thread of an event loop, and wait for this very loop.
     #[error("a thread of an event loop must not wait")]
     OnLoop,
 }

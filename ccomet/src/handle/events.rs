@@ -1,4 +1,4 @@
-//! A bounded queue between a loop and a reader that may wait.
+//! A bounded queue between a loop and a reader that may block.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -11,14 +11,14 @@ use sealed::fault;
 use super::loop_thread::LoopThread;
 use super::subscription::{Event, Subscription};
 
-/// The events of a subscription, in order, for a thread or a task that takes them in its own time.
+/// The events of a subscription, in order, for a thread or a task that takes them at its own pace.
 /// The subscription ends when this is dropped.
 ///
-/// At most `capacity` events wait here, and one more if it is the last. A reader that is slower
-/// than its channels is a cursor in them, as a slow client is: nothing gathers for it, and when it
-/// has taken half of what waits, the loop goes on where it was. If the channel does not keep any
-/// more what comes next, the reader gets an [`Event::Gap`]. A message that waits here keeps its
-/// data in memory, so that up to `capacity` times `limits.message_bytes_max` are held.
+/// At most `capacity` events are queued here, and one more if it is the last. A reader that is
+/// slower than its channels is a cursor in them, like a slow client: no further events accumulate
+/// for it. When it has taken half of the queued events, the loop resumes at its position. If the
+/// channel no longer keeps the next message, the reader gets an [`Event::Gap`]. A queued message
+/// keeps its data in memory: up to `capacity` times `limits.message_bytes_max` bytes.
 #[derive(Debug)]
 pub struct Events {
     queue: Arc<Queue>,
@@ -30,14 +30,14 @@ impl Events {
         Self { queue, subscription }
     }
 
-    /// Blocks this thread until there is an event. Returns `None` once the subscription is over.
+    /// Blocks this thread until there is an event. Returns `None` when the subscription is over.
     ///
-    /// On a thread of an event loop this does not wait, and returns `None` if there is no event.
+    /// On the thread of an event loop, it does not block, and returns `None` if there is no event.
     pub fn recv(&mut self) -> Option<Event> {
         self.recv_until(None)
     }
 
-    /// Does the same for so long at the most.
+    /// Blocks like [`recv`](Self::recv), but at most for the given time.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event> {
         self.recv_until(Instant::now().checked_add(timeout))
     }
@@ -51,13 +51,13 @@ impl Events {
         event
     }
 
-    /// Waits for an event as a task does, under any runtime or none. Returns `None` once the
-    /// subscription is over. Nothing is lost if the future is dropped.
+    /// Waits for an event asynchronously, under any runtime or none. Returns `None` when the
+    /// subscription is over. No event is lost if the future is dropped.
     pub async fn recv_async(&mut self) -> Option<Event> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Does one step of [`recv_async`](Self::recv_async), for adapters to streams.
+    /// Polls for an event like [`recv_async`](Self::recv_async), for adapters to streams.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let mut state = self.queue.lock();
         match state.events.pop_front() {
@@ -74,18 +74,18 @@ impl Events {
         }
     }
 
-    /// Returns whether the subscription is over and all of its events are taken.
+    /// Returns whether the subscription is over and all of its events were taken.
     pub fn is_over(&self) -> bool {
         let state = self.queue.lock();
         state.is_over && state.events.is_empty()
     }
 
-    /// Returns how many events wait here: `capacity` at the most, and one more if it is the last.
+    /// Returns the number of queued events: at most `capacity`, and one more if it is the last.
     pub fn len(&self) -> usize {
         self.queue.lock().events.len()
     }
 
-    /// Returns whether no event waits here.
+    /// Returns whether no event is queued.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -110,8 +110,8 @@ impl Events {
         Some(event)
     }
 
-    /// An event was taken: the loop goes on if it has stopped for want of room, and there is enough
-    /// of it again.
+    /// Resumes the loop after an event was taken, if the loop had stopped at a full queue and half
+    /// of the queue is free again.
     fn go_on(&self) {
         let mut state = self.queue.lock();
         if !state.is_stalled || state.events.len() > self.queue.capacity / 2 {
@@ -122,8 +122,8 @@ impl Events {
         if fault!("stalled-reader-inside-not-resumed") {
             return;
         }
-        // If the loop cannot be notified now, it is with the next event, and looks by itself when it
-        // sweeps.
+        // If the loop cannot be notified now, it is notified after a later event, and a sweep finds
+        // the room anyway.
         if !self.subscription.resume() {
             self.queue.lock().is_stalled = true;
         }
@@ -150,7 +150,7 @@ pub(super) struct Queue {
 struct QueueState {
     events: VecDeque<Event>,
     waker: Option<Waker>,
-    /// The loop found no room.
+    /// Whether the loop has stopped at a full queue.
     is_stalled: bool,
     is_over: bool,
 }
@@ -160,7 +160,8 @@ impl Queue {
         Self { state: Mutex::default(), arrived: Condvar::new(), capacity: capacity.max(1) }
     }
 
-    /// Returns whether there is room. If not, the reader says when there is.
+    /// Returns whether there is room. If there is none, the reader notifies the loop as soon as
+    /// there is.
     pub(super) fn has_room(&self) -> bool {
         let mut state = self.lock();
         state.is_stalled = state.events.len() >= self.capacity;
@@ -174,7 +175,7 @@ impl Queue {
         self.notify(state, is_last);
     }
 
-    /// Nothing comes any more.
+    /// Marks the end: no further events follow.
     pub(super) fn end(&self) {
         self.notify(self.lock(), true);
     }
@@ -189,7 +190,7 @@ impl Queue {
         }
     }
 
-    /// Nobody panics while the state is changed.
+    /// Locks the state. Ignoring poison is safe, since no code panics while it changes the state.
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,17 +1,18 @@
-//! Which threads are those of event loops: what waits there for a loop may wait for itself.
+//! A marker for the threads of event loops: a call that blocks there for a loop may wait for
+//! itself.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 
 thread_local! {
-    /// Loops that live on this thread: more than one in a simulation.
+    /// The number of loops on this thread: more than one in a simulation.
     static LOOPS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Marks the thread that it is made on as that of a loop, for as long as it lives.
+/// A guard that marks its thread as that of a loop, as long as the guard exists.
 #[derive(Debug)]
 pub(crate) struct LoopThread {
-    /// It stays on that thread.
+    /// The guard must stay on its thread.
     _stays: PhantomData<*const ()>,
 }
 
@@ -21,7 +22,7 @@ impl LoopThread {
         Self { _stays: PhantomData }
     }
 
-    /// Returns whether a loop lives on this thread.
+    /// Returns whether this is the thread of a loop.
     pub(super) fn is_this() -> bool {
         LOOPS.get() > 0
     }

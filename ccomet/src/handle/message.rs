@@ -1,4 +1,4 @@
-//! What is published from inside, and what is read there.
+//! Messages that are published and read from inside the process.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,41 +32,41 @@ pub struct Message {
 }
 
 impl Message {
-    /// Creates a message of any bytes. Clients get data that is UTF-8 as text, and other data in
-    /// Base64.
+    /// Creates a message of any bytes. Clients get UTF-8 data as text, and other data in Base64.
     pub fn new(data: impl Into<Bytes>) -> Self {
         Self { data: data.into(), event: None, ttl: None, key: None }
     }
 
-    /// Names the kind of the message, in words of your own: 1 to 128 bytes without control
+    /// Sets the kind of the message, which you choose freely: 1 to 128 bytes without control
     /// characters.
     #[must_use]
     pub fn event(self, event: &str) -> Self {
         Self { event: Some(event.into()), ..self }
     }
 
-    /// Lets the message be delivered for so long: whole seconds, 1 at least. What is left of a
-    /// second is dropped.
+    /// Sets the time for which the message is delivered, in whole seconds: at least 1. A fraction
+    /// of a second is cut off.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
         Self { ttl: Some(ttl), ..self }
     }
 
-    /// Names an idempotency key: 1 to 128 graphic characters of ASCII. What is published again in
-    /// the channel under the same key, within `history.keys_age_max_s`, is not kept again, and gets
-    /// the position of the first. The keys of handles are apart from those of clients.
+    /// Sets an idempotency key: 1 to 128 graphic ASCII characters. A message that is published
+    /// again in the channel under the same key, within `history.keys_age_max_s`, is not kept again,
+    /// and gets the position of the first message. The keys of handles are separate from those of
+    /// clients.
     #[must_use]
     pub fn key(self, key: &str) -> Self {
         Self { key: Some(key.into()), ..self }
     }
 
-    /// Checks the options, as those of a request are checked. The data is copied, so that no more
-    /// is kept than counted.
+    /// Checks the options in the same way as those of a request. The data is copied, so that no
+    /// spare capacity is kept uncounted.
     pub(super) fn into_draft(self) -> Result<Draft, HandleError> {
         let Self { data, event, ttl, key } = self;
         let event = event.as_deref().map(checked_event).transpose()?;
         let ttl_s = ttl.map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX));
-        // No key of a client's holds that character.
+        // No client's key contains this character.
         let key = key.as_deref().map(checked_key).transpose()?.map(|key| format!("handle\0{key}").into());
         Ok(Draft { payload: Bytes::copy_from_slice(&data), sender: None, event, ttl_s: checked_ttl(ttl_s)?, key })
     }
@@ -100,10 +100,11 @@ impl From<&'static str> for Message {
     }
 }
 
-/// Where a reader is in its channels: behind what it has got. As text it is what clients get, too,
-/// as `position` and as the id of an event: either can resume where the other was.
+/// The position of a reader in its channels, behind the last message that it got. Its text is the
+/// one that clients get as `position` and as the id of an event: either can resume at a position of
+/// the other.
 ///
-/// Of one and the same channels, later positions are greater.
+/// Among positions in the same channels, later ones are greater.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(Box<[Spot]>);
 
@@ -139,21 +140,21 @@ impl FromStr for Position {
     }
 }
 
-/// A message that was published, as a reader gets it.
+/// A published message, as a reader gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Received {
-    /// The channel that it was published in, also for a reader of a pattern.
+    /// The channel in which it was published, also for a reader of a pattern.
     pub channel: Arc<str>,
-    /// Where the reader is behind it, in all of its channels: to be resumed after.
+    /// The position of the reader behind it, in all of its channels, for a later resumption.
     pub position: Position,
-    /// When the server took it, by the calendar, to the millisecond.
+    /// The calendar time at which the server accepted it, to the millisecond.
     pub time: SystemTime,
-    /// What kind of message it is, if its publisher has said so.
+    /// The kind of the message, if its publisher has set one.
     pub event: Option<Box<str>>,
     /// The name of the publisher, if its API has one: `sname` of the classic API.
     pub sender: Option<Box<str>>,
-    /// What was published. It shares its memory with the channel's history.
+    /// The published data. It shares its memory with the channel's history.
     pub data: Bytes,
 }
 
@@ -171,19 +172,19 @@ impl Received {
     }
 }
 
-/// What is known of a channel.
+/// The state of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelInfo {
-    /// Its name.
+    /// The name.
     pub channel: Box<str>,
-    /// Behind its last message.
+    /// The position behind its last message.
     pub position: Position,
-    /// How many read it, clients and handles, on all loops.
+    /// The number of its readers, clients and handles, on all loops.
     pub subscribers: u64,
-    /// How many messages it keeps.
+    /// The number of messages that it keeps.
     pub messages: u64,
-    /// What they count for against the limits of the history, in bytes.
+    /// The bytes that they count for against the limits of the history.
     pub bytes: u64,
 }
 
@@ -203,24 +204,24 @@ impl From<Listed> for ChannelInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelList {
-    /// In the order of their names, byte by byte.
+    /// The channels in the order of their names, byte by byte.
     pub channels: Vec<ChannelInfo>,
-    /// Whether there are more behind the last of these.
+    /// Whether there are more channels behind this page.
     pub has_more: bool,
 }
 
-/// A page of what a channel has kept.
+/// A page of a channel's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HistoryPage {
-    /// The oldest first.
+    /// The messages, the oldest first.
     pub messages: Vec<Received>,
-    /// Set if messages between the start and the first of these are lost: the count, if it is
+    /// Set if messages between the start and the first of these are lost: their number, if it is
     /// known.
     pub gap: Option<Option<u64>>,
-    /// Where the next page begins, or a subscription.
+    /// The start of the next page, or of a subscription that continues here.
     pub position: Position,
-    /// Whether there are more behind these.
+    /// Whether there are more messages behind this page.
     pub has_more: bool,
 }
 

@@ -1,9 +1,9 @@
-//! A server that is embedded, used from inside: by the program that it is part of.
+//! The use of an embedded server from inside, by the program that contains it.
 //!
-//! [`Server::handle`](crate::Server::handle) gives a [`Handle`], which any thread and any task can use at the same time.
-//! A handle may do what a client of the admin listener may: neither tokens nor rules about
-//! publishers hold for it, and limits by address do not, either. What holds are the limits on
-//! sizes and counts.
+//! [`Server::handle`](crate::Server::handle) returns a [`Handle`], which any thread and any task
+//! can use concurrently. A handle has the permissions of a client of the admin listener: neither
+//! tokens, nor rules about publishers, nor limits by address apply to it. The limits on sizes and
+//! counts apply.
 
 mod error;
 mod events;
@@ -36,18 +36,19 @@ use crate::engine::{Edge, Listed, Listing, Range, Reply, Request};
 use crate::hub;
 use crate::protocols::native::publication::read_target;
 use events::Queue;
-use request::Deed;
+use request::Action;
 use subscription::Target;
 
-/// Numbers the subscriptions of all handles: each loop knows its own by them.
+/// The last number given to a subscription, over all handles: loops identify their subscriptions by
+/// these numbers.
 static LAST_ID: AtomicU64 = AtomicU64::new(0);
 
-/// Uses a server from inside its process. Clones use the same server.
+/// Access to a server from inside its process. Clones refer to the same server.
 ///
-/// No call blocks. Those that ask for something return a [`Pending`] answer, which can be waited
-/// for or awaited; what is wrong with the call itself is the answer at once. What one thread asks
-/// for in one channel is done in that order. Before the server [runs](crate::Server::run), calls
-/// wait for that.
+/// No call blocks. Calls with a result return a [`Pending`] answer, for which the caller can block
+/// or `.await`; a fault of the call itself is an immediate answer. Calls of one thread about one
+/// channel are executed in their order. Calls before the server [runs](crate::Server::run) are
+/// executed when it does.
 ///
 /// ```
 /// use ccomet::handle::{Event, Message, Start};
@@ -88,10 +89,10 @@ impl Handle {
         Self { shared: Arc::new(Shared { mailboxes, stopper, config, rules }) }
     }
 
-    /// Publishes a message in a channel; [`broadcast`](Self::broadcast) is for patterns. The answer is the position behind it, with which a reader
-    /// of that one channel goes on after this message.
+    /// Publishes a message in a channel; for patterns, there is [`broadcast`](Self::broadcast). The
+    /// answer is the position behind the message, at which a reader of this one channel can resume.
     ///
-    /// Its data is as long as `limits.message_bytes_max` and the rule for the channel allow, in
+    /// The data may be as long as `limits.message_bytes_max` and the rule for the channel allow, in
     /// bytes. Hooks are not asked.
     pub fn publish(&self, channel: &str, message: impl Into<Message>) -> Pending<Position> {
         let message = message.into();
@@ -106,16 +107,17 @@ impl Handle {
             Ok(checked) => checked,
             Err(error) => return Pending::ready(Err(error)),
         };
-        self.ask(self.loop_of(&channel), Deed::Publish { channel, draft }, |reply| match reply {
+        self.ask(self.loop_of(&channel), Action::Publish { channel, draft }, |reply| match reply {
             Reply::Published(spots) => Some(Ok(Position::new([spots.first]))),
             _ => None,
         })
     }
 
-    /// Publishes a message in every channel of a pattern that there is. The answer is in how many
-    /// that was.
+    /// Publishes a message in every existing channel of a pattern. The answer is the number of
+    /// channels.
     ///
-    /// [`HandleError::Refused`] and [`HandleError::Unavailable`] do not tell in how many channels it is all the same.
+    /// After [`HandleError::Refused`] and [`HandleError::Unavailable`], the message may be in any
+    /// number of channels.
     pub fn broadcast(&self, pattern: &Pattern, message: impl Into<Message>) -> Pending<u64> {
         let message = message.into();
         let bytes_max = self.shared.config.limits.message_bytes_max;
@@ -126,19 +128,20 @@ impl Handle {
             Ok(draft) => draft,
             Err(error) => return Pending::ready(Err(error)),
         };
-        self.ask(0, Deed::Broadcast { pattern: pattern.clone(), draft }, |reply| match reply {
+        self.ask(0, Action::Broadcast { pattern: pattern.clone(), draft }, |reply| match reply {
             Reply::Broadcast { refused: Some(why), .. } => Some(Err(why.into())),
             Reply::Broadcast { channels, refused: None } => Some(Ok(channels)),
             _ => None,
         })
     }
 
-    /// Returns a page of the list of channels: those of a pattern, whose names come after `after`,
-    /// and at most `limit` of them. That is 1 at least, and `limits.page_items_max` at the most.
+    /// Returns a page of the list of channels: those that match a pattern, with names behind
+    /// `after`, at most `limit` of them. `limit` is raised to 1, and reduced to
+    /// `limits.page_items_max`.
     pub fn list(&self, pattern: &Pattern, after: Option<&str>, limit: usize) -> Pending<ChannelList> {
         let (pattern, after) = (pattern.clone(), after.unwrap_or_default().into());
         let listing = Listing { pattern, after, limit: self.page_limit(limit) };
-        self.ask(0, Deed::Other(Request::List { listing }), |reply| match reply {
+        self.ask(0, Action::Other(Request::List { listing }), |reply| match reply {
             Reply::List { channels, has_more } => {
                 let channels = channels.into_iter().map(ChannelInfo::from).collect();
                 Some(Ok(ChannelList { channels, has_more }))
@@ -147,7 +150,7 @@ impl Handle {
         })
     }
 
-    /// Returns what is known of a channel; `None` if there is no such channel.
+    /// Returns the state of a channel; `None` if there is no such channel.
     pub fn info(&self, channel: &str) -> Pending<Option<ChannelInfo>> {
         self.ask_of(
             channel,
@@ -159,10 +162,10 @@ impl Handle {
         )
     }
 
-    /// Returns a page of what a channel has kept, the oldest message first; `None` if there is no
-    /// such channel. It begins where a subscription would, and has at most `limit` messages: 1 at
-    /// least, and `limits.page_items_max` at the most. Beyond `limits.batch_bytes_max` there are no
-    /// more, either, but for the first.
+    /// Returns a page of a channel's history, the oldest message first; `None` if there is no such
+    /// channel. It starts where a subscription would start, and has at most `limit` messages;
+    /// `limit` is raised to 1, and reduced to `limits.page_items_max`. The page ends at
+    /// `limits.batch_bytes_max`, but contains at least one message.
     pub fn history(&self, channel: &str, start: &Start, limit: usize) -> Pending<Option<HistoryPage>> {
         let edge = match start {
             Start::Latest => Edge::End,
@@ -184,8 +187,8 @@ impl Handle {
         )
     }
 
-    /// Closes a channel: its readers are notified and end, its history is gone, and its numbers start
-    /// anew. The answer is whether there was such a channel.
+    /// Closes a channel: its readers are notified and end, its history is dropped, and its numbers
+    /// start anew. The answer is whether the channel existed.
     pub fn close(&self, channel: &str) -> Pending<bool> {
         self.ask_of(
             channel,
@@ -197,8 +200,8 @@ impl Handle {
         )
     }
 
-    /// Drops the history of a channel; its readers and its numbers go on. The answer is whether
-    /// there was such a channel.
+    /// Drops the history of a channel; its readers and its numbers continue. The answer is whether
+    /// the channel existed.
     pub fn clear(&self, channel: &str) -> Pending<bool> {
         self.ask_of(
             channel,
@@ -210,19 +213,17 @@ impl Handle {
         )
     }
 
-    /// Subscribes a closure to channels, or to patterns of channels, until what this returns is
+    /// Subscribes a closure to channels, or to patterns of channels, until the returned value is
     /// dropped.
     ///
-    /// The closure is called on the thread of an event loop, one event after the other: it must not
-    /// wait for anything, since all clients of that loop would wait with it, and a panic in it ends
-    /// the server. To publish from there is fine, as long as the answer is not
-    /// [waited](Pending::wait) for. What takes longer is better done with
+    /// The closure runs on the thread of an event loop, for one event after the other. It must not
+    /// block, since all clients of that loop would wait, and a panic in it ends the server. It may
+    /// publish, as long as it does not [wait](Pending::wait) for the answer. For longer work, use
     /// [`events`](Self::events).
     ///
-    /// There are at most `limits.channels_per_subscription_max` channels, each named once, and the
-    /// order of their names does not matter. The limits on subscribers hold as for clients: beyond
-    /// them the subscription ends with
-    /// [`Event::Refused`].
+    /// There may be at most `limits.channels_per_subscription_max` channels, each named once, in
+    /// any order. The limits on subscribers apply as for clients: beyond them, the subscription
+    /// ends with [`Event::Refused`].
     pub fn subscribe<N: AsRef<str>>(
         &self,
         channels: impl IntoIterator<Item = N>,
@@ -232,9 +233,9 @@ impl Handle {
         self.read(channels, start, Target::Closure(Box::new(f)))
     }
 
-    /// Subscribes to channels likewise, for a thread or a task that takes the events in its own
-    /// time: at most `capacity` of them wait, 1 at least. [`Events`] tells what becomes of a slow
-    /// reader.
+    /// Subscribes to channels like [`subscribe`](Self::subscribe), for a thread or a task that
+    /// takes the events at its own pace: at most `capacity` of them are queued, and at least 1.
+    /// [`Events`] describes the treatment of a slow reader.
     pub fn events<N: AsRef<str>>(
         &self,
         channels: impl IntoIterator<Item = N>,
@@ -247,7 +248,7 @@ impl Handle {
     }
 
     /// Stops the server: it drains within `times.drain_s` seconds, and [`run`](crate::Server::run)
-    /// returns. A second call ends that limit. Returns at once.
+    /// returns. A second call ends that time at once. This call does not block.
     pub fn stop(&self) {
         self.shared.stopper.stop();
     }
@@ -274,8 +275,8 @@ impl Handle {
         }
     }
 
-    /// Returns the channels of a subscription, sorted, so that a position means the same in
-    /// whatever order they are named.
+    /// Returns the channels of a subscription, sorted, so that a position does not depend on the
+    /// order in which they are named.
     fn channels<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) -> Result<Vec<ChannelName>, HandleError> {
         let count_max = self.shared.config.limits.channels_per_subscription_max;
         let mut channels = Vec::new();
@@ -290,7 +291,7 @@ impl Handle {
         if is_one_named_twice { Err(HandleError::BadChannelCount) } else { Ok(channels) }
     }
 
-    /// Asks the shard of a channel.
+    /// Sends a request to the shard of a channel.
     fn ask_of<T: Send + 'static>(
         &self,
         channel: &str,
@@ -299,8 +300,8 @@ impl Handle {
     ) -> Pending<T> {
         match channel_named(channel) {
             Ok(channel) => {
-                let deed = Deed::Other(request(channel.clone()));
-                self.ask(self.loop_of(&channel), deed, move |reply| convert(channel, reply).map(Ok))
+                let action = Action::Other(request(channel.clone()));
+                self.ask(self.loop_of(&channel), action, move |reply| convert(channel, reply).map(Ok))
             }
             Err(error) => Pending::ready(Err(error)),
         }
@@ -309,13 +310,13 @@ impl Handle {
     fn ask<T: Send + 'static>(
         &self,
         index: usize,
-        deed: Deed,
+        action: Action,
         convert: impl FnOnce(Reply) -> Option<Result<T, HandleError>> + Send + 'static,
     ) -> Pending<T> {
         let (asker, pending) = Asker::new(convert);
-        // Of a loop that is gone, dropping the asker tells that.
+        // If the loop has gone, the dropped asker reports it.
         if let Err(PostError::Full(LoopMessage::Handle(request))) =
-            self.shared.mailboxes[index].post(HandleRequest::Ask { deed, asker }.into())
+            self.shared.mailboxes[index].post(HandleRequest::Ask { action, asker }.into())
             && let HandleRequest::Ask { asker, .. } = *request
         {
             asker.answer(Err(HandleError::Busy));
@@ -323,7 +324,7 @@ impl Handle {
         pending
     }
 
-    /// Returns the loop that a channel is on, so that requests about it take no way round.
+    /// Returns the loop that has a channel, so that requests about the channel need no forwarding.
     fn loop_of(&self, channel: &ChannelName) -> usize {
         channel.shard(self.shared.mailboxes.len())
     }
@@ -333,7 +334,7 @@ impl Handle {
     }
 }
 
-/// Reads the name of one channel.
+/// Parses the name of a single channel.
 fn channel_named(text: &str) -> Result<ChannelName, HandleError> {
     let is_pattern = || text.contains('*') && Pattern::new(text).is_ok();
     ChannelName::new(text).map_err(|_| if is_pattern() { HandleError::IsPattern } else { HandleError::BadChannel })

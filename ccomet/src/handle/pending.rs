@@ -1,4 +1,4 @@
-//! An answer in transit from a loop to the handle that asked.
+//! An answer in transit from a loop to a handle.
 
 use std::fmt;
 use std::future::Future;
@@ -11,23 +11,24 @@ use sealed::fault;
 use super::HandleError;
 use super::loop_thread::LoopThread;
 
-/// An answer that is on its way. What was asked for is done whether or not anybody waits for this.
+/// An answer in transit. The request is executed even if this is dropped.
 ///
-/// There are four ways to take it, all of which work on any thread:
+/// There are four ways to take the answer, all of which work on any thread:
 ///
-/// - [`wait`](Self::wait) blocks the thread until it is there;
-/// - `.await` does the same for a task, under any runtime or none: it needs only a [`Waker`];
-/// - [`then`](Self::then) hands it to a closure;
-/// - [`try_take`](Self::try_take) looks whether it is there.
+/// - [`wait`](Self::wait) blocks the thread until it arrives;
+/// - `.await` waits asynchronously, under any runtime or none: it needs only a [`Waker`];
+/// - [`then`](Self::then) passes it to a closure;
+/// - [`try_take`](Self::try_take) returns it if it has arrived.
 ///
 /// There is always an answer: [`HandleError::Unavailable`] after `times.reply_s` at the latest, and
-/// [`HandleError::Stopped`] if the server ends or is dropped. Only a server that has not been
-/// [run](crate::Server::run) yet takes as long as that takes.
+/// [`HandleError::Stopped`] if the server ends or is dropped. Only before the server
+/// [runs](crate::Server::run), there is no time limit.
 pub struct Pending<T> {
     slot: Arc<Slot<T>>,
 }
 
-/// Gives the answer. If it is dropped instead, the answer is that the server has ended.
+/// The sender of an answer. If it is dropped without an answer, the answer is that the server has
+/// ended.
 pub(crate) struct Promise<T> {
     slot: Option<Arc<Slot<T>>>,
 }
@@ -47,23 +48,24 @@ enum State<T> {
 }
 
 impl<T> Pending<T> {
-    /// Creates an answer and what gives it.
+    /// Creates an answer and its sender.
     pub(crate) fn new() -> (Promise<T>, Self) {
         let slot = Arc::new(Slot { state: Mutex::new(State::Waiting(None)), arrived: Condvar::new() });
         (Promise { slot: Some(slot.clone()) }, Self { slot })
     }
 
-    /// Creates an answer that is there already.
+    /// Creates an answer that has arrived already.
     pub(crate) fn ready(outcome: Result<T, HandleError>) -> Self {
         let state = Mutex::new(State::Arrived(outcome));
         Self { slot: Arc::new(Slot { state, arrived: Condvar::new() }) }
     }
 
-    /// Blocks this thread until the answer is there.
+    /// Blocks this thread until the answer arrives.
     ///
-    /// On a thread of an event loop this is [`HandleError::OnLoop`] instead, unless the answer is
-    /// there already: in a closure of a subscription, in [`on_call`](crate::Server::on_call), and
-    /// in a test that simulates the server on its own thread.
+    /// On the thread of an event loop, it returns [`HandleError::OnLoop`] instead, unless the
+    /// answer has arrived already: in a closure of a subscription, in
+    /// [`on_call`](crate::Server::on_call), and in a test that simulates the server on its own
+    /// thread.
     pub fn wait(self) -> Result<T, HandleError> {
         let mut state = self.slot.lock();
         loop {
@@ -77,13 +79,13 @@ impl<T> Pending<T> {
         }
     }
 
-    /// Returns the answer if it is there. It is returned once.
+    /// Returns the answer if it has arrived. It is returned once.
     pub fn try_take(&mut self) -> Option<Result<T, HandleError>> {
         self.slot.lock().take()
     }
 
-    /// Calls a closure with the answer: at once, if it is there, and otherwise on the thread of the
-    /// loop that gives it, where it must not wait for anything.
+    /// Calls a closure with the answer: at once, if it has arrived; otherwise on the thread of the
+    /// loop that sends it, where the closure must not block.
     pub fn then(self, f: impl FnOnce(Result<T, HandleError>) + Send + 'static) {
         let mut state = self.slot.lock();
         match state.take() {
@@ -116,7 +118,7 @@ impl<T> fmt::Debug for Pending<T> {
 }
 
 impl<T> Promise<T> {
-    /// Gives the answer, and wakes the thread or task that waits for it.
+    /// Sends the answer, and wakes the thread or task that waits for it.
     pub(crate) fn give(mut self, outcome: Result<T, HandleError>) {
         if let Some(slot) = self.slot.take() {
             slot.put(outcome);
@@ -133,7 +135,7 @@ impl<T> Drop for Promise<T> {
 }
 
 impl<T> Slot<T> {
-    /// Nobody panics while the state is changed.
+    /// Locks the state. Ignoring poison is safe, since no code panics while it changes the state.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,7 +155,7 @@ impl<T> Slot<T> {
                     waker.wake();
                 }
             }
-            // It is given once.
+            // There is one answer only.
             State::Arrived(_) | State::Taken => {}
         }
     }
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_taken_once_in_each_of_the_ways() {
+    fn an_answer_is_taken_once_in_each_way() {
         let (promise, mut pending) = Pending::new();
         assert_eq!(pending.try_take(), None);
         promise.give(Ok(1));
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn who_would_wait_for_a_dropped_promise_or_on_a_loop_gets_an_error() {
+    fn waiting_for_a_dropped_promise_or_on_a_loop_is_an_error() {
         let (promise, pending) = Pending::<()>::new();
         drop(promise);
         assert_eq!(pending.wait(), Err(HandleError::Stopped));

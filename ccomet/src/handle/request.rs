@@ -1,4 +1,4 @@
-//! What handles say to loops, beside what loops say to each other.
+//! Messages from handles to loops, next to those between loops.
 
 use std::fmt;
 
@@ -14,9 +14,9 @@ use crate::engine::{BroadcastOrder, Mail, Reply, Request};
 /// A message to a loop.
 #[derive(Debug)]
 pub(crate) enum LoopMessage {
-    /// Of another loop.
+    /// Mail from another loop.
     Engine(Mail),
-    /// Of a handle. Boxed, for most mail is smaller.
+    /// A request of a handle. It is boxed, since most mail is smaller.
     Handle(Box<HandleRequest>),
 }
 
@@ -43,22 +43,22 @@ impl From<HandleRequest> for LoopMessage {
     }
 }
 
-/// What a handle wants of a loop.
+/// A request of a handle to a loop.
 #[derive(Debug)]
 pub(crate) enum HandleRequest {
-    /// To have the engine asked.
-    Ask { deed: Deed, asker: Asker },
-    /// To begin a subscription.
+    /// Sends a request to the engine.
+    Ask { action: Action, asker: Asker },
+    /// Starts a subscription.
     Subscribe(Reader),
-    /// To go on with one, which has room for events again.
+    /// Resumes the subscription with this number, which has room for events again.
     Resume(u64),
-    /// To end one.
+    /// Ends the subscription with this number.
     Unsubscribe(u64),
 }
 
-/// What the engine is asked.
+/// A request to the engine, before the loop adds the time.
 #[derive(Debug)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     Publish {
         channel: ChannelName,
         draft: Draft,
@@ -67,13 +67,13 @@ pub(crate) enum Deed {
         pattern: Pattern,
         draft: Draft,
     },
-    /// What has no time in it.
+    /// A request that contains no time.
     Other(Request),
 }
 
-impl Deed {
-    /// Makes it a request of that time. A handle is counted as the owner of nothing, and may reach
-    /// any number of channels, as the admin listener may.
+impl Action {
+    /// Converts it into a request at that time. As for the admin listener, channels have no owner
+    /// that is counted, and the number of reached channels is not limited.
     pub(crate) fn into_request(self, time: UnixMillis) -> Request {
         let owner = Owner::default();
         match self {
@@ -93,8 +93,8 @@ impl Deed {
 pub(crate) struct Asker(Box<dyn FnOnce(Result<Reply, HandleError>) + Send>);
 
 impl Asker {
-    /// Creates one that gets what `convert` makes of the reply; `None` for one of another kind than
-    /// was asked for.
+    /// Creates an asker that receives the reply as `convert` returns it; `None` is a reply of an
+    /// unexpected kind.
     pub(super) fn new<T: Send + 'static>(
         convert: impl FnOnce(Reply) -> Option<Result<T, HandleError>> + Send + 'static,
     ) -> (Self, Pending<T>) {

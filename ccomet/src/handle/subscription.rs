@@ -1,4 +1,4 @@
-//! Subscriptions from inside: to a closure, or to a bounded queue.
+//! Subscriptions from inside the process: with a closure, or with a bounded queue.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use super::request::{HandleRequest, LoopMessage};
 use crate::core::message::ChannelName;
 use crate::hub;
 
-/// Where a subscription starts in its channels.
+/// The start of a subscription in its channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// With what is published from now on.
+    /// With messages that are published from now on.
     Latest,
     /// With the oldest message that each channel keeps.
     Oldest,
-    /// Where an earlier reader of the same channels was, of this process or a client.
+    /// At the position of an earlier reader of the same channels: of this process, or of a client.
     After(Position),
 }
 
 impl Start {
-    /// Returns where it is in each of so many channels.
+    /// Returns the start in each of `channels` channels.
     pub(super) fn in_each(&self, channels: usize) -> Result<Vec<hub::Start>, HandleError> {
         match self {
             Self::Latest => Ok(vec![hub::Start::Latest; channels]),
@@ -38,49 +38,48 @@ impl Start {
     }
 }
 
-/// What a subscription tells. The last three end it: nothing comes after them.
+/// An event of a subscription. The last three kinds end it: no further events follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// It has begun: what is published from here on is told. Always the first, unless it ends
-    /// before.
+    /// The subscription has started: messages from this position on are delivered. It is always the
+    /// first event, unless the subscription ends before.
     Started {
-        /// Where it begins.
+        /// The position of the start.
         position: Position,
     },
     /// A message.
     Message(Received),
-    /// Messages are lost: the channel does not keep any more what this reader has yet to get, or
-    /// starts after.
+    /// Messages are lost: the channel no longer keeps the next messages of this reader.
     Gap {
         /// The channel, or pattern of channels.
         channel: Arc<str>,
-        /// How many, if that is known.
+        /// The number of lost messages, if it is known.
         missed: Option<u64>,
-        /// Where the reader is behind the gap, in all of its channels.
+        /// The position of the reader behind the gap, in all of its channels.
         position: Position,
     },
-    /// A channel was closed, and the subscription with it. Subscribing again makes the channel
+    /// A channel was closed, which ends the subscription. A new subscription creates the channel
     /// anew.
     Closed {
         /// The channel, or pattern of channels.
         channel: Arc<str>,
     },
-    /// It cannot be: a limit of the server does not allow it.
+    /// A limit of the server does not allow the subscription.
     Refused(HandleError),
-    /// The server goes down.
+    /// The server is shutting down.
     ShuttingDown,
 }
 
 impl Event {
-    /// Returns whether nothing comes after it.
+    /// Returns whether no further events follow.
     pub fn is_last(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::Refused(_) | Self::ShuttingDown)
     }
 }
 
-/// A subscription from inside. It ends when this is dropped: a call of its closure that is under
-/// way goes on, and no other follows.
+/// A subscription from inside the process. It ends when this is dropped: a running call of its
+/// closure continues, and no further call follows.
 #[derive(Debug)]
 pub struct Subscription {
     id: u64,
@@ -90,12 +89,13 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Lets it go on until it ends by itself: with one of its channels, or with the server.
+    /// Keeps the subscription until it ends by itself: with one of its channels, or with the
+    /// server.
     pub fn detach(mut self) {
         self.is_detached = true;
     }
 
-    /// Says that there is room for events again. Returns whether the loop will hear of it.
+    /// Notifies the loop that there is room for events again. Returns whether the notice was sent.
     pub(super) fn resume(&self) -> bool {
         self.mailbox.post(HandleRequest::Resume(self.id).into()).is_ok()
     }
@@ -106,30 +106,30 @@ impl Drop for Subscription {
         if self.is_detached {
             return;
         }
-        // If the mailbox is full, the loop sees this when it sweeps.
+        // If the mailbox is full, a sweep of the loop finds the flag.
         self.is_wanted.store(false, Ordering::Release);
         let _ = self.mailbox.post(HandleRequest::Unsubscribe(self.id).into());
     }
 }
 
-/// A subscription, as its loop holds it.
+/// The loop's part of a subscription.
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) id: u64,
-    /// The channels, sorted by name, none twice, and where to start in each.
+    /// The channels, sorted by name and without duplicates, with the start in each.
     pub(crate) channels: Vec<(ChannelName, hub::Start)>,
     target: Target,
     is_wanted: Arc<AtomicBool>,
 }
 
-/// Where its events go to.
+/// The destination of its events.
 pub(super) enum Target {
     Closure(Box<dyn FnMut(Event) + Send>),
     Queue(Arc<Queue>),
 }
 
 impl Reader {
-    /// Creates a subscription, and what its loop holds of it.
+    /// Creates a subscription, and its loop's part.
     pub(super) fn new(
         id: u64,
         mailbox: Mailbox<LoopMessage>,
@@ -145,7 +145,8 @@ impl Reader {
         self.is_wanted.load(Ordering::Acquire)
     }
 
-    /// Returns whether there is room for an event now. If not, the subscription notifies the loop once there is.
+    /// Returns whether there is room for an event. If there is none, the subscription notifies the
+    /// loop as soon as there is.
     pub(crate) fn has_room(&self) -> bool {
         match &self.target {
             Target::Closure(_) => true,
@@ -153,7 +154,7 @@ impl Reader {
         }
     }
 
-    /// Tells an event. For the last one there is always room.
+    /// Delivers an event. There is always room for the last one.
     pub(crate) fn tell(&mut self, event: Event) {
         match &mut self.target {
             Target::Closure(f) => f(event),

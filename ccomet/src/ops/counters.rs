@@ -1,24 +1,24 @@
-//! What each loop holds, for any other to read: counters that one loop alone writes.
+//! The counters of each loop. Only the loop writes its counters; any loop may read them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// What one loop holds.
+/// The counters of one loop.
 #[derive(Debug, Default)]
 pub(crate) struct LoopCounters {
     channels: AtomicUsize,
     subscribers: AtomicUsize,
-    /// How often it has been seen to go on.
+    /// The number of heartbeats, which show the loop's progress.
     beats: AtomicU64,
 }
 
 impl LoopCounters {
-    /// One for each of so many loops.
+    /// Creates the counters of `loops` loops.
     pub(crate) fn for_loops(loops: usize) -> Arc<[Self]> {
         (0..loops).map(|_| Self::default()).collect()
     }
 
-    /// The loop goes on. Only by the loop itself.
+    /// Counts a heartbeat. Only the loop itself may call this.
     pub(crate) fn beat(&self) {
         self.beats.store(self.beats() + 1, Ordering::Relaxed);
     }
@@ -27,7 +27,8 @@ impl LoopCounters {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// Only by the loop whose counters they are. Channels are those on that loop's shard.
+    /// Sets the counts. Only the loop itself may call this. Channels are those on that loop's
+    /// shard.
     pub(crate) fn set(&self, channels: usize, subscribers: usize) {
         for (held, now) in [(&self.channels, channels), (&self.subscribers, subscribers)] {
             if held.load(Ordering::Relaxed) != now {
@@ -37,7 +38,7 @@ impl LoopCounters {
     }
 }
 
-/// Channels and subscribers of all loops together, as of their last ticks.
+/// Returns the channels and subscribers of all loops together, as of their last ticks.
 pub(crate) fn sum(counters: &[LoopCounters]) -> (usize, usize) {
     counters.iter().fold((0, 0), |(channels, subscribers), one| {
         let of = |held: &AtomicUsize| held.load(Ordering::Relaxed);

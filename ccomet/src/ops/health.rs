@@ -1,23 +1,25 @@
-//! Whether the server lives: all of its loops, not only the one that says so.
+//! The health of the server: whether all of its loops make progress, not only the loop that reports
+//! it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::ops::counters::LoopCounters;
 
-/// Looks at a loop, about a second apart, at which it may not have moved before it counts as hanging.
+/// The number of checks, about a second apart, without progress of a loop after which it counts as
+/// hanging.
 const SILENT_MAX: u8 = 5;
 
-/// What happens to a running server.
+/// A state of a running server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    /// All loops make progress. Reported about once a second, and not while one hangs.
+    /// All loops make progress. It is reported about once a second, and not while a loop hangs.
     Alive,
-    /// It goes down.
+    /// The server is shutting down.
     Stopping,
 }
 
-/// A callback that is called on the thread of the first loop. It must not block.
+/// A callback that runs on the thread of the first loop. It must not block.
 #[derive(Clone)]
 pub(crate) struct Listener(pub(crate) Arc<dyn Fn(Life) + Send + Sync>);
 
@@ -27,10 +29,11 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// What is known of the loops' progress.
+/// The observed progress of the loops.
 #[derive(Debug)]
 pub(crate) struct LoopWatchdog {
-    /// Of each loop, its count at the last look, and how often it has stood still since it moved.
+    /// For each loop, its count at the last check, and the number of checks since its last
+    /// progress.
     seen: Vec<(u64, u8)>,
 }
 
@@ -39,7 +42,7 @@ impl LoopWatchdog {
         Self { seen: vec![(0, 0); loops] }
     }
 
-    /// Looks at all loops. Returns whether each has moved lately.
+    /// Checks all loops. Returns whether each has made progress lately.
     pub(crate) fn all_alive(&mut self, counters: &[LoopCounters]) -> bool {
         let mut all = true;
         for ((beats, silent), one) in self.seen.iter_mut().zip(counters) {
@@ -56,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_hangs_is_missed_and_one_that_goes_on_is_heard_again() {
+    fn a_hanging_loop_is_noticed_and_so_is_its_recovery() {
         let counters = LoopCounters::for_loops(2);
         let mut watchdog = LoopWatchdog::new(2);
         let mut look = |beating: &[usize]| {

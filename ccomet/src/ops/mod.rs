@@ -1,7 +1,7 @@
-//! What the operator sees of the server.
+//! The server's output for its operator.
 //!
-//! - `counters.rs`: what each loop counts, for all threads to read.
-//! - `health.rs`: whether all loops go on.
+//! - `counters.rs`: the counters of each loop, which all threads may read.
+//! - `health.rs`: whether all loops make progress.
 //! - `refusals.rs`: a line a minute in the log about each kind of refusal.
 //! - `signals.rs`: the signals that are logged.
 //! - `static_files.rs`: the script for browsers, the demo, and the description of the API.

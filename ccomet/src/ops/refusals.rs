@@ -1,4 +1,4 @@
-//! What the server refuses, for the operator: one line a minute in the log for each kind of refusal.
+//! The log of refusals, for the operator: one line a minute for each kind of refusal.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -14,27 +14,27 @@ use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 
-/// Time between two lines about one kind of refusal.
+/// The time between two lines about one kind of refusal.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
-/// Kinds that are counted: more than there are codes.
+/// The maximum number of kinds that are counted, which is more than there are codes.
 const KINDS_MAX: usize = 96;
-/// Characters of a request's path that an example shows.
+/// The maximum number of characters of a request's path in an example.
 const PATH_CHARS_MAX: usize = 160;
 
 /// Counts of refusals, shared by the loops of a server.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalCounts {
-    /// Made for the first refusal.
+    /// Allocated at the first refusal.
     kinds: OnceLock<Box<[Kind]>>,
 }
 
-/// One kind of refusal, named by its code when it first happens.
+/// One kind of refusal, with its code from the first refusal on.
 #[derive(Debug, Default)]
 struct Kind {
     code: OnceLock<&'static str>,
-    /// Since the last line.
+    /// The number since the last line.
     count: AtomicU64,
-    /// When a line was last written: a [`UnixMillis`], as a number.
+    /// The time of the last line: a [`UnixMillis`], as a number.
     written: AtomicU64,
 }
 
@@ -50,10 +50,11 @@ impl RefusalCounts {
 }
 
 impl Kind {
-    /// Returns how many refusals the next line is about, if it is time for one: none if another loop has written it.
+    /// Returns the number of refusals for the next line, if it is time for one: 0 if another loop
+    /// has written it.
     fn take_due(&self, now: UnixMillis) -> Option<u64> {
         let written = self.written.load(Ordering::Relaxed);
-        // A calendar that was set back does not silence the log.
+        // Setting the calendar back must not silence the log.
         let since = now.checked_since(UnixMillis::from_millis(written));
         if since.is_some_and(|since| since < LINE_INTERVAL) {
             return None;
@@ -72,14 +73,14 @@ pub(crate) struct RefusalLog {
     counts: Arc<RefusalCounts>,
     examples: RefCell<Vec<Example>>,
     request: RefCell<LastRequest>,
-    /// The channel that the next refusal is about, if that is known.
+    /// The channel of the next refusal, if it is known.
     channel: RefCell<String>,
-    /// Whose connections are that proxies have made: the address that they named last on each.
+    /// The last client address that a proxy has named on each of its connections.
     clients: RefCell<HashMap<ConnectionId, IpAddr>>,
     accept_pauses: Cell<u64>,
 }
 
-/// The request that came last.
+/// The last request.
 #[derive(Debug, Default)]
 struct LastRequest {
     id: Option<ConnectionId>,
@@ -91,12 +92,12 @@ struct LastRequest {
 struct Example {
     code: &'static str,
     reason: Cow<'static, str>,
-    /// The server is at a limit, or the client.
+    /// Whether the server or the client is at a limit.
     is_limit: bool,
     client: String,
-    /// The path that was asked for, if a request was refused.
+    /// The path of the refused request, if it was a request.
     path: String,
-    /// The channel that it was refused for, if it was refused for one.
+    /// The channel of the refusal, if it was about a channel.
     channel: String,
 }
 
@@ -124,7 +125,7 @@ impl RefusalLog {
         }
     }
 
-    /// Notes the request that is read now, for an example of its refusal.
+    /// Notes the current request, as the example of its refusal.
     pub(crate) fn begin(&self, id: ConnectionId, path: &str) {
         let mut request = self.request.borrow_mut();
         request.id = Some(id);
@@ -133,14 +134,14 @@ impl RefusalLog {
         self.channel.take();
     }
 
-    /// Notes the channel that the refusal which follows is about.
+    /// Notes the channel of the following refusal.
     pub(crate) fn about(&self, channel: &ChannelName) {
         if !fault!("refusal-names-no-channel") {
             self.channel.replace(channel.as_str().to_owned());
         }
     }
 
-    /// Notes the client's address on a connection that a proxy has made, if the proxy has named it.
+    /// Notes the client's address on a connection of a proxy, if the proxy has named it.
     pub(crate) fn set_client(&self, id: ConnectionId, client: Option<IpAddr>) {
         let mut clients = self.clients.borrow_mut();
         _ = match client {
@@ -149,13 +150,12 @@ impl RefusalLog {
         };
     }
 
-    /// Returns the client's address on a connection that a proxy has made, if the proxy has named
-    /// it.
+    /// Returns the client's address on a connection of a proxy, if the proxy has named it.
     pub(crate) fn client(&self, id: ConnectionId) -> Option<IpAddr> {
         self.clients.borrow().get(&id).copied()
     }
 
-    /// A connection is gone.
+    /// Removes a closed connection.
     pub(crate) fn closed(&self, id: ConnectionId) {
         let mut clients = self.clients.borrow_mut();
         clients.remove(&id);
@@ -181,7 +181,7 @@ impl RefusalLog {
         });
     }
 
-    /// Counts a client that is cut off without a word.
+    /// Counts a client that is disconnected without an answer.
     pub(crate) fn note_silent(&self, code: &'static str, reason: &'static str, is_limit: bool, client: String) {
         let reason = Cow::Borrowed(reason);
         self.count(code, 1, || Example { code, reason, is_limit, client, path: String::new(), channel: String::new() });
@@ -197,7 +197,7 @@ impl RefusalLog {
         }
     }
 
-    /// Counts the times that accepting was paused, of which there have been so many on this loop.
+    /// Counts pauses of accepting; `accept_pauses` is their total on this loop.
     pub(crate) fn note_pauses(&self, accept_pauses: u64) {
         let more = accept_pauses.saturating_sub(self.accept_pauses.replace(accept_pauses));
         if more > 0 {
@@ -215,7 +215,7 @@ impl RefusalLog {
         }
     }
 
-    /// Writes the lines that are due. Called about once a second.
+    /// Writes the lines that are due. The loop calls it about once a second.
     pub(crate) fn write_due(&self, now: UnixMillis) {
         self.examples.borrow_mut().retain(|example| {
             let Some(count) = self.counts.kind(example.code).map_or(Some(1), |kind| kind.take_due(now)) else {
@@ -230,7 +230,7 @@ impl RefusalLog {
 }
 
 impl Drop for RefusalLog {
-    /// Writes what has not been written yet.
+    /// Writes the lines for all refusals that were not logged yet.
     fn drop(&mut self) {
         for example in self.examples.take() {
             let count = self.counts.kind(example.code).map_or(1, |kind| kind.count.swap(0, Ordering::Relaxed));
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_refusal_is_due_once_a_minute_whichever_loop_refuses() {
+    fn each_kind_of_refusal_is_due_once_a_minute_over_all_loops() {
         let counts = RefusalCounts::new();
         let kind = |code| counts.kind(code).expect("there is room");
         let refuse = |code| kind(code).count.fetch_add(1, Ordering::Relaxed);

@@ -1,9 +1,10 @@
-//! Signals that the server catches beside those that stop it.
+//! Signals that the server catches in addition to those that stop it.
 
 #[cfg(unix)]
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
-/// Signals that would end the process by default, and that operators send to have settings reloaded or logs reopened.
+/// Signals that would end the process by default, and that operators send to reload settings or to
+/// reopen logs.
 #[cfg(unix)]
 pub(crate) const LOGGED: &[i32] = &[SIGHUP, SIGUSR1, SIGUSR2];
 #[cfg(not(unix))]

@@ -1,5 +1,5 @@
-//! The files that are served, embedded in the program: at the front the client library and the chat demo, at the admin
-//! listener the description of the API.
+//! The static files, embedded in the program: at the front the client library and the chat demo, at
+//! the admin listener the description of the API.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,7 +10,7 @@ use sealed_http::{RequestHead, Response};
 
 use crate::protocols::call::Door;
 
-/// The text of a file of the demos.
+/// Returns the text of a file of the demos.
 macro_rules! demo_text {
     ($name:literal) => {{
         let text = include_str!(concat!("../../demos/web/", $name));
@@ -20,16 +20,16 @@ macro_rules! demo_text {
     }};
 }
 
-/// All of them, by their paths.
+/// All files, by their paths.
 #[derive(Debug)]
 pub(crate) struct StaticFiles {
-    /// For pages of any origin.
+    /// The client library, for pages of any origin.
     library: [File; 2],
     demo: Vec<File>,
     document: [File; 1],
 }
 
-/// A file, and what its answers say beside it.
+/// A file, with the header fields of its answers.
 #[derive(Debug)]
 struct File {
     path: &'static str,
@@ -38,10 +38,11 @@ struct File {
 }
 
 impl StaticFiles {
-    /// Makes them, the demo where it is wanted.
+    /// Creates the files, with the demo if it is wanted.
     pub(crate) fn new(with_demo: bool) -> Self {
         let file = |path, bytes, fields| File { path, content: StaticFile::new(path, bytes), fields };
-        // There is nothing in it that is anybody's: any page may import it, one that is isolated from other origins too.
+        // The files are public: any page may import them, also a page that is isolated from other
+        // origins.
         let public = || {
             let mut fields = vec![
                 ("Access-Control-Allow-Origin", "*".to_owned()),
@@ -69,7 +70,7 @@ impl StaticFiles {
         }
     }
 
-    /// Returns the answer to GET or HEAD of a path of a listener; `None` where there is no such file.
+    /// Returns the answer to GET or HEAD of a path of a listener; `None` if there is no such file.
     pub(crate) fn answer(&self, door: Door, path: &str, head: &RequestHead<'_>) -> Option<Response> {
         if door == Door::Front && path == "/" && !self.demo.is_empty() {
             return Some(Response::new(302).header("Location", "/chat.html"));
@@ -86,8 +87,9 @@ impl StaticFiles {
     }
 }
 
-/// Returns what a page may do: run the scripts and styles that are written in it, by their hashes, run scripts of the server (the
-/// library, and JSONP), talk to the server, and have its pages in frames. What somebody smuggles into the page is not run.
+/// Returns the policy of a page: it may run its own inline scripts and styles, identified by their
+/// hashes, run scripts of the server (the library, and JSONP), connect to the server, and have the
+/// server's pages in frames. Scripts that an attacker injects into the page are not run.
 fn policy(html: &str) -> String {
     let (mut scripts, styles) = (hashes(html, "script"), hashes(html, "style"));
     if fault!("smuggled-scripts-run") {
@@ -99,7 +101,7 @@ fn policy(html: &str) -> String {
     )
 }
 
-/// Returns the hashes of what stands in elements without attributes, each with a space in front.
+/// Returns the hashes of the contents of elements without attributes, each with a space in front.
 fn hashes(html: &str, element: &str) -> String {
     let (opening, closing) = (format!("<{element}>"), format!("</{element}>"));
     let inside = html.split(&opening).skip(1).filter_map(|rest| rest.split_once(&closing));

@@ -1,4 +1,4 @@
-//! The calls of clients, in whichever protocol they came.
+//! The calls of clients, in a form that all protocols share.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::core::problem::Problem;
 use crate::engine::{Listing, Range};
 use crate::hub::Subscription;
 
-/// Which listener a client came in by.
+/// The listener to which a client has connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Door {
     #[default]
@@ -19,7 +19,7 @@ pub(crate) enum Door {
     Admin,
 }
 
-/// What a client wants.
+/// A call of a client.
 #[derive(Debug)]
 pub(crate) enum Call {
     Publish {
@@ -27,7 +27,7 @@ pub(crate) enum Call {
         draft: Draft,
         reply: ReplyTo,
     },
-    /// Several messages, or in several channels.
+    /// Several messages, or one message in several channels.
     PublishAll {
         publications: Vec<Publication>,
     },
@@ -35,12 +35,12 @@ pub(crate) enum Call {
         subscription: Subscription,
         wait_s: u64,
     },
-    /// The same on a WebSocket.
+    /// A subscription on a WebSocket.
     Socket {
         subscription: Subscription,
         response: Response,
     },
-    /// A client of version 1.0 signs in.
+    /// The sign-in of a client of version 1.0.
     Sign {
         channel: ChannelName,
         name: Arc<str>,
@@ -49,32 +49,32 @@ pub(crate) enum Call {
     Delete {
         channel: ChannelName,
     },
-    /// To drop what a channel has kept.
+    /// Drops the kept messages of a channel.
     Clear {
         channel: ChannelName,
     },
-    /// A page of what a channel has kept.
+    /// Reads a page of the kept messages of a channel.
     Read {
         channel: ChannelName,
         range: Range,
     },
-    /// What is known of a channel.
+    /// Reads the state of a channel.
     Inspect {
         channel: ChannelName,
     },
-    /// The members of a channel.
+    /// Reads the members of a channel.
     Who {
         channel: ChannelName,
     },
-    /// A page of the list of channels.
+    /// Reads a page of the list of channels.
     List {
         listing: Listing,
     },
-    /// Something else than channels: `/`, the demo, the description of the API.
+    /// Reads a file: `/`, the demo, or the description of the API.
     File {
         path: String,
     },
-    /// OPTIONS: the answer is which methods there are, and what pages of other origins may send.
+    /// OPTIONS: the answer lists the methods, and the fields that pages of other origins may send.
     Preflight {
         allow: &'static str,
     },
@@ -82,11 +82,11 @@ pub(crate) enum Call {
     Probe {
         channels: Vec<ChannelName>,
     },
-    /// What a client of icomet's wants.
+    /// A call of the API of icomet.
     Icomet(icomet::Call),
 }
 
-/// How a client is answered that waits for a reply of the engine: to a publication, or to any other request.
+/// The form of the answer to a client that waits for a reply of the engine.
 #[derive(Debug)]
 pub(crate) enum ReplyTo {
     Native {
@@ -113,15 +113,15 @@ pub(crate) enum ReplyTo {
         channel: ChannelName,
         reference: Option<i64>,
     },
-    /// A request that publishes several messages: the places of those that this reply is about.
+    /// The parts of a request with several messages to which this reply refers, by their indices.
     Part {
         places: Vec<usize>,
     },
-    /// The client has its answer already.
+    /// No answer: the client has got it already.
     Nobody,
 }
 
-/// How a client of icomet's is answered.
+/// The form of the answer to a client of icomet's API.
 #[derive(Debug)]
 pub(crate) enum IcometReply {
     Published {
@@ -141,17 +141,17 @@ pub(crate) enum IcometReply {
     Check {
         channel: ChannelName,
     },
-    /// With messages, if its token is right.
+    /// Messages, if the token is valid.
     Subscribe(Box<Subscription>),
 }
 
-/// Why a request is not a call, and how that is answered.
+/// The answer to a request that is not a valid call.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// As a problem, within the client's callback if it has one. `allow` lists the methods that
-    /// there are.
+    /// A problem, within the client's callback if it has one. `allow` lists the methods that the
+    /// path has.
     Problem { problem: Problem, callback: Option<Box<str>>, allow: &'static str },
-    /// In the protocol's own words. The problem is for the log.
+    /// An answer in the form of the protocol. The problem is for the log.
     Own { problem: Option<Problem>, response: Response },
 }
 

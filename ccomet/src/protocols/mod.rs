@@ -1,8 +1,7 @@
-//! The protocols that clients speak: a folder each, a row each in [`PROTOCOLS`], and in `format/`
-//! what they share.
+//! The protocols of clients. Each has a folder, and a row in [`PROTOCOLS`]; `format/` is shared.
 //!
-//! A protocol reads requests, encodes what happens to its subscribers for the hub ([`Encoder`]),
-//! and makes the responses that carry that over HTTP.
+//! A protocol parses requests, encodes events for the hub's subscribers ([`Encoder`]), and creates
+//! the HTTP responses that carry the encoded events.
 
 pub(crate) mod call;
 pub(crate) mod format;
@@ -22,11 +21,11 @@ use sealed_http::site::Field;
 use crate::config::Api;
 use crate::hub::{Delivery, Encoder, Encoders, Format, ReplyBody};
 
-/// All protocols, each in the row that its formats name.
+/// All protocols, each in the row to which its formats refer.
 pub(crate) const PROTOCOLS: [&dyn Protocol; 3] =
     in_rows([(native::ROW, &native::Native), (icomet::ROW, &icomet::Icomet), (v1::ROW, &v1::V1)]);
 
-/// The same table, as the hub knows it.
+/// The same protocols as encoders, for the hub.
 pub(crate) const ENCODERS: Encoders = Encoders(&encoders_of(PROTOCOLS));
 
 /// Checks that each protocol is in its row.
@@ -51,69 +50,69 @@ const fn encoders_of<const N: usize>(protocols: [&'static dyn Protocol; N]) -> [
     table
 }
 
-/// A protocol: its requests and its answers over HTTP, of which the hub knows nothing.
+/// A protocol: its requests and its HTTP responses, which the hub does not know.
 pub(crate) trait Protocol: Encoder {
-    /// Returns whether a listener with these APIs speaks it.
+    /// Returns whether a listener with these APIs serves it.
     fn is_spoken(&self, apis: &[Api]) -> bool;
 
     /// Reads a request, if its path is one of this protocol's at that listener.
     fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>>;
 
-    /// Reads the head of a request that has a body, if what it is going to be must be known before
-    /// the body comes.
+    /// Reads the head of a request with a body, if its purpose must be known before the body
+    /// arrives.
     fn read_ahead(&self, _incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
         None
     }
 
-    /// Returns how long the body of a request to the admin listener may be, if it may be longer
-    /// than a message.
+    /// Returns the maximum length of the body of a request to the admin listener, if it may be
+    /// longer than a message.
     fn body_bytes_max(&self, _incoming: &Incoming<'_>) -> Option<usize> {
         None
     }
 
-    /// Returns whether a GET of that path at the admin listener changes something.
+    /// Returns whether a GET of this path at the admin listener changes something.
     fn get_has_effect(&self, _path: &str) -> bool {
         false
     }
 
-    /// Returns the head of a stream's response, with the fields for pages of other origins, or
-    /// `None` if the connection has been taken over already. `target` is what the client named for
-    /// the protocol to address.
+    /// Returns the head of a stream's response, with the fields for pages of other origins; `None`
+    /// if the connection was switched to another protocol already. `target` is the recipient that
+    /// the client named, such as the origin of a page.
     fn stream_head(&self, format: Format, target: &str, fields: &[Field]) -> Option<Response>;
 
     /// Returns the response that carries a reply.
     fn answer(&self, format: Format, body: ReplyBody, fields: &[Field]) -> Answer;
 
-    /// Returns what web pages can do with an answer.
+    /// Returns how web pages can use an answer.
     fn exposure<'a>(&self, delivery: &'a Delivery) -> Exposure<'a>;
 
-    /// Returns whether streams of this format are read by a browser's `EventSource`, which comes
-    /// back by itself, but not after it was refused.
+    /// Returns whether a browser's `EventSource` reads streams of this format. It reconnects by
+    /// itself, but not after a refusal.
     fn is_event_source(&self, _format: Format) -> bool {
         false
     }
 }
 
-/// A reply, ready to be sent.
+/// A reply that is ready to be sent.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Whole(Response),
-    /// As a stream that ends at once: its head, and its body.
+    /// The head and the body of a stream that ends at once.
     Streamed(Response, Bytes),
 }
 
-/// What web pages can do with an answer.
+/// The ways in which web pages can use an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Exposure<'a> {
-    /// It is a script, which any page can load.
+    /// Whether it is a script, which any page can load.
     pub(crate) is_script: bool,
-    /// The origin whose pages are handed what is read, if that is not the server's own.
+    /// The origin whose pages receive what is read, if it is not the server's own.
     pub(crate) listener: Option<&'a str>,
-    /// The script function that a refusal is an argument of.
+    /// The script function to which a refusal is passed.
     pub(crate) callback: Option<&'a str>,
 }
 
-/// Returns the protocol that a format is of.
+/// Returns the protocol of a format.
 pub(crate) fn of(format: Format) -> &'static dyn Protocol {
     PROTOCOLS[format.row()]
 }

@@ -1,5 +1,5 @@
-//! From a request to a [`Call`]: what every request has to have, then the protocols in turn. Pure:
-//! nothing is done here.
+//! The conversion of a request into a [`Call`]: the general requirements, and then each protocol in
+//! turn. It has no side effects.
 
 use sealed::fault;
 use sealed_http::{Method, Request, RequestHead};
@@ -12,7 +12,7 @@ use crate::core::problem::Problem;
 /// The methods of a file.
 pub(crate) const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// A request, or its head alone, at the listener that it came to.
+/// A request, or its head alone, and the listener at which it arrived.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Incoming<'a> {
     pub(crate) door: Door,
@@ -31,16 +31,16 @@ impl Incoming<'_> {
     }
 }
 
-/// What a request with a body is going to be.
+/// The purpose of a request with a body, known from its head.
 #[derive(Debug)]
 pub(crate) enum Ahead {
     /// This call, whose messages are still empty.
     Publish(Call),
-    /// One that publishes to channels which its body names.
+    /// A publication in channels that the body names.
     PublishSome,
-    /// A file, by its path.
+    /// A request for a file with this path.
     File(String),
-    /// Anything else, which has little use for a body.
+    /// Any other request, which hardly needs a body.
     Other,
 }
 
@@ -49,14 +49,14 @@ pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result
     read_by(&PROTOCOLS, &Incoming { door, head: &request.head, body: request.body, config })
 }
 
-/// Reads the head of a request that has a body. What is wrong with it already is refused.
+/// Reads the head of a request with a body. A fault that the head reveals is refused.
 pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<Ahead, Refused> {
     let incoming = Incoming { door, head, body: &[], config };
     refuse_packed(&incoming)?;
     if let Some(ahead) = spoken(&PROTOCOLS, door, config).find_map(|protocol| protocol.read_ahead(&incoming)) {
         return ahead;
     }
-    // Nobody else reads a body, so that there is no need to wait for it.
+    // No other requests use a body, so their calls are known now.
     Ok(match read_by(&PROTOCOLS, &incoming)? {
         Call::File { path } => Ahead::File(path),
         _ => Ahead::Other,
@@ -72,24 +72,24 @@ pub(super) fn read_by(protocols: &[&dyn Protocol], incoming: &Incoming<'_>) -> R
     }
     match incoming.head.method() {
         Method::Options => Ok(Call::Preflight { allow: READ_METHODS }),
-        // Whether there is anything at the path decides before the method does.
+        // A missing path takes precedence over a wrong method.
         _ => Ok(Call::File { path: incoming.head.path().to_owned() }),
     }
 }
 
-/// Returns how long the body of a request to the admin listener may be.
+/// Returns the maximum length of the body of a request to the admin listener.
 pub(crate) fn admin_body_bytes_max(head: &RequestHead<'_>, config: &Config) -> usize {
     let incoming = Incoming { door: Door::Admin, head, body: &[], config };
     let longer = spoken(&PROTOCOLS, Door::Admin, config).find_map(|protocol| protocol.body_bytes_max(&incoming));
     longer.unwrap_or(config.limits.message_bytes_max)
 }
 
-/// Returns whether a GET of that path at the admin listener changes something.
+/// Returns whether a GET of this path at the admin listener changes something.
 pub(crate) fn get_has_effect(path: &str, apis: &[Api]) -> bool {
     PROTOCOLS.iter().any(|protocol| protocol.is_spoken(apis) && protocol.get_has_effect(path))
 }
 
-/// Returns the protocols that a listener speaks.
+/// Returns the protocols that a listener serves.
 fn spoken<'a>(
     protocols: &'a [&dyn Protocol],
     door: Door,
@@ -99,7 +99,7 @@ fn spoken<'a>(
     protocols.iter().copied().filter(|protocol| protocol.is_spoken(apis))
 }
 
-/// Refuses a body that is packed: readers would be given it, and know nothing of that.
+/// Refuses a compressed body: readers would receive it without its encoding.
 fn refuse_packed(Incoming { head, .. }: &Incoming<'_>) -> Result<(), Refused> {
     let is_packed = |(name, value): (&str, &[u8])| {
         name.eq_ignore_ascii_case("content-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"identity")
@@ -110,7 +110,7 @@ fn refuse_packed(Incoming { head, .. }: &Incoming<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Reads a number of digits alone.
+/// Parses a number that consists of digits only.
 pub(crate) fn parse_number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -1,4 +1,5 @@
-//! Answers that hold for a while. Only about subscriptions: what is published is something else each time.
+//! The cache of answers about subscriptions. Answers about publications are not kept: each message
+//! is different.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -8,14 +9,14 @@ use ring::digest;
 use super::question::Verdict;
 use crate::core::time::LoopTime;
 
-/// What an answer takes in memory, its places in both tables included.
+/// The memory of an answer, including its entries in both tables.
 const ANSWER_BYTES: usize = 160;
 
-/// Answers that a sweep looks at.
+/// The number of answers that a sweep visits.
 const SWEPT: usize = 1_000;
 
-/// Which question was asked: a digest of all of it, so that an answer takes as little memory for a long question as for a short one,
-/// and no cookie is kept.
+/// A digest of a whole question. An answer takes the same memory for a long question as for a short
+/// one, and no cookie is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
@@ -27,12 +28,12 @@ impl Key {
     }
 }
 
-/// The answers that still hold, up to so many bytes. The one that was used least recently goes first.
+/// The valid answers, up to a number of bytes. The least recently used answer is dropped first.
 #[derive(Debug)]
 pub(crate) struct Answers {
     max: usize,
     held: HashMap<Key, Held>,
-    /// By their last use.
+    /// Keys in the order of their last use.
     order: BTreeMap<u64, Key>,
     uses: u64,
 }
@@ -49,7 +50,7 @@ impl Answers {
         Self { max: bytes_max / ANSWER_BYTES, held: HashMap::new(), order: BTreeMap::new(), uses: 0 }
     }
 
-    /// Whether it is allowed, where that is known.
+    /// Returns whether the question is allowed, if there is a valid answer.
     pub(crate) fn find(&mut self, key: &Key, now: LoopTime) -> Option<bool> {
         let held = self.held.get_mut(key).filter(|held| held.until > now)?;
         self.uses += 1;
@@ -59,7 +60,7 @@ impl Answers {
         Some(held.is_allowed)
     }
 
-    /// Keeps an answer for so long.
+    /// Keeps an answer for `kept_s` seconds.
     pub(crate) fn keep(&mut self, key: Key, verdict: Verdict, kept_s: u64, now: LoopTime) {
         let is_answer = matches!(verdict, Verdict::Allowed | Verdict::Refused);
         if kept_s == 0 || !is_answer || self.max == 0 {
@@ -83,7 +84,7 @@ impl Answers {
         }
     }
 
-    /// Forgets what does not hold any more, among those that were used least recently.
+    /// Forgets expired answers, among those that were used least recently.
     pub(crate) fn sweep(&mut self, now: LoopTime) {
         let is_over = |key: &&Key| self.held.get(*key).is_none_or(|held| held.until <= now);
         let over: Vec<Key> = self.order.values().take(SWEPT).filter(is_over).copied().collect();
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_holds_for_its_time_and_its_question() {
+    fn an_answer_is_valid_for_its_time_and_its_question() {
         let mut answers = answers(3);
         answers.keep(key("ann"), Verdict::Allowed, 5, at(1_000));
         answers.keep(key("bob"), Verdict::Refused, 9, at(1_000));
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_that_was_used_least_recently_goes_first() {
+    fn the_least_recently_used_answer_is_dropped_first() {
         let mut answers = answers(3);
         for member in ["ann", "bob", "eve"] {
             answers.keep(key(member), Verdict::Allowed, 60, at(0));

@@ -1,8 +1,9 @@
-//! Webhooks: questions to the site's back end before a call is carried out, and reports of what happened.
+//! Webhooks: questions to the site's back end before a call is executed, and reports of joins and
+//! leaves.
 //!
-//! `question.rs` is what goes over the wire, `turns.rs` which question is sent next, `cache.rs` what answers are kept,
-//! `queue.rs` the news that waits to be sent. All of it is pure: `gateway/hooks.rs` and
-//! `gateway/telling.rs` make the requests.
+//! `question.rs` has the format of questions and answers, `turns.rs` the order of questions,
+//! `cache.rs` the kept answers, and `queue.rs` the reports that wait to be sent. None of them does
+//! any I/O: `gateway/hooks.rs` and `gateway/telling.rs` send the requests.
 
 mod cache;
 mod question;
@@ -12,13 +13,14 @@ mod turns;
 use sealed::fault;
 
 pub(crate) use cache::{Answers, Key};
-pub(crate) use question::{Answer, Deed, Question, Verdict};
-pub(crate) use queue::{Movements, Told};
+pub(crate) use question::{Action, Answer, Question, Verdict};
+pub(crate) use queue::{Movements, Report};
 pub(crate) use turns::{Full, Turns};
 
 use crate::config::webhooks::AMBIENT;
 
-/// Whether a field of a request is one that a browser may have added by itself, whichever page asked for it.
+/// Returns whether a field of a request is one that a browser may have added by itself, for a page
+/// of any site.
 pub(crate) fn is_ambient(name: &str, value: &str) -> bool {
     let is_bearers = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
     let is_named = AMBIENT.iter().any(|ambient| name.eq_ignore_ascii_case(ambient));

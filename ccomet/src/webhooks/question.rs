@@ -1,4 +1,4 @@
-//! What the back end is asked, and what its answer means.
+//! Questions to the back end, and the interpretation of its answers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,44 +17,44 @@ use crate::core::message::{ChannelName, Draft};
 /// The longest time for which an answer is kept, in seconds.
 const KEPT_MAX_S: u64 = 3_600;
 
-/// What somebody wants to do.
+/// An action of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     Subscribe,
     Publish,
 }
 
-/// Whether somebody may do something.
+/// The question whether a client may do something.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
-    pub(crate) deed: Deed,
+    pub(crate) action: Action,
     pub(crate) member: Option<&'a str>,
     pub(crate) channels: Vec<&'a ChannelName>,
-    /// What is to be published, each in its channel.
+    /// The messages to publish, each with its channel.
     pub(crate) drafts: Vec<(&'a ChannelName, &'a Draft)>,
-    /// The origin of the page that asks, as far as its browser names it.
+    /// The origin of the page that sends the request, as far as its browser names it.
     pub(crate) origin: Option<&'a str>,
-    /// Fields of the client's request that are passed on.
+    /// The fields of the client's request that are passed on.
     pub(crate) headers: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Question<'_> {
-    /// One about nothing yet, by nobody.
-    pub(crate) fn about(deed: Deed) -> Self {
-        Self { deed, member: None, channels: Vec::new(), drafts: Vec::new(), origin: None, headers: Vec::new() }
+    /// Creates a question about an action, without its details.
+    pub(crate) fn about(action: Action) -> Self {
+        Self { action, member: None, channels: Vec::new(), drafts: Vec::new(), origin: None, headers: Vec::new() }
     }
 
-    /// Writes the question as JSON, unless that takes more than so many bytes.
+    /// Writes the question as JSON. Returns `None` if that takes more than `bytes_max` bytes.
     pub(crate) fn to_json(&self, bytes_max: usize) -> Option<Bytes> {
         let mut out = Vec::with_capacity(256);
-        let kind = if self.deed == Deed::Publish { "publish" } else { "subscribe" };
+        let kind = if self.action == Action::Publish { "publish" } else { "subscribe" };
         out.extend_from_slice(br#"{"type":"#);
         json::write_string(kind, &mut out);
         out.extend_from_slice(br#","id":"#);
         json::write(&self.member, &mut out);
         out.extend_from_slice(br#","origin":"#);
         json::write(&self.origin, &mut out);
-        if self.deed == Deed::Subscribe {
+        if self.action == Action::Subscribe {
             out.extend_from_slice(br#","channels":"#);
             write_names(self.channels.iter().copied(), &mut out);
         } else {
@@ -63,7 +63,7 @@ impl Question<'_> {
                 if index > 0 {
                     out.push(b',');
                 }
-                // Before it is written: an escaped message is up to six times as long.
+                // This check precedes the encoding: an escaped message is up to six times as long.
                 let length = copies.first().map_or(0, |(_, draft)| draft.payload.len());
                 if out.len().saturating_add(length) > bytes_max {
                     return None;
@@ -82,7 +82,8 @@ impl Question<'_> {
     }
 }
 
-/// Whether two drafts are of one message for several channels. They share its bytes.
+/// Returns whether two drafts are of one message for several channels. Such drafts share their
+/// bytes.
 fn is_same(one: &Draft, other: &Draft) -> bool {
     let bytes = |draft: &Draft| (draft.payload.as_ptr(), draft.payload.len());
     bytes(one) == bytes(other) && one.event == other.event && !fault!("message-repeated-in-question")
@@ -112,19 +113,20 @@ fn write_message(copies: &[(&ChannelName, &Draft)], out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// What came of a question.
+/// The result of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Allowed,
     Refused,
-    /// The back end cannot be asked: no connection, no answer in time, or a failure of its own (5xx).
+    /// The back end cannot be asked: there is no connection, no answer in time, or a server error
+    /// (5xx).
     Down,
-    /// No answer that can be understood, or no room for the question. A client can bring that about, so that it never allows
-    /// anything.
+    /// The answer is not understood, or there is no room for the question. A client can cause this,
+    /// so it never allows anything.
     Unclear,
 }
 
-/// A verdict, and for how many seconds it holds.
+/// A verdict, and the number of seconds for which it is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) verdict: Verdict,
@@ -137,7 +139,7 @@ struct Body {
 }
 
 impl Answer {
-    /// Reads what came of a request. `None` where more is to come.
+    /// Interprets the result of a request. Returns `None` if more is to come.
     pub(crate) fn of(fetched: &Fetched<'_>) -> Option<Self> {
         let verdict = match fetched {
             Fetched::Whole(head, body) => return Some(Self::read(head, body)),
@@ -147,7 +149,8 @@ impl Answer {
             {
                 Verdict::Down
             }
-            // A question can make a server hang up, for instance if it is too long for it.
+            // A question can make a server close the connection, for instance if it is too long for
+            // the server.
             Fetched::Failed(_) => Verdict::Unclear,
             _ => return None,
         };
@@ -163,22 +166,22 @@ impl Answer {
                 Err(_) if fault!("unclear-counts-as-down") => Verdict::Down,
                 Err(_) => Verdict::Unclear,
             },
-            // Another try may be answered.
+            // A retry may be answered.
             408 | 425 | 429 => Verdict::Unclear,
             400..500 if fault!("refusal-counts-as-down") => Verdict::Down,
             400..500 => Verdict::Refused,
             500..600 => Verdict::Down,
             _ => Verdict::Unclear,
         };
-        // What holds for a while is what the back end says about the question, not that it could not read it.
+        // Only an answer about the question itself is kept, not the failure to read it.
         let is_answer = matches!(head.status(), 200 | 204 | 403) && verdict != Verdict::Unclear;
         let kept_s = head.header_str("cache-control").map_or(0, max_age_s);
         Self { verdict, kept_s: if is_answer { kept_s } else { 0 } }
     }
 }
 
-/// Whether the back end or the network is why there is no connection. A loop that has as many connections or descriptors as it
-/// may have makes none either, and clients can bring that about.
+/// Returns whether the back end or the network is the reason for a missing connection. A loop at
+/// its limit of connections or descriptors does not connect, either, but clients can cause that.
 fn is_of_network(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
@@ -197,7 +200,7 @@ fn is_of_network(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// For how long the field lets an answer be kept.
+/// Returns the time for which the field allows keeping an answer.
 fn max_age_s(field: &str) -> u64 {
     let mut seconds = 0;
     for directive in field.split(',').map(str::trim) {
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_back_end_does_itself_counts_as_down() {
+    fn only_failures_of_the_back_end_itself_count_as_down() {
         let age = "Cache-Control: private, max-age=60\r\n";
         assert_eq!(answer(204, "", ""), (Verdict::Allowed, 0));
         assert_eq!(answer(200, age, r#"{"allow":true,"more":1}"#), (Verdict::Allowed, 60));
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_holds_as_long_as_its_cache_control_says_at_most_an_hour() {
+    fn an_answer_is_valid_for_its_max_age_of_at_most_an_hour() {
         for (field, kept_s) in
             [("max-age=99999", 3_600), ("max-age=x", 0), ("max-age=5, no-store", 0), ("MAX-AGE=\"7\"", 7)]
         {
@@ -264,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn a_question_names_the_client_and_what_it_wants() {
+    fn a_question_contains_the_client_and_its_action() {
         let name = |name: &str| ChannelName::new(name).expect("a name");
         let (channel, other) = (name("a\"b"), name("c"));
         let text = Draft { payload: "hi".into(), event: Some("T".into()), ..Draft::default() };
         let binary = Draft { payload: Bytes::from_static(b"\xff\x00"), ..Draft::default() };
         let drafts = vec![(&channel, &text), (&other, &text), (&channel, &binary)];
-        let question = Question { member: Some("ann"), drafts, ..Question::about(Deed::Publish) };
+        let question = Question { member: Some("ann"), drafts, ..Question::about(Action::Publish) };
         let json: serde_json::Value =
             serde_json::from_slice(&question.to_json(usize::MAX).expect("room")).expect("JSON");
         assert_eq!((&json["type"], &json["id"]), (&"publish".into(), &"ann".into()));
@@ -282,7 +285,7 @@ mod tests {
         assert_eq!(json["messages"][0]["channels"], serde_json::json!(["a\"b", "c"]), "each message once");
         assert_eq!(json["messages"].as_array().map(Vec::len), Some(2));
         let origin = Some("https://a.example");
-        let question = Question { channels: vec![&channel], origin, ..Question::about(Deed::Subscribe) };
+        let question = Question { channels: vec![&channel], origin, ..Question::about(Action::Subscribe) };
         let json: serde_json::Value =
             serde_json::from_slice(&question.to_json(usize::MAX).expect("room")).expect("JSON");
         assert_eq!(json, serde_json::json!({"type": "subscribe", "id": null, "origin": origin, "channels": ["a\"b"]}));

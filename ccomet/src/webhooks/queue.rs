@@ -1,4 +1,5 @@
-//! Joins and leaves that wait to be reported to the back end: in order, in batches, repeated after a failure.
+//! Joins and leaves that wait to be reported to the back end: in order, in batches, and again after
+//! a failure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use crate::core::json;
 use crate::core::message::{ChannelName, Movement};
 use crate::core::time::UnixMillis;
 
-/// Joins and leaves in one request.
+/// The maximum number of joins and leaves in one request.
 const BATCH_MAX: usize = 100;
 
-/// Attempts to tell one batch.
+/// The maximum number of attempts to report one batch.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// That somebody came or went.
+/// A join or leave.
 #[derive(Debug)]
 struct Moved {
     channel: ChannelName,
@@ -24,14 +25,14 @@ struct Moved {
     time: UnixMillis,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// It was heard.
-    Heard,
-    /// Not now: again in so many seconds.
-    Again(u64),
-    /// Not in all attempts: so many were given up.
+pub(crate) enum Report {
+    /// The back end has received the report.
+    Received,
+    /// The attempt has failed; the next one follows after this number of seconds.
+    Retry(u64),
+    /// All attempts have failed; this number of joins and leaves was given up.
     GivenUp(usize),
 }
 
@@ -40,7 +41,7 @@ pub(crate) enum Told {
 pub(crate) struct Movements {
     max: usize,
     waiting: VecDeque<Moved>,
-    /// How many of them, from the front, are in transit.
+    /// The number of those in transit, from the front of the queue.
     telling: usize,
     attempts: u32,
     dropped: u64,
@@ -51,7 +52,7 @@ impl Movements {
         Self { max, waiting: VecDeque::new(), telling: 0, attempts: 0, dropped: 0 }
     }
 
-    /// Adds one. Returns whether there was room.
+    /// Adds a join or leave. Returns whether there was room.
     pub(crate) fn push(&mut self, channel: ChannelName, id: Arc<str>, movement: Movement, time: UnixMillis) -> bool {
         if self.waiting.len() >= self.max {
             self.dropped += 1;
@@ -86,22 +87,22 @@ impl Movements {
         Some(out.into())
     }
 
-    /// What came of it.
-    pub(crate) fn told(&mut self, heard: bool) -> Told {
+    /// Ends the attempt in transit.
+    pub(crate) fn end_report(&mut self, is_received: bool) -> Report {
         let count = std::mem::take(&mut self.telling);
-        if heard {
+        if is_received {
             self.attempts = 0;
             self.waiting.drain(..count);
-            return Told::Heard;
+            return Report::Received;
         }
         self.attempts += 1;
         if self.attempts < ATTEMPTS_MAX {
-            return Told::Again(1 << (self.attempts - 1));
+            return Report::Retry(1 << (self.attempts - 1));
         }
         self.attempts = 0;
         self.waiting.drain(..count);
         self.dropped += count as u64;
-        Told::GivenUp(count)
+        Report::GivenUp(count)
     }
 }
 
@@ -114,25 +115,28 @@ mod tests {
     }
 
     #[test]
-    fn they_are_told_in_order_and_again_where_nobody_heard() {
+    fn reports_are_sent_in_order_and_repeated_after_a_failure() {
         let mut movements = Movements::new(150);
         assert!((0..150).all(|n| push(&mut movements, &n.to_string())) && !push(&mut movements, "one too many"));
         let first: serde_json::Value = serde_json::from_slice(&movements.next().expect("some")).expect("JSON");
         assert_eq!((first["events"].as_array().map(Vec::len), &first["dropped"]), (Some(100), &1.into()));
         assert_eq!(movements.next(), None, "one at a time");
-        assert_eq!(movements.told(false), Told::Again(1));
+        assert_eq!(movements.end_report(false), Report::Retry(1));
         let again: serde_json::Value = serde_json::from_slice(&movements.next().expect("some")).expect("JSON");
         assert_eq!(again, first);
-        assert_eq!(movements.told(true), Told::Heard);
+        assert_eq!(movements.end_report(true), Report::Received);
         let rest: serde_json::Value = serde_json::from_slice(&movements.next().expect("some")).expect("JSON");
         assert_eq!(rest["events"][0]["id"], "100");
-        let outcomes: Vec<Told> = (0..5)
+        let outcomes: Vec<Report> = (0..5)
             .map(|_| {
                 let _ = movements.next();
-                movements.told(false)
+                movements.end_report(false)
             })
             .collect();
-        assert_eq!(outcomes, [Told::Again(1), Told::Again(2), Told::Again(4), Told::Again(8), Told::GivenUp(50)]);
+        assert_eq!(
+            outcomes,
+            [Report::Retry(1), Report::Retry(2), Report::Retry(4), Report::Retry(8), Report::GivenUp(50)]
+        );
         assert_eq!(movements.next(), None);
     }
 }

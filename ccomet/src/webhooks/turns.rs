@@ -1,4 +1,5 @@
-//! Which question the back end is asked next. Clients take turns, so that none can have all connections to it.
+//! The order of questions to the back end. Clients take turns, so that no client can occupy all
+//! connections.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -7,10 +8,10 @@ use sealed::fault;
 
 use crate::config::webhooks::Hooks;
 
-/// Of the bytes of all questions, one client may have one part in so many.
+/// The divisor of the bytes of all questions that gives the share of one client.
 const CLIENT_PART: usize = 4;
 
-/// Bounds of what is outstanding: questions that wait, and those that were sent and are not answered.
+/// Bounds on open questions: those that wait, and those that were sent and are not answered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     questions: usize,
@@ -22,16 +23,16 @@ impl Bounds {
     const NONE: Self = Self { questions: usize::MAX, bytes: usize::MAX, sent: usize::MAX };
 }
 
-/// There is no room for a question.
+/// The reason for which there is no room for a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// The client has as many as it may.
+    /// The client has as many open questions as it may have.
     Client,
-    /// All clients together have.
+    /// All clients together have as many open questions as they may have.
     All,
 }
 
-/// What is outstanding of one client.
+/// The open questions of one client.
 #[derive(Debug, Default)]
 struct Share {
     waiting: VecDeque<u32>,
@@ -39,13 +40,13 @@ struct Share {
     bytes: usize,
 }
 
-/// Outstanding questions, by client.
+/// The open questions of all clients.
 #[derive(Debug)]
 pub(crate) struct Turns<C> {
     all: Bounds,
     each: Bounds,
     shares: HashMap<C, Share>,
-    /// Clients of which a question waits and may be sent; the first is next.
+    /// Clients with a waiting question that may be sent, the next one first.
     ready: VecDeque<C>,
     count: usize,
     bytes: usize,
@@ -58,7 +59,7 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         let all = Bounds { questions: hooks.questions_max, bytes, sent: hooks.connections_max };
         let each = Bounds {
             questions: if fault!("client-asks-without-bound") { usize::MAX } else { hooks.questions_per_address_max },
-            // The longest question always has room.
+            // The longest possible question always fits.
             bytes: (bytes / CLIENT_PART).max(hooks.question_bytes_max),
             sent: if fault!("client-takes-all-connections") { all.sent } else { hooks.connections_per_address_max },
         };
@@ -79,7 +80,7 @@ impl<C: Copy + Eq + Hash> Turns<C> {
             return Err(Full::Client);
         }
         let all_bytes = self.bytes.saturating_add(bytes);
-        // A question alone always has room, however long.
+        // A single question always fits, whatever its length.
         if self.count >= self.all.questions || self.count > 0 && all_bytes > self.all.bytes {
             return Err(Full::All);
         }
@@ -93,7 +94,8 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         Ok(())
     }
 
-    /// The next question to send, if a connection may be had for it while so many others are in use.
+    /// Returns the next question to send, if there is a free connection while `others` are in use
+    /// for other requests.
     pub(crate) fn next(&mut self, others: usize, is_limited: impl Fn(C) -> bool) -> Option<u32> {
         if self.sent + others >= self.all.sent {
             return None;
@@ -110,7 +112,7 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         Some(question)
     }
 
-    /// A question is over: answered, given up or forgotten.
+    /// Removes a question that is answered, given up or dropped.
     pub(crate) fn over(&mut self, client: C, is_limited: bool, question: u32, was_sent: bool, bytes: usize) {
         let each = self.bounds(is_limited);
         let Some(share) = self.shares.get_mut(&client) else { return };
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_that_wait_are_weighed() {
+    fn bytes_of_waiting_questions_are_limited() {
         let mut turns = turns();
         assert_eq!(turns.add('a', true, 0, 200), Ok(()));
         assert_eq!(turns.add('a', true, 1, 51), Err(Full::Client), "a quarter of all");
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_in_use_otherwise_is_not_to_be_had() {
+    fn connections_in_use_for_reports_are_not_available() {
         let mut turns = turns();
         turns.add('a', true, 0, 1).expect("room");
         assert_eq!((turns.next(4, |_| true), turns.next(3, |_| true)), (None, Some(0)));

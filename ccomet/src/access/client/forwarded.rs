@@ -1,7 +1,8 @@
-//! For whom a proxy asks, by `X-Forwarded-For` or `Forwarded` (RFC 7239).
+//! The client for which a proxy sends a request, by `X-Forwarded-For` or `Forwarded` (RFC 7239).
 //!
-//! Each proxy adds what it saw at the right end. So the field is read from there, byte by byte, and no further than to the
-//! first address that is not a trusted proxy's: what stands before it could be anybody's, and changes nothing.
+//! Each proxy appends the address that it saw at the right end. So the field is read from the
+//! right, byte by byte, only as far as the first address that is not a trusted proxy's. Everything
+//! before that address may be forged, and is ignored.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,11 +16,12 @@ use crate::config::ForwardedBy;
 /// The client that a proxy names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Named {
-    /// None: the field is not there, and the proxy asks for itself.
+    /// No client: the field is missing, and the proxy sends the request for itself.
     Itself,
-    /// This one.
+    /// The client with this address.
     Client(IpAddr),
-    /// One whose address cannot be read. It came to this trusted proxy, or through it.
+    /// A client whose address cannot be parsed. Its request came to this trusted proxy, or through
+    /// it.
     Unreadable(IpAddr),
 }
 
@@ -30,8 +32,8 @@ impl Named {
     }
 }
 
-/// Finds the client of a request that came from a trusted proxy: the last address named that is not a trusted proxy's
-/// itself, or the first of all if each is.
+/// Finds the client of a request from a trusted proxy: the last named address that is not a trusted
+/// proxy's itself, or the first address if all are trusted proxies'.
 pub(super) fn client(head: &RequestHead<'_>, proxy: IpAddr, trusted: &[IpNet], by: ForwardedBy) -> Named {
     let name = match by {
         ForwardedBy::XForwardedFor => "x-forwarded-for",
@@ -67,7 +69,7 @@ pub(super) fn client(head: &RequestHead<'_>, proxy: IpAddr, trusted: &[IpNet], b
     named
 }
 
-/// Splits off what is behind the last comma. Nothing is left where there is none.
+/// Splits off the part behind the last comma. Without a comma, nothing is left before it.
 fn split_last(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match list.iter().rposition(|byte| *byte == b',') {
         Some(comma) => (Some(&list[..comma]), &list[comma + 1..]),
@@ -75,12 +77,14 @@ fn split_last(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     }
 }
 
-/// Splits off what is behind the last separator that is not in quotes. Nothing where a quoted string does not begin.
+/// Splits off the part behind the last separator that is not in quotes. Returns `None` if the start
+/// of a quoted string is missing.
 fn split_last_unquoted(list: &[u8], separator: u8) -> Option<(Option<&[u8]>, &[u8])> {
     let mut is_quoted = false;
     for (index, byte) in list.iter().enumerate().rev() {
         if *byte == b'"' {
-            // Of a quoted string, the end is seen first; a quote with a backslash in front is a part of one.
+            // Reading backwards, the end of a quoted string comes first; a quote behind a backslash
+            // is part of the string.
             let before = &list[..index];
             let backslashes = before.len() - before.iter().rposition(|byte| *byte != b'\\').map_or(0, |last| last + 1);
             match (is_quoted, backslashes % 2 == 1) {
@@ -95,7 +99,7 @@ fn split_last_unquoted(list: &[u8], separator: u8) -> Option<(Option<&[u8]>, &[u
     (!is_quoted).then_some((None, list))
 }
 
-/// The address in an element of a `Forwarded`, which has to be said exactly once.
+/// Returns the address in an element of a `Forwarded`, which must name it exactly once.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let (mut rest, mut found) = (Some(element), None);
     while let Some(pairs) = rest {
@@ -113,8 +117,8 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// An address: of IPv4 with or without a port, of IPv6 bare, or in brackets with or without a port. Neither `unknown` nor
-/// `_obfuscated` is one, nor is anything with a port that is no number.
+/// Parses an address: IPv4 with or without a port; IPv6 bare, or in brackets with or without a
+/// port. Neither `unknown` nor `_obfuscated` is an address, nor is an address with an invalid port.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(trim(text)).ok()?;
     let bare = || match text.strip_prefix('[') {
@@ -125,7 +129,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     bare().or_else(with_port).map(|address| address.to_canonical())
 }
 
-/// Without white space around, as a header field may have it.
+/// Returns the text without the surrounding white space that a header field may have.
 fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;

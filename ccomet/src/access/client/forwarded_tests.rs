@@ -1,4 +1,5 @@
-//! What is read of a proxy's header field, case by case, and against a naive reference.
+//! Tests of the parsing of a proxy's header field: single cases, and a comparison with a naive
+//! reference.
 
 use sealed_http::codec::Limits;
 
@@ -8,7 +9,8 @@ use ForwardedBy::{Forwarded, XForwardedFor};
 const PROXY: &str = "10.0.0.1";
 const UNREADABLE: &str = "unreadable";
 
-/// What is found in these header lines: an address, `itself`, or that it cannot be read, and of which proxy.
+/// Returns the client that these header lines name: an address, `itself`, or the proxy whose client
+/// is unreadable.
 fn named(by: ForwardedBy, lines: &[u8]) -> String {
     let head = [b"GET / HTTP/1.1\r\nHost: x\r\n", lines, b"\r\n"].concat();
     let head = RequestHead::parse(&head, &Limits::default()).expect("a head");
@@ -39,9 +41,9 @@ fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
         ("::ffff:192.0.2.1, fd00::1", "192.0.2.1"),
         ("[::ffff:192.0.2.1]:80, [fd00::1]:80", "192.0.2.1"),
         ("\t192.0.2.1\t,\t10.0.0.2\t", "192.0.2.1"),
-        // Proxies alone: the first of them asks for itself.
+        // All addresses are proxies': the first proxy sends the request for itself.
         ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
-        // What stands before it does not count, whatever it is.
+        // Everything before the client's address is ignored.
         ("unknown, \"[, ,192.0.2.1", "192.0.2.1"),
     ] {
         assert_eq!(named(XForwardedFor, &field(XForwardedFor, value.as_bytes())), client, "{value}");
@@ -49,7 +51,7 @@ fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
 }
 
 #[test]
-fn what_is_no_address_is_never_taken_for_one() {
+fn an_invalid_address_is_unreadable() {
     let unreadable: [&[u8]; 21] = [
         b"",
         b" ",
@@ -78,14 +80,14 @@ fn what_is_no_address_is_never_taken_for_one() {
         assert_eq!(named(XForwardedFor, &field(XForwardedFor, value)), UNREADABLE, "{shown}");
         let behind = [value, b", 10.0.0.2"].concat();
         assert_eq!(named(XForwardedFor, &field(XForwardedFor, &behind)), "unreadable of 10.0.0.2", "{shown}");
-        // In front of an address it changes nothing.
+        // It does not matter in front of a valid address.
         let before = [value, b", 192.0.2.1"].concat();
         assert_eq!(named(XForwardedFor, &field(XForwardedFor, &before)), "192.0.2.1", "{shown}");
     }
 }
 
 #[test]
-fn the_standard_field_is_read_with_its_quotes() {
+fn the_standard_field_may_have_quoted_strings() {
     for (value, client) in [
         ("for=192.0.2.1", "192.0.2.1"),
         ("for=6.6.6.6, For=192.0.2.1;proto=https;by=10.0.0.2", "192.0.2.1"),
@@ -95,7 +97,7 @@ fn the_standard_field_is_read_with_its_quotes() {
         ("proto=https;host=\"a,for=6.6.6.6;b\";for=192.0.2.1", "192.0.2.1"),
         ("for=192.0.2.1;host=\"a\\\",for=6.6.6.6;\\\\\"", "192.0.2.1"),
         ("by=_x; for=192.0.2.1 ;proto=http", "192.0.2.1"),
-        // A quote that somebody else left open stays his.
+        // An open quote that a client sent does not affect the following elements.
         ("for=\"6.6.6.6, for=192.0.2.1", "192.0.2.1"),
         ("for=\"6.6.6.6, for=\"[2001:db8::1]\", for=10.0.0.2", "2001:db8::1"),
         ("for=6.6.6.6\\, for=192.0.2.1", "192.0.2.1"),
@@ -145,13 +147,13 @@ fn several_lines_are_one_list() {
 }
 
 #[test]
-fn the_field_that_the_proxy_does_not_write_says_nothing() {
+fn the_field_that_the_proxy_does_not_write_is_ignored() {
     assert_eq!(named(XForwardedFor, b"Forwarded: for=6.6.6.6\r\n"), "itself");
     assert_eq!(named(Forwarded, b"X-Forwarded-For: 6.6.6.6\r\n"), "itself");
     assert_eq!(named(XForwardedFor, b""), "itself");
 }
 
-/// Numbers as if by chance.
+/// A generator of pseudo-random numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -194,11 +196,11 @@ const PIECES: [&[u8]; 24] = [
     b"::ffff:192.0.2.9",
 ];
 
-/// The same in the plainest way: the whole list taken apart, and then looked through from its end.
+/// Finds the client in the simplest way: splits the whole list, and then searches it from its end.
 fn naive(value: &[u8]) -> String {
     let text: String = value.iter().map(|byte| char::from(*byte)).collect();
     let mut last = PROXY.to_owned();
-    let mut told = None;
+    let mut last_named = None;
     let hops: Vec<&str> = text.split(',').map(|hop| hop.trim_matches([' ', '\t'])).collect();
     for hop in hops.into_iter().rev() {
         let without_port = |hop: &str| {
@@ -219,16 +221,16 @@ fn naive(value: &[u8]) -> String {
             return if last == PROXY { UNREADABLE.to_owned() } else { format!("{UNREADABLE} of {last}") };
         };
         last = read.to_canonical().to_string();
-        told = Some(last.clone());
+        last_named = Some(last.clone());
         if !(last.starts_with("10.") || last.starts_with("fd00:")) {
             break;
         }
     }
-    told.expect("a list has at least one element")
+    last_named.expect("a list has at least one element")
 }
 
 #[test]
-fn any_list_is_read_as_the_naive_reference_reads_it() {
+fn any_list_gives_the_result_of_the_naive_reference() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for _ in 0..20_000 {
         let pieces = 1 + dice.below(8);
@@ -239,7 +241,7 @@ fn any_list_is_read_as_the_naive_reference_reads_it() {
 }
 
 #[test]
-fn nothing_that_a_client_sends_changes_what_proxies_added_to_it() {
+fn the_part_that_a_client_sends_does_not_affect_the_part_of_the_proxies() {
     const CLIENTS: [&[u8]; 4] = [
         b"for=192.0.2.1",
         b"For=\"192.0.2.1:80\";proto=http",
@@ -252,7 +254,7 @@ fn nothing_that_a_client_sends_changes_what_proxies_added_to_it() {
         let sent: Vec<u8> = (0..dice.below(8)).flat_map(|_| dice.one_of(&PIECES).to_vec()).collect();
         let proxies = (0..dice.below(3)).flat_map(|_| dice.one_of(&PROXIES).to_vec()).collect::<Vec<u8>>();
         let added = [dice.one_of(&CLIENTS), &proxies].concat();
-        // In one line with it, or in one of its own.
+        // In the same line, or in a line of its own.
         let value = match dice.below(2) {
             0 => field(Forwarded, &[&sent[..], b",", &added].concat()),
             _ => [field(Forwarded, &sent), field(Forwarded, &added)].concat(),

@@ -1,8 +1,8 @@
 //! Admission and rate limits by address.
 //!
-//! A client's address is its connection's, or, where the listener has the PROXY protocol, the one that a trusted proxy says in front
-//! of the first request. Where that is a trusted proxy's in turn, it is the one that this names (`forwarded.rs`), for each
-//! request anew.
+//! A client's address is that of its connection or, if the listener uses the PROXY protocol, the
+//! address that a trusted proxy sends before the first request. If that is a trusted proxy's
+//! address in turn, the header field of each request names the client's address (`forwarded.rs`).
 
 mod forwarded;
 mod networks;
@@ -29,7 +29,8 @@ use throttle::{Crowd, Key, Throttle};
 
 pub(crate) use forwarded::Named;
 
-/// When an address with too many connections may try again, in seconds. The real time cannot be known.
+/// The time in seconds after which an address with too many connections should retry. The actual
+/// time is unknown.
 const CONNECTIONS_RETRY_S: u32 = 5;
 
 /// Tracks the clients of one loop by their addresses.
@@ -39,13 +40,15 @@ pub(crate) struct ClientTracker {
     admin: NetworkRules,
     trusted: Vec<IpNet>,
     by: ForwardedBy,
-    /// Where only trusted proxies connect, and say first for whom.
+    /// The listeners to which only trusted proxies connect, which name the client before the first
+    /// request.
     proxied: Proxied,
     throttle: Throttle,
     /// Bytes of the bodies that limited clients are sending, and their limit.
     body_bytes: u64,
     body_bytes_max: u64,
-    /// Those of whom something has to be known with each request: nobody from loopback, unless it is a proxy.
+    /// The connections that need a look-up for each request: trusted proxies, and clients that are
+    /// not on loopback.
     visitors: HashMap<ConnectionId, Visitor>,
 }
 
@@ -58,41 +61,43 @@ struct Proxied {
 
 #[derive(Debug)]
 enum Visitor {
-    /// A proxy that has yet to say for whom it connects.
+    /// A proxy that has not named the client of its connection yet.
     Announcing(IpAddr),
-    /// A proxy that may say for whom it asks, and the client that it asks for now, if that is counted.
+    /// A proxy that may name the client of each request, and the client of the current request, if
+    /// it is counted.
     Proxy { ip: IpAddr, held: Option<Key> },
-    /// A client that is limited. Its connection is counted if there was room for its address; one too many is
-    /// answered, once.
+    /// A client that is limited. Its connection is counted if there was room for its address; a
+    /// connection beyond the limit gets one answer.
     Counted { key: Key, crowd: Option<Crowd> },
 }
 
-/// What becomes of a new connection.
+/// The treatment of a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entrance {
-    /// It may ask.
+    /// It may send requests.
     Open,
     /// Its requests are refused.
     Barred,
-    /// A trusted proxy says first whose it is.
+    /// A trusted proxy names the client first.
     ByProxy,
-    /// It is cut off: one of a flood, which would cost more to answer.
+    /// It is closed: it belongs to a flood, to which answers would cost more.
     Shut,
-    /// It is cut off: nobody else connects to where proxies say for whom they do.
+    /// It is closed: only trusted proxies may connect to a listener with the PROXY protocol.
     Unannounced,
 }
 
-/// The client that asks, if it is limited. May be kept for as long as the client is there, and longer.
+/// The client of a request, if it is limited. The value may be kept after the client has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Asking(Option<Key>);
 
 impl Asking {
-    /// The client as the owner of the channels that it makes, with a token of that subject.
+    /// Returns the client, with a token of that subject, as the owner of the channels that it
+    /// creates.
     pub(crate) fn owner(self, subject: Option<&str>) -> Owner {
         Owner::new(if fault!("owners-counted-together") { self.0.map(|_| Key::NOBODY) } else { self.0 }, subject)
     }
 
-    /// Whether the limits by address hold for it.
+    /// Returns whether the limits by address apply to it.
     pub(crate) fn is_limited(self) -> bool {
         self.0.is_some()
     }
@@ -114,7 +119,7 @@ impl ClientTracker {
         }
     }
 
-    /// A connection was made.
+    /// Registers a new connection.
     pub(crate) fn accepted(&mut self, id: ConnectionId, door: Door, ip: Option<IpAddr>, now: LoopTime) -> Entrance {
         let Some(ip) = ip else { return Entrance::Barred };
         let is_proxied = if door == Door::Admin { self.proxied.admin } else { self.proxied.front };
@@ -128,7 +133,8 @@ impl ClientTracker {
         Entrance::ByProxy
     }
 
-    /// A proxy said for whom it connects, or that it does so for itself.
+    /// Registers the client that a proxy named for its connection, or the proxy itself if it named
+    /// none.
     pub(crate) fn announced(
         &mut self,
         id: ConnectionId,
@@ -140,7 +146,7 @@ impl ClientTracker {
         self.enter(id, door, source.unwrap_or(proxy), now)
     }
 
-    /// Somebody comes, from an address that is known.
+    /// Admits a client, or a proxy, whose address is known.
     fn enter(&mut self, id: ConnectionId, door: Door, ip: IpAddr, now: LoopTime) -> Entrance {
         let ip = ip.to_canonical();
         if door == Door::Admin {
@@ -162,7 +168,7 @@ impl ClientTracker {
         if crowd == Some(Crowd::Flood) { Entrance::Shut } else { Entrance::Open }
     }
 
-    /// A connection is gone.
+    /// Removes a closed connection.
     pub(crate) fn closed(&mut self, id: ConnectionId) {
         if let Some(Visitor::Counted { key, crowd: Some(_) } | Visitor::Proxy { held: Some(key), .. }) =
             self.visitors.remove(&id)
@@ -174,15 +180,17 @@ impl ClientTracker {
         }
     }
 
-    /// Returns what the header of a request says of its client, if the connection is that of a trusted proxy.
+    /// Returns the client that the header of a request names, if the connection is that of a
+    /// trusted proxy.
     pub(crate) fn named(&self, id: ConnectionId, head: &RequestHead<'_>) -> Option<Named> {
         let Visitor::Proxy { ip, .. } = self.visitors.get(&id)? else { return None };
         Some(forwarded::client(head, *ip, &self.trusted, self.by))
     }
 
-    /// Whether a connection may ask, and for whom it does. What a proxy asks for a client counts as one of the client's
-    /// connections, until it is [`answered`](Self::answered). Where the problem is the connection's own, it is to be closed:
-    /// the second value. `named` is what the proxy [says](Self::named), if one asks.
+    /// Returns the client of a request on a connection; an error if it is refused. A request that a
+    /// proxy forwards counts as one of the client's connections, until it is
+    /// [`answered`](Self::answered). The second value of an error is whether the connection is at
+    /// fault, and is to be closed. `named` is the client that a proxy [names](Self::named).
     pub(crate) fn asks(
         &mut self,
         id: ConnectionId,
@@ -200,7 +208,7 @@ impl ClientTracker {
         let (is_admitted, key) = match named.unwrap_or(Named::Itself) {
             Named::Itself => (self.front.admit(proxy), None),
             Named::Client(client) => (self.front.admit(client), Some(Key::of(client))),
-            // It could be one that is denied.
+            // The unreadable address could be one that is denied.
             Named::Unreadable(proxy) if fault!("unreadable-counts-as-proxy") => (self.front.admit(proxy), None),
             Named::Unreadable(_) if fault!("unreadable-passes-rules") => (true, None),
             Named::Unreadable(proxy) => (self.front.is_empty(), Some(Key::unreadable_of(proxy))),
@@ -221,7 +229,7 @@ impl ClientTracker {
         Ok(Asking(Some(key)))
     }
 
-    /// The request of a connection is answered: it is no client's any more, if it is a proxy's.
+    /// Ends the request of a connection: the connection of a proxy no longer belongs to a client.
     pub(crate) fn answered(&mut self, id: ConnectionId) {
         if let Some(Visitor::Proxy { held, .. }) = self.visitors.get_mut(&id)
             && let Some(key) = held.take()
@@ -230,7 +238,8 @@ impl ClientTracker {
         }
     }
 
-    /// A client begins to send a body of so many bytes at most. What it may send is counted until it [has come](Self::end_body).
+    /// Counts a body of at most `bytes` bytes that a client starts to send, until
+    /// [`end_body`](Self::end_body).
     pub(crate) fn begin_body(&mut self, asking: Asking, bytes: u64, now: LoopTime) -> Result<(), Problem> {
         let Asking(Some(key)) = asking else { return Ok(()) };
         let key = if fault!("bodies-counted-together") { Key::NOBODY } else { key };
@@ -246,7 +255,7 @@ impl ClientTracker {
         Ok(())
     }
 
-    /// The body has come, or will not.
+    /// Ends the count of a body that has arrived, or that will not arrive.
     pub(crate) fn end_body(&mut self, asking: Asking, bytes: u64) {
         let Asking(Some(key)) = asking else { return };
         if fault!("body-counted-for-ever") {
@@ -256,7 +265,8 @@ impl ClientTracker {
         self.body_bytes = self.body_bytes.saturating_sub(bytes);
     }
 
-    /// Counts a call against its client's limits. `paid` publications of it were counted before. Returns how many are now.
+    /// Counts a call against its client's limits, except for `paid` publications that were counted
+    /// before. Returns the number of publications that are counted now.
     pub(crate) fn charge(&mut self, asking: Asking, cost: Cost, paid: usize, now: LoopTime) -> Result<usize, Problem> {
         let publications = match cost {
             Cost::Nothing => 0,
@@ -271,13 +281,14 @@ impl ClientTracker {
         Ok(publications.max(paid))
     }
 
-    /// Counts a publication that is no call of its own.
+    /// Counts a publication that is not a call of its own.
     pub(crate) fn charge_publish(&mut self, asking: Asking, now: LoopTime) -> Result<(), Problem> {
         self.take(asking, Charge::Publish, 0..1, now)
     }
 
-    /// Counts publications that are not refused: those of a message to a pattern beyond what was counted before, and what
-    /// counts as one. They are owed where there is no room for them: the client publishes again when they are paid.
+    /// Counts publications that are not refused: those of a message to a pattern beyond the number
+    /// counted before, and actions that count as publications. If they exceed the limit, they are
+    /// owed: the client cannot publish again until they are paid.
     pub(crate) fn owe_publishes(&mut self, asking: Asking, count: u64, now: LoopTime) {
         if let Asking(Some(key)) = asking {
             self.throttle.owe(key, Charge::Publish, count, now);
@@ -289,8 +300,8 @@ impl ClientTracker {
         self.throttle.take(key, charge, units, now).map_err(Problem::TooManyRequests)
     }
 
-    /// A client adds a subscription to its connection. Returns how many of them to [release](Self::end_subscriptions) when
-    /// it ends: none of a client that is not limited.
+    /// Counts a subscription that a client adds to its connection. Returns the number to pass to
+    /// [`end_subscriptions`](Self::end_subscriptions) when it ends: 0 if the client is not limited.
     pub(crate) fn begin_subscription(&mut self, asking: Asking, now: LoopTime) -> Result<u32, Problem> {
         let Asking(Some(key)) = asking else { return Ok(0) };
         match self.throttle.hold_subscription(key, now) {
@@ -300,14 +311,15 @@ impl ClientTracker {
         }
     }
 
-    /// So many of a client's subscriptions that were counted have ended.
+    /// Releases a number of a client's counted subscriptions that have ended.
     pub(crate) fn end_subscriptions(&mut self, asking: Asking, count: u32) {
         if let (Asking(Some(key)), false) = (asking, count == 0) {
             self.throttle.release_subscriptions(key, count);
         }
     }
 
-    /// Forgets some of the addresses that have been idle for a while. Called about once a second.
+    /// Forgets some of the addresses that have been idle for a while. The loop calls it about once
+    /// a second.
     pub(crate) fn sweep(&mut self, now: LoopTime) {
         self.throttle.sweep(now);
     }

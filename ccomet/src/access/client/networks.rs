@@ -1,10 +1,10 @@
-//! Networks whose clients may come in, and networks whose may not.
+//! Networks whose clients may connect, and networks whose clients may not.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Rules of a listener.
+/// The network rules of a listener.
 #[derive(Debug, Clone)]
 pub(crate) struct NetworkRules {
     allow: Vec<IpNet>,
@@ -12,23 +12,24 @@ pub(crate) struct NetworkRules {
 }
 
 impl NetworkRules {
-    /// If `allow` is empty, every address that is not denied is admitted.
+    /// Creates the rules. If `allow` is empty, every address that is not denied is admitted.
     pub(crate) fn new(allow: &[IpNet], deny: &[IpNet]) -> Self {
         Self { allow: allow.to_vec(), deny: deny.to_vec() }
     }
 
-    /// Whether there are none: any address may come in.
+    /// Returns whether there are no rules: any address may connect.
     pub(crate) fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
     }
 
-    /// Whether a client may come in. What is denied stays so, whatever is allowed.
+    /// Returns whether a client may connect. `deny` overrides `allow`.
     pub(crate) fn admit(&self, address: IpAddr) -> bool {
         (self.allow.is_empty() || has(&self.allow, address)) && !has(&self.deny, address)
     }
 }
 
-/// Whether an address is in one of the networks. One of IPv4 that is written as one of IPv6 is what it is.
+/// Returns whether an address is in one of the networks. An IPv4 address that is written as IPv6
+/// counts as IPv4.
 pub(super) fn has(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(&address))
@@ -43,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_allowed_comes_in_unless_he_is_denied() {
+    fn deny_overrides_allow() {
         let admits = |allow: &[&str], deny: &[&str], address: &str| {
             NetworkRules::new(&networks(allow), &networks(deny)).admit(address.parse().expect("an address"))
         };

@@ -1,4 +1,5 @@
-//! Limits by address: connections and added subscriptions at a time, and subscribes and publishes per minute.
+//! Limits by address: connections and added subscriptions at a time, and subscribes and publishes
+//! per minute.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,17 +12,18 @@ use crate::config::Limits;
 use crate::core::time::LoopTime;
 
 const MINUTE_US: u64 = 60_000_000;
-/// The longest time for which a client is refused for what it owes: others may come from its address.
+/// The longest time for which a client is refused because of a debt: other clients may share its
+/// address.
 const DEBT_MAX_US: u64 = 10 * MINUTE_US;
-/// Places that are looked at for one that is free, where all are taken.
+/// The number of entries that are searched for an idle one if the table is full.
 const TRIES: usize = 8;
-/// Places that are looked at in a sweep, at least.
+/// The minimum number of entries that a sweep visits.
 const SWEEP_MIN: usize = 64;
 const SWEEP_ROUNDS: usize = 60;
 
-/// What is counted together: an address of IPv4, a /64 of IPv6, for that is what one subscriber is given, or all clients
-/// of one proxy whose addresses cannot be read. A key may be kept and used at any time: it is looked up each time, and the
-/// table may have forgotten the address meanwhile.
+/// The unit of counting: an IPv4 address; an IPv6 /64, which is what one subscriber is assigned; or
+/// all clients of one proxy whose addresses cannot be parsed. A key may be kept and used at any
+/// time: it is looked up at each use, and the table may have forgotten the address meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     network: Ipv6Addr,
@@ -29,7 +31,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// What a fault counts all clients as.
+    /// The key that some faults use for all clients.
     pub(super) const NOBODY: Self = Self { network: Ipv6Addr::UNSPECIFIED, is_unreadable: true };
 
     pub(super) fn of(ip: IpAddr) -> Self {
@@ -40,32 +42,33 @@ impl Key {
         Self { network, is_unreadable: false }
     }
 
-    /// The clients of which this proxy does not say the address so that it can be read.
+    /// Returns the key of all clients for which this proxy names no readable address.
     pub(super) fn unreadable_of(proxy: IpAddr) -> Self {
         Self { is_unreadable: true, ..Self::of(proxy) }
     }
 }
 
-/// What is counted by the minute.
+/// The actions that are limited per minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Charge {
     Subscribe,
     Publish,
 }
 
-/// How many connections an address has.
+/// The number of connections of an address, compared with its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Crowd {
-    /// As many as it may.
+    /// Within the limit.
     Fine,
-    /// Too many.
+    /// Above the limit.
     Over,
-    /// Twice as many as it may, or more.
+    /// Twice the limit, or more.
     Flood,
 }
 
-/// A bounded table of addresses. Addresses for which there is no room are limited only by the limits of the whole server; room
-/// is made by forgetting addresses that owe nothing and have no connection.
+/// A bounded table of addresses. Addresses for which there is no room are limited only by the
+/// limits of the whole server. To make room, the table forgets addresses that owe nothing and hold
+/// nothing.
 #[derive(Debug)]
 pub(super) struct Throttle {
     connections_max: u32,
@@ -75,7 +78,8 @@ pub(super) struct Throttle {
     body_bytes_max: u64,
     addresses_max: usize,
     entries: Slab<Entry>,
-    /// Where each address is among the entries. No place leaves this module: its entry may be gone at the next call.
+    /// The index of each address among the entries. Indices stay private to this module: the entry
+    /// may be gone at the next call.
     places: HashMap<Key, u32>,
     hand: usize,
 }
@@ -86,10 +90,11 @@ struct Entry {
     connections: u32,
     /// Subscriptions that were added to its connections.
     subscriptions: u32,
-    /// When the bucket is full again, in microseconds of the loop's clock: a bucket is that one number.
+    /// The time at which the bucket is full again, in microseconds of the loop's clock. This number
+    /// is the whole state of a bucket.
     subscribes_full_us: u64,
     publishes_full_us: u64,
-    /// Of the bodies that it is sending.
+    /// Bytes of the bodies that it is sending.
     body_bytes: u64,
 }
 
@@ -100,18 +105,19 @@ impl Entry {
     }
 }
 
-/// A bucket that holds a minute's worth, and is filled steadily.
+/// A token bucket that holds the units of one minute, and fills steadily.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     per_minute: u64,
 }
 
 impl Bucket {
-    /// Takes units of a request, those before them having been taken, out of a bucket that would be full at `full_us`: all, or none.
-    /// Returns an error with the seconds until the whole request could be taken. A request for more than the bucket holds has to wait until it is full;
-    /// what it does not hold is owed.
+    /// Takes units of a request out of a bucket that would be full at `full_us`: all, or none. The
+    /// units before the range were taken earlier. The error is the number of seconds until the
+    /// whole request could be taken. A request for more units than the bucket holds waits until it
+    /// is full; the excess is owed.
     fn take(self, full_us: &mut u64, units: Range<u64>, now: LoopTime) -> Result<(), u32> {
-        // What is missing from the bucket is the time in which it comes.
+        // The missing units are expressed as the time in which they arrive.
         let (now_us, one_us) = (now.as_micros(), MINUTE_US / self.per_minute);
         let end = if fault!("batch-never-fits") { units.end } else { units.end.min(self.per_minute) };
         let after = |count: u64| {
@@ -130,7 +136,8 @@ impl Bucket {
         Ok(())
     }
 
-    /// Takes so many out, even if there are fewer: what is missing is owed, up to what ten minutes bring.
+    /// Takes `count` units out, even if the bucket has fewer: the excess is owed, up to the units
+    /// of ten minutes.
     fn owe(self, full_us: &mut u64, count: u64, now: LoopTime) {
         let (now_us, cost_us) = (now.as_micros(), (MINUTE_US / self.per_minute).saturating_mul(count));
         let worst = (*full_us).max(now_us.saturating_add(MINUTE_US + DEBT_MAX_US));
@@ -139,7 +146,7 @@ impl Bucket {
 }
 
 impl Throttle {
-    /// For one of so many loops.
+    /// Creates the table of one loop of `loops`.
     pub(super) fn new(limits: &Limits, loops: usize) -> Self {
         let bucket = |per_minute: u32| Bucket { per_minute: u64::from(per_minute).clamp(1, MINUTE_US) };
         Self {
@@ -155,7 +162,7 @@ impl Throttle {
         }
     }
 
-    /// The entry of an address, made where there is none and there is room.
+    /// Returns the entry of an address; creates it if there is none and there is room.
     fn entry(&mut self, key: Key, now: LoopTime) -> Option<&mut Entry> {
         if let Some(place) = self.places.get(&key) {
             return self.entries.get_mut(*place as usize);
@@ -173,8 +180,8 @@ impl Throttle {
         self.entries.get_mut(place)
     }
 
-    /// The address has one connection more, and is remembered until that is released. Nothing where there is no room for
-    /// the address: then nothing is to be released either.
+    /// Counts a connection of the address, which is remembered until the connection is released.
+    /// Returns `None` if there is no room for the address; nothing is to be released then.
     pub(super) fn hold(&mut self, key: Key, now: LoopTime) -> Option<Crowd> {
         let connections_max = self.connections_max;
         let entry = self.entry(key, now)?;
@@ -186,7 +193,7 @@ impl Throttle {
         })
     }
 
-    /// The address has one connection less.
+    /// Releases a connection of the address.
     pub(super) fn release(&mut self, key: Key) {
         let entry = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize));
         debug_assert!(entry.as_ref().is_some_and(|entry| entry.connections > 0), "what is held is not forgotten");
@@ -195,9 +202,9 @@ impl Throttle {
         }
     }
 
-    /// The address adds a subscription to one of its connections, and is remembered until that is
-    /// [released](Self::release_subscriptions). Returns how many are to be released then, 0 where there is no room for
-    /// the address; an error if it has as many as it may have.
+    /// Counts a subscription that is added to one of the address's connections; the address is
+    /// remembered until [`release_subscriptions`](Self::release_subscriptions). Returns the number
+    /// to release then, 0 if there is no room for the address; an error if the limit is reached.
     pub(super) fn hold_subscription(&mut self, key: Key, now: LoopTime) -> Result<u32, ()> {
         let most = self.subscriptions_max;
         let Some(entry) = self.entry(key, now) else { return Ok(0) };
@@ -208,7 +215,7 @@ impl Throttle {
         Ok(1)
     }
 
-    /// The address has so many added subscriptions less.
+    /// Releases a number of added subscriptions of the address.
     pub(super) fn release_subscriptions(&mut self, key: Key, count: u32) {
         let entry = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize));
         if let Some(entry) = entry {
@@ -217,11 +224,11 @@ impl Throttle {
         }
     }
 
-    /// The address begins to send a body. Returns whether it may.
+    /// Counts a body that the address starts to send. Returns whether it is allowed.
     pub(super) fn begin_body(&mut self, key: Key, bytes: u64, now: LoopTime) -> bool {
         let most = self.body_bytes_max;
         let Some(entry) = self.entry(key, now) else { return true };
-        // One alone may be of any length.
+        // A single body may have any length.
         let is_fine = entry.body_bytes == 0 || entry.body_bytes.saturating_add(bytes) <= most;
         if is_fine {
             entry.body_bytes += bytes;
@@ -229,15 +236,15 @@ impl Throttle {
         is_fine
     }
 
-    /// A body that the address began to send has come, or will not.
+    /// Ends the count of a body that has arrived, or that will not arrive.
     pub(super) fn end_body(&mut self, key: Key, bytes: u64) {
         if let Some(entry) = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize)) {
             entry.body_bytes = entry.body_bytes.saturating_sub(bytes);
         }
     }
 
-    /// Counts units of a request, all or none; those before them have been counted. Returns an error with the seconds until
-    /// there is room for them.
+    /// Counts units of a request, all or none; the units before the range were counted earlier. The
+    /// error is the number of seconds until there is room for the whole request.
     pub(super) fn take(&mut self, key: Key, charge: Charge, units: Range<u64>, now: LoopTime) -> Result<(), u32> {
         let (subscribes, publishes) = (self.subscribes, self.publishes);
         let Some(entry) = self.entry(key, now) else { return Ok(()) };
@@ -247,7 +254,7 @@ impl Throttle {
         }
     }
 
-    /// Counts something that was done already, as often as it was.
+    /// Counts actions that were done already.
     pub(super) fn owe(&mut self, key: Key, charge: Charge, count: u64, now: LoopTime) {
         let (subscribes, publishes) = (self.subscribes, self.publishes);
         let Some(entry) = self.entry(key, now) else { return };
@@ -265,7 +272,7 @@ impl Throttle {
         }
     }
 
-    /// Looks at so many places, and forgets up to so many addresses of which there is nothing to be known.
+    /// Visits at most `looks` entries, and forgets at most `count` idle addresses among them.
     fn forget_some(&mut self, looks: usize, mut count: usize, now: LoopTime) {
         for _ in 0..looks {
             self.hand = (self.hand + 1) % self.entries.capacity().max(1);
@@ -310,36 +317,36 @@ mod tests {
     }
 
     #[test]
-    fn a_minutes_worth_may_come_at_once_and_then_as_time_passes() {
+    fn a_minutes_units_may_be_used_at_once_and_then_as_time_passes() {
         let mut throttle = throttle(10);
         let one = key("192.0.2.1");
         let mut publish = |millis| throttle.take(one, Charge::Publish, 0..1, at(millis));
         assert_eq!([publish(5), publish(5), publish(5), publish(5)], [Ok(()), Ok(()), Ok(()), Err(20)]);
-        // What was refused does not count.
+        // Refused units are not counted.
         assert_eq!([publish(20_004), publish(20_005), publish(20_005)], [Err(1), Ok(()), Err(20)]);
         assert_eq!([publish(200_000), publish(200_000), publish(200_000)], [Ok(()); 3]);
-        // The other bucket is another, whose share of a minute is not whole.
+        // The other bucket is separate; its units per minute do not divide a minute evenly.
         let taken = (0..9).filter(|_| throttle.take(one, Charge::Subscribe, 0..1, at(200_000)).is_ok()).count();
         assert_eq!(taken, 7);
     }
 
     #[test]
-    fn a_batch_is_taken_whole_or_not_at_all_and_comes_through_when_it_is_told() {
+    fn a_batch_is_taken_whole_or_not_at_all_and_succeeds_after_the_returned_time() {
         let mut throttle = throttle(10);
         let one = key("192.0.2.1");
         let mut publish = |count, seconds: u64| throttle.take(one, Charge::Publish, 0..count, at(seconds * 1_000));
         assert_eq!([publish(2, 0), publish(2, 0), publish(1, 0)], [Ok(()), Err(20), Ok(())]);
         assert_eq!([publish(2, 39), publish(2, 40)], [Err(1), Ok(())]);
-        // More than a minute's worth: when all of that is there. The rest is owed.
+        // A batch of more units than a minute's waits until the bucket is full. The rest is owed.
         assert_eq!([publish(5, 40), publish(5, 100)], [Err(60), Ok(())]);
         assert_eq!([publish(1, 100), publish(1, 159), publish(1, 160)], [Err(60), Err(1), Ok(())]);
-        // What of a request was counted before is not asked for again.
+        // Units of a request that were counted before are not counted again.
         assert_eq!(throttle.take(one, Charge::Publish, 1..5, at(190_000)), Err(30));
         assert_eq!(throttle.take(one, Charge::Publish, 1..5, at(200_000)), Ok(()));
     }
 
     #[test]
-    fn what_is_owed_is_paid_off_in_ten_minutes_at_most() {
+    fn a_debt_is_paid_off_in_ten_minutes_at_most() {
         let mut throttle = throttle(10);
         let ann = key("192.0.2.1");
         for _ in 0..3 {
@@ -351,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_and_an_address_of_ipv4_is_one_however_it_is_written() {
+    fn an_ipv6_network_has_one_key_and_an_ipv4_address_has_one_in_either_form() {
         assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1"));
         assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
         assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
@@ -367,7 +374,7 @@ mod tests {
         assert_eq!(throttle.hold(three, at(0)), Some(Crowd::Fine));
         throttle.release(three);
         throttle.take(two, Charge::Publish, 0..1, at(0)).expect("the first");
-        // The third has nothing to be remembered for.
+        // The third address has nothing to be remembered for.
         assert_eq!(throttle.hold(four, at(0)), Some(Crowd::Fine));
         assert_eq!(throttle.hold(five, at(0)), None);
         assert_eq!(
@@ -376,7 +383,7 @@ mod tests {
             "those for whom there is no room are not limited"
         );
         assert!(!throttle.places.contains_key(&five) && throttle.places.contains_key(&two));
-        // The second has paid.
+        // The second address has paid its debt.
         assert!(throttle.hold(five, at(20_000)).is_some());
         for key in [one, four, five] {
             throttle.release(key);
@@ -386,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_outlasts_its_entry_and_never_stands_for_another_address() {
+    fn a_key_outlives_its_entry_and_never_refers_to_another_address() {
         let mut throttle = throttle(1);
         let (ann, bob) = (key("192.0.2.1"), key("192.0.2.2"));
         throttle.take(ann, Charge::Publish, 0..1, at(0)).expect("the first");
@@ -416,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_counted_as_they_come_and_go() {
+    fn connections_are_counted_and_released() {
         let mut throttle = throttle(3);
         let one = key("192.0.2.1");
         let crowds = [(); 5].map(|()| throttle.hold(one, at(0)).expect("room"));

@@ -1,4 +1,4 @@
-//! Where a token is in a request.
+//! The places of a token in a request.
 
 use std::borrow::Cow;
 
@@ -7,19 +7,20 @@ use sealed_http::{Method, RequestHead};
 
 use crate::core::refused::Refused;
 
-/// How a token came.
+/// The place of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::access) enum Source {
-    /// In `Authorization`.
+    /// The field `Authorization`.
     Header,
-    /// In a cookie: the browser sends it along, whichever page asks.
+    /// A cookie, which the browser sends for requests of every page.
     Cookie,
-    /// In the query of a GET, where a browser can set no header: event streams and script tags.
+    /// The query of a GET, for requests without custom header fields: event streams and script
+    /// tags.
     Query,
 }
 
-/// The token of a request, if it has one. It may be named in several places; two different ones are an error, for somebody
-/// would be taken for somebody else.
+/// Finds the token of a request, if it has one. A token may be in several places; two different
+/// tokens are an error, since the client would have two identities.
 pub(in crate::access) fn find<'a>(
     head: &RequestHead<'a>,
     cookie: &str,
@@ -48,7 +49,7 @@ pub(in crate::access) fn find<'a>(
     }
     if head.method() == Method::Get {
         for pair in Query::new(head.query()).pairs() {
-            // What is malformed elsewhere in the query is not ours to judge.
+            // Malformed pairs elsewhere in the query do not matter here.
             if let Ok((name, token)) = pair
                 && name == "token"
             {
@@ -65,7 +66,8 @@ fn fields<'a>(head: &RequestHead<'a>, name: &'static str) -> impl Iterator<Item 
     named.into_iter()
 }
 
-/// What follows `Bearer`, in any case of letters. Other schemes are for others, such as a proxy on the way.
+/// Returns the text behind `Bearer`, in any letter case. Other schemes are meant for others, such
+/// as a proxy on the way.
 pub(in crate::access) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())

@@ -1,5 +1,6 @@
-//! The two algorithms, by ring, for the crate that reads and writes tokens. That crate's own choices bring either RSA and four
-//! curves in plain Rust, or a library in C that wants `CMake`; neither is needed for an HMAC and one curve.
+//! The two algorithms for the crate `jsonwebtoken`, implemented with ring. The back ends of that
+//! crate bring either RSA and four curves in plain Rust, or a C library that needs `CMake`; an HMAC
+//! and one curve need neither.
 
 use std::sync::Once;
 
@@ -10,7 +11,8 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
 use ring::hmac;
 use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 
-/// Makes the algorithms known to the crate, once for the process. Where the program has chosen others already, those are used.
+/// Installs the algorithms, once for the process. If the program has installed others already,
+/// those are used.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     static PROVIDER: CryptoProvider =
@@ -20,14 +22,14 @@ pub(super) fn install() {
     });
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // it is given to the library as it is
+#[allow(clippy::trivially_copy_pass_by_ref)] // the library determines the signature
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     match (algorithm, key.family()) {
         (Algorithm::HS256, AlgorithmFamily::Hmac) => {
             Ok(Box::new(Hmac(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()))))
         }
         (Algorithm::EdDSA, AlgorithmFamily::Ed) => {
-            // OpenSSL writes no public key beside the private one, so that there is none to be compared.
+            // OpenSSL writes no public key beside the private key, so there is none to compare.
             let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.as_bytes());
             Ok(Box::new(EdSigner(pair.map_err(|_| Error::from(ErrorKind::InvalidEddsaKey))?)))
         }
@@ -35,7 +37,7 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // likewise
+#[allow(clippy::trivially_copy_pass_by_ref)] // the library determines the signature
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     let bytes = key.try_get_as_bytes()?;
     match (algorithm, key.family()) {

@@ -1,4 +1,4 @@
-//! Making tokens.
+//! The creation of tokens.
 
 use std::path::Path;
 
@@ -10,29 +10,29 @@ use super::key::{AuthError, Material, private_key};
 use crate::config::auth::{Algorithm, Auth};
 use crate::core::pattern::Pattern;
 
-/// What is to stand in a token.
+/// The claims of a token.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Claims {
-    /// Whose it is.
+    /// The subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
-    /// For whom it is.
+    /// The audience.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aud: Option<String>,
-    /// When it was made, in seconds since 1970.
+    /// The time of issue, in seconds since 1970.
     pub iat: u64,
-    /// When it ends, in seconds since 1970.
+    /// The expiry, in seconds since 1970.
     pub exp: u64,
     /// The channels that may be read.
     pub subscribe: Vec<Pattern>,
     /// The channels that may be published to.
     pub publish: Vec<Pattern>,
-    /// Patterns of the channels whose members the bearer may see.
+    /// The channels whose members the bearer may see.
     pub presence: Vec<Pattern>,
 }
 
-/// Makes a token, signed with the key of that id: with the secret of the configuration, or, for `EdDSA`, with a private key from a
-/// file, in PEM.
+/// Creates a token, signed with the key of that id: with the secret of the configuration or, for
+/// `EdDSA`, with a private key from a PEM file.
 pub fn make_token(auth: &Auth, key: &str, private: Option<&Path>, claims: &Claims) -> Result<String, AuthError> {
     crypto::install();
     let key = auth.keys.iter().find(|held| held.id == key).ok_or_else(|| AuthError::Unknown(key.to_owned()))?;

@@ -1,4 +1,4 @@
-//! Keys, from what the configuration says of them.
+//! Keys, from their description in the configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -8,35 +8,35 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 
 use crate::config::auth::{Algorithm, Key};
 
-/// An HMAC is as strong as its key: RFC 7518 wants as many bytes as the hash has.
+/// An HMAC is as strong as its key: RFC 7518 requires at least as many bytes as the hash has.
 pub(super) const SECRET_BYTES_MIN: usize = 32;
 const PUBLIC_KEY_BYTES: usize = 32;
-/// What stands before the 32 bytes of an Ed25519 key in its DER form (RFC 8410).
+/// The DER prefix of the 32 bytes of an Ed25519 public key (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// No key is longer; a file that is has been named by mistake.
+/// No key file is larger; a larger file was named by mistake.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// A key's id is sent with each of its tokens.
+/// The limit of a key's id, which is sent with each of its tokens.
 const ID_BYTES_MAX: usize = 128;
 
-/// What is wrong with the keys. No message holds any part of a secret.
+/// A fault of the keys. No message contains any part of a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// Two keys have one id, or a key has none.
+    /// Two keys have the same id, or a key has no id.
     #[error("auth.keys: {0:?} is not the id of one key alone, of 1 to {ID_BYTES_MAX} bytes")]
     Id(String),
-    /// What makes the key is missing, or there is too much of it.
+    /// The material of a key is missing, or is given more than once.
     #[error("auth.keys: key {id:?} needs {needs}, and nothing else")]
     Parts {
-        /// Which key.
+        /// The key.
         id: String,
-        /// What it needs.
+        /// The required material.
         needs: &'static str,
     },
-    /// A secret that could be guessed.
+    /// A secret that is easily guessed.
     #[error("auth.keys: the secret of key {0:?} is shorter than {SECRET_BYTES_MIN} bytes")]
     Short(String),
-    /// A key that is none.
+    /// A key that is malformed.
     #[error("{0} is not an Ed25519 key")]
     NotAKey(String),
     /// A file cannot be read.
@@ -44,29 +44,29 @@ pub enum AuthError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// There is no such key, or it is not one that can sign.
+    /// The key does not exist, or cannot sign.
     #[error("there is no key {0:?} in auth.keys")]
     Unknown(String),
-    /// A private key is needed, or must not be given.
+    /// A private key is required, or must not be given.
     #[error("a token of an EdDSA key needs its private key (--private-key FILE), and one of an HS256 key takes none")]
     PrivateKey,
-    /// The token cannot be made.
+    /// The token cannot be created.
     #[error("the token cannot be made: {0}")]
     Sign(#[source] jsonwebtoken::errors::Error),
 }
 
-/// What verifies.
+/// The material that verifies signatures.
 pub(super) enum Material {
     Secret(Vec<u8>),
     Public(Vec<u8>),
 }
 
 impl Key {
-    /// Reads what the key is made of.
+    /// Reads the material of the key.
     pub(super) fn material(&self) -> Result<Material, AuthError> {
         if self.id.is_empty() || self.id.len() > ID_BYTES_MAX {
             return Err(AuthError::Id(self.id.clone()));
@@ -97,13 +97,13 @@ impl Key {
     }
 }
 
-/// Reads a private key: PKCS#8, as `openssl genpkey -algorithm ed25519` writes it, in PEM.
+/// Reads a private key in PKCS#8 and PEM, as `openssl genpkey -algorithm ed25519` writes it.
 pub(super) fn private_key(file: &Path) -> Result<Vec<u8>, AuthError> {
     let der = pem(&read(file)?, "PRIVATE KEY");
     der.ok_or_else(|| AuthError::NotAKey(file.display().to_string()))
 }
 
-/// The 32 bytes of a public key, from its PEM, or from Base64 of any of the usual kinds.
+/// Returns the 32 bytes of a public key, from PEM or from any usual kind of Base64.
 fn public_key(text: &[u8]) -> Option<Vec<u8>> {
     if let Some(der) = pem(text, "PUBLIC KEY") {
         return der.strip_prefix(&SPKI_PREFIX).filter(|key| key.len() == PUBLIC_KEY_BYTES).map(<[u8]>::to_vec);
@@ -113,7 +113,7 @@ fn public_key(text: &[u8]) -> Option<Vec<u8>> {
     kinds.iter().find_map(|kind| kind.decode(text).ok()).filter(|key| key.len() == PUBLIC_KEY_BYTES)
 }
 
-/// What is between the lines that begin and end it.
+/// Returns the bytes between the first and the last line of a PEM text.
 fn pem(text: &[u8], label: &str) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(text).ok()?;
     let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;

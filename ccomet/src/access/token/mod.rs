@@ -1,7 +1,7 @@
-//! Tokens, and what they grant.
+//! Tokens and their grants.
 //!
-//! [`Verifier`] is what the keys of the configuration make of a token: a [`Grant`] or a reason. `bearer.rs` finds the token in a
-//! request, and `issue.rs` makes tokens.
+//! With the keys of the configuration, [`Verifier`] turns a token into a [`Grant`] or a reason for
+//! its refusal. `bearer.rs` finds the token in a request, and `issue.rs` creates tokens.
 
 mod admin_keys;
 pub(super) mod bearer;
@@ -21,7 +21,7 @@ pub use issue::{Claims, make_token};
 pub use key::AuthError;
 pub use verifier::Verifier;
 
-/// What a client may do: the bearer of a token, or any client without one.
+/// The permissions of a client: of the bearer of a token, or of all clients without a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// The subject of the token, if there is a token and it has one.
@@ -30,19 +30,20 @@ pub struct Grant {
     pub subscribe: Vec<Pattern>,
     /// The channels that may be published to.
     pub publish: Vec<Pattern>,
-    /// Patterns of the channels whose members it may see.
+    /// The channels whose members it may see.
     pub presence: Vec<Pattern>,
-    /// When it ends, in seconds since 1970; `None` without a token.
+    /// The expiry, in seconds since 1970; `None` without a token.
     pub expires_s: Option<u64>,
 }
 
 impl Grant {
-    /// Returns when it ends, by the calendar.
+    /// Returns the expiry, as a time of the calendar.
     pub(crate) fn expires(&self) -> Option<UnixMillis> {
         self.expires_s.map(UnixMillis::from_secs)
     }
 
-    /// Returns whether it may read a channel, all channels of a pattern, or the joins and leaves of a channel.
+    /// Returns whether it grants reading a channel, all channels of a pattern, or the joins and
+    /// leaves of a channel.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> bool {
         match channel.kind() {
             ChannelKind::Presence(watched) if fault!("presence-sent-to-readers") => {
@@ -53,21 +54,22 @@ impl Grant {
         }
     }
 
-    /// Returns whether it lets its bearer read all that another grant does, as far as that is seen without a look at each
-    /// channel: both have the same patterns, as the tokens of one client mostly do.
+    /// Returns whether it certainly grants reading all that another grant does, without a look at
+    /// each channel: both have the same patterns, as successive tokens of one client usually do.
     pub(crate) fn may_read_all_of(&self, other: &Self) -> bool {
         let is_same = self.subscribe == other.subscribe && self.presence == other.presence;
-        // A rule may ask for a token.
+        // A rule may require a token.
         is_same && self.expires_s.is_some() && !fault!("renewal-looks-at-each-channel")
     }
 
-    /// Returns whether it may see the members of the channel of a name.
+    /// Returns whether it grants seeing the members of the channel of a name.
     pub(crate) fn may_see(&self, name: &str) -> bool {
         any_matches(&self.presence, name)
     }
 
-    /// Returns whether it may be published to a channel. What is published to a pattern reaches channels whose names the
-    /// publisher may not know, and the answer counts them: that needs leave to read the pattern, too.
+    /// Returns whether it grants publishing to a channel. A publication to a pattern reaches
+    /// channels whose names the publisher may not know, and the answer contains their number: so it
+    /// also requires permission to read the pattern.
     pub(crate) fn may_publish(&self, channel: &ChannelName) -> bool {
         let reaches_others = channel.is_pattern() && !fault!("pattern-published-unread");
         let name = channel.as_str();
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_grant_with_the_same_patterns_no_channel_is_looked_at() {
+    fn a_grant_with_equal_patterns_needs_no_look_at_channels() {
         let all = |texts: &[&str]| texts.iter().map(|text| Pattern::new(text).expect("a pattern")).collect::<Vec<_>>();
         let grant = |subscribe: &[&str], presence: &[&str], expires_s| Grant {
             subject: None,

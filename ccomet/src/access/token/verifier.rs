@@ -1,4 +1,4 @@
-//! From a token to what it grants.
+//! The verification of tokens.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,15 +14,15 @@ use crate::config::auth::Auth;
 use crate::core::pattern::Pattern;
 use crate::core::refused::Refused;
 
-/// The longest token, in bytes. What a request's head may be is mostly the lower bound.
+/// The longest token, in bytes. The limit on a request's head is often lower.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
-/// Verifies tokens with the keys of a configuration. It reads no clock, and may be used by all threads.
+/// Verifies tokens with the keys of a configuration. It reads no clock, and all threads may use it.
 ///
-/// Which algorithm a token has is known from its key; what the token itself says of it must be the same.
+/// The key determines the algorithm of its tokens; a token that names another algorithm is refused.
 pub struct Verifier {
     keys: HashMap<String, VerifyingKey>,
-    /// The id of the one key, where there is but one: its tokens need not name it.
+    /// The id of the only key, if there is one key: its tokens need not name it.
     only: Option<String>,
     audience: Option<String>,
     leeway_s: u64,
@@ -33,8 +33,8 @@ struct VerifyingKey {
     validation: Validation,
 }
 
-/// The claims of a token, of which those that mean something here are looked at one by one: so that it can be said which is
-/// wrong.
+/// The claims of a token. The relevant claims are checked one by one, so that an error can name the
+/// faulty one.
 type Body = Map<String, Value>;
 
 /// Returns the channels and patterns of a claim; none if it is missing.
@@ -42,7 +42,7 @@ fn patterns(body: &Body, claim: &str, refused: Refused) -> Result<Vec<Pattern>, 
     body.get(claim).map_or(Ok(Vec::new()), |list| Vec::deserialize(list).map_err(|_| refused))
 }
 
-/// Returns whose token it is: text, or the number of a user.
+/// Returns the subject of a token: text, or the number of a user.
 fn subject(body: &Body) -> Result<Option<Box<str>>, Refused> {
     match body.get("sub") {
         None | Some(Value::Null) => Ok(None),
@@ -52,7 +52,7 @@ fn subject(body: &Body) -> Result<Option<Box<str>>, Refused> {
     }
 }
 
-/// Returns whether the audiences of a token have this one.
+/// Returns whether the audiences of a token contain this one.
 fn is_for(named: &Value, audience: &str) -> bool {
     match named {
         Value::String(one) => one == audience,
@@ -72,7 +72,7 @@ impl Verifier {
                 Material::Public(bytes) => (DecodingKey::from_ed_der(&bytes), Algorithm::EdDSA),
             };
             let mut validation = Validation::new(algorithm);
-            // Times and audience are looked at here: the crate would read the clock.
+            // Times and audience are checked here: the crate would read the clock.
             (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
             validation.required_spec_claims.clear();
             if keys.insert(key.id.clone(), VerifyingKey { key: decoding, validation }).is_some() {
@@ -83,13 +83,13 @@ impl Verifier {
         Ok(Self { keys, only, audience: auth.audience.clone(), leeway_s: auth.leeway_s })
     }
 
-    /// What a token grants at that time, in seconds since 1970.
+    /// Returns the grant of a token at a time, in seconds since 1970.
     pub fn verify(&self, token: &str, now_s: u64) -> Result<Grant, Refused> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refused::Invalid);
         }
         let header = decode_header(token).map_err(|_| Refused::Invalid)?;
-        // Whatever must be understood is not understood here.
+        // The server supports none of the extensions that `crit` declares as mandatory.
         if header.crit.is_some() {
             return Err(Refused::Invalid);
         }
@@ -122,7 +122,7 @@ impl Verifier {
         })
     }
 
-    /// Whether there is any key.
+    /// Returns whether there are any keys.
     pub(in crate::access) fn has_keys(&self) -> bool {
         !self.keys.is_empty()
     }
@@ -135,7 +135,7 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// A time of a token, which may have a fraction: that is cut off.
+/// Returns a time of a token in whole seconds; a fraction is cut off.
 fn seconds(number: &Value) -> Option<u64> {
     number.as_u64().or_else(|| {
         let fractional = number.as_f64().filter(|seconds| (0.0..9e15).contains(seconds))?;

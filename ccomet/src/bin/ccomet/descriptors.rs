@@ -7,8 +7,8 @@ use ccomet::Config;
 const BELOW: &str = "the limit of open files (ulimit -Hn, LimitNOFILE=) is below limits.connections_max: connections beyond it wait \
                      in the kernel until others close";
 
-/// Raises the soft limit of open files to the hard one, and says if that is below the connections that the settings allow: as a
-/// warning, if that number of connections was chosen.
+/// Raises the soft limit of open files to the hard limit, and logs whether that is below the number
+/// of connections that the settings allow: as a warning, if that number was chosen explicitly.
 #[cfg(unix)]
 pub(crate) fn raise_limit(connections_max: usize) {
     if sealed::fault!("soft-limit-not-raised") {
@@ -28,6 +28,6 @@ pub(crate) fn raise_limit(connections_max: usize) {
     }
 }
 
-/// Does nothing: this system has no such limit.
+/// Leaves the limit unchanged: this system has no such limit.
 #[cfg(not(unix))]
 pub(crate) fn raise_limit(_: usize) {}

@@ -1,10 +1,10 @@
-//! `ccomet import-icomet`: prints what a configuration of icomet's says, as settings of this server.
+//! `ccomet import-icomet`: prints a configuration of icomet as settings of this server.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Which configuration.
+/// The arguments of `import-icomet`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportIcomet {
     /// icomet's configuration
@@ -13,7 +13,7 @@ pub(crate) struct ImportIcomet {
 }
 
 impl ImportIcomet {
-    /// The settings, as TOML. Settings without an equivalent are named on standard error.
+    /// Returns the settings, as TOML. Settings without an equivalent are named on standard error.
     pub(crate) fn toml(&self) -> Result<String, Box<dyn std::error::Error>> {
         let path = self.file.display();
         let text = std::fs::read(&self.file).map_err(|error| format!("cannot read {path}: {error}"))?;

@@ -1,8 +1,8 @@
 //! The program's log: lines on standard error, written by a thread of their own.
 //!
-//! No loop waits for the log, and a log that cannot be written harms nothing: lines that a full disk or a closed pipe
-//! does not take, and those for which a slow reader leaves no room, are counted, and the count is written ahead of the
-//! next line that gets through.
+//! No loop waits for the log, and failures of the log have no other effect. Lines that cannot be
+//! written, because of a full disk or a closed pipe, and lines for which a slow reader leaves no
+//! room are counted; the count is written before the next successful line.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
@@ -11,10 +11,10 @@ use sealed::fault;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-/// Lines that wait to be written. Beyond this number, lines are dropped and counted.
+/// The maximum number of lines that wait to be written. Further lines are dropped and counted.
 const QUEUED_LINES_MAX: usize = 8_192;
 
-/// Starts to log what `level` lets through. The log is complete when the guard has been dropped.
+/// Starts the log with the filter `level`. The log is complete when the guard has been dropped.
 pub(crate) fn start(level: &str) -> Result<WorkerGuard, Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(level)?;
     let dropped = Arc::new(OnceLock::new());
@@ -25,7 +25,7 @@ pub(crate) fn start(level: &str) -> Result<WorkerGuard, Box<dyn std::error::Erro
     let is_for_people = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // Escape codes are for people; NO_COLOR asks for none.
+        // Escape codes are for terminals, unless NO_COLOR is set.
         .with_ansi(is_for_people || fault!("colours-in-a-file"));
     if fault!("unwritten-log-ends-process") {
         builder.with_writer(io::stderr).init();
@@ -35,14 +35,14 @@ pub(crate) fn start(level: &str) -> Result<WorkerGuard, Box<dyn std::error::Erro
     Ok(guard)
 }
 
-/// Writes lines, and counts those that are lost.
+/// Writes lines, and counts lost lines.
 struct Output<W> {
     inner: W,
-    /// Lines that could not be written and that no line in the log accounts for yet.
+    /// Lines that could not be written, and that the log has not reported yet.
     unwritten: usize,
-    /// Counts lines for which the queue had no room.
+    /// The number of lines for which the queue had no room.
     dropped: Arc<OnceLock<ErrorCounter>>,
-    /// How many of those the log accounts for.
+    /// The number of dropped lines that the log has reported.
     reported: usize,
 }
 
@@ -56,7 +56,7 @@ impl<W: Write> Write for Output<W> {
         if self.inner.write_all(line).is_err() {
             self.unwritten += 1;
         }
-        // The line has been dealt with, whatever became of it.
+        // The line is done, even if it was lost.
         Ok(line.len())
     }
 
@@ -70,7 +70,7 @@ impl<W: Write> Write for Output<W> {
 mod tests {
     use super::*;
 
-    /// Takes nothing while it is full.
+    /// A disk that accepts nothing while it is full.
     #[derive(Default)]
     struct Disk {
         is_full: bool,
@@ -96,7 +96,7 @@ mod tests {
         let mut output = Output { inner: Disk::default(), unwritten: 0, dropped: Arc::default(), reported: 0 };
         for (is_full, line) in [(false, "one"), (true, "two"), (true, "three"), (false, "four"), (false, "five")] {
             output.inner.is_full = is_full;
-            // Whole, as the log's thread hands lines over.
+            // The log's thread passes whole lines.
             output.write_all(format!("{line}\n").as_bytes()).expect("nobody is bothered");
         }
         let text = String::from_utf8(output.inner.written).expect("UTF-8");

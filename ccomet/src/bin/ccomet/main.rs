@@ -1,4 +1,4 @@
-//! The `ccomet` program: reads its settings, says where it listens, and runs.
+//! The `ccomet` program: reads its settings, prints its addresses, and runs.
 
 mod descriptors;
 mod import_icomet;
@@ -18,8 +18,8 @@ use clap::{Parser, Subcommand};
 use crate::import_icomet::ImportIcomet;
 use crate::token::Token;
 
-/// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a channel
-/// is pushed to them at once.
+/// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a
+/// channel is pushed to them at once.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
@@ -28,16 +28,19 @@ struct Arguments {
     /// Settings, as TOML. `ccomet config --reference` describes all of them.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Address of the public listener, for publishing, subscribing and the chat demo [default: 127.0.0.1:8100]
+    /// Address of the public listener, for publishing, subscribing and the chat demo [default:
+    /// 127.0.0.1:8100]
     #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
     front: Option<SocketAddr>,
-    /// Address of the private listener, which can also list, inspect, clear and close channels [default: 127.0.0.1:8000]
+    /// Address of the private listener, which can also list, inspect, clear and close channels
+    /// [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
     admin: Option<SocketAddr>,
     /// Event loops, each with a thread [default: one for each core]
     #[arg(long, value_name = "N", global = true)]
     loops: Option<NonZeroUsize>,
-    /// How much to log: error, warn, info, debug, trace, or by module, such as `info,sealed=debug` [default: info]
+    /// How much to log: error, warn, info, debug, trace, or by module, such as `info,sealed=debug`
+    /// [default: info]
     #[arg(long, value_name = "LEVEL", global = true)]
     log: Option<String>,
     /// Lets anyone who can reach the front publish and subscribe, even if it is not on loopback
@@ -50,13 +53,15 @@ enum Command {
     /// Checks the settings and prints them all, or prints a reference of them; starts nothing
     #[command(visible_alias = "check-config")]
     Config {
-        /// Prints the reference as Markdown: each setting with its default, range, error code and meaning
+        /// Prints the reference as Markdown: each setting with its default, range, error code and
+        /// meaning
         #[arg(long)]
         reference: bool,
     },
-    /// Makes a token with a key of the settings and prints it, or checks one
+    /// Makes a token with a key of the settings and prints it, or checks a token
     Token(Token),
-    /// Prints what an icomet.conf says, as settings of this server, and warns of what has no equal
+    /// Prints an icomet.conf as settings of this server, and warns of settings without an
+    /// equivalent
     ImportIcomet(ImportIcomet),
 }
 
@@ -64,27 +69,27 @@ const EXAMPLES: &str = "\
 Try it, with the server running in another terminal:
   curl -N -H 'Accept: text/event-stream' localhost:8100/channels/news    subscribe
   curl -d 'hello' localhost:8100/channels/news                           publish
-  curl 'localhost:8100/channels/news?after=oldest&wait=0'                read what history holds
+  curl 'localhost:8100/channels/news?after=oldest&wait=0'                read the history
   curl -X DELETE localhost:8000/channels/news                            close the channel
 
 A token, with a key in the settings:
   ccomet --config ccomet.toml token --sub ann --subscribe 'news.*' --publish chat --ttl 3600
 
-SIGTERM and SIGINT let the server drain: waiting polls are answered, streams are told when to come back.
+SIGTERM and SIGINT let the server drain: waiting polls are answered, streams are asked to reconnect later.
 A second signal ends it at once.";
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With all that lies behind it: 'cannot listen' alone helps nobody.
+            // The sources are included: 'cannot listen' alone does not help.
             let mut message = format!("ccomet: {error}");
             let mut source = error.source();
             while let Some(cause) = source {
                 message = format!("{message}: {cause}");
                 source = cause.source();
             }
-            // Nobody may be left to read it.
+            // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{message}");
             ExitCode::FAILURE
         }
@@ -111,11 +116,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
     let demo = config.front.demo;
     let mut server = Server::bind_with(config, service_manager::sockets()?)?;
-    // Before the addresses are announced: whatever starts the server may stop it as soon as it knows them.
+    // This comes before the announcement: a program that starts the server may stop it as soon as
+    // it knows the addresses.
     server.stop_on_signals()?;
     let chat = if demo { format!("chat   http://{}/chat.html\n", server.front()) } else { String::new() };
     let announcement = format!("front  http://{}\nadmin  http://{}\n{chat}", server.front(), server.admin());
-    // Nobody may be listening to standard output; that is no reason not to serve.
+    // Standard output may be closed, which must not keep the server from running.
     let _ = std::io::stdout().write_all(announcement.as_bytes());
     service_manager::keep_informed(&mut server);
     server.run()?;

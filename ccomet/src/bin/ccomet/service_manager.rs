@@ -1,4 +1,5 @@
-//! Service managers: sockets that systemd passes, and reports of the server's state. Does nothing without systemd.
+//! Service managers: sockets that systemd passes, and reports of the server's state. Without
+//! systemd, it does nothing.
 
 use std::io;
 use std::net::TcpListener;
@@ -8,10 +9,11 @@ use ccomet::{Life, Server, Sockets};
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-/// A watchdog shorter than that would bite before a loop counts as hanging.
+/// A shorter watchdog interval would expire before a loop counts as hanging.
 const WATCHDOG_MIN: Duration = Duration::from_secs(2);
 
-/// The sockets that were handed over: by their names `front` and `admin`; without names, in this order.
+/// Returns the passed sockets: by their names `front` and `admin`, or in this order if they have no
+/// names.
 pub(crate) fn sockets() -> io::Result<Sockets> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let names: Vec<&str> = names.split(':').collect();
@@ -29,11 +31,11 @@ pub(crate) fn sockets() -> io::Result<Sockets> {
     Ok(sockets)
 }
 
-/// Tells, from now on, that the server is ready, that it lives, and that it goes down.
+/// Reports from now on that the server is ready, alive, and shutting down.
 pub(crate) fn keep_informed(server: &mut Server) {
     let watchdog = sd_notify::watchdog_enabled();
     if watchdog.is_some_and(|watchdog| watchdog < WATCHDOG_MIN) {
-        tracing::warn!("the watchdog's time is shorter than the two seconds that a sign of life may take");
+        tracing::warn!("the watchdog's interval is shorter than the two seconds that a heartbeat may take");
     }
     server.on_life(move |life| match life {
         Life::Alive if watchdog.is_some() => tell(NotifyState::Watchdog),
@@ -45,6 +47,6 @@ pub(crate) fn keep_informed(server: &mut Server) {
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "cannot tell the service manager");
+        tracing::warn!(%error, "cannot notify the service manager");
     }
 }

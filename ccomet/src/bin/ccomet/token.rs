@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use ccomet::{AuthError, Claims, Config, Grant, Pattern, Verifier, make_token};
 use clap::Args;
 
-/// What the token is to say.
+/// The claims of the token.
 #[derive(Debug, Args)]
 pub(crate) struct Token {
-    /// The key of the configuration that signs it; may be left out where there is but one
+    /// The key of the configuration that signs it; not needed if there is only one
     #[arg(long, value_name = "ID")]
     key: Option<String>,
-    /// Whose it is
+    /// The subject: the name of the bearer
     #[arg(long, value_name = "NAME")]
     sub: Option<String>,
     /// A channel that may be read, or a pattern such as 'news.*'; may be given several times
@@ -24,23 +24,24 @@ pub(crate) struct Token {
     /// A channel whose members the bearer may see, or a pattern
     #[arg(long, value_name = "CHANNEL")]
     presence: Vec<Pattern>,
-    /// For how long it counts, in seconds
+    /// The time until the token expires, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
     ttl: u64,
-    /// For whom it is [default: the configuration's audience]
+    /// The audience [default: the configuration's audience]
     #[arg(long, value_name = "NAME")]
     aud: Option<String>,
-    #[allow(clippy::doc_markdown)] // it is shown as it is
-    /// The private key of an EdDSA key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it
+    #[allow(clippy::doc_markdown)] // the help shows the text verbatim
+    /// The private key of an EdDSA key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519`
+    /// writes it
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
-    /// Says what a token lets its bearer do here, or why the server refuses it, instead of making one
+    /// Checks a token instead of making one: prints its permissions, or why the server refuses it
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["key", "sub", "subscribe", "publish", "presence", "ttl", "aud", "private_key"])]
     check: Option<String>,
 }
 
 impl Token {
-    /// Returns what is to be printed: a token, or what is to be said of one.
+    /// Returns the text to print: a token, or the description of one.
     pub(crate) fn run(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {
         if config.auth.keys.is_empty() {
             return Err("the settings have no keys (auth.keys); --config names the file that has them".into());
@@ -71,7 +72,7 @@ impl Token {
     }
 }
 
-/// Returns what a token grants, a line for each claim.
+/// Returns a description of a grant, with a line for each claim.
 fn describe(grant: &Grant, now_s: u64) -> String {
     let list = |patterns: &[Pattern]| {
         let names: Vec<String> = patterns.iter().map(ToString::to_string).collect();
@@ -80,7 +81,7 @@ fn describe(grant: &Grant, now_s: u64) -> String {
     let left_s = grant.expires_s.unwrap_or(now_s).saturating_sub(now_s);
     format!(
         "accepted\nsubject    {}\nsubscribe  {}\npublish    {}\npresence   {}\nexpires in {left_s} s",
-        grant.subject.as_deref().unwrap_or("nobody in particular").escape_debug(),
+        grant.subject.as_deref().unwrap_or("none").escape_debug(),
         list(&grant.subscribe),
         list(&grant.publish),
         list(&grant.presence),

@@ -5,26 +5,26 @@ use std::io::Write;
 
 use sealed_http::websocket::{Kind, encode_header};
 
-/// How the events of a stream lie in its HTTP body.
+/// The framing of events in the HTTP body of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Framing {
-    /// In chunks, as HTTP/1.1 has it.
+    /// Chunks of HTTP/1.1.
     Chunked,
-    /// As they are, until the connection closes: HTTP/1.0.
+    /// No framing; the body ends when the connection closes: HTTP/1.0.
     Plain,
-    /// In messages of a WebSocket.
+    /// Messages of a WebSocket.
     Message,
 }
 
 impl Framing {
-    /// Lets `write` append an event, and puts its length around it if the framing needs it.
+    /// Appends the event that `write` appends, with the length around it that the framing may need.
     pub(crate) fn around(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         if self == Self::Plain {
             return write(out);
         }
         let mut event = Vec::with_capacity(256);
         write(&mut event);
-        // A chunk without bytes would end the body, and a message without any says nothing.
+        // An empty chunk would end the body, and an empty message would have no meaning.
         if event.is_empty() {
             return;
         }
@@ -38,7 +38,7 @@ impl Framing {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Returns what stands before and after an event that consists of `before`, so many bytes of
+    /// Returns the bytes before and after an event that consists of `before`, `length` bytes of
     /// another piece, and `after`.
     pub(crate) fn split(self, mut before: Vec<u8>, length: usize, after: &[u8]) -> (Vec<u8>, Vec<u8>) {
         match self {

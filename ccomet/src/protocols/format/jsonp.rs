@@ -1,7 +1,7 @@
-//! JSONP: a reply within a call of a function, whose name is the one thing of a request that comes
-//! back as script.
+//! JSONP: a reply within a function call. The function's name is the only part of a request that
+//! the server returns as script.
 
-/// The longest name, in bytes.
+/// The maximum length of a name, in bytes.
 const BYTES_MAX: usize = 128;
 
 /// Returns whether this is a JavaScript identifier in ASCII, dotted or indexed: `cb`, `ns.cb`,
@@ -22,7 +22,7 @@ fn is_identifier(name: &str) -> bool {
     bytes.next().is_some_and(letter) && bytes.all(|byte| letter(byte) || byte.is_ascii_digit())
 }
 
-/// Any number of `[123]`.
+/// Returns whether a text is a sequence of `[123]`; it may be empty.
 fn are_indexes(mut text: &str) -> bool {
     while !text.is_empty() {
         let Some((index, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) else { return false };
@@ -34,8 +34,9 @@ fn are_indexes(mut text: &str) -> bool {
     true
 }
 
-/// Wraps JSON into a call, as a script tag needs it. The comment in front keeps a plug-in from
-/// reading the reply as its own format, whose magic a callback's name could spell.
+/// Wraps JSON into a function call for a script tag. The comment in front keeps a plug-in from
+/// reading the reply as its own format, since the name of a callback could have the magic bytes of
+/// that format.
 pub(crate) fn wrap(callback: Option<&str>, json: Vec<u8>) -> Vec<u8> {
     let Some(callback) = callback else {
         let mut json = json;
@@ -56,12 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_cannot_be_read_as_a_plug_in() {
+    fn a_call_has_no_magic_bytes_of_a_plug_in() {
         assert_eq!(wrap(Some("f"), b"{}".to_vec()), b"/**/f({});\n");
     }
 
     #[test]
-    fn only_identifiers_dotted_or_indexed_pass() {
+    fn only_dotted_or_indexed_identifiers_are_callbacks() {
         for good in ["cb", "ns.cb", "jQuery123_456", "$", "_a.b.c", "cbs[0]", "a[1][2].b[3]", &"x".repeat(128)] {
             assert!(is_callback(good), "{good}");
         }

@@ -1,4 +1,4 @@
-//! Forms of text that several protocols use.
+//! Text formats that several protocols use.
 
 pub(crate) mod framing;
 pub(crate) mod jsonp;

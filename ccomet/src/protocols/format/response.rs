@@ -1,4 +1,4 @@
-//! Responses over HTTP that several protocols and the application give.
+//! HTTP responses that several protocols and the application use.
 
 use bytes::Bytes;
 use sealed_http::Response;
@@ -17,7 +17,7 @@ pub(crate) fn script_response(body: impl Into<Bytes>) -> Response {
     response(SCRIPT, body)
 }
 
-/// Returns a response that nothing may keep.
+/// Returns a response that no cache may store.
 pub(crate) fn response(content_type: &'static str, body: impl Into<Bytes>) -> Response {
     Response::new(200)
         .header("Content-Type", content_type)

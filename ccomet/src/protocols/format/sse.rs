@@ -1,16 +1,15 @@
-//! Server-Sent Events, as the HTML standard reads them.
+//! Server-Sent Events, as defined by the HTML standard.
 
 use crate::core::json;
 use crate::core::position::{Spot, write_position};
 
-/// How long a browser waits before it comes back, if the server does not say otherwise, in
-/// milliseconds.
+/// The time in milliseconds after which a browser reconnects, if the server does not change it.
 pub(crate) const RETRY_MS: u64 = 2_000;
 
-/// A heartbeat that a script can listen for, and a proxy must pass on.
+/// A heartbeat that scripts can listen for, and that proxies must pass on.
 pub(crate) const HEARTBEAT: &[u8] = b"event: heartbeat\ndata: \n\n";
 
-/// Writes an event. `data` is one line, as JSON is.
+/// Writes an event. `data` is a single line, as JSON is.
 pub(crate) fn write_event(
     retry_ms: Option<u64>,
     id: Option<&[Spot]>,

@@ -1,4 +1,4 @@
-//! Encodes for subscribers of icomet: one event at a time, by number.
+//! The encoder for subscribers of icomet's API: one event at a time, with a number.
 
 use sealed::fault;
 use sealed_http::Response;
@@ -22,8 +22,8 @@ use crate::protocols::{Answer, Exposure, Protocol};
 #[derive(Debug)]
 pub(crate) struct Icomet;
 
-/// Kinds of replies ([`ReplyBody::kind`]): an event alone, in a call of the client's function, or
-/// what a stream would have got.
+/// Kinds of replies ([`ReplyBody::kind`]): a plain event, an event in a call of the client's
+/// function, or the output of a stream.
 const JSON: u8 = 0;
 const SCRIPT: u8 = 1;
 const STREAM: u8 = 2;
@@ -34,7 +34,7 @@ impl Encoder for Icomet {
             // Its clients stop at an array.
             has_one_message_per_poll: true,
             needs_position: false,
-            // Its clients count from the last word.
+            // Its clients measure the time since the last event.
             heartbeat: HeartbeatRule::SinceChannelSpoke,
             ..SessionRules::default()
         }
@@ -66,7 +66,7 @@ impl Encoder for Icomet {
             StreamEvent::UnknownStart { channel, next } => (Kind::NextSeq, channel, seq_of(next)),
             StreamEvent::Heartbeat { channel: Some(channel), count } => (Kind::Noop, channel, count),
             StreamEvent::Closed { channel, next } => (Kind::Close, channel, seq_of(next)),
-            // Its clients know no such events: they see the end.
+            // Its clients do not know these events: they notice the end.
             StreamEvent::Hello { .. }
             | StreamEvent::Gap { .. }
             | StreamEvent::Heartbeat { channel: None, .. }
@@ -99,7 +99,7 @@ impl Encoder for Icomet {
                 return poll_reply(target, &event);
             }
             let mut body = Vec::new();
-            // What is answered whole is framed when it is sent.
+            // A complete answer is framed when it is sent.
             let plain = StreamFormat { framing: Framing::Plain, ..StreamFormat::of(format) };
             plain.write_opening("", &mut body);
             write_event(plain, &event, &mut body);
@@ -138,7 +138,7 @@ impl Protocol for Icomet {
             Transport::Lines | Transport::Socket => response::JSON,
             Transport::Iframe => HTML,
         };
-        // Only of event streams, as with icomet, may a page of another origin read.
+        // As in icomet, a page of another origin may read event streams only.
         let fields = if stream.transport == Transport::EventStream { fields } else { &[] };
         Some(head(content_type).with(fields).with(stream.frame_policy("").as_slice()))
     }
@@ -161,7 +161,7 @@ impl Protocol for Icomet {
     }
 }
 
-/// Writes an event, which is JSON already, to a stream.
+/// Writes an event, given as JSON, to a stream.
 fn write_event(stream: StreamFormat, event: &[u8], out: &mut Vec<u8>) {
     let (before, after): (&[u8], &[u8]) = match stream.transport {
         Transport::EventStream if fault!("icomet-event-unended") => (b"data: ", b"\n"),
@@ -177,13 +177,13 @@ fn write_event(stream: StreamFormat, event: &[u8], out: &mut Vec<u8>) {
     });
 }
 
-/// Returns the reply to a poll. Browsers run a call only if its type says that it is a script.
+/// Returns the reply to a poll. Browsers run a call only if its content type is that of a script.
 fn poll_reply(callback: Option<&str>, event: &[u8]) -> ReplyBody {
     let kind = if callback.is_some() && !fault!("icomet-call-as-json") { SCRIPT } else { JSON };
     ReplyBody { kind, bytes: events::reply(callback, event).into() }
 }
 
-/// Returns the head of an answer that is JSON.
+/// Returns the head of a JSON answer.
 pub(crate) fn head_of_json() -> Response {
     head(response::JSON)
 }

@@ -1,4 +1,4 @@
-//! The events of icomet, each with a number.
+//! The events of icomet's API, each with a number.
 
 use sealed::fault;
 
@@ -6,14 +6,15 @@ use crate::core::json;
 use crate::core::message::{ChannelName, Message};
 use crate::core::problem::Problem;
 
-/// A number of icomet's: 32 bits with a sign, from 1 on, and on from the least behind the greatest.
+/// Returns the number in icomet's API: a signed 32-bit number from 1 on, which wraps from the
+/// maximum to the minimum.
 pub(crate) fn seq_of(number: u64) -> i32 {
     (number as u32).wrapping_add(1).cast_signed()
 }
 
-/// The message that a client wants next who says `seq`, in a channel whose next one is `next`.
-/// `None` where it is to be told of the channel's number instead: it says 0, or what the channel
-/// has not given out.
+/// Returns the number of the message that a client with `seq` wants next, in a channel whose next
+/// message is `next`. Returns `None` if the client needs the current number of the channel instead:
+/// `seq` is 0, or a number that the channel has not issued.
 pub(crate) fn number_of(seq: i32, next: u64) -> Option<u64> {
     let back = seq_of(next).wrapping_sub(seq);
     if seq == 0 { None } else { next.checked_sub(u64::try_from(back).ok()?) }
@@ -45,20 +46,20 @@ impl Kind {
     }
 }
 
-/// An event, as JSON.
+/// Returns an event, as JSON.
 pub(crate) fn event(kind: Kind, channel: &ChannelName, seq: i32, content: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + 64);
     write_event(kind, channel, seq, content, &mut out);
     out
 }
 
-/// The event that says that a subscription cannot be had, if there is one for that.
+/// Returns the event that refuses a subscription, if there is one for the problem.
 pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>> {
     let (kind, content) = match problem {
         Problem::ChannelLimit => (Kind::TooMany, "Too many channels"),
         Problem::SubscriberLimit | Problem::ChannelFull => (Kind::TooMany, "Too many subscribers"),
-        // Its clients come back some seconds after a 429, and after an HTTP error only when they
-        // have waited in vain.
+        // After a 429, its clients retry after some seconds; after an HTTP error, only when their
+        // timeout is over.
         Problem::TooManyRequests(_) if !fault!("icomet-limit-in-other-words") => (Kind::TooMany, "Too many requests"),
         Problem::ShuttingDown => (Kind::TooMany, "Server is going down"),
         Problem::WrongToken => (Kind::TokenError, "Token error"),
@@ -67,7 +68,7 @@ pub(crate) fn refusal(problem: Problem, channel: &ChannelName) -> Option<Vec<u8>
     Some(event(kind, channel, 0, content))
 }
 
-/// The event of message `number`.
+/// Writes the event of message `number`.
 pub(crate) fn write_message(channel: &ChannelName, number: u64, message: &Message, out: &mut Vec<u8>) {
     let kind = if message.is_broadcast() { Kind::Broadcast } else { Kind::Data };
     write_event(kind, channel, seq_of(number), &String::from_utf8_lossy(&message.payload), out);
@@ -85,7 +86,7 @@ fn write_event(kind: Kind, channel: &ChannelName, seq: i32, content: &str, out: 
     out.push(b'}');
 }
 
-/// What a poll is answered with: an event and a line end, in a call where there is a callback.
+/// Returns the reply to a poll: an event and a line break, in a call if there is a callback.
 pub(crate) fn reply(callback: Option<&str>, event: &[u8]) -> Vec<u8> {
     match callback {
         Some(callback) if fault!("icomet-call-unended") => [callback.as_bytes(), b"(", event, b")\n"].concat(),

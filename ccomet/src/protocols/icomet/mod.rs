@@ -7,5 +7,5 @@ pub(crate) mod responses;
 
 pub(crate) use encoder::{Icomet, head_of_json};
 
-/// Its place among the protocols.
+/// Its row in the table of protocols.
 pub(super) const ROW: u8 = 1;

@@ -1,4 +1,4 @@
-//! Requests of icomet's clients, and of back ends.
+//! Requests of icomet's clients and back ends.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ use crate::protocols::format::response::TEXT;
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::protocols::route::Incoming;
 
-/// What is wanted.
+/// A call of icomet's API.
 #[derive(Debug)]
 pub(crate) enum Call {
     Subscribe { subscription: Subscription, token: Option<Token> },
@@ -34,14 +34,14 @@ pub(crate) enum Call {
     Watch,
 }
 
-/// Why it is nothing of the kind.
+/// The reason for which a request is not a valid call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// Which methods there are.
+    /// The methods that the path has.
     Method(&'static str),
     BadName,
     BadCallback,
-    /// It has more bytes than that.
+    /// The message has more bytes than this limit.
     TooLarge(usize),
 }
 
@@ -61,23 +61,23 @@ impl From<Refused> for call::Refused {
     }
 }
 
-/// Returns whether a request of that path may have its parameters in its body.
+/// Returns whether a request for this path may have its parameters in its body.
 pub(super) fn has_form(door: Door, path: &str) -> bool {
     matches!((door, path), (Door::Admin, "/push" | "/pub"))
 }
 
-/// Returns whether a GET of that path changes something, at the admin listener.
+/// Returns whether a GET of this path changes something, at the admin listener.
 pub(super) fn has_effect(path: &str) -> bool {
     matches!(path, "/push" | "/pub" | "/broadcast" | "/sign" | "/close" | "/clear")
 }
 
-/// Returns the length of the longest such body for messages of so many bytes: with every one of
-/// them escaped, and a name and a callback besides.
+/// Returns the length of the longest form for messages of `message_bytes_max` bytes: with every
+/// byte escaped, and with a name and a callback.
 pub(super) fn form_bytes_max(message_bytes_max: usize) -> usize {
     message_bytes_max.saturating_mul(3).saturating_add(1_024)
 }
 
-/// Reads a request, if its path is one of icomet's at that door.
+/// Reads a request, if its path is one of icomet's at that listener.
 pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
     let Incoming { door, head, body, .. } = *incoming;
     let path = head.path();
@@ -179,9 +179,8 @@ impl Reader<'_> {
     }
 }
 
-/// The parameters of a request as icomet reads them: those of a form win over those of the query,
-/// whatever the body's type is said to be. An escape that is none is text, and so is a `%` alone,
-/// which icomet's chat page sends.
+/// The parameters of a request, by icomet's rules: a form overrides the query, whatever the body's
+/// content type. Invalid escapes are text, and so is a single `%`, which icomet's chat page sends.
 struct Parameters<'a> {
     form: &'a str,
     query: &'a str,
@@ -197,7 +196,8 @@ impl Parameters<'_> {
     }
 }
 
-/// What stands between the quotes of a JSON string. What could not stand there is the text itself.
+/// Returns the text between the quotes of a JSON string. Text that is not valid there is returned
+/// unchanged.
 fn unquoted(content: String) -> String {
     serde_json::from_str(&format!("\"{content}\"")).unwrap_or(content)
 }
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_json_already_is_read_as_such() {
+    fn text_that_is_json_already_is_unescaped() {
         for (content, text) in [
             (r#"a\"b\n\u00e9"#, "a\"b\n\u{e9}"),
             ("plain", "plain"),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_read_leniently() {
+    fn queries_are_parsed_leniently() {
         let parameters = Parameters { form: "", query: "cname=a%20b&content=100%+sure%2&cb&cname=c" };
         assert_eq!(parameters.get("cname").as_deref(), Some("a b"));
         assert_eq!(parameters.get("content").as_deref(), Some("100% sure%2"));

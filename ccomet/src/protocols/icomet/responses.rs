@@ -1,4 +1,4 @@
-//! The responses of icomet to requests that are no subscriptions: most are of back ends.
+//! The responses of icomet's API to requests other than subscriptions, most of them from back ends.
 
 use bytes::Bytes;
 use sealed_http::Response;
@@ -10,11 +10,11 @@ use crate::core::problem::Problem;
 use crate::engine::{ChannelInfo, Token};
 use crate::protocols::format::response::{HTML, JSON, SCRIPT, TEXT};
 
-/// The token of a channel, and until when it counts.
+/// The token of a channel, and its expiry.
 #[derive(Debug)]
 pub(crate) struct Signed<'a> {
     pub(crate) channel: &'a ChannelName,
-    /// The number of the oldest message kept.
+    /// The number of the oldest kept message.
     pub(crate) first: u64,
     pub(crate) token: &'a Token,
     pub(crate) expires_s: u32,
@@ -42,7 +42,7 @@ pub(crate) fn ended(next: u64) -> Response {
     response(HTML, format!("ok {}", seq_of(next)))
 }
 
-/// Answers `/close` and `/clear` of a channel that is not there.
+/// Answers `/close` and `/clear` of a channel that does not exist.
 pub(crate) fn not_connected(channel: &ChannelName) -> Response {
     let response = Response::new(404).header("Content-Type", TEXT).header("X-Content-Type-Options", "nosniff");
     response.body(format!("channel[{channel}] not connected"))
@@ -105,8 +105,8 @@ pub(crate) fn activity(channel: &ChannelName, in_use: bool) -> Vec<u8> {
     format!("{} {channel}\n", u8::from(in_use)).into_bytes()
 }
 
-/// Puts a reply to a back end into a call, if there is a callback. No line end stands behind a
-/// call.
+/// Wraps a reply to a back end into a call, if there is a callback. A call has no line break behind
+/// it.
 fn in_call(callback: Option<&str>, json: &[u8]) -> Vec<u8> {
     match callback {
         Some(callback) => [callback.as_bytes(), b"(", json, b");"].concat(),

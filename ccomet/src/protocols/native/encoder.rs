@@ -1,4 +1,4 @@
-//! Encodes for subscribers of the native API: items, each an event of a stream, or several in a
+//! The encoder for subscribers of the native API: each item is an event of a stream, or part of a
 //! reply.
 
 use bytes::Bytes;
@@ -115,7 +115,7 @@ impl Encoder for Native {
                 items::write_close(channel, &mut item);
                 items::write_reply(position.iter().copied(), [item.as_slice()], &mut json);
             }
-            // It ends with a position, like one that has got something.
+            // The reply has a position, like a reply with messages.
             PollOutcome::TimedOut { .. } | PollOutcome::UnknownStart { .. } | PollOutcome::Displaced => return None,
         }
         let kind = if target.is_some() { SCRIPT } else { JSON };
@@ -151,7 +151,7 @@ impl Protocol for Native {
             Transport::EventStream => "text/event-stream",
             Transport::Lines => "application/x-ndjson; charset=utf-8",
             Transport::Iframe => HTML,
-            // It was opened as it was handed over.
+            // The response was sent when the connection was switched.
             Transport::Socket => return None,
         };
         let head = Response::new(200)
@@ -187,19 +187,19 @@ impl Protocol for Native {
 /// The fields of an event.
 #[derive(Debug, Clone, Copy, Default)]
 struct EventFields<'a> {
-    /// The subscription, if its connection has several.
+    /// The label of the subscription, if its connection has several.
     label: Option<Label>,
-    /// When to come back, if that is to change.
+    /// The new reconnection time, if it changes.
     retry_ms: Option<u64>,
     /// The position behind it, if it has one.
     position: Option<&'a [Spot]>,
-    /// The type of an event that is none of the channel's messages.
+    /// The type of an event, unless it is one of the channel's messages.
     kind: Option<&'static str>,
-    /// The item: JSON.
+    /// The item, as JSON.
     item: &'a [u8],
 }
 
-/// Writes an event. Streams that are no event streams carry replies.
+/// Writes an event. Streams other than event streams carry replies.
 fn write_event(format: Format, event: &EventFields<'_>, out: &mut Vec<u8>) {
     let stream = StreamFormat::of(format);
     let EventFields { label, retry_ms, position, kind, item } = *event;
@@ -226,13 +226,13 @@ fn write_reply(stream: StreamFormat, label: Option<Label>, position: &[Spot], it
     });
 }
 
-/// Puts a subscription's label in front of the other members of a JSON object, or of the beginning of one.
+/// Inserts a subscription's label before the other members of a JSON object, or of its beginning.
 fn labelled(object: &[u8], Label(label): Label) -> Vec<u8> {
     let members = object.strip_prefix(b"{").unwrap_or(object);
     [format!("{{\"ref\":{label},").as_bytes(), members].concat()
 }
 
-/// Returns what stands around a reply.
+/// Returns the bytes before and after a reply.
 fn delimiters(stream: StreamFormat) -> (&'static [u8], &'static [u8]) {
     match stream.transport {
         Transport::Iframe => (b"<script>m(", b");</script>\n"),
@@ -241,8 +241,8 @@ fn delimiters(stream: StreamFormat) -> (&'static [u8], &'static [u8]) {
     }
 }
 
-/// Returns the script by which a page hands on what it gets: to the one origin that asked, and to
-/// no other page that might have this in a frame.
+/// Returns the script with which a page passes on its messages: only to the origin that requested
+/// it, and to no other page that may have it in a frame.
 fn listener_script(origin: &str) -> String {
     let mut quoted = b"location.origin".to_vec();
     if !origin.is_empty() {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_hold_what_goes_plain_otherwise() {
+    fn chunks_contain_the_bytes_of_the_plain_framing() {
         for transport in TRANSPORTS {
             let event = EventFields {
                 label: None,
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_of_others_is_written_like_one_of_its_own() {
+    fn a_shared_item_is_written_like_an_own_item() {
         let item = Bytes::from_static(b"{\"type\":\"message\"}");
         let all = TRANSPORTS.into_iter().flat_map(|transport| {
             [Framing::Plain, Framing::Chunked, Framing::Message].map(|framing| (transport, framing, None))
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn events_have_all_that_they_are_given() {
+    fn events_have_all_fields_that_are_set() {
         let mut out = Vec::new();
         let event =
             EventFields { label: None, retry_ms: Some(5), position: Some(&[SPOT]), kind: Some("gap"), item: b"{}" };

@@ -11,7 +11,7 @@ use crate::engine::{Listed, Page, Who};
 use crate::protocols::format::jsonp;
 use crate::protocols::format::response::{json_response, script_response};
 
-/// An item for a message; `spot` is the one right after it.
+/// Writes an item for a message; `spot` is the one behind it.
 pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {
     if let Some(movement) = message.movement() {
         return write_movement(channel, spot, movement, message, out);
@@ -59,7 +59,7 @@ fn write_movement(channel: &ChannelName, spot: Spot, movement: Movement, message
     out.push(b'}');
 }
 
-/// Writes the channel that an item is about, and that it is about its presence if it is.
+/// Writes the channel of an item, and whether the item is about its presence.
 fn write_channel(channel: &ChannelName, out: &mut Vec<u8>) {
     out.extend_from_slice(br#","channel":"#);
     match channel.kind() {
@@ -71,7 +71,8 @@ fn write_channel(channel: &ChannelName, out: &mut Vec<u8>) {
     }
 }
 
-/// Returns the members of a channel; `members` is left out for clients that may not see them.
+/// Returns the members of a channel; the list `members` is omitted for clients that may not see
+/// them.
 pub(crate) fn presence(channel: &ChannelName, who: &Who, with_members: bool) -> Vec<u8> {
     let mut out = br#"{"channel":"#.to_vec();
     json::write_string(channel.as_str(), &mut out);
@@ -95,8 +96,8 @@ pub(crate) fn presence(channel: &ChannelName, who: &Who, with_members: bool) -> 
     out
 }
 
-/// An item that says that messages may be missing: how many, if that is known. What follows starts
-/// after `spot`.
+/// Writes an item that reports a gap, with the number of missed messages if it is known. The
+/// following messages start at `spot`.
 pub(crate) fn write_gap(channel: &ChannelName, missed: Option<u64>, spot: Spot, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"type":"gap""#);
     write_channel(channel, out);
@@ -107,7 +108,7 @@ pub(crate) fn write_gap(channel: &ChannelName, missed: Option<u64>, spot: Spot, 
     out.extend_from_slice(br#""}"#);
 }
 
-/// An item that says that the channel was closed.
+/// Writes an item that reports that the channel was closed.
 pub(crate) fn write_close(channel: &ChannelName, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"type":"close""#);
     write_channel(channel, out);
@@ -117,7 +118,7 @@ pub(crate) fn write_close(channel: &ChannelName, out: &mut Vec<u8>) {
 /// The first item of a subscription that is added to a WebSocket.
 pub(crate) const SUBSCRIBED: &[u8] = br#"{"type":"subscribed"}"#;
 
-/// An item that says how often a stream shows that it lives.
+/// Returns an item that announces the heartbeat interval of a stream.
 pub(crate) fn hello(heartbeat_ms: u64) -> Vec<u8> {
     let mut out = br#"{"type":"hello","heartbeat_ms":"#.to_vec();
     json::write_number(heartbeat_ms, &mut out);
@@ -125,7 +126,7 @@ pub(crate) fn hello(heartbeat_ms: u64) -> Vec<u8> {
     out
 }
 
-/// An item that says when to come back to a server that goes down.
+/// Returns an item that asks the client to reconnect after a time, since the server shuts down.
 pub(crate) fn bye(retry_ms: u64) -> Vec<u8> {
     let mut out = br#"{"type":"bye","retry_ms":"#.to_vec();
     json::write_number(retry_ms, &mut out);
@@ -133,7 +134,7 @@ pub(crate) fn bye(retry_ms: u64) -> Vec<u8> {
     out
 }
 
-/// An item that says in how many seconds the reader's token ends.
+/// Returns an item that announces the expiry of the reader's token, in seconds.
 pub(crate) fn token_ends(expires_in_s: u64) -> Vec<u8> {
     let mut out = br#"{"type":"token","expires_in_s":"#.to_vec();
     json::write_number(expires_in_s, &mut out);
@@ -141,7 +142,8 @@ pub(crate) fn token_ends(expires_in_s: u64) -> Vec<u8> {
     out
 }
 
-/// The reply of a long poll: the position after its items, and the items, ready made.
+/// Writes the reply of a long poll: the position after its items, and the items, which are encoded
+/// already.
 pub(crate) fn write_reply<'a>(
     spots: impl IntoIterator<Item = Spot>,
     items: impl IntoIterator<Item = &'a [u8]>,
@@ -159,8 +161,8 @@ pub(crate) fn write_reply<'a>(
     out.extend_from_slice(b"]}");
 }
 
-/// A page of a channel's history. Messages are told as in the channel, behind a gap where there is
-/// one.
+/// Returns a page of a channel's history. Messages have the form of those in the channel, after a
+/// gap if there is one.
 pub(crate) fn history(channel: &ChannelName, page: &Page) -> Vec<u8> {
     let mut items = Vec::with_capacity(page.entries.len() + 1);
     if let Some(missed) = page.gap {
@@ -182,7 +184,7 @@ pub(crate) fn history(channel: &ChannelName, page: &Page) -> Vec<u8> {
     out
 }
 
-/// What is known of a channel.
+/// Returns the state of a channel.
 pub(crate) fn info(listed: &Listed) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     write_info(listed, &mut out);
@@ -205,7 +207,7 @@ fn write_info(Listed { channel, info }: &Listed, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// A page of the list of channels: where there are more, `next` says behind which name.
+/// Returns a page of the list of channels. If there are more, `next` is the last name of this page.
 pub(crate) fn list(channels: &[Listed], more: bool) -> Vec<u8> {
     let mut out = br#"{"channels":["#.to_vec();
     for (index, listed) in channels.iter().enumerate() {
@@ -221,7 +223,7 @@ pub(crate) fn list(channels: &[Listed], more: bool) -> Vec<u8> {
     out
 }
 
-/// Answers a publisher.
+/// Returns the answer to a publisher.
 pub(crate) fn published(channel: &ChannelName, spot: Spot, callback: Option<&str>) -> Response {
     let mut json = Vec::with_capacity(128);
     json.extend_from_slice(br#"{"channel":"#);
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_hold_their_items_and_the_position_after_them() {
+    fn replies_contain_their_items_and_the_position_after_them() {
         let mut gap = Vec::new();
         write_gap(&ChannelName::new("a").expect("a name"), None, spot(3), &mut gap);
         let mut out = Vec::new();

@@ -8,5 +8,5 @@ pub(crate) mod websocket;
 
 pub(crate) use encoder::Native;
 
-/// Its place among the protocols.
+/// Its row in the table of protocols.
 pub(super) const ROW: u8 = 0;

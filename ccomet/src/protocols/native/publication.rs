@@ -1,5 +1,4 @@
-//! What is to be published: read from a request, and the answer where it was more than one message
-//! in one channel.
+//! Publications of a request, and the answer to a request with several publications.
 
 use std::fmt::{self, Formatter};
 use std::marker::PhantomData;
@@ -20,13 +19,13 @@ use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
 use crate::core::problem::{MessageFault, Problem};
 
-/// The longest type of a message, in bytes.
+/// The maximum length of the type of a message, in bytes.
 const EVENT_BYTES_MAX: usize = 128;
 
 /// The header field that names an idempotency key.
 const KEY_FIELD: &str = "Idempotency-Key";
 
-/// The longest idempotency key, in bytes.
+/// The maximum length of an idempotency key, in bytes.
 const KEY_BYTES_MAX: usize = 128;
 
 /// A message for a channel, or for all channels of a pattern.
@@ -36,17 +35,17 @@ pub(crate) struct Publication {
     pub(crate) draft: Draft,
 }
 
-/// What became of a publication.
+/// The outcome of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Right before that spot.
+    /// The message is right before this spot.
     At(Spot),
-    /// In so many channels of its pattern.
+    /// The message reached this number of channels of its pattern.
     In(u64),
     Refused(Problem),
 }
 
-/// The draft of a message whose options are in the query and the header.
+/// Returns the draft of a message whose options are in the query and the header.
 pub(crate) fn read_draft(payload: &[u8], head: &RequestHead<'_>, query: Query<'_>) -> Result<Draft, Problem> {
     let get = |name: &'static str| query.get(name).map_err(|_| Problem::BadParameter(name));
     let event = get("event")?.map(|event| checked_event(&event)).transpose()?;
@@ -55,7 +54,7 @@ pub(crate) fn read_draft(payload: &[u8], head: &RequestHead<'_>, query: Query<'_
     Ok(Draft { payload: Bytes::copy_from_slice(payload), sender: None, event, ttl_s: checked_ttl(ttl_s)?, key })
 }
 
-/// The key in the header, where there is one.
+/// Returns the idempotency key in the header, if there is one.
 pub(crate) fn header_key(head: &RequestHead<'_>) -> Result<Option<Box<str>>, Problem> {
     let mut keys = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("idempotency-key"));
     match (keys.next(), keys.next()) {
@@ -86,7 +85,7 @@ pub(crate) fn checked_key(key: &str) -> Result<Box<str>, Problem> {
     }
 }
 
-/// The name of a channel, or of a pattern.
+/// Parses the name of a channel or of a pattern.
 pub(crate) fn read_target(name: &str) -> Result<ChannelName, Problem> {
     let pattern = || Pattern::new(name).ok().filter(|_| name.contains('*'));
     ChannelName::new(name).ok().or_else(|| Some(ChannelName::of_pattern(&pattern()?))).ok_or(Problem::BadChannel)
@@ -113,8 +112,8 @@ struct RawMessage<'a> {
     key: Option<String>,
 }
 
-/// Reads several messages from JSON. One with no key of its own has that of the request, with its
-/// place in it.
+/// Parses several messages from JSON. A message without a key gets the key of the request, followed
+/// by its index.
 pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> Result<Vec<Publication>, Problem> {
     let RawBody { messages } = serde_json::from_slice(body).map_err(|_| Problem::BadBody)?;
     let messages = read_list(messages, limits.publications_per_request_max)?;
@@ -122,7 +121,7 @@ pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> 
     for (place, mut raw) in messages.into_iter().enumerate() {
         let wrong = |fault| Problem::BadMessage(place as u32, fault);
         let mut draft = read_raw(&raw, limits).map_err(wrong)?;
-        // No key of a client's has a space.
+        // No client's key contains a space.
         draft.key = draft.key.or_else(|| key.map(|key| format!("{key} {place}").into()));
         raw.channels.extend(raw.channel.take());
         if raw.channels.is_empty() {
@@ -139,7 +138,7 @@ pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> 
     if publications.is_empty() { Err(Problem::BadBody) } else { Ok(publications) }
 }
 
-/// Reads the list of messages, no further than to the first that is malformed, or one too many.
+/// Parses the list of messages, up to the first malformed or excess message.
 fn read_list(list: &RawValue, most: usize) -> Result<Vec<RawMessage<'_>>, Problem> {
     if !list.get().starts_with('[') {
         return Err(Problem::BadBody);
@@ -150,14 +149,14 @@ fn read_list(list: &RawValue, most: usize) -> Result<Vec<RawMessage<'_>>, Proble
     })
 }
 
-/// Reads names of channels, no more of them than the setting `publications_per_request_max` can
-/// allow.
+/// Parses names of channels, up to the highest number that the setting
+/// `publications_per_request_max` can allow.
 fn read_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     from.deserialize_seq(Elements { most: 10_000, read: &mut 0, kind: PhantomData })
 }
 
-/// Reads a list of at most `most` elements, and no further. An error has the number of elements that could be read: it is
-/// greater than `most` if the list is too long.
+/// Parses a list of at most `most` elements, and stops behind them. An error has the number of
+/// elements that were parsed: it is greater than `most` if the list is too long.
 pub(super) fn read_bounded<'a, T: Deserialize<'a>>(list: &'a RawValue, most: usize) -> Result<Vec<T>, usize> {
     let mut read = 0;
     let elements = Elements { most, read: &mut read, kind: PhantomData };
@@ -165,8 +164,8 @@ pub(super) fn read_bounded<'a, T: Deserialize<'a>>(list: &'a RawValue, most: usi
     list.map_err(|_| read)
 }
 
-/// Reads a list of bounded length: what is longer takes no memory. `read` counts the elements that
-/// could be read.
+/// The parser of a list of bounded length: excess elements take no memory. `read` counts the parsed
+/// elements.
 struct Elements<'a, T> {
     most: usize,
     read: &'a mut usize,
@@ -209,24 +208,26 @@ fn read_raw(raw: &RawMessage<'_>, limits: &Limits) -> Result<Draft, MessageFault
     Ok(Draft { payload, sender: None, event, ttl_s, key: key.map_err(|_| MessageFault::Member("key"))? })
 }
 
-/// A JSON value that is there. `null` is one, which serde by itself takes for none.
+/// Reads a JSON value that is present. `null` counts as present; by default, serde treats it as
+/// missing.
 pub(crate) fn read_given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
 }
 
-/// What is published of a JSON value: a string as it is, anything else as its JSON.
+/// Returns the published text of a JSON value: the content of a string, or the JSON of any other
+/// value.
 pub(crate) fn read_data(data: &RawValue) -> Result<String, Problem> {
     let text = data.get();
     if text.starts_with('"') { serde_json::from_str(text).map_err(|_| Problem::BadBody) } else { Ok(text.to_owned()) }
 }
 
-/// What is published, without room to spare: it is kept for as long as the message is, and not
+/// Returns a payload without spare capacity, which would be held as long as the message, and not be
 /// counted.
 pub(crate) fn exact(payload: Vec<u8>) -> Bytes {
     payload.into_boxed_slice().into()
 }
 
-/// The list of what became of each publication.
+/// Returns the list of the outcomes of all publications.
 pub(crate) fn write_results<'a>(results: impl IntoIterator<Item = (&'a ChannelName, Outcome)>, out: &mut Vec<u8>) {
     out.extend_from_slice(br#""results":["#);
     for (index, (channel, outcome)) in results.into_iter().enumerate() {
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_read() {
+    fn messages_are_parsed() {
         let body = r#"{"messages":[
             {"channel":"a","data":"héllo","event":"greeting","ttl":5,"key":"own"},
             {"channels":["b","n.*"],"data":{"x": 1}}]}"#;
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_messages_is_named() {
+    fn faults_of_messages_are_named() {
         for (body, problem) in [
             ("", Problem::BadBody),
             ("[]", Problem::BadBody),

@@ -24,10 +24,10 @@ use crate::protocols::route::{Ahead, Incoming, parse_number};
 /// The subprotocol of WebSockets, for clients that ask for one.
 const SUBPROTOCOL: &str = "ccomet";
 
-/// Where several messages are published at once.
+/// The path at which several messages are published at once.
 pub(super) const MESSAGES_PATH: &str = "/messages";
 
-/// Where a WebSocket is opened without channels.
+/// The path at which a WebSocket is opened without channels.
 const SESSION_PATH: &str = "/channels";
 
 const MESSAGES_METHODS: &str = "POST, OPTIONS";
@@ -35,10 +35,10 @@ const FRONT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ADMIN_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 const PART_METHODS: &str = "GET, OPTIONS";
 
-/// Messages or channels on a page, by default.
+/// The default number of messages or channels on a page.
 const PAGE_DEFAULT: usize = 100;
 
-/// Reads a request, if its path is one of this API's at that door.
+/// Reads a request, if its path is one of this API's at that listener.
 pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
     let path = incoming.head.path();
     if let Some(names) = path.strip_prefix("/channels/") {
@@ -52,7 +52,7 @@ pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
     }
 }
 
-/// Reads the head of a request that has a body, if it is one that publishes.
+/// Reads the head of a request with a body, if the request publishes.
 pub(super) fn read_ahead(incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
     if incoming.head.method() != Method::Post {
         return None;
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         Self { door, head, body, front, admin, limits, times }
     }
 
-    /// Reads a request to what is behind `/channels/`.
+    /// Reads a request for a path behind `/channels/`.
     fn read(&self, names: &str) -> Result<Call, Refused> {
         if let Some((name, part)) = names.split_once('/') {
             return self.read_part(name, part);
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a request to a part of one channel.
+    /// Reads a request for a part of one channel.
     fn read_part(&self, name: &str, part: &str) -> Result<Call, Refused> {
         let is_admin = self.door == Door::Admin;
         let is_there = matches!(part, "history" | "presence") || part == "info" && is_admin;
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns which part of a channel's history is asked for: by default, the newest messages.
+    /// Returns the requested part of a channel's history: by default, the newest messages.
     fn range(&self, query: Query<'_>) -> Result<Range, Problem> {
         let get = |name: &'static str| query.get(name).map_err(|_| Problem::BadPosition(name));
         let edge = |name: &'static str, text: &str| {
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         Ok(Range { edge, is_backward, limit: self.limit(query)?, bytes_max: self.limits.batch_bytes_max })
     }
 
-    /// Returns how many of something are asked for.
+    /// Returns the requested number of messages or channels.
     fn limit(&self, query: Query<'_>) -> Result<usize, Problem> {
         let Some(text) = query.get("limit").map_err(|_| Problem::BadParameter("limit"))? else {
             return Ok(PAGE_DEFAULT.min(self.limits.page_items_max));
@@ -210,7 +210,8 @@ impl<'a> Reader<'a> {
         };
         let refused = |problem| Refused::Problem { problem, callback: callback.clone(), allow: "" };
         if let Some(text) = query.get("publish").map_err(|_| refused(Problem::BadParameter("publish")))? {
-            // Without a callback it would be a GET that changes something, and no script tag's.
+            // Without a callback, this is not a request of a script tag, but a GET that changes
+            // something.
             if callback.is_none() {
                 return Err(refused(Problem::BadParameter("callback")));
             }
@@ -252,8 +253,8 @@ impl<'a> Reader<'a> {
         Ok(Call::Socket { subscription: Subscription::new(channels()?, Delivery::new(on_socket())), response })
     }
 
-    /// Returns whether pages of an origin may open a WebSocket, which browsers leave to the server.
-    /// Pages of the server itself may everywhere.
+    /// Returns whether pages of an origin may open a WebSocket. Browsers leave this decision to the
+    /// server. Pages of the server itself may do it at every listener.
     fn may_open_socket(&self, origin: &str) -> bool {
         origin::is_own(self.head, origin) || self.allows_origin(origin) || fault!("any-origin-opens-socket")
     }
@@ -272,8 +273,7 @@ impl<'a> Reader<'a> {
         let listener = if transport == Some(Transport::Iframe) { self.listener(query)? } else { None };
         let wait_s = match query.get("wait").map_err(|_| Problem::BadParameter("wait"))? {
             None => self.times.poll_wait_s,
-            // A longer wait than the server grants is cut, not refused: the reply is the same, only
-            // sooner.
+            // A wait beyond the limit is reduced, not refused: the reply is the same, only earlier.
             Some(text) => parse_number(&text).ok_or(Problem::BadParameter("wait"))?.min(self.times.poll_wait_max_s),
         };
         let last_id = if transport == Some(Transport::EventStream) { self.last_event_id(query)? } else { None };
@@ -290,9 +290,9 @@ impl<'a> Reader<'a> {
         Ok(Call::Subscribe { subscription, wait_s })
     }
 
-    /// Returns the id of the last event that a client of an event stream has got: from the header
-    /// field, or from the query if the client cannot set header fields, under the names that
-    /// polyfills and wrappers of `EventSource` use.
+    /// Returns the id of the last event that a client of an event stream has received. It is in the
+    /// header field or, from clients that cannot set header fields, in the query, under the names
+    /// that polyfills and wrappers of `EventSource` use.
     fn last_event_id(&self, query: Query<'_>) -> Result<Option<String>, Problem> {
         if let Some(id) = self.head.header("last-event-id").filter(|id| !id.is_empty()) {
             return Ok(Some(String::from_utf8_lossy(id).into_owned()));
@@ -309,9 +309,9 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// Returns the channels, and where to start in each. A last event's id that is no position of
-    /// these channels is one that nothing is known of: a refusal would end an `EventSource` for
-    /// good.
+    /// Returns the channels, and the start in each. If the id of the last event is not a position
+    /// in these channels, the position counts as unknown: a refusal would end an `EventSource`
+    /// permanently.
     fn channels_and_starts(
         &self,
         names: &str,
@@ -335,7 +335,7 @@ impl<'a> Reader<'a> {
         Ok(channels)
     }
 
-    /// Returns the transport of the answer, or `None` if it is one reply.
+    /// Returns the transport of the answer, or `None` for a single reply.
     fn transport(&self, query: Query<'_>) -> Result<Option<Transport>, Problem> {
         match query.get("transport").map_err(|_| Problem::BadParameter("transport"))?.as_deref() {
             Some("poll") => Ok(None),
@@ -349,8 +349,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the origin of the page that has this in a frame: one that may read replies. `None`:
-    /// this server's own, with the scheme that the browser knows.
+    /// Returns the origin of the page that has the answer in a frame; it must be allowed to read
+    /// replies. `None` is the server's own origin, whose scheme only the browser knows.
     fn listener(&self, query: Query<'_>) -> Result<Option<Box<str>>, Problem> {
         let origin = query.get("origin").map_err(|_| Problem::BadParameter("origin"))?.unwrap_or_default();
         if origin.is_empty() || is_origin(&origin) && origin::is_own(self.head, &origin) {
@@ -361,17 +361,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Returns the format of what a WebSocket's client is sent.
+/// Returns the format of messages to the client of a WebSocket.
 pub(super) fn on_socket() -> Format {
     StreamFormat { transport: Transport::Socket, framing: Framing::Message }.in_row(ROW)
 }
 
-/// Where a client wants a subscription to start, and whether joins and leaves are part of it.
+/// The requested start of a subscription, and whether it includes joins and leaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Starts<'a> {
     /// `latest`, `oldest`, or a position.
     pub(super) after: Option<&'a str>,
-    /// How many messages back.
+    /// The number of messages before the newest.
     pub(super) last: Option<u64>,
     pub(super) with_presence: Option<bool>,
 }
@@ -380,7 +380,7 @@ impl Starts<'_> {
     /// Returns the channels of the subscription, sorted, and the start in each.
     pub(super) fn of(self, mut channels: Vec<ChannelName>) -> Result<Vec<(ChannelName, Start)>, Problem> {
         if self.with_presence == Some(true) {
-            // No pattern has members.
+            // A pattern has no members.
             if channels.iter().any(ChannelName::is_pattern) {
                 return Err(Problem::Excluded("presence", "a pattern"));
             }
@@ -399,7 +399,7 @@ impl Starts<'_> {
     }
 }
 
-/// Returns whether joins and leaves are subscribed to, too.
+/// Returns whether the subscription includes joins and leaves, if the query has that parameter.
 fn with_presence(query: Query<'_>) -> Result<Option<bool>, Problem> {
     match query.get("presence").map_err(|_| Problem::BadParameter("presence"))?.as_deref() {
         None => Ok(None),
@@ -416,13 +416,13 @@ fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> 
 
 /// Returns the channels of a path.
 fn channels(names: &str, limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
-    // A name may hold an escaped '/', but a path has no more segments.
+    // A name may contain an escaped '/', but the path has no further segments.
     let decoded = names.split(',').map(|name| if name.contains('/') { None } else { decode_segment(name).ok() });
     read_channels(decoded, limits)
 }
 
-/// Reads the names of channels and patterns, where they are names. Returns them sorted, so that a position means the
-/// same in whatever order they are asked for.
+/// Parses the names of channels and patterns. Returns them sorted, so that a position does not
+/// depend on the order of the request.
 pub(super) fn read_channels<N: AsRef<str>>(
     names: impl Iterator<Item = Option<N>>,
     limits: &Limits,
@@ -446,8 +446,8 @@ fn one_channel(names: &str) -> Result<ChannelName, Problem> {
     name.and_then(|name| ChannelName::new(&name).ok()).ok_or(Problem::BadChannel)
 }
 
-/// Returns whether `Accept` names a kind of stream. Weights are ignored: a client that names one
-/// wants it.
+/// Returns whether `Accept` names a kind of stream. Weights are ignored: a client that names a kind
+/// accepts it.
 fn accepts(head: &RequestHead<'_>, wanted: &[u8]) -> bool {
     head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("accept")).any(|(_, value)| {
         value.split(|byte| *byte == b',').any(|range| {

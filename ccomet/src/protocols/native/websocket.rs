@@ -1,4 +1,4 @@
-//! What a client says on its WebSocket, and what it is answered there: everything the server says
+//! The commands of a client on its WebSocket, and the answers to them. Every message of the server
 //! has the form of a poll's reply.
 
 use sealed::fault;
@@ -15,19 +15,20 @@ use crate::core::position::Spot;
 use crate::core::problem::Problem;
 use crate::hub::{Delivery, Label, Start, Subscription};
 
-/// Bytes of a command to unsubscribe that is read though its client may say nothing more, at most.
+/// The maximum bytes of a command to unsubscribe that is read although the client is over its
+/// limit.
 const UNSUBSCRIBE_BYTES_MAX: usize = 256;
 
-/// What a client says in a message of text.
+/// A command in a text message of a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// To publish; the answer has the same `reference`.
+pub(crate) enum Command {
+    /// Publishes a message; the answer has the same `reference`.
     Publish { channel: ChannelName, draft: Draft, reference: Option<i64> },
-    /// That this token counts from now on.
+    /// Replaces the client's token.
     Token { token: String, reference: Option<i64> },
-    /// To read more channels, by a subscription of its own.
+    /// Adds a subscription of its own for further channels.
     Subscribe { channels: Vec<(ChannelName, Start)>, label: Label },
-    /// That it has read enough by that subscription.
+    /// Ends an added subscription.
     Unsubscribe { label: Label },
 }
 
@@ -52,8 +53,8 @@ struct Raw<'a> {
     reference: Option<i64>,
 }
 
-/// Reads a message. An error has the message's reference, if it has one that can be read.
-pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option<i64>)> {
+/// Parses a command. An error has the command's reference, if it can be found.
+pub(crate) fn read(text: &str, limits: &Limits) -> Result<Command, (Problem, Option<i64>)> {
     let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| (Problem::BadCommand, reference(text)))?;
     let refused = |problem| (problem, raw.reference);
     let event = raw.event.as_deref().map(checked_event).transpose().map_err(refused)?;
@@ -64,15 +65,15 @@ pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option
     let has_starts = raw.channels.is_some() || starts != Starts::default();
     match (raw.kind.as_str(), raw.channel, raw.token, raw.reference.map(Label)) {
         ("token", None, Some(token), _) if !has_message && !has_starts => {
-            Ok(Said::Token { token, reference: raw.reference })
+            Ok(Command::Token { token, reference: raw.reference })
         }
         ("subscribe", None, None, Some(label)) if !has_message => {
             let names = raw.channels.ok_or(Problem::BadCommand).and_then(|list| read_names(list, limits));
             let names = names.map_err(refused)?;
             let channels = read_channels(names.iter().map(|name| Some(name.as_str())), limits).map_err(refused)?;
-            Ok(Said::Subscribe { channels: starts.of(channels).map_err(refused)?, label })
+            Ok(Command::Subscribe { channels: starts.of(channels).map_err(refused)?, label })
         }
-        ("unsubscribe", None, None, Some(label)) if !has_message && !has_starts => Ok(Said::Unsubscribe { label }),
+        ("unsubscribe", None, None, Some(label)) if !has_message && !has_starts => Ok(Command::Unsubscribe { label }),
         ("publish", Some(channel), None, _) if !has_starts => {
             let data = raw.data.ok_or(refused(Problem::BadCommand))?;
             let channel = ChannelName::new(&channel).map_err(|_| refused(Problem::BadChannel))?;
@@ -81,24 +82,24 @@ pub(crate) fn read(text: &str, limits: &Limits) -> Result<Said, (Problem, Option
                 return Err(refused(Problem::MessageTooLarge(limits.message_bytes_max)));
             }
             let draft = Draft { payload, sender: None, event, ttl_s, key };
-            Ok(Said::Publish { channel, draft, reference: raw.reference })
+            Ok(Command::Publish { channel, draft, reference: raw.reference })
         }
         _ => Err(refused(Problem::BadCommand)),
     }
 }
 
-/// Reads a command to unsubscribe. Any other message costs next to nothing to read.
+/// Parses a command to unsubscribe. Other messages are rejected at almost no cost.
 pub(crate) fn read_unsubscribe(text: &str) -> Option<Label> {
     if text.len() > UNSUBSCRIBE_BYTES_MAX {
         return None;
     }
     match read(text, &Limits::default()) {
-        Ok(Said::Unsubscribe { label }) => Some(label),
+        Ok(Command::Unsubscribe { label }) => Some(label),
         _ => None,
     }
 }
 
-/// Reads the names of a subscription's channels, no more of them than it may have.
+/// Parses the names of a subscription's channels, up to the number that it may have.
 fn read_names(list: &RawValue, limits: &Limits) -> Result<Vec<String>, Problem> {
     let most = if fault!("list-of-channels-unbounded") { usize::MAX } else { limits.channels_per_subscription_max };
     match read_bounded(list, most) {
@@ -108,12 +109,12 @@ fn read_names(list: &RawValue, limits: &Limits) -> Result<Vec<String>, Problem> 
     }
 }
 
-/// Returns what the hub needs for a subscription that is added to a WebSocket.
+/// Returns the hub's subscription for a command that adds one to a WebSocket.
 pub(crate) fn subscription(channels: Vec<(ChannelName, Start)>, label: Label) -> Subscription {
     Subscription { label: Some(label), ..Subscription::new(channels, Delivery::new(on_socket())) }
 }
 
-/// The reference of a message that is not read, if it has one that can be found.
+/// Returns the reference of a message that is not executed, if it can be found.
 pub(crate) fn reference(text: &str) -> Option<i64> {
     #[derive(Deserialize)]
     struct Referring {
@@ -123,7 +124,7 @@ pub(crate) fn reference(text: &str) -> Option<i64> {
     serde_json::from_str(text).ok().and_then(|referring: Referring| referring.reference)
 }
 
-/// The answer to a publisher.
+/// Returns the answer to a publication.
 pub(crate) fn published(channel: &ChannelName, spot: Spot, reference: Option<i64>) -> Vec<u8> {
     let mut item = br#"{"type":"published","ref":"#.to_vec();
     json::write(&reference, &mut item);
@@ -135,7 +136,7 @@ pub(crate) fn published(channel: &ChannelName, spot: Spot, reference: Option<i64
     reply(&item)
 }
 
-/// The answer to a token.
+/// Returns the answer to a token.
 pub(crate) fn renewed(reference: Option<i64>) -> Vec<u8> {
     let mut item = br#"{"type":"renewed","ref":"#.to_vec();
     json::write(&reference, &mut item);
@@ -143,12 +144,12 @@ pub(crate) fn renewed(reference: Option<i64>) -> Vec<u8> {
     reply(&item)
 }
 
-/// The answer to a client that has read enough by one of its subscriptions.
+/// Returns the answer to a command that ends a subscription.
 pub(crate) fn unsubscribed(Label(label): Label) -> Vec<u8> {
     reply(format!(r#"{{"type":"unsubscribed","ref":{label}}}"#).as_bytes())
 }
 
-/// What went wrong.
+/// Returns the answer to a command that is refused.
 pub(crate) fn refused(problem: Problem, reference: Option<i64>) -> Vec<u8> {
     let details = problem.details().kind("error").title(None);
     let details = match reference {
@@ -170,7 +171,7 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
-    fn subscriptions_begin_like_those_of_urls() {
+    fn subscriptions_start_like_those_of_urls() {
         let limits = Limits::default();
         let channel = |name| ChannelName::new(name).expect("a name");
         let (a, b) = (channel("a"), channel("b"));
@@ -179,18 +180,18 @@ mod tests {
             (r#","after":"oldest""#, vec![(a.clone(), Start::Oldest), (b.clone(), Start::Oldest)]),
             (r#","last":3,"presence":false"#, vec![(a, Start::Last(3)), (b, Start::Last(3))]),
         ] {
-            let said = read(&format!(r#"{{"type":"subscribe","channels":["b","a"],"ref":-1{text}}}"#), &limits);
-            assert_eq!(said, Ok(Said::Subscribe { channels, label: Label(-1) }));
+            let command = read(&format!(r#"{{"type":"subscribe","channels":["b","a"],"ref":-1{text}}}"#), &limits);
+            assert_eq!(command, Ok(Command::Subscribe { channels, label: Label(-1) }));
         }
     }
 
     #[test]
-    fn messages_are_read_and_refused_by_name() {
+    fn commands_are_parsed_and_refused_with_the_faulty_member() {
         let limits = Limits { message_bytes_max: 10, channels_per_subscription_max: 2, ..Limits::default() };
-        let said = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, &limits).expect("fine");
+        let command = read(r#"{"type":"publish","channel":"a","data":"hi","ref":7}"#, &limits).expect("fine");
         let channel = ChannelName::new("a").expect("a name");
         let draft = Draft { payload: Bytes::from_static(b"hi"), ..Draft::default() };
-        assert_eq!(said, Said::Publish { channel, draft, reference: Some(7) });
+        assert_eq!(command, Command::Publish { channel, draft, reference: Some(7) });
         for (text, problem, reference) in [
             ("", Problem::BadCommand, None),
             ("[]", Problem::BadCommand, None),
@@ -209,7 +210,7 @@ mod tests {
             (r#"{"type":"subscribe","channels":[],"ref":5}"#, Problem::BadCommand, Some(5)),
             (r#"{"type":"subscribe","channels":["a,b"],"ref":5}"#, Problem::BadChannel, Some(5)),
             (r#"{"type":"subscribe","channels":["a","a"],"ref":5}"#, Problem::TooManyChannels, Some(5)),
-            // What is beyond the limit is not read.
+            // Elements beyond the limit are not parsed.
             (r#"{"type":"subscribe","channels":["a","b","c",7],"ref":5}"#, Problem::TooManyChannels, Some(5)),
             (r#"{"type":"subscribe","channels":["a",7],"ref":5}"#, Problem::BadCommand, Some(5)),
             (r#"{"type":"subscribe","channels":["a"],"after":"b","ref":5}"#, Problem::BadPosition("after"), Some(5)),

@@ -1,8 +1,8 @@
-//! A protocol of the tests' own, which shows what a further one costs: this folder, and a row in a
-//! table. The hub's tests read it, too, so that they know of no real one.
+//! A protocol for tests, which shows the cost of a further protocol: this folder, and a row in a
+//! table. The hub's tests use it as well, so that they depend on no real protocol.
 //!
-//! A client asks for `/toy/{channel}` or `/toy/{channel}?poll={number}`, and gets words, one event
-//! a line.
+//! A client requests `/toy/{channel}` or `/toy/{channel}?poll={number}`, and receives words, one
+//! event per line.
 
 use std::io::Write;
 
@@ -22,12 +22,12 @@ use crate::hub::{
     Subscription,
 };
 
-/// The table of protocols that tests give the hub.
+/// The table of protocols that tests pass to the hub.
 pub(crate) const TOYS: Encoders = Encoders(&[&Toy]);
 
 pub(super) const ROW: u8 = 0;
 
-/// Its only kind of streams.
+/// Its only stream format.
 pub(crate) const STREAM: Format = Format::stream(ROW, 0);
 pub(crate) const POLL: Format = Format::poll(ROW);
 
@@ -68,7 +68,7 @@ impl Encoder for Toy {
 }
 
 impl Protocol for Toy {
-    /// No setting names it.
+    /// Returns true: no setting refers to this protocol.
     fn is_spoken(&self, _: &[Api]) -> bool {
         true
     }
@@ -117,7 +117,7 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis::from_millis(0);
 
-    /// Keeps what a client gets.
+    /// The output that a client receives.
     #[derive(Default)]
     struct Received(String);
 
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_further_protocol_is_a_folder_and_a_row() {
+    fn a_further_protocol_needs_a_folder_and_a_row_only() {
         let (mut hub, mut received) = (Hub::for_tests(TOYS), Received::default());
         let channel = ChannelName::new("news").expect("a name");
         let message = |text: &'static str| {

@@ -1,4 +1,4 @@
-//! Encodes for polls of version 1.0: a script that calls the client's function, or nothing.
+//! The encoder for polls of version 1.0: a script that calls the client's function, or nothing.
 
 use bytes::Bytes;
 use sealed_http::Response;
@@ -31,7 +31,7 @@ impl Encoder for V1 {
         items::write_message(message.channel, message.spot.next - 1, message.message, out);
     }
 
-    /// There are no streams.
+    /// Writes nothing: this API has no streams.
     fn write_event(&self, _: Format, _: Option<Label>, _: &StreamEvent<'_>, _: &mut Vec<u8>) {}
 
     fn reply(&self, target: Option<&str>, outcome: &PollOutcome<'_>) -> Option<ReplyBody> {
@@ -43,8 +43,8 @@ impl Encoder for V1 {
         };
         let messages = items.iter().filter_map(|item| if let Item::Message(bytes) = item { Some(bytes) } else { None });
         let messages: Vec<_> = messages.collect();
-        // A client takes its count from the last item, unless that is a lone sign-in: so messages
-        // come last, and without one there is one sign-in only.
+        // A client takes its count from the last item, unless that is a single sign-in. So messages
+        // come last, and without messages there is at most one sign-in.
         let shown = if messages.is_empty() { announcements.len().min(1) } else { announcements.len() };
         let announcements = &announcements[..shown];
         let signs: Vec<_> = announcements.iter().map(|sign| items::sign(sign.channel, sign.next, sign.name)).collect();
@@ -72,8 +72,8 @@ impl Protocol for V1 {
     fn answer(&self, _: Format, body: ReplyBody, _: &[Field]) -> Answer {
         Answer::Whole(match body.kind {
             SCRIPT => script_response(body.bytes),
-            // Whole, but empty: a connection that just closed would make the browser ask again by
-            // itself.
+            // The response is complete, but empty: if the connection just closed, the browser would
+            // repeat the request by itself.
             _ => script_response(Bytes::new()).closing(),
         })
     }

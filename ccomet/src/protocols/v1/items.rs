@@ -1,4 +1,5 @@
-//! The API of version 1.0: JSONP calls whose argument is a string literal that holds a JSON array.
+//! The items of version 1.0: JSONP calls whose argument is a string literal that contains a JSON
+//! array.
 
 use bytes::Bytes;
 
@@ -9,23 +10,23 @@ use crate::core::message::{ChannelName, Message};
 pub(super) const SIGNED_IN: &[u8] = br#"[{"type" : "sign in"}]"#;
 /// The reply to `/publish`, as a whole array.
 pub(super) const PUBLISHED: &[u8] = br#"[{"type" : "publish"}]"#;
-/// A parameter is missing or malformed, as a whole array.
+/// The answer for a missing or malformed parameter, as a whole array.
 pub(super) const BAD_PARAMETERS: &[u8] = br#"[{"type" : "400", "reason" : "error params"}]"#;
 
-/// An item for a message, escaped as text of the string literal.
+/// Writes an item for a message, escaped as text of the string literal.
 pub(super) fn write_message(channel: &ChannelName, seqid: u64, message: &Message, out: &mut Vec<u8>) {
     let payload = String::from_utf8_lossy(&message.payload);
     write_item("MSG", &payload, message.sender.as_deref().unwrap_or(""), seqid, channel, out);
 }
 
-/// An item for a sign-in, escaped as text of the string literal.
+/// Returns an item for a sign-in, escaped as text of the string literal.
 pub(super) fn sign(channel: &ChannelName, seqid: u64, name: &str) -> Bytes {
     let mut out = Vec::new();
     write_item("SIGN", "SIGN", name, seqid, channel, &mut out);
     Bytes::from(out)
 }
 
-/// The envelope around items that are escaped already.
+/// Returns the envelope around items that are escaped already.
 pub(super) fn envelope<'a>(callback: &str, items: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(callback.as_bytes());
@@ -40,7 +41,7 @@ pub(super) fn envelope<'a>(callback: &str, items: impl IntoIterator<Item = &'a [
     out
 }
 
-/// The envelope around one of the fixed arrays above, none of which needs escaping.
+/// Returns the envelope around one of the fixed arrays above, none of which needs escaping.
 pub(super) fn envelope_fixed(callback: &str, array: &[u8]) -> Vec<u8> {
     [callback.as_bytes(), b"('", array, b"')"].concat()
 }
@@ -60,8 +61,8 @@ fn write_item(kind: &str, msg: &str, sname: &str, seqid: u64, channel: &ChannelN
     escape_literal(&item, out);
 }
 
-/// Escapes JSON as text of a string literal in single quotes. Line ends, U+2028, U+2029 and `</`
-/// are not in it any more: [`json`] has escaped them.
+/// Escapes JSON as text of a string literal in single quotes. It contains no line breaks, U+2028,
+/// U+2029 or `</`: [`json`] has escaped them.
 fn escape_literal(json: &[u8], out: &mut Vec<u8>) {
     for byte in json {
         if matches!(byte, b'\'' | b'\\') {
@@ -78,7 +79,7 @@ mod tests {
     use crate::core::time::UnixMillis;
 
     #[test]
-    fn the_envelope_is_what_the_page_of_2014_expects() {
+    fn the_envelope_has_the_form_that_the_page_of_2014_expects() {
         let channel = ChannelName::new("abc").expect("a name");
         let draft = Draft { payload: Bytes::from_static(b"hello"), sender: Some("ann".into()), ..Draft::default() };
         let message = draft.taken_at(UnixMillis::default());
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(envelope_fixed("cb", SIGNED_IN), br#"cb('[{"type" : "sign in"}]')"#);
     }
 
-    /// Reads a JavaScript string literal the simple way.
+    /// Parses a JavaScript string literal in the simple way.
     fn unescape(literal: &str) -> String {
         let mut out = String::new();
         let mut chars = literal.chars();
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn any_text_comes_out_of_both_escapes_unchanged() {
+    fn any_text_survives_both_escapes() {
         let text = "'\"\\ </script> \r\n\t\u{0}\u{2028}\u{2029} 😀 中文 \\' \\\\";
         let draft = Draft { payload: Bytes::from(text), sender: Some(text.into()), ..Draft::default() };
         let message = draft.taken_at(UnixMillis::default());

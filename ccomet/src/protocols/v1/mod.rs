@@ -10,7 +10,7 @@ use super::format::response::script_response;
 
 pub(crate) use encoder::V1;
 
-/// Its place among the protocols.
+/// Its row in the table of protocols.
 pub(super) const ROW: u8 = 2;
 
 /// Answers `/sign`.

@@ -12,12 +12,12 @@ use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::response::{JSON, script_response};
 use crate::protocols::route::{Incoming, parse_number};
 
-/// The longest name of a client, in bytes.
+/// The maximum length of a client's name, in bytes.
 const SNAME_BYTES_MAX: usize = 128;
 
 const METHODS: &str = "GET, OPTIONS";
 
-/// Reads a request, if its path is one of this API's at that door.
+/// Reads a request, if its path is one of this API's at that listener.
 pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
     if incoming.door != Door::Front || !matches!(incoming.head.path(), "/sign" | "/publish" | "/subscribe") {
         return None;
@@ -60,7 +60,7 @@ fn read_call(incoming: &Incoming<'_>, query: Query<'_>, callback: Box<str>) -> O
     }
 }
 
-/// Returns the answer to a request whose parameters are wrong, or whose callback cannot be called.
+/// Returns the answer to a request with invalid parameters or an invalid callback.
 fn bad_parameters(callback: Option<&str>) -> Refused {
     let response = match callback {
         Some(callback) => script_response(items::envelope_fixed(callback, items::BAD_PARAMETERS)),

@@ -10,13 +10,13 @@ use crate::config::auth::{Algorithm as Setting, Key, Secret};
 const SECRET: &str = "a secret that is long enough for it";
 const NOW_S: u64 = 1_800_000_000;
 
-/// A token of the private key.
+/// Creates a token that is signed with the private key.
 fn signed_by_pair(kid: Option<&str>) -> String {
     crypto::install();
     encode(&header(Algorithm::EdDSA, kid), &claims(), &EncodingKey::from_ed_der(&private_key())).expect("a token")
 }
 
-/// The same private key in all runs: 32 bytes, in the DER that goes around them.
+/// Returns the private key, which is the same in all runs: 32 bytes in their DER frame.
 fn private_key() -> Vec<u8> {
     let prefix = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
     [&prefix[..], &[7; 32]].concat()
@@ -53,7 +53,7 @@ fn signed(kid: Option<&str>, claims: &Value) -> String {
     encode(&header(Algorithm::HS256, kid), claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("a token")
 }
 
-/// A token whose parts are as they are given, signed with an HMAC of that key.
+/// Creates a token with these parts, signed by HMAC with that key.
 fn forged(header: &Value, claims: &Value, key: &[u8]) -> String {
     let message = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
@@ -62,7 +62,7 @@ fn forged(header: &Value, claims: &Value, key: &[u8]) -> String {
 }
 
 #[test]
-fn a_token_of_either_algorithm_grants_what_it_says() {
+fn a_token_of_either_algorithm_grants_its_claims() {
     let both = verifier(vec![shared("s", SECRET), public("e")]);
     for token in [signed(Some("s"), &claims()), signed_by_pair(Some("e"))] {
         let grant = both.verify(&token, NOW_S).expect("a grant");
@@ -74,7 +74,7 @@ fn a_token_of_either_algorithm_grants_what_it_says() {
 }
 
 #[test]
-fn times_are_kept_to_the_second() {
+fn times_are_exact_to_the_second() {
     let auth = Auth { keys: vec![shared("s", SECRET)], leeway_s: 0, ..Auth::default() };
     let verifier = Verifier::new(&auth).expect("keys");
     let token = signed(None, &json!({"exp": NOW_S + 60, "nbf": NOW_S}));
@@ -87,7 +87,7 @@ fn times_are_kept_to_the_second() {
 }
 
 #[test]
-fn a_beginning_may_be_ahead_of_the_servers_clock_by_the_leeway() {
+fn nbf_may_be_ahead_of_the_servers_clock_by_the_leeway() {
     let verifier = verifier(vec![shared("s", SECRET)]);
     let token = |nbf: u64| signed(None, &json!({"exp": NOW_S + 600, "nbf": nbf}));
     assert!(verifier.verify(&token(NOW_S + 1), NOW_S).is_ok());
@@ -103,7 +103,7 @@ fn a_subject_may_be_the_number_of_a_user() {
 }
 
 #[test]
-fn a_claim_that_makes_no_sense_is_refused_and_named() {
+fn a_malformed_claim_is_refused_and_named() {
     let verifier = verifier(vec![shared("s", SECRET)]);
     let exp = NOW_S + 60;
     for (claims, refused) in [
@@ -122,14 +122,14 @@ fn a_claim_that_makes_no_sense_is_refused_and_named() {
     ] {
         assert_eq!(verifier.verify(&signed(None, &claims), NOW_S), Err(refused), "{claims}");
     }
-    // Nothing is said of the claims of a token that somebody else signed.
+    // The error reveals nothing about the claims of a token with a foreign signature.
     let strange =
         forged(&json!({"alg": "HS256", "kid": "s"}), &json!({"exp": "soon"}), b"another secret, as long as ours is");
     assert_eq!(verifier.verify(&strange, NOW_S), Err(Refused::Invalid));
 }
 
 #[test]
-fn a_token_is_for_its_audience_alone() {
+fn a_token_is_valid_for_its_audience_alone() {
     let auth = Auth { keys: vec![shared("s", SECRET)], audience: Some("us".to_owned()), ..Auth::default() };
     let verifier = Verifier::new(&auth).expect("keys");
     let verify = |aud: Value| verifier.verify(&signed(None, &json!({"exp": NOW_S + 60, "aud": aud})), NOW_S);
@@ -140,9 +140,10 @@ fn a_token_is_for_its_audience_alone() {
 }
 
 #[test]
-fn the_algorithm_is_the_keys_and_never_the_tokens() {
+fn the_key_determines_the_algorithm_and_the_token_never_does() {
     let both = verifier(vec![shared("s", SECRET), public("e")]);
-    // The public key is no secret: signed with it as if it were, a token must not pass.
+    // The public key is not secret: a token that is signed with it as an HMAC secret must be
+    // refused.
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(public_key()));
     let claims = claims();
     for (header, key) in [
@@ -164,7 +165,7 @@ fn the_algorithm_is_the_keys_and_never_the_tokens() {
 }
 
 #[test]
-fn a_token_names_its_key_where_there_are_several() {
+fn a_token_must_name_its_key_if_there_are_several() {
     let two = verifier(vec![shared("a", "another secret, that is as long as that one"), shared("s", SECRET)]);
     assert!(two.verify(&signed(Some("s"), &claims()), NOW_S).is_ok());
     for kid in [None, Some("a"), Some("b"), Some("")] {
@@ -177,7 +178,7 @@ fn a_token_names_its_key_where_there_are_several() {
 }
 
 #[test]
-fn no_letter_of_a_token_can_be_changed() {
+fn a_token_with_any_letter_changed_is_refused() {
     let verifier = verifier(vec![shared("s", SECRET)]);
     let token = signed(Some("s"), &claims());
     assert!(verifier.verify(&token, NOW_S).is_ok());
@@ -185,7 +186,7 @@ fn no_letter_of_a_token_can_be_changed() {
         let mut changed = token.clone().into_bytes();
         changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
         let changed = String::from_utf8(changed).expect("ASCII");
-        // A token whose `kid` is changed may be one without.
+        // A token whose `kid` is changed may be equivalent to one without `kid`.
         assert!(verifier.verify(&changed, NOW_S).is_err(), "{at}: {changed}");
         assert_eq!(verifier.verify(&token[..at], NOW_S), Err(Refused::Invalid), "{at} letters");
     }
@@ -194,7 +195,7 @@ fn no_letter_of_a_token_can_be_changed() {
 }
 
 #[test]
-fn keys_that_are_none_are_refused_and_never_shown() {
+fn malformed_keys_are_refused_and_never_shown() {
     let short = "31 letters are one letter short";
     assert!(short.len() < 32);
     let refused = |keys: Vec<Key>| Verifier::new(&Auth { keys, ..Auth::default() }).expect_err("no keys");
