@@ -1,4 +1,5 @@
-//! Turns of busy and quiet channels, where a client cannot take all that there is for it. On the simulated network.
+//! Turns of busy and quiet channels if a client cannot take all that there is for it, on the
+//! simulated network.
 
 mod common;
 
@@ -9,11 +10,12 @@ use sealed::sim::Link;
 use serde_json::{Value, json};
 use testing::http::{UPGRADE, frame, request};
 
-/// How many messages of channel `busy` and of another one have come.
+/// The numbers of messages that arrived in channel `busy` and in another channel.
 type Counts = (usize, usize);
 
-/// Reads on a WebSocket to `url`, and by a subscription for each of `added`, on a link that takes half of what is
-/// published in `busy` in a minute. Once a second there is a message in `quiet`, too.
+/// Reads on a WebSocket to `url`, and by a subscription for each of `added`, on a link that carries
+/// half of what is published in `busy` within a minute. A message is published in `quiet` once a
+/// second.
 fn on_a_slow_link(url: &str, added: &[&[&str]], quiet: &str) -> Counts {
     let stage = Stage::new(|_| {});
     let link = Link { bandwidth: Some(100_000), buffer_bytes: 64 << 10, ..Link::default() };

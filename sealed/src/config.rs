@@ -6,8 +6,8 @@ use crate::socket::SocketOptions;
 
 /// Limits of one event loop. Every field has a default that is safe on the open internet.
 ///
-/// Set some fields and take the others from [`Default`], `Config { backlog: 64, ..Config::default() }`:
-/// a minor version may add fields.
+/// Take the fields that you do not set from [`Default`], as in
+/// `Config { backlog: 64, ..Config::default() }`: a minor version may add fields.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Maximum number of connections at a time. At the limit the loop stops accepting, and new

@@ -12,8 +12,8 @@ use slab::Slab;
 
 use super::answers::{refuse_on_socket, respond_problem};
 use super::caller::{Opening, PassedOn};
+use super::reporting::Reporting;
 use super::socket_calls::SocketCall;
-use super::telling::Telling;
 use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
 use crate::access::client::Asking;
 use crate::access::origin;
@@ -46,7 +46,7 @@ pub(super) struct Site {
     pub(super) fetches: HashMap<FetchId, Sent>,
     answers: Answers,
     pub(super) movements: Movements,
-    pub(super) telling: Telling,
+    pub(super) reporting: Reporting,
     /// A timer is set for questions that wait for too long.
     is_looking: bool,
     /// The last response was a failure.
@@ -126,7 +126,7 @@ impl Site {
             fetches: HashMap::new(),
             answers: Answers::new(hooks.answers_bytes_max),
             movements: Movements::new(hooks.movements_max),
-            telling: Telling::default(),
+            reporting: Reporting::default(),
             is_looking: false,
             is_down: false,
             warns_again: LoopTime::default(),
@@ -305,7 +305,7 @@ impl Gateway {
 
     /// Sends the next questions, as far as there are connections for them.
     fn send_questions(&mut self, http: &mut Http<'_, Self>) {
-        let others = usize::from(self.site.telling == Telling::UnderWay);
+        let others = usize::from(self.site.reporting == Reporting::UnderWay);
         while let Some(question) = self.site.turns.next(others, Asking::is_limited) {
             let Some(asked) = self.site.questions.get(question as usize) else { continue };
             let Progress::Waiting(body) = &asked.progress else { continue };

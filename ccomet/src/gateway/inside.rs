@@ -9,7 +9,7 @@ use super::pending::Asker;
 use super::{Gateway, now, unix_time};
 use crate::core::message::ChannelName;
 use crate::handle::{Event, HandleRequest, Position, Reader, Received};
-use crate::hub::{FollowerKey, Told};
+use crate::hub::{FollowerEvent, FollowerKey};
 
 /// The maximum number of events that a reader gets in one tick, so that clients do not wait while a
 /// long history is delivered.
@@ -127,17 +127,17 @@ impl Gateway {
     }
 }
 
-fn event_of(told: Told) -> Event {
+fn event_of(event: FollowerEvent) -> Event {
     let shared = |channel: &ChannelName| channel.as_str().into();
-    match told {
-        Told::Started { position } => Event::Started { position: Position::new(position) },
-        Told::Message { channel, message, position } => {
+    match event {
+        FollowerEvent::Started { position } => Event::Started { position: Position::new(position) },
+        FollowerEvent::Message { channel, message, position } => {
             Event::Message(Received::new(&channel, Position::new(position), &message))
         }
-        Told::Gap { channel, missed, position } => {
+        FollowerEvent::Gap { channel, missed, position } => {
             Event::Gap { channel: shared(&channel), missed: missed.0, position: Position::new(position) }
         }
-        Told::Ended { problem: Some(problem), .. } => Event::Refused(problem.into()),
-        Told::Ended { channel, problem: None } => Event::Closed { channel: shared(&channel) },
+        FollowerEvent::Ended { problem: Some(problem), .. } => Event::Refused(problem.into()),
+        FollowerEvent::Ended { channel, problem: None } => Event::Closed { channel: shared(&channel) },
     }
 }

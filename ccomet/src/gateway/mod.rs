@@ -11,7 +11,7 @@
 //! - `pending.rs`, `answers.rs`: replies of the engine, responses, and the output from the hub to
 //!   subscribers.
 //! - `tick.rs`, `ending.rs`, `token_expiry.rs`: timers, and the end of connections.
-//! - `inside.rs`: handles, and their readers. `telling.rs`: reports to the back end.
+//! - `inside.rs`: handles, and their readers. `reporting.rs`: reports to the back end.
 //! - `setup.rs`: the construction of a loop.
 
 mod answers;
@@ -26,11 +26,11 @@ mod inside;
 mod judging;
 mod pending;
 mod publishing;
+mod reporting;
 mod setup;
 mod socket;
 mod socket_calls;
 mod subscribing;
-mod telling;
 mod tick;
 mod token_expiry;
 

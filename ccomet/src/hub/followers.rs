@@ -23,7 +23,7 @@ pub(crate) struct FollowerKey(pub(super) u32);
 /// The next event of a follower. `position` is the follower's position after the event, in each of
 /// its channels.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum FollowerEvent {
     Started {
         position: Vec<Spot>,
     },
@@ -59,7 +59,7 @@ struct Follower {
     has_started: bool,
     is_ready: bool,
     /// Events that precede messages.
-    first: VecDeque<Told>,
+    first: VecDeque<FollowerEvent>,
     /// The index of the channel whose turn is next.
     turn: usize,
 }
@@ -187,7 +187,7 @@ impl Hub {
     }
 
     /// Takes the next event of a follower.
-    pub(crate) fn next_for(&mut self, key: FollowerKey, now: UnixMillis) -> Option<Told> {
+    pub(crate) fn next_for(&mut self, key: FollowerKey, now: UnixMillis) -> Option<FollowerEvent> {
         self.now = now;
         let follower = self.followers.all.get_mut(key.0 as usize)?;
         if let Some(event) = follower.first.pop_front() {
@@ -210,8 +210,8 @@ impl Hub {
             follower.turn = (index + 1) % count;
             let (channel, position) = (channel.name.clone(), spots(&self.channels, &follower.cursors));
             return Some(match found {
-                Ok(message) => Told::Message { channel, message, position },
-                Err(missed) => Told::Gap { channel, missed, position },
+                Ok(message) => FollowerEvent::Message { channel, message, position },
+                Err(missed) => FollowerEvent::Gap { channel, missed, position },
             });
         }
         for (channel, next) in older {
@@ -234,7 +234,11 @@ impl Hub {
                 cursor.next = state.kept_from;
             }
             let position = spots(channels, &follower.cursors);
-            follower.first.push_back(Told::Gap { channel: state.name.clone(), missed: Missed(None), position });
+            follower.first.push_back(FollowerEvent::Gap {
+                channel: state.name.clone(),
+                missed: Missed(None),
+                position,
+            });
             followers.mark_ready(key);
         }
     }
@@ -256,7 +260,7 @@ impl Hub {
             let follower = &mut self.followers.all[key as usize];
             let cursors = std::mem::take(&mut follower.cursors);
             let name = self.channels[channel as usize].name.clone();
-            follower.first.push_back(Told::Ended { channel: name, problem });
+            follower.first.push_back(FollowerEvent::Ended { channel: name, problem });
             self.leave_followed(key, &cursors);
             self.followers.mark_ready(key);
         }
@@ -293,11 +297,11 @@ impl Hub {
                 }
             }
         }
-        follower.first.push_back(Told::Started { position: position.clone() });
+        follower.first.push_back(FollowerEvent::Started { position: position.clone() });
         for (index, missed, behind) in gaps {
             position[index] = behind;
             let channel = channels[follower.cursors[index].channel as usize].name.clone();
-            follower.first.push_back(Told::Gap { channel, missed, position: position.clone() });
+            follower.first.push_back(FollowerEvent::Gap { channel, missed, position: position.clone() });
         }
         followers.mark_ready(key);
     }

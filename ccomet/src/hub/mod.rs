@@ -41,7 +41,7 @@ pub(crate) use encoder::{
     Resolved, SessionRules, StreamEvent,
 };
 use followers::Followers;
-pub(crate) use followers::{FollowerKey, Told};
+pub(crate) use followers::{FollowerEvent, FollowerKey};
 pub(crate) use limits::HubLimits;
 use older::Page;
 use presence::ChangedMembers;

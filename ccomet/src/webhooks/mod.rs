@@ -3,7 +3,7 @@
 //!
 //! `question.rs` has the format of questions and answers, `turns.rs` the order of questions,
 //! `cache.rs` the kept answers, and `queue.rs` the reports that wait to be sent. None of them does
-//! any I/O: `gateway/hooks.rs` and `gateway/telling.rs` send the requests.
+//! any I/O: `gateway/hooks.rs` and `gateway/reporting.rs` send the requests.
 
 mod cache;
 mod question;

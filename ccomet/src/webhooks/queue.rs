@@ -42,14 +42,14 @@ pub(crate) struct Movements {
     max: usize,
     waiting: VecDeque<Moved>,
     /// The number of those in transit, from the front of the queue.
-    telling: usize,
+    reporting: usize,
     attempts: u32,
     dropped: u64,
 }
 
 impl Movements {
     pub(crate) fn new(max: usize) -> Self {
-        Self { max, waiting: VecDeque::new(), telling: 0, attempts: 0, dropped: 0 }
+        Self { max, waiting: VecDeque::new(), reporting: 0, attempts: 0, dropped: 0 }
     }
 
     /// Adds a join or leave. Returns whether there was room.
@@ -64,14 +64,14 @@ impl Movements {
 
     /// Returns the next report as JSON, unless one is in transit.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
-        if self.telling > 0 || self.waiting.is_empty() {
+        if self.reporting > 0 || self.waiting.is_empty() {
             return None;
         }
-        self.telling = self.waiting.len().min(BATCH_MAX);
+        self.reporting = self.waiting.len().min(BATCH_MAX);
         let mut out = br#"{"type":"presence","dropped":"#.to_vec();
         json::write_number(self.dropped, &mut out);
         out.extend_from_slice(br#","events":["#);
-        for (index, moved) in self.waiting.iter().take(self.telling).enumerate() {
+        for (index, moved) in self.waiting.iter().take(self.reporting).enumerate() {
             let kind = if moved.movement == Movement::Join { "join" } else { "leave" };
             out.extend_from_slice(if index > 0 { br#",{"type":"#.as_slice() } else { br#"{"type":"# });
             json::write_string(kind, &mut out);
@@ -89,7 +89,7 @@ impl Movements {
 
     /// Ends the attempt in transit.
     pub(crate) fn end_report(&mut self, is_received: bool) -> Report {
-        let count = std::mem::take(&mut self.telling);
+        let count = std::mem::take(&mut self.reporting);
         if is_received {
             self.attempts = 0;
             self.waiting.drain(..count);

@@ -1,5 +1,5 @@
-//! Clients that come to a channel at the same moment, where it does not exist yet: one that may make no more channels,
-//! and one that resumes. The one is refused, and the other knows nothing of it.
+//! Clients that subscribe at the same moment to a channel that does not exist yet: one that may
+//! create no more channels, and one that resumes. Only the first is refused.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,8 +19,8 @@ const OLD: &str = "0000000000001-0000000002";
 const LATECOMERS_MAX: usize = 8;
 const STREAMS_MAX: usize = 100;
 
-/// Leaves a client so few channels that it soon has them, and all clients together enough of all else. A member makes
-/// its room, and who comes and goes there.
+/// Sets the limit of channels of one client so low that a client soon reaches it, and all other
+/// limits high enough. A member creates its room and the channel of its joins and leaves.
 pub fn configure(config: &mut Config) {
     let limits = &mut config.limits;
     limits.channels_per_client_max = 2 * config.loops.map_or(1, std::num::NonZeroUsize::get);

@@ -89,7 +89,8 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store, is_crowded })
 }
 
-/// Draws how fast the network is. Returns whether several subscriptions on one connection are too much for it.
+/// Draws the speed of the network. Returns whether several subscriptions on one connection are too
+/// much for it.
 pub fn draw_link(sim: &Simulation, random: &mut Random) -> bool {
     let link = Link {
         latency_max: Duration::from_millis(*random.pick(&[1, 30]).expect("one")),

@@ -13,7 +13,7 @@ use crate::webhooks::Report;
 
 /// The state of the reports to the back end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Telling {
+pub(super) enum Reporting {
     #[default]
     Idle,
     /// A request is in transit.
@@ -41,25 +41,25 @@ impl Gateway {
 
     /// Sends the back end the next report, unless one is in transit.
     pub(super) fn tell_site(&mut self, http: &mut Http<'_, Self>) {
-        if self.site.telling == Telling::Resting {
+        if self.site.reporting == Reporting::Resting {
             return;
         }
         if let Some(body) = self.site.movements.next()
             && let Some(fetch) = self.send_to_site(http, body)
         {
-            self.site.telling = Telling::UnderWay;
+            self.site.reporting = Reporting::UnderWay;
             self.site.fetches.insert(fetch, Sent::Movements);
         }
     }
 
     /// Handles the result of a report. Any success status is an acknowledgement.
     pub(super) fn report_ended(&mut self, http: &mut Http<'_, Self>, fetched: &Fetched<'_>) {
-        self.site.telling = Telling::Idle;
+        self.site.reporting = Reporting::Idle;
         let is_received = matches!(fetched, Fetched::Whole(head, _) if head.is_success());
         match self.site.movements.end_report(is_received) {
             Report::Received => {}
             Report::Retry(seconds) => {
-                self.site.telling = Telling::Resting;
+                self.site.reporting = Reporting::Resting;
                 http.set_timer(Duration::from_secs(seconds), Chore::TellSite);
             }
             Report::GivenUp(count) => tracing::warn!(count, "joins and leaves could not be reported to the back end"),
@@ -67,6 +67,6 @@ impl Gateway {
     }
 
     pub(super) fn site_has_rested(&mut self) {
-        self.site.telling = Telling::Idle;
+        self.site.reporting = Reporting::Idle;
     }
 }
