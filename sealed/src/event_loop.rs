@@ -174,9 +174,8 @@ impl<S: Service> EventLoop<S> {
         self.first.parts()
     }
 
-    /// Returns the first of the added services that has this type, and its context. Returns `None`
-    /// if there is none; services added by [`Context::add_service`] are there from the next tick
-    /// on.
+    /// Returns the first of the added services that has this type, and its context, or `None` if
+    /// there is none. Services that have not [started](Service::started) start here.
     pub fn parts_of<T: Service>(&mut self) -> Option<(&mut T, &mut Context<T>)> {
         self.adopt();
         self.others.iter_mut().find_map(|other| other.as_any_mut().downcast_mut::<Hosted<T>>()).map(Hosted::parts)
@@ -203,9 +202,7 @@ impl<S: Service> EventLoop<S> {
     /// Returns [`Error::Panicked`] if a call of the service panicked, and from then on in every
     /// call. Returns [`Error::Wait`] if the readiness queue fails.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
-        if let Some(message) = self.panic_message() {
-            return Err(Error::Panicked(message));
-        }
+        self.check_panic()?;
         if self.is_turning && !fault!("broken-loop-turns-on") {
             return Err(Error::Panicked("an earlier tick was broken off".to_owned()));
         }
@@ -221,6 +218,7 @@ impl<S: Service> EventLoop<S> {
     fn tick(&mut self, wait: Option<Duration>) -> Result<bool> {
         self.first.start();
         self.adopt();
+        self.check_panic()?;
         self.wait(wait)?;
         self.heed_stops();
         for signal in mem::take(&mut self.signalled) {
@@ -237,9 +235,7 @@ impl<S: Service> EventLoop<S> {
         if has_shrunk {
             self.ready.shrink_to_fit();
         }
-        if let Some(message) = self.panic_message() {
-            return Err(Error::Panicked(message));
-        }
+        self.check_panic()?;
         let cx = &self.first.cx;
         cx.counters.tick(cx.clock.now().saturating_sub(cx.now));
         if !cx.is_draining() {
@@ -301,13 +297,14 @@ impl<S: Service> EventLoop<S> {
     fn step(&mut self, step: impl FnMut(&mut dyn Tenant)) -> Result<()> {
         self.calls(step);
         self.first.cx.clock.pass();
-        self.panic_message().map_or(Ok(()), |message| Err(Error::Panicked(message)))
+        self.check_panic()
     }
 
-    /// Returns the message of the panic that has ended the loop.
-    fn panic_message(&self) -> Option<String> {
+    /// Returns the error of the panic that has ended the loop, if one has.
+    fn check_panic(&self) -> Result<()> {
         let of_others = || self.others.iter().find_map(|other| other.panic_message());
-        self.first.panic_message().or_else(of_others).map(str::to_owned)
+        let message = self.first.panic_message().or_else(of_others);
+        message.map_or(Ok(()), |message| Err(Error::Panicked(message.to_owned())))
     }
 
     fn wait(&mut self, wait: Option<Duration>) -> Result<()> {

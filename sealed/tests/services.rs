@@ -1,6 +1,7 @@
 //! Several services on one loop: each with its own connections, messages and timers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use sealed::sim::{Faults, LoopId, Peer, Simulation};
@@ -286,6 +287,37 @@ impl Service for Fragile {
         if self.0.lock().expect("no panic while it was held").last().is_some_and(|last| last == "a message") {
             note(&self.0, "turned");
         }
+    }
+}
+
+#[test]
+fn a_panic_at_the_start_of_a_service_ends_the_loop_at_once() {
+    struct Broken;
+
+    impl Service for Broken {
+        type Connection = ();
+        type Message = ();
+        type Timer = ();
+
+        fn started(&mut self, _: &mut Context<Self>) {
+            panic!("no start");
+        }
+
+        fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
+            input.take_all();
+        }
+    }
+
+    let mut first = EventLoop::new(Config::default(), Broken).expect("a loop");
+    let mut second = EventLoop::new(Config::default(), Fragile(Log::default())).expect("a loop");
+    second.add_service(Config::default(), Broken).expect("a second service");
+    let (sender, outcomes) = mpsc::channel();
+    let other_sender = sender.clone();
+    thread::spawn(move || sender.send(first.run()));
+    thread::spawn(move || other_sender.send(second.run()));
+    for _ in 0..2 {
+        let outcome = outcomes.recv_timeout(60 * SECOND).expect("the loop ends");
+        assert!(matches!(&outcome, Err(Error::Panicked(message)) if message == "no start"), "{outcome:?}");
     }
 }
 
