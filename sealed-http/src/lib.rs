@@ -1,16 +1,16 @@
 //! A small, strict HTTP/1.1 implementation: a codec on byte slices, and a server and client on the
 //! [`sealed`] event loop.
 //!
-//! [`RequestDecoder`] and [`Response`] are plain state machines and need no event loop. [`Server`]
-//! is a [`sealed::Service`] that runs them on connections and passes complete requests to a
-//! [`Handler`]. The handler responds at once, holds the request and responds later, or streams the
-//! response.
+//! [`RequestDecoder`](codec::RequestDecoder) and [`Response`] are plain state machines and need no
+//! event loop. [`Server`] is a [`sealed::Service`] that runs them on connections and passes
+//! complete requests to a [`Handler`]. The handler responds at once, holds the request and responds
+//! later, or streams the response.
 //!
 //! [`Handler::intake`] decides what happens to a request body: the server collects it under a
 //! limit, passes it on as it arrives, or refuses it unread. A connection can switch to another
 //! protocol ([`Http::upgrade`]), for example to WebSocket (`websocket`, with the feature of that
 //! name). To read what a proxy sends in front of the first request, implement [`Handler::preface`]
-//! and decode it with [`ProxyHeader`].
+//! and decode it with [`ProxyHeader`](codec::ProxyHeader).
 //!
 //! | module | what it has |
 //! | --- | --- |
@@ -44,9 +44,10 @@
 //! }
 //! ```
 //!
-//! Its parts can be used on their own: [`Routes`] maps methods and patterns to values of any type,
-//! [`Query`] reads queries and forms, [`Problem`] represents errors in a format that clients can
-//! parse (RFC 9457), and [`StaticFile`] serves files that are compiled into the program.
+//! Its parts can be used on their own: [`Routes`](site::Routes) maps methods and patterns to values
+//! of any type, [`Query`](site::Query) reads queries and forms, [`Problem`] represents errors in a
+//! format that clients can parse (RFC 9457), and [`StaticFile`](site::StaticFile) serves files that
+//! are compiled into the program.
 //!
 //! # A server
 //!
@@ -82,9 +83,9 @@
 //! [`Http`] also sends requests to other servers. [`Http::add_upstream`] names a server and sets
 //! how many connections to it may be kept, and [`Http::fetch`] sends a request.
 //! [`Handler::fetched`] reports the outcome of each request exactly once, whether it succeeds or
-//! fails. Responses are collected or streamed; [`EventStream`] parses responses that are
-//! Server-Sent Events. A program that only sends requests listens on no address and implements no
-//! more of [`Handler`] than this:
+//! fails. Responses are collected or streamed; [`EventStream`](client::EventStream) parses
+//! responses that are Server-Sent Events. A program that only sends requests listens on no address
+//! and implements no more of [`Handler`] than this:
 //!
 //! ```no_run
 //! use sealed::{Config, EventLoop};
@@ -125,8 +126,9 @@
 //! # What it refuses
 //!
 //! The decoder refuses every message that two implementations might interpret differently: see
-//! [`DecodeError`]. The server answers a refused request with the status of the error, closes the
-//! connection, and ignores all bytes that follow. [`Limits`] holds every limit.
+//! [`DecodeError`](codec::DecodeError). The server answers a refused request with the status of the
+//! error, closes the connection, and ignores all bytes that follow. [`Limits`](codec::Limits) holds
+//! every limit.
 //!
 //! # What it is not for
 //!

@@ -1,7 +1,7 @@
 //! TLS by [rustls](https://docs.rs/rustls), enabled by the feature `tls`.
 //!
-//! A service is the same with and without TLS. TLS is set on a [`Listen`](crate::Listen) or a
-//! [`Connect`](crate::Connect), and bytes are decrypted before the service sees them.
+//! A service is the same with and without TLS. TLS is set on a [`Listen`] or a
+//! [`Connect`], and bytes are decrypted before the service sees them.
 //!
 //! An accepted connection is reported at once and has
 //! [`Config::handshake_limit`](crate::Config::handshake_limit) for its handshake; output written

@@ -23,7 +23,7 @@ pub struct Request<'a> {
 /// The decision about a request body, as [`Handler::intake`] returns it.
 #[derive(Debug)]
 pub enum Intake {
-    /// Collects the body, up to [`Limits::body_bytes_max`](crate::Limits::body_bytes_max), and
+    /// Collects the body, up to [`Limits::body_bytes_max`](crate::codec::Limits::body_bytes_max), and
     /// passes it to the handler with the request.
     Collect,
     /// Collects the body, up to this many bytes, and passes it to the handler with the request. A

@@ -6,7 +6,7 @@ use std::ops::Index;
 use crate::site::query::{BadEncoding, decode_segment};
 
 /// The parameters of a path, percent-decoded, with the names from the pattern. See
-/// [`Routes`](crate::Routes).
+/// [`Routes`](crate::site::Routes).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params<'a>(Vec<(&'static str, Cow<'a, str>)>);
 

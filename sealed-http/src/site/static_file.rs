@@ -66,7 +66,7 @@ impl StaticFile {
 
     /// Returns the response to GET or HEAD: 200 with the file, 304 if the client already has it, or
     /// 412 if the client requires another version (`If-Match`). The method is not checked: see
-    /// [`Routes`](crate::Routes).
+    /// [`Routes`](crate::site::Routes).
     pub fn answer(&self, head: &RequestHead<'_>) -> Response {
         // RFC 9110, 13.2.2. The file has no modification date, so that conditions by date do not
         // apply.
