@@ -11,7 +11,7 @@ use super::{Api, Config, is_field_name, is_origin};
 use crate::access::token::{AuthError, Verifier};
 use crate::config::rules::Rules;
 
-/// A connection keeps the number of its origin, over both listeners, in 16 bits.
+/// Each request of a page looks its origin up in the list.
 const ORIGINS_MAX: usize = 250;
 
 /// Each answer to a preflight request contains the names of all header fields.

@@ -43,7 +43,7 @@ settings! {
         /// Channels on each loop that one message from the front to a pattern may reach. A message
         /// for more of them reaches none. It counts as a publish in each channel.
         channels_per_broadcast_max: usize = 10_000, [1..], answers = "broadcast_too_wide";
-        /// Messages to patterns that are in transit to their channels at a time.
+        /// Messages to patterns that are in transit to their channels at a time, on each loop.
         broadcasts_under_way_max: usize = 100, [1..=10_000], answers = "broadcast_limit";
         /// Existing channels that clients of one address of the front (for IPv6, of one /64)
         /// created, and those created with tokens of one subject. Loopback's address is not
@@ -146,16 +146,17 @@ settings! {
         keep_alive_s: u64 = 75 s, [1..=86_400 s];
         /// Time for a peer to acknowledge what the server sent, before it counts as dead.
         silence_max_s: u64 = 60 s, [1..=86_400 s];
-        /// Time for a member of a channel to return after its last connection ends, before its
-        /// `leave` is published.
+        /// Time for a member of a channel to return after the member's last connection ends. After
+        /// it, the `leave` of the member is published.
         presence_grace_s: u64 = 5 s, [1..=86_400 s];
-        /// Time for a channel's owner to reply to a request, which is refused then. Whether the
-        /// message is published is unknown in that case: a publisher that sent an idempotency key
-        /// may publish it again.
+        /// Time for the loop of a channel to reply to a request. A request without a reply is
+        /// refused, and its message may or may not be published: a publisher that sent an
+        /// idempotency key can publish the message again.
         reply_s: u64 = 10 s, [1..=3_600 s], answers = "unavailable";
         /// Time for which a channel without readers stays on a loop.
         channel_linger_s: u64 = 60 s, [1..=86_400 s];
-        /// Time for which a channel without history and subscribers keeps its message numbering.
+        /// Time for which a channel without history, readers and members keeps its message numbering
+        /// after its last use.
         channel_idle_s: u64 = 3_600 s, [1 s..];
         /// Time for a shutdown.
         drain_s: u64 = 10 s, [1..=86_400 s];

@@ -90,8 +90,8 @@ settings! {
         proxy_protocol: bool = false;
         /// Header field in which trusted proxies name the client.
         forwarded_by: ForwardedBy = "X-Forwarded-For" => ForwardedBy::XForwardedFor;
-        /// Lets every client publish and subscribe although the front is not on loopback and has no
-        /// `allow`.
+        /// Lets every client publish and subscribe although the front is not on loopback, has no
+        /// `allow`, and asks for no tokens.
         open: bool = false;
         /// Whether clients may subscribe to patterns of channels, such as `news.*`, and so learn
         /// the names of all matching channels.

@@ -88,7 +88,7 @@ const CLIENTS: Row = Row { kind: "Who", default: "\"anyone\"", answers: Some("no
 impl Settings for Rule {
     const SECTION: Section = Section {
         name: "rules",
-        meaning: "What differs for channels of some names. The file has a `[[rules]]` for each rule, at most 1,000; \
+        meaning: "Settings for the channels whose names match a pattern. The file has a `[[rules]]` for each rule, at most 1,000; \
                   the first whose `channels` match a channel's name holds for it \
                   ([rules by name](../ccomet/API.md#rules-by-name)).",
         rows: &[
