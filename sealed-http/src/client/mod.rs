@@ -5,6 +5,7 @@
 //! [`Http::fetch`] sends a request. [`Handler::fetched`] reports the outcome.
 
 pub(crate) mod event_stream;
+mod exchange;
 pub(crate) mod fetch;
 
 pub use event_stream::{EventStream, EventTooLong, StreamEvent};
@@ -13,13 +14,12 @@ pub use fetch::{BadTarget, Fetch, FetchError, FetchId, Fetched, Upstream, Upstre
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
-use bytes::Bytes;
-use sealed::{CloseReason, ConnectionId, Context, Input, TimerId, fault};
+use sealed::{CloseReason, ConnectionId, Context, Input, fault};
 
-use crate::codec::limits::Limits;
+use self::exchange::{Exchange, Retry};
 use crate::codec::response::{encode_chunk, encode_last_chunk};
 use crate::codec::response_decoder::{ResponseDecoder, ResponseEvent};
-use crate::codec::response_head::{Asked, ResponseHead};
+use crate::codec::response_head::ResponseHead;
 use crate::server::connection::{Connection, Phase, how_much};
 use crate::server::handler::Handler;
 use crate::server::http::Http;
@@ -65,57 +65,6 @@ struct Line {
     keep_alive: bool,
     /// The head of a response that is being collected.
     head: Vec<u8>,
-}
-
-/// A request whose outcome has not been reported.
-#[derive(Debug)]
-struct Exchange {
-    upstream: usize,
-    connection: Option<ConnectionId>,
-    request: Bytes,
-    /// The part of the body that was written while the request waited for a connection.
-    unsent: Vec<u8>,
-    body_is_open: bool,
-    answer_is_streamed: bool,
-    retry: Retry,
-    asked: Asked,
-    limits: Limits,
-    silence_max: std::time::Duration,
-    body: Vec<u8>,
-    limit: Option<TimerId>,
-}
-
-/// Whether a request may be sent again if a kept connection was closed before the response began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Retry {
-    Never,
-    Once,
-    /// The request is being sent again: only a new connection may carry it.
-    Begun,
-}
-
-impl Exchange {
-    fn new(upstream: usize, host: &str, fetch: &Fetch) -> Self {
-        let mut limits = fetch.limits;
-        if fetch.answer_is_streamed {
-            limits.body_bytes_max = u64::MAX;
-        }
-        let may_be_repeated = fetch.may_be_repeated() || fault!("unrepeatable-sent-again");
-        Self {
-            upstream,
-            connection: None,
-            request: fetch.encode(host).into(),
-            unsent: Vec::new(),
-            body_is_open: fetch.body_is_streamed,
-            answer_is_streamed: fetch.answer_is_streamed,
-            retry: if may_be_repeated && !fetch.body_is_streamed { Retry::Once } else { Retry::Never },
-            asked: fetch.asked(),
-            limits,
-            silence_max: fetch.silence_max,
-            body: Vec::new(),
-            limit: None,
-        }
-    }
 }
 
 impl<H: Handler> Http<'_, H> {
