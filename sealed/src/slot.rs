@@ -147,7 +147,7 @@ impl Flags {
     /// The service has half-closed the connection: this side's end is sent after the queued output.
     pub(crate) const SHUT: Self = Self(1 << 13);
     /// The peer's TLS `close_notify` has been reported.
-    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))] // only `tls.rs` uses it
     pub(crate) const TLS_ENDED: Self = Self(1 << 15);
     /// The service closed the connection because the peer ended.
     pub(crate) const ENDING: Self = Self(1 << 14);

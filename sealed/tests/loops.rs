@@ -237,7 +237,7 @@ impl Service for Greeter {
     }
 
     fn message(&mut self, _: &mut Context<Self>, (): ()) {
-        panic!("told to");
+        panic!("a planned panic");
     }
 }
 
@@ -278,7 +278,7 @@ fn a_loop_that_panics_ends_its_pool() {
     std::thread::spawn(move || done.send(pool.run(|place: Place<()>| Greeter(place.index))));
     mailbox.post(()).expect("room");
     let outcome = ended.recv_timeout(PATIENCE).expect("it ends");
-    assert!(matches!(&outcome, Err(sealed::Error::Panicked(text)) if text == "told to"), "{outcome:?}");
+    assert!(matches!(&outcome, Err(sealed::Error::Panicked(text)) if text == "a planned panic"), "{outcome:?}");
     assert_eq!(mailbox.post(()), Err(PostError::Gone(())));
 }
 

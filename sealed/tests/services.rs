@@ -322,6 +322,21 @@ fn a_panic_at_the_start_of_a_service_ends_the_loop_at_once() {
 }
 
 #[test]
+fn services_that_added_services_add_get_their_own_events() {
+    let (sim, log) = (Simulation::new(8), Log::default());
+    let store = || Store { log: log.clone(), kept: Vec::new() };
+    let mut event_loop = sim.event_loop(Config::default(), Fragile(log.clone())).expect("a loop");
+    let added = event_loop.add_service(Config::default(), Fragile(log.clone())).expect("a second service");
+    let nested = added.add_service(Config::default(), store()).expect("a third service");
+    nested.listen("127.0.0.1:7003").expect("a port");
+    event_loop.add_service(Config::default(), Fragile(log.clone())).expect("a fourth service");
+    sim.start(event_loop);
+    let mut peer = connect(&sim, 7003);
+    peer.send("?");
+    peer.expect("0 kept\n");
+}
+
+#[test]
 fn a_loop_has_at_most_256_services() {
     let sim = Simulation::new(6);
     let log = Log::default();
