@@ -94,28 +94,6 @@ fn a_flood_of_publishes_from_one_address_is_stopped_and_others_are_served() {
 }
 
 #[test]
-fn a_refused_batch_is_charged_for_its_reading_only() {
-    let stage = Stage::new(|config| config.limits.publishes_per_address_minute = 10);
-    let batch = |count: usize| {
-        let messages = vec![r#"{"channel":"a","data":"x"}"#; count].join(",");
-        let body = format!(r#"{{"messages":[{messages}]}}"#);
-        let answer = stage.exchange(&mut stage.connect(ANN), "POST", "/messages", "", &body);
-        (answer.status, answer.header("retry-after").map(|text| text.parse::<u64>().expect("seconds")))
-    };
-    assert_eq!(batch(5), (200, None));
-    // Each refused batch uses one of the five publications that are left. `Retry-After` is for the
-    // whole batch.
-    assert_eq!([batch(6), batch(6)], [(429, Some(12)), (429, Some(18))]);
-    assert_eq!(batch(3), (200, None));
-    // Without one publication for its head, a batch is not read, and its length is not known.
-    assert_eq!(batch(3), (429, Some(6)));
-    stage.sim.run_for(Duration::from_secs(6));
-    assert_eq!(batch(3), (429, Some(18)));
-    stage.sim.run_for(Duration::from_secs(18));
-    assert_eq!(batch(3), (200, None));
-}
-
-#[test]
 fn a_flood_of_subscribes_from_one_network_is_stopped_and_others_are_served() {
     let stage = Stage::new(|config| config.limits.subscribes_per_address_minute = 10);
     // Each request comes from another address of one /64.
