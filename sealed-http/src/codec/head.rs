@@ -6,6 +6,7 @@ use sealed::fault;
 
 use crate::codec::decoder::find_line_feed;
 use crate::codec::error::DecodeError;
+use crate::codec::framing::{FramingFields, has_token};
 use crate::codec::limits::{HEADERS_MAX, Limits};
 
 /// The method of a request.
@@ -214,28 +215,16 @@ struct Meaning {
 
 impl Meaning {
     fn read(headers: &[httparse::Header<'_>], version_minor: u8) -> Result<Self, DecodeError> {
-        let (mut host, mut length, mut chunked) = (None, None, false);
-        let (mut close, mut keep, mut upgrade, mut expects_continue) = (false, false, false, false);
+        let (mut host, mut framing) = (None, FramingFields::default());
+        let (mut upgrade, mut expects_continue) = (false, false);
         for header in headers {
-            check_value(header.value)?;
+            framing.read(header, version_minor)?;
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             if is("host") {
                 if host.replace(header.value).is_some() || !is_host(header.value) {
                     return Err(DecodeError::Host);
                 }
-            } else if is("content-length") {
-                if length.replace(parse_length(header.value)?).is_some() {
-                    return Err(DecodeError::ContentLength);
-                }
-            } else if is("transfer-encoding") {
-                if chunked || version_minor == 0 {
-                    return Err(DecodeError::TransferEncoding);
-                }
-                check_transfer_coding(header.value)?;
-                chunked = true;
             } else if is("connection") {
-                close |= has_token(header.value, "close");
-                keep |= has_token(header.value, "keep-alive");
                 upgrade |= has_token(header.value, "upgrade");
             } else if is("expect") {
                 if !header.value.eq_ignore_ascii_case(b"100-continue") {
@@ -247,12 +236,10 @@ impl Meaning {
         if host.is_none() && version_minor > 0 {
             return Err(DecodeError::Host);
         }
-        let body = match (length, chunked) {
-            (Some(_), true) => return Err(DecodeError::TransferEncoding),
-            (_, true) => BodyFraming::Chunked,
-            (length, false) => BodyFraming::Length(length.unwrap_or(0)),
-        };
-        let keep_alive = !close && (version_minor > 0 || keep);
+        framing.check()?;
+        let length = framing.length.unwrap_or(0);
+        let body = if framing.chunked { BodyFraming::Chunked } else { BodyFraming::Length(length) };
+        let keep_alive = framing.keep_alive(version_minor);
         // RFC 9110, 7.8: an Upgrade field in an HTTP/1.0 request must be ignored.
         let asks_upgrade = upgrade && (version_minor > 0 || fault!("old-version-switched"));
         Ok(Self { keep_alive, expects_continue, asks_upgrade, body })
@@ -371,32 +358,6 @@ fn is_port(digits: &[u8]) -> bool {
     digits.len() <= 5
         && digits.iter().all(u8::is_ascii_digit)
         && u16::try_from(digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0'))).is_ok()
-}
-
-/// Returns whether a comma-separated list has this token, in any case.
-pub(crate) fn has_token(list: &[u8], wanted: &str) -> bool {
-    list.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
-}
-
-/// Checks that `chunked` is the only transfer coding. If `chunked` is not last, or is repeated, the
-/// end of the body is undefined (RFC 9112, 6.3). Other codings before `chunked` are valid, but not
-/// implemented.
-pub(crate) fn check_transfer_coding(value: &[u8]) -> Result<(), DecodeError> {
-    let mut codings =
-        value.rsplit(|byte| *byte == b',').map(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-    match (codings.next(), codings.next()) {
-        (Some(true), None) => Ok(()),
-        (Some(true), Some(false)) if codings.all(|is_chunked| !is_chunked) => Err(DecodeError::TransferCoding),
-        _ => Err(DecodeError::TransferEncoding),
-    }
-}
-
-pub(crate) fn parse_length(value: &[u8]) -> Result<u64, DecodeError> {
-    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
-        return Err(DecodeError::ContentLength);
-    }
-    // A number of at most 19 digits fits.
-    Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
 }
 
 /// Returns whether a byte may occur in a token: a method, or the name of a field.

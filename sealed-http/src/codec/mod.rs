@@ -8,6 +8,7 @@ pub(crate) mod chunked;
 pub(crate) mod decoder;
 pub(crate) mod error;
 pub(crate) mod fields;
+pub(crate) mod framing;
 pub(crate) mod head;
 pub(crate) mod limits;
 pub(crate) mod proxy_header;

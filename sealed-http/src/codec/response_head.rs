@@ -2,7 +2,8 @@
 //! them.
 
 use crate::codec::error::DecodeError;
-use crate::codec::head::{check_line_ends, check_transfer_coding, check_value, has_token, parse_length};
+use crate::codec::framing::FramingFields;
+use crate::codec::head::check_line_ends;
 use crate::codec::limits::{HEADERS_MAX, Limits};
 
 /// The kind of request, as far as the framing of the response depends on it.
@@ -62,12 +63,14 @@ impl<'a> ResponseHead<'a> {
         let status = response.code.filter(|status| *status >= 100).ok_or(DecodeError::StatusLine)?;
         let version_minor = response.version.ok_or(DecodeError::Version)?;
         let (reason, header_count) = (response.reason.unwrap_or(""), response.headers.len());
-        let fields = Fields::read(&headers[..header_count], version_minor)?;
-        let framing = fields.framing(status, asked);
+        let mut fields = FramingFields::default();
+        headers[..header_count].iter().try_for_each(|header| fields.read(header, version_minor))?;
+        fields.check()?;
+        let framing = framing_of(&fields, status, asked);
         // A body that 204 cannot have is left unread, and so is the rest of the connection.
         let is_left_unread = status == 204 && fields.has_body();
         let ends = matches!(framing, ResponseFraming::ToTheEnd | ResponseFraming::Switched);
-        let keep_alive = fields.keep_alive && !is_left_unread && !ends;
+        let keep_alive = fields.keep_alive(version_minor) && !is_left_unread && !ends;
         Ok(Self { status, reason, version_minor, keep_alive, framing, headers, header_count })
     }
 
@@ -116,53 +119,13 @@ impl<'a> ResponseHead<'a> {
     }
 }
 
-/// The statements of the header fields about the message and its connection.
-struct Fields {
-    keep_alive: bool,
-    length: Option<u64>,
-    chunked: bool,
-}
-
-impl Fields {
-    fn read(headers: &[httparse::Header<'_>], version_minor: u8) -> Result<Self, DecodeError> {
-        let (mut length, mut chunked, mut close, mut keep) = (None, false, false, false);
-        for header in headers {
-            check_value(header.value)?;
-            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-            if is("content-length") {
-                if length.replace(parse_length(header.value)?).is_some() {
-                    return Err(DecodeError::ContentLength);
-                }
-            } else if is("transfer-encoding") {
-                if chunked || version_minor == 0 {
-                    return Err(DecodeError::TransferEncoding);
-                }
-                check_transfer_coding(header.value)?;
-                chunked = true;
-            } else if is("connection") {
-                close |= has_token(header.value, "close");
-                keep |= has_token(header.value, "keep-alive");
-            }
-        }
-        // RFC 9112, 6.3: a message with both may be an attempt at smuggling.
-        if length.is_some() && chunked {
-            return Err(DecodeError::TransferEncoding);
-        }
-        Ok(Self { keep_alive: !close && (version_minor > 0 || keep), length, chunked })
-    }
-
-    fn has_body(&self) -> bool {
-        self.chunked || self.length.is_some_and(|length| length > 0)
-    }
-
-    /// Applies the rules of RFC 9112, 6.3, in their order.
-    fn framing(&self, status: u16, asked: Asked) -> ResponseFraming {
-        match (status, asked) {
-            (101, _) | (200..300, Asked::Connect) => ResponseFraming::Switched,
-            (100..200 | 204 | 304, _) | (_, Asked::Head) => ResponseFraming::None,
-            _ if self.chunked => ResponseFraming::Chunked,
-            _ => self.length.map_or(ResponseFraming::ToTheEnd, ResponseFraming::Length),
-        }
+/// Applies the rules of RFC 9112, 6.3, in their order.
+fn framing_of(fields: &FramingFields, status: u16, asked: Asked) -> ResponseFraming {
+    match (status, asked) {
+        (101, _) | (200..300, Asked::Connect) => ResponseFraming::Switched,
+        (100..200 | 204 | 304, _) | (_, Asked::Head) => ResponseFraming::None,
+        _ if fields.chunked => ResponseFraming::Chunked,
+        _ => fields.length.map_or(ResponseFraming::ToTheEnd, ResponseFraming::Length),
     }
 }
 

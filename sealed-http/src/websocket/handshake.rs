@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest, Sha1};
 
-use crate::codec::head::{Method, RequestHead, has_token};
+use crate::codec::framing::has_token;
+use crate::codec::head::{Method, RequestHead};
 use crate::codec::response::Response;
 use crate::codec::response_head::ResponseHead;
 use crate::site::problem::Problem;
