@@ -60,14 +60,27 @@ impl<S: Service> Context<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Connect`] if no attempt could even be started, or if the loop has
-    /// [`Config::connections_max`](crate::Config::connections_max) connections. The service gets no
-    /// call for the connection then.
+    /// Returns [`Error::Connect`] if no attempt could even be started, if the service has
+    /// [`Config::connections_max`](crate::Config::connections_max) connections, or if the
+    /// [drain limit](crate::Config::drain_limit) of the loop has passed. The service gets no call
+    /// for the connection then.
     pub fn connect(&mut self, connect: impl Into<Connect>, state: S::Connection) -> Result<ConnectionId> {
         let mut connect = connect.into();
         let address = connect.to.name.clone();
         let started = connect.to.take().and_then(|addresses| self.start_dial(addresses, connect, state));
         started.map_err(|source| Error::Connect { address, source })
+    }
+
+    /// Checks that the service may have another connection.
+    fn check_room(&self) -> io::Result<()> {
+        if self.slots.0.len() >= self.config.connections_max {
+            return Err(io::Error::other("the loop is at connections_max"));
+        }
+        // A service that reconnects would keep the loop from ending.
+        if self.draining_until.is_some_and(|limit| limit <= self.now) && !fault!("connects-past-drain-limit") {
+            return Err(io::Error::other("the drain limit of the loop has passed"));
+        }
+        Ok(())
     }
 
     fn start_dial(
@@ -76,9 +89,7 @@ impl<S: Service> Context<S> {
         connect: Connect,
         state: S::Connection,
     ) -> io::Result<ConnectionId> {
-        if self.slots.0.len() >= self.config.connections_max {
-            return Err(io::Error::other("the loop is at connections_max"));
-        }
+        self.check_room()?;
         let limit = connect.limit;
         let id = self.insert(Stream::Unconnected, Flags::CONNECTING, state);
         self.dials.begin(id, addresses, connect);
@@ -103,12 +114,11 @@ impl<S: Service> Context<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Adopt`] if the socket cannot be registered or configured, or if the loop
-    /// has [`Config::connections_max`](crate::Config::connections_max) connections.
+    /// Returns [`Error::Adopt`] if the socket cannot be registered or configured, if the service has
+    /// [`Config::connections_max`](crate::Config::connections_max) connections, or if the
+    /// [drain limit](crate::Config::drain_limit) of the loop has passed.
     pub fn adopt(&mut self, socket: impl Into<Socket>, state: S::Connection) -> Result<ConnectionId> {
-        if self.slots.0.len() >= self.config.connections_max {
-            return Err(Error::Adopt(io::Error::other("the loop is at connections_max")));
-        }
+        self.check_room().map_err(Error::Adopt)?;
         let adopted = self.network.adopt(socket.into(), &self.config.socket);
         adopted.and_then(|stream| self.insert_connected(stream, state)).map_err(Error::Adopt)
     }
