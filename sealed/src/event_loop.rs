@@ -43,7 +43,9 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// own connections, listeners, timers, messages and limits, and a [`Context`] of its own; an id
 /// that one context returned means nothing to another. The services take turns in each step of a
 /// tick, in the order in which they were added, so no call is made from within another. They
-/// communicate by [`Mailbox`]. An idle connection costs the same as on a loop of its own.
+/// communicate by [`Mailbox`]: a question contains an id and the mailbox for the answer, as in
+/// `services` among the repository's examples. An idle connection costs the same as on a loop of
+/// its own.
 pub struct EventLoop<S: Service> {
     first: Hosted<S>,
     /// The services that were added. The index of each is its number, minus 1.

@@ -1,5 +1,6 @@
 //! Mailboxes: a bounded queue into a loop. However many threads post, one wake-up is sent.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -51,18 +52,37 @@ struct Shared {
 }
 
 /// The error of a refused post, which contains the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PostError<M> {
     /// [`Config::mailbox_messages_max`](crate::Config::mailbox_messages_max) messages are waiting.
     /// Try again later.
-    #[error("the mailbox is full")]
     Full(M),
     /// The loop has ended or been dropped, and will not come back. While a loop is stopping, even a
     /// message that was accepted can be lost: nothing is delivered once
     /// [`EventLoop::run`](crate::EventLoop::run) has returned.
-    #[error("the event loop is gone")]
     Gone(M),
 }
+
+impl<M> fmt::Display for PostError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the mailbox is full",
+            Self::Gone(_) => "the event loop is gone",
+        })
+    }
+}
+
+/// Shows no message, so that a message of any type can be in the error.
+impl<M> fmt::Debug for PostError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Gone(_) => "Gone(..)",
+        })
+    }
+}
+
+impl<M> std::error::Error for PostError<M> {}
 
 impl<M> Clone for Mailbox<M> {
     fn clone(&self) -> Self {

@@ -220,8 +220,8 @@ impl<M: Send + 'static> Pool<M> {
         Ok(address)
     }
 
-    /// Returns the listeners of the pool and their addresses, in the order in which they were added.
-    /// A listener has the same id on every loop.
+    /// Returns the listeners of the pool and their addresses, in the order in which they were
+    /// added. A listener has the same id on every loop.
     pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, &Address)> {
         self.listens.iter().enumerate().map(|(index, held)| (ListenerId(index as u32), &held.address))
     }

@@ -27,7 +27,8 @@ pub type Panic = Box<dyn Any + Send>;
 pub trait Service: Sized + 'static {
     /// State stored with each connection. It starts as its default value.
     type Connection: Default;
-    /// The messages that other threads post to this loop through its [`Mailbox`](crate::Mailbox).
+    /// The messages that other threads, and other services of the loop, post to this service
+    /// through its [`Mailbox`](crate::Mailbox).
     type Message: Send + 'static;
     /// The value that a timer carries, so that [`expired`](Service::expired) can tell what the
     /// timer is for.

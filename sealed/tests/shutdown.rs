@@ -36,12 +36,13 @@ fn connect(cx: &mut Context<Reconnects>) {
 fn a_loop_whose_service_always_connects_again_ends_at_its_drain_limit() {
     let sim = Simulation::new(11);
     let _server = Node::echo(&sim, &address("10.0.0.1:80"));
-    let event_loop = sim.event_loop(Config::default(), Reconnects).expect("a loop");
+    let config = Config { drain_limit: SECOND * 10, ..Config::default() };
+    let event_loop = sim.event_loop(config, Reconnects).expect("a loop");
     let stopper = event_loop.stopper();
     let id = sim.start(event_loop);
     sim.run_for(SECOND);
     stopper.stop();
-    sim.run_for(Config::default().drain_limit - SECOND);
+    sim.run_for(SECOND * 9);
     assert!(sim.is_running(id), "until then it may connect");
     let turns = sim.turns();
     sim.run_for(SECOND * 2);

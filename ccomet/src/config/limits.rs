@@ -108,9 +108,9 @@ settings! {
         /// their mean. A channel counts for the address and for the token's subject of the client
         /// that created the channel, not of the clients that publish in it. A channel that keeps
         /// nothing passes to the back end, that is, the admin listener and loopback, when the back
-        /// end publishes in it by name. The channels of the back end lose messages only if they keep
-        /// more than half of the limit, or if no other channels keep any. Messages in transit to
-        /// other loops are not included; they take up to a quarter of the limit in addition.
+        /// end publishes in it by name. The channels of the back end lose messages only if they
+        /// keep more than half of the limit, or if no other channels keep any. Messages in transit
+        /// to other loops are not included; they take up to a quarter of the limit in addition.
         total_bytes_max: usize = 256 MiB, [1 B..];
         /// Idempotency keys of all channels together; each loop has an equal share for its
         /// channels. Beyond it, a key is dropped: the oldest key of the admin listener and loopback
@@ -155,8 +155,8 @@ settings! {
         reply_s: u64 = 10 s, [1..=3_600 s], answers = "unavailable";
         /// Time for which a channel without readers stays on a loop.
         channel_linger_s: u64 = 60 s, [1..=86_400 s];
-        /// Time for which a channel without history, readers and members keeps its message numbering
-        /// after its last use.
+        /// Time for which a channel without history, readers and members keeps its message
+        /// numbering after its last use.
         channel_idle_s: u64 = 3_600 s, [1 s..];
         /// Time for a shutdown.
         drain_s: u64 = 10 s, [1..=86_400 s];

@@ -344,6 +344,9 @@ pub enum FetchError {
     /// One of the time limits of the request passed.
     #[error("the request took too long")]
     TimedOut,
+    /// The loop shut down, and its drain limit passed.
+    #[error("the event loop is shutting down")]
+    Shutdown,
     /// The server switched to another protocol.
     #[error("the server switched to another protocol")]
     Switched,
@@ -356,6 +359,7 @@ impl FetchError {
             CloseReason::NotConnected(kind) => Self::NotConnected(kind),
             CloseReason::Failed(kind) => Self::Lost(kind),
             CloseReason::TimedOut => Self::TimedOut,
+            CloseReason::Shutdown => Self::Shutdown,
             _ => Self::Lost(io::ErrorKind::UnexpectedEof),
         }
     }

@@ -81,6 +81,9 @@ impl<H: Handler> Http<'_, H> {
     /// A request that has an idempotent method or is marked as [`repeatable`](Fetch::repeatable) is
     /// sent once more, on a new connection, if a kept connection turns out to have been closed
     /// before the response began. No other request is retried, and redirects are not followed.
+    ///
+    /// Once the drain limit of the loop has passed, no connection is made any more, and the loop
+    /// ends without a report for requests that still wait.
     pub fn fetch(&mut self, upstream: UpstreamId, fetch: &Fetch) -> FetchId {
         let client = &mut self.shared.client;
         client.last_fetch += 1;

@@ -48,7 +48,8 @@ impl Response {
         Self { status, fields: Fields::default(), body: Bytes::new(), close: false, says_keep_alive: false }
     }
 
-    /// Adds a header field whose value is fixed in the program.
+    /// Adds a header field whose value is fixed in the program. For computed values, use
+    /// [`with`](Self::with), or [`try_header`](Self::try_header) if they may be invalid.
     ///
     /// # Panics
     /// If the value has control characters, the name is not a token, or the encoder writes the

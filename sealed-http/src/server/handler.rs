@@ -23,8 +23,8 @@ pub struct Request<'a> {
 /// The decision about a request body, as [`Handler::intake`] returns it.
 #[derive(Debug)]
 pub enum Intake {
-    /// Collects the body, up to [`Limits::body_bytes_max`](crate::codec::Limits::body_bytes_max), and
-    /// passes it to the handler with the request.
+    /// Collects the body, up to [`Limits::body_bytes_max`](crate::codec::Limits::body_bytes_max),
+    /// and passes it to the handler with the request.
     Collect,
     /// Collects the body, up to this many bytes, and passes it to the handler with the request. A
     /// longer body is refused with 413.
@@ -70,7 +70,8 @@ pub enum Preface {
 pub trait Handler: Sized + 'static {
     /// State that is kept for each connection. It starts as `Default::default()`.
     type Connection: Default;
-    /// Messages that other threads can post to this loop, see [`Http::mailbox`].
+    /// Messages that other threads, and other services of the loop, can post to this handler: see
+    /// [`Http::mailbox`].
     type Message: Send + 'static;
     /// The value that a timer carries.
     type Timer;
@@ -204,7 +205,8 @@ pub trait Handler: Sized + 'static {
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
     /// Handles a deadline that the handler set for the exchange and that has passed. By default,
-    /// aborts the connection.
+    /// aborts the connection. A handler that responds instead must drop a response that arrives
+    /// later: see [`Http`].
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         http.abort(id);
     }
@@ -247,6 +249,8 @@ pub trait Handler: Sized + 'static {
     fn turned(&mut self, http: &mut Http<'_, Self>) {}
 
     /// Handles the start of a shutdown. Exchanges that are not complete within `limit` are cut off.
-    /// Connections between two requests are closed after a short grace period.
+    /// Connections between two requests are closed after a short grace period. Requests sent with
+    /// [`Http::fetch`] go on, and more can be sent, until `limit` has passed, so a handler that
+    /// polls another server stops its timer here.
     fn draining(&mut self, http: &mut Http<'_, Self>, limit: Duration) {}
 }

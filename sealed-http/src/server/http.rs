@@ -18,7 +18,10 @@ const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
 /// A handler's access to its connections.
 ///
 /// Calls with a stale id have no effect, and neither do responses on a connection that has no
-/// request to respond to.
+/// request to respond to. But the id of a connection is the same for all of its requests: if a
+/// handler answers a request early, for example in [`Handler::timed_out`], a response that it
+/// expected from elsewhere must not be sent any more when it arrives, because it would answer the
+/// next request. Keep the number of the exchange in the state of the connection, and compare.
 pub struct Http<'a, H: Handler> {
     pub(crate) cx: &'a mut Context<Server<H>>,
     pub(crate) shared: &'a mut Shared,
@@ -268,7 +271,8 @@ impl<H: Handler> Http<'_, H> {
         self.cx.secret()
     }
 
-    /// Returns a mailbox through which other threads can post messages to this loop.
+    /// Returns a mailbox through which other threads, and other services of the loop, can post
+    /// messages to this handler.
     pub fn mailbox(&self) -> Mailbox<H::Message> {
         self.cx.mailbox()
     }

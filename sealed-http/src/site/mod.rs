@@ -139,7 +139,8 @@ impl<S: 'static> Site<S> {
         })
     }
 
-    /// Adds a page that responds by itself, at once or at any later time: see [`Http`].
+    /// Adds a page that gets the [`Http`], and responds by itself, at once or at any later time.
+    /// This is also the page that sends requests, sets timers, streams, or stops the loop.
     ///
     /// # Panics
     /// On the conditions of [`Routes::on`].

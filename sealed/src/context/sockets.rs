@@ -114,8 +114,8 @@ impl<S: Service> Context<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Adopt`] if the socket cannot be registered or configured, if the service has
-    /// [`Config::connections_max`](crate::Config::connections_max) connections, or if the
+    /// Returns [`Error::Adopt`] if the socket cannot be registered or configured, if the service
+    /// has [`Config::connections_max`](crate::Config::connections_max) connections, or if the
     /// [drain limit](crate::Config::drain_limit) of the loop has passed.
     pub fn adopt(&mut self, socket: impl Into<Socket>, state: S::Connection) -> Result<ConnectionId> {
         self.check_room().map_err(Error::Adopt)?;

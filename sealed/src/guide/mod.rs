@@ -161,5 +161,7 @@
 //! [`Pool`](crate::Pool) runs the same service on every core.
 //! [`Context::connect`](crate::Context::connect) makes outgoing connections, as a proxy needs them.
 //! With the feature `tls`, a [`Listen`](crate::Listen) can use TLS, which needs no change in the
-//! service. [`Watch`](crate::Watch) lets another thread read the counters of a loop. The
-//! repository's `examples/` has a program for each of these.
+//! service. [`Watch`](crate::Watch) lets another thread read the counters of a loop.
+//! [`EventLoop::add_service`](crate::EventLoop::add_service) runs other protocols on the same loop.
+//! The repository's `examples/` has a program for each of these; `services` is the one with several
+//! protocols.
