@@ -1,18 +1,22 @@
 //! A TCP proxy: outgoing connections, and backpressure passed on from each side to the other.
 //!
-//! Try it: `cargo run -p examples --example proxy -- 127.0.0.1:7777 127.0.0.1:8000`, then use port
-//! 7777 as you would use port 8000.
+//! Try it: `cargo run -p examples --example proxy -- 127.0.0.1:7777 localhost:8000`, then use port
+//! 7777 as you would use port 8000. The name is looked up for each connection, and the loop does
+//! not wait for it.
 
 use std::time::Duration;
 
-use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service};
+use sealed::{
+    Address, CloseReason, Config, Connect, ConnectionId, Context, EventLoop, Input, ListenerId, Resolver,
+    ResolverConfig, Service, Workers,
+};
 
 /// The time for which a side may accept none of the output that is left after the other side has
 /// gone.
 const LINGER: Duration = Duration::from_secs(60);
 
 pub(crate) struct Proxy {
-    pub(crate) target: Address,
+    pub(crate) target: Connect,
 }
 
 impl Service for Proxy {
@@ -22,7 +26,7 @@ impl Service for Proxy {
     type Timer = ();
 
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
-        match cx.connect(&self.target, id) {
+        match cx.connect(self.target.clone(), id) {
             Ok(other) => {
                 cx.set_linger(id, LINGER);
                 cx.set_linger(other, LINGER);
@@ -64,12 +68,14 @@ impl Service for Proxy {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> sealed::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7777".to_owned());
-    let target = arguments.next().unwrap_or_else(|| "127.0.0.1:8000".to_owned()).parse()?;
+    let target = arguments.next().unwrap_or_else(|| "localhost:8000".to_owned());
+    let resolver = Resolver::new(&Workers::new(4, 1_000), ResolverConfig::default());
+    let target = Connect::by_name(&resolver, target);
     let mut event_loop = EventLoop::new(Config::default(), Proxy { target })?;
     println!("listening on {}", event_loop.listen(address)?);
     event_loop.stop_on_signals()?;
-    Ok(event_loop.run()?)
+    event_loop.run()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::asker::{Asker, Report};
 use sealed::sim::{Host, Link, Peer};
-use sealed::{Address, Config};
+use sealed::{Address, Config, Resolver, ResolverConfig};
 use sealed_http::Settings;
 use sealed_http::client::{Fetch, FetchError, FetchId, Upstream, UpstreamId};
 use sealed_http::codec::DecodeError;
@@ -86,6 +86,26 @@ fn a_request_is_encoded_correctly() {
     assert_eq!(String::from_utf8_lossy(&sent), wanted);
     peer.send(answer("thanks"));
     assert_eq!(stage.reports(), [(id, whole(200, "thanks"))]);
+}
+
+#[test]
+fn the_name_of_an_upstream_is_resolved_for_each_connection() {
+    let stage = Stage::new();
+    let port = stage.host.address().tcp().expect("TCP").port();
+    let resolver = Resolver::new(&stage.site.sim.workers(1, 10), ResolverConfig::default());
+    let upstream = stage.add(Upstream::by_name(&resolver, &format!("api.example:{port}")));
+    let lost = stage.fetch(upstream, &get("/1"));
+    stage.site.sim.settle();
+    assert_eq!(stage.reports(), [(lost, Report::Failed(FetchError::NotConnected(std::io::ErrorKind::NotFound)))]);
+
+    stage.site.sim.set_name("api.example", stage.host.address().ip());
+    stage.site.sim.run_for(SECOND * 2); // a failure is remembered for a second
+    let id = stage.fetch(upstream, &get("/2"));
+    let mut server = stage.accept();
+    server.expect(format!("GET /2 HTTP/1.1\r\nHost: api.example:{port}\r\n\r\n"));
+    server.send(answer("found"));
+    stage.site.sim.settle();
+    assert_eq!(stage.reports(), [(id, whole(200, "found"))]);
 }
 
 #[test]

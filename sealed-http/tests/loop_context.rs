@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use sealed::sim::Peer;
-use sealed::{Address, Bytes, CloseReason, Config, ConnectionId, Input, Panic, Rate, Rates, TimerId};
+use sealed::{
+    Address, Bytes, CloseReason, Config, ConnectionId, Input, Panic, Rate, Rates, Resolver, ResolverConfig, TimerId,
+};
 use sealed_http::{Handler, Http, Request, Response, Settings};
 use testing::http::request;
 use testing::sim::Served;
@@ -97,6 +99,29 @@ fn timers_are_moved_and_cancelled_and_work_is_deferred() {
     assert_eq!(notes(&stage), ["message 9", "expired 3"]);
     stage.sim.run_for(SECOND * 4);
     assert_eq!(notes(&stage), ["expired 2"]);
+}
+
+#[test]
+fn work_on_other_threads_reports_to_the_handler_and_ends_with_its_connection() {
+    let stage = stage(false);
+    let workers = stage.sim.workers(1, 10);
+    let host = stage.sim.listen(address("10.0.0.2:7")).expect("it is free");
+    let id = stage.act(|_, http| http.connect(address("10.0.0.2:7"), 42).expect("started"));
+    stage.sim.set_name("db.example", [[10, 0, 0, 3].into()]);
+    let resolver = Resolver::new(&workers, ResolverConfig::default());
+    stage.act(|_, http| {
+        http.offload(&workers, |_| 1).expect("room");
+        http.offload_for(id, &workers, |_| 2).expect("room");
+        let cancelled = http.offload(&workers, |_| 3).expect("room");
+        assert!(http.cancel_work(cancelled));
+        assert_eq!(http.works(), 2);
+        let count = |found: std::io::Result<Vec<_>>| found.map_or(90, |found| found.len() as u32 + 90);
+        http.resolve(&resolver, "db.example", count).expect("room");
+        http.abort(id);
+    });
+    stage.sim.settle();
+    assert_eq!(notes(&stage), ["closed 42 Aborted", "message 1", "message 91"]);
+    drop(host);
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl From<&Address> for Address {
 
 /// Converts to one or more addresses. Implemented for an [`Address`], a socket address, and text
 /// such as `localhost:80` or `unix:/run/app.sock`. The system resolves a name, which may block: do
-/// so before the loop runs.
+/// so before the loop runs, or use [`Connect::by_name`](crate::Connect::by_name).
 pub trait ToAddresses {
     /// Returns the addresses, in the order in which they are to be tried.
     ///
@@ -191,6 +191,16 @@ pub(crate) struct Named {
 impl Named {
     pub(crate) fn look_up(what: &impl ToAddresses) -> Self {
         Self { name: what.name(), addresses: what.to_addresses().map_err(Arc::new) }
+    }
+
+    /// Returns a name that is looked up later.
+    pub(crate) fn later(name: String) -> Self {
+        Self { name, addresses: Ok(Vec::new()) }
+    }
+
+    /// Returns a name that cannot be looked up.
+    pub(crate) fn wrong(name: String, why: &'static str) -> Self {
+        Self { name, addresses: Err(Arc::new(io::Error::new(io::ErrorKind::InvalidInput, why))) }
     }
 
     /// Returns the addresses of all names. The error of a name is kept only if there is no address

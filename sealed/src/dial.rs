@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::vec::IntoIter;
 
 use slab::Slab;
@@ -44,7 +45,7 @@ struct Attempt {
 impl Dials {
     /// Begins a connection to these addresses. Starts no attempt yet.
     pub(crate) fn begin(&mut self, id: ConnectionId, addresses: Vec<Address>, connect: Connect) {
-        let untried = if fault!("families-not-in-turn") { addresses } else { take_turns(addresses) }.into_iter();
+        let untried = in_turn(addresses).into_iter();
         let failure = io::ErrorKind::AddrNotAvailable;
         let dial = Dial { id, connect, untried, attempts: Vec::new(), limit: None, next: None, failure };
         self.dials.insert(id.slot, dial);
@@ -113,6 +114,12 @@ impl Dials {
 }
 
 impl Dial {
+    /// Sets the addresses to try, which were not known before.
+    pub(crate) fn set_addresses(&mut self, addresses: Vec<IpAddr>) {
+        let Some(lookup) = &self.connect.lookup else { return };
+        self.untried = in_turn(lookup.addresses(addresses)).into_iter();
+    }
+
     /// Returns the next address to try.
     pub(crate) fn next_address(&mut self) -> Option<Address> {
         self.untried.next()
@@ -127,6 +134,10 @@ impl Dial {
     pub(crate) fn is_under_way(&self) -> bool {
         !self.attempts.is_empty()
     }
+}
+
+fn in_turn(addresses: Vec<Address>) -> Vec<Address> {
+    if fault!("families-not-in-turn") { addresses } else { take_turns(addresses) }
 }
 
 /// Alternates between the address families, starting with that of the first address, and keeps the

@@ -33,6 +33,19 @@ impl fmt::Debug for TimerId {
     }
 }
 
+/// Identifies work that a service of one loop has passed to [`Workers`](crate::Workers).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WorkId {
+    pub(crate) slot: u32,
+    pub(crate) serial: u32,
+}
+
+impl fmt::Debug for WorkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "work {}#{}", self.slot, self.serial)
+    }
+}
+
 /// Identifies a listener of one loop. Listeners are numbered from 0 in the order in which they were
 /// added, so an address has the same number on every loop of a pool.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

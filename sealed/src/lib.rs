@@ -51,6 +51,7 @@
 //! | Input | lent to the service, which may leave a rest ([`Input`]); [pausing](Context::pause); a read budget per tick |
 //! | Time | a [deadline](Context::set_deadline) per connection; [one-shot](Context::set_timer) and [periodic](Context::set_interval) timers; [moving](Context::move_timer) or [cancelling](Context::cancel_timer) a timer costs no more than setting it |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
+//! | Work that blocks | [`Workers`]: a bounded pool of threads whose results are messages; names [resolved](Connect::by_name) on it |
 //! | On one thread | [several services](Context::add_service), each with connections, timers and messages of its own |
 //! | Limits | connections per loop and per listener, bytes queued, bytes per second ([`Rate`]) of a connection or a group |
 //! | The process | [signals](EventLoop::deliver_signals), [draining](Service::draining), [`Stopper`] |
@@ -58,9 +59,8 @@
 //!
 //! # What it is not for
 //!
-//! Files, datagrams, blocking work, and code that is best written as `async` functions. The loop
-//! does not resolve names either: the system resolver may block, so resolve names before the loop
-//! runs or on another thread.
+//! Datagrams, and code that is best written as `async` functions. Files are read and written on
+//! [`Workers`], because no system reports when a file is ready.
 //!
 //! # Platforms
 //!
@@ -104,6 +104,7 @@ mod mailbox;
 mod net;
 mod pool;
 mod rate;
+mod resolver;
 mod service;
 mod shrink;
 mod signal;
@@ -120,6 +121,7 @@ pub mod tls;
 mod tls;
 mod token;
 mod wheel;
+mod workers;
 
 pub use address::{Address, ToAddresses};
 /// Shared bytes, as [`Context::write_bytes`] takes them.
@@ -128,13 +130,15 @@ pub use config::Config;
 pub use context::Context;
 pub use error::{CloseReason, Error, Result};
 pub use event_loop::EventLoop;
-pub use id::{ConnectionId, ListenerId, TimerId};
+pub use id::{ConnectionId, ListenerId, TimerId, WorkId};
 pub use input::Input;
 pub use mailbox::{Mailbox, PostError};
 pub use pool::{Place, Pool, Spread};
 pub use rate::{GroupId, Rate, Rates};
+pub use resolver::{Resolver, ResolverConfig};
 pub use service::{Panic, Service};
 pub use slot::slot_bytes;
 pub use socket::{Connect, Listen, ListeningSocket, Socket, SocketOptions};
 pub use stats::{Histogram, Stats, Watch};
 pub use stopper::Stopper;
+pub use workers::{Job, WorkError, Workers};

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use crate::address::Address;
-use crate::id::ListenerId;
+use crate::id::{ConnectionId, ListenerId, WorkId};
 use crate::net::{Stream, Waker};
+use crate::resolver::Outcome;
+use crate::service::Panic;
 
 /// Maximum number of messages taken from the queue at a time, so that posting threads are delayed
 /// once per batch.
@@ -30,6 +32,23 @@ pub(crate) enum Mail<M> {
     /// A connection that another loop of the pool accepted for this one. It is boxed because most
     /// items are smaller.
     Connection(Box<Handed>),
+    /// A result from another thread.
+    Work(Box<Worked<M>>),
+}
+
+/// A result from another thread.
+#[derive(Debug)]
+pub(crate) enum Worked<M> {
+    /// A message of work that goes on.
+    Progress(WorkId, M),
+    /// The last message of work.
+    Done(WorkId, M),
+    /// Work that panicked.
+    Panicked(WorkId, Panic),
+    /// A message that belongs to no work that could be cancelled.
+    Message(M),
+    /// The addresses of a connection that is being made by name.
+    Resolved(ConnectionId, Outcome),
 }
 
 /// A connection in transit from the loop that accepted it.
@@ -102,20 +121,34 @@ impl<M> Mailbox<M> {
         self.send(Mail::Message(message)).map_err(|refused| match refused {
             PostError::Full(Mail::Message(message)) => PostError::Full(message),
             PostError::Gone(Mail::Message(message)) => PostError::Gone(message),
-            PostError::Full(Mail::Connection(_)) | PostError::Gone(Mail::Connection(_)) => {
-                unreachable!("what was sent comes back")
-            }
+            PostError::Full(_) | PostError::Gone(_) => unreachable!("what was sent comes back"),
         })
     }
 
+    /// Returns whether the loop has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.shared.gone.load(Ordering::Acquire)
+    }
+
     pub(crate) fn send(&self, mail: Mail<M>) -> Result<(), PostError<Mail<M>>> {
-        if self.shared.gone.load(Ordering::Acquire) && !fault!("gone-mailbox-says-full") {
+        self.send_within(self.shared.waiting_max, mail)
+    }
+
+    /// Sends a result. Results are limited by the requests for them, and not by the limit of the
+    /// mailbox. If the loop is gone, nobody waits for the result.
+    pub(crate) fn send_result(&self, worked: Worked<M>) {
+        let waiting_max = if fault!("results-refused") { self.shared.waiting_max } else { usize::MAX };
+        let _ = self.send_within(waiting_max, Mail::Work(Box::new(worked)));
+    }
+
+    fn send_within(&self, waiting_max: usize, mail: Mail<M>) -> Result<(), PostError<Mail<M>>> {
+        if self.is_gone() && !fault!("gone-mailbox-says-full") {
             return Err(PostError::Gone(mail));
         }
         // Increment before sending: the loop must not decrement the count of a message that has not
         // been counted.
         let before = self.shared.waiting.fetch_add(1, Ordering::AcqRel);
-        if before >= self.shared.waiting_max {
+        if before >= waiting_max {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
             return Err(PostError::Full(mail));
         }

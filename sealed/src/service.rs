@@ -87,7 +87,7 @@ pub trait Service: Sized + 'static {
     /// sent any more.
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}
 
-    /// Handles a message from the mailbox.
+    /// Handles a message from the mailbox, or from [work](Context::offload) on another thread.
     fn message(&mut self, cx: &mut Context<Self>, message: Self::Message) {}
 
     /// Handles the expiry of a timer that was set with [`Context::set_timer`] or
@@ -98,8 +98,9 @@ pub trait Service: Sized + 'static {
     /// [`EventLoop::deliver_signals`](crate::EventLoop::deliver_signals).
     fn signalled(&mut self, cx: &mut Context<Self>, signal: i32) {}
 
-    /// Decides how far the damage of a panic extends. `id` is the connection that the panicking
-    /// call was for; `None` if the call was for no connection, such as a call for a message or a
+    /// Decides how far the damage of a panic extends, in a call of the service or in
+    /// [work](Context::offload) on another thread. `id` is the connection that the panicking call
+    /// or work was for; `None` if it was for no connection, such as a call for a message or a
     /// timer.
     ///
     /// By default the panic ends the loop: the loop makes no further calls, and

@@ -1,11 +1,13 @@
 //! Socket settings: options, how to listen and connect, and sockets created elsewhere.
 
-use std::net::{TcpListener, TcpStream};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use crate::address::{Address, Named, ToAddresses};
+use crate::resolver::Resolver;
 use crate::tls;
 
 /// Time that an attempt to connect has before an attempt with the next address starts beside it, as
@@ -117,8 +119,9 @@ impl<A: ToAddresses> From<A> for Listen {
 ///
 /// If there are several addresses, the first one that answers is used: each has 250 ms before an
 /// attempt with the next address starts beside it, or less if the attempt fails earlier, and
-/// address families alternate (RFC 8305, "Happy Eyeballs"). A name is resolved by the system when
-/// it is passed here, which may block: do so before the loop runs, or on another thread.
+/// address families alternate (RFC 8305, "Happy Eyeballs"). [`by_name`](Self::by_name) resolves a
+/// name without blocking the loop. A name that is passed as an address is resolved by the system at
+/// once, which may block: do so only before the loop runs.
 #[derive(Debug, Clone)]
 pub struct Connect {
     pub(crate) to: Named,
@@ -126,6 +129,29 @@ pub struct Connect {
     pub(crate) stagger: Duration,
     pub(crate) socket: Option<SocketOptions>,
     pub(crate) tls: Option<(tls::Connector, tls::ServerName<'static>)>,
+    /// The name that is resolved while the loop runs.
+    pub(crate) lookup: Option<Lookup>,
+}
+
+/// A host that is looked up by a resolver, and the port to connect to.
+#[derive(Debug, Clone)]
+pub(crate) struct Lookup {
+    pub(crate) resolver: Resolver,
+    pub(crate) host: String,
+    port: u16,
+}
+
+impl Lookup {
+    /// Returns the addresses to connect to, if they are known without a lookup.
+    pub(crate) fn known(&self) -> Option<io::Result<Vec<Address>>> {
+        let outcome = self.resolver.known(&self.host)?;
+        Some(outcome.map(|found| self.addresses(found)).map_err(|error| io::Error::new(error.kind(), error)))
+    }
+
+    /// Returns the addresses to connect to, once those of the host are known.
+    pub(crate) fn addresses(&self, found: Vec<IpAddr>) -> Vec<Address> {
+        found.into_iter().map(|address| Address::Tcp(SocketAddr::new(address, self.port))).collect()
+    }
 }
 
 impl Connect {
@@ -139,7 +165,42 @@ impl Connect {
     /// that address families alternate. A name that cannot be resolved is an error only if there is
     /// no other address.
     pub fn to_any(addresses: impl IntoIterator<Item = impl ToAddresses>) -> Self {
-        Self { to: Named::look_up_all(addresses), limit: CONNECT_LIMIT, stagger: STAGGER, socket: None, tls: None }
+        Self::with(Named::look_up_all(addresses))
+    }
+
+    /// Connects to a host by its name, such as `example.org:443`, and resolves the name when the
+    /// connection is made, without blocking the loop. The time limit includes the lookup. A name
+    /// that cannot be resolved ends the connection with
+    /// [`CloseReason::NotConnected`](crate::CloseReason::NotConnected), and workers that are busy
+    /// are an error of [`Context::connect`](crate::Context::connect).
+    ///
+    /// An IP address with a port, and the path of a Unix socket after `unix:`, need no lookup.
+    ///
+    /// ```
+    /// use sealed::{Connect, Resolver, ResolverConfig, Workers};
+    ///
+    /// let workers = Workers::new(4, 1_000);
+    /// let resolver = Resolver::new(&workers, ResolverConfig::default());
+    /// let connect = Connect::by_name(&resolver, "example.org:443");
+    /// # let _ = connect;
+    /// ```
+    pub fn by_name(resolver: &Resolver, address: impl Into<String>) -> Self {
+        let name = address.into();
+        if let Ok(address) = name.parse::<Address>() {
+            return Self::to(address);
+        }
+        let parts = name.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+        match parts.filter(|(host, _)| !host.is_empty()) {
+            Some((host, port)) => {
+                let lookup = Some(Lookup { resolver: resolver.clone(), host, port });
+                Self { lookup, ..Self::with(Named::later(name)) }
+            }
+            None => Self::with(Named::wrong(name, "a name needs a host and a port, such as example.org:443")),
+        }
+    }
+
+    fn with(to: Named) -> Self {
+        Self { to, limit: CONNECT_LIMIT, stagger: STAGGER, socket: None, tls: None, lookup: None }
     }
 
     /// Sets the time limit for the whole connection attempt, including a TLS handshake. Default

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use sealed::sim::{Link, Simulation};
-use sealed::{Address, Config};
+use sealed::{Address, Config, Connect};
 
 const SECOND: Duration = Duration::from_secs(1);
 const SENT: usize = 200_000;
@@ -20,7 +20,7 @@ fn stall_for(time: Duration) -> (usize, Option<ErrorKind>) {
     let sim = Simulation::new(5);
     let at = |text: &str| text.parse::<Address>().expect("an address");
     let target = sim.listen(at("10.0.0.2:80")).expect("it is free");
-    let proxy = example::Proxy { target: target.address() };
+    let proxy = example::Proxy { target: Connect::to(target.address()) };
     let mut event_loop = sim.event_loop(Config::default(), proxy).expect("a loop");
     event_loop.listen("10.0.0.1:80").expect("it is free");
     sim.start(event_loop);

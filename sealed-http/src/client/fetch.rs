@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::{CloseReason, Connect, ToAddresses, fault};
+use sealed::{CloseReason, Connect, Resolver, ToAddresses, fault};
 
 use crate::codec::error::DecodeError;
 use crate::codec::fields::{BadHeaderValue, Fields, encode_field};
@@ -19,8 +19,8 @@ const WRITTEN: [&str; 6] = ["Host", "Content-Length", "Transfer-Encoding", "Conn
 
 /// A server that requests are sent to, and the settings of a loop's connections to it.
 ///
-/// The system resolves a host name when the upstream is made, which may block: make upstreams
-/// before the loop runs.
+/// [`to`](Self::to) resolves a host name when the upstream is made, which may block: use it before
+/// the loop runs. [`by_name`](Self::by_name) resolves the name while the loop runs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,10 +48,21 @@ impl Upstream {
     /// socket.
     pub fn to(address: impl ToAddresses) -> Self {
         let name = address.name();
-        let host = if is_host(name.as_bytes()) { name } else { "localhost".to_owned() };
+        Self::with(&name, Connect::to(address))
+    }
+
+    /// Creates an upstream at an address like those of [`to`](Self::to), whose host name is
+    /// resolved for each connection, without blocking the loop. A server that moves to another
+    /// address is found there as soon as the resolver's cache allows it.
+    pub fn by_name(resolver: &Resolver, address: &str) -> Self {
+        Self::with(address, Connect::by_name(resolver, address))
+    }
+
+    fn with(name: &str, connect: Connect) -> Self {
+        let host = if is_host(name.as_bytes()) { name } else { "localhost" };
         Self {
-            connect: Connect::to(address),
-            host,
+            connect,
+            host: host.to_owned(),
             connections_max: 16,
             waiting_max: 1_024,
             idle_timeout: Duration::from_secs(30),

@@ -1,14 +1,16 @@
 //! The methods of [`sealed::Context`] that a handler can use, unchanged or slightly adapted to
 //! HTTP.
 
+use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 #[cfg(feature = "tls")]
 use sealed::tls;
 use sealed::{
-    Address, Config, Connect, ConnectionId, Context, GroupId, Listen, ListenerId, ListeningSocket, Rates, Service,
-    Socket, Stats, Stopper, TimerId, Watch,
+    Address, Config, Connect, ConnectionId, Context, GroupId, Job, Listen, ListenerId, ListeningSocket, Rates,
+    Resolver, Service, Socket, Stats, Stopper, TimerId, Watch, WorkError, WorkId, Workers,
 };
 
 use crate::server::Due;
@@ -47,6 +49,61 @@ impl<H: Handler> Http<'_, H> {
     /// Posts a message to this handler itself: see [`sealed::Context::defer`].
     pub fn defer(&mut self, message: H::Message) {
         self.cx.defer(message);
+    }
+}
+
+/// Work on other threads.
+impl<H: Handler> Http<'_, H> {
+    /// Passes work that blocks to workers. [`Handler::message`] gets the message that it returns:
+    /// see [`sealed::Context::offload`].
+    ///
+    /// # Errors
+    /// If the workers refuse the work.
+    pub fn offload(
+        &mut self,
+        workers: &Workers,
+        work: impl FnOnce(&Job<H::Message>) -> H::Message + Send + 'static,
+    ) -> Result<WorkId, WorkError> {
+        self.cx.offload(workers, work)
+    }
+
+    /// Passes work that blocks to workers, for a connection: when the connection ends, the work is
+    /// cancelled. See [`sealed::Context::offload_for`].
+    ///
+    /// # Errors
+    /// If the connection is not open, or the workers refuse the work.
+    pub fn offload_for(
+        &mut self,
+        id: ConnectionId,
+        workers: &Workers,
+        work: impl FnOnce(&Job<H::Message>) -> H::Message + Send + 'static,
+    ) -> Result<WorkId, WorkError> {
+        self.cx.offload_for(id, workers, work)
+    }
+
+    /// Cancels work, so that none of its messages is delivered any more: see
+    /// [`sealed::Context::cancel_work`].
+    pub fn cancel_work(&mut self, work: WorkId) -> bool {
+        self.cx.cancel_work(work)
+    }
+
+    /// Returns the number of pieces of work whose results have not been delivered.
+    pub fn works(&self) -> usize {
+        self.cx.works()
+    }
+
+    /// Looks up the IP addresses of a host without blocking the loop: see
+    /// [`sealed::Context::resolve`].
+    ///
+    /// # Errors
+    /// If the resolver's workers refuse the work.
+    pub fn resolve(
+        &mut self,
+        resolver: &Resolver,
+        host: &str,
+        message: impl FnOnce(io::Result<Vec<IpAddr>>) -> H::Message + Send + 'static,
+    ) -> Result<(), WorkError> {
+        self.cx.resolve(resolver, host, message)
     }
 }
 

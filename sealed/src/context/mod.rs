@@ -1,11 +1,12 @@
 //! The context through which a service acts: everything that its loop owns for it. `sockets.rs`
 //! creates connections, `output.rs` acts on them, `timers.rs` holds deadlines and timers,
-//! `services.rs` adds services to the loop.
+//! `services.rs` adds services to the loop, `works.rs` passes work to other threads.
 
 mod output;
 mod services;
 mod sockets;
 mod timers;
+mod works;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use slab::Slab;
 
 pub(crate) use self::timers::{Due, Timers};
+use self::works::Works;
 use crate::address::Address;
 use crate::buffers::{Buffers, Extras};
 use crate::config::Config;
@@ -85,6 +87,7 @@ pub struct Context<S: Service> {
     pub(crate) timers: Timers<S::Timer>,
     pub(crate) listeners: Vec<Accepting>,
     pub(crate) dials: Dials,
+    pub(crate) works: Works,
     pub(crate) groups: Groups,
     pub(crate) inlet: Inlet<S::Message>,
     pub(crate) deferred: VecDeque<S::Message>,
@@ -137,6 +140,7 @@ impl<S: Service> Context<S> {
             timers: Timers::default(),
             listeners: Vec::new(),
             dials: Dials::default(),
+            works: Works::default(),
             groups: Groups::default(),
             inlet,
             deferred: VecDeque::new(),

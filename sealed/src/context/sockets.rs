@@ -7,11 +7,13 @@ use crate::address::Address;
 use crate::context::Due;
 use crate::error::{Error, Result};
 use crate::id::{ConnectionId, ListenerId};
+use crate::mailbox::Worked;
 use crate::net::{Listener, Stream};
 use crate::service::Service;
 use crate::slot::{Flags, NO_LISTENER};
 use crate::socket::{Connect, Listen, ListeningSocket, Socket};
 use crate::token::Source;
+use crate::workers::WorkError;
 
 impl<S: Service> Context<S> {
     /// Listens on an address. With port 0 the system chooses a port;
@@ -67,7 +69,14 @@ impl<S: Service> Context<S> {
     pub fn connect(&mut self, connect: impl Into<Connect>, state: S::Connection) -> Result<ConnectionId> {
         let mut connect = connect.into();
         let address = connect.to.name.clone();
-        let started = connect.to.take().and_then(|addresses| self.start_dial(addresses, connect, state));
+        let known = match &connect.lookup {
+            None => Some(connect.to.take()),
+            Some(lookup) => lookup.known(),
+        };
+        let started = match known {
+            Some(addresses) => addresses.and_then(|addresses| self.start_dial(addresses, connect, state)),
+            None => self.start_lookup(connect, state),
+        };
         started.map_err(|source| Error::Connect { address, source })
     }
 
@@ -89,11 +98,35 @@ impl<S: Service> Context<S> {
         connect: Connect,
         state: S::Connection,
     ) -> io::Result<ConnectionId> {
+        self.begin_dial(addresses, connect, state, |cx, id| cx.dial_next(id.slot))
+    }
+
+    /// Starts the lookup of the name to connect to.
+    fn start_lookup(&mut self, connect: Connect, state: S::Connection) -> io::Result<ConnectionId> {
+        let lookup = connect.lookup.clone().ok_or(io::ErrorKind::InvalidInput)?;
+        self.begin_dial(Vec::new(), connect, state, |cx, id| {
+            let mailbox = cx.inlet.mailbox().clone();
+            let waiter = Box::new(move |outcome| mailbox.send_result(Worked::Resolved(id, outcome)));
+            lookup.resolver.look_up(&lookup.host, waiter).map_err(|error| match error {
+                WorkError::Busy => io::Error::new(io::ErrorKind::WouldBlock, error),
+                error => io::Error::other(error),
+            })
+        })
+    }
+
+    /// Records a connection that is being made, and makes the first step.
+    fn begin_dial(
+        &mut self,
+        addresses: Vec<Address>,
+        connect: Connect,
+        state: S::Connection,
+        start: impl FnOnce(&mut Self, ConnectionId) -> io::Result<()>,
+    ) -> io::Result<ConnectionId> {
         self.check_room()?;
         let limit = connect.limit;
         let id = self.insert(Stream::Unconnected, Flags::CONNECTING, state);
         self.dials.begin(id, addresses, connect);
-        if let Err(error) = self.dial_next(id.slot) {
+        if let Err(error) = start(self, id) {
             self.dials.end(id.slot);
             self.slots.0.remove(id.slot as usize);
             if !fault!("untried-stays-counted") {

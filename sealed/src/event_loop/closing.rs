@@ -235,6 +235,7 @@ impl<S: Service> Context<S> {
 
     fn free(&mut self, index: u32) {
         let mut slot = self.slots.0.remove(index as usize);
+        self.works.cancel_of(ConnectionId { slot: index, serial: slot.serial });
         if slot.listener != NO_LISTENER && !fault!("listener-forgets-leavers") {
             self.listeners[usize::from(slot.listener)].connections -= 1;
         }

@@ -5,6 +5,7 @@ use std::{io, mem};
 use super::Hosted;
 use crate::error::CloseReason;
 use crate::id::ConnectionId;
+use crate::resolver::Outcome;
 use crate::service::Service;
 use crate::slot::Flags;
 use crate::token::Source;
@@ -30,6 +31,19 @@ impl<S: Service> Hosted<S> {
                     }
                 }
             }
+        }
+    }
+
+    /// Continues with a connection whose name has been resolved.
+    pub(super) fn resolved(&mut self, id: ConnectionId, outcome: Outcome) {
+        let is_asked = |asked| asked == id || fault!("late-lookup-reaches-successor");
+        let Some(dial) = self.cx.dials.find(id.slot).filter(|dial| is_asked(dial.id)) else { return };
+        match outcome {
+            Ok(addresses) => {
+                dial.set_addresses(addresses);
+                self.try_next(id.slot);
+            }
+            Err(error) => self.cx.end_now(id.slot, CloseReason::NotConnected(error.kind())),
         }
     }
 

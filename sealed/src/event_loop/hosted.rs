@@ -9,7 +9,7 @@ use crate::context::{Accepting, Context, Due};
 use crate::error::{CloseReason, Error};
 use crate::event_loop::earliest;
 use crate::id::ConnectionId;
-use crate::mailbox::{BATCH, Mail};
+use crate::mailbox::{BATCH, Mail, Worked};
 use crate::net::Readiness;
 use crate::service::{Panic, Service};
 use crate::slot::Flags;
@@ -341,10 +341,39 @@ impl<S: Service> Hosted<S> {
                         self.call(None, |service, cx| service.message(cx, message));
                     }
                     Mail::Connection(handed) => self.take_over(*handed),
+                    Mail::Work(worked) => self.worked(*worked),
                 }
             }
         }
         self.mail = batch;
+    }
+
+    /// Handles a result from another thread.
+    fn worked(&mut self, worked: Worked<S::Message>) {
+        self.cx.counters.messages.add(1);
+        match worked {
+            Worked::Message(message) => self.call(None, |service, cx| service.message(cx, message)),
+            Worked::Resolved(id, outcome) => self.resolved(id, outcome),
+            Worked::Progress(work, message) => {
+                if let Ok(connection) = self.cx.work_connection(work) {
+                    self.call(connection, |service, cx| service.message(cx, message));
+                }
+            }
+            Worked::Done(work, message) => {
+                let connection = self.cx.work_connection(work);
+                self.cx.end_work(work);
+                if let Ok(connection) = connection {
+                    self.call(connection, |service, cx| service.message(cx, message));
+                }
+            }
+            Worked::Panicked(work, payload) => {
+                let connection = self.cx.work_connection(work);
+                self.cx.end_work(work);
+                if let Ok(connection) = connection {
+                    self.judge(connection, payload);
+                }
+            }
+        }
     }
 
     fn expire(&mut self) {

@@ -66,6 +66,10 @@ pub struct Faults {
     /// out, because it slows a whole run down: work that takes a second without it may take a
     /// minute.
     pub slow_tick: f64,
+    /// A piece of work takes long on simulated workers.
+    pub slow_work: f64,
+    /// The lookup of a name fails, as if no name server had answered.
+    pub failed_lookup: f64,
     /// The clock jumps ahead while all loops sleep, as if the machine had been suspended.
     pub jump: f64,
     /// The maximum duration of the faults above.
@@ -96,6 +100,8 @@ impl Faults {
             stall: some(0.1),
             slow_tick: 0.0,
             jump: some(0.002),
+            slow_work: some(0.3),
+            failed_lookup: some(0.1),
             delay_max: Duration::from_millis([1, 20, 300][random.below(3)]),
             jump_max: Duration::from_secs(20),
         }

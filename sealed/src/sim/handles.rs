@@ -116,6 +116,10 @@ pub(crate) struct Waker {
 }
 
 impl Waker {
+    pub(super) fn poller(&self) -> u32 {
+        self.poller
+    }
+
     pub(crate) fn wake(&self) {
         self.handle.lock().wake(self.poller, self.token);
     }

@@ -49,6 +49,8 @@
 //!   any point, accepts that fail, wake-ups that are late or duplicated, loops that stall, take
 //!   long for a tick or are interrupted in the middle of [`Mailbox::post`](crate::Mailbox::post),
 //!   and a clock that jumps.
+//! - [Workers](Simulation::workers) whose work takes time, and [names](Simulation::set_name) whose
+//!   lookup fails.
 //!
 //! # Limits of the simulation
 //!
@@ -66,6 +68,7 @@ mod peer;
 mod random;
 mod schedule;
 mod trace;
+mod workers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -76,6 +79,7 @@ pub use faults::{Faults, Link};
 pub(crate) use handles::{Handle, Listener, Poller, Stream, Waker};
 pub use peer::{Host, Peer};
 pub use random::Random;
+pub(crate) use workers::Crew;
 
 use crate::address::Address;
 use crate::config::Config;
@@ -84,6 +88,7 @@ use crate::event_loop::EventLoop;
 use crate::net::{self, Network};
 use crate::pool::{Place, Pool};
 use crate::service::Service;
+use crate::workers::Workers;
 use network::Net;
 use schedule::Schedule;
 use trace::Entry;
@@ -167,6 +172,20 @@ impl Simulation {
         Pool::on(self.network(), config, loops.max(1))
     }
 
+    /// Creates workers on this network, with at least one thread: their work takes simulated time,
+    /// and is done at the end of that time. The work must not wait for other work, or for a loop of
+    /// the simulation. The work of a loop that is [killed](Self::kill) is lost if it is not done.
+    pub fn workers(&self, threads: usize, waiting_max: usize) -> Workers {
+        Workers::simulated(Crew::new(self.schedule.handle.clone(), threads.max(1), waiting_max))
+    }
+
+    /// Gives a host these addresses, in place of earlier ones, for every
+    /// [`Resolver`](crate::Resolver) on workers of this simulation. Other names are unknown.
+    pub fn set_name(&self, host: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
+        let (host, addresses) = (host.into(), addresses.into_iter().collect());
+        self.net(|net| net.names.insert(host, addresses));
+    }
+
     /// Starts a loop of this network. It runs as soon as simulated time passes.
     ///
     /// # Panics
@@ -209,6 +228,11 @@ impl Simulation {
         self.net(|net| net.is_killing = true);
         drop(killed);
         self.net(|net| net.is_killing = false);
+        if let Some(poller) = self.schedule.poller(id.0) {
+            // The threads of the process are gone, too.
+            let forgotten = self.net(|net| net.forget_work(poller));
+            drop(forgotten);
+        }
     }
 
     /// Returns whether a loop is running: it has neither ended nor been killed.

@@ -154,6 +154,11 @@ impl Schedule {
         self.nodes.borrow_mut().get_mut(index)?.event_loop.take()
     }
 
+    /// Returns the poller of a loop.
+    pub(super) fn poller(&self, index: usize) -> Option<u32> {
+        self.nodes.borrow().get(index).map(|node| node.poller)
+    }
+
     pub(super) fn is_running(&self, index: usize) -> bool {
         self.nodes.borrow().get(index).is_some_and(|node| node.event_loop.is_some())
     }
@@ -186,9 +191,18 @@ impl Schedule {
         let runnable = self.runnable();
         let mut net = self.handle.lock();
         let due = net.next_event().is_some_and(|at| at <= net.now);
-        if !runnable.is_empty() || due {
-            let choice = net.random.below(runnable.len() + usize::from(due));
+        let done = net.crews.next_time().is_some_and(|at| at <= net.now);
+        if !runnable.is_empty() || due || done {
+            let choice = net.random.below(runnable.len() + usize::from(due) + usize::from(done));
             match runnable.get(choice).copied() {
+                None if done && choice == runnable.len() => {
+                    let task = net.take_work();
+                    // The task itself uses the network.
+                    drop(net);
+                    if let Some(task) = task {
+                        task();
+                    }
+                }
                 None => {
                     net.happen();
                 }
@@ -207,7 +221,7 @@ impl Schedule {
             }
             return true;
         }
-        let Some(then) = self.next_time(net.now, net.next_event()).filter(|then| *then < limit) else {
+        let Some(then) = self.next_time(net.now, net.next_time()).filter(|then| *then < limit) else {
             net.now = net.now.max(limit);
             return false;
         };

@@ -45,6 +45,8 @@ pub(super) enum Entry {
     Stalls { node: usize },
     Jumps { by: Duration },
     Spends { time: Duration },
+    StartsWork { crew: usize, ticket: u64 },
+    EndsWork { crew: usize, ticket: u64 },
     Says { text: String },
 }
 
@@ -121,6 +123,8 @@ impl fmt::Display for Entry {
             Self::Stalls { node } => write!(f, "loop {node} stalls"),
             Self::Jumps { by } => write!(f, "the clock jumps {by:?} ahead"),
             Self::Spends { time } => write!(f, "  its tick takes {time:?} more"),
+            Self::StartsWork { crew, ticket } => write!(f, "workers {crew} start work {ticket}"),
+            Self::EndsWork { crew, ticket } => write!(f, "workers {crew} end work {ticket}"),
             Self::Says { text } => write!(f, "-- {text}"),
         }
     }

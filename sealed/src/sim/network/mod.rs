@@ -11,6 +11,7 @@ mod sockets;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use slab::Slab;
 pub(in crate::sim) use peers::PeerState;
 
 use super::trace::{End, Entry, Trace, digest_of};
+use super::workers::Crews;
 use super::{Faults, Link, Random};
 use crate::address::Address;
 
@@ -41,6 +43,9 @@ pub(in crate::sim) struct Net {
     pub(in crate::sim) is_killing: bool,
     /// Number of calls that loops have made so far.
     pub(in crate::sim) calls: u64,
+    pub(in crate::sim) crews: Crews,
+    /// The addresses of hosts, by name.
+    pub(in crate::sim) names: BTreeMap<String, Vec<IpAddr>>,
     endpoints: Slab<Endpoint>,
     listeners: Slab<Listening>,
     pollers: Vec<Polling>,
@@ -208,6 +213,8 @@ impl Net {
             unreachable: Vec::new(),
             is_killing: false,
             calls: 0,
+            crews: Crews::default(),
+            names: BTreeMap::new(),
             endpoints: Slab::new(),
             listeners: Slab::new(),
             pollers: Vec::new(),
@@ -224,14 +231,19 @@ impl Net {
         self.trace.note(self.now, entry);
     }
 
+    /// Returns the time at which something happens next.
+    pub(in crate::sim) fn next_time(&self) -> Option<Duration> {
+        self.next_event().into_iter().chain(self.crews.next_time()).min()
+    }
+
     /// Returns the time of the next event.
     pub(in crate::sim) fn next_event(&self) -> Option<Duration> {
         self.events.peek().map(|Reverse(scheduled)| scheduled.at)
     }
 
-    /// Returns whether nothing is in transit.
+    /// Returns whether nothing is in transit, and no work is being done.
     pub(in crate::sim) fn is_quiet(&self) -> bool {
-        self.in_flight == 0
+        self.in_flight == 0 && self.crews.next_time().is_none()
     }
 
     /// Executes the next event if its time has come.

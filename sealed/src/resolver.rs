@@ -1,0 +1,195 @@
+//! Name resolution that does not block a loop: the system's resolver on the threads of workers,
+//! with a cache.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{fmt, io};
+
+use crate::net::Clock;
+use crate::workers::{WorkError, Workers};
+
+/// The outcome of a lookup. The error is shared because an `io::Error` cannot be cloned.
+pub(crate) type Outcome = Result<Vec<IpAddr>, Arc<io::Error>>;
+
+/// What is done with the outcome of a lookup. It may run on another thread.
+pub(crate) type Waiter = Box<dyn FnOnce(Outcome) + Send>;
+
+type LookUp = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
+
+/// Resolves names of hosts on the threads of [`Workers`]. Clones share the cache.
+///
+/// [`Connect::by_name`](crate::Connect::by_name) connects to a name, and
+/// [`Context::resolve`](crate::Context::resolve) delivers the addresses as a message.
+///
+/// Lookups of a name that is being looked up wait for the same answer. Each name in progress
+/// occupies one thread of the workers; if a name server is slow, lookups wait for each other and
+/// for other work, so a program with much of both gives the resolver workers of its own.
+#[derive(Clone)]
+pub struct Resolver {
+    shared: Arc<Shared>,
+}
+
+/// How a [`Resolver`] caches.
+///
+/// Take the fields that you do not set from [`Default`]: a minor version may add fields.
+#[derive(Debug, Clone)]
+pub struct ResolverConfig {
+    /// Time for which addresses are reused. The system's resolver reports no time to live. Zero
+    /// disables the cache. Default 30 s.
+    pub cache_time: Duration,
+    /// Time for which a failed lookup is not repeated. Default 1 s.
+    pub failure_time: Duration,
+    /// Maximum number of names in the cache; at the limit, the oldest is dropped. Default 1,024.
+    pub names_max: usize,
+}
+
+impl Default for ResolverConfig {
+    fn default() -> Self {
+        Self { cache_time: Duration::from_secs(30), failure_time: Duration::from_secs(1), names_max: 1024 }
+    }
+}
+
+struct Shared {
+    workers: Workers,
+    clock: Clock,
+    config: ResolverConfig,
+    look_up: LookUp,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    cache: Cache,
+    /// Lookups in progress, and who waits for them.
+    pending: HashMap<Arc<str>, Vec<Waiter>>,
+}
+
+#[derive(Default)]
+struct Cache {
+    names: HashMap<Arc<str>, Cached>,
+    /// The names in the order in which they were looked up, with the number of the lookup.
+    order: VecDeque<(Arc<str>, u64)>,
+    last_lookup: u64,
+}
+
+struct Cached {
+    outcome: Outcome,
+    until: Duration,
+    lookup: u64,
+}
+
+impl Resolver {
+    /// Creates a resolver that asks the system (`getaddrinfo`). On simulated workers it knows the
+    /// names that the simulation [was given](crate::sim::Simulation::set_name).
+    pub fn new(workers: &Workers, config: ResolverConfig) -> Self {
+        #[cfg(feature = "sim")]
+        if let Some(crew) = workers.as_simulated() {
+            let crew = crew.clone();
+            return Self::with(workers, config, move |host| crew.look_up(host));
+        }
+        Self::with(workers, config, |host| Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+    }
+
+    /// Creates a resolver that calls `look_up` with the name of a host, on a thread of `workers`.
+    pub fn with(
+        workers: &Workers,
+        config: ResolverConfig,
+        look_up: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        let (workers, clock) = (workers.clone(), workers.clock());
+        Self {
+            shared: Arc::new(Shared { workers, clock, config, look_up: Box::new(look_up), state: Mutex::default() }),
+        }
+    }
+
+    /// Returns the outcome for a host if it is known without a lookup.
+    pub(crate) fn known(&self, host: &str) -> Option<Outcome> {
+        if let Ok(address) = host.parse() {
+            return Some(Ok(vec![address]));
+        }
+        self.shared.lock().cache.find(host, self.shared.clock.now())
+    }
+
+    /// Starts a lookup, or joins the one in progress. `waiter` is called with the outcome, once.
+    pub(crate) fn look_up(&self, host: &str, waiter: Waiter) -> Result<(), WorkError> {
+        let mut state = self.shared.lock();
+        if let Some(waiters) = state.pending.get_mut(host).filter(|_| !fault!("lookups-not-joined")) {
+            waiters.push(waiter);
+            return Ok(());
+        }
+        let name: Arc<str> = host.into();
+        let (shared, host) = (self.shared.clone(), name.clone());
+        self.shared.workers.submit(Box::new(move || shared.run(&host)), None)?;
+        state.pending.entry(name).or_default().push(waiter);
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, host: &Arc<str>) {
+        let found = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(host)));
+        let found = found.unwrap_or_else(|_| Err(io::Error::other("the lookup panicked")));
+        let found = found.and_then(|found| {
+            // A name without an address cannot be used any more than an unknown one.
+            if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
+        });
+        let outcome = found.map_err(Arc::new);
+        let time = if outcome.is_ok() { self.config.cache_time } else { self.config.failure_time };
+        let until = self.clock.now().saturating_add(time);
+        let waiters = {
+            let mut state = self.lock();
+            if !time.is_zero() {
+                state.cache.insert(host.clone(), outcome.clone(), until, self.config.names_max);
+            }
+            state.pending.remove(host).unwrap_or_default()
+        };
+        for waiter in waiters {
+            waiter(outcome.clone());
+        }
+    }
+}
+
+impl Cache {
+    fn find(&self, host: &str, now: Duration) -> Option<Outcome> {
+        let cached = self.names.get(host)?;
+        (now < cached.until || fault!("stale-addresses-used")).then(|| cached.outcome.clone())
+    }
+
+    fn insert(&mut self, name: Arc<str>, outcome: Outcome, until: Duration, names_max: usize) {
+        if names_max == 0 {
+            return;
+        }
+        while self.names.len() >= names_max && !self.names.contains_key(&name) && !fault!("cache-unbounded") {
+            let Some((oldest, lookup)) = self.order.pop_front() else { break };
+            // The name may have been looked up again since.
+            if self.names.get(&oldest).is_some_and(|cached| cached.lookup == lookup) {
+                self.names.remove(&oldest);
+            }
+        }
+        self.last_lookup += 1;
+        let lookup = self.last_lookup;
+        self.order.push_back((name.clone(), lookup));
+        self.names.insert(name, Cached { outcome, until, lookup });
+        if self.order.len() > 2 * self.names.len() + 16 {
+            let names = &self.names;
+            self.order.retain(|(name, lookup)| names.get(name).is_some_and(|cached| cached.lookup == *lookup));
+        }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("Resolver")
+            .field("names", &state.cache.names.len())
+            .field("lookups", &state.pending.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,238 @@
+//! Workers: threads for work that blocks, whose results reach a loop as messages. `threads.rs` runs
+//! the work on threads; `sim/workers.rs` runs it in simulated time.
+
+mod threads;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fmt, io};
+
+use self::threads::Threads;
+use crate::id::WorkId;
+use crate::mailbox::{Mail, Mailbox, PostError, Worked};
+use crate::net::{Clock, Network, Waker};
+#[cfg(feature = "sim")]
+use crate::sim;
+
+/// Work in the queue of the workers.
+pub(crate) type Task = Box<dyn FnOnce() + Send>;
+
+/// A bounded pool of threads for work that blocks: files, a database driver, name resolution, a
+/// long computation. Clones share the threads.
+///
+/// [`Context::offload`](crate::Context::offload) passes work to the workers. The message that the
+/// work returns is delivered on the loop, so nothing in the service is shared with a thread.
+///
+/// Threads start when work needs them, and stay until the last clone is dropped and the queue is
+/// empty. Work that waits starts in the order in which it was passed, whichever loop it came from.
+///
+/// ```
+/// use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, WorkError, Workers};
+///
+/// /// Answers each line with the size of the file of that name.
+/// struct Sizes {
+///     workers: Workers,
+/// }
+///
+/// impl Service for Sizes {
+///     type Connection = ();
+///     type Message = (ConnectionId, String);
+///     type Timer = ();
+///
+///     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+///         let Some(end) = input.iter().position(|byte| *byte == b'\n') else { return };
+///         let path = String::from_utf8_lossy(&input[..end]).into_owned();
+///         input.take(end + 1);
+///         let work = cx.offload_for(id, &self.workers, move |_job| match std::fs::metadata(path) {
+///             Ok(found) => (id, format!("{}\n", found.len())),
+///             Err(error) => (id, format!("{error}\n")),
+///         });
+///         if let Err(WorkError::Busy) = work {
+///             cx.write(id, "try again later\n");
+///         }
+///     }
+///
+///     fn message(&mut self, cx: &mut Context<Self>, (id, answer): (ConnectionId, String)) {
+///         cx.write(id, answer);
+///     }
+/// }
+///
+/// let workers = Workers::new(4, 1_000);
+/// let event_loop = EventLoop::new(Config::default(), Sizes { workers })?;
+/// # drop(event_loop);
+/// # Ok::<(), sealed::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Workers {
+    crew: Crew,
+}
+
+#[derive(Clone)]
+enum Crew {
+    System {
+        threads: Arc<Threads>,
+        clock: Clock,
+    },
+    #[cfg(feature = "sim")]
+    Simulated(Arc<sim::Crew>),
+}
+
+/// The number of a task in its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// The reason why workers refuse work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkError {
+    /// As much work waits as the workers may hold. Try again later.
+    #[error("the workers are busy")]
+    Busy,
+    /// The connection for which the work would be done is not open.
+    #[error("the connection is gone")]
+    Gone,
+    /// [`Workers::finish`] was called.
+    #[error("the workers have finished")]
+    Finished,
+    /// No thread could be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+impl Workers {
+    /// Creates workers with at most `threads` threads, but at least one; none is started yet. At
+    /// most `waiting_max` pieces of work wait for a thread.
+    pub fn new(threads: usize, waiting_max: usize) -> Self {
+        let threads = Arc::new(Threads::new(threads, waiting_max));
+        Self { crew: Crew::System { threads, clock: Network::System.clock() } }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(crew: sim::Crew) -> Self {
+        Self { crew: Crew::Simulated(Arc::new(crew)) }
+    }
+
+    /// Returns the number of pieces of work that wait for a thread.
+    pub fn waiting(&self) -> usize {
+        match &self.crew {
+            Crew::System { threads, .. } => threads.waiting(),
+            #[cfg(feature = "sim")]
+            Crew::Simulated(crew) => crew.waiting(),
+        }
+    }
+
+    /// Refuses further work, and blocks until the threads have done all that was accepted. Call
+    /// this after the loops have ended, so that the process does not end in the middle of a write.
+    /// Must not be called by work itself. Simulated workers refuse work but do not block.
+    pub fn finish(&self) {
+        match &self.crew {
+            Crew::System { threads, .. } => threads.finish(),
+            #[cfg(feature = "sim")]
+            Crew::Simulated(crew) => crew.finish(),
+        }
+    }
+
+    /// Queues a task, on behalf of the loop that `asker` wakes, if any.
+    #[cfg_attr(not(feature = "sim"), allow(unused_variables))] // a thread outlives a loop
+    pub(crate) fn submit(&self, task: Task, asker: Option<&Waker>) -> Result<Ticket, WorkError> {
+        match &self.crew {
+            Crew::System { threads, .. } => threads.submit(task),
+            #[cfg(feature = "sim")]
+            Crew::Simulated(crew) => crew.submit(task, asker),
+        }
+    }
+
+    /// Removes a task from the queue, if no thread has started it.
+    pub(crate) fn withdraw(&self, ticket: Ticket) {
+        let task = match &self.crew {
+            Crew::System { threads, .. } => threads.withdraw(ticket),
+            #[cfg(feature = "sim")]
+            Crew::Simulated(crew) => crew.withdraw(ticket),
+        };
+        drop(task);
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        match &self.crew {
+            Crew::System { clock, .. } => clock.clone(),
+            #[cfg(feature = "sim")]
+            Crew::Simulated(crew) => crew.clock(),
+        }
+    }
+
+    /// Returns the simulated workers behind this handle, if they are.
+    #[cfg(feature = "sim")]
+    pub(crate) fn as_simulated(&self) -> Option<&Arc<sim::Crew>> {
+        match &self.crew {
+            Crew::System { .. } => None,
+            Crew::Simulated(crew) => Some(crew),
+        }
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+/// A piece of work as seen by itself: whether anyone still waits for it, and a way to report
+/// progress.
+#[derive(Debug)]
+pub struct Job<M> {
+    id: WorkId,
+    cancelled: Arc<AtomicBool>,
+    mailbox: Mailbox<M>,
+}
+
+impl<M: Send + 'static> Job<M> {
+    pub(crate) fn new(id: WorkId, cancelled: Arc<AtomicBool>, mailbox: Mailbox<M>) -> Self {
+        Self { id, cancelled, mailbox }
+    }
+
+    /// Returns whether the work was [cancelled](crate::Context::cancel_work), its connection has
+    /// ended, or its loop is gone: its messages reach nobody any more. Long work should check this
+    /// from time to time, and return when it is true.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire) || self.mailbox.is_gone()
+    }
+
+    /// Sends a message to the service before the work is done. The messages of a piece of work
+    /// arrive in order, and its result comes last. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`PostError::Full`] with the message if the mailbox of the loop is full, and
+    /// [`PostError::Gone`] if the work [is cancelled](Self::is_cancelled).
+    #[allow(clippy::unreachable)] // an error contains what was sent
+    pub fn report(&self, message: M) -> Result<(), PostError<M>> {
+        if self.is_cancelled() {
+            return Err(PostError::Gone(message));
+        }
+        let take = |mail| match mail {
+            Mail::Work(worked) => match *worked {
+                Worked::Progress(_, message) => message,
+                _ => unreachable!("what was sent comes back"),
+            },
+            _ => unreachable!("what was sent comes back"),
+        };
+        let sent = self.mailbox.send(Mail::Work(Box::new(Worked::Progress(self.id, message))));
+        sent.map_err(|refused| match refused {
+            PostError::Full(mail) => PostError::Full(take(mail)),
+            PostError::Gone(mail) => PostError::Gone(take(mail)),
+        })
+    }
+
+    /// Runs the work, and posts the result.
+    pub(crate) fn run(self, work: impl FnOnce(&Self) -> M) {
+        if self.cancelled.load(Ordering::Acquire) {
+            return;
+        }
+        let worked = match panic::catch_unwind(AssertUnwindSafe(|| work(&self))) {
+            Ok(message) => Worked::Done(self.id, message),
+            Err(payload) => Worked::Panicked(self.id, payload),
+        };
+        self.mailbox.send_result(worked);
+    }
+}
