@@ -177,9 +177,11 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Returns the first of the added services that has this type, and its context, or `None` if
-    /// there is none. Services that have not [started](Service::started) start here.
+    /// there is none. Services that have not [started](Service::started) start here, unless a panic
+    /// has ended the loop.
     pub fn parts_of<T: Service>(&mut self) -> Option<(&mut T, &mut Context<T>)> {
-        self.adopt();
+        // After a panic, no service starts any more.
+        let _ = self.adopt();
         self.others.iter_mut().find_map(|other| other.as_any_mut().downcast_mut::<Hosted<T>>()).map(Hosted::parts)
     }
 
@@ -204,6 +206,14 @@ impl<S: Service> EventLoop<S> {
     /// Returns [`Error::Panicked`] if a call of the service panicked, and from then on in every
     /// call. Returns [`Error::Wait`] if the readiness queue fails.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
+        let outcome = self.turn_once(wait);
+        if !matches!(outcome, Ok(true)) && !fault!("posts-taken-after-end") {
+            self.each(|tenant| tenant.close_mailbox());
+        }
+        outcome
+    }
+
+    fn turn_once(&mut self, wait: Option<Duration>) -> Result<bool> {
         self.check_panic()?;
         if self.is_turning && !fault!("broken-loop-turns-on") {
             return Err(Error::Panicked("an earlier tick was broken off".to_owned()));
@@ -211,21 +221,18 @@ impl<S: Service> EventLoop<S> {
         self.is_turning = true;
         let outcome = self.tick(wait);
         self.is_turning = false;
-        if !matches!(outcome, Ok(true)) && !fault!("posts-taken-after-end") {
-            self.each(|tenant| tenant.close_mailbox());
-        }
         outcome
     }
 
     fn tick(&mut self, wait: Option<Duration>) -> Result<bool> {
         self.first.start();
-        self.adopt();
-        self.check_panic()?;
+        self.adopt()?;
         self.wait(wait)?;
-        self.heed_stops();
+        self.heed_stops()?;
         for signal in mem::take(&mut self.signalled) {
             self.first.call(None, |service, cx| service.signalled(cx, signal));
         }
+        self.check_panic()?;
         self.step(Tenant::establish)?;
         let mut buffers = mem::take(&mut self.buffers);
         let read = self.step(|tenant| tenant.read(&mut buffers));
@@ -246,26 +253,32 @@ impl<S: Service> EventLoop<S> {
         let mut busy = false;
         self.each(|tenant| {
             busy |= tenant.has_connections() && !(tenant.number() > 0 && fault!("added-service-cut-off"));
+            // A service that was added in this tick still has to start, and may have connections.
+            busy |= tenant.has_added() && !fault!("last-added-not-started");
         });
         Ok(self.attendance.anyone_busy(busy))
     }
 
     /// Adopts the services that were added, and starts them.
-    fn adopt(&mut self) {
+    fn adopt(&mut self) -> Result<()> {
         loop {
+            self.check_panic()?;
             let mut added = Vec::new();
             self.each(|tenant| added.append(&mut tenant.take_added()));
             if added.is_empty() {
-                return;
+                return Ok(());
             }
-            let cx = &self.first.cx;
-            let left = cx.draining_until.map(|until| until.saturating_sub(cx.now));
+            added.sort_by_key(|tenant| tenant.number());
+            let left = self.first.cx.draining_until.map(|until| until.saturating_sub(self.first.cx.clock.now()));
             for tenant in &mut added {
                 if !fault!("added-service-not-started") {
                     tenant.start();
                 }
                 if let Some(limit) = left.filter(|_| !fault!("late-service-not-drained")) {
                     tenant.begin_drain(limit, true);
+                }
+                if tenant.panic_message().is_some() && !fault!("services-started-after-panic") {
+                    break;
                 }
             }
             self.others.append(&mut added);
@@ -356,15 +369,17 @@ impl<S: Service> EventLoop<S> {
         others.fold(self.first.sleep(), |wait, other| earliest(wait, other.sleep()))
     }
 
-    fn heed_stops(&mut self) {
+    fn heed_stops(&mut self) -> Result<()> {
         let calls = self.first.cx.stopper.calls();
         if calls != self.stops_seen {
             let is_first = self.stops_seen == 0;
             self.stops_seen = calls;
             let limit = if is_first && calls == 1 { self.first.cx.config.drain_limit } else { Duration::ZERO };
             self.calls(|tenant| tenant.begin_drain(limit, is_first));
+            self.check_panic()?;
         }
         self.calls(Tenant::end_drain);
+        self.check_panic()
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Node, SECOND, address};
 use sealed::sim::Simulation;
 use sealed::{CloseReason, Config, ConnectionId, Context, Input, Service};
@@ -47,4 +49,33 @@ fn a_loop_whose_service_always_connects_again_ends_at_its_drain_limit() {
     let turns = sim.turns();
     sim.run_for(SECOND * 2);
     assert!(!sim.is_running(id), "{} turns since", sim.turns() - turns);
+}
+
+/// Listens again when the loop shuts down.
+struct Relistens {
+    refusal: Option<String>,
+}
+
+impl Service for Relistens {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, _: &mut Input<'_>) {}
+
+    fn draining(&mut self, cx: &mut Context<Self>, _: Duration) {
+        use std::error::Error as _;
+        let refused = cx.listen("10.0.0.1:80").err();
+        self.refusal = refused.and_then(|error| Some(error.source()?.to_string()));
+    }
+}
+
+#[test]
+fn a_loop_that_shuts_down_listens_no_more() {
+    let sim = Simulation::new(11);
+    let mut event_loop = sim.event_loop(Config::default(), Relistens { refusal: None }).expect("a loop");
+    event_loop.listen("10.0.0.1:80").expect("it is free");
+    event_loop.stopper().stop();
+    assert!(!event_loop.turn(Some(Duration::ZERO)).expect("no failure"), "nothing is left to do");
+    assert_eq!(event_loop.service().refusal.as_deref(), Some("the loop is shutting down"));
 }

@@ -45,6 +45,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    #[cfg_attr(not(feature = "sim"), allow(clippy::unused_self))] // there is one kind of store
     fn make_store(&self) -> Box<dyn Store> {
         #[cfg(feature = "sim")]
         if let Some(faults) = self.store {

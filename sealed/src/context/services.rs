@@ -37,7 +37,10 @@ impl<S: Service> Context<S> {
             stopper: self.stopper.clone(),
         };
         let inlet = Inlet::new(self.inlet.waker().clone(), config.mailbox_messages_max);
-        let hosted = Hosted::new(Context::new(config, base, inlet, Arc::default()), service);
+        let mut cx = Context::new(config, base, inlet, Arc::default());
+        // The drain limit already applies, although the service has yet to begin.
+        cx.draining_until = self.draining_until.filter(|_| !fault!("late-service-connects-past-limit"));
+        let hosted = Hosted::new(cx, service);
         self.added.push(Box::new(hosted));
         let last = self.added.last_mut().and_then(|added| added.as_any_mut().downcast_mut::<Hosted<T>>());
         Ok(&mut last.expect("the service that was pushed").cx)

@@ -21,8 +21,8 @@ impl<S: Service> Context<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Listen`] if the address cannot be resolved, bound or listened on, or if the
-    /// loop already has 65,535 listeners.
+    /// Returns [`Error::Listen`] if the address cannot be resolved, bound or listened on, if the
+    /// loop is [shutting down](Self::is_draining), or if the service already has 65,535 listeners.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<ListenerId> {
         let listen = listen.into();
         let own = listen.socket.clone().filter(|_| !fault!("listener-options-ignored"));
@@ -38,7 +38,8 @@ impl<S: Service> Context<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Listen`] if the socket cannot be taken over.
+    /// Returns [`Error::Listen`] if the socket cannot be taken over, or if the loop is [shutting
+    /// down](Self::is_draining).
     pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<ListenerId> {
         let options = how.socket.clone().unwrap_or_else(|| self.config.socket.clone());
         let adopted = self.network.adopt_listener(socket.into(), &options);
@@ -208,7 +209,11 @@ impl<S: Service> Context<S> {
     pub(crate) fn add_listener(&mut self, mut listener: Option<Listener>, listen: &Listen) -> io::Result<ListenerId> {
         let index = self.listeners.len();
         if index >= usize::from(NO_LISTENER) {
-            return Err(io::Error::other("a loop has at most 65,535 listeners"));
+            return Err(io::Error::other("a service has at most 65,535 listeners"));
+        }
+        // A listener would go on after the drain limit.
+        if self.is_draining() && !fault!("listens-while-draining") {
+            return Err(io::Error::other("the loop is shutting down"));
         }
         if let Some(listener) = &mut listener {
             self.registry.add_listener(listener, index)?;

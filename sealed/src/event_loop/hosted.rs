@@ -54,6 +54,8 @@ pub(crate) trait Tenant: Any {
     fn number(&self) -> usize;
     /// Takes the services that this one has added since the last call.
     fn take_added(&mut self) -> Vec<Box<dyn Tenant + Send>>;
+    /// Returns whether the service has added others that the loop has not adopted yet.
+    fn has_added(&self) -> bool;
     /// Returns how long, from now on, the service can wait for an event; `None` means without
     /// limit.
     fn sleep(&self) -> Option<Duration>;
@@ -89,6 +91,10 @@ impl<S: Service> Tenant for Hosted<S> {
 
     fn take_added(&mut self) -> Vec<Box<dyn Tenant + Send>> {
         mem::take(&mut self.cx.added)
+    }
+
+    fn has_added(&self) -> bool {
+        !self.cx.added.is_empty()
     }
 
     fn sleep(&self) -> Option<Duration> {
