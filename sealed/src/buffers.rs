@@ -32,6 +32,8 @@ pub(crate) struct Buffers {
 pub(crate) struct Extras {
     pub(crate) pace: Option<Pace>,
     pub(crate) tls: Option<tls::Session>,
+    /// The inbox holds input from before TLS was started, which belongs to the handshake.
+    pub(crate) left_to_tls: bool,
 }
 
 impl Extras {
@@ -44,6 +46,12 @@ impl Buffers {
     /// Returns whether the connection can return these buffers to the pool.
     pub(crate) fn is_empty(&self) -> bool {
         self.inbox.is_empty() && self.outbox.is_done() && self.extras.is_none()
+    }
+
+    /// Returns the number of queued bytes, not counting encrypted ones.
+    pub(crate) fn output_len(&self) -> usize {
+        let tls = self.extras.as_ref().and_then(|extras| extras.tls.as_ref());
+        self.outbox.len() + tls.map_or(0, |tls| tls.ahead.len())
     }
 
     /// Returns whether output is queued, or encrypted and not yet taken by the kernel.

@@ -6,7 +6,7 @@ mod accepting;
 pub(crate) mod closing;
 mod dialing;
 mod hosted;
-mod reading;
+pub(crate) mod reading;
 
 use std::sync::Arc;
 use std::time::Duration;

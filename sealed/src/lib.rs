@@ -112,6 +112,8 @@ mod signal;
 pub mod sim;
 mod slot;
 mod socket;
+#[cfg(feature = "tls")]
+mod start_tls;
 mod stats;
 mod stopper;
 #[cfg(feature = "tls")]

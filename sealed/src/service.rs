@@ -46,6 +46,11 @@ pub trait Service: Sized + 'static {
     /// [`closed`](Service::closed), with [`CloseReason::NotConnected`].
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
+    /// Handles the end of a TLS handshake that the service started on an existing connection
+    /// (`Context::start_tls_server`, with the feature `tls`). If the handshake fails, the loop calls
+    /// [`closed`](Service::closed) instead.
+    fn secured(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
+
     /// Handles received bytes. `input` holds all bytes that have been received and not taken yet.
     /// The service takes what it can use and leaves the rest, which the next call shows again with
     /// any newer bytes behind it.

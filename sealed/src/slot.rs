@@ -63,7 +63,7 @@ impl<C> Slot<C> {
     }
 
     pub(crate) fn output_len(&self) -> usize {
-        self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
+        self.buffers.as_ref().map_or(0, |buffers| buffers.output_len())
     }
 
     /// Returns whether output would be lost if the connection ended now.

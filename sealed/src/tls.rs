@@ -10,6 +10,14 @@
 //! with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), since an attacker on the path may have
 //! truncated the data. [`Context::tls`](crate::Context::tls) returns the negotiated parameters.
 //!
+//! # STARTTLS
+//!
+//! [`Context::start_tls_server`] and [`Context::start_tls_client`] start TLS on a connection that
+//! already exists, for protocols that begin as plain text. [`Service::secured`] reports the end of
+//! the handshake.
+//!
+//! # Configurations
+//!
 //! Certificates, versions and protocols (ALPN) are set in the configurations of [`rustls`].
 //! [`Acceptor::replace`] replaces the configuration of a server while it runs, from any thread.
 //!
@@ -47,6 +55,7 @@ use crate::buffers::{Outbox, Sink};
 use crate::context::Context;
 use crate::error::CloseReason;
 use crate::event_loop::closing::Flushed;
+use crate::event_loop::reading::News;
 use crate::id::{ConnectionId, TimerId};
 use crate::net::Stream;
 use crate::service::Service;
@@ -55,10 +64,13 @@ use crate::socket::{Connect, Listen};
 /// Maximum number of encrypted bytes that one connection may hold before its socket takes them.
 const CIPHERED_BYTES_MAX: usize = 64 * 1024;
 
-/// An error of a certificate or a key.
+/// An error of a certificate or a key, or of a connection on which TLS cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The connection is not open, is not made yet, or has TLS already.
+    #[error("TLS cannot start on this connection")]
+    NotPossible,
     /// The text holds no certificate or no key, or one of them cannot be parsed.
     #[error("cannot read the certificate or the key")]
     Pem(#[source] rustls::pki_types::pem::Error),
@@ -177,6 +189,10 @@ pub(crate) struct Session {
     finished: bool,
     /// This side has sent an alert about a failure, and the kernel has taken it.
     alerted: bool,
+    /// TLS was started on a connection that already existed.
+    pub(crate) is_late: bool,
+    /// Output from before the start of TLS, which is sent as it is, ahead of the handshake.
+    pub(crate) ahead: Outbox,
     /// Number of encrypted bytes that the kernel has taken.
     pub(crate) sent: u64,
 }
@@ -186,14 +202,24 @@ pub(crate) struct Session {
 pub(crate) struct Deciphered {
     /// Number of bytes in the loop's second buffer.
     pub(crate) count: usize,
-    /// Whether the handshake of an outgoing connection has just been completed.
-    pub(crate) is_new: bool,
+    /// What the service is to be called for first.
+    pub(crate) news: News,
 }
 
 impl Session {
     fn new(mut connection: Connection, limit: Option<TimerId>) -> Self {
         connection.set_buffer_limit(Some(CIPHERED_BYTES_MAX));
-        Self { connection, limit, established: false, ended: false, finished: false, alerted: false, sent: 0 }
+        Self {
+            connection,
+            limit,
+            established: false,
+            ended: false,
+            finished: false,
+            alerted: false,
+            is_late: false,
+            ahead: Outbox::default(),
+            sent: 0,
+        }
     }
 
     pub(crate) fn agreed(&self) -> Option<Agreed> {
@@ -211,7 +237,7 @@ impl Session {
     /// Returns the close reason for a failure of this kind.
     pub(crate) fn failure(&self, kind: io::ErrorKind) -> CloseReason {
         match (&self.connection, kind) {
-            (Connection::Client(_), kind) if !self.established => CloseReason::NotConnected(kind),
+            (Connection::Client(_), kind) if !self.established && !self.is_late => CloseReason::NotConnected(kind),
             (_, io::ErrorKind::TimedOut) => CloseReason::TimedOut,
             (_, kind) => CloseReason::Failed(kind),
         }
@@ -222,7 +248,8 @@ impl Session {
     pub(crate) fn has_unsent(&self, is_queued: bool) -> bool {
         // A peer that has received an alert does not take the data for complete.
         let is_alerted = self.alerted && !fault!("alerted-peer-reset");
-        !is_alerted && (is_queued || self.established && self.connection.wants_write())
+        let is_left = is_queued || !self.ahead.is_empty() || self.established && self.connection.wants_write();
+        !is_alerted && is_left
     }
 
     /// Decrypts received bytes and appends them to `plain`.
@@ -249,6 +276,14 @@ impl Session {
         is_last: bool,
     ) -> io::Result<Flushed> {
         let end = outbox.len().saturating_sub(limit);
+        let ahead = self.ahead.len();
+        if ahead > 0 {
+            let all = self.ahead.flush(stream, usize::MAX)?;
+            self.sent = self.sent.wrapping_add((ahead - self.ahead.len()) as u64);
+            if !all {
+                return Ok(Flushed::Blocked);
+            }
+        }
         loop {
             while self.connection.wants_write() {
                 match self.connection.write_tls(&mut Plain(stream)) {
@@ -367,10 +402,14 @@ impl<S: Service> Context<S> {
         } else if ended && !tls.ended {
             failure = Some(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut is_new = false;
+        let mut news = News::Nothing;
         if failure.is_none() && !tls.established && !tls.connection.is_handshaking() {
             tls.established = true;
-            is_new = matches!(tls.connection, Connection::Client(_));
+            news = match tls.connection {
+                _ if tls.is_late => News::Secured,
+                Connection::Client(_) => News::Made,
+                Connection::Server(_) => News::Nothing,
+            };
             if !fault!("handshake-limit-outlives")
                 && let Some(limit) = tls.limit.take()
             {
@@ -389,7 +428,7 @@ impl<S: Service> Context<S> {
             }
             return Deciphered::default();
         }
-        Deciphered { count: self.plain_buffer.len(), is_new }
+        Deciphered { count: self.plain_buffer.len(), news }
     }
 
     fn fail_tls(&mut self, index: u32, kind: io::ErrorKind) {

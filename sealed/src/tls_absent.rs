@@ -10,6 +10,7 @@ use crate::buffers::Outbox;
 use crate::context::Context;
 use crate::error::CloseReason;
 use crate::event_loop::closing::Flushed;
+use crate::event_loop::reading::News;
 use crate::id::{ConnectionId, TimerId};
 use crate::net::Stream;
 use crate::service::Service;
@@ -28,12 +29,14 @@ pub(crate) struct Session {
     never: Infallible,
     pub(crate) limit: Option<TimerId>,
     pub(crate) sent: u64,
+    pub(crate) is_late: bool,
+    pub(crate) ahead: Outbox,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Deciphered {
     pub(crate) count: usize,
-    pub(crate) is_new: bool,
+    pub(crate) news: News,
 }
 
 impl Acceptor {

@@ -54,6 +54,9 @@ impl<S: Service> Hosted<S> {
         }
         let again = slot.is(Flags::AGAIN);
         slot.clear(Flags::AGAIN);
+        if slot.extras().is_some_and(|extras| mem::take(&mut extras.left_to_tls)) {
+            return self.decipher_left(self.cx.slots.id_at(index));
+        }
 
         let left = slot.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len());
         if again && left > 0 {
@@ -111,8 +114,10 @@ impl<S: Service> Hosted<S> {
 
     fn decipher(&mut self, id: ConnectionId, got: &Fetched, left: usize) -> bool {
         let deciphered = self.cx.decipher(id.slot, got.count, got.ended);
-        if deciphered.is_new {
-            self.made(id);
+        match deciphered.news {
+            News::Nothing => {}
+            News::Made => self.made(id),
+            News::Secured => self.secured(id),
         }
         // The service is shown the loop's buffer, so the decrypted bytes take the buffer's place
         // for the call.
@@ -122,6 +127,27 @@ impl<S: Service> Hosted<S> {
         let ended = self.cx.tls_ended(id.slot);
         self.tell_end(id, ended);
         got.more
+    }
+
+    /// Reports TLS that was started on an existing connection.
+    fn secured(&mut self, id: ConnectionId) {
+        if self.cx.is_open(id) {
+            self.call(Some(id), |service, cx| service.secured(cx, id));
+        }
+    }
+
+    /// Decrypts the input that the service left when it started TLS, which belongs to the
+    /// handshake.
+    fn decipher_left(&mut self, id: ConnectionId) -> bool {
+        let slot = &mut self.cx.slots.0[id.slot as usize];
+        let ended = slot.is(Flags::ENDED);
+        let inbox = slot.buffers.as_mut().map(|buffers| mem::take(&mut buffers.inbox)).unwrap_or_default();
+        let left = inbox.bytes.get(inbox.start..).unwrap_or_default().to_vec();
+        let got = Fetched { count: left.len(), more: true, ended };
+        let buffer = mem::replace(&mut self.cx.read_buffer, left);
+        let goes_on = self.decipher(id, &got, 0);
+        self.cx.read_buffer = buffer;
+        goes_on
     }
 
     /// Reads at most `room` bytes into the loop's buffer.
@@ -264,6 +290,18 @@ impl<S: Service> Context<S> {
             self.groups.take(pace, Way::In, count);
         }
     }
+}
+
+/// What decryption has brought about.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "tls"), allow(dead_code))] // nothing is decrypted then
+pub(crate) enum News {
+    #[default]
+    Nothing,
+    /// The handshake of an outgoing connection is done.
+    Made,
+    /// The handshake of TLS that was started on an existing connection is done.
+    Secured,
 }
 
 /// The result of a read.
