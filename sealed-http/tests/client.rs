@@ -478,13 +478,36 @@ fn an_unsolicited_answer_is_never_taken_for_the_next() {
 }
 
 #[test]
+fn a_connection_that_is_not_kept_makes_room_for_the_next_request_at_once() {
+    let stage = Stage::new();
+    let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1));
+    let first = stage.fetch(upstream, &get("/1"));
+    let second = stage.fetch(upstream, &get("/2"));
+    let mut server = stage.accept();
+    server.expect("GET /1 HTTP/1.1\r\nHost: 10.0.0.2:80\r\n\r\n");
+    // The server leaves its side of the connection open.
+    server.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n1");
+    let start = stage.site.sim.now();
+    let mut other = stage.accept();
+    other.expect("GET /2 HTTP/1.1\r\nHost: 10.0.0.2:80\r\n\r\n");
+    assert!(stage.site.sim.now().saturating_sub(start) < SECOND);
+    other.send(answer("2"));
+    assert_eq!(stage.reports(), [(first, whole(200, "1")), (second, whole(200, "2"))]);
+}
+
+#[test]
 fn nothing_is_reported_for_a_cancelled_request() {
     let stage = Stage::new();
     let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1));
     let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
     let mut peer = stage.accept();
     peer.expect("GET /1");
+    // The second upstream of another loop is none of this one's.
+    let other = Stage::new();
+    other.upstream();
+    let unknown = stage.fetch(other.upstream(), &get("/"));
     stage.site.act(|_, http| {
+        http.cancel_fetch(unknown);
         http.cancel_fetch(ids[1]);
         http.cancel_fetch(ids[0]);
         http.cancel_fetch(ids[0]);
@@ -499,10 +522,9 @@ fn nothing_is_reported_for_a_cancelled_request() {
 fn a_shutdown_closes_idle_connections_and_lets_the_others_finish() {
     let stage = Stage::new();
     let upstream = stage.upstream();
-    let ids = ["/1", "/2"].map(|target| stage.fetch(upstream, &get(target)));
-    let mut peers = [stage.accept(), stage.accept()];
-    peers[0].expect("\r\n\r\n");
-    peers[1].expect("\r\n\r\n");
+    let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
+    let mut peers = [stage.accept(), stage.accept(), stage.accept()];
+    peers.iter_mut().for_each(|peer| drop(peer.expect("\r\n\r\n")));
     peers[0].send(answer("one"));
     assert_eq!(stage.reports().len(), 1);
     stage.site.stopper.stop();
@@ -513,4 +535,8 @@ fn a_shutdown_closes_idle_connections_and_lets_the_others_finish() {
     assert_eq!(reports.len(), 1);
     assert!(ids.contains(&reports[0].0));
     assert!(peers[1].is_ended());
+    // The loop ends with its last request, although no server has closed its side.
+    peers[2].send(answer("three"));
+    stage.site.sim.run_for(SECOND);
+    assert!(!stage.site.sim.is_running(stage.site.id));
 }

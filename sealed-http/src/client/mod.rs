@@ -11,7 +11,7 @@ pub(crate) mod fetch;
 pub use event_stream::{EventStream, EventTooLong, StreamEvent};
 pub use fetch::{BadTarget, Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 
 use sealed::{CloseReason, ConnectionId, Context, Input, fault};
@@ -35,6 +35,8 @@ pub(crate) struct Client {
     pools: Vec<Pool>,
     fetches: HashMap<FetchId, Exchange>,
     lines: HashMap<ConnectionId, Line>,
+    /// Requests for unknown upstreams, which have no exchange, until their failure is reported.
+    refused: HashSet<FetchId>,
     last_fetch: u64,
 }
 
@@ -89,6 +91,7 @@ impl<H: Handler> Http<'_, H> {
         client.last_fetch += 1;
         let id = FetchId(client.last_fetch);
         let Some(pool) = client.pools.get_mut(upstream.0) else {
+            client.refused.insert(id);
             self.fail_later(id, FetchError::Unknown);
             return id;
         };
@@ -114,6 +117,7 @@ impl<H: Handler> Http<'_, H> {
     /// closed.
     pub fn cancel_fetch(&mut self, id: FetchId) {
         self.give_up(id);
+        self.shared.client.refused.remove(&id);
     }
 
     /// Stops reading a streamed response, once its head has arrived, until
@@ -252,7 +256,7 @@ impl<H: Handler> Http<'_, H> {
     pub(crate) fn close_idle(&mut self) {
         for pool in &mut self.shared.client.pools {
             for id in pool.idle.drain(..) {
-                self.cx.close(id);
+                self.cx.abort(id);
             }
         }
     }
@@ -277,8 +281,12 @@ impl<H: Handler> Http<'_, H> {
             let pool = &mut client.pools[line.upstream];
             pool.idle.push(connection);
             self.cx.set_deadline(connection, pool.upstream.idle_timeout);
-        } else {
+        } else if fault!("answered-connection-lingers") {
             self.cx.close(connection);
+        } else {
+            // The whole response has arrived, so nothing is lost. An orderly end would wait for the
+            // server's, and keep the place of the next request meanwhile.
+            self.cx.abort(connection);
         }
         Some((id, exchange, head))
     }
@@ -308,8 +316,7 @@ impl<H: Handler> Server<H> {
     /// Reports that a request has failed.
     pub(crate) fn fail(&mut self, cx: &mut Context<Self>, id: FetchId, error: FetchError) {
         let exchange = self.with(cx, |_, http| http.give_up(id));
-        // A request for an unknown upstream has no exchange.
-        if exchange.is_some() || error == FetchError::Unknown {
+        if exchange.is_some() || self.shared.client.refused.remove(&id) {
             self.tell_fetched(cx, id, Fetched::Failed(error));
         }
     }
@@ -415,7 +422,7 @@ impl<H: Handler> Server<H> {
     /// Reacts to a server that has been silent for too long, or to an idle connection that has
     /// timed out.
     pub(crate) fn outgoing_timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        let Some(fetch) = self.shared.client.lines.get(&id).and_then(|line| line.fetch) else { return cx.close(id) };
+        let Some(fetch) = self.shared.client.lines.get(&id).and_then(|line| line.fetch) else { return cx.abort(id) };
         let now = how_much(cx.queued(id));
         let takes_some = cx.state_mut(id).is_some_and(|held| now < std::mem::replace(&mut held.queued, now));
         match self.shared.client.fetches.get(&fetch) {
