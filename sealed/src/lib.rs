@@ -80,7 +80,8 @@
 //!
 //! - `sim`: a simulated network with virtual time, to test a service against every fault of a
 //!   network.
-//! - `tls`: TLS by rustls, for servers and clients.
+//! - `tls`: TLS by rustls, for servers and clients, from the start of a connection or later
+//!   (STARTTLS).
 //! - `pin`: pins each loop of a pool to a processor of its own, on Linux.
 
 // No outside input may terminate the process.
