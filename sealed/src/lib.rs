@@ -55,7 +55,7 @@
 //! | On one thread | [several services](Context::add_service), each with connections, timers and messages of its own |
 //! | Limits | connections per loop and per listener, bytes queued, bytes per second ([`Rate`]) of a connection or a group |
 //! | The process | [signals](EventLoop::deliver_signals), [draining](Service::draining), [`Stopper`] |
-//! | Observability | counters and tick lengths, readable from any thread ([`Watch`]) |
+//! | Observability | counters and tick lengths, readable from any thread ([`Watch`]), and [what a loop is doing](Watch::running) while it blocks |
 //!
 //! # What it is not for
 //!
@@ -142,6 +142,6 @@ pub use resolver::{Resolver, ResolverConfig};
 pub use service::{Panic, Service};
 pub use slot::slot_bytes;
 pub use socket::{Connect, Listen, ListeningSocket, Socket, SocketOptions};
-pub use stats::{Histogram, Stats, Watch};
+pub use stats::{Histogram, Running, Stats, Step, Watch};
 pub use stopper::Stopper;
 pub use workers::{Job, WorkError, Workers};

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::id::ListenerId;
 use crate::mailbox::{Handed, Inlet, Mail, Mailbox, PostError};
-use crate::net::{Listener, Network, Poller, Stream, Waker};
+use crate::net::{Clock, Listener, Network, Poller, Stream, Waker};
 use crate::service::Service;
 use crate::signal::Signals;
 use crate::socket::{Listen, ListeningSocket};
@@ -82,6 +82,7 @@ struct Seat<M> {
     listeners: Vec<Option<Listener>>,
     attendance: Attendance,
     counters: Arc<Counters>,
+    clock: Clock,
 }
 
 /// The parts that all loops of a pool are built from.
@@ -120,7 +121,7 @@ impl<M: Send + 'static> Pool<M> {
         let stopper = Stopper::new(wakers);
         let seat = |(poller, inlet)| {
             let attendance = Attendance::new(stopper.clone());
-            Seat { poller, inlet, listeners: Vec::new(), attendance, counters: Arc::default() }
+            Seat { poller, inlet, listeners: Vec::new(), attendance, counters: Arc::default(), clock: network.clock() }
         };
         let seats = halves.into_iter().map(seat).collect();
         Ok(Self {
@@ -265,7 +266,7 @@ impl<M: Send + 'static> Pool<M> {
 
     /// Returns one watch per loop, in order, that reads its counters from any thread.
     pub fn watches(&self) -> Vec<Watch> {
-        self.seats.iter().map(|seat| Watch { counters: seat.counters.clone() }).collect()
+        self.seats.iter().map(|seat| Watch { counters: seat.counters.clone(), clock: seat.clock.clone() }).collect()
     }
 
     fn plan(&self) -> Plan<M> {
@@ -362,11 +363,11 @@ impl<M: Send + 'static> Plan<M> {
         seat: Seat<M>,
         service: &impl Fn(Place<M>) -> S,
     ) -> Result<EventLoop<S>> {
-        let Seat { poller, inlet, listeners, attendance, counters } = seat;
+        let Seat { poller, inlet, listeners, attendance, counters, clock } = seat;
         let place = Place { index, mailboxes: self.mailboxes.clone(), stopper: self.stopper.clone() };
         let base = Base {
             network: self.network.clone(),
-            clock: self.network.clock(),
+            clock,
             registry: poller.registry().map_err(Error::Create)?,
             stopper: self.stopper.clone(),
         };

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::net::Clock;
+
 /// Number of buckets in the histogram of tick lengths.
 const BUCKETS: usize = 32;
 
@@ -84,6 +86,59 @@ fn upper_bound(bucket: usize) -> Duration {
 #[derive(Debug, Clone)]
 pub struct Watch {
     pub(crate) counters: Arc<Counters>,
+    pub(crate) clock: Clock,
+}
+
+/// A tick in progress, as seen from another thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Running {
+    /// Time since the tick began.
+    pub time: Duration,
+    /// The step in which the service is; `None` while the loop is between two steps, or busy with
+    /// another service.
+    pub step: Option<Step>,
+}
+
+/// A step of a tick. The name of the callback that is running follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// [`Service::started`](crate::Service::started).
+    Starting,
+    /// [`Service::draining`](crate::Service::draining), and connections that the drain limit ends.
+    Draining,
+    /// New connections: [`Service::accepted`](crate::Service::accepted) and
+    /// [`Service::connected`](crate::Service::connected).
+    Connecting,
+    /// Input: [`Service::received`](crate::Service::received) and
+    /// [`Service::ended`](crate::Service::ended).
+    Reading,
+    /// Messages: [`Service::message`](crate::Service::message).
+    Messages,
+    /// Deadlines and timers: [`Service::timed_out`](crate::Service::timed_out) and
+    /// [`Service::expired`](crate::Service::expired).
+    Timers,
+    /// [`Service::turned`](crate::Service::turned).
+    Turned,
+    /// Output: [`Service::drained`](crate::Service::drained).
+    Flushing,
+    /// Ends of connections: [`Service::closed`](crate::Service::closed).
+    Closing,
+}
+
+impl Step {
+    const ALL: [Self; 9] = [
+        Self::Starting,
+        Self::Draining,
+        Self::Connecting,
+        Self::Reading,
+        Self::Messages,
+        Self::Timers,
+        Self::Turned,
+        Self::Flushing,
+        Self::Closing,
+    ];
 }
 
 impl Watch {
@@ -91,6 +146,45 @@ impl Watch {
     /// moment.
     pub fn stats(&self) -> Stats {
         self.counters.read()
+    }
+
+    /// Returns how long the current tick has been running, and in which step the service is.
+    /// Returns `None` while the loop waits for events.
+    ///
+    /// A thread that looks from time to time finds callbacks that block the loop while they do so,
+    /// whereas [`Stats::tick_lengths`] shows them only afterwards:
+    ///
+    /// ```
+    /// use std::thread;
+    /// use std::time::Duration;
+    /// # use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service};
+    /// # struct App;
+    /// # impl Service for App {
+    /// #     type Connection = ();
+    /// #     type Message = ();
+    /// #     type Timer = ();
+    /// #     fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, _: &mut Input<'_>) {}
+    /// # }
+    ///
+    /// const TICK_MAX: Duration = Duration::from_millis(500);
+    ///
+    /// let mut event_loop = EventLoop::new(Config::default(), App)?;
+    /// let watch = event_loop.watch();
+    /// thread::spawn(move || loop {
+    ///     thread::sleep(TICK_MAX / 2);
+    ///     if let Some(running) = watch.running().filter(|running| running.time > TICK_MAX) {
+    ///         eprintln!("the loop has been busy for {:?}, in {:?}", running.time, running.step);
+    ///     }
+    /// });
+    /// # event_loop.stopper().stop();
+    /// event_loop.run()?;
+    /// # Ok::<(), sealed::Error>(())
+    /// ```
+    pub fn running(&self) -> Option<Running> {
+        let began = self.counters.began_ns.get().checked_sub(1)?;
+        let time = self.clock.now().saturating_sub(Duration::from_nanos(began));
+        let step = self.counters.step.get().checked_sub(1);
+        Some(Running { time, step: step.and_then(|step| Step::ALL.get(step as usize).copied()) })
     }
 }
 
@@ -132,9 +226,38 @@ pub(crate) struct Counters {
     pub(crate) timers_expired: Count,
     /// Number of connections taken over from the loop that accepts for the pool.
     pub(crate) taken_over: Count,
+    /// When the tick in progress began, in nanoseconds, plus 1; 0 while the loop waits.
+    began_ns: Count,
+    /// The number of the step in progress, plus 1; 0 between two steps.
+    step: Count,
 }
 
 impl Counters {
+    /// Records that a tick has begun.
+    pub(crate) fn begin_tick(&self, now: Duration) {
+        self.began_ns.set(now.as_nanos() as u64 + 1);
+    }
+
+    /// Records that the tick has ended.
+    pub(crate) fn end_tick(&self) {
+        self.step.set(0);
+        if !fault!("tick-never-over") {
+            self.began_ns.set(0);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn enter(&self, step: Step) {
+        self.step.set(step as u64 + 1);
+    }
+
+    #[inline]
+    pub(crate) fn leave(&self) {
+        if !fault!("step-never-left") {
+            self.step.set(0);
+        }
+    }
+
     pub(crate) fn tick(&self, length: Duration) {
         self.ticks.add(1);
         self.tick_lengths[bucket(length)].add(1);

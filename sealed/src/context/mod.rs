@@ -196,7 +196,7 @@ impl<S: Service> Context<S> {
 
     /// Returns a handle that reads the loop's counters from any thread.
     pub fn watch(&self) -> Watch {
-        Watch { counters: self.counters.clone() }
+        Watch { counters: self.counters.clone(), clock: self.clock.clone() }
     }
 
     /// Returns a mailbox through which any thread can post to this loop.

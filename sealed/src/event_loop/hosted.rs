@@ -13,6 +13,7 @@ use crate::mailbox::{BATCH, Mail, Worked};
 use crate::net::Readiness;
 use crate::service::{Panic, Service};
 use crate::slot::Flags;
+use crate::stats::Step;
 use crate::token::Source;
 
 /// Capacity up to which an empty list is kept for reuse.
@@ -60,6 +61,7 @@ pub(crate) trait Tenant: Any {
     /// limit.
     fn sleep(&self) -> Option<Duration>;
     fn begin_tick(&mut self, now: Duration);
+    fn end_tick(&mut self);
     /// Records an event of one of the service's sources.
     fn note(&mut self, source: Source, ready: &Readiness);
     /// Calls [`Service::started`], once.
@@ -110,6 +112,11 @@ impl<S: Service> Tenant for Hosted<S> {
 
     fn begin_tick(&mut self, now: Duration) {
         self.cx.now = now;
+        self.cx.counters.begin_tick(now);
+    }
+
+    fn end_tick(&mut self) {
+        self.cx.counters.end_tick();
     }
 
     fn note(&mut self, source: Source, ready: &Readiness) {
@@ -128,7 +135,9 @@ impl<S: Service> Tenant for Hosted<S> {
     fn start(&mut self) {
         if !mem::replace(&mut self.has_started, true) {
             self.cx.now = self.cx.clock.now();
+            self.cx.counters.enter(Step::Starting);
             self.call(None, Service::started);
+            self.cx.counters.leave();
         }
     }
 
@@ -144,12 +153,15 @@ impl<S: Service> Tenant for Hosted<S> {
             }
         }
         if is_first {
+            self.cx.counters.enter(Step::Draining);
             self.call(None, |service, cx| service.draining(cx, limit));
+            self.cx.counters.leave();
         }
     }
 
     fn end_drain(&mut self) {
         if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) && !fault!("drain-limit-not-kept") {
+            self.cx.counters.enter(Step::Draining);
             let left: Vec<u32> = self.cx.slots.0.iter().map(|(index, _)| index as u32).collect();
             for index in left {
                 // Send what the kernel takes at once before the connection ends.
@@ -158,29 +170,42 @@ impl<S: Service> Tenant for Hosted<S> {
                 }
                 self.cx.end_now(index, CloseReason::Shutdown);
             }
+            self.cx.counters.leave();
         }
     }
 
     fn establish(&mut self) {
+        self.cx.counters.enter(Step::Connecting);
         self.accept();
         self.complete_dials();
+        self.cx.counters.leave();
     }
 
     fn read(&mut self, lent: &mut ReadBuffers) {
+        self.cx.counters.enter(Step::Reading);
         self.swap_buffers(lent);
         self.read_all();
         self.swap_buffers(lent);
+        self.cx.counters.leave();
     }
 
     fn deliver(&mut self) {
+        self.cx.counters.enter(Step::Messages);
         self.mail();
+        self.cx.counters.enter(Step::Timers);
         self.expire();
+        self.cx.counters.leave();
     }
 
     fn finish(&mut self) -> bool {
+        self.cx.counters.enter(Step::Turned);
         self.call(None, Service::turned);
+        self.cx.counters.enter(Step::Flushing);
         self.flush();
-        self.close()
+        self.cx.counters.enter(Step::Closing);
+        let has_shrunk = self.close();
+        self.cx.counters.leave();
+        has_shrunk
     }
 
     fn panic_message(&self) -> Option<&str> {
