@@ -524,7 +524,9 @@ fn a_shutdown_closes_idle_connections_and_lets_the_others_finish() {
     let upstream = stage.upstream();
     let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
     let mut peers = [stage.accept(), stage.accept(), stage.accept()];
-    peers.iter_mut().for_each(|peer| drop(peer.expect("\r\n\r\n")));
+    for peer in &mut peers {
+        peer.expect("\r\n\r\n");
+    }
     peers[0].send(answer("one"));
     assert_eq!(stage.reports().len(), 1);
     stage.site.stopper.stop();

@@ -220,7 +220,7 @@ impl<S: Service> EventLoop<S> {
         }
         self.is_turning = true;
         let outcome = self.tick(wait);
-        self.each(|tenant| tenant.end_tick());
+        self.each(Tenant::end_tick);
         self.is_turning = false;
         outcome
     }

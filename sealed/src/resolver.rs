@@ -63,7 +63,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     cache: Cache,
-    /// Lookups in progress, and who waits for them.
+    /// Lookups in progress, each with those that wait for it.
     pending: HashMap<Arc<str>, Vec<Waiter>>,
 }
 

@@ -46,9 +46,9 @@ pub trait Service: Sized + 'static {
     /// [`closed`](Service::closed), with [`CloseReason::NotConnected`].
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
-    /// Handles the end of a TLS handshake that the service started on an existing connection
-    /// (`Context::start_tls_server`, with the feature `tls`). If the handshake fails, the loop calls
-    /// [`closed`](Service::closed) instead.
+    /// Handles the end of a TLS handshake that the service started on an existing connection, with
+    /// `Context::start_tls_server` or `start_tls_client` of the feature `tls`. If the handshake
+    /// fails, the loop calls [`closed`](Service::closed) instead.
     fn secured(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
     /// Handles received bytes. `input` holds all bytes that have been received and not taken yet.

@@ -11,9 +11,9 @@ impl<S: Service> Context<S> {
     /// `STARTTLS` of SMTP.
     ///
     /// Output that is queued is sent as plain text, before the handshake; output that is written
-    /// from now on is sent encrypted, after the handshake. Input that the service has not taken is
-    /// taken for the beginning of the handshake, so plain text that a peer, or somebody on the path,
-    /// sends behind the command makes the handshake fail, and never reaches the service.
+    /// from now on is sent encrypted, after the handshake. Input that the service has not taken
+    /// counts as the beginning of the handshake, so plain text that a peer, or an attacker on the
+    /// path, sends behind the command makes the handshake fail, and never reaches the service.
     /// [`Service::secured`] reports the end of the handshake, which has
     /// [`Config::handshake_limit`](crate::Config::handshake_limit).
     ///
