@@ -158,6 +158,9 @@
 //!
 //! # Next steps
 //!
+//! [`coming_from`] translates from tokio, libevent and mio, and [`recipes`] answers questions that
+//! come up in most servers.
+//!
 //! [`Pool`](crate::Pool) runs the same service on every core.
 //! [`Context::connect`](crate::Context::connect) makes outgoing connections, as a proxy needs them.
 //! [`Workers`](crate::Workers) do what would block the loop, such as reading a file.
@@ -166,3 +169,6 @@
 //! [`EventLoop::add_service`](crate::EventLoop::add_service) runs other protocols on the same loop.
 //! The repository's `examples/` has a program for each of these; `services` is the one with several
 //! protocols.
+
+pub mod coming_from;
+pub mod recipes;

@@ -1,0 +1,89 @@
+//! Short answers to questions that come up in most servers.
+//!
+//! # An idle limit
+//!
+//! Set a deadline when a connection is made and again in each call that counts as activity;
+//! [`Service::timed_out`](crate::Service::timed_out) aborts the connection by default. Moving a
+//! deadline costs a few instructions, so it may be done for each input.
+//!
+//! A tunnel is two connections: set the deadlines of both in each call of either. A peer that only
+//! takes output causes no call; compare [`Context::queued`](crate::Context::queued) with its last
+//! value in `timed_out`, and set the deadline again if it has become smaller.
+//!
+//! # Reading and writing files
+//!
+//! No system reports when a file is ready, so files belong on [`Workers`](crate::Workers):
+//!
+//! ```
+//! use sealed::{ConnectionId, Context, Input, Service, Workers};
+//!
+//! struct Files {
+//!     workers: Workers,
+//! }
+//!
+//! impl Service for Files {
+//!     type Connection = ();
+//!     type Message = (ConnectionId, std::io::Result<Vec<u8>>);
+//!     type Timer = ();
+//!
+//!     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+//!         input.take_all();
+//!         // A large file would be read in pieces, each requested when the one before is sent.
+//!         let work = cx.offload_for(id, &self.workers, move |_job| (id, std::fs::read("motd")));
+//!         if work.is_err() {
+//!             cx.abort(id);
+//!         }
+//!     }
+//!
+//!     fn message(&mut self, cx: &mut Context<Self>, (id, read): Self::Message) {
+//!         match read {
+//!             Ok(bytes) => _ = cx.write(id, &bytes),
+//!             Err(_) => cx.abort(id),
+//!         }
+//!         cx.close(id);
+//!     }
+//! }
+//! ```
+//!
+//! # Connecting to a name
+//!
+//! [`Connect::by_name`](crate::Connect::by_name) resolves the name on other threads, and tries all
+//! of its addresses. Use it for each attempt of a service that reconnects: the cache of the
+//! [`Resolver`](crate::Resolver) makes that cheap, and a server that moves is found again.
+//!
+//! # An admin port
+//!
+//! [`EventLoop::add_service`](crate::EventLoop::add_service) runs another service on the same loop,
+//! with listeners of its own. The example `services` has an admin port that speaks HTTP beside a
+//! protocol of lines. On another loop, [`Watch`](crate::Watch) reads the counters from any thread.
+//!
+//! # Reloading
+//!
+//! [`EventLoop::deliver_signals`](crate::EventLoop::deliver_signals) delivers SIGHUP to
+//! [`Service::signalled`](crate::Service::signalled). Read the new settings on
+//! [`Workers`](crate::Workers), and apply them in `message`. Certificates are replaced by
+//! `tls::Acceptor::replace`, while the connections that exist keep theirs; the example `tls_echo`
+//! does so.
+//!
+//! To replace the program, pass its listening sockets to the new process, which takes them over
+//! with [`Context::adopt_listener`](crate::Context::adopt_listener), and stop the old one: it
+//! closes its listeners, and its connections have
+//! [`Config::drain_limit`](crate::Config::drain_limit) to end.
+//!
+//! # How exact timers are
+//!
+//! Timers and deadlines have a resolution of 1 ms, and are never early. They are late by up to 1 ms
+//! more, and by the rest of the tick that is running when they are due: a call that blocks for
+//! 20 ms makes all timers up to 20 ms late. A periodic timer does not drift.
+//!
+//! # What a panic does
+//!
+//! By default, a panic in a call ends the loop with [`Error::Panicked`](crate::Error::Panicked),
+//! because the state of the service may be wrong. A service that keeps data of each peer apart can
+//! return `Ok` from [`Service::panicked`](crate::Service::panicked), and only the connection that
+//! the call was for is reset. The same applies to panics in work on other threads.
+//!
+//! # Finding a call that blocks
+//!
+//! [`Stats::tick_lengths`](crate::Stats::tick_lengths) shows long ticks afterwards, and
+//! [`Watch::running`](crate::Watch::running) the step in which a loop is stuck while it is.
