@@ -1,7 +1,8 @@
 //! The context through which a service acts: everything that its loop owns for it. `sockets.rs`
-//! creates connections, `output.rs` acts on them, `timers.rs` holds deadlines and timers,
-//! `services.rs` adds services to the loop.
+//! creates connections, `output.rs` acts on them, `datagrams.rs` holds datagram sockets,
+//! `timers.rs` holds deadlines and timers, `services.rs` adds services to the loop.
 
+mod datagrams;
 mod output;
 mod services;
 mod sockets;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use self::datagrams::Datagrams;
 pub(crate) use self::timers::{Due, Timers};
 use crate::address::Address;
 use crate::buffers::{Buffers, Extras};
@@ -36,8 +38,8 @@ use crate::tls;
 use crate::token::Source;
 use crate::wheel::{self, Nodes, Wheel};
 
-/// Everything that a loop owns for a service: connections, timers, listeners, the clock and the end
-/// of a mailbox.
+/// Everything that a loop owns for a service: connections, datagram sockets, timers, listeners, the
+/// clock and the end of a mailbox.
 ///
 /// A context belongs to the thread of its loop and is lent to its service for each call. A stale id
 /// is harmless in every method: it finds nothing, and the call has no effect.
@@ -85,6 +87,7 @@ pub struct Context<S: Service> {
     pub(crate) timers: Timers<S::Timer>,
     pub(crate) listeners: Vec<Accepting>,
     pub(crate) dials: Dials,
+    pub(crate) datagrams: Datagrams,
     pub(crate) groups: Groups,
     pub(crate) inlet: Inlet<S::Message>,
     pub(crate) deferred: VecDeque<S::Message>,
@@ -137,6 +140,7 @@ impl<S: Service> Context<S> {
             timers: Timers::default(),
             listeners: Vec::new(),
             dials: Dials::default(),
+            datagrams: Datagrams::default(),
             groups: Groups::default(),
             inlet,
             deferred: VecDeque::new(),
