@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// The prefix of the path of a Unix socket in text.
 const UNIX_PREFIX: &str = "unix:";
 
-/// The address of a socket: a TCP address, or the path of a Unix socket.
+/// The address of a socket: an IP address with a port, or the path of a Unix socket.
 ///
 /// In text, the path of a Unix socket follows the prefix `unix:`.
 ///
@@ -25,7 +25,7 @@ const UNIX_PREFIX: &str = "unix:";
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
-    /// An IP address and a TCP port.
+    /// An IP address and a port: of TCP, or, for a datagram socket, of UDP.
     Tcp(SocketAddr),
     /// The path of a Unix socket. It is empty for an unnamed socket, as most connecting Unix
     /// sockets are.
@@ -38,7 +38,7 @@ impl Address {
         Self::Unix(path.into())
     }
 
-    /// Returns the TCP address, if this is one.
+    /// Returns the IP address and the port, if this is not the address of a Unix socket.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
@@ -46,7 +46,7 @@ impl Address {
         }
     }
 
-    /// Returns the IP address, if this is a TCP address.
+    /// Returns the IP address, if this is not the address of a Unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
         self.tcp().map(|address| address.ip())
     }

@@ -21,6 +21,9 @@ pub struct Config {
     /// Maximum bytes read from one connection in one tick before other connections get their turn.
     /// Default 256 KiB.
     pub read_bytes_per_tick: usize,
+    /// Maximum number of datagrams received from one datagram socket in one tick before other
+    /// sockets get their turn, at least 1. Default 256.
+    pub datagrams_per_tick: usize,
     /// Maximum number of connections accepted from one listener in one tick. Default 256.
     pub accepts_per_tick: usize,
     /// Maximum number of messages taken from the mailbox in one tick. Default 4,096.
@@ -71,6 +74,7 @@ impl Default for Config {
             backlog: 4096,
             read_buffer_bytes: 64 * 1024,
             read_bytes_per_tick: 256 * 1024,
+            datagrams_per_tick: 256,
             accepts_per_tick: 256,
             messages_per_tick: 4096,
             mailbox_messages_max: 65_536,

@@ -30,6 +30,16 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A datagram socket could not be opened: its address is in use, not local, or not permitted,
+    /// or an option could not be set.
+    #[error("cannot open a datagram socket for {address}")]
+    Datagram {
+        /// The requested address: the one to bind, or, without one, that of the peer.
+        address: String,
+        /// The error that the system returned.
+        #[source]
+        source: io::Error,
+    },
     /// A socket created elsewhere could not be taken over.
     #[error("cannot take over a socket")]
     Adopt(#[source] io::Error),

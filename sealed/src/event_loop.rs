@@ -1,9 +1,11 @@
 //! The loop itself: the steps of one tick, and their order. `hosted.rs` is a service's part in each
 //! step. Of that part, `accepting.rs` and `dialing.rs` make connections, `reading.rs` passes input
-//! to the service, and `closing.rs` sends output and ends connections.
+//! to the service, `closing.rs` sends output and ends connections, and `datagrams.rs` serves
+//! datagram sockets.
 
 mod accepting;
 pub(crate) mod closing;
+mod datagrams;
 mod dialing;
 mod hosted;
 pub(crate) mod reading;
@@ -34,7 +36,8 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// The order of a tick is always: wait, accept, read, deliver messages, expire timers,
 /// [`turned`](Service::turned), flush, close, free. A connection that a call closes stays
-/// addressable until the end of the tick.
+/// addressable until the end of the tick. Reading includes datagrams, after the connections of the
+/// same service.
 ///
 /// # Several services
 ///
@@ -208,7 +211,7 @@ impl<S: Service> EventLoop<S> {
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
         let outcome = self.turn_once(wait);
         if !matches!(outcome, Ok(true)) && !fault!("posts-taken-after-end") {
-            self.each(|tenant| tenant.close_mailbox());
+            self.each(Tenant::end);
         }
         outcome
     }

@@ -20,6 +20,20 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
+/// Identifies a datagram socket of one loop. The id of a socket that has been closed finds nothing,
+/// like that of a connection that is gone. The default value identifies no socket.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DatagramId {
+    pub(crate) slot: u32,
+    pub(crate) serial: u32,
+}
+
+impl fmt::Debug for DatagramId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "datagram socket {}#{}", self.slot, self.serial)
+    }
+}
+
 /// Identifies a timer of one loop.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TimerId {

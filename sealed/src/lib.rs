@@ -47,6 +47,7 @@
 //! | | |
 //! | --- | --- |
 //! | Sockets | TCP and Unix, accepted ([`Listen`]) and connected ([`Connect`], several addresses in parallel); sockets created elsewhere ([`Context::adopt`]) |
+//! | Datagrams | [UDP and Unix](Context::bind_datagram), connected or not; a [bounded queue](Datagram::queue_bytes_max) for sending; [multicast](Multicast); a budget per tick |
 //! | Output | [queued](Context::write), [shared](Context::write_bytes), [written through](Context::write_through); high and low watermarks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort), [reset](Context::reset) |
 //! | Input | lent to the service, which may leave a rest ([`Input`]); [pausing](Context::pause); a read budget per tick |
 //! | Time | a [deadline](Context::set_deadline) per connection; [one-shot](Context::set_timer) and [periodic](Context::set_interval) timers; [moving](Context::move_timer) or [cancelling](Context::cancel_timer) a timer costs no more than setting it |
@@ -59,8 +60,8 @@
 //!
 //! # What it is not for
 //!
-//! Datagrams, and code that is best written as `async` functions. Files are read and written on
-//! [`Workers`], because no system reports when a file is ready.
+//! Code that is best written as `async` functions. Files are read and written on [`Workers`],
+//! because no system reports when a file is ready.
 //!
 //! # Platforms
 //!
@@ -95,6 +96,7 @@ mod address;
 mod buffers;
 mod config;
 mod context;
+mod datagram;
 mod dial;
 mod error;
 mod event_loop;
@@ -131,9 +133,10 @@ pub use address::{Address, ToAddresses};
 pub use bytes::Bytes;
 pub use config::Config;
 pub use context::Context;
+pub use datagram::{Datagram, DatagramError, Multicast, SendError, Sent};
 pub use error::{CloseReason, Error, Result};
 pub use event_loop::EventLoop;
-pub use id::{ConnectionId, ListenerId, TimerId, WorkId};
+pub use id::{ConnectionId, DatagramId, ListenerId, TimerId, WorkId};
 pub use input::Input;
 pub use mailbox::{Mailbox, PostError};
 pub use pool::{Place, Pool, Spread};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::context::Context;
+use crate::datagram::DatagramError;
 use crate::error::CloseReason;
-use crate::id::{ConnectionId, ListenerId, TimerId};
+use crate::id::{ConnectionId, DatagramId, ListenerId, TimerId};
 use crate::input::Input;
 
 /// The payload of a panic, as [`catch_unwind`](std::panic::catch_unwind) returns it.
@@ -92,6 +93,21 @@ pub trait Service: Sized + 'static {
     /// sent any more.
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}
 
+    /// Handles a datagram that a socket opened with [`Context::bind_datagram`] has received from
+    /// `from`. `bytes` is the whole datagram, which may be empty. By default, ignores it.
+    ///
+    /// Nothing proves that a UDP datagram comes from the address that it names, so do not answer a
+    /// short one with a much longer one. After [`Config::datagrams_per_tick`] datagrams of one
+    /// socket, the rest follow in the next tick.
+    ///
+    /// [`Config::datagrams_per_tick`]: crate::Config::datagrams_per_tick
+    fn datagram(&mut self, cx: &mut Context<Self>, socket: DatagramId, from: &Address, bytes: &[u8]) {}
+
+    /// Handles a failure of a datagram socket: the peer of a connected socket does not exist, a
+    /// queued datagram could not be sent, or a received one was too long. The socket stays open.
+    /// By default, ignores the failure.
+    fn datagram_failed(&mut self, cx: &mut Context<Self>, socket: DatagramId, error: DatagramError) {}
+
     /// Handles a message from the mailbox, or from [work](Context::offload) on another thread.
     fn message(&mut self, cx: &mut Context<Self>, message: Self::Message) {}
 
@@ -131,7 +147,8 @@ pub trait Service: Sized + 'static {
     /// Handles the start of a shutdown: listeners are closed, and connections have the time `limit`
     /// to end. By default, closes every connection after its queued output has been sent. The loop
     /// stops as soon as the last connection is gone. A closed connection is gone when its peer has
-    /// ended too, or after [`Config::linger`](crate::Config::linger), 5 s by default.
+    /// ended too, or after [`Config::linger`](crate::Config::linger), 5 s by default. Datagram
+    /// sockets stay open until then but do not keep the loop from stopping.
     fn draining(&mut self, cx: &mut Context<Self>, limit: Duration) {
         cx.close_all();
     }

@@ -30,10 +30,20 @@ pub struct Stats {
     /// How often accepting was paused, for lack of file descriptors or because `connections_max`
     /// was reached.
     pub accept_pauses: u64,
-    /// Number of bytes read.
+    /// Number of bytes read from connections.
     pub bytes_received: u64,
-    /// Number of bytes that the kernel has taken.
+    /// Number of bytes of connections that the kernel has taken.
     pub bytes_sent: u64,
+    /// Number of datagrams received, without those that were too long.
+    pub datagrams_received: u64,
+    /// Number of datagrams that the kernel has taken.
+    pub datagrams_sent: u64,
+    /// Number of datagrams that were dropped instead of sent, because there was no room for them,
+    /// or because their socket was closed before the kernel took them.
+    pub datagrams_dropped: u64,
+    /// Number of received datagrams that were dropped because they were longer than their socket's
+    /// limit.
+    pub datagrams_too_long: u64,
     /// Number of messages taken from the mailbox.
     pub messages: u64,
     /// Number of timers of the service that have expired.
@@ -111,8 +121,9 @@ pub enum Step {
     /// New connections: [`Service::accepted`](crate::Service::accepted) and
     /// [`Service::connected`](crate::Service::connected).
     Connecting,
-    /// Input: [`Service::received`](crate::Service::received) and
-    /// [`Service::ended`](crate::Service::ended).
+    /// Input: [`Service::received`](crate::Service::received),
+    /// [`Service::ended`](crate::Service::ended) and
+    /// [`Service::datagram`](crate::Service::datagram).
     Reading,
     /// Messages: [`Service::message`](crate::Service::message).
     Messages,
@@ -222,6 +233,10 @@ pub(crate) struct Counters {
     pub(crate) accept_pauses: Count,
     pub(crate) bytes_received: Count,
     pub(crate) bytes_sent: Count,
+    pub(crate) datagrams_received: Count,
+    pub(crate) datagrams_sent: Count,
+    pub(crate) datagrams_dropped: Count,
+    pub(crate) datagrams_too_long: Count,
     pub(crate) messages: Count,
     pub(crate) timers_expired: Count,
     /// Number of connections taken over from the loop that accepts for the pool.
@@ -276,6 +291,10 @@ impl Counters {
             accept_pauses: self.accept_pauses.get(),
             bytes_received: self.bytes_received.get(),
             bytes_sent: self.bytes_sent.get(),
+            datagrams_received: self.datagrams_received.get(),
+            datagrams_sent: self.datagrams_sent.get(),
+            datagrams_dropped: self.datagrams_dropped.get(),
+            datagrams_too_long: self.datagrams_too_long.get(),
             messages: self.messages.get(),
             timers_expired: self.timers_expired.get(),
         }

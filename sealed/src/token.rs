@@ -12,9 +12,13 @@ const WAKER: usize = SOURCES - 1;
 const SIGNALS: usize = SOURCES - 2;
 const LISTENERS: usize = SOURCES / 2;
 const ATTEMPTS: usize = LISTENERS / 2;
+const DATAGRAMS: usize = LISTENERS + ATTEMPTS;
 
 /// The highest number of connections, and of connection attempts, that tokens can distinguish.
 pub(crate) const CONNECTIONS_MAX: usize = ATTEMPTS;
+
+/// The highest number of datagram sockets that tokens can distinguish.
+pub(crate) const DATAGRAMS_MAX: usize = SIGNALS - DATAGRAMS;
 
 /// A source of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub(crate) enum Source {
     /// Signals of the process; belong to no service.
     Signals,
     Listener(usize),
+    /// A datagram socket, by its slot.
+    Datagram(usize),
     Attempt(usize),
     /// A connection, by its slot.
     Connection(usize),
@@ -35,6 +41,7 @@ impl Source {
         let source = match self {
             Self::Waker => WAKER,
             Self::Signals => SIGNALS,
+            Self::Datagram(slot) => DATAGRAMS + slot,
             Self::Listener(index) => LISTENERS + index,
             Self::Attempt(index) => ATTEMPTS + index,
             Self::Connection(slot) => slot,
@@ -48,6 +55,7 @@ impl Source {
         let source = match token % SOURCES {
             WAKER => Self::Waker,
             SIGNALS => Self::Signals,
+            datagram @ DATAGRAMS.. => Self::Datagram(datagram - DATAGRAMS),
             listener @ LISTENERS.. => Self::Listener(listener - LISTENERS),
             attempt @ ATTEMPTS.. => Self::Attempt(attempt - ATTEMPTS),
             slot => Self::Connection(slot),
@@ -68,6 +76,8 @@ mod tests {
             Source::Signals,
             Source::Listener(0),
             Source::Listener(65_534),
+            Source::Datagram(0),
+            Source::Datagram(DATAGRAMS_MAX - 1),
             Source::Attempt(0),
             Source::Attempt(last),
             Source::Connection(0),

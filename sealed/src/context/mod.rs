@@ -1,7 +1,9 @@
 //! The context through which a service acts: everything that its loop owns for it. `sockets.rs`
-//! creates connections, `output.rs` acts on them, `timers.rs` holds deadlines and timers,
-//! `services.rs` adds services to the loop, `works.rs` passes work to other threads.
+//! creates connections, `output.rs` acts on them, `datagrams.rs` holds datagram sockets,
+//! `timers.rs` holds deadlines and timers, `services.rs` adds services to the loop, `works.rs`
+//! passes work to other threads.
 
+mod datagrams;
 mod output;
 mod services;
 mod sockets;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use self::datagrams::Datagrams;
 pub(crate) use self::timers::{Due, Timers};
 use self::works::Works;
 use crate::address::Address;
@@ -38,8 +41,8 @@ use crate::tls;
 use crate::token::Source;
 use crate::wheel::{self, Nodes, Wheel};
 
-/// Everything that a loop owns for a service: connections, timers, listeners, the clock and the end
-/// of a mailbox.
+/// Everything that a loop owns for a service: connections, datagram sockets, timers, listeners, the
+/// clock and the end of a mailbox.
 ///
 /// A context belongs to the thread of its loop and is lent to its service for each call. A stale id
 /// is harmless in every method: it finds nothing, and the call has no effect.
@@ -88,6 +91,7 @@ pub struct Context<S: Service> {
     pub(crate) listeners: Vec<Accepting>,
     pub(crate) dials: Dials,
     pub(crate) works: Works,
+    pub(crate) datagrams: Datagrams,
     pub(crate) groups: Groups,
     pub(crate) inlet: Inlet<S::Message>,
     pub(crate) deferred: VecDeque<S::Message>,
@@ -141,6 +145,7 @@ impl<S: Service> Context<S> {
             listeners: Vec::new(),
             dials: Dials::default(),
             works: Works::default(),
+            datagrams: Datagrams::default(),
             groups: Groups::default(),
             inlet,
             deferred: VecDeque::new(),

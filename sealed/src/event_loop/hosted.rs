@@ -68,7 +68,7 @@ pub(crate) trait Tenant: Any {
     fn start(&mut self);
     /// Closes the listeners. The connections have the time `limit` to end.
     fn begin_drain(&mut self, limit: Duration, is_first: bool);
-    /// Ends the connections if the time limit of draining has passed.
+    /// Ends the connections and the datagram sockets if the time limit of draining has passed.
     fn end_drain(&mut self);
     /// Accepts connections, and completes those that the service makes.
     fn establish(&mut self);
@@ -81,8 +81,8 @@ pub(crate) trait Tenant: Any {
     /// Returns the message of the panic after which there are no more calls.
     fn panic_message(&self) -> Option<&str>;
     fn has_connections(&self) -> bool;
-    /// Refuses messages from now on.
-    fn close_mailbox(&self);
+    /// Refuses messages from now on, and closes the datagram sockets.
+    fn end(&mut self);
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
@@ -128,6 +128,7 @@ impl<S: Service> Tenant for Hosted<S> {
             }
             Source::Attempt(attempt) if ready.writable || ready.failed || ready.ended => self.answered.push(attempt),
             Source::Connection(slot) => self.note_connection(slot as u32, ready),
+            Source::Datagram(slot) => self.note_datagram(slot as u32, ready),
             Source::Attempt(_) | Source::Waker | Source::Signals => {}
         }
     }
@@ -170,6 +171,9 @@ impl<S: Service> Tenant for Hosted<S> {
                 }
                 self.cx.end_now(index, CloseReason::Shutdown);
             }
+            if !fault!("datagrams-open-past-drain-limit") {
+                self.cx.close_datagrams();
+            }
             self.cx.counters.leave();
         }
     }
@@ -185,6 +189,7 @@ impl<S: Service> Tenant for Hosted<S> {
         self.cx.counters.enter(Step::Reading);
         self.swap_buffers(lent);
         self.read_all();
+        self.serve_datagrams();
         self.swap_buffers(lent);
         self.cx.counters.leave();
     }
@@ -216,8 +221,11 @@ impl<S: Service> Tenant for Hosted<S> {
         !self.cx.slots.0.is_empty()
     }
 
-    fn close_mailbox(&self) {
+    fn end(&mut self) {
         self.cx.inlet.close();
+        if !fault!("queued-datagrams-lost-at-end") {
+            self.cx.close_datagrams();
+        }
     }
 
     fn as_any_mut(&mut self) -> &mut dyn Any {
@@ -295,6 +303,7 @@ impl<S: Service> Hosted<S> {
         !self.has_started
             || cx.listeners.iter().any(Accepting::can_accept)
             || !cx.to_read.is_empty()
+            || !cx.datagrams.to_serve.is_empty()
             || !cx.to_flush.is_empty()
             || !cx.closing.is_empty()
             || !cx.inlet.is_empty()

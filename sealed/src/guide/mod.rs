@@ -164,6 +164,7 @@
 //! [`Pool`](crate::Pool) runs the same service on every core.
 //! [`Context::connect`](crate::Context::connect) makes outgoing connections, as a proxy needs them.
 //! [`Workers`](crate::Workers) do what would block the loop, such as reading a file.
+//! [`Context::bind_datagram`](crate::Context::bind_datagram) opens sockets for datagrams.
 //! With the feature `tls`, a [`Listen`](crate::Listen) can use TLS, which needs no change in the
 //! service. [`Watch`](crate::Watch) lets another thread read the counters of a loop.
 //! [`EventLoop::add_service`](crate::EventLoop::add_service) runs other protocols on the same loop.

@@ -6,6 +6,7 @@
 //! type here is one of the two. Without the feature there is only one, and nothing is dispatched at
 //! run time.
 
+mod datagram;
 mod registry;
 pub(crate) mod system;
 
@@ -13,6 +14,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(crate) use self::datagram::{DatagramSocket, Refusal};
 use self::registry::Queue;
 pub(crate) use self::registry::Registry;
 use crate::address::Address;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Listener, Stream, system};
+use super::{DatagramSocket, Listener, Stream, system};
 #[cfg(feature = "sim")]
 use crate::sim;
 use crate::token::{SERVICES_MAX, Source};
@@ -83,6 +83,20 @@ impl Registry {
                 poller.add_stream(stream, token);
                 Ok(())
             }
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    pub(crate) fn add_datagram(&self, socket: &mut DatagramSocket, slot: usize) -> io::Result<()> {
+        let token = Source::Datagram(slot).token(self.service);
+        match (&self.queue, socket) {
+            (Queue::System(registry), DatagramSocket::System(socket)) => registry.add_datagram(socket, token),
+            #[cfg(feature = "sim")]
+            (Queue::Simulated(poller), DatagramSocket::Simulated(socket)) => {
+                poller.add_datagram(socket, token);
+                Ok(())
+            }
+            #[cfg(feature = "sim")]
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }

@@ -5,20 +5,25 @@ use super::Random;
 /// The properties of a connection's link, in both directions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
-    /// The minimum time that a byte travels.
+    /// The minimum time that a byte or a datagram travels.
     pub latency_min: Duration,
-    /// The maximum time that a byte travels. The time of each segment is drawn between the two;
-    /// segments stay in order.
+    /// The maximum time that a byte or a datagram travels. The time of each segment and datagram is
+    /// drawn between the two; they stay in order.
     pub latency_max: Duration,
     /// Bytes per second; `None` means no limit.
     pub bandwidth: Option<u64>,
     /// Maximum number of bytes that a loop may have in transit to a peer that has not read them:
-    /// the kernel buffers of both ends together.
+    /// the kernel buffers of both ends together. For datagrams, the size of each of the two: a loop
+    /// cannot send when its own buffer is full, and a datagram that finds the receiver's full is
+    /// lost.
     pub buffer_bytes: usize,
     /// Number of free bytes in these buffers, at least one, from which on a loop is notified that
     /// it can write again. Linux notifies only once a third of the buffer is free, although it
     /// accepts bytes before.
     pub room_told_bytes: usize,
+    /// Maximum length of a datagram; sending a longer one is an error. Default 65,507, the limit of
+    /// UDP over IPv4.
+    pub datagram_bytes_max: usize,
 }
 
 impl Default for Link {
@@ -29,6 +34,7 @@ impl Default for Link {
             bandwidth: None,
             buffer_bytes: 256 * 1024,
             room_told_bytes: 1,
+            datagram_bytes_max: 65_507,
         }
     }
 }
@@ -41,7 +47,8 @@ pub struct Faults {
     pub short_read: f64,
     /// A write takes fewer bytes than there is room for, down to one; there is room again later.
     pub short_write: f64,
-    /// A read or a write would block, although a moment later it would not.
+    /// A read or a write would block, although a moment later it would not. So would receiving or
+    /// sending a datagram.
     pub would_block: f64,
     /// A segment that arrives finds the connection reset, at both ends.
     pub reset: f64,
@@ -72,6 +79,12 @@ pub struct Faults {
     pub failed_lookup: f64,
     /// The clock jumps ahead while all loops sleep, as if the machine had been suspended.
     pub jump: f64,
+    /// A UDP datagram is lost.
+    pub lose: f64,
+    /// A UDP datagram arrives twice.
+    pub duplicate: f64,
+    /// A UDP datagram is late, and later ones overtake it.
+    pub reorder: f64,
     /// The maximum duration of the faults above.
     pub delay_max: Duration,
     /// The maximum distance of a clock jump.
@@ -81,6 +94,10 @@ pub struct Faults {
 impl Faults {
     /// Returns a random mixture of faults: each run gets its own, and some runs get few or none.
     pub fn any(random: &mut Random) -> Self {
+        // From a stream of their own: the other faults of a seed stay what they were.
+        let mut of_datagrams = Random::new(random.clone().bits());
+        let mut chance = |most: f64| most * [0.0, 0.1, 1.0][of_datagrams.below(3)];
+        let (lose, duplicate, reorder) = (chance(0.3), chance(0.2), chance(0.5));
         let mut some = |most: f64| -> f64 {
             let strength = [0.0, 0.1, 1.0][random.below(3)];
             most * strength
@@ -102,6 +119,9 @@ impl Faults {
             jump: some(0.002),
             slow_work: some(0.3),
             failed_lookup: some(0.1),
+            lose,
+            duplicate,
+            reorder,
             delay_max: Duration::from_millis([1, 20, 300][random.below(3)]),
             jump_max: Duration::from_secs(20),
         }

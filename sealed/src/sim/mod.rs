@@ -45,6 +45,8 @@
 //!   backlogs, and buffers that fill up.
 //! - Latency and bandwidth ([`Link`]), resets, half-closed connections, peers that fall silent, and
 //!   kernels that give up on them.
+//! - Datagram sockets of loops and of tests ([`DatagramPeer`]), with multicast groups, refused
+//!   datagrams, and buffers that fill up; datagrams that are lost, duplicated or overtaken.
 //! - By chance ([`Faults`]) or on demand ([`Peer`]): reads and writes of any length, would-block at
 //!   any point, accepts that fail, wake-ups that are late or duplicated, loops that stall, take
 //!   long for a tick or are interrupted in the middle of [`Mailbox::post`](crate::Mailbox::post),
@@ -55,12 +57,14 @@
 //! # Limits of the simulation
 //!
 //! Bytes that a [`Peer`] sends leave the peer at once, no matter how many; buffers fill up only on
-//! the way from a loop. A tick takes at most 50 µs plus the time of its interruptions, whatever it
-//! does, unless [`Faults::slow_tick`] or a service's call of [`Simulation::spend`] makes it longer.
-//! Sockets created elsewhere cannot be adopted. Loops are stopped with their
-//! [`Stopper`](crate::Stopper). A simulation belongs to one thread; to run several at once, use
-//! several threads.
+//! the way from a loop. The buffers of Unix datagram sockets never fill up, and the interface of a
+//! multicast group makes no difference. A tick takes at most 50 µs plus the time of its
+//! interruptions, whatever it does, unless [`Faults::slow_tick`] or a service's call of
+//! [`Simulation::spend`] makes it longer. Sockets created elsewhere cannot be adopted. Loops are
+//! stopped with their [`Stopper`](crate::Stopper). A simulation belongs to one thread; to run
+//! several at once, use several threads.
 
+mod datagrams;
 mod faults;
 mod handles;
 mod network;
@@ -75,6 +79,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use datagrams::DatagramPeer;
+pub(crate) use datagrams::DatagramSocket;
 pub use faults::{Faults, Link};
 pub(crate) use handles::{Handle, Listener, Poller, Stream, Waker};
 pub use peer::{Host, Peer};

@@ -23,6 +23,21 @@ pub(super) struct End {
     pub(super) serial: u32,
 }
 
+/// A datagram socket, as the trace names it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PortId {
+    pub(super) index: u32,
+    pub(super) serial: u32,
+}
+
+/// Why a datagram is lost.
+#[derive(Debug, Clone, Copy, Hash)]
+pub(super) enum Lost {
+    OnTheWay,
+    Nobody,
+    BufferFull,
+}
+
 #[derive(Debug, Hash)]
 pub(super) enum Entry {
     Turn { node: usize },
@@ -40,6 +55,14 @@ pub(super) enum Entry {
     Fails { end: End, kind: io::ErrorKind },
     Closes { end: End, reset: bool },
     Vanishes { end: End },
+    Opens { port: PortId },
+    Sends { port: PortId, count: usize, digest: u64 },
+    PortBlocks { port: PortId },
+    Loses { port: PortId, why: Lost },
+    Delivers { port: PortId, count: usize, digest: u64 },
+    Takes { port: PortId, count: usize },
+    PortRefused { port: PortId },
+    ClosesPort { port: PortId },
     Wakes { poller: usize },
     Interleaves,
     Stalls { node: usize },
@@ -98,6 +121,12 @@ impl fmt::Debug for End {
     }
 }
 
+impl fmt::Debug for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {}#{}", self.index, self.serial)
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -118,6 +147,16 @@ impl fmt::Display for Entry {
             Self::Closes { end, reset: false } => write!(f, "{end:?} closes"),
             Self::Closes { end, reset: true } => write!(f, "{end:?} closes, with a reset"),
             Self::Vanishes { end } => write!(f, "{end:?} falls silent"),
+            Self::Opens { port } => write!(f, "{port:?} opens"),
+            Self::Sends { port, count, .. } => write!(f, "{port:?} sends a datagram of {count}"),
+            Self::PortBlocks { port } => write!(f, "{port:?} would block"),
+            Self::Loses { port, why: Lost::OnTheWay } => write!(f, "  the datagram of {port:?} is lost"),
+            Self::Loses { port, why: Lost::Nobody } => write!(f, "a datagram of {port:?} reaches nobody"),
+            Self::Loses { port, why: Lost::BufferFull } => write!(f, "{port:?} has no room for a datagram"),
+            Self::Delivers { port, count, .. } => write!(f, "a datagram of {count} arrives at {port:?}"),
+            Self::Takes { port, count } => write!(f, "{port:?} receives a datagram of {count}"),
+            Self::PortRefused { port } => write!(f, "{port:?} is refused"),
+            Self::ClosesPort { port } => write!(f, "{port:?} closes"),
             Self::Wakes { poller } => write!(f, "loop {poller} is woken"),
             Self::Interleaves => write!(f, "  others run in between"),
             Self::Stalls { node } => write!(f, "loop {node} stalls"),

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+pub(crate) mod datagrams;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

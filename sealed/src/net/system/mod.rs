@@ -1,10 +1,12 @@
 //! The operating system's network, through mio.
 
 mod clock;
+mod datagram;
 mod poller;
 mod socket;
 
 pub(crate) use clock::Clock;
+pub(crate) use datagram::DatagramSocket;
 pub(crate) use poller::{Poller, Registry, Waker};
 pub(crate) use socket::{Listener, Stream, reserve_port};
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Listener, Stream};
+use super::{DatagramSocket, Listener, Stream};
 use crate::net::Readiness;
 
 /// Maximum number of events taken from the kernel in one wait. Further events come with the next
@@ -74,6 +74,11 @@ impl Registry {
     pub(crate) fn add_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
         self.0.register(stream.source(), mio::Token(token), interest)
+    }
+
+    pub(crate) fn add_datagram(&self, socket: &mut DatagramSocket, token: usize) -> io::Result<()> {
+        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        self.0.register(socket.source(), mio::Token(token), interest)
     }
 
     pub(crate) fn move_stream(&self, stream: &mut Stream, token: usize) -> io::Result<()> {

@@ -46,7 +46,7 @@ impl Stream {
             #[cfg(unix)]
             Address::Unix(path) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                set_buffers(&socket, options)?;
+                set_buffers(&socket, options.receive_buffer_bytes, options.send_buffer_bytes)?;
                 connect(&socket, &SockAddr::unix(path)?)?;
                 Ok(Self::Unix(mio::net::UnixStream::from_std(socket.into())))
             }
@@ -66,7 +66,7 @@ impl Stream {
             #[cfg(unix)]
             socket::Socket::Unix(stream) => {
                 stream.set_nonblocking(true)?;
-                set_buffers(&SockRef::from(&stream), options)?;
+                set_buffers(&SockRef::from(&stream), options.receive_buffer_bytes, options.send_buffer_bytes)?;
                 Ok(Self::Unix(mio::net::UnixStream::from_std(stream)))
             }
         }
@@ -123,7 +123,7 @@ impl Stream {
     }
 }
 
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -158,8 +158,8 @@ impl Listener {
             #[cfg(unix)]
             Address::Unix(path) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                set_buffers(&socket, options)?;
-                bind_path(&socket, path)?;
+                set_buffers(&socket, options.receive_buffer_bytes, options.send_buffer_bytes)?;
+                bind_path(&socket, path, Type::STREAM)?;
                 let file = SocketFile::at(path);
                 socket.listen(backlog)?;
                 socket.set_nonblocking(true)?;
@@ -181,7 +181,7 @@ impl Listener {
             #[cfg(unix)]
             ListeningSocket::Unix(listener) => {
                 listener.set_nonblocking(true)?;
-                set_buffers(&SockRef::from(&listener), options)?;
+                set_buffers(&SockRef::from(&listener), options.receive_buffer_bytes, options.send_buffer_bytes)?;
                 Ok(Self::Unix(mio::net::UnixListener::from_std(listener), None))
             }
         }
@@ -234,7 +234,7 @@ pub(crate) struct SocketFile {
 
 #[cfg(unix)]
 impl SocketFile {
-    fn at(path: &Path) -> Option<Self> {
+    pub(super) fn at(path: &Path) -> Option<Self> {
         Some(Self { path: path.to_owned(), identity: identity(path)? })
     }
 }
@@ -294,16 +294,16 @@ fn is_under_way(error: &io::Error) -> bool {
     error.raw_os_error() == Some(IN_PROGRESS) || cfg!(windows) && error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Binds a Unix socket to a path. A file that a dead server left there is replaced; the file of a
-/// listening socket is not.
+/// Binds a Unix socket of type `kind` to a path. A file that a dead process left there is replaced;
+/// the file of a socket in use is not.
 #[cfg(unix)]
-fn bind_path(socket: &Socket, path: &Path) -> io::Result<()> {
+pub(super) fn bind_path(socket: &Socket, path: &Path, kind: Type) -> io::Result<()> {
     let address = SockAddr::unix(path)?;
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         other => return other,
     }
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let probe = Socket::new(Domain::UNIX, kind, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&address) {
         // Connecting to a plain file is refused too.
@@ -323,12 +323,12 @@ fn is_socket(path: &Path) -> bool {
 }
 
 #[cfg(unix)]
-fn share_port(socket: &Socket, shared: bool) -> io::Result<()> {
+pub(super) fn share_port(socket: &Socket, shared: bool) -> io::Result<()> {
     if shared { socket.set_reuse_port(true) } else { Ok(()) }
 }
 
 #[cfg(not(unix))]
-fn share_port(_: &Socket, shared: bool) -> io::Result<()> {
+pub(super) fn share_port(_: &Socket, shared: bool) -> io::Result<()> {
     if shared { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
 }
 
@@ -337,14 +337,14 @@ fn set_options(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
     }
     limit_silence(socket, options.silence_max)?;
-    set_buffers(socket, options)
+    set_buffers(socket, options.receive_buffer_bytes, options.send_buffer_bytes)
 }
 
-fn set_buffers(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
-    if let Some(bytes) = options.receive_buffer_bytes {
+pub(super) fn set_buffers(socket: &Socket, receive: Option<usize>, send: Option<usize>) -> io::Result<()> {
+    if let Some(bytes) = receive {
         socket.set_recv_buffer_size(bytes)?;
     }
-    if let Some(bytes) = options.send_buffer_bytes {
+    if let Some(bytes) = send {
         socket.set_send_buffer_size(bytes)?;
     }
     Ok(())

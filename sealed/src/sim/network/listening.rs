@@ -223,7 +223,7 @@ impl Net {
         self.close_listener(key);
     }
 
-    fn take_descriptor(&mut self) -> io::Result<()> {
+    pub(super) fn take_descriptor(&mut self) -> io::Result<()> {
         if self.descriptors >= self.descriptors_max {
             return Err(io::Error::from_raw_os_error(EMFILE));
         }

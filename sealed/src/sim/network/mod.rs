@@ -2,8 +2,10 @@
 //! nothing about loops.
 //!
 //! This file handles transmission and arrival; `listening.rs` makes connections, `sockets.rs` holds
-//! the operations of loops on their sockets, `peers.rs` those of tests on their peers.
+//! the operations of loops on their sockets, `peers.rs` those of tests on their peers, and
+//! `datagrams.rs` holds datagram sockets.
 
+mod datagrams;
 mod listening;
 mod peers;
 mod sockets;
@@ -19,7 +21,7 @@ use slab::Slab;
 
 pub(in crate::sim) use peers::PeerState;
 
-use super::trace::{End, Entry, Trace, digest_of};
+use super::trace::{End, Entry, PortId, Trace, digest_of};
 use super::workers::Crews;
 use super::{Faults, Link, Random};
 use crate::address::Address;
@@ -48,6 +50,7 @@ pub(in crate::sim) struct Net {
     pub(in crate::sim) names: BTreeMap<String, Vec<IpAddr>>,
     endpoints: Slab<Endpoint>,
     listeners: Slab<Listening>,
+    ports: Slab<datagrams::Port>,
     pollers: Vec<Polling>,
     events: BinaryHeap<Reverse<Scheduled>>,
     /// Number of the events above that are in transit; the others are time limits.
@@ -131,6 +134,7 @@ struct Polling {
 enum Source {
     Endpoint(End),
     Listener(u32),
+    Port(PortId),
 }
 
 struct Scheduled {
@@ -168,6 +172,19 @@ enum Event {
     /// Readiness is reported again: what a fault held back is available now.
     Announce {
         to: End,
+    },
+    Datagram(datagrams::Transit),
+    /// The network has transmitted a datagram, which makes room in the buffer of its sender.
+    PortSent {
+        to: PortId,
+        count: usize,
+    },
+    /// A connected datagram socket learns that its peer does not exist.
+    PortRefused {
+        to: PortId,
+    },
+    AnnouncePort {
+        to: PortId,
     },
     Wake {
         poller: u32,
@@ -217,6 +234,7 @@ impl Net {
             names: BTreeMap::new(),
             endpoints: Slab::new(),
             listeners: Slab::new(),
+            ports: Slab::new(),
             pollers: Vec::new(),
             events: BinaryHeap::new(),
             in_flight: 0,
@@ -263,6 +281,10 @@ impl Net {
             Event::Connect { from, source, address, tries } => self.connect_arrives(from, source, address, tries),
             Event::Connected { to } => self.connected(to),
             Event::Announce { to } => self.announce(to),
+            Event::Datagram(transit) => self.datagram_arrives(transit),
+            Event::PortSent { to, count } => self.port_sent(to, count),
+            Event::PortRefused { to } => self.port_refused(to),
+            Event::AnnouncePort { to } => self.announce_port(to),
             Event::Wake { poller, token } => self.wake_now(poller, token),
             Event::GiveUp { to } => self.fail(to, io::ErrorKind::TimedOut),
         }

@@ -201,6 +201,7 @@ impl Net {
             let readiness = match source {
                 Source::Endpoint(end) => self.readiness(end),
                 Source::Listener(key) => self.listener_readiness(key, poller),
+                Source::Port(id) => self.port_readiness(id),
             };
             out.extend(readiness);
         }
