@@ -41,20 +41,19 @@ pub(crate) type Task = Box<dyn FnOnce() + Send>;
 ///     type Timer = ();
 ///
 ///     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
-///         let Some(end) = input.iter().position(|byte| *byte == b'\n') else { return };
-///         let path = String::from_utf8_lossy(&input[..end]).into_owned();
-///         input.take(end + 1);
+///         let Some(line) = input.take_until(b'\n') else { return };
+///         let path = String::from_utf8_lossy(line).trim_end().to_owned();
 ///         let work = cx.offload_for(id, &self.workers, move |_job| match std::fs::metadata(path) {
 ///             Ok(found) => (id, format!("{}\n", found.len())),
 ///             Err(error) => (id, format!("{error}\n")),
 ///         });
 ///         if let Err(WorkError::Busy) = work {
-///             cx.write(id, "try again later\n");
+///             cx.write(id, b"try again later\n");
 ///         }
 ///     }
 ///
 ///     fn message(&mut self, cx: &mut Context<Self>, (id, answer): (ConnectionId, String)) {
-///         cx.write(id, answer);
+///         cx.write(id, answer.as_bytes());
 ///     }
 /// }
 ///
