@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::network::Net;
@@ -31,6 +31,21 @@ impl Handle {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Net> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the newest trace entries, one per line.
+    pub(super) fn trace(&self, entries_max: usize) -> String {
+        self.lock().trace.text(entries_max)
+    }
+
+    /// Returns the newest trace entries, unless the network is in use.
+    pub(super) fn try_trace(&self, entries_max: usize) -> Option<String> {
+        let net = match self.0.try_lock() {
+            Ok(net) => net,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(net.trace.text(entries_max))
     }
 
     pub(crate) fn now(&self) -> Duration {

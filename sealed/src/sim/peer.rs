@@ -97,6 +97,7 @@ impl Peer {
     ///
     /// Panics with the trace if the connection ends or ten simulated minutes pass before, or if a
     /// loop ends with an error.
+    #[track_caller]
     pub fn expect(&mut self, text: impl AsRef<[u8]>) -> Vec<u8> {
         let text = text.as_ref();
         let mut held = Vec::new();
@@ -116,7 +117,7 @@ impl Peer {
                 String::from_utf8_lossy(text),
                 String::from_utf8_lossy(&held),
                 self.state(),
-                sim.trace()
+                sim.trace_of_panic()
             ),
         }
     }
@@ -126,10 +127,11 @@ impl Peer {
     /// # Panics
     ///
     /// Panics with the trace if ten simulated minutes pass before, or if a loop ends with an error.
+    #[track_caller]
     pub fn expect_end(&mut self) -> Vec<u8> {
         let sim = self.sim.clone();
         let over = sim.run_until(PATIENCE, || self.is_over());
-        assert!(over, "the end was expected, and this came: {:?}\n{}", self.take(), sim.trace());
+        assert!(over, "the end was expected, and this came: {:?}\n{}", self.take(), sim.trace_of_panic());
         self.take()
     }
 
@@ -139,6 +141,7 @@ impl Peer {
     /// # Panics
     ///
     /// Panics with the trace if a loop ends with an error.
+    #[track_caller]
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         let count = self.count_received();
         self.sim.run_for(time);

@@ -71,13 +71,14 @@ impl Trace {
     }
 
     /// Returns the newest entries, one per line.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&self, entries_max: usize) -> String {
         let mut text = String::new();
-        let earlier = self.count - self.kept.len() as u64;
+        let shown = self.kept.len().min(entries_max);
+        let earlier = self.count - shown as u64;
         if earlier > 0 {
             text = format!("({earlier} earlier entries)\n");
         }
-        for (now, entry) in &self.kept {
+        for (now, entry) in self.kept.iter().skip(self.kept.len() - shown) {
             let _ = writeln!(text, "{:>14.6} s  {entry}", now.as_secs_f64());
         }
         text
