@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::network::Net;
 use super::schedule;
-use super::trace::End;
+use super::trace::{End, Entry};
 use crate::address::Address;
 use crate::net::Readiness;
 use crate::socket::SocketOptions;
@@ -55,6 +55,13 @@ impl Handle {
     pub(crate) fn unix_time(&self) -> Duration {
         let net = self.lock();
         net.calendar_start + net.now
+    }
+
+    /// Adds a remark of a service to the trace.
+    pub(crate) fn note(&self, text: String) {
+        let mut net = self.lock();
+        let node = net.running;
+        net.note(Entry::Remarks { node, text });
     }
 
     pub(crate) fn pass(&self) {

@@ -72,20 +72,26 @@ thread_local! {
     static RUNNING: RefCell<Option<Rc<Schedule>>> = const { RefCell::new(None) };
 }
 
-/// Marks a loop as running until this guard is dropped, even by a panic that a test catches.
-struct Turn(Option<Rc<Schedule>>);
+/// Marks a loop as running, in place of the loop that it interrupts, until this guard is dropped,
+/// even by a panic that a test catches.
+struct Turn {
+    schedule: Option<Rc<Schedule>>,
+    node: Option<usize>,
+}
 
 impl Turn {
-    fn begin(schedule: &Rc<Schedule>) -> Self {
+    fn begin(schedule: &Rc<Schedule>, index: usize) -> Self {
         schedule.depth.set(schedule.depth.get() + 1);
-        Self(RUNNING.replace(Some(schedule.clone())))
+        let node = schedule.handle.lock().running.replace(index);
+        Self { schedule: RUNNING.replace(Some(schedule.clone())), node }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(schedule) = RUNNING.replace(self.0.take()) {
+        if let Some(schedule) = RUNNING.replace(self.schedule.take()) {
             schedule.depth.set(schedule.depth.get() - 1);
+            schedule.handle.lock().running = self.node;
         }
     }
 }
@@ -168,7 +174,9 @@ impl Schedule {
 
     pub(super) fn with<R>(&self, index: usize, look: impl FnOnce(&mut dyn Any) -> R) -> Option<R> {
         let mut event_loop = self.remove(index)?;
+        let outer = self.handle.lock().running.replace(index);
         let result = look(event_loop.as_any());
+        self.handle.lock().running = outer;
         self.put_back(index, event_loop);
         Some(result)
     }
@@ -275,7 +283,7 @@ impl Schedule {
             net.calls
         };
         let outcome = {
-            let _turn = Turn::begin(self);
+            let _turn = Turn::begin(self, index);
             event_loop.turn()
         };
         let calls = self.handle.lock().calls - calls;

@@ -46,6 +46,7 @@ pub(super) enum Entry {
     Jumps { by: Duration },
     Spends { time: Duration },
     Says { text: String },
+    Remarks { node: Option<usize>, text: String },
 }
 
 impl Default for Trace {
@@ -122,7 +123,8 @@ impl fmt::Display for Entry {
             Self::Stalls { node } => write!(f, "loop {node} stalls"),
             Self::Jumps { by } => write!(f, "the clock jumps {by:?} ahead"),
             Self::Spends { time } => write!(f, "  its tick takes {time:?} more"),
-            Self::Says { text } => write!(f, "-- {text}"),
+            Self::Says { text } | Self::Remarks { node: None, text } => write!(f, "-- {text}"),
+            Self::Remarks { node: Some(node), text } => write!(f, "-- loop {node}: {text}"),
         }
     }
 }

@@ -39,6 +39,8 @@ pub(in crate::sim) struct Net {
     pub(in crate::sim) unreachable: Vec<Address>,
     /// Whether the kernel is closing sockets on behalf of a killed loop.
     pub(in crate::sim) is_killing: bool,
+    /// The loop whose code is running, innermost if it has interrupted another.
+    pub(in crate::sim) running: Option<usize>,
     /// Number of calls that loops have made so far.
     pub(in crate::sim) calls: u64,
     endpoints: Slab<Endpoint>,
@@ -207,6 +209,7 @@ impl Net {
             accepts_to_fail: 0,
             unreachable: Vec::new(),
             is_killing: false,
+            running: None,
             calls: 0,
             endpoints: Slab::new(),
             listeners: Slab::new(),
