@@ -152,9 +152,9 @@
 //! # }
 //! ```
 //!
-//! If an expectation is not met, the test prints the seed, the command that repeats the run, and
-//! the end of its trace, which has all events in their order. The service can add remarks with
-//! [`Context::note`](crate::Context::note).
+//! If an expectation is not met, the test prints the seed, the few random faults that it takes to
+//! fail, the command that repeats the run, and the end of its trace, which has all events in their
+//! order. The service can add remarks with [`Context::note`](crate::Context::note).
 //!
 //! # Next steps
 //!

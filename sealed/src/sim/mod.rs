@@ -42,8 +42,8 @@
 //! # Many seeds
 //!
 //! One run meets few of the possible faults and orders of events. [`check`] runs a test for each
-//! seed of a range, on all cores, and reports the first failure with everything that is needed to
-//! repeat it.
+//! seed of a range, on all cores. It reduces the first failure to the few random faults that it
+//! needs, and reports how to repeat it.
 //!
 //! # What is simulated
 //!
@@ -69,6 +69,7 @@ mod check;
 mod faults;
 mod handles;
 mod network;
+mod occurrences;
 mod peer;
 mod random;
 mod schedule;

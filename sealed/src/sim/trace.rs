@@ -45,6 +45,7 @@ pub(super) enum Entry {
     Stalls { node: usize },
     Jumps { by: Duration },
     Spends { time: Duration },
+    Fault { number: u64, name: &'static str },
     Says { text: String },
     Remarks { node: Option<usize>, text: String },
 }
@@ -123,6 +124,7 @@ impl fmt::Display for Entry {
             Self::Stalls { node } => write!(f, "loop {node} stalls"),
             Self::Jumps { by } => write!(f, "the clock jumps {by:?} ahead"),
             Self::Spends { time } => write!(f, "  its tick takes {time:?} more"),
+            Self::Fault { number, name } => write!(f, "fault {number}: {name}"),
             Self::Says { text } | Self::Remarks { node: None, text } => write!(f, "-- {text}"),
             Self::Remarks { node: Some(node), text } => write!(f, "-- loop {node}: {text}"),
         }

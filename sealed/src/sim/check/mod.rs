@@ -1,21 +1,25 @@
 //! Runs a test once for each seed of a range, on all cores, and reports the first failure.
 //!
-//! `run.rs` makes one run and catches its panic, `settings.rs` reads the environment, `report.rs`
-//! writes what a developer reads.
+//! `run.rs` makes one run and catches its panic, `shrink.rs` repeats a failed run with fewer
+//! faults, `settings.rs` reads the environment, `report.rs` writes what a developer reads.
 
 mod report;
 mod run;
 mod settings;
+mod shrink;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use self::report::Progress;
-use self::run::Failure;
+use self::run::{Failure, Keep, Run};
 pub(super) use self::run::{is_recording, loop_panicked};
 use self::settings::Settings;
+use self::shrink::Limits;
 use super::{Faults, Random, Simulation};
 
 /// Draws the faults of a run.
@@ -23,6 +27,8 @@ type DrawFaults = dyn Fn(&mut Random) -> Faults + Send + Sync;
 
 /// Default number of trace entries that a report shows.
 const TRACE_ENTRIES: usize = 60;
+/// Default limits of the reduction of a failed run.
+const SHRINK: Limits = Limits { runs_max: 1_000, time_max: Duration::from_secs(10) };
 
 /// Runs `test` once for each seed, each time with a new [`Simulation`], on all cores. The short
 /// form of [`Check`], which describes the report and the environment variables.
@@ -71,13 +77,31 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&Simulation) + Sync) {
 /// printed a second time: for this, the first check of a process installs a panic hook. The hook
 /// passes all other panics on to the hook that was there before.
 ///
-/// If the closure creates further simulations, the report does not contain their traces.
+/// If the closure creates further simulations, the report does not contain their traces, and keeps
+/// all their faults.
+///
+/// # The faults that a failure needs
+///
+/// A run has many random [`Faults`], and most of them have nothing to do with its failure. So a
+/// failed run is repeated with fewer and fewer faults: without each kind, without those at the end,
+/// and then without smaller and smaller parts of the rest. A repetition counts if it panics at the
+/// same source location; the message may differ. The report names the faults that are left, and
+/// shows the trace of the run with these alone.
+///
+/// The faults of a run are numbered, and `KEEP` has the numbers of those that are to happen; such a
+/// run is made twice, the first time to number them. A fault is repeated at the same decision, such
+/// as the fifth read of a socket, with the same amounts. The other random choices of the run do not
+/// change until something else happens than in the full run; then latencies and the order of loops
+/// may change as well. So the result is a small run that fails, not always the smallest; but if no
+/// limit was reached, leaving out any single one of its faults did not fail. What the test itself
+/// orders, such as [`Peer::stall`](super::Peer::stall), is no random fault and always happens.
 ///
 /// # Environment
 ///
 /// | variable | effect |
 /// | --- | --- |
-/// | `SEED=17` | runs only seed 17, on the thread of the caller, and prints its trace on stderr |
+/// | `SEED=17` | runs only seed 17, on the thread of the caller, and prints its trace, on stderr or in the report |
+/// | `SEED=17 KEEP=4,20-22` | runs seed 17 with four of its random faults, or with none: `KEEP=none` |
 /// | `SEEDS=5000` | runs this many seeds, from the first seed of the range on |
 /// | `SEEDS=100..200` | runs the seeds from 100 to 199 |
 ///
@@ -99,6 +123,7 @@ pub struct Check {
     threads: usize,
     trace_entries: usize,
     faults: Option<Box<DrawFaults>>,
+    shrink: Limits,
 }
 
 impl std::fmt::Debug for Check {
@@ -111,7 +136,7 @@ impl Check {
     /// Creates a check for these seeds.
     pub fn new(seeds: Range<u64>) -> Self {
         let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { seeds, threads, trace_entries: TRACE_ENTRIES, faults: None }
+        Self { seeds, threads, trace_entries: TRACE_ENTRIES, faults: None, shrink: SHRINK }
     }
 
     /// Sets the number of threads, at least one. Initially it is the number of cores that the
@@ -135,6 +160,14 @@ impl Check {
         self
     }
 
+    /// Sets the limits of the reduction of a failed run: the number of repetitions, and their time
+    /// altogether. Initially 1,000 and ten seconds. A repetition that has begun is not interrupted.
+    /// With 0 repetitions, a run is reported as it is.
+    pub fn shrink(mut self, runs_max: u32, time_max: Duration) -> Self {
+        self.shrink = Limits { runs_max, time_max };
+        self
+    }
+
     /// Runs the test for each seed, until one fails.
     ///
     /// Prints the number of seeds a second on stderr if the check takes more than a few seconds.
@@ -148,23 +181,39 @@ impl Check {
         let settings = Settings::read(&self.seeds).unwrap_or_else(|problem| panic!("{problem}"));
         run::install_hook();
         if let Some(seed) = settings.only {
-            return self.run_one(seed, &test);
+            return self.run_one(seed, settings.keep, &test);
         }
         assert!(!settings.seeds.is_empty(), "a check needs at least one seed: {:?}", self.seeds);
         if let Some((seed, failure)) = self.first_failure(settings.seeds, &test) {
-            panic!("{}", report::of_failure(seed, &failure));
+            let mut run = self.make(seed, self.trace_entries);
+            run.has_stack = false;
+            let shrunk = shrink::shrink(&failure, self.shrink, |keep| {
+                run.faults_kept = keep;
+                run.make(&test)
+            });
+            panic!("{}{}", report::of_failure(seed, &failure), report::of_faults(seed, &failure, &shrunk));
         }
+    }
+
+    fn make(&self, seed: u64, trace_entries: usize) -> Run<'_> {
+        Run { seed, faults: self.faults.as_deref(), trace_entries, faults_kept: Keep::All, has_stack: true }
     }
 
     /// Runs one seed, and prints its trace.
     #[track_caller]
-    fn run_one(&self, seed: u64, test: &(impl Fn(&Simulation) + Sync)) {
-        let run = run::Run { seed, faults: self.faults.as_deref(), trace_entries: usize::MAX };
-        let outcome = run.make(test);
-        report::print(&format!("the trace of seed {seed}:\n{}", outcome.trace));
-        if let Some(failure) = outcome.failure {
-            panic!("{}", report::of_failure(seed, &failure));
+    fn run_one(&self, seed: u64, keep: Option<BTreeSet<u64>>, test: &(impl Fn(&Simulation) + Sync)) {
+        let mut run = self.make(seed, usize::MAX);
+        if let Some(keep) = keep {
+            // The numbers are those of the run with all faults.
+            let mut happened = Run { faults_kept: Keep::Recorded, ..self.make(seed, 0) }.make(test).happened;
+            happened.retain(|occurrence| keep.contains(&occurrence.number));
+            run.faults_kept = Keep::Only(happened);
         }
+        let outcome = run.make(test);
+        if let Some(failure) = outcome.failure {
+            panic!("{}{}", report::of_failure(seed, &failure), report::of_trace(&failure));
+        }
+        report::print(&format!("the trace of seed {seed}:\n{}", outcome.trace));
     }
 
     /// Runs all seeds in their order, until one fails. Every seed below a failed one has begun
@@ -180,8 +229,7 @@ impl Check {
                 if seed >= end.load(Ordering::Relaxed) {
                     return;
                 }
-                let run = run::Run { seed, faults: self.faults.as_deref(), trace_entries: self.trace_entries };
-                if let Some(failure) = run.make(test).failure {
+                if let Some(failure) = self.make(seed, self.trace_entries).make(test).failure {
                     end.fetch_min(seed, Ordering::Relaxed);
                     let mut failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     if failed.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {

@@ -1,5 +1,6 @@
 //! What a check prints.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ops::Range;
@@ -8,11 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::run::{Failure, Panic};
+use super::shrink::{Shrunk, Unshrunk};
+use crate::sim::occurrences::{Numbers, Occurrence};
 
 /// Time between two lines about the progress of a check.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// Maximum number of faults that a report lists.
+const FAULTS_SHOWN_MAX: usize = 20;
 
-/// Returns the report about a failed run.
+/// Returns the first part of the report about a failed run.
 pub(super) fn of_failure(seed: u64, failure: &Failure) -> String {
     let mut text = format!("seed {seed} fails\n\nto repeat it: {}\n\n", command(&format!("SEED={seed}")));
     let Failure { panic, then } = failure;
@@ -23,7 +28,42 @@ pub(super) fn of_failure(seed: u64, failure: &Failure) -> String {
     if !panic.backtrace.is_empty() {
         let _ = writeln!(text, "\nthe stack of the panic:\n{}", panic.backtrace);
     }
-    let _ = write!(text, "\nthe end of its trace:\n{}", panic.trace);
+    text
+}
+
+/// Returns the end of the trace of a failed run.
+pub(super) fn of_trace(failure: &Failure) -> String {
+    format!("\nthe end of its trace:\n{}", failure.panic.trace)
+}
+
+/// Returns what the reduction of the run has found, and a trace.
+pub(super) fn of_faults(seed: u64, failure: &Failure, shrunk: &Result<Shrunk, Unshrunk>) -> String {
+    let Shrunk { left, of, failure: reduced, runs, is_cut_short } = match shrunk {
+        Ok(shrunk) => shrunk,
+        Err(Unshrunk::Nothing) => return of_trace(failure),
+        Err(Unshrunk::NotRepeated) => {
+            let problem = "the seed does not fail in the same way again: the run depends on more than the seed";
+            return format!("\n{problem}\n{}", of_trace(failure));
+        }
+    };
+    let numbers: BTreeSet<u64> = left.iter().map(|occurrence| occurrence.number).collect();
+    let repeat = command(&format!("SEED={seed} KEEP={}", Numbers(&numbers)));
+    let names: BTreeSet<&str> = left.iter().map(|occurrence| occurrence.name).collect();
+    let names = if names.is_empty() { "none".to_owned() } else { Vec::from_iter(names).join(", ") };
+    let count = left.len();
+    let mut text = format!("\nfaults that it needs: {names} ({count} of {of}, found in {runs} runs");
+    text += if *is_cut_short { ", up to the limit)\n" } else { ")\n" };
+    for Occurrence { number, name, at, .. } in left.iter().take(FAULTS_SHOWN_MAX) {
+        let _ = writeln!(text, "{:>14.6} s  fault {number}: {name}", at.as_secs_f64());
+    }
+    if count > FAULTS_SHOWN_MAX {
+        let _ = writeln!(text, "and {} more", count - FAULTS_SHOWN_MAX);
+    }
+    let _ = writeln!(text, "\nto repeat it with them alone: {repeat}\n");
+    if reduced.panic.message != failure.panic.message {
+        let _ = writeln!(text, "then it {}\n", of_panic(&reduced.panic));
+    }
+    let _ = write!(text, "the end of its trace with them alone:\n{}", reduced.panic.trace);
     text
 }
 

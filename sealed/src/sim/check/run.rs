@@ -6,6 +6,7 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
 use super::DrawFaults;
+use crate::sim::occurrences::{Occurrence, Occurrences};
 use crate::sim::{Handle, Simulation};
 
 /// The stream of random numbers that the faults of a run are drawn from.
@@ -17,6 +18,19 @@ pub(super) struct Run<'a> {
     pub(super) faults: Option<&'a DrawFaults>,
     /// Maximum number of trace entries that are kept of the run.
     pub(super) trace_entries: usize,
+    pub(super) faults_kept: Keep,
+    /// Takes the stack of a panic, if the environment asks for it.
+    pub(super) has_stack: bool,
+}
+
+/// The random faults that a run keeps.
+#[derive(Debug)]
+pub(super) enum Keep {
+    All,
+    /// All, and those that happen are recorded.
+    Recorded,
+    /// Some that were recorded, and no others.
+    Only(Vec<Occurrence>),
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +38,8 @@ pub(super) struct Outcome {
     pub(super) failure: Option<Failure>,
     /// The trace, if the number of entries is not limited or the run has failed.
     pub(super) trace: String,
+    /// The faults that happened, if they are recorded.
+    pub(super) happened: Vec<Occurrence>,
 }
 
 /// The panic that ended a run.
@@ -49,6 +65,7 @@ pub(super) struct Panic {
 struct Recorder {
     handle: Handle,
     trace_entries: usize,
+    has_stack: bool,
     last: Option<Panic>,
     /// The panic that ended a loop.
     of_loop: Option<Panic>,
@@ -66,8 +83,13 @@ impl Run<'_> {
             sim.set_faults(faults(&mut sim.random(FAULTS_STREAM)));
         }
         let handle = sim.schedule.handle.clone();
-        let recorder =
-            Recorder { handle: handle.clone(), trace_entries: self.trace_entries, last: None, of_loop: None };
+        match &self.faults_kept {
+            Keep::All => {}
+            Keep::Recorded => handle.lock().occurrences = Occurrences::recorded(),
+            Keep::Only(kept) => handle.lock().occurrences = Occurrences::repeated(kept.iter().cloned()),
+        }
+        let Self { trace_entries, has_stack, .. } = *self;
+        let recorder = Recorder { handle: handle.clone(), trace_entries, has_stack, last: None, of_loop: None };
         // A test that uses a check runs within another check only by mistake, but it works.
         let outer = RECORDER.replace(Some(recorder));
         let result = panic::catch_unwind(AssertUnwindSafe(move || {
@@ -75,22 +97,24 @@ impl Run<'_> {
             drop(sim);
         }));
         let recorder = RECORDER.replace(outer);
+        let happened = handle.lock().occurrences.take_happened();
         let Err(payload) = result else {
-            let is_wanted = self.trace_entries == usize::MAX;
-            return Outcome { failure: None, trace: if is_wanted { handle.trace(usize::MAX) } else { String::new() } };
+            let is_wanted = trace_entries == usize::MAX;
+            let trace = if is_wanted { handle.trace(trace_entries) } else { String::new() };
+            return Outcome { failure: None, trace, happened };
         };
         let (last, of_loop) = recorder.map_or((None, None), |recorder| (recorder.last, recorder.of_loop));
         // Without the hook, which the test may have replaced, there is only the payload.
         let last = last.unwrap_or_else(|| Panic {
             message: text_of(&*payload),
-            trace: handle.trace(self.trace_entries),
+            trace: handle.trace(trace_entries),
             ..Panic::default()
         });
         let failure = match of_loop {
             Some(of_loop) => Failure { panic: of_loop, then: Some(last) },
             None => Failure { panic: last, then: None },
         };
-        Outcome { trace: failure.panic.trace.clone(), failure: Some(failure) }
+        Outcome { trace: failure.panic.trace.clone(), failure: Some(failure), happened }
     }
 }
 
@@ -126,7 +150,7 @@ fn record(info: &PanicHookInfo<'_>) -> bool {
     RECORDER.with(|recorder| {
         let Ok(mut recorder) = recorder.try_borrow_mut() else { return false };
         let Some(recorder) = &mut *recorder else { return false };
-        let backtrace = Backtrace::capture();
+        let backtrace = if recorder.has_stack { Backtrace::capture() } else { Backtrace::disabled() };
         let has_backtrace = backtrace.status() == BacktraceStatus::Captured;
         recorder.last = Some(Panic {
             message: text_of(info.payload()),

@@ -1,6 +1,9 @@
 //! The environment variables of a check.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+
+use crate::sim::occurrences::numbers;
 
 /// What the environment and the check together order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,6 +11,8 @@ pub(super) struct Settings {
     pub(super) seeds: Range<u64>,
     /// The only seed to run.
     pub(super) only: Option<u64>,
+    /// The numbers of the faults to keep of it.
+    pub(super) keep: Option<BTreeSet<u64>>,
 }
 
 impl Settings {
@@ -22,7 +27,15 @@ impl Settings {
                 .ok_or_else(|| format!("SEEDS={text}: it must be a number or a range such as 100..200"))?,
             None => seeds.clone(),
         };
-        Ok(Self { seeds, only })
+        let keep = match variable("KEEP") {
+            Some(text) if only.is_none() => return Err(format!("KEEP={text}: it needs SEED")),
+            Some(text) => {
+                let keep = numbers(&text);
+                Some(keep.ok_or_else(|| format!("KEEP={text}: it must be `none` or numbers such as 4,17,20-31"))?)
+            }
+            None => None,
+        };
+        Ok(Self { seeds, only, keep })
     }
 }
 
