@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sealed::sim::{Faults, Link, LoopId, Peer, Simulation};
+use sealed::sim::{self, Faults, Link, LoopId, Peer, Simulation};
 use sealed::{
     Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Mailbox, Place, Service,
     SocketOptions, TimerId,
@@ -105,8 +105,7 @@ impl Stage {
 
 /// Lets many peers send lines and receive them back, while everything goes wrong. Returns a digest
 /// of the run.
-fn echo_in_a_storm(seed: u64) -> u64 {
-    let sim = Simulation::new(seed);
+fn echo_in_a_storm(sim: &Simulation) -> u64 {
     let mut random = sim.random(0);
     let slow_tick = [0.0, 0.0, 0.02][random.below(3)];
     sim.set_faults(Faults { jump: 0.0, slow_tick, ..Faults::any(&mut random) });
@@ -166,16 +165,16 @@ fn echo_in_a_storm(seed: u64) -> u64 {
 
 #[test]
 fn nothing_is_lost_repeated_or_left_behind_in_a_storm() {
-    for seed in 0..400 {
-        let outcome = std::panic::catch_unwind(|| echo_in_a_storm(seed));
-        assert!(outcome.is_ok(), "seed {seed}");
-    }
+    sim::check(0..400, |sim| {
+        echo_in_a_storm(sim);
+    });
 }
 
 #[test]
 fn a_seed_determines_the_run() {
-    let digests: Vec<u64> = (0..20).map(echo_in_a_storm).collect();
-    assert_eq!(digests, (0..20).map(echo_in_a_storm).collect::<Vec<_>>());
+    let run = |seed| echo_in_a_storm(&Simulation::new(seed));
+    let digests: Vec<u64> = (0..20).map(run).collect();
+    assert_eq!(digests, (0..20).map(run).collect::<Vec<_>>());
     let distinct: std::collections::HashSet<_> = digests.iter().collect();
     assert_eq!(distinct.len(), digests.len());
 }
@@ -207,8 +206,7 @@ impl Service for Relay {
 
 #[test]
 fn no_wake_up_is_lost_however_posting_and_taking_interleave() {
-    for seed in 0..300 {
-        let sim = Simulation::new(seed);
+    sim::check(0..300, |sim| {
         let mut random = sim.random(0);
         let slow_tick = [0.0, 0.0, 0.02][random.below(3)];
         sim.set_faults(Faults { interleave: 0.5, slow_tick, ..Faults::any(&mut random) });
@@ -221,8 +219,8 @@ fn no_wake_up_is_lost_however_posting_and_taking_interleave() {
             mailboxes[random.below(3)].post(number).expect("room");
         }
         sim.run_for(SECOND * 600);
-        assert_eq!(*arrived.borrow(), 20, "seed {seed}");
-    }
+        assert_eq!(*arrived.borrow(), 20);
+    });
 }
 
 #[test]

@@ -3,13 +3,12 @@
 mod common;
 
 use common::{Book, Call, SECOND, address, ms};
-use sealed::sim::{Faults, LoopId, Simulation};
+use sealed::sim::{self, Faults, LoopId, Simulation};
 use sealed::{Config, EventLoop, Listen, Spread};
 
 #[test]
 fn an_acceptor_hands_each_connection_to_the_loop_with_the_fewest() {
-    for seed in 0..20 {
-        let sim = Simulation::new(seed);
+    sim::check(0..20, |sim| {
         sim.set_faults(Faults { late_wake: 0.3, interleave: 0.3, stall: 0.1, accept: 0.2, ..Faults::default() });
         let mut pool = sim.pool(Config::default(), 4).expect("a pool");
         pool.spread(Spread::LeastLoaded);
@@ -24,7 +23,7 @@ fn an_acceptor_hands_each_connection_to_the_loop_with_the_fewest() {
             let look = |event_loop: &mut EventLoop<Book>| event_loop.parts().1.connections();
             sim.with(loops[index], look).expect("it runs")
         };
-        assert_eq!([0, 1, 2, 3].map(count), [10; 4], "seed {seed}");
+        assert_eq!([0, 1, 2, 3].map(count), [10; 4]);
         // The connections of one loop close; the next connections go there.
         let calls =
             sim.with(loops[2], |event_loop: &mut EventLoop<Book>| std::mem::take(&mut event_loop.parts().0.calls));
@@ -36,7 +35,7 @@ fn an_acceptor_hands_each_connection_to_the_loop_with_the_fewest() {
         sim.with(loops[2], |event_loop: &mut EventLoop<Book>| event_loop.parts().1.close_all());
         drop(peers);
         sim.settle();
-    }
+    });
 }
 
 #[test]
@@ -110,10 +109,9 @@ fn a_connection_handed_over_to_a_full_loop_is_closed_and_not_counted() {
 
 #[test]
 fn a_loop_that_shuts_down_takes_no_connection_over() {
-    for seed in 0..20 {
-        let sim = Simulation::new(seed);
+    sim::check(0..20, |sim| {
         let at = address("10.0.0.1:80");
-        let loops = pair(&sim, Config { linger: ms(100), ..Config::default() }, Listen::on(&at));
+        let loops = pair(sim, Config { linger: ms(100), ..Config::default() }, Listen::on(&at));
         sim.settle();
         // It is stopped before it knows of them.
         sim.set_faults(Faults { late_wake: 1.0, delay_max: ms(100), ..Faults::default() });
@@ -121,9 +119,9 @@ fn a_loop_that_shuts_down_takes_no_connection_over() {
         sim.run_for(ms(1));
         sim.with(loops[0], |event_loop: &mut EventLoop<Book>| event_loop.parts().1.stop()).expect("it runs");
         sim.run_for(SECOND);
-        assert!(loops.iter().all(|id| !sim.is_running(*id)), "seed {seed}: nobody is left to wait for");
-        assert!(peers.iter().all(sealed::sim::Peer::is_over), "seed {seed}");
-    }
+        assert!(loops.iter().all(|id| !sim.is_running(*id)), "nobody is left to wait for");
+        assert!(peers.iter().all(sim::Peer::is_over));
+    });
 }
 
 #[test]

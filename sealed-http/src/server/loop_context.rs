@@ -46,6 +46,11 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
+    /// Adds a remark to the trace of a simulation: see [`sealed::Context::note`].
+    pub fn note(&self, text: impl FnOnce() -> String) {
+        self.cx.note(text);
+    }
+
     /// Posts a message to this handler itself: see [`sealed::Context::defer`].
     pub fn defer(&mut self, message: H::Message) {
         self.cx.defer(message);

@@ -178,6 +178,40 @@ impl<S: Service> Context<S> {
         self.clock.unix_time()
     }
 
+    /// Adds a remark to the trace of a simulation (the feature `sim`), where it appears with the
+    /// number of the loop, between the events of the network. On the network of the operating
+    /// system it does nothing, and `text` is not called.
+    #[cfg_attr(not(feature = "sim"), doc = "```ignore")]
+    #[cfg_attr(feature = "sim", doc = "```")]
+    /// # use sealed::{Config, ConnectionId, Context, Input, Service};
+    /// struct Counter(u64);
+    ///
+    /// impl Service for Counter {
+    ///     type Connection = ();
+    ///     type Message = ();
+    ///     type Timer = ();
+    ///
+    ///     fn received(&mut self, cx: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
+    ///         self.0 += input.take_all().len() as u64;
+    ///         cx.note(|| format!("{} bytes so far", self.0));
+    ///     }
+    /// }
+    ///
+    /// let sim = sealed::sim::Simulation::new(1);
+    /// let mut event_loop = sim.event_loop(Config::default(), Counter(0))?;
+    /// let address = event_loop.listen("10.0.0.1:80")?;
+    /// sim.start(event_loop);
+    /// let mut peer = sim.connect(address);
+    /// peer.send("hello");
+    /// sim.settle();
+    /// assert!(sim.trace().contains("5 bytes so far"));
+    /// # Ok::<(), sealed::Error>(())
+    /// ```
+    #[inline]
+    pub fn note(&self, text: impl FnOnce() -> String) {
+        self.clock.note(text);
+    }
+
     /// Returns 64 random bits, suitable for jitter and for identifiers that need not be secret.
     pub fn random(&mut self) -> u64 {
         split_mix(&mut self.random)

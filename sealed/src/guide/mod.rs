@@ -111,13 +111,12 @@
 #![cfg_attr(not(feature = "sim"), doc = "```ignore")]
 #![cfg_attr(feature = "sim", doc = "```")]
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/tally.rs"));
-//! use sealed::sim::{Faults, Simulation};
+//! use sealed::sim::{self, Faults};
 //! use sealed::{CloseReason, Config, EventLoop};
 //!
-//! # fn main() -> sealed::Result<()> {
-//! for seed in 0..50 {
-//!     // All random choices come from the seed: a seed that fails, fails again.
-//!     let sim = Simulation::new(seed);
+//! # fn main() {
+//! // All random choices of a run come from its seed: a seed that fails, fails again.
+//! sim::check(0..50, |sim| {
 //!     sim.set_faults(Faults {
 //!         short_read: 0.5,
 //!         short_write: 0.5,
@@ -125,8 +124,8 @@
 //!         delay_max: Duration::from_millis(20),
 //!         ..Faults::default()
 //!     });
-//!     let mut event_loop = sim.event_loop(Config::default(), Tally::default())?;
-//!     let address = event_loop.listen("10.0.0.1:7777")?;
+//!     let mut event_loop = sim.event_loop(Config::default(), Tally::default()).expect("a loop");
+//!     let address = event_loop.listen("10.0.0.1:7777").expect("it is free");
 //!     let mailbox = event_loop.mailbox();
 //!     let id = sim.start(event_loop);
 //!
@@ -149,12 +148,13 @@
 //!         (cx.connections(), cx.timers())
 //!     });
 //!     assert_eq!(left, Some((0, 1)));
-//! }
-//! # Ok(())
+//! });
 //! # }
 //! ```
 //!
-//! If an expectation is not met, the test panics and prints the trace of all events.
+//! If an expectation is not met, the test prints the seed, the few random faults that it takes to
+//! fail, the command that repeats the run, and the end of its trace, which has all events in their
+//! order. The service can add remarks with [`Context::note`](crate::Context::note).
 //!
 //! # Next steps
 //!

@@ -165,6 +165,18 @@ impl Clock {
         }
     }
 
+    /// Adds a remark to the trace of a simulated network.
+    #[inline]
+    #[allow(clippy::unused_self)] // the operating system has no trace
+    pub(crate) fn note(&self, text: impl FnOnce() -> String) {
+        #[cfg(feature = "sim")]
+        if let Self::Simulated(handle) = self {
+            handle.note(text());
+        }
+        #[cfg(not(feature = "sim"))]
+        drop(text);
+    }
+
     /// Returns the time since 1970 by the calendar clock, which may be set back.
     pub(crate) fn unix_time(&self) -> Duration {
         match self {

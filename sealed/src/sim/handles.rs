@@ -3,12 +3,12 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::network::Net;
 use super::schedule;
-use super::trace::End;
+use super::trace::{End, Entry};
 use crate::address::Address;
 use crate::net::Readiness;
 use crate::socket::SocketOptions;
@@ -33,6 +33,21 @@ impl Handle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the newest trace entries, one per line.
+    pub(super) fn trace(&self, entries_max: usize) -> String {
+        self.lock().trace.text(entries_max)
+    }
+
+    /// Returns the newest trace entries, unless the network is in use.
+    pub(super) fn try_trace(&self, entries_max: usize) -> Option<String> {
+        let net = match self.0.try_lock() {
+            Ok(net) => net,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(net.trace.text(entries_max))
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.lock().now
     }
@@ -40,6 +55,13 @@ impl Handle {
     pub(crate) fn unix_time(&self) -> Duration {
         let net = self.lock();
         net.calendar_start + net.now
+    }
+
+    /// Adds a remark of a service to the trace.
+    pub(crate) fn note(&self, text: String) {
+        let mut net = self.lock();
+        let node = net.running;
+        net.note(Entry::Remarks { node, text });
     }
 
     pub(crate) fn pass(&self) {

@@ -39,6 +39,12 @@
 //! # Ok::<(), sealed::Error>(())
 //! ```
 //!
+//! # Many seeds
+//!
+//! One run meets few of the possible faults and orders of events. [`check`] runs a test for each
+//! seed of a range, on all cores. It reduces the first failure to the few random faults that it
+//! needs, and reports how to repeat it.
+//!
 //! # What is simulated
 //!
 //! - Stream sockets with the edge-triggered readiness of Linux, listeners that share a port,
@@ -61,13 +67,15 @@
 //! multicast group makes no difference. A tick takes at most 50 µs plus the time of its
 //! interruptions, whatever it does, unless [`Faults::slow_tick`] or a service's call of
 //! [`Simulation::spend`] makes it longer. Sockets created elsewhere cannot be adopted. Loops are
-//! stopped with their [`Stopper`](crate::Stopper). A simulation belongs to one thread; to run
-//! several at once, use several threads.
+//! stopped with their [`Stopper`](crate::Stopper). A simulation belongs to one thread; [`check`]
+//! runs several at once, each on a thread of its own.
 
+mod check;
 mod datagrams;
 mod faults;
 mod handles;
 mod network;
+mod occurrences;
 mod peer;
 mod random;
 mod schedule;
@@ -79,6 +87,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use check::{Check, check};
 pub use datagrams::DatagramPeer;
 pub(crate) use datagrams::DatagramSocket;
 pub use faults::{Faults, Link};
@@ -304,6 +313,7 @@ impl Simulation {
     /// # Panics
     ///
     /// Panics with the trace if a loop ends with an error.
+    #[track_caller]
     pub fn run_for(&self, time: Duration) {
         let until = self.now() + time;
         while self.step(until) {}
@@ -315,6 +325,7 @@ impl Simulation {
     /// # Panics
     ///
     /// Panics with the trace if a loop ends with an error.
+    #[track_caller]
     pub fn run_until(&self, longest: Duration, mut condition: impl FnMut() -> bool) -> bool {
         let until = self.now() + longest;
         loop {
@@ -334,17 +345,27 @@ impl Simulation {
     ///
     /// Panics if this takes more than ten minutes of simulated time, which means that some activity
     /// never ends. Panics also if a loop ends with an error.
+    #[track_caller]
     pub fn settle(&self) {
         let settled = || self.net(|net| net.is_quiet()) && self.schedule.is_idle();
-        assert!(self.run_until(PATIENCE, settled), "no rest within {PATIENCE:?}\n{}", self.trace());
+        assert!(self.run_until(PATIENCE, settled), "no rest within {PATIENCE:?}\n{}", self.trace_of_panic());
     }
 
+    #[track_caller]
     fn step(&self, limit: Duration) -> bool {
         let goes_on = self.schedule.step(limit);
         if let Some(error) = self.schedule.take_failure() {
-            panic!("a loop ended with an error: {error}\n{}", self.trace());
+            if matches!(error, Error::Panicked(_)) {
+                check::loop_panicked();
+            }
+            panic!("a loop ended with an error: {error}\n{}", self.trace_of_panic());
         }
         goes_on
+    }
+
+    /// Returns the trace for the message of a panic; nothing in a check, whose report has it.
+    fn trace_of_panic(&self) -> String {
+        if check::is_recording() { String::new() } else { self.trace() }
     }
 
     // Peers.
@@ -399,7 +420,7 @@ impl Simulation {
 
     /// Returns the newest trace entries, one per line.
     pub fn trace(&self) -> String {
-        self.net(|net| net.trace.text())
+        self.schedule.handle.trace(usize::MAX)
     }
 
     /// Adds a remark to the trace.

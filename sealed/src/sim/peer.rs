@@ -63,6 +63,11 @@ impl Peer {
         self.sim.net(|net| net.peer_takes(self.end))
     }
 
+    /// Returns a copy of the bytes that were received and not taken yet. Does not wait.
+    pub fn peek(&self) -> Vec<u8> {
+        self.sim.net(|net| net.peer_received(self.end))
+    }
+
     /// Returns the total number of bytes received.
     pub fn count_received(&self) -> u64 {
         self.state().count_received
@@ -97,28 +102,110 @@ impl Peer {
     ///
     /// Panics with the trace if the connection ends or ten simulated minutes pass before, or if a
     /// loop ends with an error.
+    #[track_caller]
     pub fn expect(&mut self, text: impl AsRef<[u8]>) -> Vec<u8> {
         let text = text.as_ref();
-        let mut held = Vec::new();
-        let sim = self.sim.clone();
-        let found = sim.run_until(PATIENCE, || {
-            held.append(&mut self.take());
-            find(&held, text).is_some() || self.is_over()
-        });
-        match find(&held, text) {
-            Some(at) if found => {
-                let rest = held.split_off(at + text.len());
-                self.sim.net(|net| net.peer_gives_back(self.end, &rest));
-                held
-            }
-            _ => panic!(
-                "{:?} was expected, and this came: {:?} {:?}\n{}",
-                String::from_utf8_lossy(text),
-                String::from_utf8_lossy(&held),
-                self.state(),
-                sim.trace()
-            ),
+        let upto = |held: &[u8]| find(held, text).map(|at| ((), at + text.len()));
+        match self.wait_for(upto) {
+            Ok(((), taken)) => taken,
+            Err(held) => self.give_up(&format!("{:?}", String::from_utf8_lossy(text)), &held),
         }
+    }
+
+    /// Lets time pass until `count` bytes have been received, and returns them. Later bytes are
+    /// left for the next call.
+    ///
+    /// # Panics
+    ///
+    /// Panics with the trace if the connection ends or ten simulated minutes pass before, or if a
+    /// loop ends with an error.
+    #[track_caller]
+    pub fn take_exact(&mut self, count: usize) -> Vec<u8> {
+        match self.wait_for(|held| (held.len() >= count).then_some(((), count))) {
+            Ok(((), taken)) => taken,
+            Err(held) => self.give_up(&format!("{count} bytes"), &held),
+        }
+    }
+
+    /// Lets time pass until `decode` finds a whole frame at the beginning of the bytes that were
+    /// received, and returns the frame.
+    ///
+    /// `decode` gets all bytes that were not taken yet, whenever there are more of them. It returns
+    /// `None` as long as the frame is not complete, and then the frame and its length in bytes;
+    /// later bytes are left for the next call.
+    ///
+    /// ```
+    /// # use sealed::{Config, ConnectionId, Context, Input, Service};
+    /// # struct Echo;
+    /// # impl Service for Echo {
+    /// #     type Connection = ();
+    /// #     type Message = ();
+    /// #     type Timer = ();
+    /// #     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+    /// #         cx.write(id, input.take_all());
+    /// #     }
+    /// # }
+    /// /// Decodes a frame: the length in one byte, and then as many bytes.
+    /// fn frame(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    ///     let (length, rest) = bytes.split_first()?;
+    ///     let body = rest.get(..usize::from(*length))?;
+    ///     Some((body.to_vec(), 1 + body.len()))
+    /// }
+    ///
+    /// # let sim = sealed::sim::Simulation::new(1);
+    /// # let mut event_loop = sim.event_loop(Config::default(), Echo)?;
+    /// # let address = event_loop.listen("10.0.0.1:80")?;
+    /// # sim.start(event_loop);
+    /// let mut peer = sim.connect(address);
+    /// peer.send(b"\x05hello\x02you");
+    /// assert_eq!(peer.decode(frame), b"hello");
+    /// assert_eq!(peer.decode(frame), b"yo");
+    /// assert_eq!(peer.peek(), b"u");
+    /// # Ok::<(), sealed::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics with the trace if the connection ends or ten simulated minutes pass before, or if a
+    /// loop ends with an error. Panics also if `decode` returns a length that is greater than the
+    /// number of bytes.
+    #[track_caller]
+    pub fn decode<T>(&mut self, decode: impl FnMut(&[u8]) -> Option<(T, usize)>) -> T {
+        match self.wait_for(decode) {
+            Ok((frame, _)) => frame,
+            Err(held) => self.give_up("a frame", &held),
+        }
+    }
+
+    /// Lets time pass until `find` returns a value and the number of bytes that belong to it. Takes
+    /// these bytes and returns both, or returns all bytes that were received if the connection ends
+    /// before.
+    #[track_caller]
+    fn wait_for<T>(&mut self, mut find: impl FnMut(&[u8]) -> Option<(T, usize)>) -> Result<(T, Vec<u8>), Vec<u8>> {
+        let sim = self.sim.clone();
+        let mut held = self.take();
+        let mut found = find(&held);
+        sim.run_until(PATIENCE, || {
+            if found.is_none() {
+                let more = self.take();
+                if !more.is_empty() {
+                    held.extend(more);
+                    found = find(&held);
+                }
+            }
+            found.is_some() || self.is_over()
+        });
+        let Some((value, length)) = found else { return Err(held) };
+        assert!(length <= held.len(), "a frame of {length} bytes in {}", held.len());
+        let rest = held.split_off(length);
+        self.sim.net(|net| net.peer_gives_back(self.end, &rest));
+        Ok((value, held))
+    }
+
+    #[track_caller]
+    fn give_up(&self, expected: &str, held: &[u8]) -> ! {
+        let (came, trace) = (String::from_utf8_lossy(held), self.sim.trace_of_panic());
+        panic!("{expected} was expected, and this came: {came:?} {:?}\n{trace}", self.state());
     }
 
     /// Lets time pass until the connection ends, and returns the bytes received before.
@@ -126,10 +213,11 @@ impl Peer {
     /// # Panics
     ///
     /// Panics with the trace if ten simulated minutes pass before, or if a loop ends with an error.
+    #[track_caller]
     pub fn expect_end(&mut self) -> Vec<u8> {
         let sim = self.sim.clone();
         let over = sim.run_until(PATIENCE, || self.is_over());
-        assert!(over, "the end was expected, and this came: {:?}\n{}", self.take(), sim.trace());
+        assert!(over, "the end was expected, and this came: {:?}\n{}", self.take(), sim.trace_of_panic());
         self.take()
     }
 
@@ -139,6 +227,7 @@ impl Peer {
     /// # Panics
     ///
     /// Panics with the trace if a loop ends with an error.
+    #[track_caller]
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         let count = self.count_received();
         self.sim.run_for(time);

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Faults;
+use super::Random;
 use super::handles::Handle;
 use super::trace::Entry;
 use crate::error::Result;
@@ -72,20 +72,28 @@ thread_local! {
     static RUNNING: RefCell<Option<Rc<Schedule>>> = const { RefCell::new(None) };
 }
 
-/// Marks a loop as running until this guard is dropped, even by a panic that a test catches.
-struct Turn(Option<Rc<Schedule>>);
+/// Marks a loop as running, in place of the loop that it interrupts, until this guard is dropped,
+/// even by a panic that a test catches.
+struct Turn {
+    schedule: Option<Rc<Schedule>>,
+    node: Option<usize>,
+}
 
 impl Turn {
-    fn begin(schedule: &Rc<Schedule>) -> Self {
+    fn begin(schedule: &Rc<Schedule>, index: usize) -> Self {
         schedule.depth.set(schedule.depth.get() + 1);
-        Self(RUNNING.replace(Some(schedule.clone())))
+        let node = schedule.handle.lock().running.replace(index);
+        Self { schedule: RUNNING.replace(Some(schedule.clone())), node }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(schedule) = RUNNING.replace(self.0.take()) {
+        if let Some(schedule) = RUNNING.replace(self.schedule.take()) {
             schedule.depth.set(schedule.depth.get() - 1);
+            if !fault!("remark-of-another-loop") {
+                schedule.handle.lock().running = self.node;
+            }
         }
     }
 }
@@ -99,13 +107,12 @@ pub(super) fn interleave(handle: &Handle) {
     }
     let (steps, until) = {
         let mut net = handle.lock();
-        let chance = net.faults.interleave;
-        if !net.random.chance(chance) {
-            return;
-        }
+        let (chance, running) = (net.faults.interleave, net.running_index());
+        let amounts = |random: &mut Random| (random.time(TICK_MAX), 1 + random.below(INTERLEAVED_MAX));
+        let Some((time, steps)) = net.occurs_with("interleave", running, chance, amounts) else { return };
+        let until = net.now + time;
         net.note(Entry::Interleaves);
-        let until = net.now + net.random.time(TICK_MAX);
-        (1 + net.random.below(INTERLEAVED_MAX), until)
+        (steps, until)
     };
     for _ in 0..steps {
         if !schedule.step(until) {
@@ -119,11 +126,9 @@ pub(super) fn interleave(handle: &Handle) {
 pub(super) fn pass(handle: &Handle) {
     let time = {
         let mut net = handle.lock();
-        let Faults { slow_tick, delay_max, .. } = net.faults;
-        if !net.random.chance(slow_tick) {
-            return;
-        }
-        net.random.time(delay_max)
+        let (slow_tick, running) = (net.faults.slow_tick, net.running_index());
+        let Some(time) = net.occurs_for("slow_tick", running, slow_tick) else { return };
+        time
     };
     if let Some(schedule) = RUNNING.with_borrow(Clone::clone) {
         schedule.spend(time);
@@ -173,7 +178,9 @@ impl Schedule {
 
     pub(super) fn with<R>(&self, index: usize, look: impl FnOnce(&mut dyn Any) -> R) -> Option<R> {
         let mut event_loop = self.remove(index)?;
+        let outer = self.handle.lock().running.replace(index);
         let result = look(event_loop.as_any());
+        self.handle.lock().running = outer;
         self.put_back(index, event_loop);
         Some(result)
     }
@@ -208,10 +215,9 @@ impl Schedule {
                 }
                 Some(index) => {
                     let stall = net.faults.stall;
-                    if net.random.chance(stall) {
+                    if let Some(time) = net.occurs_for("stall", index as u32, stall) {
                         net.note(Entry::Stalls { node: index });
-                        let longest = net.faults.delay_max;
-                        let until = net.now + net.random.time(longest);
+                        let until = net.now + time;
                         self.nodes.borrow_mut()[index].busy_until = until;
                     } else {
                         drop(net);
@@ -226,10 +232,8 @@ impl Schedule {
             return false;
         };
         net.now = net.now.max(then);
-        let jump = net.faults.jump;
-        if net.random.chance(jump) {
-            let longest = net.faults.jump_max;
-            let by = net.random.time(longest);
+        let (jump, longest) = (net.faults.jump, net.faults.jump_max);
+        if let Some(by) = net.occurs_with("jump", 0, jump, |random| random.time(longest)) {
             net.note(Entry::Jumps { by });
             net.now += by;
         }
@@ -289,7 +293,7 @@ impl Schedule {
             net.calls
         };
         let outcome = {
-            let _turn = Turn::begin(self);
+            let _turn = Turn::begin(self, index);
             event_loop.turn()
         };
         let calls = self.handle.lock().calls - calls;

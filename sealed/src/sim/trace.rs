@@ -70,7 +70,9 @@ pub(super) enum Entry {
     Spends { time: Duration },
     StartsWork { crew: usize, ticket: u64 },
     EndsWork { crew: usize, ticket: u64 },
+    Fault { number: u64, name: &'static str },
     Says { text: String },
+    Remarks { node: Option<usize>, text: String },
 }
 
 impl Default for Trace {
@@ -96,13 +98,14 @@ impl Trace {
     }
 
     /// Returns the newest entries, one per line.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&self, entries_max: usize) -> String {
         let mut text = String::new();
-        let earlier = self.count - self.kept.len() as u64;
+        let shown = self.kept.len().min(entries_max);
+        let earlier = self.count - shown as u64;
         if earlier > 0 {
             text = format!("({earlier} earlier entries)\n");
         }
-        for (now, entry) in &self.kept {
+        for (now, entry) in self.kept.iter().skip(self.kept.len() - shown) {
             let _ = writeln!(text, "{:>14.6} s  {entry}", now.as_secs_f64());
         }
         text
@@ -164,7 +167,9 @@ impl fmt::Display for Entry {
             Self::Spends { time } => write!(f, "  its tick takes {time:?} more"),
             Self::StartsWork { crew, ticket } => write!(f, "workers {crew} start work {ticket}"),
             Self::EndsWork { crew, ticket } => write!(f, "workers {crew} end work {ticket}"),
-            Self::Says { text } => write!(f, "-- {text}"),
+            Self::Fault { number, name } => write!(f, "fault {number}: {name}"),
+            Self::Says { text } | Self::Remarks { node: None, text } => write!(f, "-- {text}"),
+            Self::Remarks { node: Some(node), text } => write!(f, "-- loop {node}: {text}"),
         }
     }
 }

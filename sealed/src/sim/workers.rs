@@ -88,8 +88,8 @@ impl Net {
         while self.crews.0[index].running.len() < self.crews.0[index].threads {
             let slow = self.faults.slow_work;
             let Some((ticket, work)) = self.crews.0[index].waiting.pop_first() else { return };
-            let longest = if self.random.chance(slow) { self.faults.delay_max } else { WORK_TIME_MAX };
-            let at = self.now + self.random.time(longest);
+            let slow = self.occurs_for("slow_work", index as u32, slow);
+            let at = self.now + slow.unwrap_or_else(|| self.random.time(WORK_TIME_MAX));
             self.crews.0[index].running.insert((at, ticket), work);
             self.note(Entry::StartsWork { crew: index, ticket: ticket.0 });
         }
@@ -155,7 +155,7 @@ impl Crew {
     pub(crate) fn look_up(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let mut net = self.handle.lock();
         let failed = net.faults.failed_lookup;
-        if net.random.chance(failed) {
+        if net.occurs("failed_lookup", self.index as u32, failed) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no name server answers"));
         }
         let found = net.names.get(host).cloned();

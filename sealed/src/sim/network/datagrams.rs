@@ -168,10 +168,10 @@ impl Net {
             return Err(failed(io::ErrorKind::ConnectionRefused));
         }
         let is_full = unsent > 0 && unsent + bytes.len() > buffer_bytes;
-        if is_full || self.random.chance(would_block) {
+        let delay = if is_full { None } else { self.occurs_for("would_block", subject(id), would_block) };
+        if is_full || delay.is_some() {
             self.note(Entry::PortBlocks { port: id });
-            if !is_full {
-                let delay = self.fault_delay();
+            if let Some(delay) = delay {
                 self.schedule(delay, Event::AnnouncePort { to: id });
             }
             return Err(Refusal::Blocked);
@@ -202,15 +202,14 @@ impl Net {
         let transit = || Transit { from: id, source: source.clone(), except, to: to.clone(), bytes: bytes.into() };
         // Unix sockets lose nothing and keep the order.
         let is_udp = to.path().is_none();
-        if is_udp && self.random.chance(lose) || self.unreachable.contains(to) {
+        if is_udp && self.occurs("lose", subject(id), lose) || self.unreachable.contains(to) {
             return self.note(Entry::Loses { port: id, why: Lost::OnTheWay });
         }
-        if is_udp && self.random.chance(duplicate) {
-            let delay = self.fault_delay();
+        if is_udp && let Some(delay) = self.occurs_for("duplicate", subject(id), duplicate) {
             self.schedule_at(arrival + delay, Event::Datagram(transit()));
         }
-        let delay = if is_udp && self.random.chance(reorder) { self.fault_delay() } else { Duration::ZERO };
-        self.schedule_at(arrival + delay, Event::Datagram(transit()));
+        let delay = if is_udp { self.occurs_for("reorder", subject(id), reorder) } else { None };
+        self.schedule_at(arrival + delay.unwrap_or_default(), Event::Datagram(transit()));
     }
 
     pub(super) fn port_sent(&mut self, id: PortId, count: usize) {
@@ -285,9 +284,8 @@ impl Net {
         if port.received.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        if self.random.chance(would_block) {
+        if let Some(delay) = self.occurs_for("would_block", subject(id), would_block) {
             self.note(Entry::PortBlocks { port: id });
-            let delay = self.fault_delay();
             self.schedule(delay, Event::AnnouncePort { to: id });
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -373,4 +371,9 @@ fn is_same_family(one: &Address, other: &Address) -> bool {
         (Address::Unix(_), Address::Unix(_)) => true,
         _ => false,
     }
+}
+
+/// Returns what identifies a datagram socket among all sockets that faults occur at.
+fn subject(id: PortId) -> u32 {
+    id.index | 1 << 31
 }

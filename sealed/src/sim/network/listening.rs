@@ -64,11 +64,11 @@ impl Net {
         let Some(&key) = self.random.pick(&listening) else {
             return self.refuse(from);
         };
-        if self.random.chance(refuse) {
+        if self.occurs("refuse", from.index, refuse) {
             return self.refuse(from);
         }
         let full = self.listeners[key].queue.len() >= self.listeners[key].backlog;
-        if full || self.random.chance(slow_connect) {
+        if full || self.occurs("slow_connect", from.index, slow_connect) {
             return self.repeat_connect(from, source, address, tries);
         }
         let silence_max = self.listeners[key].silence_max;
@@ -176,7 +176,7 @@ impl Net {
         if self.listeners[key as usize].queue.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        if self.accepts_to_fail > 0 || self.random.chance(accept_fails) {
+        if self.accepts_to_fail > 0 || self.occurs("accept", key, accept_fails) {
             self.accepts_to_fail = self.accepts_to_fail.saturating_sub(1);
             self.note(Entry::AcceptFails { listener });
             return Err(io::Error::from_raw_os_error(EMFILE));

@@ -21,6 +21,7 @@ use slab::Slab;
 
 pub(in crate::sim) use peers::PeerState;
 
+use super::occurrences::{Fault, Occurrences};
 use super::trace::{End, Entry, PortId, Trace, digest_of};
 use super::workers::Crews;
 use super::{Faults, Link, Random};
@@ -39,10 +40,13 @@ pub(in crate::sim) struct Net {
     pub(in crate::sim) trace: Trace,
     /// Number of further accepts that fail regardless of chance.
     pub(in crate::sim) accepts_to_fail: u32,
+    pub(in crate::sim) occurrences: Occurrences,
     /// Addresses that do not answer, even if there is a listener.
     pub(in crate::sim) unreachable: Vec<Address>,
     /// Whether the kernel is closing sockets on behalf of a killed loop.
     pub(in crate::sim) is_killing: bool,
+    /// The loop whose code is running, innermost if it has interrupted another.
+    pub(in crate::sim) running: Option<usize>,
     /// Number of calls that loops have made so far.
     pub(in crate::sim) calls: u64,
     pub(in crate::sim) crews: Crews,
@@ -227,8 +231,10 @@ impl Net {
             descriptors_max: usize::MAX,
             trace: Trace::default(),
             accepts_to_fail: 0,
+            occurrences: Occurrences::default(),
             unreachable: Vec::new(),
             is_killing: false,
+            running: None,
             calls: 0,
             crews: Crews::default(),
             names: BTreeMap::new(),
@@ -243,6 +249,11 @@ impl Net {
             descriptors: 0,
             unsent: BTreeMap::new(),
         }
+    }
+
+    /// Returns the index of the running loop; 0 outside of loops.
+    pub(in crate::sim) fn running_index(&self) -> u32 {
+        self.running.unwrap_or(0) as u32
     }
 
     pub(in crate::sim) fn note(&mut self, entry: Entry) {
@@ -301,6 +312,49 @@ impl Net {
         }
         self.serial += 1;
         self.events.push(Reverse(Scheduled { at, serial: self.serial, event }));
+    }
+
+    /// Draws whether a fault occurs. `name` is its field in [`Faults`], `subject` the index of the
+    /// socket, listener or loop.
+    pub(in crate::sim) fn occurs(&mut self, name: &'static str, subject: u32, probability: f64) -> bool {
+        self.occurs_with(name, subject, probability, |_| ()).is_some()
+    }
+
+    /// Draws whether a fault occurs, and for how long.
+    pub(in crate::sim) fn occurs_for(
+        &mut self,
+        name: &'static str,
+        subject: u32,
+        probability: f64,
+    ) -> Option<Duration> {
+        let longest = self.faults.delay_max;
+        self.occurs_with(name, subject, probability, |random| random.time(longest))
+    }
+
+    /// Draws whether a fault occurs, and its amounts. All faults that occur by chance are decided
+    /// here.
+    ///
+    /// In a run that repeats recorded faults, chance draws the same numbers as otherwise, so that a
+    /// fault that is left out does not change the choices that follow.
+    pub(in crate::sim) fn occurs_with<T>(
+        &mut self,
+        name: &'static str,
+        subject: u32,
+        probability: f64,
+        amounts: impl Fn(&mut Random) -> T,
+    ) -> Option<T> {
+        if probability <= 0.0 {
+            return None;
+        }
+        let by_chance = self.random.chance(probability);
+        let before = self.random.clone();
+        if by_chance {
+            amounts(&mut self.random);
+        }
+        let fault = Fault { name, subject, at: self.now };
+        let (number, mut random) = self.occurrences.decide(fault, by_chance, before)?;
+        self.note(Entry::Fault { number, name });
+        Some(amounts(&mut random))
     }
 
     fn fault_delay(&mut self) -> Duration {
@@ -377,11 +431,11 @@ impl Net {
             return;
         }
         let is_peer = endpoint.owner == Owner::Peer;
-        if self.random.chance(reset) {
+        if self.occurs("reset", to.index, reset) {
             self.fail(to, io::ErrorKind::ConnectionReset);
             return self.fail(from, io::ErrorKind::ConnectionReset);
         }
-        if is_peer && self.random.chance(vanish) {
+        if is_peer && self.occurs("vanish", to.index, vanish) {
             return self.vanish(to);
         }
         self.note(Entry::Receives { end: to, count: bytes.len(), digest: digest_of(bytes) });

@@ -72,6 +72,10 @@ impl Net {
         self.find(end).map_or_else(Vec::new, |endpoint| std::mem::take(&mut endpoint.received).into())
     }
 
+    pub(in crate::sim) fn peer_received(&mut self, end: End) -> Vec<u8> {
+        self.find(end).map_or_else(Vec::new, |endpoint| endpoint.received.iter().copied().collect())
+    }
+
     /// Puts back bytes that a peer took but did not need.
     pub(in crate::sim) fn peer_gives_back(&mut self, end: End, bytes: &[u8]) {
         if let Some(endpoint) = self.find(end) {

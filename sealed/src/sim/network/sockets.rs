@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use super::{Event, Net, Owner, Polling, Source};
 use crate::address::Address;
 use crate::net::Readiness;
-use crate::sim::Faults;
 use crate::sim::trace::{End, Entry};
+use crate::sim::{Faults, Random};
 
 /// Maximum number of readiness reports in one wait.
 const EVENTS_MAX: usize = 1024;
@@ -24,26 +25,34 @@ impl Net {
         let Faults { short_read, would_block, .. } = self.faults;
         let room = buffer.len();
         self.calls += 1;
-        let blocks = self.random.chance(would_block);
+        let Some(endpoint) = self.find(end) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let can_block = !endpoint.received.is_empty() || endpoint.fin_received && endpoint.error.is_none();
+        let delay = if can_block {
+            self.occurs_for("would_block", end.index, would_block)
+        } else {
+            self.random.chance(would_block);
+            None
+        };
         let Some(endpoint) = self.find(end) else { return Err(io::ErrorKind::NotConnected.into()) };
         if endpoint.received.is_empty() {
             if let Some(kind) = endpoint.error {
                 return Err(kind.into());
-            }
-            if endpoint.fin_received && !blocks {
-                self.note(Entry::Reads { end, room, count: 0 });
-                return Ok(0);
             }
             if !endpoint.fin_received {
                 self.note(Entry::WouldBlock { end, reading: true });
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
-        if blocks {
-            return self.hold_back(end, true);
+        let (available, is_ended) = (endpoint.received.len().min(room), endpoint.received.is_empty());
+        if let Some(delay) = delay {
+            return self.hold_back(end, true, delay);
         }
-        let available = endpoint.received.len().min(room);
-        let count = if self.random.chance(short_read) { 1 + self.random.below(available) } else { available };
+        if is_ended {
+            self.note(Entry::Reads { end, room, count: 0 });
+            return Ok(0);
+        }
+        let short = self.occurs_with("short_read", end.index, short_read, |random| 1 + random.below(available));
+        let count = short.unwrap_or(available);
         let Some(endpoint) = self.find(end) else { return Ok(0) };
         let (front, back) = endpoint.received.as_slices();
         let from_front = front.len().min(count);
@@ -53,10 +62,9 @@ impl Net {
         if endpoint.received.is_empty() {
             endpoint.received = VecDeque::new();
         }
-        let more = !endpoint.received.is_empty();
         self.note(Entry::Reads { end, room, count });
         self.pay(end);
-        if more && count < room {
+        if count < available {
             // As if the rest came a moment later.
             let delay = self.fault_delay();
             self.schedule(delay, Event::Announce { to: end });
@@ -83,13 +91,16 @@ impl Net {
             self.note(Entry::WouldBlock { end, reading: false });
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        if self.random.chance(would_block) {
-            return self.hold_back(end, false);
+        if let Some(delay) = self.occurs_for("would_block", end.index, would_block) {
+            return self.hold_back(end, false, delay);
         }
         let mut count = offered.min(room);
-        if count > 0 && self.random.chance(short_write) {
-            count = 1 + self.random.below(count);
-            let delay = self.fault_delay();
+        let longest = self.faults.delay_max;
+        let short = |random: &mut Random| (1 + random.below(count), random.time(longest));
+        if count > 0
+            && let Some((fewer, delay)) = self.occurs_with("short_write", end.index, short_write, short)
+        {
+            count = fewer;
             self.schedule(delay, Event::Announce { to: end });
         }
         let mut bytes = Vec::with_capacity(count);
@@ -102,9 +113,8 @@ impl Net {
         Ok(count)
     }
 
-    fn hold_back(&mut self, end: End, reading: bool) -> io::Result<usize> {
+    fn hold_back(&mut self, end: End, reading: bool, delay: Duration) -> io::Result<usize> {
         self.note(Entry::WouldBlock { end, reading });
-        let delay = self.fault_delay();
         self.schedule(delay, Event::Announce { to: end });
         Err(io::ErrorKind::WouldBlock.into())
     }
@@ -234,12 +244,10 @@ impl Net {
 
     pub(in crate::sim) fn wake(&mut self, poller: u32, token: usize) {
         let Faults { late_wake, double_wake, .. } = self.faults;
-        if self.random.chance(double_wake) {
-            let delay = self.fault_delay();
+        if let Some(delay) = self.occurs_for("double_wake", poller, double_wake) {
             self.schedule(delay, Event::Wake { poller, token });
         }
-        if self.random.chance(late_wake) {
-            let delay = self.fault_delay();
+        if let Some(delay) = self.occurs_for("late_wake", poller, late_wake) {
             self.schedule(delay, Event::Wake { poller, token });
         } else {
             self.wake_now(poller, token);
