@@ -119,8 +119,7 @@ impl<S: Service> EventLoop<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Create`] if the system has no file descriptor left, or if the loop has 256
-    /// services.
+    /// Returns [`Error::Create`] if the loop has 256 services.
     pub fn add_service<T>(&mut self, config: Config, service: T) -> Result<&mut Context<T>>
     where
         T: Service<Connection: Send, Timer: Send> + Send,

@@ -20,7 +20,7 @@ pub(crate) struct Registry {
     services: Arc<AtomicUsize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Queue {
     System(system::Registry),
     #[cfg(feature = "sim")]
@@ -35,17 +35,12 @@ impl Registry {
 
     /// Returns the registry for another service of the same loop.
     pub(crate) fn for_another(&self) -> io::Result<Self> {
-        let queue = match &self.queue {
-            Queue::System(registry) => Queue::System(registry.try_clone()?),
-            #[cfg(feature = "sim")]
-            Queue::Simulated(poller) => Queue::Simulated(poller.clone()),
-        };
         let service = self.services.load(Ordering::Relaxed);
         if service >= SERVICES_MAX {
             return Err(io::Error::other("a loop has at most 256 services"));
         }
         self.services.store(service + 1, Ordering::Relaxed);
-        Ok(Self { queue, service, services: self.services.clone() })
+        Ok(Self { queue: self.queue.clone(), service, services: self.services.clone() })
     }
 
     pub(crate) fn service(&self) -> usize {
