@@ -32,9 +32,9 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs a service over its connections, on one thread, and further services beside it.
 ///
-/// The order of a tick is always: wait, accept, read, deliver messages, expire timers,
-/// [`turned`](Service::turned), flush, close, free. A connection that a call closes stays
-/// addressable until the end of the tick.
+/// The order of a tick is always: wait, accept, read, report [sources](Service::ready), deliver
+/// messages, expire timers, [`turned`](Service::turned), flush, close, free. A connection that a
+/// call closes stays addressable until the end of the tick.
 ///
 /// # Several services
 ///

@@ -10,6 +10,9 @@ const SOURCES: usize = 1 << SOURCE_BITS;
 
 const WAKER: usize = SOURCES - 1;
 const SIGNALS: usize = SOURCES - 2;
+// Listeners are numbered up to 65,535: the numbers above are for other kinds of sources. Foreign
+// descriptors are fewer than the descriptors of a process, which fit.
+const FOREIGN: usize = SOURCES / 4 * 3;
 const LISTENERS: usize = SOURCES / 2;
 const ATTEMPTS: usize = LISTENERS / 2;
 
@@ -25,6 +28,8 @@ pub(crate) enum Source {
     Signals,
     Listener(usize),
     Attempt(usize),
+    /// A descriptor of a service, by its slot.
+    Foreign(usize),
     /// A connection, by its slot.
     Connection(usize),
 }
@@ -35,6 +40,7 @@ impl Source {
         let source = match self {
             Self::Waker => WAKER,
             Self::Signals => SIGNALS,
+            Self::Foreign(slot) => FOREIGN + slot,
             Self::Listener(index) => LISTENERS + index,
             Self::Attempt(index) => ATTEMPTS + index,
             Self::Connection(slot) => slot,
@@ -48,6 +54,7 @@ impl Source {
         let source = match token % SOURCES {
             WAKER => Self::Waker,
             SIGNALS => Self::Signals,
+            foreign @ FOREIGN.. => Self::Foreign(foreign - FOREIGN),
             listener @ LISTENERS.. => Self::Listener(listener - LISTENERS),
             attempt @ ATTEMPTS.. => Self::Attempt(attempt - ATTEMPTS),
             slot => Self::Connection(slot),
@@ -68,6 +75,8 @@ mod tests {
             Source::Signals,
             Source::Listener(0),
             Source::Listener(65_534),
+            Source::Foreign(0),
+            Source::Foreign(SOURCES / 4 - 3),
             Source::Attempt(0),
             Source::Attempt(last),
             Source::Connection(0),

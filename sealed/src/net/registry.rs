@@ -47,6 +47,17 @@ impl Registry {
         self.service
     }
 
+    /// Returns the registry for descriptors of the operating system. A simulated network has none.
+    #[cfg_attr(not(unix), allow(dead_code))] // only a `Source` uses it
+    #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))]
+    pub(crate) fn system(&self) -> io::Result<system::Registry> {
+        match &self.queue {
+            Queue::System(registry) => Ok(registry.clone()),
+            #[cfg(feature = "sim")]
+            Queue::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     pub(crate) fn add_listener(&self, listener: &mut Listener, index: usize) -> io::Result<()> {
         let token = Source::Listener(index).token(self.service);
         match (&self.queue, listener) {

@@ -1,10 +1,14 @@
 //! The operating system's network, through mio.
 
 mod clock;
+#[cfg(unix)]
+mod descriptor;
 mod poller;
 mod socket;
 
 pub(crate) use clock::Clock;
+#[cfg(unix)]
+pub(crate) use descriptor::set_nonblocking;
 pub(crate) use poller::{Poller, Registry, Waker};
 pub(crate) use socket::{Listener, Stream, reserve_port};
 
