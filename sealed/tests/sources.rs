@@ -424,3 +424,54 @@ fn sources_wake_a_loop_that_waits_and_do_not_keep_it_from_ending() {
     assert_eq!(event_loop.service().sources.len(), 1);
     drop(writer.join().expect("it has written"));
 }
+
+#[test]
+fn sources_are_reported_while_a_loop_drains_and_do_not_hold_it_up() {
+    let mut event_loop = event_loop();
+    let (id, mut far) = add_to(&mut event_loop, Interest::READABLE);
+    let (near, peer) = UnixStream::pair().expect("a pair");
+    let (_, cx) = event_loop.parts();
+    cx.adopt(near, ()).expect("it is adopted");
+    cx.stop();
+    assert_eq!(turn(&mut event_loop), [], "the connection waits for its peer's end");
+    far.write_all(b"a").expect("sent");
+    assert_eq!(called(&turn(&mut event_loop)), [id]);
+    drop(peer);
+    assert!(!event_loop.turn(Some(PATIENCE)).expect("all is well"), "only the source is left");
+}
+
+/// A directory of its own, removed at the end.
+#[cfg(target_os = "linux")]
+struct Directory(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn changes_of_a_directory_are_reported_through_inotify() {
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    use rustix::io::Errno;
+
+    let directory = Directory(std::env::temp_dir().join(format!("sealed-sources-{}", std::process::id())));
+    std::fs::create_dir(&directory.0).expect("it is made");
+    let watcher = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("a watcher");
+    inotify::add_watch(&watcher, &directory.0, WatchFlags::CREATE).expect("it is watched");
+    let mut event_loop = event_loop();
+    let source = event_loop.parts().1.add_source(watcher, Interest::READABLE).expect("it is added");
+    assert_eq!(turn(&mut event_loop), []);
+    for name in ["tea", "milk"] {
+        std::fs::write(directory.0.join(name), "").expect("written");
+    }
+    assert_eq!(called(&turn(&mut event_loop)), [source.id()]);
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
+    let mut changes = inotify::Reader::new(&source, &mut buffer);
+    for name in [c"tea", c"milk"] {
+        assert_eq!(changes.next().expect("a change").file_name(), Some(name));
+    }
+    assert_eq!(changes.next().err(), Some(Errno::WOULDBLOCK));
+}

@@ -48,9 +48,10 @@ impl Interest {
 ///
 /// - It reads until the read returns [`WouldBlock`](std::io::ErrorKind::WouldBlock), the end or an
 ///   error. The descriptor has to be non-blocking: see [`set_nonblocking`](Self::set_nonblocking).
-/// - It reads a part, so that others get their turn, and calls [`Context::ready_again`]. Such a
-///   service also stops reading if its own output is full, and calls `ready_again` from
-///   [`drained`](Service::drained).
+/// - It reads a part, so that others get their turn, and calls [`Context::ready_again`]. A service
+///   that stops reading because its own output is full calls `ready_again` from
+///   [`drained`](Service::drained). Until then it has to ignore the calls for the source: what
+///   arrives meanwhile is reported all the same.
 /// - It reads once, and calls [`set_interest`](Self::set_interest), after which the system reports
 ///   the rest. One read that follows a report does not block, so this is the way for a descriptor
 ///   that has to remain blocking, such as a terminal that other processes use as well.
