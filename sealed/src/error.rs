@@ -43,6 +43,9 @@ pub enum Error {
     /// A socket created elsewhere could not be taken over.
     #[error("cannot take over a socket")]
     Adopt(#[source] io::Error),
+    /// The loop cannot report the readiness of a descriptor.
+    #[error("cannot wait for a file descriptor")]
+    Source(#[source] io::Error),
     /// The readiness queue failed; the loop cannot continue.
     #[error("cannot wait for events")]
     Wait(#[source] io::Error),

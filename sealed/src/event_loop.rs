@@ -34,10 +34,10 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs a service over its connections, on one thread, and further services beside it.
 ///
-/// The order of a tick is always: wait, accept, read, deliver messages, expire timers,
-/// [`turned`](Service::turned), flush, close, free. A connection that a call closes stays
-/// addressable until the end of the tick. Reading includes datagrams, after the connections of the
-/// same service.
+/// The order of a tick is always: wait, accept, read, report [sources](Service::ready), deliver
+/// messages, expire timers, [`turned`](Service::turned), flush, close, free. A connection that a
+/// call closes stays addressable until the end of the tick. Reading includes datagrams, after the
+/// connections of the same service.
 ///
 /// # Several services
 ///
@@ -122,8 +122,7 @@ impl<S: Service> EventLoop<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Create`] if the system has no file descriptor left, or if the loop has 256
-    /// services.
+    /// Returns [`Error::Create`] if the loop has 256 services.
     pub fn add_service<T>(&mut self, config: Config, service: T) -> Result<&mut Context<T>>
     where
         T: Service<Connection: Send, Timer: Send> + Send,

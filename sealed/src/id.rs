@@ -71,3 +71,20 @@ impl ListenerId {
         self.0 as usize
     }
 }
+
+/// Identifies a source of one service: see [`Context::add_source`](crate::Context::add_source).
+///
+/// The id of a source that is gone finds nothing, even if its slot has been reused: the serial
+/// numbers of a service repeat only after 4,294,967,296 sources. The default value identifies no
+/// source.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId {
+    pub(crate) slot: u32,
+    pub(crate) serial: u32,
+}
+
+impl fmt::Debug for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "source {}#{}", self.slot, self.serial)
+    }
+}

@@ -51,6 +51,7 @@
 //! | Output | [queued](Context::write), [shared](Context::write_bytes), [written through](Context::write_through); high and low watermarks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort), [reset](Context::reset) |
 //! | Input | lent to the service, which may leave a rest ([`Input`]); [pausing](Context::pause); a read budget per tick |
 //! | Time | a [deadline](Context::set_deadline) per connection; [one-shot](Context::set_timer) and [periodic](Context::set_interval) timers; [moving](Context::move_timer) or [cancelling](Context::cancel_timer) a timer costs no more than setting it |
+//! | Other descriptors | the readiness of any object with a file descriptor: the pipes of child processes, inotify, connections of C libraries ([`Source`], [`Service::ready`]) |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
 //! | Work that blocks | [`Workers`]: a bounded pool of threads whose results are messages; names [resolved](Connect::by_name) on it |
 //! | On one thread | [several services](Context::add_service), each with connections, timers and messages of its own |
@@ -66,7 +67,7 @@
 //! # Platforms
 //!
 //! Linux is the primary platform. macOS, the BSDs and Windows work as far as mio supports them; on
-//! these a [`Pool`] accepts on one loop for all loops. Signals and Unix sockets need Unix.
+//! these a [`Pool`] accepts on one loop for all loops. Signals, Unix sockets and sources need Unix.
 //!
 //! # Reading the source
 //!
@@ -115,6 +116,7 @@ mod signal;
 pub mod sim;
 mod slot;
 mod socket;
+mod source;
 #[cfg(feature = "tls")]
 mod start_tls;
 mod stats;
@@ -136,7 +138,7 @@ pub use context::Context;
 pub use datagram::{Datagram, DatagramError, Multicast, SendError, Sent};
 pub use error::{CloseReason, Error, Result};
 pub use event_loop::EventLoop;
-pub use id::{ConnectionId, DatagramId, ListenerId, TimerId, WorkId};
+pub use id::{ConnectionId, DatagramId, ListenerId, SourceId, TimerId, WorkId};
 pub use input::Input;
 pub use mailbox::{Mailbox, PostError};
 pub use pool::{Place, Pool, Spread};
@@ -145,6 +147,9 @@ pub use resolver::{Resolver, ResolverConfig};
 pub use service::{Panic, Service};
 pub use slot::slot_bytes;
 pub use socket::{Connect, Listen, ListeningSocket, Socket, SocketOptions};
+pub use source::Ready;
+#[cfg(unix)]
+pub use source::{Interest, Source};
 pub use stats::{Histogram, Running, Stats, Step, Watch};
 pub use stopper::Stopper;
 pub use workers::{Job, WorkError, Workers};

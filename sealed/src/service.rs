@@ -8,8 +8,9 @@ use crate::address::Address;
 use crate::context::Context;
 use crate::datagram::DatagramError;
 use crate::error::CloseReason;
-use crate::id::{ConnectionId, DatagramId, ListenerId, TimerId};
+use crate::id::{ConnectionId, DatagramId, ListenerId, SourceId, TimerId};
 use crate::input::Input;
+use crate::source::Ready;
 
 /// The payload of a panic, as [`catch_unwind`](std::panic::catch_unwind) returns it.
 pub type Panic = Box<dyn Any + Send>;
@@ -115,14 +116,23 @@ pub trait Service: Sized + 'static {
     /// [`Context::set_interval`].
     fn expired(&mut self, cx: &mut Context<Self>, timer: TimerId, value: Self::Timer) {}
 
+    /// Handles the readiness of a source: an object with a file descriptor that this service added
+    /// with [`Context::add_source`]. The service itself reads from and writes to the object.
+    ///
+    /// Several events of one tick make one call. Readiness is reported on change: a service that
+    /// leaves bytes unread gets no other call for them, unless it requests one with
+    /// [`Context::ready_again`]. The documentation of [`Source`](crate::Source) describes the
+    /// choices. Calls come after the input of connections has been read.
+    fn ready(&mut self, cx: &mut Context<Self>, source: SourceId, ready: Ready) {}
+
     /// Handles a signal that was requested with
     /// [`EventLoop::deliver_signals`](crate::EventLoop::deliver_signals).
     fn signalled(&mut self, cx: &mut Context<Self>, signal: i32) {}
 
     /// Decides how far the damage of a panic extends, in a call of the service or in
     /// [work](Context::offload) on another thread. `id` is the connection that the panicking call
-    /// or work was for; `None` if it was for no connection, such as a call for a message or a
-    /// timer.
+    /// or work was for; `None` if it was for no connection, such as a call for a message, a timer
+    /// or a source.
     ///
     /// By default the panic ends the loop: the loop makes no further calls, and
     /// [`EventLoop::run`](crate::EventLoop::run) and [`turn`](crate::EventLoop::turn) return

@@ -122,8 +122,9 @@ pub enum Step {
     /// [`Service::connected`](crate::Service::connected).
     Connecting,
     /// Input: [`Service::received`](crate::Service::received),
-    /// [`Service::ended`](crate::Service::ended) and
-    /// [`Service::datagram`](crate::Service::datagram).
+    /// [`Service::ended`](crate::Service::ended),
+    /// [`Service::datagram`](crate::Service::datagram) and
+    /// [`Service::ready`](crate::Service::ready).
     Reading,
     /// Messages: [`Service::message`](crate::Service::message).
     Messages,

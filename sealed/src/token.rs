@@ -10,9 +10,12 @@ const SOURCES: usize = 1 << SOURCE_BITS;
 
 const WAKER: usize = SOURCES - 1;
 const SIGNALS: usize = SOURCES - 2;
+const DATAGRAMS: usize = SOURCES / 4 * 3;
+// A process has fewer descriptors than there are tokens for foreign ones, on any system.
+const FOREIGN: usize = SOURCES / 8 * 5;
+// A service has at most 65,535 listeners.
 const LISTENERS: usize = SOURCES / 2;
 const ATTEMPTS: usize = LISTENERS / 2;
-const DATAGRAMS: usize = LISTENERS + ATTEMPTS;
 
 /// The highest number of connections, and of connection attempts, that tokens can distinguish.
 pub(crate) const CONNECTIONS_MAX: usize = ATTEMPTS;
@@ -31,6 +34,8 @@ pub(crate) enum Source {
     /// A datagram socket, by its slot.
     Datagram(usize),
     Attempt(usize),
+    /// A descriptor of a service, by its slot.
+    Foreign(usize),
     /// A connection, by its slot.
     Connection(usize),
 }
@@ -42,6 +47,7 @@ impl Source {
             Self::Waker => WAKER,
             Self::Signals => SIGNALS,
             Self::Datagram(slot) => DATAGRAMS + slot,
+            Self::Foreign(slot) => FOREIGN + slot,
             Self::Listener(index) => LISTENERS + index,
             Self::Attempt(index) => ATTEMPTS + index,
             Self::Connection(slot) => slot,
@@ -56,6 +62,7 @@ impl Source {
             WAKER => Self::Waker,
             SIGNALS => Self::Signals,
             datagram @ DATAGRAMS.. => Self::Datagram(datagram - DATAGRAMS),
+            foreign @ FOREIGN.. => Self::Foreign(foreign - FOREIGN),
             listener @ LISTENERS.. => Self::Listener(listener - LISTENERS),
             attempt @ ATTEMPTS.. => Self::Attempt(attempt - ATTEMPTS),
             slot => Self::Connection(slot),
@@ -78,6 +85,8 @@ mod tests {
             Source::Listener(65_534),
             Source::Datagram(0),
             Source::Datagram(DATAGRAMS_MAX - 1),
+            Source::Foreign(0),
+            Source::Foreign(DATAGRAMS - FOREIGN - 1),
             Source::Attempt(0),
             Source::Attempt(last),
             Source::Connection(0),

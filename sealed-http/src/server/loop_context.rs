@@ -302,7 +302,7 @@ impl<H: Handler> Http<'_, H> {
     /// protocol, and returns the context of that service: see [`sealed::Context::add_service`].
     ///
     /// # Errors
-    /// If no file descriptor is left, or if the loop has 256 services.
+    /// If the loop has 256 services.
     pub fn add_service<T>(&mut self, config: Config, service: T) -> sealed::Result<&mut Context<T>>
     where
         T: Service<Connection: Send, Timer: Send> + Send,

@@ -35,6 +35,7 @@ use crate::service::Service;
 use crate::shrink::Shrink;
 use crate::slot::{Flags, NO_LISTENER, Slot};
 use crate::socket::SocketOptions;
+use crate::source::Sources;
 use crate::stats::{Counters, Stats, Watch};
 use crate::stopper::Stopper;
 use crate::tls;
@@ -95,6 +96,7 @@ pub struct Context<S: Service> {
     pub(crate) groups: Groups,
     pub(crate) inlet: Inlet<S::Message>,
     pub(crate) deferred: VecDeque<S::Message>,
+    pub(crate) sources: Sources,
     pub(crate) stopper: Stopper,
     pub(crate) draining_until: Option<Duration>,
     /// The loop's buffer, while the service reads.
@@ -149,6 +151,7 @@ impl<S: Service> Context<S> {
             groups: Groups::default(),
             inlet,
             deferred: VecDeque::new(),
+            sources: Sources::default(),
             stopper,
             draining_until: None,
             receiving: None,

@@ -23,8 +23,7 @@ impl<S: Service> Context<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Create`] if the system has no file descriptor left, or if the loop has 256
-    /// services.
+    /// Returns [`Error::Create`] if the loop has 256 services.
     #[allow(clippy::expect_used, clippy::missing_panics_doc)] // the type is that of the service
     pub fn add_service<T>(&mut self, config: Config, service: T) -> Result<&mut Context<T>>
     where

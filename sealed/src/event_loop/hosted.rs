@@ -72,6 +72,7 @@ pub(crate) trait Tenant: Any {
     fn end_drain(&mut self);
     /// Accepts connections, and completes those that the service makes.
     fn establish(&mut self);
+    /// Reads from connections, and reports the readiness of other sources.
     fn read(&mut self, lent: &mut ReadBuffers);
     /// Delivers messages, and expires timers.
     fn deliver(&mut self);
@@ -129,6 +130,7 @@ impl<S: Service> Tenant for Hosted<S> {
             Source::Attempt(attempt) if ready.writable || ready.failed || ready.ended => self.answered.push(attempt),
             Source::Connection(slot) => self.note_connection(slot as u32, ready),
             Source::Datagram(slot) => self.note_datagram(slot as u32, ready),
+            Source::Foreign(slot) => self.cx.sources.note(slot, ready),
             Source::Attempt(_) | Source::Waker | Source::Signals => {}
         }
     }
@@ -191,6 +193,7 @@ impl<S: Service> Tenant for Hosted<S> {
         self.read_all();
         self.serve_datagrams();
         self.swap_buffers(lent);
+        self.report_sources();
         self.cx.counters.leave();
     }
 
@@ -309,6 +312,7 @@ impl<S: Service> Hosted<S> {
             || !cx.inlet.is_empty()
             || !cx.deferred.is_empty() && !fault!("deferred-left-waiting")
             || !cx.added.is_empty()
+            || cx.sources.due() > 0 && !fault!("ready-again-sleeps")
     }
 
     /// Returns the time from the start of the last tick until the next timer or time limit.
@@ -344,6 +348,18 @@ impl<S: Service> Hosted<S> {
             // A connection with extras may have output that is not in its outbox.
             if has_output || slot.is(Flags::FINISHING | Flags::SHUT) || slot.has_extras() {
                 self.cx.will_flush(index);
+            }
+        }
+    }
+
+    /// Calls the service for each source for which something was reported, or a call requested.
+    /// Calls that are requested from now on come in the next tick.
+    fn report_sources(&mut self) {
+        let due = if fault!("ready-again-same-tick") { usize::MAX } else { self.cx.sources.due() };
+        for _ in 0..due {
+            let Some(source) = self.cx.sources.next() else { break };
+            if let Some(ready) = self.cx.sources.take(source) {
+                self.call(None, |service, cx| service.ready(cx, source, ready));
             }
         }
     }

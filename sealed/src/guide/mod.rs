@@ -168,8 +168,9 @@
 //! With the feature `tls`, a [`Listen`](crate::Listen) can use TLS, which needs no change in the
 //! service. [`Watch`](crate::Watch) lets another thread read the counters of a loop.
 //! [`EventLoop::add_service`](crate::EventLoop::add_service) runs other protocols on the same loop.
-//! The repository's `examples/` has a program for each of these; `services` is the one with several
-//! protocols.
+//! [`Context::add_source`](crate::Context::add_source) waits for any other file descriptor, such as
+//! a pipe of a child process. The repository's `examples/` has a program for each of these;
+//! `services` is the one with several protocols.
 
 pub mod coming_from;
 pub mod recipes;

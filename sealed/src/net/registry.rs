@@ -20,7 +20,7 @@ pub(crate) struct Registry {
     services: Arc<AtomicUsize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Queue {
     System(system::Registry),
     #[cfg(feature = "sim")]
@@ -35,21 +35,27 @@ impl Registry {
 
     /// Returns the registry for another service of the same loop.
     pub(crate) fn for_another(&self) -> io::Result<Self> {
-        let queue = match &self.queue {
-            Queue::System(registry) => Queue::System(registry.try_clone()?),
-            #[cfg(feature = "sim")]
-            Queue::Simulated(poller) => Queue::Simulated(poller.clone()),
-        };
         let service = self.services.load(Ordering::Relaxed);
         if service >= SERVICES_MAX {
             return Err(io::Error::other("a loop has at most 256 services"));
         }
         self.services.store(service + 1, Ordering::Relaxed);
-        Ok(Self { queue, service, services: self.services.clone() })
+        Ok(Self { queue: self.queue.clone(), service, services: self.services.clone() })
     }
 
     pub(crate) fn service(&self) -> usize {
         self.service
+    }
+
+    /// Returns the registry for descriptors of the operating system. A simulated network has none.
+    #[cfg_attr(not(unix), allow(dead_code))] // only a `Source` uses it
+    #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))]
+    pub(crate) fn system(&self) -> io::Result<system::Registry> {
+        match &self.queue {
+            Queue::System(registry) => Ok(registry.clone()),
+            #[cfg(feature = "sim")]
+            Queue::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     pub(crate) fn add_listener(&self, listener: &mut Listener, index: usize) -> io::Result<()> {

@@ -2,11 +2,15 @@
 
 mod clock;
 mod datagram;
+#[cfg(unix)]
+mod descriptor;
 mod poller;
 mod socket;
 
 pub(crate) use clock::Clock;
 pub(crate) use datagram::DatagramSocket;
+#[cfg(unix)]
+pub(crate) use descriptor::set_nonblocking;
 pub(crate) use poller::{Poller, Registry, Waker};
 pub(crate) use socket::{Listener, Stream, reserve_port};
 

@@ -44,9 +44,9 @@ impl Poller {
         Ok(Waker(Arc::new(waker)))
     }
 
-    /// Returns the registry of a loop. It is a file descriptor of its own.
+    /// Returns the registry of a loop. It is a file descriptor of its own, which its clones share.
     pub(crate) fn registry(&self) -> io::Result<Registry> {
-        self.poll.registry().try_clone().map(Registry)
+        self.poll.registry().try_clone().map(|registry| Registry(Arc::new(registry)))
     }
 
     pub(crate) fn sources(&self) -> &mio::Registry {
@@ -54,15 +54,11 @@ impl Poller {
     }
 }
 
-/// Registers sources in the queue.
-#[derive(Debug)]
-pub(crate) struct Registry(mio::Registry);
+/// Registers sources in the queue. Clones, which may be on any thread, register in the same queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Registry(pub(super) Arc<mio::Registry>);
 
 impl Registry {
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
-    }
-
     pub(crate) fn add_listener(&self, listener: &mut Listener, token: usize) -> io::Result<()> {
         self.0.register(listener.source(), mio::Token(token), mio::Interest::READABLE)
     }
