@@ -45,7 +45,7 @@ impl Service for Mail {
             match cx.state(id) {
                 Some(State::Data(bytes)) => {
                     let bytes = *bytes;
-                    self.take_line(cx, id, line, bytes);
+                    take_line(cx, id, line, bytes);
                 }
                 _ if line.eq_ignore_ascii_case(b"STARTTLS") => {
                     cx.write(id, b"220 go ahead\r\n");
@@ -73,20 +73,19 @@ impl Service for Mail {
     }
 }
 
-impl Mail {
-    fn take_line(&mut self, cx: &mut Context<Self>, id: ConnectionId, line: &[u8], bytes: usize) {
-        if line == b"." {
-            println!("a mail of {bytes} bytes");
-            cx.write(id, b"250 accepted\r\n");
-            return set(cx, id, State::Command);
-        }
-        let bytes = bytes + line.len() + 2;
-        if bytes > MAIL_BYTES_MAX {
-            cx.write(id, b"552 too large\r\n");
-            return cx.close(id);
-        }
-        set(cx, id, State::Data(bytes));
+/// Takes a line of a mail of which so many bytes have come.
+fn take_line(cx: &mut Context<Mail>, id: ConnectionId, line: &[u8], bytes: usize) {
+    if line == b"." {
+        println!("a mail of {bytes} bytes");
+        cx.write(id, b"250 accepted\r\n");
+        return set(cx, id, State::Command);
     }
+    let bytes = bytes + line.len() + 2;
+    if bytes > MAIL_BYTES_MAX {
+        cx.write(id, b"552 too large\r\n");
+        return cx.close(id);
+    }
+    set(cx, id, State::Data(bytes));
 }
 
 fn set(cx: &mut Context<Mail>, id: ConnectionId, state: State) {
@@ -101,13 +100,12 @@ fn command(cx: &mut Context<Mail>, id: ConnectionId, line: &[u8]) {
     let answer: &[u8] = match &name[..] {
         b"EHLO" if is_secure => b"250 mail.test\r\n",
         b"EHLO" => b"250-mail.test\r\n250 STARTTLS\r\n",
-        b"NOOP" => b"250 fine\r\n",
         b"QUIT" => {
             cx.write(id, b"221 goodbye\r\n");
             return cx.close(id);
         }
         b"MAIL" | b"RCPT" | b"DATA" | b"RSET" if !is_secure => b"530 STARTTLS comes first\r\n",
-        b"MAIL" | b"RCPT" | b"RSET" => b"250 fine\r\n",
+        b"NOOP" | b"MAIL" | b"RCPT" | b"RSET" => b"250 fine\r\n",
         b"DATA" => {
             set(cx, id, State::Data(0));
             b"354 end with a dot\r\n"
