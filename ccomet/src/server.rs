@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealed::{Listen, Place, Pool, SocketOptions, Stopper, fault};
+use sealed::{Listen, Place, Pool, Resolver, ResolverConfig, SocketOptions, Stopper, Workers, fault};
 use sealed_http::codec::Limits as HttpLimits;
 use sealed_http::{Server as HttpServer, Settings};
 
@@ -17,6 +17,11 @@ use crate::ops::counters::LoopCounters;
 use crate::ops::health::{Life, Listener};
 use crate::ops::refusals::RefusalCounts;
 use crate::ops::signals;
+
+/// Threads that look up the host name of the back end, for all loops.
+const LOOKUPS_MAX: usize = 2;
+/// Lookups that wait for a thread. Loops that look up the same name share a lookup.
+const LOOKUPS_WAITING_MAX: usize = 1_000;
 
 /// The error of a server that does not run.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +199,7 @@ impl Server {
             refusals: RefusalCounts::new(),
             life,
             judge,
+            resolver: Resolver::new(&Workers::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX), ResolverConfig::default()),
             #[cfg(feature = "sim")]
             store,
         };

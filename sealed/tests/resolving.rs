@@ -100,13 +100,15 @@ fn the_time_limit_of_a_connection_includes_the_lookup() {
 fn a_late_answer_does_not_reach_the_next_connection_in_the_slot() {
     let (sim, caller, resolver, _server) = stage();
     sim.set_faults(Faults { slow_work: 1.0, delay_max: SECOND, ..Faults::default() });
-    let (first, second) = caller.act(|cx| {
-        let first = cx.connect(Connect::by_name(&resolver, "other.example:80"), ()).expect("started");
-        cx.abort(first);
-        (first, cx.connect(Connect::by_name(&resolver, "db.example:80"), ()).expect("started"))
-    });
+    let connect = |name: &str| caller.act(|cx| cx.connect(Connect::by_name(&resolver, name), ())).expect("started");
+    let first = connect("other.example:80");
+    caller.act(|cx| cx.abort(first));
+    sim.run_for(ms(1));
+    assert_eq!(caller.calls(), [Call::Closed(first, CloseReason::Aborted)], "the lookup is not done yet");
+    let second = connect("db.example:80");
+    assert_eq!(caller.act(|cx| cx.connections()), 1);
     sim.run_for(SECOND * 3);
-    assert_eq!(caller.calls(), [Call::Closed(first, CloseReason::Aborted), Call::Connected(second)]);
+    assert_eq!(caller.calls(), [Call::Connected(second)]);
 }
 
 #[test]

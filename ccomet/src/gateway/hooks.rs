@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sealed::{ConnectionId, fault};
+use sealed::{ConnectionId, Resolver, fault};
 use sealed_http::client::{Fetch, FetchId, Fetched, Upstream, UpstreamId};
 use sealed_http::{Http, RequestHead};
 use slab::Slab;
@@ -104,12 +104,13 @@ enum Then {
 }
 
 impl Site {
-    /// Resolves the host name of the back end. This may block, and so comes before the loop runs.
-    pub(super) fn new(hooks: &Hooks) -> Self {
+    /// The resolver looks up the host name of the back end for each connection to it.
+    pub(super) fn new(hooks: &Hooks, resolver: &Resolver) -> Self {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
         let limit = hooks.timeout();
         let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
-            let upstream = Upstream::to(host.as_str()).connections_max(hooks.connections_max).connect_limit(limit);
+            let upstream = Upstream::by_name(resolver, &host);
+            let upstream = upstream.connections_max(hooks.connections_max).connect_limit(limit);
             // Questions and reports may be repeated without harm.
             let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");
             let fetch = if fault!("question-not-repeated") { fetch } else { fetch.repeatable() };

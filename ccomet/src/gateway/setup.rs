@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealed::{Place, fault};
+use sealed::{Place, Resolver, fault};
 use sealed_http::site::{Cors, Origins};
 use slab::Slab;
 
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) refusals: Arc<RefusalCounts>,
     pub(crate) life: Option<Listener>,
     pub(crate) judge: Option<Judge>,
+    /// Resolves the host name of the back end.
+    pub(crate) resolver: Resolver,
     /// The simulated faults of the store, in tests.
     #[cfg(feature = "sim")]
     pub(crate) store: Option<StoreFaults>,
@@ -58,7 +60,7 @@ impl Shared {
 impl Gateway {
     pub(crate) fn new(shared: Shared, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store();
-        let Shared { config, verifier, counters, refusals, life, judge, .. } = shared;
+        let Shared { config, verifier, counters, refusals, life, judge, resolver, .. } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
@@ -95,7 +97,7 @@ impl Gateway {
             index,
             hub,
             batches: HashMap::new(),
-            site: Site::new(&config.hooks),
+            site: Site::new(&config.hooks, &resolver),
             answering,
             preflight,
             admin_preflight,
