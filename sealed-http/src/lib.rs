@@ -22,6 +22,9 @@
 //!
 //! The types that nearly every program uses are also at the root.
 //!
+//! Other protocols, datagrams and foreign descriptors belong in services of their own on the same
+//! loop: see [`Http::add_service`].
+//!
 //! # A site
 //!
 //! A [`Site`] is a handler made of pages: functions that are registered by method and path pattern

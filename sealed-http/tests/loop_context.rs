@@ -117,10 +117,18 @@ fn work_on_other_threads_reports_to_the_handler_and_ends_with_its_connection() {
         assert_eq!(http.works(), 2);
         let count = |found: std::io::Result<Vec<_>>| found.map_or(90, |found| found.len() as u32 + 90);
         http.resolve(&resolver, "db.example", count).expect("room");
+        http.run_future(async { 4 });
+        http.run_future_for(id, std::future::pending()).expect("it is open");
+        let cancelled = http.run_future(async { 5 });
+        assert!(http.cancel_future(cancelled));
+        assert_eq!(http.futures(), 2);
         http.abort(id);
     });
     stage.sim.settle();
-    assert_eq!(notes(&stage), ["closed 42 Aborted", "message 1", "message 91"]);
+    let mut notes = notes(&stage);
+    notes.sort();
+    assert_eq!(notes, ["closed 42 Aborted", "message 1", "message 4", "message 91"]);
+    assert_eq!(stage.act(|_, http| http.futures()), 0);
     drop(host);
 }
 

@@ -47,6 +47,19 @@ impl fmt::Debug for TimerId {
     }
 }
 
+/// Identifies a future that a loop runs for a service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FutureId {
+    pub(crate) slot: u32,
+    pub(crate) serial: u32,
+}
+
+impl fmt::Debug for FutureId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "future {}#{}", self.slot, self.serial)
+    }
+}
+
 /// Identifies work that a service of one loop has passed to [`Workers`](crate::Workers).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WorkId {

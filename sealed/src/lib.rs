@@ -54,6 +54,7 @@
 //! | Other descriptors | the readiness of any object with a file descriptor: the pipes of child processes, inotify, connections of C libraries ([`Source`], [`Service::ready`]) |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
 //! | Work that blocks | [`Workers`]: a bounded pool of threads whose results are messages; names [resolved](Connect::by_name) on it |
+//! | Futures | [run](Context::run_future) for libraries that offer nothing else; their outputs are messages |
 //! | On one thread | [several services](Context::add_service), each with connections, timers and messages of its own |
 //! | Limits | connections per loop and per listener, bytes queued, bytes per second ([`Rate`]) of a connection or a group |
 //! | The process | [signals](EventLoop::deliver_signals), [draining](Service::draining), [`Stopper`] |
@@ -138,7 +139,7 @@ pub use context::Context;
 pub use datagram::{Datagram, DatagramError, Multicast, SendError, Sent};
 pub use error::{CloseReason, Error, Result};
 pub use event_loop::EventLoop;
-pub use id::{ConnectionId, DatagramId, ListenerId, SourceId, TimerId, WorkId};
+pub use id::{ConnectionId, DatagramId, FutureId, ListenerId, SourceId, TimerId, WorkId};
 pub use input::Input;
 pub use mailbox::{Mailbox, PostError};
 pub use pool::{Place, Pool, Spread};

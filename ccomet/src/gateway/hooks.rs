@@ -104,7 +104,8 @@ enum Then {
 }
 
 impl Site {
-    /// The resolver looks up the host name of the back end for each connection to it.
+    /// Creates the state for these hooks. The resolver looks up the host name of the back end for
+    /// each connection to it.
     pub(super) fn new(hooks: &Hooks, resolver: &Resolver) -> Self {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
         let limit = hooks.timeout();

@@ -9,8 +9,8 @@ use bytes::Bytes;
 #[cfg(feature = "tls")]
 use sealed::tls;
 use sealed::{
-    Address, Config, Connect, ConnectionId, Context, GroupId, Job, Listen, ListenerId, ListeningSocket, Rates,
-    Resolver, Service, Socket, Stats, Stopper, TimerId, Watch, WorkError, WorkId, Workers,
+    Address, Config, Connect, ConnectionId, Context, FutureId, GroupId, Job, Listen, ListenerId, ListeningSocket,
+    Rates, Resolver, Service, Socket, Stats, Stopper, TimerId, Watch, WorkError, WorkId, Workers,
 };
 
 use crate::server::Due;
@@ -57,7 +57,7 @@ impl<H: Handler> Http<'_, H> {
     }
 }
 
-/// Work on other threads.
+/// Work on other threads, and futures.
 impl<H: Handler> Http<'_, H> {
     /// Passes work that blocks to workers. [`Handler::message`] gets the message that it returns:
     /// see [`sealed::Context::offload`].
@@ -95,6 +95,32 @@ impl<H: Handler> Http<'_, H> {
     /// Returns the number of pieces of work whose results have not been delivered.
     pub fn works(&self) -> usize {
         self.cx.works()
+    }
+
+    /// Runs a future on the thread of the loop. [`Handler::message`] gets its output: see
+    /// [`sealed::Context::run_future`].
+    pub fn run_future(&mut self, future: impl Future<Output = H::Message> + Send + 'static) -> FutureId {
+        self.cx.run_future(future)
+    }
+
+    /// Runs a future for a connection: when the connection ends, the future is dropped. Returns
+    /// `None` if the connection is not open. See [`sealed::Context::run_future_for`].
+    pub fn run_future_for(
+        &mut self,
+        id: ConnectionId,
+        future: impl Future<Output = H::Message> + Send + 'static,
+    ) -> Option<FutureId> {
+        self.cx.run_future_for(id, future)
+    }
+
+    /// Drops a future: see [`sealed::Context::cancel_future`].
+    pub fn cancel_future(&mut self, future: FutureId) -> bool {
+        self.cx.cancel_future(future)
+    }
+
+    /// Returns the number of futures that have not completed.
+    pub fn futures(&self) -> usize {
+        self.cx.futures()
     }
 
     /// Looks up the IP addresses of a host without blocking the loop: see

@@ -1,9 +1,10 @@
 //! The context through which a service acts: everything that its loop owns for it. `sockets.rs`
 //! creates connections, `output.rs` acts on them, `datagrams.rs` holds datagram sockets,
 //! `timers.rs` holds deadlines and timers, `services.rs` adds services to the loop, `works.rs`
-//! passes work to other threads.
+//! passes work to other threads, `futures.rs` runs futures.
 
 mod datagrams;
+mod futures;
 mod output;
 mod services;
 mod sockets;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use self::datagrams::Datagrams;
+use self::futures::Futures;
 pub(crate) use self::timers::{Due, Timers};
 use self::works::Works;
 use crate::address::Address;
@@ -92,6 +94,7 @@ pub struct Context<S: Service> {
     pub(crate) listeners: Vec<Accepting>,
     pub(crate) dials: Dials,
     pub(crate) works: Works,
+    pub(crate) futures: Futures<S::Message>,
     pub(crate) datagrams: Datagrams,
     pub(crate) groups: Groups,
     pub(crate) inlet: Inlet<S::Message>,
@@ -147,6 +150,7 @@ impl<S: Service> Context<S> {
             listeners: Vec::new(),
             dials: Dials::default(),
             works: Works::default(),
+            futures: Futures::default(),
             datagrams: Datagrams::default(),
             groups: Groups::default(),
             inlet,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
+use std::task::{self, Poll};
 use std::time::Duration;
 use std::{io, mem};
 
@@ -200,6 +201,7 @@ impl<S: Service> Tenant for Hosted<S> {
     fn deliver(&mut self) {
         self.cx.counters.enter(Step::Messages);
         self.mail();
+        self.poll_futures();
         self.cx.counters.enter(Step::Timers);
         self.expire();
         self.cx.counters.leave();
@@ -312,6 +314,7 @@ impl<S: Service> Hosted<S> {
             || !cx.inlet.is_empty()
             || !cx.deferred.is_empty() && !fault!("deferred-left-waiting")
             || !cx.added.is_empty()
+            || cx.futures.is_any_woken() && !fault!("woken-future-sleeps")
             || cx.sources.due() > 0 && !fault!("ready-again-sleeps")
     }
 
@@ -402,6 +405,27 @@ impl<S: Service> Hosted<S> {
             }
         }
         self.mail = batch;
+    }
+
+    /// Polls the futures that have been woken. Those that are woken from now on have their turn in
+    /// the next tick.
+    fn poll_futures(&mut self) {
+        for id in self.cx.futures.take_woken() {
+            let Some((mut future, waker, connection)) = self.cx.futures.begin_poll(id) else { continue };
+            let mut polled = None;
+            self.call(connection, |_, _| polled = Some(future.as_mut().poll(&mut task::Context::from_waker(&waker))));
+            match polled {
+                Some(Poll::Pending) => self.cx.futures.end_poll(id, future),
+                Some(Poll::Ready(message)) => {
+                    self.cx.futures.remove(id);
+                    if connection.is_none_or(|connection| self.cx.is_open(connection)) {
+                        self.call(connection, |service, cx| service.message(cx, message));
+                    }
+                }
+                // It has panicked.
+                None => _ = self.cx.futures.remove(id),
+            }
+        }
     }
 
     /// Handles a result from another thread.

@@ -15,11 +15,12 @@
 //! | `spawn_blocking` | [`Context::offload`] |
 //! | `lookup_host`, `TcpStream::connect("name:80")` | [`Connect::by_name`](crate::Connect::by_name) |
 //! | `AbortHandle` | [`Context::cancel_work`], or the end of the connection |
+//! | a library that has only futures | [`Context::run_future`], if the library needs no runtime |
 //! | a panic ends one task | a panic ends the loop, unless [`Service::panicked`] keeps it |
 //!
-//! What takes several `.await`s in a task becomes a state in [`Service::Connection`], which the next
-//! call continues. This is more to write for a dialogue of many steps, and less for a server that
-//! sends to many connections, because each call can write to all of them.
+//! What takes several `.await`s in a task becomes a state in [`Service::Connection`], which the
+//! next call continues. This is more to write for a dialogue of many steps, and less for a server
+//! that sends to many connections, because each call can write to all of them.
 //!
 //! # From libevent
 //!
@@ -56,16 +57,17 @@
 //! # Which codec crates fit
 //!
 //! A codec fits if it decodes from a slice and says how many bytes it used, as `httparse`,
-//! `mqttrs` or `prost` with a length in front do: pass it [`Input::bytes`], and call [`Input::take`].
-//! A codec that owns its buffer (`Decoder` of tokio-util with `BytesMut`) needs a buffer in
-//! [`Service::Connection`] to which the input is copied. A codec that reads from `std::io::Read`
-//! fits if it can start again when bytes are missing: `&[u8]` is a reader.
+//! `mqttrs` or `prost` with a length in front do: pass it [`Input::bytes`], and call
+//! [`Input::take`]. A codec that owns its buffer (`Decoder` of tokio-util with `BytesMut`) needs a
+//! buffer in [`Service::Connection`] to which the input is copied. A codec that reads from
+//! `std::io::Read` fits if it can start again when bytes are missing: `&[u8]` is a reader.
 //!
 //! [`Context`]: crate::Context
 //! [`Context::add_group`]: crate::Context::add_group
 //! [`Context::cancel_work`]: crate::Context::cancel_work
 //! [`Context::listen`]: crate::Context::listen
 //! [`Context::offload`]: crate::Context::offload
+//! [`Context::run_future`]: crate::Context::run_future
 //! [`Context::set_deadline`]: crate::Context::set_deadline
 //! [`Context::set_interval`]: crate::Context::set_interval
 //! [`Context::set_timer`]: crate::Context::set_timer
