@@ -192,6 +192,10 @@ impl Server {
         let Self { pool, config, verifier, life, judge, .. } = self;
         let settings = http_settings(&config);
         let counters = LoopCounters::for_loops(pool.loops());
+        let resolver = config.hooks.place().map(|_| {
+            let workers = Workers::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX);
+            Resolver::new(&workers, ResolverConfig::default())
+        });
         let shared = Shared {
             config,
             verifier,
@@ -199,7 +203,7 @@ impl Server {
             refusals: RefusalCounts::new(),
             life,
             judge,
-            resolver: Resolver::new(&Workers::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX), ResolverConfig::default()),
+            resolver,
             #[cfg(feature = "sim")]
             store,
         };

@@ -106,11 +106,11 @@ enum Then {
 impl Site {
     /// Creates the state for these hooks. The resolver looks up the host name of the back end for
     /// each connection to it.
-    pub(super) fn new(hooks: &Hooks, resolver: &Resolver) -> Self {
+    pub(super) fn new(hooks: &Hooks, resolver: Option<&Resolver>) -> Self {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
         let limit = hooks.timeout();
         let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
-            let upstream = Upstream::by_name(resolver, &host);
+            let upstream = Upstream::by_name(resolver?, &host);
             let upstream = upstream.connections_max(hooks.connections_max).connect_limit(limit);
             // Questions and reports may be repeated without harm.
             let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");

@@ -39,8 +39,8 @@ pub(crate) struct Shared {
     pub(crate) refusals: Arc<RefusalCounts>,
     pub(crate) life: Option<Listener>,
     pub(crate) judge: Option<Judge>,
-    /// Resolves the host name of the back end.
-    pub(crate) resolver: Resolver,
+    /// Resolves the host name of the back end, if there is one.
+    pub(crate) resolver: Option<Resolver>,
     /// The simulated faults of the store, in tests.
     #[cfg(feature = "sim")]
     pub(crate) store: Option<StoreFaults>,
@@ -97,7 +97,7 @@ impl Gateway {
             index,
             hub,
             batches: HashMap::new(),
-            site: Site::new(&config.hooks, &resolver),
+            site: Site::new(&config.hooks, resolver.as_ref()),
             answering,
             preflight,
             admin_preflight,
