@@ -1,77 +1,16 @@
-//! The client on the simulated network: every request has one outcome, in time, on connections that
-//! are kept within limits.
+//! The client on the simulated network: every request has one outcome, in time.
 
 mod common;
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use common::asker::{Asker, Report};
-use sealed::sim::{Host, Link, Peer};
-use sealed::{Address, Config, Resolver, ResolverConfig};
-use sealed_http::Settings;
-use sealed_http::client::{Fetch, FetchError, FetchId, Upstream, UpstreamId};
+use common::asker::Report;
+use common::calling::{SECOND, Stage, answer, get, whole};
+use sealed::Address;
+use sealed::sim::Link;
+use sealed_http::client::{Fetch, FetchError, Upstream};
 use sealed_http::codec::DecodeError;
-use testing::sim::Served;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A loop that sends requests, and a host that the test plays.
-struct Stage {
-    site: Served<Asker>,
-    host: Host,
-}
-
-impl Stage {
-    fn new() -> Self {
-        let site = Served::new(5, Config::default(), Settings::default(), Asker::default());
-        let host = site.sim.listen("10.0.0.2:80".parse::<Address>().expect("an address")).expect("it is free");
-        Self { site, host }
-    }
-
-    fn upstream(&self) -> UpstreamId {
-        self.add(Upstream::to(self.host.address()))
-    }
-
-    fn add(&self, upstream: Upstream) -> UpstreamId {
-        self.site.act(|_, http| http.add_upstream(upstream))
-    }
-
-    fn fetch(&self, upstream: UpstreamId, fetch: &Fetch) -> FetchId {
-        self.site.act(|_, http| http.fetch(upstream, fetch))
-    }
-
-    /// Accepts the connection that the loop has made.
-    fn accept(&self) -> Peer {
-        let mut accepted = None;
-        self.site.sim.run_until(SECOND, || {
-            accepted = accepted.take().or_else(|| self.host.accept());
-            accepted.is_some()
-        });
-        accepted.expect("the loop connects")
-    }
-
-    fn reports(&self) -> Vec<(FetchId, Report)> {
-        self.site.sim.settle();
-        self.site.act(|asker, _| std::mem::take(&mut asker.reports))
-    }
-
-    fn connections(&self) -> usize {
-        self.site.act(|_, http| http.connections())
-    }
-}
-
-fn get(target: &str) -> Fetch {
-    Fetch::get(target).expect("a path")
-}
-
-fn whole(status: u16, body: &str) -> Report {
-    Report::Whole(status, body.to_owned())
-}
-
-fn answer(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-}
 
 #[test]
 fn a_request_is_encoded_correctly() {
@@ -86,26 +25,6 @@ fn a_request_is_encoded_correctly() {
     assert_eq!(String::from_utf8_lossy(&sent), wanted);
     peer.send(answer("thanks"));
     assert_eq!(stage.reports(), [(id, whole(200, "thanks"))]);
-}
-
-#[test]
-fn the_name_of_an_upstream_is_resolved_for_each_connection() {
-    let stage = Stage::new();
-    let port = stage.host.address().tcp().expect("TCP").port();
-    let resolver = Resolver::new(&stage.site.sim.workers(1, 10), ResolverConfig::default());
-    let upstream = stage.add(Upstream::by_name(&resolver, &format!("api.example:{port}")));
-    let lost = stage.fetch(upstream, &get("/1"));
-    stage.site.sim.settle();
-    assert_eq!(stage.reports(), [(lost, Report::Failed(FetchError::NotConnected(std::io::ErrorKind::NotFound)))]);
-
-    stage.site.sim.set_name("api.example", stage.host.address().ip());
-    stage.site.sim.run_for(SECOND * 2); // a failure is remembered for a second
-    let id = stage.fetch(upstream, &get("/2"));
-    let mut server = stage.accept();
-    server.expect(format!("GET /2 HTTP/1.1\r\nHost: api.example:{port}\r\n\r\n"));
-    server.send(answer("found"));
-    stage.site.sim.settle();
-    assert_eq!(stage.reports(), [(id, whole(200, "found"))]);
 }
 
 #[test]
@@ -127,45 +46,6 @@ fn malformed_requests_are_refused_before_they_are_sent() {
     }
     assert!(get("/").try_header("A", "b\r\nc: d").is_err());
     assert!(Fetch::new("OPTIONS", "*").is_ok());
-}
-
-#[test]
-fn a_connection_is_kept_for_the_next_request_and_closed_when_idle() {
-    let stage = Stage::new();
-    let upstream = stage.add(Upstream::to(stage.host.address()).idle_timeout(SECOND * 7));
-    // The second request is sent from within the call that reports the first response.
-    stage.site.act(|asker, _| asker.next.push((upstream, get("/2"))));
-    stage.fetch(upstream, &get("/1"));
-    let mut peer = stage.accept();
-    peer.expect("GET /1");
-    peer.send(answer("one"));
-    peer.expect("GET /2");
-    peer.send(answer("two"));
-    let reports: Vec<_> = stage.reports().into_iter().map(|(_, report)| report).collect();
-    assert_eq!(reports, [whole(200, "one"), whole(200, "two")]);
-    stage.site.sim.run_for(SECOND * 6);
-    assert_eq!(stage.connections(), 1);
-    stage.site.sim.run_for(SECOND * 2);
-    assert!(peer.is_ended());
-    peer.finish();
-    stage.site.sim.settle();
-    assert_eq!(stage.connections(), 0);
-}
-
-#[test]
-fn requests_beyond_the_connections_wait_and_those_beyond_the_queue_fail() {
-    let stage = Stage::new();
-    let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1).waiting_max(1));
-    let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
-    let mut peer = stage.accept();
-    peer.expect("GET /1");
-    stage.site.sim.run_for(SECOND);
-    assert_eq!(stage.reports(), [(ids[2], Report::Failed(FetchError::Busy))]);
-    peer.send(answer("one"));
-    peer.expect("GET /2");
-    peer.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\ntwo");
-    assert_eq!(stage.reports(), [(ids[0], whole(200, "one")), (ids[1], whole(200, "two"))]);
-    assert!(peer.is_ended(), "`Connection: close` was announced");
 }
 
 #[test]
@@ -353,70 +233,6 @@ fn time_limits_are_kept() {
 }
 
 #[test]
-fn idempotent_requests_are_retried_if_a_kept_connection_was_closed() {
-    for (method, again) in [("GET", true), ("PUT", true), ("DELETE", true), ("POST", false), ("PATCH", false)] {
-        let stage = Stage::new();
-        let upstream = stage.upstream();
-        let fetch = Fetch::new(method, "/").expect("a path");
-        stage.fetch(upstream, &get("/first"));
-        let mut peer = stage.accept();
-        peer.expect("\r\n\r\n");
-        peer.send(answer("first"));
-        stage.reports();
-        let id = stage.fetch(upstream, &fetch);
-        peer.expect(method);
-        peer.finish();
-        if again {
-            let mut fresh = stage.accept();
-            fresh.expect(method);
-            fresh.send(answer("second"));
-            assert_eq!(stage.reports(), [(id, whole(200, "second"))], "{method}");
-            let id = stage.fetch(upstream, &fetch);
-            fresh.expect(method);
-            fresh.send("HTTP/1.1 2");
-            stage.site.sim.settle();
-            fresh.reset();
-            let lost = FetchError::Lost(ErrorKind::ConnectionReset);
-            assert_eq!(stage.reports(), [(id, Report::Failed(lost))], "{method}: an answer had begun");
-        } else {
-            let lost = FetchError::Lost(ErrorKind::UnexpectedEof);
-            assert_eq!(stage.reports(), [(id, Report::Failed(lost))], "{method}");
-        }
-        assert!(stage.host.accept().is_none());
-    }
-}
-
-#[test]
-fn a_repeatable_post_is_retried_on_a_fresh_connection() {
-    let close: fn(Peer) = |mut peer| peer.finish();
-    for end in [close, Peer::reset] {
-        let stage = Stage::new();
-        let upstream = stage.upstream();
-        let post = || Fetch::post("/").expect("a path").body("question").repeatable();
-        stage.fetch(upstream, &post());
-        let mut peer = stage.accept();
-        peer.expect("question");
-        peer.send(answer("first"));
-        stage.reports();
-        let id = stage.fetch(upstream, &post());
-        peer.expect("question");
-        end(peer);
-        let mut fresh = stage.accept();
-        fresh.expect("question");
-        fresh.send(answer("second"));
-        assert_eq!(stage.reports(), [(id, whole(200, "second"))]);
-        // The loss of a fresh connection is not explained by a server that closes idle connections.
-        let id = stage.fetch(upstream, &post());
-        fresh.expect("question");
-        end(fresh);
-        let last = stage.accept();
-        last.reset();
-        assert!(matches!(stage.reports()[..], [(failed, Report::Failed(FetchError::Lost(_)))] if failed == id));
-        assert!(stage.host.accept().is_none());
-    }
-}
-
-#[test]
 fn failures_name_their_cause() {
     let stage = Stage::new();
     let upstream = stage.upstream();
@@ -446,56 +262,6 @@ fn failures_name_their_cause() {
 }
 
 #[test]
-fn an_unsolicited_answer_is_never_taken_for_the_next() {
-    let stage = Stage::new();
-    let upstream = stage.upstream();
-    let first = stage.fetch(upstream, &get("/1"));
-    let mut peer = stage.accept();
-    peer.expect("GET /1");
-    peer.send(answer("one") + &answer("planted"));
-    assert_eq!(stage.reports(), [(first, whole(200, "one"))]);
-    assert!(peer.is_over());
-    let second = stage.fetch(upstream, &get("/2"));
-    let mut peer = stage.accept();
-    peer.expect("GET /2");
-    peer.send(answer("two"));
-    assert_eq!(stage.reports(), [(second, whole(200, "two"))]);
-    // The same for an answer that comes later.
-    peer.send(answer("planted"));
-    stage.site.sim.settle();
-    assert!(peer.is_over());
-    // The same if the next request is sent as soon as the one before is answered.
-    stage.site.act(|asker, _| asker.next.push((upstream, get("/4"))));
-    let third = stage.fetch(upstream, &get("/3"));
-    let mut peer = stage.accept();
-    peer.expect("GET /3");
-    peer.send(answer("three") + &answer("planted"));
-    assert_eq!(stage.reports(), [(third, whole(200, "three"))]);
-    let mut peer = stage.accept();
-    peer.expect("GET /4");
-    peer.send(answer("four"));
-    assert_eq!(stage.reports().pop().map(|(_, report)| report), Some(whole(200, "four")));
-}
-
-#[test]
-fn a_connection_that_is_not_kept_makes_room_for_the_next_request_at_once() {
-    let stage = Stage::new();
-    let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1));
-    let first = stage.fetch(upstream, &get("/1"));
-    let second = stage.fetch(upstream, &get("/2"));
-    let mut server = stage.accept();
-    server.expect("GET /1 HTTP/1.1\r\nHost: 10.0.0.2:80\r\n\r\n");
-    // The server leaves its side of the connection open.
-    server.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n1");
-    let start = stage.site.sim.now();
-    let mut other = stage.accept();
-    other.expect("GET /2 HTTP/1.1\r\nHost: 10.0.0.2:80\r\n\r\n");
-    assert!(stage.site.sim.now().saturating_sub(start) < SECOND);
-    other.send(answer("2"));
-    assert_eq!(stage.reports(), [(first, whole(200, "1")), (second, whole(200, "2"))]);
-}
-
-#[test]
 fn nothing_is_reported_for_a_cancelled_request() {
     let stage = Stage::new();
     let upstream = stage.add(Upstream::to(stage.host.address()).connections_max(1));
@@ -516,29 +282,4 @@ fn nothing_is_reported_for_a_cancelled_request() {
     peer.expect("GET /3");
     peer.send(answer("three"));
     assert_eq!(stage.reports(), [(ids[2], whole(200, "three"))]);
-}
-
-#[test]
-fn a_shutdown_closes_idle_connections_and_lets_the_others_finish() {
-    let stage = Stage::new();
-    let upstream = stage.upstream();
-    let ids = ["/1", "/2", "/3"].map(|target| stage.fetch(upstream, &get(target)));
-    let mut peers = [stage.accept(), stage.accept(), stage.accept()];
-    for peer in &mut peers {
-        peer.expect("\r\n\r\n");
-    }
-    peers[0].send(answer("one"));
-    assert_eq!(stage.reports().len(), 1);
-    stage.site.stopper.stop();
-    stage.site.sim.settle();
-    assert!(peers[0].is_ended() && !peers[1].is_over());
-    peers[1].send(answer("two"));
-    let reports = stage.reports();
-    assert_eq!(reports.len(), 1);
-    assert!(ids.contains(&reports[0].0));
-    assert!(peers[1].is_ended());
-    // The loop ends with its last request, although no server has closed its side.
-    peers[2].send(answer("three"));
-    stage.site.sim.run_for(SECOND);
-    assert!(!stage.site.sim.is_running(stage.site.id));
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses a part of it
 
 pub mod asker;
+pub mod calling;
 pub mod cases;
 
 use cases::Table;
