@@ -4,9 +4,9 @@ mod common;
 
 use std::io::ErrorKind;
 
-use common::{SECOND, address, ms};
+use common::{SECOND, address, rough};
 use rcgen::{CertifiedKey, KeyPair};
-use sealed::sim::{Faults, Link, LoopId, Peer, Simulation};
+use sealed::sim::{Link, LoopId, Peer, Simulation};
 use sealed::tls::{Acceptor, Connector, Error, ServerName};
 use sealed::{CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service};
 
@@ -145,14 +145,7 @@ fn both_sides_switch_and_everything_arrives_whatever_the_network_does() {
     for seed in 0..40 {
         let stage = stage(seed, 50_000);
         stage.sim.set_link(Link { buffer_bytes: 8_192, ..Link::default() });
-        stage.sim.set_faults(Faults {
-            short_read: 0.3,
-            short_write: 0.3,
-            would_block: 0.2,
-            late_wake: 0.2,
-            delay_max: ms(3),
-            ..Faults::default()
-        });
+        stage.sim.set_faults(rough());
         let greeting: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
         let client = stage.client("mail.test", &greeting);
         let echoed = || stage.with(client, |side, _| side.secret.len()) >= greeting.len();

@@ -5,9 +5,9 @@ mod common;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use common::{Book, Call, Node, SECOND, address, ms};
+use common::{Book, Call, Node, SECOND, address, rough};
 use rcgen::{CertifiedKey, KeyPair};
-use sealed::sim::{Faults, Link, Simulation};
+use sealed::sim::{Link, Simulation};
 use sealed::tls::{Acceptor, Connector, ServerName, rustls, server_config};
 use sealed::{Address, CloseReason, Config, Connect, Listen, Rate, Rates};
 
@@ -52,14 +52,7 @@ impl Stage {
 fn data_arrives_whatever_the_network_does() {
     for seed in 0..30 {
         let stage = stage(seed, Config::default());
-        stage.sim.set_faults(Faults {
-            short_read: 0.3,
-            short_write: 0.3,
-            would_block: 0.2,
-            late_wake: 0.2,
-            delay_max: ms(3),
-            ..Faults::default()
-        });
+        stage.sim.set_faults(rough());
         let id = stage.call(&stage.connector, "server.test");
         let text: Vec<u8> = (0..200_000_u32).map(|n| (n % 256 * (n % 251) % 253) as u8).collect();
         stage.client.act(|cx| cx.write(id, &text[..1_000]));

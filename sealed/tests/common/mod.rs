@@ -7,7 +7,7 @@ pub(crate) mod datagrams;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sealed::sim::{LoopId, Simulation};
+use sealed::sim::{Faults, LoopId, Simulation};
 use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service, TimerId};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -18,6 +18,18 @@ pub(crate) fn ms(millis: u64) -> Duration {
 
 pub(crate) fn address(text: &str) -> Address {
     Address::Tcp(text.parse::<SocketAddr>().expect("an address"))
+}
+
+/// Returns the faults of a network that splits and delays everything, and loses nothing.
+pub(crate) fn rough() -> Faults {
+    Faults {
+        short_read: 0.3,
+        short_write: 0.3,
+        would_block: 0.2,
+        late_wake: 0.2,
+        delay_max: ms(3),
+        ..Faults::default()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
