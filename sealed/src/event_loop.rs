@@ -1,11 +1,12 @@
 //! The loop itself: the steps of one tick, and their order. `hosted.rs` is a service's part in each
 //! step. Of that part, `accepting.rs` and `dialing.rs` make connections, `reading.rs` passes input
-//! to the service, `closing.rs` sends output and ends connections, and `datagrams.rs` serves
-//! datagram sockets.
+//! to the service, `delivering.rs` messages, `closing.rs` sends output and ends connections, and
+//! `datagrams.rs` serves datagram sockets.
 
 mod accepting;
 pub(crate) mod closing;
 mod datagrams;
+mod delivering;
 mod dialing;
 mod hosted;
 pub(crate) mod reading;

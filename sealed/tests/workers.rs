@@ -17,6 +17,13 @@ struct Forwards {
     to: mpsc::Sender<u32>,
     last: u32,
     keeps: bool,
+    judged: u32,
+}
+
+impl Forwards {
+    fn new(to: mpsc::Sender<u32>, last: u32) -> Self {
+        Self { to, last, keeps: false, judged: 0 }
+    }
 }
 
 impl Service for Forwards {
@@ -34,6 +41,7 @@ impl Service for Forwards {
     }
 
     fn panicked(&mut self, cx: &mut Context<Self>, _: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
+        self.judged += 1;
         if !self.keeps {
             return Err(payload);
         }
@@ -211,7 +219,7 @@ fn finished_workers_refuse_work() {
     let threads = Workers::new(1, 10);
     threads.finish();
     let (to, _from) = mpsc::channel();
-    let mut event_loop = EventLoop::new(Config::default(), Forwards { to, last: 0, keeps: false }).expect("a loop");
+    let mut event_loop = EventLoop::new(Config::default(), Forwards::new(to, 0)).expect("a loop");
     assert!(matches!(event_loop.parts().1.offload(&threads, |_| 1), Err(WorkError::Finished)));
 }
 
@@ -258,7 +266,7 @@ fn every_result_arrives_once_over_faults() {
 fn threads_do_the_work_and_wake_the_loop() {
     let (to, from) = mpsc::channel();
     let workers = Workers::new(2, 100);
-    let mut event_loop = EventLoop::new(Config::default(), Forwards { to, last: 10, keeps: false }).expect("a loop");
+    let mut event_loop = EventLoop::new(Config::default(), Forwards::new(to, 10)).expect("a loop");
     // The two threads meet: neither could do both pieces of work.
     let meeting = Arc::new(std::sync::Barrier::new(2));
     for number in [1, 2] {
@@ -285,7 +293,7 @@ fn threads_do_the_work_and_wake_the_loop() {
 fn finish_waits_for_all_work_even_after_the_loop_has_ended() {
     let (to, _from) = mpsc::channel();
     let workers = Workers::new(1, 100);
-    let mut event_loop = EventLoop::new(Config::default(), Forwards { to, last: 0, keeps: false }).expect("a loop");
+    let mut event_loop = EventLoop::new(Config::default(), Forwards::new(to, 0)).expect("a loop");
     let (go, gate) = mpsc::channel::<()>();
     let done = Arc::new(AtomicU32::new(0));
     let cancelled = Arc::new(AtomicU32::new(0));
@@ -302,7 +310,7 @@ fn finish_waits_for_all_work_even_after_the_loop_has_ended() {
     let counter = done.clone();
     // Work may own the workers.
     let (to, _from) = mpsc::channel();
-    let mut other = EventLoop::new(Config::default(), Forwards { to, last: 0, keeps: false }).expect("a loop");
+    let mut other = EventLoop::new(Config::default(), Forwards::new(to, 0)).expect("a loop");
     for _ in 0..20 {
         let (threads, counter) = (threads.clone(), counter.clone());
         let work = other.parts().1.offload(&workers, move |_| {
@@ -321,7 +329,7 @@ fn finish_waits_for_all_work_even_after_the_loop_has_ended() {
 fn work_under_way_sees_that_it_is_cancelled() {
     let (to, from) = mpsc::channel();
     let workers = Workers::new(1, 10);
-    let mut event_loop = EventLoop::new(Config::default(), Forwards { to, last: 1, keeps: false }).expect("a loop");
+    let mut event_loop = EventLoop::new(Config::default(), Forwards::new(to, 1)).expect("a loop");
     let (begun, begins) = mpsc::channel();
     let (go, gate) = mpsc::channel();
     let (saw, sees) = mpsc::channel();
@@ -345,7 +353,8 @@ fn a_panic_of_work_is_judged_like_one_of_the_service() {
     let run = |keeps: bool| {
         let (to, _from) = mpsc::channel();
         let workers = Workers::new(1, 10);
-        let mut event_loop = EventLoop::new(Config::default(), Forwards { to, last: 0, keeps }).expect("a loop");
+        let mut event_loop =
+            EventLoop::new(Config::default(), Forwards { keeps, ..Forwards::new(to, 0) }).expect("a loop");
         let work = event_loop.parts().1.offload(&workers, |_| panic!("a planned panic of work"));
         work.expect("room");
         let outcome = event_loop.run();
@@ -357,4 +366,18 @@ fn a_panic_of_work_is_judged_like_one_of_the_service() {
     assert!(again.is_ok(), "the thread is not lost");
     let (outcome, _) = run(true);
     assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+#[test]
+fn only_the_first_of_two_panics_is_judged_if_it_ends_the_loop() {
+    let sim = Simulation::new(3);
+    let workers = sim.workers(2, 0);
+    let (to, _from) = mpsc::channel();
+    let mut event_loop = sim.event_loop(Config::default(), Forwards::new(to, 0)).expect("a loop");
+    for _ in 0..2 {
+        event_loop.parts().1.offload(&workers, |_| panic!("a planned panic of work")).expect("room");
+    }
+    sim.run_for(SECOND);
+    assert!(matches!(event_loop.turn(Some(ms(0))), Err(Error::Panicked(_))));
+    assert_eq!(event_loop.service().judged, 1);
 }

@@ -1,6 +1,5 @@
 //! Futures that a loop runs for a service.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Wake};
 
-use slab::Slab;
-
 use super::Context;
+use super::tied::Tied;
 use crate::id::{ConnectionId, FutureId};
 use crate::net::Waker;
 use crate::service::Service;
@@ -20,16 +18,12 @@ pub(crate) type Boxed<M> = Pin<Box<dyn Future<Output = M> + Send>>;
 
 /// The futures that a loop runs for a service.
 pub(crate) struct Futures<M> {
-    held: Slab<Held<M>>,
-    /// The slots of the futures that run for a connection.
-    of_connections: BTreeSet<(ConnectionId, u32)>,
+    held: Tied<Held<M>>,
     /// `None` until the service has its first future.
     queue: Option<Arc<Queue>>,
 }
 
 struct Held<M> {
-    serial: u32,
-    connection: Option<ConnectionId>,
     /// `None` while the future is polled.
     future: Option<Boxed<M>>,
     task: Arc<Task>,
@@ -72,7 +66,7 @@ impl Wake for Task {
 
 impl<M> Default for Futures<M> {
     fn default() -> Self {
-        Self { held: Slab::new(), of_connections: BTreeSet::new(), queue: None }
+        Self { held: Tied::default(), queue: None }
     }
 }
 
@@ -95,39 +89,26 @@ impl<M> Futures<M> {
 
     /// Takes a future out, to be polled, with the connection that it runs for.
     pub(crate) fn begin_poll(&mut self, id: FutureId) -> Option<(Boxed<M>, task::Waker, Option<ConnectionId>)> {
-        let held = self.held.get_mut(id.slot as usize).filter(|held| held.serial == id.serial)?;
+        let (held, connection) = self.held.find(id.slot, id.serial)?;
         // From now on, a wake-up leads to another poll.
         held.task.is_queued.store(false, Ordering::Release);
-        Some((held.future.take()?, held.task.clone().into(), held.connection))
+        Some((held.future.take()?, held.task.clone().into(), connection))
     }
 
     /// Puts back a future that waits.
     pub(crate) fn end_poll(&mut self, id: FutureId, future: Boxed<M>) {
-        if let Some(held) = self.held.get_mut(id.slot as usize).filter(|held| held.serial == id.serial) {
+        if let Some((held, _)) = self.held.find(id.slot, id.serial) {
             held.future = Some(future);
         }
     }
 
     pub(crate) fn remove(&mut self, id: FutureId) -> bool {
-        if self.held.get(id.slot as usize).is_none_or(|held| held.serial != id.serial) {
-            return false;
-        }
-        let held = self.held.remove(id.slot as usize);
-        if let Some(connection) = held.connection {
-            self.of_connections.remove(&(connection, id.slot));
-        }
-        true
+        self.held.remove(id.slot, id.serial).is_some()
     }
 
     /// Drops the futures that run for a connection.
     pub(crate) fn cancel_of(&mut self, connection: ConnectionId) {
-        if self.of_connections.is_empty() || fault!("future-outlives-connection") {
-            return;
-        }
-        while let Some((_, slot)) = self.of_connections.range((connection, 0)..=(connection, u32::MAX)).next() {
-            let Some(serial) = self.held.get(*slot as usize).map(|held| held.serial) else { return };
-            self.remove(FutureId { slot: *slot, serial });
-        }
+        while !fault!("future-outlives-connection") && self.held.remove_one_of(connection).is_some() {}
     }
 }
 
@@ -194,18 +175,17 @@ impl<S: Service> Context<S> {
     }
 
     fn begin_future(&mut self, connection: Option<ConnectionId>, future: Boxed<S::Message>) -> FutureId {
-        let serial = self.next_serial();
+        let id = FutureId { slot: self.futures.held.vacant_slot(), serial: self.next_serial() };
         let waker = self.inlet.waker();
-        let queue =
-            self.futures.queue.get_or_insert_with(|| Arc::new(Queue { woken: Mutex::default(), waker: waker.clone() }));
-        let entry = self.futures.held.vacant_entry();
-        let id = FutureId { slot: entry.key() as u32, serial };
-        let task = Arc::new(Task { id, is_queued: AtomicBool::new(true), queue: queue.clone() });
+        let queue = self
+            .futures
+            .queue
+            .get_or_insert_with(|| Arc::new(Queue { woken: Mutex::default(), waker: waker.clone() }))
+            .clone();
+        // The first poll comes in the next tick that delivers messages.
         queue.lock().push(id);
-        entry.insert(Held { serial, connection, future: Some(future), task });
-        if let Some(connection) = connection {
-            self.futures.of_connections.insert((connection, id.slot));
-        }
+        let task = Arc::new(Task { id, is_queued: AtomicBool::new(true), queue });
+        self.futures.held.insert(id.serial, connection, Held { future: Some(future), task });
         id
     }
 

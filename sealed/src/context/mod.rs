@@ -8,6 +8,7 @@ mod futures;
 mod output;
 mod services;
 mod sockets;
+mod tied;
 mod timers;
 mod works;
 
@@ -20,8 +21,9 @@ use slab::Slab;
 
 use self::datagrams::Datagrams;
 use self::futures::Futures;
+use self::tied::Tied;
 pub(crate) use self::timers::{Due, Timers};
-use self::works::Works;
+use self::works::Work;
 use crate::address::Address;
 use crate::buffers::{Buffers, Extras};
 use crate::config::Config;
@@ -93,7 +95,7 @@ pub struct Context<S: Service> {
     pub(crate) timers: Timers<S::Timer>,
     pub(crate) listeners: Vec<Accepting>,
     pub(crate) dials: Dials,
-    pub(crate) works: Works,
+    pub(crate) works: Tied<Work>,
     pub(crate) futures: Futures<S::Message>,
     pub(crate) datagrams: Datagrams,
     pub(crate) groups: Groups,
@@ -149,7 +151,7 @@ impl<S: Service> Context<S> {
             timers: Timers::default(),
             listeners: Vec::new(),
             dials: Dials::default(),
-            works: Works::default(),
+            works: Tied::default(),
             futures: Futures::default(),
             datagrams: Datagrams::default(),
             groups: Groups::default(),

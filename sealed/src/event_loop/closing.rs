@@ -242,7 +242,7 @@ impl<S: Service> Context<S> {
     fn free(&mut self, index: u32) {
         let mut slot = self.slots.0.remove(index as usize);
         let id = ConnectionId { slot: index, serial: slot.serial };
-        self.works.cancel_of(id);
+        self.cancel_works_of(id);
         self.futures.cancel_of(id);
         if slot.listener != NO_LISTENER && !fault!("listener-forgets-leavers") {
             self.listeners[usize::from(slot.listener)].connections -= 1;

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::task::{self, Poll};
 use std::time::Duration;
 use std::{io, mem};
 
@@ -10,7 +9,7 @@ use crate::context::{Accepting, Context, Due};
 use crate::error::{CloseReason, Error};
 use crate::event_loop::earliest;
 use crate::id::ConnectionId;
-use crate::mailbox::{BATCH, Mail, Worked};
+use crate::mailbox::Mail;
 use crate::net::Readiness;
 use crate::service::{Panic, Service};
 use crate::slot::Flags;
@@ -29,7 +28,7 @@ pub(crate) struct Hosted<S: Service> {
     /// An empty list, to replace a list while its entries are handled and new ones are added.
     pub(super) spare: Vec<u32>,
     /// Messages in transit from the mailbox to the service. Empty between ticks.
-    mail: Vec<Mail<S::Message>>,
+    pub(super) mail: Vec<Mail<S::Message>>,
     /// Connection attempts for which an event was reported.
     pub(super) answered: Vec<usize>,
     /// The message of the panic after which the service gets no more calls.
@@ -271,8 +270,12 @@ impl<S: Service> Hosted<S> {
         }
     }
 
+    /// Lets the service decide about a panic, unless an earlier one has ended the loop.
     #[cold]
-    fn judge(&mut self, id: Option<ConnectionId>, payload: Panic) {
+    pub(super) fn judge(&mut self, id: Option<ConnectionId>, payload: Panic) {
+        if self.panicked.is_some() && !fault!("judged-after-panic") {
+            return;
+        }
         let (service, cx) = (&mut self.service, &mut self.cx);
         let judged = panic::catch_unwind(AssertUnwindSafe(|| service.panicked(cx, id, payload)));
         match judged.and_then(|judged| judged) {
@@ -363,95 +366,6 @@ impl<S: Service> Hosted<S> {
             let Some(source) = self.cx.sources.next() else { break };
             if let Some(ready) = self.cx.sources.take(source) {
                 self.call(None, |service, cx| service.ready(cx, source, ready));
-            }
-        }
-    }
-
-    fn mail(&mut self) {
-        let deferred = if fault!("deferred-done-same-tick") { usize::MAX } else { self.cx.deferred.len() };
-        for _ in 0..deferred {
-            let Some(message) = self.cx.deferred.pop_front() else { break };
-            self.call(None, |service, cx| service.message(cx, message));
-        }
-        // Rearm in every tick, even without messages: a post is not atomic, so its wake-up may come
-        // after its message was taken.
-        if fault!("rearmed-with-mail-only") && self.cx.inlet.is_empty() {
-            return;
-        }
-        let rearms_late = fault!("mailbox-rearmed-late") && !self.cx.inlet.is_empty();
-        if !fault!("mailbox-rearmed-late") {
-            self.cx.inlet.rearm();
-        }
-        let mut batch = mem::take(&mut self.mail);
-        let mut budget = self.cx.config.messages_per_tick;
-        while budget > 0 {
-            let taken = self.cx.inlet.take(&mut batch, budget.min(BATCH));
-            if taken == 0 {
-                if rearms_late {
-                    self.cx.inlet.rearm();
-                }
-                break;
-            }
-            budget -= taken;
-            for mail in batch.drain(..) {
-                match mail {
-                    Mail::Message(message) => {
-                        self.cx.counters.messages.add(1);
-                        self.call(None, |service, cx| service.message(cx, message));
-                    }
-                    Mail::Connection(handed) => self.take_over(*handed),
-                    Mail::Work(worked) => self.worked(*worked),
-                }
-            }
-        }
-        self.mail = batch;
-    }
-
-    /// Polls the futures that have been woken. Those that are woken from now on have their turn in
-    /// the next tick.
-    fn poll_futures(&mut self) {
-        for id in self.cx.futures.take_woken() {
-            let Some((mut future, waker, connection)) = self.cx.futures.begin_poll(id) else { continue };
-            let mut polled = None;
-            self.call(connection, |_, _| polled = Some(future.as_mut().poll(&mut task::Context::from_waker(&waker))));
-            match polled {
-                Some(Poll::Pending) => self.cx.futures.end_poll(id, future),
-                Some(Poll::Ready(message)) => {
-                    self.cx.futures.remove(id);
-                    if connection.is_none_or(|connection| self.cx.is_open(connection)) {
-                        self.call(connection, |service, cx| service.message(cx, message));
-                    }
-                }
-                // It has panicked.
-                None => _ = self.cx.futures.remove(id),
-            }
-        }
-    }
-
-    /// Handles a result from another thread.
-    fn worked(&mut self, worked: Worked<S::Message>) {
-        self.cx.counters.messages.add(1);
-        match worked {
-            Worked::Message(message) => self.call(None, |service, cx| service.message(cx, message)),
-            Worked::Resolved(id, outcome) => self.resolved(id, outcome),
-            Worked::Progress(work, message) => {
-                if let Ok(connection) = self.cx.work_connection(work) {
-                    self.call(connection, |service, cx| service.message(cx, message));
-                }
-            }
-            Worked::Done(work, message) => {
-                let connection = self.cx.work_connection(work);
-                self.cx.end_work(work);
-                if let Ok(connection) = connection {
-                    self.call(connection, |service, cx| service.message(cx, message));
-                }
-            }
-            Worked::Panicked(work, payload) => {
-                let connection = self.cx.work_connection(work);
-                self.cx.end_work(work);
-                if let Ok(connection) = connection {
-                    self.judge(connection, payload);
-                }
             }
         }
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Random;
+use super::network::Net;
+use super::trace::Entry;
 
 /// A decision whether a fault occurs: which fault, at which socket or loop, and how many decisions
 /// about it came before. It has the same name in a run in which other faults are left out, as long
@@ -86,6 +88,51 @@ pub(super) struct Fault {
     /// The index of the socket, listener or loop.
     pub(super) subject: u32,
     pub(super) at: Duration,
+}
+
+impl Net {
+    /// Draws whether a fault occurs. `name` is its field in [`Faults`], `subject` the index of the
+    /// socket, listener or loop.
+    pub(in crate::sim) fn occurs(&mut self, name: &'static str, subject: u32, probability: f64) -> bool {
+        self.occurs_with(name, subject, probability, |_| ()).is_some()
+    }
+
+    /// Draws whether a fault occurs, and for how long.
+    pub(in crate::sim) fn occurs_for(
+        &mut self,
+        name: &'static str,
+        subject: u32,
+        probability: f64,
+    ) -> Option<Duration> {
+        let longest = self.faults.delay_max;
+        self.occurs_with(name, subject, probability, |random| random.time(longest))
+    }
+
+    /// Draws whether a fault occurs, and its amounts. All faults that occur by chance are decided
+    /// here.
+    ///
+    /// In a run that repeats recorded faults, chance draws the same numbers as otherwise, so that a
+    /// fault that is left out does not change the choices that follow.
+    pub(in crate::sim) fn occurs_with<T>(
+        &mut self,
+        name: &'static str,
+        subject: u32,
+        probability: f64,
+        amounts: impl Fn(&mut Random) -> T,
+    ) -> Option<T> {
+        if probability <= 0.0 {
+            return None;
+        }
+        let by_chance = self.random.chance(probability);
+        let before = self.random.clone();
+        if by_chance {
+            amounts(&mut self.random);
+        }
+        let fault = Fault { name, subject, at: self.now };
+        let (number, mut random) = self.occurrences.decide(fault, by_chance, before)?;
+        self.note(Entry::Fault { number, name });
+        Some(amounts(&mut random))
+    }
 }
 
 /// Writes numbers as in `KEEP`: 4,17,20-31.

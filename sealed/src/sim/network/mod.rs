@@ -21,7 +21,7 @@ use slab::Slab;
 
 pub(in crate::sim) use peers::PeerState;
 
-use super::occurrences::{Fault, Occurrences};
+use super::occurrences::Occurrences;
 use super::trace::{End, Entry, PortId, Trace, digest_of};
 use super::workers::Crews;
 use super::{Faults, Link, Random};
@@ -312,49 +312,6 @@ impl Net {
         }
         self.serial += 1;
         self.events.push(Reverse(Scheduled { at, serial: self.serial, event }));
-    }
-
-    /// Draws whether a fault occurs. `name` is its field in [`Faults`], `subject` the index of the
-    /// socket, listener or loop.
-    pub(in crate::sim) fn occurs(&mut self, name: &'static str, subject: u32, probability: f64) -> bool {
-        self.occurs_with(name, subject, probability, |_| ()).is_some()
-    }
-
-    /// Draws whether a fault occurs, and for how long.
-    pub(in crate::sim) fn occurs_for(
-        &mut self,
-        name: &'static str,
-        subject: u32,
-        probability: f64,
-    ) -> Option<Duration> {
-        let longest = self.faults.delay_max;
-        self.occurs_with(name, subject, probability, |random| random.time(longest))
-    }
-
-    /// Draws whether a fault occurs, and its amounts. All faults that occur by chance are decided
-    /// here.
-    ///
-    /// In a run that repeats recorded faults, chance draws the same numbers as otherwise, so that a
-    /// fault that is left out does not change the choices that follow.
-    pub(in crate::sim) fn occurs_with<T>(
-        &mut self,
-        name: &'static str,
-        subject: u32,
-        probability: f64,
-        amounts: impl Fn(&mut Random) -> T,
-    ) -> Option<T> {
-        if probability <= 0.0 {
-            return None;
-        }
-        let by_chance = self.random.chance(probability);
-        let before = self.random.clone();
-        if by_chance {
-            amounts(&mut self.random);
-        }
-        let fault = Fault { name, subject, at: self.now };
-        let (number, mut random) = self.occurrences.decide(fault, by_chance, before)?;
-        self.note(Entry::Fault { number, name });
-        Some(amounts(&mut random))
     }
 
     fn fault_delay(&mut self) -> Duration {
