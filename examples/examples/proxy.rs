@@ -68,14 +68,15 @@ impl Service for Proxy {
     }
 }
 
-fn main() -> sealed::Result<()> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7777".to_owned());
     let target = arguments.next().unwrap_or_else(|| "localhost:8000".to_owned());
+    let (host, port) = target.rsplit_once(':').ok_or("the target needs a port")?;
     let resolver = Resolver::new(&Workers::new(4, 1_000), ResolverConfig::default());
-    let target = Connect::by_name(&resolver, target);
+    let target = Connect::by_name(&resolver, host, port.parse()?);
     let mut event_loop = EventLoop::new(Config::default(), Proxy { target })?;
     println!("listening on {}", event_loop.listen(address)?);
     event_loop.stop_on_signals()?;
-    event_loop.run()
+    Ok(event_loop.run()?)
 }

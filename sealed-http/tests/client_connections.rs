@@ -16,7 +16,7 @@ fn the_name_of_an_upstream_is_resolved_for_each_connection() {
     let stage = Stage::new();
     let port = stage.host.address().tcp().expect("TCP").port();
     let resolver = Resolver::new(&stage.site.sim.workers(1, 10), ResolverConfig::default());
-    let upstream = stage.add(Upstream::by_name(&resolver, &format!("api.example:{port}")));
+    let upstream = stage.add(Upstream::by_name(&resolver, "api.example", port));
     let lost = stage.fetch(upstream, &get("/1"));
     stage.site.sim.settle();
     assert_eq!(stage.reports(), [(lost, Report::Failed(FetchError::NotConnected(std::io::ErrorKind::NotFound)))]);

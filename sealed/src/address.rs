@@ -198,11 +198,6 @@ impl Named {
         Self { name, addresses: Ok(Vec::new()) }
     }
 
-    /// Returns a name that cannot be looked up.
-    pub(crate) fn wrong(name: String, why: &'static str) -> Self {
-        Self { name, addresses: Err(Arc::new(io::Error::new(io::ErrorKind::InvalidInput, why))) }
-    }
-
     /// Returns the addresses of all names. The error of a name is kept only if there is no address
     /// at all.
     pub(crate) fn look_up_all(all: impl IntoIterator<Item = impl ToAddresses>) -> Self {

@@ -30,10 +30,10 @@
 //! # How it works
 //!
 //! A loop runs on one thread and has one service object, or [several](EventLoop#several-services).
-//! The [`Context`] that is passed to every call owns all connections of the loop, so any call can
-//! write to any of them; publishing to many connections needs nothing more. Output is queued and
-//! flushed at the end of the tick, with one vectored write per connection. After a partial write,
-//! the rest is sent in order as soon as the socket is writable again.
+//! The [`Context`] that is passed to every call owns all connections of the service, so any call
+//! can write to any of them; publishing to many connections needs nothing more. Output is queued
+//! and flushed at the end of the tick, with one vectored write per connection. After a partial
+//! write, the rest is sent in order as soon as the socket is writable again.
 //!
 //! Loops share no state. They, and other threads, communicate by [`Mailbox`]. A [`Pool`] runs
 //! several loops, one per core.
@@ -96,6 +96,7 @@ pub mod fault;
 
 mod address;
 mod buffers;
+mod caught;
 mod config;
 mod context;
 mod datagram;

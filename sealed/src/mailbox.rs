@@ -1,9 +1,10 @@
 //! Mailboxes: a bounded queue into a loop. However many threads post, one wake-up is sent.
 
-use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::{fmt, io};
 
 use crate::address::Address;
 use crate::id::{ConnectionId, ListenerId, WorkId};
@@ -45,10 +46,19 @@ pub(crate) enum Worked<M> {
     Done(WorkId, M),
     /// Work that panicked.
     Panicked(WorkId, Panic),
-    /// A message that belongs to no work that could be cancelled.
-    Message(M),
+    /// The addresses of a host, and the call that makes a message of them.
+    Addresses(Outcome, FromAddresses<M>),
     /// The addresses of a connection that is being made by name.
     Resolved(ConnectionId, Outcome),
+}
+
+/// Makes a message of the outcome of a lookup.
+pub(crate) struct FromAddresses<M>(pub(crate) Box<dyn FnOnce(io::Result<Vec<IpAddr>>) -> M + Send>);
+
+impl<M> fmt::Debug for FromAddresses<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromAddresses").finish_non_exhaustive()
+    }
 }
 
 /// A connection in transit from the loop that accepted it.

@@ -3,16 +3,24 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, ToSocketAddrs};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
+use crate::caught;
 use crate::net::Clock;
 use crate::workers::{WorkError, Workers};
 
+/// The longest name of a host (RFC 1035), with a dot at its end.
+const HOST_BYTES_MAX: usize = 254;
+
 /// The outcome of a lookup. The error is shared because an `io::Error` cannot be cloned.
 pub(crate) type Outcome = Result<Vec<IpAddr>, Arc<io::Error>>;
+
+/// Returns an outcome with an error of its own.
+pub(crate) fn owned(outcome: Outcome) -> io::Result<Vec<IpAddr>> {
+    outcome.map_err(|error| io::Error::new(error.kind(), error))
+}
 
 /// What is done with the outcome of a lookup. It may run on another thread.
 pub(crate) type Waiter = Box<dyn FnOnce(Outcome) + Send>;
@@ -24,9 +32,10 @@ type LookUp = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 /// [`Connect::by_name`](crate::Connect::by_name) connects to a name, and
 /// [`Context::resolve`](crate::Context::resolve) delivers the addresses as a message.
 ///
-/// Lookups of a name that is being looked up wait for the same answer. Each name in progress
-/// occupies one thread of the workers; if a name server is slow, lookups wait for each other and
-/// for other work, so a program with much of both gives the resolver workers of its own.
+/// Simultaneous lookups of one name share one answer. Each name that is being looked up occupies a
+/// thread of the workers. If a name server is slow, lookups wait for each other, and other work
+/// waits for them. A program with many lookups and much other work should give the resolver workers
+/// of its own.
 #[derive(Clone)]
 pub struct Resolver {
     shared: Arc<Shared>,
@@ -83,18 +92,29 @@ struct Cached {
 
 impl Resolver {
     /// Creates a resolver that asks the system (`getaddrinfo`). On simulated workers it knows the
-    /// names that the simulation [was given](crate::sim::Simulation::set_name).
+    /// names that were set with `Simulation::set_name`.
+    ///
+    /// A failure has the kind [`NotFound`](io::ErrorKind::NotFound), whether the name does not
+    /// exist or no name server answers: systems do not tell these apart. The error of the system is
+    /// its source.
     pub fn new(workers: &Workers, config: ResolverConfig) -> Self {
         #[cfg(feature = "sim")]
         if let Some(crew) = workers.as_simulated() {
             let crew = crew.clone();
-            return Self::with(workers, config, move |host| crew.look_up(host));
+            return Self::with_lookup(workers, config, move |host| crew.look_up(host));
         }
-        Self::with(workers, config, |host| Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+        Self::with_lookup(workers, config, |host| match (host, 0).to_socket_addrs() {
+            Ok(found) => Ok(found.map(|address| address.ip()).collect()),
+            // Out of descriptors, for example.
+            Err(error) if error.raw_os_error().is_some() => Err(error),
+            Err(error) => Err(io::Error::new(io::ErrorKind::NotFound, error)),
+        })
     }
 
     /// Creates a resolver that calls `look_up` with the name of a host, on a thread of `workers`.
-    pub fn with(
+    /// A name without addresses is the same as an error of the kind
+    /// [`NotFound`](io::ErrorKind::NotFound).
+    pub fn with_lookup(
         workers: &Workers,
         config: ResolverConfig,
         look_up: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
@@ -109,6 +129,9 @@ impl Resolver {
     pub(crate) fn known(&self, host: &str) -> Option<Outcome> {
         if let Ok(address) = host.parse() {
             return Some(Ok(vec![address]));
+        }
+        if host.is_empty() || host.len() > HOST_BYTES_MAX {
+            return Some(Err(Arc::new(io::Error::new(io::ErrorKind::NotFound, "not a name of a host"))));
         }
         self.shared.lock().cache.find(host, self.shared.clock.now())
     }
@@ -134,8 +157,8 @@ impl Shared {
     }
 
     fn run(&self, host: &Arc<str>) {
-        let found = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(host)));
-        let found = found.unwrap_or_else(|_| Err(io::Error::other("the lookup panicked")));
+        let found = caught::run(|| (self.look_up)(host));
+        let found = found.unwrap_or_else(|| Err(io::Error::other("the lookup panicked")));
         let found = found.and_then(|found| {
             // A name without an address cannot be used any more than an unknown one.
             if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
@@ -151,7 +174,10 @@ impl Shared {
             state.pending.remove(host).unwrap_or_default()
         };
         for waiter in waiters {
-            waiter(outcome.clone());
+            let outcome = outcome.clone();
+            // A waiter of a loop that is gone drops what it has, which can panic. The others are
+            // called nevertheless.
+            caught::run(move || waiter(outcome));
         }
     }
 }

@@ -168,35 +168,32 @@ impl Connect {
         Self::with(Named::look_up_all(addresses))
     }
 
-    /// Connects to a host by its name, such as `example.org:443`, and resolves the name when the
-    /// connection is made, without blocking the loop. The time limit includes the lookup. A name
-    /// that cannot be resolved ends the connection with
-    /// [`CloseReason::NotConnected`](crate::CloseReason::NotConnected), and workers that are busy
-    /// are an error of [`Context::connect`](crate::Context::connect).
+    /// Connects to a port of a host, whose name is resolved when the connection is made, without
+    /// blocking the loop. The time limit includes the lookup. An IP address in place of the name
+    /// needs no lookup.
     ///
-    /// An IP address with a port, and the path of a Unix socket after `unix:`, need no lookup.
+    /// A name that cannot be resolved ends the connection with
+    /// [`CloseReason::NotConnected`](crate::CloseReason::NotConnected) and
+    /// [`NotFound`](io::ErrorKind::NotFound). Workers whose queue is full are an error of
+    /// [`Context::connect`](crate::Context::connect), with
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock).
+    ///
+    /// A server that connects where its clients tell it to, such as a proxy, must not let them
+    /// reach its own network: [`Context::resolve`](crate::Context::resolve) returns the addresses,
+    /// to be checked before they are passed to [`to_any`](Self::to_any).
     ///
     /// ```
     /// use sealed::{Connect, Resolver, ResolverConfig, Workers};
     ///
     /// let workers = Workers::new(4, 1_000);
     /// let resolver = Resolver::new(&workers, ResolverConfig::default());
-    /// let connect = Connect::by_name(&resolver, "example.org:443");
+    /// let connect = Connect::by_name(&resolver, "example.org", 443);
     /// # let _ = connect;
     /// ```
-    pub fn by_name(resolver: &Resolver, address: impl Into<String>) -> Self {
-        let name = address.into();
-        if let Ok(address) = name.parse::<Address>() {
-            return Self::to(address);
-        }
-        let parts = name.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
-        match parts.filter(|(host, _)| !host.is_empty()) {
-            Some((host, port)) => {
-                let lookup = Some(Lookup { resolver: resolver.clone(), host, port });
-                Self { lookup, ..Self::with(Named::later(name)) }
-            }
-            None => Self::with(Named::wrong(name, "a name needs a host and a port, such as example.org:443")),
-        }
+    pub fn by_name(resolver: &Resolver, host: impl Into<String>, port: u16) -> Self {
+        let host = host.into();
+        let name = format!("{host}:{port}");
+        Self { lookup: Some(Lookup { resolver: resolver.clone(), host, port }), ..Self::with(Named::later(name)) }
     }
 
     fn with(to: Named) -> Self {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
 
-use common::{Book, Call, Node, SECOND, address};
+use common::{Bomb, Book, Call, Node, SECOND, address};
 use sealed::sim::Simulation;
 use sealed::{CloseReason, Config, Error, EventLoop};
 
@@ -179,4 +179,33 @@ fn another_thread_wakes_the_loop_and_a_panic_of_a_future_ends_it() {
     assert!(matches!(&outcome, Err(Error::Panicked(text)) if text == "a planned panic of a future"), "{outcome:?}");
     drop(event_loop);
     assert_eq!(dropped.load(Ordering::Relaxed), 1, "what is left is dropped with the loop");
+}
+
+#[test]
+fn a_panic_of_a_future_that_is_dropped_ends_no_more_than_a_panic_of_the_service() {
+    let mut event_loop = EventLoop::new(Config::default(), Book::default()).expect("a loop");
+    let held = Bomb(3);
+    let future = async move {
+        let _held = &held;
+        1
+    };
+    event_loop.parts().1.run_future(future);
+    let outcome = event_loop.run();
+    assert!(matches!(outcome, Err(Error::Panicked(_))), "{outcome:?}");
+
+    let (sim, node) = stage();
+    let _peer = sim.connect(address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    node.calls();
+    let held = Bomb(3);
+    let future = async move {
+        let _held = held;
+        std::future::pending().await
+    };
+    node.act(|cx| cx.run_future_for(id, future)).expect("it is open");
+    sim.settle();
+    node.act(|cx| cx.abort(id));
+    sim.settle();
+    assert_eq!(node.calls(), [Call::Closed(id, CloseReason::Aborted)]);
 }

@@ -30,7 +30,7 @@ fn stage() -> (Simulation, Node, Resolver, Node) {
 fn counting(workers: &Workers, config: ResolverConfig) -> (Resolver, Arc<AtomicU32>) {
     let lookups = Arc::new(AtomicU32::new(0));
     let counter = lookups.clone();
-    let resolver = Resolver::with(workers, config, move |host| {
+    let resolver = Resolver::with_lookup(workers, config, move |host| {
         counter.fetch_add(1, Ordering::Relaxed);
         match host {
             "known.example" => Ok(vec![ONE]),
@@ -46,7 +46,7 @@ fn counting(workers: &Workers, config: ResolverConfig) -> (Resolver, Arc<AtomicU
 fn a_connection_is_made_by_name() {
     let (sim, caller, resolver, _server) = stage();
     let id = caller.act(|cx| {
-        let id = cx.connect(Connect::by_name(&resolver, "db.example:80"), ()).expect("started");
+        let id = cx.connect(Connect::by_name(&resolver, "db.example", 80), ()).expect("started");
         cx.write(id, b"hello");
         id
     });
@@ -61,7 +61,7 @@ fn all_addresses_of_a_name_are_tried_and_their_families_alternate() {
     let (sim, caller, resolver, _server) = stage();
     sim.set_name("db.example", [SIX, ONE]);
     sim.set_unreachable(address("[2001:db8::1]:80"));
-    let id = caller.act(|cx| cx.connect(Connect::by_name(&resolver, "db.example:80"), ()).expect("started"));
+    let id = caller.act(|cx| cx.connect(Connect::by_name(&resolver, "db.example", 80), ()).expect("started"));
     sim.run_for(SECOND);
     assert_eq!(caller.calls(), [Call::Connected(id)]);
     assert_eq!(caller.act(|cx| cx.peer_addr(id)), Some(address("10.0.0.1:80")));
@@ -70,7 +70,7 @@ fn all_addresses_of_a_name_are_tried_and_their_families_alternate() {
 #[test]
 fn a_name_that_cannot_be_resolved_is_reported_once() {
     let (sim, caller, resolver, _server) = stage();
-    let id = caller.act(|cx| cx.connect(Connect::by_name(&resolver, "other.example:80"), ()).expect("started"));
+    let id = caller.act(|cx| cx.connect(Connect::by_name(&resolver, "other.example", 80), ()).expect("started"));
     sim.settle();
     assert_eq!(caller.calls(), [Call::Closed(id, CloseReason::NotConnected(ErrorKind::NotFound))]);
     sim.run_for(SECOND * 20);
@@ -83,7 +83,7 @@ fn the_time_limit_of_a_connection_includes_the_lookup() {
     let (sim, caller, resolver, _server) = stage();
     sim.set_faults(Faults { slow_work: 1.0, delay_max: SECOND * 1_000, ..Faults::default() });
     let start = sim.now();
-    let id = caller.act(|cx| cx.connect(Connect::by_name(&resolver, "db.example:80").limit(ms(300)), ()));
+    let id = caller.act(|cx| cx.connect(Connect::by_name(&resolver, "db.example", 80).limit(ms(300)), ()));
     let id = id.expect("started");
     sim.run_for(SECOND);
     let calls = caller.calls_at();
@@ -100,12 +100,12 @@ fn the_time_limit_of_a_connection_includes_the_lookup() {
 fn a_late_answer_does_not_reach_the_next_connection_in_the_slot() {
     let (sim, caller, resolver, _server) = stage();
     sim.set_faults(Faults { slow_work: 1.0, delay_max: SECOND, ..Faults::default() });
-    let connect = |name: &str| caller.act(|cx| cx.connect(Connect::by_name(&resolver, name), ())).expect("started");
-    let first = connect("other.example:80");
+    let connect = |name: &str| caller.act(|cx| cx.connect(Connect::by_name(&resolver, name, 80), ())).expect("started");
+    let first = connect("other.example");
     caller.act(|cx| cx.abort(first));
     sim.run_for(ms(1));
     assert_eq!(caller.calls(), [Call::Closed(first, CloseReason::Aborted)], "the lookup is not done yet");
-    let second = connect("db.example:80");
+    let second = connect("db.example");
     assert_eq!(caller.act(|cx| cx.connections()), 1);
     sim.run_for(SECOND * 3);
     assert_eq!(caller.calls(), [Call::Connected(second)]);
@@ -118,29 +118,40 @@ fn busy_workers_are_an_error_at_once() {
     let resolver = Resolver::new(&workers, ResolverConfig::default());
     caller.act(|cx| {
         cx.offload(&workers, |_| 1).expect("a free thread");
-        let refused = cx.connect(Connect::by_name(&resolver, "db.example:80"), ()).expect_err("no thread is free");
+        let refused = cx.connect(Connect::by_name(&resolver, "db.example", 80), ()).expect_err("no thread is free");
         assert!(
             matches!(&refused, Error::Connect { address, source } if address == "db.example:80" && source.kind() == ErrorKind::WouldBlock),
             "{refused:?}"
         );
         assert_eq!(cx.connections(), 0);
         assert!(cx.resolve(&resolver, "db.example", |_| 2).is_err());
-        assert!(cx.connect(Connect::by_name(&resolver, "10.0.0.1:80"), ()).is_ok(), "an address needs no lookup");
+        assert!(cx.connect(Connect::by_name(&resolver, "10.0.0.1", 80), ()).is_ok(), "an address needs no lookup");
     });
     sim.settle();
     assert!(caller.calls().contains(&Call::Message(1)));
 }
 
 #[test]
-fn an_address_without_a_port_is_an_error() {
-    let (_sim, caller, resolver, _server) = stage();
-    for wrong in ["db.example", "db.example:", "db.example:http", "db.example:70000", ":80", ""] {
-        let refused = caller.act(|cx| cx.connect(Connect::by_name(&resolver, wrong), ())).expect_err(wrong);
-        assert!(
-            matches!(&refused, Error::Connect { source, .. } if source.kind() == ErrorKind::InvalidInput),
-            "{wrong}: {refused:?}"
-        );
+fn a_host_is_no_path_of_a_socket_and_no_name_that_cannot_exist() {
+    let (sim, caller, resolver, _server) = stage();
+    let lookups = sim.trace().matches("start work").count();
+    let too_long = "a".repeat(255);
+    for host in ["", &too_long, "unix:/run/app.sock", "10.0.0.1:80"] {
+        let outcome = caller.act(|cx| cx.connect(Connect::by_name(&resolver, host, 80), ()));
+        sim.settle();
+        match outcome {
+            Ok(id) => {
+                assert_eq!(
+                    caller.calls(),
+                    [Call::Closed(id, CloseReason::NotConnected(ErrorKind::NotFound))],
+                    "{host}"
+                );
+            }
+            Err(Error::Connect { source, .. }) => assert_eq!(source.kind(), ErrorKind::NotFound, "{host}"),
+            Err(error) => panic!("{host}: {error}"),
+        }
     }
+    assert_eq!(sim.trace().matches("start work").count() - lookups, 2, "the first two need no lookup");
 }
 
 #[test]
@@ -210,7 +221,21 @@ fn a_lookup_that_panics_is_a_failure() {
 }
 
 #[test]
-fn the_system_resolves_localhost() {
+fn a_panic_in_the_message_of_a_lookup_is_one_of_its_service_and_of_no_other() {
+    let (sim, caller, _, _server) = stage();
+    let (resolver, _) = counting(&sim.workers(1, 10), ResolverConfig::default());
+    let mut other = sim.event_loop(Config::default(), Book::default()).expect("a loop");
+    let panics = |_| panic!("a planned panic of a message");
+    other.parts().1.resolve(&resolver, "known.example", panics).expect("room");
+    caller.act(|cx| cx.resolve(&resolver, "known.example", |found| u32::from(found.is_ok()))).expect("room");
+    sim.settle();
+    assert_eq!(caller.calls(), [Call::Message(1)]);
+    let outcome = other.turn(Some(ms(0)));
+    assert!(matches!(&outcome, Err(Error::Panicked(text)) if text == "a planned panic of a message"), "{outcome:?}");
+}
+
+#[test]
+fn the_system_resolves_localhost_and_knows_no_invalid_name() {
     let workers = Workers::new(1, 10);
     let resolver = Resolver::new(&workers, ResolverConfig::default());
     let mut event_loop = sealed::EventLoop::new(Config::default(), Book::default()).expect("a loop");
@@ -221,10 +246,20 @@ fn the_system_resolves_localhost() {
             u32::from(found.is_ok_and(|found| found.iter().all(IpAddr::is_loopback)))
         })
         .expect("room");
-    while event_loop.service().calls.is_empty() {
+    // A name under this domain never exists (RFC 6761), whatever answers on this machine.
+    event_loop
+        .parts()
+        .1
+        .resolve(&resolver, "sealed.invalid", |found| match found {
+            Err(error) if error.kind() == ErrorKind::NotFound => 2,
+            _ => 3,
+        })
+        .expect("room");
+    while event_loop.service().calls.len() < 2 {
         event_loop.turn(Some(SECOND * 60)).expect("no failure");
     }
-    assert_eq!(event_loop.service().calls[0].1, Call::Message(1));
+    let calls: Vec<_> = event_loop.service().calls.iter().map(|(_, call)| call.clone()).collect();
+    assert_eq!(calls, [1, 2].map(Call::Message));
 }
 
 #[test]
@@ -240,8 +275,8 @@ fn connections_by_name_over_faults_are_each_reported_once() {
         let mut random = sim.random(1);
         let mut ids = Vec::new();
         for _ in 0..20 {
-            let name = ["db.example:80", "other.example:80"][random.below(2)];
-            ids.extend(caller.act(|cx| cx.connect(Connect::by_name(&resolver, name), ())));
+            let name = ["db.example", "other.example"][random.below(2)];
+            ids.extend(caller.act(|cx| cx.connect(Connect::by_name(&resolver, name, 80), ())));
             sim.run_for(random.time(ms(300)));
         }
         sim.set_faults(Faults::default());

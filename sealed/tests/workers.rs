@@ -6,7 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 
-use common::{Book, Call, Node, SECOND, address, ms};
+use common::{Bomb, Book, Call, Node, SECOND, address, ms};
 use sealed::sim::{Faults, Simulation};
 use sealed::{
     CloseReason, Config, ConnectionId, Context, Error, EventLoop, Input, Panic, PostError, Service, WorkError, Workers,
@@ -94,7 +94,7 @@ fn a_thread_does_one_piece_of_work_at_a_time_and_others_wait_up_to_the_limit() {
     assert_eq!(offloaded, [true, true, true, true, true, false, false], "two run, three wait");
     assert_eq!(workers.waiting(), 3);
     let refused = node.act(|cx| cx.offload(&workers, |_| 9)).expect_err("the queue is full");
-    assert!(matches!(refused, WorkError::Busy), "{refused}");
+    assert!(matches!(refused, WorkError::Full), "{refused}");
     sim.settle();
     let mut messages = node.calls();
     messages.sort_by_key(|call| if let Call::Message(number) = call { *number } else { 99 });
@@ -164,7 +164,7 @@ fn work_ends_with_the_connection_that_it_is_done_for() {
         cx.offload_for(id, &workers, work).expect("room");
         cx.offload(&workers, |_| 3).expect("room");
         cx.abort(id);
-        assert!(matches!(cx.offload_for(id, &workers, |_| 4), Err(WorkError::Gone)));
+        assert!(matches!(cx.offload_for(id, &workers, |_| 4), Err(WorkError::NotOpen)));
     });
     sim.settle();
     assert_eq!(node.calls(), [Call::Closed(id, CloseReason::Aborted), Call::Message(3)]);
@@ -238,7 +238,7 @@ fn every_result_arrives_once_over_faults() {
             match work {
                 Ok(work) if random.chance(0.2) => cancelled.push((work, number)),
                 Ok(_) => wanted.push(number),
-                Err(error) => assert!(matches!(error, WorkError::Busy), "{error}"),
+                Err(error) => assert!(matches!(error, WorkError::Full), "{error}"),
             }
             sim.run_for(random.time(ms(4)));
             if random.chance(0.3)
@@ -380,4 +380,75 @@ fn only_the_first_of_two_panics_is_judged_if_it_ends_the_loop() {
     sim.run_for(SECOND);
     assert!(matches!(event_loop.turn(Some(ms(0))), Err(Error::Panicked(_))));
     assert_eq!(event_loop.service().judged, 1);
+}
+
+/// Posts a message when it is dropped.
+struct Posts(sealed::Mailbox<u32>);
+
+impl Drop for Posts {
+    fn drop(&mut self) {
+        self.0.post(7).expect("room");
+    }
+}
+
+#[test]
+fn work_that_is_refused_or_cancelled_can_use_the_loop_while_it_is_dropped() {
+    let (sim, node, workers) = stage(1, 1);
+    node.act(|cx| cx.offload(&workers, |_| 1)).expect("a free thread");
+    let work = || {
+        let posts = Posts(node.act(|cx| cx.mailbox()));
+        move |_: &sealed::Job<u32>| {
+            drop(posts);
+            2
+        }
+    };
+    let (waits, refused) = (work(), work());
+    let waits = node.act(|cx| cx.offload(&workers, waits)).expect("room");
+    assert!(node.act(|cx| cx.offload(&workers, refused)).is_err());
+    assert!(node.act(|cx| cx.cancel_work(waits)));
+    sim.settle();
+    let mut messages = node.calls();
+    messages.sort_by_key(|call| if let Call::Message(number) = call { *number } else { 99 });
+    assert_eq!(messages, [1, 7, 7].map(Call::Message));
+}
+
+#[test]
+fn panics_of_work_that_is_dropped_cost_neither_a_thread_nor_the_loop() {
+    let (to, _from) = mpsc::channel();
+    let workers = Workers::new(1, 10);
+    let mut event_loop = EventLoop::new(Config::default(), Forwards::new(to, 0)).expect("a loop");
+    let (go, gate) = mpsc::channel::<()>();
+    let first = event_loop.parts().1.offload(&workers, move |_| {
+        let _ = gate.recv();
+        std::panic::panic_any(Bomb(2));
+    });
+    first.expect("room");
+    let bomb = Bomb(3);
+    let second = event_loop.parts().1.offload(&workers, move |_| {
+        let bomb = &bomb;
+        bomb.0
+    });
+    let second = second.expect("room");
+    assert!(event_loop.parts().1.cancel_work(second));
+    drop(event_loop);
+    go.send(()).expect("the work waits");
+    // The work panics for a loop that is gone: nobody but the thread has the payload.
+    workers.finish();
+}
+
+#[test]
+fn every_thread_takes_work_at_once_even_if_none_may_wait() {
+    let (to, _from) = mpsc::channel();
+    let workers = Workers::new(8, 0);
+    let mut event_loop = EventLoop::new(Config::default(), Forwards::new(to, 0)).expect("a loop");
+    let meeting = Arc::new(std::sync::Barrier::new(8));
+    for _ in 0..8 {
+        let meeting = meeting.clone();
+        let work = event_loop.parts().1.offload(&workers, move |_| {
+            meeting.wait();
+            1
+        });
+        work.expect("a free thread");
+    }
+    workers.finish();
 }

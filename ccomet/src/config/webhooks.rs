@@ -1,5 +1,6 @@
 //! The section `[hooks]` of the configuration.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -75,21 +76,36 @@ pub enum WhenDown {
     Allow,
 }
 
+/// The place of a back end, as its URL names it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// A name or an IP address, without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: String,
+}
+
 impl Hooks {
     /// Returns the time for an answer, and for a question to wait for its turn.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// Returns the address and the path of the back end; `None` if the URL is not a valid HTTP URL.
-    pub(crate) fn place(&self) -> Option<(String, String)> {
+    /// Returns the place of the back end; `None` if the URL is not a valid HTTP URL.
+    pub(crate) fn place(&self) -> Option<Place> {
         let rest = self.url.strip_prefix("http://")?;
-        let (host, path) =
-            rest.split_once('/').map_or((rest, "/".to_owned()), |(host, path)| (host, format!("/{path}")));
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
         let is_fine = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'@');
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let host = if has_port { host.to_owned() } else { format!("{host}:80") };
-        (!rest.is_empty() && !host.starts_with(':') && is_fine(&host) && is_fine(&path)).then_some((host, path))
+        let with_port = authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = with_port.unwrap_or((authority, 80));
+        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = in_brackets.filter(|host| host.parse::<Ipv6Addr>().is_ok()).unwrap_or(host);
+        let is_host = !host.is_empty() && (in_brackets.is_some() || !host.contains([':', '[', ']', '?']));
+        (is_host && is_fine(host) && is_fine(path)).then(|| Place {
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+        })
     }
 
     /// Returns the URL for logs, without its query, which may be secret.
@@ -120,10 +136,14 @@ mod tests {
     #[test]
     fn a_url_is_an_address_and_a_path() {
         let place = |url: &str| Hooks { url: url.to_owned(), ..Hooks::default() }.place();
-        let found = |host: &str, path: &str| Some((host.to_owned(), path.to_owned()));
-        assert_eq!(place("http://127.0.0.1:9000/comet?x=1"), found("127.0.0.1:9000", "/comet?x=1"));
-        assert_eq!(place("http://backend"), found("backend:80", "/"));
-        for bad in ["", "http://", "https://a/", "ftp://a/", "http:///x", "http://a b/", "http://a/ b", "http://u@a/"] {
+        let found = |host: &str, port, path: &str| Some(Place { host: host.to_owned(), port, path: path.to_owned() });
+        assert_eq!(place("http://127.0.0.1:9000/comet?x=1"), found("127.0.0.1", 9_000, "/comet?x=1"));
+        assert_eq!(place("http://backend"), found("backend", 80, "/"));
+        assert_eq!(place("http://[::1]:9000/a"), found("::1", 9_000, "/a"));
+        assert_eq!(place("http://[::1]/"), found("::1", 80, "/"));
+        let bad = ["", "http://", "https://a/", "ftp://a/", "http:///x", "http://a b/", "http://a/ b", "http://u@a/"];
+        let worse = ["http://:80/", "http://a:x/", "http://a:70000/", "http://::1/", "http://[a]/", "http://[]/"];
+        for bad in bad.iter().chain(&worse) {
             assert_eq!(place(bad), None, "{bad}");
         }
     }

@@ -18,7 +18,7 @@ use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
 use crate::access::client::Asking;
 use crate::access::origin;
 use crate::access::{Access, Course};
-use crate::config::webhooks::{Hooks, WhenDown};
+use crate::config::webhooks::{Hooks, Place, WhenDown};
 use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
 use crate::on_call::KeptFields;
@@ -109,8 +109,8 @@ impl Site {
     pub(super) fn new(hooks: &Hooks, resolver: Option<&Resolver>) -> Self {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
         let limit = hooks.timeout();
-        let way = hooks.place().filter(|_| is_wanted).and_then(|(host, path)| {
-            let upstream = Upstream::by_name(resolver?, &host);
+        let way = hooks.place().filter(|_| is_wanted).and_then(|Place { host, port, path }| {
+            let upstream = Upstream::by_name(resolver?, &host, port);
             let upstream = upstream.connections_max(hooks.connections_max).connect_limit(limit);
             // Questions and reports may be repeated without harm.
             let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");

@@ -51,11 +51,12 @@ impl Upstream {
         Self::with(&name, Connect::to(address))
     }
 
-    /// Creates an upstream at an address like those of [`to`](Self::to), whose host name is
-    /// resolved for each connection, without blocking the loop. A server that moves to another
-    /// address is found there as soon as the resolver's cache allows it.
-    pub fn by_name(resolver: &Resolver, address: &str) -> Self {
-        Self::with(address, Connect::by_name(resolver, address))
+    /// Creates an upstream at a port of a host, whose name is resolved for each connection, without
+    /// blocking the loop. A server that moves to another address is found there as soon as the
+    /// resolver's cache allows it. The field `Host` carries the name and the port.
+    pub fn by_name(resolver: &Resolver, host: &str, port: u16) -> Self {
+        let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        Self::with(&name, Connect::by_name(resolver, host, port))
     }
 
     fn with(name: &str, connect: Connect) -> Self {

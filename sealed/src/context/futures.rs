@@ -9,6 +9,7 @@ use std::task::{self, Wake};
 
 use super::Context;
 use super::tied::Tied;
+use crate::caught;
 use crate::id::{ConnectionId, FutureId};
 use crate::net::Waker;
 use crate::service::Service;
@@ -108,20 +109,28 @@ impl<M> Futures<M> {
 
     /// Drops the futures that run for a connection.
     pub(crate) fn cancel_of(&mut self, connection: ConnectionId) {
-        while !fault!("future-outlives-connection") && self.held.remove_one_of(connection).is_some() {}
+        if fault!("future-outlives-connection") {
+            return;
+        }
+        while let Some(held) = self.held.remove_one_of(connection) {
+            caught::discard(held);
+        }
     }
 }
 
 impl<S: Service> Context<S> {
     /// Runs a future on the thread of the loop. Its output is delivered by
-    /// [`message`](Service::message), always after this call has returned.
+    /// [`message`](Service::message), never before the current call of the service has returned.
+    /// Outputs do not count against the limit of the mailbox.
     ///
     /// This is for libraries that offer nothing but futures. The loop polls a future at most once
-    /// in a tick, when the future has been woken, and knows nothing of what the future waits for.
-    /// So a future that needs a runtime of its own, such as tokio's timers or sockets, does not
-    /// work here: run it on that runtime in another thread, and post its output to a
-    /// [mailbox](Self::mailbox). A future must not block, as no call may. To write a protocol, use
-    /// the calls of [`Service`]: a future has no access to connections.
+    /// in a tick, after the messages, if the future has been woken. The loop knows nothing of what
+    /// the future waits for: a future that needs a runtime, such as one that uses tokio's timers or
+    /// sockets, does not work here. Run it on that runtime in another thread, and post its output
+    /// to a [mailbox](Self::mailbox). A future must not block, like every call of a service. It has
+    /// no access to connections, so protocols are written with the calls of [`Service`]. To await
+    /// one item after another, run the next future in `message`. Futures work on a simulated
+    /// network as well, if only simulated loops and workers wake them.
     ///
     /// A panic in the future counts as one of the service. The loop does not wait for its futures:
     /// they are dropped when it ends.

@@ -109,7 +109,7 @@ impl<S: Service> Context<S> {
             let mailbox = cx.inlet.mailbox().clone();
             let waiter = Box::new(move |outcome| mailbox.send_result(Worked::Resolved(id, outcome)));
             lookup.resolver.look_up(&lookup.host, waiter).map_err(|error| match error {
-                WorkError::Busy => io::Error::new(io::ErrorKind::WouldBlock, error),
+                WorkError::Full => io::Error::new(io::ErrorKind::WouldBlock, error),
                 error => io::Error::other(error),
             })
         })

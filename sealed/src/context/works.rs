@@ -7,8 +7,8 @@ use std::{fmt, io};
 
 use super::Context;
 use crate::id::{ConnectionId, WorkId};
-use crate::mailbox::Worked;
-use crate::resolver::{Outcome, Resolver};
+use crate::mailbox::{FromAddresses, Worked};
+use crate::resolver::{self, Resolver};
 use crate::service::Service;
 use crate::workers::{Job, Ticket, WorkError, Workers};
 
@@ -43,7 +43,7 @@ impl<S: Service> Context<S> {
     ///
     /// If the work panics, [`panicked`](Service::panicked) decides, as if a call of the service had
     /// panicked; by default, the loop ends with an error. Work keeps no loop running: results that
-    /// are not there when the loop ends are lost, but the work is done nevertheless.
+    /// are not there when the loop ends are lost; the work itself is still done.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl<S: Service> Context<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`WorkError::Gone`] if the connection is not open, and an error if the workers
+    /// Returns [`WorkError::NotOpen`] if the connection is not open, and an error if the workers
     /// refuse the work. The service gets no message then.
     pub fn offload_for(
         &mut self,
@@ -71,7 +71,7 @@ impl<S: Service> Context<S> {
         work: impl FnOnce(&Job<S::Message>) -> S::Message + Send + 'static,
     ) -> Result<WorkId, WorkError> {
         if !self.is_open(id) {
-            return Err(WorkError::Gone);
+            return Err(WorkError::NotOpen);
         }
         self.begin_work(Some(id), workers, work)
     }
@@ -91,8 +91,9 @@ impl<S: Service> Context<S> {
     }
 
     /// Cancels work: no message of it is delivered any more. Work that waits for a thread is
-    /// dropped; work that has begun can [see](Job::is_cancelled) that it was cancelled, and goes on
-    /// otherwise. Returns false if the result has been delivered, or the work was cancelled before.
+    /// dropped; work that has begun runs to its end, unless it checks
+    /// [`is_cancelled`](Job::is_cancelled). Returns false if the result has been delivered, or the
+    /// work was cancelled before.
     pub fn cancel_work(&mut self, work: WorkId) -> bool {
         let held = self.works.remove(work.slot, work.serial);
         held.map(|(held, _)| held.cancel()).is_some()
@@ -113,8 +114,9 @@ impl<S: Service> Context<S> {
     }
 
     /// Looks up the IP addresses of a host without blocking the loop. `message` makes the message
-    /// by which the service gets the outcome, always after this call has returned. It may run on
-    /// another thread.
+    /// by which the service gets the outcome, never before the current call of the service has
+    /// returned. `message` runs on the thread of the loop, and a panic in it counts as one of the
+    /// service.
     ///
     /// # Errors
     ///
@@ -127,16 +129,12 @@ impl<S: Service> Context<S> {
         message: impl FnOnce(io::Result<Vec<IpAddr>>) -> S::Message + Send + 'static,
     ) -> Result<(), WorkError> {
         if let Some(outcome) = resolver.known(host) {
-            self.defer(message(owned(outcome)));
+            self.defer(message(resolver::owned(outcome)));
             return Ok(());
         }
         let mailbox = self.inlet.mailbox().clone();
-        let waiter = move |outcome| mailbox.send_result(Worked::Message(message(owned(outcome))));
+        let message = FromAddresses(Box::new(message));
+        let waiter = move |outcome| mailbox.send_result(Worked::Addresses(outcome, message));
         resolver.look_up(host, Box::new(waiter))
     }
-}
-
-/// Returns the outcome of a lookup with an error of its own.
-fn owned(outcome: Outcome) -> io::Result<Vec<IpAddr>> {
-    outcome.map_err(|error| io::Error::new(error.kind(), error))
 }

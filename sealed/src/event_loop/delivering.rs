@@ -5,8 +5,10 @@ use std::mem;
 use std::task::{self, Poll};
 
 use super::Hosted;
+use crate::caught;
 use crate::id::ConnectionId;
-use crate::mailbox::{BATCH, Mail, Worked};
+use crate::mailbox::{BATCH, FromAddresses, Mail, Worked};
+use crate::resolver;
 use crate::service::Service;
 
 impl<S: Service> Hosted<S> {
@@ -54,25 +56,23 @@ impl<S: Service> Hosted<S> {
     fn worked(&mut self, worked: Worked<S::Message>) {
         self.cx.counters.messages.add(1);
         match worked {
-            Worked::Message(message) => self.call(None, |service, cx| service.message(cx, message)),
+            Worked::Addresses(outcome, FromAddresses(make)) => self.call(None, |service, cx| {
+                let message = make(resolver::owned(outcome));
+                service.message(cx, message);
+            }),
             Worked::Resolved(id, outcome) => self.resolved(id, outcome),
-            Worked::Progress(work, message) => {
-                if let Some((_, connection)) = self.cx.works.find(work.slot, work.serial) {
-                    self.deliver_for(connection, message);
-                }
-            }
-            Worked::Done(work, message) => {
-                if let Some((_, connection)) = self.cx.works.remove(work.slot, work.serial) {
-                    self.deliver_for(connection, message);
-                }
-            }
-            Worked::Panicked(work, payload) => {
-                if let Some((_, connection)) = self.cx.works.remove(work.slot, work.serial)
-                    && self.is_open(connection)
-                {
-                    self.judge(connection, payload);
-                }
-            }
+            Worked::Progress(work, message) => match self.cx.works.find(work.slot, work.serial) {
+                Some((_, connection)) => self.deliver_for(connection, message),
+                None => caught::discard(message),
+            },
+            Worked::Done(work, message) => match self.cx.works.remove(work.slot, work.serial) {
+                Some((_, connection)) => self.deliver_for(connection, message),
+                None => caught::discard(message),
+            },
+            Worked::Panicked(work, payload) => match self.cx.works.remove(work.slot, work.serial) {
+                Some((_, connection)) if self.is_open(connection) => self.judge(connection, payload),
+                _ => caught::discard(payload),
+            },
         }
     }
 
@@ -85,6 +85,8 @@ impl<S: Service> Hosted<S> {
     fn deliver_for(&mut self, connection: Option<ConnectionId>, message: S::Message) {
         if self.is_open(connection) {
             self.call(connection, |service, cx| service.message(cx, message));
+        } else {
+            caught::discard(message);
         }
     }
 
@@ -99,10 +101,17 @@ impl<S: Service> Hosted<S> {
                 Some(Poll::Pending) => self.cx.futures.end_poll(id, future),
                 Some(Poll::Ready(message)) => {
                     self.cx.futures.remove(id);
+                    let mut done = Some(future);
+                    // Dropping it can panic as well as polling it.
+                    self.call(connection, |_, _| drop(done.take()));
+                    caught::discard(done);
                     self.deliver_for(connection, message);
                 }
-                // It has panicked.
-                None => _ = self.cx.futures.remove(id),
+                None => {
+                    self.cx.futures.remove(id);
+                    // It has panicked, and the panic has been reported.
+                    caught::discard(future);
+                }
             }
         }
     }

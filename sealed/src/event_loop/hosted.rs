@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 use std::{io, mem};
 
+use crate::caught;
 use crate::context::{Accepting, Context, Due};
 use crate::error::{CloseReason, Error};
 use crate::event_loop::earliest;
@@ -262,7 +263,8 @@ impl<S: Service> Hosted<S> {
     #[inline]
     pub(super) fn call(&mut self, id: Option<ConnectionId>, call: impl FnOnce(&mut S, &mut Context<S>)) {
         if self.panicked.is_some() && !fault!("called-after-panic") {
-            return;
+            // The call owns its message.
+            return caught::discard(call);
         }
         let (service, cx) = (&mut self.service, &mut self.cx);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| call(service, cx))) {
@@ -274,7 +276,7 @@ impl<S: Service> Hosted<S> {
     #[cold]
     pub(super) fn judge(&mut self, id: Option<ConnectionId>, payload: Panic) {
         if self.panicked.is_some() && !fault!("judged-after-panic") {
-            return;
+            return caught::discard(payload);
         }
         let (service, cx) = (&mut self.service, &mut self.cx);
         let judged = panic::catch_unwind(AssertUnwindSafe(|| service.panicked(cx, id, payload)));
@@ -288,6 +290,7 @@ impl<S: Service> Hosted<S> {
                 if let Error::Panicked(message) = Error::of_panic(&*payload) {
                     self.panicked = Some(message);
                 }
+                caught::discard(payload);
             }
         }
     }

@@ -68,13 +68,14 @@ impl Net {
         forgotten
     }
 
-    fn submit(&mut self, index: usize, work: Work) -> Result<Ticket, WorkError> {
+    /// Queues work. Refused work comes back: it may use the network when it is dropped.
+    fn submit(&mut self, index: usize, work: Work) -> Result<Ticket, (WorkError, Work)> {
         let crew = &mut self.crews.0[index];
         if crew.is_finished {
-            return Err(WorkError::Finished);
+            return Err((WorkError::Finished, work));
         }
         if crew.running.len() >= crew.threads && crew.waiting.len() >= crew.waiting_max {
-            return Err(WorkError::Busy);
+            return Err((WorkError::Full, work));
         }
         crew.last_ticket += 1;
         let ticket = Ticket(crew.last_ticket);
@@ -140,7 +141,8 @@ impl Crew {
             Some(Waker::Simulated(waker)) => Some(waker.poller()),
             _ => None,
         };
-        self.handle.lock().submit(self.index, Work { task, asker })
+        let submitted = self.handle.lock().submit(self.index, Work { task, asker });
+        submitted.map_err(|(error, _)| error)
     }
 
     pub(crate) fn withdraw(&self, ticket: Ticket) -> Option<Task> {
@@ -156,7 +158,7 @@ impl Crew {
         let mut net = self.handle.lock();
         let failed = net.faults.failed_lookup;
         if net.occurs("failed_lookup", self.index as u32, failed) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no name server answers"));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no name server answers"));
         }
         let found = net.names.get(host).cloned();
         found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name is unknown"))

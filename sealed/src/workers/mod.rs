@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fmt, io};
 
 use self::threads::Threads;
+use crate::caught;
 use crate::id::WorkId;
 use crate::mailbox::{Mail, Mailbox, PostError, Worked};
 use crate::net::{Clock, Network, Waker};
@@ -25,7 +26,7 @@ pub(crate) type Task = Box<dyn FnOnce() + Send>;
 /// work returns is delivered on the loop, so nothing in the service is shared with a thread.
 ///
 /// Threads start when work needs them, and stay until the last clone is dropped and the queue is
-/// empty. Work that waits starts in the order in which it was passed, whichever loop it came from.
+/// empty. Waiting work starts in the order of the `offload` calls of all loops.
 ///
 /// ```
 /// use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, WorkError, Workers};
@@ -47,7 +48,7 @@ pub(crate) type Task = Box<dyn FnOnce() + Send>;
 ///             Ok(found) => (id, format!("{}\n", found.len())),
 ///             Err(error) => (id, format!("{error}\n")),
 ///         });
-///         if let Err(WorkError::Busy) = work {
+///         if let Err(WorkError::Full) = work {
 ///             cx.write(id, b"try again later\n");
 ///         }
 ///     }
@@ -85,12 +86,12 @@ pub(crate) struct Ticket(pub(crate) u64);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkError {
-    /// As much work waits as the workers may hold. Try again later.
-    #[error("the workers are busy")]
-    Busy,
+    /// The queue is full: as many pieces of work wait as [`Workers::new`] allows. Try again later.
+    #[error("the queue of the workers is full")]
+    Full,
     /// The connection for which the work would be done is not open.
-    #[error("the connection is gone")]
-    Gone,
+    #[error("the connection is not open")]
+    NotOpen,
     /// [`Workers::finish`] was called.
     #[error("the workers have finished")]
     Finished,
@@ -101,7 +102,9 @@ pub enum WorkError {
 
 impl Workers {
     /// Creates workers with at most `threads` threads, but at least one; none is started yet. At
-    /// most `waiting_max` pieces of work wait for a thread.
+    /// most `waiting_max` pieces of work wait for a thread. A thread that has returned a result can
+    /// be occupied for some microseconds more, so with a `waiting_max` of 0 work that follows at
+    /// once can be refused.
     pub fn new(threads: usize, waiting_max: usize) -> Self {
         let threads = Arc::new(Threads::new(threads, waiting_max));
         Self { crew: Crew::System { threads, clock: Network::System.clock() } }
@@ -149,7 +152,7 @@ impl Workers {
             #[cfg(feature = "sim")]
             Crew::Simulated(crew) => crew.withdraw(ticket),
         };
-        drop(task);
+        caught::discard(task);
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -176,8 +179,7 @@ impl fmt::Debug for Workers {
     }
 }
 
-/// A piece of work as seen by itself: whether anyone still waits for it, and a way to report
-/// progress.
+/// What a piece of work can do while it runs: ask whether it was cancelled, and report progress.
 #[derive(Debug)]
 pub struct Job<M> {
     id: WorkId,

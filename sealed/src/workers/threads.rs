@@ -1,11 +1,11 @@
 //! The threads of the workers, and the queue that they take their work from.
 
 use std::collections::BTreeMap;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::{Task, Ticket, WorkError};
+use crate::caught;
 
 /// The handles on the threads. When the last one is dropped, the threads empty the queue and end.
 pub(super) struct Threads {
@@ -27,7 +27,7 @@ struct Queue {
     waiting: BTreeMap<Ticket, Task>,
     last_ticket: u64,
     threads: usize,
-    /// Threads that wait for work.
+    /// Threads without work: those that wait for it, and those that are starting.
     free: usize,
     is_finished: bool,
 }
@@ -56,13 +56,16 @@ impl Threads {
         // Work for which a thread is free does not wait.
         let idle = queue.free + (self.shared.threads_max - queue.threads);
         if queue.waiting.len() >= self.shared.waiting_max.saturating_add(idle) {
-            return Err(WorkError::Busy);
+            return Err(WorkError::Full);
         }
         if queue.waiting.len() >= queue.free && queue.threads < self.shared.threads_max {
             let shared = self.shared.clone();
             let started = thread::Builder::new().name("worker".to_owned()).spawn(move || shared.run());
             match started {
-                Ok(_) => queue.threads += 1,
+                Ok(_) => {
+                    queue.threads += 1;
+                    queue.free += 1;
+                }
                 // The threads that exist do the work, later.
                 Err(error) if queue.threads == 0 => return Err(WorkError::Thread(error)),
                 Err(_) => {}
@@ -111,21 +114,22 @@ impl Shared {
         let mut queue = self.lock();
         loop {
             if let Some((_, task)) = queue.waiting.pop_first() {
+                queue.free -= 1;
                 drop(queue);
                 // The task reports panics of the work itself. What is left is a panic in a `Drop`
                 // of something that the work owned; it must not cost the thread.
-                let _ = panic::catch_unwind(AssertUnwindSafe(task));
+                caught::run(task);
                 queue = self.lock();
+                queue.free += 1;
             } else if queue.is_finished {
                 queue.threads -= 1;
+                queue.free -= 1;
                 if queue.threads == 0 {
                     self.idle.notify_all();
                 }
                 return;
             } else {
-                queue.free += 1;
                 queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                queue.free -= 1;
             }
         }
     }

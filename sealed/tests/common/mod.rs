@@ -32,6 +32,19 @@ pub(crate) fn rough() -> Faults {
     }
 }
 
+/// Panics when it is dropped, with a payload that does the same, this many times.
+pub(crate) struct Bomb(pub(crate) u32);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if let Some(left) = self.0.checked_sub(1)
+            && !std::thread::panicking()
+        {
+            std::panic::panic_any(Self(left));
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
     Accepted(ConnectionId, Address),
