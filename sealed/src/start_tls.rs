@@ -10,10 +10,12 @@ impl<S: Service> Context<S> {
     /// Starts TLS on an open connection, with this side as the server, as after the command
     /// `STARTTLS` of SMTP.
     ///
-    /// Output that is queued is sent as plain text, before the handshake; output that is written
-    /// from now on is sent encrypted, after the handshake. Input that the service has not taken
-    /// counts as the beginning of the handshake, so plain text that a peer, or an attacker on the
-    /// path, sends behind the command makes the handshake fail, and never reaches the service.
+    /// Take the command from the [`Input`](crate::Input) first. Output that is queued is sent as
+    /// plain text, before the handshake; output that is written from now on is sent encrypted,
+    /// after the handshake. Input that the service has not taken counts as the beginning of the
+    /// handshake. So plain text sent right behind the command, by the peer or by an attacker, makes
+    /// the handshake fail; the service never sees it.
+    ///
     /// [`Service::secured`] reports the end of the handshake, which has
     /// [`Config::handshake_limit`](crate::Config::handshake_limit).
     ///

@@ -68,7 +68,8 @@ const CIPHERED_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The connection is not open, is not made yet, or has TLS already.
+    /// The connection is not open, is not made yet, or has TLS already, or one side has ended its
+    /// output.
     #[error("TLS cannot start on this connection")]
     NotPossible,
     /// The text holds no certificate or no key, or one of them cannot be parsed.
@@ -275,15 +276,22 @@ impl Session {
         limit: usize,
         is_last: bool,
     ) -> io::Result<Flushed> {
-        let end = outbox.len().saturating_sub(limit);
         let ahead = self.ahead.len();
+        let mut limit = limit;
         if ahead > 0 {
-            let all = self.ahead.flush(stream, usize::MAX)?;
-            self.sent = self.sent.wrapping_add((ahead - self.ahead.len()) as u64);
-            if !all {
+            let is_taken =
+                self.ahead.flush(stream, if fault!("plain-output-unlimited") { usize::MAX } else { limit })?;
+            let sent = ahead - self.ahead.len();
+            self.sent = self.sent.wrapping_add(sent as u64);
+            if !is_taken {
                 return Ok(Flushed::Blocked);
             }
+            if !self.ahead.is_empty() {
+                return Ok(Flushed::Waiting);
+            }
+            limit = limit.saturating_sub(sent);
         }
+        let end = outbox.len().saturating_sub(limit);
         loop {
             while self.connection.wants_write() {
                 match self.connection.write_tls(&mut Plain(stream)) {
@@ -393,9 +401,12 @@ impl<S: Service> Context<S> {
         };
         let mut failure = tls.feed(&self.read_buffer[..count], &mut self.plain_buffer).err();
         if failure.is_some() {
-            // Send the peer an alert with the error, if its socket takes it.
-            let is_written =
-                tls.connection.wants_write() && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
+            // Send the peer an alert with the error, if its socket takes it. In the middle of plain
+            // output the peer would take it for a part of that.
+            let is_next = tls.ahead.is_empty() || fault!("alert-amid-plain-output");
+            let is_written = is_next
+                && tls.connection.wants_write()
+                && tls.connection.write_tls(&mut Plain(&mut slot.stream)).is_ok();
             tls.alerted = is_written && !tls.connection.wants_write();
         } else if fault!("unannounced-end-believed") {
             tls.ended |= ended;

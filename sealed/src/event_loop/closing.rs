@@ -201,19 +201,20 @@ impl<S: Service> Context<S> {
             Some(pace) => self.groups.allowance(pace, Way::Out, self.now),
             None => (usize::MAX, std::time::Duration::ZERO),
         };
-        let mut sent_plain = 0;
+        let (mut sent_plain, mut is_plain_left) = (0, false);
         let flushed = match &mut extras.tls {
             Some(tls) => {
                 sent_plain = tls.ahead.len();
                 let flushed = tls.flush(outbox, &mut slot.stream, limit, is_last);
                 sent_plain -= tls.ahead.len();
+                is_plain_left = !tls.ahead.is_empty();
                 flushed
             }
             None => outbox.flush(&mut slot.stream, limit).map(Flushed::from_all),
         };
-        let sent = queued - outbox.len();
-        self.counters.bytes_sent.add((sent + sent_plain) as u64);
-        let is_held_back = sent == limit && !outbox.is_empty();
+        let sent = queued - outbox.len() + sent_plain;
+        self.counters.bytes_sent.add(sent as u64);
+        let is_held_back = sent == limit && (!outbox.is_empty() || is_plain_left);
         if let Some(pace) = &mut extras.pace {
             self.groups.take(pace, Way::Out, sent);
             if is_held_back && !pace.set_waits(Way::Out, true) {

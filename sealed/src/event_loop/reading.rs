@@ -46,17 +46,20 @@ impl<S: Service> Hosted<S> {
         if slot.is(Flags::CLOSING | Flags::CONNECTING) {
             return false;
         }
-        if slot.is(Flags::FINISHING) {
-            return self.discard(index, budget);
-        }
-        if slot.is(Flags::PAUSED) {
+        let is_finishing = slot.is(Flags::FINISHING);
+        if slot.is(Flags::PAUSED) && !is_finishing {
             return false;
+        }
+        let is_left_to_tls = slot.extras().is_some_and(|extras| mem::take(&mut extras.left_to_tls));
+        if is_left_to_tls && !(is_finishing && fault!("handshake-discarded")) {
+            slot.clear(Flags::AGAIN);
+            return self.decipher_left(self.cx.slots.id_at(index));
+        }
+        if is_finishing {
+            return self.discard(index, budget);
         }
         let again = slot.is(Flags::AGAIN);
         slot.clear(Flags::AGAIN);
-        if slot.extras().is_some_and(|extras| mem::take(&mut extras.left_to_tls)) {
-            return self.decipher_left(self.cx.slots.id_at(index));
-        }
 
         let left = slot.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len());
         if again && left > 0 {
@@ -122,7 +125,14 @@ impl<S: Service> Hosted<S> {
         // The service is shown the loop's buffer, so the decrypted bytes take the buffer's place
         // for the call.
         mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
-        self.show(id, deciphered.count, left);
+        if self.cx.slots.find(id).is_some_and(|slot| slot.is(Flags::PAUSED)) && !fault!("shown-though-paused") {
+            // The service has paused the connection in the call about the handshake.
+            let buffer = mem::take(&mut self.cx.read_buffer);
+            self.cx.keep_input(id, &buffer[..deciphered.count]);
+            self.cx.read_buffer = buffer;
+        } else {
+            self.show(id, deciphered.count, left);
+        }
         mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
         let ended = self.cx.tls_ended(id.slot);
         self.tell_end(id, ended);
@@ -191,17 +201,8 @@ impl<S: Service> Hosted<S> {
         let buffer = mem::take(&mut self.cx.read_buffer);
         let mut input = Input::new(&buffer[..count], self.cx.config.input_bytes_max);
         self.receive(id, &mut input);
-        let cx = &mut self.cx;
-        if !input.is_empty() {
-            let slot = &mut cx.slots.0[id.slot as usize];
-            let mut buffers = match slot.buffers.take() {
-                Some(buffers) => buffers,
-                None => cx.take_buffers(),
-            };
-            buffers.inbox.bytes.extend_from_slice(input.bytes());
-            cx.slots.0[id.slot as usize].buffers = Some(buffers);
-        }
-        cx.read_buffer = buffer;
+        self.cx.keep_input(id, input.bytes());
+        self.cx.read_buffer = buffer;
     }
 
     fn receive(&mut self, id: ConnectionId, input: &mut Input<'_>) {
@@ -268,6 +269,19 @@ impl<S: Service> Hosted<S> {
 }
 
 impl<S: Service> Context<S> {
+    /// Keeps input that the service has not taken, to be shown later.
+    fn keep_input(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut buffers = match self.slots.0[id.slot as usize].buffers.take() {
+            Some(buffers) => buffers,
+            None => self.take_buffers(),
+        };
+        buffers.inbox.bytes.extend_from_slice(bytes);
+        self.slots.0[id.slot as usize].buffers = Some(buffers);
+    }
+
     /// Returns how many bytes may be read from a connection now. If none may, sets a timer to read
     /// again later.
     fn may_read(&mut self, index: u32) -> usize {
