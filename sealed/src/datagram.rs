@@ -272,7 +272,7 @@ impl From<IpAddr> for Multicast {
     }
 }
 
-/// What the loop did with a datagram that a service sent. None of these means that the datagram
+/// What the loop did with a datagram that a service sent. Even `Taken` does not mean that it
 /// arrives.
 #[must_use = "a dropped datagram is not sent later"]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,11 +281,13 @@ pub enum Sent {
     /// The kernel has taken the datagram.
     Taken,
     /// The datagram waits, behind those that were sent before it, until the kernel takes it.
+    /// [`Service::datagrams_drained`](crate::Service::datagrams_drained) reports when none waits
+    /// any more.
     Queued,
     /// The datagram is gone, and counted in
-    /// [`Stats::datagrams_dropped`](crate::Stats::datagrams_dropped): the kernel has no room now,
-    /// and the queue is [full](Datagram::queue_bytes_max); or the system cannot say when there is
-    /// room again, as for a Unix socket that is not connected.
+    /// [`Stats::datagrams_dropped`](crate::Stats::datagrams_dropped). Either the kernel has no room
+    /// now and the queue is [full](Datagram::queue_bytes_max), or the system cannot say when there
+    /// is room again, as for a Unix socket that is not connected.
     Dropped,
 }
 

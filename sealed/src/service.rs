@@ -80,7 +80,8 @@ pub trait Service: Sized + 'static {
 
     /// Handles a drained output queue: the kernel has taken the queued output of the connection
     /// except for at most [`Config::output_low_bytes`](crate::Config::output_low_bytes), so the
-    /// service can write more.
+    /// service can write more. This comes whenever a queue has drained, even if no write returned
+    /// false.
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
     /// Handles a deadline, set with [`Context::set_deadline`], that has passed. By default, aborts
@@ -103,6 +104,10 @@ pub trait Service: Sized + 'static {
     ///
     /// [`Config::datagrams_per_tick`]: crate::Config::datagrams_per_tick
     fn datagram(&mut self, cx: &mut Context<Self>, socket: DatagramId, from: &Address, bytes: &[u8]) {}
+
+    /// Handles a drained send queue: the kernel has taken all datagrams that waited in the queue of
+    /// a socket, so the service can send more. By default, does nothing.
+    fn datagrams_drained(&mut self, cx: &mut Context<Self>, socket: DatagramId) {}
 
     /// Handles a failure of a datagram socket: the peer of a connected socket does not exist, a
     /// queued datagram could not be sent, or a received one was too long. The socket stays open.

@@ -106,6 +106,7 @@ fn a_full_queue_drops_and_counts() {
     let stats = node.act(|cx| cx.stats());
     assert_eq!((stats.datagrams_sent, stats.datagrams_dropped), (15, 5));
     assert_eq!(node.act(|cx| cx.queued_datagrams(socket)), 0);
+    assert_eq!(node.look(|log, _| log.drained), 1);
 }
 
 #[test]

@@ -57,8 +57,11 @@ impl<S: Service> Hosted<S> {
             };
             self.tell_failure(id, DatagramError::Unsent { to: queued.to, source });
         }
-        if self.cx.datagrams.find(id).is_some_and(|port| port.queue_len() > 0) {
+        let left = self.cx.datagrams.find(id).map(|port| port.queue_len());
+        if left.is_some_and(|left| left > 0) {
             self.cx.datagrams.will_serve(id);
+        } else if left.is_some() && count > 0 && !fault!("datagrams-drained-silently") {
+            self.call(None, |service, cx| service.datagrams_drained(cx, id));
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Log {
     pub(crate) hook: Option<Hook>,
     pub(crate) received: Vec<(DatagramId, Address, Vec<u8>)>,
     pub(crate) failures: Vec<DatagramError>,
+    /// Number of times that the queue of a socket has drained.
+    pub(crate) drained: usize,
     /// Number of datagrams in this tick, and the highest of all ticks.
     pub(crate) in_tick: usize,
     pub(crate) in_tick_max: usize,
@@ -41,6 +43,10 @@ impl Service for Log {
         if let Some(hook) = &mut self.hook {
             hook(cx, socket, bytes);
         }
+    }
+
+    fn datagrams_drained(&mut self, _: &mut Context<Self>, _: DatagramId) {
+        self.drained += 1;
     }
 
     fn datagram_failed(&mut self, _: &mut Context<Self>, _: DatagramId, error: DatagramError) {
