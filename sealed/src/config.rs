@@ -48,16 +48,16 @@ pub struct Config {
     pub pooled_buffers_max: usize,
     /// Capacity in bytes that a pooled buffer may keep. Default 16 KiB.
     pub pooled_buffer_bytes_max: usize,
-    /// Time that the peer of a closed connection may accept no queued output before the connection
-    /// is reset with [`CloseReason::TimedOut`](crate::CloseReason::TimedOut). Once all output has
-    /// been sent, also the time the peer has to close its side.
+    /// Longest time for which the peer of a closed connection may take no queued output; then the
+    /// connection is reset with [`CloseReason::TimedOut`](crate::CloseReason::TimedOut). Once all
+    /// output has been sent, also the time the peer has to close its side.
     /// [`Context::set_linger`](crate::Context::set_linger) overrides it for one connection. Default
     /// 5 s.
     pub linger: Duration,
     /// Options of all stream sockets that have no options of their own.
     pub socket: SocketOptions,
-    /// Time limit for the TLS handshake of an accepted connection; at this limit the connection is
-    /// aborted. Default 10 s.
+    /// Time limit for the TLS handshake of an accepted connection, and for one that is started on a
+    /// connection that already exists; at this limit the connection is aborted. Default 10 s.
     pub handshake_limit: Duration,
     /// Time to wait before accepting again after the process ran out of file descriptors, unless
     /// this loop frees one earlier. Default 100 ms.

@@ -110,7 +110,8 @@ pub struct Running {
     pub step: Option<Step>,
 }
 
-/// A step of a tick. The name of the callback that is running follows from it.
+/// A step of a tick. Each names the callbacks of which one is running, or none: a step has work of
+/// the loop as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
@@ -122,11 +123,13 @@ pub enum Step {
     /// [`Service::connected`](crate::Service::connected).
     Connecting,
     /// Input: [`Service::received`](crate::Service::received),
-    /// [`Service::ended`](crate::Service::ended),
-    /// [`Service::datagram`](crate::Service::datagram) and
+    /// [`Service::ended`](crate::Service::ended), [`Service::secured`](crate::Service::secured),
+    /// [`Service::datagram`](crate::Service::datagram),
+    /// [`Service::datagrams_drained`](crate::Service::datagrams_drained),
+    /// [`Service::datagram_failed`](crate::Service::datagram_failed) and
     /// [`Service::ready`](crate::Service::ready).
     Reading,
-    /// Messages: [`Service::message`](crate::Service::message).
+    /// Messages: [`Service::message`](crate::Service::message), and the futures of the service.
     Messages,
     /// Deadlines and timers: [`Service::timed_out`](crate::Service::timed_out) and
     /// [`Service::expired`](crate::Service::expired).

@@ -81,7 +81,7 @@ fn a_failure_that_needs_two_faults_is_reduced_to_them() {
     for first in [0, 100, 200, 300] {
         let report = report(|| Check::new(first..first + 100).faults(faults).run(lines_come_back));
         assert!(report.contains("\nfaults that it needs: short_read (2 of "), "{report}");
-        let trace = report.split_once("the end of its trace with them alone:\n").expect("a trace").1;
+        let trace = report.split_once("the end of its trace with these faults alone:\n").expect("a trace").1;
         assert!(trace.matches("  fault ").count() <= 2, "{report}");
         reduced += 1;
     }
@@ -110,7 +110,7 @@ fn a_reduced_run_is_repeated_from_its_text_and_needs_every_fault_in_it() {
     let kept = between(&report, " KEEP=", " cargo test");
     let (passes, again) = run(&[("SEED", seed), ("KEEP", kept)]);
     assert!(!passes && again.matches("  fault ").count() == 2, "{again}");
-    let end = report.split_once("the end of its trace with them alone:\n").expect("a trace").1;
+    let end = report.split_once("the end of its trace with these faults alone:\n").expect("a trace").1;
     let end = end.lines().skip(1).take(20).collect::<Vec<_>>().join("\n");
     assert!(again.contains(&end), "the same run: {report}\n{again}");
     let (first, second) = kept.split_once([',', '-']).expect("two numbers");

@@ -13,14 +13,14 @@
 //! | `mpsc` | [`Mailbox`](crate::Mailbox), one for each service |
 //! | `Arc<Mutex<..>>` between tasks | fields of the service: it alone runs on its thread |
 //! | `spawn_blocking` | [`Context::offload`] |
-//! | `lookup_host`, `TcpStream::connect("name:80")` | [`Connect::by_name`](crate::Connect::by_name) |
+//! | `lookup_host`, `TcpStream::connect("name:80")` | [`Context::resolve`](crate::Context::resolve), [`Connect::by_name`](crate::Connect::by_name) |
 //! | `AbortHandle` | [`Context::cancel_work`], or the end of the connection |
 //! | a library that has only futures | [`Context::run_future`], if the library needs no runtime |
-//! | a panic ends one task | a panic ends the loop, unless [`Service::panicked`] keeps it |
+//! | a panic ends one task | a panic ends the loop, unless [`Service::panicked`] lets the loop go on |
 //!
 //! What takes several `.await`s in a task becomes a state in [`Service::Connection`], which the
-//! next call continues. This is more to write for a dialogue of many steps, and less for a server
-//! that sends to many connections, because each call can write to all of them.
+//! next call continues. A dialogue of many steps takes more code this way; a server that sends to
+//! many connections takes less, because each call can write to all of them.
 //!
 //! # From libevent
 //!
@@ -35,12 +35,12 @@
 //! | `bufferevent_set_timeouts` | [`Context::set_deadline`], set again in each call that counts as activity |
 //! | rate limit groups | [`Context::add_group`] |
 //! | `bufferevent_openssl` | [`tls`](crate#cargo-features), by rustls |
-//! | `evdns` | [`Resolver`](crate::Resolver), which asks the system on other threads |
+//! | `evdns` | [`Resolver`](crate::Resolver) and [`Context::resolve`](crate::Context::resolve), which ask the system on other threads |
 //! | `evhttp` | the crate `sealed-http` |
-//! | `event_base_loopbreak` | [`Stopper`](crate::Stopper), after which connections drain |
+//! | `event_base_loopbreak` | [`Stopper`](crate::Stopper), which lets the connections drain first |
 //!
-//! A connection is never freed under a callback: it ends with the tick, and its id then finds
-//! nothing. So there is no reference count, and no deferred callback to switch on.
+//! A connection that ends in a callback stays valid until the end of the tick; from then on its id
+//! finds nothing. So there is no reference count, and no deferred callback to switch on.
 //!
 //! # From mio
 //!
@@ -56,11 +56,12 @@
 //!
 //! # Which codec crates fit
 //!
-//! A codec fits if it decodes from a slice and says how many bytes it used, as `httparse`,
-//! `mqttrs` or `prost` with a length in front do: pass it [`Input::bytes`], and call
+//! A codec fits if it decodes from a slice and says how many bytes it used, as `httparse` and
+//! `mqttrs` do, and `prost` if a length precedes each message: pass it [`Input::bytes`], and call
 //! [`Input::take`]. A codec that owns its buffer (`Decoder` of tokio-util with `BytesMut`) needs a
 //! buffer in [`Service::Connection`] to which the input is copied. A codec that reads from
-//! `std::io::Read` fits if it can start again when bytes are missing: `&[u8]` is a reader.
+//! `std::io::Read` fits if decoding can be repeated from the start once more bytes have come; pass
+//! it [`Input::bytes`], which is a reader.
 //!
 //! [`Context`]: crate::Context
 //! [`Context::add_group`]: crate::Context::add_group

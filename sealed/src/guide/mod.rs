@@ -169,7 +169,7 @@
 //! service. [`Watch`](crate::Watch) lets another thread read the counters of a loop.
 //! [`EventLoop::add_service`](crate::EventLoop::add_service) runs other protocols on the same loop.
 //! [`Context::add_source`](crate::Context::add_source) waits for any other file descriptor, such as
-//! a pipe of a child process. The repository's `examples/` has a program for each of these;
+//! a pipe of a child process. The repository's `examples/` has programs for most of these;
 //! `services` is the one with several protocols.
 
 pub mod coming_from;

@@ -6,9 +6,48 @@
 //! [`Service::timed_out`](crate::Service::timed_out) aborts the connection by default. Moving a
 //! deadline costs a few instructions, so it may be done for each input.
 //!
-//! A tunnel is two connections: set the deadlines of both in each call of either. A peer that only
-//! takes output causes no call; compare [`Context::queued`](crate::Context::queued) with its last
-//! value in `timed_out`, and set the deadline again if it has become smaller.
+//! A peer that only takes output causes no call. So store
+//! [`Context::queued`](crate::Context::queued) whenever the deadline is set: if less is queued when
+//! it passes, the peer is taking output.
+//!
+//! ```
+//! use std::time::Duration;
+//! use sealed::{ConnectionId, Context, Input, Service};
+//!
+//! const IDLE_MAX: Duration = Duration::from_secs(60);
+//!
+//! struct App;
+//!
+//! fn set_idle_limit(cx: &mut Context<App>, id: ConnectionId) {
+//!     cx.set_deadline(id, IDLE_MAX);
+//!     let queued = cx.queued(id);
+//!     if let Some(queued_before) = cx.state_mut(id) {
+//!         *queued_before = queued;
+//!     }
+//! }
+//!
+//! impl Service for App {
+//!     type Connection = usize;
+//!     type Message = ();
+//!     type Timer = ();
+//!
+//!     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+//!         cx.write(id, input.take_all());
+//!         set_idle_limit(cx, id);
+//!     }
+//!
+//!     fn timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+//!         if cx.state(id).is_some_and(|queued_before| cx.queued(id) < *queued_before) {
+//!             set_idle_limit(cx, id);
+//!         } else {
+//!             cx.time_out(id);
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! A tunnel is two connections. One deadline, that of the client's side, is enough if the calls of
+//! both sides set it.
 //!
 //! # Reading and writing files
 //!
@@ -28,7 +67,7 @@
 //!
 //!     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
 //!         input.take_all();
-//!         // A large file would be read in pieces, each requested when the one before is sent.
+//!         // A large file should be read in pieces: request the next when the last has been sent.
 //!         let work = cx.offload_for(id, &self.workers, move |_job| (id, std::fs::read("motd")));
 //!         if work.is_err() {
 //!             cx.abort(id);
@@ -55,7 +94,8 @@
 //!
 //! [`EventLoop::add_service`](crate::EventLoop::add_service) runs another service on the same loop,
 //! with listeners of its own. The example `services` has an admin port that speaks HTTP beside a
-//! protocol of lines. On another loop, [`Watch`](crate::Watch) reads the counters from any thread.
+//! protocol of lines. An admin port on another loop reads the counters with
+//! [`Watch`](crate::Watch).
 //!
 //! # Reloading
 //!
@@ -66,15 +106,15 @@
 //! does so.
 //!
 //! To replace the program, pass its listening sockets to the new process, which takes them over
-//! with [`Context::adopt_listener`](crate::Context::adopt_listener), and stop the old one: it
-//! closes its listeners, and its connections have
+//! with [`Context::adopt_listener`](crate::Context::adopt_listener), and then stop the old process.
+//! It closes its listeners, and gives its connections
 //! [`Config::drain_limit`](crate::Config::drain_limit) to end.
 //!
 //! # How exact timers are
 //!
-//! Timers and deadlines have a resolution of 1 ms, and are never early. They are late by up to 1 ms
-//! more, and by the rest of the tick that is running when they are due: a call that blocks for
-//! 20 ms makes all timers up to 20 ms late. A periodic timer does not drift.
+//! Timers and deadlines have a resolution of 1 ms, and are never early. They expire up to 2 ms
+//! late, plus the rest of the tick that is running when they are due: a call that blocks for 20 ms
+//! makes all timers up to 20 ms later. A periodic timer does not drift.
 //!
 //! # What a panic does
 //!
@@ -85,5 +125,5 @@
 //!
 //! # Finding a call that blocks
 //!
-//! [`Stats::tick_lengths`](crate::Stats::tick_lengths) shows long ticks afterwards, and
-//! [`Watch::running`](crate::Watch::running) the step in which a loop is stuck while it is.
+//! [`Stats::tick_lengths`](crate::Stats::tick_lengths) shows long ticks afterwards. While a loop is
+//! stuck, [`Watch::running`](crate::Watch::running) shows in which step.

@@ -66,9 +66,10 @@
 //! the way from a loop. The buffers of Unix datagram sockets never fill up, and the interface of a
 //! multicast group makes no difference. A tick takes at most 50 µs plus the time of its
 //! interruptions, whatever it does, unless [`Faults::slow_tick`] or a service's call of
-//! [`Simulation::spend`] makes it longer. Sockets created elsewhere cannot be adopted. Loops are
-//! stopped with their [`Stopper`](crate::Stopper). A simulation belongs to one thread; [`check`]
-//! runs several at once, each on a thread of its own.
+//! [`Simulation::spend`] makes it longer. Sockets created elsewhere cannot be adopted, and there
+//! are no [sources](crate::Service::ready). Loops are stopped with their
+//! [`Stopper`](crate::Stopper). A simulation belongs to one thread; [`check`] runs several at once,
+//! each on a thread of its own.
 
 mod check;
 mod datagrams;
@@ -187,9 +188,12 @@ impl Simulation {
         Pool::on(self.network(), config, loops.max(1))
     }
 
-    /// Creates workers on this network, with at least one thread: their work takes simulated time,
-    /// and is done at the end of that time. The work must not wait for other work, or for a loop of
-    /// the simulation. The work of a loop that is [killed](Self::kill) is lost if it is not done.
+    /// Creates workers on this network, with at least one thread. Their work takes simulated time,
+    /// at the end of which it runs, all at once: its reports and its result come at the same
+    /// moment, and work that is cancelled before that moment does not run. So work cannot see there
+    /// that it [is cancelled](crate::Job::is_cancelled); test that with threads. The work must not
+    /// wait for other work, or for a loop of the simulation. The work of a loop that is
+    /// [killed](Self::kill) is lost if it has not run.
     pub fn workers(&self, threads: usize, waiting_max: usize) -> Workers {
         Workers::simulated(Crew::new(self.schedule.handle.clone(), threads.max(1), waiting_max))
     }

@@ -34,11 +34,11 @@ impl Interest {
 /// reads from and writes to the object itself; the loop never touches the bytes.
 ///
 /// A source is a guard: the service keeps it, in a field or a map, and the descriptor is registered
-/// as long as the source exists. A source may be dropped anywhere: within its own call, between
-/// ticks, on another thread, after the loop has ended. The service then gets no more calls for it,
-/// not even for an event that this tick has already reported, and the object is dropped too, unless
-/// [`into_inner`](Self::into_inner) returns it. To wait for an object that remains elsewhere, add a
-/// reference of its own, such as an `Arc`.
+/// as long as the source exists. A source may be dropped anywhere: in `ready` for this very source,
+/// between ticks, on another thread, after the loop has ended. The service then gets no more calls
+/// for it, not even for an event that this tick has already reported, and the object is dropped
+/// too, unless [`into_inner`](Self::into_inner) returns it. To wait for an object that remains
+/// elsewhere, add a reference of its own, such as an `Arc`.
 ///
 /// # Reading to the end
 ///
@@ -50,8 +50,8 @@ impl Interest {
 ///   error. The descriptor has to be non-blocking: see [`set_nonblocking`](Self::set_nonblocking).
 /// - It reads a part, so that others get their turn, and calls [`Context::ready_again`]. A service
 ///   that stops reading because its own output is full calls `ready_again` from
-///   [`drained`](Service::drained). Until then it has to ignore the calls for the source: what
-///   arrives meanwhile is reported all the same.
+///   [`drained`](Service::drained). Calls for the source may come before that; the service
+///   ignores them.
 /// - It reads once, and calls [`set_interest`](Self::set_interest), after which the system reports
 ///   the rest. One read that follows a report does not block, so this is the way for a descriptor
 ///   that has to remain blocking, such as a terminal that other processes use as well.
@@ -133,7 +133,9 @@ impl<F: AsFd> Source<F> {
 
     /// Returns the object, mutably. If the object gets another descriptor, as some libraries do
     /// when they reconnect, call [`set_interest`](Self::set_interest) next, which registers the new
-    /// descriptor.
+    /// descriptor. Close the old descriptor and all duplicates of it, which child processes can
+    /// have: systems report events of an open file as long as any descriptor for it is left, so
+    /// those of the old one would be reported as events of the new one.
     #[allow(clippy::expect_used, clippy::missing_panics_doc)] // only `into_inner` takes it
     pub fn get_mut(&mut self) -> &mut F {
         self.object.as_mut().expect("a source has its object")
@@ -146,9 +148,8 @@ impl<F: AsFd> Source<F> {
         self.object.take().expect("a source has its object")
     }
 
-    /// Changes the events that the source waits for. What was reported before is forgotten, and the
-    /// system reports, in the next tick, what holds then: this is so even if the interest is the
-    /// same.
+    /// Replaces the interest, or renews it if it is the same. Earlier reports are forgotten; the
+    /// next tick reports what is ready then.
     ///
     /// If the object has a new descriptor, because the old one was closed, the new one is
     /// registered in its place.
@@ -220,11 +221,12 @@ impl<S: Service> Context<S> {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Source`], which contains the error of the system. The object is dropped then;
-    /// to keep it, add a reference. The kind of that error is
+    /// Returns [`Error::Source`], which contains the error of the system. The object is dropped
+    /// then; to keep it, add a reference. The kind of that error is
     ///
     /// - `PermissionDenied` on Linux for a file without readiness: a regular file, a directory,
-    ///   `/dev/null`. No process has to be waited for to read such a file.
+    ///   `/dev/null`. Reads of such a file never wait for another process; use
+    ///   [`Workers`](crate::Workers).
     /// - `AlreadyExists` on Linux if the descriptor is registered already, by another source.
     /// - `Unsupported` on a simulated network, which has no descriptors.
     pub fn add_source<F: AsFd>(&mut self, object: F, interest: Interest) -> Result<Source<F>> {
@@ -240,8 +242,8 @@ impl<S: Service> Context<S> {
     }
 
     /// Requests a call of [`Service::ready`] for a source in the next tick, whether or not the
-    /// system reports anything by then; the loop does not sleep before it. The call repeats all
-    /// that has been reported for the source since its interest was set.
+    /// system reports anything by then; the loop does not sleep before it. The
+    /// [`Ready`](crate::Ready) of that call combines all reports since the interest was set.
     ///
     /// A service calls this if it has not read everything: to give others their turn, or because it
     /// can read again now. The call comes after those for sources that are already waiting for one.

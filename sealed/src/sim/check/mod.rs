@@ -73,28 +73,29 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&Simulation) + Sync) {
 ///
 /// A run fails if it panics. [`run`](Self::run) then stops and panics itself, with the seed, a
 /// command that repeats the run, the panic of the run, and the end of its trace. The seed is the
-/// lowest one of the range that fails, whatever the number of threads. The panic of the run is not
-/// printed a second time: for this, the first check of a process installs a panic hook. The hook
-/// passes all other panics on to the hook that was there before.
+/// lowest one of the range that fails, whatever the number of threads. To avoid printing the panic
+/// of the run twice, the first check of a process installs a panic hook, which passes all other
+/// panics on to the hook that was there before.
 ///
 /// If the closure creates further simulations, the report does not contain their traces, and keeps
 /// all their faults.
 ///
 /// # The faults that a failure needs
 ///
-/// A run has many random [`Faults`], and most of them have nothing to do with its failure. So a
-/// failed run is repeated with fewer and fewer faults: without each kind, without those at the end,
-/// and then without smaller and smaller parts of the rest. A repetition counts if it panics at the
-/// same source location; the message may differ. The report names the faults that are left, and
+/// A run has many random [`Faults`], and most of them have nothing to do with its failure. So
+/// the check leaves faults out and repeats the run: first all faults of one kind, then the latest
+/// ones, then ever smaller groups. A repetition counts if it panics at the same source location;
+/// the message may differ. The report names the faults that are left, and
 /// shows the trace of the run with these alone.
 ///
-/// The faults of a run are numbered, and `KEEP` has the numbers of those that are to happen; such a
-/// run is made twice, the first time to number them. A fault is repeated at the same decision, such
-/// as the fifth read of a socket, with the same amounts. The other random choices of the run do not
-/// change until something else happens than in the full run; then latencies and the order of loops
-/// may change as well. So the result is a small run that fails, not always the smallest; but if no
-/// limit was reached, leaving out any single one of its faults did not fail. What the test itself
-/// orders, such as [`Peer::stall`](super::Peer::stall), is no random fault and always happens.
+/// The faults of a run are numbered, and `KEEP` lists the faults to keep by their numbers in the
+/// full run. Such a run takes two passes; the first numbers the faults. A fault is repeated at the
+/// same decision, such as the fifth read of a socket, with the same amounts. The other random
+/// choices of the run do not change until something else happens than in the full run; then
+/// latencies and the order of loops may change as well. So the result is a small run that fails,
+/// not always the smallest; but if no limit was reached, the run no longer failed when any one of
+/// its faults was left out. What the test itself orders, such as
+/// [`Peer::stall`](super::Peer::stall), is no random fault and always happens.
 ///
 /// # Environment
 ///

@@ -59,11 +59,11 @@ pub(super) fn of_faults(seed: u64, failure: &Failure, shrunk: &Result<Shrunk, Un
     if count > FAULTS_SHOWN_MAX {
         let _ = writeln!(text, "and {} more", count - FAULTS_SHOWN_MAX);
     }
-    let _ = writeln!(text, "\nto repeat it with them alone: {repeat}\n");
+    let _ = writeln!(text, "\nto repeat it with these faults alone, and print its whole trace: {repeat}\n");
     if reduced.panic.message != failure.panic.message {
-        let _ = writeln!(text, "then it {}\n", of_panic(&reduced.panic));
+        let _ = writeln!(text, "with these faults alone, it {}\n", of_panic(&reduced.panic));
     }
-    let _ = write!(text, "the end of its trace with them alone:\n{}", reduced.panic.trace);
+    let _ = write!(text, "the end of its trace with these faults alone:\n{}", reduced.panic.trace);
     text
 }
 
