@@ -99,8 +99,11 @@ impl Hooks {
         let with_port = authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
         let (host, port) = with_port.unwrap_or((authority, 80));
         let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = in_brackets.filter(|host| host.parse::<Ipv6Addr>().is_ok()).unwrap_or(host);
-        let is_host = !host.is_empty() && (in_brackets.is_some() || !host.contains([':', '[', ']', '?']));
+        let is_host = match in_brackets {
+            Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && !host.contains([':', '[', ']', '?']),
+        };
+        let host = in_brackets.unwrap_or(host);
         (is_host && is_fine(host) && is_fine(path)).then(|| Place {
             host: host.to_owned(),
             port,
