@@ -49,6 +49,12 @@ fn site() -> Site<Notes> {
             http.write(id, b"piece");
             http.end_stream(id);
         })
+        .hold(Method::Get, "/sized/{length}", |_, http, id, _, params| {
+            http.start_sized_stream(id, &Response::new(200), params["length"].parse().expect("a length"));
+            http.write(id, b"one");
+            http.write_bytes(id, "two".into());
+            http.end_stream(id);
+        })
         .file("/style.css", StaticFile::new("style.css", b"b {}"))
 }
 
@@ -83,6 +89,10 @@ fn pages_answer_requests() {
         ("OPTIONS /notes", "", "", 204, "Allow: POST, DELETE, OPTIONS\r\n"),
         ("PUT /echo/a/b", "", "body", 200, "\r\n\r\na/b body"),
         ("GET /stream", "", "", 200, "5\r\npiece\r\n0\r\n\r\n"),
+        ("GET /sized/6", "", "", 200, "Content-Length: 6\r\n"),
+        ("GET /sized/6", "", "", 200, "\r\n\r\nonetwo"),
+        ("HEAD /sized/6", "", "", 200, "Content-Length: 6\r\n"),
+        ("GET /sized/0", "", "", 200, "Content-Length: 0\r\n"),
         ("GET /later/this", "", "", 200, "\r\n\r\nthis, 1 notes"),
         ("DELETE /notes", "", "", 204, "\r\n\r\n"),
         ("GET /later/that", "", "", 200, "\r\n\r\nthat, 0 notes"),
@@ -95,6 +105,22 @@ fn pages_answer_requests() {
         assert!(answer.contains(wanted), "{line}: {answer}");
         assert!(!line.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "{line}: {answer}");
     }
+}
+
+#[test]
+fn a_body_is_never_longer_than_announced_nor_seems_complete_if_it_is_shorter() {
+    let run = run();
+    for (length, wanted) in [("0", "\r\n\r\n"), ("2", "\r\n\r\non"), ("4", "\r\n\r\nonet"), ("6", "onetwo")] {
+        assert!(ask(&run, &format!("GET /sized/{length}"), "", "").ends_with(wanted), "{length}");
+        let mut old = run.connect();
+        old.send(format!("GET /sized/{length} HTTP/1.0\r\n\r\n"));
+        assert!(old.expect_end().ends_with(wanted.as_bytes()), "{length}");
+    }
+    let mut client = run.connect();
+    client.send(request("GET", "/sized/7", "", ""));
+    run.sim.settle();
+    assert!(client.failure().is_some(), "{}", client.take().escape_ascii());
+    assert_eq!(run.act(|_, http| http.connections()), 0);
 }
 
 #[test]

@@ -33,7 +33,12 @@ pub struct Served<H> {
 impl<H: Handler> Served<H> {
     /// Serves a handler on a network with this seed.
     pub fn new(seed: u64, config: Config, settings: Settings, handler: H) -> Self {
-        let sim = Simulation::new(seed);
+        Self::on(&Simulation::new(seed), config, settings, handler)
+    }
+
+    /// Serves a handler on this network.
+    pub fn on(sim: &Simulation, config: Config, settings: Settings, handler: H) -> Self {
+        let sim = sim.clone();
         let mut event_loop = sim.event_loop(config, Server::new(settings, handler)).expect("a loop");
         let address = event_loop.listen("10.0.0.1:80").expect("an address");
         let stopper = event_loop.stopper();

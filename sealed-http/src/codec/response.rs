@@ -151,6 +151,18 @@ impl Response {
         out.extend_from_slice(if chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" });
     }
 
+    /// Appends the head of a response whose body, of this length, is sent apart.
+    ///
+    /// # Panics
+    /// If the status cannot have a body: 101, 204, 205 and 304.
+    pub fn encode_sized_head(&self, out: &mut Vec<u8>, version_minor: u8, keep_alive: bool, date: &str, length: u64) {
+        assert!(self.may_have_body(), "a response of status {} has no body", self.status);
+        self.encode_fields(out, version_minor, keep_alive, date);
+        out.extend_from_slice(b"Content-Length: ");
+        write_decimal(out, length);
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+
     /// Appends the head after which the connection speaks another protocol: 101, or 2xx to a
     /// CONNECT.
     pub(crate) fn encode_switch(&self, out: &mut Vec<u8>, date: &str) {

@@ -101,6 +101,8 @@ pub(crate) enum Phase {
     Answering,
     /// The handler has started a streamed response.
     Streaming,
+    /// The handler has started a streamed response whose length it has announced.
+    Sized,
     /// The last response has been queued; no more requests are answered.
     Over,
     /// The connection speaks another protocol.

@@ -90,6 +90,53 @@ impl<H: Handler> Http<'_, H> {
         chunked
     }
 
+    /// Starts a response whose body is streamed, and whose length is known: with `Content-Length`,
+    /// which every client understands, and with which it can show progress. Otherwise like
+    /// [`start_stream`](Self::start_stream).
+    ///
+    /// [`write`](Self::write) discards what goes beyond the length. If the stream is
+    /// [ended](Self::end_stream) before it is reached, the connection is reset, so that the client
+    /// sees that the body is incomplete.
+    ///
+    /// # Panics
+    /// If the status of `response` cannot have a body: 101, 204, 205 and 304.
+    pub fn start_sized_stream(&mut self, id: ConnectionId, response: &Response, length: u64) {
+        let draining = self.cx.is_draining();
+        let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
+        let marks = &mut connection.marks;
+        marks.keep_if(!draining && !response.closes() && !marks.is_last());
+        let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
+        let version = marks.version_minor();
+        connection.phase = Phase::Sized;
+        let (out, date) = self.shared.encoding(self.cx);
+        response.encode_sized_head(out, version, keep_alive, date, length);
+        self.cx.write(id, out);
+        if head_only {
+            self.conclude(id);
+        } else if length > 0 {
+            self.shared.unsent.insert(id, length);
+        }
+    }
+
+    /// Returns whether a streamed response has been started, and not been completed.
+    pub fn is_streaming(&self, id: ConnectionId) -> bool {
+        self.cx.state(id).is_some_and(|held| matches!(held.phase, Phase::Streaming | Phase::Sized))
+    }
+
+    /// Returns how many of these bytes are within the length of the response, and counts them.
+    pub(crate) fn within_length(&mut self, id: ConnectionId, count: usize) -> usize {
+        if fault!("longer-than-announced") {
+            return count;
+        }
+        let Some(left) = self.shared.unsent.get_mut(&id) else { return 0 };
+        let count = count.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= count as u64;
+        if *left == 0 {
+            self.shared.unsent.remove(&id);
+        }
+        count
+    }
+
     /// Switches the connection to another protocol. Sends `response` with status 101, which must
     /// have the field `Upgrade`, or with a 2xx status to a CONNECT request.
     ///
@@ -164,8 +211,12 @@ impl<H: Handler> Http<'_, H> {
     /// rightly be idle. Set a deadline and check [`queued`](Self::queued), or rely on
     /// [`sealed::SocketOptions::silence_max`] for peers that do not even acknowledge.
     pub fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
-        let flows = |phase| matches!(phase, Phase::Streaming | Phase::Raw);
+        let flows = |phase| matches!(phase, Phase::Streaming | Phase::Sized | Phase::Raw);
         let Some(connection) = self.cx.state(id).filter(|held| flows(held.phase)) else { return false };
+        if connection.phase == Phase::Sized {
+            let count = self.within_length(id, bytes.len());
+            return self.cx.write(id, &bytes[..count]);
+        }
         if connection.marks.has(Marks::OLD) || connection.phase == Phase::Raw {
             return self.cx.write(id, bytes);
         }
@@ -183,13 +234,21 @@ impl<H: Handler> Http<'_, H> {
             Some(connection) if matches!(connection.phase, Phase::Streaming | Phase::Raw) => {
                 self.cx.write_through(id, chunks)
             }
+            Some(connection) if connection.phase == Phase::Sized => {
+                chunks.iter().fold(true, |_, chunk| self.write_bytes(id, chunk.clone()))
+            }
             _ => true,
         }
     }
 
     /// Ends a streamed response.
     pub fn end_stream(&mut self, id: ConnectionId) {
-        let Some(connection) = self.cx.state(id).filter(|held| held.phase == Phase::Streaming) else { return };
+        let is_stream = |held: &&Connection<_>| matches!(held.phase, Phase::Streaming | Phase::Sized);
+        let Some(connection) = self.cx.state(id).filter(is_stream) else { return };
+        if connection.phase == Phase::Sized {
+            let is_short = self.shared.unsent.remove(&id).is_some() && !fault!("shorter-than-announced");
+            return if is_short { self.cx.reset(id) } else { self.conclude(id) };
+        }
         if !connection.marks.has(Marks::OLD) {
             let out = &mut self.shared.scratch;
             out.clear();

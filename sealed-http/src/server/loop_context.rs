@@ -166,6 +166,10 @@ impl<H: Handler> Http<'_, H> {
     pub fn write_bytes(&mut self, id: ConnectionId, bytes: Bytes) -> bool {
         match self.cx.state(id) {
             Some(held) if held.phase == Phase::Raw => self.cx.write_bytes(id, bytes),
+            Some(held) if held.phase == Phase::Sized => {
+                let count = self.within_length(id, bytes.len());
+                self.cx.write_bytes(id, bytes.slice(..count))
+            }
             Some(held) if held.phase == Phase::Streaming && held.marks.has(Marks::OLD) => {
                 self.cx.write_bytes(id, bytes)
             }

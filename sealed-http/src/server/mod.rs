@@ -11,6 +11,7 @@ pub use connection::Connection;
 pub use handler::{Handler, Intake, Piece, Preface, Request};
 pub use http::Http;
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use sealed::{Address, CloseReason, ConnectionId, Context, Input, ListenerId, Panic, Service, TimerId, fault};
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     /// Connections whose response is complete and not yet reported to the handler.
     pub(crate) answered: Vec<ConnectionId>,
+    /// The number of bytes that are missing in each response that is streamed with a length.
+    pub(crate) unsent: HashMap<ConnectionId, u64>,
     date: String,
     date_s: u64,
     /// The time of the tick in which the clock was last read.
@@ -113,8 +116,17 @@ impl Shared {
 impl<H: Handler> Server<H> {
     /// Creates a server for one loop.
     pub fn new(settings: Settings, handler: H) -> Self {
-        let (scratch, client, answered, date) = (Vec::new(), Client::default(), Vec::new(), String::new());
-        Self { handler, shared: Shared { settings, scratch, client, answered, date, date_s: 0, looked: None } }
+        let shared = Shared {
+            settings,
+            scratch: Vec::new(),
+            client: Client::default(),
+            answered: Vec::new(),
+            unsent: HashMap::new(),
+            date: String::new(),
+            date_s: 0,
+            looked: None,
+        };
+        Self { handler, shared }
     }
 
     /// Returns the handler, to be inspected between ticks.
@@ -148,7 +160,7 @@ impl<H: Handler> Server<H> {
     fn refuse(&mut self, cx: &mut Context<Self>, id: ConnectionId, error: DecodeError) {
         let response = self.handler.refusal(error).closing();
         if let Some(connection) = cx.state_mut(id) {
-            if connection.phase == Phase::Streaming {
+            if matches!(connection.phase, Phase::Streaming | Phase::Sized) {
                 // A response that has begun cannot be taken back. It must not seem complete either,
                 // as a response that ends with its connection would.
                 return cx.reset(id);
@@ -180,7 +192,7 @@ impl<H: Handler> Server<H> {
                 Phase::Reading => {}
                 Phase::Raw if input.is_empty() => return,
                 Phase::Raw => return self.with(cx, |handler, http| handler.raw(http, id, input)),
-                Phase::Answering | Phase::Streaming if connection.partial.is_some() => {
+                Phase::Answering | Phase::Streaming | Phase::Sized if connection.partial.is_some() => {
                     match self.stream(cx, id, input) {
                         Ok(()) if cx.state(id).is_some_and(|connection| connection.phase == Phase::Reading) => continue,
                         Ok(()) => return,
@@ -272,8 +284,8 @@ impl<H: Handler> Service for Server<H> {
             Phase::Over => {}
             Phase::Preface | Phase::Reading => cx.close(id),
             // The rest of the body will not arrive.
-            Phase::Answering | Phase::Streaming if connection.partial.is_some() => cx.close(id),
-            Phase::Answering | Phase::Streaming | Phase::Raw => {
+            Phase::Answering | Phase::Streaming | Phase::Sized if connection.partial.is_some() => cx.close(id),
+            Phase::Answering | Phase::Streaming | Phase::Sized | Phase::Raw => {
                 self.with(cx, |handler, http| handler.ended(http, id));
             }
             Phase::Outgoing => self.response_ended(cx, id),
@@ -283,7 +295,7 @@ impl<H: Handler> Service for Server<H> {
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(connection) = cx.state(id) else { return };
         match connection.phase {
-            Phase::Streaming | Phase::Raw => self.with(cx, |handler, http| handler.drained(http, id)),
+            Phase::Streaming | Phase::Sized | Phase::Raw => self.with(cx, |handler, http| handler.drained(http, id)),
             Phase::Reading if connection.partial.is_none() => {
                 let has_asked_more = connection.marks.has(Marks::INPUT_LEFT);
                 if !cx.is_draining() {
@@ -303,10 +315,10 @@ impl<H: Handler> Service for Server<H> {
         let (queued, is_draining) = (cx.queued(id), cx.is_draining());
         let Some(connection) = cx.state_mut(id) else { return };
         match connection.phase {
-            Phase::Answering | Phase::Streaming | Phase::Reading if connection.partial.is_some() => {
+            Phase::Answering | Phase::Streaming | Phase::Sized | Phase::Reading if connection.partial.is_some() => {
                 self.refuse(cx, id, DecodeError::TimedOut);
             }
-            Phase::Answering | Phase::Streaming | Phase::Raw => {
+            Phase::Answering | Phase::Streaming | Phase::Sized | Phase::Raw => {
                 self.with(cx, |handler, http| handler.timed_out(http, id));
             }
             Phase::Over if is_draining => cx.close(id),
@@ -329,6 +341,9 @@ impl<H: Handler> Service for Server<H> {
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, connection: Self::Connection, reason: CloseReason) {
         if is_outgoing(Some(&connection)) {
             return self.outgoing_closed(cx, id, reason);
+        }
+        if !self.shared.unsent.is_empty() {
+            self.shared.unsent.remove(&id);
         }
         self.with(cx, |handler, http| handler.closed(http, id, connection.state, reason));
     }

@@ -1,7 +1,9 @@
 //! A handler made of pages, the short way to write a server, and its parts: routes, queries and
 //! forms, problems, static files, and answers to pages of other origins.
 
+pub(crate) mod conditions;
 pub(crate) mod cors;
+pub(crate) mod directory;
 pub(crate) mod form;
 pub(crate) mod params;
 pub(crate) mod problem;
@@ -9,13 +11,16 @@ pub(crate) mod query;
 mod reply;
 pub(crate) mod routes;
 pub(crate) mod static_file;
+mod transfer;
 
 pub use cors::{Cors, Field, Origins};
+pub use directory::Directory;
 pub use params::Params;
 pub use problem::{Member, Problem};
 pub use query::{BadEncoding, Query, decode_segment};
 pub use routes::{Methods, NoRoute, Routes};
 pub use static_file::StaticFile;
+pub use transfer::SiteConnection;
 
 use std::fmt;
 
@@ -175,6 +180,20 @@ impl<S: 'static> Site<S> {
         self.get(path, move |_, request, _| file.answer(&request.head))
     }
 
+    /// Adds a page that serves the files of a directory. The pattern ends in `{path...}`, which is
+    /// the path below the directory. If the queue of the workers is full, clients get 503.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`], and if the pattern does not end in `{name...}`.
+    #[must_use]
+    pub fn directory(self, pattern: &'static str, directory: Directory) -> Self {
+        assert!(pattern.ends_with("...}"), "{pattern:?} has no place for the path below a directory");
+        self.hold(Method::Get, pattern, move |_, http, id, request, params| {
+            let path = params.iter().last().map_or("", |(_, path)| path);
+            transfer::begin(http, id, &directory, directory.lookup(&request.head, path));
+        })
+    }
+
     /// Returns the state, to be inspected between ticks.
     pub fn state(&self) -> &S {
         &self.state
@@ -194,7 +213,7 @@ impl<S: 'static> Site<S> {
 }
 
 impl<S: 'static> Handler for Site<S> {
-    type Connection = ();
+    type Connection = SiteConnection;
     type Message = Task<S>;
     type Timer = Task<S>;
 
@@ -203,6 +222,14 @@ impl<S: 'static> Handler for Site<S> {
             Ok((page, params)) => page(&mut self.state, http, id, request, &params),
             Err(why) => http.respond(id, &why.into()),
         }
+    }
+
+    fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        transfer::read(http, id);
+    }
+
+    fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        transfer::timed_out(http, id);
     }
 
     fn message(&mut self, http: &mut Http<'_, Self>, task: Task<S>) {

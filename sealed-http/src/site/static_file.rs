@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::codec::head::RequestHead;
 use crate::codec::response::Response;
+use crate::site::conditions::{Conditions, Wanted};
 use crate::site::problem::Problem;
 
 /// A file that is compiled into the program. Everything that its responses need is computed once.
@@ -70,13 +71,15 @@ impl StaticFile {
     pub fn answer(&self, head: &RequestHead<'_>) -> Response {
         // RFC 9110, 13.2.2. The file has no modification date, so that conditions by date do not
         // apply.
-        if names(head, "if-match", |tag| tag == self.etag) == Some(false) {
-            return Problem::new(412).code("precondition_failed").detail("The file is not the one in If-Match.").into();
-        }
-        let is_known = names(head, "if-none-match", |tag| tag.strip_prefix("W/").unwrap_or(tag) == self.etag);
+        let wanted = Conditions::of(head).without_dates().judge(Some(&self.etag), None, self.bytes.len() as u64);
         let tag = [("ETag", self.etag.clone())];
-        if is_known == Some(true) {
-            return Response::new(304).with(&tag).header("Cache-Control", self.cache_control);
+        match wanted {
+            Wanted::Failed => {
+                let problem = Problem::new(412).code("precondition_failed");
+                return problem.detail("The file is not the one in If-Match.").into();
+            }
+            Wanted::NotModified => return Response::new(304).with(&tag).header("Cache-Control", self.cache_control),
+            Wanted::Whole | Wanted::Part { .. } | Wanted::Unsatisfiable => {}
         }
         Response::new(200)
             .header("Content-Type", self.content_type)
@@ -86,37 +89,6 @@ impl StaticFile {
             .header("X-Content-Type-Options", "nosniff")
             .body(Bytes::from_static(self.bytes))
     }
-}
-
-/// Returns whether the header fields of that name have `*` or a wanted tag; `None` if there are no
-/// such fields. A list is read only up to its first malformed entry.
-fn names(head: &RequestHead<'_>, field: &str, is_wanted: impl Fn(&str) -> bool) -> Option<bool> {
-    let mut found = None;
-    for (_, value) in head.headers().filter(|(name, _)| name.eq_ignore_ascii_case(field)) {
-        let any = value.trim_ascii() == b"*";
-        let hit = any || tags(value).any(|tag| std::str::from_utf8(tag).is_ok_and(&is_wanted));
-        found = Some(found.unwrap_or(false) || hit);
-    }
-    found
-}
-
-/// Returns the entity tags of a list, including `W/` and quotes. Quoted tags may contain commas.
-fn tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        while let [b' ' | b'\t' | b',', rest @ ..] = list {
-            list = rest;
-        }
-        let opening = if list.starts_with(b"W/") { 2 } else { 0 };
-        let inside = list.get(opening..)?.strip_prefix(b"\"")?;
-        let length = inside.iter().position(|byte| *byte == b'"')?;
-        let (tag, rest) = list.split_at(opening + length + 2);
-        // Only a comma separates two tags.
-        list = match rest.trim_ascii_start() {
-            rest @ ([] | [b',', ..]) => rest,
-            _ => &[],
-        };
-        Some(tag)
-    })
 }
 
 /// Returns a tag made of the length and the FNV-1a hash of the bytes. The program's own files are
@@ -130,7 +102,7 @@ fn etag_of(bytes: &[u8]) -> String {
     format!("\"{:x}-{hash:016x}\"", bytes.len())
 }
 
-fn type_of(name: &str) -> &'static str {
+pub(crate) fn type_of(name: &str) -> &'static str {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension).to_ascii_lowercase();
     match extension.as_str() {
         "html" | "htm" => "text/html; charset=utf-8",
