@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sealed::{Config, EventLoop};
+use sealed_http::server::Exchange;
 use sealed_http::site::StaticFile;
 use sealed_http::{Method, Problem, Request, Response, Server, Settings, Site};
 use testing::http::request;
@@ -142,4 +143,64 @@ fn malformed_requests_are_refused_with_a_problem() {
     client.send("GET / HTTP/1.1\r\n\r\n");
     let answer = String::from_utf8(client.expect_end()).expect("text");
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"code\":\"bad_host\""), "{answer}");
+}
+
+#[test]
+fn each_exchange_is_logged_once() {
+    let site = Site::new(Vec::<Exchange>::new())
+        .get("/page", |_, _, _| "hello")
+        .hold(Method::Get, "/stream", |_, http, id, _, _| {
+            http.start_stream(id, &Response::new(200));
+            http.write(id, b"piece");
+            http.write_bytes(id, "more".into());
+            http.end_stream(id);
+        })
+        .hold(Method::Get, "/sized", |_, http, id, _, _| {
+            http.start_sized_stream(id, &Response::new(200), 5);
+            http.write(id, b"pieces");
+            http.end_stream(id);
+        })
+        .hold(Method::Get, "/cut", |_, http, id, _, _| {
+            http.start_stream(id, &Response::new(206));
+            http.write(id, b"piece");
+            http.set_timer(SECOND, Box::new(move |_, http| http.abort(id)));
+        })
+        .hold(Method::Get, "/silent", |_, http, id, _, _| http.abort(id))
+        .post("/form", |_, request, _| request.body.len().to_string())
+        .log(|log, _, _, exchange| log.push(exchange.clone()));
+    let settings = Settings { reports_exchanges: true, ..Settings::default() };
+    let run = Served::new(1, Config::default(), settings, site);
+    let ask = |method: &str, target: &str, body: &str| {
+        let mut client = run.connect();
+        client.send(request(method, target, "", body));
+        run.sim.run_for(SECOND * 2);
+        client.finish();
+        run.sim.settle();
+        run.act(|site, _| std::mem::take(site.state_mut()))
+    };
+    for (method, target, body, status, body_bytes, is_complete) in [
+        ("GET", "/page?a=b", "", Some(200), 5, true),
+        ("HEAD", "/page", "", Some(200), 0, true),
+        ("GET", "/stream", "", Some(200), 9, true),
+        ("GET", "/sized", "", Some(200), 5, true),
+        ("GET", "/cut", "", Some(206), 5, false),
+        ("GET", "/silent", "", None, 0, false),
+        ("POST", "/form", "four", Some(200), 1, true),
+    ] {
+        let log = ask(method, target, body);
+        let [exchange] = &log[..] else { panic!("{target}: {log:?}") };
+        assert_eq!((&exchange.method[..], exchange.status), (method, status), "{target}");
+        assert_eq!((exchange.body_bytes, exchange.is_complete), (body_bytes, is_complete), "{target}");
+        let path = exchange.query.as_ref().map_or(exchange.path.clone(), |query| format!("{}?{query}", exchange.path));
+        assert_eq!(path, target);
+        assert_eq!(exchange.time >= SECOND, target == "/cut", "{:?}", exchange.time);
+    }
+    let mut client = run.connect();
+    client.send("GET /a HTTP/1.1\r\n\r\n");
+    client.expect_end();
+    let log = run.act(|site, _| std::mem::take(site.state_mut()));
+    assert_eq!(
+        log.iter().map(|exchange| (&exchange.method[..], exchange.status)).collect::<Vec<_>>(),
+        [("", Some(400))]
+    );
 }

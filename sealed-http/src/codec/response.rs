@@ -175,6 +175,11 @@ impl Response {
         (self.may_have_body() && self.body.len() >= SHARED_MIN).then(|| self.body.clone())
     }
 
+    /// Returns the number of bytes of the body that is sent.
+    pub(crate) fn body_len(&self) -> usize {
+        if self.may_have_body() { self.body.len() } else { 0 }
+    }
+
     fn may_have_body(&self) -> bool {
         !matches!(self.status, 101 | 204 | 205 | 304)
     }

@@ -8,6 +8,7 @@ use crate::client::fetch::{FetchId, Fetched};
 use crate::codec::error::DecodeError;
 use crate::codec::head::RequestHead;
 use crate::codec::response::Response;
+use crate::server::exchange::Exchange;
 use crate::server::http::Http;
 use crate::site::problem::Problem;
 
@@ -217,6 +218,33 @@ pub trait Handler: Sized + 'static {
     /// Called once for each response, after the call in which the handler completed it has returned
     /// and before the connection's next request is read. Not called if the connection closes first.
     fn answered(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
+
+    /// Receives a report of an exchange, if
+    /// [`Settings::reports_exchanges`](crate::Settings::reports_exchanges) is set: once for each
+    /// request that was answered, refused, or cut off by the end of its connection, for a log of
+    /// requests. A switch to another protocol completes an exchange with 101, or with 2xx.
+    ///
+    /// Called before the connection's next request is read, and before [`closed`](Self::closed).
+    ///
+    /// ```
+    /// use sealed::ConnectionId;
+    /// use sealed_http::{Handler, Http, server::Exchange};
+    ///
+    /// struct App;
+    ///
+    /// impl Handler for App {
+    ///     type Connection = ();
+    ///     type Message = ();
+    ///     type Timer = ();
+    ///
+    ///     fn exchanged(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, exchange: &Exchange) {
+    ///         let peer = http.peer_addr(id).map_or(String::from("-"), |peer| peer.to_string());
+    ///         let Exchange { method, path, status, body_bytes, time, .. } = exchange;
+    ///         println!("{peer} {method} {path} {} {body_bytes} {time:?}", status.unwrap_or(0));
+    ///     }
+    /// }
+    /// ```
+    fn exchanged(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, exchange: &Exchange) {}
 
     /// Handles the end of a connection, whether its request was answered or not. Called once for
     /// each connection, as the last call for it.

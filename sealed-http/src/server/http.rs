@@ -51,6 +51,8 @@ impl<H: Handler> Http<'_, H> {
         marks.keep_if(!draining && !response.closes() && !is_unread && !marks.is_last());
         let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
         let version = marks.version_minor();
+        let body_bytes = if head_only { 0 } else { response.body_len() };
+        self.shared.exchanges.answer(id, self.cx.now(), response.status(), body_bytes);
         let (out, date) = self.shared.encoding(self.cx);
         let apart = if head_only { None } else { response.body_to_share() };
         response.encode(out, version, keep_alive, head_only || apart.is_some(), date);
@@ -81,6 +83,7 @@ impl<H: Handler> Http<'_, H> {
         let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
         let version = marks.version_minor();
         connection.phase = Phase::Streaming;
+        self.shared.exchanges.answer(id, self.cx.now(), response.status(), 0);
         let (out, date) = self.shared.encoding(self.cx);
         response.encode_stream_head(out, version, keep_alive, date);
         self.cx.write(id, out);
@@ -108,6 +111,7 @@ impl<H: Handler> Http<'_, H> {
         let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
         let version = marks.version_minor();
         connection.phase = Phase::Sized;
+        self.shared.exchanges.answer(id, self.cx.now(), response.status(), 0);
         let (out, date) = self.shared.encoding(self.cx);
         response.encode_sized_head(out, version, keep_alive, date, length);
         self.cx.write(id, out);
@@ -160,6 +164,8 @@ impl<H: Handler> Http<'_, H> {
             return false;
         }
         connection.phase = Phase::Raw;
+        self.shared.exchanges.answer(id, self.cx.now(), status, 0);
+        self.shared.exchanges.end(id, self.cx.now(), true);
         let (out, date) = self.shared.encoding(self.cx);
         response.encode_switch(out, date);
         self.cx.write(id, out);
@@ -215,8 +221,10 @@ impl<H: Handler> Http<'_, H> {
         let Some(connection) = self.cx.state(id).filter(|held| flows(held.phase)) else { return false };
         if connection.phase == Phase::Sized {
             let count = self.within_length(id, bytes.len());
+            self.shared.exchanges.sent(id, count);
             return self.cx.write(id, &bytes[..count]);
         }
+        self.shared.exchanges.sent(id, bytes.len());
         if connection.marks.has(Marks::OLD) || connection.phase == Phase::Raw {
             return self.cx.write(id, bytes);
         }
@@ -232,6 +240,7 @@ impl<H: Handler> Http<'_, H> {
     pub fn write_framed(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
         match self.cx.state(id) {
             Some(connection) if matches!(connection.phase, Phase::Streaming | Phase::Raw) => {
+                self.shared.exchanges.sent(id, chunks.iter().map(Bytes::len).sum());
                 self.cx.write_through(id, chunks)
             }
             Some(connection) if connection.phase == Phase::Sized => {
@@ -366,6 +375,7 @@ impl<H: Handler> Http<'_, H> {
         // Once the client has taken the response, the idle timeout starts.
         let taken = self.shared.settings.write_timeout;
         let (queued, draining) = (how_much(self.cx.queued(id)), self.cx.is_draining());
+        self.shared.exchanges.end(id, self.cx.now(), true);
         let Some(connection) = self.cx.state_mut(id) else { return };
         if !fault!("streamed-answer-not-reported") || !connection.marks.has(Marks::BODY_IS_COMING) {
             self.shared.answered.push(id);

@@ -177,7 +177,7 @@ impl<H: Handler> Server<H> {
         head: &RequestHead<'_>,
         input: &mut Input<'_>,
     ) -> Result<Option<u64>, DecodeError> {
-        Self::note(cx, id, head);
+        self.note(cx, id, head);
         if let Some(connection) = cx.state_mut(id) {
             connection.marks.set(Marks::BODY_IS_COMING, true);
         }
@@ -293,7 +293,8 @@ impl<H: Handler> Server<H> {
     }
 
     /// Records the properties of a request on which its response depends.
-    pub(crate) fn note(cx: &mut Context<Self>, id: ConnectionId, head: &RequestHead<'_>) {
+    pub(crate) fn note(&mut self, cx: &mut Context<Self>, id: ConnectionId, head: &RequestHead<'_>) {
+        self.shared.exchanges.begin(id, cx.now(), head);
         if let Some(connection) = cx.state_mut(id) {
             connection.phase = Phase::Answering;
             let may_switch = head.upgrade().is_some() || head.method() == Method::Connect;

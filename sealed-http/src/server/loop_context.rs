@@ -168,12 +168,15 @@ impl<H: Handler> Http<'_, H> {
             Some(held) if held.phase == Phase::Raw => self.cx.write_bytes(id, bytes),
             Some(held) if held.phase == Phase::Sized => {
                 let count = self.within_length(id, bytes.len());
+                self.shared.exchanges.sent(id, count);
                 self.cx.write_bytes(id, bytes.slice(..count))
             }
             Some(held) if held.phase == Phase::Streaming && held.marks.has(Marks::OLD) => {
+                self.shared.exchanges.sent(id, bytes.len());
                 self.cx.write_bytes(id, bytes)
             }
             Some(held) if held.phase == Phase::Streaming && !bytes.is_empty() => {
+                self.shared.exchanges.sent(id, bytes.len());
                 self.cx.write(id, format!("{:x}\r\n", bytes.len()).as_bytes());
                 self.cx.write_bytes(id, bytes);
                 self.cx.write(id, b"\r\n")

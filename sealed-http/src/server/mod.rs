@@ -2,12 +2,14 @@
 //! requests to a [`Handler`]. The handler acts through its [`Http`].
 
 pub(crate) mod connection;
+mod exchange;
 pub(crate) mod handler;
 pub(crate) mod http;
 pub(crate) mod intake;
 mod loop_context;
 
 pub use connection::Connection;
+pub use exchange::Exchange;
 pub use handler::{Handler, Intake, Piece, Preface, Request};
 pub use http::Http;
 
@@ -22,6 +24,7 @@ use crate::codec::error::DecodeError;
 use crate::codec::head::RequestHead;
 use crate::codec::limits::Limits;
 use crate::server::connection::{Marks, Phase, how_much};
+use crate::server::exchange::Exchanges;
 use crate::server::intake::Outcome;
 
 /// How long idle connections between two requests are kept during a shutdown.
@@ -48,6 +51,9 @@ pub struct Settings {
     /// Time that a keep-alive connection may stay idle between two requests, from when the client
     /// has taken the response to the first. Default 75 s.
     pub idle_timeout: Duration,
+    /// Whether [`Handler::exchanged`] is called. Each exchange then takes some memory while it
+    /// lasts. Default false.
+    pub reports_exchanges: bool,
 }
 
 impl Default for Settings {
@@ -59,6 +65,7 @@ impl Default for Settings {
             body_rate_min: 1_000,
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
+            reports_exchanges: false,
         }
     }
 }
@@ -80,6 +87,7 @@ pub(crate) struct Shared {
     pub(crate) answered: Vec<ConnectionId>,
     /// The number of bytes that are missing in each response that is streamed with a length.
     pub(crate) unsent: HashMap<ConnectionId, u64>,
+    pub(crate) exchanges: Exchanges,
     date: String,
     date_s: u64,
     /// The time of the tick in which the clock was last read.
@@ -116,12 +124,14 @@ impl Shared {
 impl<H: Handler> Server<H> {
     /// Creates a server for one loop.
     pub fn new(settings: Settings, handler: H) -> Self {
+        let exchanges = Exchanges::new(settings.reports_exchanges);
         let shared = Shared {
             settings,
             scratch: Vec::new(),
             client: Client::default(),
             answered: Vec::new(),
             unsent: HashMap::new(),
+            exchanges,
             date: String::new(),
             date_s: 0,
             looked: None,
@@ -146,13 +156,22 @@ impl<H: Handler> Server<H> {
         while let Some(id) = http.shared.answered.pop() {
             self.handler.answered(&mut http, id);
         }
+        self.report_ended(cx);
         outcome
+    }
+
+    /// Reports the exchanges that have ended to the handler.
+    fn report_ended(&mut self, cx: &mut Context<Self>) {
+        for (id, exchange) in self.shared.exchanges.take_ended() {
+            let mut http = Http { cx: &mut *cx, shared: &mut self.shared };
+            self.handler.exchanged(&mut http, id, &exchange);
+        }
     }
 
     /// Passes a request to the handler, and records the properties on which its response depends.
     fn hand_over(&mut self, cx: &mut Context<Self>, id: ConnectionId, request: &Request<'_>) {
         cx.clear_deadline(id);
-        Self::note(cx, id, &request.head);
+        self.note(cx, id, &request.head);
         self.with(cx, |handler, http| handler.request(http, id, request));
     }
 
@@ -345,6 +364,8 @@ impl<H: Handler> Service for Server<H> {
         if !self.shared.unsent.is_empty() {
             self.shared.unsent.remove(&id);
         }
+        self.shared.exchanges.end(id, cx.now(), false);
+        self.report_ended(cx);
         self.with(cx, |handler, http| handler.closed(http, id, connection.state, reason));
     }
 

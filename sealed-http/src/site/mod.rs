@@ -30,11 +30,13 @@ use crate::codec::head::Method;
 use crate::codec::response::Response;
 use crate::server::handler::{Handler, Request};
 use crate::server::http::Http;
-use crate::server::{Server, Settings};
+use crate::server::{Exchange, Server, Settings};
 
 /// A closure that runs later on a site's loop, with its state: the value that the site's timers
 /// carry and that its mailbox takes.
 pub type Task<S> = Box<dyn FnOnce(&mut S, &mut Http<'_, Site<S>>) + Send>;
+
+type Log<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Exchange) + Send>;
 
 type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request<'_>, &Params<'_>) + Send>;
 
@@ -67,12 +69,13 @@ type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request
 pub struct Site<S: 'static> {
     state: S,
     routes: Routes<Page<S>>,
+    log: Option<Log<S>>,
 }
 
 impl<S: 'static> Site<S> {
     /// Creates a site without pages.
     pub fn new(state: S) -> Self {
-        Self { state, routes: Routes::new() }
+        Self { state, routes: Routes::new(), log: None }
     }
 
     /// Adds a page for GET, and for HEAD, which returns only the head.
@@ -194,9 +197,23 @@ impl<S: 'static> Site<S> {
         })
     }
 
+    /// Calls `log` for each exchange that has ended: see [`Handler::exchanged`]. A server that is
+    /// not started with [`run`](Self::run) also needs
+    /// [`Settings::reports_exchanges`].
+    #[must_use]
+    pub fn log(mut self, log: impl Fn(&mut S, &mut Http<'_, Self>, ConnectionId, &Exchange) + Send + 'static) -> Self {
+        self.log = Some(Box::new(log));
+        self
+    }
+
     /// Returns the state, to be inspected between ticks.
     pub fn state(&self) -> &S {
         &self.state
+    }
+
+    /// Returns the state for modification, between ticks.
+    pub fn state_mut(&mut self) -> &mut S {
+        &mut self.state
     }
 
     /// Serves the site at an address until SIGINT or SIGTERM, on one loop and with default
@@ -205,7 +222,8 @@ impl<S: 'static> Site<S> {
     /// # Errors
     /// If the loop cannot be created, cannot listen, cannot handle signals, or fails.
     pub fn run(self, listen: impl Into<Listen>) -> sealed::Result<()> {
-        let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), self))?;
+        let settings = Settings { reports_exchanges: self.log.is_some(), ..Settings::default() };
+        let mut event_loop = EventLoop::new(Config::default(), Server::new(settings, self))?;
         event_loop.listen(listen)?;
         event_loop.stop_on_signals()?;
         event_loop.run()
@@ -221,6 +239,12 @@ impl<S: 'static> Handler for Site<S> {
         match self.routes.find_for(&request.head) {
             Ok((page, params)) => page(&mut self.state, http, id, request, &params),
             Err(why) => http.respond(id, &why.into()),
+        }
+    }
+
+    fn exchanged(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, exchange: &Exchange) {
+        if let Some(log) = &self.log {
+            log(&mut self.state, http, id, exchange);
         }
     }
 
