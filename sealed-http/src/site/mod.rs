@@ -2,6 +2,7 @@
 //! forms, problems, static files, and answers to pages of other origins.
 
 pub(crate) mod conditions;
+mod connection;
 pub(crate) mod cors;
 pub(crate) mod directory;
 pub(crate) mod form;
@@ -10,17 +11,21 @@ pub(crate) mod problem;
 pub(crate) mod query;
 mod reply;
 pub(crate) mod routes;
+#[cfg(feature = "websocket")]
+mod socket;
 pub(crate) mod static_file;
 mod transfer;
 
+pub use connection::SiteConnection;
 pub use cors::{Cors, Field, Origins};
 pub use directory::Directory;
 pub use params::Params;
 pub use problem::{Member, Problem};
 pub use query::{BadEncoding, Query, decode_segment};
 pub use routes::{Methods, NoRoute, Routes};
+#[cfg(feature = "websocket")]
+pub use socket::{Message, WebSockets};
 pub use static_file::StaticFile;
-pub use transfer::SiteConnection;
 
 use std::fmt;
 
@@ -38,7 +43,14 @@ pub type Task<S> = Box<dyn FnOnce(&mut S, &mut Http<'_, Site<S>>) + Send>;
 
 type Log<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Exchange) + Send>;
 
-type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request<'_>, &Params<'_>) + Send>;
+type Call<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request<'_>, &Params<'_>) + Send>;
+
+enum Page<S: 'static> {
+    Call(Call<S>),
+    /// The index of the page's WebSockets.
+    #[cfg(feature = "websocket")]
+    WebSocket(usize),
+}
 
 /// A [`Handler`] made of pages: functions that are registered by method and pattern, as in
 /// [`Routes`], and share one user-defined state. `Routes` also answers requests that have no page.
@@ -69,13 +81,21 @@ type Page<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Request
 pub struct Site<S: 'static> {
     state: S,
     routes: Routes<Page<S>>,
+    #[cfg(feature = "websocket")]
+    websockets: Vec<WebSockets<S>>,
     log: Option<Log<S>>,
 }
 
 impl<S: 'static> Site<S> {
     /// Creates a site without pages.
     pub fn new(state: S) -> Self {
-        Self { state, routes: Routes::new(), log: None }
+        Self {
+            state,
+            routes: Routes::new(),
+            #[cfg(feature = "websocket")]
+            websockets: Vec::new(),
+            log: None,
+        }
     }
 
     /// Adds a page for GET, and for HEAD, which returns only the head.
@@ -170,7 +190,7 @@ impl<S: 'static> Site<S> {
         pattern: &'static str,
         page: impl Fn(&mut S, &mut Http<'_, Self>, ConnectionId, &Request<'_>, &Params<'_>) + Send + 'static,
     ) -> Self {
-        self.routes = self.routes.on(method, pattern, Box::new(page));
+        self.routes = self.routes.on(method, pattern, Page::Call(Box::new(page)));
         self
     }
 
@@ -195,6 +215,18 @@ impl<S: 'static> Site<S> {
             let path = params.iter().last().map_or("", |(_, path)| path);
             transfer::begin(http, id, &directory, directory.lookup(&request.head, path));
         })
+    }
+
+    /// Adds a page that clients open WebSockets with.
+    ///
+    /// # Panics
+    /// On the conditions of [`Routes::on`].
+    #[cfg(feature = "websocket")]
+    #[must_use]
+    pub fn websocket(mut self, pattern: &'static str, websockets: WebSockets<S>) -> Self {
+        self.routes = self.routes.on(Method::Get, pattern, Page::WebSocket(self.websockets.len()));
+        self.websockets.push(websockets);
+        self
     }
 
     /// Calls `log` for each exchange that has ended: see [`Handler::exchanged`]. A server that is
@@ -237,7 +269,11 @@ impl<S: 'static> Handler for Site<S> {
 
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         match self.routes.find_for(&request.head) {
-            Ok((page, params)) => page(&mut self.state, http, id, request, &params),
+            Ok((Page::Call(call), params)) => call(&mut self.state, http, id, request, &params),
+            #[cfg(feature = "websocket")]
+            Ok((Page::WebSocket(page), params)) => {
+                self.websockets[*page].accept(*page, &mut self.state, http, id, request, &params);
+            }
             Err(why) => http.respond(id, &why.into()),
         }
     }
@@ -250,10 +286,50 @@ impl<S: 'static> Handler for Site<S> {
 
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         transfer::read(http, id);
+        #[cfg(feature = "websocket")]
+        if http.state_mut(id).and_then(SiteConnection::websocket_page).is_some() {
+            http.resume(id);
+        }
     }
 
     fn timed_out(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        #[cfg(feature = "websocket")]
+        if let Some(page) = http.state_mut(id).and_then(SiteConnection::websocket_page) {
+            return self.websockets[page].timed_out(http, id);
+        }
         transfer::timed_out(http, id);
+    }
+
+    #[cfg(feature = "websocket")]
+    fn raw(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, input: &mut sealed::Input<'_>) {
+        // A page can have switched to a protocol of its own, which a site does not read.
+        match http.state_mut(id).and_then(SiteConnection::websocket_page) {
+            Some(page) => self.websockets[page].receive(&mut self.state, http, id, input),
+            None => _ = input.take_all(),
+        }
+    }
+
+    #[cfg(feature = "websocket")]
+    fn closed(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        mut connection: SiteConnection,
+        _: sealed::CloseReason,
+    ) {
+        if let Some(page) = connection.websocket_page() {
+            self.websockets[page].closed(&mut self.state, http, id);
+        }
+    }
+
+    #[cfg(feature = "websocket")]
+    fn draining(&mut self, http: &mut Http<'_, Self>, limit: std::time::Duration) {
+        for id in http.connection_ids() {
+            http.close_websocket(id, crate::websocket::CloseCode::GOING_AWAY, "");
+            if http.state_mut(id).and_then(SiteConnection::websocket_page).is_some() {
+                http.set_deadline(id, limit);
+            }
+        }
     }
 
     fn message(&mut self, http: &mut Http<'_, Self>, task: Task<S>) {
@@ -267,6 +343,6 @@ impl<S: 'static> Handler for Site<S> {
 
 impl<S: fmt::Debug> fmt::Debug for Site<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Site").field("state", &self.state).field("routes", &self.routes).finish()
+        f.debug_struct("Site").field("state", &self.state).field("routes", &self.routes).finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ use sealed::{ConnectionId, WorkError, Workers, fault};
 
 use crate::codec::response::Response;
 use crate::server::http::Http;
+use crate::site::connection::State;
 use crate::site::directory::{Content, Directory, Found};
 use crate::site::problem::Problem;
 use crate::site::{Site, Task};
@@ -15,13 +16,9 @@ use crate::site::{Site, Task};
 /// The time after which a read is tried again if the queue of the workers is full.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The state that a [`Site`] keeps for each connection: the file that is being sent, if any.
-#[derive(Debug, Default)]
-pub struct SiteConnection(Option<Box<Transfer>>);
-
 /// A file that is being sent.
 #[derive(Debug)]
-struct Transfer {
+pub(crate) struct Transfer {
     content: Content,
     workers: Workers,
     /// A piece is being read, or will be.
@@ -56,15 +53,15 @@ fn send<S>(http: &mut Http<'_, Site<S>>, id: ConnectionId, found: Found, workers
     http.start_sized_stream(id, &response, content.left);
     // A response to HEAD is complete.
     if http.is_streaming(id) {
-        if let Some(SiteConnection(transfer)) = http.state_mut(id) {
-            *transfer = Some(Box::new(Transfer { content, workers, is_reading: false, queued: 0 }));
+        if let Some(connection) = http.state_mut(id) {
+            connection.begin(State::File(Transfer { content, workers, is_reading: false, queued: 0 }));
         }
         read(http, id);
     }
 }
 
 fn transfer<'a, S>(http: &'a mut Http<'_, Site<S>>, id: ConnectionId) -> Option<&'a mut Transfer> {
-    http.state_mut(id)?.0.as_deref_mut()
+    http.state_mut(id)?.transfer()
 }
 
 /// Reads the next piece, unless one is being read.
@@ -104,7 +101,7 @@ fn write<S>(http: &mut Http<'_, Site<S>>, id: ConnectionId, piece: io::Result<By
     let has_room = http.write_bytes(id, piece) || fault!("file-read-ahead");
     if is_last {
         if let Some(connection) = http.state_mut(id) {
-            connection.0 = None;
+            connection.end();
         }
         return http.end_stream(id);
     }
