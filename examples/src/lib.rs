@@ -1,3 +1,5 @@
 //! Code that examples share.
 
 pub mod resp;
+pub mod socks;
+pub mod targets;

@@ -50,7 +50,7 @@ fn room() -> WebSockets<Chat> {
 fn run() -> Served<Site<Chat>> {
     let small = Limits { message_bytes_max: 100, ..Limits::default() };
     let site = Site::new(Chat::default())
-        .get("/members", |chat, _, _| chat.members.iter().map(|(name, _)| format!("{name}\n")).collect::<String>())
+        .get("/members", |chat, _, _| chat.members.len().to_string())
         .websocket("/rooms/{name}", room())
         .websocket("/small/{name}", room().limits(small).allow_origin("*"));
     Served::new(1, Config::default(), Settings::default(), site)
