@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sealed::{
     Address, CloseReason, Config, Connect, ConnectionId, Context, EventLoop, Input, ListenerId, Resolver,
-    ResolverConfig, Service, Workers,
+    ResolverConfig, Service, TimerId, Workers,
 };
 
 /// The time for which a side may accept none of the output that is left after the other side has
@@ -56,6 +56,18 @@ impl Service for Proxy {
         // The other direction may continue for a long time.
         if let Some(other) = cx.state(id).copied() {
             cx.half_close(other);
+        }
+    }
+
+    fn draining(&mut self, cx: &mut Context<Self>, limit: Duration) {
+        // Tunnels may come to their end. Closing one in the middle would look like the end of its
+        // data.
+        cx.set_timer(limit / 10 * 9, ());
+    }
+
+    fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, (): ()) {
+        for id in cx.connection_ids() {
+            cx.reset(id);
         }
     }
 

@@ -6,15 +6,16 @@
 //! these, `--rate BYTES` limits the bytes per second of each client in each direction, and
 //! `--private` lets clients reach private networks and the machine of the proxy too.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use examples::socks::{
     CONNECT, Code, LOGIN, LOGIN_VERSION, NO_LOGIN, NO_METHOD, Reader, Request, VERSION, is_same, reply,
 };
-use examples::targets::{Rule, Targets, is_public, look_up};
+use examples::targets::is_public;
 use sealed::{
-    Address, CloseReason, Config, ConnectionId, Context, Error, EventLoop, Input, ListenerId, Rate, Rates, Service,
-    Workers,
+    Address, CloseReason, Config, Connect, ConnectionId, Context, Error, EventLoop, Input, ListenerId, Rate, Rates,
+    Resolver, ResolverConfig, Service, Workers,
 };
 
 /// The time for the whole handshake of a client, up to its request.
@@ -26,7 +27,8 @@ const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 const LINGER: Duration = Duration::from_secs(60);
 
 struct Socks {
-    targets: Targets,
+    /// Resolves names, and refuses addresses that clients may not reach.
+    resolver: Resolver,
     /// The name and the password that clients have to send, with a colon between them.
     login: Option<String>,
     rates: Rates,
@@ -89,8 +91,8 @@ impl Socks {
             Err(code) => return refuse(cx, id, code),
         };
         let side = Side { step: Step::Target, other: id, queued: 0 };
-        match self.targets.connect(host, port).map(|connect| cx.connect(connect, side)) {
-            Ok(Ok(target)) => {
+        match cx.connect(Connect::by_name(&self.resolver, host, port), side) {
+            Ok(target) => {
                 cx.set_linger(id, LINGER);
                 cx.set_linger(target, LINGER);
                 if let Some(side) = cx.state_mut(id) {
@@ -98,8 +100,8 @@ impl Socks {
                 }
                 set_idle_limit(cx, id);
             }
-            Err(error) | Ok(Err(Error::Connect { source: error, .. })) => refuse(cx, id, error.kind().into()),
-            Ok(Err(_)) => refuse(cx, id, Code::Failed),
+            Err(Error::Connect { source: error, .. }) => refuse(cx, id, error.kind().into()),
+            Err(_) => refuse(cx, id, Code::Failed),
         }
     }
 }
@@ -216,18 +218,18 @@ impl Service for Socks {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut address = "127.0.0.1:1080".to_owned();
-    let (mut login, mut rate, mut is_allowed) = (None, None, is_public as Rule);
+    let (mut login, mut rate, mut allow) = (None, None, is_public as fn(IpAddr) -> bool);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--user" => login = Some(arguments.next().ok_or("--user needs NAME:PASSWORD")?),
             "--rate" => rate = Some(Rate::per_second(arguments.next().ok_or("--rate needs a number")?.parse()?)),
-            "--private" => is_allowed = |_| true,
+            "--private" => allow = |_| true,
             _ => address = argument,
         }
     }
-    let targets = Targets::new(&Workers::new(16, 1_000), is_allowed, look_up);
-    let socks = Socks { targets, login, rates: Rates { read: rate, write: rate } };
+    let resolver = Resolver::new(&Workers::new(16, 1_000), ResolverConfig { allow, ..ResolverConfig::default() });
+    let socks = Socks { resolver, login, rates: Rates { read: rate, write: rate } };
     let mut event_loop = EventLoop::new(Config::default(), socks)?;
     println!("listening on {}", event_loop.listen(address)?);
     event_loop.stop_on_signals()?;
@@ -252,13 +254,11 @@ mod tests {
 
     /// Starts a proxy that lets clients reach what does not begin with 192.
     fn start(sim: &Simulation, login: Option<&str>, rate: Option<Rate>) -> LoopId {
-        let is_allowed: Rule = |ip| !ip.to_canonical().to_string().starts_with("192.");
-        let targets = Targets::new(&sim.workers(4, 100), is_allowed, |host| match host {
-            "tea" => Ok(vec![[192, 0, 0, 1].into(), [10, 0, 0, 2].into()]),
-            "secret" => Ok(vec![[192, 0, 0, 1].into()]),
-            _ => Err(std::io::ErrorKind::NotFound.into()),
-        });
-        let socks = Socks { targets, login: login.map(str::to_owned), rates: Rates { read: rate, write: rate } };
+        let allow = |ip: IpAddr| !ip.to_canonical().to_string().starts_with("192.");
+        sim.set_name("tea", [[192, 0, 0, 1].into(), [10, 0, 0, 2].into()]);
+        sim.set_name("secret", [[192, 0, 0, 1].into()]);
+        let resolver = Resolver::new(&sim.workers(4, 100), ResolverConfig { allow, ..ResolverConfig::default() });
+        let socks = Socks { resolver, login: login.map(str::to_owned), rates: Rates { read: rate, write: rate } };
         let mut event_loop = sim.event_loop(Config::default(), socks).expect("a loop");
         event_loop.listen(AT).expect("it is free");
         sim.start(event_loop)

@@ -1,52 +1,6 @@
 //! What the clients of a proxy may reach: the public internet, but not the network of the proxy.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, ToSocketAddrs};
-
-use sealed::{Connect, Resolver, ResolverConfig, Workers};
-
-/// Decides whether clients may reach an address.
-pub type Rule = fn(IpAddr) -> bool;
-
-/// The addresses that clients may reach, by name or not.
-#[derive(Debug)]
-pub struct Targets {
-    resolver: Resolver,
-    is_allowed: Rule,
-}
-
-impl Targets {
-    /// Looks names up with `look_up`, on threads of `workers`, and drops the addresses that are not
-    /// allowed. `look_up` returns at least one address, or an error.
-    pub fn new(
-        workers: &Workers,
-        is_allowed: Rule,
-        look_up: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
-    ) -> Self {
-        let resolver = Resolver::with_lookup(workers, ResolverConfig::default(), move |host| {
-            let mut found = look_up(host)?;
-            found.retain(|ip| is_allowed(*ip));
-            if found.is_empty() { Err(ErrorKind::PermissionDenied.into()) } else { Ok(found) }
-        });
-        Self { resolver, is_allowed }
-    }
-
-    /// Returns how to connect to a host. Returns an error, or the connection later fails, with
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied) if that is not allowed.
-    pub fn connect(&self, host: String, port: u16) -> io::Result<Connect> {
-        // The resolver connects to an address without a lookup.
-        if host.parse().is_ok_and(|ip| !(self.is_allowed)(ip)) {
-            return Err(ErrorKind::PermissionDenied.into());
-        }
-        Ok(Connect::by_name(&self.resolver, host, port))
-    }
-}
-
-/// Looks a name up as the system does, which may block.
-pub fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
-    let found = (host, 0).to_socket_addrs().map_err(|error| io::Error::new(ErrorKind::NotFound, error))?;
-    Ok(found.map(|address| address.ip()).collect())
-}
+use std::net::IpAddr;
 
 /// Returns whether an address is on the public internet.
 pub fn is_public(ip: IpAddr) -> bool {

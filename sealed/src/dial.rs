@@ -97,6 +97,14 @@ impl Dials {
     /// Gives up on a connection that has not been made.
     pub(crate) fn end(&mut self, slot: u32) -> Option<Dial> {
         let dial = self.dials.remove(&slot)?;
+        // An attempt may just have succeeded. The peer must not take an ordinary end for a complete
+        // transfer of nothing.
+        for attempt in &dial.attempts {
+            if let Some(attempt) = self.attempts.get_mut(*attempt).filter(|_| !fault!("given-up-dial-ends-ordinarily"))
+            {
+                attempt.stream.reset_on_close();
+            }
+        }
         if !fault!("ended-dial-leaves-attempts") {
             self.give_up(&dial);
         }

@@ -53,11 +53,21 @@ pub struct ResolverConfig {
     pub failure_time: Duration,
     /// Maximum number of names in the cache; at the limit, the oldest is dropped. Default 1,024.
     pub names_max: usize,
+    /// Decides whether an address may be used, whether it was looked up or given in place of a
+    /// name. If no address of a host may be used, the host is an error of the kind
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied). A program that connects to hosts that
+    /// strangers name should not let them reach its own network. Default: all addresses.
+    pub allow: fn(IpAddr) -> bool,
 }
 
 impl Default for ResolverConfig {
     fn default() -> Self {
-        Self { cache_time: Duration::from_secs(30), failure_time: Duration::from_secs(1), names_max: 1024 }
+        Self {
+            cache_time: Duration::from_secs(30),
+            failure_time: Duration::from_secs(1),
+            names_max: 1024,
+            allow: |_| true,
+        }
     }
 }
 
@@ -128,7 +138,12 @@ impl Resolver {
     /// Returns the outcome for a host if it is known without a lookup.
     pub(crate) fn known(&self, host: &str) -> Option<Outcome> {
         if let Ok(address) = host.parse() {
-            return Some(Ok(vec![address]));
+            let is_allowed = (self.shared.config.allow)(address) || fault!("address-not-judged");
+            return Some(if is_allowed {
+                Ok(vec![address])
+            } else {
+                Err(Arc::new(io::ErrorKind::PermissionDenied.into()))
+            });
         }
         if host.is_empty() || host.len() > HOST_BYTES_MAX {
             return Some(Err(Arc::new(io::Error::new(io::ErrorKind::NotFound, "not a name of a host"))));
@@ -159,9 +174,13 @@ impl Shared {
     fn run(&self, host: &Arc<str>) {
         let found = caught::run(|| (self.look_up)(host));
         let found = found.unwrap_or_else(|| Err(io::Error::other("the lookup panicked")));
-        let found = found.and_then(|found| {
+        let found = found.and_then(|mut found| {
             // A name without an address cannot be used any more than an unknown one.
-            if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
+            if found.is_empty() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            found.retain(|address| (self.config.allow)(*address) || fault!("found-address-not-judged"));
+            if found.is_empty() { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(found) }
         });
         let outcome = found.map_err(Arc::new);
         let time = if outcome.is_ok() { self.config.cache_time } else { self.config.failure_time };

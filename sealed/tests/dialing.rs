@@ -4,7 +4,7 @@ mod common;
 
 use std::io::ErrorKind;
 
-use common::{Book, Call, Node, SECOND, address, ms};
+use common::{Book, Call, Node, SECOND, address, ms, rough};
 use sealed::sim::{Faults, Simulation};
 use sealed::{Address, CloseReason, Config, Connect};
 
@@ -197,4 +197,28 @@ fn a_unix_socket_is_found_by_its_path() {
     sim.settle();
     assert_eq!(caller.received(), b"hello");
     assert_eq!(caller.act(|cx| cx.peer_addr(id)), Some(at));
+}
+
+#[test]
+fn a_connection_that_is_given_up_never_ends_in_an_ordinary_way_without_its_output() {
+    let mut given_up = 0;
+    for seed in 0..300 {
+        let sim = Simulation::new(seed);
+        sim.set_faults(rough());
+        let server = sim.listen(address("10.0.0.1:80")).expect("it is free");
+        let node = Node::start(&sim, Config::default(), Book::default());
+        let id = node.act(|cx| {
+            let id = cx.connect(address("10.0.0.1:80"), ()).expect("started");
+            cx.write(id, b"hello");
+            id
+        });
+        sim.run_for(sim.random(1).time(ms(8)));
+        node.act(|cx| cx.abort(id));
+        sim.settle();
+        let Some(mut peer) = server.accept() else { continue };
+        let received = peer.take();
+        given_up += usize::from(received.is_empty());
+        assert!(received == b"hello" || peer.failure().is_some(), "seed {seed}\n{}", sim.trace());
+    }
+    assert!(given_up > 0, "it happens");
 }

@@ -221,6 +221,27 @@ fn a_lookup_that_panics_is_a_failure() {
 }
 
 #[test]
+fn addresses_that_are_not_allowed_are_not_used_by_name_or_by_number() {
+    let (sim, caller, _, _server) = stage();
+    let allow = |address: IpAddr| address != ONE;
+    let resolver = Resolver::new(&sim.workers(1, 10), ResolverConfig { allow, ..ResolverConfig::default() });
+    sim.set_name("both.example", [ONE, TWO]);
+    let connect = |host: &str| {
+        let connected = caller.act(|cx| cx.connect(Connect::by_name(&resolver, host, 80), ()).map(drop));
+        sim.settle();
+        match (connected, &caller.calls()[..]) {
+            (Err(Error::Connect { source, .. }), []) => source.kind(),
+            (Ok(()), [Call::Closed(_, CloseReason::NotConnected(kind))]) => *kind,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(connect("10.0.0.1"), ErrorKind::PermissionDenied);
+    assert_eq!(connect("db.example"), ErrorKind::PermissionDenied);
+    assert_eq!(connect("db.example"), ErrorKind::PermissionDenied, "from the cache");
+    assert_eq!(connect("both.example"), ErrorKind::ConnectionRefused, "nobody listens at the other address");
+}
+
+#[test]
 fn a_panic_in_the_message_of_a_lookup_is_one_of_its_service_and_of_no_other() {
     let (sim, caller, _, _server) = stage();
     let (resolver, _) = counting(&sim.workers(1, 10), ResolverConfig::default());

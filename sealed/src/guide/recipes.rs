@@ -36,6 +36,11 @@
 //!         set_idle_limit(cx, id);
 //!     }
 //!
+//!     // Otherwise the bytes that have just been sent would look like later progress.
+//!     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
+//!         set_idle_limit(cx, id);
+//!     }
+//!
 //!     fn timed_out(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
 //!         if cx.state(id).is_some_and(|queued_before| cx.queued(id) < *queued_before) {
 //!             set_idle_limit(cx, id);
@@ -46,8 +51,23 @@
 //! }
 //! ```
 //!
-//! A tunnel is two connections. One deadline, that of the client's side, is enough if the calls of
-//! both sides set it.
+//! The kernel takes output faster than a slow peer reads it. While the kernel feeds such a peer from
+//! its own buffers, which can take minutes, `queued` does not change, so the limit should be long.
+//!
+//! # A tunnel
+//!
+//! A proxy has two connections with one fate; each has the id of the other as its state. What one
+//! receives is written to the other, and if `write` returns false, the first is
+//! [paused](crate::Context::pause) until [`drained`](crate::Service::drained) is called for the
+//! other. The end of one side is passed on by [`half_close`](crate::Context::half_close), a failure
+//! by [`reset`](crate::Context::reset). One idle limit, that of the client's side, is enough if the
+//! calls for both sides set it, with the queues of both.
+//!
+//! By default a loop that shuts down closes its connections, which looks like the end of the data
+//! to the peers of a tunnel. So override [`draining`](crate::Service::draining), let tunnels go on,
+//! and reset those that are left shortly before the limit. The repository's examples `proxy` and
+//! `socks5` do all of this. If strangers choose the target, set
+//! [`ResolverConfig::allow`](crate::ResolverConfig::allow).
 //!
 //! # Reading and writing files
 //!
