@@ -45,6 +45,11 @@ impl Handler for Stage {
                 http.start_stream(id, &Response::new(200));
                 Intake::Stream
             }
+            "/begun-and-collected" => {
+                http.start_sized_stream(id, &Response::new(200), 10);
+                http.write(id, b"01234");
+                Intake::Collect
+            }
             "/wait" => {
                 http.pause(id);
                 Intake::Stream
@@ -68,6 +73,10 @@ impl Handler for Stage {
             Piece::End => {
                 let held = http.state_mut(id).map(std::mem::take).unwrap_or_default();
                 self.note(format!("end {}", held.len()));
+                if http.is_streaming(id) {
+                    http.write(id, &held);
+                    return http.end_stream(id);
+                }
                 http.respond(id, &Response::new(200).body(held));
             }
         }
@@ -421,4 +430,15 @@ fn the_authority_of_the_target_overrides_host() {
         let head = RequestHead::parse(request.as_bytes(), &Limits::default()).expect("it is good");
         assert_eq!(head.authority(), expected, "{request}");
     }
+}
+
+#[test]
+fn a_body_is_streamed_if_the_answer_has_begun() {
+    let site = site(Settings::default());
+    let mut peer = site.connect();
+    peer.send(post("/begun-and-collected", "Content-Length: 5\r\n", "56789"));
+    peer.expect("Content-Length: 10\r\n\r\n0123456789");
+    peer.send(post("/small", "Content-Length: 4\r\n", "next"));
+    peer.expect("\r\n\r\nnext");
+    assert_eq!(notes(&site), ["intake /begun-and-collected", "end 5", "intake /small", "request /small 4"]);
 }

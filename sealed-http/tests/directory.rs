@@ -71,6 +71,10 @@ fn a_path_names_a_file_below_the_directory_and_nothing_else() {
     {
         std::os::unix::fs::symlink(stage.folder.join("secret.txt"), stage.folder.join("public/out")).expect("a link");
         std::os::unix::fs::symlink(stage.folder.join("public/app.js"), stage.folder.join("public/in")).expect("a link");
+        std::os::unix::fs::symlink("loop", stage.folder.join("public/loop")).expect("a link");
+        fs::create_dir(stage.folder.join("away")).expect("a folder");
+        stage.folder.write("away/index.html", "outside");
+        std::os::unix::fs::symlink("../away", stage.folder.join("public/outside")).expect("a link");
         std::os::unix::net::UnixListener::bind(stage.folder.join("public/socket")).expect("a socket");
     }
     let found = [
@@ -108,6 +112,13 @@ fn a_path_names_a_file_below_the_directory_and_nothing_else() {
         "/out",
         "/socket",
         "/docs%5cindex.html",
+        // Other spellings of a path, which would evade a route for a part of the directory.
+        "/docs%2findex.html",
+        "/docs%2F",
+        "/%64ocs/index.html",
+        "/docs/index%2ehtml",
+        "/loop",
+        "/outside",
     ];
     for target in hidden {
         let reply = stage.get(target, "");
@@ -116,7 +127,7 @@ fn a_path_names_a_file_below_the_directory_and_nothing_else() {
     let long = stage.get(&format!("/{}", "x".repeat(300)), "");
     assert_eq!(long.status, 404);
     let moved = stage.get("/docs?a=1", "");
-    assert_eq!((moved.status, field(&moved, "Location")), (301, Some("/docs/?a=1")));
+    assert_eq!((moved.status, field(&moved, "Location")), (301, Some("./docs/?a=1")));
     assert!(Directory::new(stage.folder.join("secret.txt"), &stage.workers).is_err());
 }
 
@@ -139,6 +150,7 @@ fn conditions_are_judged_by_tag_and_date() {
         (format!("If-Match: W/{tag}\r\n"), 412),
         ("If-Match: *\r\n".to_owned(), 200),
         ("If-Match: \"x\"\r\n".to_owned(), 412),
+        ("If-Match: \"x\", \"y\"\r\nIf-Unmodified-Since: yesterday\r\n".to_owned(), 412),
         (format!("If-Unmodified-Since: {date}\r\n"), 200),
         (format!("If-Unmodified-Since: {old}\r\n"), 412),
     ] {
@@ -185,6 +197,8 @@ fn a_range_gets_its_part() {
     assert_eq!(if_range(&tag).status, 206);
     assert_eq!(if_range(&format!("W/{tag}")).status, 200);
     assert_eq!(if_range("\"x\"").status, 200);
+    let date = field(&stage.get("/a%20b.txt", ""), "Last-Modified").expect("a date").to_owned();
+    assert_eq!(if_range(&date).status, 200, "it may have changed within the same second");
     assert_eq!(stage.get("/none.txt", "Range: bytes=0-0\r\n").status, 416);
     assert_eq!(stage.get("/none.txt", "Range: bytes=-1\r\n").status, 200);
     let part = stage.get("/large.bin", "Range: bytes=1000-400000\r\n");
@@ -344,4 +358,93 @@ fn a_pattern_without_a_rest_is_a_mistake() {
     let workers = Workers::new(1, 1);
     let files = Directory::new(".", &workers).expect("it exists");
     drop(Server::new(Settings::default(), Site::new(()).directory("/files", files)));
+}
+
+#[test]
+fn a_time_that_has_no_date_is_no_harm() {
+    let stage = stage(1, (2, 10));
+    for seconds in [-1_i64, 300_000_000_000] {
+        let time = match u64::try_from(seconds) {
+            Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            Err(_) => SystemTime::UNIX_EPOCH - SECOND,
+        };
+        let file = File::options().append(true).open(stage.folder.join("public/a b.txt")).expect("a file");
+        // A file system that has no such time takes the nearest one it has.
+        file.set_modified(time).expect("a time");
+        for fields in ["", "If-Unmodified-Since: Thu, 01 Jan 1970 00:00:01 GMT\r\n"] {
+            let status = stage.get("/a%20b.txt", fields).status;
+            assert!(status == 200 || status == 412 && seconds > 0, "{seconds} {fields}: {status}");
+        }
+    }
+}
+
+#[test]
+fn a_file_may_exist_only_compressed() {
+    let stage = stage(1, (2, 10));
+    stage.folder.write("public/only.css.br", "brotli");
+    stage.folder.write("public/empty/index.html.gz", "gzip");
+    assert_eq!(stage.get("/only.css", "Accept-Encoding: br\r\n").body, b"brotli");
+    assert_eq!(stage.get("/only.css", "").status, 404);
+    assert_eq!(stage.get("/empty/", "Accept-Encoding: gzip\r\n").body, b"gzip");
+    assert_eq!(stage.get("/empty", "Accept-Encoding: gzip\r\n").status, 301);
+    assert_eq!(stage.get("/empty", "").status, 404);
+}
+
+#[test]
+fn a_location_names_no_other_host() {
+    let folder = Folder::new("directory");
+    fs::create_dir_all(folder.join("docs")).expect("a folder");
+    folder.write("docs/index.html", "documents");
+    let sim = Simulation::new(1);
+    let files = Directory::new(&*folder, &sim.workers(1, 10)).expect("it exists");
+    let site = Site::new(()).directory("/{version}/{path...}", files);
+    let run = Served::on(&sim, Config::default(), Settings::default(), site);
+    for target in ["/\\evil.example/docs", "/evil.example:80/docs"] {
+        let moved = ask(&sim, &mut run.connect(), "GET", target, "", "");
+        assert_eq!((moved.status, field(&moved, "Location")), (301, Some("./docs/")), "{target}");
+    }
+    assert_eq!(ask(&sim, &mut run.connect(), "GET", "/x/docs/", "", "").body, b"documents");
+}
+
+/// Swaps what a name stands for while it is requested, on threads, where this matters.
+#[cfg(unix)]
+#[test]
+fn nothing_outside_is_opened_while_a_name_changes_and_no_pipe_blocks() {
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let stage = stage(1, (1, 10));
+    let (public, outside) = (stage.folder.join("public"), stage.folder.join("outside"));
+    for place in [&outside, &public.join("a")] {
+        fs::create_dir(place).expect("a folder");
+    }
+    stage.folder.write("outside/f.txt", "outside");
+    stage.folder.write("public/a/f.txt", "inside");
+    let pipe = stage.folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs").success());
+    symlink(&outside, public.join("link")).expect("a link");
+    let is_over = AtomicBool::new(false);
+    let mut inside = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let [a, link, spare, file] = ["a", "link", "spare", "docs/index.html"].map(|name| public.join(name));
+            let kept = stage.folder.join("kept");
+            while !is_over.load(Ordering::Relaxed) {
+                for [from, to] in [[&a, &spare], [&link, &a], [&a, &link], [&spare, &a]] {
+                    fs::rename(from, to).expect("a new name");
+                }
+                for [from, to] in [[&file, &kept], [&pipe, &file], [&file, &pipe], [&kept, &file]] {
+                    fs::rename(from, to).expect("a new name");
+                }
+            }
+        });
+        for _ in 0..3_000 {
+            let reply = stage.get("/a/f.txt", "");
+            assert_ne!(reply.body, b"outside");
+            inside += usize::from(reply.body == b"inside");
+            stage.get("/docs/", "");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(inside > 0, "some requests find the file");
 }

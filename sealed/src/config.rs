@@ -42,7 +42,8 @@ pub struct Config {
     /// Default 256 KiB.
     pub output_high_bytes: usize,
     /// Low watermark of the output queue of one connection: as soon as at most this many bytes are
-    /// left, [`drained`](crate::Service::drained) is called. Default 0: all bytes have to be sent.
+    /// left, [`drained`](crate::Service::drained) is called. Values from the high watermark on count
+    /// as one byte less than that. Default 0: all bytes have to be sent.
     pub output_low_bytes: usize,
     /// Maximum number of buffer sets kept for reuse. Default 256.
     pub pooled_buffers_max: usize,

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 
 use crate::address::Address;
+use crate::caught;
 use crate::config::Config;
 use crate::context::{Base, Context};
 use crate::error::{Error, Result};
@@ -354,7 +356,14 @@ impl<M: Send + 'static> Plan<M> {
         }
         let mut event_loop = self.make_loop(index, seat, service)?;
         event_loop.signals = signals;
-        event_loop.run()
+        let outcome = event_loop.run();
+        // What is left for the service, such as a future, can panic while it is dropped.
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(event_loop)));
+        outcome.and(dropped.map_err(|payload| {
+            let error = Error::of_panic(&*payload);
+            caught::discard(payload);
+            error
+        }))
     }
 
     fn make_loop<S: Service<Message = M>>(

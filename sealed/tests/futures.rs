@@ -3,6 +3,7 @@
 mod common;
 
 use std::future::{Future, poll_fn};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -10,7 +11,7 @@ use std::thread;
 
 use common::{Bomb, Book, Call, Node, SECOND, address};
 use sealed::sim::Simulation;
-use sealed::{CloseReason, Config, Error, EventLoop};
+use sealed::{CloseReason, Config, ConnectionId, Context, Error, EventLoop, Input, Pool, Service};
 
 /// A value that a future waits for.
 #[derive(Clone, Default)]
@@ -208,4 +209,33 @@ fn a_panic_of_a_future_that_is_dropped_ends_no_more_than_a_panic_of_the_service(
     node.act(|cx| cx.abort(id));
     sim.settle();
     assert_eq!(node.calls(), [Call::Closed(id, CloseReason::Aborted)]);
+}
+
+#[test]
+fn a_panic_of_what_a_loop_leaves_is_an_error_of_its_pool() {
+    let mut pool = Pool::new(Config::default(), NonZeroUsize::new(1)).expect("a pool");
+    pool.listen("127.0.0.1:0").expect("an address");
+    let stopper = pool.stopper();
+    stopper.stop();
+    let outcome = pool.run(|_| Leaves);
+    assert!(matches!(outcome, Err(Error::Panicked(_))), "{outcome:?}");
+}
+
+/// Leaves a future that panics when it is dropped.
+struct Leaves;
+
+impl Service for Leaves {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn started(&mut self, cx: &mut Context<Self>) {
+        let held = Bomb(2);
+        cx.run_future(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+    }
+
+    fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, _: &mut Input<'_>) {}
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Book, Node, SECOND, address, ms};
+use common::{Book, Call, Node, SECOND, address, ms};
 use sealed::sim::{Faults, Peer, Simulation};
 use sealed::{Config, Rate, Rates};
 
@@ -209,4 +209,28 @@ fn a_removed_group_limits_no_connection_and_its_id_finds_nothing() {
     drop(peer);
     sim.settle();
     assert_eq!(node.act(|cx| cx.members(next)), 0);
+}
+
+#[test]
+fn a_queue_is_reported_as_drained_whatever_the_low_watermark_is() {
+    for low in [0, 9_999, 10_000, 20_000] {
+        let sim = Simulation::new(1);
+        let config = Config { output_high_bytes: 10_000, output_low_bytes: low, ..Config::default() };
+        let node = Node::start(&sim, config, Book::default());
+        let at = node.act(|cx| {
+            let listener = cx.listen(address("10.0.0.1:80")).expect("it is free");
+            cx.listen_addr(listener).expect("it listens")
+        });
+        let mut peer = sim.connect(at);
+        peer.stall();
+        sim.settle();
+        let id = node.only();
+        while node.act(|cx| cx.write(id, &[b'x'; 1_000])) {
+            sim.settle();
+        }
+        node.calls();
+        peer.unstall();
+        sim.settle();
+        assert_eq!(node.calls(), [Call::Drained(id)], "{low}");
+    }
 }

@@ -25,7 +25,8 @@ pub struct Request<'a> {
 #[derive(Debug)]
 pub enum Intake {
     /// Collects the body, up to [`Limits::body_bytes_max`](crate::codec::Limits::body_bytes_max),
-    /// and passes it to the handler with the request.
+    /// and passes it to the handler with the request. If the handler has started a streamed
+    /// response already, the body is streamed too.
     Collect,
     /// Collects the body, up to this many bytes, and passes it to the handler with the request. A
     /// longer body is refused with 413.

@@ -119,6 +119,8 @@ impl<H: Handler> Http<'_, H> {
             self.conclude(id);
         } else if length > 0 {
             self.shared.unsent.insert(id, length);
+        } else {
+            self.shared.unsent.remove(&id);
         }
     }
 

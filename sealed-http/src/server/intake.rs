@@ -212,6 +212,8 @@ impl<H: Handler> Server<H> {
         let Some(connection) = cx.state_mut(id).filter(|connection| connection.marks.has(Marks::BODY_IS_COMING)) else {
             return Ok(None);
         };
+        // If the handler has started a response, the body can only be streamed.
+        let most = most.filter(|_| connection.phase == Phase::Answering || fault!("begun-answer-collects"));
         if most.is_some() {
             connection.phase = Phase::Reading;
         }

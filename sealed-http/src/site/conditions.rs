@@ -12,7 +12,8 @@ pub(crate) struct Conditions {
     if_none_match: Option<Tags>,
     if_unmodified_since: Option<SystemTime>,
     if_modified_since: Option<SystemTime>,
-    if_range: Option<IfRange>,
+    /// The tag that the file must have for the range to apply; empty if it is no strong tag.
+    if_range: Option<String>,
     range: Option<Range>,
 }
 
@@ -20,6 +21,7 @@ pub(crate) struct Conditions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Whole,
+    #[cfg_attr(not(feature = "files"), allow(dead_code))] // other files are sent whole
     /// The bytes from `first` to `last`, both included.
     Part {
         first: u64,
@@ -38,14 +40,6 @@ pub(crate) enum Wanted {
 struct Tags {
     is_any: bool,
     list: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-enum IfRange {
-    Tag(String),
-    Date(SystemTime),
-    /// Neither, so that the range is ignored.
-    Unknown,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +65,7 @@ impl Conditions {
             } else if is("if-modified-since") {
                 conditions.if_modified_since = date(value);
             } else if is("if-range") {
-                conditions.if_range = Some(IfRange::of(value));
+                conditions.if_range = Some(strong_tag(value));
             } else if is("range") {
                 ranges += 1;
                 conditions.range = Range::of(value);
@@ -83,36 +77,26 @@ impl Conditions {
         conditions
     }
 
-    /// Removes conditions by date, which do not apply to a file without a date.
-    pub(crate) fn without_dates(mut self) -> Self {
-        (self.if_unmodified_since, self.if_modified_since) = (None, None);
-        self
-    }
-
     /// Returns what the request wants of a file with this tag, date of change in full seconds, and
-    /// length. The order is that of RFC 9110, 13.2.2.
+    /// length. Conditions by date do not apply to a file without a date. The order is that of RFC
+    /// 9110, 13.2.2.
     pub(crate) fn judge(&self, tag: Option<&str>, modified: Option<SystemTime>, length: u64) -> Wanted {
-        let is_changed = |since: SystemTime| modified.is_none_or(|modified| modified > since);
+        let is_changed = |since: SystemTime| modified.map(|modified| modified > since);
         let is_required = match &self.if_match {
             Some(tags) => tags.has(tag),
-            None => !self.if_unmodified_since.is_some_and(is_changed),
+            None => self.if_unmodified_since.and_then(is_changed) != Some(true),
         };
         if !is_required {
             return Wanted::Failed;
         }
         let is_known = match &self.if_none_match {
             Some(tags) => tags.has_weakly(tag),
-            None => self.if_modified_since.is_some_and(|since| !is_changed(since)),
+            None => self.if_modified_since.and_then(is_changed) == Some(false),
         };
         if is_known {
             return Wanted::NotModified;
         }
-        let is_range_wanted = match &self.if_range {
-            None => true,
-            Some(IfRange::Tag(wanted)) => tag == Some(wanted),
-            Some(IfRange::Date(date)) => modified == Some(*date),
-            Some(IfRange::Unknown) => false,
-        };
+        let is_range_wanted = self.if_range.as_ref().is_none_or(|wanted| tag == Some(wanted));
         match self.range.filter(|_| is_range_wanted) {
             Some(range) => range.of_length(length),
             None => Wanted::Whole,
@@ -138,13 +122,11 @@ impl Tags {
     }
 }
 
-impl IfRange {
-    fn of(value: &[u8]) -> Self {
-        match std::str::from_utf8(value.trim_ascii()) {
-            Ok(text) if text.starts_with('"') => Self::Tag(text.to_owned()),
-            _ => date(value).map_or(Self::Unknown, Self::Date),
-        }
-    }
+/// Returns the tag of the field `If-Range`. A date there never matches: a file can change twice
+/// within the second that a date has.
+fn strong_tag(value: &[u8]) -> String {
+    let text = std::str::from_utf8(value.trim_ascii()).unwrap_or_default();
+    if text.starts_with('"') { text.to_owned() } else { String::new() }
 }
 
 impl Range {

@@ -13,11 +13,15 @@ use crate::codec::head::{Method, RequestHead};
 use crate::codec::response::Response;
 use crate::site::conditions::{Conditions, Wanted};
 use crate::site::problem::Problem;
+use crate::site::query::decode_segment;
 use crate::site::static_file::type_of;
 
 /// A file up to this size is read when it is opened, and sent at once; a larger one is read piece by
 /// piece, as the client takes it.
 const PIECE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The beginning of the year 10000.
+const YEAR_10000_S: u64 = 253_402_300_800;
 
 /// The codings of precompressed files, with the extensions of their names, best first.
 const CODINGS: [(&str, &str); 3] = [("br", "br"), ("zstd", "zst"), ("gzip", "gz")];
@@ -29,17 +33,20 @@ const CODINGS: [(&str, &str); 3] = [("br", "br"), ("zstd", "zst"), ("gzip", "gz"
 ///
 /// - **Paths.** A path names a regular file below the directory, also through symbolic links if
 ///   they lead to a place below it. Everything else is 404: `..`, names that begin with a dot
-///   (except `/.well-known/`), pipes and devices. A path that ends in `/` names the
-///   [index](Self::index) of that directory; a directory without the `/` is redirected to it, so
-///   that relative links work. There are no listings.
+///   (except `/.well-known/`), pipes and devices. An escaped `/`, and escapes of characters that
+///   need none, are 404 too, so that no other spelling of a path evades a route for a part of the
+///   directory. A path that ends in `/` names the [index](Self::index) of that directory; a
+///   directory without the `/` is redirected to it, so that relative links work. There are no
+///   listings. Nothing outside is opened even while links or directories are being replaced,
+///   except on Windows.
 /// - **Conditions and ranges.** Responses have a strong `ETag` made of size and time of change, and
 ///   `Last-Modified`; the conditions of RFC 9110 apply. A single range of bytes is 206 or 416;
-///   several ranges get the whole file.
+///   several ranges, and a date in `If-Range`, get the whole file.
 /// - **Types** depend on the extension, as for [`StaticFile`](super::StaticFile), with
 ///   `X-Content-Type-Options: nosniff`.
 /// - **Precompressed files**, with [`precompressed`](Self::precompressed): for a client that accepts
 ///   it, `app.js.br`, `app.js.zst` or `app.js.gz` is sent in place of `app.js`, the first of these
-///   that exists.
+///   that exists. `app.js` itself need not exist.
 ///
 /// Replace a file by renaming another one to its name. A file that becomes shorter while it is sent
 /// ends its connection with a reset, so that the client does not take it for complete.
@@ -86,8 +93,12 @@ impl Directory {
     }
 
     /// Sets the value of `Cache-Control`. Default `no-cache`: clients revalidate a file on each use.
+    ///
+    /// # Panics
+    /// If the value has control characters.
     #[must_use]
     pub fn cache_control(mut self, directives: &'static str) -> Self {
+        drop(Response::new(200).header("Cache-Control", directives));
         self.cache_control = directives;
         self
     }
@@ -99,15 +110,16 @@ impl Directory {
         self
     }
 
-    /// Returns the lookup for a request. `path` is the part of the path below the directory,
-    /// decoded.
+    /// Returns the lookup for a request. `path` is the part of the path below the directory, as it
+    /// was sent.
     pub(crate) fn lookup(&self, head: &RequestHead<'_>, path: &str) -> Lookup {
         let codings = if self.is_precompressed { accepted(head) } else { [false; CODINGS.len()] };
         let query = head.query().map_or(String::new(), |query| format!("?{query}"));
         Lookup {
             directory: self.clone(),
             path: path.to_owned(),
-            below: format!("{}/{query}", head.path()),
+            // It is relative: a path can contain characters that browsers take for a host.
+            below: format!("./{}/{query}", path.rsplit_once('/').map_or(path, |(_, last)| last)),
             is_head: head.method() == Method::Head,
             conditions: Conditions::of(head),
             codings,
@@ -180,24 +192,32 @@ impl Lookup {
     /// Returns the file to send; `None` if the path is that of a directory and lacks its `/`.
     fn choose(&self) -> io::Result<Option<Chosen>> {
         let Directory { root, index, .. } = &self.directory;
-        let is_index = self.path.is_empty() || self.path.ends_with('/');
-        let mut place = relative(&self.path).map(|path| root.join(path)).ok_or(ErrorKind::NotFound)?;
-        if is_index {
-            place.push(index);
-        } else if fs::metadata(&place)?.is_dir() {
-            return if place.join(index).is_file() { Ok(None) } else { Err(ErrorKind::NotFound.into()) };
+        let place = relative(&self.path).map(|path| root.join(path)).ok_or(ErrorKind::NotFound)?;
+        if self.path.is_empty() || self.path.ends_with('/') {
+            return self.choose_coding(&place.join(index)).map(Some);
         }
+        if let Ok(Opened::Directory) = open(root, &place) {
+            return self.choose_coding(&place.join(index)).map(|_| None);
+        }
+        self.choose_coding(&place).map(Some)
+    }
+
+    /// Opens a file in the best coding that the client accepts.
+    fn choose_coding(&self, place: &Path) -> io::Result<Chosen> {
+        let root = &self.directory.root;
         let content_type = type_of(&place.to_string_lossy());
         for (coding, extension) in CODINGS.iter().zip(self.codings).filter_map(|(coding, is)| is.then_some(*coding)) {
-            let mut compressed = place.clone().into_os_string();
+            let mut compressed = place.as_os_str().to_owned();
             compressed.push(".");
             compressed.push(extension);
-            if let Ok((file, metadata)) = open(root, &PathBuf::from(compressed)) {
-                return Ok(Some(Chosen { file, metadata, coding: Some(coding), content_type }));
+            if let Ok(Opened::File(file, metadata)) = open(root, Path::new(&compressed)) {
+                return Ok(Chosen { file, metadata, coding: Some(coding), content_type });
             }
         }
-        let (file, metadata) = open(root, &place)?;
-        Ok(Some(Chosen { file, metadata, coding: None, content_type }))
+        match open(root, place)? {
+            Opened::File(file, metadata) => Ok(Chosen { file, metadata, coding: None, content_type }),
+            Opened::Directory => Err(ErrorKind::NotFound.into()),
+        }
     }
 
     fn respond(self, chosen: Chosen) -> Found {
@@ -208,8 +228,9 @@ impl Lookup {
             let suffix = coding.map_or(String::new(), |coding| format!("-{coding}"));
             format!("\"{length:x}-{:x}{suffix}\"", changed.as_nanos())
         });
-        // A date in HTTP has full seconds.
-        let date = changed.map(|changed| SystemTime::UNIX_EPOCH + Duration::from_secs(changed.as_secs()));
+        // A date in HTTP has full seconds, and a year of four digits.
+        let seconds = changed.map(|changed| changed.as_secs()).filter(|seconds| *seconds < YEAR_10000_S);
+        let date = seconds.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         let fields: Vec<_> = tag
             .iter()
             .map(|tag| ("ETag", tag.clone()))
@@ -261,31 +282,81 @@ fn relative(path: &str) -> Option<PathBuf> {
     if path.is_empty() {
         return Some(relative);
     }
-    for (index, segment) in path.split('/').enumerate() {
+    for (index, escaped) in path.split('/').enumerate() {
+        let segment = decode_segment(escaped).ok()?;
         let is_hidden = segment.starts_with('.') && !(index == 0 && segment == ".well-known");
-        let mut parts = Path::new(segment).components();
+        let mut parts = Path::new(&*segment).components();
         // Some systems separate names by other characters too, or have names of devices.
-        let is_name = matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == segment);
-        let is_allowed = is_name && !is_hidden || fault!("path-not-checked");
+        let is_name =
+            matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == &*segment);
+        let is_allowed = is_name && !is_hidden && !is_disguised(escaped) || fault!("path-not-checked");
         if !is_allowed || segment.contains('\0') {
             return None;
         }
-        relative.push(segment);
+        relative.push(&*segment);
     }
     Some(relative)
 }
 
-/// Opens a regular file, if it is below `root` once all links are followed.
-fn open(root: &Path, place: &Path) -> io::Result<(File, Metadata)> {
-    let place = fs::canonicalize(place)?;
-    // Opening a pipe would block until somebody writes to it.
-    let is_served = place.starts_with(root) || fault!("links-lead-out");
-    if !is_served || !fs::metadata(&place)?.is_file() {
-        return Err(ErrorKind::NotFound.into());
+/// Returns whether a segment escapes a character that needs no escape (RFC 3986, 2.3).
+fn is_disguised(escaped: &str) -> bool {
+    escaped.split('%').skip(1).any(|rest| {
+        let code = rest.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        code.is_none_or(|code| code.is_ascii_alphanumeric() || b"-._~".contains(&code))
+    })
+}
+
+/// What is at a place.
+enum Opened {
+    File(File, Metadata),
+    Directory,
+}
+
+/// Opens a regular file or a directory, if it is below `root` once all links are followed.
+fn open(root: &Path, place: &Path) -> io::Result<Opened> {
+    let is_forbidden = |kind| kind == ErrorKind::PermissionDenied;
+    let place = fs::canonicalize(place)
+        .map_err(|error| if is_forbidden(error.kind()) { error } else { ErrorKind::NotFound.into() })?;
+    let below = match place.strip_prefix(root) {
+        Ok(below) => below,
+        Err(_) if fault!("links-lead-out") => &place,
+        Err(_) => return Err(ErrorKind::NotFound.into()),
+    };
+    #[cfg(not(unix))]
+    if fs::metadata(&place)?.is_dir() {
+        // A directory cannot be opened there.
+        return Ok(Opened::Directory);
     }
-    let file = File::open(place)?;
+    let file = open_below(root, below)?;
     let metadata = file.metadata()?;
-    Ok((file, metadata))
+    match metadata.file_type() {
+        kind if kind.is_file() => Ok(Opened::File(file, metadata)),
+        kind if kind.is_dir() => Ok(Opened::Directory),
+        _ => Err(ErrorKind::NotFound.into()),
+    }
+}
+
+/// Opens what is at a path without links below `root`. A link on the way has just been put there,
+/// and is not followed; a pipe does not block.
+#[cfg(unix)]
+fn open_below(root: &Path, below: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags, open, openat};
+
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut found = open(root, flags | OFlags::DIRECTORY, Mode::empty())?;
+    for name in below {
+        found = openat(&found, name, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(|error| match error {
+            // A link, or a socket.
+            rustix::io::Errno::LOOP | rustix::io::Errno::NXIO => ErrorKind::NotFound.into(),
+            error => io::Error::from(error),
+        })?;
+    }
+    Ok(found.into())
+}
+
+#[cfg(not(unix))]
+fn open_below(root: &Path, below: &Path) -> io::Result<File> {
+    File::open(root.join(below))
 }
 
 /// Returns which of the codings a client accepts.

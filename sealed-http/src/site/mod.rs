@@ -4,6 +4,7 @@
 pub(crate) mod conditions;
 mod connection;
 pub(crate) mod cors;
+#[cfg(feature = "files")]
 pub(crate) mod directory;
 pub(crate) mod form;
 pub(crate) mod params;
@@ -14,10 +15,12 @@ pub(crate) mod routes;
 #[cfg(feature = "websocket")]
 mod socket;
 pub(crate) mod static_file;
+#[cfg(feature = "files")]
 mod transfer;
 
 pub use connection::SiteConnection;
 pub use cors::{Cors, Field, Origins};
+#[cfg(feature = "files")]
 pub use directory::Directory;
 pub use params::Params;
 pub use problem::{Member, Problem};
@@ -203,21 +206,24 @@ impl<S: 'static> Site<S> {
         self.get(path, move |_, request, _| file.answer(&request.head))
     }
 
-    /// Adds a page that serves the files of a directory. The pattern ends in `{path...}`, which is
+    /// Adds a page that serves the files of a directory. Requires the feature `files`. The pattern ends in `{path...}`, which is
     /// the path below the directory. If the queue of the workers is full, clients get 503.
     ///
     /// # Panics
     /// On the conditions of [`Routes::on`], and if the pattern does not end in `{name...}`.
+    #[cfg(feature = "files")]
     #[must_use]
     pub fn directory(self, pattern: &'static str, directory: Directory) -> Self {
         assert!(pattern.ends_with("...}"), "{pattern:?} has no place for the path below a directory");
-        self.hold(Method::Get, pattern, move |_, http, id, request, params| {
-            let path = params.iter().last().map_or("", |(_, path)| path);
-            transfer::begin(http, id, &directory, directory.lookup(&request.head, path));
+        let segments_before = pattern.split('/').count() - 1;
+        self.hold(Method::Get, pattern, move |_, http, id, request, _| {
+            // As it was sent: once decoded, an escaped `/` looks like any other.
+            let path = request.head.path().splitn(segments_before + 1, '/').nth(segments_before);
+            transfer::begin(http, id, &directory, directory.lookup(&request.head, path.unwrap_or_default()));
         })
     }
 
-    /// Adds a page that clients open WebSockets with.
+    /// Adds a page that clients open WebSockets with. Requires the feature `websocket`.
     ///
     /// # Panics
     /// On the conditions of [`Routes::on`].
@@ -284,7 +290,9 @@ impl<S: 'static> Handler for Site<S> {
         }
     }
 
+    #[cfg(any(feature = "files", feature = "websocket"))]
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
+        #[cfg(feature = "files")]
         transfer::read(http, id);
         #[cfg(feature = "websocket")]
         if http.state_mut(id).and_then(SiteConnection::websocket_page).is_some() {
@@ -297,7 +305,11 @@ impl<S: 'static> Handler for Site<S> {
         if let Some(page) = http.state_mut(id).and_then(SiteConnection::websocket_page) {
             return self.websockets[page].timed_out(http, id);
         }
-        transfer::timed_out(http, id);
+        #[cfg(feature = "files")]
+        if http.state_mut(id).is_some_and(|connection| connection.transfer().is_some()) {
+            return transfer::timed_out(http, id);
+        }
+        http.abort(id);
     }
 
     #[cfg(feature = "websocket")]

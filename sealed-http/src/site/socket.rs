@@ -219,10 +219,7 @@ pub(crate) struct Socket {
 }
 
 fn socket<'a, S>(http: &'a mut Http<'_, Site<S>>, id: ConnectionId) -> Option<&'a mut Socket> {
-    match http.state_mut(id)?.state()? {
-        State::WebSocket(socket) => Some(socket),
-        State::File(_) => None,
-    }
+    http.state_mut(id)?.socket()
 }
 
 /// Messages on the WebSockets of a site.

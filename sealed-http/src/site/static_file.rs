@@ -71,7 +71,7 @@ impl StaticFile {
     pub fn answer(&self, head: &RequestHead<'_>) -> Response {
         // RFC 9110, 13.2.2. The file has no modification date, so that conditions by date do not
         // apply.
-        let wanted = Conditions::of(head).without_dates().judge(Some(&self.etag), None, self.bytes.len() as u64);
+        let wanted = Conditions::of(head).judge(Some(&self.etag), None, self.bytes.len() as u64);
         let tag = [("ETag", self.etag.clone())];
         match wanted {
             Wanted::Failed => {

@@ -125,8 +125,12 @@ pub(crate) fn timed_out<S>(http: &mut Http<'_, Site<S>>, id: ConnectionId) {
     let queued = http.queued(id);
     match transfer(http, id) {
         // A client that has taken some of the output is slow, not dead.
-        Some(transfer) if queued < transfer.queued || queued == 0 => watch(http, id),
-        Some(_) => http.reset(id),
-        None => http.abort(id),
+        Some(transfer) if queued < transfer.queued || queued == 0 => {
+            watch(http, id);
+            if queued == 0 {
+                read(http, id);
+            }
+        }
+        _ => http.reset(id),
     }
 }

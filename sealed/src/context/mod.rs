@@ -139,6 +139,9 @@ impl<S: Service> Context<S> {
     pub(crate) fn new(config: Config, base: Base, inlet: Inlet<S::Message>, counters: Arc<Counters>) -> Self {
         let Base { network, clock, registry, stopper } = base;
         let now = clock.now();
+        // Above the high mark, no queue would ever be reported as drained.
+        let output_low_bytes = config.output_low_bytes.min(config.output_high_bytes.saturating_sub(1));
+        let config = Config { output_low_bytes, ..config };
         Self {
             read_buffer: Vec::new(),
             plain_buffer: Vec::new(),
