@@ -50,7 +50,8 @@
 //! - Stream sockets with the edge-triggered readiness of Linux, listeners that share a port,
 //!   backlogs, and buffers that fill up.
 //! - Latency and bandwidth ([`Link`]), resets, half-closed connections, peers that fall silent, and
-//!   kernels that give up on them.
+//!   kernels that give up on them; [hosts](Simulation::on_host), and
+//!   [partitions](Simulation::partition) between them.
 //! - Datagram sockets of loops and of tests ([`DatagramPeer`]), with multicast groups, refused
 //!   datagrams, and buffers that fill up; datagrams that are lost, duplicated or overtaken.
 //! - By chance ([`Faults`]) or on demand ([`Peer`]): reads and writes of any length, would-block at
@@ -75,6 +76,7 @@ mod check;
 mod datagrams;
 mod faults;
 mod handles;
+mod hosts;
 mod network;
 mod occurrences;
 mod peer;
@@ -116,6 +118,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub struct Simulation {
     schedule: Rc<Schedule>,
+    /// For the loops, pools, workers and peers that this handle creates.
+    handle: Handle,
     seed: u64,
 }
 
@@ -126,7 +130,8 @@ pub struct LoopId(usize);
 impl Simulation {
     /// Creates an empty simulation. All random choices come from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { schedule: Rc::new(Schedule::new(Handle::new(Net::new(seed)))), seed }
+        let handle = Handle::new(Net::new(seed));
+        Self { schedule: Rc::new(Schedule::new(handle.clone())), handle, seed }
     }
 
     /// Returns the seed of the simulation.
@@ -374,9 +379,9 @@ impl Simulation {
 
     // Peers.
 
-    /// Connects a peer, from 127.0.0.1.
+    /// Connects a peer, from 127.0.0.1 or from [`on_host`](Self::on_host).
     pub fn connect(&self, address: impl Into<Address>) -> Peer {
-        self.connect_from(IpAddr::from([127, 0, 0, 1]), address)
+        self.connect_from(self.handle.host(), address)
     }
 
     /// Connects a peer with this address.
@@ -386,7 +391,7 @@ impl Simulation {
 
     /// Connects a peer over its own link.
     pub fn connect_over(&self, link: Link, address: impl Into<Address>) -> Peer {
-        Peer::new(self.clone(), self.peer(IpAddr::from([127, 0, 0, 1]), &address.into(), Some(link)))
+        Peer::new(self.clone(), self.peer(self.handle.host(), &address.into(), Some(link)))
     }
 
     fn peer(&self, from: IpAddr, address: &Address, link: Option<Link>) -> trace::End {
@@ -440,7 +445,7 @@ impl Simulation {
     }
 
     fn network(&self) -> Network {
-        Network::Simulated(self.schedule.handle.clone())
+        Network::Simulated(self.handle.clone())
     }
 
     fn net<R>(&self, look: impl FnOnce(&mut Net) -> R) -> R {

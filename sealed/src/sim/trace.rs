@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Duration;
 
+use super::network::Hosts;
+
 /// Default number of entries kept, the newest ones.
 const KEPT_MAX: usize = 4_096;
 
@@ -55,6 +57,8 @@ pub(super) enum Entry {
     Fails { end: End, kind: io::ErrorKind },
     Closes { end: End, reset: bool },
     Vanishes { end: End },
+    Parts { hosts: Hosts },
+    Heals { hosts: Hosts },
     Opens { port: PortId },
     Sends { port: PortId, count: usize, digest: u64 },
     PortBlocks { port: PortId },
@@ -150,6 +154,8 @@ impl fmt::Display for Entry {
             Self::Closes { end, reset: false } => write!(f, "{end:?} closes"),
             Self::Closes { end, reset: true } => write!(f, "{end:?} closes, with a reset"),
             Self::Vanishes { end } => write!(f, "{end:?} falls silent"),
+            Self::Parts { hosts: (one, other) } => write!(f, "{one} and {other} are cut off from each other"),
+            Self::Heals { hosts: (one, other) } => write!(f, "{one} and {other} reach each other again"),
             Self::Opens { port } => write!(f, "{port:?} opens"),
             Self::Sends { port, count, .. } => write!(f, "{port:?} sends a datagram of {count}"),
             Self::PortBlocks { port } => write!(f, "{port:?} would block"),

@@ -202,7 +202,10 @@ impl Net {
         let transit = || Transit { from: id, source: source.clone(), except, to: to.clone(), bytes: bytes.into() };
         // Unix sockets lose nothing and keep the order.
         let is_udp = to.path().is_none();
-        if is_udp && self.occurs("lose", subject(id), lose) || self.unreachable.contains(to) {
+        if is_udp && self.occurs("lose", subject(id), lose)
+            || self.unreachable.contains(to)
+            || self.is_parted(&source, to)
+        {
             return self.note(Entry::Loses { port: id, why: Lost::OnTheWay });
         }
         if is_udp && let Some(delay) = self.occurs_for("duplicate", subject(id), duplicate) {

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::partitions::hosts_of;
 use super::{Event, Listening, Net, Owner, Source, Unsent};
 use crate::address::Address;
 use crate::sim::trace::{End, Entry};
@@ -26,12 +27,12 @@ impl Net {
         end
     }
 
-    pub(in crate::sim) fn connect(&mut self, address: &Address) -> io::Result<End> {
+    pub(in crate::sim) fn connect(&mut self, host: IpAddr, address: &Address) -> io::Result<End> {
         self.take_descriptor()?;
         let link = self.link.clone();
         let end = self.open(Owner::Nobody, address.clone(), link, None);
         let from = match address {
-            Address::Tcp(_) => Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            Address::Tcp(_) => Address::Tcp(SocketAddr::new(host, 0)),
             Address::Unix(_) => Address::unix(""),
         };
         self.connect_from(end, address, &from);
@@ -44,6 +45,9 @@ impl Net {
         if let Address::Tcp(source) = &mut source {
             self.next_port = self.next_port.checked_add(1).unwrap_or(20_000);
             source.set_port(self.next_port);
+        }
+        if let Some(endpoint) = self.find(end) {
+            endpoint.hosts = hosts_of(&source, address);
         }
         if let Some(at) = self.arrival(end, 0) {
             let address = address.clone();
@@ -73,9 +77,10 @@ impl Net {
         }
         let silence_max = self.listeners[key].silence_max;
         let Some(endpoint) = self.find(from) else { return };
-        let link = endpoint.link.clone();
+        let (link, hosts) = (endpoint.link.clone(), endpoint.hosts);
         let end = self.open(Owner::Nobody, source, link, silence_max);
         if let Some(endpoint) = self.find(end) {
+            endpoint.hosts = hosts;
             endpoint.other = Some(from);
             endpoint.connected = true;
         }

@@ -3,10 +3,11 @@
 //!
 //! This file handles transmission and arrival; `listening.rs` makes connections, `sockets.rs` holds
 //! the operations of loops on their sockets, `peers.rs` those of tests on their peers, and
-//! `datagrams.rs` holds datagram sockets.
+//! `datagrams.rs` holds datagram sockets, and `partitions.rs` hosts that cannot reach each other.
 
 mod datagrams;
 mod listening;
+mod partitions;
 mod peers;
 mod sockets;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+pub(in crate::sim) use partitions::Hosts;
 pub(in crate::sim) use peers::PeerState;
 
 use super::occurrences::Occurrences;
@@ -52,6 +54,7 @@ pub(in crate::sim) struct Net {
     pub(in crate::sim) crews: Crews,
     /// The addresses of hosts, by name.
     pub(in crate::sim) names: BTreeMap<String, Vec<IpAddr>>,
+    partitions: partitions::Partitions,
     endpoints: Slab<Endpoint>,
     listeners: Slab<Listening>,
     ports: Slab<datagrams::Port>,
@@ -81,6 +84,8 @@ struct Endpoint {
     other: Option<End>,
     owner: Owner,
     remote: Address,
+    /// The hosts of this end and the other; `None` for a Unix socket.
+    hosts: Option<Hosts>,
     link: Arc<Link>,
     received: VecDeque<u8>,
     /// Number of bytes of `received` that have not been acknowledged.
@@ -198,6 +203,19 @@ enum Event {
     GiveUp {
         to: End,
     },
+    /// The same for a connection that a partition has cut off, if the partition still exists.
+    CutOff {
+        to: End,
+        hosts: Hosts,
+        number: u64,
+    },
+}
+
+impl Event {
+    /// Returns whether this is a time limit, and not in transit.
+    fn is_limit(&self) -> bool {
+        matches!(self, Self::GiveUp { .. } | Self::CutOff { .. })
+    }
 }
 
 impl PartialEq for Scheduled {
@@ -238,6 +256,7 @@ impl Net {
             calls: 0,
             crews: Crews::default(),
             names: BTreeMap::new(),
+            partitions: partitions::Partitions::default(),
             endpoints: Slab::new(),
             listeners: Slab::new(),
             ports: Slab::new(),
@@ -281,9 +300,10 @@ impl Net {
             return false;
         }
         let Some(Reverse(Scheduled { event, .. })) = self.events.pop() else { return false };
-        if !matches!(event, Event::GiveUp { .. }) {
+        if !event.is_limit() {
             self.in_flight -= 1;
         }
+        let Some(event) = self.hold_up(event) else { return true };
         match event {
             Event::Data { from, to, bytes } => self.data(from, to, &bytes),
             Event::Fin { to } => self.fin(to),
@@ -298,6 +318,7 @@ impl Net {
             Event::AnnouncePort { to } => self.announce_port(to),
             Event::Wake { poller, token } => self.wake_now(poller, token),
             Event::GiveUp { to } => self.fail(to, io::ErrorKind::TimedOut),
+            Event::CutOff { to, hosts, number } => self.cut_off(to, hosts, number),
         }
         true
     }
@@ -307,7 +328,7 @@ impl Net {
     }
 
     fn schedule_at(&mut self, at: Duration, event: Event) {
-        if !matches!(event, Event::GiveUp { .. }) {
+        if !event.is_limit() {
             self.in_flight += 1;
         }
         self.serial += 1;
@@ -331,6 +352,7 @@ impl Net {
             other: None,
             owner,
             remote,
+            hosts: None,
             link,
             received: VecDeque::new(),
             owed: 0,
