@@ -95,7 +95,7 @@ impl Server {
                 Some(socket) => pool.adopt_listener(socket, Listen::on(address)),
                 None => pool.listen(address),
             };
-            listens.map(|listens| listens.tcp().unwrap_or(address))
+            listens.map(|listens| listens.inet().unwrap_or(address))
         };
         let front = listen(config.front.listen, sockets.front)?;
         let admin = listen(config.admin.listen, sockets.admin)?;

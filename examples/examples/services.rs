@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn at(port: u16) -> Address {
-        Address::Tcp(([10, 0, 0, 1], port).into())
+        Address::Inet(([10, 0, 0, 1], port).into())
     }
 
     /// Starts the three services, and a server behind them that answers with the path of the

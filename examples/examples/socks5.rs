@@ -144,7 +144,7 @@ impl Service for Socks {
 
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         let Some(client) = cx.state(id).map(|side| side.other) else { return };
-        let from = cx.local_addr(id).and_then(|address| address.tcp());
+        let from = cx.local_addr(id).and_then(|address| address.inet());
         cx.write(client, &reply(Code::Succeeded, from));
         set_idle_limit(cx, id);
     }

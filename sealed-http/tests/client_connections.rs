@@ -14,7 +14,7 @@ use sealed_http::client::{Fetch, FetchError, Upstream};
 #[test]
 fn the_name_of_an_upstream_is_resolved_for_each_connection() {
     let stage = Stage::new();
-    let port = stage.host.address().tcp().expect("TCP").port();
+    let port = stage.host.address().inet().expect("TCP").port();
     let resolver = Resolver::new(&stage.site.sim.workers(1, 10), ResolverConfig::default());
     let upstream = stage.add(Upstream::by_name(&resolver, "api.example", port));
     let lost = stage.fetch(upstream, &get("/1"));

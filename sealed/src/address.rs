@@ -18,15 +18,15 @@ const UNIX_PREFIX: &str = "unix:";
 /// use sealed::Address;
 ///
 /// let address: Address = "127.0.0.1:80".parse()?;
-/// assert_eq!(address.tcp(), Some(([127, 0, 0, 1], 80).into()));
+/// assert_eq!(address.inet(), Some(([127, 0, 0, 1], 80).into()));
 /// let address: Address = "unix:/run/app.sock".parse()?;
 /// assert_eq!(address.path(), Some("/run/app.sock".as_ref()));
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
-    /// An IP address and a port: of TCP, or, for a datagram socket, of UDP.
-    Tcp(SocketAddr),
+    /// An IP address, of version 4 or 6, and a port.
+    Inet(SocketAddr),
     /// The path of a Unix socket. It is empty for an unnamed socket, as most connecting Unix
     /// sockets are.
     Unix(PathBuf),
@@ -39,22 +39,22 @@ impl Address {
     }
 
     /// Returns the IP address and the port, if this is not the address of a Unix socket.
-    pub fn tcp(&self) -> Option<SocketAddr> {
+    pub fn inet(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(address) => Some(*address),
+            Self::Inet(address) => Some(*address),
             Self::Unix(_) => None,
         }
     }
 
     /// Returns the IP address, if this is not the address of a Unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
-        self.tcp().map(|address| address.ip())
+        self.inet().map(|address| address.ip())
     }
 
     /// Returns the path, if this is the address of a Unix socket.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Inet(_) => None,
             Self::Unix(path) => Some(path),
         }
     }
@@ -63,7 +63,7 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Inet(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
         }
     }
@@ -80,14 +80,14 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddrParseError> {
         match text.strip_prefix(UNIX_PREFIX) {
             Some(path) => Ok(Self::unix(path)),
-            None => text.parse().map(Self::Tcp),
+            None => text.parse().map(Self::Inet),
         }
     }
 }
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self::Tcp(address)
+        Self::Inet(address)
     }
 }
 
@@ -113,7 +113,7 @@ pub trait ToAddresses {
 }
 
 fn look_up(name: impl ToSocketAddrs) -> io::Result<Vec<Address>> {
-    Ok(name.to_socket_addrs()?.map(Address::Tcp).collect())
+    Ok(name.to_socket_addrs()?.map(Address::Inet).collect())
 }
 
 impl ToAddresses for str {
@@ -152,7 +152,7 @@ impl ToAddresses for (&str, u16) {
 
 impl ToAddresses for SocketAddr {
     fn to_addresses(&self) -> io::Result<Vec<Address>> {
-        Ok(vec![Address::Tcp(*self)])
+        Ok(vec![Address::Inet(*self)])
     }
 
     fn name(&self) -> String {
@@ -243,7 +243,7 @@ impl ToSocketAddrs for Address {
     type Iter = std::option::IntoIter<SocketAddr>;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        let address = self.tcp().ok_or(io::ErrorKind::Unsupported)?;
+        let address = self.inet().ok_or(io::ErrorKind::Unsupported)?;
         Ok(Some(address).into_iter())
     }
 }

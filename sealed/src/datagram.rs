@@ -206,15 +206,15 @@ impl<A: ToAddresses> From<A> for Datagram {
 /// Returns the address of the peer's family that stands for any.
 fn unspecified(peer: &Address) -> Address {
     match peer {
-        Address::Tcp(SocketAddr::V4(_)) => Address::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
-        Address::Tcp(SocketAddr::V6(_)) => Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
+        Address::Inet(SocketAddr::V4(_)) => Address::Inet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+        Address::Inet(SocketAddr::V6(_)) => Address::Inet(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
         Address::Unix(_) => Address::unix(""),
     }
 }
 
 fn is_same_family(one: &Address, other: &Address) -> bool {
     match (one, other) {
-        (Address::Tcp(one), Address::Tcp(other)) => one.is_ipv4() == other.is_ipv4(),
+        (Address::Inet(one), Address::Inet(other)) => one.is_ipv4() == other.is_ipv4(),
         (Address::Unix(_), Address::Unix(_)) => true,
         _ => false,
     }

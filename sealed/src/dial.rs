@@ -153,7 +153,7 @@ fn in_turn(addresses: Vec<Address>) -> Vec<Address> {
 fn take_turns(addresses: Vec<Address>) -> Vec<Address> {
     let first = addresses.first().cloned();
     let same = |address: &Address| match (&first, address) {
-        (Some(Address::Tcp(first)), Address::Tcp(address)) => first.is_ipv4() == address.is_ipv4(),
+        (Some(Address::Inet(first)), Address::Inet(address)) => first.is_ipv4() == address.is_ipv4(),
         _ => true,
     };
     let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(same);
@@ -177,9 +177,9 @@ mod tests {
     fn families_take_turns_and_keep_their_order() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let given = ["[::1]:1", "[::1]:2", "[::1]:3", "1.1.1.1:4", "1.1.1.1:5"].map(address);
-        let turns = take_turns(given.map(Address::Tcp).to_vec());
+        let turns = take_turns(given.map(Address::Inet).to_vec());
         let wanted =
-            ["[::1]:1", "1.1.1.1:4", "[::1]:2", "1.1.1.1:5", "[::1]:3"].map(|text| Address::Tcp(address(text)));
+            ["[::1]:1", "1.1.1.1:4", "[::1]:2", "1.1.1.1:5", "[::1]:3"].map(|text| Address::Inet(address(text)));
         assert_eq!(turns, wanted);
     }
 }

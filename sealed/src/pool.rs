@@ -197,7 +197,7 @@ impl<M: Send + 'static> Pool<M> {
     fn bind(&mut self, mut address: Address, listen: &Listen) -> io::Result<Address> {
         let (mut spread, mut reuse_port) = (self.spread, listen.reuse_port);
         match address {
-            Address::Tcp(asked_for) if self.seats.len() > 1 && spread == Spread::SharedPort => {
+            Address::Inet(asked_for) if self.seats.len() > 1 && spread == Spread::SharedPort => {
                 address = self.network.reserve_port(asked_for)?.into();
                 reuse_port = true;
             }

@@ -150,7 +150,7 @@ impl Lookup {
 
     /// Returns the addresses to connect to, once those of the host are known.
     pub(crate) fn addresses(&self, found: Vec<IpAddr>) -> Vec<Address> {
-        found.into_iter().map(|address| Address::Tcp(SocketAddr::new(address, self.port))).collect()
+        found.into_iter().map(|address| Address::Inet(SocketAddr::new(address, self.port))).collect()
     }
 }
 
@@ -286,7 +286,7 @@ impl ListeningSocket {
     /// Returns the error of the system if it cannot report the address.
     pub fn local_addr(&self) -> std::io::Result<Address> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Self::Tcp(listener) => listener.local_addr().map(Address::Inet),
             #[cfg(unix)]
             Self::Unix(listener) => listener.local_addr().map(|address| unix_address(&address)),
         }

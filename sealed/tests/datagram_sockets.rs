@@ -55,7 +55,7 @@ impl Node {
 fn udp(address: &str) -> (UdpSocket, Address) {
     let socket = UdpSocket::bind(address).expect("a socket");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let address = Address::Tcp(socket.local_addr().expect("an address"));
+    let address = Address::Inet(socket.local_addr().expect("an address"));
     (socket, address)
 }
 
@@ -63,7 +63,7 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, Address) {
     let mut buffer = vec![0; 65_536];
     let (count, from) = socket.recv_from(&mut buffer).expect("a datagram");
     buffer.truncate(count);
-    (buffer, Address::Tcp(from))
+    (buffer, Address::Inet(from))
 }
 
 fn answers_over(ip: &str) {
@@ -154,10 +154,10 @@ fn a_group_reaches_its_member() {
     let Ok(member) = node.0.parts().1.bind_datagram(Datagram::on("0.0.0.0:0").join(loopback)) else {
         return eprintln!("the loopback interface of this machine has no multicast");
     };
-    let port = node.0.parts().1.datagram_addr(member).and_then(|address| address.tcp()).expect("an address").port();
+    let port = node.0.parts().1.datagram_addr(member).and_then(|address| address.inet()).expect("an address").port();
     let sender = Datagram::on("127.0.0.1:0").multicast_interface(loopback).multicast_ttl(0).multicast_loop(true);
     let (sender, from) = node.bind(sender);
-    let to = Address::Tcp((group, port).into());
+    let to = Address::Inet((group, port).into());
     let Ok(Sent::Taken) = node.send_to(sender, &to, b"to all") else {
         return eprintln!("the loopback interface of this machine has no multicast");
     };

@@ -28,7 +28,7 @@ fn what_is_sent_on_streams_waits_and_arrives_in_order() {
     let id = caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).expect("started"));
     sim.settle();
     let Call::Accepted(_, peer) = server.calls().remove(0) else { panic!("it is accepted") };
-    assert_eq!(peer.tcp().map(|address| address.ip()), Some(CLIENT));
+    assert_eq!(peer.inet().map(|address| address.ip()), Some(CLIENT));
     sim.partition(CLIENT, SERVER);
     for word in ["one ", "two ", "three"] {
         caller.act(|cx| cx.write(id, word.as_bytes()));

@@ -143,7 +143,7 @@ fn on_real_sockets_no_remark_is_built() {
         EventLoop::new(Config::default(), Speaker { sim: None, other: None, built: built.clone() }).expect("a loop");
     let mailbox = event_loop.mailbox();
     event_loop.parts().0.other = Some(mailbox);
-    let sealed::Address::Tcp(at) = event_loop.listen("127.0.0.1:0").expect("it is free") else { panic!("a port") };
+    let sealed::Address::Inet(at) = event_loop.listen("127.0.0.1:0").expect("it is free") else { panic!("a port") };
     let mut client = std::net::TcpStream::connect(at).expect("it listens");
     std::io::Write::write_all(&mut client, b"hello").expect("there is room");
     // The message that follows from the bytes stops the loop.

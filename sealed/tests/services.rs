@@ -138,7 +138,7 @@ fn start(sim: &Simulation) -> (LoopId, Log) {
 }
 
 fn connect(sim: &Simulation, port: u16) -> Peer {
-    sim.connect(Address::Tcp(([127, 0, 0, 1], port).into()))
+    sim.connect(Address::Inet(([127, 0, 0, 1], port).into()))
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn ids() -> ConnectionId {
     let sim = Simulation::new(0);
     let mut event_loop = sim.event_loop(Config::default(), Fragile(Log::default())).expect("a loop");
     let (_, cx) = event_loop.parts();
-    cx.connect(Address::Tcp(([127, 0, 0, 1], 9).into()), ()).expect("an attempt")
+    cx.connect(Address::Inet(([127, 0, 0, 1], 9).into()), ()).expect("an attempt")
 }
 
 struct Fragile(Log);

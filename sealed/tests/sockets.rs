@@ -185,7 +185,7 @@ fn sockets_made_elsewhere_are_adopted() {
         cx.adopt(ours, ()).expect("adopted");
         cx.adopt(accepted, ()).expect("adopted");
         let listener = cx.adopt_listener(tcp, Listen::on(at)).expect("adopted");
-        assert_eq!(cx.listen_addr(listener), Some(Address::Tcp(at)));
+        assert_eq!(cx.listen_addr(listener), Some(Address::Inet(at)));
     });
     echoes(&theirs);
     echoes(&dialled);
@@ -221,7 +221,7 @@ fn options_are_set_on_the_sockets_that_they_are_for() {
 fn names_with_several_addresses_are_listened_on_and_connected_to() {
     let mut bound = None;
     let server = Running::start(|event_loop| {
-        bound = event_loop.listen("localhost:0").expect("a port").tcp();
+        bound = event_loop.listen("localhost:0").expect("a port").inet();
     });
     let bound = bound.expect("TCP");
     let client = Running::start(|event_loop| {

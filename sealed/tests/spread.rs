@@ -28,7 +28,7 @@ fn an_acceptor_hands_each_connection_to_the_loop_with_the_fewest() {
         let calls =
             sim.with(loops[2], |event_loop: &mut EventLoop<Book>| std::mem::take(&mut event_loop.parts().0.calls));
         let its = calls.expect("it runs").into_iter().filter_map(|(_, call)| match call {
-            Call::Accepted(_, peer) => peer.tcp(),
+            Call::Accepted(_, peer) => peer.inet(),
             _ => None,
         });
         assert_eq!(its.count(), 10, "each is accepted by the loop that has it, with its peer");

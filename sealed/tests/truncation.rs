@@ -306,7 +306,7 @@ fn a_socket_of_the_operating_system_sees_the_reset_too() {
     let config = Config { linger: ms(20), socket, ..Config::default() };
     let (sender, reasons) = mpsc::channel();
     let mut event_loop = EventLoop::new(config, Orator(sender)).expect("a loop");
-    let Address::Tcp(at) = event_loop.listen("127.0.0.1:0").expect("it is free") else { panic!("a port") };
+    let Address::Inet(at) = event_loop.listen("127.0.0.1:0").expect("it is free") else { panic!("a port") };
     let mut client = std::net::TcpStream::connect(at).expect("it listens");
     event_loop.run().expect("a good end");
     assert_eq!(reasons.recv(), Ok(CloseReason::TimedOut));

@@ -95,7 +95,7 @@ fn network_alone(count: usize) {
     let sim = Simulation::new(1);
     let host = sim.listen(SocketAddr::from(([127, 0, 0, 1], 8100))).expect("an address");
     let mut others = 0;
-    let peers = connect(&sim, host.address().tcp().expect("TCP"), count, |sim| {
+    let peers = connect(&sim, host.address().inet().expect("TCP"), count, |sim| {
         while let Some(mut other) = host.accept() {
             other.discard();
             other.send("HTTP/1.1 200 OK\r\n\r\n");

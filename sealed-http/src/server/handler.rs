@@ -146,7 +146,7 @@ pub trait Handler: Sized + 'static {
     /// let address = event_loop.listen("127.0.0.1:0")?;
     /// # let stopper = event_loop.stopper();
     /// # let running = std::thread::spawn(move || event_loop.run());
-    /// # let mut proxy = std::net::TcpStream::connect(address.tcp().ok_or("an address")?)?;
+    /// # let mut proxy = std::net::TcpStream::connect(address.inet().ok_or("an address")?)?;
     /// # proxy.write_all(b"PROXY TCP4 192.0.2.1 198.51.100.1 4711 80\r\n")?;
     /// # proxy.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")?;
     /// # let mut answer = String::new();

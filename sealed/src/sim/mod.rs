@@ -396,7 +396,7 @@ impl Simulation {
 
     fn peer(&self, from: IpAddr, address: &Address, link: Option<Link>) -> trace::End {
         let from = match address {
-            Address::Tcp(_) => Address::Tcp(SocketAddr::new(from, 0)),
+            Address::Inet(_) => Address::Inet(SocketAddr::new(from, 0)),
             Address::Unix(_) => Address::unix(""),
         };
         self.schedule.handle.peer(address, &from, link)

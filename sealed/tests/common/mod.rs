@@ -17,7 +17,7 @@ pub(crate) fn ms(millis: u64) -> Duration {
 }
 
 pub(crate) fn address(text: &str) -> Address {
-    Address::Tcp(text.parse::<SocketAddr>().expect("an address"))
+    Address::Inet(text.parse::<SocketAddr>().expect("an address"))
 }
 
 /// Returns the faults of a network that splits and delays everything, and loses nothing.

@@ -57,8 +57,8 @@ impl DatagramSocket {
     /// Opens a socket at `address`, connected to `peer` if there is one.
     pub(crate) fn open(address: &Address, peer: Option<&Address>, options: &DatagramOptions) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => {
-                let peer = peer.map(|peer| peer.tcp().ok_or(io::ErrorKind::InvalidInput)).transpose()?;
+            Address::Inet(address) => {
+                let peer = peer.map(|peer| peer.inet().ok_or(io::ErrorKind::InvalidInput)).transpose()?;
                 Self::open_udp(*address, peer, options)
             }
             #[cfg(unix)]
@@ -109,7 +109,7 @@ impl DatagramSocket {
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
         match self {
             Self::Udp { socket, .. } => {
-                retry(|| socket.recv_from(buffer)).map(|(count, from)| (count, Address::Tcp(from)))
+                retry(|| socket.recv_from(buffer)).map(|(count, from)| (count, Address::Inet(from)))
             }
             #[cfg(unix)]
             Self::Unix { socket, .. } => {
@@ -122,7 +122,7 @@ impl DatagramSocket {
     pub(crate) fn send(&self, to: Option<&Address>, bytes: &[u8]) -> Result<(), Refusal> {
         let sent = match (self, to) {
             (Self::Udp { socket, .. }, None) => retry(|| socket.send(bytes)),
-            (Self::Udp { socket, .. }, Some(Address::Tcp(to))) => retry(|| socket.send_to(bytes, *to)),
+            (Self::Udp { socket, .. }, Some(Address::Inet(to))) => retry(|| socket.send_to(bytes, *to)),
             #[cfg(unix)]
             (Self::Unix { socket, .. }, None) => retry(|| socket.send(bytes)),
             #[cfg(unix)]
@@ -184,7 +184,7 @@ impl DatagramSocket {
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         match self {
-            Self::Udp { socket, .. } => socket.local_addr().map(Address::Tcp),
+            Self::Udp { socket, .. } => socket.local_addr().map(Address::Inet),
             #[cfg(unix)]
             Self::Unix { socket, .. } => socket.local_addr().map(|address| unix_address(&address)),
         }

@@ -36,7 +36,7 @@ impl Stream {
     /// Starts to connect; the socket becomes writable when the outcome is known.
     pub(crate) fn connect(address: &Address, options: &SocketOptions) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => {
+            Address::Inet(address) => {
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
                 // Some options must be set before the handshake.
                 set_options(&socket, options)?;
@@ -104,7 +104,7 @@ impl Stream {
 
     pub(crate) fn peer_addr(&self) -> io::Result<Address> {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
+            Self::Tcp(stream) => stream.peer_addr().map(Address::Inet),
             #[cfg(unix)]
             Self::Unix(stream) => stream.peer_addr().map(|address| unix_address(&address)),
         }
@@ -112,7 +112,7 @@ impl Stream {
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         match self {
-            Self::Tcp(stream) => stream.local_addr().map(Address::Tcp),
+            Self::Tcp(stream) => stream.local_addr().map(Address::Inet),
             #[cfg(unix)]
             Self::Unix(stream) => stream.local_addr().map(|address| unix_address(&address)),
         }
@@ -144,7 +144,7 @@ impl Listener {
     /// Binds and listens with these settings.
     pub(crate) fn bind(address: &Address, reuse_port: bool, backlog: i32, options: &SocketOptions) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => {
+            Address::Inet(address) => {
                 let socket = tcp_socket(*address)?;
                 share_port(&socket, reuse_port)?;
                 // On Linux an accepted socket inherits these options, which saves system calls per
@@ -196,7 +196,7 @@ impl Listener {
                 if cfg!(not(any(target_os = "linux", target_os = "android"))) {
                     set_options(&SockRef::from(&stream), options)?;
                 }
-                Ok((Stream::Tcp(stream), Address::Tcp(peer)))
+                Ok((Stream::Tcp(stream), Address::Inet(peer)))
             }
             #[cfg(unix)]
             Self::Unix(listener, _) => {
@@ -208,7 +208,7 @@ impl Listener {
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Self::Tcp(listener) => listener.local_addr().map(Address::Inet),
             #[cfg(unix)]
             Self::Unix(listener, _) => listener.local_addr().map(|address| unix_address(&address)),
         }

@@ -87,19 +87,19 @@ impl Net {
             is_named && net.ports.iter().any(|(_, held)| held.address == *address && !(held.shared && shared))
         };
         let mut address = address.clone();
-        if let Address::Tcp(address) = &mut address
+        if let Address::Inet(address) = &mut address
             && is_connected
             && address.ip().is_unspecified()
         {
             address.set_ip(home(address.ip()));
         }
-        while let Address::Tcp(tcp) = &mut address
+        while let Address::Inet(tcp) = &mut address
             && tcp.port() == 0
         {
             self.next_port = self.next_port.checked_add(1).unwrap_or(20_000);
             let mut candidate = *tcp;
             candidate.set_port(self.next_port);
-            if !is_taken(self, &Address::Tcp(candidate)) {
+            if !is_taken(self, &Address::Inet(candidate)) {
                 *tcp = candidate;
             }
         }
@@ -254,9 +254,9 @@ impl Net {
         let is_open_to = |port: &Port| port.peer.as_ref().is_none_or(|peer| peer == source);
         let id = |(index, port): (usize, &Port)| PortId { index: index as u32, serial: port.serial };
         let open = || self.ports.iter().filter(|(_, port)| is_open_to(port));
-        if let Some(group) = to.tcp().filter(|to| to.ip().is_multicast()) {
+        if let Some(group) = to.inet().filter(|to| to.ip().is_multicast()) {
             let is_member = |port: &Port| {
-                port.groups.contains(&group.ip()) && port.address.tcp().is_some_and(|at| at.port() == group.port())
+                port.groups.contains(&group.ip()) && port.address.inet().is_some_and(|at| at.port() == group.port())
             };
             let members = open().filter(|(_, port)| is_member(port)).map(id);
             return members.filter(|member| Some(*member) != except).collect();
@@ -351,8 +351,8 @@ fn home(ip: IpAddr) -> IpAddr {
 /// Returns the address that a receiver sees: one that it can answer to.
 fn source_of(bound: &Address, to: &Address) -> Address {
     match (bound, to) {
-        (Address::Tcp(bound), Address::Tcp(_)) if bound.ip().is_unspecified() => {
-            Address::Tcp(SocketAddr::new(home(bound.ip()), bound.port()))
+        (Address::Inet(bound), Address::Inet(_)) if bound.ip().is_unspecified() => {
+            Address::Inet(SocketAddr::new(home(bound.ip()), bound.port()))
         }
         _ => bound.clone(),
     }
@@ -361,7 +361,7 @@ fn source_of(bound: &Address, to: &Address) -> Address {
 /// Returns whether a socket that is bound to no specific IP address receives datagrams to `to`.
 fn stands_for(bound: &Address, to: &Address) -> bool {
     match (bound, to) {
-        (Address::Tcp(bound), Address::Tcp(to)) => {
+        (Address::Inet(bound), Address::Inet(to)) => {
             bound.ip().is_unspecified() && bound.port() == to.port() && bound.is_ipv4() == to.is_ipv4()
         }
         _ => false,
@@ -370,7 +370,7 @@ fn stands_for(bound: &Address, to: &Address) -> bool {
 
 fn is_same_family(one: &Address, other: &Address) -> bool {
     match (one, other) {
-        (Address::Tcp(one), Address::Tcp(other)) => one.is_ipv4() == other.is_ipv4(),
+        (Address::Inet(one), Address::Inet(other)) => one.is_ipv4() == other.is_ipv4(),
         (Address::Unix(_), Address::Unix(_)) => true,
         _ => false,
     }

@@ -32,7 +32,7 @@ impl Net {
         let link = self.link.clone();
         let end = self.open(Owner::Nobody, address.clone(), link, None);
         let from = match address {
-            Address::Tcp(_) => Address::Tcp(SocketAddr::new(host, 0)),
+            Address::Inet(_) => Address::Inet(SocketAddr::new(host, 0)),
             Address::Unix(_) => Address::unix(""),
         };
         self.connect_from(end, address, &from);
@@ -42,7 +42,7 @@ impl Net {
     fn connect_from(&mut self, end: End, address: &Address, from: &Address) {
         self.note(Entry::Connects { end });
         let mut source = from.clone();
-        if let Address::Tcp(source) = &mut source {
+        if let Address::Inet(source) = &mut source {
             self.next_port = self.next_port.checked_add(1).unwrap_or(20_000);
             source.set_port(self.next_port);
         }
@@ -120,7 +120,7 @@ impl Net {
 
     pub(in crate::sim) fn reserve_port(&mut self, mut address: SocketAddr) -> io::Result<SocketAddr> {
         let taken = |net: &Self, address: SocketAddr| {
-            net.listeners.iter().any(|(_, listener)| listener.address == Address::Tcp(address))
+            net.listeners.iter().any(|(_, listener)| listener.address == Address::Inet(address))
         };
         if address.port() == 0 {
             while address.port() == 0 || taken(self, address) {
@@ -145,7 +145,7 @@ impl Net {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let address = match address {
-            Address::Tcp(address) if address.port() == 0 => Address::Tcp(self.reserve_port(*address)?),
+            Address::Inet(address) if address.port() == 0 => Address::Inet(self.reserve_port(*address)?),
             address => address.clone(),
         };
         self.take_descriptor()?;

@@ -22,7 +22,7 @@ pub(in crate::sim) struct Partitions {
 
 /// Returns the hosts at the ends of a connection; `None` for Unix sockets.
 pub(super) fn hosts_of(one: &Address, other: &Address) -> Option<Hosts> {
-    Some(ordered(one.tcp()?.ip(), other.tcp()?.ip()))
+    Some(ordered(one.inet()?.ip(), other.inet()?.ip()))
 }
 
 fn ordered(one: IpAddr, other: IpAddr) -> Hosts {
@@ -85,8 +85,8 @@ impl Net {
             Event::Connect { from, .. } => (from, None),
             _ => return Some(event),
         };
-        let ends = std::iter::once(one).chain(other);
-        let hosts = ends.filter_map(|end| self.find(end)?.hosts).next();
+        let mut ends = std::iter::once(one).chain(other);
+        let hosts = ends.find_map(|end| self.find(end)?.hosts);
         match hosts.filter(|hosts| self.partitions.open.contains_key(hosts)) {
             Some(hosts) => self.partitions.held.push((hosts, event)),
             None => return Some(event),
