@@ -162,6 +162,9 @@ impl<H: Handler> Server<H> {
 
     /// Reports the exchanges that have ended to the handler.
     fn report_ended(&mut self, cx: &mut Context<Self>) {
+        if !self.shared.settings.reports_exchanges {
+            return;
+        }
         for (id, exchange) in self.shared.exchanges.take_ended() {
             let mut http = Http { cx: &mut *cx, shared: &mut self.shared };
             self.handler.exchanged(&mut http, id, &exchange);
