@@ -1,7 +1,7 @@
 //! A game server with a fixed rate: 60 times a second, all players get the positions of all.
 //!
-//! A client sends its moves, two signed bytes each. A frame is the number of the tick (4 bytes), the
-//! number of players (2), and for each its number (4), x and y (4 each); all are little-endian.
+//! A client sends its moves, two signed bytes each. A frame is the number of the tick (4 bytes),
+//! the number of players (2), and for each its number (4), x and y (4 each); all are little-endian.
 //!
 //! Try it: `cargo run -p examples --example tick_server`, then
 //! `{ printf '\1\1'; sleep 1; } | nc 127.0.0.1 7777 | xxd | tail`.
