@@ -99,6 +99,8 @@ fn a_path_names_a_file_below_the_directory_and_nothing_else() {
         "/docs/../../secret.txt",
         "/docs/%2e%2e/a%20b.txt",
         "//a%20b.txt",
+        "//",
+        "/docs//",
         "/docs//index.html",
         "/./index.html",
         "/.hidden",

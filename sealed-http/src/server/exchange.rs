@@ -16,7 +16,7 @@ pub struct Exchange {
     /// The path as it was sent, not decoded.
     pub path: String,
     /// The query as it was sent, without its `?`. It can contain secrets, such as tokens, which do
-    /// not belong into a log.
+    /// not belong in a log.
     pub query: Option<String>,
     /// The status of the response; `None` if no response was started.
     pub status: Option<u16>,

@@ -26,7 +26,8 @@ const YEAR_10000_S: u64 = 253_402_300_800;
 /// The codings of precompressed files, with the extensions of their names, best first.
 const CODINGS: [(&str, &str); 3] = [("br", "br"), ("zstd", "zst"), ("gzip", "gz")];
 
-/// A directory whose files a [`Site`](crate::Site) serves: see [`Site::directory`].
+/// A directory whose files a [`Site`](crate::Site) serves: see [`Site::directory`]. Requires the
+/// feature `files`.
 ///
 /// Files are opened and read on the threads of [`Workers`], never on the loop. At most 64 KiB of a
 /// file are in memory for each response beyond what waits to be sent.
@@ -92,7 +93,8 @@ impl Directory {
         self
     }
 
-    /// Sets the value of `Cache-Control`. Default `no-cache`: clients revalidate a file on each use.
+    /// Sets the value of `Cache-Control`. Default `no-cache`: clients revalidate a file on each
+    /// use.
     ///
     /// # Panics
     /// If the value has control characters.
@@ -278,11 +280,10 @@ impl Lookup {
 /// Returns the path of a file relative to the directory; `None` if no such file is served.
 fn relative(path: &str) -> Option<PathBuf> {
     let mut relative = PathBuf::new();
-    let path = path.strip_suffix('/').unwrap_or(path);
     if path.is_empty() {
         return Some(relative);
     }
-    for (index, escaped) in path.split('/').enumerate() {
+    for (index, escaped) in path.strip_suffix('/').unwrap_or(path).split('/').enumerate() {
         let segment = decode_segment(escaped).ok()?;
         let is_hidden = segment.starts_with('.') && !(index == 0 && segment == ".well-known");
         let mut parts = Path::new(&*segment).components();

@@ -206,8 +206,9 @@ impl<S: 'static> Site<S> {
         self.get(path, move |_, request, _| file.answer(&request.head))
     }
 
-    /// Adds a page that serves the files of a directory. Requires the feature `files`. The pattern ends in `{path...}`, which is
-    /// the path below the directory. If the queue of the workers is full, clients get 503.
+    /// Adds a page that serves the files of a directory. The pattern ends in `{path...}`, which is
+    /// the path below the directory. If the queue of the workers is full, clients get 503. Requires
+    /// the feature `files`.
     ///
     /// # Panics
     /// On the conditions of [`Routes::on`], and if the pattern does not end in `{name...}`.

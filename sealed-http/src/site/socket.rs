@@ -28,8 +28,8 @@ type OnOpen<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, &Reque
 type OnMessage<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId, Message) + Send>;
 type OnClose<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId) + Send>;
 
-/// The WebSockets of a path of a [`Site`]: what happens when one opens, sends a message, and closes.
-/// Requires the feature `websocket`.
+/// The WebSockets of a path of a [`Site`]: what happens when one opens, sends a message, and
+/// closes. Requires the feature `websocket`.
 ///
 /// Pings are answered, and a client that is silent for [20 s](Self::silence) gets one; it has the
 /// same time again before it is aborted. Messages are limited to 1 MiB, unless
@@ -41,9 +41,9 @@ type OnClose<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId) + Sen
 /// are refused with 403 unless their origin is [allowed](Self::allow_origin). Programs other than
 /// browsers send no origin, and are accepted.
 ///
-/// [`Http::send_message`] sends a message to one client. To many clients, write the same frame, such
-/// as a [`text_frame`](websocket::text_frame), with [`Http::write_bytes`]. [`Http::close_websocket`]
-/// closes.
+/// [`Http::send_message`] sends a message to one client. To many clients, write the same frame,
+/// such as a [`text_frame`](websocket::text_frame), with [`Http::write_bytes`].
+/// [`Http::close_websocket`] closes.
 ///
 /// # Example
 /// ```no_run

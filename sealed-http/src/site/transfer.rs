@@ -9,7 +9,7 @@ use sealed::{ConnectionId, WorkError, Workers, fault};
 use crate::codec::response::Response;
 use crate::server::http::Http;
 use crate::site::connection::State;
-use crate::site::directory::{Content, Directory, Found};
+use crate::site::directory::{Content, Directory, Found, Lookup};
 use crate::site::problem::Problem;
 use crate::site::{Site, Task};
 
@@ -28,20 +28,18 @@ pub(crate) struct Transfer {
 }
 
 /// Answers a request for a file of a directory.
-pub(crate) fn begin<S>(
-    http: &mut Http<'_, Site<S>>,
-    id: ConnectionId,
-    directory: &Directory,
-    lookup: crate::site::directory::Lookup,
-) {
+pub(crate) fn begin<S>(http: &mut Http<'_, Site<S>>, id: ConnectionId, directory: &Directory, lookup: Lookup) {
     let workers = directory.workers.clone();
     let work = http.offload_for(id, &directory.workers, move |_| {
         let found = lookup.answer();
         Box::new(move |_: &mut S, http: &mut Http<'_, Site<S>>| send(http, id, found, workers)) as Task<S>
     });
-    if let Err(WorkError::Full | WorkError::Finished | WorkError::Thread(_)) = work {
-        let problem = Problem::new(503).code("busy").detail("Too many files are being read.");
-        http.respond(id, &Response::from(problem).header("Retry-After", "1"));
+    match work {
+        Ok(_) | Err(WorkError::NotOpen) => {}
+        Err(_) => {
+            let problem = Problem::new(503).code("busy").detail("Too many files are being read.");
+            http.respond(id, &Response::from(problem).header("Retry-After", "1"));
+        }
     }
 }
 
