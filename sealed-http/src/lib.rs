@@ -17,8 +17,15 @@
 //! | [`codec`] | requests and responses as bytes |
 //! | [`server`] | the service, its handler, and what a handler can do |
 //! | [`client`] | requests to other servers, and Server-Sent Events from them |
-//! | [`site`] | pages by pattern, queries and forms, problems, static files, CORS |
+//! | [`site`] | pages by pattern, queries and forms, problems, files, WebSockets, CORS |
 //! | `websocket` | WebSocket, with the feature of that name |
+//! | [`guide`] | short answers: JSON, what pages have in common, cookies, large bodies |
+//!
+//! | feature | what it adds; none is on by default |
+//! | --- | --- |
+//! | `files` | files of a directory: [`Site::directory`](site) |
+//! | `tls` | TLS for the client; listeners of [`sealed`] have it for the server |
+//! | `websocket` | WebSocket, also in a [`Site`] |
 //!
 //! The types that nearly every program uses are also at the root.
 //!
@@ -143,6 +150,7 @@
 
 pub mod client;
 pub mod codec;
+pub mod guide;
 pub mod server;
 pub mod site;
 #[cfg(feature = "websocket")]

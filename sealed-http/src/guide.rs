@@ -1,0 +1,82 @@
+//! Short answers to questions that come up in most HTTP servers.
+//!
+//! # JSON
+//!
+//! The crate has no JSON of its own. With `serde_json`, a page is a function that can fail with a
+//! [`Problem`](crate::Problem):
+//!
+//! ```
+//! use sealed_http::{Problem, Request, Response, Site};
+//!
+//! fn double(request: &Request<'_>) -> Result<Response, Problem> {
+//!     let number: i64 = serde_json::from_slice(request.body)
+//!         .map_err(|error| Problem::new(422).code("no_number").detail(error.to_string()))?;
+//!     let body = serde_json::json!({ "double": number.saturating_mul(2) }).to_string();
+//!     Ok(Response::new(200).header("Content-Type", "application/json").body(body))
+//! }
+//!
+//! let site = Site::new(()).post("/double", |_, request, _| double(request));
+//! # drop(site);
+//! ```
+//!
+//! # What several pages have in common
+//!
+//! A function that takes a page and returns one is all that a "middleware" needs to be:
+//!
+//! ```
+//! use sealed_http::site::Params;
+//! use sealed_http::{Problem, Request, Response, Site};
+//!
+//! /// Lets only those in who know the token.
+//! fn guarded<S, R: Into<Response>>(
+//!     page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + Send + 'static,
+//! ) -> impl Fn(&mut S, &Request<'_>, &Params<'_>) -> Response + Send + 'static {
+//!     move |state, request, params| {
+//!         // In a server, compare secrets in constant time.
+//!         if request.head.header("Authorization") == Some(b"Bearer tea") {
+//!             return page(state, request, params).into();
+//!         }
+//!         let refusal: Response = Problem::new(401).into();
+//!         refusal.header("WWW-Authenticate", "Bearer")
+//!     }
+//! }
+//!
+//! let site = Site::new(7_u32).get("/secret", guarded(|state: &mut u32, _, _| state.to_string()));
+//! # drop(site);
+//! ```
+//!
+//! For a log of all requests, see [`Site::log`](crate::Site::log).
+//!
+//! # Cookies
+//!
+//! ```
+//! use sealed_http::{Request, Response, Site};
+//!
+//! fn cookie<'a>(request: &Request<'a>, name: &str) -> Option<&'a str> {
+//!     let pairs = request.head.header_str("Cookie")?.split(';');
+//!     pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(found, _)| *found == name).map(|(_, value)| value)
+//! }
+//!
+//! let site = Site::new(()).get("/visits", |_, request, _| {
+//!     let visits = cookie(request, "visits").and_then(|visits| visits.parse::<u32>().ok()).unwrap_or(0) + 1;
+//!     let set = format!("visits={visits}; Path=/; Secure; HttpOnly; SameSite=Lax");
+//!     Response::new(200).with(&[("Set-Cookie", set)]).body(format!("{visits}\n"))
+//! });
+//! # drop(site);
+//! ```
+//!
+//! The crate `cookie` also encodes values, signs them, and formats dates of expiry.
+//!
+//! # Large bodies
+//!
+//! [`Intake::Stream`](crate::server::Intake::Stream) passes a body on as it arrives.
+//! [Pause](crate::Http::pause) the connection while a piece is written on another thread, so that
+//! the client sends no faster than the disk takes the bytes: the repository's example `upload` does
+//! this. A response is streamed with [`Http::start_stream`](crate::Http::start_stream) or, if its
+//! length is known, [`start_sized_stream`](crate::Http::start_sized_stream); write until
+//! [`write`](crate::Http::write) returns false, and go on in [`drained`](crate::Handler::drained).
+//!
+//! # Tests without sockets
+//!
+//! With the feature `sim` of [`sealed`], a server runs on a simulated network: see `sealed::sim`. A
+//! `Peer` there sends the bytes of a request and expects those of the response.
