@@ -38,7 +38,7 @@ impl Network {
         match self {
             Self::System => system::DatagramSocket::open(address, peer, options).map(DatagramSocket::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => handle.datagram(address, peer, options).map(DatagramSocket::Simulated),
+            Self::Simulated(handle, _) => handle.datagram(address, peer, options).map(DatagramSocket::Simulated),
         }
     }
 }

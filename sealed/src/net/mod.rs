@@ -41,8 +41,9 @@ pub(crate) struct Readiness {
 pub(crate) enum Network {
     #[default]
     System,
+    /// A simulated network, and the host on it that connections come from.
     #[cfg(feature = "sim")]
-    Simulated(sim::Handle),
+    Simulated(sim::Handle, std::net::IpAddr),
 }
 
 impl Network {
@@ -50,7 +51,7 @@ impl Network {
         match self {
             Self::System => system::Poller::new().map(Poller::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => Ok(Poller::Simulated(handle.poller())),
+            Self::Simulated(handle, _) => Ok(Poller::Simulated(handle.poller())),
         }
     }
 
@@ -58,7 +59,7 @@ impl Network {
         match self {
             Self::System => Clock::System(system::Clock::start()),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => Clock::Simulated(handle.clone()),
+            Self::Simulated(handle, _) => Clock::Simulated(handle.clone()),
         }
     }
 
@@ -67,7 +68,7 @@ impl Network {
         match self {
             Self::System => system::entropy(),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => handle.entropy(),
+            Self::Simulated(handle, _) => handle.entropy(),
         }
     }
 
@@ -76,7 +77,7 @@ impl Network {
         match self {
             Self::System => system::secret(),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => {
+            Self::Simulated(handle, _) => {
                 Some((u128::from(handle.entropy()) << 64 | u128::from(handle.entropy())).to_be_bytes())
             }
         }
@@ -87,7 +88,7 @@ impl Network {
         match self {
             Self::System => system::Stream::connect(address, options).map(Stream::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => handle.connect(address).map(Stream::Simulated),
+            Self::Simulated(handle, host) => handle.connect(*host, address).map(Stream::Simulated),
         }
     }
 
@@ -102,7 +103,7 @@ impl Network {
         match self {
             Self::System => system::Listener::bind(address, reuse_port, backlog, options).map(Listener::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => handle.bind(address, reuse_port, backlog, options).map(Listener::Simulated),
+            Self::Simulated(handle, _) => handle.bind(address, reuse_port, backlog, options).map(Listener::Simulated),
         }
     }
 
@@ -111,7 +112,7 @@ impl Network {
         match self {
             Self::System => system::Stream::adopt(socket, options).map(Stream::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Simulated(..) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -120,7 +121,7 @@ impl Network {
         match self {
             Self::System => system::Listener::adopt(socket, options).map(Listener::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Simulated(..) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -131,7 +132,7 @@ impl Network {
         match self {
             Self::System => system::reserve_port(address),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle) => handle.reserve_port(address),
+            Self::Simulated(handle, _) => handle.reserve_port(address),
         }
     }
 }

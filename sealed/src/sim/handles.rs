@@ -16,11 +16,7 @@ use crate::socket::SocketOptions;
 /// The network, shared by all its handles. A simulation runs on one thread; the lock is there
 /// because mailboxes and stoppers may be sent to other threads.
 #[derive(Clone)]
-pub(crate) struct Handle {
-    net: Arc<Mutex<Net>>,
-    /// The host on which the holder of this handle is.
-    host: IpAddr,
-}
+pub(crate) struct Handle(Arc<Mutex<Net>>);
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -30,20 +26,11 @@ impl std::fmt::Debug for Handle {
 
 impl Handle {
     pub(super) fn new(net: Net) -> Self {
-        Self { net: Arc::new(Mutex::new(net)), host: IpAddr::from([127, 0, 0, 1]) }
-    }
-
-    /// Returns a handle on the same network for another host.
-    pub(super) fn on_host(&self, host: IpAddr) -> Self {
-        Self { net: self.net.clone(), host }
-    }
-
-    pub(super) fn host(&self) -> IpAddr {
-        self.host
+        Self(Arc::new(Mutex::new(net)))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Net> {
-        self.net.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the newest trace entries, one per line.
@@ -53,7 +40,7 @@ impl Handle {
 
     /// Returns the newest trace entries, unless the network is in use.
     pub(super) fn try_trace(&self, entries_max: usize) -> Option<String> {
-        let net = match self.net.try_lock() {
+        let net = match self.0.try_lock() {
             Ok(net) => net,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
@@ -90,8 +77,8 @@ impl Handle {
         Poller { handle: self.clone(), index }
     }
 
-    pub(crate) fn connect(&self, address: &Address) -> io::Result<Stream> {
-        let end = self.lock().connect(self.host, address)?;
+    pub(crate) fn connect(&self, host: IpAddr, address: &Address) -> io::Result<Stream> {
+        let end = self.lock().connect(host, address)?;
         Ok(Stream { handle: self.clone(), end })
     }
 

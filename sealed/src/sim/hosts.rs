@@ -30,7 +30,7 @@ impl Simulation {
     /// ```
     #[must_use]
     pub fn on_host(&self, host: impl Into<IpAddr>) -> Self {
-        Self { handle: self.handle.on_host(host.into()), ..self.clone() }
+        Self { host: host.into(), ..self.clone() }
     }
 
     /// Cuts two hosts off from each other, until [`heal`](Self::heal). What is sent on streams

@@ -118,8 +118,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub struct Simulation {
     schedule: Rc<Schedule>,
-    /// For the loops, pools, workers and peers that this handle creates.
-    handle: Handle,
+    /// The host of the loops, pools and peers that are created with this handle.
+    host: IpAddr,
     seed: u64,
 }
 
@@ -130,8 +130,8 @@ pub struct LoopId(usize);
 impl Simulation {
     /// Creates an empty simulation. All random choices come from `seed`.
     pub fn new(seed: u64) -> Self {
-        let handle = Handle::new(Net::new(seed));
-        Self { schedule: Rc::new(Schedule::new(handle.clone())), handle, seed }
+        let host = IpAddr::from([127, 0, 0, 1]);
+        Self { schedule: Rc::new(Schedule::new(Handle::new(Net::new(seed)))), host, seed }
     }
 
     /// Returns the seed of the simulation.
@@ -381,7 +381,7 @@ impl Simulation {
 
     /// Connects a peer, from 127.0.0.1 or from [`on_host`](Self::on_host).
     pub fn connect(&self, address: impl Into<Address>) -> Peer {
-        self.connect_from(self.handle.host(), address)
+        self.connect_from(self.host, address)
     }
 
     /// Connects a peer with this address.
@@ -391,7 +391,7 @@ impl Simulation {
 
     /// Connects a peer over its own link.
     pub fn connect_over(&self, link: Link, address: impl Into<Address>) -> Peer {
-        Peer::new(self.clone(), self.peer(self.handle.host(), &address.into(), Some(link)))
+        Peer::new(self.clone(), self.peer(self.host, &address.into(), Some(link)))
     }
 
     fn peer(&self, from: IpAddr, address: &Address, link: Option<Link>) -> trace::End {
@@ -445,7 +445,7 @@ impl Simulation {
     }
 
     fn network(&self) -> Network {
-        Network::Simulated(self.handle.clone())
+        Network::Simulated(self.schedule.handle.clone(), self.host)
     }
 
     fn net<R>(&self, look: impl FnOnce(&mut Net) -> R) -> R {
