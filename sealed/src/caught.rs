@@ -15,6 +15,7 @@ pub(crate) fn run<T>(call: impl FnOnce() -> T) -> Option<T> {
 
 /// Drops a value whose `Drop` can panic, such as the payload of a panic. A payload that panics with
 /// another payload that panics is leaked: dropping could go on forever.
+#[cold]
 pub(crate) fn discard<T>(value: T) {
     if fault!("panic-of-drop-let-through") {
         return drop(value);

@@ -54,9 +54,12 @@ pub struct ResolverConfig {
     /// Maximum number of names in the cache; at the limit, the oldest is dropped. Default 1,024.
     pub names_max: usize,
     /// Decides whether an address may be used, whether it was looked up or given in place of a
-    /// name. If no address of a host may be used, the host is an error of the kind
+    /// name. An IPv4 address inside an IPv6 address (`::ffff:10.0.0.1`) is passed as IPv4. If no
+    /// address of a host may be used, the host is an error of the kind
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied). A program that connects to hosts that
-    /// strangers name should not let them reach its own network. Default: all addresses.
+    /// strangers name should not let them reach its own network: not only loopback, private and
+    /// link-local addresses, but also unspecified ones (`0.0.0.0`, `::`), which systems connect to
+    /// themselves. Default: all addresses.
     pub allow: fn(IpAddr) -> bool,
 }
 
@@ -105,8 +108,8 @@ impl Resolver {
     /// names that were set with `Simulation::set_name`.
     ///
     /// A failure has the kind [`NotFound`](io::ErrorKind::NotFound), whether the name does not
-    /// exist or no name server answers: systems do not tell these apart. The error of the system is
-    /// its source.
+    /// exist or no name server answers: systems do not tell these apart. With
+    /// [`Context::resolve`](crate::Context::resolve), the error of the system is its source.
     pub fn new(workers: &Workers, config: ResolverConfig) -> Self {
         #[cfg(feature = "sim")]
         if let Some(crew) = workers.as_simulated() {
@@ -138,8 +141,7 @@ impl Resolver {
     /// Returns the outcome for a host if it is known without a lookup.
     pub(crate) fn known(&self, host: &str) -> Option<Outcome> {
         if let Ok(address) = host.parse() {
-            let is_allowed = (self.shared.config.allow)(address) || fault!("address-not-judged");
-            return Some(if is_allowed {
+            return Some(if self.shared.allows(address) || fault!("address-not-judged") {
                 Ok(vec![address])
             } else {
                 Err(Arc::new(io::ErrorKind::PermissionDenied.into()))
@@ -171,6 +173,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn allows(&self, address: IpAddr) -> bool {
+        (self.config.allow)(address.to_canonical())
+    }
+
     fn run(&self, host: &Arc<str>) {
         let found = caught::run(|| (self.look_up)(host));
         let found = found.unwrap_or_else(|| Err(io::Error::other("the lookup panicked")));
@@ -179,7 +185,7 @@ impl Shared {
             if found.is_empty() {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            found.retain(|address| (self.config.allow)(*address) || fault!("found-address-not-judged"));
+            found.retain(|address| self.allows(*address) || fault!("found-address-not-judged"));
             if found.is_empty() { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(found) }
         });
         let outcome = found.map_err(Arc::new);

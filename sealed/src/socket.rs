@@ -179,8 +179,12 @@ impl Connect {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock).
     ///
     /// A server that connects where its clients tell it to, such as a proxy, must not let them
-    /// reach its own network: [`Context::resolve`](crate::Context::resolve) returns the addresses,
-    /// to be checked before they are passed to [`to_any`](Self::to_any).
+    /// reach its own network: set [`ResolverConfig::allow`](crate::ResolverConfig::allow). An
+    /// address that is not allowed has the kind
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+    ///
+    /// What is known without a lookup, such as a failure in the cache or an address in place of the
+    /// name that is not allowed, is an error of `connect`. Everything else ends the connection.
     ///
     /// ```
     /// use sealed::{Connect, Resolver, ResolverConfig, Workers};

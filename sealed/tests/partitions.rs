@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use common::{Book, Call, Node, SECOND, address, ms, rough};
-use sealed::sim::Simulation;
+use sealed::sim::{Link, Simulation};
 use sealed::{CloseReason, Config, Connect, SocketOptions};
 
 const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -76,7 +76,7 @@ fn the_kernel_gives_up_on_a_host_that_is_cut_off_for_too_long() {
         let calls = server.calls();
         let has_failed = matches!(calls[..], [Call::Closed(_, CloseReason::Failed(ErrorKind::TimedOut))]);
         assert_eq!((has_failed, calls.is_empty()), (gives_up, !gives_up), "{cut:?}: {calls:?}");
-        assert_eq!(caller.calls(), [], "the client learns nothing of it");
+        assert_eq!(caller.calls(), [], "it has more time");
         sim.heal(SERVER, CLIENT);
         caller.act(|cx| cx.write(id, b"hello"));
         sim.run_for(SECOND * 20);
@@ -125,4 +125,35 @@ fn everything_arrives_once_however_often_hosts_are_cut_off() {
         sim.run_for(SECOND);
         assert!(server.is_empty() && caller.is_empty());
     });
+}
+
+#[test]
+fn a_loop_that_has_connected_gives_up_too() {
+    let (sim, _server, caller) = stage(1);
+    let id = caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).expect("started"));
+    sim.settle();
+    caller.calls();
+    sim.partition(SERVER, CLIENT);
+    let silence_max = SocketOptions::default().silence_max.expect("a limit");
+    sim.run_for(silence_max.saturating_sub(SECOND));
+    assert_eq!(caller.calls(), []);
+    sim.run_for(SECOND * 2);
+    assert_eq!(caller.calls(), [Call::Closed(id, CloseReason::Failed(ErrorKind::TimedOut))]);
+}
+
+#[test]
+fn what_was_held_up_comes_before_what_is_sent_after_it() {
+    let sim = Simulation::new(1);
+    sim.set_link(Link { latency_min: ms(0), latency_max: ms(0), ..Link::default() });
+    let listener = sim.listen(address("10.0.0.1:80")).expect("it is free");
+    let mut caller = sim.on_host(CLIENT).connect(listener.address());
+    sim.settle();
+    let mut called = listener.accept().expect("a connection");
+    sim.partition(SERVER, CLIENT);
+    caller.send("one ");
+    sim.settle();
+    caller.send("two");
+    sim.heal(SERVER, CLIENT);
+    sim.settle();
+    assert_eq!(called.take(), b"one two");
 }

@@ -236,6 +236,7 @@ fn addresses_that_are_not_allowed_are_not_used_by_name_or_by_number() {
         }
     };
     assert_eq!(connect("10.0.0.1"), ErrorKind::PermissionDenied);
+    assert_eq!(connect("::ffff:10.0.0.1"), ErrorKind::PermissionDenied);
     assert_eq!(connect("db.example"), ErrorKind::PermissionDenied);
     assert_eq!(connect("db.example"), ErrorKind::PermissionDenied, "from the cache");
     assert_eq!(connect("both.example"), ErrorKind::ConnectionRefused, "nobody listens at the other address");

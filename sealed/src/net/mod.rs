@@ -88,7 +88,7 @@ impl Network {
         match self {
             Self::System => system::Stream::connect(address, options).map(Stream::System),
             #[cfg(feature = "sim")]
-            Self::Simulated(handle, host) => handle.connect(*host, address).map(Stream::Simulated),
+            Self::Simulated(handle, host) => handle.connect(*host, address, options.silence_max).map(Stream::Simulated),
         }
     }
 

@@ -77,8 +77,8 @@ impl Handle {
         Poller { handle: self.clone(), index }
     }
 
-    pub(crate) fn connect(&self, host: IpAddr, address: &Address) -> io::Result<Stream> {
-        let end = self.lock().connect(host, address)?;
+    pub(crate) fn connect(&self, host: IpAddr, address: &Address, silence_max: Option<Duration>) -> io::Result<Stream> {
+        let end = self.lock().connect(host, address, silence_max)?;
         Ok(Stream { handle: self.clone(), end })
     }
 

@@ -6,8 +6,9 @@ use super::Simulation;
 
 impl Simulation {
     /// Returns this simulation as seen from another host: the loops, pools and peers that are
-    /// created with it connect from that address. Otherwise the host is 127.0.0.1. Listeners and
-    /// datagram sockets are on the host whose address they are bound to.
+    /// created with it connect from that address. Otherwise the host is 127.0.0.1. This concerns
+    /// outgoing connections only: listeners and datagram sockets are on the host whose address they
+    /// are bound to, whichever loop they belong to.
     ///
     /// ```
     /// use std::net::IpAddr;
@@ -35,9 +36,9 @@ impl Simulation {
 
     /// Cuts two hosts off from each other, until [`heal`](Self::heal). What is sent on streams
     /// waits, as do attempts to connect; datagrams are lost. If the partition lasts longer than
-    /// [`SocketOptions::silence_max`](crate::SocketOptions::silence_max), the connections of
-    /// listeners with this option fail; the other end learns nothing of it before the partition
-    /// ends.
+    /// [`SocketOptions::silence_max`](crate::SocketOptions::silence_max), the connections that
+    /// loops have with this option fail. [`Peer`](super::Peer)s have no such limit: they learn that
+    /// the loop's side is gone when the partition ends.
     pub fn partition(&self, one: impl Into<IpAddr>, other: impl Into<IpAddr>) {
         self.net(|net| net.partition(one.into(), other.into()));
     }

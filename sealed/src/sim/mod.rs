@@ -348,7 +348,8 @@ impl Simulation {
     }
 
     /// Lets time pass until every byte has arrived and every loop sleeps. Does not wait for timers
-    /// and deadlines that are more than a millisecond away.
+    /// and deadlines that are more than a millisecond away, nor for what a
+    /// [partition](Self::partition) holds up.
     ///
     /// # Panics
     ///

@@ -93,14 +93,14 @@ impl Net {
         {
             address.set_ip(home(address.ip()));
         }
-        while let Address::Inet(tcp) = &mut address
-            && tcp.port() == 0
+        while let Address::Inet(inet) = &mut address
+            && inet.port() == 0
         {
             self.next_port = self.next_port.checked_add(1).unwrap_or(20_000);
-            let mut candidate = *tcp;
+            let mut candidate = *inet;
             candidate.set_port(self.next_port);
             if !is_taken(self, &Address::Inet(candidate)) {
-                *tcp = candidate;
+                *inet = candidate;
             }
         }
         if is_taken(self, &address) { Err(io::ErrorKind::AddrInUse.into()) } else { Ok(address) }

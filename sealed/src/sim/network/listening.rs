@@ -27,10 +27,15 @@ impl Net {
         end
     }
 
-    pub(in crate::sim) fn connect(&mut self, host: IpAddr, address: &Address) -> io::Result<End> {
+    pub(in crate::sim) fn connect(
+        &mut self,
+        host: IpAddr,
+        address: &Address,
+        silence_max: Option<Duration>,
+    ) -> io::Result<End> {
         self.take_descriptor()?;
         let link = self.link.clone();
-        let end = self.open(Owner::Nobody, address.clone(), link, None);
+        let end = self.open(Owner::Nobody, address.clone(), link, silence_max);
         let from = match address {
             Address::Inet(_) => Address::Inet(SocketAddr::new(host, 0)),
             Address::Unix(_) => Address::unix(""),

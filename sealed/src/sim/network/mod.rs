@@ -299,11 +299,11 @@ impl Net {
         if self.next_event().is_none_or(|at| at > self.now) {
             return false;
         }
-        let Some(Reverse(Scheduled { event, .. })) = self.events.pop() else { return false };
+        let Some(Reverse(Scheduled { serial, event, .. })) = self.events.pop() else { return false };
         if !event.is_limit() {
             self.in_flight -= 1;
         }
-        let Some(event) = self.hold_up(event) else { return true };
+        let Some(event) = self.hold_up(serial, event) else { return true };
         match event {
             Event::Data { from, to, bytes } => self.data(from, to, &bytes),
             Event::Fin { to } => self.fin(to),
@@ -328,11 +328,16 @@ impl Net {
     }
 
     fn schedule_at(&mut self, at: Duration, event: Event) {
+        self.serial += 1;
+        self.schedule_as(self.serial, at, event);
+    }
+
+    /// Schedules an event with a serial number, which determines the order of simultaneous events.
+    fn schedule_as(&mut self, serial: u64, at: Duration, event: Event) {
         if !event.is_limit() {
             self.in_flight += 1;
         }
-        self.serial += 1;
-        self.events.push(Reverse(Scheduled { at, serial: self.serial, event }));
+        self.events.push(Reverse(Scheduled { at, serial, event }));
     }
 
     fn fault_delay(&mut self) -> Duration {

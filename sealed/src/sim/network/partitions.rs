@@ -16,8 +16,8 @@ pub(in crate::sim) type Hosts = (IpAddr, IpAddr);
 pub(in crate::sim) struct Partitions {
     /// Each partition with its number.
     open: BTreeMap<Hosts, u64>,
-    /// What streams have sent, in order.
-    held: Vec<(Hosts, Event)>,
+    /// What streams have sent, in order, each with its serial number.
+    held: Vec<(Hosts, u64, Event)>,
 }
 
 /// Returns the hosts at the ends of a connection; `None` for Unix sockets.
@@ -57,11 +57,13 @@ impl Net {
             return;
         }
         self.note(Entry::Heals { hosts });
-        for (parted, event) in std::mem::take(&mut self.partitions.held) {
+        for (parted, serial, event) in std::mem::take(&mut self.partitions.held) {
             if parted == hosts {
-                self.schedule_at(self.now, event);
+                // With its old number, it comes before what is due now and was sent later.
+                let serial = if fault!("healed-out-of-order") { self.serial } else { serial };
+                self.schedule_as(serial, self.now, event);
             } else {
-                self.partitions.held.push((parted, event));
+                self.partitions.held.push((parted, serial, event));
             }
         }
     }
@@ -73,7 +75,7 @@ impl Net {
     }
 
     /// Keeps an event that a partition holds up. Returns the others.
-    pub(super) fn hold_up(&mut self, event: Event) -> Option<Event> {
+    pub(super) fn hold_up(&mut self, serial: u64, event: Event) -> Option<Event> {
         if self.partitions.open.is_empty() || fault!("partition-leaks") {
             return Some(event);
         }
@@ -88,7 +90,7 @@ impl Net {
         let mut ends = std::iter::once(one).chain(other);
         let hosts = ends.find_map(|end| self.find(end)?.hosts);
         match hosts.filter(|hosts| self.partitions.open.contains_key(hosts)) {
-            Some(hosts) => self.partitions.held.push((hosts, event)),
+            Some(hosts) => self.partitions.held.push((hosts, serial, event)),
             None => return Some(event),
         }
         None
