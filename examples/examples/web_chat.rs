@@ -21,7 +21,7 @@ fn main() -> sealed::Result<()> {
         // The frame is made once, and shared.
         let frame = text_frame(&text);
         for member in members {
-            http.write_bytes(*member, frame.clone());
+            http.send_frame(*member, &frame);
         }
     })
     .on_open(|members, _, id, _, _| members.push(id))
@@ -32,8 +32,7 @@ fn main() -> sealed::Result<()> {
             eprintln!("{} {} {}", exchange.method, exchange.path, exchange.status.unwrap_or(0));
         },
     );
-    let settings = Settings { reports_exchanges: true, ..Settings::default() };
-    let mut event_loop = EventLoop::new(Config::default(), Server::new(settings, site))?;
+    let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), site))?;
     println!("listening on {}", event_loop.listen(address)?);
     event_loop.stop_on_signals()?;
     event_loop.run()

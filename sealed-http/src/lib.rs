@@ -142,8 +142,8 @@
 //!
 //! # What it is not for
 //!
-//! HTTP/2, compression and files from a disk: put a proxy in front. [`sealed`] implements TLS:
-//! listen with TLS, and nothing changes here.
+//! HTTP/2 and compression: put a proxy in front. [`sealed`] implements TLS: listen with TLS, and
+//! nothing changes here.
 
 // No input from outside may end the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]

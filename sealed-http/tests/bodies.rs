@@ -45,6 +45,14 @@ impl Handler for Stage {
                 http.start_stream(id, &Response::new(200));
                 Intake::Stream
             }
+            "/answered-and-collected" => {
+                http.respond(id, &Response::new(401));
+                Intake::Collect
+            }
+            "/aborted" => {
+                http.abort(id);
+                Intake::Collect
+            }
             "/begun-and-collected" => {
                 http.start_sized_stream(id, &Response::new(200), 10);
                 http.write(id, b"01234");
@@ -441,4 +449,18 @@ fn a_body_is_streamed_if_the_answer_has_begun() {
     peer.send(post("/small", "Content-Length: 4\r\n", "next"));
     peer.expect("\r\n\r\nnext");
     assert_eq!(notes(&site), ["intake /begun-and-collected", "end 5", "intake /small", "request /small 4"]);
+}
+
+#[test]
+fn a_request_that_was_answered_or_ended_at_its_head_is_not_carried_out() {
+    for (path, length) in [("/answered-and-collected", 4), ("/answered-and-collected", 1_000_000_000), ("/aborted", 4)]
+    {
+        let site = site(Settings::default());
+        let mut peer = site.connect();
+        peer.send(post(path, &format!("Content-Length: {length}\r\n"), "body"));
+        site.sim.run_for(SECOND);
+        let answer = String::from_utf8(peer.take()).expect("text");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), usize::from(path != "/aborted"), "{path}: {answer}");
+        assert!(!notes(&site).iter().any(|note| note.starts_with("request")), "{path}: {:?}", notes(&site));
+    }
 }

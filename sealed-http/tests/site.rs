@@ -165,11 +165,15 @@ fn each_exchange_is_logged_once() {
             http.write(id, b"piece");
             http.set_timer(SECOND, Box::new(move |_, http| http.abort(id)));
         })
+        .hold(Method::Get, "/late", |_, http, id, _, _| {
+            http.abort(id);
+            http.respond(id, &Response::new(200).body("hello"));
+        })
+        .get("/huge", |_, _, _| Response::new(200).body(vec![0; 20_000_000]))
         .hold(Method::Get, "/silent", |_, http, id, _, _| http.abort(id))
         .post("/form", |_, request, _| request.body.len().to_string())
         .log(|log, _, _, exchange| log.push(exchange.clone()));
-    let settings = Settings { reports_exchanges: true, ..Settings::default() };
-    let run = Served::new(1, Config::default(), settings, site);
+    let run = Served::new(1, Config::default(), Settings::default(), site);
     let ask = |method: &str, target: &str, body: &str| {
         let mut client = run.connect();
         client.send(request(method, target, "", body));
@@ -185,6 +189,8 @@ fn each_exchange_is_logged_once() {
         ("GET", "/sized", "", Some(200), 5, true),
         ("GET", "/cut", "", Some(206), 5, false),
         ("GET", "/silent", "", None, 0, false),
+        ("GET", "/late", "", None, 0, false),
+        ("GET", "/huge", "", Some(200), 20_000_000, false),
         ("POST", "/form", "four", Some(200), 1, true),
     ] {
         let log = ask(method, target, body);
@@ -203,4 +209,27 @@ fn each_exchange_is_logged_once() {
         log.iter().map(|exchange| (&exchange.method[..], exchange.status)).collect::<Vec<_>>(),
         [("", Some(400))]
     );
+}
+
+#[test]
+fn a_panic_in_a_page_costs_only_its_connection_if_the_site_survives_panics() {
+    for survives in [false, true] {
+        let site = Site::new(()).get("/", |(), _, _| "home").get("/{number}", |(), _, params| {
+            let number: u32 = params["number"].parse().expect("a planned panic of a page");
+            number.to_string()
+        });
+        let site = if survives { site.survive_panics() } else { site };
+        let sim = sealed::sim::Simulation::new(1);
+        let server = Server::new(Settings::default(), site);
+        let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
+        let address = event_loop.listen("10.0.0.1:80").expect("it is free");
+        let mut client = sim.connect(&address);
+        client.send(request("GET", "/x", "", ""));
+        let turns = std::iter::repeat_with(|| {
+            sim.run_for(SECOND / 100);
+            event_loop.turn(Some(Duration::ZERO))
+        });
+        let failed = turns.take(10).any(|turn| turn.is_err());
+        assert_eq!((failed, client.failure().is_some()), (!survives, survives));
+    }
 }

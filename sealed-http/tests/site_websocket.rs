@@ -32,7 +32,7 @@ fn room() -> WebSockets<Chat> {
         Message::Text(text) => {
             let frame = text_frame(&text);
             for (_, member) in &chat.members {
-                http.write_bytes(*member, frame.clone());
+                http.send_frame(*member, &frame);
             }
         }
         Message::Binary(bytes) => {
@@ -170,4 +170,93 @@ fn a_shutdown_says_goodbye() {
     peer.expect(plain(FIN | CLOSE, 1001_u16.to_be_bytes()));
     peer.send(close(1001, ""));
     peer.expect_end();
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_given_up() {
+    let run = run();
+    run.sim.set_link(Link { bandwidth: Some(10_000), buffer_bytes: 16_384, ..Link::default() });
+    let mut peer = open(&run, "/rooms/ann", "");
+    let text = "x".repeat(900_000);
+    run.act(|site, http| http.send_message(site.state().members[0].1, &Message::Text(text.clone())));
+    run.sim.run_for(SECOND * 120);
+    peer.expect(plain(FIN | TEXT, &text));
+}
+
+#[test]
+fn a_client_that_is_being_closed_is_not_heard_and_has_its_time_to_answer() {
+    let run = run();
+    let mut peer = open(&run, "/rooms/ann", "");
+    run.sim.run_for(SECOND * 19);
+    let id = run.act(|site, http| {
+        let id = site.state().members[0].1;
+        http.close_websocket(id, CloseCode::NORMAL, "");
+        assert!(!http.send_frame(id, &text_frame("too late")));
+        id
+    });
+    run.sim.run_for(SECOND * 19);
+    assert!(run.act(|_, http| http.is_open(id)), "it has 20 s");
+    // Whatever it says instead of an answer gives it no more time.
+    peer.send(frame(FIN | TEXT, "hello"));
+    run.sim.run_for(SECOND * 2);
+    assert!(!run.act(|_, http| http.is_open(id)));
+    peer.expect(plain(FIN | CLOSE, 1000_u16.to_be_bytes()));
+    assert_eq!(peer.take(), b"");
+}
+
+#[test]
+fn a_client_that_is_refused_when_it_opens_is_not_heard() {
+    let site = Site::new(0).websocket(
+        "/",
+        WebSockets::new(|heard, _, _, _| *heard += 1)
+            .on_open(|_, http, id, _, _| http.close_websocket(id, CloseCode::POLICY, "")),
+    );
+    let run = Served::new(1, Config::default(), Settings::default(), site);
+    let mut peer = run.connect();
+    peer.send([request("GET", "/", ASKS, "").into_bytes(), frame(FIN | TEXT, "early")].concat());
+    peer.expect("\r\n\r\n");
+    peer.expect(plain(FIN | CLOSE, 1008_u16.to_be_bytes()));
+    peer.send(frame(FIN | TEXT, "later"));
+    run.sim.settle();
+    run.act(|site, _| assert_eq!(*site.state(), 0));
+}
+
+#[test]
+fn a_page_that_pauses_a_client_stays_in_charge_of_it() {
+    let site = Site::new(Vec::new()).websocket(
+        "/",
+        WebSockets::new(|heard: &mut Vec<Message>, http, id, message| {
+            heard.push(message);
+            http.pause(id);
+            http.send_message(id, &Message::Text("busy".to_owned()));
+        }),
+    );
+    let run = Served::new(1, Config::default(), Settings::default(), site);
+    let mut peer = run.connect();
+    peer.send(
+        [request("GET", "/", ASKS, "").into_bytes(), frame(FIN | TEXT, "one"), frame(FIN | TEXT, "two")].concat(),
+    );
+    peer.expect("\r\n\r\n");
+    run.sim.run_for(SECOND * 100);
+    let id = run.act(|site, http| {
+        assert_eq!(site.state().len(), 1);
+        http.connection_ids()[0]
+    });
+    run.act(|_, http| http.resume(id));
+    run.sim.settle();
+    run.act(|site, _| assert_eq!(site.state().len(), 2));
+}
+
+#[test]
+fn no_websocket_opens_during_a_shutdown() {
+    let run = run();
+    let mut client = run.connect();
+    client.send(request("GET", "/members", "", ""));
+    run.sim.settle();
+    client.take();
+    run.stopper.stop();
+    run.sim.run_for(SECOND / 20);
+    client.send(request("GET", "/rooms/ann", ASKS, ""));
+    run.sim.settle();
+    assert_eq!(Reply::decode("GET", &client.take()).status, 503);
 }

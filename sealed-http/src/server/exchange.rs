@@ -13,15 +13,16 @@ use crate::codec::head::RequestHead;
 pub struct Exchange {
     /// The method as it was sent; empty if the request could not be decoded.
     pub method: String,
-    /// The path as it was sent, not decoded.
+    /// The path as it was sent, not decoded; empty if the request could not be decoded.
     pub path: String,
     /// The query as it was sent, without its `?`. It can contain secrets, such as tokens, which do
     /// not belong in a log.
     pub query: Option<String>,
     /// The status of the response; `None` if no response was started.
     pub status: Option<u16>,
-    /// Number of bytes of the body that were passed on to be sent. The kernel, or the client, may
-    /// not have taken all of them.
+    /// Number of bytes of the response's body that were passed on to be sent. The kernel, or the
+    /// client, may not have taken all of them. Parts that were passed to
+    /// [`Http::write_framed`](crate::Http::write_framed) count with their framing.
     pub body_bytes: u64,
     /// Time from when the head of the request had arrived until the response was complete, or the
     /// connection ended.
@@ -83,7 +84,7 @@ impl Exchanges {
         }
     }
 
-    /// Takes the exchanges that have ended.
+    /// Takes the exchanges that have ended. Nothing is allocated if there are none.
     pub(crate) fn take_ended(&mut self) -> Vec<(ConnectionId, Exchange)> {
         std::mem::take(&mut self.ended)
     }

@@ -220,10 +220,16 @@ pub trait Handler: Sized + 'static {
     /// and before the connection's next request is read. Not called if the connection closes first.
     fn answered(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
-    /// Receives a report of an exchange, if
-    /// [`Settings::reports_exchanges`](crate::Settings::reports_exchanges) is set: once for each
-    /// request that was answered, refused, or cut off by the end of its connection, for a log of
-    /// requests. A switch to another protocol completes an exchange with 101, or with 2xx.
+    /// Returns whether [`exchanged`](Self::exchanged) is to be called. Each exchange then takes
+    /// some memory while it lasts. Called once, when the server is created. By default, returns
+    /// false.
+    fn logs_exchanges(&self) -> bool {
+        false
+    }
+
+    /// Receives a report of an exchange, for a log, if [`logs_exchanges`](Self::logs_exchanges)
+    /// returns true: once for each request that was answered, refused, or cut off by the end of its
+    /// connection. A switch to another protocol completes an exchange with 101, or with 2xx.
     ///
     /// Called before the connection's next request is read, and before [`closed`](Self::closed).
     ///
@@ -237,6 +243,10 @@ pub trait Handler: Sized + 'static {
     ///     type Connection = ();
     ///     type Message = ();
     ///     type Timer = ();
+    ///
+    ///     fn logs_exchanges(&self) -> bool {
+    ///         true
+    ///     }
     ///
     ///     fn exchanged(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, exchange: &Exchange) {
     ///         let peer = http.peer_addr(id).map_or(String::from("-"), |peer| peer.to_string());

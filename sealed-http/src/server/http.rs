@@ -39,13 +39,21 @@ impl<H: Handler> Http<'_, H> {
         }
     }
 
+    /// Returns a connection whose request waits for a response, unless it has been ended.
+    fn unanswered(&mut self, id: ConnectionId) -> Option<&mut Connection<H::Connection>> {
+        if !self.cx.is_open(id) && !fault!("ended-connection-answered") {
+            return None;
+        }
+        self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering)
+    }
+
     /// Sends a complete response to the request of a connection.
     ///
     /// # Panics
     /// If the status of `response` is 101, which only [`upgrade`](Self::upgrade) can send.
     pub fn respond(&mut self, id: ConnectionId, response: &Response) {
         let draining = self.cx.is_draining();
-        let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
+        let Some(connection) = self.unanswered(id) else { return };
         let marks = &mut connection.marks;
         let is_unread = marks.has(Marks::BODY_IS_COMING) && !fault!("unread-request-kept");
         marks.keep_if(!draining && !response.closes() && !is_unread && !marks.is_last());
@@ -74,7 +82,7 @@ impl<H: Handler> Http<'_, H> {
     /// If the status of `response` cannot have a body: 101, 204, 205 and 304.
     pub fn start_stream(&mut self, id: ConnectionId, response: &Response) -> bool {
         let draining = self.cx.is_draining();
-        let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {
+        let Some(connection) = self.unanswered(id) else {
             return false;
         };
         let marks = &mut connection.marks;
@@ -105,7 +113,7 @@ impl<H: Handler> Http<'_, H> {
     /// If the status of `response` cannot have a body: 101, 204, 205 and 304.
     pub fn start_sized_stream(&mut self, id: ConnectionId, response: &Response, length: u64) {
         let draining = self.cx.is_draining();
-        let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else { return };
+        let Some(connection) = self.unanswered(id) else { return };
         let marks = &mut connection.marks;
         marks.keep_if(!draining && !response.closes() && !marks.is_last());
         let (keep_alive, head_only) = (marks.has(Marks::KEEP_ALIVE), marks.has(Marks::HEAD_ONLY));
@@ -158,7 +166,7 @@ impl<H: Handler> Http<'_, H> {
     pub fn upgrade(&mut self, id: ConnectionId, response: &Response) -> bool {
         let status = response.status();
         assert!(matches!(status, 101 | 200..300), "no other protocol follows a status of {status}");
-        let Some(connection) = self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering) else {
+        let Some(connection) = self.unanswered(id) else {
             return false;
         };
         let may_switch = connection.marks.has(Marks::MAY_SWITCH) || fault!("switched-without-asking");
@@ -377,7 +385,8 @@ impl<H: Handler> Http<'_, H> {
         // Once the client has taken the response, the idle timeout starts.
         let taken = self.shared.settings.write_timeout;
         let (queued, draining) = (how_much(self.cx.queued(id)), self.cx.is_draining());
-        self.shared.exchanges.end(id, self.cx.now(), true);
+        // A response that did not fit into the queue has ended the connection.
+        self.shared.exchanges.end(id, self.cx.now(), self.cx.is_open(id));
         let Some(connection) = self.cx.state_mut(id) else { return };
         if !fault!("streamed-answer-not-reported") || !connection.marks.has(Marks::BODY_IS_COMING) {
             self.shared.answered.push(id);

@@ -205,15 +205,21 @@ impl<H: Handler> Server<H> {
                 return Ok(None);
             }
         };
-        if most.is_some_and(|most| head.content_length().is_some_and(|length| length > most)) {
-            return Err(DecodeError::BodyTooLarge);
-        }
+        let is_open = cx.is_open(id) || fault!("ended-request-goes-on");
         // If the handler has already responded, the body is not read.
         let Some(connection) = cx.state_mut(id).filter(|connection| connection.marks.has(Marks::BODY_IS_COMING)) else {
             return Ok(None);
         };
+        if !is_open {
+            // The handler has ended the connection, and with it the request.
+            connection.marks.set(Marks::BODY_IS_COMING, false);
+            return Ok(None);
+        }
         // If the handler has started a response, the body can only be streamed.
         let most = most.filter(|_| connection.phase == Phase::Answering || fault!("begun-answer-collects"));
+        if most.is_some_and(|most| head.content_length().is_some_and(|length| length > most)) {
+            return Err(DecodeError::BodyTooLarge);
+        }
         if most.is_some() {
             connection.phase = Phase::Reading;
         }

@@ -51,9 +51,6 @@ pub struct Settings {
     /// Time that a keep-alive connection may stay idle between two requests, from when the client
     /// has taken the response to the first. Default 75 s.
     pub idle_timeout: Duration,
-    /// Whether [`Handler::exchanged`] is called. Each exchange then takes some memory while it
-    /// lasts. Default false.
-    pub reports_exchanges: bool,
 }
 
 impl Default for Settings {
@@ -65,7 +62,6 @@ impl Default for Settings {
             body_rate_min: 1_000,
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
-            reports_exchanges: false,
         }
     }
 }
@@ -124,7 +120,7 @@ impl Shared {
 impl<H: Handler> Server<H> {
     /// Creates a server for one loop.
     pub fn new(settings: Settings, handler: H) -> Self {
-        let exchanges = Exchanges::new(settings.reports_exchanges);
+        let exchanges = Exchanges::new(handler.logs_exchanges());
         let shared = Shared {
             settings,
             scratch: Vec::new(),
@@ -162,9 +158,6 @@ impl<H: Handler> Server<H> {
 
     /// Reports the exchanges that have ended to the handler.
     fn report_ended(&mut self, cx: &mut Context<Self>) {
-        if !self.shared.settings.reports_exchanges {
-            return;
-        }
         for (id, exchange) in self.shared.exchanges.take_ended() {
             let mut http = Http { cx: &mut *cx, shared: &mut self.shared };
             self.handler.exchanged(&mut http, id, &exchange);

@@ -49,6 +49,9 @@ const CODINGS: [(&str, &str); 3] = [("br", "br"), ("zstd", "zst"), ("gzip", "gz"
 ///   it, `app.js.br`, `app.js.zst` or `app.js.gz` is sent in place of `app.js`, the first of these
 ///   that exists. `app.js` itself need not exist.
 ///
+/// A route for another method does not hide the files: with a page for POST at `/api` beside a
+/// directory at `/{path...}`, GET of `/api` is answered from the directory.
+///
 /// Replace a file by renaming another one to its name. A file that becomes shorter while it is sent
 /// ends its connection with a reset, so that the client does not take it for complete.
 ///
@@ -76,11 +79,12 @@ impl Directory {
     /// Makes the files below a directory available. Blocks for the time of a system call.
     ///
     /// # Errors
-    /// If there is no such directory.
+    /// If there is no such directory. The error names it.
     pub fn new(root: impl AsRef<Path>, workers: &Workers) -> io::Result<Self> {
-        let root = fs::canonicalize(root)?;
+        let name = root.as_ref().display();
+        let root = fs::canonicalize(&root).map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
         if !root.is_dir() {
-            return Err(ErrorKind::NotADirectory.into());
+            return Err(io::Error::new(ErrorKind::NotADirectory, format!("{name}: not a directory")));
         }
         let (root, workers) = (root.into(), workers.clone());
         Ok(Self { root, workers, index: "index.html", cache_control: "no-cache", is_precompressed: false })

@@ -32,7 +32,7 @@ pub use static_file::StaticFile;
 
 use std::fmt;
 
-use sealed::{Config, ConnectionId, EventLoop, Listen, TimerId};
+use sealed::{Config, ConnectionId, EventLoop, Listen, Panic, TimerId};
 
 use crate::codec::head::Method;
 use crate::codec::response::Response;
@@ -63,6 +63,9 @@ enum Page<S: 'static> {
 /// into a [`Response`]: a response, a text, a [`Problem`], or a `Result` of those.
 /// A page that responds later, or streams, is added with [`Site::hold`].
 ///
+/// A panic in a page ends the loop, and with it [`run`](Site::run), with an error, unless
+/// [`survive_panics`](Site::survive_panics) was called.
+///
 /// A site belongs to one loop. With a [`sealed::Pool`], each loop makes its own site with its own
 /// state. Pages are `Send`, so that a site whose state is `Send` can be
 /// [added](sealed::Context::add_service) to the loop of another service.
@@ -87,6 +90,8 @@ pub struct Site<S: 'static> {
     #[cfg(feature = "websocket")]
     websockets: Vec<WebSockets<S>>,
     log: Option<Log<S>>,
+    /// A panic ends the connection that it belongs to, and not the loop.
+    survives_panics: bool,
 }
 
 impl<S: 'static> Site<S> {
@@ -98,6 +103,7 @@ impl<S: 'static> Site<S> {
             #[cfg(feature = "websocket")]
             websockets: Vec::new(),
             log: None,
+            survives_panics: false,
         }
     }
 
@@ -206,9 +212,9 @@ impl<S: 'static> Site<S> {
         self.get(path, move |_, request, _| file.answer(&request.head))
     }
 
-    /// Adds a page that serves the files of a directory. The pattern ends in `{path...}`, which is
-    /// the path below the directory. If the queue of the workers is full, clients get 503. Requires
-    /// the feature `files`.
+    /// Adds a page that serves the files of a directory. The pattern ends in a parameter for the
+    /// rest, such as `{path...}`, which is the path below the directory. If the queue of the
+    /// workers is full, clients get 503. Requires the feature `files`.
     ///
     /// # Panics
     /// On the conditions of [`Routes::on`], and if the pattern does not end in `{name...}`.
@@ -236,12 +242,20 @@ impl<S: 'static> Site<S> {
         self
     }
 
-    /// Calls `log` for each exchange that has ended: see [`Handler::exchanged`]. A server that is
-    /// not started with [`run`](Self::run) also needs
-    /// [`Settings::reports_exchanges`].
+    /// Calls `log` for each exchange that has ended: see [`Handler::exchanged`]. For a WebSocket
+    /// that is the switch to it, with status 101; its messages are not logged.
     #[must_use]
     pub fn log(mut self, log: impl Fn(&mut S, &mut Http<'_, Self>, ConnectionId, &Exchange) + Send + 'static) -> Self {
         self.log = Some(Box::new(log));
+        self
+    }
+
+    /// Lets a panic in a page end only the connection of that page, with a reset. The state must be
+    /// usable after a page has been cut off anywhere. The panic hook reports the panic, by default
+    /// to the standard error.
+    #[must_use]
+    pub fn survive_panics(mut self) -> Self {
+        self.survives_panics = true;
         self
     }
 
@@ -261,8 +275,7 @@ impl<S: 'static> Site<S> {
     /// # Errors
     /// If the loop cannot be created, cannot listen, cannot handle signals, or fails.
     pub fn run(self, listen: impl Into<Listen>) -> sealed::Result<()> {
-        let settings = Settings { reports_exchanges: self.log.is_some(), ..Settings::default() };
-        let mut event_loop = EventLoop::new(Config::default(), Server::new(settings, self))?;
+        let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), self))?;
         event_loop.listen(listen)?;
         event_loop.stop_on_signals()?;
         event_loop.run()
@@ -285,6 +298,10 @@ impl<S: 'static> Handler for Site<S> {
         }
     }
 
+    fn logs_exchanges(&self) -> bool {
+        self.log.is_some()
+    }
+
     fn exchanged(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, exchange: &Exchange) {
         if let Some(log) = &self.log {
             log(&mut self.state, http, id, exchange);
@@ -296,7 +313,7 @@ impl<S: 'static> Handler for Site<S> {
         #[cfg(feature = "files")]
         transfer::read(http, id);
         #[cfg(feature = "websocket")]
-        if http.state_mut(id).and_then(SiteConnection::websocket_page).is_some() {
+        if http.state_mut(id).and_then(SiteConnection::socket).is_some_and(socket::Socket::has_room_again) {
             http.resume(id);
         }
     }
@@ -343,6 +360,10 @@ impl<S: 'static> Handler for Site<S> {
                 http.set_deadline(id, limit);
             }
         }
+    }
+
+    fn panicked(&mut self, _: &mut Http<'_, Self>, _: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
+        if self.survives_panics { Ok(()) } else { Err(payload) }
     }
 
     fn message(&mut self, http: &mut Http<'_, Self>, task: Task<S>) {

@@ -176,7 +176,8 @@ impl<T> Routes<T> {
         }
         let routes = if is_open { &mut node.rests } else { &mut node.ends };
         let other = routes.iter().find(|route| route.method == method);
-        assert!(other.is_none(), "{pattern:?} fits what {:?} fits", other.map(|route| route.pattern));
+        let other = other.map_or("", |route| route.pattern);
+        assert!(other.is_empty(), "{pattern:?} matches the same paths as {other:?}");
         routes.push(Route { method, pattern, names, value });
         self.methods.insert(method);
         self

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sealed::{ConnectionId, Input, fault};
 
 use crate::codec::response::Response;
@@ -31,19 +32,20 @@ type OnClose<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId) + Sen
 /// The WebSockets of a path of a [`Site`]: what happens when one opens, sends a message, and
 /// closes. Requires the feature `websocket`.
 ///
-/// Pings are answered, and a client that is silent for [20 s](Self::silence) gets one; it has the
-/// same time again before it is aborted. Messages are limited to 1 MiB, unless
-/// [`limits`](Self::limits) is called. A client that does not read is not read from until it does;
-/// what other code writes to it meanwhile is queued, up to
-/// [`sealed::Config::output_bytes_max`]. At a shutdown, clients get a close frame with 1001.
+/// Pings are answered. A client that is silent for [20 s](Self::silence) gets a ping, and is
+/// aborted if it is then silent for the same time again and takes none of its output. Messages are
+/// limited to 1 MiB, unless [`limits`](Self::limits) is called. A client that does not read is not
+/// read from until it does; what other code writes to it meanwhile is queued, up to
+/// [`sealed::Config::output_bytes_max`]. At a shutdown, clients get a close frame with 1001, and no
+/// more WebSockets are opened.
 ///
 /// Browsers let any page open a WebSocket to any server, with the cookies of that server. So pages
 /// are refused with 403 unless their origin is [allowed](Self::allow_origin). Programs other than
 /// browsers send no origin, and are accepted.
 ///
-/// [`Http::send_message`] sends a message to one client. To many clients, write the same frame,
-/// such as a [`text_frame`](websocket::text_frame), with [`Http::write_bytes`].
-/// [`Http::close_websocket`] closes.
+/// [`Http::send_message`] sends a message to one client. To many clients, send the same frame, such
+/// as a [`text_frame`](websocket::text_frame), with [`Http::send_frame`]. [`Http::close_websocket`]
+/// closes.
 ///
 /// # Example
 /// ```no_run
@@ -57,7 +59,7 @@ type OnClose<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId) + Sen
 ///     let Message::Text(text) = message else { return };
 ///     let frame = text_frame(&text);
 ///     for member in members {
-///         http.write_bytes(*member, frame.clone());
+///         http.send_frame(*member, &frame);
 ///     }
 /// })
 /// .on_open(|members, _, id, _, _| members.push(id))
@@ -144,12 +146,16 @@ impl<S: 'static> WebSockets<S> {
                 Problem::new(403).code("origin_not_allowed").detail("This page may not open a WebSocket here.");
             return http.respond(id, &Response::from(problem));
         }
+        if http.is_draining() {
+            let problem = Problem::new(503).code("shutting_down").detail("The server is shutting down.");
+            return http.respond(id, &problem.into());
+        }
         if !http.upgrade(id, &accepted.response) {
             let problem = Problem::new(400).code("no_websocket").detail("A request with a body opens no WebSocket.");
             return http.respond(id, &problem.into());
         }
         if let Some(connection) = http.state_mut(id) {
-            connection.begin(State::WebSocket(Socket { codec: Codec::default(), page, is_asked: false }));
+            connection.begin(State::WebSocket(Socket::new(page, self.silence)));
         }
         http.set_deadline(id, self.silence);
         if let Some(open) = &self.open {
@@ -159,31 +165,42 @@ impl<S: 'static> WebSockets<S> {
 
     /// Passes on what a client has sent.
     pub(crate) fn receive(&self, state: &mut S, http: &mut Http<'_, Site<S>>, id: ConnectionId, input: &mut Input<'_>) {
-        http.set_deadline(id, self.silence);
         while http.is_open(id) && !http.is_paused(id) {
             let mut out = Vec::new();
             let Some(socket) = socket(http, id) else { return };
-            socket.is_asked = false;
+            // A WebSocket that this side closes only waits for the answer, and not longer because
+            // of anything else that comes.
+            let is_live = socket.codec.is_open() || fault!("closed-websocket-heard");
+            socket.is_asked &= !is_live;
             let read = socket.codec.read(input, &self.limits, &mut out);
-            // The codec answers pings, and closes.
-            if !out.is_empty() && !http.write(id, &out) {
-                http.pause(id);
+            if is_live {
+                http.set_deadline(id, self.silence);
             }
+            // The codec answers pings, and closes.
+            http.write(id, &out);
             match read {
-                Ok(Some(Event::Text(text))) => (self.message)(state, http, id, Message::Text(text)),
-                Ok(Some(Event::Binary(bytes))) => (self.message)(state, http, id, Message::Binary(bytes)),
                 Ok(Some(Event::Close { .. })) | Err(_) => return http.close(id),
-                Ok(Some(_)) => {}
                 Ok(None) => break,
+                Ok(Some(Event::Text(text))) if is_live => (self.message)(state, http, id, Message::Text(text)),
+                Ok(Some(Event::Binary(bytes))) if is_live => (self.message)(state, http, id, Message::Binary(bytes)),
+                Ok(Some(_)) => {}
             }
             if !http.has_room(id) && !fault!("deaf-client-read-from") {
-                http.pause(id);
+                wait_for_room(http, id);
             }
         }
     }
 
     pub(crate) fn timed_out(&self, http: &mut Http<'_, Site<S>>, id: ConnectionId) {
+        let (queued, is_paused) = (http.queued(id), http.is_paused(id));
         let Some(socket) = socket(http, id) else { return };
+        // A client that takes its output is slow, not dead. One that the page has paused cannot be
+        // heard.
+        let is_slow = queued < std::mem::replace(&mut socket.queued, queued);
+        let is_unheard = is_paused && !socket.waits_for_room;
+        if is_slow || is_unheard {
+            return http.set_deadline(id, self.silence);
+        }
         // A client that is silent again, or does not answer a close, is gone.
         if std::mem::replace(&mut socket.is_asked, true) || !socket.codec.is_open() {
             return http.abort(id);
@@ -214,12 +231,40 @@ pub(crate) struct Socket {
     codec: Codec,
     /// The index of its page in the site.
     pub(crate) page: usize,
+    silence: Duration,
     /// A ping is unanswered.
     is_asked: bool,
+    /// The client is not read from because it does not take its output.
+    waits_for_room: bool,
+    /// Output that the client had not taken when this was last checked.
+    queued: usize,
+}
+
+impl Socket {
+    fn new(page: usize, silence: Duration) -> Self {
+        Self { codec: Codec::default(), page, silence, is_asked: false, waits_for_room: false, queued: 0 }
+    }
+
+    /// Returns whether the site was waiting for the client to take its output, and does not any
+    /// more.
+    pub(crate) fn has_room_again(&mut self) -> bool {
+        std::mem::take(&mut self.waits_for_room)
+    }
 }
 
 fn socket<'a, S>(http: &'a mut Http<'_, Site<S>>, id: ConnectionId) -> Option<&'a mut Socket> {
     http.state_mut(id)?.socket()
+}
+
+/// Reads no more from a client until it has taken its output.
+fn wait_for_room<S>(http: &mut Http<'_, Site<S>>, id: ConnectionId) {
+    if http.is_paused(id) {
+        return;
+    }
+    http.pause(id);
+    if let Some(socket) = socket(http, id) {
+        socket.waits_for_room = true;
+    }
 }
 
 /// Messages on the WebSockets of a site.
@@ -236,13 +281,26 @@ impl<S> Http<'_, Site<S>> {
         is_open && self.write(id, &out)
     }
 
-    /// Closes a WebSocket with a code and a reason, of which at most 123 bytes are sent. The
-    /// connection ends when the client has answered; a client that is silent has the time of
-    /// [`WebSockets::silence`]. Has no effect if the WebSocket is closing already.
+    /// Sends a frame that was encoded once for many WebSockets. Otherwise like
+    /// [`send_message`](Self::send_message).
+    pub fn send_frame(&mut self, id: ConnectionId, frame: &Bytes) -> bool {
+        let is_open = socket(self, id).is_some_and(|socket| socket.codec.is_open());
+        is_open && self.write_bytes(id, frame.clone())
+    }
+
+    /// Closes a WebSocket with a code and a reason, of which at most 123 bytes are sent. The page
+    /// gets no more messages from it. The connection ends when the client has answered, for which
+    /// it has the time of [`WebSockets::silence`]. Has no effect if the WebSocket is closing
+    /// already.
     pub fn close_websocket(&mut self, id: ConnectionId, code: CloseCode, reason: &str) {
         let mut out = Vec::new();
-        if socket(self, id).is_some_and(|socket| socket.codec.close(code, reason, &mut out)) {
+        let Some(socket) = socket(self, id) else { return };
+        if socket.codec.close(code, reason, &mut out) {
+            let silence = socket.silence;
             self.write(id, &out);
+            self.set_deadline(id, silence);
+            // The answer is heard even if the page has paused the connection.
+            self.resume(id);
         }
     }
 }
