@@ -11,7 +11,6 @@ use std::time::Duration;
 use examples::mqtt::{self, Connect, Packet, Publish, matches};
 use sealed::{Address, CloseReason, Config, ConnectionId, Context, EventLoop, Input, ListenerId, Service};
 
-/// The time for the first packet of a client.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Messages of one session that are sent and not acknowledged.
 const UNACKNOWLEDGED_MAX: usize = 20;
@@ -175,7 +174,8 @@ impl Broker {
         }
         cx.write(id, &mqtt::subscribe_ack(number, &granted));
         for (topic, message) in &self.retained {
-            if filters.iter().any(|(filter, _)| matches(filter, topic)) {
+            // They have quality 0 here: a client gets as many as it has room for.
+            if cx.has_room(id) && filters.iter().any(|(filter, _)| matches(filter, topic)) {
                 cx.write(id, &encode(message, None, true, false));
             }
         }

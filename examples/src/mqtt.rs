@@ -69,16 +69,15 @@ fn decode_body<'a>(first: u8, body: &mut Reader<'a>) -> Result<Packet<'a>> {
     Ok(match (first >> 4, first & 0x0f) {
         (1, 0) => Packet::Connect(body.connect()?),
         (3, flags) => {
-            let topic = body.text()?;
+            let topic = body.topic()?;
             let number = match flags >> 1 & 3 {
                 0 => None,
                 1 => Some(body.number()?),
                 _ => return Err(Malformed),
             };
-            let is_fine = !topic.is_empty() && !topic.contains(['+', '#', '\0']);
             let payload = std::mem::take(&mut body.0);
             let packet = Publish { topic, payload, is_retained: flags & 1 != 0, number };
-            if is_fine { Packet::Publish(packet) } else { return Err(Malformed) }
+            Packet::Publish(packet)
         }
         (4, 0) => Packet::PubAck(body.number()?),
         (8, 2) => {
@@ -130,6 +129,11 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)
     }
 
+    fn topic(&mut self) -> Result<&'a str> {
+        let topic = self.text()?;
+        if topic.is_empty() || topic.contains(['+', '#', '\0']) { Err(Malformed) } else { Ok(topic) }
+    }
+
     fn filter(&mut self) -> Result<&'a str> {
         let filter = self.text()?;
         let mut levels = filter.split('/').peekable();
@@ -152,7 +156,7 @@ impl<'a> Reader<'a> {
         }
         let (flags, keep_alive_s, client) = (self.byte()?, self.number()?, self.text()?);
         let will = if flags & 0x04 != 0 {
-            let (topic, payload) = (self.text()?, self.bytes()?);
+            let (topic, payload) = (self.topic()?, self.bytes()?);
             let number = (flags >> 3 & 3 > 0).then_some(0);
             Some(Publish { topic, payload, is_retained: flags & 0x20 != 0, number })
         } else {
